@@ -1,0 +1,1 @@
+"""Everything Soulsmith does, without the page: no gradio, no plotly in here."""

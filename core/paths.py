@@ -1,0 +1,69 @@
+"""Where things live; SOULSMITH_HOME moves it all."""
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+from core.trouble import Trouble
+
+
+class NotOurs(Trouble):
+    template = '"{name}" is not a name of something that Soulsmith keeps. Choose it from the list.'
+
+
+def home() -> Path:
+    """The data directory: SOULSMITH_HOME, or soulsmith/ in the user's home."""
+    return Path(os.environ.get("SOULSMITH_HOME") or Path.home() / "soulsmith").expanduser().absolute()
+
+
+def assets() -> Path:
+    """The read-only files that come with the program."""
+    return Path(__file__).parent.parent / "assets"
+
+
+def database() -> Path:
+    return home() / "soulsmith.db"
+
+
+def runs() -> Path:
+    return _made(home() / "runs")
+
+
+def corpora() -> Path:
+    return _made(home() / "corpora")
+
+
+def models() -> Path:
+    return _made(home() / "models")
+
+
+def run(run_id: str) -> Path:
+    """The directory of a run, inside runs() whatever the id says."""
+    return _inside(runs(), run_id)
+
+
+def corpus(corpus_id: str) -> Path:
+    """The directory of a corpus, inside corpora() whatever the id says."""
+    return _inside(corpora(), corpus_id)
+
+
+def slug(name: str) -> str:
+    """A short directory name made of a person's words: letters of any script, digits and hyphens."""
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", name).lower())
+    return "-".join(words)[:40].strip("-") or "untitled"
+
+
+def _inside(parent: Path, name: str) -> Path:
+    # No resolve(): a link among the runs is refused below, not followed.
+    if not name or name != Path(name).name or name.startswith(".") or "\x00" in name or "\\" in name:
+        raise NotOurs(name=name)
+    path = parent / name
+    if path.is_symlink():
+        raise NotOurs(name=name)
+    return path
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
