@@ -1,0 +1,726 @@
+"""The recipe: a config and a corpus in, an adapter out.
+
+This one file is also the train.py of every exported run: `python train.py config.json` trains again, with nothing of
+Soulsmith around it. Hence it imports nothing of ours, and torch only when it trains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+IGNORED = -100  # a label that the loss passes over
+LOSS_TILE = 1024  # positions whose logits exist at one time
+FEWEST_ROWS = 10  # below that nothing can be held out
+_MARK = "\ue0f0turn\ue0f1"  # stands in for a reply while its place in the template is looked up
+
+
+class RecipeTrouble(ValueError):
+    """Known trouble in a config or a corpus, worded for the person at the screen."""
+
+    template: ClassVar[str] = "{message}"
+
+    def __init__(self, **values: Any):
+        super().__init__(self.template.format(**values))
+        self.values = values
+
+
+class UnknownField(RecipeTrouble):
+    template = "The config has no field {field}. Take it out, or write the name as {known} do."
+
+
+class OutOfRange(RecipeTrouble):
+    template = "{field} must be {rule}, got {value}. Try {suggestion}."
+
+
+class CorpusGone(RecipeTrouble):
+    template = "There is no corpus in {path}. It was moved or deleted: choose another one."
+
+
+class CorpusTooSmall(RecipeTrouble):
+    template = (
+        "The corpus {name} has {rows} different rows; at least {needed} are needed to hold some out for evaluation."
+    )
+
+
+class NothingToLearn(RecipeTrouble):
+    template = (
+        "No row of {name} leaves the model a word to learn within max_length {max_length}. "
+        "Raise max_length, or choose a corpus with assistant replies."
+    )
+
+
+class NoChatTemplate(RecipeTrouble):
+    template = "{model} has no chat template, and {name} holds chats. Choose an instruct model, or a corpus of texts."
+
+
+class TemplateRefused(RecipeTrouble):
+    template = "The chat template refuses the roles {roles}: {reason}"
+
+
+class ModelUnreadable(RecipeTrouble):
+    template = "{model} could not be opened as a language model: {reason}"
+
+
+class LossNotFinite(RecipeTrouble):
+    template = (
+        "The loss became {value} at step {step}. The run stopped before the weights were spoilt further: "
+        "lower learning_rate to {suggestion}, and start again or go on from the last checkpoint."
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Config
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that decides a run; JSON on disk, and the form's keys are these names."""
+
+    base_model: str  # a directory with safetensors, or a hub id
+    corpus: str  # a directory with rows-*.jsonl, or one JSONL file of `messages` or `text`
+    method: str = "qlora"  # qlora: LoRA on a base in 4-bit NF4, double quantisation; lora: on the base as it is
+    learn: str = "assistant"  # assistant: only replies and their end token count in the loss; all: every token
+    max_length: int = 1024  # tokens of a row; the rest is cut off
+    batch_size: int = 4  # rows per device and step
+    gradient_accumulation_steps: int = 1
+    epochs: float = 3.0
+    max_steps: int = 0  # optimizer steps; 0: as many as epochs need
+    learning_rate: float = 2e-4  # AdamW on LoRA weights; Dettmers et al. 2023, arXiv:2305.14314, table 9
+    lr_scheduler_type: str = "cosine"
+    warmup_ratio: float = 0.03  # share of the steps, arXiv:2305.14314
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    lora_rank: int = 16
+    lora_alpha: int = 32  # the update is scaled by lora_alpha / lora_rank
+    lora_dropout: float = 0.05
+    target_modules: str = "all-linear"  # or names with commas: q_proj,v_proj
+    precision: str = "auto"  # auto: bf16 on cards that have it, fp16 on other cards, fp32 on a CPU
+    gradient_checkpointing: bool = False  # a third more time for much less memory
+    optim: str = "adamw_torch"  # any name that transformers knows
+    validation_share: float = 0.1  # of the rows, held out by content hash
+    eval_steps: int = 0  # steps between evaluations and checkpoints; 0: ten times a run
+    logging_steps: int = 1
+    save_total_limit: int = 2  # checkpoints kept
+    seed: int = 7
+
+    def __post_init__(self):
+        one_of = {
+            "method": ("qlora", "lora"),
+            "learn": ("assistant", "all"),
+            "precision": ("auto", "fp32", "bf16", "fp16"),
+        }
+        for field, allowed in one_of.items():
+            if getattr(self, field) not in allowed:
+                _out_of_range(self, field, "one of " + ", ".join(allowed), allowed[0])
+        for field, suggestion in (("lora_rank", "8 or 16"), ("lora_alpha", "32"), ("max_length", "1024")):
+            _at_least(self, field, 1, suggestion)
+        for field in ("batch_size", "gradient_accumulation_steps", "logging_steps", "save_total_limit"):
+            _at_least(self, field, 1, "1")
+        for field in ("max_steps", "eval_steps", "weight_decay", "max_grad_norm"):
+            _at_least(self, field, 0, "0")
+        if not 0 < self.learning_rate <= 1:
+            _out_of_range(self, "learning_rate", "above 0 and at most 1", "0.0002")
+        if not self.max_steps and not self.epochs > 0:
+            _out_of_range(self, "epochs", "above 0", "3")
+        for field, most, suggestion in (
+            ("lora_dropout", 0.9, "0.05"),
+            ("warmup_ratio", 0.9, "0.03"),
+            ("validation_share", 0.5, "0.1"),
+        ):
+            if not 0 <= getattr(self, field) <= most:
+                _out_of_range(self, field, f"from 0 to {most}", suggestion)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> TrainConfig:
+        known = {field.name for field in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise UnknownField(field=key, known=", ".join(sorted(known)[:3]) + "…")
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: Path) -> TrainConfig:
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def save(self, path: Path) -> None:
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def _at_least(config: TrainConfig, field: str, least: int, suggestion: str) -> None:
+    if not getattr(config, field) >= least:
+        _out_of_range(config, field, f"at least {least}", suggestion)
+
+
+def _out_of_range(config: TrainConfig, field: str, rule: str, suggestion: str) -> None:
+    raise OutOfRange(field=field, rule=rule, value=getattr(config, field), suggestion=suggestion)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows
+
+
+def row_id(row: dict) -> str:
+    """16 hex digits of the row's content: equal texts or chats have equal ids, wherever they come from."""
+    content = row["messages"] if "messages" in row else row["text"]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_rows(corpus: str | Path) -> Iterator[dict]:
+    """The rows of a corpus in their order, each content once."""
+    path = Path(corpus)
+    files = sorted(path.glob("rows-*.jsonl")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise CorpusGone(path=corpus)
+    seen = set()
+    for file in files:
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                row = json.loads(line)
+                row.setdefault("id", row_id(row))
+                if row["id"] not in seen:
+                    seen.add(row["id"])
+                    yield row
+
+
+def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
+    """Training and validation rows: clusters of near-equal rows stay together, chosen by the hash of their name.
+
+    The same rows are held out whatever their order, the seed or the machine.
+    """
+    clusters = Counter(row.get("cluster", row["id"]) for row in rows)
+    wanted, held_out = max(1, round(len(rows) * share)) if share else 0, set()
+    for name in sorted(clusters, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest()):
+        if wanted <= 0:
+            break
+        held_out.add(name)
+        wanted -= clusters[name]
+    parts: tuple[list[dict], list[dict]] = ([], [])
+    for row in rows:
+        parts[row.get("cluster", row["id"]) in held_out].append(row)
+    return parts
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Encoding
+
+
+def encode(row: dict, tokenizer, learn: str = "assistant") -> dict[str, list]:
+    """Token ids and labels of a row, both of length T, with the text and the T character spans they stand for.
+
+    Labels are -100 wherever a token is not learned. In a chat the replies are learned, from the first token that the
+    model has to say by itself up to the end token of the turn; with learn="all", and in texts, every token is.
+    """
+    if "messages" in row:
+        text, replies = _render(row["messages"], tokenizer)
+    else:
+        text, replies = row["text"], [(0, len(row["text"]))]
+    tokens = tokenizer(text, add_special_tokens="text" in row, return_offsets_mapping=True)
+    ids, spans = list(tokens["input_ids"]), [tuple(span) for span in tokens["offset_mapping"]]
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    learned = [False] * len(ids)
+    ended = False
+    for start, end in replies:
+        ended = _mark_learned(learned, ids, spans, start, end, text, special)
+    if replies and not ended and ids[-1:] != [tokenizer.eos_token_id] and tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+        spans.append((len(text), len(text)))
+        learned.append(True)
+    if learn == "all" or "text" in row:
+        learned = [True] * len(ids)
+    labels = [id if known else IGNORED for id, known in zip(ids, learned, strict=True)]
+    return {"input_ids": ids, "labels": labels, "spans": spans, "text": text}
+
+
+def _mark_learned(learned, ids, spans, start, end, text, special) -> bool:
+    """Mark the tokens of one reply and its end token; whether there was an end token."""
+    at = 0
+    while at < len(spans) and (spans[at][1] <= start or spans[at][0] == spans[at][1]):
+        at += 1
+    while at < len(spans) and spans[at][0] < end:
+        learned[at] = True
+        at += 1
+    # Between a reply and its end token there may be white space, which the model has to say as well.
+    for stop in range(at, len(spans)):
+        if ids[stop] in special:
+            learned[at : stop + 1] = [True] * (stop + 1 - at)
+            return True
+        if text[spans[stop][0] : spans[stop][1]].strip():
+            return False
+    return False
+
+
+def _render(messages: list[dict], tokenizer) -> tuple[str, list[tuple[int, int]]]:
+    """A chat as the model reads it, and the (start, end) characters of each reply.
+
+    No template is known here and no marker is searched for: a reply's place is where the rendered text changes when
+    that reply alone is replaced. It begins right after what the template writes to ask for a reply, so that whatever
+    else stands before the words (an empty think block, say) is learned too.
+    """
+    text = _apply(tokenizer, messages)
+    replies, last_end = [], 0
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        changed = _apply(tokenizer, [*messages[:index], {**message, "content": _MARK}, *messages[index + 1 :]])
+        start = _common(text, changed)
+        end = len(text) - _common(text[start:][::-1], changed[start:][::-1])
+        asked = _asked(tokenizer, messages[:index])
+        found = text.rfind(asked, last_end, start) if asked else -1
+        if found >= 0:
+            start = found + len(asked)
+        replies.append((start, end))
+        last_end = end
+    return text, replies
+
+
+def _asked(tokenizer, messages: list[dict]) -> str:
+    """What the template writes after these messages to ask for a reply: `<|im_start|>assistant` in ChatML."""
+    try:
+        before, after = _apply(tokenizer, messages), _apply(tokenizer, messages, add_generation_prompt=True)
+    except TemplateRefused:
+        return ""
+    return after[len(before) :] if after.startswith(before) else ""
+
+
+def _apply(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> str:
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except Exception as error:  # a template is a program of its author's: it may raise anything
+        roles = " ".join(message["role"] for message in messages)
+        raise TemplateRefused(roles=roles, reason=str(error)) from error
+
+
+def _common(one: str, other: str) -> int:
+    """Length of the common beginning of two strings."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:  # bisect with slices: much faster than a loop over characters
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[dict], Counter]:
+    """Rows as the model gets them, at most max_length tokens each, and how many are left out for which reason."""
+    kept, left_out = [], Counter()
+    for row in rows:
+        try:
+            encoded = encode(row, tokenizer, config.learn)
+        except TemplateRefused:
+            left_out["template_refused"] += 1
+            continue
+        ids, labels = encoded["input_ids"][: config.max_length], encoded["labels"][: config.max_length]
+        if all(label == IGNORED for label in labels[1:]):  # the first token is never predicted
+            left_out["nothing_to_learn"] += 1
+            continue
+        kept.append({"input_ids": ids, "labels": labels, "id": row["id"]})
+    return kept, left_out
+
+
+def collate(rows: list[dict]) -> dict:
+    """A batch (B, T), padded on the right. What is padding is told by position, never by the id of the pad token."""
+    import torch
+
+    longest = max(len(row["input_ids"]) for row in rows)
+
+    def padded(key: str, fill: int):
+        return torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows])
+
+    mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
+    return {
+        "input_ids": padded("input_ids", 0),
+        "labels": padded("labels", IGNORED),
+        "attention_mask": torch.tensor(mask),
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Model
+
+
+def precision(config: TrainConfig) -> str:
+    """fp32, bf16 or fp16: what this machine computes fast. bf16 on a CPU without it was measured 40 times slower."""
+    import torch
+
+    if config.precision != "auto":
+        return config.precision
+    if not torch.cuda.is_available():
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def load_tokenizer(config: TrainConfig):
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(config.base_model)
+    except (OSError, ValueError) as error:
+        raise ModelUnreadable(model=config.base_model, reason=str(error).strip().split("\n")[0]) from error
+
+
+def load_base(config: TrainConfig):
+    """The base model on the fastest device of this machine: in 4-bit NF4 for QLoRA, else as it is."""
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision(config)]
+    quantization = None
+    if config.method == "qlora":
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            config.base_model,
+            dtype=dtype,
+            quantization_config=quantization,
+            device_map={"": "cuda:0" if torch.cuda.is_available() else "cpu"},
+            attn_implementation=attention(),
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelUnreadable(model=config.base_model, reason=str(error).strip().split("\n")[0]) from error
+
+
+def attention() -> str:
+    """flash_attention_2 where it is installed and the card can (compute capability 8.0), else sdpa."""
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    able = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    return "flash_attention_2" if able and is_flash_attn_2_available() else "sdpa"
+
+
+def add_adapter(base, config: TrainConfig):
+    """The base with a fresh LoRA adapter around it; its weights are fp32 whatever the base is in."""
+    from peft import LoraConfig, get_peft_model
+
+    names = config.target_modules
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=names if names == "all-linear" else [name.strip() for name in names.split(",")],
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, lora)
+
+
+def without_logits(base) -> None:
+    """Let a causal language model compute its loss on the labelled positions only, a tile at a time.
+
+    The stock loss holds 12 bytes x vocabulary x tokens at its peak; here the full matrix of logits never exists, and
+    the head is not computed for tokens that are not learned. The value is the same: the sum of the cross-entropies
+    over `num_items_in_batch` (their count here, when not given). Models that scale or cap their logits keep theirs.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_outputs import CausalLMOutput
+
+    if any(getattr(base.config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")):
+        return
+    stock, head = base.forward, base.get_output_embeddings()
+
+    def tile(hidden, target):
+        return torch.nn.functional.cross_entropy(head(hidden).float(), target, reduction="sum")
+
+    def forward(labels=None, num_items_in_batch=None, **inputs):
+        if labels is None:
+            return stock(**inputs)
+        hidden = base.get_decoder()(**{**inputs, "use_cache": False}).last_hidden_state  # (B, T, H)
+        learned = labels[:, 1:] != IGNORED
+        hidden, target = hidden[:, :-1][learned], labels[:, 1:][learned]  # (N, H), (N,)
+        tiles = zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True)
+        total = sum(checkpoint(tile, *pair, use_reentrant=False) for pair in tiles)
+        return CausalLMOutput(loss=total / (len(target) if num_items_in_batch is None else num_items_in_batch))
+
+    base.forward = forward
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Training
+
+
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    report: Callable[..., None],
+    should_stop: Callable[[], bool] = lambda: False,
+    resume_from: str | None = None,
+) -> dict:
+    """Train an adapter into out/adapter and return how it ended: steps, stopped, losses, seconds, peak memory.
+
+    `report(event, **values)` is called for everything worth knowing on the way; `should_stop()` is asked at each step.
+    """
+    import torch
+    import transformers
+
+    out, began = Path(out), time.monotonic()
+    transformers.set_seed(config.seed)
+    tokenizer = load_tokenizer(config)
+    training, held_out = prepare_rows(config, tokenizer, report)
+    base = load_base(config)
+    without_logits(base)
+    model = add_adapter(base, config)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    report(
+        "model",
+        parameters=base.num_parameters(),
+        trainable_parameters=trained,
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        precision=precision(config),
+        attention=base.config._attn_implementation,
+    )
+    trainer = _trainer(config, out, model, tokenizer, training, held_out)
+    progress = trainer.soulsmith = Progress(config, report, should_stop)
+    trainer.add_callback(_callback(progress))
+    if held_out and not resume_from:
+        trainer.evaluate()
+    trainer.train(resume_from_checkpoint=resume_from)
+    if held_out and trainer.state.global_step and progress.evaluated_at != trainer.state.global_step:
+        trainer.evaluate()
+    _save_whole(out / "adapter", model, tokenizer)
+    return {
+        "steps": trainer.state.global_step,
+        "max_steps": trainer.state.max_steps,
+        "stopped": progress.stopped,
+        "eval_loss": progress.eval_loss,
+        "seconds": round(time.monotonic() - began, 1),
+        "peak_memory_gib": peak_memory_gib(),
+    }
+
+
+def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None]) -> tuple[list[dict], list[dict]]:
+    """The encoded training and held-out rows; raises when there is nothing that could be learned."""
+    name, rows = Path(config.corpus).name, list(read_rows(config.corpus))
+    if len(rows) < FEWEST_ROWS:
+        raise CorpusTooSmall(name=name, rows=len(rows), needed=FEWEST_ROWS)
+    if not tokenizer.chat_template and any("messages" in row for row in rows):
+        raise NoChatTemplate(model=Path(config.base_model).name, name=name)
+    (training, missed), (held_out, missed_too) = (
+        encode_rows(part, tokenizer, config) for part in split(rows, config.validation_share)
+    )
+    if not training:
+        raise NothingToLearn(name=name, max_length=config.max_length)
+    report(
+        "data",
+        rows_train=len(training),
+        rows_eval=len(held_out),
+        rows_left_out=dict(missed + missed_too),
+        tokens_train=sum(len(row["input_ids"]) for row in training),
+        tokens_learned=sum(label != IGNORED for row in training for label in row["labels"]),
+        longest=max(len(row["input_ids"]) for row in training),
+    )
+    return training, held_out
+
+
+class Progress:
+    """What a run tells while it goes on: turns the Trainer's logs into events."""
+
+    def __init__(self, config: TrainConfig, report: Callable[..., None], should_stop: Callable[[], bool]):
+        self.config, self.report, self.should_stop = config, report, should_stop
+        self.stopped, self.eval_loss, self.evaluated_at = False, None, None
+        self.step_began, self.tokens, self.seconds, self.steps = 0.0, 0, 0.0, 0
+
+    def on_step_begin(self, args, state, control, **_):
+        self.step_began = time.monotonic()
+
+    def on_step_end(self, args, state, control, **_):
+        self.seconds += time.monotonic() - self.step_began
+        self.steps += 1
+        if self.should_stop():
+            self.stopped = control.should_training_stop = True
+
+    def on_log(self, args, state, control, logs, **_):
+        if "loss" not in logs:
+            return
+        loss, seconds_a_step = logs["loss"], self.seconds / max(1, self.steps)
+        self.report(
+            "step",
+            step=state.global_step,
+            max_steps=state.max_steps,
+            epoch=round(state.epoch, 4),
+            loss=loss,
+            grad_norm=logs.get("grad_norm"),
+            learning_rate=logs.get("learning_rate"),
+            tokens=state.num_input_tokens_seen,
+            tokens_per_second=round((state.num_input_tokens_seen - self.tokens) / max(1e-9, self.seconds), 1),
+            seconds_left=round(seconds_a_step * (state.max_steps - state.global_step), 1),
+            memory_gib=peak_memory_gib(),
+        )
+        if not math.isfinite(loss):
+            suggestion = f"{self.config.learning_rate / 10:g}"
+            raise LossNotFinite(value=loss, step=state.global_step, suggestion=suggestion)
+
+    def on_train_begin(self, args, state, control, **_):
+        self.tokens = state.num_input_tokens_seen
+
+    def on_save(self, args, state, control, **_):
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        # Written last: a checkpoint without it was cut short and is passed over.
+        (checkpoint / "whole.json").write_text(json.dumps({"step": state.global_step}), encoding="utf-8")
+        self.report("checkpoint", step=state.global_step, path=checkpoint.name)
+
+    def on_evaluation(self, step: int, loss: float):
+        self.eval_loss, self.evaluated_at = loss, step
+        self.report("eval", step=step, eval_loss=loss)
+
+
+def whole_checkpoint(out: str | Path) -> str | None:
+    """The newest checkpoint in a directory that was written to its end."""
+    whole = [path.parent for path in Path(out).glob("checkpoint-*/whole.json")]
+    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
+def _callback(progress: Progress):
+    from transformers import TrainerCallback
+
+    names = ("on_train_begin", "on_step_begin", "on_step_end", "on_log", "on_save")
+    return type("Events", (TrainerCallback,), {name: staticmethod(getattr(progress, name)) for name in names})()
+
+
+def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[dict], held_out: list[dict]):
+    import torch
+    from transformers import Trainer
+
+    class SoulTrainer(Trainer):
+        """The stock Trainer, but held-out loss is the mean over learned tokens, whatever the batches."""
+
+        def evaluate(self, *_, **__):
+            loss = held_out_loss(self.model, held_out, config.batch_size)
+            self.soulsmith.on_evaluation(self.state.global_step, loss)
+            metrics = {"eval_loss": loss}
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            return metrics
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return SoulTrainer(
+        model=model,
+        args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
+        train_dataset=training,
+        eval_dataset=held_out or None,
+        data_collator=collate,
+        processing_class=tokenizer,
+    )
+
+
+def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):
+    """The config in the Trainer's own words."""
+    from transformers import TrainingArguments
+
+    a_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.gradient_accumulation_steps)
+    steps = config.max_steps or math.ceil(config.epochs * a_epoch)
+    every = min(steps, config.eval_steps or max(1, math.ceil(steps / 10)))
+    kind = precision(config)
+    return TrainingArguments(
+        output_dir=str(out),
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        num_train_epochs=config.epochs,
+        max_steps=config.max_steps or -1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim=config.optim,
+        bf16=kind == "bf16",
+        fp16=kind == "fp16",
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        train_sampling_strategy="group_by_length",
+        eval_strategy="steps" if evaluates else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=config.save_total_limit,
+        logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,  # it would show the mean of the steps before instead of a NaN
+        include_num_input_tokens_seen="non_padding",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        report_to="none",
+        disable_tqdm=True,
+        seed=config.seed,
+        dataloader_pin_memory=False,
+    )
+
+
+def held_out_loss(model, rows: list[dict], batch_size: int) -> float:
+    """Mean cross-entropy over the learned tokens of encoded rows, in nats a token."""
+    import torch
+
+    was_training, total, count = model.training, 0.0, 0
+    model.eval()
+    by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
+    with torch.inference_mode():
+        for start in range(0, len(by_length), batch_size):
+            batch = {
+                key: value.to(model.device) for key, value in collate(by_length[start : start + batch_size]).items()
+            }
+            learned = int((batch["labels"][:, 1:] != IGNORED).sum())
+            total += float(model(**batch).loss) * learned
+            count += learned
+    model.train(was_training)
+    return total / count
+
+
+def peak_memory_gib() -> float:
+    """The most memory held so far: of the card where there is one, else resident memory of this process."""
+    import torch
+
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_reserved() / 2**30, 3)
+    if sys.platform == "win32":
+        import psutil
+
+        return round(psutil.Process().memory_info().peak_wset / 2**30, 3)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
+
+
+def _save_whole(path: Path, model, tokenizer) -> None:
+    """Save the adapter and its tokenizer so that the directory appears only when it is complete."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    model.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    if path.exists():
+        import shutil
+
+        shutil.rmtree(path)
+    unfinished.rename(path)
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit("Usage: python train.py config.json\nTrains into the directory of the config; one JSON line an event.")
+    path = Path(sys.argv[1])
+
+    def report(event: str, **values):
+        print(json.dumps({"event": event, **values}, ensure_ascii=False), flush=True)
+
+    out = path.absolute().parent
+    report("finished", **train(TrainConfig.load(path), out, report=report, resume_from=whole_checkpoint(out)))
+
+
+if __name__ == "__main__":
+    main()
