@@ -11,7 +11,7 @@ import json
 import math
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -385,7 +385,7 @@ def load_base(config: TrainConfig):
             bnb_4bit_compute_dtype=dtype,
         )
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        base = AutoModelForCausalLM.from_pretrained(
             config.base_model,
             dtype=dtype,
             quantization_config=quantization,
@@ -395,6 +395,12 @@ def load_base(config: TrainConfig):
         )
     except (OSError, ValueError) as error:
         raise ModelUnreadable(model=config.base_model, reason=str(error).strip().split("\n")[0]) from error
+    for module in base.modules():
+        # On CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first forward pass in eval mode for a kernel
+        # that has no backward: an evaluation before training would silently cut the gradients of all layers below.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return base
 
 
 def attention() -> str:
@@ -470,18 +476,20 @@ def train(
     """
     import torch
     import transformers
+    from transformers.trainer_callback import PrinterCallback
 
     out, began = Path(out), time.monotonic()
     transformers.set_seed(config.seed)
     tokenizer = load_tokenizer(config)
     training, held_out = prepare_rows(config, tokenizer, report)
     base = load_base(config)
+    parameters = base.num_parameters()
     without_logits(base)
     model = add_adapter(base, config)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     report(
         "model",
-        parameters=base.num_parameters(),
+        parameters=parameters,
         trainable_parameters=trained,
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         precision=precision(config),
@@ -490,6 +498,7 @@ def train(
     trainer = _trainer(config, out, model, tokenizer, training, held_out)
     progress = trainer.soulsmith = Progress(config, report, should_stop)
     trainer.add_callback(_callback(progress))
+    trainer.remove_callback(PrinterCallback)  # the events say it all
     if held_out and not resume_from:
         trainer.evaluate()
     trainer.train(resume_from_checkpoint=resume_from)
@@ -536,21 +545,24 @@ class Progress:
     def __init__(self, config: TrainConfig, report: Callable[..., None], should_stop: Callable[[], bool]):
         self.config, self.report, self.should_stop = config, report, should_stop
         self.stopped, self.eval_loss, self.evaluated_at = False, None, None
-        self.step_began, self.tokens, self.seconds, self.steps = 0.0, 0, 0.0, 0
+        self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
+        self.recent = deque(maxlen=50)  # seconds of the latest steps, for the time that is left
 
     def on_step_begin(self, args, state, control, **_):
         self.step_began = time.monotonic()
 
     def on_step_end(self, args, state, control, **_):
-        self.seconds += time.monotonic() - self.step_began
-        self.steps += 1
+        took = time.monotonic() - self.step_began
+        self.seconds += took
+        self.recent.append(took)
         if self.should_stop():
             self.stopped = control.should_training_stop = True
 
     def on_log(self, args, state, control, logs, **_):
         if "loss" not in logs:
             return
-        loss, seconds_a_step = logs["loss"], self.seconds / max(1, self.steps)
+        loss, tokens = logs["loss"], state.num_input_tokens_seen
+        seconds_a_step = sum(self.recent) / max(1, len(self.recent))
         self.report(
             "step",
             step=state.global_step,
@@ -559,11 +571,12 @@ class Progress:
             loss=loss,
             grad_norm=logs.get("grad_norm"),
             learning_rate=logs.get("learning_rate"),
-            tokens=state.num_input_tokens_seen,
-            tokens_per_second=round((state.num_input_tokens_seen - self.tokens) / max(1e-9, self.seconds), 1),
+            tokens=tokens,
+            tokens_per_second=round((tokens - self.tokens) / max(1e-9, self.seconds), 1),
             seconds_left=round(seconds_a_step * (state.max_steps - state.global_step), 1),
             memory_gib=peak_memory_gib(),
         )
+        self.tokens, self.seconds = tokens, 0.0
         if not math.isfinite(loss):
             suggestion = f"{self.config.learning_rate / 10:g}"
             raise LossNotFinite(value=loss, step=state.global_step, suggestion=suggestion)
@@ -596,7 +609,6 @@ def _callback(progress: Progress):
 
 
 def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[dict], held_out: list[dict]):
-    import torch
     from transformers import Trainer
 
     class SoulTrainer(Trainer):
@@ -609,7 +621,6 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
 
-    torch.use_deterministic_algorithms(True, warn_only=True)
     return SoulTrainer(
         model=model,
         args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
@@ -643,8 +654,8 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         optim=config.optim,
         bf16=kind == "bf16",
         fp16=kind == "fp16",
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         train_sampling_strategy="group_by_length",
         eval_strategy="steps" if evaluates else "no",
         eval_steps=every,

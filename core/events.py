@@ -1,0 +1,73 @@
+"""The events of a run: one JSON line each in events.jsonl, written by the trainer alone, read by everybody."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+TAIL_BYTES = 65_536
+FINAL = ("finished", "stopped", "failed")  # after one of these a trainer says nothing more
+
+
+def file(run_dir: Path) -> Path:
+    return run_dir / "events.jsonl"
+
+
+def append(run_dir: Path, event: str, **values: Any) -> None:
+    """Write one event. NaN and infinities, which JSON does not have, become null."""
+    line = json.dumps(_finite({"event": event, "time": round(time.time(), 3), **values}), ensure_ascii=False)
+    with file(run_dir).open("ab") as output:  # one write of a whole line: a reader sees all of it or none
+        output.write(line.encode() + b"\n")
+
+
+def mend(run_dir: Path) -> None:
+    """Cut off a line that a dead trainer left half-written; call it while holding the run's lock."""
+    if not file(run_dir).exists():
+        return
+    with file(run_dir).open("rb+") as output:
+        end = output.seek(0, 2)
+        output.seek(max(0, end - TAIL_BYTES))
+        tail = output.read()
+        output.truncate(end - (len(tail) - tail.rfind(b"\n") - 1))
+
+
+def read(run_dir: Path, offset: int = 0) -> tuple[list[dict], int]:
+    """The whole events after a byte offset, and the offset to go on from; a half-written line is left for later."""
+    try:
+        with file(run_dir).open("rb") as lines:
+            lines.seek(offset)
+            fresh = lines.read()
+    except FileNotFoundError:
+        return [], 0
+    whole = fresh[: fresh.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+
+def last(run_dir: Path) -> dict | None:
+    """The newest whole event, found from the end of the file."""
+    try:
+        with file(run_dir).open("rb") as lines:
+            lines.seek(max(0, lines.seek(0, 2) - TAIL_BYTES))
+            tail = lines.read()
+    except FileNotFoundError:
+        return None
+    whole = tail[: tail.rfind(b"\n") + 1].splitlines()
+    return json.loads(whole[-1]) if whole else None
+
+
+def size(run_dir: Path) -> int:
+    try:
+        return file(run_dir).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,66 @@
+"""Take a run along: `python -m core.export RUN --out FILE.zip` packs the capsule that trains it again anywhere.
+
+The capsule holds train.py (core/recipe.py as it is), config.json, the rows, and pinned requirements.
+"""
+
+import argparse
+import json
+import sys
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+from core import events, models, paths, recipe, runs, trainer
+from core.trouble import Trouble
+
+README = """# {name}
+
+Trains the run again, without Soulsmith, in an empty directory:
+
+    python -m venv .venv
+    .venv/bin/pip install -r requirements.txt
+    .venv/bin/python train.py config.json
+
+config.json names the base model ({base_model}); change it to where that model is on your machine, or to its hub id.
+The adapter appears in adapter/. One JSON line is printed for each event.
+"""
+
+
+def capsule(run_id: str, out: Path) -> Path:
+    """Write the zip of a run: the recipe, its config, its rows and the versions it was trained with."""
+    run_dir, config = runs.directory(run_id), runs.config(run_id)
+    base = models.local(config.base_model) or config.base_model
+    packed = asdict(config) | {"corpus": "corpus.jsonl", "base_model": base}
+    corpus = Path(config.corpus) if Path(config.corpus).is_absolute() else paths.corpus(config.corpus)
+    versions = next((e["versions"] for e in events.read(run_dir)[0] if "versions" in e), None) or trainer.versions()
+    pins = "".join(f"{name}=={version.split('+')[0]}\n" for name, version in versions.items() if name != "python")
+    unfinished = out.with_suffix(".unfinished")
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(recipe.__file__, "train.py")
+        archive.writestr("config.json", json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
+        archive.writestr("requirements.txt", pins)
+        archive.writestr("README.md", README.format(name=runs.label(run_id)["name"], base_model=base))
+        if (run_dir / "events.jsonl").exists():
+            archive.write(run_dir / "events.jsonl", "events.jsonl")
+        with archive.open("corpus.jsonl", "w", force_zip64=True) as rows:
+            for row in recipe.read_rows(corpus):
+                rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    unfinished.replace(out)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.export", description=__doc__.split("\n")[0])
+    parser.add_argument("run", help="id of a run, as printed by python -m core.runs list")
+    parser.add_argument("--out", type=Path, required=True, help="the zip file to write")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    try:
+        out = capsule(args.run, args.out)
+    except (Trouble, recipe.RecipeTrouble, OSError) as error:
+        sys.exit(str(error))
+    print(json.dumps({"capsule": str(out), "bytes": out.stat().st_size}) if args.json else out)
+
+
+if __name__ == "__main__":
+    main()

