@@ -1,0 +1,182 @@
+"""Make a corpus out of files: read, repair, write, count; it appears when it is whole."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from core import paths
+from core.corpus import disk, reading
+from core.corpus.reading import Options, Row, SetAside
+from core.trouble import Trouble
+
+Progress = Callable[[int, int, int], None]  # bytes read, bytes in all, rows so far
+EVERY = 1000  # rows between two reports of progress
+EXAMPLES = 20  # repaired lines that are shown with their original
+
+
+class NothingGiven(Trouble):
+    template = "No file was given. Drop files or a folder, or choose a sample."
+
+
+class FileMissing(Trouble):
+    template = "There is no file {path}. Check the path."
+
+
+class CorpusEmpty(Trouble):
+    template = "Nothing in {files} could be read as text or chats: {reasons}. Choose other files, or name their columns."
+
+
+class NameTaken(Trouble):
+    template = "The directory {path} exists already. Choose another name."
+
+
+def create(
+    sources: list[Path], name: str, *, options: Options, progress: Progress | None = None, out: Path | None = None
+) -> dict:
+    """Import files and folders as a new corpus and return its card; see core.corpus.create."""
+    given = [Path(source) for source in sources]
+    if not given:
+        raise NothingGiven()
+    for path in given:
+        if not path.exists():
+            raise FileMissing(path=path)
+    if out is not None and out.exists():
+        raise NameTaken(path=out)
+    parent = out.parent if out is not None else paths.corpora()
+    parent.mkdir(parents=True, exist_ok=True)
+    with disk.unfinished(parent) as directory:
+        writer = disk.Writer(directory)
+        try:
+            tally = _written(reading.opened(given, options), writer, options, _sizes(given, progress))
+        finally:
+            writer.close()
+        if not writer.rows:
+            reasons = ", ".join(f"{reason} ({count})" for reason, count in tally.reasons.most_common(4))
+            raise CorpusEmpty(files=", ".join(path.name for path in given[:4]), reasons=reasons or "no records")
+        identity = out.name if out is not None else disk.free_name(parent, name)
+        card = writer.finish(tally.card(writer.rows) | {"id": identity, "name": name.strip() or identity, "parent": None})
+        disk.publish(directory, parent / identity)
+    return card
+
+
+def create_from_rows(rows: Iterable[dict], name: str, *, parent: str | None, note: dict, out: Path | None = None) -> dict:
+    """A new corpus of rows that were rows already: cleaned, filtered or generated ones."""
+    folder = out.parent if out is not None else paths.corpora()
+    folder.mkdir(parents=True, exist_ok=True)
+    with disk.unfinished(folder) as directory:
+        writer = disk.Writer(directory)
+        try:
+            for row in rows:
+                writer.row({key: value for key, value in row.items() if key != "id"})
+        finally:
+            writer.close()
+        if not writer.rows:
+            raise CorpusEmpty(files=name, reasons="no rows were left")
+        identity = out.name if out is not None else disk.free_name(folder, name)
+        card = Tally().card(writer.rows) | {"rows_in": writer.rows}
+        card = writer.finish(card | {"id": identity, "name": name, "parent": parent} | note)
+        disk.publish(directory, folder / identity)
+    return card
+
+
+class Tally:
+    """Counts what was read, file by file."""
+
+    def __init__(self):
+        self.rows_in = self.set_aside = 0
+        self.reasons, self.repairs, self.encodings, self.formats = Counter(), Counter(), Counter(), Counter()
+        self.roles: Counter = Counter()
+        self.files: list[dict] = []
+        self.examples: list[dict] = []
+
+    def card(self, kept: int) -> dict:
+        """The part of a card that says what was read."""
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "rows_in": self.rows_in,
+            "rows_kept": kept,
+            "rows_set_aside": self.set_aside,
+            "reasons": dict(self.reasons.most_common()),
+            "unknown_roles": dict(self.roles.most_common(20)),
+            "repairs": dict(self.repairs.most_common()),
+            "repaired": self.examples,
+            "encodings": dict(self.encodings.most_common()),
+            "formats": dict(self.formats.most_common()),
+            "sources": self.files,
+        }
+
+
+def _written(opened: Iterator, writer: disk.Writer, options: Options, tell: Callable) -> Tally:
+    tally = Tally()
+    for one in opened:
+        tally.formats[one.format] += 1
+        if one.encoding:
+            tally.encodings[one.encoding] += 1
+        kept = aside = 0
+        for found in reading.read(one, options):
+            tally.rows_in += 1
+            if isinstance(found, SetAside):
+                aside += 1
+                _put_aside(found, writer, tally)
+            else:
+                kept += 1
+                writer.row(found.row | {"source": {"file": found.file, "line": found.place}})
+                if found.repairs:
+                    tally.repairs.update(found.repairs)
+                    if found.before and len(tally.examples) < EXAMPLES:
+                        tally.examples.append(_example(found))
+            if tally.rows_in % EVERY == 0:
+                tell(one.source, writer.rows)
+        tell(one.source, writer.rows, done=True)
+        if len(tally.files) < 2000:
+            tally.files.append(
+                {"file": one.source.name, "format": one.format, "encoding": one.encoding, "bytes": one.source.size,
+                 "rows": kept, "set_aside": aside}
+            )  # fmt: skip
+    return tally
+
+
+def _put_aside(found: SetAside, writer: disk.Writer, tally: Tally) -> None:
+    tally.set_aside += 1
+    tally.reasons[found.reason] += 1
+    if found.reason == "unknown_role":
+        tally.roles[found.detail] += 1
+    excerpt = found.excerpt.encode("utf-8", errors="replace").decode()
+    detail = found.detail.encode("utf-8", errors="replace").decode()
+    writer.set_aside(
+        {"file": found.file, "line": found.place, "reason": found.reason, "detail": detail, "excerpt": excerpt}
+    )
+
+
+def _example(found: Row) -> dict:
+    pairs = zip(found.before.split("\n"), found.after.split("\n"), strict=False)
+    before, after = next(((one, other) for one, other in pairs if one != other), ("", ""))
+    return {"file": found.file, "line": found.place, "before": before[:160], "after": after[:160]}
+
+
+def _sizes(given: list[Path], progress: Progress | None) -> Callable:
+    """A function that reports how far the reading of all files is."""
+    if progress is None:
+        return lambda source, rows, done=False: None
+    total = sum(
+        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+        for path in given
+    )
+    finished = [0]
+
+    def tell(source, rows: int, done: bool = False) -> None:
+        if done:
+            finished[0] += source.size if source.path is not None or source.at() else 0
+            progress(min(finished[0], total), total, rows)
+        else:
+            progress(min(finished[0] + source.at(), total), total, rows)
+
+    return tell
+
+
+def fingerprint(paths_given: list[Path]) -> str:
+    """A hash of files' names, sizes and times, by which a chosen mapping is remembered."""
+    marks = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths_given if path.exists()]
+    return hashlib.sha256("\n".join(sorted(marks)).encode()).hexdigest()[:16]

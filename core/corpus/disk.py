@@ -1,0 +1,201 @@
+"""A corpus on disk: shards of rows, a card, what was set aside; it appears only when whole."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json.encoder import encode_basestring
+from pathlib import Path
+
+import orjson
+from filelock import FileLock, Timeout
+
+from core import paths, recipe
+from core.trouble import Trouble
+
+SHARD_BYTES = 256 * 2**20
+EVERY = 500  # rows between two marks of the index
+KEPT_FREE = 50 * 2**20  # bytes that are left on the disk
+
+
+class DiskFull(Trouble):
+    template = "The disk of {path} is full: {free} MB are left. Free some space and import again."
+
+
+class CorpusDamaged(Trouble):
+    template = 'The corpus "{name}" cannot be read: {reason}. Delete it and import its files again.'
+
+
+def row_id(row: dict) -> str:
+    """The same as recipe.row_id, without the costly general encoder for rows of plain turns."""
+    if "text" in row:
+        content = encode_basestring(row["text"])
+    else:
+        messages = row["messages"]
+        if any(len(turn) != 2 for turn in messages):
+            return recipe.row_id(row)
+        content = "[" + ", ".join(
+            f'{{"content": {encode_basestring(turn["content"])}, "role": {encode_basestring(turn["role"])}}}'
+            for turn in messages
+        ) + "]"  # fmt: skip
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class Writer:
+    """Writes the rows of a corpus into an unfinished directory."""
+
+    def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES):
+        self.directory, self.shard_bytes = directory, shard_bytes
+        self.rows = self.bytes = self.characters = self.duplicates = 0
+        self.kinds = {"chat": 0, "text": 0}
+        self._hash, self._seen, self._marks = hashlib.sha256(), set(), []
+        self._shard, self._offset, self._file = -1, 0, None
+        self._aside = (directory / "set_aside.jsonl").open("wb")
+
+    def row(self, row: dict) -> None:
+        """Write a row that has no id yet, its id first."""
+        identity = row_id(row)
+        line = orjson.dumps({"id": identity} | row) + b"\n"
+        if self._file is None or self._offset + len(line) > self.shard_bytes and self._offset:
+            self._next_shard()
+        if self.rows % EVERY == 0:
+            self._marks.append([self._shard, self._offset])
+        self._file.write(line)
+        self._offset += len(line)
+        self.rows += 1
+        self.bytes += len(line)
+        self._hash.update(identity.encode())
+        number = int(identity, 16)
+        if number in self._seen:
+            self.duplicates += 1
+        else:
+            self._seen.add(number)
+        if "text" in row:
+            self.kinds["text"] += 1
+            self.characters += len(row["text"])
+        else:
+            self.kinds["chat"] += 1
+            self.characters += sum(len(turn["content"]) for turn in row["messages"])
+        if self.rows % 2000 == 0:
+            self._check_space()
+
+    def set_aside(self, values: dict) -> None:
+        self._aside.write(orjson.dumps(values) + b"\n")
+
+    def finish(self, card: dict) -> dict:
+        """Write the index and the card; the corpus is whole after this."""
+        self.close()
+        (self.directory / "index.json").write_text(json.dumps({"every": EVERY, "marks": self._marks}), "utf-8")
+        kinds = [kind for kind, count in self.kinds.items() if count]
+        card = card | {
+            "content_hash": self._hash.hexdigest(),
+            "kind": kinds[0] if len(kinds) == 1 else "mixed" if kinds else "",
+            "rows": self.rows,
+            "bytes": self.bytes,
+            "characters": self.characters,
+            "duplicates": self.duplicates,
+        }
+        text = json.dumps(card, ensure_ascii=False, indent=2)
+        (self.directory / "card.json").write_text(text + "\n", encoding="utf-8")
+        return card
+
+    def close(self) -> None:
+        for file in (self._file, self._aside):
+            if file is not None and not file.closed:
+                file.close()
+
+    def _next_shard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._shard, self._offset = self._shard + 1, 0
+        self._file = (self.directory / f"rows-{self._shard:05d}.jsonl").open("wb", buffering=1 << 20)
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self.directory).free
+        if free < KEPT_FREE:
+            raise DiskFull(path=self.directory.parent, free=free // 2**20)
+
+
+@contextmanager
+def unfinished(parent: Path) -> Iterator[Path]:
+    """A hidden directory to write in, gone afterwards unless it was renamed; leftovers of killed imports go too."""
+    for old in parent.glob(".unfinished-*"):
+        _remove_if_left(old)
+    directory = parent / f".unfinished-{os.getpid()}-{time.time_ns()}"
+    directory.mkdir(parents=True)
+    lock = FileLock(directory / ".lock")
+    with lock:
+        try:
+            yield directory
+        finally:
+            if directory.exists():
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def publish(directory: Path, wanted: Path) -> None:
+    """Let a finished directory appear under its name."""
+    (directory / ".lock").unlink(missing_ok=True)
+    directory.rename(wanted)
+
+
+def _remove_if_left(directory: Path) -> None:
+    try:
+        with FileLock(directory / ".lock", timeout=0):
+            pass
+    except (Timeout, OSError):
+        return
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def free_name(parent: Path, name: str) -> str:
+    """A directory name made of a person's words that is not taken."""
+    slug, number = paths.slug(name), 1
+    while (parent / (slug if number == 1 else f"{slug}-{number}")).exists():
+        number += 1
+    return slug if number == 1 else f"{slug}-{number}"
+
+
+def read_card(directory: Path) -> dict:
+    try:
+        return json.loads((directory / "card.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CorpusDamaged(name=directory.name, reason=type(error).__name__) from error
+
+
+def shards(directory: Path) -> list[Path]:
+    return sorted(directory.glob("rows-*.jsonl"))
+
+
+def all_rows(directory: Path) -> Iterator[dict]:
+    """All rows in their order, copies too."""
+    for shard in shards(directory):
+        with shard.open("rb", buffering=1 << 20) as lines:
+            for line in lines:
+                yield orjson.loads(line)
+
+
+def rows(directory: Path, start: int, count: int) -> list[dict]:
+    """Some rows by their number, found through the index without reading what stands before."""
+    files, shard, offset, skip = shards(directory), 0, 0, max(0, start)
+    if (directory / "index.json").is_file():
+        index = json.loads((directory / "index.json").read_text(encoding="utf-8"))
+        mark = min(skip // index["every"], len(index["marks"]) - 1)
+        if mark >= 0:
+            shard, offset = index["marks"][mark]
+            skip -= mark * index["every"]
+    found: list[dict] = []
+    for file in files[shard:]:
+        with file.open("rb") as lines:
+            lines.seek(offset)
+            for line in lines:
+                if skip:
+                    skip -= 1
+                elif len(found) < count:
+                    found.append(orjson.loads(line))
+                else:
+                    return found
+        offset = 0
+    return found

@@ -1,0 +1,108 @@
+"""A long text cut into documents: at separator lines when it has them, else at blank lines, never in mid-sentence."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+LONGEST = 4000  # characters of a document, about 1,500 tokens of Russian
+SHORTEST = 1000  # a new document starts at a heading or a blank line only after so many
+SEPARATORS = ("%", "<|endoftext|>", "\f", "<|end of row|>")  # fortune files, token dumps, printed pages, our own export
+HEADING = re.compile(r"#{1,6} |(?:Глава|ГЛАВА|Часть|ЧАСТЬ|Chapter|CHAPTER|Part|PART)\s")
+SENTENCE_END = re.compile(r"(?<=[.!?…»\"”])\s+")
+
+
+def split(lines: Iterable[tuple[int, str]], separator: str | None = None) -> Iterator[tuple[int, str]]:
+    """(number of the first line, text) of each document; with a separator the texts between it are kept as they are."""
+    pieces = _between(lines, separator) if separator else _packed(lines)
+    for number, text in pieces:
+        if separator or len(text) <= 2 * LONGEST:
+            yield number, text
+        else:
+            for part in cut(text, LONGEST):
+                yield number, part
+
+
+def separator_of(lines: list[str]) -> str | None:
+    """The separator line that these first lines of a text use at least twice."""
+    for mark in SEPARATORS:
+        if sum(line.strip(" \r") == mark for line in lines) >= 2:
+            return mark
+    return None
+
+
+def cut(text: str, longest: int) -> Iterator[str]:
+    """Pieces of at most so many characters: at paragraphs, else lines, else sentences, else words, else anywhere."""
+    while len(text) > longest:
+        window = text[:longest]
+        for mark in ("\n\n", "\n", None, " "):
+            if mark is None:
+                ends = [found.start() for found in SENTENCE_END.finditer(window)]
+                at = ends[-1] if ends else -1
+            else:
+                at = window.rfind(mark)
+            if at >= longest // 2:
+                break
+        if at < longest // 2:
+            at = longest
+        if piece := text[:at].strip("\n"):
+            yield piece
+        text = text[at:].lstrip("\n ")
+    if text.strip():
+        yield text
+
+
+def _between(lines: Iterable[tuple[int, str]], separator: str) -> Iterator[tuple[int, str]]:
+    held: list[str] = []
+    start = None
+    for number, line in lines:
+        if line.strip(" \r") == separator:
+            if any(part.strip() for part in held):
+                yield start, "\n".join(held)
+            held, start = [], None
+        else:
+            start = number if start is None else start
+            held.append(line)
+    if any(part.strip() for part in held):
+        yield start, "\n".join(held).removesuffix("\n")
+
+
+def _packed(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Paragraphs gathered into documents of SHORTEST to LONGEST characters; fenced code is not torn apart."""
+    held: list[str] = []
+    size, start, fenced = 0, None, False
+    for number, line in lines:
+        blank = not line.strip()
+        if line.lstrip().startswith(("```", "~~~")):
+            fenced = not fenced
+        heading = not fenced and HEADING.match(line) is not None
+        full = size >= SHORTEST and (heading or (blank and not fenced and size >= LONGEST // 2))
+        if full or size > 2 * LONGEST:
+            yield start, "\n".join(held).strip("\n")
+            held, size, start = [], 0, None
+        if start is None:
+            if blank:
+                continue
+            start = number
+        held.append(line)
+        size += len(line) + 1
+    if start is not None:
+        yield start, "\n".join(held).strip("\n")
+
+
+def unwrapped(text: str) -> str:
+    """Hard-wrapped lines joined into paragraphs: a long line without a full stop goes on in the next one."""
+    lines = text.split("\n")
+    lengths = sorted(len(line) for line in lines if line.strip())
+    if not lengths:
+        return text
+    usual = lengths[len(lengths) // 2]
+    joined: list[str] = []
+    before = ""
+    for line in lines:
+        starts_small = re.match(r"\s*[a-zа-яё0-9(«\"]", line) is not None
+        goes_on = len(before) >= 0.6 * usual and not before.rstrip().endswith((".", "!", "?", ":", ";", "…", "»", '"'))
+        if joined and before.strip() and goes_on and starts_small:
+            joined[-1] = joined[-1].rstrip() + " " + line.strip()
+        else:
+            joined.append(line.rstrip())
+        before = line
+    return "\n".join(joined)

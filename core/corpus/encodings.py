@@ -1,0 +1,211 @@
+"""Which encoding the bytes of a text are in, and its lines one by one."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from core.corpus import letters
+from core.corpus.sources import Source
+
+RUSSIAN = ("cp1251", "koi8-r", "cp866", "mac-cyrillic")
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SAMPLE_BYTES = 64 * 1024  # of lines that are not ASCII, to tell the old encodings apart
+PROOF = 100_000  # bytes of sound UTF-8 beyond ASCII: no other encoding has that
+BLOCK = 4 * 1024 * 1024
+LONGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is set aside
+READS_AS_RUSSIAN = 4.2  # nats a character: text in its own encoding costs 2.3 to 3.6
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line without its end, or the reason why it cannot be had."""
+
+    number: int
+    text: str
+    trouble: str = ""
+    repair: str = ""
+
+
+def detect(source: Source) -> str:
+    """The name of the encoding: a BOM says it, UTF-8 proves itself over the whole file, the others are guessed."""
+    with source.open() as stream:
+        head = stream.read(4096)
+    for mark, name in BOMS:
+        if head.startswith(mark):
+            return name
+    if (name := _utf16_without_bom(head)) is not None:
+        return name
+    broken = _broken_lines(source)
+    if broken is None:
+        return "utf-8"
+    if declared := _declared(head):
+        return declared
+    whole, sample = broken
+    # In a file of an old encoding hardly any line with letters passes for UTF-8.
+    if whole and whole >= 0.2 * len(sample):
+        return "utf-8"
+    return guess(b"\n".join(sample))
+
+
+def guess(sample: bytes) -> str:
+    """The old eight-bit encoding in which these bytes read best."""
+    best = min(RUSSIAN, key=lambda name: letters.cost(sample.decode(name, errors="replace")))
+    if letters.cost(sample.decode(best, errors="replace")) <= READS_AS_RUSSIAN:
+        return best
+    from charset_normalizer import from_bytes  # a second opinion for other languages
+
+    found = from_bytes(sample[:SAMPLE_BYTES]).best()
+    return found.encoding if found and found.encoding not in ("utf_8", "ascii") else "cp1252"
+
+
+def lines(source: Source, encoding: str, longest: int = LONGEST_LINE) -> Iterator[Line]:
+    """All lines of a text; a line that cannot be decoded or is too long comes with its trouble instead."""
+    if encoding.startswith(("utf-16", "utf-32")):
+        yield from _wide_lines(source, encoding, longest)
+        return
+    fallback = None
+    with source.open() as stream:
+        for number, raw in _raw_lines(stream, longest):
+            if raw is None:
+                yield Line(number, "", "line_too_long")
+                continue
+            if number == 1 and encoding == "utf-8-sig":
+                raw = raw.removeprefix(codecs.BOM_UTF8)
+            try:
+                yield Line(number, str(raw, "utf-8" if encoding == "utf-8-sig" else encoding))
+            except UnicodeDecodeError:
+                if fallback is None:
+                    fallback = _fallback(raw) if encoding.startswith("utf-8") else ""
+                yield _decoded_otherwise(number, raw, fallback)
+
+
+def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> str:
+    """The whole text with `\\n` line ends; what cannot be decoded becomes U+FFFD."""
+    with source.open() as stream:
+        data = stream.read(most)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError:
+        text = "\n".join(line.text or line.trouble for line in lines(source, encoding))
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded_otherwise(number: int, raw: bytes, fallback: str) -> Line:
+    if fallback:
+        text = raw.decode(fallback, errors="replace")
+        if "\ufffd" not in text and letters.cost(text) <= READS_AS_RUSSIAN:
+            return Line(number, text, repair=f"line in {fallback}")
+    return Line(number, raw[:800].decode("utf-8", errors="replace"), "bad_bytes")
+
+
+def _fallback(raw: bytes) -> str:
+    best = min(RUSSIAN, key=lambda name: letters.cost(raw.decode(name, errors="replace")))
+    return best if letters.cost(raw.decode(best, errors="replace")) <= READS_AS_RUSSIAN else ""
+
+
+def _raw_lines(stream, longest: int) -> Iterator[tuple[int, bytes | None]]:
+    """Lines of bytes; None stands for one that is longer than can be held."""
+    number = 0
+    while raw := stream.readline(longest + 1):
+        number += 1
+        if len(raw) > longest and not raw.endswith(b"\n"):
+            while raw and not raw.endswith(b"\n"):
+                raw = stream.readline(BLOCK)
+            yield number, None
+            continue
+        ended = raw.removesuffix(b"\n").removesuffix(b"\r")
+        if b"\r" not in ended:
+            yield number, ended
+            continue
+        for part in ended.split(b"\r"):  # the line ends of old Macs
+            yield number, part
+            number += 1
+        number -= 1
+
+
+def _wide_lines(source: Source, encoding: str, longest: int) -> Iterator[Line]:
+    with source.open() as stream:
+        reader = codecs.getreader(encoding)(stream, errors="replace")
+        number, held = 0, ""
+        while True:
+            block = reader.read(1 << 20)
+            parts = (held + block).split("\n")
+            held = parts.pop() if block else ""
+            for text in parts:
+                number += 1
+                text = text.removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
+                yield Line(number, text[:800], "bad_bytes") if "\ufffd" in text else Line(number, text)
+            if not block:
+                return
+            if len(held) > longest:
+                yield Line(number + 1, "", "line_too_long")
+                return
+
+
+def _declared(head: bytes) -> str | None:
+    """The encoding that the prolog of XML or the head of HTML names, if there is one of that name."""
+    found = re.search(rb"<\?xml[^>]*encoding=[\"']([\w-]+)|<meta[^>]*charset=[\"']?([\w-]+)", head[:2048], re.I)
+    try:
+        return codecs.lookup((found[1] or found[2]).decode()).name if found else None
+    except LookupError:
+        return None
+
+
+def _utf16_without_bom(head: bytes) -> str | None:
+    even, odd = head[0::2], head[1::2]
+    if len(head) < 8 or head.count(0) < len(head) / 20:
+        # Cyrillic without spaces has no zero bytes, but every other byte is 04.
+        if len(head) >= 16 and odd.count(4) > 0.6 * len(odd):
+            return "utf-16-le"
+        if len(head) >= 16 and even.count(4) > 0.6 * len(even):
+            return "utf-16-be"
+        return None
+    if odd.count(0) + odd.count(4) > 0.7 * len(odd):
+        return "utf-16-le"
+    if even.count(0) + even.count(4) > 0.7 * len(even):
+        return "utf-16-be"
+    return None
+
+
+def _broken_lines(source: Source) -> tuple[int, list[bytes]] | None:
+    """None for sound UTF-8; else how many lines with letters beyond ASCII are sound, and those that are not."""
+    decoder, beyond_ascii = codecs.getincrementaldecoder("utf-8")(), 0
+    try:
+        with source.open() as stream:
+            while block := stream.read(BLOCK):
+                text = decoder.decode(block)
+                beyond_ascii += len(block) - len(text)
+                if beyond_ascii > PROOF:  # a later line that is broken is met on its own
+                    return None
+            decoder.decode(b"", final=True)
+        return None
+    except UnicodeDecodeError:
+        pass
+    sound, broken, size = 0, [], 0
+    with source.open() as stream:
+        for _, raw in _raw_lines(stream, LONGEST_LINE):
+            if raw is None or raw.isascii():
+                continue
+            try:
+                raw.decode("utf-8")
+                sound += 1
+            except UnicodeDecodeError:
+                if size < SAMPLE_BYTES:
+                    broken.append(raw[:SAMPLE_BYTES])
+                    size += len(raw)
+    return sound, broken
+
+
+def is_binary(head: bytes) -> bool:
+    """Whether these first bytes of a file are no text in any encoding that is known here."""
+    if any(head.startswith(mark) for mark, _ in BOMS) or _utf16_without_bom(head):
+        return False
+    odd = len(re.findall(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", head))
+    return b"\x00" in head or odd > len(head) / 50

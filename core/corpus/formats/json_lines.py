@@ -1,0 +1,71 @@
+"""JSON Lines: one record a line; a bad line is set aside and every other one is read."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import orjson
+
+from core.corpus import encodings
+from core.corpus.sources import Bad, Record, Source
+
+NAME = "jsonl"
+STARTS = re.compile(r"\s*[\[{]")
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def claims(source: Source, head: str) -> bool:
+    if not STARTS.match(head):
+        return False
+    lines = [line for line in head.split("\n") if line.strip()]
+    if len(head) >= 2000 and len(lines) > 1:
+        lines.pop()  # it may be cut
+    if len(lines) == 1:  # one long line: an object is a row of its own, an array is a file of rows
+        return lines[0].lstrip().startswith("{") and _looks_like_a_row(lines[0])
+    whole = sum(_parses(line) for line in lines[:20])
+    return whole > 0 and whole >= min(len(lines), 20) / 3
+
+
+def read(source: Source) -> Iterator[Record | Bad]:
+    for line in encodings.lines(source, source.encoding):
+        if line.trouble:
+            yield Bad(str(line.number), line.trouble, line.text[:200])
+            continue
+        if not line.text or line.text.isspace():
+            continue
+        repairs = (line.repair,) if line.repair else ()
+        try:
+            yield Record(str(line.number), orjson.loads(line.text), repairs)
+        except ValueError:
+            yield parsed(line.text, str(line.number), repairs)
+
+
+def parsed(text: str, place: str, repairs: tuple[str, ...] = ()) -> Record | Bad:
+    """A record out of JSON that the fast parser refuses: NaN, lone surrogates, a byte order mark, a trailing comma."""
+    text = text.strip().strip("\ufeff").rstrip(",")
+    try:
+        value = json.loads(text, strict=False)
+    except RecursionError:
+        return Bad(place, "nested_too_deep", text[:200])
+    except ValueError:
+        return Bad(place, "bad_json", text[:200])
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        try:
+            value = json.loads(SURROGATE.sub("\ufffd", json.dumps(value, ensure_ascii=False)))
+        except (ValueError, RecursionError):
+            return Bad(place, "bad_json", text[:200])
+        repairs = (*repairs, "lone_surrogate")
+    return Record(place, value, repairs)
+
+
+def _parses(line: str) -> bool:
+    try:
+        return isinstance(orjson.loads(line.strip()), (dict, list))
+    except ValueError:
+        return False
+
+
+def _looks_like_a_row(line: str) -> bool:
+    return re.match(r'\s*\{\s*"(data|rows|examples|train|chats|conversations|mapping|name|about)"\s*:', line) is None

@@ -1,0 +1,43 @@
+"""PDF with a text layer: lines joined into paragraphs again; a scan is set aside with its reason."""
+
+import re
+from collections.abc import Iterator
+
+from core.corpus import documents
+from core.corpus.sources import Bad, Record, Source
+
+NAME = "pdf"
+FEWEST_LETTERS = 50  # a page of a scan has fewer
+
+
+def claims(source: Source, head: bytes) -> bool:
+    return b"%PDF-" in head[:1024]
+
+
+def read(source: Source) -> Iterator[Record | Bad]:
+    import pypdfium2
+
+    with source.on_disk() as path:
+        book = pypdfium2.PdfDocument(path)
+        try:
+            pages = [_page(book, number) for number in range(len(book))]
+        finally:
+            book.close()
+    letters = sum(sum(map(str.isalpha, page)) for page in pages)
+    if not pages or letters < FEWEST_LETTERS * min(len(pages), 20) / 2:
+        yield Bad("", "no_text_layer")
+        return
+    text = documents.unwrapped("\n".join(pages))
+    for number, (_, part) in enumerate(documents.split(enumerate(text.split("\n"))), 1):
+        yield Record(f"#{number}", {"text": part})
+
+
+def _page(book, number: int) -> str:
+    page = book[number]
+    try:
+        text = page.get_textpage().get_text_bounded()
+    finally:
+        page.close()
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\u00ad")
+    # A word that was divided at the end of a line.
+    return re.sub(r"(\w)(?:\u00ad|(?<=[а-яё])-)\n(?=[а-яё])", r"\1", text).replace("\u00ad\n", "").replace("\u00ad", "")

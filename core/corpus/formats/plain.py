@@ -1,0 +1,45 @@
+"""Plain text: documents between separator lines, or paragraphs gathered at blank lines."""
+
+from collections.abc import Iterator
+
+from core.corpus import documents, encodings, mojibake
+from core.corpus.sources import Bad, Record, Source
+
+NAME = "text"
+
+
+def claims(source: Source, head: str) -> bool:
+    return True
+
+
+def read(source: Source) -> Iterator[Record | Bad]:
+    bad: list[Bad] = []
+    repairer, repaired = mojibake.Repairer(), []
+
+    def sound() -> Iterator[tuple[int, str]]:
+        for line in encodings.lines(source, source.encoding):
+            if line.trouble:
+                bad.append(Bad(str(line.number), line.trouble, line.text[:200]))
+                continue
+            text = repairer.line(line.text)
+            if text is not line.text:
+                repaired.append("mojibake")
+            if line.repair:
+                repaired.append(line.repair)
+            yield line.number, text
+
+    for number, text in documents.split(sound(), _separator(source)):
+        yield from bad
+        yield Record(str(number), {"text": text}, tuple(repaired))
+        bad.clear()
+        repaired.clear()
+    yield from bad
+
+
+def _separator(source: Source) -> str | None:
+    first = []
+    for line in encodings.lines(source, source.encoding):
+        first.append(line.text)
+        if len(first) >= 2000:
+            break
+    return documents.separator_of(first)

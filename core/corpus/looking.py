@@ -1,0 +1,49 @@
+"""A first look into files before they are imported: what they are, how their fields map, five rows of the result."""
+
+from collections import Counter
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from core.corpus import reading, schema
+from core.corpus.reading import Options, Row
+from core.corpus.sources import Record
+
+SAMPLE = 200  # records of each file
+FILES = 20
+
+
+def look(paths: list[Path], options: Options, count: int) -> dict:
+    """Formats, encodings, the columns of the records, the mapping that fits most, unknown roles, converted rows."""
+    files, columns, mappings, roles = [], Counter(), Counter(), Counter()
+    shown: list[dict] = []
+    troubled = 0
+    by_key: dict[str, dict] = {}
+    for one in islice(reading.opened(paths, options), FILES):
+        files.append({"file": one.source.name, "format": one.format, "encoding": one.encoding, "bytes": one.source.size})
+        records = list(islice(one.records, SAMPLE))
+        for record in records:
+            if not isinstance(record, Record):
+                continue
+            if isinstance(record.value, dict):
+                columns.update(map(str, record.value))
+            mapping = schema.guess(record.value)
+            key = repr(sorted(mapping.items()))
+            by_key[key] = mapping
+            mappings[key] += 1
+            known = {name for name in schema.roles_in(record.value) if name.strip().lower() not in schema.ROLE_OF}
+            roles.update(known - set(options.roles))
+        for found in reading.read(type(one)(one.source, one.format, one.encoding, iter(records)), options):
+            if not isinstance(found, Row):
+                troubled += 1
+            elif len(shown) < count:
+                shown.append(asdict(found))
+    best = by_key[mappings.most_common(1)[0][0]] if mappings else {"schema": ""}
+    return {
+        "files": files,
+        "columns": list(columns),
+        "mapping": options.mapping or best,
+        "unknown_roles": dict(roles.most_common(20)),
+        "rows": shown,
+        "troubled": troubled,
+    }

@@ -1,0 +1,114 @@
+"""Text that was decoded wrongly and saved again, repaired line by line; good text in any language stays as it is."""
+
+import codecs
+import re
+from collections import Counter
+from functools import cache
+
+from core.corpus import letters
+
+# (what the bytes were taken for, what they are): the commonest first.
+ROADS = (
+    ("cp1251", "utf-8"),
+    ("mac_roman", "utf-8"),
+    ("cp1252", "utf-8"),
+    ("latin-1", "utf-8"),
+    ("cp866", "utf-8"),
+    ("koi8_r", "utf-8"),
+    ("mac_cyrillic", "utf-8"),
+    ("cp437", "utf-8"),
+    ("cp1252", "cp1251"),
+    ("latin-1", "cp1251"),
+    ("cp1251", "koi8_r"),
+    ("koi8_r", "cp1251"),
+    ("cp866", "cp1251"),
+    ("cp1251", "cp866"),
+    ("cp1252", "koi8_r"),
+    ("mac_roman", "cp1251"),
+)
+_TO_UTF8 = tuple(road for road in ROADS if road[1] == "utf-8")
+_TO_EIGHT_BITS = tuple(road for road in ROADS if road[1] != "utf-8")
+GAIN = 0.6  # nats a character that a repair must win
+READS_WELL = 4.2  # nats a character that the result may cost
+STEPS = 2
+_GOOD = "А-яЁё«»—–…„“”’‘№°§\u00a0\u202f•·→←×÷±≈₽€"
+# A line without any of these is left alone at once: a symbol that Russian text lacks, three capitals, and the pairs that UTF-8 read as cp1251 is made of.
+_SUSPECT = re.compile(rf"[^\x00-\x7f{_GOOD}]|[А-ЯЁ]{{3}}|(?:[РС][^\x00-\x7f]){{3}}|[–—][^\x00-\x7f\s]")
+
+
+class Repairer:
+    """Repairs the lines of one file, and remembers by which roads its text went wrong."""
+
+    def __init__(self):
+        self.roads: Counter = Counter()
+
+    def text(self, text: str) -> tuple[str, int]:
+        """The text with its spoilt lines repaired, and how many there were."""
+        if text.isascii() or not _SUSPECT.search(text):
+            return text, 0
+        lines = text.split("\n")
+        fixed = [self.line(line) for line in lines]
+        changed = sum(before != after for before, after in zip(lines, fixed, strict=True))
+        return ("\n".join(fixed), changed) if changed else (text, 0)
+
+    def line(self, line: str) -> str:
+        """The line as it was before it was decoded wrongly; the same object when nothing is wrong with it."""
+        if line.isascii() or not _SUSPECT.search(line):
+            return line
+        for _ in range(STEPS):
+            better = self._step(line)
+            if better is None:
+                break
+            line = better
+        return line
+
+    def _step(self, line: str) -> str | None:
+        now = letters.cost(line)
+        # Text that decodes as UTF-8 at all is hardly chance; between eight-bit encodings anything decodes.
+        for roads, limit in ((_TO_UTF8, now - GAIN), (_TO_EIGHT_BITS, min(now - GAIN, READS_WELL))):
+            found = [(letters.cost(text), road, text) for road in roads if (text := _walked(line, road)) is not None]
+            found = [one for one in found if one[0] < limit and _reads_as_one_language(one[2], one[1])]
+            if found:
+                _, road, text = min(found)
+                self.roads[road] += 1
+                return text
+        # What has few letters (an emoji, a dash) proves nothing alone: it follows the road of its file.
+        for road, _ in self.roads.most_common():
+            if road in _TO_UTF8 and (candidate := _walked(line, road)) is not None:
+                return candidate
+        return None
+
+
+def _walked(line: str, road: tuple[str, str]) -> str | None:
+    taken_for, really = road
+    try:
+        data = codecs.charmap_encode(line, "strict", _encoder(taken_for))[0]
+        fixed = data.decode(really)
+    except UnicodeError:
+        return None
+    return fixed if fixed != line and not re.search(r"[\x80-\x9f]", fixed) else None
+
+
+def _reads_as_one_language(text: str, road: tuple[str, str]) -> bool:
+    if letters.cyrillic_share(text) < 0.8:
+        return False
+    if road[1] == "utf-8":
+        return True
+    # Between two eight-bit encodings anything decodes: no word may mix alphabets, and there must be a few letters.
+    if re.search(r"[a-zA-Z][А-яЁё]|[А-яЁё][a-zA-Z]", text):
+        return False
+    return len(re.findall("[А-яЁё]", text)) >= 6
+
+
+@cache
+def _encoder(name: str):
+    """Character to byte; bytes that the encoding leaves undefined stand for the control characters of their number."""
+    table = "".join(_char(byte, name) for byte in range(256))
+    return codecs.charmap_build(table)
+
+
+def _char(byte: int, name: str) -> str:
+    try:
+        return bytes([byte]).decode(name)
+    except UnicodeDecodeError:
+        return chr(byte)

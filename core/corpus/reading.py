@@ -1,0 +1,135 @@
+"""From files and folders to normal rows: what could not become one comes out beside it, with its place and reason."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.corpus import formats, mojibake, schema, sources, turns
+from core.corpus.sources import Bad, Record, Source
+
+DEEPEST = 2  # archives inside archives
+EXCERPT = 200  # characters
+
+
+@dataclass(frozen=True)
+class Options:
+    """How records become rows; what is left out is told from the records."""
+
+    mapping: dict | None = None  # see schema.guess; None: by the names of the fields
+    roles: dict = field(default_factory=dict)  # role name in the file -> user, assistant, system or tool
+    encoding: str = ""  # "": found from the bytes
+    repair_turns: bool = True
+    repair_text: bool = True
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """What could not become a row."""
+
+    file: str
+    place: str
+    reason: str
+    detail: str
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A normal row with its file and place, and the codes of what was repaired on the way."""
+
+    row: dict
+    file: str
+    place: str
+    repairs: tuple[str, ...]
+    before: str = ""  # a spoilt line as it was, when one was repaired
+    after: str = ""
+
+
+def opened(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
+    """Every source under these paths with its format: files, packed files, members of archives, folders."""
+    for path in paths:
+        if path.is_dir():
+            for found in sources.of_folder(path):
+                yield from _opened(found, options, path.name)
+        else:
+            try:
+                source = sources.of_file(path)
+                source.head(1)
+            except (OSError, EOFError, ValueError, ImportError, sources.PackedTooMuch) as error:
+                source = Bad("", "file_unreadable", f"{type(error).__name__}: {error}"[:EXCERPT])
+            except Exception as error:  # zstandard has its own class, known only when it is imported
+                source = Bad("", "file_damaged", f"{type(error).__name__}: {error}"[:EXCERPT])
+            yield from _opened(source, options, path.name)
+
+
+def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) -> Iterator[formats.Opened]:
+    if isinstance(found, Bad):
+        full = found.place if found.place.startswith(name) else "/".join(part for part in (name, found.place) if part)
+        empty = Source(full, lambda: None)
+        yield formats.Opened(empty, "unknown", "", iter([Bad("", found.reason, found.excerpt)]))
+        return
+    try:
+        one = formats.open_source(found, options.encoding)
+    except sources.PackedTooMuch:
+        one = formats.Opened(found, "unknown", "", iter([Bad("", "packed_too_much")]))
+    except Exception as error:  # the first bytes of a damaged packed file raise what they like
+        one = formats.Opened(found, "unknown", "", iter([Bad("", "file_damaged", f"{type(error).__name__}"[:EXCERPT])]))
+    if one.format != "zip" or depth >= DEEPEST:
+        yield one
+        return
+    for member in sources.of_zip(found):
+        yield from _opened(member, options, found.name, depth + 1)
+
+
+def read(one: formats.Opened, options: Options) -> Iterator[Row | SetAside]:
+    """Each record of a source as a Row or a SetAside: never both, never neither."""
+    repairer, name = mojibake.Repairer(), one.source.name
+    for found in one.records:
+        if isinstance(found, Bad):
+            yield SetAside(name, found.place, found.reason, "", found.excerpt[:EXCERPT])
+            continue
+        try:
+            yield _row(found, name, options, repairer)
+        except schema.Unfit as unfit:
+            yield SetAside(name, found.place, unfit.reason, unfit.detail, _excerpt(found.value))
+        except RecursionError:
+            yield SetAside(name, found.place, "nested_too_deep", "", "")
+
+
+def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
+    row = schema.convert(found.value, options.mapping, options.roles)
+    repairs, before, after = list(found.repairs), "", ""
+    if options.repair_text:
+        row, lines, before, after = _repaired(row, repairer)
+        repairs += ["mojibake"] * lines
+    if options.repair_turns and "messages" in row:
+        row["messages"], done = turns.repair(row["messages"])
+        repairs += done
+    if "messages" in row and not any(turn["role"] == "assistant" for turn in row["messages"]):
+        raise schema.Unfit("no_reply")
+    return Row(row, name, found.place, tuple(repairs), before, after)
+
+
+def _repaired(row: dict, repairer: mojibake.Repairer) -> tuple[dict, int, str, str]:
+    if "text" in row:
+        text, lines = repairer.text(row["text"])
+        return (row, 0, "", "") if not lines else (row | {"text": text}, lines, row["text"], text)
+    total, before, after, messages = 0, "", "", []
+    for turn in row["messages"]:
+        content, lines = repairer.text(turn["content"])
+        if lines:
+            total, before, after = total + lines, before or turn["content"], after or content
+            turn = {"role": turn["role"], "content": content}
+        messages.append(turn)
+    return (row | {"messages": messages} if total else row), total, before, after
+
+
+def _excerpt(value: object) -> str:
+    if isinstance(value, dict) and set(value) == {"text"}:
+        return str(value["text"])[:EXCERPT]
+    import json
+
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)[:EXCERPT]
+    except (ValueError, RecursionError):
+        return ""

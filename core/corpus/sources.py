@@ -1,0 +1,193 @@
+"""Where bytes come from: a file, a packed file, a member of a ZIP archive, a folder; and what is read out of them."""
+
+import gzip
+import io
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+MOST_UNPACKED = 64 * 2**30  # bytes of one packed file
+BOMB_RATIO = 400  # unpacked by packed; JSON of a template corpus reaches 60
+BOMB_FREE = 64 * 2**20  # bytes that may come out whatever the ratio
+MOST_MEMBERS = 20_000
+HIDDEN = ("__MACOSX", ".git", ".obsidian", ".trash", ".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+class PackedTooMuch(Exception):
+    """A packed file that unpacks to far more than any text does."""
+
+
+@dataclass(frozen=True)
+class Bad:
+    """What could not become a row: where it stands, why, and its beginning."""
+
+    place: str
+    reason: str
+    excerpt: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record as the file has it: fields by name, or a text; and where it stands."""
+
+    place: str
+    value: object
+    repairs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named stream of bytes that can be opened again."""
+
+    name: str
+    open: Callable[[], BinaryIO]
+    size: int = 0
+    path: Path | None = None  # when the bytes are a file as they are
+    at: Callable[[], int] = lambda: 0  # how many of `size` bytes have been read
+    encoding: str = ""
+
+    def head(self, size: int = 8192) -> bytes:
+        with self.open() as stream:
+            return stream.read(size)
+
+    @contextmanager
+    def on_disk(self) -> Iterator[Path]:
+        """A file with these bytes, for libraries that must seek; a temporary copy when there is none."""
+        if self.path is not None:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
+            copy = Path(directory) / "copy"
+            with self.open() as stream, copy.open("wb") as file:
+                shutil.copyfileobj(stream, file)
+            yield copy
+
+
+class _Limited(io.RawIOBase):
+    """A stream that refuses to give out more than a packed file can honestly hold."""
+
+    def __init__(self, stream: BinaryIO, packed: int):
+        self._stream, self._given = stream, 0
+        self._most = min(MOST_UNPACKED, max(BOMB_FREE, packed * BOMB_RATIO))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        data = self._stream.read(len(buffer))
+        self._given += len(data)
+        if self._given > self._most:
+            raise PackedTooMuch(self._given)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def limited(stream: BinaryIO, packed: int) -> BinaryIO:
+    return io.BufferedReader(_Limited(stream, packed), 1 << 18)
+
+
+class _Door:
+    """Opens a file and remembers the last opening, to tell how far it was read."""
+
+    def __init__(self, path: Path):
+        self.path, self.last = path, None
+
+    def __call__(self) -> BinaryIO:
+        self.last = self.path.open("rb", buffering=1 << 18)
+        return self.last
+
+    def at(self) -> int:
+        try:
+            return self.last.tell() if self.last else 0
+        except ValueError:  # closed
+            return self.path.stat().st_size
+
+
+def of_file(path: Path, name: str | None = None) -> Source:
+    """The bytes of a file, unpacked when it is gzip or Zstandard."""
+    door = _Door(path)
+    return unpacked(Source(name or path.name, door, path.stat().st_size, path, door.at))
+
+
+def unpacked(source: Source) -> Source:
+    """The same source without its gzip or Zstandard wrapping."""
+    head = source.head(4)
+    if head[:2] == b"\x1f\x8b":
+
+        def opened() -> BinaryIO:
+            return limited(gzip.GzipFile(fileobj=source.open(), mode="rb"), source.size)
+
+        return Source(source.name, opened, source.size, at=source.at)
+    if head == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        def opened() -> BinaryIO:
+            stream = zstandard.ZstdDecompressor().stream_reader(
+                source.open(), read_across_frames=True, closefd=True
+            )
+            return limited(stream, source.size)
+
+        return Source(source.name, opened, source.size, at=source.at)
+    return source
+
+
+def of_folder(folder: Path) -> Iterator[Source | Bad]:
+    """The files under a folder in the order of their names; links and hidden files are not followed."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if any(part in HIDDEN or part.startswith(".") for part in name.parts):
+            continue
+        if path.is_symlink():
+            yield Bad(str(name), "link")
+        elif path.is_file():
+            yield of_file(path, str(name))
+
+
+def of_zip(source: Source) -> Iterator[Source | Bad]:
+    """The members of a ZIP archive. Nothing is ever unpacked to where a member's name says."""
+    with source.on_disk() as path:
+        try:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            yield Bad("", "zip_damaged")
+            return
+        with archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            for member in members[MOST_MEMBERS:]:
+                yield Bad(member.filename, "too_many_members")
+            for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
+                if (found := _of_member(source, archive, member)) is not None:
+                    yield found
+
+
+def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Source | Bad | None:
+    parts = Path(member.filename.replace("\\", "/")).parts
+    if any(part in HIDDEN or (part.startswith(".") and part != "..") for part in parts):
+        return None
+    if ".." in parts or member.filename.startswith(("/", "\\")):
+        return Bad(member.filename, "zip_path_outside")
+    if member.external_attr >> 28 == 0xA:
+        return Bad(member.filename, "link")
+    if member.flag_bits & 1:
+        return Bad(member.filename, "zip_password")
+    if member.file_size > max(BOMB_FREE, member.compress_size * BOMB_RATIO):
+        return Bad(member.filename, "packed_too_much")
+
+    def opened() -> BinaryIO:
+        return limited(archive.open(member), member.compress_size)
+
+    name = f"{source.name}/{member.filename}"
+    try:
+        return unpacked(Source(name, opened, member.file_size))
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError, RuntimeError):
+        return Bad(member.filename, "zip_damaged")

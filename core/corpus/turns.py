@@ -1,0 +1,62 @@
+"""Repairs of a chat's turns, each with a code: what trainers and templates refuse is put right and counted."""
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:
+    """The turns as chat templates expect them, and the codes of what was changed.
+
+    Empty turns go, a system turn in the middle moves into the next user turn, neighbours of one role become one,
+    and what stands after the last reply is cut. Whether anything is left to learn is the caller's question.
+    """
+    done: list[str] = []
+    turns = _without_empty(messages, done)
+    turns = _system_first(turns, done)
+    turns = _merged(turns, done)
+    while turns and turns[-1]["role"] != "assistant":
+        turns = turns[:-1]
+        done.append("trailing_question_cut")
+    return turns, done
+
+
+def _without_empty(messages: list[dict], done: list[str]) -> list[dict]:
+    kept: list[dict] = []
+    for index, turn in enumerate(messages):
+        if turn["content"].strip():
+            kept.append(turn)
+            continue
+        done.append("empty_turn_dropped")
+        # A question without its reply teaches nothing: both go.
+        if turn["role"] == "assistant" and kept and kept[-1]["role"] == "user" and index + 1 < len(messages):
+            kept.pop()
+    return kept
+
+
+def _system_first(turns: list[dict], done: list[str]) -> list[dict]:
+    kept: list[dict] = []
+    waiting: list[str] = []
+    for turn in turns:
+        if turn["role"] == "system" and kept and kept[-1]["role"] != "system":
+            waiting.append(turn["content"])
+            done.append("system_moved_into_user")
+        elif waiting and turn["role"] == "user":
+            kept.append({"role": "user", "content": "\n\n".join([*waiting, turn["content"]])})
+            waiting = []
+        else:
+            kept.append(turn)
+    if waiting:
+        first = kept[0]["content"] if kept[0]["role"] == "system" else None
+        said = "\n\n".join(([first] if first else []) + waiting)
+        kept = [{"role": "system", "content": said}, *kept[1 if first else 0 :]]
+    return kept
+
+
+def _merged(turns: list[dict], done: list[str]) -> list[dict]:
+    kept: list[dict] = []
+    for turn in turns:
+        if kept and kept[-1]["role"] == turn["role"]:
+            kept[-1] = {"role": turn["role"], "content": kept[-1]["content"] + "\n\n" + turn["content"]}
+            done.append("neighbours_merged")
+        else:
+            kept.append(turn)
+    return kept
