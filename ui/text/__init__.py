@@ -36,7 +36,13 @@ class Say:
         """The sentence of a trouble read back from an event: its class name, its values and its English."""
         if self.lang == "en" or name not in TROUBLES or values is None:
             return english
-        return TROUBLES[name].format(**values)
+        return TROUBLES[name].format(**{key: self._value(key, value) for key, value in values.items()})
+
+    def _value(self, key: str, value: Any) -> Any:
+        """The few values of a trouble that are words."""
+        if key == "state":
+            return self(f"state.{value}")
+        return value.replace(" or ", " или ") if key == "suggestion" and isinstance(value, str) else value
 
     def number(self, value: float, digits: int = 3) -> str:
         """A number with at most so many significant digits: 1,234.5 in English, 1 234,5 in Russian."""

@@ -1,0 +1,300 @@
+"""The recipe on a tiny model: what is learned, what is held out, and that training does what it says."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from core import recipe
+from core.recipe import IGNORED, TrainConfig
+from tests.conftest import chat_rows
+
+TURN = [{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "gull lamp"}]
+
+
+def learned_text(row, tokenizer, learn="assistant") -> str:
+    encoded = recipe.encode(row, tokenizer, learn)
+    return tokenizer.decode([id for id in encoded["labels"] if id != IGNORED])
+
+
+def events_of(config, out, **more) -> list[dict]:
+    events = []
+    recipe.train(config, out, report=lambda event, **values: events.append({"event": event, **values}), **more)
+    return events
+
+
+@pytest.fixture
+def config(tiny_model, tiny_corpus) -> TrainConfig:
+    return TrainConfig(
+        base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=4, eval_steps=2, learning_rate=0.01
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("lora_rank", 0, "lora_rank must be at least 1, got 0. Try 8 or 16."),
+        ("method", "magic", "method must be one of qlora, lora, got magic."),
+        ("learning_rate", 0, "learning_rate must be above 0, got 0. Try 0.0002."),
+        ("learning_rate", 2, "learning_rate must be at most 1, got 2. Try 0.0002."),
+        ("epochs", -1, "epochs must be above 0, got -1. Try 3."),
+        ("validation_share", 0.9, "validation_share must be at most 0.5, got 0.9. Try 0.1."),
+        ("learning_rate", math.nan, "learning_rate must be at most 1, got nan. Try 0.0002."),
+    ],
+)
+def test_a_bad_value_is_named_with_what_to_try(field, value, words):
+    with pytest.raises(recipe.RecipeTrouble) as raised:
+        TrainConfig(**{"base_model": "m", "corpus": "c", field: value})
+    assert str(raised.value) == words
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(recipe.UnknownField, match="no field rank"):
+        TrainConfig.from_dict({"base_model": "m", "corpus": "c", "rank": 8})
+
+
+def test_a_config_survives_the_disk(tmp_path):
+    config = TrainConfig(base_model="модель", corpus="c", epochs=0.5)
+    config.save(tmp_path / "config.json")
+    assert TrainConfig.load(tmp_path / "config.json") == config
+
+
+def test_only_the_reply_and_its_end_token_are_learned(tiny_tokenizer):
+    assert learned_text({"messages": TURN}, tiny_tokenizer) == "gull lamp<|im_end|>"
+
+
+def test_every_reply_of_a_long_chat_is_learned(tiny_tokenizer):
+    chat = [{"role": "system", "content": "fog"}, *TURN, *TURN]
+    assert learned_text({"messages": chat}, tiny_tokenizer) == "gull lamp<|im_end|>" * 2
+
+
+def test_a_reply_that_repeats_the_question_is_found_in_its_own_place(tiny_tokenizer):
+    chat = [{"role": "user", "content": "sea"}, {"role": "assistant", "content": "sea"}]
+    labels = recipe.encode({"messages": chat}, tiny_tokenizer)["labels"]
+    ids = recipe.encode({"messages": chat}, tiny_tokenizer)["input_ids"]
+    prompt = tiny_tokenizer("<|im_start|>user\nsea<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
+    assert labels[: len(prompt)] == [IGNORED] * len(prompt)
+    assert labels[len(prompt) : -1] == ids[len(prompt) : -1]
+
+
+def test_an_empty_reply_still_teaches_to_stop(tiny_tokenizer):
+    assert learned_text({"messages": [TURN[0], {"role": "assistant", "content": ""}]}, tiny_tokenizer) == "<|im_end|>"
+
+
+def test_all_learns_every_token(tiny_tokenizer):
+    encoded = recipe.encode({"messages": TURN}, tiny_tokenizer, "all")
+    assert encoded["labels"] == encoded["input_ids"]
+
+
+def test_a_text_is_learned_whole_and_ends_with_the_end_token(tiny_tokenizer):
+    encoded = recipe.encode({"text": "туман и море 🙂"}, tiny_tokenizer)
+    assert tiny_tokenizer.decode(encoded["input_ids"]) == "туман и море 🙂<|im_end|>"
+    assert encoded["labels"] == encoded["input_ids"]
+
+
+def test_a_template_without_an_end_token_gets_one(tiny_tokenizer):
+    import copy
+
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    # The space belongs to the first token that the model has to say.
+    assert learned_text({"messages": TURN}, bare) == " gull lamp<|im_end|>"
+
+
+def test_a_template_that_refuses_a_role_is_counted_not_fatal(tiny_tokenizer, config):
+    import copy
+
+    strict = copy.deepcopy(tiny_tokenizer)
+    strict.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + strict.chat_template
+    )
+    rows = [{"id": "a", "messages": [{"role": "system", "content": "x"}, *TURN]}, {"id": "b", "messages": TURN}]
+    kept, left_out = recipe.encode_rows(rows, strict, config)
+    assert [row["id"] for row in kept] == ["b"]
+    assert left_out == {"template_refused": 1}
+
+
+def test_a_row_whose_reply_is_cut_off_is_left_out(tiny_tokenizer, config):
+    _, left_out = recipe.encode_rows([{"id": "a", "messages": TURN}], tiny_tokenizer, replace(config, max_length=8))
+    assert left_out == {"nothing_to_learn": 1}
+
+
+def test_padding_is_told_by_position_even_when_pad_is_the_end_token(tiny_tokenizer):
+    rows = [recipe.encode({"messages": turn}, tiny_tokenizer) for turn in (TURN, [*TURN, *TURN])]
+    batch = recipe.collate(rows)
+    for line, row in enumerate(rows):
+        length = len(row["input_ids"])
+        assert batch["labels"][line, :length].tolist() == row["labels"]
+        assert batch["labels"][line, length:].eq(IGNORED).all()
+        assert batch["attention_mask"][line].tolist() == [1] * length + [0] * (batch["input_ids"].shape[1] - length)
+
+
+def test_a_row_id_is_its_content():
+    first = {"messages": TURN, "source": {"file": "a"}}
+    assert recipe.row_id(first) == recipe.row_id({"messages": TURN})
+    assert recipe.row_id({"text": "a"}) != recipe.row_id({"text": "b"})
+
+
+def test_rows_are_read_once_whatever_their_number_of_copies(tmp_path):
+    (tmp_path / "rows-00000.jsonl").write_text('{"text": "а"}\n{"text": "б"}\n')
+    (tmp_path / "rows-00001.jsonl").write_text('{"text": "а"}\n')
+    assert [row["text"] for row in recipe.read_rows(tmp_path)] == ["а", "б"]
+
+
+def test_a_deleted_corpus_is_named(tmp_path):
+    with pytest.raises(recipe.CorpusGone, match="choose another one"):
+        list(recipe.read_rows(tmp_path / "gone"))
+
+
+def test_the_split_does_not_depend_on_the_order():
+    rows = [{"id": str(n)} for n in range(100)]
+    training, held_out = recipe.split(rows, 0.1)
+    again, held_out_again = recipe.split(rows[::-1], 0.1)
+    assert len(held_out) == 10
+    assert {row["id"] for row in held_out} == {row["id"] for row in held_out_again}
+    assert len(training) == len(again) == 90
+
+
+def test_rows_of_a_cluster_are_held_out_together():
+    rows = [{"id": str(n), "cluster": str(n // 5)} for n in range(100)]
+    training, held_out = recipe.split(rows, 0.1)
+    assert not {row["cluster"] for row in training} & {row["cluster"] for row in held_out}
+    assert len(held_out) == 10
+
+
+def test_nothing_is_held_out_when_nothing_is_asked_for():
+    assert recipe.split([{"id": "a"}, {"id": "b"}], 0) == ([{"id": "a"}, {"id": "b"}], [])
+
+
+def test_the_tiled_loss_is_the_stock_loss(config, tiny_tokenizer, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(recipe, "LOSS_TILE", 7)  # more than one tile
+    batch = recipe.collate([recipe.encode(row, tiny_tokenizer) for row in chat_rows(6)])
+    base = recipe.load_base(config)
+    base(**batch).loss.backward()
+    stock, gradient = base(**batch).loss, base.model.layers[0].mlp.up_proj.weight.grad.clone()
+    base.zero_grad()
+    recipe.without_logits(base)
+    tiled = base(**batch).loss
+    tiled.backward()
+    torch.testing.assert_close(tiled, stock)
+    torch.testing.assert_close(base.model.layers[0].mlp.up_proj.weight.grad, gradient)
+    assert base(input_ids=batch["input_ids"]).logits.shape[-1] == len(tiny_tokenizer)  # chat still gets its logits
+
+
+def test_training_lowers_the_held_out_loss_and_says_every_step(config, tmp_path):
+    events = events_of(replace(config, max_steps=8, eval_steps=4), tmp_path)
+    assert [e["event"] for e in events[:3]] == ["data", "model", "eval"]
+    assert [e["step"] for e in events if e["event"] == "step"] == [1, 2, 3, 4, 5, 6, 7, 8]
+    losses = [e["eval_loss"] for e in events if e["event"] == "eval"]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_every_adapter_weight_moves_and_no_base_weight(config, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    before = {name: weight.clone() for name, weight in recipe.load_base(config).named_parameters()}
+    events_of(config, tmp_path)
+    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert len(adapter) == 2 * 7 * 2  # A and B of seven linear layers in two blocks
+    assert all(weight.abs().sum() > 0 for name, weight in adapter.items() if "lora_B" in name)
+    for name, weight in recipe.load_base(config).named_parameters():
+        assert torch.equal(weight, before[name])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_qlora_gradients_reach_every_layer_after_an_evaluation(config, tiny_tokenizer):
+    """bitsandbytes repacks 4-bit layers in eval mode on some CPUs and loses their backward pass."""
+    config = replace(config, method="qlora", lora_dropout=0.0)
+    base = recipe.load_base(config)
+    recipe.without_logits(base)
+    model = recipe.add_adapter(base, config)
+    rows = [recipe.encode(row, tiny_tokenizer) for row in chat_rows(4)]
+    recipe.held_out_loss(model, rows, 4)
+    model.train()
+    model(**recipe.collate(rows)).loss.backward()
+    norms = {name: weight.grad.norm().item() for name, weight in model.named_parameters() if "lora_B" in name}
+    assert len(norms) == 14
+    assert min(norms.values()) > 0
+    quantized = recipe.load_base(config).dequantize()
+    recipe.without_logits(quantized)
+    dense = recipe.add_adapter(quantized, config)
+    dense.load_state_dict({name: weight for name, weight in model.state_dict().items() if "lora_" in name}, strict=False)
+    dense.train()
+    dense(**recipe.collate(rows)).loss.backward()
+    expected = {name: weight.grad.norm().item() for name, weight in dense.named_parameters() if "lora_B" in name}
+    assert norms == pytest.approx(expected, rel=1e-3)
+
+
+def test_eight_rows_at_once_equal_eight_rows_gathered(config, tmp_path):
+    plain = replace(config, max_steps=2, lora_dropout=0.0, validation_share=0.0)
+    at_once = events_of(replace(plain, batch_size=8), tmp_path / "a")
+    gathered = events_of(replace(plain, batch_size=1, gradient_accumulation_steps=8), tmp_path / "b")
+    first, second = ([e for e in events if e["event"] == "step"] for events in (at_once, gathered))
+    assert [e["loss"] for e in first] == pytest.approx([e["loss"] for e in second], abs=1e-3)
+    assert [e["grad_norm"] for e in first] == pytest.approx([e["grad_norm"] for e in second], abs=1e-3)
+
+
+def test_fewer_rows_than_a_batch_still_make_whole_epochs(config, tmp_path):
+    lines = [json.dumps(row, ensure_ascii=False) for row in chat_rows(12)]
+    (tmp_path / "few.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    small = replace(
+        config, corpus=str(tmp_path / "few.jsonl"), max_steps=0, epochs=2, batch_size=8, gradient_accumulation_steps=4
+    )
+    steps = [e for e in events_of(small, tmp_path / "out") if e["event"] == "step"]
+    assert [(e["step"], e["max_steps"], e["epoch"]) for e in steps] == [(1, 2, 1.0), (2, 2, 2.0)]
+
+
+def test_stop_ends_a_run_early_with_an_adapter(config, tmp_path):
+    ending = recipe.train(config, tmp_path, report=lambda *_, **__: None, should_stop=lambda: True)
+    assert (ending["steps"], ending["stopped"]) == (1, True)
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+
+
+def test_a_resumed_run_goes_on_to_the_last_bit(config, tmp_path):
+    whole = [e for e in events_of(replace(config, max_steps=6), tmp_path / "a") if e["event"] == "step"]
+    config = replace(config, max_steps=6, eval_steps=3)
+    steps = iter(range(10))
+    recipe.train(config, tmp_path / "b", report=lambda *_, **__: None, should_stop=lambda: next(steps) >= 3)
+    (tmp_path / "b" / "checkpoint-99").mkdir()  # cut short: it lacks whole.json and is passed over
+    checkpoint = recipe.whole_checkpoint(tmp_path / "b")
+    resumed = [e for e in events_of(config, tmp_path / "b", resume_from=checkpoint) if e["event"] == "step"]
+    assert [(e["step"], e["loss"]) for e in resumed] == [(e["step"], e["loss"]) for e in whole][resumed[0]["step"] - 1 :]
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(config, tmp_path, monkeypatch):
+    adapter = recipe.add_adapter
+
+    def poisoned(base, config):
+        model = adapter(base, config)
+        next(weight for weight in model.parameters() if weight.requires_grad).data.fill_(math.nan)
+        return model
+
+    monkeypatch.setattr(recipe, "add_adapter", poisoned)
+    with pytest.raises(recipe.LossNotFinite, match=r"nan at step 1.*lower learning_rate to 0.001"):
+        events_of(replace(config, validation_share=0.0), tmp_path)
+
+
+def test_a_corpus_of_one_row_is_refused_in_words(config, tmp_path):
+    (tmp_path / "one.jsonl").write_text(json.dumps(chat_rows(1)[0], ensure_ascii=False), encoding="utf-8")
+    with pytest.raises(recipe.CorpusTooSmall, match=r"one.jsonl has 1 different rows; at least 10"):
+        events_of(replace(config, corpus=str(tmp_path / "one.jsonl")), tmp_path / "out")
+
+
+def test_a_corpus_with_nothing_to_learn_is_refused_in_words(config, tmp_path):
+    with pytest.raises(recipe.NothingToLearn, match="Raise max_length"):
+        events_of(replace(config, max_length=8), tmp_path)
+
+
+def test_chats_need_a_chat_template(config, tiny_tokenizer):
+    import copy
+
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.chat_template = None
+    with pytest.raises(recipe.NoChatTemplate, match="Choose an instruct model"):
+        recipe.prepare_rows(config, bare, lambda *_, **__: None)
