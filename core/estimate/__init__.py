@@ -1,0 +1,1 @@
+"""The resource calculator: what training a model takes, and how it knows."""

@@ -1,0 +1,268 @@
+"""Models and cards that the calculator knows, and how to read the ones that it meets: a folder, a GGUF file."""
+
+import difflib
+import functools
+import json
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import paths
+from core.estimate import troubles
+from core.estimate.shape import ModelShape, from_config
+
+GIB = 2**30
+DEFAULT_CARD = "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"
+_KINDS = {
+    "Qwen2ForCausalLM": "qwen2",
+    "QWenLMHeadModel": "qwen",
+    "Qwen3ForCausalLM": "qwen3",
+    "Qwen3MoeForCausalLM": "qwen3_moe",
+    "MistralForCausalLM": "mistral",
+    "Ministral3ForCausalLM": "ministral3",
+    "LlamaForCausalLM": "llama",
+    "SmolLM3ForCausalLM": "smollm3",
+    "Phi3ForCausalLM": "phi3",
+    "Gemma2ForCausalLM": "gemma2",
+    "Gemma3ForCausalLM": "gemma3_text",
+    "Gemma3ForConditionalGeneration": "gemma3_text",
+    "Qwen3_5ForCausalLM": "qwen3_5",
+    "Qwen3_5MoeForCausalLM": "qwen3_5_moe",
+}
+_GGUF_KINDS = {
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "llama": "llama",
+    "gemma2": "gemma2",
+    "gemma3": "gemma3_text",
+    "phi3": "phi3",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A graphics card, or the processor: what bounds memory and time."""
+
+    name: str
+    memory_bytes: int  # that torch can allocate on an idle card
+    matmul_tflops: float  # measured in 16 bit, or the data sheet's with the usual shortfall
+    measured: bool
+    fp32_tflops: float
+    bandwidth: float  # bytes a second
+    capability: float
+    watts: int
+    source: str = ""
+    kind: str = "cuda"  # or cpu
+
+    @property
+    def has_bf16(self) -> bool:
+        return self.kind == "cpu" or self.capability >= 8.0
+
+    @property
+    def has_flash_attention(self) -> bool:
+        return self.kind == "cuda" and self.capability >= 8.0
+
+
+@functools.cache
+def models() -> dict[str, dict]:
+    """The catalogue's entries by hub id, in its order."""
+    entries = json.loads((paths.assets() / "models.json").read_text(encoding="utf-8"))["models"]
+    return {entry["hub_id"]: entry for entry in entries}
+
+
+@functools.cache
+def cards() -> dict[str, Card]:
+    """The catalogue's cards by name."""
+    entries = json.loads((paths.assets() / "gpus.json").read_text(encoding="utf-8"))["gpus"]
+    return {entry["name"]: _card(entry) for entry in entries}
+
+
+def _card(entry: dict) -> Card:
+    measured = entry.get("measured_bf16_matmul_tflops")
+    sheet = entry["dense_bf16_tflops"] or entry["dense_fp16_tflops"]
+    # 0.8 of the data sheet is the middle of the measured cards in the catalogue (0.59 for L4 to 1.15 for RTX 5090).
+    rate = sum(measured) / len(measured) if isinstance(measured, list) else measured or 0.8 * sheet
+    return Card(
+        name=entry["name"],
+        memory_bytes=int(entry["memory_usable_GiB_typical"] * GIB),
+        matmul_tflops=rate,
+        measured=bool(measured),
+        fp32_tflops=entry["fp32_tflops"],
+        bandwidth=entry["bandwidth_GBps"] * 1e9,
+        capability=float(entry["compute_capability"]),
+        watts=entry["tdp_W"],
+        source=entry.get("measured_source") or entry.get("dense_bf16_source") or "",
+    )
+
+
+def card(name: str) -> Card:
+    """A card by a part of its name, as people say it: "RTX PRO 6000", "4090", "a100 80".
+
+    Raises:
+        UnknownCard: with the nearest names.
+    """
+    known = cards()
+    if name in known:
+        return known[name]
+    words = _words(name)
+    # "Tesla T4 16GB" and "L40S 48GB" carry a size that the name in the catalogue lacks.
+    for asked in (words, frozenset(w for w in words if not re.fullmatch(r"\d{1,3}", w))):
+        fits = [c for full, c in known.items() if asked and asked <= _words(full)]
+        if fits:
+            return min(fits, key=lambda c: (len(_words(c.name) - words), list(known).index(c.name)))
+    near = difflib.get_close_matches(" ".join(sorted(words)), {" ".join(sorted(_words(n))): n for n in known}, 3, 0.3)
+    by_words = {" ".join(sorted(_words(n))): n for n in known}
+    raise troubles.UnknownCard(name=name, nearest=", ".join(by_words[n] for n in near) or DEFAULT_CARD)
+
+
+def _words(name: str) -> frozenset[str]:
+    name = re.sub(r"(\d+)\s*gi?b?\b", r"\1gb", name.lower()).replace("sxm4", "sxm").replace("sxm5", "sxm")
+    words = set(re.split(r"[\s_/,()-]+", name)) - {"", "nvidia", "geforce", "tesla", "gpu", "generation", "edition"}
+    return frozenset(w[:-2] if re.fullmatch(r"\d+gb", w) else w for w in words)
+
+
+def shape(name: str) -> ModelShape:
+    """The shape of a model: a hub id or alias of the catalogue, a folder, a config.json, a GGUF file.
+
+    Raises:
+        UnknownModel, NoSuchModel, ShapeUnknown, UnknownArchitecture, NeedsTrace, IncompleteConfig.
+    """
+    name = str(name).strip()
+    path = Path(name).expanduser()
+    if name and path.exists():
+        return _from_disk(path, name)
+    entry = find(name)
+    if entry is None:
+        _refuse(name)
+    return _from_entry(entry)
+
+
+def find(name: str) -> dict | None:
+    """The catalogue's entry of a hub id, an alias, or the last part of either, whatever the capitals."""
+    names = _names()
+    return names.get(name.lower()) or names.get(name.lower().rpartition("/")[2])
+
+
+@functools.cache
+def _names() -> dict[str, dict]:
+    found: dict[str, dict] = {"starter": models()["HuggingFaceTB/SmolLM2-135M"]}
+    for entry in models().values():
+        for alias in (entry["hub_id"], *entry["aliases"]):
+            for form in (alias.lower(), alias.lower().rpartition("/")[2]):
+                found.setdefault(form, entry)
+    return found
+
+
+def nearest(name: str, n: int = 3) -> list[str]:
+    """Hub ids of the catalogue that are spelt most like a name."""
+    close = difflib.get_close_matches(name.lower().rpartition("/")[2], _names(), n * 2, 0.4)
+    return list(dict.fromkeys(_names()[form]["hub_id"] for form in close))[:n] or ["Qwen/Qwen2.5-7B", "Qwen/Qwen3-8B"]
+
+
+def _refuse(name: str):
+    absent = json.loads((paths.assets() / "models.json").read_text(encoding="utf-8"))["absent"]
+    plain = re.sub(r"[^a-z0-9.]", "", name.lower().rpartition("/")[2])
+    for entry in absent:
+        if plain in [re.sub(r"[^a-z0-9.]", "", known) for known in entry["names"]]:
+            raise troubles.NoSuchModel(name=name, nearest=", ".join(entry["nearest"]))
+    raise troubles.UnknownModel(name=name, nearest=", ".join(nearest(name)))
+
+
+def _from_entry(entry: dict) -> ModelShape:
+    return from_config(config_of(entry), entry["hub_id"])
+
+
+def config_of(entry: dict) -> dict:
+    """A catalogue entry as the config.json that it was read from."""
+    if entry["hidden_size"] is None or entry["vocab_size"] is None:
+        raise troubles.ShapeUnknown(name=entry["hub_id"], nearest=", ".join(nearest(entry["family"])[:2]))
+    architecture = entry["architecture"].split(" ")[0]
+    if architecture == "PEFT":
+        architecture = "MistralForCausalLM" if "mistral" in entry["hub_id"].lower() else "LlamaForCausalLM"
+        architecture = "GPT2" if "gigasaiga" in entry["hub_id"] else architecture
+    kind = _KINDS.get(architecture) or ("gpt2" if entry.get("mlp") == "gelu-2" else "")
+    if not kind:
+        raise troubles.ShapeUnknown(name=entry["hub_id"], nearest="Qwen/Qwen3-30B-A3B")
+    fields = ["num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size", "vocab_size", "tie_word_embeddings", "max_position_embeddings", "num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"]
+    config = {key: entry[key] for key in fields if entry.get(key) is not None}
+    if kind == "gemma2":
+        config |= {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0, "sliding_window": 4096}
+    if kind == "gpt2":
+        config["n_inner"] = entry["intermediate_size"]
+    return {"model_type": kind, **config}
+
+
+def _from_disk(path: Path, name: str) -> ModelShape:
+    if path.suffix.lower() == ".gguf":
+        return from_config(gguf_config(path), name)
+    file = path / "config.json" if path.is_dir() else path
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise troubles.IncompleteConfig(path=file, field="model_type")
+    return from_config(config, name)
+
+
+def gguf_config(path: Path) -> dict:
+    """The config of transformers that the header of a GGUF file amounts to."""
+    try:
+        with path.open("rb") as file:
+            facts = _gguf_facts(file)
+    except (OSError, struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
+        raise troubles.IncompleteConfig(path=path, field="general.architecture") from error
+    kind = facts.get("general.architecture", "")
+
+    def fact(key):
+        return facts.get(f"{kind}.{key}")
+
+    config = {
+        "model_type": _GGUF_KINDS.get(kind, kind),
+        "hidden_size": fact("embedding_length"),
+        "num_hidden_layers": fact("block_count"),
+        "num_attention_heads": fact("attention.head_count"),
+        "num_key_value_heads": fact("attention.head_count_kv"),
+        "head_dim": fact("attention.key_length"),
+        "intermediate_size": fact("feed_forward_length"),
+        "max_position_embeddings": fact("context_length"),
+        "vocab_size": fact("vocab_size") or facts.get("tokenizer.ggml.tokens"),
+        "tie_word_embeddings": "output.weight" not in facts["tensors"],
+    }
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def _gguf_facts(file) -> dict:
+    def read(form):
+        return struct.unpack("<" + form, file.read(struct.calcsize("<" + form)))[0]
+
+    def text():
+        return file.read(read("Q")).decode("utf-8")
+
+    scalars = dict(zip(range(13), ["B", "b", "H", "h", "I", "i", "f", "?", "s", "a", "Q", "q", "d"], strict=True))
+
+    def value(kind):
+        if kind == 8:
+            return text()
+        if kind == 9:
+            inner, length = read("I"), read("Q")
+            for _ in range(length):
+                value(inner)
+            return length  # only how many: the vocabulary
+        return read(scalars[kind])
+
+    if file.read(4) != b"GGUF":
+        raise ValueError("not a GGUF file")
+    read("I")
+    tensors, pairs = read("Q"), read("Q")
+    if pairs > 10_000 or tensors > 100_000:
+        raise ValueError("not a GGUF file")
+    facts = {text(): value(read("I")) for _ in range(pairs)}
+    names = set()
+    for _ in range(tensors):
+        names.add(text())
+        for _ in range(read("I")):
+            read("Q")
+        read("I"), read("Q")
+    return facts | {"tensors": names}

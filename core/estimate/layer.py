@@ -1,0 +1,311 @@
+"""A decoder model's step in sizes, written as transformers and peft write it: the same calls, the same references kept.
+
+The functions keep local names alive exactly where the real ones do (an argument lives until its call returns), because
+that decides the peak. One layer of each kind is enough: memory.py adds up the rest.
+"""
+
+from core.estimate.operations import (
+    SINGLE,
+    activate,
+    add,
+    cast,
+    copy,
+    dropout,
+    matmul,
+    matmul_4bit,
+    multiply,
+    rms_norm,
+    rope,
+    scale,
+)
+from core.estimate.setup import Setup, targets
+from core.estimate.shape import ModelShape
+from core.estimate.sizes import Tape, Tensor, Weight
+
+UNPACKED_FROM = 64  # rows; below, bitsandbytes multiplies the packed weight directly
+
+
+class Linear:
+    """One linear layer with what the setup makes of it: frozen, trained, in 4 bit, with an adapter."""
+
+    def __init__(self, setup: Setup, name: str, ends: tuple[int, int], adapted: bool, *, resident: list):
+        self.setup, self.ends = setup, ends
+        inner, outer = ends
+        self.packed = setup.method == "qlora"
+        trains = setup.method in ("full", "cpt")
+        self.weight = Weight(inner * outer, setup.weight_width, trains)
+        self.lora = None
+        if adapted:
+            rank, width = setup.lora_rank, setup.adapter_width
+            self.lora = (Weight(inner * rank, width, True), Weight(rank * outer, width, True))
+            resident += self.lora
+        if trains:
+            resident.append(self.weight)
+
+    def __call__(self, tape: Tape, x: Tensor) -> Tensor:
+        result = self._base(tape, x)
+        if self.lora is None:
+            return result
+        setup, before = self.setup, result.width
+        autocast = setup.half if setup.autocast else 0
+        if self.packed:
+            result = copy(tape, result)
+        if not (self.packed and autocast):
+            x = cast(tape, x, setup.adapter_width)
+        inner, outer = self.ends
+        down, up = self.lora
+        y = matmul(tape, dropout(tape, x, setup.lora_dropout), down, inner, setup.lora_rank, autocast)
+        y = scale(tape, matmul(tape, y, up, setup.lora_rank, outer, autocast))
+        if self.packed:
+            y = cast(tape, y, before) if not autocast else y
+            return add(tape, result, y)
+        result = add(tape, result, y)
+        return cast(tape, result, before)
+
+    def _base(self, tape: Tape, x: Tensor) -> Tensor:
+        setup, (inner, outer) = self.setup, self.ends
+        if self.packed:
+            return matmul_4bit(tape, x, inner, outer, setup.half, x.numel // inner >= UNPACKED_FROM)
+        return matmul(tape, x, self.weight, inner, outer, setup.half if setup.autocast else 0)
+
+
+class Layer:
+    """One decoder layer: modules made once, called for each pass."""
+
+    def __init__(self, shape: ModelShape, setup: Setup, *, expert: bool = False):
+        self.shape, self.setup, self.expert = shape, setup, expert
+        self.weights: list[Weight] = []
+        adapted = targets(setup, shape) if setup.adapts else ()
+        linears = dict(shape.attention_linears())
+        if not expert:
+            linears |= shape.mlp_linears()
+        elif shape.shared_inner:
+            linears |= shape.mlp_linears(shape.shared_inner)
+        self.linear = {n: Linear(setup, n, e, n in adapted, resident=self.weights) for n, e in linears.items()}
+        trains = setup.method in ("full", "cpt")
+        width = SINGLE if setup.kbit_prepare else setup.weight_width
+        self.norm = Weight(shape.hidden, width, trains)
+        self.head_norm = Weight(shape.head_dim, width, trains)
+        if trains:
+            bias = shape.small_parameters // shape.layers
+            self.weights += [Weight(bias, width, True)]
+        if expert:
+            self.experts = Weight(shape.expert_parameters // max(1, shape.layers - shape.dense_layers), width, trains)
+            if trains:
+                self.weights.append(self.experts)
+
+    def __call__(self, tape: Tape, x: Tensor) -> Tensor:
+        if self.shape.layer_norm:
+            return self._parallel_or_plain(tape, x)
+        hidden = self._norm(tape, x)
+        hidden = self._attention(tape, hidden)
+        if self.shape.sandwich:
+            hidden = self._norm(tape, hidden)
+        hidden = add(tape, x, hidden)
+        residual = hidden
+        hidden = self._norm(tape, hidden)
+        hidden = self._experts(tape, hidden) if self.expert else self._mlp(tape, hidden)
+        if self.shape.sandwich:
+            hidden = self._norm(tape, hidden)
+        return add(tape, residual, hidden)
+
+    def _parallel_or_plain(self, tape: Tape, x: Tensor) -> Tensor:
+        hidden = self._layer_norm(tape, x)
+        attended = self._attention(tape, hidden)
+        if self.shape.one_norm:  # phi: attention and MLP side by side
+            return add(tape, add(tape, attended, self._mlp(tape, hidden)), x)
+        hidden = add(tape, x, attended)
+        residual = hidden
+        return add(tape, residual, self._mlp(tape, self._layer_norm(tape, hidden)))
+
+    def _layer_norm(self, tape: Tape, x: Tensor) -> Tensor:
+        # One fused kernel: keeps its input and two numbers for a row; under autocast it is made in fp32.
+        x = cast(tape, x, SINGLE) if self.setup.autocast else x
+        out = tape.new(x.numel, x.width)
+        tape.work(moved=2 * x.size)
+        if not tape.wants(x, self.norm):
+            return out
+        numel, width = x.numel, x.width
+        return tape.track(out, (x,), (x,), lambda g, _: (tape.new(numel, width),))
+
+    def _norm(self, tape: Tape, x: Tensor) -> Tensor:
+        return rms_norm(tape, x, self.norm, x.numel // self.shape.hidden, gemma=self.shape.gemma)
+
+    def _attention(self, tape: Tape, hidden: Tensor) -> Tensor:
+        shape, setup = self.shape, self.setup
+        if shape.fused:
+            q, k, v = _split(tape, self.linear["qkv_proj"](tape, hidden), (shape.q, shape.kv, shape.kv))
+        else:
+            q, k, v = (self.linear[name](tape, hidden) for name in ("q_proj", "k_proj", "v_proj"))
+        rows = hidden.numel // shape.hidden
+        if shape.qk_norm:
+            q = rms_norm(tape, q, self.head_norm, rows * shape.heads, gemma=shape.gemma)
+            k = rms_norm(tape, k, self.head_norm, rows * shape.kv_heads, gemma=shape.gemma)
+        if shape.kind != "gpt2":
+            width = max(q.width, hidden.width)
+            q, k = rope(tape, q, width), rope(tape, k, width)
+        if setup.attention == "eager" or shape.attention_softcap:
+            out = self._eager(tape, q, k, v)
+        else:
+            out = self._kernel(tape, q, k, v)
+        del q, k, v
+        return self.linear["o_proj"](tape, out)
+
+    def _kernel(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """FlashAttention and the memory-efficient kernel: keep q, k, v, the result, and one number for a row."""
+        shape, setup = self.shape, self.setup
+        if setup.autocast:
+            q, k, v = (cast(tape, t, setup.half) for t in (q, k, v))
+        expands = shape.kv_heads < shape.heads and (setup.memory_efficient or setup.padded_mask)
+        if expands:
+            k, v = (_repeat(tape, t, q.numel, copied=True) for t in (k, v))
+        out = tape.new(q.numel, q.width)
+        rows = q.numel // shape.head_dim
+        sums = tape.new(rows, SINGLE)
+        work = 4 * q.numel * setup.sequence_length // 2  # two products, half of the square is masked
+        kernel = "memory_efficient" if setup.memory_efficient else "flash"
+        tape.work(work, q.width, 4 * q.size, attends=kernel)
+        if not tape.wants(q, k, v):
+            return out
+        grouped = shape.kv_heads < shape.heads and not expands
+        accumulates = not setup.memory_efficient
+
+        def rule(g, kept):
+            q, k, v, _, sums = kept
+            row_sums = tape.new(sums.numel, SINGLE)
+            gathered = tape.new(q.numel, SINGLE) if accumulates else None
+            dq = tape.new(q.numel, q.width)
+            wide = (tape.new(q.numel, q.width), tape.new(q.numel, q.width)) if grouped else None
+            dk, dv = tape.new(k.numel, k.width), tape.new(v.numel, v.width)
+            tape.work(5 * work // 2, q.width, 10 * q.size, attends=kernel)
+            del row_sums, gathered, wide
+            return dq, dk, dv
+
+        out = tape.track(out, (q, k, v), (q, k, v, out, sums), rule)
+        return copy(tape, out) if setup.memory_efficient else out
+
+    def _eager(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The matrix of scores in the open: heads x T x T, three times."""
+        shape, setup = self.shape, self.setup
+        k, v = (_repeat(tape, t, q.numel, copied=shape.kv_heads < shape.heads) for t in (k, v))
+        squares = setup.batch_size * shape.heads * setup.sequence_length**2
+        scores = scale(tape, _product(tape, q, k, squares, shape.head_dim, setup))
+        if shape.attention_softcap:
+            scores = scale(tape, _tanh(tape, scale(tape, scores)))
+        scores = _masked(tape, scores)
+        if setup.precision == "bf16":  # only fp16 has the kernel that casts inside
+            scores = cast(tape, scores, SINGLE)
+        weights = cast(tape, _softmax(tape, scores), q.width)
+        del scores
+        out = _product(tape, weights, v, q.numel, setup.sequence_length, setup)
+        return copy(tape, out)
+
+    def _mlp(self, tape: Tape, x: Tensor) -> Tensor:
+        if self.shape.fused:
+            both = self.linear["gate_up_proj"](tape, x)
+            gate, up = _split(tape, both, (1, 1))
+            return self.linear["down_proj"](tape, multiply(tape, up, activate(tape, gate)))
+        if not self.shape.gated:
+            return self.linear["down_proj"](tape, activate(tape, self.linear["up_proj"](tape, x)))
+        gate = activate(tape, self.linear["gate_proj"](tape, x))
+        return self.linear["down_proj"](tape, multiply(tape, gate, self.linear["up_proj"](tape, x)))
+
+    def _experts(self, tape: Tape, x: Tensor) -> Tensor:
+        """Routed tokens, as if one expert took them all: sizes add up, however the router shares them out."""
+        shape, setup = self.shape, self.setup
+        tokens = x.numel // shape.hidden
+        routed = tape.new(tokens * shape.experts_used * shape.hidden, x.width)
+        tape.work(moved=2 * routed.size, launches=6 * shape.experts)
+        if tape.wants(x):
+            numel, width = x.numel, x.width
+            routed = tape.track(routed, (x,), (), lambda g, _: (tape.new(numel, width),))
+        autocast = setup.half if setup.autocast else 0
+        inner = shape.expert_inner
+        part = Weight(shape.hidden * 2 * inner, self.experts.width, False)
+        both = matmul(tape, routed, part, shape.hidden, 2 * inner, autocast)
+        gate, up = _split(tape, both, (1, 1))
+        made = multiply(tape, activate(tape, gate), up)
+        out = matmul(tape, made, Weight(shape.hidden * inner, part.width, False), inner, shape.hidden, autocast)
+        weighted = scale(tape, out)
+        joined = tape.new(x.numel, x.width)
+        if tape.wants(weighted):
+            numel, width = weighted.numel, weighted.width
+            joined = tape.track(joined, (weighted,), (), lambda g, _: (tape.new(numel, width),))
+        if shape.shared_inner:
+            joined = add(tape, joined, self._mlp(tape, x))
+        return joined
+
+
+def _split(tape: Tape, x: Tensor, parts: tuple[int, ...]) -> list[Tensor]:
+    """Views of one tensor; the gradient of each is a padded copy of the whole."""
+    whole, pieces = sum(parts), []
+    for part in parts:
+        piece = Tensor(x.numel * part // whole, x.width, x.storage)
+        if tape.wants(x):
+            numel, width = x.numel, x.width
+            piece = tape.track(piece, (x,), (), lambda g, _, n=numel, w=width: (tape.new(n, w),))
+        pieces.append(piece)
+    return pieces
+
+
+def _repeat(tape: Tape, x: Tensor, numel: int, *, copied: bool) -> Tensor:
+    """Grouped heads written out for every head; the gradient is summed back."""
+    if not copied:
+        return x
+    out = tape.new(numel, x.width)
+    tape.work(moved=out.size + x.size)
+    if not tape.wants(x):
+        return out
+    before = x.numel
+    return tape.track(out, (x,), (), lambda g, _: (tape.new(before, g.width),))
+
+
+def _product(tape: Tape, a: Tensor, b: Tensor, numel: int, inner: int, setup: Setup) -> Tensor:
+    width = max(a.width, b.width)
+    if setup.autocast:
+        width = setup.half
+        a, b = cast(tape, a, width), cast(tape, b, width)
+    out = tape.new(numel, width)
+    flops = 2 * numel * inner
+    tape.work(flops, width, a.size + b.size + out.size, attends="scores")
+    if not tape.wants(a, b):
+        return out
+
+    def rule(g, kept):
+        da, db = tape.new(kept[0].numel, width), tape.new(kept[1].numel, width)
+        tape.work(2 * flops, width, 2 * (kept[0].size + kept[1].size + g.size), attends="scores")
+        return da, db
+
+    return tape.track(out, (a, b), (a, b), rule)
+
+
+def _masked(tape: Tape, scores: Tensor) -> Tensor:
+    out = tape.new(scores.numel, scores.width)
+    tape.work(moved=2 * scores.size)
+    return tape.track(out, (scores,), (), lambda g, _: (g,)) if tape.wants(scores) else out
+
+
+def _tanh(tape: Tape, x: Tensor) -> Tensor:
+    out = tape.new(x.numel, x.width)
+    tape.work(moved=2 * x.size)
+    if not tape.wants(x):
+        return out
+    return tape.track(out, (x,), (out,), lambda g, kept: (tape.new(g.numel, g.width),))
+
+
+def _softmax(tape: Tape, scores: Tensor) -> Tensor:
+    """In fp32. Scores of fp16 go in as they are: the kernel casts inside, and its gradient comes out in fp16."""
+    before = scores.width
+    out = tape.new(scores.numel, SINGLE)
+    tape.work(moved=scores.size + out.size)
+    if not tape.wants(scores):
+        return out
+
+    def rule(g, kept):
+        product = tape.new(g.numel, SINGLE)  # softmax_backward_cuda_out multiplies gradient and result first
+        result = tape.new(g.numel, before)
+        tape.work(moved=3 * kept[0].size + result.size, launches=2)
+        del product
+        return (result,)
+
+    return tape.track(out, (scores,), (out,), rule)

@@ -1,0 +1,133 @@
+"""The head and the loss in sizes: the term that most calculators leave out.
+
+Five kernels: `logits` is the stock Trainer's (ForCausalLMLoss), `held` the same in a hand-written loop that keeps the
+outputs through the backward pass, `half` the same without the cast to fp32 (DeepSpeed's fp16, litgpt), `fused` TRL's
+and Liger's (logits never whole), `tiled` that of core/recipe.py (checkpointed tiles of labelled positions).
+"""
+
+from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale
+from core.estimate.setup import Setup
+from core.estimate.shape import ModelShape
+from core.estimate.sizes import Tape, Tensor, Weight
+
+TILE = 1024  # core/recipe.py, LOSS_TILE
+FUSED_ROWS, FUSED_COLUMNS = 4096, 32768  # trl/kernels, the chunk of its log-probabilities
+
+
+class Head:
+    """Final norm, output matrix and loss."""
+
+    def __init__(self, shape: ModelShape, setup: Setup):
+        self.shape, self.setup = shape, setup
+        trains = setup.method in ("full", "cpt")
+        width = SINGLE if setup.kbit_prepare else setup.weight_width
+        self.norm = Weight(shape.hidden, width, trains)
+        self.weight = Weight(shape.embedding, width, trains or setup.save_embeddings)
+        self.weights = [w for w in (self.norm, self.weight) if w.trains]
+
+    def __call__(self, tape: Tape, hidden: Tensor) -> tuple[Tensor, list]:
+        """The loss, and what the caller keeps until the backward pass is over."""
+        shape, setup = self.shape, self.setup
+        hidden = rms_norm(tape, hidden, self.norm, setup.tokens, gemma=shape.gemma)
+        kind = "logits" if setup.loss == "tiled" and shape.softcap else setup.loss
+        if kind == "tiled":
+            return self._tiled(tape, hidden), []
+        if kind == "fused":
+            return self._fused(tape, hidden), []
+        return self._whole(tape, hidden, kind)
+
+    def _logits(self, tape: Tape, hidden: Tensor) -> Tensor:
+        shape, setup = self.shape, self.setup
+        autocast = setup.half if setup.autocast else 0
+        logits = matmul(tape, hidden, self.weight, shape.hidden, shape.vocabulary, autocast)
+        if shape.softcap:
+            logits = scale(tape, logits)
+            capped = tape.new(logits.numel, logits.width)
+            numel, width = logits.numel, logits.width
+            capped = tape.track(capped, (logits,), (capped,), lambda g, _: (tape.new(numel, width),))
+            logits = scale(tape, capped)
+        return logits
+
+    def _whole(self, tape: Tape, hidden: Tensor, kind: str) -> tuple[Tensor, list]:
+        logits = self._logits(tape, hidden)
+        loss = cross_entropy(tape, logits if kind == "half" else cast(tape, logits, SINGLE))
+        return loss, [logits] if kind == "held" else []
+
+    def _tiled(self, tape: Tape, hidden: Tensor) -> Tensor:
+        shape, setup = self.shape, self.setup
+        learned = max(1, int(setup.tokens * setup.labelled))
+        chosen = tape.new(learned * shape.hidden, hidden.width)
+        numel, width = hidden.numel, hidden.width
+        tape.work(moved=2 * chosen.size)
+        chosen = tape.track(chosen, (hidden,), (), lambda g, _: (tape.new(numel, width),))
+        rows = min(TILE, learned)
+        # Every tile does the same, so one stands for all; its gradient goes into the gradient of all rows.
+        tile = Tensor(rows * shape.hidden, width, chosen.storage)
+        whole = chosen.numel
+        tile = tape.track(tile, (chosen,), (), lambda g, _: (tape.new(whole, width),))
+
+        def one(rows: Tensor) -> Tensor:
+            return cross_entropy(tape, cast(tape, self._logits(tape, rows), SINGLE))
+
+        with tape.repeated(learned / rows):
+            return tape.checkpoint(one, tile)
+
+    def _fused(self, tape: Tape, hidden: Tensor) -> Tensor:
+        shape, setup = self.shape, self.setup
+        labelled = max(1, int(setup.tokens * setup.labelled))
+        chosen = tape.new(labelled * shape.hidden, hidden.width)
+        numel, width = hidden.numel, hidden.width
+        if tape.wants(hidden):
+            chosen = tape.track(chosen, (hidden,), (), lambda g, _: (tape.new(numel, width),))
+        half = setup.half if setup.autocast else width
+        rows, columns = min(labelled, FUSED_ROWS), min(shape.vocabulary, FUSED_COLUMNS)
+
+        def tile():
+            parts = [tape.scratch(rows * columns * half)]
+            if half != width:
+                parts.append(tape.scratch(rows * shape.hidden * half))
+            if half != self.weight.width:
+                parts.append(tape.scratch(columns * shape.hidden * half))
+            flops = 2 * labelled * shape.embedding
+            tape.work(flops, half, 4 * labelled * shape.vocabulary, launches=12)
+            return parts
+
+        working = tile()
+        out = tape.new(labelled, SINGLE)
+        sums = tape.new(labelled, SINGLE)
+        del working
+        head = self.weight
+
+        def rule(g, kept):
+            back = tape.new(kept[0].numel, SINGLE)
+            ahead = tape.new(head.numel, SINGLE) if head.trains else None
+            working = tile()
+            tile()
+            del working
+            return cast(tape, Tensor(back.numel, SINGLE, back.storage), width), (
+                cast(tape, Tensor(ahead.numel, SINGLE, ahead.storage), head.width) if ahead else None
+            )
+
+        return tape.track(out, (chosen, head), (chosen, sums), rule)
+
+
+def cross_entropy(tape: Tape, logits: Tensor) -> Tensor:
+    """log_softmax, which keeps its result, and nll_loss, whose gradient is as large as its input."""
+    logs = tape.new(logits.numel, logits.width)
+    tape.work(moved=2 * logits.size, launches=2)
+    if tape.wants(logits):
+        logs = tape.track(logs, (logits,), (logs,), lambda g, kept: (_softmax_gradient(tape, g, kept[0]),))
+    loss = tape.new(1, SINGLE)
+    if not tape.wants(logs):
+        return loss
+
+    def rule(g, kept):
+        return (tape.new(kept[0].numel, kept[0].width),)
+
+    return tape.track(loss, (logs,), (logs,), rule)
+
+
+def _softmax_gradient(tape: Tape, g: Tensor, logs: Tensor) -> Tensor:
+    out = tape.new(logs.numel, logs.width)
+    tape.work(moved=4 * out.size, launches=2)
+    return out

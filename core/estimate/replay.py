@@ -1,0 +1,134 @@
+"""The whole step in sizes through the model of the allocator: loading, every layer, the loss, backward, the optimizer.
+
+Slower than memory.py (tens of milliseconds for a large model), and closer: it knows which blocks are split, what stays
+unused between them, and hence what is reserved.
+"""
+
+import functools
+from dataclasses import dataclass
+
+from core.estimate.allocator import Allocator
+from core.estimate.layer import Layer
+from core.estimate.loss import Head
+from core.estimate.memory import _embed, _embedding_weight, _stages
+from core.estimate.setup import Setup, for_method
+from core.estimate.shape import ModelShape
+from core.estimate.sizes import Storage, Tape, Weight
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Bytes: peaks of the phases, what is allocated at the highest of them, and what is reserved."""
+
+    phases: dict[str, int]
+    allocated: int
+    reserved: int
+    resident: int
+
+
+@functools.lru_cache(maxsize=256)
+def replay(shape: ModelShape, setup: Setup) -> Replay:
+    """Two optimizer steps: the first brings the states, the second is the one that lasts."""
+    setup = for_method(setup)
+    meter = Allocator()
+    experts = bool(shape.experts)
+    layers = [Layer(shape, setup, expert=experts and i >= shape.dense_layers) for i in range(shape.layers)]
+    head, embedding = Head(shape, setup), _embedding_weight(shape, setup)
+    held = load(meter, shape, setup)
+    weights = [w for layer in layers for w in layer.weights] + head.weights + [embedding] * embedding.trains
+    if setup.adapts or setup.method == "prompt":
+        held += [Storage(meter, w.size) for w in weights]
+    resident = meter.alive
+    for _ in range(2):
+        _micro_steps(meter, shape, setup, layers, head, embedding)
+        held += _optimize(meter, setup, weights, first=not meter.peaks.get("optimizer"))
+    phases = {name: peak for name, peak in meter.peaks.items() if name != "load"}
+    result = Replay(phases, max(phases.values()), meter.reserved_peak, resident)
+    for weight in weights:
+        weight.gradient = None
+    del held
+    return result
+
+
+def load(meter: Allocator, shape: ModelShape, setup: Setup) -> list[Storage]:
+    """Put the base on the card as from_pretrained does: room for all of it at once, then tensor by tensor."""
+    packed = setup.method == "qlora"
+    width = setup.weight_width
+    linears = list(shape.linears().values())
+    per_layer = [(a * b, packed) for a, b in linears] + [(shape.small_parameters // shape.layers, False)]
+    if shape.expert_parameters:
+        per_layer.append((shape.expert_parameters // shape.layers, False))
+    whole = [(shape.embedding, False)] + per_layer * shape.layers + ([] if shape.tied else [(shape.embedding, False)])
+    meter.give(meter.take(int(sum(n * (0.5 if quantised else width) for n, quantised in whole))))
+    held, halves = [], []
+    for numel, quantised in whole:
+        if not quantised:
+            if setup.kbit_prepare:
+                halves.append((numel, Storage(meter, numel * width)))
+            else:
+                held.append(Storage(meter, numel * width))
+            continue
+        wide = Storage(meter, numel * width)
+        held.append(Storage(meter, -(-numel // 2)))
+        held += [Storage(meter, size) for size in _scales(numel, setup.double_quant)]
+        del wide
+    for numel, half in halves:
+        held.append(Storage(meter, numel * 4))
+        del half
+    halves.clear()
+    if setup.kbit_prepare:
+        meter.empty_cache()
+    meter.mark("load")
+    meter.peak, meter.reserved_peak = meter.alive, meter.reserved
+    return held
+
+
+def _scales(numel: int, double: bool) -> list[int]:
+    blocks = -(-numel // 64)
+    if not double:
+        return [blocks * 4, 16 * 4]
+    return [blocks, 16 * 4, -(-blocks // 256) * 4, 256 * 4, 4]
+
+
+def _micro_steps(meter, shape, setup, layers, head, embedding) -> None:
+    for _ in range(min(2, setup.gradient_accumulation_steps)):
+        tape = Tape(meter)
+        hidden = _embed(tape, shape, setup, embedding)
+        borders = [tape.order]
+        for at, layer in enumerate(layers):
+            hidden = tape.checkpoint(layer, tape, hidden) if setup.gradient_checkpointing else layer(tape, hidden)
+            if at in (0, shape.layers - 2, shape.layers - 1):
+                borders.append(tape.order)
+        meter.mark("forward")
+        loss, kept = head(tape, hidden)
+        del hidden
+        meter.mark("loss")
+        stage = _stages(meter, [borders[0], borders[-2], borders[-1]])
+        tape.casts.clear()
+        tape.backward(loss, stage)
+        del loss, kept
+        stage(None)
+
+
+def _optimize(meter: Allocator, setup: Setup, weights: list[Weight], *, first: bool) -> list[Storage]:
+    """The optimizer's step; its states are made at the first one."""
+    made = [Storage(meter, size) for w in weights for size in _states(setup, w)] if first else []
+    if setup.foreach:
+        copies = [Storage(meter, w.size) for w in weights]
+        del copies
+    meter.mark("optimizer")
+    for weight in weights:
+        weight.gradient = None
+    meter.peak = meter.alive
+    return made
+
+
+def _states(setup: Setup, weight: Weight) -> list[int]:
+    name = setup.optimizer
+    if name in ("adamw_torch", "adamw_torch_fused"):
+        return [weight.size, weight.size]
+    if name == "adamw_8bit":
+        if weight.numel < 4096:
+            return [weight.numel * 4] * 2
+        return [weight.numel] * 2 + [-(-weight.numel // 256) * 4] * 2
+    return []

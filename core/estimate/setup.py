@@ -1,0 +1,152 @@
+"""One question to the calculator: how a model is trained, checked for sense, with the defaults of our own recipe."""
+
+import re
+from dataclasses import dataclass, replace
+
+from core.estimate import troubles
+from core.estimate.shape import ModelShape
+
+METHODS = ("full", "lora", "qlora", "cpt", "prompt")
+OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
+    "adamw_torch": (8, 4),
+    "adamw_torch_fused": (8, 4),
+    "adamw_8bit": (2 + 8 / 256, 2 + 8 / 256),
+    "paged_adamw_8bit": (0, 0),
+    "paged_adamw_32bit": (0, 0),
+    "adafactor": (0.02, 0.02),
+    "sgd": (0, 0),
+}
+ATTENTIONS = ("sdpa", "flash_attention_2", "eager")
+LOSSES = ("tiled", "fused", "logits", "held", "half")
+PRECISIONS = ("bf16", "fp16", "fp32")
+# Each step halves what went before it; written so that a number that was typed by hand is read as meant.
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_CYRILLIC = {"М": "M", "м": "M", "К": "K", "к": "K", "Т": "T", "т": "T", "Б": "B", "б": "B", "В": "B", "в": "B"}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything about a run that its memory and time depend on. The defaults are what core/recipe.py does."""
+
+    method: str = "qlora"
+    sequence_length: int = 2048
+    batch_size: int = 1
+    gradient_accumulation_steps: int = 8
+    lora_rank: int = 16
+    lora_dropout: float = 0.05
+    target_modules: str = "all-linear"  # or names with commas
+    optimizer: str = "adamw_torch_fused"
+    gradient_checkpointing: bool = True
+    attention: str = "sdpa"  # the kernel: sdpa and flash_attention_2 need no matrix of scores, eager does
+    loss: str = (
+        "tiled"  # tiled: our own; fused: TRL's and Liger's; logits: the stock Trainer's; held, half: see loss.py
+    )
+    precision: str = "bf16"
+    virtual_tokens: int = 20  # of prompt injection: trained vectors before the text
+    labelled: float = 1.0  # share of the tokens that count in the loss
+    # The software path. Ours: fp32 adapters under autocast, no preparation of the 4-bit base, double quantisation.
+    autocast: bool = True
+    adapter_width: int = 4
+    weight_width: int = 2
+    double_quant: bool = True
+    kbit_prepare: bool = False  # peft's prepare_model_for_kbit_training: embeddings, head and norms in fp32
+    save_embeddings: bool = False  # modules_to_save: embedding and head are trained too, as full copies
+    foreach: bool = False  # AdamW over all tensors at once makes a copy of all gradients
+    memory_efficient: bool = False  # the attention kernel of cards without FlashAttention: expands grouped heads
+    padded_mask: bool = False  # sdpa with a mask of T x T
+    released: bool = True  # the outputs are let go before the backward pass
+    world_overhead: int = 0  # bytes that a framework around the step keeps on the card
+
+    @property
+    def tokens(self) -> int:
+        return self.sequence_length * self.batch_size
+
+    @property
+    def half(self) -> int:
+        return 4 if self.precision == "fp32" else 2
+
+    @property
+    def adapts(self) -> bool:
+        return self.method in ("lora", "qlora")
+
+    def changed(self, **fields) -> "Setup":
+        return replace(self, **fields)
+
+
+def for_method(setup: Setup) -> Setup:
+    """What follows from the method: full fine-tuning is in pure 16 bit with states of the weights' own type."""
+    if setup.method in ("full", "cpt"):
+        return replace(setup, autocast=False, adapter_width=setup.half, weight_width=setup.half)
+    if setup.precision == "fp32":
+        return replace(setup, autocast=False, weight_width=4, adapter_width=4)
+    return setup
+
+
+def targets(setup: Setup, shape: ModelShape) -> tuple[str, ...]:
+    """The linear layers that get an adapter.
+
+    Raises:
+        UnknownTargets: if the model has no layer of that name.
+    """
+    known = shape.linears()
+    if setup.target_modules == "all-linear":
+        return tuple(known)
+    names = [name.strip() for name in setup.target_modules.split(",") if name.strip()]
+    wrong = [name for name in names if name not in known]
+    if wrong or not names:
+        raise troubles.UnknownTargets(model=shape.name, names=", ".join(wrong) or '""', known=", ".join(known))
+    return tuple(name for name in known if name in names)
+
+
+def check(setup: Setup, shape: ModelShape, card=None, *, four_bit: bool = False) -> None:
+    """Raise the trouble of a setup that cannot be trained or makes no sense."""
+    for field, choices in (
+        ("method", METHODS),
+        ("optimizer", OPTIMIZERS),
+        ("attention", ATTENTIONS),
+        ("loss", LOSSES),
+        ("precision", PRECISIONS),
+    ):
+        if getattr(setup, field) not in choices:
+            raise troubles.NotOneOf(field=field, choices=", ".join(choices), value=getattr(setup, field))
+    least = {"sequence_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16}
+    for field, suggestion in least.items():
+        value = getattr(setup, field)
+        if value < 1 or value != int(value):
+            raise troubles.NotPositive(field=field, least=1, value=value, suggestion=suggestion)
+    if not 0 < setup.labelled <= 1:
+        raise troubles.NotPositive(field="labelled", least="above 0 and at most 1", value=setup.labelled, suggestion=1)
+    if shape.longest and setup.sequence_length > shape.longest:
+        raise troubles.TooLong(model=shape.name, longest=shape.longest, value=setup.sequence_length)
+    if four_bit and setup.method in ("full", "cpt"):
+        raise troubles.NoFourBitFull()
+    targets(setup, shape)
+    if card is not None and card.kind == "cuda" and card.capability < 8.0:
+        if setup.precision == "bf16":
+            raise troubles.NoBf16(card=card.name, capability=card.capability)
+        if setup.attention == "flash_attention_2":
+            raise troubles.NoFlashAttention(card=card.name, capability=card.capability)
+
+
+def count(text: str | float, field: str = "tokens") -> int:
+    """A count as people write it: 100M, 2.5B, 10 000.
+
+    Raises:
+        CyrillicUnit, NotANumber, NotPositive: with what to write instead.
+    """
+    if isinstance(text, (int, float)):
+        value = text
+    else:
+        plain = re.sub(r"[\s_\u00a0]", "", str(text))
+        for letter, latin in _CYRILLIC.items():
+            if letter in plain:
+                raise troubles.CyrillicUnit(field=field, value=text, letter=letter, latin=plain.replace(letter, latin))
+        found = re.fullmatch(r"([+-]?\d+(?:[.,]\d+)?(?:,\d{3})*)([kmbt]?)", plain, re.IGNORECASE)
+        if not found:
+            raise troubles.NotANumber(field=field, value=text)
+        digits = found[1]
+        digits = digits.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", digits) else digits.replace(",", ".")
+        value = float(digits) * _UNITS[found[2].lower()]
+    if not 1 <= value < 1e16:
+        raise troubles.NotPositive(field=field, least=1, value=text, suggestion="10M")
+    return round(value)

@@ -1,0 +1,100 @@
+"""Seconds of a training step: every kernel of the walk against the card's matmul rate, its memory and its launches.
+
+A kernel takes the longer of its products at the card's measured rate and its bytes at the memory's; the processor needs
+a while to launch each. Whichever is slower overall sets the pace: small models and short batches wait for Python.
+"""
+
+import functools
+from dataclasses import dataclass
+
+from core.estimate.catalogue import Card
+from core.estimate.layer import Layer
+from core.estimate.loss import Head
+from core.estimate.memory import _embed, _embedding_weight, trainable, walk
+from core.estimate.setup import Setup, for_method
+from core.estimate.shape import ModelShape
+from core.estimate.sizes import Meter, Tape
+
+MATMUL = 0.9  # of the best measured square product: a model's products are narrower
+SINGLE_MATMUL = 0.7  # the same against the data sheet of fp32 without TF32, where no measurement is at hand
+MEMORY = 0.8  # of the data sheet's bandwidth, as copy kernels reach
+UNPACKING = 0.45  # the same for bitsandbytes' dequantisation
+# Of the matmul rate in the fused attention kernels: arXiv:2307.08691, figures 5 and 6 (FlashAttention 2 and the kernel
+# of xformers, which is torch's memory-efficient one, forward and backward).
+ATTENTION = {"flash": 0.7, "memory_efficient": 0.3, "scores": 0.5}
+LAUNCH = 17e-6  # seconds of Python and dispatch for a kernel, through transformers and peft modules
+FLAGS = 1.3  # how far below and above the estimate a real run may lie: nine in ten published rows
+
+
+class Ledger:
+    """The kernels of a walk, as (products, width, bytes, attention?, launches, unpacks?) with how often they run."""
+
+    def __init__(self):
+        self.entries: list[tuple] = []
+        self.times = 1.0
+
+    def enter(self, flops, width, moved, attends, launches, unpacks) -> None:
+        self.entries.append((flops * self.times, width, moved * self.times, attends, launches * self.times, unpacks))
+
+
+@functools.lru_cache(maxsize=2048)
+def kernels(shape: ModelShape, setup: Setup, layers: int) -> tuple:
+    """All kernels of one micro-step with so many layers."""
+    ledger = Ledger()
+    tape = Tape(Meter(), ledger)
+    stack = [Layer(shape, setup, expert=bool(shape.experts)) for _ in range(layers)]
+    head, embedding = Head(shape, setup), _embedding_weight(shape, setup)
+    hidden = _embed(tape, shape, setup, embedding)
+    for layer in stack:
+        hidden = tape.checkpoint(layer, tape, hidden) if setup.gradient_checkpointing else layer(tape, hidden)
+    loss, kept = head(tape, hidden)
+    tape.backward(loss)
+    del kept
+    return tuple(ledger.entries)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one optimizer step and where they go."""
+
+    step_seconds: float
+    tokens_per_second: float
+    flops: float  # of one micro-step, as the card runs them
+    device_seconds: float
+    launch_seconds: float
+    optimizer_seconds: float
+
+
+def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
+    """How fast a card trains."""
+    setup = for_method(setup)
+    one, two = (_cost(kernels(shape, setup, n), setup, card) for n in (1, 2))
+    device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))
+    micro = (device**3 + launch**3) ** (1 / 3) if launch else device
+    found = walk(shape, setup, bool(shape.experts))
+    trained = trainable(shape, setup, found)
+    # AdamW reads weight, gradient and two states, and writes three of them.
+    optimizer = 7 * 4 * trained / (MEMORY * card.bandwidth)
+    if setup.optimizer.startswith("paged"):
+        optimizer += 2 * 2 * trained / 20e9  # states over PCIe
+    steps = setup.gradient_accumulation_steps
+    seconds = steps * micro + optimizer
+    return Pace(seconds, steps * setup.tokens / seconds, flops, device, launch, optimizer)
+
+
+def _cost(entries: tuple, setup: Setup, card: Card) -> tuple[float, float, float]:
+    half = card.matmul_tflops * 1e12 * MATMUL
+    single = card.fp32_tflops * 1e12 * SINGLE_MATMUL
+    bandwidth = card.bandwidth
+    device = launch = total = 0.0
+    slow_bf16 = setup.precision == "bf16" and not card.has_bf16
+    for flops, width, moved, attends, launches, unpacks in entries:
+        seconds = moved / (bandwidth * (UNPACKING if unpacks else MEMORY))
+        if flops:
+            rate = single if width == 4 or slow_bf16 else half
+            rate *= ATTENTION.get(attends, 1)
+            seconds = max(seconds, flops / rate)
+            total += flops
+        device += seconds
+        launch += launches * LAUNCH
+    return device, launch if card.kind == "cuda" else 0.0, total

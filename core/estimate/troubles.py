@@ -1,0 +1,88 @@
+"""What a person can ask of the calculator that has no answer, and the nearest thing that has one."""
+
+from core.trouble import Trouble
+
+
+class UnknownModel(Trouble):
+    template = (
+        'No model "{name}" is in the catalogue, in a folder or in a GGUF file here. The nearest: {nearest}. '
+        "A folder with its config.json is enough."
+    )
+
+
+class NoSuchModel(Trouble):
+    template = '"{name}" was never published. The nearest that exist: {nearest}.'
+
+
+class UnknownCard(Trouble):
+    template = 'No card "{name}" is in the catalogue. The nearest: {nearest}.'
+
+
+class UnknownArchitecture(Trouble):
+    template = (
+        "The architecture {name} is not one that the calculator can work out. "
+        "The nearest that it knows: {nearest}. Check the spelling in config.json, or choose one of these."
+    )
+
+
+class NeedsTrace(Trouble):
+    template = (
+        "{name} mixes kinds of layers that the instant formula does not cover. "
+        'Use "Check exactly" (--trace), or choose {nearest}.'
+    )
+
+
+class IncompleteConfig(Trouble):
+    template = "{path} does not say {field}. It must be the config.json of a decoder language model."
+
+
+class ShapeUnknown(Trouble):
+    template = (
+        "The catalogue does not know the shape of {name}. Give the folder with its config.json, or choose {nearest}."
+    )
+
+
+class NotANumber(Trouble):
+    template = '{field} must be a number such as 100M, 2.5B or 40000, got "{value}".'
+
+
+class CyrillicUnit(Trouble):
+    template = '{field} is "{value}" with a Cyrillic letter {letter}. Write {latin} in Latin letters.'
+
+
+class NotPositive(Trouble):
+    template = "{field} must be at least {least}, got {value}. Try {suggestion}."
+
+
+class NotOneOf(Trouble):
+    template = '{field} must be one of {choices}, got "{value}".'
+
+
+class TooLong(Trouble):
+    template = "{model} reads at most {longest} tokens, and sequence_length is {value}. Take {longest} or less."
+
+
+class NoBf16(Trouble):
+    template = "{card} has no bf16 (it needs compute capability 8.0, this is {capability}). Choose fp16."
+
+
+class NoFlashAttention(Trouble):
+    template = (
+        "{card} cannot run FlashAttention 2 (it needs compute capability 8.0, this is {capability}). Choose sdpa."
+    )
+
+
+class NoFourBitFull(Trouble):
+    template = "4-bit weights have no gradient: full fine-tuning and 4-bit exclude each other. Choose qlora for 4-bit, or full in 16 bit."
+
+
+class UnknownTargets(Trouble):
+    template = "{model} has no layers named {names}. It has {known}."
+
+
+class TraceFailed(Trouble):
+    template = "The exact check ended without a result: {reason}"
+
+
+class TableUnreadable(Trouble):
+    template = "{path} is not a table of measurements: {reason} It needs the columns of assets/vram_measured.csv."
