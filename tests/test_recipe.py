@@ -224,7 +224,9 @@ def test_qlora_gradients_reach_every_layer_after_an_evaluation(config, tiny_toke
     quantized = recipe.load_base(config).dequantize()
     recipe.without_logits(quantized)
     dense = recipe.add_adapter(quantized, config)
-    dense.load_state_dict({name: weight for name, weight in model.state_dict().items() if "lora_" in name}, strict=False)
+    dense.load_state_dict(
+        {name: weight for name, weight in model.state_dict().items() if "lora_" in name}, strict=False
+    )
     dense.train()
     dense(**recipe.collate(rows)).loss.backward()
     expected = {name: weight.grad.norm().item() for name, weight in dense.named_parameters() if "lora_B" in name}
@@ -264,7 +266,9 @@ def test_a_resumed_run_goes_on_to_the_last_bit(config, tmp_path):
     (tmp_path / "b" / "checkpoint-99").mkdir()  # cut short: it lacks whole.json and is passed over
     checkpoint = recipe.whole_checkpoint(tmp_path / "b")
     resumed = [e for e in events_of(config, tmp_path / "b", resume_from=checkpoint) if e["event"] == "step"]
-    assert [(e["step"], e["loss"]) for e in resumed] == [(e["step"], e["loss"]) for e in whole][resumed[0]["step"] - 1 :]
+    assert [(e["step"], e["loss"]) for e in resumed] == [(e["step"], e["loss"]) for e in whole][
+        resumed[0]["step"] - 1 :
+    ]
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(config, tmp_path, monkeypatch):

@@ -1,0 +1,54 @@
+"""Events: whole lines only, whatever dies while writing them."""
+
+import json
+
+from core import events
+
+
+def test_events_are_read_from_the_last_offset(tmp_path):
+    events.append(tmp_path, "step", step=1)
+    first, offset = events.read(tmp_path)
+    events.append(tmp_path, "step", step=2)
+    second, _ = events.read(tmp_path, offset)
+    assert [event["step"] for event in first] == [1]
+    assert [event["step"] for event in second] == [2]
+
+
+def test_a_half_written_line_is_left_for_later(tmp_path):
+    events.append(tmp_path, "step", step=1)
+    with events.file(tmp_path).open("ab") as file:
+        file.write(b'{"event": "st')
+    found, offset = events.read(tmp_path)
+    assert [event["step"] for event in found] == [1]
+    assert events.last(tmp_path)["step"] == 1
+    with events.file(tmp_path).open("ab") as file:
+        file.write(b'ep", "step": 2}\n')
+    assert [event["step"] for event in events.read(tmp_path, offset)[0]] == [2]
+
+
+def test_mending_cuts_off_what_a_dead_trainer_left(tmp_path):
+    events.append(tmp_path, "step", step=1)
+    with events.file(tmp_path).open("ab") as file:
+        file.write(b'{"event": "st')
+    events.mend(tmp_path)
+    events.append(tmp_path, "step", step=2)
+    assert [event["step"] for event in events.read(tmp_path)[0]] == [1, 2]
+
+
+def test_what_json_does_not_have_becomes_null(tmp_path):
+    events.append(tmp_path, "step", loss=float("nan"), more={"norm": [float("inf"), 1.0]})
+    line = json.loads(events.file(tmp_path).read_text(), parse_constant=lambda name: 1 / 0)
+    assert (line["loss"], line["more"]) == (None, {"norm": [None, 1.0]})
+
+
+def test_a_run_without_events_has_none(tmp_path):
+    assert events.read(tmp_path) == ([], 0)
+    assert events.last(tmp_path) is None
+    events.mend(tmp_path)
+
+
+def test_the_last_event_is_found_in_a_long_file(tmp_path):
+    for step in range(2000):
+        events.append(tmp_path, "step", step=step)
+    assert events.size(tmp_path) > events.TAIL_BYTES
+    assert events.last(tmp_path)["step"] == 1999

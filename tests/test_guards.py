@@ -1,0 +1,144 @@
+"""The design's own guards: who may import whom, form and config alike, the exported train.py, the size of functions."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from core import events, export, paths
+from core.recipe import TrainConfig
+from ui.text import TROUBLES, WORDS, Say
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "ui").rglob("*.py")])
+
+
+def loaded_after(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has after a statement."""
+    code = f"{statement}\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+def test_core_works_without_gradio():
+    modules = [f"core.{path.stem}" for path in (ROOT / "core").glob("*.py") if path.stem != "__init__"]
+    modules += [f"core.{path.parent.name}" for path in (ROOT / "core").glob("*/__init__.py")]
+    assert not loaded_after("import " + ", ".join(modules)) & {"gradio", "plotly", "torch", "transformers", "ui"}
+
+
+def test_the_page_opens_without_torch():
+    assert not loaded_after("import app; app.build_server('en')") & {"torch", "transformers", "peft", "datasets"}
+
+
+def test_core_never_names_the_page():
+    named = {
+        path.relative_to(ROOT): name
+        for path in (ROOT / "core").rglob("*.py")
+        for name in imported(path)
+        if name.split(".")[0] in ("ui", "gradio", "plotly", "app")
+    }
+    assert named == {}
+
+
+def imported(path: Path) -> list[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return names + [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+
+
+def test_a_tab_never_imports_another_tab():
+    tabs = {path.stem for path in (ROOT / "ui").glob("*.py") if "def build(" in path.read_text(encoding="utf-8")}
+    for tab in tabs:
+        names = imported(ROOT / "ui" / f"{tab}.py")
+        assert not {name.removeprefix("ui.") for name in names if name.startswith("ui.")} & tabs
+
+
+def test_the_recipe_imports_nothing_of_ours():
+    assert not [name for name in imported(ROOT / "core" / "recipe.py") if name.split(".")[0] in ("core", "ui")]
+
+
+def test_the_form_has_the_fields_of_the_config():
+    import gradio as gr
+
+    from ui import training
+
+    with gr.Blocks():
+        form = training.build_form(Say("en"))
+    assert set(form) - {"name"} == {field.name for field in fields(TrainConfig)}
+
+
+def test_every_field_is_labelled_and_explained():
+    for field in fields(TrainConfig):
+        assert f"training.{field.name}" in WORDS
+        assert f"training.{field.name}.info" in WORDS
+
+
+@pytest.mark.slow
+def test_the_exported_train_py_repeats_the_run(trained_run, tmp_path):
+    with zipfile.ZipFile(export.capsule(trained_run, tmp_path / "capsule.zip")) as archive:
+        archive.extractall(tmp_path / "empty")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "SOULSMITH"))}
+    done = subprocess.run(
+        [sys.executable, "train.py", "config.json"],
+        cwd=tmp_path / "empty",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    again = [json.loads(line) for line in done.stdout.splitlines()]
+    first = events.read(paths.run(trained_run))[0]
+
+    def losses(seen):
+        return [(e["step"], e.get("loss"), e.get("eval_loss")) for e in seen if e["event"] in ("step", "eval")]
+
+    assert losses(again) == losses(first)
+    assert (tmp_path / "empty" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+def test_both_languages_say_everything_with_the_same_values():
+    for key, (english, russian) in WORDS.items():
+        assert english, key
+        assert russian, key
+        assert values(english) == values(russian), key
+
+
+def values(sentence: str) -> set[str]:
+    return set(re.findall(r"{(\w*)[^}]*}", sentence))
+
+
+def test_every_trouble_has_a_russian_sentence_with_known_values():
+    found = {name: template for path in SOURCES for name, template in troubles(path)}
+    assert set(found) - set(TROUBLES) == set()
+    for name, template in found.items():
+        assert values(TROUBLES[name]) <= values(template), name
+
+
+def troubles(path: Path):
+    """(class name, English template) of every class of a file that has a template of its own."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef) and node.name not in ("Trouble", "RecipeTrouble"):
+            for line in node.body:
+                if isinstance(line, ast.Assign) and line.targets[0].id == "template":
+                    yield node.name, ast.literal_eval(line.value)
+
+
+def test_no_function_is_longer_than_a_screen():
+    long = {
+        f"{path.relative_to(ROOT)}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60
+    }
+    assert long == {}
+
+
+def test_every_module_says_what_it_is():
+    assert [str(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []

@@ -1,0 +1,53 @@
+"""Sentences, numbers and lengths of time in two languages."""
+
+import pytest
+
+from core.recipe import TooSmall
+from core.runs import AlreadyRunning
+from ui.text import Say
+
+
+@pytest.mark.parametrize(
+    ("value", "english", "russian"),
+    [
+        (0, "0", "0"),
+        (1234.5, "1,234", "1\u00a0234"),
+        (0.123456, "0.12", "0,12"),
+        (12.345, "12.3", "12,3"),
+        (999.9, "1,000", "1\u00a0000"),
+        (-2.5, "-2.5", "-2,5"),
+        (float("nan"), "NaN", "NaN"),
+    ],
+)
+def test_a_number_has_at_most_three_digits(value, english, russian):
+    assert Say("en").number(value) == english
+    assert Say("ru").number(value) == russian
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "russian"),
+    [
+        (0, "0\u00a0s", "0\u00a0с"),
+        (59, "59\u00a0s", "59\u00a0с"),
+        (3725, "1\u00a0h 2\u00a0min", "1\u00a0ч 2\u00a0мин"),
+        (90_000, "1\u00a0d 1\u00a0h", "1\u00a0д 1\u00a0ч"),
+    ],
+)
+def test_a_length_of_time_has_two_units(seconds, english, russian):
+    assert Say("en").duration(seconds) == english
+    assert Say("ru").duration(seconds) == russian
+
+
+def test_a_trouble_is_said_in_the_person_s_language():
+    error = TooSmall(field="lora_rank", least=1, value=0, suggestion="8 or 16")
+    assert Say("en").trouble(error) == "lora_rank must be at least 1, got 0. Try 8 or 16."
+    assert Say("ru").trouble(error) == "Поле lora_rank должно быть не меньше 1, задано 0. Попробуйте 8 или 16."
+
+
+def test_the_state_inside_a_trouble_is_translated_too():
+    error = AlreadyRunning(name="проба", state="queued")
+    assert "уже есть (в очереди)" in Say("ru").trouble(error)
+
+
+def test_an_unknown_language_is_english():
+    assert Say("de").lang == "en"
