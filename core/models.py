@@ -120,7 +120,7 @@ def local(name: str) -> str | None:
         if name in (model["id"], model["path"]):
             return model["path"]
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         _check_directory(path)
         return str(path)
     return None

@@ -1,0 +1,66 @@
+"""The page as a server: one address in two languages, bound to this machine."""
+
+import re
+import socket
+
+import pytest
+from starlette.testclient import TestClient
+
+import app
+from ui.text import Say
+
+
+@pytest.fixture(scope="module")
+def server():
+    with TestClient(app.build_server(None)) as client:
+        yield client
+
+
+def language_of(page) -> str:
+    return "ru" if "Дообучите" in page.text else "en" if "Retrain a language model" in page.text else "?"
+
+
+@pytest.mark.parametrize(
+    ("header", "cookie", "expected"),
+    [
+        ("ru-RU,ru;q=0.9,en;q=0.8", None, "ru"),
+        ("en-US,en;q=0.9,ru;q=0.8", None, "en"),
+        ("de-DE,ru;q=0.5", None, "ru"),
+        ("de", None, "en"),
+        ("", None, "en"),
+        ("en", "ru", "ru"),
+        ("ru", "nonsense", "ru"),
+    ],
+)
+def test_the_page_speaks_the_browser_s_language_until_another_is_clicked(server, header, cookie, expected):
+    headers = {"accept-language": header} | ({"cookie": f"{app.COOKIE}={cookie}"} if cookie else {})
+    assert language_of(server.get("/", headers=headers)) == expected
+
+
+def test_the_flag_wins_over_the_browser():
+    with TestClient(app.build_server("ru")) as client:
+        assert language_of(client.get("/", headers={"accept-language": "en"})) == "ru"
+
+
+@pytest.mark.parametrize("path", ["app.py", "/etc/passwd", "core/recipe.py", "../soulsmith.db"])
+def test_files_are_not_served(server, path):
+    assert server.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_a_port_in_use_is_named_with_the_next_one():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(app.PortInUse, match=f"Port {port} is in use.*--port {port + 1}"):
+            app.check_port(port)
+
+
+def test_the_page_asks_no_other_host(server):
+    hosts = set(re.findall(r"(?:src|href)=\"https?://([^/\"]+)", server.get("/").text))
+    assert hosts == set()
+
+
+def test_both_pages_have_the_same_parts():
+    kinds = [[block["type"] for block in app.build_page(Say(lang)).get_config_file()["components"]] for lang in ("en", "ru")]
+    assert kinds[0] == kinds[1]
