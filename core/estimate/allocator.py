@@ -50,10 +50,8 @@ class Allocator:
         return block
 
     def _segment(self, size: int, small: bool) -> Block:
-        if small:
-            segment = SMALL_SEGMENT
-        else:
-            segment = LARGE_SEGMENT if size < LARGE_FROM else -(-size // ROUND) * ROUND
+        own = LARGE_SEGMENT if size < LARGE_FROM else -(-size // ROUND) * ROUND
+        segment = SMALL_SEGMENT if small else own
         self.reserved += segment
         if self.reserved > self.reserved_peak:
             self.reserved_peak = self.reserved

@@ -30,6 +30,11 @@ _KINDS = {
     "Qwen3_5ForCausalLM": "qwen3_5",
     "Qwen3_5MoeForCausalLM": "qwen3_5_moe",
 }
+_SHAPE_FIELDS = (
+    "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size",
+    "vocab_size", "tie_word_embeddings", "max_position_embeddings", "num_experts", "num_experts_per_tok",
+    "moe_intermediate_size", "shared_expert_intermediate_size",
+)  # fmt: skip
 _GGUF_KINDS = {
     "qwen2": "qwen2",
     "qwen3": "qwen3",
@@ -184,8 +189,7 @@ def config_of(entry: dict) -> dict:
     kind = _KINDS.get(architecture) or ("gpt2" if entry.get("mlp") == "gelu-2" else "")
     if not kind:
         raise troubles.ShapeUnknown(name=entry["hub_id"], nearest="Qwen/Qwen3-30B-A3B")
-    fields = ["num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size", "vocab_size", "tie_word_embeddings", "max_position_embeddings", "num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"]
-    config = {key: entry[key] for key in fields if entry.get(key) is not None}
+    config = {key: entry[key] for key in _SHAPE_FIELDS if entry.get(key) is not None}
     if kind == "gemma2":
         config |= {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0, "sliding_window": 4096}
     if kind == "gpt2":
@@ -266,3 +270,29 @@ def _gguf_facts(file) -> dict:
             read("Q")
         read("I"), read("Q")
     return facts | {"tensors": names}
+
+
+def hybrid_config(entry: dict) -> dict:
+    """The config of a model that mixes kinds of layers: only the trace can work with it."""
+    kind = {"Qwen3_5ForCausalLM": "qwen3_5_text", "Qwen3_5MoeForCausalLM": "qwen3_5_moe_text"}
+    found = {key: entry[key] for key in _SHAPE_FIELDS if entry.get(key) is not None}
+    return {"model_type": kind[entry["architecture"].split(" ")[0]], **found, **entry["hybrid"]}
+
+
+def of_machine(gpu) -> Card:
+    """A card that hardware.py found: its own memory, with the catalogue's rates of the nearest name."""
+    from dataclasses import replace
+
+    try:
+        known = card(gpu.name)
+    except troubles.UnknownCard:
+        # Unknown to the catalogue: rates of a card with as much memory, and said so by `measured`.
+        known = min(cards().values(), key=lambda c: abs(c.memory_bytes - gpu.total_bytes))
+        known = replace(known, measured=False)
+    return replace(
+        known,
+        name=gpu.name,
+        memory_bytes=gpu.total_bytes,
+        capability=gpu.compute_capability or known.capability,
+        watts=int(gpu.watts) or known.watts,
+    )

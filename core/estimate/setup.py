@@ -150,3 +150,25 @@ def count(text: str | float, field: str = "tokens") -> int:
     if not 1 <= value < 1e16:
         raise troubles.NotPositive(field=field, least=1, value=text, suggestion="10M")
     return round(value)
+
+
+def share(text: str | float, field: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        value = float(str(text).replace(",", "."))
+    except ValueError:
+        raise troubles.NotANumber(field=field, value=text) from None
+    if not 0 <= value <= 1:
+        raise troubles.NotPositive(field=field, least="0 and at most 1", value=text, suggestion="0.05")
+    return value
+
+
+def epochs(text: str | float) -> float:
+    """A number of epochs; half an epoch is fine."""
+    try:
+        value = float(str(text).replace(",", "."))
+    except ValueError:
+        raise troubles.NotANumber(field="epochs", value=text) from None
+    if not 0 < value <= 1000:
+        raise troubles.NotPositive(field="epochs", least="above 0 and at most 1000", value=text, suggestion=3)
+    return value

@@ -23,7 +23,7 @@ UNPACKING = 0.45  # the same for bitsandbytes' dequantisation
 # of xformers, which is torch's memory-efficient one, forward and backward).
 ATTENTION = {"flash": 0.7, "memory_efficient": 0.3, "scores": 0.5}
 LAUNCH = 17e-6  # seconds of Python and dispatch for a kernel, through transformers and peft modules
-FLAGS = 1.3  # how far below and above the estimate a real run may lie: nine in ten published rows
+SPREAD = 1.3  # how far below and above the estimate a real run may lie: nine in ten published rows
 
 
 class Ledger:

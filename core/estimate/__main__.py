@@ -1,0 +1,172 @@
+"""The resource calculator on the command line: `python -m core.estimate --model Qwen/Qwen2.5-7B-Instruct --method qlora`."""
+
+import argparse
+import json
+import sys
+
+from core import hardware
+from core.estimate import advice, answer, catalogue, check, exact, tables
+from core.estimate import setup as setups
+from core.estimate.memory import GIB
+from core.estimate.setup import Setup
+from core.trouble import Trouble
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options: one for every setting."""
+    made = argparse.ArgumentParser(prog="python -m core.estimate", description=__doc__.split(":")[0] + ".")
+    made.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="catalogue, hub id, folder or GGUF file")
+    made.add_argument("--gpu", help="a card of the catalogue; default: this machine's, else RTX PRO 6000")
+    made.add_argument("--method", default="qlora", help=", ".join(setups.METHODS))
+    made.add_argument("--tokens", default="10M", help="of the corpus: 100M, 2.5B")
+    made.add_argument("--epochs", default="3")
+    made.add_argument("--sequence-length", default="2048")
+    made.add_argument("--batch-size", default="1")
+    made.add_argument("--gradient-accumulation-steps", default="8")
+    made.add_argument("--lora-rank", default="16")
+    made.add_argument("--lora-dropout", default="0.05")
+    made.add_argument("--target-modules", default="all-linear", help="or names with commas")
+    made.add_argument("--optimizer", default="adamw_torch_fused", help=", ".join(setups.OPTIMIZERS))
+    made.add_argument("--attention", default="sdpa", help=", ".join(setups.ATTENTIONS))
+    made.add_argument("--loss", default="tiled", help=", ".join(setups.LOSSES))
+    made.add_argument("--precision", help=", ".join(setups.PRECISIONS) + "; default: bf16 where the card has it")
+    made.add_argument("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false")
+    made.add_argument("--train-embeddings", dest="save_embeddings", action="store_true")
+    made.add_argument("--load-in-4bit", action="store_true", help="what qlora means; refused with full")
+    made.add_argument("--labelled", default="1", help="share of the tokens that count in the loss")
+    made.add_argument("--trace", action="store_true", help="check exactly: run the real step without weights")
+    made.add_argument("--table", choices=("models", "volumes", "methods"))
+    made.add_argument("--check", metavar="CSV", help="compare with a table of measurements")
+    made.add_argument("--no-trace", action="store_true", help="leave the trace out of --check")
+    made.add_argument("--json", action="store_true", help="print one JSON object")
+    return made
+
+
+def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]:
+    """The setup, the card and the memory that is free on it."""
+    card, free = card_of(options.gpu)
+    method = "qlora" if options.load_in_4bit and options.method == "lora" else options.method
+    if options.load_in_4bit and method in ("full", "cpt"):
+        raise setups.troubles.NoFourBitFull()
+    setup = Setup(
+        method=method,
+        sequence_length=setups.count(options.sequence_length, "sequence_length"),
+        batch_size=setups.count(options.batch_size, "batch_size"),
+        gradient_accumulation_steps=setups.count(options.gradient_accumulation_steps, "gradient_accumulation_steps"),
+        lora_rank=setups.count(options.lora_rank, "lora_rank"),
+        lora_dropout=setups.share(options.lora_dropout, "lora_dropout"),
+        target_modules=options.target_modules,
+        optimizer=options.optimizer,
+        attention=options.attention,
+        loss=options.loss,
+        precision=options.precision or ("bf16" if card.has_bf16 else "fp16"),
+        gradient_checkpointing=options.gradient_checkpointing,
+        save_embeddings=options.save_embeddings,
+        labelled=setups.share(options.labelled, "labelled"),
+    )
+    return setup, card, free
+
+
+def card_of(name: str | None) -> tuple[catalogue.Card, float]:
+    """A card by name with all its memory, or this machine's with what is free."""
+    if name:
+        found = catalogue.card(name)
+        return found, found.memory_bytes
+    for gpu in hardware.gpus():
+        found = catalogue.of_machine(gpu)
+        return found, gpu.free_bytes
+    found = catalogue.card(catalogue.DEFAULT_CARD)
+    return found, found.memory_bytes
+
+
+def run(options: argparse.Namespace) -> dict | str:
+    """What to print: a dict, or text that is ready."""
+    if options.check:
+
+        def on_trace(done, total):
+            print(f"\rtrace {done}/{total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+        found = check.check(options.check, trace=not options.no_trace, on_trace=on_trace)
+        return found.as_dict() if options.json else check.as_text(found)
+    setup, card, free = question(options)
+    if options.table:
+        return table(options.table, options.model, setup, card, free)
+    tokens, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
+    shape = catalogue.shape(options.model)
+    found = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
+    result = answer.as_dict(found) | {"model": options.model}
+    result["advice"] = [
+        {
+            "change": c.name,
+            "from": c.before,
+            "to": c.after,
+            "saves_gib": round(c.saves / GIB, 3),
+            "slower": round(c.slower, 3),
+            "then": c.verdict,
+        }
+        for c in advice.changes(shape, found.setup, card, free)
+    ]
+    result["largest"] = advice.largest(shape, found.setup, card, free)
+    if options.trace:
+        traced = exact.check(options.model, found.setup, card.capability)
+        result["trace"] = {k: round(v / GIB, 4) for k, v in traced.items() if k in ("allocated", "reserved")}
+        result["trace"] |= {"seconds": traced["seconds"], "kept": traced["kept"]}
+        result["trace"]["alive"] = {name: round(size / GIB, 4) for name, size in traced["alive"].items()}
+    return result
+
+
+def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float) -> dict:
+    """One of the three tables."""
+    if kind == "volumes":
+        return {"gpu": card.name, "model": model, "volumes": tables.volumes(model, setup, card)}
+    cells = tables.models(setup, card, free) if kind == "models" else [tables.methods(model, setup, card, free)]
+    return {
+        "gpu": card.name,
+        kind: [
+            {
+                "model": cell.model,
+                "method": cell.method,
+                "process_gib": round(cell.memory.process / GIB, 2),
+                "verdict": cell.verdict,
+            }
+            for row in cells
+            for cell in row
+        ],
+    }
+
+
+def as_text(result: dict, indent: str = "") -> str:
+    """Lines of names and values."""
+    lines = []
+    for name, value in result.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", as_text(value, indent + "  ")]
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            lines += [f"{indent}{name}:", *(f"{indent}  " + ", ".join(f"{k} {v}" for k, v in v.items()) for v in value)]
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    options = parser().parse_args()
+    try:
+        result = run(options)
+    except Trouble as trouble:
+        if options.json:
+            print(json.dumps({"error": type(trouble).__name__, "message": str(trouble)}))
+        else:
+            print(trouble, file=sys.stderr)
+        return 2
+    print(
+        result
+        if isinstance(result, str)
+        else json.dumps(result, ensure_ascii=False)
+        if options.json
+        else as_text(result)
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

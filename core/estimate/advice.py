@@ -1,0 +1,131 @@
+"""What to change so that it fits, cheapest first, and the largest that still fits."""
+
+from dataclasses import dataclass, replace
+
+from core.estimate import speed
+from core.estimate.answer import fits, quick
+from core.estimate.catalogue import Card, models, shape
+from core.estimate.setup import Setup
+from core.estimate.shape import ModelShape
+from core.trouble import Trouble
+
+NOTABLE = 64 * 2**20  # bytes; smaller savings are not worth a line
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change: what it is called, what it sets, what it saves and what it costs in time."""
+
+    name: str
+    before: object
+    after: object
+    fields: dict
+    saves: float  # bytes
+    slower: float  # 1.4: forty percent more time for the same tokens
+    verdict: str
+
+
+def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
+    """Every single change that saves memory: those that make it fit first, then by time, then by bytes."""
+    base, pace = quick(shape, setup, card).process, speed.pace(shape, setup, card).tokens_per_second
+    found = []
+    for name, before, after, fields in _candidates(setup, shape, card):
+        other = replace(setup, **fields)
+        memory = quick(shape, other, card)
+        if base - memory.process < NOTABLE:
+            continue
+        slower = pace / speed.pace(shape, other, card).tokens_per_second
+        verdict = fits(memory, budget)
+        found.append(Change(name, before, after, fields, base - memory.process, slower, verdict))
+    return sorted(found, key=lambda c: (c.verdict == "no", _harm(c.name), c.slower, -c.saves))
+
+
+def way_to_fit(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
+    """Changes one after another until it fits, the least harmful first; each is counted from the one before it."""
+    taken: list[Change] = []
+    while fits(quick(shape, setup, card), budget) != "fits" and len(taken) < 12:
+        open_ = changes(shape, setup, card, budget)
+        if not open_:
+            break
+        enough = [c for c in open_ if c.verdict == "fits" and _harm(c.name) <= min(_harm(o.name) for o in open_)]
+        chosen = enough[0] if enough else min(open_, key=lambda c: (_harm(c.name), -c.saves))
+        taken.append(chosen)
+        setup = replace(setup, **chosen.fields)
+    return taken
+
+
+def _harm(name: str) -> int:
+    """0: the same result; 1: nearly; 2: another training."""
+    return {"loss": 0, "attention": 0, "checkpointing": 0, "batch": 0, "optimizer": 1, "rank": 2}.get(name, 2)
+
+
+def _candidates(setup: Setup, shape: ModelShape, card: Card):
+    full = setup.method in ("full", "cpt")
+    if setup.loss in ("logits", "held", "half"):
+        yield "loss", setup.loss, "tiled", {"loss": "tiled"}
+    if setup.attention == "eager":
+        yield "attention", "eager", "sdpa", {"attention": "sdpa"}
+    if not setup.gradient_checkpointing:
+        yield "checkpointing", False, True, {"gradient_checkpointing": True}
+    if setup.batch_size > 1:
+        half = setup.batch_size // 2
+        more = setup.gradient_accumulation_steps * setup.batch_size // half
+        yield "batch", setup.batch_size, half, {"batch_size": half, "gradient_accumulation_steps": more}
+    for optimizer in ("adamw_8bit", "paged_adamw_8bit"):
+        if setup.optimizer.startswith("adamw_torch") or (setup.optimizer == "adamw_8bit" and "paged" in optimizer):
+            yield "optimizer", setup.optimizer, optimizer, {"optimizer": optimizer, "foreach": False}
+    if setup.sequence_length >= 512:
+        yield (
+            "sequence",
+            setup.sequence_length,
+            setup.sequence_length // 2,
+            {"sequence_length": setup.sequence_length // 2},
+        )
+    if setup.adapts and setup.lora_rank >= 16:
+        yield "rank", setup.lora_rank, setup.lora_rank // 2, {"lora_rank": setup.lora_rank // 2}
+    for method in ("lora", "qlora") if full else ("qlora",) if setup.method == "lora" else ():
+        fields = {"method": method, "adapter_width": 4, "autocast": True}
+        yield "method", setup.method, method, fields
+
+
+def largest(shape: ModelShape, setup: Setup, card: Card, budget: float) -> dict[str, int]:
+    """The largest sequence, batch and rank that fit, each with the rest as it is; 0: not even the smallest."""
+    longest = shape.longest or 2**20
+    found = {"sequence_length": _most(shape, setup, card, budget, "sequence_length", 64, longest)}
+    found["batch_size"] = _most(shape, setup, card, budget, "batch_size", 1, 4096)
+    if setup.adapts:
+        found["lora_rank"] = _most(shape, setup, card, budget, "lora_rank", 1, min(4096, shape.hidden))
+    return found
+
+
+def _most(shape: ModelShape, setup: Setup, card: Card, budget: float, name: str, low: int, high: int) -> int:
+    def ok(value: int) -> bool:
+        return fits(quick(shape, replace(setup, **{name: value}), card), budget) == "fits"
+
+    if not ok(low):
+        return 0
+    if ok(high):
+        return high
+    while high - low > max(1, low // 64):
+        middle = (low + high) // 2
+        low, high = (middle, high) if ok(middle) else (low, middle)
+    step = 64 if name == "sequence_length" else 1
+    return max(step, low // step * step) if low >= step else low
+
+
+def largest_model(setup: Setup, card: Card, budget: float) -> str:
+    """The largest model of the catalogue that fits with this setup."""
+    best, name = 0, ""
+    for hub_id, entry in models().items():
+        if entry.get("adapter"):
+            continue
+        try:
+            candidate = shape(hub_id)
+            chosen = replace(setup, target_modules="all-linear")
+            if candidate.longest and candidate.longest < setup.sequence_length:
+                continue
+            if candidate.parameters > best and fits(quick(candidate, chosen, card), budget) == "fits":
+                best, name = candidate.parameters, hub_id
+        except Trouble:
+            continue
+    return name

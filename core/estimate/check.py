@@ -1,0 +1,223 @@
+"""The calculator against a table of measurements: errors by source and in all, and why rows are left out."""
+
+import os
+import statistics
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core.estimate import exact, rivals, rows, speed
+from core.estimate.answer import quick, reserve, suited
+from core.estimate.catalogue import Card, card
+from core.estimate.memory import CONTEXT, estimate
+from core.estimate.rows import LeftOut, Row
+from core.trouble import Trouble
+
+WORST = 5
+TRACED = ("hf",)  # stacks whose step is the one that the installed libraries run
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prediction beside its measurement."""
+
+    row: Row
+    predicted: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """Relative, signed: 0.05 is five percent too much."""
+        return self.predicted / self.measured - 1
+
+
+@dataclass
+class Report:
+    """All comparisons of one way of knowing, and why rows were left out of it."""
+
+    used: list[Comparison] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)
+
+    def add(self, row: Row, predicted: float, measured: float) -> None:
+        self.used.append(Comparison(row, predicted, measured))
+
+    def summary(self) -> dict:
+        """rows, left_out, median, p90, bias (fractions), reasons and worst rows."""
+        worst = sorted(self.used, key=lambda c: -abs(c.error))[:WORST]
+        return summarise([c.error for c in self.used]) | {
+            "left_out": sum(self.left_out.values()),
+            "reasons": dict(self.left_out.most_common()),
+            "worst": [_named(c) for c in worst],
+        }
+
+    def by_source(self) -> dict[str, dict]:
+        sources: dict[str, list[float]] = {}
+        for comparison in self.used:
+            sources.setdefault(comparison.row.source, []).append(comparison.error)
+        return {source: summarise(errors) for source, errors in sources.items()}
+
+
+def summarise(errors: list[float]) -> dict:
+    """Rows, median and 90th percentile of the size of the errors, and their mean."""
+    if not errors:
+        return {"rows": 0, "median": None, "p90": None, "bias": None}
+    sizes = sorted(abs(error) for error in errors)
+    return {
+        "rows": len(errors),
+        "median": round(statistics.median(sizes), 5),
+        "p90": round(percentile(sizes, 0.9), 5),
+        "bias": round(statistics.fmean(errors), 5),
+    }
+
+
+def percentile(ordered: list[float], share: float) -> float:
+    """The value below which a share of an ordered list lies, between neighbours in proportion."""
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def _named(comparison: Comparison) -> dict:
+    row = comparison.row
+    return {
+        "row": row.number,
+        "model": row.model,
+        "method": row.setup.method,
+        "sequence_length": row.setup.sequence_length,
+        "batch_size": row.setup.batch_size,
+        "source": row.source,
+        "error": round(comparison.error, 4),
+    }
+
+
+@dataclass
+class Check:
+    """What a table shows of the three ways of knowing, and of public calculators on the same rows."""
+
+    instant: Report
+    trace: Report
+    trace_reserved: Report
+    time: Report
+    rivals: dict[str, Report]
+
+    def as_dict(self) -> dict:
+        found = {"instant": self.instant.summary(), "trace": self.trace.summary(), "time": self.time.summary()}
+        found["trace"]["reserved"] = self.trace_reserved.summary()
+        found["by_source"] = {
+            "instant": self.instant.by_source(),
+            "trace": self.trace.by_source(),
+            "time": self.time.by_source(),
+        }
+        found["rivals"] = {name: report.summary() for name, report in self.rivals.items()}
+        return found
+
+
+def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: None) -> Check:
+    """Run the calculator over a table."""
+    instant, time = Report(), Report()
+    others = {name: Report() for name in rivals.FORMULAS}
+    understood: list[Row] = []
+    traced = Report()
+    for number, raw in enumerate(rows.read(path), start=2):
+        try:
+            row = rows.understand(raw, number)
+            rows_memory = predicted(row) if not row.why_no_memory else 0
+        except (LeftOut, Trouble) as reason:
+            for report in (instant, time, traced):
+                report.left_out[str(reason)] += 1
+            continue
+        understood.append(row)
+        if row.why_no_memory:
+            instant.left_out[row.why_no_memory] += 1
+        else:
+            instant.add(row, rows_memory, row.measured)
+            for name, formula in rivals.FORMULAS.items():
+                others[name].add(row, formula(row.shape, row.setup), row.measured)
+        if row.why_no_time:
+            time.left_out[row.why_no_time] += 1
+        else:
+            setup = suited(row.setup, row.card)
+            time.add(row, speed.pace(row.shape, setup, row.card).tokens_per_second, row.tokens_per_second)
+    reserved = _trace(understood, traced, on_trace) if trace else Report()
+    return Check(instant, traced, reserved, time, others)
+
+
+def predicted(row: Row) -> float:
+    """The instant answer for what the row measured: allocated, reserved, or the whole process."""
+    used = row.card or _any_card()
+    memory = estimate(row.shape, row.setup, used.capability)
+    if row.kind == "allocated":
+        return memory.allocated
+    if row.stack in TRACED:
+        memory = reserve(memory, row.shape, row.setup, used)
+    else:  # the replay follows the installed step; of another one only the median overhead is known
+        memory = quick(row.shape, row.setup, used)
+    return memory.reserved + (CONTEXT if row.kind == "process" else 0)
+
+
+def _any_card() -> Card:
+    return card("A100 80GB SXM")
+
+
+def _trace(understood: list[Row], allocated: Report, on_trace) -> Report:
+    """Trace the rows whose step the installed libraries run; one process for a core."""
+    reserved, chosen = Report(), []
+    for row in understood:
+        reason = row.why_no_memory
+        if not reason and row.stack not in TRACED:
+            reason = "another stack than the installed one"
+        if not reason and row.kind == "process":
+            reason = "neither allocated nor reserved memory is given"
+        if reason:
+            allocated.left_out[reason] += 1
+        else:
+            chosen.append(row)
+
+    def one(row: Row):
+        capability = row.card.capability if row.card else 8.0
+        try:
+            return exact.check(row.shape.name, row.setup, capability)
+        except Trouble as trouble:
+            return trouble
+
+    with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
+        for done, (row, found) in enumerate(zip(chosen, pool.map(one, chosen), strict=True), start=1):
+            on_trace(done, len(chosen))
+            if isinstance(found, Trouble):
+                allocated.left_out[str(found)] += 1
+                continue
+            if row.kind == "allocated":
+                allocated.add(row, found["allocated"], row.measured)
+            if row.reserved:
+                reserved.add(row, found["reserved"], row.reserved)
+    return reserved
+
+
+def as_text(found: Check) -> str:
+    """The report for a terminal."""
+    lines = []
+    parts = (
+        ("Instant", found.instant),
+        ("Trace, allocated", found.trace),
+        ("Trace, reserved", found.trace_reserved),
+        ("Time", found.time),
+    )
+    for title, report in parts:
+        lines.append(f"{title}: {_line(report.summary())}, {sum(report.left_out.values())} rows left out")
+        lines += [f"    {_line(summary)}  {source[:80]}" for source, summary in report.by_source().items()]
+        lines += [
+            f"    worst: {w['error']:+.1%} {w['model']} {w['method']} {w['sequence_length']} x {w['batch_size']} (row {w['row']})"
+            for w in report.summary()["worst"]
+        ]
+        lines += [f"    left out: {count} {reason}" for reason, count in report.left_out.most_common()]
+    lines.append("The same rows through public formulas:")
+    lines += [f"    {_line(report.summary())}  {name}" for name, report in found.rivals.items()]
+    return "\n".join(lines)
+
+
+def _line(summary: dict) -> str:
+    if not summary["rows"]:
+        return "0 rows"
+    return "{rows} rows, median {median:.2%}, 90 % within {p90:.2%}, bias {bias:+.2%}".format(**summary)

@@ -1,0 +1,102 @@
+"""The exact check in a process of its own: started, cancelled, and kept by config, without torch in the caller."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from core import paths
+from core.estimate import catalogue
+from core.estimate.setup import Setup
+from core.estimate.troubles import TraceFailed
+
+VERSION = 1  # of the trace; a change makes what was kept stale
+PATIENCE = 180  # seconds before a trace is given up
+BEAT = 0.3  # seconds between two looks at whether it was cancelled
+MEMORY_FIELDS = (
+    "method", "sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_dropout",
+    "target_modules", "optimizer", "gradient_checkpointing", "attention", "loss", "precision", "labelled", "autocast",
+    "adapter_width", "weight_width", "double_quant", "kbit_prepare", "save_embeddings", "foreach", "memory_efficient",
+)  # fmt: skip
+
+
+class Cancelled(Exception):
+    """The person stopped waiting."""
+
+
+def check(model: str, setup: Setup, capability: float, should_stop: Callable[[], bool] = lambda: False) -> dict:
+    """Peaks of the real step in bytes: allocated, reserved, phases, alive; from the cache if it was asked before.
+
+    Raises:
+        TraceFailed: with the reason, in words.
+        Cancelled: when should_stop() said so.
+    """
+    request = {"config": config(model), "setup": dataclasses.asdict(setup), "capability": capability}
+    kept = _place(request)
+    if kept.exists():
+        return json.loads(kept.read_text(encoding="utf-8")) | {"kept": True}
+    answer = _run(request, should_stop)
+    if "error" in answer:
+        raise TraceFailed(reason=answer["error"])
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps(answer), encoding="utf-8")
+    partial.replace(kept)
+    return answer | {"kept": False}
+
+
+def config(model: str) -> dict:
+    """The config of a model of the catalogue, a folder or a GGUF file, in the words of transformers."""
+    path = Path(model).expanduser()
+    if path.suffix.lower() == ".gguf":
+        return catalogue.gguf_config(path)
+    if path.exists():
+        return json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
+    entry = catalogue.find(model)
+    if entry is None:
+        catalogue.shape(model)  # raises the trouble
+    if entry.get("hybrid"):
+        return catalogue.hybrid_config(entry)
+    found = catalogue.config_of(entry)
+    if found["model_type"] == "qwen":  # the first Qwen had code of its own; its layers are those of Qwen2
+        found["model_type"] = "qwen2"
+    return found
+
+
+def _place(request: dict) -> Path:
+    setup = {name: request["setup"][name] for name in MEMORY_FIELDS}
+    key = json.dumps([VERSION, request["config"], setup, request["capability"]], sort_keys=True)
+    return paths.home() / "estimates" / "traces" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+
+
+def _run(request: dict, should_stop: Callable[[], bool]) -> dict:
+    root = Path(__file__).parent.parent.parent
+    environment = os.environ | {"PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "core.estimate.trace"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, env=environment,
+    )  # fmt: skip
+    waited, sent = 0.0, json.dumps(request)
+    try:
+        while True:
+            try:
+                out, errors = child.communicate(sent, timeout=BEAT)
+                break
+            except subprocess.TimeoutExpired:
+                waited, sent = waited + BEAT, None
+                if should_stop():
+                    raise Cancelled from None
+                if waited > PATIENCE:
+                    raise TraceFailed(reason=f"it took longer than {PATIENCE} seconds") from None
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+    try:
+        return json.loads(out.strip().splitlines()[-1])
+    except (IndexError, ValueError):
+        return {"error": (errors.strip().splitlines() or ["no answer"])[-1][:300]}

@@ -1,0 +1,88 @@
+"""What this machine has shown: predicted and measured figures of every run, and the correction that follows.
+
+The trainer's process calls `record(...)` once a run has taken its first steps; estimates of the same model, card and
+attention then carry `correction(...)`, which the page shows as such.
+"""
+
+import json
+import statistics
+import time
+from dataclasses import dataclass
+
+from core import paths
+
+LEAST, MOST = 0.2, 5.0  # a ratio beyond is a mistake in the record, not a property of the machine
+
+
+@dataclass(frozen=True)
+class Correction:
+    """By how much this machine's runs differed from their estimates, and how many runs say so."""
+
+    memory: float = 1.0
+    seconds: float = 1.0
+    runs: int = 0
+    exact: bool = False  # the same model, not just the same card
+
+
+def file():
+    return paths.home() / "estimates" / "runs.jsonl"
+
+
+def record(
+    *,
+    model: str,
+    card: str,
+    attention: str,
+    method: str,
+    predicted_bytes: float = 0,
+    measured_bytes: float = 0,
+    predicted_seconds: float = 0,
+    measured_seconds: float = 0,
+) -> None:
+    """Store what was predicted for a run and what was measured: reserved bytes, seconds of an optimizer step."""
+    row = dict(locals(), time=time.time())
+    file().parent.mkdir(parents=True, exist_ok=True)
+    with file().open("a", encoding="utf-8") as out:
+        out.write(json.dumps(row) + "\n")
+
+
+def rows() -> list[dict]:
+    """All records; a line that was cut off is passed over."""
+    try:
+        lines = file().read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            found.append(row)
+    return found
+
+
+def correction(model: str, card: str, attention: str) -> Correction:
+    """The median ratio of this model's runs with this card and attention; else of all runs of the card."""
+    same_card = [row for row in rows() if row.get("card") == card]
+    same = [row for row in same_card if row.get("model") == model and row.get("attention") == attention]
+    for chosen, exact in ((same, True), (same_card, False)):
+        memory, seconds = _ratios(chosen, "bytes"), _ratios(chosen, "seconds")
+        if memory or seconds:
+            return Correction(
+                statistics.median(memory) if memory else 1.0,
+                statistics.median(seconds) if seconds else 1.0,
+                len(chosen),
+                exact,
+            )
+    return Correction()
+
+
+def _ratios(chosen: list[dict], unit: str) -> list[float]:
+    found = []
+    for row in chosen:
+        predicted, measured = row.get(f"predicted_{unit}") or 0, row.get(f"measured_{unit}") or 0
+        if predicted > 0 and LEAST < measured / predicted < MOST:
+            found.append(measured / predicted)
+    return found

@@ -1,0 +1,304 @@
+"""The exact check: the real transformers and peft step under fake tensors, every storage replayed through the allocator.
+
+No weights, no card: `python -m core.estimate.trace` reads {"config", "setup", "capability"} as JSON from standard input
+and writes peaks and the tensors alive at the highest one. It is a process of its own, because it imports torch.
+"""
+
+import contextlib
+import json
+import sys
+import time
+import weakref
+from collections import Counter
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
+
+from core.estimate import stand_ins
+from core.estimate.allocator import Allocator
+from core.estimate.loss import TILE
+from core.estimate.memory import CUBLAS, CUBLAS_HOPPER
+from core.estimate.setup import Setup, for_method
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+SHOWN = 12  # kinds of tensors that the answer names
+
+
+class Watch(TorchDispatchMode):
+    """Hears of every new storage and of its end."""
+
+    def __init__(self, allocator: Allocator):
+        super().__init__()
+        self.allocator, self.live, self.phase = allocator, {}, "load"
+        self.highest, self.picture = 0, Counter()
+
+    def see(self, tensor, label: str = "") -> None:
+        try:
+            storage = tensor.untyped_storage()
+        except (AttributeError, RuntimeError, NotImplementedError):
+            return
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.live or not size:
+            return
+        block = self.allocator.take(size)
+
+        def on_end(_, key=key, block=block):
+            self.live.pop(key, None)
+            self.allocator.give(block)
+
+        kind = label or f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+        self.live[key] = (weakref.ref(storage, on_end), kind, size)
+        if self.phase != "load" and self.allocator.alive > self.highest * 1.002:
+            self.highest = self.allocator.alive
+            self.picture = Counter()
+            for _, name, bytes_ in list(self.live.values()):
+                self.picture[name] += bytes_
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, torch.Tensor):
+                self.see(leaf)
+        return out
+
+
+@contextlib.contextmanager
+def as_on_a_card(autocast: bool):
+    """Let the modules take the paths that they take on a card."""
+    from peft.tuners import tuners_utils
+
+    softmax, dropout, enabled = nn.functional.softmax, nn.functional.dropout, torch.is_autocast_enabled
+    mover = tuners_utils.BaseTunerLayer._move_adapter_to_device_of_base_layer
+
+    def card_softmax(x, dim=-1, dtype=None, **more):
+        if dtype == torch.float32 and x.requires_grad:
+            return stand_ins.Softmax.apply(x)
+        return softmax(x, dim=dim, dtype=dtype, **more)
+
+    def card_dropout(x, p=0.5, training=True, inplace=False):
+        return stand_ins.Dropout.apply(x) if p and training else x
+
+    nn.functional.softmax, nn.functional.dropout = card_softmax, card_dropout
+    tuners_utils.BaseTunerLayer._move_adapter_to_device_of_base_layer = lambda *_, **__: None
+    if autocast:
+        torch.is_autocast_enabled = lambda *_: enabled("cpu")
+    try:
+        yield
+    finally:
+        nn.functional.softmax, nn.functional.dropout, torch.is_autocast_enabled = softmax, dropout, enabled
+        tuners_utils.BaseTunerLayer._move_adapter_to_device_of_base_layer = mover
+
+
+def trace(config: dict, setup: Setup, capability: float = 8.0) -> dict:
+    """Peaks of two optimizer steps, in bytes, and what was alive at the highest."""
+    began, setup = time.monotonic(), for_method(setup)
+    allocator = Allocator()
+    watch = Watch(allocator)
+    with as_on_a_card(setup.autocast), FakeTensorMode(allow_non_fake_inputs=True):
+        model = build(config, setup)
+        with watch:
+            load(model, watch, setup)
+            phases = run(model, watch, setup)
+    blas = CUBLAS_HOPPER if capability == 9.0 else CUBLAS
+    peaks = {name: peak + blas for name, peak in phases.items()}
+    return {
+        "allocated": max(peaks.values()),
+        "reserved": allocator.reserved_peak + int(-(-blas // 2**21)) * 2**21,
+        "phases": peaks,
+        "alive": dict(watch.picture.most_common(SHOWN)),
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def build(config: dict, setup: Setup) -> nn.Module:
+    """The model as it would be trained: attention kernel, 4-bit layers, adapter."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import AttentionInterface
+
+    for name, function in (("flash_shape", stand_ins.flash), ("efficient_shape", stand_ins.memory_efficient)):
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, lambda *_, **__: None)
+    kernel = "efficient_shape" if setup.memory_efficient else "flash_shape"
+    settings = dict(config)
+    known = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    known = known.get_text_config()
+    dtype = DTYPES["fp32"] if setup.weight_width == 4 else DTYPES[setup.precision]
+    attention = "eager" if setup.attention == "eager" else kernel
+    model = AutoModelForCausalLM.from_config(known, dtype=dtype, attn_implementation=attention)
+    model.config.use_cache = False
+    if setup.method == "qlora":
+        _pack(model, setup)
+    if setup.adapts:
+        return _adapt(model, setup)
+    model.requires_grad_(setup.method != "prompt")
+    return model
+
+
+def _pack(model: nn.Module, setup: Setup) -> None:
+    head = model.get_output_embeddings()
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear) and child is not head:
+                setattr(module, name, stand_ins.linear_4bit(child, setup.double_quant, DTYPES[setup.precision]))
+    model.is_loaded_in_4bit = model.is_quantized = True
+
+
+def _adapt(model: nn.Module, setup: Setup) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    model.requires_grad_(False)
+    if setup.kbit_prepare:
+        _recast(model, lambda p: p.dtype in (torch.float16, torch.bfloat16), torch.float32)
+    names = setup.target_modules
+    lora = LoraConfig(
+        r=setup.lora_rank,
+        lora_dropout=setup.lora_dropout,
+        target_modules=names if names == "all-linear" else names.split(","),
+        modules_to_save=["embed_tokens", "lm_head"] if setup.save_embeddings else None,
+        task_type="CAUSAL_LM",
+    )
+    # Fake tensors cannot be moved in place; their dtype is set afterwards.
+    to, nn.Module.to = nn.Module.to, lambda self, *_, **__: self
+    try:
+        model = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    finally:
+        nn.Module.to = to
+    width = torch.float32 if setup.adapter_width == 4 else DTYPES[setup.precision]
+    _recast(model, lambda p: p.requires_grad and p.dtype != width, width, only="lora_")
+    return model
+
+
+def _recast(model: nn.Module, chosen, dtype: torch.dtype, only: str = "") -> None:
+    done: dict[int, tuple] = {}
+    for path, module in model.named_modules():
+        if only and only not in path:
+            continue
+        for name, weight in list(module._parameters.items()):
+            if weight is not None and chosen(weight):
+                fresh = nn.Parameter(torch.empty(weight.shape, dtype=dtype), requires_grad=weight.requires_grad)
+                module._parameters[name] = done.setdefault(id(weight), (weight, fresh))[1]
+
+
+def load(model: nn.Module, watch: Watch, setup: Setup) -> None:
+    """from_pretrained: room for the whole model at once, then tensor by tensor, packing and casting on the way."""
+    allocator, seen, base = watch.allocator, set(), []
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and id(weight) not in seen and not (setup.adapts and weight.requires_grad):
+                seen.add(id(weight))
+                base.append((module, weight, name == "weight" and hasattr(module, "scales")))
+    half = setup.weight_width
+    allocator.give(allocator.take(sum(w.numel() * (1 if packed else half) for _, w, packed in base)))
+    halves = []
+    for module, weight, packed in base:
+        if packed:
+            wide = allocator.take(weight.numel() * 4)
+            for part in (weight, *module.scales):
+                watch.see(part, "weights")
+            allocator.give(wide)
+        elif setup.kbit_prepare and weight.element_size() == 4:
+            halves.append((weight, allocator.take(weight.numel() * half)))
+        else:
+            watch.see(weight, "weights")
+    for weight, block in halves:
+        watch.see(weight, "weights")
+        allocator.give(block)
+    if setup.kbit_prepare:
+        allocator.empty_cache()
+    allocator.reserved_peak = allocator.reserved
+    for weight in model.parameters():
+        watch.see(weight, "adapter")
+    for buffer in model.buffers():
+        watch.see(buffer, "weights")
+
+
+def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
+    """Two optimizer steps; peaks of the second one's phases."""
+    allocator = watch.allocator
+    if setup.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if setup.adapts:
+            model.enable_input_require_grads()
+    model.train()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    states: list = []
+    half = DTYPES[setup.precision]
+    for step in range(2):
+        if step:
+            watch.phase = "step"
+            allocator.peaks.clear()
+            allocator.peak = allocator.alive
+        for _ in range(min(2, setup.gradient_accumulation_steps)):
+            with torch.autocast("cpu", dtype=half) if setup.autocast else contextlib.nullcontext():
+                loss, kept = loss_of(model, setup)
+            allocator.mark("forward")
+            loss.backward()
+            del loss, kept
+            allocator.mark("backward")
+        states += _optimize(trained, setup, first=not states)
+        allocator.mark("optimizer")
+        for weight in trained:
+            weight.grad = None
+    return dict(allocator.peaks)
+
+
+def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
+    """The loss by the kernel of the setup, and what the caller keeps meanwhile."""
+    ids = torch.zeros((setup.batch_size, setup.sequence_length), dtype=torch.long)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    caps = getattr(base.config, "final_logit_softcapping", None)
+    kind = "logits" if setup.loss == "tiled" and caps else setup.loss
+    if kind in ("logits", "held"):
+        out = model(input_ids=ids, labels=ids)
+        return out.loss, [out] if kind == "held" else []
+    if kind == "half":
+        logits = model(input_ids=ids).logits
+        return nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), ids.view(-1)), []
+    hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    head = base.get_output_embeddings()
+    learned = max(1, int(setup.tokens * setup.labelled))
+    hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(learned))
+    if kind == "fused":
+        return stand_ins.FusedLoss.apply(hidden, head.weight).sum(), []
+
+    def tile(rows, target):
+        return nn.functional.cross_entropy(head(rows).float(), target, reduction="sum")
+
+    pairs = zip(hidden.split(TILE), ids.view(-1)[:learned].split(TILE), strict=True)
+    return sum(checkpoint(tile, *pair, use_reentrant=False) for pair in pairs), []
+
+
+def _optimize(trained: list, setup: Setup, *, first: bool) -> list:
+    if setup.foreach:
+        copies = [torch.empty_like(p.grad) for p in trained if p.grad is not None]
+        del copies
+    if not first or setup.optimizer not in ("adamw_torch", "adamw_torch_fused", "adamw_8bit"):
+        return []
+    if setup.optimizer != "adamw_8bit":
+        return [torch.empty_like(p) for p in trained for _ in range(2)]
+    made = []
+    for p in trained:
+        small = p.numel() < 4096
+        made += [torch.empty(p.shape, dtype=torch.float32 if small else torch.uint8) for _ in range(2)]
+        made += [] if small else [torch.empty(-(-p.numel() // 256)) for _ in range(2)]
+    return made
+
+
+def main() -> int:
+    request = json.load(sys.stdin)
+    setup = Setup(**request["setup"])
+    try:
+        answer = trace(request["config"], setup, request.get("capability", 8.0))
+    except Exception as error:  # the caller words it; this process has nothing else to say
+        answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0][:300]}
+    print(json.dumps(answer))
+    return 1 if "error" in answer else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
