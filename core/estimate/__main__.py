@@ -9,6 +9,7 @@ from core.estimate import advice, answer, catalogue, check, exact, tables
 from core.estimate import setup as setups
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
+from core.estimate.troubles import NeedsTrace
 from core.trouble import Trouble
 
 
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--lora-rank", default="16")
     made.add_argument("--lora-dropout", default="0.05")
     made.add_argument("--target-modules", default="all-linear", help="or names with commas")
-    made.add_argument("--optimizer", default="adamw_torch_fused", help=", ".join(setups.OPTIMIZERS))
+    made.add_argument("--optimizer", default="adamw_torch", help=", ".join(setups.OPTIMIZERS))
     made.add_argument("--attention", default="sdpa", help=", ".join(setups.ATTENTIONS))
     made.add_argument("--loss", default="tiled", help=", ".join(setups.LOSSES))
     made.add_argument("--precision", help=", ".join(setups.PRECISIONS) + "; default: bf16 where the card has it")
@@ -92,7 +93,12 @@ def run(options: argparse.Namespace) -> dict | str:
     if options.table:
         return table(options.table, options.model, setup, card, free)
     tokens, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
-    shape = catalogue.shape(options.model)
+    try:
+        shape = catalogue.shape(options.model)
+    except NeedsTrace:
+        if not options.trace:
+            raise
+        return {"model": options.model, "gpu": card.name, "trace": traced(options.model, setup, card)}
     found = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
     result = answer.as_dict(found) | {"model": options.model}
     result["advice"] = [
@@ -108,11 +114,16 @@ def run(options: argparse.Namespace) -> dict | str:
     ]
     result["largest"] = advice.largest(shape, found.setup, card, free)
     if options.trace:
-        traced = exact.check(options.model, found.setup, card.capability)
-        result["trace"] = {k: round(v / GIB, 4) for k, v in traced.items() if k in ("allocated", "reserved")}
-        result["trace"] |= {"seconds": traced["seconds"], "kept": traced["kept"]}
-        result["trace"]["alive"] = {name: round(size / GIB, 4) for name, size in traced["alive"].items()}
+        result["trace"] = traced(options.model, found.setup, card)
     return result
+
+
+def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
+    """The exact check in GiB."""
+    found = exact.check(model, answer.suited(setup, card), card.capability)
+    sizes = {name: round(found[name] / GIB, 4) for name in ("allocated", "reserved")}
+    alive = {name: round(size / GIB, 4) for name, size in found["alive"].items()}
+    return sizes | {"seconds": found["seconds"], "kept": found["kept"], "alive": alive}
 
 
 def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float) -> dict:

@@ -73,7 +73,7 @@ def _candidates(setup: Setup, shape: ModelShape, card: Card):
         yield "batch", setup.batch_size, half, {"batch_size": half, "gradient_accumulation_steps": more}
     for optimizer in ("adamw_8bit", "paged_adamw_8bit"):
         if setup.optimizer.startswith("adamw_torch") or (setup.optimizer == "adamw_8bit" and "paged" in optimizer):
-            yield "optimizer", setup.optimizer, optimizer, {"optimizer": optimizer, "foreach": False}
+            yield "optimizer", setup.optimizer, optimizer, {"optimizer": optimizer}
     if setup.sequence_length >= 512:
         yield (
             "sequence",

@@ -49,6 +49,7 @@ class Report:
             "left_out": sum(self.left_out.values()),
             "reasons": dict(self.left_out.most_common()),
             "worst": [_named(c) for c in worst],
+            "errors": [round(c.error, 5) for c in self.used],
         }
 
     def by_source(self) -> dict[str, dict]:
@@ -150,10 +151,9 @@ def predicted(row: Row) -> float:
     memory = estimate(row.shape, row.setup, used.capability)
     if row.kind == "allocated":
         return memory.allocated
-    if row.stack in TRACED:
-        memory = reserve(memory, row.shape, row.setup, used)
-    else:  # the replay follows the installed step; of another one only the median overhead is known
-        memory = quick(row.shape, row.setup, used)
+    # The replay follows the installed step; of another one only the median overhead is known.
+    installed = row.stack in TRACED
+    memory = reserve(memory, row.shape, row.setup, used) if installed else quick(row.shape, row.setup, used)
     return memory.reserved + (CONTEXT if row.kind == "process" else 0)
 
 

@@ -20,7 +20,7 @@ BEAT = 0.3  # seconds between two looks at whether it was cancelled
 MEMORY_FIELDS = (
     "method", "sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_dropout",
     "target_modules", "optimizer", "gradient_checkpointing", "attention", "loss", "precision", "labelled", "autocast",
-    "adapter_width", "weight_width", "double_quant", "kbit_prepare", "save_embeddings", "foreach", "memory_efficient",
+    "adapter_width", "weight_width", "double_quant", "kbit_prepare", "save_embeddings", "memory_efficient",
 )  # fmt: skip
 
 

@@ -209,7 +209,6 @@ def _path(raw: dict, stack: str) -> dict:
         "adapter_width": 2 if narrow or "adapters bf16" in dtype or "true" in dtype else 4,
         "weight_width": 4 if "fp32 weights" in dtype or "weights fp32" in dtype else 2,
         "optimizer": _optimizer(optimizer),
-        "foreach": "foreach" in optimizer or optimizer in ("adamw_torch", "adamw", "torch.optim.adamw"),
         "attention": "eager" if "eager" in attention else "sdpa",
         "memory_efficient": "mem" in attention,
         "padded_mask": "mask" in attention,
@@ -226,6 +225,8 @@ def _optimizer(text: str) -> str:
         return "paged_adamw_8bit" if "8" in text else "paged_adamw_32bit"
     if "8bit" in text or "8-bit" in text:
         return "adamw_8bit"
+    if "fused" in text:
+        return "adamw_torch_fused"
     if not text or "adamw" in text or text == "adam":
         return "adamw_torch"
     if "sgd" in text:

@@ -21,6 +21,7 @@ LOSSES = ("tiled", "fused", "logits", "held", "half")
 PRECISIONS = ("bf16", "fp16", "fp32")
 # Each step halves what went before it; written so that a number that was typed by hand is read as meant.
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_SUGGESTED = {"tokens": "10M", "sequence_length": 1024, "batch_size": 1, "lora_rank": 16}
 _CYRILLIC = {"М": "M", "м": "M", "К": "K", "к": "K", "Т": "T", "т": "T", "Б": "B", "б": "B", "В": "B", "в": "B"}
 
 
@@ -35,7 +36,7 @@ class Setup:
     lora_rank: int = 16
     lora_dropout: float = 0.05
     target_modules: str = "all-linear"  # or names with commas
-    optimizer: str = "adamw_torch_fused"
+    optimizer: str = "adamw_torch"
     gradient_checkpointing: bool = True
     attention: str = "sdpa"  # the kernel: sdpa and flash_attention_2 need no matrix of scores, eager does
     loss: str = (
@@ -51,7 +52,6 @@ class Setup:
     double_quant: bool = True
     kbit_prepare: bool = False  # peft's prepare_model_for_kbit_training: embeddings, head and norms in fp32
     save_embeddings: bool = False  # modules_to_save: embedding and head are trained too, as full copies
-    foreach: bool = False  # AdamW over all tensors at once makes a copy of all gradients
     memory_efficient: bool = False  # the attention kernel of cards without FlashAttention: expands grouped heads
     padded_mask: bool = False  # sdpa with a mask of T x T
     released: bool = True  # the outputs are let go before the backward pass
@@ -64,6 +64,11 @@ class Setup:
     @property
     def half(self) -> int:
         return 4 if self.precision == "fp32" else 2
+
+    @property
+    def foreach(self) -> bool:
+        """torch's AdamW goes over all tensors at once by default, with one more copy of all gradients."""
+        return self.optimizer == "adamw_torch"
 
     @property
     def adapts(self) -> bool:
@@ -148,7 +153,9 @@ def count(text: str | float, field: str = "tokens") -> int:
         digits = digits.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", digits) else digits.replace(",", ".")
         value = float(digits) * _UNITS[found[2].lower()]
     if not 1 <= value < 1e16:
-        raise troubles.NotPositive(field=field, least=1, value=text, suggestion="10M")
+        raise troubles.NotPositive(field=field, least=1, value=text, suggestion=_SUGGESTED.get(field, 8))
+    if value != round(value):
+        raise troubles.NotWhole(field=field, value=text, suggestion=max(1, round(value)))
     return round(value)
 
 

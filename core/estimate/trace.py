@@ -128,7 +128,8 @@ def build(config: dict, setup: Setup) -> nn.Module:
     known = AutoConfig.for_model(settings.pop("model_type"), **settings)
     known = known.get_text_config()
     dtype = DTYPES["fp32"] if setup.weight_width == 4 else DTYPES[setup.precision]
-    attention = "eager" if setup.attention == "eager" else kernel
+    capped = getattr(known, "attn_logit_softcapping", None)  # no fused kernel of torch caps scores
+    attention = "eager" if setup.attention == "eager" or capped else kernel
     model = AutoModelForCausalLM.from_config(known, dtype=dtype, attn_implementation=attention)
     model.config.use_cache = False
     if setup.method == "qlora":

@@ -54,6 +54,10 @@ class NotPositive(Trouble):
     template = "{field} must be at least {least}, got {value}. Try {suggestion}."
 
 
+class NotWhole(Trouble):
+    template = "{field} must be a whole number, got {value}. Try {suggestion}."
+
+
 class NotOneOf(Trouble):
     template = '{field} must be one of {choices}, got "{value}".'
 

@@ -1,0 +1,63 @@
+"""The plan that follows from an answer: fields of TrainConfig, and the files to take away."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from core import paths
+from core.estimate.answer import Answer
+from core.estimate.space import TEXT_BYTES
+
+EVERY = 1000  # steps between two evaluations, as the original answer recommends; a short run takes a tenth of it
+
+
+def fields(answer: Answer, model: str, corpus: str = "") -> dict:
+    """Fields of core.recipe.TrainConfig: what the Training tab is filled with.
+
+    The recipe trains adapters; for another method the plan is its nearest, LoRA on the base as it is.
+    """
+    setup = answer.setup
+    rows = answer.tokens / setup.sequence_length
+    steps = rows * answer.epochs / (setup.batch_size * setup.gradient_accumulation_steps)
+    every = int(max(1, min(EVERY, steps // 10)))
+    chosen = {
+        "base_model": model,
+        "method": setup.method if setup.adapts else "lora",
+        "max_length": setup.sequence_length,
+        "batch_size": setup.batch_size,
+        "gradient_accumulation_steps": setup.gradient_accumulation_steps,
+        "epochs": float(answer.epochs),
+        "lora_rank": setup.lora_rank,
+        "lora_alpha": 2 * setup.lora_rank,
+        "lora_dropout": setup.lora_dropout,
+        "target_modules": setup.target_modules,
+        "optim": "adamw_torch" if setup.optimizer == "adamw_torch_fused" else setup.optimizer,
+        "gradient_checkpointing": setup.gradient_checkpointing,
+        "precision": "auto",
+        "eval_steps": every,
+        "logging_steps": every if every == EVERY else max(1, every // 10),
+    }
+    return chosen | ({"corpus": corpus} if corpus else {})
+
+
+def pack(config: dict, out: Path) -> Path:
+    """A ZIP file with train.py and config.json, which trains without Soulsmith: `python train.py config.json`."""
+    whole = {"corpus": "corpus.jsonl"} | config
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("train.py", "w") as copy, (Path(__file__).parent.parent / "recipe.py").open("rb") as recipe:
+            shutil.copyfileobj(recipe, copy)
+        archive.writestr("config.json", json.dumps(whole, ensure_ascii=False, indent=2) + "\n")
+    return out
+
+
+def corpora() -> dict[str, int]:
+    """This person's corpora with how many tokens they are likely to be."""
+    found = {}
+    for directory in sorted(paths.corpora().iterdir()):
+        if (directory / "card.json").is_file() and not directory.name.startswith("."):
+            size = sum(file.stat().st_size for file in directory.glob("rows-*.jsonl"))
+            if size:
+                found[directory.name] = max(1, round(size / TEXT_BYTES))
+    return found
