@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from core import paths
-from core.corpus import creating, disk, reading
+from core.corpus import creating, disk
 from core.corpus.reading import Options
 from core.trouble import Trouble
 
@@ -31,7 +31,7 @@ def create(
     among the person's corpora.
 
     Raises:
-        NothingGiven, FileMissing, CorpusEmpty, DiskFull, NameTaken: see their sentences.
+        NothingGiven, FileMissing, CorpusEmpty, CorpusDiskFull, NameTaken: see their sentences.
     """
     return creating.create(sources, name, options=options or Options(), progress=progress, out=out)
 
@@ -88,6 +88,18 @@ def rows(corpus_id: str, start: int = 0, count: int = 50) -> list[dict]:
     return disk.rows(directory(corpus_id), start, count)
 
 
+def find(corpus_id: str, words: str, start: int = 0, count: int = 50) -> tuple[list[tuple[int, dict]], int]:
+    """Rows whose text contains the words, in any case, with their numbers; and how many there are in all."""
+    wanted, found, total = words.lower(), [], 0
+    for number, row in enumerate(disk.all_rows(directory(corpus_id))):
+        texts = [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
+        if any(wanted in text.lower() for text in texts):
+            if start <= total < start + count:
+                found.append((number, row))
+            total += 1
+    return found, total
+
+
 def set_aside(corpus_id: str, start: int = 0, count: int = 50) -> list[dict]:
     """What could not become rows: file, line or record, reason, detail and the first 200 characters."""
     path, found = directory(corpus_id) / "set_aside.jsonl", []
@@ -109,6 +121,3 @@ def delete(corpus_id: str) -> None:
     shutil.rmtree(gone, ignore_errors=True)
     path.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-__all__ = ["Options", "card", "create", "delete", "directory", "listed", "look", "reading", "rows", "samples"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core import paths
-from core.corpus import disk, reading
+from core.corpus import disk, reading, reasons
 from core.corpus.reading import Options, Row, SetAside
 from core.trouble import Trouble
 
@@ -25,7 +25,13 @@ class FileMissing(Trouble):
 
 
 class CorpusEmpty(Trouble):
-    template = "Nothing in {files} could be read as text or chats: {reasons}. Choose other files, or name their columns."
+    template = (
+        "Nothing in {files} could be read as text or chats: {reasons}. Choose other files, or name their columns."
+    )
+
+
+class NoRowsLeft(Trouble):
+    template = 'No row would be left for "{name}". Loosen what is filtered.'
 
 
 class NameTaken(Trouble):
@@ -53,15 +59,18 @@ def create(
         finally:
             writer.close()
         if not writer.rows:
-            reasons = ", ".join(f"{reason} ({count})" for reason, count in tally.reasons.most_common(4))
-            raise CorpusEmpty(files=", ".join(path.name for path in given[:4]), reasons=reasons or "no records")
+            raise _nothing_kept(given, tally)
         identity = out.name if out is not None else disk.free_name(parent, name)
-        card = writer.finish(tally.card(writer.rows) | {"id": identity, "name": name.strip() or identity, "parent": None})
+        card = writer.finish(
+            tally.card(writer.rows) | {"id": identity, "name": name.strip() or identity, "parent": None}
+        )
         disk.publish(directory, parent / identity)
     return card
 
 
-def create_from_rows(rows: Iterable[dict], name: str, *, parent: str | None, note: dict, out: Path | None = None) -> dict:
+def create_from_rows(
+    rows: Iterable[dict], name: str, *, parent: str | None, note: dict, out: Path | None = None
+) -> dict:
     """A new corpus of rows that were rows already: cleaned, filtered or generated ones."""
     folder = out.parent if out is not None else paths.corpora()
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,12 +82,21 @@ def create_from_rows(rows: Iterable[dict], name: str, *, parent: str | None, not
         finally:
             writer.close()
         if not writer.rows:
-            raise CorpusEmpty(files=name, reasons="no rows were left")
+            raise NoRowsLeft(name=name)
         identity = out.name if out is not None else disk.free_name(folder, name)
         card = Tally().card(writer.rows) | {"rows_in": writer.rows}
         card = writer.finish(card | {"id": identity, "name": name, "parent": parent} | note)
         disk.publish(directory, folder / identity)
     return card
+
+
+def _nothing_kept(given: list[Path], tally) -> CorpusEmpty:
+    codes = tally.reasons.most_common(4)
+    return CorpusEmpty(
+        files=", ".join(path.name for path in given[:4]) + ("…" if len(given) > 4 else ""),
+        reasons="; ".join(f"{reasons.WORDS.get(code, code)} ({count})" for code, count in codes) or "no records",
+        codes=" ".join(code for code, _ in codes),
+    )
 
 
 class Tally:

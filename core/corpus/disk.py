@@ -21,7 +21,7 @@ EVERY = 500  # rows between two marks of the index
 KEPT_FREE = 50 * 2**20  # bytes that are left on the disk
 
 
-class DiskFull(Trouble):
+class CorpusDiskFull(Trouble):
     template = "The disk of {path} is full: {free} MB are left. Free some space and import again."
 
 
@@ -59,7 +59,7 @@ class Writer:
         """Write a row that has no id yet, its id first."""
         identity = row_id(row)
         line = orjson.dumps({"id": identity} | row) + b"\n"
-        if self._file is None or self._offset + len(line) > self.shard_bytes and self._offset:
+        if self._file is None or (self._offset + len(line) > self.shard_bytes and self._offset):
             self._next_shard()
         if self.rows % EVERY == 0:
             self._marks.append([self._shard, self._offset])
@@ -116,7 +116,7 @@ class Writer:
     def _check_space(self) -> None:
         free = shutil.disk_usage(self.directory).free
         if free < KEPT_FREE:
-            raise DiskFull(path=self.directory.parent, free=free // 2**20)
+            raise CorpusDiskFull(path=self.directory.parent, free=free // 2**20)
 
 
 @contextmanager

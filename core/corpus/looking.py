@@ -20,7 +20,9 @@ def look(paths: list[Path], options: Options, count: int) -> dict:
     troubled = 0
     by_key: dict[str, dict] = {}
     for one in islice(reading.opened(paths, options), FILES):
-        files.append({"file": one.source.name, "format": one.format, "encoding": one.encoding, "bytes": one.source.size})
+        files.append(
+            {"file": one.source.name, "format": one.format, "encoding": one.encoding, "bytes": one.source.size}
+        )
         records = list(islice(one.records, SAMPLE))
         for record in records:
             if not isinstance(record, Record):

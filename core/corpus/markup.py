@@ -3,12 +3,17 @@
 import re
 from html.parser import HTMLParser
 
-BLOCKS = frozenset(
+
+def _names(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+BLOCKS = _names(
     "p div section article body li ul ol dl dt dd table tr blockquote pre h1 h2 h3 h4 h5 h6 title header footer "
-    "figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite".split()
+    "figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite"
 )
-SKIPPED = frozenset("script style head nav noscript template svg binary iframe button select description".split())
-VOID = frozenset("br hr img input meta link area base col embed source track wbr image".split())
+SKIPPED = _names("script style head nav noscript template svg binary iframe button select description")
+VOID = _names("br hr img input meta link area base col embed source track wbr image")
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 
 

@@ -98,9 +98,10 @@ def read(one: formats.Opened, options: Options) -> Iterator[Row | SetAside]:
 
 def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
     row = schema.convert(found.value, options.mapping, options.roles)
-    repairs, before, after = list(found.repairs), "", ""
+    repairs, before, after = list(found.repairs), found.before, found.after
     if options.repair_text:
-        row, lines, before, after = _repaired(row, repairer)
+        row, lines, *example = _repaired(row, repairer)
+        before, after = (before, after) if before else example
         repairs += ["mojibake"] * lines
     if options.repair_turns and "messages" in row:
         row["messages"], done = turns.repair(row["messages"])

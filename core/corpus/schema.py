@@ -15,13 +15,38 @@ ROLE_OF = {name: role for role, names in ROLES.items() for name in names.split()
 LISTS = ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns", "диалог", "сообщения")
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender", "роль")
 CONTENT_KEYS = ("content", "value", "text", "message", "parts", "текст")
-ASKS = ("instruction", "prompt", "question", "query", "problem", "user", "human", "инструкция", "вопрос", "запрос", "задание", "промпт")
+ASKS = (
+    "instruction",
+    "prompt",
+    "question",
+    "query",
+    "problem",
+    "user",
+    "human",
+    "инструкция",
+    "вопрос",
+    "запрос",
+    "задание",
+    "промпт",
+)
 INPUTS = ("input", "context", "ввод", "вход", "контекст")
 ANSWERS = (
     "output", "completion", "response", "answer", "solution", "assistant", "bot", "chosen",
     "вывод", "ответ", "решение",
 )  # fmt: skip
-TEXTS = ("text", "content", "body", "article", "document", "raw_content", "story", "poem", "текст", "содержание", "статья")
+TEXTS = (
+    "text",
+    "content",
+    "body",
+    "article",
+    "document",
+    "raw_content",
+    "story",
+    "poem",
+    "текст",
+    "содержание",
+    "статья",
+)
 SYSTEMS = ("system", "system_prompt", "sys", "система")
 OURS = ("id", "source", "cluster", "lang")
 HUMAN_ASSISTANT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
@@ -275,12 +300,17 @@ def _human_assistant(text: str) -> list[dict]:
 
 def _rest(value: dict, mapping: dict) -> dict:
     """The record's other plain fields; long ones and nested ones are not carried along."""
-    used = {mapping.get(name) for name in ("messages", "answer", "text", "system", "history")} | set(mapping.get("ask", ()))
+    used = {mapping.get(name) for name in ("messages", "answer", "text", "system", "history")} | set(
+        mapping.get("ask", ())
+    )
     fields = {}
     for key, field in value.items():
         if key == "fields" and isinstance(field, dict):  # our own row come back
             fields |= field
-        elif key not in used and key not in OURS and isinstance(field, (str, int, float, bool)):
-            if not (isinstance(field, str) and (len(field) > 500 or not field)):
-                fields[str(key)] = field
+        elif key not in used and key not in OURS and _is_short(field):
+            fields[str(key)] = field
     return fields
+
+
+def _is_short(field: object) -> bool:
+    return 0 < len(field) <= 500 if isinstance(field, str) else isinstance(field, (int, float, bool))

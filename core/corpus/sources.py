@@ -38,6 +38,8 @@ class Record:
     place: str
     value: object
     repairs: tuple[str, ...] = ()
+    before: str = ""  # a text as it was, when lines of it were repaired while reading
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,7 @@ def unpacked(source: Source) -> Source:
         import zstandard
 
         def opened() -> BinaryIO:
-            stream = zstandard.ZstdDecompressor().stream_reader(
-                source.open(), read_across_frames=True, closefd=True
-            )
+            stream = zstandard.ZstdDecompressor().stream_reader(source.open(), read_across_frames=True, closefd=True)
             return limited(stream, source.size)
 
         return Source(source.name, opened, source.size, at=source.at)

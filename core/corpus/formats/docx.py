@@ -22,9 +22,12 @@ def claims(source: Source, head: bytes) -> bool:
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    with source.on_disk() as path, zipfile.ZipFile(path) as archive:
-        with sources.limited(archive.open(BODY), archive.getinfo(BODY).compress_size) as stream:
-            xml = stream.read(LARGEST).decode("utf-8", errors="replace")
+    with (
+        source.on_disk() as path,
+        zipfile.ZipFile(path) as archive,
+        sources.limited(archive.open(BODY), archive.getinfo(BODY).compress_size) as stream,
+    ):
+        xml = stream.read(LARGEST).decode("utf-8", errors="replace")
     text = markup.text_of_xml(xml, "w:p", "w:t")
     if not text.strip():
         yield Bad("#1", "empty_text")

@@ -77,7 +77,7 @@ def _objects(lines: Iterator[str]) -> Iterator[Record | Bad]:
     The lines are kept only while an object is open.
     """
     number, depth, in_string, held = 0, 0, False, []
-    for line_number, line in enumerate(lines, 1):
+    for line in lines:
         restart = depth and line.lstrip()[:1] == "{" and len(held) > 0 and _is_new_row(line, held)
         if restart:
             number += 1

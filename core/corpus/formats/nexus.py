@@ -23,7 +23,8 @@ def claims(source: Source, head: str) -> bool:
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    text, repaired = mojibake.Repairer().text(encodings.read_text(source, source.encoding))
+    raw = encodings.read_text(source, source.encoding)
+    text, repaired = mojibake.Repairer().text(raw)
     meta, body = vault.front_matter(text)
     messages = chat(body)
     if not messages:
@@ -31,7 +32,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
         return
     repairs = ("mojibake",) * repaired
     value = {"messages": messages} | {key: meta[key] for key in ("provider", "conversation_id") if key in meta}
-    yield Record("1", value, repairs)
+    yield Record("1", value, repairs, *((raw, text) if repaired else ()))
 
 
 def chat(text: str) -> list[dict]:

@@ -15,6 +15,7 @@ def claims(source: Source, head: str) -> bool:
 def read(source: Source) -> Iterator[Record | Bad]:
     bad: list[Bad] = []
     repairer, repaired = mojibake.Repairer(), []
+    example: list[str] = []  # a spoilt line and its repair
 
     def sound() -> Iterator[tuple[int, str]]:
         for line in encodings.lines(source, source.encoding):
@@ -24,14 +25,16 @@ def read(source: Source) -> Iterator[Record | Bad]:
             text = repairer.line(line.text)
             if text is not line.text:
                 repaired.append("mojibake")
+                example[:] = example or [line.text, text]
             if line.repair:
                 repaired.append(line.repair)
             yield line.number, text
 
     for number, text in documents.split(sound(), _separator(source)):
         yield from bad
-        yield Record(str(number), {"text": text}, tuple(repaired))
+        yield Record(str(number), {"text": text}, tuple(repaired), *(example if repaired else ()))
         bad.clear()
+        example.clear()
         repaired.clear()
     yield from bad
 

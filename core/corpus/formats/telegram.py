@@ -18,7 +18,9 @@ def is_export(value: object) -> bool:
         (isinstance(value.get("chats"), dict) and isinstance(value["chats"].get("list"), list))
         or (
             isinstance(value.get("messages"), list)
-            and any(isinstance(one, dict) and one.get("type") in ("message", "service") for one in value["messages"][:50])
+            and any(
+                isinstance(one, dict) and one.get("type") in ("message", "service") for one in value["messages"][:50]
+            )
         )
     )
 
@@ -40,7 +42,9 @@ def chats(value: dict) -> Iterator[Record | Bad]:
 
 def _other(room: dict) -> str | None:
     """Who answers in a chat of which the export does not say whose it is: not its namesake."""
-    named = {one.get("from_id") for one in room["messages"] if isinstance(one, dict) and one.get("from") == room.get("name")}
+    named = {
+        one.get("from_id") for one in room["messages"] if isinstance(one, dict) and one.get("from") == room.get("name")
+    }
     count = Counter(one.get("from_id") for one in room["messages"] if isinstance(one, dict) and one.get("from_id"))
     return next((who for who, _ in count.most_common() if who not in named), None)
 

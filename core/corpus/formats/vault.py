@@ -20,7 +20,8 @@ def claims(source: Source, head: str) -> bool:
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    text, repaired = mojibake.Repairer().text(encodings.read_text(source, source.encoding))
+    raw = encodings.read_text(source, source.encoding)
+    text, repaired = mojibake.Repairer().text(raw)
     meta, body = front_matter(text)
     plain = without_marks(body).strip("\n")
     if not plain.strip():
@@ -29,7 +30,8 @@ def read(source: Source) -> Iterator[Record | Bad]:
     skipped = text.count("\n") - body.count("\n")
     title = {"title": meta["title"]} if meta.get("title") else {}
     for count, (number, part) in enumerate(documents.split(enumerate(plain.split("\n"), 1 + skipped))):
-        yield Record(str(number), {"text": part} | title, ("mojibake",) * (repaired if count == 0 else 0))
+        spoilt = (("mojibake",) * repaired, raw, text) if repaired and count == 0 else ()
+        yield Record(str(number), {"text": part} | title, *spoilt)
 
 
 def front_matter(text: str) -> tuple[dict[str, str], str]:

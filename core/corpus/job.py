@@ -1,0 +1,67 @@
+"""An import in a process of its own, so that the page stays alive; ending the reader ends the import."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from core.corpus.reading import Options
+from core.trouble import Trouble
+
+ROOT = Path(__file__).parents[2]
+
+
+class ImportBroke(Trouble):
+    template = "The import ended unexpectedly: {reason}. Nothing was changed."
+
+
+class ImportTrouble(Trouble):
+    """Known trouble of the other process: `name` is the class it had there."""
+
+    def __init__(self, name: str, values: dict, message: str):
+        super().__init__(message=message)
+        self.name, self.values, self.message = name, values, message
+
+
+def create(sources: list[Path], name: str, options: Options) -> Iterator[dict]:
+    """Progress as {"done", "total", "rows"}, and last {"card"}; closing the iterator cancels and leaves nothing behind.
+
+    Raises:
+        ImportTrouble: what the import met, by the name of its class.
+        ImportBroke: when it ended without a word.
+    """
+    command = [sys.executable, "-m", "core.corpus", "import", "--name", name, "--json", "--progress"]
+    command += ["--options", json.dumps(asdict(options), ensure_ascii=False), "--", *map(str, sources)]
+    yield from run(command)
+
+
+def run(command: list[str]) -> Iterator[dict]:
+    """What a command of this package says, line by line."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
+    )
+    last: dict = {}
+    try:
+        for line in process.stdout:
+            try:
+                last = json.loads(line)
+            except ValueError:
+                continue
+            if "trouble" in last:
+                raise ImportTrouble(last["trouble"], last["values"], last["message"])
+            yield last
+        if process.wait() != 0:
+            reason = (process.stderr.read().strip().split("\n") or [""])[-1] or f"exit status {process.returncode}"
+            raise ImportBroke(reason=reason)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        process.stdout.close()
+        process.stderr.close()

@@ -1,0 +1,86 @@
+"""A row as the trainer will see it: its tokens as learned, not learned, special, or cut off by max_length."""
+
+from core import recipe
+
+KINDS = ("learned", "given", "special", "special_learned", "cut")
+
+
+def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -> dict:
+    """{"pieces", "tokens", "learned", "cut", "warnings"}: pieces are (text, kind, number of tokens), in order.
+
+    It is the trainer's own encode. A piece is a run of tokens of one kind that stand for whole characters. Warnings
+    are codes: nothing_to_learn, loses_end, doubled_begin, special_in_text.
+
+    Raises:
+        recipe.TemplateRefused: when the chat template does not take the row's roles.
+    """
+    encoded = recipe.encode(row, tokenizer, learn)
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids, labels = encoded["input_ids"], encoded["labels"]
+    learned = [label != recipe.IGNORED for label in labels]
+    kinds = [
+        "cut" if at >= max_length else ("special_learned" if learned[at] else "special") if id in special
+        else "learned" if learned[at] else "given"
+        for at, id in enumerate(ids)
+    ]  # fmt: skip
+    names = {id: token.content for id, token in tokenizer.added_tokens_decoder.items()}
+    return {
+        "pieces": _pieces(encoded, kinds, names),
+        "tokens": len(ids),
+        "learned": sum(learned[:max_length]),
+        "cut": max(0, len(ids) - max_length),
+        "warnings": warnings(row, encoded, special, tokenizer, max_length),
+    }
+
+
+def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:
+    """Codes of what will go wrong when this row is learned."""
+    ids, learned = encoded["input_ids"], [label != recipe.IGNORED for label in encoded["labels"]]
+    found = []
+    if not any(learned[1:max_length]):
+        found.append("nothing_to_learn")
+    if len(ids) > max_length and learned and learned[-1]:
+        found.append("loses_end")
+    begin = getattr(tokenizer, "bos_token_id", None)
+    if begin is not None and ids[:2] == [begin, begin]:
+        found.append("doubled_begin")
+    if specials_in(row, tokenizer):
+        found.append("special_in_text")
+    return found
+
+
+def specials_in(row: dict, tokenizer) -> list[str]:
+    """The special tokens that stand inside the row's own text: they end turns where nobody wanted it."""
+    texts = [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
+    names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special and token.content]
+    return [name for name in names if any(name in text for text in texts)]
+
+
+def _pieces(encoded: dict, kinds: list[str], names: dict[int, str]) -> list[tuple[str, str, int]]:
+    text, at = encoded["text"], 0
+    pieces: list[list] = []
+    for (start, end), kind, id in zip(encoded["spans"], kinds, encoded["input_ids"], strict=True):
+        if start == end:  # a token without characters of its own: an end token that the trainer adds, a begin token
+            pieces.append([names.get(id, ""), kind, 1])
+            continue
+        if start > at:  # characters between tokens, such as spaces that a normaliser drops
+            pieces.append([text[at:start], kind, 0])
+        said = text[max(start, at) : end]
+        at = max(at, end)
+        if not said and pieces:  # a further token of the same character
+            pieces[-1][2] += 1
+        else:
+            pieces.append([said, kind, 1])
+    if at < len(text):
+        pieces.append([text[at:], kinds[-1] if kinds else "given", 0])
+    return [tuple(piece) for piece in pieces]
+
+
+def in_terminal(shown: dict) -> str:
+    """The pieces with colours for a terminal: green learned, grey given, blue special, red cut."""
+    colours = {"learned": "32", "given": "90", "special": "34", "special_learned": "1;36", "cut": "9;31"}
+    return "".join(f"\x1b[{colours[kind]}m{_visible(text)}\x1b[0m" for text, kind, _ in shown["pieces"])
+
+
+def _visible(text: str) -> str:
+    return "".join(char if char in "\n\t" or char.isprintable() else f"<U+{ord(char):04X}>" for char in text)

@@ -1,0 +1,145 @@
+"""A corpus from files to disk and back: what is kept, what is set aside, what the page's functions give."""
+
+import json
+import sys
+
+import pytest
+
+from core import corpus, paths, recipe
+from core.corpus import creating, disk, job
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def told(rows):
+    """Rows without ids and places: what is said in them."""
+    return [row.get("text") or [(turn["role"], turn["content"]) for turn in row["messages"]] for row in rows]
+
+
+def test_a_bad_line_is_set_aside_and_every_other_is_read(tmp_path):
+    file = write(tmp_path / "a.jsonl", '{"text":"раз"}\n{"text":"два"}\n{"text":"три"}\n{"text": "обрыв')
+    card = corpus.create([file], "Мои строки")
+    assert (card["rows_in"], card["rows_kept"], card["rows_set_aside"], card["reasons"]) == (4, 3, 1, {"bad_json": 1})
+    assert told(corpus.rows(card["id"])) == ["раз", "два", "три"]
+    assert corpus.set_aside(card["id"]) == [
+        {"file": "a.jsonl", "line": "4", "reason": "bad_json", "detail": "", "excerpt": '{"text": "обрыв'}
+    ]
+
+
+def test_rows_have_the_ids_and_places_that_the_trainer_expects(tmp_path):
+    chat = {"messages": [{"role": "user", "content": 'кавычка " и \\ и \n'}, {"role": "bot", "content": "😀\u2028"}]}
+    file = write(tmp_path / "a.jsonl", json.dumps(chat, ensure_ascii=False) + '\n{"text":"да\\u0000"}\n')
+    card = corpus.create([file], "a")
+    rows = corpus.rows(card["id"])
+    assert [row["id"] for row in rows] == [recipe.row_id(row) for row in rows]
+    assert rows == list(recipe.read_rows(corpus.directory(card["id"])))
+    assert [row["source"] for row in rows] == [{"file": "a.jsonl", "line": "1"}, {"file": "a.jsonl", "line": "2"}]
+
+
+def test_the_users_note_becomes_a_two_turn_conversation(tmp_path):
+    note = (
+        "---\nnexus: x\nprovider: chatgpt\n---\n\n# Title: —Ç–µ—Å—Ç\n\n"
+        ">[!nexus_user] **User** - 14.06.2025 at 20:28\n> –ü—Ä–∏–≤–µ—Ç, –∫–∞–∫ –¥–µ–ª–∞ [[a|—Ç—É—Ç]]?\n<!-- UID: 1 -->\n\n[[17_x]]\n\n"
+        ">[!nexus_agent] **Assistant** - 14.06.2025 at 20:28\n> –•–æ—Ä–æ—à–æ ‚Äî —Å–ø–∞—Å–∏–±–æ.\n> \n> ---\n>> —Ü–∏—Ç–∞—Ç–∞\n<!-- UID: 2 -->"
+    )
+    card = corpus.create([write(tmp_path / "note.md", note)], "note")
+    assert told(corpus.rows(card["id"])) == [
+        [("user", "Привет, как дела тут?"), ("assistant", "Хорошо — спасибо.\n\n---\n> цитата")]
+    ]
+    assert card["repairs"] == {"mojibake": 4}
+    assert card["formats"] == {"nexus": 1}
+
+
+def test_a_corpus_can_be_listed_paged_found_and_deleted(tmp_path):
+    file = write(tmp_path / "a.jsonl", "".join(f'{{"text":"строка {n}"}}\n' for n in range(1200)))
+    card = corpus.create([file], "Тысяча строк")
+    assert [one["id"] for one in corpus.listed()] == [card["id"]] == ["тысяча-строк"]
+    assert told(corpus.rows(card["id"], 1101, 2)) == ["строка 1101", "строка 1102"]
+    assert corpus.rows(card["id"], 1200, 5) == []
+    found, total = corpus.find(card["id"], "СТРОКА 99", 1, 2)
+    assert ([number for number, _ in found], total) == ([990, 991], 11)
+    corpus.delete(card["id"])
+    assert corpus.listed() == []
+    with pytest.raises(corpus.NoSuchCorpus, match="choose another one"):
+        corpus.card(card["id"])
+
+
+def test_the_same_rows_have_the_same_content_hash_and_copies_are_counted(tmp_path):
+    one = corpus.create([write(tmp_path / "a.jsonl", '{"text":"а"}\n{"text":"б"}\n{"text":"а"}\n')], "one")
+    other = corpus.create([write(tmp_path / "b.csv", "текст\nа\nб\nа\n")], "other")
+    assert one["content_hash"] == other["content_hash"]
+    assert one["duplicates"] == 2 - 1
+
+
+def test_rows_are_found_across_shards(tmp_path):
+    writer = disk.Writer(tmp_path, shard_bytes=2000)
+    for number in range(1300):
+        writer.row({"text": f"строка {number}"})
+    writer.finish({})
+    assert len(disk.shards(tmp_path)) > 20
+    assert told(disk.rows(tmp_path, 1234, 2)) == ["строка 1234", "строка 1235"]
+    assert [row["text"] for row in disk.all_rows(tmp_path)] == [f"строка {number}" for number in range(1300)]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "an empty file"), (b"  \n\n ", "an empty file"), (b"\x00\x01\x02\xff" * 99, "no text")]
+)
+def test_a_file_without_rows_leaves_nothing_behind(tmp_path, content, words):
+    file = tmp_path / "a.bin"
+    file.write_bytes(content)
+    with pytest.raises(creating.CorpusEmpty, match=words):
+        corpus.create([file], "x")
+    assert list(paths.corpora().iterdir()) == []
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(creating.FileMissing, match=r"gone\.txt"):
+        corpus.create([tmp_path / "gone.txt"], "x")
+    with pytest.raises(creating.NothingGiven):
+        corpus.create([], "x")
+
+
+def test_a_broken_import_leaves_nothing_behind(tmp_path):
+    file = write(tmp_path / "a.jsonl", '{"text":"а"}\n' * 5000)
+
+    def progress(done, total, rows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        corpus.create([file], "x", progress=progress)
+    assert list(paths.corpora().iterdir()) == []
+
+
+def test_an_import_in_its_own_process_reports_and_can_be_cancelled(tmp_path):
+    file = write(tmp_path / "a.jsonl", '{"text":"а"}\n')
+    said = list(job.create([file], "своё", corpus.Options()))
+    assert said[-1]["card"]["rows"] == 1
+    empty = write(tmp_path / "пусто.txt", "")
+    with pytest.raises(job.ImportTrouble) as caught:
+        list(job.create([empty], "x", corpus.Options()))
+    assert (caught.value.name, caught.value.values["codes"]) == ("CorpusEmpty", "empty_file")
+    large = write(tmp_path / "b.jsonl", '{"text":"абвгд"}\n' * 400_000)
+    running = job.create([large], "large", corpus.Options())
+    next(running)
+    running.close()
+    assert [path.name for path in paths.corpora().iterdir()] == ["своё"]
+
+
+def test_the_samples_are_chats_in_both_languages():
+    samples = corpus.samples()
+    assert [sample["id"] for sample in samples] == ["kuznets-ru", "lighthouse-en"]
+    for sample in samples:
+        card = corpus.create([sample["path"]], sample["id"])
+        assert (card["kind"], card["rows_set_aside"], card["repairs"]) == ("chat", 0, {})
+        assert card["rows"] >= 200
+        assert set(sample["title"]) == set(sample["description"]) == {"en", "ru"}
+
+
+def test_importing_the_package_is_light():
+    import subprocess
+
+    code = "import sys, core.corpus, core.tokenizer; print([n for n in ('torch','pyarrow','pandas','transformers') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -1,0 +1,294 @@
+"""The Corpus tab: make a corpus of files or a sample, look through its rows, see them as the model will."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+
+from core import corpus
+from core.corpus import job
+from core.trouble import Trouble
+from ui import corpora_html as markup
+from ui import corpora_new, corpora_quality
+from ui.text import Say
+
+PAGE = 50  # rows that are sent at once
+EXCERPT = 160  # characters of a row in the table
+ASIDE_SHOWN = 50
+
+
+def build(say: Say) -> dict:
+    """The tab; returns the list of corpora and a state that changes whenever that list does."""
+    gr.Markdown(say("corpora.intro"))
+    changed = gr.State(0.0)
+    with gr.Accordion(say("corpora.new"), open=True):
+        new = corpora_new.build(say)
+    with gr.Row():
+        listing = gr.Dropdown(label=say("corpora.yours"), choices=choices(say), value=None, scale=4)
+        delete = gr.Button(say("corpora.delete"), scale=1, min_width=140)
+    with gr.Row(visible=False) as asking:
+        question = gr.Markdown()
+        yes = gr.Button(say("corpora.delete.yes"), variant="stop", min_width=120)
+        no = gr.Button(say("corpora.delete.no"), min_width=120)
+    about = gr.HTML(_empty(say))
+    with gr.Column(visible=False) as inside:
+        with gr.Tab(say("corpora.tab.rows")):
+            rows = build_rows(say, listing)
+        with gr.Tab(say("corpora.tab.quality")):
+            quality = corpora_quality.build(say, listing, rows["model"], rows["max_length"], changed)
+        with gr.Tab(say("corpora.tab.aside")):
+            aside = gr.HTML()
+        with gr.Tab(say("corpora.tab.export")):
+            corpora_quality.build_export(say, listing)
+    shown = [
+        about,
+        inside,
+        aside,
+        rows["page"],
+        rows["table"],
+        rows["pages"],
+        rows["row"],
+        rows["full"],
+        rows["tokens"],
+    ]
+    listing.change(partial(on_choose, say), listing, [*shown, *quality], show_progress="hidden")
+    makes = [listing, changed, new["progress"], new["cancel"]]
+    made = [
+        new["take"].click(partial(on_take, say), new["sample"], makes, show_progress="hidden"),
+        new["create"].click(partial(on_create, say), new["inputs"], makes, show_progress="hidden"),
+    ]
+    new["cancel"].click(partial(on_cancel, say), None, [new["progress"], new["cancel"]], cancels=made)
+    delete.click(partial(on_delete, say), listing, [asking, question], show_progress="hidden")
+    yes.click(partial(on_delete_yes, say), listing, [listing, changed, asking], show_progress="hidden")
+    no.click(lambda: gr.update(visible=False), None, asking, show_progress="hidden")
+    return {"corpora": listing, "changed": changed}
+
+
+def build_rows(say: Say, listing) -> dict:
+    """The paged table, one row in full, and the same row as tokens."""
+    with gr.Row():
+        with gr.Column(scale=3, min_width=420):
+            with gr.Row():
+                search = gr.Textbox(placeholder=say("corpora.search"), show_label=False, scale=3, min_width=160)
+                page = gr.Number(1, label=say("corpora.page"), minimum=1, precision=0, scale=1, min_width=90)
+                pages = gr.Markdown()
+            headers = [say(f"corpora.column.{name}") for name in ("number", "kind", "length", "said")]
+            table = gr.Dataframe(
+                headers=headers, datatype="str", interactive=False, show_label=False, max_chars=EXCERPT, max_height=520,
+                column_widths=["70px", "120px", "90px", "auto"], elem_id=f"corpus-rows-{say.lang}",
+            )  # fmt: skip
+        with gr.Column(scale=3, min_width=420):
+            with gr.Row():
+                model = gr.Dropdown(label=say("corpora.model"), choices=models(), value=_first_model(), scale=3)
+                max_length = gr.Number(1024, label=say("corpora.max_length"), minimum=1, precision=0, min_width=110)
+                learned = [(say(f"corpora.learn.{name}"), name) for name in ("assistant", "all")]
+                learn = gr.Dropdown(learned, value="assistant", label=say("corpora.learn"), min_width=110)
+            with gr.Tab(say("corpora.as_tokens")):
+                tokens = gr.HTML(say("corpora.choose_row"))
+            with gr.Tab(say("corpora.in_full")):
+                full = gr.HTML(say("corpora.choose_row"))
+    row = gr.State(None)
+    asked = [listing, page, search]
+    page.change(partial(on_page, say), asked, [table, pages], show_progress="hidden")
+    search.submit(partial(on_search, say), [listing, search], [page, table, pages])
+    table.select(on_select, listing, row, show_progress="hidden")
+    seen = [row, model, max_length, learn]
+    for component in (row, max_length, learn, model):
+        component.change(partial(on_row, say), seen, [full, tokens], show_progress="hidden")
+    model.focus(lambda: gr.update(choices=models()), None, model, show_progress="hidden")
+    return {
+        "page": page, "table": table, "pages": pages, "row": row, "full": full, "tokens": tokens,
+        "model": model, "max_length": max_length,
+    }  # fmt: skip
+
+
+def choices(say: Say) -> list[tuple[str, str]]:
+    """The corpora as choices: what is shown and the id."""
+    cards = corpus.listed()
+    return [(say("corpora.choice", name=card["name"], rows=say.number(card["rows"], 9)), card["id"]) for card in cards]
+
+
+def models() -> list[tuple[str, str]]:
+    """Base models that are ready on this disk: title and directory."""
+    try:
+        from core import models as known
+    except ImportError:
+        return []
+    return [(model["title"], model["path"]) for model in known.ready()]
+
+
+def _first_model() -> str | None:
+    found = models()
+    return found[0][1] if found else None
+
+
+def _empty(say: Say) -> str:
+    return f"<div>{say('corpora.none')}</div>" if not corpus.listed() else ""
+
+
+def on_take(say: Say, sample_id: str | None):
+    sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
+    if sample is None:
+        raise gr.Error(say.trouble(_trouble("NothingGiven")))
+    yield from _made(say, [sample["path"]], sample["title"][say.lang], corpus.Options())
+
+
+def on_create(say: Say, files, folder, name, *settings):
+    paths = [Path(path) for path in [*(files or []), *(folder or [])]]
+    if not paths:
+        raise gr.Error(say.trouble(_trouble("NothingGiven")))
+    yield from _made(say, paths, name or paths[0].stem, corpora_new.options(settings))
+
+
+def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
+    """Run an import and show how it goes; a cancelled one leaves nothing."""
+    began, same = time.monotonic(), (gr.skip(), gr.skip())
+    yield *same, markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
+    try:
+        for said in job.create(paths, name, options):
+            if "card" in said:
+                card = said["card"]
+                gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
+                yield gr.update(choices=choices(say), value=card["id"]), time.time(), "", gr.update(visible=False)
+            else:
+                seconds = time.monotonic() - began
+                bar = markup.progress(say, said["done"], said["total"], said["rows"], seconds)
+                yield *same, bar, gr.update(visible=True)
+    except job.ImportTrouble as error:
+        yield *same, markup.trouble(say, worded(say, error)), gr.update(visible=False)
+    except Trouble as error:
+        yield *same, markup.trouble(say, say.trouble(error)), gr.update(visible=False)
+
+
+def worded(say: Say, error: job.ImportTrouble) -> str:
+    """The sentence of another process's trouble in the page's language."""
+    values = dict(error.values)
+    if codes := values.get("codes"):
+        values["reasons"] = "; ".join(say(f"corpora.reason.{code}") for code in codes.split())
+    return say.worded(error.name, values, error.message)
+
+
+def _trouble(name: str) -> Trouble:
+    from core.corpus import creating
+
+    return getattr(creating, name)()
+
+
+def on_cancel(say: Say):
+    return say("corpora.cancelled"), gr.update(visible=False)
+
+
+def on_choose(say: Say, corpus_id: str | None):
+    """Everything that is shown of the chosen corpus."""
+    clear = corpora_quality.cleared()
+    try:
+        card = corpus.card(corpus_id) if corpus_id else None
+    except Trouble as error:
+        gr.Warning(say.trouble(error))
+        card = None
+    if card is None:
+        return _empty(say), gr.update(visible=False), "", 1, [], "", None, "", "", *clear
+    aside = markup.set_aside(say, card, corpus.set_aside(corpus_id, 0, ASIDE_SHOWN))
+    table, pages = on_page(say, corpus_id, 1, "")
+    return (
+        markup.card(say, card),
+        gr.update(visible=True),
+        aside,
+        1,
+        table,
+        pages,
+        (corpus_id, 0),
+        gr.skip(),
+        gr.skip(),
+        *clear,
+    )
+
+
+def on_page(say: Say, corpus_id: str | None, page: float | None, search: str):
+    """Fifty rows of the table and how many pages there are."""
+    if not corpus_id:
+        return [], ""
+    try:
+        if search.strip():
+            return _found(say, corpus_id, search, int(page or 1))
+        start = PAGE * (int(page or 1) - 1)
+        count = corpus.card(corpus_id)["rows"]
+        rows = list(enumerate(corpus.rows(corpus_id, start, PAGE), start))
+    except Trouble as error:
+        raise gr.Error(say.trouble(error)) from error
+    return [_cells(say, number, row) for number, row in rows], say("corpora.of_pages", pages=-(-count // PAGE))
+
+
+def on_search(say: Say, corpus_id: str | None, search: str):
+    table, pages = on_page(say, corpus_id, 1, search)
+    return 1, table, pages
+
+
+def _found(say: Say, corpus_id: str, search: str, page: int):
+    rows, total = corpus.find(corpus_id, search.strip(), PAGE * (page - 1), PAGE)
+    return [_cells(say, number, row) for number, row in rows], say("corpora.found", count=say.number(total, 9))
+
+
+def _cells(say: Say, number: int, row: dict) -> list[str]:
+    if "text" in row:
+        said, kind, length = row["text"], say("corpora.cell.text"), len(row["text"])
+    else:
+        said = " → ".join(turn["content"][:EXCERPT] for turn in row["messages"][:3])
+        kind = say("corpora.cell.chat", turns=len(row["messages"]))
+        length = sum(len(turn["content"]) for turn in row["messages"])
+    return [str(number + 1), kind, say.number(length, 9), " ".join(said[: 2 * EXCERPT].split())[:EXCERPT]]
+
+
+def on_select(corpus_id: str | None, event: gr.SelectData) -> tuple[str, int] | None:
+    # The table may be sorted in the browser: the row is known by its own number.
+    return (corpus_id, int(event.row_value[0]) - 1) if event.row_value else None
+
+
+def on_row(say: Say, row: tuple[str, int] | None, model: str | None, max_length, learn: str):
+    """One row in full and as tokens; `row` is a corpus and a number."""
+    if row is None:
+        return say("corpora.choose_row"), say("corpora.choose_row")
+    try:
+        found = corpus.rows(*row, 1)
+    except Trouble as error:
+        return markup.trouble(say, say.trouble(error)), ""
+    if not found:
+        return say("corpora.choose_row"), say("corpora.choose_row")
+    return markup.row(say, found[0]), _tokens(say, found[0], model, int(max_length or 1024), learn)
+
+
+def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str) -> str:
+    from core import recipe, tokenizer
+    from core.corpus import preview
+
+    model = model or _first_model()
+    if model is None:
+        return say("corpora.no_model")
+    try:
+        shown = preview.tokens(row, tokenizer.load(model), max_length=max_length, learn=learn)
+    except recipe.TemplateRefused as error:
+        return markup.trouble(say, say("corpora.refused", reason=error.values.get("reason", "")))
+    except (Trouble, recipe.RecipeTrouble) as error:
+        return markup.trouble(say, say.trouble(error))
+    return markup.tokens(say, shown)
+
+
+def on_delete(say: Say, corpus_id: str | None):
+    if not corpus_id:
+        return gr.update(visible=False), ""
+    try:
+        card = corpus.card(corpus_id)
+    except Trouble as error:
+        raise gr.Error(say.trouble(error)) from error
+    return gr.update(visible=True), say("corpora.delete.ask", name=card["name"], rows=say.number(card["rows"], 9))
+
+
+def on_delete_yes(say: Say, corpus_id: str | None):
+    try:
+        name = corpus.card(corpus_id)["name"]
+        corpus.delete(corpus_id)
+    except Trouble as error:
+        raise gr.Error(say.trouble(error)) from error
+    gr.Info(say("corpora.deleted", name=name))
+    return gr.update(choices=choices(say), value=None), time.time(), gr.update(visible=False)
