@@ -60,7 +60,7 @@ def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]
         optimizer=options.optimizer,
         attention=options.attention,
         loss=options.loss,
-        precision=options.precision or ("bf16" if card.has_bf16 else "fp16"),
+        precision=options.precision or answer.best_precision(card),
         gradient_checkpointing=options.gradient_checkpointing,
         save_embeddings=options.save_embeddings,
         labelled=setups.share(options.labelled, "labelled"),
@@ -70,6 +70,9 @@ def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]
 
 def card_of(name: str | None) -> tuple[catalogue.Card, float]:
     """A card by name with all its memory, or this machine's with what is free."""
+    if name and name.upper() == catalogue.CPU:
+        here = hardware.machine()
+        return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes
     if name:
         found = catalogue.card(name)
         return found, found.memory_bytes

@@ -103,6 +103,11 @@ def suited(setup: Setup, card: Card) -> Setup:
     return setup
 
 
+def best_precision(card: Card) -> str:
+    """What core/recipe.py takes when it is left to choose."""
+    return "fp32" if card.kind == "cpu" else "bf16" if card.has_bf16 else "fp16"
+
+
 def reserve(memory: Memory, shape: ModelShape, setup: Setup, card: Card) -> Memory:
     """What the allocator holds beyond the tensors, found by following it through a few layers."""
     if card.kind == "cpu":

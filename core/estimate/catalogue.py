@@ -5,15 +5,19 @@ import functools
 import json
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core import paths
-from core.estimate import troubles
+from core.estimate import probe, troubles
 from core.estimate.shape import ModelShape, from_config
 
 GIB = 2**30
 DEFAULT_CARD = "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"
+CPU = "CPU"
+CORE_TFLOPS = 0.06  # fp32 products of one core with AVX2 at 3 GHz, two thirds of its peak; the probe replaces it
+CPU_BANDWIDTH = 20e9  # two channels of DDR4, half of the data sheet
+CORE_WATTS = 10
 _KINDS = {
     "Qwen2ForCausalLM": "qwen2",
     "QWenLMHeadModel": "qwen",
@@ -280,19 +284,36 @@ def hybrid_config(entry: dict) -> dict:
 
 
 def of_machine(gpu) -> Card:
-    """A card that hardware.py found: its own memory, with the catalogue's rates of the nearest name."""
-    from dataclasses import replace
-
+    """A card that hardware.py found: its own memory, its measured rate, or the catalogue's of the nearest name."""
     try:
         known = card(gpu.name)
     except troubles.UnknownCard:
         # Unknown to the catalogue: rates of a card with as much memory, and said so by `measured`.
         known = min(cards().values(), key=lambda c: abs(c.memory_bytes - gpu.total_bytes))
         known = replace(known, measured=False)
+    rate = probe.stored().get(gpu.name)
     return replace(
         known,
         name=gpu.name,
         memory_bytes=gpu.total_bytes,
+        matmul_tflops=rate or known.matmul_tflops,
+        measured=known.measured or rate is not None,
         capability=gpu.compute_capability or known.capability,
         watts=int(gpu.watts) or known.watts,
+    )
+
+
+def processor(cores: int, memory_bytes: int) -> Card:
+    """This machine's processor, for trying things out on small models."""
+    rate = probe.stored().get(CPU)
+    return Card(
+        name=CPU,
+        memory_bytes=memory_bytes,
+        matmul_tflops=rate or cores * CORE_TFLOPS,
+        measured=rate is not None,
+        fp32_tflops=rate or cores * CORE_TFLOPS,
+        bandwidth=CPU_BANDWIDTH,
+        capability=0.0,
+        watts=CORE_WATTS * cores,
+        kind="cpu",
     )

@@ -1,0 +1,287 @@
+"""The Calculator tab: the question above, the answer below it at once, and everything that shows how it is known."""
+
+import json
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+
+from core import hardware, paths
+from core.estimate import answer as answers
+from core.estimate import catalogue, exact, plan
+from core.estimate import setup as setups
+from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
+from core.estimate.troubles import NeedsTrace
+from core.trouble import Trouble
+from ui import calculator_html as pieces
+from ui import calculator_plots as figures
+from ui.text import Say
+
+DEFAULT_MODEL = "Qwen/Qwen2.5-7B"
+TARGETS = ("all-linear", "q_proj,v_proj", "q_proj,k_proj,v_proj,o_proj")
+LOSSES = ("tiled", "fused", "logits")
+
+
+def build(say: Say) -> dict:
+    """The tab; returns the button and the plan's state, which app.py connects with the Training tab."""
+    gr.Markdown(say("calculator.intro"))
+    form = build_question(say)
+    with gr.Accordion(say("calculator.settings"), open=False):
+        form |= build_settings(say)
+    shown = build_answer(say)
+    state = gr.State({})
+    outputs = [*shown["now"], state]
+    for name, component in form.items():
+        when = component.change if name not in ("tokens", "epochs") else component.input
+        when(
+            partial(on_ask, say),
+            inputs_kwargs=form,
+            outputs=outputs,
+            show_progress="hidden",
+            trigger_mode="always_last",
+        )
+    with gr.Accordion(say("calculator.tables"), open=False) as tables:
+        table = gr.HTML()
+    tables.expand(partial(on_tables, say), inputs_kwargs=form, outputs=table)
+    build_exact(say, form)
+    with gr.Column():
+        gr.Markdown(f"### {say('calculator.plan')}")
+        about = gr.Markdown(say("calculator.plan.text", every=say.number(plan.EVERY, 4)))
+        with gr.Row():
+            button = gr.Button(say("calculator.plan.open"), variant="primary")
+            take = gr.DownloadButton(say("calculator.plan.take"))
+    take.click(partial(on_take, say), state, take)
+    state.change(partial(on_plan, say), state, about, show_progress="hidden")
+    return {
+        "button": button,
+        "plan": state,
+        "load": partial(on_load, say),
+        "inputs": form,
+        "outputs": [form["card"], form["corpus"], *outputs],
+    }
+
+
+def build_question(say: Say) -> dict:
+    """Model, card, method, corpus."""
+    cards = card_choices(say)
+    with gr.Row():
+        model = gr.Dropdown(
+            model_choices(), value=DEFAULT_MODEL, allow_custom_value=True,
+            label=say("calculator.model"), info=say("calculator.model.info"), scale=2,
+        )  # fmt: skip
+        card = gr.Dropdown(
+            cards, value=cards[0][1], label=say("calculator.card"), info=say("calculator.card.info"), scale=2
+        )
+        method = gr.Dropdown(
+            [(say(f"calculator.method.{name}"), name) for name in METHODS],
+            value="qlora", label=say("calculator.method"), info=say("calculator.method.info"), scale=2,
+        )  # fmt: skip
+    with gr.Row():
+        corpus = gr.Dropdown(
+            corpus_choices(say), value="", label=say("calculator.corpus"), info=say("calculator.corpus.info"), scale=2
+        )
+        tokens = gr.Textbox("100M", label=say("calculator.tokens"), info=say("calculator.tokens.info"), scale=2)
+        epochs = gr.Textbox("3", label=say("calculator.epochs"), info=say("calculator.epochs.info"), scale=1)
+    return {"model": model, "card": card, "method": method, "corpus": corpus, "tokens": tokens, "epochs": epochs}
+
+
+def build_settings(say: Say) -> dict:
+    """Everything else, with the defaults of the recipe."""
+    base = Setup()
+    made = {}
+    with gr.Row():
+        for name in ("sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
+            made[name] = gr.Number(getattr(base, name), label=say(f"calculator.{name}"), precision=0, min_width=140)
+    with gr.Row():
+        made["target_modules"] = gr.Dropdown(
+            TARGETS, value=base.target_modules, allow_custom_value=True, label=say("calculator.target_modules")
+        )
+        made["optimizer"] = gr.Dropdown(list(OPTIMIZERS), value=base.optimizer, label=say("calculator.optimizer"))
+        made["attention"] = gr.Dropdown(ATTENTIONS, value=base.attention, label=say("calculator.attention"))
+    with gr.Row():
+        losses = [(say(f"calculator.loss.{name}"), name) for name in LOSSES]
+        made["loss"] = gr.Dropdown(losses, value=base.loss, label=say("calculator.loss"))
+        precisions = [(say("calculator.precision.auto"), "auto"), *((name, name) for name in setups.PRECISIONS)]
+        made["precision"] = gr.Dropdown(precisions, value="auto", label=say("calculator.precision"))
+        made["gradient_checkpointing"] = gr.Checkbox(
+            True, label=say("calculator.gradient_checkpointing"), info=say("calculator.gradient_checkpointing.info")
+        )
+    return made
+
+
+def build_answer(say: Say) -> dict:
+    """Verdict, bar, formulas, changes, plots."""
+    verdict = gr.HTML()
+    bar = gr.Plot(show_label=False)
+    with gr.Accordion(say("calculator.change"), open=True):
+        changes = gr.HTML()
+    with gr.Accordion(say("calculator.how"), open=False):
+        formulas = gr.HTML()
+    with gr.Accordion(say("calculator.plots"), open=False), gr.Row():
+        lengths = gr.Plot(show_label=False)
+        batches = gr.Plot(show_label=False)
+    return {"now": [verdict, bar, changes, formulas, lengths, batches]}
+
+
+def build_exact(say: Say, form: dict) -> None:
+    """The exact check with its stop button, and the errors on published measurements."""
+    with gr.Accordion(say("calculator.exact"), open=False) as opened:
+        gr.Markdown(say("calculator.exact.text"))
+        with gr.Row():
+            check = gr.Button(say("calculator.exact.button"))
+            stop = gr.Button(say("calculator.exact.stop"), interactive=False)
+        result, ticket = gr.HTML(), gr.State("")
+        errors, plot = gr.HTML(), gr.Plot(show_label=False)
+    buttons = [check, stop]
+    begun = check.click(_tickets, None, [ticket, result, *buttons], show_progress="hidden")
+    done = begun.then(
+        partial(on_exact, say), inputs_kwargs=form | {"ticket": ticket}, outputs=result, concurrency_limit=1
+    )
+    done.then(
+        lambda: (gr.Button(interactive=True), gr.Button(interactive=False)), None, buttons, show_progress="hidden"
+    )
+    stop.click(on_stop, ticket, None, show_progress="hidden")
+    opened.expand(partial(on_errors, say), None, [errors, plot], show_progress="hidden")
+
+
+_stopped: set[str] = set()  # tickets of exact checks that were asked to stop
+
+
+def _tickets():
+    return str(time.monotonic_ns()), "", gr.Button(interactive=False), gr.Button(interactive=True)
+
+
+def on_stop(ticket: str) -> None:
+    _stopped.add(ticket)
+
+
+def model_choices() -> list[tuple[str, str]]:
+    """The catalogue, the starter first."""
+    names = [name for name, entry in catalogue.models().items() if entry["hidden_size"] and entry["vocab_size"]]
+    starter = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    return [(starter, starter), *((name, name) for name in names)]
+
+
+def card_choices(say: Say) -> list[tuple[str, str]]:
+    """This computer's cards first, then the default, then the catalogue."""
+    mine = [(say("calculator.card.mine", name=gpu.name), f"mine:{i}") for i, gpu in enumerate(hardware.gpus())]
+    names = sorted(catalogue.cards(), key=lambda name: name != catalogue.DEFAULT_CARD)
+    return [*mine, *((name, name) for name in names), (say("calculator.card.cpu"), catalogue.CPU)]
+
+
+def corpus_choices(say: Say) -> list[tuple[str, str]]:
+    return [(say("calculator.corpus.none"), ""), *((name, name) for name in plan.corpora())]
+
+
+def on_load(say: Say, **fields):
+    """Fill the lists again, and answer."""
+    cards, corpora = card_choices(say), corpus_choices(say)
+    known = [value for _, value in cards]
+    fields["card"] = fields["card"] if fields["card"] in known else known[0]
+    return gr.Dropdown(cards, value=fields["card"]), gr.Dropdown(corpora), *on_ask(say, **fields)
+
+
+def question(model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, **settings) -> dict:
+    """The form as arguments of answers.ask()."""
+    chosen, free = _card(card)
+    for name in ("sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
+        settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
+    if settings["precision"] == "auto":
+        settings["precision"] = answers.best_precision(chosen)
+    amount = plan.corpora().get(corpus) if corpus else None
+    return {
+        "setup": Setup(method=method, **settings),
+        "card": chosen,
+        "free": free,
+        "tokens": amount or setups.count(tokens or "", "tokens"),
+        "epochs": setups.epochs(epochs or ""),
+    }
+
+
+def _card(choice: str) -> tuple[catalogue.Card, float]:
+    if choice.startswith("mine:"):
+        found = hardware.gpus()
+        gpu = found[min(int(choice.removeprefix("mine:")), len(found) - 1)]
+        return catalogue.of_machine(gpu), gpu.free_bytes
+    if choice == catalogue.CPU:
+        here = hardware.machine()
+        return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes
+    card = catalogue.card(choice)
+    return card, card.memory_bytes
+
+
+def on_ask(say: Say, **fields):
+    """The whole answer, or the trouble where it would stand; never both."""
+    try:
+        asked = question(**fields)
+        found = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
+    except Trouble as error:
+        return pieces.trouble(say, error), None, "", "", None, None, {}
+    return (
+        pieces.verdict(say, found),
+        figures.bar(say, found),
+        pieces.changes(say, found),
+        pieces.formulas(say, found),
+        figures.lengths(say, found),
+        figures.batches(say, found),
+        plan.fields(found, fields["model"], fields["corpus"]),
+    )
+
+
+def on_tables(say: Say, **fields) -> str:
+    """The three tables for the chosen card."""
+    try:
+        asked = question(**fields)
+        name = fields["model"] or ""
+        catalogue.shape(name)
+        setup = answers.suited(asked["setup"], asked["card"])
+        return pieces.all_tables(say, name, setup, asked["card"], asked["free"])
+    except Trouble as error:
+        return pieces.trouble(say, error)
+
+
+def on_exact(say: Say, ticket: str, **fields):
+    """Run the real step without weights; a generator, so that the page says what it is waiting for."""
+    yield f"<p>{say('calculator.exact.running')}</p>"
+    try:
+        asked = question(**fields)
+        setup = answers.suited(asked["setup"], asked["card"])
+        found = exact.check(fields["model"] or "", setup, asked["card"].capability, lambda: ticket in _stopped)
+        yield _exactly(say, found, fields, asked)
+    except exact.Cancelled:
+        yield f"<p>{say('calculator.exact.stopped')}</p>"
+    except Trouble as error:
+        yield pieces.trouble(say, error)
+    finally:
+        _stopped.discard(ticket)
+
+
+def _exactly(say: Say, found: dict, fields: dict, asked: dict) -> str:
+    try:
+        instant = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
+    except NeedsTrace:
+        return pieces.traced_only(say, found)
+    return pieces.exactly(say, instant, found)
+
+
+def on_errors(say: Say):
+    """Errors on the published measurements, as they were found when this version was made."""
+    file = paths.assets() / "check.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    return pieces.errors(say, found), figures.errors(say, found)
+
+
+def on_plan(say: Say, config: dict) -> str:
+    if not config:
+        return say("calculator.plan.broken")
+    return say("calculator.plan.text", every=say.number(config["eval_steps"], 6))
+
+
+def on_take(say: Say, config: dict) -> str:
+    """train.py and its config in one file."""
+    if not config:
+        raise gr.Error(say("calculator.plan.broken"))
+    folder = Path(tempfile.mkdtemp(prefix="soulsmith-plan-"))
+    return str(plan.pack(config, folder / "train.zip"))

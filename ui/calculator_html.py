@@ -1,0 +1,261 @@
+"""Pieces of the Calculator tab as HTML: the verdict, the formulas, the changes, the tables."""
+
+import html
+import re
+
+from core.estimate import advice, catalogue, explain, tables
+from core.estimate import answer as answers
+from core.estimate.advice import Change
+from core.estimate.answer import Answer
+from core.estimate.catalogue import Card
+from core.estimate.memory import GIB
+from core.estimate.setup import METHODS, Setup
+from ui.text import Say
+from ui.text.calculator import UNITS
+
+MARKS = {"fits": "#009E73", "tight": "#E69F00", "no": "#D55E00"}
+
+
+def verdict(say: Say, answer: Answer) -> str:
+    """The answer in one line, and the other figures below it."""
+    low, high = answer.range_seconds
+    values = {
+        "model": answer.shape.name.rpartition("/")[2],
+        "method": say(f"calculator.method.{answer.setup.method}").partition(":")[0],
+        "process": say.number(answer.process / GIB),
+        "budget": say.number(answer.budget / GIB),
+        "card": answer.card.name.removeprefix("NVIDIA "),
+    }
+    facts = (
+        (say.duration(answer.epoch_seconds), say("calculator.per_epoch")),
+        (
+            say.duration(answer.total_seconds),
+            say("calculator.whole", low=say.duration(low), high=say.duration(high)),
+        ),
+        (say.number(answer.pace.tokens_per_second / answer.correction.seconds), say("calculator.rate")),
+        (f"{say.number(answer.kilowatt_hours)} {'kWh' if say.lang == 'en' else 'кВт·ч'}", say("calculator.energy")),
+        (_size(say, sum(answer.host.values())), say("calculator.host")),
+        (_size(say, sum(answer.disk.values())), say("calculator.disk")),
+    )
+    phase = say("calculator.peak", phase=say(f"calculator.phase.{answer.memory.peak_phase}"))
+    head = f'<div class="state" style="color:{MARKS[answer.verdict]};font-size:1.25rem">{say(f"calculator.{answer.verdict}")}</div>'
+    rows = "".join(f"<div><b>{html.escape(value)}</b> <span>{html.escape(name)}</span></div>" for value, name in facts)
+    summary = f"<div>{html.escape(say('calculator.summary', **values))} {html.escape(phase)}</div>"
+    return f'{head}{summary}<div class="facts">{rows}</div>{_corrected(say, answer)}'
+
+
+def _corrected(say: Say, answer: Answer) -> str:
+    correction = answer.correction
+    if not correction.runs:
+        return ""
+    values = {"memory": say.number(correction.memory), "seconds": say.number(correction.seconds)}
+    return f"<div>{html.escape(say('calculator.corrected', runs=correction.runs, **values))}</div>"
+
+
+def trouble(say: Say, error: Exception) -> str:
+    return f'<div class="trouble" role="alert">{html.escape(say.trouble(error))}</div>'
+
+
+def _size(say: Say, size: float) -> str:
+    return f"{say.number(size / GIB)} {'GiB' if say.lang == 'en' else 'ГиБ'}"
+
+
+def formulas(say: Say, answer: Answer) -> str:
+    """Every number with its formula, the values put in, and its source."""
+    timed = {"epoch", "range"}
+    rows = []
+    for line in [*explain.memory(answer), *explain.other(answer)]:
+        if line.key in timed:
+            value = say.duration(line.value)
+        elif line.key == "rate":
+            value = say.number(line.value)
+        elif line.key == "energy":
+            value = f"{say.number(line.value)} {'kWh' if say.lang == 'en' else 'кВт·ч'}"
+        else:
+            value = _size(say, line.value)
+        rows.append(
+            [
+                say(f"calculator.part.{line.key}"),
+                value,
+                _formula(say, line.formula),
+                say(f"calculator.source.{line.source}"),
+            ]
+        )
+    columns = ("number", "value", "formula", "source")
+    return table([say(f"calculator.column.{name}") for name in columns], rows)
+
+
+def _formula(say: Say, formula: str) -> str:
+    if say.lang == "en":
+        return formula
+    for english, russian in UNITS:
+        formula = formula.replace(english, russian)
+    formula = re.sub(r"(?<=\d),(?=\d{3})", "\u00a0", formula)
+    return re.sub(r"(?<=\d)\.(?=\d)", ",", formula)
+
+
+def table(head: list[str], rows: list[list], colours: dict[tuple[int, int], str] | None = None) -> str:
+    """A table; a cell's colour is that of its verdict."""
+    line = "border:0;border-bottom:1px solid var(--border-color-primary)"
+    top = "".join(f'<th style="{line};text-align:left;padding:4px 10px">{html.escape(str(cell))}</th>' for cell in head)
+    body = []
+    for y, row in enumerate(rows):
+        cells = ""
+        for x, cell in enumerate(row):
+            colour = (colours or {}).get((y, x))
+            style = f"{line};padding:4px 10px;vertical-align:top" + (
+                f";color:{colour};font-weight:700" if colour else ""
+            )
+            cells += f'<td style="{style}">{html.escape(str(cell))}</td>'
+        body.append(f"<tr>{cells}</tr>")
+    return (
+        '<div style="overflow-x:auto"><table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
+        f"<thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def changes(say: Say, answer: Answer) -> str:
+    """What to change, and the largest that fits."""
+    asked = (answer.shape, answer.setup, answer.card, answer.budget)
+    if answer.verdict == "fits":
+        found, title = advice.changes(*asked), say("calculator.change.fits")
+    else:
+        found, title = advice.way_to_fit(*asked), say("calculator.change.way")
+    parts = [f"<p>{html.escape(title)}</p>"] if found else [f"<p>{html.escape(say('calculator.change.none'))}</p>"]
+    if found:
+        parts.append(_change_table(say, found))
+    if answer.verdict != "fits" and (not found or found[-1].verdict != "fits"):
+        model = advice.largest_model(answer.setup.changed(method="qlora", batch_size=1), answer.card, answer.budget)
+        parts.append(f"<p>{html.escape(say('calculator.change.stuck', model=model or '—'))}</p>")
+    return "".join(parts) + _largest(say, answer)
+
+
+def _change_table(say: Say, found: list[Change]) -> str:
+    rows, colours = [], {}
+    for y, change in enumerate(found):
+        kind = ("same", "nearly", "other")[advice.harm(change.name)]
+        pace = f"× {say.number(change.slower)}" if abs(change.slower - 1) > 0.01 else "="
+        values = {"before": _plain(say, change.before), "after": _plain(say, change.after)}
+        rows.append(
+            [
+                say(f"calculator.change.{change.name}", **values),
+                f"−{say.number(change.saves / GIB)}",
+                pace,
+                say(f"calculator.change.{kind}"),
+                say(f"calculator.mark.{change.verdict}"),
+            ]
+        )
+        colours[y, 4] = MARKS[change.verdict]
+    names = ("change", "saves", "time", "result", "then")
+    return table([say(f"calculator.column.{name}") for name in names], rows, colours)
+
+
+def _plain(say: Say, value) -> str:
+    return say.number(value, 7) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _largest(say: Say, answer: Answer) -> str:
+    found = advice.largest(answer.shape, answer.setup, answer.card, answer.budget)
+    named = [f"{say(f'calculator.largest.{name}')} {say.number(value, 7)}" for name, value in found.items() if value]
+    model = advice.largest_model(answer.setup, answer.card, answer.budget)
+    if model:
+        named.append(f"{say('calculator.largest.model')} {model}")
+    return f"<p>{html.escape(say('calculator.largest'))} {html.escape('; '.join(named) or '—')}.</p>"
+
+
+def all_tables(say: Say, name: str, setup: Setup, card: Card, budget: float) -> str:
+    """Kinds of training, models by methods, volumes of text, all computed for the card."""
+    known = catalogue.shape("Qwen/Qwen3-14B")
+    length = min(setup.sequence_length, known.longest)
+    qlora = answers.quick(known, tables.with_method(setup, "qlora").changed(sequence_length=length), card)
+    values = {"length": say.number(setup.sequence_length, 6), "batch": setup.batch_size}
+    values["qlora_14b"] = say.number(qlora.process / GIB)
+    note = say("calculator.tables.note", card=card.name, **values)
+    return (
+        f"<p>{html.escape(note)}</p>"
+        f"<h4>{say('calculator.tables.methods')}</h4>{_kinds(say, name, setup, card, budget)}"
+        f"<h4>{say('calculator.tables.models')}</h4>{_models(say, setup, card, budget)}"
+        f"<h4>{say('calculator.tables.volumes')}</h4>{_volumes(say, name, setup, card)}"
+    )
+
+
+def _kinds(say: Say, name: str, setup: Setup, card: Card, budget: float) -> str:
+    rows, colours = [], {}
+    for y, cell in enumerate(tables.methods(name, setup, card, budget)):
+        size = say.number(cell.memory.process / GIB)
+        title, gives = say(f"calculator.method.{cell.method}"), say(f"calculator.kind.{cell.method}")
+        rows.append([title, gives, size, say(f"calculator.mark.{cell.verdict}")])
+        colours[y, 3] = MARKS[cell.verdict]
+    names = ("method", "gives", "memory", "then")
+    return table([say(f"calculator.column.{column}") for column in names], rows, colours)
+
+
+def _models(say: Say, setup: Setup, card: Card, budget: float) -> str:
+    rows, colours = [], {}
+    for y, row in enumerate(tables.models(setup, card, budget)):
+        cells = [row[0].model]
+        for x, cell in enumerate(row, start=1):
+            cells.append(f"{say.number(cell.memory.process / GIB)} · {_reason(say, cell)}")
+            colours[y, x] = MARKS[cell.verdict]
+        rows.append(cells)
+    head = [say("calculator.column.model"), *(say(f"calculator.method.{m}").partition(":")[0] for m in METHODS[:3])]
+    return table(head, rows, colours)
+
+
+def _reason(say: Say, cell: tables.Cell) -> str:
+    """The verdict; where memory is short, with what takes the most."""
+    mark = say(f"calculator.mark.{cell.verdict}")
+    if cell.verdict == "fits":
+        return mark
+    most = max(cell.memory.components, key=cell.memory.components.get)
+    return f"{mark}: {say(f'calculator.part.{most}').lower()} {say.number(cell.memory.components[most] / GIB)}"
+
+
+def _volumes(say: Say, name: str, setup: Setup, card: Card) -> str:
+    rows = []
+    for row in tables.volumes(name, setup, card):
+        times = [say.duration(row["seconds"][method]) for method in ("qlora", "lora", "full")]
+        rows.append([say.number(row["tokens"], 12), say(f"calculator.volume.{row['tokens']}"), *times])
+    head = [say("calculator.column.tokens"), say("calculator.column.suits")]
+    for method in ("qlora", "lora", "full"):
+        head.append(say("calculator.epoch_with", method=say(f"calculator.method.{method}").partition(":")[0]))
+    return table(head, rows)
+
+
+def exactly(say: Say, answer: Answer, found: dict) -> str:
+    """What the exact check found, beside the instant answer."""
+    memory = answer.memory
+    values = {
+        "allocated": say.number(found["allocated"] / GIB, 4),
+        "reserved": say.number(found["reserved"] / GIB, 4),
+        "instant": say.number(memory.allocated / GIB, 4),
+        "instant_reserved": say.number(memory.reserved / GIB, 4),
+    }
+    rows = [[name, _size(say, size)] for name, size in found["alive"].items()]
+    head = [say("calculator.column.number"), say("calculator.column.value")]
+    return f"<p>{html.escape(say('calculator.exact.result', **values))}</p>{table(head, rows)}"
+
+
+def errors(say: Say, found: dict) -> str:
+    """The figures of the check in words, with the worst rows named."""
+
+    def percent(value) -> str:
+        return say.number(100 * value, 2) if value is not None else "—"
+
+    rival = found["rivals"]["accelerate estimate-memory"]
+    values = {name: percent(found[name]["median"]) for name in ("instant", "trace", "time")}
+    values |= {f"{name}_rows": found[name]["rows"] for name in ("instant", "trace", "time")}
+    worst = [
+        f"{w['model'].rpartition('/')[2]} {w['method']} {w['sequence_length']} × {w['batch_size']}: {percent(w['error'])} %"
+        for name in ("instant", "time")
+        for w in found[name]["worst"][:2]
+    ]
+    text = say("calculator.errors", rival=percent(rival["median"]), **values)
+    return f"<p>{html.escape(text)} {html.escape(say('calculator.errors.worst', rows='; '.join(worst)))}</p>"
+
+
+def traced_only(say: Say, found: dict) -> str:
+    """The exact check of a model that the instant formula does not cover."""
+    rows = [[name, _size(say, found[name])] for name in ("allocated", "reserved")]
+    rows += [[name, _size(say, size)] for name, size in found["alive"].items()]
+    return table([say("calculator.column.number"), say("calculator.column.value")], rows)
