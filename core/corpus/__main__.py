@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from core import corpus
-from core.corpus import disk
+from core.corpus import disk, export
 from core.trouble import Trouble
 
 
@@ -51,6 +51,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--progress", action="store_true", help="print a JSON line of progress twice a second")
     command("list", _list, "List your corpora.", where=False)
     command("delete", _delete, "Delete a corpus.")
+    one = command("report", _report, "Copies, checks, gauges, and tokens of a base model.")
+    one.add_argument("--model", help="a model directory, or the id of a model that is ready")
+    one.add_argument("--max-length", type=int, default=1024)
+    one.add_argument("--learn", default="assistant", choices=("assistant", "all"))
+    one.add_argument("--progress", action="store_true", help="print a JSON line of progress twice a second")
+    one = command("export", _export, "Write a corpus in a format of others.")
+    one.add_argument("out", type=Path)
+    one.add_argument("--as", dest="form", default="jsonl", help=", ".join(export.FORMATS))
+    one = command("clean", _clean, "Make a cleaned corpus out of an old one.")
+    one.add_argument("--name", required=True)
+    one.add_argument("--out", type=Path, help="become this directory instead of one among your corpora")
+    one.add_argument("--rules", default="{}", help="JSON: leave_out, replace_personal, split_texts, …")
     one = command("preview", _preview, "Show a row as the tokens that the trainer will see.")
     one.add_argument("--model", required=True, help="a model directory, or the id of a model that is ready")
     one.add_argument("--row", type=int, default=0, help="number of the row, from 0")
@@ -65,15 +77,21 @@ def where(name: str) -> Path:
     return path if (path / "card.json").is_file() else corpus.directory(name)
 
 
-def _import(arguments) -> None:
-    options = corpus.Options(**json.loads(arguments.options))
+def _teller(shaped):
+    """A function that prints its arguments as a JSON line, at most twice a second."""
     told = [0.0]
 
-    def progress(done: int, total: int, rows: int) -> None:
+    def tell(*values) -> None:
         if time.monotonic() - told[0] > 0.5:
             told[0] = time.monotonic()
-            print(json.dumps({"done": done, "total": total, "rows": rows}))
+            print(json.dumps(shaped(*values)))
 
+    return tell
+
+
+def _import(arguments) -> None:
+    options = corpus.Options(**json.loads(arguments.options))
+    progress = _teller(lambda done, total, rows: {"done": done, "total": total, "rows": rows})
     name = arguments.name or arguments.files[0].stem
     tell = progress if arguments.progress else None
     card = corpus.create(arguments.files, name, options=options, progress=tell, out=arguments.out)
@@ -108,6 +126,54 @@ def model_directory(name: str) -> Path:
     from core import models
 
     return Path(models.local(name) or name)
+
+
+def _report(arguments) -> None:
+    from core.corpus import report
+
+    light = None
+    if arguments.model:
+        from core import tokenizer
+
+        light = tokenizer.load(model_directory(arguments.model))
+    tell = (
+        _teller(lambda stage, done, total: {"stage": stage, "done": done, "total": total})
+        if arguments.progress
+        else None
+    )
+    found = report.make(
+        where(arguments.corpus), tokenizer=light, max_length=arguments.max_length, learn=arguments.learn, tell=tell
+    )
+    if arguments.progress:
+        print(json.dumps({"report": found}, ensure_ascii=False))
+        return
+    if arguments.json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    print(f"{found['rows']} rows; copies: {found['copies']}; flags: {found['flags']}; languages: {found['languages']}")
+    for name, gauge in found["xray"]["gauges"].items():
+        print(f"  {gauge['light']:6} {name:18} {gauge['value']:10.4f}   natural {found['natural'][name]:10.4f}")
+    if light is not None:
+        print({key: value for key, value in found["tokens"].items() if key != "histogram"})
+
+
+def _export(arguments) -> None:
+    done = export.export(where(arguments.corpus), arguments.form, arguments.out)
+    print(
+        json.dumps(done, ensure_ascii=False)
+        if arguments.json
+        else f"{done['rows']} rows, {done['bytes']} bytes: {done['path']}"
+    )
+
+
+def _clean(arguments) -> None:
+    from core.corpus import cleaning
+
+    rules = json.loads(arguments.rules)
+    if "leave_out" in rules:
+        rules["leave_out"] = tuple(rules["leave_out"])
+    card = cleaning.clean(where(arguments.corpus), arguments.name, cleaning.Rules(**rules), out=arguments.out)
+    print(json.dumps(card, ensure_ascii=False) if arguments.json else f"{card['id']}: {card['rows']} rows")
 
 
 def _preview(arguments) -> int:

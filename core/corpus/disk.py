@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json.encoder import encode_basestring
@@ -49,9 +50,9 @@ class Writer:
 
     def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES):
         self.directory, self.shard_bytes = directory, shard_bytes
-        self.rows = self.bytes = self.characters = self.duplicates = 0
+        self.rows = self.bytes = self.characters = 0
         self.kinds = {"chat": 0, "text": 0}
-        self._hash, self._seen, self._marks = hashlib.sha256(), set(), []
+        self._hash, self._ids, self._marks = hashlib.sha256(), array("Q"), []
         self._shard, self._offset, self._file = -1, 0, None
         self._aside = (directory / "set_aside.jsonl").open("wb")
 
@@ -68,11 +69,7 @@ class Writer:
         self.rows += 1
         self.bytes += len(line)
         self._hash.update(identity.encode())
-        number = int(identity, 16)
-        if number in self._seen:
-            self.duplicates += 1
-        else:
-            self._seen.add(number)
+        self._ids.append(int(identity, 16))
         if "text" in row:
             self.kinds["text"] += 1
             self.characters += len(row["text"])
@@ -96,7 +93,7 @@ class Writer:
             "rows": self.rows,
             "bytes": self.bytes,
             "characters": self.characters,
-            "duplicates": self.duplicates,
+            "duplicates": self.rows - _different(self._ids),
         }
         text = json.dumps(card, ensure_ascii=False, indent=2)
         (self.directory / "card.json").write_text(text + "\n", encoding="utf-8")
@@ -133,6 +130,12 @@ def unfinished(parent: Path) -> Iterator[Path]:
         finally:
             if directory.exists():
                 shutil.rmtree(directory, ignore_errors=True)
+
+
+def _different(ids: array) -> int:
+    import numpy as np
+
+    return len(np.unique(np.frombuffer(ids, np.uint64))) if ids else 0
 
 
 def publish(directory: Path, wanted: Path) -> None:

@@ -22,7 +22,9 @@ def split(lines: Iterable[tuple[int, str]], separator: str | None = None) -> Ite
 
 
 def separator_of(lines: list[str]) -> str | None:
-    """The separator line that these first lines of a text use at least twice."""
+    """The separator line that these first lines of a text use at least twice, or that a text begins with."""
+    if lines and lines[0].strip(" \r") in SEPARATORS:
+        return lines[0].strip(" \r")
     for mark in SEPARATORS:
         if sum(line.strip(" \r") == mark for line in lines) >= 2:
             return mark

@@ -65,3 +65,21 @@ def run(command: list[str]) -> Iterator[dict]:
                 process.wait()
         process.stdout.close()
         process.stderr.close()
+
+
+def report(corpus_id: str, model: str | None, max_length: int, learn: str) -> Iterator[dict]:
+    """Progress as {"stage", "done", "total"}, and last {"report"}."""
+    command = [sys.executable, "-m", "core.corpus", "report", corpus_id, "--json", "--progress"]
+    command += ["--max-length", str(max_length), "--learn", learn, *(["--model", model] if model else [])]
+    yield from run(command)
+
+
+def clean(corpus_id: str, name: str, rules: dict) -> dict:
+    """The card of a cleaned corpus."""
+    command = [sys.executable, "-m", "core.corpus", "clean", corpus_id, "--json", "--name", name]
+    return list(run([*command, "--rules", json.dumps(rules)]))[-1]
+
+
+def export(corpus_id: str, form: str, out: Path) -> dict:
+    """What was written: path, rows, bytes."""
+    return list(run([sys.executable, "-m", "core.corpus", "export", corpus_id, str(out), "--as", form, "--json"]))[-1]

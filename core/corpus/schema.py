@@ -305,11 +305,17 @@ def _rest(value: dict, mapping: dict) -> dict:
     )
     fields = {}
     for key, field in value.items():
-        if key == "fields" and isinstance(field, dict):  # our own row come back
-            fields |= field
+        if key == "fields" and (ours := _ours(field)) is not None:  # our own row come back
+            fields |= ours
         elif key not in used and key not in OURS and _is_short(field):
             fields[str(key)] = field
     return fields
+
+
+def _ours(field: object) -> dict | None:
+    if isinstance(field, str) and field.startswith("{"):
+        field = _parsed(field)
+    return field if isinstance(field, dict) else None
 
 
 def _is_short(field: object) -> bool:

@@ -1,0 +1,79 @@
+"""What may be wrong with a row: each check gives an attribute, none of them throws anything away."""
+
+import re
+from collections import Counter
+
+from core.corpus import personal
+
+CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
+THINK = re.compile(r"</?think(?:ing)?>|◁think▷")
+SPECIAL = re.compile(
+    r"<\|[a-z_0-9]{2,40}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk)>", re.IGNORECASE
+)
+REFUSAL = re.compile(
+    r"как (?:ии|искусственный интеллект|языковая модель|ии-модель|модель искусственного)|"
+    r"я (?:всего лишь |лишь |— )?(?:языковая модель|ии-ассистент|ии-модель)|не могу (?:помочь|выполнить|ответить) (?:с|на) эт|"
+    r"извините, но я не могу|к сожалению, я не могу (?:помочь|выполнить|предоставить)|"
+    r"as an ai\b|as a language model|i(?:'m| am) (?:just )?an ai\b|i(?:'m| am) sorry, but i can(?:'t|not)|"
+    r"i can(?:'t|not) (?:help|assist) with (?:that|this)",
+    re.IGNORECASE,
+)
+LOOKALIKE = "aceopxyABCEHKMOPTXiI"
+MIXED = re.compile(rf"(?<![\w/-])(?=[^\W\d_]*[а-яА-ЯёЁ])(?=[^\W\d_]*[a-zA-Z])[а-яА-ЯёЁ{LOOKALIKE}]+(?![\w/-])")
+TO_CYRILLIC = str.maketrans("aceopxyABCEHKMOPTXiI", "асеорхуАВСЕНКМОРТХіІ")
+FLAGS = ("cjk", "think", "refusal", "special", "mixed", "personal")
+
+
+def check(row: dict) -> dict:
+    """{"lang", "chars", and "flags": those that hold, "personal": counts by kind} of a row."""
+    texts = [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
+    learned = texts if "text" in row else [t["content"] for t in row["messages"] if t["role"] == "assistant"]
+    whole = "\n".join(texts)
+    lang, found, data = language(whole), [], Counter()
+    if not whole.isascii():
+        if lang in ("ru", "uk", "be") and CJK.search("\n".join(learned)):
+            found.append("cjk")
+        if MIXED.search(whole):
+            found.append("mixed")
+    if "<" in whole or "[" in whole or "◁" in whole:
+        found += ["think"] * bool(THINK.search(whole)) + ["special"] * bool(SPECIAL.search(whole))
+    if any(REFUSAL.search(said) for said in learned):
+        found.append("refusal")
+    data.update(kind for _, _, kind in personal.find(whole))
+    if data:
+        found.append("personal")
+    return {"lang": lang, "chars": len(whole), "flags": found} | ({"personal": dict(data)} if data else {})
+
+
+def language(text: str) -> str:
+    """ru, uk, be, en, latin, cjk, other, mixed, or none: by the shares of scripts, then by letters and small words."""
+    text = text[:20_000]
+    cyrillic = len(re.findall("[\u0400-\u04ff]", text))
+    latin = len(re.findall("[a-zA-Z\u00c0-\u024f]", text))
+    cjk = len(CJK.findall(text))
+    letters = sum(map(str.isalpha, text)) if not text.isascii() else latin
+    if not letters:
+        return "none"
+    if cyrillic >= 0.6 * letters:
+        if re.search("[їєґЇЄҐ]|(?:^|[^а-яё])і(?:[^а-яё]|$)", text):
+            return "uk"
+        return "be" if re.search("[ўЎ]", text) else "ru"
+    if cjk >= 0.5 * letters:
+        return "cjk"
+    if latin >= 0.6 * letters:
+        words = re.findall(r"[a-z']+", text.lower())
+        common = sum(word in ENGLISH for word in words)
+        return "en" if common >= max(1, len(words) / 12) else "latin"
+    return "mixed" if cyrillic + latin + cjk > 0.6 * letters else "other"
+
+
+ENGLISH_WORDS = (
+    "the of and to a in is it you that he was for on are with as i his they be at one have this from or had by not "
+    "but what all were we when your can said there an which do how if will"
+)
+ENGLISH = frozenset(ENGLISH_WORDS.split())
+
+
+def without_lookalikes(text: str) -> str:
+    """Latin letters inside Cyrillic words as the Cyrillic ones that they look like; whole Latin words stay."""
+    return MIXED.sub(lambda word: word.group().translate(TO_CYRILLIC), text)

@@ -1,0 +1,98 @@
+"""A cleaned corpus out of an old one: which rows stay is told by their attributes, what is replaced by rules."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from core.corpus import checks, creating, disk, documents, personal, report
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a cleaned corpus leaves out and changes; the defaults only leave out copies."""
+
+    leave_out: tuple[str, ...] = ("exact", "normalised")  # kinds of copies, and flags of core.corpus.checks
+    replace_personal: bool = False
+    fix_lookalikes: bool = False
+    remove_special: bool = False  # special tokens that stand inside texts
+    split_texts: int = 0  # characters that a text may have; longer ones become several rows; 0: as they are
+    shortest: int = 0  # characters that a row must have
+
+
+def kept(directory: Path, rules: Rules) -> dict[str, int]:
+    """How many rows would stay, and how many go for which reason; each row counts for its first one."""
+    counts = {"kept": 0}
+    for values in report.attributes(directory):
+        reason = _reason(values, rules)
+        counts[reason or "kept"] = counts.get(reason or "kept", 0) + 1
+    return counts
+
+
+def clean(directory: Path, name: str, rules: Rules, *, out: Path | None = None) -> dict:
+    """Make the cleaned corpus and return its card; rows that are near copies share a `cluster`."""
+    card = disk.read_card(directory)
+    if not (directory / report.ATTRIBUTES).is_file():
+        report.make(directory)
+    left_out = {reason: count for reason, count in kept(directory, rules).items() if reason != "kept"}
+    note = {"rules": asdict(rules), "left_out": left_out, "sources": card.get("sources", [])}
+    return creating.create_from_rows(_rows(directory, rules), name, parent=card["id"], note=note, out=out)
+
+
+def _reason(values: dict, rules: Rules) -> str:
+    if values.get("copy") in rules.leave_out:
+        return values["copy"]
+    for flag in values["flags"]:
+        if flag in rules.leave_out:
+            return flag
+    return "too_short" if values["chars"] < rules.shortest else ""
+
+
+def _rows(directory: Path, rules: Rules) -> Iterator[dict]:
+    clustered = {values["of"] for values in report.attributes(directory) if values.get("copy")}
+    rows = zip(disk.all_rows(directory), report.attributes(directory), strict=True)
+    for number, (row, values) in enumerate(rows):
+        if _reason(values, rules):
+            continue
+        first = values.get("of", number)
+        if first in clustered:
+            row["cluster"] = f"c{first}"
+        if values["lang"] not in ("none", "mixed", "other"):
+            row["lang"] = values["lang"]
+        yield from _changed(row, rules)
+
+
+def _changed(row: dict, rules: Rules) -> Iterator[dict]:
+    names: dict = {}
+
+    def fixed(text: str) -> str:
+        if rules.replace_personal:
+            text, _ = personal.replaced(text, names)
+        if rules.fix_lookalikes:
+            text = checks.without_lookalikes(text)
+        return checks.SPECIAL.sub("", text) if rules.remove_special else text
+
+    if "messages" in row:
+        yield row | {"messages": [turn | {"content": fixed(turn["content"])} for turn in row["messages"]]}
+        return
+    text = fixed(row["text"])
+    if not rules.split_texts or len(text) <= rules.split_texts:
+        yield row | {"text": text}
+        return
+    for part in documents.cut(text, rules.split_texts):
+        # The parts of one text stay on one side of the split.
+        yield row | {"text": part, "cluster": row.get("cluster", f"t{row['id']}")}
+
+
+def difference(one: str, other: str) -> list[tuple[str, str]]:
+    """(sign, words) of the way from one text to another: "=" in both, "-" only in the first, "+" only in the second."""
+    import difflib
+
+    first, second = one.split(), other.split()
+    parts = []
+    for sign, a, b, c, d in difflib.SequenceMatcher(a=first, b=second, autojunk=False).get_opcodes():
+        if sign == "equal":
+            parts.append(("=", " ".join(first[a:b])))
+            continue
+        parts += [("-", " ".join(first[a:b]))] if b > a else []
+        parts += [("+", " ".join(second[c:d]))] if d > c else []
+    return parts

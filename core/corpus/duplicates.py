@@ -1,0 +1,194 @@
+"""Copies of rows: exact, equal after normalisation, and near ones by MinHash over shingles, as clusters."""
+
+import hashlib
+import re
+import tempfile
+import unicodedata
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+KINDS = ("", "exact", "normalised", "near")  # what a row is of the first of its cluster
+THRESHOLD = 0.7  # estimated Jaccard similarity of shingles
+PERMUTATIONS, BANDS = 128, 16  # candidates above (1/16)^(1/8) = 0.71
+SHINGLE = 5  # characters of short texts, words of long ones
+LONG = 50  # words
+BATCH = 1000  # rows
+MOST_WORDS = 20_000  # of one text that are compared
+_PRIME = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Found:
+    """For each row: the number of the first row of its cluster, and what it is of that one (an index of KINDS)."""
+
+    first: np.ndarray  # (rows,) int32
+    kind: np.ndarray  # (rows,) uint8
+    similarity: np.ndarray  # (rows,) float32: to the row that it was joined to
+
+    def counts(self) -> dict[str, int]:
+        return {name: int((self.kind == at).sum()) for at, name in enumerate(KINDS) if name}
+
+    def clusters(self) -> int:
+        """How many clusters have more than one row."""
+        return len(np.unique(self.first[self.kind > 0]))
+
+
+def text_of(row: dict) -> str:
+    """All that is said in a row."""
+    return row["text"] if "text" in row else "\n".join(turn["content"] for turn in row["messages"])
+
+
+def normal(text: str) -> str:
+    """The text without what hides a copy: case, ё, width, punctuation, white space."""
+    text = unicodedata.normalize("NFKC", text).lower().replace("ё", "е")
+    return re.sub(r"[\W_]+", " ", text).strip()
+
+
+def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Found:
+    """The clusters of some texts, in one pass. Signatures lie in a temporary file: memory grows by 40 bytes a row."""
+    whole, plain = array("Q"), array("Q")
+    with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
+        path = Path(directory) / "signatures"
+        with path.open("wb") as file:
+            for batch in _batches(texts):
+                normals = [normal(text) for text in batch]
+                whole.extend(_digest(text) for text in batch)
+                plain.extend(_digest(said or text) for said, text in zip(normals, batch, strict=True))
+                if near:
+                    file.write(signatures(normals).tobytes())
+        found = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
+        if near and len(whole):
+            marks = np.memmap(path, np.uint32, "r", shape=(len(whole), PERMUTATIONS))
+            _join_near(found, marks, threshold)
+    return found
+
+
+def _equal(whole: np.ndarray, plain: np.ndarray) -> Found:
+    """Clusters of rows that are equal, as they are or after normalisation."""
+    _, at, group = np.unique(whole, return_index=True, return_inverse=True)
+    first_whole = at[group]
+    _, at, group = np.unique(plain, return_index=True, return_inverse=True)
+    first_plain = at[group]
+    number = np.arange(len(whole))
+    kind = np.where(first_whole != number, 1, np.where(first_plain != number, 2, 0)).astype(np.uint8)
+    return Found(first_plain.astype(np.int32), kind, np.ones(len(whole), np.float32))
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+
+
+def signatures(texts: list[str]) -> np.ndarray:
+    """MinHash signatures of normalised texts, (len(texts), PERMUTATIONS) of uint32; zeros for one without a shingle."""
+    import rensa
+
+    parts = [None] * len(texts)
+    short = []
+    for at, text in enumerate(texts):
+        words = text.split(" ", MOST_WORDS)
+        if len(words) >= LONG:
+            parts[at] = _of_words(words[:MOST_WORDS])
+        else:
+            short.append(at)
+    for at, hashes in zip(short, _of_characters([texts[at] for at in short]), strict=True):
+        parts[at] = hashes
+    offsets = np.zeros(len(parts) + 1, np.uint64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    flat = np.concatenate(parts)
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 42)
+    rows = np.array(matrix.to_rows(), dtype=np.uint32)
+    rows[offsets[1:] == offsets[:-1]] = 0
+    return rows
+
+
+def _of_words(words: list[str]) -> np.ndarray:
+    return _windows(np.fromiter((zlib.crc32(word.encode()) for word in words), np.uint64, len(words)))
+
+
+def _of_characters(texts: list[str]) -> list[np.ndarray]:
+    """Hashes of the shingles of many short texts at once."""
+    if not texts:
+        return []
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    hashes, parts, start = _windows(codes), [], 0
+    for text in texts:
+        parts.append(hashes[start : start + max(0, len(text) - SHINGLE + 1)])
+        start += len(text)
+    return parts
+
+
+def _windows(codes: np.ndarray) -> np.ndarray:
+    count = max(0, len(codes) - SHINGLE + 1)
+    hashes = np.zeros(count, np.uint64)
+    for step in range(SHINGLE):
+        hashes = (hashes ^ codes[step : step + count]) * _PRIME
+        hashes ^= hashes >> np.uint64(29)
+    return hashes
+
+
+def _join_near(found: Found, marks: np.ndarray, threshold: float) -> None:
+    """Join the rows whose signatures share a band and agree enough; a row without shingles is like no other."""
+    numbers = np.flatnonzero((found.kind == 0) & marks[:, 0:1].any(axis=1))
+    width, parent = PERMUTATIONS // BANDS, {}
+
+    def root(at: int) -> int:
+        while (above := parent.get(at, at)) != at:
+            at = above
+        return at
+
+    for band in range(BANDS):
+        keys = _band_keys(marks, band * width, width)[numbers]
+        order = np.argsort(keys, kind="stable")
+        for here, other in _candidates(numbers[order], keys[order]):
+            one, two = root(here), root(other)
+            if one == two:
+                continue
+            alike = float((marks[here] == marks[other]).mean())
+            if alike >= threshold:
+                parent[max(one, two)] = min(one, two)
+                found.similarity[max(here, other)] = alike
+    for number in parent:
+        found.kind[number] = 3
+    if parent:
+        heads = np.arange(len(found.first), dtype=np.int32)
+        heads[list(parent)] = [root(number) for number in parent]
+        found.first[:] = heads[found.first]  # copies follow the row that they are copies of
+
+
+def _band_keys(marks: np.ndarray, start: int, width: int) -> np.ndarray:
+    keys = np.zeros(len(marks), np.uint64)
+    for at in range(0, len(marks), 100_000):
+        part = marks[at : at + 100_000, start : start + width].astype(np.uint64)
+        for column in range(width):
+            keys[at : at + 100_000] = (keys[at : at + 100_000] ^ part[:, column]) * _PRIME
+    return keys
+
+
+def _candidates(order: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs of rows with equal keys: each with the first of its group and with its neighbour."""
+    equal = np.flatnonzero(keys[1:] == keys[:-1]) + 1
+    start = -2
+    for at in equal:
+        if at == 0 or keys[at - 1] != keys[at]:
+            continue
+        if at - 1 == 0 or keys[at - 2] != keys[at - 1]:
+            start = at - 1
+        yield int(order[start]), int(order[at])
+        if start != at - 1:
+            yield int(order[at - 1]), int(order[at])

@@ -1,0 +1,199 @@
+"""A corpus written out in the formats of others: whole or not at all, with a dataset card beside it."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from core.corpus import disk, documents
+from core.trouble import Trouble
+
+FORMATS = {
+    "jsonl": ".jsonl", "jsonl.zst": ".jsonl.zst", "parquet": ".parquet", "messages": ".jsonl",
+    "sharegpt": ".jsonl", "alpaca": ".jsonl", "text": ".txt",
+}  # fmt: skip
+BATCH = 2000  # rows of a Parquet row group
+SHAREGPT = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
+
+
+class FormatUnknown(Trouble):
+    template = "There is no export format {format}. Choose one of {known}."
+
+
+class RowsDoNotFit(Trouble):
+    template = (
+        "{count} rows do not fit into {format}, the first is row {row}: {why}. Choose jsonl, which holds every row."
+    )
+
+
+class FileExists(Trouble):
+    template = "The file {path} exists already. Choose another name."
+
+
+def export(directory: Path, form: str, out: Path) -> dict:
+    """Write a corpus to a file and return {"path", "rows", "bytes"}; a dataset card stands beside it as NAME.md.
+
+    Raises:
+        RowsDoNotFit: when a row has a shape that the format cannot hold; nothing is written then.
+    """
+    if form not in FORMATS:
+        raise FormatUnknown(format=form, known=", ".join(FORMATS))
+    if out.exists():
+        raise FileExists(path=out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check(directory, form)
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
+    try:
+        count = _WRITERS[form](directory, unfinished)
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.rename(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    card = disk.read_card(directory)
+    out.with_name(out.name + ".md").write_text(dataset_card(card, form, out.name), encoding="utf-8")
+    return {"path": str(out), "rows": count, "bytes": out.stat().st_size, "format": form}
+
+
+def dataset_card(card: dict, form: str, file: str) -> str:
+    """A README of the exported file: where its rows came from and what was done to them."""
+    lines = [f"# {card['name']}", "", f"`{file}`: {card['rows']} rows, written by Soulsmith as {form}.", ""]
+    facts = {
+        "Kind": card.get("kind"), "Characters": card.get("characters"), "Exact copies": card.get("duplicates"),
+        "Records read": card.get("rows_in"), "Set aside": card.get("rows_set_aside"),
+        "Content hash": card.get("content_hash"), "Made": card.get("created"), "Cleaned from": card.get("parent"),
+    }  # fmt: skip
+    lines += [f"- {name}: {value}" for name, value in facts.items() if value not in (None, "")]
+    for name in ("reasons", "repairs", "left_out", "rules"):
+        if card.get(name):
+            lines += ["", f"{name.replace('_', ' ').capitalize()}: {json.dumps(card[name], ensure_ascii=False)}"]
+    lines += ["", "## Sources", ""]
+    lines += [f"- {one['file']} ({one['format']}, {one['rows']} rows)" for one in card.get("sources", [])[:200]]
+    return "\n".join([*lines, "", "Licence: that of the sources; fill it in before you pass the file on.", ""])
+
+
+def _check(directory: Path, form: str) -> None:
+    if form in ("jsonl", "jsonl.zst", "parquet"):
+        return
+    first, count, why = -1, 0, ""
+    for number, row in enumerate(disk.all_rows(directory)):
+        if trouble := _misfit(row, form):
+            first, why = (number, trouble) if first < 0 else (first, why)
+            count += 1
+    if count:
+        raise RowsDoNotFit(count=count, format=form, row=first + 1, why=why)
+    if form == "text" and _separator(directory) is None:
+        raise RowsDoNotFit(count=1, format=form, row=1, why="every separator stands in some text")
+
+
+def _misfit(row: dict, form: str) -> str:
+    if form == "text":
+        if "text" not in row:
+            return "it is a chat"
+        return "it has carriage returns" if "\r" in row["text"] else ""
+    if "text" in row:
+        return "it is a text"
+    roles = [turn["role"] for turn in row["messages"]]
+    if form == "alpaca":
+        roles = roles[1:] if roles[0] == "system" else roles
+        if len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
+            return "its turns are not questions with answers"
+    return ""
+
+
+def _separator(directory: Path) -> str | None:
+    taken = set()
+    for row in disk.all_rows(directory):
+        lines = {line.strip(" \r") for line in row.get("text", "").split("\n")}
+        taken.update(mark for mark in documents.SEPARATORS if mark in lines)
+    return next((mark for mark in reversed(documents.SEPARATORS) if mark not in taken), None)
+
+
+def _lines(directory: Path, form: str) -> Iterator[bytes]:
+    for row in disk.all_rows(directory):
+        yield orjson.dumps(_shaped(row, form)) + b"\n"
+
+
+def _shaped(row: dict, form: str) -> dict:
+    if form in ("jsonl", "jsonl.zst"):
+        return row
+    messages = row["messages"]
+    if form == "messages":
+        return {"messages": messages}
+    if form == "sharegpt":
+        return {"conversations": [{"from": SHAREGPT[t["role"]], "value": t["content"]} for t in messages]}
+    system = [turn["content"] for turn in messages[:1] if turn["role"] == "system"]
+    said = [turn["content"] for turn in messages[len(system) :]]
+    history = [list(pair) for pair in zip(said[:-2:2], said[1:-2:2], strict=True)]
+    return (
+        {"instruction": said[-2], "input": "", "output": said[-1]}
+        | ({"system": system[0]} if system else {})
+        | ({"history": history} if history else {})
+    )
+
+
+def _write_lines(form: str):
+    def write(directory: Path, path: Path) -> int:
+        count = 0
+        with path.open("wb", buffering=1 << 20) as file:
+            for line in _lines(directory, form):
+                file.write(line)
+                count += 1
+        return count
+
+    return write
+
+
+def _write_packed(directory: Path, path: Path) -> int:
+    import zstandard
+
+    count = 0
+    with path.open("wb") as file, zstandard.ZstdCompressor(level=9).stream_writer(file) as packed:
+        for line in _lines(directory, "jsonl.zst"):
+            packed.write(line)
+            count += 1
+    return count
+
+
+def _write_text(directory: Path, path: Path) -> int:
+    separator, count = _separator(directory), 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(f"{separator}\n")  # at the very beginning it tells the reader what the file is
+        for count, row in enumerate(disk.all_rows(directory), 1):
+            file.write(f"{row['text']}\n{separator}\n")
+    return count
+
+
+def _write_parquet(directory: Path, path: Path) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
+    schema = pa.schema(
+        [("id", pa.string()), ("text", pa.string()), ("messages", pa.list_(turn)), ("lang", pa.string()),
+         ("cluster", pa.string()), ("source", pa.string()), ("fields", pa.string())]
+    )  # fmt: skip
+    count, batch = 0, []
+
+    def flat(row: dict) -> dict:
+        packed = {key: orjson.dumps(row[key]).decode() for key in ("source", "fields") if key in row}
+        return {name: row.get(name) for name in schema.names} | packed
+
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for row in disk.all_rows(directory):
+            batch.append(flat(row))
+            count += 1
+            if len(batch) == BATCH:
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+                batch = []
+        writer.write_table(pa.Table.from_pylist(batch, schema))
+    return count
+
+
+_WRITERS = {
+    "jsonl": _write_lines("jsonl"), "jsonl.zst": _write_packed, "parquet": _write_parquet,
+    "messages": _write_lines("messages"), "sharegpt": _write_lines("sharegpt"), "alpaca": _write_lines("alpaca"),
+    "text": _write_text,
+}  # fmt: skip

@@ -1,0 +1,121 @@
+"""The report on a corpus: copies, checks, gauges and tokens; each row's attributes are written beside the rows."""
+
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+
+from core.corpus import checks, disk, duplicates, gauges, tokens
+
+ATTRIBUTES = "attributes.jsonl"
+EXAMPLES = 5  # pairs of copies that are shown with both texts
+
+Report = Callable[[str, int, int], None]  # stage, done, total
+
+
+def make(
+    directory: Path, *, tokenizer=None, max_length: int = 1024, learn: str = "assistant", tell: Report | None = None
+) -> dict:
+    """Everything that is worth knowing of a corpus; kept as report.json in its directory."""
+    card = disk.read_card(directory)
+    tell = tell or (lambda stage, done, total: None)
+    found = duplicates.find(_texts(directory, card["rows"], tell))
+    flags, languages, personal, sources = Counter(), Counter(), Counter(), Counter()
+    sample: list[dict] = []
+    every = max(1, card["rows"] // tokens.SAMPLE)
+    lengths = array("I")
+    with _whole(directory / ATTRIBUTES) as out:
+        for number, row in enumerate(disk.all_rows(directory)):
+            checked = checks.check(row)
+            flags.update(checked["flags"])
+            languages[checked["lang"]] += 1
+            personal.update(checked.get("personal", {}))
+            sources[(row.get("source") or {}).get("file", "")] += 1
+            lengths.append(checked["chars"])
+            kind = duplicates.KINDS[found.kind[number]]
+            copy = {"copy": kind, "of": int(found.first[number])} if kind else {}
+            out.write(orjson.dumps(checked | copy) + b"\n")
+            if number % every == 0 and len(sample) < tokens.SAMPLE:
+                sample.append(row)
+            if number % 1000 == 0:
+                tell("checks", number, card["rows"])
+    tell("gauges", 0, 1)
+    learned = [_learned(row) for row in gauges.spaced(sample, gauges.SAMPLE)]
+    report = {
+        "corpus": card["id"],
+        "rows": card["rows"],
+        "copies": found.counts() | {"clusters": found.clusters()},
+        "pairs": _pairs(directory, found),
+        "flags": {name: flags[name] for name in checks.FLAGS},
+        "personal": dict(personal.most_common()),
+        "languages": dict(languages.most_common()),
+        "sources": dict(sources.most_common(20)),
+        "lengths": tokens.histogram(list(lengths[:: max(1, len(lengths) // 200_000)])),
+        "xray": gauges.measure(learned),
+        "natural": gauges.natural(),
+    }
+    if tokenizer is not None:
+        tell("tokens", 0, 1)
+        report["tokens"] = tokens.measure(sample, card["rows"], tokenizer, max_length=max_length, learn=learn)
+    with _whole(directory / "report.json") as out:
+        out.write(json.dumps(report, ensure_ascii=False).encode())
+    return report
+
+
+def attributes(directory: Path) -> Iterator[dict]:
+    """The attributes of each row, in order; make() has to be called before."""
+    with (directory / ATTRIBUTES).open("rb") as lines:
+        for line in lines:
+            yield orjson.loads(line)
+
+
+def _texts(directory: Path, count: int, tell: Report) -> Iterator[str]:
+    for number, row in enumerate(disk.all_rows(directory)):
+        if number % 1000 == 0:
+            tell("copies", number, count)
+        yield duplicates.text_of(row)
+
+
+def _learned(row: dict) -> str:
+    """What a model learns to say from a row: a text, or the replies of a chat."""
+    if "text" in row:
+        return row["text"]
+    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
+
+
+def _pairs(directory: Path, found: duplicates.Found) -> list[dict]:
+    """Some rows that are near or normalised copies, with the row that they are copies of."""
+    numbers = [int(at) for at in (found.kind == 3).nonzero()[0][:EXAMPLES]]
+    numbers += [int(at) for at in (found.kind == 2).nonzero()[0][: EXAMPLES - len(numbers)]]
+    pairs = []
+    for number in numbers:
+        first = int(found.first[number])
+        one, other = disk.rows(directory, first, 1)[0], disk.rows(directory, number, 1)[0]
+        pairs.append(
+            {"first": first, "copy": number, "kind": duplicates.KINDS[found.kind[number]],
+             "similarity": round(float(found.similarity[number]), 3),
+             "texts": [duplicates.text_of(one)[:600], duplicates.text_of(other)[:600]]}
+        )  # fmt: skip
+    return pairs
+
+
+class _whole:
+    """A file that replaces the old one only when it was written to its end."""
+
+    def __init__(self, path: Path):
+        self.path, self.unfinished = path, path.with_name(f".{path.name}.{os.getpid()}")
+
+    def __enter__(self):
+        self.file = self.unfinished.open("wb")
+        return self.file
+
+    def __exit__(self, kind, error, trace):
+        self.file.close()
+        if kind is None:
+            self.unfinished.replace(self.path)
+        else:
+            self.unfinished.unlink(missing_ok=True)

@@ -1,0 +1,76 @@
+"""What a corpus weighs in the tokens of a base model, and what its template makes of the rows."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from core import recipe
+from core.corpus import preview
+from core.corpus.duplicates import text_of
+
+SAMPLE = 2000  # rows that are encoded; larger corpora are estimated from them
+LONGEST = 100_000  # characters of a text that are encoded at once: unbroken runs take time that grows with their square
+
+
+def measure(rows: Iterable[dict], count: int, tokenizer, *, max_length: int, learn: str = "assistant") -> dict:
+    """Tokens in all and by row, how many are learned and cut off, and rows by what is wrong with them.
+
+    `rows` is a sample of the `count` rows of the corpus; totals are scaled up when it is smaller.
+    """
+    lengths, learned, cut, characters, wrong = [], 0, 0, 0, Counter()
+    seen = 0
+    for row in rows:
+        seen += 1
+        if "text" in row and len(row["text"]) > LONGEST:
+            row = {"text": row["text"][:LONGEST]}
+            wrong["measured_in_part"] += 1
+        try:
+            encoded = recipe.encode(row, tokenizer, learn)
+        except recipe.TemplateRefused:
+            wrong["template_refused"] += 1
+            continue
+        ids, labels = encoded["input_ids"], encoded["labels"]
+        special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+        wrong.update(preview.warnings(row, encoded, special, tokenizer, max_length))
+        lengths.append(len(ids))
+        learned += sum(label != recipe.IGNORED for label in labels[:max_length])
+        cut += max(0, len(ids) - max_length)
+        characters += len(text_of(row))
+    lengths.sort()
+    scale = count / seen if seen else 1
+    total = sum(lengths)
+    return {
+        "rows": count,
+        "measured": seen,
+        "estimated": seen < count,
+        "tokens": round(total * scale),
+        "learned": round(learned * scale),
+        "cut": round(cut * scale),
+        "mean": round(total / len(lengths), 1) if lengths else 0,
+        "median": _percentile(lengths, 0.5),
+        "p95": _percentile(lengths, 0.95),
+        "longest": lengths[-1] if lengths else 0,
+        "over_max_length": round(sum(length > max_length for length in lengths) / len(lengths), 4) if lengths else 0,
+        "characters_per_token": round(characters / total, 2) if total else 0,
+        "wrong": {code: round(times * scale) for code, times in wrong.most_common()},
+        "histogram": histogram(lengths),
+    }
+
+
+def _percentile(ordered: list[int], share: float) -> int:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0
+
+
+def histogram(lengths: list[int], bins: int = 40) -> list[list[int]]:
+    """[[from, to, count]] over lengths, by factors that grow so that short and long rows both show."""
+    if not lengths:
+        return []
+    low, high = max(1, min(lengths)), max(lengths) + 1
+    step = max((high / low) ** (1 / bins), 1.0001)
+    edges = sorted({round(low * step**at) for at in range(bins)} | {high})
+    counts = Counter()
+    at = 0
+    for length in sorted(lengths):
+        while at + 1 < len(edges) - 1 and length >= edges[at + 1]:
+            at += 1
+        counts[at] += 1
+    return [[edges[at], edges[at + 1], counts[at]] for at in range(len(edges) - 1)]
