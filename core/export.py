@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
-from core import events, models, paths, recipe, runs, trainer
+from core import events, models, recipe, runs, trainer
 from core.trouble import Trouble
 
 README = """# {name}
@@ -31,7 +31,6 @@ def capsule(run_id: str, out: Path) -> Path:
     run_dir, config = runs.directory(run_id), runs.config(run_id)
     base = models.local(config.base_model) or config.base_model
     packed = asdict(config) | {"corpus": "corpus.jsonl", "base_model": base}
-    corpus = Path(config.corpus) if Path(config.corpus).is_absolute() else paths.corpus(config.corpus)
     versions = next((e["versions"] for e in events.read(run_dir)[0] if "versions" in e), None) or trainer.versions()
     pins = "".join(f"{name}=={version.split('+')[0]}\n" for name, version in versions.items() if name != "python")
     unfinished = out.with_suffix(".unfinished")
@@ -43,7 +42,7 @@ def capsule(run_id: str, out: Path) -> Path:
         if (run_dir / "events.jsonl").exists():
             archive.write(run_dir / "events.jsonl", "events.jsonl")
         with archive.open("corpus.jsonl", "w", force_zip64=True) as rows:
-            for row in recipe.read_rows(corpus):
+            for row in recipe.read_rows(runs.corpus_path(config)):
                 rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     unfinished.replace(out)
     return out

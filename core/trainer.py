@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import events, models, paths, runs
-from core.recipe import CorpusGone, RecipeTrouble, TrainConfig, whole_checkpoint
+from core import events, models, runs
+from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 
 LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
@@ -84,9 +84,7 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
 
 def local_config(config: TrainConfig, report) -> TrainConfig:
     """The config with directories for the names of its model and corpus; the model is made ready if it is not."""
-    corpus = Path(config.corpus) if Path(config.corpus).is_absolute() else paths.corpus(config.corpus)
-    if not corpus.exists():
-        raise CorpusGone(path=config.corpus)
+    corpus = runs.corpus_path(config)
     told = 0.0
 
     def on_prepare(stage: str, done: float, total: float) -> None:

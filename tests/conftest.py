@@ -10,6 +10,7 @@ os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", TOKENIZE
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the tests that take real weights or a browser")
+    parser.addoption("--screenshots", metavar="DIR", help="keep the browser tests' pictures of the page")
     parser.addoption("--gpu", action="store_true", help="run the tests that take a graphics card")
 
 
@@ -155,3 +156,19 @@ def wait_for(run_id: str, *states: str, seconds: float = 120) -> None:
             tail = log.read_text(encoding="utf-8", errors="replace")[-2000:] if log.exists() else ""
             pytest.fail(f"the run is {now}, not {states}: {events.last(paths.run(run_id))}\n{tail}")
         time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def starter_home(tmp_path_factory):
+    """A data directory in which the starter model is ready: one download for all slow tests."""
+    from core import models
+
+    home = tmp_path_factory.mktemp("starter") / "дом soulsmith"
+    before = os.environ.get("SOULSMITH_HOME")
+    os.environ["SOULSMITH_HOME"] = str(home)
+    models.prepare(models.STARTER)
+    if before is None:
+        del os.environ["SOULSMITH_HOME"]
+    else:
+        os.environ["SOULSMITH_HOME"] = before
+    return home

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from core import events, paths, runs, store
-from core.recipe import TrainConfig
+from core.recipe import CorpusGone, TrainConfig
 from tests.conftest import wait_for
 
 
@@ -259,3 +259,9 @@ def test_the_command_line_lists_runs_as_json(trained_run, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["runs", "list", "--json"])
     runs.main()
     assert json.loads(capsys.readouterr().out) == [{"run": trained_run, "state": "finished", "name": "первый запуск"}]
+
+
+def test_a_run_on_a_deleted_corpus_is_not_even_queued(config, no_worker):
+    with pytest.raises(CorpusGone, match="There is no corpus in poems. It was moved or deleted"):
+        runs.start(TrainConfig(**{**vars(config), "corpus": "poems"}))
+    assert runs.listed() == []

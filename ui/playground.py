@@ -35,20 +35,20 @@ def build(say: Say) -> dict:
         stop = gr.Button(say("playground.stop"))
         clear = gr.Button(say("playground.clear"))
     with gr.Accordion(say("playground.more"), open=False):
-        system = gr.Textbox(label=say("playground.system"), lines=2)
+        system = gr.Textbox("", label=say("playground.system"), lines=2)
         settings = build_settings(say)
     history = gr.State({name: [] for name in COLUMNS})  # what was said, as it was said; the chatbots show it escaped
     boxes = [chats[name] for name in COLUMNS]
     asked = gr.on(
         [send.click, prompt.submit],
-        on_ask,
-        [prompt, history],
-        [prompt, history, *boxes],
+        partial(on_ask, say),
+        [run, prompt, history],
+        [prompt, send, history, *boxes],
         queue=False,
         api_visibility="private",
     )
     inputs = {"run_id": run, "system": system, "history": history, **settings}
-    answered = asked.then(
+    answered = asked.success(
         partial(on_answer, say),
         inputs_kwargs=inputs,
         outputs=[history, *boxes, facts],
@@ -56,9 +56,11 @@ def build(say: Say) -> dict:
         concurrency_limit=1,
         show_progress="minimal",
     )
-    stop.click(None, cancels=[answered])
-    clear.click(on_clear, None, [history, *boxes, facts], cancels=[answered])
-    run.input(on_clear, None, [history, *boxes, facts], cancels=[answered])
+    # While a reply grows nothing can be sent: a second message would be overwritten by the first reply's stream.
+    answered.then(on_free, None, [prompt, send], queue=False, api_visibility="private")
+    stop.click(partial(on_stop, say), facts, [prompt, send, facts], cancels=[answered])
+    for event in (clear.click, run.input, *[box.clear for box in boxes]):
+        event(on_clear, None, [prompt, send, history, *boxes, facts], cancels=[answered])
     return {"load": partial(on_load, say), "outputs": [run]}
 
 
@@ -94,26 +96,28 @@ def on_load(say: Say) -> dict:
     return gr.Dropdown(choices=choices, value=rows[0]["id"] if rows else None, info=info)
 
 
-def on_ask(prompt: str, history: dict) -> tuple:
+def on_ask(say: Say, run_id: str | None, prompt: str, history: dict) -> tuple:
     """Show the message at once in both columns."""
-    if prompt.strip():
-        history = {name: [*said, {"role": "user", "content": prompt}] for name, said in history.items()}
-    return "", history, *[shown(history[name]) for name in COLUMNS]
+    if not run_id:
+        raise gr.Error(say.trouble(NoRunChosen()))
+    if not prompt.strip():
+        return gr.skip()
+    history = {name: [*said, {"role": "user", "content": prompt}] for name, said in history.items()}
+    held = gr.Textbox("", interactive=False), gr.Button(interactive=False)
+    return *held, history, *[shown(history[name]) for name in COLUMNS]
 
 
-def on_answer(say: Say, run_id: str | None, system: str, history: dict, **settings):
+def on_answer(say: Say, run_id: str, system: str | None, history: dict, **settings):
     """Stream both replies; closed early, it leaves what was said so far."""
     if not history["base"] or history["base"][-1]["role"] != "user":
         yield history, *[shown(history[name]) for name in COLUMNS], gr.skip()
         return
-    if not run_id:
-        raise gr.Error(say.trouble(NoRunChosen()))
     training = any(runs.state(other) in ("running", "stopping") for other in runs.listed())
     notice = say("playground.busy") if training else say("playground.loading")
     yield history, *[shown(history[name]) for name in COLUMNS], notice
     from core import chat  # imports torch: only when somebody chats
 
-    first = [{"role": "system", "content": system}] if system.strip() else []
+    first = [{"role": "system", "content": system}] if system else []
     conversations = {name: first + said for name, said in history.items()}
     try:
         sampling = chat.Sampling(**{field.name: settings[field.name] for field in fields(chat.Sampling)})
@@ -126,8 +130,16 @@ def on_answer(say: Say, run_id: str | None, system: str, history: dict, **settin
         raise gr.Error(say.trouble(error)) from error
 
 
+def on_free() -> tuple:
+    return gr.Textbox(interactive=True), gr.Button(interactive=True)
+
+
+def on_stop(say: Say, facts: str) -> tuple:
+    return *on_free(), (facts or "").replace(say("finish."), say("finish.stopped"))
+
+
 def on_clear() -> tuple:
-    return {name: [] for name in COLUMNS}, [], [], ""
+    return *on_free(), {name: [] for name in COLUMNS}, [], [], ""
 
 
 def shown(messages: list[dict]) -> list[dict]:

@@ -48,6 +48,7 @@ WORDS = {
     ),
     "finish.stop": ("ended by itself", "закончил сам"),
     "finish.length": ("cut at max_new_tokens", "обрезан на max_new_tokens"),
+    "finish.stopped": ("stopped", "остановлен"),
     "finish.": ("growing", "пишет"),
     "runs.intro": (
         "Every run, newest first. Choose one to open it.",
