@@ -14,7 +14,7 @@ from core.estimate import catalogue
 from core.estimate.setup import Setup
 from core.estimate.troubles import TraceFailed
 
-VERSION = 1  # of the trace; a change makes what was kept stale
+VERSION = 2  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
 BEAT = 0.3  # seconds between two looks at whether it was cancelled
 MEMORY_FIELDS = (

@@ -66,11 +66,23 @@ class Head:
         whole = chosen.numel
         tile = tape.track(tile, (chosen,), (), lambda g, _: (tape.new(whole, width),))
 
+        several = learned > rows and self.weight.trains
+        tile = tape.track(tile, (tile,), (), lambda g, _: (setattr(tape, "held", None), g)[1:]) if several else tile
+
         def one(rows: Tensor) -> Tensor:
             return cross_entropy(tape, cast(tape, self._logits(tape, rows), SINGLE))
 
         with tape.repeated(learned / rows):
-            return tape.checkpoint(one, tile)
+            loss = tape.checkpoint(one, tile)
+        if not several:
+            return loss
+        head = self.weight
+
+        def rule(g, _):
+            tape.held = tape.new(head.numel, head.width)  # the head's gradient of the tiles before this one
+            return (g,)
+
+        return tape.track(Tensor(1, SINGLE, loss.storage), (loss,), (), rule)
 
     def _fused(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup

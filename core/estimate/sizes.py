@@ -115,7 +115,8 @@ class Tape:
         self.order = 0
         self.frame: Frame | None = None
         self.replays: Frame | None = None
-        self.mask: Tensor | None = None
+        self.mask: Tensor | None = None  # held through the layers
+        self.held: Tensor | None = None  # held between two moments of the backward pass
         self.casts: dict[int, Tensor] = {}  # autocast keeps its copies of trained weights until it ends
 
     def new(self, numel: int, width: int) -> Tensor:
