@@ -19,7 +19,7 @@ from starlette.routing import Mount
 
 from core import runs
 from core.trouble import Trouble
-from ui import corpora, history, playground, theme, training
+from ui import calculator, corpora, history, playground, theme, training
 from ui.text import LANGUAGES, Say
 
 COOKIE = "soulsmith_lang"
@@ -36,6 +36,8 @@ def build_page(say: Say) -> gr.Blocks:
     with gr.Blocks(title="Soulsmith", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(head(say))
         with gr.Tabs() as tabs:
+            with gr.Tab(say("page.calculator"), id="calculator") as calculator_label:
+                calculator_tab = calculator.build(say)
             with gr.Tab(say("page.corpus"), id="corpus"):
                 corpus_tab = corpora.build(say)
             with gr.Tab(say("page.training"), id="training") as training_label:
@@ -45,6 +47,7 @@ def build_page(say: Say) -> gr.Blocks:
             with gr.Tab(say("page.runs"), id="runs") as runs_label:
                 runs_tab = history.build(say)
         connect(page, training_tab, playground_tab, runs_tab, corpus_tab)
+        connect_calculator(page, calculator_tab, calculator_label, training_tab, tabs)
         training_label.select(training_tab["load"], None, training_tab["outputs"], show_progress="hidden")
         playground_label.select(playground_tab["load"], None, playground_tab["outputs"], show_progress="hidden")
         runs_label.select(runs_tab["load"], runs_tab["inputs"], runs_tab["outputs"], show_progress="hidden")
@@ -62,6 +65,16 @@ def connect(page: gr.Blocks, training_tab: dict, playground_tab: dict, runs_tab:
     for changed in (corpus_tab["changed"], runs_tab["changed"]):
         changed.change(training_tab["load"], None, training_tab["outputs"], show_progress="hidden")
         changed.change(playground_tab["load"], None, playground_tab["outputs"], show_progress="hidden")
+
+
+def connect_calculator(page: gr.Blocks, calculator_tab: dict, label: gr.Tab, training_tab: dict, tabs: gr.Tabs) -> None:
+    """Answer the first question when the page opens, and carry a plan over to the Training tab."""
+    answer = {"fn": calculator_tab["load"], "outputs": calculator_tab["outputs"], "show_progress": "hidden"}
+    page.load(inputs_kwargs=calculator_tab["inputs"], **answer)
+    label.select(inputs_kwargs=calculator_tab["inputs"], **answer)
+    on_plan, fields = training_tab["fill"]
+    filled = calculator_tab["button"].click(on_plan, calculator_tab["plan"], fields)
+    filled.then(lambda: gr.Tabs(selected="training"), None, tabs)
 
 
 def head(say: Say) -> str:

@@ -522,9 +522,9 @@ def train(
     if held_out and not resume_from:
         trainer.evaluate()
     trainer.train(resume_from_checkpoint=resume_from)
+    _save_whole(out / "adapter", model, tokenizer)  # before the evaluation: nobody should lose it while that goes on
     if held_out and trainer.state.global_step and progress.evaluated_at != trainer.state.global_step:
         trainer.evaluate()
-    _save_whole(out / "adapter", model, tokenizer)
     return {
         "steps": trainer.state.global_step,
         "max_steps": trainer.state.max_steps,
@@ -576,7 +576,7 @@ class Progress:
         self.seconds += took
         self.recent.append(took)
         if self.should_stop():
-            self.stopped = control.should_training_stop = True
+            self.stopped = control.should_training_stop = control.should_save = True
 
     def on_log(self, args, state, control, logs, **_):
         if "loss" not in logs:
@@ -635,7 +635,8 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
         """The stock Trainer, but held-out loss is the mean over learned tokens, whatever the batches."""
 
         def evaluate(self, *_, **__):
-            loss = held_out_loss(self.model, held_out, config.batch_size)
+            with self.accelerator.autocast():  # the first evaluation comes before the Trainer wraps the model
+                loss = held_out_loss(self.model, held_out, config.batch_size)
             self.soulsmith.on_evaluation(self.state.global_step, loss)
             metrics = {"eval_loss": loss}
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -62,5 +62,7 @@ def test_the_page_asks_no_other_host(server):
 
 
 def test_both_pages_have_the_same_parts():
-    kinds = [[block["type"] for block in app.build_page(Say(lang)).get_config_file()["components"]] for lang in ("en", "ru")]
+    kinds = [
+        [block["type"] for block in app.build_page(Say(lang)).get_config_file()["components"]] for lang in ("en", "ru")
+    ]
     assert kinds[0] == kinds[1]

@@ -52,6 +52,7 @@ def build(say: Say) -> dict:
         "load": partial(on_load, say),
         "outputs": [form["base_model"], form["corpus"], *shown],
         "exact": (partial(on_change, say), config_inputs, exact),
+        "fill": (partial(on_plan, list(config_inputs)), list(config_inputs.values())),
     }
 
 
@@ -147,6 +148,11 @@ def on_model(base_model: str) -> list:
     except Trouble:  # a directory that is no model is refused when Train is pressed
         suggested = {}
     return [suggested.get(name, defaults[name]) for name in models.suggested(models.STARTER)]
+
+
+def on_plan(names: list[str], plan: dict) -> list:
+    """The form's values from a plan of the Calculator; what the plan does not say stays as it is."""
+    return [plan.get(name, gr.skip()) for name in names]
 
 
 def on_change(say: Say, **values) -> str:
