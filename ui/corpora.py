@@ -181,14 +181,13 @@ def on_cancel(say: Say):
 
 def on_choose(say: Say, corpus_id: str | None):
     """Everything that is shown of the chosen corpus."""
-    clear = corpora_quality.cleared()
     try:
         card = corpus.card(corpus_id) if corpus_id else None
     except Trouble as error:
         gr.Warning(say.trouble(error))
         card = None
     if card is None:
-        return _empty(say), gr.update(visible=False), "", 1, [], "", None, "", "", *clear
+        return _empty(say), gr.update(visible=False), "", 1, [], "", None, "", "", *corpora_quality.shown(say, None)
     aside = markup.set_aside(say, card, corpus.set_aside(corpus_id, 0, ASIDE_SHOWN))
     table, pages = on_page(say, corpus_id, 1, "")
     return (
@@ -201,7 +200,7 @@ def on_choose(say: Say, corpus_id: str | None):
         (corpus_id, 0),
         gr.skip(),
         gr.skip(),
-        *clear,
+        *corpora_quality.shown(say, corpus_id),
     )
 
 

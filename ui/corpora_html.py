@@ -193,3 +193,83 @@ def _short(say: Say, row: dict) -> str:
     return "<br>".join(
         f"<b>{role_name(say, turn['role'])}:</b> {visible(turn['content'][:200])}" for turn in row["messages"][:4]
     )
+
+
+def stage(say: Say, name: str, done: int, total: int) -> str:
+    """A bar for one stage of the report."""
+    share = done / total if total else 0
+    words = say(f"corpora.stage.{name}")
+    return f'<div class="meter"><div style="width:{100 * share:.1f}%"></div></div><div>{words}</div>'
+
+
+LIGHTS = {"green": "#009E73", "amber": "#E69F00", "red": "#D55E00", "none": "#999999"}
+
+
+def report(say: Say, report: dict) -> str:
+    """The gauges with their lights, what the corpus weighs in tokens, and what the checks found."""
+    xray = report["xray"]
+    rows = "".join(
+        f'<tr><td><span style="color:{LIGHTS[one["light"]]}">●</span> {say("corpora.light." + one["light"])}</td>'
+        f"<td>{say(f'corpora.gauge.{name}')}</td><td>{say.number(one['value'])}</td>"
+        f"<td>{say.number(report['natural'].get(name, 0))}</td>"
+        f"<td>{say(f'corpora.gauge.{name}.means')}{_quoted(one)}</td></tr>"
+        for name, one in xray["gauges"].items()
+    )
+    names = (
+        "corpora.xray.light",
+        "corpora.xray.gauge",
+        "corpora.xray.here",
+        "corpora.xray.natural",
+        "corpora.xray.means",
+    )
+    head = "".join(f"<th>{say(key)}</th>" for key in names)
+    verdict = say(f"corpora.verdict.{xray['verdict']}", texts=say.number(xray["texts"], 9))
+    languages = ", ".join(f"{say(f'corpora.lang.{code}')} ({count})" for code, count in report["languages"].items())
+    found = [f"{say('corpora.languages')} {languages}"]
+    found += [
+        f"{say(f'corpora.personal.{kind}')} — {say.number(count, 9)}"
+        for kind, count in report.get("personal", {}).items()
+    ]
+    return (
+        f"{STYLE}<b>{verdict}</b><table class='plain-table'><tr>{head}</tr>{rows}</table>"
+        f"{_weight(say, report.get('tokens'))}<div>{'; '.join(found)}.</div>"
+    )
+
+
+def _quoted(gauge: dict) -> str:
+    return f" «{html.escape(gauge['example'])}»" if gauge["example"] and gauge["value"] > 0 else ""
+
+
+def _weight(say: Say, tokens: dict | None) -> str:
+    if not tokens:
+        return f"<div>{say('corpora.no_model')}</div>"
+    facts = [(key, say.number(tokens[key])) for key in ("tokens", "learned", "cut", "mean", "median", "p95", "longest")]
+    facts.append(("over_max_length", f"{say.number(100 * tokens['over_max_length'])} %"))
+    facts.append(("characters_per_token", say.number(tokens["characters_per_token"])))
+    line = "".join(f"<div><span>{say(f'corpora.tokens.{key}')}</span> {value}</div>" for key, value in facts)
+    wrong = "".join(
+        f'<div class="trouble">{say(f"corpora.wrong.{code}", rows=say.number(count, 9))}</div>'
+        for code, count in tokens["wrong"].items()
+    )
+    note = say("corpora.tokens.estimated", rows=say.number(tokens["measured"], 9)) if tokens["estimated"] else ""
+    return f'<div class="facts">{line}</div><div>{note}</div>{wrong}'
+
+
+def pairs(say: Say, found: list[dict]) -> str:
+    """Pairs of near copies with what differs in them."""
+    from core.corpus import cleaning
+
+    if not found:
+        return f"<div>{say('corpora.no_copies')}</div>"
+    rows = ""
+    for pair in found:
+        said = "".join(_change(sign, words) for sign, words in cleaning.difference(*pair["texts"]))
+        kind = say(f"corpora.flag.{pair['kind']}")
+        alike = say("corpora.alike", share=round(100 * pair["similarity"]))
+        rows += f"<tr><td>{pair['first'] + 1} ↔ {pair['copy'] + 1}</td><td>{kind}, {alike}</td><td>{said}</td></tr>"
+    return f"{STYLE}<div>{say('corpora.pairs')}</div><table class='plain-table'>{rows}</table>"
+
+
+def _change(sign: str, words: str) -> str:
+    tag = {"=": "span", "-": "del", "+": "ins"}[sign]
+    return f"<{tag}>{visible(words)}</{tag}> "

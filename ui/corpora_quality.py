@@ -1,15 +1,191 @@
-"""The parts of the Corpus tab that judge a corpus and write it out."""
+"""The parts of the Corpus tab that judge a corpus, clean it, and write it out."""
 
+import json
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import gradio as gr
+
+from core import corpus
+from core.corpus import job
+from core.trouble import Trouble
+from ui import corpora_html as markup
+from ui import corpora_plots as plots
 from ui.text import Say
+
+COPIES = ("exact", "normalised", "near")
+FLAGS = ("cjk", "think", "refusal", "special", "mixed", "personal")
+FORMATS = ("jsonl", "jsonl.zst", "parquet", "messages", "sharegpt", "alpaca", "text")
 
 
 def build(say: Say, listing, model, max_length, changed) -> list:
-    return []
+    """The components that follow the choice of a corpus, in the order of shown()."""
+    check = gr.Button(say("corpora.check"), variant="secondary")
+    progress = gr.HTML()
+    with gr.Column(visible=False) as inside:
+        xray = gr.HTML()
+        with gr.Row():
+            tokens = gr.Plot(show_label=False)
+            sources = gr.Plot(show_label=False)
+        copies = gr.HTML()
+        gr.Markdown(say("corpora.clean.title"))
+        rules = _build_rules(say)
+        counts = gr.Markdown()
+        with gr.Row():
+            name = gr.Textbox(label=say("corpora.clean.name"), scale=3)
+            make = gr.Button(say("corpora.clean.make"), scale=1, min_width=200)
+    outputs = [progress, inside, xray, tokens, sources, copies, rules[0], counts, name]
+    check.click(partial(on_check, say), [listing, model, max_length], outputs, show_progress="hidden")
+    for rule in rules:
+        rule.change(partial(on_rules, say), [listing, *rules], counts, show_progress="hidden")
+    make.click(partial(on_clean, say), [listing, name, *rules], [listing, changed])
+    return outputs
+
+
+def _build_rules(say: Say) -> list:
+    leave_out = gr.CheckboxGroup([], label=say("corpora.clean.leave_out"))
+    with gr.Row():
+        personal = gr.Checkbox(False, label=say("corpora.clean.personal"))
+        lookalikes = gr.Checkbox(False, label=say("corpora.clean.lookalikes"))
+        special = gr.Checkbox(False, label=say("corpora.clean.special"))
+        fold = gr.Checkbox(False, label=say("corpora.clean.fold"))
+    with gr.Row():
+        split = gr.Number(
+            0, label=say("corpora.clean.split"), info=say("corpora.clean.split.info"), minimum=0, precision=0
+        )
+        shortest = gr.Number(0, label=say("corpora.clean.shortest"), minimum=0, precision=0)
+    return [leave_out, personal, lookalikes, special, fold, split, shortest]
+
+
+def rules(settings: tuple) -> dict:
+    """The form as core.corpus.cleaning.Rules takes it."""
+    leave_out, personal, lookalikes, special, fold, split, shortest = settings
+    return {
+        "leave_out": list(leave_out or []),
+        "replace_personal": bool(personal),
+        "fix_lookalikes": bool(lookalikes),
+        "remove_special": bool(special),
+        "fold_system": bool(fold),
+        "split_texts": int(split or 0),
+        "shortest": int(shortest or 0),
+    }
+
+
+def shown(say: Say, corpus_id: str | None) -> list:
+    """What is known of a corpus: its report when one was made, else nothing."""
+    hidden = ["", gr.update(visible=False), "", None, None, "", gr.update(choices=[], value=[]), "", ""]
+    if not corpus_id:
+        return hidden
+    try:
+        path = corpus.directory(corpus_id) / "report.json"
+        report = json.loads(path.read_text(encoding="utf-8"))
+        name = corpus.card(corpus_id)["name"]
+    except (Trouble, OSError, ValueError):
+        return hidden
+    return _of_report(say, corpus_id, report, name)
+
+
+def _of_report(say: Say, corpus_id: str, report: dict, name: str) -> list:
+    tokens = report.get("tokens")
+    histogram, unit = (tokens["histogram"], "tokens") if tokens else (report["lengths"], "characters")
+    sources = report["sources"] if len(report["sources"]) > 1 else report["languages"]
+    labels = [
+        (f"{say(f'corpora.flag.{code}')} — {say.number(count, 9)}", code)
+        for code, count in [*((code, report["copies"][code]) for code in COPIES), *report["flags"].items()]
+        if count
+    ]
+    chosen = [code for _, code in labels if code in ("exact", "normalised")]
+    return [
+        "",
+        gr.update(visible=True),
+        markup.report(say, report),
+        plots.lengths(say, histogram, unit, tokens and tokens.get("max_length")),
+        plots.parts(say, sources),
+        markup.pairs(say, report["pairs"]),
+        gr.update(choices=labels, value=chosen),
+        _counts(say, corpus_id, {"leave_out": chosen}),
+        say("corpora.clean.of", name=name),
+    ]
+
+
+def on_check(say: Say, corpus_id: str | None, model: str | None, max_length: float | None):
+    """Make the report in a process of its own and show how it goes."""
+    if not corpus_id:
+        raise gr.Error(say("corpora.none"))
+    same = [gr.skip()] * 8
+    yield [markup.stage(say, "copies", 0, 1), *same]
+    try:
+        for said in job.report(corpus_id, model, int(max_length or 1024), "assistant"):
+            if "report" in said:
+                yield _of_report(say, corpus_id, said["report"], corpus.card(corpus_id)["name"])
+            else:
+                yield [markup.stage(say, said["stage"], said["done"], said["total"]), *same]
+    except job.ImportTrouble as error:
+        yield [markup.trouble(say, say.worded(error.name, error.values, error.message)), *same]
+    except Trouble as error:
+        yield [markup.trouble(say, say.trouble(error)), *same]
+
+
+def _counts(say: Say, corpus_id: str, values: dict) -> str:
+    from core.corpus import cleaning
+
+    wanted = cleaning.Rules(**values | {"leave_out": tuple(values["leave_out"])})
+    try:
+        counts = cleaning.kept(corpus.directory(corpus_id), wanted)
+    except (Trouble, OSError):
+        return ""
+    left = "; ".join(
+        f"{say(f'corpora.flag.{reason}')} — {say.number(count, 9)}"
+        for reason, count in counts.items()
+        if reason != "kept"
+    )
+    sentence = say("corpora.clean.kept", rows=say.number(counts["kept"], 9))
+    return f"{sentence} {say('corpora.clean.left_out')} {left}." if left else sentence
+
+
+def on_rules(say: Say, corpus_id: str | None, *settings):
+    return _counts(say, corpus_id, rules(settings)) if corpus_id else ""
+
+
+def on_clean(say: Say, corpus_id: str | None, name: str, *settings):
+    """A new corpus; the old one stays as it is."""
+    from ui.corpora import choices
+
+    if not corpus_id:
+        raise gr.Error(say("corpora.none"))
+    try:
+        card = job.clean(corpus_id, name.strip() or corpus.card(corpus_id)["name"], rules(settings))
+    except job.ImportTrouble as error:
+        raise gr.Error(say.worded(error.name, error.values, error.message)) from error
+    except Trouble as error:
+        raise gr.Error(say.trouble(error)) from error
+    gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
+    return gr.update(choices=choices(say), value=card["id"]), time.time()
 
 
 def build_export(say: Say, listing) -> None:
-    pass
+    """A format, a button, and the file."""
+    with gr.Row():
+        formats = [(say(f"corpora.export.{form}"), form) for form in FORMATS]
+        form = gr.Dropdown(formats, value="jsonl", label=say("corpora.export.format"), scale=3)
+        write = gr.Button(say("corpora.export.write"), scale=1, min_width=160)
+    written = gr.File(label=say("corpora.export.files"), file_count="multiple", interactive=False, visible=False)
+    write.click(partial(on_export, say), [listing, form], written)
 
 
-def cleared() -> list:
-    return []
+def on_export(say: Say, corpus_id: str | None, form: str):
+    """The file and its dataset card, in the temporary directory that the page may give out."""
+    if not corpus_id:
+        raise gr.Error(say("corpora.none"))
+    from core.corpus import export
+
+    folder = Path(tempfile.mkdtemp(prefix="soulsmith-export-"))
+    try:
+        done = job.export(corpus_id, form, folder / (corpus_id + export.FORMATS[form]))
+    except job.ImportTrouble as error:
+        raise gr.Error(say.worded(error.name, error.values, error.message)) from error
+    except Trouble as error:
+        raise gr.Error(say.trouble(error)) from error
+    return gr.update(value=[done["path"], done["path"] + ".md"], visible=True)

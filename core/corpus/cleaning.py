@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.corpus import checks, creating, disk, documents, personal, report
+from core.corpus import checks, creating, disk, documents, personal, report, turns
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Rules:
     replace_personal: bool = False
     fix_lookalikes: bool = False
     remove_special: bool = False  # special tokens that stand inside texts
+    fold_system: bool = False  # for templates that refuse a system turn: it goes in front of the first question
     split_texts: int = 0  # characters that a text may have; longer ones become several rows; 0: as they are
     shortest: int = 0  # characters that a row must have
 
@@ -72,7 +73,8 @@ def _changed(row: dict, rules: Rules) -> Iterator[dict]:
         return checks.SPECIAL.sub("", text) if rules.remove_special else text
 
     if "messages" in row:
-        yield row | {"messages": [turn | {"content": fixed(turn["content"])} for turn in row["messages"]]}
+        messages = [turn | {"content": fixed(turn["content"])} for turn in row["messages"]]
+        yield row | {"messages": turns.folded(messages) if rules.fold_system else messages}
         return
     text = fixed(row["text"])
     if not rules.split_texts or len(text) <= rules.split_texts:

@@ -161,8 +161,9 @@ def _write_text(directory: Path, path: Path) -> int:
     separator, count = _separator(directory), 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"{separator}\n")  # at the very beginning it tells the reader what the file is
-        for count, row in enumerate(disk.all_rows(directory), 1):
+        for row in disk.all_rows(directory):
             file.write(f"{row['text']}\n{separator}\n")
+            count += 1
     return count
 
 

@@ -39,7 +39,7 @@ def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length:
     found = []
     if not any(learned[1:max_length]):
         found.append("nothing_to_learn")
-    if len(ids) > max_length and learned and learned[-1]:
+    elif any(learned[max_length:]):  # the last thing that is learned is the end token
         found.append("loses_end")
     begin = getattr(tokenizer, "bos_token_id", None)
     if begin is not None and ids[:2] == [begin, begin]:

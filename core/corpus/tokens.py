@@ -40,6 +40,7 @@ def measure(rows: Iterable[dict], count: int, tokenizer, *, max_length: int, lea
     total = sum(lengths)
     return {
         "rows": count,
+        "max_length": max_length,
         "measured": seen,
         "estimated": seen < count,
         "tokens": round(total * scale),

@@ -19,6 +19,14 @@ def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:
     return turns, done
 
 
+def folded(messages: list[dict]) -> list[dict]:
+    """The turns without a system turn: what it says stands in front of the first question."""
+    if len(messages) < 2 or [turn["role"] for turn in messages[:2]] != ["system", "user"]:
+        return messages
+    said = messages[0]["content"] + "\n\n" + messages[1]["content"]
+    return [{"role": "user", "content": said}, *messages[2:]]
+
+
 def _without_empty(messages: list[dict], done: list[str]) -> list[dict]:
     kept: list[dict] = []
     for index, turn in enumerate(messages):
