@@ -11,6 +11,7 @@ from core.corpus.sources import Bad, Record, Source
 
 NAME = "jsonl"
 STARTS = re.compile(r"\s*[\[{]")
+LONG_LINE = 1 << 20  # bytes in which a second line is looked for
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -18,10 +19,12 @@ def claims(source: Source, head: str) -> bool:
     if not STARTS.match(head):
         return False
     lines = [line for line in head.split("\n") if line.strip()]
-    if len(head) >= 2000 and len(lines) > 1:
+    if lines[0].strip() in ("[", "{"):
+        return False
+    if len(lines) == 1:
+        return _is_one_row(source, lines[0])
+    if len(head) >= 2000:
         lines.pop()  # it may be cut
-    if len(lines) == 1:  # one long line: an object is a row of its own, an array is a file of rows
-        return lines[0].lstrip().startswith("{") and _looks_like_a_row(lines[0])
     whole = sum(_parses(line) for line in lines[:20])
     return whole > 0 and whole >= min(len(lines), 20) / 3
 
@@ -67,5 +70,14 @@ def _parses(line: str) -> bool:
         return False
 
 
-def _looks_like_a_row(line: str) -> bool:
-    return re.match(r'\s*\{\s*"(data|rows|examples|train|chats|conversations|mapping|name|about)"\s*:', line) is None
+def _is_one_row(source: Source, line: str) -> bool:
+    """Whether a single line is a row and not a file of rows; a very long one is left to the reader of whole files."""
+    from core.corpus.formats import json_whole
+
+    if b"\n" in source.head(LONG_LINE)[:-1]:
+        return line.lstrip().startswith("{")
+    try:
+        value = orjson.loads(line.strip())
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not json_whole.is_box(value)

@@ -36,21 +36,37 @@ def read(source: Source) -> Iterator[Record | Bad]:
     yield from _objects(line.text + "\n" for line in encodings.lines(source, source.encoding))
 
 
+def is_box(value: dict) -> bool:
+    """Whether an object holds rows rather than being one."""
+    return any(export.is_export(value) for export in EXPORTS) or _boxed(value) is not None or _is_table(value)
+
+
+def _boxed(value: dict) -> list | None:
+    for box in BOXES:
+        rows = value.get(box)
+        if isinstance(rows, list) and rows and isinstance(rows[0], dict) and not _is_turn(rows[0]):
+            return rows
+    return None
+
+
+def _is_table(value: dict) -> bool:
+    """Columns instead of rows: lists of one length under two names or more."""
+    lists = [cells for cells in value.values() if isinstance(cells, list)]
+    return len(value) == len(lists) > 1 and len({len(cells) for cells in lists}) == 1 and "role" not in value
+
+
 def _of_value(value: object) -> Iterator[Record | Bad]:
     for export in EXPORTS:
         if export.is_export(value):
             yield from export.chats(value)
             return
     if isinstance(value, dict):
-        for box in BOXES:
-            rows = value.get(box)
-            if isinstance(rows, list) and rows and isinstance(rows[0], dict) and not _is_turn(rows[0]):
-                yield from _of_value(rows)
-                return
-        columns = [key for key, cells in value.items() if isinstance(cells, list)]
-        if len(columns) > 1 and len(columns) == len(value) and len({len(cells) for cells in value.values()}) == 1:
-            for number, cells in enumerate(zip(*value.values(), strict=True), 1):  # a table by columns
-                yield Record(f"#{number}", dict(zip(columns, cells, strict=True)))
+        if (rows := _boxed(value)) is not None:
+            yield from _of_value(rows)
+            return
+        if _is_table(value):
+            for number, cells in enumerate(zip(*value.values(), strict=True), 1):
+                yield Record(f"#{number}", dict(zip(value, cells, strict=True)))
             return
         value = [value]
     if isinstance(value, list) and value and all(isinstance(turn, dict) and _is_turn(turn) for turn in value[:50]):
