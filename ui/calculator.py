@@ -1,5 +1,6 @@
 """The Calculator tab: the question above, the answer below it at once, and everything that shows how it is known."""
 
+import hashlib
 import json
 import tempfile
 import time
@@ -52,8 +53,7 @@ def build(say: Say) -> dict:
         with gr.Row():
             button = gr.Button(say("calculator.plan.open"), variant="primary")
             take = gr.DownloadButton(say("calculator.plan.take"))
-    take.click(partial(on_take, say), state, take)
-    state.change(partial(on_plan, say), state, about, show_progress="hidden")
+    state.change(partial(on_plan, say), state, [about, button, take], show_progress="hidden")
     return {
         "button": button,
         "plan": state,
@@ -273,15 +273,11 @@ def on_errors(say: Say):
     return pieces.errors(say, found), figures.errors(say, found)
 
 
-def on_plan(say: Say, config: dict) -> str:
+def on_plan(say: Say, config: dict):
+    """What the plan says of itself, and train.py with its config as one file behind the button."""
     if not config:
-        return say("calculator.plan.broken")
-    return say("calculator.plan.text", every=say.number(config["eval_steps"], 6))
-
-
-def on_take(say: Say, config: dict) -> str:
-    """train.py and its config in one file."""
-    if not config:
-        raise gr.Error(say("calculator.plan.broken"))
-    folder = Path(tempfile.mkdtemp(prefix="soulsmith-plan-"))
-    return str(plan.pack(config, folder / "train.zip"))
+        return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
+    name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+    file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
+    text = say("calculator.plan.text", every=say.number(config["eval_steps"], 6))
+    return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

@@ -1,5 +1,6 @@
 """The exact check in a process of its own: started, cancelled, and kept by config, without torch in the caller."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,8 +12,8 @@ from pathlib import Path
 
 from core import paths
 from core.estimate import catalogue
-from core.estimate.setup import Setup
-from core.estimate.troubles import TraceFailed
+from core.estimate.setup import Setup, named_targets
+from core.estimate.troubles import NeedsTrace, TraceFailed
 
 VERSION = 2  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
@@ -35,6 +36,8 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
         TraceFailed: with the reason, in words.
         Cancelled: when should_stop() said so.
     """
+    with contextlib.suppress(NeedsTrace):
+        setup = named_targets(setup, catalogue.shape(model))
     request = {"config": config(model), "setup": dataclasses.asdict(setup), "capability": capability}
     kept = _place(request)
     if kept.exists():

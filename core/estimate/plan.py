@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core import paths
 from core.estimate.answer import Answer
+from core.estimate.setup import named_targets
 from core.estimate.space import TEXT_BYTES
 
 EVERY = 1000  # steps between two evaluations, as the original answer recommends; a short run takes a tenth of it
@@ -17,7 +18,7 @@ def fields(answer: Answer, model: str, corpus: str = "") -> dict:
 
     The recipe trains adapters; for another method the plan is its nearest, LoRA on the base as it is.
     """
-    setup = answer.setup
+    setup = named_targets(answer.setup, answer.shape)
     rows = answer.tokens / setup.sequence_length
     steps = rows * answer.epochs / (setup.batch_size * setup.gradient_accumulation_steps)
     every = int(max(1, min(EVERY, steps // 10)))

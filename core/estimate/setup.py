@@ -103,6 +103,16 @@ def targets(setup: Setup, shape: ModelShape) -> tuple[str, ...]:
     return tuple(name for name in known if name in names)
 
 
+def named_targets(setup: Setup, shape: ModelShape) -> Setup:
+    """The setup with its layers by name where "all-linear" would mean more than layers.
+
+    In a mixture of experts peft takes it to mean every expert too, and refuses dropout there.
+    """
+    if shape.experts and setup.target_modules == "all-linear":
+        return replace(setup, target_modules=",".join(targets(setup, shape)))
+    return setup
+
+
 def check(setup: Setup, shape: ModelShape, card=None, *, four_bit: bool = False) -> None:
     """Raise the trouble of a setup that cannot be trained or makes no sense."""
     for field, choices in (

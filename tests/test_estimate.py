@@ -1,0 +1,341 @@
+"""The calculator's instant answer: shapes, sizes, refusals, and its agreement with published measurements."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core import paths
+from core.estimate import advice, answer, catalogue, check, explain, learned, plan, rows, setup, tables, troubles
+from core.estimate.allocator import MIB, Allocator
+from core.estimate.memory import GIB, estimate
+from core.estimate.setup import Setup
+from core.estimate.sizes import Meter, Tape
+from core.recipe import TrainConfig
+
+CARD = catalogue.DEFAULT_CARD
+TABLE = paths.assets() / "vram_measured.csv"
+FITCHECK = {  # one row of the table: Qwen2.5-1.5B, QLoRA on a T4
+    "kind": "measured", "model": "Qwen/Qwen2.5-1.5B-Instruct", "method": "qlora", "quant_scheme": "bnb nf4, no double quant",
+    "lora_rank": "32", "target_modules": "q_proj,k_proj,v_proj,o_proj", "optimizer": "torch AdamW fp32 (foreach)",
+    "dtype": "fp16 weights, fp32 adapters, no amp, prepare_model_for_kbit_training", "seq_len": "1024",
+    "micro_batch": "2", "grad_accum": "1", "grad_checkpointing": "True", "attn": "eager", "n_gpus": "1",
+    "loss_impl": "hf fp32 logits, outputs held during backward", "gpu": "Tesla T4 16GB", "peak_mem_raw": "6.6783",
+    "raw_unit": "GiB", "peak_mem_GiB": "6.678", "mem_kind": "max_memory_allocated", "tokens_per_s": "760.0",
+    "framework": "transformers 5.0/5.17 + peft 0.19/0.20", "note": "reserved 7548 MiB",
+}  # fmt: skip
+
+
+def ask(model="Qwen/Qwen2.5-7B-Instruct", card=CARD, **fields):
+    return answer.ask(catalogue.shape(model), Setup(**fields), catalogue.card(card))
+
+
+def test_every_known_parameter_count_is_met_to_the_last_digit():
+    wrong = {}
+    for name, entry in catalogue.models().items():
+        try:
+            found = catalogue.shape(name).parameters
+        except (troubles.NeedsTrace, troubles.ShapeUnknown):
+            continue
+        if entry["params_exact"] not in (None, found):
+            wrong[name] = found
+    assert wrong == {}
+
+
+def test_a_tensor_counts_until_its_last_reference_goes():
+    meter = Meter()
+    first = Tape(meter).new(1000, 4)
+    second = first
+    del first
+    assert (meter.alive, meter.peak) == (4096, 4096)
+    del second
+    assert (meter.alive, meter.peak) == (0, 4096)
+
+
+def test_the_allocator_splits_reuses_and_joins_blocks_as_pytorch_does():
+    allocator = Allocator()
+    large = allocator.take(30 * MIB)
+    allocator.give(large)
+    first, second = allocator.take(8 * MIB), allocator.take(8 * MIB)
+    assert (allocator.reserved, allocator.alive) == (30 * MIB, 16 * MIB)
+    allocator.give(first)
+    allocator.give(second)
+    assert allocator.pools[False][0][0] == 30 * MIB
+    allocator.take(100)
+    assert allocator.reserved == 32 * MIB
+    allocator.empty_cache()
+    assert allocator.reserved == 2 * MIB
+
+
+def test_the_answer_for_qlora_of_a_7b_stands_part_by_part():
+    found = ask(sequence_length=2048)
+    sizes = {name: round(size / GIB, 2) for name, size in found.memory.components.items()}
+    assert sizes == {
+        "weights": 5.17, "adapter": 0.15, "optimizer": 0.3, "gradients": 0.15, "activations": 0.46, "logits": 1.76,
+        "workspace": 0.02,
+    }  # fmt: skip
+    assert found.memory.trainable == 40_370_176
+    assert sum(found.memory.components.values()) == pytest.approx(found.memory.allocated)
+    assert (found.verdict, found.memory.peak_phase) == ("fits", "loss_backward")
+
+
+def test_qlora_of_a_14b_is_far_from_the_edge_of_96_gib():
+    assert ask("Qwen/Qwen1.5-14B", method="qlora").process < 18 * GIB
+
+
+def test_whole_logits_cost_twelve_bytes_for_token_and_word():
+    whole, tiled = (ask(loss=loss, sequence_length=4096).memory.allocated for loss in ("logits", "tiled"))
+    assert whole - tiled == pytest.approx(12 * 3072 * 152_064, rel=0.02)
+
+
+def test_accumulation_keeps_the_gradients_of_full_training():
+    shape = catalogue.shape("Qwen/Qwen2.5-1.5B")
+    one, many = (
+        estimate(shape, Setup(method="full", loss="logits", optimizer="adamw_8bit", gradient_accumulation_steps=n))
+        for n in (1, 8)
+    )
+    assert many.allocated > one.allocated
+
+
+def test_memory_grows_with_every_size():
+    base = ask(sequence_length=1024).memory.allocated
+    for fields in ({"sequence_length": 2048}, {"batch_size": 2}, {"lora_rank": 64}, {"gradient_checkpointing": False}):
+        assert ask(**({"sequence_length": 1024} | fields)).memory.allocated > base
+
+
+def test_an_instant_answer_takes_less_than_fifty_milliseconds():
+    ask()
+    times = []
+    for length in (1000, 1001, 1002, 1003, 1004):  # lengths that are not kept from before
+        began = time.perf_counter()
+        ask(sequence_length=length)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.05
+
+
+def test_the_table_of_models_takes_less_than_three_hundred_milliseconds():
+    card = catalogue.card(CARD)
+    times = []
+    for length in (900, 901, 902):
+        began = time.perf_counter()
+        table = tables.models(Setup(sequence_length=length), card, card.memory_bytes)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.3
+    assert [len(row) for row in table] == [3] * len(tables.MODELS)
+
+
+def test_the_command_line_answers_without_torch():
+    code = "import sys, core.estimate.__main__ as m; sys.exit('torch' in sys.modules or 'gradio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("100M", 10**8),
+        ("2.5B", 2_500_000_000),
+        ("10 000", 10_000),
+        ("1,000,000", 10**6),
+        ("0,5M", 500_000),
+        (40_000, 40_000),
+    ],
+)
+def test_counts_are_read_as_people_write_them(text, value):
+    assert setup.count(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "trouble", "words"),
+    [
+        ("100М", troubles.CyrillicUnit, "Write 100M in Latin letters"),
+        ("0", troubles.NotPositive, "Try 10M"),
+        ("-5", troubles.NotPositive, "at least 1, got -5"),
+        ("many", troubles.NotANumber, 'such as 100M, 2.5B or 40000, got "many"'),
+        ("nan", troubles.NotANumber, "got"),
+        ("1e30", troubles.NotANumber, "got"),
+        ("2.5", troubles.NotWhole, "Try 2"),
+        ("", troubles.NotANumber, "got"),
+    ],
+)
+def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words):
+    with pytest.raises(trouble, match=words):
+        setup.count(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "trouble", "words"),
+    [
+        ({"model": "Qwen/Qwen2.5-7B-Instrct"}, troubles.UnknownModel, "Qwen/Qwen2.5-7B"),
+        ({"model": "Saiga 1.3B"}, troubles.NoSuchModel, "never published"),
+        ({"model": ""}, troubles.UnknownModel, "nearest"),
+        ({"model": "Qwen/Qwen3.5-4B"}, troubles.NeedsTrace, "Check exactly"),
+        ({"card": "RTX 9090"}, troubles.UnknownCard, "RTX 5090"),
+        ({"sequence_length": 999_999}, troubles.TooLong, "Take 131072 or less"),
+        ({"sequence_length": 0}, troubles.NotPositive, "Try 512"),
+        ({"card": "T4", "precision": "bf16"}, troubles.NoBf16, "Choose fp16"),
+        (
+            {"card": "T4", "precision": "fp16", "attention": "flash_attention_2"},
+            troubles.NoFlashAttention,
+            "Choose sdpa",
+        ),
+        ({"method": "dpo"}, troubles.NotOneOf, "full, lora, qlora, cpt, prompt"),
+        ({"target_modules": "q_prj"}, troubles.UnknownTargets, "It has q_proj"),
+    ],
+)
+def test_a_question_without_an_answer_is_refused_with_the_nearest_right_thing(fields, trouble, words):
+    with pytest.raises(trouble, match=words):
+        ask(**fields)
+
+
+def test_four_bit_full_fine_tuning_is_refused():
+    with pytest.raises(troubles.NoFourBitFull, match="Choose qlora"):
+        setup.check(Setup(method="full"), catalogue.shape("Qwen/Qwen2.5-7B"), four_bit=True)
+
+
+def test_a_folder_with_a_config_is_enough(tmp_path):
+    config = catalogue.config_of(catalogue.find("Qwen/Qwen3-8B"))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert catalogue.shape(str(tmp_path)).parameters == 8_190_735_360
+
+
+@pytest.mark.parametrize(
+    ("config", "trouble", "words"),
+    [
+        ({"model_type": "llamma"}, troubles.UnknownArchitecture, "llama"),
+        ({"model_type": "llama", "hidden_size": 64}, troubles.IncompleteConfig, "num_attention_heads"),
+        ({}, troubles.UnknownArchitecture, "The nearest that it knows"),
+        ([], troubles.IncompleteConfig, "config.json of a decoder"),
+    ],
+)
+def test_a_config_that_is_not_understood_is_refused_in_words(tmp_path, config, trouble, words):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(trouble, match=words):
+        catalogue.shape(str(tmp_path))
+
+
+def test_cards_are_found_by_what_people_call_them():
+    said = ("RTX PRO 6000", "4090", "a100 80", "A100-SXM4-80GB", "Tesla T4 16GB", "NVIDIA L40S")
+    assert [catalogue.card(name).name for name in said] == [
+        "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "NVIDIA GeForce RTX 4090", "NVIDIA A100 80GB SXM",
+        "NVIDIA A100 80GB SXM", "NVIDIA T4", "NVIDIA L40S",
+    ]  # fmt: skip
+
+
+def test_advice_leads_to_a_setup_that_fits():
+    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), catalogue.card("4090")
+    hungry = Setup(method="lora", loss="logits", batch_size=8, sequence_length=4096)
+    way = advice.way_to_fit(shape, hungry, card, card.memory_bytes)
+    assert (way[0].name, way[-1].verdict) == ("loss", "fits")
+    for change in way:
+        hungry = hungry.changed(**change.fields)
+    assert answer.ask(shape, hungry, card).verdict == "fits"
+
+
+def test_the_largest_that_fits_fits_and_a_longer_one_does_not():
+    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), catalogue.card("RTX 3060")
+    longest = advice.largest(shape, Setup(), card, card.memory_bytes)["sequence_length"]
+    fits = [
+        answer.fits(answer.quick(shape, Setup(sequence_length=n), card), card.memory_bytes)
+        for n in (longest, 2 * longest)
+    ]
+    assert fits[0] == "fits"
+    assert fits[1] != "fits"
+
+
+def test_runs_on_this_machine_correct_the_next_estimate():
+    assert ask().correction.runs == 0
+    for measured in (1.1e9, 1.2e9, 1.3e9):
+        learned.record(
+            model="Qwen/Qwen2.5-7B", card=CARD, attention="sdpa", method="qlora", predicted_bytes=1e9,
+            measured_bytes=measured, predicted_seconds=2, measured_seconds=3,
+        )  # fmt: skip
+    found = ask()
+    assert (found.correction.memory, found.correction.seconds, found.correction.runs) == (1.2, 1.5, 3)
+    assert found.process == pytest.approx(1.2 * found.memory.reserved + found.memory.context)
+
+
+def test_a_record_that_was_cut_off_is_passed_over():
+    learned.file().parent.mkdir(parents=True)
+    learned.file().write_text('{"model": "a", "card": "b"}\n{"model": "a", "ca', encoding="utf-8")
+    assert [row["model"] for row in learned.rows()] == ["a"]
+
+
+def test_every_number_has_a_formula_and_a_source():
+    from ui.text.calculator import WORDS
+
+    for method in setup.METHODS:
+        for line in [*explain.memory(ask(method=method)), *explain.other(ask(method=method))]:
+            assert line.formula
+            assert f"calculator.part.{line.key}" in WORDS
+            assert f"calculator.source.{line.source}" in WORDS
+
+
+def test_the_plan_is_a_config_of_the_recipe(tmp_path):
+    config = plan.fields(ask(), "Qwen/Qwen2.5-7B-Instruct")
+    made = TrainConfig(corpus="poems", **config)
+    assert (made.method, made.max_length, made.lora_alpha, made.eval_steps) == ("qlora", 2048, 32, 183)
+    assert plan.pack(config, tmp_path / "train.zip").stat().st_size > 5000
+
+
+def test_a_row_becomes_a_setup_and_is_predicted_to_a_percent():
+    row = rows.understand(FITCHECK)
+    assert (row.kind, row.setup.loss, row.setup.kbit_prepare, row.setup.autocast) == ("allocated", "held", True, False)
+    assert check.predicted(row) == pytest.approx(row.measured, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ({"n_gpus": "2"}, "several GPUs"),
+        ({"seq_len": ""}, "seq_len is not given"),
+        ({"micro_batch": "many"}, 'micro_batch is "many"'),
+        ({"kind": "estimate"}, "an estimate, not a measurement"),
+        ({"model": "nobody/knows-7B"}, "the model is not in the catalogue"),
+        ({"peak_mem_GiB": "6.678", "peak_mem_raw": "9.9", "tokens_per_s": ""}, "the unit is not clear"),
+        ({"framework": "unsloth"}, "Unsloth's own kernels"),
+        ({"target_modules": "banana"}, "target modules banana"),
+    ],
+)
+def test_a_row_that_cannot_be_used_says_why(cells, reason):
+    with pytest.raises(rows.LeftOut, match=reason):
+        rows.understand(FITCHECK | cells)
+
+
+def test_units_and_blank_cells_are_read():
+    row = rows.understand(FITCHECK | {"peak_mem_GiB": "", "peak_mem_raw": "6838.6", "raw_unit": "MiB", "n_gpus": ""})
+    assert row.measured == pytest.approx(6.678 * GIB, rel=1e-3)
+
+
+def test_the_instant_answer_and_the_time_meet_the_published_measurements():
+    found = check.check(TABLE, trace=False).as_dict()
+    instant, pace = found["instant"], found["time"]
+    assert instant["rows"] >= 70
+    assert (instant["median"] < 0.01, instant["p90"] < 0.05) == (True, True)
+    assert pace["rows"] >= 70
+    assert (pace["median"] < 0.10, pace["p90"] < 0.30) == (True, True)
+    assert instant["rows"] + instant["left_out"] == 453
+    assert found["rivals"]["accelerate estimate-memory"]["median"] > 0.5
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path):
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(troubles.TableUnreadable, match="model, method, seq_len, micro_batch"):
+        check.check(tmp_path / "table.csv")
+
+
+def test_the_command_line_prints_one_object_or_one_sentence():
+    def run(*words):
+        command = [sys.executable, "-m", "core.estimate", "--json", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+        return done.returncode, json.loads(done.stdout)
+
+    code, found = run(
+        "--model", "Qwen/Qwen2.5-7B-Instruct", "--method", "qlora", "--gpu", "RTX PRO 6000", "--tokens", "100M"
+    )
+    assert code == 0
+    assert (found["fits"], found["tokens"], found["epochs"]) == (True, 100_000_000, 3.0)
+    code, found = run("--tokens", "100М")
+    assert (code, found["error"]) == (2, "CyrillicUnit")

@@ -1,0 +1,56 @@
+"""The exact check: the real step without weights agrees with measurements and with the instant answer."""
+
+import threading
+import time
+
+import pytest
+
+from core.estimate import catalogue, exact, rows
+from core.estimate.memory import estimate
+from core.estimate.setup import Setup
+from core.estimate.troubles import TraceFailed
+
+SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+MEASURED = {  # the table's SmolLM2-135M on a T4, eager attention: where a tracer on the processor goes astray
+    "kind": "measured", "model": "HuggingFaceTB/SmolLM2-135M", "method": "lora", "lora_rank": "32",
+    "target_modules": "q_proj,k_proj,v_proj,o_proj", "optimizer": "torch AdamW fp32 (foreach)",
+    "dtype": "fp16 weights, fp32 adapters, no amp", "seq_len": "4096", "micro_batch": "1", "grad_accum": "1",
+    "grad_checkpointing": "True", "attn": "eager", "n_gpus": "1", "gpu": "Tesla T4 16GB", "peak_mem_GiB": "3.106",
+    "loss_impl": "hf fp32 logits, outputs held during backward", "mem_kind": "max_memory_allocated",
+    "framework": "transformers 5.0/5.17 + peft 0.19/0.20", "note": "reserved 4476 MiB", "tokens_per_s": "1648.2",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_trace_meets_a_measurement_with_eager_attention():
+    row = rows.understand(MEASURED)
+    found = exact.check(row.model, row.setup, 7.5)
+    assert found["allocated"] == pytest.approx(row.measured, rel=0.005)
+    assert found["reserved"] == pytest.approx(row.reserved, rel=0.03)
+
+
+@pytest.mark.slow
+def test_the_trace_is_kept_and_agrees_with_the_instant_answer():
+    setup = Setup(method="qlora", sequence_length=512)
+    first = exact.check(SMALL, setup, 8.0)
+    began = time.monotonic()
+    second = exact.check(SMALL, setup, 8.0)
+    assert time.monotonic() - began < 0.5
+    assert (first["kept"], second["kept"], first["allocated"]) == (False, True, second["allocated"])
+    assert estimate(catalogue.shape(SMALL), setup).allocated == pytest.approx(first["allocated"], rel=0.02)
+
+
+def test_a_trace_that_is_cancelled_ends_at_once():
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(exact.Cancelled):
+        exact.check(SMALL, Setup(), 8.0, stop.is_set)
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.slow
+def test_a_config_that_transformers_refuses_ends_in_a_sentence(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "nonesuch"}')
+    with pytest.raises(TraceFailed, match="nonesuch"):
+        exact.check(str(tmp_path), Setup(), 8.0)
