@@ -170,7 +170,7 @@ def test_the_page_in_russian(browser, server, picture):
     page = opened(browser, server, "ru-RU")
     take_sample(page, say, "kuznets")
     picture(page, "corpus-ru")
-    for tab in ("training", "playground", "runs"):
+    for tab in ("calculator", "training", "playground", "runs"):
         open_tab(page, say, tab)
         page.wait_for_timeout(1500)
         picture(page, f"{tab}-ru")
@@ -196,8 +196,10 @@ def take_sample(page, say: Say, name: str) -> None:
 
 def chat(page, say: Say, prompt: str) -> None:
     """Send a prompt and wait until both columns have replied."""
+    from playwright.sync_api import expect
+
     open_tab(page, say, "playground")
-    page.get_by_text("finished").first.wait_for()
+    expect(page.get_by_label(say("playground.run"))).to_have_value(re.compile("finished"), timeout=30_000)
     page.get_by_label(say("playground.prompt")).fill(prompt)
     page.get_by_role("button", name=say("playground.send"), exact=True).click()
     page.get_by_text(re.compile(r"Base: \d+ tokens.*(ended by itself|cut at)")).wait_for(timeout=120_000)
