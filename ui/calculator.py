@@ -14,7 +14,7 @@ from core.estimate import answer as answers
 from core.estimate import catalogue, exact, plan
 from core.estimate import setup as setups
 from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
-from core.estimate.troubles import NeedsTrace
+from core.estimate.troubles import NeedsTrace, UnknownArchitecture
 from core.trouble import Trouble
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
@@ -34,9 +34,8 @@ def build(say: Say) -> dict:
     shown = build_answer(say)
     state = gr.State({})
     outputs = [*shown["now"], state]
-    for name, component in form.items():
-        when = component.change if name not in ("tokens", "epochs") else component.input
-        when(
+    for component in form.values():
+        component.change(
             partial(on_ask, say),
             inputs_kwargs=form,
             outputs=outputs,
@@ -261,7 +260,7 @@ def on_exact(say: Say, ticket: str, **fields):
 def _exactly(say: Say, found: dict, fields: dict, asked: dict) -> str:
     try:
         instant = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
-    except NeedsTrace:
+    except (NeedsTrace, UnknownArchitecture):
         return pieces.traced_only(say, found)
     return pieces.exactly(say, instant, found)
 

@@ -13,6 +13,7 @@ from core.estimate.setup import METHODS, Setup
 from ui.text import Say
 from ui.text.calculator import UNITS
 
+BIG_CARD = 80 * GIB  # of these it is said that a 14B is on the edge
 MARKS = {"fits": "#009E73", "tight": "#E69F00", "no": "#D55E00"}
 
 
@@ -107,10 +108,10 @@ def table(head: list[str], rows: list[list], colours: dict[tuple[int, int], str]
                 f";color:{colour};font-weight:700" if colour else ""
             )
             cells += f'<td style="{style}">{html.escape(str(cell))}</td>'
-        body.append(f"<tr>{cells}</tr>")
+        body.append(f'<tr style="border:0">{cells}</tr>')
     return (
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
-        f"<thead><tr>{top}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        '<div style="overflow-x:auto"><table style="border:0;border-collapse:collapse;font-variant-numeric:tabular-nums">'
+        f'<thead><tr style="border:0">{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
     )
 
 
@@ -165,17 +166,18 @@ def _largest(say: Say, answer: Answer) -> str:
 
 def all_tables(say: Say, name: str, setup: Setup, card: Card, budget: float) -> str:
     """Kinds of training, models by methods, volumes of text, all computed for the card."""
-    known = catalogue.shape("Qwen/Qwen3-14B")
-    length = min(setup.sequence_length, known.longest)
-    qlora = answers.quick(known, tables.with_method(setup, "qlora").changed(sequence_length=length), card)
     values = {"length": say.number(setup.sequence_length, 6), "batch": setup.batch_size}
-    values["qlora_14b"] = say.number(qlora.process / GIB)
     note = say("calculator.tables.note", card=card.name, **values)
+    if budget > BIG_CARD:
+        known = catalogue.shape("Qwen/Qwen3-14B")
+        length = min(setup.sequence_length, known.longest)
+        qlora = answers.quick(known, tables.with_method(setup, "qlora").changed(sequence_length=length), card)
+        note += " " + say("calculator.tables.edge", gib=say.number(qlora.process / GIB))
     return (
         f"<p>{html.escape(note)}</p>"
         f"<h4>{say('calculator.tables.methods')}</h4>{_kinds(say, name, setup, card, budget)}"
         f"<h4>{say('calculator.tables.models')}</h4>{_models(say, setup, card, budget)}"
-        f"<h4>{say('calculator.tables.volumes')}</h4>{_volumes(say, name, setup, card)}"
+        f"<h4>{say('calculator.tables.volumes')}</h4>{_volumes(say, name, setup, card, budget)}"
     )
 
 
@@ -211,10 +213,12 @@ def _reason(say: Say, cell: tables.Cell) -> str:
     return f"{mark}: {say(f'calculator.part.{most}').lower()} {say.number(cell.memory.components[most] / GIB)}"
 
 
-def _volumes(say: Say, name: str, setup: Setup, card: Card) -> str:
+def _volumes(say: Say, name: str, setup: Setup, card: Card, budget: float) -> str:
     rows = []
+    kinds = ("qlora", "lora", "full")
+    able = [cell.method for cell in tables.methods(name, setup, card, budget) if cell.verdict != "no"]
     for row in tables.volumes(name, setup, card):
-        times = [say.duration(row["seconds"][method]) for method in ("qlora", "lora", "full")]
+        times = [say.duration(row["seconds"][m]) if m in able else say("calculator.mark.no") for m in kinds]
         rows.append([say.number(row["tokens"], 12), say(f"calculator.volume.{row['tokens']}"), *times])
     head = [say("calculator.column.tokens"), say("calculator.column.suits")]
     for method in ("qlora", "lora", "full"):
@@ -240,7 +244,7 @@ def errors(say: Say, found: dict) -> str:
     """The figures of the check in words, with the worst rows named."""
 
     def percent(value) -> str:
-        return say.number(100 * value, 2) if value is not None else "—"
+        return "—" if value is None else say.number(100 * value, 2 if abs(value) >= 0.01 else 4)
 
     rival = found["rivals"]["accelerate estimate-memory"]
     values = {name: percent(found[name]["median"]) for name in ("instant", "trace", "time")}

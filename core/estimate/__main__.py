@@ -9,7 +9,7 @@ from core.estimate import advice, answer, catalogue, check, exact, tables
 from core.estimate import setup as setups
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
-from core.estimate.troubles import NeedsTrace
+from core.estimate.troubles import NeedsTrace, UnknownArchitecture
 from core.trouble import Trouble
 
 
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> dict | str:
     tokens, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
     try:
         shape = catalogue.shape(options.model)
-    except NeedsTrace:
+    except (NeedsTrace, UnknownArchitecture):
         if not options.trace:
             raise
         return {"model": options.model, "gpu": card.name, "trace": traced(options.model, setup, card)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from core import paths
 from core.estimate import catalogue
 from core.estimate.setup import Setup, named_targets
-from core.estimate.troubles import NeedsTrace, TraceFailed
+from core.estimate.troubles import NeedsTrace, TraceFailed, UnknownArchitecture
 
 VERSION = 2  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
@@ -36,7 +36,7 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
         TraceFailed: with the reason, in words.
         Cancelled: when should_stop() said so.
     """
-    with contextlib.suppress(NeedsTrace):
+    with contextlib.suppress(NeedsTrace, UnknownArchitecture):
         setup = named_targets(setup, catalogue.shape(model))
     request = {"config": config(model), "setup": dataclasses.asdict(setup), "capability": capability}
     kept = _place(request)

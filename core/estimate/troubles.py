@@ -21,7 +21,8 @@ class UnknownCard(Trouble):
 class UnknownArchitecture(Trouble):
     template = (
         "The architecture {name} is not one that the calculator can work out. "
-        "The nearest that it knows: {nearest}. Check the spelling in config.json, or choose one of these."
+        "The nearest that it knows: {nearest}. Check the spelling in config.json, choose one of these, "
+        "or check exactly (--trace) if transformers has it."
     )
 
 

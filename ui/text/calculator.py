@@ -213,11 +213,13 @@ WORDS = {
     "calculator.tables.volumes": ("Volumes of text", "Объёмы текста"),
     "calculator.tables.note": (
         "Computed for {card} at {length} tokens × {batch}. Full fine-tuning is counted with 8-bit AdamW in pure bf16. "
-        "QLoRA of a 14B model is often called “on the edge” for such a card: computed, it takes {qlora_14b} GiB. "
         "There is no “Saiga 1.3B” on the hub; the nearest are Qwen2.5-1.5B and ruGPT3XL (1.3B).",
         "Посчитано для {card}, {length} токенов × {batch}. Полное дообучение — с 8-битным AdamW в чистом bf16. "
-        "QLoRA модели 14B для такой карты часто называют «на грани»: по расчёту нужно {qlora_14b} ГиБ. "
         "Модели «Saiga 1.3B» на хабе нет; ближайшие — Qwen2.5-1.5B и ruGPT3XL (1,3B).",
+    ),
+    "calculator.tables.edge": (
+        "QLoRA of a 14B model is often called “on the edge” for such a card: computed, it takes {gib} GiB.",
+        "QLoRA модели 14B для такой карты часто называют «на грани»: по расчёту нужно {gib} ГиБ.",
     ),
     "calculator.kind.full": (
         "Changes every weight. New language, new domain, large corpora; may forget what it knew.",
@@ -281,10 +283,10 @@ WORDS = {
     ),
     "calculator.errors": (
         "Errors on published measurements: instant — median {instant} % over {instant_rows} rows; trace — {trace} % over "
-        "{trace_rows}; time — {time} % over {time_rows}. The same rows through `accelerate estimate-memory`: {rival} %.",
+        "{trace_rows}; time — {time} % over {time_rows}. The same rows through accelerate estimate-memory: {rival} %.",
         "Ошибка на опубликованных измерениях: мгновенный ответ — медиана {instant} % на {instant_rows} строках; "
         "трассировка — {trace} % на {trace_rows}; время — {time} % на {time_rows}. Те же строки через "
-        "`accelerate estimate-memory`: {rival} %.",
+        "accelerate estimate-memory: {rival} %.",
     ),
     "calculator.errors.instant": ("instant", "мгновенно"),
     "calculator.errors.trace": ("trace", "трассировка"),
@@ -319,7 +321,7 @@ TROUBLES = {
     "UnknownCard": "Карты «{name}» нет в каталоге. Ближайшие: {nearest}.",
     "UnknownArchitecture": (
         "Архитектура {name} калькулятору неизвестна. Ближайшие из известных: {nearest}. "
-        "Проверьте написание в config.json или выберите одну из них."
+        "Проверьте написание в config.json, выберите одну из них или нажмите «Проверить точно», если transformers её знает."
     ),
     "NeedsTrace": (
         "В {name} чередуются разные слои, и мгновенная формула её не охватывает. "
