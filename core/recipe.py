@@ -6,6 +6,7 @@ Soulsmith around it. Hence it imports nothing of ours, and torch only when it tr
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import math
@@ -14,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,6 +84,12 @@ class ModelUnreadable(RecipeTrouble):
     template = "{model} could not be opened as a language model: {reason}"
 
 
+class PackingUnsupported(RecipeTrouble):
+    template = (
+        "Rows in one block would leak into each other through the {layers} layers of {model}. Switch packing off."
+    )
+
+
 class LossNotFinite(RecipeTrouble):
     template = (
         "The loss became {value} at step {step}. The run stopped before the weights were spoilt further: "
@@ -130,7 +138,8 @@ class TrainConfig:
     corpus: str  # a directory with rows-*.jsonl, or one JSONL file of `messages` or `text`
     method: str = "qlora"  # qlora: LoRA on a base in 4-bit NF4, double quantisation; lora: on the base as it is
     learn: str = "assistant"  # assistant: only replies and their end token count in the loss; all: every token
-    max_length: int = 1024  # tokens of a row; the rest is cut off
+    max_length: int = 1024  # tokens of a row, or of a block; the rest is cut off
+    packing: bool = False  # rows share blocks of max_length without seeing each other; long texts go on in more blocks
     batch_size: int = 4  # rows per device and step
     gradient_accumulation_steps: int = 1
     epochs: float = 3.0
@@ -333,7 +342,10 @@ def _common(one: str, other: str) -> int:
 
 
 def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[dict], Counter]:
-    """Rows as the model gets them, at most max_length tokens each, and how many are left out for which reason."""
+    """Rows as the model gets them, at most max_length tokens each, and how many are left out for which reason.
+
+    With packing, a row that is longer goes on in further pieces; without it, the rest of the row is cut off.
+    """
     kept, left_out = [], Counter()
     for row in rows:
         try:
@@ -341,29 +353,73 @@ def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[
         except TemplateRefused:
             left_out["template_refused"] += 1
             continue
-        ids, labels = encoded["input_ids"][: config.max_length], encoded["labels"][: config.max_length]
-        if all(label == IGNORED for label in labels[1:]):  # the first token is never predicted
-            left_out["nothing_to_learn"] += 1
-            continue
-        kept.append({"input_ids": ids, "labels": labels, "id": row["id"]})
-    return kept, left_out
+        # A piece begins with the token that the one before it ended with: so every token but the first is predicted.
+        last = len(encoded["input_ids"]) - 1 if config.packing else 1
+        starts = range(0, max(1, last), config.max_length - 1)
+        pieces = [_piece(encoded, row["id"], start, config.max_length) for start in starts]
+        learnable = [piece for piece in pieces if any(label != IGNORED for label in piece["labels"][1:])]
+        left_out["nothing_to_learn"] += not learnable
+        kept += learnable
+    return kept, +left_out
 
 
-def collate(rows: list[dict]) -> dict:
-    """A batch (B, T), padded on the right. What is padding is told by position, never by the id of the pad token."""
+def _piece(encoded: dict, id: str, start: int, length: int) -> dict:
+    return {key: encoded[key][start : start + length] for key in ("input_ids", "labels")} | {"id": id}
+
+
+def pack(rows: list[dict], max_length: int) -> list[dict]:
+    """Encoded rows in as few blocks of max_length tokens as best-fit decreasing finds, every token kept.
+
+    A block's position_ids begin at 0 with each row: from them the attention knows where one document ends. The first
+    token of each row is not learned, since the token before it belongs to a stranger.
+    """
+    blocks: list[list[dict]] = []
+    room: list[tuple[int, int]] = []  # (tokens left, block), sorted
+    for row in sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True):
+        need = len(row["input_ids"])
+        at = bisect.bisect_left(room, (need, -1))  # the fullest block that still takes the row
+        if at < len(room):
+            left, block = room.pop(at)
+        else:
+            left, block = max_length, len(blocks)
+            blocks.append([])
+        blocks[block].append(row)
+        bisect.insort(room, (left - need, block))
+    return [
+        {
+            "input_ids": [id for row in block for id in row["input_ids"]],
+            "labels": [label for row in block for label in [IGNORED, *row["labels"][1:]]],
+            "position_ids": [position for row in block for position in range(len(row["input_ids"]))],
+            "id": " ".join(row["id"] for row in block),
+        }
+        for block in blocks
+    ]
+
+
+def collate(rows: list[dict], flat: bool = False) -> dict:
+    """A batch (B, T), padded on the right; what is padding is told by position, never by the id of the pad token.
+
+    Packed blocks come with position_ids and without attention_mask: only then does transformers keep the documents of
+    a block apart (seen in 5.24; it takes use_cache=False besides). With `flat` the blocks lie end to end in one row
+    (1, B*T), which is what FlashAttention's kernel for packed rows takes.
+    """
     import torch
 
-    longest = max(len(row["input_ids"]) for row in rows)
+    packed = "position_ids" in rows[0]
+    if flat and packed:
+        rows = [{key: [x for row in rows for x in row[key]] for key in ("input_ids", "labels", "position_ids")}]
+    lengths = [len(row["input_ids"]) for row in rows]
 
     def padded(key: str, fill: int):
-        return torch.tensor([row[key] + [fill] * (longest - len(row[key])) for row in rows])
+        return torch.tensor([row[key] + [fill] * (max(lengths) - len(row[key])) for row in rows])
 
-    mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
-    return {
-        "input_ids": padded("input_ids", 0),
-        "labels": padded("labels", IGNORED),
-        "attention_mask": torch.tensor(mask),
-    }
+    batch = {"input_ids": padded("input_ids", 0), "labels": padded("labels", IGNORED)}
+    if packed:  # padding is one more document at the end of the block
+        tails = [list(range(max(lengths) - length)) for length in lengths]
+        positions = [row["position_ids"] + tail for row, tail in zip(rows, tails, strict=True)]
+        return batch | {"position_ids": torch.tensor(positions)}
+    mask = [[1] * length + [0] * (max(lengths) - length) for length in lengths]
+    return batch | {"attention_mask": torch.tensor(mask)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -504,6 +560,8 @@ def train(
     training, held_out = prepare_rows(config, tokenizer, report)
     base = load_base(config)
     parameters = base.num_parameters()
+    check_packing(config, base)
+    base.config.use_cache = False
     without_logits(base)
     model = add_adapter(base, config)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -547,16 +605,28 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
     )
     if not training:
         raise NothingToLearn(name=name, max_length=config.max_length)
+    rows_train, longest = len({row["id"] for row in training}), max(len(row["input_ids"]) for row in training)
+    if config.packing:
+        training = pack(training, config.max_length)
     report(
         "data",
-        rows_train=len(training),
+        rows_train=rows_train,
         rows_eval=len(held_out),
         rows_left_out=dict(missed + missed_too),
         tokens_train=sum(len(row["input_ids"]) for row in training),
         tokens_learned=sum(label != IGNORED for row in training for label in row["labels"]),
-        longest=max(len(row["input_ids"]) for row in training),
+        longest=longest,
+        blocks=len(training) if config.packing else None,
+        fill=sum(len(row["input_ids"]) for row in training) / (len(training) * config.max_length),
     )
     return training, held_out
+
+
+def check_packing(config: TrainConfig, base) -> None:
+    """Refuse packing for models whose layers carry a state from token to token, whatever the positions say."""
+    kinds = set(getattr(base.config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+    if config.packing and kinds:
+        raise PackingUnsupported(layers=", ".join(sorted(kinds)), model=Path(config.base_model).name)
 
 
 class Progress:
@@ -642,12 +712,17 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
 
+        def training_step(self, model, inputs, *args, **kwargs):
+            mask = inputs.get("attention_mask")
+            self.state.num_input_tokens_seen += int(inputs["input_ids"].numel() if mask is None else mask.sum())
+            return super().training_step(model, inputs, *args, **kwargs)
+
     return SoulTrainer(
         model=model,
         args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
         train_dataset=training,
         eval_dataset=held_out or None,
-        data_collator=collate,
+        data_collator=partial(collate, flat=model.config._attn_implementation.startswith("flash")),
         processing_class=tokenizer,
     )
 
@@ -685,7 +760,6 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         save_total_limit=config.save_total_limit,
         logging_steps=config.logging_steps,
         logging_nan_inf_filter=False,  # it would show the mean of the steps before instead of a NaN
-        include_num_input_tokens_seen="non_padding",
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",

@@ -302,3 +302,71 @@ def test_chats_need_a_chat_template(config, tiny_tokenizer):
     bare.chat_template = None
     with pytest.raises(recipe.NoChatTemplate, match="Choose an instruct model"):
         recipe.prepare_rows(config, bare, lambda *_, **__: None)
+
+
+def encoded_rows(config, tokenizer, count=40) -> list[dict]:
+    rows = [row | {"id": str(number)} for number, row in enumerate(chat_rows(count))]
+    return recipe.encode_rows(rows, tokenizer, config)[0]
+
+
+def test_packing_keeps_every_token_and_fills_the_blocks(config, tiny_tokenizer):
+    rows = encoded_rows(config, tiny_tokenizer)
+    blocks = recipe.pack(rows, 128)
+    assert max(len(block["input_ids"]) for block in blocks) <= 128
+    assert sorted(id for block in blocks for id in block["input_ids"]) == sorted(
+        id for row in rows for id in row["input_ids"]
+    )
+    assert len(blocks) <= math.ceil(sum(len(row["input_ids"]) for row in rows) / 128) + 1
+    assert sorted(" ".join(block["id"] for block in blocks).split()) == sorted(row["id"] for row in rows)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_documents_of_a_block_do_not_see_each_other(config, tiny_tokenizer, flat):
+    import torch
+
+    base = recipe.load_base(config).eval()
+    rows = encoded_rows(config, tiny_tokenizer, 12)
+    blocks = recipe.pack(rows, 128)
+    assert len(blocks) > 1
+    batch = recipe.collate(blocks, flat=flat)
+    packed = base(**{key: batch[key] for key in ("input_ids", "position_ids")}, use_cache=False).logits
+    ids, positions = batch["input_ids"], batch["position_ids"]
+    found = 0
+    for line, start in (positions == 0).nonzero().tolist():
+        for row in rows:
+            length = len(row["input_ids"])
+            if ids[line, start : start + length].tolist() == row["input_ids"]:
+                alone = base(input_ids=torch.tensor([row["input_ids"]])).logits[0]
+                torch.testing.assert_close(packed[line, start : start + length], alone, atol=1e-4, rtol=1e-4)
+                found += 1
+                break
+    assert found == len(rows)
+
+
+def test_a_packed_run_has_the_loss_of_an_unpacked_one(config, tmp_path):
+    """One step over all rows: the same tokens are learned, so the loss and its gradient are the same."""
+    plain = replace(config, max_steps=1, lora_dropout=0.0, validation_share=0.0, max_length=128)
+    steps = []
+    for name, more in (("plain", {"batch_size": 40}), ("packed", {"batch_size": 40, "packing": True})):
+        events = events_of(replace(plain, **more), tmp_path / name)
+        steps.append(next(e for e in events if e["event"] == "step"))
+    assert steps[1]["loss"] == pytest.approx(steps[0]["loss"], abs=1e-4)
+    assert steps[1]["grad_norm"] == pytest.approx(steps[0]["grad_norm"], abs=1e-3)
+
+
+def test_a_long_text_goes_on_in_more_blocks(config, tiny_tokenizer):
+    row = {"id": "long", "text": "sea lamp storm " * 60}
+    whole = recipe.encode(row, tiny_tokenizer)["input_ids"]
+    kept, left_out = recipe.encode_rows([row], tiny_tokenizer, replace(config, max_length=16, packing=True))
+    assert [kept[0]["input_ids"][0], *[id for piece in kept for id in piece["input_ids"][1:]]] == whole
+    assert max(len(piece["input_ids"]) for piece in kept) == 16
+    assert left_out == {}
+    cut, _ = recipe.encode_rows([row], tiny_tokenizer, replace(config, max_length=16))
+    assert [id for piece in cut for id in piece["input_ids"]] == whole[:16]
+
+
+def test_packing_is_refused_where_layers_carry_a_state(config):
+    base = type("Model", (), {"config": type("Config", (), {"layer_types": ["linear_attention", "full_attention"]})})
+    with pytest.raises(recipe.PackingUnsupported, match="linear_attention layers"):
+        recipe.check_packing(replace(config, packing=True), base)
+    recipe.check_packing(config, base)

@@ -68,6 +68,9 @@ TROUBLES = {
     ),
     "TemplateRefused": "Шаблон чата не принимает роли {roles}: {reason}",
     "ModelUnreadable": "{model} не открывается как языковая модель: {reason}",
+    "PackingUnsupported": (
+        "Строки одного блока влияли бы друг на друга через слои {layers} модели {model}. Выключите упаковку (packing)."
+    ),
     "LossNotFinite": (
         "На шаге {step} loss стал {value}. Запуск остановлен, пока веса не испортились сильнее: снизьте "
         "learning_rate до {suggestion} и начните заново или продолжите с последней контрольной точки."

@@ -69,6 +69,11 @@ WORDS = {
     ),
     "training.max_length": ("Longest row, tokens (max_length)", "Длина строки, токенов (max_length)"),
     "training.max_length.info": ("What is longer is cut off.", "Что длиннее, обрезается."),
+    "training.packing": ("Packing (packing)", "Упаковка (packing)"),
+    "training.packing.info": (
+        "Short rows share blocks of max_length and do not see each other: no padding, and long texts are not cut.",
+        "Короткие строки делят блоки длиной max_length и не видят друг друга: без заполнителя, длинные тексты не режутся.",
+    ),
     "training.batch_size": ("Rows a step (batch_size)", "Строк за шаг (batch_size)"),
     "training.batch_size.info": ("More is faster and takes more memory.", "Больше — быстрее, но нужно больше памяти."),
     "training.gradient_accumulation_steps": (
