@@ -201,6 +201,36 @@ def test_a_folder_with_a_config_is_enough(tmp_path):
     assert catalogue.shape(str(tmp_path)).parameters == 8_190_735_360
 
 
+def test_the_header_of_a_gguf_file_is_enough(tmp_path):
+    from gguf import GGUFWriter
+
+    writer = GGUFWriter(tmp_path / "small.gguf", "llama")
+    writer.add_block_count(30)
+    writer.add_embedding_length(576)
+    writer.add_feed_forward_length(1536)
+    writer.add_head_count(9)
+    writer.add_head_count_kv(3)
+    writer.add_context_length(8192)
+    writer.add_token_list([str(i) for i in range(49152)])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    assert catalogue.shape(str(tmp_path / "small.gguf")).parameters == 134_515_008
+
+
+def test_a_file_that_only_says_it_is_gguf_is_refused(tmp_path):
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF\x03\x00")
+    with pytest.raises(troubles.IncompleteConfig, match=r"broken\.gguf"):
+        catalogue.shape(str(tmp_path / "broken.gguf"))
+
+
+def test_fp32_weights_under_autocast_take_sixteen_bytes_a_parameter():
+    shape = catalogue.shape("Qwen/Qwen2.5-1.5B")
+    found = estimate(shape, Setup(method="full", weight_width=4, gradient_accumulation_steps=2, sequence_length=64))
+    parts = found.components
+    assert (parts["weights"], parts["optimizer"]) == (4 * shape.parameters, 8 * shape.parameters)
+
+
 @pytest.mark.parametrize(
     ("config", "trouble", "words"),
     [

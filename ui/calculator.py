@@ -217,10 +217,10 @@ def on_ask(say: Say, **fields):
         asked = question(**fields)
         found = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
     except Trouble as error:
-        return pieces.trouble(say, error), None, "", "", None, None, {}
+        return pieces.trouble(say, error), gr.Plot(visible=False), "", "", None, None, {}
     return (
         pieces.verdict(say, found),
-        figures.bar(say, found),
+        gr.Plot(figures.bar(say, found), visible=True),
         pieces.changes(say, found),
         pieces.formulas(say, found),
         figures.lengths(say, found),

@@ -10,8 +10,9 @@ from core.estimate.answer import Answer
 from core.estimate.catalogue import Card
 from core.estimate.memory import GIB
 from core.estimate.setup import METHODS, Setup
+from core.trouble import Trouble
 from ui.text import Say
-from ui.text.calculator import UNITS
+from ui.text.calculator import UNITS, WORDS
 
 BIG_CARD = 80 * GIB  # of these it is said that a 14B is on the edge
 MARKS = {"fits": "#009E73", "tight": "#E69F00", "no": "#D55E00"}
@@ -53,8 +54,13 @@ def _corrected(say: Say, answer: Answer) -> str:
     return f"<div>{html.escape(say('calculator.corrected', runs=correction.runs, **values))}</div>"
 
 
-def trouble(say: Say, error: Exception) -> str:
-    return f'<div class="trouble" role="alert">{html.escape(say.trouble(error))}</div>'
+def trouble(say: Say, error: Trouble) -> str:
+    """The trouble in words, with the field under the name that the page gives it."""
+    values = dict(error.values)
+    if f"calculator.{values.get('field')}" in WORDS:
+        values["field"] = say(f"calculator.{values['field']}")
+    text = say.worded(type(error).__name__, values, type(error).template.format(**values))
+    return f'<div class="trouble" role="alert">{html.escape(text)}</div>'
 
 
 def _size(say: Say, size: float) -> str:

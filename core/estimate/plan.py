@@ -5,11 +5,12 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from core import paths
+from core import models, paths
 from core.estimate.answer import Answer
 from core.estimate.setup import named_targets
 from core.estimate.space import TEXT_BYTES
 
+STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # under which the catalogue knows the starter model
 EVERY = 1000  # steps between two evaluations, as the original answer recommends; a short run takes a tenth of it
 
 
@@ -23,7 +24,7 @@ def fields(answer: Answer, model: str, corpus: str = "") -> dict:
     steps = rows * answer.epochs / (setup.batch_size * setup.gradient_accumulation_steps)
     every = int(max(1, min(EVERY, steps // 10)))
     chosen = {
-        "base_model": model,
+        "base_model": models.STARTER if model == STARTER_HUB_ID else model,
         "method": setup.method if setup.adapts else "lora",
         "max_length": setup.sequence_length,
         "batch_size": setup.batch_size,

@@ -199,7 +199,7 @@ def _path(raw: dict, stack: str) -> dict:
     if "sdpa/eager" in attention or ("eager" in attention and "qwen" in attention):
         raise LeftOut("the attention kernel is not clear")
     amp = "amp" in dtype and "no amp" not in dtype
-    if stack in ("factory", "trl"):
+    if stack in ("factory", "trl") or ("trainer" in raw.get("framework", "").lower() and "no amp" not in dtype):
         amp = True
     narrow = method == "qlora" and stack == "trl"  # TRL casts the adapters of a quantised base to bf16
     return {

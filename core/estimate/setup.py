@@ -79,8 +79,13 @@ class Setup:
 
 
 def for_method(setup: Setup) -> Setup:
-    """What follows from the method: full fine-tuning is in pure 16 bit with states of the weights' own type."""
+    """What follows from the method: full fine-tuning is in pure 16 bit with states of the weights' own type.
+
+    Only fp32 weights that are asked for (weight_width 4) stay so, under autocast, as the stock Trainer has them.
+    """
     if setup.method in ("full", "cpt"):
+        if setup.weight_width == 4 and setup.precision != "fp32" and setup.autocast:
+            return setup
         return replace(setup, autocast=False, adapter_width=setup.half, weight_width=setup.half)
     if setup.precision == "fp32":
         return replace(setup, autocast=False, weight_width=4, adapter_width=4)
