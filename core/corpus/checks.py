@@ -47,7 +47,7 @@ def check(row: dict) -> dict:
 
 def language(text: str) -> str:
     """ru, uk, be, en, latin, cjk, other, mixed, or none: by the shares of scripts, then by letters and small words."""
-    text = text[:20_000]
+    text = re.sub(r"<[^<>]{1,40}>", " ", text[:20_000])
     cyrillic = len(re.findall("[\u0400-\u04ff]", text))
     latin = len(re.findall("[a-zA-Z\u00c0-\u024f]", text))
     cjk = len(CJK.findall(text))

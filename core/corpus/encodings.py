@@ -3,7 +3,7 @@
 import codecs
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from core.corpus import letters
 from core.corpus.sources import Source
@@ -23,8 +23,7 @@ LONGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is set aside
 READS_AS_RUSSIAN = 4.2  # nats a character: text in its own encoding costs 2.3 to 3.6
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line without its end, or the reason why it cannot be had."""
 
     number: int

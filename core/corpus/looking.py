@@ -1,7 +1,6 @@
 """A first look into files before they are imported: what they are, how their fields map, five rows of the result."""
 
 from collections import Counter
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def look(paths: list[Path], options: Options, count: int) -> dict:
             if not isinstance(found, Row):
                 troubled += 1
             elif len(shown) < count:
-                shown.append(asdict(found))
+                shown.append(found._asdict())
     best = by_key[mappings.most_common(1)[0][0]] if mappings else {"schema": ""}
     return {
         "files": files,

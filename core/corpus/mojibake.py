@@ -32,8 +32,14 @@ GAIN = 0.6  # nats a character that a repair must win
 READS_WELL = 4.2  # nats a character that the result may cost
 STEPS = 2
 _GOOD = "А-яЁё«»—–…„“”’‘№°§\u00a0\u202f•·→←×÷±≈₽€"
-# A line without any of these is left alone at once: a symbol that Russian text lacks, three capitals, and the pairs that UTF-8 read as cp1251 is made of.
-_SUSPECT = re.compile(rf"[^\x00-\x7f{_GOOD}]|[А-ЯЁ]{{3}}|(?:[РС][^\x00-\x7f]){{3}}|[–—][^\x00-\x7f\s]")
+# A text without either of these is left alone at once: a symbol that Russian text lacks; a capital or a dash right
+# before what is neither a small letter nor ASCII. Two searches, because each alone is five times faster than both.
+_STRANGE = re.compile(rf"[^\x00-\x7f{_GOOD}]")
+_CROWDED = re.compile(r"[А-ЯЁ–—][^\x00-\x7fа-яё\s]")
+
+
+def _is_suspect(text: str) -> bool:
+    return not text.isascii() and bool(_STRANGE.search(text) or _CROWDED.search(text))
 
 
 class Repairer:
@@ -44,7 +50,7 @@ class Repairer:
 
     def text(self, text: str) -> tuple[str, int]:
         """The text with its spoilt lines repaired, and how many there were."""
-        if text.isascii() or not _SUSPECT.search(text):
+        if not _is_suspect(text):
             return text, 0
         lines = text.split("\n")
         fixed = [self.line(line) for line in lines]
@@ -53,7 +59,7 @@ class Repairer:
 
     def line(self, line: str) -> str:
         """The line as it was before it was decoded wrongly; the same object when nothing is wrong with it."""
-        if line.isascii() or not _SUSPECT.search(line):
+        if not _is_suspect(line):
             return line
         for _ in range(STEPS):
             better = self._step(line)

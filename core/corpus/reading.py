@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from core.corpus import formats, mojibake, schema, sources, turns
 from core.corpus.sources import Bad, Record, Source
@@ -33,8 +34,7 @@ class SetAside:
     excerpt: str
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A normal row with its file and place, and the codes of what was repaired on the way."""
 
     row: dict

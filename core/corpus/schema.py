@@ -48,6 +48,7 @@ TEXTS = (
     "статья",
 )
 SYSTEMS = ("system", "system_prompt", "sys", "система")
+_OURS = ("system", "user", "assistant", "tool")  # a tuple: a role may be unhashable
 OURS = ("id", "source", "cluster", "lang")
 HUMAN_ASSISTANT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 
@@ -101,6 +102,8 @@ def convert(value: object, mapping: dict | None = None, roles: dict | None = Non
         text = value.get("text")
         if type(text) is str and len(value) == 1:
             return _text(text)
+        if len(value) == 1 and (turns := _plain_turns(value.get("messages"))):
+            return {"messages": turns}
     if not mapping or not mapping.get("schema"):
         mapping = guess(value)
     kind = mapping["schema"]
@@ -119,6 +122,21 @@ def convert(value: object, mapping: dict | None = None, roles: dict | None = Non
     if isinstance(value, dict) and (rest := _rest(value, mapping)):
         row["fields"] = rest
     return row
+
+
+def _plain_turns(turns: object) -> list[dict] | None:
+    """The turns when they are normal already: each a role that is ours and a string, nothing else."""
+    if type(turns) is not list:
+        return None
+    for turn in turns:
+        if (
+            type(turn) is not dict
+            or len(turn) != 2
+            or turn.get("role") not in _OURS
+            or type(turn.get("content")) is not str
+        ):
+            return None
+    return turns
 
 
 def roles_in(value: object) -> set[str]:
@@ -169,7 +187,8 @@ def _parsed(text: str) -> list | dict | None:
             import ast
 
             value = ast.literal_eval(text) if len(text) < 100_000 else None
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            orjson.dumps(value)  # half a surrogate pair cannot be written
+        except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
             return None
     return value if isinstance(value, (list, dict)) else None
 
@@ -267,8 +286,8 @@ def _pair(value: object, mapping: dict, roles: dict) -> list[dict]:
         before = _turns(first, roles)
         after = _turns(answer, roles) if _is_turn_list(answer) else [{"role": "assistant", "content": _string(answer)}]
         return before + after
-    history = []
-    for pair in value.get(mapping.get("history", "")) or []:
+    history, before = [], value.get(mapping.get("history", ""))
+    for pair in before if isinstance(before, list) else []:
         if isinstance(pair, list) and len(pair) == 2:
             history += [
                 {"role": role, "content": _string(said)} for role, said in zip(("user", "assistant"), pair, strict=True)

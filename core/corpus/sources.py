@@ -6,10 +6,10 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 MOST_UNPACKED = 64 * 2**30  # bytes of one packed file
 BOMB_RATIO = 400  # unpacked by packed; JSON of a template corpus reaches 60
@@ -31,8 +31,7 @@ class Bad:
     excerpt: str = ""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One record as the file has it: fields by name, or a text; and where it stands."""
 
     place: str
@@ -150,18 +149,22 @@ def of_folder(folder: Path) -> Iterator[Source | Bad]:
         if path.is_symlink():
             yield Bad(str(name), "link")
         elif path.is_file():
-            yield of_file(path, str(name))
+            try:
+                yield of_file(path, str(name))
+            except Exception as error:  # no permission, or the first bytes of a damaged packed file
+                yield Bad(str(name), "file_unreadable", type(error).__name__)
 
 
 def of_zip(source: Source) -> Iterator[Source | Bad]:
     """The members of a ZIP archive. Nothing is ever unpacked to where a member's name says."""
-    with source.on_disk() as path:
+    with ExitStack() as opened:
         try:
-            archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            archive = opened.enter_context(zipfile.ZipFile(opened.enter_context(source.on_disk())))
+        except PackedTooMuch:
+            yield Bad("", "packed_too_much")
+        except Exception:  # zipfile lets struct, zlib and Unicode errors through
             yield Bad("", "zip_damaged")
-            return
-        with archive:
+        else:
             members = [member for member in archive.infolist() if not member.is_dir()]
             for member in members[MOST_MEMBERS:]:
                 yield Bad(member.filename, "too_many_members")
@@ -189,5 +192,5 @@ def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo
     name = f"{source.name}/{member.filename}"
     try:
         return unpacked(Source(name, opened, member.file_size))
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError, RuntimeError):
+    except Exception:  # zipfile, zlib, bz2, lzma and zstandard each have errors of their own
         return Bad(member.filename, "zip_damaged")

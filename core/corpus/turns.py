@@ -9,6 +9,8 @@ def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:
     Empty turns go, a system turn in the middle moves into the next user turn, neighbours of one role become one,
     and what stands after the last reply is cut. Whether anything is left to learn is the caller's question.
     """
+    if _is_sound(messages):
+        return messages, []
     done: list[str] = []
     turns = _without_empty(messages, done)
     turns = _system_first(turns, done)
@@ -17,6 +19,19 @@ def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:
         turns = turns[:-1]
         done.append("trailing_question_cut")
     return turns, done
+
+
+def _is_sound(messages: list[dict]) -> bool:
+    """Whether questions and replies take turns, after a system turn perhaps, with nothing empty."""
+    start = 1 if messages and messages[0]["role"] == "system" else 0
+    if (len(messages) - start) % 2 or len(messages) == start:
+        return False
+    wanted = "user"
+    for turn in messages[start:]:
+        if turn["role"] != wanted:
+            return False
+        wanted = "assistant" if wanted == "user" else "user"
+    return all(turn["content"] and not turn["content"].isspace() for turn in messages)
 
 
 def folded(messages: list[dict]) -> list[dict]:

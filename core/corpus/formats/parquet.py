@@ -23,6 +23,7 @@ def of_batches(batches) -> Iterator[Record | Bad]:
     """The rows of Arrow batches as dictionaries; dates and the like as their text."""
     number = 0
     for batch in batches:
+        batch.validate(full=True)  # damaged offsets would end the process, not raise
         for row in batch.to_pylist():
             number += 1
             yield Record(f"#{number}", {key: plain(value) for key, value in row.items()})
