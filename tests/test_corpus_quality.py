@@ -109,8 +109,8 @@ def test_personal_data_is_found_by_its_checksum_and_replaced():
         "Пиши на [EMAIL_1] или [EMAIL_1], звони [PHONE_1]. Карта [CARD_1], СНИЛС [SNILS_1], ИНН [INN_1], ключ [KEY_1]."
     )
     assert dict(counts) == {"email": 2, "phone": 1, "card": 1, "snils": 1, "inn": 1, "key": 1}
-    wrong = "Карта 4111 1111 1111 1112, СНИЛС 112-233-445 96, ИНН 7707083894, заказ 7707083893, дом 12, 192.168.0.1, v1.2.3.4"
-    assert personal.find(wrong.replace(", v1.2.3.4", "")) == []
+    wrong = "Заказ 7707083893. Карта 4111 1111 1111 1112, СНИЛС 112-233-445 96, ИНН 7707083894, дом 12, 192.168.0.1"
+    assert personal.find(wrong) == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_personal_data_is_found_by_its_checksum_and_replaced():
     [
         ({"text": POEM[0]}, ("ru", [])),
         ({"text": "Это хорошо, 但是 не очень."}, ("ru", ["cjk"])),
-        ({"text": "<think>так</think>Да"}, ("mixed", ["think"])),
+        ({"text": "<think>так</think>Да"}, ("ru", ["think"])),
         ({"text": "Как языковая модель, я не могу."}, ("ru", ["refusal"])),
         ({"text": "The end of it<|im_end|>"}, ("en", ["special"])),
         ({"text": "врeменные трудности"}, ("ru", ["mixed"])),
