@@ -1,5 +1,6 @@
 """The calculator's instant answer: shapes, sizes, refusals, and its agreement with published measurements."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -8,8 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from core import paths
-from core.estimate import advice, answer, catalogue, check, explain, learned, plan, rows, setup, tables, troubles
+from core import hardware, paths
+from core.estimate import (
+    advice,
+    answer,
+    catalogue,
+    check,
+    explain,
+    forecast,
+    learned,
+    plan,
+    rows,
+    setup,
+    tables,
+    troubles,
+)
 from core.estimate.allocator import MIB, Allocator
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
@@ -285,6 +299,16 @@ def test_runs_on_this_machine_correct_the_next_estimate():
     found = ask()
     assert (found.correction.memory, found.correction.seconds, found.correction.runs) == (1.2, 1.5, 3)
     assert found.process == pytest.approx(1.2 * found.memory.reserved + found.memory.context)
+
+
+def test_a_run_is_forecast_from_its_config_and_learned_from():
+    config = dataclasses.asdict(TrainConfig(base_model="starter", corpus="poems", method="lora"))
+    card = hardware.Gpu("NVIDIA GeForce RTX 4090", 24 * GIB, 23 * GIB, 8.9, 450.0)
+    found = forecast.of_config(config, card)
+    assert (found["model"], found["card"]) == ("HuggingFaceTB/SmolLM2-135M", "NVIDIA GeForce RTX 4090")
+    assert 2 * GIB < found["predicted_bytes"] < 5 * GIB
+    forecast.learn(found, measured_bytes=1.5 * found["predicted_bytes"])
+    assert learned.correction(found["model"], found["card"], "sdpa").memory == pytest.approx(1.5)
 
 
 def test_a_record_that_was_cut_off_is_passed_over():

@@ -106,8 +106,11 @@ def understand(raw: dict, number: int = 0) -> Row:
 def number_of(raw: dict, field: str, default: float | None = None) -> float:
     """The number in a cell; a cell that is empty or holds words gives the default, or leaves the row out."""
     text = raw.get(field, "")
+    plain = text.replace(" ", "").replace("\u00a0", "")
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", plain):
+        plain = plain.replace(",", "")
     try:
-        value = float(text.replace(" ", "").replace("\u00a0", ""))
+        value = float(plain)
     except ValueError:
         value = None
     if value is None or not 0 < value < 1e15:

@@ -1,0 +1,64 @@
+"""What a run is expected to take, from its TrainConfig; and the record of what it took, from which estimates learn."""
+
+from collections.abc import Mapping
+
+from core import hardware
+from core.estimate import answer, catalogue, learned, speed
+from core.estimate import setup as setups
+from core.estimate.memory import estimate
+from core.estimate.setup import Setup
+
+
+def of_config(config: Mapping, gpu: hardware.Gpu | None = None) -> dict:
+    """Model, card, attention, method, and the predicted reserved bytes and seconds of an optimizer step.
+
+    `config` holds fields of core.recipe.TrainConfig (asdict of one); `gpu` is the card it runs on, by default this
+    machine's first, else its processor. The figures are those without any correction, so that records stay comparable.
+
+    Raises:
+        a trouble of core.estimate.troubles, if the model or the setup is not one that the calculator knows.
+    """
+    card = card_of(gpu)
+    shape = catalogue.shape(config["base_model"])
+    setup = answer.suited(setup_of(config, card), card)
+    setups.check(setup, shape, card)
+    memory = answer.reserve(estimate(shape, setup, card.capability), shape, setup, card)
+    return {
+        "model": shape.name,
+        "card": card.name,
+        "attention": setup.attention,
+        "method": setup.method,
+        "predicted_bytes": memory.reserved,
+        "predicted_seconds": speed.pace(shape, setup, card).step_seconds,
+    }
+
+
+def setup_of(config: Mapping, card: catalogue.Card) -> Setup:
+    """The calculator's words for a TrainConfig."""
+    optimizer = config.get("optim", "adamw_torch")
+    chosen = config.get("precision", "auto")
+    return Setup(
+        method=config.get("method", "qlora"),
+        sequence_length=config["max_length"],
+        batch_size=config["batch_size"],
+        gradient_accumulation_steps=config["gradient_accumulation_steps"],
+        lora_rank=config["lora_rank"],
+        lora_dropout=config["lora_dropout"],
+        target_modules=config["target_modules"],
+        optimizer=optimizer if optimizer in setups.OPTIMIZERS else "adamw_torch",
+        gradient_checkpointing=config["gradient_checkpointing"],
+        precision=answer.best_precision(card) if chosen == "auto" else chosen,
+    )
+
+
+def card_of(gpu: hardware.Gpu | None = None) -> catalogue.Card:
+    """The card of this machine, or its processor."""
+    for found in (gpu,) if gpu else hardware.gpus():
+        return catalogue.of_machine(found)
+    here = hardware.machine()
+    return catalogue.processor(here.cores, here.memory_bytes)
+
+
+def learn(forecast: Mapping, *, measured_bytes: float = 0, measured_seconds: float = 0) -> None:
+    """Store a forecast beside what the run's first steps took: reserved bytes, seconds of an optimizer step."""
+    learned.record(**forecast, measured_bytes=measured_bytes, measured_seconds=measured_seconds)
