@@ -159,7 +159,9 @@ def test_the_main_job(browser, server, picture):
     chat(page, say, "Who are you, and what do you do all day?")
     picture(page, "playground-en")
     open_tab(page, say, "runs")
-    page.get_by_text(latest_run()["id"]).first.wait_for()
+    page.get_by_label(say("runs.pick")).click()
+    page.get_by_role("option", name=latest_run()["name"]).click()
+    page.get_by_text(latest_run()["corpus_hash"]).wait_for()
     picture(page, "runs-en")
     assert page.foreign == []
     page.context.close()
@@ -202,8 +204,12 @@ def chat(page, say: Say, prompt: str) -> None:
     expect(page.get_by_label(say("playground.run"))).to_have_value(re.compile("finished"), timeout=30_000)
     page.get_by_label(say("playground.prompt")).fill(prompt)
     page.get_by_role("button", name=say("playground.send"), exact=True).click()
-    page.get_by_text(re.compile(r"Base: \d+ tokens.*(ended by itself|cut at)")).wait_for(timeout=120_000)
-    page.get_by_text(re.compile(r"With the adapter: \d+ tokens.*(ended by itself|cut at)")).wait_for(timeout=120_000)
+    page.get_by_text(re.compile(r"Base: \d+ tokens, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
+        timeout=120_000
+    )
+    page.get_by_text(re.compile(r"With the adapter: \d+ tokens, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
+        timeout=120_000
+    )
     replies = page.locator(".bot.message").all_inner_texts()
     assert len(replies) == 2
     assert all(reply.strip() for reply in replies)

@@ -188,8 +188,9 @@ def on_tick(run_id: str | None, live: bool) -> tuple:
         return None, gr.Timer(active=False)
     if row["state"] == "queued" and runs.needs_worker():
         runs.start_worker()
-    waits = any(runs.state(other) in runs.ACTIVE for other in runs.listed())
-    return probe(row), gr.skip() if waits else gr.Timer(active=False)
+    if row["state"] in runs.ACTIVE or any(runs.state(other) in runs.ACTIVE for other in runs.listed()):
+        return probe(row), gr.skip()
+    return probe(row), gr.Timer(active=False)
 
 
 def on_choose(run_id: str | None) -> tuple:
