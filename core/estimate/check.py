@@ -10,7 +10,7 @@ from pathlib import Path
 from core.estimate import exact, rivals, rows, speed
 from core.estimate.answer import quick, reserve, suited
 from core.estimate.catalogue import Card, card
-from core.estimate.memory import CONTEXT, estimate
+from core.estimate.memory import estimate
 from core.estimate.rows import LeftOut, Row
 from core.trouble import Trouble
 
@@ -154,7 +154,7 @@ def predicted(row: Row) -> float:
     # The replay follows the installed step; of another one only the median overhead is known.
     installed = row.stack in TRACED
     memory = reserve(memory, row.shape, row.setup, used) if installed else quick(row.shape, row.setup, used)
-    return memory.reserved + (CONTEXT if row.kind == "process" else 0)
+    return memory.reserved + (memory.context if row.kind == "process" else 0)
 
 
 def _any_card() -> Card:

@@ -20,7 +20,8 @@ CUBLAS = (
     2 * 8.125 * MIB
 )  # one workspace for the forward thread and one for the backward thread; ATen/cuda/CublasHandlePool
 CUBLAS_HOPPER = 2 * 32 * MIB
-CONTEXT = 0.45 * GIB  # CUDA context with torch's kernels: 0.14 GiB measured on a T4, 0.4 to 0.6 on newer cards
+CONTEXT = 0.45 * GIB  # CUDA context with torch's kernels: 0.4 to 0.6 GiB on cards since Ampere
+CONTEXT_OLD = 0.14 * GIB  # measured on a T4, 140.875 MiB
 PHASES = ("forward", "loss", "loss_backward", "backward_first", "backward_last", "optimizer")
 
 
@@ -154,7 +155,7 @@ def estimate(shape: ModelShape, setup: Setup, capability: float = 8.0) -> Memory
     components = resident | _at_peak(setup_walk, setup, phase, lifted[phase], more, gradients)
     components["workspace"] = components.get("workspace", 0) + blas + setup.world_overhead
     allocated = base + lifted[phase]
-    context = CONTEXT if capability else 0
+    context = 0 if not capability else CONTEXT if capability >= 8.0 else CONTEXT_OLD
     return Memory(
         components=components,
         phases={name: base + size for name, size in lifted.items()},
