@@ -19,6 +19,7 @@ SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
 BATCH = 1000  # rows
 MOST_WORDS = 20_000  # of one text that are compared
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -45,7 +46,7 @@ def text_of(row: dict) -> str:
 
 def normal(text: str) -> str:
     """The text without what hides a copy: case, ё, width, punctuation, white space."""
-    text = unicodedata.normalize("NFKC", text).lower().replace("ё", "е")
+    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).lower().replace("ё", "е")
     return re.sub(r"[\W_]+", " ", text).strip()
 
 

@@ -55,7 +55,7 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     text = head.decode(encoding.replace("utf-16-sig", "utf-16"), errors="ignore").removeprefix("\ufeff")
     if not text.strip() and source.size <= len(head):
         return Opened(source, "empty", "", iter([Bad("", "empty_file")]))
-    if documents.separator_of([text.split("\n", 1)[0]]):  # our own export of texts, which may look like anything
+    if documents.separator_of(text.split("\n")):  # texts between separators may look like anything
         return Opened(source, plain.NAME, encoding, _guarded(plain, source))
     module = next(module for module in TEXT if module.claims(source, text))
     return Opened(source, module.NAME, encoding, _guarded(module, source))

@@ -10,7 +10,7 @@ NAME = "markdown"
 FENCED = re.compile(r"^(```|~~~)[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
 QUERY = re.compile(r"^(```|~~~)\s*(?:dataview|dataviewjs|tasks|query)\b[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
 SIGNS = re.compile(
-    r"^(?:#{1,6} \S|[-*] \[[ x]\] |```|>\s?\[!|- \S)|\[\[[^\]\n]+\]\]|\]\(https?:|\*\*[^*\n]+\*\*", re.MULTILINE
+    r"^(?:#{1,6} \S|[-*] \[[ x]\] |```|>\s?\[!)|\[\[[^\]\n]+\]\]|\]\(https?:|\*\*[^*\n]+\*\*", re.MULTILINE
 )
 
 

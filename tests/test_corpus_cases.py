@@ -1,0 +1,194 @@
+"""Reports from the trackers of other tools, each as the smallest input that shows it; and what the page shows of rows."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from core import corpus
+from core.corpus import duplicates
+from tests.test_corpus_formats import lines, made, messages, said
+from ui import corpora_html
+from ui.text import Say
+
+
+def test_halves_of_characters_become_a_mark_and_pairs_a_character(tmp_path):
+    # https://github.com/agent0ai/agent-zero/issues/1773
+    card = made(tmp_path, "a.jsonl", '{"text":"a\\ud83d"}\n{"text":"\\ud83c\\udf78"}\n')
+    assert (said(card), card["repairs"]) == (["a\ufffd", "🍸"], {"lone_surrogate": 1})
+
+
+def test_a_column_of_nulls_in_one_file_does_not_spoil_another(tmp_path):
+    # https://github.com/huggingface/datasets/issues/7222
+    folder = tmp_path / "two"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"text":null}\n' * 3, "utf-8")
+    (folder / "b.jsonl").write_text('{"text":"да"}\n', "utf-8")
+    card = corpus.create([folder], "two")
+    assert (said(card), card["reasons"]) == (["да"], {"empty_text": 3})
+
+
+def test_a_field_may_change_its_type_from_row_to_row(tmp_path):
+    # https://github.com/huggingface/datasets/issues/7664
+    rows = [{"text": "timestamp[s]", "n": 1}, {"text": ["раз", "два"], "n": [1]}, {"text": "2024-01-01", "n": "x"}]
+    assert said(made(tmp_path, "a.jsonl", lines(rows))) == ["timestamp[s]", "раздва", "2024-01-01"]
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_a_table_with_an_index_column_is_the_same_as_json(tmp_path, bom):
+    # https://github.com/unslothai/unsloth/issues/4470
+    card = made(tmp_path, "a.csv", bom + "Unnamed: 0;Вопрос;Ответ\n0;к;о\n1;q;a\n")
+    assert said(card) == [[("user", "к"), ("assistant", "о")], [("user", "q"), ("assistant", "a")]]
+
+
+def test_odd_dialogues_keep_what_can_be_learned(tmp_path):
+    # https://github.com/axolotl-ai-cloud/axolotl/issues/325
+    rows = [
+        {"messages": messages([("bot", "первый"), ("user", "q"), ("bot", "a")])},
+        {"conversations": messages([("human", "q"), ("bing", "a"), ("human", "?")], "from", "value")},
+    ]
+    card = made(tmp_path, "a.jsonl", lines(rows))
+    assert said(card) == [
+        [("assistant", "первый"), ("user", "q"), ("assistant", "a")],
+        [("user", "q"), ("assistant", "a")],
+    ]
+
+
+def test_five_ways_to_write_a_sentence_are_one_after_normalisation():
+    ways = [
+        "Ёж и мёд тут",
+        "Еж и мед тут",
+        "Ёж\u00a0и\u200b мёд тут",
+        "ёж и мёд\r\nтут",
+        "Ё\u0301ж и мёд тут".replace("\u0301", ""),
+    ]
+    assert duplicates.find(ways, near=False).first.tolist() == [0, 0, 0, 0, 0]
+
+
+def test_marks_in_a_text_are_shown_and_never_become_markup():
+    # https://github.com/gradio-app/gradio/issues/7198
+    row = {"messages": messages([("user", "<b>q</b>"), ("assistant", "<think>x</think>да </s>\u200b\u00a0<script>")])}
+    shown = corpora_html.row(Say("ru"), row | {"source": {"file": "<i>", "line": "1"}})
+    assert "&lt;think&gt;x&lt;/think&gt;да &lt;/s&gt;" in shown
+    assert '<span class="unseen">ZWSP</span><span class="unseen">NBSP</span>&lt;script&gt;' in shown
+    assert "<b>" not in shown
+    assert "<script>" not in shown
+    assert "<i>" not in shown
+    pieces = {"pieces": [("<b>\n", "learned", 2)], "tokens": 2, "learned": 2, "cut": 0, "warnings": ["loses_end"]}
+    assert "&lt;b&gt;" in corpora_html.tokens(Say("en"), pieces)
+
+
+def test_every_code_has_its_words():
+    from core.corpus import checks, export, formats, gauges, personal, preview, reasons
+    from ui.text import WORDS
+
+    keys = [f"corpora.reason.{code}" for code in reasons.WORDS]
+    keys += [f"corpora.format.{module.NAME}" for module in (*formats.BINARY, *formats.TEXT)]
+    keys += [f"corpora.flag.{code}" for code in (*checks.FLAGS, *duplicates.KINDS[1:])]
+    keys += [f"corpora.personal.{kind}" for kind in personal.KINDS] + [
+        f"corpora.export.{form}" for form in export.FORMATS
+    ]
+    keys += [f"corpora.gauge.{name}{end}" for name in gauges.LIMITS for end in ("", ".means")]
+    keys += [f"corpora.token.{kind}" for kind in preview.KINDS]
+    assert [key for key in keys if key not in WORDS] == []
+
+
+def russian(path: Path) -> str:
+    return (gzip.open(path) if path.suffix == ".gz" else path.open("rb")).read().decode()
+
+
+def needs(*paths):
+    missing = [path for path in paths if not os.path.exists(path)]
+    return pytest.mark.skipif(bool(missing), reason=f"needs Debian's {missing}")
+
+
+DOC = "/usr/share/doc"
+
+
+@pytest.mark.slow
+@needs("/usr/share/games/fortunes/ru")
+def test_debian_fortunes_are_whole_and_have_the_known_copies(tmp_path):
+    folder = tmp_path / "fortunes"
+    folder.mkdir()
+    for path in Path("/usr/share/games/fortunes/ru").iterdir():
+        if path.suffix not in (".dat", ".u8"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    card = corpus.create([folder], "fortunes")
+    assert (card["rows_set_aside"], card["repairs"], 20_500 < card["rows"] < 21_200) == (0, {}, True)
+    texts = [row["text"] for row in corpus.rows(card["id"], 0, 30_000)]
+    counts = duplicates.find(texts).counts()
+    assert 370 < counts["exact"] < 430
+    assert 1_200 < counts["exact"] + counts["normalised"] < 1_300
+    assert 1_380 < sum(counts.values()) < 1_500
+    from core.corpus import gauges
+
+    found = gauges.measure(texts)
+    assert (found["verdict"], found["texts"]) == ("green", gauges.SAMPLE)
+
+
+@pytest.mark.slow
+@needs("/usr/share/man/ru", "/usr/share/libreoffice/help/ru")
+def test_debian_manuals_and_help_are_read_without_a_false_repair():
+    for folder in ("/usr/share/man/ru", "/usr/share/libreoffice/help/ru"):
+        card = corpus.create([Path(folder)], "help")
+        assert card["rows"] > 800
+        assert (card["repairs"], set(card["reasons"]) <= {"link"}) == ({}, True)
+
+
+MANUALS = {
+    f"{DOC}/maint-guide-ru": ("maint-guide.ru.txt.gz", "maint-guide.ru.pdf", "html"),
+    "/usr/share/developers-reference/ru": (
+        "developers-reference.txt.gz", "developers-reference.epub", "developers-reference.pdf", "developers-reference.html",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@needs(*MANUALS)
+@pytest.mark.parametrize("folder", MANUALS)
+def test_one_debian_manual_reads_the_same_in_its_formats(folder):
+    words = []
+    for name in MANUALS[folder]:
+        card = corpus.create([Path(folder, name)], "manual")
+        text = duplicates.normal(" ".join(row["text"] for row in corpus.rows(card["id"], 0, 10_000)))
+        words.append({word for word in text.split() if len(word) > 3 and word.isalpha()})
+    for other in words[1:]:
+        assert len(other & words[0]) / len(words[0]) > 0.95
+
+
+@pytest.mark.slow
+@needs("/usr/share/mythes", "/usr/share/hyphen")
+def test_debian_files_with_a_bom_and_in_koi8_are_told():
+    from core.corpus import encodings
+    from core.corpus.sources import of_file
+
+    thesaurus = next(Path("/usr/share/mythes").glob("th_ru*.dat"))
+    assert encodings.detect(of_file(thesaurus)) in ("utf-8", "utf-8-sig")
+    for path in [*Path("/usr/share/hyphen").glob("hyph_ru*.dic"), *Path("/usr/lib/ispell").glob("russian.aff")]:
+        raw = path.resolve().read_bytes()
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            assert encodings.detect(of_file(path.resolve())) == "koi8-r", path
+
+
+@pytest.mark.slow
+def test_a_row_of_a_million_letters_is_counted_in_time(tmp_path):
+    # https://github.com/huggingface/tokenizers/issues/1449
+    import time
+
+    from core import tokenizer
+    from core.corpus import tokens
+    from tests import tiny_tokenizers
+
+    light = tokenizer.load(tiny_tokenizers.build(tmp_path / "model", "chatml"))
+    began = time.monotonic()
+    tokens.measure([{"text": "а" * 1_000_000}], 1, light, max_length=1024)
+    assert time.monotonic() - began < 5
+
+
+def test_cards_are_plain_json(tmp_path):
+    card = made(tmp_path, "a.jsonl", '{"text":"да"}\n')
+    assert json.loads(json.dumps(card)) == card
