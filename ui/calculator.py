@@ -52,7 +52,7 @@ def build(say: Say) -> dict:
         with gr.Row():
             button = gr.Button(say("calculator.plan.open"), variant="primary")
             take = gr.DownloadButton(say("calculator.plan.take"))
-    state.change(partial(on_plan, say), state, [about, button, take], show_progress="hidden")
+    state.change(partial(on_plan, say), [state, form["method"]], [about, button, take], show_progress="hidden")
     return {
         "button": button,
         "plan": state,
@@ -272,11 +272,13 @@ def on_errors(say: Say):
     return pieces.errors(say, found), figures.errors(say, found)
 
 
-def on_plan(say: Say, config: dict):
+def on_plan(say: Say, config: dict, method: str):
     """What the plan says of itself, and train.py with its config as one file behind the button."""
     if not config:
         return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
     text = say("calculator.plan.text", every=say.number(config["eval_steps"], 6))
+    if config["method"] != method:
+        text += " " + say("calculator.plan.adapter")
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

@@ -9,6 +9,7 @@ from core import models, paths
 from core.estimate.answer import Answer
 from core.estimate.setup import named_targets
 from core.estimate.space import TEXT_BYTES
+from core.recipe import CHOICES
 
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # under which the catalogue knows the starter model
 EVERY = 1000  # steps between two evaluations, as the original answer recommends; a short run takes a tenth of it
@@ -17,7 +18,7 @@ EVERY = 1000  # steps between two evaluations, as the original answer recommends
 def fields(answer: Answer, model: str, corpus: str = "") -> dict:
     """Fields of core.recipe.TrainConfig: what the Training tab is filled with.
 
-    The recipe trains adapters; for another method the plan is its nearest, LoRA on the base as it is.
+    For a method that the recipe does not have, the plan is its nearest, LoRA on the base as it is.
     """
     setup = named_targets(answer.setup, answer.shape)
     rows = answer.tokens / setup.sequence_length
@@ -25,7 +26,7 @@ def fields(answer: Answer, model: str, corpus: str = "") -> dict:
     every = int(max(1, min(EVERY, steps // 10)))
     chosen = {
         "base_model": models.STARTER if model == STARTER_HUB_ID else model,
-        "method": setup.method if setup.adapts else "lora",
+        "method": setup.method if setup.method in CHOICES["method"] else "lora",
         "max_length": setup.sequence_length,
         "batch_size": setup.batch_size,
         "gradient_accumulation_steps": setup.gradient_accumulation_steps,
@@ -40,6 +41,8 @@ def fields(answer: Answer, model: str, corpus: str = "") -> dict:
         "eval_steps": every,
         "logging_steps": every if every == EVERY else max(1, every // 10),
     }
+    if setup.method == "cpt":
+        chosen |= {"learn": "all", "packing": True}
     return chosen | ({"corpus": corpus} if corpus else {})
 
 

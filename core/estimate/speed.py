@@ -22,6 +22,7 @@ UNPACKING = 0.45  # the same for bitsandbytes' dequantisation
 # Of the matmul rate in the fused attention kernels: arXiv:2307.08691, figures 5 and 6 (FlashAttention 2 and the kernel
 # of xformers, which is torch's memory-efficient one, forward and backward).
 ATTENTION = {"flash": 0.7, "memory_efficient": 0.3, "scores": 0.5}
+PIPELINE = 3e6  # tokens a second that core/recipe.py's collate() makes into batches on one core, measured
 LAUNCH = 17e-6  # seconds of Python and dispatch for a kernel, through transformers and peft modules
 SPREAD = 1.3  # how far below and above the estimate a real run may lie: nine in ten published rows
 
@@ -71,6 +72,7 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     one, two = (_cost(kernels(shape, setup, n), setup, card) for n in (1, 2))
     device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))
     micro = (device**3 + launch**3) ** (1 / 3) if launch else device
+    micro = max(micro, setup.tokens / PIPELINE)
     found = walk(shape, setup, bool(shape.experts))
     trained = trainable(shape, setup, found)
     # AdamW reads weight, gradient and two states, and writes three of them.

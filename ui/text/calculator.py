@@ -298,8 +298,8 @@ WORDS = {
         "Проверка и запись в журнал каждые {every} шагов; точность, ядро внимания и пакет — по возможностям карты.",
     ),
     "calculator.plan.adapter": (
-        "Here the recipe trains adapters; the plan is LoRA.",
-        "Рецепт обучает адаптеры, поэтому в плане LoRA.",
+        "The recipe does not train this way; the nearest that it does is LoRA, and so the plan says.",
+        "Этого способа в рецепте нет; ближайший, что есть, — LoRA, он и стоит в плане.",
     ),
     "calculator.plan.open": ("Open in Training", "Открыть в «Обучении»"),
     "calculator.plan.take": ("Take train.py and config away", "Забрать train.py и конфигурацию"),
