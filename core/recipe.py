@@ -589,6 +589,8 @@ def train(
         "stopped": progress.stopped,
         "eval_loss": progress.eval_loss,
         "seconds": round(time.monotonic() - began, 1),
+        "step_seconds": round(progress.all_seconds / max(1, progress.all_steps), 4),
+        "step_tokens": round(progress.all_tokens / max(1, progress.all_steps), 1),
         "peak_memory_gib": peak_memory_gib(),
     }
 
@@ -636,6 +638,7 @@ class Progress:
         self.config, self.report, self.should_stop = config, report, should_stop
         self.stopped, self.eval_loss, self.evaluated_at = False, None, None
         self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
+        self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
         self.recent = deque(maxlen=50)  # seconds of the latest steps, for the time that is left
 
     def on_step_begin(self, args, state, control, **_):
@@ -644,6 +647,7 @@ class Progress:
     def on_step_end(self, args, state, control, **_):
         took = time.monotonic() - self.step_began
         self.seconds += took
+        self.all_seconds, self.all_steps = self.all_seconds + took, self.all_steps + 1
         self.recent.append(took)
         if self.should_stop():
             self.stopped = control.should_training_stop = control.should_save = True
@@ -652,6 +656,7 @@ class Progress:
         if "loss" not in logs:
             return
         loss, tokens = logs["loss"], state.num_input_tokens_seen
+        self.all_tokens += tokens - self.tokens
         seconds_a_step = sum(self.recent) / max(1, len(self.recent))
         self.report(
             "step",

@@ -17,6 +17,7 @@ from core import events, paths, runs
 KEPT = {
     "loading": ("corpus_hash",),
     "data": ("rows_train", "rows_eval", "tokens_train", "tokens_learned"),
+    "forecast": ("predicted_bytes", "predicted_seconds"),
     "model": ("parameters", "trainable_parameters", "device", "precision", "attention"),
     "step": ("step", "max_steps", "loss", "tokens_per_second", "seconds_left", "memory_gib"),
     "eval": ("eval_loss",),
@@ -41,6 +42,13 @@ def m001_runs(db: Database) -> None:
     db["runs"].create({name: kind for kind, names in kinds.items() for name in names.split()}, pk="id")
     db["steps"].create({"run": str} | {name: int if name == "step" else float for name in STEP}, pk=("run", "step"))
     db["evals"].create({"run": str, "step": int, "eval_loss": float}, pk=("run", "step"))
+
+
+@migrations()
+def m002_forecast(db: Database) -> None:
+    """What the calculator expected: reserved bytes at the peak, seconds of a step of the longest rows."""
+    db["runs"].add_column("predicted_bytes", float)
+    db["runs"].add_column("predicted_seconds", float)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,6 +17,7 @@ from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 
 LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
+FEWEST_STEPS = 5  # of which the first is slow: fewer say little about the pace
 RUN_BYTES = 300_000_000  # room for log, checkpoints and adapter of a small run
 
 
@@ -64,8 +65,13 @@ def run(run_dir: Path) -> str:
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:
+    said: dict[str, dict] = {}
+
     def report(event: str, **values) -> None:
+        said[event] = values
         events.append(run_dir, event, **values)
+        if event == "model" and (forecast := _forecast(config, said["data"]["longest"])):
+            report("forecast", **forecast)
 
     config = local_config(TrainConfig.load(run_dir / "config.json"), report)
     models.need_disk(run_dir, RUN_BYTES)
@@ -79,7 +85,32 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         should_stop=lambda: runs.stop_requested(run_dir),
         resume_from=checkpoint,
     )
+    if "forecast" in said and ending["steps"] >= FEWEST_STEPS:
+        _learn(config, said, ending)
     return {"event": "stopped" if ending.pop("stopped") else "finished", **ending}
+
+
+def _forecast(config: TrainConfig, longest: int) -> dict | None:
+    """What the calculator expects of the run's longest batch, or None for a model that it does not know."""
+    from core.estimate import forecast
+
+    try:
+        return forecast.of_config(asdict(config) | {"max_length": longest})
+    except Trouble:
+        return None
+
+
+def _learn(config: TrainConfig, said: dict, ending: dict) -> None:
+    """Let later estimates learn from this run: peak bytes of the card, and seconds of a step of the forecast's size."""
+    from core.estimate import forecast
+
+    tokens = config.batch_size * config.gradient_accumulation_steps * said["data"]["longest"]
+    on_card = said["model"]["device"] != "cpu"
+    forecast.learn(
+        said["forecast"],
+        measured_bytes=ending["peak_memory_gib"] * 2**30 if on_card else 0,
+        measured_seconds=ending["step_seconds"] * tokens / max(1, ending["step_tokens"]),
+    )
 
 
 def local_config(config: TrainConfig, report) -> TrainConfig:

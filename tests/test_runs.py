@@ -265,3 +265,13 @@ def test_a_run_on_a_deleted_corpus_is_not_even_queued(config, no_worker):
     with pytest.raises(CorpusGone, match="There is no corpus in poems. It was moved or deleted"):
         runs.start(TrainConfig(**{**vars(config), "corpus": "poems"}))
     assert runs.listed() == []
+
+
+def test_a_finished_run_teaches_the_estimate(trained_run):
+    from core.estimate import learned
+
+    row = store.sync(trained_run)
+    known = learned.rows()
+    assert [(found["method"], found["predicted_seconds"]) for found in known] == [("lora", row["predicted_seconds"])]
+    assert known[0]["measured_seconds"] > 0
+    assert known[0]["measured_bytes"] == 0  # resident memory of a process is not memory of a card

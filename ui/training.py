@@ -278,7 +278,10 @@ def status_html(say: Say, row: dict) -> str:
     if row["tokens_per_second"]:
         parts.append(f"<span>{say('live.speed')}</span> {say.number(row['tokens_per_second'])}")
     if row["memory_gib"]:
-        parts.append(f"<span>{say('live.memory')}</span> {say.number(row['memory_gib'])}\u00a0{say('unit.gib')}")
+        memory = f"{say.number(row['memory_gib'])}\u00a0{say('unit.gib')}"
+        if row["predicted_bytes"] and row["device"] != "cpu":  # a forecast is of a card's memory, not of a process's
+            memory += f" ({say('live.predicted')} {say.number(row['predicted_bytes'] / 2**30)})"
+        parts.append(f"<span>{say('live.memory')}</span> {memory}")
     facts = "".join(f"<div>{part}</div>" for part in parts)
     bar = f'<div class="meter"><div style="width:{100 * share:.1f}%"></div></div>'
     return f'<div class="state">{state}</div>{bar}<div class="facts">{facts}</div>{_remarks(say, row)}'

@@ -184,6 +184,7 @@ WORDS = {
     "live.eval": ("held-out loss", "loss на отложенных"),
     "live.speed": ("tokens/s", "токенов/с"),
     "live.memory": ("memory", "память"),
+    "live.predicted": ("predicted", "по расчёту"),
     "live.took": ("took", "заняло"),
     "live.left_out": (
         "{count} rows are left out: {reasons}.",
