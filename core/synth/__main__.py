@@ -1,0 +1,145 @@
+"""Make a corpus from a recipe: `python -m core.synth RECIPE --tokens 200000 --model M --out DIR --seed 7 --json`."""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from core import events
+from core.synth import jobs, recipes
+from core.trouble import Trouble
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)
+    try:
+        return _run(options)
+    except Trouble as error:
+        if not options.json:
+            print(error, file=sys.stderr)
+            return 1
+        values = {key: str(value) for key, value in error.values.items()}
+        said = {"trouble": type(error).__name__, "values": values, "message": str(error)}
+        print(json.dumps(said, ensure_ascii=False))
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m core.synth", description=__doc__)
+    add = parser.add_argument
+    add("recipe", nargs="?", help="a recipe file, or the name of one that comes with the program (see --list)")
+    add("--tokens", type=float, default=200_000, help="the volume, in tokens of the model (default 200000)")
+    add("--model", help="whose tokens are counted: a model directory or the id of one that is ready")
+    add("--out", type=Path, help="become this directory; the same command goes on where a killed one was")
+    add("--name", default="", help="what to call the corpus")
+    add("--seed", type=int, default=0)
+    add("--endpoint", help="address of an OpenAI-compatible server, such as http://127.0.0.1:11434/v1")
+    add("--endpoint-model", help="the name of the model at that server")
+    add("--writer", help="a local model that writes the rows: its directory or id")
+    add("--corpus", help="seeds for a model: the id or directory of a corpus")
+    add("--parallel", type=int, default=4, help="requests in flight at the endpoint (default 4)")
+    add("--temperature", type=float, default=0.9)
+    add("--max-tokens", type=int, default=600, help="of one reply (default 600)")
+    add("--preview", action="store_true", help="only show ten rows, the x-ray and what the volume costs")
+    add("--row", type=int, help="only make this one row again")
+    add("--list", action="store_true", help="list the recipes that come with the program")
+    add("--job", type=Path, help=argparse.SUPPRESS)
+    add("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _run(options) -> int:
+    if options.list:
+        found = recipes.listed()
+        print(json.dumps(found, ensure_ascii=False) if options.json else "\n".join(one["name"] for one in found))
+        return 0
+    if options.job:
+        from core.synth import making
+
+        return int(making.run(options.job.absolute()) == "failed")
+    if not options.recipe:
+        _parser().error("give a recipe; --list shows those that come with the program")
+    if options.row is not None:
+        row = recipes.load(options.recipe).make(options.seed, options.row)
+        print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(recipes.Recipe.texts(row)))
+        return 0
+    if options.preview:
+        return _preview(options)
+    return _make(options)
+
+
+def _preview(options) -> int:
+    from core.synth import costing
+
+    recipe = recipes.load(options.recipe)
+    if recipe.kind == "grammar":
+        found = costing.preview(recipe, options.seed, options.model)
+    else:
+        from core.synth import writers
+
+        found = writers.preview(recipe, options.seed, request(options))
+    found["costs"] = [costing.cost(found, tokens) for tokens in (*costing.VOLUMES, int(options.tokens))]
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    for row in found["rows"]:
+        print("\n".join(recipes.Recipe.texts(row)), end="\n\n---\n\n")
+    print({key: value for key, value in found.items() if key not in ("rows", "xray", "costs")})
+    for name, gauge in found["xray"]["gauges"].items():
+        print(f"  {gauge['light']:6} {name:18} {gauge['value']:10.4f}")
+    for one in found["costs"]:
+        print(one)
+    return 0
+
+
+def request(options) -> dict:
+    """The options as core.synth.jobs.create takes them."""
+    names = ("recipe", "model", "name", "seed", "endpoint", "endpoint_model", "writer", "corpus", "parallel")
+    found = {name: getattr(options, name) for name in (*names, "temperature", "max_tokens")}
+    return found | {"tokens": int(options.tokens), "out": str(options.out.absolute()) if options.out else None}
+
+
+def _make(options) -> int:
+    """Run a job in this process, or go on with the one that an earlier call of the same command left."""
+    from core.synth import making
+
+    wanted = request(options)
+    directory = options.out and options.out.absolute().with_name(f".{options.out.name}.synth")
+    if options.out and options.out.exists() and not (directory / "job.json").exists():
+        from core.corpus.creating import NameTaken
+
+        raise NameTaken(path=options.out)
+    if directory is None or not _same(directory, wanted):
+        directory = jobs.create(wanted, directory)
+    (directory / "control.json").unlink(missing_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: jobs.pause(directory))
+    began = time.perf_counter()
+    ending = making.run(directory)
+    last = events.last(directory)
+    last = {key: value for key, value in last.items() if key not in ("event", "time")}
+    result = {"state": ending, "job": str(directory), **last, "wall_seconds": round(time.perf_counter() - began, 2)}
+    if options.json:
+        print(json.dumps(result, ensure_ascii=False))
+    else:
+        print(f"{ending}: {last.get('rows')} rows, {last.get('tokens')} tokens, {last.get('dropped')} copies dropped")
+        print(last.get("message") or last.get("reason") or last.get("corpus") or "")
+    return 0 if ending in ("finished", "stopped") else 1
+
+
+def _same(directory: Path, wanted: dict) -> bool:
+    """Whether a job in this directory is the one that is wanted; another one there makes way."""
+    if not (directory / "job.json").exists():
+        return False
+    old, new = jobs.request(directory), wanted | {"recipe": recipes.load(wanted["recipe"]).name}
+    keys = ("recipe", "tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus")
+    if all(old.get(key) == new.get(key) for key in keys) and old["hash"] == recipes.load(wanted["recipe"]).hash:
+        return True
+    jobs.delete(directory)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""Words in the form that a sentence asks for: Russian cases, genders, numbers and tenses by pymorphy3; a little English."""
+
+import re
+from functools import cache
+
+from core.trouble import Trouble
+
+CASES = ("nomn", "gent", "datv", "accs", "ablt", "loct")
+KNOWN = frozenset((*CASES, "sing", "plur", "masc", "femn", "neut", "past", "pres", "futr", "1per", "2per", "3per", "impr", "Supr", "COMP", "PRTF", "PRTS", "GRND", "ADJS", "actv", "pssv"))  # fmt: skip
+ENGLISH = ("a", "s", "cap")
+VOWEL = re.compile(r"^(?:[aeiou](?!ni|ne\b|se|ur)|hour|heir|honest|un[^i])", re.IGNORECASE)
+IRREGULAR = {"man": "men", "woman": "women", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives", "leaf": "leaves", "loaf": "loaves", "life": "lives", "wolf": "wolves", "half": "halves", "sheep": "sheep", "mouse": "mice"}  # fmt: skip
+
+
+class FormUnknown(Trouble):
+    template = 'The rule "{rule}" asks for the form "{form}", which is not known. Known are: {known}.'
+
+
+class NoRussianForms(Trouble):
+    template = "Russian words are inflected by pymorphy3, which is not installed. Run: pip install -r requirements.txt"
+
+
+class How:
+    """What is asked of a word: grammemes, a variable to agree with, a capital letter."""
+
+    __slots__ = ("cap", "forms", "key", "like", "number")
+
+    def __init__(self, forms: tuple[str, ...], like: str, number: str, cap: bool):
+        self.forms, self.like, self.cap, self.number = forms, like or number, cap, bool(number)
+        self.key = (forms, cap, bool(number))
+
+
+def of(lang: str, words: dict):
+    """The inflector of a language. `words` gives forms that the dictionary lacks: {word: {"gent": form}}."""
+    return Russian(words) if lang == "ru" else English()
+
+
+class English:
+    def how(self, text: str, rule: str) -> How:
+        forms = tuple(text.split())
+        for form in forms:
+            if form not in ENGLISH:
+                raise FormUnknown(rule=rule, form=form, known=", ".join(ENGLISH))
+        return How(forms, "", "", False)
+
+    def inflect(self, text: str, how: How, like: str) -> str:
+        for form in how.forms:
+            if form == "a":
+                text = f"{'an' if VOWEL.match(text) else 'a'} {text}"
+            elif form == "s":
+                text = plural(text)
+            else:
+                text = text[:1].upper() + text[1:]
+        return text
+
+
+def plural(text: str) -> str:
+    """The plural of the first noun of a phrase: "ring of keys" -> "rings of keys"."""
+    head, of_, rest = text.partition(" of ")
+    before, _, last = head.rpartition(" ")
+    if last in IRREGULAR:
+        last = IRREGULAR[last]
+    elif re.search(r"(?:s|x|z|ch|sh)$", last):
+        last += "es"
+    elif re.search(r"[^aeiou]y$", last):
+        last = last[:-1] + "ies"
+    else:
+        last += "s"
+    return f"{before} {last}".strip() + of_ + rest
+
+
+class Russian:
+    def __init__(self, words: dict):
+        self.words, self.known = words, {}
+
+    def how(self, text: str, rule: str) -> How:
+        forms, like, number, cap = [], "", "", False
+        for part in text.split():
+            if part.startswith("as=$"):
+                like = part[4:]
+            elif part.startswith("num=$"):
+                number = part[5:]
+            elif part == "cap":
+                cap = True
+            elif part in KNOWN:
+                forms.append(part)
+            else:
+                raise FormUnknown(rule=rule, form=part, known=", ".join(sorted(KNOWN)) + ", as=$name, num=$name, cap")
+        return How(tuple(forms), like, number, cap)
+
+    def inflect(self, text: str, how: How, like: str) -> str:
+        key = (text, how.key, like)
+        found = self.known.get(key)
+        if found is None:
+            if len(self.known) > 200_000:
+                self.known.clear()
+            found = self.known[key] = self._inflected(text, how, like)
+        return found
+
+    def _inflected(self, text: str, how: How, like: str) -> str:
+        if how.number:
+            said = self._counted(text, like)
+        else:
+            forms = set(how.forms)
+            if like:
+                gender, number = nature(like)
+                forms |= {number} if number == "plur" or forms & {"pres", "futr"} else {"sing", gender}
+            own = self.words.get(text, {}).get(" ".join(how.forms))
+            said = own or (phrase(text, frozenset(forms)) if forms else text)
+        return said[:1].upper() + said[1:] if how.cap else said
+
+    def _counted(self, text: str, number: str) -> str:
+        digits = re.sub(r"\D", "", number)
+        count = int(digits) if digits else NUMBERS.get(number.lower(), 5)
+        word = noun(text)
+        return word.make_agree_with_number(count).word if word else text
+
+
+NUMBERS = {word: at for at, word in enumerate("ноль один два три четыре пять шесть семь восемь девять десять".split())}
+NUMBERS |= {"одна": 1, "одно": 1, "две": 2}
+
+
+@cache
+def morphology():
+    try:
+        import pymorphy3
+    except ImportError as error:
+        raise NoRussianForms() from error
+    return pymorphy3.MorphAnalyzer(lang="ru")
+
+
+def noun(word: str):
+    """The reading of a word as a noun in the nominative, if it has one."""
+    found = [one for one in morphology().parse(word) if one.tag.POS in ("NOUN", "NPRO") and "nomn" in one.tag]
+    return next((one for one in found if "sing" in one.tag), found[0] if found else None)
+
+
+def nature(text: str) -> tuple[str, str]:
+    """Gender and number of a phrase's head noun."""
+    for word in text.split():
+        for one in [noun(word.strip("«»,.()"))]:
+            if one is not None and not _is_adjective(word):
+                return one.tag.gender or "masc", one.tag.number or "sing"
+    return "masc", "sing"
+
+
+def _is_adjective(word: str) -> bool:
+    return morphology().parse(word)[0].tag.POS in ("ADJF", "PRTF")
+
+
+def phrase(text: str, forms: frozenset[str]) -> str:
+    """A phrase in a form: adjectives before the head noun follow it, what stands after it stays as it is."""
+    words = re.split(r"(\s+)", text)
+    heads = [at for at in range(0, len(words), 2) if noun(words[at]) and not _is_adjective(words[at])]
+    verb = next((at for at in range(0, len(words), 2) if _verb(words[at])), None)
+    if forms & {"past", "pres", "futr", "impr", "GRND"} and verb is not None:
+        words[verb] = _formed(_verb(words[verb]), forms, words[verb])
+        return "".join(words)
+    if not heads:
+        last = next((at for at in range(0, len(words), 2) if not _is_adjective(words[at])), len(words))
+        for at in range(0, last, 2):
+            words[at] = _adjective(words[at], forms, "masc", "inan")
+        return "".join(words)
+    head = heads[0]
+    one = noun(words[head])
+    number = "plur" if "plur" in forms else "sing" if "sing" in forms else one.tag.number
+    words[head] = _formed(one, frozenset((forms & set(CASES)) | {number}), words[head])
+    for at in range(0, head, 2):
+        life = "anim" if "anim" in one.tag else "inan"
+        words[at] = _adjective(words[at], (forms & set(CASES)) | {number}, one.tag.gender or "masc", life)
+    return "".join(words)
+
+
+def _verb(word: str):
+    return next((one for one in morphology().parse(word) if one.tag.POS == "INFN"), None)
+
+
+def _adjective(word: str, forms, gender: str, life: str) -> str:
+    one = next((one for one in morphology().parse(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag), None)
+    if one is None:
+        return word
+    wanted = set(forms) - {"masc", "femn", "neut"}
+    if "plur" not in wanted:
+        wanted |= {"sing", next(iter(set(forms) & {"masc", "femn", "neut"}), gender)}
+    if "accs" in wanted and ("plur" in wanted or gender == "masc"):
+        wanted.add(life)
+    return _formed(one, frozenset(wanted), word)
+
+
+def _formed(one, forms: frozenset[str], word: str) -> str:
+    made = one.inflect(set(forms))
+    if made is None and forms & {"pres", "futr"}:  # a perfective verb has no present, an imperfective no simple future
+        made = one.inflect({"futr" if form == "pres" else "pres" if form == "futr" else form for form in forms})
+    if made is None:
+        return word
+    return made.word[:1].upper() + made.word[1:] if word[:1].isupper() else made.word

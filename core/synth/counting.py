@@ -1,0 +1,115 @@
+"""What a grammar can say, before it says it: how many texts, which rules are never used, which lines dominate."""
+
+import math
+from collections import Counter
+
+from core.synth.grammar import Grammar, Record, Row, Rule, Slot, reachable
+
+EXACT = 5000  # texts up to which all are made and counted
+DOMINATES = 0.3  # share of rows
+WORDS = 4  # of a line that can dominate
+
+
+def distinct(recipe) -> dict:
+    """{"log10", "exact"}: the number of different texts, counted by making all of them while they are few.
+
+    Otherwise it is the number of derivations, an upper bound: two of them may say the same.
+    """
+    seen, path = set(), []
+    for _ in range(EXACT):
+        seen.add(str(recipe.make(0, 0, ask=_Script(path))))
+        if not _next(path):
+            return {"log10": round(math.log10(len(seen)), 1), "exact": True, "texts": len(seen)}
+    grammar: Grammar = recipe.grammar
+    known: dict[tuple[int, int], float] = {}
+    total = sum(_log(grammar, rule, 0, known) for rule in recipe.tops)
+    return {"log10": round(total, 1), "exact": False, "texts": None}
+
+
+class _Script:
+    """Answers every choice of a row from a list of [choice, how many there were], and lengthens it."""
+
+    def __init__(self, path: list[list[int]]):
+        self.path, self.at = path, 0
+
+    def __call__(self, count: int, rule: Rule, depth: int) -> int:
+        allowed = [at for at in range(count) if _weight(rule, depth, at)]
+        if self.at == len(self.path):
+            self.path.append([0, len(allowed)])
+        self.at += 1
+        return allowed[self.path[self.at - 1][0]]
+
+
+def _next(path: list[list[int]]) -> bool:
+    while path and path[-1][0] + 1 >= path[-1][1]:
+        path.pop()
+    if path:
+        path[-1][0] += 1
+    return bool(path)
+
+
+def _weight(rule: Rule, depth: int, at: int) -> float:
+    table = rule.tables[min(depth, len(rule.tables) - 1)]
+    return table[at] - (table[at - 1] if at else 0)
+
+
+def _log(grammar: Grammar, rule: Rule, depth: int, known: dict) -> float:
+    """log10 of the number of derivations of a rule with so many recursive rules above it."""
+    if (rule.number, depth) in known:
+        return known[rule.number, depth]
+    below = depth + 1 if rule.recursive else depth
+    if rule.recursive and depth > grammar.depth:
+        return 0.0
+    sums = []
+    for at, one in enumerate(rule.alternatives):
+        if not _weight(rule, depth, at):
+            continue
+        if type(one) is Record:
+            sums.append(_log(grammar, one.first, below, known))
+        else:
+            sums.append(sum(_of_slot(grammar, piece, below, known) for piece in one if type(piece) is Slot))
+    top = max(sums)
+    known[rule.number, depth] = top + math.log10(sum(10 ** (one - top) for one in sums))
+    return known[rule.number, depth]
+
+
+def _of_slot(grammar: Grammar, slot: Slot, depth: int, known: dict) -> float:
+    if slot.rule:
+        return _log(grammar, slot.rule, depth, known)
+    if not slot.field:
+        return 0.0
+    rules = [rule for rule in grammar.all if rule.name.endswith(f"].{slot.field}")]
+    counts = [_log(grammar, rule, depth, known) for rule in rules]
+    return sum(counts) / len(counts) if counts else 0.0
+
+
+def lint(recipe, rows: int = 300) -> list[dict]:
+    """What is doubtful: {"code": unreachable | unused | dominating, "rule", "text", "share"}."""
+    grammar: Grammar = recipe.grammar
+    below = reachable(grammar.links)
+    reached = {rule.number for rule in recipe.tops}
+    for rule in recipe.tops:
+        reached |= below[rule.number]
+    found = [
+        {"code": "unreachable", "rule": name, "text": "", "share": 0.0}
+        for name, rule in grammar.rules.items()
+        if rule.number not in reached
+    ]
+    lines = [
+        (rule.name, piece.strip(" .,;:!?—"))
+        for rule in grammar.all
+        if rule.number in reached
+        for one in rule.alternatives
+        if type(one) is tuple
+        for piece in one
+        if type(piece) is str and len(piece.split()) >= WORDS
+    ]
+    counts = Counter()
+    for number in range(rows):
+        said = " ".join(recipe.texts(recipe.make(1, number))).lower()
+        counts.update({line for _, line in lines if line.lower() in said})
+    for name, line in dict.fromkeys(lines):
+        if counts[line] > DOMINATES * rows:
+            share = round(counts[line] / rows, 2)
+            found.append({"code": "dominating", "rule": name, "text": line[:80], "share": share})
+    return found

@@ -1,0 +1,327 @@
+"""A grammar that writes rows: weighted recursive rules, records of meaning, agreement, no model.
+
+A rule is a list of alternatives. An alternative is a text with slots, `3 * text` with a weight, or a record of fields:
+
+    {rule}  {name=rule}  {name:=rule}     expand; expand and remember; only remember
+    {$name}  {$name.field}                recall what was remembered, or a field of a remembered record
+    {rule|gent}  {rule|past as=$hero}     inflect (Russian), agree with what was remembered; English: a, s, cap
+
+Every row draws from a generator of its own seed and number, so any row can be made again alone. Repetition is held
+back in two ways that keep this true: the first use of a rule in a row takes the row's place in a shuffled bag (a
+permutation of seed, rule and cycle: no alternative twice before all were used), later uses avoid what the row has had.
+"""
+
+import re
+from bisect import bisect
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+from random import Random
+
+from core.synth import agreement
+from core.trouble import Trouble
+
+DEPTH, DECAY = 6, 0.6  # nested uses of recursive rules; how their weight shrinks with each
+REDRAWS = 6
+MOST = 200_000  # characters of a row
+_SLOT = re.compile(r"\{([^{}]*)\}")
+_INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
+_WEIGHT = re.compile(r"^\s*(\d+(?:\.\d+)?) \* ")
+_START = re.compile(r"(^|[.!?]\s+|\n\s*)([«“\"(]?)([a-zа-яё])")
+
+
+class RuleMissing(Trouble):
+    template = 'The rule "{rule}" uses "{missing}", which is not defined. Define it, or correct its name.'
+
+
+class RuleEndless(Trouble):
+    template = 'The rule "{rule}" never comes to an end: each of its alternatives leads back to it. Add one that does not.'
+
+
+class SlotUnreadable(Trouble):
+    template = 'In the rule "{rule}" the slot {slot} cannot be read. Write it like {example}.'
+
+
+class NothingRemembered(Trouble):
+    template = 'The rule "{rule}" recalls "${name}" before anything was remembered under that name. Set it earlier.'
+
+
+class RuleEmpty(Trouble):
+    template = 'The rule "{rule}" has no alternatives. Give it a list of texts.'
+
+
+class RowTooLong(Trouble):
+    template = 'The rule "{rule}" makes texts of more than {most} characters. Lower depth, or its recursive weights.'
+
+
+class Rule:
+    """A named list of alternatives, compiled."""
+
+    __slots__ = ("alternatives", "bag", "heights", "name", "number", "recursive", "shuffled", "structural", "tables", "weights")
+
+    def __init__(self, name: str, number: int):
+        self.name, self.number = name, number
+        self.alternatives: list = []  # tuple of pieces, or Record
+        self.weights: list[float] = []
+        self.recursive = self.bag = self.structural = False
+        self.shuffled: tuple[int, list[int]] = (-1, [])
+
+
+class Record:
+    """An alternative with named fields, each a rule of its own."""
+
+    __slots__ = ("fields", "first", "name")
+
+    def __init__(self, name: str, fields: dict[str, Rule]):
+        self.name, self.fields, self.first = name, fields, next(iter(fields.values()))
+
+
+class Slot:
+    """One {…} of an alternative."""
+
+    __slots__ = ("field", "inflect", "name", "rule", "silent", "var", "within")
+
+    def __init__(self, within: str):
+        self.within = within
+        self.rule: Rule | None = None
+        self.name = self.var = self.field = ""
+        self.silent, self.inflect = False, None
+
+
+class Row:
+    """What one row remembers while it is made."""
+
+    __slots__ = ("ask", "length", "number", "path", "random", "seed", "used", "vars")
+
+    def __init__(self, seed: int, number: int, ask: Callable | None = None):
+        self.seed, self.number, self.ask = seed, number, ask
+        self.random = Random((seed << 64) + number).random
+        self.vars: dict = {}
+        self.used: dict[int, int] = {}
+        self.path: list[str] = []
+        self.length = 0
+
+
+class Grammar:
+    """Compiled rules; `text(row, rule)` expands one of them."""
+
+    def __init__(self, rules: dict, *, lang: str, depth: int = DEPTH, decay: float = DECAY, words: dict | None = None):
+        self.lang, self.depth, self.decay = lang, depth, decay
+        self.inflector = agreement.of(lang, words or {})
+        self.rules: dict[str, Rule] = {}
+        self.all: list[Rule] = []
+        self.links: dict[int, list[set[int]]] = {}  # rule -> for each alternative the rules that it expands
+        for name in rules:
+            self.rules[name] = self._rule(name)
+        for name, alternatives in rules.items():
+            self._fill(self.rules[name], alternatives)
+        self._check_names()
+        self._measure()
+
+    def _rule(self, name: str) -> Rule:
+        rule = Rule(name, len(self.all))
+        self.all.append(rule)
+        return rule
+
+    def _fill(self, rule: Rule, alternatives) -> None:
+        if isinstance(alternatives, str | dict | int | float):
+            alternatives = [alternatives]
+        if not alternatives:
+            raise RuleEmpty(rule=rule.name)
+        self.links[rule.number] = []
+        for at, one in enumerate(alternatives):
+            if isinstance(one, dict):
+                fields = {key: self._rule(f"{rule.name}[{at + 1}].{key}") for key in one}
+                for key, values in one.items():
+                    self._fill(fields[key], values)
+                rule.alternatives.append(Record(f"{rule.name}[{at + 1}]", fields))
+                rule.weights.append(1.0)
+                self.links[rule.number].append({field.number for field in fields.values()})
+                continue
+            text = str(one)
+            weight = _WEIGHT.match(text)
+            rule.weights.append(float(weight[1]) if weight else 1.0)
+            pieces = self._pieces(rule.name, text[weight.end() :] if weight else text)
+            rule.alternatives.append(pieces)
+            self.links[rule.number].append({piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule})
+            rule.structural |= any(type(piece) is Slot and piece.rule for piece in pieces)
+
+    def compile(self, name: str, text: str) -> Rule:
+        """A rule of one alternative that is not in the file: the text of a turn of a chat, for one."""
+        rule = self._rule(name)
+        self._fill(rule, [text])
+        self._check_names()
+        self._measure()
+        return rule
+
+    def _pieces(self, rule: str, text: str) -> tuple:
+        pieces, end = [], 0
+        for found in _SLOT.finditer(text):
+            if found.start() > end:
+                pieces.append(text[end : found.start()])
+            pieces.append(self._slot(rule, found))
+            end = found.end()
+        if "{" in (rest := text[end:]) or "}" in rest:
+            raise SlotUnreadable(rule=rule, slot=rest[:40], example="{rule}")
+        return (*pieces, rest) if rest else tuple(pieces)
+
+    def _slot(self, rule: str, found: re.Match) -> Slot:
+        inside = _INSIDE.match(found[1].strip())
+        if not inside:
+            raise SlotUnreadable(rule=rule, slot=found[0][:40], example="{rule|gent}, {name=rule}, {$name.field}")
+        name, equals, recall, target, field, how = inside.groups()
+        slot = Slot(rule)
+        slot.name, slot.silent, slot.field = name or "", equals == ":=", field or ""
+        if recall:
+            slot.var = target
+        elif target in self.rules:
+            slot.rule = self.rules[target]
+        else:
+            raise RuleMissing(rule=rule, missing=target)
+        slot.inflect = self.inflector.how(how, rule) if how else None
+        return slot
+
+    def _slots(self) -> Iterator[Slot]:
+        for rule in self.all:
+            for one in rule.alternatives:
+                if type(one) is tuple:
+                    yield from (piece for piece in one if type(piece) is Slot)
+
+    def _check_names(self) -> None:
+        remembered = {slot.name for slot in self._slots() if slot.name}
+        for slot in self._slots():
+            if slot.var and slot.var not in remembered:
+                raise NothingRemembered(rule=slot.within, name=slot.var)
+            if slot.inflect and slot.inflect.like and slot.inflect.like not in remembered:
+                raise NothingRemembered(rule=slot.within, name=slot.inflect.like)
+
+    def _measure(self) -> None:
+        """Heights (the shortest way to an end), which rules lead back to themselves, and the tables to draw from."""
+        heights = least_heights(self.links)
+        for rule in self.all:
+            rule.heights = [max((heights.get(at, 1e9) for at in link), default=-1) for link in self.links[rule.number]]
+            if min(rule.heights) >= 1e9:
+                raise RuleEndless(rule=rule.name)
+        reach = reachable(self.links)
+        for rule in self.all:
+            back = [any(rule.number == at or rule.number in reach[at] for at in link) for link in self.links[rule.number]]
+            rule.recursive = any(back)
+            shortest = min(rule.heights)
+            rule.tables = []
+            for depth in range(self.depth + 1 if rule.recursive else 1):
+                weights = [w * (self.decay**depth if b else 1) for w, b in zip(rule.weights, back, strict=True)]
+                if rule.recursive and depth == self.depth:
+                    weights = [w if h == shortest else 0.0 for w, h in zip(rule.weights, rule.heights, strict=True)]
+                rule.tables.append(list(accumulate(weights)))
+            rule.bag = len(rule.weights) > 2 and not rule.recursive and len(set(rule.weights)) == 1
+
+    def text(self, row: Row, rule: Rule) -> str:
+        """Expand a rule for a row."""
+        return sentence_case(_said(self, self._expand(rule, row, 0), row, 0))
+
+    def _expand(self, rule: Rule, row: Row, depth: int):
+        alternatives = rule.alternatives
+        at = self._pick(rule, row, depth) if len(alternatives) > 1 else 0
+        if rule.structural and len(alternatives) > 1:
+            row.path.append(f"{rule.name}{at + 1}")
+        chosen = alternatives[at]
+        if type(chosen) is Record:
+            return chosen
+        if len(chosen) == 1 and type(chosen[0]) is str:
+            return chosen[0]
+        if rule.recursive:
+            depth += 1
+        parts = []
+        for piece in chosen:
+            if type(piece) is str:
+                parts.append(piece)
+            elif said := self._fill_slot(piece, row, depth):
+                parts.append(said)
+        text = "".join(parts)
+        row.length += len(text)
+        if row.length > MOST:
+            raise RowTooLong(rule=rule.name, most=MOST)
+        return text
+
+    def _fill_slot(self, slot: Slot, row: Row, depth: int):
+        if slot.var:
+            try:
+                value = row.vars[slot.var]
+            except KeyError:
+                raise NothingRemembered(rule=slot.within, name=slot.var) from None
+        else:
+            value = self._expand(slot.rule, row, depth)
+        if slot.name:
+            row.vars[slot.name] = value
+            if slot.silent:
+                return ""
+        if slot.field:
+            field = value.fields.get(slot.field) if type(value) is Record else None
+            if field is None:
+                raise RuleMissing(rule=slot.within, missing=f"${slot.var}.{slot.field}")
+            value = self._expand(field, row, depth)
+        if type(value) is Record:
+            value = _said(self, value, row, depth)
+        if (how := slot.inflect) is None:
+            return value
+        like = _said(self, row.vars[how.like], row, depth) if how.like else ""
+        return self.inflector.inflect(value, how, like)
+
+    def _pick(self, rule: Rule, row: Row, depth: int) -> int:
+        count = len(rule.alternatives)
+        if row.ask is not None:
+            return row.ask(count, rule, depth)
+        used = row.used.get(rule.number, 0)
+        if not used and rule.bag:
+            cycle, place = divmod(row.number, count)
+            if rule.shuffled[0] != (row.seed, cycle):
+                order = list(range(count))
+                Random((row.seed << 96) + (rule.number << 64) + (1 << 60) + cycle).shuffle(order)
+                rule.shuffled = ((row.seed, cycle), order)
+            at = rule.shuffled[1][place]
+        else:
+            table = rule.tables[min(depth, len(rule.tables) - 1)]
+            for _ in range(REDRAWS):
+                at = bisect(table, row.random() * table[-1])
+                if not used >> at & 1:
+                    break
+        used |= 1 << at
+        row.used[rule.number] = used if used.bit_count() < count else 1 << at
+        return at
+
+
+def _said(grammar: Grammar, value, row: Row, depth: int) -> str:
+    """The words of a value: a record stands for its first field."""
+    while type(value) is Record:
+        value = grammar._expand(value.first, row, depth)
+    return value
+
+
+def sentence_case(text: str) -> str:
+    """Capital letters where sentences and lines begin."""
+    return _START.sub(lambda found: found[1] + found[2] + found[3].upper(), text)
+
+
+def least_heights(links: dict[int, list[set[int]]]) -> dict[int, int]:
+    """For each rule that can end: how many rules deep its shortest end lies."""
+    heights: dict[int, int] = {}
+    changed = True
+    while changed:
+        changed = False
+        for rule, alternatives in links.items():
+            ends = [max((heights[at] for at in link), default=-1) + 1 for link in alternatives if link <= heights.keys()]
+            if ends and min(ends) < heights.get(rule, 1 << 30):
+                heights[rule], changed = min(ends), True
+    return heights
+
+
+def reachable(links: dict[int, list[set[int]]]) -> dict[int, set[int]]:
+    """For each rule all rules below it."""
+    below = {}
+    for start in links:
+        found, stack = set(), [start]
+        while stack:
+            for link in links.get(stack.pop(), ()):
+                stack.extend(link - found)
+                found |= link
+        below[start] = found
+    return below

@@ -1,0 +1,54 @@
+"""The rows of a job become a corpus like any other, with a card that says how they were made."""
+
+from pathlib import Path
+
+from core import paths
+from core.corpus import creating, disk, gauges
+from core.synth.weighing import said
+
+
+def publish(job) -> tuple[dict, dict]:
+    """The card of the corpus and the x-ray of its rows, evenly sampled; done once however often it is begun."""
+    from core.synth import making
+
+    source = job.directory / "rows.jsonl"
+    out = Path(job.request["out"]).absolute() if job.request.get("out") else None
+    every, sample = max(1, job.rows // gauges.SAMPLE), []
+    for existing in [out] if out else [path for path in paths.corpora().iterdir() if path.name[0] != "."]:
+        if (existing / "card.json").is_file() and disk.read_card(existing).get("job") == job.directory.name:
+            rows = list(disk.all_rows(existing))[::every]
+            return disk.read_card(existing), gauges.measure(["\n".join(said(row)) for row in rows])
+
+    def rows():
+        for number, row in enumerate(making.read(source)):
+            if number % every == 0 and len(sample) < gauges.SAMPLE:
+                sample.append("\n".join(said(row)))
+            yield row | {"source": {"file": job.request["file"], "line": row["recipe"]["row"]}}
+
+    if out is None:
+        out = paths.corpora() / disk.free_name(paths.corpora(), job.request["name"])
+    card = creating.create_from_rows(rows(), job.request["name"], parent=None, note=_note(job), out=out)
+    return card, gauges.measure(sample)
+
+
+def _note(job) -> dict:
+    """What the card says beyond the usual: the recipe whole, so that the corpus can be made again."""
+    request = job.request
+    kept = ("seed", "model", "writer", "endpoint", "endpoint_model", "temperature", "max_tokens", "corpus")
+    return {
+        "job": job.directory.name,
+        "synth": {
+            "recipe": job.recipe.name,
+            "hash": job.recipe.hash,
+            "kind": job.recipe.kind,
+            "text": job.recipe.text,
+            "tokens": job.tokens,
+            "tokens_exact": bool(request.get("model")),
+            "duplicates_dropped": job.dropped,
+            "set_aside": dict(job.aside),
+        }
+        | {key: request[key] for key in kept if request.get(key) is not None},
+        "rows_set_aside": sum(job.aside.values()),
+        "reasons": dict(job.aside),
+        "rows_in": job.next,
+    }

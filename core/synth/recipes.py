@@ -1,0 +1,152 @@
+"""Recipes: YAML files that say how rows are made; those that come with the program lie in assets/recipes/."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from core import paths
+from core.synth.grammar import Grammar, Row, Rule
+from core.trouble import Trouble
+
+KINDS = ("grammar", "grid", "model", "mix")
+KEYS = {
+    "grammar": {"start", "messages", "depth", "decay", "words", "rules"},
+    "grid": {"axes", "prompt", "system", "model", "rows"},
+    "model": {"method", "seeds", "prompt", "system", "model", "style", "count"},
+    "mix": {"parts", "cap"},
+}
+COMMON = {"kind", "title", "about", "lang"}
+
+
+class RecipeMissing(Trouble):
+    template = "There is no recipe {name}. Give a file, or one of: {known}."
+
+
+class RecipeUnreadable(Trouble):
+    template = "{file}, line {line}: this is not YAML: {reason}. Correct that line."
+
+
+class RecipeWrong(Trouble):
+    template = "{file}: {what}. Correct it and try again."
+
+
+@dataclass
+class Recipe:
+    """A recipe as it was read, and for a grammar its compiled rules."""
+
+    name: str
+    hash: str
+    kind: str
+    lang: str
+    values: dict
+    text: str
+    grammar: Grammar | None = None
+    tops: list[Rule] = field(default_factory=list)
+    roles: list[str] = field(default_factory=list)
+
+    def make(self, seed: int, number: int, ask=None) -> dict:
+        """The row of a seed and number: {"text"} or {"messages"}, and the "path" of the rules that made it."""
+        row = Row(seed, number, ask)
+        said = [self.grammar.text(row, rule).strip() for rule in self.tops]
+        path = ".".join(row.path[:24])
+        if not self.roles:
+            return {"text": said[0], "path": path}
+        turns = [{"role": role, "content": text} for role, text in zip(self.roles, said, strict=True)]
+        return {"messages": [turn for turn in turns if turn["content"]], "path": path}
+
+    @staticmethod
+    def texts(row: dict) -> list[str]:
+        return [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
+
+
+def folder() -> Path:
+    return paths.assets() / "recipes"
+
+
+def listed() -> list[dict]:
+    """The recipes that come with the program: name, kind, lang, and title and about in each language."""
+    import yaml
+
+    found = []
+    for path in sorted(folder().glob("*.yaml")):
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+        about = {key: values.get(key) for key in ("kind", "lang", "title", "about")}
+        found.append({"name": path.stem, **about})
+    return found
+
+
+def load(name: str | Path) -> Recipe:
+    """A recipe by its file or by the name of one that comes with the program.
+
+    Raises:
+        RecipeMissing, RecipeUnreadable, RecipeWrong and the troubles of core.synth.grammar.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = folder() / f"{name}.yaml"
+    if path.parent == folder() and not path.is_file():
+        raise RecipeMissing(name=name, known=", ".join(one.stem for one in sorted(folder().glob("*.yaml"))))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RecipeWrong(file=path.name, what="it is not UTF-8 text") from error
+    return read(text, path.name)
+
+
+def read(text: str, file: str) -> Recipe:
+    """A recipe from the text of its file."""
+    import yaml
+
+    try:
+        values = yaml.load(text, Loader=_loader())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
+        raise RecipeUnreadable(file=file, line=mark.line + 1 if mark else 1, reason=reason) from error
+    if not isinstance(values, dict):
+        raise RecipeWrong(file=file, what="it has to be a mapping with kind, lang and what that kind needs")
+    kind = values.get("kind", "grammar")
+    if kind not in KINDS:
+        raise RecipeWrong(file=file, what=f'kind is "{kind}", known are {", ".join(KINDS)}')
+    if unknown := sorted(set(map(str, values)) - COMMON - KEYS[kind]):
+        raise RecipeWrong(file=file, what=f'"{unknown[0]}" is not known; a {kind} has {", ".join(sorted(KEYS[kind]))}')
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    recipe = Recipe(Path(file).stem, digest, kind, str(values.get("lang", "en")), values, text)
+    if kind == "grammar":
+        _compile(recipe, file)
+    return recipe
+
+
+def _compile(recipe: Recipe, file: str) -> None:
+    values = recipe.values
+    rules = values.get("rules")
+    if not isinstance(rules, dict) or not rules:
+        raise RecipeWrong(file=file, what="it has no rules")
+    settings = {key: values[key] for key in ("depth", "decay", "words") if key in values}
+    recipe.grammar = Grammar({str(name): one for name, one in rules.items()}, lang=recipe.lang, **settings)
+    if "messages" in values:
+        for at, turn in enumerate(values["messages"]):
+            (role, text), *more = turn.items() if isinstance(turn, dict) else [("", "")]
+            if role not in ("system", "user", "assistant") or more:
+                raise RecipeWrong(file=file, what=f"turn {at + 1} of messages has to be system, user or assistant: text")
+            recipe.roles.append(role)
+            recipe.tops.append(recipe.grammar.compile(f"messages[{at + 1}]", str(text)))
+        return
+    start = str(values.get("start", "text"))
+    if start not in recipe.grammar.rules:
+        raise RecipeWrong(file=file, what=f'start names the rule "{start}", which is not defined')
+    recipe.tops.append(recipe.grammar.rules[start])
+
+
+def _loader():
+    """YAML where "yes", "no" and dates stay the words that a person wrote."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        pass
+
+    Plain.yaml_implicit_resolvers = {
+        first: [one for one in found if one[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    return Plain
