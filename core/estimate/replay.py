@@ -40,7 +40,7 @@ def replay(shape: ModelShape, setup: Setup) -> Replay:
         held += [Storage(meter, w.size) for w in weights]
     resident = meter.alive
     for _ in range(2):
-        _micro_steps(meter, shape, setup, layers, head, embedding)
+        _micro_step(meter, shape, setup, layers, head, embedding)
         held += _optimize(meter, setup, weights, first=not meter.peaks.get("optimizer"))
     phases = {name: peak for name, peak in meter.peaks.items() if name != "load"}
     result = Replay(phases, max(phases.values()), meter.reserved_peak, resident)
@@ -90,24 +90,23 @@ def _scales(numel: int, double: bool) -> list[int]:
     return [blocks, 16 * 4, -(-blocks // 256) * 4, 256 * 4, 4]
 
 
-def _micro_steps(meter, shape, setup, layers, head, embedding) -> None:
-    for _ in range(min(2, setup.gradient_accumulation_steps)):
-        tape = Tape(meter)
-        hidden = _embed(tape, shape, setup, embedding)
-        borders = [tape.order]
-        for at, layer in enumerate(layers):
-            hidden = tape.checkpoint(layer, tape, hidden) if setup.gradient_checkpointing else layer(tape, hidden)
-            if at in (0, shape.layers - 2, shape.layers - 1):
-                borders.append(tape.order)
-        meter.mark("forward")
-        loss, kept = head(tape, hidden)
-        del hidden
-        meter.mark("loss")
-        stage = _stages(meter, [borders[0], borders[-2], borders[-1]])
-        tape.casts.clear()
-        tape.backward(loss, stage)
-        del loss, kept
-        stage(None)
+def _micro_step(meter, shape, setup, layers, head, embedding) -> None:
+    tape = Tape(meter)
+    hidden = _embed(tape, shape, setup, embedding)
+    borders = [tape.order]
+    for at, layer in enumerate(layers):
+        hidden = tape.checkpoint(layer, tape, hidden) if setup.gradient_checkpointing else layer(tape, hidden)
+        if at in (0, shape.layers - 2, shape.layers - 1):
+            borders.append(tape.order)
+    meter.mark("forward")
+    loss, kept = head(tape, hidden)
+    del hidden
+    meter.mark("loss")
+    stage = _stages(meter, [borders[0], borders[-2], borders[-1]])
+    tape.casts.clear()
+    tape.backward(loss, stage)
+    del loss, kept
+    stage(None)
 
 
 def _optimize(meter: Allocator, setup: Setup, weights: list[Weight], *, first: bool) -> list[Storage]:
@@ -117,8 +116,9 @@ def _optimize(meter: Allocator, setup: Setup, weights: list[Weight], *, first: b
         copies = [Storage(meter, w.size) for w in weights]
         del copies
     meter.mark("optimizer")
-    for weight in weights:
-        weight.gradient = None
+    if setup.gradient_accumulation_steps == 1:  # else those of earlier micro-steps are there while the next one runs
+        for weight in weights:
+            weight.gradient = None
     meter.peak = meter.alive
     return made
 
