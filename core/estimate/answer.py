@@ -10,7 +10,7 @@ from core.estimate.replay import replay
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
 
-SAMPLE = 5  # layers that the allocator is followed through for an instant answer; more change little
+SAMPLE = 3  # layers that the allocator is followed through for an instant answer; more change little
 UPPER = 1.08  # nine in ten measured runs reserve less than this times the estimate
 DRAW = 0.85  # of a card's power limit while it trains
 
