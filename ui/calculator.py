@@ -68,20 +68,32 @@ def build_question(say: Say) -> dict:
     with gr.Row():
         model = gr.Dropdown(
             model_choices(), value=DEFAULT_MODEL, allow_custom_value=True,
-            label=say("calculator.model"), info=say("calculator.model.info"), scale=2,
+            label=say("calculator.model"), info=say("calculator.model.info"), scale=2, min_width=260,
         )  # fmt: skip
         card = gr.Dropdown(
-            cards, value=cards[0][1], label=say("calculator.card"), info=say("calculator.card.info"), scale=2
+            cards,
+            value=cards[0][1],
+            label=say("calculator.card"),
+            info=say("calculator.card.info"),
+            scale=2,
+            min_width=260,
         )
         method = gr.Dropdown(
             [(say(f"calculator.method.{name}"), name) for name in METHODS],
-            value="qlora", label=say("calculator.method"), info=say("calculator.method.info"), scale=2,
+            value="qlora", label=say("calculator.method"), info=say("calculator.method.info"), scale=2, min_width=260,
         )  # fmt: skip
     with gr.Row():
         corpus = gr.Dropdown(
-            corpus_choices(say), value="", label=say("calculator.corpus"), info=say("calculator.corpus.info"), scale=2
+            corpus_choices(say),
+            value="",
+            label=say("calculator.corpus"),
+            info=say("calculator.corpus.info"),
+            scale=2,
+            min_width=260,
         )
-        tokens = gr.Textbox("100M", label=say("calculator.tokens"), info=say("calculator.tokens.info"), scale=2)
+        tokens = gr.Textbox(
+            "100M", label=say("calculator.tokens"), info=say("calculator.tokens.info"), scale=2, min_width=260
+        )
         epochs = gr.Textbox("3", label=say("calculator.epochs"), info=say("calculator.epochs.info"), scale=1)
     return {"model": model, "card": card, "method": method, "corpus": corpus, "tokens": tokens, "epochs": epochs}
 
