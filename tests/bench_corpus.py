@@ -69,11 +69,7 @@ def exact_ours(path: Path) -> dict:
 
     given = texts(path, 10**9)
     began = time.monotonic()
-    return {
-        "found": duplicates.find(given, near=False).counts(),
-        "rows": len(given),
-        "seconds": time.monotonic() - began,
-    }
+    return {"found": duplicates.exact(given), "rows": len(given), "seconds": time.monotonic() - began}
 
 
 def exact_datasets(path: Path) -> dict:
@@ -85,7 +81,7 @@ def exact_datasets(path: Path) -> dict:
     seen = set()
 
     def new(row):
-        mark = hashlib.sha256(" ".join(row["text"].lower().split()).encode()).digest()
+        mark = hashlib.blake2b(row["text"].encode(), digest_size=8).digest()
         return mark not in seen and not seen.add(mark)
 
     began = time.monotonic()

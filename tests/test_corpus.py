@@ -143,3 +143,31 @@ def test_importing_the_package_is_light():
 
     code = "import sys, core.corpus, core.tokenizer; print([n for n in ('torch','pyarrow','pandas','transformers') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_a_large_file_read_in_parts_is_the_same_corpus(tmp_path, monkeypatch):
+    from core.corpus import parallel
+
+    rows = [f'{{"text":"строка {number}"}}\n' for number in range(3000)]
+    rows[700], rows[701], rows[1999] = '{"text": "обрыв\n', "\n", '{"text":"РџСЂРёРІРµС‚, РјРёСЂ"}\n'
+    file = write(tmp_path / "a.jsonl", "\ufeff" + "".join(rows).removesuffix("\n"))
+    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    one = corpus.create([file], "one")
+    monkeypatch.setattr(parallel, "SMALLEST", 1000)
+    monkeypatch.setattr(parallel, "PART", 5000)
+    other = corpus.create([file], "other")
+    kept = (
+        "rows",
+        "rows_in",
+        "rows_set_aside",
+        "reasons",
+        "repairs",
+        "repaired",
+        "content_hash",
+        "characters",
+        "bytes",
+    )
+    assert {name: other[name] for name in kept} == {name: one[name] for name in kept}
+    assert corpus.rows(other["id"], 1490, 20) == corpus.rows(one["id"], 1490, 20)
+    assert corpus.set_aside(other["id"]) == corpus.set_aside(one["id"])
+    assert list(corpus.disk.all_rows(paths.corpus(other["id"]))) == list(corpus.disk.all_rows(paths.corpus(one["id"])))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core import paths
-from core.corpus import disk, reading, reasons
+from core.corpus import disk, parallel, reading, reasons
 from core.corpus.reading import Options, Row, SetAside
 from core.trouble import Trouble
 
@@ -132,28 +132,49 @@ def _written(opened: Iterator, writer: disk.Writer, options: Options, tell: Call
         tally.formats[one.format] += 1
         if one.encoding:
             tally.encodings[one.encoding] += 1
-        kept = aside = 0
-        for found in reading.read(one, options):
-            tally.rows_in += 1
-            if isinstance(found, SetAside):
-                aside += 1
-                _put_aside(found, writer, tally)
-            else:
-                kept += 1
-                writer.row(found.row | {"source": {"file": found.file, "line": found.place}})
-                if found.repairs:
-                    tally.repairs.update(found.repairs)
-                    if found.before and len(tally.examples) < EXAMPLES:
-                        tally.examples.append(_example(found))
-            if tally.rows_in % EVERY == 0:
-                tell(one.source, writer.rows)
+        before = writer.rows, tally.set_aside
+        if parallel.applies(one):
+            _write_parts(one, writer, tally, options, tell)
+        else:
+            _write_rows(one, writer, tally, options, tell)
         tell(one.source, writer.rows, done=True)
+        kept, aside = writer.rows - before[0], tally.set_aside - before[1]
         if len(tally.files) < 2000:
             tally.files.append(
                 {"file": one.source.name, "format": one.format, "encoding": one.encoding, "bytes": one.source.size,
                  "rows": kept, "set_aside": aside}
             )  # fmt: skip
     return tally
+
+
+def _write_rows(one, writer: disk.Writer, tally: Tally, options: Options, tell: Callable) -> None:
+    for found in reading.read(one, options):
+        tally.rows_in += 1
+        if isinstance(found, SetAside):
+            _put_aside(found, writer, tally)
+        else:
+            writer.row(found.row | {"source": {"file": found.file, "line": found.place}})
+            if found.repairs:
+                _count_repairs(found, tally)
+        if tally.rows_in % EVERY == 0:
+            tell(one.source, writer.rows)
+
+
+def _write_parts(one, writer: disk.Writer, tally: Tally, options: Options, tell: Callable) -> None:
+    for part, done in parallel.parts(one.source, options):
+        tally.rows_in += len(part.lengths) + len(part.set_aside)
+        writer.part(part)
+        for found in part.set_aside:
+            _put_aside(found, writer, tally)
+        for found in part.repaired:
+            _count_repairs(found, tally)
+        tell(one.source, writer.rows, at=done)
+
+
+def _count_repairs(found: Row, tally: Tally) -> None:
+    tally.repairs.update(found.repairs)
+    if found.before and len(tally.examples) < EXAMPLES:
+        tally.examples.append(_example(found))
 
 
 def _put_aside(found: SetAside, writer: disk.Writer, tally: Tally) -> None:
@@ -177,19 +198,19 @@ def _example(found: Row) -> dict:
 def _sizes(given: list[Path], progress: Progress | None) -> Callable:
     """A function that reports how far the reading of all files is."""
     if progress is None:
-        return lambda source, rows, done=False: None
+        return lambda source, rows, done=False, at=0: None
     total = sum(
         sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
         for path in given
     )
     finished = [0]
 
-    def tell(source, rows: int, done: bool = False) -> None:
+    def tell(source, rows: int, done: bool = False, at: int = 0) -> None:
         if done:
             finished[0] += source.size if source.path is not None or source.at() else 0
             progress(min(finished[0], total), total, rows)
         else:
-            progress(min(finished[0] + source.at(), total), total, rows)
+            progress(min(finished[0] + (at or source.at()), total), total, rows)
 
     return tell
 

@@ -4,7 +4,6 @@ import hashlib
 import re
 import tempfile
 import unicodedata
-import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ PERMUTATIONS, BANDS = 128, 16  # candidates above (1/16)^(1/8) = 0.71
 SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
 BATCH = 1000  # rows
-MOST_WORDS = 20_000  # of one text that are compared
+MOST_CHARACTERS = 200_000  # of one text that are compared
 _UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -80,6 +79,12 @@ def _equal(whole: np.ndarray, plain: np.ndarray) -> Found:
     return Found(first_plain.astype(np.int32), kind, np.ones(len(whole), np.float32))
 
 
+def exact(texts: Iterable[str]) -> int:
+    """How many texts are equal to an earlier one, to the letter."""
+    marks = np.array(array("Q", map(_digest, texts)), np.uint64)
+    return len(marks) - len(np.unique(marks))
+
+
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     for text in texts:
@@ -99,16 +104,11 @@ def signatures(texts: list[str]) -> np.ndarray:
     """MinHash signatures of normalised texts, (len(texts), PERMUTATIONS) of uint32; zeros for one without a shingle."""
     import rensa
 
-    parts = [None] * len(texts)
-    short = []
-    for at, text in enumerate(texts):
-        words = text.split(" ", MOST_WORDS)
-        if len(words) >= LONG:
-            parts[at] = _of_words(words[:MOST_WORDS])
-        else:
-            short.append(at)
-    for at, hashes in zip(short, _of_characters([texts[at] for at in short]), strict=True):
-        parts[at] = hashes
+    short = [at for at, text in enumerate(texts) if text.count(" ") < LONG - 1]
+    long = sorted(set(range(len(texts))) - set(short))
+    parts = dict(zip(short, _of_characters([texts[at] for at in short]), strict=True))
+    parts |= zip(long, _of_words([texts[at][:MOST_CHARACTERS] for at in long]), strict=True)
+    parts = [parts[at] for at in range(len(texts))]
     offsets = np.zeros(len(parts) + 1, np.uint64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])
     flat = np.concatenate(parts)
@@ -118,8 +118,20 @@ def signatures(texts: list[str]) -> np.ndarray:
     return rows
 
 
-def _of_words(words: list[str]) -> np.ndarray:
-    return _windows(np.fromiter((zlib.crc32(word.encode()) for word in words), np.uint64, len(words)))
+def _of_words(texts: list[str]) -> list[np.ndarray]:
+    """Hashes of the word shingles of many long texts at once: a word's is the sum of its characters by their place."""
+    if not texts:
+        return []
+    codes = np.frombuffer(" ".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+    starts = np.concatenate(([0], np.flatnonzero(codes == 32) + 1))
+    place = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
+    weights = np.cumprod(np.full(int(place.max()) + 1, _PRIME))
+    hashes, parts, start = _windows(np.add.reduceat(codes * weights[place], starts)), [], 0
+    for text in texts:
+        count = text.count(" ") + 1
+        parts.append(hashes[start : start + count - SHINGLE + 1])
+        start += count
+    return parts
 
 
 def _of_characters(texts: list[str]) -> list[np.ndarray]:

@@ -38,7 +38,8 @@ _STRANGE = re.compile(rf"[^\x00-\x7f{_GOOD}]")
 _CROWDED = re.compile(r"[А-ЯЁ–—][^\x00-\x7fа-яё\s]")
 
 
-def _is_suspect(text: str) -> bool:
+def is_suspect(text: str) -> bool:
+    """Whether a text may hold spoilt lines: quick, and wrong only on the side of looking closer."""
     return not text.isascii() and bool(_STRANGE.search(text) or _CROWDED.search(text))
 
 
@@ -50,7 +51,7 @@ class Repairer:
 
     def text(self, text: str) -> tuple[str, int]:
         """The text with its spoilt lines repaired, and how many there were."""
-        if not _is_suspect(text):
+        if not is_suspect(text):
             return text, 0
         lines = text.split("\n")
         fixed = [self.line(line) for line in lines]
@@ -59,7 +60,7 @@ class Repairer:
 
     def line(self, line: str) -> str:
         """The line as it was before it was decoded wrongly; the same object when nothing is wrong with it."""
-        if not _is_suspect(line):
+        if not is_suspect(line):
             return line
         for _ in range(STEPS):
             better = self._step(line)

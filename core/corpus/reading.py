@@ -98,6 +98,8 @@ def read(one: formats.Opened, options: Options) -> Iterator[Row | SetAside]:
 
 def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
     row = schema.convert(found.value, options.mapping, options.roles)
+    if not found.repairs and _is_normal(row):
+        return Row(row, name, found.place, ())
     repairs, before, after = list(found.repairs), found.before, found.after
     if options.repair_text:
         row, lines, *example = _repaired(row, repairer)
@@ -109,6 +111,14 @@ def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer
     if "messages" in row and not any(turn["role"] == "assistant" for turn in row["messages"]):
         raise schema.Unfit("no_reply")
     return Row(row, name, found.place, tuple(repairs), before, after)
+
+
+def _is_normal(row: dict) -> bool:
+    """Whether there is nothing to repair in a row: most rows are left here."""
+    if "text" in row:
+        return not mojibake.is_suspect(row["text"])
+    turns_ = row["messages"]
+    return turns.is_sound(turns_) and not any(mojibake.is_suspect(turn["content"]) for turn in turns_)
 
 
 def _repaired(row: dict, repairer: mojibake.Repairer) -> tuple[dict, int, str, str]:

@@ -9,7 +9,7 @@ def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:
     Empty turns go, a system turn in the middle moves into the next user turn, neighbours of one role become one,
     and what stands after the last reply is cut. Whether anything is left to learn is the caller's question.
     """
-    if _is_sound(messages):
+    if is_sound(messages):
         return messages, []
     done: list[str] = []
     turns = _without_empty(messages, done)
@@ -21,17 +21,18 @@ def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:
     return turns, done
 
 
-def _is_sound(messages: list[dict]) -> bool:
+def is_sound(messages: list[dict]) -> bool:
     """Whether questions and replies take turns, after a system turn perhaps, with nothing empty."""
     start = 1 if messages and messages[0]["role"] == "system" else 0
     if (len(messages) - start) % 2 or len(messages) == start:
         return False
-    wanted = "user"
+    wanted, other = "user", "assistant"
     for turn in messages[start:]:
-        if turn["role"] != wanted:
+        content = turn["content"]
+        if turn["role"] != wanted or not content or content.isspace():
             return False
-        wanted = "assistant" if wanted == "user" else "user"
-    return all(turn["content"] and not turn["content"].isspace() for turn in messages)
+        wanted, other = other, wanted
+    return start == 0 or bool(messages[0]["content"].strip())
 
 
 def folded(messages: list[dict]) -> list[dict]:

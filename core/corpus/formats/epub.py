@@ -15,7 +15,13 @@ LARGEST_PAGE = 64 * 2**20  # bytes
 
 
 def claims(source: Source, head: bytes) -> bool:
-    return head.startswith(b"PK") and b"application/epub+zip" in head[:200]
+    if not head.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with source.on_disk() as path, zipfile.ZipFile(path) as book:
+            return "META-INF/container.xml" in book.namelist()
+    except Exception:  # zipfile lets struct and Unicode errors through
+        return False
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
