@@ -1,0 +1,100 @@
+"""The Corpus tab without a browser: its handlers give what the page shows."""
+
+import gradio as gr
+import pytest
+
+from core import corpus
+from tests import tiny_tokenizers
+from tests.test_corpus_formats import lines, made, messages
+from ui import corpora, corpora_new, corpora_quality
+from ui.text import Say
+
+SAY = Say("ru")
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_tab_is_built_in_both_languages(lang):
+    with gr.Blocks(), gr.Tab("x"):
+        given = corpora.build(Say(lang))
+    assert isinstance(given["corpora"], gr.Dropdown)
+    assert isinstance(given["changed"], gr.State)
+
+
+def last(steps):
+    *_, final = steps
+    return final
+
+
+def test_a_sample_is_taken_looked_through_and_deleted():
+    listing, changed, progress, cancel = last(corpora.on_take(SAY, "kuznets-ru"))
+    card = corpus.listed()[0]
+    assert (listing["value"], progress, cancel["visible"], changed > 0) == (card["id"], "", False, True)
+    about, inside, aside, page, table, pages, row, *_ = corpora.on_choose(SAY, card["id"])
+    assert f"Прочитано записей: {card['rows']} = сохранено {card['rows']} + отложено 0." in about
+    assert (inside["visible"], aside, page, row) == (True, "<div>Ничего не отложено.</div>", 1, (card["id"], 0))
+    assert ([cells[0] for cells in table], pages) == ([str(at) for at in range(1, 51)], "из 4")
+    table, _ = corpora.on_page(SAY, card["id"], 4, "")
+    assert len(table) == card["rows"] - 150
+    asking, question = corpora.on_delete(SAY, card["id"])
+    assert (asking["visible"], "Удалить «Кузнец" in question) == (True, True)
+    assert corpus.listed() != []
+    listing, _, _ = corpora.on_delete_yes(SAY, card["id"])
+    assert (corpus.listed(), listing["value"]) == ([], None)
+    assert "Корпусов пока нет" in corpora.on_choose(SAY, card["id"])[0]
+
+
+def test_trouble_of_an_import_is_told_in_the_persons_language(tmp_path):
+    empty = tmp_path / "пусто.txt"
+    empty.write_bytes(b"")
+    settings = ("auto", None, None, "auto", True, True, [], "", "", "", "")
+    _, _, said, cancel = last(corpora.on_create(SAY, [str(empty)], None, "", *settings))
+    assert said == (
+        '<div class="trouble">В пусто.txt не нашлось ни текстов, ни переписок: пустой файл. '
+        "Выберите другие файлы или укажите столбцы.</div>"
+    )
+    assert cancel["visible"] is False
+    with pytest.raises(gr.Error, match="Не выбран ни один файл"):
+        last(corpora.on_create(SAY, None, None, "", *settings))
+
+
+def test_dropped_files_are_looked_into_and_their_mapping_is_asked(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines([{"messages": messages([("Гость", "q"), ("Мастер", "a")])}]), "utf-8")
+    seen, looked, _, _, unknown, *roles = corpora_new.on_files(SAY, [str(file)], None)
+    assert (seen["visible"], unknown) == (True, ["Гость", "Мастер"])
+    assert "Ни одной строки" in looked
+    assert [role["visible"] for role in roles] == [True, True, False, False]
+    settings = ("auto", None, None, "auto", True, True, unknown, "user", "assistant", "", "")
+    assert "<b>Ассистент:</b> a" in corpora_new.on_apply(SAY, [str(file)], None, *settings)
+    card = last(corpora.on_create(SAY, [str(file)], None, "Гости", *settings))[0]["value"]
+    assert corpus.card(card)["rows"] == 1
+
+
+def test_a_row_is_shown_as_tokens_and_a_refusal_in_words(tmp_path):
+    model = str(tiny_tokenizers.build(tmp_path / "model", "gemma"))
+    rows = [
+        {"messages": messages([*system, ("user", "<b>"), ("assistant", "да")])} for system in ([], [("system", "s")])
+    ]
+    card = made(tmp_path, "a.jsonl", lines(rows))
+    full, tokens = corpora.on_row(SAY, (card["id"], 0), model, 64, "assistant")
+    assert "&lt;b&gt;" in full
+    assert '<span class="token special_learned' in tokens
+    assert "Токенов:" in tokens
+    _, tokens = corpora.on_row(SAY, (card["id"], 1), model, 64, "assistant")
+    assert "Шаблон модели не принимает эту строку: System role not supported" in tokens
+    assert corpora.on_row(SAY, None, model, 64, "all") == ("Выберите строку в таблице.",) * 2
+
+
+def test_a_corpus_is_checked_and_a_cleaned_one_made(tmp_path):
+    card = made(tmp_path, "a.jsonl", lines([{"text": "да"}, {"text": "да"}, {"text": "Пиши на a@b.ru"}]))
+    shown = last(corpora_quality.on_check(SAY, card["id"], None, 1024))
+    assert "Текстов слишком мало" in shown[2]
+    assert shown[6]["choices"] == [("точные копии — 1", "exact"), ("личные данные — 1", "personal")]
+    assert shown[7] == "Останется строк: 2. Не войдут: точные копии — 1."
+    listing, _ = corpora_quality.on_clean(SAY, card["id"], "Чистый", ["exact"], True, False, False, False, 0, 0)
+    rows = corpus.rows(listing["value"])
+    assert [row["text"] for row in rows] == ["да", "Пиши на [EMAIL_1]"]
+    written = corpora_quality.on_export(SAY, listing["value"], "text")["value"]
+    assert [path.rpartition(".")[2] for path in written] == ["txt", "md"]
+    with pytest.raises(gr.Error, match="Строк, не подходящих для alpaca: 2"):
+        corpora_quality.on_export(SAY, listing["value"], "alpaca")
