@@ -61,21 +61,23 @@ class Reply:
 
 @dataclass(frozen=True)
 class Pair:
-    """An opened base with the adapter of a run around it."""
+    """An opened base with the adapter of a run around it, or beside it the model that all-weights training made of it."""
 
     run_id: str
-    adapter: Path
+    weights: Path
     model: object
+    tuned: object  # the same object as `model`, unless all weights were trained
     tokenizer: object
     stop_ids: frozenset[int]
     layers: tuple  # the layers that hold the adapter
 
 
-def adapter_of(run_id: str) -> Path:
-    """The adapter that a run left behind, or its newest checkpoint while it goes on."""
+def weights_of(run_id: str) -> Path:
+    """The adapter or model that a run left behind, or its newest checkpoint while it goes on."""
     run_dir = runs.directory(run_id)
-    if (run_dir / "adapter" / "adapter_config.json").is_file():
-        return run_dir / "adapter"
+    for made in (run_dir / "adapter", run_dir / "model"):
+        if made.is_dir():
+            return made
     if checkpoint := recipe.whole_checkpoint(run_dir):
         return Path(checkpoint)
     raise NoAdapter(name=runs.label(run_id)["name"])
@@ -84,14 +86,14 @@ def adapter_of(run_id: str) -> Path:
 def open_run(run_id: str) -> Pair:
     """Load the base as the run trained on it, and the run's adapter; what was open before is let go."""
     global _opened
-    adapter = adapter_of(run_id)
+    weights = weights_of(run_id)
     with LOCK:
-        if _opened and (_opened.run_id, _opened.adapter) == (run_id, adapter):
+        if _opened and (_opened.run_id, _opened.weights) == (run_id, weights):
             return _opened
         _let_go()
         config = runs.config(run_id)
         config = replace(config, base_model=models.prepare(config.base_model))
-        _opened = _load(run_id, adapter, config)
+        _opened = _load(run_id, weights, config)
         return _opened
 
 
@@ -151,8 +153,8 @@ class _Column:
         """Say one token more; whether there may be another one."""
         import torch
 
-        with _speaking(self.pair, self.name):
-            logits = self.pair.model(input_ids=self.unread, cache=self.cache, use_cache=True, logits_to_keep=1).logits[
+        with _speaking(self.pair, self.name) as model:
+            logits = model(input_ids=self.unread, cache=self.cache, use_cache=True, logits_to_keep=1).logits[
                 :, -1
             ]  # (1, V)
         scores = self.warp(self.ids, logits.float())
@@ -178,20 +180,21 @@ class _Column:
 
 @contextmanager
 def _speaking(pair: Pair, name: str):
-    """Make the model the base, or the base with its adapter, for one pass.
+    """The model as the base, or as what was trained, for one pass.
 
     The layers are switched one by one: `model.disable_adapter()` walks all modules each time, which took 22 ms, as
     long as half a token of a 135M model; this takes 4 ms.
     """
-    if name == BASE:
-        for layer in pair.layers:
-            layer.enable_adapters(False)
+    if name == TUNED:
+        yield pair.tuned
+        return
+    for layer in pair.layers:
+        layer.enable_adapters(False)
     try:
-        yield
+        yield pair.model
     finally:
-        if name == BASE:
-            for layer in pair.layers:
-                layer.enable_adapters(True)
+        for layer in pair.layers:
+            layer.enable_adapters(True)
 
 
 def _warpers(sampling: Sampling) -> list:
@@ -209,20 +212,29 @@ def _warpers(sampling: Sampling) -> list:
     return warpers
 
 
-def _load(run_id: str, adapter: Path, config: recipe.TrainConfig) -> Pair:
+def _load(run_id: str, weights: Path, config: recipe.TrainConfig) -> Pair:
+    tokenizer, base = recipe.load_tokenizer(config), recipe.load_base(config).eval()
+    stops = stop_ids(base, tokenizer)
+    if config.method == "full":
+        tuned = recipe.load_base(replace(config, base_model=str(weights))).eval()
+        return Pair(run_id, weights, base, tuned, tokenizer, stops, ())
+    model, layers = _with_adapter(base, weights, config)
+    return Pair(run_id, weights, model, model, tokenizer, stops, layers)
+
+
+def _with_adapter(base, adapter: Path, config: recipe.TrainConfig) -> tuple:
+    """The base with the adapter around it, and the layers that hold it; every saved tensor must have found its place."""
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
     from safetensors import safe_open
 
-    tokenizer, base = recipe.load_tokenizer(config), recipe.load_base(config)
     model = PeftModel.from_pretrained(base, adapter).eval()
     with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
         saved = set(file.keys())
     wanted = {name.replace(".default.", ".") for name, _ in model.named_parameters() if "lora_" in name}
     if not saved or saved != wanted:
         raise AdapterForeign(adapter=adapter, model=config.base_model, matched=len(saved & wanted), tensors=len(saved))
-    layers = tuple(module for module in model.modules() if isinstance(module, BaseTunerLayer))
-    return Pair(run_id, adapter, model, tokenizer, stop_ids(model, tokenizer), layers)
+    return model, tuple(module for module in model.modules() if isinstance(module, BaseTunerLayer))
 
 
 def stop_ids(model, tokenizer) -> frozenset[int]:

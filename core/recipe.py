@@ -102,7 +102,7 @@ class LossNotFinite(RecipeTrouble):
 
 
 CHOICES = {
-    "method": ("qlora", "lora"),
+    "method": ("qlora", "lora", "full"),
     "learn": ("assistant", "all"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
@@ -136,7 +136,9 @@ class TrainConfig:
 
     base_model: str  # a directory with safetensors, or a hub id
     corpus: str  # a directory with rows-*.jsonl, or one JSONL file of `messages` or `text`
-    method: str = "qlora"  # qlora: LoRA on a base in 4-bit NF4, double quantisation; lora: on the base as it is
+    method: str = (
+        "qlora"  # qlora: LoRA on a base in 4-bit NF4, double quantisation; lora: on the base; full: all weights
+    )
     learn: str = "assistant"  # assistant: only replies and their end token count in the loss; all: every token
     max_length: int = 1024  # tokens of a row, or of a block; the rest is cut off
     packing: bool = False  # rows share blocks of max_length without seeing each other; long texts go on in more blocks
@@ -452,6 +454,8 @@ def load_base(config: TrainConfig):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision(config)]
+    if config.method == "full" and dtype == torch.float16:
+        dtype = torch.float32  # gradients of fp16 weights cannot be unscaled: fp32 weights, fp16 arithmetic
     quantization = None
     if config.method == "qlora":
         quantization = BitsAndBytesConfig(
@@ -489,8 +493,11 @@ def attention() -> str:
 
 
 def add_adapter(base, config: TrainConfig):
-    """The base with a fresh LoRA adapter around it; its weights are fp32 whatever the base is in."""
+    """The base with a fresh LoRA adapter around it, in fp32 whatever the base is in; for method full, the base itself."""
     from peft import LoraConfig, get_peft_model
+
+    if config.method == "full":
+        return base
 
     names = config.target_modules
     lora = LoraConfig(
@@ -546,7 +553,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     resume_from: str | None = None,
 ) -> dict:
-    """Train an adapter into out/adapter and return how it ended: steps, stopped, losses, seconds, peak memory.
+    """Train an adapter into out/adapter, or all weights into out/model, and return how it ended: steps, stopped, losses, seconds, peak memory.
 
     `report(event, **values)` is called for everything worth knowing on the way; `should_stop()` is asked at each step.
     """
@@ -580,7 +587,9 @@ def train(
     if held_out and not resume_from:
         trainer.evaluate()
     trainer.train(resume_from_checkpoint=resume_from)
-    _save_whole(out / "adapter", model, tokenizer)  # before the evaluation: nobody should lose it while that goes on
+    _save_whole(
+        out / ("model" if config.method == "full" else "adapter"), model, tokenizer
+    )  # before the evaluation: nobody should lose it while that goes on
     if held_out and trainer.state.global_step and progress.evaluated_at != trainer.state.global_step:
         trainer.evaluate()
     return {
@@ -639,6 +648,7 @@ class Progress:
         self.stopped, self.eval_loss, self.evaluated_at = False, None, None
         self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
         self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
+        self.warm = False
         self.recent = deque(maxlen=50)  # seconds of the latest steps, for the time that is left
 
     def on_step_begin(self, args, state, control, **_):
@@ -647,7 +657,10 @@ class Progress:
     def on_step_end(self, args, state, control, **_):
         took = time.monotonic() - self.step_began
         self.seconds += took
-        self.all_seconds, self.all_steps = self.all_seconds + took, self.all_steps + 1
+        if (
+            self.warm
+        ):  # the first step of a process compiles, allocates and reads from disk: it says nothing of the pace
+            self.all_seconds, self.all_steps = self.all_seconds + took, self.all_steps + 1
         self.recent.append(took)
         if self.should_stop():
             self.stopped = control.should_training_stop = control.should_save = True
@@ -656,7 +669,8 @@ class Progress:
         if "loss" not in logs:
             return
         loss, tokens = logs["loss"], state.num_input_tokens_seen
-        self.all_tokens += tokens - self.tokens
+        self.all_tokens += (tokens - self.tokens) * self.warm
+        self.warm = True
         seconds_a_step = sum(self.recent) / max(1, len(self.recent))
         self.report(
             "step",
@@ -810,7 +824,7 @@ def peak_memory_gib() -> float:
 
 
 def _save_whole(path: Path, model, tokenizer) -> None:
-    """Save the adapter and its tokenizer so that the directory appears only when it is complete."""
+    """Save what was trained and the tokenizer so that the directory appears only when it is complete."""
     unfinished = path.with_name(path.name + ".unfinished")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)

@@ -20,8 +20,8 @@ from core.trouble import Trouble
 
 ACTIVE = ("queued", "running", "stopping")
 # All that a run's directory can hold that we put there; deleting a run deletes these and nothing else.
-OURS = ("config.json", "label.json", "control.json", "events.jsonl", "log.txt", "run.lock", "adapter")
-OURS_LIKE = ("checkpoint-*", "adapter.unfinished", "*.tmp")
+OURS = ("config.json", "label.json", "control.json", "events.jsonl", "log.txt", "run.lock", "adapter", "model")
+OURS_LIKE = ("checkpoint-*", "*.unfinished", "*.tmp")
 
 
 class AlreadyRunning(Trouble):

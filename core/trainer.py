@@ -17,7 +17,7 @@ from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 
 LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
-FEWEST_STEPS = 5  # of which the first is slow: fewer say little about the pace
+FEWEST_STEPS = 3  # the first, slow one is not counted
 RUN_BYTES = 300_000_000  # room for log, checkpoints and adapter of a small run
 
 
@@ -74,7 +74,7 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
             report("forecast", **forecast)
 
     config = local_config(TrainConfig.load(run_dir / "config.json"), report)
-    models.need_disk(run_dir, RUN_BYTES)
+    models.need_disk(run_dir, disk_bytes(config))
     report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
     from core import recipe
 
@@ -88,6 +88,15 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
     if "forecast" in said and ending["steps"] >= FEWEST_STEPS:
         _learn(config, said, ending)
     return {"event": "stopped" if ending.pop("stopped") else "finished", **ending}
+
+
+def disk_bytes(config: TrainConfig) -> int:
+    """Room that a run may take: an adapter's is small; of all weights, three checkpoints with AdamW's two states each
+    (a new one is written before the oldest goes) and the model at the end."""
+    if config.method != "full":
+        return RUN_BYTES
+    weights = sum(file.stat().st_size for file in Path(config.base_model).glob("*.safetensors"))
+    return RUN_BYTES + 3 * 3 * weights + weights
 
 
 def _forecast(config: TrainConfig, longest: int) -> dict | None:

@@ -164,3 +164,17 @@ def test_an_adapter_of_another_model_is_refused(trained_run, home, monkeypatch, 
 )
 def test_markup_is_shown_as_it_was_written(text, expected):
     assert literal(text) == expected
+
+
+def test_all_weights_training_makes_a_model_that_speaks_beside_its_base(tiny_model, stubborn_adapter, monkeypatch):
+    rows = stubborn_adapter.parent / "rows.jsonl"
+    config = TrainConfig(
+        base_model=tiny_model, corpus=str(rows), method="full", max_steps=60, learning_rate=0.005, eval_steps=60
+    )
+    run_id = runs.create(config)
+    recipe.train(config, paths.run(run_id), report=lambda *_, **__: None)
+    assert (paths.run(run_id) / "model" / "model.safetensors").is_file()
+    assert not (paths.run(run_id) / "adapter").exists()
+    columns = said(run_id, temperature=0, repetition_penalty=1.0)
+    assert "storm storm" in columns[TUNED].text
+    assert "storm" not in columns[BASE].text

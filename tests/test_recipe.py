@@ -35,7 +35,7 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
     ("field", "value", "words"),
     [
         ("lora_rank", 0, "lora_rank must be at least 1, got 0. Try 8 or 16."),
-        ("method", "magic", "method must be one of qlora, lora, got magic."),
+        ("method", "magic", "method must be one of qlora, lora, full, got magic."),
         ("learning_rate", 0, "learning_rate must be above 0, got 0. Try 0.0002."),
         ("learning_rate", 2, "learning_rate must be at most 1, got 2. Try 0.0002."),
         ("epochs", -1, "epochs must be above 0, got -1. Try 3."),
@@ -370,3 +370,11 @@ def test_packing_is_refused_where_layers_carry_a_state(config):
     with pytest.raises(recipe.PackingUnsupported, match="linear_attention layers"):
         recipe.check_packing(replace(config, packing=True), base)
     recipe.check_packing(config, base)
+
+
+def test_the_longest_rows_come_first_so_that_memory_peaks_at_once(config, tmp_path):
+    first = next(e for e in events_of(replace(config, max_steps=2, batch_size=4), tmp_path) if e["event"] == "step")
+    longest = next(e for e in events_of(replace(config, max_steps=1), tmp_path / "x") if e["event"] == "data")[
+        "longest"
+    ]
+    assert first["tokens"] > 3 * longest  # four rows of nearly the greatest length

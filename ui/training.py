@@ -16,6 +16,7 @@ from ui.text import Say
 
 TICK_SECONDS = 2
 LOG_BYTES = 8_000
+FULL_SLOWER = 10  # LoRA takes about ten times the learning rate of all-weights training
 SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
 OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor")
 DEFAULTS = asdict(TrainConfig(base_model=models.STARTER, corpus="")) | models.suggested(models.STARTER)
@@ -38,14 +39,19 @@ def build(say: Say) -> dict:
             with gr.Accordion(say("training.exact"), open=False):
                 exact = gr.Code(language="json", show_label=False, interactive=False)
             train = gr.Button(say("training.train"), variant="primary")
+            attempt = gr.Button(say("training.try"), size="sm")
+            gr.Markdown(say("training.try.info"), elem_classes="subdued")
         with gr.Column(scale=3, min_width=420):
             live = build_live(say)
     config_inputs = {name: component for name, component in form.items() if name != "name"}
     for component in config_inputs.values():
         component.change(partial(on_change, say), inputs_kwargs=config_inputs, outputs=exact, show_progress="hidden")
-    form["base_model"].input(on_model, form["base_model"], [form[name] for name in models.suggested(models.STARTER)])
+    suits = [form[name] for name in models.suggested(models.STARTER)]
+    for chosen in (form["base_model"], form["method"]):
+        chosen.input(on_model, [form["base_model"], form["method"]], suits)
     shown = [live["run"], live["probe"], live["timer"]]
     train.click(partial(on_train, say), inputs_kwargs=form, outputs=shown)
+    attempt.click(partial(on_try, say), inputs_kwargs=form, outputs=shown)
     connect_live(say, live, shown)
     return {
         "form": form,
@@ -65,7 +71,11 @@ def build_form(say: Say) -> dict:
     form = {
         "base_model": gr.Dropdown(allow_custom_value=True, **words("base_model")),
         "corpus": gr.Dropdown(**words("corpus")),
-        "method": gr.Radio([("QLoRA", "qlora"), ("LoRA", "lora")], value=DEFAULTS["method"], **words("method")),
+        "method": gr.Radio(
+            [("QLoRA", "qlora"), ("LoRA", "lora"), (say("training.full"), "full")],
+            value=DEFAULTS["method"],
+            **words("method"),
+        ),
         "epochs": gr.Number(DEFAULTS["epochs"], minimum=0, **words("epochs")),
         "name": gr.Textbox(**words("name")),
     }
@@ -140,14 +150,17 @@ def on_load(say: Say) -> tuple:
     )
 
 
-def on_model(base_model: str) -> list:
-    """Defaults that suit the chosen model."""
+def on_model(base_model: str, method: str) -> list:
+    """Defaults that suit the chosen model and method."""
     defaults = asdict(TrainConfig(base_model="", corpus=""))
     try:
         suggested = models.suggested(base_model or "")
     except Trouble:  # a directory that is no model is refused when Train is pressed
         suggested = {}
-    return [suggested.get(name, defaults[name]) for name in models.suggested(models.STARTER)]
+    values = {name: suggested.get(name, defaults[name]) for name in models.suggested(models.STARTER)}
+    if method == "full":
+        values["learning_rate"] /= FULL_SLOWER
+    return list(values.values())
 
 
 def on_plan(names: list[str], plan: dict) -> list:
@@ -176,6 +189,12 @@ def on_train(say: Say, name: str, **values) -> tuple:
     gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
     choices = [(_called(say, row), row["id"]) for row in rows]
     return gr.Dropdown(choices=choices, value=run_id), probe(store.sync(run_id)), gr.Timer(active=True)
+
+
+def on_try(say: Say, name: str, **values) -> tuple:
+    """Three steps with the form's values: rows are grouped by length, the longest come first, so memory peaks at once."""
+    short = {"max_steps": 3, "validation_share": 0.0, "logging_steps": 1, "save_total_limit": 1}
+    return on_train(say, say("training.try.name", name=name or values["corpus"] or ""), **values | short)
 
 
 def on_tick(run_id: str | None, live: bool) -> tuple:

@@ -4,6 +4,8 @@ The parts are asked for and taken in order, so the corpus is the same as if one 
 ends when the reader's end of its pipe closes, however that happens.
 """
 
+import codecs
+import io
 import json
 import os
 import pickle
@@ -13,11 +15,13 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from json.encoder import encode_basestring
 from pathlib import Path
 
 import orjson
 
-from core.corpus import disk, formats, reading
+from core.corpus import disk, formats, mojibake, reading
 from core.corpus.sources import Source
 
 SMALLEST = 32 * 2**20  # bytes of a file that is worth the start of helpers
@@ -98,58 +102,94 @@ def _ranges(path: Path) -> Iterator[tuple[int, int, int]]:
 
 
 def read_part(asked: dict) -> Part:
-    """Read one part with the reader of whole files."""
-
-    def opened():
-        file = open(asked["path"], "rb")  # noqa: SIM115
+    """Read one part: rows that are normal already by the short way, all others by the reader of whole files."""
+    with open(asked["path"], "rb") as file:
         file.seek(asked["start"])
-        return _Until(file, asked["end"] - asked["start"])
-
-    encoding = asked["encoding"] if asked["start"] == 0 else "utf-8"
-    source = Source(asked["name"], opened, asked["end"] - asked["start"], encoding=encoding)
-    one = formats.Opened(source, "jsonl", encoding, formats.json_lines.read(replace(source, encoding=encoding)))
-    part, lines, ids, shift = Part(), [], [], asked["line"] - 1
-    for found in reading.read(one, reading.Options(**asked["options"])):
-        place = str(int(found.place) + shift)
-        if isinstance(found, reading.SetAside):
-            part.set_aside.append(replace(found, place=place))
+        data = file.read(asked["end"] - asked["start"])
+    options, name = reading.Options(**asked["options"]), asked["name"]
+    data = data.removeprefix(codecs.BOM_UTF8) if asked["start"] == 0 else data
+    quick = options.mapping is None
+    # Escapes hide letters from the search over the whole part: then each row is searched.
+    looks, spoilt = b"\\u" in data, _may_be_spoilt(data)
+    part, lines, ids = Part(), [], []
+    repairer = mojibake.Repairer()
+    for number, raw in enumerate(data.split(b"\n"), asked["line"]):
+        row, content = _quickly(raw) if quick else (None, None)
+        if content is not None and not ((looks or spoilt) and mojibake.is_suspect(content)):
+            row["source"] = {"file": name, "line": str(number)}
+            identity = sha256(content.encode()).hexdigest()[:16]
+            _keep(part, row, identity, lines, ids)
             continue
-        identity = disk.row_id(found.row)
-        line = orjson.dumps({"id": identity} | found.row | {"source": {"file": found.file, "line": place}}) + b"\n"
-        ids.append(identity)
-        lines.append(line)
-        part.lengths.append(len(line))
-        kind, characters = disk.weight(found.row)
-        part.kinds[kind] += 1
-        part.characters += characters
-        if found.repairs:
-            shown = found.before[:2000], found.after[:2000]
-            part.repaired.append(reading.Row({}, found.file, place, found.repairs, *shown))
+        for found in _carefully(raw, name, options, repairer):
+            if isinstance(found, reading.SetAside):
+                part.set_aside.append(replace(found, place=str(number)))
+                continue
+            row = found.row | {"source": {"file": name, "line": str(number)}}
+            _keep(part, row, disk.row_id(row), lines, ids)
+            if found.repairs:
+                shown = {"before": found.before[:2000], "after": found.after[:2000]}
+                part.repaired.append(found._replace(row={}, place=str(number), **shown))
     part.lines, part.ids = b"".join(lines), "".join(ids)
     return part
 
 
-class _Until:
-    """A file that ends after so many bytes."""
+def _keep(part: Part, row: dict, identity: str, lines: list[bytes], ids: list[str]) -> None:
+    line = orjson.dumps({"id": identity} | row) + b"\n"
+    ids.append(identity)
+    lines.append(line)
+    part.lengths.append(len(line))
+    kind, characters = disk.weight(row)
+    part.kinds[kind] += 1
+    part.characters += characters
 
-    def __init__(self, file, left: int):
-        self.file, self.left = file, left
 
-    def __enter__(self):
-        return self
+def _may_be_spoilt(data: bytes) -> bool:
+    """Whether a line of a part may have been decoded wrongly; a part that is not UTF-8 is looked at line by line."""
+    try:
+        return mojibake.is_suspect(data.decode())
+    except UnicodeDecodeError:
+        return True
 
-    def __exit__(self, *_):
-        self.file.close()
 
-    def readline(self, most: int = -1) -> bytes:
-        line = self.file.readline(min(most, self.left) if most >= 0 else self.left)
-        self.left -= len(line)
-        return line
+def _quickly(raw: bytes) -> tuple[dict | None, str | None]:
+    try:
+        row = orjson.loads(raw)
+    except ValueError:
+        return None, None
+    return row, _normal_content(row)
 
-    def read(self, most: int = -1) -> bytes:
-        data = self.file.read(min(most, self.left) if most >= 0 else self.left)
-        self.left -= len(data)
-        return data
+
+_ROLES = {"user": '", "role": "user"}', "assistant": '", "role": "assistant"}', "system": '", "role": "system"}'}
+
+
+def _normal_content(row: object) -> str | None:
+    """What row_id hashes, for a row that is normal as it stands; None for any other."""
+    if type(row) is not dict or len(row) != 1:
+        return None
+    if (turns := row.get("messages")) is None:
+        text = row.get("text")
+        return encode_basestring(text) if type(text) is str and text and not text.isspace() else None
+    if type(turns) is not list:
+        return None
+    wanted, parts = None, []
+    for turn in turns:
+        if type(turn) is not dict or len(turn) != 2:
+            return None
+        role, content = turn.get("role"), turn.get("content")
+        if type(content) is not str or not content or content.isspace() or type(role) is not str:
+            return None
+        if role != wanted and not (wanted is None and role in ("system", "user")):
+            return None
+        wanted = "user" if role in ("system", "assistant") else "assistant"
+        parts.append('{"content": ' + encode_basestring(content)[:-1] + _ROLES[role])
+    return "[" + ", ".join(parts) + "]" if wanted == "user" and len(parts) > 1 else None
+
+
+def _carefully(raw: bytes, name: str, options: reading.Options, repairer) -> Iterator[reading.Row | reading.SetAside]:
+    """What the reader of whole files makes of one line."""
+    source = Source(name, lambda: io.BytesIO(raw), len(raw), encoding="utf-8")
+    one = formats.Opened(source, "jsonl", "utf-8", formats.json_lines.read(source))
+    return reading.read(one, options, repairer)
 
 
 def main() -> None:

@@ -81,9 +81,9 @@ def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) ->
         yield from _opened(member, options, found.name, depth + 1)
 
 
-def read(one: formats.Opened, options: Options) -> Iterator[Row | SetAside]:
+def read(one: formats.Opened, options: Options, repairer: mojibake.Repairer | None = None) -> Iterator[Row | SetAside]:
     """Each record of a source as a Row or a SetAside: never both, never neither."""
-    repairer, name = mojibake.Repairer(), one.source.name
+    repairer, name = repairer or mojibake.Repairer(), one.source.name
     for found in one.records:
         if isinstance(found, Bad):
             yield SetAside(name, found.place, found.reason, "", found.excerpt[:EXCERPT])

@@ -31,7 +31,7 @@ class How:
 
 
 def of(lang: str, words: dict):
-    """The inflector of a language. `words` gives forms that the dictionary lacks: {word: {"gent": form}}."""
+    """The inflector of a language. `words` gives forms that the dictionary lacks: {word: {"gent": form, "gender": "femn"}}."""
     return Russian(words) if lang == "ru" else English()
 
 
@@ -104,6 +104,7 @@ class Russian:
             forms = set(how.forms)
             if like:
                 gender, number = nature(like)
+                gender = self.words.get(like, {}).get("gender", gender)
                 forms |= {number} if number == "plur" or forms & {"pres", "futr"} else {"sing", gender}
             own = self.words.get(text, {}).get(" ".join(how.forms))
             said = own or (phrase(text, frozenset(forms)) if forms else text)
@@ -136,11 +137,18 @@ def noun(word: str):
 
 
 def nature(text: str) -> tuple[str, str]:
-    """Gender and number of a phrase's head noun."""
-    for word in text.split():
-        for one in [noun(word.strip("«»,.()"))]:
-            if one is not None and not _is_adjective(word):
-                return one.tag.gender or "masc", one.tag.number or "sing"
+    """Gender and number of a phrase's head noun; of "дежурная по станции" those of its adjective."""
+    adjective = None
+    for word in (word.strip("«»,.()") for word in text.split()):
+        best = morphology().parse(word)[0].tag
+        if best.POS == "PREP":
+            break
+        if _is_adjective(word):
+            adjective = adjective or best
+        elif (one := noun(word)) is not None:
+            return one.tag.gender or "masc", one.tag.number or "sing"
+    if adjective is not None:
+        return adjective.gender or "masc", adjective.number or "sing"
     return "masc", "sing"
 
 

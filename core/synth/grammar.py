@@ -6,6 +6,7 @@ A rule is a list of alternatives. An alternative is a text with slots, `3 * text
     {$name}  {$name.field}                recall what was remembered, or a field of a remembered record
     {rule|gent}  {rule|past as=$hero}     inflect (Russian), agree with what was remembered; English: a, s, cap
 
+A block of lines (`rule: |`) is a list with an alternative in each line.
 Every row draws from a generator of its own seed and number, so any row can be made again alone. Repetition is held
 back in two ways that keep this true: the first use of a rule in a row takes the row's place in a shuffled bag (a
 permutation of seed, rule and cycle: no alternative twice before all were used), later uses avoid what the row has had.
@@ -26,6 +27,7 @@ MOST = 200_000  # characters of a row
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
 _WEIGHT = re.compile(r"^\s*(\d+(?:\.\d+)?) \* ")
+_POINT_IN_QUOTE, _SPOKEN = re.compile(r"\.»\.?"), re.compile(r"\. — (?=[а-яё])")
 _START = re.compile(r"(^|[.!?]\s+|\n\s*)([«“\"(]?)([a-zа-яё])")
 
 
@@ -123,7 +125,9 @@ class Grammar:
         return rule
 
     def _fill(self, rule: Rule, alternatives) -> None:
-        if isinstance(alternatives, str | dict | int | float):
+        if isinstance(alternatives, str) and "\n" in alternatives.strip():
+            alternatives = [line.strip() for line in alternatives.split("\n") if line.strip()]
+        elif isinstance(alternatives, str | dict | int | float):
             alternatives = [alternatives]
         if not alternatives:
             raise RuleEmpty(rule=rule.name)
@@ -177,7 +181,7 @@ class Grammar:
             slot.rule = self.rules[target]
         else:
             raise RuleMissing(rule=rule, missing=target)
-        slot.inflect = self.inflector.how(how, rule) if how else None
+        slot.inflect = self.inflector.how(how.replace("|", " "), rule) if how else None
         return slot
 
     def _slots(self) -> Iterator[Slot]:
@@ -216,7 +220,8 @@ class Grammar:
 
     def text(self, row: Row, rule: Rule) -> str:
         """Expand a rule for a row."""
-        return sentence_case(_said(self, self._expand(rule, row, 0), row, 0))
+        text = sentence_case(_said(self, self._expand(rule, row, 0), row, 0))
+        return russian_points(text) if self.lang == "ru" else text
 
     def _expand(self, rule: Rule, row: Row, depth: int):
         alternatives = rule.alternatives
@@ -244,10 +249,7 @@ class Grammar:
 
     def _fill_slot(self, slot: Slot, row: Row, depth: int):
         if slot.var:
-            try:
-                value = row.vars[slot.var]
-            except KeyError:
-                raise NothingRemembered(rule=slot.within, name=slot.var) from None
+            value = _recalled(row, slot, slot.var)
         else:
             value = self._expand(slot.rule, row, depth)
         if slot.name:
@@ -263,7 +265,7 @@ class Grammar:
             value = _said(self, value, row, depth)
         if (how := slot.inflect) is None:
             return value
-        like = _said(self, row.vars[how.like], row, depth) if how.like else ""
+        like = _said(self, _recalled(row, slot, how.like), row, depth) if how.like else ""
         return self.inflector.inflect(value, how, like)
 
     def _pick(self, rule: Rule, row: Row, depth: int) -> int:
@@ -289,6 +291,13 @@ class Grammar:
         return at
 
 
+def _recalled(row: Row, slot: Slot, name: str):
+    try:
+        return row.vars[name]
+    except KeyError:
+        raise NothingRemembered(rule=slot.within, name=name) from None
+
+
 def _said(grammar: Grammar, value, row: Row, depth: int) -> str:
     """The words of a value: a record stands for its first field."""
     while type(value) is Record:
@@ -299,6 +308,13 @@ def _said(grammar: Grammar, value, row: Row, depth: int) -> str:
 def sentence_case(text: str) -> str:
     """Capital letters where sentences and lines begin."""
     return _START.sub(lambda found: found[1] + found[2] + found[3].upper(), text)
+
+
+def russian_points(text: str) -> str:
+    """Full stops as Russian has them: after a closing quote, and a comma before the words of who spoke."""
+    if ".»" in text:
+        text = _POINT_IN_QUOTE.sub("».", text)
+    return _SPOKEN.sub(", — ", text) if ". — " in text else text
 
 
 def least_heights(links: dict[int, list[set[int]]]) -> dict[int, int]:

@@ -8,6 +8,14 @@ WORDS = {
     "training.name": ("Name of the run", "Имя запуска"),
     "training.name.info": ("Empty: named after the corpus and the method.", "Пусто — по корпусу и способу."),
     "training.train": ("Train", "Обучить"),
+    "training.try": ("Try three steps", "Попробовать три шага"),
+    "training.try.info": (
+        "The longest rows come first: you see at once whether it fits and how long a step takes, and the calculator "
+        "learns from it.",
+        "Сначала идут самые длинные строки: сразу видно, хватит ли памяти и сколько длится шаг, а калькулятор учится "
+        "на этом.",
+    ),
+    "training.try.name": ("three steps: {name}", "три шага: {name}"),
     "training.more": ("More settings", "Другие настройки"),
     "training.exact": ("Exact config", "Точная конфигурация"),
     "training.starter": (
@@ -54,9 +62,12 @@ WORDS = {
     "training.corpus.info": ("Made on the Corpus tab.", "Создаётся на вкладке «Корпус»."),
     "training.method": ("Method", "Способ"),
     "training.method.info": (
-        "QLoRA: adapter on a base in 4 bits, least memory. LoRA: adapter on the base as it is, faster on small models.",
-        "QLoRA: адаптер поверх 4-битной базы, меньше всего памяти. LoRA: поверх обычной базы, быстрее на малых моделях.",
+        "QLoRA: adapter on a base in 4 bits, least memory. LoRA: adapter on the base as it is, faster on small models. "
+        "Full: all weights, deepest and dearest; forgets most.",
+        "QLoRA: адаптер поверх 4-битной базы, меньше всего памяти. LoRA: поверх обычной базы, быстрее на малых моделях. "
+        "Полное: меняются все веса — глубже и дороже всего, и забывается больше.",
     ),
+    "training.full": ("Full", "Полное"),
     "training.epochs": ("Epochs", "Эпохи"),
     "training.epochs.info": (
         "How many times each row is read (num_train_epochs).",
