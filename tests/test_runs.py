@@ -262,7 +262,7 @@ def test_the_command_line_lists_runs_as_json(trained_run, capsys, monkeypatch):
 
 
 def test_a_run_on_a_deleted_corpus_is_not_even_queued(config, no_worker):
-    with pytest.raises(CorpusGone, match="There is no corpus in poems. It was moved or deleted"):
+    with pytest.raises(CorpusGone, match=r"There is no corpus in poems\. It was moved or deleted"):
         runs.start(TrainConfig(**{**vars(config), "corpus": "poems"}))
     assert runs.listed() == []
 
