@@ -194,3 +194,31 @@ def test_a_line_of_60_mb_is_read_and_a_longer_one_set_aside(tmp_path):
     card = samples.made(tmp_path, "b.jsonl", b'{"text": "no"}\n{"text": "' + b"a" * 90_000_000 + b'"}\n')
     assert (card["rows"], card["reasons"]) == (1, {"line_too_long": 1})
     assert time.monotonic() - began < 2 * SECONDS
+
+
+def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
+    from core.corpus import disk, formats, parallel
+    from core.corpus.sources import of_file
+
+    rng, path = random.Random(5), tmp_path / "a.jsonl"
+    seed = (samples.CHATS["messages.jsonl"] + samples.CHATS["saiga.jsonl"] + '{"text":"РџСЂРёРІРµС‚, РјРёСЂ"}\n') * 2
+    for _ in range(150):
+        data = damaged(seed.encode(), rng).replace(b"\r", b" ").replace(b"\xef\xbb\xbf", b"")
+        path.write_bytes(data)
+        source = of_file(path)
+        one = formats.Opened(source, "jsonl", "utf-8", formats.json_lines.read(source_in_utf8(source)))
+        found = list(reading.read(one, Options()))
+        asked = {"path": str(path), "start": 0, "end": len(data), "line": 1, "name": "a.jsonl", "options": {}}
+        part = parallel.read_part(asked)
+        rows = [row for row in found if isinstance(row, reading.Row)]
+        assert part.ids == "".join(disk.row_id(row.row) for row in rows)
+        assert [aside.place for aside in part.set_aside] == [
+            one.place for one in found if not isinstance(one, reading.Row)
+        ]
+        assert [json.loads(line)["source"]["line"] for line in part.lines.splitlines()] == [row.place for row in rows]
+
+
+def source_in_utf8(source):
+    from dataclasses import replace
+
+    return replace(source, encoding="utf-8")
