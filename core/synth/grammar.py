@@ -149,14 +149,6 @@ class Grammar:
             self.links[rule.number].append({piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule})
             rule.structural |= any(type(piece) is Slot and piece.rule for piece in pieces)
 
-    def compile(self, name: str, text: str) -> Rule:
-        """A rule of one alternative that is not in the file: the text of a turn of a chat, for one."""
-        rule = self._rule(name)
-        self._fill(rule, [text])
-        self._check_names()
-        self._measure()
-        return rule
-
     def _pieces(self, rule: str, text: str) -> tuple:
         pieces, end = [], 0
         for found in _SLOT.finditer(text):

@@ -123,19 +123,24 @@ def _compile(recipe: Recipe, file: str) -> None:
     if not isinstance(rules, dict) or not rules:
         raise RecipeWrong(file=file, what="it has no rules")
     settings = {key: values[key] for key in ("depth", "decay", "words") if key in values}
-    recipe.grammar = Grammar({str(name): one for name, one in rules.items()}, lang=recipe.lang, **settings)
-    if "messages" in values:
-        for at, turn in enumerate(values["messages"]):
-            (role, text), *more = turn.items() if isinstance(turn, dict) else [("", "")]
-            if role not in ("system", "user", "assistant") or more:
-                raise RecipeWrong(file=file, what=f"turn {at + 1} of messages has to be system, user or assistant: text")
-            recipe.roles.append(role)
-            recipe.tops.append(recipe.grammar.compile(f"messages[{at + 1}]", str(text)))
-        return
+    turns = list(_turns(values.get("messages") or [], file))
     start = str(values.get("start", "text"))
-    if start not in recipe.grammar.rules:
+    if not turns and start not in rules:
         raise RecipeWrong(file=file, what=f'start names the rule "{start}", which is not defined')
-    recipe.tops.append(recipe.grammar.rules[start])
+    chat = {f"messages[{at + 1}]": [text] for at, (_, text) in enumerate(turns)}
+    named = {str(name): one for name, one in rules.items()}
+    recipe.grammar = Grammar(named | chat, lang=recipe.lang, **settings)
+    recipe.roles = [role for role, _ in turns]
+    recipe.tops = [recipe.grammar.rules[name] for name in (chat or [start])]
+
+
+def _turns(messages: list, file: str):
+    """(role, text) of the turns of a chat."""
+    for at, turn in enumerate(messages):
+        found = list(turn.items()) if isinstance(turn, dict) else []
+        if len(found) != 1 or found[0][0] not in ("system", "user", "assistant"):
+            raise RecipeWrong(file=file, what=f"turn {at + 1} of messages has to be system, user or assistant: text")
+        yield found[0][0], str(found[0][1])
 
 
 def _loader():
