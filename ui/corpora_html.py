@@ -246,6 +246,8 @@ def _weight(say: Say, tokens: dict | None) -> str:
     facts = [(key, say.number(tokens[key])) for key in ("tokens", "learned", "cut", "mean", "median", "p95", "longest")]
     facts.append(("over_max_length", f"{say.number(100 * tokens['over_max_length'])} %"))
     facts.append(("characters_per_token", say.number(tokens["characters_per_token"])))
+    if tokens.get("epoch_seconds"):
+        facts.append(("epoch", say.duration(tokens["epoch_seconds"])))
     line = "".join(f"<div><span>{say(f'corpora.tokens.{key}')}</span> {value}</div>" for key, value in facts)
     wrong = "".join(
         f'<div class="trouble">{say(f"corpora.wrong.{code}", rows=say.number(count, 9))}</div>'

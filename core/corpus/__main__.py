@@ -131,18 +131,24 @@ def model_directory(name: str) -> Path:
 def _report(arguments) -> None:
     from core.corpus import report
 
-    light = None
+    light, model = None, ""
     if arguments.model:
         from core import tokenizer
 
-        light = tokenizer.load(model_directory(arguments.model))
+        model = str(model_directory(arguments.model))
+        light = tokenizer.load(model)
     tell = (
         _teller(lambda stage, done, total: {"stage": stage, "done": done, "total": total})
         if arguments.progress
         else None
     )
     found = report.make(
-        where(arguments.corpus), tokenizer=light, max_length=arguments.max_length, learn=arguments.learn, tell=tell
+        where(arguments.corpus),
+        tokenizer=light,
+        model=model,
+        max_length=arguments.max_length,
+        learn=arguments.learn,
+        tell=tell,
     )
     if arguments.progress:
         print(json.dumps({"report": found}, ensure_ascii=False))

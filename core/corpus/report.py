@@ -18,7 +18,13 @@ Report = Callable[[str, int, int], None]  # stage, done, total
 
 
 def make(
-    directory: Path, *, tokenizer=None, max_length: int = 1024, learn: str = "assistant", tell: Report | None = None
+    directory: Path,
+    *,
+    tokenizer=None,
+    model: str = "",
+    max_length: int = 1024,
+    learn: str = "assistant",
+    tell: Report | None = None,
 ) -> dict:
     """Everything that is worth knowing of a corpus; kept as report.json in its directory."""
     card = disk.read_card(directory)
@@ -60,7 +66,8 @@ def make(
     }
     if tokenizer is not None:
         tell("tokens", 0, 1)
-        report["tokens"] = tokens.measure(sample, card["rows"], tokenizer, max_length=max_length, learn=learn)
+        measured = tokens.measure(sample, card["rows"], tokenizer, max_length=max_length, learn=learn)
+        report["tokens"] = measured | {"epoch_seconds": tokens.epoch_seconds(measured, model)}
     with _whole(directory / "report.json") as out:
         out.write(json.dumps(report, ensure_ascii=False).encode())
     return report

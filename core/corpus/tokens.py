@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from core import recipe
 from core.corpus import preview
@@ -55,6 +56,19 @@ def measure(rows: Iterable[dict], count: int, tokenizer, *, max_length: int, lea
         "wrong": {code: round(times * scale) for code, times in wrong.most_common()},
         "histogram": histogram(lengths),
     }
+
+
+def epoch_seconds(measured: dict, model: str) -> float | None:
+    """How long one epoch over these tokens takes on this machine with the default settings; None when unknown."""
+    from core.estimate import forecast
+
+    config = asdict(recipe.TrainConfig(base_model=model, corpus="", max_length=measured["max_length"]))
+    try:
+        step = forecast.of_config(config)["predicted_seconds"]
+    except Exception:  # the calculator knows no such model, or this machine's card: the report goes without the hours
+        return None
+    step_tokens = config["batch_size"] * config["gradient_accumulation_steps"] * config["max_length"]
+    return round((measured["tokens"] - measured["cut"]) / step_tokens * step, 1)
 
 
 def _percentile(ordered: list[int], share: float) -> int:

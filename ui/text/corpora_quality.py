@@ -82,6 +82,10 @@ WORDS = {
     "corpora.tokens.longest": ("longest:", "самая длинная:"),
     "corpora.tokens.over_max_length": ("rows over max_length:", "строк длиннее max_length:"),
     "corpora.tokens.characters_per_token": ("characters a token:", "знаков на токен:"),
+    "corpora.tokens.epoch": (
+        "one epoch on this machine, by the estimate:",
+        "одна эпоха на этой машине, по оценке:",
+    ),
     "corpora.tokens.estimated": ("Totals are estimated from {rows} rows.", "Суммы оценены по выборке, строк: {rows}."),
     "corpora.wrong.nothing_to_learn": (
         "Rows that leave nothing to learn within max_length: {rows}. Raise max_length.",
