@@ -32,8 +32,8 @@ def look(paths: list[Path], options: Options, count: int) -> dict:
             key = repr(sorted(mapping.items()))
             by_key[key] = mapping
             mappings[key] += 1
-            known = {name for name in schema.roles_in(record.value) if name.strip().lower() not in schema.ROLE_OF}
-            roles.update(known - set(options.roles))
+            unknown = [name for name in schema.roles_in(record.value) if name.strip().lower() not in schema.ROLE_OF]
+            roles.update(name for name in unknown if name not in options.roles)
         for found in reading.read(type(one)(one.source, one.format, one.encoding, iter(records)), options):
             if not isinstance(found, Row):
                 troubled += 1

@@ -139,15 +139,15 @@ def _plain_turns(turns: object) -> list[dict] | None:
     return turns
 
 
-def roles_in(value: object) -> set[str]:
-    """The role names that a record uses, as they are written."""
+def roles_in(value: object) -> list[str]:
+    """The role names that a record uses, as they are written, in their order."""
     mapping = guess(value)
     if mapping["schema"] != "messages":
-        return set()
+        return []
     try:
-        return {str(role) for role, _ in _said(_field(value, mapping["messages"]))}
+        return list(dict.fromkeys(str(role) for role, _ in _said(_field(value, mapping["messages"]))))
     except Unfit:
-        return set()
+        return []
 
 
 def _plain(key: object) -> str:
