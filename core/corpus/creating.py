@@ -1,6 +1,5 @@
 """Make a corpus out of files: read, repair, write, count; it appears when it is whole."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -213,9 +212,3 @@ def _sizes(given: list[Path], progress: Progress | None) -> Callable:
             progress(min(finished[0] + (at or source.at()), total), total, rows)
 
     return tell
-
-
-def fingerprint(paths_given: list[Path]) -> str:
-    """A hash of files' names, sizes and times, by which a chosen mapping is remembered."""
-    marks = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths_given if path.exists()]
-    return hashlib.sha256("\n".join(sorted(marks)).encode()).hexdigest()[:16]
