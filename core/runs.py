@@ -44,7 +44,7 @@ class NothingToResume(Trouble):
 
 def create(config: TrainConfig, name: str = "") -> str:
     """Make the directory of a new run, whole or not at all, and return its id."""
-    name = name.strip() or _default_name(config)
+    name = name.strip() or default_name(config)
     stem = time.strftime("%Y%m%d-%H%M%S-") + paths.slug(name)
     run_id, count = stem, 1
     while (paths.runs() / run_id).exists():
@@ -88,12 +88,14 @@ def config(run_id: str) -> TrainConfig:
 
 def corpus_path(config: TrainConfig) -> Path:
     """Where a config's corpus is: it is named by its id among the corpora, or by an absolute path."""
-    path = Path(config.corpus)
-    if not path.is_absolute():
-        path = paths.corpus(config.corpus)
+    path = _corpus_place(config)
     if not path.exists():
         raise CorpusGone(path=config.corpus)
     return path
+
+
+def _corpus_place(config: TrainConfig) -> Path:
+    return Path(config.corpus) if Path(config.corpus).is_absolute() else paths.corpus(config.corpus)
 
 
 def label(run_id: str) -> dict:
@@ -221,8 +223,11 @@ def _write(path: Path, values: dict) -> None:
     scratch.replace(path)
 
 
-def _default_name(config: TrainConfig) -> str:
-    return f"{Path(config.corpus).stem} · {config.method}"
+def default_name(config: TrainConfig) -> str:
+    """What a run is called when nobody says: after its corpus and method."""
+    card = _corpus_place(config) / "card.json"
+    corpus = json.loads(card.read_text(encoding="utf-8"))["name"] if card.is_file() else Path(config.corpus).stem
+    return f"{corpus} · {config.method}"
 
 
 def main() -> None:
