@@ -171,3 +171,25 @@ def test_a_large_file_read_in_parts_is_the_same_corpus(tmp_path, monkeypatch):
     assert corpus.rows(other["id"], 1490, 20) == corpus.rows(one["id"], 1490, 20)
     assert corpus.set_aside(other["id"]) == corpus.set_aside(one["id"])
     assert list(corpus.disk.all_rows(paths.corpus(other["id"]))) == list(corpus.disk.all_rows(paths.corpus(one["id"])))
+
+
+def test_leftovers_of_a_killed_import_go_with_the_next_one(tmp_path):
+    left = paths.corpora() / ".unfinished-1-2"
+    left.mkdir()
+    (left / "rows-00000.jsonl").write_text("x")
+    with disk.unfinished(paths.corpora()) as busy:
+        file = write(tmp_path / "a.jsonl", '{"text":"а"}\n')
+        card = corpus.create([file], "a")
+        assert sorted(path.name for path in paths.corpora().iterdir()) == [busy.name, busy.name + ".lock", card["id"]]
+    assert [path.name for path in paths.corpora().iterdir()] == [card["id"]]
+
+
+def test_a_full_disk_is_told_and_nothing_stays(tmp_path, monkeypatch):
+    import shutil
+    from collections import namedtuple
+
+    file = write(tmp_path / "a.jsonl", '{"text":"а"}\n' * 3000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(1, 1, 2**20))
+    with pytest.raises(disk.CorpusDiskFull, match="1 MB are left"):
+        corpus.create([file], "x")
+    assert list(paths.corpora().iterdir()) == []

@@ -265,7 +265,7 @@ def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str)
     if model is None:
         return say("corpora.no_model")
     try:
-        shown = preview.tokens(row, tokenizer.load(model), max_length=max_length, learn=learn)
+        shown = preview.tokens(preview.shortened(row), tokenizer.load(model), max_length=max_length, learn=learn)
     except recipe.TemplateRefused as error:
         return markup.trouble(say, say("corpora.refused", reason=error.values.get("reason", "")))
     except (Trouble, recipe.RecipeTrouble) as error:

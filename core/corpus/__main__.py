@@ -191,7 +191,7 @@ def _preview(arguments) -> int:
         print(f"There is no row {arguments.row}.", file=sys.stderr)
         return 1
     light = tokenizer.load(model_directory(arguments.model))
-    shown = preview.tokens(rows[0], light, max_length=arguments.max_length, learn=arguments.learn)
+    shown = preview.tokens(preview.shortened(rows[0]), light, max_length=arguments.max_length, learn=arguments.learn)
     if arguments.json:
         print(json.dumps(shown, ensure_ascii=False))
     else:

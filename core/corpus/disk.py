@@ -147,17 +147,22 @@ class Writer:
 @contextmanager
 def unfinished(parent: Path) -> Iterator[Path]:
     """A hidden directory to write in, gone afterwards unless it was renamed; leftovers of killed imports go too."""
-    for old in parent.glob(".unfinished-*"):
+    for old in parent.glob(".unfinished-*[0-9]"):
         _remove_if_left(old)
     directory = parent / f".unfinished-{os.getpid()}-{time.time_ns()}"
-    directory.mkdir(parents=True)
-    lock = FileLock(directory / ".lock")
-    with lock:
-        try:
+    # Beside the directory, not in it: Windows renames none with an open file inside.
+    lock = _lock_of(directory)
+    try:
+        with lock:
+            directory.mkdir(parents=True)
             yield directory
-        finally:
-            if directory.exists():
-                shutil.rmtree(directory, ignore_errors=True)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _lock_of(directory: Path) -> FileLock:
+    return FileLock(directory.with_name(directory.name + ".lock"), timeout=0)
 
 
 def _different(ids: array) -> int:
@@ -168,17 +173,17 @@ def _different(ids: array) -> int:
 
 def publish(directory: Path, wanted: Path) -> None:
     """Let a finished directory appear under its name."""
-    (directory / ".lock").unlink(missing_ok=True)
     directory.rename(wanted)
 
 
 def _remove_if_left(directory: Path) -> None:
+    lock = _lock_of(directory)
     try:
-        with FileLock(directory / ".lock", timeout=0):
-            pass
+        with lock:
+            shutil.rmtree(directory, ignore_errors=True)
     except (Timeout, OSError):
         return
-    shutil.rmtree(directory, ignore_errors=True)
+    Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def free_name(parent: Path, name: str) -> str:

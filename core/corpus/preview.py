@@ -2,6 +2,7 @@
 
 from core import recipe
 
+LONGEST = 100_000  # characters of a text that are encoded at once: unbroken runs take time that grows with their square
 KINDS = ("learned", "given", "special", "special_learned", "cut")
 
 
@@ -31,6 +32,15 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
         "cut": max(0, len(ids) - max_length),
         "warnings": warnings(row, encoded, special, tokenizer, max_length),
     }
+
+
+def shortened(row: dict, longest: int = LONGEST) -> dict:
+    """A row of which every text has at most so many characters, quick to show."""
+    if "text" in row:
+        return row if len(row["text"]) <= longest else row | {"text": row["text"][:longest]}
+    if all(len(turn["content"]) <= longest for turn in row["messages"]):
+        return row
+    return row | {"messages": [turn | {"content": turn["content"][:longest]} for turn in row["messages"]]}
 
 
 def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:

@@ -9,7 +9,6 @@ from core.corpus import preview
 from core.corpus.duplicates import text_of
 
 SAMPLE = 2000  # rows that are encoded; larger corpora are estimated from them
-LONGEST = 100_000  # characters of a text that are encoded at once: unbroken runs take time that grows with their square
 
 
 def measure(rows: Iterable[dict], count: int, tokenizer, *, max_length: int, learn: str = "assistant") -> dict:
@@ -21,8 +20,8 @@ def measure(rows: Iterable[dict], count: int, tokenizer, *, max_length: int, lea
     seen = 0
     for row in rows:
         seen += 1
-        if "text" in row and len(row["text"]) > LONGEST:
-            row = {"text": row["text"][:LONGEST]}
+        if (shorter := preview.shortened(row)) is not row:
+            row = shorter
             wrong["measured_in_part"] += 1
         try:
             encoded = recipe.encode(row, tokenizer, learn)
