@@ -42,26 +42,33 @@ class Unexpected(Trouble):
 
 def run(run_dir: Path) -> str:
     """Train the run in this directory to its end and return the name of its last event."""
-    lock = FileLock(run_dir / "run.lock", timeout=LOCK_SECONDS)
+    lock = FileLock(run_dir / "run.lock")
     # The lock comes before torch is imported: for those seconds the run must already count as alive.
     try:
-        lock.acquire()
+        lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise AlreadyTraining(run=run_dir.name) from None
-    with lock:
-        events.mend(run_dir)
-        checkpoint = whole_checkpoint(run_dir)
-        events.append(run_dir, "started", pid=os.getpid(), resumed_from=checkpoint and Path(checkpoint).name)
-        try:
-            ending = _train(run_dir, checkpoint)
-        except Exception as error:  # every ending is put on record; what we cannot word better keeps its traceback
-            traceback.print_exc()
-            trouble = _worded(error, run_dir)
-            values = {key: str(value) for key, value in trouble.values.items()}
-            events.append(run_dir, "failed", trouble=type(trouble).__name__, values=values, message=str(trouble))
-            return "failed"
-        events.append(run_dir, ending["event"], **{key: ending[key] for key in ending if key != "event"})
-        return ending["event"]
+    try:
+        return _recorded(run_dir)
+    finally:
+        lock.release()
+
+
+def _recorded(run_dir: Path) -> str:
+    """Train between two events that say how it began and how it ended, whatever happens in between."""
+    events.mend(run_dir)
+    checkpoint = whole_checkpoint(run_dir)
+    events.append(run_dir, "started", pid=os.getpid(), resumed_from=checkpoint and Path(checkpoint).name)
+    try:
+        ending = _train(run_dir, checkpoint)
+    except Exception as error:  # what we cannot word better keeps its traceback in the log
+        traceback.print_exc()
+        trouble = _worded(error, run_dir)
+        values = {key: str(value) for key, value in trouble.values.items()}
+        events.append(run_dir, "failed", trouble=type(trouble).__name__, values=values, message=str(trouble))
+        return "failed"
+    events.append(run_dir, **ending)
+    return ending["event"]
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:
