@@ -18,6 +18,7 @@ def test_the_tab_is_built_in_both_languages(lang):
         given = corpora.build(Say(lang))
     assert isinstance(given["corpora"], gr.Dropdown)
     assert isinstance(given["changed"], gr.State)
+    assert given["load"]()["choices"] == []
 
 
 def last(steps):

@@ -19,7 +19,7 @@ ASIDE_SHOWN = 50
 
 
 def build(say: Say) -> dict:
-    """The tab; returns the list of corpora and a state that changes whenever that list does."""
+    """The tab; returns the list of corpora, a state that changes whenever that list does, and how to fill the list."""
     gr.Markdown(say("corpora.intro"))
     changed = gr.State(0.0)
     with gr.Accordion(say("corpora.new"), open=True):
@@ -62,7 +62,9 @@ def build(say: Say) -> dict:
     delete.click(partial(on_delete, say), listing, [asking, question], show_progress="hidden")
     yes.click(partial(on_delete_yes, say), listing, [listing, changed, asking], show_progress="hidden")
     no.click(lambda: gr.update(visible=False), None, asking, show_progress="hidden")
-    return {"corpora": listing, "changed": changed}
+    # Corpora are also made in other tabs and other windows.
+    listing.focus(partial(on_load, say), None, listing, show_progress="hidden")
+    return {"corpora": listing, "changed": changed, "load": partial(on_load, say), "outputs": listing}
 
 
 def build_rows(say: Say, listing) -> dict:
@@ -125,6 +127,11 @@ def _first_model() -> str | None:
 
 def _empty(say: Say) -> str:
     return f"<div>{say('corpora.none')}</div>" if not corpus.listed() else ""
+
+
+def on_load(say: Say):
+    """The list of corpora as it is now."""
+    return gr.update(choices=choices(say))
 
 
 def on_take(say: Say, sample_id: str | None):
