@@ -81,7 +81,12 @@ def _preview(options) -> int:
         from core.synth import writers
 
         found = writers.preview(recipe, options.seed, request(options))
-    found["costs"] = [costing.cost(found, tokens) for tokens in (*costing.VOLUMES, int(options.tokens))]
+    volumes = sorted({*costing.VOLUMES, int(options.tokens)})
+    found["costs"] = [costing.cost(found, tokens) for tokens in volumes]
+    if options.model:
+        from core.synth import epoch
+
+        found["epoch"] = epoch.seconds(options.model, volumes)
     if options.json:
         print(json.dumps(found, ensure_ascii=False))
         return 0

@@ -23,6 +23,7 @@ from core.trouble import Trouble
 
 DEPTH, DECAY = 6, 0.6  # nested uses of recursive rules; how their weight shrinks with each
 REDRAWS = 6
+BAG = 6  # alternatives from which a rule is a shuffled bag; of fewer, some repetition is what chance gives anyway
 MOST = 200_000  # characters of a row
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
@@ -208,7 +209,7 @@ class Grammar:
                 if rule.recursive and depth == self.depth:
                     weights = [w if h == shortest else 0.0 for w, h in zip(rule.weights, rule.heights, strict=True)]
                 rule.tables.append(list(accumulate(weights)))
-            rule.bag = len(rule.weights) > 2 and not rule.recursive and len(set(rule.weights)) == 1
+            rule.bag = len(rule.weights) >= BAG and not rule.recursive and len(set(rule.weights)) == 1
 
     def text(self, row: Row, rule: Rule) -> str:
         """Expand a rule for a row."""

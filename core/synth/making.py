@@ -21,7 +21,7 @@ NOVELTY_ROWS, NOVELTY_LEAST = 200, 0.3
 TELL_SECONDS = 1.0
 SYNC_SECONDS = 5.0
 BAD_IN_A_ROW = 25
-XRAY_AT = (300, 1000)  # rows
+XRAY_AT = (1000,)  # rows
 XRAY_TEXTS = 2000
 
 
@@ -191,7 +191,9 @@ def _tell(job: Job, last: bool) -> None:
     """Progress once a second, and the x-ray when enough rows are there to see a template."""
     if xrays := [at for at in XRAY_AT if at <= job.rows and at not in job.request.setdefault("x-rayed", [])]:
         job.request["x-rayed"] += xrays
+        began = time.monotonic()
         events.append(job.directory, "xray", rows=job.rows, xray=_xray(job))
+        job.began += time.monotonic() - began  # the rate is that of the rows
     if not last and time.monotonic() - job.told < TELL_SECONDS:
         return
     job.told = time.monotonic()
@@ -240,9 +242,10 @@ def _end(job: Job, ending: str) -> str:
     if not job.rows:
         events.append(job.directory, ending, corpus=None, **_progress(job))
         return ending
+    counts = _progress(job)
     card, xray = publishing.publish(job)
     events.append(job.directory, "xray", rows=job.rows, xray=xray)
-    events.append(job.directory, ending, corpus=card["id"], gauges=xray, **_progress(job))
+    events.append(job.directory, ending, corpus=card["id"], gauges=xray, **counts | {"memory_mb": peak_mb()})
     (job.directory / "rows.jsonl").unlink(missing_ok=True)
     return ending
 
