@@ -1,0 +1,299 @@
+"""The calculator against a real card: `python -m tests.bench_gpu [--json] [--out DIR] [--quick] [--cpu]`.
+
+Random weights in the shapes of Qwen2.5 are trained for a few steps by core/recipe.py on rows of full length, each job
+in a process of its own; what was predicted (at once, and by the trace) stands beside what was measured, as JSON and as
+Markdown for tests/benchmarks.md. About 20 GB are needed in the temporary directory (TMPDIR), no network.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from core import hardware, models, paths
+from core.estimate import answer, catalogue, exact, forecast, speed
+from core.estimate.troubles import TraceFailed
+from core.recipe import FEWEST_ROWS, TrainConfig
+from core.trouble import Trouble
+from tests import bench_gpu_tables as tables
+from tests import tiny_tokenizers
+
+ROOT = Path(__file__).parents[1]
+STEPS = 6  # the first one is not counted
+MAKING_SECONDS = 600
+JOB_SECONDS = 240  # a job that takes longer is given up
+QUICK_MINUTES = 8  # after which --quick begins no further job
+DISK_BYTES = {"1.5B": 17e9, "7B": 17e9, "tiny": 1e8}  # 1.5B: three weights' worth of checkpoint and two models
+TINY = {
+    "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1024, "max_position_embeddings": 256,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+class NoCard(Trouble):
+    template = "torch finds no NVIDIA card here. Try the same on the processor with --cpu."
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: which model, how, and on how long rows."""
+
+    model: str
+    method: str
+    max_length: int
+    gradient_checkpointing: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} {self.method} {self.max_length}" + " checkpointed" * self.gradient_checkpointing
+
+    def config(self, folder: Path) -> TrainConfig:
+        """The recipe's config for a model and a corpus that were made in a folder."""
+        return TrainConfig(
+            base_model=str(folder / "model"),
+            corpus=str(folder / "rows.jsonl"),
+            method=self.method,
+            max_length=self.max_length,
+            batch_size=1,
+            max_steps=STEPS,
+            gradient_checkpointing=self.gradient_checkpointing,
+            validation_share=0,
+            eval_steps=STEPS,  # one checkpoint, after the last step
+        )
+
+
+def jobs(kind: str) -> list[Job]:
+    """The jobs of --cpu, of --quick, or all."""
+    if kind == "cpu":
+        return [Job("tiny", "qlora", 64, False), Job("tiny", "lora", 128, True), Job("tiny", "full", 64, False)]
+    pairs = [(2048, False), (4096, True)]
+    if kind == "all":
+        pairs += [(2048, True), (4096, False)]
+    wanted = {"1.5B": ("qlora", "lora", "full")} | ({"7B": ("qlora", "lora")} if kind == "all" else {})
+    return [Job(model, method, *pair) for model, methods in wanted.items() for method in methods for pair in pairs]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In processes of their own
+
+
+def make(model: str, folder: Path, longest: int) -> None:
+    """Write random weights, a tokenizer and a corpus into a folder."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = TINY if model == "tiny" else catalogue.config_of(catalogue.find(f"Qwen/Qwen2.5-{model}"))
+    roomy = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > DISK_BYTES[model]
+    torch.manual_seed(0)
+    with torch.device("cuda" if roomy else "cpu"):  # seven billion random numbers take a processor minutes
+        made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**shape), dtype=torch.bfloat16)
+    made.save_pretrained(folder / "model")
+    tiny_tokenizers.build(folder / "model", "chatml")
+    write_rows(folder / "rows.jsonl", longest)
+
+
+def machine() -> dict:
+    """Card or processor, its measured rate, and the libraries."""
+    import torch
+
+    from core.estimate import probe
+    from core.trainer import versions
+
+    facts = {"card": catalogue.CPU, "tflops": probe.measure()["tflops"], "versions": versions()}
+    if not torch.cuda.is_available():
+        return facts
+    card = torch.cuda.get_device_properties(0)
+    facts["versions"]["cuda"] = torch.version.cuda
+    return facts | {"card": card.name, "total_bytes": card.total_memory, "capability": card.major + card.minor / 10}
+
+
+def write_rows(path: Path, length: int) -> None:
+    """Texts of random letters, each of which is more than `length` tokens and is cut off there."""
+    draw = random.Random(1)
+    rows = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=4 * length)) for _ in range(FEWEST_ROWS)]
+    path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
+
+
+def measure(config: TrainConfig, out: Path) -> dict:
+    """Train in this process; bytes at the peak (None on a processor), seconds a step and what the recipe said."""
+    import torch
+
+    from core import recipe
+
+    card, said, ends, load = torch.cuda.is_available(), {}, [], None
+
+    def report(event: str, **values) -> None:
+        nonlocal load
+        said[event] = values
+        if card:
+            torch.cuda.synchronize()
+        if event == "step":
+            ends.append(time.monotonic())
+        elif event == "model" and card:
+            load = torch.cuda.max_memory_allocated()
+
+    ending = recipe.train(config, out, report=report)
+    took = statistics.median(end - start for start, end in itertools.pairwise(ends))
+    result = {"allocated": None, "reserved": None, "load_allocated": load, "context": None}
+    if card:
+        free, total = torch.cuda.mem_get_info()
+        result["allocated"] = torch.cuda.max_memory_allocated()
+        result["reserved"] = torch.cuda.max_memory_reserved()
+        result["context"] = total - free - torch.cuda.memory_reserved()
+    return result | {
+        "seconds": took,
+        "tokens_per_second": config.batch_size * config.gradient_accumulation_steps * config.max_length / took,
+        "recipe_seconds": ending["step_seconds"],
+        "steps": ending["steps"],
+        "loss": said["step"]["loss"],
+        "fill": said["data"]["tokens_train"] / said["data"]["rows_train"] / config.max_length,
+        **{key: said["model"][key] for key in ("parameters", "trainable_parameters", "precision", "attention")},
+    }
+
+
+def child(request: dict, *, cpu: bool, seconds: float) -> dict:
+    """The answer of this module in another process, or {"trouble": why there is none}."""
+    shown = (
+        "" if cpu else os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    )  # one card: two would share a batch
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": os.environ["SOULSMITH_HOME"], "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "tests.bench_gpu", "--request", json.dumps(request)]
+    environment = os.environ | offline | {"CUDA_VISIBLE_DEVICES": shown}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return {"trouble": f"given up after {seconds:.0f} seconds"}
+    if done.returncode:
+        return {"trouble": (done.stderr.strip() or f"ended with {done.returncode}").split("\n")[-1][:300]}
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def serve(request: dict) -> dict:
+    """What child() asks for, done here."""
+    if "make" in request:
+        facts = machine()
+        if request["cpu"] or facts["card"] != catalogue.CPU:  # else the parent says that there is no card
+            make(request["make"], Path(request["folder"]), request["longest"])
+        return facts
+    return measure(TrainConfig.from_dict(request["config"]), Path(request["out"]))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Predicting and running
+
+
+def cards(facts: dict) -> tuple[catalogue.Card, catalogue.Card]:
+    """The card as the calculator knows it before and after the probe."""
+    if facts["card"] == catalogue.CPU:
+        here = hardware.machine()
+        known = catalogue.processor(here.cores, here.memory_bytes)
+        return known, replace(known, matmul_tflops=facts["tflops"], fp32_tflops=facts["tflops"])
+    size = facts["total_bytes"]
+    known = catalogue.of_machine(hardware.Gpu(facts["card"], size, size, facts["capability"], 0.0))
+    return known, replace(known, matmul_tflops=facts["tflops"], measured=True)
+
+
+def predict(config: TrainConfig, card: catalogue.Card, probed: catalogue.Card) -> dict:
+    """Bytes at the peak, at once and traced (no bytes for a processor), and seconds a step before and after the probe."""
+    shape = catalogue.shape(config.base_model)
+    found = answer.ask(shape, forecast.setup_of(asdict(config), card), card)
+    seconds = {"known": found.pace.step_seconds, "probed": speed.pace(shape, found.setup, probed).step_seconds}
+    if card.kind == "cpu":
+        return {"instant": {}, "traced": {}, "seconds": seconds}
+    instant = {"allocated": found.memory.allocated, "reserved": found.memory.reserved}
+    try:
+        checked = exact.check(config.base_model, found.setup, card.capability)
+        traced = {key: checked[key] for key in ("allocated", "reserved")}
+    except TraceFailed as trouble:
+        traced = {"trouble": str(trouble)}
+    return {"instant": instant, "traced": traced, "seconds": seconds, "context": found.memory.context}
+
+
+def bench(chosen: list[Job], *, cpu: bool = False, minutes: float, tell=lambda line: None) -> dict:
+    """Run the jobs one after another; the machine, and a row for each job with its errors or its trouble."""
+    began, rows, facts = time.monotonic(), [], {}
+    with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
+        os.environ["SOULSMITH_HOME"] = scratch  # what earlier runs taught must not help
+        for model in dict.fromkeys(job.model for job in chosen):
+            folder, mine = Path(scratch) / model, [job for job in chosen if job.model == model]
+            models.need_disk(Path(scratch), DISK_BYTES[model])
+            tell(f"{model}: weights, rows and predictions")
+            longest = max(job.max_length for job in mine)
+            request = {"make": model, "folder": str(folder), "longest": longest, "cpu": cpu}
+            facts = child(request, cpu=cpu, seconds=MAKING_SECONDS)
+            if "trouble" in facts:
+                raise RuntimeError(facts["trouble"])
+            if not cpu and facts["card"] == catalogue.CPU:
+                raise NoCard()
+            # Traces are processor work, so all of them come before the card is timed.
+            with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
+                predicted = list(pool.map(lambda job: predict(job.config(folder), *cards(facts)), mine))  # noqa: B023
+            for job, prediction in zip(mine, predicted, strict=True):
+                if time.monotonic() - began > minutes * 60:
+                    measured = {"trouble": f"left out: {minutes:g} minutes were over"}
+                else:
+                    measured = _run(job, folder, cpu)
+                rows.append(tables.row(asdict(job) | {"job": job.name}, prediction, measured))
+                tell(tables.line(rows[-1]))
+            shutil.rmtree(folder)
+    return {
+        **facts,
+        "catalogue_tflops": cards(facts)[0].matmul_tflops,
+        "date": time.strftime("%Y-%m-%d"),
+        "steps": STEPS,
+        "batch_size": 1,
+        "seconds": round(time.monotonic() - began, 1),
+        "rows": rows,
+    }
+
+
+def _run(job: Job, folder: Path, cpu: bool) -> dict:
+    out = folder / "out"
+    measured = child({"config": asdict(job.config(folder)), "out": str(out)}, cpu=cpu, seconds=JOB_SECONDS)
+    shutil.rmtree(out, ignore_errors=True)
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench_gpu", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
+    parser.add_argument("--out", type=Path, help="where gpu.json and gpu.md go; default: bench/ in the data directory")
+    parser.add_argument("--quick", action="store_true", help="1.5B only, two jobs a method")
+    parser.add_argument("--cpu", action="store_true", help="tiny shapes on the processor, to try the bench itself")
+    parser.add_argument("--only", default="", help='jobs whose name has this in it: "7B", "1.5B qlora"')
+    parser.add_argument(
+        "--minutes", type=float, help=f"begin no job after so long; default: {QUICK_MINUTES} with --quick"
+    )
+    parser.add_argument("--request", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.request:
+        print("\n" + json.dumps(serve(arguments.request)))
+        return
+    out = arguments.out or paths.home() / "bench"
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = jobs("cpu" if arguments.cpu else "quick" if arguments.quick else "all")
+    chosen = [job for job in chosen if arguments.only in job.name]
+    minutes = arguments.minutes or (QUICK_MINUTES if arguments.quick else 60)
+    try:
+        found = bench(chosen, cpu=arguments.cpu, minutes=minutes, tell=lambda line: print(line, file=sys.stderr))
+    except (Trouble, RuntimeError) as error:
+        sys.exit(str(error))
+    page = tables.page(found)
+    (out / "gpu.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (out / "gpu.md").write_text(page, encoding="utf-8")
+    print(json.dumps(found) if arguments.json else page)
+
+
+if __name__ == "__main__":
+    main()
