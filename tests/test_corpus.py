@@ -193,3 +193,22 @@ def test_a_full_disk_is_told_and_nothing_stays(tmp_path, monkeypatch):
     with pytest.raises(disk.CorpusDiskFull, match="1 MB are left"):
         corpus.create([file], "x")
     assert list(paths.corpora().iterdir()) == []
+
+
+def test_a_line_too_long_for_its_part_is_set_aside_with_its_number(tmp_path, monkeypatch):
+    from core.corpus import encodings, parallel
+
+    lines = [f'{{"text":"строка {number}"}}\n' for number in range(200)]
+    lines[120] = json.dumps({"text": "а" * 9000}, ensure_ascii=False) + "\n"
+    file = write(tmp_path / "a.jsonl", "".join(lines))
+    monkeypatch.setattr(parallel, "PART", 1000)
+    monkeypatch.setattr(encodings, "LONGEST_LINE", 5000)
+    ranges = list(parallel._ranges(file))
+    assert [line for _, _, line, too_long in ranges if too_long] == [121]
+    data = file.read_bytes()
+    assert [data[:start].count(b"\n") + 1 for start, *_ in ranges] == [line for _, _, line, _ in ranges]
+    assert [end for _, end, *_ in ranges[:-1]] == [start for start, *_ in ranges[1:]]
+    monkeypatch.setattr(parallel, "SMALLEST", 1000)
+    card = corpus.create([file], "x")
+    assert (card["rows"], card["reasons"]) == (199, {"line_too_long": 1})
+    assert corpus.set_aside(card["id"])[0]["line"] == "121"

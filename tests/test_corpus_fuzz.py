@@ -208,7 +208,15 @@ def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
         source = of_file(path)
         one = formats.Opened(source, "jsonl", "utf-8", formats.json_lines.read(source_in_utf8(source)))
         found = list(reading.read(one, Options()))
-        asked = {"path": str(path), "start": 0, "end": len(data), "line": 1, "name": "a.jsonl", "options": {}}
+        asked = {
+            "path": str(path),
+            "start": 0,
+            "end": len(data),
+            "line": 1,
+            "name": "a.jsonl",
+            "options": {},
+            "too_long": False,
+        }
         part = parallel.read_part(asked)
         rows = [row for row in found if isinstance(row, reading.Row)]
         assert part.ids == "".join(disk.row_id(row.row) for row in rows)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import orjson
 
-from core.corpus import disk, formats, mojibake, reading
+from core.corpus import disk, encodings, formats, mojibake, reading
 from core.corpus.sources import Source
 
 SMALLEST = 32 * 2**20  # bytes of a file that is worth the start of helpers
@@ -59,10 +59,10 @@ def parts(source: Source, options: reading.Options) -> Iterator[tuple[Part, int]
     ]
     try:
         asked: list[tuple[subprocess.Popen, int]] = []
-        for number, (start, end, line) in enumerate(_ranges(source.path)):
+        for number, (start, end, line, too_long) in enumerate(_ranges(source.path)):
             helper = helpers[number % len(helpers)]
             said = {"path": str(source.path), "start": start, "end": end, "line": line, "name": source.name}
-            said |= {"encoding": source.encoding, "options": asdict(options)}
+            said |= {"options": asdict(options), "too_long": too_long}
             helper.stdin.write(json.dumps(said).encode() + b"\n")
             helper.stdin.flush()
             asked.append((helper, end))
@@ -89,24 +89,32 @@ def _taken(helper: subprocess.Popen, end: int) -> tuple[Part, int]:
     return pickle.loads(helper.stdout.read(int.from_bytes(size))), end
 
 
-def _ranges(path: Path) -> Iterator[tuple[int, int, int]]:
-    """(start, end, number of the first line) of parts that end with whole lines."""
+def _ranges(path: Path) -> Iterator[tuple[int, int, int, bool]]:
+    """(start, end, number of the first line, whether it is one line too long to read) of parts of whole lines."""
     start, line = 0, 1
     with path.open("rb") as file:
         while block := file.read(PART):
-            count, end = block.count(b"\n"), start + len(block)
+            whole, count = block.rfind(b"\n") + 1, block.count(b"\n")
+            end = start + len(block)
             while not block.endswith(b"\n") and (block := file.readline(PART)):
-                count, end = count + block.endswith(b"\n"), end + len(block)
-            yield start, end, line
-            start, line = end, line + count
+                end += len(block)
+            if end - start - whole > encodings.LONGEST_LINE:
+                if whole:
+                    yield start, start + whole, line, False
+                yield start + whole, end, line + count, True
+            else:
+                yield start, end, line, False
+            start, line = end, line + count + (end - start > whole)
 
 
 def read_part(asked: dict) -> Part:
     """Read one part: rows that are normal already by the short way, all others by the reader of whole files."""
+    options, name = reading.Options(**asked["options"]), asked["name"]
+    if asked["too_long"]:
+        return Part(set_aside=[reading.SetAside(name, str(asked["line"]), "line_too_long", "", "")])
     with open(asked["path"], "rb") as file:
         file.seek(asked["start"])
         data = file.read(asked["end"] - asked["start"])
-    options, name = reading.Options(**asked["options"]), asked["name"]
     data = data.removeprefix(codecs.BOM_UTF8) if asked["start"] == 0 else data
     quick = options.mapping is None
     # Escapes hide letters from the search over the whole part: then each row is searched.
