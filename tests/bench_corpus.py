@@ -167,7 +167,8 @@ ONES = {function.__name__: function for pair in MEASURES.values() for function i
 
 
 def one(name: str, path: Path) -> dict:
-    """Run one measurement in a process of its own."""
+    """Run one measurement in a process of its own, after the disk has come to rest."""
+    os.sync()
     with tempfile.TemporaryDirectory(prefix="bench-") as home:
         environment = os.environ | {
             "SOULSMITH_HOME": home,

@@ -18,7 +18,8 @@ SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
 BATCH = 1000  # rows
 MOST_CHARACTERS = 200_000  # of one text that are compared
-_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
+_APART = re.compile(r"[\W_]+")
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -45,8 +46,11 @@ def text_of(row: dict) -> str:
 
 def normal(text: str) -> str:
     """The text without what hides a copy: case, ё, width, punctuation, white space."""
-    text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text)).lower().replace("ё", "е")
-    return re.sub(r"[\W_]+", " ", text).strip()
+    text = unicodedata.normalize("NFKC", text)
+    if any(char in text for char in _UNSEEN):
+        text = text.translate(dict.fromkeys(map(ord, _UNSEEN)))
+    text = text.lower().replace("ё", "е")
+    return _APART.sub(" ", text).strip()
 
 
 def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Found:
