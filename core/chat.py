@@ -17,6 +17,7 @@ from core import models, recipe, runs
 from core.trouble import Trouble
 
 BASE, TUNED = "base", "tuned"
+CLOSING = threading.Event()  # set while the memory is wanted back: replies end where they are
 LOCK = threading.Lock()  # one reply at a time on the card, whatever the number of windows
 _opened: "Pair | None" = None
 
@@ -69,6 +70,7 @@ class Pair:
     tuned: object  # the same object as `model`, unless all weights were trained
     tokenizer: object
     stop_ids: frozenset[int]
+    written: int  # when the weights were written: a run that went on has others at the same place
     layers: tuple  # the layers that hold the adapter
 
 
@@ -88,7 +90,7 @@ def open_run(run_id: str) -> Pair:
     global _opened
     weights = weights_of(run_id)
     with LOCK:
-        if _opened and (_opened.run_id, _opened.weights) == (run_id, weights):
+        if _opened and (_opened.run_id, _opened.weights, _opened.written) == (run_id, weights, _written(weights)):
             return _opened
         _let_go()
         config = runs.config(run_id)
@@ -98,9 +100,13 @@ def open_run(run_id: str) -> Pair:
 
 
 def close() -> bool:
-    """Give the memory back; whether anything was open."""
-    with LOCK:
-        return _let_go()
+    """Give the memory back, ending a reply that still grows; whether anything was open."""
+    CLOSING.set()
+    try:
+        with LOCK:
+            return _let_go()
+    finally:
+        CLOSING.clear()
 
 
 def is_open() -> bool:
@@ -118,13 +124,11 @@ def replies(
     generators of the same seed, so an adapter that changes nothing replies word for word like its base. Closing the
     iterator stops at once.
     """
-    import torch
-
     sampling, pair = sampling or Sampling(), open_run(run_id)
-    with LOCK, torch.inference_mode():
+    with LOCK:
         columns = {name: _Column(pair, messages, name, sampling) for name, messages in conversations.items()}
         growing = list(columns.values())
-        while growing:
+        while growing and not CLOSING.is_set():
             growing = [column for column in growing if column.grow()]
             yield {name: replace(column.reply) for name, column in columns.items()}
 
@@ -137,8 +141,7 @@ class _Column:
         from transformers import DynamicCache, LogitsProcessorList
 
         self.pair, self.name, self.sampling, self.reply = pair, name, sampling, Reply()
-        text = pair.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids = pair.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = recipe.prompt_ids(messages, pair.tokenizer)
         limit = getattr(pair.model.config, "max_position_embeddings", None) or sys.maxsize
         if len(ids) + sampling.max_new_tokens > limit:
             raise PromptTooLong(tokens=len(ids), limit=limit - sampling.max_new_tokens)
@@ -153,6 +156,11 @@ class _Column:
         """Say one token more; whether there may be another one."""
         import torch
 
+        # Around one step, not around the whole reply: a page's steps run on whatever thread is free.
+        with torch.inference_mode():
+            return self._grow(torch)
+
+    def _grow(self, torch) -> bool:
         with _speaking(self.pair, self.name) as model:
             logits = model(input_ids=self.unread, cache=self.cache, use_cache=True, logits_to_keep=1).logits[
                 :, -1
@@ -214,12 +222,16 @@ def _warpers(sampling: Sampling) -> list:
 
 def _load(run_id: str, weights: Path, config: recipe.TrainConfig) -> Pair:
     tokenizer, base = recipe.load_tokenizer(config), recipe.load_base(config).eval()
-    stops = stop_ids(base, tokenizer)
+    stops, written = stop_ids(base, tokenizer), _written(weights)
     if config.method == "full":
         tuned = recipe.load_base(replace(config, base_model=str(weights))).eval()
-        return Pair(run_id, weights, base, tuned, tokenizer, stops, ())
+        return Pair(run_id, weights, base, tuned, tokenizer, stops, written, ())
     model, layers = _with_adapter(base, weights, config)
-    return Pair(run_id, weights, model, model, tokenizer, stops, layers)
+    return Pair(run_id, weights, model, model, tokenizer, stops, written, layers)
+
+
+def _written(weights: Path) -> int:
+    return max((file.stat().st_mtime_ns for file in weights.glob("*.safetensors")), default=0)
 
 
 def _with_adapter(base, adapter: Path, config: recipe.TrainConfig) -> tuple:
@@ -230,7 +242,7 @@ def _with_adapter(base, adapter: Path, config: recipe.TrainConfig) -> tuple:
 
     model = PeftModel.from_pretrained(base, adapter).eval()
     with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-        saved = set(file.keys())
+        saved = {name for name in file.keys() if "lora_" in name}  # noqa: SIM118 (not a dict)
     wanted = {name.replace(".default.", ".") for name, _ in model.named_parameters() if "lora_" in name}
     if not saved or saved != wanted:
         raise AdapterForeign(adapter=adapter, model=config.base_model, matched=len(saved & wanted), tensors=len(saved))
@@ -242,9 +254,10 @@ def stop_ids(model, tokenizer) -> frozenset[int]:
     configured = model.generation_config.eos_token_id
     ids = set(configured if isinstance(configured, list) else [configured])
     ids.add(tokenizer.eos_token_id)
-    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    labels = recipe.encode({"messages": turn}, tokenizer)["labels"]
-    ids.add([label for label in labels if label != recipe.IGNORED][-1])
+    if tokenizer.chat_template:
+        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        labels = recipe.encode({"messages": turn}, tokenizer)["labels"]
+        ids.add([label for label in labels if label != recipe.IGNORED][-1])
     return frozenset(ids - {None})
 
 

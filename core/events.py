@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read(run_dir: Path, offset: int = 0) -> tuple[list[dict], int]:
     except FileNotFoundError:
         return [], 0
     whole = fresh[: fresh.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    return _parsed(whole), offset + len(whole)
 
 
 def last(run_dir: Path) -> dict | None:
@@ -52,8 +53,8 @@ def last(run_dir: Path) -> dict | None:
             tail = lines.read()
     except FileNotFoundError:
         return None
-    whole = tail[: tail.rfind(b"\n") + 1].splitlines()
-    return json.loads(whole[-1]) if whole else None
+    found = _parsed(tail[: tail.rfind(b"\n") + 1])
+    return found[-1] if found else None
 
 
 def size(run_dir: Path) -> int:
@@ -61,6 +62,17 @@ def size(run_dir: Path) -> int:
         return file(run_dir).stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _parsed(lines: bytes) -> list[dict]:
+    """The events of whole lines; what a power cut or a full disk made of a line is passed over."""
+    found = []
+    for line in lines.split(b"\n"):
+        with suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                found.append(event)
+    return found
 
 
 def _finite(value: Any) -> Any:

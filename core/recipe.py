@@ -10,11 +10,13 @@ import bisect
 import hashlib
 import json
 import math
+import os
+import shutil
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +43,10 @@ class UnknownField(RecipeTrouble):
 
 class NotOneOf(RecipeTrouble):
     template = "{field} must be one of {allowed}, got {value}."
+
+
+class NotANumber(RecipeTrouble):
+    template = "{field} must be a number ({kind}), got {value}."
 
 
 class TooSmall(RecipeTrouble):
@@ -84,16 +90,21 @@ class ModelUnreadable(RecipeTrouble):
     template = "{model} could not be opened as a language model: {reason}"
 
 
+class LayersUnknown(RecipeTrouble):
+    template = "{model} has no layers named {names} that an adapter fits. Set target_modules to all-linear."
+
+
 class PackingUnsupported(RecipeTrouble):
     template = (
-        "Rows in one block would leak into each other through the {layers} layers of {model}. Switch packing off."
+        "Rows in one block would leak into each other in {model}, whose layers remember what went before. "
+        "Switch packing off."
     )
 
 
 class LossNotFinite(RecipeTrouble):
     template = (
-        "The loss became {value} at step {step}. The run stopped before the weights were spoilt further: "
-        "lower learning_rate to {suggestion}, and start again or go on from the last checkpoint."
+        "The loss became {value} by step {step}, and the run stopped. The checkpoints that are kept are from before. "
+        "Lower learning_rate to {suggestion} and start again."
     )
 
 
@@ -120,7 +131,8 @@ LEAST = {  # field: (least value, what to try)
     "validation_share": (0, 0.1),
     "eval_steps": (0, 0),
     "logging_steps": (1, 1),
-    "save_total_limit": (1, 2),
+    "save_total_limit": (2, 2),
+    "seed": (0, 7),
 }
 MOST = {
     "learning_rate": (1, 0.0002),
@@ -165,6 +177,10 @@ class TrainConfig:
     seed: int = 7
 
     def __post_init__(self):
+        for field in fields(self):
+            value, wanted = getattr(self, field.name), {"int": int, "float": (int, float)}.get(field.type)
+            if wanted and (isinstance(value, bool) or not isinstance(value, wanted)):
+                raise NotANumber(field=field.name, value=repr(value), kind=field.type)
         for field, allowed in CHOICES.items():
             if getattr(self, field) not in allowed:
                 raise NotOneOf(field=field, allowed=", ".join(allowed), value=getattr(self, field))
@@ -215,9 +231,9 @@ def read_rows(corpus: str | Path) -> Iterator[dict]:
     seen = set()
     for file in files:
         with file.open(encoding="utf-8", newline="\n") as lines:
-            for line in lines:
+            for line in filter(str.strip, lines):
                 row = json.loads(line)
-                row.setdefault("id", row_id(row))
+                row["id"] = row_id(row)  # whatever the file calls it: equal rows are one row, others are not
                 if row["id"] not in seen:
                     seen.add(row["id"])
                     yield row
@@ -230,11 +246,13 @@ def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
     """
     clusters = Counter(row.get("cluster", row["id"]) for row in rows)
     wanted, held_out = max(1, round(len(rows) * share)) if share else 0, set()
-    for name in sorted(clusters, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest()):
-        if wanted <= 0:
-            break
-        held_out.add(name)
-        wanted -= clusters[name]
+    by_hash = sorted(clusters, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest())
+    for name in by_hash:  # a cluster larger than what is still wanted stays in training
+        if clusters[name] <= wanted:
+            held_out.add(name)
+            wanted -= clusters[name]
+    if share and not held_out and len(clusters) > 1:
+        held_out.add(min(by_hash, key=clusters.get))
     parts: tuple[list[dict], list[dict]] = ([], [])
     for row in rows:
         parts[row.get("cluster", row["id"]) in held_out].append(row)
@@ -259,9 +277,9 @@ def encode(row: dict, tokenizer, learn: str = "assistant") -> dict[str, list]:
     ids, spans = list(tokens["input_ids"]), [tuple(span) for span in tokens["offset_mapping"]]
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     learned = [False] * len(ids)
-    ended = False
+    ended = "messages" in row and row["messages"][-1]["role"] != "assistant"  # the last word is not the model's
     for start, end in replies:
-        ended = _mark_learned(learned, ids, spans, start, end, text, special)
+        ended = _mark_learned(learned, ids, spans, start, end, text, special) or ended
     if replies and not ended and ids[-1:] != [tokenizer.eos_token_id] and tokenizer.eos_token_id is not None:
         ids.append(tokenizer.eos_token_id)
         spans.append((len(text), len(text)))
@@ -329,6 +347,14 @@ def _apply(tokenizer, messages: list[dict], add_generation_prompt: bool = False)
     except Exception as error:  # a template is a program of its author's: it may raise anything
         roles = " ".join(message["role"] for message in messages)
         raise TemplateRefused(roles=roles, reason=str(error)) from error
+
+
+def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
+    """The tokens that ask for the next reply; of a model without a chat template, which goes on with a text, the words."""
+    if tokenizer.chat_template:
+        return tokenizer(_apply(tokenizer, messages, True), add_special_tokens=False)["input_ids"]
+    ids = tokenizer("".join(message["content"] for message in messages))["input_ids"]
+    return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
 
 
 def _common(one: str, other: str) -> int:
@@ -469,8 +495,9 @@ def load_base(config: TrainConfig):
             config.base_model,
             dtype=dtype,
             quantization_config=quantization,
-            device_map={"": "cuda:0" if torch.cuda.is_available() else "cpu"},
-            attn_implementation=attention(),
+            # One card a process; under a distributed launcher each has its own.
+            device_map={"": f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"},
+            attn_implementation=attention(precision(config)),
             use_safetensors=True,
         )
     except (OSError, ValueError) as error:
@@ -483,12 +510,12 @@ def load_base(config: TrainConfig):
     return base
 
 
-def attention() -> str:
-    """flash_attention_2 where it is installed and the card can (compute capability 8.0), else sdpa."""
+def attention(kind: str) -> str:
+    """flash_attention_2 where it is installed, the card can (compute capability 8.0) and so can the precision; else sdpa."""
     import torch
     from transformers.utils import is_flash_attn_2_available
 
-    able = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    able = kind != "fp32" and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
     return "flash_attention_2" if able and is_flash_attn_2_available() else "sdpa"
 
 
@@ -499,7 +526,7 @@ def add_adapter(base, config: TrainConfig):
     if config.method == "full":
         return base
 
-    names = config.target_modules
+    names = config.target_modules.strip()
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
@@ -507,7 +534,10 @@ def add_adapter(base, config: TrainConfig):
         target_modules=names if names == "all-linear" else [name.strip() for name in names.split(",")],
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(base, lora)
+    try:
+        return get_peft_model(base, lora)
+    except ValueError as error:  # no layer has such a name
+        raise LayersUnknown(names=names or '""', model=Path(config.base_model).name) from error
 
 
 def without_logits(base) -> None:
@@ -515,18 +545,20 @@ def without_logits(base) -> None:
 
     The stock loss holds 12 bytes x vocabulary x tokens at its peak; here the full matrix of logits never exists, and
     the head is not computed for tokens that are not learned. The value is the same: the sum of the cross-entropies
-    over `num_items_in_batch` (their count here, when not given). Models that scale or cap their logits keep theirs.
+    over `num_items_in_batch` (their count here, when not given). A model that does something else between its hidden
+    states and its logits (caps them, scales them) keeps its own loss: it is asked, on a few tokens, not looked up.
     """
     import torch
     from torch.utils.checkpoint import checkpoint
     from transformers.modeling_outputs import CausalLMOutput
 
-    if any(getattr(base.config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")):
+    stock = base.forward
+    if not _head_is_plain(base):
         return
-    stock, head = base.forward, base.get_output_embeddings()
 
     def tile(hidden, target):
-        return torch.nn.functional.cross_entropy(head(hidden).float(), target, reduction="sum")
+        logits = base.get_output_embeddings()(hidden)  # looked up each time: an adapter may have wrapped it
+        return torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum")
 
     def forward(labels=None, num_items_in_batch=None, **inputs):
         if labels is None:
@@ -539,6 +571,22 @@ def without_logits(base) -> None:
         return CausalLMOutput(loss=total / (len(target) if num_items_in_batch is None else num_items_in_batch))
 
     base.forward = forward
+
+
+def _head_is_plain(base) -> bool:
+    """Whether the logits of a model are its output embeddings applied to its last hidden states, and nothing more."""
+    import torch
+
+    ids = torch.arange(8, device=base.device)[None] % base.get_input_embeddings().num_embeddings
+    with torch.no_grad():
+        hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        plain, real = base.get_output_embeddings()(hidden).float(), base(input_ids=ids, use_cache=False).logits.float()
+    return plain.shape == real.shape and _distance(plain, real) < 0.01
+
+
+def _distance(one, other) -> float:
+    """The length of the difference of two tensors as a share of the second one's length."""
+    return float((one - other).norm() / other.norm().clamp_min(1e-12))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -557,11 +605,16 @@ def train(
 
     `report(event, **values)` is called for everything worth knowing on the way; `should_stop()` is asked at each step.
     """
+    if "LOCAL_RANK" not in os.environ:  # else the Trainer would spread the batch over every card of the machine
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     import torch
     import transformers
     from transformers.trainer_callback import PrinterCallback
 
     out, began = Path(out), time.monotonic()
+    for path in out.glob("checkpoint-*"):  # cut short: rotation would count it among those to keep
+        if not (path / "whole.json").is_file():
+            shutil.rmtree(path)
     transformers.set_seed(config.seed)
     tokenizer = load_tokenizer(config)
     training, held_out = prepare_rows(config, tokenizer, report)
@@ -634,10 +687,23 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
 
 
 def check_packing(config: TrainConfig, base) -> None:
-    """Refuse packing for models whose layers carry a state from token to token, whatever the positions say."""
-    kinds = set(getattr(base.config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
-    if config.packing and kinds:
-        raise PackingUnsupported(layers=", ".join(sorted(kinds)), model=Path(config.base_model).name)
+    """Refuse packing for a model whose layers carry something from one document of a block into the next.
+
+    Recurrent layers do, whatever the positions say. The model is asked, not looked up: a document must have the same
+    logits behind another one as alone.
+    """
+    import torch
+
+    if not config.packing:
+        return
+    rows = [{"input_ids": ids, "labels": ids, "id": str(ids)} for ids in ([3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8])]
+    block = collate(pack(rows, 16), flat=base.config._attn_implementation.startswith("flash"))
+    ids, positions = block["input_ids"].to(base.device), block["position_ids"].to(base.device)
+    with torch.no_grad():
+        behind = base(input_ids=ids, position_ids=positions, use_cache=False).logits[0, 8:14].float()
+        alone = base(input_ids=ids[:, 8:14], use_cache=False).logits[0].float()
+    if _distance(behind, alone) > 0.05:
+        raise PackingUnsupported(model=Path(config.base_model).name)
 
 
 class Progress:
@@ -687,13 +753,17 @@ class Progress:
         )
         self.tokens, self.seconds = tokens, 0.0
         if not math.isfinite(loss):
-            suggestion = f"{self.config.learning_rate / 10:g}"
-            raise LossNotFinite(value=loss, step=state.global_step, suggestion=suggestion)
+            self.not_finite(loss, state.global_step)
+
+    def not_finite(self, loss: float, step: int):
+        raise LossNotFinite(value=loss, step=step, suggestion=f"{self.config.learning_rate / 10:g}")
 
     def on_train_begin(self, args, state, control, **_):
         self.tokens = state.num_input_tokens_seen
 
-    def on_save(self, args, state, control, **_):
+    def on_save(self, args, state, control, model=None, **_):
+        if not all(weight.isfinite().all() for weight in model.parameters() if weight.requires_grad):
+            self.not_finite(math.nan, state.global_step)
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         # Written last: a checkpoint without it was cut short and is passed over.
         (checkpoint / "whole.json").write_text(json.dumps({"step": state.global_step}), encoding="utf-8")
@@ -748,6 +818,7 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):
     """The config in the Trainer's own words."""
+    import torch
     from transformers import TrainingArguments
 
     a_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.gradient_accumulation_steps)
@@ -780,6 +851,7 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         logging_steps=config.logging_steps,
         logging_nan_inf_filter=False,  # it would show the mean of the steps before instead of a NaN
         remove_unused_columns=False,
+        use_cpu=not torch.cuda.is_available(),  # on a Mac it would move the rows to another device than the model
         label_names=["labels"],
         report_to="none",
         disable_tqdm=True,
@@ -829,8 +901,6 @@ def _save_whole(path: Path, model, tokenizer) -> None:
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     if path.exists():
-        import shutil
-
         shutil.rmtree(path)
     unfinished.rename(path)
 
@@ -843,8 +913,9 @@ def main() -> None:
     def report(event: str, **values):
         print(json.dumps({"event": event, **values}, ensure_ascii=False), flush=True)
 
-    out = path.absolute().parent
-    report("finished", **train(TrainConfig.load(path), out, report=report, resume_from=whole_checkpoint(out)))
+    out, config = path.absolute().parent, TrainConfig.load(path)
+    config = replace(config, corpus=str(out / config.corpus))  # an absolute path stays what it is
+    report("finished", **train(config, out, report=report, resume_from=whole_checkpoint(out)))
 
 
 if __name__ == "__main__":

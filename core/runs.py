@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,9 +20,20 @@ from core.recipe import CorpusGone, RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 
 ACTIVE = ("queued", "running", "stopping")
-# All that a run's directory can hold that we put there; deleting a run deletes these and nothing else.
-OURS = ("config.json", "label.json", "control.json", "events.jsonl", "log.txt", "run.lock", "adapter", "model")
-OURS_LIKE = ("checkpoint-*", "*.unfinished", "*.tmp")
+# All that a run's directory can hold that we put there; deleting a run deletes these and nothing else. The large parts
+# come first and config.json, which makes a directory a run, almost last: a deletion that was cut short can be repeated.
+OURS = (
+    "checkpoint-*",
+    "*.unfinished",
+    "model",
+    "adapter",
+    "*.tmp",
+    "log.txt",
+    "run.lock",
+    "events.jsonl",
+    "label.json",
+)
+OURS += ("config.json", "control.json")
 
 
 class AlreadyRunning(Trouble):
@@ -39,7 +51,7 @@ class RunGone(Trouble):
 
 
 class NothingToResume(Trouble):
-    template = 'The run "{name}" is {state}; there is nothing to go on with. Start a new run.'
+    template = 'The run "{name}" is finished already; there is nothing to go on with. Start a new run.'
 
 
 def create(config: TrainConfig, name: str = "") -> str:
@@ -71,7 +83,8 @@ def start(config: TrainConfig, name: str = "") -> str:
 
 def listed() -> list[str]:
     """The ids of all runs, oldest first."""
-    return sorted(path.parent.name for path in paths.runs().glob("[!.]*/config.json"))
+    found = (path.parent for path in paths.runs().glob("[!.]*/config.json"))
+    return sorted(path.name for path in found if not path.is_symlink() and (path / "label.json").is_file())
 
 
 def directory(run_id: str) -> Path:
@@ -120,7 +133,10 @@ def state(run_id: str) -> str:
         return "queued"
     if last is None:
         return "stopped" if control.get("request") == "stop" else "queued"
-    return last["event"] if last["event"] in events.FINAL else "lost"
+    if last["event"] in events.FINAL:
+        return last["event"]
+    # A trainer may have taken the lock after the first look: dead is who is silent at the second look too.
+    return "running" if is_alive(path) else "lost"
 
 
 def is_alive(run_dir: Path) -> bool:
@@ -136,8 +152,10 @@ def stop(run_id: str) -> None:
 def resume(run_id: str) -> None:
     """Queue a run again that was lost, stopped or failed; it goes on from its newest whole checkpoint."""
     now = state(run_id)
-    if now not in ("lost", "stopped", "failed"):
-        raise NothingToResume(name=label(run_id)["name"], state=now)
+    if now in ACTIVE:
+        raise StillRunning(name=label(run_id)["name"])
+    if now == "finished":
+        raise NothingToResume(name=label(run_id)["name"])
     path = directory(run_id)
     # Bound to the length of the events: the first new event of the trainer makes this request a thing of the past.
     _write(path / "control.json", {"request": "resume", "after": events.size(path)})
@@ -153,7 +171,8 @@ def delete(run_id: str) -> None:
     path = directory(run_id)
     if is_alive(path):
         raise StillRunning(name=label(run_id)["name"])
-    for pattern in (*OURS, *OURS_LIKE):
+    stop(run_id)  # without its events the run would count as queued
+    for pattern in OURS:
         for found in path.glob(pattern):
             if found.is_dir() and not found.is_symlink():
                 shutil.rmtree(found)
@@ -194,15 +213,43 @@ def spawn_detached(command: list[str], cwd: Path, log) -> subprocess.Popen:
 
 def needs_worker() -> bool:
     """Whether a run waits and no worker is there to take it."""
-    return not _is_held(queue_lock()) and any(state(run_id) == "queued" for run_id in listed())
+    return not _is_held(queue_lock()) and bool(queued())
+
+
+def queued() -> list[str]:
+    """The runs that wait, oldest first; one that was deleted or damaged meanwhile does not hold up the others."""
+    waiting = []
+    for run_id in listed():
+        with suppress(Trouble, OSError, ValueError):
+            if state(run_id) == "queued":
+                waiting.append(run_id)
+    return waiting
 
 
 def _is_held(path: Path) -> bool:
-    if not path.exists():
+    """Whether some process holds a lock file. Those who only look share it, so that they never see each other."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
         return False
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        os.close(file)
+        return _is_held_exclusively(path)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def _is_held_exclusively(path: Path) -> bool:
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=0.05, poll_interval=0.01)
     except Timeout:
         return True
     lock.release()
@@ -220,7 +267,14 @@ def _write(path: Path, values: dict) -> None:
     """Replace a small file in one step, so that nobody reads half of it."""
     scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-    scratch.replace(path)
+    for attempt in range(20):
+        try:
+            scratch.replace(path)
+            return
+        except PermissionError:  # Windows, while somebody reads the file
+            if attempt == 19:
+                raise
+            time.sleep(0.05)
 
 
 def default_name(config: TrainConfig) -> str:

@@ -6,12 +6,13 @@ Every function opens its own connection: Gradio calls from many threads. Readers
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 from sqlite_utils import Database, Migrations
 
 from core import events, paths, runs
+from core.trouble import Trouble
 
 # How an event changes the row of its run; steps and evaluations have tables of their own besides.
 KEPT = {
@@ -78,7 +79,8 @@ def sync_all() -> list[dict]:
     with opened() as db:
         there = runs.listed()
         for run_id in there:
-            _sync(db, run_id)
+            with suppress(Trouble, OSError, ValueError):  # one damaged or just deleted run does not hide the others
+                _sync(db, run_id)
         for row in list(db["runs"].rows):
             if row["id"] not in there:
                 _forget(db, row["id"])
@@ -150,7 +152,12 @@ def fold(row: dict, event: dict) -> None:
         if event["eval_loss"] is not None and (row["best_eval_loss"] or float("inf")) > event["eval_loss"]:
             row.update(best_eval_loss=event["eval_loss"], best_step=event["step"])
     elif kind in events.FINAL:
-        row.update(ended=event["time"], stage=None, seconds_left=None, seconds=event["time"] - row["started"])
+        row.update(
+            ended=event["time"],
+            stage=None,
+            seconds_left=None,
+            seconds=row["started"] and event["time"] - row["started"],
+        )
         if kind == "failed":
             row["trouble_values"] = json.dumps(event.get("values"))
 

@@ -32,12 +32,20 @@ class OutOfMemory(Trouble):
     )
 
 
+class ModelTooLarge(Trouble):
+    template = "Memory ran out while the model was loaded. Choose QLoRA, a smaller model, or close other programs."
+
+
 class DiskRanFull(Trouble):
     template = "The disk of {path} is full. Free some space, then resume the run."
 
 
 class Unexpected(Trouble):
     template = "{kind}: {reason} The details are in log.txt in the run's directory."
+
+
+class _StopAsked(Exception):
+    """Somebody pressed Stop before there was anything to save."""
 
 
 def run(run_dir: Path) -> str:
@@ -61,9 +69,12 @@ def _recorded(run_dir: Path) -> str:
     events.append(run_dir, "started", pid=os.getpid(), resumed_from=checkpoint and Path(checkpoint).name)
     try:
         ending = _train(run_dir, checkpoint)
+    except _StopAsked:
+        ending = {"event": "stopped", "steps": 0}
     except Exception as error:  # what we cannot word better keeps its traceback in the log
         traceback.print_exc()
         trouble = _worded(error, run_dir)
+        events.mend(run_dir)  # a full disk may have cut the last line short
         values = {key: str(value) for key, value in trouble.values.items()}
         events.append(run_dir, "failed", trouble=type(trouble).__name__, values=values, message=str(trouble))
         return "failed"
@@ -80,7 +91,10 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         if event == "model" and (forecast := _forecast(config, said["data"]["longest"])):
             report("forecast", **forecast)
 
-    config = local_config(TrainConfig.load(run_dir / "config.json"), report)
+    def should_stop() -> bool:
+        return runs.stop_requested(run_dir)
+
+    config = local_config(TrainConfig.load(run_dir / "config.json"), report, should_stop)
     models.need_disk(run_dir, disk_bytes(config))
     report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
     from core import recipe
@@ -89,7 +103,7 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         config,
         run_dir,
         report=report,
-        should_stop=lambda: runs.stop_requested(run_dir),
+        should_stop=should_stop,
         resume_from=checkpoint,
     )
     if "forecast" in said and ending["steps"] >= FEWEST_STEPS:
@@ -129,13 +143,15 @@ def _learn(config: TrainConfig, said: dict, ending: dict) -> None:
     )
 
 
-def local_config(config: TrainConfig, report) -> TrainConfig:
+def local_config(config: TrainConfig, report, should_stop=lambda: False) -> TrainConfig:
     """The config with directories for the names of its model and corpus; the model is made ready if it is not."""
     corpus = runs.corpus_path(config)
     told = 0.0
 
     def on_prepare(stage: str, done: float, total: float) -> None:
         nonlocal told
+        if should_stop():
+            raise _StopAsked
         if time.monotonic() - told > 1 or done == total:
             told = time.monotonic()
             report("preparing", stage=stage, done=done, total=total)
@@ -159,11 +175,14 @@ def _corpus_hash(corpus: str) -> str | None:
 def _worded(error: Exception, run_dir: Path) -> Trouble | RecipeTrouble:
     if isinstance(error, Trouble | RecipeTrouble):
         return error
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    said = str(error).lower()
+    if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in said or "no space left" in said:
         return DiskRanFull(path=run_dir)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        steps = [event["step"] for event in events.read(run_dir)[0] if event["event"] == "step"]
-        return OutOfMemory(step=(steps or [0])[-1] + 1)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said:
+        seen = events.read(run_dir)[0]
+        if not any(event["event"] == "model" for event in seen):
+            return ModelTooLarge()
+        return OutOfMemory(step=([event["step"] for event in seen if event["event"] == "step"] or [0])[-1] + 1)
     reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
     return Unexpected(kind=type(error).__name__, reason=reason)
 

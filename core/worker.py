@@ -25,13 +25,17 @@ def main() -> None:
 
 def work() -> None:
     """Run what is queued, oldest first, one at a time."""
-    tried = set()
-    while waiting := [run_id for run_id in runs.listed() if runs.state(run_id) == "queued" and run_id not in tried]:
+    tried = set()  # with the length of its events: a run that was resumed meanwhile is another matter
+    while waiting := [run for run in map(_marked, runs.queued()) if run not in tried]:
         if any(runs.is_alive(paths.run(run_id)) for run_id in runs.listed()):
             time.sleep(1)  # a trainer that outlived its worker still holds the card
             continue
         tried.add(waiting[0])
-        run_trainer(waiting[0])
+        run_trainer(waiting[0][0])
+
+
+def _marked(run_id: str) -> tuple[str, int]:
+    return run_id, events.size(paths.run(run_id))
 
 
 def run_trainer(run_id: str) -> None:

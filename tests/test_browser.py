@@ -165,7 +165,7 @@ def test_the_main_job(browser, server, picture):
     chat(page, say, "Who are you, and what do you do all day?")
     picture(page, "playground-en")
     open_tab(page, say, "runs")
-    page.get_by_label(say("runs.pick")).click()
+    page.get_by_label(say("runs.pick"), exact=True).click()
     page.get_by_role("option", name=latest_run()["name"]).click()
     page.get_by_text(latest_run()["corpus_hash"]).wait_for()
     picture(page, "runs-en")

@@ -99,6 +99,52 @@ def test_the_base_is_the_base_under_sends_at_the_same_time(stubborn_run):
     assert not any("storm" in columns[BASE].text for columns in answers)
 
 
+def test_a_reply_may_grow_on_any_thread(trained_run, stubborn_adapter):
+    """Gradio takes each step of a generator on whatever thread is free, and closes it on another one."""
+    first, second = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+    replies = chat.replies(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=50))
+    first.submit(next, replies).result()
+    second.submit(replies.close).result()
+    chat.close()
+    again = chat.replies(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=50))
+    first.submit(next, again).result()
+    second.submit(next, again).result()
+    again.close()
+
+
+def test_closing_the_chat_ends_a_reply_that_grows(trained_run):
+    replies = chat.replies(trained_run, {TUNED: ASK}, Sampling(max_new_tokens=200, temperature=0))
+    next(replies)
+    with ThreadPoolExecutor(1) as other:
+        closed = other.submit(chat.close)
+        while not chat.CLOSING.is_set():
+            pass
+        assert len(list(replies)) <= 1
+        assert closed.result()
+
+
+def test_weights_that_were_written_anew_are_loaded_anew(trained_run, home, monkeypatch):
+    source = paths.run(trained_run)
+    monkeypatch.setenv("SOULSMITH_HOME", str(home))
+    shutil.copytree(source, paths.run(trained_run))
+    first = chat.open_run(trained_run)
+    assert chat.open_run(trained_run) is first
+    (paths.run(trained_run) / "adapter" / "adapter_model.safetensors").touch()
+    assert chat.open_run(trained_run) is not first
+
+
+def test_a_model_without_a_chat_template_goes_on_with_the_text(tiny_tokenizer):
+    import copy
+
+    from core import recipe
+
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.chat_template = None
+    assert bare.decode(recipe.prompt_ids(ASK, bare)) == "lamp?"
+    model = type("Model", (), {"generation_config": type("Config", (), {"eos_token_id": 2})})
+    assert chat.stop_ids(model, bare) == {2}
+
+
 def test_closing_the_iterator_frees_the_card_at_once(trained_run):
     replies = chat.replies(trained_run, {TUNED: ASK}, Sampling(max_new_tokens=200))
     next(replies)

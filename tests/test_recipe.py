@@ -38,6 +38,8 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
         ("method", "magic", "method must be one of qlora, lora, full, got magic."),
         ("learning_rate", 0, "learning_rate must be above 0, got 0. Try 0.0002."),
         ("learning_rate", 2, "learning_rate must be at most 1, got 2. Try 0.0002."),
+        ("lora_rank", "16", "lora_rank must be a number (int), got '16'."),
+        ("seed", -1, "seed must be at least 0, got -1. Try 7."),
         ("epochs", -1, "epochs must be above 0, got -1. Try 3."),
         ("validation_share", 0.9, "validation_share must be at most 0.5, got 0.9. Try 0.1."),
         ("learning_rate", math.nan, "learning_rate must be at most 1, got nan. Try 0.0002."),
@@ -142,6 +144,11 @@ def test_rows_are_read_once_whatever_their_number_of_copies(tmp_path):
     assert [row["text"] for row in recipe.read_rows(tmp_path)] == ["а", "б"]
 
 
+def test_a_row_is_known_by_its_content_whatever_its_file_calls_it(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"id": 0, "text": "а"}\n\n{"id": 0, "text": "б"}\n')
+    assert [row["text"] for row in recipe.read_rows(tmp_path / "x.jsonl")] == ["а", "б"]
+
+
 def test_a_deleted_corpus_is_named(tmp_path):
     with pytest.raises(recipe.CorpusGone, match="choose another one"):
         list(recipe.read_rows(tmp_path / "gone"))
@@ -161,6 +168,14 @@ def test_rows_of_a_cluster_are_held_out_together():
     training, held_out = recipe.split(rows, 0.1)
     assert not {row["cluster"] for row in training} & {row["cluster"] for row in held_out}
     assert len(held_out) == 10
+
+
+def test_a_cluster_that_is_too_large_stays_in_training():
+    rows = [{"id": str(n), "cluster": "same" if n < 18 else str(n)} for n in range(20)]
+    training, held_out = recipe.split(rows, 0.1)
+    assert sorted(row["id"] for row in held_out) == ["18", "19"]
+    assert len(training) == 18
+    assert recipe.split(rows[:18], 0.1) == (rows[:18], [])
 
 
 def test_nothing_is_held_out_when_nothing_is_asked_for():
@@ -194,17 +209,21 @@ def test_training_lowers_the_held_out_loss_and_says_every_step(config, tmp_path)
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
-def test_every_adapter_weight_moves_and_no_base_weight(config, tmp_path):
+def test_every_adapter_weight_moves_and_no_base_weight(config, tmp_path, monkeypatch):
     import torch
-    from safetensors.torch import load_file
 
-    before = {name: weight.clone() for name, weight in recipe.load_base(config).named_parameters()}
+    adapter, seen = recipe.add_adapter, {}
+
+    def watched(base, config):
+        seen["model"] = adapter(base, config)
+        seen["before"] = {name: weight.detach().clone() for name, weight in seen["model"].named_parameters()}
+        return seen["model"]
+
+    monkeypatch.setattr(recipe, "add_adapter", watched)
     events_of(config, tmp_path)
-    adapter = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    assert len(adapter) == 2 * 7 * 2  # A and B of seven linear layers in two blocks
-    assert all(weight.abs().sum() > 0 for name, weight in adapter.items() if "lora_B" in name)
-    for name, weight in recipe.load_base(config).named_parameters():
-        assert torch.equal(weight, before[name])
+    moved = {name for name, weight in seen["model"].named_parameters() if not torch.equal(weight, seen["before"][name])}
+    assert moved == {name for name in seen["before"] if "lora_" in name}
+    assert len(moved) == 2 * 7 * 2  # A and B of seven linear layers in two blocks
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -266,6 +285,7 @@ def test_a_resumed_run_goes_on_to_the_last_bit(config, tmp_path):
     (tmp_path / "b" / "checkpoint-99").mkdir()  # cut short: it lacks whole.json and is passed over
     checkpoint = recipe.whole_checkpoint(tmp_path / "b")
     resumed = [e for e in events_of(config, tmp_path / "b", resume_from=checkpoint) if e["event"] == "step"]
+    assert [e["step"] for e in resumed] == [5, 6]
     assert [(e["step"], e["loss"]) for e in resumed] == [(e["step"], e["loss"]) for e in whole][
         resumed[0]["step"] - 1 :
     ]
@@ -280,8 +300,49 @@ def test_a_loss_that_is_not_a_number_stops_the_run(config, tmp_path, monkeypatch
         return model
 
     monkeypatch.setattr(recipe, "add_adapter", poisoned)
-    with pytest.raises(recipe.LossNotFinite, match=r"nan at step 1.*lower learning_rate to 0.001"):
+    with pytest.raises(recipe.LossNotFinite, match=r"nan by step 1.*Lower learning_rate to 0.001"):
         events_of(replace(config, validation_share=0.0), tmp_path)
+
+
+def test_a_checkpoint_of_spoilt_weights_is_not_called_whole(config, tmp_path):
+    """With one log in five steps, weights that break at step 3 would be in the checkpoint of step 4."""
+    started = []
+
+    def spoil() -> bool:
+        started.append(True)
+        if len(started) == 3:
+            next(weight for weight in models[0].parameters() if weight.requires_grad).data.fill_(math.nan)
+        return False
+
+    models, adapter = [], recipe.add_adapter
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "add_adapter", lambda *args: models.append(adapter(*args)) or models[0])
+        rare = replace(config, max_steps=8, logging_steps=5, eval_steps=2, validation_share=0.0)
+        with pytest.raises(recipe.LossNotFinite):
+            events_of(rare, tmp_path, should_stop=spoil)
+    assert recipe.whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+
+
+def test_layers_of_an_unknown_name_are_refused_in_words(config, tmp_path):
+    with pytest.raises(recipe.LayersUnknown, match=r"has no layers named nothing\b.*Set target_modules to all-linear"):
+        events_of(replace(config, target_modules="nothing"), tmp_path)
+
+
+def test_an_adapter_on_the_head_is_trained_too(config, tmp_path):
+    from safetensors.torch import load_file
+
+    events_of(replace(config, target_modules="q_proj,lm_head"), tmp_path)
+    trained = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert all(weight.abs().sum() > 0 for name, weight in trained.items() if "lora_B" in name)
+    assert any("lm_head" in name and "lora_B" in name for name in trained)
+
+
+def test_a_chat_that_ends_with_a_question_does_not_teach_to_stop_there(tiny_tokenizer):
+    import copy
+
+    bare = copy.deepcopy(tiny_tokenizer)
+    bare.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    assert learned_text({"messages": [*TURN, TURN[0]]}, bare) == " gull lamp"
 
 
 def test_a_corpus_of_one_row_is_refused_in_words(config, tmp_path):
@@ -366,10 +427,36 @@ def test_a_long_text_goes_on_in_more_blocks(config, tiny_tokenizer):
 
 
 def test_packing_is_refused_where_layers_carry_a_state(config):
-    base = type("Model", (), {"config": type("Config", (), {"layer_types": ["linear_attention", "full_attention"]})})
-    with pytest.raises(recipe.PackingUnsupported, match="linear_attention layers"):
-        recipe.check_packing(replace(config, packing=True), base)
-    recipe.check_packing(config, base)
+    from transformers import MambaConfig, MambaForCausalLM
+
+    recurrent = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, state_size=4, num_hidden_layers=2)).eval()
+    packing = replace(config, packing=True)
+    with pytest.raises(recipe.PackingUnsupported, match="Switch packing off"):
+        recipe.check_packing(packing, recurrent)
+    recipe.check_packing(packing, recipe.load_base(config))
+
+
+def test_a_model_that_caps_its_logits_keeps_its_own_loss(tiny_tokenizer):
+    import torch
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    capped = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=len(tiny_tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            final_logit_softcapping=0.1,
+        )
+    ).eval()
+    batch = recipe.collate([recipe.encode(row, tiny_tokenizer) for row in chat_rows(2)])
+    stock = capped(**batch).loss
+    recipe.without_logits(capped)
+    torch.testing.assert_close(capped(**batch).loss, stock)
 
 
 def test_the_longest_rows_come_first_so_that_memory_peaks_at_once(config, tmp_path):
