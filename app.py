@@ -48,8 +48,12 @@ def build_page(say: Say) -> gr.Blocks:
                 runs_tab = history.build(say)
         connect(page, training_tab, playground_tab, runs_tab, corpus_tab)
         connect_calculator(page, calculator_tab, calculator_label, training_tab, tabs)
-        training_label.select(training_tab["load"], None, training_tab["outputs"], show_progress="hidden")
-        playground_label.select(playground_tab["load"], None, playground_tab["outputs"], show_progress="hidden")
+        training_label.select(
+            training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden"
+        )
+        playground_label.select(
+            playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"], show_progress="hidden"
+        )
         runs_label.select(runs_tab["load"], runs_tab["inputs"], runs_tab["outputs"], show_progress="hidden")
         tabs.select(None, None, None, js=RESIZE)
     return page
@@ -58,13 +62,16 @@ def build_page(say: Say) -> gr.Blocks:
 def connect(page: gr.Blocks, training_tab: dict, playground_tab: dict, runs_tab: dict, corpus_tab: dict) -> None:
     """Fill every tab when the page opens, and tell the tabs of each other's changes."""
     on_config, config_inputs, exact = training_tab["exact"]
-    filled = page.load(training_tab["load"], None, training_tab["outputs"])
+    filled = page.load(training_tab["load"], training_tab["inputs"], training_tab["outputs"])
     filled.then(on_config, inputs_kwargs=config_inputs, outputs=exact, show_progress="hidden")
-    page.load(playground_tab["load"], None, playground_tab["outputs"])
+    page.load(playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"])
+    page.load(corpus_tab["load"], None, corpus_tab["outputs"])
     page.load(runs_tab["load"], runs_tab["inputs"], runs_tab["outputs"])
     for changed in (corpus_tab["changed"], runs_tab["changed"]):
-        changed.change(training_tab["load"], None, training_tab["outputs"], show_progress="hidden")
-        changed.change(playground_tab["load"], None, playground_tab["outputs"], show_progress="hidden")
+        changed.change(training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden")
+        changed.change(
+            playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"], show_progress="hidden"
+        )
 
 
 def connect_calculator(page: gr.Blocks, calculator_tab: dict, label: gr.Tab, training_tab: dict, tabs: gr.Tabs) -> None:
@@ -138,7 +145,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def check_port(port: int) -> None:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "win32":  # there it would let two programs share the port
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -147,6 +155,8 @@ def check_port(port: int) -> None:
 
 def main() -> None:
     args = parse()
+    if not 0 < args.port < 65536:
+        sys.exit(f"--port must be between 1 and 65535, got {args.port}. Try 7860.")
     if args.home:
         os.environ["SOULSMITH_HOME"] = args.home
     try:

@@ -612,9 +612,7 @@ def train(
     from transformers.trainer_callback import PrinterCallback
 
     out, began = Path(out), time.monotonic()
-    for path in out.glob("checkpoint-*"):  # cut short: rotation would count it among those to keep
-        if not (path / "whole.json").is_file():
-            shutil.rmtree(path)
+    _sweep(out)
     transformers.set_seed(config.seed)
     tokenizer = load_tokenizer(config)
     training, held_out = prepare_rows(config, tokenizer, report)
@@ -655,6 +653,13 @@ def train(
         "step_tokens": round(progress.all_tokens / max(1, progress.all_steps), 1),
         "peak_memory_gib": peak_memory_gib(),
     }
+
+
+def _sweep(out: Path) -> None:
+    """Remove checkpoints that were cut short: rotation would count them among those to keep."""
+    for path in out.glob("checkpoint-*"):
+        if not (path / "whole.json").is_file():
+            shutil.rmtree(path)
 
 
 def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None]) -> tuple[list[dict], list[dict]]:
@@ -721,6 +726,7 @@ class Progress:
         self.step_began = time.monotonic()
 
     def on_step_end(self, args, state, control, **_):
+        _wait_for_the_card()  # its kernels run on behind the program's back
         took = time.monotonic() - self.step_began
         self.seconds += took
         if (
@@ -772,6 +778,13 @@ class Progress:
     def on_evaluation(self, step: int, loss: float):
         self.eval_loss, self.evaluated_at = loss, step
         self.report("eval", step=step, eval_loss=loss)
+
+
+def _wait_for_the_card() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def whole_checkpoint(out: str | Path) -> str | None:

@@ -210,10 +210,10 @@ def chat(page, say: Say, prompt: str) -> None:
     expect(page.get_by_label(say("playground.run"))).to_have_value(re.compile("finished"), timeout=30_000)
     page.get_by_label(say("playground.prompt")).fill(prompt)
     page.get_by_role("button", name=say("playground.send"), exact=True).click()
-    page.get_by_text(re.compile(r"Base: \d+ tokens, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
+    page.get_by_text(re.compile(r"Base: tokens: \d+, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
         timeout=120_000
     )
-    page.get_by_text(re.compile(r"With the adapter: \d+ tokens, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
+    page.get_by_text(re.compile(r"With the adapter: tokens: \d+, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
         timeout=120_000
     )
     replies = page.locator(".bot.message").all_inner_texts()

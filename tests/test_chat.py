@@ -206,6 +206,8 @@ def test_an_adapter_of_another_model_is_refused(trained_run, home, monkeypatch, 
         ("```html\n<p>\n```\n<p>", "```html\n<p>\n```\n&lt;p>"),
         ("```\n<unclosed", "```\n<unclosed"),
         ("2 < 3", "2 &lt; 3"),
+        ("``<a> ` b`` <c>", "``<a> ` b`` &lt;c>"),
+        ("![x](http://there/x.png)", "!\\[x](http://there/x.png)"),
     ],
 )
 def test_markup_is_shown_as_it_was_written(text, expected):

@@ -1,5 +1,7 @@
 """What the machine has, read from nvidia-smi's lines."""
 
+import pytest
+
 from core import hardware
 from core.hardware import Gpu
 
@@ -31,3 +33,23 @@ def test_the_machine_is_described_even_before_the_data_directory_exists(home):
     assert found.memory_bytes > found.memory_free_bytes > 0
     assert found.disk_free_bytes > 0
     assert found.cores >= 1
+
+
+@pytest.mark.parametrize(
+    ("driver", "gib", "known"),
+    [
+        ("NVIDIA H100 80GB HBM3", 79.6, "NVIDIA H100 80GB SXM"),
+        ("NVIDIA H100 PCIe", 79.6, "NVIDIA H100 80GB PCIe"),
+        ("NVIDIA A100-SXM4-80GB", 79.3, "NVIDIA A100 80GB SXM"),
+        ("NVIDIA A100-PCIE-40GB", 39.4, "NVIDIA A100 40GB"),
+        ("NVIDIA GeForce RTX 3060", 11.8, "NVIDIA GeForce RTX 3060 12GB"),
+        ("Tesla T4", 14.6, "NVIDIA T4"),
+    ],
+)
+def test_a_card_is_known_by_its_driver_s_name(driver, gib, known):
+    from core.estimate import catalogue
+
+    gpu = Gpu(driver, int(gib * 2**30), int(gib * 2**30), 8.0, 300)
+    found = catalogue.of_machine(gpu)
+    assert found.matmul_tflops == catalogue.card(known).matmul_tflops
+    assert (found.name, found.measured) == (driver, catalogue.card(known).measured)

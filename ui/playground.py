@@ -58,10 +58,10 @@ def build(say: Say) -> dict:
     )
     # While a reply grows nothing can be sent: a second message would be overwritten by the first reply's stream.
     answered.then(on_free, None, [prompt, send], queue=False, api_visibility="private")
-    stop.click(partial(on_stop, say), facts, [prompt, send, facts], cancels=[answered])
+    stop.click(partial(on_stop, say), [facts, history], [prompt, send, facts, history, *boxes], cancels=[answered])
     for event in (clear.click, run.input, *[box.clear for box in boxes]):
         event(on_clear, None, [prompt, send, history, *boxes, facts], cancels=[answered])
-    return {"load": partial(on_load, say), "outputs": [run]}
+    return {"load": partial(on_load, say), "inputs": [run], "outputs": [run]}
 
 
 def build_settings(say: Say) -> dict:
@@ -88,12 +88,13 @@ def build_settings(say: Say) -> dict:
     }
 
 
-def on_load(say: Say) -> dict:
-    """The runs that have an adapter to chat with, newest first."""
+def on_load(say: Say, chosen: str | None) -> dict:
+    """The runs that have something to chat with, newest first; the one that is chosen stays."""
     rows = [row for row in store.sync_all() if row["best_step"] or row["state"] in ("finished", "stopped")]
     choices = [(f"{row['name']} · {say('state.' + row['state'])}", row["id"]) for row in rows]
-    info = "" if rows else say("playground.empty")
-    return gr.Dropdown(choices=choices, value=rows[0]["id"] if rows else None, info=info)
+    ids = [row["id"] for row in rows]
+    value = chosen if chosen in ids else (ids or [None])[0]
+    return gr.Dropdown(choices=choices, value=value, info="" if rows else say("playground.empty"))
 
 
 def on_ask(say: Say, run_id: str | None, prompt: str, history: dict) -> tuple:
@@ -127,15 +128,23 @@ def on_answer(say: Say, run_id: str, system: str | None, history: dict, **settin
             }
             yield grown, *[shown(grown[name]) for name in COLUMNS], facts_line(say, replies)
     except (Trouble, RecipeTrouble) as error:
-        raise gr.Error(say.trouble(error)) from error
+        history = answered_only(history)  # an unanswered question would stand before the next one
+        yield history, *[shown(history[name]) for name in COLUMNS], say.trouble(error)
+        gr.Warning(say.trouble(error))
+
+
+def answered_only(history: dict) -> dict:
+    """The conversations without a last message that got no reply."""
+    return {name: said[:-1] if said and said[-1]["role"] == "user" else said for name, said in history.items()}
 
 
 def on_free() -> tuple:
     return gr.Textbox(interactive=True), gr.Button(interactive=True)
 
 
-def on_stop(say: Say, facts: str) -> tuple:
-    return *on_free(), (facts or "").replace(say("finish."), say("finish.stopped"))
+def on_stop(say: Say, facts: str, history: dict) -> tuple:
+    history, facts = answered_only(history), (facts or "").replace(say("finish."), say("finish.stopped"))
+    return *on_free(), facts, history, *[shown(history[name]) for name in COLUMNS]
 
 
 def on_clear() -> tuple:
@@ -151,8 +160,10 @@ def literal(text: str) -> str:
 
     Inside code, Markdown shows markup by itself.
     """
-    parts = re.split(r"(```.*?(?:```|\Z)|`[^`\n]*`)", text, flags=re.DOTALL)
-    return "".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
+    parts = re.split(r"(```.*?(?:```|\Z)|(?<!`)(?:``[^\n]*?``|`[^`\n]*`)(?!`))", text, flags=re.DOTALL)
+    # An image is shown as its source too: nothing that a model writes makes the browser ask another host.
+    plain = [part if index % 2 else part.replace("<", "&lt;").replace("![", "!\\[") for index, part in enumerate(parts)]
+    return "".join(plain)
 
 
 def facts_line(say: Say, replies: dict) -> str:

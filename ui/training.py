@@ -26,6 +26,10 @@ class NoCorpusChosen(Trouble):
     template = "No corpus is chosen. Make one on the Corpus tab, or choose one from the list."
 
 
+class NoModelChosen(Trouble):
+    template = "No model is chosen. Choose one from the list, or type a directory, a GGUF file or a hub id."
+
+
 class NumberMissing(Trouble):
     template = "The field {field} needs a number. Fill it in."
 
@@ -56,6 +60,7 @@ def build(say: Say) -> dict:
     return {
         "form": form,
         "load": partial(on_load, say),
+        "inputs": [form["base_model"], form["corpus"], live["run"]],
         "outputs": [form["base_model"], form["corpus"], *shown],
         "exact": (partial(on_change, say), config_inputs, exact),
         "fill": (partial(on_plan, list(config_inputs)), list(config_inputs.values())),
@@ -116,7 +121,9 @@ def build_live(say: Say) -> dict:
 
 
 def connect_live(say: Say, live: dict, shown: list) -> None:
-    live["timer"].tick(on_tick, [live["run"], live["live"]], [live["probe"], live["timer"]], api_visibility="private")
+    live["timer"].tick(
+        partial(on_tick, say), [live["run"], live["live"]], [live["probe"], live["timer"]], api_visibility="private"
+    )
     live["run"].input(on_choose, live["run"], [live["probe"], live["timer"]], show_progress="hidden")
     names = ["status", "stop", "resume", "loss", "learning_rate", "tokens_per_second", "log"]
     live["probe"].change(partial(draw, say), live["run"], [live[name] for name in names], show_progress="hidden")
@@ -128,23 +135,24 @@ def connect_live(say: Say, live: dict, shown: list) -> None:
 # Handlers
 
 
-def on_load(say: Say) -> tuple:
-    """Fill the lists and find the run to show: the active one, else the newest. Works after any reload or restart."""
+def on_load(say: Say, base_model: str | None, corpus_id: str | None, run_id: str | None) -> tuple:
+    """Fill the lists; what is chosen stays. Else show the active run, or the newest: after any reload or restart."""
     rows = store.sync_all()
     active = [row for row in rows if row["state"] in runs.ACTIVE]
-    chosen = ([row for row in active if row["state"] != "queued"] or active or rows or [None])[0]
+    kept = [row for row in rows if row["id"] == run_id]
+    chosen = (kept or [row for row in active if row["state"] != "queued"] or active or rows or [None])[0]
     corpora = [(card["name"], card["id"]) for card in corpus.listed()]
     ready = models.ready()
     starter = say("training.starter_ready" if models.local(models.STARTER) else "training.starter")
     names = [(starter, models.STARTER)] + [(m["title"], m["id"]) for m in ready if m["id"] != models.STARTER]
     return (
-        gr.Dropdown(choices=names, value=models.STARTER),
+        gr.Dropdown(choices=names, value=base_model or models.STARTER),
         gr.Dropdown(
             choices=corpora,
-            value=corpora[0][1] if corpora else None,
+            value=corpus_id if corpus_id in [id for _, id in corpora] else corpora[0][1] if corpora else None,
             info=say("training.corpus.info") if corpora else say("training.no_corpus"),
         ),
-        gr.Dropdown(choices=[(_called(say, row), row["id"]) for row in rows], value=chosen and chosen["id"]),
+        gr.Dropdown(choices=[(row["name"], row["id"]) for row in rows], value=chosen and chosen["id"]),
         probe(chosen),
         gr.Timer(active=bool(active)),
     )
@@ -187,17 +195,17 @@ def on_train(say: Say, name: str, **values) -> tuple:
     let_chat_go(say)
     rows = store.sync_all()
     gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
-    choices = [(_called(say, row), row["id"]) for row in rows]
+    choices = [(row["name"], row["id"]) for row in rows]
     return gr.Dropdown(choices=choices, value=run_id), probe(store.sync(run_id)), gr.Timer(active=True)
 
 
 def on_try(say: Say, name: str, **values) -> tuple:
     """Three steps with the form's values: rows are grouped by length, the longest come first, so memory peaks at once."""
-    short = {"max_steps": 3, "validation_share": 0.0, "logging_steps": 1, "save_total_limit": 1}
+    short = {"max_steps": 3, "validation_share": 0.0, "logging_steps": 1, "save_total_limit": 2}
     return on_train(say, say("training.try.name", name=name or values["corpus"] or ""), **values | short)
 
 
-def on_tick(run_id: str | None, live: bool) -> tuple:
+def on_tick(say: Say, run_id: str | None, live: bool) -> tuple:
     """Look at the shown run: a few bytes of its events, no drawing."""
     if not run_id or not live:
         return gr.skip(), gr.skip()
@@ -207,6 +215,8 @@ def on_tick(run_id: str | None, live: bool) -> tuple:
         return None, gr.Timer(active=False)
     if row["state"] == "queued" and runs.needs_worker():
         runs.start_worker()
+    if row["state"] == "running" and row["stage"] == "starting":  # its turn came: the card is its own
+        let_chat_go(say)
     if row["state"] in runs.ACTIVE or any(runs.state(other) in runs.ACTIVE for other in runs.listed()):
         return probe(row), gr.skip()
     return probe(row), gr.Timer(active=False)
@@ -225,6 +235,7 @@ def on_stop(say: Say, run_id: str) -> tuple:
 
 def on_resume(say: Say, run_id: str) -> tuple:
     _command(say, runs.resume, run_id)
+    let_chat_go(say)
     gr.Info(say("training.resumed"))
     return probe(store.sync(run_id)), gr.Timer(active=True)
 
@@ -253,6 +264,8 @@ def draw(say: Say, run_id: str | None) -> tuple:
 
 def to_config(values: dict) -> TrainConfig:
     """The config of the form's values; a number that was left empty is named."""
+    if not values["base_model"]:
+        raise NoModelChosen
     if not values["corpus"]:
         raise NoCorpusChosen
     for field in fields(TrainConfig):
@@ -327,10 +340,6 @@ def log_tail(run_id: str) -> str:
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
         return file.read().decode(errors="replace").replace("\r", "\n")
-
-
-def _called(say: Say, row: dict) -> str:
-    return f"{row['name']} · {say('state.' + row['state'])}"
 
 
 def _command(say: Say, command, run_id: str) -> None:

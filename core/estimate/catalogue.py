@@ -289,8 +289,8 @@ def of_machine(gpu) -> Card:
         known = card(gpu.name)
     except troubles.UnknownCard:
         # Unknown to the catalogue: rates of a card with as much memory, and said so by `measured`.
-        known = min(cards().values(), key=lambda c: abs(c.memory_bytes - gpu.total_bytes))
-        known = replace(known, measured=False)
+        nearest = min(cards().values(), key=lambda c: abs(c.memory_bytes - gpu.total_bytes))
+        known = _of_driver_name(gpu) or replace(nearest, measured=False)
     rate = probe.stored().get(gpu.name)
     return replace(
         known,
@@ -301,6 +301,22 @@ def of_machine(gpu) -> Card:
         capability=gpu.compute_capability or known.capability,
         watts=int(gpu.watts) or known.watts,
     )
+
+
+def _of_driver_name(gpu) -> Card | None:
+    """The card that a driver calls by another name: "NVIDIA H100 80GB HBM3" for the SXM one, "NVIDIA A100-PCIE-40GB"."""
+    wanted = _chip_words(gpu.name)
+    found = [c for c in cards().values() if wanted and wanted <= _chip_words(c.name)]
+    # PCIe cards say so; where several are left, the one with as much memory.
+    found = [c for c in found if ("pcie" in _chip_words(c.name)) == ("pcie" in wanted)] or found
+    return min(found, key=lambda c: abs(c.memory_bytes - gpu.total_bytes), default=None)
+
+
+def _chip_words(name: str) -> frozenset[str]:
+    """The words that tell one chip from another: not the maker's, not the size or kind of its memory, not its socket."""
+    common = {"nvidia", "geforce", "tesla", "rtx", "gpu"}
+    words = re.split(r"[\s/-]+", name.lower())
+    return frozenset(w for w in words if w and w not in common and not re.fullmatch(r"\d+gb|hbm\w*|sxm\d*|nvl", w))
 
 
 def processor(cores: int, memory_bytes: int) -> Card:

@@ -5,6 +5,7 @@ trouble stands in its class. `Say(lang)` is handed to every build() and turns ke
 """
 
 import importlib
+import math
 import pkgutil
 from typing import Any
 
@@ -44,11 +45,11 @@ class Say:
             return self(f"state.{value}")
         return value.replace(" or ", " или ") if key == "suggestion" and isinstance(value, str) else value
 
-    def number(self, value: float, digits: int = 3) -> str:
-        """A number with at most so many significant digits: 1,234.5 in English, 1 234,5 in Russian."""
-        if value != value:
+    def number(self, value: float | None, digits: int = 3) -> str:
+        """A number with at most so many significant digits: 1,234 and 0.012 in English, 1 234 and 0,012 in Russian."""
+        if value is None or value != value:
             return "NaN"
-        decimals = 0 if abs(value) >= 10 ** (digits - 1) else max(0, digits - len(str(int(abs(value)))))
+        decimals = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0
         plain = f"{value:,.{decimals}f}"
         if "." in plain:
             plain = plain.rstrip("0").rstrip(".")

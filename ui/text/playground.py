@@ -3,7 +3,7 @@
 WORDS = {
     "playground.intro": (
         "One prompt, two replies: the base model as it was, and the same weights with your adapter. Same seed, same settings.",
-        "Один вопрос — два ответа: базовая модель и те же веса с вашим адаптером. Зерно и настройки одни.",
+        "Один вопрос — два ответа: базовая модель и те же веса с вашим адаптером. Seed и настройки одинаковые.",
     ),
     "playground.empty": (
         "There is nothing to compare yet. Train a model first: the Training tab.",
@@ -24,7 +24,7 @@ WORDS = {
     "playground.top_p": ("top_p", "top_p"),
     "playground.top_p.info": (
         "Draw from the likeliest tokens of this share.",
-        "Выбор из самых вероятных токенов этой доли.",
+        "Выбор из самых вероятных токенов с такой суммарной вероятностью.",
     ),
     "playground.top_k": ("top_k", "top_k"),
     "playground.top_k.info": ("Draw from that many tokens; 0: all.", "Выбор из стольких токенов; 0 — из всех."),
@@ -35,21 +35,21 @@ WORDS = {
     "playground.repetition_penalty.info": ("1: none.", "1 — без штрафа."),
     "playground.max_new_tokens": ("Longest reply, tokens (max_new_tokens)", "Длина ответа, токенов (max_new_tokens)"),
     "playground.max_new_tokens.info": ("The reply is cut there.", "На этом ответ обрывается."),
-    "playground.seed": ("Seed (seed)", "Зерно (seed)"),
-    "playground.seed.info": ("Same seed, same replies.", "То же зерно — те же ответы."),
+    "playground.seed": ("Seed (seed)", "Начальное число (seed)"),
+    "playground.seed.info": ("Same seed, same replies.", "Тот же seed — те же ответы."),
     "playground.loading": ("Loading the model…", "Загрузка модели…"),
     "playground.busy": (
         "A run is training now; the reply will be slow, and both need memory.",
         "Сейчас идёт обучение: ответ будет медленным, а память нужна обоим.",
     ),
     "playground.facts": (
-        "{name}: {tokens} tokens, {speed} tokens/s, {reason}",
-        "{name}: {tokens} токенов, {speed} токенов/с, {reason}",
+        "{name}: tokens: {tokens}, {speed} tokens/s, {reason}",
+        "{name}: токенов: {tokens}, {speed} токенов/с, {reason}",
     ),
-    "finish.stop": ("ended by itself", "закончил сам"),
-    "finish.length": ("cut at max_new_tokens", "обрезан на max_new_tokens"),
+    "finish.stop": ("ended by itself", "ответ закончен"),
+    "finish.length": ("cut at max_new_tokens", "обрезан по max_new_tokens"),
     "finish.stopped": ("stopped", "остановлен"),
-    "finish.": ("growing", "пишет"),
+    "finish.": ("growing", "пишется"),
     "runs.intro": (
         "Every run, newest first. Choose one to open it.",
         "Все запуски, новые сверху. Выберите, чтобы открыть.",
