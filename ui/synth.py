@@ -5,7 +5,6 @@ import shutil
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 

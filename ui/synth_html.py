@@ -54,15 +54,19 @@ def costs(say: Say, found: dict) -> str:
         but += [say("synth.cost.no_room")] if not one["fits"] else []
         good = say(f"synth.good.{one['good_for']}") + (f" — <b>{', '.join(but)}</b>" if but else "")
         cells = [say.number(one["tokens"], 12), say.number(one["rows"], 12), say.duration(max(1, one["seconds"]))]
-        cells += [say.number(one["gigabytes"]) + ("\u00a0ГБ" if say.lang == "ru" else "\u00a0GB")]
+        cells += [size(say, one["gigabytes"])]
         cells += [say.duration(max(1, epoch["seconds"][at]))] if epoch else []
         lines += "<tr>" + "".join(f"<td>{cell}</td>" for cell in (*cells, good)) + "</tr>"
-    speed = say(
-        "synth.cost.speed", rate=say.number(found["tokens_per_second"]), row=say.number(found["tokens_a_row"])
-    )
+    speed = say("synth.cost.speed", rate=say.number(found["tokens_per_second"]), row=say.number(found["tokens_a_row"]))
     speed += " " + say("synth.cost.card", card=html.escape(epoch["card"])) if epoch else ""
     speed += "" if found["exact"] else " " + say("synth.cost.estimated")
     return f"<table class='synth-costs'><tr>{head}</tr>{lines}</table><div>{speed}</div>"
+
+
+def size(say: Say, gigabytes: float) -> str:
+    units = ("ГБ", "МБ") if say.lang == "ru" else ("GB", "MB")
+    small = gigabytes < 0.1
+    return f"{say.number(max(0.1, 1000 * gigabytes) if small else gigabytes)}\u00a0{units[small]}"
 
 
 def xray(say: Say, found: dict) -> str:

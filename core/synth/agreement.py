@@ -117,7 +117,7 @@ class Russian:
         return word.make_agree_with_number(count).word if word else text
 
 
-NUMBERS = {word: at for at, word in enumerate("ноль один два три четыре пять шесть семь восемь девять десять".split())}
+NUMBERS = {"ноль": 0, "один": 1, "два": 2, "три": 3, "четыре": 4, "пять": 5, "шесть": 6, "семь": 7, "восемь": 8}
 NUMBERS |= {"одна": 1, "одно": 1, "две": 2}
 
 

@@ -48,7 +48,7 @@ def cost(measured: dict, tokens: int) -> dict:
         "tokens": tokens,
         "rows": round(rows),
         "seconds": round(tokens / max(1, measured["tokens_per_second"])),
-        "gigabytes": round(gigabytes, 3),
+        "gigabytes": round(gigabytes, 5),
         "fits": shutil.disk_usage(paths.home().parent if not paths.home().exists() else paths.home()).free
         > 2.2 * gigabytes * 1e9,
         "enough_texts": distinct is None or 10 ** min(300, distinct["log10"]) > rows,

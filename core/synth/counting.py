@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 
-from core.synth.grammar import Grammar, Record, Row, Rule, Slot, reachable
+from core.synth.grammar import Grammar, Record, Rule, Slot, reachable
 
 EXACT = 5000  # texts up to which all are made and counted
 DOMINATES = 0.3  # share of rows

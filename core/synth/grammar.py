@@ -37,7 +37,9 @@ class RuleMissing(Trouble):
 
 
 class RuleEndless(Trouble):
-    template = 'The rule "{rule}" never comes to an end: each of its alternatives leads back to it. Add one that does not.'
+    template = (
+        'The rule "{rule}" never comes to an end: each of its alternatives leads back to it. Add one that does not.'
+    )
 
 
 class SlotUnreadable(Trouble):
@@ -59,7 +61,18 @@ class RowTooLong(Trouble):
 class Rule:
     """A named list of alternatives, compiled."""
 
-    __slots__ = ("alternatives", "bag", "heights", "name", "number", "recursive", "shuffled", "structural", "tables", "weights")
+    __slots__ = (
+        "alternatives",
+        "bag",
+        "heights",
+        "name",
+        "number",
+        "recursive",
+        "shuffled",
+        "structural",
+        "tables",
+        "weights",
+    )
 
     def __init__(self, name: str, number: int):
         self.name, self.number = name, number
@@ -147,7 +160,9 @@ class Grammar:
             rule.weights.append(float(weight[1]) if weight else 1.0)
             pieces = self._pieces(rule.name, text[weight.end() :] if weight else text)
             rule.alternatives.append(pieces)
-            self.links[rule.number].append({piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule})
+            self.links[rule.number].append(
+                {piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule}
+            )
             rule.structural |= any(type(piece) is Slot and piece.rule for piece in pieces)
 
     def _pieces(self, rule: str, text: str) -> tuple:
@@ -200,7 +215,9 @@ class Grammar:
                 raise RuleEndless(rule=rule.name)
         reach = reachable(self.links)
         for rule in self.all:
-            back = [any(rule.number == at or rule.number in reach[at] for at in link) for link in self.links[rule.number]]
+            back = [
+                any(rule.number == at or rule.number in reach[at] for at in link) for link in self.links[rule.number]
+            ]
             rule.recursive = any(back)
             shortest = min(rule.heights)
             rule.tables = []
@@ -241,10 +258,7 @@ class Grammar:
         return text
 
     def _fill_slot(self, slot: Slot, row: Row, depth: int):
-        if slot.var:
-            value = _recalled(row, slot, slot.var)
-        else:
-            value = self._expand(slot.rule, row, depth)
+        value = _recalled(row, slot, slot.var) if slot.var else self._expand(slot.rule, row, depth)
         if slot.name:
             row.vars[slot.name] = value
             if slot.silent:
@@ -317,7 +331,9 @@ def least_heights(links: dict[int, list[set[int]]]) -> dict[int, int]:
     while changed:
         changed = False
         for rule, alternatives in links.items():
-            ends = [max((heights[at] for at in link), default=-1) + 1 for link in alternatives if link <= heights.keys()]
+            ends = [
+                max((heights[at] for at in link), default=-1) + 1 for link in alternatives if link <= heights.keys()
+            ]
             if ends and min(ends) < heights.get(rule, 1 << 30):
                 heights[rule], changed = min(ends), True
     return heights

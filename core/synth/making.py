@@ -15,13 +15,14 @@ from filelock import FileLock, Timeout
 
 from core import events
 from core.synth import jobs, publishing, recipes
+from core.synth.endpoint import EndpointDown
 from core.trouble import Trouble
 
 NOVELTY_ROWS, NOVELTY_LEAST = 200, 0.3
 TELL_SECONDS = 1.0
 SYNC_SECONDS = 5.0
 BAD_IN_A_ROW = 25
-XRAY_AT = (1000,)  # rows
+XRAY_AT, XRAY_SHARE = 1000, 0.1  # rows; a job that is further than that is soon told by its end
 XRAY_TEXTS = 2000
 
 
@@ -40,7 +41,7 @@ class Job:
         self.aside, self.dropped = Counter(), 0
         self.novel: deque = deque(maxlen=NOVELTY_ROWS)
         self.sample: list[str] = []
-        self.bad_in_a_row = 0
+        self.bad_in_a_row, self.xrayed = 0, False
         self.began, self.began_tokens, self.began_made = time.monotonic(), 0, 0
         self.told = self.synced = 0.0
 
@@ -64,6 +65,10 @@ def run(directory: Path) -> str:
         events.append(directory, "started", pid=os.getpid())
         try:
             return _work(directory)
+        except EndpointDown as error:
+            values = {key: str(value) for key, value in error.values.items()}
+            events.append(directory, "paused", reason="EndpointDown", values=values, message=str(error))
+            return "paused"
         except Exception as error:  # every ending is put on record
             traceback.print_exc()
             known = isinstance(error, Trouble)
@@ -82,14 +87,19 @@ def _work(directory: Path) -> str:
     _resume(job, seen)
     source = open_source(job)
     ending = "finished" if job.tokens >= job.target else ""
-    with (directory / "rows.jsonl").open("ab", buffering=1 << 20) as rows, (directory / "aside.jsonl").open("ab") as aside:
-        while not ending:
-            batch = source.batch(job.next)
-            ending = "exhausted" if not batch else _take(job, batch, seen, scale, rows, aside)
-            _sync(job, rows, aside, bool(ending))
-            _tell(job, bool(ending))
-            ending = ending or _asked(job)
-    source.close()
+    with (
+        (directory / "rows.jsonl").open("ab", buffering=1 << 20) as rows,
+        (directory / "aside.jsonl").open("ab") as aside,
+    ):
+        try:
+            while not ending:
+                batch = source.batch(job.next)
+                ending = "exhausted" if not batch else _take(job, batch, seen, scale, rows, aside)
+                _sync(job, rows, aside, bool(ending))
+                _tell(job, bool(ending))
+                ending = ending or _asked(job)
+        finally:
+            source.close()
     return _end(job, ending)
 
 
@@ -189,8 +199,8 @@ def _sync(job: Job, rows, aside, last: bool) -> None:
 
 def _tell(job: Job, last: bool) -> None:
     """Progress once a second, and the x-ray when enough rows are there to see a template."""
-    if xrays := [at for at in XRAY_AT if at <= job.rows and at not in job.request.setdefault("x-rayed", [])]:
-        job.request["x-rayed"] += xrays
+    if not job.xrayed and job.rows >= XRAY_AT and job.tokens < XRAY_SHARE * job.target:
+        job.xrayed = True
         began = time.monotonic()
         events.append(job.directory, "xray", rows=job.rows, xray=_xray(job))
         job.began += time.monotonic() - began  # the rate is that of the rows

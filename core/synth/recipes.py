@@ -6,13 +6,14 @@ from pathlib import Path
 
 from core import paths
 from core.synth.grammar import Grammar, Row, Rule
+from core.synth.prompts import METHODS
 from core.trouble import Trouble
 
 KINDS = ("grammar", "grid", "model", "mix")
 KEYS = {
     "grammar": {"start", "messages", "depth", "decay", "words", "rules"},
-    "grid": {"axes", "prompt", "system", "model", "rows"},
-    "model": {"method", "seeds", "prompt", "system", "model", "style", "count"},
+    "grid": {"axes", "prompt", "system", "judge"},
+    "model": {"method", "seeds", "prompt", "system", "style", "judge"},
     "mix": {"parts", "cap"},
 }
 COMMON = {"kind", "title", "about", "lang"}
@@ -114,6 +115,14 @@ def read(text: str, file: str) -> Recipe:
     recipe = Recipe(Path(file).stem, digest, kind, str(values.get("lang", "en")), values, text)
     if kind == "grammar":
         _compile(recipe, file)
+    elif kind == "grid":
+        axes = values.get("axes")
+        if not isinstance(axes, dict) or not all(isinstance(one, list) for one in axes.values()) or not axes:
+            raise RecipeWrong(file=file, what="axes has to name lists, such as persona: [a pilot, a baker]")
+        if not values.get("prompt"):
+            raise RecipeWrong(file=file, what="it has no prompt")
+    elif kind == "model" and values.get("method", "free") not in METHODS:
+        raise RecipeWrong(file=file, what=f'method is "{values["method"]}", known are {", ".join(METHODS)}')
     return recipe
 
 

@@ -21,12 +21,19 @@ class Scale:
         if self.tokenizer is None:
             per = CHARACTERS.get(self.lang, 3.0)
             return [[0] * max(1, round(sum(map(len, said(row))) / per)) for row in rows]
-        texts = [row["text"] if "text" in row else self._rendered(row["messages"]) for row in rows]
-        special = "text" in rows[0] if rows else True
+        found: list = [None] * len(rows)
+        for kind in ("text", "messages"):
+            places = [at for at, row in enumerate(rows) if kind in row]
+            for at, ids in zip(places, self._of_kind([rows[at] for at in places], kind), strict=True):
+                found[at] = ids
+        return found
+
+    def _of_kind(self, rows: list[dict], kind: str) -> list[list[int]]:
+        texts = [row["text"] if kind == "text" else self._rendered(row["messages"]) for row in rows]
         backend, end = self.tokenizer.backend, self.tokenizer.eos_token_id
-        found = [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=special)]
-        for ids, row in zip(found, rows, strict=True):
-            if "text" in row and end is not None and ids[-1:] != [end]:
+        found = [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=kind == "text")]
+        for ids in found if kind == "text" and end is not None else []:
+            if ids[-1:] != [end]:
                 ids.append(end)
         return found
 

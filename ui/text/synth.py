@@ -31,12 +31,12 @@ WORDS = {
     "synth.local": ("Or a model of this machine", "Или модель этой машины"),
     "synth.corpus": ("Seeds from a corpus", "Заготовки из корпуса"),
     "synth.parallel": ("Requests at once", "Запросов сразу"),
-    "synth.show": ("Show ten rows and the price", "Показать десять строк и цену"),
+    "synth.show": ("Ten rows and the price", "Десять строк и цена"),
     "synth.start": ("Make the corpus", "Создать корпус"),
     "synth.showing": ("Writing ten rows and measuring…", "Пишем десять строк и измеряем…"),
     "synth.empty": (
-        "Choose a recipe and press “Show ten rows”: you will see what it writes and what the volume costs.",
-        "Выберите рецепт и нажмите «Показать десять строк»: увидите, что он пишет и во что обойдётся объём.",
+        "Choose a recipe and press “Ten rows and the price”: you will see what it writes and what the volume costs.",
+        "Выберите рецепт и нажмите «Десять строк и цена»: увидите, что он пишет и во что обойдётся объём.",
     ),
     "synth.rows": ("Ten rows", "Десять строк"),
     "synth.distinct.exact": ("Different texts: exactly {texts}.", "Разных текстов: ровно {texts}."),
@@ -65,7 +65,7 @@ WORDS = {
     ),
     "synth.gauge.vendi": (
         "Vendi: {value} (natural text {natural}, one flat template 0.015).",
-        "Вендия: {value} (живой текст {natural}, один плоский шаблон 0,015).",
+        "Vendi: {value} (живой текст {natural}, один плоский шаблон 0,015).",
     ),
     "synth.gauge.compression": (
         "Compression: {value} times (natural text {natural}).",

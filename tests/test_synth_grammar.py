@@ -1,0 +1,125 @@
+"""The grammar: rows that can be made again, agreement, counting, and what a bad recipe is told."""
+
+import pytest
+
+from core.synth import agreement, counting, grammar, recipes
+
+
+def read(rules: str, lang: str = "en", head: str = "") -> recipes.Recipe:
+    return recipes.read(f"lang: {lang}\n{head}rules:\n{rules}", "test.yaml")
+
+
+def texts(recipe: recipes.Recipe, count: int, seed: int = 1) -> list[str]:
+    return [recipe.make(seed, number)["text"] for number in range(count)]
+
+
+RULES = '  text: ["{a} {b} {more}"]\n  a: [one, two, three, four, five, six, seven]\n  b: [red, blue]\n  more: ["{a} {more}", end]\n'
+
+
+def test_any_row_can_be_made_again_alone():
+    ordered = texts(read(RULES), 50)
+    alone = read(RULES)
+    assert [alone.make(1, number)["text"] for number in reversed(range(50))] == ordered[::-1]
+    assert texts(read(RULES), 50, seed=2) != ordered
+
+
+def test_a_bag_gives_every_alternative_before_any_comes_again():
+    recipe = read('  text: ["{a}"]\n  a: [q, w, e, r, t, y, u]\n')
+    said = texts(recipe, 21)
+    assert [sorted(said[at : at + 7]) for at in (0, 7, 14)] == [sorted("QWERTYU")] * 3
+    assert said[:7] != said[7:14]
+
+
+def test_recursion_ends_within_its_depth():
+    recipe = read('  text: ["{t}"]\n  t: ["9 * a{t}{t}", b]\n', head="depth: 4\ndecay: 1\n")
+    assert max(len(text) for text in texts(recipe, 200)) <= 2**5
+
+
+def test_weights_count():
+    recipe = read('  text: ["9 * {x}", "{y}"]\n  x: [rain]\n  y: [snow]\n')
+    assert 850 < texts(recipe, 1000).count("Rain") < 950
+
+
+def test_what_is_remembered_is_recalled_with_its_fields():
+    recipe = read(
+        '  text: ["{m:=motif}{$m} and {$m.big}; {n=motif} {$n.big|cap}"]\n  motif:\n    - {word: drop, big: sea}\n'
+    )
+    assert texts(recipe, 1) == ["Drop and sea; drop Sea"]
+
+
+def test_russian_agrees_by_gender_case_number_and_count():
+    recipe = read(
+        '  text: ["{h:=hero}{n:=num}{$h} {go|past as=$h} без {thing|gent}, {$n} {boat|num=$n}, {adj|as=$h} {$h}"]\n'
+        '  hero: [старая мельница]\n  num: ["5"]\n  go: [прийти]\n  thing: [тёплый дом у моря]\n  boat: [лодка]\n  adj: [тихий]\n',
+        lang="ru",
+    )
+    assert texts(recipe, 1) == ["Старая мельница пришла без тёплого дома у моря, 5 лодок, тихая старая мельница"]
+    assert agreement.nature("дежурная по станции") == ("femn", "sing")
+    assert agreement.phrase("молодой вдовец", frozenset({"accs"})) == "молодого вдовца"
+
+
+def test_english_has_articles_and_plurals():
+    assert [agreement.English().inflect(word, agreement.English().how("a", "r"), "") for word in ("hour", "use", "owl")] == [
+        "an hour", "a use", "an owl",
+    ]  # fmt: skip
+    assert [agreement.plural(word) for word in ("box", "city", "ring of keys", "old woman")] == [
+        "boxes", "cities", "rings of keys", "old women",
+    ]  # fmt: skip
+
+
+def test_few_texts_are_counted_exactly_and_many_by_derivations():
+    assert counting.distinct(read('  text: ["{a} {b}"]\n  a: [x, y, x]\n  b: [q, w, e]\n')) == {
+        "log10": 0.8, "exact": True, "texts": 6,
+    }  # fmt: skip
+    many = counting.distinct(read('  text: ["{a}{a}{a}{a}{a}{a}"]\n  a: [q, w, e, r, t, y, u, i, o, p]\n'))
+    assert many == {"log10": 6.0, "exact": False, "texts": None}
+
+
+def test_lint_finds_the_unreachable_and_the_dominating():
+    recipe = read('  text: ["2 * once upon a time there was {a}", "{a}"]\n  a: [x, y]\n  lost: [z]\n')
+    found = [(one["code"], one["rule"], one["text"]) for one in counting.lint(recipe)]
+    assert found == [("unreachable", "lost", ""), ("dominating", "text", "once upon a time there was")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "trouble", "words"),
+    [
+        (
+            '  text: ["{t}"]\n  t: ["a {t}", "b {u}"]\n  u: ["{t}"]\n',
+            grammar.RuleEndless,
+            'rule "text" never comes to an end',
+        ),
+        ('  text: ["{nobody}"]\n', grammar.RuleMissing, 'uses "nobody", which is not defined'),
+        ('  text: ["{a"]\n', grammar.SlotUnreadable, "slot {a cannot be read"),
+        ('  text: ["{$h}"]\n', grammar.NothingRemembered, r'recalls "\$h" before'),
+        ('  text: ["{a|gent}"]\n  a: [x]\n', agreement.FormUnknown, 'asks for the form "gent"'),
+        ("  text: []\n", grammar.RuleEmpty, 'rule "text" has no alternatives'),
+    ],
+)
+def test_a_bad_rule_is_named(rules, trouble, words):
+    with pytest.raises(trouble, match=words):
+        read(rules)
+
+
+def test_bad_yaml_is_told_by_its_line():
+    with pytest.raises(recipes.RecipeUnreadable, match=r"test.yaml, line 4: this is not YAML"):
+        recipes.read("lang: en\nrules:\n  text: [a, b\n  c: d\n", "test.yaml")
+    with pytest.raises(recipes.RecipeWrong, match='"ruels" is not known'):
+        recipes.read("lang: en\nruels: {}\n", "test.yaml")
+
+
+def test_a_row_that_never_ends_is_refused():
+    recipe = read('  text: ["{t}"]\n  t: ["9 * ' + "word " * 400 + '{t}{t}{t}{t}", b]\n', head="depth: 9\ndecay: 1\n")
+    with pytest.raises(grammar.RowTooLong, match="more than 200000 characters"):
+        texts(recipe, 20)
+
+
+@pytest.mark.parametrize("name", [one["name"] for one in recipes.listed() if one["kind"] in (None, "grammar")])
+def test_the_recipes_of_the_program_are_sound(name):
+    recipe = recipes.load(name)
+    rows = [recipe.make(3, number) for number in range(300)]
+    said = [text for row in rows for text in recipe.texts(row)]
+    assert not [text for text in said if "{" in text or "}" in text or "  " in text or " ." in text or " ," in text]
+    assert len({str(row) for row in rows}) == 300
+    assert [one for one in counting.lint(recipe) if one["code"] == "unreachable"] == []
+    assert counting.distinct(recipe)["log10"] > 9

@@ -1,0 +1,204 @@
+"""Synth jobs: the same seed, kill -9 and resume, pause, stop, novelty, mixes, and the corpus that comes of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core import corpus, events, recipe
+from core.corpus import disk
+from core.synth import costing, jobs, making, recipes
+from core.synth.seen import Seen
+from core.synth.weighing import Scale
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "core.synth", *arguments, "--json"]
+
+
+def run(*arguments: str) -> dict:
+    done = subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True)
+    return json.loads(done.stdout or "{}") | ({"stderr": done.stderr} if done.stderr else {})
+
+
+def rows_of(path: Path) -> bytes:
+    return b"".join(shard.read_bytes() for shard in disk.shards(path))
+
+
+@pytest.fixture
+def tiny_tokens(tmp_path, tiny_tokenizer) -> str:
+    path = tmp_path / "tokens"
+    tiny_tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
+    whole = run("resonance-en", "--tokens", "300000", "--out", str(tmp_path / "whole"), "--seed", "7")
+    assert (whole["state"], whole["corpus"], whole["tokens"] >= 300_000) == ("finished", "whole", True)
+    again = tmp_path / "again"
+    arguments = command("resonance-en", "--tokens", "300000", "--out", str(again), "--seed", "7")
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL)
+    rows = tmp_path / ".again.synth" / "rows.jsonl"
+    while process.poll() is None and not (rows.exists() and rows.stat().st_size > 200_000):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not again.exists()
+    with rows.open("ab") as torn:
+        torn.write(b'{"text": "half a li')
+    resumed = run("resonance-en", "--tokens", "300000", "--out", str(again), "--seed", "7")
+    assert {key: resumed[key] for key in ("rows", "tokens", "made", "dropped")} == {
+        key: whole[key] for key in ("rows", "tokens", "made", "dropped")
+    }
+    assert rows_of(again) == rows_of(tmp_path / "whole")
+    numbers = [row["recipe"]["row"] for row in disk.all_rows(again)]
+    assert numbers == sorted(set(numbers))
+
+
+def test_a_row_is_made_again_from_its_provenance(tmp_path):
+    directory = jobs.create({"recipe": "style-ru", "tokens": 5000, "seed": 9})
+    assert making.run(directory) == "finished"
+    row = list(disk.all_rows(corpus.directory(events.last(directory)["corpus"])))[7]
+    again = recipes.load("style-ru").make(row["recipe"]["seed"], row["recipe"]["row"])
+    assert again["messages"] == row["messages"]
+    assert row["recipe"] | {"tokens": 0, "path": ""} == {
+        "name": "style-ru", "hash": recipes.load("style-ru").hash, "seed": 9, "row": 7, "tokens": 0, "path": "",
+    }  # fmt: skip
+    assert row["source"] == {"file": "style-ru.yaml", "line": 7}
+    card = corpus.card(events.last(directory)["corpus"])
+    assert card["synth"]["text"] == recipes.load("style-ru").text
+
+
+def test_tokens_are_counted_as_training_will_count_them(tiny_tokens):
+    from core import tokenizer
+
+    light = tokenizer.load(tiny_tokens)
+    rows = [recipes.load(name).make(1, n) for name in ("style-en", "fractals-ru") for n in range(5)]
+    counted = [len(ids) for ids in Scale(tiny_tokens, "en").ids(rows)]
+    assert counted == [len(recipe.encode(row, light)["input_ids"]) for row in rows]
+
+
+def wait(directory: Path, *states: str) -> None:
+    end = time.monotonic() + 30
+    while (now := jobs.state(directory)) not in states:
+        assert time.monotonic() < end, (now, (directory / "log.txt").read_text())
+        time.sleep(0.02)
+
+
+def test_a_detached_job_is_paused_and_goes_on_and_stops():
+    directory = jobs.create({"recipe": "fractals-en", "tokens": 1_000_000_000, "seed": 1, "name": "моря"})
+    assert jobs.state(directory) == "starting"
+    jobs.start(directory)
+    wait(directory, "running")
+    while not jobs.progress(directory)["progress"].get("rows"):
+        time.sleep(0.02)
+    with pytest.raises(jobs.JobAtWork, match='"моря" is at work'):
+        jobs.delete(directory)
+    jobs.pause(directory)
+    wait(directory, "paused")
+    paused = jobs.progress(directory)
+    assert paused["ending"]["reason"] == "asked"
+    jobs.resume(directory)
+    wait(directory, "running")
+    jobs.stop(directory)
+    wait(directory, "stopped")
+    ended = jobs.progress(directory)
+    card = corpus.card(ended["ending"]["corpus"])
+    assert card["rows"] == ended["ending"]["rows"] > paused["ending"]["rows"]
+    assert [path.name for path in jobs.listed()] == [directory.name]
+
+
+def test_a_job_that_was_killed_is_lost_and_can_go_on():
+    directory = jobs.create({"recipe": "fractals-en", "tokens": 1_000_000_000, "seed": 1})
+    jobs.start(directory)
+    wait(directory, "running")
+    while not (started := [e for e in events.read(directory)[0] if e["event"] == "started"]):
+        time.sleep(0.01)
+    os.kill(started[-1]["pid"], signal.SIGKILL)
+    wait(directory, "lost")
+    jobs.stop(directory)
+    wait(directory, "stopped")
+
+
+def test_a_recipe_with_little_to_say_pauses_the_job(tmp_path):
+    path = tmp_path / "little.yaml"
+    path.write_text('lang: en\nrules:\n  text: ["{a} {a}"]\n  a: [q, w, e, r, t, y, u, i]\n', encoding="utf-8")
+    said = run(str(path), "--tokens", "100000", "--out", str(tmp_path / "out"))
+    assert (said["state"], said["reason"], said["rows"] <= 64, said["novelty"] < 0.3) == (
+        "paused",
+        "novelty",
+        True,
+        True,
+    )
+
+
+def test_a_mix_holds_its_shares_and_its_cap(tmp_path):
+    natural = tmp_path / "natural.jsonl"
+    lines = [
+        {"text": f"The {n}th boat came in at {n * 7 % 60} past {n % 24} with {n * 13} crates of herring."}
+        for n in range(900)
+    ]
+    natural.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    card = corpus.create([natural], "natural")
+    mix = tmp_path / "mix.yaml"
+    mix.write_text(
+        f"kind: mix\nlang: en\ncap: 0.3\nparts:\n  - {{corpus: {card['id']}, share: 1}}\n"
+        "  - {recipe: fractals-en, share: 3}\n",
+        encoding="utf-8",
+    )
+    directory = jobs.create({"recipe": str(mix), "tokens": 40_000, "seed": 3})
+    assert making.run(directory) == "finished"
+    rows = list(disk.all_rows(corpus.directory(events.last(directory)["corpus"])))
+    total = sum(row["recipe"]["tokens"] for row in rows)
+    share = sum(row["recipe"]["tokens"] for row in rows if row["recipe"]["part"] == "fractals-en") / total
+    assert abs(share - 0.75) < 0.01
+    paths = [row["recipe"].get("path") for row in rows if row["recipe"].get("path")]
+    assert max(paths.count(path) for path in set(paths)) <= 0.3 * len(rows) + 20
+    assert next(row for row in rows if row["recipe"]["part"] == card["id"])["recipe"]["from"]["id"]
+
+
+def test_what_was_said_is_known_again_in_other_clothes():
+    seen = Seen()
+    assert [seen.add(text) for text in ("Ёлка, ночь!", "елка ночь", "Елка и ночь", "!!!", "???")] == [
+        True, False, True, True, True,
+    ]  # fmt: skip
+    assert len(seen) == 4
+
+
+def test_the_price_follows_the_measurement():
+    measured = {"tokens_a_row": 100, "tokens_per_second": 1000, "bytes_a_row": 500, "distinct": {"log10": 4.0}}
+    assert costing.cost(measured, 10_000_000) == {
+        "tokens": 10_000_000, "rows": 100_000, "seconds": 10_000, "gigabytes": 0.05, "fits": True, "enough_texts": False,
+        "good_for": "style",
+    }  # fmt: skip
+    assert [costing.purpose(int(tokens)) for tokens in (1e6, 1e7, 1e8, 1e9, 1e10)] == [
+        "touch", "style", "behaviour", "patterns", "language",
+    ]  # fmt: skip
+
+
+def test_the_command_line_shows_rows_and_troubles(tmp_path):
+    shown = run("archetypes-ru", "--preview", "--tokens", "200000")
+    assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "red", False)
+    assert [one["tokens"] for one in shown["costs"]] == [200_000, 10**7, 10**8, 10**9]
+    assert run("nothing")["trouble"] == "RecipeMissing"
+    assert run("grid-en", "--tokens", "1000", "--out", str(tmp_path / "g"))["trouble"] == "NoWriter"
+    assert run("fractals-en", "--tokens", "5", "--out", str(tmp_path / "v"))["trouble"] == "VolumeWrong"
+
+
+@pytest.mark.slow
+def test_a_local_model_writes_in_batches(tmp_path, tiny_model):
+    from core.synth.local import Local
+
+    local = Local(tiny_model)
+    chats = [[{"role": "user", "content": text}] for text in ("sea?", "a longer question about the lamp?")]
+    told = local.batch(chats, temperature=0.0, max_tokens=12)
+    alone = [local.ask(chat, temperature=0.0, max_tokens=12) for chat in chats]
+    assert [reply.text for reply in told] == [reply.text for reply in alone]
+    assert all(reply.tokens_out <= 12 and reply.tokens_in > 5 for reply in told)
