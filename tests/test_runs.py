@@ -91,8 +91,14 @@ def test_resume_queues_a_lost_run_until_its_trainer_speaks(config, no_worker):
 
 
 def test_a_finished_run_is_not_resumed(trained_run):
-    with pytest.raises(runs.NothingToResume, match="is finished"):
+    with pytest.raises(runs.NothingToResume, match="is finished already"):
         runs.resume(trained_run)
+
+
+def test_a_running_run_is_not_resumed(config, no_worker):
+    run_id = runs.start(config)
+    with pytest.raises(runs.StillRunning, match="Stop it first"):
+        runs.resume(run_id)
 
 
 def test_deleting_a_run_leaves_what_it_did_not_make(config, no_worker):
@@ -150,9 +156,78 @@ def test_memory_that_runs_out_is_worded_with_the_step(config):
     from core import trainer
 
     run_id = runs.create(config)
+    full = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    assert type(trainer._worded(full, paths.run(run_id))) is trainer.ModelTooLarge
+    events.append(paths.run(run_id), "model")
     events.append(paths.run(run_id), "step", step=41)
-    worded = trainer._worded(MemoryError(), paths.run(run_id))
+    worded = trainer._worded(full, paths.run(run_id))
     assert str(worded).startswith("Memory ran out at step 42. Halve batch_size")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), RuntimeError("SafetensorError: I/O error: os error 28")],
+)
+def test_a_full_disk_is_worded_whoever_stumbles_over_it(config, error):
+    from core import trainer
+
+    worded = trainer._worded(error, paths.run(runs.create(config)))
+    assert type(worded) is trainer.DiskRanFull
+
+
+def test_one_damaged_run_does_not_hide_the_others(config, no_worker, tmp_path):
+    good, bad, linked = runs.start(config, "good"), runs.create(config, "bad"), runs.create(config, "linked")
+    (paths.run(bad) / "config.json").write_text("{ broken", encoding="utf-8")
+    paths.run(linked).rename(tmp_path / "elsewhere")
+    (paths.runs() / linked).symlink_to(tmp_path / "elsewhere")
+    assert [row["id"] for row in store.sync_all()] == [good]
+    assert good in runs.queued()
+
+
+def test_a_line_that_a_full_disk_cut_short_is_passed_over(config, no_worker):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "started")
+    with events.file(paths.run(run_id)).open("ab") as file:
+        file.write(b'{"event": "step", "t{"event": "failed"}\n\x00\x00\n')
+    events.append(paths.run(run_id), "failed", trouble="DiskRanFull", values={"path": "x"}, message="full")
+    assert (runs.state(run_id), store.sync(run_id)["trouble"]) == ("failed", "DiskRanFull")
+
+
+def test_those_who_look_do_not_see_each_other(trained_run):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as observers:
+        seen = set(observers.map(lambda _: runs.state(trained_run), range(400)))
+    assert seen == {"finished"}
+
+
+def test_a_run_that_is_resumed_while_the_worker_works_has_its_turn(config, monkeypatch, no_worker):
+    from core import worker
+
+    first, second, order = runs.start(config, "a"), runs.start(TrainConfig(**{**vars(config), "seed": 8}), "b"), []
+
+    def trained(run_id):
+        order.append(run_id)
+        events.append(paths.run(run_id), "started")
+        events.append(paths.run(run_id), "stopped" if order == [first] else "finished")
+        if run_id == second:
+            runs.resume(first)
+
+    monkeypatch.setattr(worker, "run_trainer", trained)
+    worker.work()
+    assert order == [first, second, first]
+
+
+def test_a_deletion_that_was_cut_short_can_be_repeated(config, no_worker, monkeypatch):
+    run_id = runs.create(config)
+    (paths.run(run_id) / "checkpoint-2").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.shutil, "rmtree", lambda path: (_ for _ in ()).throw(PermissionError(str(path))))
+        with pytest.raises(PermissionError):
+            runs.delete(run_id)
+    assert (runs.listed(), runs.state(run_id)) == ([run_id], "stopped")
+    runs.delete(run_id)
+    assert not paths.run(run_id).exists()
 
 
 def test_a_trainer_that_dies_before_its_first_word_is_put_on_record(config, monkeypatch, no_worker):
@@ -168,6 +243,8 @@ def test_a_trainer_that_dies_before_its_first_word_is_put_on_record(config, monk
         "TrainerDidNotStart",
         {"reason": "ImportError: no such thing."},
     )
+    config.save(paths.run(run_id) / "config.json")
+    assert (store.sync(run_id)["state"], store.sync(run_id)["seconds"]) == ("failed", None)
 
 
 class _Died:
@@ -220,13 +297,15 @@ def test_a_killed_run_is_lost_and_resumes_to_the_same_losses(config):
     straight = TrainConfig(**{**vars(config), "max_steps": 12, "eval_steps": 4})
     whole = runs.start(straight, "whole")
     wait_for(whole, "finished")
-    killed = runs.start(TrainConfig(**{**vars(straight), "logging_steps": 1, "save_total_limit": 3}), "killed")
+    killed = runs.start(TrainConfig(**{**vars(straight), "save_total_limit": 3}), "killed")
     wait_for_step(killed, 6)
     started = events.read(paths.run(killed))[0][0]
     os.kill(started["pid"], signal.SIGKILL)
     wait_for(killed, "lost")
     runs.resume(killed)
     wait_for(killed, "finished")
+    starts = [event for event in events.read(paths.run(killed))[0] if event["event"] == "started"]
+    assert starts[1]["resumed_from"] == "checkpoint-4"
     losses = {run_id: _losses(run_id) for run_id in (whole, killed)}
     assert losses[killed] == losses[whole]
 

@@ -305,16 +305,18 @@ def of_machine(gpu) -> Card:
 
 def _of_driver_name(gpu) -> Card | None:
     """The card that a driver calls by another name: "NVIDIA H100 80GB HBM3" for the SXM one, "NVIDIA A100-PCIE-40GB"."""
-    wanted = _chip_words(gpu.name)
+    wanted, pcie = _chip_words(gpu.name), "pcie" in gpu.name.lower()
     found = [c for c in cards().values() if wanted and wanted <= _chip_words(c.name)]
-    # PCIe cards say so; where several are left, the one with as much memory.
-    found = [c for c in found if ("pcie" in _chip_words(c.name)) == ("pcie" in wanted)] or found
-    return min(found, key=lambda c: abs(c.memory_bytes - gpu.total_bytes), default=None)
+    return min(
+        found,
+        key=lambda c: (("pcie" in c.name.lower()) != pcie, abs(c.memory_bytes - gpu.total_bytes)),
+        default=None,
+    )
 
 
 def _chip_words(name: str) -> frozenset[str]:
     """The words that tell one chip from another: not the maker's, not the size or kind of its memory, not its socket."""
-    common = {"nvidia", "geforce", "tesla", "rtx", "gpu"}
+    common = {"nvidia", "geforce", "tesla", "rtx", "gpu", "pcie"}
     words = re.split(r"[\s/-]+", name.lower())
     return frozenset(w for w in words if w and w not in common and not re.fullmatch(r"\d+gb|hbm\w*|sxm\d*|nvl", w))
 
