@@ -4,6 +4,7 @@ Run it: `python -m core.models prepare starter`, `python -m core.models list --j
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -262,6 +263,9 @@ def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) ->
         (unfinished / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
     except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
         shutil.rmtree(unfinished, ignore_errors=True)
+        if "os error 28" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
+            need, free = gguf.stat().st_size * 4, shutil.disk_usage(paths.models()).free
+            raise DiskFull(need=f"{need / 1e9:.1f}", path=paths.models(), free=f"{free / 1e9:.1f}") from error
         raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
     unfinished.rename(target)
 
