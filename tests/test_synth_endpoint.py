@@ -1,5 +1,6 @@
 """The endpoint against a real local server that misbehaves in every way that servers do."""
 
+import contextlib
 import json
 import threading
 import time
@@ -51,6 +52,10 @@ class Server:
 
             def log_message(self, *_):
                 pass
+
+            def handle(self):
+                with contextlib.suppress(ConnectionError, ValueError):
+                    super().handle()
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
@@ -213,6 +218,9 @@ def test_a_job_keeps_good_replies_and_sets_bad_ones_aside(serve, tmp_path):
         "seed": 5, "row": 0, "model": "m", "tokens_in": 9, "tokens_out": 5, "temperature": 0.9,
     }  # fmt: skip
     assert len({row["recipe"]["row"] for row in rows}) == len(rows)
+    aside = corpus.set_aside(last["corpus"])
+    assert len(aside) == corpus.card(last["corpus"])["rows_set_aside"] == last["aside"]["refusal"]
+    assert (aside[0]["reason"], aside[0]["excerpt"]) == ("refusal", "I cannot help with that.")
 
 
 def test_a_job_pauses_when_nothing_new_is_said(serve, tmp_path):

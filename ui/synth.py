@@ -161,8 +161,9 @@ def on_start(say: Say, **values):
     wanted = request(values)
     if not wanted["recipe"]:
         raise gr.Error(say("synth.recipe.missing"))
+    titles = {name: title for title, name in recipe_choices(say)}
     try:
-        directory = jobs.create(wanted)
+        directory = jobs.create(wanted | {"name": wanted["name"] or titles.get(wanted["recipe"], "")})
         jobs.start(directory)
     except Trouble as error:
         raise gr.Error(say.trouble(error)) from error

@@ -27,7 +27,10 @@ def preview(say: Say, found: dict) -> str:
         for one in found.get("lint", [])
         if one["code"] in ("unreachable", "dominating")
     )
-    aside = "".join(f"<div>{html.escape(str(one))}</div>" for one in found.get("aside", []))
+    aside = "".join(
+        f"<div>{say('corpora.reason.' + one['reason'])}: {html.escape(one['excerpt'])}</div>"
+        for one in found.get("aside", [])
+    )
     return (
         f"{STYLE}{costs(say, found)}{xray(say, found['xray'])}{distinct(say, found.get('distinct'))}{lints}{aside}"
         f"<h4>{say('synth.rows')}</h4>{rows}"
@@ -115,9 +118,11 @@ def job(say: Say, found: dict) -> str:
         if now == "running" and done.get("seconds_left") is not None:
             left = say.duration(max(1, done["seconds_left"]))
             parts.append(f"<div>{say('synth.rate', rate=say.number(done['tokens_per_second']), left=left)}</div>")
+        if done["aside"]:
+            parts.append(f"<div>{say('synth.aside', reasons=reasons(say, done['aside']))}</div>")
     ending = found["ending"]
     if ending.get("event") == "paused":
-        aside = ", ".join(f"{code} {count}" for code, count in ending.get("aside", {}).items())
+        aside = reasons(say, ending.get("aside", {}))
         if ending["reason"] in ("novelty", "bad_replies", "asked"):
             parts.append(f"<div>{say('synth.reason.' + ending['reason'], **_aside(ending, aside))}</div>")
         else:
@@ -129,5 +134,9 @@ def job(say: Say, found: dict) -> str:
     return STYLE + "".join(parts)
 
 
+def reasons(say: Say, counts: dict) -> str:
+    return ", ".join(f"{say('corpora.reason.' + code)} — {count}" for code, count in counts.items())
+
+
 def _aside(ending: dict, aside: str) -> dict:
-    return {"aside": html.escape(aside)} if ending["reason"] == "bad_replies" else {}
+    return {"aside": aside} if ending["reason"] == "bad_replies" else {}

@@ -3,7 +3,8 @@
 import math
 from collections import Counter
 
-from core.synth.grammar import Grammar, Record, Rule, Slot, reachable
+from core.synth.grammar import Grammar, Record, Rule, Slot
+from core.synth.reach import reachable
 
 EXACT = 5000  # texts up to which all are made and counted
 DOMINATES = 0.3  # share of rows

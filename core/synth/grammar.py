@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from random import Random
 
-from core.synth import agreement
+from core.synth import agreement, points
+from core.synth.reach import least_heights, reachable
 from core.trouble import Trouble
 
 DEPTH, DECAY = 6, 0.6  # nested uses of recursive rules; how their weight shrinks with each
@@ -28,8 +29,6 @@ MOST = 200_000  # characters of a row
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
 _WEIGHT = re.compile(r"^\s*(\d+(?:\.\d+)?) \* ")
-_POINT_IN_QUOTE, _SPOKEN = re.compile(r"\.»\.?"), re.compile(r"\. — (?=[а-яё])")
-_START = re.compile(r"(^|[.!?]\s+|\n\s*)([«“\"(]?)([a-zа-яё])")
 
 
 class RuleMissing(Trouble):
@@ -230,8 +229,8 @@ class Grammar:
 
     def text(self, row: Row, rule: Rule) -> str:
         """Expand a rule for a row."""
-        text = sentence_case(_said(self, self._expand(rule, row, 0), row, 0))
-        return russian_points(text) if self.lang == "ru" else text
+        text = points.sentence_case(_said(self, self._expand(rule, row, 0), row, 0))
+        return points.russian(text) if self.lang == "ru" else text
 
     def _expand(self, rule: Rule, row: Row, depth: int):
         alternatives = rule.alternatives
@@ -310,43 +309,3 @@ def _said(grammar: Grammar, value, row: Row, depth: int) -> str:
     while type(value) is Record:
         value = grammar._expand(value.first, row, depth)
     return value
-
-
-def sentence_case(text: str) -> str:
-    """Capital letters where sentences and lines begin."""
-    return _START.sub(lambda found: found[1] + found[2] + found[3].upper(), text)
-
-
-def russian_points(text: str) -> str:
-    """Full stops as Russian has them: after a closing quote, and a comma before the words of who spoke."""
-    if ".»" in text:
-        text = _POINT_IN_QUOTE.sub("».", text)
-    return _SPOKEN.sub(", — ", text) if ". — " in text else text
-
-
-def least_heights(links: dict[int, list[set[int]]]) -> dict[int, int]:
-    """For each rule that can end: how many rules deep its shortest end lies."""
-    heights: dict[int, int] = {}
-    changed = True
-    while changed:
-        changed = False
-        for rule, alternatives in links.items():
-            ends = [
-                max((heights[at] for at in link), default=-1) + 1 for link in alternatives if link <= heights.keys()
-            ]
-            if ends and min(ends) < heights.get(rule, 1 << 30):
-                heights[rule], changed = min(ends), True
-    return heights
-
-
-def reachable(links: dict[int, list[set[int]]]) -> dict[int, set[int]]:
-    """For each rule all rules below it."""
-    below = {}
-    for start in links:
-        found, stack = set(), [start]
-        while stack:
-            for link in links.get(stack.pop(), ()):
-                stack.extend(link - found)
-                found |= link
-        below[start] = found
-    return below

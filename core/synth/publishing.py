@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import orjson
+
 from core import paths
 from core.corpus import creating, disk, gauges
 from core.synth.weighing import said
@@ -28,6 +30,10 @@ def publish(job) -> tuple[dict, dict]:
     if out is None:
         out = paths.corpora() / disk.free_name(paths.corpora(), job.request["name"])
     card = creating.create_from_rows(rows(), job.request["name"], parent=None, note=_note(job), out=out)
+    with (out / "set_aside.jsonl").open("ab") as file:
+        for one in making.read(job.directory / "aside.jsonl"):
+            kept = {key: one[key] for key in ("reason", "detail", "excerpt")}
+            file.write(orjson.dumps({"file": job.request["file"], "line": one["row"]} | kept) + b"\n")
     return card, gauges.measure(sample)
 
 

@@ -135,7 +135,7 @@ def preview(recipe, seed: int, request: dict) -> dict:
     size = sum(len(text.encode()) for row in rows for text in said(row)) / max(1, len(rows))
     return {
         "rows": rows,
-        "aside": [f"{one['reason']}: {one['excerpt'][:120]}" for one in made if "reason" in one],
+        "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
         "xray": gauges.measure(["\n".join(said(row)) for row in rows]),
         "distinct": None,
         "new_share": 1.0,

@@ -1,0 +1,81 @@
+"""The tab that makes corpora: its words, its handlers, and a job that is drawn from what is on the disk."""
+
+import json
+import time
+
+import gradio as gr
+import pytest
+
+from core import corpus
+from core.synth import jobs, making
+from ui import corpora_html, synth, synth_html
+from ui.text import Say
+
+
+def form(**more) -> dict:
+    values = {"recipe": "style-en", "volume": 0, "tokens": 5000, "model": "", "name": "", "seed": 4, "file": None}
+    values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4}
+    return values | more
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_tab_is_built_in_both_languages(lang):
+    say = Say(lang)
+    with gr.Blocks():
+        assert set(synth.build(say)) == {"changed"}
+        assert set(synth.build_form(say)) == set(form())
+    assert [name for title, name in synth.recipe_choices(say)][:2] == [f"archetypes-{lang}", f"fractals-{lang}"]
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_ten_rows_and_the_price_are_shown(lang):
+    say = Say(lang)
+    shown = list(synth.on_show(say, **form()))[-1]
+    assert shown.count('class="synth-row"') == 10
+    assert say("synth.verdict.red") in shown
+    assert say("synth.good.patterns") in shown
+
+
+def test_a_bad_recipe_is_told_in_the_language_of_the_page(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("lang: ru\nrules:\n  text: ['{t}']\n  t: ['{t}']\n", encoding="utf-8")
+    shown = list(synth.on_show(Say("ru"), **form(recipe=str(path))))[-1]
+    assert "никогда не кончается" in shown
+    with pytest.raises(gr.Error, match="не кончается"):
+        synth.on_own(Say("ru"), str(path))
+    with pytest.raises(gr.Error, match="Choose a recipe first"):
+        synth.on_start(Say("en"), **form(recipe=None))
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_a_job_is_drawn_and_its_corpus_marks_a_change(lang):
+    say = Say(lang)
+    directory = jobs.create(synth.request(form()) | {"name": "первый"})
+    assert making.run(directory) == "finished"
+    probe = synth.look(directory.name)
+    status, pause, resume, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)
+    assert say("synth.state.finished") in status
+    assert "первый" in status
+    assert [one["interactive"] for one in (pause, resume, stop, delete)] == [False, False, False, True]
+    assert time.time() - changed < 60
+    assert synth.draw(say, directory.name, probe, changed)[-1] == gr.skip()
+    card = corpus.card(json.loads(probe)["ending"]["corpus"])
+    assert corpora_html.card(say, card)
+
+
+@pytest.mark.parametrize("reason", ["novelty", "bad_replies", "asked"])
+def test_a_pause_says_why(reason):
+    progress = {"tokens": 5, "target": 10, "rows": 1, "dropped": 0, "aside": {"refusal": 2}}
+    ending = {"event": "paused", "reason": reason, "aside": {"refusal": 2}}
+    found = {"request": {"name": "<b>"}, "state": "paused", "progress": progress, "ending": ending, "xray": None}
+    shown = synth_html.job(Say("ru"), found)
+    assert Say("ru")(f"synth.reason.{reason}", aside="отказ — 2") in shown
+    assert "&lt;b&gt;" in shown
+
+
+def test_a_collapse_is_called_by_its_name():
+    gauge = {"light": "red", "value": 0.015, "example": ""}
+    xray = {"gauges": {"vendi": gauge, "compression": gauge | {"value": 27}}, "verdict": "red"}
+    assert "do not train on them" in synth_html.xray(Say("en"), xray)
+    xray["gauges"]["vendi"] = gauge | {"value": 0.18}
+    assert "The x-ray sees a template" in synth_html.xray(Say("en"), xray)
