@@ -62,6 +62,9 @@ def costs(say: Say, found: dict) -> str:
         lines += "<tr>" + "".join(f"<td>{cell}</td>" for cell in (*cells, good)) + "</tr>"
     speed = say("synth.cost.speed", rate=say.number(found["tokens_per_second"]), row=say.number(found["tokens_a_row"]))
     speed += " " + say("synth.cost.card", card=html.escape(epoch["card"])) if epoch else ""
+    if found.get("one_by_one_tokens_per_second"):
+        both = {"batch": found["batch_tokens_per_second"], "alone": found["one_by_one_tokens_per_second"]}
+        speed += " " + say("synth.cost.alone", **{name: say.number(value) for name, value in both.items()})
     speed += "" if found["exact"] else " " + say("synth.cost.estimated")
     return f"<table class='synth-costs'><tr>{head}</tr>{lines}</table><div>{speed}</div>"
 

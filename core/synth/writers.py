@@ -64,12 +64,16 @@ class FromModel:
         text, reason = replies.checked(reply, asked, self.recipe.lang)
         row = None if reason else shaping.row(text, prompt)
         if row is None:
-            shown = reply.text or reply.detail
-            return {"number": number, "reason": reason or "wrong_shape", "detail": reply.detail[:200], "excerpt": shown}
+            aside = {"reason": reason or "wrong_shape", "detail": reply.detail[:200]}
+            return {"number": number, "out": reply.tokens_out, "excerpt": reply.text or reply.detail} | aside
         score = self._score(row) if self.recipe.values.get("judge") else None
         if score is not None and score < LEAST_SCORE:
-            return {"number": number, "reason": "low_score", "detail": str(score), "excerpt": text}
-        return {"number": number, "row": row, "provenance": self._provenance(prompt, reply, score)}
+            return {"number": number, "out": reply.tokens_out, "excerpt": text} | {
+                "reason": "low_score",
+                "detail": str(score),
+            }
+        provenance = self._provenance(prompt, reply, score)
+        return {"number": number, "out": reply.tokens_out, "row": row, "provenance": provenance}
 
     def _score(self, row: dict) -> float | None:
         """The judge's number; a reply without one is no verdict, and the row stays."""
@@ -105,16 +109,12 @@ def seeds_of(recipe, request: dict) -> list[dict]:
     own = [{"text": str(text)} for text in recipe.values.get("seeds") or []]
     if not request.get("corpus"):
         return own
-    from core import corpus
     from core.corpus import disk
     from core.corpus.__main__ import where
     from core.synth.weighing import said
 
-    try:
-        directory = where(request["corpus"])
-    except corpus.NoSuchCorpus:
-        raise
-    return own + [{"text": "\n".join(said(row)), "id": row["id"]} for row in disk.all_rows(directory)]
+    rows = disk.all_rows(where(request["corpus"]))
+    return own + [{"text": "\n".join(said(row)), "id": row["id"]} for row in rows]
 
 
 def preview(recipe, seed: int, request: dict) -> dict:
@@ -123,13 +123,15 @@ def preview(recipe, seed: int, request: dict) -> dict:
     from core.synth.weighing import Scale, said
 
     source, scale = FromModel(recipe, seed, request), Scale(request.get("model"), recipe.lang)
-    began, made = time.perf_counter(), []
+    began, made, alone = time.perf_counter(), [], None
     try:
         while len(made) < 10:
             made += source.batch(len(made))
+        seconds = time.perf_counter() - began
+        if hasattr(source.writer, "batch"):  # the same prompts, one after the other
+            alone = _one_by_one(source, 3)
     finally:
         source.close()
-    seconds = time.perf_counter() - began
     rows = [one["row"] for one in made if "row" in one]
     lengths = [len(ids) for ids in scale.ids(rows)] or [0]
     size = sum(len(text.encode()) for row in rows for text in said(row)) / max(1, len(rows))
@@ -143,4 +145,13 @@ def preview(recipe, seed: int, request: dict) -> dict:
         "bytes_a_row": round(size + 900),  # with the prompt in the provenance
         "tokens_per_second": round(sum(lengths) / seconds, 1),
         "exact": scale.exact,
+        "one_by_one_tokens_per_second": alone,
+        "batch_tokens_per_second": alone and round(sum(one["out"] for one in made) / seconds, 1),
     }
+
+
+def _one_by_one(source: FromModel, count: int) -> float:
+    """Tokens that a local model writes a second when it is asked for one reply at a time."""
+    began = time.perf_counter()
+    told = [source.writer.ask(source._prompt(number)["messages"], **source.sampling) for number in range(count)]
+    return round(sum(reply.tokens_out for reply in told) / (time.perf_counter() - began), 1)

@@ -86,6 +86,10 @@ WORDS = {
         "Measured here just now: {rate} tokens a second, {row} tokens a row.",
         "Измерено здесь только что: {rate} токенов в секунду, {row} токенов в строке.",
     ),
+    "synth.cost.alone": (
+        "In batches {batch} tokens a second, one by one {alone}.",
+        "Пачками {batch} токенов в секунду, по одному {alone}.",
+    ),
     "synth.cost.card": ("One epoch by QLoRA on {card}.", "Одна эпоха QLoRA на {card}."),
     "synth.cost.estimated": (
         "Tokens are estimated by characters: choose a model to count them.",
