@@ -211,10 +211,10 @@ def chat(page, say: Say, prompt: str) -> None:
     page.get_by_label(say("playground.prompt")).fill(prompt)
     page.get_by_role("button", name=say("playground.send"), exact=True).click()
     page.get_by_text(re.compile(r"Base: tokens: \d+, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
-        timeout=120_000
+        timeout=300_000
     )
     page.get_by_text(re.compile(r"With the adapter: tokens: \d+, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
-        timeout=120_000
+        timeout=300_000
     )
     replies = page.locator(".bot.message").all_inner_texts()
     assert len(replies) == 2
