@@ -19,7 +19,7 @@ from starlette.routing import Mount
 
 from core import runs
 from core.trouble import Trouble
-from ui import calculator, corpora, history, playground, theme, training
+from ui import calculator, corpora, history, playground, synth, theme, training
 from ui.text import LANGUAGES, Say
 
 COOKIE = "soulsmith_lang"
@@ -40,6 +40,8 @@ def build_page(say: Say) -> gr.Blocks:
                 calculator_tab = calculator.build(say)
             with gr.Tab(say("page.corpus"), id="corpus"):
                 corpus_tab = corpora.build(say)
+            with gr.Tab(say("page.synth"), id="synth"):
+                synth_tab = synth.build(say)
             with gr.Tab(say("page.training"), id="training") as training_label:
                 training_tab = training.build(say)
             with gr.Tab(say("page.playground"), id="playground") as playground_label:
@@ -47,6 +49,9 @@ def build_page(say: Say) -> gr.Blocks:
             with gr.Tab(say("page.runs"), id="runs") as runs_label:
                 runs_tab = history.build(say)
         connect(page, training_tab, playground_tab, runs_tab, corpus_tab)
+        made = synth_tab["changed"]
+        made.change(corpus_tab["load"], None, corpus_tab["outputs"], show_progress="hidden")
+        made.change(training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden")
         connect_calculator(page, calculator_tab, calculator_label, training_tab, tabs)
         training_label.select(
             training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden"

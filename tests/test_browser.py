@@ -178,7 +178,7 @@ def test_the_page_in_russian(browser, server, picture):
     page = opened(browser, server, "ru-RU")
     take_sample(page, say, "kuznets")
     picture(page, "corpus-ru")
-    for tab in ("calculator", "training", "playground", "runs"):
+    for tab in ("calculator", "synth", "training", "playground", "runs"):
         open_tab(page, say, tab)
         page.wait_for_timeout(1500)
         picture(page, f"{tab}-ru")

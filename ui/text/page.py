@@ -8,6 +8,7 @@ WORDS = {
     "page.other_language": ("Русский", "English"),
     "page.calculator": ("Calculator", "Калькулятор"),
     "page.corpus": ("Corpus", "Корпус"),
+    "page.synth": ("Synthetics", "Синтетика"),
     "page.training": ("Training", "Обучение"),
     "page.playground": ("Playground", "Песочница"),
     "page.runs": ("Runs", "Запуски"),
