@@ -31,7 +31,7 @@ def build(say: Say) -> dict:
                 start = gr.Button(say("synth.start"), variant="primary")
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
-                listing = gr.Dropdown(job_choices(say), value=newest(), label=say("synth.jobs"), scale=4)
+                listing = gr.Dropdown(job_choices(say), value=None, label=say("synth.jobs"), scale=4)
                 delete = gr.Button(say("synth.delete"), size="sm", min_width=120, scale=1)
             status = gr.HTML(f"<p>{say('synth.jobs.none')}</p>")
             with gr.Row():
@@ -41,8 +41,8 @@ def build(say: Say) -> dict:
     form["file"].upload(partial(on_own, say), form["file"], form["recipe"])
     show.click(partial(on_show, say), inputs_kwargs=form, outputs=preview, show_progress="hidden")
     start.click(partial(on_start, say), inputs_kwargs=form, outputs=[listing, probe])
-    timer.tick(on_tick, [listing], probe, show_progress="hidden", api_visibility="private")
-    listing.change(on_tick, [listing], probe, show_progress="hidden")
+    timer.tick(partial(on_tick, say), listing, [listing, probe], show_progress="hidden", api_visibility="private")
+    listing.change(look, listing, probe, show_progress="hidden")
     listing.focus(lambda: gr.update(choices=job_choices(say)), None, listing, show_progress="hidden")
     drawn = [status, *buttons, delete, changed]
     probe.change(partial(draw, say), [listing, probe, changed], drawn, show_progress="hidden")
@@ -178,8 +178,12 @@ def look(job_id: str | None) -> str:
         return ""
 
 
-def on_tick(job_id: str | None):
-    return look(job_id)
+def on_tick(say: Say, job_id: str | None):
+    """The job that is shown; after a reload, or when it was deleted, the newest."""
+    if job_id and (probe := look(job_id)):
+        return gr.skip(), probe
+    job_id = newest()
+    return (gr.update(choices=job_choices(say), value=job_id) if job_id else gr.skip()), look(job_id)
 
 
 def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
