@@ -40,20 +40,20 @@ def tiny_tokens(tmp_path, tiny_tokenizer) -> str:
 
 
 def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
-    whole = run("resonance-en", "--tokens", "300000", "--out", str(tmp_path / "whole"), "--seed", "7")
-    assert (whole["state"], whole["corpus"], whole["tokens"] >= 300_000) == ("finished", "whole", True)
+    whole = run("resonance-en", "--tokens", "40000", "--out", str(tmp_path / "whole"), "--seed", "7")
+    assert (whole["state"], whole["corpus"], whole["tokens"] >= 40_000) == ("finished", "whole", True)
     again = tmp_path / "again"
-    arguments = command("resonance-en", "--tokens", "300000", "--out", str(again), "--seed", "7")
+    arguments = command("resonance-en", "--tokens", "40000", "--out", str(again), "--seed", "7")
     process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL)
     rows = tmp_path / ".again.synth" / "rows.jsonl"
-    while process.poll() is None and not (rows.exists() and rows.stat().st_size > 200_000):
+    while process.poll() is None and not (rows.exists() and rows.stat().st_size > 0):
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not again.exists()
     with rows.open("ab") as torn:
         torn.write(b'{"text": "half a li')
-    resumed = run("resonance-en", "--tokens", "300000", "--out", str(again), "--seed", "7")
+    resumed = run("resonance-en", "--tokens", "40000", "--out", str(again), "--seed", "7")
     assert {key: resumed[key] for key in ("rows", "tokens", "made", "dropped")} == {
         key: whole[key] for key in ("rows", "tokens", "made", "dropped")
     }
@@ -92,6 +92,20 @@ def wait(directory: Path, *states: str) -> None:
         time.sleep(0.02)
 
 
+def test_a_paused_job_goes_on_with_the_next_row():
+    whole, parts = (jobs.create({"recipe": "style-en", "tokens": 90_000, "seed": 1}) for _ in range(2))
+    jobs.pause(parts)
+    assert making.run(parts) == "paused"
+    assert jobs.progress(parts)["ending"]["reason"] == "asked"
+    (parts / "control.json").unlink()
+    assert (making.run(parts), making.run(whole)) == ("finished", "finished")
+    first, second = (corpus.directory(events.last(one)["corpus"]) for one in (whole, parts))
+    assert rows_of(first) == rows_of(second)
+    with pytest.raises(jobs.NothingToGoOnWith, match="has ended"):
+        jobs.resume(parts)
+
+
+@pytest.mark.slow
 def test_a_detached_job_is_paused_and_goes_on_and_stops():
     directory = jobs.create({"recipe": "fractals-en", "tokens": 1_000_000_000, "seed": 1, "name": "моря"})
     assert jobs.state(directory) == "starting"
@@ -115,6 +129,7 @@ def test_a_detached_job_is_paused_and_goes_on_and_stops():
     assert [path.name for path in jobs.listed()] == [directory.name]
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_is_lost_and_can_go_on():
     directory = jobs.create({"recipe": "fractals-en", "tokens": 1_000_000_000, "seed": 1})
     jobs.start(directory)
@@ -153,12 +168,12 @@ def test_a_mix_holds_its_shares_and_its_cap(tmp_path):
         "  - {recipe: fractals-en, share: 3}\n",
         encoding="utf-8",
     )
-    directory = jobs.create({"recipe": str(mix), "tokens": 40_000, "seed": 3})
+    directory = jobs.create({"recipe": str(mix), "tokens": 12_000, "seed": 3})
     assert making.run(directory) == "finished"
     rows = list(disk.all_rows(corpus.directory(events.last(directory)["corpus"])))
     total = sum(row["recipe"]["tokens"] for row in rows)
     share = sum(row["recipe"]["tokens"] for row in rows if row["recipe"]["part"] == "fractals-en") / total
-    assert abs(share - 0.75) < 0.01
+    assert abs(share - 0.75) < 0.02
     paths = [row["recipe"].get("path") for row in rows if row["recipe"].get("path")]
     assert max(paths.count(path) for path in set(paths)) <= 0.3 * len(rows) + 20
     assert next(row for row in rows if row["recipe"]["part"] == card["id"])["recipe"]["from"]["id"]

@@ -135,6 +135,7 @@ def _resume(job: Job, seen) -> None:
         job.aside[row["reason"]] += 1
         job.next = max(job.next, row["row"] + 1)
     job.dropped = job.next - job.rows - sum(job.aside.values())
+    job.xrayed = any(event["event"] == "xray" for event in events.read(job.directory)[0])
     job.began_tokens, job.began_made = job.tokens, job.next
     path = job.directory / "rows.jsonl"
     job.bytes = path.stat().st_size if path.exists() else 0
