@@ -315,12 +315,12 @@ def _render(messages: list[dict], tokenizer) -> tuple[str, list[tuple[int, int]]
     that reply alone is replaced. It begins right after what the template writes to ask for a reply, so that whatever
     else stands before the words (an empty think block, say) is learned too.
     """
-    text = _apply(tokenizer, messages)
+    text = apply_template(tokenizer, messages)
     replies, last_end = [], 0
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        changed = _apply(tokenizer, [*messages[:index], {**message, "content": _MARK}, *messages[index + 1 :]])
+        changed = apply_template(tokenizer, [*messages[:index], {**message, "content": _MARK}, *messages[index + 1 :]])
         start = _common(text, changed)
         end = len(text) - _common(text[start:][::-1], changed[start:][::-1])
         asked = _asked(tokenizer, messages[:index])
@@ -335,13 +335,21 @@ def _render(messages: list[dict], tokenizer) -> tuple[str, list[tuple[int, int]]
 def _asked(tokenizer, messages: list[dict]) -> str:
     """What the template writes after these messages to ask for a reply: `<|im_start|>assistant` in ChatML."""
     try:
-        before, after = _apply(tokenizer, messages), _apply(tokenizer, messages, add_generation_prompt=True)
+        before, after = (
+            apply_template(tokenizer, messages),
+            apply_template(tokenizer, messages, add_generation_prompt=True),
+        )
     except TemplateRefused:
         return ""
     return after[len(before) :] if after.startswith(before) else ""
 
 
-def _apply(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> str:
+def apply_template(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> str:
+    """A chat as the model's template writes it.
+
+    Raises:
+        TemplateRefused: with the roles and the template's own words.
+    """
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
     except Exception as error:  # a template is a program of its author's: it may raise anything
@@ -352,7 +360,7 @@ def _apply(tokenizer, messages: list[dict], add_generation_prompt: bool = False)
 def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
     """The tokens that ask for the next reply; of a model without a chat template, which goes on with a text, the words."""
     if tokenizer.chat_template:
-        return tokenizer(_apply(tokenizer, messages, True), add_special_tokens=False)["input_ids"]
+        return tokenizer(apply_template(tokenizer, messages, True), add_special_tokens=False)["input_ids"]
     ids = tokenizer("".join(message["content"] for message in messages))["input_ids"]
     return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
 

@@ -40,7 +40,7 @@ class Scale:
     def _rendered(self, messages: list[dict]) -> str:
         from core import recipe
 
-        return recipe._apply(self.tokenizer, messages)
+        return recipe.apply_template(self.tokenizer, messages)
 
 
 def said(row: dict) -> list[str]:
