@@ -66,3 +66,18 @@ def test_both_pages_have_the_same_parts():
         [block["type"] for block in app.build_page(Say(lang)).get_config_file()["components"]] for lang in ("en", "ru")
     ]
     assert kinds[0] == kinds[1]
+
+
+def test_a_run_s_cells_stand_under_their_headers(trained_run):
+    from core import store
+    from ui import history
+
+    row = dict(zip(history.COLUMNS, history.cells(Say("en"), store.sync(trained_run)), strict=True))
+    assert (row["name"], row["state"], row["steps"], row["method"], row["id"]) == (
+        "первый запуск",
+        "finished",
+        "6 / 6",
+        "lora",
+        trained_run,
+    )
+    assert float(row["loss"]) < float(row["base_loss"])

@@ -133,6 +133,7 @@ def test_the_probe_replaces_only_the_rate():
     assert probed.matmul_tflops == 55.5
 
 
+@pytest.mark.slow
 def test_a_job_trains_full_rows_of_a_shape_made_on_the_spot(tmp_path):
     bench_gpu.make("tiny", tmp_path, 64)
     config = Job("tiny", "lora", 64, True).config(tmp_path)
