@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
+from filelock import FileLock
 from sqlite_utils import Database, Migrations
 
 from core import events, paths, runs
@@ -58,14 +59,21 @@ def opened() -> Iterator[Database]:
     path = paths.database()
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, timeout=30)
-    connection.execute("pragma journal_mode=wal")
     try:
         db = Database(connection)
         if migrations.pending(db):
-            migrations.apply(db)
+            _lay_tables(db)
         yield db
     finally:
         connection.close()
+
+
+def _lay_tables(db: Database) -> None:
+    """Bring the schema up to date, one at a time: a page that opens asks from several threads at once."""
+    with FileLock(paths.database().with_suffix(".lock")):
+        if migrations.pending(db):
+            db.conn.execute("pragma journal_mode=wal")  # kept in the file from then on
+            migrations.apply(db)
 
 
 def sync(run_id: str) -> dict:

@@ -354,3 +354,15 @@ def test_a_finished_run_teaches_the_estimate(trained_run):
     assert [(found["method"], found["predicted_seconds"]) for found in known] == [("lora", row["predicted_seconds"])]
     assert known[0]["measured_seconds"] > 0
     assert known[0]["measured_bytes"] == 0  # resident memory of a process is not memory of a card
+
+
+def test_many_threads_may_open_a_database_that_is_not_there_yet(config, no_worker):
+    """A page that opens for the first time fills three tabs at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    run_id = runs.create(config)
+    with ThreadPoolExecutor(8) as tabs:
+        rows = list(tabs.map(lambda _: store.sync_all(), range(24)))
+    assert all([row["id"] for row in found] == [run_id] for found in rows)
+    with store.opened() as db:
+        assert db.journal_mode == "wal"
