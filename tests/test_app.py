@@ -4,6 +4,7 @@ import re
 import socket
 
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 import app
@@ -38,8 +39,11 @@ def test_the_page_speaks_the_browser_s_language_until_another_is_clicked(server,
 
 
 def test_the_flag_wins_over_the_browser():
-    with TestClient(app.build_server("ru")) as client:
-        assert language_of(client.get("/", headers={"accept-language": "en"})) == "ru"
+    def asked(*headers) -> Request:
+        return Request({"type": "http", "headers": [(b"accept-language", b"en"), *headers]})
+
+    assert app.language(asked(), "ru") == "ru"
+    assert app.language(asked((b"cookie", f"{app.COOKIE}=en".encode())), "ru") == "en"
 
 
 @pytest.mark.parametrize("path", ["app.py", "/etc/passwd", "core/recipe.py", "../soulsmith.db"])
