@@ -84,6 +84,14 @@ def test_the_allocator_splits_reuses_and_joins_blocks_as_pytorch_does():
     assert allocator.reserved == 2 * MIB
 
 
+def test_of_equal_free_blocks_the_one_at_the_lowest_address_is_taken():
+    allocator = Allocator()
+    older, newer, newest = (allocator.take(30 * MIB) for _ in range(3))
+    for block in (newer, older, newest):
+        allocator.give(block)
+    assert [allocator.take(30 * MIB) for _ in range(3)] == [newest, newer, older]
+
+
 def test_the_answer_for_qlora_of_a_7b_stands_part_by_part():
     found = ask(sequence_length=2048)
     sizes = {name: round(size / GIB, 2) for name, size in found.memory.components.items()}

@@ -1,8 +1,11 @@
 """PyTorch's CUDA caching allocator, on one stream with its default settings: what it reserves beyond what is asked.
 
 After c10/cuda/CUDACachingAllocator.cpp: sizes are rounded to 512 bytes; up to 1 MiB comes from 2 MiB segments, up to
-10 MiB from 20 MiB segments, more from segments of its own rounded to 2 MiB; the smallest free block that fits is taken
-and split if enough is left; free neighbours are joined. A block that is not split counts as allocated in full.
+10 MiB from 20 MiB segments, more from segments of its own rounded to 2 MiB; the smallest free block that fits is taken,
+of equal ones the one at the lowest address, and split if enough is left; free neighbours are joined. A block that is
+not split counts as allocated in full. A new segment lies below the ones before it: over the 50 measured rows of the
+table that gives 4.7 % for 90 % of the reserved peaks, the other direction 7.0 %, and either way equal steps give equal
+peaks.
 """
 
 import bisect
@@ -13,15 +16,15 @@ LARGE_FROM, LARGE_SEGMENT, ROUND = 10 * MIB, 20 * MIB, 2 * MIB
 
 
 class Block:
-    __slots__ = ("after", "before", "free", "size", "small")
+    __slots__ = ("address", "after", "before", "free", "size", "small")
 
-    def __init__(self, size: int, small: bool):
-        self.size, self.small = size, small
+    def __init__(self, size: int, small: bool, address: int):
+        self.size, self.small, self.address = size, small, address
         self.before = self.after = None
         self.free = False
 
     def __lt__(self, other: "Block") -> bool:
-        return id(self) < id(other)
+        return self.address < other.address
 
 
 class Allocator:
@@ -31,6 +34,7 @@ class Allocator:
         self.pools: dict[bool, list[tuple[int, Block]]] = {True: [], False: []}
         self.alive = self.peak = self.reserved = self.reserved_peak = 0
         self.peaks: dict[str, int] = {}
+        self.lowest = 0  # address of the newest segment
 
     def take(self, size: int) -> Block | None:
         if not size:
@@ -55,10 +59,11 @@ class Allocator:
         self.reserved += segment
         if self.reserved > self.reserved_peak:
             self.reserved_peak = self.reserved
-        return Block(segment, small)
+        self.lowest -= segment
+        return Block(segment, small, self.lowest)
 
     def _split(self, block: Block, size: int, pool: list) -> None:
-        rest = Block(block.size - size, block.small)
+        rest = Block(block.size - size, block.small, block.address + size)
         rest.before, rest.after, rest.free = block, block.after, True
         if block.after is not None:
             block.after.before = rest
