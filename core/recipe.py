@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -132,6 +132,7 @@ LEAST = {  # field: (least value, what to try)
     "eval_steps": (0, 0),
     "logging_steps": (1, 1),
     "save_total_limit": (2, 2),
+    "early_stopping": (0, 3),
     "seed": (0, 7),
 }
 MOST = {
@@ -173,7 +174,11 @@ class TrainConfig:
     validation_share: float = 0.1  # of the rows, held out by content hash
     eval_steps: int = 0  # steps between evaluations and checkpoints; 0: ten times a run
     logging_steps: int = 1
-    save_total_limit: int = 2  # checkpoints kept
+    save_total_limit: int = 2  # newest checkpoints kept; the one with the lowest evaluation loss is kept besides
+    early_stopping: int = 0  # end after so many evaluations in a row without a new lowest loss; 0: never
+    keep_best: bool = False  # save the weights of the checkpoint with the lowest evaluation loss, not the last ones
+    film_strip: bool = False  # reply to the person's own prompts at each evaluation; train.py alone passes it over
+    forgetting_meter: bool = False  # ask about old knowledge at each evaluation; train.py alone passes it over
     seed: int = 7
 
     def __post_init__(self):
@@ -601,17 +606,36 @@ def _distance(one, other) -> float:
 # Training
 
 
+class Watcher:
+    """What somebody outside may do on the way; this one does nothing."""
+
+    def wishes(self, step: int) -> Collection[str]:
+        """What was asked of the running training after a step: "save", "sample"."""
+        return ()
+
+    def before_save(self, step: int) -> None:
+        """Called before a checkpoint is written: it may wait until there is room."""
+
+    def on_evaluation(self, model, tokenizer, step: int) -> None:
+        """Called after each evaluation."""
+
+    def on_sample(self, model, tokenizer, step: int) -> None:
+        """Called when a sample was wished for."""
+
+
 def train(
     config: TrainConfig,
     out: str | Path,
     *,
     report: Callable[..., None],
-    should_stop: Callable[[], bool] = lambda: False,
+    should_stop: Callable[[], bool | str] = lambda: False,
+    watcher: Watcher | None = None,
     resume_from: str | None = None,
 ) -> dict:
     """Train an adapter into out/adapter, or all weights into out/model, and return how it ended: steps, stopped, losses, seconds, peak memory.
 
-    `report(event, **values)` is called for everything worth knowing on the way; `should_stop()` is asked at each step.
+    `report(event, **values)` is called for everything worth knowing on the way; `should_stop()` is asked at each step:
+    "pause" ends the run with a checkpoint alone, anything else that is true ends it with what was trained.
     """
     if "LOCAL_RANK" not in os.environ:  # else the Trainer would spread the batch over every card of the machine
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
@@ -640,27 +664,33 @@ def train(
         attention=base.config._attn_implementation,
     )
     trainer = _trainer(config, out, model, tokenizer, training, held_out)
-    progress = trainer.soulsmith = Progress(config, report, should_stop)
+    progress = trainer.soulsmith = Progress(config, report, should_stop, watcher or Watcher())
+    progress.tokenizer, progress.evals = tokenizer, evals_of(resume_from)
     trainer.add_callback(_callback(progress))
     trainer.remove_callback(PrinterCallback)  # the events say it all
     if held_out and not resume_from:
         trainer.evaluate()
     trainer.train(resume_from_checkpoint=resume_from)
-    _save_whole(
-        out / ("model" if config.method == "full" else "adapter"), model, tokenizer
-    )  # before the evaluation: nobody should lose it while that goes on
-    if held_out and trainer.state.global_step and progress.evaluated_at != trainer.state.global_step:
-        trainer.evaluate()
+    if progress.stopped != "pause":
+        _conclude(trainer, out / ("model" if config.method == "full" else "adapter"), evaluates=bool(held_out))
     return {
         "steps": trainer.state.global_step,
         "max_steps": trainer.state.max_steps,
-        "stopped": progress.stopped,
-        "eval_loss": progress.eval_loss,
+        **progress.ending(),
         "seconds": round(time.monotonic() - began, 1),
-        "step_seconds": round(progress.all_seconds / max(1, progress.all_steps), 4),
-        "step_tokens": round(progress.all_tokens / max(1, progress.all_steps), 1),
         "peak_memory_gib": peak_memory_gib(),
     }
+
+
+def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
+    """Save what was trained, and evaluate it if that was not done at this step."""
+    progress, step = trainer.soulsmith, trainer.state.global_step
+    # Saved before the evaluation: nobody should lose it while that goes on.
+    _save_whole(target, trainer.model, progress.tokenizer)
+    if evaluates and step and progress.evaluated_at != step:
+        trainer.evaluate()
+    if progress.config.keep_best:
+        progress.keep_best(target)
 
 
 def _sweep(out: Path) -> None:
@@ -722,18 +752,32 @@ def check_packing(config: TrainConfig, base) -> None:
 class Progress:
     """What a run tells while it goes on: turns the Trainer's logs into events."""
 
-    def __init__(self, config: TrainConfig, report: Callable[..., None], should_stop: Callable[[], bool]):
-        self.config, self.report, self.should_stop = config, report, should_stop
-        self.stopped, self.eval_loss, self.evaluated_at = False, None, None
+    def __init__(self, config: TrainConfig, report: Callable[..., None], should_stop, watcher: Watcher):
+        self.config, self.report, self.should_stop, self.watcher = config, report, should_stop, watcher
+        self.stopped, self.eval_loss, self.evaluated_at = "", None, None
+        self.stopped_early, self.kept_step = False, None
+        self.tokenizer, self.evals = None, []  # evals: [step, loss] of every evaluation after training began
         self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
         self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
         self.warm = False
         self.recent = deque(maxlen=50)  # seconds of the latest steps, for the time that is left
 
+    def ending(self) -> dict:
+        """How it ended, in figures; the seconds of a step do not count the first one."""
+        return {
+            "stopped": bool(self.stopped),
+            "paused": self.stopped == "pause",
+            "stopped_early": self.stopped_early,
+            "kept_step": self.kept_step,
+            "eval_loss": self.eval_loss,
+            "step_seconds": round(self.all_seconds / max(1, self.all_steps), 4),
+            "step_tokens": round(self.all_tokens / max(1, self.all_steps), 1),
+        }
+
     def on_step_begin(self, args, state, control, **_):
         self.step_began = time.monotonic()
 
-    def on_step_end(self, args, state, control, **_):
+    def on_step_end(self, args, state, control, model=None, **_):
         _wait_for_the_card()  # its kernels run on behind the program's back
         took = time.monotonic() - self.step_began
         self.seconds += took
@@ -742,8 +786,16 @@ class Progress:
         ):  # the first step of a process compiles, allocates and reads from disk: it says nothing of the pace
             self.all_seconds, self.all_steps = self.all_seconds + took, self.all_steps + 1
         self.recent.append(took)
-        if self.should_stop():
-            self.stopped = control.should_training_stop = control.should_save = True
+        if wanted := self.should_stop():
+            self.stopped = "pause" if wanted == "pause" else "stop"
+            control.should_training_stop = control.should_save = control.should_log = True
+        wishes = self.watcher.wishes(state.global_step)
+        if "save" in wishes:
+            control.should_save = True
+        if "sample" in wishes:
+            self.watcher.on_sample(model, self.tokenizer, state.global_step)
+        if control.should_save:
+            self.watcher.before_save(state.global_step)
 
     def on_log(self, args, state, control, logs, **_):
         if "loss" not in logs:
@@ -772,20 +824,41 @@ class Progress:
     def not_finite(self, loss: float, step: int):
         raise LossNotFinite(value=loss, step=step, suggestion=f"{self.config.learning_rate / 10:g}")
 
-    def on_train_begin(self, args, state, control, **_):
+    def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **_):
         self.tokens = state.num_input_tokens_seen
+        if state.global_step and set(getattr(lr_scheduler, "base_lrs", ())) - {self.config.learning_rate}:
+            change_learning_rate(optimizer, lr_scheduler, self.config.learning_rate)
 
     def on_save(self, args, state, control, model=None, **_):
         if not all(weight.isfinite().all() for weight in model.parameters() if weight.requires_grad):
             self.not_finite(math.nan, state.global_step)
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        # Written last: a checkpoint without it was cut short and is passed over.
-        (checkpoint / "whole.json").write_text(json.dumps({"step": state.global_step}), encoding="utf-8")
-        self.report("checkpoint", step=state.global_step, path=checkpoint.name)
+        size = seal(checkpoint, state.global_step, self.evals)
+        self.report("checkpoint", step=state.global_step, path=checkpoint.name, bytes=size)
+        rotate(Path(args.output_dir), self.config.save_total_limit)
 
-    def on_evaluation(self, step: int, loss: float):
+    def on_evaluation(self, step: int, loss: float, model, control):
         self.eval_loss, self.evaluated_at = loss, step
+        if step:
+            self.evals.append([step, loss])
         self.report("eval", step=step, eval_loss=loss)
+        self.watcher.on_evaluation(model, self.tokenizer, step)
+        best = best_of(self.evals)
+        since = [known for known, _ in self.evals if best is not None and known > best]
+        if self.config.early_stopping and len(since) >= self.config.early_stopping:
+            self.stopped_early = control.should_training_stop = True
+
+    def keep_best(self, target: Path):
+        """Put the weights of the best checkpoint that is there into the place of the last ones."""
+        best = best_of(self.evals)
+        checkpoint = target.parent / f"checkpoint-{best}"
+        if best in (None, self.evals[-1][0]) or not (checkpoint / "whole.json").is_file():
+            return
+        for file in checkpoint.glob("*.safetensors"):
+            scratch = target / (file.name + ".unfinished")
+            shutil.copyfile(file, scratch)
+            scratch.replace(target / file.name)
+        self.eval_loss, self.kept_step = dict(self.evals)[best], best
 
 
 def _wait_for_the_card() -> None:
@@ -793,6 +866,51 @@ def _wait_for_the_card() -> None:
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def change_learning_rate(optimizer, scheduler, learning_rate: float) -> None:
+    """Let a resumed run go on at another learning rate: a checkpoint brings the old one with it."""
+    for group, before in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
+        group["initial_lr"] = learning_rate
+        group["lr"] *= learning_rate / before
+    scheduler.base_lrs = [learning_rate] * len(scheduler.base_lrs)
+    scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+def seal(checkpoint: Path, step: int, evals: list) -> int:
+    """Declare a checkpoint whole and return its bytes. What does not say so was cut short and is passed over."""
+    size = 0
+    for path in filter(Path.is_file, checkpoint.rglob("*")):
+        with path.open("rb+") as file:  # before the seal, on the disk itself: the power may fail too
+            os.fsync(file.fileno())
+        size += path.stat().st_size
+    scratch = checkpoint / "whole.unfinished"
+    scratch.write_text(json.dumps({"step": step, "evals": evals}), encoding="utf-8")
+    scratch.replace(checkpoint / "whole.json")
+    return size
+
+
+def evals_of(checkpoint: str | None) -> list:
+    """[step, loss] of the evaluations before a checkpoint."""
+    if not checkpoint:
+        return []
+    return json.loads((Path(checkpoint) / "whole.json").read_text(encoding="utf-8")).get("evals", [])
+
+
+def best_of(evals: list) -> int | None:
+    """The step of the lowest loss, the earliest of several."""
+    finite = [(loss, step) for step, loss in evals if math.isfinite(loss)]
+    return min(finite)[1] if finite else None
+
+
+def rotate(out: Path, kept: int) -> None:
+    """Delete all checkpoints but the newest ones and the best; a deletion that is cut short leaves none that looks whole."""
+    whole = {int(path.parent.name.split("-")[1]): path.parent for path in out.glob("checkpoint-*/whole.json")}
+    best = best_of(evals_of(str(whole[max(whole)])))
+    for step in sorted(whole)[:-kept]:
+        if step != best:
+            (whole[step] / "whole.json").unlink()
+            shutil.rmtree(whole[step])
 
 
 def whole_checkpoint(out: str | Path) -> str | None:
@@ -817,7 +935,7 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
         def evaluate(self, *_, **__):
             with self.accelerator.autocast():  # the first evaluation comes before the Trainer wraps the model
                 loss = held_out_loss(self.model, held_out, config.batch_size)
-            self.soulsmith.on_evaluation(self.state.global_step, loss)
+            self.soulsmith.on_evaluation(self.state.global_step, loss, self.model, self.control)
             metrics = {"eval_loss": loss}
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
@@ -825,7 +943,11 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
         def training_step(self, model, inputs, *args, **kwargs):
             mask = inputs.get("attention_mask")
             self.state.num_input_tokens_seen += int(inputs["input_ids"].numel() if mask is None else mask.sum())
-            return super().training_step(model, inputs, *args, **kwargs)
+            try:
+                return super().training_step(model, inputs, *args, **kwargs)
+            except Exception as error:
+                error.batch_shape = tuple(inputs["input_ids"].shape)  # whoever words the error wants to know
+                raise
 
     return SoulTrainer(
         model=model,
@@ -868,7 +990,7 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=config.save_total_limit,
+        save_total_limit=None,  # rotate() keeps the best one too
         logging_steps=config.logging_steps,
         logging_nan_inf_filter=False,  # it would show the mean of the steps before instead of a NaN
         remove_unused_columns=False,

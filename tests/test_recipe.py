@@ -463,3 +463,56 @@ def test_the_longest_rows_come_first_so_that_memory_peaks_at_once(config, tmp_pa
     events = events_of(replace(config, max_steps=2, batch_size=4, validation_share=0.0), tmp_path)
     data, first = (next(e for e in events if e["event"] == kind) for kind in ("data", "step"))
     assert first["tokens"] > 3 * data["longest"]  # four rows of nearly the greatest length
+
+
+def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
+    losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5}
+    for step in losses:
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        (checkpoint / "weights").write_text("w" * step)
+        evals = [[known, losses[known]] for known in range(1, step + 1)]
+        assert recipe.seal(checkpoint, step, evals) == step
+        recipe.rotate(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
+    assert recipe.best_of(recipe.evals_of(str(tmp_path / "checkpoint-4"))) == 2
+
+
+def test_pause_ends_with_a_checkpoint_alone_and_the_rest_is_the_same(config, tmp_path):
+    config = replace(config, max_steps=6, eval_steps=3)
+    whole = [e for e in events_of(config, tmp_path / "a") if e["event"] in ("step", "eval")]
+    steps, seen = iter(range(10)), []
+
+    def report(event, **values):
+        seen.append({"event": event, **values})
+
+    out = tmp_path / "b"
+    ending = recipe.train(config, out, report=report, should_stop=lambda: "pause" if next(steps) == 3 else "")
+    assert (ending["paused"], (out / "adapter").exists()) == (True, False)
+    resumed = events_of(config, out, resume_from=recipe.whole_checkpoint(out))
+    both = [e for e in [*seen, *resumed] if e["event"] in ("step", "eval")]
+
+    def losses(found):
+        return [(e["event"], e["step"], e.get("loss"), e.get("eval_loss")) for e in found]
+
+    assert losses(both) == losses(whole)
+
+
+def test_a_run_that_no_longer_improves_ends_early_with_its_best_weights(config, tmp_path, monkeypatch):
+    losses = iter([9.0, 3.0, 1.0, 2.0, 4.0, 5.0])
+    monkeypatch.setattr(recipe, "held_out_loss", lambda *_: next(losses))
+    config = replace(config, max_steps=20, eval_steps=1, early_stopping=2, keep_best=True)
+    ending = recipe.train(config, tmp_path, report=lambda *_, **__: None)
+    assert (ending["steps"], ending["stopped_early"], ending["eval_loss"], ending["kept_step"]) == (4, True, 1.0, 2)
+    kept, best = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("adapter", "checkpoint-2"))
+    assert kept == best
+
+
+def test_a_resumed_run_takes_its_new_learning_rate(config, tmp_path):
+    config = replace(config, max_steps=6, eval_steps=2, lr_scheduler_type="constant", warmup_ratio=0.0)
+    steps = iter(range(10))
+    recipe.train(config, tmp_path, report=lambda *_, **__: None, should_stop=lambda: next(steps) == 1 and "pause")
+    lower = replace(config, learning_rate=config.learning_rate / 10)
+    resumed = events_of(lower, tmp_path, resume_from=recipe.whole_checkpoint(tmp_path))
+    rates = [round(e["learning_rate"], 12) for e in resumed if e["event"] == "step"]
+    assert rates == [round(config.learning_rate / 10, 12)] * 4
