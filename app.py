@@ -1,28 +1,28 @@
 """Soulsmith: retrain a language model on your own machine. Run it: `python app.py`, then open http://127.0.0.1:7860."""
 
 import argparse
-import contextlib
 import os
 import socket
 import sys
 import threading
 import webbrowser
+from functools import partial
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before the import: nothing here asks another host
 
 import gradio as gr
 import uvicorn
-from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.routing import Mount
 
-from core import runs
+from core import runs, store
+from core.sharing import Limits, Share
+from core.sharing_gate import Gate
 from core.trouble import Trouble
-from ui import calculator, corpora, history, playground, synth, theme, training
+from ui import calculator, corpora, history, opening, pages, playground, sharing, sharing_page, synth, training
+from ui import sharing_server as links
 from ui.text import LANGUAGES, Say
 
-COOKIE = "soulsmith_lang"
+PORTS = 20  # how many ports are tried when the next free one is wanted
 # Plots that were replaced while their tab was hidden come back too narrow until the window is "resized".
 RESIZE = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 30) }"
 
@@ -34,8 +34,10 @@ class PortInUse(Trouble):
 def build_page(say: Say) -> gr.Blocks:
     """The whole page in one language."""
     with gr.Blocks(title="Soulsmith", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        gr.HTML(head(say))
+        gr.HTML(pages.head(say, say("page.tagline")))
         with gr.Tabs() as tabs:
+            with gr.Tab(say("page.opening"), id="opening") as opening_label:
+                opening_tab = opening.build(say)
             with gr.Tab(say("page.calculator"), id="calculator") as calculator_label:
                 calculator_tab = calculator.build(say)
             with gr.Tab(say("page.corpus"), id="corpus"):
@@ -48,6 +50,11 @@ def build_page(say: Say) -> gr.Blocks:
                 playground_tab = playground.build(say)
             with gr.Tab(say("page.runs"), id="runs") as runs_label:
                 runs_tab = history.build(say)
+            with gr.Tab(say("page.share"), id="share") as share_label:
+                share_tab = sharing.build(say)
+        connect_opening(page, opening_tab, opening_label, tabs)
+        page.load(share_tab["load"], share_tab["inputs"], share_tab["outputs"], show_progress="hidden")
+        share_label.select(share_tab["load"], share_tab["inputs"], share_tab["outputs"], show_progress="hidden")
         connect(page, training_tab, playground_tab, runs_tab, corpus_tab)
         made = synth_tab["changed"]
         made.change(corpus_tab["load"], None, corpus_tab["outputs"], show_progress="hidden")
@@ -89,66 +96,58 @@ def connect_calculator(page: gr.Blocks, calculator_tab: dict, label: gr.Tab, tra
     filled.then(lambda: gr.Tabs(selected="training"), None, tabs)
 
 
-def head(say: Say) -> str:
-    """Name, promise, and the link to the other language."""
-    other = LANGUAGES[1 - LANGUAGES.index(say.lang)]
-    switch = f"document.cookie='{COOKIE}={other};path=/;SameSite=Lax';location.reload();return false"
-    link = f'<a href="#" lang="{other}" onclick="{switch}">{say("page.other_language")}</a>'
-    return f'<div class="page-head"><h1>Soulsmith</h1><p>{say("page.tagline")}</p>{link}</div>'
+def connect_opening(page: gr.Blocks, opening_tab: dict, label: gr.Tab, tabs: gr.Tabs) -> None:
+    """Say what is there already, and let every way of the opening screen lead to its tab."""
+    answer = {"fn": opening_tab["load"], "outputs": opening_tab["outputs"], "show_progress": "hidden"}
+    page.load(**answer)
+    label.select(**answer)
+    for way, button in opening_tab["buttons"].items():
+        button.click(partial(gr.Tabs, selected=way.removesuffix("_after")), None, tabs, show_progress="hidden")
 
 
 def build_server(lang: str | None) -> Starlette:
-    """One address, the page in each language behind it: every request goes to the page in its sender's language."""
-    apps = {}
-    for code in LANGUAGES:
-        apps[code] = gr.mount_gradio_app(
-            FastAPI(),
-            build_page(Say(code)),
-            path="/",
-            theme=theme.THEME,
-            css_paths=[theme.STYLE],
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            show_error=False,
-            max_file_size="2gb",
-        )
-
-    async def in_language(scope, receive, send):
-        await apps[language(Request(scope), lang)](scope, receive, send)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_):
-        async with contextlib.AsyncExitStack() as stack:
-            for app in apps.values():
-                await stack.enter_async_context(app.router.lifespan_context(app))
-            yield
-
-    return Starlette(routes=[Mount("/", app=in_language)], lifespan=lifespan)
-
-
-def language(request: Request, flag: str | None) -> str:
-    """The language that was clicked, or given as --lang, or that the browser asks for first; else English."""
-    if request.cookies.get(COOKIE) in LANGUAGES:
-        return request.cookies[COOKIE]
-    if flag:
-        return flag
-    for part in request.headers.get("accept-language", "").split(","):
-        if (code := part.strip()[:2].lower()) in LANGUAGES:
-            return code
-    return LANGUAGES[0]
+    """One address, the page in each language behind it."""
+    return pages.serve(build_page, lang)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Retrain a language model on your own machine.")
     parser.add_argument("--lang", choices=LANGUAGES, help="language of the page; default: the browser's")
-    parser.add_argument("--port", type=int, default=7860, help="port on 127.0.0.1, default 7860")
+    parser.add_argument(
+        "--port", type=port, default=7860, help="port on 127.0.0.1, default 7860; next: the next free one"
+    )
     parser.add_argument("--home", help="data directory; default: SOULSMITH_HOME, or soulsmith/ in your home")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    parser.add_argument(
+        "--share",
+        nargs="?",
+        const="link",
+        choices=links.REACHES,
+        help="let others chat with the newest trained model, with a password: by a public link, over this network, or "
+        "behind a tunnel of your own",
+    )
+    parser.add_argument(
+        "--share-all",
+        nargs="?",
+        const="link",
+        choices=links.REACHES,
+        help="the same for the whole page: whoever has the password controls this machine's training and files",
+    )
+    parser.add_argument("--share-hours", type=float, default=Limits.hours, help="when a share ends, default 2 hours")
     return parser.parse_args(arguments)
 
 
+def port(text: str) -> int:
+    """A port, or 0 for the next free one."""
+    if text == "next":
+        return 0
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"--port must be next or between 1 and 65535, got {text}. Try 7860.")
+    return int(text)
+
+
 def check_port(port: int) -> None:
+    """Raise PortInUse when another program has it."""
     with socket.socket() as probe:
         if sys.platform != "win32":  # there it would let two programs share the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -158,26 +157,92 @@ def check_port(port: int) -> None:
             raise PortInUse(port=port, next=port + 1) from None
 
 
+def next_port(first: int = 7860) -> int:
+    """The first port from 7860 on that nobody has."""
+    for number in range(first, first + PORTS):
+        try:
+            check_port(number)
+            return number
+        except PortInUse:
+            continue
+    raise PortInUse(port=f"{first}-{first + PORTS - 1}", next=first + PORTS)
+
+
+def listening(host: str, number: int) -> socket.socket:
+    sock = socket.socket()
+    if sys.platform != "win32":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, number))
+    return sock
+
+
+def share_all(page: Starlette, args: argparse.Namespace) -> tuple[Gate, socket.socket]:
+    """The whole page behind a gate on a second port; what comes in by the first one passes untouched."""
+    door = listening("0.0.0.0" if args.share_all == "network" else "127.0.0.1", 0)
+    share = Share(None, Limits(hours=args.share_hours))
+    number = door.getsockname()[1]
+    gate = Gate(page, share, partial(sharing_page.asking, args.lang), roads=None, port=number)
+    opened = links.Opened(share, "", number, args.share_all, "")
+    links.reached(opened)
+    links.keep(opened)
+    return gate, door
+
+
+def share_chat(args: argparse.Namespace) -> None:
+    """Open the link to the chat with the newest trained model."""
+    rows = [row["id"] for row in store.sync_all() if row["state"] == "finished"]
+    if not rows:
+        raise sharing.NothingToShare()
+    links.open_chat(rows[0], args.share, Limits(hours=args.share_hours), args.lang)
+
+
+def announce(say: Say, args: argparse.Namespace) -> None:
+    """Print where to go, the password, and what whoever has it can do."""
+    if not (opened := links.current()):
+        return
+    left = say.duration(opened.share.figures()["seconds_left"])
+    print(say("sharing.all.terminal") if args.share_all else say("sharing.chat.terminal", left=left))
+    print(say("sharing.terminal", url=opened.url, password=opened.share.password))
+    if opened.reach != "own" and sys.stdout.isatty():
+        print(links.terminal_qr(opened))
+
+
 def main() -> None:
     args = parse()
-    if not 0 < args.port < 65536:
-        sys.exit(f"--port must be between 1 and 65535, got {args.port}. Try 7860.")
     if args.home:
         os.environ["SOULSMITH_HOME"] = args.home
+    say = Say(args.lang or os.environ.get("LANG", "")[:2])
     try:
-        check_port(args.port)
+        number = args.port or next_port()
+        check_port(number)
+        page, doors = build_server(args.lang), [listening("127.0.0.1", number)]
+        if args.share_all:
+            page, door = share_all(page, args)
+            doors.append(door)
+        elif args.share:
+            share_chat(args)
     except Trouble as error:
-        sys.exit(Say(args.lang or os.environ.get("LANG", "")[:2]).trouble(error))
+        sys.exit(say.trouble(error))
     if runs.needs_worker():  # runs that were queued when the machine went down
         runs.start_worker()
-    address = f"http://127.0.0.1:{args.port}"
-    server = uvicorn.Server(
-        uvicorn.Config(build_server(args.lang), host="127.0.0.1", port=args.port, log_level="warning")
-    )
-    print(f"Soulsmith: {address}  (Ctrl+C ends the page; training goes on)", flush=True)
+    address = f"http://127.0.0.1:{number}"
+    print(say("page.started", address=address), flush=True)
+    announce(say, args)
     if not args.no_browser:
         threading.Timer(1, webbrowser.open, [address]).start()
-    server.run()
+    # A page that is still open must not hold up the end: its streams are cut after two seconds.
+    config = uvicorn.Config(page, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False)
+    try:
+        uvicorn.Server(config).run(sockets=doors)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        links.end()
+    print(say("page.ended.training" if training_goes_on() else "page.ended"), flush=True)
+
+
+def training_goes_on() -> bool:
+    return any(row["state"] in ("running", "queued", "stopping") for row in store.sync_all())
 
 
 if __name__ == "__main__":

@@ -93,6 +93,10 @@ def main() -> None:
     try:
         result = run(args.method, args.steps, lambda line: print(line, file=sys.stderr, flush=True))
     except (Trouble, RecipeTrouble) as error:
+        if args.json:  # the page says it in its own language
+            values = {key: str(value) for key, value in error.values.items()}
+            told = {"trouble": type(error).__name__, "values": values, "message": str(error)}
+            sys.exit(json.dumps(told, ensure_ascii=False))
         sys.exit(str(error))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 

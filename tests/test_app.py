@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 import app
+from ui import pages
 from ui.text import Say
 
 
@@ -34,7 +35,7 @@ def language_of(page) -> str:
     ],
 )
 def test_the_page_speaks_the_browser_s_language_until_another_is_clicked(server, header, cookie, expected):
-    headers = {"accept-language": header} | ({"cookie": f"{app.COOKIE}={cookie}"} if cookie else {})
+    headers = {"accept-language": header} | ({"cookie": f"{pages.COOKIE}={cookie}"} if cookie else {})
     assert language_of(server.get("/", headers=headers)) == expected
 
 
@@ -42,8 +43,8 @@ def test_the_flag_wins_over_the_browser():
     def asked(*headers) -> Request:
         return Request({"type": "http", "headers": [(b"accept-language", b"en"), *headers]})
 
-    assert app.language(asked(), "ru") == "ru"
-    assert app.language(asked((b"cookie", f"{app.COOKIE}=en".encode())), "ru") == "en"
+    assert pages.language(asked(), "ru") == "ru"
+    assert pages.language(asked((b"cookie", f"{pages.COOKIE}=en".encode())), "ru") == "en"
 
 
 @pytest.mark.parametrize("path", ["app.py", "/etc/passwd", "core/recipe.py", "../soulsmith.db"])

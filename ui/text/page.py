@@ -5,6 +5,15 @@ WORDS = {
         "Retrain a language model on your own machine, and see what changed.",
         "Дообучите языковую модель на своей машине и посмотрите, что изменилось.",
     ),
+    "page.started": (
+        "Soulsmith: {address}  (Ctrl+C ends the page; training goes on)",
+        "Soulsmith: {address}  (Ctrl+C закрывает страницу, обучение продолжается)",
+    ),
+    "page.ended": ("The page has ended.", "Страница закрыта."),
+    "page.ended.training": (
+        "The page has ended. Training goes on; start the page again to see it.",
+        "Страница закрыта. Обучение продолжается; чтобы увидеть его, запустите страницу снова.",
+    ),
     "page.other_language": ("Русский", "English"),
     "page.calculator": ("Calculator", "Калькулятор"),
     "page.corpus": ("Corpus", "Корпус"),

@@ -1,0 +1,287 @@
+"""Start the page that a shared link shows, try everything on it, and let many visitors chat: `python -m tests.share_probe --json`.
+
+Every route of gradio and every trick with paths is tried over HTTP without and with the password. The model is a tiny
+one that is made and trained here, unless --home and --run name a run. The replies are the same at every call, so that a
+reply that reached the wrong visitor is found out.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import re
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psutil
+
+from core.sharing import Limits, Share
+from core.sharing_gate import COOKIE, ROADS
+
+LOGIN = re.compile(r"/login")
+TRICKS = (
+    "/etc/passwd", "../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "%2e%2e/%2e%2e/etc/passwd",
+    "....//....//etc/passwd", "..\\..\\..\\etc\\passwd", "%5c%5chost%5cshare%5cx", "\\\\host\\share\\x",
+    "//host/share/x", "C:\\Windows\\win.ini", "a%00.txt", "%00", "soulsmith.db", "app.py", "{home}/secret.txt",
+    "{home}/link.txt", "{home}/soulsmith.db", "file:///etc/passwd", "http://127.0.0.1:7860/config",
+)  # fmt: skip
+
+
+def routes() -> list[tuple[str, str]]:
+    """(method, path) of all that gradio can answer, read from its source, so that none is forgotten."""
+    import gradio.routes
+
+    source = Path(gradio.routes.__file__).read_text(encoding="utf-8")
+    found = re.findall(r"@(router|app)\.(get|post|head|put|delete)\(\s*f?\"([^\"]+)\"", source)
+    return sorted(
+        {(method.upper(), ("/gradio_api" if kind == "router" else "") + path) for kind, method, path in found}
+    )
+
+
+def attempts(home: Path) -> list[tuple[str, str]]:
+    """(method, path) of every request that is tried: each route with plain values and with every trick for a value."""
+    tried = [
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("GET", "/redoc"),
+        ("GET", "/gradio_api/mcp/sse"),
+        ("GET", "/runs"),
+    ]
+    tried += [
+        ("POST", f"/gradio_api/{road}/{name}") for road in ("run", "call", "api") for name in ("predict", "on_train")
+    ]
+    tried += [("GET", trick.format(home=home)) for trick in TRICKS]
+    for method, path in routes():
+        plain = re.sub(r"{[^}]*}", "x1234567", path)
+        tried.append((method, plain))
+        if "{" in path:
+            last = re.sub(r"{[^}]*}", "x1234567", path[: path.rindex("{")])
+            tried += [(method, last + trick.format(home=home)) for trick in TRICKS]
+    for folder in ("/static/", "/assets/", "/gradio_api/file=", "/gradio_api/file/", "/file=", "/gradio_api/proxy="):
+        tried += [("GET", folder + trick.format(home=home)) for trick in TRICKS]
+    return list(dict.fromkeys((method, path if path.startswith("/") else "/" + path) for method, path in tried))
+
+
+def send(port: int, method: str, path: str, cookie: str = "", body: bytes = b"{}") -> tuple[int, bytes]:
+    """One request with its path as it is written: a client that tidies `..` away would try nothing."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
+    head += f"Cookie: {cookie}\r\n" if cookie else ""
+    sent = body if method == "POST" else b""
+    head += f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+    connection.connect()
+    connection.sock.sendall(head.encode("utf-8", "surrogateescape") + sent)
+    answer = http.client.HTTPResponse(connection.sock)
+    try:
+        answer.begin()
+        return answer.status, answer.read1(200_000)  # a stream is looked into, not waited for
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def sweep(port: int, share: Share, home: Path) -> dict:
+    """Try everything without and with the password."""
+    canary = secrets.token_hex(16)
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "secret.txt").write_text(canary, encoding="utf-8")
+    if not (home / "link.txt").is_symlink():
+        (home / "link.txt").symlink_to("/etc/passwd")
+    cookie = f"{COOKIE}={share.come_in(share.password, 'probe')}"
+    tried, opened, beyond, read = attempts(home), [], [], []
+    for method, path in tried:
+        status, body = send(port, method, path)
+        if 0 < status < 400:
+            opened.append(f"{method} {path}")
+        read += [path] * tells(body, canary)
+        if any(road.fullmatch(path) for kind, road in ROADS if kind == method and "heartbeat" in road.pattern):
+            continue  # an endless stream, on the list
+        status, body = send(port, method, path, cookie)
+        read += [path] * tells(body, canary)
+        listed = any(kind == method and road.fullmatch(path.partition("?")[0]) for kind, road in ROADS)
+        if status not in (0, 400, 401, 404) and not listed:
+            beyond.append(f"{method} {path} {status}")
+    read += smuggle(port, cookie, home, canary)
+    return {
+        "endpoints_tried": len(tried),
+        "endpoints_open_without_password": len(opened),
+        "endpoints_beyond_chat": len(beyond),
+        "files_read": len(read),
+        "found": [*opened, *beyond, *read],
+    }
+
+
+def smuggle(port: int, cookie: str, home: Path, canary: str) -> list[str]:
+    """Put files into the messages themselves, where a framework may open what it is told to; what came back of them."""
+    read = []
+    for path in ("/etc/passwd", str(home / "secret.txt"), str(home / "link.txt")):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}, "url": f"file://{path}"}
+        for data in ([file, None], [[file], None], [{"text": "a", "files": [file]}, None], [path, file]):
+            session = "s" + secrets.token_hex(5)
+            asked = {"data": data, "fn_index": 0, "session_hash": session, "trigger_id": 1}
+            status, body = send(port, "POST", "/gradio_api/queue/join", cookie, json.dumps(asked).encode())
+            read += [path] * (tells(body, canary) or status < 400)
+    return read
+
+
+def tells(body: bytes, canary: str) -> bool:
+    """Whether an answer holds what only a file could tell it."""
+    planted = os.environ.get("HF_TOKEN", "")
+    return canary.encode() in body or b"root:x:" in body or bool(planted and planted.encode() in body)
+
+
+class Guest:
+    """A visitor with a browser's manners: comes in, asks, listens."""
+
+    def __init__(self, port: int, password: str):
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300)
+        self.session, self.places = "g" + secrets.token_hex(6), []
+        assert self.client.post("/login", data={"password": password}).status_code == 303
+
+    def ask(self, words: str) -> tuple[str, list]:
+        """(note, both conversations) at the end of a reply."""
+        asked = {"data": [words, None], "fn_index": 0, "session_hash": self.session, "trigger_id": 1}
+        self.client.post("/gradio_api/queue/join", json=asked).raise_for_status()
+        query = {"session_hash": self.session}
+        with self.client.stream("GET", "/gradio_api/queue/data", params=query) as stream:
+            for line in stream.iter_lines():
+                message = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if message.get("msg") == "process_generating":
+                    note = re.search(r"Before you in line: (\d+)", json.dumps(message["output"]["data"]))
+                    self.places += [int(note[1])] if note else []
+                elif message.get("msg") == "process_completed":
+                    _, note, _, *boxes = message["output"]["data"]
+                    return note, [[part["content"][0]["text"] for part in box] for box in boxes]
+        return "", []
+
+
+def crowd(port: int, password: str, visitors: int, messages: int, tell=lambda line: None) -> dict:
+    """Many visitors at once, each with questions of their own: what each got, against what one alone gets."""
+    questions = [f"sea lamp {number} fog {number * 7 % 13}?" for number in range(visitors)]
+    alone = Guest(port, password)
+    expected = []
+    for words in questions:
+        alone.session = "g" + secrets.token_hex(6)  # a new conversation
+        expected.append(alone.ask(words)[1])
+    guests = [Guest(port, password) for _ in range(visitors)]
+    with ThreadPoolExecutor(visitors) as pool:
+        first = list(pool.map(lambda pair: pair[0].ask(pair[1])[1], zip(guests, questions, strict=True)))
+    mixed = sum(got != wanted for got, wanted in zip(first, expected, strict=True))
+    done, own, before = 2 * visitors, sum(bool(got) for got in first), 0
+    while done < messages:
+        with ThreadPoolExecutor(visitors) as pool:
+            later = list(pool.map(lambda pair: pair[0].ask(pair[1])[1], zip(guests, questions, strict=True)))
+        mixed += sum(
+            not box or box[-2] != words for got, words in zip(later, questions, strict=True) for box in got or [[]]
+        )
+        done += visitors
+        if not before and done >= min(300, messages // 2):
+            before = memory()
+            tell(f"{done} messages, {before / 1e6:.0f} MB")
+    after = memory()
+    return {
+        "visitors_served": own,
+        "messages": done,
+        "replies_mixed_up": mixed,
+        "visitors_told_their_place": sum(bool(guest.places) for guest in guests),
+        "memory_growth_mb": round((after - before) / 1e6, 1) if before else None,
+    }
+
+
+def memory() -> int:
+    """Bytes that this process and its children hold."""
+    own = psutil.Process()
+    return sum(process.memory_info().rss for process in (own, *own.children(recursive=True)))
+
+
+def make_run(home: Path) -> str:
+    """Train a tiny model here and return the id of its run."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from core import runs
+    from core.recipe import TrainConfig
+    from tests.conftest import CHATML, chat_rows
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    signs = special + sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={sign: index for index, sign in enumerate(signs)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    whole = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|im_end|>", chat_template=CHATML
+    )
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = LlamaConfig(
+        vocab_size=len(whole),
+        max_position_embeddings=512,
+        eos_token_id=2,
+        pad_token_id=2,
+        initializer_range=0.15,
+        **shape,
+    )
+    model, corpus = home / "tiny model", home / "rows.jsonl"
+    LlamaForCausalLM(config).save_pretrained(model)
+    whole.save_pretrained(model)
+    rows = [json.dumps(row, ensure_ascii=False) for row in chat_rows(40)]
+    corpus.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    run_id = runs.start(TrainConfig(base_model=str(model), corpus=str(corpus), method="lora", max_steps=2), "probe")
+    for _ in range(600):
+        if runs.state(run_id) == "finished":
+            return run_id
+        time.sleep(0.2)
+    sys.exit(f"the tiny model was not trained: {runs.state(run_id)}")
+
+
+def planted(home: Path) -> int:
+    """How many files of the data directory hold the token that was planted in the environment."""
+    token = os.environ["HF_TOKEN"].encode()
+    return sum(token in file.read_bytes() for file in home.rglob("*") if file.is_file() and not file.is_symlink())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.share_probe", description=__doc__.split("\n")[0])
+    parser.add_argument("--home", help="a data directory with a finished run; default: a new one with a tiny model")
+    parser.add_argument("--run", help="id of the run, with --home")
+    parser.add_argument("--visitors", type=int, default=20)
+    parser.add_argument("--messages", type=int, default=1000)
+    parser.add_argument("--reply-tokens", type=int, default=8)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    os.environ.setdefault("HF_TOKEN", "hf_" + secrets.token_hex(16))
+    scratch = tempfile.TemporaryDirectory()
+    home = Path(args.home or Path(scratch.name) / "дом гостей")
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ["SOULSMITH_HOME"] = str(home)
+    run_id = args.run or make_run(home)
+    from ui import sharing_server as links
+
+    limits = Limits(visitors=10 * args.visitors, messages=10**6, tokens=10**9, messages_in_all=10**6, tokens_in_all=10**9,
+                    reply_tokens=args.reply_tokens)  # fmt: skip
+    opened = links.open_chat(run_id, "own", limits, "en")
+    result = sweep(opened.port, opened.share, home)
+    tell = partial(print, file=sys.stderr, flush=True)
+    tell(f"{result['endpoints_tried']} endpoints tried; {result.pop('found') or 'nothing found'}")
+    result |= crowd(opened.port, opened.share.password, args.visitors, args.messages, tell)
+    links.end()
+    result["secrets_on_disk"] = planted(home)
+    print(json.dumps(result, indent=None if args.json else 2), flush=True)
+    for thread in threading.enumerate():
+        if thread.name == "visitors":
+            thread.join(5)
+    scratch.cleanup()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,281 @@
+"""A share: the password, the limits, the line, and the gate before the page, without a model."""
+
+import asyncio
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from core import sharing, sharing_gate
+from core.sharing import Limits, Share
+from tests import share_probe
+from ui import sharing_server as links
+from ui.text import Say
+
+
+@dataclass
+class Said:
+    text: str
+    tokens: int
+
+
+def echo(conversations, most_tokens):
+    """Replies that say back what they were asked, word by word."""
+    words = {name: said[-1]["content"].split()[:most_tokens] for name, said in conversations.items()}
+    for count in range(1, max(map(len, words.values())) + 1):
+        yield {name: Said(" ".join(said[:count]), min(count, len(said))) for name, said in words.items()}
+
+
+def asks(words: str) -> dict:
+    return {name: [{"role": "user", "content": words}] for name in ("base", "tuned")}
+
+
+def waited(turn: sharing.Turn) -> sharing.Turn:
+    end = time.monotonic() + 20
+    while not turn.done and time.monotonic() < end:
+        time.sleep(0.005)
+    return turn
+
+
+@pytest.fixture
+def share():
+    share = Share(echo)
+    yield share
+    share.end()
+
+
+def guest(share: Share) -> sharing.Visitor:
+    return share.visitor(share.come_in(share.password, "here"))
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """The visitors' page of an echoing share: (share, port)."""
+    share = Share(echo, Limits(visitors=200))
+    server, port = links.serve(share, "echo", "127.0.0.1", None)
+    yield share, port
+    share.end()
+    server.should_exit = True
+
+
+def test_a_password_is_new_each_time_and_read_with_capitals_and_blanks(share):
+    assert Share(None).password != share.password
+    assert len(share.password.replace("-", "")) == sharing.GROUPS * sharing.GROUP
+    assert share.visitor(share.come_in(f" {share.password.upper()} ".replace("-", " "), "here"))
+
+
+def test_nobody_comes_in_without_the_password_and_five_tries_are_a_minute_s(share, monkeypatch):
+    now = time.monotonic()
+    monkeypatch.setattr(sharing.time, "monotonic", lambda: now)
+    for _ in range(sharing.TRIES_OF_ONE):
+        with pytest.raises(sharing.WrongPassword):
+            share.come_in("wrong", "there")
+    with pytest.raises(sharing.TooManyTries, match="Try again in 60 s"):
+        share.come_in(share.password, "there")
+    assert share.come_in(share.password, "here")
+    now += sharing.MINUTE + 1
+    assert share.come_in(share.password, "there")
+
+
+def test_many_addresses_together_are_slowed_down_too(share):
+    for number in range(sharing.TRIES_OF_ALL):
+        with pytest.raises(sharing.WrongPassword):
+            share.come_in("", f"address {number}")
+    with pytest.raises(sharing.TooManyTries):
+        share.come_in("", "yet another")
+
+
+def test_a_link_ends_at_its_time_and_nobody_is_answered_any_more():
+    share = Share(echo, Limits(hours=1e-6))
+    visitor = sharing.Visitor("token", time.time())
+    time.sleep(0.01)
+    assert share.ended
+    with pytest.raises(sharing.ShareEnded):
+        share.come_in(share.password, "here")
+    with pytest.raises(sharing.ShareEnded):
+        share.ask(visitor, asks("a"))
+
+
+def test_limits_hold_for_one_visitor_and_for_all():
+    share = Share(echo, Limits(messages=2, messages_in_all=3))
+    first, second = guest(share), guest(share)
+    for visitor in (first, first, second):
+        assert waited(share.ask(visitor, asks("one two"))).columns["base"] == Said("one two", 2)
+    with pytest.raises(sharing.VisitorLimit):
+        share.ask(first, asks("a"))
+    with pytest.raises(sharing.ShareLimit, match="3 messages"):
+        share.ask(second, asks("a"))
+    assert share.figures() | {"seconds_left": 0} == {
+        "visitors": 2, "present": 2, "waiting": 0, "messages": 3, "tokens": 12, "seconds_left": 0,
+    }  # fmt: skip
+    share.end()
+
+
+def test_tokens_are_counted_and_the_last_reply_is_cut_to_what_is_left():
+    share = Share(echo, Limits(tokens=6))
+    visitor = guest(share)
+    assert waited(share.ask(visitor, asks("a b c d e"))).columns["tuned"] == Said("a b c", 3)
+    with pytest.raises(sharing.VisitorLimit, match="6 tokens"):
+        share.ask(visitor, asks("a"))
+    share.end()
+
+
+def test_a_message_too_long_is_not_taken(share):
+    with pytest.raises(sharing.MessageTooLong, match="4001 characters"):
+        share.ask(guest(share), asks("a" * 4001))
+
+
+def test_the_line_is_served_in_order_one_message_a_visitor_and_each_knows_the_place():
+    held = threading.Event()
+
+    def waiting(conversations, most_tokens):
+        held.wait(20)
+        yield from echo(conversations, most_tokens)
+
+    share = Share(waiting)
+    guests = [guest(share) for _ in range(4)]
+    turns = [share.ask(visitor, asks(f"guest {number}")) for number, visitor in enumerate(guests)]
+    with pytest.raises(sharing.OneAtATime):
+        share.ask(guests[2], asks("again"))
+    assert [share.place(turn) for turn in turns] == [0, 1, 2, 3]
+    turns[1].stop()
+    held.set()
+    assert [waited(turn).columns.get("base") for turn in turns] == [
+        Said(f"guest {n}", 2) if n != 1 else None for n in range(4)
+    ]
+    share.end()
+
+
+def test_a_reply_that_fails_does_not_stop_the_line():
+    def failing(conversations, most_tokens):
+        if conversations["base"][-1]["content"] == "fall":
+            raise ValueError("down")
+        yield from echo(conversations, most_tokens)
+
+    share = Share(failing)
+    visitor = guest(share)
+    assert str(waited(share.ask(visitor, asks("fall"))).trouble) == "down"
+    assert waited(share.ask(visitor, asks("stand"))).columns["base"] == Said("stand", 1)
+    share.end()
+
+
+def test_a_long_conversation_keeps_its_end_and_begins_with_the_visitor():
+    said = [{"role": role, "content": str(n)} for n, role in enumerate(["user", "assistant"] * 15)] + [
+        {"role": "user", "content": "30"}
+    ]
+    kept = sharing.recent(said)
+    assert (kept[0]["content"], kept[0]["role"], kept[-1]["content"], len(kept)) == ("12", "user", "30", 19)
+
+
+def test_nothing_answers_without_the_password_and_behind_it_only_the_chat(shared, home, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    share, port = shared
+    found = share_probe.sweep(port, share, home)
+    tried = found.pop("endpoints_tried")
+    assert tried > 300
+    assert found == {"endpoints_open_without_password": 0, "endpoints_beyond_chat": 0, "files_read": 0, "found": []}
+
+
+def test_the_gate_asks_for_the_password_in_the_visitor_s_language(shared):
+    _, port = shared
+    asked = {
+        lang: httpx.get(f"http://127.0.0.1:{port}/", headers={"accept-language": lang}).text for lang in ("en", "ru")
+    }
+    for lang, page in asked.items():
+        assert Say(lang)("sharing.come_in") in page
+        assert "gradio" not in page
+
+
+def test_a_visitor_chats_and_another_cannot_listen(shared):
+    share, port = shared
+    guests = [share_probe.Guest(port, share.password) for _ in range(2)]
+    note, boxes = guests[0].ask("sea lamp")
+    assert (note, boxes) == ("Messages left: 99", [["sea lamp", "sea lamp"]] * 2)
+    listening = guests[1].client.get("/gradio_api/queue/data", params={"session_hash": guests[0].session})
+    assert listening.status_code == 403
+    stopping = guests[1].client.post(
+        "/gradio_api/cancel", json={"session_hash": guests[0].session, "fn_index": 0, "event_id": "x"}
+    )
+    assert stopping.status_code == 403
+
+
+def test_a_large_request_is_refused(shared):
+    share, port = shared
+    guest = share_probe.Guest(port, share.password)
+    big = {"data": ["a" * 70_000, None], "fn_index": 0, "session_hash": guest.session}
+    assert guest.client.post("/gradio_api/queue/join", json=big).status_code == 413
+
+
+def test_a_link_that_ended_says_so_to_everybody():
+    share = Share(echo)
+    server, port = links.serve(share, "echo", "127.0.0.1", "ru")
+    guest = share_probe.Guest(port, share.password)
+    share.end()
+    for client in (guest.client, httpx.Client(base_url=f"http://127.0.0.1:{port}")):
+        page = client.get("/")
+        assert (page.status_code, "Эта ссылка больше не действует" in page.text) == (410, True)
+    server.should_exit = True
+
+
+def test_full_control_takes_the_password_on_its_own_port_only():
+    async def inner(scope, receive, send):
+        await sharing_gate.respond(send, 200, "inside")
+
+    async def asked(port: int, cookie: str = "") -> int:
+        statuses = []
+
+        async def send(message):
+            statuses.append(message.get("status"))
+
+        headers = [(b"cookie", cookie.encode())]
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/any",
+            "query_string": b"",
+            "headers": headers,
+            "server": ("127.0.0.1", port),
+        }
+        await gate(scope, None, send)
+        return statuses[0]
+
+    share = Share(None)
+    gate = sharing_gate.Gate(inner, share, lambda scope, error: "", roads=None, port=2)
+    cookie = f"{sharing_gate.COOKIE}={share.come_in(share.password, 'here')}"
+    assert [asyncio.run(asked(1)), asyncio.run(asked(2)), asyncio.run(asked(2, cookie))] == [200, 401, 200]
+
+
+def test_a_blocked_tunnel_says_why_and_names_the_other_ways(monkeypatch, home):
+    home.mkdir()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setattr("gradio.networking.GRADIO_API_SERVER", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        with pytest.raises(links.TunnelBlocked, match=r"Two other ways: share over this network.*port 9999"):
+            links.open_tunnel(9999)
+
+
+def test_the_code_holds_the_address_and_the_password():
+    opened = links.Opened(Share(None), "http://127.0.0.1:7", 7, "own", "")
+    assert links.qr_code(opened).startswith("<svg")
+    assert "█" in links.terminal_qr(opened) or "▀" in links.terminal_qr(opened)
+
+
+@pytest.mark.slow
+def test_twenty_visitors_at_once_each_get_their_own_reply(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOULSMITH_HOME", str(tmp_path / "дом гостей"))
+    monkeypatch.setenv("HF_TOKEN", "hf_planted_in_the_environment")
+    run_id = share_probe.make_run(tmp_path / "дом гостей")
+    opened = links.open_chat(run_id, "own", Limits(visitors=50, reply_tokens=6), "en")
+    result = share_probe.crowd(opened.port, opened.share.password, visitors=20, messages=60)
+    links.end()
+    assert result.pop("visitors_told_their_place") >= 10
+    assert result == {
+        "visitors_served": 20,
+        "messages": 60,
+        "replies_mixed_up": 0,
+        "memory_growth_mb": result["memory_growth_mb"],
+    }
+    assert share_probe.planted(tmp_path / "дом гостей") == 0

@@ -1,0 +1,66 @@
+"""A page in each language behind one address: every request goes to the page in its sender's language."""
+
+import contextlib
+from collections.abc import Callable
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Mount
+
+from ui import theme
+from ui.text import LANGUAGES, Say
+
+COOKIE = "soulsmith_lang"
+
+
+def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: str = "2gb") -> Starlette:
+    """The application that shows what `build` makes, in English and in Russian."""
+    apps = {}
+    for code in LANGUAGES:
+        apps[code] = gr.mount_gradio_app(
+            FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+            build(Say(code)),
+            path="/",
+            theme=theme.THEME,
+            css_paths=[theme.STYLE],
+            head=f"<script>document.documentElement.lang = '{code}'</script>",
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            show_error=False,
+            max_file_size=max_file_size,
+        )
+
+    async def in_language(scope, receive, send):
+        await apps[language(Request(scope), lang)](scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_):
+        async with contextlib.AsyncExitStack() as stack:
+            for app in apps.values():
+                await stack.enter_async_context(app.router.lifespan_context(app))
+            yield
+
+    return Starlette(routes=[Mount("/", app=in_language)], lifespan=lifespan)
+
+
+def language(request: Request, flag: str | None) -> str:
+    """The language that was clicked, or given as --lang, or that the browser asks for first; else English."""
+    if request.cookies.get(COOKIE) in LANGUAGES:
+        return request.cookies[COOKIE]
+    if flag:
+        return flag
+    for part in request.headers.get("accept-language", "").split(","):
+        if (code := part.strip()[:2].lower()) in LANGUAGES:
+            return code
+    return LANGUAGES[0]
+
+
+def head(say: Say, tagline: str) -> str:
+    """Name, promise, and the link to the other language."""
+    other = LANGUAGES[1 - LANGUAGES.index(say.lang)]
+    switch = f"document.cookie='{COOKIE}={other};path=/;SameSite=Lax';location.reload();return false"
+    link = f'<a href="#" lang="{other}" onclick="{switch}">{say("page.other_language")}</a>'
+    return f'<div class="page-head"><h1>Soulsmith</h1><p>{tagline}</p>{link}</div>'
