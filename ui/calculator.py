@@ -18,6 +18,7 @@ from core.estimate.troubles import NeedsTrace, UnknownArchitecture
 from core.trouble import Trouble
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
+from ui import offers
 from ui.text import Say
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B"
@@ -67,7 +68,7 @@ def build_question(say: Say) -> dict:
     cards = card_choices(say)
     with gr.Row():
         model = gr.Dropdown(
-            model_choices(), value=DEFAULT_MODEL, allow_custom_value=True,
+            offers.choices(say, only_shaped=True), value=DEFAULT_MODEL, allow_custom_value=True,
             label=say("calculator.model"), info=say("calculator.model.info"), scale=2, min_width=260,
         )  # fmt: skip
         card = gr.Dropdown(
@@ -166,13 +167,6 @@ def _tickets():
 
 def on_stop(ticket: str) -> None:
     _stopped.add(ticket)
-
-
-def model_choices() -> list[tuple[str, str]]:
-    """The catalogue, the starter first."""
-    names = [name for name, entry in catalogue.models().items() if entry["hidden_size"] and entry["vocab_size"]]
-    starter = "HuggingFaceTB/SmolLM2-135M-Instruct"
-    return [(starter, starter), *((name, name) for name in names)]
 
 
 def card_choices(say: Say) -> list[tuple[str, str]]:
