@@ -1,25 +1,26 @@
 """Runs: directories that are created by the page, filled by a trainer, and whose state is derived, never stored.
 
-Run it: `python -m core.runs start --config FILE`, `python -m core.runs list`, `show`, `stop`, `resume`, `delete`.
+Run it: `python -m core.runs list|show|start|queue|pause|resume|stop|compare --json`; the commands are in core.orders.
 """
 
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+import psutil
 
-from core import events, paths
-from core.recipe import CorpusGone, RecipeTrouble, TrainConfig, whole_checkpoint
+from core import control, events, paths
+from core.locks import is_held
+from core.recipe import CorpusGone, TrainConfig
 from core.trouble import Trouble
 
-ACTIVE = ("queued", "running", "stopping")
+AT_WORK = ("running", "stopping", "pausing")  # a trainer lives
+ACTIVE = ("queued", *AT_WORK)  # something will happen by itself
 # All that a run's directory can hold that we put there; deleting a run deletes these and nothing else. The large parts
 # come first and config.json, which makes a directory a run, almost last: a deletion that was cut short can be repeated.
 OURS = (
@@ -32,6 +33,8 @@ OURS = (
     "run.lock",
     "events.jsonl",
     "label.json",
+    "life.json",
+    "wishes.json",
 )
 OURS += ("config.json", "control.json")
 
@@ -50,6 +53,10 @@ class RunGone(Trouble):
     template = "There is no run {run}. It was deleted: choose another one from the list."
 
 
+class NotRunning(Trouble):
+    template = 'The run "{name}" is not being trained now, so there is nothing to save or to sample.'
+
+
 class NothingToResume(Trouble):
     template = 'The run "{name}" is finished already; there is nothing to go on with. Start a new run.'
 
@@ -65,7 +72,7 @@ def create(config: TrainConfig, name: str = "") -> str:
     unfinished = paths.runs() / f".{run_id}"
     unfinished.mkdir()
     config.save(unfinished / "config.json")
-    _write(unfinished / "label.json", {"name": name, "note": "", "created": time.time()})
+    control.write(unfinished / "label.json", {"name": name, "note": "", "tags": [], "created": time.time()})
     unfinished.rename(paths.runs() / run_id)
     return run_id
 
@@ -112,27 +119,45 @@ def _corpus_place(config: TrainConfig) -> Path:
 
 
 def label(run_id: str) -> dict:
-    """What a person calls the run: {"name", "note", "created"}."""
-    return json.loads((directory(run_id) / "label.json").read_text(encoding="utf-8"))
+    """What a person calls the run: {"name", "note", "tags", "created"}."""
+    return {"tags": []} | json.loads((directory(run_id) / "label.json").read_text(encoding="utf-8"))
 
 
-def rename(run_id: str, name: str, note: str) -> None:
+def rename(run_id: str, name: str, note: str, tags: list[str] | None = None) -> None:
     old = label(run_id)
-    _write(directory(run_id) / "label.json", {**old, "name": name.strip() or old["name"], "note": note})
+    kept = old["tags"] if tags is None else sorted({tag.strip().lower() for tag in tags} - {""})
+    control.write(
+        directory(run_id) / "label.json", {**old, "name": name.strip() or old["name"], "note": note, "tags": kept}
+    )
+
+
+def change(run_id: str, **fields) -> None:
+    """Change the config of a run that is not at work; what it was before stays on record in label.json."""
+    if state(run_id) in AT_WORK:
+        raise StillRunning(name=label(run_id)["name"])
+    before = config(run_id)
+    after = TrainConfig.from_dict(vars(before) | fields)
+    old = label(run_id)
+    changed = {name: [getattr(before, name), value] for name, value in fields.items()}
+    record = [*old.get("changes", []), {"time": control.now(), "changed": changed}]
+    control.write(directory(run_id) / "label.json", {**old, "changes": record})
+    scratch = directory(run_id) / "config.tmp"
+    after.save(scratch)
+    scratch.replace(directory(run_id) / "config.json")
 
 
 def state(run_id: str) -> str:
-    """queued, running, stopping, finished, stopped, failed, or lost: killed, out of memory, power cut."""
+    """queued, held, running, stopping, pausing, paused, finished, stopped, failed, or lost: killed, out of memory, power cut."""
     path = directory(run_id)
     # The lock first: a trainer lets go of it after its last event, so a free lock means that all events are there.
     alive = is_alive(path)
-    control, last = _control(path), events.last(path)
+    request, last = control.asked(path).get("request"), events.last(path)
     if alive:
-        return "stopping" if control.get("request") == "stop" else "running"
-    if control.get("request") == "resume" and control["after"] == events.size(path):
-        return "queued"
+        return {"stop": "stopping", "pause": "pausing"}.get(request, "running")
+    if waits := control.waits(path):
+        return {"resume": "queued", "hold": "held"}[waits]
     if last is None:
-        return "stopped" if control.get("request") == "stop" else "queued"
+        return "stopped" if request == "stop" else "queued"
     if last["event"] in events.FINAL:
         return last["event"]
     # A trainer may have taken the lock after the first look: dead is who is silent at the second look too.
@@ -141,29 +166,38 @@ def state(run_id: str) -> str:
 
 def is_alive(run_dir: Path) -> bool:
     """Whether a trainer holds the run's lock; the system drops it however the process dies."""
-    return _is_held(run_dir / "run.lock")
+    return is_held(run_dir / "run.lock")
 
 
 def stop(run_id: str) -> None:
     """Ask a run to save its adapter and end; a run that waits in the queue leaves it."""
-    _write(directory(run_id) / "control.json", {"request": "stop"})
+    control.ask(directory(run_id), "stop")
+
+
+def pause(run_id: str) -> None:
+    """Ask a run to save a checkpoint and give the card back; a run that waits in the queue is held there."""
+    now = state(run_id)
+    if now not in ACTIVE:
+        raise NotRunning(name=label(run_id)["name"])
+    control.ask(directory(run_id), "hold" if now == "queued" else "pause")
+
+
+def wish(run_id: str, what: str) -> None:
+    """Ask a running training to save a checkpoint or to answer the prompts of the film strip now."""
+    if state(run_id) not in AT_WORK:
+        raise NotRunning(name=label(run_id)["name"])
+    control.wish(directory(run_id), what)
 
 
 def resume(run_id: str) -> None:
-    """Queue a run again that was lost, stopped or failed; it goes on from its newest whole checkpoint."""
+    """Queue a run again that was paused, held, lost, stopped or failed; it goes on from its newest whole checkpoint."""
     now = state(run_id)
     if now in ACTIVE:
         raise StillRunning(name=label(run_id)["name"])
     if now == "finished":
         raise NothingToResume(name=label(run_id)["name"])
-    path = directory(run_id)
-    # Bound to the length of the events: the first new event of the trainer makes this request a thing of the past.
-    _write(path / "control.json", {"request": "resume", "after": events.size(path)})
+    control.ask(paths.run(run_id), "resume")
     start_worker()
-
-
-def stop_requested(run_dir: Path) -> bool:
-    return _control(run_dir).get("request") == "stop"
 
 
 def delete(run_id: str) -> None:
@@ -212,69 +246,39 @@ def spawn_detached(command: list[str], cwd: Path, log) -> subprocess.Popen:
 
 
 def needs_worker() -> bool:
-    """Whether a run waits and no worker is there to take it."""
-    return not _is_held(queue_lock()) and bool(queued())
+    """Whether a run waits, or was interrupted by a reboot, and no worker is there to take it."""
+    from core import turns
+
+    return not has_worker() and bool(turns.next_ones() or turns.interrupted())
+
+
+def has_worker() -> bool:
+    """Whether the queue is being worked off."""
+    return is_held(queue_lock())
 
 
 def queued() -> list[str]:
-    """The runs that wait, oldest first; one that was deleted or damaged meanwhile does not hold up the others."""
-    waiting = []
-    for run_id in listed():
-        with suppress(Trouble, OSError, ValueError):
-            if state(run_id) == "queued":
-                waiting.append(run_id)
-    return waiting
+    """The runs that wait for their turn, in their order."""
+    from core import turns
+
+    return turns.next_ones()
 
 
-def _is_held(path: Path) -> bool:
-    """Whether some process holds a lock file. Those who only look share it, so that they never see each other."""
+@cache
+def boot() -> str:
+    """A name of this start of the machine."""
     try:
-        file = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        os.close(file)
-        return _is_held_exclusively(path)
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # not Linux
+        return str(round(psutil.boot_time() / 100))  # clocks are set right by seconds
 
 
-def _is_held_exclusively(path: Path) -> bool:
-    lock = FileLock(path)
+def last_life(run_id: str) -> dict:
+    """The last process that trained a run: {"boot", "starts": how often since it last got anywhere}, or {}."""
     try:
-        lock.acquire(timeout=0.05, poll_interval=0.01)
-    except Timeout:
-        return True
-    lock.release()
-    return False
-
-
-def _control(run_dir: Path) -> dict:
-    try:
-        return json.loads((run_dir / "control.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return json.loads((directory(run_id) / "life.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
-
-
-def _write(path: Path, values: dict) -> None:
-    """Replace a small file in one step, so that nobody reads half of it."""
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-    for attempt in range(20):
-        try:
-            scratch.replace(path)
-            return
-        except PermissionError:  # Windows, while somebody reads the file
-            if attempt == 19:
-                raise
-            time.sleep(0.05)
 
 
 def default_name(config: TrainConfig) -> str:
@@ -284,43 +288,7 @@ def default_name(config: TrainConfig) -> str:
     return f"{corpus} · {config.method}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m core.runs", description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=["start", "list", "show", "stop", "resume", "delete"])
-    parser.add_argument("run", nargs="?", help="id of a run, as printed by list")
-    parser.add_argument("--config", help="for start: a JSON file with the fields of TrainConfig")
-    parser.add_argument("--name", default="", help="for start: what to call the run")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    try:
-        result = _command(args, parser)
-    except (Trouble, RecipeTrouble, OSError, json.JSONDecodeError) as error:
-        sys.exit(str(error))
-    if args.json:
-        print(json.dumps(result, ensure_ascii=False))
-    else:
-        for row in result if isinstance(result, list) else [result]:
-            print("  ".join(str(value) for value in row.values()))
-
-
-def _command(args, parser) -> dict | list[dict]:
-    if args.command == "start":
-        if not args.config:
-            parser.error("start needs --config FILE")
-        args.run = start(TrainConfig.load(args.config), args.name)
-    elif args.command == "list":
-        return [{"run": run_id, "state": state(run_id), "name": label(run_id)["name"]} for run_id in listed()]
-    elif not args.run:
-        parser.error(f"{args.command} needs the id of a run")
-    elif args.command == "show":
-        shown = {"run": args.run, "state": state(args.run), **label(args.run), "last": events.last(paths.run(args.run))}
-        return shown | {"checkpoint": whole_checkpoint(paths.run(args.run)), "config": vars(config(args.run))}
-    else:
-        {"stop": stop, "resume": resume, "delete": delete}[args.command](args.run)
-        if args.command == "delete":
-            return {"run": args.run, "state": "deleted"}
-    return {"run": args.run, "state": state(args.run)}
-
-
 if __name__ == "__main__":
-    main()
+    from core import orders
+
+    orders.main()

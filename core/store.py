@@ -5,6 +5,7 @@ Every function opens its own connection: Gradio calls from many threads. Readers
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -12,21 +13,25 @@ from dataclasses import asdict
 from filelock import FileLock
 from sqlite_utils import Database, Migrations
 
-from core import events, paths, runs
+from core import events, paths, runs, series
+from core.series import STEP
 from core.trouble import Trouble
 
 # How an event changes the row of its run; steps and evaluations have tables of their own besides.
 KEPT = {
     "loading": ("corpus_hash",),
-    "data": ("rows_train", "rows_eval", "tokens_train", "tokens_learned"),
+    "data": ("rows_train", "rows_eval", "tokens_train", "tokens_learned", "longest"),
     "forecast": ("predicted_bytes", "predicted_seconds"),
     "model": ("parameters", "trainable_parameters", "device", "precision", "attention"),
+    "heard": ("request", "asked"),
+    "checkpoint": ("checkpoint_step",),
     "step": ("step", "max_steps", "loss", "tokens_per_second", "seconds_left", "memory_gib"),
     "eval": ("eval_loss",),
     "failed": ("trouble", "message"),
 }
-STEP = ("step", "loss", "grad_norm", "learning_rate", "tokens_per_second", "memory_gib")
-PLOT_POINTS = 500
+ENDING = ("step_seconds", "step_tokens", "peak_memory_gib", "kept_step", "stopped_early")
+CHUNK_BYTES = 1 << 20
+OPENING_SECONDS = 1.5  # how long the page may read a log that nobody looked at before; the rest comes with later looks
 
 migrations = Migrations("soulsmith")
 
@@ -53,6 +58,27 @@ def m002_forecast(db: Database) -> None:
     db["runs"].add_column("predicted_seconds", float)
 
 
+@migrations()
+def m003_watching(db: Database) -> None:
+    """Marks by which a long run is drawn, replies and scores of every evaluation, tags, and what a person asked for."""
+    texts, numbers = "tags request waiting stamp changes", "asked heard event_at step_seconds step_tokens"
+    counts = "mark_width checkpoint_step heard_step longest kept_step stopped_early"
+    for kind, names in {str: texts, float: numbers + " peak_memory_gib", int: counts}.items():
+        for name in names.split():
+            db["runs"].add_column(name, kind)
+    db["marks"].create(
+        {"run": str, "mark": int, "count": int, "total": float, "low": str, "high": str, "steep": str, "last": str},
+        pk=("run", "mark"),
+    )
+    db["samples"].create(
+        {"run": str, "step": int, "number": int, "prompt": str, "reply": str}, pk=("run", "step", "number")
+    )
+    db["forgetting"].create(
+        {"run": str, "step": int, "score": float, "foreign": float, "parts": str}, pk=("run", "step")
+    )
+    db.conn.execute("update runs set offset = 0")  # all events are read once more, for the new tables
+
+
 @contextmanager
 def opened() -> Iterator[Database]:
     """The database, with every table there."""
@@ -76,28 +102,33 @@ def _lay_tables(db: Database) -> None:
             migrations.apply(db)
 
 
-def sync(run_id: str) -> dict:
-    """Bring the row of a run up to its events and return it: reads only what was added since the last time."""
+def sync(run_id: str, seconds: float = OPENING_SECONDS) -> dict:
+    """Bring the row of a run up to its events and return it: reads only what was added since the last time.
+
+    After so many seconds it leaves the rest of a long log to the next look; the row's offset says how far it came.
+    """
     with opened() as db:
-        return _sync(db, run_id)
+        return _sync(db, run_id, time.monotonic() + seconds)
 
 
-def sync_all() -> list[dict]:
+def sync_all(seconds: float = OPENING_SECONDS) -> list[dict]:
     """Bring every run up to date, forget those that are gone, and return the rows, newest first."""
     with opened() as db:
-        there = runs.listed()
+        there, known = runs.listed(), {row["id"]: row["stamp"] for row in db.query("select id, stamp from runs")}
+        until = time.monotonic() + seconds
         for run_id in there:
             with suppress(Trouble, OSError, ValueError):  # one damaged or just deleted run does not hide the others
-                _sync(db, run_id)
-        for row in list(db["runs"].rows):
-            if row["id"] not in there:
-                _forget(db, row["id"])
+                if not known.get(run_id) or known[run_id] != _stamp(run_id):
+                    _sync(db, run_id, until)
+        for run_id in known:
+            if run_id not in there:
+                _forget(db, run_id)
         return list(db["runs"].rows_where(order_by="created desc, id desc"))
 
 
-def rename(run_id: str, name: str, note: str) -> None:
-    """Call a run something else, or note something about it."""
-    runs.rename(run_id, name, note)
+def rename(run_id: str, name: str, note: str, tags: list[str] | None = None) -> None:
+    """Call a run something else, note something about it, or give it tags."""
+    runs.rename(run_id, name, note, tags)
     sync(run_id)
 
 
@@ -108,48 +139,112 @@ def delete(run_id: str) -> None:
         _forget(db, run_id)
 
 
-def curves(run_id: str, points: int = PLOT_POINTS) -> dict[str, list[dict]]:
-    """The series of a run, {"steps": rows, "evals": rows}, thinned evenly over the whole run to about `points` rows."""
+def curves(run_id: str) -> dict[str, list[dict]]:
+    """The series of a run over its whole length, thinned: see core.series."""
     with opened() as db:
-        count = db["steps"].count_where("run = ?", [run_id])
-        every = max(1, count // points)
-        # Numbered by row, not by step: with logging_steps 10 the steps themselves are ten apart.
-        query = f"""select {", ".join(STEP)} from (
-            select *, row_number() over (order by step) as n from steps where run = :run
-        ) where (n - 1) % :every = 0 or n = :count order by step"""
-        steps = list(db.query(query, {"run": run_id, "every": every, "count": count}))
-        evals = list(db.query("select step, eval_loss from evals where run = ? order by step", [run_id]))
-    return {"steps": steps, "evals": evals}
+        return series.curves(db, run_id)
 
 
-def _sync(db: Database, run_id: str) -> dict:
+def film(run_id: str) -> list[dict]:
+    """Every reply of the film strip: {"step", "number", "prompt", "reply"}, by prompt and step."""
+    query = "select step, number, prompt, reply from samples where run = ? order by number, prompt, step"
+    with opened() as db:
+        return list(db.query(query, [run_id]))
+
+
+def forgetting(run_id: str) -> list[dict]:
+    """The scores of the forgetting meter by step."""
+    query = 'select step, score, "foreign", parts from forgetting where run = ? order by step'
+    with opened() as db:
+        return [row | {"parts": json.loads(row["parts"])} for row in db.query(query, [run_id])]
+
+
+def _sync(db: Database, run_id: str, until: float) -> dict:
+    while True:
+        row, more = _advance(db, run_id)
+        if not more or time.monotonic() > until:
+            return row
+
+
+def _advance(db: Database, run_id: str) -> tuple[dict, bool]:
+    """Read one chunk of a run's events; its row, and whether there is more to read."""
     found = list(db["runs"].rows_where("id = ?", [run_id]))
-    row = found[0] if found else _new_row(run_id)
-    state = runs.state(run_id)  # before the events: a run that ends in between is seen ending at the next look
-    fresh, offset = events.read(paths.run(run_id), row["offset"])
-    label = runs.label(run_id)
+    row = found[0] if found else _new_row(db, run_id)
+    state, stamp = runs.state(run_id), _stamp(run_id)  # before the events: an end in between is seen at the next look
+    fresh, offset = events.read(paths.run(run_id), row["offset"], CHUNK_BYTES)
+    label, config = runs.label(run_id), runs.config(run_id)
     changed = dict(row, state=state, offset=offset, name=label["name"], note=label["note"])
-    for event in fresh:
-        fold(changed, event)
-    if changed == row and found:
-        return row
+    changed |= {"tags": " ".join(label["tags"]), "changes": json.dumps(label.get("changes", []))}
+    changed |= _of_config(config)
+    more = events.size(paths.run(run_id)) > offset > row["offset"]
+    # A run that is over is not looked at again until one of its files changes.
+    changed["stamp"] = None if more or state in runs.ACTIVE else stamp
+    if not fresh and changed == row:
+        return row, False
     with db.conn:  # rows and offset in one transaction: an event is counted once or not at all
+        for event in fresh:
+            if event["event"] == "started" and changed["started"]:
+                _put_in(db, run_id, changed, fresh[: fresh.index(event)])
+                resumed = event.get("resumed_from")
+                series.go_back(db, run_id, changed, int(resumed.split("-")[1]) if resumed else 0)
+                fresh = fresh[fresh.index(event) :]
+            fold(changed, event)
+        _put_in(db, run_id, changed, fresh)
         db["runs"].upsert(changed, pk="id")
-        steps = [event for event in fresh if event["event"] == "step"]
-        db["steps"].upsert_all([{"run": run_id} | {key: e.get(key) for key in STEP} for e in steps], pk=("run", "step"))
-        evals = [{"run": run_id, "step": e["step"], "eval_loss": e["eval_loss"]} for e in fresh if e["event"] == "eval"]
-        db["evals"].upsert_all(evals, pk=("run", "step"))
-    return changed
+    return changed, more
+
+
+def _put_in(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
+    """The rows of the tables that are filled from events."""
+    series.add(db, run_id, row, [event for event in fresh if event["event"] == "step"])
+    evals = [{"run": run_id, "step": e["step"], "eval_loss": e["eval_loss"]} for e in fresh if e["event"] == "eval"]
+    db["evals"].upsert_all(evals, pk=("run", "step"))
+    shots = [
+        {"run": run_id, "step": event["step"], "number": number, **sample}
+        for event in fresh
+        if event["event"] == "samples"
+        for number, sample in enumerate(event["samples"])
+    ]
+    db["samples"].upsert_all(shots, pk=("run", "step", "number"))
+    scores = [
+        {
+            "run": run_id,
+            "step": e["step"],
+            "score": e["score"],
+            "foreign": e["foreign"],
+            "parts": json.dumps(e["parts"]),
+        }
+        for e in fresh
+        if e["event"] == "forgetting"
+    ]
+    db["forgetting"].upsert_all(scores, pk=("run", "step"))
+
+
+def _stamp(run_id: str) -> str:
+    """Sizes and times of the files that a run's row is made from."""
+    path, parts = paths.run(run_id), []
+    for name in ("events.jsonl", "label.json", "control.json", "config.json"):
+        try:
+            found = (path / name).stat()
+            parts.append(f"{found.st_size}.{found.st_mtime_ns}")
+        except OSError:
+            parts.append("-")
+    return " ".join(parts)
 
 
 def fold(row: dict, event: dict) -> None:
     """Change the row of a run by what one event says."""
     kind = event["event"]
+    row["event_at"] = event["time"]
     row.update({key: event[key] for key in KEPT.get(kind, ()) if key in event})
     if kind == "started":
-        row.update(started=event["time"], ended=None, stage="starting", trouble=None, message=None)
+        row.update(started=event["time"], ended=None, stage="starting", trouble=None, message=None, waiting=None)
     elif kind == "preparing":
         row.update(stage=event["stage"], stage_done=event["done"], stage_total=event["total"])
+    elif kind == "heard":
+        row.update(heard=event["time"], heard_step=event["step"])
+    elif kind in ("waiting", "room"):
+        row["waiting"] = json.dumps({"needed": event["needed"], "free": event["free"]}) if kind == "waiting" else None
     elif kind in ("loading", "step"):
         row["stage"] = {"loading": "loading", "step": "training"}[kind]
     elif kind == "data":
@@ -164,35 +259,30 @@ def fold(row: dict, event: dict) -> None:
             ended=event["time"],
             stage=None,
             seconds_left=None,
+            waiting=None,
             seconds=row["started"] and event["time"] - row["started"],
         )
+        row.update({key: event[key] for key in ENDING if key in event})
         if kind == "failed":
             row["trouble_values"] = json.dumps(event.get("values"))
 
 
-def _new_row(run_id: str) -> dict:
-    config, names = runs.config(run_id), [column for column in _columns() if column != "id"]
-    return (
-        {"id": run_id}
-        | dict.fromkeys(names)
-        | {
-            "offset": 0,
-            "created": runs.label(run_id)["created"],
-            "base_model": config.base_model,
-            "corpus": config.corpus,
-            "method": config.method,
-            "config": json.dumps(asdict(config), ensure_ascii=False),
-        }
-    )
+def _new_row(db: Database, run_id: str) -> dict:
+    row = {"id": run_id} | {column: None for column in db["runs"].columns_dict if column != "id"}
+    return row | {"offset": 0, "created": runs.label(run_id)["created"], **_of_config(runs.config(run_id))}
 
 
-def _columns() -> list[str]:
-    with opened() as db:
-        return list(db["runs"].columns_dict)
+def _of_config(config) -> dict:
+    return {
+        "base_model": config.base_model,
+        "corpus": config.corpus,
+        "method": config.method,
+        "config": json.dumps(asdict(config), ensure_ascii=False),
+    }
 
 
 def _forget(db: Database, run_id: str) -> None:
     with db.conn:
-        db["steps"].delete_where("run = ?", [run_id])
-        db["evals"].delete_where("run = ?", [run_id])
+        for table in ("steps", "marks", "evals", "samples", "forgetting"):
+            db[table].delete_where("run = ?", [run_id])
         db["runs"].delete_where("id = ?", [run_id])

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import events, models, runs
+from core import control, events, models, runs
 from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
+from core.watching import Observer, room
 
 LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
 FEWEST_STEPS = 3  # the first, slow one is not counted
-RUN_BYTES = 300_000_000  # room for log, checkpoints and adapter of a small run
 
 
 class AlreadyTraining(Trouble):
@@ -27,8 +27,8 @@ class AlreadyTraining(Trouble):
 
 class OutOfMemory(Trouble):
     template = (
-        "Memory ran out at step {step}. Halve batch_size and double gradient_accumulation_steps: "
-        "the result is the same. If that is not enough, lower max_length."
+        "Memory ran out at step {step}, in a batch of {rows} rows of {tokens} tokens. Halve batch_size and double "
+        "gradient_accumulation_steps: the result is the same. If that is not enough, lower max_length."
     )
 
 
@@ -40,12 +40,19 @@ class DiskRanFull(Trouble):
     template = "The disk of {path} is full. Free some space, then resume the run."
 
 
+class DriverTrouble(Trouble):
+    template = (
+        "The graphics card or its driver gave up: {reason} Restart the machine, update the driver if it comes back, "
+        "then resume the run."
+    )
+
+
 class Unexpected(Trouble):
     template = "{kind}: {reason} The details are in log.txt in the run's directory."
 
 
 class _StopAsked(Exception):
-    """Somebody pressed Stop before there was anything to save."""
+    """Somebody pressed Stop or Pause before there was anything to save."""
 
 
 def run(run_dir: Path) -> str:
@@ -64,13 +71,16 @@ def run(run_dir: Path) -> str:
 
 def _recorded(run_dir: Path) -> str:
     """Train between two events that say how it began and how it ended, whatever happens in between."""
+    if control.waits(run_dir) == "hold":  # held in the very moment in which its turn came
+        return "held"
     events.mend(run_dir)
     checkpoint = whole_checkpoint(run_dir)
+    _count_life(run_dir, bool(checkpoint))
     events.append(run_dir, "started", pid=os.getpid(), resumed_from=checkpoint and Path(checkpoint).name)
     try:
         ending = _train(run_dir, checkpoint)
-    except _StopAsked:
-        ending = {"event": "stopped", "steps": 0}
+    except _StopAsked as asked:
+        ending = {"event": "paused" if str(asked) == "pause" else "stopped", "steps": 0}
     except Exception as error:  # what we cannot word better keeps its traceback in the log
         traceback.print_exc()
         trouble = _worded(error, run_dir)
@@ -82,6 +92,13 @@ def _recorded(run_dir: Path) -> str:
     return ending["event"]
 
 
+def _count_life(run_dir: Path, got_somewhere: bool) -> None:
+    """Note in which life of the machine the run is trained, and how often in a row it was begun without a checkpoint."""
+    before = runs.last_life(run_dir.name) if (run_dir / "life.json").exists() else {}
+    starts = 1 if got_somewhere else before.get("starts", 0) + 1
+    control.write(run_dir / "life.json", {"boot": runs.boot(), "starts": starts})
+
+
 def _train(run_dir: Path, checkpoint: str | None) -> dict:
     said: dict[str, dict] = {}
 
@@ -91,11 +108,11 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         if event == "model" and (forecast := _forecast(config, said["data"]["longest"])):
             report("forecast", **forecast)
 
-    def should_stop() -> bool:
-        return runs.stop_requested(run_dir)
-
-    config = local_config(TrainConfig.load(run_dir / "config.json"), report, should_stop)
-    models.need_disk(run_dir, disk_bytes(config))
+    observer = Observer(run_dir, report)
+    config = local_config(TrainConfig.load(run_dir / "config.json"), report, observer.should_stop)
+    observer.config = config
+    room.need(run_dir, disk_bytes(config), report, observer.should_stop)
+    _end_if_asked(observer)
     report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
     from core import recipe
 
@@ -103,21 +120,28 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         config,
         run_dir,
         report=report,
-        should_stop=should_stop,
+        should_stop=observer.should_stop,
+        watcher=observer,
         resume_from=checkpoint,
     )
     if "forecast" in said and ending["steps"] >= FEWEST_STEPS:
         _learn(config, said, ending)
-    return {"event": "stopped" if ending.pop("stopped") else "finished", **ending}
+    stopped, paused = ending.pop("stopped"), ending.pop("paused")
+    return {"event": "paused" if paused else "stopped" if stopped else "finished", **ending}
+
+
+def _end_if_asked(observer: Observer) -> None:
+    if asked := observer.should_stop():
+        raise _StopAsked(asked)
 
 
 def disk_bytes(config: TrainConfig) -> int:
     """Room that a run may take: an adapter's is small; of all weights, three checkpoints with AdamW's two states each
     (a new one is written before the oldest goes) and the model at the end."""
     if config.method != "full":
-        return RUN_BYTES
+        return room.RUN_BYTES
     weights = sum(file.stat().st_size for file in Path(config.base_model).glob("*.safetensors"))
-    return RUN_BYTES + 3 * 3 * weights + weights
+    return room.RUN_BYTES + 3 * 3 * weights + weights
 
 
 def _forecast(config: TrainConfig, longest: int) -> dict | None:
@@ -143,15 +167,15 @@ def _learn(config: TrainConfig, said: dict, ending: dict) -> None:
     )
 
 
-def local_config(config: TrainConfig, report, should_stop=lambda: False) -> TrainConfig:
+def local_config(config: TrainConfig, report, should_stop=lambda: "") -> TrainConfig:
     """The config with directories for the names of its model and corpus; the model is made ready if it is not."""
     corpus = runs.corpus_path(config)
     told = 0.0
 
     def on_prepare(stage: str, done: float, total: float) -> None:
         nonlocal told
-        if should_stop():
-            raise _StopAsked
+        if asked := should_stop():
+            raise _StopAsked(asked)
         if time.monotonic() - told > 1 or done == total:
             told = time.monotonic()
             report("preparing", stage=stage, done=done, total=total)
@@ -179,12 +203,21 @@ def _worded(error: Exception, run_dir: Path) -> Trouble | RecipeTrouble:
     if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in said or "no space left" in said:
         return DiskRanFull(path=run_dir)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said:
-        seen = events.read(run_dir)[0]
-        if not any(event["event"] == "model" for event in seen):
-            return ModelTooLarge()
-        return OutOfMemory(step=([event["step"] for event in seen if event["event"] == "step"] or [0])[-1] + 1)
+        return _out_of_memory(error, run_dir)
     reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
+    if any(word in said for word in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "no kernel image", "nvml")):
+        return DriverTrouble(reason=reason)
     return Unexpected(kind=type(error).__name__, reason=reason)
+
+
+def _out_of_memory(error: Exception, run_dir: Path) -> Trouble:
+    """Where memory ran out: the step, and the batch that it was too small for."""
+    seen = events.read(run_dir)[0]
+    if not any(event["event"] == "model" for event in seen):
+        return ModelTooLarge()
+    step = ([event["step"] for event in seen if event["event"] == "step"] or [0])[-1] + 1
+    rows, tokens = getattr(error, "batch_shape", None) or ("?", "?")
+    return OutOfMemory(step=step, rows=rows, tokens=tokens)
 
 
 def main() -> None:
@@ -198,6 +231,8 @@ def main() -> None:
         ending = run(args.run_dir.absolute())
     except Trouble as error:
         sys.exit(str(error))
+    if runs.needs_worker():  # the worker that started this run is gone, and others wait
+        runs.start_worker()
     if args.json:
         print(json.dumps(events.last(args.run_dir), ensure_ascii=False))
     sys.exit(1 if ending == "failed" else 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import events, paths, runs
+from core import events, paths, runs, turns
 
 HANDOVER_SECONDS = 5.0  # longer than a worker takes from its last look at the queue to its end
 
@@ -24,7 +24,8 @@ def main() -> None:
 
 
 def work() -> None:
-    """Run what is queued, oldest first, one at a time."""
+    """Run what is queued, in its order, one at a time; first what a reboot interrupted."""
+    turns.come_back()
     tried = set()  # with the length of its events: a run that was resumed meanwhile is another matter
     while waiting := [run for run in map(_marked, runs.queued()) if run not in tried]:
         if any(runs.is_alive(paths.run(run_id)) for run_id in runs.listed()):
@@ -45,7 +46,7 @@ def run_trainer(run_id: str) -> None:
     with (run_dir / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.trainer", str(run_dir)]
         code = runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log).wait()
-    if events.size(run_dir) == before and not runs.is_alive(run_dir):
+    if events.size(run_dir) == before and code and not runs.is_alive(run_dir):
         lines = (run_dir / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"exit code {code}"
         message = f"The trainer did not start: {reason} See log.txt in the run's directory."

@@ -9,8 +9,9 @@ import time
 import pytest
 from filelock import FileLock
 
-from core import events, paths, runs, store
+from core import control, events, orders, paths, runs, store, turns
 from core.recipe import CorpusGone, TrainConfig
+from core.watching import film
 from tests.conftest import wait_for
 
 
@@ -159,9 +160,10 @@ def test_memory_that_runs_out_is_worded_with_the_step(config):
     full = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
     assert type(trainer._worded(full, paths.run(run_id))) is trainer.ModelTooLarge
     events.append(paths.run(run_id), "model")
-    events.append(paths.run(run_id), "step", step=41)
+    events.append(paths.run(run_id), "step", step=40)
+    full.batch_shape = (2, 8190)
     worded = trainer._worded(full, paths.run(run_id))
-    assert str(worded).startswith("Memory ran out at step 42. Halve batch_size")
+    assert str(worded).startswith("Memory ran out at step 41, in a batch of 2 rows of 8190 tokens. Halve batch_size")
 
 
 @pytest.mark.parametrize(
@@ -274,15 +276,60 @@ def test_a_new_name_survives_the_loss_of_the_database(config, no_worker):
     assert (row["name"], row["note"]) == ("Лучший", "оставить")
 
 
-def test_a_long_run_is_thinned_evenly_with_both_ends(config, no_worker):
+def write_steps(run_id: str, first: int, last: int, of: int = 10_000, loss=lambda step: 1 / step) -> None:
+    """Steps as a trainer logs them, in one go."""
+    lines = [
+        {"event": "step", "time": float(step), "step": step, "max_steps": of, "loss": loss(step), "grad_norm": 1.0}
+        for step in range(first, last + 1)
+    ]
+    with events.file(paths.run(run_id)).open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+def test_a_long_run_is_thinned_over_its_whole_length_and_no_peak_is_lost(config, no_worker):
     run_id = runs.start(config)
-    for step in range(1, 10_001):
-        events.append(paths.run(run_id), "step", step=step, loss=1 / step)
+    write_steps(run_id, 1, 10_000, loss=lambda step: 99.0 if step == 5_003 else 1 / step)
     store.sync(run_id)
-    steps = [row["step"] for row in store.curves(run_id)["steps"]]
+    curves = store.curves(run_id)
+    steps = [row["step"] for row in curves["steps"]]
     assert (steps[0], steps[-1]) == (1, 10_000)
-    assert 400 < len(steps) < 600
-    assert {after - before for before, after in itertools.pairwise(steps)} <= {20, 19}
+    assert 400 <= len(steps) <= 4 * 401
+    assert max(after - before for before, after in itertools.pairwise(steps)) <= 25
+    assert max((row["loss"], row["step"]) for row in curves["steps"]) == (99.0, 5_003)
+    assert len(curves["means"]) == 401
+    assert curves["means"][200]["loss"] == pytest.approx(
+        sum(99.0 if s == 5_003 else 1 / s for s in range(5_000, 5_025)) / 25
+    )
+
+
+def test_a_curve_read_bit_by_bit_is_the_curve_read_at_once(config, no_worker):
+    slow, fast = runs.create(config, "slow"), runs.create(config, "fast")
+    for first in range(1, 3_000, 97):
+        write_steps(slow, first, min(first + 96, 3_000), of=3_000)
+        store.sync(slow)
+    write_steps(fast, 1, 3_000, of=3_000)
+    store.sync(fast)
+    one, other = store.curves(slow), store.curves(fast)
+    assert one["steps"] == other["steps"]
+    assert [mean["loss"] for mean in one["means"]] == pytest.approx([mean["loss"] for mean in other["means"]])
+
+
+def test_what_a_resumed_run_does_again_takes_the_place_of_what_was_lost(config, no_worker):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "started", resumed_from=None)
+    write_steps(run_id, 1, 800, of=800)
+    events.append(paths.run(run_id), "eval", step=700, eval_loss=0.1)
+    store.sync(run_id)
+    events.append(paths.run(run_id), "started", resumed_from="checkpoint-400")
+    write_steps(run_id, 401, 500, of=800, loss=lambda step: 2.0)
+    row, curves = store.sync(run_id), store.curves(run_id)
+    assert [(s["step"], s["loss"]) for s in curves["steps"]][-102:-99] == [(399, 1 / 399), (400, 1 / 400), (401, 2.0)]
+    assert [(mean["step"], mean["loss"]) for mean in curves["means"]][-52:-49] == [
+        (399, pytest.approx((1 / 398 + 1 / 399) / 2)),
+        (401, pytest.approx((1 / 400 + 2) / 2)),
+        (403, 2.0),
+    ]
+    assert (curves["steps"][-1]["step"], curves["evals"], row["best_step"]) == (500, [], None)
 
 
 def test_a_run_deleted_from_the_disk_leaves_the_list(config, no_worker):
@@ -330,13 +377,13 @@ def _losses(run_id: str) -> dict[int, float]:
 def test_the_command_line_says_what_is_wrong_in_one_line(config, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["runs", "stop", "nobody"])
     with pytest.raises(SystemExit) as ended:
-        runs.main()
+        orders.main()
     assert str(ended.value) == "There is no run nobody. It was deleted: choose another one from the list."
 
 
 def test_the_command_line_lists_runs_as_json(trained_run, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["runs", "list", "--json"])
-    runs.main()
+    orders.main()
     assert json.loads(capsys.readouterr().out) == [{"run": trained_run, "state": "finished", "name": "первый запуск"}]
 
 
@@ -366,3 +413,141 @@ def test_many_threads_may_open_a_database_that_is_not_there_yet(config, no_worke
     assert all([row["id"] for row in found] == [run_id] for found in rows)
     with store.opened() as db:
         assert db.journal_mode == "wal"
+
+
+def test_the_queue_has_an_order_that_a_person_can_change(config, no_worker):
+    one, two, three = (runs.start(TrainConfig(**{**vars(config), "seed": seed}), "abc"[seed]) for seed in range(3))
+    assert runs.queued() == [one, two, three]
+    turns.move(three, -1)
+    assert runs.queued() == [one, three, two]
+    turns.move(three, -9)
+    turns.hold(one)
+    assert (turns.waiting(), runs.queued()) == ([three, one, two], [three, two])
+    assert runs.state(one) == "held"
+    turns.let_go(one)
+    assert runs.queued() == [three, one, two]
+    runs.stop(three)
+    assert runs.queued() == [one, two]
+    with pytest.raises(turns.NotWaiting, match="it is stopped"):
+        turns.move(three, 1)
+
+
+def test_a_run_that_is_held_as_its_turn_comes_stays_in_the_queue(config, no_worker):
+    from core import trainer
+
+    run_id = runs.start(config)
+    turns.hold(run_id)
+    assert trainer.run(paths.run(run_id)) == "held"
+    assert (runs.state(run_id), events.last(paths.run(run_id))) == ("held", None)
+
+
+def test_pausing_a_run_that_waits_holds_it(config, no_worker):
+    run_id = runs.start(config)
+    runs.pause(run_id)
+    assert runs.state(run_id) == "held"
+    runs.resume(run_id)
+    assert runs.state(run_id) == "queued"
+
+
+def test_a_run_that_a_reboot_interrupted_comes_back_by_itself(config, no_worker):
+    run_id, killed = runs.create(config, "rebooted"), runs.create(config, "killed")
+    for lost, boot in ((run_id, "another"), (killed, runs.boot())):
+        events.append(paths.run(lost), "started")
+        control.write(paths.run(lost) / "life.json", {"boot": boot, "starts": 1})
+    assert runs.needs_worker()
+    turns.come_back()
+    assert [runs.state(lost) for lost in (run_id, killed)] == ["queued", "lost"]
+
+
+def test_a_run_that_takes_the_machine_down_each_time_is_left_alone(config, no_worker):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "started")
+    control.write(paths.run(run_id) / "life.json", {"boot": "another", "starts": 3})
+    assert turns.interrupted() == []
+
+
+def test_pause_says_when_it_took_effect_and_a_paused_run_goes_on_to_the_same_losses(config):
+    """One trainer in this process: asked to pause before its third step, then resumed."""
+    from core import trainer
+
+    straight, paused = runs.create(config, "straight"), runs.create(config, "paused")
+    trainer.run(paths.run(straight))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "Observer", _asking({2: lambda: control.ask(paths.run(paused), "pause")}))
+        assert trainer.run(paths.run(paused)) == "paused"
+    row = store.sync(paused)
+    assert (row["state"], row["request"], row["heard_step"], row["step"]) == ("paused", "pause", 3, 3)
+    control.ask(paths.run(paused), "resume")
+    assert runs.state(paused) == "queued"
+    assert trainer.run(paths.run(paused)) == "finished"
+    assert store.sync(paused)["heard"] >= row["asked"]
+    store.sync(straight)
+    assert (store.curves(paused)["evals"], _losses(paused)) == (store.curves(straight)["evals"], _losses(straight))
+
+
+def test_save_now_and_sample_now_are_done_once_each(config):
+    from core import trainer
+
+    run_id = runs.create(config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            trainer, "Observer", _asking({1: lambda: [control.wish(paths.run(run_id), w) for w in control.WISHES]})
+        )
+        trainer.run(paths.run(run_id))
+    seen = events.read(paths.run(run_id))[0]
+    assert [(e["request"], e["step"]) for e in seen if e["event"] == "heard"] == [("save", 2), ("sample", 2)]
+    assert [e["step"] for e in seen if e["event"] == "checkpoint"] == [2, 4]
+    assert [e["step"] for e in seen if e["event"] == "samples"] == [2]
+    assert [sample["prompt"] for sample in store_film(run_id)] == list(film.FIRST)
+
+
+def store_film(run_id: str) -> list[dict]:
+    store.sync(run_id)
+    return store.film(run_id)
+
+
+def _asking(at: dict):
+    """An observer that does something itself after a step."""
+    from core.watching import Observer
+
+    class Asking(Observer):
+        def wishes(self, step):
+            found = super().wishes(step)
+            at.get(step, lambda: None)()
+            return found
+
+    return Asking
+
+
+def test_a_run_waits_for_room_and_goes_on(config, monkeypatch):
+    from core import trainer
+    from core.watching import room
+
+    run_id, free = runs.create(config), iter([10, 20, 10**9, 10**9, 30])
+    monkeypatch.setattr(room, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(room, "free_bytes", lambda path: next(free, 10**9))
+    assert trainer.run(paths.run(run_id)) == "finished"
+    seen = events.read(paths.run(run_id))[0]
+    assert [(e["event"], e.get("needed", 0) > 0, e["free"]) for e in seen if e["event"] in ("waiting", "room")] == [
+        ("waiting", True, 10),
+        ("room", False, 10**9),
+        ("waiting", True, 30),
+        ("room", False, 10**9),
+    ]
+    assert store.sync(run_id)["waiting"] is None
+
+
+def test_tags_are_kept_with_the_run(config, no_worker):
+    run_id = runs.start(config)
+    store.rename(run_id, "poems", "", ["Night", "poems", "night "])
+    paths.database().unlink()
+    assert store.sync(run_id)["tags"] == "night poems"
+
+
+def test_a_changed_config_says_what_it_was(config, no_worker):
+    run_id = runs.start(config)
+    runs.stop(run_id)
+    runs.change(run_id, batch_size=2, gradient_accumulation_steps=2)
+    assert (runs.config(run_id).batch_size, runs.config(run_id).gradient_accumulation_steps) == (2, 2)
+    assert runs.label(run_id)["changes"][0]["changed"] == {"batch_size": [4, 2], "gradient_accumulation_steps": [1, 2]}
+    assert json.loads(store.sync(run_id)["config"])["batch_size"] == 2

@@ -104,8 +104,8 @@ TROUBLES = {
     "AlreadyTraining": "Запуск {run} уже обучает другой процесс.",
     "TrainerDidNotStart": "Процесс обучения не запустился: {reason} Подробности — в log.txt в папке запуска.",
     "OutOfMemory": (
-        "На шаге {step} кончилась память. Уменьшите batch_size вдвое и удвойте gradient_accumulation_steps: "
-        "результат тот же. Если этого мало, уменьшите max_length."
+        "Память кончилась на шаге {step}, в порции из {rows} строк по {tokens} токенов. Уменьшите batch_size вдвое и "
+        "удвойте gradient_accumulation_steps: результат тот же. Если не поможет, уменьшите max_length."
     ),
     "DiskRanFull": "Диск, на котором лежит {path}, заполнен. Освободите место и продолжите запуск.",
     "Unexpected": "{kind}: {reason} Подробности — в log.txt в папке запуска.",

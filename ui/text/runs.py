@@ -21,4 +21,14 @@ WORDS = {
         "At each evaluation the model is asked things that it knew before: facts, sums, simple instructions.",
         "При каждой проверке модель отвечает на то, что знала до обучения: факты, счёт, простые поручения.",
     ),
+    "state.held": ("held", "отложен"),
+    "state.pausing": ("pausing", "приостанавливается"),
+    "state.paused": ("paused", "на паузе"),
+}
+
+TROUBLES = {
+    "NotWaiting": "Запуск «{name}» не ждёт в очереди, его состояние: {state}.",
+    "NotRunning": "Запуск «{name}» сейчас не обучается: сохранять и пробовать нечего.",
+    "DriverTrouble": "Видеокарта или её драйвер отказали: {reason} Перезагрузите компьютер; если повторится, обновите "
+    "драйвер. Затем продолжите запуск.",
 }

@@ -1,0 +1,44 @@
+"""The observer of one training: hears what the page asks for, waits for room, samples and measures."""
+
+from pathlib import Path
+
+from core import control
+from core.recipe import Watcher
+from core.watching import film, forgetting, room
+
+
+class Observer(Watcher):
+    """What the trainer's process does at each step and at each evaluation besides training."""
+
+    def __init__(self, run_dir: Path, report):
+        self.run_dir, self.report, self.config = run_dir, report, None
+        self.wished = control.wishes(run_dir)  # what was wished of an earlier process is not done again
+        self.heard = None
+
+    def should_stop(self) -> str:
+        """stop or pause, if one of them was asked."""
+        asked = control.asked(self.run_dir)
+        return asked["request"] if asked.get("request") in control.ENDS else ""
+
+    def wishes(self, step: int) -> list[str]:
+        asked = control.asked(self.run_dir)
+        if asked.get("request") in control.ENDS and self.heard != asked:
+            self.heard = asked
+            self.report("heard", step=step, request=asked["request"], asked=asked["asked"])
+        fresh = {what: when for what, when in control.wishes(self.run_dir).items() if self.wished.get(what) != when}
+        self.wished |= fresh
+        for what, when in fresh.items():
+            self.report("heard", step=step, request=what, asked=when)
+        return list(fresh)
+
+    def before_save(self, step: int) -> None:
+        room.need(self.run_dir, room.checkpoint_bytes(self.run_dir), self.report, self.should_stop)
+
+    def on_evaluation(self, model, tokenizer, step: int) -> None:
+        if self.config.film_strip:
+            self.on_sample(model, tokenizer, step)
+        if self.config.forgetting_meter:
+            self.report("forgetting", step=step, **forgetting.measure(model, tokenizer))
+
+    def on_sample(self, model, tokenizer, step: int) -> None:
+        self.report("samples", step=step, samples=film.shoot(model, tokenizer))
