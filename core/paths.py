@@ -38,6 +38,10 @@ def models() -> Path:
     return _made(home() / "models")
 
 
+def exports() -> Path:
+    return _made(home() / "exports")
+
+
 def run(run_id: str) -> Path:
     """The directory of a run, inside runs() whatever the id says."""
     return _inside(runs(), run_id)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from core import chat, paths, recipe, runs
+from core.chat import engine
 from core.chat import BASE, TUNED, Sampling
 from core.recipe import TrainConfig
 from tests.conftest import chat_rows
@@ -19,7 +20,7 @@ ASK = [{"role": "user", "content": "lamp?"}]
 @pytest.fixture(autouse=True)
 def let_go():
     yield
-    chat.close()
+    engine.close()
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,10 @@ def stubborn_run(tiny_model, tiny_corpus, stubborn_adapter) -> str:
     run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora"))
     shutil.copytree(stubborn_adapter, paths.run(run_id) / "adapter")
     return run_id
+
+
+def voice_of(run_id: str) -> engine.Voice:
+    return engine.voiced({TUNED: f"run:{run_id}"})[TUNED]
 
 
 def said(run_id: str, **settings) -> dict:
@@ -105,7 +110,7 @@ def test_a_reply_may_grow_on_any_thread(trained_run, stubborn_adapter):
     replies = chat.replies(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=50))
     first.submit(next, replies).result()
     second.submit(replies.close).result()
-    chat.close()
+    engine.close()
     again = chat.replies(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=50))
     first.submit(next, again).result()
     second.submit(next, again).result()
@@ -116,8 +121,8 @@ def test_closing_the_chat_ends_a_reply_that_grows(trained_run):
     replies = chat.replies(trained_run, {TUNED: ASK}, Sampling(max_new_tokens=200, temperature=0))
     next(replies)
     with ThreadPoolExecutor(1) as other:
-        closed = other.submit(chat.close)
-        while not chat.CLOSING.is_set():
+        closed = other.submit(engine.close)
+        while not engine.CLOSING.is_set():
             pass
         assert len(list(replies)) <= 1
         assert closed.result()
@@ -127,10 +132,12 @@ def test_weights_that_were_written_anew_are_loaded_anew(trained_run, home, monke
     source = paths.run(trained_run)
     monkeypatch.setenv("SOULSMITH_HOME", str(home))
     shutil.copytree(source, paths.run(trained_run))
-    first = chat.open_run(trained_run)
-    assert chat.open_run(trained_run) is first
+    first = voice_of(trained_run)
+    assert voice_of(trained_run) == first
     (paths.run(trained_run) / "adapter" / "adapter_model.safetensors").touch()
-    assert chat.open_run(trained_run) is not first
+    anew = voice_of(trained_run)
+    assert anew.weights is first.weights
+    assert anew.adapter != first.adapter
 
 
 def test_a_model_without_a_chat_template_goes_on_with_the_text(tiny_tokenizer):
@@ -142,40 +149,40 @@ def test_a_model_without_a_chat_template_goes_on_with_the_text(tiny_tokenizer):
     bare.chat_template = None
     assert bare.decode(recipe.prompt_ids(ASK, bare)) == "lamp?"
     model = type("Model", (), {"generation_config": type("Config", (), {"eos_token_id": 2})})
-    assert chat.stop_ids(model, bare) == {2}
+    assert engine.stop_ids(model, bare) == {2}
 
 
 def test_closing_the_iterator_frees_the_card_at_once(trained_run):
     replies = chat.replies(trained_run, {TUNED: ASK}, Sampling(max_new_tokens=200))
     next(replies)
-    assert chat.LOCK.locked()
+    assert engine.LOCK.locked()
     replies.close()
-    assert not chat.LOCK.locked()
+    assert not engine.LOCK.locked()
 
 
 def test_a_reply_ends_at_the_turn_s_own_end_token(trained_run, tiny_tokenizer):
-    pair = chat.open_run(trained_run)
-    assert tiny_tokenizer.convert_tokens_to_ids("<|im_end|>") in pair.stop_ids
+    assert tiny_tokenizer.convert_tokens_to_ids("<|im_end|>") in voice_of(trained_run).weights.stop_ids
 
 
 def test_the_base_loses_as_in_training(trained_run, tiny_corpus):
     """The base inside the pair and the base of the run's first evaluation are the same model."""
-    from core import events, recipe
+    from core import events
+    from core.chat import measuring
 
-    pair, config = chat.open_run(trained_run), runs.config(trained_run)
-    rows = list(recipe.read_rows(tiny_corpus))
-    held_out, _ = recipe.encode_rows(recipe.split(rows, config.validation_share)[1], pair.tokenizer, config)
-    first = next(event for event in events.read(paths.run(trained_run))[0] if event["event"] == "eval")
-    with chat._speaking(pair, BASE):
-        recipe.without_logits(pair.model.get_base_model())
-        assert recipe.held_out_loss(pair.model, held_out, 4) == pytest.approx(first["eval_loss"], abs=1e-5)
+    config = runs.config(trained_run)
+    held_out = recipe.split(list(recipe.read_rows(tiny_corpus)), config.validation_share)[1]
+    evals = [event["eval_loss"] for event in events.read(paths.run(trained_run))[0] if event["event"] == "eval"]
+    voice_of(trained_run)
+    base, tuned = (measuring.held_out(id, held_out) for id in (f"base:{config.base_model}", f"run:{trained_run}"))
+    assert base == {"loss": pytest.approx(evals[0], abs=1e-5), "rows": 4}
+    assert tuned == {"loss": pytest.approx(evals[-1], abs=1e-5), "rows": 4}
 
 
 def test_a_prompt_over_the_context_is_refused_in_words(trained_run):
-    long = [{"role": "user", "content": "море " * 300}]
+    long = [{"role": "user", "content": "море " * 3000}]
     with pytest.raises(chat.PromptTooLong, match="Shorten it, or begin a new conversation"):
         list(chat.replies(trained_run, {BASE: long}, Sampling(max_new_tokens=10)))
-    assert not chat.LOCK.locked()
+    assert not engine.LOCK.locked()
 
 
 def test_a_run_without_an_adapter_says_so(tiny_model, tiny_corpus):
@@ -195,7 +202,7 @@ def test_an_adapter_of_another_model_is_refused(trained_run, home, monkeypatch, 
     settings["target_modules"] = ["q_proj"]
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     with pytest.raises(chat.AdapterForeign, match="4 of 28 tensors matched"):
-        list(chat.replies(run_id, {BASE: ASK}))
+        list(chat.replies(run_id, {TUNED: ASK}))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,72 @@
+"""Ask from the command line, or hold the weights for the pages: `python -m core.chat`."""
+
+import argparse
+import json
+import sys
+
+from core import chat, runs
+from core.chat import BASE, TUNED, Question, Sampling, contestants
+from core.recipe import RecipeTrouble
+from core.trouble import Trouble
+
+
+def main() -> None:
+    args = parse()
+    if args.serve:
+        from core.chat import process
+
+        process.Server().serve()
+        return
+    if args.list:
+        found = [{"id": one.id, "kind": one.kind, "title": one.title} for one in contestants.listed()]
+        print(json.dumps(found, ensure_ascii=False, indent=None if args.json else 2))
+        return
+    sampling = Sampling(**{name: getattr(args, name) for name in vars(Sampling())})
+    messages = [{"role": "system", "content": args.system}] if args.system else []
+    messages.append({"role": "user", "content": args.prompt})
+    try:
+        columns = answers(args, messages, sampling)
+    except (Trouble, RecipeTrouble) as error:
+        sys.exit(str(error))
+    if args.json:
+        print(json.dumps({name: vars(reply) for name, reply in columns.items()}, ensure_ascii=False))
+        return
+    for name, reply in columns.items():
+        print(f"[{name}] {reply.text}\n")
+
+
+def answers(args, messages: list[dict], sampling: Sampling) -> dict[str, chat.Reply]:
+    """The replies of everyone who was asked, by name."""
+    if args.run and args.run not in runs.listed():
+        raise runs.RunGone(run=args.run)
+    if args.run and not args.who:
+        asked = dict.fromkeys([BASE, TUNED] if args.ab else [TUNED], messages)
+        *_, columns = chat.replies(args.run, asked, sampling)
+        return columns
+    from core.chat import engine
+
+    *_, columns = engine.replies({id: Question(id, messages) for id in args.who}, sampling, on_cpu=args.cpu)
+    return columns
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m core.chat", description=chat.__doc__.split("\n")[0])
+    parser.add_argument("--run", help="id of a run, as printed by python -m core.runs list")
+    parser.add_argument("--who", action="append", default=[], metavar="ID", help="who replies, as --list prints them")
+    parser.add_argument("--prompt")
+    parser.add_argument("--system", default="", help="system prompt")
+    parser.add_argument("--ab", action="store_true", help="the base's reply as well")
+    parser.add_argument("--cpu", action="store_true", help="leave the graphics card alone")
+    parser.add_argument("--list", action="store_true", help="print all that can reply")
+    parser.add_argument("--serve", action="store_true", help="hold the weights for the pages, until nobody asks")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    for name, default in vars(Sampling()).items():
+        parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
+    args = parser.parse_args()
+    if not (args.serve or args.list or (args.prompt and (args.run or args.who))):
+        parser.error("--prompt and --run or --who are needed")
+    return args
+
+
+if __name__ == "__main__":
+    main()

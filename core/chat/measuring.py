@@ -1,0 +1,42 @@
+"""The held-out loss of one that can speak, over the rows that its run held out, adapters switched as in a chat."""
+
+import torch
+
+from core import profiles, recipe
+from core.chat import engine
+from core.chat.contestants import Contestant
+
+BATCH = 4
+
+
+def held_out(contestant: str, rows: list[dict]) -> dict:
+    """{"loss", "rows"}: mean cross-entropy in nats a learned token over chats or texts."""
+    with engine.LOCK:
+        voice = engine.voiced({"measured": contestant})["measured"]
+        weights = voice.weights
+        limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or 4096
+        encoded = [
+            _cut(recipe.encode(_said(voice.contestant, row), weights.tokenizer), min(limit, 2048)) for row in rows
+        ]
+        encoded = [row for row in encoded if any(label != recipe.IGNORED for label in row["labels"][1:])]
+        if not encoded:
+            return {"loss": None, "rows": 0}
+        engine.speak_as(voice)
+        try:
+            with torch.inference_mode():
+                return {"loss": recipe.held_out_loss(weights.inner, encoded, BATCH), "rows": len(encoded)}
+        finally:
+            engine.silence(weights)
+
+
+def _said(one: Contestant, row: dict) -> dict:
+    """A row as the contestant reads it: a profile's words come before it, and only the row's own replies are learned."""
+    if not one.profile or "messages" not in row:
+        return row
+    system = profiles.messages(profiles.Profile("x", system_prompt=one.profile.system_prompt or "-"), [])
+    own = row["messages"][1:] if row["messages"][0]["role"] == "system" else row["messages"]
+    return {**row, "messages": [*(system if one.profile.system_prompt else []), *own]}
+
+
+def _cut(encoded: dict, length: int) -> dict:
+    return {key: encoded[key][:length] for key in ("input_ids", "labels")}

@@ -1,0 +1,268 @@
+"""The chat's own process, which holds the weights: one for all pages of a data directory, started when somebody chats.
+
+`python -m core.chat --serve` listens on a local socket that only this user can open, and ends when nobody has asked
+for a while. Hanging up ends a reply at once. A crash or a lack of memory ends this process, never the page's.
+"""
+
+import json
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from core import paths, runs
+from core.chat import CardBusy, ChatClosed, ChatDied, Question, Reply, Sampling
+from core.recipe import RecipeTrouble
+from core.trouble import Trouble
+
+IDLE_SECONDS = 30 * 60  # without a question: the memory goes back
+START_SECONDS = 60  # that a process gets until it listens; torch is imported later
+TOLD_SECONDS = 0.04  # between two looks at growing replies: no page draws faster
+MEASURED_ROWS = 64  # held-out rows that a loss is taken over
+
+
+class ChatTrouble(Trouble):
+    """A trouble of the chat's process, by its name there."""
+
+    def __init__(self, name: str, values: dict | None, message: str):
+        super().__init__(message=message)
+        self.name, self.values = name, values
+
+
+def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
+    """Grow the replies there and yield them as they grow; closing the iterator hangs up."""
+    if not on_cpu and (busy := training()) and _has_card():
+        raise CardBusy(name=runs.label(busy)["name"])
+    asked = {name: asdict(question) for name, question in questions.items()}
+    request = {"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}
+    for answer in ask(request):
+        yield {name: Reply(**values) for name, values in answer["replies"].items()}
+
+
+def measure(contestant: str, rows: list[dict]) -> dict:
+    """The held-out loss of a contestant on rows, in nats a learned token: {"loss", "rows"}."""
+    *_, answer = ask({"do": "measure", "contestant": contestant, "rows": rows[:MEASURED_ROWS]})
+    return answer["measured"]
+
+
+def training() -> str | None:
+    """The run that is training now."""
+    for run_id in runs.listed():
+        with suppress(Trouble, OSError, ValueError):
+            if runs.is_alive(paths.run(run_id)):
+                return run_id
+    return None
+
+
+def ask(request: dict) -> Iterator[dict]:
+    """Send a request to the chat's process, started when there is none, and yield its answers."""
+    connection = _connected()
+    try:
+        _send(connection, request)
+        while True:
+            answer = _receive(connection)
+            if "trouble" in answer:
+                raise ChatTrouble(answer["trouble"], answer["values"], answer["message"])
+            if "done" in answer:
+                return
+            yield answer
+    except (EOFError, OSError) as error:
+        raise ChatDied(reason=_last_words()) from error
+    finally:
+        connection.close()
+
+
+def is_open() -> bool:
+    """Whether a chat's process is there and holds a model."""
+    return any(answer["open"] for answer in _asked_if_there({"do": "look"}))
+
+
+def close() -> bool:
+    """Ask the chat's process to give its memory back; whether it held a model."""
+    return any(answer["closed"] for answer in _asked_if_there({"do": "close"}))
+
+
+def _asked_if_there(request: dict) -> list[dict]:
+    try:
+        connection = _dial()
+    except (OSError, ValueError, EOFError):
+        return []
+    try:
+        _send(connection, request)
+        return [_receive(connection)]
+    except (OSError, EOFError):
+        return []
+    finally:
+        connection.close()
+
+
+def _connected() -> Connection:
+    with suppress(OSError, ValueError, EOFError):
+        return _dial()
+    root = Path(__file__).parents[2]
+    paths.home().mkdir(parents=True, exist_ok=True)
+    with _log().open("wb") as log:
+        started = runs.spawn_detached([sys.executable, "-m", "core.chat", "--serve"], cwd=root, log=log)
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with suppress(OSError, ValueError, EOFError):
+            return _dial()
+        if started.poll() and not _is_served():
+            break
+        time.sleep(0.05)
+    raise ChatDied(reason=_last_words())
+
+
+def _dial() -> Connection:
+    card = json.loads(_card().read_text(encoding="utf-8"))
+    address = tuple(card["address"]) if isinstance(card["address"], list) else card["address"]
+    return Client(address, authkey=bytes.fromhex(card["key"]))
+
+
+def _send(connection: Connection, message: dict) -> None:
+    connection.send_bytes(json.dumps(message, ensure_ascii=False).encode())
+
+
+def _receive(connection: Connection) -> dict:
+    return json.loads(connection.recv_bytes())
+
+
+def _card() -> Path:
+    return paths.home() / "chat.json"
+
+
+def _log() -> Path:
+    return paths.home() / "chat.log"
+
+
+def _lock() -> FileLock:
+    return FileLock(paths.home() / "chat.lock")
+
+
+def _is_served() -> bool:
+    try:
+        with _lock().acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _last_words() -> str:
+    """The last line of the process's log; a process that the system killed leaves none."""
+    with suppress(OSError):
+        lines = _log().read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines and "Error" in lines[-1]:
+            return lines[-1].strip().rstrip(".")
+    return "the system ended it, most likely because memory ran out"
+
+
+def _has_card() -> bool:
+    from core import hardware
+
+    return bool(hardware.gpus())
+
+
+# The process itself ---------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """Listens, and answers each caller on a thread of its own."""
+
+    def __init__(self):
+        self.asked, self.busy, self.closed_for = time.monotonic(), 0, 0.0
+
+    def serve(self) -> None:
+        """Listen until nobody has asked for a while; a second process ends by itself."""
+        try:
+            lock = _lock().acquire(timeout=1)
+        except Timeout:
+            return
+        with lock:
+            key = secrets.token_bytes(32)
+            listener = Listener(authkey=key)
+            card = {"address": listener.address, "key": key.hex(), "pid": os.getpid()}
+            scratch = _card().with_suffix(".tmp")
+            scratch.touch(mode=0o600)
+            scratch.write_text(json.dumps(card), encoding="utf-8")
+            scratch.replace(_card())
+            threading.Thread(target=self._watch, args=[listener], daemon=True).start()
+            while True:
+                try:
+                    connection = listener.accept()
+                except Exception:  # a caller with a wrong key, or one that hung up in the middle of its greeting
+                    continue
+                threading.Thread(target=self._answer, args=[connection], daemon=True).start()
+
+    def _watch(self, listener: Listener) -> None:
+        """End when idle for long, or when the data directory went away."""
+        while _card().exists() and (self.busy or time.monotonic() - self.asked < IDLE_SECONDS):
+            time.sleep(1)
+        _card().unlink(missing_ok=True)
+        with suppress(OSError):
+            listener.close()
+        os._exit(0)
+
+    def _answer(self, connection: Connection) -> None:
+        self.asked, self.busy = time.monotonic(), self.busy + 1
+        try:
+            request = _receive(connection)
+            for answer in getattr(self, f"_{request.pop('do')}")(connection, **request):
+                _send(connection, answer)
+            _send(connection, {"done": True})
+        except (OSError, EOFError):
+            pass  # the caller hung up
+        except Exception as error:
+            known = isinstance(error, Trouble | RecipeTrouble)
+            if not known:
+                import traceback
+
+                traceback.print_exc()
+            values = {key: str(value) for key, value in error.values.items()} if known else None
+            said = {"trouble": type(error).__name__, "values": values, "message": str(error) or type(error).__name__}
+            with suppress(OSError):
+                _send(connection, said)
+        finally:
+            self.asked, self.busy = time.monotonic(), self.busy - 1
+            connection.close()
+
+    def _look(self, _) -> Iterator[dict]:
+        engine = sys.modules.get("core.chat.engine")
+        yield {"open": bool(engine and engine.is_open())}
+
+    def _close(self, _) -> Iterator[dict]:
+        engine = sys.modules.get("core.chat.engine")
+        self.closed_for = time.monotonic()
+        yield {"closed": bool(engine and engine.close())}
+
+    def _reply(self, connection: Connection, questions: dict, sampling: dict, on_cpu: bool) -> Iterator[dict]:
+        from core.chat import engine
+
+        asked, began, told = time.monotonic(), 0.0, {}
+        growing = engine.replies(
+            {name: Question(**values) for name, values in questions.items()}, Sampling(**sampling), on_cpu=on_cpu
+        )
+        try:
+            for replies in growing:
+                if connection.poll():  # nothing is said to us any more: the caller hung up
+                    return
+                told = {name: asdict(reply) for name, reply in replies.items()}
+                if time.monotonic() - began > TOLD_SECONDS or all(reply.finish_reason for reply in replies.values()):
+                    began = time.monotonic()
+                    yield {"replies": told}
+        finally:
+            growing.close()
+        if self.closed_for > asked and not all(reply["finish_reason"] for reply in told.values()):
+            raise ChatClosed
+
+    def _measure(self, connection: Connection, contestant: str, rows: list[dict]) -> Iterator[dict]:
+        from core.chat import measuring
+
+        yield {"measured": measuring.held_out(contestant, rows)}
