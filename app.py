@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import socket
 import sys
 import threading
@@ -231,6 +232,7 @@ def main() -> None:
     if not args.no_browser:
         threading.Timer(1, webbrowser.open, [address]).start()
     # A page that is still open must not hold up the end: its streams are cut after two seconds.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = uvicorn.Config(page, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False)
     try:
         uvicorn.Server(config).run(sockets=doors)

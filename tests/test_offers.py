@@ -40,12 +40,10 @@ def test_what_is_on_the_disk_comes_first_and_says_so(cache):
 
 def test_a_label_can_be_found_by_any_of_its_words(cache):
     labels = {name: label for label, name in lists.choices(Say("en"))}
-    assert labels["Qwen/Qwen3-0.6B"] == "Qwen/Qwen3-0.6B · 0.596 B parameters · 1.19 GB · apache-2.0 · on this disk"
+    assert labels["Qwen/Qwen3-0.6B"] == "Qwen/Qwen3-0.6B · 0.596 B · 1.19 GB · apache-2.0 · on this disk"
     assert labels["google/gemma-2-9b"].endswith("· gemma · terms to accept on the hub")
     russian = {name: label for label, name in lists.choices(Say("ru"))}
-    assert russian["Qwen/Qwen2.5-7B-Instruct"] == (
-        "Qwen/Qwen2.5-7B-Instruct · 7,62 млрд параметров · 15,2 ГБ · apache-2.0"
-    )
+    assert russian["Qwen/Qwen2.5-7B-Instruct"] == ("Qwen/Qwen2.5-7B-Instruct · 7,62 млрд · 15,2 ГБ · apache-2.0")
 
 
 def test_the_calculator_offers_only_what_it_can_work_out(cache):

@@ -15,7 +15,7 @@ from ui.text import Say
 from ui.text.calculator import UNITS, WORDS
 
 BIG_CARD = 80 * GIB  # of these it is said that a 14B is on the edge
-MARKS = {"fits": "#009E73", "tight": "#E69F00", "no": "#D55E00"}
+MARKS = {"fits": "var(--good)", "tight": "var(--fair)", "no": "var(--bad)"}  # in style.css, readable on both grounds
 
 
 def verdict(say: Say, answer: Answer) -> str:

@@ -18,7 +18,7 @@ def build(say: Say) -> dict:
     """The tab; returns its load handler and the buttons by the tab that each leads to."""
     gr.Markdown(f"## {say('opening.question')}")
     notes, buttons = {}, {}
-    with gr.Row(elem_classes=["ways"]):
+    with gr.Row(equal_height=True):
         for way in WAYS:
             with gr.Column(elem_classes=["way"], min_width=220):
                 gr.Markdown(f"### {say(f'opening.{way}')}\n\n{say(f'opening.{way}.about')}")

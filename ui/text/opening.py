@@ -39,7 +39,7 @@ WORDS = {
     "opening.playground.now": ("Trained models here: {count}", "Обученных моделей здесь: {count}"),
     "opening.playground.none": (
         "Nothing is trained yet: train first, or run the demo below.",
-        "Ещё ничего не обучено: сначала обучите модель или запустите показ ниже.",
+        "Ещё ничего не обучено: сначала обучите модель или запустите демонстрацию ниже.",
     ),
     "opening.tour": ("Show me all of it in five minutes", "Показать всё за пять минут"),
     "opening.tour.about": (
@@ -48,7 +48,7 @@ WORDS = {
         "Стартовая модель на 135 миллионов параметров (загрузка 93 МБ) по готовому корпусу учится говорить как "
         "смотритель маяка, хотя бы и на процессоре, и отвечает на один вопрос до и после обучения.",
     ),
-    "opening.tour.go": ("Run the demo", "Запустить показ"),
+    "opening.tour.go": ("Run the demo", "Запустить демонстрацию"),
     "opening.tour.stop": ("Cancel", "Отменить"),
     "opening.tour.talk": ("Talk to it yourself", "Поговорить с ней самому"),
     "opening.stage.model": ("Get the starter model", "Получить стартовую модель"),
@@ -59,7 +59,7 @@ WORDS = {
     "opening.mb": ("MB", "МБ"),
     "opening.steps": ("steps", "шагов"),
     "opening.left": ("about {left} left", "осталось примерно {left}"),
-    "opening.failed": ("The demo broke off: {why}", "Показ прервался: {why}"),
+    "opening.failed": ("The demo broke off: {why}", "Демонстрация прервалась: {why}"),
     "opening.losses": (
         "Held-out loss: {before} before, {after} after, in nats per token; lower is better.",
         "Loss на отложенных строках: {before} до обучения, {after} после, нат на токен; чем меньше, тем лучше.",

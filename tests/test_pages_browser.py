@@ -1,0 +1,191 @@
+"""Every tab in a real browser: its language, its letters, what a screen reader makes of it, what a phone shows."""
+
+import re
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+from core.sharing import Limits, Share
+from tests.screenshots import LOCALES, PHONE, TABS, to_tab
+from tests.test_browser import CHROMIUM, FLAGS, Server
+from ui import sharing_server as links
+from ui.text import Say
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium"),
+]
+
+# Names, and what the field itself writes in Latin letters.
+NAMES = re.compile(
+    r"\b(?:[\w.-]+/[\w.-]+|[A-Z]{2,}\w*|\w*[\d_.]\w*|Hugging Face Hub|IBM Plex|Soulsmith|Gradio|Ctrl|Enter|Shift|Wi-Fi|"
+    r"Qwen|Llama|Mistral|Gemma|Saiga|apache|NVIDIA|GeForce|RTX|Blackwell|Workstation|Edition|Chrome|LM Studio|Ollama)\b"
+)
+TEXTS = """() => {
+  const found = [], walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const node = walk.currentNode, box = node.parentElement;
+    if (!box.checkVisibility({visibilityProperty: true}) || box.closest('script,style,code,pre,svg,q,[lang]')) continue;
+    found.push(node.textContent.trim());
+  }
+  for (const box of document.querySelectorAll('[placeholder],[aria-label],[title]')) {
+    if (!box.checkVisibility({visibilityProperty: true}) || box.closest('[lang],svg')) continue;
+    for (const name of ['placeholder', 'aria-label', 'title']) found.push((box.getAttribute(name) || '').trim());
+  }
+  return [...new Set(found)].filter(text => text);
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("empty") / "дом")
+    server.home.mkdir()
+    server.start()
+    yield server
+    server.kill()
+
+
+def window(browser, address: str, lang: str, **more):
+    page = browser.new_context(locale=LOCALES[lang], viewport={"width": 1280, "height": 900}, **more).new_page()
+    page.set_default_timeout(30_000)
+    page.goto(address)
+    page.get_by_role("tab").first.wait_for()
+    page.wait_for_timeout(1000)
+    return page
+
+
+def foreign(text: str, lang: str) -> bool:
+    """Whether a text is in the other language: Cyrillic in the English page, two plain English words in the Russian."""
+    if lang == "en":
+        return bool(re.search("[а-яё]{2}", text, re.IGNORECASE))
+    words = re.findall(r"\b[A-Za-z][a-z'’]+\b", NAMES.sub(" ", text))
+    return (len(words) >= 2 and not re.search("[а-яё]{2}", text, re.IGNORECASE)) or len(words) >= 6
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_no_sentence_of_the_other_language_is_on_the_page(browser, server, lang):
+    page, found = window(browser, server.address, lang), {}
+    for tab in TABS:
+        to_tab(page, Say(lang), tab)
+        page.wait_for_timeout(700)
+        if strange := [text for text in page.evaluate(TEXTS) if foreign(text, lang)]:
+            found[tab] = strange
+    page.context.close()
+    assert found == {}
+
+
+def test_every_cyrillic_letter_is_of_the_theme_s_own_font(browser, server):
+    page = window(browser, server.address, "ru")
+    used = set()
+    for tab in ("opening", "training"):
+        to_tab(page, Say("ru"), tab)
+        page.wait_for_timeout(700)
+        used |= fonts(page)
+    page.context.close()
+    assert {font for font in used if "Plex" not in font} == set()
+
+
+def fonts(page) -> set[str]:
+    """The fonts that headings, buttons, labels and paragraphs are really drawn with."""
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("DOM.enable")
+    devtools.send("CSS.enable")
+    root = devtools.send("DOM.getDocument")["root"]["nodeId"]
+    used = set()
+    for kind in ("h1", "h2", "h3", "p", "button", "label span"):
+        for node in devtools.send("DOM.querySelectorAll", {"nodeId": root, "selector": kind})["nodeIds"][:12]:
+            drawn = devtools.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]
+            used |= {font["familyName"] for font in drawn if font["glyphCount"] > 2}
+    return used
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_screen_reader_finds_nothing_serious(browser, server, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page, found = window(browser, server.address, "en", color_scheme=scheme), {}
+    for tab in TABS:
+        to_tab(page, Say("en"), tab)
+        page.wait_for_timeout(700)
+        serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+        if serious:
+            found[tab] = {v["id"]: [node["html"][:160] for node in v["nodes"]] for v in serious}
+    page.context.close()
+    assert found == {}
+
+
+def test_the_opening_screen_leads_to_each_tab(browser, server):
+    say = Say("en")
+    page = window(browser, server.address, "en")
+    for way in ("calculator", "corpus", "training", "playground"):
+        to_tab(page, say, "opening")
+        page.get_by_role("button", name=say(f"opening.{way}.go"), exact=True).click()
+        page.get_by_role("tab", name=say(f"page.{way}"), exact=True, selected=True).wait_for()
+    page.context.close()
+
+
+@dataclass
+class Said:
+    text: str
+    tokens: int
+
+
+@pytest.fixture
+def shared():
+    """The visitors' page of a share that answers when it is let: (share, address, event)."""
+    let = threading.Event()
+
+    def answer(conversations, most_tokens):
+        let.wait(60)
+        words = conversations["base"][-1]["content"]
+        yield {"base": Said(f"<b>base</b> {words}", 2), "tuned": Said(f"![tuned](http://a.b/c) {words}", 2)}
+
+    share = Share(answer, Limits())
+    server, port = links.serve(share, "echo", "127.0.0.1", None)
+    yield share, f"http://127.0.0.1:{port}/", let
+    share.end()
+    server.should_exit = True
+
+
+def test_a_visitor_on_a_phone_comes_in_and_chats_by_keyboard(browser, shared):
+    from axe_playwright_python.sync_playwright import Axe
+
+    share, address, let = shared
+    say, asked = Say("ru"), []
+    page = browser.new_context(locale="ru-RU", viewport=PHONE).new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_role("alert").wait_for()
+    page.goto(f"{address}#{share.password}")  # as the QR code does
+    prompt = page.get_by_label(say("sharing.message"), exact=True)
+    prompt.wait_for()
+    assert share.password not in page.url
+    share.ask(
+        share.visitor(share.come_in(share.password, "another")),
+        {name: [{"role": "user", "content": "a"}] for name in ("base", "tuned")},
+    )
+    prompt.fill("море")
+    page.keyboard.press("Enter")
+    page.get_by_text(say("sharing.place", place=1)).wait_for()
+    let.set()
+    page.get_by_text(say("sharing.left", messages=99)).wait_for()
+    replies = page.locator(".bot.message").all_inner_texts()
+    assert [reply.strip() for reply in replies] == ["<b>base</b> море", "![tuned](http://a.b/c) море"]
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+    serious = [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+    assert serious == []
+    page.context.close()
