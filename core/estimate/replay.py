@@ -1,7 +1,7 @@
 """The whole step in sizes through the model of the allocator: loading, every layer, the loss, backward, the optimizer.
 
-Slower than memory.py (tens of milliseconds for a large model), and closer: it knows which blocks are split, what stays
-unused between them, and hence what is reserved.
+Slower than memory.py (some ten milliseconds), and closer: it knows which blocks are split, what stays unused between
+them, and hence what is reserved.
 """
 
 import functools
@@ -13,7 +13,9 @@ from core.estimate.loss import Head
 from core.estimate.memory import _embed, _embedding_weight, _stages
 from core.estimate.setup import Setup, for_method
 from core.estimate.shape import ModelShape
-from core.estimate.sizes import Storage, Tape, Weight
+from core.estimate.sizes import Storage, Tape, Tensor, Weight
+
+FIRST, LAST = 1, 2  # checkpointed layers that are walked through; those between them only leave what outlives them
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,31 @@ class Replay:
     resident: int
 
 
+class Between:
+    """A checkpointed layer like its neighbours: its kernels fit where theirs were; its input and gradients stay."""
+
+    def __init__(self, like: Layer):
+        self.weights = [Weight(w.numel, w.width, w.trains) for w in like.weights]
+
+    def __call__(self, tape: Tape, x: Tensor) -> Tensor:
+        out, numel, width = tape.new(x.numel, x.width), x.numel, x.width
+
+        def rule(g, _):
+            gradients = [tape.new(w.numel, w.width) for w in self.weights]
+            return tape.new(numel, width), *gradients
+
+        return tape.track(out, (x, *self.weights), (x,), rule)
+
+
 @functools.lru_cache(maxsize=256)
 def replay(shape: ModelShape, setup: Setup) -> Replay:
     """Two optimizer steps: the first brings the states, the second is the one that lasts."""
     setup = for_method(setup)
     meter = Allocator()
     experts = bool(shape.experts)
-    layers = [Layer(shape, setup, expert=experts and i >= shape.dense_layers) for i in range(shape.layers)]
+    walked = shape.layers if not setup.gradient_checkpointing else min(shape.layers, FIRST + LAST)
+    layers = [Layer(shape, setup, expert=experts and i >= shape.dense_layers) for i in range(walked)]
+    layers[FIRST:FIRST] = [Between(layers[-1]) for _ in range(shape.layers - walked)]
     head, embedding = Head(shape, setup), _embedding_weight(shape, setup)
     held = load(meter, shape, setup)
     weights = [w for layer in layers for w in layer.weights] + head.weights + [embedding] * embedding.trains
@@ -95,7 +115,8 @@ def _micro_step(meter, shape, setup, layers, head, embedding) -> None:
     hidden = _embed(tape, shape, setup, embedding)
     borders = [tape.order]
     for at, layer in enumerate(layers):
-        hidden = tape.checkpoint(layer, tape, hidden) if setup.gradient_checkpointing else layer(tape, hidden)
+        walked = setup.gradient_checkpointing and type(layer) is Layer
+        hidden = tape.checkpoint(layer, tape, hidden) if walked else layer(tape, hidden)
         if at in (0, shape.layers - 2, shape.layers - 1):
             borders.append(tape.order)
     meter.mark("forward")

@@ -10,8 +10,17 @@ import sys
 from collections.abc import Callable
 from contextlib import contextmanager
 
+MIB = 2**20
 GRAIN = 512  # bytes; the CUDA caching allocator rounds every block up to it
+LARGE, SEGMENT, UNSPLIT = 10 * MIB, 2 * MIB, MIB  # of a segment of its own, up to a mebibyte is not split off
 _OWN_REFERENCES = 3  # a gradient that only its buffer holds: the tuple, the local name, getrefcount's argument
+
+
+def counted(size: int) -> int:
+    """The bytes that the CUDA caching allocator counts for a request: its block, with what is not split off it."""
+    size = -(-size // GRAIN) * GRAIN
+    segment = -(-size // SEGMENT) * SEGMENT
+    return segment if size >= LARGE and segment - size <= UNSPLIT else size
 
 
 class Meter:
@@ -22,7 +31,7 @@ class Meter:
         self.peaks: dict[str, int] = {}
 
     def take(self, size: int) -> int:
-        size = -(-size // GRAIN) * GRAIN
+        size = counted(size)
         self.alive += size
         if self.alive > self.peak:
             self.peak = self.alive

@@ -152,8 +152,6 @@ def _pack(model: nn.Module, setup: Setup) -> None:
 def _adapt(model: nn.Module, setup: Setup) -> nn.Module:
     from peft import LoraConfig, get_peft_model
 
-    if setup.save_embeddings:
-        raise NotImplementedError("trained copies of embeddings are not covered; the instant answer has them")
     model.requires_grad_(False)
     if setup.kbit_prepare:
         _recast(model, lambda p: p.dtype in (torch.float16, torch.bfloat16), torch.float32)
@@ -278,19 +276,23 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
 
 
 def _optimize(trained: list, setup: Setup, *, first: bool) -> list:
+    """The optimizer's states, made at the first step; then what its kernels need, which ends with the step."""
+    made = [state for p in trained for state in _states(p, setup.optimizer)] if first else []
     if setup.foreach:
         copies = [torch.empty_like(p.grad) for p in trained if p.grad is not None]
         del copies
-    if not first or setup.optimizer not in ("adamw_torch", "adamw_torch_fused", "adamw_8bit"):
-        return []
-    if setup.optimizer != "adamw_8bit":
-        return [torch.empty_like(p) for p in trained for _ in range(2)]
-    made = []
-    for p in trained:
-        small = p.numel() < 4096
-        made += [torch.empty(p.shape, dtype=torch.float32 if small else torch.uint8) for _ in range(2)]
-        made += [] if small else [torch.empty(-(-p.numel() // 256)) for _ in range(2)]
     return made
+
+
+def _states(weight: torch.Tensor, optimizer: str) -> list:
+    if optimizer in ("adamw_torch", "adamw_torch_fused"):
+        return [torch.empty_like(weight) for _ in range(2)]
+    if optimizer != "adamw_8bit":
+        return []
+    if weight.numel() < 4096:
+        return [torch.empty(weight.shape) for _ in range(2)]
+    packed = [torch.empty(weight.shape, dtype=torch.uint8) for _ in range(2)]
+    return packed + [torch.empty(-(-weight.numel() // 256)) for _ in range(2)]
 
 
 def main() -> int:
