@@ -236,7 +236,9 @@ def make_run(home: Path) -> str:
     whole.save_pretrained(model)
     rows = [json.dumps(row, ensure_ascii=False) for row in chat_rows(40)]
     corpus.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    run_id = runs.start(TrainConfig(base_model=str(model), corpus=str(corpus), method="lora", max_steps=2), "probe")
+    run_id = runs.start(
+        TrainConfig(base_model=str(model), corpus=str(corpus), method="lora", max_length=256, max_steps=2), "probe"
+    )
     for _ in range(600):
         if runs.state(run_id) == "finished":
             return run_id

@@ -103,23 +103,25 @@ def build_settings(say: Say) -> dict:
     """Everything else, with the defaults of the recipe."""
     base = Setup()
     made = {}
+
+    def words(name: str) -> dict:
+        return {"label": say(f"calculator.{name}"), "info": say(f"calculator.{name}.info")}
+
     with gr.Row():
         for name in ("sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
-            made[name] = gr.Number(getattr(base, name), label=say(f"calculator.{name}"), precision=0, min_width=140)
+            made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **words(name))
     with gr.Row():
         made["target_modules"] = gr.Dropdown(
-            TARGETS, value=base.target_modules, allow_custom_value=True, label=say("calculator.target_modules")
+            TARGETS, value=base.target_modules, allow_custom_value=True, **words("target_modules")
         )
-        made["optimizer"] = gr.Dropdown(list(OPTIMIZERS), value=base.optimizer, label=say("calculator.optimizer"))
-        made["attention"] = gr.Dropdown(ATTENTIONS, value=base.attention, label=say("calculator.attention"))
+        made["optimizer"] = gr.Dropdown(list(OPTIMIZERS), value=base.optimizer, **words("optimizer"))
+        made["attention"] = gr.Dropdown(ATTENTIONS, value=base.attention, **words("attention"))
     with gr.Row():
         losses = [(say(f"calculator.loss.{name}"), name) for name in LOSSES]
-        made["loss"] = gr.Dropdown(losses, value=base.loss, label=say("calculator.loss"))
+        made["loss"] = gr.Dropdown(losses, value=base.loss, **words("loss"))
         precisions = [(say("calculator.precision.auto"), "auto"), *((name, name) for name in setups.PRECISIONS)]
-        made["precision"] = gr.Dropdown(precisions, value="auto", label=say("calculator.precision"))
-        made["gradient_checkpointing"] = gr.Checkbox(
-            True, label=say("calculator.gradient_checkpointing"), info=say("calculator.gradient_checkpointing.info")
-        )
+        made["precision"] = gr.Dropdown(precisions, value="auto", **words("precision"))
+        made["gradient_checkpointing"] = gr.Checkbox(True, **words("gradient_checkpointing"))
     return made
 
 

@@ -1,6 +1,7 @@
 """A page in each language behind one address: every request goes to the page in its sender's language."""
 
 import contextlib
+import os
 from collections.abc import Callable
 
 import gradio as gr
@@ -11,6 +12,11 @@ from starlette.routing import Mount
 
 from ui import theme
 from ui.text import LANGUAGES, Say
+
+# gradio keeps figures of the last 10,000 events and works through all of them at every event, for a dashboard that is off
+# here: 40 kB and ever more time a message, on a page that ticks for days.
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "10")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 
 COOKIE = "soulsmith_lang"
 

@@ -39,6 +39,42 @@ WORDS = {
     "calculator.epochs": ("Epochs", "Эпохи"),
     "calculator.settings": ("Settings", "Настройки"),
     "calculator.sequence_length": ("Sequence length, tokens", "Длина последовательности, токены"),
+    "calculator.sequence_length.info": (
+        "The longest row in tokens (max_length): activations grow with it.",
+        "Самая длинная строка в токенах (max_length): с ней растут активации.",
+    ),
+    "calculator.batch_size.info": (
+        "Rows that go through the model at once (per_device_train_batch_size).",
+        "Сколько строк проходит через модель разом (per_device_train_batch_size).",
+    ),
+    "calculator.gradient_accumulation_steps.info": (
+        "Batches summed before the weights change: a larger batch for no more memory.",
+        "Сколько пакетов складывается до изменения весов: пакет больше, память та же.",
+    ),
+    "calculator.lora_rank.info": (
+        "The width of the adapter (r): more can be learnt, more memory is needed.",
+        "Ширина адаптера (r): больше ранг — больше можно выучить и больше нужно памяти.",
+    ),
+    "calculator.target_modules.info": (
+        "Which layers get an adapter; all-linear is the usual choice.",
+        "Каким слоям достаётся адаптер; обычный выбор — all-linear.",
+    ),
+    "calculator.optimizer.info": (
+        "8-bit ones keep a quarter of the state; paged ones move it to host memory when the card is full.",
+        "8-битные хранят вчетверо меньше; paged уносят состояние в оперативную память, когда карта полна.",
+    ),
+    "calculator.attention.info": (
+        "The kernel of attention: flash and sdpa never keep the matrix of length × length.",
+        "Ядро внимания: flash и sdpa не держат в памяти матрицу длина × длина.",
+    ),
+    "calculator.loss.info": (
+        "How the loss is computed: all logits at once take vocabulary × tokens × 4 bytes or more.",
+        "Как считается loss: все логиты разом занимают словарь × токены × 4 байта и больше.",
+    ),
+    "calculator.precision.info": (
+        "Number format of the computation: bf16 from RTX 30 on, fp16 on older cards.",
+        "Формат чисел при вычислениях: bf16 начиная с RTX 30, fp16 на картах старше.",
+    ),
     "calculator.batch_size": ("Batch size", "Размер пакета"),
     "calculator.gradient_accumulation_steps": ("Gradient accumulation steps", "Шаги накопления градиента"),
     "calculator.lora_rank": ("LoRA rank", "Ранг LoRA"),
