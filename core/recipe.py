@@ -932,6 +932,16 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
     class SoulTrainer(Trainer):
         """The stock Trainer, but held-out loss is the mean over learned tokens, whatever the batches."""
 
+        def _get_train_sampler(self, train_dataset=None):
+            lengths = [len(row["input_ids"]) for row in training]
+            return by_length(lengths, config.batch_size * config.gradient_accumulation_steps, config.seed)
+
+        def _run_epoch(self, *args, **kwargs):
+            if self.state.global_step < self.state.max_steps:
+                return super()._run_epoch(*args, **kwargs)
+            self.control.should_training_stop = True  # resumed at its very end: the stock loop would take one step more
+            return None
+
         def evaluate(self, *_, **__):
             with self.accelerator.autocast():  # the first evaluation comes before the Trainer wraps the model
                 loss = held_out_loss(self.model, held_out, config.batch_size)
@@ -957,6 +967,31 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
         data_collator=partial(collate, flat=model.config._attn_implementation.startswith("flash")),
         processing_class=tokenizer,
     )
+
+
+def by_length(lengths: list[int], batch_size: int, seed: int):
+    """A sampler that puts rows of like length together; its order follows from the seed and the epoch alone.
+
+    The stock one draws from the global generator as an epoch begins. A run resumed in its second epoch cannot repeat
+    that draw: it would see some rows twice and others not at all.
+    """
+    import torch
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    class ByLength(torch.utils.data.Sampler):
+        epoch = 0
+
+        def set_epoch(self, epoch: int):
+            self.epoch = epoch
+
+        def __len__(self):
+            return len(lengths)
+
+        def __iter__(self):
+            generator = torch.Generator().manual_seed(seed + self.epoch)
+            return iter(get_length_grouped_indices(lengths, batch_size, generator=generator))
+
+    return ByLength()
 
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):
@@ -985,7 +1020,6 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         fp16=kind == "fp16",
         activation_checkpointing=config.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        train_sampling_strategy="group_by_length",
         eval_strategy="steps" if evaluates else "no",
         eval_steps=every,
         save_strategy="steps",

@@ -516,3 +516,16 @@ def test_a_resumed_run_takes_its_new_learning_rate(config, tmp_path):
     resumed = events_of(lower, tmp_path, resume_from=recipe.whole_checkpoint(tmp_path))
     rates = [round(e["learning_rate"], 12) for e in resumed if e["event"] == "step"]
     assert rates == [round(config.learning_rate / 10, 12)] * 4
+
+
+@pytest.mark.parametrize("step", [11, 18])
+def test_a_run_resumed_in_a_later_epoch_or_at_its_end_goes_on_to_the_last_bit(config, tmp_path, step):
+    """Nine steps make an epoch here; at step 18 nothing is left to train."""
+    config = replace(config, max_steps=18, eval_steps=18, batch_size=4)
+    whole = [e for e in events_of(config, tmp_path / "a") if e["event"] == "step"]
+    steps, out = iter(range(1, 99)), tmp_path / "b"
+    recipe.train(config, out, report=lambda *_, **__: None, should_stop=lambda: next(steps) == step and "pause")
+    resumed = [e for e in events_of(config, out, resume_from=recipe.whole_checkpoint(out)) if e["event"] == "step"]
+    assert [(e["step"], e["loss"]) for e in resumed] == [(e["step"], e["loss"]) for e in whole[step:]]
+    adapters = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("a", "b")]
+    assert adapters[0] == adapters[1]
