@@ -7,6 +7,7 @@ from core.trouble import Trouble
 
 CASES = ("nomn", "gent", "datv", "accs", "ablt", "loct")
 KNOWN = frozenset((*CASES, "sing", "plur", "masc", "femn", "neut", "past", "pres", "futr", "1per", "2per", "3per", "impr", "Supr", "COMP", "PRTF", "PRTS", "GRND", "ADJS", "actv", "pssv"))  # fmt: skip
+VERBAL = frozenset(("past", "pres", "futr", "impr", "GRND"))
 ENGLISH = ("a", "s", "cap")
 VOWEL = re.compile(r"^(?:[aeiou](?!ni|ne\b|se|ur)|hour|heir|honest|un[^i])", re.IGNORECASE)
 IRREGULAR = {"man": "men", "woman": "women", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives", "leaf": "leaves", "loaf": "loaves", "life": "lives", "wolf": "wolves", "half": "halves", "sheep": "sheep", "mouse": "mice"}  # fmt: skip
@@ -107,6 +108,8 @@ class Russian:
                 gender = self.words.get(like, {}).get("gender", gender)
                 forms |= {number} if number == "plur" or forms & {"pres", "futr"} else {"sing", gender}
             own = self.words.get(text, {}).get(" ".join(how.forms))
+            if own is None and like and not forms & VERBAL and _adjectival(text.split()[0]):
+                own = " ".join(_adjective(word, forms, "masc", life(like)) for word in text.split())
             said = own or (phrase(text, frozenset(forms)) if forms else text)
         return said[:1].upper() + said[1:] if how.cap else said
 
@@ -146,10 +149,21 @@ def nature(text: str) -> tuple[str, str]:
         if _is_adjective(word):
             adjective = adjective or best
         elif (one := noun(word)) is not None:
-            return one.tag.gender or "masc", one.tag.number or "sing"
+            return _kind(one.tag)
     if adjective is not None:
-        return adjective.gender or "masc", adjective.number or "sing"
+        return _kind(adjective)
     return "masc", "sing"
+
+
+def life(text: str) -> str:
+    """Whether the head noun of a phrase is alive: it shows in the accusative."""
+    heads = [noun(word) for word in text.split() if not _is_adjective(word)]
+    return "anim" if heads and heads[0] is not None and "anim" in heads[0].tag else "inan"
+
+
+def _kind(tag) -> tuple[str, str]:
+    """Gender and number as plain strings: pymorphy3's own refuse to be compared with grammemes of another kind."""
+    return str(tag.gender or "masc"), str(tag.number or "sing")
 
 
 def _is_adjective(word: str) -> bool:
@@ -161,7 +175,7 @@ def phrase(text: str, forms: frozenset[str]) -> str:
     words = re.split(r"(\s+)", text)
     heads = [at for at in range(0, len(words), 2) if noun(words[at]) and not _is_adjective(words[at])]
     verb = next((at for at in range(0, len(words), 2) if _verb(words[at])), None)
-    if forms & {"past", "pres", "futr", "impr", "GRND"} and verb is not None:
+    if forms & VERBAL and verb is not None:
         words[verb] = _formed(_verb(words[verb]), forms, words[verb])
         return "".join(words)
     if not heads:
@@ -171,7 +185,7 @@ def phrase(text: str, forms: frozenset[str]) -> str:
         return "".join(words)
     head = heads[0]
     one = noun(words[head])
-    number = "plur" if "plur" in forms else "sing" if "sing" in forms else one.tag.number
+    number = "plur" if "plur" in forms else "sing" if "sing" in forms else str(one.tag.number)
     words[head] = _formed(one, frozenset((forms & set(CASES)) | {number}), words[head])
     for at in range(0, head, 2):
         life = "anim" if "anim" in one.tag else "inan"
@@ -183,13 +197,20 @@ def _verb(word: str):
     return next((one for one in morphology().parse(word) if one.tag.POS == "INFN"), None)
 
 
+def _adjectival(word: str):
+    """The reading of a word as an adjective in the nominative, if it has one: "кривой" is a noun first."""
+    found = (one for one in morphology().parse(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag)
+    return next(found, None)
+
+
 def _adjective(word: str, forms, gender: str, life: str) -> str:
-    one = next((one for one in morphology().parse(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag), None)
+    one = _adjectival(word)
     if one is None:
         return word
     wanted = set(forms) - {"masc", "femn", "neut"}
     if "plur" not in wanted:
-        wanted |= {"sing", next(iter(set(forms) & {"masc", "femn", "neut"}), gender)}
+        gender = next(iter(set(forms) & {"masc", "femn", "neut"}), gender)
+        wanted |= {"sing", gender}
     if "accs" in wanted and ("plur" in wanted or gender == "masc"):
         wanted.add(life)
     return _formed(one, frozenset(wanted), word)

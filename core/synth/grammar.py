@@ -6,7 +6,8 @@ A rule is a list of alternatives. An alternative is a text with slots, `3 * text
     {$name}  {$name.field}                recall what was remembered, or a field of a remembered record
     {rule|gent}  {rule|past as=$hero}     inflect (Russian), agree with what was remembered; English: a, s, cap
 
-A block of lines (`rule: |`) is a list with an alternative in each line.
+A block of lines (`rule: |`) is a list with an alternative in each line, or a table of records: see core.synth.tables.
+An alternative that is one slot and nothing else hands on the record that it draws.
 Every row draws from a generator of its own seed and number, so any row can be made again alone. Repetition is held
 back in two ways that keep this true: the first use of a rule in a row takes the row's place in a shuffled bag (a
 permutation of seed, rule and cycle: no alternative twice before all were used), later uses avoid what the row has had.
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from random import Random
 
-from core.synth import agreement, points
+from core.synth import agreement, points, tables
 from core.synth.reach import least_heights, reachable
 from core.trouble import Trouble
 
@@ -93,13 +94,13 @@ class Record:
 class Slot:
     """One {…} of an alternative."""
 
-    __slots__ = ("field", "inflect", "name", "rule", "silent", "var", "within")
+    __slots__ = ("field", "inflect", "name", "plain", "rule", "silent", "var", "within")
 
     def __init__(self, within: str):
         self.within = within
         self.rule: Rule | None = None
         self.name = self.var = self.field = ""
-        self.silent, self.inflect = False, None
+        self.silent, self.inflect, self.plain = False, None, False
 
 
 class Row:
@@ -138,11 +139,7 @@ class Grammar:
         return rule
 
     def _fill(self, rule: Rule, alternatives) -> None:
-        if isinstance(alternatives, str) and "\n" in alternatives.strip():
-            alternatives = [line.strip() for line in alternatives.split("\n") if line.strip()]
-        elif isinstance(alternatives, str | dict | int | float):
-            alternatives = [alternatives]
-        if not alternatives:
+        if not (alternatives := tables.alternatives(alternatives)):
             raise RuleEmpty(rule=rule.name)
         self.links[rule.number] = []
         for at, one in enumerate(alternatives):
@@ -189,6 +186,7 @@ class Grammar:
         else:
             raise RuleMissing(rule=rule, missing=target)
         slot.inflect = self.inflector.how(how.replace("|", " "), rule) if how else None
+        slot.plain = bool(slot.rule) and not (slot.name or slot.inflect)
         return slot
 
     def _slots(self) -> Iterator[Slot]:
@@ -244,6 +242,8 @@ class Grammar:
             return chosen[0]
         if rule.recursive:
             depth += 1
+        if len(chosen) == 1 and chosen[0].plain:
+            return self._expand(chosen[0].rule, row, depth)
         parts = []
         for piece in chosen:
             if type(piece) is str:
@@ -258,15 +258,15 @@ class Grammar:
 
     def _fill_slot(self, slot: Slot, row: Row, depth: int):
         value = _recalled(row, slot, slot.var) if slot.var else self._expand(slot.rule, row, depth)
-        if slot.name:
-            row.vars[slot.name] = value
-            if slot.silent:
-                return ""
         if slot.field:
             field = value.fields.get(slot.field) if type(value) is Record else None
             if field is None:
                 raise RuleMissing(rule=slot.within, missing=f"${slot.var}.{slot.field}")
             value = self._expand(field, row, depth)
+        if slot.name:
+            row.vars[slot.name] = value
+            if slot.silent:
+                return ""
         if type(value) is Record:
             value = _said(self, value, row, depth)
         if (how := slot.inflect) is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core import paths
+from core.synth import including
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS
 from core.trouble import Trouble
@@ -91,7 +92,7 @@ def load(name: str | Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeWrong(file=path.name, what="it is not UTF-8 text") from error
-    return read(text, path.name)
+    return read(including.whole(text, folder() / "words"), path.name)
 
 
 def read(text: str, file: str) -> Recipe:
