@@ -94,6 +94,60 @@ class LayersUnknown(RecipeTrouble):
     template = "{model} has no layers named {names} that an adapter fits. Set target_modules to all-linear."
 
 
+class ChatsForPretraining(RecipeTrouble):
+    template = (
+        "{name} holds {chats} chats, and continued pretraining reads plain texts. "
+        "Choose a corpus of texts, or tune on chats: set task to chat."
+    )
+
+
+class TextsForChat(RecipeTrouble):
+    template = (
+        "{name} holds plain texts only, and chat tuning learns replies. "
+        "Choose continued pretraining (set task to text), or a corpus of chats."
+    )
+
+
+class ArchitectureUnknown(RecipeTrouble):
+    template = (
+        "{model} is of the kind {kind}, which transformers {version} cannot train as a language model. "
+        "Choose another model, or update transformers."
+    )
+
+
+class LongerThanTheModel(RecipeTrouble):
+    template = "max_length is {value}, and {model} reads {limit} tokens at most. Set max_length to {limit} or less."
+
+
+class VocabularyTooLarge(RecipeTrouble):
+    template = (
+        "The tokenizer of {model} knows {tokens} tokens and its weights only {rows}. "
+        "Take the tokenizer that belongs to the model, or enlarge the model's embeddings first."
+    )
+
+
+class NoBf16(RecipeTrouble):
+    template = "{card} does not compute bf16. Set precision to auto: it takes fp16 there, with adapters in fp32."
+
+
+class Fp16NeedsCard(RecipeTrouble):
+    template = "precision fp16 needs a graphics card, and this machine has none. Set precision to auto."
+
+
+class LigerMissing(RecipeTrouble):
+    template = (
+        "use_liger_kernel needs a graphics card and the package liger-kernel; {missing} is missing here. "
+        "Switch it off, or install it with: pip install liger-kernel"
+    )
+
+
+class PissaNeedsWholeBase(RecipeTrouble):
+    template = (
+        "init_lora_weights {value} takes the base apart, which it cannot do with 4-bit weights. "
+        "Set method to lora, or init_lora_weights to default."
+    )
+
+
 class PackingUnsupported(RecipeTrouble):
     template = (
         "Rows in one block would leak into each other in {model}, whose layers remember what went before. "
@@ -114,6 +168,12 @@ class LossNotFinite(RecipeTrouble):
 
 CHOICES = {
     "method": ("qlora", "lora", "full"),
+    "task": ("chat", "text"),
+    "init_lora_weights": ("default", "gaussian", "pissa", "pissa_niter_16"),
+    "lr_scheduler_type": (
+        *("cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr"),
+        *("warmup_stable_decay", "inverse_sqrt", "polynomial"),
+    ),
     "learn": ("assistant", "all"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
@@ -125,6 +185,9 @@ LEAST = {  # field: (least value, what to try)
     "lora_rank": (1, "8 or 16"),
     "lora_alpha": (1, 32),
     "lora_dropout": (0, 0.05),
+    "loraplus_lr_ratio": (0, 16),
+    "embedding_learning_rate": (0, 0.00002),
+    "neftune_noise_alpha": (0, 5),
     "warmup_ratio": (0, 0.03),
     "weight_decay": (0, 0),
     "max_grad_norm": (0, 1),
@@ -137,6 +200,7 @@ LEAST = {  # field: (least value, what to try)
 }
 MOST = {
     "learning_rate": (1, 0.0002),
+    "embedding_learning_rate": (1, 0.00002),
     "lora_dropout": (0.9, 0.05),
     "warmup_ratio": (0.9, 0.03),
     "validation_share": (0.5, 0.1),
@@ -152,6 +216,7 @@ class TrainConfig:
     method: str = (
         "qlora"  # qlora: LoRA on a base in 4-bit NF4, double quantisation; lora: on the base; full: all weights
     )
+    task: str = "chat"  # chat: conversations; text: continued pretraining on raw text, every token of which is learned
     learn: str = "assistant"  # assistant: only replies and their end token count in the loss; all: every token
     max_length: int = 1024  # tokens of a row, or of a block; the rest is cut off
     packing: bool = False  # rows share blocks of max_length without seeing each other; long texts go on in more blocks
@@ -168,8 +233,16 @@ class TrainConfig:
     lora_alpha: int = 32  # the update is scaled by lora_alpha / lora_rank
     lora_dropout: float = 0.05
     target_modules: str = "all-linear"  # or names with commas: q_proj,v_proj
+    use_rslora: bool = False  # scale by lora_alpha / sqrt(lora_rank); Kalajdzievski 2023, arXiv:2312.03732
+    use_dora: bool = False  # learn length and direction apart; Liu et al. 2024, arXiv:2402.09353
+    init_lora_weights: str = "default"  # pissa: from the base's largest singular values, arXiv:2404.02948
+    loraplus_lr_ratio: float = 0.0  # B learns so many times faster than A, arXiv:2402.12354; 0: equally fast
+    train_embeddings: bool = False  # embeddings and head are trained whole beside the adapter
+    embedding_learning_rate: float = 0.0  # theirs; 0: a tenth of learning_rate (learning_rate itself for method full)
+    neftune_noise_alpha: float = 0.0  # noise on the embeddings while training, arXiv:2310.05914; 0: none
     precision: str = "auto"  # auto: bf16 on cards that have it, fp16 on other cards, fp32 on a CPU
     gradient_checkpointing: bool = False  # a third more time for much less memory
+    use_liger_kernel: bool = False  # fused norms, rotary positions and MLPs; needs a card and liger-kernel
     optim: str = "adamw_torch"  # any name that transformers knows
     validation_share: float = 0.1  # of the rows, held out by content hash
     eval_steps: int = 0  # steps between evaluations and checkpoints; 0: ten times a run
@@ -195,6 +268,8 @@ class TrainConfig:
         for field, (most, suggestion) in MOST.items():
             if not getattr(self, field) <= most:
                 raise TooLarge(field=field, most=most, value=getattr(self, field), suggestion=suggestion)
+        if self.method == "qlora" and self.init_lora_weights.startswith("pissa"):
+            raise PissaNeedsWholeBase(value=self.init_lora_weights)
         if not self.learning_rate > 0:
             raise NotPositive(field="learning_rate", value=self.learning_rate, suggestion=0.0002)
         if not self.max_steps and not self.epochs > 0:
@@ -478,6 +553,45 @@ def precision(config: TrainConfig) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
+def check_machine(config: TrainConfig) -> None:
+    """Refuse what this machine cannot compute, before anything is read."""
+    import torch
+    from transformers.utils import is_liger_kernel_available
+
+    card = torch.cuda.is_available()
+    if config.precision == "fp16" and not card:
+        raise Fp16NeedsCard
+    if config.precision == "bf16" and card and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise NoBf16(card=torch.cuda.get_device_name())
+    if config.use_liger_kernel and not (card and is_liger_kernel_available()):
+        raise LigerMissing(missing="liger-kernel" if card else "CUDA")
+
+
+def check_model(config: TrainConfig, tokenizer) -> None:
+    """Refuse a model that cannot be trained as asked, before a weight is read: its skeleton has none."""
+    import torch
+    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    name = Path(config.base_model).name
+    try:
+        shape = AutoConfig.from_pretrained(config.base_model)
+    except ValueError as error:  # a kind that this version of transformers does not know
+        kind = json.loads((Path(config.base_model) / "config.json").read_text(encoding="utf-8")).get("model_type")
+        raise ArchitectureUnknown(model=name, kind=kind, version=transformers.__version__) from error
+    if type(shape) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ArchitectureUnknown(model=name, kind=shape.model_type, version=transformers.__version__)
+    limit = getattr(shape.get_text_config(), "max_position_embeddings", None)
+    if limit and config.max_length > limit:
+        raise LongerThanTheModel(value=config.max_length, model=name, limit=limit)
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(shape)
+    rows = skeleton.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise VocabularyTooLarge(model=name, tokens=len(tokenizer), rows=rows)
+    add_adapter(skeleton, replace(config, init_lora_weights="default"))
+
+
 def load_tokenizer(config: TrainConfig):
     from transformers import AutoTokenizer
 
@@ -524,33 +638,61 @@ def load_base(config: TrainConfig):
 
 
 def attention(kind: str) -> str:
-    """flash_attention_2 where it is installed, the card can (compute capability 8.0) and so can the precision; else sdpa."""
+    """flash_attention_2 where nothing stands in its way, else sdpa, which has fast kernels of its own."""
+    return "sdpa" if flash_attention_lacks(kind) else "flash_attention_2"
+
+
+def flash_attention_lacks(kind: str) -> str:
+    """What FlashAttention 2 lacks on this machine: card, capability 8.0, precision, package; or nothing."""
     import torch
     from transformers.utils import is_flash_attn_2_available
 
-    able = kind != "fp32" and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
-    return "flash_attention_2" if able and is_flash_attn_2_available() else "sdpa"
+    if not torch.cuda.is_available():
+        return "card"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return "capability"
+    if kind == "fp32":
+        return "precision"
+    return "" if is_flash_attn_2_available() else "package"
 
 
 def add_adapter(base, config: TrainConfig):
     """The base with a fresh LoRA adapter around it, in fp32 whatever the base is in; for method full, the base itself."""
+    import torch
     from peft import LoraConfig, get_peft_model
 
     if config.method == "full":
         return base
 
-    names = config.target_modules.strip()
+    names, whole = config.target_modules.strip(), vocabulary_layers(base) if config.train_embeddings else []
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=names if names == "all-linear" else [name.strip() for name in names.split(",")],
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        init_lora_weights=config.init_lora_weights if config.init_lora_weights != "default" else True,
+        modules_to_save=whole or None,
+        ensure_weight_tying=len(whole) == 1,  # one matrix in two places stays one
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(base, lora)
+        model = get_peft_model(base, lora)
     except ValueError as error:  # no layer has such a name
         raise LayersUnknown(names=names or '""', model=Path(config.base_model).name) from error
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and ".modules_to_save." in name:  # its steps would be lost in the rounding of bf16
+            weight.data = weight.data.to(torch.float32)
+    return model
+
+
+def vocabulary_layers(base) -> list[str]:
+    """The names of a model's embeddings and head; of one that ties them, of the embeddings alone."""
+    names = {id(module): name.rsplit(".", 1)[-1] for name, module in base.named_modules()}
+    embeddings, head = base.get_input_embeddings(), base.get_output_embeddings()
+    tied = head.weight is embeddings.weight
+    return [names[id(embeddings)]] if tied else [names[id(embeddings)], names[id(head)]]
 
 
 def without_logits(base) -> None:
@@ -646,7 +788,9 @@ def train(
     out, began = Path(out), time.monotonic()
     _sweep(out)
     transformers.set_seed(config.seed)
+    check_machine(config)
     tokenizer = load_tokenizer(config)
+    check_model(config, tokenizer)
     training, held_out = prepare_rows(config, tokenizer, report)
     base = load_base(config)
     parameters = base.num_parameters()
@@ -662,6 +806,7 @@ def train(
         device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         precision=precision(config),
         attention=base.config._attn_implementation,
+        flash_attention_lacks=flash_attention_lacks(precision(config)),
     )
     trainer = _trainer(config, out, model, tokenizer, training, held_out)
     progress = trainer.soulsmith = Progress(config, report, should_stop, watcher or Watcher())
@@ -705,7 +850,12 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
     name, rows = Path(config.corpus).name, list(read_rows(config.corpus))
     if len(rows) < FEWEST_ROWS:
         raise CorpusTooSmall(name=name, rows=len(rows), needed=FEWEST_ROWS)
-    if not tokenizer.chat_template and any("messages" in row for row in rows):
+    chats = sum("messages" in row for row in rows)
+    if config.task == "text" and chats:
+        raise ChatsForPretraining(name=name, chats=chats)
+    if config.task == "chat" and not chats:
+        raise TextsForChat(name=name)
+    if chats and not tokenizer.chat_template:
         raise NoChatTemplate(model=Path(config.base_model).name, name=name)
     (training, missed), (held_out, missed_too) = (
         encode_rows(part, tokenizer, config) for part in split(rows, config.validation_share)
@@ -718,7 +868,7 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
     report(
         "data",
         rows_train=rows_train,
-        rows_eval=len(held_out),
+        rows_eval=len({row["id"] for row in held_out}),
         rows_left_out=dict(missed + missed_too),
         tokens_train=sum(len(row["input_ids"]) for row in training),
         tokens_learned=sum(label != IGNORED for row in training for label in row["labels"]),
@@ -826,7 +976,7 @@ class Progress:
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **_):
         self.tokens = state.num_input_tokens_seen
-        if state.global_step and set(getattr(lr_scheduler, "base_lrs", ())) - {self.config.learning_rate}:
+        if state.global_step and hasattr(lr_scheduler, "base_lrs"):
             change_learning_rate(optimizer, lr_scheduler, self.config.learning_rate)
 
     def on_save(self, args, state, control, model=None, **_):
@@ -870,10 +1020,11 @@ def _wait_for_the_card() -> None:
 
 def change_learning_rate(optimizer, scheduler, learning_rate: float) -> None:
     """Let a resumed run go on at another learning rate: a checkpoint brings the old one with it."""
-    for group, before in zip(optimizer.param_groups, scheduler.base_lrs, strict=True):
-        group["initial_lr"] = learning_rate
-        group["lr"] *= learning_rate / before
-    scheduler.base_lrs = [learning_rate] * len(scheduler.base_lrs)
+    for at, (group, before) in enumerate(zip(optimizer.param_groups, scheduler.base_lrs, strict=True)):
+        rate = learning_rate * group["times"]
+        if not math.isclose(rate, before):
+            group["initial_lr"] = scheduler.base_lrs[at] = rate
+            group["lr"] *= rate / before
     scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
 
 
@@ -950,6 +1101,20 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
 
+        def create_optimizer(self, *args, **kwargs):
+            if self.optimizer is None and config.loraplus_lr_ratio and config.method != "full":
+                from peft.optimizers import create_loraplus_optimizer
+
+                kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+                settings |= {
+                    "loraplus_lr_ratio": config.loraplus_lr_ratio,
+                    "loraplus_weight_decay": config.weight_decay,
+                }
+                self.optimizer = create_loraplus_optimizer(self.model, kind, **settings)
+            optimizer = super().create_optimizer(*args, **kwargs)
+            set_learning_rates(optimizer, self.model, config)
+            return optimizer
+
         def training_step(self, model, inputs, *args, **kwargs):
             mask = inputs.get("attention_mask")
             self.state.num_input_tokens_seen += int(inputs["input_ids"].numel() if mask is None else mask.sum())
@@ -1012,6 +1177,10 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         max_steps=config.max_steps or -1,
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,
+        lr_scheduler_kwargs=_schedule(config.lr_scheduler_type, steps),
+        neftune_noise_alpha=config.neftune_noise_alpha or None,
+        use_liger_kernel=config.use_liger_kernel,
+        liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},  # the loss is ours
         warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
@@ -1035,6 +1204,30 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         seed=config.seed,
         dataloader_pin_memory=False,
     )
+
+
+def _schedule(name: str, steps: int) -> dict:
+    """What a schedule has to be told besides its name."""
+    if name == "cosine_with_min_lr":
+        return {"min_lr_rate": 0.1}
+    return {"num_decay_steps": math.ceil(steps / 10)} if name == "warmup_stable_decay" else {}
+
+
+def set_learning_rates(optimizer, model, config: TrainConfig) -> None:
+    """Give embeddings and head groups of their own, and note in every group how many times learning_rate its rate is."""
+    rate = config.embedding_learning_rate
+    if not rate and config.train_embeddings and config.method != "full":
+        rate = config.learning_rate / 10
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    theirs = {id(weight) for layer in layers for weight in layer.parameters()} if rate else set()
+    for group in list(optimizer.param_groups):
+        apart = [weight for weight in group["params"] if id(weight) in theirs]
+        if apart:
+            group["params"] = [weight for weight in group["params"] if id(weight) not in theirs]
+            optimizer.add_param_group({**group, "params": apart, "lr": rate})
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+    for group in optimizer.param_groups:
+        group["times"] = group["lr"] / config.learning_rate
 
 
 def held_out_loss(model, rows: list[dict], batch_size: int) -> float:

@@ -77,7 +77,7 @@ def tiny_model(tmp_path_factory, tiny_tokenizer) -> str:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=1024,
         tie_word_embeddings=True,
         initializer_range=0.15,  # at the usual 0.02 no hidden state of 64 numbers could tell one token from another
         eos_token_id=tiny_tokenizer.eos_token_id,

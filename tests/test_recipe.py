@@ -311,12 +311,12 @@ def test_a_checkpoint_of_spoilt_weights_is_not_called_whole(config, tmp_path):
     def spoil() -> bool:
         started.append(True)
         if len(started) == 3:
-            next(weight for weight in models[0].parameters() if weight.requires_grad).data.fill_(math.nan)
+            next(weight for weight in models[-1].parameters() if weight.requires_grad).data.fill_(math.nan)
         return False
 
     models, adapter = [], recipe.add_adapter
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "add_adapter", lambda *args: models.append(adapter(*args)) or models[0])
+        patch.setattr(recipe, "add_adapter", lambda *args: models.append(adapter(*args)) or models[-1])
         rare = replace(config, max_steps=8, logging_steps=5, eval_steps=2, validation_share=0.0)
         with pytest.raises(recipe.LossNotFinite):
             events_of(rare, tmp_path, should_stop=spoil)

@@ -13,7 +13,6 @@ from ui import run_view
 from ui.text import Say
 
 FULL_SLOWER = 10  # LoRA takes about ten times the learning rate of all-weights training
-SCHEDULES = ("cosine", "linear", "constant", "constant_with_warmup")
 OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor")
 DEFAULTS = asdict(TrainConfig(base_model=models.STARTER, corpus="")) | models.suggested(models.STARTER)
 
@@ -80,7 +79,7 @@ def build_form(say: Say) -> dict:
         "epochs": gr.Number(DEFAULTS["epochs"], minimum=0, **words("epochs")),
         "name": gr.Textbox(**words("name")),
     }
-    choices = CHOICES | {"lr_scheduler_type": SCHEDULES, "optim": OPTIMIZERS}
+    choices = CHOICES | {"optim": OPTIMIZERS}
     with gr.Accordion(say("training.more"), open=False):
         for field in fields(TrainConfig):
             value = DEFAULTS[field.name]

@@ -87,6 +87,37 @@ WORDS = {
 }
 
 TROUBLES = {
+    "ChatsForPretraining": (
+        "В корпусе {name} есть диалоги ({chats}), а продолженное предобучение читает сплошной текст. "
+        "Возьмите корпус из текстов или обучайте на диалогах: task — chat."
+    ),
+    "TextsForChat": (
+        "В корпусе {name} только тексты, а обучение на диалогах учит ответам. "
+        "Выберите продолженное предобучение (task — text) или корпус из диалогов."
+    ),
+    "ArchitectureUnknown": (
+        "Модель {model} — вида {kind}, а transformers {version} не умеет обучать его как языковую модель. "
+        "Выберите другую модель или обновите transformers."
+    ),
+    "LongerThanTheModel": (
+        "Задано max_length {value}, а {model} читает не больше {limit} токенов. Укажите в max_length {limit} или меньше."
+    ),
+    "VocabularyTooLarge": (
+        "Токенизатор модели {model} знает {tokens} токенов, а в весах их {rows}. "
+        "Возьмите токенизатор от этой модели или сначала расширьте её эмбеддинги."
+    ),
+    "NoBf16": (
+        "Карта {card} не считает в bf16. Укажите precision — auto: там это fp16, а веса адаптера останутся в fp32."
+    ),
+    "Fp16NeedsCard": "Для precision fp16 нужна видеокарта, а здесь её нет. Укажите precision — auto.",
+    "LigerMissing": (
+        "Для use_liger_kernel нужны видеокарта и пакет liger-kernel; здесь не хватает: {missing}. "
+        "Выключите этот параметр или установите пакет: pip install liger-kernel"
+    ),
+    "PissaNeedsWholeBase": (
+        "init_lora_weights {value} раскладывает веса базы, а с 4-битными весами это невозможно. "
+        "Укажите method — lora или init_lora_weights — default."
+    ),
     "ProfileGone": "Профиля {name} нет: его удалили. Выберите другой из списка.",
     "ProfileEmpty": "Профилю нужен системный промпт или хотя бы один пример. Впишите что-нибудь из этого.",
     "ProfileNameless": "Профилю нужно имя. Впишите его.",

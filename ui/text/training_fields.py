@@ -21,6 +21,57 @@ WORDS = {
         "How many times each row is read (num_train_epochs).",
         "Сколько раз будет прочитана каждая строка (num_train_epochs).",
     ),
+    "training.task": ("What it learns from (task)", "На чём учится (task)"),
+    "training.task.info": (
+        "chat: conversations; text: continued pretraining on raw text.",
+        "chat — диалоги; text — продолженное предобучение на сыром тексте.",
+    ),
+    "training.use_rslora": ("rsLoRA (use_rslora)", "rsLoRA (use_rslora)"),
+    "training.use_rslora.info": (
+        "Scales the adapter by lora_alpha / √lora_rank, so that high ranks (64 and more) keep learning.",
+        "Множитель адаптера — lora_alpha / √lora_rank: большие ранги (от 64) не перестают учиться.",
+    ),
+    "training.use_dora": ("DoRA (use_dora)", "DoRA (use_dora)"),
+    "training.use_dora.info": (
+        "Learns the length and the direction of each weight apart: often better at low ranks, noticeably slower.",
+        "Длина и направление весов учатся отдельно: на малых рангах часто лучше, но заметно медленнее.",
+    ),
+    "training.init_lora_weights": ("Start of the adapter (init_lora_weights)", "Начало адаптера (init_lora_weights)"),
+    "training.init_lora_weights.info": (
+        "pissa starts from the strongest directions of the base and learns faster; not for QLoRA.",
+        "pissa начинает с главных направлений базы и учится быстрее; с QLoRA не сочетается.",
+    ),
+    "training.loraplus_lr_ratio": ("LoRA+ ratio (loraplus_lr_ratio)", "Отношение LoRA+ (loraplus_lr_ratio)"),
+    "training.loraplus_lr_ratio.info": (
+        "The second matrix of the adapter learns so many times faster; 16 is usual, 0 switches it off.",
+        "Во сколько раз быстрее учится вторая матрица адаптера; обычно 16, 0 — выключено.",
+    ),
+    "training.train_embeddings": (
+        "Train embeddings and head (train_embeddings)",
+        "Обучать эмбеддинги и выходной слой (train_embeddings)",
+    ),
+    "training.train_embeddings.info": (
+        "For a new language or field: the words themselves move too; much more memory and a large adapter.",
+        "Для нового языка или области: меняются и сами слова; нужно намного больше памяти, адаптер большой.",
+    ),
+    "training.embedding_learning_rate": (
+        "Their learning rate (embedding_learning_rate)",
+        "Их скорость обучения (embedding_learning_rate)",
+    ),
+    "training.embedding_learning_rate.info": (
+        "Of embeddings and head; 0: a tenth of learning_rate, and with all weights learning_rate itself.",
+        "Для эмбеддингов и выходного слоя; 0 — десятая часть learning_rate, а при полном обучении сам learning_rate.",
+    ),
+    "training.neftune_noise_alpha": ("Noise, NEFTune (neftune_noise_alpha)", "Шум NEFTune (neftune_noise_alpha)"),
+    "training.neftune_noise_alpha.info": (
+        "Noise on the embeddings while training: fuller replies from small corpora; 5 is usual, 0 switches it off.",
+        "Шум на эмбеддингах при обучении: на малых корпусах ответы полнее; обычно 5, 0 — выключено.",
+    ),
+    "training.use_liger_kernel": ("Liger kernels (use_liger_kernel)", "Ядра Liger (use_liger_kernel)"),
+    "training.use_liger_kernel.info": (
+        "Faster and leaner on a card where the package liger-kernel is installed.",
+        "Быстрее и экономнее на видеокарте, если установлен пакет liger-kernel.",
+    ),
     "training.learn": ("What is learned (learn)", "На чём учиться (learn)"),
     "training.learn.info": (
         "assistant: only replies and their end token; all: every token.",
@@ -52,8 +103,8 @@ WORDS = {
     ),
     "training.lr_scheduler_type": ("Schedule (lr_scheduler_type)", "Расписание (lr_scheduler_type)"),
     "training.lr_scheduler_type.info": (
-        "How the learning rate falls towards the end.",
-        "Как скорость обучения снижается к концу.",
+        "How the learning rate falls towards the end; cosine_with_min_lr stops at a tenth of it.",
+        "Как скорость обучения снижается к концу; cosine_with_min_lr останавливается на десятой её части.",
     ),
     "training.warmup_ratio": ("Warm-up (warmup_ratio)", "Разогрев (warmup_ratio)"),
     "training.warmup_ratio.info": (

@@ -1,0 +1,193 @@
+"""The roads and options of the recipe: each reaches the model, the Trainer or the optimizer."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from core import recipe
+from core.recipe import CHOICES, TrainConfig
+from tests.conftest import WORDS
+
+
+def silent(*_, **__):
+    pass
+
+
+@pytest.fixture
+def config(tiny_model, tiny_corpus) -> TrainConfig:
+    return TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=2, learning_rate=0.01)
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory) -> str:
+    """A JSONL file of 20 texts, some longer than a block."""
+    path = tmp_path_factory.mktemp("texts") / "texts.jsonl"
+    rows = [{"text": f"{number} {WORDS} " * (1 + number % 4)} for number in range(20)]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def model_of(config):
+    """The tiny base with its adapter, as a run makes them."""
+    return recipe.add_adapter(recipe.load_base(config), config)
+
+
+def trainer_of(config, tmp_path, model=None):
+    """The Trainer of a run that did not begin."""
+    rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3], "id": "a"}] * 8
+    model = model or model_of(config)
+    return recipe._trainer(config, tmp_path, model, recipe.load_tokenizer(config), rows, [])
+
+
+def rates(optimizer) -> dict[str, int]:
+    """Learning rates of an optimizer with how many tensors have each."""
+    found: dict[str, int] = {}
+    for group in optimizer.param_groups:
+        key = f"{group['lr']:g}"
+        found[key] = found.get(key, 0) + len(group["params"])
+    return found
+
+
+def test_a_corpus_of_chats_is_refused_by_continued_pretraining(config, tmp_path):
+    with pytest.raises(recipe.ChatsForPretraining, match=r"rows.jsonl holds 40 chats.*set task to chat"):
+        recipe.train(replace(config, task="text"), tmp_path, report=silent)
+
+
+def test_plain_texts_are_refused_by_chat_tuning(config, texts, tmp_path):
+    with pytest.raises(recipe.TextsForChat, match=r"texts.jsonl holds plain texts only.*set task to text"):
+        recipe.train(replace(config, corpus=texts), tmp_path, report=silent)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_continued_pretraining_learns_every_token_of_full_blocks(config, texts, tmp_path, method):
+    said = {}
+    recipe.train(
+        replace(config, corpus=texts, task="text", packing=True, max_length=64, method=method),
+        tmp_path,
+        report=lambda event, **values: said.setdefault(event, values),
+    )
+    assert said["data"]["rows_train"] + said["data"]["rows_eval"] == 20
+    assert said["data"]["fill"] > 0.85
+    # The first token of each row or piece has nothing before it to be predicted from.
+    assert said["data"]["tokens_train"] - said["data"]["tokens_learned"] >= said["data"]["rows_train"]
+    assert (tmp_path / ("model" if method == "full" else "adapter") / "tokenizer.json").is_file()
+
+
+def test_embeddings_are_trained_whole_at_their_own_rate(config, tmp_path):
+    model = model_of(replace(config, train_embeddings=True))
+    whole = {name for name, weight in model.named_parameters() if weight.requires_grad and "lora_" not in name}
+    assert whole == {"base_model.model.model.embed_tokens.modules_to_save.default.weight"}  # tied: once
+    chosen = replace(config, train_embeddings=True)
+    assert rates(trainer_of(chosen, tmp_path, model).create_optimizer()) == {"0.01": 28, "0.001": 1}
+    chosen = replace(chosen, embedding_learning_rate=0.0005)
+    assert rates(trainer_of(chosen, tmp_path, model).create_optimizer()) == {"0.01": 28, "0.0005": 1}
+
+
+def test_embeddings_of_all_weights_training_take_their_own_rate_only_when_asked(config, tmp_path):
+    full = replace(config, method="full")
+    assert set(rates(trainer_of(full, tmp_path).create_optimizer())) == {"0.01"}
+    apart = replace(full, embedding_learning_rate=0.001)
+    assert rates(trainer_of(apart, tmp_path).create_optimizer())["0.001"] == 1
+
+
+def test_lora_plus_lets_the_second_matrix_learn_faster(config, tmp_path):
+    optimizer = trainer_of(replace(config, loraplus_lr_ratio=16.0), tmp_path).create_optimizer()
+    assert rates(optimizer) == {"0.01": 14, "0.16": 14}
+    assert sorted({group["times"] for group in optimizer.param_groups}) == pytest.approx([1, 16])
+
+
+@pytest.mark.parametrize(
+    ("options", "reached"),
+    [
+        ({"use_rslora": True}, {"use_rslora": True}),
+        ({"use_dora": True}, {"use_dora": True}),
+        ({"init_lora_weights": "gaussian"}, {"init_lora_weights": "gaussian"}),
+        ({"init_lora_weights": "pissa"}, {"init_lora_weights": "pissa"}),
+        ({"lora_dropout": 0.25, "lora_alpha": 7, "lora_rank": 3}, {"lora_dropout": 0.25, "lora_alpha": 7, "r": 3}),
+        ({"target_modules": "q_proj, v_proj"}, {"target_modules": {"q_proj", "v_proj"}}),
+    ],
+)
+def test_an_option_of_the_adapter_reaches_it(config, options, reached):
+    adapter = model_of(replace(config, **options)).peft_config["default"]
+    assert {name: getattr(adapter, name) for name in reached} == reached
+
+
+@pytest.mark.parametrize(
+    ("options", "reached"),
+    [
+        ({"neftune_noise_alpha": 5.0}, {"neftune_noise_alpha": 5.0}),
+        ({"neftune_noise_alpha": 0.0}, {"neftune_noise_alpha": None}),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}}),
+        ({"gradient_checkpointing": True}, {"activation_checkpointing": True}),
+        ({"optim": "paged_adamw_8bit"}, {"optim": "paged_adamw_8bit"}),
+        ({"weight_decay": 0.1, "max_grad_norm": 0.5}, {"weight_decay": 0.1, "max_grad_norm": 0.5}),
+        ({"use_liger_kernel": True}, {"use_liger_kernel": True}),
+    ],
+)
+def test_an_option_of_the_trainer_reaches_it(config, tmp_path, options, reached):
+    args = recipe.training_arguments(replace(config, **options), tmp_path, 40, evaluates=True)
+    assert {name: getattr(args, name) for name in reached} == reached
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("adamw_torch", "AdamW"), ("adamw_8bit", "AdamW"), ("paged_adamw_8bit", "AdamW"), ("adafactor", "Adafactor")],
+)
+def test_an_optimizer_reaches_the_trainer(config, tmp_path, name, kind):
+    optimizer = trainer_of(replace(config, optim=name), tmp_path).create_optimizer()
+    assert type(optimizer).__name__ == kind
+    if "adamw" in name:
+        settings = getattr(optimizer, "args", None)
+        assert getattr(settings, "optim_bits", 32) == (8 if "8bit" in name else 32)
+        assert getattr(optimizer, "is_paged", False) == ("paged" in name)
+
+
+def test_schedules_of_the_form_are_known_to_the_trainer(config, tmp_path):
+    trainer = trainer_of(config, tmp_path)
+    optimizer = trainer.create_optimizer()
+    for name in CHOICES["lr_scheduler_type"]:
+        trainer.args.lr_scheduler_type, trainer.args.lr_scheduler_kwargs = name, recipe._schedule(name, 100)
+        trainer.lr_scheduler = None
+        trainer.create_scheduler(100, optimizer)
+        assert trainer.lr_scheduler is not None, name
+
+
+@pytest.mark.parametrize(
+    ("options", "trouble", "words"),
+    [
+        ({"max_length": 4096}, recipe.LongerThanTheModel, "reads 1024 tokens at most. Set max_length to 1024 or less"),
+        ({"precision": "fp16"}, recipe.Fp16NeedsCard, "Set precision to auto"),
+        ({"use_liger_kernel": True}, recipe.LigerMissing, "pip install liger-kernel"),
+        ({"target_modules": "nothing"}, recipe.LayersUnknown, "Set target_modules to all-linear"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_model_loads(config, tmp_path, monkeypatch, options, trouble, words):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(recipe, "load_base", lambda config: pytest.fail("the model was loaded"))
+    with pytest.raises(trouble, match=words):
+        recipe.train(replace(config, **options), tmp_path, report=silent)
+
+
+@pytest.mark.parametrize(
+    ("changes", "trouble", "words"),
+    [
+        ({"model_type": "oracle9"}, recipe.ArchitectureUnknown, "is of the kind oracle9"),
+        ({"model_type": "t5"}, recipe.ArchitectureUnknown, "is of the kind t5"),
+        ({"vocab_size": 300}, recipe.VocabularyTooLarge, "knows 345 tokens and its weights only 300"),
+    ],
+)
+def test_a_model_that_cannot_be_trained_is_named(config, tmp_path, tiny_tokenizer, changes, trouble, words):
+    from pathlib import Path
+
+    shape = json.loads((Path(config.base_model) / "config.json").read_text()) | changes
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    with pytest.raises(trouble, match=words):
+        recipe.check_model(replace(config, base_model=str(tmp_path)), tiny_tokenizer)
+
+
+def test_pissa_needs_the_whole_base():
+    with pytest.raises(recipe.PissaNeedsWholeBase, match="Set method to lora"):
+        TrainConfig(base_model="m", corpus="c", method="qlora", init_lora_weights="pissa")
