@@ -79,6 +79,14 @@ def m003_watching(db: Database) -> None:
     db.conn.execute("update runs set offset = 0")  # all events are read once more, for the new tables
 
 
+@migrations()
+def m004_votes(db: Database) -> None:
+    """Votes of the arena with the texts they were cast on: the one table that no run directory can rebuild."""
+    texts = "match voter topic question system verdict left a b text_a text_b note"
+    columns = dict.fromkeys(texts.split(), str) | {"prompt": int, "created": float}
+    db["votes"].create(columns, pk=("match", "prompt", "voter"))
+
+
 @contextmanager
 def opened() -> Iterator[Database]:
     """The database, with every table there."""

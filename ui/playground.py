@@ -1,181 +1,151 @@
-"""The Playground: one prompt, two streamed replies, the base and the adapter side by side."""
+"""The Playground: one prompt, up to four streamed replies side by side, and the blind arena.
 
-import re
-from dataclasses import fields
+Nothing here takes a path or a model's name from text: who can speak is chosen by id from a list (core.chat.contestants).
+"""
+
 from functools import partial
 
 import gradio as gr
 
-from core import runs, store
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from ui import playground_arena as arena
+from ui import playground_talk as talk
+from ui.playground_show import LATEX
+from ui.playground_talk import COLUMNS, EMPTY, REMEMBERED
 from ui.text import Say
 
-COLUMNS = ("base", "tuned")
+
+def build(say: Say, at_home: bool = False) -> dict:
+    """The tab; returns its load handler, inputs and outputs. `at_home` adds what only the machine's owner may do."""
+    with gr.Tabs():
+        with gr.Tab(say("playground.chat")):
+            chat_part = build_chat(say)
+        with gr.Tab(say("playground.arena")) as label:
+            arena_part = arena.build(say, at_home)
+    label.select(None, None, None, js=arena.KEYS)
+
+    def load(*values):
+        parts, start = [], 0
+        for part in (chat_part, arena_part):
+            end = start + len(part["inputs"])
+            parts += part["load"](*values[start:end])
+            start = end
+        return parts
+
+    names = ("inputs", "outputs")
+    return {"load": load} | {name: [*chat_part[name], *arena_part[name]] for name in names}
 
 
-class NoRunChosen(Trouble):
-    template = "No run is chosen. Choose one from the list."
-
-
-def build(say: Say) -> dict:
-    """The tab; returns its load handler and outputs."""
+def build_chat(say: Say) -> dict:
+    """Columns, prompt, settings; returns what fills them."""
     gr.Markdown(say("playground.intro"))
-    run = gr.Dropdown(label=say("playground.run"), info=say("playground.empty"), interactive=True)
+    count = gr.Radio([1, 2, 3, 4], value=2, label=say("playground.columns"), elem_id=f"columns-{say.lang}")
     with gr.Row():
-        chats = {name: gr.Chatbot(label=say(f"playground.{name}"), height=420, buttons=["copy"]) for name in COLUMNS}
-    facts = gr.Markdown()
+        parts = [build_column(say, index) for index in range(len(COLUMNS))]
+    boxes, who = [part["chat"] for part in parts], [part["who"] for part in parts]
+    lines, frames = [part["facts"] for part in parts], [part["frame"] for part in parts]
+    notice = gr.Markdown(elem_id=f"notice-{say.lang}")
     prompt = gr.Textbox(
-        label=say("playground.prompt"),
-        placeholder=say("playground.prompt.placeholder"),
-        max_lines=8,
+        label=say("playground.prompt"), placeholder=say("playground.prompt.placeholder"), lines=2, max_lines=12
     )
     with gr.Row():
         send = gr.Button(say("playground.send"), variant="primary")
-        stop = gr.Button(say("playground.stop"))
-        clear = gr.Button(say("playground.clear"))
-    with gr.Accordion(say("playground.more"), open=False):
-        system = gr.Textbox("", label=say("playground.system"), lines=2)
-        settings = build_settings(say)
-    history = gr.State({name: [] for name in COLUMNS})  # what was said, as it was said; the chatbots show it escaped
-    boxes = [chats[name] for name in COLUMNS]
-    asked = gr.on(
-        [send.click, prompt.submit],
-        partial(on_ask, say),
-        [run, prompt, history],
-        [prompt, send, history, *boxes],
-        queue=False,
-        api_visibility="private",
-    )
-    inputs = {"run_id": run, "system": system, "history": history, **settings}
-    answered = asked.success(
-        partial(on_answer, say),
-        inputs_kwargs=inputs,
-        outputs=[history, *boxes, facts],
-        concurrency_id="card",
-        concurrency_limit=1,
-        show_progress="minimal",
-    )
-    # While a reply grows nothing can be sent: a second message would be overwritten by the first reply's stream.
-    answered.then(on_free, None, [prompt, send], queue=False, api_visibility="private")
-    stop.click(partial(on_stop, say), [facts, history], [prompt, send, facts, history, *boxes], cancels=[answered])
-    for event in (clear.click, run.input, *[box.clear for box in boxes]):
-        event(on_clear, None, [prompt, send, history, *boxes, facts], cancels=[answered])
-    return {"load": partial(on_load, say), "inputs": [run], "outputs": [run]}
+        stop, clear = gr.Button(say("playground.stop")), gr.Button(say("playground.clear"))
+    with gr.Row():
+        branch = gr.Dropdown([], label=say("playground.branch"), info=say("playground.branch.info"), interactive=True)
+        back = gr.Dropdown([], label=say("playground.back"), info=say("playground.back.info"), interactive=True)
+    settings = build_settings(say)
+    history = gr.State(EMPTY)
+    kept = gr.BrowserState({}, storage_key="soulsmith-chat", secret="soulsmith")
+    drawn = [history, *boxes, *lines, branch, back]
+    parts = {"say": say, "drawn": drawn, "history": history, "boxes": boxes, "who": who, "count": count}
+    parts |= {"prompt": prompt, "send": send, "stop": stop, "clear": clear, "notice": notice, "settings": settings}
+    connect_chat(parts)
+    count.input(lambda n: [gr.Column(visible=index < n) for index in range(len(COLUMNS))], count, frames, queue=False)
+    branch.input(partial(talk.on_branch, say), [branch, history], drawn, queue=False, show_progress="hidden")
+    back.input(partial(talk.on_back, say), [back, history], drawn, queue=False, show_progress="hidden")
+    remembered = [settings[name] for name in REMEMBERED]
+    for part in remembered:
+        part.change(talk.on_remember, remembered, kept, queue=False, show_progress="hidden", api_visibility="private")
+    inputs, outputs = [kept, *who], [*who, notice, *remembered]
+    return {"load": partial(talk.on_load, say), "inputs": inputs, "outputs": outputs}
+
+
+def build_column(say: Say, index: int) -> dict:
+    """One that replies: who it is, what was said, figures."""
+    with gr.Column(min_width=260, visible=index < 2) as frame:
+        who = gr.Dropdown([], label=say("playground.who", number=index + 1), interactive=True)
+        box = gr.Chatbot(
+            show_label=False,
+            height=420,
+            buttons=["copy"],
+            editable="user",
+            latex_delimiters=LATEX,
+            elem_id=f"column-{index}-{say.lang}",
+        )
+        line = gr.Markdown(elem_classes="subdued")
+    return {"frame": frame, "who": who, "chat": box, "facts": line}
 
 
 def build_settings(say: Say) -> dict:
-    """Sliders by field name of core.chat.Sampling, whose defaults they show."""
+    """Components by field name of core.chat.Sampling, whose defaults they show, and "system" and "busy"."""
 
     def words(field: str) -> dict:
         return {"label": say(f"playground.{field}"), "info": say(f"playground.{field}.info")}
 
-    with gr.Row():
-        temperature = gr.Slider(0, 2, 0.7, step=0.05, **words("temperature"))
-        top_p = gr.Slider(0.05, 1, 0.9, step=0.05, **words("top_p"))
-        top_k = gr.Slider(0, 200, 50, step=1, **words("top_k"))
-    with gr.Row():
-        penalty = gr.Slider(1, 2, 1.1, step=0.05, **words("repetition_penalty"))
-        longest = gr.Slider(16, 2048, 200, step=8, **words("max_new_tokens"))
-        seed = gr.Number(7, precision=0, **words("seed"))
+    with gr.Accordion(say("playground.more"), open=False):
+        system = gr.Textbox("", label=say("playground.system"), lines=2)
+        with gr.Row():
+            temperature = gr.Slider(0, 2, 0.7, step=0.05, **words("temperature"))
+            top_p = gr.Slider(0.05, 1, 0.9, step=0.05, **words("top_p"))
+            top_k = gr.Slider(0, 200, 50, step=1, **words("top_k"))
+        with gr.Row():
+            penalty = gr.Slider(1, 2, 1.1, step=0.05, **words("repetition_penalty"))
+            longest = gr.Slider(16, 2048, 200, step=8, **words("max_new_tokens"))
+            seed = gr.Number(7, precision=0, **words("seed"))
+        choices = [(say(f"playground.busy.{name}"), name) for name in ("cpu", "wait")]
+        busy = gr.Radio(choices, value="cpu", label=say("playground.busy"), info=say("playground.busy.info"))
     return {
+        "system": system,
         "temperature": temperature,
         "top_p": top_p,
         "top_k": top_k,
         "repetition_penalty": penalty,
         "max_new_tokens": longest,
         "seed": seed,
+        "busy": busy,
     }
 
 
-def on_load(say: Say, chosen: str | None) -> dict:
-    """The runs that have something to chat with, newest first; the one that is chosen stays."""
-    rows = [row for row in store.sync_all() if row["best_step"] or row["state"] in ("finished", "stopped")]
-    choices = [(f"{row['name']} · {say('state.' + row['state'])}", row["id"]) for row in rows]
-    ids = [row["id"] for row in rows]
-    value = chosen if chosen in ids else (ids or [None])[0]
-    return gr.Dropdown(choices=choices, value=value, info="" if rows else say("playground.empty"))
-
-
-def on_ask(say: Say, run_id: str | None, prompt: str, history: dict) -> tuple:
-    """Show the message at once in both columns."""
-    if not run_id:
-        raise gr.Error(say.trouble(NoRunChosen()))
-    if not prompt.strip():
-        return gr.skip()
-    history = {name: [*said, {"role": "user", "content": prompt}] for name, said in history.items()}
-    held = gr.Textbox("", interactive=False), gr.Button(interactive=False)
-    return *held, history, *[shown(history[name]) for name in COLUMNS]
-
-
-def on_answer(say: Say, run_id: str, system: str | None, history: dict, **settings):
-    """Stream both replies; closed early, it leaves what was said so far."""
-    if not history["base"] or history["base"][-1]["role"] != "user":
-        yield history, *[shown(history[name]) for name in COLUMNS], gr.skip()
-        return
-    training = any(runs.state(other) in ("running", "stopping") for other in runs.listed())
-    notice = say("playground.busy") if training else say("playground.loading")
-    yield history, *[shown(history[name]) for name in COLUMNS], notice
-    from core import chat  # imports torch: only when somebody chats
-
-    first = [{"role": "system", "content": system}] if system else []
-    conversations = {name: first + said for name, said in history.items()}
-    try:
-        sampling = chat.Sampling(**{field.name: settings[field.name] for field in fields(chat.Sampling)})
-        for replies in chat.replies(run_id, conversations, sampling):
-            grown = {
-                name: [*said, {"role": "assistant", "content": replies[name].text}] for name, said in history.items()
-            }
-            yield grown, *[shown(grown[name]) for name in COLUMNS], facts_line(say, replies)
-    except (Trouble, RecipeTrouble) as error:
-        history = answered_only(history)  # an unanswered question would stand before the next one
-        yield history, *[shown(history[name]) for name in COLUMNS], say.trouble(error)
-        gr.Warning(say.trouble(error))
-
-
-def answered_only(history: dict) -> dict:
-    """The conversations without a last message that got no reply."""
-    return {name: said[:-1] if said and said[-1]["role"] == "user" else said for name, said in history.items()}
-
-
-def on_free() -> tuple:
-    return gr.Textbox(interactive=True), gr.Button(interactive=True)
-
-
-def on_stop(say: Say, facts: str, history: dict) -> tuple:
-    history, facts = answered_only(history), (facts or "").replace(say("finish."), say("finish.stopped"))
-    return *on_free(), facts, history, *[shown(history[name]) for name in COLUMNS]
-
-
-def on_clear() -> tuple:
-    return *on_free(), {name: [] for name in COLUMNS}, [], [], ""
-
-
-def shown(messages: list[dict]) -> list[dict]:
-    return [{**message, "content": literal(message["content"])} for message in messages]
-
-
-def literal(text: str) -> str:
-    """Markdown in which markup such as <think> is shown as it was written, not swallowed by the browser.
-
-    Inside code, Markdown shows markup by itself.
-    """
-    parts = re.split(r"(```.*?(?:```|\Z)|(?<!`)(?:``[^\n]*?``|`[^`\n]*`)(?!`))", text, flags=re.DOTALL)
-    # An image is shown as its source too: nothing that a model writes makes the browser ask another host.
-    plain = [part if index % 2 else part.replace("<", "&lt;").replace("![", "!\\[") for index, part in enumerate(parts)]
-    return "".join(plain)
-
-
-def facts_line(say: Say, replies: dict) -> str:
-    """Tokens, speed and ending of each reply."""
-    lines = [
-        say(
-            "playground.facts",
-            name=say(f"playground.{name}"),
-            tokens=reply.tokens,
-            speed=say.number(reply.tokens_per_second),
-            reason=say(f"finish.{reply.finish_reason}"),
-        )
-        for name, reply in replies.items()
+def connect_chat(parts: dict) -> None:
+    """Send, Stop, New, and the messages' own buttons."""
+    say, drawn, history, boxes = parts["say"], parts["drawn"], parts["history"], parts["boxes"]
+    prompt, send, who, count = parts["prompt"], parts["send"], parts["who"], parts["count"]
+    inputs = {"history": history, "count": count, **parts["settings"]}
+    inputs |= {f"who_{index}": one for index, one in enumerate(who)}
+    held = [prompt, send, *drawn]
+    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    asked = [
+        gr.on([send.click, prompt.submit], partial(talk.on_ask, say), [prompt, history, count, *who], held, **quick)
     ]
-    return "  \n".join(lines)
+    for index, box in enumerate(boxes):
+        for event, handler in ((box.retry, talk.on_retry), (box.edit, talk.on_edit)):
+            asked.append(event(partial(handler, say, COLUMNS[index]), history, held, **quick))
+        box.undo(partial(talk.on_undo, say, COLUMNS[index]), history, [prompt, *drawn], **quick)
+    answers = [
+        one.success(
+            partial(talk.on_answer, say),
+            inputs_kwargs=inputs,
+            outputs=[parts["notice"], *drawn],
+            concurrency_id="card",
+            concurrency_limit=4,  # the chat's process lets one reply grow at a time
+            show_progress="hidden",
+        )
+        for one in asked
+    ]
+    for answered in answers:
+        # While a reply grows nothing can be sent: a second message would be overwritten by the first reply's stream.
+        answered.then(talk.on_free, None, [prompt, send], **quick)
+    free = {"cancels": answers, "show_progress": "hidden"}
+    parts["stop"].click(partial(talk.on_stop, say), history, [prompt, send, parts["notice"], *drawn], **free)
+    for event in (parts["clear"].click, *[one.input for one in who], *[box.clear for box in boxes]):
+        event(partial(talk.on_clear, say), None, [prompt, send, parts["notice"], *drawn], **free)

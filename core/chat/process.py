@@ -39,7 +39,7 @@ class ChatTrouble(Trouble):
 
 def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
     """Grow the replies there and yield them as they grow; closing the iterator hangs up."""
-    if not on_cpu and (busy := training()) and _has_card():
+    if not on_cpu and (busy := training()) and has_card():
         raise CardBusy(name=runs.label(busy)["name"])
     asked = {name: asdict(question) for name, question in questions.items()}
     request = {"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}
@@ -164,7 +164,8 @@ def _last_words() -> str:
     return "the system ended it, most likely because memory ran out"
 
 
-def _has_card() -> bool:
+def has_card() -> bool:
+    """Whether this machine has a graphics card that chat and training share."""
     from core import hardware
 
     return bool(hardware.gpus())

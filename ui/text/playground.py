@@ -2,23 +2,66 @@
 
 WORDS = {
     "playground.intro": (
-        "One prompt, two replies: the base model as it was, and the same weights with your adapter. Same seed, same settings.",
-        "Один вопрос — два ответа: базовая модель и те же веса с вашим адаптером. Seed и настройки одинаковые.",
+        "One prompt, replies side by side: same seed, same settings, one set of base weights. Edit a message of yours "
+        "to branch off there.",
+        "Один вопрос — ответы рядом: один seed, одни настройки, одни и те же базовые веса. Измените своё сообщение, "
+        "и беседа пойдёт от него другой веткой.",
     ),
+    "playground.chat": ("Chat", "Чат"),
+    "playground.arena": ("Blind arena", "Слепая арена"),
     "playground.empty": (
-        "There is nothing to compare yet. Train a model first: the Training tab.",
-        "Сравнивать пока нечего. Сначала обучите модель на вкладке «Обучение».",
+        "There is nobody to talk to yet. Train a model first: the Training tab.",
+        "Разговаривать пока не с кем. Сначала обучите модель на вкладке «Обучение».",
     ),
-    "playground.run": ("Adapter of the run", "Адаптер запуска"),
-    "playground.base": ("Base", "База"),
-    "playground.tuned": ("With the adapter", "С адаптером"),
+    "playground.columns": ("Columns", "Столбцов"),
+    "playground.who": ("Who replies: {number}", "Кто отвечает: {number}"),
+    "contestant.base": ("Base", "База"),
+    "contestant.run": ("Run", "Запуск"),
+    "contestant.checkpoint": ("Checkpoint", "Контрольная точка"),
+    "contestant.profile": ("Profile", "Профиль"),
+    "contestant.merged": ("Merged", "Слитая модель"),
     "playground.prompt": ("Your message", "Ваше сообщение"),
-    "playground.prompt.placeholder": ("Ask anything, then press Enter", "Спросите о чём угодно и нажмите Enter"),
+    "playground.prompt.placeholder": (
+        "Ask anything, then press Enter; Shift+Enter begins a new line",
+        "Спросите о чём угодно и нажмите Enter; Shift+Enter — новая строка",
+    ),
+    "playground.say_something": ("Write a message first.", "Сначала напишите сообщение."),
     "playground.send": ("Send", "Отправить"),
     "playground.stop": ("Stop", "Стоп"),
     "playground.clear": ("New conversation", "Новая беседа"),
+    "playground.branch": ("Branch", "Ветка"),
+    "playground.branch.info": (
+        "Every edit, repeat and step back keeps the old branch.",
+        "Правка, повтор и шаг назад оставляют прежнюю ветку.",
+    ),
+    "playground.branch.empty": ("empty", "пусто"),
+    "playground.back": ("Branch from a turn", "Ветка от реплики"),
+    "playground.back.info": (
+        "Go on after this message and its replies.",
+        "Продолжить после этого сообщения и ответов.",
+    ),
+    "playground.thinking": ("Thinking", "Размышления"),
     "playground.more": ("Sampling and system prompt", "Сэмплирование и системный промпт"),
     "playground.system": ("System prompt", "Системный промпт"),
+    "playground.busy": ("While a run is training", "Пока идёт обучение"),
+    "playground.busy.info": (
+        "A run has the graphics card to itself; without a card both share the processor.",
+        "Видеокарта занята обучением целиком; без неё обе программы делят процессор.",
+    ),
+    "playground.busy.cpu": ("Reply on the processor, slowly", "Отвечать на процессоре, медленно"),
+    "playground.busy.wait": ("Wait for the card", "Ждать видеокарту"),
+    "playground.on_cpu": (
+        "This reply comes from the processor: a run has the card.",
+        "Отвечает процессор: видеокарта занята обучением.",
+    ),
+    "playground.waiting": (
+        "The run “{name}” is training. The reply waits for the card; Stop ends the waiting.",
+        "Идёт обучение «{name}». Ответ ждёт видеокарту; кнопка «Стоп» прекратит ожидание.",
+    ),
+    "playground.training": (
+        "The run “{name}” is training: the reply will be slow.",
+        "Идёт обучение «{name}»: ответ будет медленным.",
+    ),
     "playground.temperature": ("Temperature (temperature)", "Температура (temperature)"),
     "playground.temperature.info": ("0: always the likeliest word.", "0 — всегда самое вероятное слово."),
     "playground.top_p": ("top_p", "top_p"),
@@ -38,16 +81,13 @@ WORDS = {
     "playground.seed": ("Seed (seed)", "Начальное число (seed)"),
     "playground.seed.info": ("Same seed, same replies.", "Тот же seed — те же ответы."),
     "playground.loading": ("Loading the model…", "Загрузка модели…"),
-    "playground.busy": (
-        "A run is training now; the reply will be slow, and both need memory.",
-        "Сейчас идёт обучение: ответ будет медленным, а память нужна обоим.",
-    ),
     "playground.facts": (
-        "{name}: tokens: {tokens}, {speed} tokens/s, {reason}",
-        "{name}: токенов: {tokens}, {speed} токенов/с, {reason}",
+        "tokens: {tokens} · {speed} tokens/s · first after {first} s · {reason} · context: {used} of {context}",
+        "токенов: {tokens} · {speed} токенов/с · первый через {first} с · {reason} · контекст: {used} из {context}",
     ),
     "finish.stop": ("ended by itself", "ответ закончен"),
     "finish.length": ("cut at max_new_tokens", "обрезан по max_new_tokens"),
+    "finish.context": ("the context is full", "контекст заполнен"),
     "finish.stopped": ("stopped", "остановлен"),
     "finish.": ("growing", "пишется"),
     "runs.intro": (
@@ -90,4 +130,23 @@ WORDS = {
     "runs.device": ("Device", "Устройство"),
     "runs.directory": ("Directory", "Папка"),
     "unit.mb": ("MB", "МБ"),
+}
+
+TROUBLES = {
+    "NobodyChosen": "Не выбрано, кто отвечает. Выберите в списке над столбцом.",
+    "ContestantGone": "{contestant}: этого больше нет. Выберите другое из списка.",
+    "BaseGone": "Базовой модели {model} больше нет, а без неё «{name}» не отвечает: {reason}",
+    "VocabularyResized": (
+        "Адаптер {adapter} обучен со словарём из {rows} токенов, а у {model} их {vocabulary}. "
+        "Выберите базу, на которой он обучен."
+    ),
+    "NoRoom": (
+        "Модели {model} нужно около {need} ГиБ, а свободно {free} ГиБ. Выберите меньше моделей или закройте другие программы."
+    ),
+    "MemoryRanOut": "Пока отвечала {model}, кончилась память. Сократите беседу или число столбцов.",
+    "CardBusy": "Видеокарта занята обучением «{name}». Дождитесь конца или разрешите отвечать на процессоре.",
+    "ChatClosed": (
+        "Чат отдал память запуску, который начинается. Отправьте снова, когда он закончится, или отвечайте на процессоре."
+    ),
+    "ChatDied": "Процесс, который держит модель, завершился: {reason}. Отправьте снова: он запустится заново.",
 }

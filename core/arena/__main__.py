@@ -1,0 +1,64 @@
+"""Matches from the command line, and the process of one in the background: `python -m core.arena`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from core import arena, jobs
+from core.arena import judging, matches, numbers, verdict, votes
+from core.recipe import RecipeTrouble
+from core.trouble import Trouble
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.arena", description=arena.__doc__.split("\n")[0])
+    parser.add_argument("command", nargs="?", choices=["new", "list", "show", "pairs", "judge"])
+    parser.add_argument("match", nargs="?", help="id of a match, as printed by list")
+    parser.add_argument("--a", help="who stands for a, as python -m core.chat --list prints them")
+    parser.add_argument("--b", help="who stands for b")
+    parser.add_argument("--prompts", default="en", help="a set of prompts, default en")
+    parser.add_argument("--endpoint", help="for judge: the address of an OpenAI-compatible server")
+    parser.add_argument("--model", default="", help="for judge: the model's name there")
+    parser.add_argument("--out", type=Path, help="for pairs: the JSONL file to write")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    if args.job:
+        jobs.main(parser, args.job, lambda path, request, report: _work(request)(path, request, report))
+    try:
+        result = _command(args, parser)
+    except (Trouble, RecipeTrouble, OSError) as error:
+        sys.exit(str(error))
+    print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
+
+
+def _work(request: dict):
+    return judging.work if request.get("judge") else matches.answer
+
+
+def _command(args, parser):
+    if args.command == "new":
+        if not (args.a and args.b):
+            parser.error("new needs --a and --b")
+        return {"match": matches.create(args.a, args.b, args.prompts).name}
+    if args.command == "list":
+        return [
+            {"match": path.name, "state": jobs.state(path), **jobs.request(path)["titles"]} for path in matches.listed()
+        ]
+    if args.command == "pairs":
+        return {"pairs": votes.write_pairs(args.out, args.match)} if args.out else votes.pairs(args.match)
+    if not args.match:
+        parser.error(f"{args.command} needs the id of a match")
+    if args.command == "judge":
+        if not args.endpoint:
+            parser.error("judge needs --endpoint and --model")
+        return {"job": judging.start(args.match, args.endpoint, args.model).name}
+    path = matches.find(args.match)
+    voters = {voter: verdict.of(votes.of_match(args.match, voter)) for voter in votes.voters(args.match)}
+    shown = {"match": args.match, "state": jobs.state(path), "votes": voters}
+    return shown | {"numbers": numbers.of(path, jobs.request(path))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Matches: two contestants answer a set of prompts in the background; each prompt's sides are shuffled once for all.
+
+A match is a job's directory: job.json holds the request and the prompts, answers.jsonl grows a line a prompt.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from core import chat, jobs, paths
+from core.arena import prompts as sets
+from core.chat import Question, Sampling, contestants
+from core.trouble import Trouble
+
+SIDES = ("left", "right")
+
+
+class SameContestant(Trouble):
+    template = "Both sides are the same. Choose two different ones."
+
+
+def home() -> Path:
+    path = paths.home() / "arena"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def create(a: str, b: str, prompt_set: str, sampling: dict | None = None, *, system: str = "", on_cpu=False) -> Path:
+    """Make a match of two contestants, by their ids, over a set of prompts, and start answering."""
+    if a == b:
+        raise SameContestant
+    one, other, asked = contestants.find(a), contestants.find(b), sets.load(prompt_set)
+    titles = {"a": one.title, "b": other.title}
+    name = f"{one.title} / {other.title} · {sets.title(prompt_set)}"
+    request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": asked}
+    request |= {"sampling": vars(Sampling(**(sampling or {}))), "system": system, "on_cpu": on_cpu}
+    directory = jobs.create(home(), request)
+    jobs.start(directory, "core.arena")
+    return directory
+
+
+def answer(directory: Path, request: dict, report) -> dict:
+    """Answer what is not answered yet, both sides of a prompt at a time; the work of the match's process."""
+    done = {row["prompt"] for row in answers(directory)}
+    sampling, count = Sampling(**request["sampling"]), len(request["prompts"])
+    for index, prompt in enumerate(request["prompts"]):
+        if index in done:
+            continue
+        report("progress", done=len(done), total=count)
+        first = [{"role": "system", "content": request["system"]}] if request["system"] else []
+        messages = [*first, {"role": "user", "content": prompt["prompt"]}]
+        asked = {side: Question(request[side], messages) for side in ("a", "b")}
+        *_, replies = chat.talk(asked, sampling, on_cpu=request["on_cpu"])
+        row = {"prompt": index} | {side: vars(reply) for side, reply in replies.items()}
+        with (directory / "answers.jsonl").open("ab") as lines:
+            lines.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        done.add(index)
+    report("progress", done=len(done), total=count)
+    if not (directory / "measured.json").exists():
+        from core.arena import numbers
+
+        report("measuring")
+        numbers.measure(directory, request)
+    return {"answers": len(done)}
+
+
+def answers(directory: Path) -> list[dict]:
+    """The whole lines of answers so far: {"prompt", "a": reply, "b": reply}."""
+    try:
+        whole = (directory / "answers.jsonl").read_bytes().rpartition(b"\n")[0]
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in whole.split(b"\n") if line]
+
+
+def left(match_id: str, prompt: int) -> str:
+    """Which contestant, "a" or "b", stands on the left at a prompt: drawn once, the same whoever looks and when."""
+    return "ab"[hashlib.sha256(f"{match_id} {prompt}".encode()).digest()[0] % 2]
+
+
+def listed() -> list[Path]:
+    return jobs.listed(home())
+
+
+def find(match_id: str) -> Path:
+    return jobs.find(home(), match_id)

@@ -1,0 +1,86 @@
+"""Numbers next to opinions: held-out loss and perplexity, length, repetition and language of the answers, forgetting."""
+
+import json
+import math
+import re
+from pathlib import Path
+from statistics import mean
+
+from core import events, paths, recipe, runs
+from core.arena import matches
+from core.chat import contestants, process
+from core.trouble import Trouble
+
+SCRIPTS = {"cyrillic": r"[Ѐ-ӿ]", "latin": r"[A-Za-zÀ-ɏ]", "cjk": r"[぀-ヿ㐀-鿿가-힯]"}
+GRAM = 4  # words that are said twice in a row of answers
+
+
+def measure(directory: Path, request: dict) -> None:
+    """Write the held-out loss of both contestants, over the rows that their run held out, into measured.json."""
+    rows = held_out_rows([request["a"], request["b"]])
+    found = {}
+    for side in ("a", "b"):
+        measured = process.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
+        found[side] = {"held_out_loss": measured["loss"], "held_out_rows": measured["rows"]}
+    (directory / "measured.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def held_out_rows(ids: list[str]) -> list[dict]:
+    """The rows that the first run among the contestants held out; none if its corpus is gone."""
+    for id in ids:
+        try:
+            config = contestants.find(id).config
+            if config:
+                rows = list(recipe.read_rows(runs.corpus_path(config)))
+                return recipe.split(rows, config.validation_share)[1]
+        except (Trouble, recipe.RecipeTrouble, OSError, ValueError):
+            continue
+    return []
+
+
+def of(directory: Path, request: dict) -> dict:
+    """The numbers of each side: {"a": {...}, "b": {...}}."""
+    try:
+        measured = json.loads((directory / "measured.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        measured = {"a": {}, "b": {}}
+    rows, found = matches.answers(directory), {}
+    for side in ("a", "b"):
+        said = [row[side] for row in rows]
+        loss = measured[side].get("held_out_loss")
+        found[side] = {
+            "held_out_loss": loss,
+            "perplexity": math.exp(min(loss, 50)) if loss is not None else None,
+            "tokens": mean(reply["tokens"] for reply in said) if said else None,
+            "cut": mean(reply["finish_reason"] != "stop" for reply in said) if said else None,
+            "repetition": mean(repetition(reply["text"]) for reply in said) if said else None,
+            "languages": languages(" ".join(reply["text"] for reply in said)),
+            "forgetting": forgetting(request[side]),
+        }
+    return found
+
+
+def repetition(text: str) -> float:
+    """The share of a text's four-word phrases that were said before in it."""
+    words = re.findall(r"\w+", text.lower())
+    grams = [tuple(words[at : at + GRAM]) for at in range(len(words) - GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def languages(text: str) -> dict[str, float]:
+    """The share of letters of each script."""
+    counts = {name: len(re.findall(pattern, text)) for name, pattern in SCRIPTS.items()}
+    letters = sum(counts.values())
+    return {name: count / letters for name, count in counts.items() if count} if letters else {}
+
+
+def forgetting(id: str) -> dict | None:
+    """What the forgetting meter of a run says: {"change", "foreign"}; None where its trainer took no reading."""
+    kind, _, name = id.partition(":")
+    if kind != "run":
+        return None
+    try:
+        seen = [event for event in events.read(paths.run(name.partition("/")[0]))[0] if event["event"] == "forgetting"]
+        return {"change": seen[-1]["score"] - seen[0]["score"], "foreign": seen[-1]["foreign"]} if seen else None
+    except (Trouble, OSError, KeyError, TypeError):
+        return None

@@ -1,0 +1,78 @@
+"""Sets of prompts by topic: built-in ones in English and Russian, and a person's own, one prompt a line."""
+
+import json
+from pathlib import Path
+
+from core import paths
+from core.trouble import Trouble
+
+MOST = 500
+
+
+class PromptsMissing(Trouble):
+    template = "There is no set of prompts {name}. It was deleted: choose another one."
+
+
+class PromptsEmpty(Trouble):
+    template = "The set has no prompts. Write at least one; a line that begins with # names the topic of the next ones."
+
+
+class TooManyPrompts(Trouble):
+    template = "The set has {count} prompts; at most {most} fit. Split it."
+
+
+def listed() -> list[dict]:
+    """All sets: {"id", "title", "count"}, the built-in ones first."""
+    found = []
+    for path in [*sorted((paths.assets() / "prompts").glob("*.json")), *sorted(_own().glob("*.json"))]:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found.append({"id": path.stem, "title": values["title"], "count": len(values["prompts"])})
+    return found
+
+
+def load(name: str) -> list[dict]:
+    """The prompts of a set: [{"topic", "prompt"}]."""
+    return _values(name)["prompts"]
+
+
+def title(name: str) -> str:
+    return _values(name)["title"]
+
+
+def parse(text: str) -> list[dict]:
+    """Prompts written one a line; "# cooking" names the topic of the lines after it."""
+    topic, found = "", []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("#"):
+            topic = line.lstrip("#").strip()
+        else:
+            found.append({"topic": topic, "prompt": line.replace("\\n", "\n")})
+    if not found:
+        raise PromptsEmpty
+    if len(found) > MOST:
+        raise TooManyPrompts(count=len(found), most=MOST)
+    return found
+
+
+def save(name: str, text: str) -> str:
+    """Keep a person's own set and return its id."""
+    found, id = parse(text), f"own-{paths.slug(name)}"
+    values = {"title": name.strip() or id, "prompts": found}
+    scratch = _own() / f"{id}.tmp"
+    scratch.write_text(json.dumps(values, ensure_ascii=False, indent=1), encoding="utf-8")
+    scratch.replace(_own() / f"{id}.json")
+    return id
+
+
+def _own() -> Path:
+    path = paths.home() / "prompts"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _values(name: str) -> dict:
+    for folder in (paths.assets() / "prompts", _own()):
+        path = folder / f"{Path(name or '.').name}.json"
+        if Path(name or ".").name == name and path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+    raise PromptsMissing(name=name)

@@ -1,0 +1,94 @@
+"""Votes, in the database; they carry the texts they were cast on and leave as preference pairs (JSONL as DPO reads it)."""
+
+import json
+import time
+from pathlib import Path
+
+from core import jobs, store
+from core.arena import matches
+from core.trouble import Trouble
+
+VERDICTS = ("left", "right", "tie", "bad")
+PERSON = "person"
+
+
+class VoteUnknown(Trouble):
+    template = "A vote is one of {allowed}, got {verdict}."
+
+
+class NoPairs(Trouble):
+    template = "There is no vote for one side yet, and a pair needs a winner. Vote in the arena first."
+
+
+def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: str = "") -> None:
+    """Keep a vote; a second one of the same voter on the same prompt replaces the first.
+
+    `verdict` is left, right, tie or bad as the page shows it, and for a judge also "split": it changed its mind when
+    the sides changed places.
+    """
+    if verdict not in (*VERDICTS, "split"):
+        raise VoteUnknown(allowed=", ".join(VERDICTS), verdict=verdict)
+    directory = matches.find(match_id)
+    request = jobs.request(directory)
+    row = next(row for row in matches.answers(directory) if row["prompt"] == prompt)
+    left = matches.left(match_id, prompt)
+    winner = {"left": left, "right": "ba"["ab".index(left)]}.get(verdict, verdict)
+    vote = {
+        "match": match_id,
+        "prompt": prompt,
+        "voter": voter,
+        "topic": request["prompts"][prompt]["topic"],
+        "question": request["prompts"][prompt]["prompt"],
+        "system": request["system"],
+        "verdict": winner,  # a, b, tie, bad or split
+        "left": left,
+        "a": request["a"],
+        "b": request["b"],
+        "text_a": row["a"]["text"],
+        "text_b": row["b"]["text"],
+        "note": note,
+        "created": time.time(),
+    }
+    with store.opened() as db, db.conn:
+        db["votes"].upsert(vote, pk=("match", "prompt", "voter"))
+
+
+def of_match(match_id: str, voter: str | None = None) -> list[dict]:
+    """The votes on a match, of one voter or of all, by prompt."""
+    with store.opened() as db:
+        where, values = ("match = ? and voter = ?", [match_id, voter]) if voter else ("match = ?", [match_id])
+        return list(db["votes"].rows_where(where, values, order_by="prompt"))
+
+
+def voters(match_id: str) -> list[str]:
+    with store.opened() as db:
+        query = "select distinct voter from votes where match = ? order by voter != 'person', voter"
+        return [row["voter"] for row in db.query(query, [match_id])]
+
+
+def pairs(match_id: str | None = None, voter: str | None = PERSON) -> list[dict]:
+    """Preference pairs of the votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
+    with store.opened() as db:
+        rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created"))
+    kept = [row for row in rows if match_id in (None, row["match"]) and voter in (None, row["voter"])]
+    return [_pair(row) for row in kept if row["text_a"] != row["text_b"]]
+
+
+def write_pairs(path: Path, match_id: str | None = None) -> int:
+    """Write the pairs as JSONL, and say how many."""
+    found = pairs(match_id)
+    if not found:
+        raise NoPairs
+    lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in found)
+    path.write_text("".join(lines), encoding="utf-8")
+    return len(found)
+
+
+def _pair(row: dict) -> dict:
+    better, worse = (row["text_a"], row["text_b"]) if row["verdict"] == "a" else (row["text_b"], row["text_a"])
+    system = [{"role": "system", "content": row["system"]}] if row["system"] else []
+    return {
+        "prompt": [*system, {"role": "user", "content": row["question"]}],
+        "chosen": [{"role": "assistant", "content": better}],
+        "rejected": [{"role": "assistant", "content": worse}],
+    }

@@ -1,0 +1,79 @@
+"""What was said, as the page shows it: markup as it was written, thinking folded, figures under each column."""
+
+import html
+import re
+
+from core.chat import Reply
+from ui.text import Say
+
+CODE = re.compile(r"(```.*?(?:```|\Z)|(?<!`)(?:``[^\n]*?``|`[^`\n]*`)(?!`))", re.DOTALL)
+THOUGHT = re.compile(r"\s*<think>(.*?)(</think>|\Z)(.*)", re.DOTALL)
+LATEX = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": r"\[", "right": r"\]", "display": True},
+    {"left": r"\(", "right": r"\)", "display": False},
+]
+
+
+def literal(text: str) -> str:
+    """Markdown in which markup such as <think> is shown as it was written, not swallowed by the browser.
+
+    Inside code, Markdown shows markup by itself.
+    """
+    return _outside_code(text, lambda part: html.escape(part, quote=False).replace("&gt;", ">").replace("![", "!\\["))
+
+
+def written(shown: str) -> str:
+    """The text that `literal` shows so: what a person edits is what the page shows."""
+    return _outside_code(shown, lambda part: html.unescape(part.replace("!\\[", "![")))
+
+
+def _outside_code(text: str, change) -> str:
+    # An image is shown as its source too: nothing that a model writes makes the browser ask another host.
+    return "".join(part if index % 2 else change(part) for index, part in enumerate(CODE.split(text)))
+
+
+def thought(text: str) -> tuple[str, bool, str]:
+    """The thinking before a reply, whether it has ended, and the reply itself."""
+    found = THOUGHT.match(text)
+    if not found:
+        return "", True, text
+    return found[1].strip("\n"), bool(found[2]), found[3].lstrip("\n")
+
+
+def messages(say: Say, turns: list[dict], column: str) -> list[dict]:
+    """The turns of one column as a Chatbot's messages; thinking is a message of its own that folds."""
+    shown = []
+    for turn in turns:
+        shown.append({"role": "user", "content": literal(turn["said"])})
+        if column not in turn["replies"]:
+            continue
+        thinking, ended, text = thought(turn["replies"][column]["text"])
+        if thinking.strip():
+            metadata = {"title": say("playground.thinking"), "status": "done" if ended else "pending"}
+            shown.append({"role": "assistant", "content": literal(thinking), "metadata": metadata})
+        if text or not thinking.strip():
+            shown.append({"role": "assistant", "content": literal(text)})
+    return shown
+
+
+def turn_at(say: Say, turns: list[dict], column: str, index: int) -> int:
+    """The turn that a Chatbot's message belongs to."""
+    shown = messages(say, turns, column)[: index + 1]
+    return max(0, sum(message["role"] == "user" for message in shown) - 1)
+
+
+def facts(say: Say, turns: list[dict], column: str) -> str:
+    """Tokens, speed, ending and context of a column's latest reply."""
+    if not turns or column not in turns[-1]["replies"]:
+        return ""
+    reply = Reply(**turns[-1]["replies"][column])
+    return say(
+        "playground.facts",
+        tokens=say.number(reply.tokens, 6),
+        speed=say.number(reply.tokens_per_second),
+        first=say.number(reply.seconds_to_first),
+        reason=say(f"finish.{reply.finish_reason}"),
+        used=say.number(reply.prompt_tokens + reply.tokens, 9),
+        context=say.number(reply.context, 9) if reply.context else "∞",
+    )

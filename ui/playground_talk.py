@@ -1,0 +1,214 @@
+"""What happens in the chat: asking, streaming, stopping, editing, branches. A turn is what was said and each reply."""
+
+import time
+from dataclasses import asdict, fields
+
+import gradio as gr
+
+from core import chat, runs
+from core.chat import Question, Sampling, contestants, process
+from core.recipe import RecipeTrouble
+from core.trouble import Trouble
+from ui.playground_show import facts, messages, turn_at, written
+from ui.text import Say
+
+COLUMNS = ("0", "1", "2", "3")
+SETTINGS = tuple(field.name for field in fields(Sampling))
+REMEMBERED = (*SETTINGS, "system", "busy")
+EMPTY = {"branches": [[]], "current": 0}
+
+
+class NobodyChosen(Trouble):
+    template = "Nobody is chosen to reply. Choose one from the list above the column."
+
+
+def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
+    """Who can reply, the choices that still stand, and the settings that this browser remembers."""
+    found = contestants.listed()
+    choices = [(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found]
+    ids = [one.id for one in found]
+    first = next((one for one in found if one.kind == "run"), None)
+    base = f"base:{first.base_model}" if first else next((id for id in ids if id.startswith("base:")), None)
+    usual = [base, first and first.id, *[None] * 2]
+    if not first:
+        usual = [base, next((one.id for one in found if one.kind == "profile"), None), None, None]
+    values = [one if one in ids else usual[index] for index, one in enumerate(chosen)]
+    notice = "" if ids else say("playground.empty")
+    kept = {name: kept[name] for name in REMEMBERED if isinstance(kept, dict) and name in kept}
+    settings = [kept[name] if name in kept else gr.skip() for name in REMEMBERED]
+    return [*[gr.Dropdown(choices=choices, value=value) for value in values], notice or gr.skip(), *settings]
+
+
+def on_remember(*values) -> dict:
+    return dict(zip(REMEMBERED, values, strict=True))
+
+
+def drawing(say: Say, history: dict) -> list:
+    """The history and all that shows it."""
+    turns = history["branches"][history["current"]]
+    boxes = [messages(say, turns, column) for column in COLUMNS]
+    lines = [facts(say, turns, column) for column in COLUMNS]
+    branches = [(_branch_name(say, index, one), index) for index, one in enumerate(history["branches"])]
+    ends = [(f"{index + 1}. {turn['said'][:40]}", index) for index, turn in enumerate(turns)]
+    branch = gr.Dropdown(choices=branches, value=history["current"])
+    return [history, *boxes, *lines, branch, gr.Dropdown(choices=ends, value=None)]
+
+
+def _branch_name(say: Say, index: int, turns: list[dict]) -> str:
+    said = turns[-1]["said"][:40] if turns else say("playground.branch.empty")
+    return f"{index + 1} · {len(turns)} · {said}"
+
+
+def forked(history: dict, turns: list[dict]) -> dict:
+    """The history with another branch, which becomes the current one; a branch that only grew longer is no new one."""
+    branches = list(history["branches"])
+    if not branches[history["current"]] or turns[: len(branches[history["current"]])] == branches[history["current"]]:
+        branches[history["current"]] = turns
+        return {"branches": branches, "current": history["current"]}
+    return {"branches": [*branches, turns], "current": len(branches)}
+
+
+def turns_of(history: dict) -> list[dict]:
+    return history["branches"][history["current"]]
+
+
+def on_ask(say: Say, prompt: str, history: dict, count: int, *who: str | None) -> tuple:
+    """Show the message at once in all columns."""
+    if not all(who[:count]):
+        raise gr.Error(say.trouble(NobodyChosen()))
+    if not prompt.strip():
+        raise gr.Error(say("playground.say_something"), duration=3)
+    history = forked(history, [*turns_of(history), {"said": prompt, "replies": {}}])
+    return gr.Textbox("", interactive=False), gr.Button(interactive=False), *drawing(say, history)
+
+
+def on_retry(say: Say, column: str, history: dict, event: gr.RetryData) -> tuple:
+    """Ask again what was asked there, in a branch of its own."""
+    turns = turns_of(history)
+    at = turn_at(say, turns, column, _index(event))
+    history = forked(history, [*turns[:at], {"said": turns[at]["said"], "replies": {}}])
+    return gr.Textbox(interactive=False), gr.Button(interactive=False), *drawing(say, history)
+
+
+def on_edit(say: Say, column: str, history: dict, event: gr.EditData) -> tuple:
+    """Ask something else there, in a branch of its own."""
+    turns = turns_of(history)
+    at = turn_at(say, turns, column, _index(event))
+    value = event.value if isinstance(event.value, str) else event.value.get("text", "")
+    history = forked(history, [*turns[:at], {"said": written(value), "replies": {}}])
+    return gr.Textbox(interactive=False), gr.Button(interactive=False), *drawing(say, history)
+
+
+def on_undo(say: Say, column: str, history: dict, event: gr.UndoData) -> tuple:
+    """Take the last question back into the field; the branch that it was in stays."""
+    turns = turns_of(history)
+    at = turn_at(say, turns, column, _index(event))
+    history = {"branches": [*history["branches"], turns[:at]], "current": len(history["branches"])}
+    return turns[at]["said"], *drawing(say, history)
+
+
+def on_branch(say: Say, index: int, history: dict) -> list:
+    return drawing(say, {**history, "current": index})
+
+
+def on_back(say: Say, turn: int, history: dict) -> list:
+    """Go on from an earlier turn, in a branch of its own."""
+    history = {"branches": [*history["branches"], turns_of(history)[: turn + 1]], "current": len(history["branches"])}
+    return drawing(say, history)
+
+
+def _index(event) -> int:
+    return event.index[0] if isinstance(event.index, list | tuple) else event.index
+
+
+def on_answer(say: Say, history: dict, count: int, system: str, busy: str, **values):
+    """Stream the replies to the last message; closed early, it leaves what was said so far."""
+    turns = turns_of(history)
+    if not turns or turns[-1]["replies"]:
+        yield gr.skip(), *drawing(say, history)
+        return
+    who = {column: values[f"who_{column}"] for column in COLUMNS[:count]}
+    first = [{"role": "system", "content": system}] if system.strip() else []
+    questions = {column: Question(id, [*first, *said(turns, column)]) for column, id in who.items()}
+    try:
+        on_cpu = False
+        for notice, on_cpu in before(say, busy):  # noqa: B007 (the last one counts)
+            yield notice, *[gr.skip()] * len(drawing(say, history))
+        sampling = Sampling(**{name: values[name] for name in SETTINGS})
+        for replies in chat.talk(questions, sampling, on_cpu=on_cpu):
+            answered = {column: asdict(reply) for column, reply in replies.items()}
+            grown = with_replies(history, answered)
+            yield say("playground.on_cpu") if on_cpu else "", *drawing(say, grown)
+    except (Trouble, RecipeTrouble) as error:
+        history = without_unanswered(history)  # an unanswered question would stand before the next one
+        yield worded(say, error), *drawing(say, history)
+        gr.Warning(worded(say, error))
+
+
+def before(say: Say, busy: str):
+    """Say what the reply waits for: (notice, whether it will come from the processor)."""
+    training = process.training()
+    if not training:
+        yield "" if chat.is_open() else say("playground.loading"), False
+        return
+    name = runs.label(training)["name"]
+    if busy == "cpu":
+        yield say("playground.training", name=name), process.has_card()
+        return
+    while training and process.has_card():
+        yield say("playground.waiting", name=name), False
+        time.sleep(1)
+        training = process.training()
+    yield say("playground.loading"), False
+
+
+def said(turns: list[dict], column: str) -> list[dict]:
+    """The conversation of one column, as it was said."""
+    heard = []
+    for turn in turns:
+        heard.append({"role": "user", "content": turn["said"]})
+        if column in turn["replies"]:
+            heard.append({"role": "assistant", "content": turn["replies"][column]["text"]})
+    return heard
+
+
+def with_replies(history: dict, replies: dict[str, dict]) -> dict:
+    branches, current = list(history["branches"]), history["current"]
+    branches[current] = [*branches[current][:-1], {**branches[current][-1], "replies": replies}]
+    return {"branches": branches, "current": current}
+
+
+def without_unanswered(history: dict) -> dict:
+    """The history without a last message that got no reply."""
+    branches, current = list(history["branches"]), history["current"]
+    if branches[current] and not branches[current][-1]["replies"]:
+        branches[current] = branches[current][:-1]
+    return {"branches": branches, "current": current}
+
+
+def worded(say: Say, error: Exception) -> str:
+    """A trouble in the page's language, one of the chat's own process too."""
+    if isinstance(error, process.ChatTrouble):
+        return say.worded(error.name, error.values, str(error))
+    return say.trouble(error)
+
+
+def on_free() -> tuple:
+    return gr.Textbox(interactive=True), gr.Button(interactive=True)
+
+
+def on_stop(say: Say, history: dict) -> tuple:
+    """What was said so far stays, marked as stopped."""
+    history = without_unanswered(history)
+    turns = turns_of(history)
+    if turns:
+        replies = {
+            column: {**reply, "finish_reason": reply["finish_reason"] or "stopped"}
+            for column, reply in turns[-1]["replies"].items()
+        }
+        history = with_replies(history, replies)
+    return *on_free(), "", *drawing(say, history)
+
+
+def on_clear(say: Say) -> tuple:
+    return *on_free(), "", *drawing(say, EMPTY)

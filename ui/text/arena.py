@@ -1,0 +1,122 @@
+"""Words of the blind arena."""
+
+WORDS = {
+    "arena.intro": (
+        "Two answer the same prompts; you don't see who is who, and the sides change places. Vote with the arrow keys: "
+        "← left, → right, ↑ tie, ↓ both bad (or 1, 2, 3, 4).",
+        "Двое отвечают на одни и те же вопросы; кто есть кто, не видно, стороны меняются местами. Голосуйте стрелками: "
+        "← левый, → правый, ↑ поровну, ↓ оба плохи (или 1, 2, 3, 4).",
+    ),
+    "arena.a": ("First", "Первый"),
+    "arena.b": ("Second", "Второй"),
+    "arena.set": ("Prompts", "Набор вопросов"),
+    "arena.start": ("Answer them", "Получить ответы"),
+    "arena.two": ("Choose the first and the second.", "Выберите первого и второго."),
+    "arena.own": ("Prompts of your own", "Свой набор вопросов"),
+    "arena.own.name": ("Name of the set", "Название набора"),
+    "arena.own.text": ("Prompts", "Вопросы"),
+    "arena.own.info": (
+        "One a line. A line that begins with # names the topic of the next ones; \\n inside a line breaks it.",
+        "По одному в строке. Строка, которая начинается с #, задаёт тему следующих; \\n внутри строки — перенос.",
+    ),
+    "arena.own.save": ("Keep the set", "Сохранить набор"),
+    "arena.match": ("Match", "Матч"),
+    "arena.stop": ("Stop", "Остановить"),
+    "arena.go_on": ("Go on", "Продолжить"),
+    "arena.delete": ("Delete", "Удалить"),
+    "arena.left": ("Left", "Слева"),
+    "arena.right": ("Right", "Справа"),
+    "arena.vote.left": ("← Left is better", "← Лучше левый"),
+    "arena.vote.right": ("Right is better →", "Лучше правый →"),
+    "arena.vote.tie": ("↑ Tie", "↑ Поровну"),
+    "arena.vote.bad": ("↓ Both bad", "↓ Оба плохи"),
+    "arena.show": ("Show the verdict and who was who", "Показать итог и кто есть кто"),
+    "arena.status": (
+        "{state}. Answered: {answered} of {count}. Voted: {voted}.",
+        "{state}. Ответов: {answered} из {count}. Голосов: {voted}.",
+    ),
+    "arena.state.queued": ("Starting", "Запускается"),
+    "arena.state.running": ("Answering", "Идёт работа"),
+    "arena.state.stopping": ("Stopping", "Останавливается"),
+    "arena.state.finished": ("All is answered", "Все ответы готовы"),
+    "arena.state.stopped": ("Stopped", "Остановлено"),
+    "arena.state.failed": ("Failed", "Ошибка"),
+    "arena.state.lost": ("Interrupted: press Go on", "Прервано: нажмите «Продолжить»"),
+    "arena.no_votes": ("No votes yet.", "Голосов пока нет."),
+    "arena.person": ("Your votes", "Ваши голоса"),
+    "arena.judged": ("Judge {name}", "Судья {name}"),
+    "arena.rate": (
+        "B won {rate} of the votes that have a winner; 95 % interval: {low} to {high}.",
+        "B победил в {rate} голосов, где есть победитель; 95-процентный интервал: от {low} до {high}.",
+    ),
+    "arena.counts": (
+        "B better: {wins}, A better: {losses}, ties: {ties}, both bad: {bad}.",
+        "B лучше: {wins}, A лучше: {losses}, поровну: {ties}, оба плохи: {bad}.",
+    ),
+    "arena.split": (
+        "The judge changed its mind with the order of the answers: {count}. These are not counted.",
+        "Судья передумал, когда ответы поменялись местами: {count}. Эти случаи не учтены.",
+    ),
+    "arena.more": (
+        "About {count} more votes to be sure, if they go on like this.",
+        "Для уверенности нужно ещё примерно {count} голосов, если так пойдёт и дальше.",
+    ),
+    "arena.more.never": (
+        "Nobody is ahead enough to say how many votes it would take.",
+        "Перевеса почти нет: сколько ещё нужно голосов, сказать нельзя.",
+    ),
+    "arena.sure.a": ("A is better, with 95 % confidence.", "A лучше с уверенностью 95 %."),
+    "arena.sure.b": ("B is better, with 95 % confidence.", "B лучше с уверенностью 95 %."),
+    "arena.length": (
+        "Careful: the longer answer won {longer} times of {count}. Perhaps it is length that the votes praise.",
+        "Осторожно: более длинный ответ победил {longer} раз из {count}. Возможно, голоса хвалят длину.",
+    ),
+    "arena.topic": ("Topic", "Тема"),
+    "arena.b_better": ("B better", "B лучше"),
+    "arena.a_better": ("A better", "A лучше"),
+    "arena.ties": ("Ties and both bad", "Поровну и оба плохи"),
+    "arena.interval": ("B's share, 95 %", "Доля B, 95 %"),
+    "arena.numbers": ("In numbers", "В числах"),
+    "arena.held_out_loss": ("Loss on held-out rows", "Loss на отложенных строках"),
+    "arena.perplexity": ("Perplexity", "Перплексия"),
+    "arena.tokens": ("Tokens an answer", "Токенов в ответе"),
+    "arena.cut": ("Answers that were cut", "Обрезанных ответов"),
+    "arena.repetition": ("Repeated phrases of four words", "Повторы фраз из четырёх слов"),
+    "arena.script.cyrillic": ("Cyrillic letters", "Кириллица"),
+    "arena.script.latin": ("Latin letters", "Латиница"),
+    "arena.script.cjk": ("Chinese, Japanese, Korean letters", "Китайские, японские, корейские знаки"),
+    "arena.forgetting": (
+        "Old knowledge against the base, nats a token",
+        "Прежние знания относительно базы, нат на токен",
+    ),
+    "arena.judge": ("A model as a judge", "Модель в роли судьи"),
+    "arena.judge.about": (
+        "Any server with an OpenAI-compatible address: Ollama, llama.cpp, LM Studio, vLLM. It sees each pair twice, in "
+        "both orders. The key is read from SOULSMITH_API_KEY or OPENAI_API_KEY.",
+        "Любой сервер с OpenAI-совместимым адресом: Ollama, llama.cpp, LM Studio, vLLM. Каждую пару он видит дважды, в "
+        "обоих порядках. Ключ берётся из SOULSMITH_API_KEY или OPENAI_API_KEY.",
+    ),
+    "arena.judge.url": ("Address", "Адрес"),
+    "arena.judge.model": ("Model there", "Модель на нём"),
+    "arena.judge.start": ("Judge this match", "Судить этот матч"),
+    "arena.judge.started": (
+        "The judge is at work. Its verdict appears under yours.",
+        "Судья работает. Его итог появится под вашим.",
+    ),
+    "arena.judge.status": ("Judge {name}: {state}, {done} of {total}.", "Судья {name}: {state}, {done} из {total}."),
+    "arena.pairs": ("Votes as preference pairs (DPO)", "Голоса как пары предпочтений (DPO)"),
+    "arena.pairs.file": ("prompt, chosen, rejected", "prompt, chosen, rejected"),
+    "arena.pairs.made": ("Pairs: {count}", "Пар: {count}"),
+}
+
+TROUBLES = {
+    "SameContestant": "С обеих сторон один и тот же. Выберите двух разных.",
+    "PromptsMissing": "Набора вопросов {name} нет: его удалили. Выберите другой.",
+    "PromptsEmpty": "В наборе нет вопросов. Напишите хотя бы один; строка с # в начале задаёт тему следующих.",
+    "TooManyPrompts": "В наборе {count} вопросов, а помещается {most}. Разделите его.",
+    "VoteUnknown": "Голос — одно из {allowed}, а пришло {verdict}.",
+    "NoPairs": "Пока нет голосов за одну из сторон, а паре нужен победитель. Сначала проголосуйте на арене.",
+    "JudgeUnclear": "{model} {count} раза подряд ответила не 1, 2, tie или bad, а: {said}. Выберите другого судью.",
+    "JobStillAtWork": "Задание «{name}» ещё выполняется. Сначала остановите его.",
+    "JobFailed": "{kind}: {reason} Подробности — в файле log.txt в папке {path}.",
+}
