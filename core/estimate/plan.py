@@ -18,7 +18,7 @@ EVERY = 1000  # steps between two evaluations, as the original answer recommends
 def fields(answer: Answer, model: str, corpus: str = "") -> dict:
     """Fields of core.recipe.TrainConfig: what the Training tab is filled with.
 
-    For a method that the recipe does not have, the plan is its nearest, LoRA on the base as it is.
+    Continued pretraining is of all weights, on texts; for a method that does not train, the plan is LoRA.
     """
     setup = named_targets(answer.setup, answer.shape)
     rows = answer.tokens / setup.sequence_length
@@ -42,7 +42,7 @@ def fields(answer: Answer, model: str, corpus: str = "") -> dict:
         "logging_steps": every if every == EVERY else max(1, every // 10),
     }
     if setup.method == "cpt":
-        chosen |= {"learn": "all", "packing": True}
+        chosen |= {"method": "full", "task": "text", "learn": "all", "packing": True}
     return chosen | ({"corpus": corpus} if corpus else {})
 
 
