@@ -154,7 +154,7 @@ def test_a_large_file_read_in_parts_is_the_same_corpus(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "_cores", lambda: 2)
     one = corpus.create([file], "one")
     monkeypatch.setattr(parallel, "SMALLEST", 1000)
-    monkeypatch.setattr(parallel, "PART", 5000)
+    monkeypatch.setattr(parallel, "PART", (5000, 5000))
     other = corpus.create([file], "other")
     kept = (
         "rows",
@@ -201,14 +201,16 @@ def test_a_line_too_long_for_its_part_is_set_aside_with_its_number(tmp_path, mon
     lines = [f'{{"text":"строка {number}"}}\n' for number in range(200)]
     lines[120] = json.dumps({"text": "а" * 9000}, ensure_ascii=False) + "\n"
     file = write(tmp_path / "a.jsonl", "".join(lines))
-    monkeypatch.setattr(parallel, "PART", 1000)
+    monkeypatch.setattr(parallel, "PART", (1000, 1000))
+    data, ranges = file.read_bytes(), list(parallel._ranges(file))
+    assert [data[:start].count(b"\n") + 1 for start, _, _ in ranges] == [line for _, _, line in ranges]
+    assert [end for _, end, _ in ranges] == [start for start, _, _ in ranges[1:]] + [len(data)]
+    assert all(data[end - 1 : end] == b"\n" for _, end, _ in ranges)
     monkeypatch.setattr(encodings, "LONGEST_LINE", 5000)
-    ranges = list(parallel._ranges(file))
-    assert [line for _, _, line, too_long in ranges if too_long] == [121]
-    data = file.read_bytes()
-    assert [data[:start].count(b"\n") + 1 for start, *_ in ranges] == [line for _, _, line, _ in ranges]
-    assert [end for _, end, *_ in ranges[:-1]] == [start for start, *_ in ranges[1:]]
-    monkeypatch.setattr(parallel, "SMALLEST", 1000)
-    card = corpus.create([file], "x")
-    assert (card["rows"], card["reasons"]) == (199, {"line_too_long": 1})
-    assert corpus.set_aside(card["id"])[0]["line"] == "121"
+    monkeypatch.setattr(parallel, "BLOCK", 1000)
+    asked = {"path": str(file), "start": 0, "end": len(data), "line": 1, "name": "a.jsonl", "options": {}}
+    part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
+    assert (len(part.lengths), [aside.place for aside in part.set_aside]) == (199, ["121"])
+    assert [row["source"]["line"] for row in map(json.loads, (tmp_path / "part").open(encoding="utf-8"))] == [
+        str(number) for number in range(1, 201) if number != 121
+    ]

@@ -208,22 +208,67 @@ def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
         source = of_file(path)
         one = formats.Opened(source, "jsonl", "utf-8", formats.json_lines.read(source_in_utf8(source)))
         found = list(reading.read(one, Options()))
-        asked = {
-            "path": str(path),
-            "start": 0,
-            "end": len(data),
-            "line": 1,
-            "name": "a.jsonl",
-            "options": {},
-            "too_long": False,
-        }
-        part = parallel.read_part(asked)
+        asked = {"path": str(path), "start": 0, "end": len(data), "line": 1, "name": "a.jsonl", "options": {}}
+        part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
+        written = [json.loads(line) for line in (tmp_path / "part").read_bytes().splitlines()]
         rows = [row for row in found if isinstance(row, reading.Row)]
-        assert part.ids == "".join(disk.row_id(row.row) for row in rows)
+        assert part.ids.hex() == "".join(disk.row_id(row.row) for row in rows)
+        assert [row["id"] for row in written] == [disk.row_id(row.row) for row in rows]
         assert [aside.place for aside in part.set_aside] == [
             one.place for one in found if not isinstance(one, reading.Row)
         ]
-        assert [json.loads(line)["source"]["line"] for line in part.lines.splitlines()] == [row.place for row in rows]
+        assert [row["source"]["line"] for row in written] == [row.place for row in rows]
+
+
+def test_rows_taken_by_the_short_way_are_those_of_the_careful_reader(tmp_path, monkeypatch):
+    """Chats and texts in every spacing, with all that must not pass unseen: blanks, escapes, spoilt lines, odd roles."""
+    from core import recipe
+    from core.corpus import parallel, quick
+
+    taken, take = [], quick.take
+    rng, path = random.Random(3), tmp_path / "a.jsonl"
+    for kind in ("chat", "text", "both"):
+        data = "".join(_line(kind, rng) for _ in range(700))
+        path.write_text(data, encoding="utf-8", newline="")
+        asked = {"path": str(path), "start": 0, "end": path.stat().st_size, "line": 1, "name": "a.jsonl", "options": {}}
+        for block in (1 << 20, 9000):
+            monkeypatch.setattr(parallel, "BLOCK", block)
+            monkeypatch.setattr(quick, "take", lambda *a, **k: taken.append(take(*a, **k)) or taken[-1])
+            one = parallel.read_part(asked | {"to": str(tmp_path / "one")})
+            monkeypatch.setattr(quick, "take", lambda *a, **k: quick.Taken())
+            other = parallel.read_part(asked | {"to": str(tmp_path / "other")})
+            rows = [[json.loads(line) for line in (tmp_path / name).open("rb")] for name in ("one", "other")]
+            assert rows[0] == rows[1]
+            assert [row["id"] for row in rows[0]] == [recipe.row_id(row) for row in rows[0]]
+            assert one.lengths.tolist() == [len(line) for line in (tmp_path / "one").open("rb")]
+            same = ("ids", "characters", "set_aside", "repairs", "repaired")
+            assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]
+            assert +one.kinds == +other.kinds
+    assert sum(len(one.numbers) for one in taken) > 300
+
+
+BITS = ["слово ", "ещё одно слово, да ", "word ", "the quick "] * 14 + [
+    "да", "США»", "НАТО", "“x”", "é", "🙂", "\n", "\t", '"', "\\", "\\n", "/", "\u2028", "\u00a0", "  ", "РџСЂРёРІРµС‚",
+    "\x7f", "\x01", "\u202f", "— ", "«Мир»", "", "А", "Б ", "<think>", "ё", '"}]}', "日本",
+]  # fmt: skip
+
+
+def _line(kind: str, rng: random.Random) -> str:
+    def text() -> str:
+        return "".join(rng.choices(BITS, k=rng.randint(0, 14)))
+
+    if kind == "text" or (kind == "both" and rng.random() < 0.3):
+        value = {"text": text()}
+    else:
+        turns = [{"role": "system", "content": text()}] if rng.random() < 0.3 else []
+        for _ in range(rng.randint(1, 3)):
+            turns += [{"role": "user", "content": text()}, {"role": "assistant", "content": text()}]
+        turns = turns[:-1] if rng.random() < 0.05 else turns
+        turns[0]["role"] = "human" if rng.random() < 0.03 else turns[0]["role"]
+        value = {"messages": turns} | ({"id": 1} if rng.random() < 0.05 else {})
+    spaces = (", ", ": ") if kind == "chat" or rng.random() < 0.3 else (",", ":")
+    end = rng.choice(["\n"] * 20 + ["\r\n", "\n\n"])
+    return json.dumps(value, ensure_ascii=rng.random() < 0.1, separators=spaces) + end
 
 
 def source_in_utf8(source):

@@ -154,26 +154,27 @@ def _write_rows(one, writer: disk.Writer, tally: Tally, options: Options, tell: 
         else:
             writer.row(found.row | {"source": {"file": found.file, "line": found.place}})
             if found.repairs:
-                _count_repairs(found, tally)
+                tally.repairs.update(found.repairs)
+                _keep_examples([found], tally)
         if tally.rows_in % EVERY == 0:
             tell(one.source, writer.rows)
 
 
 def _write_parts(one, writer: disk.Writer, tally: Tally, options: Options, tell: Callable) -> None:
-    for part, done in parallel.parts(one.source, options):
+    for part, done in parallel.parts(one.source, options, writer.directory):
         tally.rows_in += len(part.lengths) + len(part.set_aside)
-        writer.part(part)
+        writer.adopt(part)
         for found in part.set_aside:
             _put_aside(found, writer, tally)
-        for found in part.repaired:
-            _count_repairs(found, tally)
+        tally.repairs.update(part.repairs)
+        _keep_examples(part.repaired, tally)
         tell(one.source, writer.rows, at=done)
 
 
-def _count_repairs(found: Row, tally: Tally) -> None:
-    tally.repairs.update(found.repairs)
-    if found.before and len(tally.examples) < EXAMPLES:
-        tally.examples.append(_example(found))
+def _keep_examples(repaired: list[Row], tally: Tally) -> None:
+    for found in repaired:
+        if found.before and len(tally.examples) < EXAMPLES:
+            tally.examples.append(_example(found))
 
 
 def _put_aside(found: SetAside, writer: disk.Writer, tally: Tally) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from json.encoder import encode_basestring
@@ -60,7 +61,7 @@ class Writer:
     def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES):
         self.directory, self.shard_bytes = directory, shard_bytes
         self.rows = self.bytes = self.characters = 0
-        self.kinds = {"chat": 0, "text": 0}
+        self.kinds: Counter = Counter()
         self._hash, self._ids, self._marks = hashlib.sha256(), array("Q"), []
         self._shard, self._offset, self._file = -1, 0, None
         self._aside = (directory / "set_aside.jsonl").open("wb")
@@ -83,29 +84,30 @@ class Writer:
         self.kinds[kind] += 1
         self.characters += characters
         if self.rows % 2000 == 0:
-            self._check_space()
+            check_space(self.directory)
 
-    def part(self, part) -> None:
-        """Write the rows of a parallel.Part."""
+    def adopt(self, part) -> None:
+        """Make the rows of a parallel.Part a shard of this corpus."""
+        import numpy as np
+
+        if part.disk_full:
+            check_space(self.directory, least=2**62)
         if not part.lengths:
+            Path(part.path).unlink()
             return
-        if self._file is None or (self._offset + len(part.lines) > self.shard_bytes and self._offset):
-            self._next_shard()
-        offset = self._offset
-        for number, length in enumerate(part.lengths, self.rows):
-            if number % EVERY == 0:
-                self._marks.append([self._shard, offset])
-            offset += length
-        self._file.write(part.lines)
-        self._offset = offset
+        self._close_shard()
+        self._shard += 1
+        Path(part.path).rename(self._path())
+        starts = np.cumsum(np.array([0, *part.lengths], np.int64))
+        next_mark = -self.rows % EVERY
+        self._marks += [[self._shard, int(start)] for start in starts[next_mark:-1:EVERY]]
         self.rows += len(part.lengths)
-        self.bytes += len(part.lines)
-        self._hash.update(part.ids.encode())
-        self._ids.extend(int(part.ids[at : at + 16], 16) for at in range(0, len(part.ids), 16))
-        for kind, count in part.kinds.items():
-            self.kinds[kind] += count
+        self.bytes += int(starts[-1])
+        self._hash.update(part.ids.hex().encode())
+        self._ids.frombytes(np.frombuffer(part.ids, ">u8").astype("u8").tobytes())
+        self.kinds.update(part.kinds)
         self.characters += part.characters
-        self._check_space()
+        check_space(self.directory)
 
     def set_aside(self, values: dict) -> None:
         self._aside.write(orjson.dumps(values) + b"\n")
@@ -128,20 +130,33 @@ class Writer:
         return card
 
     def close(self) -> None:
-        for file in (self._file, self._aside):
-            if file is not None and not file.closed:
-                file.close()
+        self._close_shard()
+        if not self._aside.closed:
+            self._aside.close()
 
-    def _next_shard(self) -> None:
+    def _close_shard(self) -> None:
         if self._file is not None:
             self._file.close()
-        self._shard, self._offset = self._shard + 1, 0
-        self._file = (self.directory / f"rows-{self._shard:05d}.jsonl").open("wb", buffering=1 << 20)
+        self._file = None
 
-    def _check_space(self) -> None:
-        free = shutil.disk_usage(self.directory).free
-        if free < KEPT_FREE:
-            raise CorpusDiskFull(path=self.directory.parent, free=free // 2**20)
+    def _next_shard(self) -> None:
+        self._close_shard()
+        self._shard, self._offset = self._shard + 1, 0
+        self._file = self._path().open("wb", buffering=1 << 20)
+
+    def _path(self) -> Path:
+        return self.directory / f"rows-{self._shard:05d}.jsonl"
+
+
+def check_space(directory: Path, least: int = KEPT_FREE) -> None:
+    """Refuse to fill the disk of a directory to its last bytes.
+
+    Raises:
+        CorpusDiskFull: when fewer than `least` bytes are free.
+    """
+    free = shutil.disk_usage(directory).free
+    if free < least:
+        raise CorpusDiskFull(path=directory.parent, free=free // 2**20)
 
 
 @contextmanager

@@ -31,16 +31,27 @@ _TO_EIGHT_BITS = tuple(road for road in ROADS if road[1] != "utf-8")
 GAIN = 0.6  # nats a character that a repair must win
 READS_WELL = 4.2  # nats a character that the result may cost
 STEPS = 2
-_GOOD = "А-яЁё«»—–…„“”’‘№°§\u00a0\u202f•·→←×÷±≈₽€"
+SIGNS = "«»…„“”’‘№°§•·→←×÷±≈₽€"  # in good text, beside letters, dashes and spaces
+_GOOD = f"А-яЁё—–\u00a0\u202f{SIGNS}"
 # A text without either of these is left alone at once: a symbol that Russian text lacks; a capital or a dash right
 # before what is neither a small letter nor ASCII. Two searches, because each alone is five times faster than both.
 _STRANGE = re.compile(rf"[^\x00-\x7f{_GOOD}]")
 _CROWDED = re.compile(r"[А-ЯЁ–—][^\x00-\x7fа-яё\s]")
+_BEYOND = re.compile(r"[^\x00-\x7f\s]")
+SPOILT = 1 / 50  # least share of such places among the characters beyond ASCII of a spoilt line
 
 
 def is_suspect(text: str) -> bool:
     """Whether a text may hold spoilt lines: quick, and wrong only on the side of looking closer."""
     return not text.isascii() and bool(_STRANGE.search(text) or _CROWDED.search(text))
+
+
+def is_spoilt(line: str) -> bool:
+    """Whether so much of a line looks wrong that it may be spoilt as a whole: a name in capitals is not enough."""
+    if not is_suspect(line):
+        return False
+    places = len(_STRANGE.findall(line)) + len(_CROWDED.findall(line))
+    return places >= SPOILT * len(_BEYOND.findall(line))
 
 
 class Repairer:
@@ -60,7 +71,7 @@ class Repairer:
 
     def line(self, line: str) -> str:
         """The line as it was before it was decoded wrongly; the same object when nothing is wrong with it."""
-        if not is_suspect(line):
+        if not is_spoilt(line):
             return line
         for _ in range(STEPS):
             better = self._step(line)

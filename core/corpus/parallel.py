@@ -1,10 +1,12 @@
 """Large JSON Lines files in parts, one helper process a core.
 
 The parts are asked for and taken in order, so the corpus is the same as if one process had read the file. A helper
-ends when the reader's end of its pipe closes, however that happens.
+writes the rows of a part as a shard of the corpus and tells what it counted. It ends when the reader's end of its pipe
+closes, however that happens.
 """
 
 import codecs
+import gc
 import io
 import json
 import os
@@ -15,32 +17,35 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
-from json.encoder import encode_basestring
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
 from core.corpus import disk, encodings, formats, mojibake, reading
-from core.corpus.sources import Source
+from core.corpus.sources import Bad, Record, Source
 
 SMALLEST = 32 * 2**20  # bytes of a file that is worth the start of helpers
-PART = 8 * 2**20  # bytes
+PART = 8 * 2**20, 64 * 2**20  # bytes, at least and at most
+BLOCK = 2 * 2**20  # bytes that a helper holds at once
 AHEAD = 2  # parts that each helper is given in advance
+EXAMPLES = 20  # repaired rows of a part that are told in full
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass
 class Part:
-    """What one part of a file became: whole lines for the shard, and all that is counted."""
+    """What one part of a file became: a shard of the corpus and all that is counted."""
 
-    lines: bytes = b""
-    lengths: array = field(default_factory=lambda: array("I"))  # bytes of each line
-    ids: str = ""  # 16 hex digits a row
+    path: str
+    lengths: array = field(default_factory=lambda: array("I"))  # bytes of each row's line
+    ids: bytes = b""  # 8 bytes a row
     kinds: Counter = field(default_factory=Counter)
     characters: int = 0
     set_aside: list[reading.SetAside] = field(default_factory=list)
-    repaired: list[reading.Row] = field(default_factory=list)
+    repairs: Counter = field(default_factory=Counter)
+    repaired: list[reading.Row] = field(default_factory=list)  # the first few
+    disk_full: bool = False
 
 
 def applies(one: formats.Opened) -> bool:
@@ -50,8 +55,8 @@ def applies(one: formats.Opened) -> bool:
     return known and source.path is not None and source.size >= SMALLEST and _cores() > 1
 
 
-def parts(source: Source, options: reading.Options) -> Iterator[tuple[Part, int]]:
-    """The parts of a file in order, each with how many bytes have been read."""
+def parts(source: Source, options: reading.Options, folder: Path) -> Iterator[tuple[Part, int]]:
+    """The parts of a file in order, each with how many bytes have been read; their rows are files in `folder`."""
     # Not with -m: what is pickled must not belong to __main__.
     command = [sys.executable, "-c", "from core.corpus import parallel; parallel.main()"]
     helpers = [
@@ -59,10 +64,10 @@ def parts(source: Source, options: reading.Options) -> Iterator[tuple[Part, int]
     ]
     try:
         asked: list[tuple[subprocess.Popen, int]] = []
-        for number, (start, end, line, too_long) in enumerate(_ranges(source.path)):
+        for number, (start, end, line) in enumerate(_ranges(source.path)):
             helper = helpers[number % len(helpers)]
             said = {"path": str(source.path), "start": start, "end": end, "line": line, "name": source.name}
-            said |= {"options": asdict(options), "too_long": too_long}
+            said |= {"options": asdict(options), "to": str(folder / f"part-{number}")}
             helper.stdin.write(json.dumps(said).encode() + b"\n")
             helper.stdin.flush()
             asked.append((helper, end))
@@ -89,118 +94,132 @@ def _taken(helper: subprocess.Popen, end: int) -> tuple[Part, int]:
     return pickle.loads(helper.stdout.read(int.from_bytes(size))), end
 
 
-def _ranges(path: Path) -> Iterator[tuple[int, int, int, bool]]:
-    """(start, end, number of the first line, whether it is one line too long to read) of parts of whole lines."""
-    start, line = 0, 1
-    with path.open("rb") as file:
-        while block := file.read(PART):
-            whole, count = block.rfind(b"\n") + 1, block.count(b"\n")
-            end = start + len(block)
-            while not block.endswith(b"\n") and (block := file.readline(PART)):
-                end += len(block)
-            if end - start - whole > encodings.LONGEST_LINE:
-                if whole:
-                    yield start, start + whole, line, False
-                yield start + whole, end, line + count, True
-            else:
-                yield start, end, line, False
-            start, line = end, line + count + (end - start > whole)
+def _ranges(path: Path) -> Iterator[tuple[int, int, int]]:
+    """(start, end, number of the first line) of parts of whole lines."""
+    least, most = PART
+    wanted = min(most, max(least, path.stat().st_size // (4 * _cores())))
+    start, line, buffer = 0, 1, bytearray(1 << 20)  # a buffer that stays in the processor's cache
+    with path.open("rb", buffering=0) as file:
+        while True:
+            end, count = start, 0
+            while got := file.readinto(buffer):
+                at = buffer.find(b"\n", max(0, start + wanted - 1 - end), got) + 1
+                count += buffer.count(b"\n", 0, at or got)
+                end += at or got
+                if at:
+                    break
+            if end == start:
+                return
+            yield start, end, line
+            start, line = end, line + count
+            file.seek(end)
+
+
+def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes | None]:
+    """Whole lines between two places of a file; None for one line that is too long to be held."""
+    longest = encodings.LONGEST_LINE
+    file.seek(start)
+    while (left := end - file.tell()) > 0 and (block := file.read(min(BLOCK, left))):
+        if block.endswith(b"\n"):
+            yield block
+            continue
+        whole = block.rfind(b"\n") + 1
+        last = block[whole:] + file.readline(longest + 1 - len(block) + whole)
+        if len(last) <= longest or last.endswith(b"\n"):
+            yield block[:whole] + last
+            continue
+        if whole:
+            yield block[:whole]
+        while last and not last.endswith(b"\n"):
+            last = file.readline(BLOCK)
+        yield None
 
 
 def read_part(asked: dict) -> Part:
-    """Read one part: rows that are normal already by the short way, all others by the reader of whole files."""
-    options, name = reading.Options(**asked["options"]), asked["name"]
-    if asked["too_long"]:
-        return Part(set_aside=[reading.SetAside(name, str(asked["line"]), "line_too_long", "", "")])
-    with open(asked["path"], "rb") as file:
-        file.seek(asked["start"])
-        data = file.read(asked["end"] - asked["start"])
-    data = data.removeprefix(codecs.BOM_UTF8) if asked["start"] == 0 else data
-    quick = options.mapping is None
-    # Escapes hide letters from the search over the whole part: then each row is searched.
-    looks, spoilt = b"\\u" in data, _may_be_spoilt(data)
-    part, lines, ids = Part(), [], []
+    """Read one part and write its rows."""
+    part, number = Part(asked["to"]), asked["line"]
+    options = reading.Options(**asked["options"])
     repairer = mojibake.Repairer()
-    for number, raw in enumerate(data.split(b"\n"), asked["line"]):
-        row, content = _quickly(raw) if quick else (None, None)
-        if content is not None and not ((looks or spoilt) and mojibake.is_suspect(content)):
-            row["source"] = {"file": name, "line": str(number)}
-            identity = sha256(content.encode()).hexdigest()[:16]
-            _keep(part, row, identity, lines, ids)
-            continue
-        for found in _carefully(raw, name, options, repairer):
-            if isinstance(found, reading.SetAside):
-                part.set_aside.append(replace(found, place=str(number)))
+    with open(asked["path"], "rb") as file, open(asked["to"], "wb", buffering=0) as out:
+        for block in _blocks(file, asked["start"], asked["end"]):
+            if block is None:
+                part.set_aside.append(reading.SetAside(asked["name"], str(number), "line_too_long", "", ""))
+                number += 1
                 continue
-            row = found.row | {"source": {"file": name, "line": str(number)}}
-            _keep(part, row, disk.row_id(row), lines, ids)
-            if found.repairs:
-                shown = {"before": found.before[:2000], "after": found.after[:2000]}
-                part.repaired.append(found._replace(row={}, place=str(number), **shown))
-    part.lines, part.ids = b"".join(lines), "".join(ids)
+            if number == 1:
+                block = block.removeprefix(codecs.BOM_UTF8)
+            block = block.replace(b"\r\n", b"\n") if b"\r" in block else block
+            block = block if block.endswith(b"\n") else block + b"\n"
+            lines = block.split(b"\n")[:-1]
+            try:
+                disk.check_space(Path(asked["to"]).parent)
+                out.write(b"".join(_read(block, lines, number, part, asked["name"], options, repairer)))
+            except disk.CorpusDiskFull:
+                part.disk_full = True
+                return part
+            number += len(lines)
     return part
 
 
-def _keep(part: Part, row: dict, identity: str, lines: list[bytes], ids: list[str]) -> None:
-    line = orjson.dumps({"id": identity} | row) + b"\n"
-    ids.append(identity)
-    lines.append(line)
-    part.lengths.append(len(line))
-    kind, characters = disk.weight(row)
-    part.kinds[kind] += 1
-    part.characters += characters
+def _read(block, lines: list[bytes], first: int, part: Part, name: str, options, repairer) -> list[bytes]:
+    """The rows of some lines: those that are normal already by the short way, all others one by one."""
+    from core.corpus import quick
+
+    taken = quick.Taken()
+    if options.mapping is None:
+        taken = quick.take(block, lines, name, first, repair=options.repair_text)
+    part.kinds[taken.kind] += len(taken.numbers)
+    part.characters += taken.characters
+    ids, written = taken.ids, taken.lines
+    if len(taken.numbers) < len(lines):
+        known = dict(zip(taken.numbers, zip(ids, written, strict=True), strict=True))
+        ids, written = [], []
+        for number, raw in enumerate(lines):
+            rows = (
+                [known[number]] if number in known else _carefully(raw, first + number, part, name, options, repairer)
+            )
+            for identity, line in rows:
+                ids.append(identity)
+                written.append(line)
+    part.ids += b"".join(ids)
+    part.lengths.extend(map(len, written))
+    return written
 
 
-def _may_be_spoilt(data: bytes) -> bool:
-    """Whether a line of a part may have been decoded wrongly; a part that is not UTF-8 is looked at line by line."""
-    try:
-        return mojibake.is_suspect(data.decode())
-    except UnicodeDecodeError:
-        return True
+def _carefully(raw: bytes, number: int, part: Part, name: str, options, repairer) -> Iterator[tuple[bytes, bytes]]:
+    """What the reader of whole files makes of one line: ids and lines; the rest is counted."""
+    for record in _records(raw, name):
+        record = (
+            record._replace(place=str(number)) if isinstance(record, Record) else replace(record, place=str(number))
+        )
+        found = reading.row_of(record, name, options, repairer)
+        if isinstance(found, reading.SetAside):
+            part.set_aside.append(found)
+            continue
+        row = found.row | {"source": {"file": name, "line": str(number)}}
+        identity = disk.row_id(row)
+        kind, characters = disk.weight(row)
+        part.kinds[kind] += 1
+        part.characters += characters
+        part.repairs.update(found.repairs)
+        if found.before and len(part.repaired) < EXAMPLES:
+            shown = {"before": found.before[:2000], "after": found.after[:2000]}
+            part.repaired.append(found._replace(row={}, **shown))
+        yield bytes.fromhex(identity), orjson.dumps({"id": identity} | row) + b"\n"
 
 
-def _quickly(raw: bytes) -> tuple[dict | None, str | None]:
-    try:
-        row = orjson.loads(raw)
-    except ValueError:
-        return None, None
-    return row, _normal_content(row)
-
-
-_ROLES = {"user": '", "role": "user"}', "assistant": '", "role": "assistant"}', "system": '", "role": "system"}'}
-
-
-def _normal_content(row: object) -> str | None:
-    """What row_id hashes, for a row that is normal as it stands; None for any other."""
-    if type(row) is not dict or len(row) != 1:
-        return None
-    if (turns := row.get("messages")) is None:
-        text = row.get("text")
-        return encode_basestring(text) if type(text) is str and text and not text.isspace() else None
-    if type(turns) is not list:
-        return None
-    wanted, parts = None, []
-    for turn in turns:
-        if type(turn) is not dict or len(turn) != 2:
-            return None
-        role, content = turn.get("role"), turn.get("content")
-        if type(content) is not str or not content or content.isspace() or type(role) is not str:
-            return None
-        if role != wanted and not (wanted is None and role in ("system", "user")):
-            return None
-        wanted = "user" if role in ("system", "assistant") else "assistant"
-        parts.append('{"content": ' + encode_basestring(content)[:-1] + _ROLES[role])
-    return "[" + ", ".join(parts) + "]" if wanted == "user" and len(parts) > 1 else None
-
-
-def _carefully(raw: bytes, name: str, options: reading.Options, repairer) -> Iterator[reading.Row | reading.SetAside]:
-    """What the reader of whole files makes of one line."""
+def _records(raw: bytes, name: str) -> Iterator[Record | Bad]:
+    if b"\r" not in raw:
+        try:
+            return iter([Record("", orjson.loads(raw))])
+        except ValueError:
+            pass
     source = Source(name, lambda: io.BytesIO(raw), len(raw), encoding="utf-8")
-    one = formats.Opened(source, "jsonl", "utf-8", formats.json_lines.read(source))
-    return reading.read(one, options, repairer)
+    return formats.json_lines.read(source)
 
 
 def main() -> None:
+    gc.disable()  # nothing here makes cycles
     for line in sys.stdin.buffer:
         data = pickle.dumps(read_part(json.loads(line)), protocol=5)
         sys.stdout.buffer.write(len(data).to_bytes(8) + data)

@@ -83,17 +83,21 @@ def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) ->
 
 def read(one: formats.Opened, options: Options, repairer: mojibake.Repairer | None = None) -> Iterator[Row | SetAside]:
     """Each record of a source as a Row or a SetAside: never both, never neither."""
-    repairer, name = repairer or mojibake.Repairer(), one.source.name
+    repairer = repairer or mojibake.Repairer()
     for found in one.records:
-        if isinstance(found, Bad):
-            yield SetAside(name, found.place, found.reason, "", found.excerpt[:EXCERPT])
-            continue
-        try:
-            yield _row(found, name, options, repairer)
-        except schema.Unfit as unfit:
-            yield SetAside(name, found.place, unfit.reason, unfit.detail, _excerpt(found.value))
-        except RecursionError:
-            yield SetAside(name, found.place, "nested_too_deep", "", "")
+        yield row_of(found, one.source.name, options, repairer)
+
+
+def row_of(found: Record | Bad, name: str, options: Options, repairer: mojibake.Repairer) -> Row | SetAside:
+    """What becomes of one record of the file of this name."""
+    if isinstance(found, Bad):
+        return SetAside(name, found.place, found.reason, "", found.excerpt[:EXCERPT])
+    try:
+        return _row(found, name, options, repairer)
+    except schema.Unfit as unfit:
+        return SetAside(name, found.place, unfit.reason, unfit.detail, _excerpt(found.value))
+    except RecursionError:
+        return SetAside(name, found.place, "nested_too_deep", "", "")
 
 
 def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
