@@ -8,6 +8,7 @@ a million steps is drawn from a few hundred rows.
 import json
 import math
 
+import orjson
 from sqlite_utils import Database
 
 STEP = ("step", "loss", "grad_norm", "learning_rate", "tokens_per_second", "memory_gib")
@@ -42,15 +43,22 @@ def go_back(db: Database, run_id: str, row: dict, step: int) -> None:
 
 
 def curves(db: Database, run_id: str) -> dict[str, list[dict]]:
-    """{"steps": logged rows, thinned; "means": step and mean loss of each stretch; "evals": all of them}."""
-    rows, means = {}, []
+    """A run over its whole length.
+
+    {"steps": the logged rows of all marks; "ends": one of them a mark, the last; "steep": one a mark, of the steepest
+    gradient; "means": step and mean loss of each stretch; "evals": all evaluations}.
+    """
+    rows, ends, steep, means = {}, [], [], []
     for mark in db.query("select * from marks where run = ? order by mark", [run_id]):
-        kept = [json.loads(mark[name]) for name in ("low", "high", "steep", "last")]
-        rows |= {step[0]: step for step in kept}
-        means.append({"step": kept[-1][0], "loss": mark["total"] / mark["count"] if mark["count"] else None})
-    steps = [dict(zip(STEP, rows[step], strict=True)) for step in sorted(rows)]
+        low, high, peak, last = (orjson.loads(mark[name]) for name in ("low", "high", "steep", "last"))
+        rows |= {step[0]: step for step in (low, high, peak, last)}
+        ends.append(last)
+        steep.append(peak)
+        means.append({"step": last[0], "loss": mark["total"] / mark["count"] if mark["count"] else None})
     evals = list(db.query("select step, eval_loss from evals where run = ? order by step", [run_id]))
-    return {"steps": steps, "means": means, "evals": evals}
+    parts = {"steps": [rows[step] for step in sorted(rows)], "ends": ends, "steep": steep}
+    named = {name: [dict(zip(STEP, step, strict=True)) for step in part] for name, part in parts.items()}
+    return named | {"means": means, "evals": evals}
 
 
 def _steps(db: Database, run_id: str, first: int) -> list[tuple]:

@@ -1,54 +1,89 @@
-"""A run as it goes: its state, its buttons, its plots and the end of its log; part of the Training tab."""
+"""A run as it goes: its state, its buttons, its curves, its replies and the end of its log; the queue below it."""
 
-import html
-import json
 import sys
 from functools import partial
 
 import gradio as gr
 
 from core import paths, runs, store
+from core.recipe import RecipeTrouble
 from core.trouble import Trouble
-from ui import plots
+from core.watching import doctor, film, forgetting
+from ui import run_html, run_plots, run_queue
 from ui.text import Say
 
 TICK_SECONDS = 2
 LOG_BYTES = 8_000
+BUTTONS = ("stop", "pause", "resume", "save_now", "sample_now", "treat")
+DRAWN = ("status", *BUTTONS, "remedy", "loss", "small", "film", "forgetting", "log")
 
 
 def build(say: Say) -> dict:
-    """The right-hand side: which run is shown, how it is, its buttons and its plots."""
+    """The right-hand side: which run is shown, how it is, its buttons, its plots, and the queue."""
     live = {"run": gr.Dropdown(label=say("training.shown"), interactive=True)}
     live["status"] = gr.HTML(f"<p>{say('training.no_runs')}</p>")
+    live["remedy"] = gr.Markdown(visible=False)
+    live["treat"] = gr.Button(say("doctor.treat"), variant="primary", size="sm", visible=False)
     with gr.Row():
-        live["stop"] = gr.Button(say("training.stop"), size="sm", interactive=False)
-        live["resume"] = gr.Button(say("training.resume"), size="sm", interactive=False)
+        live["stop"] = gr.Button(say("training.stop"), size="sm", min_width=80, interactive=False)
+        live["pause"] = gr.Button(say("runs.pause"), size="sm", min_width=80, interactive=False)
+        live["resume"] = gr.Button(say("training.resume"), size="sm", min_width=80, interactive=False)
+        live["save_now"] = gr.Button(say("runs.save_now"), size="sm", min_width=80, interactive=False)
+        live["sample_now"] = gr.Button(say("runs.sample_now"), size="sm", min_width=80, interactive=False)
+    with gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
+        live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
     live["loss"] = gr.Plot(show_label=False)
-    with gr.Row():
-        live["learning_rate"] = gr.Plot(show_label=False, min_width=260)
-        live["tokens_per_second"] = gr.Plot(show_label=False, min_width=260)
+    with gr.Accordion(say("runs.more_curves"), open=False):
+        live["small"] = gr.Plot(show_label=False)
+    with gr.Accordion(say("film.title"), open=False):
+        live["film"] = gr.HTML()
+        live["forgetting"] = gr.Plot(show_label=False, visible=False)
+        live["prompts"] = gr.Textbox(label=say("film.prompts"), info=say("film.prompts.info"), lines=3)
+        live["keep_prompts"] = gr.Button(say("film.keep"), size="sm")
     with gr.Accordion(say("training.log"), open=False):
         live["log"] = gr.Code(language=None, show_label=False, interactive=False, max_lines=20)
+    live["queue"] = run_queue.build(say)
     live["probe"] = gr.State()  # what is cheap to ask; the plots are drawn anew only when it changes
     live["timer"] = gr.Timer(TICK_SECONDS, active=False)
     return live
 
 
 def connect(say: Say, live: dict, shown: list) -> None:
-    live["timer"].tick(
-        partial(on_tick, say), [live["run"], live["live"]], [live["probe"], live["timer"]], api_visibility="private"
-    )
-    live["run"].input(on_choose, live["run"], [live["probe"], live["timer"]], show_progress="hidden")
-    names = ["status", "stop", "resume", "loss", "learning_rate", "tokens_per_second", "log"]
-    live["probe"].change(partial(draw, say), live["run"], [live[name] for name in names], show_progress="hidden")
-    live["stop"].click(partial(on_stop, say), live["run"], [live["probe"], live["timer"]])
-    live["resume"].click(partial(on_resume, say), live["run"], [live["probe"], live["timer"]])
+    """Tie the buttons to their handlers; `shown` are the run, the probe and the timer."""
+    looked = [live["probe"], live["timer"]]
+    drawn = [live[name] for name in DRAWN]
+    looks = [live["run"], live["live"], live["log_scale"]]
+    live["timer"].tick(partial(on_tick, say), live["run"], looked, api_visibility="private")
+    live["run"].input(on_choose, live["run"], [*looked, live["live"]], show_progress="hidden")
+    live["probe"].change(partial(draw, say), looks, drawn, show_progress="hidden")
+    for box in ("live", "log_scale"):
+        live[box].input(partial(draw, say), looks, drawn, show_progress="hidden")
+    commands = {
+        "stop": (runs.stop, "training.stop_asked"),
+        "pause": (runs.pause, "runs.pause_asked"),
+        "resume": (runs.resume, "training.resumed"),
+        "save_now": (partial(runs.wish, what="save"), "runs.save_asked"),
+        "sample_now": (partial(runs.wish, what="sample"), "runs.sample_asked"),
+        "treat": (doctor.treat, "doctor.treated"),
+    }
+    queue = live["queue"]
+    for name, (command, said) in commands.items():
+        pressed = live[name].click(partial(on_command, say, command, said), live["run"], looked)
+        pressed.then(partial(run_queue.on_look, say), queue["run"], queue["shown"], show_progress="hidden")
+    live["probe"].change(partial(run_queue.on_look, say), queue["run"], queue["shown"], show_progress="hidden")
+    run_queue.connect(say, queue)
+    live["keep_prompts"].click(partial(on_prompts, say), live["prompts"], live["prompts"])
+    live["run"].change(lambda: "\n".join(film.prompts()), None, live["prompts"], show_progress="hidden")
 
 
-def on_tick(say: Say, run_id: str | None, live: bool) -> tuple:
+# ---------------------------------------------------------------------------------------------------------------------
+# Handlers
+
+
+def on_tick(say: Say, run_id: str | None) -> tuple:
     """Look at the shown run: a few bytes of its events, no drawing."""
-    if not run_id or not live:
+    if not run_id:
         return gr.skip(), gr.skip()
     try:
         row = store.sync(run_id)
@@ -58,51 +93,95 @@ def on_tick(say: Say, run_id: str | None, live: bool) -> tuple:
         runs.start_worker()
     if row["state"] == "running" and row["stage"] == "starting":  # its turn came: the card is its own
         let_chat_go(say)
-    if row["state"] in runs.ACTIVE or any(runs.state(other) in runs.ACTIVE for other in runs.listed()):
+    if row["state"] in runs.ACTIVE or runs.has_worker() or _behind(row):
         return probe(row), gr.skip()
     return probe(row), gr.Timer(active=False)
 
 
 def on_choose(run_id: str | None) -> tuple:
+    """Show another run; its plots are drawn even where they were held still."""
     row = store.sync(run_id) if run_id else None
-    return probe(row), gr.Timer(active=bool(row and row["state"] in runs.ACTIVE))
+    return probe(row), gr.Timer(active=bool(row and (row["state"] in runs.ACTIVE or _behind(row)))), True
 
 
-def on_stop(say: Say, run_id: str) -> tuple:
-    _command(say, runs.stop, run_id)
-    gr.Info(say("training.stop_asked"))
+def on_command(say: Say, command, said: str, run_id: str | None) -> tuple:
+    """Ask something of the shown run, and say what will happen."""
+    if not run_id:
+        return gr.skip(), gr.skip()
+    try:
+        command(run_id)
+    except (Trouble, RecipeTrouble) as error:
+        raise gr.Error(say.trouble(error)) from error
+    if runs.state(run_id) == "queued":
+        let_chat_go(say)
+    gr.Info(say(said))
     return probe(store.sync(run_id)), gr.Timer(active=True)
 
 
-def on_resume(say: Say, run_id: str) -> tuple:
-    _command(say, runs.resume, run_id)
-    let_chat_go(say)
-    gr.Info(say("training.resumed"))
-    return probe(store.sync(run_id)), gr.Timer(active=True)
+def on_prompts(say: Say, lines: str) -> str:
+    kept = film.keep(lines.splitlines())
+    gr.Info(say("film.kept", count=len(kept)))
+    return "\n".join(kept or film.prompts())
 
 
-def draw(say: Say, run_id: str | None) -> tuple:
-    """Everything that is shown of a run."""
+def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:
+    """Everything that is shown of a run; the plots stay as they are where they are held still."""
     if not run_id or run_id not in runs.listed():
-        empty = (gr.Button(interactive=False),) * 2
-        return (f"<p>{say('training.no_runs')}</p>", *empty, None, None, None, "")
-    row, curves = store.sync(run_id), store.curves(run_id)
-    steps = curves["steps"]
+        hidden = (gr.Button(visible=False), gr.Markdown(visible=False))
+        none = (gr.Button(interactive=False),) * (len(BUTTONS) - 1)
+        return (f"<p>{say('training.no_runs')}</p>", *none, *hidden, None, None, "", gr.Plot(visible=False), "")
+    row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
+    state, found = row["state"], run_html.diagnosis(run_id)
+    figures = (gr.skip(), gr.skip())
+    if live:
+        figures = run_plots.loss(say, row, curves, log), run_plots.small(say, row, curves)
+    remedy = run_html.remedy(say, found)
     return (
-        status_html(say, row),
-        gr.Button(interactive=row["state"] in ("queued", "running")),
-        gr.Button(interactive=row["state"] in ("lost", "stopped", "failed")),
-        plots.loss(say, steps, curves["evals"]),
-        plots.series(say, steps, "learning_rate", plots.PALETTE[2]),
-        plots.series(say, steps, "tokens_per_second", plots.PALETTE[3]),
+        run_html.status(say, row, run_html.warnings_of(row, curves, scores)),
+        gr.Button(interactive=state in ("queued", "held", "running")),
+        gr.Button(interactive=state in ("queued", "running")),
+        gr.Button(interactive=state in ("held", "paused", "lost", "stopped", "failed")),
+        gr.Button(interactive=state == "running" and row["stage"] == "training"),
+        gr.Button(interactive=state == "running" and row["stage"] == "training"),
+        gr.Button(visible=bool(found and found["changes"])),
+        gr.Markdown(remedy, visible=bool(remedy)),
+        *figures,
+        run_html.film(say, store.film(run_id)),
+        gr.Plot(run_plots.forgetting(say, scores, forgetting.RED_LINE), visible=True)
+        if scores and live
+        else gr.Plot(visible=bool(scores)),
         log_tail(run_id),
     )
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# What the handlers are made of
+
+
 def probe(row: dict | None) -> list | None:
     """The values whose change is worth a new drawing."""
-    keys = ("id", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left", "name")
-    return row and [row[key] for key in keys]
+    keys = (
+        "id",
+        "state",
+        "step",
+        "stage",
+        "stage_done",
+        "eval_loss",
+        "seconds_left",
+        "name",
+        "heard",
+        "waiting",
+        "offset",
+    )
+    if not row:
+        return None
+    silent = [name for name, _ in run_html.warnings_of(row, {"steps": [], "means": [], "evals": []}, [])]
+    return [*(row[key] for key in keys), *silent]
+
+
+def _behind(row: dict) -> bool:
+    """Whether a long log has not been read to its end yet."""
+    return row["stamp"] is None and row["state"] not in runs.ACTIVE
 
 
 def let_chat_go(say: Say) -> None:
@@ -110,51 +189,6 @@ def let_chat_go(say: Say) -> None:
     if (chat := sys.modules.get("core.chat")) and chat.is_open():
         chat.close()
         gr.Info(say("training.chat_closed"))
-
-
-def status_html(say: Say, row: dict) -> str:
-    """State, bar and figures of a run, or why it ended."""
-    state, parts = say(f"state.{row['state']}"), []
-    share = row["step"] / row["max_steps"] if row["max_steps"] else 0
-    if row["state"] == "running" and row["stage"] in ("download", "convert"):
-        share = (row["stage_done"] or 0) / row["stage_total"] if row["stage_total"] else 0
-        parts.append(f"{say.number((row['stage_done'] or 0) / 1e6)}\u00a0{say('unit.mb')}")
-    if row["state"] == "running" and row["stage"]:
-        state += f": {say('stage.' + row['stage'])}"
-    if row["max_steps"]:
-        parts.append(f"<span>{say('live.step')}</span> {row['step'] or 0} / {row['max_steps']}")
-    if row["seconds_left"] and row["state"] in runs.ACTIVE:
-        parts.append(f"<span>{say('live.left')}</span> {say.duration(row['seconds_left'])}")
-    if row["seconds"]:
-        parts.append(f"<span>{say('live.took')}</span> {say.duration(row['seconds'])}")
-    if row["loss"] is not None:
-        parts.append(f"<span>{say('live.loss')}</span> {say.number(row['loss'])}")
-    if row["base_eval_loss"] is not None:
-        change = f"{say.number(row['base_eval_loss'])} → {say.number(row['eval_loss'])}"
-        parts.append(f"<span>{say('live.eval')}</span> {change}")
-    if row["tokens_per_second"]:
-        parts.append(f"<span>{say('live.speed')}</span> {say.number(row['tokens_per_second'])}")
-    if row["memory_gib"]:
-        memory = f"{say.number(row['memory_gib'])}\u00a0{say('unit.gib')}"
-        if row["predicted_bytes"] and row["device"] != "cpu":  # a forecast is of a card's memory, not of a process's
-            memory += f" ({say('live.predicted')} {say.number(row['predicted_bytes'] / 2**30)})"
-        parts.append(f"<span>{say('live.memory')}</span> {memory}")
-    facts = "".join(f"<div>{part}</div>" for part in parts)
-    bar = f'<div class="meter"><div style="width:{100 * share:.1f}%"></div></div>'
-    return f'<div class="state">{state}</div>{bar}<div class="facts">{facts}</div>{_remarks(say, row)}'
-
-
-def _remarks(say: Say, row: dict) -> str:
-    remarks = []
-    if row["message"] and row["state"] == "failed":
-        remarks.append(say.worded(row["trouble"], json.loads(row["trouble_values"] or "null"), row["message"]))
-    if row["state"] == "lost":
-        remarks.append(say("state.lost.help"))
-    left_out = json.loads(row["rows_left_out"] or "{}")
-    if left_out:
-        reasons = ", ".join(f"{say('reason.' + reason)}: {count}" for reason, count in left_out.items())
-        remarks.append(say("live.left_out", count=sum(left_out.values()), reasons=reasons))
-    return "".join(f'<p class="trouble">{html.escape(remark)}</p>' for remark in remarks)
 
 
 def log_tail(run_id: str) -> str:
@@ -165,10 +199,3 @@ def log_tail(run_id: str) -> str:
     with log.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - LOG_BYTES))
         return file.read().decode(errors="replace").replace("\r", "\n")
-
-
-def _command(say: Say, command, run_id: str) -> None:
-    try:
-        command(run_id)
-    except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error

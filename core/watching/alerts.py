@@ -17,7 +17,7 @@ def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = N
     """[(name of the alert, its values)] of a run, the most pressing first."""
     at_work = row["state"] in runs.AT_WORK
     checks = (
-        at_work and _stalled(row, curves["steps"], time.time() if now is None else now),
+        at_work and _stalled(row, time.time() if now is None else now),
         _diverging(curves["means"]),
         _overfitting(curves["evals"]),
         at_work and _plateau(curves["means"]),
@@ -26,12 +26,12 @@ def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = N
     return [alert for alert in checks if alert]
 
 
-def _stalled(row: dict, steps: list[dict], now: float) -> tuple[str, dict] | None:
+def _stalled(row: dict, now: float) -> tuple[str, dict] | None:
     if row["waiting"] or not row["event_at"]:
         return None
     patience = LOADING_SECONDS
     if row["stage"] == "training" and row["started"] and row["step"]:
-        patience = max(SILENCE_SECONDS, 10 * (row["event_at"] - row["started"]) / max(1, len(steps)))
+        patience = max(SILENCE_SECONDS, 10 * (row["event_at"] - row["started"]) / row["step"])
     silent = now - row["event_at"]
     return ("stalled", {"seconds": silent}) if silent > patience else None
 

@@ -24,6 +24,129 @@ WORDS = {
     "state.held": ("held", "отложен"),
     "state.pausing": ("pausing", "приостанавливается"),
     "state.paused": ("paused", "на паузе"),
+    "unit.gb": ("GB", "ГБ"),
+    "runs.pause": ("Pause", "Пауза"),
+    "runs.save_now": ("Save now", "Сохранить"),
+    "runs.sample_now": ("Sample now", "Ответить сейчас"),
+    "runs.pause_asked": (
+        "Asked to pause: after the current step a checkpoint is saved and the card is free.",
+        "Пауза запрошена: после текущего шага сохранится контрольная точка, и видеокарта освободится.",
+    ),
+    "runs.save_asked": (
+        "Asked for a checkpoint: it is saved after the current step.",
+        "Контрольная точка запрошена: сохранится после текущего шага.",
+    ),
+    "runs.sample_asked": (
+        "Asked for replies: the model answers your prompts after the current step.",
+        "Ответы запрошены: модель ответит на ваши запросы после текущего шага.",
+    ),
+    "runs.asked.stop": ("Stop", "Остановка"),
+    "runs.asked.pause": ("Pause", "Пауза"),
+    "runs.asked.save": ("Checkpoint", "Контрольная точка"),
+    "runs.asked.sample": ("Replies", "Ответы"),
+    "runs.heard": (
+        "{what}: asked at {asked}, took effect at {heard} after step {step}.",
+        "{what}: запрос в {asked}, выполнено в {heard} после шага {step}.",
+    ),
+    "runs.not_heard": (
+        "{what}: asked at {asked}; takes effect after the current step.",
+        "{what}: запрос в {asked}; выполнится после текущего шага.",
+    ),
+    "runs.paused.help": (
+        "The card is free. Resume goes on after step {step}.",
+        "Видеокарта свободна. «Продолжить» запустит обучение после шага {step}.",
+    ),
+    "runs.stopped_early": (
+        "Ended early at step {step}: the held-out loss was lowest at step {best}.",
+        "Остановлен раньше срока на шаге {step}: меньше всего loss на отложенных строках был на шаге {best}.",
+    ),
+    "runs.kept_step": ("weights of step {step}", "веса шага {step}"),
+    "runs.waits": ("waiting for disk space", "ждёт места на диске"),
+    "runs.waits.help": (
+        "The disk is short of space: {need} are needed and {free} are free. Free some space, and the run goes on by itself.",
+        "На диске мало места: нужно {need}, свободно {free}. Освободите место, и обучение продолжится само.",
+    ),
+    "runs.checkpoint": ("checkpoint", "контрольная точка"),
+    "runs.log_scale": ("Log scale", "Логарифмическая шкала"),
+    "runs.log_scale.info": ("Shows small changes of a small loss.", "Видны малые изменения малого loss."),
+    "runs.more_curves": ("Learning rate, gradient, speed, memory", "Скорость обучения, градиент, темп, память"),
+    "runs.rule": (
+        "Kept: the {count} newest checkpoints and the one with the lowest held-out loss.",
+        "Хранятся последние контрольные точки ({count}) и та, где loss на отложенных строках наименьший.",
+    ),
+    "plot.best": ("best, step {step}", "лучшее, шаг {step}"),
+    "plot.grad_norm": ("gradient norm", "норма градиента"),
+    "plot.memory_gib": ("memory, GiB", "память, ГиБ"),
+    "plot.forgetting": ("log-probability, nats per token", "логарифм вероятности, нат на токен"),
+    "plot.forgetting.score": ("old knowledge", "прежние знания"),
+    "plot.forgetting.red": ("half as likely per token", "вдвое менее вероятно на токен"),
+    "plot.forgetting.foreign": ("foreign letters in Russian replies", "чужие буквы в русских ответах"),
+    "alert.stalled": (
+        "Nothing was heard from the trainer for {seconds}. Look into the log; if it hangs, stop the run and resume it.",
+        "Процесс обучения молчит уже {seconds}. Загляните в журнал; если он завис, остановите запуск и продолжите.",
+    ),
+    "alert.diverging": (
+        "The loss is rising: {last} now against {lowest} at step {step}. Stop, and lower learning_rate.",
+        "Loss растёт: сейчас {last}, на шаге {step} было {lowest}. Остановите запуск и снизьте learning_rate.",
+    ),
+    "alert.overfitting": (
+        "The model learns by heart: held-out loss is {last}, and at step {step} it was {best}. Stop here; the best checkpoint is kept.",
+        "Модель зубрит: loss на отложенных строках {last}, а на шаге {step} был {best}. Можно остановить: лучшая контрольная точка сохранена.",
+    ),
+    "alert.plateau": (
+        "The loss has stood at {loss} for {steps} steps: more of the same will change little.",
+        "Loss держится на {loss} уже {steps} шагов: продолжение мало что даст.",
+    ),
+    "alert.forgot": (
+        "The model forgets: by step {step} the score of old knowledge fell from {base} to {last}. Take an earlier checkpoint, lower learning_rate, or mix in general rows.",
+        "Модель забывает: к шагу {step} оценка прежних знаний упала с {base} до {last}. Возьмите более раннюю контрольную точку, снизьте learning_rate или добавьте общих строк.",
+    ),
+    "doctor.change": ("What helps: **{changes}**.", "Что поможет: **{changes}**."),
+    "doctor.fits": (
+        "By the estimate that takes {after} instead of {needs}; {free} are free.",
+        "По расчёту это займёт {after} вместо {needs}; свободно {free}.",
+    ),
+    "doctor.too_little": (
+        "By the estimate even that may not fit: choose a smaller model.",
+        "По расчёту даже этого может не хватить: выберите модель поменьше.",
+    ),
+    "doctor.nothing": (
+        "No setting makes it fit here: choose a smaller model.",
+        "Никакая настройка здесь не поможет: выберите модель поменьше.",
+    ),
+    "doctor.from_checkpoint": (
+        "The run goes on from the checkpoint of step {step}.",
+        "Обучение продолжится с контрольной точки шага {step}.",
+    ),
+    "doctor.from_start": ("The run begins again from step 0.", "Обучение начнётся снова с шага 0."),
+    "doctor.treat": ("Apply and resume", "Применить и продолжить"),
+    "doctor.treated": ("Changed and queued again.", "Изменено и снова в очереди."),
+    "film.title": ("Film strip and forgetting", "Кинолента ответов и забывание"),
+    "film.empty": (
+        "No replies yet. Switch on film_strip in the settings, or press “Sample now” on a running training.",
+        "Ответов пока нет. Включите film_strip в настройках или нажмите «Ответить сейчас» во время обучения.",
+    ),
+    "film.base": ("before training", "до обучения"),
+    "film.step": ("step {step}", "шаг {step}"),
+    "film.prompts": ("Your prompts", "Ваши запросы"),
+    "film.prompts.info": (
+        "One a line, eight at most; asked at every evaluation of the runs that start from now on.",
+        "По одному в строке, не больше восьми; задаются при каждой проверке в запусках, начатых после сохранения.",
+    ),
+    "film.keep": ("Save the prompts", "Сохранить запросы"),
+    "film.kept": ("Prompts saved: {count}", "Сохранено запросов: {count}"),
+    "queue.title": ("Waiting, in this order", "Ждут в таком порядке"),
+    "queue.run": ("Waiting run", "Ожидающий запуск"),
+    "queue.up": ("Up", "Выше"),
+    "queue.down": ("Down", "Ниже"),
+    "queue.hold": ("Hold", "Отложить"),
+    "queue.let_go": ("Let go", "Вернуть"),
+    "queue.cancel": ("Cancel", "Отменить"),
+    "queue.up.done": ("“{name}” moved up.", "«{name}» теперь выше."),
+    "queue.down.done": ("“{name}” moved down.", "«{name}» теперь ниже."),
+    "queue.hold.done": ("“{name}” is held: the others pass it.", "«{name}» отложен: остальные пройдут вперёд."),
+    "queue.let_go.done": ("“{name}” waits for its turn again.", "«{name}» снова ждёт своей очереди."),
+    "queue.cancel.done": ("“{name}” left the queue.", "«{name}» вышел из очереди."),
 }
 
 TROUBLES = {
@@ -31,4 +154,5 @@ TROUBLES = {
     "NotRunning": "Запуск «{name}» сейчас не обучается: сохранять и пробовать нечего.",
     "DriverTrouble": "Видеокарта или её драйвер отказали: {reason} Перезагрузите компьютер; если повторится, обновите "
     "драйвер. Затем продолжите запуск.",
+    "PackageMissing": "Для этого нужен пакет {package}. Установите его: pip install {package}",
 }

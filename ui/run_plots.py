@@ -1,0 +1,111 @@
+"""Figures of a run and of several, over their whole length: few points, fixed heights, one colour for each thing."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ui.plots import PALETTE, layout, smooth
+from ui.text import Say
+
+SMALL = {"learning_rate": "ends", "grad_norm": "steep", "tokens_per_second": "ends", "memory_gib": "ends"}
+SMALL_HEIGHT = 420
+
+
+def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
+    """Training loss, raw and smoothed, and held-out loss with its best step."""
+    figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss"), uirevision=row["id"]))
+    _line(figure, curves["steps"], "loss", say("plot.train_loss"), PALETTE[0], opacity=0.35)
+    means = curves["means"]
+    smoothed = [
+        {"step": mean["step"], "loss": value}
+        for mean, value in zip(means, smooth([m["loss"] for m in means]), strict=True)
+    ]
+    _line(figure, smoothed, "loss", say("plot.smoothed"), PALETTE[0])
+    evals = curves["evals"]
+    _line(figure, evals, "eval_loss", say("plot.eval_loss"), PALETTE[1], mode="lines+markers")
+    if row["best_step"] is not None and row["best_eval_loss"] is not None:
+        figure.add_scatter(
+            x=[row["best_step"]],
+            y=[row["best_eval_loss"]],
+            name=say("plot.best", step=row["best_step"]),
+            mode="markers",
+            marker={"symbol": "star", "size": 13, "color": PALETTE[1]},
+        )
+    if log:
+        figure.update_yaxes(type="log")
+    return figure
+
+
+def small(say: Say, row: dict, curves: dict) -> go.Figure:
+    """Learning rate, gradient norm, tokens a second and memory, four small plots in one figure."""
+    words = layout(say, say("plot.step"), "", height=SMALL_HEIGHT, showlegend=False, uirevision=row["id"])
+    axis = {name: value for name, value in words.pop("yaxis").items() if name != "title"}
+    across = words.pop("xaxis")
+    for place, name in enumerate(SMALL):
+        number = str(place + 1) if place else ""
+        left, top = place % 2, 1 - place // 2
+        title = {"text": say(f"plot.{name}"), "standoff": 6}
+        sides, ends = [0.56 * left, 0.56 * left + 0.44], [0.57 * top, 0.57 * top + 0.43]
+        words[f"xaxis{number}"] = {**across, "domain": sides, "anchor": f"y{number}", "title": {"text": ""}}
+        words[f"yaxis{number}"] = {**axis, "domain": ends, "anchor": f"x{number}", "title": title}
+    figure = go.Figure(layout=words)
+    for place, (name, rows) in enumerate(SMALL.items()):
+        number = str(place + 1) if place else ""
+        axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
+        _line(figure, curves[rows], name, say(f"plot.{name}"), PALETTE[place + 2], **axes)
+    if row["predicted_bytes"] and row["device"] not in (None, "cpu"):  # of a card's memory, not of a process's
+        figure.add_hline(
+            y=row["predicted_bytes"] / 2**30,
+            line={"dash": "dash", "color": PALETTE[6]},
+            annotation_text=say("live.predicted"),
+            xref="x4 domain",
+            yref="y4",
+        )
+    return figure
+
+
+def forgetting(say: Say, scores: list[dict], red_line: float) -> go.Figure:
+    """The score of the forgetting meter over the steps, with the red line, and the share of foreign letters."""
+    figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.forgetting")))
+    _line(figure, scores, "score", say("plot.forgetting.score"), PALETTE[0], mode="lines+markers")
+    if scores:
+        figure.add_hline(
+            y=scores[0]["score"] - red_line, line={"color": "#d62728"}, annotation_text=say("plot.forgetting.red")
+        )
+    if any(row["foreign"] is not None for row in scores):
+        right = {"overlaying": "y", "side": "right", "range": [0, 1], "tickformat": ".0%", "showgrid": False}
+        figure.update_layout(yaxis2=right, margin={"r": 48})
+        _line(figure, scores, "foreign", say("plot.forgetting.foreign"), PALETTE[4], yaxis="y2", line_dash="dot")
+    return figure
+
+
+def overlay(say: Say, runs: list[tuple[str, dict]], log: bool = False) -> go.Figure:
+    """Smoothed training loss and held-out loss of several runs, one colour a run."""
+    figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss")))
+    for number, (name, curves) in enumerate(runs):
+        colour, means = PALETTE[number % len(PALETTE)], curves["means"]
+        smoothed = smooth([mean["loss"] for mean in means])
+        figure.add_scatter(x=[m["step"] for m in means], y=smoothed, name=name, mode="lines", line={"color": colour})
+        _line(
+            figure,
+            curves["evals"],
+            "eval_loss",
+            f"{name} · eval_loss",
+            colour,
+            mode="lines+markers",
+            line_dash="dot",
+        )
+    if log:
+        figure.update_yaxes(type="log")
+    return figure
+
+
+def _line(figure, rows: list[dict], key: str, name: str, colour: str, *, mode: str = "lines", line_dash=None, **more):
+    points = [(row["step"], row[key]) for row in rows if row[key] is not None]
+    figure.add_scatter(
+        x=np.array([step for step, _ in points], np.int32),  # arrays travel packed: a quarter of the bytes of lists
+        y=np.array([value for _, value in points], np.float32),
+        name=name,
+        mode=mode,
+        line={"color": colour, "dash": line_dash},
+        **more,
+    )

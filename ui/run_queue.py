@@ -1,0 +1,64 @@
+"""The queue on the page: who waits in which order, and the buttons that move, hold, let go and take out."""
+
+import html
+from functools import partial
+
+import gradio as gr
+
+from core import runs, turns
+from core.trouble import Trouble
+from ui.text import Say
+
+BUTTONS = ("up", "down", "hold", "let_go", "cancel")
+
+
+def build(say: Say) -> dict:
+    """A list of those that wait, one of them chosen, and what can be done with it; hidden while nobody waits."""
+    queue = {}
+    with gr.Group(visible=False) as queue["box"]:
+        queue["list"] = gr.HTML(padding=True)
+        with gr.Row():
+            queue["run"] = gr.Dropdown(label=say("queue.run"), interactive=True, scale=3, min_width=160)
+            for name in BUTTONS:
+                queue[name] = gr.Button(say(f"queue.{name}"), size="sm", min_width=60)
+    queue["shown"] = [queue["box"], queue["list"], queue["run"]]
+    return queue
+
+
+def connect(say: Say, queue: dict) -> None:
+    commands = {
+        "up": partial(turns.move, places=-1),
+        "down": partial(turns.move, places=1),
+        "hold": turns.hold,
+        "let_go": turns.let_go,
+        "cancel": runs.stop,
+    }
+    for name, command in commands.items():
+        queue[name].click(partial(on_command, say, command, name), queue["run"], queue["shown"], show_progress="hidden")
+
+
+def on_command(say: Say, command, name: str, run_id: str | None) -> tuple:
+    """Change the order or one run's part in it; it takes effect at once, and the page says so."""
+    if run_id:
+        try:
+            command(run_id)
+        except Trouble as error:
+            raise gr.Error(say.trouble(error)) from error
+        gr.Info(say(f"queue.{name}.done", name=runs.label(run_id)["name"]))
+    return on_look(say, run_id)
+
+
+def on_look(say: Say, run_id: str | None) -> tuple:
+    """The queue as it is now."""
+    waiting = turns.waiting()
+    names = [(f"{number}. {runs.label(one)['name']}", one) for number, one in enumerate(waiting, 1)]
+    chosen = run_id if run_id in waiting else waiting[0] if waiting else None
+    return gr.Group(visible=bool(waiting)), listed(say, waiting), gr.Dropdown(choices=names, value=chosen)
+
+
+def listed(say: Say, waiting: list[str]) -> str:
+    lines = [
+        f"<li>{html.escape(runs.label(run_id)['name'])} <span>{say('state.' + runs.state(run_id))}</span></li>"
+        for run_id in waiting
+    ]
+    return f'<b>{say("queue.title")}</b><ol class="queue">{"".join(lines)}</ol>'
