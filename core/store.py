@@ -168,8 +168,14 @@ def forgetting(run_id: str) -> list[dict]:
 
 
 def arena(run_id: str) -> dict | None:
-    """{"votes", "share": of the votes that a run won, a draw counted half}, or None where nobody has voted."""
-    return None
+    """{"votes", "share": of the votes that a run or its checkpoints won, a draw counted half}; None without a vote."""
+    query = """select sum(case when verdict in ('tie', 'bad') then 0.5 else verdict = side end) won, count(*) votes from (
+        select verdict, 'a' side from votes where substr(a || '/', 1, length(:run)) = :run
+        union all select verdict, 'b' side from votes where substr(b || '/', 1, length(:run)) = :run
+    ) where verdict in ('a', 'b', 'tie', 'bad')"""
+    with opened() as db:
+        found = next(db.query(query, {"run": f"run:{run_id}/"}))
+    return {"votes": found["votes"], "share": round(found["won"] / found["votes"], 4)} if found["votes"] else None
 
 
 def _sync(db: Database, run_id: str, until: float) -> dict:
