@@ -147,6 +147,36 @@ WORDS = {
     "queue.hold.done": ("“{name}” is held: the others pass it.", "«{name}» отложен: остальные пройдут вперёд."),
     "queue.let_go.done": ("“{name}” waits for its turn again.", "«{name}» снова ждёт своей очереди."),
     "queue.cancel.done": ("“{name}” left the queue.", "«{name}» вышел из очереди."),
+    "runs.search": ("Search", "Поиск"),
+    "runs.search.info": (
+        "Words from the name, note, tags, corpus, model or state.",
+        "Слова из имени, заметки, меток, корпуса, модели или состояния.",
+    ),
+    "runs.tags": ("Tags", "Метки"),
+    "runs.tags.info": ("Words with spaces between them.", "Слова через пробел."),
+    "runs.one_thing": ("Change one thing", "Изменить одно"),
+    "runs.new_value": ("New value", "Новое значение"),
+    "runs.vary": ("Run with the change", "Запустить с изменением"),
+    "runs.again": ("Run again", "Запустить ещё раз"),
+    "runs.csv": ("Metrics as CSV", "Метрики в CSV"),
+    "runs.file": ("File", "Файл"),
+    "runs.occupies": ("On the disk", "На диске"),
+    "runs.predicted_memory": ("Memory of the card", "Видеопамять"),
+    "runs.predicted_time": ("Step of the longest rows", "Шаг самых длинных строк"),
+    "runs.pair": (
+        "{predicted} predicted, {measured} measured ({off})",
+        "по расчёту {predicted}, на деле {measured} ({off})",
+    ),
+    "runs.seconds": ("s", "с"),
+    "runs.changed": ("Changed on the way", "Изменено по ходу"),
+    "runs.arena": ("Arena", "Арена"),
+    "runs.votes": ("{share} % of {count} votes", "{share} % голосов из {count}"),
+    "compare.title": ("Compare runs", "Сравнить запуски"),
+    "compare.runs": ("Runs to compare", "Какие запуски сравнить"),
+    "compare.info": ("Two to seven.", "От двух до семи."),
+    "compare.few": ("Choose two runs or more.", "Выберите два запуска или больше."),
+    "compare.best": ("lowest held-out loss", "наименьший loss на отложенных строках"),
+    "compare.same": ("Settings that are the same in all: {count}.", "Одинаковых настроек: {count}."),
 }
 
 TROUBLES = {
@@ -155,4 +185,5 @@ TROUBLES = {
     "DriverTrouble": "Видеокарта или её драйвер отказали: {reason} Перезагрузите компьютер; если повторится, обновите "
     "драйвер. Затем продолжите запуск.",
     "PackageMissing": "Для этого нужен пакет {package}. Установите его: pip install {package}",
+    "NoSuchValue": "Поле {field} не может быть равно {value}. Впишите значение так, как оно выглядит в конфигурации.",
 }
