@@ -1,6 +1,7 @@
 """How much a text looks like Russian: the mean cost of its letter bigrams."""
 
 import json
+import re
 from functools import cache
 
 from core import paths
@@ -13,6 +14,8 @@ TYPOGRAPHY = 3.0
 USUAL = frozenset("«»—–…„“”’‘№°§\u00a0\u202f•·→←×÷±≈≠≤≥₽€£©®™✓")
 RUSSIAN = frozenset("абвгдеёжзийклмнопрстуфхцчшщъыьэюя")
 CYRILLIC = range(0x400, 0x530)
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
+_CYRILLIC_LETTER = re.compile("[\u0400-\u0481\u048a-\u052f]")
 
 
 @cache
@@ -53,5 +56,8 @@ def cost(text: str) -> float:
 
 def cyrillic_share(text: str) -> float:
     """The share of Cyrillic letters among the letters beyond ASCII."""
-    letters = [char for char in text if char.isalpha() and not char.isascii()]
-    return sum(ord(char) in CYRILLIC for char in letters) / len(letters) if letters else 0.0
+    beyond = "".join(_BEYOND_ASCII.findall(text))
+    cyrillic = len(_CYRILLIC_LETTER.findall(beyond))
+    # Only what is neither ASCII nor Cyrillic is asked one by one.
+    others = sum(map(str.isalpha, _CYRILLIC_LETTER.sub("", beyond)))
+    return cyrillic / (cyrillic + others) if cyrillic else 0.0

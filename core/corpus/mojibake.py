@@ -31,6 +31,7 @@ _TO_EIGHT_BITS = tuple(road for road in ROADS if road[1] != "utf-8")
 GAIN = 0.6  # nats a character that a repair must win
 READS_WELL = 4.2  # nats a character that the result may cost
 STEPS = 2
+SAMPLE = 400  # characters of a long line by which it is judged
 SIGNS = "«»…„“”’‘№°§•·→←×÷±≈₽€"  # in good text, beside letters, dashes and spaces
 _GOOD = f"А-яЁё—–\u00a0\u202f{SIGNS}"
 # A text without either of these is left alone at once: a symbol that Russian text lacks; a capital or a dash right
@@ -81,13 +82,16 @@ class Repairer:
         return line
 
     def _step(self, line: str) -> str | None:
-        now = letters.cost(line)
+        now = None
         # Text that decodes as UTF-8 at all is hardly chance; between eight-bit encodings anything decodes.
-        for roads, limit in ((_TO_UTF8, now - GAIN), (_TO_EIGHT_BITS, min(now - GAIN, READS_WELL))):
-            found = [(letters.cost(text), road, text) for road in roads if (text := _walked(line, road)) is not None]
-            found = [one for one in found if one[0] < limit and _reads_as_one_language(one[2], one[1])]
-            if found:
-                _, road, text = min(found)
+        for roads, most in ((_TO_UTF8, 99.0), (_TO_EIGHT_BITS, READS_WELL)):
+            walked = [(road, text) for road in roads if (text := _walked(line, road)) is not None]
+            walked = [(road, text) for road, text in walked if _reads_as_one_language(text, road)]
+            if not walked:
+                continue
+            now = letters.cost(_beginning(line)) if now is None else now
+            price, road, text = min((letters.cost(_beginning(text)), road, text) for road, text in walked)
+            if price < min(now - GAIN, most):
                 self.roads[road] += 1
                 return text
         # What has few letters (an emoji, a dash) proves nothing alone: it follows the road of its file.
@@ -95,6 +99,12 @@ class Repairer:
             if road in _TO_UTF8 and (candidate := _walked(line, road)) is not None:
                 return candidate
         return None
+
+
+def _beginning(line: str) -> str:
+    """As much of a line as tells how it reads, from its first character beyond ASCII on."""
+    first = _BEYOND.search(line)
+    return line[first.start() : first.start() + SAMPLE] if first else ""
 
 
 def _walked(line: str, road: tuple[str, str]) -> str | None:
