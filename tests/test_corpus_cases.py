@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core import corpus
-from core.corpus import duplicates
+from core.corpus import duplicates, normalised
 from tests.test_corpus_formats import lines, made, messages, said
 from ui import corpora_html
 from ui.text import Say
@@ -152,7 +152,7 @@ def test_one_debian_manual_reads_the_same_in_its_formats(folder):
     words = []
     for name in MANUALS[folder]:
         card = corpus.create([Path(folder, name)], "manual")
-        text = duplicates.normal(" ".join(row["text"] for row in corpus.rows(card["id"], 0, 10_000)))
+        text = normalised.one(" ".join(row["text"] for row in corpus.rows(card["id"], 0, 10_000)))
         words.append({word for word in text.split() if len(word) > 3 and word.isalpha()})
     for other in words[1:]:
         assert len(other & words[0]) / len(words[0]) > 0.95

@@ -1,15 +1,14 @@
 """Copies of rows: exact, equal after normalisation, and near ones by MinHash over shingles, as clusters."""
 
-import hashlib
-import re
 import tempfile
-import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from core.corpus import normalised
 
 KINDS = ("", "exact", "normalised", "near")  # what a row is of the first of its cluster
 THRESHOLD = 0.7  # estimated Jaccard similarity of shingles
@@ -18,8 +17,6 @@ SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
 BATCH = 1000  # rows
 MOST_CHARACTERS = 200_000  # of one text that are compared
-_UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
-_APART = re.compile(r"[\W_]+")
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -44,15 +41,6 @@ def text_of(row: dict) -> str:
     return row["text"] if "text" in row else "\n".join(turn["content"] for turn in row["messages"])
 
 
-def normal(text: str) -> str:
-    """The text without what hides a copy: case, ё, width, punctuation, white space."""
-    text = unicodedata.normalize("NFKC", text)
-    if any(char in text for char in _UNSEEN):
-        text = text.translate(dict.fromkeys(map(ord, _UNSEEN)))
-    text = text.lower().replace("ё", "е")
-    return _APART.sub(" ", text).strip()
-
-
 def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Found:
     """The clusters of some texts, in one pass. Signatures lie in a temporary file: memory grows by 40 bytes a row."""
     whole, plain = array("Q"), array("Q")
@@ -60,7 +48,7 @@ def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOL
         path = Path(directory) / "signatures"
         with path.open("wb") as file:
             for batch in _batches(texts):
-                normals = [normal(text) for text in batch]
+                normals = normalised.many(batch)
                 whole.extend(_digest(text) for text in batch)
                 plain.extend(_digest(said or text) for said, text in zip(normals, batch, strict=True))
                 if near:
@@ -101,7 +89,8 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _digest(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+    """A 64-bit mark that is good within this process."""
+    return hash(text) & 0xFFFFFFFFFFFFFFFF
 
 
 def signatures(texts: list[str]) -> np.ndarray:
