@@ -20,13 +20,13 @@ class NotWaiting(Trouble):
 
 def waiting() -> list[str]:
     """The runs that wait, held ones too, in their order; a damaged one does not hold up the others."""
-    found = []
+    created = {}
     for run_id in runs.listed():
         with suppress(Trouble, OSError, ValueError):
             if runs.state(run_id) in ("queued", "held"):
-                found.append(run_id)
+                created[run_id] = runs.label(run_id)["created"]
     known = {run_id: rank for rank, run_id in enumerate(_order())}
-    return sorted(found, key=lambda run_id: (known.get(run_id, len(known)), run_id))
+    return sorted(created, key=lambda run_id: (known.get(run_id, len(known)), created[run_id]))
 
 
 def next_ones() -> list[str]:

@@ -15,10 +15,10 @@ BUTTONS = ("up", "down", "hold", "let_go", "cancel")
 def build(say: Say) -> dict:
     """A list of those that wait, one of them chosen, and what can be done with it; hidden while nobody waits."""
     queue = {}
-    with gr.Group(visible=False) as queue["box"]:
-        queue["list"] = gr.HTML(padding=True)
+    with gr.Column(visible=False) as queue["box"]:
+        queue["list"] = gr.HTML()
+        queue["run"] = gr.Dropdown(label=say("queue.run"), interactive=True)
         with gr.Row():
-            queue["run"] = gr.Dropdown(label=say("queue.run"), interactive=True, scale=3, min_width=160)
             for name in BUTTONS:
                 queue[name] = gr.Button(say(f"queue.{name}"), size="sm", min_width=60)
     queue["shown"] = [queue["box"], queue["list"], queue["run"]]
@@ -53,7 +53,7 @@ def on_look(say: Say, run_id: str | None) -> tuple:
     waiting = turns.waiting()
     names = [(f"{number}. {runs.label(one)['name']}", one) for number, one in enumerate(waiting, 1)]
     chosen = run_id if run_id in waiting else waiting[0] if waiting else None
-    return gr.Group(visible=bool(waiting)), listed(say, waiting), gr.Dropdown(choices=names, value=chosen)
+    return gr.Column(visible=bool(waiting)), listed(say, waiting), gr.Dropdown(choices=names, value=chosen)
 
 
 def listed(say: Say, waiting: list[str]) -> str:
