@@ -51,6 +51,8 @@ def take(browser, address: str, out: Path, *, langs, schemes, tabs, size=DESK, s
 
 def to_tab(page, say: Say, tab: str) -> None:
     """Open a tab; on a narrow screen it may be behind the button that holds the tabs without room."""
+    page.get_by_role("tab", name=say("page.opening"), exact=True).wait_for()
+    page.wait_for_timeout(300)  # until the tabs know how many of them have room
     found = page.get_by_role("tab", name=say(f"page.{tab}"), exact=True)
     if not found.first.is_visible():
         page.locator(".overflow-menu button").first.click()

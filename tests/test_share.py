@@ -1,6 +1,7 @@
 """A share: the password, the limits, the line, and the gate before the page, without a model."""
 
 import asyncio
+import contextvars
 import socket
 import threading
 import time
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+from gradio.context import LocalContext
 
 from core import sharing, sharing_gate
 from core.sharing import Limits, Share
@@ -53,9 +55,11 @@ def guest(share: Share) -> sharing.Visitor:
 
 @pytest.fixture(scope="module")
 def shared():
-    """The visitors' page of an echoing share: (share, port)."""
+    """The visitors' page of an echoing share, opened as a button's handler opens it: (share, port)."""
     share = Share(echo, Limits(visitors=200))
-    server, port = links.serve(share, "echo", "127.0.0.1", None)
+    pressed = contextvars.copy_context()
+    pressed.run(LocalContext.in_event_listener.set, True)
+    server, port = pressed.run(links.serve, share, "echo", "127.0.0.1", None)
     yield share, port
     share.end()
     server.should_exit = True

@@ -66,9 +66,9 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
             autofocus=True,
         )
         with gr.Row():
-            send = gr.Button(say("sharing.send"), variant="primary")
-            stop = gr.Button(say("sharing.stop"))
-            clear = gr.Button(say("sharing.clear"))
+            send = gr.Button(say("sharing.send"), variant="primary", min_width=90)
+            stop = gr.Button(say("sharing.stop"), min_width=90)
+            clear = gr.Button(say("sharing.clear"), min_width=90)
         history = gr.State({name: [] for name in COLUMNS}, time_to_live=3600)
         gr.Markdown(say("sharing.warning"), elem_classes=["subdued"])
 

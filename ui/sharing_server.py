@@ -1,6 +1,7 @@
 """Open and end a link: a server of its own for the visitors, a way to it from outside, its QR code."""
 
 import contextlib
+import contextvars
 import io
 import os
 import socket
@@ -145,7 +146,9 @@ def serve(share: Share, title: str, host: str, lang: str | None) -> tuple[uvicor
     listening = socket.socket()
     listening.bind((host, 0))
     port = listening.getsockname()[1]
-    inner = pages.serve(partial(sharing_page.build, share, title), lang, max_file_size="1kb")
+    # In an empty context: inside a handler gradio takes new components for changes of those that are there.
+    empty = contextvars.Context()
+    inner = empty.run(pages.serve, partial(sharing_page.build, share, title), lang, max_file_size="1kb")
     gate = Gate(inner, share, partial(sharing_page.asking, lang))
     config = uvicorn.Config(gate, log_level="error", access_log=False, timeout_graceful_shutdown=1, proxy_headers=False)
     server = uvicorn.Server(config)
