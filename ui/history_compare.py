@@ -47,7 +47,7 @@ def table(say: Say, found: dict) -> str:
     rows = found["runs"]
     lines = [("", [f"<b>{html.escape(row['name'])}</b>" for row in rows])]
     lines += [(name, [html.escape(str(value)) for value in values]) for name, values in found["differ"].items()]
-    lines.append((say("runs.corpus_hash"), [f"<code>{row['corpus_hash'] or ''}</code>" for row in rows]))
+    lines.append((say("runs.corpus_hash"), [f"<code>{(row['corpus_hash'] or '')[:16]}</code>" for row in rows]))
     lines.append((say("runs.state"), [say(f"state.{row['state']}") for row in rows]))
     for key, word in (("loss", "plot.train_loss"), ("eval_loss", "plot.eval_loss"), ("best_eval_loss", "compare.best")):
         values = [row[key] for row in rows]

@@ -79,6 +79,9 @@ def build_form(say: Say) -> dict:
         "epochs": gr.Number(DEFAULTS["epochs"], minimum=0, **words("epochs")),
         "name": gr.Textbox(**words("name")),
     }
+    with gr.Row():
+        for name in ("film_strip", "forgetting_meter"):
+            form[name] = gr.Checkbox(DEFAULTS[name], min_width=150, **words(name))
     choices = CHOICES | {"optim": OPTIMIZERS}
     with gr.Accordion(say("training.more"), open=False):
         for field in fields(TrainConfig):
