@@ -6,7 +6,7 @@ from functools import cache
 from core.trouble import Trouble
 
 CASES = ("nomn", "gent", "datv", "accs", "ablt", "loct")
-KNOWN = frozenset((*CASES, "sing", "plur", "masc", "femn", "neut", "past", "pres", "futr", "1per", "2per", "3per", "impr", "Supr", "COMP", "PRTF", "PRTS", "GRND", "ADJS", "actv", "pssv"))  # fmt: skip
+KNOWN = frozenset((*CASES, "sing", "plur", "masc", "femn", "neut", "past", "pres", "futr", "1per", "2per", "3per", "impr", "excl", "Supr", "COMP", "PRTF", "PRTS", "GRND", "ADJS", "actv", "pssv"))  # fmt: skip
 VERBAL = frozenset(("past", "pres", "futr", "impr", "GRND"))
 ENGLISH = ("a", "s", "cap")
 VOWEL = re.compile(r"^(?:[aeiou](?!ni|ne\b|se|ur)|hour|heir|honest|un[^i])", re.IGNORECASE)

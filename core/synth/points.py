@@ -4,6 +4,7 @@ import re
 
 _POINT_IN_QUOTE, _SPOKEN = re.compile(r"\.»\.?"), re.compile(r"\. — (?=[а-яё])")
 _WITH = re.compile(r"\b([Сс]) (?=[сзшжщ][бвгджзклмнпрстфхцчшщ]|мно)|\b([Вв]) (?=[вф][бвгджзклмнпрстфхцчшщ])")
+_DOUBLE = re.compile(r",(?=\s*[.,:;!?)])")
 _START = re.compile(r"(^|[.!?]\s+|\n\s*)([«“\"(]?)([a-zа-яё])")
 
 
@@ -13,7 +14,8 @@ def sentence_case(text: str) -> str:
 
 
 def russian(text: str) -> str:
-    """Full stops as Russian has them, a comma before the words of who spoke, and "со снегом", "во втором"."""
+    """Points as Russian has them: none doubled, a comma before the words of who spoke, and "со снегом", "во втором"."""
+    text = _DOUBLE.sub("", text)
     text = _WITH.sub(lambda found: f"{found[1] or found[2]}о ", text)
     if ".»" in text:
         text = _POINT_IN_QUOTE.sub("».", text)

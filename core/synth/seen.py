@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from core.corpus.duplicates import normal
+from core.corpus.normalised import one as normal
 
 RECENT = 65_536
 
