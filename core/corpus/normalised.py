@@ -13,6 +13,7 @@ _UNSEEN = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"
 
 
 def one(text: str) -> str:
+    """One text so."""
     return many([text])[0]
 
 
