@@ -15,13 +15,14 @@ from core.estimate import catalogue
 from core.estimate.setup import Setup, named_targets
 from core.estimate.troubles import NeedsTrace, TraceFailed, UnknownArchitecture
 
-VERSION = 3  # of the trace; a change makes what was kept stale
+VERSION = 4  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
 BEAT = 0.3  # seconds between two looks at whether it was cancelled
 MEMORY_FIELDS = (
     "method", "sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_dropout",
     "target_modules", "optimizer", "gradient_checkpointing", "attention", "loss", "precision", "labelled", "autocast",
-    "adapter_width", "weight_width", "double_quant", "kbit_prepare", "save_embeddings", "memory_efficient",
+    "adapter_width", "weight_width", "double_quant", "kbit_prepare", "save_embeddings", "saved_width",
+    "memory_efficient",
 )  # fmt: skip
 
 
@@ -102,4 +103,8 @@ def _run(request: dict, should_stop: Callable[[], bool]) -> dict:
     try:
         return json.loads(out.strip().splitlines()[-1])
     except (IndexError, ValueError):
+        if child.returncode < 0:
+            return {
+                "error": f"its process was ended from outside (signal {-child.returncode}); memory may be short here"
+            }
         return {"error": (errors.strip().splitlines() or ["no answer"])[-1][:300]}

@@ -22,7 +22,7 @@ class Head:
         trains = setup.method in ("full", "cpt")
         width = SINGLE if setup.kbit_prepare else setup.weight_width
         self.norm = Weight(shape.hidden, width, trains)
-        self.weight = Weight(shape.embedding, width, trains or setup.save_embeddings)
+        self.weight = Weight(shape.embedding, setup.saved_width if setup.saves else width, trains or setup.saves)
         self.weights = [w for w in (self.norm, self.weight) if w.trains]
 
     def __call__(self, tape: Tape, hidden: Tensor) -> tuple[Tensor, list]:
@@ -79,7 +79,8 @@ class Head:
         head = self.weight
 
         def rule(g, _):
-            tape.held = tape.new(head.numel, head.width)  # the head's gradient of the tiles before this one
+            # The head's gradient of the tiles before this one; under autocast that of its copy in 16 bit.
+            tape.held = tape.new(head.numel, min(head.width, setup.half) if setup.autocast else head.width)
             return (g,)
 
         return tape.track(Tensor(1, SINGLE, loss.storage), (loss,), (), rule)

@@ -101,19 +101,20 @@ def walk(shape: ModelShape, setup: Setup, expert: bool = False) -> Walk:
 def _embedding_weight(shape: ModelShape, setup: Setup) -> Weight:
     if setup.method == "prompt":
         return Weight(setup.virtual_tokens * shape.hidden, 4, True)
-    trains = setup.method in ("full", "cpt") or setup.save_embeddings
-    if shape.tied and setup.method in ("full", "cpt"):
-        return Weight(0, setup.weight_width, False)  # its gradient is the head's
-    return Weight(shape.embedding, 4 if setup.kbit_prepare else setup.weight_width, trains)
+    trains = setup.method in ("full", "cpt") or setup.saves
+    width = setup.saved_width if setup.saves else 4 if setup.kbit_prepare else setup.weight_width
+    if shape.tied and trains:
+        return Weight(0, width, False)  # its gradient is the head's
+    return Weight(shape.embedding, width, trains)
 
 
 def _embed(tape: Tape, shape: ModelShape, setup: Setup, weight: Weight) -> Tensor:
-    width = 4 if setup.kbit_prepare else setup.weight_width
+    width = weight.width if setup.method != "prompt" else setup.weight_width
     out = tape.new(setup.tokens * shape.hidden, width)
     tape.work(moved=2 * out.size)
     if setup.attention == "eager" or shape.attention_softcap:  # the causal mask, for as long as the layers run
         tape.mask = tape.new(setup.batch_size * setup.sequence_length**2, width)
-    differentiable = setup.gradient_checkpointing or setup.method not in ("lora", "qlora") or setup.save_embeddings
+    differentiable = setup.gradient_checkpointing or setup.method not in ("lora", "qlora") or setup.saves
     if not differentiable:
         return out
     made = weight.numel, weight.width
@@ -190,8 +191,12 @@ def trainable(shape: ModelShape, setup: Setup, found: Walk) -> int:
         return shape.parameters
     if setup.method == "prompt":
         return setup.virtual_tokens * shape.hidden
-    copies = 2 * shape.embedding if setup.save_embeddings else 0
-    return shape.lora_parameters(setup.lora_rank, targets(setup, shape)) + copies
+    return _copies(shape, setup) + shape.lora_parameters(setup.lora_rank, targets(setup, shape))
+
+
+def _copies(shape: ModelShape, setup: Setup) -> int:
+    """Elements of the copies of embedding and head that are trained; tied ones stay one."""
+    return (shape.embedding if shape.tied else 2 * shape.embedding) if setup.saves else 0
 
 
 def residents(shape: ModelShape, setup: Setup, found: Walk) -> dict[str, float]:
@@ -210,10 +215,10 @@ def residents(shape: ModelShape, setup: Setup, found: Walk) -> dict[str, float]:
         adapter, gradients, states = (setup.virtual_tokens * shape.hidden * n for n in (4, 4, _state(setup, 4)))
     else:
         lora = shape.lora_parameters(setup.lora_rank, targets(setup, shape))
-        saved = 2 * shape.embedding if setup.save_embeddings else 0
-        adapter = lora * setup.adapter_width + saved * side
+        saved = _copies(shape, setup)
+        adapter = lora * setup.adapter_width + saved * setup.saved_width
         gradients = adapter
-        states = lora * _state(setup, setup.adapter_width) + saved * _state(setup, side)
+        states = lora * _state(setup, setup.adapter_width) + saved * _state(setup, setup.saved_width)
     return {"weights": weights, "adapter": adapter, "optimizer": states, "gradients": gradients}
 
 

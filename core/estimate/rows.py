@@ -219,6 +219,7 @@ def _path(raw: dict, stack: str) -> dict:
         "double_quant": "no double" not in raw.get("quant_scheme", "").lower(),
         "kbit_prepare": "kbit" in dtype or "prepare_model" in dtype,
         "save_embeddings": "modules_to_save" in raw.get("target_modules", "").lower(),
+        "saved_width": 4 if "kbit" in dtype or "prepare_model" in dtype else 2,  # peft copies the base's own
         "released": "held" not in raw.get("loss_impl", "").lower(),
     }
 

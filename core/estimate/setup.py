@@ -52,6 +52,7 @@ class Setup:
     double_quant: bool = True
     kbit_prepare: bool = False  # peft's prepare_model_for_kbit_training: embeddings, head and norms in fp32
     save_embeddings: bool = False  # modules_to_save: embedding and head are trained too, as full copies
+    saved_width: int = 4  # bytes of an element of those copies
     memory_efficient: bool = False  # the attention kernel of cards without FlashAttention: expands grouped heads
     padded_mask: bool = False  # sdpa with a mask of T x T
     released: bool = True  # the outputs are let go before the backward pass
@@ -71,6 +72,11 @@ class Setup:
         return self.optimizer == "adamw_torch"
 
     @property
+    def saves(self) -> bool:
+        """Copies of embedding and head are trained beside an adapter."""
+        return self.adapts and self.save_embeddings
+
+    @property
     def adapts(self) -> bool:
         return self.method in ("lora", "qlora")
 
@@ -88,7 +94,7 @@ def for_method(setup: Setup) -> Setup:
             return setup
         return replace(setup, autocast=False, adapter_width=setup.half, weight_width=setup.half)
     if setup.precision == "fp32":
-        return replace(setup, autocast=False, weight_width=4, adapter_width=4)
+        return replace(setup, autocast=False, weight_width=4, adapter_width=4, saved_width=4)
     return setup
 
 

@@ -18,13 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
-from core.estimate import stand_ins
+from core.estimate import skeleton, stand_ins
 from core.estimate.allocator import Allocator
 from core.estimate.loss import TILE
 from core.estimate.memory import CUBLAS, CUBLAS_HOPPER
 from core.estimate.setup import Setup, for_method
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 SHOWN = 12  # kinds of tensors that the answer names
 
 
@@ -35,6 +34,7 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.allocator, self.live, self.phase = allocator, {}, "load"
         self.highest, self.picture = 0, Counter()
+        self.trained: set[torch.Size] = set()
 
     def see(self, tensor, label: str = "") -> None:
         try:
@@ -59,6 +59,9 @@ class Watch(TorchDispatchMode):
                 self.picture[name] += bytes_
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        # Gradients of a weight that is used twice are summed by the engine: in place, but of fake tensors into a third.
+        if function is torch.ops.aten.add.Tensor and not torch.is_grad_enabled() and args[0].shape in self.trained:
+            return args[0]
         out = function(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, torch.Tensor):
@@ -99,7 +102,7 @@ def trace(config: dict, setup: Setup, capability: float = 8.0) -> dict:
     allocator = Allocator()
     watch = Watch(allocator)
     with as_on_a_card(setup.autocast), FakeTensorMode(allow_non_fake_inputs=True):
-        model = build(config, setup)
+        model = skeleton.build(config, setup)
         with watch:
             load(model, watch, setup)
             phases = run(model, watch, setup)
@@ -112,77 +115,6 @@ def trace(config: dict, setup: Setup, capability: float = 8.0) -> dict:
         "alive": dict(watch.picture.most_common(SHOWN)),
         "seconds": round(time.monotonic() - began, 2),
     }
-
-
-def build(config: dict, setup: Setup) -> nn.Module:
-    """The model as it would be trained: attention kernel, 4-bit layers, adapter."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.masking_utils import AttentionMaskInterface
-    from transformers.modeling_utils import AttentionInterface
-
-    for name, function in (("fused_shape", stand_ins.flash), ("efficient_shape", stand_ins.memory_efficient)):
-        AttentionInterface.register(name, function)
-        AttentionMaskInterface.register(name, lambda *_, **__: None)
-    kernel = "efficient_shape" if setup.memory_efficient else "fused_shape"
-    settings = dict(config)
-    known = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    known = known.get_text_config()
-    dtype = DTYPES["fp32"] if setup.weight_width == 4 else DTYPES[setup.precision]
-    capped = getattr(known, "attn_logit_softcapping", None)  # no fused kernel of torch caps scores
-    attention = "eager" if setup.attention == "eager" or capped else kernel
-    model = AutoModelForCausalLM.from_config(known, dtype=dtype, attn_implementation=attention)
-    model.config.use_cache = False
-    if setup.method == "qlora":
-        _pack(model, setup)
-    if setup.adapts:
-        return _adapt(model, setup)
-    model.requires_grad_(setup.method != "prompt")
-    return model
-
-
-def _pack(model: nn.Module, setup: Setup) -> None:
-    head = model.get_output_embeddings()
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and child is not head:
-                setattr(module, name, stand_ins.linear_4bit(child, setup.double_quant, DTYPES[setup.precision]))
-    model.is_loaded_in_4bit = model.is_quantized = True
-
-
-def _adapt(model: nn.Module, setup: Setup) -> nn.Module:
-    from peft import LoraConfig, get_peft_model
-
-    model.requires_grad_(False)
-    if setup.kbit_prepare:
-        _recast(model, lambda p: p.dtype in (torch.float16, torch.bfloat16), torch.float32)
-    names = setup.target_modules
-    lora = LoraConfig(
-        r=setup.lora_rank,
-        lora_dropout=setup.lora_dropout,
-        target_modules=names if names == "all-linear" else names.split(","),
-        modules_to_save=["embed_tokens", "lm_head"] if setup.save_embeddings else None,
-        task_type="CAUSAL_LM",
-    )
-    # Fake tensors cannot be moved in place; their dtype is set afterwards.
-    to, nn.Module.to = nn.Module.to, lambda self, *_, **__: self
-    try:
-        model = get_peft_model(model, lora, autocast_adapter_dtype=False)
-    finally:
-        nn.Module.to = to
-    width = torch.float32 if setup.adapter_width == 4 else DTYPES[setup.precision]
-    _recast(model, lambda p: p.requires_grad and p.dtype != width, width, only="lora_")
-    return model
-
-
-def _recast(model: nn.Module, chosen, dtype: torch.dtype, only: str = "") -> None:
-    done: dict[int, tuple] = {}
-    for path, module in model.named_modules():
-        if only and only not in path:
-            continue
-        for name, weight in list(module._parameters.items()):
-            if weight is not None and chosen(weight):
-                fresh = nn.Parameter(torch.empty(weight.shape, dtype=dtype), requires_grad=weight.requires_grad)
-                module._parameters[name] = done.setdefault(id(weight), (weight, fresh))[1]
 
 
 def load(model: nn.Module, watch: Watch, setup: Setup) -> None:
@@ -227,8 +159,9 @@ def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
             model.enable_input_require_grads()
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
+    watch.trained = {p.shape for p in trained if p.dim() == 2}
     states: list = []
-    half = DTYPES[setup.precision]
+    half = skeleton.DTYPES[setup.precision]
     for step in range(2):
         if step:
             watch.phase = "step"

@@ -1,0 +1,95 @@
+"""A model of transformers without weights, made ready for training as core/recipe.py makes it: kernels, 4 bit, adapter."""
+
+import torch
+from torch import nn
+
+from core.estimate import stand_ins
+from core.estimate.setup import Setup
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def build(config: dict, setup: Setup) -> nn.Module:
+    """The model as it would be trained: attention kernel, 4-bit layers, adapter."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import AttentionInterface
+
+    for name, function in (("fused_shape", stand_ins.flash), ("efficient_shape", stand_ins.memory_efficient)):
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, lambda *_, **__: None)
+    kernel = "efficient_shape" if setup.memory_efficient else "fused_shape"
+    settings = dict(config)
+    known = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    known = known.get_text_config()
+    dtype = DTYPES["fp32"] if setup.weight_width == 4 else DTYPES[setup.precision]
+    capped = getattr(known, "attn_logit_softcapping", None)  # no fused kernel of torch caps scores
+    attention = "eager" if setup.attention == "eager" or capped else kernel
+    model = AutoModelForCausalLM.from_config(known, dtype=dtype, attn_implementation=attention)
+    model.config.use_cache = False
+    if setup.method == "qlora":
+        _pack(model, setup)
+    if setup.adapts:
+        return _adapt(model, setup)
+    model.requires_grad_(setup.method != "prompt")
+    return model
+
+
+def _pack(model: nn.Module, setup: Setup) -> None:
+    head = model.get_output_embeddings()
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Linear) and child is not head:
+                setattr(module, name, stand_ins.linear_4bit(child, setup.double_quant, DTYPES[setup.precision]))
+    model.is_loaded_in_4bit = model.is_quantized = True
+
+
+def _adapt(model: nn.Module, setup: Setup) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    model.requires_grad_(False)
+    if setup.kbit_prepare:
+        _recast(model, lambda p: p.dtype in (torch.float16, torch.bfloat16), torch.float32)
+    names, whole = setup.target_modules, _vocabulary_layers(model) if setup.saves else []
+    lora = LoraConfig(
+        r=setup.lora_rank,
+        lora_dropout=setup.lora_dropout,
+        target_modules=names if names == "all-linear" else names.split(","),
+        modules_to_save=whole or None,
+        ensure_weight_tying=len(whole) == 1,
+        task_type="CAUSAL_LM",
+    )
+    # Fake tensors can neither be moved in place nor copied with their storage; their dtype is set afterwards.
+    to, copy = nn.Module.to, torch.Tensor.__deepcopy__
+    nn.Module.to, torch.Tensor.__deepcopy__ = lambda self, *_, **__: self, _fresh
+    try:
+        model = get_peft_model(model, lora, autocast_adapter_dtype=False)
+    finally:
+        nn.Module.to, torch.Tensor.__deepcopy__ = to, copy
+    width = torch.float32 if setup.adapter_width == 4 else DTYPES[setup.precision]
+    _recast(model, lambda p: p.requires_grad and p.dtype != width, width, only="lora_")
+    saved = torch.float32 if setup.saved_width == 4 else DTYPES[setup.precision]
+    _recast(model, lambda p: p.requires_grad and p.dtype != saved, saved, only=".modules_to_save.")
+    return model
+
+
+def _fresh(weight: torch.Tensor, _memo: dict) -> nn.Parameter:
+    return nn.Parameter(torch.empty_like(weight), requires_grad=weight.requires_grad)
+
+
+def _vocabulary_layers(model: nn.Module) -> list[str]:
+    """The names of embedding and head, as core/recipe.py gives them to peft; of tied ones that of the embedding."""
+    names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    return [names[id(module)] for module in ((embedding,) if head.weight is embedding.weight else (embedding, head))]
+
+
+def _recast(model: nn.Module, chosen, dtype: torch.dtype, only: str = "") -> None:
+    done: dict[int, tuple] = {}
+    for path, module in model.named_modules():
+        if only and only not in path:
+            continue
+        for name, weight in list(module._parameters.items()):
+            if weight is not None and chosen(weight):
+                fresh = nn.Parameter(torch.empty(weight.shape, dtype=dtype), requires_grad=weight.requires_grad)
+                module._parameters[name] = done.setdefault(id(weight), (weight, fresh))[1]
