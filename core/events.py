@@ -55,8 +55,10 @@ def last(run_dir: Path) -> dict | None:
             tail = lines.read()
     except FileNotFoundError:
         return None
-    found = _parsed(tail[: tail.rfind(b"\n") + 1])
-    return found[-1] if found else None
+    for line in reversed(tail[: tail.rfind(b"\n") + 1].split(b"\n")):
+        if found := _parsed(line):
+            return found[0]
+    return None
 
 
 def size(run_dir: Path) -> int:

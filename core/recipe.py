@@ -830,6 +830,7 @@ def train(
 def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
     """Save what was trained, and evaluate it if that was not done at this step."""
     progress, step = trainer.soulsmith, trainer.state.global_step
+    progress.watcher.before_save(step)
     # Saved before the evaluation: nobody should lose it while that goes on.
     _save_whole(target, trainer.model, progress.tokenizer)
     if evaluates and step and progress.evaluated_at != step:

@@ -116,12 +116,14 @@ def sync(run_id: str, seconds: float = OPENING_SECONDS) -> dict:
     After so many seconds it leaves the rest of a long log to the next look; the row's offset says how far it came.
     """
     with opened() as db:
+        _without_waiting(db)
         return _sync(db, run_id, time.monotonic() + seconds)
 
 
 def sync_all(seconds: float = OPENING_SECONDS) -> list[dict]:
     """Bring every run up to date, forget those that are gone, and return the rows, newest first."""
     with opened() as db:
+        _without_waiting(db)
         there, known = runs.listed(), {row["id"]: row["stamp"] for row in db.query("select id, stamp from runs")}
         until = time.monotonic() + seconds
         for run_id in there:
@@ -132,6 +134,11 @@ def sync_all(seconds: float = OPENING_SECONDS) -> list[dict]:
             if run_id not in there:
                 _forget(db, run_id)
         return list(db["runs"].rows_where(order_by="created desc, id desc"))
+
+
+def _without_waiting(db: Database) -> None:
+    """Do not wait for the disk at each commit: what a power cut takes is read from the events once more."""
+    db.conn.execute("pragma synchronous=normal")
 
 
 def rename(run_id: str, name: str, note: str, tags: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from filelock import FileLock
 
-from core import control, paths, runs
+from core import control, events, paths, runs
 from core.trouble import Trouble
 
 MOST_STARTS = 3  # a run that takes the machine down each time is not started for ever
@@ -23,7 +23,10 @@ def waiting() -> list[str]:
     created = {}
     for run_id in runs.listed():
         with suppress(Trouble, OSError, ValueError):
-            if runs.state(run_id) in ("queued", "held"):
+            # Cheap questions first: of hundreds of runs few wait.
+            path = paths.run(run_id)
+            silent = not events.size(path) or control.waits(path)
+            if silent and runs.state(run_id) in ("queued", "held"):
                 created[run_id] = runs.label(run_id)["created"]
     known = {run_id: rank for rank, run_id in enumerate(_order())}
     return sorted(created, key=lambda run_id: (known.get(run_id, len(known)), created[run_id]))

@@ -1,0 +1,146 @@
+"""Runs on the page, handlers called directly: what is shown of a run, the queue, the table, again and vary."""
+
+import json
+
+import gradio as gr
+import pytest
+
+from core import control, events, paths, runs, store
+from core.recipe import TrainConfig
+from tests.test_runs import write_steps
+from ui import history, history_compare, history_details, run_html, run_queue, run_view
+from ui.text import Say
+
+SAY = Say("en")
+
+
+@pytest.fixture
+def config(tiny_corpus) -> TrainConfig:
+    return TrainConfig(base_model="starter", corpus=tiny_corpus, max_steps=300)
+
+
+@pytest.fixture
+def no_worker(monkeypatch):
+    monkeypatch.setattr(runs, "start_worker", lambda: None)
+
+
+def drawn(run_id: str | None, say: Say = SAY, **more) -> dict:
+    return dict(zip(run_view.DRAWN, run_view.draw(say, run_id, **more), strict=True))
+
+
+def test_a_run_is_drawn_over_its_whole_length(config, no_worker):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "started", resumed_from=None)
+    write_steps(run_id, 1, 300, of=300)
+    events.append(paths.run(run_id), "eval", step=150, eval_loss=0.5)
+    shown = drawn(run_id)
+    raw, smoothed, evaluated, best = shown["loss"].data
+    assert (raw.x[0], raw.x[-1], len(smoothed.x)) == (1, 300, 300)
+    assert (list(evaluated.x), list(best.x), best.name) == ([150], [150], "best, step 150")
+    assert [len(trace.x) for trace in shown["small"].data] == [0, 300, 0, 0]
+    assert "The process ended without a word" in shown["status"]
+
+
+def test_plots_that_are_held_still_are_left_alone(config, no_worker):
+    run_id = runs.create(config)
+    assert drawn(run_id, live=False)["loss"] == gr.skip()
+
+
+def test_nothing_is_drawn_of_a_run_that_is_gone():
+    assert drawn("nobody")["loss"] is None
+
+
+def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worker):
+    run_id = runs.create(config)
+    path = paths.run(run_id)
+    events.append(path, "started", resumed_from=None)
+    write_steps(run_id, 1, 1, of=300)
+    control.ask(path, "pause")
+    row = {**store.sync(run_id), "state": "pausing"}
+    asked = run_html.clock(control.asked(path)["asked"])
+    assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}; takes effect after the current step."]
+    events.append(path, "heard", step=2, request="pause", asked=control.asked(path)["asked"])
+    events.append(path, "paused", steps=2)
+    row = store.sync(run_id)
+    heard = run_html.clock(row["heard"])
+    assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}, took effect at {heard} after step 2."]
+    assert "Resume goes on after step" in drawn(run_id)["status"]
+
+
+def test_a_failed_run_shows_its_cause_and_a_button_that_mends_it(config, no_worker):
+    run_id = runs.create(config)
+    values = {"value": "nan", "step": "7", "suggestion": "2e-05"}
+    events.append(paths.run(run_id), "failed", trouble="LossNotFinite", values=values, message="The loss became nan.")
+    shown = drawn(run_id)
+    assert shown["treat"].visible
+    assert shown["remedy"].value == "What helps: **learning_rate → 2e-05**. The run begins again from step 0."
+    assert "The loss became nan." in shown["status"]
+    assert "Снизьте learning_rate до 2e-05" in drawn(run_id, Say("ru"))["status"]
+
+
+def test_a_trouble_of_an_older_version_stays_in_english(config, no_worker):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "failed", trouble="OutOfMemory", values={"step": "3"}, message="Memory ran out.")
+    assert "Memory ran out." in drawn(run_id, Say("ru"))["status"]
+
+
+def test_words_that_changed_are_marked():
+    assert run_html.marked("the old <lamp> burns", "the new <lamp> burns") == "the <mark>new</mark> &lt;lamp&gt; burns"
+
+
+def test_the_queue_shows_who_waits_in_which_order(config, no_worker):
+    one, two = (runs.start(TrainConfig(**{**vars(config), "seed": seed}), f"run <{seed}>") for seed in (1, 2))
+    box, listed, chosen = run_queue.on_look(SAY, two)
+    assert (box.visible, chosen.value, [id for _, id in chosen.choices]) == (True, two, [one, two])
+    assert "<li>run &lt;1&gt; <span>queued</span></li><li>run &lt;2&gt; <span>queued</span></li>" in listed
+    run_queue.on_command(SAY, runs.stop, "cancel", one)
+    assert [id for _, id in run_queue.on_look(SAY, None)[2].choices] == [two]
+
+
+def test_runs_are_found_by_words_and_tags(config, no_worker):
+    one, two = runs.create(config, "Poems"), runs.create(config, "letters")
+    store.rename(two, "letters", "", ["sea"])
+
+    def found(search):
+        return [row[-1] for row in history.on_load(SAY, None, search)[0]]
+
+    assert found("") == [two, one] or found("") == [one, two]
+    assert (found("poem"), found("SEA let"), found("nothing")) == ([one], [two], [])
+
+
+def test_a_run_is_queued_again_with_one_thing_changed(config, no_worker):
+    run_id = runs.create(config, "poems")
+    varied = history_details.again(run_id, "learning_rate", " 0,0001 ")
+    before, after = vars(config), vars(runs.config(varied))
+    assert {name: value for name, value in after.items() if value != before[name]} == {"learning_rate": 0.0001}
+    assert runs.label(varied)["name"] == "poems · learning_rate 0,0001"
+    with pytest.raises(history_details.NoSuchValue, match="packing cannot be perhaps"):
+        history_details.again(run_id, "packing", "perhaps")
+
+
+def test_the_chosen_run_is_shown_in_full(trained_run):
+    shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, trained_run), strict=True))
+    assert json.loads(shown["config"])["max_steps"] == 6
+    assert shown["value"] == "0.01"
+    assert "checkpoint 6" in shown["facts"]
+    assert "Kept: the 2 newest checkpoints and the one with the lowest held-out loss." in shown["facts"]
+    assert "Step of the longest rows: " in shown["facts"]
+
+
+def test_two_runs_side_by_side(config, no_worker):
+    pair = [runs.create(TrainConfig(**{**vars(config), "seed": seed}), f"run {seed}") for seed in (1, 2)]
+    plot, table = history_compare.on_compare(SAY, pair, False)
+    assert plot.visible
+    assert "<tr><th>seed</th><td>1</td><td>2</td></tr>" in table
+    assert history_compare.on_compare(SAY, pair[:1], False)[0].visible is False
+
+
+def test_the_database_opens_read_only_for_others(config, no_worker):
+    import sqlite3
+
+    run_id = runs.create(config)
+    write_steps(run_id, 1, 3, of=3)
+    store.sync(run_id)
+    other = sqlite3.connect(f"{paths.database().as_uri()}?mode=ro", uri=True)
+    assert other.execute("select count(*) from steps").fetchone() == (3,)
+    other.close()
