@@ -129,8 +129,8 @@ def connect_chat(parts: dict) -> None:
     ]
     for index, box in enumerate(boxes):
         for event, handler in ((box.retry, talk.on_retry), (box.edit, talk.on_edit)):
-            asked.append(event(partial(handler, say, COLUMNS[index]), history, held, **quick))
-        box.undo(partial(talk.on_undo, say, COLUMNS[index]), history, [prompt, *drawn], **quick)
+            asked.append(event(at_message(handler, say, COLUMNS[index]), history, held, **quick))
+        box.undo(at_message(talk.on_undo, say, COLUMNS[index]), history, [prompt, *drawn], **quick)
     answers = [
         one.success(
             partial(talk.on_answer, say),
@@ -149,3 +149,12 @@ def connect_chat(parts: dict) -> None:
     parts["stop"].click(partial(talk.on_stop, say), history, [prompt, send, parts["notice"], *drawn], **free)
     for event in (parts["clear"].click, *[one.input for one in who], *[box.clear for box in boxes]):
         event(partial(talk.on_clear, say), None, [prompt, send, parts["notice"], *drawn], **free)
+
+
+def at_message(handler, say: Say, column: str):
+    """A handler that is told which message of a column was pressed; Gradio looks for the type of its last argument."""
+
+    def on_message(history, event: gr.EventData):
+        return handler(say, column, history, event)
+
+    return on_message

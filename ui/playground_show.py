@@ -8,6 +8,7 @@ from ui.text import Say
 
 CODE = re.compile(r"(```.*?(?:```|\Z)|(?<!`)(?:``[^\n]*?``|`[^`\n]*`)(?!`))", re.DOTALL)
 THOUGHT = re.compile(r"\s*<think>(.*?)(</think>|\Z)(.*)", re.DOTALL)
+UNSEEN = "\u200b"
 LATEX = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": r"\[", "right": r"\]", "display": True},
@@ -23,9 +24,14 @@ def literal(text: str) -> str:
     return _outside_code(text, lambda part: html.escape(part, quote=False).replace("&gt;", ">").replace("![", "!\\["))
 
 
+def typed(text: str) -> str:
+    """A person's own message so that it is shown, and edited, as it was typed: an unseen mark keeps markup from working."""
+    return _outside_code(text, lambda part: re.sub(r"[<&](?=\S)|!(?=\[)", f"\\g<0>{UNSEEN}", part))
+
+
 def written(shown: str) -> str:
-    """The text that `literal` shows so: what a person edits is what the page shows."""
-    return _outside_code(shown, lambda part: html.unescape(part.replace("!\\[", "![")))
+    """The text that `typed` shows so."""
+    return re.sub(f"([<&!]){UNSEEN}", r"\1", shown)
 
 
 def _outside_code(text: str, change) -> str:
@@ -45,7 +51,7 @@ def messages(say: Say, turns: list[dict], column: str) -> list[dict]:
     """The turns of one column as a Chatbot's messages; thinking is a message of its own that folds."""
     shown = []
     for turn in turns:
-        shown.append({"role": "user", "content": literal(turn["said"])})
+        shown.append({"role": "user", "content": typed(turn["said"])})
         if column not in turn["replies"]:
             continue
         thinking, ended, text = thought(turn["replies"][column]["text"])

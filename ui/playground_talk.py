@@ -82,7 +82,7 @@ def on_ask(say: Say, prompt: str, history: dict, count: int, *who: str | None) -
     return gr.Textbox("", interactive=False), gr.Button(interactive=False), *drawing(say, history)
 
 
-def on_retry(say: Say, column: str, history: dict, event: gr.RetryData) -> tuple:
+def on_retry(say: Say, column: str, history: dict, event: gr.EventData) -> tuple:
     """Ask again what was asked there, in a branch of its own."""
     turns = turns_of(history)
     at = turn_at(say, turns, column, _index(event))
@@ -90,7 +90,7 @@ def on_retry(say: Say, column: str, history: dict, event: gr.RetryData) -> tuple
     return gr.Textbox(interactive=False), gr.Button(interactive=False), *drawing(say, history)
 
 
-def on_edit(say: Say, column: str, history: dict, event: gr.EditData) -> tuple:
+def on_edit(say: Say, column: str, history: dict, event: gr.EventData) -> tuple:
     """Ask something else there, in a branch of its own."""
     turns = turns_of(history)
     at = turn_at(say, turns, column, _index(event))
@@ -99,7 +99,7 @@ def on_edit(say: Say, column: str, history: dict, event: gr.EditData) -> tuple:
     return gr.Textbox(interactive=False), gr.Button(interactive=False), *drawing(say, history)
 
 
-def on_undo(say: Say, column: str, history: dict, event: gr.UndoData) -> tuple:
+def on_undo(say: Say, column: str, history: dict, event: gr.EventData) -> tuple:
     """Take the last question back into the field; the branch that it was in stays."""
     turns = turns_of(history)
     at = turn_at(say, turns, column, _index(event))

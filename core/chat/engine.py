@@ -168,7 +168,7 @@ def _voice(one: Contestant, place: tuple) -> Voice:
     key = (str(one.weights), _written(one.weights))
     if key not in weights.adapters:
         try:
-            _add_adapter(weights, one, key)
+            hang(weights, one, key)
         except Exception:
             del _opened[place]  # half an adapter may hang in it
             raise
@@ -178,7 +178,7 @@ def _voice(one: Contestant, place: tuple) -> Voice:
 
 def _load(one: Contestant, place: tuple) -> Weights:
     directory, _, quantised, device = place
-    _need_room(one, Path(directory), quantised, device)
+    need_room(one, Path(directory), quantised, device)
     config = one.config or recipe.TrainConfig(base_model=directory, corpus="", method="lora")
     config = replace(config, base_model=directory, method="qlora" if quantised else "lora")
     try:
@@ -198,7 +198,7 @@ def _on_cpu(directory: str):
     return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
 
 
-def _need_room(one: Contestant, directory: Path, quantised: bool, device: str) -> None:
+def need_room(one: Contestant, directory: Path, quantised: bool, device: str) -> None:
     """Raise NoRoom when a model is surely larger than the memory that is free."""
     import psutil
 
@@ -218,7 +218,7 @@ def _stored_bytes(directory: Path) -> int:
         return 2
 
 
-def _add_adapter(weights: Weights, one: Contestant, key: tuple) -> None:
+def hang(weights: Weights, one: Contestant, key: tuple = ()) -> None:
     """Hang an adapter around the base; every saved tensor must have found its place."""
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer

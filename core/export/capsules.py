@@ -1,17 +1,11 @@
-"""Take a run along: `python -m core.export RUN --out FILE.zip` packs the capsule that trains it again anywhere.
+"""The capsule of a run: one zip with train.py (core/recipe.py as it is), config.json, the rows, and pinned requirements."""
 
-The capsule holds train.py (core/recipe.py as it is), config.json, the rows, and pinned requirements.
-"""
-
-import argparse
 import json
-import sys
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
 from core import events, models, recipe, runs, trainer
-from core.trouble import Trouble
 
 README = """# {name}
 
@@ -26,7 +20,7 @@ The adapter appears in adapter/. One JSON line is printed for each event.
 """
 
 
-def capsule(run_id: str, out: Path) -> Path:
+def write(run_id: str, out: Path) -> Path:
     """Write the zip of a run: the recipe, its config, its rows and the versions it was trained with."""
     run_dir, config = runs.directory(run_id), runs.config(run_id)
     base = models.local(config.base_model) or config.base_model
@@ -46,20 +40,3 @@ def capsule(run_id: str, out: Path) -> Path:
                 rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     unfinished.replace(out)
     return out
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m core.export", description=__doc__.split("\n")[0])
-    parser.add_argument("run", help="id of a run, as printed by python -m core.runs list")
-    parser.add_argument("--out", type=Path, required=True, help="the zip file to write")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    try:
-        out = capsule(args.run, args.out)
-    except (Trouble, recipe.RecipeTrouble, OSError) as error:
-        sys.exit(str(error))
-    print(json.dumps({"capsule": str(out), "bytes": out.stat().st_size}) if args.json else out)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,43 @@
+"""Exports from the command line, and the process of one in the background: `python -m core.export`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from core import export, jobs
+from core.recipe import RecipeTrouble
+from core.trouble import Trouble
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.export", description=export.__doc__.split("\n")[0])
+    parser.add_argument("run", nargs="?", help="id of a run, as printed by python -m core.runs list")
+    parser.add_argument("out", nargs="?", type=Path, help="the zip file of a capsule, or the directory to make")
+    parser.add_argument("--as", dest="kind", choices=export.KINDS, default="capsule")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_intermixed_args()  # OUT comes after --as
+    if args.job:
+        jobs.main(parser, args.job, work)
+    if not (args.run and args.out):
+        parser.error("the id of a run and OUT are needed")
+
+    def tell(event: str, **values) -> None:
+        print(json.dumps({"event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
+
+    try:
+        made = export.make(args.run, args.kind, args.out, tell)
+    except (Trouble, RecipeTrouble, OSError) as error:
+        sys.exit(str(error))
+    print(json.dumps({"kind": args.kind, **made}, ensure_ascii=False) if args.json else made["path"])
+
+
+def work(directory: Path, request: dict, report) -> dict:
+    """The work of an export's own process."""
+    name = "capsule.zip" if request["kind"] == "capsule" else request["kind"]
+    return export.make(request["run"], request["kind"], directory / name, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""An adapter in PEFT's own format, with a card; plain transformers and peft load it in three lines."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from core import events, models, runs
+from core.chat import contestants
+
+LINES = """from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer
+model, tokenizer = AutoPeftModelForCausalLM.from_pretrained("{place}"), AutoTokenizer.from_pretrained("{place}")
+"""
+CARD = """---
+base_model: {base}
+library_name: peft
+tags: [lora, soulsmith]
+---
+
+# {name}
+
+An adapter ({method}, rank {rank}, alpha {alpha}) for {base}, trained with Soulsmith: {steps} steps on {rows} rows.
+Loss on held-out rows: {before} before, {after} after.
+
+```python
+{lines}```
+
+The base model is looked for where adapter_config.json says (`base_model_name_or_path`): {base}.
+"""
+
+
+def write(run_id: str, out: Path, report) -> dict:
+    """Copy a run's adapter into a directory with its tokenizer and card, and pack the same into a zip beside it."""
+    report("progress", stage="packing", done=0, total=0)
+    one = contestants.find(f"run:{run_id}")
+    unfinished = out.with_name(out.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for file in sorted(one.weights.iterdir()):
+        if file.name.startswith(
+            ("adapter_", "tokenizer", "chat_template", "special_tokens", "added_tokens", "vocab", "merges")
+        ):
+            shutil.copyfile(file, unfinished / file.name)
+    _name_base(unfinished, one)
+    (unfinished / "README.md").write_text(card(run_id, one, out.name), encoding="utf-8")
+    if out.exists():
+        shutil.rmtree(out)
+    unfinished.rename(out)
+    packed = out.with_name(out.name + ".zip")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(out.iterdir()):
+            archive.write(file, f"{out.name}/{file.name}")
+    return {"path": str(out), "zip": str(packed), "bytes": packed.stat().st_size, "lines": lines(str(out))}
+
+
+def lines(place: str) -> str:
+    """The three lines that load an adapter in plain transformers and peft."""
+    return LINES.format(place=place)
+
+
+def card(run_id: str, one: contestants.Contestant, place: str) -> str:
+    """The adapter's model card."""
+    seen = {event["event"]: event for event in events.read(runs.directory(run_id))[0]}
+    evals = [event["eval_loss"] for event in events.read(runs.directory(run_id))[0] if event["event"] == "eval"]
+    data, ending = seen.get("data", {}), seen.get("finished") or seen.get("stopped") or {}
+    return CARD.format(
+        name=one.title,
+        base=one.base_model,
+        method=one.config.method,
+        rank=one.config.lora_rank,
+        alpha=one.config.lora_alpha,
+        steps=ending.get("steps", "?"),
+        rows=data.get("rows_train", "?"),
+        before=f"{evals[0]:.4g}" if evals and evals[0] is not None else "?",
+        after=f"{evals[-1]:.4g}" if evals and evals[-1] is not None else "?",
+        lines=lines(place),
+    )
+
+
+def _name_base(directory: Path, one: contestants.Contestant) -> None:
+    """Name the base so that it is found again: a hub id stays one, whatever cache it was trained from."""
+    path = directory / "adapter_config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    local = models.local(one.base_model)
+    values["base_model_name_or_path"] = local or one.base_model
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

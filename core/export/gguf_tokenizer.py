@@ -1,0 +1,108 @@
+"""A tokenizer as GGUF writes it: tokens, their kinds, merges or scores, special ids, the chat template."""
+
+import json
+from pathlib import Path
+
+from gguf import GGUFWriter, TokenType
+
+from core import recipe
+from core.trouble import Trouble
+
+# How each family splits a text before its merges, as tokenizer.json says it: llama.cpp knows them by name.
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+TEKKEN = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PATTERNS = {LLAMA3: "llama-bpe", LLAMA3.replace("{1,3}", ""): "qwen2", TEKKEN: "tekken"}
+SENTENCE_PIECE = "spm"
+
+
+class GgufTokenizer(Trouble):
+    template = (
+        "The tokenizer of {model} splits texts in a way that cannot be named in a GGUF file here. "
+        "Export the model merged, then run llama.cpp's convert_hf_to_gguf.py on that directory."
+    )
+
+
+def kind(directory: Path) -> str:
+    """The name of the tokenizer's way to split: llama-bpe, qwen2, tekken, smollm, gpt-2, or spm for byte fallback."""
+    try:
+        values = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GgufTokenizer(model=directory.name) from error
+    if values["model"].get("type") != "BPE":
+        raise GgufTokenizer(model=directory.name)
+    if values["model"].get("byte_fallback"):
+        return SENTENCE_PIECE
+    before = values.get("pre_tokenizer") or {}
+    steps = before.get("pretokenizers", [before])
+    names = [step.get("type") for step in steps]
+    if names == ["Split", "ByteLevel"] and not steps[1].get("use_regex", True):
+        found = PATTERNS.get(steps[0]["pattern"].get("Regex"))
+        if found:
+            return found
+    if names == ["ByteLevel"] and steps[0].get("use_regex", True):
+        return "gpt-2"
+    if names == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
+        return "smollm"
+    raise GgufTokenizer(model=directory.name)
+
+
+def add(writer: GGUFWriter, directory: Path, tokenizer, size: int) -> None:
+    """Write a tokenizer's settings; rows of the embedding that no token has are filled with names of their own."""
+    split = kind(directory)
+    writer.add_tokenizer_model("llama" if split == SENTENCE_PIECE else "gpt2")
+    writer.add_tokenizer_pre("default" if split == SENTENCE_PIECE else split)
+    names = {id: token for token, id in tokenizer.get_vocab().items()}
+    added = tokenizer.added_tokens_decoder
+    tokens, kinds, scores = [], [], []
+    for id in range(max(size, max(names) + 1)):
+        name = names.get(id)
+        tokens.append(f"[PAD{id}]" if name is None else name)
+        kinds.append(_type(id, name, added, tokenizer, split))
+        scores.append(0.0 if kinds[-1] != TokenType.NORMAL else -float(id))  # SentencePiece's BPE: merged in this order
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    if split == SENTENCE_PIECE:
+        writer.add_token_scores(scores)
+        writer.add_add_space_prefix(True)
+    else:
+        merges = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]["merges"]
+        writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
+    _add_special(writer, tokenizer)
+
+
+def _type(id: int, name: str | None, added: dict, tokenizer, split: str) -> TokenType:
+    if name is None:
+        return TokenType.UNUSED
+    if split == SENTENCE_PIECE and id == tokenizer.unk_token_id:
+        return TokenType.UNKNOWN
+    if id in added:
+        return TokenType.CONTROL if added[id].special else TokenType.USER_DEFINED
+    if split == SENTENCE_PIECE and len(name) == 6 and name.startswith("<0x"):
+        return TokenType.BYTE
+    return TokenType.NORMAL
+
+
+def _add_special(writer: GGUFWriter, tokenizer) -> None:
+    """The ids that begin, end and pad, and the chat template. A reply ends at its turn's end, whatever the text's end is."""
+    for name in ("bos", "unk", "pad"):
+        if (id := getattr(tokenizer, f"{name}_token_id")) is not None:
+            getattr(writer, f"add_{name}_token_id")(id)
+    ends = tokenizer.eos_token_id
+    if tokenizer.chat_template:
+        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        labels = recipe.encode({"messages": turn}, tokenizer)["labels"]
+        after = [label for label in labels if label != recipe.IGNORED][-1]
+        if after in tokenizer.added_tokens_decoder and after != ends:
+            writer.add_eot_token_id(after)
+        writer.add_chat_template(tokenizer.chat_template)
+    if ends is not None:
+        writer.add_eos_token_id(ends)
+    begins = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    writer.add_add_bos_token(begins and tokenizer.bos_token_id is not None)

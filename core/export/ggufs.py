@@ -1,0 +1,141 @@
+"""GGUF files (f16 and q8_0) of a run for Ollama, LM Studio and llama.cpp, with a Modelfile; each is read back and asked.
+
+Written with the official gguf package: the format's names come from it, the layout of each family from llama.cpp's
+own reader. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import gc
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from core import recipe
+from core.chat import contestants, engine
+from core.export import gguf_file, merging
+from core.trouble import Trouble
+
+KINDS = ("f16", "q8_0")
+LIMIT = {"f16": 0.02, "q8_0": 0.1}  # of the logits' length
+REPLY_TOKENS = 24
+
+
+class GgufDiffers(Trouble):
+    template = (
+        "The {kind} file does not speak like the merged model: its logits differ by {difference} and at most {limit} "
+        "is rounding. It was removed. Take the merged model and llama.cpp's convert_hf_to_gguf.py instead."
+    )
+
+
+def write(run_id: str, out: Path, report) -> dict:
+    """Write both files and a Modelfile into a directory; returns their names, sizes and how they compare."""
+    one = contestants.find(f"run:{run_id}")
+    base = one.weights if one.whole else Path(contestants.base_of(one))
+    gguf_file.check(base)  # before the long work
+    unfinished = out.with_name(out.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    merged = unfinished / "merged"
+    merged.mkdir(parents=True)
+    try:
+        found = {"difference": 0.0}
+        if one.whole:
+            merged = one.weights
+        else:
+            found = merging.into(one, merged, report)
+        found["files"] = _both(one.title, merged, unfinished, report)
+        (unfinished / "Modelfile").write_text(modelfile(merged, _name(one.title, "q8_0")), encoding="utf-8")
+        shutil.rmtree(unfinished / "merged", ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    if out.exists():
+        shutil.rmtree(out)
+    unfinished.rename(out)
+    return {"path": str(out), "bytes": sum(file.stat().st_size for file in out.iterdir()), **found}
+
+
+def _both(title: str, merged: Path, out: Path, report) -> list[dict]:
+    from transformers import AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(merged), merging.load(merged).float()
+    wanted, replies = merging.logits(model, tokenizer), greedy(model, tokenizer)
+    del model
+    files = []
+    for kind in KINDS:
+        path = out / _name(title, kind)
+        gguf_file.write(
+            merged,
+            tokenizer,
+            path,
+            kind,
+            lambda done, total: report("progress", stage="writing", done=done, total=total),
+        )
+        report("progress", stage="comparing", done=0, total=0)
+        files.append({"file": path.name, **compare(path, kind, merged, tokenizer, wanted, replies)})
+        gc.collect()
+    return files
+
+
+def compare(path: Path, kind: str, merged: Path, tokenizer, wanted: list, replies: list) -> dict:
+    """Read a file back with transformers: {"difference" of the logits, "replies_equal" of so many greedy replies}.
+
+    Raises:
+        GgufDiffers: when the logits differ by more than rounding.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+
+    # The file's own settings are checked by gguf_file; what its reader here doesn't know of (a scaled rotary
+    # embedding, the size of a head) comes from the merged model.
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        config=AutoConfig.from_pretrained(merged),
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+    ).eval()
+    difference = merging.distance(merging.logits(model, tokenizer), wanted)
+    if not difference <= LIMIT[kind]:
+        raise GgufDiffers(kind=kind, difference=f"{difference:.2%}", limit=f"{LIMIT[kind]:.0%}")
+    equal = sum(one == other for one, other in zip(greedy(model, tokenizer), replies, strict=True))
+    return {"difference": round(difference, 6), "replies_equal": equal, "replies": len(replies)}
+
+
+def greedy(model, tokenizer) -> list[list[int]]:
+    """The likeliest continuation of each prompt that copies are compared on."""
+    found = []
+    for ids in merging.prompts(tokenizer):
+        asked = torch.tensor([ids])
+        settings = {"do_sample": False, "max_new_tokens": REPLY_TOKENS, "repetition_penalty": 1.0}
+        said = model.generate(input_ids=asked, attention_mask=torch.ones_like(asked), **settings)
+        found.append(said[0, len(ids) :].tolist())
+    return found
+
+
+def modelfile(merged: Path, file: str) -> str:
+    """What `ollama create` reads: the file, when a reply ends, and the template where it is ChatML."""
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    try:
+        generation = GenerationConfig.from_pretrained(merged)
+    except OSError:
+        generation = GenerationConfig(eos_token_id=AutoConfig.from_pretrained(merged).eos_token_id)
+    holder = type("Model", (), {"generation_config": generation})
+    stops = [tokenizer.convert_ids_to_tokens(id) for id in sorted(engine.stop_ids(holder, tokenizer))]
+    lines = [f"FROM ./{file}", *[f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]]
+    if tokenizer.chat_template:
+        text = recipe.apply_template(tokenizer, [{"role": "user", "content": "\ue0f0"}], True)
+        if text.endswith("<|im_start|>user\n\ue0f0<|im_end|>\n<|im_start|>assistant\n"):
+            turn = "<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
+            lines.append(f'TEMPLATE """{{{{- range .Messages }}}}{turn}{{{{ end }}}}<|im_start|>assistant\n"""')
+            if text.startswith("<|im_start|>system\n"):  # what the template says when nobody says anything else
+                system = text.removeprefix("<|im_start|>system\n").split("<|im_end|>")[0]
+                lines.append(f'SYSTEM """{system}"""')
+    return "\n".join(lines) + "\n"
+
+
+def _name(title: str, kind: str) -> str:
+    from core import paths
+
+    return f"{paths.slug(title)}-{kind}.gguf"
