@@ -130,7 +130,7 @@ def panel(say: Say, opened: server.Opened) -> str:
     url = html.escape(opened.url)
     code = "" if opened.reach == "own" else f'<div class="share-code">{server.qr_code(opened)}</div>'
     return (
-        f'<div class="share-panel">{code}<dl><dt>{say("sharing.address")}</dt><dd><code>{url}</code></dd>'
+        f'<div class="share-panel">{code}<div><dl><dt>{say("sharing.address")}</dt><dd><code>{url}</code></dd>'
         f'<dt>{say("sharing.the_password")}</dt><dd><code class="share-password">{opened.share.password}</code></dd>'
-        f"</dl>{''.join(f'<p>{note}</p>' for note in notes)}</div>"
+        f"</dl>{''.join(f'<p>{note}</p>' for note in notes)}</div></div>"
     )

@@ -25,11 +25,14 @@ p[role=alert] { border-left: 3px solid #d55e00; padding-left: .6rem; }
 # The QR code carries the password behind the #, which a browser sends to nobody: the page reads it and forgets it.
 SCRIPT = """
 const field = document.querySelector('input');
-if (field && location.hash.length > 1) {
+function comeIn() {
+  if (!field || location.hash.length < 2) return;
   field.value = decodeURIComponent(location.hash.slice(1));
   history.replaceState(null, '', '/');
   field.form.submit();
 }
+addEventListener('hashchange', comeIn);
+comeIn();
 """
 
 
@@ -88,8 +91,13 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
             api_visibility="private",
         )
         stop.click(None, None, None, cancels=[asked])
-        clear.click(
-            lambda: ("", {name: [] for name in COLUMNS}, [], []), None, [note, history, *boxes], cancels=[asked]
+        gr.on(
+            [clear.click, *[box.clear for box in boxes]],
+            lambda: ("", {name: [] for name in COLUMNS}, [], []),
+            None,
+            [note, history, *boxes],
+            cancels=[asked],
+            api_visibility="private",
         )
     # Waiting takes no thread and writing has one of its own: the queue of the framework has nothing to hold back.
     page.queue(max_size=4 * share.limits.visitors, default_concurrency_limit=None)

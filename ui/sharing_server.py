@@ -29,7 +29,8 @@ _opening = threading.Lock()  # held while a way to this machine is found, which 
 
 class TunnelBlocked(Trouble):
     template = (
-        "No public link could be opened: {reason}. Two other ways: share over this network with the password, or put "
+        "No public link could be opened: Gradio's servers did not answer, or their tunnel program could not be fetched "
+        "or is blocked ({reason}). Two other ways: share over this network with the password, or put "
         "a tunnel of your own before port {port}, for example: ssh -R 80:127.0.0.1:{port} nokey@localhost.run"
     )
 
@@ -207,7 +208,7 @@ def network_address() -> str:
 def qr_code(opened: Opened) -> str:
     """The address with the password behind the #, as an SVG picture drawn here."""
     code = segno.make(f"{opened.url}/#{opened.share.password}", error="m")
-    return code.svg_inline(scale=5, border=2, dark="#000", light="#fff")
+    return code.svg_inline(scale=5, border=2, dark="#000", light="#fff", omitsize=True)
 
 
 def terminal_qr(opened: Opened) -> str:
