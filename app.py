@@ -19,7 +19,7 @@ from core import runs, store
 from core.sharing import Limits, Share
 from core.sharing_gate import Gate
 from core.trouble import Trouble
-from ui import calculator, corpora, history, opening, pages, playground, sharing, sharing_page, synth, training
+from ui import calculator, corpora, export, history, opening, pages, playground, sharing, sharing_page, synth, training
 from ui import sharing_server as links
 from ui.text import LANGUAGES, Say
 
@@ -48,12 +48,16 @@ def build_page(say: Say) -> gr.Blocks:
             with gr.Tab(say("page.training"), id="training") as training_label:
                 training_tab = training.build(say)
             with gr.Tab(say("page.playground"), id="playground") as playground_label:
-                playground_tab = playground.build(say)
+                playground_tab = playground.build(say, at_home=True)
             with gr.Tab(say("page.runs"), id="runs") as runs_label:
                 runs_tab = history.build(say)
+            with gr.Tab(say("page.export"), id="export") as export_label:
+                export_tab = export.build(say)
             with gr.Tab(say("page.share"), id="share") as share_label:
                 share_tab = sharing.build(say)
         connect_opening(page, opening_tab, opening_label, tabs)
+        page.load(export_tab["load"], export_tab["inputs"], export_tab["outputs"], show_progress="hidden")
+        export_label.select(export_tab["load"], export_tab["inputs"], export_tab["outputs"], show_progress="hidden")
         page.load(share_tab["load"], share_tab["inputs"], share_tab["outputs"], show_progress="hidden")
         share_label.select(share_tab["load"], share_tab["inputs"], share_tab["outputs"], show_progress="hidden")
         connect(page, training_tab, playground_tab, runs_tab, corpus_tab)

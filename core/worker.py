@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import events, paths, runs, turns
+from core import chat, events, paths, runs, turns
 
 HANDOVER_SECONDS = 5.0  # longer than a worker takes from its last look at the queue to its end
 
@@ -43,6 +43,7 @@ def run_trainer(run_id: str) -> None:
     """Train one run in a process of its own; a trainer that died before its first word is put on record."""
     run_dir = paths.run(run_id)
     before = events.size(run_dir)
+    chat.close()  # by agreement: a starting run gets the memory that a chat holds
     with (run_dir / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.trainer", str(run_dir)]
         code = runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log).wait()

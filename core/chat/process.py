@@ -26,6 +26,7 @@ from core.trouble import Trouble
 IDLE_SECONDS = 30 * 60  # without a question: the memory goes back
 START_SECONDS = 60  # that a process gets until it listens; torch is imported later
 TOLD_SECONDS = 0.04  # between two looks at growing replies: no page draws faster
+CLOSE_SECONDS = 120  # that a process gets to end what it does, the loading of a large model included
 MEASURED_ROWS = 64  # held-out rows that a loss is taken over
 
 
@@ -97,7 +98,7 @@ def _asked_if_there(request: dict) -> list[dict]:
         return []
     try:
         _send(connection, request)
-        return [_receive(connection)]
+        return [_receive(connection)] if connection.poll(CLOSE_SECONDS) else []
     except (OSError, EOFError):
         return []
     finally:
