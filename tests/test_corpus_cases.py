@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,30 @@ def test_a_row_of_a_million_letters_is_counted_in_time(tmp_path):
 def test_cards_are_plain_json(tmp_path):
     card = made(tmp_path, "a.jsonl", '{"text":"да"}\n')
     assert json.loads(json.dumps(card)) == card
+
+
+def note(conversation: str, *turns: tuple[str, str, str]) -> str:
+    head = f"---\nnexus: nexus-ai-chat-importer\nprovider: chatgpt\nconversation_id: {conversation}\n---\n# Title\n\n"
+    said = [f">[!nexus_{role}] **X** - 1\n> {text}\n<!-- UID: {uid} -->\n" for uid, role, text in turns]
+    return head + "\n".join(said)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_notes_of_one_conversation_are_joined_each_turn_once(tmp_path, packed):
+    a, b, c, d = ("1", "user", "q1"), ("2", "agent", "a1"), ("3", "user", "q2"), ("4", "agent", "a2")
+    files = {"a.md": note("x", a, b), "b.md": note("y", a, b), "c.md": note("x", a, b, c, d)}
+    folder = tmp_path / "vault"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    given = folder
+    if packed:
+        given = tmp_path / "vault.zip"
+        with zipfile.ZipFile(given, "w") as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+    card = corpus.create([given], "vault")
+    rows = corpus.rows(card["id"])
+    assert [[turn["content"] for turn in row["messages"]] for row in rows] == [["q1", "a1", "q2", "a2"], ["q1", "a1"]]
+    assert (card["rows_in"], card["rows_kept"], card["rows_set_aside"]) == (3, 2, 1)
+    assert card["reasons"] == {"note_joined": 1}

@@ -1,12 +1,14 @@
 """The Corpus tab without a browser: its handlers give what the page shows."""
 
+import json
+
 import gradio as gr
 import pytest
 
 from core import corpus
 from tests import tiny_tokenizers
 from tests.test_corpus_formats import lines, made, messages
-from ui import corpora, corpora_new, corpora_quality
+from ui import corpora, corpora_files, corpora_new, corpora_quality
 from ui.text import Say
 
 SAY = Say("ru")
@@ -47,28 +49,88 @@ def test_a_sample_is_taken_looked_through_and_deleted():
 def test_trouble_of_an_import_is_told_in_the_persons_language(tmp_path):
     empty = tmp_path / "пусто.txt"
     empty.write_bytes(b"")
-    settings = ("auto", None, None, "auto", True, True, [], "", "", "", "")
-    _, _, said, cancel = last(corpora.on_create(SAY, [str(empty)], None, "", *settings))
+    settings = ([], "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
+    _, _, said, cancel = last(corpora.on_create(SAY, [str(empty)], None, [], "", *settings))
     assert said == (
         '<div class="trouble">В пусто.txt не нашлось ни текстов, ни переписок: пустой файл. '
         "Выберите другие файлы или укажите столбцы.</div>"
     )
     assert cancel["visible"] is False
     with pytest.raises(gr.Error, match="Не выбран ни один файл"):
-        last(corpora.on_create(SAY, None, None, "", *settings))
+        last(corpora.on_create(SAY, None, None, [], "", *settings))
 
 
 def test_dropped_files_are_looked_into_and_their_mapping_is_asked(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text(lines([{"messages": messages([("Гость", "q"), ("Мастер", "a")])}]), "utf-8")
-    seen, looked, _, _, unknown, *roles = corpora_new.on_files(SAY, [str(file)], None)
-    assert (seen["visible"], unknown) == (True, ["Гость", "Мастер"])
+    seen, looked, told, columns, *_ = shown = corpora_new.on_files(SAY, [str(file)], None)
+    unknown, roles = shown[10], shown[11:]
+    assert (seen["visible"], told["visible"], columns, unknown) == (True, False, ["messages"], ["Гость", "Мастер"])
     assert "Ни одной строки" in looked
     assert [role["visible"] for role in roles] == [True, True, False, False]
-    settings = ("auto", None, None, "auto", True, True, unknown, "user", "assistant", "", "")
-    assert "<b>Ассистент:</b> a" in corpora_new.on_apply(SAY, [str(file)], None, *settings)
-    card = last(corpora.on_create(SAY, [str(file)], None, "Гости", *settings))[0]["value"]
+    chosen = (["messages"], "auto", None, None, "auto", "", True, True, False, unknown, "user", "assistant", "", "")
+    assert "<b>Ассистент:</b> a" in corpora_new.on_apply(SAY, [str(file)], None, [], *chosen)
+    card = last(corpora.on_create(SAY, [str(file)], None, [], "Гости", *chosen))[0]["value"]
     assert corpus.card(card)["rows"] == 1
+
+
+def test_what_was_chosen_is_chosen_again_for_files_of_the_same_shape(tmp_path):
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    row = {"вопрос клиента": "q", "реплика": "a", "чат": [{"role": "Гость", "content": "x"}]}
+    first.write_text(lines([row]), "utf-8")
+    second.write_text(lines([row] * 2), "utf-8")
+    columns = list(row)
+    chosen = (columns, "pair", columns[0], columns[1], "utf-8", "", True, True, False, ["Гость"], "user", "", "", "")
+    card = last(corpora.on_create(SAY, [str(first)], None, [], "", *chosen))[0]["value"]
+    assert [turn["content"] for turn in corpus.rows(card)[0]["messages"]] == ["q", "a"]
+    _, looked, told, _, schema, ask, answer, encoding, *_ = corpora_new.on_files(SAY, [str(second)], None)
+    assert told == gr.update(value=SAY("corpora.remembered"), visible=True)
+    assert (schema, ask["value"], answer["value"], encoding) == ("pair", columns[0], columns[1], "utf-8")
+    assert looked.count("<b>Ассистент:</b> a") == 2
+    forgotten = (columns, "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
+    corpora_new.remember(forgotten)
+    assert corpora_new.on_files(SAY, [str(second)], None)[4] == "auto"
+
+
+def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
+    said = [("Аня", "u1", "Пиши на a@b.ru"), ("Боря", "u2", "Хорошо"), ("Аня", "u1", "Жду")]
+    log = [
+        {"type": "message", "from": name, "from_id": who, "date_unixtime": str(at), "text": text}
+        for at, (name, who, text) in enumerate(said)
+    ]
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps({"name": "Аня", "type": "personal_chat", "messages": log}), "utf-8")
+    shown = corpora_new.on_files(SAY, [str(file)], None)
+    me, personal = shown[8], shown[9]
+    assert me["choices"] == [("Определить по выгрузке", ""), "Аня", "Боря"]
+    assert (me["visible"], personal) == (True, True)
+    for name, turns in (
+        ("", [("user", "Пиши на [EMAIL_1]"), ("assistant", "Хорошо")]),
+        ("Аня", [("assistant", "Пиши на [EMAIL_1]"), ("user", "Хорошо"), ("assistant", "Жду")]),
+    ):
+        chosen = (["messages"], "auto", None, None, "auto", name, True, True, True, [], "", "", "", "")
+        card = last(corpora.on_create(SAY, [str(file)], None, [], "", *chosen))[0]["value"]
+        assert corpus.rows(card)[0]["messages"] == messages(turns)
+        assert corpus.card(card)["repairs"]["personal_replaced"] == 1
+    assert corpora_new.on_files(SAY, [str(file)], None)[8]["value"] == "Аня"
+
+
+def test_a_folder_from_the_browser_keeps_the_names_of_its_folders(tmp_path):
+    names = ["Vault/Дневник/a.md", "Vault/Книги/a.md", "Vault/.obsidian/app.json"]
+    files = []
+    for number, name in enumerate(names):
+        path = tmp_path / str(number) / name.rpartition("/")[2]
+        path.parent.mkdir()
+        path.write_text(f"# Заметка {number}\n\nслова", "utf-8")
+        files.append(str(path))
+    told = corpora_files.names(json.dumps(names), files)
+    assert told == names
+    chosen = ([], "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
+    card = corpus.card(last(corpora.on_create(SAY, None, files, told, "", *chosen))[0]["value"])
+    assert (card["name"], card["rows_in"]) == ("Vault", 2)
+    assert [one["file"] for one in card["sources"]] == ["Дневник/a.md", "Книги/a.md"]
+    assert corpora_files.names(json.dumps(["../a.md"]), files[:1]) == []
+    assert corpora_files.names("", files) == corpora_files.names("[1", files) == corpora_files.names("[]", files) == []
 
 
 def test_a_row_is_shown_as_tokens_and_a_refusal_in_words(tmp_path):

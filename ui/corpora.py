@@ -9,8 +9,8 @@ import gradio as gr
 from core import corpus
 from core.corpus import job
 from core.trouble import Trouble
+from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
-from ui import corpora_new, corpora_quality
 from ui.text import Say
 
 PAGE = 50  # rows that are sent at once
@@ -141,15 +141,16 @@ def on_take(say: Say, sample_id: str | None):
     yield from _made(say, [sample["path"]], sample["title"][say.lang], corpus.Options())
 
 
-def on_create(say: Say, files, folder, name, *settings):
-    paths = [Path(path) for path in [*(files or []), *(folder or [])]]
-    if not paths:
+def on_create(say: Say, files, folder, names, name, *settings):
+    if not files and not folder:
         raise gr.Error(say.trouble(_trouble("NothingGiven")))
-    yield from _made(say, paths, name or paths[0].stem, corpora_new.options(settings))
+    with corpora_files.gathered(files, folder, names) as paths:
+        if (yield from _made(say, paths, name or paths[0].stem, corpora_new.options(settings))):
+            corpora_new.remember(settings)
 
 
 def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
-    """Run an import and show how it goes; a cancelled one leaves nothing."""
+    """Run an import and show how it goes; a cancelled one leaves nothing. Whether a corpus was made is returned."""
     began, same = time.monotonic(), (gr.skip(), gr.skip())
     yield *same, markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
     try:
@@ -158,6 +159,7 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
                 card = said["card"]
                 gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
                 yield gr.update(choices=choices(say), value=card["id"]), time.time(), "", gr.update(visible=False)
+                return True
             else:
                 seconds = time.monotonic() - began
                 bar = markup.progress(say, said["done"], said["total"], said["rows"], seconds)
@@ -166,6 +168,7 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
         yield *same, markup.trouble(say, worded(say, error)), gr.update(visible=False)
     except Trouble as error:
         yield *same, markup.trouble(say, say.trouble(error)), gr.update(visible=False)
+    return False
 
 
 def worded(say: Say, error: job.ImportTrouble) -> str:

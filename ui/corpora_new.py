@@ -1,12 +1,13 @@
 """The part of the Corpus tab that makes a corpus: a sample or files, what was understood of them, the mapping."""
 
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 
 from core import corpus
+from core.corpus import remembered
 from core.trouble import Trouble
+from ui import corpora_files
 from ui import corpora_html as markup
 from ui.text import Say
 
@@ -31,6 +32,7 @@ def build(say: Say) -> dict:
             with gr.Row():
                 folder = gr.UploadButton(say("corpora.folder"), file_count="directory", scale=1, min_width=150)
                 name = gr.Textbox(label=say("corpora.name"), placeholder=say("corpora.name.info"), scale=3)
+            gr.Markdown(say("corpora.big"))
     with gr.Accordion(say("corpora.look"), open=True, visible=False) as seen:
         looked = gr.HTML()
         mapping = _build_mapping(say)
@@ -40,14 +42,21 @@ def build(say: Say) -> dict:
     progress = gr.HTML()
     sample.change(partial(on_sample, say), sample, sample, show_progress="hidden")
     settings = mapping["settings"]
-    shown = [seen, looked, *mapping["columns"], mapping["unknown"], *mapping["roles"]]
-    for event in (files.change, folder.upload):
-        event(partial(on_files, say), [files, folder], shown)
-    mapping["apply"].click(partial(on_apply, say), [files, folder, *settings], looked)
+    names, told = gr.State([]), gr.Textbox(visible=False)
+    shown = [seen, looked, *mapping["shown"]]
+    folder.upload(
+        names_of_folder, [told, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
+    ).then(partial(on_files, say), [files, folder, names], shown)
+    files.change(partial(on_files, say), [files, folder, names], shown)
+    mapping["apply"].click(partial(on_apply, say), [files, folder, names, *settings], looked)
     return {
         "sample": sample, "take": take, "create": create, "cancel": cancel, "progress": progress,
-        "inputs": [files, folder, name, *settings],
+        "inputs": [files, folder, names, name, *settings],
     }  # fmt: skip
+
+
+def names_of_folder(told: str, folder) -> list[str]:
+    return corpora_files.names(told, folder)
 
 
 def _build_mapping(say: Say) -> dict:
@@ -63,20 +72,26 @@ def _build_mapping(say: Say) -> dict:
         for _ in range(MOST_ROLES):
             options = [(say("corpora.role.skip"), ""), *[(say(f"corpora.role.{role}"), role) for role in ROLES]]
             roles.append(gr.Dropdown(options, value="", visible=False))
+    me = gr.Dropdown([(say("corpora.me.auto"), "")], value="", label=say("corpora.me"), visible=False)
     with gr.Row():
         repair_text = gr.Checkbox(True, label=say("corpora.repair_text"))
         repair_turns = gr.Checkbox(True, label=say("corpora.repair_turns"))
+        replace_personal = gr.Checkbox(False, label=say("corpora.replace_personal"))
         apply = gr.Button(say("corpora.apply"), min_width=180)
-    unknown = gr.State([])
+    unknown, columns = gr.State([]), gr.State([])
+    told = gr.Markdown(visible=False)
     return {
-        "columns": [ask, answer], "roles": roles, "unknown": unknown, "apply": apply,
-        "settings": [schema, ask, answer, encoding, repair_text, repair_turns, unknown, *roles],
+        "apply": apply,
+        "shown": [told, columns, schema, ask, answer, encoding, me, replace_personal, unknown, *roles],
+        "settings": [
+            columns, schema, ask, answer, encoding, me, repair_text, repair_turns, replace_personal, unknown, *roles,
+        ],
     }  # fmt: skip
 
 
 def options(settings: tuple) -> corpus.Options:
     """What the form says of how to read the files."""
-    schema, ask, answer, encoding, repair_text, repair_turns, unknown, *roles = settings
+    _, schema, ask, answer, encoding, me, repair_text, repair_turns, replace_personal, unknown, *roles = settings
     mapping = None
     if schema == "messages" and answer:
         mapping = {"schema": "messages", "messages": answer}
@@ -91,6 +106,16 @@ def options(settings: tuple) -> corpus.Options:
         encoding="" if encoding == "auto" else encoding,
         repair_turns=bool(repair_turns),
         repair_text=bool(repair_text),
+        replace_personal=bool(replace_personal),
+        me=me or "",
+    )
+
+
+def remember(settings: tuple) -> None:
+    """Keep the choices of a corpus that was made, for files of the same columns."""
+    chosen = options(settings)
+    remembered.keep(
+        settings[0] or [], mapping=chosen.mapping, encoding=chosen.encoding, me=chosen.me, roles=chosen.roles
     )
 
 
@@ -99,37 +124,58 @@ def on_sample(say: Say, sample_id: str | None):
     return gr.update(info=(sample["description"] or {}).get(say.lang) if sample else None)
 
 
-def on_files(say: Say, files, folder):
-    """A first look into dropped files: shown at once, before anything is made."""
-    paths = [Path(path) for path in [*(files or []), *(folder or [])]]
-    if not paths:
-        return gr.update(visible=False), "", *[gr.update(choices=[], value=None)] * 2, [], *_roles(say, [])
+def on_files(say: Say, files, folder, names=()):
+    """A first look into dropped files: shown at once, before anything is made; what was chosen before is chosen again."""
+    if not files and not folder:
+        return gr.update(visible=False), "", *_untouched(say)
     try:
-        seen = corpus.look(paths)
-    except (Trouble, OSError) as error:
-        return gr.update(visible=True), markup.trouble(say, say.trouble(error)), *[gr.skip()] * 2, [], *_roles(say, [])
-    mapping, columns = seen["mapping"], seen["columns"]
+        with corpora_files.gathered(files, folder, list(names)) as paths:
+            seen = corpus.look(paths)
+            kept = remembered.recall(seen["columns"])
+            unknown = list(seen["unknown_roles"])[:MOST_ROLES]
+            roles = {name: kept["roles"][name] for name in unknown if name in kept["roles"]}
+            me = kept.get("me", "") if kept.get("me") in seen["speakers"] else ""
+            again = {"mapping": kept.get("mapping"), "encoding": kept.get("encoding", ""), "me": me, "roles": roles}
+            if any(again.values()):
+                seen = corpus.look(paths, corpus.Options(**again)) | {"speakers": seen["speakers"]}
+    except (Trouble, OSError, LookupError) as error:
+        return gr.update(visible=True), markup.trouble(say, say.trouble(error)), *_untouched(say)
+    return gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
+
+
+def _untouched(say: Say) -> list:
+    empty = {"columns": [], "mapping": {}, "speakers": []}
+    return _mapped(say, empty, {"mapping": None, "encoding": "", "me": "", "roles": {}}, [])
+
+
+def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
+    """The form's mapping: what was found, or what was chosen for such files before."""
+    mapping, columns, speakers = seen["mapping"], seen["columns"], seen["speakers"]
     ask = (mapping.get("ask") or [None])[0]
     answer = mapping.get("answer") or mapping.get("messages") or mapping.get("text")
-    unknown = list(seen["unknown_roles"])[:MOST_ROLES]
-    return (
-        gr.update(visible=True),
-        markup.look(say, seen),
+    told = say("corpora.remembered") if any(again.values()) else ""
+    asked = [
+        gr.update(visible=True, value=again["roles"].get(role, ""), label=say("corpora.role.of", role=role))
+        for role in unknown
+    ]
+    return [
+        gr.update(value=told, visible=bool(told)),
+        columns,
+        again["mapping"]["schema"] if again["mapping"] else "auto",
         gr.update(choices=columns, value=ask if ask in columns else None),
         gr.update(choices=columns, value=answer if answer in columns else None),
+        again["encoding"] or "auto",
+        gr.update(choices=[(say("corpora.me.auto"), ""), *speakers], value=again["me"], visible=len(speakers) > 1),
+        bool(speakers),  # a messenger's chats are full of other people's data
         unknown,
-        *_roles(say, unknown),
-    )
+        *asked,
+        *[gr.update(visible=False, value="")] * (MOST_ROLES - len(asked)),
+    ]
 
 
-def _roles(say: Say, unknown: list[str]) -> list:
-    asked = [gr.update(visible=True, value="", label=say("corpora.role.of", role=role)) for role in unknown]
-    return asked + [gr.update(visible=False, value="")] * (MOST_ROLES - len(asked))
-
-
-def on_apply(say: Say, files, folder, *settings):
-    paths = [Path(path) for path in [*(files or []), *(folder or [])]]
+def on_apply(say: Say, files, folder, names, *settings):
     try:
-        return markup.look(say, corpus.look(paths, options(settings)))
+        with corpora_files.gathered(files, folder, names) as paths:
+            return markup.look(say, corpus.look(paths, options(settings)))
     except (Trouble, OSError, LookupError) as error:
         return markup.trouble(say, say.trouble(error))

@@ -14,7 +14,7 @@ FILES = 20
 
 def look(paths: list[Path], options: Options, count: int) -> dict:
     """Formats, encodings, the columns of the records, the mapping that fits most, unknown roles, converted rows."""
-    files, columns, mappings, roles = [], Counter(), Counter(), Counter()
+    files, columns, mappings, roles, speakers = [], Counter(), Counter(), Counter(), Counter()
     shown: list[dict] = []
     troubled = 0
     by_key: dict[str, dict] = {}
@@ -28,6 +28,7 @@ def look(paths: list[Path], options: Options, count: int) -> dict:
                 continue
             if isinstance(record.value, dict):
                 columns.update(map(str, record.value))
+                speakers.update(_speakers(record.value))
             mapping = schema.guess(record.value)
             key = repr(sorted(mapping.items()))
             by_key[key] = mapping
@@ -45,6 +46,17 @@ def look(paths: list[Path], options: Options, count: int) -> dict:
         "columns": list(columns),
         "mapping": options.mapping or best,
         "unknown_roles": dict(roles.most_common(20)),
+        "speakers": [name for name, _ in speakers.most_common(20)],
         "rows": shown,
         "troubled": troubled,
     }
+
+
+def _speakers(value: dict) -> list[str]:
+    """The names beside the turns of a messenger's chat."""
+    turns = value.get("messages")
+    return [turn["name"] for turn in turns if turn.get("name")] if isinstance(turns, list) and _named(turns) else []
+
+
+def _named(turns: list) -> bool:
+    return all(isinstance(turn, dict) and isinstance(turn.get("name"), str) for turn in turns)

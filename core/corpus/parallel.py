@@ -166,7 +166,7 @@ def _read(block, lines: list[bytes], first: int, part: Part, name: str, options,
     from core.corpus import quick
 
     taken = quick.Taken()
-    if options.mapping is None:
+    if options.mapping is None and not options.replace_personal:
         taken = quick.take(block, lines, name, first, repair=options.repair_text)
     part.kinds[taken.kind] += len(taken.numbers)
     part.characters += taken.characters

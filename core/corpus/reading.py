@@ -1,15 +1,17 @@
 """From files and folders to normal rows: what could not become one comes out beside it, with its place and reason."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from core.corpus import formats, mojibake, schema, sources, turns
+from core.corpus import formats, mojibake, personal, schema, sources, turns
+from core.corpus.formats import nexus
 from core.corpus.sources import Bad, Record, Source
 
 DEEPEST = 2  # archives inside archives
 EXCERPT = 200  # characters
+MOST_CONVERSATIONS = 100_000  # whose notes are kept in mind to be joined
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Options:
     encoding: str = ""  # "": found from the bytes
     repair_turns: bool = True
     repair_text: bool = True
+    replace_personal: bool = False  # e-mail addresses, phones and the like become typed placeholders
+    me: str = ""  # the name of the speaker who is the assistant in exports of a messenger; "": guessed
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,27 @@ class Row(NamedTuple):
 
 
 def opened(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
-    """Every source under these paths with its format: files, packed files, members of archives, folders."""
+    """Every source under these paths with its format: files, packed files, members of archives, folders.
+
+    Notes of one conversation come last, joined.
+    """
+    notes: dict[str, list[Source]] = {}
+    for one in _each(paths, options):
+        try:
+            conversation = nexus.conversation(one.source) if one.format == nexus.NAME else ""
+            source = one.source if one.source.path or not conversation else sources.held(one.source)
+        except Exception:  # a damaged file raises what it likes: the reader will say so
+            conversation = ""
+        if conversation and (conversation in notes or len(notes) < MOST_CONVERSATIONS):
+            notes.setdefault(conversation, []).append(source)
+        else:
+            yield one
+    for group in notes.values():
+        for source, records in zip(group, nexus.joined(group), strict=True):
+            yield formats.Opened(source, nexus.NAME, source.encoding, records)
+
+
+def _each(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
     for path in paths:
         if path.is_dir():
             for found in sources.of_folder(path):
@@ -69,7 +93,7 @@ def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) ->
         yield formats.Opened(empty, "unknown", "", iter([Bad("", found.reason, found.excerpt)]))
         return
     try:
-        one = formats.open_source(found, options.encoding)
+        one = formats.open_source(replace(found, me=options.me), options.encoding)
     except sources.PackedTooMuch:
         one = formats.Opened(found, "unknown", "", iter([Bad("", "packed_too_much")]))
     except Exception as error:  # the first bytes of a damaged packed file raise what they like
@@ -102,7 +126,7 @@ def row_of(found: Record | Bad, name: str, options: Options, repairer: mojibake.
 
 def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
     row = schema.convert(found.value, options.mapping, options.roles)
-    if not found.repairs and _is_normal(row):
+    if not found.repairs and not options.replace_personal and _is_normal(row):
         return Row(row, name, found.place, ())
     repairs, before, after = list(found.repairs), found.before, found.after
     if options.repair_text:
@@ -114,6 +138,9 @@ def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer
         repairs += done
     if "messages" in row and not any(turn["role"] == "assistant" for turn in row["messages"]):
         raise schema.Unfit("no_reply")
+    if options.replace_personal:
+        row, count = _without_personal(row)
+        repairs += ["personal_replaced"] * count
     return Row(row, name, found.place, tuple(repairs), before, after)
 
 
@@ -123,6 +150,19 @@ def _is_normal(row: dict) -> bool:
         return not mojibake.is_suspect(row["text"])
     turns_ = row["messages"]
     return turns.is_sound(turns_) and not any(mojibake.is_suspect(turn["content"]) for turn in turns_)
+
+
+def _without_personal(row: dict) -> tuple[dict, int]:
+    names: dict = {}
+    if "text" in row:
+        text, counts = personal.replaced(row["text"], names)
+        return row | {"text": text}, counts.total()
+    messages, total = [], 0
+    for turn in row["messages"]:
+        content, counts = personal.replaced(turn["content"], names)
+        messages.append({"role": turn["role"], "content": content})
+        total += counts.total()
+    return row | {"messages": messages}, total
 
 
 def _repaired(row: dict, repairer: mojibake.Repairer) -> tuple[dict, int, str, str]:

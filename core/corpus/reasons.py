@@ -18,6 +18,7 @@ WORDS = {
     "no_records": "JSON without records",
     "no_reply": "a chat without a reply to learn",
     "no_text_layer": "a PDF of scanned pages, without text",
+    "note_joined": "a note whose turns were joined to an earlier note of the same conversation",
     "packed_too_much": "a packed file that unpacks to too much",
     "too_large": "a file too large for this memory",
     "too_many_cells": "more cells than the header has",

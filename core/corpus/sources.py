@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -51,6 +51,7 @@ class Source:
     path: Path | None = None  # when the bytes are a file as they are
     at: Callable[[], int] = lambda: 0  # how many of `size` bytes have been read
     encoding: str = ""
+    me: str = ""  # see reading.Options
 
     def head(self, size: int = 8192) -> bytes:
         with self.open() as stream:
@@ -138,6 +139,13 @@ def unpacked(source: Source) -> Source:
 
         return Source(source.name, opened, source.size, at=source.at)
     return source
+
+
+def held(source: Source) -> Source:
+    """The same source, read into memory: it can still be opened when its archive is closed."""
+    with source.open() as stream:
+        data = stream.read()
+    return replace(source, open=lambda: io.BytesIO(data))
 
 
 def of_folder(folder: Path) -> Iterator[Source | Bad]:

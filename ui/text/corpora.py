@@ -22,6 +22,22 @@ WORDS = {
         "Repair turns (merge neighbours of one role, system first, cut a trailing question)",
         "Чинить реплики (сливать соседние реплики одной роли, системную ставить первой, отрезать вопрос без ответа)",
     ),
+    "corpora.replace_personal": (
+        "Replace personal data (e-mail, phones, cards, INN, SNILS, keys) with placeholders such as [EMAIL_1]",
+        "Заменять личные данные (почту, телефоны, карты, ИНН, СНИЛС, ключи) метками вида [EMAIL_1]",
+    ),
+    "corpora.me": ("Whose messages will the model learn to write?", "Чьи сообщения модель научится писать?"),
+    "corpora.me.auto": ("Found from the export", "Определить по выгрузке"),
+    "corpora.remembered": (
+        "Files with these columns were imported before: the same settings are chosen.",
+        "Файлы с такими столбцами уже загружались: выбраны те же настройки.",
+    ),
+    "corpora.big": (
+        "A folder keeps the names of its sub-folders, a ZIP does too. Files of many gigabytes are read without the "
+        "browser: <code>python -m core.corpus import FILE</code>.",
+        "Имена вложенных папок сохраняются — и у папки, и у ZIP. Файлы во много гигабайт загружайте без браузера: "
+        "<code>python -m core.corpus import ФАЙЛ</code>.",
+    ),
     "corpora.encoding": ("Encoding", "Кодировка"),
     "corpora.encoding.auto": ("Found from the file", "Определить по файлу"),
     "corpora.create": ("Create the corpus", "Создать корпус"),
@@ -96,6 +112,7 @@ WORDS = {
     ),
     "corpora.repair.neighbours_merged": ("neighbouring turns of one role merged", "слиты соседние реплики одной роли"),
     "corpora.repair.trailing_question_cut": ("trailing questions cut", "отрезаны вопросы без ответа в конце"),
+    "corpora.repair.personal_replaced": ("personal data replaced", "заменены личные данные"),
     "corpora.column.file": ("File", "Файл"),
     "corpora.column.place": ("Line or #record", "Строка или № записи"),
     "corpora.column.reason": ("Reason", "Причина"),
@@ -205,6 +222,10 @@ WORDS = {
     "corpora.reason.no_text_layer": (
         "a PDF of scanned pages, without text; recognise it first",
         "PDF из сканов, без текста; сначала распознайте его",
+    ),
+    "corpora.reason.note_joined": (
+        "a note whose turns were joined to an earlier note of the same conversation",
+        "заметка, реплики которой присоединены к более ранней заметке той же беседы",
     ),
     "corpora.reason.packed_too_much": (
         "a packed file that unpacks to too much",

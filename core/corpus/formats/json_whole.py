@@ -24,12 +24,12 @@ def read(source: Source) -> Iterator[Record | Bad]:
     if source.size <= WHOLE_UP_TO:
         text = encodings.read_text(source, source.encoding)
         try:
-            yield from _of_value(orjson.loads(text))
+            yield from _of_value(orjson.loads(text), source.me)
             return
         except ValueError:
             whole = json_lines.parsed(text, "#1")
             if isinstance(whole, Record) and isinstance(whole.value, (list, dict)):
-                yield from _of_value(whole.value)
+                yield from _of_value(whole.value, source.me)
                 return
         yield from _objects(line + "\n" for line in text.split("\n"))
         return
@@ -55,10 +55,10 @@ def _is_table(value: dict) -> bool:
     return len(value) == len(lists) > 1 and len({len(cells) for cells in lists}) == 1 and "role" not in value
 
 
-def _of_value(value: object) -> Iterator[Record | Bad]:
+def _of_value(value: object, me: str = "") -> Iterator[Record | Bad]:
     for export in EXPORTS:
         if export.is_export(value):
-            yield from export.chats(value)
+            yield from export.chats(value, me) if export is telegram else export.chats(value)
             return
     if isinstance(value, dict):
         if (rows := _boxed(value)) is not None:

@@ -23,21 +23,64 @@ def claims(source: Source, head: str) -> bool:
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
+    yield _record(*_read(source))
+
+
+def conversation(source: Source) -> str:
+    """The id of the conversation that a note holds, or a part of; "" when it tells none."""
+    head = (
+        source.head().decode(source.encoding or "utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
+    )
+    return vault.front_matter(head)[0].get("conversation_id", "")
+
+
+def joined(notes: list[Source]) -> Iterator[Iterator[Record | Bad]]:
+    """The records of each of some notes of one conversation: all turns in the first note, each once, by their UID."""
+    if len(notes) == 1:
+        yield read(notes[0])
+        return
+    all_turns: list[tuple[str, dict]] = []
+    seen: set[str] = set()
+    parts = [_read_safely(note) for note in notes]
+    for _, _, turns, _ in parts:
+        all_turns += [(uid, turn) for uid, turn in turns if not uid or uid not in seen]
+        seen.update(uid for uid, _ in turns if uid)
+    whole = (*parts[0][:2], all_turns, sum(part[3] for part in parts))
+    yield iter([_record(*whole)])
+    for raw, _, turns, _ in parts[1:]:
+        yield iter([Bad("1", "note_joined" if turns else "empty_chat", raw[:200])])
+
+
+def _read(source: Source) -> tuple[str, str, list[tuple[str, dict]], int]:
+    """A note as it is and repaired, its turns with their UIDs, and how many of its lines were repaired."""
     raw = encodings.read_text(source, source.encoding)
     text, repaired = mojibake.Repairer().text(raw)
-    meta, body = vault.front_matter(text)
-    messages = chat(body)
-    if not messages:
-        yield Bad("1", "empty_chat", text[:200])
-        return
-    repairs = ("mojibake",) * repaired
-    value = {"messages": messages} | {key: meta[key] for key in ("provider", "conversation_id") if key in meta}
-    yield Record("1", value, repairs, *((raw, text) if repaired else ()))
+    return raw, text, _turns(vault.front_matter(text)[1]), repaired
+
+
+def _read_safely(source: Source) -> tuple[str, str, list[tuple[str, dict]], int]:
+    try:
+        return _read(source)
+    except Exception:  # a note that is gone or damaged has no turns to join
+        return "", "", [], 0
+
+
+def _record(raw: str, text: str, turns: list[tuple[str, dict]], repaired: int) -> Record | Bad:
+    if not turns:
+        return Bad("1", "empty_chat", text[:200])
+    meta, _ = vault.front_matter(text)
+    kept = {key: meta[key] for key in ("provider", "conversation_id") if key in meta}
+    value = {"messages": [turn for _, turn in turns]} | kept
+    return Record("1", value, ("mojibake",) * repaired, *((raw, text) if repaired else ()))
 
 
 def chat(text: str) -> list[dict]:
     """The turns of a note, without attachments, links to images and the plugin's own marks."""
-    turns: list[dict] = []
+    return [turn for _, turn in _turns(text)]
+
+
+def _turns(text: str) -> list[tuple[str, dict]]:
+    turns: list[tuple[str, dict]] = []
     lines = text.split("\n")
     at = 0
     while at < len(lines):
@@ -49,9 +92,10 @@ def chat(text: str) -> list[dict]:
             continue
         role = "user" if (new or old).group(1 if new else 2).lower() == "user" else "assistant"
         body, at = _body(lines, at + 1, depth=2 if old and old.group(1) == "####" else 1)
+        uid = UID.match(lines[at - 1])
         content = vault.without_marks("\n".join(body)).strip("\n ")
         if content and content != "[No content found]":
-            turns.append({"role": role, "content": content})
+            turns.append((uid.group(1) if uid else "", {"role": role, "content": content}))
     return turns
 
 

@@ -1,7 +1,7 @@
 """Telegram's result.json, one chat or all: bursts of messages become turns, long silences end a conversation.
 
-The person who exported is the assistant where the export tells who that is (so that a model learns to write like
-them); else the speaker of the last message of a chat is.
+The assistant is the speaker whom the person names; else whoever exported, where the export tells that, so that a model
+learns to write like them; else whoever in a chat is not its namesake.
 """
 
 from collections import Counter
@@ -25,7 +25,8 @@ def is_export(value: object) -> bool:
     )
 
 
-def chats(value: dict) -> Iterator[Record | Bad]:
+def chats(value: dict, name: str = "") -> Iterator[Record | Bad]:
+    """Each conversation; `name` is the assistant's among the speakers."""
     rooms = value["chats"]["list"] if "chats" in value else [value]
     about = value.get("personal_information") or {}
     me = f"user{about['user_id']}" if isinstance(about, dict) and "user_id" in about else None
@@ -37,7 +38,7 @@ def chats(value: dict) -> Iterator[Record | Bad]:
             continue
         for session in _sessions(room["messages"]):
             number += 1
-            yield Record(f"#{number}", {"messages": _turns(session, me or _other(room))})
+            yield Record(f"#{number}", {"messages": _turns(session, me or _other(room), name)})
 
 
 def _other(room: dict) -> str | None:
@@ -65,15 +66,16 @@ def _sessions(messages: list) -> Iterator[list[dict]]:
         yield session
 
 
-def _turns(session: list[dict], me: str | None) -> list[dict]:
+def _turns(session: list[dict], me: str | None, name: str) -> list[dict]:
     turns: list[dict] = []
     for message in session:
-        role = "assistant" if message.get("from_id") == me else "user"
+        said_by = str(message.get("from") or "")
+        role = "assistant" if (said_by == name if name else message.get("from_id") == me) else "user"
         text = _text(message.get("text"))
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += "\n" + text
         else:
-            turns.append({"role": role, "content": text})
+            turns.append({"role": role, "content": text, "name": said_by})
     return turns
 
 
