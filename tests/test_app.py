@@ -1,7 +1,11 @@
 """The page as a server: one address in two languages, bound to this machine."""
 
 import re
+import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from starlette.requests import Request
@@ -10,6 +14,8 @@ from starlette.testclient import TestClient
 import app
 from ui import pages
 from ui.text import Say
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,32 @@ def test_a_port_in_use_is_named_with_the_next_one():
         port = taken.getsockname()[1]
         with pytest.raises(app.PortInUse, match=f"Port {port} is in use.*--port {port + 1}"):
             app.check_port(port)
+
+
+def test_the_next_free_port_is_taken_when_asked(monkeypatch):
+    taken = {7860, 7861}
+
+    def check(number):
+        if number in taken:
+            raise app.PortInUse(port=number, next=number + 1)
+
+    monkeypatch.setattr(app, "check_port", check)
+    assert app.next_port() == 7862
+    taken |= set(range(7860, 7900))
+    with pytest.raises(app.PortInUse, match="7860-7879"):
+        app.next_port()
+    assert (app.parse(["--port", "next"]).port, app.parse([]).port) == (0, 7860)
+
+
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
+def test_ctrl_c_ends_the_page_at_once_and_says_that_training_goes_on(home, signal_):
+    command = [sys.executable, "app.py", "--no-browser", "--port", "next", "--lang", "ru"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8") as page:
+        assert "обучение продолжается" in page.stdout.readline()
+        page.send_signal(signal_)
+        assert page.communicate(timeout=60)[0].splitlines()[-1] == "Страница закрыта."
+    assert page.returncode == 0
 
 
 def test_the_page_asks_no_other_host(server):

@@ -5,13 +5,14 @@ import contextvars
 import socket
 import threading
 import time
+import zipfile
 from dataclasses import dataclass
 
 import httpx
 import pytest
 from gradio.context import LocalContext
 
-from core import sharing, sharing_gate
+from core import export, sharing, sharing_gate
 from core.sharing import Limits, Share
 from tests import share_probe
 from ui import sharing_server as links
@@ -282,4 +283,7 @@ def test_twenty_visitors_at_once_each_get_their_own_reply(tmp_path, monkeypatch)
         "replies_mixed_up": 0,
         "memory_growth_mb": result["memory_growth_mb"],
     }
+    export.make(run_id, "capsule", tmp_path / "capsule.zip", lambda *_, **__: None)
+    with zipfile.ZipFile(tmp_path / "capsule.zip") as archive:
+        archive.extractall(tmp_path / "дом гостей" / "capsule")
     assert share_probe.planted(tmp_path / "дом гостей") == 0

@@ -1,0 +1,147 @@
+"""The page as a whole: help beside every setting, one primary button a tab, the opening screen and its demo."""
+
+import json
+
+import pytest
+
+import app
+from ui import opening, opening_tour
+from ui.text import LANGUAGES, Say
+
+INPUTS = ("textbox", "number", "slider", "dropdown", "radio", "checkbox", "checkboxgroup", "file")
+# Lists of what is there, and fields whose label leaves no question: every other one carries a sentence of help.
+PLAIN = {
+    "What a record is", "Question column", "Column with the answer, the turns or the text", "Encoding",
+    "Repair wrongly decoded text", "Page", "Your corpora", "Base model", "Learned", "Leave out", "Format",
+    "Replace personal data by placeholders", "Put right Latin letters inside Cyrillic words",
+    "Remove special tokens from the text", "Fold system turns into the user's", "max_length, tokens",
+    "Leave out rows shorter than, characters", "Name of the cleaned corpus", "Name of the corpus", "Tokens",
+    "Whose tokens are counted", "Seed", "Your own recipe (YAML)", "Or a model of this machine", "Seeds from a corpus",
+    "Requests at once", "Jobs", "Run shown", "Waiting run", "Columns", "System prompt", "First", "Second", "Prompts",
+    "Name of the set", "Match", "Run", "Name", "Note", "Change one thing", "New value", "Log scale",
+}  # fmt: skip
+PLAIN_BEGINNINGS = ("Files: ", "Repair turns (", "Replace personal data (", "Who replies: ")
+OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "share")
+
+
+@pytest.fixture(scope="module")
+def config():
+    return {lang: app.build_page(Say(lang)).get_config_file() for lang in LANGUAGES}
+
+
+def tabs(config: dict) -> dict[str, list[dict]]:
+    """The components of every tab by the tab's id; what is folded away, or in a tab of its own inside, is not counted."""
+    kinds = {component["id"]: component for component in config["components"]}
+
+    def below(node: dict) -> list[dict]:
+        kind = kinds.get(node["id"], {"type": ""})
+        shut = kind["type"] in ("accordion", "tabs") or kind.get("props", {}).get("visible") is False
+        inside = [] if shut else node.get("children") or []
+        return [kind, *[found for child in inside for found in below(child)]]
+
+    every = [node for node in below_all(config["layout"]) if node["id"] in kinds]
+    named = {kinds[node["id"]]["props"].get("id"): node for node in every if kinds[node["id"]]["type"] == "tabitem"}
+    return {tab: below(node) for tab, node in named.items() if tab in OURS}
+
+
+def below_all(node: dict) -> list[dict]:
+    return [node, *[found for child in node.get("children") or [] for found in below_all(child)]]
+
+
+def test_every_input_says_what_it_is(config):
+    nameless = [
+        component["id"]
+        for component in config["en"]["components"]
+        if component["type"] in INPUTS and component["props"].get("visible") is True
+        if component["props"].get("interactive") is not False
+        if not (component["props"].get("label") or component["props"].get("placeholder"))
+    ]
+    assert nameless == []
+
+
+def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(config):
+    bare = {
+        component["props"].get("label") or ""
+        for component in config["en"]["components"]
+        if component["type"] in INPUTS and component["props"].get("visible") is True
+        if component["props"].get("interactive") is not False
+        if not (component["props"].get("info") or component["props"].get("placeholder"))
+    }
+    assert {label for label in bare - PLAIN if not label.startswith(PLAIN_BEGINNINGS)} == set()
+
+
+def test_a_tab_shows_one_primary_button(config):
+    primary = {
+        tab: [
+            part["props"]["value"]
+            for part in parts
+            if part["type"] == "button" and part["props"]["variant"] == "primary"
+            if part["props"]["visible"] is not False
+        ]
+        for tab, parts in tabs(config["en"]).items()
+    }
+    assert {tab: found for tab, found in primary.items() if len(found) > 1} == {}
+
+
+def test_the_tabs_stand_in_the_order_of_the_work(config):
+    assert tuple(tabs(config["ru"])) == OURS
+
+
+def test_an_empty_house_says_what_to_do_first(home):
+    card, corpora, training, chat, panel, *_ = opening.on_load(Say("en"))
+    assert (corpora, training, panel) == ("No corpus yet. This is the first step.", "Nothing is being trained now.", "")
+    assert chat == "Nothing is trained yet: train first, or run the demo below."
+    assert card.startswith("Here: ")
+
+
+def test_a_house_with_a_run_says_so(trained_run):
+    assert opening.on_load(Say("ru"))[3] == "Обученных моделей здесь: 1"
+
+
+STEP = {"event": "step", "step": 12, "max_steps": 48, "seconds_left": 90.0}
+
+
+@pytest.mark.parametrize(
+    ("lines", "stage", "done", "total", "unit"),
+    [
+        ([], 0, 0, 0, ""),
+        (["model", "download 12/93 MB"], 0, 12, 93, "MB"),
+        (["model", "download 93/93 MB", "convert 0/0 MB"], 0, 0, 0, "MB"),
+        (["model", "corpus"], 1, 0, 0, ""),
+        (["model", "corpus", json.dumps({"event": "started"}), json.dumps(STEP)], 2, 12, 48, "steps"),
+        (["corpus", json.dumps(STEP), json.dumps({"event": "finished"})], 3, 0, 0, "steps"),
+        (["corpus", '{"event": "st'], 1, 0, 0, ""),
+    ],
+)
+def test_the_demo_tells_how_far_it_is(lines, stage, done, total, unit):
+    now = opening_tour.read(lines)
+    assert (now.stage, now.done, now.total, now.unit) == (stage, done, total, unit)
+
+
+def test_the_demo_s_steps_are_shown_with_the_time_left():
+    now = opening_tour.read(["corpus", json.dumps(STEP)])
+    now.state = "going"
+    shown = opening.panel(Say("ru"), now)
+    assert "12 / 48 шагов осталось примерно 1\u00a0мин 30\u00a0с" in shown
+    assert shown.count('class="done"') == 2
+
+
+def test_a_demo_that_failed_says_why_in_the_page_s_language():
+    told = {"trouble": "StarterUnreachable", "values": {"reason": "x"}, "message": "english"}
+    now = opening_tour.read(["model", json.dumps(told)])
+    now.state = "failed"
+    assert "Не удалось скачать стартовую модель: x." in opening.panel(Say("ru"), now)
+
+
+def test_what_the_models_said_is_shown_as_text():
+    result = {
+        "base_eval_loss": 3.1,
+        "tuned_eval_loss": 2.04,
+        "prompt": "Why?",
+        "base_reply": "<b>",
+        "tuned_reply": "Lamp.",
+    }
+    now = opening_tour.Now("done", message=json.dumps(result))
+    shown = opening.panel(Say("en"), now)
+    assert "Held-out loss: 3.1 before, 2.04 after" in shown
+    assert "&lt;b&gt;" in shown
