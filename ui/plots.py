@@ -3,9 +3,9 @@
 import plotly.graph_objects as go
 
 from ui.text import Say
+from ui.theme import PALETTE
 
 HEIGHT = 300  # fixed: a plot that is replaced while it runs must not change the page's height
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 SMOOTHING = 0.9  # weight of the past in the smoothed loss
 
 

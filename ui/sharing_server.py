@@ -151,7 +151,15 @@ def serve(share: Share, title: str, host: str, lang: str | None) -> tuple[uvicor
     empty = contextvars.Context()
     inner = empty.run(pages.serve, partial(sharing_page.build, share, title), lang, max_file_size="1kb")
     gate = Gate(inner, share, partial(sharing_page.asking, lang))
-    config = uvicorn.Config(gate, log_level="error", access_log=False, timeout_graceful_shutdown=1, proxy_headers=False)
+    config = uvicorn.Config(
+        gate,
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+        limit_concurrency=64
+        + 8 * share.limits.visitors,  # requests at once: a crowd at the gate cannot fill the memory
+    )
     server = uvicorn.Server(config)
     threading.Thread(target=server.run, args=([listening],), name="visitors", daemon=True).start()
     end_of_patience = time.monotonic() + START_SECONDS

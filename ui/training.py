@@ -9,7 +9,7 @@ import gradio as gr
 from core import corpus, models, runs, store
 from core.recipe import CHOICES, RecipeTrouble, TrainConfig
 from core.trouble import Trouble
-from ui import run_view
+from ui import offers, run_view
 from ui.text import Say
 
 FULL_SLOWER = 10  # LoRA takes about ten times the learning rate of all-weights training
@@ -110,9 +110,9 @@ def on_load(say: Say, base_model: str | None, corpus_id: str | None, run_id: str
     kept = [row for row in rows if row["id"] == run_id]
     chosen = (kept or [row for row in active if row["state"] != "queued"] or active or rows or [None])[0]
     corpora = [(card["name"], card["id"]) for card in corpus.listed()]
-    ready = models.ready()
     starter = say("training.starter_ready" if models.local(models.STARTER) else "training.starter")
-    names = [(starter, models.STARTER)] + [(m["title"], m["id"]) for m in ready if m["id"] != models.STARTER]
+    others = [(label, name) for label, name in offers.choices(say) if name != models.STARTER]
+    names = [(starter, models.STARTER), *others]
     return (
         gr.Dropdown(choices=names, value=base_model or models.STARTER),
         gr.Dropdown(
