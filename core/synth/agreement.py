@@ -12,6 +12,11 @@ ENGLISH = ("a", "s", "cap")
 VOWEL = re.compile(r"^(?:[aeiou](?!ni|ne\b|se|ur)|hour|heir|honest|un[^i])", re.IGNORECASE)
 IRREGULAR = {"man": "men", "woman": "women", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives", "leaf": "leaves", "loaf": "loaves", "life": "lives", "wolf": "wolves", "half": "halves", "sheep": "sheep", "mouse": "mice"}  # fmt: skip
 
+PLURALS = frozenset((*IRREGULAR.values(), "geese", "people", "vertebrae", "breathing")) - {"sheep"}
+MASS = frozenset("smoke sand rain snow salt ice clay grass moss honey ash fog soap ink wallpaper thread".split())
+VERBS = {"is": "are", "has": "have", "does": "do", "goes": "go"}
+PREPOSITION = re.compile(r" (?:in|on|of|at|by|over|under|through|to|between|from|with|after|beneath|overhead|above) ?")
+
 
 class FormUnknown(Trouble):
     template = 'The rule "{rule}" asks for the form "{form}", which is not known. Known are: {known}.'
@@ -39,20 +44,42 @@ def of(lang: str, words: dict):
 class English:
     def how(self, text: str, rule: str) -> How:
         forms = tuple(text.split())
+        like = next((form[4:] for form in forms if form.startswith("as=$")), "")
+        forms = tuple(form for form in forms if not form.startswith("as=$"))
         for form in forms:
             if form not in ENGLISH:
-                raise FormUnknown(rule=rule, form=form, known=", ".join(ENGLISH))
-        return How(forms, "", "", False)
+                raise FormUnknown(rule=rule, form=form, known=", ".join(ENGLISH) + ", as=$name")
+        return How(forms, like, "", False)
 
     def inflect(self, text: str, how: How, like: str) -> str:
+        if like and is_plural(like):
+            verb, _, rest = text.partition(" ")
+            text = f"{base(verb)} {rest}".strip()
         for form in how.forms:
             if form == "a":
-                text = f"{'an' if VOWEL.match(text) else 'a'} {text}"
+                text = text if text.split()[-1] in MASS else f"{'an' if VOWEL.match(text) else 'a'} {text}"
             elif form == "s":
                 text = plural(text)
             else:
                 text = text[:1].upper() + text[1:]
         return text
+
+
+def is_plural(text: str) -> bool:
+    """Whether a phrase takes a plural verb: "leaf veins", "geese in a wedge", not "a delta"."""
+    head = PREPOSITION.split(text)[0].split()
+    if head[0] in ("a", "an", "one"):
+        return False
+    return head[-1] in PLURALS or bool(re.search(r"[^sui]s$", head[-1]))
+
+
+def base(verb: str) -> str:
+    """The plain form of a verb in the third person: "dies" -> "die", "catches" -> "catch"."""
+    if verb in VERBS:
+        return VERBS[verb]
+    if re.search(r"[^aeiou]ies$", verb) and len(verb) > 4:
+        return verb[:-3] + "y"
+    return verb[:-2] if re.search(r"(?:s|x|z|ch|sh)es$", verb) else verb.removesuffix("s")
 
 
 def plural(text: str) -> str:
