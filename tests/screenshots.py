@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui.text import Say
 
-TABS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "share")
+TABS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
 WIDE = {"width": 1920, "height": 1080}

@@ -22,7 +22,7 @@ PLAIN = {
     "Export", "As",
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files: ", "Repair turns (", "Replace personal data (", "Who replies: ")
-OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "share")
+OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
 
 
 @pytest.fixture(scope="module")
