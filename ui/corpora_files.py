@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 # Gradio sends a folder's files without the folders' names, but the browser's own list has them.
-NAMES_OF_FOLDER = """() => JSON.stringify(
+NAMES_OF_FOLDER = """(told, folder) => [JSON.stringify(
   [...document.querySelectorAll('input[type=file][webkitdirectory]')].filter(input => input.files.length).slice(-1)
-  .flatMap(input => [...input.files].map(file => file.webkitRelativePath)))"""
+  .flatMap(input => [...input.files].map(file => file.webkitRelativePath))), folder]"""
 
 
 def names(said: str, folder: list | None) -> list[str]:
