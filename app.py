@@ -1,6 +1,7 @@
 """Soulsmith: retrain a language model on your own machine. Run it: `python app.py`, then open http://127.0.0.1:7860."""
 
 import argparse
+import locale
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from starlette.applications import Starlette
 
 from core import runs, store
 from core.sharing import Limits, Share
-from core.sharing_gate import Gate
+from core.sharing_gate import Gate, local_only
 from core.trouble import Trouble
 from ui import calculator, corpora, export, history, opening, pages, playground, sharing, sharing_page, synth, training
 from ui import sharing_server as links
@@ -216,7 +217,7 @@ def main() -> None:
     args = parse()
     if args.home:
         os.environ["SOULSMITH_HOME"] = args.home
-    say = Say(args.lang or os.environ.get("LANG", "")[:2])
+    say = Say(args.lang or (os.environ.get("LANG") or locale.getlocale()[0] or "")[:2].lower())
     try:
         number = args.port or next_port()
         check_port(number)
@@ -226,6 +227,8 @@ def main() -> None:
             doors.append(door)
         elif args.share:
             share_chat(args)
+        if not args.share_all:
+            page = local_only(page)
     except Trouble as error:
         sys.exit(say.trouble(error))
     if runs.needs_worker():  # runs that were queued when the machine went down

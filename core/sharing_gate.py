@@ -40,6 +40,25 @@ HEADERS = (
 Page = Callable[[dict, Exception | None], str]  # the request's scope and what went wrong -> the page that asks
 
 
+LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+
+def local_only(inner):
+    """An application that answers only to this machine's own name.
+
+    A page of another site can give its own name this machine's address and then count as the same site; it cannot change
+    the name that the browser asks for.
+    """
+
+    async def asked(scope, receive, send) -> None:
+        if scope["type"] == "http" and not LOCAL.fullmatch(_header(scope, b"host") or ""):
+            await respond(send, 421, "<p>This page answers at 127.0.0.1 only. To share it: --share or --share-all.</p>")
+            return
+        await inner(scope, receive, send)
+
+    return asked
+
+
 class Refused(Exception):
     """A request that goes no further, with its status."""
 
@@ -48,15 +67,16 @@ class Gate:
     """An application that lets visitors through to another one.
 
     `roads` is what they may ask for; None: everything, which is full control. `port`: guard only what comes in by this
-    port of the machine, and leave the others as they are.
+    port of the machine; what comes in by the others is this machine's own.
     """
 
     def __init__(self, inner, share: Share, page: Page, *, roads: tuple | None = ROADS, port: int | None = None):
         self.inner, self.share, self.page, self.roads, self.port = inner, share, page, roads, port
+        self.elsewhere = local_only(inner)
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan" or (self.port and (scope.get("server") or (None, None))[1] != self.port):
-            await self.inner(scope, receive, send)
+            await self.elsewhere(scope, receive, send)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})

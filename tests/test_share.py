@@ -229,13 +229,13 @@ def test_full_control_takes_the_password_on_its_own_port_only():
     async def inner(scope, receive, send):
         await sharing_gate.respond(send, 200, "inside")
 
-    async def asked(port: int, cookie: str = "") -> int:
+    async def asked(port: int, cookie: str = "", host: bytes = b"127.0.0.1:1") -> int:
         statuses = []
 
         async def send(message):
             statuses.append(message.get("status"))
 
-        headers = [(b"cookie", cookie.encode())]
+        headers = [(b"cookie", cookie.encode()), (b"host", host)]
         scope = {
             "type": "http",
             "method": "GET",
@@ -251,6 +251,8 @@ def test_full_control_takes_the_password_on_its_own_port_only():
     gate = sharing_gate.Gate(inner, share, lambda scope, error: "", roads=None, port=2)
     cookie = f"{sharing_gate.COOKIE}={share.come_in(share.password, 'here')}"
     assert [asyncio.run(asked(1)), asyncio.run(asked(2)), asyncio.run(asked(2, cookie))] == [200, 401, 200]
+    assert asyncio.run(asked(1, host=b"evil.example")) == 421  # a name of another site that leads here
+    assert asyncio.run(asked(2, cookie, b"abc.gradio.live")) == 200
 
 
 def test_a_blocked_tunnel_says_why_and_names_the_other_ways(monkeypatch, home):
