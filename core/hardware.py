@@ -93,6 +93,15 @@ def parse(listing: str) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
+def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies bf16 in hardware: four times as fast as fp32; others are far slower at it."""
+    try:
+        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
 def _number(cell: str) -> float:
     try:
         return float(cell)

@@ -64,6 +64,7 @@ class Job:
             base_model=str(folder / "model"),
             corpus=str(folder / "rows.jsonl"),
             method=self.method,
+            task="text",
             max_length=self.max_length,
             batch_size=1,
             max_steps=STEPS,

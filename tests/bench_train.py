@@ -1,0 +1,342 @@
+"""Training beside TRL: `python -m tests.bench_train [--quick] [--gpu] [--json] [--out DIR]`.
+
+The same rows, weights, adapter, optimizer and number of rows a step go to core/recipe.py and to TRL's SFTTrainer, each
+job in a process of its own: useful tokens a second (tokens of rows; padding is not counted), peak memory, and the loss
+on held-out rows, measured by one function for all. `--gpu` takes random weights in the shapes of Qwen2.5.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from core import hardware, models, paths, recipe
+from core.recipe import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+JOB_SECONDS = 480
+QUICK_MINUTES = 7.5  # after which no further job begins
+HELD_OUT = 16
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: by whom, and how."""
+
+    name: str
+    by: str  # ours, trl, unsloth
+    packing: bool = False
+    gradient_checkpointing: bool = False
+    method: str = "lora"
+    max_length: int = 512
+    model: str = "starter"
+
+    def config(self, folder: Path) -> TrainConfig:
+        """What is common to all who train, as the recipe's config."""
+        on_card = self.model != "starter"
+        return TrainConfig(
+            base_model=str(folder / "model"),
+            corpus=str(folder / "train.jsonl"),
+            method=self.method,
+            task="text" if on_card else "chat",
+            max_length=self.max_length,
+            packing=self.packing,
+            batch_size=2 if on_card else 4,
+            epochs=1.0,
+            learning_rate=2e-4 if on_card else 1e-3,
+            lora_dropout=0.0,
+            lr_scheduler_type="linear",
+            precision="auto" if on_card else "bf16" if hardware.processor_has_bf16() else "fp32",
+            gradient_checkpointing=self.gradient_checkpointing,
+            validation_share=0,
+            eval_steps=10_000,
+        )
+
+
+def jobs(kind: str) -> list[Job]:
+    """The jobs of --quick, of --gpu, or all on a processor."""
+    if kind == "gpu":
+        wanted = []
+        for model, length in (("1.5B", 2048), ("1.5B", 4096), ("7B", 2048), ("7B", 4096)):
+            for method in ("qlora", "lora"):
+                for by in ("ours", "trl", "unsloth"):
+                    name = f"{by} {model} {method} {length}"
+                    wanted.append(Job(name, by, True, True, method, length, model))
+        return wanted
+    quick = [
+        Job("ours", "ours"),
+        Job("trl default", "trl", gradient_checkpointing=True),
+        Job("ours packed", "ours", packing=True),
+        Job("trl packed", "trl", packing=True),
+    ]
+    if kind == "quick":
+        return quick
+    more = [
+        Job("ours, checkpointed", "ours", gradient_checkpointing=True),
+        Job("trl, not checkpointed", "trl"),
+        Job("ours packed, checkpointed", "ours", packing=True, gradient_checkpointing=True),
+        Job("trl packed, checkpointed", "trl", packing=True, gradient_checkpointing=True),
+    ]
+    return quick + more
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rows and weights
+
+
+def write_rows(folder: Path, count: int) -> None:
+    """Chats of one to four exchanges out of the bundled sample: few are long and most are short, as people chat."""
+    sample = [row["messages"] for row in recipe.read_rows(paths.assets() / "samples" / "lighthouse-en.jsonl")]
+    draw = random.Random(1)
+    rows = []
+    for _ in range(count + HELD_OUT):
+        turns = min(4, 1 + int(draw.expovariate(0.8)))
+        rows.append({"messages": [message for chat in draw.sample(sample, turns) for message in chat]})
+    for name, part in (("train", rows[:count]), ("held_out", rows[count:])):
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in part]
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def make(model: str, folder: Path, rows: int) -> None:
+    """Put weights, training rows and held-out rows into a folder."""
+    folder.mkdir(parents=True)
+    if model == "starter":
+        shutil.copytree(models.prepare(models.STARTER), folder / "model")
+        write_rows(folder, rows)
+        return
+    from tests import bench_gpu
+
+    bench_gpu.make(model, folder, 4096)
+    draw = random.Random(1)
+    texts = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=draw.randint(500, 12_000))) for _ in range(rows)]
+    for name, part in (("train", texts), ("held_out", texts[:2])):
+        lines = [json.dumps({"text": text}) + "\n" for text in part]
+        (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In a process of its own
+
+
+def measure(job: Job, folder: Path) -> dict:
+    """Train one job and return its figures."""
+    import torch
+    import transformers
+
+    config, seen = job.config(folder), {}
+    train = transformers.Trainer.train
+
+    def timed(trainer, *args, **kwargs):
+        began = time.monotonic()
+        result = train(trainer, *args, **kwargs)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seen.update(seconds=time.monotonic() - began, model=trainer.model, steps=trainer.state.global_step)
+        return result
+
+    transformers.Trainer.train = timed
+    {"ours": by_us, "trl": by_trl, "unsloth": by_unsloth}[job.by](config, folder / "out")
+    peak = recipe.peak_memory_gib()  # before the evaluation, which is the same for all
+    tokenizer = recipe.load_tokenizer(config)
+    tokens = sum(len(row["input_ids"]) for row in encoded(config, folder / "train.jsonl", tokenizer))
+    parameters = sum(weight.numel() for weight in seen["model"].parameters())
+    seen.pop("model").save_pretrained(folder / "adapter")
+    return {
+        "useful_tokens_per_second": tokens / seen["seconds"],
+        "seconds": seen["seconds"],
+        "steps": seen["steps"],
+        "tokens": tokens,
+        "parameters": parameters,
+        "peak_memory_gib": peak,
+        "held_out_loss": held_out(config, folder, tokenizer),
+    }
+
+
+def encoded(config: TrainConfig, rows: Path, tokenizer) -> list[dict]:
+    return recipe.encode_rows(list(recipe.read_rows(rows)), tokenizer, config)[0]
+
+
+def held_out(config: TrainConfig, folder: Path, tokenizer) -> float:
+    """The loss of a saved adapter, on a fresh base, by the stock path of transformers."""
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(recipe.load_base(config), folder / "adapter")
+    return recipe.held_out_loss(model, encoded(config, folder / "held_out.jsonl", tokenizer), 4)
+
+
+def by_us(config: TrainConfig, out: Path) -> None:
+    recipe.train(config, out, report=lambda *_, **__: None)
+
+
+def by_trl(config: TrainConfig, out: Path) -> None:
+    """TRL with the settings of the config; whatever the config does not say is TRL's default."""
+    import datasets
+    import torch
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer, kind = recipe.load_tokenizer(config), recipe.precision(config)
+    # Without packing in the recipe's encoding: TRL packs by itself.
+    plain = TrainConfig(**asdict(config) | {"packing": False})
+    rows = [{key: row[key] for key in ("input_ids", "labels")} for row in encoded(plain, config.corpus, tokenizer)]
+    SFTTrainer(
+        model=recipe.load_base(config),
+        args=SFTConfig(
+            output_dir=str(out),
+            per_device_train_batch_size=config.batch_size,
+            num_train_epochs=config.epochs,
+            max_length=config.max_length,
+            packing=config.packing,
+            learning_rate=config.learning_rate,
+            lr_scheduler_type=config.lr_scheduler_type,
+            warmup_steps=config.warmup_ratio,
+            optim=config.optim,
+            bf16=kind == "bf16",
+            fp16=kind == "fp16",
+            gradient_checkpointing=config.gradient_checkpointing,
+            use_cpu=not torch.cuda.is_available(),
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            seed=config.seed,
+        ),
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules=config.target_modules,
+            task_type="CAUSAL_LM",
+        ),
+    ).train()
+
+
+def by_unsloth(config: TrainConfig, out: Path) -> None:
+    """Unsloth's model in TRL's trainer, as its own notebooks do it; only where it is installed."""
+    import unsloth
+
+    model, _ = unsloth.FastLanguageModel.from_pretrained(
+        config.base_model, max_seq_length=config.max_length, load_in_4bit=config.method == "qlora"
+    )
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    model = unsloth.FastLanguageModel.get_peft_model(
+        model, r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=0, target_modules=targets
+    )
+    base, recipe.load_base = recipe.load_base, lambda config: model
+    import peft
+
+    peft.LoraConfig = lambda **_: None  # the adapter is there already
+    by_trl(config, out)
+    recipe.load_base = base
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# All jobs
+
+
+def run(job: Job, folder: Path) -> dict:
+    """The figures of a job from a process of its own, or {"trouble": why there are none}."""
+    command = [sys.executable, "-m", "tests.bench_train", "--job", json.dumps(asdict(job)), "--folder", str(folder)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=JOB_SECONDS)
+    except subprocess.TimeoutExpired:
+        return {"trouble": f"given up after {JOB_SECONDS} seconds"}
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    shutil.rmtree(folder / "adapter", ignore_errors=True)
+    if done.returncode:
+        return {"trouble": (done.stderr.strip() or f"ended with {done.returncode}").split("\n")[-1][:300]}
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def bench(chosen: list[Job], rows: int, minutes: float, repeats: int, tell=lambda line: None) -> dict:
+    """Run the jobs, each `repeats` times in turn, and compare them."""
+    from importlib.metadata import version
+
+    began, found = time.monotonic(), {job.name: [] for job in chosen}
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as scratch:
+        for model in dict.fromkeys(job.model for job in chosen):
+            folder = Path(scratch) / model
+            make(model, folder, rows)
+            for _ in range(repeats):
+                for job in (job for job in chosen if job.model == model):
+                    late = time.monotonic() - began > minutes * 60
+                    figures = {"trouble": f"left out: {minutes:g} minutes were over"} if late else run(job, folder)
+                    found[job.name].append(figures)
+                    tell(f"{job.name}: {figures}")
+            shutil.rmtree(folder)
+    best = {name: _middle(figures) for name, figures in found.items()}
+    versions = {name: version(name) for name in ("torch", "transformers", "peft", "trl")}
+    result = {"seconds": round(time.monotonic() - began, 1), "rows": rows, "versions": versions, "jobs": best}
+    if "ours packed" in best:
+        result["ratio_trl_default"] = _ratio(best, ("ours", "ours packed"), "trl default")
+        result["ratio_trl_packed"] = _ratio(best, ("ours packed",), "trl packed")
+    return result
+
+
+def _middle(figures: list[dict]) -> dict:
+    """The run of median speed."""
+    whole = [one for one in figures if "trouble" not in one]
+    if not whole:
+        return figures[-1]
+    speed = statistics.median_low(one["useful_tokens_per_second"] for one in whole)
+    return next(one for one in whole if one["useful_tokens_per_second"] == speed)
+
+
+def _ratio(jobs: dict, ours: tuple[str, ...], theirs: str) -> float | None:
+    speeds = [jobs[name].get("useful_tokens_per_second") for name in (*ours, theirs)]
+    return round(max(speeds[:-1]) / speeds[-1], 3) if all(speeds) else None
+
+
+def table(found: dict) -> str:
+    """The figures as Markdown."""
+    lines = [
+        "| job | useful tokens/s | seconds | steps | peak memory, GiB | held-out loss |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, one in found["jobs"].items():
+        if "trouble" in one:
+            lines.append(f"| {name} | {one['trouble']} | | | | |")
+            continue
+        cells = (one["useful_tokens_per_second"], one["seconds"], one["steps"], one["peak_memory_gib"])
+        lines.append("| {} | {:.1f} | {:.1f} | {} | {:.2f} | {:.4f} |".format(name, *cells, one["held_out_loss"]))
+    for key in ("ratio_trl_default", "ratio_trl_packed"):
+        lines += [f"\n{key}: {found[key]}"] if key in found else []
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench_train", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--quick", action="store_true", help="four jobs, under nine minutes on two cores")
+    parser.add_argument(
+        "--gpu", action="store_true", help="shapes of Qwen2.5 1.5B and 7B on a card, Unsloth if installed"
+    )
+    parser.add_argument("--only", default="", help="jobs whose name has this in it")
+    parser.add_argument("--rows", type=int, help="training rows; default: 96 with --quick, else 240")
+    parser.add_argument("--repeats", type=int, default=1, help="run each job so often and take the median")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job:
+        print("\n" + json.dumps(measure(Job(**arguments.job), arguments.folder)))
+        return
+    chosen = jobs("gpu" if arguments.gpu else "quick" if arguments.quick else "all")
+    chosen = [job for job in chosen if arguments.only in job.name]
+    rows = arguments.rows or (96 if arguments.quick else 240)
+    minutes = QUICK_MINUTES if arguments.quick else 120
+    found = bench(chosen, rows, minutes, arguments.repeats, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(found) if arguments.json else table(found))
+
+
+if __name__ == "__main__":
+    main()
