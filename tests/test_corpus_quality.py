@@ -126,7 +126,7 @@ def test_personal_data_is_found_by_its_checksum_and_replaced():
         ({"text": "Їжак і ґанок"}, ("uk", [])),
         ({"text": "Ўсё добра"}, ("be", [])),
         ({"text": "12 345"}, ("none", [])),
-        ({"text": "你好世界"}, ("cjk", [])),
+        ({"text": "你好世界"}, ("zh", [])),
         ({"messages": [{"role": "user", "content": "As an AI?"}, {"role": "assistant", "content": "Нет."}]}, None),
     ],
 )
@@ -244,3 +244,26 @@ def test_totals_of_a_sample_are_scaled_and_long_runs_end(tmp_path):
     assert (found["estimated"], found["rows"], found["wrong"]["measured_in_part"]) == (True, 20, 10)
     assert tokens.measure([], 0, light, max_length=9)["tokens"] == 0
     assert preview.specials_in({"text": "x<|im_end|>"}, light) == ["<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("de", "Das ist ein einfacher deutscher Satz über das Wetter von heute."),
+        ("fr", "Le chat est sur la table et il dort depuis ce matin."),
+        ("bg", "Това е едно съвсем обикновено изречение на български език за времето навън."),
+        ("kk", "Бұл қазақ тіліндегі қарапайым сөйлем."),
+        ("uk", "Це звичайне речення про погоду, її сьогодні хвалять."),
+        ("ru", "Мама мала раму, папа пил чай; на столе стоят чашка и ложка, за окном идёт снег."),
+        ("ru", "Да"),
+        ("ja", "こんにちは、今日はいい天気ですね"),
+        ("ko", "안녕하세요 오늘 날씨가 좋네요"),
+        ("latin", "Hm, na"),
+        ("mixed", "print(слово) или word и слово word"),
+        ("none", "1 + 2 = 3"),
+    ],
+)
+def test_the_language_of_a_text_is_told_or_left_open(code, text):
+    from core.corpus import languages
+
+    assert languages.of(text) == code

@@ -3,9 +3,8 @@
 import re
 from collections import Counter
 
-from core.corpus import personal
+from core.corpus import languages, personal
 
-CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 THINK = re.compile(r"</?think(?:ing)?>|◁think▷")
 SPECIAL = re.compile(
     r"<\|[a-z_0-9]{2,40}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk)>", re.IGNORECASE
@@ -29,9 +28,9 @@ def check(row: dict) -> dict:
     texts = [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
     learned = texts if "text" in row else [t["content"] for t in row["messages"] if t["role"] == "assistant"]
     whole = "\n".join(texts)
-    lang, found, data = language(whole), [], Counter()
+    lang, found, data = languages.of(whole), [], Counter()
     if not whole.isascii():
-        if lang in ("ru", "uk", "be") and CJK.search("\n".join(learned)):
+        if lang in ("ru", "uk", "be") and languages.CJK.search("\n".join(learned)):
             found.append("cjk")
         if MIXED.search(whole):
             found.append("mixed")
@@ -43,35 +42,6 @@ def check(row: dict) -> dict:
     if data:
         found.append("personal")
     return {"lang": lang, "chars": len(whole), "flags": found} | ({"personal": dict(data)} if data else {})
-
-
-def language(text: str) -> str:
-    """ru, uk, be, en, latin, cjk, other, mixed, or none: by the shares of scripts, then by letters and small words."""
-    text = re.sub(r"<[^<>]{1,40}>", " ", text[:20_000])
-    cyrillic = len(re.findall("[\u0400-\u04ff]", text))
-    latin = len(re.findall("[a-zA-Z\u00c0-\u024f]", text))
-    cjk = len(CJK.findall(text))
-    letters = sum(map(str.isalpha, text)) if not text.isascii() else latin
-    if not letters:
-        return "none"
-    if cyrillic >= 0.6 * letters:
-        if re.search("[їєґЇЄҐ]|(?:^|[^а-яё])і(?:[^а-яё]|$)", text):
-            return "uk"
-        return "be" if re.search("[ўЎ]", text) else "ru"
-    if cjk >= 0.5 * letters:
-        return "cjk"
-    if latin >= 0.6 * letters:
-        words = re.findall(r"[a-z']+", text.lower())
-        common = sum(word in ENGLISH for word in words)
-        return "en" if common >= max(1, len(words) / 12) else "latin"
-    return "mixed" if cyrillic + latin + cjk > 0.6 * letters else "other"
-
-
-ENGLISH_WORDS = (
-    "the of and to a in is it you that he was for on are with as i his they be at one have this from or had by not "
-    "but what all were we when your can said there an which do how if will"
-)
-ENGLISH = frozenset(ENGLISH_WORDS.split())
 
 
 def without_lookalikes(text: str) -> str:

@@ -35,7 +35,7 @@ WORDS = {
     "corpora.big": (
         "A folder keeps the names of its sub-folders, a ZIP does too. Files of many gigabytes are read without the "
         "browser: <code>python -m core.corpus import FILE</code>.",
-        "Имена вложенных папок сохраняются — и у папки, и у ZIP. Файлы во много гигабайт загружайте без браузера: "
+        "При загрузке папки или ZIP имена вложенных папок сохраняются. Файлы во много гигабайт загружайте без браузера: "
         "<code>python -m core.corpus import ФАЙЛ</code>.",
     ),
     "corpora.encoding": ("Encoding", "Кодировка"),
