@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -551,3 +553,11 @@ def test_a_changed_config_says_what_it_was(config, no_worker):
     assert (runs.config(run_id).batch_size, runs.config(run_id).gradient_accumulation_steps) == (2, 2)
     assert runs.label(run_id)["changes"][0]["changed"] == {"batch_size": [4, 2], "gradient_accumulation_steps": [1, 2]}
     assert json.loads(store.sync(run_id)["config"])["batch_size"] == 2
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_whatever_is_killed():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.torture", "--kills", "4"], capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout.splitlines()[-1] == "survived 4/4", done.stdout

@@ -50,7 +50,7 @@ def build(say: Say) -> dict:
         with gr.Accordion(say("runs.more_curves"), open=False):
             details["small"] = gr.Plot(show_label=False)
         with gr.Accordion(say("film.title"), open=False):
-            details["film"] = gr.HTML()
+            details["film"] = gr.HTML(js_on_load=run_plots.keeper())
             details["forgetting"] = gr.Plot(show_label=False, visible=False)
         with gr.Accordion(say("runs.config"), open=False):
             details["config"] = gr.Code(language="json", show_label=False, interactive=False)

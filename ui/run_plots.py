@@ -3,11 +3,17 @@
 import numpy as np
 import plotly.graph_objects as go
 
+from core import paths
 from ui.plots import PALETTE, layout, smooth
 from ui.text import Say
 
 SMALL = {"learning_rate": "ends", "grad_norm": "steep", "tokens_per_second": "ends", "memory_gib": "ends"}
 SMALL_HEIGHT = 420
+
+
+def keeper() -> str:
+    """JavaScript for a gr.HTML beside plots: frees those that are replaced and hands their zoom on, once a page."""
+    return f"({(paths.assets() / 'plots.js').read_text(encoding='utf-8')})()"
 
 
 def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:

@@ -21,7 +21,7 @@ DRAWN = ("status", *BUTTONS, "remedy", "loss", "small", "film", "forgetting", "l
 def build(say: Say) -> dict:
     """The right-hand side: which run is shown, how it is, its buttons, its plots, and the queue."""
     live = {"run": gr.Dropdown(label=say("training.shown"), interactive=True)}
-    live["status"] = gr.HTML(f"<p>{say('training.no_runs')}</p>")
+    live["status"] = gr.HTML(f"<p>{say('training.no_runs')}</p>", js_on_load=run_plots.keeper())
     live["remedy"] = gr.Markdown(visible=False)
     live["treat"] = gr.Button(say("doctor.treat"), variant="primary", size="sm", visible=False)
     with gr.Row():
