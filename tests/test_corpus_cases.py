@@ -3,13 +3,15 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from core import corpus
-from core.corpus import duplicates, normalised
+from core.corpus import duplicates, export, normalised
 from tests.test_corpus_formats import lines, made, messages, said
 from ui import corpora_html
 from ui.text import Say
@@ -220,3 +222,56 @@ def test_notes_of_one_conversation_are_joined_each_turn_once(tmp_path, packed):
     assert [[turn["content"] for turn in row["messages"]] for row in rows] == [["q1", "a1", "q2", "a2"], ["q1", "a1"]]
     assert (card["rows_in"], card["rows_kept"], card["rows_set_aside"]) == (3, 2, 1)
     assert card["reasons"] == {"note_joined": 1}
+
+
+CHAT = (
+    '{"messages": [{"role": "user", "content": "раз, два"}, {"role": "assistant", "content": "три, \\"четыре\\""}]}\n'
+)
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data.csv", "data.txt", "data"])
+def test_json_lines_are_told_by_content_whatever_the_name_and_the_mark(tmp_path, name, bom):
+    # https://github.com/huggingface/autotrain-advanced/issues/140, https://github.com/huggingface/datasets/issues/8241
+    card = made(tmp_path, name, bom + (CHAT * 3).encode())
+    assert said(card) == [[("user", "раз, два"), ("assistant", 'три, "четыре"')]] * 3
+    assert (card["formats"], card["rows_set_aside"]) == ({"jsonl": 1}, 0)
+
+
+def test_cyrillic_survives_a_machine_of_another_encoding(tmp_path):
+    # https://github.com/oobabooga/text-generation-webui/issues/4325
+    (tmp_path / "чат.jsonl").write_bytes(CHAT.encode())
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    for command in (["import", "чат.jsonl", "--name", "Тест", "--out", "made"], ["export", "made", "out.jsonl"]):
+        whole = [sys.executable, "-m", "core.corpus", *command, "--json"]
+        done = subprocess.run(whole, cwd=tmp_path, env=plain | {"PYTHONPATH": os.getcwd()}, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert "раз, два" in (tmp_path / "out.jsonl").read_text("utf-8")
+    card = json.loads((tmp_path / "made" / "card.json").read_text("utf-8"))
+    assert (card["name"], card["sources"][0]["file"]) == ("Тест", "чат.jsonl")
+
+
+def test_marks_of_sources_go_from_a_chatgpt_export_and_spaces_stay(tmp_path):
+    # https://github.com/Laumss/loominary/issues/17, https://github.com/rashidazarang/chatgpt-chat-exporter/pull/35
+    def node(parent, role, text):
+        content = {"content_type": "text", "parts": [text]}
+        more = {"metadata": {"content_references": [{"matched_text": " ", "type": "hidden"}]}}
+        return {"parent": parent, "message": {"author": {"role": role}, "content": content} | more}
+
+    mapping = {
+        "q": node(None, "user", "что нового"),
+        "a": node("q", "assistant", "Вот что нового\ue200cite\ue202turn2view3\ue201 и верно."),
+    }
+    card = made(tmp_path, "conversations.json", json.dumps([{"mapping": mapping, "current_node": "a"}]))
+    assert said(card) == [[("user", "что нового"), ("assistant", "Вот что нового и верно.")]]
+
+
+def test_each_line_of_an_export_is_json_and_comes_back_equal(tmp_path):
+    # https://github.com/unslothai/unsloth/issues/8733
+    chats = [messages([("user", 'a\nb\r"c"\u2028'), ("assistant", "\x85 \x0b\x0c d")])] * 2
+    card = made(tmp_path, "a.jsonl", lines([{"messages": chat} for chat in chats]))
+    out = tmp_path / "out.jsonl"
+    export.export(corpus.directory(card["id"]), "messages", out)
+    physical = out.read_bytes().removesuffix(b"\n").split(b"\n")
+    assert [json.loads(line)["messages"] for line in physical] == chats
+    assert said(corpus.create([out], "again")) == said(card)

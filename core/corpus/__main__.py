@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from core import corpus
-from core.corpus import disk, export
+from core.corpus import disk, export, sources
 from core.trouble import Trouble
 
 
@@ -92,7 +92,7 @@ def _teller(shaped):
 def _import(arguments) -> None:
     options = corpus.Options(**json.loads(arguments.options))
     progress = _teller(lambda done, total, rows: {"done": done, "total": total, "rows": rows})
-    name = arguments.name or arguments.files[0].stem
+    name = sources.readable(arguments.name or arguments.files[0].stem)
     tell = progress if arguments.progress else None
     card = corpus.create(arguments.files, name, options=options, progress=tell, out=arguments.out)
     if arguments.progress:

@@ -6,38 +6,9 @@ from functools import cache
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 LEAST = 20  # letters of a text whose language is guessed: of a word or two nobody can tell
 SURE = 0.9
-LATIN = frozenset(
-    [
-        "cs",
-        "da",
-        "de",
-        "en",
-        "es",
-        "et",
-        "fi",
-        "fr",
-        "hr",
-        "hu",
-        "id",
-        "it",
-        "lt",
-        "lv",
-        "nl",
-        "nb",
-        "nn",
-        "no",
-        "pl",
-        "pt",
-        "ro",
-        "sk",
-        "sl",
-        "sv",
-        "tr",
-        "vi",
-    ]
-)
-CYRILLIC = frozenset(["be", "bg", "kk", "ky", "mk", "mn", "ru", "sr", "uk"])
-OTHERS = frozenset(["ar", "el", "fa", "he", "hi", "hy", "ka", "th"])
+LATIN_CODES = "cs da de en es et fi fr hr hu id it lt lv nb nl nn no pl pt ro sk sl sv tr vi"
+CYRILLIC_CODES = "be bg kk ky mk mn ru sr uk"
+OTHER_CODES = "ar el fa he hi hy ka th"
 _RUSSIAN_ONLY = re.compile("[ыэёЫЭЁ]")  # letters of Russian that its neighbours in doubt lack
 _NOT_RUSSIAN = re.compile("[\u0400\u0402-\u040f\u0450\u0452-\u04ff]")
 
@@ -58,16 +29,16 @@ def of(text: str) -> str:
     if latin >= 0.6 * letters:
         words = re.findall(r"[a-z']+", text.lower())
         common = sum(word in ENGLISH for word in words)
-        return "en" if common >= max(1, len(words) / 12) else _guess(text, LATIN, latin) or "latin"
+        return "en" if common >= max(1, len(words) / 12) else _guess(text, LATIN_CODES, latin) or "latin"
     if cyrillic + latin + cjk > 0.6 * letters:
         return "mixed"
-    return _guess(text, OTHERS, letters) or "other"
+    return _guess(text, OTHER_CODES, letters) or "other"
 
 
 def _cyrillic(text: str, letters: int) -> str:
     # Russian has its own three letters in nearly every sentence: without them, or with foreign ones, it may be another.
     if _NOT_RUSSIAN.search(text) or (letters >= 3 * LEAST and not _RUSSIAN_ONLY.search(text)):
-        found = _guess(text, CYRILLIC, letters)
+        found = _guess(text, CYRILLIC_CODES, letters)
         if found:
             return found
     if re.search("[їєґЇЄҐ]|(?:^|[^а-яё])і(?:[^а-яё]|$)", text):
@@ -81,12 +52,12 @@ def _asian(text: str) -> str:
     return "ko" if re.search("[\uac00-\ud7af]", text) else "zh"
 
 
-def _guess(text: str, wanted: frozenset[str], letters: int) -> str:
+def _guess(text: str, wanted: str, letters: int) -> str:
     """The language if it is one of these and hardly another; "" else."""
     if letters < LEAST:
         return ""
     code, probability = _identifier().classify(text[:2000])
-    return code if code in wanted and probability >= SURE else ""
+    return code if code in wanted.split() and probability >= SURE else ""
 
 
 @cache

@@ -74,7 +74,7 @@ def _each(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
     for path in paths:
         if path.is_dir():
             for found in sources.of_folder(path):
-                yield from _opened(found, options, path.name)
+                yield from _opened(found, options, sources.readable(path.name))
         else:
             try:
                 source = sources.of_file(path)
@@ -83,7 +83,7 @@ def _each(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
                 source = Bad("", "file_unreadable", f"{type(error).__name__}: {error}"[:EXCERPT])
             except Exception as error:  # zstandard has its own class, known only when it is imported
                 source = Bad("", "file_damaged", f"{type(error).__name__}: {error}"[:EXCERPT])
-            yield from _opened(source, options, path.name)
+            yield from _opened(source, options, sources.readable(path.name))
 
 
 def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) -> Iterator[formats.Opened]:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import shutil
 import tempfile
 import zipfile
@@ -115,10 +116,15 @@ class _Door:
             return self.path.stat().st_size
 
 
+def readable(name: str) -> str:
+    """A file's name as it can be written down: some systems give the bytes of names that they cannot decode."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", errors="replace")
+
+
 def of_file(path: Path, name: str | None = None) -> Source:
     """The bytes of a file, unpacked when it is gzip or Zstandard."""
     door = _Door(path)
-    return unpacked(Source(name or path.name, door, path.stat().st_size, path, door.at))
+    return unpacked(Source(readable(name or path.name), door, path.stat().st_size, path, door.at))
 
 
 def unpacked(source: Source) -> Source:
@@ -155,12 +161,12 @@ def of_folder(folder: Path) -> Iterator[Source | Bad]:
         if any(part in HIDDEN or part.startswith(".") for part in name.parts):
             continue
         if path.is_symlink():
-            yield Bad(str(name), "link")
+            yield Bad(readable(str(name)), "link")
         elif path.is_file():
             try:
                 yield of_file(path, str(name))
             except Exception as error:  # no permission, or the first bytes of a damaged packed file
-                yield Bad(str(name), "file_unreadable", type(error).__name__)
+                yield Bad(readable(str(name)), "file_unreadable", type(error).__name__)
 
 
 def of_zip(source: Source) -> Iterator[Source | Bad]:
