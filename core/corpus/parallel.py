@@ -96,15 +96,18 @@ def _taken(helper: subprocess.Popen, end: int) -> tuple[Part, int]:
 
 def _ranges(path: Path) -> Iterator[tuple[int, int, int]]:
     """(start, end, number of the first line) of parts of whole lines."""
+    import numpy as np
+
     least, most = PART
     wanted = min(most, max(least, path.stat().st_size // (4 * _cores())))
-    start, line, buffer = 0, 1, bytearray(1 << 20)  # a buffer that stays in the processor's cache
+    buffer = bytearray(1 << 20)  # it stays in the processor's cache
+    start, line, codes = 0, 1, np.frombuffer(buffer, np.uint8)
     with path.open("rb", buffering=0) as file:
         while True:
             end, count = start, 0
             while got := file.readinto(buffer):
                 at = buffer.find(b"\n", max(0, start + wanted - 1 - end), got) + 1
-                count += buffer.count(b"\n", 0, at or got)
+                count += int(np.count_nonzero(codes[: at or got] == 10))
                 end += at or got
                 if at:
                     break
