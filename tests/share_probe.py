@@ -110,6 +110,8 @@ def sweep(port: int, share: Share, home: Path) -> dict:
         if status not in (0, 400, 401, 404) and not listed:
             beyond.append(f"{method} {path} {status}")
     read += smuggle(port, cookie, home, canary)
+    for planted_file in ("secret.txt", "link.txt"):
+        (home / planted_file).unlink()
     return {
         "endpoints_tried": len(tried),
         "endpoints_open_without_password": len(opened),

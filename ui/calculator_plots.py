@@ -37,7 +37,8 @@ def bar(say: Say, answer: Answer) -> go.Figure:
     figure.add_vline(x=limit, line={"color": PALETTE[1], "width": 2})
     note = f"{say('calculator.card_line')} {say.number(limit)} {say('calculator.plot.gib')}"
     figure.add_annotation(x=limit, y=1.22, yref="paper", text=note, showarrow=False, xanchor="right")
-    figure.update_xaxes(range=[0, 1.06 * max(limit, answer.process / GIB)])
+    gib = f" {say('calculator.plot.gib')}"
+    figure.update_xaxes(range=[0, 1.06 * max(limit, answer.process / GIB)], ticksuffix=gib)
     figure.update_yaxes(visible=False)
     return figure
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from core.trouble import Trouble
 STAGES = ("model", "corpus", "training", "chat")
 _process: subprocess.Popen | None = None
 _stopped = False
+_began = 0.0  # when, by the clock
 _lock = threading.Lock()
 
 
@@ -35,11 +37,11 @@ class Now:
 
 def start() -> None:
     """Begin the demo, unless it is going on already; it outlives the window that began it."""
-    global _process, _stopped
+    global _process, _stopped, _began
     with _lock:
         if _process and _process.poll() is None:
             return
-        _stopped = False
+        _stopped, _began = False, time.time()
         paths.home().mkdir(parents=True, exist_ok=True)
         with log().open("wb") as output, result().open("wb") as end:
             command = [sys.executable, "-m", "core.demo", "--json"]
@@ -58,7 +60,9 @@ def stop() -> None:
         _process.wait(10)
     for run_id in runs.listed():
         with contextlib.suppress(Trouble, OSError, ValueError):
-            if runs.label(run_id)["name"] == "demo" and runs.state(run_id) in runs.ACTIVE:
+            label = runs.label(run_id)
+            its_own = label["name"] == "demo" and label["created"] >= _began
+            if its_own and runs.state(run_id) in runs.ACTIVE:
                 runs.stop(run_id)
 
 

@@ -7,7 +7,7 @@ import html
 import gradio as gr
 from starlette.requests import Request
 
-from core.sharing import Share, Turn
+from core.sharing import Share, ShareEnded, Turn
 from core.sharing_gate import token_of
 from core.trouble import Trouble
 from ui import pages
@@ -117,7 +117,7 @@ async def on_ask(say: Say, share: Share, prompt: str, history: dict, request: gr
     visitor = share.visitor(token_of(request.request.scope))
     before = {name: said for name, said in history.items() if name in COLUMNS}
     if not words or visitor is None:
-        yield prompt, say("sharing.hello") if visitor else "", history, *before.values()
+        yield prompt, say("sharing.hello") if visitor else say.trouble(ShareEnded()), history, *before.values()
         return
     now = {name: [*said, {"role": "user", "content": words}] for name, said in before.items()}
     try:
