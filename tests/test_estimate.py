@@ -343,6 +343,12 @@ def test_a_row_becomes_a_setup_and_is_predicted_to_a_percent():
         ({"peak_mem_GiB": "6.678", "peak_mem_raw": "9.9", "tokens_per_s": ""}, "the unit is not clear"),
         ({"framework": "unsloth"}, "Unsloth's own kernels"),
         ({"target_modules": "banana"}, "target modules banana"),
+        ({"gpu": "2x RTX 3090"}, "several GPUs"),
+        ({"mem_kind": "max_memory_reserved, sum over GPUs", "tokens_per_s": ""}, "a total over several cards"),
+        ({"grad_checkpointing": "selective"}, 'grad_checkpointing is "selective"'),
+        ({"attn": "ring attention"}, "ring attention"),
+        ({"quant_bits": "8"}, "8 bits"),
+        ({"optimizer": "Lion 8bit"}, "lion 8bit"),
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(cells, reason):
@@ -353,6 +359,33 @@ def test_a_row_that_cannot_be_used_says_why(cells, reason):
 def test_units_and_blank_cells_are_read():
     row = rows.understand(FITCHECK | {"peak_mem_GiB": "", "peak_mem_raw": "6838.6", "raw_unit": "MiB", "n_gpus": ""})
     assert row.measured == pytest.approx(6.678 * GIB, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"kind": "Measured", "method": "QLoRA", "grad_checkpointing": "yes", "n_gpus": "1.0", "seq_len": "1,024"},
+        {"method": "lora", "quant_bits": "4", "grad_checkpointing": "1", "lora_rank": "r=32", "seq_len": "1k"},
+        {"target_modules": "['q_proj', 'k_proj', 'v_proj', 'o_proj']", "gpu": "NVIDIA T4", "attn": "Eager"},
+        {"target_modules": "attention", "micro_batch": "2.0", "grad_accum": "", "optimizer": "AdamW"},
+        {"target_modules": "qkvo (32)", "framework": "HF PEFT", "loss_impl": "outputs held, fp32 logits"},
+        {"dtype": "float16, adapters fp32, no autocast, kbit", "quant_scheme": "NF4 (no double quantisation)"},
+        {"peak_mem_GiB": "", "peak_mem_raw": "7170.6", "raw_unit": "MB", "optimizer": "torch.optim.AdamW"},
+        {"peak_mem_GiB": "6,68", "peak_mem_raw": "", "model": "qwen2.5-1.5b-instruct", "grad_checkpointing": "True (non-reentrant)"},
+    ],
+)  # fmt: skip
+def test_another_spelling_of_a_row_is_the_same_question(cells):
+    plain, other = rows.understand(FITCHECK), rows.understand(FITCHECK | cells)
+    assert (other.setup, other.kind, other.card, other.stack) == (plain.setup, plain.kind, plain.card, plain.stack)
+    assert other.measured == pytest.approx(plain.measured, rel=1e-3)
+
+
+def test_a_table_may_have_other_separators_and_capitals(tmp_path):
+    table = "Model;Method;Seq Len;Micro Batch;Peak_Mem_GiB\nQwen/Qwen3-8B;lora;1024;2;20,5\n"
+    (tmp_path / "table.csv").write_text(table, encoding="utf-8-sig")
+    assert rows.read(tmp_path / "table.csv") == [
+        {"model": "Qwen/Qwen3-8B", "method": "lora", "seq_len": "1024", "micro_batch": "2", "peak_mem_GiB": "20,5"}
+    ]
 
 
 def test_the_instant_answer_and_the_time_meet_the_published_measurements():

@@ -15,7 +15,7 @@ from core.estimate.rows import LeftOut, Row
 from core.trouble import Trouble
 
 WORST = 5
-TRACED = ("hf",)  # stacks whose step is the one that the installed libraries run
+TRACED = ("hf", "soulsmith")  # stacks whose step is the one that the installed libraries run
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Seconds of a training step: every kernel of the walk against the card's matmul rate, its memory and its launches.
 
-A kernel takes the longer of its products at the card's measured rate and its bytes at the memory's; the processor needs
-a while to launch each. Whichever is slower overall sets the pace: small models and short batches wait for Python.
+A kernel takes the longer of its products at the card's measured rate and its bytes at the memory's; the host needs a
+while to launch each. Whichever is slower overall sets the pace: small models and short batches wait for Python. A
+processor runs its kernels itself: there, launching and computing add up.
 """
 
 import functools
@@ -11,7 +12,7 @@ from core.estimate.catalogue import Card
 from core.estimate.layer import Layer
 from core.estimate.loss import Head
 from core.estimate.memory import _embed, _embedding_weight, trainable, walk
-from core.estimate.setup import Setup, for_method
+from core.estimate.setup import Setup, for_method, targets
 from core.estimate.shape import ModelShape
 from core.estimate.sizes import Meter, Tape
 
@@ -19,11 +20,17 @@ MATMUL = 0.9  # of the best measured square product: a model's products are narr
 SINGLE_MATMUL = 0.7  # the same against the data sheet of fp32 without TF32, where no measurement is at hand
 MEMORY = 0.8  # of the data sheet's bandwidth, as copy kernels reach
 UNPACKING = 0.45  # the same for bitsandbytes' dequantisation
-# Of the matmul rate in the fused attention kernels: arXiv:2307.08691, figures 5 and 6 (FlashAttention 2 and the kernel
-# of xformers, which is torch's memory-efficient one, forward and backward).
-ATTENTION = {"flash": 0.7, "memory_efficient": 0.3, "scores": 0.5}
+# Of the matmul rate in the attention kernels, forward and backward: arXiv:2307.08691, figures 4 to 6 (FlashAttention 2
+# and the kernel of xformers, which is torch's memory-efficient one). Short sequences have too few tiles to fill a card:
+# FlashAttention is at half of its best where they are HALF_SPEED long.
+ATTENTION = {"flash": 0.8, "memory_efficient": 0.3, "scores": 0.5}
+HALF_SPEED = {"flash": 450}
+UPDATES = 10  # kernels of AdamW for a tensor
 PIPELINE = 3e6  # tokens a second that core/recipe.py's collate() makes into batches on one core, measured
 LAUNCH = 17e-6  # seconds of Python and dispatch for a kernel, through transformers and peft modules
+# Cards before Ampere stand in hosts of their time, or are rented with two threads of one core at 2 GHz (T4 in Colab and
+# Kaggle): Python runs there at about half the pace of the hosts of an A100.
+OLD_HOST = 2.0
 SPREAD = 1.3  # how far below and above the estimate a real run may lie: nine in ten published rows
 
 
@@ -71,12 +78,14 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     setup = for_method(setup)
     one, two = (_cost(kernels(shape, setup, n), setup, card) for n in (1, 2))
     device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))
-    micro = (device**3 + launch**3) ** (1 / 3) if launch else device
+    micro = device + launch if card.kind == "cpu" else (device**3 + launch**3) ** (1 / 3)
     micro = max(micro, setup.tokens / PIPELINE)
     found = walk(shape, setup, bool(shape.experts))
     trained = trainable(shape, setup, found)
     # AdamW reads weight, gradient and two states, and writes three of them.
     optimizer = 7 * 4 * trained / (MEMORY * card.bandwidth)
+    if card.kind == "cpu":  # tensor by tensor; a card takes all at once
+        optimizer += UPDATES * LAUNCH * _tensors(shape, setup)
     if setup.optimizer.startswith("paged"):
         optimizer += 2 * 2 * trained / 20e9  # states over PCIe
     steps = setup.gradient_accumulation_steps
@@ -88,6 +97,7 @@ def _cost(entries: tuple, setup: Setup, card: Card) -> tuple[float, float, float
     half = card.matmul_tflops * 1e12 * MATMUL
     single = card.fp32_tflops * 1e12 * SINGLE_MATMUL
     bandwidth = card.bandwidth
+    old_host = card.kind == "cuda" and card.capability < 8.0
     device = launch = total = 0.0
     slow_bf16 = setup.precision == "bf16" and not card.has_bf16
     for flops, width, moved, attends, launches, unpacks in entries:
@@ -95,8 +105,18 @@ def _cost(entries: tuple, setup: Setup, card: Card) -> tuple[float, float, float
         if flops:
             rate = single if width == 4 or slow_bf16 else half
             rate *= ATTENTION.get(attends, 1)
+            if attends in HALF_SPEED:
+                rate *= setup.sequence_length / (setup.sequence_length + HALF_SPEED[attends])
             seconds = max(seconds, flops / rate)
             total += flops
         device += seconds
         launch += launches * LAUNCH
-    return device, launch if card.kind == "cuda" else 0.0, total
+    return device, launch * (OLD_HOST if old_host else 1), total
+
+
+def _tensors(shape: ModelShape, setup: Setup) -> int:
+    """How many tensors the optimizer goes over."""
+    if setup.method == "prompt":
+        return 1
+    linears = targets(setup, shape) if setup.adapts else (*shape.linears(), "two norms", "biases")
+    return 2 * shape.layers * len(linears)
