@@ -188,11 +188,17 @@ def test_a_full_disk_is_told_and_nothing_stays(tmp_path, monkeypatch):
     import shutil
     from collections import namedtuple
 
+    from core.corpus import parallel
+
     file = write(tmp_path / "a.jsonl", '{"text":"а"}\n' * 3000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(1, 1, 2**20))
     with pytest.raises(disk.CorpusDiskFull, match="1 MB are left"):
         corpus.create([file], "x")
     assert list(paths.corpora().iterdir()) == []
+    asked = {"path": str(file), "start": 0, "end": 100, "line": 1, "name": "a.jsonl", "options": {}}
+    part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
+    with pytest.raises(disk.CorpusDiskFull, match="1 MB are left"):
+        disk.Writer(tmp_path).adopt(part)
 
 
 def test_a_line_too_long_for_its_part_is_set_aside_with_its_number(tmp_path, monkeypatch):

@@ -91,7 +91,7 @@ class Writer:
         import numpy as np
 
         if part.disk_full:
-            check_space(self.directory, least=2**62)
+            raise _full(self.directory)
         if not part.lengths:
             Path(part.path).unlink()
             return
@@ -148,15 +148,18 @@ class Writer:
         return self.directory / f"rows-{self._shard:05d}.jsonl"
 
 
-def check_space(directory: Path, least: int = KEPT_FREE) -> None:
+def check_space(directory: Path) -> None:
     """Refuse to fill the disk of a directory to its last bytes.
 
     Raises:
-        CorpusDiskFull: when fewer than `least` bytes are free.
+        CorpusDiskFull: when hardly anything is free.
     """
-    free = shutil.disk_usage(directory).free
-    if free < least:
-        raise CorpusDiskFull(path=directory.parent, free=free // 2**20)
+    if shutil.disk_usage(directory).free < KEPT_FREE:
+        raise _full(directory)
+
+
+def _full(directory: Path) -> CorpusDiskFull:
+    return CorpusDiskFull(path=directory.parent, free=shutil.disk_usage(directory).free // 2**20)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def look(paths: list[Path], options: Options, count: int) -> dict:
     shown: list[dict] = []
     troubled = 0
     by_key: dict[str, dict] = {}
-    for one in islice(reading.opened(paths, options), FILES):
+    for one in islice(reading.each(paths, options), FILES):
         files.append(
             {"file": one.source.name, "format": one.format, "encoding": one.encoding, "bytes": one.source.size}
         )

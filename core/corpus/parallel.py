@@ -6,6 +6,7 @@ closes, however that happens.
 """
 
 import codecs
+import errno
 import gc
 import io
 import json
@@ -140,10 +141,19 @@ def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes | None]:
 
 def read_part(asked: dict) -> Part:
     """Read one part and write its rows."""
-    part, number = Part(asked["to"]), asked["line"]
-    options = reading.Options(**asked["options"])
-    repairer = mojibake.Repairer()
-    with open(asked["path"], "rb") as file, open(asked["to"], "wb", buffering=0) as out:
+    part = Part(asked["to"])
+    try:
+        _read_blocks(asked, part)
+    except (disk.CorpusDiskFull, OSError) as error:
+        if getattr(error, "errno", errno.ENOSPC) != errno.ENOSPC:
+            raise
+        part.disk_full = True
+    return part
+
+
+def _read_blocks(asked: dict, part: Part) -> None:
+    options, number, repairer = reading.Options(**asked["options"]), asked["line"], mojibake.Repairer()
+    with open(asked["path"], "rb") as file, open(asked["to"], "wb") as out:
         for block in _blocks(file, asked["start"], asked["end"]):
             if block is None:
                 part.set_aside.append(reading.SetAside(asked["name"], str(number), "line_too_long", "", ""))
@@ -154,14 +164,9 @@ def read_part(asked: dict) -> Part:
             block = block.replace(b"\r\n", b"\n") if b"\r" in block else block
             block = block if block.endswith(b"\n") else block + b"\n"
             lines = block.split(b"\n")[:-1]
-            try:
-                disk.check_space(Path(asked["to"]).parent)
-                out.write(b"".join(_read(block, lines, number, part, asked["name"], options, repairer)))
-            except disk.CorpusDiskFull:
-                part.disk_full = True
-                return part
+            disk.check_space(Path(asked["to"]).parent)
+            out.write(b"".join(_read(block, lines, number, part, asked["name"], options, repairer)))
             number += len(lines)
-    return part
 
 
 def _read(block, lines: list[bytes], first: int, part: Part, name: str, options, repairer) -> list[bytes]:

@@ -55,7 +55,7 @@ def opened(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
     Notes of one conversation come last, joined.
     """
     notes: dict[str, list[Source]] = {}
-    for one in _each(paths, options):
+    for one in each(paths, options):
         try:
             conversation = nexus.conversation(one.source) if one.format == nexus.NAME else ""
             source = one.source if one.source.path or not conversation else sources.held(one.source)
@@ -70,7 +70,8 @@ def opened(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
             yield formats.Opened(source, nexus.NAME, source.encoding, records)
 
 
-def _each(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
+def each(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
+    """Every source under these paths in its place."""
     for path in paths:
         if path.is_dir():
             for found in sources.of_folder(path):
