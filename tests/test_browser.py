@@ -207,15 +207,13 @@ def chat(page, say: Say, prompt: str) -> None:
     from playwright.sync_api import expect
 
     open_tab(page, say, "playground")
-    expect(page.get_by_label(say("playground.run"))).to_have_value(re.compile("finished"), timeout=30_000)
-    page.get_by_label(say("playground.prompt")).fill(prompt)
+    for number, kind in ((1, "base"), (2, "run")):
+        shown = page.get_by_label(say("playground.who", number=number), exact=True)
+        expect(shown).to_have_value(re.compile(say(f"contestant.{kind}")), timeout=30_000)
+    page.get_by_label(say("playground.prompt"), exact=True).fill(prompt)
     page.get_by_role("button", name=say("playground.send"), exact=True).click()
-    page.get_by_text(re.compile(r"Base: tokens: \d+, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
-        timeout=300_000
-    )
-    page.get_by_text(re.compile(r"With the adapter: tokens: \d+, [\d.]+ tokens/s, (ended by itself|cut at)")).wait_for(
-        timeout=300_000
-    )
+    facts = page.get_by_text(re.compile(r"tokens: \d+ · [\d.]+ tokens/s · .*(ended by itself|cut at)"))
+    facts.nth(1).wait_for(timeout=300_000)
     replies = page.locator(".bot.message").all_inner_texts()
     assert len(replies) == 2
     assert all(reply.strip() for reply in replies)
