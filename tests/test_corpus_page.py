@@ -103,7 +103,7 @@ def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
     shown = corpora_new.on_files(SAY, [str(file)], None)
     me, personal = shown[8], shown[9]
     assert me["choices"] == [("Определить по выгрузке", ""), "Аня", "Боря"]
-    assert (me["visible"], personal) == (True, True)
+    assert (me["visible"], personal, "Пиши на [EMAIL_1]" in shown[1]) == (True, True, True)
     for name, turns in (
         ("", [("user", "Пиши на [EMAIL_1]"), ("assistant", "Хорошо")]),
         ("Аня", [("assistant", "Пиши на [EMAIL_1]"), ("user", "Хорошо"), ("assistant", "Жду")]),

@@ -136,8 +136,9 @@ def on_files(say: Say, files, folder, names=()):
             roles = {name: kept["roles"][name] for name in unknown if name in kept["roles"]}
             me = kept.get("me", "") if kept.get("me") in seen["speakers"] else ""
             again = {"mapping": kept.get("mapping"), "encoding": kept.get("encoding", ""), "me": me, "roles": roles}
-            if any(again.values()):
-                seen = corpus.look(paths, corpus.Options(**again)) | {"speakers": seen["speakers"]}
+            if any(again.values()) or seen["speakers"]:
+                settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
+                seen = corpus.look(paths, settled) | {"speakers": seen["speakers"]}
     except (Trouble, OSError, LookupError) as error:
         return gr.update(visible=True), markup.trouble(say, say.trouble(error)), *_untouched(say)
     return gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
