@@ -24,10 +24,11 @@ def test_any_row_can_be_made_again_alone():
 
 
 def test_a_bag_gives_every_alternative_before_any_comes_again():
-    recipe = read('  text: ["{a}"]\n  a: [q, w, e, r, t, y, u]\n')
-    said = texts(recipe, 21)
-    assert [sorted(said[at : at + 7]) for at in (0, 7, 14)] == [sorted("QWERTYU")] * 3
-    assert said[:7] != said[7:14]
+    letters = [f"x{chr(97 + at)}" for at in range(20)]
+    recipe = read(f'  text: ["{{a}}"]\n  a: [{", ".join(letters)}]\n')
+    said = texts(recipe, 60)
+    assert [sorted(said[at : at + 20]) for at in (0, 20, 40)] == [[word.capitalize() for word in letters]] * 3
+    assert said[:20] != said[20:40]
 
 
 def test_recursion_ends_within_its_depth():

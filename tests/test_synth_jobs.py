@@ -200,7 +200,7 @@ def test_the_price_follows_the_measurement():
 
 def test_the_command_line_shows_rows_and_troubles(tmp_path):
     shown = run("archetypes-ru", "--preview", "--tokens", "200000")
-    assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "red", False)
+    assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)
     assert [one["tokens"] for one in shown["costs"]] == [200_000, 10**7, 10**8, 10**9]
     assert run("nothing")["trouble"] == "RecipeMissing"
     assert run("grid-en", "--tokens", "1000", "--out", str(tmp_path / "g"))["trouble"] == "NoWriter"

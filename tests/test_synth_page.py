@@ -32,7 +32,7 @@ def test_ten_rows_and_the_price_are_shown(lang):
     say = Say(lang)
     shown = list(synth.on_show(say, **form()))[-1]
     assert shown.count('class="synth-row"') == 10
-    assert say("synth.verdict.red") in shown
+    assert say("synth.verdict.amber") in shown
     assert say("synth.good.patterns") in shown
 
 

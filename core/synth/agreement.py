@@ -7,13 +7,33 @@ from core.trouble import Trouble
 
 CASES = ("nomn", "gent", "datv", "accs", "ablt", "loct")
 KNOWN = frozenset((*CASES, "sing", "plur", "masc", "femn", "neut", "past", "pres", "futr", "1per", "2per", "3per", "impr", "excl", "Supr", "COMP", "PRTF", "PRTS", "GRND", "ADJS", "actv", "pssv"))  # fmt: skip
+MOST_KNOWN = 100_000
 VERBAL = frozenset(("past", "pres", "futr", "impr", "GRND"))
 ENGLISH = ("a", "s", "cap")
 VOWEL = re.compile(r"^(?:[aeiou](?!ni|ne\b|se|ur)|hour|heir|honest|un[^i])", re.IGNORECASE)
 IRREGULAR = {"man": "men", "woman": "women", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives", "leaf": "leaves", "loaf": "loaves", "life": "lives", "wolf": "wolves", "half": "halves", "sheep": "sheep", "mouse": "mice"}  # fmt: skip
 
 PLURALS = frozenset((*IRREGULAR.values(), "geese", "people", "vertebrae", "breathing")) - {"sheep"}
-MASS = frozenset("smoke sand rain snow salt ice clay grass moss honey ash fog soap ink wallpaper thread".split())
+MASS = frozenset(
+    [
+        "smoke",
+        "sand",
+        "rain",
+        "snow",
+        "salt",
+        "ice",
+        "clay",
+        "grass",
+        "moss",
+        "honey",
+        "ash",
+        "fog",
+        "soap",
+        "ink",
+        "wallpaper",
+        "thread",
+    ]
+)
 VERBS = {"is": "are", "has": "have", "does": "do", "goes": "go"}
 PREPOSITION = re.compile(r" (?:in|on|of|at|by|over|under|through|to|between|from|with|after|beneath|overhead|above) ?")
 
@@ -29,11 +49,11 @@ class NoRussianForms(Trouble):
 class How:
     """What is asked of a word: grammemes, a variable to agree with, a capital letter."""
 
-    __slots__ = ("cap", "forms", "key", "like", "number")
+    __slots__ = ("cap", "forms", "known", "like", "number")
 
     def __init__(self, forms: tuple[str, ...], like: str, number: str, cap: bool):
         self.forms, self.like, self.cap, self.number = forms, like or number, cap, bool(number)
-        self.key = (forms, cap, bool(number))
+        self.known: dict = {}  # what was inflected so
 
 
 def of(lang: str, words: dict):
@@ -99,7 +119,7 @@ def plural(text: str) -> str:
 
 class Russian:
     def __init__(self, words: dict):
-        self.words, self.known = words, {}
+        self.words, self.kinds = words, {}
 
     def how(self, text: str, rule: str) -> How:
         forms, like, number, cap = [], "", "", False
@@ -117,34 +137,43 @@ class Russian:
         return How(tuple(forms), like, number, cap)
 
     def inflect(self, text: str, how: How, like: str) -> str:
-        key = (text, how.key, like)
-        found = self.known.get(key)
+        kind = self._kind(like, how.number) if like else None
+        found = how.known.get((text, kind))
         if found is None:
-            if len(self.known) > 200_000:
-                self.known.clear()
-            found = self.known[key] = self._inflected(text, how, like)
+            if len(how.known) > MOST_KNOWN:
+                how.known.clear()
+            found = how.known[text, kind] = self._inflected(text, how, kind)
         return found
 
-    def _inflected(self, text: str, how: How, like: str) -> str:
-        if how.number:
-            said = self._counted(text, like)
-        else:
-            forms = set(how.forms)
-            if like:
-                gender, number = nature(like)
-                gender = self.words.get(like, {}).get("gender", gender)
-                forms |= {number} if number == "plur" or forms & {"pres", "futr"} else {"sing", gender}
-            own = self.words.get(text, {}).get(" ".join(how.forms))
-            if own is None and like and not forms & VERBAL and _adjectival(text.split()[0]):
-                own = " ".join(_adjective(word, forms, "masc", life(like)) for word in text.split())
-            said = own or (phrase(text, frozenset(forms)) if forms else text)
-        return said[:1].upper() + said[1:] if how.cap else said
+    def _kind(self, like: str, number: bool):
+        """What is asked of a word that agrees with these words: (gender, number, life), or a count."""
+        found = self.kinds.get((like, number))
+        if found is None:
+            if len(self.kinds) > MOST_KNOWN:
+                self.kinds.clear()
+            if number:
+                digits = re.sub(r"\D", "", like)
+                found = int(digits) if digits else NUMBERS.get(like.lower(), 5)
+            else:
+                gender, many = nature(like)
+                found = (self.words.get(like, {}).get("gender", gender), many, life(like))
+            self.kinds[like, number] = found
+        return found
 
-    def _counted(self, text: str, number: str) -> str:
-        digits = re.sub(r"\D", "", number)
-        count = int(digits) if digits else NUMBERS.get(number.lower(), 5)
-        word = noun(text)
-        return word.make_agree_with_number(count).word if word else text
+    def _inflected(self, text: str, how: How, kind) -> str:
+        if how.number:
+            word = noun(text)
+            said = word.make_agree_with_number(kind).word if word else text
+            return said[:1].upper() + said[1:] if how.cap else said
+        forms = set(how.forms)
+        if kind:
+            gender, number, alive = kind
+            forms |= {number} if number == "plur" or forms & {"pres", "futr"} else {"sing", gender}
+        own = self.words.get(text, {}).get(" ".join(how.forms))
+        if own is None and kind and not forms & VERBAL and _adjectival(text.split()[0]):
+            own = " ".join(_adjective(word, forms, "masc", alive) for word in text.split())
+        said = own or (phrase(text, frozenset(forms)) if forms else text)
+        return said[:1].upper() + said[1:] if how.cap else said
 
 
 NUMBERS = {"ноль": 0, "один": 1, "два": 2, "три": 3, "четыре": 4, "пять": 5, "шесть": 6, "семь": 7, "восемь": 8}

@@ -7,6 +7,7 @@ from core.synth.grammar import Grammar, Record, Rule, Slot
 from core.synth.reach import reachable
 
 EXACT = 5000  # texts up to which all are made and counted
+HOPELESS = 8  # log10 of the derivations from which the texts are not made to be counted
 DOMINATES = 0.3  # share of rows
 WORDS = 4  # of a line that can dominate
 
@@ -16,14 +17,14 @@ def distinct(recipe) -> dict:
 
     Otherwise it is the number of derivations, an upper bound: two of them may say the same.
     """
-    seen, path = set(), []
-    for _ in range(EXACT):
-        seen.add(str(recipe.make(0, 0, ask=_Script(path))))
-        if not _next(path):
-            return {"log10": round(math.log10(len(seen)), 1), "exact": True, "texts": len(seen)}
     grammar: Grammar = recipe.grammar
     known: dict[tuple[int, int], float] = {}
     total = sum(_log(grammar, rule, 0, known) for rule in recipe.tops)
+    seen, path = set(), []
+    for _ in range(EXACT if total < HOPELESS else 0):
+        seen.add(str(recipe.make(0, 0, ask=_Script(path))))
+        if not _next(path):
+            return {"log10": round(math.log10(len(seen)), 1), "exact": True, "texts": len(seen)}
     return {"log10": round(total, 1), "exact": False, "texts": None}
 
 
@@ -101,8 +102,8 @@ def lint(recipe, rows: int = 300) -> list[dict]:
         for rule in grammar.all
         if rule.number in reached
         for one in rule.alternatives
-        if type(one) is tuple
-        for piece in one
+        if type(one) is not Record
+        for piece in ((one,) if type(one) is str else one)
         if type(piece) is str and len(piece.split()) >= WORDS
     ]
     counts = Counter()

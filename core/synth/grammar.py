@@ -25,7 +25,7 @@ from core.trouble import Trouble
 
 DEPTH, DECAY = 6, 0.6  # nested uses of recursive rules; how their weight shrinks with each
 REDRAWS = 6
-BAG = 6  # alternatives from which a rule is a shuffled bag; of fewer, some repetition is what chance gives anyway
+BAG = 20  # alternatives from which a rule is a shuffled bag; of fewer, some repetition is what chance gives anyway
 MOST = 200_000  # characters of a row
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
@@ -65,6 +65,7 @@ class Rule:
         "alternatives",
         "bag",
         "heights",
+        "labels",
         "name",
         "number",
         "recursive",
@@ -76,7 +77,7 @@ class Rule:
 
     def __init__(self, name: str, number: int):
         self.name, self.number = name, number
-        self.alternatives: list = []  # tuple of pieces, or Record
+        self.alternatives: list = []  # a tuple of pieces, a text without slots, or a Record
         self.weights: list[float] = []
         self.recursive = self.bag = self.structural = False
         self.shuffled: tuple[int, list[int]] = (-1, [])
@@ -155,7 +156,8 @@ class Grammar:
             weight = _WEIGHT.match(text)
             rule.weights.append(float(weight[1]) if weight else 1.0)
             pieces = self._pieces(rule.name, text[weight.end() :] if weight else text)
-            rule.alternatives.append(pieces)
+            plain = len(pieces) == 1 and type(pieces[0]) is str
+            rule.alternatives.append(pieces[0] if plain else pieces)
             self.links[rule.number].append(
                 {piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule}
             )
@@ -223,6 +225,7 @@ class Grammar:
                 if rule.recursive and depth == self.depth:
                     weights = [w if h == shortest else 0.0 for w, h in zip(rule.weights, rule.heights, strict=True)]
                 rule.tables.append(list(accumulate(weights)))
+            rule.labels = [f"{rule.name}{at + 1}" for at in range(len(rule.alternatives))]
             rule.bag = len(rule.weights) >= BAG and not rule.recursive and len(set(rule.weights)) == 1
 
     def text(self, row: Row, rule: Rule) -> str:
@@ -232,14 +235,15 @@ class Grammar:
 
     def _expand(self, rule: Rule, row: Row, depth: int):
         alternatives = rule.alternatives
-        at = self._pick(rule, row, depth) if len(alternatives) > 1 else 0
-        if rule.structural and len(alternatives) > 1:
-            row.path.append(f"{rule.name}{at + 1}")
-        chosen = alternatives[at]
-        if type(chosen) is Record:
+        if len(alternatives) > 1:
+            at = self._pick(rule, row, depth)
+            chosen = alternatives[at]
+            if rule.structural:
+                row.path.append(rule.labels[at])
+        else:
+            chosen = alternatives[0]
+        if type(chosen) is not tuple:  # a text without slots, or a record
             return chosen
-        if len(chosen) == 1 and type(chosen[0]) is str:
-            return chosen[0]
         if rule.recursive:
             depth += 1
         if len(chosen) == 1 and chosen[0].plain:
@@ -251,9 +255,10 @@ class Grammar:
             elif said := self._fill_slot(piece, row, depth):
                 parts.append(said)
         text = "".join(parts)
-        row.length += len(text)
-        if row.length > MOST:
-            raise RowTooLong(rule=rule.name, most=MOST)
+        if rule.recursive:
+            row.length += len(text)
+            if row.length > MOST:
+                raise RowTooLong(rule=rule.name, most=MOST)
         return text
 
     def _fill_slot(self, slot: Slot, row: Row, depth: int):
@@ -278,23 +283,31 @@ class Grammar:
         count = len(rule.alternatives)
         if row.ask is not None:
             return row.ask(count, rule, depth)
-        used = row.used.get(rule.number, 0)
+        number, tried = rule.number, row.used
+        used = tried.get(number, 0)
         if not used and rule.bag:
-            cycle, place = divmod(row.number, count)
-            if rule.shuffled[0] != (row.seed, cycle):
-                order = list(range(count))
-                Random((row.seed << 96) + (rule.number << 64) + (1 << 60) + cycle).shuffle(order)
-                rule.shuffled = ((row.seed, cycle), order)
-            at = rule.shuffled[1][place]
+            at = self._drawn(rule, row, count)
         else:
             table = rule.tables[min(depth, len(rule.tables) - 1)]
-            for _ in range(REDRAWS):
-                at = bisect(table, row.random() * table[-1])
-                if not used >> at & 1:
-                    break
+            total, random = table[-1], row.random
+            at = bisect(table, random() * total)
+            if used >> at & 1:
+                for _ in range(REDRAWS):
+                    at = bisect(table, random() * total)
+                    if not used >> at & 1:
+                        break
         used |= 1 << at
-        row.used[rule.number] = used if used.bit_count() < count else 1 << at
+        tried[number] = used if used != (1 << count) - 1 else 1 << at
         return at
+
+    def _drawn(self, rule: Rule, row: Row, count: int) -> int:
+        """The place of a row in the shuffled bag of a rule."""
+        cycle, place = divmod(row.number, count)
+        if rule.shuffled[0] != (row.seed, cycle):
+            order = list(range(count))
+            Random((row.seed << 96) + (rule.number << 64) + (1 << 60) + cycle).shuffle(order)
+            rule.shuffled = ((row.seed, cycle), order)
+        return rule.shuffled[1][place]
 
 
 def _recalled(row: Row, slot: Slot, name: str):

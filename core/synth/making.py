@@ -1,7 +1,8 @@
 """The process of one job: rows from a source, copies dropped, tokens counted, a corpus at the end.
 
-`python -m core.synth --job DIR`. It holds the job's lock; rows.jsonl and aside.jsonl are append-only and each row has
-a number, so a killed job goes on with the number after the last one that is on the disk: nothing lost, nothing twice.
+`python -m core.synth --job DIR`. It holds the job's lock; rows.jsonl, aside.jsonl and dropped.jsonl are append-only and
+each row has a number, so a killed job goes on with the number after the last one that is on the disk: nothing lost,
+nothing twice.
 """
 
 import os
@@ -14,7 +15,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from core import events
-from core.synth import jobs, publishing, recipes
+from core.synth import jobs, publishing, recipes, resuming
 from core.synth.endpoint import EndpointDown
 from core.trouble import Trouble
 
@@ -38,7 +39,7 @@ class Job:
         self.recipe = recipes.read(self.request["text"], self.request["file"])
         self.seed, self.target = int(self.request.get("seed", 0)), int(self.request["tokens"])
         self.rows = self.tokens = self.next = self.bytes = 0
-        self.aside, self.dropped = Counter(), 0
+        self.aside, self.copies = Counter(), Counter()  # why rows were set aside; what kinds of copies were dropped
         self.novel: deque = deque(maxlen=NOVELTY_ROWS)
         self.sample: list[str] = []
         self.bad_in_a_row, self.xrayed = 0, False
@@ -48,6 +49,10 @@ class Job:
     @property
     def made(self) -> int:
         return self.next
+
+    @property
+    def dropped(self) -> int:
+        return sum(self.copies.values())
 
 
 def run(directory: Path) -> str:
@@ -79,28 +84,47 @@ def run(directory: Path) -> str:
 
 
 def _work(directory: Path) -> str:
-    from core.synth.seen import Seen
+    from core.synth.seen import Copies
     from core.synth.weighing import Scale
 
     job = Job(directory)
-    seen, scale = Seen(), Scale(job.request.get("model"), job.recipe.lang)
-    _resume(job, seen)
+    copies, scale = Copies(), Scale(job.request.get("model"), job.recipe.lang)
+    resuming.resume(job, copies)
     source = open_source(job)
     ending = "finished" if job.tokens >= job.target else ""
-    with (
-        (directory / "rows.jsonl").open("ab", buffering=1 << 20) as rows,
-        (directory / "aside.jsonl").open("ab") as aside,
-    ):
+    with Files(directory) as files:
         try:
             while not ending:
                 batch = source.batch(job.next)
-                ending = "exhausted" if not batch else _take(job, batch, seen, scale, rows, aside)
-                _sync(job, rows, aside, bool(ending))
+                ending = "exhausted" if not batch else _take(job, batch, copies, scale, files)
+                if not ending and (ending := _asked(job)) and hasattr(source, "drain"):
+                    _take(job, source.drain(), copies, scale, files)
+                _sync(job, files, bool(ending))
                 _tell(job, bool(ending))
-                ending = ending or _asked(job)
         finally:
             source.close()
     return _end(job, ending)
+
+
+class Files:
+    """The files that a job appends to: what was kept, set aside and dropped."""
+
+    def __init__(self, directory: Path):
+        self.rows = (directory / "rows.jsonl").open("ab", buffering=1 << 20)
+        self.aside = (directory / "aside.jsonl").open("ab")
+        self.dropped = (directory / "dropped.jsonl").open("ab", buffering=1 << 16)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for file in (self.aside, self.dropped, self.rows):
+            file.close()
+
+    def sync(self) -> None:
+        for file in (self.aside, self.dropped, self.rows):
+            file.flush()
+        os.fsync(self.rows.fileno())
 
 
 def open_source(job: Job):
@@ -115,57 +139,35 @@ def open_source(job: Job):
         return FromMix(job.recipe, job.seed, job.target, job.request.get("model"))
     from core.synth.writers import FromModel
 
-    return FromModel(job.recipe, job.seed, job.request)
+    return FromModel(job.recipe, job.seed, job.request, job.directory, job.next)
 
 
-def _resume(job: Job, seen) -> None:
-    """Read what a former process left: the last half-written line goes, everything else counts."""
-    from core.synth.weighing import said
-
-    for name in ("rows.jsonl", "aside.jsonl"):
-        _mend(job.directory / name)
-    for row in read(job.directory / "rows.jsonl"):
-        job.rows += 1
-        job.tokens += row["recipe"]["tokens"]
-        job.next = max(job.next, row["recipe"]["row"] + 1)
-        if len(job.sample) < XRAY_TEXTS:
-            job.sample.append("\n".join(said(row)))
-        seen.add("\n".join(said(row)))
-    for row in read(job.directory / "aside.jsonl"):
-        job.aside[row["reason"]] += 1
-        job.next = max(job.next, row["row"] + 1)
-    job.dropped = job.next - job.rows - sum(job.aside.values())
-    job.xrayed = any(event["event"] == "xray" for event in events.read(job.directory)[0])
-    job.began_tokens, job.began_made = job.tokens, job.next
-    path = job.directory / "rows.jsonl"
-    job.bytes = path.stat().st_size if path.exists() else 0
-
-
-def _take(job: Job, batch: list[dict], seen, scale, rows, aside) -> str:
+def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
     """Keep what is new of a batch of {"number", "row" | "reason"} until the volume is reached; how the job ends, if so."""
     from core.synth.weighing import said
 
-    fresh = []
+    told = [one for one in batch if "row" in one]
+    judged = copies.judge([one["number"] for one in told], ["\n".join(said(one["row"])) for one in told])
+    ids = iter(scale.ids([one["row"] for one, copy in zip(told, judged, strict=True) if copy is None]))
+    verdicts = iter(judged)
     for one in batch:
-        new = "row" in one and seen.add("\n".join(said(one["row"])))
-        fresh.append(new)
-    ids = iter(scale.ids([one["row"] for one, new in zip(batch, fresh, strict=True) if new]))
-    for one, new in zip(batch, fresh, strict=True):
         job.next = one["number"] + 1
         if "reason" in one:
             job.aside[one["reason"]] += 1
             entry = {"row": one["number"], "reason": one["reason"], "detail": one.get("detail", "")}
-            aside.write(orjson.dumps(entry | {"excerpt": one.get("excerpt", "")[:200]}) + b"\n")
+            files.aside.write(orjson.dumps(entry | {"excerpt": one.get("excerpt", "")[:200]}) + b"\n")
             job.bad_in_a_row += 1
             if job.bad_in_a_row >= BAD_IN_A_ROW:
                 return "bad_replies"
             continue
         job.bad_in_a_row = 0
-        job.novel.append(new)
-        if not new:
-            job.dropped += 1
+        copy = next(verdicts)
+        job.novel.append(copy is None)
+        if copy:
+            job.copies[copy["why"]] += 1
+            files.dropped.write(orjson.dumps({"row": one["number"]} | copy) + b"\n")
         else:
-            _keep(job, one, next(ids), rows)
+            _keep(job, one, next(ids), files.rows)
             if job.tokens >= job.target:
                 return "finished"
         if len(job.novel) == NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * NOVELTY_ROWS:
@@ -174,7 +176,7 @@ def _take(job: Job, batch: list[dict], seen, scale, rows, aside) -> str:
 
 
 def _keep(job: Job, one: dict, ids: list[int], rows) -> None:
-    from core.synth.weighing import said
+    from core.synth.weighing import learned
 
     provenance = {"name": job.recipe.name, "hash": job.recipe.hash, "seed": job.seed, "row": one["number"]}
     provenance |= one.get("provenance", {}) | {"tokens": len(ids)}
@@ -187,15 +189,13 @@ def _keep(job: Job, one: dict, ids: list[int], rows) -> None:
     job.bytes += len(line)
     job.tokens += len(ids)
     if len(job.sample) < XRAY_TEXTS:
-        job.sample.append("\n".join(said(row)))
+        job.sample.append(learned(row))
 
 
-def _sync(job: Job, rows, aside, last: bool) -> None:
+def _sync(job: Job, files: Files, last: bool) -> None:
     if last or job.recipe.kind != "grammar" or time.monotonic() - job.synced > SYNC_SECONDS:
         job.synced = time.monotonic()
-        aside.flush()
-        rows.flush()
-        os.fsync(rows.fileno())
+        files.sync()
 
 
 def _tell(job: Job, last: bool) -> None:
@@ -220,6 +220,7 @@ def _progress(job: Job) -> dict:
         "target": job.target,
         "made": job.made,
         "dropped": job.dropped,
+        "copies": dict(job.copies),
         "aside": dict(job.aside),
         "bytes": job.bytes,
         "seconds": round(seconds, 3),
@@ -257,33 +258,9 @@ def _end(job: Job, ending: str) -> str:
     card, xray = publishing.publish(job)
     events.append(job.directory, "xray", rows=job.rows, xray=xray)
     events.append(job.directory, ending, corpus=card["id"], gauges=xray, **counts | {"memory_mb": peak_mb()})
-    (job.directory / "rows.jsonl").unlink(missing_ok=True)
+    for name in ("rows.jsonl", "received.jsonl"):
+        (job.directory / name).unlink(missing_ok=True)
     return ending
-
-
-def read(path: Path):
-    """The rows of a file of lines, if it is there."""
-    if path.exists():
-        with path.open("rb", buffering=1 << 20) as lines:
-            for line in lines:
-                yield orjson.loads(line)
-
-
-def _mend(path: Path) -> None:
-    """Cut off a line that a dead process left half-written."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        end = file.seek(0, 2)
-        while end:
-            start = max(0, end - 65_536)
-            file.seek(start)
-            at = file.read(end - start).rfind(b"\n")
-            if at >= 0:
-                file.truncate(start + at + 1)
-                return
-            end = start
-        file.truncate(0)
 
 
 def peak_mb() -> int:

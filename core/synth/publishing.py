@@ -6,32 +6,31 @@ import orjson
 
 from core import paths
 from core.corpus import creating, disk, gauges
-from core.synth.weighing import said
+from core.synth import resuming
+from core.synth.weighing import learned
 
 
 def publish(job) -> tuple[dict, dict]:
     """The card of the corpus and the x-ray of its rows, evenly sampled; done once however often it is begun."""
-    from core.synth import making
-
     source = job.directory / "rows.jsonl"
     out = Path(job.request["out"]).absolute() if job.request.get("out") else None
     every, sample = max(1, job.rows // gauges.SAMPLE), []
     for existing in [out] if out else [path for path in paths.corpora().iterdir() if path.name[0] != "."]:
         if (existing / "card.json").is_file() and disk.read_card(existing).get("job") == job.directory.name:
             rows = list(disk.all_rows(existing))[::every]
-            return disk.read_card(existing), gauges.measure(["\n".join(said(row)) for row in rows])
+            return disk.read_card(existing), gauges.measure([learned(row) for row in rows])
 
     def rows():
-        for number, row in enumerate(making.read(source)):
+        for number, row in enumerate(resuming.read(source)):
             if number % every == 0 and len(sample) < gauges.SAMPLE:
-                sample.append("\n".join(said(row)))
+                sample.append(learned(row))
             yield row | {"source": {"file": job.request["file"], "line": row["recipe"]["row"]}}
 
     if out is None:
         out = paths.corpora() / disk.free_name(paths.corpora(), job.request["name"])
     card = creating.create_from_rows(rows(), job.request["name"], parent=None, note=_note(job), out=out)
     with (out / "set_aside.jsonl").open("ab") as file:
-        for one in making.read(job.directory / "aside.jsonl"):
+        for one in resuming.read(job.directory / "aside.jsonl"):
             kept = {key: one[key] for key in ("reason", "detail", "excerpt")}
             file.write(orjson.dumps({"file": job.request["file"], "line": one["row"]} | kept) + b"\n")
     return card, gauges.measure(sample)
@@ -51,6 +50,7 @@ def _note(job) -> dict:
             "tokens": job.tokens,
             "tokens_exact": bool(request.get("model")),
             "duplicates_dropped": job.dropped,
+            "copies": dict(job.copies),
             "set_aside": dict(job.aside),
         }
         | {key: request[key] for key in kept if request.get(key) is not None},

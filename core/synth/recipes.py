@@ -157,7 +157,7 @@ def _loader():
     """YAML where "yes", "no" and dates stay the words that a person wrote."""
     import yaml
 
-    class Plain(yaml.SafeLoader):
+    class Plain(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         pass
 
     Plain.yaml_implicit_resolvers = {

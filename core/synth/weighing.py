@@ -47,6 +47,13 @@ def said(row: dict) -> list[str]:
     return [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
 
 
+def learned(row: dict) -> str:
+    """What a model learns to say from a row: a text, or the replies of a chat; the x-ray looks at that."""
+    if "text" in row:
+        return row["text"]
+    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
+
+
 def directory(model: str) -> Path:
     """The directory of a model given by its directory or its id."""
     if Path(model).is_dir():

@@ -4,8 +4,9 @@ import re
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from core.synth import prompts, replies, shaping
+from core.synth import prompts, received, replies, shaping
 from core.synth.endpoint import Endpoint, Reply
 from core.trouble import Trouble
 
@@ -21,8 +22,9 @@ class NoWriter(Trouble):
 class FromModel:
     """Rows in the order of their numbers, with so many requests in flight at the endpoint, or batches of a local model."""
 
-    def __init__(self, recipe, seed: int, request: dict):
+    def __init__(self, recipe, seed: int, request: dict, directory: Path | None = None, first: int = 0):
         self.recipe, self.seed, self.request = recipe, seed, request
+        self.received = received.Received(directory, first)
         self.seeds = seeds_of(recipe, request)
         prompts.check(recipe, self.seeds)
         self.parallel = max(1, int(request.get("parallel") or 4))
@@ -45,8 +47,18 @@ class FromModel:
         for number in range(start, first + self.parallel):
             self.flying.append((number, self.pool.submit(self._made, number)))
         found = [self.flying.popleft()[1].result()]
-        while self.flying and self.flying[0][1].done():
+        while self.flying and self.flying[0][1].done() and not self.flying[0][1].exception():
             found.append(self.flying.popleft()[1].result())
+        return found
+
+    def drain(self) -> list[dict]:
+        """The rows in flight, waited for: what was asked for is paid for."""
+        found = []
+        while self.flying:
+            flight = self.flying.popleft()[1]
+            if flight.exception():
+                break
+            found.append(flight.result())
         return found
 
     def _prompt(self, number: int) -> dict:
@@ -55,9 +67,13 @@ class FromModel:
         return prompts.of_method(self.recipe, self.seeds, self.seed, number)
 
     def _made(self, number: int) -> dict:
+        if kept := self.received.take(number):
+            return kept
         prompt = self._prompt(number)
         reply = self.writer.ask(prompt["messages"], seed=self.seed * 1_000_003 + number, **self.sampling)
-        return self._row(number, prompt, reply)
+        made = self._row(number, prompt, reply)
+        self.received.keep(made)
+        return made
 
     def _row(self, number: int, prompt: dict, reply: Reply) -> dict:
         asked = prompt["messages"][-1]["content"]
@@ -91,6 +107,7 @@ class FromModel:
 
     def close(self) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.received.close()
 
 
 def writer_of(recipe, request: dict):
@@ -120,7 +137,7 @@ def seeds_of(recipe, request: dict) -> list[dict]:
 def preview(recipe, seed: int, request: dict) -> dict:
     """Ten rows by the model, and how fast it writes; ones set aside are counted with their reasons."""
     from core.corpus import gauges
-    from core.synth.weighing import Scale, said
+    from core.synth.weighing import Scale, learned, said
 
     source, scale = FromModel(recipe, seed, request), Scale(request.get("model"), recipe.lang)
     began, made, alone = time.perf_counter(), [], None
@@ -138,7 +155,7 @@ def preview(recipe, seed: int, request: dict) -> dict:
     return {
         "rows": rows,
         "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
-        "xray": gauges.measure(["\n".join(said(row)) for row in rows]),
+        "xray": gauges.measure([learned(row) for row in rows]),
         "distinct": None,
         "new_share": 1.0,
         "tokens_a_row": max(1, round(sum(lengths) / max(1, len(rows)), 1)),
