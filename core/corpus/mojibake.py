@@ -31,7 +31,7 @@ _TO_EIGHT_BITS = tuple(road for road in ROADS if road[1] != "utf-8")
 GAIN = 0.6  # nats a character that a repair must win
 READS_WELL = 4.2  # nats a character that the result may cost
 STEPS = 2
-SAMPLE = 400  # characters of a long line by which it is judged
+SAMPLE = 200  # characters of a long line by which it is judged
 SIGNS = "«»…„“”’‘№°§•·→←×÷±≈₽€"  # in good text, beside letters, dashes and spaces
 _GOOD = f"А-яЁё—–\u00a0\u202f{SIGNS}"
 # A text without either of these is left alone at once: a symbol that Russian text lacks; a capital or a dash right
