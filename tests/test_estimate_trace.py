@@ -1,5 +1,6 @@
 """The exact check: the real step without weights agrees with measurements and with the instant answer."""
 
+import json
 import threading
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from core.estimate import catalogue, exact, rows
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
-from core.estimate.troubles import TraceFailed
+from core.estimate.troubles import NotInTransformers
 
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MEASURED = {  # the table's SmolLM2-135M on a T4, eager attention: where a tracer on the processor goes astray
@@ -45,7 +46,15 @@ def test_a_trace_that_is_cancelled_ends_at_once():
 
 
 @pytest.mark.slow
-def test_a_config_that_transformers_refuses_ends_in_a_sentence(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "nonesuch"}')
-    with pytest.raises(TraceFailed, match="nonesuch"):
+@pytest.mark.parametrize(("kind", "nearest"), [("nonesuch", "llama|nanochat"), ("llamma", "llama"), ("", "llama")])
+def test_an_architecture_that_transformers_does_not_have_is_refused_with_the_nearest(tmp_path, kind, nearest):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(NotInTransformers, match=f"no architecture {kind or '.none.'}.*({nearest})"):
         exact.check(str(tmp_path), Setup(), 8.0)
+
+
+@pytest.mark.slow
+def test_trained_embeddings_are_traced_and_agree_with_the_instant_answer():
+    setup = Setup(method="lora", sequence_length=512, save_embeddings=True)
+    found = exact.check(SMALL, setup, 8.0)
+    assert estimate(catalogue.shape(SMALL), setup).allocated == pytest.approx(found["allocated"], rel=0.02)

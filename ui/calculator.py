@@ -11,7 +11,7 @@ import gradio as gr
 
 from core import hardware, paths
 from core.estimate import answer as answers
-from core.estimate import catalogue, exact, plan
+from core.estimate import catalogue, exact, plan, tables
 from core.estimate import setup as setups
 from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
 from core.estimate.troubles import NeedsTrace, UnknownArchitecture
@@ -43,17 +43,16 @@ def build(say: Say) -> dict:
             show_progress="hidden",
             trigger_mode="always_last",
         )
-    with gr.Accordion(say("calculator.tables"), open=False) as tables:
-        table = gr.HTML()
-    tables.expand(partial(on_tables, say), inputs_kwargs=form, outputs=table)
+    build_tables(say, form, state)
     build_exact(say, form)
     with gr.Column():
         gr.Markdown(f"### {say('calculator.plan')}")
-        about = gr.Markdown(say("calculator.plan.text", every=say.number(plan.EVERY, 4)))
+        about = gr.Markdown()
         with gr.Row():
             button = gr.Button(say("calculator.plan.open"), variant="primary")
             take = gr.DownloadButton(say("calculator.plan.take"))
-    state.change(partial(on_plan, say), [state, form["method"]], [about, button, take], show_progress="hidden")
+    asked = [state, form["method"], form["card"], form["precision"]]
+    state.change(partial(on_plan, say), asked, [about, button, take], show_progress="hidden")
     return {
         "button": button,
         "plan": state,
@@ -137,6 +136,18 @@ def build_answer(say: Say) -> dict:
         lengths = gr.Plot(show_label=False)
         batches = gr.Plot(show_label=False)
     return {"now": [verdict, bar, changes, formulas, lengths, batches]}
+
+
+def build_tables(say: Say, form: dict, state: gr.State) -> None:
+    """The three tables: computed when they are opened, and again when the question changes meanwhile."""
+    with gr.Accordion(say("calculator.tables"), open=False) as folded:
+        table, shown = gr.HTML(), gr.State(False)
+    folded.expand(lambda: True, None, shown, show_progress="hidden")
+    folded.collapse(lambda: False, None, shown, show_progress="hidden")
+    for changed in (shown, state):
+        changed.change(
+            partial(on_tables, say), inputs_kwargs=form | {"shown": shown}, outputs=table, show_progress="hidden"
+        )
 
 
 def build_exact(say: Say, form: dict) -> None:
@@ -237,14 +248,16 @@ def on_ask(say: Say, **fields):
     )
 
 
-def on_tables(say: Say, **fields) -> str:
+def on_tables(say: Say, shown: bool, **fields) -> str:
     """The three tables for the chosen card."""
+    if not shown:
+        return ""
     try:
         asked = question(**fields)
         name = fields["model"] or ""
-        catalogue.shape(name)
         setup = answers.suited(asked["setup"], asked["card"])
-        return pieces.all_tables(say, name, setup, asked["card"], asked["free"])
+        tables.check("methods", name, setup, asked["card"])
+        return pieces.all_tables(say, name, setup, asked["card"], asked["free"], asked["tokens"])
     except Trouble as error:
         return pieces.trouble(say, error)
 
@@ -280,13 +293,13 @@ def on_errors(say: Say):
     return pieces.errors(say, found), figures.errors(say, found)
 
 
-def on_plan(say: Say, config: dict, method: str):
+def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
     """What the plan says of itself, and train.py with its config as one file behind the button."""
     if not config:
         return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
-    text = say("calculator.plan.text", every=say.number(config["eval_steps"], 6))
+    text = pieces.plan(say, config, _card(card)[0], precision)
     if config["method"] != method:
         text += " " + say("calculator.plan.adapter")
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

@@ -28,22 +28,40 @@ def verdict(say: Say, answer: Answer) -> str:
         "budget": say.number(answer.budget / GIB),
         "card": answer.card.name.removeprefix("NVIDIA "),
     }
+    whole = say("calculator.whole", low=say.duration(low), high=say.duration(high))
     facts = (
-        (say.duration(answer.epoch_seconds), say("calculator.per_epoch")),
+        (say.duration(answer.epoch_seconds), say("calculator.per_epoch"), ("epoch",)),
+        (say.duration(answer.total_seconds), whole, ("range",)),
         (
-            say.duration(answer.total_seconds),
-            say("calculator.whole", low=say.duration(low), high=say.duration(high)),
+            say.number(answer.pace.tokens_per_second / answer.correction.seconds),
+            say("calculator.rate"),
+            ("rate", "device", "launch"),
         ),
-        (say.number(answer.pace.tokens_per_second / answer.correction.seconds), say("calculator.rate")),
-        (f"{say.number(answer.kilowatt_hours)} {'kWh' if say.lang == 'en' else 'кВт·ч'}", say("calculator.energy")),
-        (_size(say, sum(answer.host.values())), say("calculator.host")),
-        (_size(say, sum(answer.disk.values())), say("calculator.disk")),
+        (_energy(say, answer.kilowatt_hours), say("calculator.energy"), ("energy",)),
+        (_size(say, sum(answer.host.values())), say("calculator.host"), ("host",)),
+        (
+            _size(say, sum(answer.disk.values())),
+            say("calculator.disk"),
+            ("disk_weights", "disk_checkpoints", "disk_corpus", "disk_cache"),
+        ),
     )
+    lines = {line.key: line for line in explain.other(answer)}
     phase = say("calculator.peak", phase=say(f"calculator.phase.{answer.memory.peak_phase}"))
     head = f'<div class="state" style="color:{MARKS[answer.verdict]};font-size:1.25rem">{say(f"calculator.{answer.verdict}")}</div>'
-    rows = "".join(f"<div><b>{html.escape(value)}</b> <span>{html.escape(name)}</span></div>" for value, name in facts)
+    rows = "".join(_opens(say, value, name, [lines[key] for key in keys]) for value, name, keys in facts)
     summary = f"<div>{html.escape(say('calculator.summary', **values))} {html.escape(phase)}</div>"
     return f'{head}{summary}<div class="facts">{rows}</div>{_corrected(say, answer)}'
+
+
+def _opens(say: Say, value: str, name: str, lines: list[explain.Line]) -> str:
+    """A number that opens to its formula and source."""
+    inside = "".join(
+        f"<div>{html.escape(say(f'calculator.part.{line.key}'))}: {html.escape(_value(say, line))} = "
+        f"{html.escape(_formula(say, line.formula))} <span>({html.escape(say(f'calculator.source.{line.source}'))})</span></div>"
+        for line in lines
+    )
+    summary = f"<b>{html.escape(value)}</b> <span>{html.escape(name)}</span>"
+    return f'<details><summary style="cursor:pointer">{summary}</summary>{inside}</details>'
 
 
 def _corrected(say: Say, answer: Answer) -> str:
@@ -64,32 +82,39 @@ def trouble(say: Say, error: Trouble) -> str:
 
 
 def _size(say: Say, size: float) -> str:
+    if 0 < size < 0.1 * GIB:
+        return f"{say.number(size / 2**20)} {'MiB' if say.lang == 'en' else 'МиБ'}"
     return f"{say.number(size / GIB)} {'GiB' if say.lang == 'en' else 'ГиБ'}"
 
 
 def formulas(say: Say, answer: Answer) -> str:
     """Every number with its formula, the values put in, and its source."""
-    timed = {"epoch", "range"}
-    rows = []
-    for line in [*explain.memory(answer), *explain.other(answer)]:
-        if line.key in timed:
-            value = say.duration(line.value)
-        elif line.key == "rate":
-            value = say.number(line.value)
-        elif line.key == "energy":
-            value = f"{say.number(line.value)} {'kWh' if say.lang == 'en' else 'кВт·ч'}"
-        else:
-            value = _size(say, line.value)
-        rows.append(
-            [
-                say(f"calculator.part.{line.key}"),
-                value,
-                _formula(say, line.formula),
-                say(f"calculator.source.{line.source}"),
-            ]
-        )
+    rows = [
+        [
+            say(f"calculator.part.{line.key}"),
+            _value(say, line),
+            _formula(say, line.formula),
+            say(f"calculator.source.{line.source}"),
+        ]
+        for line in [*explain.memory(answer), *explain.other(answer)]
+    ]
     columns = ("number", "value", "formula", "source")
     return table([say(f"calculator.column.{name}") for name in columns], rows)
+
+
+def _value(say: Say, line: explain.Line) -> str:
+    """A line's number with its unit."""
+    if line.key in ("epoch", "range"):
+        return say.duration(line.value)
+    if line.key in ("device", "launch"):
+        return f"{say.number(line.value)} {'s' if say.lang == 'en' else 'с'}"
+    if line.key == "rate":
+        return say.number(line.value)
+    return _energy(say, line.value) if line.key == "energy" else _size(say, line.value)
+
+
+def _energy(say: Say, kilowatt_hours: float) -> str:
+    return f"{say.number(kilowatt_hours)} {'kWh' if say.lang == 'en' else 'кВт·ч'}"
 
 
 def _formula(say: Say, formula: str) -> str:
@@ -170,7 +195,7 @@ def _largest(say: Say, answer: Answer) -> str:
     return f"<p>{html.escape(say('calculator.largest'))} {html.escape('; '.join(named) or '—')}.</p>"
 
 
-def all_tables(say: Say, name: str, setup: Setup, card: Card, budget: float) -> str:
+def all_tables(say: Say, name: str, setup: Setup, card: Card, budget: float, tokens: int) -> str:
     """Kinds of training, models by methods, volumes of text, all computed for the card."""
     values = {"length": say.number(setup.sequence_length, 6), "batch": setup.batch_size}
     note = say("calculator.tables.note", card=card.name, **values)
@@ -181,20 +206,23 @@ def all_tables(say: Say, name: str, setup: Setup, card: Card, budget: float) -> 
         note += " " + say("calculator.tables.edge", gib=say.number(qlora.process / GIB))
     return (
         f"<p>{html.escape(note)}</p>"
-        f"<h4>{say('calculator.tables.methods')}</h4>{_kinds(say, name, setup, card, budget)}"
+        f"<h4>{say('calculator.tables.methods')}</h4>{_kinds(say, name, setup, card, budget, tokens)}"
         f"<h4>{say('calculator.tables.models')}</h4>{_models(say, setup, card, budget)}"
         f"<h4>{say('calculator.tables.volumes')}</h4>{_volumes(say, name, setup, card, budget)}"
     )
 
 
-def _kinds(say: Say, name: str, setup: Setup, card: Card, budget: float) -> str:
+def _kinds(say: Say, name: str, setup: Setup, card: Card, budget: float, tokens: int) -> str:
     rows, colours = [], {}
     for y, cell in enumerate(tables.methods(name, setup, card, budget)):
         size = say.number(cell.memory.process / GIB)
         title, gives = say(f"calculator.method.{cell.method}"), say(f"calculator.kind.{cell.method}")
-        rows.append([title, gives, size, say(f"calculator.mark.{cell.verdict}")])
-        colours[y, 3] = MARKS[cell.verdict]
-    names = ("method", "gives", "memory", "then")
+        mark = say(f"calculator.mark.{cell.verdict}")
+        time = say.duration(tokens / cell.pace.tokens_per_second) if cell.verdict != "no" else "—"
+        trained = say.number(cell.memory.trainable, 3)
+        rows.append([title, gives, trained, size, mark, time, _size(say, cell.checkpoint)])
+        colours[y, 4] = MARKS[cell.verdict]
+    names = ("method", "gives", "trained", "memory", "then", "epoch", "checkpoint")
     return table([say(f"calculator.column.{column}") for column in names], rows, colours)
 
 
@@ -211,12 +239,9 @@ def _models(say: Say, setup: Setup, card: Card, budget: float) -> str:
 
 
 def _reason(say: Say, cell: tables.Cell) -> str:
-    """The verdict; where memory is short, with what takes the most."""
-    mark = say(f"calculator.mark.{cell.verdict}")
-    if cell.verdict == "fits":
-        return mark
-    most = max(cell.memory.components, key=cell.memory.components.get)
-    return f"{mark}: {say(f'calculator.part.{most}').lower()} {say.number(cell.memory.components[most] / GIB)}"
+    """The verdict, and its reason: what takes the most."""
+    most = f"{say(f'calculator.part.{cell.most}').lower()} {say.number(cell.memory.components[cell.most] / GIB)}"
+    return f"{say(f'calculator.mark.{cell.verdict}')}: {most}"
 
 
 def _volumes(say: Say, name: str, setup: Setup, card: Card, budget: float) -> str:
@@ -230,6 +255,26 @@ def _volumes(say: Say, name: str, setup: Setup, card: Card, budget: float) -> st
     for method in ("qlora", "lora", "full"):
         head.append(say("calculator.epoch_with", method=say(f"calculator.method.{method}").partition(":")[0]))
     return table(head, rows)
+
+
+def plan(say: Say, config: dict, card: Card, precision: str) -> str:
+    """The plan in a sentence: what is trained how, at which length and batch, with which kernels, how often checked."""
+    chosen = answers.best_precision(card) if precision == "auto" else precision
+    flash = card.has_flash_attention and chosen != "fp32"
+    return say(
+        "calculator.plan.text",
+        epochs=say.number(config["epochs"]),
+        model=config["base_model"].rpartition("/")[2],
+        method=say(f"calculator.method.{config['method']}").partition(":")[0],
+        length=say.number(config["max_length"], 7),
+        batch=say.number(config["batch_size"], 7),
+        steps=say.number(config["gradient_accumulation_steps"], 7),
+        precision=chosen,
+        attention=say("calculator.plan.flash" if flash else "calculator.plan.sdpa"),
+        optimizer=config["optim"],
+        every=say.number(config["eval_steps"], 6),
+        log=say.number(config["logging_steps"], 6),
+    )
 
 
 def exactly(say: Say, answer: Answer, found: dict) -> str:

@@ -5,7 +5,7 @@ import json
 import sys
 
 from core import hardware
-from core.estimate import advice, answer, catalogue, check, exact, tables
+from core.estimate import advice, answer, catalogue, check, exact, tables, troubles
 from core.estimate import setup as setups
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
@@ -46,9 +46,13 @@ def parser() -> argparse.ArgumentParser:
 def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]:
     """The setup, the card and the memory that is free on it."""
     card, free = card_of(options.gpu)
-    method = "qlora" if options.load_in_4bit and options.method == "lora" else options.method
-    if options.load_in_4bit and method in ("full", "cpt"):
-        raise setups.troubles.NoFourBitFull()
+    method = options.method.lower()
+    if options.load_in_4bit:
+        method = "qlora" if method == "lora" else method
+        if method == "prompt":
+            raise troubles.NoFourBitPrompt()
+        if method in ("full", "cpt"):
+            raise troubles.NoFourBitFull()
     setup = Setup(
         method=method,
         sequence_length=setups.count(options.sequence_length, "sequence_length"),
@@ -104,21 +108,26 @@ def run(options: argparse.Namespace) -> dict | str:
         return {"model": options.model, "gpu": card.name, "trace": traced(options.model, setup, card)}
     found = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
     result = answer.as_dict(found) | {"model": options.model}
-    result["advice"] = [
-        {
-            "change": c.name,
-            "from": c.before,
-            "to": c.after,
-            "saves_gib": round(c.saves / GIB, 3),
-            "slower": round(c.slower, 3),
-            "then": c.verdict,
-        }
-        for c in advice.changes(shape, found.setup, card, free)
-    ]
+    result["advice"] = [as_line(c) for c in advice.changes(shape, found.setup, card, free)]
+    if found.verdict != "fits":
+        result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, found.setup, card, free)]
     result["largest"] = advice.largest(shape, found.setup, card, free)
+    result["largest"]["model"] = advice.largest_model(found.setup, card, free)
     if options.trace:
         result["trace"] = traced(options.model, found.setup, card)
     return result
+
+
+def as_line(change: advice.Change) -> dict:
+    """A change as plain values."""
+    return {
+        "change": change.name,
+        "from": change.before,
+        "to": change.after,
+        "saves_gib": round(change.saves / GIB, 3),
+        "slower": round(change.slower, 3),
+        "then": change.verdict,
+    }
 
 
 def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
@@ -130,23 +139,36 @@ def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
 
 
 def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float) -> dict:
-    """One of the three tables."""
+    """One of the three tables.
+
+    Raises:
+        a trouble of core.estimate.troubles for a question that has none.
+    """
+    tables.check(kind, model, setup, card)
     if kind == "volumes":
         return {"gpu": card.name, "model": model, "volumes": tables.volumes(model, setup, card)}
-    cells = tables.models(setup, card, free) if kind == "models" else [tables.methods(model, setup, card, free)]
-    return {
-        "gpu": card.name,
-        kind: [
-            {
-                "model": cell.model,
-                "method": cell.method,
-                "process_gib": round(cell.memory.process / GIB, 2),
-                "verdict": cell.verdict,
-            }
-            for row in cells
-            for cell in row
-        ],
+    found = tables.methods(model, setup, card, free) if kind == "methods" else tables.models(setup, card, free)
+    rows = [found] if kind == "methods" else found
+    return {"gpu": card.name, "card_gib": round(free / GIB, 2), kind: [as_cell(cell) for row in rows for cell in row]}
+
+
+def as_cell(cell: tables.Cell) -> dict:
+    """A cell of a table as plain values: the verdict, and what takes the most."""
+    found = {
+        "model": cell.model,
+        "method": cell.method,
+        "process_gib": round(cell.memory.process / GIB, 2),
+        "verdict": cell.verdict,
+        "most": cell.most,
+        "most_gib": round(cell.memory.components[cell.most] / GIB, 2),
     }
+    if cell.pace:
+        found |= {
+            "trained_parameters": cell.memory.trainable,
+            "tokens_per_second": round(cell.pace.tokens_per_second, 1),
+            "checkpoint_gib": round(cell.checkpoint / GIB, 3),
+        }
+    return found
 
 
 def as_text(result: dict, indent: str = "") -> str:

@@ -126,7 +126,8 @@ def card(name: str) -> Card:
 
 
 def _words(name: str) -> frozenset[str]:
-    name = re.sub(r"(\d+)\s*gi?b?\b", r"\1gb", name.lower()).replace("sxm4", "sxm").replace("sxm5", "sxm")
+    name = re.sub(r"\b(rtx|gtx|tesla)(?=\d)", r"\1 ", name.lower())  # RTX4090
+    name = re.sub(r"(\d+)\s*gi?b?\b", r"\1gb", name).replace("sxm4", "sxm").replace("sxm5", "sxm")
     words = set(re.split(r"[\s_/,()-]+", name)) - {"", "nvidia", "geforce", "tesla", "gpu", "generation", "edition"}
     return frozenset(w[:-2] if re.fullmatch(r"\d+gb", w) else w for w in words)
 
@@ -205,6 +206,8 @@ def _from_disk(path: Path, name: str) -> ModelShape:
     if path.suffix.lower() == ".gguf":
         return from_config(gguf_config(path), name)
     file = path / "config.json" if path.is_dir() else path
+    if not file.exists():
+        raise troubles.NoConfig(path=file)
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from core import paths
 from core.estimate import catalogue
 from core.estimate.setup import Setup, named_targets
-from core.estimate.troubles import NeedsTrace, TraceFailed, UnknownArchitecture
+from core.estimate.troubles import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 
 VERSION = 4  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
@@ -44,6 +44,8 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8")) | {"kept": True}
     answer = _run(request, should_stop)
+    if "architecture" in answer:
+        raise NotInTransformers(name=answer["architecture"], nearest=", ".join(answer["nearest"]))
     if "error" in answer:
         raise TraceFailed(reason=answer["error"])
     kept.parent.mkdir(parents=True, exist_ok=True)

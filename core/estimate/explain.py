@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 
 from core.estimate import speed
-from core.estimate.answer import UPPER, Answer
-from core.estimate.memory import GIB, NF4
-from core.estimate.setup import OPTIMIZERS, for_method, targets
-from core.estimate.space import KEPT, TEXT_BYTES, TOKEN_BYTES
+from core.estimate.answer import DRAW, UPPER, Answer
+from core.estimate.loss import FUSED_COLUMNS, FUSED_ROWS, TILE
+from core.estimate.memory import GIB, NF4, copies
+from core.estimate.setup import OPTIMIZERS, Setup, for_method, targets
+from core.estimate.space import CACHE, KEPT, TEXT_BYTES, TOKEN_BYTES
+
+SLIGHT = 0.005  # of a number; a remainder that is smaller is not written out
 
 
 @dataclass(frozen=True)
@@ -21,90 +24,126 @@ class Line:
 
 def memory(answer: Answer) -> list[Line]:
     """The parts of the peak, in bytes."""
-    shape, setup, found = answer.shape, for_method(answer.setup), answer.memory
-    parts, trainable = found.components, found.trainable
-    linear, rest = shape.linear_parameters, shape.parameters - shape.linear_parameters
-    width = setup.weight_width
-    if setup.method == "qlora":
-        weights = f"{linear:,} × {NF4[setup.double_quant]:.4f} B + {rest:,} × {width} B"
-    else:
-        weights = f"{shape.parameters:,} × {width} B"
-    lines = [Line("weights", parts["weights"], weights, "nf4" if setup.method == "qlora" else "config")]
-    if setup.adapts:
-        ends = sum(sum(e) for n, e in shape.linears().items() if n in targets(setup, shape))
-        formula = f"{setup.lora_rank} × {ends:,} × {shape.layers} × {setup.adapter_width} B"
-        lines.append(Line("adapter", parts["adapter"], formula, "lora"))
-    grad = width if not setup.adapts else setup.adapter_width
-    state = OPTIMIZERS[setup.optimizer][0 if grad == 4 else 1]
-    lines += [
-        Line("gradients", parts["gradients"], f"≤ {trainable:,} × {grad} B", "gradients"),
-        Line("optimizer", parts["optimizer"], f"{trainable:,} × {state:g} B", "optimizer"),
+    setup, found = for_method(answer.setup), answer.memory
+    parts, width = found.components, _trained_width(setup)
+    state = OPTIMIZERS[setup.optimizer][0 if width == 4 else 1]
+    every = found.trainable * width
+    some = "" if parts["gradients"] >= 0.99 * every else "≤ "
+    foreach = "2 × " if parts["gradients"] > 1.5 * every else ""
+    blas = "2 × 8.125 MiB" if answer.card.capability != 9.0 else "2 × 32 MiB"
+    spare = f"{found.reserved / GIB:.3f} − {found.allocated / GIB:.3f} GiB"
+    lines = [
+        Line("weights", parts["weights"], _weights(answer), "nf4" if setup.method == "qlora" else "config"),
+        Line("adapter", parts["adapter"], _adapter(answer), "prompt" if setup.method == "prompt" else "lora"),
+        Line("gradients", parts["gradients"], f"{some}{foreach}{found.trainable:,} × {width} B", "gradients"),
+        Line("optimizer", parts["optimizer"], f"{found.trainable:,} × {state:g} B", "optimizer"),
         Line("activations", parts["activations"], _activations(answer), "walk"),
         Line("logits", parts["logits"], _logits(answer), f"loss_{setup.loss}"),
-        Line(
-            "workspace",
-            parts["workspace"],
-            "2 × 8.125 MiB" if answer.card.capability != 9.0 else "2 × 32 MiB",
-            "cublas",
-        ),
-        Line("allocator", found.reserved - found.allocated, "reserved − allocated", "allocator"),
+        Line("workspace", parts["workspace"], blas, "cublas"),
+        Line("allocator", found.reserved - found.allocated, spare, "allocator"),
         Line("context", found.context, f"{found.context / GIB:.2f} GiB", "context"),
     ]
     return [line for line in lines if line.value]
 
 
+def _trained_width(setup: Setup) -> int:
+    """Bytes of a trained number."""
+    return 4 if setup.method == "prompt" else setup.adapter_width if setup.adapts else setup.weight_width
+
+
+def _weights(answer: Answer) -> str:
+    shape, setup = answer.shape, for_method(answer.setup)
+    if setup.method != "qlora":
+        return f"{shape.parameters:,} × {setup.weight_width} B"
+    linear = shape.linear_parameters
+    packed = f"{linear:,} × {NF4[setup.double_quant]:.4f} B"
+    return f"{packed} + {shape.parameters - linear:,} × {setup.weight_width} B"
+
+
+def _adapter(answer: Answer) -> str:
+    shape, setup = answer.shape, for_method(answer.setup)
+    if setup.method == "prompt":
+        return f"{setup.virtual_tokens} × {shape.hidden:,} × 4 B"
+    ends = sum(sum(e) for name, e in shape.linears().items() if setup.adapts and name in targets(setup, shape))
+    lora = f"{setup.lora_rank} × {ends:,} × {shape.layers} × {setup.adapter_width} B"
+    saved = copies(shape, setup)
+    return f"{lora} + {saved:,} × {setup.saved_width} B" if saved else lora
+
+
+def _with_rest(product: float, formula: str, value: float) -> str:
+    """The formula, and what the value has beyond it."""
+    rest = value - product
+    if abs(rest) <= SLIGHT * value:
+        return formula
+    return f"{formula} {'+' if rest > 0 else '−'} {abs(rest) / GIB:.3f} GiB"
+
+
 def _activations(answer: Answer) -> str:
-    setup, saved = answer.setup, answer.memory.per_layer["saved"]
-    tokens = setup.tokens
-    return f"{answer.shape.layers} × {tokens:,} × {saved / tokens:,.0f} B + max(…)"
+    """What every layer keeps, and what the one at work holds besides; where only the first is left, that one's alone."""
+    value, saved = answer.memory.components["activations"], answer.memory.per_layer["saved"]
+    tokens, layers = answer.setup.tokens, answer.shape.layers
+    if answer.memory.peak_phase in ("backward_last", "optimizer"):
+        return f"{tokens:,} × {value / tokens:,.0f} B"
+    return _with_rest(layers * saved, f"{layers} × {tokens:,} × {saved / tokens:,.1f} B", value)
 
 
 def _logits(answer: Answer) -> str:
     setup, vocabulary = answer.setup, answer.shape.vocabulary
-    if setup.loss == "tiled" and not answer.shape.softcap:
-        return f"12 B × min({setup.tokens:,}, 1,024) × {vocabulary:,}"
+    value = answer.memory.components["logits"]
+    learned = max(1, int(setup.tokens * setup.labelled))
     if setup.loss == "fused":
-        return f"2 B × min({setup.tokens:,}, 4,096) × min({vocabulary:,}, 32,768) + 8 B × {setup.tokens:,} × {answer.shape.hidden:,}"
+        rows, columns = min(learned, FUSED_ROWS), min(vocabulary, FUSED_COLUMNS)
+        return _with_rest(2 * rows * columns, f"2 B × {rows:,} × {columns:,}", value)
+    tiled = setup.loss == "tiled" and not answer.shape.softcap
+    rows = min(learned, TILE) if tiled else setup.tokens
     width = {"held": 14, "half": 6}.get(setup.loss, 12)
-    return f"{width} B × {setup.tokens:,} × {vocabulary:,}"
+    return _with_rest(width * rows * vocabulary, f"{width} B × {rows:,} × {vocabulary:,}", value)
 
 
 def other(answer: Answer) -> list[Line]:
     """Time, energy, host memory, disk."""
-    pace, card = answer.pace, answer.card
-    rate = f"{pace.flops / 1e12:,.1f} TFLOP, {card.matmul_tflops:,.0f} TFLOP/s × {speed.MATMUL:g}, {card.bandwidth / 1e9:,.0f} GB/s × {speed.MEMORY:g}"
-    checkpoint = answer.disk["checkpoints"] / (KEPT + 1)
+    card, shape, disk = answer.card, answer.shape, answer.disk
+    hours = f"{answer.total_seconds / 3600:,.3f} h × {card.watts} W × {DRAW:g}"
+    trained = answer.memory.trainable
+    each = disk["checkpoints"] / (KEPT + 1) / trained  # bytes of a trained number and its states
+    host = " + ".join(f"{v / GIB:.2f}" for v in answer.host.values() if v) + " GiB"
     return [
-        Line("rate", pace.tokens_per_second, rate, "rate" if card.measured else "rate_sheet"),
-        Line("epoch", answer.epoch_seconds, f"{answer.tokens:,} / {pace.tokens_per_second:,.0f}", "time"),
+        *_time(answer),
+        Line("energy", answer.kilowatt_hours, hours, "energy"),
+        Line("upper", answer.upper, _upper(answer), "upper"),
+        Line("host", sum(answer.host.values()), host, "host"),
+        Line("disk_weights", disk["weights"], f"{shape.parameters:,} × 2 B", "disk_weights"),
+        Line("disk_checkpoints", disk["checkpoints"], f"({KEPT} + 1) × {trained:,} × {each:.4g} B", "disk_checkpoints"),
+        Line("disk_corpus", disk["corpus"], f"{answer.tokens:,} × ({TEXT_BYTES:g} + {TOKEN_BYTES}) B", "disk_corpus"),
+        Line("disk_cache", disk["cache"], f"{CACHE / GIB:g} GiB", "disk_cache"),
+    ]
+
+
+def _upper(answer: Answer) -> str:
+    memory, factor = answer.memory, UPPER - 1 + answer.correction.memory
+    return f"{memory.reserved / GIB:.2f} GiB × {factor:g} + {memory.context / GIB:.2f} GiB"
+
+
+def _time(answer: Answer) -> list[Line]:
+    pace, card, setup = answer.pace, answer.card, answer.setup
+    launches = round(pace.launch_seconds / pace.launch)
+    steps, learned = setup.gradient_accumulation_steps, answer.correction.seconds
+    kernels = (
+        f"Σ max(FLOP / ({card.matmul_tflops:,.3g} TFLOP/s × {speed.MATMUL:g}), "
+        f"B / ({card.bandwidth / 1e9:,.0f} GB/s × {speed.MEMORY:g})); {pace.flops / 1e12:,.3g} TFLOP"
+    )
+    if card.kind == "cpu":
+        micro = f"({pace.device_seconds:.3g} + {pace.launch_seconds:.3g}) s"
+    else:
+        micro = f"({pace.device_seconds:.4g}³ + {pace.launch_seconds:.4g}³)^(1/3) s"
+    if pace.fed:
+        micro = f"{setup.tokens / speed.PIPELINE:.4g} s"
+    rate = f"{steps} × {setup.tokens:,} / ({steps} × {micro} + {pace.optimizer_seconds:.4g} s)"
+    corrected = f" × {learned:.3g}" if learned != 1 else ""
+    return [
+        Line("device", pace.device_seconds, kernels, "rate" if card.measured else "rate_sheet"),
+        Line("launch", pace.launch_seconds, f"{launches:,} × {pace.launch * 1e6:.0f} µs", "launch"),
+        Line("rate", pace.tokens_per_second, rate, "fed" if pace.fed else "step"),
+        Line("epoch", answer.epoch_seconds, f"{answer.tokens:,} / {pace.tokens_per_second:,.1f}{corrected} s", "time"),
         Line("range", answer.total_seconds, f"÷ {speed.SPREAD:g} … × {speed.SPREAD:g}", "spread"),
-        Line(
-            "energy", answer.kilowatt_hours, f"{answer.total_seconds / 3600:,.1f} h × {card.watts} W × 0.85", "energy"
-        ),
-        Line(
-            "upper",
-            answer.upper,
-            f"{answer.memory.reserved / GIB:.1f} GiB × {UPPER:g} + {answer.memory.context / GIB:.2f} GiB",
-            "upper",
-        ),
-        Line(
-            "host",
-            sum(answer.host.values()),
-            " + ".join(f"{v / GIB:.1f}" for v in answer.host.values() if v) + " GiB",
-            "host",
-        ),
-        Line("disk_weights", answer.disk["weights"], f"{answer.shape.parameters:,} × 2 B", "disk_weights"),
-        Line(
-            "disk_checkpoints",
-            answer.disk["checkpoints"],
-            f"({KEPT} + 1) × {checkpoint / GIB:.2f} GiB",
-            "disk_checkpoints",
-        ),
-        Line(
-            "disk_corpus",
-            answer.disk["corpus"],
-            f"{answer.tokens:,} × ({TEXT_BYTES:g} + {TOKEN_BYTES}) B",
-            "disk_corpus",
-        ),
-        Line("disk_cache", answer.disk["cache"], "2 GiB", "disk_cache"),
     ]

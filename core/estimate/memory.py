@@ -191,10 +191,10 @@ def trainable(shape: ModelShape, setup: Setup, found: Walk) -> int:
         return shape.parameters
     if setup.method == "prompt":
         return setup.virtual_tokens * shape.hidden
-    return _copies(shape, setup) + shape.lora_parameters(setup.lora_rank, targets(setup, shape))
+    return copies(shape, setup) + shape.lora_parameters(setup.lora_rank, targets(setup, shape))
 
 
-def _copies(shape: ModelShape, setup: Setup) -> int:
+def copies(shape: ModelShape, setup: Setup) -> int:
     """Elements of the copies of embedding and head that are trained; tied ones stay one."""
     return (shape.embedding if shape.tied else 2 * shape.embedding) if setup.saves else 0
 
@@ -215,7 +215,7 @@ def residents(shape: ModelShape, setup: Setup, found: Walk) -> dict[str, float]:
         adapter, gradients, states = (setup.virtual_tokens * shape.hidden * n for n in (4, 4, _state(setup, 4)))
     else:
         lora = shape.lora_parameters(setup.lora_rank, targets(setup, shape))
-        saved = _copies(shape, setup)
+        saved = copies(shape, setup)
         adapter = lora * setup.adapter_width + saved * setup.saved_width
         gradients = adapter
         states = lora * _state(setup, setup.adapter_width) + saved * _state(setup, setup.saved_width)

@@ -140,14 +140,32 @@ def check(setup: Setup, shape: ModelShape, card=None, *, four_bit: bool = False)
         value = getattr(setup, field)
         if value < 1 or value != int(value):
             raise troubles.NotPositive(field=field, least=1, value=value, suggestion=suggestion)
-    if not 0 < setup.labelled <= 1:
-        raise troubles.NotPositive(field="labelled", least="above 0 and at most 1", value=setup.labelled, suggestion=1)
+    _check_ranges(setup, shape)
     if shape.longest and setup.sequence_length > shape.longest:
         raise troubles.TooLong(model=shape.name, longest=shape.longest, value=setup.sequence_length)
     if four_bit and setup.method in ("full", "cpt"):
         raise troubles.NoFourBitFull()
     targets(setup, shape)
-    if card is not None and card.kind == "cuda" and card.capability < 8.0:
+    if card is not None:
+        _check_card(setup, card)
+
+
+def _check_ranges(setup: Setup, shape: ModelShape) -> None:
+    if not 0 < setup.labelled <= 1:
+        raise troubles.OutOfRange(field="labelled", range="0 < x ≤ 1", value=setup.labelled, suggestion=1)
+    if not 0 <= setup.lora_dropout < 1:
+        raise troubles.OutOfRange(field="lora_dropout", range="0 ≤ x < 1", value=setup.lora_dropout, suggestion=0.05)
+    if setup.adapts and setup.lora_rank > shape.hidden:
+        raise troubles.RankTooLarge(value=setup.lora_rank, model=shape.name, hidden=shape.hidden)
+
+
+def _check_card(setup: Setup, card) -> None:
+    if card.kind == "cpu":
+        if setup.attention == "flash_attention_2":
+            raise troubles.NotOnProcessor(what="FlashAttention 2", instead="sdpa")
+        if setup.precision == "fp16":
+            raise troubles.NotOnProcessor(what="fp16", instead="fp32")
+    elif card.capability < 8.0:
         if setup.precision == "bf16":
             raise troubles.NoBf16(card=card.name, capability=card.capability)
         if setup.attention == "flash_attention_2":
@@ -181,13 +199,11 @@ def count(text: str | float, field: str = "tokens") -> int:
 
 
 def share(text: str | float, field: str) -> float:
-    """A number between 0 and 1."""
+    """A fraction as people write it; check() says whether it makes sense."""
     try:
         value = float(str(text).replace(",", "."))
     except ValueError:
         raise troubles.NotANumber(field=field, value=text) from None
-    if not 0 <= value <= 1:
-        raise troubles.NotPositive(field=field, least="0 and at most 1", value=text, suggestion="0.05")
     return value
 
 
@@ -198,5 +214,5 @@ def epochs(text: str | float) -> float:
     except ValueError:
         raise troubles.NotANumber(field="epochs", value=text) from None
     if not 0 < value <= 1000:
-        raise troubles.NotPositive(field="epochs", least="above 0 and at most 1000", value=text, suggestion=3)
+        raise troubles.OutOfRange(field="epochs", range="0 < x ≤ 1000", value=text, suggestion=3)
     return value

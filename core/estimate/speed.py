@@ -71,6 +71,8 @@ class Pace:
     device_seconds: float
     launch_seconds: float
     optimizer_seconds: float
+    launch: float  # seconds of one
+    fed: bool  # waits for the data
 
 
 def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
@@ -79,6 +81,7 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     one, two = (_cost(kernels(shape, setup, n), setup, card) for n in (1, 2))
     device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))
     micro = device + launch if card.kind == "cpu" else (device**3 + launch**3) ** (1 / 3)
+    fed = setup.tokens / PIPELINE > micro
     micro = max(micro, setup.tokens / PIPELINE)
     found = walk(shape, setup, bool(shape.experts))
     trained = trainable(shape, setup, found)
@@ -90,14 +93,18 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
         optimizer += 2 * 2 * trained / 20e9  # states over PCIe
     steps = setup.gradient_accumulation_steps
     seconds = steps * micro + optimizer
-    return Pace(seconds, steps * setup.tokens / seconds, flops, device, launch, optimizer)
+    return Pace(seconds, steps * setup.tokens / seconds, flops, device, launch, optimizer, _launch(card), fed)
+
+
+def _launch(card: Card) -> float:
+    """Seconds that the card's host needs for a kernel."""
+    return LAUNCH * (OLD_HOST if card.kind == "cuda" and card.capability < 8.0 else 1)
 
 
 def _cost(entries: tuple, setup: Setup, card: Card) -> tuple[float, float, float]:
     half = card.matmul_tflops * 1e12 * MATMUL
     single = card.fp32_tflops * 1e12 * SINGLE_MATMUL
     bandwidth = card.bandwidth
-    old_host = card.kind == "cuda" and card.capability < 8.0
     device = launch = total = 0.0
     slow_bf16 = setup.precision == "bf16" and not card.has_bf16
     for flops, width, moved, attends, launches, unpacks in entries:
@@ -110,8 +117,8 @@ def _cost(entries: tuple, setup: Setup, card: Card) -> tuple[float, float, float
             seconds = max(seconds, flops / rate)
             total += flops
         device += seconds
-        launch += launches * LAUNCH
-    return device, launch * (OLD_HOST if old_host else 1), total
+        launch += launches * _launch(card)
+    return device, launch, total
 
 
 def _tensors(shape: ModelShape, setup: Setup) -> int:

@@ -1,12 +1,12 @@
 """The tables of the answer: kinds of training, models by methods, volumes of text. Computed for one card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.estimate import setup as setups
-from core.estimate import speed
-from core.estimate.answer import fits, quick, suited
+from core.estimate import space, speed
+from core.estimate.answer import fits, quick, reserve, suited
 from core.estimate.catalogue import Card, shape
-from core.estimate.memory import Memory
+from core.estimate.memory import Memory, estimate
 from core.estimate.setup import Setup
 
 MODELS = (
@@ -26,6 +26,13 @@ class Cell:
     method: str
     memory: Memory
     verdict: str
+    pace: speed.Pace | None = None
+    checkpoint: float = 0.0  # bytes on disk of one
+
+    @property
+    def most(self) -> str:
+        """The part that takes the most memory: the reason of the verdict."""
+        return max(self.memory.components, key=self.memory.components.get)
 
 
 def with_method(setup: Setup, method: str) -> Setup:
@@ -53,9 +60,20 @@ def methods(name: str, setup: Setup, card: Card, budget: float) -> list[Cell]:
     known = shape(name)
     found = []
     for method in setups.METHODS:
-        memory = quick(known, with_method(setup, method), card)
-        found.append(Cell(name, method, memory, fits(memory, budget)))
+        chosen = suited(with_method(setup, method), card)
+        memory = reserve(estimate(known, chosen, card.capability), known, chosen, card)
+        checkpoint = space.disk(known, chosen, memory, 0)["checkpoints"] / (space.KEPT + 1)
+        pace = speed.pace(known, chosen, card)
+        found.append(Cell(name, method, memory, fits(memory, budget), pace, checkpoint))
     return found
+
+
+def check(kind: str, name: str, setup: Setup, card: Card) -> None:
+    """Raise the trouble of a question that no table answers; in that of models each takes its own length and layers."""
+    asked = shape(name)
+    if kind == "models":
+        asked, setup = replace(asked, longest=0), setup.changed(target_modules="all-linear")
+    setups.check(setup, asked, card)
 
 
 def volumes(name: str, setup: Setup, card: Card) -> list[dict]:

@@ -5,6 +5,7 @@ and writes peaks and the tensors alive at the highest one. It is a process of it
 """
 
 import contextlib
+import difflib
 import json
 import sys
 import time
@@ -228,15 +229,26 @@ def _states(weight: torch.Tensor, optimizer: str) -> list:
     return packed + [torch.empty(-(-weight.numel() // 256)) for _ in range(2)]
 
 
+def _unknown(config: dict) -> dict:
+    """What to say of an architecture that the installed transformers does not have; nothing, if it has it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
+
+    kind = str(config.get("model_type") or "")
+    if kind in KNOWN or f"{kind}_text" in KNOWN:
+        return {}
+    near = difflib.get_close_matches(kind, [str(name) for name in KNOWN], n=3, cutoff=0.5)
+    return {"architecture": kind or "(none)", "nearest": near or ["llama", "qwen3", "mistral"]}
+
+
 def main() -> int:
     request = json.load(sys.stdin)
     setup = Setup(**request["setup"])
     try:
-        answer = trace(request["config"], setup, request.get("capability", 8.0))
+        answer = _unknown(request["config"]) or trace(request["config"], setup, request.get("capability", 8.0))
     except Exception as error:  # the caller words it; this process has nothing else to say
         answer = {"error": f"{type(error).__name__}: {error}".split("\n")[0][:300]}
     print(json.dumps(answer))
-    return 1 if "error" in answer else 0
+    return 0 if "allocated" in answer else 1
 
 
 if __name__ == "__main__":

@@ -26,6 +26,13 @@ class UnknownArchitecture(Trouble):
     )
 
 
+class NotInTransformers(Trouble):
+    template = (
+        "The installed transformers has no architecture {name}, so its step cannot be run. The nearest that it has: "
+        "{nearest}. Check model_type in config.json."
+    )
+
+
 class NeedsTrace(Trouble):
     template = (
         "{name} mixes kinds of layers that the instant formula does not cover. "
@@ -35,6 +42,12 @@ class NeedsTrace(Trouble):
 
 class IncompleteConfig(Trouble):
     template = "{path} does not say {field}. It must be the config.json of a decoder language model."
+
+
+class NoConfig(Trouble):
+    template = (
+        "There is no {path}. A model's folder has its config.json; give that folder, the file itself or a GGUF file."
+    )
 
 
 class ShapeUnknown(Trouble):
@@ -53,6 +66,17 @@ class CyrillicUnit(Trouble):
 
 class NotPositive(Trouble):
     template = "{field} must be at least {least}, got {value}. Try {suggestion}."
+
+
+class OutOfRange(Trouble):
+    template = "{field} must be a number x with {range}, got {value}. Try {suggestion}."
+
+
+class RankTooLarge(Trouble):
+    template = (
+        "lora_rank is {value}, and {model} is only {hidden} wide: such an adapter would be larger than the layers that it "
+        "adapts. Take {hidden} or less; 8 to 64 is usual."
+    )
 
 
 class NotWhole(Trouble):
@@ -75,6 +99,14 @@ class NoFlashAttention(Trouble):
     template = (
         "{card} cannot run FlashAttention 2 (it needs compute capability 8.0, this is {capability}). Choose sdpa."
     )
+
+
+class NotOnProcessor(Trouble):
+    template = "A processor does not train with {what}. Choose {instead}."
+
+
+class NoFourBitPrompt(Trouble):
+    template = "Prompt injection is worked out on 16-bit weights only. Leave 4-bit out, or choose qlora."
 
 
 class NoFourBitFull(Trouble):

@@ -125,6 +125,8 @@ WORDS = {
     "calculator.part.workspace": ("Workspace", "Рабочие буферы"),
     "calculator.part.allocator": ("Allocator's reserve", "Запас распределителя"),
     "calculator.part.context": ("CUDA context", "Контекст CUDA"),
+    "calculator.part.device": ("Card's part of a micro-step", "Доля карты в микрошаге"),
+    "calculator.part.launch": ("Host's part of a micro-step", "Доля процессора в микрошаге"),
     "calculator.part.rate": ("Tokens a second", "Токенов в секунду"),
     "calculator.part.epoch": ("Time of an epoch", "Время эпохи"),
     "calculator.part.range": ("Time of the plan", "Время всего плана"),
@@ -184,6 +186,19 @@ WORDS = {
         "as for measured cards, from the data sheet × 0.8: try it on the card",
         "как для измеренных карт, но по паспорту × 0,8: проверьте на карте",
     ),
+    "calculator.source.launch": (
+        "Python and dispatch for every kernel; small models and short batches wait for it",
+        "Python и запуск каждого ядра; небольшие модели и короткие пакеты ждут именно этого",
+    ),
+    "calculator.source.step": (
+        "tokens of a step / its time; card and host work at once, and the slower sets the pace",
+        "токены шага / его время; карта и процессор работают одновременно, темп задаёт тот, кто медленнее",
+    ),
+    "calculator.source.fed": (
+        "bounded by the data pipeline, 3M tokens a second",
+        "ограничено подачей данных: 3 млн токенов в секунду",
+    ),
+    "calculator.source.prompt": ("trained vectors × width", "обучаемые векторы × ширина"),
     "calculator.source.time": ("tokens / rate", "токены / скорость"),
     "calculator.source.spread": ("nine in ten published runs", "девять из десяти опубликованных запусков"),
     "calculator.source.energy": ("the card's power limit × 0.85", "предел мощности карты × 0,85"),
@@ -295,6 +310,9 @@ WORDS = {
     "calculator.column.gives": ("What it changes", "Что меняет"),
     "calculator.column.tokens": ("Tokens", "Токены"),
     "calculator.column.suits": ("Suits", "Подходит для"),
+    "calculator.column.trained": ("Trained numbers", "Обучаемых чисел"),
+    "calculator.column.epoch": ("An epoch", "Одна эпоха"),
+    "calculator.column.checkpoint": ("A checkpoint", "Контрольная точка"),
     "calculator.column.memory": ("GiB", "ГиБ"),
     "calculator.epoch_with": ("Epoch, {method}", "Эпоха, {method}"),
     "calculator.mark.fits": ("fits", "помещается"),
@@ -330,9 +348,16 @@ WORDS = {
     "calculator.errors.worst": ("Worst: {rows}.", "Худшие: {rows}."),
     "calculator.plan": ("The plan", "План"),
     "calculator.plan.text": (
-        "Evaluation and log every {every} steps; precision, attention kernel and batch as the card allows.",
-        "Проверка и запись в журнал каждые {every} шагов; точность, ядро внимания и пакет — по возможностям карты.",
+        "{method} of {model}, epochs: {epochs}. A step takes {length} tokens × {batch} × {steps} of accumulation, in "
+        "{precision}, with {attention} and {optimizer}. Evaluation every {every} steps, log every {log}.",
+        "{method}, модель {model}, эпох: {epochs}. За шаг — {length} токенов × {batch} × {steps} шагов накопления, "
+        "в {precision}, с {attention} и {optimizer}. Проверка каждые {every} шагов, запись в журнал каждые {log}.",
     ),
+    "calculator.plan.flash": (
+        "FlashAttention (torch's own, or the flash-attn package if it is there)",
+        "FlashAttention (встроенным в torch или из пакета flash-attn, если он есть)",
+    ),
+    "calculator.plan.sdpa": ("torch's own attention kernels", "ядрами внимания из torch"),
     "calculator.plan.adapter": (
         "The recipe does not train this way; the nearest that it does is LoRA, and so the plan says.",
         "Этого способа в рецепте нет; ближайший, что есть, — LoRA, он и стоит в плане.",
@@ -344,7 +369,7 @@ WORDS = {
 
 # Formulas are mathematics; only their units and two words differ.
 UNITS = (
-    ("reserved − allocated", "занято − выделено"), ("TFLOP/s", "Тфлоп/с"), ("TFLOP", "Тфлоп"), ("GB/s", "ГБ/с"),
+    ("reserved − allocated", "занято − выделено"), ("TFLOP/s", "Тфлоп/с"), ("TFLOP", "Тфлоп"), ("FLOP", "флоп"), (" µs", " мкс"), (" s", " с"), ("GB/s", "ГБ/с"),
     ("GiB", "ГиБ"), ("MiB", "МиБ"), (" h ", " ч "), (" W ", " Вт "), (" B", " Б"),
 )  # fmt: skip
 
@@ -368,6 +393,18 @@ TROUBLES = {
     "NotANumber": "{field}: нужно число, например 100M, 2.5B или 40000, а указано «{value}».",
     "CyrillicUnit": "{field}: в «{value}» стоит русская буква {letter}. Напишите {latin} латиницей.",
     "NotPositive": "{field}: нужно не меньше {least}, а указано {value}. Попробуйте {suggestion}.",
+    "OutOfRange": "{field}: нужно число x, при котором {range}, а указано {value}. Попробуйте {suggestion}.",
+    "RankTooLarge": (
+        "Ранг LoRA — {value}, а ширина {model} всего {hidden}: такой адаптер больше самих слоёв. "
+        "Возьмите {hidden} или меньше; обычно хватает 8–64."
+    ),
+    "NotInTransformers": (
+        "В установленной transformers нет архитектуры {name}, поэтому прогнать её шаг нельзя. "
+        "Ближайшие из имеющихся: {nearest}. Проверьте model_type в config.json."
+    ),
+    "NoConfig": ("Файла {path} нет. В папке модели лежит config.json: укажите эту папку, сам файл или файл GGUF."),
+    "NotOnProcessor": "Процессор не обучает с {what}. Выберите {instead}.",
+    "NoFourBitPrompt": "Внедрение промпта считается только на 16-битных весах. Откажитесь от 4 бит или выберите qlora.",
     "NotWhole": "{field}: нужно целое число, а указано {value}. Попробуйте {suggestion}.",
     "NotOneOf": "{field}: возможны значения {choices}, а указано «{value}».",
     "TooLong": "{model} читает не больше {longest} токенов, а sequence_length равна {value}. Возьмите {longest} или меньше.",
