@@ -14,7 +14,7 @@ from ui.text import Say
 
 def form(**more) -> dict:
     values = {"recipe": "style-en", "volume": 0, "tokens": 5000, "model": "", "name": "", "seed": 4, "file": None}
-    values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4}
+    values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4, "personas": ""}
     return values | more
 
 
@@ -50,7 +50,7 @@ def test_a_bad_recipe_is_told_in_the_language_of_the_page(tmp_path):
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_a_job_is_drawn_and_its_corpus_marks_a_change(lang):
     say = Say(lang)
-    directory = jobs.create(synth.request(form()) | {"name": "первый"})
+    directory = jobs.create(synth.request(Say("en"), form()) | {"name": "первый"})
     assert making.run(directory) == "finished"
     probe = synth.look(directory.name)
     status, pause, resume, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)

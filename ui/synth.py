@@ -4,13 +4,16 @@ import json
 import shutil
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import gradio as gr
 
 from core import corpus, models, paths
 from core.corpus import job as process
-from core.synth import costing, jobs, recipes
+from core.synth import costing, jobs, personas, recipes
 from core.trouble import Trouble
 from ui import synth_html as markup
 from ui.text import Say
@@ -74,6 +77,9 @@ def build_form(say: Say) -> dict:
         form["endpoint_model"] = gr.Textbox(label=say("synth.endpoint_model"), placeholder="qwen3:8b")
         form["writer"] = gr.Dropdown(model_choices(say), value="", label=say("synth.local"))
         form["corpus"] = gr.Dropdown(corpus_choices(), value="", label=say("synth.corpus"))
+        form["personas"] = gr.Textbox(label=say("synth.personas"), info=say("synth.personas.info"), lines=3)
+        dropped = gr.File(label=say("synth.personas.file"), file_types=[".txt", ".md", ".csv"], height=90)
+        dropped.upload(partial(on_personas, say), dropped, form["personas"])
         form["parallel"] = gr.Slider(1, 32, 4, step=1, label=say("synth.parallel"))
         form["corpus"].focus(lambda: gr.update(choices=corpus_choices()), None, form["corpus"], show_progress="hidden")
     form["model"].focus(
@@ -127,17 +133,32 @@ def on_own(say: Say, file: str | None):
     return gr.update(choices=recipe_choices(say), value=str(kept))
 
 
-def request(values: dict) -> dict:
+def on_personas(say: Say, file: str | None):
+    """The lines of a dropped file, in the box where they can be read and changed."""
+    if not file:
+        return gr.skip()
+    try:
+        return Path(file).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise gr.Error(say("synth.personas.unreadable")) from error
+
+
+def request(say: Say, values: dict) -> dict:
     """The form as core.synth.jobs.create takes it."""
+    try:
+        named = personas.read(values.pop("personas"))
+    except Trouble as error:
+        raise gr.Error(say.trouble(error)) from error
     values = {key: value or None if isinstance(value, str) else value for key, value in values.items()}
     tokens = values.pop("volume") or values["tokens"]
     values.pop("file")
+    values["personas"] = named
     return values | {"tokens": int(tokens or 0), "seed": int(values["seed"] or 0), "name": values["name"] or ""}
 
 
 def on_show(say: Say, **values):
     """Ten rows, the x-ray and the price, made in a process of their own."""
-    wanted = request(values)
+    wanted = request(say, values)
     if not wanted["recipe"]:
         raise gr.Error(say("synth.recipe.missing"))
     yield f"<p>{say('synth.showing')}</p>"
@@ -146,7 +167,8 @@ def on_show(say: Say, **values):
         if wanted[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(wanted[name])]
     try:
-        found = list(process.run(command))[-1]
+        with listed(wanted["personas"]) as file:
+            found = list(process.run([*command, *(["--personas", file] if file else [])]))[-1]
     except process.ImportTrouble as error:
         yield markup.trouble(say.worded(error.name, error.values, error.message))
         return
@@ -156,9 +178,21 @@ def on_show(say: Say, **values):
     yield markup.preview(say, found)
 
 
+@contextmanager
+def listed(names: list[str]):
+    """A file of personas for the command, or nothing where there are none."""
+    if not names:
+        yield None
+        return
+    with TemporaryDirectory(prefix="soulsmith-") as folder:
+        path = Path(folder) / "personas.txt"
+        path.write_text("\n".join(names), encoding="utf-8")
+        yield str(path)
+
+
 def on_start(say: Say, **values):
     """Start the job of the form, detached from this page."""
-    wanted = request(values)
+    wanted = request(say, values)
     if not wanted["recipe"]:
         raise gr.Error(say("synth.recipe.missing"))
     titles = {name: title for title, name in recipe_choices(say)}

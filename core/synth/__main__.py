@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from core import events
-from core.synth import jobs, recipes
+from core.synth import jobs, personas, recipes
 from core.trouble import Trouble
 
 
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--endpoint-model", help="the name of the model at that server")
     add("--writer", help="a local model that writes the rows: its directory or id")
     add("--corpus", help="seeds for a model: the id or directory of a corpus")
+    add("--personas", type=Path, help="a file of those who write, one a line: for grids and recipes of a model")
     add("--parallel", type=int, default=4, help="requests in flight at the endpoint (default 4)")
     add("--temperature", type=float, default=0.9)
     add("--max-tokens", type=int, default=600, help="of one reply (default 600)")
@@ -75,6 +76,7 @@ def _preview(options) -> int:
     from core.synth import costing
 
     recipe = recipes.load(options.recipe)
+    personas.check(recipe, request(options)["personas"])
     if recipe.kind == "grammar":
         found = costing.preview(recipe, options.seed, options.model)
     else:
@@ -104,7 +106,15 @@ def request(options) -> dict:
     """The options as core.synth.jobs.create takes them."""
     names = ("recipe", "model", "name", "seed", "endpoint", "endpoint_model", "writer", "corpus", "parallel")
     found = {name: getattr(options, name) for name in (*names, "temperature", "max_tokens")}
+    found["personas"] = personas.read(_text(options.personas)) if options.personas else []
     return found | {"tokens": int(options.tokens), "out": str(options.out.absolute()) if options.out else None}
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise recipes.RecipeWrong(file=path.name, what="it cannot be read as UTF-8 text") from error
 
 
 def _make(options) -> int:
@@ -139,7 +149,7 @@ def _same(directory: Path, wanted: dict) -> bool:
     if not (directory / "job.json").exists():
         return False
     old, new = jobs.request(directory), wanted | {"recipe": recipes.load(wanted["recipe"]).name}
-    keys = ("recipe", "tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus")
+    keys = ("recipe", "tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "personas")
     if all(old.get(key) == new.get(key) for key in keys) and old["hash"] == recipes.load(wanted["recipe"]).hash:
         return True
     jobs.delete(directory)

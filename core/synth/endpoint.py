@@ -53,14 +53,14 @@ class Reply:
 class Endpoint:
     """A server and the model on it."""
 
-    def __init__(self, url: str, model: str, *, seconds: float = SECONDS, pause: float = FIRST_PAUSE):
+    def __init__(self, url: str, model: str, *, seconds: float = SECONDS, pause: float | None = None):
         parts = urlsplit(url.strip())
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise EndpointNotAnAddress(url=url)
         base = url.strip().rstrip("/")
         base = base.removesuffix("/chat/completions")
         self.url = f"{base}/chat/completions" if parts.path.strip("/") else f"{base}/v1/chat/completions"
-        self.model, self.seconds, self.pause = model, seconds, pause
+        self.model, self.seconds, self.pause = model, seconds, FIRST_PAUSE if pause is None else pause
         self.key = next((os.environ[name] for name in KEYS if os.environ.get(name)), "")
 
     def ask(self, messages: list[dict], **sampling) -> Reply:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from core import events, paths, runs
-from core.synth import recipes
+from core.synth import personas, recipes
 from core.trouble import Trouble
 
 FINAL = ("finished", "stopped", "paused", "failed")
@@ -47,6 +47,7 @@ def create(request: dict, directory: Path | None = None) -> Path:
         the troubles of core.synth.recipes, VolumeWrong.
     """
     recipe = recipes.load(request["recipe"])
+    personas.check(recipe, request.get("personas") or [])
     if not SMALLEST <= int(request["tokens"]) <= MOST:
         raise VolumeWrong(tokens=request["tokens"], least=SMALLEST, most=MOST)
     name = str(request.get("name") or "").strip() or recipe.name

@@ -88,9 +88,9 @@ def of_method(recipe, seeds: list[dict], seed: int, number: int) -> dict:
     }
 
 
-def of_grid(recipe, seed: int, number: int) -> dict:
+def of_grid(recipe, seed: int, number: int, axes: dict | None = None) -> dict:
     """The prompt of a row of the grid: every cell once, in shuffled order, before any comes again."""
-    axes = recipe.values["axes"]
+    axes = axes or recipe.values["axes"]
     size = 1
     for values in axes.values():
         size *= len(values)

@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from core.synth import prompts, received, replies, shaping
+from core.synth import personas, prompts, received, replies, shaping
 from core.synth.endpoint import Endpoint, Reply
 from core.trouble import Trouble
 
@@ -27,6 +27,8 @@ class FromModel:
         self.received = received.Received(directory, first)
         self.seeds = seeds_of(recipe, request)
         prompts.check(recipe, self.seeds)
+        self.personas = request.get("personas") or []
+        personas.check(recipe, self.personas)
         self.parallel = max(1, int(request.get("parallel") or 4))
         self.writer = writer_of(recipe, request)
         self.pool = ThreadPoolExecutor(self.parallel)
@@ -63,8 +65,11 @@ class FromModel:
 
     def _prompt(self, number: int) -> dict:
         if self.recipe.kind == "grid":
-            return prompts.of_grid(self.recipe, self.seed, number)
-        return prompts.of_method(self.recipe, self.seeds, self.seed, number)
+            axes = personas.axes(self.recipe, self.personas)
+            prompt = prompts.of_grid(self.recipe, self.seed, number, axes)
+        else:
+            prompt = prompts.of_method(self.recipe, self.seeds, self.seed, number)
+        return personas.speak(prompt, self.recipe, self.personas, self.seed, number)
 
     def _made(self, number: int) -> dict:
         if kept := self.received.take(number):
@@ -102,7 +107,8 @@ class FromModel:
     def _provenance(self, prompt: dict, reply: Reply, score: float | None) -> dict:
         found = {"prompt": prompt["messages"], "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out}
         found |= {"model": self.request.get("endpoint_model") or self.request.get("writer"), **self.sampling}
-        extra = {"parent": prompt.get("parent"), "cell": prompt.get("cell"), "score": score}
+        extra = {"parent": prompt.get("parent"), "cell": prompt.get("cell"), "persona": prompt.get("persona")}
+        extra["score"] = score
         return found | {key: value for key, value in extra.items() if value is not None}
 
     def close(self) -> None:

@@ -30,6 +30,13 @@ WORDS = {
     "synth.endpoint_model": ("Its model", "Модель на нём"),
     "synth.local": ("Or a model of this machine", "Или модель этой машины"),
     "synth.corpus": ("Seeds from a corpus", "Заготовки из корпуса"),
+    "synth.personas": ("Who writes: personas, one a line", "Кто пишет: персоны, каждая с новой строки"),
+    "synth.personas.info": (
+        "Each takes its turn: a ferry captain, a night nurse. A grid gets them instead of its own.",
+        "Каждая пишет в свой черёд: капитан парома, ночная медсестра. В сетке они заменяют её собственных.",
+    ),
+    "synth.personas.file": ("Or a file of personas", "Или файл с персонами"),
+    "synth.personas.unreadable": ("This is not a text file in UTF-8.", "Это не текстовый файл в UTF-8."),
     "synth.parallel": ("Requests at once", "Запросов сразу"),
     "synth.show": ("Ten rows and the price", "Десять строк и цена"),
     "synth.start": ("Make the corpus", "Создать корпус"),
@@ -179,7 +186,11 @@ TROUBLES = {
     "EndpointMissing": "По адресу {url} ничего нет (код {status}): {reason}. Проверьте адрес и имя модели.",
     "EndpointDown": "{url} не отвечает после попыток: {attempts}. Последнее: {reason}. Запустите сервер и продолжите.",
     "NoWriter": "Рецепту «{recipe}» нужна модель. Укажите адрес сервера и модель на нём или модель этой машины.",
-    "TooFewSeeds": "{what}: найдено {count}, нужно хотя бы {least}. Добавьте ещё.",
+    "TooFewSeeds": "Мало заготовок ({what}): найдено {count}, нужно хотя бы {least}. Добавьте ещё.",
     "EndpointNotAnAddress": "{url} — не адрес сервера. Он выглядит так: http://127.0.0.1:11434/v1",
+    "PersonaAlone": "Персона всего одна: «{persona}». Напишите хотя бы {least}, каждую с новой строки.",
+    "PersonasUnused": (
+        "Рецепту «{recipe}» персоны ни к чему: его пишет не модель. Очистите их список или выберите другой рецепт."
+    ),
     "MixWrong": "Доли смеси неверны: {what}. Исправьте их в рецепте.",
 }
