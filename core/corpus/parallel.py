@@ -28,7 +28,7 @@ from core.corpus.sources import Bad, Record, Source
 
 SMALLEST = 32 * 2**20  # bytes of a file that is worth the start of helpers
 PART = 8 * 2**20, 64 * 2**20  # bytes, at least and at most
-BLOCK = 2 * 2**20  # bytes that a helper holds at once
+BLOCK = 4 * 2**20  # bytes that a helper holds at once
 AHEAD = 2  # parts that each helper is given in advance
 EXAMPLES = 20  # repaired rows of a part that are told in full
 ROOT = Path(__file__).parents[2]

@@ -23,6 +23,7 @@ _FIRST = f"(?:[{_LARGE}]?{_SURE_AFTER}|[{_LARGE}]{_SPACE}|[{mojibake.SIGNS}])"
 _SURE = f"{_SPACE}*(?:{_FIRST}(?:[{_LARGE}]?(?:{_SURE_AFTER}|{_SPACE})|[{mojibake.SIGNS}])*[{_LARGE}]?|[{_LARGE}])"
 _BLANK = "\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _LOOSE = rf"{_SPACE}*(?:[^\"\\\x00-\x20{_BLANK}]|{_ESCAPED})(?:[^\"\\\x00-\x1f]|\\[\"\\bnrtf])*"
+TOGETHER = 400  # rows whose copies stay in the processor's cache
 # Between the contents of two turns, as row_id has them.
 _USER, _ASSISTANT, _SYSTEM = (
     f'", "role": "{role}"}}, {{"content": "'.encode() for role in ("user", "assistant", "system")
@@ -89,15 +90,20 @@ def take(data: bytes, lines: list[bytes], name: str, first: int, *, repair: bool
     if len(numbers) < len(lines):
         lines = [lines[number] for number in numbers]
         data = b"\n".join(lines) + b"\n"
-    contents, characters = (_texts if shape.kind == "text" else _chats)(data, lines, shape)
-    ids = [sha256(content).digest()[:8] for content in contents]
-    codes, end = b"".join(ids).hex().encode(), orjson.dumps(name)
-    written = [
-        b'{"id":"%b",%b,"source":{"file":%b,"line":"%d"}}\n'
-        % (codes[16 * at : 16 * at + 16], line[1:-1], end, first + number)
-        for at, (line, number) in enumerate(zip(lines, numbers, strict=True))
-    ]
-    return Taken(numbers, ids, written, shape.kind, characters)
+    taken, name = Taken(numbers, kind=shape.kind, characters=_characters(data)), orjson.dumps(name).decode()
+    for start in range(0, len(lines), TOGETHER):
+        some = lines[start : start + TOGETHER]
+        contents, frames = (_texts if shape.kind == "text" else _chats)(some, shape)
+        ids = [sha256(content).digest()[:8] for content in contents]
+        codes, end = b"".join(ids).hex().encode(), f',"source":{{"file":{name},"line":"'.encode()
+        places = (first + number for number in numbers[start : start + TOGETHER])
+        taken.lines += [
+            b'{"id":"%b",%b%b%d"}}\n' % (codes[16 * at : 16 * at + 16], line[1:-1], end, place)
+            for at, (line, place) in enumerate(zip(some, places, strict=True))
+        ]
+        taken.ids += ids
+        taken.characters -= frames
+    return taken
 
 
 def _matching(data: bytes, lines: list[bytes], shape: Shape, repair: bool) -> list[int]:
@@ -125,14 +131,14 @@ def _is_spoilt(row: dict, shape: Shape) -> bool:
     return any(mojibake.is_spoilt(line) for text in texts for line in text.split("\n"))
 
 
-def _texts(data: bytes, lines: list[bytes], shape: Shape) -> tuple[list[bytes], int]:
-    """What row_id hashes for each row, and the characters of all texts."""
+def _texts(lines: list[bytes], shape: Shape) -> tuple[list[bytes], int]:
+    """What row_id hashes for each row, and how many characters are not of the texts."""
     before = len(shape.start()) - 1
-    return [line[before:-1] for line in lines], _characters(data) - len(lines) * (before + 4)
+    return [line[before:-1] for line in lines], len(lines) * (before + 4)
 
 
-def _chats(data: bytes, lines: list[bytes], shape: Shape) -> tuple[list[bytes], int]:
-    """What row_id hashes for each row, and the characters of all turns."""
+def _chats(lines: list[bytes], shape: Shape) -> tuple[list[bytes], int]:
+    """What row_id hashes for each row, and how many characters are not of the turns."""
     before_reply, before_question = (b'"}' + shape.comma.encode() + shape.turn(role) for role in ("assistant", "user"))
     start = shape.start("system")
     user, system = len(shape.start()), len(start)
@@ -151,7 +157,7 @@ def _chats(data: bytes, lines: list[bytes], shape: Shape) -> tuple[list[bytes], 
         contents[at] = contents[at].replace(_ASSISTANT, _SYSTEM, 1)
     frames = len(lines) * (user + 5) + len(systems) * (system - user)
     frames += replies * len(before_reply) + questions * len(before_question)
-    return contents, _characters(data) - frames
+    return contents, frames
 
 
 def _characters(data: bytes) -> int:
