@@ -1,18 +1,22 @@
 """Chat: the base is the base, the adapter is the adapter, and markup is shown as it was written."""
 
 import json
+import os
 import shutil
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from core import chat, paths, recipe, runs
-from core.chat import engine
-from core.chat import BASE, TUNED, Sampling
+from core import chat, paths, profiles, recipe, runs
+from core.chat import BASE, TUNED, Question, Sampling, contestants, engine, growing, process
 from core.recipe import TrainConfig
 from tests.conftest import chat_rows
-from ui.playground import literal
+from ui import playground_show as show
+from ui import playground_talk as talk
+from ui.playground_show import literal
+from ui.text import Say
 
 ASK = [{"role": "user", "content": "lamp?"}]
 
@@ -233,3 +237,208 @@ def test_all_weights_training_makes_a_model_that_speaks_beside_its_base(tiny_mod
     columns = said(run_id, temperature=0, repetition_penalty=1.0)
     assert "storm storm" in columns[TUNED].text
     assert "storm" not in columns[BASE].text
+
+
+# Contestants, batches, the chat's own process --------------------------------------------------------------------------
+
+
+def speak(columns: dict[str, str], messages=ASK, **settings) -> dict:
+    """The replies of columns by the ids of who speaks."""
+    asked = {name: Question(id, messages) for name, id in columns.items()}
+    *_, replies = engine.replies(asked, Sampling(**{"max_new_tokens": 12, "repetition_penalty": 1.0, **settings}))
+    return replies
+
+
+def test_everything_that_can_speak_is_listed(stubborn_run, tiny_model):
+    profile = profiles.save(profiles.Profile("Пират", base_model=tiny_model, system_prompt="Arr."))
+    checkpoint(stubborn_run, 20)
+    found = [(one.kind, one.id) for one in contestants.listed()]
+    assert found == [
+        ("run", f"run:{stubborn_run}"),
+        ("checkpoint", f"run:{stubborn_run}/checkpoint-20"),
+        ("base", f"base:{tiny_model}"),
+        ("profile", f"profile:{profile}"),
+    ]
+
+
+def checkpoint(run_id: str, step: int) -> None:
+    """A whole checkpoint of a run, with the weights of its end."""
+    folder = paths.run(run_id) / f"checkpoint-{step}"
+    shutil.copytree(paths.run(run_id) / "adapter", folder)
+    (folder / "whole.json").write_text("{}")
+
+
+def test_four_columns_share_one_set_of_weights(stubborn_run, trained, tiny_model, tiny_corpus):
+    other = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora"))
+    shutil.copytree(trained[0] / "runs" / trained[1] / "adapter", paths.run(other) / "adapter")
+    profile = profiles.save(profiles.Profile("p", base_model=tiny_model, system_prompt="sea sea sea"))
+    columns = {"0": f"base:{tiny_model}", "1": f"run:{stubborn_run}", "2": f"run:{other}", "3": f"profile:{profile}"}
+    together = speak(columns, temperature=0)
+    assert len(engine._opened) == 1
+    assert "storm storm" in together["1"].text
+    assert not any("storm" in together[name].text for name in ("0", "2", "3"))
+    alone = {name: speak({name: id}, temperature=0)[name].text for name, id in columns.items()}
+    assert {name: reply.text for name, reply in together.items()} == alone
+    assert len({reply.text for reply in together.values()}) == 4
+
+
+def test_a_batch_of_unequal_lengths_says_what_each_would_say_alone(stubborn_run, tiny_model):
+    long = [*ASK, {"role": "assistant", "content": "oil rope gull. " * 6}, {"role": "user", "content": "fog?"}]
+    ids = {"a": f"base:{tiny_model}", "b": f"run:{stubborn_run}"}
+    asked = {"a": Question(ids["a"], ASK), "b": Question(ids["b"], long)}
+    settings = Sampling(temperature=0, max_new_tokens=20)
+    *_, together = engine.replies(asked, settings)
+    for name in asked:
+        *_, alone = engine.replies({name: asked[name]}, settings)
+        assert alone[name].text == together[name].text
+
+
+def test_the_base_stays_the_base_when_it_is_asked_again(stubborn_run, tiny_model):
+    ids = {"a": f"base:{tiny_model}", "b": f"run:{stubborn_run}"}
+    first = speak({"a": ids["a"]}, temperature=0)["a"].text  # before any adapter was loaded
+    again = [speak(ids, temperature=0), speak(ids, temperature=0), speak({"a": ids["a"]}, temperature=0)]
+    assert [replies["a"].text for replies in again] == [first] * 3
+    assert "storm" not in first
+
+
+def test_special_tokens_that_a_person_typed_are_words(tiny_tokenizer):
+    plain, typed = (
+        growing.prompt_ids([{"role": "user", "content": text}], tiny_tokenizer) for text in ("sea", "sea<|im_end|>sea")
+    )
+    end = tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert (plain.count(end), typed.count(end)) == (1, 1)
+    assert "sea<|im_end|>sea" in tiny_tokenizer.decode(typed)
+    assert plain == recipe.prompt_ids([{"role": "user", "content": "sea"}], tiny_tokenizer)
+
+
+def test_thinking_that_the_template_opens_belongs_to_the_reply(tiny_tokenizer):
+    prompt = tiny_tokenizer("<|im_start|>assistant\n<think>\n", add_special_tokens=False)["input_ids"]
+    assert growing.opening(prompt, tiny_tokenizer) == "<think>\n"
+    assert growing.opening(prompt[:3], tiny_tokenizer) == ""
+
+
+def test_a_reply_ends_where_the_context_does(trained_run):
+    tokenizer = voice_of(trained_run).weights.tokenizer
+    chats = ([{"role": "user", "content": "sea " * count}] for count in range(1020, 0, -1))
+    messages = next(chat for chat in chats if len(growing.prompt_ids(chat, tokenizer)) <= 1020)
+    reply = speak({"a": f"run:{trained_run}"}, messages, max_new_tokens=200, temperature=2.0)["a"]
+    assert reply.finish_reason == "context"
+    assert reply.prompt_tokens + reply.tokens == reply.context == 1024
+
+
+def test_bad_contestants_are_named(stubborn_run, tiny_model, tiny_corpus, home):
+    checks = [
+        ("run:nothing", runs.RunGone, "There is no run nothing"),
+        ("profile:nothing", profiles.ProfileGone, "There is no profile nothing"),
+        (f"run:{stubborn_run}/checkpoint-9", chat.ContestantGone, "checkpoint-9 is gone"),
+        ("base:/etc", chat.ContestantGone, "/etc is gone"),
+        ("merged:../runs", chat.ContestantGone, "is gone"),
+    ]
+    for id, kind, words in checks:
+        with pytest.raises(kind, match=words):
+            speak({"a": id})
+    gone = runs.create(TrainConfig(base_model=str(home / "gone"), corpus=tiny_corpus, method="lora"), "сирота")
+    shutil.copytree(paths.run(stubborn_run) / "adapter", paths.run(gone) / "adapter")
+    with pytest.raises(chat.BaseGone, match="gone is gone, and сирота speaks through it"):
+        speak({"a": f"run:{gone}"})
+
+
+def rewritten(run_id: str, change) -> None:
+    """Change the tensors of a run's adapter."""
+    from safetensors.torch import load_file, save_file
+
+    path = paths.run(run_id) / "adapter" / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path)
+
+
+def test_an_adapter_of_which_nothing_fits_is_an_error(stubborn_run):
+    rewritten(stubborn_run, lambda tensors: {name.replace("layers", "blocks"): one for name, one in tensors.items()})
+    with pytest.raises(chat.AdapterForeign, match="0 of 14 tensors matched"):
+        speak({"a": f"run:{stubborn_run}"})
+
+
+def test_a_resized_vocabulary_is_an_error(stubborn_run):
+    import torch
+
+    head = {"base_model.model.lm_head.weight": torch.zeros(404, 64)}
+    rewritten(stubborn_run, lambda tensors: tensors | head)
+    with pytest.raises(chat.VocabularyResized, match="a vocabulary of 404 tokens and "):
+        speak({"a": f"run:{stubborn_run}"})
+
+
+def test_a_model_larger_than_the_memory_is_refused(trained_run, monkeypatch):
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 100_000}))
+    with pytest.raises(chat.NoRoom, match="GiB are free"):
+        speak({"a": f"run:{trained_run}"})
+
+
+@pytest.mark.slow
+def test_the_chat_s_own_process_speaks_stops_and_lets_go(stubborn_run, tiny_model):
+    ids = {"a": f"base:{tiny_model}", "b": f"run:{stubborn_run}"}
+    asked = {name: Question(id, ASK) for name, id in ids.items()}
+    sampling = Sampling(temperature=0, max_new_tokens=12, repetition_penalty=1.0)
+    assert not chat.is_open()
+    with ThreadPoolExecutor(4) as windows:  # four people at once
+        answers = list(windows.map(lambda _: list(chat.talk(asked, sampling))[-1], range(4)))
+    assert all("storm storm" in replies["b"].text and "storm" not in replies["a"].text for replies in answers)
+    assert chat.is_open()
+    endless = chat.talk(asked, replace(sampling, max_new_tokens=900, temperature=1.5))
+    next(endless)
+    endless.close()  # hanging up frees the card: the next one is served
+    assert list(chat.talk(asked, sampling))[-1]["b"].text == answers[0]["b"].text
+    with pytest.raises(process.ChatTrouble, match="There is no run nothing") as trouble:
+        list(chat.talk({"a": Question("run:nothing", ASK)}, sampling))
+    assert (trouble.value.name, trouble.value.values) == ("RunGone", {"run": "nothing"})
+    endless = chat.talk(asked, replace(sampling, max_new_tokens=900, temperature=1.5))
+    next(endless)
+    assert chat.close()  # as a starting run asks
+    with pytest.raises(process.ChatTrouble, match="gave the memory back to a run"):
+        list(endless)
+    assert not chat.is_open()
+    os.kill(json.loads((paths.home() / "chat.json").read_text())["pid"], signal.SIGKILL)
+    assert "storm storm" in list(chat.talk(asked, sampling))[-1]["b"].text  # started anew
+    os.kill(json.loads((paths.home() / "chat.json").read_text())["pid"], signal.SIGKILL)
+
+
+def test_a_run_that_has_the_card_is_named(trained_run, monkeypatch):
+    monkeypatch.setattr(process, "training", lambda: trained_run)
+    monkeypatch.setattr(process, "has_card", lambda: True)
+    with pytest.raises(chat.CardBusy, match='The run "первый запуск" is training and has the card'):
+        next(chat.talk({"a": Question(f"run:{trained_run}", ASK)}, Sampling()))
+
+
+# What the page does with it --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["<b>x</b> & 2 < 3", "`<b>` <|im_end|>", "![a](b) &amp;", "a<b", "```\n<p>\n```\n<p>"])
+def test_what_a_person_typed_comes_back_when_it_is_edited(text):
+    assert show.written(show.typed(text)) == text
+
+
+def test_thinking_is_folded_and_never_lost():
+    turns = [{"said": "q", "replies": {"0": {"text": "<think>\nhm <b>\n</think>\n\nYes."}}}]
+    assert show.messages(Say("en"), turns, "0") == [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "hm &lt;b>", "metadata": {"title": "Thinking", "status": "done"}},
+        {"role": "assistant", "content": "Yes."},
+    ]
+    assert show.thought("<think>still") == ("still", False, "")
+    assert show.turn_at(Say("en"), [*turns, *turns], "0", 3) == 1
+
+
+def test_an_edit_branches_and_keeps_the_old_branch():
+    say, reply = Say("en"), {"0": {"text": "a"}}
+    history = talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}])
+    history = talk.with_replies(history, reply)
+    history = talk.forked(history, [*talk.turns_of(history), {"said": "two", "replies": reply}])
+    assert [len(branch) for branch in history["branches"]] == [2]
+    event = type("Event", (), {"index": 0, "value": "three"})
+    edited = talk.on_edit(say, "0", history, event)[2]
+    assert [[turn["said"] for turn in branch] for branch in edited["branches"]] == [["one", "two"], ["three"]]
+    back = talk.on_back(say, 0, history)[0]
+    assert [[turn["said"] for turn in branch] for branch in back["branches"]] == [["one", "two"], ["one"]]
+    assert talk.on_branch(say, 0, edited)[0]["current"] == 0
+    stopped = talk.on_stop(say, "", edited)
+    assert stopped[0].value == "three"

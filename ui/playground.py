@@ -146,7 +146,7 @@ def connect_chat(parts: dict) -> None:
         # While a reply grows nothing can be sent: a second message would be overwritten by the first reply's stream.
         answered.then(talk.on_free, None, [prompt, send], **quick)
     free = {"cancels": answers, "show_progress": "hidden"}
-    parts["stop"].click(partial(talk.on_stop, say), history, [prompt, send, parts["notice"], *drawn], **free)
+    parts["stop"].click(partial(talk.on_stop, say), [prompt, history], [prompt, send, parts["notice"], *drawn], **free)
     for event in (parts["clear"].click, *[one.input for one in who], *[box.clear for box in boxes]):
         event(partial(talk.on_clear, say), None, [prompt, send, parts["notice"], *drawn], **free)
 

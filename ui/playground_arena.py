@@ -12,7 +12,7 @@ from core.chat import contestants
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 from ui import playground_arena_html as markup
-from ui.playground_show import LATEX, literal, thought
+from ui.playground_show import LATEX, literal, thought, typed
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -84,7 +84,12 @@ def build_booth(say: Say) -> dict:
         sides = {}
         for side in matches.SIDES:
             sides[side] = gr.Chatbot(
-                label=say(f"arena.{side}"), height=320, buttons=[], latex_delimiters=LATEX, elem_id=f"arena-{side}"
+                label=say(f"arena.{side}"),
+                height=320,
+                buttons=[],
+                autoscroll=False,  # a long answer is read from its beginning
+                latex_delimiters=LATEX,
+                elem_id=f"arena-{side}",
             )
     with gr.Row():
         buttons = [
@@ -164,7 +169,7 @@ def draw(say: Say, match_id: str | None) -> list:
     asked = request["prompts"][row["prompt"]]["prompt"]
     left = matches.left(match_id, row["prompt"])
     sides = [row[left], row["ba"["ab".index(left)]]]
-    question = [{"role": "user", "content": literal(asked)}]
+    question = [{"role": "user", "content": typed(asked)}]
     return [row["prompt"], line, question, *[shown(say, reply["text"]) for reply in sides], *buttons]
 
 

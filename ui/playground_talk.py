@@ -197,8 +197,11 @@ def on_free() -> tuple:
     return gr.Textbox(interactive=True), gr.Button(interactive=True)
 
 
-def on_stop(say: Say, history: dict) -> tuple:
-    """What was said so far stays, marked as stopped."""
+def on_stop(say: Say, prompt: str, history: dict) -> tuple:
+    """What was said so far stays, marked as stopped; a question without any reply goes back into the field."""
+    turns = turns_of(history)
+    if turns and not turns[-1]["replies"]:
+        prompt = turns[-1]["said"]
     history = without_unanswered(history)
     turns = turns_of(history)
     if turns:
@@ -207,7 +210,7 @@ def on_stop(say: Say, history: dict) -> tuple:
             for column, reply in turns[-1]["replies"].items()
         }
         history = with_replies(history, replies)
-    return *on_free(), "", *drawing(say, history)
+    return gr.Textbox(prompt, interactive=True), gr.Button(interactive=True), "", *drawing(say, history)
 
 
 def on_clear(say: Say) -> tuple:

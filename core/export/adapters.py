@@ -8,9 +8,9 @@ from pathlib import Path
 from core import events, models, runs
 from core.chat import contestants
 
-LINES = """from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer
-model, tokenizer = AutoPeftModelForCausalLM.from_pretrained("{place}"), AutoTokenizer.from_pretrained("{place}")
+LINES = """from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer
+model = AutoPeftModelForCausalLM.from_pretrained("{place}")
+tokenizer = AutoTokenizer.from_pretrained("{place}")
 """
 CARD = """---
 base_model: {base}

@@ -79,6 +79,19 @@ def write(directory: Path, tokenizer, path: Path, kind: str, report) -> None:
     writer.close()
 
 
+def rounded(model, kind: str):
+    """A model with its weights rounded in place as a file of a kind rounds them."""
+    import torch
+
+    with torch.no_grad():
+        for weight in model.parameters():
+            raw = _type(list(weight.shape), kind)
+            if raw != GGMLQuantizationType.F32:
+                data = gguf.quants.dequantize(_converted(weight.numpy(), raw), raw)
+                weight.copy_(torch.from_numpy(np.ascontiguousarray(data)))
+    return model
+
+
 def _settings(writer: GGUFWriter, config: dict, kind: str, name: str) -> None:
     heads, size, rope = config["num_attention_heads"], config["hidden_size"], _rope(config)
     head = config.get("head_dim") or size // heads

@@ -1,5 +1,7 @@
-"""GGUF files (f16 and q8_0) of a run for Ollama, LM Studio and llama.cpp, with a Modelfile; each is read back and asked.
+"""GGUF files (f16 and q8_0) of a run for Ollama, LM Studio and llama.cpp, with a Modelfile.
 
+Each file is read back with transformers: its logits and its greedy replies have to be those of the merged model with the
+weights rounded as the file rounds them; how far that is from the merged model itself is measured and said.
 Written with the official gguf package: the format's names come from it, the layout of each family from llama.cpp's
 own reader. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -17,7 +19,9 @@ from core.export import gguf_file, merging
 from core.trouble import Trouble
 
 KINDS = ("f16", "q8_0")
-LIMIT = {"f16": 0.02, "q8_0": 0.1}  # of the logits' length
+EXACT = (
+    1e-3  # of the logits' length: between a file and the merged model with its weights rounded as the file rounds them
+)
 REPLY_TOKENS = 24
 
 
@@ -58,9 +62,8 @@ def write(run_id: str, out: Path, report) -> dict:
 def _both(title: str, merged: Path, out: Path, report) -> list[dict]:
     from transformers import AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(merged), merging.load(merged).float()
-    wanted, replies = merging.logits(model, tokenizer), greedy(model, tokenizer)
-    del model
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    wanted, replies = _asked(merging.load(merged).float(), tokenizer)
     files = []
     for kind in KINDS:
         path = out / _name(title, kind)
@@ -72,33 +75,48 @@ def _both(title: str, merged: Path, out: Path, report) -> list[dict]:
             lambda done, total: report("progress", stage="writing", done=done, total=total),
         )
         report("progress", stage="comparing", done=0, total=0)
-        files.append({"file": path.name, **compare(path, kind, merged, tokenizer, wanted, replies)})
+        rounded, same_replies = _asked(gguf_file.rounded(merging.load(merged).float(), kind), tokenizer)
+        found, found_replies = _asked(read(path, merged), tokenizer)
+        if not merging.distance(found, rounded) <= EXACT or found_replies != same_replies:
+            difference = f"{merging.distance(found, wanted):.2%}"
+            raise GgufDiffers(kind=kind, difference=difference, limit=f"{merging.distance(rounded, wanted):.2%}")
+        equal = sum(one == other for one, other in zip(found_replies, replies, strict=True))
+        difference = round(merging.distance(found, wanted), 6)
+        files.append({"file": path.name, "difference": difference, "replies_equal": equal, "replies": len(replies)})
         gc.collect()
     return files
 
 
-def compare(path: Path, kind: str, merged: Path, tokenizer, wanted: list, replies: list) -> dict:
-    """Read a file back with transformers: {"difference" of the logits, "replies_equal" of so many greedy replies}.
+def _asked(model, tokenizer) -> tuple[list, list]:
+    """The logits and the greedy replies of a model."""
+    return merging.logits(model, tokenizer), greedy(model, tokenizer)
 
-    Raises:
-        GgufDiffers: when the logits differ by more than rounding.
+
+def read(path: Path, merged: Path):
+    """The model of a GGUF file, as transformers reads it.
+
+    What its reader doesn't know of (a scaled rotary embedding, the size of a head) comes from the merged model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+    from transformers import AutoModelForCausalLM, GgufConfig
 
-    # The file's own settings are checked by gguf_file; what its reader here doesn't know of (a scaled rotary
-    # embedding, the size of a head) comes from the merged model.
-    model = AutoModelForCausalLM.from_pretrained(
+    return AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,
-        config=AutoConfig.from_pretrained(merged),
+        config=_read_as(merged),
         dtype=torch.float32,
         quantization_config=GgufConfig(dequantize=True),
     ).eval()
-    difference = merging.distance(merging.logits(model, tokenizer), wanted)
-    if not difference <= LIMIT[kind]:
-        raise GgufDiffers(kind=kind, difference=f"{difference:.2%}", limit=f"{LIMIT[kind]:.0%}")
-    equal = sum(one == other for one, other in zip(greedy(model, tokenizer), replies, strict=True))
-    return {"difference": round(difference, 6), "replies_equal": equal, "replies": len(replies)}
+
+
+def _read_as(merged: Path):
+    """The merged model's settings; of Mistral as a Llama, which its GGUF files are."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(merged)
+    if config.model_type != "mistral":
+        return config
+    values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
+    return AutoConfig.for_model("llama", **values)
 
 
 def greedy(model, tokenizer) -> list[list[int]]:

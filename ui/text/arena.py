@@ -14,7 +14,7 @@ WORDS = {
     "arena.two": ("Choose the first and the second.", "Выберите первого и второго."),
     "arena.own": ("Prompts of your own", "Свой набор вопросов"),
     "arena.own.name": ("Name of the set", "Название набора"),
-    "arena.own.text": ("Prompts", "Вопросы"),
+    "arena.own.text": ("Your prompts", "Ваши вопросы"),
     "arena.own.info": (
         "One a line. A line that begins with # names the topic of the next ones; \\n inside a line breaks it.",
         "По одному в строке. Строка, которая начинается с #, задаёт тему следующих; \\n внутри строки — перенос.",
@@ -46,7 +46,7 @@ WORDS = {
     "arena.person": ("Your votes", "Ваши голоса"),
     "arena.judged": ("Judge {name}", "Судья {name}"),
     "arena.rate": (
-        "B won {rate} of the votes that have a winner; 95 % interval: {low} to {high}.",
+        "B won {rate} of the votes that have a winner; 95% interval: {low} to {high}.",
         "B победил в {rate} голосов, где есть победитель; 95-процентный интервал: от {low} до {high}.",
     ),
     "arena.counts": (
@@ -65,8 +65,8 @@ WORDS = {
         "Nobody is ahead enough to say how many votes it would take.",
         "Перевеса почти нет: сколько ещё нужно голосов, сказать нельзя.",
     ),
-    "arena.sure.a": ("A is better, with 95 % confidence.", "A лучше с уверенностью 95 %."),
-    "arena.sure.b": ("B is better, with 95 % confidence.", "B лучше с уверенностью 95 %."),
+    "arena.sure.a": ("A is better, with 95% confidence.", "A лучше с уверенностью 95 %."),
+    "arena.sure.b": ("B is better, with 95% confidence.", "B лучше с уверенностью 95 %."),
     "arena.length": (
         "Careful: the longer answer won {longer} times of {count}. Perhaps it is length that the votes praise.",
         "Осторожно: более длинный ответ победил {longer} раз из {count}. Возможно, голоса хвалят длину.",
@@ -75,7 +75,7 @@ WORDS = {
     "arena.b_better": ("B better", "B лучше"),
     "arena.a_better": ("A better", "A лучше"),
     "arena.ties": ("Ties and both bad", "Поровну и оба плохи"),
-    "arena.interval": ("B's share, 95 %", "Доля B, 95 %"),
+    "arena.interval": ("B's share, 95%", "Доля B, 95 %"),
     "arena.numbers": ("In numbers", "В числах"),
     "arena.held_out_loss": ("Loss on held-out rows", "Loss на отложенных строках"),
     "arena.perplexity": ("Perplexity", "Перплексия"),

@@ -1,0 +1,192 @@
+"""The arena: who stands where, what votes say, how they leave, how a judge is asked."""
+
+import json
+import shutil
+
+import pytest
+
+from core import jobs, paths
+from core.arena import judging, matches, numbers, prompts, verdict, votes
+from core.synth.endpoint import Reply
+
+
+@pytest.fixture
+def match() -> str:
+    """A match of 12 answered prompts: a says short things, b long ones."""
+    asked = [{"topic": "sea" if index < 6 else "bread", "prompt": f"question {index}"} for index in range(12)]
+    request = {"name": "base / tuned", "a": "base:x", "b": "run:y", "titles": {"a": "x", "b": "y"}, "set": "own"}
+    request |= {"prompts": asked, "sampling": {}, "system": "be brief", "on_cpu": False}
+    directory = jobs.create(matches.home(), request)
+    rows = [{"prompt": index, "a": said(f"short {index}"), "b": said(f"long {index} " * 5)} for index in range(12)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (directory / "answers.jsonl").write_text(text + '{"prompt": 12, "a"')  # the last line is being written
+    return directory.name
+
+
+def said(text: str) -> dict:
+    return {"text": text, "tokens": len(text.split()), "finish_reason": "stop"}
+
+
+def vote(match: str, winners: str) -> None:
+    """One letter a prompt: a, b, t for a tie, n for neither."""
+    for prompt, winner in enumerate(winners):
+        left = matches.left(match, prompt)
+        shown = {"t": "tie", "n": "bad"}.get(winner) or ("left" if winner == left else "right")
+        votes.cast(match, prompt, shown)
+
+
+def test_sides_are_shuffled_and_stay_where_they_are(match):
+    sides = [matches.left(match, prompt) for prompt in range(200)]
+    assert 70 < sides.count("a") < 130
+    assert sides == [matches.left(match, prompt) for prompt in range(200)]
+
+
+def test_a_half_written_answer_is_left_for_later(match):
+    assert len(matches.answers(matches.find(match))) == 12
+
+
+@pytest.mark.parametrize(
+    ("wins", "count", "low", "high"),
+    [(0, 0, 0, 1), (5, 10, 0.2366, 0.7634), (9, 10, 0.5958, 0.9821), (10, 10, 0.7225, 1)],
+)
+def test_the_interval_is_wilson_s(wins, count, low, high):
+    assert verdict.wilson(wins, count) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "others", "more"),
+    [(9, 1, 0, 0), (1, 9, 5, 0), (5, 5, 0, None), (0, 0, 0, None), (7, 3, 0, 11), (7, 3, 10, 22), (501, 500, 0, None)],
+)
+def test_the_votes_that_are_missing_are_counted(wins, losses, others, more):
+    assert verdict.more_votes(wins, losses, others) == more
+
+
+def test_a_verdict_counts_by_winner_whatever_the_side(match):
+    vote(match, "bbbbatnbbbbb")
+    found = verdict.of(votes.of_match(match))
+    counted = {key: found[key] for key in ("votes", "wins", "losses", "ties", "bad", "split", "more")}
+    assert counted == {"votes": 12, "wins": 9, "losses": 1, "ties": 1, "bad": 1, "split": 0, "more": 0}
+    assert (found["topics"]["sea"]["wins"], found["topics"]["bread"]["wins"]) == (4, 5)
+    assert found["length"] == {"longer": 9, "count": 10, "warns": True}
+
+
+def test_length_does_not_warn_when_the_shorter_ones_win(match):
+    vote(match, "aaaaaaaaabbb")
+    assert verdict.of(votes.of_match(match))["length"] == {"longer": 3, "count": 12, "warns": False}
+
+
+def test_a_second_vote_replaces_the_first(match):
+    vote(match, "a")
+    vote(match, "b")
+    assert [row["verdict"] for row in votes.of_match(match)] == ["b"]
+
+
+def test_votes_leave_as_pairs_and_outlive_their_match(match, tmp_path):
+    vote(match, "btab")
+    shutil.rmtree(matches.find(match))
+    assert votes.write_pairs(tmp_path / "pairs.jsonl", match) == 3
+    lines = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert lines[1] == {
+        "prompt": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "question 2"}],
+        "chosen": [{"role": "assistant", "content": "short 2"}],
+        "rejected": [{"role": "assistant", "content": "long 2 " * 5}],
+    }
+
+
+def test_without_a_winner_there_are_no_pairs(match, tmp_path):
+    vote(match, "tn")
+    with pytest.raises(votes.NoPairs, match="a pair needs a winner"):
+        votes.write_pairs(tmp_path / "pairs.jsonl", match)
+
+
+def test_own_prompts_have_topics(home):
+    text = "# море\nЧто такое море?\nКто ты?\n\n#хлеб\nКак печь\\nхлеб?"
+    assert prompts.load(prompts.save("Мой набор", text)) == [
+        {"topic": "море", "prompt": "Что такое море?"},
+        {"topic": "море", "prompt": "Кто ты?"},
+        {"topic": "хлеб", "prompt": "Как печь\nхлеб?"},
+    ]
+    assert [one["id"] for one in prompts.listed()] == ["en", "ru", "own-мой-набор"]
+    with pytest.raises(prompts.PromptsEmpty):
+        prompts.save("x", "# only a topic")
+    with pytest.raises(prompts.PromptsMissing):
+        prompts.load("../../job")
+
+
+def test_the_built_in_sets_match_in_number_and_topics():
+    english, russian = prompts.load("en"), prompts.load("ru")
+    assert len(english) == len(russian) == 24
+    assert len({one["topic"] for one in english}) == len({one["topic"] for one in russian}) == 6
+
+
+class Judge:
+    """A server whose opinion is a function of the two answers in the order shown."""
+
+    def __init__(self, opinion):
+        self.opinion = opinion
+
+    def __call__(self, url, model):
+        return self
+
+    def ask(self, messages, **_):
+        text = messages[0]["content"]
+        first, second = text.split("[Answer 1]\n")[1].split("\n\n[Answer 2]\n")
+        return Reply(self.opinion(first, second.split("\n\nReply with")[0]))
+
+
+@pytest.mark.parametrize(
+    ("opinion", "verdicts"),
+    [
+        (lambda one, other: "1" if len(one) > len(other) else "Answer: 2.", ["b"] * 12),
+        (lambda one, other: "<think>1 or 2?</think>1", ["split"] * 12),
+        (lambda one, other: "tie", ["tie"] * 12),
+        (lambda one, other: "bad", ["bad"] * 12),
+    ],
+)
+def test_a_judge_is_asked_in_both_orders(match, monkeypatch, opinion, verdicts):
+    monkeypatch.setattr(judging, "Endpoint", Judge(opinion))
+    request = {"url": "http://there", "model": "m", "match": match}
+    assert judging.work(matches.find(match), request, lambda *_, **__: None) == {"judged": 12}
+    assert [row["verdict"] for row in votes.of_match(match, "judge:m")] == verdicts
+
+
+def test_a_judge_that_says_nothing_useful_is_given_up(match, monkeypatch):
+    monkeypatch.setattr(judging, "Endpoint", Judge(lambda *_: "I like both equally"))
+    with pytest.raises(judging.JudgeUnclear, match="3 times in a row, but: I like both"):
+        judging.work(matches.find(match), {"url": "", "model": "m", "match": match}, lambda *_, **__: None)
+
+
+def test_numbers_stand_next_to_opinions(match):
+    directory = matches.find(match)
+    (directory / "measured.json").write_text(
+        json.dumps({"a": {"held_out_loss": 2.0}, "b": {"held_out_loss": None}}), encoding="utf-8"
+    )
+    found = numbers.of(directory, jobs.request(directory))
+    assert found["a"]["perplexity"] == pytest.approx(7.389, abs=1e-3)
+    assert found["b"]["perplexity"] is None
+    assert (found["a"]["tokens"], found["b"]["tokens"]) == (2, 10)
+    assert (found["a"]["repetition"], found["b"]["repetition"]) == (0, pytest.approx(5 / 7))
+    assert numbers.languages("море sea 海") == {"cyrillic": 0.5, "latin": 0.375, "cjk": 0.125}
+
+
+def test_a_match_s_id_cannot_leave_its_folder(home):
+    for name in ("..", "../runs", "", "nothing"):
+        with pytest.raises(jobs.JobGone):
+            matches.find(name)
+
+
+def test_a_job_says_how_it_ended(home, tmp_path):
+    directory = jobs.create(paths.exports(), {"name": "x"})
+    assert jobs.state(directory) == "queued"
+
+    def work(path, request, report):
+        report("progress", done=1, total=2)
+        raise prompts.PromptsEmpty
+
+    assert jobs.run(directory, work) == "failed"
+    assert jobs.progress(directory)["failed"]["trouble"] == "PromptsEmpty"
+    jobs.stop(directory)
+    assert jobs.run(directory, work) == "stopped"
+    assert jobs.state(directory) == "stopped"
+    jobs.delete(directory)
+    assert not directory.exists()

@@ -1,0 +1,248 @@
+"""Exports: an adapter that plain libraries load, a merge that is measured, GGUF files that reply as the model does."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from core import export, jobs, models, paths, runs
+from core.chat import contestants, engine
+from core.export import adapters, gguf_file, gguf_tokenizer, ggufs, merging
+from core.recipe import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def let_go():
+    yield
+    engine.close()
+
+
+def quiet(*_, **__) -> None:
+    """A report to nobody."""
+
+
+@pytest.mark.slow
+def test_an_adapter_is_loaded_by_the_lines_of_its_card(trained_run, tmp_path):
+    made = export.make(trained_run, "adapter", tmp_path / "мой adapter", quiet)
+    assert sorted(zipfile.ZipFile(made["zip"]).namelist()) == [
+        f"мой adapter/{name}"
+        for name in (
+            "README.md",
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "chat_template.jinja",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        )
+    ]
+    assert adapters.lines("мой adapter") in (tmp_path / "мой adapter" / "README.md").read_text(encoding="utf-8")
+    found: dict = {}
+    exec(made["lines"], found)
+    assert len(made["lines"].splitlines()) == 3
+    merged = tmp_path / "merged"
+    export.make(trained_run, "merged", merged, quiet)
+    wanted = merging.logits(merging.load(merged), found["tokenizer"])
+    assert merging.distance(merging.logits(found["model"].eval(), found["tokenizer"]), wanted) < 1e-5
+
+
+def test_a_merge_is_measured_and_can_speak(trained_run, home):
+    directory = jobs.create(paths.exports(), {"name": "x", "run": trained_run, "kind": "merged"})
+    made = export.make(trained_run, "merged", directory / "merged", quiet)
+    assert made["precision"] == "float32"
+    assert made["difference"] < 1e-5
+    assert f"merged:{directory.name}" in [one.id for one in contestants.listed()]
+    shutil.rmtree(directory)
+
+
+def test_a_merge_that_speaks_differently_is_refused(trained_run, tmp_path, monkeypatch):
+    load = merging.load
+
+    def damaged(directory):
+        model = load(directory)
+        if Path(directory).name.endswith("unfinished"):
+            model.get_output_embeddings().weight.data.mul_(-1)
+        return model
+
+    monkeypatch.setattr(merging, "load", damaged)
+    with pytest.raises(merging.MergeDiffers, match=r"its logits differ by .*Nothing was written"):
+        export.make(trained_run, "merged", tmp_path / "merged", quiet)
+    assert list(tmp_path.glob("merged*")) == []
+    with pytest.raises(merging.MergeDiffers):
+        merging.check(float("nan"), 1)
+
+
+@pytest.fixture(params=["llama", "mistral", "qwen2", "qwen3"])
+def family(request, tmp_path, tiny_tokenizer) -> Path:
+    """A tiny model of each family, its matrices as wide as q8_0's blocks need."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        request.param,
+        vocab_size=len(tiny_tokenizer) + 3,  # rows that no token has, as in Qwen
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=256,
+        tie_word_embeddings=request.param in ("llama", "qwen2"),
+        initializer_range=0.15,
+        eos_token_id=tiny_tokenizer.eos_token_id,
+        pad_token_id=tiny_tokenizer.pad_token_id,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            weight.data.normal_(std=0.5)
+    model.save_pretrained(tmp_path / request.param)
+    tiny_tokenizer.save_pretrained(tmp_path / request.param)
+    return tmp_path / request.param
+
+
+@pytest.mark.slow
+def test_gguf_files_reply_as_the_model_does(family, tiny_tokenizer):
+    files = ggufs._both("имя", family, family, quiet)
+    assert [one["file"] for one in files] == ["имя-f16.gguf", "имя-q8_0.gguf"]
+    assert files[0]["replies_equal"] == 3  # q8_0 rounds: it replies word for word as the rounded model, or is refused
+    assert files[0]["difference"] < 0.002
+    assert files[1]["difference"] < 0.03
+    import gguf
+
+    fields = gguf.GGUFReader(family / "имя-q8_0.gguf").fields
+    architecture = fields["general.architecture"].contents()
+    assert architecture == {"mistral": "llama"}.get(family.name, family.name)
+    assert fields["tokenizer.chat_template"].contents() == tiny_tokenizer.chat_template
+    assert fields["tokenizer.ggml.eos_token_id"].contents() == tiny_tokenizer.eos_token_id
+    assert fields["tokenizer.ggml.pre"].contents() == "gpt-2"
+    assert fields["tokenizer.ggml.tokens"].contents()[-3:] == [f"[PAD{len(tiny_tokenizer) + at}]" for at in range(3)]
+    assert fields[f"{architecture}.attention.head_count_kv"].contents() == 2
+
+
+def test_gguf_files_of_a_run_come_with_a_modelfile(trained_run, tmp_path):
+    made = export.make(trained_run, "gguf", tmp_path / "gguf", quiet)
+    name = paths.slug(runs.label(trained_run)["name"])
+    assert sorted(path.name for path in (tmp_path / "gguf").iterdir()) == [
+        "Modelfile",
+        f"{name}-f16.gguf",
+        f"{name}-q8_0.gguf",
+    ]
+    assert made["files"][0]["replies_equal"] == 3
+    assert (tmp_path / "gguf" / "Modelfile").read_text(encoding="utf-8") == (
+        f'FROM ./{name}-q8_0.gguf\nPARAMETER stop "<|im_end|>"\nTEMPLATE """'
+        "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+        '"""\n'
+    )
+
+
+@pytest.mark.slow
+def test_a_file_that_speaks_differently_is_refused(family, tiny_tokenizer, monkeypatch):
+    monkeypatch.setattr(gguf_file, "_converted", lambda data, kind: -gguf_file.gguf.quants.quantize(data, kind))
+    with pytest.raises(ggufs.GgufDiffers, match="The f16 file does not speak like the merged model"):
+        ggufs._both("x", family, family, quiet)
+
+
+def test_other_families_and_tokenizers_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
+    with pytest.raises(gguf_file.GgufFamily, match=r"this model is gemma3. .*convert_hf_to_gguf.py"):
+        gguf_file.check(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "Unigram"}}))
+    with pytest.raises(gguf_tokenizer.GgufTokenizer, match="Export the model merged"):
+        gguf_file.check(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "name"),
+    [
+        (
+            [{"type": "Split", "pattern": {"Regex": gguf_tokenizer.LLAMA3}}, {"type": "ByteLevel", "use_regex": False}],
+            "llama-bpe",
+        ),
+        ([{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "use_regex": True}], "smollm"),
+        ([{"type": "ByteLevel"}], "gpt-2"),
+    ],
+)
+def test_ways_to_split_have_their_names(tmp_path, before, name):
+    values = {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Sequence", "pretokenizers": before}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(values))
+    assert gguf_tokenizer.kind(tmp_path) == name
+
+
+def test_llama_3_s_slow_frequencies_are_stretched():
+    """As transformers computes them."""
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    rope = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0}
+    rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+    config = LlamaConfig(hidden_size=512, num_attention_heads=4, max_position_embeddings=131072, rope_parameters=rope)
+    wanted, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    factors = gguf_file._rope_factors(config.to_dict())
+    plain = 1 / 500000.0 ** (gguf_file.np.arange(0, 128, 2) / 128)
+    assert (plain / factors) == pytest.approx(wanted.numpy(), rel=1e-5)
+
+
+def test_a_full_disk_is_said_before_the_work(trained_run, monkeypatch):
+    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: type("Disk", (), {"free": 1000}))
+    for kind in export.KINDS:
+        with pytest.raises(models.DiskFull, match="GB are needed"):
+            export.start(trained_run, kind)
+    assert jobs.listed(paths.exports()) == []
+
+
+def test_a_deleted_run_cannot_be_exported(home):
+    with pytest.raises(runs.RunGone):
+        export.start("nothing", "adapter")
+
+
+def test_a_whole_model_needs_no_merge(trained_run, home, monkeypatch, tiny_model, tiny_corpus):
+    monkeypatch.setenv("SOULSMITH_HOME", str(home))
+    run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="full"))
+    shutil.copytree(tiny_model, paths.run(run_id) / "model")
+    with pytest.raises(export.NothingToMerge, match="is a whole model already"):
+        export.start(run_id, "merged")
+
+
+@pytest.mark.slow
+def test_exports_are_jobs_and_commands(trained_run, home, monkeypatch, tmp_path):
+    import time
+
+    directory = export.start(trained_run, "capsule")
+    for _ in range(300):
+        if jobs.state(directory) not in ("queued", "running"):
+            break
+        time.sleep(0.2)
+    assert jobs.state(directory) == "finished"
+    assert zipfile.is_zipfile(directory / "capsule.zip")
+    jobs.delete(directory)
+    command = [sys.executable, "-m", "core.export", trained_run, "--as", "adapter", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["kind"] == "adapter"
+
+
+@pytest.mark.slow
+def test_the_starter_as_gguf_replies_as_it_did(starter_home, monkeypatch, tmp_path):
+    """The real weights: f16 word for word; q8_0 is rounded and is held to its logits."""
+    monkeypatch.setenv("SOULSMITH_HOME", str(starter_home))
+    directory = models.starter_directory()
+    gguf_file.check(directory)
+    files = ggufs._both("starter", directory, tmp_path, quiet)
+    assert files[0]["replies_equal"] == 3
+    assert files[0]["difference"] < 0.005
+    assert files[1]["difference"] < 0.05
+
+
+@pytest.mark.slow
+def test_llama_cpp_replies_as_the_model_does(trained_run, tmp_path):
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python has no wheel here; it would be compiled")
+    made = export.make(trained_run, "gguf", tmp_path / "gguf", quiet)
+    assert llama_cpp.Llama(str(tmp_path / "gguf" / made["files"][0]["file"]), verbose=False)
