@@ -24,6 +24,12 @@ def events_of(config, out, **more) -> list[dict]:
     return events
 
 
+@pytest.fixture(autouse=True)
+def asked_at_steps_only(monkeypatch):
+    """The tests here count how often a run looks whether to stop; on a slow machine it would look during evaluations too."""
+    monkeypatch.setattr(recipe, "LISTEN_SECONDS", math.inf)
+
+
 @pytest.fixture
 def config(tiny_model, tiny_corpus) -> TrainConfig:
     return TrainConfig(
@@ -518,6 +524,7 @@ def test_a_resumed_run_takes_its_new_learning_rate(config, tmp_path):
     assert rates == [round(config.learning_rate / 10, 12)] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [11, 18])
 def test_a_run_resumed_in_a_later_epoch_or_at_its_end_goes_on_to_the_last_bit(config, tmp_path, step):
     """Nine steps make an epoch here; at step 18 nothing is left to train."""

@@ -468,6 +468,7 @@ def test_a_run_that_takes_the_machine_down_each_time_is_left_alone(config, no_wo
     assert turns.interrupted() == []
 
 
+@pytest.mark.slow
 def test_pause_says_when_it_took_effect_and_a_paused_run_goes_on_to_the_same_losses(config):
     """One trainer in this process: asked to pause before its third step, then resumed."""
     from core import trainer
