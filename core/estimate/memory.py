@@ -50,7 +50,8 @@ class Walk:
     """What one walk through the step found: peaks with two layers, and what a further layer adds."""
 
     peaks: dict[str, float]
-    saved: float
+    saved: float  # through the forward pass
+    kept: float  # through the backward pass: without autocast's copies, where checkpoints do not keep them
     gradients: float
     top_gradients: float
     trained_layer: int
@@ -70,11 +71,12 @@ def walk(shape: ModelShape, setup: Setup, expert: bool = False) -> Walk:
             if weight.trains:
                 weight.gradient = tape.new(weight.numel, weight.width)
     hidden = _embed(tape, shape, setup, embedding)
-    borders, alive = [tape.order], [meter.alive]
+    borders, alive, copied = [tape.order], [meter.alive], [0]
     for layer in layers:
         hidden = tape.checkpoint(layer, tape, hidden) if setup.gradient_checkpointing else layer(tape, hidden)
         borders.append(tape.order)
         alive.append(meter.alive)
+        copied.append(sum(copy.storage.block for copy in tape.casts.values()))
         meter.mark("forward")
     loss, kept = head(tape, hidden)
     del hidden
@@ -90,6 +92,7 @@ def walk(shape: ModelShape, setup: Setup, expert: bool = False) -> Walk:
     return Walk(
         peaks=dict(meter.peaks),
         saved=alive[2] - alive[1],
+        kept=alive[2] - alive[1] - (copied[2] - copied[1] if setup.gradient_checkpointing else 0),
         gradients=per_layer,
         top_gradients=sum(w.size for w in head.weights),
         trained_layer=sum(w.numel for w in layers[1].weights),
@@ -145,7 +148,8 @@ def estimate(shape: ModelShape, setup: Setup, capability: float = 8.0) -> Memory
     lifted = {}
     for phase, peak in setup_walk.peaks.items():
         extra = more * setup_walk.gradients if kept_gradients or phase in ("backward_last", "embedding") else 0
-        extra += more * setup_walk.saved if phase in ("forward", "loss", "loss_backward", "backward_first") else 0
+        extra += more * setup_walk.saved if phase in ("forward", "loss") else 0
+        extra += more * setup_walk.kept if phase in ("loss_backward", "backward_first") else 0
         lifted[phase] = peak + extra
     gradients = resident.pop("gradients")
     lifted["optimizer"] = gradients * (2 if setup.foreach else 1)
@@ -166,13 +170,16 @@ def estimate(shape: ModelShape, setup: Setup, capability: float = 8.0) -> Memory
         context=context,
         parameters=shape.parameters,
         trainable=trainable(shape, setup, setup_walk),
-        per_layer={"saved": setup_walk.saved, "gradients": setup_walk.gradients},
+        per_layer={
+            "saved": setup_walk.saved if phase in ("forward", "loss") else setup_walk.kept,
+            "gradients": setup_walk.gradients,
+        },
     )
 
 
 def _at_peak(found: Walk, setup: Setup, phase: str, height: float, more: int, gradients: float) -> dict[str, float]:
     """Share out the peak of a phase: gradients, activations, logits."""
-    saved = (more + 2) * found.saved
+    saved = (more + 2) * (found.saved if phase in ("forward", "loss") else found.kept)
     if phase == "optimizer":
         return {"gradients": height, "activations": 0, "logits": 0}
     alive = gradients if setup.gradient_accumulation_steps > 1 or phase == "backward_last" else 0
