@@ -1,7 +1,8 @@
 """How fast a corpus is made: `python tests/bench_synth.py [--model DIR] [--recipe NAME] [--tokens N] [--processes 2]`.
 
-Grammar to de-duplicated, counted, published rows, each process with its own seed; then tokenized blocks of 2048 packed
-from the corpus. Without --model a byte-level tokenizer of 32,000 tokens is trained on the recipe's own language here.
+Grammar to de-duplicated (equal and near), tokenized, published rows and packed blocks of 2048 tokens, each process with
+its own seed. Without --model a byte-level tokenizer is trained here on the recipes. With --writer DIR a local model
+writes ten rows in batches and three of the same one by one.
 """
 
 import argparse
@@ -24,15 +25,20 @@ def main() -> None:
     parser.add_argument("--recipe", default="fractals-ru")
     parser.add_argument("--tokens", type=int, default=10_000_000)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--writer", help="only measure this local model: in batches beside one by one")
     options = parser.parse_args()
+    if options.writer:
+        print(json.dumps(written(options.writer), indent=2))
+        return
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or trained(Path(folder) / "tokenizer")
         began = time.perf_counter()
         jobs = [start(options, model, Path(folder) / f"out{at}", at) for at in range(options.processes)]
         results = [json.loads(job.communicate()[0]) for job in jobs]
         seconds = time.perf_counter() - began
-        packed = pack(Path(folder) / "out0", model)
+        blocks = (Path(folder) / "out0" / f"blocks-{BLOCK}.bin").stat().st_size // (4 * BLOCK)
         disk = sum(file.stat().st_size for file in (Path(folder) / "out0").iterdir())
+        length = characters(Path(folder) / "out0")
     tokens = sum(result["tokens"] for result in results)
     print(
         json.dumps(
@@ -46,7 +52,9 @@ def main() -> None:
                 "wall_tokens_per_second": round(tokens / seconds),
                 "memory_mb": max(result["memory_mb"] for result in results),
                 "corpus_mb_of_the_first": round(disk / 1e6, 1),
-                "packing": packed,
+                "blocks_of_the_first": blocks,
+                "copies_dropped": [result["copies"] for result in results],
+                "characters_a_token": round(length / results[0]["tokens"], 2),
                 "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
             },
             indent=2,
@@ -57,8 +65,15 @@ def main() -> None:
 def start(options, model: str, out: Path, seed: int) -> subprocess.Popen:
     command = [sys.executable, "-m", "core.synth", options.recipe, "--tokens", str(options.tokens), "--model", model]
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
-    command += ["--out", str(out), "--seed", str(seed), "--json"]
+    command += ["--out", str(out), "--seed", str(seed), "--pack", str(BLOCK), "--json"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def characters(corpus: Path) -> int:
+    from core.corpus import disk
+    from core.synth.weighing import said
+
+    return sum(len(text) for row in disk.all_rows(corpus) for text in said(row))
 
 
 def trained(path: Path) -> str:
@@ -78,33 +93,12 @@ def trained(path: Path) -> str:
     return str(path)
 
 
-def pack(corpus: Path, model: str) -> dict:
-    """Tokenize the corpus again and pack its tokens into blocks on disk, as a trainer of whole blocks would read them."""
-    import numpy as np
-
-    from core.corpus import disk
-    from core.synth.weighing import Scale
-
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    scale, began, tokens, left, batch = Scale(model, "ru"), time.perf_counter(), 0, [], []
-    with (corpus / "blocks.bin").open("wb") as file:
-
-        def flush() -> None:
-            nonlocal tokens, left
-            for ids in scale.ids(batch):
-                left += ids
-            whole = len(left) // BLOCK * BLOCK
-            np.asarray(left[:whole], np.uint32).tofile(file)
-            tokens, left = tokens + whole, left[whole:]
-            batch.clear()
-
-        for row in disk.all_rows(corpus):
-            batch.append(row)
-            if len(batch) == 500:
-                flush()
-        flush()
-    seconds = time.perf_counter() - began
-    return {"tokens": tokens, "tokens_per_second": round(tokens / seconds)}
+def written(writer: str) -> dict:
+    """Tokens a second that a local model writes in batches and one by one, on the same prompts in the same run."""
+    command = [sys.executable, "-m", "core.synth", "grid-en", "--preview", "--writer", writer, "--max-tokens", "64"]
+    done = subprocess.run([*command, "--parallel", "10", "--json"], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    found = json.loads(done.stdout)
+    return {name: found[f"{name}_tokens_per_second"] for name in ("batch", "one_by_one")}
 
 
 if __name__ == "__main__":

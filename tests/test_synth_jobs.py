@@ -12,7 +12,7 @@ import pytest
 
 from core import corpus, events, recipe
 from core.corpus import disk
-from core.synth import costing, jobs, making, recipes
+from core.synth import costing, jobs, making, packing, recipes
 from core.synth.seen import Seen
 from core.synth.weighing import Scale
 
@@ -60,6 +60,53 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
     assert rows_of(again) == rows_of(tmp_path / "whole")
     numbers = [row["recipe"]["row"] for row in disk.all_rows(again)]
     assert numbers == sorted(set(numbers))
+
+
+NEARLY = """
+lang: en
+rules:
+  text: ["{one} {two} {three} {four} {five} {six}", "The old ferry leaves the {one} at six and nobody on the quay asks why it is late again."]
+  one: &words [salt, rope, tide, gull, lamp, oil, brass, fog, storm, bread, coffee, stair, window, light, keeper, door, copper, basin, winter, garden, violin, letter, orchard, anvil, meadow, lantern, harbour, pepper, saddle, willow]
+  two: *words
+  three: *words
+  four: *words
+  five: *words
+  six: *words
+"""
+
+
+def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_the_same(tmp_path, tiny_tokens):
+    path = tmp_path / "nearly.yaml"
+    path.write_text(NEARLY, encoding="utf-8")
+    request = {"recipe": str(path), "tokens": 60_000, "seed": 3, "model": tiny_tokens, "pack": 64}
+    whole, parts = jobs.create(request), jobs.create(request)
+    assert making.run(whole) == "finished"
+    jobs.pause(parts)
+    assert making.run(parts) == "paused"
+    (parts / "control.json").unlink()
+    with (parts / "dropped.jsonl").open("ab") as torn:
+        torn.write(b'{"row": 9')
+    assert making.run(parts) == "finished"
+    dropped = [(one / "dropped.jsonl").read_text(encoding="utf-8") for one in (whole, parts)]
+    assert dropped[0] == dropped[1]
+    copies = [json.loads(line) for line in dropped[0].splitlines()]
+    assert {copy["why"] for copy in copies} == {"equal", "near"}
+    recipe = recipes.load(path)
+    near = next(copy for copy in copies if copy["why"] == "near")
+    assert recipe.make(3, near["of"])["text"][:25] == recipe.make(3, near["row"])["text"][:25] == "The old ferry leaves the "
+    one, other = (corpus.directory(events.last(job)["corpus"]) for job in (whole, parts))
+    assert rows_of(one) == rows_of(other)
+    card = corpus.card(one.name)
+    assert card["synth"]["copies"] == events.last(whole)["copies"]
+    assert sum(card["synth"]["copies"].values()) == card["synth"]["duplicates_dropped"] == len(copies)
+    blocks = (one / "blocks-64.bin").read_bytes()
+    assert blocks == (other / "blocks-64.bin").read_bytes()
+    assert len(blocks) == card["synth"]["tokens"] // 64 * 64 * 4
+
+
+def test_blocks_need_a_model_to_count_by():
+    with pytest.raises(packing.NothingToPack, match="choose a model"):
+        jobs.create({"recipe": "fractals-en", "tokens": 2000, "pack": 2048})
 
 
 def test_a_row_is_made_again_from_its_provenance(tmp_path):

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--writer", help="a local model that writes the rows: its directory or id")
     add("--corpus", help="seeds for a model: the id or directory of a corpus")
     add("--personas", type=Path, help="a file of those who write, one a line: for grids and recipes of a model")
+    add("--pack", type=int, metavar="LENGTH", help="also write the tokens as blocks of this length; needs --model")
     add("--parallel", type=int, default=4, help="requests in flight at the endpoint (default 4)")
     add("--temperature", type=float, default=0.9)
     add("--max-tokens", type=int, default=600, help="of one reply (default 600)")
@@ -107,6 +108,7 @@ def request(options) -> dict:
     names = ("recipe", "model", "name", "seed", "endpoint", "endpoint_model", "writer", "corpus", "parallel")
     found = {name: getattr(options, name) for name in (*names, "temperature", "max_tokens")}
     found["personas"] = personas.read(_text(options.personas)) if options.personas else []
+    found["pack"] = options.pack
     return found | {"tokens": int(options.tokens), "out": str(options.out.absolute()) if options.out else None}
 
 
@@ -149,7 +151,7 @@ def _same(directory: Path, wanted: dict) -> bool:
     if not (directory / "job.json").exists():
         return False
     old, new = jobs.request(directory), wanted | {"recipe": recipes.load(wanted["recipe"]).name}
-    keys = ("recipe", "tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "personas")
+    keys = ("recipe", "tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "personas", "pack")
     if all(old.get(key) == new.get(key) for key in keys) and old["hash"] == recipes.load(wanted["recipe"]).hash:
         return True
     jobs.delete(directory)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from core import events, paths, runs
-from core.synth import personas, recipes
+from core.synth import packing, personas, recipes
 from core.trouble import Trouble
 
 FINAL = ("finished", "stopped", "paused", "failed")
@@ -48,6 +48,7 @@ def create(request: dict, directory: Path | None = None) -> Path:
     """
     recipe = recipes.load(request["recipe"])
     personas.check(recipe, request.get("personas") or [])
+    packing.check(request)
     if not SMALLEST <= int(request["tokens"]) <= MOST:
         raise VolumeWrong(tokens=request["tokens"], least=SMALLEST, most=MOST)
     name = str(request.get("name") or "").strip() or recipe.name

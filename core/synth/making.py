@@ -14,8 +14,8 @@ from pathlib import Path
 import orjson
 from filelock import FileLock, Timeout
 
-from core import events
-from core.synth import jobs, publishing, recipes, resuming
+from core import events, paths
+from core.synth import jobs, packing, publishing, recipes, resuming
 from core.synth.endpoint import EndpointDown
 from core.trouble import Trouble
 
@@ -113,18 +113,23 @@ class Files:
         self.rows = (directory / "rows.jsonl").open("ab", buffering=1 << 20)
         self.aside = (directory / "aside.jsonl").open("ab")
         self.dropped = (directory / "dropped.jsonl").open("ab", buffering=1 << 16)
+        self.tokens = packing.open_for(directory)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for file in (self.aside, self.dropped, self.rows):
+        for file in self._all():
             file.close()
 
     def sync(self) -> None:
-        for file in (self.aside, self.dropped, self.rows):
+        for file in self._all():
             file.flush()
         os.fsync(self.rows.fileno())
+
+    def _all(self) -> list:
+        """The rows last: what is beside them may be ahead of them on the disk, never behind."""
+        return [file for file in (self.tokens, self.aside, self.dropped, self.rows) if file]
 
 
 def open_source(job: Job):
@@ -167,7 +172,9 @@ def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
             job.copies[copy["why"]] += 1
             files.dropped.write(orjson.dumps({"row": one["number"]} | copy) + b"\n")
         else:
-            _keep(job, one, next(ids), files.rows)
+            _keep(job, one, row_ids := next(ids), files.rows)
+            if files.tokens:
+                packing.append(files.tokens, row_ids)
             if job.tokens >= job.target:
                 return "finished"
         if len(job.novel) == NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * NOVELTY_ROWS:
@@ -256,6 +263,7 @@ def _end(job: Job, ending: str) -> str:
         return ending
     counts = _progress(job)
     card, xray = publishing.publish(job)
+    packing.finish(job.directory, Path(job.request["out"]) if job.request.get("out") else paths.corpora() / card["id"])
     events.append(job.directory, "xray", rows=job.rows, xray=xray)
     events.append(job.directory, ending, corpus=card["id"], gauges=xray, **counts | {"memory_mb": peak_mb()})
     for name in ("rows.jsonl", "received.jsonl"):

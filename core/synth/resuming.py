@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 
 from core import events
+from core.synth import packing
 
 BATCH = 500
 
@@ -37,6 +38,7 @@ def resume(job, copies) -> None:
         job.next = max(job.next, row["row"] + 1)
         copies.seen.add_digest(row["mark"])
         last = [*last[-2 * making.NOVELTY_ROWS :], (row["row"], False)]
+    packing.cut(job.directory, job.tokens)
     job.novel.extend(kept for _, kept in sorted(last))
     job.xrayed = any(event["event"] == "xray" for event in events.read(job.directory)[0])
     job.began_tokens, job.began_made = job.tokens, job.next
