@@ -84,7 +84,8 @@ def _run(request: dict, should_stop: Callable[[], bool]) -> dict:
     environment = os.environ | {"PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     child = subprocess.Popen(
         [sys.executable, "-m", "core.estimate.trace"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", cwd=root,
+        env=environment,
     )  # fmt: skip
     waited, sent = 0.0, json.dumps(request)
     try:
