@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from core import runs, store
@@ -72,9 +74,10 @@ def as_trackio(run_id: str, found: list[dict], project: str) -> str:
         import trackio
     except ImportError:
         raise PackageMissing(package="trackio") from None
-    config = json.loads(store.sync(run_id)["config"])
-    trackio.init(project=project, name=f"{runs.label(run_id)['name']} {run_id}", config=config, embed=False)
-    for row in found:
-        trackio.log({name: row[name] for name in COLUMNS[1:] if row.get(name) is not None}, step=row["step"])
-    trackio.finish()
+    config, name = json.loads(store.sync(run_id)["config"]), f"{runs.label(run_id)['name']} {run_id}"
+    with redirect_stdout(sys.stderr):  # it talks, and here only the answer goes to the output
+        trackio.init(project=project, name=name, config=config, embed=False)
+        for row in found:
+            trackio.log({key: row[key] for key in COLUMNS[1:] if row.get(key) is not None}, step=row["step"])
+        trackio.finish()
     return project

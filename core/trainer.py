@@ -136,12 +136,12 @@ def _end_if_asked(observer: Observer) -> None:
 
 
 def disk_bytes(config: TrainConfig) -> int:
-    """Room that a run may take: an adapter's is small; of all weights, three checkpoints with AdamW's two states each
-    (a new one is written before the oldest goes) and the model at the end."""
+    """Room that a run may take: an adapter's is small. Of all weights, each checkpoint has AdamW's two states besides:
+    the newest ones, the best one, and the one that is being written; and there is the model at the end."""
     if config.method != "full":
         return room.RUN_BYTES
     weights = sum(file.stat().st_size for file in Path(config.base_model).glob("*.safetensors"))
-    return room.RUN_BYTES + 3 * 3 * weights + weights
+    return room.RUN_BYTES + (config.save_total_limit + 2) * 3 * weights + weights
 
 
 def _forecast(config: TrainConfig, longest: int) -> dict | None:

@@ -562,3 +562,19 @@ def test_nothing_is_lost_whatever_is_killed():
         [sys.executable, "-m", "tests.torture", "--kills", "4"], capture_output=True, text=True, timeout=600
     )
     assert done.stdout.splitlines()[-1] == "survived 4/4", done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_is_watched_changes_nothing_in_the_training(config, method):
+    from core import trainer
+
+    settings = {**vars(config), "method": method, "gradient_checkpointing": True}
+    watched = {**settings, "film_strip": True, "forgetting_meter": True}
+    alone, seen = runs.create(TrainConfig(**settings), "alone"), runs.create(TrainConfig(**watched), "seen")
+    for run_id in (alone, seen):
+        assert trainer.run(paths.run(run_id)) == "finished"
+        store.sync(run_id)
+    assert (_losses(seen), store.curves(seen)["evals"]) == (_losses(alone), store.curves(alone)["evals"])
+    assert [row["step"] for row in store.forgetting(seen)] == [0, 2, 4]
+    assert [row["step"] for row in store.film(seen)] == [0, 2, 4] * len(film.FIRST)
