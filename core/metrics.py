@@ -76,7 +76,7 @@ def as_trackio(run_id: str, found: list[dict], project: str) -> str:
         raise PackageMissing(package="trackio") from None
     config, name = json.loads(store.sync(run_id)["config"]), f"{runs.label(run_id)['name']} {run_id}"
     with redirect_stdout(sys.stderr):  # it talks, and here only the answer goes to the output
-        trackio.init(project=project, name=name, config=config, embed=False)
+        trackio.init(project=project, name=name, config=config, embed=False, auto_log_gpu=False, auto_log_cpu=False)
         for row in found:
             trackio.log({key: row[key] for key in COLUMNS[1:] if row.get(key) is not None}, step=row["step"])
         trackio.finish()
