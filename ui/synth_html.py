@@ -12,6 +12,7 @@ STYLE = """<style>
 .synth-role { color: var(--body-text-color-subdued); font-size: 12px; }
 .synth-costs { border-collapse: collapse; margin: 6px 0; font-size: 13px; }
 .synth-costs td, .synth-costs th { border: 1px solid var(--border-color-primary); padding: 3px 8px; text-align: left; }
+.synth-truth { color: var(--body-text-color-subdued); margin: 4px 0 8px; }
 </style>"""
 
 
@@ -66,7 +67,8 @@ def costs(say: Say, found: dict) -> str:
         both = {"batch": found["batch_tokens_per_second"], "alone": found["one_by_one_tokens_per_second"]}
         speed += " " + say("synth.cost.alone", **{name: say.number(value) for name, value in both.items()})
     speed += "" if found["exact"] else " " + say("synth.cost.estimated")
-    return f"<table class='synth-costs'><tr>{head}</tr>{lines}</table><div>{speed}</div>"
+    truth = f"<div class='synth-truth'>{say('synth.cost.grammar')}</div>" if found.get("distinct") else ""
+    return f"<table class='synth-costs'><tr>{head}</tr>{lines}</table><div>{speed}</div>{truth}"
 
 
 def size(say: Say, gigabytes: float) -> str:
@@ -117,7 +119,9 @@ def job(say: Say, found: dict) -> str:
         share = min(100.0, 100 * done["tokens"] / max(1, done["target"]))
         parts.append(f'<div class="meter"><div style="width:{share:.1f}%"></div></div>')
         counts = {name: say.number(done[name], 12) for name in ("tokens", "target", "rows", "dropped")}
-        parts.append(f"<div>{say('synth.progress', **counts, aside=sum(done['aside'].values()))}</div>")
+        near = (done.get("copies") or {}).get("near", 0)
+        shown = say("synth.progress", **counts, aside=sum(done["aside"].values()))
+        parts.append(f"<div>{shown}{say('synth.near', near=say.number(near, 12)) if near else ''}</div>")
         if now == "running" and done.get("seconds_left") is not None:
             left = say.duration(max(1, done["seconds_left"]))
             parts.append(f"<div>{say('synth.rate', rate=say.number(done['tokens_per_second']), left=left)}</div>")

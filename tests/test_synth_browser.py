@@ -1,0 +1,99 @@
+"""The Synthetics tab in a real browser: a recipe, ten rows and the price, the job, its corpus, a run on it; in Russian."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from core import corpus, store
+from core.corpus import disk
+from core.synth import jobs
+from tests.test_browser import (  # noqa: F401
+    CHROMIUM,
+    browser,
+    latest_run,
+    open_tab,
+    opened,
+    picture,
+    server,
+    wait_until,
+)
+from ui.text import Say
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium"),
+]
+TOKENS = 20_000
+
+
+def choose(page, label: str, option: str) -> None:
+    page.get_by_label(label, exact=True).first.click()
+    page.get_by_role("option", name=re.compile(re.escape(option))).first.click()
+
+
+def show(page, say: Say, recipe: str) -> None:
+    """Ten rows of a recipe, with the price of the volume that was typed, in tokens of the starter."""
+    open_tab(page, say, "synth")
+    choose(page, say("synth.recipe"), recipe)
+    page.get_by_label(say("synth.volume.other"), exact=True).click()
+    page.get_by_label(say("synth.tokens"), exact=True).fill(str(TOKENS))
+    choose(page, say("synth.model"), "SmolLM2")
+    page.get_by_role("button", name=say("synth.show"), exact=True).click()
+    page.locator(".synth-row").nth(9).wait_for()
+    assert page.locator(".synth-row").count() == 10
+    price = page.locator(".synth-costs").inner_text()
+    for shown in (say.number(TOKENS, 12), say.number(10**9, 12), say("synth.cost.epoch"), say("synth.good.touch")):
+        assert shown in price
+    page.get_by_text(say("synth.verdict.amber")).wait_for()
+
+
+def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, server, picture):  # noqa: F811
+    say = Say("en")
+    page = opened(browser, server, "en-US")
+    show(page, say, "Fractals")
+    picture(page, "synth-preview-en")
+    page.get_by_role("button", name=say("synth.start"), exact=True).click()
+    page.get_by_text(say("synth.state.finished")).wait_for()
+    picture(page, "synth-job-en")
+    ending = jobs.progress(jobs.listed()[0])["ending"]
+    assert ending["tokens"] >= TOKENS
+
+    open_tab(page, say, "corpus")
+    choose(page, say("corpora.yours"), "Fractals")
+    first = next(disk.all_rows(corpus.directory(ending["corpus"])))
+    page.get_by_text(first["text"].split("\n")[0][:30]).first.wait_for()
+    picture(page, "synth-corpus-en")
+
+    open_tab(page, say, "training")
+    page.get_by_text(say("training.more"), exact=True).click()
+    page.get_by_label(say("training.max_steps")).fill("2")
+    page.get_by_role("button", name=say("training.train"), exact=True).click()
+    wait_until(lambda: store.sync_all() and latest_run()["state"] == "finished")
+    assert (
+        json.loads((Path(server.home) / "runs" / latest_run()["id"] / "config.json").read_text())["corpus"]
+        == (ending["corpus"])
+    )
+    assert page.foreign == []
+    page.context.close()
+
+
+def test_the_tab_in_russian_with_personas_from_a_file(browser, server, tmp_path, picture):  # noqa: F811
+    say = Say("ru")
+    page = opened(browser, server, "ru-RU")
+    show(page, say, "Фракталы")
+    picture(page, "synth-preview-ru")
+    page.get_by_text(say("synth.writer"), exact=True).click()
+    file = tmp_path / "персоны.txt"
+    file.write_text("капитан парома\n", encoding="utf-8")
+    page.locator("input[type=file][accept*='.txt']").first.set_input_files(file)
+    box = page.get_by_label(say("synth.personas"), exact=True)
+    while box.input_value().strip() != "капитан парома":
+        time.sleep(0.1)
+    page.get_by_role("button", name=say("synth.start"), exact=True).click()
+    page.get_by_text("Персона всего одна").first.wait_for()
+    picture(page, "synth-personas-ru")
+    assert page.foreign == []
+    page.context.close()
