@@ -149,7 +149,10 @@ def shared():
     def answer(conversations, most_tokens):
         let.wait(60)
         words = conversations["base"][-1]["content"]
-        yield {"base": Said(f"<b>base</b> {words}", 2), "tuned": Said(f"![tuned](http://a.b/c) {words}", 2)}
+        yield {
+            "base": Said(f"<b>base</b> <img src=http://a.b/d> {words}", 2),
+            "tuned": Said(f"![tuned](http://a.b/c) {words}", 2),
+        }
 
     share = Share(answer, Limits())
     server, port = links.serve(share, "echo", "127.0.0.1", None)
@@ -183,7 +186,10 @@ def test_a_visitor_on_a_phone_comes_in_and_chats_by_keyboard(browser, shared):
     let.set()
     page.get_by_text(say("sharing.left", messages=99)).wait_for()
     replies = page.locator(".bot.message").all_inner_texts()
-    assert [reply.strip() for reply in replies] == ["<b>base</b> море", "![tuned](http://a.b/c) море"]
+    assert [reply.strip() for reply in replies] == [
+        "<b>base</b> <img src=http://a.b/d> море",
+        "![tuned](http://a.b/c) море",
+    ]
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     serious = [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]

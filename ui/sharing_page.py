@@ -105,7 +105,7 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
 
 
 def build_column(say: Say, name: str) -> gr.Chatbot:
-    # Plain text: nothing that a model writes becomes markup, asks another host, or hides from the reader.
+    # Without Markdown, and with what is shown escaped: nothing that a model writes becomes markup or asks another host.
     return gr.Chatbot(
         label=say(f"sharing.{name}"), height=420, buttons=["copy"], render_markdown=False, allow_tags=False
     )
@@ -117,27 +117,27 @@ async def on_ask(say: Say, share: Share, prompt: str, history: dict, request: gr
     visitor = share.visitor(token_of(request.request.scope))
     before = {name: said for name, said in history.items() if name in COLUMNS}
     if not words or visitor is None:
-        yield prompt, say("sharing.hello") if visitor else say.trouble(ShareEnded()), history, *before.values()
+        yield prompt, say("sharing.hello") if visitor else say.trouble(ShareEnded()), history, *shown(before)
         return
     now = {name: [*said, {"role": "user", "content": words}] for name, said in before.items()}
     try:
         turn = share.ask(visitor, now)
     except Trouble as error:
-        yield prompt, say.trouble(error), history, *before.values()
+        yield prompt, say.trouble(error), history, *shown(before)
         return
     try:
         async for note, grown in growing(say, share, turn, now):
-            yield "", note, grown, *grown.values()
+            yield "", note, grown, *shown(grown)
     finally:
         turn.stop()
     if turn.trouble:
-        yield prompt, worded(say, turn.trouble), before, *before.values()
+        yield prompt, worded(say, turn.trouble), before, *shown(before)
     elif not turn.columns:
-        yield prompt, say("sharing.nothing"), before, *before.values()
+        yield prompt, say("sharing.nothing"), before, *shown(before)
     else:
         ended = with_replies(now, turn)
         left = share.limits.messages - visitor.messages
-        yield "", say("sharing.left", messages=left), ended, *ended.values()
+        yield "", say("sharing.left", messages=left), ended, *shown(ended)
 
 
 async def growing(say: Say, share: Share, turn: Turn, now: dict):
@@ -160,6 +160,14 @@ def with_replies(now: dict, turn: Turn) -> dict:
         name: [*said, {"role": "assistant", "content": turn.columns[name].text}] if name in turn.columns else said
         for name, said in now.items()
     }
+
+
+def shown(conversations: dict) -> list:
+    """The conversations for the chatbots, which take even a plain text for markup: an image would ask another host."""
+    return [
+        [{**one, "content": html.escape(one["content"], quote=False)} for one in said]
+        for said in conversations.values()
+    ]
 
 
 def worded(say: Say, error: Exception) -> str:
