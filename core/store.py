@@ -186,23 +186,24 @@ def arena(run_id: str) -> dict | None:
 
 
 def _sync(db: Database, run_id: str, until: float) -> dict:
+    late = time.monotonic() > until  # then a run is listed by its state, and its log is left to a later look
     while True:
-        row, more = _advance(db, run_id)
-        if not more or time.monotonic() > until:
+        row, more = _advance(db, run_id, 0 if late else CHUNK_BYTES)
+        if late or not more or time.monotonic() > until:
             return row
 
 
-def _advance(db: Database, run_id: str) -> tuple[dict, bool]:
+def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     """Read one chunk of a run's events; its row, and whether there is more to read."""
     found = list(db["runs"].rows_where("id = ?", [run_id]))
     row = found[0] if found else _new_row(db, run_id)
     state, stamp = runs.state(run_id), _stamp(run_id)  # before the events: an end in between is seen at the next look
-    fresh, offset = events.read(paths.run(run_id), row["offset"], CHUNK_BYTES)
+    fresh, offset = events.read(paths.run(run_id), row["offset"], most_bytes)
     label, config = runs.label(run_id), runs.config(run_id)
     changed = dict(row, state=state, offset=offset, name=label["name"], note=label["note"])
     changed |= {"tags": " ".join(label["tags"]), "changes": json.dumps(label.get("changes", []))}
     changed |= _of_config(config)
-    more = events.size(paths.run(run_id)) > offset > row["offset"]
+    more = events.size(paths.run(run_id)) > offset and (offset > row["offset"] or not most_bytes)
     # A run that is over is not looked at again until one of its files changes.
     changed["stamp"] = None if more or state in runs.ACTIVE else stamp
     if not fresh and changed == row:

@@ -118,11 +118,11 @@ def five_hundred() -> dict:
             events.append(paths.run(run_id), "started", pid=0, resumed_from=None)
             write_steps(run_id, 1, 1000, 1000)
             events.append(paths.run(run_id), "finished", steps=1000, max_steps=1000, eval_loss=2.0)
-        began = time.perf_counter()
-        store.sync_all(seconds=float("inf"))
-        first = time.perf_counter() - began
+        first = seconds(lambda: history.on_load(SAY, None, ""))
+        rest = seconds(lambda: store.sync_all(seconds=float("inf")))
         return {
-            "first_s": round(first, 2),
+            "first_table_without_database_s": round(first, 2),
+            "rest_of_the_logs_s": round(rest, 1),
             "table_s": round(seconds(lambda: history.on_load(SAY, None, ""), 5), 3),
             "search_s": round(seconds(lambda: history.on_load(SAY, None, "run 499"), 5), 3),
             "tick_ms": round(1e3 * seconds(lambda: run_view.on_tick(SAY, run_id), 10), 1),
