@@ -96,7 +96,7 @@ def test_the_answer_for_qlora_of_a_7b_stands_part_by_part():
     found = ask(sequence_length=2048)
     sizes = {name: round(size / GIB, 2) for name, size in found.memory.components.items()}
     assert sizes == {
-        "weights": 5.17, "adapter": 0.15, "optimizer": 0.3, "gradients": 0.15, "activations": 0.46, "logits": 1.76,
+        "weights": 5.17, "adapter": 0.15, "optimizer": 0.3, "gradients": 0.15, "activations": 0.38, "logits": 1.77,
         "workspace": 0.02,
     }  # fmt: skip
     assert found.memory.trainable == 40_370_176

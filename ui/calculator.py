@@ -121,6 +121,7 @@ def build_settings(say: Say) -> dict:
         precisions = [(say("calculator.precision.auto"), "auto"), *((name, name) for name in setups.PRECISIONS)]
         made["precision"] = gr.Dropdown(precisions, value="auto", **words("precision"))
         made["gradient_checkpointing"] = gr.Checkbox(True, **words("gradient_checkpointing"))
+        made["save_embeddings"] = gr.Checkbox(False, **words("save_embeddings"))
     return made
 
 

@@ -297,7 +297,7 @@ def errors(say: Say, found: dict) -> str:
     def percent(value) -> str:
         return "—" if value is None else say.number(100 * value, 2 if abs(value) >= 0.01 else 4)
 
-    rival = found["rivals"]["accelerate estimate-memory"]
+    rival, rule = found["rivals"].values()
     values = {name: percent(found[name]["median"]) for name in ("instant", "trace", "time")}
     values |= {f"{name}_rows": found[name]["rows"] for name in ("instant", "trace", "time")}
     worst = [
@@ -305,7 +305,7 @@ def errors(say: Say, found: dict) -> str:
         for name in ("instant", "time")
         for w in found[name]["worst"][:2]
     ]
-    text = say("calculator.errors", rival=percent(rival["median"]), **values)
+    text = say("calculator.errors", rival=percent(rival["median"]), rule=percent(rule["median"]), **values)
     return f"<p>{html.escape(text)} {html.escape(say('calculator.errors.worst', rows='; '.join(worst)))}</p>"
 
 

@@ -84,8 +84,12 @@ def errors(say: Say, found: dict) -> go.Figure:
     """How many rows lie within how large an error, for the three ways of knowing."""
     style = layout(say, say("calculator.plot.error"), say("calculator.plot.share")) | {"hovermode": "closest"}
     figure = go.Figure(layout=style)
-    for name, colour in (("trace", PALETTE[2]), ("instant", PALETTE[0]), ("time", PALETTE[4])):
-        sizes = sorted(abs(error) * 100 for error in found[name].get("errors", []))
+    curves = {name: found[name] for name in ("trace", "instant", "time")} | {
+        "rival": next(iter(found["rivals"].values()))
+    }
+    colours = (PALETTE[2], PALETTE[0], PALETTE[4], PALETTE[1])
+    for (name, summary), colour in zip(curves.items(), colours, strict=True):
+        sizes = sorted(abs(error) * 100 for error in summary.get("errors", []))
         share = [100 * (i + 1) / len(sizes) for i in range(len(sizes))]
         figure.add_scatter(
             x=[max(size, 0.01) for size in sizes],

@@ -47,6 +47,7 @@ def setup_of(config: Mapping, card: catalogue.Card) -> Setup:
         target_modules=config["target_modules"],
         optimizer=optimizer if optimizer in setups.OPTIMIZERS else "adamw_torch",
         gradient_checkpointing=config["gradient_checkpointing"],
+        save_embeddings=bool(config.get("train_embeddings")),
         precision=answer.best_precision(card) if chosen == "auto" else chosen,
     )
 

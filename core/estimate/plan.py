@@ -41,6 +41,8 @@ def fields(answer: Answer, model: str, corpus: str = "") -> dict:
         "eval_steps": every,
         "logging_steps": every if every == EVERY else max(1, every // 10),
     }
+    if setup.saves:
+        chosen["train_embeddings"] = True
     if setup.method == "cpt":
         chosen |= {"method": "full", "task": "text", "learn": "all", "packing": True}
     return chosen | ({"corpus": corpus} if corpus else {})

@@ -80,6 +80,11 @@ WORDS = {
     "calculator.lora_rank": ("LoRA rank", "Ранг LoRA"),
     "calculator.target_modules": ("Layers with an adapter", "Слои с адаптером"),
     "calculator.optimizer": ("Optimizer", "Оптимизатор"),
+    "calculator.save_embeddings": ("Train embeddings and head too", "Обучать и эмбеддинги с выходным слоем"),
+    "calculator.save_embeddings.info": (
+        "Beside a LoRA adapter, as full copies in fp32: new words or a new language; 16 bytes for each of their numbers.",
+        "Рядом с адаптером LoRA, полными копиями в fp32: новые слова или новый язык; 16 байт на каждое их число.",
+    ),
     "calculator.gradient_checkpointing": ("Gradient checkpointing", "Контрольные точки градиентов"),
     "calculator.gradient_checkpointing.info": (
         "Keeps less and computes it again: slower by about a third.",
@@ -161,8 +166,8 @@ WORDS = {
         "два состояния AdamW; 8-битные — из bitsandbytes",
     ),
     "calculator.source.walk": (
-        "a walk through the real modules in sizes; agrees with the trace to 0.3 %",
-        "проход по настоящим модулям «в размерах»; с трассировкой сходится до 0,3 %",
+        "a walk through the real modules in sizes; agrees with the trace to 0.5 %",
+        "проход по настоящим модулям «в размерах»; с трассировкой сходится до 0,5 %",
     ),
     "calculator.source.loss_tiled": ("tiles of 1,024 positions in our recipe", "части по 1024 позиции в нашем рецепте"),
     "calculator.source.loss_fused": ("tiles of TRL's kernel", "части в ядре TRL"),
@@ -337,14 +342,16 @@ WORDS = {
     ),
     "calculator.errors": (
         "Errors on published measurements: instant — median {instant} % over {instant_rows} rows; trace — {trace} % over "
-        "{trace_rows}; time — {time} % over {time_rows}. The same rows through accelerate estimate-memory: {rival} %.",
+        "{trace_rows}; time — {time} % over {time_rows}. The same rows of the instant answer through accelerate "
+        "estimate-memory: {rival} %; through “weights × 1.2 + 16 bytes for a trained parameter”: {rule} %.",
         "Ошибка на опубликованных измерениях: мгновенный ответ — медиана {instant} % на {instant_rows} строках; "
-        "трассировка — {trace} % на {trace_rows}; время — {time} % на {time_rows}. Те же строки через "
-        "accelerate estimate-memory: {rival} %.",
+        "трассировка — {trace} % на {trace_rows}; время — {time} % на {time_rows}. Те же строки мгновенного ответа через "
+        "accelerate estimate-memory: {rival} %; по правилу «веса × 1,2 + 16 байт на обучаемый параметр»: {rule} %.",
     ),
     "calculator.errors.instant": ("instant", "мгновенно"),
     "calculator.errors.trace": ("trace", "трассировка"),
     "calculator.errors.time": ("time", "время"),
+    "calculator.errors.rival": ("accelerate estimate-memory", "accelerate estimate-memory"),
     "calculator.errors.worst": ("Worst: {rows}.", "Худшие: {rows}."),
     "calculator.plan": ("The plan", "План"),
     "calculator.plan.text": (
