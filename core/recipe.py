@@ -13,9 +13,11 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ from typing import Any, ClassVar
 
 IGNORED = -100  # a label that the loss passes over
 LOSS_TILE = 1024  # positions whose logits exist at one time
+DIGEST_BYTES = 2**28  # of a checkpoint's file are read to see whether it is still what was written
+LISTEN_SECONDS = 1.0  # between two looks, during an evaluation, whether somebody asked to stop
 FEWEST_ROWS = 10  # below that nothing can be held out
 _MARK = "\ue0f0turn\ue0f1"  # stands in for a reply while its place in the template is looked up
 
@@ -152,6 +156,13 @@ class PackingUnsupported(RecipeTrouble):
     template = (
         "Rows in one block would leak into each other in {model}, whose layers remember what went before. "
         "Switch packing off."
+    )
+
+
+class LossIsZero(RecipeTrouble):
+    template = (
+        "The loss is exactly 0 by step {step}: nothing is being learned. "
+        "Look at the corpus's colours on the Corpus tab, and set learn to all if no reply is coloured."
     )
 
 
@@ -445,6 +456,20 @@ def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
     return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
 
 
+def stop_ids(base, tokenizer) -> list[int]:
+    """The tokens that end a reply: the model's own, and the one that the chat template writes after a reply.
+
+    A base model of Qwen ends texts with one token, and the replies of its chat template with another.
+    """
+    configured = base.generation_config.eos_token_id
+    ids = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}
+    if tokenizer.chat_template:
+        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        with suppress(TemplateRefused):
+            ids |= set([id for id in encode({"messages": turn}, tokenizer)["labels"] if id != IGNORED][-1:])
+    return sorted(ids - {None})
+
+
 def _common(one: str, other: str) -> int:
     """Length of the common beginning of two strings."""
     low, high = 0, min(len(one), len(other))
@@ -715,17 +740,52 @@ def without_logits(base) -> None:
         logits = base.get_output_embeddings()(hidden)  # looked up each time: an adapter may have wrapped it
         return torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum")
 
+    at_once = _with_gradient(tile)
+
     def forward(labels=None, num_items_in_batch=None, **inputs):
         if labels is None:
             return stock(**inputs)
         hidden = base.get_decoder()(**{**inputs, "use_cache": False}).last_hidden_state  # (B, T, H)
         learned = labels[:, 1:] != IGNORED
         hidden, target = hidden[:, :-1][learned], labels[:, 1:][learned]  # (N, H), (N,)
-        tiles = zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True)
-        total = sum(checkpoint(tile, *pair, use_reentrant=False) for pair in tiles)
+        trained = any(weight.requires_grad for weight in base.get_output_embeddings().parameters())
+        if hidden.requires_grad and not trained:
+            total = at_once(hidden, target)
+        else:
+            tiles = zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True)
+            total = sum(checkpoint(tile, *pair, use_reentrant=False) for pair in tiles)
         return CausalLMOutput(loss=total / (len(target) if num_items_in_batch is None else num_items_in_batch))
 
     base.forward = forward
+
+
+def _with_gradient(tile):
+    """A function of hidden states and targets: the summed loss of a head that is not trained.
+
+    The gradient of the hidden states is worked out along with the loss, while a tile's logits are there: the head is
+    computed once instead of once more for the backward pass.
+    """
+    import torch
+
+    class AtOnce(torch.autograd.Function):
+        @staticmethod
+        def forward(context, hidden, target):
+            total, gradient = torch.zeros((), device=hidden.device), torch.empty_like(hidden)
+            for start in range(0, len(target), LOSS_TILE):
+                part = slice(start, start + LOSS_TILE)
+                with torch.enable_grad():
+                    piece = hidden[part].detach().requires_grad_()
+                    loss = tile(piece, target[part])
+                gradient[part] = torch.autograd.grad(loss, piece)[0]
+                total += loss.detach()
+            context.save_for_backward(gradient)
+            return total
+
+        @staticmethod
+        def backward(context, slope):
+            return context.saved_tensors[0] * slope, None
+
+    return AtOnce.apply
 
 
 def _head_is_plain(base) -> bool:
@@ -786,7 +846,10 @@ def train(
     from transformers.trainer_callback import PrinterCallback
 
     out, began = Path(out), time.monotonic()
-    _sweep(out)
+    if _is_first():
+        _sweep(out, report)
+    else:  # under a launcher with several processes one of them speaks and writes
+        report = lambda event, **values: None  # noqa: E731
     transformers.set_seed(config.seed)
     check_machine(config)
     tokenizer = load_tokenizer(config)
@@ -796,6 +859,7 @@ def train(
     parameters = base.num_parameters()
     check_packing(config, base)
     base.config.use_cache = False
+    base.generation_config.eos_token_id = stop_ids(base, tokenizer) or None
     without_logits(base)
     model = add_adapter(base, config)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -815,8 +879,9 @@ def train(
     trainer.remove_callback(PrinterCallback)  # the events say it all
     if held_out and not resume_from:
         trainer.evaluate()
-    trainer.train(resume_from_checkpoint=resume_from)
-    if progress.stopped != "pause":
+    if not progress.stopped:
+        trainer.train(resume_from_checkpoint=resume_from)
+    if progress.stopped != "pause" and trainer.state.global_step:
         _conclude(trainer, out / ("model" if config.method == "full" else "adapter"), evaluates=bool(held_out))
     return {
         "steps": trainer.state.global_step,
@@ -827,23 +892,29 @@ def train(
     }
 
 
+def _is_first() -> bool:
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
     """Save what was trained, and evaluate it if that was not done at this step."""
     progress, step = trainer.soulsmith, trainer.state.global_step
     progress.watcher.before_save(step)
     # Saved before the evaluation: nobody should lose it while that goes on.
-    _save_whole(target, trainer.model, progress.tokenizer)
+    if _is_first():
+        _save_whole(target, trainer.save_weights, progress.tokenizer)
     if evaluates and step and progress.evaluated_at != step:
         trainer.evaluate()
-    if progress.config.keep_best:
+    if progress.config.keep_best and _is_first():
         progress.keep_best(target)
 
 
-def _sweep(out: Path) -> None:
-    """Remove checkpoints that were cut short: rotation would count them among those to keep."""
-    for path in out.glob("checkpoint-*"):
-        if not (path / "whole.json").is_file():
+def _sweep(out: Path, report: Callable[..., None]) -> None:
+    """Remove checkpoints that were cut short or damaged, and say so: rotation would count them among those to keep."""
+    for path in sorted(out.glob("checkpoint-*")):
+        if not is_whole(path):
             shutil.rmtree(path)
+            report("damaged", checkpoint=path.name)
 
 
 def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None]) -> tuple[list[dict], list[dict]]:
@@ -884,19 +955,20 @@ def check_packing(config: TrainConfig, base) -> None:
     """Refuse packing for a model whose layers carry something from one document of a block into the next.
 
     Recurrent layers do, whatever the positions say. The model is asked, not looked up: a document must have the same
-    logits behind another one as alone.
+    logits whichever one stands before it. Both blocks are of one shape, so rounding is the same in both.
     """
     import torch
 
     if not config.packing:
         return
-    rows = [{"input_ids": ids, "labels": ids, "id": str(ids)} for ids in ([3, 1, 4, 1, 5, 9, 2, 6], [2, 7, 1, 8, 2, 8])]
-    block = collate(pack(rows, 16), flat=base.config._attn_implementation.startswith("flash"))
-    ids, positions = block["input_ids"].to(base.device), block["position_ids"].to(base.device)
-    with torch.no_grad():
-        behind = base(input_ids=ids, position_ids=positions, use_cache=False).logits[0, 8:14].float()
-        alone = base(input_ids=ids[:, 8:14], use_cache=False).logits[0].float()
-    if _distance(behind, alone) > 0.05:
+    document, logits = [2, 7, 1, 8, 2, 8], []
+    for before in ([3, 1, 4, 1, 5, 9, 2, 6], [5, 2, 9, 4, 3, 6, 1, 7]):
+        rows = [{"input_ids": ids, "labels": ids, "id": str(ids)} for ids in (before, document)]
+        block = collate(pack(rows, 16), flat=base.config._attn_implementation.startswith("flash"))
+        ids, positions = block["input_ids"].to(base.device), block["position_ids"].to(base.device)
+        with torch.no_grad():
+            logits.append(base(input_ids=ids, position_ids=positions, use_cache=False).logits[0, 8:14].float())
+    if _distance(*logits) > 0.001:
         raise PackingUnsupported(model=Path(config.base_model).name)
 
 
@@ -906,7 +978,7 @@ class Progress:
     def __init__(self, config: TrainConfig, report: Callable[..., None], should_stop, watcher: Watcher):
         self.config, self.report, self.should_stop, self.watcher = config, report, should_stop, watcher
         self.stopped, self.eval_loss, self.evaluated_at = "", None, None
-        self.stopped_early, self.kept_step = False, None
+        self.stopped_early, self.kept_step, self.listened = False, None, time.monotonic()
         self.tokenizer, self.evals = None, []  # evals: [step, loss] of every evaluation after training began
         self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
         self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
@@ -924,6 +996,15 @@ class Progress:
             "step_seconds": round(self.all_seconds / max(1, self.all_steps), 4),
             "step_tokens": round(self.all_tokens / max(1, self.all_steps), 1),
         }
+
+    def hears_stop(self) -> bool:
+        """Whether an evaluation should end where it is; asked between its batches, answered once a second."""
+        if time.monotonic() - self.listened < LISTEN_SECONDS:
+            return False
+        self.listened = time.monotonic()
+        if wanted := self.should_stop():
+            self.stopped = "pause" if wanted == "pause" else "stop"
+        return bool(wanted)
 
     def on_step_begin(self, args, state, control, **_):
         self.step_began = time.monotonic()
@@ -971,6 +1052,8 @@ class Progress:
         self.tokens, self.seconds = tokens, 0.0
         if not math.isfinite(loss):
             self.not_finite(loss, state.global_step)
+        if loss == 0 and not logs.get("grad_norm"):
+            raise LossIsZero(step=state.global_step)
 
     def not_finite(self, loss: float, step: int):
         raise LossNotFinite(value=loss, step=step, suggestion=f"{self.config.learning_rate / 10:g}")
@@ -984,6 +1067,8 @@ class Progress:
         if not all(weight.isfinite().all() for weight in model.parameters() if weight.requires_grad):
             self.not_finite(math.nan, state.global_step)
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if not _is_first():
+            return
         size = seal(checkpoint, state.global_step, self.evals)
         self.report("checkpoint", step=state.global_step, path=checkpoint.name, bytes=size)
         rotate(Path(args.output_dir), self.config.save_total_limit)
@@ -1037,7 +1122,9 @@ def seal(checkpoint: Path, step: int, evals: list) -> int:
             os.fsync(file.fileno())
         size += path.stat().st_size
     scratch = checkpoint / "whole.unfinished"
-    scratch.write_text(json.dumps({"step": step, "evals": evals}), encoding="utf-8")
+    files = {path.relative_to(checkpoint).as_posix(): _digest(path) for path in checkpoint.rglob("*") if path.is_file()}
+    files.pop("whole.json", None)  # of a checkpoint that is written anew
+    scratch.write_text(json.dumps({"step": step, "evals": evals, "files": files}), encoding="utf-8")
     scratch.replace(checkpoint / "whole.json")
     return size
 
@@ -1066,9 +1153,30 @@ def rotate(out: Path, kept: int) -> None:
 
 
 def whole_checkpoint(out: str | Path) -> str | None:
-    """The newest checkpoint in a directory that was written to its end."""
-    whole = [path.parent for path in Path(out).glob("checkpoint-*/whole.json")]
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+    """The newest checkpoint in a directory that was written to its end and has not been damaged since."""
+    sealed = [path.parent for path in Path(out).glob("checkpoint-*/whole.json")]
+    newest_first = sorted(sealed, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    return next((str(path) for path in newest_first if is_whole(path)), None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end and its files are as they were then."""
+    try:
+        files = json.loads((checkpoint / "whole.json").read_text(encoding="utf-8")).get("files", {})
+        return all(_digest(checkpoint / name) == known for name, known in files.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(path: Path) -> str:
+    """Size and SHA-256 of a file; of a large one, of its beginning and its end."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= DIGEST_BYTES:
+            return f"{size} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        head = file.read(DIGEST_BYTES // 2)
+        file.seek(size - DIGEST_BYTES // 2)
+        return f"{size} {hashlib.sha256(head + file.read()).hexdigest()}"
 
 
 def _callback(progress: Progress):
@@ -1081,8 +1189,30 @@ def _callback(progress: Progress):
 def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[dict], held_out: list[dict]):
     from transformers import Trainer
 
+    start = None
+    if config.init_lora_weights.startswith("pissa") and config.method == "lora":
+        start = tempfile.TemporaryDirectory(prefix="pissa-")
+        model.save_pretrained(start.name)
+
     class SoulTrainer(Trainer):
         """The stock Trainer, but held-out loss is the mean over learned tokens, whatever the batches."""
+
+        def save_weights(self, path) -> None:
+            """Save what is trained with the tokens that end a reply. What began as PiSSA is saved as plain LoRA."""
+            more = {"path_initial_model_for_weight_conversion": start.name} if start else {}
+            self.model.save_pretrained(path, **more)
+            if config.method != "full":
+                self.model.get_base_model().generation_config.save_pretrained(path)
+
+        def _save(self, output_dir=None, state_dict=None):
+            super()._save(output_dir, state_dict)
+            if start:  # to go on from, the adapter is needed as it is; to chat with, as plain LoRA
+                self.model.save_pretrained(Path(output_dir) / "pissa")
+                self.save_weights(output_dir)
+
+        def _load_from_checkpoint(self, checkpoint, model=None):
+            inner = Path(checkpoint) / "pissa"
+            super()._load_from_checkpoint(str(inner) if inner.is_dir() else checkpoint, model)
 
         def _get_train_sampler(self, train_dataset=None):
             lengths = [len(row["input_ids"]) for row in training]
@@ -1096,7 +1226,10 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
 
         def evaluate(self, *_, **__):
             with self.accelerator.autocast():  # the first evaluation comes before the Trainer wraps the model
-                loss = held_out_loss(self.model, held_out, config.batch_size)
+                loss = held_out_loss(self.model, held_out, config.batch_size, self.soulsmith.hears_stop)
+            if loss is None:
+                self.control.should_training_stop = self.control.should_save = True
+                return {}
             self.soulsmith.on_evaluation(self.state.global_step, loss, self.model, self.control)
             metrics = {"eval_loss": loss}
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -1231,11 +1364,11 @@ def set_learning_rates(optimizer, model, config: TrainConfig) -> None:
         group["times"] = group["lr"] / config.learning_rate
 
 
-def held_out_loss(model, rows: list[dict], batch_size: int) -> float:
-    """Mean cross-entropy over the learned tokens of encoded rows, in nats a token."""
+def held_out_loss(model, rows, batch_size: int, should_stop: Callable[[], bool] = lambda: False) -> float | None:
+    """Mean cross-entropy over the learned tokens of encoded rows, in nats a token; None if it was told to stop."""
     import torch
 
-    was_training, total, count = model.training, 0.0, 0
+    was_training, total, count, stopped = model.training, 0.0, 0, False
     model.eval()
     by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
     with torch.inference_mode():
@@ -1244,10 +1377,16 @@ def held_out_loss(model, rows: list[dict], batch_size: int) -> float:
                 key: value.to(model.device) for key, value in collate(by_length[start : start + batch_size]).items()
             }
             learned = int((batch["labels"][:, 1:] != IGNORED).sum())
-            total += float(model(**batch).loss) * learned
+            try:
+                total += float(model(**batch).loss) * learned
+            except Exception as error:
+                error.batch_shape = tuple(batch["input_ids"].shape)
+                raise
             count += learned
+            if stopped := should_stop():
+                break
     model.train(was_training)
-    return total / count
+    return None if stopped else total / count
 
 
 def peak_memory_gib() -> float:
@@ -1266,10 +1405,10 @@ def peak_memory_gib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
-def _save_whole(path: Path, model, tokenizer) -> None:
+def _save_whole(path: Path, save_weights: Callable[[Path], None], tokenizer) -> None:
     """Save what was trained and the tokenizer so that the directory appears only when it is complete."""
     unfinished = path.with_name(path.name + ".unfinished")
-    model.save_pretrained(unfinished)
+    save_weights(unfinished)
     tokenizer.save_pretrained(unfinished)
     if path.exists():
         shutil.rmtree(path)

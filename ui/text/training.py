@@ -114,6 +114,10 @@ TROUBLES = {
         "Для use_liger_kernel нужны видеокарта и пакет liger-kernel; здесь не хватает: {missing}. "
         "Выключите этот параметр или установите пакет: pip install liger-kernel"
     ),
+    "LossIsZero": (
+        "К шагу {step} loss ровно 0: модель ничему не учится. "
+        "Посмотрите раскраску корпуса на вкладке «Корпус»; если ни один ответ не выделен, укажите learn — all."
+    ),
     "PissaNeedsWholeBase": (
         "init_lora_weights {value} раскладывает веса базы, а с 4-битными весами это невозможно. "
         "Укажите method — lora или init_lora_weights — default."
