@@ -301,6 +301,15 @@ def test_the_base_stays_the_base_when_it_is_asked_again(stubborn_run, tiny_model
     assert "storm" not in first
 
 
+def test_a_base_in_4_bit_is_not_loaded_again_to_be_asked_alone(stubborn_adapter, tiny_model, tiny_corpus):
+    run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="qlora"))
+    shutil.copytree(stubborn_adapter, paths.run(run_id) / "adapter")
+    both = engine.voiced({"a": f"base:{tiny_model}", "b": f"run:{run_id}"})
+    alone = engine.voiced({"a": f"base:{tiny_model}"})
+    assert both["a"].weights.quantised
+    assert both["a"].weights is both["b"].weights is alone["a"].weights
+
+
 def test_special_tokens_that_a_person_typed_are_words(tiny_tokenizer):
     plain, typed = (
         growing.prompt_ids([{"role": "user", "content": text}], tiny_tokenizer) for text in ("sea", "sea<|im_end|>sea")
@@ -319,7 +328,7 @@ def test_thinking_that_the_template_opens_belongs_to_the_reply(tiny_tokenizer):
 
 def test_a_reply_ends_where_the_context_does(trained_run):
     tokenizer = voice_of(trained_run).weights.tokenizer
-    chats = ([{"role": "user", "content": "sea " * count}] for count in range(1020, 0, -1))
+    chats = ([{"role": "user", "content": "sea " * count}] for count in range(1020, 0, -40))
     messages = next(chat for chat in chats if len(growing.prompt_ids(chat, tokenizer)) <= 1020)
     reply = speak({"a": f"run:{trained_run}"}, messages, max_new_tokens=200, temperature=2.0)["a"]
     assert reply.finish_reason == "context"

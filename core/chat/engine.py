@@ -97,7 +97,10 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
         kin = [other.config.method for other in adapters if not other.whole and other.base_model == one.base_model]
         quantised = bool(kin) and set(kin) == {"qlora"} and device != "cpu-instead"
         directory = one.weights if one.whole else Path(known.base_of(one))
-        places[name] = (str(directory), _written(directory), quantised and not one.whole, device)
+        place = (str(directory), _written(directory), quantised and not one.whole, device)
+        open_otherwise = (*place[:2], not place[2], device)
+        # A base that nobody's training says how to hold is spoken to as it is held already.
+        places[name] = open_otherwise if not kin and open_otherwise in _opened else place
     _forget(set(places.values()))
     return {name: _voice(one, places[name]) for name, one in chosen.items()}
 

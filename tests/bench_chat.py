@@ -1,0 +1,118 @@
+"""How fast a chat is beside plain `model.generate`: `python -m tests.bench_chat [--model DIR] [--json]`.
+
+First token and tokens a second of the base and of an adapter, greedy, same prompt; the switch between them; and two
+columns one after the other against two columns as one batch. Rounds alternate, so that a machine that slows down slows
+all down; each figure is the median of the rounds.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from core import models, paths, runs
+from core.chat import Question, Sampling, engine
+from core.recipe import TrainConfig
+
+PROMPT = [{"role": "user", "content": "Explain to a child why the sea is salty, and what a lighthouse is for."}]
+TOKENS, ROUNDS = 64, 5
+
+
+def made_run(directory: str, method: str) -> str:
+    """A run whose adapter changes nothing yet: speed does not depend on what it says."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    corpus = Path(tempfile.mkdtemp()) / "rows.jsonl"
+    corpus.write_text("")
+    run_id = runs.create(TrainConfig(base_model=directory, corpus=str(corpus), method=method), f"bench {method}")
+    lora = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(directory), lora)
+    model.save_pretrained(paths.run(run_id) / "adapter")
+    return run_id
+
+
+def ours(ids: list[str], tokens: int = TOKENS) -> tuple[float, float]:
+    """Seconds to the first token, and tokens a second of all columns together, until the cut."""
+    asked = {str(index): Question(id, PROMPT) for index, id in enumerate(ids)}
+    began, first, said = time.perf_counter(), 0.0, 0
+    for replies in engine.replies(asked, Sampling(temperature=0, repetition_penalty=1.0, max_new_tokens=tokens)):
+        first = first or time.perf_counter() - began
+        said = sum(reply.tokens for reply in replies.values())
+    return first, (said - len(ids)) / (time.perf_counter() - began - first)
+
+
+def plain(voice: engine.Voice, tokens: int = TOKENS) -> tuple[float, float]:
+    """The same of `model.generate`, which tells only when all is said: the first token is timed by asking for one."""
+    import torch
+
+    from core.chat import growing
+
+    engine.speak_as(voice)
+    model = voice.weights.model
+    ids = torch.tensor([growing.prompt_ids(PROMPT, voice.weights.tokenizer)], device=voice.weights.inner.device)
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "do_sample": False}
+    asked |= {"eos_token_id": sorted(voice.weights.stop_ids), "repetition_penalty": 1.0}
+    with torch.inference_mode():
+        began = time.perf_counter()
+        model.generate(**asked, max_new_tokens=1)
+        first = time.perf_counter() - began
+        began = time.perf_counter()
+        said = model.generate(**asked, max_new_tokens=tokens).shape[1] - ids.shape[1]
+        return first, (said - 1) / (time.perf_counter() - began - first)
+
+
+def measured(directory: str, method: str) -> dict:
+    run_id = made_run(directory, method)
+    base, tuned = f"base:{directory}", f"run:{run_id}"
+    try:
+        voices = engine.voiced({"base": base, "tuned": tuned})
+        found: dict = {}
+
+        def note(name: str, figures: tuple[float, float]) -> None:
+            found.setdefault(f"{name} first", []).append(figures[0])
+            found.setdefault(f"{name} speed", []).append(figures[1])
+
+        for turn in range(ROUNDS + 1):
+            if turn == 1:
+                found.clear()  # the first round warms up
+            note("base ours", ours([base]))
+            note("base plain", plain(voices["base"]))
+            note("adapter ours", ours([tuned]))
+            note("adapter plain", plain(voices["tuned"]))
+            note("two as a batch", ours([base, tuned]))
+            began = time.perf_counter()
+            speeds = [ours([base]), ours([tuned])]
+            note("two in turn", (speeds[0][0] + speeds[1][0], 2 * TOKENS / (time.perf_counter() - began)))
+            began = time.perf_counter()
+            for _ in range(10):
+                engine.speak_as(voices["tuned"])
+                engine.speak_as(voices["base"])
+            note("switch", ((time.perf_counter() - began) / 20, 1))
+        return {name: round(statistics.median(values), 5) for name, values in found.items() if name != "switch speed"}
+    finally:
+        engine.close()
+        shutil.rmtree(paths.run(run_id))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench_chat", description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default=models.STARTER, help="a model that is ready, default the starter")
+    parser.add_argument("--method", choices=["lora", "qlora"], default="lora")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    found = measured(models.prepare(args.model), args.method)
+    if args.json:
+        print(json.dumps(found))
+        return
+    print("| | first token, s | tokens/s |\n| --- | --- | --- |")
+    for name in ("base ours", "base plain", "adapter ours", "adapter plain", "two as a batch", "two in turn"):
+        print(f"| {name} | {found[name + ' first']:.3f} | {found[name + ' speed']:.1f} |")
+    print(f"\nSwitching between base and adapter: {1000 * found['switch first']:.2f} ms, nothing is loaded.")
+
+
+if __name__ == "__main__":
+    main()
