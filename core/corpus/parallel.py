@@ -40,7 +40,7 @@ class Part:
 
     path: str
     lengths: array = field(default_factory=lambda: array("I"))  # bytes of each row's line
-    ids: bytes = b""  # 8 bytes a row
+    ids: bytearray = field(default_factory=bytearray)  # 8 bytes a row
     kinds: Counter = field(default_factory=Counter)
     characters: int = 0
     set_aside: list[reading.SetAside] = field(default_factory=list)
@@ -163,34 +163,34 @@ def _read_blocks(asked: dict, part: Part) -> None:
                 block = block.removeprefix(codecs.BOM_UTF8)
             block = block.replace(b"\r\n", b"\n") if b"\r" in block else block
             block = block if block.endswith(b"\n") else block + b"\n"
-            lines = block.split(b"\n")[:-1]
             disk.check_space(Path(asked["to"]).parent)
-            out.write(b"".join(_read(block, lines, number, part, asked["name"], options, repairer)))
-            number += len(lines)
+            out.writelines(_read(block, number, part, asked["name"], options, repairer))
+            number += block.count(b"\n")
 
 
-def _read(block, lines: list[bytes], first: int, part: Part, name: str, options, repairer) -> list[bytes]:
+def _read(block: bytes, first: int, part: Part, name: str, options, repairer) -> list[bytes | memoryview]:
     """The rows of some lines: those that are normal already by the short way, all others one by one."""
     from core.corpus import quick
 
-    taken = quick.Taken()
+    known: dict[int, tuple[bytes, memoryview]] = {}
     if options.mapping is None and not options.replace_personal:
-        taken = quick.take(block, lines, name, first, repair=options.repair_text)
-    part.kinds[taken.kind] += len(taken.numbers)
-    part.characters += taken.characters
-    ids, written = taken.ids, taken.lines
-    if len(taken.numbers) < len(lines):
-        known = dict(zip(taken.numbers, zip(ids, written, strict=True), strict=True))
-        ids, written = [], []
-        for number, raw in enumerate(lines):
-            rows = (
-                [known[number]] if number in known else _carefully(raw, first + number, part, name, options, repairer)
-            )
-            for identity, line in rows:
-                ids.append(identity)
-                written.append(line)
-    part.ids += b"".join(ids)
-    part.lengths.extend(map(len, written))
+        taken = quick.take(block, name, first, repair=options.repair_text)
+        part.kinds[taken.kind] += len(taken.numbers)
+        part.characters += taken.characters
+        if len(taken.numbers) and len(taken.numbers) == block.count(b"\n"):
+            part.ids += taken.ids
+            part.lengths.frombytes(quick.lengths(taken.lines).astype("u4").tobytes())
+            return [memoryview(taken.lines.buffers()[2])[: int(quick.lengths(taken.lines).sum())]]
+        if len(taken.numbers):
+            ids = [taken.ids[at : at + 8] for at in range(0, len(taken.ids), 8)]
+            known = dict(zip(taken.numbers.tolist(), zip(ids, quick.pieces(taken.lines), strict=True), strict=True))
+    written = []
+    for number, raw in enumerate(block.split(b"\n")[:-1]):
+        rows = [known[number]] if number in known else _carefully(raw, first + number, part, name, options, repairer)
+        for identity, line in rows:
+            part.ids += identity
+            part.lengths.append(len(line))
+            written.append(line)
     return written
 
 
