@@ -2,7 +2,9 @@
 
 import pytest
 
+from core.corpus import gauges
 from core.synth import agreement, counting, grammar, recipes
+from core.synth.weighing import learned
 
 
 def read(rules: str, lang: str = "en", head: str = "") -> recipes.Recipe:
@@ -124,3 +126,49 @@ def test_the_recipes_of_the_program_are_sound(name):
     assert len({str(row) for row in rows}) == 300
     assert [one for one in counting.lint(recipe) if one["code"] == "unreachable"] == []
     assert counting.distinct(recipe)["log10"] > 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [one["name"] for one in recipes.listed() if one["kind"] in (None, "grammar")])
+def test_the_x_ray_of_two_thousand_rows_sees_no_template(name):
+    recipe = recipes.load(name)
+    found = gauges.measure([learned(recipe.make(7, number)) for number in range(gauges.SAMPLE)])
+    lights = {gauge: one["light"] for gauge, one in found["gauges"].items()}
+    assert "red" not in lights.values(), found["gauges"]
+    assert {lights[gauge] for gauge in ("distinct_3", "openings", "vendi", "self_bleu")} == {"green"}
+
+
+def test_a_table_makes_records_and_a_lone_slot_hands_them_on():
+    rules = (
+        "  text: ['{p:=person}{$p}, {$p.trade} {$p.at}']\n  person: ['{man}']\n"
+        "  man: |\n    = name | trade={trade} | at=in {town}\n    Leo\n    Otto | baker, baker | at sea\n"
+        "  trade: [miller]\n  town: [Riga]\n"
+    )
+    assert {text for text in texts(read(rules), 30)} == {"Leo, miller in Riga", "Otto, baker at sea"}
+
+
+def test_shared_words_are_copied_into_the_recipe_that_names_them(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("lang: en\ninclude: words-en\nrules:\n  text: ['{number} {woman}']\n", encoding="utf-8")
+    recipe = recipes.load(path)
+    assert set(recipe.grammar.rules) == {"text", "number", "woman", "trade"}
+    assert recipes.read(recipe.text, "own.yaml").hash == recipe.hash
+    with pytest.raises(recipes.RecipeWrong, match='include names "nowhere"'):
+        path.write_text("lang: en\ninclude: nowhere\nrules:\n  text: [x]\n", encoding="utf-8")
+        recipes.load(path)
+
+
+def test_russian_adjectives_follow_life_gender_and_stubborn_words():
+    said = read(
+        '  text: ["{t:=thing}{$t.adj|accs as=$t} {$t|accs}; со {$t|ablt}"]\n'
+        "  thing: |\n    = word | adj\n    паук | домашний\n    берёза | кривой\n    стол | хромой\n",
+        lang="ru",
+    )
+    assert {text.split(";")[0] for text in texts(said, 30)} == {"Домашнего паука", "Кривую берёзу", "Хромой стол"}
+
+
+def test_english_verbs_follow_their_plurals():
+    words = ["leaf veins", "a delta", "geese", "first stars", "grass"]
+    verbs = [agreement.English().inflect("dries up", agreement.English().how("as=$s", "r"), word) for word in words]
+    assert verbs == ["dry up", "dries up", "dry up", "dry up", "dries up"]
+    assert [agreement.base(verb) for verb in ("dies", "catches", "forks", "is")] == ["die", "catch", "fork", "are"]

@@ -12,11 +12,18 @@ _USED = re.compile(r"\{(?:\w+:?=)?(\w+)")
 
 
 def whole(text: str, folder: Path) -> str:
-    """The text of a recipe with the shared rules that it uses, instead of the line that names them."""
+    """The text of a recipe with the shared rules that it uses, instead of the line that names them.
+
+    Raises:
+        FileNotFoundError: if there are no such shared words; it says which there are.
+    """
     found = _INCLUDE.search(text)
-    path = folder / f"{found[1]}.yaml" if found else None
-    if path is None or not path.is_file():
+    if not found:
         return text
+    path = folder / f"{found[1]}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in folder.glob("*.yaml")))
+        raise FileNotFoundError(f'include names "{found[1]}", known are {known}')
     text = _INCLUDE.sub("", text, count=1).rstrip() + "\n"
     shared = _blocks(path.read_text(encoding="utf-8"))
     own = set(_blocks(text))

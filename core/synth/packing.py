@@ -14,7 +14,9 @@ FILE, WIDTH = "tokens.bin", 4
 
 
 class NothingToPack(Trouble):
-    template = "There are no blocks of {length} tokens to make: choose a model whose tokens are counted, and at least 2."
+    template = (
+        "There are no blocks of {length} tokens to make: choose a model whose tokens are counted, and at least 2."
+    )
 
 
 def check(request: dict) -> None:

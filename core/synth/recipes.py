@@ -92,7 +92,11 @@ def load(name: str | Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeWrong(file=path.name, what="it is not UTF-8 text") from error
-    return read(including.whole(text, folder() / "words"), path.name)
+    try:
+        text = including.whole(text, folder() / "words")
+    except FileNotFoundError as error:
+        raise RecipeWrong(file=path.name, what=str(error)) from error
+    return read(text, path.name)
 
 
 def read(text: str, file: str) -> Recipe:
