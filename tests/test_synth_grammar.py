@@ -153,8 +153,8 @@ def test_shared_words_are_copied_into_the_recipe_that_names_them(tmp_path):
     recipe = recipes.load(path)
     assert set(recipe.grammar.rules) == {"text", "number", "woman", "trade"}
     assert recipes.read(recipe.text, "own.yaml").hash == recipe.hash
+    path.write_text("lang: en\ninclude: nowhere\nrules:\n  text: [x]\n", encoding="utf-8")
     with pytest.raises(recipes.RecipeWrong, match='include names "nowhere"'):
-        path.write_text("lang: en\ninclude: nowhere\nrules:\n  text: [x]\n", encoding="utf-8")
         recipes.load(path)
 
 
