@@ -841,7 +841,6 @@ def train(
     """
     if "LOCAL_RANK" not in os.environ:  # else the Trainer would spread the batch over every card of the machine
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    import torch
     import transformers
     from transformers.trainer_callback import PrinterCallback
 
@@ -855,23 +854,7 @@ def train(
     tokenizer = load_tokenizer(config)
     check_model(config, tokenizer)
     training, held_out = prepare_rows(config, tokenizer, report)
-    base = load_base(config)
-    parameters = base.num_parameters()
-    check_packing(config, base)
-    base.config.use_cache = False
-    base.generation_config.eos_token_id = stop_ids(base, tokenizer) or None
-    without_logits(base)
-    model = add_adapter(base, config)
-    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    report(
-        "model",
-        parameters=parameters,
-        trainable_parameters=trained,
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        precision=precision(config),
-        attention=base.config._attn_implementation,
-        flash_attention_lacks=flash_attention_lacks(precision(config)),
-    )
+    model = _ready_model(config, tokenizer, report)
     trainer = _trainer(config, out, model, tokenizer, training, held_out)
     progress = trainer.soulsmith = Progress(config, report, should_stop, watcher or Watcher())
     progress.tokenizer, progress.evals = tokenizer, evals_of(resume_from)
@@ -890,6 +873,30 @@ def train(
         "seconds": round(time.monotonic() - began, 1),
         "peak_memory_gib": peak_memory_gib(),
     }
+
+
+def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
+    """The model as it is trained, with the base's own loss and stop tokens set to rights."""
+    import torch
+
+    base = load_base(config)
+    parameters = base.num_parameters()
+    check_packing(config, base)
+    base.config.use_cache = False
+    base.generation_config.eos_token_id = stop_ids(base, tokenizer) or None
+    without_logits(base)
+    model = add_adapter(base, config)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    report(
+        "model",
+        parameters=parameters,
+        trainable_parameters=trained,
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        precision=precision(config),
+        attention=base.config._attn_implementation,
+        flash_attention_lacks=flash_attention_lacks(precision(config)),
+    )
+    return model
 
 
 def _is_first() -> bool:
@@ -1186,7 +1193,8 @@ def _callback(progress: Progress):
     return type("Events", (TrainerCallback,), {name: staticmethod(getattr(progress, name)) for name in names})()
 
 
-def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[dict], held_out: list[dict]):
+def _saving_trainer(config: TrainConfig, model):
+    """The stock Trainer, but what it saves knows the stop tokens and needs nothing but its base."""
     from transformers import Trainer
 
     start = None
@@ -1194,9 +1202,7 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
         start = tempfile.TemporaryDirectory(prefix="pissa-")
         model.save_pretrained(start.name)
 
-    class SoulTrainer(Trainer):
-        """The stock Trainer, but held-out loss is the mean over learned tokens, whatever the batches."""
-
+    class SavingTrainer(Trainer):
         def save_weights(self, path) -> None:
             """Save what is trained with the tokens that end a reply. What began as PiSSA is saved as plain LoRA."""
             more = {"path_initial_model_for_weight_conversion": start.name} if start else {}
@@ -1213,6 +1219,13 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
         def _load_from_checkpoint(self, checkpoint, model=None):
             inner = Path(checkpoint) / "pissa"
             super()._load_from_checkpoint(str(inner) if inner.is_dir() else checkpoint, model)
+
+    return SavingTrainer
+
+
+def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[dict], held_out: list[dict]):
+    class SoulTrainer(_saving_trainer(config, model)):
+        """The stock Trainer, but held-out loss is the mean over learned tokens, whatever the batches."""
 
         def _get_train_sampler(self, train_dataset=None):
             lengths = [len(row["input_ids"]) for row in training]
@@ -1425,7 +1438,9 @@ def main() -> None:
 
     out, config = path.absolute().parent, TrainConfig.load(path)
     config = replace(config, corpus=str(out / config.corpus))  # an absolute path stays what it is
-    report("finished", **train(config, out, report=report, resume_from=whole_checkpoint(out)))
+    ending = train(config, out, report=report, resume_from=whole_checkpoint(out))
+    if _is_first():
+        report("finished", **ending)
 
 
 if __name__ == "__main__":

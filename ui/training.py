@@ -9,7 +9,7 @@ import gradio as gr
 from core import corpus, models, runs, store
 from core.recipe import CHOICES, RecipeTrouble, TrainConfig
 from core.trouble import Trouble
-from ui import offers, run_view
+from ui import offers, run_view, training_roads
 from ui.text import Say
 
 FULL_SLOWER = 10  # LoRA takes about ten times the learning rate of all-weights training
@@ -34,12 +34,15 @@ def build(say: Say) -> dict:
     gr.Markdown(say("training.intro"))
     with gr.Row():
         with gr.Column(scale=2, min_width=340):
-            form = build_form(say)
-            with gr.Accordion(say("training.exact"), open=False):
-                exact = gr.Code(language="json", show_label=False, interactive=False)
-            train = gr.Button(say("training.train"), variant="primary")
-            attempt = gr.Button(say("training.try"), size="sm")
-            gr.Markdown(say("training.try.info"), elem_classes="subdued")
+            road, note = training_roads.build_choice(say)
+            with gr.Column() as run_part:
+                form = build_form(say)
+                with gr.Accordion(say("training.exact"), open=False):
+                    exact = gr.Code(language="json", show_label=False, interactive=False)
+                train = gr.Button(say("training.train"), variant="primary")
+                attempt = gr.Button(say("training.try"), size="sm")
+                gr.Markdown(say("training.try.info"), elem_classes="subdued")
+            profile = training_roads.build_profile(say)
         with gr.Column(scale=3, min_width=420):
             live = run_view.build(say)
     config_inputs = {name: component for name, component in form.items() if name != "name"}
@@ -52,6 +55,7 @@ def build(say: Say) -> dict:
     train.click(partial(on_train, say), inputs_kwargs=form, outputs=shown)
     attempt.click(partial(on_try, say), inputs_kwargs=form, outputs=shown)
     run_view.connect(say, live, shown)
+    training_roads.connect(say, road, note, form, run_part, profile)
     return {
         "form": form,
         "load": partial(on_load, say),
@@ -74,6 +78,7 @@ def build_form(say: Say) -> dict:
         "method": gr.Radio(
             [("QLoRA", "qlora"), ("LoRA", "lora"), (say("training.full"), "full")],
             value=DEFAULTS["method"],
+            visible=False,  # the road says it; continued pretraining asks
             **words("method"),
         ),
         "epochs": gr.Number(DEFAULTS["epochs"], minimum=0, **words("epochs")),
