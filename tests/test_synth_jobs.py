@@ -93,7 +93,11 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     assert {copy["why"] for copy in copies} == {"equal", "near"}
     recipe = recipes.load(path)
     near = next(copy for copy in copies if copy["why"] == "near")
-    assert recipe.make(3, near["of"])["text"][:25] == recipe.make(3, near["row"])["text"][:25] == "The old ferry leaves the "
+    assert (
+        recipe.make(3, near["of"])["text"][:25]
+        == recipe.make(3, near["row"])["text"][:25]
+        == "The old ferry leaves the "
+    )
     one, other = (corpus.directory(events.last(job)["corpus"]) for job in (whole, parts))
     assert rows_of(one) == rows_of(other)
     card = corpus.card(one.name)
