@@ -53,7 +53,7 @@ def show(page, say: Say, recipe: str) -> None:
 def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, server, picture):  # noqa: F811
     say = Say("en")
     page = opened(browser, server, "en-US")
-    show(page, say, "Fractals")
+    show(page, say, "Style transfer")
     picture(page, "synth-preview-en")
     page.get_by_role("button", name=say("synth.start"), exact=True).click()
     page.get_by_text(say("synth.state.finished")).wait_for()
@@ -62,9 +62,9 @@ def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, ser
     assert ending["tokens"] >= TOKENS
 
     open_tab(page, say, "corpus")
-    choose(page, say("corpora.yours"), "Fractals")
+    choose(page, say("corpora.yours"), "Style transfer")
     first = next(disk.all_rows(corpus.directory(ending["corpus"])))
-    page.get_by_text(first["text"].split("\n")[0][:30]).first.wait_for()
+    page.get_by_text(first["messages"][-1]["content"].split("\n")[0][:30]).first.wait_for()
     picture(page, "synth-corpus-en")
 
     open_tab(page, say, "training")
@@ -88,8 +88,8 @@ def test_the_tab_in_russian_with_personas_from_a_file(browser, server, tmp_path,
     page.get_by_text(say("synth.writer"), exact=True).click()
     file = tmp_path / "персоны.txt"
     file.write_text("капитан парома\n", encoding="utf-8")
-    page.locator("input[type=file][accept*='.txt']").first.set_input_files(file)
-    box = page.get_by_label(say("synth.personas"), exact=True)
+    page.locator("#synth-personas-ru input[type=file]").set_input_files(file)
+    box = page.get_by_label(say("synth.personas"))
     while box.input_value().strip() != "капитан парома":
         time.sleep(0.1)
     page.get_by_role("button", name=say("synth.start"), exact=True).click()

@@ -78,7 +78,12 @@ def build_form(say: Say) -> dict:
         form["writer"] = gr.Dropdown(model_choices(say), value="", label=say("synth.local"))
         form["corpus"] = gr.Dropdown(corpus_choices(), value="", label=say("synth.corpus"))
         form["personas"] = gr.Textbox(label=say("synth.personas"), info=say("synth.personas.info"), lines=3)
-        dropped = gr.File(label=say("synth.personas.file"), file_types=[".txt", ".md", ".csv"], height=90)
+        dropped = gr.File(
+            label=say("synth.personas.file"),
+            file_types=[".txt", ".md", ".csv"],
+            height=110,
+            elem_id=f"synth-personas-{say.lang}",
+        )
         dropped.upload(partial(on_personas, say), dropped, form["personas"])
         form["parallel"] = gr.Slider(1, 32, 4, step=1, label=say("synth.parallel"))
         form["corpus"].focus(lambda: gr.update(choices=corpus_choices()), None, form["corpus"], show_progress="hidden")

@@ -48,8 +48,8 @@ WORDS = {
     "synth.rows": ("Ten rows", "Десять строк"),
     "synth.distinct.exact": ("Different texts: exactly {texts}.", "Разных текстов: ровно {texts}."),
     "synth.distinct.about": (
-        "Different texts: at most about 10^{log10}. Most of them differ in little.",
-        "Разных текстов: не больше примерно 10^{log10}. Большинство различается мелочами.",
+        "Different texts: at most about 10^{log10}; their words differ, their turns of phrase do not.",
+        "Разных текстов: не больше примерно 10^{log10}; слова в них разные, обороты одни.",
     ),
     "synth.verdict.green": (
         "The x-ray finds these rows as varied as natural text.",
