@@ -6,6 +6,9 @@ from core.corpus import gauges
 from ui.text import Say
 
 LIGHTS = {"green": "#009E73", "amber": "#E69F00", "red": "#D55E00", "none": "#999999"}
+# Debian's fortunes, 2,000 of 15,101 texts: English compresses less than Russian, whose letters take two bytes.
+ENOUGH = 1000  # rows; fewer look more varied than they are
+ENGLISH = {"vendi": 0.52, "compression": 2.56}
 STYLE = """<style>
 .synth-row { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--border-color-primary);
   border-radius: var(--radius-sm); padding: 8px 10px; margin: 6px 0; line-height: 1.5; }
@@ -33,7 +36,7 @@ def preview(say: Say, found: dict) -> str:
         for one in found.get("aside", [])
     )
     return (
-        f"{STYLE}{costs(say, found)}{xray(say, found['xray'])}{distinct(say, found.get('distinct'))}{lints}{aside}"
+        f"{STYLE}{costs(say, found)}{xray(say, found['xray'], found.get('lang', 'ru'))}{distinct(say, found.get('distinct'))}{lints}{aside}"
         f"<h4>{say('synth.rows')}</h4>{rows}"
     )
 
@@ -77,11 +80,13 @@ def size(say: Say, gigabytes: float) -> str:
     return f"{say.number(max(0.1, 1000 * gigabytes) if small else gigabytes)}\u00a0{units[small]}"
 
 
-def xray(say: Say, found: dict) -> str:
+def xray(say: Say, found: dict, lang: str = "ru") -> str:
     """The verdict in plain words, with the two gauges that show a template best."""
-    values, natural = found["gauges"], gauges.natural()
+    values, natural = found["gauges"], ENGLISH if lang == "en" else gauges.natural()
     verdict = "collapsed" if collapsed(found) else found["verdict"]
-    light = "red" if verdict == "collapsed" else verdict
+    if verdict == "green" and found.get("texts", 0) < ENOUGH:
+        verdict = "few"
+    light = {"collapsed": "red", "few": "none"}.get(verdict, verdict)
     said = f'<span style="color:{LIGHTS[light]}">●</span> <b>{say(f"synth.verdict.{verdict}")}</b>'
     numbers = [
         say(f"synth.gauge.{name}", value=say.number(values[name]["value"]), natural=say.number(natural[name]))
@@ -137,7 +142,7 @@ def job(say: Say, found: dict) -> str:
     if ending.get("event") == "failed":
         parts.append(trouble(say.worded(ending["trouble"], ending.get("values"), ending["message"])))
     if found.get("xray"):
-        parts.append(xray(say, found["xray"]))
+        parts.append(xray(say, found["xray"], found["request"].get("lang", "ru")))
     return STYLE + "".join(parts)
 
 

@@ -29,6 +29,7 @@ def preview(recipe: Recipe, seed: int, model: str | None) -> dict:
     size = sum(len(text.encode()) for row in new for text in said(row)) / len(new)
     return {
         "rows": rows,
+        "lang": recipe.lang,
         "xray": gauges.measure([learned(row) for row in new]),
         "distinct": counting.distinct(recipe),
         "lint": counting.lint(recipe),

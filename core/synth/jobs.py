@@ -59,7 +59,7 @@ def create(request: dict, directory: Path | None = None) -> Path:
     directory.parent.mkdir(parents=True, exist_ok=True)
     unfinished = directory.with_name(f".{directory.name}.{os.getpid()}")
     unfinished.mkdir()
-    kept = {"text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash, "name": name}
+    kept = {"text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash, "name": name, "lang": recipe.lang}
     write(unfinished / "job.json", request | {"recipe": recipe.name} | kept)
     unfinished.rename(directory)
     return directory

@@ -160,6 +160,7 @@ def preview(recipe, seed: int, request: dict) -> dict:
     size = sum(len(text.encode()) for row in rows for text in said(row)) / max(1, len(rows))
     return {
         "rows": rows,
+        "lang": recipe.lang,
         "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
         "xray": gauges.measure([learned(row) for row in rows]),
         "distinct": None,

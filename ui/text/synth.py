@@ -68,6 +68,10 @@ WORDS = {
         "Так учат манере, но не знаниям; для остального подмешайте живой текст.",
     ),
     "synth.verdict.none": ("Too few rows to judge variety.", "Строк мало, чтобы судить о разнообразии."),
+    "synth.verdict.few": (
+        "The x-ray finds no template yet, but these are few rows: a larger corpus of the same recipe looks less varied.",
+        "Просвечивание шаблона пока не видит, но строк мало: больший корпус по тому же рецепту однообразнее.",
+    ),
     "synth.verdict.collapsed": (
         "The rows have collapsed into one template: do not train on them as they are.",
         "Строки схлопнулись в один шаблон: не учите на них модель в таком виде.",
