@@ -12,12 +12,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import control, events, models, runs
+from core import control, events, hardware, models, runs
 from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 from core.watching import Observer, room
 
 LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
+SURELY = 0.9  # of what the calculator predicts is needed for sure: it errs by a few percent
 FEWEST_STEPS = 3  # the first, slow one is not counted
 
 
@@ -34,6 +35,13 @@ class OutOfMemory(Trouble):
 
 class ModelTooLarge(Trouble):
     template = "Memory ran out while the model was loaded. Choose QLoRA, a smaller model, or close other programs."
+
+
+class DoesNotFit(Trouble):
+    template = (
+        "This needs about {need} GiB and there are {there} GiB. Lower max_length ({length}) or batch_size ({rows}), "
+        "switch gradient_checkpointing on, choose QLoRA, or take a smaller model."
+    )
 
 
 class DiskRanFull(Trouble):
@@ -105,8 +113,9 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
     def report(event: str, **values) -> None:
         said[event] = values
         events.append(run_dir, event, **values)
-        if event == "model" and (forecast := _forecast(config, said["data"]["longest"])):
+        if event == "data" and (forecast := _forecast(config, _length(config, said))):
             report("forecast", **forecast)
+            need_memory(forecast["predicted_bytes"], config, _length(config, said))
 
     observer = Observer(run_dir, report)
     config = local_config(TrainConfig.load(run_dir / "config.json"), report, observer.should_stop)
@@ -154,11 +163,25 @@ def _forecast(config: TrainConfig, longest: int) -> dict | None:
         return None
 
 
+def need_memory(predicted_bytes: float, config: TrainConfig, length: int) -> None:
+    """Raise DoesNotFit, before the model loads, when a run would surely not fit the first card, or else the memory."""
+    cards = hardware.gpus()
+    there = cards[0].total_bytes if cards else hardware.machine().memory_bytes
+    if predicted_bytes * SURELY > there:
+        need, there = (f"{size / 2**30:.1f}" for size in (predicted_bytes, there))
+        raise DoesNotFit(need=need, there=there, length=length, rows=config.batch_size)
+
+
+def _length(config: TrainConfig, said: dict) -> int:
+    """Tokens of the longest row of a batch: packed blocks are as long as they may be."""
+    return config.max_length if config.packing else said["data"]["longest"]
+
+
 def _learn(config: TrainConfig, said: dict, ending: dict) -> None:
     """Let later estimates learn from this run: peak bytes of the card, and seconds of a step of the forecast's size."""
     from core.estimate import forecast
 
-    tokens = config.batch_size * config.gradient_accumulation_steps * said["data"]["longest"]
+    tokens = config.batch_size * config.gradient_accumulation_steps * _length(config, said)
     on_card = said["model"]["device"] != "cpu"
     forecast.learn(
         said["forecast"],

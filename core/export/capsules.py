@@ -5,7 +5,7 @@ import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
-from core import events, models, recipe, runs, trainer
+from core import events, models, paths, recipe, runs, trainer
 
 README = """# {name}
 
@@ -17,6 +17,12 @@ Trains the run again, without Soulsmith, in an empty directory:
 
 config.json names the base model ({base_model}); change it to where that model is on your machine, or to its hub id.
 The adapter appears in adapter/. One JSON line is printed for each event.
+
+Over several cards, with the batch of config.json on each of them:
+
+    .venv/bin/accelerate launch --config_file accelerate/ddp.yaml train.py config.json
+
+accelerate/fsdp.yaml and accelerate/deepspeed.yaml share out the weights too; set num_processes in them to your cards.
 """
 
 
@@ -32,6 +38,8 @@ def write(run_id: str, out: Path) -> Path:
         archive.write(recipe.__file__, "train.py")
         archive.writestr("config.json", json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
         archive.writestr("requirements.txt", pins)
+        for plan in sorted((paths.assets() / "accelerate").glob("*.yaml")):
+            archive.write(plan, f"accelerate/{plan.name}")
         archive.writestr("README.md", README.format(name=runs.label(run_id)["name"], base_model=base))
         if (run_dir / "events.jsonl").exists():
             archive.write(run_dir / "events.jsonl", "events.jsonl")

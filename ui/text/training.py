@@ -114,6 +114,10 @@ TROUBLES = {
         "Для use_liger_kernel нужны видеокарта и пакет liger-kernel; здесь не хватает: {missing}. "
         "Выключите этот параметр или установите пакет: pip install liger-kernel"
     ),
+    "DoesNotFit": (
+        "Нужно около {need} ГиБ памяти, а есть {there} ГиБ. Уменьшите max_length ({length}) или batch_size ({rows}), "
+        "включите gradient_checkpointing, выберите QLoRA или модель поменьше."
+    ),
     "LossIsZero": (
         "К шагу {step} loss ровно 0: модель ничему не учится. "
         "Посмотрите раскраску корпуса на вкладке «Корпус»; если ни один ответ не выделен, укажите learn — all."

@@ -1,0 +1,85 @@
+"""A run that cannot fit is refused before its model loads; over two processes it is what it is in one."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from core import events, paths, runs, trainer
+from core.recipe import TrainConfig
+from tests.conftest import wait_for
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def config(tiny_model, tiny_corpus) -> TrainConfig:
+    return TrainConfig(
+        base_model=tiny_model,
+        corpus=tiny_corpus,
+        method="lora",
+        max_steps=4,
+        eval_steps=4,
+        lora_dropout=0.0,
+        learning_rate=0.01,
+        precision="fp32",
+        batch_size=8,
+    )
+
+
+def test_what_surely_does_not_fit_is_refused_with_what_to_lower(config):
+    from core import hardware
+
+    there = hardware.machine().memory_bytes if not hardware.gpus() else hardware.gpus()[0].total_bytes
+    trainer.need_memory(there, config, 100)
+    with pytest.raises(trainer.DoesNotFit, match=r"Lower max_length \(100\) or batch_size \(8\)"):
+        trainer.need_memory(there * 1.2, config, 100)
+
+
+def test_a_run_too_large_for_the_memory_fails_before_its_model_loads(config, monkeypatch):
+    from core.estimate import forecast
+
+    monkeypatch.setattr(forecast, "of_config", lambda config: {"predicted_bytes": 2**60, "predicted_seconds": 1.0})
+    run_id = runs.create(config)
+    assert trainer.run(paths.run(run_id)) == "failed"
+    said = [event["event"] for event in events.read(paths.run(run_id))[0]]
+    assert said[-3:] == ["data", "forecast", "failed"]
+    assert events.last(paths.run(run_id))["trouble"] == "DoesNotFit"
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one_with_the_double_batch(config, tmp_path):
+    """The batch of the config is each process's own: PyTorch's DDP under accelerate's launcher, on the processor."""
+    losses = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        replace(config, batch_size=8 // processes).save(out / "config.json")
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
+        launch += ["--dynamo_backend", "no", "--num_processes", "2", "--multi_gpu", "--main_process_port", "0"]
+        command = [*(launch if processes == 2 else [sys.executable]), str(ROOT / "core" / "recipe.py")]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(
+            [*command, str(out / "config.json")], env=environment, cwd=out, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        losses.append([event["loss"] for event in said if event["event"] == "step"])
+        assert [event["event"] for event in said].count("finished") == 1
+        assert (out / "adapter" / "adapter_model.safetensors").is_file()
+    assert len(losses[0]) == 4
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_starts_from_a_file_on_the_command_line(config, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(asdict(config)), encoding="utf-8")
+    command = [sys.executable, "-m", "core.runs", "start", "--config", str(tmp_path / "mine.json"), "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    run_id = json.loads(done.stdout)["run"]
+    wait_for(run_id, "finished")
+    assert events.last(paths.run(run_id))["steps"] == 4
