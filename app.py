@@ -233,15 +233,15 @@ def main() -> None:
         sys.exit(say.trouble(error))
     if runs.needs_worker():  # runs that were queued when the machine went down
         runs.start_worker()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the system as by Ctrl+C
     address = f"http://127.0.0.1:{number}"
-    print(say("page.started", address=address), flush=True)
-    announce(say, args)
-    if not args.no_browser:
-        threading.Timer(1, webbrowser.open, [address]).start()
     # A page that is still open must not hold up the end: its streams are cut after two seconds.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = uvicorn.Config(page, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False)
     try:
+        print(say("page.started", address=address), flush=True)
+        announce(say, args)
+        if not args.no_browser:
+            threading.Timer(1, webbrowser.open, [address]).start()
         uvicorn.Server(config).run(sockets=doors)
     except KeyboardInterrupt:
         pass

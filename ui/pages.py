@@ -19,6 +19,16 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "10")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 
 COOKIE = "soulsmith_lang"
+# gradio names the empty place of a plot without giving it a role, and screen readers then skip the name.
+EMPTY = """
+let asked = 0;
+new MutationObserver(() => {
+  asked ||= requestAnimationFrame(() => {
+    asked = 0;
+    for (const place of document.querySelectorAll('.empty[aria-label]:not([role])')) place.setAttribute('role', 'img');
+  });
+}).observe(document, {childList: true, subtree: true});
+"""
 
 
 def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: str = "2gb") -> Starlette:
@@ -31,7 +41,7 @@ def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: st
             path="/",
             theme=theme.THEME,
             css_paths=[theme.STYLE],
-            head=f"<script>document.documentElement.lang = '{code}'</script>",
+            head=f"<script>document.documentElement.lang = '{code}'; {EMPTY}</script>",
             footer_links=[],
             run_history=False,
             enable_monitoring=False,
