@@ -19,7 +19,7 @@ PLAIN = {
     "Whose tokens are counted", "Seed", "Your own recipe (YAML)", "Or a model of this machine", "Seeds from a corpus",
     "Requests at once", "Jobs", "Run shown", "Waiting run", "Columns", "System prompt", "First", "Second", "Prompts",
     "Name of the set", "Match", "Run", "Name", "Note", "Change one thing", "New value", "Log scale",
-    "Export", "As",
+    "Export", "As", "Road", "Or a file of personas", "Name of the profile",
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files: ", "Repair turns (", "Replace personal data (", "Who replies: ")
 OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
