@@ -6,13 +6,12 @@ from functools import partial
 
 import gradio as gr
 
-from core import corpus, models, runs, store
+from core import corpus, defaults, models, runs, store
 from core.recipe import CHOICES, RecipeTrouble, TrainConfig
 from core.trouble import Trouble
 from ui import offers, run_view, training_roads
 from ui.text import Say
 
-FULL_SLOWER = 10  # LoRA takes about ten times the learning rate of all-weights training
 OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor")
 DEFAULTS = asdict(TrainConfig(base_model=models.STARTER, corpus="")) | models.suggested(models.STARTER)
 
@@ -48,14 +47,16 @@ def build(say: Say) -> dict:
     config_inputs = {name: component for name, component in form.items() if name != "name"}
     for component in config_inputs.values():
         component.change(partial(on_change, say), inputs_kwargs=config_inputs, outputs=exact, show_progress="hidden")
-    suits = [form[name] for name in models.suggested(models.STARTER)]
-    for chosen in (form["base_model"], form["method"]):
-        chosen.input(on_model, [form["base_model"], form["method"]], suits)
+    suits = [form[name] for name in defaults.FIELDS]
+    choice = [form["base_model"], form["method"], form["corpus"]]
+    for component in choice:
+        component.input(on_model, choice, suits, show_progress="hidden")
     shown = [live["run"], live["probe"], live["timer"]]
     train.click(partial(on_train, say), inputs_kwargs=form, outputs=shown)
     attempt.click(partial(on_try, say), inputs_kwargs=form, outputs=shown)
     run_view.connect(say, live, shown)
-    training_roads.connect(say, road, note, form, run_part, profile)
+    chosen = training_roads.connect(say, road, note, form, run_part, profile)
+    chosen.then(on_model, choice, suits, show_progress="hidden")
     return {
         "form": form,
         "load": partial(on_load, say),
@@ -131,17 +132,9 @@ def on_load(say: Say, base_model: str | None, corpus_id: str | None, run_id: str
     )
 
 
-def on_model(base_model: str, method: str) -> list:
-    """Defaults that suit the chosen model and method."""
-    defaults = asdict(TrainConfig(base_model="", corpus=""))
-    try:
-        suggested = models.suggested(base_model or "")
-    except Trouble:  # a directory that is no model is refused when Train is pressed
-        suggested = {}
-    values = {name: suggested.get(name, defaults[name]) for name in models.suggested(models.STARTER)}
-    if method == "full":
-        values["learning_rate"] /= FULL_SLOWER
-    return list(values.values())
+def on_model(base_model: str, method: str, corpus_id: str | None) -> list:
+    """Defaults that suit the chosen model, method and corpus, and this machine."""
+    return list(defaults.suited(base_model or "", method, corpus_id).values())
 
 
 def on_plan(names: list[str], plan: dict) -> list:

@@ -52,10 +52,10 @@ def build_profile(say: Say) -> dict:
     return {"part": part, "saved": saved, "base_model": base_model}
 
 
-def connect(say: Say, road: gr.Radio, note: gr.Markdown, form: dict, run_part: gr.Column, profile: dict) -> None:
-    """Let the road set method and task, and follow them when the Calculator sets them."""
+def connect(say: Say, road: gr.Radio, note: gr.Markdown, form: dict, run_part: gr.Column, profile: dict):
+    """Let the road set method and task, and follow them when the Calculator sets them; the event of a choice."""
     set_by_road = [form["method"], form["task"], form["packing"]]
-    road.input(
+    chosen = road.input(
         partial(on_road, say),
         [road, form["base_model"]],
         [note, run_part, profile["part"], profile["saved"], profile["base_model"], *set_by_road],
@@ -68,6 +68,7 @@ def connect(say: Say, road: gr.Radio, note: gr.Markdown, form: dict, run_part: g
         [road, note, form["method"]],
         show_progress="hidden",
     )
+    return chosen
 
 
 def about(say: Say, road: str) -> str:

@@ -1,0 +1,63 @@
+"""Defaults of a run: fields of TrainConfig that suit a model, a method, a corpus and this machine."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from core import hardware, models, paths
+from core.recipe import TrainConfig
+from core.trouble import Trouble
+
+FIELDS = (
+    *("learning_rate", "batch_size", "gradient_accumulation_steps", "max_length", "epochs", "gradient_checkpointing"),
+    *("logging_steps", "eval_steps"),
+)
+FULL_SLOWER = 10  # LoRA takes about ten times the learning rate of all-weights training
+ROOMY = 40 * 2**30  # bytes of a card that holds four rows of a 7B model in 4 bits without recomputing
+LARGE = 1_000_000_000  # bytes of weights above which a smaller card takes one row at a time
+EVERY = 1000  # steps between evaluations and log entries of a long run
+LOGGED = 200  # log entries of a shorter one
+
+
+def suited(base_model: str, method: str, corpus_id: str | None) -> dict:
+    """The fields of FIELDS, in their order: three epochs, and what the card and the corpus make of the rest."""
+    values = {name: value for name, value in asdict(TrainConfig("", "")).items() if name in FIELDS}
+    place = None
+    try:
+        values |= models.suggested(base_model)
+        place = models.local(base_model)
+    except Trouble:  # a directory that is no model is refused when Train is pressed
+        pass
+    if place:
+        values["max_length"] = min(values["max_length"], _context(Path(place)) or values["max_length"])
+    if method == "full":
+        values["learning_rate"] /= FULL_SLOWER
+    cards = hardware.gpus()
+    if cards and cards[0].total_bytes < ROOMY and (not place or _bytes(Path(place)) > LARGE):
+        values |= {"batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
+    steps = _rows(corpus_id) * values["epochs"] / (values["batch_size"] * values["gradient_accumulation_steps"])
+    long = steps >= 10 * EVERY
+    values["eval_steps"] = EVERY if long else 0  # 0: ten times a run
+    values["logging_steps"] = EVERY if long else max(1, int(steps / LOGGED))
+    return {name: values[name] for name in FIELDS}
+
+
+def _context(model: Path) -> int | None:
+    """Tokens that a model in a directory reads, if its config.json says so."""
+    try:
+        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
+
+
+def _bytes(model: Path) -> int:
+    return sum(file.stat().st_size for file in model.glob("*.safetensors"))
+
+
+def _rows(corpus_id: str | None) -> int:
+    """The rows of a corpus, from its card; 0 if there is none."""
+    try:
+        return json.loads((paths.corpus(corpus_id or "") / "card.json").read_text(encoding="utf-8"))["rows"]
+    except (Trouble, OSError, ValueError, KeyError):
+        return 0

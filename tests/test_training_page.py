@@ -1,0 +1,42 @@
+"""The Training tab's roads: what choosing one sets, and the profile that is saved."""
+
+import gradio as gr
+import pytest
+
+from core import profiles
+from ui import training_roads
+from ui.text import Say
+
+SAY = Say("en")
+
+
+def values(updates) -> list:
+    """What handlers give to components: values as they are, of components their value and visibility."""
+    return [
+        (update.value, update.visible) if isinstance(update, gr.components.Component) else update for update in updates
+    ]
+
+
+def test_a_road_sets_method_task_and_packing():
+    for road in ("qlora", "lora", "full"):
+        assert values(training_roads.on_road(SAY, road, "starter"))[-3:] == [(road, False), "chat", False]
+    assert values(training_roads.on_road(SAY, "text", "starter"))[-3:] == [("lora", True), "text", True]
+
+
+def test_a_plan_of_the_calculator_chooses_its_road():
+    assert training_roads.on_fields(SAY, "qlora", "full", "chat")[0] == "full"
+    assert training_roads.on_fields(SAY, "qlora", "full", "text")[0] == "text"
+
+
+def test_a_profile_is_saved_from_the_form_and_opened_again(monkeypatch):
+    monkeypatch.setattr(gr, "Info", lambda words: None)
+    rows = [["Who are you?", "The keeper."], ["", ""], [None, None]]
+    saved = training_roads.on_save(SAY, " Keeper ", "starter", "You keep a lighthouse.", rows)
+    assert saved.value == "keeper"
+    pairs = (("Who are you?", "The keeper."),)
+    assert profiles.listed() == [profiles.Profile("Keeper", "starter", "You keep a lighthouse.", pairs)]
+    assert training_roads.on_open(SAY, "keeper") == ("Keeper", "starter", "You keep a lighthouse.", [list(pairs[0])])
+    with pytest.raises(gr.Error, match="Example 1 lacks its question or its reply"):
+        training_roads.on_save(SAY, "x", "starter", "", [["Who are you?", ""]])
+    training_roads.on_delete(SAY, "keeper")
+    assert profiles.listed() == []
