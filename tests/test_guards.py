@@ -62,7 +62,8 @@ def test_a_tab_never_imports_another_tab():
         (path.stem, name)
         for path in (ROOT / "ui").glob("*.py")
         for name in imported(path)
-        if name.startswith("ui.") and name.split(".")[1] not in ("text", "plots", "theme", "pages", "offers", "run_view", "run_html", "run_plots")
+        if name.startswith("ui.")
+        and name.split(".")[1] not in ("text", "plots", "theme", "pages", "offers", "run_view", "run_html", "run_plots")
         if name.split(".")[1].split("_")[0] != path.stem.split("_")[0]
     }
     assert strangers == set()

@@ -52,6 +52,7 @@ def test_a_frozen_head_gives_the_stock_loss_and_gradient(config, tiny_tokenizer,
     torch.testing.assert_close(found[1][1], found[0][1])
 
 
+@pytest.mark.slow
 def test_a_base_of_qwen_learns_both_of_its_stop_tokens(config, tmp_path, tiny_tokenizer):
     """Its texts end with <|endoftext|>, the replies of its chat template with <|im_end|>: QwenLM/Qwen3#927."""
     from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
@@ -83,6 +84,7 @@ def test_a_base_of_qwen_learns_both_of_its_stop_tokens(config, tmp_path, tiny_to
         assert stops == sorted([end, turn_end])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"train_embeddings": True}, {"init_lora_weights": "pissa"}, {"use_dora": True}])
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_merged_model_has_the_logits_of_the_trained_one(config, tmp_path, tiny_model, options, tied):
@@ -127,6 +129,7 @@ def test_the_files_of_the_base_are_as_they_were(config, tmp_path):
     assert hashes() == before
 
 
+@pytest.mark.slow
 def test_a_pissa_run_resumes_to_the_same_losses(config, tmp_path):
     config = replace(config, init_lora_weights="pissa", max_steps=4, validation_share=0.0)
     whole = [e["loss"] for e in events_of(config, tmp_path / "a") if e["event"] == "step"]
@@ -137,6 +140,7 @@ def test_a_pissa_run_resumes_to_the_same_losses(config, tmp_path):
     assert resumed == pytest.approx(whole[-len(resumed) :], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "overwritten", "gone"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(config, tmp_path, damage):
     events_of(config, tmp_path)

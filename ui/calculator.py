@@ -11,7 +11,7 @@ import gradio as gr
 
 from core import hardware, paths
 from core.estimate import answer as answers
-from core.estimate import catalogue, exact, plan, tables
+from core.estimate import catalogue, exact, plan, probe, tables
 from core.estimate import setup as setups
 from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
 from core.estimate.troubles import NeedsTrace, UnknownArchitecture
@@ -158,6 +158,7 @@ def build_exact(say: Say, form: dict) -> None:
         with gr.Row():
             check = gr.Button(say("calculator.exact.button"))
             stop = gr.Button(say("calculator.exact.stop"), interactive=False)
+            measure = gr.Button(say("calculator.probe"))
         result, ticket = gr.HTML(), gr.State("")
         errors, plot = gr.HTML(), gr.Plot(show_label=False)
     buttons = [check, stop]
@@ -169,6 +170,7 @@ def build_exact(say: Say, form: dict) -> None:
         lambda: (gr.Button(interactive=True), gr.Button(interactive=False)), None, buttons, show_progress="hidden"
     )
     stop.click(on_stop, ticket, None, show_progress="hidden")
+    measure.click(partial(on_measure, say), None, result, concurrency_limit=1)
     opened.expand(partial(on_errors, say), None, [errors, plot], show_progress="hidden")
 
 
@@ -277,6 +279,16 @@ def on_exact(say: Say, ticket: str, **fields):
         yield pieces.trouble(say, error)
     finally:
         _stopped.discard(ticket)
+
+
+def on_measure(say: Say):
+    """The rate of matrix products here, which later answers for this machine use."""
+    yield f"<p>{say('calculator.probe.running')}</p>"
+    try:
+        found = probe.run()
+        yield f"<p>{say('calculator.probe.done', name=found['name'], tflops=say.number(found['tflops']))}</p>"
+    except Trouble as error:
+        yield pieces.trouble(say, error)
 
 
 def _exactly(say: Say, found: dict, fields: dict, asked: dict) -> str:

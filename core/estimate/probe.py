@@ -6,11 +6,16 @@ so the page starts it as a process of its own.
 
 import argparse
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 from core import paths
+from core.estimate.troubles import ProbeFailed
 
 SECONDS = 2.0
+PATIENCE = 120  # of the page; importing torch takes most of it
 
 
 def file():
@@ -47,6 +52,23 @@ def measure(seconds: float = SECONDS) -> dict:
     took = time.perf_counter() - began
     name = torch.cuda.get_device_name() if card else "CPU"
     return {"name": name, "tflops": turns * 2 * size**3 / took / 1e12}
+
+
+def run() -> dict:
+    """Measure in a process of its own, which imports torch and stores the rate.
+
+    Raises:
+        ProbeFailed: with the reason.
+    """
+    command = [sys.executable, "-m", "core.estimate.probe", "--json"]
+    options = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "timeout": PATIENCE}
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent.parent.parent, **options)
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        raise ProbeFailed(reason=f"it took longer than {PATIENCE} seconds") from None
+    except (OSError, ValueError, IndexError):
+        raise ProbeFailed(reason=(done.stderr.strip().splitlines() or ["no answer"])[-1][:300]) from None
 
 
 def main() -> None:

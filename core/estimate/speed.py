@@ -25,7 +25,7 @@ UNPACKING = 0.45  # the same for bitsandbytes' dequantisation
 # FlashAttention is at half of its best where they are HALF_SPEED long.
 ATTENTION = {"flash": 0.8, "memory_efficient": 0.3, "scores": 0.5}
 HALF_SPEED = {"flash": 450}
-UPDATES = 10  # kernels of AdamW for a tensor
+UPDATE = 40e-6  # seconds of AdamW on a processor for a tensor besides its bytes: ten operations, no modules; measured
 PIPELINE = 3e6  # tokens a second that core/recipe.py's collate() makes into batches on one core, measured
 LAUNCH = 17e-6  # seconds of Python and dispatch for a kernel, through transformers and peft modules
 # Cards before Ampere stand in hosts of their time, or are rented with two threads of one core at 2 GHz (T4 in Colab and
@@ -88,7 +88,7 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     # AdamW reads weight, gradient and two states, and writes three of them.
     optimizer = 7 * 4 * trained / (MEMORY * card.bandwidth)
     if card.kind == "cpu":  # tensor by tensor; a card takes all at once
-        optimizer += UPDATES * LAUNCH * _tensors(shape, setup)
+        optimizer += UPDATE * _tensors(shape, setup)
     if setup.optimizer.startswith("paged"):
         optimizer += 2 * 2 * trained / 20e9  # states over PCIe
     steps = setup.gradient_accumulation_steps
@@ -103,7 +103,8 @@ def _launch(card: Card) -> float:
 
 def _cost(entries: tuple, setup: Setup, card: Card) -> tuple[float, float, float]:
     half = card.matmul_tflops * 1e12 * MATMUL
-    single = card.fp32_tflops * 1e12 * SINGLE_MATMUL
+    # The rate of a processor is measured, or what its cores really reach; that of a card in fp32 is the data sheet's.
+    single = card.fp32_tflops * 1e12 * (MATMUL if card.kind == "cpu" else SINGLE_MATMUL)
     bandwidth = card.bandwidth
     device = launch = total = 0.0
     slow_bf16 = setup.precision == "bf16" and not card.has_bf16
@@ -125,5 +126,6 @@ def _tensors(shape: ModelShape, setup: Setup) -> int:
     """How many tensors the optimizer goes over."""
     if setup.method == "prompt":
         return 1
-    linears = targets(setup, shape) if setup.adapts else (*shape.linears(), "two norms", "biases")
-    return 2 * shape.layers * len(linears)
+    if setup.adapts:
+        return 2 * shape.layers * len(targets(setup, shape))  # A and B
+    return shape.layers * (len(shape.linears()) + 2)  # and the norms

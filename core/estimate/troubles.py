@@ -121,5 +121,9 @@ class TraceFailed(Trouble):
     template = "The exact check ended without a result: {reason}"
 
 
+class ProbeFailed(Trouble):
+    template = "This machine could not be measured: {reason}"
+
+
 class TableUnreadable(Trouble):
     template = "{path} is not a table of measurements: {reason} It needs the columns of assets/vram_measured.csv."

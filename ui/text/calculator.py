@@ -332,6 +332,12 @@ WORDS = {
     ),
     "calculator.exact.button": ("Check exactly", "Проверить точно"),
     "calculator.exact.stop": ("Stop the check", "Прервать проверку"),
+    "calculator.probe": ("Measure this machine", "Измерить эту машину"),
+    "calculator.probe.running": ("Multiplying matrices for two seconds…", "Две секунды перемножаются матрицы…"),
+    "calculator.probe.done": (
+        "{name}: {tflops} TFLOP/s. Times for this machine are estimated with it from now on.",
+        "{name}: {tflops} Тфлоп/с. Отныне время для этой машины считается по этой скорости.",
+    ),
     "calculator.exact.running": ("The real step is running without weights…", "Настоящий шаг выполняется без весов…"),
     "calculator.exact.stopped": ("The check was stopped.", "Проверка прервана."),
     "calculator.exact.result": (
@@ -425,5 +431,6 @@ TROUBLES = {
     ),
     "UnknownTargets": "В {model} нет слоёв {names}. Есть {known}.",
     "TraceFailed": "Точная проверка закончилась без результата: {reason}",
+    "ProbeFailed": "Измерить эту машину не удалось: {reason}",
     "TableUnreadable": "{path} — не таблица измерений: {reason} Нужны столбцы из assets/vram_measured.csv.",
 }
