@@ -69,8 +69,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # the engine of a chat may take longer to start than the library's five seconds
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
@@ -117,6 +118,16 @@ def _note_foreign(page, url: str) -> None:
 
 def open_tab(page, say: Say, name: str) -> None:
     page.get_by_role("tab", name=say(f"page.{name}"), exact=True).click()
+
+
+def open_playground(page, say: Say) -> None:
+    """The chat, with the base and the newest run chosen to reply."""
+    from playwright.sync_api import expect
+
+    open_tab(page, say, "playground")
+    for number, kind in ((1, "base"), (2, "run")):
+        shown = page.get_by_label(say("playground.who", number=number), exact=True)
+        expect(shown).to_have_value(re.compile(say(f"contestant.{kind}")))
 
 
 def latest_run() -> dict:
@@ -204,12 +215,7 @@ def take_sample(page, say: Say, name: str) -> None:
 
 def chat(page, say: Say, prompt: str) -> None:
     """Send a prompt and wait until both columns have replied."""
-    from playwright.sync_api import expect
-
-    open_tab(page, say, "playground")
-    for number, kind in ((1, "base"), (2, "run")):
-        shown = page.get_by_label(say("playground.who", number=number), exact=True)
-        expect(shown).to_have_value(re.compile(say(f"contestant.{kind}")), timeout=30_000)
+    open_playground(page, say)
     page.get_by_label(say("playground.prompt"), exact=True).fill(prompt)
     page.get_by_role("button", name=say("playground.send"), exact=True).click()
     facts = page.get_by_text(re.compile(r"tokens: \d+ · [\d.]+ tokens/s · .*(ended by itself|cut at)"))

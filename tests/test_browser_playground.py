@@ -6,6 +6,7 @@ In English and in Russian; `--screenshots DIR` keeps the pictures.
 import json
 import os
 import re
+import shutil
 import signal
 from contextlib import suppress
 
@@ -13,7 +14,16 @@ import pytest
 
 from core import jobs, paths
 from core.arena import matches, votes
-from tests.test_browser import CHROMIUM, Server, browser, open_tab, opened, picture, wait_until  # noqa: F401 (fixtures)
+from tests.test_browser import (  # noqa: F401 (fixtures)
+    CHROMIUM,
+    Server,
+    browser,
+    open_playground,
+    open_tab,
+    opened,
+    picture,
+    wait_until,
+)
 from ui.text import Say
 
 pytestmark = [
@@ -26,8 +36,9 @@ KEYS = ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "1", "2", "3", "4", "
 
 
 @pytest.fixture
-def server(trained_run):
-    server = Server(paths.home())
+def server(home, trained):
+    shutil.copytree(trained[0], home)  # each test finds one finished run and nothing of another test
+    server = Server(home)
     server.start()
     yield server
     server.kill()
@@ -36,10 +47,10 @@ def server(trained_run):
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
-def test_a_chat_an_arena_and_an_export(browser, server, picture, trained_run, lang):  # noqa: F811 (fixtures)
+def test_a_chat_an_arena_and_an_export(browser, server, picture, lang):  # noqa: F811 (fixtures)
     say = Say(lang)
     page = opened(browser, server, {"en": "en-US", "ru": "ru-RU"}[lang])
-    open_tab(page, say, "playground")
+    open_playground(page, say)
     talked(page, say, lang)
     picture(page, f"chat-{lang}")
     page.get_by_role("tab", name=say("playground.arena"), exact=True).click()
@@ -72,7 +83,7 @@ def talked(page, say: Say, lang: str) -> None:
     assert column.locator(".user.message").inner_text().replace("\u200b", "").strip() == typed
     column.locator(".user button, .message-buttons-right button").nth(1).click()
     column.locator("textarea").fill("туман?")
-    column.get_by_label("Submit").click()
+    column.get_by_label({"en": "Submit", "ru": "Отправить"}[lang]).click()
     branch = page.get_by_label(say("playground.branch"), exact=True)
     expect(branch).to_have_value(re.compile(r"^2 · 1 · туман"))
     expect(page.get_by_text(ended)).to_have_count(2)
@@ -81,12 +92,12 @@ def talked(page, say: Say, lang: str) -> None:
 
 def voted(page, say: Say, lang: str) -> str:
     """Ten votes by keyboard on ten prompts of one's own; the id of the match."""
-    page.get_by_text(say("arena.own"), exact=True).click()
-    page.get_by_label(say("arena.own.name"), exact=True).fill(f"море и хлеб {lang}")
-    page.get_by_label(say("arena.own.text"), exact=True).fill(PROMPTS)
-    page.get_by_role("button", name=say("arena.own.save"), exact=True).click()
     from playwright.sync_api import expect
 
+    page.get_by_text(say("arena.own"), exact=True).click()
+    page.get_by_label(say("arena.own.name"), exact=True).fill(f"море и хлеб {lang}")
+    page.get_by_label(say("arena.own.text")).fill(PROMPTS)
+    page.get_by_role("button", name=say("arena.own.save"), exact=True).click()
     expect(page.get_by_label(say("arena.set"), exact=True)).to_have_value(f"море и хлеб {lang} · 10")
     page.get_by_role("button", name=say("arena.start"), exact=True).click()
     wait_until(lambda: matches.listed() and jobs.state(matches.listed()[0]) == "finished")

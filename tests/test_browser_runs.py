@@ -26,10 +26,13 @@ def server(home):
 
 
 def test_queued_runs_finish_with_the_browser_closed_and_the_server_killed(browser, server, tiny_model, tiny_corpus):  # noqa: F811
+    from playwright.sync_api import expect
+
     say = Say("en")
     corpus.create([tiny_corpus], "tiny")
     page = opened(browser, server, "en-US")
     open_tab(page, say, "training")
+    expect(page.get_by_label(say("training.corpus"), exact=True)).to_have_value("tiny")
     page.get_by_label(say("training.base_model"), exact=True).fill(tiny_model)
     page.keyboard.press("Enter")
     page.get_by_text(say("training.more"), exact=True).click()

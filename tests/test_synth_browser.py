@@ -68,6 +68,7 @@ def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, ser
     picture(page, "synth-corpus-en")
 
     open_tab(page, say, "training")
+    choose(page, say("training.corpus"), "Style transfer")
     page.get_by_text(say("training.more"), exact=True).click()
     page.get_by_label(say("training.max_steps")).fill("2")
     page.get_by_role("button", name=say("training.train"), exact=True).click()

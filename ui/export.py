@@ -59,8 +59,8 @@ def on_load(say: Say, run: str | None, chosen: str | None) -> list:
     """The runs that left something behind, newest first, and the exports."""
     found = [(runs.label(id)["name"], id) for id in reversed(runs.listed())]
     ids = [id for _, id in found]
-    value = run if run in ids else (ids or [None])[0]
-    return [gr.Dropdown(choices=found, value=value), *draw(say, chosen)]
+    new = {} if run in ids else {"value": (ids or [None])[0]}
+    return [gr.Dropdown(choices=found, **new), *draw(say, chosen)]
 
 
 def on_start(say: Say, run: str | None, kind: str):

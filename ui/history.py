@@ -48,11 +48,11 @@ def on_load(say: Say, chosen: str | None, search: str = "") -> tuple:
     """The table, newest run first, as far as it fits the search, and the lists to choose from."""
     rows = store.sync_all()
     choices = [(row["name"], row["id"]) for row in rows]
-    kept = chosen if chosen in [row["id"] for row in rows] else None
+    new = {} if chosen in [row["id"] for row in rows] else {"value": None}
     info = "" if rows else say("runs.empty")
     return (
         [cells(say, row) for row in rows if fits(say, row, search or "")],
-        gr.Dropdown(choices=choices, value=kept, info=info),
+        gr.Dropdown(choices=choices, info=info, **new),
         gr.Dropdown(choices=choices),
     )
 

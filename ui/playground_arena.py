@@ -112,22 +112,20 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
 
 
 def on_load(say: Say, *values: str | None) -> list:
-    """Who can stand, the sets, the matches; what is chosen stays."""
+    """Who can stand, the sets, the matches; what is chosen stays: a value is sent only where it is new."""
     found = contestants.listed()
     choices = [(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found]
     ids = [one.id for one in found]
     run = next((one for one in found if one.kind == "run"), None)
     usual = [f"base:{run.base_model}" if run else None, run.id if run else None]
-    sides = [
-        gr.Dropdown(choices=choices, value=value if value in ids else usual[index])
-        for index, value in enumerate(values[:2])
-    ]
+    new = [{} if value in ids else {"value": usual[index]} for index, value in enumerate(values[:2])]
+    sides = [gr.Dropdown(choices=choices, **value) for value in new]
     known = [id for _, id in set_choices(say)]
     listed = match_choices(say)
     ids = [id for _, id in listed]
-    match = values[3] if values[3] in ids else (ids or [None])[0]
-    chosen = gr.Dropdown(choices=set_choices(say), value=values[2] if values[2] in known else say.lang)
-    return [*sides, chosen, gr.Dropdown(choices=listed, value=match)]
+    new_set = {} if values[2] in known else {"value": say.lang}
+    new_match = {} if values[3] in ids else {"value": (ids or [None])[0]}
+    return [*sides, gr.Dropdown(choices=set_choices(say), **new_set), gr.Dropdown(choices=listed, **new_match)]
 
 
 def set_choices(say: Say) -> list[tuple[str, str]]:

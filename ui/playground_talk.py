@@ -32,11 +32,11 @@ def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     usual = [base, first and first.id, *[None] * 2]
     if not first:
         usual = [base, next((one.id for one in found if one.kind == "profile"), None), None, None]
-    values = [one if one in ids else usual[index] for index, one in enumerate(chosen)]
+    new = [{} if one in ids else {"value": usual[index]} for index, one in enumerate(chosen)]
     notice = "" if ids else say("playground.empty")
     kept = {name: kept[name] for name in REMEMBERED if isinstance(kept, dict) and name in kept}
     settings = [kept[name] if name in kept else gr.skip() for name in REMEMBERED]
-    return [*[gr.Dropdown(choices=choices, value=value) for value in values], notice or gr.skip(), *settings]
+    return [*[gr.Dropdown(choices=choices, **value) for value in new], notice or gr.skip(), *settings]
 
 
 def on_remember(*values) -> dict:

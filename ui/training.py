@@ -60,7 +60,7 @@ def build(say: Say) -> dict:
     return {
         "form": form,
         "load": partial(on_load, say),
-        "inputs": [form["base_model"], form["corpus"], live["run"]],
+        "inputs": [form["corpus"], live["run"]],
         "outputs": [form["base_model"], form["corpus"], *shown],
         "exact": (partial(on_change, say), config_inputs, exact),
         "fill": (partial(on_plan, list(config_inputs)), list(config_inputs.values())),
@@ -74,7 +74,12 @@ def build_form(say: Say) -> dict:
         return {"label": say(f"training.{field}"), "info": say(f"training.{field}.info")}
 
     form = {
-        "base_model": gr.Dropdown(allow_custom_value=True, **words("base_model")),
+        "base_model": gr.Dropdown(
+            [(say("training.starter"), models.STARTER)],
+            value=models.STARTER,
+            allow_custom_value=True,
+            **words("base_model"),
+        ),
         "corpus": gr.Dropdown(**words("corpus")),
         "method": gr.Radio(
             [("QLoRA", "qlora"), ("LoRA", "lora"), (say("training.full"), "full")],
@@ -109,8 +114,11 @@ def build_form(say: Say) -> dict:
 # Handlers
 
 
-def on_load(say: Say, base_model: str | None, corpus_id: str | None, run_id: str | None) -> tuple:
-    """Fill the lists; what is chosen stays. Else show the active run, or the newest: after any reload or restart."""
+def on_load(say: Say, corpus_id: str | None, run_id: str | None) -> tuple:
+    """Fill the lists; what is chosen stays, even what is chosen or typed meanwhile: a value is sent only where it is new.
+
+    Else show the active run, or the newest: after any reload or restart.
+    """
     rows = store.sync_all()
     active = [row for row in rows if row["state"] in runs.ACTIVE]
     kept = [row for row in rows if row["id"] == run_id]
@@ -119,14 +127,14 @@ def on_load(say: Say, base_model: str | None, corpus_id: str | None, run_id: str
     starter = say("training.starter_ready" if models.local(models.STARTER) else "training.starter")
     others = [(label, name) for label, name in offers.choices(say) if name != models.STARTER]
     names = [(starter, models.STARTER), *others]
+    new_corpus = {} if corpus_id in [id for _, id in corpora] else {"value": corpora[0][1] if corpora else None}
+    new_run = {} if kept else {"value": chosen and chosen["id"]}
     return (
-        gr.Dropdown(choices=names, value=base_model or models.STARTER),
+        gr.Dropdown(choices=names),
         gr.Dropdown(
-            choices=corpora,
-            value=corpus_id if corpus_id in [id for _, id in corpora] else corpora[0][1] if corpora else None,
-            info=say("training.corpus.info") if corpora else say("training.no_corpus"),
+            choices=corpora, info=say("training.corpus.info") if corpora else say("training.no_corpus"), **new_corpus
         ),
-        gr.Dropdown(choices=[(row["name"], row["id"]) for row in rows], value=chosen and chosen["id"]),
+        gr.Dropdown(choices=[(row["name"], row["id"]) for row in rows], **new_run),
         run_view.probe(chosen),
         gr.Timer(active=bool(active)),
     )
