@@ -6,6 +6,8 @@ import pytest
 
 # Set before anything imports gradio or transformers: a test asks no host for anything.
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: each with all the threads would wait for the others
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_addoption(parser):
@@ -172,3 +174,11 @@ def starter_home(tmp_path_factory):
     else:
         os.environ["SOULSMITH_HOME"] = before
     return home
+
+
+def pytest_collection_finish(session):
+    """Take what importing made out of the collector's sight: it looked through a million objects in every test."""
+    import gc
+
+    gc.collect()
+    gc.freeze()
