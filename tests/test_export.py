@@ -51,6 +51,30 @@ def test_an_adapter_is_loaded_by_the_lines_of_its_card(trained_run, tmp_path):
     assert merging.distance(merging.logits(found["model"].eval(), found["tokenizer"]), wanted) < 1e-5
 
 
+def test_a_capsule_holds_all_that_trains_again_and_no_secret(trained_run, tmp_path, monkeypatch):
+    secrets = ("hf_planted_in_the_environment", "sk-planted-too")
+    monkeypatch.setenv("HF_TOKEN", secrets[0])
+    monkeypatch.setenv("SOULSMITH_API_KEY", secrets[1])
+    export.make(trained_run, "capsule", tmp_path / "capsule.zip", quiet)
+    with zipfile.ZipFile(tmp_path / "capsule.zip") as archive:
+        held = {name: archive.read(name) for name in archive.namelist() if not name.startswith("accelerate/")}
+    assert list(held) == [
+        "train.py",
+        "config.json",
+        "requirements.txt",
+        "README.md",
+        "events.jsonl",
+        "adapter-card.md",
+        "corpus.jsonl",
+    ]
+    assert held["train.py"] == (ROOT / "core" / "recipe.py").read_bytes()
+    assert held["events.jsonl"] == (paths.run(trained_run) / "events.jsonl").read_bytes()
+    assert len(held["corpus.jsonl"].splitlines()) == 40
+    assert b"6 steps on 36 rows" in held["adapter-card.md"]
+    assert b"torch==" in held["requirements.txt"]
+    assert not any(secret.encode() in content for secret in secrets for content in held.values())
+
+
 def test_a_merge_is_measured_and_can_speak(trained_run, home):
     directory = jobs.create(paths.exports(), {"name": "x", "run": trained_run, "kind": "merged"})
     made = export.make(trained_run, "merged", directory / "merged", quiet)

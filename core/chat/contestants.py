@@ -85,11 +85,12 @@ def _checkpoints(run_dir: Path) -> list[Path]:
 
 def _run(run_id: str) -> Contestant:
     run_dir, config, name = runs.directory(run_id), runs.config(run_id), runs.label(run_id)["name"]
-    newest = whole_checkpoint(run_dir)
-    made = [run_dir / "adapter", run_dir / "model", *([Path(newest)] if newest else [])]
-    weights = next((path for path in made if path.is_dir()), None)
+    weights = next((path for path in (run_dir / "adapter", run_dir / "model") if path.is_dir()), None)
     if weights is None:
-        raise NoAdapter(name=name)
+        newest = whole_checkpoint(run_dir)  # reads the checkpoint's files: not where the run ended
+        if newest is None:
+            raise NoAdapter(name=name)
+        weights = Path(newest)
     return Contestant(f"run:{run_id}", "run", name, config.base_model, weights, config.method == "full", config)
 
 

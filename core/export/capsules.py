@@ -1,11 +1,15 @@
-"""The capsule of a run: one zip with train.py (core/recipe.py as it is), config.json, the rows, and pinned requirements."""
+"""The capsule of a run: one zip with train.py (core/recipe.py as it is), config.json, the rows, pinned requirements, the
+curves and the adapter's card."""
 
 import json
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from core import events, models, paths, recipe, runs, trainer
+from core.chat import NoAdapter, contestants
+from core.export import adapters
 
 README = """# {name}
 
@@ -17,6 +21,9 @@ Trains the run again, without Soulsmith, in an empty directory:
 
 config.json names the base model ({base_model}); change it to where that model is on your machine, or to its hub id.
 The adapter appears in adapter/. One JSON line is printed for each event.
+
+events.jsonl holds the curves of the first time: loss, held-out loss, learning rate and the norm of the gradient by step.
+adapter-card.md describes the adapter that came of it, where one did.
 
 Over several cards, with the batch of config.json on each of them:
 
@@ -43,6 +50,10 @@ def write(run_id: str, out: Path) -> Path:
         archive.writestr("README.md", README.format(name=runs.label(run_id)["name"], base_model=base))
         if (run_dir / "events.jsonl").exists():
             archive.write(run_dir / "events.jsonl", "events.jsonl")
+        with suppress(NoAdapter):
+            one = contestants.find(f"run:{run_id}")
+            if not one.whole:
+                archive.writestr("adapter-card.md", adapters.card(run_id, one, "adapter"))
         with archive.open("corpus.jsonl", "w", force_zip64=True) as rows:
             for row in recipe.read_rows(runs.corpus_path(config)):
                 rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
