@@ -251,7 +251,7 @@ def main() -> None:
 
 
 def training_goes_on() -> bool:
-    return any(row["state"] in ("running", "queued", "stopping") for row in store.sync_all())
+    return any(row["state"] in runs.ACTIVE for row in store.sync_all())
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ class HouseFull(Trouble):
 
 
 class VisitorLimit(Trouble):
-    template = "Your share of this link is used up: {messages} messages or {tokens} tokens. Thank you for talking."
+    template = "Your limit on this link is reached ({messages} messages or {tokens} tokens). Thank you for talking."
 
 
 class ShareLimit(Trouble):
-    template = "This link has given out all it was opened for: {messages} messages or {tokens} tokens."
+    template = "The limit of this link for all visitors is reached ({messages} messages or {tokens} tokens)."
 
 
 class OneAtATime(Trouble):

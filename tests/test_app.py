@@ -1,5 +1,6 @@
 """The page as a server: one address in two languages, bound to this machine."""
 
+import os
 import re
 import signal
 import socket
@@ -12,6 +13,9 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 import app
+from core import runs
+from core.recipe import TrainConfig
+from tests.conftest import wait_for
 from ui import pages
 from ui.text import Say
 
@@ -82,15 +86,30 @@ def test_the_next_free_port_is_taken_when_asked(monkeypatch):
     assert (app.parse(["--port", "next"]).port, app.parse([]).port) == (0, 7860)
 
 
-@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.slow
-def test_ctrl_c_ends_the_page_at_once_and_says_that_training_goes_on(home, signal_):
+def ended_by(what: signal.Signals) -> str:
+    """The last line of a page that is ended as soon as it runs; the signal goes to all that it began, as Ctrl+C does."""
     command = [sys.executable, "app.py", "--no-browser", "--port", "next", "--lang", "ru"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8") as page:
+    pipe = {"stdout": subprocess.PIPE, "text": True, "encoding": "utf-8", "start_new_session": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipe) as page:
         assert "обучение продолжается" in page.stdout.readline()
-        page.send_signal(signal_)
-        assert page.communicate(timeout=60)[0].splitlines()[-1] == "Страница закрыта."
+        os.killpg(page.pid, what)
+        said = page.communicate(timeout=60)[0].splitlines()
     assert page.returncode == 0
+    return said[-1]
+
+
+@pytest.mark.slow
+def test_the_system_ends_the_page_as_ctrl_c_does(home):
+    assert ended_by(signal.SIGTERM) == "Страница закрыта."
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_page_says_that_training_goes_on_and_it_does(home, tiny_model, tiny_corpus):
+    run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=2))
+    assert ended_by(signal.SIGINT) == (
+        "Страница закрыта. Обучение продолжается; чтобы увидеть его, запустите страницу снова."
+    )
+    wait_for(run_id, "finished")
 
 
 def test_the_page_asks_no_other_host(server):

@@ -90,7 +90,11 @@ def test_the_tabs_stand_in_the_order_of_the_work(config):
 
 def test_an_empty_house_says_what_to_do_first(home):
     card, corpora, training, chat, panel, *_ = opening.on_load(Say("en"))
-    assert (corpora, training, panel) == ("No corpus yet. This is the first step.", "Nothing is being trained now.", "")
+    assert (corpora, training, panel) == (
+        "No corpus yet. This is the first step.",
+        "It takes a corpus: build one first.",
+        "",
+    )
     assert chat == "Nothing is trained yet: train first, or run the demo below."
     assert card.startswith("Here: ")
 

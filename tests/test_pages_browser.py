@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium"),
 ]
 
+PLANTED = "hf_planted_in_the_page_s_environment"
 # Names, and what the field itself writes in Latin letters.
 NAMES = re.compile(
     r"\b(?:[\w.-]+/[\w.-]+|[A-Z]{2,}\w*|\w*[\d_.]\w*|Hugging Face Hub|IBM Plex|Soulsmith|Gradio|Ctrl|Enter|Shift|Wi-Fi|"
@@ -51,7 +52,9 @@ def browser():
 def server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("empty") / "дом")
     server.home.mkdir()
-    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", PLANTED)
+        server.start()
     yield server
     server.kill()
 
@@ -81,8 +84,11 @@ def test_no_sentence_of_the_other_language_is_on_the_page(browser, server, lang)
         page.wait_for_timeout(700)
         if strange := [text for text in page.evaluate(TEXTS) if foreign(text, lang)]:
             found[tab] = strange
+    told = PLANTED in page.content()  # after the answers of every tab
     page.context.close()
     assert found == {}
+    assert not told
+    assert [file for file in server.home.rglob("*") if file.is_file() and PLANTED.encode() in file.read_bytes()] == []
 
 
 def test_every_cyrillic_letter_is_of_the_theme_s_own_font(browser, server):

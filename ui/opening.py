@@ -6,7 +6,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import corpus, hardware, store
+from core import corpus, hardware, runs, store
 from ui import opening_tour as tour
 from ui.text import Say
 
@@ -53,12 +53,13 @@ def on_load(say: Say) -> tuple:
     """What is there already, for each card."""
     machine, corpora, rows = hardware.machine(), corpus.listed(), store.sync_all()
     finished = sum(row["state"] == "finished" for row in rows)
-    active = sum(row["state"] in ("running", "queued", "stopping") for row in rows)
+    active = sum(row["state"] in runs.ACTIVE for row in rows)
+    training = "now" if active else "none" if corpora else "first"
     card = machine.gpus[0].name if machine.gpus else say("opening.no_card")
     return (
         say("opening.calculator.now", card=card),
         say("opening.corpus.now" if corpora else "opening.corpus.none", count=len(corpora)),
-        say("opening.training.now" if active else "opening.training.none", count=active),
+        say(f"opening.training.{training}", count=active),
         say("opening.playground.now" if finished else "opening.playground.none", count=finished),
         *tour_shown(say),
     )

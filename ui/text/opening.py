@@ -30,6 +30,7 @@ WORDS = {
     "opening.training.go": ("Go to training", "Перейти к обучению"),
     "opening.training.now": ("In progress or in line: {count}", "Идёт или ждёт очереди: {count}"),
     "opening.training.none": ("Nothing is being trained now.", "Сейчас ничего не обучается."),
+    "opening.training.first": ("It takes a corpus: build one first.", "Нужен корпус: сначала соберите его."),
     "opening.playground": ("Talk to a model", "Поговорить с моделью"),
     "opening.playground.about": (
         "One message, two replies side by side: the model before and after training.",
@@ -44,18 +45,19 @@ WORDS = {
     "opening.tour": ("Show me all of it in five minutes", "Показать всё за пять минут"),
     "opening.tour.about": (
         "The starter model of 135 million parameters (a download of 93 MB) learns the voice of a lighthouse keeper "
-        "from a bundled corpus, on the processor if need be, and answers one question before and after.",
-        "Стартовая модель на 135 миллионов параметров (загрузка 93 МБ) по готовому корпусу учится говорить как "
-        "смотритель маяка, хотя бы и на процессоре, и отвечает на один вопрос до и после обучения.",
+        "from a bundled corpus and answers one question before and after. No graphics card is needed.",
+        "Стартовая модель (135 миллионов параметров, загрузка 93 МБ) на готовом корпусе научится говорить как смотритель "
+        "маяка и ответит на один вопрос до и после обучения. Видеокарта не нужна. Корпус и ответы — на английском: "
+        "русского эта маленькая модель почти не знает.",
     ),
     "opening.tour.go": ("Run the demo", "Запустить демонстрацию"),
     "opening.tour.stop": ("Cancel", "Отменить"),
-    "opening.tour.talk": ("Talk to it yourself", "Поговорить с ней самому"),
+    "opening.tour.talk": ("Talk to it yourself", "Поговорить с ней"),
     "opening.stage.model": ("Get the starter model", "Получить стартовую модель"),
     "opening.stage.corpus": ("Read the sample corpus", "Прочитать готовый корпус"),
     "opening.stage.training": ("Train an adapter (QLoRA)", "Обучить адаптер (QLoRA)"),
     "opening.stage.chat": ("Ask both models the same question", "Задать обеим моделям один вопрос"),
-    "opening.working": ("at work", "идёт"),
+    "opening.working": ("in progress", "выполняется"),
     "opening.mb": ("MB", "МБ"),
     "opening.steps": ("steps", "шагов"),
     "opening.left": ("about {left} left", "осталось примерно {left}"),

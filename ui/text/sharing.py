@@ -17,7 +17,7 @@ WORDS = {
         "Nothing to talk to yet. Train a model first: a finished run appears here.",
         "Пока говорить не с кем. Сначала обучите модель: готовый запуск появится здесь.",
     ),
-    "sharing.reach": ("Way to this machine", "Как попасть на эту машину"),
+    "sharing.reach": ("Way to this machine", "Способ доступа"),
     "sharing.reach.info": (
         "A public link goes through Gradio's servers; this network means your Wi-Fi or cable; your own tunnel is one "
         "that you start yourself.",
@@ -39,7 +39,6 @@ WORDS = {
     "sharing.tokens_in_all": ("Tokens in all", "Токенов всего"),
     "sharing.tokens_in_all.info": ("For all visitors of this link.", "Всем гостям этой ссылки."),
     "sharing.open": ("Open the link", "Открыть доступ"),
-    "sharing.opening": ("Opening…", "Открываю…"),
     "sharing.end": ("End it now", "Закрыть сейчас"),
     "sharing.closed": ("Nothing is shared.", "Доступ закрыт."),
     "sharing.address": ("Address", "Адрес"),
@@ -64,9 +63,9 @@ WORDS = {
         "Закроется через {left}.",
     ),
     "sharing.all.terminal": (
-        "FULL CONTROL is shared. Whoever has this password can train, read and delete your corpora and runs, fill the "
+        "Full control is shared. Whoever has this password can train, read and delete your corpora and runs, fill the "
         "disk, and read any file that the page can open.",
-        "Открыто ПОЛНОЕ УПРАВЛЕНИЕ. Кто знает этот пароль, может обучать, читать и удалять ваши корпуса и запуски, "
+        "Открыто полное управление. Кто знает этот пароль, может обучать, читать и удалять ваши корпуса и запуски, "
         "занять весь диск и прочитать любой файл, который открывает страница.",
     ),
     "sharing.chat.terminal": (
@@ -107,8 +106,8 @@ TROUBLES = {
     "WrongPassword": "Пароль не подходит. Он указан рядом с QR-кодом.",
     "TooManyTries": "Слишком много неверных паролей. Попробуйте через {seconds} с.",
     "HouseFull": "Уже вошло гостей: {most}. Больше по этой ссылке не пускают.",
-    "VisitorLimit": "Ваша доля исчерпана: {messages} сообщений или {tokens} токенов. Спасибо за разговор.",
-    "ShareLimit": "Ссылка отдала всё, на что её открывали: {messages} сообщений или {tokens} токенов.",
+    "VisitorLimit": "Ваш лимит исчерпан (сообщений: {messages}, токенов: {tokens}). Спасибо за разговор.",
+    "ShareLimit": "Общий лимит этой ссылки исчерпан (сообщений: {messages}, токенов: {tokens}).",
     "OneAtATime": "На ваше прошлое сообщение ещё отвечают. Дождитесь ответа или остановите его.",
     "MessageTooLong": "В сообщении символов: {letters}, а принимается не больше {most}. Сократите его.",
     "TunnelBlocked": (
