@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from core import events, paths, runs, turns
+from core import ending, events, paths, runs, turns
 from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 
@@ -14,6 +14,7 @@ SIMPLE = {
     "resume": runs.resume,
     "hold": turns.hold,
     "let-go": turns.let_go,
+    "end": ending.end,
     "save-now": lambda run_id: runs.wish(run_id, "save"),
     "sample-now": lambda run_id: runs.wish(run_id, "sample"),
 }

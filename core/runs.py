@@ -274,7 +274,7 @@ def boot() -> str:
 
 
 def last_life(run_id: str) -> dict:
-    """The last process that trained a run: {"boot", "starts": how often since it last got anywhere}, or {}."""
+    """The last process that trained a run: {"boot", "pid", "starts": how often since it got anywhere}, or {}."""
     try:
         return json.loads((directory(run_id) / "life.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

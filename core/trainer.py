@@ -101,10 +101,10 @@ def _recorded(run_dir: Path) -> str:
 
 
 def _count_life(run_dir: Path, got_somewhere: bool) -> None:
-    """Note in which life of the machine the run is trained, and how often in a row it was begun without a checkpoint."""
+    """Note who trains the run in which life of the machine, and how often in a row it was begun without a checkpoint."""
     before = runs.last_life(run_dir.name) if (run_dir / "life.json").exists() else {}
     starts = 1 if got_somewhere else before.get("starts", 0) + 1
-    control.write(run_dir / "life.json", {"boot": runs.boot(), "starts": starts})
+    control.write(run_dir / "life.json", {"boot": runs.boot(), "pid": os.getpid(), "starts": starts})
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:

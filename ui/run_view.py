@@ -5,7 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import paths, runs, store
+from core import ending, paths, runs, store
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 from core.watching import doctor, film, forgetting
@@ -15,7 +15,8 @@ from ui.text import Say
 TICK_SECONDS = 2
 LOG_BYTES = 8_000
 BUTTONS = ("stop", "pause", "resume", "save_now", "sample_now", "treat")
-DRAWN = ("status", *BUTTONS, "remedy", "loss", "small", "film", "forgetting", "log")
+HANGING = ("stalled", "unheard")  # alerts of a trainer that may never answer
+DRAWN = ("status", *BUTTONS, "end", "remedy", "loss", "small", "film", "forgetting", "log")
 
 
 def build(say: Say) -> dict:
@@ -24,6 +25,7 @@ def build(say: Say) -> dict:
     live["status"] = gr.HTML(f"<p>{say('training.no_runs')}</p>", js_on_load=run_plots.keeper())
     live["remedy"] = gr.Markdown(visible=False)
     live["treat"] = gr.Button(say("doctor.treat"), variant="primary", size="sm", visible=False)
+    live["end"] = gr.Button(say("runs.end"), variant="stop", size="sm", visible=False)
     with gr.Row():
         live["stop"] = gr.Button(say("training.stop"), size="sm", min_width=80, interactive=False)
         live["pause"] = gr.Button(say("runs.pause"), size="sm", min_width=80, interactive=False)
@@ -66,6 +68,7 @@ def connect(say: Say, live: dict, shown: list) -> None:
         "save_now": (partial(runs.wish, what="save"), "runs.save_asked"),
         "sample_now": (partial(runs.wish, what="sample"), "runs.sample_asked"),
         "treat": (doctor.treat, "doctor.treated"),
+        "end": (ending.end, "runs.ended"),
     }
     queue = live["queue"]
     for name, (command, said) in commands.items():
@@ -127,7 +130,7 @@ def on_prompts(say: Say, lines: str) -> str:
 def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:
     """Everything that is shown of a run; the plots stay as they are where they are held still."""
     if not run_id or run_id not in runs.listed():
-        hidden = (gr.Button(visible=False), gr.Markdown(visible=False))
+        hidden = (gr.Button(visible=False), gr.Button(visible=False), gr.Markdown(visible=False))
         none = (gr.Button(interactive=False),) * (len(BUTTONS) - 1)
         return (f"<p>{say('training.no_runs')}</p>", *none, *hidden, None, None, "", gr.Plot(visible=False), "")
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
@@ -135,15 +138,16 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
     figures = (gr.skip(), gr.skip())
     if live:
         figures = run_plots.loss(say, row, curves, log), run_plots.small(say, row, curves)
-    remedy = run_html.remedy(say, found)
+    remedy, warnings = run_html.remedy(say, found), run_html.warnings_of(row, curves, scores)
     return (
-        run_html.status(say, row, run_html.warnings_of(row, curves, scores)),
+        run_html.status(say, row, warnings),
         gr.Button(interactive=state in ("queued", "held", "running")),
         gr.Button(interactive=state in ("queued", "running")),
         gr.Button(interactive=state in ("held", "paused", "lost", "stopped", "failed")),
         gr.Button(interactive=state == "running" and row["stage"] == "training"),
         gr.Button(interactive=state == "running" and row["stage"] == "training"),
         gr.Button(visible=bool(found and found["changes"])),
+        gr.Button(visible=any(name in HANGING for name, _ in warnings)),
         gr.Markdown(remedy, visible=bool(remedy)),
         *figures,
         run_html.film(say, store.film(run_id)),

@@ -2,7 +2,7 @@
 
 import time
 
-from core import runs
+from core import ending, runs
 from core.watching.forgetting import RED_LINE
 
 FEWEST = 20  # stretches of the curve before anything is said about it
@@ -15,9 +15,10 @@ OVER = 1.02  # of the evaluation loss over its best
 
 def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = None) -> list[tuple[str, dict]]:
     """[(name of the alert, its values)] of a run, the most pressing first."""
-    at_work = row["state"] in runs.AT_WORK
+    at_work, now = row["state"] in runs.AT_WORK, time.time() if now is None else now
     checks = (
-        at_work and _stalled(row, time.time() if now is None else now),
+        at_work and _stalled(row, now),
+        at_work and _unheard(row, now),
         _diverging(curves["means"]),
         _overfitting(curves["evals"]),
         at_work and _plateau(curves["means"]),
@@ -34,6 +35,11 @@ def _stalled(row: dict, now: float) -> tuple[str, dict] | None:
         patience = max(SILENCE_SECONDS, 10 * (row["event_at"] - row["started"]) / row["step"])
     silent = now - row["event_at"]
     return ("stalled", {"seconds": silent}) if silent > patience else None
+
+
+def _unheard(row: dict, now: float) -> tuple[str, dict] | None:
+    seconds = ending.unheard(row, now)
+    return ("unheard", {"seconds": seconds}) if seconds > ending.PATIENCE_SECONDS else None
 
 
 def _smoothed(means: list[dict]) -> list[tuple[int, float]]:

@@ -26,6 +26,11 @@ WORDS = {
     "state.paused": ("paused", "на паузе"),
     "unit.gb": ("GB", "ГБ"),
     "runs.pause": ("Pause", "Пауза"),
+    "runs.end": ("End the process", "Завершить процесс"),
+    "runs.ended": (
+        "The process was ended; the card is free.",
+        "Процесс завершён, видеокарта свободна.",
+    ),
     "runs.save_now": ("Save now", "Сохранить"),
     "runs.sample_now": ("Sample now", "Ответить сейчас"),
     "runs.pause_asked": (
@@ -82,8 +87,12 @@ WORDS = {
     "plot.forgetting.red": ("half as likely per token", "вдвое менее вероятно на токен"),
     "plot.forgetting.foreign": ("foreign letters in Russian replies", "чужие буквы в русских ответах"),
     "alert.stalled": (
-        "Nothing was heard from the trainer for {seconds}. Look into the log; if it hangs, stop the run and resume it.",
-        "Процесс обучения молчит уже {seconds}. Загляните в журнал; если он завис, остановите запуск и продолжите.",
+        "Nothing was heard from the trainer for {seconds}. Look into the log; if it hangs, press “End the process”, then Resume.",
+        "Процесс обучения молчит уже {seconds}. Загляните в журнал; если он завис, нажмите «Завершить процесс», затем «Продолжить».",
+    ),
+    "alert.unheard": (
+        "The trainer has not taken up the request for {seconds}. A long step or the loading of a model may be the reason; if it hangs, press “End the process”: the run can be resumed from its last checkpoint.",
+        "Процесс обучения не отзывается на запрос уже {seconds}. Возможно, идёт долгий шаг или загрузка модели; если он завис, нажмите «Завершить процесс»: запуск можно продолжить с последней контрольной точки.",
     ),
     "alert.diverging": (
         "The loss is rising: {last} now against {lowest} at step {step}. Stop, and lower learning_rate.",
@@ -180,6 +189,10 @@ WORDS = {
 }
 
 TROUBLES = {
+    "EndedByForce": "Процесс обучения не отвечал и был завершён принудительно. Всё, что было после последней контрольной "
+    "точки, будет пройдено заново.",
+    "DoesNotDie": "Процесс {pid} запуска «{name}» не удаётся завершить: его держит система или драйвер. Перезагрузите "
+    "компьютер; запуск продолжится с последней контрольной точки.",
     "NotWaiting": "Запуск «{name}» не ждёт в очереди, его состояние: {state}.",
     "NotRunning": "Запуск «{name}» сейчас не обучается: сохранять и пробовать нечего.",
     "DriverTrouble": "Видеокарта или её драйвер отказали: {reason} Перезагрузите компьютер; если повторится, обновите "
