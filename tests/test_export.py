@@ -263,10 +263,3 @@ def test_the_starter_as_gguf_replies_as_it_did(starter_home, monkeypatch, tmp_pa
     assert files[0]["replies_equal"] == 3
     assert files[0]["difference"] < 0.005
     assert files[1]["difference"] < 0.05
-
-
-@pytest.mark.slow
-def test_llama_cpp_replies_as_the_model_does(trained_run, tmp_path):
-    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python has no wheel here; it would be compiled")
-    made = export.make(trained_run, "gguf", tmp_path / "gguf", quiet)
-    assert llama_cpp.Llama(str(tmp_path / "gguf" / made["files"][0]["file"]), verbose=False)
