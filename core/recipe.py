@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -28,6 +29,10 @@ LOSS_TILE = 1024  # positions whose logits exist at one time
 DIGEST_BYTES = 2**28  # of a checkpoint's file are read to see whether it is still what was written
 LISTEN_SECONDS = 1.0  # between two looks, during an evaluation, whether somebody asked to stop
 FEWEST_ROWS = 10  # below that nothing can be held out
+MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
+TOKENS_KEPT = 8  # encoded corpora on the disk; the one that was not used longest goes
+TELL_SECONDS = 1.0  # between two words about how far the encoding is
+NAMED_ROWS = 8  # of a batch in a sentence
 _MARK = "\ue0f0turn\ue0f1"  # stands in for a reply while its place in the template is looked up
 
 
@@ -315,28 +320,47 @@ def row_id(row: dict) -> str:
 
 def read_rows(corpus: str | Path) -> Iterator[dict]:
     """The rows of a corpus in their order, each content once."""
+    return (row for _, row in numbered_rows(corpus))
+
+
+def numbered_rows(corpus: str | Path) -> Iterator[tuple[int, dict]]:
+    """The same with the number of each in the corpus, counted from 1 and over copies too, as the Corpus tab does."""
+    number, seen = 0, set()
+    for file in corpus_files(corpus):
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            for line in filter(str.strip, lines):
+                row, number = json.loads(line), number + 1
+                row["id"] = row_id(row)  # whatever the file calls it: equal rows are one row, others are not
+                if row["id"] not in seen:
+                    seen.add(row["id"])
+                    yield number, row
+
+
+def corpus_files(corpus: str | Path) -> list[Path]:
+    """The JSONL files of a corpus."""
     path = Path(corpus)
     files = sorted(path.glob("rows-*.jsonl")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise CorpusGone(path=corpus)
-    seen = set()
-    for file in files:
-        with file.open(encoding="utf-8", newline="\n") as lines:
-            for line in filter(str.strip, lines):
-                row = json.loads(line)
-                row["id"] = row_id(row)  # whatever the file calls it: equal rows are one row, others are not
-                if row["id"] not in seen:
-                    seen.add(row["id"])
-                    yield row
+    return files
 
 
 def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
     """Training and validation rows: clusters of near-equal rows stay together, chosen by the hash of their name.
 
-    The same rows are held out whatever their order, the seed or the machine.
+    The same rows are held out whatever their order, the seed or the machine; at most MOST_HELD_OUT.
     """
-    clusters = Counter(row.get("cluster", row["id"]) for row in rows)
-    wanted, held_out = max(1, round(len(rows) * share)) if share else 0, set()
+    held_out = held_out_clusters(Counter(row.get("cluster", row["id"]) for row in rows), share)
+    parts: tuple[list[dict], list[dict]] = ([], [])
+    for row in rows:
+        parts[row.get("cluster", row["id"]) in held_out].append(row)
+    return parts
+
+
+def held_out_clusters(clusters: Counter, share: float) -> set:
+    """Which clusters of near-equal rows, given with their numbers of rows, are held out."""
+    wanted = min(MOST_HELD_OUT, max(1, round(clusters.total() * share))) if share else 0
+    held_out = set()
     by_hash = sorted(clusters, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest())
     for name in by_hash:  # a cluster larger than what is still wanted stays in training
         if clusters[name] <= wanted:
@@ -344,10 +368,7 @@ def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
             wanted -= clusters[name]
     if share and not held_out and len(clusters) > 1:
         held_out.add(min(by_hash, key=clusters.get))
-    parts: tuple[list[dict], list[dict]] = ([], [])
-    for row in rows:
-        parts[row.get("cluster", row["id"]) in held_out].append(row)
-    return parts
+    return held_out
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -489,35 +510,36 @@ def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[
     """
     kept, left_out = [], Counter()
     for row in rows:
-        try:
-            encoded = encode(row, tokenizer, config.learn)
-        except TemplateRefused:
-            left_out["template_refused"] += 1
-            continue
-        # A piece begins with the token that the one before it ended with: so every token but the first is predicted.
-        last = len(encoded["input_ids"]) - 1 if config.packing else 1
-        starts = range(0, max(1, last), config.max_length - 1)
-        pieces = [_piece(encoded, row["id"], start, config.max_length) for start in starts]
-        learnable = [piece for piece in pieces if any(label != IGNORED for label in piece["labels"][1:])]
-        left_out["nothing_to_learn"] += not learnable
-        kept += learnable
+        kept += _pieces(row, tokenizer, config, left_out)
     return kept, +left_out
+
+
+def _pieces(row: dict, tokenizer, config: TrainConfig, left_out: Counter) -> list[dict]:
+    """The pieces of one row that have something to learn in them; a row without any is counted."""
+    try:
+        encoded = encode(row, tokenizer, config.learn)
+    except TemplateRefused:
+        left_out["template_refused"] += 1
+        return []
+    # A piece begins with the token that the one before it ended with: so every token but the first is predicted.
+    last = len(encoded["input_ids"]) - 1 if config.packing else 1
+    starts = range(0, max(1, last), config.max_length - 1)
+    pieces = [_piece(encoded, row["id"], start, config.max_length) for start in starts]
+    learnable = [piece for piece in pieces if any(label != IGNORED for label in piece["labels"][1:])]
+    left_out["nothing_to_learn"] += not learnable
+    return learnable
 
 
 def _piece(encoded: dict, id: str, start: int, length: int) -> dict:
     return {key: encoded[key][start : start + length] for key in ("input_ids", "labels")} | {"id": id}
 
 
-def pack(rows: list[dict], max_length: int) -> list[dict]:
-    """Encoded rows in as few blocks of max_length tokens as best-fit decreasing finds, every token kept.
-
-    A block's position_ids begin at 0 with each row: from them the attention knows where one document ends. The first
-    token of each row is not learned, since the token before it belongs to a stranger.
-    """
-    blocks: list[list[dict]] = []
+def bins(lengths: list[int], max_length: int) -> list[list[int]]:
+    """Which rows share a block of max_length tokens: as few blocks as best-fit decreasing finds."""
+    blocks: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (tokens left, block), sorted
-    for row in sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True):
-        need = len(row["input_ids"])
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        need = lengths[row]
         at = bisect.bisect_left(room, (need, -1))  # the fullest block that still takes the row
         if at < len(room):
             left, block = room.pop(at)
@@ -526,15 +548,26 @@ def pack(rows: list[dict], max_length: int) -> list[dict]:
             blocks.append([])
         blocks[block].append(row)
         bisect.insort(room, (left - need, block))
-    return [
-        {
-            "input_ids": [id for row in block for id in row["input_ids"]],
-            "labels": [label for row in block for label in [IGNORED, *row["labels"][1:]]],
-            "position_ids": [position for row in block for position in range(len(row["input_ids"]))],
-            "id": " ".join(row["id"] for row in block),
-        }
-        for block in blocks
-    ]
+    return blocks
+
+
+def pack(rows: list[dict], max_length: int) -> list[dict]:
+    """Encoded rows in blocks of max_length tokens, every token kept."""
+    return [_block([rows[at] for at in block]) for block in bins([len(row["input_ids"]) for row in rows], max_length)]
+
+
+def _block(rows: list[dict]) -> dict:
+    """Rows end to end.
+
+    The position_ids begin at 0 with each row: from them the attention knows where one document ends. The first token
+    of each row is not learned, since the token before it belongs to a stranger.
+    """
+    return {
+        "input_ids": [id for row in rows for id in row["input_ids"]],
+        "labels": [label for row in rows for label in [IGNORED, *row["labels"][1:]]],
+        "position_ids": [position for row in rows for position in range(len(row["input_ids"]))],
+        "id": " ".join(row["id"] for row in rows),
+    }
 
 
 def collate(rows: list[dict], flat: bool = False) -> dict:
@@ -561,6 +594,151 @@ def collate(rows: list[dict], flat: bool = False) -> dict:
         return batch | {"position_ids": torch.tensor(positions)}
     mask = [[1] * length + [0] * (max(lengths) - length) for length in lengths]
     return batch | {"attention_mask": torch.tensor(mask)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tokens: a corpus is encoded once, and mapped into memory from then on
+
+
+class Tokens:
+    """Encoded rows of a file that is mapped, not read: row[at] is what encode_rows() makes, `id` its number in the corpus.
+
+    A token that is not learned is kept as ~id.
+    """
+
+    def __init__(self, path: Path, part: str):
+        import numpy
+
+        self.starts, self.numbers = (
+            numpy.fromfile(path / f"{part}.{name}", numpy.int64) for name in ("starts", "rows")
+        )
+        size = int(self.starts[-1])
+        self.ids = numpy.memmap(path / f"{part}.ids", numpy.int32, "r", shape=(size,)) if size else ()
+        self.lengths: list[int] = numpy.diff(self.starts).tolist()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, at: int) -> dict:
+        kept = self.ids[self.starts[at] : self.starts[at + 1]].tolist()
+        return {
+            "input_ids": [id if id >= 0 else ~id for id in kept],
+            "labels": [id if id >= 0 else IGNORED for id in kept],
+            "id": str(self.numbers[at]),
+        }
+
+    def learned(self, *, packed: bool) -> int:
+        """How many tokens are learned; of packed rows the first one never is."""
+        learned = int((self.ids >= 0).sum()) if len(self) else 0
+        return learned - int((self.ids[self.starts[:-1]] >= 0).sum()) if packed and len(self) else learned
+
+
+class Blocks:
+    """Encoded rows packed into blocks; a block is put together when it is asked for."""
+
+    def __init__(self, rows: Tokens, max_length: int):
+        self.rows, self.blocks = rows, bins(rows.lengths, max_length)
+        self.lengths = [sum(rows.lengths[at] for at in block) for block in self.blocks]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, at: int) -> dict:
+        return _block([self.rows[row] for row in self.blocks[at]])
+
+
+def lengths_of(rows) -> list[int]:
+    """Tokens of each encoded row."""
+    return rows.lengths if hasattr(rows, "lengths") else [len(row["input_ids"]) for row in rows]
+
+
+def tokens_key(config: TrainConfig, tokenizer) -> str:
+    """A name for the encoded rows of a config: it changes with anything that could change a token of them.
+
+    That is every byte of the corpus, the tokenizer and its template, how rows are cut and held out, and this file.
+    """
+    import tokenizers
+    import transformers
+
+    told = hashlib.sha256(Path(__file__).read_bytes())
+    for file in corpus_files(config.corpus):
+        with file.open("rb") as content:
+            told.update(hashlib.file_digest(content, "sha256").digest())
+    backend = tokenizer.backend_tokenizer.to_str()
+    about = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizers.__version__, transformers.__version__]
+    about += [config.learn, config.max_length, config.packing, config.validation_share]
+    told.update(json.dumps([backend, *about], sort_keys=True).encode())
+    return told.hexdigest()[:32]
+
+
+def encoded_corpus(config: TrainConfig, tokenizer, cache: Path, report: Callable[..., None]) -> Path:
+    """The directory of a corpus's encoded rows; they are encoded only where that was not done before."""
+    from filelock import FileLock
+
+    place = Path(cache) / tokens_key(config, tokenizer)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):  # several processes of one run begin at the same time
+        if not (place / "about.json").is_file():
+            unfinished = place.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
+            unfinished.mkdir()
+            _encode_corpus(config, tokenizer, unfinished, report)
+            unfinished.rename(place)
+    os.utime(place)
+    _forget_old(place.parent, place)
+    return place
+
+
+def _forget_old(cache: Path, kept: Path) -> None:
+    """Delete the encoded corpora that were not used longest."""
+    places = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: -path.stat().st_mtime)
+    for path in places[TOKENS_KEPT:]:
+        if path != kept:
+            (path / "about.json").unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+            path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[..., None]) -> None:
+    """Write the files of Tokens for the training and the held-out rows, and what there is to know of the corpus."""
+    clusters, chats = Counter(), 0
+    for row in read_rows(config.corpus):
+        clusters[row.get("cluster", row["id"])] += 1
+        chats += "messages" in row
+    held_out, rows, left_out = held_out_clusters(clusters, config.validation_share), clusters.total(), Counter()
+    about = {"rows": rows, "chats": chats}
+    if rows >= FEWEST_ROWS and not (chats and not tokenizer.chat_template):  # else it is refused before long
+        parts, told = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
+        for done, (number, row) in enumerate(numbered_rows(config.corpus)):
+            part = parts[row.get("cluster", row["id"]) in held_out]
+            for piece in _pieces(row, tokenizer, config, left_out):
+                part.add(number, piece)
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                report("preparing", stage="tokens", done=done, total=rows)
+        for part in parts:
+            part.close()
+    (out / "about.json").write_text(json.dumps(about | {"left_out": +left_out}), encoding="utf-8")
+
+
+class _TokenFiles:
+    """Writes the three files that Tokens reads."""
+
+    def __init__(self, out: Path, part: str):
+        self.out, self.part, self.ids = out, part, (out / f"{part}.ids").open("wb")
+        self.starts, self.numbers = array("q", [0]), array("q")
+
+    def add(self, number: int, piece: dict) -> None:
+        pairs = zip(piece["input_ids"], piece["labels"], strict=True)
+        self.ids.write(array("i", [~id if label == IGNORED else id for id, label in pairs]).tobytes())
+        self.starts.append(self.starts[-1] + len(piece["input_ids"]))
+        self.numbers.append(number)
+
+    def close(self) -> None:
+        self.ids.close()
+        for name, values in (("starts", self.starts), ("rows", self.numbers)):
+            (self.out / f"{self.part}.{name}").write_bytes(values.tobytes())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -833,8 +1011,11 @@ def train(
     should_stop: Callable[[], bool | str] = lambda: False,
     watcher: Watcher | None = None,
     resume_from: str | None = None,
+    cache: Path | None = None,
 ) -> dict:
     """Train an adapter into out/adapter, or all weights into out/model, and return how it ended: steps, stopped, losses, seconds, peak memory.
+
+    Encoded corpora are kept in `cache`, or else in out/tokens.
 
     `report(event, **values)` is called for everything worth knowing on the way; `should_stop()` is asked at each step:
     "pause" ends the run with a checkpoint alone, anything else that is true ends it with what was trained.
@@ -853,7 +1034,7 @@ def train(
     check_machine(config)
     tokenizer = load_tokenizer(config)
     check_model(config, tokenizer)
-    training, held_out = prepare_rows(config, tokenizer, report)
+    training, held_out = prepare_rows(config, tokenizer, report, cache or out / "tokens")
     model = _ready_model(config, tokenizer, report)
     trainer = _trainer(config, out, model, tokenizer, training, held_out)
     progress = trainer.soulsmith = Progress(config, report, should_stop, watcher or Watcher())
@@ -924,38 +1105,41 @@ def _sweep(out: Path, report: Callable[..., None]) -> None:
             report("damaged", checkpoint=path.name)
 
 
-def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None]) -> tuple[list[dict], list[dict]]:
-    """The encoded training and held-out rows; raises when there is nothing that could be learned."""
-    name, rows = Path(config.corpus).name, list(read_rows(config.corpus))
-    if len(rows) < FEWEST_ROWS:
-        raise CorpusTooSmall(name=name, rows=len(rows), needed=FEWEST_ROWS)
-    chats = sum("messages" in row for row in rows)
-    if config.task == "text" and chats:
-        raise ChatsForPretraining(name=name, chats=chats)
-    if config.task == "chat" and not chats:
-        raise TextsForChat(name=name)
-    if chats and not tokenizer.chat_template:
+def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], cache: Path) -> tuple:
+    """The encoded training and held-out rows, mapped into memory; raises when there is nothing that could be learned."""
+    name = Path(config.corpus).name
+    place = encoded_corpus(config, tokenizer, cache, report)
+    about = json.loads((place / "about.json").read_text(encoding="utf-8"))
+    if about["rows"] < FEWEST_ROWS:
+        raise CorpusTooSmall(name=name, rows=about["rows"], needed=FEWEST_ROWS)
+    check_task(config, name, about["rows"], about["chats"])
+    if about["chats"] and not tokenizer.chat_template:
         raise NoChatTemplate(model=Path(config.base_model).name, name=name)
-    (training, missed), (held_out, missed_too) = (
-        encode_rows(part, tokenizer, config) for part in split(rows, config.validation_share)
-    )
+    training, held_out = Tokens(place, "train"), Tokens(place, "eval")
     if not training:
         raise NothingToLearn(name=name, max_length=config.max_length)
-    rows_train, longest = len({row["id"] for row in training}), max(len(row["input_ids"]) for row in training)
-    if config.packing:
-        training = pack(training, config.max_length)
+    blocks = Blocks(training, config.max_length) if config.packing else None
+    shown = blocks or training
     report(
         "data",
-        rows_train=rows_train,
-        rows_eval=len({row["id"] for row in held_out}),
-        rows_left_out=dict(missed + missed_too),
-        tokens_train=sum(len(row["input_ids"]) for row in training),
-        tokens_learned=sum(label != IGNORED for row in training for label in row["labels"]),
-        longest=longest,
-        blocks=len(training) if config.packing else None,
-        fill=sum(len(row["input_ids"]) for row in training) / (len(training) * config.max_length),
+        rows_train=len(set(training.numbers.tolist())),
+        rows_eval=len(set(held_out.numbers.tolist())),
+        rows_left_out=about["left_out"],
+        tokens_train=sum(training.lengths),
+        tokens_learned=training.learned(packed=config.packing),
+        longest=max(training.lengths),
+        blocks=blocks and len(blocks),
+        fill=sum(training.lengths) / (len(shown) * config.max_length),
     )
-    return training, held_out
+    return shown, held_out
+
+
+def check_task(config: TrainConfig, name: str, rows: int, chats: int) -> None:
+    """Refuse a corpus of chats for continued pretraining, and one of texts only for chat tuning."""
+    if config.task == "text" and chats:
+        raise ChatsForPretraining(name=name, chats=chats)
+    if config.task == "chat" and rows and not chats:
+        raise TextsForChat(name=name)
 
 
 def check_packing(config: TrainConfig, base) -> None:
@@ -1223,13 +1407,12 @@ def _saving_trainer(config: TrainConfig, model):
     return SavingTrainer
 
 
-def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[dict], held_out: list[dict]):
+def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_out):
     class SoulTrainer(_saving_trainer(config, model)):
         """The stock Trainer, but held-out loss is the mean over learned tokens, whatever the batches."""
 
         def _get_train_sampler(self, train_dataset=None):
-            lengths = [len(row["input_ids"]) for row in training]
-            return by_length(lengths, config.batch_size * config.gradient_accumulation_steps, config.seed)
+            return by_length(lengths_of(training), config.batch_size * config.gradient_accumulation_steps, config.seed)
 
         def _run_epoch(self, *args, **kwargs):
             if self.state.global_step < self.state.max_steps:
@@ -1275,7 +1458,7 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training: list[di
         model=model,
         args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
         train_dataset=training,
-        eval_dataset=held_out or None,
+        eval_dataset=held_out if len(held_out) else None,
         data_collator=partial(collate, flat=model.config._attn_implementation.startswith("flash")),
         processing_class=tokenizer,
     )
@@ -1383,12 +1566,12 @@ def held_out_loss(model, rows, batch_size: int, should_stop: Callable[[], bool] 
 
     was_training, total, count, stopped = model.training, 0.0, 0, False
     model.eval()
-    by_length = sorted(rows, key=lambda row: len(row["input_ids"]))
+    lengths = lengths_of(rows)
+    by_length = sorted(range(len(rows)), key=lengths.__getitem__)
     with torch.inference_mode():
         for start in range(0, len(by_length), batch_size):
-            batch = {
-                key: value.to(model.device) for key, value in collate(by_length[start : start + batch_size]).items()
-            }
+            chosen = [rows[at] for at in by_length[start : start + batch_size]]
+            batch = {key: value.to(model.device) for key, value in collate(chosen).items()}
             learned = int((batch["labels"][:, 1:] != IGNORED).sum())
             try:
                 total += float(model(**batch).loss) * learned

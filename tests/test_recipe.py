@@ -362,13 +362,13 @@ def test_a_corpus_with_nothing_to_learn_is_refused_in_words(config, tmp_path):
         events_of(replace(config, max_length=8), tmp_path)
 
 
-def test_chats_need_a_chat_template(config, tiny_tokenizer):
+def test_chats_need_a_chat_template(config, tiny_tokenizer, tmp_path):
     import copy
 
     bare = copy.deepcopy(tiny_tokenizer)
     bare.chat_template = None
     with pytest.raises(recipe.NoChatTemplate, match="Choose an instruct model"):
-        recipe.prepare_rows(config, bare, lambda *_, **__: None)
+        recipe.prepare_rows(config, bare, lambda *_, **__: None, tmp_path)
 
 
 def encoded_rows(config, tokenizer, count=40) -> list[dict]:
