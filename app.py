@@ -208,8 +208,10 @@ def announce(say: Say, args: argparse.Namespace) -> None:
         return
     left = say.duration(opened.share.figures()["seconds_left"])
     print(say("sharing.all.terminal") if args.share_all else say("sharing.chat.terminal", left=left))
-    print(say("sharing.terminal", url=opened.url, password=opened.share.password))
-    if opened.reach != "own" and sys.stdout.isatty():
+    print(say("sharing.terminal", url=opened.url, password=opened.share.password), flush=True)
+    if opened.reach == "own":
+        print(say("sharing.own_hint", port=opened.port, command=links.tunnel_command(opened.port)), flush=True)
+    elif sys.stdout.isatty():
         print(links.terminal_qr(opened))
 
 
@@ -222,6 +224,8 @@ def main() -> None:
         number = args.port or next_port()
         check_port(number)
         page, doors = build_server(args.lang), [listening("127.0.0.1", number)]
+        if "link" in (args.share, args.share_all):
+            print(say("sharing.opening"), flush=True)
         if args.share_all:
             page, door = share_all(page, args)
             doors.append(door)

@@ -260,7 +260,7 @@ def test_a_blocked_tunnel_says_why_and_names_the_other_ways(monkeypatch, home):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setattr("gradio.networking.GRADIO_API_SERVER", f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        with pytest.raises(links.TunnelBlocked, match=r"Two other ways: share over this network.*port 9999"):
+        with pytest.raises(links.TunnelBlocked, match=r"Two other ways, both with the password: over this network.*--share own"):
             links.open_tunnel(9999)
 
 

@@ -123,7 +123,7 @@ def panel(say: Say, opened: server.Opened) -> str:
     """Address, password and QR code."""
     notes = [say("sharing.qr")]
     if opened.reach == "own":
-        command = f"<code>ssh -R 80:127.0.0.1:{opened.port} nokey@localhost.run</code>"
+        command = f"<code>{server.tunnel_command(opened.port)}</code>"
         notes = [say("sharing.own_hint", port=opened.port, command=command)]
     elif opened.reach == "network":
         notes.append(say("sharing.plain_http"))

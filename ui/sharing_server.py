@@ -30,8 +30,9 @@ _opening = threading.Lock()  # held while a way to this machine is found, which 
 class TunnelBlocked(Trouble):
     template = (
         "No public link could be opened: Gradio's servers did not answer, or their tunnel program could not be fetched "
-        "or is blocked ({reason}). Two other ways: share over this network with the password, or put "
-        "a tunnel of your own before port {port}, for example: ssh -R 80:127.0.0.1:{port} nokey@localhost.run"
+        "or is blocked ({reason}). Two other ways, both with the password: over this network (choose This network, or "
+        "--share network), or through a tunnel of your own (choose Tunnel of my own, or --share own; the command for it "
+        "is then shown)."
     )
 
 
@@ -200,7 +201,7 @@ def open_tunnel(port: int) -> tuple:
     if "tunnel" in made:
         with contextlib.redirect_stdout(io.StringIO()):
             made["tunnel"].kill()
-    raise TunnelBlocked(reason=made.get("reason", f"no answer within {TUNNEL_SECONDS} s"), port=port)
+    raise TunnelBlocked(reason=made.get("reason", f"no answer within {TUNNEL_SECONDS} s"))
 
 
 def network_address() -> str:
@@ -211,6 +212,11 @@ def network_address() -> str:
             return probe.getsockname()[0]
         except OSError:
             return "127.0.0.1"
+
+
+def tunnel_command(port: int) -> str:
+    """A tunnel that a person can start without installing anything."""
+    return f"ssh -R 80:127.0.0.1:{port} nokey@localhost.run"
 
 
 def qr_code(opened: Opened) -> str:

@@ -39,6 +39,10 @@ WORDS = {
     "sharing.tokens_in_all": ("Tokens in all", "Токенов всего"),
     "sharing.tokens_in_all.info": ("For all visitors of this link.", "Всем гостям этой ссылки."),
     "sharing.open": ("Open the link", "Открыть доступ"),
+    "sharing.opening": (
+        "Opening the public link; this can take a minute.",
+        "Открываю публичную ссылку; это может занять минуту.",
+    ),
     "sharing.end": ("End it now", "Закрыть сейчас"),
     "sharing.closed": ("Nothing is shared.", "Доступ закрыт."),
     "sharing.address": ("Address", "Адрес"),
@@ -112,8 +116,8 @@ TROUBLES = {
     "MessageTooLong": "В сообщении символов: {letters}, а принимается не больше {most}. Сократите его.",
     "TunnelBlocked": (
         "Публичную ссылку открыть не удалось: серверы Gradio не ответили, либо программу туннеля не удалось скачать или "
-        "она заблокирована ({reason}). Есть два других пути: открыть доступ в этой сети с паролем или "
-        "направить свой туннель на порт {port}, например: ssh -R 80:127.0.0.1:{port} nokey@localhost.run"
+        "она заблокирована ({reason}). Есть два других пути, оба с паролем: по этой сети (выберите «Эта сеть» или "
+        "--share network) или через свой туннель (выберите «Свой туннель» или --share own: команда для него появится)."
     ),
     "NothingToShare": "Запуск не выбран. Выберите его из списка или сначала обучите модель.",
     "ShareDidNotStart": "Страница для гостей не запустилась на порту {port}. Повторите.",
