@@ -5,15 +5,22 @@ training does on the way without ending: save, sample. Both say when it was aske
 when it was taken up.
 """
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
 
 from core import events
+from core.trouble import Trouble
 
 ENDS = ("stop", "pause")  # requests that a trainer obeys
 WAITS = ("resume", "hold")  # requests about a run that waits; bound to the length of its events
 WISHES = ("save", "sample")
+
+
+class NothingWritten(Trouble):
+    template = "The disk of {path} is full, so nothing could be written. Free some space, then try again."
 
 
 def ask(run_dir: Path, request: str) -> None:
@@ -47,16 +54,30 @@ def now() -> float:
 
 
 def _read(path: Path) -> dict:
+    """What a file holds; one that a power cut emptied asks for nothing."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def write(path: Path, values: dict | list) -> None:
-    """Replace a small file in one step, so that nobody reads half of it."""
+    """Replace a small file in one step, so that nobody reads half of it, even after a power cut.
+
+    Raises:
+        NothingWritten: where the disk is full; the file is as it was.
+    """
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            json.dump(values, file, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())  # else the new name may outlive the new contents
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise NothingWritten(path=path.parent) from error
     for attempt in range(20):
         try:
             scratch.replace(path)

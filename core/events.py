@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,9 @@ def append(run_dir: Path, event: str, **values: Any) -> None:
     line = json.dumps(_finite({"event": event, "time": round(time.time(), 3), **values}), ensure_ascii=False)
     with file(run_dir).open("ab") as output:  # one write of a whole line: a reader sees all of it or none
         output.write(line.encode() + b"\n")
+        if event == "checkpoint":  # after a power cut the log must not end before what is gone on from
+            output.flush()
+            os.fsync(output.fileno())
 
 
 def mend(run_dir: Path) -> None:

@@ -120,7 +120,11 @@ def _corpus_place(config: TrainConfig) -> Path:
 
 def label(run_id: str) -> dict:
     """What a person calls the run: {"name", "note", "tags", "created"}."""
-    return {"tags": []} | json.loads((directory(run_id) / "label.json").read_text(encoding="utf-8"))
+    path = directory(run_id) / "label.json"
+    try:
+        return {"tags": []} | json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:  # a power cut
+        return {"name": run_id, "note": "", "tags": [], "created": path.stat().st_mtime}
 
 
 def rename(run_id: str, name: str, note: str, tags: list[str] | None = None) -> None:

@@ -208,6 +208,17 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     changed["stamp"] = None if more or state in runs.ACTIVE else stamp
     if not fresh and changed == row:
         return row, False
+    try:
+        _record(db, run_id, changed, fresh)
+    except sqlite3.OperationalError as error:
+        if "full" not in str(error):
+            raise
+        return changed, False  # a full disk: shown as it is, put in when there is room
+    return changed, more
+
+
+def _record(db: Database, run_id: str, changed: dict, fresh: list[dict]) -> None:
+    """Put events into the tables and change the run's row by them."""
     with db.conn:  # rows and offset in one transaction: an event is counted once or not at all
         for event in fresh:
             if event["event"] == "started" and changed["started"]:
@@ -218,7 +229,6 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
             fold(changed, event)
         _put_in(db, run_id, changed, fresh)
         db["runs"].upsert(changed, pk="id")
-    return changed, more
 
 
 def _put_in(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:

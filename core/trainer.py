@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -90,14 +91,26 @@ def _recorded(run_dir: Path) -> str:
     except _StopAsked as asked:
         ending = {"event": "paused" if str(asked) == "pause" else "stopped", "steps": 0}
     except Exception as error:  # what we cannot word better keeps its traceback in the log
-        traceback.print_exc()
+        with suppress(OSError):  # of a full disk
+            traceback.print_exc()
         trouble = _worded(error, run_dir)
+        if short := isinstance(trouble, DiskRanFull) and _short_of_room(run_dir):
+            room.clear(run_dir)  # the last words need room too
         events.mend(run_dir)  # a full disk may have cut the last line short
         values = {key: str(value) for key, value in trouble.values.items()}
         events.append(run_dir, "failed", trouble=type(trouble).__name__, values=values, message=str(trouble))
+        if short:  # its next start waits, in words, until there is room
+            control.ask(run_dir, "resume")
         return "failed"
     events.append(run_dir, **ending)
     return ending["event"]
+
+
+def _short_of_room(run_dir: Path) -> bool:
+    """Whether a run would find too little room if it started now. Where there is enough, a limit of another kind was met."""
+    config = runs.config(run_dir.name)
+    base = models.local(config.base_model) or config.base_model
+    return room.free_bytes(run_dir) < disk_bytes(replace(config, base_model=base))
 
 
 def _count_life(run_dir: Path, got_somewhere: bool) -> None:
@@ -116,6 +129,8 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         if event == "data" and (forecast := _forecast(config, _length(config, said))):
             report("forecast", **forecast)
             need_memory(forecast["predicted_bytes"], config, _length(config, said))
+        if event == "model":
+            observer.on_model(values["trainable_parameters"])
 
     observer = Observer(run_dir, report)
     config = local_config(TrainConfig.load(run_dir / "config.json"), report, observer.should_stop)

@@ -5,13 +5,24 @@ Started by core.runs when needed: `python -m core.worker`. It imports nothing he
 
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from core import chat, events, paths, runs, turns
+from core.trouble import Trouble
+from core.watching import room
 
+KILLED = (-9, 137)  # by the system, or by a person
 HANDOVER_SECONDS = 5.0  # longer than a worker takes from its last look at the queue to its end
+
+
+class KilledForMemory(Trouble):
+    template = (
+        "The system ended the run, because this machine's own memory ran out after step {step}. Close other programs, "
+        "lower batch_size or max_length, or choose a smaller model."
+    )
 
 
 def main() -> None:
@@ -28,11 +39,16 @@ def work() -> None:
     turns.come_back()
     tried = set()  # with the length of its events: a run that was resumed meanwhile is another matter
     while waiting := [run for run in map(_marked, runs.queued()) if run not in tried]:
-        if any(runs.is_alive(paths.run(run_id)) for run_id in runs.listed()):
-            time.sleep(1)  # a trainer that outlived its worker still holds the card
+        if any(runs.is_alive(paths.run(run_id)) for run_id in runs.listed()) or room.is_full():
+            time.sleep(1)  # a trainer that outlived its worker still holds the card; or no trainer could say a word
             continue
         tried.add(waiting[0])
-        run_trainer(waiting[0][0])
+        try:
+            run_trainer(waiting[0][0])
+        except (
+            Exception
+        ):  # a run that was deleted this very moment, a process that the system refused: on with the next
+            traceback.print_exc()
 
 
 def _marked(run_id: str) -> tuple[str, int]:
@@ -40,19 +56,41 @@ def _marked(run_id: str) -> tuple[str, int]:
 
 
 def run_trainer(run_id: str) -> None:
-    """Train one run in a process of its own; a trainer that died before its first word is put on record."""
+    """Train one run in a process of its own; what a dead trainer could not say is put on record."""
     run_dir = paths.run(run_id)
-    before = events.size(run_dir)
+    before, killed_before = events.size(run_dir), kills_for_memory()
     chat.close()  # by agreement: a starting run gets the memory that a chat holds
     with (run_dir / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.trainer", str(run_dir)]
         code = runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log).wait()
-    if events.size(run_dir) == before and code and not runs.is_alive(run_dir):
+    if code in KILLED and kills_for_memory() > killed_before:
+        put_on_record(run_dir)
+    elif events.size(run_dir) == before and code and not runs.is_alive(run_dir):
         lines = (run_dir / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"exit code {code}"
         message = f"The trainer did not start: {reason} See log.txt in the run's directory."
         values = {"reason": reason}
         events.append(run_dir, "failed", trouble="TrainerDidNotStart", values=values, message=message)
+
+
+def put_on_record(run_dir: Path) -> None:
+    """Say for a trainer that the system killed why it ended; whoever takes the lock knows that it is dead."""
+    with FileLock(run_dir / "run.lock", timeout=HANDOVER_SECONDS):
+        events.mend(run_dir)
+        last = events.last(run_dir) or {}
+        if last.get("event") not in events.FINAL:
+            trouble = KilledForMemory(step=last.get("step", 0))
+            name, values = type(trouble).__name__, {key: str(value) for key, value in trouble.values.items()}
+            events.append(run_dir, "failed", trouble=name, values=values, message=str(trouble))
+
+
+def kills_for_memory() -> int:
+    """How many processes the system has ended for want of memory since it started; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:  # not Linux
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
 """Runs that are hurt: a trainer that hangs, a full disk, memory that runs out, files that a power cut left in pieces."""
 
+import errno
+import sqlite3
 import subprocess
 import sys
 import time
 
 import pytest
 
-from core import control, ending, events, paths, runs
+from core import control, ending, events, hardware, paths, runs, store, trainer, worker
 from core.recipe import TrainConfig
+from core.watching import doctor, room
 from ui import run_view
 from ui.text import Say
 
@@ -79,3 +82,86 @@ def test_only_the_process_of_the_run_is_ended(hanging, config):
     assert runs.state(hanging) == "running"
     with pytest.raises(runs.NotRunning):
         ending.end(runs.create(config, "waits"))
+
+
+def test_a_run_that_filled_the_disk_waits_for_room_by_itself(config, monkeypatch):
+    def fills(run_dir, checkpoint):
+        (run_dir / "checkpoint-2").mkdir()
+        (run_dir / "checkpoint-2" / "optimizer.pt").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trainer, "_train", fills)
+    monkeypatch.setattr(room, "free_bytes", lambda path: 1000)
+    run_id = runs.create(config)
+    assert trainer.run(paths.run(run_id)) == "failed"
+    assert (runs.state(run_id), list(paths.run(run_id).glob("checkpoint-*"))) == ("queued", [])
+    monkeypatch.setattr(room, "free_bytes", lambda path: 10**12)
+    assert trainer.run(paths.run(run_id)) == "failed"
+    assert runs.state(run_id) == "failed"  # there was room: waiting would not help
+
+
+def test_room_for_the_first_checkpoint_is_known_from_the_trained_weights(tmp_path):
+    assert room.checkpoint_bytes(tmp_path, 1000) == room.SPARE_BYTES + 13_200
+    (tmp_path / "checkpoint-2").mkdir()
+    (tmp_path / "checkpoint-2" / "weights").write_bytes(b"x" * 100)
+    assert room.checkpoint_bytes(tmp_path, 1000) == room.SPARE_BYTES + 110
+
+
+def test_a_full_disk_is_said_and_hides_nothing(config, no_worker, monkeypatch):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "failed", trouble="DiskRanFull", values={"path": "x"}, message="Full.")
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(store, "_record", full)
+    assert store.sync(run_id)["state"] == "failed"
+    monkeypatch.setattr(control.os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(control.NothingWritten, match="Free some space, then try again"):
+        runs.resume(run_id)
+    assert runs.state(run_id) == "failed"
+
+
+def test_one_run_that_cannot_start_does_not_hold_up_the_queue(config, no_worker, monkeypatch):
+    first, second = runs.create(config, "a"), runs.create(config, "b")
+    seen = []
+
+    def trained(run_id):
+        seen.append(run_id)
+        if run_id == first:
+            raise OSError("cannot allocate memory")
+        events.append(paths.run(run_id), "finished")
+
+    monkeypatch.setattr(worker, "run_trainer", trained)
+    worker.work()
+    assert (seen, runs.state(second)) == ([first, second], "finished")
+
+
+def test_a_run_that_the_system_killed_for_memory_says_so(config, no_worker, monkeypatch):
+    run_id, counts = runs.create(config), iter([3, 4])
+    run_dir = paths.run(run_id)
+
+    class Killed:
+        def wait(self) -> int:
+            events.append(run_dir, "started")
+            events.append(run_dir, "step", step=41, max_steps=300, loss=2.0)
+            with events.file(run_dir).open("ab") as file:
+                file.write(b'{"event": "st')
+            return -9
+
+    monkeypatch.setattr(worker, "kills_for_memory", lambda: next(counts))
+    monkeypatch.setattr(runs, "spawn_detached", lambda command, cwd, log: Killed())
+    worker.run_trainer(run_id)
+    last = events.last(run_dir)
+    assert (runs.state(run_id), last["trouble"], last["values"]) == ("failed", "KilledForMemory", {"step": "41"})
+    monkeypatch.setattr(hardware, "gpus", lambda: ())
+    assert doctor.diagnose(run_id)["changes"]
+
+
+def test_what_a_power_cut_left_in_pieces_hides_no_run(config, no_worker):
+    run_id = runs.create(config)
+    for name in ("control.json", "wishes.json", "life.json"):
+        (paths.run(run_id) / name).write_bytes(b"\0\0\0")
+    assert (runs.state(run_id), runs.last_life(run_id)) == ("queued", {})
+    (paths.run(run_id) / "label.json").write_bytes(b"")
+    assert [(row["id"], row["name"]) for row in store.sync_all()] == [(run_id, run_id)]

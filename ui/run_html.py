@@ -81,6 +81,8 @@ def _remarks(say: Say, row: dict, warnings: list[tuple[str, dict]]):
     if row["waiting"] and row["state"] in runs.AT_WORK:
         short = json.loads(row["waiting"])
         yield say("runs.waits.help", need=_gb(say, short["needed"]), free=_gb(say, short["free"]))
+    if row["state"] == "queued" and room.is_full():
+        yield say("runs.full")
     if row["message"] and row["state"] == "failed":
         yield trouble(say, row)
     if row["state"] == "lost":

@@ -32,7 +32,7 @@ def diagnose(run_id: str) -> dict | None:
     if state == "failed":
         last = events.last(paths.run(run_id))
         found |= {"cause": last["trouble"], "values": last.get("values") or {}, "message": last["message"]}
-    if found["cause"] in MEMORY:
+    if found["cause"] in MEMORY or (found["cause"] == "KilledForMemory" and not hardware.gpus()):
         tokens = found["values"].get("tokens", "")
         found |= memory_remedy(runs.config(run_id), int(tokens) if tokens.isdigit() else None, resumes=bool(step))
     if found["cause"] == "LossNotFinite":

@@ -14,6 +14,7 @@ class Observer(Watcher):
         self.run_dir, self.report, self.config = run_dir, report, None
         self.wished = control.wishes(run_dir)  # what was wished of an earlier process is not done again
         self.heard = None
+        self.trained = 0  # weights, once the model says it
 
     def should_stop(self) -> str:
         """stop or pause, if one of them was asked."""
@@ -29,10 +30,16 @@ class Observer(Watcher):
         self.wished |= fresh
         for what, when in fresh.items():
             self.report("heard", step=step, request=what, asked=when)
+        room.need(self.run_dir, room.SPARE_BYTES, self.report, self.should_stop)
         return list(fresh)
 
+    def on_model(self, trained: int) -> None:
+        """Called when the model is there: room for a first checkpoint is looked for now, not hours later."""
+        self.trained = trained
+        self.before_save(0)
+
     def before_save(self, step: int) -> None:
-        room.need(self.run_dir, room.checkpoint_bytes(self.run_dir), self.report, self.should_stop)
+        room.need(self.run_dir, room.checkpoint_bytes(self.run_dir, self.trained), self.report, self.should_stop)
 
     def on_evaluation(self, model, tokenizer, step: int) -> None:
         if self.config.film_strip:

@@ -2,24 +2,28 @@
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from core import paths
 
 RUN_BYTES = 300_000_000  # room for log, checkpoints and adapter of a small run
 SPARE_BYTES = 50_000_000  # beyond a checkpoint: the log, the database, other programs
+LAST_BYTES = 5_000_000  # below that not even a start is tried
+ADAM_BYTES = 12  # of a trained weight in a checkpoint: itself and two states of AdamW, 4 bytes each
 LOOK_SECONDS = 2.0
 
 
 def need(run_dir: Path, needed: int, report, should_stop=lambda: "") -> None:
     """Return when so many bytes are free beside the run, or when it was asked to end; say once that it waits."""
-    waited = False
+    said = False
     while (free := free_bytes(run_dir)) < needed and not should_stop():
-        if not waited:
-            report("waiting", needed=needed, free=free)
-        waited = True
+        if not said:
+            with suppress(OSError):  # not even a line can be written: it is tried again
+                report("waiting", needed=needed, free=free)
+                said = True
         time.sleep(LOOK_SECONDS)
-    if waited:
+    if said:
         report("room", free=free_bytes(run_dir))
 
 
@@ -27,10 +31,22 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def checkpoint_bytes(run_dir: Path) -> int:
-    """What the next checkpoint will take: as much as the largest that is there."""
+def is_full() -> bool:
+    """Whether there is so little room that a run could not even say that it waits for more."""
+    return free_bytes(paths.runs()) < LAST_BYTES
+
+
+def checkpoint_bytes(run_dir: Path, trained: int = 0) -> int:
+    """What the next checkpoint will take: as much as the largest that is there, or as so many trained weights."""
     sizes = [size(path) for path in run_dir.glob("checkpoint-*")]
-    return SPARE_BYTES + int(1.1 * max(sizes, default=0))
+    return SPARE_BYTES + int(1.1 * max(sizes, default=ADAM_BYTES * trained))
+
+
+def clear(run_dir: Path) -> None:
+    """Delete what a full disk cut short: half a checkpoint, half an adapter. Nothing can be gone on from it."""
+    cut = [path for path in run_dir.glob("checkpoint-*") if not (path / "whole.json").exists()]
+    for path in [*cut, *run_dir.glob("*.unfinished")]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def taken(run_id: str) -> dict:

@@ -71,6 +71,10 @@ WORDS = {
         "The disk is short of space: {need} are needed and {free} are free. Free some space, and the run goes on by itself.",
         "На диске мало места: нужно {need}, свободно {free}. Освободите место, и обучение продолжится само.",
     ),
+    "runs.full": (
+        "The disk is full. Free some space, and the run starts by itself.",
+        "Диск заполнен. Освободите место, и запуск начнётся сам.",
+    ),
     "runs.checkpoint": ("checkpoint", "контрольная точка"),
     "runs.log_scale": ("Log scale", "Логарифмическая шкала"),
     "runs.log_scale.info": ("Shows small changes of a small loss.", "Видны малые изменения малого loss."),
@@ -189,6 +193,9 @@ WORDS = {
 }
 
 TROUBLES = {
+    "KilledForMemory": "Система завершила запуск: после шага {step} на компьютере кончилась оперативная память. Закройте "
+    "другие программы, уменьшите batch_size или max_length либо выберите модель поменьше.",
+    "NothingWritten": "Диск, на котором {path}, заполнен: записать ничего не удалось. Освободите место и повторите.",
     "EndedByForce": "Процесс обучения не отвечал и был завершён принудительно. Всё, что было после последней контрольной "
     "точки, будет пройдено заново.",
     "DoesNotDie": "Процесс {pid} запуска «{name}» не удаётся завершить: его держит система или драйвер. Перезагрузите "
