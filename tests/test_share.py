@@ -12,9 +12,10 @@ import httpx
 import pytest
 from gradio.context import LocalContext
 
-from core import export, sharing, sharing_gate
+from core import chat, export, sharing, sharing_gate
 from core.sharing import Limits, Share
 from tests import share_probe
+from ui import sharing_page
 from ui import sharing_server as links
 from ui.text import Say
 
@@ -207,6 +208,13 @@ def test_a_visitor_chats_and_another_cannot_listen(shared):
     assert stopping.status_code == 403
 
 
+def test_a_visitor_hears_that_the_machine_is_busy_and_no_name_or_path_of_it():
+    say = Say("en")
+    assert sharing_page.worded(say, chat.CardBusy(name="secret")) == say("sharing.busy")
+    assert sharing_page.worded(say, chat.PromptTooLong(tokens=9, limit=8)).startswith("The conversation")
+    assert sharing_page.worded(say, OSError("/home/me")) == say("sharing.trouble")
+
+
 def test_a_large_request_is_refused(shared):
     share, port = shared
     guest = share_probe.Guest(port, share.password)
@@ -260,7 +268,9 @@ def test_a_blocked_tunnel_says_why_and_names_the_other_ways(monkeypatch, home):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setattr("gradio.networking.GRADIO_API_SERVER", f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        with pytest.raises(links.TunnelBlocked, match=r"Two other ways, both with the password: over this network.*--share own"):
+        with pytest.raises(
+            links.TunnelBlocked, match=r"Two other ways, both with the password: over this network.*--share own"
+        ):
             links.open_tunnel(9999)
 
 

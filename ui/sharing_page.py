@@ -173,5 +173,6 @@ def shown(conversations: dict) -> list:
 def worded(say: Say, error: Exception) -> str:
     """A trouble in words; of anything else only that it happened: its text may hold a path of this machine."""
     name = getattr(error, "name", type(error).__name__)
-    known = name in ("PromptTooLong", "CardBusy", "ChatClosed")
-    return say.worded(name, error.values, str(error)) if known else say("sharing.trouble")
+    if name in ("CardBusy", "ChatClosed"):  # their own words name the run, and ways out that are the owner's
+        return say("sharing.busy")
+    return say.worded(name, error.values, str(error)) if name == "PromptTooLong" else say("sharing.trouble")
