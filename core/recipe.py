@@ -173,8 +173,8 @@ class LossIsZero(RecipeTrouble):
 
 class LossNotFinite(RecipeTrouble):
     template = (
-        "The loss became {value} by step {step}, and the run stopped. The checkpoints that are kept are from before. "
-        "Lower learning_rate to {suggestion} and start again."
+        "The loss became {value} at step {step}, in a batch of these rows of the corpus: {rows}. The newest good "
+        "checkpoint is that of step {good} (0: there is none). Lower learning_rate to {suggestion} and start again."
     )
 
 
@@ -1174,6 +1174,7 @@ class Progress:
         self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
         self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
         self.warm = False
+        self.batches = []  # of the step that goes on: [numbers of rows, loss]
         self.recent = deque(maxlen=50)  # seconds of the latest steps, for the time that is left
 
     def ending(self) -> dict:
@@ -1198,7 +1199,7 @@ class Progress:
         return bool(wanted)
 
     def on_step_begin(self, args, state, control, **_):
-        self.step_began = time.monotonic()
+        self.step_began, self.batches = time.monotonic(), []
 
     def on_step_end(self, args, state, control, model=None, **_):
         _wait_for_the_card()  # its kernels run on behind the program's back
@@ -1209,6 +1210,8 @@ class Progress:
         ):  # the first step of a process compiles, allocates and reads from disk: it says nothing of the pace
             self.all_seconds, self.all_steps = self.all_seconds + took, self.all_steps + 1
         self.recent.append(took)
+        if not all(loss.isfinite() for _, loss in self.batches):
+            control.should_log = True  # whatever logging_steps says: the curve shows it, and the run ends
         if wanted := self.should_stop():
             self.stopped = "pause" if wanted == "pause" else "stop"
             control.should_training_stop = control.should_save = control.should_log = True
@@ -1242,12 +1245,16 @@ class Progress:
         )
         self.tokens, self.seconds = tokens, 0.0
         if not math.isfinite(loss):
-            self.not_finite(loss, state.global_step)
+            self.not_finite(loss, state.global_step, args.output_dir)
         if loss == 0 and not logs.get("grad_norm"):
             raise LossIsZero(step=state.global_step)
 
-    def not_finite(self, loss: float, step: int):
-        raise LossNotFinite(value=loss, step=step, suggestion=f"{self.config.learning_rate / 10:g}")
+    def not_finite(self, loss: float, step: int, out: str):
+        """Raise LossNotFinite with the rows whose loss it is; those of the whole step, where the gradient broke it."""
+        guilty = [rows for rows, loss in self.batches if not loss.isfinite()] or [rows for rows, _ in self.batches]
+        good = Path(whole_checkpoint(out) or "checkpoint-0").name.split("-")[1]
+        suggestion = f"{self.config.learning_rate / 10:g}"
+        raise LossNotFinite(value=loss, step=step, rows=named_rows(guilty), good=good, suggestion=suggestion)
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **_):
         self.tokens = state.num_input_tokens_seen
@@ -1256,7 +1263,7 @@ class Progress:
 
     def on_save(self, args, state, control, model=None, **_):
         if not all(weight.isfinite().all() for weight in model.parameters() if weight.requires_grad):
-            self.not_finite(math.nan, state.global_step)
+            self.not_finite(math.nan, state.global_step, args.output_dir)
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if not _is_first():
             return
@@ -1286,6 +1293,12 @@ class Progress:
             shutil.copyfile(file, scratch)
             scratch.replace(target / file.name)
         self.eval_loss, self.kept_step = dict(self.evals)[best], best
+
+
+def named_rows(batches: list[list[str]]) -> str:
+    """The numbers of the rows of some batches, the first ones of many: 3, 17, 40."""
+    numbers = list(dict.fromkeys(number for batch in batches for ids in batch for number in ids.split()))
+    return ", ".join(numbers[:NAMED_ROWS]) + (", …" if len(numbers) > NAMED_ROWS else "")
 
 
 def _wait_for_the_card() -> None:
@@ -1446,22 +1459,29 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_ou
             return optimizer
 
         def training_step(self, model, inputs, *args, **kwargs):
-            mask = inputs.get("attention_mask")
+            rows, mask = inputs.pop("rows"), inputs.get("attention_mask")
             self.state.num_input_tokens_seen += int(inputs["input_ids"].numel() if mask is None else mask.sum())
             try:
-                return super().training_step(model, inputs, *args, **kwargs)
-            except Exception as error:
-                error.batch_shape = tuple(inputs["input_ids"].shape)  # whoever words the error wants to know
+                loss = super().training_step(model, inputs, *args, **kwargs)
+            except Exception as error:  # whoever words the error wants to know
+                error.batch_shape, error.batch_rows = tuple(inputs["input_ids"].shape), named_rows([rows])
                 raise
+            self.soulsmith.batches.append((rows, loss))
+            return loss
 
     return SoulTrainer(
         model=model,
         args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
-        data_collator=partial(collate, flat=model.config._attn_implementation.startswith("flash")),
+        data_collator=partial(_named_batch, flat=model.config._attn_implementation.startswith("flash")),
         processing_class=tokenizer,
     )
+
+
+def _named_batch(rows: list[dict], flat: bool) -> dict:
+    """A batch with the numbers of its rows; training_step() takes them out again."""
+    return collate(rows, flat) | {"rows": [row["id"] for row in rows]}
 
 
 def by_length(lengths: list[int], batch_size: int, seed: int):
@@ -1577,6 +1597,7 @@ def held_out_loss(model, rows, batch_size: int, should_stop: Callable[[], bool] 
                 total += float(model(**batch).loss) * learned
             except Exception as error:
                 error.batch_shape = tuple(batch["input_ids"].shape)
+                error.batch_rows = named_rows([[row.get("id", "?") for row in chosen]])
                 raise
             count += learned
             if stopped := should_stop():

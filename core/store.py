@@ -285,7 +285,7 @@ def fold(row: dict, event: dict) -> None:
     elif kind in ("loading", "step"):
         row["stage"] = {"loading": "loading", "step": "training"}[kind]
     elif kind == "data":
-        row["rows_left_out"] = json.dumps(event["rows_left_out"])
+        row.update(rows_left_out=json.dumps(event["rows_left_out"]), stage="loading")  # the model's turn
     elif kind == "eval":
         if event["step"] == 0:
             row["base_eval_loss"] = event["eval_loss"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import control, events, hardware, models, runs
+from core import control, events, hardware, models, paths, runs
 from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 from core.watching import Observer, room
@@ -29,8 +29,9 @@ class AlreadyTraining(Trouble):
 
 class OutOfMemory(Trouble):
     template = (
-        "Memory ran out at step {step}, in a batch of {rows} rows of {tokens} tokens. Halve batch_size and double "
-        "gradient_accumulation_steps: the result is the same. If that is not enough, lower max_length."
+        "Memory ran out at step {step}, in a batch of {rows} rows of {tokens} tokens (in the corpus: {numbers}). Halve "
+        "batch_size and double gradient_accumulation_steps: the result is the same. If that is not enough, lower "
+        "max_length."
     )
 
 
@@ -125,6 +126,8 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
 
     def report(event: str, **values) -> None:
         said[event] = values
+        if event == "preparing" and (asked := observer.should_stop()):
+            raise _StopAsked(asked)
         events.append(run_dir, event, **values)
         if event == "data" and (forecast := _forecast(config, _length(config, said))):
             report("forecast", **forecast)
@@ -147,6 +150,7 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         should_stop=observer.should_stop,
         watcher=observer,
         resume_from=checkpoint,
+        cache=paths.home() / "tokens",
     )
     if "forecast" in said and ending["steps"] >= FEWEST_STEPS:
         _learn(config, said, ending)
@@ -255,7 +259,7 @@ def _out_of_memory(error: Exception, run_dir: Path) -> Trouble:
         return ModelTooLarge()
     step = ([event["step"] for event in seen if event["event"] == "step"] or [0])[-1] + 1
     rows, tokens = getattr(error, "batch_shape", None) or ("?", "?")
-    return OutOfMemory(step=step, rows=rows, tokens=tokens)
+    return OutOfMemory(step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
 
 
 def main() -> None:

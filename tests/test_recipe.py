@@ -306,8 +306,63 @@ def test_a_loss_that_is_not_a_number_stops_the_run(config, tmp_path, monkeypatch
         return model
 
     monkeypatch.setattr(recipe, "add_adapter", poisoned)
-    with pytest.raises(recipe.LossNotFinite, match=r"nan by step 1.*Lower learning_rate to 0.001"):
+    events = []
+    with pytest.raises(recipe.LossNotFinite, match=r"nan at step 1.*that of step 0 .*Lower learning_rate to 0.001"):
+        recipe.train(
+            replace(config, validation_share=0.0, logging_steps=100),
+            tmp_path,
+            report=lambda event, **values: events.append(event),
+        )
+    assert events[-1] == "step"  # the curve shows it
+
+
+def test_the_rows_that_break_the_loss_are_named(config, tmp_path, monkeypatch):
+    """Only the guilty one of the gathered batches, at its own step, however seldom there is a log entry."""
+    rows = [json.dumps(row, ensure_ascii=False) for row in [*chat_rows(11), {"messages": TURN}]]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    tiled = recipe.without_logits
+
+    def breaks_at_twelve(base):
+        tiled(base)
+        forward = base.forward
+
+        def broken(labels=None, **inputs):
+            output = forward(labels=labels, **inputs)
+            if labels is not None and base.training and len(labels[0]) == shortest:
+                output.loss = output.loss * math.nan
+            return output
+
+        base.forward = broken
+
+    monkeypatch.setattr(recipe, "without_logits", breaks_at_twelve)
+    encoded = [recipe.encode(json.loads(row), recipe.load_tokenizer(config))["input_ids"] for row in rows]
+    shortest = len(encoded[11])
+    assert shortest < min(map(len, encoded[:11]))
+    config = replace(config, corpus=str(tmp_path / "rows.jsonl"), batch_size=1, gradient_accumulation_steps=4)
+    config = replace(config, validation_share=0.0, logging_steps=50, max_steps=20, eval_steps=1)
+    with pytest.raises(recipe.LossNotFinite) as raised:
+        recipe.train(config, tmp_path / "run", report=lambda *_, **__: None)
+    assert raised.value.values["rows"] == "12"
+    assert int(raised.value.values["good"]) == raised.value.values["step"] - 1
+
+
+def test_a_batch_that_memory_does_not_hold_is_named(config, tmp_path, monkeypatch):
+    full = MemoryError("can't allocate memory")
+    monkeypatch.setattr("transformers.Trainer.compute_loss", lambda *_, **__: (_ for _ in ()).throw(full))
+    with pytest.raises(MemoryError) as raised:
         events_of(replace(config, validation_share=0.0), tmp_path)
+    assert (raised.value.batch_shape[0], len(raised.value.batch_rows.split(", "))) == (4, 4)
+
+    class Small:
+        training, device, train, eval = False, "cpu", lambda *_: None, lambda *_: None
+
+        def __call__(self, **_):
+            raise full
+
+    rows = [{"input_ids": [1, 2], "labels": [1, 2], "id": str(number)} for number in (5, 9)]
+    with pytest.raises(MemoryError) as raised:
+        recipe.held_out_loss(Small(), rows, 2)
+    assert (raised.value.batch_shape, raised.value.batch_rows) == ((2, 2), "5, 9")
 
 
 def test_a_checkpoint_of_spoilt_weights_is_not_called_whole(config, tmp_path):

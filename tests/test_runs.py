@@ -163,9 +163,9 @@ def test_memory_that_runs_out_is_worded_with_the_step(config):
     assert type(trainer._worded(full, paths.run(run_id))) is trainer.ModelTooLarge
     events.append(paths.run(run_id), "model")
     events.append(paths.run(run_id), "step", step=40)
-    full.batch_shape = (2, 8190)
-    worded = trainer._worded(full, paths.run(run_id))
-    assert str(worded).startswith("Memory ran out at step 41, in a batch of 2 rows of 8190 tokens. Halve batch_size")
+    full.batch_shape, full.batch_rows = (2, 8190), "7, 12"
+    words = "Memory ran out at step 41, in a batch of 2 rows of 8190 tokens (in the corpus: 7, 12). Halve batch_size"
+    assert str(trainer._worded(full, paths.run(run_id))).startswith(words)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
 
 def test_a_failed_run_shows_its_cause_and_a_button_that_mends_it(config, no_worker):
     run_id = runs.create(config)
-    values = {"value": "nan", "step": "7", "suggestion": "2e-05"}
+    values = {"value": "nan", "step": "7", "rows": "3", "good": "5", "suggestion": "2e-05"}
     events.append(paths.run(run_id), "failed", trouble="LossNotFinite", values=values, message="The loss became nan.")
     shown = drawn(run_id)
     assert shown["treat"].visible

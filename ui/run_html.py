@@ -20,7 +20,7 @@ def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
     at_work = row["state"] in runs.AT_WORK
     if at_work and row["stage"]:
         state += f": {say('stage.' + row['stage'])}"
-        if row["stage"] in ("download", "convert"):
+        if row["stage"] in ("download", "convert", "tokens"):
             share = (row["stage_done"] or 0) / row["stage_total"] if row["stage_total"] else 0
     if at_work and row["waiting"]:
         state += f" · {say('runs.waits')}"

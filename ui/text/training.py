@@ -68,6 +68,7 @@ WORDS = {
     "stage.download": ("downloading the model", "скачивание модели"),
     "stage.convert": ("converting the model, about 20 s", "преобразование модели, около 20 с"),
     "stage.loading": ("loading the model and the rows", "загрузка модели и строк"),
+    "stage.tokens": ("turning rows into tokens", "преобразование строк в токены"),
     "stage.training": ("training", "обучение"),
     "live.step": ("step", "шаг"),
     "live.left": ("left", "осталось"),
