@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from core import jobs, paths
+from core import chat, jobs, paths
 from core.arena import judging, matches, numbers, prompts, verdict, votes
+from core.chat import process
 from core.synth.endpoint import Reply
 
 
@@ -167,6 +168,29 @@ def test_numbers_stand_next_to_opinions(match):
     assert (found["a"]["tokens"], found["b"]["tokens"]) == (2, 10)
     assert (found["a"]["repetition"], found["b"]["repetition"]) == (0, pytest.approx(5 / 7))
     assert numbers.languages("море sea 海") == {"cyrillic": 0.5, "latin": 0.375, "cjk": 0.125}
+
+
+def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
+    """A run that is there already, and one that begins in the middle of a reply."""
+    directory = matches.find(match)
+    (directory / "answers.jsonl").unlink()
+    monkeypatch.setattr(matches, "WAIT_SECONDS", 0)
+    monkeypatch.setattr(process, "has_card", lambda: True)
+    training, seen = [None, "run", "run", None] + 12 * [None], []
+    monkeypatch.setattr(process, "training", lambda: training.pop(0) if training else None)
+    closed = [process.ChatTrouble("ChatClosed", {}, "closed")]
+
+    def talk(asked, *_, **__):
+        if closed:
+            raise closed.pop()
+        yield {side: chat.Reply(text=asked[side].contestant) for side in asked}
+
+    monkeypatch.setattr(chat, "talk", talk)
+    monkeypatch.setattr(numbers, "measure", lambda *_: None)
+    request = jobs.request(directory)
+    assert matches.answer(directory, request, lambda event, **_: seen.append(event)) == {"answers": 12}
+    assert seen == ["progress", "waiting", "going_on", *["progress"] * 12, "measuring"]
+    assert [row["b"]["text"] for row in matches.answers(directory)] == ["run:y"] * 12
 
 
 def test_a_match_s_id_cannot_leave_its_folder(home):

@@ -3,7 +3,7 @@
 from html import escape
 from pathlib import Path
 
-from core import jobs
+from core import events, jobs
 from ui.text import Say
 
 NUMBERS = ("held_out_loss", "perplexity", "tokens", "cut", "repetition")
@@ -13,7 +13,8 @@ SHARES = ("cut", "repetition")
 def status(say: Say, directory: Path, request: dict, answered: int, voted: int) -> str:
     """How far the answers and the votes are; no names: whoever votes must not know."""
     now, count = jobs.state(directory), len(request["prompts"])
-    values = {"state": say(f"arena.state.{now}"), "answered": answered, "voted": voted, "count": count}
+    shown = "waiting" if now == "running" and (events.last(directory) or {}).get("event") == "waiting" else now
+    values = {"state": say(f"arena.state.{shown}"), "answered": answered, "voted": voted, "count": count}
     line = f'<p class="facts">{say("arena.status", **values)}</p>'
     if now == "failed":
         told = jobs.progress(directory)["failed"]

@@ -5,14 +5,17 @@ A match is a job's directory: job.json holds the request and the prompts, answer
 
 import hashlib
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from core import chat, jobs, paths
 from core.arena import prompts as sets
-from core.chat import Question, Sampling, contestants
+from core.chat import Question, Sampling, contestants, process
 from core.trouble import Trouble
 
 SIDES = ("left", "right")
+WAIT_SECONDS = 1.0  # between two looks whether the card is free
 
 
 class SameContestant(Trouble):
@@ -50,7 +53,7 @@ def answer(directory: Path, request: dict, report) -> dict:
         first = [{"role": "system", "content": request["system"]}] if request["system"] else []
         messages = [*first, {"role": "user", "content": prompt["prompt"]}]
         asked = {side: Question(request[side], messages) for side in ("a", "b")}
-        *_, replies = chat.talk(asked, sampling, on_cpu=request["on_cpu"])
+        replies = _once_free(directory, request, report, lambda asked=asked: _last_of(asked, sampling, request))
         row = {"prompt": index} | {side: vars(reply) for side, reply in replies.items()}
         with (directory / "answers.jsonl").open("ab") as lines:
             lines.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
@@ -60,8 +63,30 @@ def answer(directory: Path, request: dict, report) -> dict:
         from core.arena import numbers
 
         report("measuring")
-        numbers.measure(directory, request)
+        _once_free(directory, request, report, lambda: numbers.measure(directory, request))
     return {"answers": len(done)}
+
+
+def _last_of(asked: dict[str, Question], sampling: Sampling, request: dict) -> dict:
+    *_, replies = chat.talk(asked, sampling, on_cpu=request["on_cpu"])
+    return replies
+
+
+def _once_free(directory: Path, request: dict, report, ask: Callable):
+    """What `ask()` returns, asked when no run has the card, and once more if one took it in the middle."""
+    while True:
+        if not request["on_cpu"] and process.training() and process.has_card():
+            report("waiting")
+            while process.training() and not jobs.stop_asked(directory):
+                time.sleep(WAIT_SECONDS)
+            report("going_on")
+        try:
+            return ask()
+        except chat.CardBusy:
+            continue
+        except process.ChatTrouble as error:
+            if error.name != "ChatClosed":
+                raise
 
 
 def answers(directory: Path) -> list[dict]:

@@ -3,7 +3,7 @@
 import torch
 
 from core import profiles, recipe
-from core.chat import engine
+from core.chat import MemoryRanOut, engine
 from core.chat.contestants import Contestant
 
 BATCH = 4
@@ -25,6 +25,8 @@ def held_out(contestant: str, rows: list[dict]) -> dict:
         try:
             with torch.inference_mode():
                 return {"loss": recipe.held_out_loss(weights.inner, encoded, BATCH), "rows": len(encoded)}
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise MemoryRanOut(model=voice.contestant.title) from error
         finally:
             engine.silence(weights)
 

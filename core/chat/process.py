@@ -26,6 +26,7 @@ from core.trouble import Trouble
 IDLE_SECONDS = 30 * 60  # without a question: the memory goes back
 START_SECONDS = 60  # that a process gets until it listens; torch is imported later
 TOLD_SECONDS = 0.04  # between two looks at growing replies: no page draws faster
+TURN_SECONDS = 0.02  # between two looks whether it is a caller's turn
 CLOSE_SECONDS = 120  # that a process gets to end what it does, the loading of a large model included
 MEASURED_ROWS = 64  # held-out rows that a loss is taken over
 
@@ -40,8 +41,8 @@ class ChatTrouble(Trouble):
 
 def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
     """Grow the replies there and yield them as they grow; closing the iterator hangs up."""
-    if not on_cpu and (busy := training()) and has_card():
-        raise CardBusy(name=runs.label(busy)["name"])
+    if not on_cpu:
+        _need_card()
     asked = {name: asdict(question) for name, question in questions.items()}
     request = {"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}
     for answer in ask(request):
@@ -50,6 +51,7 @@ def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = F
 
 def measure(contestant: str, rows: list[dict]) -> dict:
     """The held-out loss of a contestant on rows, in nats a learned token: {"loss", "rows"}."""
+    _need_card()
     *_, answer = ask({"do": "measure", "contestant": contestant, "rows": rows[:MEASURED_ROWS]})
     return answer["measured"]
 
@@ -61,6 +63,11 @@ def training() -> str | None:
             if runs.is_alive(paths.run(run_id)):
                 return run_id
     return None
+
+
+def _need_card() -> None:
+    if (busy := training()) and has_card():
+        raise CardBusy(name=runs.label(busy)["name"])
 
 
 def ask(request: dict) -> Iterator[dict]:
@@ -83,7 +90,12 @@ def ask(request: dict) -> Iterator[dict]:
 
 def is_open() -> bool:
     """Whether a chat's process is there and holds a model."""
-    return any(answer["open"] for answer in _asked_if_there({"do": "look"}))
+    return look()["open"]
+
+
+def look() -> dict:
+    """Whether a chat's process holds a model, and whether a reply grows there: {"open", "busy"}."""
+    return (_asked_if_there({"do": "look"}) or [{"open": False, "busy": False}])[0]
 
 
 def close() -> bool:
@@ -237,7 +249,7 @@ class Server:
 
     def _look(self, _) -> Iterator[dict]:
         engine = sys.modules.get("core.chat.engine")
-        yield {"open": bool(engine and engine.is_open())}
+        yield {"open": bool(engine and engine.is_open()), "busy": bool(engine and engine.LOCK.locked())}
 
     def _close(self, _) -> Iterator[dict]:
         engine = sys.modules.get("core.chat.engine")
@@ -248,6 +260,9 @@ class Server:
         from core.chat import engine
 
         asked, began, told = time.monotonic(), 0.0, {}
+        while engine.LOCK.locked():  # another reply grows: whoever hung up meanwhile is not served
+            if connection.poll(TURN_SECONDS):
+                return
         growing = engine.replies(
             {name: Question(**values) for name, values in questions.items()}, Sampling(**sampling), on_cpu=on_cpu
         )
@@ -261,7 +276,8 @@ class Server:
                     yield {"replies": told}
         finally:
             growing.close()
-        if self.closed_for > asked and not all(reply["finish_reason"] for reply in told.values()):
+        whole = told and all(reply["finish_reason"] for reply in told.values())
+        if self.closed_for > asked and not whole:
             raise ChatClosed
 
     def _measure(self, connection: Connection, contestant: str, rows: list[dict]) -> Iterator[dict]:

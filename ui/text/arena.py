@@ -37,6 +37,10 @@ WORDS = {
     ),
     "arena.state.queued": ("Starting", "Запускается"),
     "arena.state.running": ("Answering", "Идёт работа"),
+    "arena.state.waiting": (
+        "A run is training: the answers wait for the card",
+        "Идёт обучение: ответы ждут видеокарту",
+    ),
     "arena.state.stopping": ("Stopping", "Останавливается"),
     "arena.state.finished": ("All is answered", "Все ответы готовы"),
     "arena.state.stopped": ("Stopped", "Остановлено"),
