@@ -411,11 +411,22 @@ def test_the_chat_s_own_process_speaks_stops_and_lets_go(stubborn_run, tiny_mode
     os.kill(json.loads((paths.home() / "chat.json").read_text())["pid"], signal.SIGKILL)
 
 
+def test_who_hung_up_while_another_reply_grew_is_not_served(trained_run):
+    caller = type("Caller", (), {"poll": lambda *_: True})()
+    question = {"contestant": f"run:{trained_run}", "messages": ASK}
+    with engine.LOCK:
+        assert next(process.Server()._look(caller)) == {"open": False, "busy": True}
+        assert list(process.Server()._reply(caller, {"a": question}, vars(Sampling()), False)) == []
+    assert not chat.is_open()
+
+
 def test_a_run_that_has_the_card_is_named(trained_run, monkeypatch):
     monkeypatch.setattr(process, "training", lambda: trained_run)
     monkeypatch.setattr(process, "has_card", lambda: True)
     with pytest.raises(chat.CardBusy, match='The run "первый запуск" is training and has the card'):
         next(chat.talk({"a": Question(f"run:{trained_run}", ASK)}, Sampling()))
+    with pytest.raises(chat.CardBusy):
+        process.measure(f"run:{trained_run}", [])
 
 
 # What the page does with it --------------------------------------------------------------------------------------------
@@ -448,6 +459,39 @@ def test_an_edit_branches_and_keeps_the_old_branch():
     assert [[turn["said"] for turn in branch] for branch in edited["branches"]] == [["one", "two"], ["three"]]
     back = talk.on_back(say, 0, history)[0]
     assert [[turn["said"] for turn in branch] for branch in back["branches"]] == [["one", "two"], ["one"]]
-    assert talk.on_branch(say, 0, edited)[0]["current"] == 0
+    assert talk.on_branch(say, 0, edited)[4]["current"] == 0
     stopped = talk.on_stop(say, "", edited)
     assert stopped[0].value == "three"
+
+
+def test_somebody_else_replies_in_a_branch_of_their_own():
+    """No reply stands under another's name, and the old branch brings back those who replied in it."""
+    say, reply = Say("en"), {"0": {"text": "a", "finish_reason": ""}}
+    history = talk.with_replies(talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}]), reply, {"0": "base:x"})
+    field, _, _, changed, *_ = talk.on_who(say, "", history)
+    assert field.value == "one"  # ready to be put to the new one
+    assert [len(branch) for branch in changed["branches"]] == [1, 0]
+    assert changed["branches"][0][0]["replies"]["0"]["finish_reason"] == "stopped"
+    assert talk.on_who(say, "typed", talk.EMPTY)[0].value == "typed"
+    first, second, *_ = talk.on_branch(say, 0, changed)
+    assert (first.value, second.get("value")) == ("base:x", None)
+
+
+def test_a_column_that_came_later_hears_questions_and_answers_in_turn():
+    turns = [{"said": "one", "replies": {"0": {"text": "a"}}}, {"said": "two", "replies": {}}]
+    assert [message["content"] for message in talk.said(turns, "0")] == ["one", "a", "two"]
+    assert [message["content"] for message in talk.said(turns, "1")] == ["two"]
+
+
+def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
+    def without_room(*_, **__):
+        raise chat.NoRoom(model="m", need="9.0", free="1.0")
+        yield
+
+    monkeypatch.setattr(chat, "talk", without_room)
+    monkeypatch.setattr(talk.gr, "Warning", lambda _: None)
+    history = talk.forked(talk.EMPTY, [{"said": "a long story", "replies": {}}])
+    values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
+    *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, "", "cpu", **values)
+    assert (field, ended["branches"]) == ("a long story", [[]])
+    assert notice.startswith("Модели m нужно около 9.0 ГиБ, а свободно 1.0 ГиБ.")

@@ -61,7 +61,7 @@ def build_chat(say: Say) -> dict:
     parts |= {"prompt": prompt, "send": send, "stop": stop, "clear": clear, "notice": notice, "settings": settings}
     connect_chat(parts)
     count.input(lambda n: [gr.Column(visible=index < n) for index in range(len(COLUMNS))], count, frames, queue=False)
-    branch.input(partial(talk.on_branch, say), [branch, history], drawn, queue=False, show_progress="hidden")
+    branch.input(partial(talk.on_branch, say), [branch, history], [*who, *drawn], queue=False, show_progress="hidden")
     back.input(partial(talk.on_back, say), [back, history], drawn, queue=False, show_progress="hidden")
     remembered = [settings[name] for name in REMEMBERED]
     for part in remembered:
@@ -135,7 +135,7 @@ def connect_chat(parts: dict) -> None:
         one.success(
             partial(talk.on_answer, say),
             inputs_kwargs=inputs,
-            outputs=[parts["notice"], *drawn],
+            outputs=[prompt, parts["notice"], *drawn],
             concurrency_id="card",
             concurrency_limit=4,  # the chat's process lets one reply grow at a time
             show_progress="hidden",
@@ -146,9 +146,12 @@ def connect_chat(parts: dict) -> None:
         # While a reply grows nothing can be sent: a second message would be overwritten by the first reply's stream.
         answered.then(talk.on_free, None, [prompt, send], **quick)
     free = {"cancels": answers, "show_progress": "hidden"}
-    parts["stop"].click(partial(talk.on_stop, say), [prompt, history], [prompt, send, parts["notice"], *drawn], **free)
-    for event in (parts["clear"].click, *[one.input for one in who], *[box.clear for box in boxes]):
-        event(partial(talk.on_clear, say), None, [prompt, send, parts["notice"], *drawn], **free)
+    freed = [prompt, send, parts["notice"], *drawn]
+    parts["stop"].click(partial(talk.on_stop, say), [prompt, history], freed, **free)
+    for one in who:
+        one.input(partial(talk.on_who, say), [prompt, history], freed, **free)
+    for event in (parts["clear"].click, *[box.clear for box in boxes]):
+        event(partial(talk.on_clear, say), None, freed, **free)
 
 
 def at_message(handler, say: Say, column: str):

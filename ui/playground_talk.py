@@ -1,4 +1,5 @@
-"""What happens in the chat: asking, streaming, stopping, editing, branches. A turn is what was said and each reply."""
+"""What happens in the chat: asking, streaming, stopping, editing, branches. A turn is what was said, who was asked and
+each reply."""
 
 import time
 from dataclasses import asdict, fields
@@ -108,7 +109,22 @@ def on_undo(say: Say, column: str, history: dict, event: gr.EventData) -> tuple:
 
 
 def on_branch(say: Say, index: int, history: dict) -> list:
-    return drawing(say, {**history, "current": index})
+    """Another branch, with those above the columns who replied in it."""
+    history = {**history, "current": index}
+    who = next((turn["who"] for turn in reversed(turns_of(history)) if "who" in turn), {})
+    chosen = [gr.Dropdown(value=who[column]) if column in who else gr.skip() for column in COLUMNS]
+    return [*chosen, *drawing(say, history)]
+
+
+def on_who(say: Say, prompt: str, history: dict) -> tuple:
+    """Somebody else replies from now on, in an empty branch: no reply stands under another's name. The question is
+    ready to be put to them."""
+    history = halted(history)
+    turns = turns_of(history)
+    if turns:
+        history = {"branches": [*history["branches"], []], "current": len(history["branches"])}
+        prompt = prompt or turns[-1]["said"]
+    return gr.Textbox(prompt, interactive=True), gr.Button(interactive=True), "", *drawing(say, history)
 
 
 def on_back(say: Say, turn: int, history: dict) -> list:
@@ -122,26 +138,29 @@ def _index(event) -> int:
 
 
 def on_answer(say: Say, history: dict, count: int, system: str, busy: str, **values):
-    """Stream the replies to the last message; closed early, it leaves what was said so far."""
+    """Stream the replies to the last message; closed early, it leaves what was said so far.
+
+    After a trouble a message that nobody answered goes back into the field.
+    """
     turns = turns_of(history)
     if not turns or turns[-1]["replies"]:
-        yield gr.skip(), *drawing(say, history)
+        yield gr.skip(), gr.skip(), *drawing(say, history)
         return
     who = {column: values[f"who_{column}"] for column in COLUMNS[:count]}
     first = [{"role": "system", "content": system}] if system.strip() else []
     questions = {column: Question(id, [*first, *said(turns, column)]) for column, id in who.items()}
+    on_cpu, grown = False, history
     try:
-        on_cpu = False
         for notice, on_cpu in before(say, busy):  # noqa: B007 (the last one counts)
-            yield notice, *[gr.skip()] * len(drawing(say, history))
-        sampling = Sampling(**{name: values[name] for name in SETTINGS})
+            yield gr.skip(), notice, *[gr.skip()] * len(drawing(say, history))
+        sampling = Sampling(**{name: values[name] for name in SETTINGS if values[name] is not None})
         for replies in chat.talk(questions, sampling, on_cpu=on_cpu):
             answered = {column: asdict(reply) for column, reply in replies.items()}
-            grown = with_replies(history, answered)
-            yield say("playground.on_cpu") if on_cpu else "", *drawing(say, grown)
+            grown = with_replies(history, answered, who)
+            yield gr.skip(), say("playground.on_cpu") if on_cpu else "", *drawing(say, grown)
     except (Trouble, RecipeTrouble) as error:
-        history = without_unanswered(history)  # an unanswered question would stand before the next one
-        yield worded(say, error), *drawing(say, history)
+        field = gr.skip() if turns_of(grown)[-1]["replies"] else turns[-1]["said"]
+        yield field, worded(say, error), *drawing(say, halted(grown))
         gr.Warning(worded(say, error))
 
 
@@ -149,7 +168,9 @@ def before(say: Say, busy: str):
     """Say what the reply waits for: (notice, whether it will come from the processor)."""
     training = process.training()
     if not training:
-        yield "" if chat.is_open() else say("playground.loading"), False
+        seen = process.look()
+        sentence = "playground.turn" if seen["busy"] else "" if seen["open"] else "playground.loading"
+        yield sentence and say(sentence), False
         return
     name = runs.label(training)["name"]
     if busy == "cpu":
@@ -166,15 +187,18 @@ def said(turns: list[dict], column: str) -> list[dict]:
     """The conversation of one column, as it was said."""
     heard = []
     for turn in turns:
+        if turn["replies"] and column not in turn["replies"]:
+            continue  # a column that came later: templates want questions and answers in turn
         heard.append({"role": "user", "content": turn["said"]})
         if column in turn["replies"]:
             heard.append({"role": "assistant", "content": turn["replies"][column]["text"]})
     return heard
 
 
-def with_replies(history: dict, replies: dict[str, dict]) -> dict:
+def with_replies(history: dict, replies: dict[str, dict], who: dict[str, str] | None = None) -> dict:
     branches, current = list(history["branches"]), history["current"]
-    branches[current] = [*branches[current][:-1], {**branches[current][-1], "replies": replies}]
+    turn = {**branches[current][-1], "replies": replies}
+    branches[current] = [*branches[current][:-1], turn | {"who": who} if who else turn]
     return {"branches": branches, "current": current}
 
 
@@ -197,20 +221,25 @@ def on_free() -> tuple:
     return gr.Textbox(interactive=True), gr.Button(interactive=True)
 
 
+def halted(history: dict) -> dict:
+    """The history after Stop: what was said so far stays, marked as stopped, and an unanswered question goes."""
+    history = without_unanswered(history)
+    turns = turns_of(history)
+    if not turns:
+        return history
+    replies = {
+        column: {**reply, "finish_reason": reply["finish_reason"] or "stopped"}
+        for column, reply in turns[-1]["replies"].items()
+    }
+    return with_replies(history, replies)
+
+
 def on_stop(say: Say, prompt: str, history: dict) -> tuple:
-    """What was said so far stays, marked as stopped; a question without any reply goes back into the field."""
+    """A question without any reply goes back into the field."""
     turns = turns_of(history)
     if turns and not turns[-1]["replies"]:
         prompt = turns[-1]["said"]
-    history = without_unanswered(history)
-    turns = turns_of(history)
-    if turns:
-        replies = {
-            column: {**reply, "finish_reason": reply["finish_reason"] or "stopped"}
-            for column, reply in turns[-1]["replies"].items()
-        }
-        history = with_replies(history, replies)
-    return gr.Textbox(prompt, interactive=True), gr.Button(interactive=True), "", *drawing(say, history)
+    return gr.Textbox(prompt, interactive=True), gr.Button(interactive=True), "", *drawing(say, halted(history))
 
 
 def on_clear(say: Say) -> tuple:

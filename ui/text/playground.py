@@ -81,6 +81,10 @@ WORDS = {
     "playground.seed": ("Seed (seed)", "Начальное число (seed)"),
     "playground.seed.info": ("Same seed, same replies.", "Тот же seed — те же ответы."),
     "playground.loading": ("Loading the model…", "Загрузка модели…"),
+    "playground.turn": (
+        "Another reply is growing: yours comes right after it. Stop gives up your place.",
+        "Сейчас пишется другой ответ, ваш — сразу за ним. «Стоп» отменит ожидание.",
+    ),
     "playground.facts": (
         "tokens: {tokens} · {speed} tokens/s · first after {first} s · {reason} · context: {used} of {context}",
         "токенов: {tokens} · {speed} токенов/с · первый через {first} с · {reason} · контекст: {used} из {context}",
