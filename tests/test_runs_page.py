@@ -65,6 +65,26 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
     heard = run_html.clock(row["heard"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}, took effect at {heard} after step 2."]
     assert "Resume goes on after step" in drawn(run_id)["status"]
+    runs.resume(run_id)
+    asked = run_html.clock(control.asked(path)["asked"])
+    assert list(run_html.requests(SAY, store.sync(run_id))) == [
+        f"Resume: asked at {asked}; takes effect when its turn comes."
+    ]
+    events.append(path, "started", resumed_from="checkpoint-2")
+    row = {**store.sync(run_id), "state": "running"}
+    began = run_html.clock(row["started"])
+    assert list(run_html.requests(SAY, row)) == [f"Resume: asked at {asked}, took effect at {began}."]
+
+
+def test_a_stop_before_the_first_step_says_when_it_took_effect(config, no_worker):
+    run_id = runs.create(config)
+    path = paths.run(run_id)
+    events.append(path, "started", resumed_from=None)
+    control.ask(path, "stop")
+    events.append(path, "stopped", steps=0)
+    row = store.sync(run_id)
+    asked, ended = run_html.clock(control.asked(path)["asked"]), run_html.clock(row["ended"])
+    assert list(run_html.requests(SAY, row)) == [f"Stop: asked at {asked}, took effect at {ended}."]
 
 
 def test_a_failed_run_shows_its_cause_and_a_button_that_mends_it(config, no_worker):

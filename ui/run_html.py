@@ -59,18 +59,23 @@ def _facts(say: Say, row: dict):
 
 
 def requests(say: Say, row: dict):
-    """What was asked of the run and when it took effect."""
+    """What was asked of the run last, and when it took effect."""
     asked = control.asked(paths.run(row["id"]))
-    latest = [(asked["request"], asked["asked"])] if asked.get("request") in control.ENDS else []
+    latest = [(asked["request"], asked["asked"])] if asked.get("request") in (*control.ENDS, "resume") else []
     latest += list(control.wishes(paths.run(row["id"])).items())
-    if not latest or row["state"] not in (*runs.AT_WORK, "paused", "stopped"):
+    if not latest or row["state"] not in (*runs.AT_WORK, "queued", "paused", "stopped"):
         return
     request, when = max(latest, key=lambda one: one[1])
-    what = say(f"runs.asked.{request}")
+    what, at = say(f"runs.asked.{request}"), clock(when)
+    began = row["started"] if request == "resume" else row["ended"]  # before the first step an end is all that is heard
     if row["request"] == request and row["asked"] == when:
-        yield say("runs.heard", what=what, asked=clock(when), heard=clock(row["heard"]), step=row["heard_step"])
+        yield say("runs.heard", what=what, asked=at, heard=clock(row["heard"]), step=row["heard_step"])
+    elif row["state"] == "queued":
+        yield say("runs.its_turn", what=what, asked=at)
+    elif request not in control.WISHES and (began or 0) >= when:
+        yield say("runs.done", what=what, asked=at, done=clock(began))
     elif row["state"] in runs.AT_WORK:
-        yield say("runs.not_heard", what=what, asked=clock(when))
+        yield say("runs.not_heard", what=what, asked=at)
 
 
 def clock(seconds: float) -> str:

@@ -53,6 +53,12 @@ WORDS = {
         "{what}: asked at {asked}, took effect at {heard} after step {step}.",
         "{what}: запрос в {asked}, выполнено в {heard} после шага {step}.",
     ),
+    "runs.asked.resume": ("Resume", "Продолжение"),
+    "runs.done": ("{what}: asked at {asked}, took effect at {done}.", "{what}: запрос в {asked}, выполнено в {done}."),
+    "runs.its_turn": (
+        "{what}: asked at {asked}; takes effect when its turn comes.",
+        "{what}: запрос в {asked}; выполнится, когда подойдёт очередь.",
+    ),
     "runs.not_heard": (
         "{what}: asked at {asked}; takes effect after the current step.",
         "{what}: запрос в {asked}; выполнится после текущего шага.",
