@@ -169,6 +169,26 @@ def test_natural_text_comes_out_green():
     assert {name: one["light"] for name, one in found["gauges"].items()} == dict.fromkeys(gauges.LIMITS, "green")
 
 
+def test_long_texts_share_phrases_and_are_no_template():
+    rng = random.Random(2)
+    words = [f"слово{number}" for number in range(1000)]
+    often = [1 / (rank + 2) for rank in range(1000)]  # as in a language: few words are common, most are rare
+    texts = [" ".join(rng.choices(words, often, k=400)) for _ in range(300)]
+    found = gauges.measure(texts)
+    assert gauges.shared([text.split() for text in texts], 4) > 0.7
+    assert (found["gauges"]["shared_4grams"]["light"], found["gauges"]["distinct_3"]["light"]) == ("green", "green")
+
+
+def test_english_is_held_beside_natural_english():
+    path = next(sample["path"] for sample in corpus.samples() if sample["id"] == "lighthouse-en")
+    with path.open(encoding="utf-8") as lines:
+        texts = [json.loads(line)["messages"][0]["content"] for line in lines]
+    found = gauges.measure(texts)
+    assert (found["lang"], gauges.natural("en")["compression"] < gauges.natural("ru")["compression"]) == ("en", True)
+    assert gauges.light("compression", 3.9, "ru") == "green"
+    assert gauges.light("compression", 3.9, "en") == "amber"
+
+
 def test_one_canned_opening_and_copies_are_seen():
     canned = [f"Конечно, вот ответ! {POEM[at % 4]} {at}" for at in range(100)]
     found = gauges.measure(canned)["gauges"]

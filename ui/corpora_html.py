@@ -219,7 +219,7 @@ def report(say: Say, report: dict) -> str:
         "corpora.xray.light",
         "corpora.xray.gauge",
         "corpora.xray.here",
-        "corpora.xray.natural",
+        f"corpora.xray.natural.{xray.get('lang', 'ru')}",
         "corpora.xray.means",
     )
     head = "".join(f"<th>{say(key)}</th>" for key in names)

@@ -6,9 +6,7 @@ from core.corpus import gauges
 from ui.text import Say
 
 LIGHTS = {"green": "#009E73", "amber": "#E69F00", "red": "#D55E00", "none": "#999999"}
-# Debian's fortunes, 2,000 of 15,101 texts: English compresses less than Russian, whose letters take two bytes.
 ENOUGH = 1000  # rows; fewer look more varied than they are
-ENGLISH = {"vendi": 0.52, "compression": 2.56}
 STYLE = """<style>
 .synth-row { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid var(--border-color-primary);
   border-radius: var(--radius-sm); padding: 8px 10px; margin: 6px 0; line-height: 1.5; }
@@ -82,7 +80,7 @@ def size(say: Say, gigabytes: float) -> str:
 
 def xray(say: Say, found: dict, lang: str = "ru") -> str:
     """The verdict in plain words, with the two gauges that show a template best."""
-    values, natural = found["gauges"], ENGLISH if lang == "en" else gauges.natural()
+    values, natural = found["gauges"], gauges.natural(found.get("lang", "en" if lang == "en" else "ru"))
     verdict = "collapsed" if collapsed(found) else found["verdict"]
     if verdict == "green" and found.get("texts", 0) < ENOUGH:
         verdict = "few"

@@ -50,7 +50,7 @@ def make(
             if number % 1000 == 0:
                 tell("checks", number, card["rows"])
     tell("gauges", 0, 1)
-    learned = [_learned(row) for row in gauges.spaced(sample, gauges.SAMPLE)]
+    xray = gauges.measure([_learned(row) for row in gauges.spaced(sample, gauges.SAMPLE)])
     report = {
         "corpus": card["id"],
         "rows": card["rows"],
@@ -61,8 +61,8 @@ def make(
         "languages": dict(languages.most_common()),
         "sources": dict(sources.most_common(20)),
         "lengths": tokens.histogram(list(lengths[:: max(1, len(lengths) // 200_000)])),
-        "xray": gauges.measure(learned),
-        "natural": gauges.natural(),
+        "xray": xray,
+        "natural": gauges.natural(xray["lang"]),
     }
     if tokenizer is not None:
         tell("tokens", 0, 1)

@@ -12,7 +12,8 @@ WORDS = {
     "corpora.xray.light": ("Light", "Сигнал"),
     "corpora.xray.gauge": ("Gauge", "Показатель"),
     "corpora.xray.here": ("Here", "Здесь"),
-    "corpora.xray.natural": ("Natural text", "Живой текст"),
+    "corpora.xray.natural.ru": ("Natural Russian", "Живой русский текст"),
+    "corpora.xray.natural.en": ("Natural English", "Живой английский текст"),
     "corpora.xray.means": ("What it says", "О чём говорит"),
     "corpora.light.green": ("good", "хорошо"),
     "corpora.light.amber": ("doubtful", "сомнительно"),
@@ -45,8 +46,10 @@ WORDS = {
     "corpora.gauge.distinct_3.means": ("The share of unique triples of words.", "Доля неповторяющихся троек слов."),
     "corpora.gauge.shared_4grams": ("Texts with shared phrases", "Тексты с общими фразами"),
     "corpora.gauge.shared_4grams.means": (
-        "The share of texts that have four words in a row in common with another text.",
-        "Доля текстов, у которых есть четыре слова подряд, общие с другим текстом.",
+        "The share of texts that have four words in a row in common with another text (24 words from the middle of "
+        "each are compared).",
+        "Доля текстов, у которых есть четыре слова подряд, общие с другим текстом (сравниваются 24 слова из середины "
+        "каждого).",
     ),
     "corpora.gauge.openings": ("Different openings", "Разные зачины"),
     "corpora.gauge.openings.means": (
@@ -60,8 +63,8 @@ WORDS = {
     ),
     "corpora.gauge.commonest_5gram": ("Commonest phrase", "Самая частая фраза"),
     "corpora.gauge.commonest_5gram.means": (
-        "The share of texts with the same five words in a row.",
-        "Доля текстов с одними и теми же пятью словами подряд.",
+        "The share of texts with the same five words in a row near their beginning or end.",
+        "Доля текстов, у которых ближе к началу или концу стоят одни и те же пять слов подряд.",
     ),
     "corpora.gauge.vendi": ("Vendi score", "Индекс Vendi"),
     "corpora.gauge.vendi.means": (
