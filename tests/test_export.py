@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core import export, jobs, models, paths, runs
+from core import chat, export, jobs, models, paths, runs
 from core.chat import contestants, engine
 from core.export import adapters, gguf_file, gguf_tokenizer, ggufs, merging
 from core.recipe import TrainConfig
@@ -221,6 +221,16 @@ def test_a_full_disk_is_said_before_the_work(trained_run, monkeypatch):
         with pytest.raises(models.DiskFull, match="GB are needed"):
             export.start(trained_run, kind)
     assert jobs.listed(paths.exports()) == []
+
+
+def test_what_does_not_fit_into_memory_is_said_before_the_work(trained_run, tmp_path, monkeypatch):
+    import psutil
+
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
+    for kind in ("merged", "gguf"):
+        with pytest.raises(chat.NoRoom, match="Choose fewer models, or close other programs"):
+            export.make(trained_run, kind, tmp_path / kind, quiet)
+    assert list(tmp_path.glob("[mg]*")) == []
 
 
 def test_a_deleted_run_cannot_be_exported(home):

@@ -181,7 +181,7 @@ def _voice(one: Contestant, place: tuple) -> Voice:
 
 def _load(one: Contestant, place: tuple) -> Weights:
     directory, _, quantised, device = place
-    need_room(one, Path(directory), quantised, device)
+    need_room(one, Path(directory), device, 0.7 if quantised else 2 if device == "cuda" else 4)
     config = one.config or recipe.TrainConfig(base_model=directory, corpus="", method="lora")
     config = replace(config, base_model=directory, method="qlora" if quantised else "lora")
     try:
@@ -201,19 +201,19 @@ def _on_cpu(directory: str):
     return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
 
 
-def need_room(one: Contestant, directory: Path, quantised: bool, device: str) -> None:
-    """Raise NoRoom when a model is surely larger than the memory that is free."""
+def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) -> None:
+    """Raise NoRoom when a model of so many bytes a weight is surely larger than the memory that is free."""
     import psutil
 
     stored = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
-    parameters = stored / _stored_bytes(directory)
-    need = parameters * (0.7 if quantised else 2 if device == "cuda" else 4)
+    need = stored / stored_bytes(directory) * bytes_each
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     if need > free:
         raise NoRoom(model=one.title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
 
 
-def _stored_bytes(directory: Path) -> int:
+def stored_bytes(directory: Path) -> int:
+    """Bytes of a weight as a model's files hold it."""
     try:
         values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
         return 4 if (values.get("dtype") or values.get("torch_dtype")) == "float32" else 2

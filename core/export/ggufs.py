@@ -37,6 +37,7 @@ def write(run_id: str, out: Path, report) -> dict:
     one = contestants.find(f"run:{run_id}")
     base = one.weights if one.whole else Path(contestants.base_of(one))
     gguf_file.check(base)  # before the long work
+    engine.need_room(one, base, "cpu", 4.5)  # the files are compared in fp32
     unfinished = out.with_name(out.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     merged = unfinished / "merged"
