@@ -474,7 +474,7 @@ def test_somebody_else_replies_in_a_branch_of_their_own():
     assert changed["branches"][0][0]["replies"]["0"]["finish_reason"] == "stopped"
     assert talk.on_who(say, "typed", talk.EMPTY)[0].value == "typed"
     first, second, *_ = talk.on_branch(say, 0, changed)
-    assert (first.value, second.get("value")) == ("base:x", None)
+    assert (first["value"], second.get("value")) == ("base:x", None)
 
 
 def test_a_column_that_came_later_hears_questions_and_answers_in_turn():

@@ -112,7 +112,7 @@ def on_branch(say: Say, index: int, history: dict) -> list:
     """Another branch, with those above the columns who replied in it."""
     history = {**history, "current": index}
     who = next((turn["who"] for turn in reversed(turns_of(history)) if "who" in turn), {})
-    chosen = [gr.Dropdown(value=who[column]) if column in who else gr.skip() for column in COLUMNS]
+    chosen = [gr.update(value=who[column]) if column in who else gr.skip() for column in COLUMNS]
     return [*chosen, *drawing(say, history)]
 
 
