@@ -18,7 +18,7 @@ SIMPLE = {
     "save-now": lambda run_id: runs.wish(run_id, "save"),
     "sample-now": lambda run_id: runs.wish(run_id, "sample"),
 }
-COMMANDS = ("list", "show", "start", "queue", "move", "compare", "metrics", "delete", *SIMPLE)
+COMMANDS = ("list", "show", "start", "queue", "move", "compare", "metrics", "take", "delete", *SIMPLE)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--config", help="for start: a JSON file with the fields of TrainConfig")
     made.add_argument("--name", default="", help="for start: what to call the run")
     made.add_argument("--places", type=int, default=-1, help="for move: places down the queue; negative: up")
+    made.add_argument("--step", type=int, default=0, help="for take: whose checkpoint is to be the run's result")
     made.add_argument("--csv", metavar="FILE", help="for metrics: write a table of all steps")
     made.add_argument("--tensorboard", metavar="DIR", help="for metrics: write an event file (needs tensorboardX)")
     made.add_argument("--trackio", metavar="PROJECT", help="for metrics: write into a trackio project (needs trackio)")
@@ -80,6 +81,10 @@ def of_one(args, run_id: str) -> dict | list[dict]:
         from core import metrics
 
         return {"run": run_id} | metrics.write(run_id, args.csv, args.tensorboard, args.trackio)
+    if args.command == "take":
+        from core.watching import choosing
+
+        return {"run": run_id, "step": args.step, "path": str(choosing.take(run_id, args.step))}
     if args.command == "delete":
         runs.delete(run_id)
         return {"run": run_id, "state": "deleted"}

@@ -10,7 +10,7 @@ import pytest
 from core import control, events, metrics, orders, paths, runs, store
 from core.recipe import TrainConfig
 from core.trouble import Trouble
-from core.watching import alerts, comparing, doctor, film, forgetting, room
+from core.watching import alerts, choosing, comparing, doctor, film, forgetting, room
 from tests.test_runs import write_steps
 
 GIB = 2**30
@@ -267,3 +267,35 @@ def test_a_request_is_bound_to_its_moment(config, no_worker):
     asked = control.asked(paths.run(run_id))
     assert (asked["request"], asked["after"]) == ("hold", 0)
     assert before - 1 < asked["asked"] < before + 60
+
+
+def checkpoint(run_id: str, step: int, **files: bytes) -> None:
+    from core.recipe import seal
+
+    path = paths.run(run_id) / f"checkpoint-{step}"
+    path.mkdir()
+    for name, content in files.items():
+        (path / name.replace("__", ".")).write_bytes(content)
+    seal(path, step, [])
+
+
+def test_a_checkpoint_that_was_chosen_by_reading_becomes_the_result(config, no_worker):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "started")
+    for step in (2, 4):
+        weights = {"adapter_model__safetensors": b"w%d" % step, "adapter_config__json": b"{}"}
+        checkpoint(run_id, step, **weights, optimizer__pt=b"Adam")
+    assert choosing.kept(run_id) == [2, 4]
+    adapter = choosing.take(run_id, 4)
+    assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    (adapter / "generation_config.json").write_text("{}")
+    choosing.take(run_id, 2)
+    assert (adapter / "adapter_model.safetensors").read_bytes() == b"w2"
+    assert (adapter / "generation_config.json").is_file()
+    assert not list(paths.run(run_id).glob("*.unfinished"))
+    assert runs.label(run_id)["taken"][0] == 2
+    with pytest.raises(choosing.CheckpointGone, match=r"no whole checkpoint of step 3\. It keeps: 2, 4\."):
+        choosing.take(run_id, 3)
+    runs.resume(run_id)
+    with pytest.raises(runs.StillRunning):
+        choosing.take(run_id, 4)

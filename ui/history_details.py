@@ -11,7 +11,7 @@ import gradio as gr
 from core import export, metrics, paths, runs, store
 from core.recipe import RecipeTrouble, TrainConfig
 from core.trouble import Trouble
-from core.watching import comparing, forgetting
+from core.watching import choosing, comparing, forgetting
 from ui import run_html, run_plots
 from ui.text import Say
 
@@ -24,6 +24,7 @@ SHOWN = (
     "loss",
     "small",
     "film",
+    "checkpoint",
     "forgetting",
     "value",
     "box",
@@ -52,6 +53,10 @@ def build(say: Say) -> dict:
         with gr.Accordion(say("film.title"), open=False):
             details["film"] = gr.HTML(js_on_load=run_plots.keeper())
             details["forgetting"] = gr.Plot(show_label=False, visible=False)
+            with gr.Row():
+                words = {"label": say("film.checkpoint"), "info": say("film.checkpoint.info")}
+                details["checkpoint"] = gr.Dropdown(interactive=True, scale=4, **words)
+                details["take"] = gr.Button(say("film.take"), scale=1)
         with gr.Accordion(say("runs.config"), open=False):
             details["config"] = gr.Code(language="json", show_label=False, interactive=False)
         with gr.Row():
@@ -87,6 +92,7 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
         details["save"].click(partial(on_save, say), named, None),
         details["again"].click(partial(on_again, say), run, run),
         details["vary"].click(partial(on_vary, say), [run, details["field"], details["value"]], run),
+        details["take"].click(partial(on_take, say), [run, details["checkpoint"]], None),
         details["yes"].click(partial(on_delete_yes, say), run, run),
     ]
 
@@ -95,7 +101,21 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     """The chosen run in full."""
     hidden = gr.File(visible=False), gr.Group(visible=False)
     if not run_id or run_id not in runs.listed():
-        return "", "", "", "", "", None, None, "", gr.Plot(visible=False), "", gr.Column(visible=False), *hidden
+        return (
+            "",
+            "",
+            "",
+            "",
+            "",
+            None,
+            None,
+            "",
+            gr.Dropdown([]),
+            gr.Plot(visible=False),
+            "",
+            gr.Column(visible=False),
+            *hidden,
+        )
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
     figure = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
     return (
@@ -106,7 +126,8 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         (paths.run(run_id) / "config.json").read_text(encoding="utf-8"),
         run_plots.loss(say, row, curves),
         run_plots.small(say, row, curves),
-        run_html.film(say, store.film(run_id)),
+        run_html.film(say, store.film(run_id), choosing.kept(run_id)),
+        gr.Dropdown(*checkpoints(say, run_id, curves["evals"])),
         gr.Plot(figure, visible=bool(scores)),
         on_field(run_id, "learning_rate"),
         gr.Column(visible=True),
@@ -134,15 +155,37 @@ def facts(say: Say, row: dict) -> str:
         )
     if votes := store.arena(row["id"]):
         found["runs.arena"] = say("runs.votes", share=round(100 * votes["share"]), count=votes["votes"])
-    for change in json.loads(row["changes"] or "[]"):
-        changed = ", ".join(f"{name}: {old} → {new}" for name, (old, new) in change["changed"].items())
-        found["runs.changed"] = changed
+    changes = [change["changed"].items() for change in json.loads(row["changes"] or "[]")]
+    if changes:
+        found["runs.changed"] = ", ".join(f"{name}: {old} → {new}" for one in changes for name, (old, new) in one)
+    step, when = runs.label(row["id"]).get("taken", (0, 0))
+    if when > (row["ended"] or 0):  # a run that went on has made other weights since
+        found["runs.result"] = say("runs.kept_step", step=step)
     return "  \n".join(f"{say(key)}: {value}" for key, value in found.items())
 
 
 def pair(say: Say, predicted: float, measured: float, unit: str) -> str:
     off = f"{100 * (predicted / measured - 1):+.0f}\u00a0%"
     return say("runs.pair", predicted=say.number(predicted) + unit, measured=say.number(measured) + unit, off=off)
+
+
+def checkpoints(say: Say, run_id: str, evals: list[dict]) -> tuple[list, int | None]:
+    """The checkpoints to choose from with their loss on held-out rows, and the newest of them."""
+    steps, losses = choosing.kept(run_id), {row["step"]: row["eval_loss"] for row in evals}
+
+    def words(step: int) -> str:
+        title = say("film.step", step=step)
+        return title if losses.get(step) is None else f"{title} · eval_loss {say.number(losses[step])}"
+
+    return [(words(step), step) for step in steps], steps[-1] if steps else None
+
+
+def on_take(say: Say, run_id: str, step: int | None) -> None:
+    """Make a checkpoint the result of the run."""
+    if step is None:
+        raise gr.Error(say("film.no_checkpoint"))
+    _command(say, choosing.take, run_id, step)
+    gr.Info(say("film.taken", step=step))
 
 
 def on_field(run_id: str | None, field: str) -> str:

@@ -136,7 +136,7 @@ def remedy(say: Say, found: dict | None) -> str:
     return " ".join(lines)
 
 
-def film(say: Say, shots: list[dict]) -> str:
+def film(say: Say, shots: list[dict], kept: list[int]) -> str:
     """The replies to each prompt, side by side over the steps, with what changed since the one before marked."""
     if not shots:
         return f'<p class="subdued">{say("film.empty")}</p>'
@@ -144,15 +144,17 @@ def film(say: Say, shots: list[dict]) -> str:
     for shot in shots:
         strips.setdefault(shot["prompt"], []).append(shot)
     return "".join(
-        f'<h4>{html.escape(prompt)}</h4><div class="film">{"".join(_frames(say, frames))}</div>'
+        f'<h4>{html.escape(prompt)}</h4><div class="film">{"".join(_frames(say, frames, kept))}</div>'
         for prompt, frames in strips.items()
     )
 
 
-def _frames(say: Say, frames: list[dict]):
+def _frames(say: Say, frames: list[dict], kept: list[int]):
     before = None
     for frame in frames:
         title = say("film.base") if frame["step"] == 0 else say("film.step", step=frame["step"])
+        if frame["step"] in kept:
+            title += f" · {say('film.kept_checkpoint')}"
         text = html.escape(frame["reply"]) if before is None else marked(before, frame["reply"])
         yield f"<section><b>{title}</b><p>{text}</p></section>"
         before = frame["reply"]

@@ -8,7 +8,7 @@ import gradio as gr
 from core import ending, paths, runs, store
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
-from core.watching import doctor, film, forgetting
+from core.watching import choosing, doctor, film, forgetting
 from ui import run_html, run_plots, run_queue
 from ui.text import Say
 
@@ -150,7 +150,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         gr.Button(visible=any(name in HANGING for name, _ in warnings)),
         gr.Markdown(remedy, visible=bool(remedy)),
         *figures,
-        run_html.film(say, store.film(run_id)),
+        run_html.film(say, store.film(run_id), choosing.kept(run_id)),
         gr.Plot(run_plots.forgetting(say, scores, forgetting.RED_LINE), visible=True)
         if scores and live
         else gr.Plot(visible=bool(scores)),

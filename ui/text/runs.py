@@ -147,6 +147,22 @@ WORDS = {
     ),
     "film.base": ("before training", "до обучения"),
     "film.step": ("step {step}", "шаг {step}"),
+    "film.kept_checkpoint": ("checkpoint", "точка сохранена"),
+    "film.checkpoint": ("Checkpoint", "Контрольная точка"),
+    "film.checkpoint.info": (
+        "Read the replies, then choose. To have more to choose from, raise save_total_limit before the start.",
+        "Прочтите ответы и выберите. Чтобы было из чего выбирать, увеличьте save_total_limit перед запуском.",
+    ),
+    "film.take": ("Take these weights", "Взять эти веса"),
+    "film.taken": (
+        "The run's result is now the weights of step {step}; chat and exports use them.",
+        "Итог запуска теперь — веса шага {step}; их возьмут чат и экспорт.",
+    ),
+    "film.no_checkpoint": (
+        "No checkpoint is chosen. This run keeps none, or choose one from the list.",
+        "Контрольная точка не выбрана. Выберите её из списка; если список пуст, этот запуск их не хранит.",
+    ),
+    "runs.result": ("Result", "Итог"),
     "film.prompts": ("Your prompts", "Ваши запросы"),
     "film.prompts.info": (
         "One a line, eight at most; asked at every evaluation of the runs that start from now on.",
@@ -199,6 +215,7 @@ WORDS = {
 }
 
 TROUBLES = {
+    "CheckpointGone": "У запуска «{name}» нет целой контрольной точки шага {step}. Есть точки: {kept}.",
     "KilledForMemory": "Система завершила запуск: после шага {step} на компьютере кончилась оперативная память. Закройте "
     "другие программы, уменьшите batch_size или max_length либо выберите модель поменьше.",
     "NothingWritten": "Диск, на котором {path}, заполнен: записать ничего не удалось. Освободите место и повторите.",
