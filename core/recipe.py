@@ -810,8 +810,10 @@ def load_base(config: TrainConfig):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision(config)]
-    if config.method == "full" and dtype == torch.float16:
-        dtype = torch.float32  # gradients of fp16 weights cannot be unscaled: fp32 weights, fp16 arithmetic
+    if config.method == "full":
+        # fp32 weights, 16-bit arithmetic: bf16 has 8 bits for a number's digits, and a step of 2e-5 is lost in the
+        # rounding of any weight above 0.008; fp16 has no gradients that could be unscaled.
+        dtype = torch.float32
     quantization = None
     if config.method == "qlora":
         quantization = BitsAndBytesConfig(

@@ -165,11 +165,14 @@ def _end_if_asked(observer: Observer) -> None:
 
 def disk_bytes(config: TrainConfig) -> int:
     """Room that a run may take: an adapter's is small. Of all weights, each checkpoint has AdamW's two states besides:
-    the newest ones, the best one, and the one that is being written; and there is the model at the end."""
+    the newest ones, the best one, and the one that is being written; and there is the model at the end, in fp32."""
     if config.method != "full":
         return room.RUN_BYTES
-    weights = sum(file.stat().st_size for file in Path(config.base_model).glob("*.safetensors"))
-    return room.RUN_BYTES + (config.save_total_limit + 2) * 3 * weights + weights
+    base = Path(config.base_model)
+    shape = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    bytes_each = 2 if "16" in str(shape.get("dtype") or shape.get("torch_dtype")) else 4
+    weights = sum(file.stat().st_size for file in base.glob("*.safetensors")) // bytes_each
+    return room.RUN_BYTES + weights * ((config.save_total_limit + 2) * room.ADAM_BYTES + 4)
 
 
 def _forecast(config: TrainConfig, longest: int) -> dict | None:

@@ -322,6 +322,16 @@ def test_a_record_that_was_cut_off_is_passed_over():
     assert [row["model"] for row in learned.rows()] == ["a"]
 
 
+def test_all_weights_are_trained_as_fp32_masters_by_our_own_recipe():
+    """A step of 2e-5 is lost in the rounding of most bf16 weights; pure 16 bit is only what others measured."""
+    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), catalogue.card("H100")
+    memory = answer.ask(shape, Setup(method="full"), card).memory
+    adam = sum(memory.components[name] for name in ("weights", "optimizer")) / shape.parameters
+    assert adam == pytest.approx(12)
+    pure = answer.ask(shape, Setup(method="full", autocast=False), card).memory
+    assert sum(pure.components[name] for name in ("weights", "optimizer")) / shape.parameters == pytest.approx(6)
+
+
 def test_every_number_has_a_formula_and_a_source():
     from ui.text.calculator import WORDS
 
@@ -370,7 +380,7 @@ def test_trained_embeddings_are_copies_in_fp32_and_tied_ones_stay_one():
 
 def test_the_allocator_is_followed_through_every_layer():
     shape, card = catalogue.shape("Qwen/Qwen-1.8B"), catalogue.card("A100 80")
-    full = Setup(method="full", sequence_length=1024, gradient_accumulation_steps=16, loss="logits")
+    full = Setup(method="full", sequence_length=1024, gradient_accumulation_steps=16, loss="logits", autocast=False)
     found = answer.ask(shape, full, card)  # ms-swift's published 18.62 GiB are no row of the check: lengths vary there
     assert found.memory.reserved == pytest.approx(18.62 * GIB, rel=0.02)
 

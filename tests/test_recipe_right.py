@@ -129,6 +129,19 @@ def test_the_files_of_the_base_are_as_they_were(config, tmp_path):
     assert hashes() == before
 
 
+def test_all_weights_move_in_16_bit_arithmetic_too(config, tmp_path):
+    """At the learning rate that the form suggests, nearly every step of a bf16 weight would be lost in its rounding."""
+    from safetensors.torch import load_file
+
+    config = replace(config, method="full", precision="bf16", learning_rate=2e-5, warmup_ratio=0, validation_share=0.0)
+    events_of(replace(config, lr_scheduler_type="constant"), tmp_path)
+    before = load_file(Path(config.base_model) / "model.safetensors")
+    after = load_file(tmp_path / "model" / "model.safetensors")
+    assert {str(weight.dtype) for weight in after.values()} == {"torch.float32"}
+    moved = sum(int((weight != before[name]).sum()) for name, weight in after.items())
+    assert moved / sum(weight.numel() for weight in after.values()) > 0.99
+
+
 @pytest.mark.slow
 def test_a_pissa_run_resumes_to_the_same_losses(config, tmp_path):
     config = replace(config, init_lora_weights="pissa", max_steps=4, validation_share=0.0)

@@ -40,6 +40,14 @@ def test_what_surely_does_not_fit_is_refused_with_what_to_lower(config):
         trainer.need_memory(there * 1.2, config, 100)
 
 
+def test_all_weights_need_room_for_fp32_masters_and_the_states_of_adamw(config, tmp_path):
+    for dtype, size in (("bfloat16", 2_000_000), ("float32", 4_000_000)):  # a million weights
+        (tmp_path / "config.json").write_text(json.dumps({"dtype": dtype}))
+        (tmp_path / "model.safetensors").write_bytes(bytes(size))
+        full = replace(config, base_model=str(tmp_path), method="full", save_total_limit=2)
+        assert trainer.disk_bytes(full) - trainer.disk_bytes(config) == 4 * 12_000_000 + 4_000_000
+
+
 def test_a_run_too_large_for_the_memory_fails_before_its_model_loads(config, monkeypatch):
     from core.estimate import forecast
 

@@ -84,7 +84,7 @@ def _candidates(setup: Setup, shape: ModelShape, card: Card):
     if setup.adapts and setup.lora_rank >= 16:
         yield "rank", setup.lora_rank, setup.lora_rank // 2, {"lora_rank": setup.lora_rank // 2}
     for method in ("lora", "qlora") if full else ("qlora",) if setup.method == "lora" else ():
-        fields = {"method": method, "adapter_width": 4, "autocast": True}
+        fields = {"method": method, "adapter_width": 4, "weight_width": 2, "autocast": True}
         yield "method", setup.method, method, fields
 
 

@@ -97,7 +97,9 @@ def ask(
 
 
 def suited(setup: Setup, card: Card) -> Setup:
-    """The kernels that the card will really use."""
+    """The kernels that the card will really use; and of all weights that are trained, masters in fp32."""
+    if setup.method in ("full", "cpt") and setup.autocast and setup.precision != "fp32":
+        setup = replace(setup, weight_width=4)
     if card.kind == "cuda" and not card.has_flash_attention and setup.attention == "sdpa":
         return replace(setup, memory_efficient=True)
     return setup

@@ -183,6 +183,7 @@ def _path(raw: dict, method: str, stack: str) -> dict:
         raise LeftOut("the optimizer of a full fine-tuning is not given")
     trainer = stack in ("factory", "trl", "soulsmith") or "trainer" in raw.get("framework", "").lower()
     autocast = cells.autocast_of(dtype) or (trainer and not re.search(r"no[ -](amp|autocast)", dtype))
+    width = 4 if re.search(r"(fp32|float32) (base )?weights|weights (in )?(fp32|float32)", dtype) else 2
     narrow = method == "qlora" and stack == "trl"  # TRL casts the adapters of a quantised base to bf16
     prepared = "kbit" in dtype or "prepare_model" in dtype
     # What is not said of double quantisation is the framework's default; that of bitsandbytes' config is none.
@@ -190,9 +191,9 @@ def _path(raw: dict, method: str, stack: str) -> dict:
     return cells.attention_of(raw.get("attn", "").lower()) | {
         "method": "full" if method == "cpt" else method,
         "precision": cells.precision_of(dtype),
-        "autocast": autocast,
+        "autocast": autocast and not (method in ("full", "cpt") and width == 2),  # pure 16 bit: no masters
         "adapter_width": 2 if narrow or re.search(r"adapters? (bf16|fp16|in 16)|-true|pure", dtype) else 4,
-        "weight_width": 4 if re.search(r"(fp32|float32) (base )?weights|weights (in )?(fp32|float32)", dtype) else 2,
+        "weight_width": width,
         "optimizer": cells.optimizer_of(optimizer),
         "loss": cells.loss_of(loss, stack),
         "double_quant": double and not re.search(r"no (double|nested|dq)", scheme),

@@ -85,9 +85,9 @@ class Setup:
 
 
 def for_method(setup: Setup) -> Setup:
-    """What follows from the method: full fine-tuning is in pure 16 bit with states of the weights' own type.
+    """What follows from the method: full fine-tuning with weights of 16 bit is pure, its states of the same type.
 
-    Only fp32 weights that are asked for (weight_width 4) stay so, under autocast, as the stock Trainer has them.
+    fp32 weights (weight_width 4, which answer.suited() chooses for our own recipe) stay so under autocast.
     """
     if setup.method in ("full", "cpt"):
         if setup.weight_width == 4 and setup.precision != "fp32" and setup.autocast:

@@ -38,7 +38,7 @@ class Cell:
 def with_method(setup: Setup, method: str) -> Setup:
     """The same question for another method; full fine-tuning takes 8-bit states, as it does in practice."""
     optimizer = "adamw_8bit" if method in ("full", "cpt") else setup.optimizer
-    return setup.changed(method=method, optimizer=optimizer, target_modules="all-linear")
+    return setup.changed(method=method, optimizer=optimizer, target_modules="all-linear", weight_width=2)
 
 
 def models(setup: Setup, card: Card, budget: float, methods=("full", "lora", "qlora")) -> list[list[Cell]]:

@@ -20,9 +20,9 @@ WORDS = {
         "Рискует малым: стиль и навыки усваиваются хорошо, новые факты — хуже.",
     ),
     "road.full.about": (
-        "Changes every weight. Costs 6 to 16 bytes of memory a parameter and a checkpoint as large as the model. "
+        "Changes every weight. Costs 8 to 16 bytes of memory a parameter; a checkpoint takes 12 on the disk. "
         "Risks the most: what the model knew before is forgotten fastest.",
-        "Меняет все веса. Нужно от 6 до 16 байт памяти на параметр, и каждая контрольная точка — размером с модель. "
+        "Меняет все веса. Нужно от 8 до 16 байт памяти на параметр; контрольная точка занимает на диске 12. "
         "Рискует сильнее всего: прежние знания забываются быстрее.",
     ),
     "road.text.about": (
