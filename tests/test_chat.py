@@ -352,6 +352,15 @@ def test_bad_contestants_are_named(stubborn_run, tiny_model, tiny_corpus, home):
         speak({"a": f"run:{gone}"})
 
 
+def test_a_base_from_the_hub_is_asked_for_once(tiny_model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(contestants, "_places", {})
+    monkeypatch.setattr(contestants.models, "prepare", lambda name: asked.append(name) or tiny_model)
+    one = contestants.Contestant("base:some/model", "base", "model", "some/model")
+    assert [contestants.base_of(one), contestants.base_of(one)] == [tiny_model] * 2
+    assert asked == ["some/model"]
+
+
 def rewritten(run_id: str, change) -> None:
     """Change the tensors of a run's adapter."""
     from safetensors.torch import load_file, save_file

@@ -238,6 +238,25 @@ def test_a_deleted_run_cannot_be_exported(home):
         export.start("nothing", "adapter")
 
 
+def test_an_export_through_a_base_that_is_gone_is_refused_at_once(trained_run, home, monkeypatch, tiny_corpus):
+    """And nothing is downloaded for that: it is the page that asks."""
+    adapter = paths.run(trained_run) / "adapter"
+    monkeypatch.setenv("SOULSMITH_HOME", str(home))
+    asked = []
+    monkeypatch.setattr(models, "prepare", asked.append)
+    gone, hub = (
+        runs.create(TrainConfig(base_model=name, corpus=tiny_corpus, method="lora"), "сирота")
+        for name in (str(home / "gone"), "somebody/some-model")
+    )
+    for run_id in (gone, hub):
+        shutil.copytree(adapter, paths.run(run_id) / "adapter")
+    for kind in ("merged", "gguf"):
+        with pytest.raises(chat.BaseGone, match="gone is gone, and сирота speaks through it"):
+            export.start(gone, kind)
+        export.check(hub, kind, home)
+    assert asked == []
+
+
 def test_a_whole_model_needs_no_merge(trained_run, home, monkeypatch, tiny_model, tiny_corpus):
     monkeypatch.setenv("SOULSMITH_HOME", str(home))
     run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="full"))

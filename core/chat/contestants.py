@@ -15,6 +15,7 @@ from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 
 KINDS = ("base", "run", "checkpoint", "profile", "merged")
+_places: dict[str, str] = {}  # of bases that were asked for: a hub is not asked at every message
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,21 @@ def find(id: str) -> Contestant:
 
 
 def base_of(one: Contestant) -> str:
-    """The directory of the base model that a contestant speaks through."""
+    """The directory of the base model that a contestant speaks through; made ready where it is not."""
+    place = _places.get(one.base_model)
+    if place is None or not Path(place, "config.json").is_file():
+        try:
+            place = _places[one.base_model] = models.prepare(one.base_model)
+        except Trouble as error:
+            raise BaseGone(model=one.base_model, name=one.title, reason=error) from error
+    return place
+
+
+def base_here(one: Contestant) -> str | None:
+    """The same without downloads and conversions: None where it has to be made ready first."""
     try:
-        return models.prepare(one.base_model)
+        models.check(one.base_model)
+        return _places.get(one.base_model) or models.local(one.base_model)
     except Trouble as error:
         raise BaseGone(model=one.base_model, name=one.title, reason=error) from error
 

@@ -30,7 +30,7 @@ def start(run_id: str, kind: str) -> Path:
 
 
 def check(run_id: str, kind: str, where: Path) -> None:
-    """Raise when the run, its base or the room on the disk is missing.
+    """Raise when the run, its base or the room on the disk is missing; nothing is downloaded for that.
 
     Raises:
         RunGone, NoAdapter, BaseGone, DiskFull.
@@ -48,7 +48,7 @@ def check(run_id: str, kind: str, where: Path) -> None:
 
 
 def needed_bytes(run_id: str, kind: str) -> int:
-    """Room that an export takes at its largest, temporary files included."""
+    """Room that an export takes at its largest, temporary files included, as far as the base's size is known."""
     from core.chat import contestants
 
     if kind == "capsule":
@@ -58,7 +58,8 @@ def needed_bytes(run_id: str, kind: str) -> int:
     one = contestants.find(f"run:{run_id}")
     if kind == "adapter":
         return SLACK + 2 * _bytes(one.weights)
-    whole = _bytes(one.weights if one.whole else Path(contestants.base_of(one)))
+    base = one.weights if one.whole else contestants.base_here(one)
+    whole = _bytes(Path(base)) if base else 0
     return SLACK + (whole if kind == "merged" else 3 * whole)  # GGUF: the merged model, f16, q8_0
 
 
@@ -72,8 +73,13 @@ def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
         from core.export import adapters
 
         return adapters.write(run_id, out, report)
+    from core.chat import contestants
     from core.export import ggufs, merging
 
+    one = contestants.find(f"run:{run_id}")
+    if not one.whole:
+        contestants.base_of(one)  # downloads what is not here
+        check(run_id, kind, _standing(out))
     return (merging if kind == "merged" else ggufs).write(run_id, out, report)
 
 
