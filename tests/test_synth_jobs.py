@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -256,6 +257,42 @@ def test_the_command_line_shows_rows_and_troubles(tmp_path):
     assert run("nothing")["trouble"] == "RecipeMissing"
     assert run("grid-en", "--tokens", "1000", "--out", str(tmp_path / "g"))["trouble"] == "NoWriter"
     assert run("fractals-en", "--tokens", "5", "--out", str(tmp_path / "v"))["trouble"] == "VolumeWrong"
+
+
+def test_a_place_that_holds_another_corpus_or_job_is_left_alone(tmp_path, capsys, monkeypatch):
+    from core.synth import __main__ as commands
+
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # that of this process stays as it is
+    out, job = tmp_path / "made", tmp_path / ".made.synth"
+
+    def make(*more):
+        code = commands.main(["resonance-en", "--tokens", "1k", "--out", str(out), "--json", *more])
+        said = json.loads(capsys.readouterr().out)
+        return code, said.get("trouble") or said["state"]
+
+    assert make("--seed", "1") == (0, "finished")
+    kept = rows_of(out)
+    assert make("--seed", "2") == (1, "NameTaken")
+    assert make("--seed", "1") == (0, "finished")
+    assert rows_of(out) == kept
+    shutil.rmtree(out)  # what was made is gone: the same command makes it again
+    assert make("--seed", "1") == (0, "finished")
+    assert rows_of(out) == kept
+    shutil.rmtree(out)
+    (job / "rows.jsonl").write_bytes(kept)
+    assert make("--seed", "2") == (1, "OtherJobThere")
+    assert (job / "rows.jsonl").read_bytes() == kept
+    (job / "rows.jsonl").unlink()
+    assert make("--seed", "2") == (0, "finished")
+
+
+@pytest.mark.parametrize("said", ["nan", "inf", "many", "", "5T"])
+def test_what_is_no_volume_is_refused(said, capsys):
+    from core.synth import __main__ as commands
+
+    with pytest.raises(SystemExit):
+        commands.main(["resonance-en", "--tokens", said])
+    assert f"{said} is not a number of tokens" in capsys.readouterr().err
 
 
 @pytest.mark.slow

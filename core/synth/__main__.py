@@ -8,8 +8,16 @@ import time
 from pathlib import Path
 
 from core import events
+from core.corpus.creating import NameTaken
 from core.synth import jobs, personas, recipes
 from core.trouble import Trouble
+
+
+class OtherJobThere(Trouble):
+    template = (
+        "Another job has rows in {path}. Repeat its own command to go on with it, delete that directory, or choose "
+        "another place."
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m core.synth", description=__doc__)
     add = parser.add_argument
     add("recipe", nargs="?", help="a recipe file, or the name of one that comes with the program (see --list)")
-    add("--tokens", type=float, default=200_000, help="the volume, in tokens of the model (default 200000)")
+    add("--tokens", type=volume, default=200_000, help="in tokens of the model: 200000 (the default), 10M, 1B")
     add("--model", help="whose tokens are counted: a model directory or the id of one that is ready")
     add("--out", type=Path, help="become this directory; the same command goes on where a killed one was")
     add("--name", default="", help="what to call the corpus")
@@ -53,6 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def volume(said: str) -> int:
+    """A number of tokens as people write it: 200000, 1e6, 10M."""
+    number, scale = (said[:-1], said[-1].upper()) if said[-1:].isalpha() else (said, "")
+    try:
+        return round(float(number) * {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}[scale])
+    except (ValueError, OverflowError, KeyError):
+        raise argparse.ArgumentTypeError(f"{said} is not a number of tokens, such as 200000 or 10M") from None
+
+
 def _run(options) -> int:
     if options.list:
         found = recipes.listed()
@@ -65,6 +82,8 @@ def _run(options) -> int:
     if not options.recipe:
         _parser().error("give a recipe; --list shows those that come with the program")
     if options.row is not None:
+        if options.row < 0:
+            _parser().error("rows are counted from 0")
         row = recipes.load(options.recipe).make(options.seed, options.row)
         print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(recipes.Recipe.texts(row)))
         return 0
@@ -84,7 +103,7 @@ def _preview(options) -> int:
         from core.synth import writers
 
         found = writers.preview(recipe, options.seed, request(options))
-    volumes = sorted({*costing.VOLUMES, int(options.tokens)})
+    volumes = sorted({*costing.VOLUMES, options.tokens})
     found["costs"] = [costing.cost(found, tokens) for tokens in volumes]
     if options.model:
         from core.synth import epoch
@@ -109,7 +128,7 @@ def request(options) -> dict:
     found = {name: getattr(options, name) for name in (*names, "temperature", "max_tokens")}
     found["personas"] = personas.read(_text(options.personas)) if options.personas else []
     found["pack"] = options.pack
-    return found | {"tokens": int(options.tokens), "out": str(options.out.absolute()) if options.out else None}
+    return found | {"tokens": options.tokens, "out": str(options.out.absolute()) if options.out else None}
 
 
 def _text(path: Path) -> str:
@@ -125,11 +144,7 @@ def _make(options) -> int:
 
     wanted = request(options)
     directory = options.out and options.out.absolute().with_name(f".{options.out.name}.synth")
-    if options.out and options.out.exists() and not (directory / "job.json").exists():
-        from core.corpus.creating import NameTaken
-
-        raise NameTaken(path=options.out)
-    if directory is None or not _same(directory, wanted):
+    if not _goes_on(directory, options.out, wanted):
         directory = jobs.create(wanted, directory)
     (directory / "control.json").unlink(missing_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: jobs.pause(directory))
@@ -140,22 +155,41 @@ def _make(options) -> int:
     result = {"state": ending, "job": str(directory), **last, "wall_seconds": round(time.perf_counter() - began, 2)}
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
+    elif ending == "failed":
+        print(last["message"], file=sys.stderr)
     else:
         print(f"{ending}: {last.get('rows')} rows, {last.get('tokens')} tokens, {last.get('dropped')} copies dropped")
         print(last.get("message") or last.get("reason") or last.get("corpus") or "")
     return 0 if ending in ("finished", "stopped") else 1
 
 
-def _same(directory: Path, wanted: dict) -> bool:
-    """Whether a job in this directory is the one that is wanted; another one there makes way."""
-    if not (directory / "job.json").exists():
+def _goes_on(directory: Path | None, out: Path | None, wanted: dict) -> bool:
+    """Whether an earlier call of the same command left a job to go on with.
+
+    Raises:
+        NameTaken: when the place is that of another corpus; OtherJobThere: when another job has rows there.
+    """
+    if directory is None:
         return False
+    left = (directory / "job.json").exists()
+    same = left and _same(directory, wanted)
+    if out.exists() and not same:
+        raise NameTaken(path=out)
+    if same and (out.exists() or jobs.state(directory) not in ("finished", "stopped")):
+        return True
+    rows = directory / "rows.jsonl"
+    if left and not same and rows.exists() and rows.stat().st_size:
+        raise OtherJobThere(path=directory)
+    if left:  # it has nothing to lose, or its corpus was deleted since
+        jobs.delete(directory)
+    return False
+
+
+def _same(directory: Path, wanted: dict) -> bool:
+    """Whether the job in this directory is the one that is wanted."""
     old, new = jobs.request(directory), wanted | {"recipe": recipes.load(wanted["recipe"]).name}
     keys = ("recipe", "tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "personas", "pack")
-    if all(old.get(key) == new.get(key) for key in keys) and old["hash"] == recipes.load(wanted["recipe"]).hash:
-        return True
-    jobs.delete(directory)
-    return False
+    return all(old.get(key) == new.get(key) for key in keys) and old["hash"] == recipes.load(wanted["recipe"]).hash
 
 
 if __name__ == "__main__":

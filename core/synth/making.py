@@ -75,8 +75,9 @@ def run(directory: Path) -> str:
             events.append(directory, "paused", reason="EndpointDown", values=values, message=str(error))
             return "paused"
         except Exception as error:  # every ending is put on record
-            traceback.print_exc()
             known = isinstance(error, Trouble)
+            if not known:
+                traceback.print_exc()
             values = {key: str(value) for key, value in error.values.items()} if known else {}
             message = str(error) if known else f"{type(error).__name__}: {str(error).splitlines()[:1]}"
             events.append(directory, "failed", trouble=type(error).__name__, values=values, message=message)

@@ -62,6 +62,12 @@ HARDER = (
 SHAPES = {"questions": "pair", "self_instruct": "pair", "evolve": "pair", "dialogue": "turns", "verbalised": "rare"}
 
 
+class SeedsMissing(Trouble):
+    template = (
+        "The recipe begins with your texts: it needs at least {least}, there are {count}. Choose a corpus of them."
+    )
+
+
 class TooFewSeeds(Trouble):
     template = "{what}: {count} found, at least {least} are needed. Add more."
 
@@ -124,10 +130,10 @@ def shuffled(size: int, seed: int, number: int) -> int:
 
 
 def check(recipe, seeds: list[dict]) -> None:
-    """Refuse what cannot give rows: too few seeds, an axis of one value.
+    """Refuse what cannot give rows: too few texts to begin with, an axis of one value.
 
     Raises:
-        TooFewSeeds: with what is short.
+        SeedsMissing, TooFewSeeds: with what is short.
     """
     if recipe.kind == "grid":
         for name, values in recipe.values["axes"].items():
@@ -136,7 +142,7 @@ def check(recipe, seeds: list[dict]) -> None:
         return
     least = LEAST.get(recipe.values.get("method", "free"), 1)
     if len(seeds) < least:
-        raise TooFewSeeds(what="seeds", count=len(seeds), least=least)
+        raise SeedsMissing(count=len(seeds), least=least)
 
 
 class _Kept(dict):

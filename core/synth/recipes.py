@@ -85,13 +85,15 @@ def load(name: str | Path) -> Recipe:
     """
     path = Path(name)
     if not path.is_file():
-        path = folder() / f"{name}.yaml"
-    if path.parent == folder() and not path.is_file():
+        path = folder() / f"{path.name}.yaml"
+    if not path.is_file():
         raise RecipeMissing(name=name, known=", ".join(one.stem for one in sorted(folder().glob("*.yaml"))))
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeWrong(file=path.name, what="it is not UTF-8 text") from error
+    except OSError as error:
+        raise RecipeWrong(file=path.name, what=f"it cannot be read ({error.strerror})") from error
     try:
         text = including.whole(text, folder() / "words")
     except FileNotFoundError as error:
