@@ -16,7 +16,7 @@ import psutil
 
 from core import control, events, paths
 from core.locks import is_held
-from core.recipe import CorpusGone, TrainConfig
+from core.recipe import CorpusGone, TrainConfig, check_task
 from core.trouble import Trouble
 
 AT_WORK = ("running", "stopping", "pausing")  # a trainer lives
@@ -79,7 +79,7 @@ def create(config: TrainConfig, name: str = "") -> str:
 
 def start(config: TrainConfig, name: str = "") -> str:
     """Queue a new run and see to it that a worker is there; the same settings are not queued twice."""
-    corpus_path(config)
+    check_corpus(config)
     for run_id in listed():
         if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:
             raise AlreadyRunning(name=label(run_id)["name"], state=state(run_id))
@@ -112,6 +112,16 @@ def corpus_path(config: TrainConfig) -> Path:
     if not path.exists():
         raise CorpusGone(path=config.corpus)
     return path
+
+
+def check_corpus(config: TrainConfig) -> None:
+    """Refuse at once a corpus that is gone, or whose card says that it holds nothing for this task."""
+    card = corpus_path(config) / "card.json"
+    if card.is_file():
+        known = json.loads(card.read_text(encoding="utf-8"))
+        chats = {"chat": known.get("rows"), "text": 0}.get(known.get("kind"))
+        if chats is not None:
+            check_task(config, known["name"], known["rows"], chats)
 
 
 def _corpus_place(config: TrainConfig) -> Path:
@@ -221,7 +231,9 @@ def delete(run_id: str) -> None:
 
 
 def disk_bytes(run_id: str) -> int:
-    return sum(file.stat().st_size for file in directory(run_id).rglob("*") if file.is_file())
+    from core.watching import room
+
+    return room.size(directory(run_id))
 
 
 def queue_lock() -> Path:

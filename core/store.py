@@ -87,6 +87,13 @@ def m004_votes(db: Database) -> None:
     db["votes"].create(columns, pk=("match", "prompt", "voter"))
 
 
+@migrations()
+def m005_disk(db: Database) -> None:
+    """What each run occupies; every run is looked at once more for it."""
+    db["runs"].add_column("disk_bytes", int)
+    db.conn.execute("update runs set stamp = null")
+
+
 @contextmanager
 def opened() -> Iterator[Database]:
     """The database, with every table there."""
@@ -208,6 +215,8 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     changed["stamp"] = None if more or state in runs.ACTIVE else stamp
     if not fresh and changed == row:
         return row, False
+    if state not in runs.ACTIVE or any(event["event"] == "checkpoint" for event in fresh):
+        changed["disk_bytes"] = runs.disk_bytes(run_id)
     try:
         _record(db, run_id, changed, fresh)
     except sqlite3.OperationalError as error:

@@ -7,6 +7,7 @@ import pytest
 
 from core import control, events, paths, runs, store
 from core.recipe import TrainConfig
+from core.watching import doctor
 from tests.test_runs import write_steps
 from ui import history, history_compare, history_details, run_html, run_queue, run_view
 from ui.text import Say
@@ -96,6 +97,22 @@ def test_a_failed_run_shows_its_cause_and_a_button_that_mends_it(config, no_work
     assert shown["remedy"].value == "What helps: **learning_rate → 2e-05**. The run begins again from step 0."
     assert "The loss became nan." in shown["status"]
     assert "Снизьте learning_rate до 2e-05" in drawn(run_id, Say("ru"))["status"]
+
+
+def test_nothing_is_shown_of_a_run_that_was_deleted():
+    shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, "gone"), strict=True))
+    assert (shown["name"], shown["loss"], shown["box"].visible, shown["file"].visible) == ("", None, False, False)
+
+
+def test_a_failed_run_is_mended_from_the_table_too(config, no_worker):
+    run_id = runs.create(config)
+    values = {"value": "nan", "step": "7", "suggestion": "2e-05"}
+    events.append(paths.run(run_id), "failed", trouble="LossNotFinite", values=values, message="The loss became nan.")
+    shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, run_id), strict=True))
+    assert (shown["resume"].visible, shown["treat"].visible) == (True, True)
+    assert "What helps: **learning_rate → 2e-05**. The run begins again from step 0." in shown["facts"]
+    history_details.on_go_on(SAY, doctor.treat, "doctor.treated", run_id)
+    assert (runs.state(run_id), runs.config(run_id).learning_rate) == ("queued", config.learning_rate / 10)
 
 
 def test_a_trouble_of_an_older_version_stays_in_english(config, no_worker):

@@ -9,7 +9,7 @@ from core import models, store
 from ui import history_compare, history_details
 from ui.text import Say
 
-COLUMNS = ("name", "state", "base_loss", "loss", "steps", "time", "memory", "model", "corpus", "method", "tags")
+COLUMNS = ("name", "state", "base_loss", "loss", "steps", "time", "memory", "disk", "model", "corpus", "method", "tags")
 COLUMNS += ("created", "id")
 
 
@@ -78,6 +78,7 @@ def cells(say: Say, row: dict) -> list[str]:
         f"{row['step'] or 0} / {row['max_steps'] or '?'}",
         say.duration(row["seconds"]) if row["seconds"] else "",
         number(row["memory_gib"], f"\u00a0{say('unit.gib')}"),
+        number(row["disk_bytes"] and row["disk_bytes"] / 1e6, f"\u00a0{say('unit.mb')}"),
         models.title(row["base_model"]),
         row["corpus"],
         row["method"],

@@ -11,7 +11,7 @@ import gradio as gr
 from core import export, metrics, paths, runs, store
 from core.recipe import RecipeTrouble, TrainConfig
 from core.trouble import Trouble
-from core.watching import choosing, comparing, forgetting
+from core.watching import choosing, comparing, doctor, forgetting
 from ui import run_html, run_plots
 from ui.text import Say
 
@@ -20,6 +20,8 @@ SHOWN = (
     "note",
     "tags",
     "facts",
+    "resume",
+    "treat",
     "config",
     "loss",
     "small",
@@ -47,6 +49,9 @@ def build(say: Say) -> dict:
             details["tags"] = gr.Textbox(label=say("runs.tags"), info=say("runs.tags.info"))
             details["save"] = gr.Button(say("runs.save"), min_width=120)
         details["facts"] = gr.Markdown()
+        with gr.Row():
+            details["resume"] = gr.Button(say("training.resume"), size="sm", visible=False)
+            details["treat"] = gr.Button(say("doctor.treat"), size="sm", variant="primary", visible=False)
         details["loss"] = gr.Plot(show_label=False)
         with gr.Accordion(say("runs.more_curves"), open=False):
             details["small"] = gr.Plot(show_label=False)
@@ -90,6 +95,8 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
     named = [run, details["name"], details["note"], details["tags"]]
     return [
         details["save"].click(partial(on_save, say), named, None),
+        details["resume"].click(partial(on_go_on, say, runs.resume, "training.resumed"), run, None),
+        details["treat"].click(partial(on_go_on, say, doctor.treat, "doctor.treated"), run, None),
         details["again"].click(partial(on_again, say), run, run),
         details["vary"].click(partial(on_vary, say), [run, details["field"], details["value"]], run),
         details["take"].click(partial(on_take, say), [run, details["checkpoint"]], None),
@@ -101,28 +108,20 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     """The chosen run in full."""
     hidden = gr.File(visible=False), gr.Group(visible=False)
     if not run_id or run_id not in runs.listed():
-        return (
-            "",
-            "",
-            "",
-            "",
-            "",
-            None,
-            None,
-            "",
-            gr.Dropdown([]),
-            gr.Plot(visible=False),
-            "",
-            gr.Column(visible=False),
-            *hidden,
-        )
+        empty = dict.fromkeys(SHOWN, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
+        empty |= {name: gr.Button(visible=False) for name in ("resume", "treat")}
+        empty |= {"forgetting": gr.Plot(visible=False), "box": gr.Column(visible=False)}
+        return tuple(empty.values())[: -len(hidden)] + hidden
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
+    found = run_html.diagnosis(run_id)
     figure = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
     return (
         row["name"],
         row["note"],
         row["tags"],
-        facts(say, row),
+        facts(say, row, found),
+        gr.Button(visible=row["state"] in run_html.RESUMABLE),
+        gr.Button(visible=bool(found and found["changes"])),
         (paths.run(run_id) / "config.json").read_text(encoding="utf-8"),
         run_plots.loss(say, row, curves),
         run_plots.small(say, row, curves),
@@ -135,8 +134,8 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     )
 
 
-def facts(say: Say, row: dict) -> str:
-    """What is known of a run, a line each."""
+def facts(say: Say, row: dict, diagnosis: dict | None) -> str:
+    """What is known of a run, a line each; what the doctor says of one that is ill."""
     found = {
         "runs.state": say(f"state.{row['state']}"),
         "runs.corpus_hash": f"`{row['corpus_hash'] or ''}`",
@@ -146,6 +145,8 @@ def facts(say: Say, row: dict) -> str:
     }
     if row["state"] == "failed" and row["message"]:
         found["runs.state"] += ": " + run_html.trouble(say, row)
+    if diagnosis:
+        found["runs.state"] += " " + run_html.remedy(say, diagnosis)
     beside, unit = comparing.measured(row), f"\u00a0{say('unit.gib')}"
     if beside["measured_gib"]:
         found["runs.predicted_memory"] = pair(say, beside["predicted_gib"], beside["measured_gib"], unit)
@@ -196,6 +197,12 @@ def on_field(run_id: str | None, field: str) -> str:
 def on_save(say: Say, run_id: str, name: str, note: str, tags: str) -> None:
     _command(say, store.rename, run_id, name, note, tags.replace(",", " ").split())
     gr.Info(say("runs.saved"))
+
+
+def on_go_on(say: Say, command, said: str, run_id: str) -> None:
+    """Queue a run again, as it is or with what helps."""
+    _command(say, command, run_id)
+    gr.Info(say(said))
 
 
 def on_again(say: Say, run_id: str) -> dict:

@@ -10,6 +10,8 @@ from core import control, paths, runs
 from core.watching import alerts, doctor, room
 from ui.text import Say
 
+RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
+
 
 def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
     """State, bar, figures, requests and remarks."""

@@ -195,6 +195,7 @@ WORDS = {
     "runs.again": ("Run again", "Запустить ещё раз"),
     "runs.csv": ("Metrics as CSV", "Метрики в CSV"),
     "runs.file": ("File", "Файл"),
+    "runs.disk": ("Disk", "Диск"),
     "runs.occupies": ("On the disk", "На диске"),
     "runs.predicted_memory": ("Memory of the card", "Видеопамять"),
     "runs.predicted_time": ("Step of the longest rows", "Шаг самых длинных строк"),
