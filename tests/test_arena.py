@@ -107,6 +107,7 @@ def test_own_prompts_have_topics(home):
         {"topic": "море", "prompt": "Кто ты?"},
         {"topic": "хлеб", "prompt": "Как печь\nхлеб?"},
     ]
+    (paths.home() / "prompts" / "own-damaged.json").write_text("[")
     assert [one["id"] for one in prompts.listed()] == ["en", "ru", "own-мой-набор"]
     with pytest.raises(prompts.PromptsEmpty):
         prompts.save("x", "# only a topic")

@@ -261,6 +261,20 @@ def test_everything_that_can_speak_is_listed(stubborn_run, tiny_model):
     ]
 
 
+def test_columns_begin_with_the_base_and_what_was_made_of_it(stubborn_run, tiny_model):
+    assert chosen() == [f"base:{tiny_model}", f"run:{stubborn_run}", None, None]
+    profile = profiles.save(profiles.Profile("Пират", base_model=tiny_model, system_prompt="Arr."))
+    checkpoint(stubborn_run, 20)
+    assert chosen() == [f"base:{tiny_model}", f"run:{stubborn_run}", f"profile:{profile}", None]
+    runs.delete(stubborn_run)
+    assert chosen() == [None, f"profile:{profile}", None, None]
+
+
+def chosen() -> list[str | None]:
+    """What a page that is opened for the first time has above its columns."""
+    return [one.value for one in talk.on_load(Say("en"), None, *[None] * 4)[:4]]
+
+
 def checkpoint(run_id: str, step: int) -> None:
     """A whole checkpoint of a run, with the weights of its end."""
     folder = paths.run(run_id) / f"checkpoint-{step}"

@@ -28,11 +28,12 @@ def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     found = contestants.listed()
     choices = [(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found]
     ids = [one.id for one in found]
-    first = next((one for one in found if one.kind == "run"), None)
-    base = f"base:{first.base_model}" if first else next((id for id in ids if id.startswith("base:")), None)
-    usual = [base, first and first.id, *[None] * 2]
-    if not first:
-        usual = [base, next((one.id for one in found if one.kind == "profile"), None), None, None]
+    tuned = [one for one in found if one.kind != "base"]
+    first = next((one for one in tuned if one.kind in ("run", "profile")), None)
+    bases = [id for id in ids if id.startswith("base:")]
+    base = next((id for id in bases if first and id == f"base:{first.base_model}"), (bases or [None])[0])
+    others = [one.id for one in tuned if one is not first and one.kind != "checkpoint"]
+    usual = [base, first and first.id, *others, None, None][: len(COLUMNS)]
     new = [{} if one in ids else {"value": usual[index]} for index, one in enumerate(chosen)]
     notice = "" if ids else say("playground.empty")
     kept = {name: kept[name] for name in REMEMBERED if isinstance(kept, dict) and name in kept}

@@ -1,6 +1,7 @@
 """Sets of prompts by topic: built-in ones in English and Russian, and a person's own, one prompt a line."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from core import paths
@@ -22,11 +23,12 @@ class TooManyPrompts(Trouble):
 
 
 def listed() -> list[dict]:
-    """All sets: {"id", "title", "count"}, the built-in ones first."""
+    """All sets: {"id", "title", "count"}, the built-in ones first; a damaged file is passed over."""
     found = []
     for path in [*sorted((paths.assets() / "prompts").glob("*.json")), *sorted(_own().glob("*.json"))]:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        found.append({"id": path.stem, "title": values["title"], "count": len(values["prompts"])})
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            found.append({"id": path.stem, "title": values["title"], "count": len(values["prompts"])})
     return found
 
 
