@@ -17,6 +17,7 @@ ROOMY = 40 * 2**30  # bytes of a card that holds four rows of a 7B model in 4 bi
 LARGE = 1_000_000_000  # bytes of weights above which a smaller card takes one row at a time
 EVERY = 1000  # steps between evaluations and log entries of a long run
 LOGGED = 200  # log entries of a shorter one
+CHARACTERS = 3  # of a token, roughly
 
 
 def suited(base_model: str, method: str, corpus_id: str | None) -> dict:
@@ -35,11 +36,17 @@ def suited(base_model: str, method: str, corpus_id: str | None) -> dict:
     cards = hardware.gpus()
     if cards and cards[0].total_bytes < ROOMY and (not place or _bytes(Path(place)) > LARGE):
         values |= {"batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
-    steps = _rows(corpus_id) * values["epochs"] / (values["batch_size"] * values["gradient_accumulation_steps"])
+    samples = _samples(corpus_id, values["max_length"])
+    steps = samples * values["epochs"] / (values["batch_size"] * values["gradient_accumulation_steps"])
     long = steps >= 10 * EVERY
     values["eval_steps"] = EVERY if long else 0  # 0: ten times a run
     values["logging_steps"] = EVERY if long else max(1, int(steps / LOGGED))
     return {name: values[name] for name in FIELDS}
+
+
+def kind(corpus_id: str | None) -> str:
+    """What a corpus holds: chat, text, mixed; nothing where that is not known."""
+    return _card(corpus_id).get("kind", "")
 
 
 def _context(model: Path) -> int | None:
@@ -55,9 +62,16 @@ def _bytes(model: Path) -> int:
     return sum(file.stat().st_size for file in model.glob("*.safetensors"))
 
 
-def _rows(corpus_id: str | None) -> int:
-    """The rows of a corpus, from its card; 0 if there is none."""
+def _samples(corpus_id: str | None, max_length: int) -> float:
+    """What is read in an epoch: the rows of a corpus; of texts, which are packed, the blocks; 0 if there is none."""
+    card = _card(corpus_id)
+    if card.get("kind") == "text":
+        return card.get("characters", 0) / CHARACTERS / max_length
+    return card.get("rows", 0)
+
+
+def _card(corpus_id: str | None) -> dict:
     try:
-        return json.loads((paths.corpus(corpus_id or "") / "card.json").read_text(encoding="utf-8"))["rows"]
-    except (Trouble, OSError, ValueError, KeyError):
-        return 0
+        return json.loads((paths.corpus(corpus_id or "") / "card.json").read_text(encoding="utf-8"))
+    except (Trouble, OSError, ValueError):
+        return {}

@@ -4,13 +4,15 @@ import json
 
 import pytest
 
-from core import defaults, hardware, paths
+from core import defaults, hardware, paths, runs
+from core.recipe import RecipeTrouble, TrainConfig
 
 
-def corpus_of(rows: int) -> str:
+def corpus_of(rows: int, kind: str = "chat", characters: int = 0) -> str:
     directory = paths.corpora() / "c"
     directory.mkdir()
-    (directory / "card.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
+    card = {"name": "C", "rows": rows, "kind": kind, "characters": characters}
+    (directory / "card.json").write_text(json.dumps(card), encoding="utf-8")
     return "c"
 
 
@@ -40,6 +42,26 @@ def test_a_large_corpus_is_logged_and_evaluated_every_thousand_steps():
 def test_a_small_corpus_is_logged_often_and_evaluated_ten_times():
     values = defaults.suited("Qwen/Qwen2.5-7B", "qlora", corpus_of(2000))
     assert (values["logging_steps"], values["eval_steps"]) == (7, 0)
+
+
+def test_a_few_long_texts_are_counted_in_blocks():
+    texts = corpus_of(10, "text", 3 * 1024 * 40_000)  # 40,000 blocks
+    values = defaults.suited("Qwen/Qwen2.5-7B", "lora", texts)
+    assert (values["logging_steps"], values["eval_steps"]) == (1000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "words"),
+    [
+        ("text", "chat", "C holds plain texts only, and chat tuning learns replies. Choose continued pretraining"),
+        ("chat", "text", "C holds 12 chats, and continued pretraining reads plain texts. Choose a corpus of texts"),
+    ],
+)
+def test_a_corpus_of_the_wrong_kind_is_not_even_queued(kind, task, words):
+    config = TrainConfig(base_model="starter", corpus=corpus_of(12, kind), task=task)
+    with pytest.raises(RecipeTrouble, match=words):
+        runs.start(config)
+    assert runs.listed() == []
 
 
 def test_all_weights_move_in_smaller_steps():

@@ -3,7 +3,7 @@
 import gradio as gr
 import pytest
 
-from core import profiles
+from core import paths, profiles
 from ui import training_roads
 from ui.text import Say
 
@@ -12,8 +12,9 @@ SAY = Say("en")
 
 def values(updates) -> list:
     """What handlers give to components: values as they are, of components their value and visibility."""
+    kinds = (gr.components.Component, gr.Column)
     return [
-        (update.value, update.visible) if isinstance(update, gr.components.Component) else update for update in updates
+        (getattr(update, "value", None), update.visible) if isinstance(update, kinds) else update for update in updates
     ]
 
 
@@ -21,6 +22,31 @@ def test_a_road_sets_method_task_and_packing():
     for road in ("qlora", "lora", "full"):
         assert values(training_roads.on_road(SAY, road, "starter"))[-3:] == [(road, False), "chat", False]
     assert values(training_roads.on_road(SAY, "text", "starter"))[-3:] == [("lora", True), "text", True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "road", "taken"),
+    [
+        ("text", "qlora", "text"),
+        ("text", "text", None),
+        ("text", "prompt", None),
+        ("chat", "text", "qlora"),
+        ("chat", "full", None),
+        ("mixed", "text", None),
+    ],
+)
+def test_a_corpus_chooses_its_road(monkeypatch, kind, road, taken):
+    said = []
+    monkeypatch.setattr(gr, "Info", said.append)
+    (paths.corpora() / "c").mkdir()
+    (paths.corpora() / "c" / "card.json").write_text(f'{{"kind": "{kind}"}}', encoding="utf-8")
+    updates = training_roads.on_corpus(SAY, "c", road, "starter")
+    if taken is None:
+        assert updates == (gr.skip(),) * 9
+        assert said == []
+    else:
+        assert values(updates) == [taken, *values(training_roads.on_road(SAY, taken, "starter"))]
+        assert len(said) == 1
 
 
 def test_a_plan_of_the_calculator_chooses_its_road():

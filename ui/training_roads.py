@@ -4,7 +4,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import models, profiles
+from core import defaults, models, profiles
 from core.trouble import Trouble
 from ui import offers
 from ui.text import Say
@@ -36,7 +36,7 @@ def build_profile(say: Say) -> dict:
             headers=[say("profile.said"), say("profile.reply")],
             datatype="str",
             type="array",
-            row_count=(EMPTY_ROWS, "dynamic"),
+            row_count=EMPTY_ROWS,
             column_count=2,
             label=say("profile.examples"),
             interactive=True,
@@ -54,11 +54,13 @@ def build_profile(say: Say) -> dict:
 
 def connect(say: Say, road: gr.Radio, note: gr.Markdown, form: dict, run_part: gr.Column, profile: dict):
     """Let the road set method and task, and follow them when the Calculator sets them; the event of a choice."""
-    set_by_road = [form["method"], form["task"], form["packing"]]
-    chosen = road.input(
-        partial(on_road, say),
-        [road, form["base_model"]],
-        [note, run_part, profile["part"], profile["saved"], profile["base_model"], *set_by_road],
+    set_by_road = [note, run_part, profile["part"], profile["saved"], profile["base_model"]]
+    set_by_road += [form["method"], form["task"], form["packing"]]
+    chosen = road.input(partial(on_road, say), [road, form["base_model"]], set_by_road, show_progress="hidden")
+    form["corpus"].change(
+        partial(on_corpus, say),
+        [form["corpus"], road, form["base_model"]],
+        [road, *set_by_road],
         show_progress="hidden",
     )
     gr.on(
@@ -85,6 +87,15 @@ def on_road(say: Say, road: str, base_model: str | None) -> tuple:
         return (*shown, saved, choices, gr.Radio(value="lora", visible=True), "text", True)
     method = gr.Radio(value=road, visible=False) if trains else gr.skip()
     return (*shown, saved, choices, method, "chat" if trains else gr.skip(), False if trains else gr.skip())
+
+
+def on_corpus(say: Say, corpus_id: str | None, road: str, base_model: str | None) -> tuple:
+    """Take the road that a corpus allows: texts are for continued pretraining, chats are not."""
+    fits = {"text": ("text",), "chat": ("qlora", "lora", "full")}.get(defaults.kind(corpus_id))
+    if road == "prompt" or not fits or road in fits:
+        return (gr.skip(),) * 9
+    gr.Info(say("road.for_text" if fits == ("text",) else "road.for_chats", road=say(f"road.{fits[0]}")))
+    return (fits[0], *on_road(say, fits[0], base_model))
 
 
 def on_fields(say: Say, road: str, method: str, task: str) -> tuple:

@@ -37,6 +37,14 @@ WORDS = {
         "Не меняет веса: перед каждой беседой ставятся системный промпт и примеры. Обучать не нужно, но каждый ответ "
         "тратит контекст. В длинной беседе модель может отойти от промпта.",
     ),
+    "road.for_text": (
+        "This corpus holds texts only, so the road is {road}.",
+        "В этом корпусе только тексты, поэтому выбран путь «{road}».",
+    ),
+    "road.for_chats": (
+        "This corpus holds chats, so the road is {road}.",
+        "В этом корпусе диалоги, поэтому выбран путь «{road}».",
+    ),
     "profile.saved": ("Saved profiles", "Сохранённые профили"),
     "profile.saved.info": ("Choose one to change it.", "Выберите профиль, чтобы изменить его."),
     "profile.name": ("Name of the profile", "Имя профиля"),
