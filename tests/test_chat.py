@@ -270,6 +270,19 @@ def test_columns_begin_with_the_base_and_what_was_made_of_it(stubborn_run, tiny_
     assert chosen() == [None, f"profile:{profile}", None, None]
 
 
+def test_runs_of_the_same_name_are_told_apart():
+    titles = [("Run: a", "run:20261125-012830-a"), ("Run: a", "run:20261125-064737-a"), ("Base: a", "base:a")]
+    assert [title for title, _ in contestants.told_apart(titles)] == [
+        "Run: a · 2026-11-25 01:28:30",
+        "Run: a · 2026-11-25 06:47:37",
+        "Base: a",
+    ]
+    assert contestants.told_apart([("x", "profile:x"), ("x", "20261125-012830-x-2")]) == [
+        ("x · x", "profile:x"),
+        ("x · 2026-11-25 01:28:30", "20261125-012830-x-2"),
+    ]
+
+
 def chosen() -> list[str | None]:
     """What a page that is opened for the first time has above its columns."""
     return [one.value for one in talk.on_load(Say("en"), None, *[None] * 4)[:4]]

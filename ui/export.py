@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 
 from core import events, export, jobs, paths, runs
+from core.chat import contestants
 from core.export import adapters
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
@@ -57,7 +58,7 @@ def build(say: Say) -> dict:
 
 def on_load(say: Say, run: str | None, chosen: str | None) -> list:
     """The runs that left something behind, newest first, and the exports."""
-    found = [(runs.label(id)["name"], id) for id in reversed(runs.listed())]
+    found = contestants.told_apart([(runs.label(id)["name"], id) for id in reversed(runs.listed())])
     ids = [id for _, id in found]
     new = {} if run in ids else {"value": (ids or [None])[0]}
     return [gr.Dropdown(choices=found, **new), *draw(say, chosen)]

@@ -33,8 +33,9 @@ def create(a: str, b: str, prompt_set: str, sampling: dict | None = None, *, sys
     if a == b:
         raise SameContestant
     one, other, asked = contestants.find(a), contestants.find(b), sets.load(prompt_set)
-    titles = {"a": one.title, "b": other.title}
-    name = f"{one.title} / {other.title} · {sets.title(prompt_set)}"
+    (title_a, _), (title_b, _) = contestants.told_apart([(one.title, a), (other.title, b)])
+    titles = {"a": title_a, "b": title_b}
+    name = f"{title_a} / {title_b} · {sets.title(prompt_set)}"
     request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": asked}
     request |= {"sampling": vars(Sampling(**(sampling or {}))), "system": system, "on_cpu": on_cpu}
     directory = jobs.create(home(), request)
