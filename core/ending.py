@@ -44,7 +44,7 @@ def end(run_id: str) -> None:
     run_dir, name = runs.directory(run_id), runs.label(run_id)["name"]
     process = trainer_of(run_id)
     if not process:
-        raise runs.NotRunning(name=name)
+        raise runs.NotRunning(name=name, state=runs.state(run_id))
     for one in [*_children(process), process]:
         _kill(one)
     try:

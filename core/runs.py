@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -54,7 +55,7 @@ class RunGone(Trouble):
 
 
 class NotRunning(Trouble):
-    template = 'The run "{name}" is not being trained now, so there is nothing to save or to sample.'
+    template = 'The run "{name}" is {state}, so this cannot be asked of it.'
 
 
 class NothingToResume(Trouble):
@@ -185,6 +186,9 @@ def is_alive(run_dir: Path) -> bool:
 
 def stop(run_id: str) -> None:
     """Ask a run to save its adapter and end; a run that waits in the queue leaves it."""
+    now = state(run_id)
+    if now not in (*ACTIVE, "held"):
+        raise NotRunning(name=label(run_id)["name"], state=now)
     control.ask(directory(run_id), "stop")
 
 
@@ -192,14 +196,15 @@ def pause(run_id: str) -> None:
     """Ask a run to save a checkpoint and give the card back; a run that waits in the queue is held there."""
     now = state(run_id)
     if now not in ACTIVE:
-        raise NotRunning(name=label(run_id)["name"])
+        raise NotRunning(name=label(run_id)["name"], state=now)
     control.ask(directory(run_id), "hold" if now == "queued" else "pause")
 
 
 def wish(run_id: str, what: str) -> None:
     """Ask a running training to save a checkpoint or to answer the prompts of the film strip now."""
-    if state(run_id) not in AT_WORK:
-        raise NotRunning(name=label(run_id)["name"])
+    now = state(run_id)
+    if now not in AT_WORK:
+        raise NotRunning(name=label(run_id)["name"], state=now)
     control.wish(directory(run_id), what)
 
 
@@ -219,7 +224,8 @@ def delete(run_id: str) -> None:
     path = directory(run_id)
     if is_alive(path):
         raise StillRunning(name=label(run_id)["name"])
-    stop(run_id)  # without its events the run would count as queued
+    with suppress(control.NothingWritten):  # deleting is what helps a full disk
+        control.ask(path, "stop")  # without its events the run would count as queued
     for pattern in OURS:
         for found in path.glob(pattern):
             if found.is_dir() and not found.is_symlink():

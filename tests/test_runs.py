@@ -447,8 +447,13 @@ def test_pausing_a_run_that_waits_holds_it(config, no_worker):
     run_id = runs.start(config)
     runs.pause(run_id)
     assert runs.state(run_id) == "held"
+    with pytest.raises(runs.NotRunning, match=r'The run ".*" is held, so this cannot be asked of it'):
+        runs.pause(run_id)
     runs.resume(run_id)
     assert runs.state(run_id) == "queued"
+    runs.stop(run_id)
+    with pytest.raises(runs.NotRunning, match="is stopped, so"):
+        runs.stop(run_id)
 
 
 def test_a_run_that_a_reboot_interrupted_comes_back_by_itself(config, no_worker):

@@ -120,6 +120,8 @@ def test_a_full_disk_is_said_and_hides_nothing(config, no_worker, monkeypatch):
     with pytest.raises(control.NothingWritten, match="Free some space, then try again"):
         runs.resume(run_id)
     assert runs.state(run_id) == "failed"
+    runs.delete(run_id)
+    assert runs.listed() == []
 
 
 def test_one_run_that_cannot_start_does_not_hold_up_the_queue(config, no_worker, monkeypatch):

@@ -191,7 +191,10 @@ def on_take(say: Say, run_id: str, step: int | None) -> None:
 
 def on_field(run_id: str | None, field: str) -> str:
     """The value that a field has in the chosen run, as it would be typed."""
-    return "" if not run_id else str(getattr(runs.config(run_id), field))
+    try:
+        return str(getattr(runs.config(run_id), field)) if run_id else ""
+    except Trouble:  # deleted in another window
+        return ""
 
 
 def on_save(say: Say, run_id: str, name: str, note: str, tags: str) -> None:
@@ -254,7 +257,7 @@ def on_csv(say: Say, run_id: str) -> dict:
 
 
 def on_delete(say: Say, run_id: str) -> tuple:
-    size = f"{say.number(runs.disk_bytes(run_id) / 1e6)}\u00a0{say('unit.mb')}"
+    size = f"{say.number(_command(say, runs.disk_bytes, run_id) / 1e6)}\u00a0{say('unit.mb')}"
     return gr.Group(visible=True), say("runs.delete.ask", name=runs.label(run_id)["name"], size=size)
 
 
