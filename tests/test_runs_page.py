@@ -51,6 +51,16 @@ def test_nothing_is_drawn_of_a_run_that_is_gone():
     assert drawn("nobody")["loss"] is None
 
 
+def test_a_tick_sees_to_it_that_the_queue_is_worked_off(config, monkeypatch):
+    started = []
+    monkeypatch.setattr(runs, "start_worker", lambda: started.append(1))
+    done, waits = runs.create(config, "done"), runs.create(config, "waits")
+    events.append(paths.run(done), "finished", steps=3, max_steps=3, eval_loss=None)
+    assert (run_view.on_tick(SAY, done)[1], started) == (gr.skip(), [1])
+    control.ask(paths.run(waits), "hold")
+    assert (run_view.on_tick(SAY, done)[1].active, started) == (False, [1])
+
+
 def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worker):
     run_id = runs.create(config)
     path = paths.run(run_id)

@@ -92,8 +92,9 @@ def on_tick(say: Say, run_id: str | None) -> tuple:
         row = store.sync(run_id)
     except Trouble:  # deleted in another window
         return None, gr.Timer(active=False)
-    if row["state"] == "queued" and runs.needs_worker():
+    if row["state"] not in runs.AT_WORK and runs.needs_worker():  # whichever run waits: its worker may have been killed
         runs.start_worker()
+        return probe(row), gr.skip()
     if row["state"] == "running" and row["stage"] == "starting":  # its turn came: the card is its own
         let_chat_go(say)
     if row["state"] in runs.ACTIVE or runs.has_worker() or _behind(row):
