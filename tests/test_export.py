@@ -233,6 +233,20 @@ def test_what_does_not_fit_into_memory_is_said_before_the_work(trained_run, tmp_
     assert list(tmp_path.glob("[mg]*")) == []
 
 
+def test_what_lies_at_the_place_of_an_export_is_never_replaced(trained_run, tmp_path):
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "novel.txt").write_text("call me")
+    for kind in export.KINDS:
+        with pytest.raises(export.PlaceTaken, match=r"There is something in .*documents already"):
+            export.make(trained_run, kind, tmp_path / "documents", quiet)
+    assert [path.name for path in tmp_path.rglob("*")] == ["documents", "novel.txt"]
+    (tmp_path / "empty").mkdir()
+    export.make(trained_run, "adapter", tmp_path / "empty", quiet)
+    with pytest.raises(export.PlaceTaken):
+        export.make(trained_run, "adapter", tmp_path / "empty", quiet)
+    export.make(trained_run, "capsule", tmp_path / "new folder" / "capsule.zip", quiet)
+
+
 def test_a_deleted_run_cannot_be_exported(home):
     with pytest.raises(runs.RunGone):
         export.start("nothing", "adapter")

@@ -20,6 +20,10 @@ class NothingToMerge(Trouble):
     template = 'The run "{name}" trained all weights: it is a whole model already. Take the GGUF files or the capsule.'
 
 
+class PlaceTaken(Trouble):
+    template = "There is something in {path} already, and it stays as it is. Choose another place, or remove it first."
+
+
 def start(run_id: str, kind: str) -> Path:
     """Begin an export in the background; raises at once what would surely stop it."""
     check(run_id, kind, paths.exports())
@@ -64,8 +68,16 @@ def needed_bytes(run_id: str, kind: str) -> int:
 
 
 def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
-    """Make an export at `out`, a file for a capsule and a directory for the others, and say what it is."""
+    """Make an export at `out`, a file for a capsule and a directory for the others, and say what it is.
+
+    Raises:
+        PlaceTaken: what lies there already is never replaced.
+    """
     check(run_id, kind, _standing(out))
+    for path in (out, out.with_name(out.name + ".zip")) if kind == "adapter" else (out,):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise PlaceTaken(path=path)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
     if kind == "capsule":
         report("progress", stage="packing", done=0, total=0)
         return {"path": str(capsule(run_id, out)), "bytes": out.stat().st_size}

@@ -45,7 +45,7 @@ def write(run_id: str, out: Path, report) -> dict:
     _name_base(unfinished, one)
     (unfinished / "README.md").write_text(card(run_id, one, out.name), encoding="utf-8")
     if out.exists():
-        shutil.rmtree(out)
+        out.rmdir()  # an empty directory
     unfinished.rename(out)
     packed = out.with_name(out.name + ".zip")
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:

@@ -55,7 +55,7 @@ def write(run_id: str, out: Path, report) -> dict:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     if out.exists():
-        shutil.rmtree(out)
+        out.rmdir()  # an empty directory
     unfinished.rename(out)
     return {"path": str(out), "bytes": sum(file.stat().st_size for file in out.iterdir()), **found}
 

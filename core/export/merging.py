@@ -41,7 +41,7 @@ def write(run_id: str, out: Path, report) -> dict:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     if out.exists():
-        shutil.rmtree(out)
+        out.rmdir()  # an empty directory
     unfinished.rename(out)
     size = sum(file.stat().st_size for file in out.iterdir())
     return {"path": str(out), "bytes": size, **found}
