@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 IGNORED = -100  # a label that the loss passes over
-LOSS_TILE = 1024  # positions whose logits exist at one time
+LOSS_TILE = 1024  # positions whose logits exist at one time, at most
+LEAST_TILE = 128  # and at least: below that the products of matrices become slow
+TILE_BYTES = 2**26  # of logits in 16 bit and in fp32
 DIGEST_BYTES = 2**28  # of a checkpoint's file are read to see whether it is still what was written
 LISTEN_SECONDS = 1.0  # between two looks, during an evaluation, whether somebody asked to stop
 FEWEST_ROWS = 10  # below that nothing can be held out
@@ -908,19 +910,11 @@ def without_logits(base) -> None:
     over `num_items_in_batch` (their count here, when not given). A model that does something else between its hidden
     states and its logits (caps them, scales them) keeps its own loss: it is asked, on a few tokens, not looked up.
     """
-    import torch
-    from torch.utils.checkpoint import checkpoint
     from transformers.modeling_outputs import CausalLMOutput
 
     stock = base.forward
     if not _head_is_plain(base):
         return
-
-    def tile(hidden, target):
-        logits = base.get_output_embeddings()(hidden)  # looked up each time: an adapter may have wrapped it
-        return torch.nn.functional.cross_entropy(logits.float(), target, reduction="sum")
-
-    at_once = _with_gradient(tile)
 
     def forward(labels=None, num_items_in_batch=None, **inputs):
         if labels is None:
@@ -928,18 +922,40 @@ def without_logits(base) -> None:
         hidden = base.get_decoder()(**{**inputs, "use_cache": False}).last_hidden_state  # (B, T, H)
         learned = labels[:, 1:] != IGNORED
         hidden, target = hidden[:, :-1][learned], labels[:, 1:][learned]  # (N, H), (N,)
-        trained = any(weight.requires_grad for weight in base.get_output_embeddings().parameters())
-        if hidden.requires_grad and not trained:
-            total = at_once(hidden, target)
-        else:
-            tiles = zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True)
-            total = sum(checkpoint(tile, *pair, use_reentrant=False) for pair in tiles)
+        total = summed_loss(base.get_output_embeddings(), hidden, target)  # looked up: an adapter may have wrapped it
         return CausalLMOutput(loss=total / (len(target) if num_items_in_batch is None else num_items_in_batch))
 
     base.forward = forward
 
 
-def _with_gradient(tile):
+def summed_loss(head, hidden, target):
+    """The sum of the cross-entropies of hidden states (N, H) with their targets (N,); logits exist for a tile at a time."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in head.parameters())):
+        return _with_gradient(head)(hidden, target)
+
+    class InPlace(torch.autograd.Function):
+        @staticmethod
+        def forward(context, logits, target):
+            gradient = logits.detach()
+            total = cross_entropy_(gradient, target)
+            context.save_for_backward(gradient)
+            return total
+
+        @staticmethod
+        def backward(context, slope):
+            return context.saved_tensors[0] * slope, None
+
+    def tile(hidden, target):
+        return InPlace.apply(head(hidden), target)
+
+    tiles = zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True)
+    return sum(checkpoint(tile, *pair, use_reentrant=False) for pair in tiles)
+
+
+def _with_gradient(head):
     """A function of hidden states and targets: the summed loss of a head that is not trained.
 
     The gradient of the hidden states is worked out along with the loss, while a tile's logits are there: the head is
@@ -947,17 +963,23 @@ def _with_gradient(tile):
     """
     import torch
 
+    rows = tile_rows(getattr(head, "out_features", 0))
+
     class AtOnce(torch.autograd.Function):
         @staticmethod
         def forward(context, hidden, target):
-            total, gradient = torch.zeros((), device=hidden.device), torch.empty_like(hidden)
-            for start in range(0, len(target), LOSS_TILE):
-                part = slice(start, start + LOSS_TILE)
-                with torch.enable_grad():
-                    piece = hidden[part].detach().requires_grad_()
-                    loss = tile(piece, target[part])
-                gradient[part] = torch.autograd.grad(loss, piece)[0]
-                total += loss.detach()
+            wanted = context.needs_input_grad[0]
+            total = torch.zeros((), device=hidden.device)
+            gradient = torch.empty_like(hidden) if wanted else None
+            for start in range(0, len(target), rows):
+                part = slice(start, start + rows)
+                with torch.set_grad_enabled(wanted):
+                    piece = hidden[part].detach().requires_grad_(wanted)
+                    logits = head(piece)
+                total += cross_entropy_(logits.detach(), target[part])
+                if wanted:
+                    gradient[part] = torch.autograd.grad(logits, piece, logits.detach())[0]
+                del logits
             context.save_for_backward(gradient)
             return total
 
@@ -966,6 +988,23 @@ def _with_gradient(tile):
             return context.saved_tensors[0] * slope, None
 
     return AtOnce.apply
+
+
+def tile_rows(vocabulary: int) -> int:
+    """How many positions have logits at one time."""
+    return min(LOSS_TILE, max(LEAST_TILE, TILE_BYTES // (6 * max(1, vocabulary))))
+
+
+def cross_entropy_(logits, target):
+    """The sum of the cross-entropies of logits (n, V), which become its gradient: in place, so that memory holds no
+    more than they and one copy in fp32, of logits in fp32 not even that."""
+    wide, target = logits.float(), target[:, None]
+    best, said = wide.max(-1, keepdim=True).values, wide.gather(-1, target)
+    mass = wide.sub_(best).exp_().sum(-1, keepdim=True)
+    wide.div_(mass).scatter_add_(-1, target, -said.new_ones(said.shape))
+    if wide is not logits:
+        logits.copy_(wide)
+    return (best + mass.log() - said).sum()
 
 
 def _head_is_plain(base) -> bool:

@@ -15,7 +15,7 @@ from core.estimate import catalogue
 from core.estimate.setup import Setup, named_targets
 from core.estimate.troubles import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 
-VERSION = 4  # of the trace; a change makes what was kept stale
+VERSION = 5  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
 BEAT = 0.3  # seconds between two looks at whether it was cancelled
 MEMORY_FIELDS = (

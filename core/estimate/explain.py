@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from core.estimate import speed
 from core.estimate.answer import DRAW, UPPER, Answer
-from core.estimate.loss import FUSED_COLUMNS, FUSED_ROWS, TILE
+from core.estimate.loss import FUSED_COLUMNS, FUSED_ROWS
 from core.estimate.memory import GIB, NF4, copies
 from core.estimate.setup import OPTIMIZERS, Setup, for_method, targets
 from core.estimate.space import CACHE, KEPT, TEXT_BYTES, TOKEN_BYTES
+from core.recipe import LOSS_TILE, tile_rows
 
 SLIGHT = 0.005  # of a number; a remainder that is smaller is not written out
 
@@ -95,8 +96,11 @@ def _logits(answer: Answer) -> str:
         rows, columns = min(learned, FUSED_ROWS), min(vocabulary, FUSED_COLUMNS)
         return _with_rest(2 * rows * columns, f"2 B × {rows:,} × {columns:,}", value)
     tiled = setup.loss == "tiled" and not answer.shape.softcap
-    rows = min(learned, TILE) if tiled else setup.tokens
-    width = {"held": 14, "half": 6}.get(setup.loss, 12)
+    rows, width = setup.tokens, {"held": 14, "half": 6}.get(setup.loss, 12)
+    if tiled:
+        frozen = setup.adapts and not setup.saves
+        rows = min(learned, tile_rows(vocabulary) if frozen else LOSS_TILE)
+        width = 4 if setup.precision == "fp32" else 6
     return _with_rest(width * rows * vocabulary, f"{width} B × {rows:,} × {vocabulary:,}", value)
 
 

@@ -2,15 +2,16 @@
 
 Five kernels: `logits` is the stock Trainer's (ForCausalLMLoss), `held` the same in a hand-written loop that keeps the
 outputs through the backward pass, `half` the same without the cast to fp32 (DeepSpeed's fp16, litgpt), `fused` TRL's
-and Liger's (logits never whole), `tiled` that of core/recipe.py (checkpointed tiles of labelled positions).
+and Liger's (logits never whole), `tiled` that of core/recipe.py (tiles of labelled positions: their gradient at once
+where the head is not trained, else checkpointed).
 """
 
 from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
 from core.estimate.sizes import Tape, Tensor, Weight
+from core.recipe import LOSS_TILE, tile_rows
 
-TILE = 1024  # core/recipe.py, LOSS_TILE
 FUSED_ROWS, FUSED_COLUMNS = 4096, 32768  # trl/kernels, the chunk of its log-probabilities
 
 
@@ -60,7 +61,9 @@ class Head:
         numel, width = hidden.numel, hidden.width
         tape.work(moved=2 * chosen.size)
         chosen = tape.track(chosen, (hidden,), (), lambda g, _: (tape.new(numel, width),))
-        rows = min(TILE, learned)
+        if not self.weight.trains:
+            return self._at_once(tape, chosen, learned)
+        rows = min(LOSS_TILE, learned)
         # Every tile does the same, so one stands for all; its gradient goes into the gradient of all rows.
         tile = Tensor(rows * shape.hidden, width, chosen.storage)
         whole = chosen.numel
@@ -70,7 +73,7 @@ class Head:
         tile = tape.track(tile, (tile,), (), lambda g, _: (setattr(tape, "held", None), g)[1:]) if several else tile
 
         def one(rows: Tensor) -> Tensor:
-            return cross_entropy(tape, cast(tape, self._logits(tape, rows), SINGLE))
+            return self._in_place(tape, self._logits(tape, rows))
 
         with tape.repeated(learned / rows):
             loss = tape.checkpoint(one, tile)
@@ -84,6 +87,27 @@ class Head:
             return (g,)
 
         return tape.track(Tensor(1, SINGLE, loss.storage), (loss,), (), rule)
+
+    def _in_place(self, tape: Tape, logits: Tensor) -> Tensor:
+        """A tile's loss, whose logits become their own gradient."""
+        wide = tape.scratch(logits.numel * SINGLE) if logits.width != SINGLE else None
+        tape.work(moved=10 * logits.numel * SINGLE, launches=10)
+        del wide
+        loss = tape.new(1, SINGLE)
+        return tape.track(loss, (logits,), (logits,), lambda g, kept: (tape.new(kept[0].numel, kept[0].width),))
+
+    def _at_once(self, tape: Tape, chosen: Tensor, learned: int) -> Tensor:
+        """The gradient of the chosen hidden states along with the loss; a tile's logits become their own gradient."""
+        shape, gradient = self.shape, tape.new(chosen.numel, chosen.width)
+        rows = min(tile_rows(shape.vocabulary), learned)
+        with tape.repeated(learned / rows):
+            logits = self._logits(tape, Tensor(rows * shape.hidden, chosen.width, chosen.storage))
+            wide = tape.scratch(logits.numel * SINGLE) if logits.width != SINGLE else None
+            back = tape.scratch(rows * shape.hidden * chosen.width)
+            tape.work(2 * rows * shape.embedding, logits.width, 10 * logits.numel * SINGLE, launches=10)
+            del logits, wide, back
+        loss = tape.new(1, SINGLE)
+        return tape.track(loss, (chosen,), (gradient,), lambda g, kept: (tape.new(kept[0].numel, kept[0].width),))
 
     def _fused(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup

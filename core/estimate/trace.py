@@ -17,11 +17,10 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.checkpoint import checkpoint
 
+from core import recipe
 from core.estimate import skeleton, stand_ins
 from core.estimate.allocator import Allocator
-from core.estimate.loss import TILE
 from core.estimate.memory import CUBLAS, CUBLAS_HOPPER
 from core.estimate.setup import Setup, for_method
 
@@ -202,11 +201,7 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     if kind == "fused":
         return stand_ins.FusedLoss.apply(hidden, head.weight).sum(), []
 
-    def tile(rows, target):
-        return nn.functional.cross_entropy(head(rows).float(), target, reduction="sum")
-
-    pairs = zip(hidden.split(TILE), ids.view(-1)[:learned].split(TILE), strict=True)
-    return sum(checkpoint(tile, *pair, use_reentrant=False) for pair in pairs), []
+    return recipe.summed_loss(head, hidden, ids.view(-1)[:learned]), []
 
 
 def _optimize(trained: list, setup: Setup, *, first: bool) -> list:

@@ -169,7 +169,7 @@ WORDS = {
         "a walk through the real modules in sizes; agrees with the trace to 0.5 %",
         "проход по настоящим модулям «в размерах»; с трассировкой сходится до 0,5 %",
     ),
-    "calculator.source.loss_tiled": ("tiles of 1,024 positions in our recipe", "части по 1024 позиции в нашем рецепте"),
+    "calculator.source.loss_tiled": ("tiles of positions in our recipe", "части по нескольку позиций в нашем рецепте"),
     "calculator.source.loss_fused": ("tiles of TRL's kernel", "части в ядре TRL"),
     "calculator.source.loss_logits": (
         "logits in fp32, their log-softmax and its gradient at once",
