@@ -3,8 +3,8 @@
 import gradio as gr
 import pytest
 
-from core import paths, profiles
-from ui import training_roads
+from core import events, paths, profiles
+from ui import run_data, training_roads
 from ui.text import Say
 
 SAY = Say("en")
@@ -66,3 +66,18 @@ def test_a_profile_is_saved_from_the_form_and_opened_again(monkeypatch):
         training_roads.on_save(SAY, "x", "starter", "", [["Who are you?", ""]])
     training_roads.on_delete(SAY, "keeper")
     assert profiles.listed() == []
+
+
+def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
+    (paths.runs() / "r").mkdir()
+    assert run_data.line(SAY, "r") == ""
+    events.append(
+        paths.run("r"), "data", rows_train=36, rows_eval=4, tokens_train=1234, tokens_learned=600, fill=0.987, blocks=3
+    )
+    events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="package")
+    assert run_data.line(SAY, "r") == (
+        "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 3 blocks, 98.7\u00a0% full · "
+        "attention: sdpa, because the package flash-attn is not installed"
+    )
+    events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
+    assert run_data.line(Say("ru"), "r").endswith("внимание: flash_attention_2")

@@ -8,6 +8,7 @@ import time
 
 from core import control, paths, runs
 from core.watching import alerts, doctor, room
+from ui import run_data
 from ui.text import Say
 
 RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
@@ -30,7 +31,8 @@ def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
     facts = "".join(f"<div>{fact}</div>" for fact in _facts(say, row))
     remarks = "".join(f'<p class="trouble">{html.escape(remark)}</p>' for remark in _remarks(say, row, warnings))
     asked = "".join(f'<p class="asked">{html.escape(line)}</p>' for line in requests(say, row))
-    return f'<div class="state">{state}</div>{bar}<div class="facts">{facts}</div>{asked}{remarks}'
+    found = f'<p class="asked">{html.escape(run_data.line(say, row["id"]))}</p>'
+    return f'<div class="state">{state}</div>{bar}<div class="facts">{facts}</div>{asked}{remarks}{found}'
 
 
 def _facts(say: Say, row: dict):

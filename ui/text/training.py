@@ -78,6 +78,24 @@ WORDS = {
     "live.memory": ("memory", "память"),
     "live.predicted": ("predicted", "по расчёту"),
     "live.took": ("took", "заняло"),
+    "data.rows": ("{rows} rows to learn from, {held} held out", "учебных строк: {rows}, отложено: {held}"),
+    "data.tokens": ("{tokens} tokens, {learned} of them learned", "токенов: {tokens}, из них учебных: {learned}"),
+    "data.blocks": ("{blocks} blocks, {fill}\u00a0% full", "блоков: {blocks}, заполнены на {fill}\u00a0%"),
+    "data.attention": ("attention: {kernel}, because {why}", "внимание: {kernel}, потому что {why}"),
+    "data.attention.plain": ("attention: {kernel}", "внимание: {kernel}"),
+    "data.lacks.card": ("there is no graphics card", "видеокарты нет"),
+    "data.lacks.capability": (
+        "the card is too old for FlashAttention 2",
+        "для FlashAttention 2 карта слишком старая",
+    ),
+    "data.lacks.precision": (
+        "FlashAttention 2 does not compute in fp32",
+        "FlashAttention 2 не считает в fp32",
+    ),
+    "data.lacks.package": (
+        "the package flash-attn is not installed",
+        "пакет flash-attn не установлен",
+    ),
     "live.left_out": (
         "{count} rows are left out: {reasons}.",
         "Пропущено строк: {count} ({reasons}).",

@@ -1,0 +1,32 @@
+"""What a run found at its beginning, in one line: its rows, how full its blocks are, and which attention it uses and why."""
+
+from core import events, paths
+from ui.text import Say
+
+BEGINNING_BYTES = 262_144  # of the events: the model and the rows come before the first step
+
+
+def line(say: Say, run_id: str) -> str:
+    """Rows, tokens, blocks and the kernel of attention, as far as they are known."""
+    found = {event["event"]: event for event in events.read(paths.run(run_id), 0, BEGINNING_BYTES)[0]}
+    return " · ".join([*_rows(say, found.get("data")), *_attention(say, found.get("model"))])
+
+
+def _rows(say: Say, data: dict | None):
+    if not data:
+        return
+    yield say("data.rows", rows=say.number(data["rows_train"], 9), held=say.number(data["rows_eval"], 9))
+    tokens, learned = data["tokens_train"], data["tokens_learned"]
+    yield say("data.tokens", tokens=say.number(tokens, 9), learned=say.number(learned, 9))
+    if data.get("blocks"):
+        fill = say.number(100 * data["fill"])
+        yield say("data.blocks", blocks=say.number(data["blocks"], 9), fill=fill)
+
+
+def _attention(say: Say, model: dict | None):
+    if not model:
+        return
+    if reason := model.get("flash_attention_lacks"):
+        yield say("data.attention", kernel=model["attention"], why=say(f"data.lacks.{reason}"))
+    else:
+        yield say("data.attention.plain", kernel=model["attention"])
