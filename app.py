@@ -99,7 +99,12 @@ def connect_calculator(page: gr.Blocks, calculator_tab: dict, label: gr.Tab, tra
     label.select(inputs_kwargs=calculator_tab["inputs"], **answer)
     on_plan, fields = training_tab["fill"]
     filled = calculator_tab["button"].click(on_plan, calculator_tab["plan"], fields)
-    filled.then(lambda: gr.Tabs(selected="training"), None, tabs)
+    filled.then(None, None, tabs, js=to_tab("training"))
+
+
+def to_tab(name: str) -> str:
+    """What opens a tab in the browser at once, with no answer to wait for."""
+    return f"() => ({{__type__: 'update', selected: '{name}'}})"
 
 
 def connect_opening(page: gr.Blocks, opening_tab: dict, label: gr.Tab, tabs: gr.Tabs) -> None:
@@ -108,7 +113,7 @@ def connect_opening(page: gr.Blocks, opening_tab: dict, label: gr.Tab, tabs: gr.
     page.load(**answer)
     label.select(**answer)
     for way, button in opening_tab["buttons"].items():
-        button.click(partial(gr.Tabs, selected=way.removesuffix("_after")), None, tabs, show_progress="hidden")
+        button.click(None, None, tabs, js=to_tab(way.removesuffix("_after")))
 
 
 def build_server(lang: str | None) -> Starlette:
