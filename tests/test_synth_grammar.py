@@ -70,6 +70,15 @@ def test_english_has_articles_and_plurals():
     ]  # fmt: skip
 
 
+def test_records_whose_fields_share_a_name_are_counted():
+    recipe = read(
+        '  text: ["{a:=one}{b:=two}{$a.said}"]\n'
+        '  one:\n    - {word: x, said: ["{$b.said} a", "{$b.said} b"]}\n'
+        "  two:\n    - {word: y, said: [c, d]}\n"
+    )
+    assert counting.distinct(recipe)["texts"] == 4
+
+
 def test_few_texts_are_counted_exactly_and_many_by_derivations():
     assert counting.distinct(read('  text: ["{a} {b}"]\n  a: [x, y, x]\n  b: [q, w, e]\n')) == {
         "log10": 0.8, "exact": True, "texts": 6,
@@ -167,8 +176,15 @@ def test_russian_adjectives_follow_life_gender_and_stubborn_words():
     assert {text.split(";")[0] for text in texts(said, 30)} == {"Домашнего паука", "Кривую берёзу", "Хромой стол"}
 
 
+def test_a_word_that_may_be_alive_or_not_is_a_thing():
+    accusative = frozenset({"accs"})
+    said = [agreement.phrase(f"старый {word}", accusative) for word in ("флюгер", "конёк", "паук", "рояль")]
+    assert said == ["старый флюгер", "старый конёк", "старого паука", "старый рояль"]
+
+
 def test_english_verbs_follow_their_plurals():
     words = ["leaf veins", "a delta", "geese", "first stars", "grass"]
     verbs = [agreement.English().inflect("dries up", agreement.English().how("as=$s", "r"), word) for word in words]
     assert verbs == ["dry up", "dries up", "dry up", "dry up", "dries up"]
-    assert [agreement.base(verb) for verb in ("dies", "catches", "forks", "is")] == ["die", "catch", "fork", "are"]
+    verbs = {"dies": "die", "catches": "catch", "forks": "fork", "closes": "close", "freezes": "freeze", "is": "are"}
+    assert [agreement.base(verb) for verb in verbs] == list(verbs.values())

@@ -99,7 +99,7 @@ def base(verb: str) -> str:
         return VERBS[verb]
     if re.search(r"[^aeiou]ies$", verb) and len(verb) > 4:
         return verb[:-3] + "y"
-    return verb[:-2] if re.search(r"(?:s|x|z|ch|sh)es$", verb) else verb.removesuffix("s")
+    return verb[:-2] if re.search(r"(?:ss|x|zz|ch|sh)es$", verb) else verb.removesuffix("s")
 
 
 def plural(text: str) -> str:
@@ -190,9 +190,15 @@ def morphology():
 
 
 def noun(word: str):
-    """The reading of a word as a noun in the nominative, if it has one."""
+    """The reading of a word as a noun in the nominative, if it has one; "флюгер" is a thing, though it may be alive."""
     found = [one for one in morphology().parse(word) if one.tag.POS in ("NOUN", "NPRO") and "nomn" in one.tag]
-    return next((one for one in found if "sing" in one.tag), found[0] if found else None)
+    best = next((one for one in found if "sing" in one.tag), found[0] if found else None)
+    things = (
+        one
+        for one in found
+        if "inan" in one.tag and (one.normal_form, one.tag.number) == (best.normal_form, best.tag.number)
+    )
+    return next(things, best)
 
 
 def nature(text: str) -> tuple[str, str]:

@@ -62,6 +62,7 @@ def _log(grammar: Grammar, rule: Rule, depth: int, known: dict) -> float:
     below = depth + 1 if rule.recursive else depth
     if rule.recursive and depth > grammar.depth:
         return 0.0
+    known[rule.number, depth] = 0.0  # a field of another record with the same name may lead back here
     sums = []
     for at, one in enumerate(rule.alternatives):
         if not _weight(rule, depth, at):
