@@ -128,6 +128,12 @@ def test_an_import_in_its_own_process_reports_and_can_be_cancelled(tmp_path):
     assert [path.name for path in paths.corpora().iterdir()] == ["своё"]
 
 
+def test_a_process_that_says_much_on_its_way_out_is_heard_to_the_end():
+    command = [sys.executable, "-c", "import sys; sys.stderr.write('x' * 300_000 + '\\nlast words'); sys.exit(3)"]
+    with pytest.raises(job.ImportBroke, match="The import ended unexpectedly: last words"):
+        list(job.run(command))
+
+
 def test_the_samples_are_chats_in_both_languages():
     samples = corpus.samples()
     assert [sample["id"] for sample in samples] == ["kuznets-ru", "lighthouse-en"]

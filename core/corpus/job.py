@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -39,32 +40,37 @@ def create(sources: list[Path], name: str, options: Options) -> Iterator[dict]:
 
 def run(command: list[str]) -> Iterator[dict]:
     """What a command of this package says, line by line."""
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace"
-    )
-    last: dict = {}
-    try:
-        for line in process.stdout:
-            try:
-                last = json.loads(line)
-            except ValueError:
-                continue
-            if "trouble" in last:
-                raise ImportTrouble(last["trouble"], last["values"], last["message"])
-            yield last
-        if process.wait() != 0:
-            reason = (process.stderr.read().strip().split("\n") or [""])[-1] or f"exit status {process.returncode}"
-            raise ImportBroke(reason=reason)
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        process.stdout.close()
-        process.stderr.close()
+    # What goes wrong is said to a file: a pipe that nobody empties while the other is read stops the process.
+    with tempfile.TemporaryFile() as wrong:
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=wrong, encoding="utf-8", errors="replace"
+        )
+        try:
+            for line in process.stdout:
+                try:
+                    last = json.loads(line)
+                except ValueError:
+                    continue
+                if "trouble" in last:
+                    raise ImportTrouble(last["trouble"], last["values"], last["message"])
+                yield last
+            if process.wait() != 0:
+                wrong.seek(0)
+                reason = wrong.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+                raise ImportBroke(reason=reason or f"exit status {process.returncode}")
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    process.stdout.close()
 
 
 def report(corpus_id: str, model: str | None, max_length: int, learn: str) -> Iterator[dict]:
