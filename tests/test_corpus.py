@@ -6,7 +6,13 @@ import sys
 import pytest
 
 from core import corpus, paths, recipe
+from core.corpus import __main__ as commands
 from core.corpus import creating, disk, job
+
+
+@pytest.fixture(autouse=True)
+def _own_signals(monkeypatch):
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # those of this process stay as they are
 
 
 def write(path, text, encoding="utf-8"):
@@ -126,6 +132,38 @@ def test_an_import_in_its_own_process_reports_and_can_be_cancelled(tmp_path):
     next(running)
     running.close()
     assert [path.name for path in paths.corpora().iterdir()] == ["своё"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--options", "{bad"], "--options: this is not JSON"),
+        (["--options", "[1]"], "--options: this is not an object"),
+        (["--options", '{"nope": 1}'], '"nope" is not known'),
+        (["--options", '{"repair_text": "no"}'], "repair_text has to be true or false"),
+        (["--options", '{"roles": "x"}'], "roles has to be an object"),
+        (["--options", '{"encoding": "zork"}'], 'the encoding "zork", which is not known'),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(tmp_path, capsys, arguments, words):
+    file = write(tmp_path / "a.txt", "да")
+    assert commands.main(["import", str(file), "--out", str(tmp_path / "out"), *arguments]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_rows_rules_and_corpora_that_are_not_there_are_named(tmp_path, capsys):
+    card = corpus.create([write(tmp_path / "a.txt", "да")], "a")
+    for arguments, words in (
+        (["clean", card["id"], "--name", "b", "--rules", '{"leave_out": ["zzz"]}'], "leave_out has to be a list of"),
+        (["clean", card["id"], "--name", "b", "--rules", '{"shortest": true}'], "shortest has to be a number"),
+        (["preview", card["id"], "--model", "m", "--row", "-1"], "There is no row -1: the corpus has 1"),
+        (["report", str(tmp_path / "none")], f'There is no corpus "{tmp_path / "none"}"'),
+    ):
+        assert commands.main(arguments) == 1
+        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        commands.main(["report", card["id"], "--max-length", "0"])
 
 
 def test_a_process_that_says_much_on_its_way_out_is_heard_to_the_end():

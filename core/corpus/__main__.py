@@ -8,8 +8,12 @@ import time
 from pathlib import Path
 
 from core import corpus
-from core.corpus import disk, export, sources
+from core.corpus import asked, disk, export, sources
 from core.trouble import Trouble
+
+
+class NoSuchRow(Trouble):
+    template = "There is no row {row}: the corpus has {rows}, counted from 0."
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     command("delete", _delete, "Delete a corpus.")
     one = command("report", _report, "Copies, checks, gauges, and tokens of a base model.")
     one.add_argument("--model", help="a model directory, or the id of a model that is ready")
-    one.add_argument("--max-length", type=int, default=1024)
+    one.add_argument("--max-length", type=positive, default=1024)
     one.add_argument("--learn", default="assistant", choices=("assistant", "all"))
     one.add_argument("--progress", action="store_true", help="print a JSON line of progress twice a second")
     one = command("export", _export, "Write a corpus in a format of others.")
@@ -66,15 +70,25 @@ def _parser() -> argparse.ArgumentParser:
     one = command("preview", _preview, "Show a row as the tokens that the trainer will see.")
     one.add_argument("--model", required=True, help="a model directory, or the id of a model that is ready")
     one.add_argument("--row", type=int, default=0, help="number of the row, from 0")
-    one.add_argument("--max-length", type=int, default=1024)
+    one.add_argument("--max-length", type=positive, default=1024)
     one.add_argument("--learn", default="assistant", choices=("assistant", "all"))
     return parser
+
+
+def positive(said: str) -> int:
+    if not said.isdecimal() or int(said) < 1:
+        raise argparse.ArgumentTypeError(f"{said} is not a number from 1")
+    return int(said)
 
 
 def where(name: str) -> Path:
     """The directory of a corpus given by its directory or its id."""
     path = Path(name)
-    return path if (path / "card.json").is_file() else corpus.directory(name)
+    if (path / "card.json").is_file():
+        return path
+    if path.name != name:
+        raise corpus.NoSuchCorpus(name=name)
+    return corpus.directory(name)
 
 
 def _teller(shaped):
@@ -90,7 +104,7 @@ def _teller(shaped):
 
 
 def _import(arguments) -> None:
-    options = corpus.Options(**json.loads(arguments.options))
+    options = asked.read(corpus.Options, arguments.options, "--options")
     progress = _teller(lambda done, total, rows: {"done": done, "total": total, "rows": rows})
     name = sources.readable(arguments.name or arguments.files[0].stem)
     tell = progress if arguments.progress else None
@@ -175,10 +189,8 @@ def _export(arguments) -> None:
 def _clean(arguments) -> None:
     from core.corpus import cleaning
 
-    rules = json.loads(arguments.rules)
-    if "leave_out" in rules:
-        rules["leave_out"] = tuple(rules["leave_out"])
-    card = cleaning.clean(where(arguments.corpus), arguments.name, cleaning.Rules(**rules), out=arguments.out)
+    rules = asked.read(cleaning.Rules, arguments.rules, "--rules")
+    card = cleaning.clean(where(arguments.corpus), arguments.name, rules, out=arguments.out)
     print(json.dumps(card, ensure_ascii=False) if arguments.json else f"{card['id']}: {card['rows']} rows")
 
 
@@ -186,10 +198,9 @@ def _preview(arguments) -> int:
     from core import tokenizer
     from core.corpus import preview
 
-    rows = disk.rows(where(arguments.corpus), arguments.row, 1)
+    rows = disk.rows(where(arguments.corpus), arguments.row, 1) if arguments.row >= 0 else []
     if not rows:
-        print(f"There is no row {arguments.row}.", file=sys.stderr)
-        return 1
+        raise NoSuchRow(row=arguments.row, rows=disk.read_card(where(arguments.corpus))["rows"])
     light = tokenizer.load(model_directory(arguments.model))
     shown = preview.tokens(preview.shortened(rows[0]), light, max_length=arguments.max_length, learn=arguments.learn)
     if arguments.json:
