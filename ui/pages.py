@@ -19,6 +19,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "10")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 
 COOKIE = "soulsmith_lang"
+# gradio says its own words ("Drop File Here") in the browser's language, which need not be the page's.
+SPEAKING = """
+document.documentElement.lang = '%(lang)s';
+Object.defineProperty(navigator, 'language', {value: '%(lang)s'});
+"""
 # gradio names the empty place of a plot without giving it a role, and screen readers then skip the name.
 EMPTY = """
 let asked = 0;
@@ -41,7 +46,7 @@ def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: st
             path="/",
             theme=theme.THEME,
             css_paths=[theme.STYLE],
-            head=f"<script>document.documentElement.lang = '{code}'; {EMPTY}</script>",
+            head=f"<script>{SPEAKING % {'lang': code}}{EMPTY}</script>",
             footer_links=[],
             run_history=False,
             enable_monitoring=False,
