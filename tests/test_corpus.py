@@ -1,13 +1,14 @@
 """A corpus from files to disk and back: what is kept, what is set aside, what the page's functions give."""
 
 import json
+import os
 import sys
 
 import pytest
 
 from core import corpus, paths, recipe
 from core.corpus import __main__ as commands
-from core.corpus import creating, disk, job
+from core.corpus import creating, disk, export, job
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +165,23 @@ def test_rows_rules_and_corpora_that_are_not_there_are_named(tmp_path, capsys):
         assert words in capsys.readouterr().err
     with pytest.raises(SystemExit):
         commands.main(["report", card["id"], "--max-length", "0"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_a_pipe_is_no_file_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    file = write(tmp_path / "a.txt", "да")
+    card = corpus.create([tmp_path / "pipe", file], "a")
+    assert (card["rows_kept"], card["reasons"]) == (1, {"file_unreadable": 1})
+
+
+def test_a_place_that_cannot_be_made_is_named(tmp_path):
+    file = write(tmp_path / "a.txt", "да")
+    with pytest.raises(creating.PlaceUnwritable, match=r"a\.txt"):
+        corpus.create([file], "a", out=file / "below" / "out")
+    card = corpus.create([file], "a")
+    with pytest.raises(creating.PlaceUnwritable, match=r"a\.txt"):
+        export.export(corpus.directory(card["id"]), "jsonl", file / "below" / "out.jsonl")
 
 
 def test_a_process_that_says_much_on_its_way_out_is_heard_to_the_end():

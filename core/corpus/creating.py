@@ -1,5 +1,6 @@
 """Make a corpus out of files: read, repair, write, count; it appears when it is whole."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -21,6 +22,10 @@ class NothingGiven(Trouble):
 
 class FileMissing(Trouble):
     template = "There is no file {path}. Check the path."
+
+
+class PlaceUnwritable(Trouble):
+    template = "Nothing can be written in {path}: {reason}. Choose another place."
 
 
 class CorpusEmpty(Trouble):
@@ -50,7 +55,7 @@ def create(
     if out is not None and out.exists():
         raise NameTaken(path=out)
     parent = out.parent if out is not None else paths.corpora()
-    parent.mkdir(parents=True, exist_ok=True)
+    make_place(parent)
     with disk.unfinished(parent) as directory:
         writer = disk.Writer(directory)
         try:
@@ -72,7 +77,7 @@ def create_from_rows(
 ) -> dict:
     """A new corpus of rows that were rows already: cleaned, filtered or generated ones."""
     folder = out.parent if out is not None else paths.corpora()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_place(folder)
     with disk.unfinished(folder) as directory:
         writer = disk.Writer(directory)
         try:
@@ -87,6 +92,16 @@ def create_from_rows(
         card = writer.finish(card | {"id": identity, "name": name, "parent": parent} | note)
         disk.publish(directory, folder / identity)
     return card
+
+
+def make_place(directory: Path) -> None:
+    """Make a directory for what will be written."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlaceUnwritable(path=directory, reason=error.strerror) from error
+    if not os.access(directory, os.W_OK):
+        raise PlaceUnwritable(path=directory, reason="no permission")
 
 
 def _nothing_kept(given: list[Path], tally) -> CorpusEmpty:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from core.corpus import disk, documents
+from core.corpus import creating, disk, documents
 from core.trouble import Trouble
 
 FORMATS = {
@@ -42,7 +42,7 @@ def export(directory: Path, form: str, out: Path) -> dict:
         raise FormatUnknown(format=form, known=", ".join(FORMATS))
     if out.exists():
         raise FileExists(path=out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    creating.make_place(out.parent)
     _check(directory, form)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
     try:

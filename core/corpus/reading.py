@@ -76,6 +76,8 @@ def each(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
         if path.is_dir():
             for found in sources.of_folder(path):
                 yield from _opened(found, options, sources.readable(path.name))
+        elif not path.is_file():  # a pipe or a device may never end
+            yield from _opened(Bad("", "file_unreadable", "this is no file"), options, sources.readable(path.name))
         else:
             try:
                 source = sources.of_file(path)
