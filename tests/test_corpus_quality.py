@@ -30,6 +30,16 @@ def test_russian_text_is_read_in_every_encoding(tmp_path, encoding, count):
     assert card["repairs"] == {}
 
 
+def test_a_table_of_numbers_is_no_text_in_utf16(tmp_path):
+    # The index of a file of fortunes: big-endian numbers, whose upper halves are mostly zero.
+    numbers = b"".join(number.to_bytes(4, "big") for number in (2, 40, 900, 12, 0, 0x25000000, *range(0, 2500, 61)))
+    text = tmp_path / "a.txt"
+    text.write_text(POEM[0], "utf-8")
+    (tmp_path / "a.dat").write_bytes(numbers)
+    card = corpus.create([tmp_path / "a.dat", text], "a")
+    assert (samples.said(card), card["reasons"]) == ([POEM[0]], {"unknown_format": 1})
+
+
 def test_short_lines_of_old_windows_files_are_not_taken_for_macintosh(tmp_path):
     # https://github.com/chardet/chardet/issues/132
     data = "товар;цена\nГвозди;120 руб.\nМолоток;450 руб.\nПИЛА;1 200 руб.\n"

@@ -21,9 +21,12 @@ STYLE = """<style>
   color: rgb(204, 121, 167); user-select: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 4px 0; }
 .legend .token { padding: 0 6px; }
-.plain-table { border-collapse: collapse; margin: 6px 0; font-size: 13px; }
+.plain-table { border-collapse: collapse; margin: 6px 0; font-size: 13px; display: block; overflow-x: auto; }
+.plain-table td { min-width: 90px; }
+.plain-table td.whole { min-width: 0; }
 .plain-table td, .plain-table th { border: 1px solid var(--border-color-primary); padding: 3px 8px; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
+.plain-table th, .plain-table td.whole { overflow-wrap: normal; white-space: nowrap; }
 </style>"""
 MOST_SHOWN = 200_000  # characters of one row that are sent to the page
 MOST_PIECES = 20_000
@@ -145,7 +148,7 @@ def set_aside(say: Say, card: dict, found: list[dict]) -> str:
         f"{say(f'corpora.reason.{code}')} — {say.number(count, 9)}" for code, count in card["reasons"].items()
     )
     rows = "".join(
-        f"<tr><td>{html.escape(one['file'])}</td><td>{html.escape(str(one['line']))}</td>"
+        f"<tr><td>{html.escape(one['file'])}</td><td class='whole'>{html.escape(str(one['line']))}</td>"
         f"<td>{say('corpora.reason.' + one['reason'])}{': ' + html.escape(one['detail']) if one['detail'] else ''}</td>"
         f"<td>{visible(one['excerpt'])}</td></tr>"
         for one in found
@@ -209,10 +212,10 @@ def report(say: Say, report: dict) -> str:
     """The gauges with their lights, what the corpus weighs in tokens, and what the checks found."""
     xray = report["xray"]
     rows = "".join(
-        f'<tr><td><span style="color:{LIGHTS[one["light"]]}">●</span> {say("corpora.light." + one["light"])}</td>'
-        f"<td>{say(f'corpora.gauge.{name}')}</td><td>{say.number(one['value'])}</td>"
-        f"<td>{say.number(report['natural'].get(name, 0))}</td>"
-        f"<td>{say(f'corpora.gauge.{name}.means')}{_quoted(one)}</td></tr>"
+        f'<tr><td class="whole"><span style="color:{LIGHTS[one["light"]]}">●</span> {say("corpora.light." + one["light"])}</td>'
+        f"<td>{say(f'corpora.gauge.{name}')}</td><td class='whole'>{say.number(one['value'])}</td>"
+        f"<td class='whole'>{say.number(report['natural'].get(name, 0))}</td>"
+        f"<td>{say(f'corpora.gauge.{name}.means')}{_quoted(say, one)}</td></tr>"
         for name, one in xray["gauges"].items()
     )
     names = (
@@ -236,8 +239,9 @@ def report(say: Say, report: dict) -> str:
     )
 
 
-def _quoted(gauge: dict) -> str:
-    return f" «{html.escape(gauge['example'])}»" if gauge["example"] and gauge["value"] > 0 else ""
+def _quoted(say: Say, gauge: dict) -> str:
+    opens, closes = "«»" if say.lang == "ru" else "“”"
+    return f" {opens}{html.escape(gauge['example'])}{closes}" if gauge["example"] and gauge["value"] > 0 else ""
 
 
 def _weight(say: Say, tokens: dict | None) -> str:
@@ -268,7 +272,7 @@ def pairs(say: Say, found: list[dict]) -> str:
         said = "".join(_change(sign, words) for sign, words in cleaning.difference(*pair["texts"]))
         kind = say(f"corpora.flag.{pair['kind']}")
         alike = say("corpora.alike", share=round(100 * pair["similarity"]))
-        rows += f"<tr><td>{pair['first'] + 1} ↔ {pair['copy'] + 1}</td><td>{kind}, {alike}</td><td>{said}</td></tr>"
+        rows += f"<tr><td class='whole'>{pair['first'] + 1} ↔ {pair['copy'] + 1}</td><td>{kind}, {alike}</td><td>{said}</td></tr>"
     return f"{STYLE}<div>{say('corpora.pairs')}</div><table class='plain-table'>{rows}</table>"
 
 

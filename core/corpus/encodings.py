@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -158,6 +159,16 @@ def _declared(head: bytes) -> str | None:
 
 
 def _utf16_without_bom(head: bytes) -> str | None:
+    """The name of the encoding, when the bytes alternate as in UTF-16 and read as text: tables of numbers do not."""
+    name = _alternates(head)
+    if name is None:
+        return None
+    text = head[: len(head) // 2 * 2].decode(name, errors="replace")
+    odd = sum(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") and char not in "\t\n\r\f" for char in text)
+    return name if odd <= len(text) / 50 else None
+
+
+def _alternates(head: bytes) -> str | None:
     even, odd = head[0::2], head[1::2]
     if len(head) < 8 or head.count(0) < len(head) / 20:
         # Cyrillic without spaces has no zero bytes, but every other byte is 04.
