@@ -65,8 +65,11 @@ class _StopAsked(Exception):
     """Somebody pressed Stop or Pause before there was anything to save."""
 
 
-def run(run_dir: Path) -> str:
-    """Train the run in this directory to its end and return the name of its last event."""
+def run(run_dir: Path, seen: int | None = None) -> str:
+    """Train the run in this directory to its end and return the name of its last event.
+
+    `seen` are the bytes of its log when it was chosen: where there are others now, another trainer was faster.
+    """
     lock = FileLock(run_dir / "run.lock")
     # The lock comes before torch is imported: for those seconds the run must already count as alive.
     try:
@@ -74,7 +77,7 @@ def run(run_dir: Path) -> str:
     except Timeout:
         raise AlreadyTraining(run=run_dir.name) from None
     try:
-        return _recorded(run_dir)
+        return "overtaken" if seen not in (None, events.size(run_dir)) else _recorded(run_dir)
     finally:
         lock.release()
 
@@ -268,12 +271,13 @@ def _out_of_memory(error: Exception, run_dir: Path) -> Trouble:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m core.trainer", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="directory with a config.json")
+    parser.add_argument("--seen", type=int, metavar="BYTES", help="do nothing if the log has another length by now")
     parser.add_argument("--json", action="store_true", help="print the last event")
     args = parser.parse_args()
     if not (args.run_dir / "config.json").is_file():
         sys.exit(f"There is no config.json in {args.run_dir}. Give the directory of a run.")
     try:
-        ending = run(args.run_dir.absolute())
+        ending = run(args.run_dir.absolute(), args.seen)
     except Trouble as error:
         sys.exit(str(error))
     if runs.needs_worker():  # the worker that started this run is gone, and others wait

@@ -59,9 +59,11 @@ def run_trainer(run_id: str) -> None:
     """Train one run in a process of its own; what a dead trainer could not say is put on record."""
     run_dir = paths.run(run_id)
     before, killed_before = events.size(run_dir), kills_for_memory()
+    if runs.state(run_id) != "queued":  # the trainer of a worker that is gone was about to begin
+        return
     chat.close()  # by agreement: a starting run gets the memory that a chat holds
     with (run_dir / "log.txt").open("ab") as log:
-        command = [sys.executable, "-m", "core.trainer", str(run_dir)]
+        command = [sys.executable, "-m", "core.trainer", str(run_dir), "--seen", str(before)]
         code = runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log).wait()
     if code in KILLED and kills_for_memory() > killed_before:
         put_on_record(run_dir)

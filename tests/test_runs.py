@@ -155,6 +155,17 @@ def test_a_run_that_is_trained_already_is_not_trained_twice(config, monkeypatch)
         trainer.run(paths.run(run_id))
 
 
+def test_a_run_that_another_trainer_was_faster_with_is_left_alone(config, no_worker):
+    """A worker was killed between its trainer's start and its lock; the next one chose the same run."""
+    from core import trainer
+
+    run_id, seen = runs.create(config), 0
+    events.append(paths.run(run_id), "started")
+    events.append(paths.run(run_id), "finished")
+    assert trainer.run(paths.run(run_id), seen) == "overtaken"
+    assert runs.state(run_id) == "finished"
+
+
 def test_memory_that_runs_out_is_worded_with_the_step(config):
     from core import trainer
 

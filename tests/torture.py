@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
@@ -69,7 +70,7 @@ class Forked:
             os.setsid()
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            os.closerange(3, 512)  # above all the locks of whoever forked
+            let_go()
             code = work() or 0
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
@@ -81,6 +82,20 @@ class Forked:
 
     def wait(self) -> int:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def let_go() -> None:
+    """Let go of all open files, above all of the locks of whoever forked.
+
+    Their numbers stay taken: objects that were inherited with them close them when they are collected, and would close
+    a lock of this process that got such a number.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with suppress(OSError):  # the listing's own
+                os.fstat(int(name))
+                os.dup2(nothing, int(name))
 
 
 def spawn(command: list[str], cwd, log) -> Forked:

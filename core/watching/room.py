@@ -1,5 +1,6 @@
 """Room on the disk: looked for before a run starts and before each save; a run that finds too little waits for it."""
 
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -60,9 +61,8 @@ def taken(run_id: str) -> dict:
 def size(path: Path) -> int:
     """Bytes of the files under a directory; what vanishes meanwhile counts nothing."""
     total = 0
-    for file in path.rglob("*"):
-        try:
-            total += file.stat().st_size if file.is_file() else 0
-        except OSError:
-            continue
+    for folder, _, names in os.walk(path):  # a directory that is being deleted is passed over
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size
     return total
