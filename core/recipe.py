@@ -107,14 +107,14 @@ class LayersUnknown(RecipeTrouble):
 
 class ChatsForPretraining(RecipeTrouble):
     template = (
-        "{name} holds {chats} chats, and continued pretraining reads plain texts. "
+        'The corpus "{name}" holds {chats} chats, and continued pretraining reads plain texts. '
         "Choose a corpus of texts, or tune on chats: set task to chat."
     )
 
 
 class TextsForChat(RecipeTrouble):
     template = (
-        "{name} holds plain texts only, and chat tuning learns replies. "
+        'The corpus "{name}" holds plain texts only, and chat tuning learns replies. '
         "Choose continued pretraining (set task to text), or a corpus of chats."
     )
 

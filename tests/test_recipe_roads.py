@@ -50,12 +50,12 @@ def rates(optimizer) -> dict[str, int]:
 
 
 def test_a_corpus_of_chats_is_refused_by_continued_pretraining(config, tmp_path):
-    with pytest.raises(recipe.ChatsForPretraining, match=r"rows.jsonl holds 40 chats.*set task to chat"):
+    with pytest.raises(recipe.ChatsForPretraining, match=r'"rows.jsonl" holds 40 chats.*set task to chat'):
         recipe.train(replace(config, task="text"), tmp_path, report=silent)
 
 
 def test_plain_texts_are_refused_by_chat_tuning(config, texts, tmp_path):
-    with pytest.raises(recipe.TextsForChat, match=r"texts.jsonl holds plain texts only.*set task to text"):
+    with pytest.raises(recipe.TextsForChat, match=r'"texts.jsonl" holds plain texts only.*set task to text'):
         recipe.train(replace(config, corpus=texts), tmp_path, report=silent)
 
 

@@ -53,8 +53,12 @@ def test_a_few_long_texts_are_counted_in_blocks():
 @pytest.mark.parametrize(
     ("kind", "task", "words"),
     [
-        ("text", "chat", "C holds plain texts only, and chat tuning learns replies. Choose continued pretraining"),
-        ("chat", "text", "C holds 12 chats, and continued pretraining reads plain texts. Choose a corpus of texts"),
+        ("text", "chat", "holds plain texts only, and chat tuning learns replies. Choose continued pretraining"),
+        (
+            "chat",
+            "text",
+            'The corpus "C" holds 12 chats, and continued pretraining reads plain texts. Choose a corpus of texts',
+        ),
     ],
 )
 def test_a_corpus_of_the_wrong_kind_is_not_even_queued(kind, task, words):

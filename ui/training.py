@@ -52,8 +52,9 @@ def build(say: Say) -> dict:
     for component in choice:
         component.input(on_model, choice, suits, show_progress="hidden")
     shown = [live["run"], live["probe"], live["timer"]]
-    train.click(partial(on_train, say), inputs_kwargs=form, outputs=shown)
-    attempt.click(partial(on_try, say), inputs_kwargs=form, outputs=shown)
+    # Hidden, or what is refused would leave the word "Error" lying over the list of runs.
+    train.click(partial(on_train, say), inputs_kwargs=form, outputs=shown, show_progress="hidden")
+    attempt.click(partial(on_try, say), inputs_kwargs=form, outputs=shown, show_progress="hidden")
     run_view.connect(say, live, shown)
     chosen = training_roads.connect(say, road, note, form, run_part, profile)
     chosen.then(on_model, choice, suits, show_progress="hidden")

@@ -46,7 +46,7 @@ def build_profile(say: Say) -> dict:
             save = gr.Button(say("profile.save"), variant="primary")
             delete = gr.Button(say("profile.delete"), size="sm")
     fields = [name, base_model, system_prompt, examples]
-    save.click(partial(on_save, say), fields, saved)
+    save.click(partial(on_save, say), fields, saved, show_progress="hidden")
     saved.input(partial(on_open, say), saved, fields)
     delete.click(partial(on_delete, say), saved, saved)
     return {"part": part, "saved": saved, "base_model": base_model}
