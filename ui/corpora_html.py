@@ -21,9 +21,11 @@ STYLE = """<style>
   color: rgb(204, 121, 167); user-select: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 16px; margin: 4px 0; }
 .legend .token { padding: 0 6px; }
-.plain-table { border-collapse: collapse; margin: 6px 0; font-size: 13px; display: block; overflow-x: auto; }
-.plain-table td { min-width: 90px; }
+.plain-table { border-collapse: collapse; margin: 6px 0; font-size: 13px; }
+.plain-table td { min-width: 110px; }
 .plain-table td.whole { min-width: 0; }
+.plain-table td:last-child:not(.whole) { min-width: min(240px, 60vw); }
+.plain-frame { overflow-x: auto; margin-bottom: 8px; }
 .plain-table td, .plain-table th { border: 1px solid var(--border-color-primary); padding: 3px 8px; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
 .plain-table th, .plain-table td.whole { overflow-wrap: normal; white-space: nowrap; }
@@ -155,7 +157,12 @@ def set_aside(say: Say, card: dict, found: list[dict]) -> str:
     )
     names = ("corpora.column.file", "corpora.column.place", "corpora.column.reason", "corpora.column.excerpt")
     head = "".join(f"<th>{say(key)}</th>" for key in names)
-    return f'{STYLE}<div>{reasons}.</div><table class="plain-table"><tr>{head}</tr>{rows}</table>'
+    return f"{STYLE}<div>{reasons}.</div>{_framed(f'<tr>{head}</tr>{rows}')}"
+
+
+def _framed(rows: str) -> str:
+    """A table that scrolls within itself where the page is narrow."""
+    return f'<div class="plain-frame"><table class="plain-table">{rows}</table></div>'
 
 
 def progress(say: Say, done: int, total: int, rows: int, seconds: float) -> str:
@@ -212,7 +219,8 @@ def report(say: Say, report: dict) -> str:
     """The gauges with their lights, what the corpus weighs in tokens, and what the checks found."""
     xray = report["xray"]
     rows = "".join(
-        f'<tr><td class="whole"><span style="color:{LIGHTS[one["light"]]}">●</span> {say("corpora.light." + one["light"])}</td>'
+        f'<tr><td class="whole"><span style="color:{LIGHTS[one["light"]]}">●</span> '
+        f"{say('corpora.light.' + one['light'])}</td>"
         f"<td>{say(f'corpora.gauge.{name}')}</td><td class='whole'>{say.number(one['value'])}</td>"
         f"<td class='whole'>{say.number(report['natural'].get(name, 0))}</td>"
         f"<td>{say(f'corpora.gauge.{name}.means')}{_quoted(say, one)}</td></tr>"
@@ -234,7 +242,7 @@ def report(say: Say, report: dict) -> str:
         for kind, count in report.get("personal", {}).items()
     ]
     return (
-        f"{STYLE}<b>{verdict}</b><table class='plain-table'><tr>{head}</tr>{rows}</table>"
+        f"{STYLE}<b>{verdict}</b>{_framed(f'<tr>{head}</tr>{rows}')}"
         f"{_weight(say, report.get('tokens'))}<div>{'; '.join(found)}.</div>"
     )
 
@@ -272,8 +280,9 @@ def pairs(say: Say, found: list[dict]) -> str:
         said = "".join(_change(sign, words) for sign, words in cleaning.difference(*pair["texts"]))
         kind = say(f"corpora.flag.{pair['kind']}")
         alike = say("corpora.alike", share=round(100 * pair["similarity"]))
-        rows += f"<tr><td class='whole'>{pair['first'] + 1} ↔ {pair['copy'] + 1}</td><td>{kind}, {alike}</td><td>{said}</td></tr>"
-    return f"{STYLE}<div>{say('corpora.pairs')}</div><table class='plain-table'>{rows}</table>"
+        places = f"<td class='whole'>{pair['first'] + 1} ↔ {pair['copy'] + 1}</td>"
+        rows += f"<tr>{places}<td>{kind}, {alike}</td><td>{said}</td></tr>"
+    return f"{STYLE}<div>{say('corpora.pairs')}</div>{_framed(rows)}"
 
 
 def _change(sign: str, words: str) -> str:
