@@ -192,6 +192,21 @@ def test_a_row_of_a_million_letters_is_counted_in_time(tmp_path):
     assert time.monotonic() - began < 5
 
 
+def test_a_long_text_is_packed_whole(tmp_path):
+    # https://github.com/huggingface/trl/issues/4632
+    from core import recipe, tokenizer
+    from tests import tiny_tokenizers
+
+    light = tokenizer.load(tiny_tokenizers.build(tmp_path / "model", "chatml"))
+    row = {"id": "1", "text": " ".join(f"слово {number}," for number in range(2000))}
+    config = recipe.TrainConfig(base_model="m", corpus="c", max_length=64, packing=True)
+    pieces, left_out = recipe.encode_rows([row], light, config)
+    ids = pieces[0]["input_ids"] + [id for piece in pieces[1:] for id in piece["input_ids"][1:]]
+    assert (ids, dict(left_out)) == (recipe.encode(row, light, "assistant")["input_ids"], {})
+    blocks = recipe.pack(pieces, 64)
+    assert sum(len(block["input_ids"]) for block in blocks) > 0.99 * 64 * len(blocks)
+
+
 def test_cards_are_plain_json(tmp_path):
     card = made(tmp_path, "a.jsonl", '{"text":"да"}\n')
     assert json.loads(json.dumps(card)) == card
