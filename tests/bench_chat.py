@@ -1,4 +1,4 @@
-"""How fast a chat is beside plain `model.generate`: `python -m tests.bench_chat [--model DIR] [--json]`.
+"""How fast a chat is beside plain `model.generate`: `python -m tests.bench_chat [--model DIR] [--rounds N] [--json]`.
 
 First token and tokens a second of the base and of an adapter, greedy, same prompt; the switch between them; and two
 columns one after the other against two columns as one batch. Rounds alternate, so that a machine that slows down slows
@@ -35,14 +35,14 @@ def made_run(directory: str, method: str) -> str:
     return run_id
 
 
-def ours(ids: list[str], tokens: int = TOKENS) -> tuple[float, float]:
-    """Seconds to the first token, and tokens a second of all columns together, until the cut."""
+def ours(ids: list[str], tokens: int = TOKENS) -> tuple[float, float, int]:
+    """Seconds to the first token, tokens a second after it, and tokens, of all columns together, until the cut."""
     asked = {str(index): Question(id, PROMPT) for index, id in enumerate(ids)}
     began, first, said = time.perf_counter(), 0.0, 0
     for replies in engine.replies(asked, Sampling(temperature=0, repetition_penalty=1.0, max_new_tokens=tokens)):
         first = first or time.perf_counter() - began
         said = sum(reply.tokens for reply in replies.values())
-    return first, (said - len(ids)) / (time.perf_counter() - began - first)
+    return first, (said - len(ids)) / (time.perf_counter() - began - first), said
 
 
 def plain(voice: engine.Voice, tokens: int = TOKENS) -> tuple[float, float]:
@@ -65,7 +65,7 @@ def plain(voice: engine.Voice, tokens: int = TOKENS) -> tuple[float, float]:
         return first, (said - 1) / (time.perf_counter() - began - first)
 
 
-def measured(directory: str, method: str) -> dict:
+def measured(directory: str, method: str, rounds: int) -> dict:
     run_id = made_run(directory, method)
     base, tuned = f"base:{directory}", f"run:{run_id}"
     try:
@@ -76,41 +76,60 @@ def measured(directory: str, method: str) -> dict:
             found.setdefault(f"{name} first", []).append(figures[0])
             found.setdefault(f"{name} speed", []).append(figures[1])
 
-        for turn in range(ROUNDS + 1):
+        for turn in range(rounds + 1):
             if turn == 1:
                 found.clear()  # the first round warms up
-            note("base ours", ours([base]))
+            note("base ours", ours([base])[:2])
             note("base plain", plain(voices["base"]))
-            note("adapter ours", ours([tuned]))
+            note("adapter ours", ours([tuned])[:2])
             note("adapter plain", plain(voices["tuned"]))
-            note("two as a batch", ours([base, tuned]))
-            began = time.perf_counter()
-            speeds = [ours([base]), ours([tuned])]
-            note("two in turn", (speeds[0][0] + speeds[1][0], 2 * TOKENS / (time.perf_counter() - began)))
+            for name, columns in (("two as a batch", [[base, tuned]]), ("two in turn", [[base], [tuned]])):
+                began = time.perf_counter()
+                parts = [ours(column) for column in columns]
+                seconds = time.perf_counter() - began  # the prompts included
+                note(name, (sum(part[0] for part in parts), sum(part[2] for part in parts) / seconds))
             began = time.perf_counter()
             for _ in range(10):
                 engine.speak_as(voices["tuned"])
                 engine.speak_as(voices["base"])
             note("switch", ((time.perf_counter() - began) / 20, 1))
-        return {name: round(statistics.median(values), 5) for name, values in found.items() if name != "switch speed"}
+        found.pop("switch speed")
+        return {name: round(statistics.median(values), 5) for name, values in found.items()} | ratios(found)
     finally:
         engine.close()
         shutil.rmtree(paths.run(run_id))
+
+
+def ratios(found: dict) -> dict:
+    """The median of each round's own ratio: a machine that is slower in one round is slower for both."""
+
+    def ratio(one: str, other: str) -> float:
+        return round(statistics.median(a / b for a, b in zip(found[one], found[other], strict=True)), 3)
+
+    pairs = [
+        (f"{who} ours {what}", f"{who} plain {what}") for who in ("base", "adapter") for what in ("first", "speed")
+    ]
+    pairs.append(("two as a batch speed", "two in turn speed"))
+    return {f"{one} / {other}": ratio(one, other) for one, other in pairs}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench_chat", description=__doc__.split("\n")[0])
     parser.add_argument("--model", default=models.STARTER, help="a model that is ready, default the starter")
     parser.add_argument("--method", choices=["lora", "qlora"], default="lora")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"after one that warms up, default {ROUNDS}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    found = measured(models.prepare(args.model), args.method)
+    found = measured(models.prepare(args.model), args.method, args.rounds)
     if args.json:
         print(json.dumps(found))
         return
     print("| | first token, s | tokens/s |\n| --- | --- | --- |")
     for name in ("base ours", "base plain", "adapter ours", "adapter plain", "two as a batch", "two in turn"):
         print(f"| {name} | {found[name + ' first']:.3f} | {found[name + ' speed']:.1f} |")
+    print("\n| ratio | |\n| --- | --- |")
+    for name in (name for name in found if "/" in name):
+        print(f"| {name} | {found[name]:.2f} |")
     print(f"\nSwitching between base and adapter: {1000 * found['switch first']:.2f} ms, nothing is loaded.")
 
 

@@ -496,7 +496,7 @@ def test_an_edit_branches_and_keeps_the_old_branch():
     back = talk.on_back(say, 0, history)[0]
     assert [[turn["said"] for turn in branch] for branch in back["branches"]] == [["one", "two"], ["one"]]
     assert talk.on_branch(say, 0, edited)[4]["current"] == 0
-    stopped = talk.on_stop(say, "", edited)
+    stopped = talk.on_stop(say, edited)
     assert stopped[0].value == "three"
 
 
@@ -508,7 +508,8 @@ def test_somebody_else_replies_in_a_branch_of_their_own():
     assert field.value == "one"  # ready to be put to the new one
     assert [len(branch) for branch in changed["branches"]] == [1, 0]
     assert changed["branches"][0][0]["replies"]["0"]["finish_reason"] == "stopped"
-    assert talk.on_who(say, "typed", talk.EMPTY)[0].value == "typed"
+    assert talk.on_who(say, "typed", history)[0].value is None  # what is typed stays
+    assert talk.on_who(say, "", changed)[0].value is None
     first, second, *_ = talk.on_branch(say, 0, changed)
     assert (first["value"], second.get("value")) == ("base:x", None)
 

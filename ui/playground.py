@@ -147,7 +147,7 @@ def connect_chat(parts: dict) -> None:
         answered.then(talk.on_free, None, [prompt, send], **quick)
     free = {"cancels": answers, "show_progress": "hidden"}
     freed = [prompt, send, parts["notice"], *drawn]
-    parts["stop"].click(partial(talk.on_stop, say), [prompt, history], freed, **free)
+    parts["stop"].click(partial(talk.on_stop, say), history, freed, **free)
     for one in who:
         one.input(partial(talk.on_who, say), [prompt, history], freed, **free)
     for event in (parts["clear"].click, *[box.clear for box in boxes]):

@@ -121,11 +121,11 @@ def on_who(say: Say, prompt: str, history: dict) -> tuple:
     """Somebody else replies from now on, in an empty branch: no reply stands under another's name. The question is
     ready to be put to them."""
     history = halted(history)
-    turns = turns_of(history)
+    turns, field = turns_of(history), {}
     if turns:
         history = {"branches": [*history["branches"], []], "current": len(history["branches"])}
-        prompt = prompt or turns[-1]["said"]
-    return gr.Textbox(prompt, interactive=True), gr.Button(interactive=True), "", *drawing(say, history)
+        field = {} if prompt else {"value": turns[-1]["said"]}
+    return gr.Textbox(interactive=True, **field), gr.Button(interactive=True), "", *drawing(say, history)
 
 
 def on_back(say: Say, turn: int, history: dict) -> list:
@@ -235,12 +235,12 @@ def halted(history: dict) -> dict:
     return with_replies(history, replies)
 
 
-def on_stop(say: Say, prompt: str, history: dict) -> tuple:
+def on_stop(say: Say, history: dict) -> tuple:
     """A question without any reply goes back into the field."""
     turns = turns_of(history)
-    if turns and not turns[-1]["replies"]:
-        prompt = turns[-1]["said"]
-    return gr.Textbox(prompt, interactive=True), gr.Button(interactive=True), "", *drawing(say, halted(history))
+    unanswered = turns and not turns[-1]["replies"]
+    field = {"value": turns[-1]["said"]} if unanswered else {}  # else what is typed there meanwhile stays
+    return gr.Textbox(interactive=True, **field), gr.Button(interactive=True), "", *drawing(say, halted(history))
 
 
 def on_clear(say: Say) -> tuple:
