@@ -286,6 +286,18 @@ def test_a_place_that_holds_another_corpus_or_job_is_left_alone(tmp_path, capsys
     assert make("--seed", "2") == (0, "finished")
 
 
+def test_the_command_line_says_why_it_paused(tmp_path, capsys, monkeypatch):
+    from core.synth import __main__ as commands
+
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
+    recipe_file = tmp_path / "two.yaml"
+    recipe_file.write_text("lang: en\nrules:\n  text: [yes sir, no sir]\n", "utf-8")
+    assert commands.main([str(recipe_file), "--tokens", "1k", "--out", str(tmp_path / "out")]) == 1
+    assert "Fewer than 30 % of the last 200 rows were new." in capsys.readouterr().out
+    assert commands.main([str(recipe_file), "--tokens", "1k", "--out", str(recipe_file / "below" / "out")]) == 1
+    assert "Nothing can be written in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("said", ["nan", "inf", "many", "", "5T"])
 def test_what_is_no_volume_is_refused(said, capsys):
     from core.synth import __main__ as commands

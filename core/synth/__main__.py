@@ -12,6 +12,12 @@ from core.corpus.creating import NameTaken
 from core.synth import jobs, personas, recipes
 from core.trouble import Trouble
 
+PAUSES = {
+    "novelty": "Fewer than 30 % of the last 200 rows were new. Give the recipe more to say, or be content with these.",
+    "bad_replies": "25 replies in a row could not be used. See what they say in aside.jsonl, and change the prompt.",
+    "asked": "The same command goes on.",
+}
+
 
 class OtherJobThere(Trouble):
     template = (
@@ -159,7 +165,7 @@ def _make(options) -> int:
         print(last["message"], file=sys.stderr)
     else:
         print(f"{ending}: {last.get('rows')} rows, {last.get('tokens')} tokens, {last.get('dropped')} copies dropped")
-        print(last.get("message") or last.get("reason") or last.get("corpus") or "")
+        print(last.get("message") or PAUSES.get(last.get("reason"), "") or last.get("corpus") or "")
     return 0 if ending in ("finished", "stopped") else 1
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from core import events, paths, runs
+from core.corpus import creating
 from core.synth import packing, personas, recipes
 from core.trouble import Trouble
 
@@ -56,7 +57,7 @@ def create(request: dict, directory: Path | None = None) -> Path:
         directory = home() / f"{time.strftime('%Y%m%d-%H%M%S')}-{paths.slug(name)}"
         while directory.exists():
             directory = directory.with_name(directory.name + "-2")
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    creating.make_place(directory.parent)
     unfinished = directory.with_name(f".{directory.name}.{os.getpid()}")
     unfinished.mkdir()
     kept = {"text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash, "name": name, "lang": recipe.lang}
