@@ -137,6 +137,19 @@ def test_tokens_are_counted_as_training_will_count_them(tiny_tokens):
     assert counted == [len(recipe.encode(row, light)["input_ids"]) for row in rows]
 
 
+@pytest.mark.parametrize("template", ["gemma", "mistral-v0.1", None])
+def test_chats_are_counted_for_a_base_that_takes_no_system_turn(tmp_path, template):
+    from tests import tiny_tokenizers
+
+    model = tiny_tokenizers.build(tmp_path / "model", template or "chatml")
+    if template is None:
+        (model / "chat_template.jinja").unlink()
+    chat = [{"role": "user", "content": "Быть или не быть?"}, {"role": "assistant", "content": "Быть."}]
+    rows = [{"messages": chat}, {"messages": [{"role": "system", "content": "Отвечай."}, *chat]}]
+    plain, told = map(len, Scale(str(model), "ru").ids(rows))
+    assert 0 < plain < told
+
+
 def wait(directory: Path, *states: str) -> None:
     end = time.monotonic() + 30
     while (now := jobs.state(directory)) not in states:

@@ -1,5 +1,6 @@
 """Tokens of many rows at once, exactly as core.recipe.encode counts them; without a model, an estimate by characters."""
 
+from contextlib import suppress
 from pathlib import Path
 
 # Characters per token of Qwen's tokenizer, measured on aphorisms: Russian 2.55, English 3.87.
@@ -38,9 +39,14 @@ class Scale:
         return found
 
     def _rendered(self, messages: list[dict]) -> str:
+        """The text of a chat; a template that takes no system turn gets it in the question, as a cleaned corpus would."""
         from core import recipe
+        from core.corpus import turns
 
-        return recipe.apply_template(self.tokenizer, messages)
+        for one in (messages, turns.folded(messages)):
+            with suppress(recipe.TemplateRefused):
+                return recipe.apply_template(self.tokenizer, one)
+        return "\n".join(turn["content"] for turn in messages)  # a base without a template has its tokens all the same
 
 
 def said(row: dict) -> list[str]:
