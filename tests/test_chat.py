@@ -529,6 +529,32 @@ def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
     monkeypatch.setattr(talk.gr, "Warning", lambda _: None)
     history = talk.forked(talk.EMPTY, [{"said": "a long story", "replies": {}}])
     values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
-    *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, "", "cpu", **values)
+    *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, talk.Switch(), "", "cpu", **values)
     assert (field, ended["branches"]) == ("a long story", [[]])
     assert notice.startswith("Модели m нужно около 9.0 ГиБ, а свободно 1.0 ГиБ.")
+
+
+def test_nothing_is_drawn_after_stop(monkeypatch):
+    """Gradio runs Stop beside the stream that it cancels: a late piece would overwrite what Stop left."""
+    closed = []
+
+    def endless(*_, **__):
+        try:
+            while True:
+                yield {"0": chat.Reply(text="word")}
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(chat, "talk", endless)
+    history, switch = talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}]), talk.Switch()
+    values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
+    stream = talk.on_answer(Say("en"), history, 1, switch, "", "cpu", **values)
+    pieces = [next(stream) for _ in range(3)]
+    assert pieces[-1][2]["branches"][0][0]["replies"]["0"]["text"] == "word"
+    talk.on_halt(switch)
+    assert list(stream) == []
+    assert closed == [True]
+    *_, (_, notice, *_) = [
+        next(talk.on_answer(Say("en"), history, 1, switch, "", "cpu", **values))
+    ]  # the next one grows
+    assert notice == Say("en")("playground.loading")

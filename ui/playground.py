@@ -44,9 +44,7 @@ def build_chat(say: Say) -> dict:
     boxes, who = [part["chat"] for part in parts], [part["who"] for part in parts]
     lines, frames = [part["facts"] for part in parts], [part["frame"] for part in parts]
     notice = gr.Markdown(elem_id=f"notice-{say.lang}")
-    prompt = gr.Textbox(
-        label=say("playground.prompt"), placeholder=say("playground.prompt.placeholder"), lines=2, max_lines=12
-    )
+    prompt = gr.Textbox(label=say("playground.prompt"), placeholder=say("playground.prompt.placeholder"), max_lines=12)
     with gr.Row():
         send = gr.Button(say("playground.send"), variant="primary")
         stop, clear = gr.Button(say("playground.stop")), gr.Button(say("playground.clear"))
@@ -54,10 +52,18 @@ def build_chat(say: Say) -> dict:
         branch = gr.Dropdown([], label=say("playground.branch"), info=say("playground.branch.info"), interactive=True)
         back = gr.Dropdown([], label=say("playground.back"), info=say("playground.back.info"), interactive=True)
     settings = build_settings(say)
-    history = gr.State(EMPTY)
+    history, switch = gr.State(EMPTY), gr.State(talk.Switch())
     kept = gr.BrowserState({}, storage_key="soulsmith-chat", secret="soulsmith")
     drawn = [history, *boxes, *lines, branch, back]
-    parts = {"say": say, "drawn": drawn, "history": history, "boxes": boxes, "who": who, "count": count}
+    parts = {
+        "say": say,
+        "drawn": drawn,
+        "history": history,
+        "switch": switch,
+        "boxes": boxes,
+        "who": who,
+        "count": count,
+    }
     parts |= {"prompt": prompt, "send": send, "stop": stop, "clear": clear, "notice": notice, "settings": settings}
     connect_chat(parts)
     count.input(lambda n: [gr.Column(visible=index < n) for index in range(len(COLUMNS))], count, frames, queue=False)
@@ -120,7 +126,7 @@ def connect_chat(parts: dict) -> None:
     """Send, Stop, New, and the messages' own buttons."""
     say, drawn, history, boxes = parts["say"], parts["drawn"], parts["history"], parts["boxes"]
     prompt, send, who, count = parts["prompt"], parts["send"], parts["who"], parts["count"]
-    inputs = {"history": history, "count": count, **parts["settings"]}
+    inputs = {"history": history, "count": count, "switch": parts["switch"], **parts["settings"]}
     inputs |= {f"who_{index}": one for index, one in enumerate(who)}
     held = [prompt, send, *drawn]
     quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -145,13 +151,17 @@ def connect_chat(parts: dict) -> None:
     for answered in answers:
         # While a reply grows nothing can be sent: a second message would be overwritten by the first reply's stream.
         answered.then(talk.on_free, None, [prompt, send], **quick)
-    free = {"cancels": answers, "show_progress": "hidden"}
     freed = [prompt, send, parts["notice"], *drawn]
-    parts["stop"].click(partial(talk.on_stop, say), history, freed, **free)
+
+    def ended(event, handler, inputs) -> None:
+        # First the end of the stream, then the handler: a last piece of the stream would overwrite its work.
+        event(talk.on_halt, parts["switch"], None, cancels=answers, **quick).then(handler, inputs, freed, **quick)
+
+    ended(parts["stop"].click, partial(talk.on_stop, say), history)
     for one in who:
-        one.input(partial(talk.on_who, say), [prompt, history], freed, **free)
+        ended(one.input, partial(talk.on_who, say), [prompt, history])
     for event in (parts["clear"].click, *[box.clear for box in boxes]):
-        event(partial(talk.on_clear, say), None, freed, **free)
+        ended(event, partial(talk.on_clear, say), None)
 
 
 def at_message(handler, say: Say, column: str):

@@ -19,6 +19,12 @@ REMEMBERED = (*SETTINGS, "system", "busy")
 EMPTY = {"branches": [[]], "current": 0}
 
 
+class Switch:
+    """Stop in one window. A stream that grows looks here: cancelled by Gradio it may still draw once more."""
+
+    pressed = 0.0
+
+
 class NobodyChosen(Trouble):
     template = "Nobody is chosen to reply. Choose one from the list above the column."
 
@@ -35,10 +41,11 @@ def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     others = [one.id for one in tuned if one is not first and one.kind != "checkpoint"]
     usual = [base, first and first.id, *others, None, None][: len(COLUMNS)]
     new = [{} if one in ids else {"value": usual[index]} for index, one in enumerate(chosen)]
-    notice = "" if ids else say("playground.empty")
+    # What stood there of an empty house goes when somebody moves in; what was told meanwhile stays.
+    notice = (gr.skip() if any(chosen) else "") if ids else say("playground.empty")
     kept = {name: kept[name] for name in REMEMBERED if isinstance(kept, dict) and name in kept}
     settings = [kept[name] if name in kept else gr.skip() for name in REMEMBERED]
-    return [*[gr.Dropdown(choices=choices, **value) for value in new], notice or gr.skip(), *settings]
+    return [*[gr.Dropdown(choices=choices, **value) for value in new], notice, *settings]
 
 
 def on_remember(*values) -> dict:
@@ -138,7 +145,7 @@ def _index(event) -> int:
     return event.index[0] if isinstance(event.index, list | tuple) else event.index
 
 
-def on_answer(say: Say, history: dict, count: int, system: str, busy: str, **values):
+def on_answer(say: Say, history: dict, count: int, switch: Switch, system: str, busy: str, **values):
     """Stream the replies to the last message; closed early, it leaves what was said so far.
 
     After a trouble a message that nobody answered goes back into the field.
@@ -150,12 +157,16 @@ def on_answer(say: Say, history: dict, count: int, system: str, busy: str, **val
     who = {column: values[f"who_{column}"] for column in COLUMNS[:count]}
     first = [{"role": "system", "content": system}] if system.strip() else []
     questions = {column: Question(id, [*first, *said(turns, column)]) for column, id in who.items()}
-    on_cpu, grown = False, history
+    on_cpu, grown, began = False, history, time.monotonic()
     try:
         for notice, on_cpu in before(say, busy):  # noqa: B007 (the last one counts)
+            if switch.pressed > began:
+                return
             yield gr.skip(), notice, *[gr.skip()] * len(drawing(say, history))
         sampling = Sampling(**{name: values[name] for name in SETTINGS if values[name] is not None})
         for replies in chat.talk(questions, sampling, on_cpu=on_cpu):
+            if switch.pressed > began:
+                return  # hangs up, which frees the card
             answered = {column: asdict(reply) for column, reply in replies.items()}
             grown = with_replies(history, answered, who)
             yield gr.skip(), say("playground.on_cpu") if on_cpu else "", *drawing(say, grown)
@@ -220,6 +231,10 @@ def worded(say: Say, error: Exception) -> str:
 
 def on_free() -> tuple:
     return gr.Textbox(interactive=True), gr.Button(interactive=True)
+
+
+def on_halt(switch: Switch) -> None:
+    switch.pressed = time.monotonic()
 
 
 def halted(history: dict) -> dict:
