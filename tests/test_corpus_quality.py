@@ -251,6 +251,17 @@ def test_a_cleaned_corpus_names_its_parent_and_keeps_clusters_together(checked):
         assert not clusters[0] & clusters[1]
 
 
+def test_a_copy_stays_where_the_first_goes_for_a_reason_of_its_own(tmp_path):
+    signed = POEM[0] + " Пиши на a@b.ru"
+    texts = [signed, POEM[0] + " Пиши на почту", signed, POEM[1], POEM[1]]
+    card = samples.made(tmp_path, "a.jsonl", samples.lines([{"text": text} for text in texts]))
+    directory = corpus.directory(card["id"])
+    assert report.make(directory)["copies"] == {"exact": 2, "normalised": 0, "near": 1, "clusters": 2}
+    rules = cleaning.Rules(leave_out=("exact", "normalised", "near", "personal"))
+    assert cleaning.kept(directory, rules) == {"kept": 2, "personal": 1, "exact": 2}
+    assert samples.said(cleaning.clean(directory, "чистый", rules)) == [texts[1], POEM[1]]
+
+
 def test_long_texts_are_split_and_nothing_is_lost(tmp_path):
     text = " ".join(POEM * 30)
     card = samples.made(tmp_path, "a.jsonl", samples.lines([{"text": text}, {"text": "да"}]))

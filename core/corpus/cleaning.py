@@ -23,8 +23,7 @@ class Rules:
 def kept(directory: Path, rules: Rules) -> dict[str, int]:
     """How many rows would stay, and how many go for which reason; each row counts for its first one."""
     counts = {"kept": 0}
-    for values in report.attributes(directory):
-        reason = _reason(values, rules)
+    for _, reason in _judged(directory, rules):
         counts[reason or "kept"] = counts.get(reason or "kept", 0) + 1
     return counts
 
@@ -39,9 +38,26 @@ def clean(directory: Path, name: str, rules: Rules, *, out: Path | None = None) 
     return creating.create_from_rows(_rows(directory, rules), name, parent=card["id"], note=note, out=out)
 
 
+def _judged(directory: Path, rules: Rules) -> Iterator[tuple[dict, str]]:
+    """The attributes of each row and why it goes, "" for one that stays.
+
+    Where the first of some copies goes for a reason of its own, the next of them that has none stays in its place.
+    """
+    gone: set[int] = set()
+    for number, values in enumerate(report.attributes(directory)):
+        reason, first = _reason(values, rules), values.get("of", number)
+        if values.get("copy") not in rules.leave_out:
+            if reason and first == number:
+                gone.add(number)
+        elif first not in gone:
+            reason = values["copy"]
+        elif not reason:
+            gone.discard(first)
+        yield values, reason
+
+
 def _reason(values: dict, rules: Rules) -> str:
-    if values.get("copy") in rules.leave_out:
-        return values["copy"]
+    """Why a row goes whatever it is a copy of."""
     for flag in values["flags"]:
         if flag in rules.leave_out:
             return flag
@@ -50,9 +66,9 @@ def _reason(values: dict, rules: Rules) -> str:
 
 def _rows(directory: Path, rules: Rules) -> Iterator[dict]:
     clustered = {values["of"] for values in report.attributes(directory) if values.get("copy")}
-    rows = zip(disk.all_rows(directory), report.attributes(directory), strict=True)
-    for number, (row, values) in enumerate(rows):
-        if _reason(values, rules):
+    rows = zip(disk.all_rows(directory), _judged(directory, rules), strict=True)
+    for number, (row, (values, reason)) in enumerate(rows):
+        if reason:
             continue
         first = values.get("of", number)
         if first in clustered:
