@@ -141,7 +141,8 @@ def _row(say: Say, directory: Path) -> str:
 def _choices(say: Say) -> list[tuple[str, str]]:
     listed = [(jobs.request(path), path) for path in jobs.listed(paths.exports())]
     return [
-        (f"{asked['name']} · {say('export.' + asked['kind'])} · {path.name[4:15]}", path.name) for asked, path in listed
+        (f"{asked['name']} · {say('export.' + asked['kind'])} · {contestants.made(path.name)}", path.name)
+        for asked, path in listed
     ]
 
 

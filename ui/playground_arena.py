@@ -135,7 +135,7 @@ def set_choices(say: Say) -> list[tuple[str, str]]:
 
 
 def match_choices(say: Say) -> list[tuple[str, str]]:
-    return [(f"{jobs.request(path)['name']} · {path.name[4:13]}", path.name) for path in matches.listed()]
+    return [(f"{jobs.request(path)['name']} · {contestants.made(path.name)}", path.name) for path in matches.listed()]
 
 
 def on_start(say: Say, a: str | None, b: str | None, chosen: str):

@@ -50,10 +50,10 @@ def told_apart(titles: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """(title, id) with the time of its making behind each title that stands there twice: runs of one corpus are named
     alike."""
     counts = Counter(title for title, _ in titles)
-    return [(f"{title} · {_made(id)}" if counts[title] > 1 else title, id) for title, id in titles]
+    return [(f"{title} · {made(id)}" if counts[title] > 1 else title, id) for title, id in titles]
 
 
-def _made(id: str) -> str:
+def made(id: str) -> str:
     """When a run or an export was made, as its id says it; of other ids the name."""
     name = id.partition(":")[2] or id
     found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", name)
