@@ -622,10 +622,12 @@ class Tokens:
         return len(self.lengths)
 
     def __getitem__(self, at: int) -> dict:
-        kept = self.ids[self.starts[at] : self.starts[at + 1]].tolist()
+        import numpy
+
+        kept = numpy.asarray(self.ids[self.starts[at] : self.starts[at + 1]])
         return {
-            "input_ids": [id if id >= 0 else ~id for id in kept],
-            "labels": [id if id >= 0 else IGNORED for id in kept],
+            "input_ids": numpy.where(kept < 0, ~kept, kept).tolist(),
+            "labels": numpy.where(kept < 0, IGNORED, kept).tolist(),
             "id": str(self.numbers[at]),
         }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core import events, paths, runs, trainer
+from core import events, paths, recipe, runs, trainer
 from core.recipe import TrainConfig
 from tests.conftest import wait_for
 
@@ -62,25 +62,23 @@ def test_a_run_too_large_for_the_memory_fails_before_its_model_loads(config, mon
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_with_the_double_batch(config, tmp_path):
     """The batch of the config is each process's own: PyTorch's DDP under accelerate's launcher, on the processor."""
-    losses = []
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        out.mkdir()
-        replace(config, batch_size=8 // processes).save(out / "config.json")
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
-        launch += ["--dynamo_backend", "no", "--num_processes", "2", "--multi_gpu", "--main_process_port", "0"]
-        command = [*(launch if processes == 2 else [sys.executable]), str(ROOT / "core" / "recipe.py")]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(
-            [*command, str(out / "config.json")], env=environment, cwd=out, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        losses.append([event["loss"] for event in said if event["event"] == "step"])
-        assert [event["event"] for event in said].count("finished") == 1
-        assert (out / "adapter" / "adapter_model.safetensors").is_file()
+    one = []
+    recipe.train(config, tmp_path / "one", report=lambda event, **values: one.append({"event": event, **values}))
+    out = tmp_path / "two"
+    out.mkdir()
+    replace(config, batch_size=config.batch_size // 2).save(out / "config.json")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
+    command += ["--dynamo_backend", "no", "--num_processes", "2", "--multi_gpu", "--main_process_port", "0"]
+    command += [str(ROOT / "core" / "recipe.py"), str(out / "config.json")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    losses = [[event["loss"] for event in said if event["event"] == "step"] for said in (one, two)]
     assert len(losses[0]) == 4
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert [event["event"] for event in two].count("finished") == 1
+    assert (out / "adapter" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.slow
