@@ -268,9 +268,9 @@ WORDS = {
     "calculator.tables.models": ("Models and methods, GiB", "Модели и способы, ГиБ"),
     "calculator.tables.volumes": ("Volumes of text", "Объёмы текста"),
     "calculator.tables.note": (
-        "Computed for {card} at {length} tokens × {batch}. Full fine-tuning is counted with 8-bit AdamW in pure bf16. "
+        "Computed for {card} at {length} tokens × {batch}. Full fine-tuning is counted with 8-bit AdamW and fp32 weights. "
         "There is no “Saiga 1.3B” on the hub; the nearest are Qwen2.5-1.5B and ruGPT3XL (1.3B).",
-        "Посчитано для {card}, {length} токенов × {batch}. Полное дообучение — с 8-битным AdamW в чистом bf16. "
+        "Посчитано для {card}, {length} токенов × {batch}. Полное дообучение — с 8-битным AdamW и весами в fp32. "
         "Модели «Saiga 1.3B» на хабе нет; ближайшие — Qwen2.5-1.5B и ruGPT3XL (1,3B).",
     ),
     "calculator.tables.edge": (

@@ -158,8 +158,8 @@ WORDS = {
     ),
     "training.validation_share": ("Held out (validation_share)", "Отложить (validation_share)"),
     "training.validation_share.info": (
-        "Share of the rows kept from training, to see whether the model learns or only memorises.",
-        "Доля строк, которых модель не увидит: видно, учится она или зубрит.",
+        "Share of the rows kept from training (1,000 at most), to see whether the model learns or only memorises.",
+        "Доля строк, которых модель не увидит (не больше 1000): видно, учится она или зубрит.",
     ),
     "training.eval_steps": ("Steps between evaluations (eval_steps)", "Шагов между проверками (eval_steps)"),
     "training.eval_steps.info": (
