@@ -35,7 +35,7 @@ def made_run(directory: str, method: str) -> str:
     return run_id
 
 
-def ours(ids: list[str], tokens: int = TOKENS) -> tuple[float, float, int]:
+def ours(ids: list[str], tokens: int) -> tuple[float, float, int]:
     """Seconds to the first token, tokens a second after it, and tokens, of all columns together, until the cut."""
     asked = {str(index): Question(id, PROMPT) for index, id in enumerate(ids)}
     began, first, said = time.perf_counter(), 0.0, 0
@@ -45,7 +45,7 @@ def ours(ids: list[str], tokens: int = TOKENS) -> tuple[float, float, int]:
     return first, (said - len(ids)) / (time.perf_counter() - began - first), said
 
 
-def plain(voice: engine.Voice, tokens: int = TOKENS) -> tuple[float, float]:
+def plain(voice: engine.Voice, tokens: int) -> tuple[float, float]:
     """The same of `model.generate`, which tells only when all is said: the first token is timed by asking for one."""
     import torch
 
@@ -65,7 +65,7 @@ def plain(voice: engine.Voice, tokens: int = TOKENS) -> tuple[float, float]:
         return first, (said - 1) / (time.perf_counter() - began - first)
 
 
-def measured(directory: str, method: str, rounds: int) -> dict:
+def measured(directory: str, method: str, rounds: int, tokens: int) -> dict:
     run_id = made_run(directory, method)
     base, tuned = f"base:{directory}", f"run:{run_id}"
     try:
@@ -79,13 +79,13 @@ def measured(directory: str, method: str, rounds: int) -> dict:
         for turn in range(rounds + 1):
             if turn == 1:
                 found.clear()  # the first round warms up
-            note("base ours", ours([base])[:2])
-            note("base plain", plain(voices["base"]))
-            note("adapter ours", ours([tuned])[:2])
-            note("adapter plain", plain(voices["tuned"]))
+            note("base ours", ours([base], tokens)[:2])
+            note("base plain", plain(voices["base"], tokens))
+            note("adapter ours", ours([tuned], tokens)[:2])
+            note("adapter plain", plain(voices["tuned"], tokens))
             for name, columns in (("two as a batch", [[base, tuned]]), ("two in turn", [[base], [tuned]])):
                 began = time.perf_counter()
-                parts = [ours(column) for column in columns]
+                parts = [ours(column, tokens) for column in columns]
                 seconds = time.perf_counter() - began  # the prompts included
                 note(name, (sum(part[0] for part in parts), sum(part[2] for part in parts) / seconds))
             began = time.perf_counter()
@@ -118,9 +118,10 @@ def main() -> None:
     parser.add_argument("--model", default=models.STARTER, help="a model that is ready, default the starter")
     parser.add_argument("--method", choices=["lora", "qlora"], default="lora")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"after one that warms up, default {ROUNDS}")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of a reply, default {TOKENS}")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    found = measured(models.prepare(args.model), args.method, args.rounds)
+    found = measured(models.prepare(args.model), args.method, args.rounds, args.tokens)
     if args.json:
         print(json.dumps(found))
         return

@@ -73,10 +73,19 @@ def find(id: str) -> Contestant:
     if kind == "profile":
         profile = profiles.load(name)
         return Contestant(id, kind, profile.name, profile.base_model, profile=profile)
-    for one in _merged() if kind == "merged" else listed():
+    if kind == "base" and _is_known_base(name):
+        return _base(name)
+    for one in _merged() if kind == "merged" else ():
         if one.id == id:
             return one
     raise ContestantGone(contestant=name or id)
+
+
+def _is_known_base(name: str) -> bool:
+    """Whether a base was spoken to before, is ready, or is that of a run; asked at every message, so cheap things first."""
+    if name in _places or any(name == model["id"] for model in models.ready()):
+        return True
+    return any(name == one.base_model for run_id in reversed(runs.listed()) for one in _of_run(run_id))
 
 
 def base_of(one: Contestant) -> str:
