@@ -33,6 +33,13 @@ ENDING = ("step_seconds", "step_tokens", "peak_memory_gib", "kept_step", "stoppe
 CHUNK_BYTES = 1 << 20
 OPENING_SECONDS = 1.5  # how long the page may read a log that nobody looked at before; the rest comes with later looks
 
+TRIES = 4  # of opening the database on a disk that refuses
+
+
+class DatabaseStuck(Trouble):
+    template = "The database {path} cannot be used: {reason}. Free some space on its disk. Trainings go on meanwhile."
+
+
 migrations = Migrations("soulsmith")
 
 
@@ -102,11 +109,26 @@ def opened() -> Iterator[Database]:
     connection = sqlite3.connect(path, timeout=30)
     try:
         db = Database(connection)
-        if migrations.pending(db):
-            _lay_tables(db)
+        _make_ready(db)
         yield db
     finally:
         connection.close()
+
+
+def _make_ready(db: Database) -> None:
+    """See to it that every table is there. What the disk refuses is tried again: it may be short for a moment only."""
+    for attempt in range(TRIES):
+        try:
+            if migrations.pending(db):
+                _lay_tables(db)
+            return
+        except sqlite3.OperationalError as error:
+            if "disk" not in str(error):  # "disk I/O error", "database or disk is full"
+                raise
+            if attempt == TRIES - 1:
+                reason = f"{error} ({error.sqlite_errorname})"
+                raise DatabaseStuck(path=paths.database(), reason=reason) from error
+        time.sleep(0.1)
 
 
 def _lay_tables(db: Database) -> None:

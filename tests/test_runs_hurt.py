@@ -167,3 +167,23 @@ def test_what_a_power_cut_left_in_pieces_hides_no_run(config, no_worker):
     assert (runs.state(run_id), runs.last_life(run_id)) == ("queued", {})
     (paths.run(run_id) / "label.json").write_bytes(b"")
     assert [(row["id"], row["name"]) for row in store.sync_all()] == [(run_id, run_id)]
+
+
+def test_a_database_on_a_full_disk_is_tried_again_and_named(config, no_worker, monkeypatch):
+    run_id, answers = runs.create(config), iter("xx")
+    store.sync(run_id)
+    pending = type(store.migrations).pending
+
+    def refused(self, db):
+        if next(answers, ""):
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
+            raise error
+        return pending(self, db)
+
+    monkeypatch.setattr(type(store.migrations), "pending", refused)
+    assert store.sync(run_id)["state"] == "queued"
+    answers = iter("x" * 100)
+    with pytest.raises(store.DatabaseStuck, match=r"disk I/O error \(SQLITE_IOERR_SHMSIZE\)"):
+        store.sync(run_id)
+    assert run_view.on_tick(SAY, run_id) == (run_view.gr.skip(), run_view.gr.skip())

@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
@@ -331,8 +330,8 @@ def check_said(names: list[str]) -> None:
             reached = int(Path(checkpoint).name.split("-")[1])
             if missing := set(range(1, reached + 1)) - logged:
                 raise Wrong(f"{name}: steps {missing} before checkpoint {reached} are lost")
-    with sqlite3.connect(paths.database()) as connection:
-        if (said := connection.execute("pragma quick_check").fetchone()[0]) != "ok":
+    with store.opened() as db:
+        if (said := db.execute("pragma quick_check").fetchone()[0]) != "ok":
             raise Wrong(f"the database: {said}")
 
 

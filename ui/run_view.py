@@ -90,6 +90,8 @@ def on_tick(say: Say, run_id: str | None) -> tuple:
         return gr.skip(), gr.skip()
     try:
         row = store.sync(run_id)
+    except store.DatabaseStuck:  # a full disk: looked at again with the next tick
+        return gr.skip(), gr.skip()
     except Trouble:  # deleted in another window
         return None, gr.Timer(active=False)
     if row["state"] not in runs.AT_WORK and runs.needs_worker():  # whichever run waits: its worker may have been killed
