@@ -56,7 +56,7 @@ def build_page(say: Say) -> gr.Blocks:
                 export_tab = export.build(say)
             with gr.Tab(say("page.share"), id="share") as share_label:
                 share_tab = sharing.build(say)
-        connect_opening(page, opening_tab, opening_label, tabs)
+        connect_opening(page, opening_tab, opening_label, tabs, playground_tab)
         page.load(export_tab["load"], export_tab["inputs"], export_tab["outputs"], show_progress="hidden")
         export_label.select(export_tab["load"], export_tab["inputs"], export_tab["outputs"], show_progress="hidden")
         page.load(share_tab["load"], share_tab["inputs"], share_tab["outputs"], show_progress="hidden")
@@ -107,13 +107,18 @@ def to_tab(name: str) -> str:
     return f"() => ({{__type__: 'update', selected: '{name}'}})"
 
 
-def connect_opening(page: gr.Blocks, opening_tab: dict, label: gr.Tab, tabs: gr.Tabs) -> None:
+def connect_opening(page: gr.Blocks, opening_tab: dict, label: gr.Tab, tabs: gr.Tabs, playground_tab: dict) -> None:
     """Say what is there already, and let every way of the opening screen lead to its tab."""
     answer = {"fn": opening_tab["load"], "outputs": opening_tab["outputs"], "show_progress": "hidden"}
     page.load(**answer)
     label.select(**answer)
     for way, button in opening_tab["buttons"].items():
         button.click(None, None, tabs, js=to_tab(way.removesuffix("_after")))
+    load, nothing = playground_tab["load"], [None] * len(playground_tab["inputs"])
+    # Whoever was chosen there before makes way for the newest run, which is the demo's.
+    opening_tab["buttons"]["playground_after"].click(
+        lambda: load(*nothing), None, playground_tab["outputs"], show_progress="hidden", api_visibility="private"
+    )
 
 
 def build_server(lang: str | None) -> Starlette:

@@ -2,10 +2,11 @@
 
 import json
 
+import gradio as gr
 import pytest
 
 import app
-from ui import opening, opening_tour
+from ui import opening, opening_tour, playground_talk
 from ui.text import LANGUAGES, Say
 
 INPUTS = ("textbox", "number", "slider", "dropdown", "radio", "checkbox", "checkboxgroup", "file")
@@ -99,11 +100,22 @@ def test_an_empty_house_says_what_to_do_first(home):
     assert card.startswith("Here: ")
 
 
+def test_the_playground_says_that_nobody_is_there_until_somebody_is(home, trained, monkeypatch):
+    def notice(*chosen):
+        return playground_talk.on_load(Say("en"), None, *chosen)[4]
+
+    nobody = (None,) * 4
+    assert notice(*nobody) == Say("en")("playground.empty")
+    monkeypatch.setenv("SOULSMITH_HOME", str(trained[0]))
+    assert notice(*nobody) == ""
+    assert notice(f"run:{trained[1]}", None, None, None) == gr.skip()
+
+
 def test_a_house_with_a_run_says_so(trained_run):
     assert opening.on_load(Say("ru"))[3] == "Обученных моделей здесь: 1"
 
 
-STEP = {"event": "step", "step": 12, "max_steps": 48, "seconds_left": 90.0}
+STEP = {"event": "step", "step": 12, "max_steps": 48, "tokens_per_second": 216.4, "seconds_left": 90.0}
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,7 @@ def test_the_demo_s_steps_are_shown_with_the_time_left():
     now = opening_tour.read(["corpus", json.dumps(STEP)])
     now.state = "going"
     shown = opening.panel(Say("ru"), now)
-    assert "12 / 48 шагов осталось примерно 1\u00a0мин 30\u00a0с" in shown
+    assert "12 / 48 шагов, 216 токенов в секунду, осталось примерно 1\u00a0мин 30\u00a0с" in shown
     assert shown.count('class="done"') == 2
 
 

@@ -88,6 +88,11 @@ def test_no_sentence_of_the_other_language_is_on_the_page(browser, server, lang)
         page.wait_for_timeout(700)
         if strange := [text for text in page.evaluate(TEXTS) if foreign(text, lang)]:
             found[tab] = strange
+    to_tab(page, Say(lang), "training")
+    page.get_by_role("button", name=Say(lang)("training.train"), exact=True).click()
+    notice = page.get_by_test_id("toast-body")  # no corpus is chosen
+    notice.wait_for()
+    assert not re.search(r"\b(Error|Info|Warning)\b", notice.inner_text())
     told = PLANTED in page.content()  # after the answers of every tab
     page.context.close()
     assert found == {}

@@ -106,9 +106,13 @@ def step_note(say: Say, now: tour.Now) -> str:
     if not now.total:
         return f" <small>{say('opening.working')}</small>"
     unit = say("opening.mb") if now.unit == "MB" else say("opening.steps")
-    left = "" if now.seconds_left is None else say("opening.left", left=say.duration(now.seconds_left))
+    parts = [f"{say.number(now.done)} / {say.number(now.total)} {unit}"]
+    if now.rate is not None:
+        parts.append(say("opening.rate", rate=say.number(now.rate)))
+    if now.seconds_left is not None:
+        parts.append(say("opening.left", left=say.duration(now.seconds_left)))
     bar = f'<div class="meter"><div style="width:{100 * now.done / now.total:.0f}%"></div></div>'
-    return f" <small>{say.number(now.done)} / {say.number(now.total)} {unit} {left}</small>{bar}"
+    return f" <small>{', '.join(parts)}</small>{bar}"
 
 
 def failure(say: Say, now: tour.Now) -> str:

@@ -29,6 +29,7 @@ class Now:
     done: float = 0
     total: float = 0
     unit: str = ""
+    rate: float | None = None  # tokens per second
     seconds_left: float | None = None
     message: str = ""  # the last words, or the result as JSON
     trouble: str = ""  # the class name of a known trouble, and its values
@@ -106,7 +107,7 @@ def _fold(now: Now, event: dict) -> None:
     now.stage = max(now.stage, STAGES.index("training"))
     if event.get("event") == "step":
         now.done, now.total, now.unit = event["step"], event["max_steps"], "steps"
-        now.seconds_left = event.get("seconds_left")
+        now.rate, now.seconds_left = event.get("tokens_per_second"), event.get("seconds_left")
     elif event.get("event") == "finished":
         now.stage, now.done, now.total = STAGES.index("chat"), 0, 0
 

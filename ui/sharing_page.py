@@ -41,7 +41,7 @@ def asking(flag: str | None, scope: dict, error: Exception | None) -> str:
     say = Say(pages.language(Request(scope), flag))
     notice = f'<p role="alert">{html.escape(say.trouble(error))}</p>' if error else ""
     form = (
-        f'<form method="post" action="/login"><label>{say("sharing.password")}'
+        f'<p>{say("sharing.invited")}</p><form method="post" action="/login"><label>{say("sharing.password")}'
         '<input name="password" type="password" autocomplete="off" autofocus required maxlength="60"></label>'
         f"<button>{say('sharing.come_in')}</button></form>"
     )

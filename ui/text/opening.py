@@ -60,6 +60,7 @@ WORDS = {
     "opening.working": ("in progress", "выполняется"),
     "opening.mb": ("MB", "МБ"),
     "opening.steps": ("steps", "шагов"),
+    "opening.rate": ("{rate} tokens per second", "{rate} токенов в секунду"),
     "opening.left": ("about {left} left", "осталось примерно {left}"),
     "opening.failed": ("The demo broke off: {why}", "Демонстрация прервалась: {why}"),
     "opening.losses": (

@@ -108,6 +108,10 @@ WORDS = {
         "What you write is read by the machine of whoever gave you this link. It is not kept there by this page.",
         "То, что вы пишете, обрабатывает машина того, кто дал вам ссылку. Эта страница там ничего не хранит.",
     ),
+    "sharing.invited": (
+        "You are invited to talk to a language model on somebody's own machine. The password comes with the link.",
+        "Вас пригласили поговорить с языковой моделью, которая работает на чужой машине. Пароль дают вместе со ссылкой.",
+    ),
     "sharing.password": ("Password", "Пароль"),
     "sharing.come_in": ("Come in", "Войти"),
 }
