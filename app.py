@@ -1,7 +1,9 @@
 """Soulsmith: retrain a language model on your own machine. Run it: `python app.py`, then open http://127.0.0.1:7860."""
 
 import argparse
+import asyncio
 import locale
+import logging
 import os
 import signal
 import socket
@@ -251,6 +253,7 @@ def main() -> None:
     address = f"http://127.0.0.1:{number}"
     # A page that is still open must not hold up the end: its streams are cut after two seconds.
     config = uvicorn.Config(page, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False)
+    logging.getLogger("uvicorn.error").addFilter(is_news)
     try:
         print(say("page.started", address=address), flush=True)
         announce(say, args)
@@ -262,6 +265,12 @@ def main() -> None:
     finally:
         links.end()
     print(say("page.ended.training" if training_goes_on() else "page.ended"), flush=True)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log tells anything: that windows which are still open are cut at the end does not."""
+    cut = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut and "graceful shutdown exceeded" not in str(record.msg)
 
 
 def training_goes_on() -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.requests import Request
 from starlette.testclient import TestClient
@@ -87,15 +88,17 @@ def test_the_next_free_port_is_taken_when_asked(monkeypatch):
 
 
 def ended_by(what: signal.Signals) -> str:
-    """The last line of a page that is ended as soon as it runs; the signal goes to all that it began, as Ctrl+C does."""
+    """The last line of a page that is ended with a window open; the signal goes to all that it began, as Ctrl+C does."""
     command = [sys.executable, "app.py", "--no-browser", "--port", "next", "--lang", "ru"]
-    pipe = {"stdout": subprocess.PIPE, "text": True, "encoding": "utf-8", "start_new_session": True}
-    with subprocess.Popen(command, cwd=ROOT, **pipe) as page:
-        assert "обучение продолжается" in page.stdout.readline()
-        os.killpg(page.pid, what)
-        said = page.communicate(timeout=60)[0].splitlines()
-    assert page.returncode == 0
-    return said[-1]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as page:
+        address, _, words = page.stdout.readline().removeprefix("Soulsmith: ").partition("  ")
+        assert "обучение продолжается" in words
+        with httpx.stream("GET", f"{address}/gradio_api/heartbeat/window", timeout=60):
+            os.killpg(page.pid, what)
+            said, complaints = page.communicate(timeout=60)
+    assert (page.returncode, "Traceback" in complaints) == (0, False)
+    return said.splitlines()[-1]
 
 
 @pytest.mark.slow
