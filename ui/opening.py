@@ -52,7 +52,7 @@ def build_tour(say: Say, buttons: dict) -> list:
 def on_load(say: Say) -> tuple:
     """What is there already, for each card."""
     machine, corpora, rows = hardware.machine(), corpus.listed(), store.sync_all()
-    finished = sum(row["state"] == "finished" for row in rows)
+    finished = sum(row["state"] == "finished" or (row["state"] == "stopped" and bool(row["step"])) for row in rows)
     active = sum(row["state"] in runs.ACTIVE for row in rows)
     training = "now" if active else "none" if corpora else "first"
     card = machine.gpus[0].name if machine.gpus else say("opening.no_card")
