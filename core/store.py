@@ -183,6 +183,12 @@ def delete(run_id: str) -> None:
         _forget(db, run_id)
 
 
+def some_wait() -> bool:
+    """Whether a run waited when it was last looked at: a cheap question, unlike runs.needs_worker of hundreds of runs."""
+    with opened() as db:
+        return bool(db.execute("select 1 from runs where state = 'queued' limit 1").fetchone())
+
+
 def curves(run_id: str) -> dict[str, list[dict]]:
     """The series of a run over its whole length, thinned: see core.series."""
     with opened() as db:

@@ -56,6 +56,7 @@ def test_a_tick_sees_to_it_that_the_queue_is_worked_off(config, monkeypatch):
     monkeypatch.setattr(runs, "start_worker", lambda: started.append(1))
     done, waits = runs.create(config, "done"), runs.create(config, "waits")
     events.append(paths.run(done), "finished", steps=3, max_steps=3, eval_loss=None)
+    store.sync_all()
     assert (run_view.on_tick(SAY, done)[1], started) == (gr.skip(), [1])
     control.ask(paths.run(waits), "hold")
     assert (run_view.on_tick(SAY, done)[1].active, started) == (False, [1])

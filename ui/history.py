@@ -78,7 +78,7 @@ def cells(say: Say, row: dict) -> list[str]:
         f"{row['step'] or 0} / {row['max_steps'] or '?'}",
         say.duration(row["seconds"]) if row["seconds"] else "",
         number(row["memory_gib"], f"\u00a0{say('unit.gib')}"),
-        number(row["disk_bytes"] and row["disk_bytes"] / 1e6, f"\u00a0{say('unit.mb')}"),
+        number(row["disk_bytes"] and round(row["disk_bytes"] / 1e6, 1), f"\u00a0{say('unit.mb')}"),
         models.title(row["base_model"]),
         row["corpus"],
         row["method"],

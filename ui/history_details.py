@@ -126,7 +126,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         run_plots.loss(say, row, curves),
         run_plots.small(say, row, curves),
         run_html.film(say, store.film(run_id), choosing.kept(run_id)),
-        gr.Dropdown(*checkpoints(say, run_id, curves["evals"])),
+        checkpoints(say, run_id, curves["evals"]),
         gr.Plot(figure, visible=bool(scores)),
         on_field(run_id, "learning_rate"),
         gr.Column(visible=True),
@@ -138,8 +138,8 @@ def facts(say: Say, row: dict, diagnosis: dict | None) -> str:
     """What is known of a run, a line each; what the doctor says of one that is ill."""
     found = {
         "runs.state": say(f"state.{row['state']}"),
-        "runs.corpus_hash": f"`{row['corpus_hash'] or ''}`",
-        "runs.device": f"{row['device'] or ''} {row['precision'] or ''}",
+        "runs.corpus_hash": row["corpus_hash"] and f"`{row['corpus_hash']}`",
+        "runs.device": row["device"] and f"{row['device']} {row['precision'] or ''}",
         "runs.directory": f"`{paths.run(row['id'])}`",
         "runs.occupies": run_html.disk(say, row["id"]),
     }
@@ -162,7 +162,7 @@ def facts(say: Say, row: dict, diagnosis: dict | None) -> str:
     step, when = runs.label(row["id"]).get("taken", (0, 0))
     if when > (row["ended"] or 0):  # a run that went on has made other weights since
         found["runs.result"] = say("runs.kept_step", step=step)
-    return "  \n".join(f"{say(key)}: {value}" for key, value in found.items())
+    return "  \n".join(f"{say(key)}: {value}" for key, value in found.items() if value)
 
 
 def pair(say: Say, predicted: float, measured: float, unit: str) -> str:
@@ -170,7 +170,7 @@ def pair(say: Say, predicted: float, measured: float, unit: str) -> str:
     return say("runs.pair", predicted=say.number(predicted) + unit, measured=say.number(measured) + unit, off=off)
 
 
-def checkpoints(say: Say, run_id: str, evals: list[dict]) -> tuple[list, int | None]:
+def checkpoints(say: Say, run_id: str, evals: list[dict]) -> gr.Dropdown:
     """The checkpoints to choose from with their loss on held-out rows, and the newest of them."""
     steps, losses = choosing.kept(run_id), {row["step"]: row["eval_loss"] for row in evals}
 
@@ -178,7 +178,7 @@ def checkpoints(say: Say, run_id: str, evals: list[dict]) -> tuple[list, int | N
         title = say("film.step", step=step)
         return title if losses.get(step) is None else f"{title} · eval_loss {say.number(losses[step])}"
 
-    return [(words(step), step) for step in steps], steps[-1] if steps else None
+    return gr.Dropdown(choices=[(words(step), step) for step in steps], value=steps[-1] if steps else None)
 
 
 def on_take(say: Say, run_id: str, step: int | None) -> None:

@@ -94,7 +94,9 @@ def on_tick(say: Say, run_id: str | None) -> tuple:
         return gr.skip(), gr.skip()
     except Trouble:  # deleted in another window
         return None, gr.Timer(active=False)
-    if row["state"] not in runs.AT_WORK and runs.needs_worker():  # whichever run waits: its worker may have been killed
+    if (
+        row["state"] not in runs.AT_WORK and store.some_wait() and runs.needs_worker()
+    ):  # whichever run waits: its worker may have been killed
         runs.start_worker()
         return probe(row), gr.skip()
     if row["state"] == "running" and row["stage"] == "starting":  # its turn came: the card is its own
