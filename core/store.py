@@ -119,7 +119,8 @@ def _make_ready(db: Database) -> None:
     """See to it that every table is there. What the disk refuses is tried again: it may be short for a moment only."""
     for attempt in range(TRIES):
         try:
-            if migrations.pending(db):
+            # A database that is not there yet is looked at by one alone: the switch to WAL bears no reader beside it.
+            if not _has_content() or migrations.pending(db):
                 _lay_tables(db)
             return
         except sqlite3.OperationalError as error:
@@ -129,6 +130,12 @@ def _make_ready(db: Database) -> None:
                 reason = f"{error} ({error.sqlite_errorname})"
                 raise DatabaseStuck(path=paths.database(), reason=reason) from error
         time.sleep(0.1)
+
+
+def _has_content() -> bool:
+    with suppress(FileNotFoundError):
+        return paths.database().stat().st_size > 0
+    return False
 
 
 def _lay_tables(db: Database) -> None:
