@@ -85,7 +85,13 @@ def build_rows(say: Say, listing) -> dict:
                 model = gr.Dropdown(label=say("corpora.model"), choices=models(), value=_first_model(), scale=3)
                 max_length = gr.Number(1024, label=say("corpora.max_length"), minimum=1, precision=0, min_width=110)
                 learned = [(say(f"corpora.learn.{name}"), name) for name in ("assistant", "all")]
-                learn = gr.Dropdown(learned, value="assistant", label=say("corpora.learn"), min_width=110)
+                learn = gr.Dropdown(
+                    learned,
+                    value="assistant",
+                    label=say("corpora.learn"),
+                    info=say("corpora.learn.info"),
+                    min_width=110,
+                )
             with gr.Tab(say("corpora.as_tokens")):
                 tokens = gr.HTML(say("corpora.choose_row"))
             with gr.Tab(say("corpora.in_full")):

@@ -66,7 +66,9 @@ def _build_mapping(say: Say) -> dict:
         schema = gr.Dropdown(schemas, value="auto", label=say("corpora.schema"))
         ask = gr.Dropdown([], label=say("corpora.column.ask"), value=None)
         answer = gr.Dropdown([], label=say("corpora.column.answer"), value=None)
-        encoding = gr.Dropdown(encodings, value="auto", label=say("corpora.encoding"))
+        encoding = gr.Dropdown(
+            encodings, value="auto", label=say("corpora.encoding"), info=say("corpora.encoding.info")
+        )
     roles = []
     with gr.Row():
         for _ in range(MOST_ROLES):

@@ -47,7 +47,7 @@ def build(say: Say, at_home: bool = False) -> dict:
         own = gr.Textbox(label=say("arena.own.text"), info=say("arena.own.info"), lines=6, max_lines=20)
         save = gr.Button(say("arena.own.save"))
     with gr.Row():
-        match = gr.Dropdown([], label=say("arena.match"), interactive=True, scale=4)
+        match = gr.Dropdown([], label=say("arena.match"), info=say("arena.match.info"), interactive=True, scale=4)
         stop = gr.Button(say("arena.stop"), size="sm", min_width=100)
         go_on = gr.Button(say("arena.go_on"), size="sm", min_width=100)
         delete = gr.Button(say("arena.delete"), size="sm", min_width=100)

@@ -21,6 +21,10 @@ WORDS = {
     ),
     "arena.own.save": ("Keep the set", "Сохранить набор"),
     "arena.match": ("Match", "Матч"),
+    "arena.match.info": (
+        "One pair and one set of prompts; its votes are kept.",
+        "Одна пара и один набор вопросов; голоса хранятся.",
+    ),
     "arena.stop": ("Stop", "Остановить"),
     "arena.go_on": ("Go on", "Продолжить"),
     "arena.delete": ("Delete", "Удалить"),

@@ -39,13 +39,17 @@ WORDS = {
         "<code>python -m core.corpus import ФАЙЛ</code>.",
     ),
     "corpora.encoding": ("Encoding", "Кодировка"),
+    "corpora.encoding.info": (
+        "Found out for each file; choose one only if letters came out wrong.",
+        "Определяется для каждого файла; выберите сами, только если буквы прочитались неверно.",
+    ),
     "corpora.encoding.auto": ("Found from the file", "Определить по файлу"),
     "corpora.create": ("Create the corpus", "Создать корпус"),
     "corpora.cancel": ("Cancel", "Отменить"),
     "corpora.cancelled": ("Cancelled, nothing was kept.", "Отменено, ничего не сохранено."),
     "corpora.made": (
-        "The corpus “{name}” is ready: {rows} rows.",
-        "Корпус «{name}» готов, строк: {rows}.",
+        "The corpus “{name}” is ready: {rows} rows. Look it through here; to train on it, go to the Training tab.",
+        "Корпус «{name}» готов, строк: {rows}. Просмотрите его здесь; чтобы учить по нему модель, откройте «Обучение».",
     ),
     "corpora.progress": (
         "{rows} rows, {share} %, {rate} MB/s, {left} left",
@@ -138,6 +142,7 @@ WORDS = {
     ),
     "corpora.max_length": ("max_length, tokens", "max_length, токенов"),
     "corpora.learn": ("Learned", "Учится"),
+    "corpora.learn.info": ("Whose words the model learns to say.", "Чьи слова модель учится говорить."),
     "corpora.learn.assistant": ("replies", "ответы"),
     "corpora.learn.all": ("everything", "всё"),
     "corpora.token.learned": ("learned", "учится"),

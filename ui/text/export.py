@@ -38,7 +38,10 @@ WORDS = {
     "export.stop": ("Stop", "Остановить"),
     "export.delete": ("Delete with its files", "Удалить с файлами"),
     "export.chosen": ("Export", "Экспорт"),
-    "export.none": ("No exports yet.", "Экспортов пока нет."),
+    "export.none": (
+        "No exports yet. Choose a run and what to make of it, then press Export.",
+        "Экспортов пока нет. Выберите запуск и вид, затем нажмите «Экспортировать».",
+    ),
     "export.file": ("Download", "Скачать"),
     "export.head.name": ("Run", "Запуск"),
     "export.head.kind": ("As", "Вид"),
