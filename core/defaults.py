@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from core import hardware, models, paths
+from core import hardware, models, paths, stored
 from core.recipe import TrainConfig
 from core.trouble import Trouble
 
@@ -34,7 +34,7 @@ def suited(base_model: str, method: str, corpus_id: str | None) -> dict:
     if method == "full":
         values["learning_rate"] /= FULL_SLOWER
     cards = hardware.gpus()
-    if cards and cards[0].total_bytes < ROOMY and (not place or _bytes(Path(place)) > LARGE):
+    if cards and cards[0].total_bytes < ROOMY and (not place or stored.size(Path(place)) > LARGE):
         values |= {"batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
     samples = _samples(corpus_id, values["max_length"])
     steps = samples * values["epochs"] / (values["batch_size"] * values["gradient_accumulation_steps"])
@@ -56,10 +56,6 @@ def _context(model: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-
-
-def _bytes(model: Path) -> int:
-    return sum(file.stat().st_size for file in model.glob("*.safetensors"))
 
 
 def _samples(corpus_id: str | None, max_length: int) -> float:

@@ -3,6 +3,8 @@
 Stop and Pause are asked of a trainer, which obeys after its step. One that hangs in a driver never does.
 """
 
+from pathlib import Path
+
 import psutil
 from filelock import FileLock, Timeout
 
@@ -49,7 +51,7 @@ def end(run_id: str) -> None:
         _kill(one)
     try:
         with FileLock(run_dir / "run.lock", timeout=DEATH_SECONDS):  # dead: the system has dropped it
-            _put_on_record(run_dir)
+            put_on_record(run_dir, EndedByForce())
     except Timeout:
         raise DoesNotDie(pid=process.pid, name=name) from None
 
@@ -67,13 +69,16 @@ def trainer_of(run_id: str) -> psutil.Process | None:
     return process if "core.trainer" in words and str(run_dir) in words else None
 
 
-def _put_on_record(run_dir) -> None:
-    """Write the last word that the dead trainer could not say; one that ended by itself meanwhile has said it."""
+def put_on_record(run_dir: Path, trouble: Trouble) -> None:
+    """Write the last word that a dead trainer could not say; one that ended by itself meanwhile has said it.
+
+    Whoever calls holds the run's lock: the trainer is dead.
+    """
     events.mend(run_dir)
-    last = events.last(run_dir)
-    if last is None or last["event"] not in events.FINAL:
-        trouble = EndedByForce()
-        events.append(run_dir, "failed", trouble=type(trouble).__name__, values={}, message=str(trouble))
+    last = events.last(run_dir) or {}
+    if last.get("event") not in events.FINAL:
+        values = {key: str(value) for key, value in trouble.values.items()}
+        events.append(run_dir, "failed", trouble=type(trouble).__name__, values=values, message=str(trouble))
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

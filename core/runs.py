@@ -5,10 +5,12 @@ Run it: `python -m core.runs list|show|start|queue|pause|resume|stop|compare --j
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,7 @@ from core.trouble import Trouble
 
 AT_WORK = ("running", "stopping", "pausing")  # a trainer lives
 ACTIVE = ("queued", *AT_WORK)  # something will happen by itself
+RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
 # All that a run's directory can hold that we put there; deleting a run deletes these and nothing else. The large parts
 # come first and config.json, which makes a directory a run, almost last: a deletion that was cut short can be repeated.
 OURS = (
@@ -136,6 +139,20 @@ def label(run_id: str) -> dict:
         return {"tags": []} | json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # a power cut
         return {"name": run_id, "note": "", "tags": [], "created": path.stat().st_mtime}
+
+
+def told_apart(titles: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(title, id) with the time of its making behind each title that stands there twice: runs of one corpus are named
+    alike."""
+    counts = Counter(title for title, _ in titles)
+    return [(f"{title} · {made(id)}" if counts[title] > 1 else title, id) for title, id in titles]
+
+
+def made(id: str) -> str:
+    """When a run or an export was made, as its id says it; of other ids the name."""
+    name = id.partition(":")[2] or id
+    found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", name)
+    return "{}-{}-{} {}:{}:{}".format(*found.groups()) if found else name
 
 
 def rename(run_id: str, name: str, note: str, tags: list[str] | None = None) -> None:

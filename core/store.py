@@ -190,6 +190,11 @@ def delete(run_id: str) -> None:
         _forget(db, run_id)
 
 
+def choices(rows: list[dict]) -> list[tuple[str, str]]:
+    """(name, id) of runs, for a list to choose from."""
+    return runs.told_apart([(row["name"], row["id"]) for row in rows])
+
+
 def some_wait() -> bool:
     """Whether a run waited when it was last looked at: a cheap question, unlike runs.needs_worker of hundreds of runs."""
     with opened() as db:

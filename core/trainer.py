@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import control, events, hardware, models, paths, runs
+from core import control, events, hardware, models, paths, runs, stored
 from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 from core.watching import Observer, room
@@ -171,11 +171,8 @@ def disk_bytes(config: TrainConfig) -> int:
     the newest ones, the best one, and the one that is being written; and there is the model at the end, in fp32."""
     if config.method != "full":
         return room.RUN_BYTES
-    base = Path(config.base_model)
-    shape = json.loads((base / "config.json").read_text(encoding="utf-8"))
-    bytes_each = 2 if "16" in str(shape.get("dtype") or shape.get("torch_dtype")) else 4
-    weights = sum(file.stat().st_size for file in base.glob("*.safetensors")) // bytes_each
-    return room.RUN_BYTES + weights * ((config.save_total_limit + 2) * room.ADAM_BYTES + 4)
+    trained = stored.count(Path(config.base_model))
+    return room.RUN_BYTES + trained * ((config.save_total_limit + 2) * room.ADAM_BYTES + 4)
 
 
 def _forecast(config: TrainConfig, longest: int) -> dict | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import chat, events, paths, runs, turns
+from core import chat, ending, events, paths, runs, turns
 from core.trouble import Trouble
 from core.watching import room
 
@@ -43,11 +43,10 @@ def work() -> None:
             time.sleep(1)  # a trainer that outlived its worker still holds the card; or no trainer could say a word
             continue
         tried.add(waiting[0])
+        # A run that was deleted this very moment, a process that the system refused: on with the next.
         try:
             run_trainer(waiting[0][0])
-        except (
-            Exception
-        ):  # a run that was deleted this very moment, a process that the system refused: on with the next
+        except Exception:
             traceback.print_exc()
 
 
@@ -66,24 +65,15 @@ def run_trainer(run_id: str) -> None:
         command = [sys.executable, "-m", "core.trainer", str(run_dir), "--seen", str(before)]
         code = runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log).wait()
     if code in KILLED and kills_for_memory() > killed_before:
-        put_on_record(run_dir)
+        trouble = KilledForMemory(step=(events.last(run_dir) or {}).get("step", 0))
+        with FileLock(run_dir / "run.lock", timeout=HANDOVER_SECONDS):
+            ending.put_on_record(run_dir, trouble)
     elif events.size(run_dir) == before and code and not runs.is_alive(run_dir):
         lines = (run_dir / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"exit code {code}"
         message = f"The trainer did not start: {reason} See log.txt in the run's directory."
         values = {"reason": reason}
         events.append(run_dir, "failed", trouble="TrainerDidNotStart", values=values, message=message)
-
-
-def put_on_record(run_dir: Path) -> None:
-    """Say for a trainer that the system killed why it ended; whoever takes the lock knows that it is dead."""
-    with FileLock(run_dir / "run.lock", timeout=HANDOVER_SECONDS):
-        events.mend(run_dir)
-        last = events.last(run_dir) or {}
-        if last.get("event") not in events.FINAL:
-            trouble = KilledForMemory(step=last.get("step", 0))
-            name, values = type(trouble).__name__, {key: str(value) for key, value in trouble.values.items()}
-            events.append(run_dir, "failed", trouble=name, values=values, message=str(trouble))
 
 
 def kills_for_memory() -> int:

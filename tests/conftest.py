@@ -145,6 +145,14 @@ def trained_run(trained, monkeypatch) -> str:
     return trained[1]
 
 
+@pytest.fixture
+def no_worker(monkeypatch):
+    """Nobody takes what is queued: states can be looked at in peace."""
+    from core import runs
+
+    monkeypatch.setattr(runs, "start_worker", lambda: None)
+
+
 def wait_for(run_id: str, *states: str, seconds: float = 120) -> None:
     """Wait until a run is in one of the states; a run that ended otherwise fails with its last event."""
     import time

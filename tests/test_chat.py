@@ -272,12 +272,12 @@ def test_columns_begin_with_the_base_and_what_was_made_of_it(stubborn_run, tiny_
 
 def test_runs_of_the_same_name_are_told_apart():
     titles = [("Run: a", "run:20261125-012830-a"), ("Run: a", "run:20261125-064737-a"), ("Base: a", "base:a")]
-    assert [title for title, _ in contestants.told_apart(titles)] == [
+    assert [title for title, _ in runs.told_apart(titles)] == [
         "Run: a · 2026-11-25 01:28:30",
         "Run: a · 2026-11-25 06:47:37",
         "Base: a",
     ]
-    assert contestants.told_apart([("x", "profile:x"), ("x", "20261125-012830-x-2")]) == [
+    assert runs.told_apart([("x", "profile:x"), ("x", "20261125-012830-x-2")]) == [
         ("x · x", "profile:x"),
         ("x · 2026-11-25 01:28:30", "20261125-012830-x-2"),
     ]

@@ -22,12 +22,6 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
     return TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=4, eval_steps=2)
 
 
-@pytest.fixture
-def no_worker(monkeypatch):
-    """Nobody takes what is queued: states can be looked at in peace."""
-    monkeypatch.setattr(runs, "start_worker", lambda: None)
-
-
 def wait_for_step(run_id: str, step: int) -> None:
     end = time.monotonic() + 120
     while not any(event.get("step") == step for event in events.read(paths.run(run_id))[0]):

@@ -35,11 +35,6 @@ def config(tiny_corpus) -> TrainConfig:
 
 
 @pytest.fixture
-def no_worker(monkeypatch):
-    monkeypatch.setattr(runs, "start_worker", lambda: None)
-
-
-@pytest.fixture
 def hanging(config, no_worker):
     """A run whose trainer holds the lock and hears nothing."""
     run_id = runs.create(config, "hangs")

@@ -20,11 +20,6 @@ def config(tiny_corpus) -> TrainConfig:
     return TrainConfig(base_model="starter", corpus=tiny_corpus, max_steps=300)
 
 
-@pytest.fixture
-def no_worker(monkeypatch):
-    monkeypatch.setattr(runs, "start_worker", lambda: None)
-
-
 def drawn(run_id: str | None, say: Say = SAY, **more) -> dict:
     return dict(zip(run_view.DRAWN, run_view.draw(say, run_id, **more), strict=True))
 

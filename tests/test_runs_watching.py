@@ -23,11 +23,6 @@ def config(tiny_corpus) -> TrainConfig:
     )
 
 
-@pytest.fixture
-def no_worker(monkeypatch):
-    monkeypatch.setattr(runs, "start_worker", lambda: None)
-
-
 def means(losses) -> list[dict]:
     return [{"step": step, "loss": loss} for step, loss in enumerate(losses, 1)]
 

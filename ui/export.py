@@ -9,7 +9,6 @@ from pathlib import Path
 import gradio as gr
 
 from core import events, export, jobs, paths, runs
-from core.chat import contestants
 from core.export import adapters
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
@@ -58,7 +57,7 @@ def build(say: Say) -> dict:
 
 def on_load(say: Say, run: str | None, chosen: str | None) -> list:
     """The runs that left something behind, newest first, and the exports."""
-    found = contestants.told_apart([(runs.label(id)["name"], id) for id in reversed(runs.listed())])
+    found = runs.told_apart([(runs.label(id)["name"], id) for id in reversed(runs.listed())])
     ids = [id for _, id in found]
     new = {} if run in ids else {"value": (ids or [None])[0]}
     return [gr.Dropdown(choices=found, **new), *draw(say, chosen)]
@@ -141,7 +140,7 @@ def _row(say: Say, directory: Path) -> str:
 def _choices(say: Say) -> list[tuple[str, str]]:
     listed = [(jobs.request(path), path) for path in jobs.listed(paths.exports())]
     return [
-        (f"{asked['name']} · {say('export.' + asked['kind'])} · {contestants.made(path.name)}", path.name)
+        (f"{asked['name']} · {say('export.' + asked['kind'])} · {runs.made(path.name)}", path.name)
         for asked, path in listed
     ]
 

@@ -47,7 +47,7 @@ def build(say: Say) -> dict:
 def on_load(say: Say, chosen: str | None, search: str = "") -> tuple:
     """The table, newest run first, as far as it fits the search, and the lists to choose from."""
     rows = store.sync_all()
-    choices = [(row["name"], row["id"]) for row in rows]
+    choices = store.choices(rows)
     new = {} if chosen in [row["id"] for row in rows] else {"value": None}
     info = "" if rows else say("runs.empty")
     return (

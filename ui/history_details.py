@@ -120,7 +120,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         row["note"],
         row["tags"],
         facts(say, row, found),
-        gr.Button(visible=row["state"] in run_html.RESUMABLE),
+        gr.Button(visible=row["state"] in runs.RESUMABLE),
         gr.Button(visible=bool(found and found["changes"])),
         (paths.run(run_id) / "config.json").read_text(encoding="utf-8"),
         run_plots.loss(say, row, curves),
@@ -240,8 +240,7 @@ def typed(config: TrainConfig, field: str, value: str):
 
 def _started(say: Say, run_id: str) -> dict:
     gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
-    rows = store.sync_all()
-    return gr.Dropdown(choices=[(row["name"], row["id"]) for row in rows], value=run_id)
+    return gr.Dropdown(choices=store.choices(store.sync_all()), value=run_id)
 
 
 def on_pack(say: Say, run_id: str) -> dict:

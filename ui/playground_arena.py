@@ -6,7 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import jobs
+from core import jobs, runs
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import contestants
 from core.recipe import RecipeTrouble
@@ -114,7 +114,7 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
 def on_load(say: Say, *values: str | None) -> list:
     """Who can stand, the sets, the matches; what is chosen stays: a value is sent only where it is new."""
     found = contestants.listed()
-    choices = contestants.told_apart([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
+    choices = runs.told_apart([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     run = next((one for one in found if one.kind == "run"), None)
     usual = [f"base:{run.base_model}" if run else None, run.id if run else None]
@@ -135,7 +135,7 @@ def set_choices(say: Say) -> list[tuple[str, str]]:
 
 
 def match_choices(say: Say) -> list[tuple[str, str]]:
-    return [(f"{jobs.request(path)['name']} · {contestants.made(path.name)}", path.name) for path in matches.listed()]
+    return [(f"{jobs.request(path)['name']} · {runs.made(path.name)}", path.name) for path in matches.listed()]
 
 
 def on_start(say: Say, a: str | None, b: str | None, chosen: str):

@@ -32,7 +32,7 @@ class NobodyChosen(Trouble):
 def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     """Who can reply, the choices that still stand, and the settings that this browser remembers."""
     found = contestants.listed()
-    choices = contestants.told_apart([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
+    choices = runs.told_apart([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     tuned = [one for one in found if one.kind != "base"]
     first = next((one for one in tuned if one.kind in ("run", "profile")), None)

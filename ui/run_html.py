@@ -11,8 +11,6 @@ from core.watching import alerts, doctor, room
 from ui import run_data
 from ui.text import Say
 
-RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
-
 
 def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
     """State, bar, figures, requests and remarks."""

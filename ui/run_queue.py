@@ -51,7 +51,8 @@ def on_command(say: Say, command, name: str, run_id: str | None) -> tuple:
 def on_look(say: Say, run_id: str | None) -> tuple:
     """The queue as it is now."""
     waiting = turns.waiting()
-    names = [(f"{number}. {runs.label(one)['name']}", one) for number, one in enumerate(waiting, 1)]
+    told = runs.told_apart([(runs.label(one)["name"], one) for one in waiting])
+    names = [(f"{number}. {name}", one) for number, (name, one) in enumerate(told, 1)]
     chosen = run_id if run_id in waiting else waiting[0] if waiting else None
     return gr.Column(visible=bool(waiting)), listed(say, waiting), gr.Dropdown(choices=names, value=chosen)
 

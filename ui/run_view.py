@@ -148,7 +148,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         run_html.status(say, row, warnings),
         gr.Button(interactive=state in ("queued", "held", "running")),
         gr.Button(interactive=state in ("queued", "running")),
-        gr.Button(interactive=state in run_html.RESUMABLE),
+        gr.Button(interactive=state in runs.RESUMABLE),
         gr.Button(interactive=state == "running" and row["stage"] == "training"),
         gr.Button(interactive=state == "running" and row["stage"] == "training"),
         gr.Button(visible=bool(found and found["changes"])),

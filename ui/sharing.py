@@ -75,11 +75,8 @@ def on_load(say: Say, chosen: str | None) -> tuple:
     """The runs that have something to chat with, and the link that is open."""
     rows = [row for row in store.sync_all() if row["best_step"] or row["state"] in ("finished", "stopped")]
     ids = [row["id"] for row in rows]
-    run = gr.Dropdown(
-        choices=[(row["name"], row["id"]) for row in rows],
-        value=chosen if chosen in ids else (ids or [None])[0],
-        info=say("sharing.run.info" if rows else "sharing.no_runs"),
-    )
+    new = {} if chosen in ids else {"value": (ids or [None])[0]}
+    run = gr.Dropdown(choices=store.choices(rows), info=say("sharing.run.info" if rows else "sharing.no_runs"), **new)
     return run, *shown(say)
 
 

@@ -135,7 +135,7 @@ def on_load(say: Say, corpus_id: str | None, run_id: str | None) -> tuple:
         gr.Dropdown(
             choices=corpora, info=say("training.corpus.info") if corpora else say("training.no_corpus"), **new_corpus
         ),
-        gr.Dropdown(choices=[(row["name"], row["id"]) for row in rows], **new_run),
+        gr.Dropdown(choices=store.choices(rows), **new_run),
         run_view.probe(chosen),
         gr.Timer(active=bool(active)),
     )
@@ -170,8 +170,11 @@ def on_train(say: Say, name: str, **values) -> tuple:
     run_view.let_chat_go(say)
     rows = store.sync_all()
     gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
-    choices = [(row["name"], row["id"]) for row in rows]
-    return gr.Dropdown(choices=choices, value=run_id), run_view.probe(store.sync(run_id)), gr.Timer(active=True)
+    return (
+        gr.Dropdown(choices=store.choices(rows), value=run_id),
+        run_view.probe(store.sync(run_id)),
+        gr.Timer(active=True),
+    )
 
 
 def on_try(say: Say, name: str, **values) -> tuple:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core import chat, jobs, paths
+from core import chat, jobs, paths, runs
 from core.arena import prompts as sets
 from core.chat import Question, Sampling, contestants, process
 from core.trouble import Trouble
@@ -33,7 +33,7 @@ def create(a: str, b: str, prompt_set: str, sampling: dict | None = None, *, sys
     if a == b:
         raise SameContestant
     one, other, asked = contestants.find(a), contestants.find(b), sets.load(prompt_set)
-    (title_a, _), (title_b, _) = contestants.told_apart([(one.title, a), (other.title, b)])
+    (title_a, _), (title_b, _) = runs.told_apart([(one.title, a), (other.title, b)])
     titles = {"a": title_a, "b": title_b}
     name = f"{title_a} / {title_b} · {sets.title(prompt_set)}"
     request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": asked}

@@ -4,8 +4,6 @@ Run it: `python -m core.chat --list`.
 """
 
 import json
-import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,20 +42,6 @@ def listed() -> list[Contestant]:
     bases = [_base(name) for name in names]
     spoken = [Contestant(f"profile:{p.id}", "profile", p.name, p.base_model, profile=p) for p in profiles.listed()]
     return [*found, *bases, *spoken, *_merged()]
-
-
-def told_apart(titles: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(title, id) with the time of its making behind each title that stands there twice: runs of one corpus are named
-    alike."""
-    counts = Counter(title for title, _ in titles)
-    return [(f"{title} · {made(id)}" if counts[title] > 1 else title, id) for title, id in titles]
-
-
-def made(id: str) -> str:
-    """When a run or an export was made, as its id says it; of other ids the name."""
-    name = id.partition(":")[2] or id
-    found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", name)
-    return "{}-{}-{} {}:{}:{}".format(*found.groups()) if found else name
 
 
 def find(id: str) -> Contestant:

@@ -1,7 +1,6 @@
 """The weights in memory: one set a base model, with every adapter around it, and the one lock of the card."""
 
 import gc
-import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from core import recipe
+from core import recipe, stored
 from core.chat import AdapterForeign, MemoryRanOut, NoRoom, Question, Reply, Sampling, VocabularyResized
 from core.chat import contestants as known
 from core.chat.contestants import Contestant
@@ -205,20 +204,10 @@ def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) 
     """Raise NoRoom when a model of so many bytes a weight is surely larger than the memory that is free."""
     import psutil
 
-    stored = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
-    need = stored / stored_bytes(directory) * bytes_each
+    need = stored.count(directory) * bytes_each
     free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
     if need > free:
         raise NoRoom(model=one.title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
-
-
-def stored_bytes(directory: Path) -> int:
-    """Bytes of a weight as a model's files hold it."""
-    try:
-        values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-        return 4 if (values.get("dtype") or values.get("torch_dtype")) == "float32" else 2
-    except (OSError, ValueError):
-        return 2
 
 
 def hang(weights: Weights, one: Contestant, key: tuple = ()) -> None:

@@ -7,7 +7,7 @@ the background, whose files stay in the data directory until the export is delet
 from collections.abc import Callable
 from pathlib import Path
 
-from core import jobs, models, paths, runs
+from core import jobs, models, paths, runs, stored
 from core.export import capsules
 from core.trouble import Trouble
 
@@ -61,9 +61,9 @@ def needed_bytes(run_id: str, kind: str) -> int:
         return SLACK + sum(file.stat().st_size for file in files)
     one = contestants.find(f"run:{run_id}")
     if kind == "adapter":
-        return SLACK + 2 * _bytes(one.weights)
+        return SLACK + 2 * stored.size(one.weights)
     base = one.weights if one.whole else contestants.base_here(one)
-    whole = _bytes(Path(base)) if base else 0
+    whole = stored.size(Path(base)) if base else 0
     return SLACK + (whole if kind == "merged" else 3 * whole)  # GGUF: the merged model, f16, q8_0
 
 
@@ -93,10 +93,6 @@ def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
         contestants.base_of(one)  # downloads what is not here
         check(run_id, kind, _standing(out))
     return (merging if kind == "merged" else ggufs).write(run_id, out, report)
-
-
-def _bytes(directory: Path) -> int:
-    return sum(file.stat().st_size for file in directory.glob("*.safetensors"))
 
 
 def _standing(path: Path) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from core import recipe
+from core import recipe, stored
 from core.chat import contestants, engine
 from core.trouble import Trouble
 
@@ -50,7 +50,7 @@ def write(run_id: str, out: Path, report) -> dict:
 def into(one: contestants.Contestant, out: Path, report) -> dict:
     """Merge into a directory that exists: {"precision", "difference"}."""
     directory = Path(contestants.base_of(one))
-    engine.need_room(one, directory, "cpu", 1.2 * engine.stored_bytes(directory))
+    engine.need_room(one, directory, "cpu", 1.2 * stored.width(directory))
     report("progress", stage="loading", done=0, total=0)
     config = replace(one.config, base_model=str(directory))
     base, tokenizer = load(directory), recipe.load_tokenizer(config)
