@@ -39,6 +39,16 @@ def test_a_field_may_change_its_type_from_row_to_row(tmp_path):
     assert said(made(tmp_path, "a.jsonl", lines(rows))) == ["timestamp[s]", "раздва", "2024-01-01"]
 
 
+@pytest.mark.parametrize("rest", [b"\x00" * 4096, b"\x00\xff"])
+def test_zeros_at_the_end_of_a_file_take_no_row_with_them(tmp_path, rest):
+    """What a power cut leaves of a file that was being written."""
+    file = tmp_path / "a.jsonl"
+    file.write_bytes('{"text":"Отпущено масла две меры, фитилей одна."}\n{broken\n'.encode() + rest)
+    card = corpus.create([file], "a")
+    assert said(card) == ["Отпущено масла две меры, фитилей одна."]
+    assert (card["rows_in"], card["rows_set_aside"]) == (3, 2)
+
+
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 def test_a_table_with_an_index_column_is_the_same_as_json(tmp_path, bom):
     # https://github.com/unslothai/unsloth/issues/4470

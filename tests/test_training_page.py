@@ -41,6 +41,8 @@ def test_a_corpus_chooses_its_road(monkeypatch, kind, road, taken):
     (paths.corpora() / "c").mkdir()
     (paths.corpora() / "c" / "card.json").write_text(f'{{"kind": "{kind}"}}', encoding="utf-8")
     updates = training_roads.on_corpus(SAY, "c", road, "starter")
+    assert said == []  # a page that opens sets the road as well, and nobody asked it anything
+    training_roads.on_chosen(SAY, "c", road)
     if taken is None:
         assert updates == (gr.skip(),) * 9
         assert said == []

@@ -1,9 +1,6 @@
-"""Rows to figures: one layout and one colour-blind safe palette (Okabe and Ito) for every plot of the page."""
-
-import plotly.graph_objects as go
+"""What every plot of the page has in common: its layout, and how a noisy curve is smoothed."""
 
 from ui.text import Say
-from ui.theme import PALETTE
 
 HEIGHT = 300  # fixed: a plot that is replaced while it runs must not change the page's height
 SMOOTHING = 0.9  # weight of the past in the smoothed loss
@@ -26,30 +23,6 @@ def layout(say: Say, x: str, y: str, **more) -> dict:
         "hovermode": "x unified",
         **more,
     }
-
-
-def loss(say: Say, steps: list[dict], evals: list[dict]) -> go.Figure:
-    """Training loss, raw and smoothed, and held-out loss over the steps."""
-    x, raw = [row["step"] for row in steps], [row["loss"] for row in steps]
-    figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss")))
-    figure.add_scatter(x=x, y=raw, name=say("plot.train_loss"), mode="lines", opacity=0.35, line={"color": PALETTE[0]})
-    figure.add_scatter(x=x, y=smooth(raw), name=say("plot.smoothed"), mode="lines", line={"color": PALETTE[0]})
-    figure.add_scatter(
-        x=[row["step"] for row in evals],
-        y=[row["eval_loss"] for row in evals],
-        name=say("plot.eval_loss"),
-        mode="lines+markers",
-        line={"color": PALETTE[1]},
-    )
-    return figure
-
-
-def series(say: Say, steps: list[dict], key: str, colour: str) -> go.Figure:
-    """One logged value over the steps, such as learning_rate."""
-    figure = go.Figure(layout=layout(say, say("plot.step"), say(f"plot.{key}")))
-    x, y = [row["step"] for row in steps], [row[key] for row in steps]
-    figure.add_scatter(x=x, y=y, name=say(f"plot.{key}"), mode="lines", line={"color": colour})
-    return figure
 
 
 def smooth(values: list[float | None], weight: float = SMOOTHING) -> list[float | None]:

@@ -4,8 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from core import paths
-from ui.plots import PALETTE, layout, smooth
+from ui.plots import layout, smooth
 from ui.text import Say
+from ui.theme import PALETTE
 
 SMALL = {"learning_rate": "ends", "grad_norm": "steep", "tokens_per_second": "ends", "memory_gib": "ends"}
 SMALL_HEIGHT = 420
@@ -38,6 +39,9 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
         )
     if log:
         figure.update_yaxes(type="log")
+    if not curves["steps"] and not evals:  # else empty axes would begin below 0
+        figure.update_xaxes(range=[0, row["max_steps"] or 10])
+        figure.update_yaxes(showticklabels=False)
     return figure
 
 

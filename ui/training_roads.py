@@ -63,6 +63,7 @@ def connect(say: Say, road: gr.Radio, note: gr.Markdown, form: dict, run_part: g
         [road, *set_by_road],
         show_progress="hidden",
     )
+    form["corpus"].input(partial(on_chosen, say), [form["corpus"], road], None, show_progress="hidden")
     gr.on(
         [form["method"].change, form["task"].change],
         partial(on_fields, say),
@@ -91,11 +92,20 @@ def on_road(say: Say, road: str, base_model: str | None) -> tuple:
 
 def on_corpus(say: Say, corpus_id: str | None, road: str, base_model: str | None) -> tuple:
     """Take the road that a corpus allows: texts are for continued pretraining, chats are not."""
+    better = _better(corpus_id, road)
+    return (better, *on_road(say, better, base_model)) if better else (gr.skip(),) * 9
+
+
+def on_chosen(say: Say, corpus_id: str | None, road: str) -> None:
+    """Say that the road changes to whoever chose a corpus; a page that only opens tells nothing."""
+    if better := _better(corpus_id, road):
+        gr.Info(say("road.for_text" if better == "text" else "road.for_chats", road=say(f"road.{better}")))
+
+
+def _better(corpus_id: str | None, road: str) -> str | None:
+    """The road that a corpus asks for, where it does not allow the chosen one."""
     fits = {"text": ("text",), "chat": ("qlora", "lora", "full")}.get(defaults.kind(corpus_id))
-    if road == "prompt" or not fits or road in fits:
-        return (gr.skip(),) * 9
-    gr.Info(say("road.for_text" if fits == ("text",) else "road.for_chats", road=say(f"road.{fits[0]}")))
-    return (fits[0], *on_road(say, fits[0], base_model))
+    return fits[0] if fits and road != "prompt" and road not in fits else None
 
 
 def on_fields(say: Say, road: str, method: str, task: str) -> tuple:

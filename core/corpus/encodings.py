@@ -217,5 +217,7 @@ def is_binary(head: bytes) -> bool:
     """Whether these first bytes of a file are no text in any encoding that is known here."""
     if any(head.startswith(mark) for mark, _ in BOMS) or _utf16_without_bom(head):
         return False
-    odd = len(re.findall(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", head))
-    return b"\x00" in head or odd > len(head) / 50
+    # A power cut leaves zeros at the end of a text, a damaged disk a few odd bytes in it: its other lines can be read.
+    whole = head.rstrip(b"\x00")
+    odd = len(re.findall(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", whole))
+    return not whole or odd > len(whole) / 50
