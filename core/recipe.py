@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -575,9 +576,10 @@ def _block(rows: list[dict]) -> dict:
 def collate(rows: list[dict], flat: bool = False) -> dict:
     """A batch (B, T), padded on the right; what is padding is told by position, never by the id of the pad token.
 
-    Packed blocks come with position_ids and without attention_mask: only then does transformers keep the documents of
-    a block apart (seen in 5.24; it takes use_cache=False besides). With `flat` the blocks lie end to end in one row
-    (1, B*T), which is what FlashAttention's kernel for packed rows takes.
+    There is no attention_mask: a causal model's tokens do not see what comes after them, so none sees the padding, and
+    the fast kernels of attention take no mask. Packed blocks come with position_ids, by which transformers keeps the
+    documents of a block apart, but only without attention_mask (seen in 5.24; it takes use_cache=False besides). With
+    `flat` the blocks lie end to end in one row (1, B*T), which is what FlashAttention's kernel for packed rows takes.
     """
     import torch
 
@@ -590,12 +592,11 @@ def collate(rows: list[dict], flat: bool = False) -> dict:
         return torch.tensor([row[key] + [fill] * (max(lengths) - len(row[key])) for row in rows])
 
     batch = {"input_ids": padded("input_ids", 0), "labels": padded("labels", IGNORED)}
-    if packed:  # padding is one more document at the end of the block
-        tails = [list(range(max(lengths) - length)) for length in lengths]
-        positions = [row["position_ids"] + tail for row, tail in zip(rows, tails, strict=True)]
-        return batch | {"position_ids": torch.tensor(positions)}
-    mask = [[1] * length + [0] * (max(lengths) - length) for length in lengths]
-    return batch | {"attention_mask": torch.tensor(mask)}
+    if not packed:
+        return batch
+    tails = [list(range(max(lengths) - length)) for length in lengths]  # padding is one more document in the block
+    positions = [row["position_ids"] + tail for row, tail in zip(rows, tails, strict=True)]
+    return batch | {"position_ids": torch.tensor(positions)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -865,6 +866,48 @@ def flash_attention_lacks(kind: str) -> str:
     return "" if is_flash_attn_2_available() else "package"
 
 
+def attend_by_document() -> None:
+    """Let sdpa, on a processor, look at the documents of a packed block one after the other.
+
+    The stock way is one call with a mask (B, 1, T, T), which computes all scores between strangers and throws them
+    away: measured, 2.4 to 7 times as slow (tests/benchmarks.md). The mask still says what a document's tokens may see
+    of it: where that is not simply all that came before (a sliding window), the document's part of it goes along.
+    It takes the place of "sdpa" in this process, for some models ask for that very name; all else goes the stock way.
+    """
+    import torch
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def attend(module, query, key, value, attention_mask, position_ids=None, **more):
+        stock = partial(sdpa_attention_forward, module, **more)
+        batch, _, length, _ = query.shape
+        packed = position_ids is not None and position_ids.shape == (batch, length) and "position_bias" not in more
+        masked = attention_mask is not None and attention_mask.shape == (batch, 1, length, length)
+        if not (packed and masked and query.device.type == "cpu"):
+            return stock(query, key, value, attention_mask)
+        blocks = []
+        for at, positions in enumerate(position_ids):
+            lengths = document_lengths(positions)
+            documents = zip(*(x[at : at + 1].split(lengths, dim=2) for x in (query, key, value)), strict=True)
+            ends = list(itertools.accumulate(lengths))
+            parts = (slice(end - length, end) for end, length in zip(ends, lengths, strict=True))
+            masks = (attention_mask[at : at + 1, :, part, part] for part in parts)
+            masks = (None if mask.equal(torch.ones_like(mask).tril()) else mask for mask in masks)
+            seen = [stock(*document, mask)[0] for document, mask in zip(documents, masks, strict=True)]
+            blocks.append(torch.cat(seen, dim=1))
+        return torch.cat(blocks), None
+
+    AttentionInterface.register("sdpa", attend)
+
+
+def document_lengths(positions) -> list[int]:
+    """Lengths of the documents of a block, from its position_ids (T,): where they do not go on by 1, one begins."""
+    import torch
+
+    breaks = (positions.diff() != 1).nonzero()[:, 0] + 1
+    return torch.cat([breaks.new_zeros(1), breaks, breaks.new_tensor([len(positions)])]).diff().tolist()
+
+
 def add_adapter(base, config: TrainConfig):
     """The base with a fresh LoRA adapter around it, in fp32 whatever the base is in; for method full, the base itself."""
     import torch
@@ -1109,6 +1152,8 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
     base.config.use_cache = False
     base.generation_config.eos_token_id = stop_ids(base, tokenizer) or None
     without_logits(base)
+    if config.packing:
+        attend_by_document()
     model = add_adapter(base, config)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     report(
@@ -1119,6 +1164,7 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
         precision=precision(config),
         attention=base.config._attn_implementation,
         flash_attention_lacks=flash_attention_lacks(precision(config)),
+        by_document=config.packing and base.device.type == "cpu" and base.config._attn_implementation == "sdpa",
     )
     return model
 
@@ -1502,8 +1548,8 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_ou
             return optimizer
 
         def training_step(self, model, inputs, *args, **kwargs):
-            rows, mask = inputs.pop("rows"), inputs.get("attention_mask")
-            self.state.num_input_tokens_seen += int(inputs["input_ids"].numel() if mask is None else mask.sum())
+            rows = inputs.pop("rows")
+            self.state.num_input_tokens_seen += inputs.pop("tokens")
             try:
                 loss = super().training_step(model, inputs, *args, **kwargs)
             except Exception as error:  # whoever words the error wants to know
@@ -1523,8 +1569,9 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_ou
 
 
 def _named_batch(rows: list[dict], flat: bool) -> dict:
-    """A batch with the numbers of its rows; training_step() takes them out again."""
-    return collate(rows, flat) | {"rows": [row["id"] for row in rows]}
+    """A batch with the numbers of its rows and its tokens, padding not counted; training_step() takes them out again."""
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    return collate(rows, flat) | {"rows": [row["id"] for row in rows], "tokens": tokens}
 
 
 def by_length(lengths: list[int], batch_size: int, seed: int):

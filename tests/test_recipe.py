@@ -135,7 +135,6 @@ def test_padding_is_told_by_position_even_when_pad_is_the_end_token(tiny_tokeniz
         length = len(row["input_ids"])
         assert batch["labels"][line, :length].tolist() == row["labels"]
         assert batch["labels"][line, length:].eq(IGNORED).all()
-        assert batch["attention_mask"][line].tolist() == [1] * length + [0] * (batch["input_ids"].shape[1] - length)
 
 
 def test_a_row_id_is_its_content():
@@ -463,6 +462,48 @@ def test_documents_of_a_block_do_not_see_each_other(config, tiny_tokenizer, flat
                 found += 1
                 break
     assert found == len(rows)
+
+
+@pytest.mark.parametrize("window", [None, 6])
+def test_a_call_for_each_document_gives_what_the_masked_call_gives(config, tiny_tokenizer, monkeypatch, window):
+    """Logits and gradients; with a sliding window too, which documents are longer than."""
+    import torch
+    from transformers import AttentionInterface, MistralConfig, MistralForCausalLM
+
+    stock = AttentionInterface._global_mapping["sdpa"]
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", stock)  # put back after the test
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = MistralConfig(
+        **size, num_key_value_heads=2, head_dim=8, vocab_size=len(tiny_tokenizer), sliding_window=window
+    )
+    torch.manual_seed(0)
+    model = MistralForCausalLM(shape)
+    blocks = recipe.pack(encoded_rows(config, tiny_tokenizer, 12), 128)
+    batch, found, calls = recipe.collate(blocks), [], []
+    one_call = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **b: calls.append(1) or one_call(*a, **b)
+    )
+    for _ in range(2):
+        calls.clear()
+        model.zero_grad()
+        out = model(**batch, use_cache=False)
+        out.loss.backward()
+        found.append((out.logits, [weight.grad for weight in model.parameters()], len(calls)))
+        recipe.attend_by_document()
+    torch.testing.assert_close(found[1][0], found[0][0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[1][1], found[0][1], atol=1e-5, rtol=1e-4)
+    documents = sum(len(recipe.document_lengths(positions)) for positions in batch["position_ids"])
+    assert [calls for *_, calls in found] == [2, 2 * documents]
+
+
+def test_lengths_of_documents_are_those_that_were_packed(config, tiny_tokenizer):
+    import torch
+
+    rows = encoded_rows(config, tiny_tokenizer, 12)
+    for block in recipe.pack(rows, 128):
+        lengths = [len(row["input_ids"]) for row in rows if row["id"] in block["id"].split()]
+        assert sorted(recipe.document_lengths(torch.tensor(block["position_ids"]))) == sorted(lengths)
 
 
 def test_a_packed_run_has_the_loss_of_an_unpacked_one(config, tmp_path):

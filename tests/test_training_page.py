@@ -81,5 +81,7 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
         "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 3 blocks, 98.7\u00a0% full · "
         "attention: sdpa, because the package flash-attn is not installed"
     )
+    events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="card", by_document=True)
+    assert "attention: sdpa, each document of a block by itself, because" in run_data.line(SAY, "r")
     events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
     assert run_data.line(Say("ru"), "r").endswith("внимание: flash_attention_2")

@@ -26,7 +26,8 @@ def _rows(say: Say, data: dict | None):
 def _attention(say: Say, model: dict | None):
     if not model:
         return
-    if reason := model.get("flash_attention_lacks"):
-        yield say("data.attention", kernel=model["attention"], why=say(f"data.lacks.{reason}"))
-    else:
-        yield say("data.attention.plain", kernel=model["attention"])
+    kernel = say(
+        "data.attention.by_document" if model.get("by_document") else "data.attention", kernel=model["attention"]
+    )
+    reason = model.get("flash_attention_lacks")
+    yield say("data.attention.because", kernel=kernel, why=say(f"data.lacks.{reason}")) if reason else kernel

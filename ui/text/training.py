@@ -81,8 +81,12 @@ WORDS = {
     "data.rows": ("{rows} rows to learn from, {held} held out", "учебных строк: {rows}, отложено: {held}"),
     "data.tokens": ("{tokens} tokens, {learned} of them learned", "токенов: {tokens}, из них учебных: {learned}"),
     "data.blocks": ("{blocks} blocks, {fill}\u00a0% full", "блоков: {blocks}, заполнены на {fill}\u00a0%"),
-    "data.attention": ("attention: {kernel}, because {why}", "внимание: {kernel}, потому что {why}"),
-    "data.attention.plain": ("attention: {kernel}", "внимание: {kernel}"),
+    "data.attention": ("attention: {kernel}", "внимание: {kernel}"),
+    "data.attention.by_document": (
+        "attention: {kernel}, each document of a block by itself",
+        "внимание: {kernel}, каждый документ блока отдельно",
+    ),
+    "data.attention.because": ("{kernel}, because {why}", "{kernel}, потому что {why}"),
     "data.lacks.card": ("there is no graphics card", "видеокарты нет"),
     "data.lacks.capability": (
         "the card is too old for FlashAttention 2",
