@@ -870,7 +870,7 @@ def attend_by_document() -> None:
     """Let sdpa, on a processor, look at the documents of a packed block one after the other.
 
     The stock way is one call with a mask (B, 1, T, T), which computes all scores between strangers and throws them
-    away: measured, 2.4 to 7 times as slow (tests/benchmarks.md). The mask still says what a document's tokens may see
+    away: measured, 1.4 to 6.9 times as slow (tests/benchmarks.md). The mask still says what a document's tokens may see
     of it: where that is not simply all that came before (a sliding window), the document's part of it goes along.
     It takes the place of "sdpa" in this process, for some models ask for that very name; all else goes the stock way.
     """

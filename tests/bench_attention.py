@@ -1,0 +1,189 @@
+"""Attention of packed rows on this machine: `python -m tests.bench_attention [--json]`.
+
+One layer, forward and backward, over the same blocks of documents: the masked call of SDPA, a call for each document
+(what core/recipe.py does on a processor), eager attention, and, on a card, flex_attention, torch's own kernel for
+documents end to end and that of flash-attn. A kernel that this machine has not says why; each that it has is held
+against the masked call.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention as sdpa
+
+REPEATS = 7
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """B packed blocks of T tokens, with so many documents of one length each, and the heads of one layer."""
+
+    blocks: int
+    tokens: int
+    documents: int
+    heads: int
+    key_heads: int
+    width: int
+    dtype: torch.dtype
+    device: str
+
+    @property
+    def name(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.")
+        return f"{self.blocks} x {self.tokens:,}, {self.documents} documents each, {kind}"
+
+    @cached_property
+    def given(self) -> list[torch.Tensor]:
+        """Queries, keys and values, (B, heads, T, width)."""
+        draw = torch.Generator(self.device).manual_seed(0)
+        shapes = [(self.blocks, heads, self.tokens, self.width) for heads in (self.heads, *[self.key_heads] * 2)]
+        made = [torch.randn(shape, generator=draw, device=self.device, dtype=self.dtype) for shape in shapes]
+        return [each.requires_grad_() for each in made]
+
+    @cached_property
+    def numbers(self) -> torch.Tensor:
+        """The document of each token, (T,)."""
+        return torch.arange(self.tokens, device=self.device) * self.documents // self.tokens
+
+    @cached_property
+    def mask(self) -> torch.Tensor:
+        """(1, 1, T, T)"""
+        same = self.numbers[:, None] == self.numbers
+        return same.tril()[None, None]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        return self.numbers.bincount().tolist()
+
+    def repeated(self) -> list[torch.Tensor]:
+        """Queries, keys and values with as many heads each."""
+        query, key, value = self.given
+        times = self.heads // self.key_heads
+        return [query, key.repeat_interleave(times, 1), value.repeat_interleave(times, 1)]
+
+    def end_to_end(self) -> tuple[list[torch.Tensor], torch.Tensor, int]:
+        """All documents of all blocks in one row, (B*T, heads, width), where each begins, and the longest."""
+        flat = [each.transpose(1, 2).flatten(0, 1) for each in self.given]
+        lengths = torch.tensor([0, *self.lengths * self.blocks], device=self.device, dtype=torch.int32)
+        return flat, lengths.cumsum(0, dtype=torch.int32), max(self.lengths)
+
+    def side_by_side(self, found: torch.Tensor) -> torch.Tensor:
+        """end_to_end() undone."""
+        return found.view(self.blocks, self.tokens, self.heads, self.width).transpose(1, 2)
+
+
+def masked(given: Blocks) -> torch.Tensor:
+    return sdpa(*given.repeated(), attn_mask=given.mask)
+
+
+def by_document(given: Blocks) -> torch.Tensor:
+    blocks = []
+    for at in range(given.blocks):
+        documents = zip(*(each[at : at + 1].split(given.lengths, dim=2) for each in given.given), strict=True)
+        blocks.append(torch.cat([sdpa(*one, is_causal=True, enable_gqa=True) for one in documents], dim=2))
+    return torch.cat(blocks)
+
+
+def eager(given: Blocks) -> torch.Tensor:
+    query, key, value = given.repeated()
+    scores = (query @ key.mT) * given.width**-0.5
+    scores = scores.masked_fill(~given.mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1, dtype=torch.float32).to(query.dtype) @ value
+
+
+def flex(given: Blocks) -> torch.Tensor:
+    from torch.nn.attention import flex_attention as kernels
+
+    def sees(batch, head, query, key):
+        return (given.numbers[query] == given.numbers[key]) & (query >= key)
+
+    mask = kernels.create_block_mask(sees, None, None, given.tokens, given.tokens, device=given.device)
+    return torch.compile(kernels.flex_attention)(*given.given, block_mask=mask, enable_gqa=True)
+
+
+def varlen(given: Blocks) -> torch.Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    flat, starts, longest = given.end_to_end()
+    more = {"window_size": (-1, 0), "enable_gqa": True}
+    return given.side_by_side(varlen_attn(*flat, starts, starts, longest, longest, **more))
+
+
+def flash(given: Blocks) -> torch.Tensor:
+    from flash_attn import flash_attn_varlen_func
+
+    flat, starts, longest = given.end_to_end()
+    return given.side_by_side(flash_attn_varlen_func(*flat, starts, starts, longest, longest, causal=True))
+
+
+KERNELS = {
+    "SDPA, masked": masked,
+    "SDPA, a document each": by_document,
+    "eager": eager,
+    "flex_attention": flex,
+    "torch's varlen_attn": varlen,
+    "flash-attn, varlen": flash,
+}
+
+
+def milliseconds(kernel, given: Blocks) -> float:
+    """The median time of a forward and a backward pass, after one that is not counted."""
+    taken = []
+    for _ in range(REPEATS + 1):
+        for each in given.given:
+            each.grad = None
+        began = time.perf_counter()
+        kernel(given).sum().backward()
+        if given.device == "cuda":
+            torch.cuda.synchronize()
+        taken.append(1000 * (time.perf_counter() - began))
+    return round(statistics.median(taken[1:]), 3)
+
+
+def measure(given: Blocks) -> dict[str, float | str]:
+    """Milliseconds of each kernel, or in a few words why there are none."""
+    with torch.no_grad():
+        right = masked(given)
+    found = {}
+    for name, kernel in KERNELS.items():
+        try:
+            found[name] = milliseconds(kernel, given)
+            with torch.no_grad():
+                torch.testing.assert_close(kernel(given), right, atol=TOLERANCE[given.dtype], rtol=0)
+        except Exception as error:
+            found[name] = (str(error).strip() or type(error).__name__).split("\n")[0][:90]
+    return found
+
+
+def cases() -> list[Blocks]:
+    """On a card a layer of Qwen2.5-7B, on a processor one of the starter model."""
+    if torch.cuda.is_available():
+        shape = (28, 4, 128, torch.bfloat16, "cuda")
+        return [Blocks(2, 4096, n, *shape) for n in (4, 16, 64)] + [Blocks(1, 16384, 16, *shape)]
+    shapes = [(9, 3, 64, dtype, "cpu") for dtype in (torch.float32, torch.bfloat16)]
+    return [Blocks(*blocks, *shape) for shape in shapes for blocks in ((4, 512, 4), (1, 2048, 8))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench_attention", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    found = {given.name: measure(given) for given in cases()}
+    if parser.parse_args().json:
+        print(json.dumps(found))
+        return
+    print(
+        torch.cuda.get_device_name() if torch.cuda.is_available() else f"processor, {torch.get_num_threads()} threads"
+    )
+    print("\n| ms | " + " | ".join(KERNELS) + " |\n|---" + "|---" * len(KERNELS) + "|")
+    for name, row in found.items():
+        print(f"| {name} | " + " | ".join(str(row[kernel]) for kernel in KERNELS) + " |")
+
+
+if __name__ == "__main__":
+    main()
