@@ -167,6 +167,13 @@ class PackingUnsupported(RecipeTrouble):
     )
 
 
+class SeesAhead(RecipeTrouble):
+    template = (
+        "{model} sees the words that it should predict (it is an encoder, as BERT is), so it cannot learn to reply. "
+        "Choose a model that writes text."
+    )
+
+
 class LossIsZero(RecipeTrouble):
     template = (
         "The loss is exactly 0 by step {step}: nothing is being learned. "
@@ -1148,6 +1155,7 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
 
     base = load_base(config)
     parameters = base.num_parameters()
+    check_causal(config, base)
     check_packing(config, base)
     base.config.use_cache = False
     base.generation_config.eos_token_id = stop_ids(base, tokenizer) or None
@@ -1229,6 +1237,17 @@ def check_task(config: TrainConfig, name: str, rows: int, chats: int) -> None:
         raise ChatsForPretraining(name=name, chats=chats)
     if config.task == "chat" and rows and not chats:
         raise TextsForChat(name=name)
+
+
+def check_causal(config: TrainConfig, base) -> None:
+    """Refuse a model whose tokens see what comes after them; it is asked: a token's logits must not depend on that."""
+    import torch
+
+    ids = torch.tensor([[2, 7, 1, 8], [2, 7, 5, 3]], device=base.device)
+    with torch.no_grad():
+        one, other = base(input_ids=ids, use_cache=False).logits[:, :2].float()
+    if _distance(one, other) > 0.001:
+        raise SeesAhead(model=Path(config.base_model).name)
 
 
 def check_packing(config: TrainConfig, base) -> None:

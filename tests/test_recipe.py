@@ -538,6 +538,35 @@ def test_packing_is_refused_where_layers_carry_a_state(config):
     recipe.check_packing(packing, recipe.load_base(config))
 
 
+def test_a_model_that_sees_ahead_is_refused(config):
+    from transformers import BertConfig, BertLMHeadModel
+
+    size = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    encoder, decoder = (
+        BertLMHeadModel(BertConfig(**size, num_attention_heads=2, is_decoder=decodes)).eval()
+        for decodes in (False, True)
+    )
+    with pytest.raises(recipe.SeesAhead, match="Choose a model that writes text"):
+        recipe.check_causal(config, encoder)
+    recipe.check_causal(config, decoder)
+    recipe.check_causal(config, recipe.load_base(config))
+
+
+def test_padding_changes_nothing_without_a_mask(config, tiny_tokenizer):
+    """The logits of each row of a batch are those of the row alone."""
+    import torch
+
+    base = recipe.load_base(config).eval()
+    rows = encoded_rows(config, tiny_tokenizer, 6)
+    assert len({len(row["input_ids"]) for row in rows}) > 1
+    batch = recipe.collate(rows)
+    del batch["labels"]
+    together = base(**batch, use_cache=False).logits
+    for line, row in enumerate(rows):
+        alone = base(input_ids=torch.tensor([row["input_ids"]])).logits[0]
+        torch.testing.assert_close(together[line, : len(alone)], alone, atol=1e-5, rtol=1e-5)
+
+
 def test_a_model_that_caps_its_logits_keeps_its_own_loss(tiny_tokenizer):
     import torch
     from transformers import Gemma2Config, Gemma2ForCausalLM
