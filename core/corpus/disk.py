@@ -186,7 +186,8 @@ def _lock_of(directory: Path) -> FileLock:
 def _different(ids: array) -> int:
     import numpy as np
 
-    return len(np.unique(np.frombuffer(ids, np.uint64))) if ids else 0
+    ordered = np.sort(np.frombuffer(ids, np.uint64))  # several times as fast as np.unique, which hashes
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + 1 if ids else 0
 
 
 def publish(directory: Path, wanted: Path) -> None:

@@ -176,7 +176,8 @@ def _of_role(rows: pa.BinaryArray, shape: Shape, role: str) -> tuple[pa.BinaryAr
     # The length is not the same before and after, so the difference tells how many replies there are.
     replies = int(lengths(said).sum() - lengths(given).sum()) // (len(_USER) - len(before_reply))
     questions = replies - len(rows) if role == "user" else replies
-    said = pc.replace_substring(said, before_question, _ASSISTANT)
+    if questions:
+        said = pc.replace_substring(said, before_question, _ASSISTANT)
     if role == "system":
         said = pc.replace_substring(said, _ASSISTANT, _SYSTEM, max_replacements=1)
     frames = len(rows) * (len(shape.start(role)) + 5) + replies * len(before_reply) + questions * len(before_question)
