@@ -4,6 +4,8 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ THRESHOLD = 0.7  # estimated Jaccard similarity of shingles
 PERMUTATIONS, BANDS = 128, 16  # candidates above (1/16)^(1/8) = 0.71
 SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
-BATCH = 1000  # rows
+BATCH, BATCH_CHARACTERS = 1000, 1_000_000  # rows that are looked at together, and as many characters
 MOST_CHARACTERS = 200_000  # of one text that are compared
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -78,12 +80,13 @@ def exact(texts: Iterable[str]) -> int:
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+    batch, size = [], 0
     for text in texts:
         batch.append(text)
-        if len(batch) == BATCH:
+        size += len(text)
+        if len(batch) == BATCH or size >= BATCH_CHARACTERS:
             yield batch
-            batch = []
+            batch, size = [], 0
     if batch:
         yield batch
 
@@ -97,8 +100,9 @@ def signatures(texts: list[str]) -> np.ndarray:
     """MinHash signatures of normalised texts, (len(texts), PERMUTATIONS) of uint32; zeros for one without a shingle."""
     import rensa
 
-    short = [at for at, text in enumerate(texts) if text.count(" ") < LONG - 1]
-    long = sorted(set(range(len(texts))) - set(short))
+    short, long = [], []
+    for at, text in enumerate(texts):
+        (short if text.count(" ") < LONG - 1 else long).append(at)
     parts = dict(zip(short, _of_characters([texts[at] for at in short]), strict=True))
     parts |= zip(long, _of_words([texts[at][:MOST_CHARACTERS] for at in long]), strict=True)
     parts = [parts[at] for at in range(len(texts))]
@@ -106,25 +110,38 @@ def signatures(texts: list[str]) -> np.ndarray:
     np.cumsum([len(part) for part in parts], out=offsets[1:])
     flat = np.concatenate(parts)
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 42)
-    rows = np.array(matrix.to_rows(), dtype=np.uint32)
+    rows = np.array([array("I", row) for row in matrix.to_rows()], np.uint32)  # by half faster than of the lists
     rows[offsets[1:] == offsets[:-1]] = 0
     return rows
 
 
 def _of_words(texts: list[str]) -> list[np.ndarray]:
-    """Hashes of the word shingles of many long texts at once: a word's is the sum of its characters by their place."""
+    """Hashes of the word shingles of many long texts at once.
+
+    A word's is the sum of its characters, each times _PRIME to the power of its place: the difference of two sums from
+    the very beginning, divided by the power of the word's beginning.
+    """
     if not texts:
         return []
-    codes = np.frombuffer(" ".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    starts = np.concatenate(([0], np.flatnonzero(codes == 32) + 1))
-    place = np.arange(len(codes)) - np.repeat(starts, np.diff(np.append(starts, len(codes))))
-    weights = np.cumprod(np.full(int(place.max()) + 1, _PRIME))
-    hashes, parts, start = _windows(np.add.reduceat(codes * weights[place], starts)), [], 0
-    for text in texts:
-        count = text.count(" ") + 1
-        parts.append(hashes[start : start + count - SHINGLE + 1])
-        start += count
-    return parts
+    joined = " ".join(texts)
+    powers, inverses = _powers(1 << len(joined).bit_length())
+    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
+    sums = np.zeros(len(codes) + 1, np.uint64)
+    np.cumsum(codes * powers[: len(codes)], out=sums[1:])
+    spaces = np.flatnonzero(codes == 32)
+    starts, ends = np.append(0, spaces + 1), np.append(spaces, len(codes))
+    hashes = _windows((sums[ends] - sums[starts]) * inverses[starts])
+    words = np.searchsorted(starts, np.cumsum([0, *[len(text) + 1 for text in texts]]))  # where each text's begin
+    return [hashes[start : end - SHINGLE + 1] for start, end in pairwise(words.tolist())]
+
+
+@lru_cache(maxsize=4)
+def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """_PRIME to the powers 0 to count, and their inverses, modulo 2^64."""
+    return tuple(
+        np.cumprod(np.append(np.uint64(1), np.full(count, base)), dtype=np.uint64)
+        for base in (_PRIME, np.uint64(pow(int(_PRIME), -1, 2**64)))
+    )
 
 
 def _of_characters(texts: list[str]) -> list[np.ndarray]:
