@@ -1,8 +1,10 @@
 """Copies of rows: exact, equal after normalisation, and near ones by MinHash over shingles, as clusters."""
 
+import mmap
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -19,6 +21,7 @@ SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
 BATCH, BATCH_CHARACTERS = 1000, 1_000_000  # rows that are looked at together, and as many characters
 MOST_CHARACTERS = 200_000  # of one text that are compared
+BAND_ROWS, PAIRS = 100_000, 20_000  # whose signatures are in memory at once
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -57,8 +60,8 @@ def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOL
                     file.write(signatures(normals).tobytes())
         found = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
         if near and len(whole):
-            marks = np.memmap(path, np.uint32, "r", shape=(len(whole), PERMUTATIONS))
-            _join_near(found, marks, threshold)
+            with path.open("rb") as file, closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as mapped:
+                _join_near(found, Marks(mapped), threshold)
     return found
 
 
@@ -165,53 +168,73 @@ def _windows(codes: np.ndarray) -> np.ndarray:
     return hashes
 
 
-def _join_near(found: Found, marks: np.ndarray, threshold: float) -> None:
+class Marks:
+    """Signatures (rows, PERMUTATIONS) in a mapped file, whose pages do not stay in this process once they were used."""
+
+    def __init__(self, mapped: mmap.mmap):
+        self.mapped = mapped
+
+    def __len__(self) -> int:
+        return len(self.mapped) // (4 * PERMUTATIONS)
+
+    def take(self, rows, columns=slice(None)) -> np.ndarray:
+        found = np.frombuffer(self.mapped, np.uint32).reshape(len(self), PERMUTATIONS)[rows, columns].copy()
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
+        return found
+
+
+def _join_near(found: Found, marks: Marks, threshold: float) -> None:
     """Join the rows whose signatures share a band and agree enough; a row without shingles is like no other."""
-    numbers = np.flatnonzero((found.kind == 0) & marks[:, 0:1].any(axis=1))
-    width, parent = PERMUTATIONS // BANDS, {}
+    width, parent = PERMUTATIONS // BANDS, array("i", range(len(marks)))
+    parents = np.frombuffer(parent, np.int32)
 
     def root(at: int) -> int:
-        while (above := parent.get(at, at)) != at:
+        while (above := parent[at]) != at:
             at = above
         return at
 
     for band in range(BANDS):
-        keys = _band_keys(marks, band * width, width)[numbers]
-        order = np.argsort(keys, kind="stable")
-        for here, other in _candidates(numbers[order], keys[order]):
-            one, two = root(here), root(other)
-            if one == two:
-                continue
-            alike = float((marks[here] == marks[other]).mean())
-            if alike >= threshold:
-                parent[max(one, two)] = min(one, two)
-                found.similarity[max(here, other)] = alike
-    for number in parent:
-        found.kind[number] = 3
-    if parent:
-        heads = np.arange(len(found.first), dtype=np.int32)
-        heads[list(parent)] = [root(number) for number in parent]
-        found.first[:] = heads[found.first]  # copies follow the row that they are copies of
+        keys, empty = _band_keys(marks, band * width, width)
+        numbers = np.flatnonzero((found.kind == 0) & ~empty)
+        order = numbers[np.argsort(keys[numbers], kind="stable")]
+        pairs = _candidates(order, keys[order])
+        while not (above := parents[parents] == parents).all():
+            parents[~above] = parents[parents[~above]]
+        pairs = pairs[parents[pairs[:, 0]] != parents[pairs[:, 1]]]
+        for start in range(0, len(pairs), PAIRS):
+            some = pairs[start : start + PAIRS]
+            alike = (marks.take(some[:, 0]) == marks.take(some[:, 1])).mean(axis=1)
+            chosen = np.flatnonzero(alike >= threshold)
+            for (here, other), share in zip(some[chosen].tolist(), alike[chosen].tolist(), strict=True):
+                one, two = root(here), root(other)
+                if one != two:
+                    parent[max(one, two)] = min(one, two)
+                    found.similarity[max(here, other)] = share
+    found.kind[parents != np.arange(len(parents))] = 3
+    while not (above := parents[parents] == parents).all():
+        parents[~above] = parents[parents[~above]]
+    found.first[:] = parents[found.first]  # copies follow the row that they are copies of
 
 
-def _band_keys(marks: np.ndarray, start: int, width: int) -> np.ndarray:
-    keys = np.zeros(len(marks), np.uint64)
-    for at in range(0, len(marks), 100_000):
-        part = marks[at : at + 100_000, start : start + width].astype(np.uint64)
+def _band_keys(marks: Marks, start: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A number for each row's part of a band, and which rows have no shingle."""
+    keys, empty = np.zeros(len(marks), np.uint64), np.zeros(len(marks), bool)
+    for at in range(0, len(marks), BAND_ROWS):
+        rows = slice(at, at + BAND_ROWS)
+        part = marks.take(rows, slice(start, start + width))
+        empty[rows] = ~part.any(axis=1)
         for column in range(width):
-            keys[at : at + 100_000] = (keys[at : at + 100_000] ^ part[:, column]) * _PRIME
-    return keys
+            keys[rows] = (keys[rows] ^ part[:, column].astype(np.uint64)) * _PRIME
+    return keys, empty
 
 
-def _candidates(order: np.ndarray, keys: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs of rows with equal keys: each with the first of its group and with its neighbour."""
-    equal = np.flatnonzero(keys[1:] == keys[:-1]) + 1
-    start = -2
-    for at in equal:
-        if at == 0 or keys[at - 1] != keys[at]:
-            continue
-        if at - 1 == 0 or keys[at - 2] != keys[at - 1]:
-            start = at - 1
-        yield int(order[start]), int(order[at])
-        if start != at - 1:
-            yield int(order[at - 1]), int(order[at])
+def _candidates(order: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Pairs of rows with equal keys, (pairs, 2): each with the first of its group and with its neighbour."""
+    number = np.arange(len(keys))
+    begins = np.append(True, keys[1:] != keys[:-1])[: len(keys)]
+    first = np.maximum.accumulate(np.where(begins, number, 0))
+    later = number[~begins]
+    pairs = np.stack([np.stack([first[later], later], 1), np.stack([later - 1, later], 1)], 1)  # (later, 2, 2)
+    wanted = np.stack([np.ones(len(later), bool), first[later] != later - 1], 1)
+    return order[pairs[wanted]].astype(np.int32)
