@@ -515,3 +515,15 @@ def test_the_command_line_prints_one_object_or_one_sentence():
     assert (found["fits"], found["tokens"], found["epochs"]) == (True, 100_000_000, 3.0)
     code, found = run("--tokens", "100М")
     assert (code, found["error"]) == (2, "CyrillicUnit")
+
+
+def test_lists_are_printed_as_tables():
+    from core.estimate import __main__ as command
+
+    rows = [{"tokens": 10_000_000, "seconds": {"lora": 2563.7, "full": 0.25}}, {"tokens": 5, "note": "none"}]
+    assert command.as_text({"volumes": rows}).split("\n") == [
+        "volumes:",
+        "      tokens  seconds lora  seconds full  note",
+        "  10,000,000         2,564          0.25",
+        "           5                              none",
+    ]

@@ -172,16 +172,42 @@ def as_cell(cell: tables.Cell) -> dict:
 
 
 def as_text(result: dict, indent: str = "") -> str:
-    """Lines of names and values."""
+    """Lines of names and values; a list of dicts is a table."""
     lines = []
     for name, value in result.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}:", as_text(value, indent + "  ")]
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            lines += [f"{indent}{name}:", *(f"{indent}  " + ", ".join(f"{k} {v}" for k, v in v.items()) for v in value)]
+            lines += [f"{indent}{name}:", *(f"{indent}  {line}" for line in as_table(value))]
         else:
             lines.append(f"{indent}{name}: {value}")
     return "\n".join(lines)
+
+
+def as_table(rows: list[dict]) -> list[str]:
+    """A line of names and one of each row in columns, numbers to the right; a dict in a row gives a column a name."""
+    flat = []
+    for row in rows:
+        within = {
+            f"{key} {inner}": x for key, value in row.items() if isinstance(value, dict) for inner, x in value.items()
+        }
+        flat.append({key: value for key, value in row.items() if not isinstance(value, dict)} | within)
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    lines = [names, *([_cell(row.get(name, "")) for name in names] for row in flat)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
+    right = [any(isinstance(row.get(name), (int, float)) for row in flat) for name in names]
+    return [
+        "  ".join(
+            f"{cell:{'>' if number else '<'}{width}}" for cell, width, number in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def _cell(value) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3f}".rstrip("0").rstrip(".")
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def main() -> int:
