@@ -65,7 +65,7 @@ def build_page(say: Say) -> gr.Blocks:
         share_label.select(share_tab["load"], share_tab["inputs"], share_tab["outputs"], show_progress="hidden")
         connect(page, training_tab, playground_tab, runs_tab, corpus_tab)
         made = synth_tab["changed"]
-        made.change(corpus_tab["load"], None, corpus_tab["outputs"], show_progress="hidden")
+        made.change(corpus_tab["load"], corpus_tab["inputs"], corpus_tab["outputs"], show_progress="hidden")
         made.change(training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden")
         connect_calculator(page, calculator_tab, calculator_label, training_tab, tabs)
         training_label.select(
@@ -85,7 +85,7 @@ def connect(page: gr.Blocks, training_tab: dict, playground_tab: dict, runs_tab:
     filled = page.load(training_tab["load"], training_tab["inputs"], training_tab["outputs"])
     filled.then(on_config, inputs_kwargs=config_inputs, outputs=exact, show_progress="hidden")
     page.load(playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"])
-    page.load(corpus_tab["load"], None, corpus_tab["outputs"])
+    page.load(corpus_tab["load"], corpus_tab["inputs"], corpus_tab["outputs"])
     page.load(runs_tab["load"], runs_tab["inputs"], runs_tab["outputs"])
     for changed in (corpus_tab["changed"], runs_tab["changed"]):
         changed.change(training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden")

@@ -20,7 +20,7 @@ def test_the_tab_is_built_in_both_languages(lang):
         given = corpora.build(Say(lang))
     assert isinstance(given["corpora"], gr.Dropdown)
     assert isinstance(given["changed"], gr.State)
-    assert given["load"]()["choices"] == []
+    assert given["load"](None)["choices"] == []
 
 
 def last(steps):
@@ -161,3 +161,13 @@ def test_a_corpus_is_checked_and_a_cleaned_one_made(tmp_path):
     assert [path.rpartition(".")[2] for path in written] == ["txt", "md"]
     with pytest.raises(gr.Error, match="Строк, не подходящих для alpaca: 2"):
         corpora_quality.on_export(SAY, listing["value"], "alpaca")
+
+
+def test_the_newest_corpus_is_shown_when_the_page_opens_unless_one_is_chosen():
+    say = Say("en")
+    assert "value" not in corpora.on_load(say, None)
+    first, second = (corpus.create([corpus.samples()[at]["path"]], f"c{at}")["id"] for at in (0, 1))
+    assert corpora.on_load(say, None)["value"] == second
+    chosen = corpora.on_load(say, first)
+    assert "value" not in chosen
+    assert {id for _, id in chosen["choices"]} == {first, second}

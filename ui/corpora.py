@@ -63,8 +63,10 @@ def build(say: Say) -> dict:
     yes.click(partial(on_delete_yes, say), listing, [listing, changed, asking], show_progress="hidden")
     no.click(lambda: gr.update(visible=False), None, asking, show_progress="hidden")
     # Corpora are also made in other tabs and other windows.
-    listing.focus(partial(on_load, say), None, listing, show_progress="hidden")
-    return {"corpora": listing, "changed": changed, "load": partial(on_load, say), "outputs": listing}
+    listing.focus(lambda: gr.update(choices=choices(say)), None, listing, show_progress="hidden")
+    return {
+        "corpora": listing, "changed": changed, "load": partial(on_load, say), "inputs": listing, "outputs": listing,
+    }  # fmt: skip
 
 
 def build_rows(say: Say, listing) -> dict:
@@ -135,9 +137,10 @@ def _empty(say: Say) -> str:
     return f"<div>{say('corpora.none')}</div>" if not corpus.listed() else ""
 
 
-def on_load(say: Say):
-    """The list of corpora as it is now."""
-    return gr.update(choices=choices(say))
+def on_load(say: Say, chosen: str | None):
+    """The list of corpora as it is now; where none is chosen, the newest one is shown."""
+    found = choices(say)
+    return gr.update(choices=found) if chosen or not found else gr.update(choices=found, value=found[0][1])
 
 
 def on_take(say: Say, sample_id: str | None):
