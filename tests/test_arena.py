@@ -3,12 +3,15 @@
 import json
 import shutil
 
+import gradio as gr
 import pytest
 
 from core import chat, jobs, paths
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import process
 from core.synth.endpoint import Reply
+from ui import playground_arena
+from ui.text import Say
 
 
 @pytest.fixture
@@ -98,6 +101,19 @@ def test_without_a_winner_there_are_no_pairs(match, tmp_path):
     vote(match, "tn")
     with pytest.raises(votes.NoPairs, match="a pair needs a winner"):
         votes.write_pairs(tmp_path / "pairs.jsonl", match)
+
+
+def test_a_deleted_set_of_prompts_can_be_kept_again(home):
+    text = "Кто ты?\n# море\nЧто такое море?\nКак\\nплыть?"
+    id = prompts.save("Мой набор", text)
+    chosen, name, kept = playground_arena.on_own_delete(Say("ru"), id)
+    assert (name, kept, chosen.value) == ("Мой набор", text, "ru")
+    with pytest.raises(prompts.PromptsMissing):
+        prompts.load(id)
+    assert prompts.save(name, kept) == id
+    with pytest.raises(gr.Error, match="входит в Soulsmith и остаётся"):
+        playground_arena.on_own_delete(Say("ru"), "ru")
+    assert prompts.load("ru")
 
 
 def test_own_prompts_have_topics(home):

@@ -45,7 +45,9 @@ def build(say: Say, at_home: bool = False) -> dict:
     with gr.Accordion(say("arena.own"), open=False):
         own_name = gr.Textbox(label=say("arena.own.name"))
         own = gr.Textbox(label=say("arena.own.text"), info=say("arena.own.info"), lines=6, max_lines=20)
-        save = gr.Button(say("arena.own.save"))
+        with gr.Row():
+            save = gr.Button(say("arena.own.save"))
+            drop = gr.Button(say("arena.own.delete"))
     with gr.Row():
         match = gr.Dropdown([], label=say("arena.match"), info=say("arena.match.info"), interactive=True, scale=4)
         stop = gr.Button(say("arena.stop"), size="sm", min_width=100)
@@ -61,6 +63,7 @@ def build(say: Say, at_home: bool = False) -> dict:
         partial(draw, say), match, drawn, **private
     ).then(lambda: "", None, result, **private)
     save.click(partial(on_own, say), [own_name, own], chosen, show_progress="hidden")
+    drop.click(partial(on_own_delete, say), chosen, [chosen, own_name, own], show_progress="hidden")
     match.input(partial(draw, say), match, drawn, **private).then(lambda: "", None, result, **private)
     for button, name in zip(booth["buttons"], votes.VERDICTS, strict=True):
         button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **private)
@@ -149,6 +152,14 @@ def on_own(say: Say, name: str, text: str):
     """Keep a person's own prompts and choose them."""
     id = _command(say, prompts.save, name, text)
     return gr.Dropdown(choices=set_choices(say), value=id)
+
+
+def on_own_delete(say: Say, chosen: str):
+    """Delete a person's own set; its text is left in the boxes, so that it can be kept again."""
+    name, text = _command(say, prompts.title, chosen), _command(say, prompts.written, chosen)
+    _command(say, prompts.delete, chosen)
+    gr.Info(say("arena.own.deleted", name=name))
+    return gr.Dropdown(choices=set_choices(say), value=say.lang), name, text
 
 
 def draw(say: Say, match_id: str | None) -> list:

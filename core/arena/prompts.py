@@ -18,6 +18,10 @@ class PromptsEmpty(Trouble):
     template = "The set has no prompts. Write at least one; a line that begins with # names the topic of the next ones."
 
 
+class NotYourPrompts(Trouble):
+    template = "{title} comes with Soulsmith and stays. Choose a set of your own to delete it."
+
+
 class TooManyPrompts(Trouble):
     template = "The set has {count} prompts; at most {most} fit. Split it."
 
@@ -66,6 +70,24 @@ def save(name: str, text: str) -> str:
     return id
 
 
+def written(name: str) -> str:
+    """A set as parse() reads it."""
+    lines, topic = [], ""
+    for one in load(name):
+        if one["topic"] != topic:
+            topic = one["topic"]
+            lines.append(f"# {topic}")
+        lines.append(one["prompt"].replace("\n", "\\n"))
+    return "\n".join(lines)
+
+
+def delete(name: str) -> None:
+    """Delete a person's own set; the matches that were played on it keep their prompts."""
+    if not _place(name).is_relative_to(_own()):
+        raise NotYourPrompts(title=title(name))
+    _place(name).unlink()
+
+
 def _own() -> Path:
     path = paths.home() / "prompts"
     path.mkdir(parents=True, exist_ok=True)
@@ -73,8 +95,12 @@ def _own() -> Path:
 
 
 def _values(name: str) -> dict:
+    return json.loads(_place(name).read_text(encoding="utf-8"))
+
+
+def _place(name: str) -> Path:
     for folder in (paths.assets() / "prompts", _own()):
         path = folder / f"{Path(name or '.').name}.json"
         if Path(name or ".").name == name and path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return path
     raise PromptsMissing(name=name)
