@@ -12,15 +12,10 @@ from ui.text import LANGUAGES, Say
 INPUTS = ("textbox", "number", "slider", "dropdown", "radio", "checkbox", "checkboxgroup", "file")
 # Lists of what is there, and fields whose label leaves no question: every other one carries a sentence of help.
 PLAIN = {
-    "What a record is", "Question column", "Column with the answer, the turns or the text",
-    "Repair wrongly decoded text", "Page", "Your corpora", "Base model", "Leave out", "Format",
-    "Replace personal data by placeholders", "Put right Latin letters inside Cyrillic words",
-    "Remove special tokens from the text", "Fold system turns into the user's", "max_length, tokens",
-    "Leave out rows shorter than, characters", "Name of the cleaned corpus", "Name of the corpus", "Tokens",
-    "Whose tokens are counted", "Seed", "Your own recipe (YAML)", "Or a model of this machine", "Seeds from a corpus",
-    "Requests at once", "Jobs", "Run shown", "Waiting run", "Columns", "System prompt", "First", "Second", "Prompts",
-    "Name of the set", "Run", "Name", "Note", "Change one thing", "New value", "Log scale",
-    "Export", "As", "Road", "Or a file of personas", "Name of the profile",
+    "Question column", "Column with the answer, the turns or the text", "Page", "Your corpora",
+    "Name of the cleaned corpus", "Name of the corpus", "Tokens", "Your own recipe (YAML)", "Jobs", "Run shown",
+    "Waiting run", "First", "Second", "Name of the set", "Run", "Name", "Note",
+    "New value", "Log scale", "Export", "As", "Road", "Or a file of personas", "Name of the profile",
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files: ", "Repair turns (", "Replace personal data (", "Who replies: ")
 OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")

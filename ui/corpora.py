@@ -84,8 +84,21 @@ def build_rows(say: Say, listing) -> dict:
             )  # fmt: skip
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
-                model = gr.Dropdown(label=say("corpora.model"), choices=models(), value=_first_model(), scale=3)
-                max_length = gr.Number(1024, label=say("corpora.max_length"), minimum=1, precision=0, min_width=110)
+                model = gr.Dropdown(
+                    label=say("corpora.model"),
+                    info=say("corpora.model.info"),
+                    choices=models(),
+                    value=_first_model(),
+                    scale=3,
+                )
+                max_length = gr.Number(
+                    1024,
+                    label=say("corpora.max_length"),
+                    info=say("corpora.max_length.info"),
+                    minimum=1,
+                    precision=0,
+                    min_width=110,
+                )
                 learned = [(say(f"corpora.learn.{name}"), name) for name in ("assistant", "all")]
                 learn = gr.Dropdown(
                     learned,

@@ -63,7 +63,7 @@ def _build_mapping(say: Say) -> dict:
     schemas = [(say(f"corpora.schema.{name}"), name) for name in ("auto", "messages", "pair", "text")]
     encodings = [(say("corpora.encoding.auto"), "auto"), *[(name, name) for name in ENCODINGS]]
     with gr.Row():
-        schema = gr.Dropdown(schemas, value="auto", label=say("corpora.schema"))
+        schema = gr.Dropdown(schemas, value="auto", label=say("corpora.schema"), info=say("corpora.schema.info"))
         ask = gr.Dropdown([], label=say("corpora.column.ask"), value=None)
         answer = gr.Dropdown([], label=say("corpora.column.answer"), value=None)
         encoding = gr.Dropdown(
@@ -76,7 +76,7 @@ def _build_mapping(say: Say) -> dict:
             roles.append(gr.Dropdown(options, value="", visible=False))
     me = gr.Dropdown([(say("corpora.me.auto"), "")], value="", label=say("corpora.me"), visible=False)
     with gr.Row():
-        repair_text = gr.Checkbox(True, label=say("corpora.repair_text"))
+        repair_text = gr.Checkbox(True, label=say("corpora.repair_text"), info=say("corpora.repair_text.info"))
         repair_turns = gr.Checkbox(True, label=say("corpora.repair_turns"))
         replace_personal = gr.Checkbox(False, label=say("corpora.replace_personal"))
         apply = gr.Button(say("corpora.apply"), min_width=180)

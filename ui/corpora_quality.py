@@ -45,17 +45,21 @@ def build(say: Say, listing, model, max_length, changed) -> list:
 
 
 def _build_rules(say: Say) -> list:
-    leave_out = gr.CheckboxGroup([], label=say("corpora.clean.leave_out"))
+    leave_out = gr.CheckboxGroup([], label=say("corpora.clean.leave_out"), info=say("corpora.clean.leave_out.info"))
     with gr.Row():
-        personal = gr.Checkbox(False, label=say("corpora.clean.personal"))
-        lookalikes = gr.Checkbox(False, label=say("corpora.clean.lookalikes"))
-        special = gr.Checkbox(False, label=say("corpora.clean.special"))
-        fold = gr.Checkbox(False, label=say("corpora.clean.fold"))
+        personal = gr.Checkbox(False, label=say("corpora.clean.personal"), info=say("corpora.clean.personal.info"))
+        lookalikes = gr.Checkbox(
+            False, label=say("corpora.clean.lookalikes"), info=say("corpora.clean.lookalikes.info")
+        )
+        special = gr.Checkbox(False, label=say("corpora.clean.special"), info=say("corpora.clean.special.info"))
+        fold = gr.Checkbox(False, label=say("corpora.clean.fold"), info=say("corpora.clean.fold.info"))
     with gr.Row():
         split = gr.Number(
             0, label=say("corpora.clean.split"), info=say("corpora.clean.split.info"), minimum=0, precision=0
         )
-        shortest = gr.Number(0, label=say("corpora.clean.shortest"), minimum=0, precision=0)
+        shortest = gr.Number(
+            0, label=say("corpora.clean.shortest"), info=say("corpora.clean.shortest.info"), minimum=0, precision=0
+        )
     return [leave_out, personal, lookalikes, special, fold, split, shortest]
 
 
@@ -169,7 +173,9 @@ def build_export(say: Say, listing) -> None:
     """A format, a button, and the file."""
     with gr.Row():
         formats = [(say(f"corpora.export.{form}"), form) for form in FORMATS]
-        form = gr.Dropdown(formats, value="jsonl", label=say("corpora.export.format"), scale=3)
+        form = gr.Dropdown(
+            formats, value="jsonl", label=say("corpora.export.format"), info=say("corpora.export.format.info"), scale=3
+        )
         write = gr.Button(say("corpora.export.write"), scale=1, min_width=160)
     written = gr.File(label=say("corpora.export.files"), file_count="multiple", interactive=False, visible=False)
     write.click(partial(on_export, say), [listing, form], written)

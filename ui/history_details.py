@@ -66,7 +66,10 @@ def build(say: Say) -> dict:
             details["config"] = gr.Code(language="json", show_label=False, interactive=False)
         with gr.Row():
             details["field"] = gr.Dropdown(
-                [field.name for field in fields(TrainConfig)], value="learning_rate", label=say("runs.one_thing")
+                [field.name for field in fields(TrainConfig)],
+                value="learning_rate",
+                label=say("runs.one_thing"),
+                info=say("runs.one_thing.info"),
             )
             details["value"] = gr.Textbox(label=say("runs.new_value"))
             details["vary"] = gr.Button(say("runs.vary"))

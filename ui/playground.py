@@ -38,7 +38,13 @@ def build(say: Say, at_home: bool = False) -> dict:
 def build_chat(say: Say) -> dict:
     """Columns, prompt, settings; returns what fills them."""
     gr.Markdown(say("playground.intro"))
-    count = gr.Radio([1, 2, 3, 4], value=2, label=say("playground.columns"), elem_id=f"columns-{say.lang}")
+    count = gr.Radio(
+        [1, 2, 3, 4],
+        value=2,
+        label=say("playground.columns"),
+        info=say("playground.columns.info"),
+        elem_id=f"columns-{say.lang}",
+    )
     with gr.Row():
         parts = [build_column(say, index) for index in range(len(COLUMNS))]
     boxes, who = [part["chat"] for part in parts], [part["who"] for part in parts]
@@ -99,7 +105,7 @@ def build_settings(say: Say) -> dict:
         return {"label": say(f"playground.{field}"), "info": say(f"playground.{field}.info")}
 
     with gr.Accordion(say("playground.more"), open=False):
-        system = gr.Textbox("", label=say("playground.system"), lines=2)
+        system = gr.Textbox("", label=say("playground.system"), info=say("playground.system.info"), lines=2)
         with gr.Row():
             temperature = gr.Slider(0, 2, 0.7, step=0.05, **words("temperature"))
             top_p = gr.Slider(0.05, 1, 0.9, step=0.05, **words("top_p"))

@@ -40,7 +40,9 @@ def build(say: Say, at_home: bool = False) -> dict:
     with gr.Row():
         a = gr.Dropdown([], label=say("arena.a"), interactive=True)
         b = gr.Dropdown([], label=say("arena.b"), interactive=True)
-        chosen = gr.Dropdown(set_choices(say), label=say("arena.set"), value=say.lang, interactive=True)
+        chosen = gr.Dropdown(
+            set_choices(say), label=say("arena.set"), info=say("arena.set.info"), value=say.lang, interactive=True
+        )
         start = gr.Button(say("arena.start"), variant="primary", min_width=120)
     with gr.Accordion(say("arena.own"), open=False):
         own_name = gr.Textbox(label=say("arena.own.name"))

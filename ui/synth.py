@@ -65,18 +65,26 @@ def build_form(say: Say) -> dict:
             volumes + named, value=costing.VOLUMES[0], label=say("synth.volume"), info=say("synth.volume.info")
         ),
         "tokens": gr.Number(200_000, label=say("synth.tokens"), precision=0, visible=False),
-        "model": gr.Dropdown(model_choices(say, "synth.model.none"), value="", label=say("synth.model")),
+        "model": gr.Dropdown(
+            model_choices(say, "synth.model.none"), value="", label=say("synth.model"), info=say("synth.model.info")
+        ),
     }
     with gr.Row():
         form["name"] = gr.Textbox(label=say("synth.name"), scale=3)
-        form["seed"] = gr.Number(0, label=say("synth.seed"), precision=0, minimum=0, scale=1, min_width=100)
+        form["seed"] = gr.Number(
+            0, label=say("synth.seed"), info=say("synth.seed.info"), precision=0, minimum=0, scale=1, min_width=100
+        )
     form["file"] = gr.File(label=say("synth.own"), file_types=[".yaml", ".yml"], height=110)
     with gr.Accordion(say("synth.writer"), open=False):
         gr.Markdown(say("synth.writer.about"))
         form["endpoint"] = gr.Textbox(label=say("synth.endpoint"), placeholder="http://127.0.0.1:11434/v1")
         form["endpoint_model"] = gr.Textbox(label=say("synth.endpoint_model"), placeholder="qwen3:8b")
-        form["writer"] = gr.Dropdown(model_choices(say), value="", label=say("synth.local"))
-        form["corpus"] = gr.Dropdown(corpus_choices(), value="", label=say("synth.corpus"))
+        form["writer"] = gr.Dropdown(
+            model_choices(say), value="", label=say("synth.local"), info=say("synth.local.info")
+        )
+        form["corpus"] = gr.Dropdown(
+            corpus_choices(), value="", label=say("synth.corpus"), info=say("synth.corpus.info")
+        )
         form["personas"] = gr.Textbox(label=say("synth.personas"), info=say("synth.personas.info"), lines=3)
         dropped = gr.File(
             label=say("synth.personas.file"),
@@ -85,7 +93,7 @@ def build_form(say: Say) -> dict:
             elem_id=f"synth-personas-{say.lang}",
         )
         dropped.upload(partial(on_personas, say), dropped, form["personas"])
-        form["parallel"] = gr.Slider(1, 32, 4, step=1, label=say("synth.parallel"))
+        form["parallel"] = gr.Slider(1, 32, 4, step=1, label=say("synth.parallel"), info=say("synth.parallel.info"))
         form["corpus"].focus(lambda: gr.update(choices=corpus_choices()), None, form["corpus"], show_progress="hidden")
     form["model"].focus(
         lambda: gr.update(choices=model_choices(say, "synth.model.none")), None, form["model"], show_progress="hidden"

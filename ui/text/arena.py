@@ -10,6 +10,7 @@ WORDS = {
     "arena.a": ("First", "Первый"),
     "arena.b": ("Second", "Второй"),
     "arena.set": ("Prompts", "Набор вопросов"),
+    "arena.set.info": ("Each is asked once.", "Каждый вопрос задаётся один раз."),
     "arena.start": ("Answer them", "Получить ответы"),
     "arena.two": ("Choose the first and the second.", "Выберите первого и второго."),
     "arena.own": ("Prompts of your own", "Свой набор вопросов"),

@@ -18,6 +18,10 @@ WORDS = {
     "corpora.name": ("Name of the corpus", "Название корпуса"),
     "corpora.name.info": ("Empty: named after the first file.", "Пусто — по имени первого файла."),
     "corpora.repair_text": ("Repair wrongly decoded text", "Чинить неверно раскодированный текст"),
+    "corpora.repair_text.info": (
+        "Lines that were decoded wrongly and saved so; each is shown before and after.",
+        "Строки, прочитанные не в той кодировке и так сохранённые; видно, как было и как стало.",
+    ),
     "corpora.repair_turns": (
         "Repair turns (merge neighbours of one role, system first, cut a trailing question)",
         "Чинить реплики (сливать соседние реплики одной роли, системную ставить первой, отрезать вопрос без ответа)",
@@ -63,6 +67,7 @@ WORDS = {
         "Ни одной строки из этих столбцов не получилось. Укажите ниже, в каком столбце что лежит.",
     ),
     "corpora.schema": ("What a record is", "Что в каждой записи"),
+    "corpora.schema.info": ("Chats, questions with answers, or texts.", "Переписки, вопросы с ответами или тексты."),
     "corpora.schema.auto": ("Found from the columns", "Определить по столбцам"),
     "corpora.schema.messages": ("A chat: a list of turns", "Переписка: список реплик"),
     "corpora.schema.pair": ("A question and an answer", "Вопрос и ответ"),
@@ -135,12 +140,14 @@ WORDS = {
     "corpora.in_full": ("The row in full", "Строка целиком"),
     "corpora.as_tokens": ("What the model will see", "Что увидит модель"),
     "corpora.model": ("Base model", "Базовая модель"),
+    "corpora.model.info": ("Its tokenizer and its chat template.", "Её токенизатор и её шаблон чата."),
     "corpora.no_model": (
         "No base model is on this disk yet. Prepare the starter model on the Training tab: its tokens will be shown here.",
         "Ни одной базовой модели на диске пока нет. Подготовьте стартовую модель на вкладке «Обучение», и здесь "
         "появятся её токены.",
     ),
     "corpora.max_length": ("max_length, tokens", "max_length, токенов"),
+    "corpora.max_length.info": ("The rest is cut off.", "Остальное отрезается."),
     "corpora.learn": ("Learned", "Учится"),
     "corpora.learn.info": ("Whose words the model learns to say.", "Чьи слова модель учится говорить."),
     "corpora.learn.assistant": ("replies", "ответы"),

@@ -14,6 +14,7 @@ WORDS = {
         "Разговаривать пока не с кем. Сначала обучите модель на вкладке «Обучение».",
     ),
     "playground.columns": ("Columns", "Столбцов"),
+    "playground.columns.info": ("How many reply side by side.", "Сколько моделей отвечают рядом."),
     "playground.who": ("Who replies: {number}", "Кто отвечает: {number}"),
     "contestant.base": ("Base", "База"),
     "contestant.run": ("Run", "Запуск"),
@@ -43,6 +44,7 @@ WORDS = {
     "playground.thinking": ("Thinking", "Размышления"),
     "playground.more": ("Sampling and system prompt", "Сэмплирование и системный промпт"),
     "playground.system": ("System prompt", "Системный промпт"),
+    "playground.system.info": ("Stands before the chat in every column.", "Стоит перед беседой в каждом столбце."),
     "playground.busy": ("While a run is training", "Пока идёт обучение"),
     "playground.busy.info": (
         "A run has the graphics card to itself; without a card both share the processor.",

@@ -190,6 +190,7 @@ WORDS = {
     "runs.tags": ("Tags", "Метки"),
     "runs.tags.info": ("Words with spaces between them.", "Слова через пробел."),
     "runs.one_thing": ("Change one thing", "Изменить одно"),
+    "runs.one_thing.info": ("A new run; all else stays as it was.", "Новый запуск; всё остальное как было."),
     "runs.new_value": ("New value", "Новое значение"),
     "runs.vary": ("Run with the change", "Запустить с изменением"),
     "runs.again": ("Run again", "Запустить ещё раз"),

@@ -17,6 +17,7 @@ WORDS = {
     "synth.seed": ("Seed", "Начальное число (seed)"),
     "synth.seed.info": ("The same seed gives the same rows.", "Тот же seed — те же строки."),
     "synth.model": ("Whose tokens are counted", "Чьи токены считаем"),
+    "synth.model.info": ("Its tokenizer measures the volume.", "Её токенизатором измеряется объём."),
     "synth.model.none": ("estimate by characters", "оценка по знакам"),
     "synth.name": ("Name of the corpus", "Название корпуса"),
     "synth.writer": ("The model that writes", "Модель, которая пишет"),
@@ -29,7 +30,15 @@ WORDS = {
     "synth.endpoint": ("Address of the server", "Адрес сервера"),
     "synth.endpoint_model": ("Its model", "Модель на нём"),
     "synth.local": ("Or a model of this machine", "Или модель этой машины"),
+    "synth.local.info": (
+        "Slower than a server, but needs no other program.",
+        "Медленнее сервера, зато без других программ.",
+    ),
     "synth.corpus": ("Seeds from a corpus", "Заготовки из корпуса"),
+    "synth.corpus.info": (
+        "What the recipe builds on: texts, or first examples.",
+        "На что опирается рецепт: тексты или первые примеры.",
+    ),
     "synth.personas": ("Who writes: personas, one a line", "Кто пишет: персоны, каждая с новой строки"),
     "synth.personas.info": (
         "Each takes its turn: a ferry captain, a night nurse. A grid gets them instead of its own.",
@@ -38,6 +47,7 @@ WORDS = {
     "synth.personas.file": ("Or a file of personas", "Или файл с персонами"),
     "synth.personas.unreadable": ("This is not a text file in UTF-8.", "Это не текстовый файл в UTF-8."),
     "synth.parallel": ("Requests at once", "Запросов сразу"),
+    "synth.parallel.info": ("As many as the server answers at a time.", "Сколько сервер обслуживает одновременно."),
     "synth.show": ("Ten rows and the price", "Десять строк и цена"),
     "synth.start": ("Make the corpus", "Создать корпус"),
     "synth.showing": ("Writing ten rows and measuring…", "Пишем десять строк и измеряем…"),
