@@ -169,7 +169,7 @@ class PackingUnsupported(RecipeTrouble):
 
 class SeesAhead(RecipeTrouble):
     template = (
-        "{model} sees the words that it should predict (it is an encoder, as BERT is), so it cannot learn to reply. "
+        "{model} sees the words that it should predict, as encoders of BERT's kind do: it would learn nothing. "
         "Choose a model that writes text."
     )
 
@@ -873,17 +873,20 @@ def flash_attention_lacks(kind: str) -> str:
     return "" if is_flash_attn_2_available() else "package"
 
 
-def attend_by_document() -> None:
+def attend_by_document() -> Callable[[], int]:
     """Let sdpa, on a processor, look at the documents of a packed block one after the other.
 
     The stock way is one call with a mask (B, 1, T, T), which computes all scores between strangers and throws them
     away: measured, 1.4 to 6.9 times as slow (tests/benchmarks.md). The mask still says what a document's tokens may see
     of it: where that is not simply all that came before (a sliding window), the document's part of it goes along.
-    It takes the place of "sdpa" in this process, for some models ask for that very name; all else goes the stock way.
+    It takes the place of "sdpa" in this process, for some models ask for that very name; all else goes the stock way,
+    as do models that do not tell their attention the positions. Returned is a function that tells how many calls took the short way.
     """
     import torch
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    calls = [0]
 
     def attend(module, query, key, value, attention_mask, position_ids=None, **more):
         stock = partial(sdpa_attention_forward, module, **more)
@@ -892,7 +895,7 @@ def attend_by_document() -> None:
         masked = attention_mask is not None and attention_mask.shape == (batch, 1, length, length)
         if not (packed and masked and query.device.type == "cpu"):
             return stock(query, key, value, attention_mask)
-        blocks = []
+        blocks, calls[0] = [], calls[0] + 1
         for at, positions in enumerate(position_ids):
             lengths = document_lengths(positions)
             documents = zip(*(x[at : at + 1].split(lengths, dim=2) for x in (query, key, value)), strict=True)
@@ -900,11 +903,15 @@ def attend_by_document() -> None:
             parts = (slice(end - length, end) for end, length in zip(ends, lengths, strict=True))
             masks = (attention_mask[at : at + 1, :, part, part] for part in parts)
             masks = (None if mask.equal(torch.ones_like(mask).tril()) else mask for mask in masks)
-            seen = [stock(*document, mask)[0] for document, mask in zip(documents, masks, strict=True)]
+            seen = [
+                stock(*document, mask, is_causal=mask is None)[0]
+                for document, mask in zip(documents, masks, strict=True)
+            ]
             blocks.append(torch.cat(seen, dim=1))
         return torch.cat(blocks), None
 
     AttentionInterface.register("sdpa", attend)
+    return lambda: calls[0]
 
 
 def document_lengths(positions) -> list[int]:
@@ -1156,12 +1163,11 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
     base = load_base(config)
     parameters = base.num_parameters()
     check_causal(config, base)
+    by_document = attend_by_document() if config.packing else lambda: 0
     check_packing(config, base)
     base.config.use_cache = False
     base.generation_config.eos_token_id = stop_ids(base, tokenizer) or None
     without_logits(base)
-    if config.packing:
-        attend_by_document()
     model = add_adapter(base, config)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     report(
@@ -1172,7 +1178,7 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
         precision=precision(config),
         attention=base.config._attn_implementation,
         flash_attention_lacks=flash_attention_lacks(precision(config)),
-        by_document=config.packing and base.device.type == "cpu" and base.config._attn_implementation == "sdpa",
+        by_document=by_document() > 0,  # check_packing() has let it look at a block
     )
     return model
 

@@ -11,7 +11,7 @@ import json
 import statistics
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
@@ -61,6 +61,16 @@ class Blocks:
     def lengths(self) -> list[int]:
         return self.numbers.bincount().tolist()
 
+    @cached_property
+    def block_mask(self):
+        """The mask of flex_attention."""
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        def sees(batch, head, query, key):
+            return (self.numbers[query] == self.numbers[key]) & (query >= key)
+
+        return create_block_mask(sees, None, None, self.tokens, self.tokens, device=self.device)
+
     def repeated(self) -> list[torch.Tensor]:
         """Queries, keys and values with as many heads each."""
         query, key, value = self.given
@@ -98,13 +108,14 @@ def eager(given: Blocks) -> torch.Tensor:
 
 
 def flex(given: Blocks) -> torch.Tensor:
-    from torch.nn.attention import flex_attention as kernels
+    return compiled_flex()(*given.given, block_mask=given.block_mask, enable_gqa=True)
 
-    def sees(batch, head, query, key):
-        return (given.numbers[query] == given.numbers[key]) & (query >= key)
 
-    mask = kernels.create_block_mask(sees, None, None, given.tokens, given.tokens, device=given.device)
-    return torch.compile(kernels.flex_attention)(*given.given, block_mask=mask, enable_gqa=True)
+@cache
+def compiled_flex():
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
 
 
 def varlen(given: Blocks) -> torch.Tensor:
@@ -173,8 +184,9 @@ def cases() -> list[Blocks]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench_attention", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    arguments = parser.parse_args()
     found = {given.name: measure(given) for given in cases()}
-    if parser.parse_args().json:
+    if arguments.json:
         print(json.dumps(found))
         return
     print(

@@ -106,13 +106,15 @@ def test_without_a_winner_there_are_no_pairs(match, tmp_path):
 def test_a_deleted_set_of_prompts_can_be_kept_again(home):
     text = "Кто ты?\n# море\nЧто такое море?\nКак\\nплыть?"
     id = prompts.save("Мой набор", text)
-    chosen, name, kept = playground_arena.on_own_delete(Say("ru"), id)
+    with pytest.raises(gr.Error, match="Сохраните или уберите их"):
+        playground_arena.on_own_delete(Say("ru"), id, "", "черновик")
+    chosen, name, kept = playground_arena.on_own_delete(Say("ru"), id, "", "")
     assert (name, kept, chosen.value) == ("Мой набор", text, "ru")
     with pytest.raises(prompts.PromptsMissing):
         prompts.load(id)
     assert prompts.save(name, kept) == id
     with pytest.raises(gr.Error, match="входит в Soulsmith и остаётся"):
-        playground_arena.on_own_delete(Say("ru"), "ru")
+        playground_arena.on_own_delete(Say("ru"), "ru", "", "")
     assert prompts.load("ru")
 
 

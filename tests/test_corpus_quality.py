@@ -100,6 +100,30 @@ def test_copies_are_found_and_short_texts_are_not_copies_of_each_other():
     assert 0.7 <= found.similarity[9] < 1
 
 
+def test_near_copies_are_the_same_however_many_rows_are_looked_at_once(monkeypatch):
+    """A chain of texts that each differ a little from the one before, and others, in every order of batches."""
+    words = [f"word{number}" for number in range(90)]
+    texts = [" ".join(words[at : at + 60]) for at in range(30)]
+    texts = [*texts[::2], "quite another thing", *texts[1::2], texts[4].upper(), texts[7], ""]
+    whole = duplicates.find(texts)
+    assert whole.counts()["near"] > 20
+    monkeypatch.setattr(duplicates, "PAIRS", 3)
+    monkeypatch.setattr(duplicates, "BAND_ROWS", 5)
+    monkeypatch.setattr(duplicates, "BATCH_CHARACTERS", 1000)
+    parts = duplicates.find(texts)
+    for name in ("first", "kind", "similarity"):
+        assert getattr(parts, name).tolist() == getattr(whole, name).tolist()
+    marks = duplicates.signatures(duplicates.normalised.many(texts))
+    real = [(marks[at] == marks[first]).mean() if first != at else 1 for at, first in enumerate(whole.first)]
+    assert whole.similarity.tolist() == pytest.approx(real)
+
+
+def test_a_row_that_begins_with_one_endless_word_is_like_no_other():
+    other = " ".join(f"word{number}" for number in range(80))
+    found = duplicates.find(["x" * duplicates.MOST_CHARACTERS + " a" * 60, other])
+    assert found.counts() == {"exact": 0, "normalised": 0, "near": 0}
+
+
 def test_long_texts_are_compared_by_words():
     rng = random.Random(3)
     words = [f"слово{number}" for number in range(400)]

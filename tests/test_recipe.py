@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -469,9 +471,9 @@ def test_a_call_for_each_document_gives_what_the_masked_call_gives(config, tiny_
     """Logits and gradients; with a sliding window too, which documents are longer than."""
     import torch
     from transformers import AttentionInterface, MistralConfig, MistralForCausalLM
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    stock = AttentionInterface._global_mapping["sdpa"]
-    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", stock)  # put back after the test
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", sdpa_attention_forward)  # put back after the test
     size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     shape = MistralConfig(
         **size, num_key_value_heads=2, head_dim=8, vocab_size=len(tiny_tokenizer), sliding_window=window
@@ -490,11 +492,34 @@ def test_a_call_for_each_document_gives_what_the_masked_call_gives(config, tiny_
         out = model(**batch, use_cache=False)
         out.loss.backward()
         found.append((out.logits, [weight.grad for weight in model.parameters()], len(calls)))
-        recipe.attend_by_document()
+        taken = recipe.attend_by_document()
     torch.testing.assert_close(found[1][0], found[0][0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[1][1], found[0][1], atol=1e-5, rtol=1e-4)
     documents = sum(len(recipe.document_lengths(positions)) for positions in batch["position_ids"])
     assert [calls for *_, calls in found] == [2, 2 * documents]
+    assert taken() == 0  # the last one was registered after both passes
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "falcon"])
+def test_a_run_says_whether_documents_were_attended_to_one_by_one(config, tmp_path, monkeypatch, kind):
+    """Falcon does not tell its attention the positions, so the masked call is all that it can have."""
+    import torch
+    import transformers
+    from transformers import AttentionInterface
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", AttentionInterface._global_mapping["sdpa"])
+    base = Path(config.base_model)
+    if kind == "falcon":
+        size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        vocabulary = json.loads((base / "config.json").read_text())["vocab_size"]
+        torch.manual_seed(0)
+        model = transformers.FalconForCausalLM(transformers.FalconConfig(vocab_size=vocabulary, alibi=False, **size))
+        shutil.copytree(base, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+        model.save_pretrained(tmp_path / "model")
+        base = tmp_path / "model"
+    events = events_of(replace(config, base_model=str(base), packing=True, max_steps=1), tmp_path / "out")
+    said = next(event for event in events if event["event"] == "model")
+    assert (said["attention"], said["by_document"]) == ("sdpa", kind == "qwen2")
 
 
 def test_lengths_of_documents_are_those_that_were_packed(config, tiny_tokenizer):

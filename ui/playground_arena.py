@@ -65,7 +65,8 @@ def build(say: Say, at_home: bool = False) -> dict:
         partial(draw, say), match, drawn, **private
     ).then(lambda: "", None, result, **private)
     save.click(partial(on_own, say), [own_name, own], chosen, show_progress="hidden")
-    drop.click(partial(on_own_delete, say), chosen, [chosen, own_name, own], show_progress="hidden")
+    boxes = [chosen, own_name, own]
+    drop.click(partial(on_own_delete, say), boxes, boxes, show_progress="hidden")
     match.input(partial(draw, say), match, drawn, **private).then(lambda: "", None, result, **private)
     for button, name in zip(booth["buttons"], votes.VERDICTS, strict=True):
         button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **private)
@@ -156,9 +157,11 @@ def on_own(say: Say, name: str, text: str):
     return gr.Dropdown(choices=set_choices(say), value=id)
 
 
-def on_own_delete(say: Say, chosen: str):
-    """Delete a person's own set; its text is left in the boxes, so that it can be kept again."""
+def on_own_delete(say: Say, chosen: str, _name: str, draft: str):
+    """Delete a person's own set; its text is put into the boxes, so that it can be kept again."""
     name, text = _command(say, prompts.title, chosen), _command(say, prompts.written, chosen)
+    if draft.strip() not in ("", text):
+        raise gr.Error(say.trouble(prompts.DraftInTheWay()))
     _command(say, prompts.delete, chosen)
     gr.Info(say("arena.own.deleted", name=name))
     return gr.Dropdown(choices=set_choices(say), value=say.lang), name, text

@@ -19,7 +19,11 @@ class PromptsEmpty(Trouble):
 
 
 class NotYourPrompts(Trouble):
-    template = "{title} comes with Soulsmith and stays. Choose a set of your own to delete it."
+    template = 'The set "{title}" comes with Soulsmith and stays. Choose a set of your own to delete it.'
+
+
+class DraftInTheWay(Trouble):
+    template = "The prompts of a deleted set are put into the boxes, and yours are there. Keep or clear them first."
 
 
 class TooManyPrompts(Trouble):

@@ -27,11 +27,11 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Found:
-    """For each row: the number of the first row of its cluster, and what it is of that one (an index of KINDS)."""
+    """For each row: the number of the first row of its cluster, and what copy it is of one before it."""
 
     first: np.ndarray  # (rows,) int32
-    kind: np.ndarray  # (rows,) uint8
-    similarity: np.ndarray  # (rows,) float32: to the row that it was joined to
+    kind: np.ndarray  # (rows,) uint8: an index of KINDS
+    similarity: np.ndarray  # (rows,) float32: to the first row of its cluster
 
     def counts(self) -> dict[str, int]:
         return {name: int((self.kind == at).sum()) for at, name in enumerate(KINDS) if name}
@@ -47,7 +47,7 @@ def text_of(row: dict) -> str:
 
 
 def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Found:
-    """The clusters of some texts, in one pass. Signatures lie in a temporary file: memory grows by 40 bytes a row."""
+    """The clusters of some texts, in one pass. Signatures lie in a temporary file: memory grows by 200 bytes a row."""
     whole, plain = array("Q"), array("Q")
     with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
         path = Path(directory) / "signatures"
@@ -127,7 +127,7 @@ def _of_words(texts: list[str]) -> list[np.ndarray]:
     if not texts:
         return []
     joined = " ".join(texts)
-    powers, inverses = _powers(1 << len(joined).bit_length())
+    powers, inverses = _powers(max(2 * BATCH_CHARACTERS, len(joined)))
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
     sums = np.zeros(len(codes) + 1, np.uint64)
     np.cumsum(codes * powers[: len(codes)], out=sums[1:])
@@ -135,10 +135,10 @@ def _of_words(texts: list[str]) -> list[np.ndarray]:
     starts, ends = np.append(0, spaces + 1), np.append(spaces, len(codes))
     hashes = _windows((sums[ends] - sums[starts]) * inverses[starts])
     words = np.searchsorted(starts, np.cumsum([0, *[len(text) + 1 for text in texts]]))  # where each text's begin
-    return [hashes[start : end - SHINGLE + 1] for start, end in pairwise(words.tolist())]
+    return [hashes[start : max(start, end - SHINGLE + 1)] for start, end in pairwise(words.tolist())]
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
     """_PRIME to the powers 0 to count, and their inverses, modulo 2^64."""
     return tuple(
@@ -196,25 +196,34 @@ def _join_near(found: Found, marks: Marks, threshold: float) -> None:
 
     for band in range(BANDS):
         keys, empty = _band_keys(marks, band * width, width)
-        numbers = np.flatnonzero((found.kind == 0) & ~empty)
-        order = numbers[np.argsort(keys[numbers], kind="stable")]
-        pairs = _candidates(order, keys[order])
-        while not (above := parents[parents] == parents).all():
-            parents[~above] = parents[parents[~above]]
+        numbers = np.flatnonzero((found.kind == 0) & ~empty).astype(np.int32)
+        order = np.argsort(keys[numbers], kind="stable")
+        pairs = _candidates(numbers[order], keys[numbers[order]])
+        _shorten(parents)
         pairs = pairs[parents[pairs[:, 0]] != parents[pairs[:, 1]]]
         for start in range(0, len(pairs), PAIRS):
             some = pairs[start : start + PAIRS]
-            alike = (marks.take(some[:, 0]) == marks.take(some[:, 1])).mean(axis=1)
-            chosen = np.flatnonzero(alike >= threshold)
-            for (here, other), share in zip(some[chosen].tolist(), alike[chosen].tolist(), strict=True):
+            for here, other in some[_alike(marks, some) >= threshold].tolist():
                 one, two = root(here), root(other)
-                if one != two:
-                    parent[max(one, two)] = min(one, two)
-                    found.similarity[max(here, other)] = share
+                parent[max(one, two)] = min(one, two)
     found.kind[parents != np.arange(len(parents))] = 3
-    while not (above := parents[parents] == parents).all():
-        parents[~above] = parents[parents[~above]]
+    _shorten(parents)
+    moved = np.flatnonzero(parents[found.first] != found.first)
     found.first[:] = parents[found.first]  # copies follow the row that they are copies of
+    for start in range(0, len(moved), PAIRS):
+        some = moved[start : start + PAIRS]
+        found.similarity[some] = _alike(marks, np.stack([found.first[some], some], 1))
+
+
+def _shorten(parents: np.ndarray) -> None:
+    """Let every row point at the root of its tree."""
+    while len(far := np.flatnonzero(parents[parents] != parents)):
+        parents[far] = parents[parents[far]]
+
+
+def _alike(marks: Marks, pairs: np.ndarray) -> np.ndarray:
+    """The estimated similarity of each of (pairs, 2)."""
+    return (marks.take(pairs[:, 0]) == marks.take(pairs[:, 1])).mean(axis=1)
 
 
 def _band_keys(marks: Marks, start: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,12 +238,12 @@ def _band_keys(marks: Marks, start: int, width: int) -> tuple[np.ndarray, np.nda
     return keys, empty
 
 
-def _candidates(order: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Pairs of rows with equal keys, (pairs, 2): each with the first of its group and with its neighbour."""
-    number = np.arange(len(keys))
-    begins = np.append(True, keys[1:] != keys[:-1])[: len(keys)]
-    first = np.maximum.accumulate(np.where(begins, number, 0))
-    later = number[~begins]
-    pairs = np.stack([np.stack([first[later], later], 1), np.stack([later - 1, later], 1)], 1)  # (later, 2, 2)
-    wanted = np.stack([np.ones(len(later), bool), first[later] != later - 1], 1)
-    return order[pairs[wanted]].astype(np.int32)
+def _candidates(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Pairs of rows with equal keys, (pairs, 2), of rows that are sorted by them: with the first such row and the last."""
+    begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
+    later = np.ones(len(keys), bool)
+    later[begins] = False
+    first = np.repeat(rows[begins], np.diff(np.append(begins, len(keys))))[later]
+    before, here = rows[:-1][later[1:]], rows[later]
+    neighbours = before != first
+    return np.concatenate([np.stack([first, here], 1), np.stack([before, here], 1)[neighbours]])

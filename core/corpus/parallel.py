@@ -235,7 +235,7 @@ class WithoutPandas:
     @staticmethod
     def find_spec(name: str, path=None, target=None) -> None:
         if name == "pandas":
-            raise ImportError(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 def main() -> None:

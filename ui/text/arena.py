@@ -23,8 +23,8 @@ WORDS = {
     "arena.own.save": ("Keep the set", "Сохранить набор"),
     "arena.own.delete": ("Delete the chosen set", "Удалить выбранный набор"),
     "arena.own.deleted": (
-        "{name} is deleted. Its prompts are still in the box: keep them again if you want them back.",
-        "Набор «{name}» удалён. Его вопросы ещё в поле: сохраните их снова, если они нужны.",
+        'The set "{name}" is deleted. Its prompts are in the box now: keep them again if you want them back.',
+        "Набор «{name}» удалён. Его вопросы теперь в поле: сохраните их снова, если они нужны.",
     ),
     "arena.match": ("Match", "Матч"),
     "arena.match.info": (
@@ -126,6 +126,7 @@ WORDS = {
 TROUBLES = {
     "SameContestant": "С обеих сторон один и тот же. Выберите двух разных.",
     "NotYourPrompts": "Набор «{title}» входит в Soulsmith и остаётся. Чтобы удалить, выберите свой набор.",
+    "DraftInTheWay": "Вопросы удалённого набора попадают в эти поля, а в них уже есть ваши. Сохраните или уберите их.",
     "PromptsMissing": "Набора вопросов {name} нет: его удалили. Выберите другой.",
     "PromptsEmpty": "В наборе нет вопросов. Напишите хотя бы один; строка с # в начале задаёт тему следующих.",
     "TooManyPrompts": "В наборе {count} вопросов, а помещается {most}. Разделите его.",
