@@ -880,7 +880,8 @@ def attend_by_document() -> Callable[[], int]:
     away: measured, 1.4 to 6.9 times as slow (tests/benchmarks.md). The mask still says what a document's tokens may see
     of it: where that is not simply all that came before (a sliding window), the document's part of it goes along.
     It takes the place of "sdpa" in this process, for some models ask for that very name; all else goes the stock way,
-    as do models that do not tell their attention the positions. Returned is a function that tells how many calls took the short way.
+    as do models that do not tell their attention the positions. The function that is returned tells how many calls took
+    the short way.
     """
     import torch
     from transformers import AttentionInterface
