@@ -525,18 +525,19 @@ def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[
 
 
 def _pieces(row: dict, tokenizer, config: TrainConfig, left_out: Counter) -> list[dict]:
-    """The pieces of one row that have something to learn in them; a row without any is counted."""
+    """The pieces of one row that have something to learn in them; a row without any is counted, and one cut short."""
     try:
         encoded = encode(row, tokenizer, config.learn)
     except TemplateRefused:
         left_out["template_refused"] += 1
         return []
     # A piece begins with the token that the one before it ended with: so every token but the first is predicted.
-    last = len(encoded["input_ids"]) - 1 if config.packing else 1
-    starts = range(0, max(1, last), config.max_length - 1)
+    last = len(encoded["input_ids"]) - 1
+    starts = range(0, max(1, last) if config.packing else 1, config.max_length - 1)
     pieces = [_piece(encoded, row["id"], start, config.max_length) for start in starts]
     learnable = [piece for piece in pieces if any(label != IGNORED for label in piece["labels"][1:])]
     left_out["nothing_to_learn"] += not learnable
+    left_out["cut"] += bool(learnable) and not config.packing and last + 1 > config.max_length
     return learnable
 
 
@@ -731,7 +732,8 @@ def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[.
                 report("preparing", stage="tokens", done=done, total=rows)
         for part in parts:
             part.close()
-    (out / "about.json").write_text(json.dumps(about | {"left_out": +left_out}), encoding="utf-8")
+    about |= {"cut": left_out.pop("cut", 0), "left_out": +left_out}
+    (out / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 class _TokenFiles:
@@ -1229,6 +1231,8 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
         rows_train=len(set(training.numbers.tolist())),
         rows_eval=len(set(held_out.numbers.tolist())),
         rows_left_out=about["left_out"],
+        rows_cut=about["cut"],
+        rows_text=about["rows"] - about["chats"] if config.task == "chat" else 0,
         tokens_train=sum(training.lengths),
         tokens_learned=training.learned(packed=config.packing),
         longest=max(training.lengths),
@@ -1291,6 +1295,7 @@ class Progress:
         self.warm = False
         self.batches = []  # of the step that goes on: [numbers of rows, loss]
         self.recent = deque(maxlen=50)  # seconds of the latest steps, for the time that is left
+        self.eval_seconds = 0.0  # of the latest evaluation
 
     def ending(self) -> dict:
         """How it ended, in figures; the seconds of a step do not count the first one."""
@@ -1345,6 +1350,10 @@ class Progress:
         self.all_tokens += (tokens - self.tokens) * self.warm
         self.warm = True
         seconds_a_step = sum(self.recent) / max(1, len(self.recent))
+        left = seconds_a_step * (state.max_steps - state.global_step)
+        if args.eval_strategy != "no":  # that of this step comes after its log, and one comes at the end
+            done, every = state.global_step - 1, args.eval_steps
+            left += self.eval_seconds * (math.ceil(state.max_steps / every) - done // every)
         self.report(
             "step",
             step=state.global_step,
@@ -1355,7 +1364,7 @@ class Progress:
             learning_rate=logs.get("learning_rate"),
             tokens=tokens,
             tokens_per_second=round((tokens - self.tokens) / max(1e-9, self.seconds), 1),
-            seconds_left=round(seconds_a_step * (state.max_steps - state.global_step), 1),
+            seconds_left=round(left, 1),
             memory_gib=peak_memory_gib(),
         )
         self.tokens, self.seconds = tokens, 0.0
@@ -1549,12 +1558,14 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_ou
             return None
 
         def evaluate(self, *_, **__):
+            began = time.monotonic()
             with self.accelerator.autocast():  # the first evaluation comes before the Trainer wraps the model
                 loss = held_out_loss(self.model, held_out, config.batch_size, self.soulsmith.hears_stop)
             if loss is None:
                 self.control.should_training_stop = self.control.should_save = True
                 return {}
             self.soulsmith.on_evaluation(self.state.global_step, loss, self.model, self.control)
+            self.soulsmith.eval_seconds = time.monotonic() - began
             metrics = {"eval_loss": loss}
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
@@ -1647,7 +1658,7 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         neftune_noise_alpha=config.neftune_noise_alpha or None,
         use_liger_kernel=config.use_liger_kernel,
         liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},  # the loss is ours
-        warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
+        warmup_steps=int(config.warmup_ratio * steps),  # whole ones: the first of them has a rate of 0
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         optim=config.optim,

@@ -65,7 +65,7 @@ class NothingToResume(Trouble):
     template = 'The run "{name}" is finished already; there is nothing to go on with. Start a new run.'
 
 
-def create(config: TrainConfig, name: str = "") -> str:
+def create(config: TrainConfig, name: str = "", trial: bool = False) -> str:
     """Make the directory of a new run, whole or not at all, and return its id."""
     name = name.strip() or default_name(config)
     stem = time.strftime("%Y%m%d-%H%M%S-") + paths.slug(name)
@@ -76,18 +76,22 @@ def create(config: TrainConfig, name: str = "") -> str:
     unfinished = paths.runs() / f".{run_id}"
     unfinished.mkdir()
     config.save(unfinished / "config.json")
-    control.write(unfinished / "label.json", {"name": name, "note": "", "tags": [], "created": time.time()})
+    kept = {"name": name, "note": "", "tags": [], "created": time.time()} | ({"trial": True} if trial else {})
+    control.write(unfinished / "label.json", kept)
     unfinished.rename(paths.runs() / run_id)
     return run_id
 
 
-def start(config: TrainConfig, name: str = "") -> str:
-    """Queue a new run and see to it that a worker is there; the same settings are not queued twice."""
+def start(config: TrainConfig, name: str = "", trial: bool = False) -> str:
+    """Queue a new run and see to it that a worker is there; the same settings are not queued twice.
+
+    A trial is there to be looked at, not to be used: by_use() puts it last.
+    """
     check_corpus(config)
     for run_id in listed():
         if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:
             raise AlreadyRunning(name=label(run_id)["name"], state=state(run_id))
-    run_id = create(config, name)
+    run_id = create(config, name, trial)
     start_worker()
     return run_id
 
@@ -96,6 +100,11 @@ def listed() -> list[str]:
     """The ids of all runs, oldest first."""
     found = (path.parent for path in paths.runs().glob("[!.]*/config.json"))
     return sorted(path.name for path in found if not path.is_symlink() and (path / "label.json").is_file())
+
+
+def by_use() -> list[str]:
+    """The ids of all runs, newest first, trials behind all others."""
+    return sorted(reversed(listed()), key=lambda run_id: label(run_id).get("trial", False))
 
 
 def directory(run_id: str) -> Path:

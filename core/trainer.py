@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import logging
 import os
 import sys
 import time
@@ -265,7 +266,14 @@ def _out_of_memory(error: Exception, run_dir: Path) -> Trouble:
     return OutOfMemory(step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
 
 
+def _quiet() -> None:
+    """Leave out of the log what libraries tell their developers: progress bars, and kernels that they tried in vain."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
 def main() -> None:
+    _quiet()
     parser = argparse.ArgumentParser(prog="python -m core.trainer", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="directory with a config.json")
     parser.add_argument("--seen", type=int, metavar="BYTES", help="do nothing if the log has another length by now")

@@ -54,6 +54,7 @@ class Job:
             learning_rate=2e-4 if on_card else 1e-3,
             lora_dropout=0.0,
             lr_scheduler_type="linear",
+            warmup_ratio=0.0,
             precision="auto" if on_card else "bf16" if hardware.processor_has_bf16() else "fp32",
             gradient_checkpointing=self.gradient_checkpointing,
             validation_share=0,

@@ -56,17 +56,27 @@ def imported(path: Path) -> list[str]:
     return names
 
 
+SHARED = ("text", "plots", "theme", "pages", "offers", "offered", "refused", "run_view", "run_html", "run_plots")
+
+
 def test_a_tab_never_imports_another_tab():
     """A module of ui/ knows words, plots, the view of a run and the parts of its own tab, which begin with its name."""
     strangers = {
         (path.stem, name)
         for path in (ROOT / "ui").glob("*.py")
         for name in imported(path)
-        if name.startswith("ui.")
-        and name.split(".")[1] not in ("text", "plots", "theme", "pages", "offers", "run_view", "run_html", "run_plots")
+        if name.startswith("ui.") and name.split(".")[1] not in SHARED
         if name.split(".")[1].split("_")[0] != path.stem.split("_")[0]
     }
     assert strangers == set()
+
+
+def test_a_refusal_on_the_page_prints_no_traceback():
+    loud = [path.name for path in (ROOT / "ui").glob("*.py") if "raise gr.Error(" in path.read_text(encoding="utf-8")]
+    assert loud == []
+    from ui.refused import Refused
+
+    assert not Refused("no").print_exception
 
 
 def test_the_recipe_imports_nothing_of_ours():

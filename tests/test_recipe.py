@@ -686,3 +686,43 @@ def test_a_run_resumed_in_a_later_epoch_or_at_its_end_goes_on_to_the_last_bit(co
     assert [(e["step"], e["loss"]) for e in resumed] == [(e["step"], e["loss"]) for e in whole[step:]]
     adapters = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("a", "b")]
     assert adapters[0] == adapters[1]
+
+
+def test_rows_that_are_cut_and_texts_among_chats_are_told(config, tmp_path, tiny_tokenizer):
+    rows = [{"messages": row["messages"]} for row in chat_rows(12)]
+    rows += [{"text": "sea lamp storm " * 40}, {"text": "short"}]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    told = {}
+    for packing in (False, True):
+        mixed = replace(config, corpus=str(file), packing=packing, max_length=64, validation_share=0.0)
+        recipe.prepare_rows(
+            mixed,
+            tiny_tokenizer,
+            lambda event, packing=packing, **values: told.update({packing: values}),
+            tmp_path / "t",
+        )
+    assert [(told[packing]["rows_cut"], told[packing]["rows_text"]) for packing in (False, True)] == [(1, 2), (0, 2)]
+    assert told[False]["rows_left_out"] == {}
+
+
+def test_the_time_left_counts_the_evaluations_that_come(config):
+    """Of 10 steps with an evaluation every 3: at step 6 come those of 6, 9 and 10."""
+    from types import SimpleNamespace
+
+    said = []
+    progress = recipe.Progress(config, lambda event, **values: said.append(values), lambda: False, recipe.Watcher())
+    progress.recent.extend([2.0, 4.0])
+    progress.eval_seconds = 5.0
+    arguments = SimpleNamespace(eval_steps=3, eval_strategy="steps", output_dir="")
+    state = SimpleNamespace(global_step=6, max_steps=10, epoch=1.0, num_input_tokens_seen=8)
+    progress.on_log(arguments, state, None, {"loss": 1.0})
+    arguments.eval_strategy = "no"
+    progress.on_log(arguments, state, None, {"loss": 1.0})
+    assert [one["seconds_left"] for one in said] == [3.0 * 4 + 5.0 * 3, 3.0 * 4]
+
+
+@pytest.mark.parametrize(("steps", "warm"), [(3, 0), (6, 0), (100, 3), (1000, 30)])
+def test_a_short_run_loses_no_step_to_the_warm_up(config, tmp_path, steps, warm):
+    settings = recipe.training_arguments(replace(config, max_steps=steps), tmp_path, 40, evaluates=True)
+    assert settings.get_warmup_steps(steps) == warm

@@ -1,9 +1,12 @@
 """The Training tab's roads: what choosing one sets, and the profile that is saved."""
 
+from dataclasses import asdict
+
 import gradio as gr
 import pytest
 
 from core import events, paths, profiles
+from core.recipe import TrainConfig
 from ui import run_data, training_roads
 from ui.text import Say
 
@@ -74,14 +77,41 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     (paths.runs() / "r").mkdir()
     assert run_data.line(SAY, "r") == ""
     events.append(
-        paths.run("r"), "data", rows_train=36, rows_eval=4, tokens_train=1234, tokens_learned=600, fill=0.987, blocks=3
-    )
+        paths.run("r"), "data", rows_train=36, rows_eval=4, tokens_train=1234, tokens_learned=600, fill=0.987, blocks=3,
+        rows_cut=2, rows_text=0,
+    )  # fmt: skip
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="package")
     assert run_data.line(SAY, "r") == (
-        "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 3 blocks, 98.7\u00a0% full · "
+        "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7\u00a0% full · "
         "attention: sdpa, because the package flash-attn is not installed"
     )
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="card", by_document=True)
     assert "attention: sdpa, each document of a block by itself, because" in run_data.line(SAY, "r")
     events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
     assert run_data.line(Say("ru"), "r").endswith("внимание: flash_attention_2")
+
+
+def test_three_steps_are_a_trial_that_nobody_is_offered_first(monkeypatch, tiny_model, tiny_corpus):
+    from core import corpus, runs
+    from ui import training
+
+    monkeypatch.setattr(runs, "start_worker", lambda: None)
+    monkeypatch.setattr(gr, "Info", lambda words: None)
+    made = corpus.create([corpus.samples()[0]["path"]], "My corpus")["id"]
+    values = {"base_model": tiny_model, "corpus": made, "method": "lora"}
+    config = TrainConfig(**values)
+    training.on_train(SAY, "real", **asdict(config))
+    training.on_try(SAY, "", **asdict(config))
+    older, newer = runs.listed()
+    if runs.label(older)["name"] != "real":
+        older, newer = newer, older
+    assert runs.label(newer)["name"] == "three steps: My corpus · lora"
+    assert runs.config(newer).max_steps == 3
+    assert runs.by_use() == [older, newer]
+
+
+def test_a_corpus_that_was_just_made_is_the_one_to_train_on():
+    from ui import training
+
+    assert training.on_corpus("new").value == "new"
+    assert training.on_corpus(None) == gr.skip()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from core import corpus as corpora
 from core import hardware, paths
 from core.estimate import answer as answers
 from core.estimate import catalogue, exact, plan, probe, tables
@@ -193,7 +194,8 @@ def card_choices(say: Say) -> list[tuple[str, str]]:
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
-    return [(say("calculator.corpus.none"), ""), *((name, name) for name in plan.corpora())]
+    names = {card["id"]: card["name"] for card in corpora.listed()}
+    return [(say("calculator.corpus.none"), ""), *((names.get(id, id), id) for id in plan.corpora())]
 
 
 def on_load(say: Say, **fields):

@@ -217,6 +217,7 @@ def _kinds(say: Say, name: str, setup: Setup, card: Card, budget: float, tokens:
     for y, cell in enumerate(tables.methods(name, setup, card, budget)):
         size = say.number(cell.memory.process / GIB)
         title, gives = say(f"calculator.method.{cell.method}"), say(f"calculator.kind.{cell.method}")
+        title += f" · {cell.optimizer}" if cell.optimizer != setup.optimizer else ""
         mark = say(f"calculator.mark.{cell.verdict}")
         time = say.duration(tokens / cell.pace.tokens_per_second) if cell.verdict != "no" else "—"
         trained = say.number(cell.memory.trainable, 3)

@@ -11,6 +11,7 @@ from core.corpus import job
 from core.trouble import Trouble
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
+from ui.refused import Refused
 from ui.text import Say
 
 PAGE = 50  # rows that are sent at once
@@ -58,6 +59,7 @@ def build(say: Say) -> dict:
         new["take"].click(partial(on_take, say), new["sample"], makes, show_progress="hidden"),
         new["create"].click(partial(on_create, say), new["inputs"], makes, show_progress="hidden"),
     ]
+    listing.change(on_models, rows["model"], rows["model"], show_progress="hidden")
     new["cancel"].click(partial(on_cancel, say), None, [new["progress"], new["cancel"]], cancels=made)
     delete.click(partial(on_delete, say), listing, [asking, question], show_progress="hidden")
     yes.click(partial(on_delete_yes, say), listing, [listing, changed, asking], show_progress="hidden")
@@ -141,6 +143,11 @@ def models() -> list[tuple[str, str]]:
     return [(model["title"], model["path"]) for model in known.ready()]
 
 
+def on_models(chosen: str | None):
+    """The models that are ready by now; the first one where none is chosen."""
+    return gr.update(choices=models()) if chosen else gr.update(choices=models(), value=_first_model())
+
+
 def _first_model() -> str | None:
     found = models()
     return found[0][1] if found else None
@@ -159,13 +166,13 @@ def on_load(say: Say, chosen: str | None):
 def on_take(say: Say, sample_id: str | None):
     sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
     if sample is None:
-        raise gr.Error(say.trouble(_trouble("NothingGiven")))
+        raise Refused(say.trouble(_trouble("NothingGiven")))
     yield from _made(say, [sample["path"]], sample["title"][say.lang], corpus.Options())
 
 
 def on_create(say: Say, files, folder, names, name, *settings):
     if not files and not folder:
-        raise gr.Error(say.trouble(_trouble("NothingGiven")))
+        raise Refused(say.trouble(_trouble("NothingGiven")))
     with corpora_files.gathered(files, folder, names) as paths:
         if (yield from _made(say, paths, name or paths[0].stem, corpora_new.options(settings))):
             corpora_new.remember(settings)
@@ -247,7 +254,7 @@ def on_page(say: Say, corpus_id: str | None, page: float | None, search: str):
         count = corpus.card(corpus_id)["rows"]
         rows = list(enumerate(corpus.rows(corpus_id, start, PAGE), start))
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     return [_cells(say, number, row) for number, row in rows], say("corpora.of_pages", pages=-(-count // PAGE))
 
 
@@ -311,7 +318,7 @@ def on_delete(say: Say, corpus_id: str | None):
     try:
         card = corpus.card(corpus_id)
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     return gr.update(visible=True), say("corpora.delete.ask", name=card["name"], rows=say.number(card["rows"], 9))
 
 
@@ -320,6 +327,6 @@ def on_delete_yes(say: Say, corpus_id: str | None):
         name = corpus.card(corpus_id)["name"]
         corpus.delete(corpus_id)
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     gr.Info(say("corpora.deleted", name=name))
     return gr.update(choices=choices(say), value=None), time.time(), gr.update(visible=False)

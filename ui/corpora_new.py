@@ -37,8 +37,10 @@ def build(say: Say) -> dict:
         looked = gr.HTML()
         mapping = _build_mapping(say)
     with gr.Row():
-        create = gr.Button(say("corpora.create"), variant="primary", scale=3)
-        cancel = gr.Button(say("corpora.cancel"), visible=False, scale=1)
+        gr.Column(scale=1, min_width=300)
+        with gr.Column(scale=2, min_width=420):  # below the files, not below the sample
+            create = gr.Button(say("corpora.create"), variant="primary")
+            cancel = gr.Button(say("corpora.cancel"), visible=False)
     progress = gr.HTML()
     sample.change(partial(on_sample, say), sample, sample, show_progress="hidden")
     settings = mapping["settings"]

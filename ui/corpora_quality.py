@@ -1,10 +1,8 @@
 """The parts of the Corpus tab that judge a corpus, clean it, and write it out."""
 
 import json
-import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 
@@ -13,6 +11,8 @@ from core.corpus import job
 from core.trouble import Trouble
 from ui import corpora_html as markup
 from ui import corpora_plots as plots
+from ui import offered
+from ui.refused import Refused
 from ui.text import Say
 
 COPIES = ("exact", "normalised", "near")
@@ -117,7 +117,7 @@ def _of_report(say: Say, corpus_id: str, report: dict, name: str) -> list:
 def on_check(say: Say, corpus_id: str | None, model: str | None, max_length: float | None):
     """Make the report in a process of its own and show how it goes."""
     if not corpus_id:
-        raise gr.Error(say("corpora.none"))
+        raise Refused(say("corpora.none"))
     same = [gr.skip()] * 8
     yield [markup.stage(say, "copies", 0, 1), *same]
     try:
@@ -158,13 +158,13 @@ def on_clean(say: Say, corpus_id: str | None, name: str, *settings):
     from ui.corpora import choices
 
     if not corpus_id:
-        raise gr.Error(say("corpora.none"))
+        raise Refused(say("corpora.none"))
     try:
         card = job.clean(corpus_id, name.strip() or corpus.card(corpus_id)["name"], rules(settings))
     except job.ImportTrouble as error:
-        raise gr.Error(say.worded(error.name, error.values, error.message)) from error
+        raise Refused(say.worded(error.name, error.values, error.message)) from error
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
     return gr.update(choices=choices(say), value=card["id"]), time.time()
 
@@ -184,14 +184,14 @@ def build_export(say: Say, listing) -> None:
 def on_export(say: Say, corpus_id: str | None, form: str):
     """The file and its dataset card, in the temporary directory that the page may give out."""
     if not corpus_id:
-        raise gr.Error(say("corpora.none"))
+        raise Refused(say("corpora.none"))
     from core.corpus import export
 
-    folder = Path(tempfile.mkdtemp(prefix="soulsmith-export-"))
+    folder = offered.folder()
     try:
         done = job.export(corpus_id, form, folder / (corpus_id + export.FORMATS[form]))
     except job.ImportTrouble as error:
-        raise gr.Error(say.worded(error.name, error.values, error.message)) from error
+        raise Refused(say.worded(error.name, error.values, error.message)) from error
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     return gr.update(value=[done["path"], done["path"] + ".md"], visible=True)

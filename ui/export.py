@@ -12,6 +12,7 @@ from core import events, export, jobs, paths, runs
 from core.export import adapters
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
+from ui.refused import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -57,7 +58,7 @@ def build(say: Say) -> dict:
 
 def on_load(say: Say, run: str | None, chosen: str | None) -> list:
     """The runs that left something behind, newest first, and the exports."""
-    found = runs.told_apart([(runs.label(id)["name"], id) for id in reversed(runs.listed())])
+    found = runs.told_apart([(runs.label(id)["name"], id) for id in runs.by_use()])
     ids = [id for _, id in found]
     new = {} if run in ids else {"value": (ids or [None])[0]}
     return [gr.Dropdown(choices=found, **new), *draw(say, chosen)]
@@ -65,7 +66,7 @@ def on_load(say: Say, run: str | None, chosen: str | None) -> list:
 
 def on_start(say: Say, run: str | None, kind: str):
     if not run:
-        raise gr.Error(say.trouble(NoRunToExport()))
+        raise Refused(say.trouble(NoRunToExport()))
     directory = _command(say, export.start, run, kind)
     return gr.Dropdown(choices=_choices(say), value=directory.name)
 
@@ -158,4 +159,4 @@ def _command(say: Say, command, *args):
     try:
         return command(*args)
     except (Trouble, RecipeTrouble) as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error

@@ -1,10 +1,8 @@
 """One run of the Runs tab in full: facts, curves, replies; rename, tag, run again, change one thing, pack, delete."""
 
 import json
-import tempfile
 from dataclasses import asdict, fields, replace
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 
@@ -12,7 +10,8 @@ from core import export, metrics, paths, runs, store
 from core.recipe import RecipeTrouble, TrainConfig
 from core.trouble import Trouble
 from core.watching import choosing, comparing, doctor, forgetting
-from ui import run_html, run_plots
+from ui import offered, run_html, run_plots
+from ui.refused import Refused
 from ui.text import Say
 
 SHOWN = (
@@ -187,7 +186,7 @@ def checkpoints(say: Say, run_id: str, evals: list[dict]) -> gr.Dropdown:
 def on_take(say: Say, run_id: str, step: int | None) -> None:
     """Make a checkpoint the result of the run."""
     if step is None:
-        raise gr.Error(say("film.no_checkpoint"))
+        raise Refused(say("film.no_checkpoint"))
     _command(say, choosing.take, run_id, step)
     gr.Info(say("film.taken", step=step))
 
@@ -248,13 +247,13 @@ def _started(say: Say, run_id: str) -> dict:
 
 def on_pack(say: Say, run_id: str) -> dict:
     """Write the capsule into a temporary directory and offer it."""
-    out = Path(tempfile.mkdtemp(prefix="soulsmith-")) / f"{run_id}.zip"
+    out = offered.folder() / f"{run_id}.zip"
     return gr.File(value=str(_command(say, export.capsule, run_id, out)), visible=True)
 
 
 def on_csv(say: Say, run_id: str) -> dict:
     """Write all steps as a table and offer it."""
-    out = Path(tempfile.mkdtemp(prefix="soulsmith-")) / f"{run_id}.csv"
+    out = offered.folder() / f"{run_id}.csv"
     return gr.File(value=_command(say, metrics.write, run_id, str(out))["csv"], visible=True)
 
 
@@ -273,4 +272,4 @@ def _command(say: Say, command, *args):
     try:
         return command(*args)
     except (Trouble, RecipeTrouble) as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error

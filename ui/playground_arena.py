@@ -1,6 +1,5 @@
 """The blind arena: two answer the same prompts, a person votes without knowing who is who, and sees what the votes say."""
 
-import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +10,10 @@ from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import contestants
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
+from ui import offered
 from ui import playground_arena_html as markup
 from ui.playground_show import LATEX, literal, thought, typed
+from ui.refused import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -146,7 +147,7 @@ def match_choices(say: Say) -> list[tuple[str, str]]:
 
 def on_start(say: Say, a: str | None, b: str | None, chosen: str):
     if not a or not b:
-        raise gr.Error(say("arena.two"))
+        raise Refused(say("arena.two"))
     directory = _command(say, matches.create, a, b, chosen)
     return gr.Dropdown(choices=match_choices(say), value=directory.name)
 
@@ -154,15 +155,17 @@ def on_start(say: Say, a: str | None, b: str | None, chosen: str):
 def on_own(say: Say, name: str, text: str):
     """Keep a person's own prompts and choose them."""
     id = _command(say, prompts.save, name, text)
+    gr.Info(say("arena.own.kept", name=prompts.title(id)))
     return gr.Dropdown(choices=set_choices(say), value=id)
 
 
 def on_own_delete(say: Say, chosen: str, _name: str, draft: str):
     """Delete a person's own set; its text is put into the boxes, so that it can be kept again."""
-    name, text = _command(say, prompts.title, chosen), _command(say, prompts.written, chosen)
+    _command(say, prompts.check_own, chosen)
+    name, text = prompts.title(chosen), prompts.written(chosen)
     if draft.strip() not in ("", text):
-        raise gr.Error(say.trouble(prompts.DraftInTheWay()))
-    _command(say, prompts.delete, chosen)
+        raise Refused(say.trouble(prompts.DraftInTheWay()))
+    prompts.delete(chosen)
     gr.Info(say("arena.own.deleted", name=name))
     return gr.Dropdown(choices=set_choices(say), value=say.lang), name, text
 
@@ -214,7 +217,7 @@ def on_tick(say: Say, match_id: str | None, spot: int | None, line: str | None) 
 
 def on_show(say: Say, match_id: str | None) -> str:
     """Who was who, and what the votes say."""
-    directory = _command(say, matches.find, match_id or "")
+    directory = _found(say, match_id)
     request = jobs.request(directory)
     found = {voter: verdict.of(votes.of_match(match_id, voter)) for voter in votes.voters(match_id)}
     judges = [(jobs.request(path), jobs.state(path), jobs.progress(path)) for path in jobs.listed(directory / "judges")]
@@ -222,7 +225,13 @@ def on_show(say: Say, match_id: str | None) -> str:
 
 
 def on_ask(say: Say, ask, match_id: str | None) -> None:
-    ask(_command(say, matches.find, match_id or ""))
+    ask(_found(say, match_id))
+
+
+def _found(say: Say, match_id: str | None) -> Path:
+    if not match_id:
+        raise Refused(say("arena.no_match"))
+    return _command(say, matches.find, match_id)
 
 
 def _resume(directory: Path) -> None:
@@ -232,19 +241,20 @@ def _resume(directory: Path) -> None:
 
 def on_delete(say: Say, match_id: str | None):
     """Delete the answers; the votes stay, with the texts they were cast on."""
-    _command(say, jobs.delete, _command(say, matches.find, match_id or ""))
+    _command(say, jobs.delete, _found(say, match_id))
     listed = match_choices(say)
     return gr.Dropdown(choices=listed, value=listed[0][1] if listed else None)
 
 
 def on_judge(say: Say, match_id: str | None, url: str, model: str) -> None:
-    _command(say, judging.start, match_id or "", url, model)
+    _found(say, match_id)
+    _command(say, judging.start, match_id, url, model)
     gr.Info(say("arena.judge.started"))
 
 
 def on_pairs(say: Say, match_id: str | None):
     """Write this match's votes as preference pairs and offer the file."""
-    out = Path(tempfile.mkdtemp(prefix="soulsmith-")) / "pairs.jsonl"
+    out = offered.folder() / "pairs.jsonl"
     count = _command(say, votes.write_pairs, out, match_id)
     gr.Info(say("arena.pairs.made", count=count))
     return gr.File(value=str(out), visible=True)
@@ -254,4 +264,4 @@ def _command(say: Say, command, *args):
     try:
         return command(*args)
     except (Trouble, RecipeTrouble) as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error

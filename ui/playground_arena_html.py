@@ -16,6 +16,8 @@ def status(say: Say, directory: Path, request: dict, answered: int, voted: int) 
     shown = "waiting" if now == "running" and (events.last(directory) or {}).get("event") == "waiting" else now
     values = {"state": say(f"arena.state.{shown}"), "answered": answered, "voted": voted, "count": count}
     line = f'<p class="facts">{say("arena.status", **values)}</p>'
+    if answered and voted >= count:
+        line += f"<p>{say('arena.all_voted')}</p>"
     if now == "failed":
         told = jobs.progress(directory)["failed"]
         line += f'<p class="trouble">{escape(say.worded(told["trouble"], told["values"], told["message"]))}</p>'

@@ -11,6 +11,7 @@ from core.chat import Question, Sampling, contestants, process
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 from ui.playground_show import facts, messages, turn_at, written
+from ui.refused import Refused
 from ui.text import Say
 
 COLUMNS = ("0", "1", "2", "3")
@@ -84,9 +85,9 @@ def turns_of(history: dict) -> list[dict]:
 def on_ask(say: Say, prompt: str, history: dict, count: int, *who: str | None) -> tuple:
     """Show the message at once in all columns."""
     if not all(who[:count]):
-        raise gr.Error(say.trouble(NobodyChosen()))
+        raise Refused(say.trouble(NobodyChosen()))
     if not prompt.strip():
-        raise gr.Error(say("playground.say_something"), duration=3)
+        raise Refused(say("playground.say_something"), duration=3)
     history = forked(history, [*turns_of(history), {"said": prompt, "replies": {}}])
     return gr.Textbox("", interactive=False), gr.Button(interactive=False), *drawing(say, history)
 

@@ -18,6 +18,9 @@ def _rows(say: Say, data: dict | None):
     yield say("data.rows", rows=say.number(data["rows_train"], 9), held=say.number(data["rows_eval"], 9))
     tokens, learned = data["tokens_train"], data["tokens_learned"]
     yield say("data.tokens", tokens=say.number(tokens, 9), learned=say.number(learned, 9))
+    for name in ("cut", "text"):
+        if count := data.get(f"rows_{name}"):
+            yield say(f"data.{name}", rows=say.number(count, 9))
     if data.get("blocks"):
         fill = say.number(100 * data["fill"])
         yield say("data.blocks", blocks=say.number(data["blocks"], 9), fill=fill)

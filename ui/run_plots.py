@@ -9,6 +9,7 @@ from ui.text import Say
 from ui.theme import PALETTE
 
 SMALL = {"learning_rate": "ends", "grad_norm": "steep", "tokens_per_second": "ends", "memory_gib": "ends"}
+FEW_STEPS = 10  # below that every step has its tick
 SMALL_HEIGHT = 420
 
 
@@ -30,15 +31,18 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
     evals = curves["evals"]
     _line(figure, evals, "eval_loss", say("plot.eval_loss"), PALETTE[1], mode="lines+markers")
     if row["best_step"] is not None and row["best_eval_loss"] is not None:
+        drawn = [one["eval_loss"] for one in evals if one["step"] == row["best_step"]]  # where its point is
         figure.add_scatter(
             x=[row["best_step"]],
-            y=[row["best_eval_loss"]],
+            y=drawn[-1:] or [row["best_eval_loss"]],
             name=say("plot.best", step=row["best_step"]),
             mode="markers",
             marker={"symbol": "star", "size": 13, "color": PALETTE[1]},
         )
     if log:
         figure.update_yaxes(type="log")
+    if (row["max_steps"] or FEW_STEPS) < FEW_STEPS:
+        figure.update_xaxes(dtick=1)
     if not curves["steps"] and not evals:  # else empty axes would begin below 0
         figure.update_xaxes(range=[0, row["max_steps"] or 10])
         figure.update_yaxes(showticklabels=False)

@@ -7,6 +7,7 @@ import gradio as gr
 
 from core import runs, turns
 from core.trouble import Trouble
+from ui.refused import Refused
 from ui.text import Say
 
 BUTTONS = ("up", "down", "hold", "let_go", "cancel")
@@ -43,7 +44,7 @@ def on_command(say: Say, command, name: str, run_id: str | None) -> tuple:
         try:
             command(run_id)
         except Trouble as error:
-            raise gr.Error(say.trouble(error)) from error
+            raise Refused(say.trouble(error)) from error
         gr.Info(say(f"queue.{name}.done", name=runs.label(run_id)["name"]))
     return on_look(say, run_id)
 

@@ -10,6 +10,7 @@ from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 from core.watching import choosing, doctor, film, forgetting
 from ui import run_html, run_plots, run_queue
+from ui.refused import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -119,7 +120,7 @@ def on_command(say: Say, command, said: str, run_id: str | None) -> tuple:
     try:
         command(run_id)
     except (Trouble, RecipeTrouble) as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     if runs.state(run_id) == "queued":
         let_chat_go(say)
     gr.Info(say(said))

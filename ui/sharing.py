@@ -5,7 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import store
+from core import runs, store
 from core.sharing import Limits
 from core.trouble import Trouble
 from ui import sharing_server as server
@@ -75,7 +75,7 @@ def on_load(say: Say, chosen: str | None) -> tuple:
     """The runs that have something to chat with, and the link that is open."""
     rows = [row for row in store.sync_all() if row["best_step"] or row["state"] in ("finished", "stopped")]
     ids = [row["id"] for row in rows]
-    new = {} if chosen in ids else {"value": (ids or [None])[0]}
+    new = {} if chosen in ids else {"value": next((id for id in runs.by_use() if id in ids), None)}
     run = gr.Dropdown(choices=store.choices(rows), info=say("sharing.run.info" if rows else "sharing.no_runs"), **new)
     return run, *shown(say)
 

@@ -16,6 +16,7 @@ from core.corpus import job as process
 from core.synth import costing, jobs, personas, recipes
 from core.trouble import Trouble
 from ui import synth_html as markup
+from ui.refused import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -138,7 +139,7 @@ def on_own(say: Say, file: str | None):
     try:
         recipe = recipes.load(file)
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     folder = paths.home() / "recipes"
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"{paths.slug(recipe.name)}.yaml"
@@ -153,7 +154,7 @@ def on_personas(say: Say, file: str | None):
     try:
         return Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise gr.Error(say("synth.personas.unreadable")) from error
+        raise Refused(say("synth.personas.unreadable")) from error
 
 
 def request(say: Say, values: dict) -> dict:
@@ -161,7 +162,7 @@ def request(say: Say, values: dict) -> dict:
     try:
         named = personas.read(values.pop("personas"))
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     values = {key: value or None if isinstance(value, str) else value for key, value in values.items()}
     tokens = values.pop("volume") or values["tokens"]
     values.pop("file")
@@ -173,7 +174,7 @@ def on_show(say: Say, **values):
     """Ten rows, the x-ray and the price, made in a process of their own."""
     wanted = request(say, values)
     if not wanted["recipe"]:
-        raise gr.Error(say("synth.recipe.missing"))
+        raise Refused(say("synth.recipe.missing"))
     yield f"<p>{say('synth.showing')}</p>"
     command = [sys.executable, "-m", "core.synth", wanted["recipe"], "--preview", "--json"]
     for name in ("tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "parallel"):
@@ -207,13 +208,13 @@ def on_start(say: Say, **values):
     """Start the job of the form, detached from this page."""
     wanted = request(say, values)
     if not wanted["recipe"]:
-        raise gr.Error(say("synth.recipe.missing"))
+        raise Refused(say("synth.recipe.missing"))
     titles = {name: title for title, name in recipe_choices(say)}
     try:
         directory = jobs.create(wanted | {"name": wanted["name"] or titles.get(wanted["recipe"], "")})
         jobs.start(directory)
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     return gr.update(choices=job_choices(say), value=directory.name), look(directory.name)
 
 
@@ -252,7 +253,7 @@ def on_ask(say: Say, ask, job_id: str | None):
     try:
         ask(jobs.find(job_id or ""))
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     time.sleep(0.3)  # a job that is woken takes its lock
     return look(job_id)
 
@@ -261,5 +262,5 @@ def on_delete(say: Say, job_id: str | None):
     try:
         jobs.delete(jobs.find(job_id or ""))
     except Trouble as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     return gr.update(choices=job_choices(say), value=newest()), f"<p>{say('synth.jobs.none')}</p>"

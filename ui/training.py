@@ -10,6 +10,7 @@ from core import corpus, defaults, models, runs, store
 from core.recipe import CHOICES, RecipeTrouble, TrainConfig
 from core.trouble import Trouble
 from ui import offers, run_view, training_roads
+from ui.refused import Refused
 from ui.text import Say
 
 OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor")
@@ -141,6 +142,11 @@ def on_load(say: Say, corpus_id: str | None, run_id: str | None) -> tuple:
     )
 
 
+def on_corpus(corpus_id: str | None):
+    """A corpus that was just made is the one to train on."""
+    return gr.Dropdown(value=corpus_id) if corpus_id else gr.skip()
+
+
 def on_model(base_model: str, method: str, corpus_id: str | None) -> list:
     """Defaults that suit the chosen model, method and corpus, and this machine."""
     return list(defaults.suited(base_model or "", method, corpus_id).values())
@@ -161,12 +167,18 @@ def on_change(say: Say, **values) -> str:
 
 def on_train(say: Say, name: str, **values) -> tuple:
     """Queue a run with the form's values and show it."""
+    return _queued(say, name, values)
+
+
+def _queued(say: Say, name: str, values: dict, trial: bool = False) -> tuple:
     try:
         config = to_config(values)
         models.check(config.base_model)
-        run_id = runs.start(config, name or "")
+        if trial:
+            name = say("training.try.name", name=name or runs.default_name(config))
+        run_id = runs.start(config, name or "", trial)
     except (Trouble, RecipeTrouble) as error:
-        raise gr.Error(say.trouble(error)) from error
+        raise Refused(say.trouble(error)) from error
     run_view.let_chat_go(say)
     rows = store.sync_all()
     gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
@@ -180,7 +192,7 @@ def on_train(say: Say, name: str, **values) -> tuple:
 def on_try(say: Say, name: str, **values) -> tuple:
     """Three steps with the form's values: rows are grouped by length, the longest come first, so memory peaks at once."""
     short = {"max_steps": 3, "validation_share": 0.0, "logging_steps": 1, "save_total_limit": 2}
-    return on_train(say, say("training.try.name", name=name or values["corpus"] or ""), **values | short)
+    return _queued(say, name, values | short, trial=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -85,10 +85,15 @@ def written(name: str) -> str:
     return "\n".join(lines)
 
 
-def delete(name: str) -> None:
-    """Delete a person's own set; the matches that were played on it keep their prompts."""
+def check_own(name: str) -> None:
+    """Raise NotYourPrompts for a set that comes with Soulsmith."""
     if not _place(name).is_relative_to(_own()):
         raise NotYourPrompts(title=title(name))
+
+
+def delete(name: str) -> None:
+    """Delete a person's own set; the matches that were played on it keep their prompts."""
+    check_own(name)
     _place(name).unlink()
 
 

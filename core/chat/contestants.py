@@ -33,8 +33,8 @@ class Contestant:
 
 
 def listed() -> list[Contestant]:
-    """All that can speak, runs first, newest first; what is damaged is passed over."""
-    found = [one for run_id in reversed(runs.listed()) for one in _of_run(run_id)]
+    """All that can speak, runs first, newest first, trials behind them; what is damaged is passed over."""
+    found = [one for run_id in runs.by_use() for one in _of_run(run_id)]
     names = [model["id"] for model in models.ready()]
     for one in found:
         if one.base_model not in names:

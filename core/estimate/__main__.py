@@ -149,7 +149,13 @@ def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float
         return {"gpu": card.name, "model": model, "volumes": tables.volumes(model, setup, card)}
     found = tables.methods(model, setup, card, free) if kind == "methods" else tables.models(setup, card, free)
     rows = [found] if kind == "methods" else found
-    return {"gpu": card.name, "card_gib": round(free / GIB, 2), kind: [as_cell(cell) for row in rows for cell in row]}
+    asked = {"sequence_length": setup.sequence_length, "batch_size": setup.batch_size}
+    return {
+        "gpu": card.name,
+        "card_gib": round(free / GIB, 2),
+        **asked,
+        kind: [as_cell(cell) for row in rows for cell in row],
+    }
 
 
 def as_cell(cell: tables.Cell) -> dict:
@@ -157,6 +163,7 @@ def as_cell(cell: tables.Cell) -> dict:
     found = {
         "model": cell.model,
         "method": cell.method,
+        "optimizer": cell.optimizer,
         "process_gib": round(cell.memory.process / GIB, 2),
         "verdict": cell.verdict,
         "most": cell.most,

@@ -26,6 +26,7 @@ class Cell:
     method: str
     memory: Memory
     verdict: str
+    optimizer: str
     pace: speed.Pace | None = None
     checkpoint: float = 0.0  # bytes on disk of one
 
@@ -49,8 +50,9 @@ def models(setup: Setup, card: Card, budget: float, methods=("full", "lora", "ql
         length = min(setup.sequence_length, known.longest or setup.sequence_length)
         row = []
         for method in methods:
-            memory = quick(known, with_method(setup, method).changed(sequence_length=length), card)
-            row.append(Cell(name, method, memory, fits(memory, budget)))
+            chosen = with_method(setup, method).changed(sequence_length=length)
+            memory = quick(known, chosen, card)
+            row.append(Cell(name, method, memory, fits(memory, budget), chosen.optimizer))
         table.append(row)
     return table
 
@@ -64,7 +66,7 @@ def methods(name: str, setup: Setup, card: Card, budget: float) -> list[Cell]:
         memory = reserve(estimate(known, chosen, card.capability), known, chosen, card)
         checkpoint = space.disk(known, chosen, memory, 0)["checkpoints"] / (space.KEPT + 1)
         pace = speed.pace(known, chosen, card)
-        found.append(Cell(name, method, memory, fits(memory, budget), pace, checkpoint))
+        found.append(Cell(name, method, memory, fits(memory, budget), chosen.optimizer, pace, checkpoint))
     return found
 
 

@@ -21,6 +21,11 @@ WORDS = {
         "По одному в строке. Строка, которая начинается с #, задаёт тему следующих; \\n внутри строки — перенос.",
     ),
     "arena.own.save": ("Keep the set", "Сохранить набор"),
+    "arena.own.kept": ('The set "{name}" is kept and chosen above.', "Набор «{name}» сохранён и выбран выше."),
+    "arena.no_match": (
+        "There is no match yet. Choose two and a set of prompts above, and press Answer them.",
+        "Матчей пока нет. Выберите выше двоих и набор вопросов и нажмите «Получить ответы».",
+    ),
     "arena.own.delete": ("Delete the chosen set", "Удалить выбранный набор"),
     "arena.own.deleted": (
         'The set "{name}" is deleted. Its prompts are in the box now: keep them again if you want them back.',
@@ -44,6 +49,10 @@ WORDS = {
     "arena.status": (
         "{state}. Answered: {answered} of {count}. Voted: {voted}.",
         "{state}. Ответов: {answered} из {count}. Голосов: {voted}.",
+    ),
+    "arena.all_voted": (
+        "Every prompt has your vote: look at the verdict below.",
+        "Вы проголосовали по всем вопросам: итог — по кнопке ниже.",
     ),
     "arena.state.queued": ("Starting", "Запускается"),
     "arena.state.running": ("Answering", "Идёт работа"),

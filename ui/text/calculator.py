@@ -286,8 +286,8 @@ WORDS = {
         "Меняет небольшой адаптер, модель не тронута. Стиль, формат, задачи; легко отключить и передать.",
     ),
     "calculator.kind.qlora": (
-        "The same on a model packed into 4 bits: a third of the memory, a little slower.",
-        "То же, но модель сжата до 4 бит: втрое меньше памяти, немного медленнее.",
+        "The same on a model packed into 4 bits: a third of the memory, about as fast.",
+        "То же, но модель сжата до 4 бит: втрое меньше памяти, почти та же скорость.",
     ),
     "calculator.kind.cpt": (
         "Full training on raw text: knowledge and language, from hundreds of millions of tokens.",
@@ -362,9 +362,9 @@ WORDS = {
     "calculator.plan": ("The plan", "План"),
     "calculator.plan.text": (
         "{method} of {model}, epochs: {epochs}. A step takes {length} tokens × {batch} × {steps} of accumulation, in "
-        "{precision}, with {attention} and {optimizer}. Evaluation every {every} steps, log every {log}.",
+        "{precision}, with {attention} and {optimizer}. Steps between evaluations: {every}, between log lines: {log}.",
         "{method}, модель {model}, эпох: {epochs}. За шаг — {length} токенов × {batch} × {steps} шагов накопления, "
-        "в {precision}, с {attention} и {optimizer}. Проверка каждые {every} шагов, запись в журнал каждые {log}.",
+        "в {precision}, с {attention} и {optimizer}. Шагов между проверками: {every}, между записями в журнал: {log}.",
     ),
     "calculator.plan.flash": (
         "FlashAttention (torch's own, or the flash-attn package if it is there)",

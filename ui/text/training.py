@@ -80,6 +80,8 @@ WORDS = {
     "live.took": ("took", "заняло"),
     "data.rows": ("{rows} rows to learn from, {held} held out", "учебных строк: {rows}, отложено: {held}"),
     "data.tokens": ("{tokens} tokens, {learned} of them learned", "токенов: {tokens}, из них учебных: {learned}"),
+    "data.cut": ("{rows} rows cut off at max_length", "строк, обрезанных по max_length: {rows}"),
+    "data.text": ("{rows} plain texts among the chats", "сплошных текстов среди переписок: {rows}"),
     "data.blocks": ("{blocks} blocks, {fill}\u00a0% full", "блоков: {blocks}, заполнены на {fill}\u00a0%"),
     "data.attention": ("attention: {kernel}", "внимание: {kernel}"),
     "data.attention.by_document": (

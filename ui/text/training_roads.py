@@ -14,9 +14,9 @@ WORDS = {
         "Рискует малым: база остаётся прежней, округление до 4 бит отнимает чуть-чуть качества.",
     ),
     "road.lora.about": (
-        "Changes a small adapter on the base as it is. Costs the memory of the whole base, and its steps are the "
-        "fastest. Risks little: style and skills take well, new facts less so.",
-        "Меняет небольшой адаптер поверх обычной базы. Нужна память под всю базу, зато шаги самые быстрые. "
+        "Changes a small adapter on the base as it is. Costs the memory of the whole base, and is as fast as "
+        "QLoRA or faster. Risks little: style and skills take well, new facts less so.",
+        "Меняет небольшой адаптер поверх обычной базы. Нужна память под всю базу, шаги не медленнее, чем у QLoRA. "
         "Рискует малым: стиль и навыки усваиваются хорошо, новые факты — хуже.",
     ),
     "road.full.about": (
