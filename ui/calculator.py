@@ -44,6 +44,9 @@ def build(say: Say) -> dict:
             show_progress="hidden",
             trigger_mode="always_last",
         )
+    form["corpus"].change(  # a corpus has as many as it has
+        lambda corpus: gr.Textbox(interactive=not corpus), form["corpus"], form["tokens"], show_progress="hidden"
+    )
     build_tables(say, form, state)
     build_exact(say, form)
     with gr.Column():
@@ -187,10 +190,11 @@ def on_stop(ticket: str) -> None:
 
 
 def card_choices(say: Say) -> list[tuple[str, str]]:
-    """This computer's cards first, then the default, then the catalogue."""
+    """This computer's cards first, then the default, which is an example where there is none, then the catalogue."""
     mine = [(say("calculator.card.mine", name=gpu.name), f"mine:{i}") for i, gpu in enumerate(hardware.gpus())]
     names = sorted(catalogue.cards(), key=lambda name: name != catalogue.DEFAULT_CARD)
-    return [*mine, *((name, name) for name in names), (say("calculator.card.cpu"), catalogue.CPU)]
+    titles = [name if mine or at else say("calculator.card.example", name=name) for at, name in enumerate(names)]
+    return [*mine, *zip(titles, names, strict=True), (say("calculator.card.cpu"), catalogue.CPU)]
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:

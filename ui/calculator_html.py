@@ -30,7 +30,7 @@ def verdict(say: Say, answer: Answer) -> str:
     }
     whole = say("calculator.whole", low=say.duration(low), high=say.duration(high))
     facts = (
-        (say.duration(answer.epoch_seconds), say("calculator.per_epoch"), ("epoch",)),
+        (say.duration(answer.epoch_seconds), say("calculator.per_epoch", tokens=say.number(answer.tokens)), ("epoch",)),
         (say.duration(answer.total_seconds), whole, ("range",)),
         (
             say.number(answer.pace.tokens_per_second / answer.correction.seconds),
