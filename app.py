@@ -44,7 +44,7 @@ def build_page(say: Say) -> gr.Blocks:
                 opening_tab = opening.build(say)
             with gr.Tab(say("page.calculator"), id="calculator") as calculator_label:
                 calculator_tab = calculator.build(say)
-            with gr.Tab(say("page.corpus"), id="corpus"):
+            with gr.Tab(say("page.corpus"), id="corpus") as corpus_label:
                 corpus_tab = corpora.build(say)
             with gr.Tab(say("page.synth"), id="synth"):
                 synth_tab = synth.build(say)
@@ -68,6 +68,8 @@ def build_page(say: Say) -> gr.Blocks:
         made.change(corpus_tab["load"], corpus_tab["inputs"], corpus_tab["outputs"], show_progress="hidden")
         made.change(training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden")
         connect_calculator(page, calculator_tab, calculator_label, training_tab, tabs)
+        # A model may have become ready since the page opened.
+        corpus_label.select(corpora.on_models, corpus_tab["model"], corpus_tab["model"], show_progress="hidden")
         training_label.select(
             training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden"
         )

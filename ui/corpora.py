@@ -68,6 +68,7 @@ def build(say: Say) -> dict:
     listing.focus(lambda: gr.update(choices=choices(say)), None, listing, show_progress="hidden")
     return {
         "corpora": listing, "changed": changed, "load": partial(on_load, say), "inputs": listing, "outputs": listing,
+        "model": rows["model"],
     }  # fmt: skip
 
 
