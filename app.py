@@ -89,12 +89,12 @@ def connect(page: gr.Blocks, training_tab: dict, playground_tab: dict, runs_tab:
     page.load(playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"])
     page.load(corpus_tab["load"], corpus_tab["inputs"], corpus_tab["outputs"])
     page.load(runs_tab["load"], runs_tab["inputs"], runs_tab["outputs"])
+    training_load = {"fn": training_tab["load"], "inputs": training_tab["inputs"], "outputs": training_tab["outputs"]}
+    runs_tab["changed"].change(**training_load, show_progress="hidden")
+    corpus_tab["changed"].change(**training_load, show_progress="hidden").then(
+        training.on_corpus, corpus_tab["corpora"], training_tab["inputs"][0], show_progress="hidden"
+    )
     for changed in (corpus_tab["changed"], runs_tab["changed"]):
-        told = changed.change(
-            training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden"
-        )
-        if changed is corpus_tab["changed"]:
-            told.then(training.on_corpus, corpus_tab["corpora"], training_tab["inputs"][0], show_progress="hidden")
         changed.change(
             playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"], show_progress="hidden"
         )

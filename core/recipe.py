@@ -514,30 +514,30 @@ def _common(one: str, other: str) -> int:
 
 
 def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[dict], Counter]:
-    """Rows as the model gets them, at most max_length tokens each, and how many are left out for which reason.
+    """Rows as the model gets them, at most max_length tokens each, and how many are cut or left out for which reason.
 
     With packing, a row that is longer goes on in further pieces; without it, the rest of the row is cut off.
     """
-    kept, left_out = [], Counter()
+    kept, counted = [], Counter()
     for row in rows:
-        kept += _pieces(row, tokenizer, config, left_out)
-    return kept, +left_out
+        kept += _pieces(row, tokenizer, config, counted)
+    return kept, +counted
 
 
-def _pieces(row: dict, tokenizer, config: TrainConfig, left_out: Counter) -> list[dict]:
+def _pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -> list[dict]:
     """The pieces of one row that have something to learn in them; a row without any is counted, and one cut short."""
     try:
         encoded = encode(row, tokenizer, config.learn)
     except TemplateRefused:
-        left_out["template_refused"] += 1
+        counted["template_refused"] += 1
         return []
     # A piece begins with the token that the one before it ended with: so every token but the first is predicted.
     last = len(encoded["input_ids"]) - 1
     starts = range(0, max(1, last) if config.packing else 1, config.max_length - 1)
     pieces = [_piece(encoded, row["id"], start, config.max_length) for start in starts]
     learnable = [piece for piece in pieces if any(label != IGNORED for label in piece["labels"][1:])]
-    left_out["nothing_to_learn"] += not learnable
-    left_out["cut"] += bool(learnable) and not config.packing and last + 1 > config.max_length
+    counted["nothing_to_learn"] += not learnable
+    counted["cut"] += bool(learnable) and not config.packing and last + 1 > config.max_length
     return learnable
 
 
@@ -719,20 +719,20 @@ def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[.
     for row in read_rows(config.corpus):
         clusters[row.get("cluster", row["id"])] += 1
         chats += "messages" in row
-    held_out, rows, left_out = held_out_clusters(clusters, config.validation_share), clusters.total(), Counter()
+    held_out, rows, counted = held_out_clusters(clusters, config.validation_share), clusters.total(), Counter()
     about = {"rows": rows, "chats": chats}
     if rows >= FEWEST_ROWS and not (chats and not tokenizer.chat_template):  # else it is refused before long
         parts, told = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
         for done, (number, row) in enumerate(numbered_rows(config.corpus)):
             part = parts[row.get("cluster", row["id"]) in held_out]
-            for piece in _pieces(row, tokenizer, config, left_out):
+            for piece in _pieces(row, tokenizer, config, counted):
                 part.add(number, piece)
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
                 report("preparing", stage="tokens", done=done, total=rows)
         for part in parts:
             part.close()
-    about |= {"cut": left_out.pop("cut", 0), "left_out": +left_out}
+    about |= {"cut": counted.pop("cut", 0), "left_out": +counted}
     (out / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
 

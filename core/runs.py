@@ -104,7 +104,13 @@ def listed() -> list[str]:
 
 def by_use() -> list[str]:
     """The ids of all runs, newest first, trials behind all others."""
-    return sorted(reversed(listed()), key=lambda run_id: label(run_id).get("trial", False))
+    return sorted(reversed(listed()), key=_is_trial)
+
+
+def _is_trial(run_id: str) -> bool:
+    with suppress(RunGone, OSError):  # deleted by somebody else meanwhile
+        return label(run_id).get("trial", False)
+    return False
 
 
 def directory(run_id: str) -> Path:
