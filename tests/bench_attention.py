@@ -1,9 +1,9 @@
-"""Attention of packed rows on this machine: `python -m tests.bench_attention [--json]`.
+"""Attention of packed rows on this machine: `python -m tests.bench_attention [--steps] [--json]`.
 
 One layer, forward and backward, over the same blocks of documents: the masked call of SDPA, a call for each document
 (what core/recipe.py does on a processor), eager attention, and, on a card, flex_attention, torch's own kernel for
 documents end to end and that of flash-attn. A kernel that this machine has not says why; each that it has is held
-against the masked call.
+against the masked call. With --steps: whole steps of the recipe on a processor, masked and one by one in turn.
 """
 
 import argparse
@@ -181,10 +181,61 @@ def cases() -> list[Blocks]:
     return [Blocks(*blocks, *shape) for shape in shapes for blocks in ((4, 512, 4), (1, 2048, 8))]
 
 
+def steps(blocks: int, tokens: int, precision: str) -> dict[str, float]:
+    """Milliseconds a token of steps of LoRA on packed chats: every other one masked, and their ratio."""
+    import tempfile
+    from dataclasses import replace
+    from pathlib import Path
+
+    import transformers
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    from core import recipe
+    from tests import bench_train
+
+    taken, train = {"masked": [], "one by one": []}, transformers.Trainer.training_step
+
+    def step(trainer, model, inputs, *args, **kwargs):
+        masked = trainer.state.global_step % 2 == 0
+        if masked:
+            AttentionInterface.register("sdpa", sdpa_attention_forward)
+        else:
+            recipe.attend_by_document()
+        began = time.perf_counter()
+        loss = train(trainer, model, inputs, *args, **kwargs)
+        each = 1000 * (time.perf_counter() - began) / inputs["input_ids"].numel()
+        taken["masked" if masked else "one by one"].append(each)
+        return loss
+
+    transformers.Trainer.training_step = step
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-attention-") as scratch:
+            folder = Path(scratch) / "starter"
+            bench_train.make("starter", folder, 96)
+            config = bench_train.Job("", "ours", packing=True, max_length=tokens).config(folder)
+            many = {"batch_size": blocks, "max_steps": 2 * REPEATS, "precision": precision}
+            recipe.train(replace(config, **many), folder / "out", report=lambda *_, **__: None)
+    finally:
+        transformers.Trainer.training_step = train
+    middle = {name: round(statistics.median(each[1:]), 3) for name, each in taken.items()}  # the first one is slow
+    return middle | {"ratio": round(middle["masked"] / middle["one by one"], 2)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench_attention", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    parser.add_argument("--steps", action="store_true", help="whole steps of the starter model on a processor")
     arguments = parser.parse_args()
+    if arguments.steps:
+        for blocks, tokens in ((4, 512), (1, 2048)):
+            for precision in ("fp32", "bf16"):
+                print(
+                    json.dumps(
+                        {"block": f"{blocks} x {tokens}", "precision": precision} | steps(blocks, tokens, precision)
+                    )
+                )
+        return
     found = {given.name: measure(given) for given in cases()}
     if arguments.json:
         print(json.dumps(found))
