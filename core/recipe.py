@@ -756,32 +756,115 @@ class _TokenFiles:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Device
+
+
+def device_type() -> str:
+    """What this process computes on: cuda (NVIDIA, and AMD through ROCm), xpu (Intel), mps (Apple) or cpu."""
+    import torch
+
+    backends = {"cuda": torch.cuda, "xpu": torch.xpu, "mps": torch.backends.mps}
+    return next((name for name, backend in backends.items() if backend.is_available()), "cpu")
+
+
+def device() -> str:
+    """The device as torch names it: one card a process; under a distributed launcher each process has its own."""
+    kind = device_type()
+    return f"{kind}:{os.environ.get('LOCAL_RANK', 0)}" if kind in ("cuda", "xpu") else kind
+
+
+def device_name() -> str:
+    """The name of the card, as its driver gives it; "Apple GPU" and "cpu" where there is none to ask."""
+    import torch
+
+    kind = device_type()
+    if kind in ("cuda", "xpu"):
+        return getattr(torch, kind).get_device_name()
+    return "Apple GPU" if kind == "mps" else kind
+
+
+def has_bf16() -> bool:
+    """Whether the device multiplies bf16 in hardware; emulation is slower than fp32."""
+    import torch
+
+    kind = device_type()
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return kind == "xpu" or (kind == "mps" and torch.backends.mps.is_macos_or_newer(14, 0))
+
+
+def synchronize() -> None:
+    """Wait until the device has computed all that it was given."""
+    import torch
+
+    if (kind := device_type()) != "cpu":
+        getattr(torch, kind).synchronize()
+
+
+def empty_cache() -> None:
+    """Give the memory that the allocator keeps for later back to the driver."""
+    import torch
+
+    if (kind := device_type()) != "cpu":
+        getattr(torch, kind).empty_cache()
+
+
+def free_bytes() -> int:
+    """Memory that is free on the device; on a processor, of the machine."""
+    import psutil
+    import torch
+
+    kind = device_type()
+    if kind in ("cuda", "xpu"):
+        return getattr(torch, kind).mem_get_info()[0]
+    if kind == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return psutil.virtual_memory().available
+
+
+def peak_memory_gib() -> float:
+    """The most memory held so far: reserved on the device; on a processor, resident in this process."""
+    import torch
+
+    kind = device_type()
+    if kind in ("cuda", "xpu"):
+        return round(getattr(torch, kind).max_memory_reserved() / 2**30, 3)
+    if kind == "mps":  # it keeps no peak, and gives nothing back by itself
+        return round(torch.mps.driver_allocated_memory() / 2**30, 3)
+    if sys.platform == "win32":
+        import psutil
+
+        return round(psutil.Process().memory_info().peak_wset / 2**30, 3)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Model
 
 
 def precision(config: TrainConfig) -> str:
     """fp32, bf16 or fp16: what this machine computes fast. bf16 on a CPU without it was measured 40 times slower."""
-    import torch
-
     if config.precision != "auto":
         return config.precision
-    if not torch.cuda.is_available():
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if has_bf16():
+        return "bf16"
+    return "fp16" if device_type() == "cuda" else "fp32"
 
 
 def check_machine(config: TrainConfig) -> None:
     """Refuse what this machine cannot compute, before anything is read."""
-    import torch
     from transformers.utils import is_liger_kernel_available
 
-    card = torch.cuda.is_available()
-    if config.precision == "fp16" and not card:
+    kind = device_type()
+    if config.precision == "fp16" and kind not in ("cuda", "xpu"):
         raise Fp16NeedsCard
-    if config.precision == "bf16" and card and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise NoBf16(card=torch.cuda.get_device_name())
-    if config.use_liger_kernel and not (card and is_liger_kernel_available()):
-        raise LigerMissing(missing="liger-kernel" if card else "CUDA")
+    if config.precision == "bf16" and kind != "cpu" and not has_bf16():
+        raise NoBf16(card=device_name())
+    if config.use_liger_kernel and not (kind in ("cuda", "xpu") and is_liger_kernel_available()):
+        raise LigerMissing(missing="liger-kernel" if kind in ("cuda", "xpu") else "CUDA")
 
 
 def check_model(config: TrainConfig, tokenizer) -> None:
@@ -841,8 +924,7 @@ def load_base(config: TrainConfig):
             config.base_model,
             dtype=dtype,
             quantization_config=quantization,
-            # One card a process; under a distributed launcher each has its own.
-            device_map={"": f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"},
+            device_map={"": device()},
             attn_implementation=attention(precision(config)),
             use_safetensors=True,
         )
@@ -866,7 +948,7 @@ def flash_attention_lacks(kind: str) -> str:
     import torch
     from transformers.utils import is_flash_attn_2_available
 
-    if not torch.cuda.is_available():
+    if device_type() != "cuda":
         return "card"
     if torch.cuda.get_device_capability() < (8, 0):
         return "capability"
@@ -1161,7 +1243,6 @@ def train(
 
 def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
     """The model as it is trained, with the base's own loss and stop tokens set to rights."""
-    import torch
 
     base = load_base(config)
     parameters = base.num_parameters()
@@ -1177,7 +1258,7 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
         "model",
         parameters=parameters,
         trainable_parameters=trained,
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        device=device_name(),
         precision=precision(config),
         attention=base.config._attn_implementation,
         flash_attention_lacks=flash_attention_lacks(precision(config)),
@@ -1322,7 +1403,7 @@ class Progress:
         self.step_began, self.batches = time.monotonic(), []
 
     def on_step_end(self, args, state, control, model=None, **_):
-        _wait_for_the_card()  # its kernels run on behind the program's back
+        synchronize()  # its kernels run on behind the program's back
         took = time.monotonic() - self.step_began
         self.seconds += took
         if (
@@ -1423,13 +1504,6 @@ def named_rows(batches: list[list[str]]) -> str:
     """The numbers of the rows of some batches, the first ones of many: 3, 17, 40."""
     numbers = list(dict.fromkeys(number for batch in batches for ids in batch for number in ids.split()))
     return ", ".join(numbers[:NAMED_ROWS]) + (", …" if len(numbers) > NAMED_ROWS else "")
-
-
-def _wait_for_the_card() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def change_learning_rate(optimizer, scheduler, learning_rate: float) -> None:
@@ -1638,7 +1712,6 @@ def by_length(lengths: list[int], batch_size: int, seed: int):
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):
     """The config in the Trainer's own words."""
-    import torch
     from transformers import TrainingArguments
 
     a_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.gradient_accumulation_steps)
@@ -1674,7 +1747,7 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         logging_steps=config.logging_steps,
         logging_nan_inf_filter=False,  # it would show the mean of the steps before instead of a NaN
         remove_unused_columns=False,
-        use_cpu=not torch.cuda.is_available(),  # on a Mac it would move the rows to another device than the model
+        use_cpu=device_type() == "cpu",
         label_names=["labels"],
         report_to="none",
         disable_tqdm=True,
@@ -1731,22 +1804,6 @@ def held_out_loss(model, rows, batch_size: int, should_stop: Callable[[], bool] 
                 break
     model.train(was_training)
     return None if stopped else total / count
-
-
-def peak_memory_gib() -> float:
-    """The most memory held so far: of the card where there is one, else resident memory of this process."""
-    import torch
-
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_reserved() / 2**30, 3)
-    if sys.platform == "win32":
-        import psutil
-
-        return round(psutil.Process().memory_info().peak_wset / 2**30, 3)
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
 def _save_whole(path: Path, save_weights: Callable[[Path], None], tokenizer) -> None:

@@ -156,9 +156,8 @@ def _batches(voices: dict[str, Voice]) -> list[list[str]]:
 
 
 def _device(on_cpu: bool) -> str:
-    if torch.cuda.is_available():
-        return "cpu-instead" if on_cpu else "cuda"
-    return "cpu"
+    kind = recipe.device_type()
+    return "cpu-instead" if on_cpu and kind != "cpu" else kind
 
 
 def _voice(one: Contestant, place: tuple) -> Voice:
@@ -180,7 +179,7 @@ def _voice(one: Contestant, place: tuple) -> Voice:
 
 def _load(one: Contestant, place: tuple) -> Weights:
     directory, _, quantised, device = place
-    need_room(one, Path(directory), device, 0.7 if quantised else 2 if device == "cuda" else 4)
+    need_room(one, Path(directory), device, 0.7 if quantised else 4 if device.startswith("cpu") else 2)
     config = one.config or recipe.TrainConfig(base_model=directory, corpus="", method="lora")
     config = replace(config, base_model=directory, method="qlora" if quantised else "lora")
     try:
@@ -205,7 +204,7 @@ def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) 
     import psutil
 
     need = stored.count(directory) * bytes_each
-    free = torch.cuda.mem_get_info()[0] if device == "cuda" else psutil.virtual_memory().available
+    free = psutil.virtual_memory().available if device == "cpu-instead" else recipe.free_bytes()
     if need > free:
         raise NoRoom(model=one.title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
 
@@ -311,5 +310,4 @@ def _forget(needed: set[tuple]) -> None:
         del _opened[place]
     if gone:
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        recipe.empty_cache()
