@@ -1,0 +1,827 @@
+"""Faults that somebody could put in by mistake, a line each: (what the line says, what the fault makes of it).
+
+A group names the file and the tests of the fast suite that must notice. `tests/test_mutants.py` sees to it that every
+line is still there, once. UNSEEN holds faults that the fast suite should not catch, each with the reason.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Group:
+    """Faults of one file, and the tests that are run for each of them, the likeliest first."""
+
+    file: str
+    tests: tuple[str, ...]
+    faults: tuple[tuple[str, str], ...]
+
+
+ENCODING = Group(
+    "core/recipe.py",
+    ("test_recipe.py", "test_recipe_right.py", "test_corpus_masks.py", "test_recipe_tokens.py", "test_chat.py"),
+    (
+        # encode()
+        ('    if learn == "all" or "text" in row:', '    if learn == "all":'),
+        ("        learned.append(True)\n    if learn", "        learned.append(False)\n    if learn"),
+        (
+            "        ended = _mark_learned(learned, ids, spans, start, end, text, special) or ended",
+            "        _mark_learned(learned, ids, spans, start, end, text, special)",
+        ),
+        (
+            "            learned[at : stop + 1] = [True] * (stop + 1 - at)",
+            "            learned[at:stop] = [True] * (stop - at)",
+        ),
+        ('    ended = "messages" in row and row["messages"][-1]["role"] != "assistant"', "    ended = False"),
+        ("    while at < len(spans) and spans[at][0] < end:", "    while at < len(spans) and spans[at][1] < end:"),
+        (
+            "    while at < len(spans) and (spans[at][1] <= start",
+            "    while at < len(spans) and (spans[at][0] <= start",
+        ),
+        (
+            '    tokens = tokenizer(text, add_special_tokens="text" in row,',
+            "    tokens = tokenizer(text, add_special_tokens=True,",
+        ),
+        ("    labels = [id if known else IGNORED for", "    labels = [id if known or True else IGNORED for"),
+        (
+            '        if message["role"] != "assistant":\n            continue',
+            '        if message["role"] == "system":\n            continue',
+        ),
+        ("            start = found + len(asked)", "            start = found"),
+        ("        last_end = end", "        last_end = start"),
+        ("    return after[len(before) :] if after.startswith(before)", "    return after if after.startswith(before)"),
+        ("    low, high = 0, min(len(one), len(other))", "    low, high = 0, min(len(one), len(other)) - 1"),
+        # prompts and ends of replies
+        (
+            "apply_template(tokenizer, messages, True), add_special_tokens=False)",
+            "apply_template(tokenizer, messages, False), add_special_tokens=False)",
+        ),
+        ("    return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids", "    return ids"),
+        (
+            "    ids = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}",
+            "    ids = {tokenizer.eos_token_id}",
+        ),
+        ("if id != IGNORED][-1:])", "if id != IGNORED][:1])"),
+        # rows
+        ('                if row["id"] not in seen:', "                if True:"),
+        (
+            "                row, number = json.loads(line), number + 1",
+            "                row, number = json.loads(line), len(seen) + 1",
+        ),
+        ('    files = sorted(path.glob("rows-*.jsonl"))', '    files = list(path.glob("rows-*.jsonl"))[:1]'),
+        # pieces
+        (
+            "    starts = range(0, max(1, last) if config.packing else 1, config.max_length - 1)",
+            "    starts = range(0, max(1, last) if config.packing else 1, config.max_length)",
+        ),
+        (
+            'any(label != IGNORED for label in piece["labels"][1:])',
+            'any(label != IGNORED for label in piece["labels"])',
+        ),
+        (
+            '    counted["cut"] += bool(learnable) and not config.packing and last + 1 > config.max_length',
+            '    counted["cut"] += not config.packing and last + 1 > config.max_length',
+        ),
+        ('    counted["nothing_to_learn"] += not learnable', "    pass"),
+        (
+            "    return {key: encoded[key][start : start + length]",
+            "    return {key: encoded[key][start : start + length - 1]",
+        ),
+    ),
+)
+
+PACKING = Group(
+    "core/recipe.py",
+    ("test_recipe.py", "test_recipe_right.py", "test_recipe_roads.py", "test_recipe_tokens.py"),
+    (
+        # the first token of a packed document is learned from a stranger's last one
+        ('for label in [IGNORED, *row["labels"][1:]]]', 'for label in row["labels"]]'),
+        (
+            '        "position_ids": [position for row in rows for position in range(len(row["input_ids"]))],',
+            '        "position_ids": list(range(sum(len(row["input_ids"]) for row in rows))),',
+        ),
+        ("        if at < len(room):", "        if at < len(room) - 1:"),
+        ("            left, block = max_length, len(blocks)", "            left, block = max_length + 1, len(blocks)"),
+        ("        bisect.insort(room, (left - need, block))", "        bisect.insort(room, (left, block))"),
+        ("key=lengths.__getitem__, reverse=True):", "key=lengths.__getitem__):"),
+        ('"labels": padded("labels", IGNORED)}', '"labels": padded("labels", 0)}'),
+        (
+            "    tails = [list(range(max(lengths) - length)) for length in lengths]",
+            "    tails = [list(range(length, max(lengths))) for length in lengths]",
+        ),
+        (
+            "    breaks = (positions.diff() != 1).nonzero()[:, 0] + 1",
+            "    breaks = (positions.diff() != 1).nonzero()[:, 0]",
+        ),
+        (
+            "            masks = (None if mask.equal(torch.ones_like(mask).tril()) else mask for mask in masks)",
+            "            masks = (None for mask in masks)",
+        ),
+        (
+            "    if _distance(*logits) > 0.001:\n        raise PackingUnsupported",
+            "    if _distance(*logits) > 1000:\n        raise PackingUnsupported",
+        ),
+        ("    if _distance(one, other) > 0.001:", "    if _distance(one, other) > 1000:"),
+    ),
+)
+
+TOKEN_CACHE = Group(
+    "core/recipe.py",
+    ("test_recipe_tokens.py", "test_recipe.py"),
+    (
+        (
+            '            "labels": numpy.where(kept < 0, IGNORED, kept).tolist(),',
+            '            "labels": numpy.where(kept < 0, ~kept, kept).tolist(),',
+        ),
+        (
+            '            "input_ids": numpy.where(kept < 0, ~kept, kept).tolist(),',
+            '            "input_ids": numpy.abs(kept).tolist(),',
+        ),
+        (
+            "        learned = int((self.ids >= 0).sum()) if len(self) else 0",
+            "        learned = int((self.ids > 0).sum()) if len(self) else 0",
+        ),
+        (
+            "        return learned - int((self.ids[self.starts[:-1]] >= 0).sum()) if packed and len(self) else learned",
+            "        return learned",
+        ),
+        ("    told = hashlib.sha256(Path(__file__).read_bytes())", "    told = hashlib.sha256()"),
+        (
+            '            told.update(hashlib.file_digest(content, "sha256").digest())',
+            "            told.update(str(file).encode())",
+        ),
+        ("    about = [tokenizer.chat_template, tokenizer.eos_token_id,", "    about = [tokenizer.eos_token_id,"),
+        (
+            "    about += [config.learn, config.max_length, config.packing, config.validation_share]",
+            "    about += [config.learn, config.packing, config.validation_share]",
+        ),
+        (
+            "    about += [config.learn, config.max_length, config.packing, config.validation_share]",
+            "    about += [config.max_length, config.packing, config.validation_share]",
+        ),
+        (
+            "    about += [config.learn, config.max_length, config.packing, config.validation_share]",
+            "    about += [config.learn, config.max_length, config.packing]",
+        ),
+        (
+            "            unfinished.rename(place)\n    os.utime",
+            "            shutil.copytree(unfinished, place)\n    os.utime",
+        ),
+        ("    for path in places[TOKENS_KEPT:]:", "    for path in places[:TOKENS_KEPT]:"),
+        (
+            '        self.starts.append(self.starts[-1] + len(piece["input_ids"]))',
+            '        self.starts.append(len(piece["input_ids"]))',
+        ),
+        (
+            '            part = parts[row.get("cluster", row["id"]) in held_out]',
+            '            part = parts[row["id"] in held_out]',
+        ),
+    ),
+)
+
+SPLIT = Group(
+    "core/recipe.py",
+    ("test_recipe.py", "test_recipe_right.py", "test_recipe_tokens.py"),
+    (
+        (
+            '    held_out = held_out_clusters(Counter(row.get("cluster", row["id"]) for row in rows), share)',
+            '    held_out = held_out_clusters(Counter(row["id"] for row in rows), share)',
+        ),
+        (
+            "    wanted = min(MOST_HELD_OUT, max(1, round(clusters.total() * share))) if share else 0",
+            "    wanted = max(1, round(clusters.total() * share)) if share else 0",
+        ),
+        (
+            "    wanted = min(MOST_HELD_OUT, max(1, round(clusters.total() * share))) if share else 0",
+            "    wanted = min(MOST_HELD_OUT, max(1, round(len(clusters) * share))) if share else 0",
+        ),
+        (
+            "    by_hash = sorted(clusters, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest())",
+            "    by_hash = sorted(clusters)",
+        ),
+        ("        if clusters[name] <= wanted:", "        if wanted > 0:"),
+        ("            wanted -= clusters[name]", "            wanted -= 1"),
+        ("    if share and not held_out and len(clusters) > 1:", "    if False:"),
+        (
+            "        held_out.add(min(by_hash, key=clusters.get))",
+            "        held_out.add(max(by_hash, key=clusters.get))",
+        ),
+        ("FEWEST_ROWS = 10", "FEWEST_ROWS = 1"),
+        ('        raise CorpusTooSmall(name=name, rows=about["rows"], needed=FEWEST_ROWS)', "        pass"),
+        ('    if config.task == "text" and chats:', "    if False:"),
+        ('    if config.task == "chat" and rows and not chats:', "    if False:"),
+    ),
+)
+
+LOSS = Group(
+    "core/recipe.py",
+    ("test_recipe_right.py", "test_recipe_memory.py", "test_recipe.py", "test_recipe_roads.py"),
+    (
+        (
+            "        return CausalLMOutput(loss=total / (len(target) if num_items_in_batch is None else num_items_in_batch))",
+            "        return CausalLMOutput(loss=total / len(target))",
+        ),
+        (
+            "            context.save_for_backward(gradient)\n            return total\n\n        @staticmethod\n        def backward(context, slope):\n            return context.saved_tensors[0] * slope, None\n\n    def tile",
+            "            context.save_for_backward(gradient)\n            return total\n\n        @staticmethod\n        def backward(context, slope):\n            return context.saved_tensors[0], None\n\n    def tile",
+        ),
+        (
+            "            return context.saved_tensors[0] * slope, None\n\n    return AtOnce.apply",
+            "            return context.saved_tensors[0], None\n\n    return AtOnce.apply",
+        ),
+        ("    wide.div_(mass).scatter_add_(-1, target, -said.new_ones(said.shape))", "    wide.div_(mass)"),
+        ("    return (best + mass.log() - said).sum()", "    return (mass.log() - said).sum()"),
+        ("    return (best + mass.log() - said).sum()", "    return (best + mass.log() - said).mean()"),
+        ("    if wide is not logits:\n        logits.copy_(wide)", "    pass"),
+        (
+            "            for start in range(0, len(target), rows):",
+            "            for start in range(0, len(target) - rows + 1, rows):",
+        ),
+        (
+            "    return plain.shape == real.shape and _distance(plain, real) < 0.01",
+            "    return plain.shape == real.shape",
+        ),
+        (
+            "    tiles = zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True)",
+            "    tiles = list(zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True))[:1]",
+        ),
+        # held-out loss weighted otherwise than by token
+        (
+            "                total += float(model(**batch).loss) * learned",
+            "                total, learned = total + float(model(**batch).loss), 1",
+        ),
+        ("    model.train(was_training)\n    return None if stopped", "    return None if stopped"),
+        ("    return None if stopped else total / count", "    return total / count"),
+    ),
+)
+
+SCHEDULE = Group(
+    "core/recipe.py",
+    ("test_recipe.py", "test_recipe_right.py", "test_recipe_roads.py", "test_training_defaults.py"),
+    (
+        (
+            "            generator = torch.Generator().manual_seed(seed + self.epoch)",
+            "            generator = torch.Generator().manual_seed(seed)",
+        ),
+        ("            self.epoch = epoch", "            pass"),
+        (
+            "    a_epoch = math.ceil(math.ceil(rows / config.batch_size) / config.gradient_accumulation_steps)",
+            "    a_epoch = math.ceil(rows / config.batch_size)",
+        ),
+        (
+            "    every = min(steps, config.eval_steps or max(1, math.ceil(steps / 10)))",
+            "    every = min(steps, config.eval_steps or max(1, math.ceil(steps / 5)))",
+        ),
+        ("        max_steps=config.max_steps or -1,", "        max_steps=-1,"),
+        ("        lr_scheduler_type=config.lr_scheduler_type,", '        lr_scheduler_type="linear",'),
+        (
+            "        lr_scheduler_kwargs=_schedule(config.lr_scheduler_type, steps),",
+            "        lr_scheduler_kwargs=_schedule(config.lr_scheduler_type, 10 * steps),",
+        ),
+        (
+            "        warmup_steps=int(config.warmup_ratio * steps),",
+            "        warmup_steps=math.ceil(config.warmup_ratio * steps),",
+        ),
+        ("        neftune_noise_alpha=config.neftune_noise_alpha or None,", "        neftune_noise_alpha=None,"),
+        (
+            "        weight_decay=config.weight_decay,\n        max_grad_norm=config.max_grad_norm,",
+            "        weight_decay=0.0,\n        max_grad_norm=config.max_grad_norm,",
+        ),
+        ("        max_grad_norm=config.max_grad_norm,", "        max_grad_norm=1.0,"),
+        ("        optim=config.optim,", '        optim="adamw_torch",'),
+        (
+            "        gradient_accumulation_steps=config.gradient_accumulation_steps,\n        num",
+            "        gradient_accumulation_steps=1,\n        num",
+        ),
+        ("        activation_checkpointing=config.gradient_checkpointing,", "        activation_checkpointing=False,"),
+        ('        return {"min_lr_rate": 0.1}', '        return {"min_lr_rate": 0.5}'),
+        ("        rate = config.learning_rate / 10", "        rate = config.learning_rate"),
+        ('        group["times"] = group["lr"] / config.learning_rate', '        group["times"] = 1.0'),
+        ('            group["lr"] *= rate / before', "            pass"),
+        ("        if not math.isclose(rate, before):", "        if False:"),
+        (
+            '                settings |= {\n                    "loraplus_lr_ratio": config.loraplus_lr_ratio,',
+            '                settings |= {\n                    "loraplus_lr_ratio": 1.0,',
+        ),
+    ),
+)
+
+QUANTISATION = Group(
+    "core/recipe.py",
+    ("test_recipe_roads.py", "test_recipe_right.py", "test_recipe.py", "test_recipe_memory.py"),
+    (
+        ("            bnb_4bit_use_double_quant=True,", "            bnb_4bit_use_double_quant=False,"),
+        ('            bnb_4bit_quant_type="nf4",', '            bnb_4bit_quant_type="fp4",'),
+        ("            bnb_4bit_compute_dtype=dtype,", "            bnb_4bit_compute_dtype=torch.float16,"),
+        (
+            '    if config.method == "qlora":\n        quantization',
+            '    if config.method == "never":\n        quantization',
+        ),
+        ("        dtype = torch.float32\n    quantization", "        pass\n    quantization"),
+        ("            module.support_avx512bf16_for_cpu = False", "            pass"),
+        ("        lora_alpha=config.lora_alpha,", "        lora_alpha=config.lora_rank,"),
+        ("        lora_dropout=config.lora_dropout,", "        lora_dropout=0.0,"),
+        ("        use_rslora=config.use_rslora,", "        use_rslora=False,"),
+        ("        use_dora=config.use_dora,", "        use_dora=False,"),
+        ("        ensure_weight_tying=len(whole) == 1,", "        ensure_weight_tying=False,"),
+        ("            weight.data = weight.data.to(torch.float32)", "            pass"),
+        (
+            "    return [names[id(embeddings)]] if tied else [names[id(embeddings)], names[id(head)]]",
+            "    return [names[id(embeddings)], names[id(head)]]",
+        ),
+        ("    base.generation_config.eos_token_id = stop_ids(base, tokenizer) or None", "    pass"),
+        (
+            '            more = {"path_initial_model_for_weight_conversion": start.name} if start else {}',
+            "            more = {}",
+        ),
+    ),
+)
+
+CHECKPOINTS = Group(
+    "core/recipe.py",
+    ("test_recipe.py", "test_runs.py", "test_recipe_right.py", "test_runs_hurt.py"),
+    (
+        (
+            "    finite = [(loss, step) for step, loss in evals if math.isfinite(loss)]",
+            "    finite = [(-loss, step) for step, loss in evals if math.isfinite(loss)]",
+        ),
+        (
+            "    finite = [(loss, step) for step, loss in evals if math.isfinite(loss)]",
+            "    finite = [(loss, -step) for step, loss in evals if math.isfinite(loss)]",
+        ),
+        ("    for step in sorted(whole)[:-kept]:", "    for step in sorted(whole)[:-1]:"),
+        ("        if step != best:", "        if True:"),
+        (
+            '    newest_first = sorted(sealed, key=lambda path: int(path.name.split("-")[1]), reverse=True)',
+            "    newest_first = sorted(sealed, key=lambda path: path.name, reverse=True)",
+        ),
+        (
+            "    return next((str(path) for path in newest_first if is_whole(path)), None)",
+            "    return next((str(path) for path in newest_first), None)",
+        ),
+        (
+            "        return all(_digest(checkpoint / name) == known for name, known in files.items())",
+            "        return all((checkpoint / name).exists() for name, known in files.items())",
+        ),
+        ("        file.seek(size - DIGEST_BYTES // 2)", "        file.seek(0)"),
+        (
+            "        if not is_whole(path):\n            shutil.rmtree(path)",
+            "        if False:\n            shutil.rmtree(path)",
+        ),
+        (
+            "        if self.config.early_stopping and len(since) >= self.config.early_stopping:",
+            "        if self.config.early_stopping and len(since) > self.config.early_stopping:",
+        ),
+        (
+            "        since = [known for known, _ in self.evals if best is not None and known > best]",
+            "        since = [known for known, _ in self.evals if best is not None and known >= best]",
+        ),
+        ("        self.eval_loss, self.kept_step = dict(self.evals)[best], best", "        self.kept_step = best"),
+        ("            self.control.should_training_stop = True  # resumed", "            pass  # resumed"),
+        (
+            "    progress.tokenizer, progress.evals = tokenizer, evals_of(resume_from)",
+            "    progress.tokenizer, progress.evals = tokenizer, []",
+        ),
+        ("    if held_out and not resume_from:", "    if held_out:"),
+        (
+            '            self.stopped = "pause" if wanted == "pause" else "stop"\n            control.should_training_stop',
+            '            self.stopped = "stop"\n            control.should_training_stop',
+        ),
+        ('    if progress.stopped != "pause" and trainer.state.global_step:', "    if trainer.state.global_step:"),
+    ),
+)
+
+DUPLICATES = Group(
+    "core/corpus/duplicates.py",
+    ("test_corpus_quality.py", "test_corpus.py", "test_corpus_cases.py"),
+    (
+        ("THRESHOLD = 0.7", "THRESHOLD = 0.85"),
+        ("THRESHOLD = 0.7", "THRESHOLD = 0.5"),
+        ("PERMUTATIONS, BANDS = 128, 16", "PERMUTATIONS, BANDS = 128, 4"),
+        ("SHINGLE = 5", "SHINGLE = 2"),
+        (
+            "    kind = np.where(first_whole != number, 1, np.where(first_plain != number, 2, 0))",
+            "    kind = np.where(first_whole != number, 1, 0)",
+        ),
+        (
+            "    kind = np.where(first_whole != number, 1, np.where(first_plain != number, 2, 0))",
+            "    kind = np.where(first_plain != number, 2, 0)",
+        ),
+        ("    return Found(first_plain.astype(np.int32), kind", "    return Found(first_whole.astype(np.int32), kind"),
+        ("                plain.extend(_digest(said or text)", "                plain.extend(_digest(said)"),
+        ("    rows[offsets[1:] == offsets[:-1]] = 0", "    pass"),
+        (
+            "        numbers = np.flatnonzero((found.kind == 0) & ~empty)",
+            "        numbers = np.flatnonzero(found.kind == 0)",
+        ),
+        (
+            "                parent[max(one, two)] = min(one, two)",
+            "                parent[min(one, two)] = max(one, two)",
+        ),
+        ("    found.first[:] = parents[found.first]", "    found.first[:] = parents"),
+        ("        found.similarity[some] = _alike(marks, np.stack([found.first[some], some], 1))", "        pass"),
+        (
+            "    return (marks.take(pairs[:, 0]) == marks.take(pairs[:, 1])).mean(axis=1)",
+            "    return (marks.take(pairs[:, 0]) == marks.take(pairs[:, 1])).any(axis=1)",
+        ),
+        ("    return len(marks) - len(np.unique(marks))", "    return len(np.unique(marks))"),
+        (
+            '    return row["text"] if "text" in row else "\\n".join(turn["content"] for turn in row["messages"])',
+            '    return row["text"] if "text" in row else row["messages"][0]["content"]',
+        ),
+    ),
+)
+
+SHARING = Group(
+    "core/sharing.py",
+    ("test_share.py", "test_share_files.py"),
+    (
+        ("            if len(self.visitors) >= self.limits.visitors:", "            if False:"),
+        (
+            "            if len(self.visitors) >= self.limits.visitors:",
+            "            if len(self.visitors) > self.limits.visitors:",
+        ),
+        (
+            "            if not hmac.compare_digest(_plain(password), _plain(self.password)):",
+            "            if not _plain(self.password).startswith(_plain(password)):",
+        ),
+        ("        return self._ended.is_set() or time.time() >= self.ends", "        return self._ended.is_set()"),
+        ("TRIES_OF_ONE, TRIES_OF_ALL = 5, 60", "TRIES_OF_ONE, TRIES_OF_ALL = 500, 60"),
+        ("TRIES_OF_ONE, TRIES_OF_ALL = 5, 60", "TRIES_OF_ONE, TRIES_OF_ALL = 5, 6000"),
+        ("            while tries and now - tries[0] > MINUTE:", "            while tries:"),
+        ("        if letters > limits.letters:", "        if False:"),
+        ("            if any(turn.visitor is visitor for turn in self._line):", "            if False:"),
+        (
+            "            if visitor.messages >= limits.messages or visitor.tokens >= limits.tokens:",
+            "            if visitor.messages >= limits.messages:",
+        ),
+        (
+            "            if self.messages >= limits.messages_in_all or self.tokens >= limits.tokens_in_all:",
+            "            if False:",
+        ),
+        ("            visitor.messages += 1", "            pass"),
+        ("                turn.visitor.tokens += tokens - counted", "                turn.visitor.tokens = tokens"),
+        (
+            "        found = None if self.ended or not token else self.visitors.get(token)",
+            "        found = self.visitors.get(token)",
+        ),
+        (
+            "                if turn.stopped.is_set() or self.ended:\n                    return",
+            "                if False:\n                    return",
+        ),
+        ('    while kept and kept[0]["role"] != "user":', "    while False:"),
+        ('    return "".join(password.lower().split()).replace("-", "").encode()', "    return password.encode()"),
+    ),
+)
+
+GATE = Group(
+    "core/sharing_gate.py",
+    ("test_share.py", "test_share_files.py"),
+    (
+        (
+            "        elif (visitor := self.share.visitor(token_of(scope))) is None:",
+            "        elif (visitor := self.share.visitor(token_of(scope))) is False:",
+        ),
+        (
+            "        if self.share.ended:\n            await respond(send, 410",
+            "        if False:\n            await respond(send, 410",
+        ),
+        ('or (scope.get("raw_path") or b"").partition(b"?")[0] != scope["path"].encode():', "or False:"),
+        (
+            "        if not isinstance(data, list) or not all(value is None or isinstance(value, str) for value in data):",
+            "        if not isinstance(data, list):",
+        ),
+        (
+            '        if not isinstance(asked, dict) or asked.get("event_data") is not None:',
+            "        if not isinstance(asked, dict):",
+        ),
+        (
+            "        if any(session in other.sessions for other in self.share.visitors.values() if other is not visitor):",
+            "        if False:",
+        ),
+        ('        if "session_hash" in asked:\n            self._own(visitor, asked["session_hash"])', "        pass"),
+        (
+            "        if size > most:\n            raise Refused(413)",
+            "        if False:\n            raise Refused(413)",
+        ),
+        ("HttpOnly; SameSite=Lax", "SameSite=Lax"),
+        (
+            '        if scope["type"] == "http" and not LOCAL.fullmatch(_header(scope, b"host") or ""):',
+            "        if False:",
+        ),
+        ('    (b"x-frame-options", b"DENY"),\n', ""),
+    ),
+)
+
+STORE = Group(
+    "core/store.py",
+    (
+        "test_runs.py",
+        "test_runs_watching.py",
+        "test_runs_page.py",
+        "test_upgrades.py",
+        "test_runs_hurt.py",
+        "test_arena.py",
+    ),
+    (
+        (
+            '                series.go_back(db, run_id, changed, int(resumed.split("-")[1]) if resumed else 0)',
+            "                pass",
+        ),
+        (
+            '    changed = dict(row, state=state, offset=offset, name=label["name"], note=label["note"])',
+            '    changed = dict(row, state=state, offset=0, name=label["name"], note=label["note"])',
+        ),
+        ('    changed["stamp"] = None if more or state in runs.ACTIVE else stamp', '    changed["stamp"] = stamp'),
+        (
+            "            if run_id not in there:\n                _forget(db, run_id)",
+            "            if False:\n                _forget(db, run_id)",
+        ),
+        (
+            '        if event["step"] == 0:\n            row["base_eval_loss"]',
+            '        if event["step"] == 1:\n            row["base_eval_loss"]',
+        ),
+        (
+            '(row["best_eval_loss"] or float("inf")) > event["eval_loss"]:',
+            '(row["best_eval_loss"] or float("inf")) < event["eval_loss"]:',
+        ),
+        (
+            'ended=None, stage="starting", trouble=None, message=None, waiting=None)',
+            'ended=None, stage="starting", waiting=None)',
+        ),
+        ("            stage=None,\n            seconds_left=None,", "            stage=None,"),
+        ("        row.update({key: event[key] for key in ENDING if key in event})", "        pass"),
+        ("when verdict in ('tie', 'bad') then 0.5 else", "when verdict in ('tie', 'bad') then 0 else"),
+        (
+            "        union all select verdict, 'b' side from votes where",
+            "        union all select verdict, 'a' side from votes where",
+        ),
+        (
+            '        for table in ("steps", "marks", "evals", "samples", "forgetting"):\n            db[table].delete_where',
+            '        for table in ("steps", "evals", "samples", "forgetting"):\n            db[table].delete_where',
+        ),
+        ('    db.conn.execute("update runs set offset = 0")', "    pass"),
+    ),
+)
+
+SERIES = Group(
+    "core/series.py",
+    ("test_runs_watching.py", "test_runs.py"),
+    (
+        (
+            '        db.conn.execute(f"delete from {table} where run = ? and step > ?", [run_id, step])',
+            '        db.conn.execute(f"delete from {table} where run = ? and step >= ?", [run_id, step])',
+        ),
+        ("            total, kept = total + sum_before, kept + before", "            pass"),
+        (
+            "            min(stretch, key=lambda step: (math.inf if step[1] is None else step[1], step[0])),",
+            "            stretch[0],",
+        ),
+        (
+            "            max(stretch, key=lambda step: (-math.inf if step[2] is None else step[2], -step[0])),",
+            "            stretch[0],",
+        ),
+        ("            max(stretch, key=lambda step: step[0]),", "            stretch[0],"),
+    ),
+)
+
+EVENTS = Group(
+    "core/events.py",
+    ("test_events.py", "test_runs.py"),
+    (
+        ('    whole = fresh[: fresh.rfind(b"\\n") + 1]', "    whole = fresh"),
+        ("    return _parsed(whole), offset + len(whole)", "    return _parsed(whole), offset + len(fresh)"),
+        ('        output.truncate(end - (len(tail) - tail.rfind(b"\\n") - 1))', "        pass"),
+        (
+            "    if isinstance(value, float) and not math.isfinite(value):\n        return None",
+            "    if False:\n        return None",
+        ),
+        (
+            '    for line in reversed(tail[: tail.rfind(b"\\n") + 1].split(b"\\n")):',
+            '    for line in tail[: tail.rfind(b"\\n") + 1].split(b"\\n"):',
+        ),
+    ),
+)
+
+RUNS = Group(
+    "core/runs.py",
+    ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
+    (
+        ('    return "running" if is_alive(path) else "lost"', '    return "lost"'),
+        ("    if waits := control.waits(path):", '    if waits := "":'),
+        ('        return "stopped" if request == "stop" else "queued"', '        return "queued"'),
+        ('    if now == "finished":\n        raise NothingToResume', "    if False:\n        raise NothingToResume"),
+        ('    if is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    with', "    with"),
+        (
+            '    control.ask(directory(run_id), "hold" if now == "queued" else "pause")',
+            '    control.ask(directory(run_id), "pause")',
+        ),
+        (
+            '        if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:',
+            "        if False:",
+        ),
+    ),
+)
+
+ESTIMATE = Group(
+    "core/estimate/memory.py",
+    ("test_estimate.py", "test_estimate_trace.py"),
+    (
+        (
+            "NF4 = {False: 0.5 + 4 / 64, True: 0.5 + 1 / 64 + 4 / (64 * 256)}",
+            "NF4 = {False: 0.5 + 4 / 64, True: 0.5 + 4 / 64}",
+        ),
+        ("    more = shape.layers - 2", "    more = shape.layers - 1"),
+        (
+            '        extra += more * setup_walk.saved if phase in ("forward", "loss") else 0',
+            '        extra += more * setup_walk.saved if phase in ("forward",) else 0',
+        ),
+        (
+            '        extra += more * setup_walk.kept if phase in ("loss_backward", "backward_first") else 0',
+            "        extra += 0",
+        ),
+        ('    lifted["optimizer"] = gradients * (2 if setup.foreach else 1)', '    lifted["optimizer"] = gradients'),
+        ("    context = 0 if not capability else CONTEXT if capability >= 8.0 else CONTEXT_OLD", "    context = 0"),
+        (
+            "    return (shape.embedding if shape.tied else 2 * shape.embedding) if setup.saves else 0",
+            "    return 2 * shape.embedding if setup.saves else 0",
+        ),
+        (
+            "    weights = linear * packed + (rest - experts) * side + experts * setup.weight_width",
+            "    weights = linear * packed + (rest - experts) * side + experts * packed",
+        ),
+        (
+            "        states = shape.parameters * _state(setup, setup.weight_width)",
+            "        states = shape.parameters * _state(setup, 2)",
+        ),
+        ("        gradients = adapter\n", "        gradients = 0.0\n"),
+        ("    phase = max(lifted, key=lifted.get)", "    phase = min(lifted, key=lifted.get)"),
+    ),
+)
+
+SPEED = Group(
+    "core/estimate/speed.py",
+    ("test_estimate.py",),
+    (
+        (
+            "    device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))",
+            "    device, launch, flops = (a + shape.layers * (b - a) for a, b in zip(one, two, strict=True))",
+        ),
+        ("    seconds = steps * micro + optimizer", "    seconds = micro + optimizer"),
+        (
+            "    return Pace(seconds, steps * setup.tokens / seconds, flops",
+            "    return Pace(seconds, setup.tokens / seconds, flops",
+        ),
+        ("            rate = single if width == 4 or slow_bf16 else half", "            rate = half"),
+        ("    optimizer = 7 * 4 * trained / (MEMORY * card.bandwidth)", "    optimizer = 0.0"),
+        ("        device += seconds\n", "        device += flops and seconds\n"),
+    ),
+)
+
+VERDICT = Group(
+    "core/estimate/answer.py",
+    ("test_estimate.py", "test_estimate_page.py", "test_runs_watching.py"),
+    (
+        ("        if self.upper <= self.budget:", "        if self.process <= self.budget:"),
+        ('        return "tight" if self.process <= self.budget else "no"', '        return "tight"'),
+        ("        return self.process + (UPPER - 1) * self.memory.reserved", "        return self.process"),
+        ("        return self.epoch_seconds * self.epochs", "        return self.epoch_seconds"),
+        (
+            "        return self.tokens / self.pace.tokens_per_second * self.correction.seconds",
+            "        return self.tokens / self.pace.tokens_per_second",
+        ),
+        ("        budget=card.memory_bytes if free is None else free,", "        budget=card.memory_bytes,"),
+        (
+            "        return self.memory.reserved * self.correction.memory + self.memory.context",
+            "        return self.memory.reserved + self.memory.context",
+        ),
+        ("        setup = replace(setup, weight_width=4)", "        pass"),
+        ('        "fits": answer.verdict != "no",', '        "fits": answer.verdict == "fits",'),
+        (
+            "    if UPPER * memory.reserved + memory.context <= budget:",
+            "    if memory.reserved + memory.context <= budget:",
+        ),
+    ),
+)
+
+ADVICE = Group(
+    "core/estimate/advice.py",
+    ("test_estimate.py", "test_runs_watching.py"),
+    (
+        (
+            "        more = setup.gradient_accumulation_steps * setup.batch_size // half",
+            "        more = setup.gradient_accumulation_steps",
+        ),
+        (
+            '    return sorted(found, key=lambda c: (c.verdict == "no", harm(c.name), c.slower, -c.saves))',
+            "    return sorted(found, key=lambda c: -c.saves)",
+        ),
+        ("            if candidate.parameters > best and fits", "            if fits"),
+        (
+            "        low, high = (middle, high) if ok(middle) else (low, middle)",
+            "        low, high = (middle, high) if not ok(middle) else (low, middle)",
+        ),
+    ),
+)
+
+LEARNED = Group(
+    "core/estimate/learned.py",
+    ("test_estimate.py", "test_runs_watching.py"),
+    (
+        ("LEAST, MOST = 0.2, 5.0", "LEAST, MOST = 0.0, 5000.0"),
+        ('    same_card = [row for row in rows() if row.get("card") == card]', "    same_card = rows()"),
+        (
+            "    for chosen, exact in ((same, True), (same_card, False)):",
+            "    for chosen, exact in ((same_card, False),):",
+        ),
+        ("            found.append(measured / predicted)", "            found.append(predicted / measured)"),
+    ),
+)
+
+ARENA = Group(
+    "core/arena/verdict.py",
+    ("test_arena.py",),
+    (
+        ("Z = 1.959964", "Z = 1.0"),
+        ("    middle = (share + square / (2 * count)) / (1 + square / count)", "    middle = share"),
+        ('    wins, losses = said["b"], said["a"]', '    wins, losses = said["a"], said["b"]'),
+        (
+            '        "rate": wins / (wins + losses) if wins + losses else None,',
+            '        "rate": wins / len(votes) if votes else None,',
+        ),
+        ("    if count and (low > 0.5 or high < 0.5):", "    if count and low > 0.5:"),
+        (
+            "            return math.ceil((needed - count) * (count + others) / count)",
+            "            return needed - count",
+        ),
+        (
+            '            longer += vote["verdict"] == ("a" if a > b else "b")',
+            '            longer += vote["verdict"] == "a"',
+        ),
+        (
+            '    return {"longer": longer, "count": count, "warns": count >= 5 and low > 0.5}',
+            '    return {"longer": longer, "count": count, "warns": low > 0.5}',
+        ),
+    ),
+)
+
+VOTES = Group(
+    "core/arena/votes.py",
+    ("test_arena.py",),
+    (
+        (
+            '    winner = {"left": left, "right": "ba"["ab".index(left)]}.get(verdict, verdict)',
+            '    winner = {"left": "a", "right": "b"}.get(verdict, verdict)',
+        ),
+        (
+            '    return [_pair(row) for row in kept if row["text_a"] != row["text_b"]]',
+            "    return [_pair(row) for row in kept]",
+        ),
+        (
+            'if row["verdict"] == "a" else (row["text_b"], row["text_a"])',
+            'if row["verdict"] == "b" else (row["text_b"], row["text_a"])',
+        ),
+        (
+            '        db["votes"].upsert(vote, pk=("match", "prompt", "voter"))',
+            '        db["votes"].insert(vote, ignore=True, pk=("match", "prompt", "voter"))',
+        ),
+        ('    system = [{"role": "system", "content": row["system"]}] if row["system"] else []', "    system = []"),
+    ),
+)
+
+QUEUE = Group(
+    "core/turns.py",
+    ("test_runs.py", "test_runs_page.py", "test_runs_hurt.py"),
+    (
+        ('    return [run_id for run_id in waiting() if runs.state(run_id) == "queued"]', "    return waiting()"),
+        (
+            "        order.insert(max(0, at + places), order.pop(at))",
+            "        order.insert(max(0, at - places), order.pop(at))",
+        ),
+        ('life["boot"] != runs.boot() and life["starts"] < MOST_STARTS and', 'life["boot"] != runs.boot() and'),
+        (
+            "    return sorted(created, key=lambda run_id: (known.get(run_id, len(known)), created[run_id]))",
+            "    return sorted(created, key=lambda run_id: created[run_id])",
+        ),
+    ),
+)
+
+GROUPS = (
+    *(
+        ENCODING,
+        PACKING,
+        TOKEN_CACHE,
+        SPLIT,
+        LOSS,
+        SCHEDULE,
+        QUANTISATION,
+        CHECKPOINTS,
+        DUPLICATES,
+        SHARING,
+        GATE,
+        STORE,
+    ),
+    *(SERIES, EVENTS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
+)
+
+# Faults that no fast test should be asked to notice, each with the reason.
+UNSEEN: dict[tuple[str, str], str] = {}
