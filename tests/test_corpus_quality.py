@@ -134,6 +134,40 @@ def test_long_texts_are_compared_by_words():
     assert duplicates.find([]).counts() == {"exact": 0, "normalised": 0, "near": 0}
 
 
+def changed(seed: int, words: int) -> tuple[str, str, float]:
+    """A text of 300 words, the same with so many of them replaced, and the Jaccard similarity of their shingles."""
+    draw = random.Random(seed)
+    one = draw.choices([f"word{number}" for number in range(400)], k=300)
+    other = list(one)
+    for at in range(words):
+        other[(at + 1) * 300 // (words + 1)] = f"other{at}"
+    first, second = ({tuple(said[at : at + 5]) for at in range(296)} for said in (one, other))
+    return " ".join(one), " ".join(other), len(first & second) / len(first | second)
+
+
+def test_near_copies_share_seven_shingles_of_five_words_in_ten():
+    pairs = [(seed, words) for words in (7, 8, 12) for seed in range(8)]
+    near = {}
+    for seed, words in pairs:
+        one, other, similarity = changed(seed, words)
+        found = duplicates.find([one, other])
+        near[seed, words] = found.kind[1] > 0
+        if found.kind[1]:
+            assert found.similarity[1] == pytest.approx(similarity, abs=0.1)
+    assert sum(near[seed, words] for seed, words in pairs if words < 12) >= 14  # 0.76 and 0.79: nearly all of sixteen
+    assert sum(near[seed, words] for seed, words in pairs if words == 12) <= 2  # 0.66: chance finds one or two
+
+
+def test_exact_copies_are_counted_to_the_letter():
+    assert duplicates.exact(["a", "b", "a", "A", "a"]) == 2
+
+
+def test_chats_are_compared_by_all_that_is_said():
+    rows = [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": said}]} for said in "ab"]
+    assert duplicates.text_of(rows[0]) == "hi\na"
+    assert duplicates.find(map(duplicates.text_of, rows)).first.tolist() == [0, 1]
+
+
 def test_personal_data_is_found_by_its_checksum_and_replaced():
     text = (
         "Пиши на ivan@example.com или ivan@example.com, звони +7 (912) 345-67-89. Карта 4111 1111 1111 1111, "

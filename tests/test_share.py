@@ -86,6 +86,47 @@ def test_nobody_comes_in_without_the_password_and_five_tries_are_a_minute_s(shar
     assert share.come_in(share.password, "there")
 
 
+def test_no_more_visitors_come_in_than_the_link_is_for():
+    share = Share(echo, Limits(visitors=2))
+    guests = [guest(share) for _ in range(2)]
+    with pytest.raises(sharing.HouseFull, match="2 visitors"):
+        share.come_in(share.password, "here")
+    assert waited(share.ask(guests[1], asks("still here"))).columns["base"] == Said("still here", 2)
+    share.end()
+
+
+def test_a_visitor_is_nobody_once_the_link_has_ended(share):
+    token = share.come_in(share.password, "here")
+    assert share.visitor(token).token == token
+    assert share.visitor(None) is None
+    share.end()
+    assert share.visitor(token) is None
+
+
+def test_a_reply_that_is_stopped_ends_where_it_is():
+    going_on = threading.Event()
+
+    def slowly(conversations, most_tokens):
+        yield {"base": Said("one", 1)}
+        going_on.wait(20)
+        yield {"base": Said("one two", 2)}
+        yield {"base": Said("one two three", 3)}
+
+    share = Share(slowly)
+    turn = share.ask(guest(share), asks("count"))
+    while not turn.columns:
+        time.sleep(0.005)
+    turn.stop()
+    going_on.set()
+    assert waited(turn).columns["base"] == Said("one two", 2)
+    assert share.served == 0
+    share.end()
+
+
+def test_sixty_wrong_passwords_a_minute_are_the_limit_of_all(share):
+    assert (sharing.TRIES_OF_ONE, sharing.TRIES_OF_ALL) == (5, 60)
+
+
 def test_many_addresses_together_are_slowed_down_too(share):
     for number in range(sharing.TRIES_OF_ALL):
         with pytest.raises(sharing.WrongPassword):
@@ -173,6 +214,7 @@ def test_a_long_conversation_keeps_its_end_and_begins_with_the_visitor():
         {"role": "user", "content": "30"}
     ]
     kept = sharing.recent(said)
+    assert sharing.recent(said[1:21])[0]["content"] == "2"  # the first one kept would be the model's
     assert (kept[0]["content"], kept[0]["role"], kept[-1]["content"], len(kept)) == ("12", "user", "30", 19)
 
 
@@ -213,6 +255,22 @@ def test_a_visitor_hears_that_the_machine_is_busy_and_no_name_or_path_of_it():
     assert sharing_page.worded(say, chat.CardBusy(name="secret")) == say("sharing.busy")
     assert sharing_page.worded(say, chat.PromptTooLong(tokens=9, limit=8)).startswith("The conversation")
     assert sharing_page.worded(say, OSError("/home/me")) == say("sharing.trouble")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/gradio_api/queue/%6Aoin", {"data": ["a", None]}, 404),  # the name of a road, written otherwise
+        ("/gradio_api/queue/join", {"data": ["a", None], "event_data": {"path": "/etc/passwd"}}, 400),
+        ("/gradio_api/queue/join", {"data": [{"path": "/etc/passwd"}, None]}, 400),
+        ("/gradio_api/queue/join", ["a"], 400),
+    ],
+)
+def test_a_request_that_is_not_the_page_s_own_is_refused(shared, path, body, status):
+    share, port = shared
+    guest = share_probe.Guest(port, share.password)
+    body = body | {"fn_index": 0, "session_hash": guest.session} if isinstance(body, dict) else body
+    assert guest.client.post(path, json=body).status_code == status
 
 
 def test_a_large_request_is_refused(shared):
