@@ -237,6 +237,21 @@ def test_the_gate_asks_for_the_password_in_the_visitor_s_language(shared):
         assert "gradio" not in page
 
 
+def test_a_visitor_s_cookie_is_out_of_reach_of_scripts_and_the_page_of_frames(shared):
+    share, port = shared
+    answer = httpx.post(f"http://127.0.0.1:{port}/login", data={"password": share.password})
+    assert answer.status_code == 303
+    cookie = answer.headers["set-cookie"].split("; ")
+    assert {"Path=/", "HttpOnly", "SameSite=Lax"} <= set(cookie)
+    for page in (answer, httpx.get(f"http://127.0.0.1:{port}/", cookies=dict([cookie[0].split("=", 1)]))):
+        assert {name: page.headers[name] for name in map(bytes.decode, dict(sharing_gate.HEADERS))} == {
+            "x-frame-options": "DENY",
+            "referrer-policy": "no-referrer",
+            "x-content-type-options": "nosniff",
+            "x-robots-tag": "noindex",
+        }
+
+
 def test_a_visitor_chats_and_another_cannot_listen(shared):
     share, port = shared
     guests = [share_probe.Guest(port, share.password) for _ in range(2)]
