@@ -515,6 +515,7 @@ GATE = Group(
 STORE = Group(
     "core/store.py",
     (
+        "test_store.py",
         "test_runs.py",
         "test_runs_watching.py",
         "test_runs_page.py",
@@ -565,7 +566,7 @@ STORE = Group(
 
 SERIES = Group(
     "core/series.py",
-    ("test_runs_watching.py", "test_runs.py"),
+    ("test_store.py", "test_runs_watching.py", "test_runs.py"),
     (
         (
             '        db.conn.execute(f"delete from {table} where run = ? and step > ?", [run_id, step])',

@@ -1,0 +1,67 @@
+"""The index over runs: what an event changes in a run's row, what a deletion takes along, which steps a long curve keeps."""
+
+from core import events, paths, runs, store
+from core.recipe import TrainConfig
+
+
+def created(tiny_corpus) -> str:
+    return runs.create(TrainConfig(base_model="base", corpus=tiny_corpus))
+
+
+def log(run_id: str, *said: dict) -> None:
+    for event in said:
+        events.append(paths.run(run_id), **event)
+
+
+def step(number: int, loss: float, grad_norm: float = 1.0, last: int = 4000) -> dict:
+    told = {"learning_rate": 1e-4, "tokens_per_second": 10.0, "seconds_left": 5.0, "memory_gib": 1.0}
+    return {"event": "step", "step": number, "max_steps": last, "loss": loss, "grad_norm": grad_norm} | told
+
+
+FAILED = {"event": "failed", "trouble": "OutOfMemory", "values": {"step": "2"}, "message": "Memory ran out."}
+
+
+def test_a_run_that_starts_again_has_lost_its_trouble_and_one_that_ended_its_time_left(tiny_corpus, no_worker):
+    run_id = created(tiny_corpus)
+    log(run_id, {"event": "started"}, step(1, 3.0), FAILED)
+    row = store.sync(run_id)
+    assert (row["trouble"], row["message"], row["seconds_left"]) == ("OutOfMemory", "Memory ran out.", None)
+    log(run_id, {"event": "started"})
+    row = store.sync(run_id)
+    assert (row["trouble"], row["message"], row["ended"]) == (None, None, None)
+
+
+def test_a_deleted_run_leaves_no_row_in_any_table(tiny_corpus, no_worker):
+    run_id = created(tiny_corpus)
+    samples = [{"prompt": "who?", "reply": "me"}]
+    score = {"event": "forgetting", "step": 2, "score": -1.0, "foreign": 0.0, "parts": {}}
+    log(run_id, {"event": "started"}, step(1, 3.0), {"event": "eval", "step": 1, "eval_loss": 2.0})
+    log(run_id, {"event": "samples", "step": 2, "samples": samples}, score, FAILED)
+    store.sync(run_id)
+    tables = ("steps", "marks", "evals", "samples", "forgetting", "runs")
+    with store.opened() as db:
+        assert [db[table].count for table in tables] == [1] * 6
+    store.delete(run_id)
+    with store.opened() as db:
+        assert [db[table].count for table in tables] == [0] * 6
+
+
+def test_a_long_curve_keeps_the_lowest_and_the_highest_loss_and_the_steepest_gradient(tiny_corpus, no_worker):
+    run_id = created(tiny_corpus)
+    losses = {number: 3.0 + number % 7 / 100 for number in range(1, 41)}
+    losses |= {5: 1.25, 17: 9.5}
+    log(run_id, {"event": "started"}, *(step(n, loss, 50.0 if n == 23 else 1.0) for n, loss in losses.items()))
+    store.sync(run_id)
+    curves = store.curves(run_id)
+    shown = {row["step"]: row for row in curves["steps"]}
+    assert len(shown) < len(losses)
+    assert (shown[5]["loss"], shown[17]["loss"], shown[23]["grad_norm"]) == (1.25, 9.5, 50.0)
+    assert [row["step"] for row in curves["ends"]] == [9, 19, 29, 39, 40]
+
+
+def test_the_migration_that_added_tables_sets_every_run_back_to_the_beginning_of_its_log():
+    db = store.Database(memory=True)
+    store.migrations.apply(db, stop_before="m003_watching")
+    db["runs"].insert({"id": "old", "offset": 123})
+    store.migrations.apply(db)
+    assert db["runs"].get("old")["offset"] == 0
