@@ -87,6 +87,16 @@ def test_resume_queues_a_lost_run_until_its_trainer_speaks(config, no_worker):
     assert runs.state(run_id) == "lost"
 
 
+def test_a_trainer_that_took_the_lock_after_the_first_look_is_no_loss(config, monkeypatch, no_worker):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "started")
+    looks = iter([False, True])
+    monkeypatch.setattr(runs, "is_alive", lambda path: next(looks))
+    assert runs.state(run_id) == "running"
+    looks = iter([False, False])
+    assert runs.state(run_id) == "lost"
+
+
 def test_a_finished_run_is_not_resumed(trained_run):
     with pytest.raises(runs.NothingToResume, match="is finished already"):
         runs.resume(trained_run)

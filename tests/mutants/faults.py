@@ -625,7 +625,7 @@ RUNS = Group(
 
 ESTIMATE = Group(
     "core/estimate/memory.py",
-    ("test_estimate.py", "test_estimate_trace.py"),
+    ("test_estimate_memory.py", "test_estimate.py", "test_estimate_trace.py"),
     (
         (
             "NF4 = {False: 0.5 + 4 / 64, True: 0.5 + 1 / 64 + 4 / (64 * 256)}",
