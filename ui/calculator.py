@@ -191,10 +191,23 @@ def on_stop(ticket: str) -> None:
 
 def card_choices(say: Say) -> list[tuple[str, str]]:
     """This computer's cards first, then the default, which is an example where there is none, then the catalogue."""
-    mine = [(say("calculator.card.mine", name=gpu.name), f"mine:{i}") for i, gpu in enumerate(hardware.gpus())]
+    mine = [(say("calculator.card.mine", name=title), id) for title, id in _mine()]
     names = sorted(catalogue.cards(), key=lambda name: name != catalogue.DEFAULT_CARD)
-    titles = [name if mine or at else say("calculator.card.example", name=name) for at, name in enumerate(names)]
+    titles = [_title(say, name, is_example=not mine and not at) for at, name in enumerate(names)]
     return [*mine, *zip(titles, names, strict=True), (say("calculator.card.cpu"), catalogue.CPU)]
+
+
+def _mine() -> list[tuple[str, str]]:
+    """(name, choice) of this computer's cards, the one that runs take if nobody chooses first."""
+    usual = hardware.card()
+    found = sorted(hardware.gpus(), key=lambda gpu: gpu != usual)
+    return [(gpu.name, f"mine:{gpu.uuid}") for gpu in found]
+
+
+def _title(say: Say, name: str, *, is_example: bool) -> str:
+    if is_example:
+        return say("calculator.card.example", name=name)
+    return name if catalogue.cards()[name].is_tried else say("calculator.card.untried", name=name)
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
@@ -229,9 +242,11 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
 
 def _card(choice: str) -> tuple[catalogue.Card, float]:
     if choice.startswith("mine:"):
-        found = hardware.gpus()
-        gpu = found[min(int(choice.removeprefix("mine:")), len(found) - 1)]
-        return catalogue.of_machine(gpu), gpu.free_bytes
+        gpu = hardware.card(choice.removeprefix("mine:")) or hardware.card()
+        if gpu is None:
+            raise CardNotHere
+        card = catalogue.of_machine(gpu)
+        return card, gpu.free_bytes or card.memory_bytes
     if choice == catalogue.CPU:
         here = hardware.machine()
         return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes

@@ -101,6 +101,10 @@ class NoFlashAttention(Trouble):
     )
 
 
+class FlashNeedsNvidia(Trouble):
+    template = "FlashAttention 2 is counted for NVIDIA's cards only, and this is {card}. Choose sdpa."
+
+
 class NotOnProcessor(Trouble):
     template = "A processor does not train with {what}. Choose {instead}."
 

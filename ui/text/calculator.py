@@ -20,6 +20,14 @@ WORDS = {
     ),
     "calculator.card.mine": ("{name} (this computer)", "{name} (этот компьютер)"),
     "calculator.card.example": ("Example, no card here: {name}", "Для примера, карты здесь нет: {name}"),
+    "calculator.card.untried": (
+        "{name} (not run on such hardware yet)",
+        "{name} (на таком оборудовании ещё не запускалось)",
+    ),
+    "calculator.untried": (
+        "Nothing was run on hardware of this kind yet: these figures are computed from data sheets only.",
+        "На оборудовании этого рода ещё ничего не запускалось: эти числа посчитаны только по паспортным данным.",
+    ),
     "calculator.card.cpu": ("This computer's processor", "Процессор этого компьютера"),
     "calculator.method.info": ("What is changed in the model.", "Что именно меняется в модели."),
     "calculator.epochs.info": ("Passes over the corpus.", "Проходы по корпусу."),
@@ -425,6 +433,9 @@ TROUBLES = {
     "NoBf16": "У {card} нет bf16: нужна вычислительная способность 8.0, а у неё {capability}. Выберите fp16.",
     "NoFlashAttention": (
         "{card} не умеет FlashAttention 2: нужна вычислительная способность 8.0, а у неё {capability}. Выберите sdpa."
+    ),
+    "FlashNeedsNvidia": (
+        "FlashAttention 2 считается только для видеокарт NVIDIA, а это {card}. Выберите sdpa."
     ),
     "NoFourBitFull": (
         "У 4-битных весов нет градиента: полное дообучение и 4 бита несовместимы. "
