@@ -31,7 +31,7 @@ class Machine:
     disk_free_bytes: int
     cuda: tuple[int, int] = (0, 0)  # the newest that NVIDIA's driver runs
     driver_trouble: str = ""  # what NVIDIA's driver says instead of an answer
-    torch: Build = Build()
+    torch: Build = dataclasses.field(default_factory=Build)
     unseen: tuple[Unseen, ...] = ()  # cards that torch cannot compute on
 
 

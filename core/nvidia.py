@@ -113,7 +113,9 @@ def _instances(nvml: ModuleType, handle, parent: Gpu):
             continue
         uuid, (total, free, memory) = nvml.nvmlDeviceGetUUID(part), _memory(nvml, part)
         name = _or(nvml, f"{parent.name} MIG", nvml.nvmlDeviceGetName, part)
-        ids = [_or(nvml, 0, ask, part) for ask in (nvml.nvmlDeviceGetGpuInstanceId, nvml.nvmlDeviceGetComputeInstanceId)]
+        ids = [
+            _or(nvml, 0, ask, part) for ask in (nvml.nvmlDeviceGetGpuInstanceId, nvml.nvmlDeviceGetComputeInstanceId)
+        ]
         old_name = f"MIG-{parent.uuid}/{ids[0]}/{ids[1]}"
         total = total or _said_size(name)
         gpu = replace(parent, name=name, total_bytes=total, free_bytes=free or total, uuid=uuid, memory=memory, watts=0)
@@ -206,9 +208,7 @@ def _counted_by_cuda(on_bus: tuple[str, ...]) -> tuple[str, ...]:
     environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
     command = [sys.executable, "-I", "-c", ORDER.format(library=library)]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=environment
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True, env=environment)
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(line for line in done.stdout.split() if line in on_bus)

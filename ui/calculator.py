@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio as gr
 
 from core import corpus as corpora
-from core import hardware, paths
+from core import hardware, paths, run_card
 from core.estimate import answer as answers
 from core.estimate import catalogue, exact, plan, probe, tables
 from core.estimate import setup as setups
@@ -174,7 +174,7 @@ def build_exact(say: Say, form: dict) -> None:
         lambda: (gr.Button(interactive=True), gr.Button(interactive=False)), None, buttons, show_progress="hidden"
     )
     stop.click(on_stop, ticket, None, show_progress="hidden")
-    measure.click(partial(on_measure, say), None, result, concurrency_limit=1)
+    measure.click(partial(on_measure, say), form["card"], result, concurrency_limit=1)
     opened.expand(partial(on_errors, say), None, [errors, plot], show_progress="hidden")
 
 
@@ -244,7 +244,7 @@ def _card(choice: str) -> tuple[catalogue.Card, float]:
     if choice.startswith("mine:"):
         gpu = hardware.card(choice.removeprefix("mine:")) or hardware.card()
         if gpu is None:
-            raise CardNotHere
+            raise run_card.CardNotHere
         card = catalogue.of_machine(gpu)
         return card, gpu.free_bytes or card.memory_bytes
     if choice == catalogue.CPU:
@@ -302,11 +302,13 @@ def on_exact(say: Say, ticket: str, **fields):
         _stopped.discard(ticket)
 
 
-def on_measure(say: Say):
-    """The rate of matrix products here, which later answers for this machine use."""
+def on_measure(say: Say, card: str | None):
+    """The rate of matrix products here, which later answers for this machine use: of the chosen card, if it is here."""
     yield f"<p>{say('calculator.probe.running')}</p>"
     try:
-        found = probe.run()
+        found = probe.run(
+            hardware.card((card or "").removeprefix("mine:")) if (card or "").startswith("mine:") else None
+        )
         yield f"<p>{say('calculator.probe.done', name=found['name'], tflops=say.number(found['tflops']))}</p>"
     except Trouble as error:
         yield pieces.trouble(say, error)
