@@ -1,7 +1,6 @@
 """Which cards this machine has, as a process would see them, and whether torch can compute on them."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,13 +14,10 @@ import pytest
 from core import hardware, nvidia, other_cards, torch_build
 from core.gpu import Gpu
 from core.torch_build import Build
+from tests import pretended_driver
+from tests.pretended_driver import FAST, GIB, ROOMY
 
 ROOT = Path(__file__).parent.parent
-GIB = 2**30
-FAST = {"name": "NVIDIA GeForce RTX 4090", "uuid": "GPU-4090aaaa-0000-0000-0000-000000000000", "total": 24 * GIB}
-FAST |= {"free": 23 * GIB, "capability": (8, 9), "watts": 450, "cores": 16384, "clock": 2520, "pci": 2}
-ROOMY = {"name": "NVIDIA RTX A6000", "uuid": "GPU-a6000bbb-0000-0000-0000-000000000000", "total": 48 * GIB}
-ROOMY |= {"free": 47 * GIB, "capability": (8, 6), "watts": 300, "cores": 10752, "clock": 1800, "pci": 1}
 OLD = {"name": "NVIDIA GeForce GTX 1080", "uuid": "GPU-1080cccc-0000-0000-0000-000000000000", "total": 8 * GIB}
 OLD |= {"capability": (6, 1), "cores": 2560, "clock": 1733, "pci": 3}
 SPLIT = {"name": "NVIDIA A100-SXM4-40GB", "uuid": "GPU-a100dddd-0000-0000-0000-000000000000", "total": 40 * GIB}
@@ -37,19 +33,7 @@ SPLIT |= {
 @pytest.fixture
 def driver(monkeypatch):
     """A pretended driver: call it with the cards that it lists, in CUDA's order."""
-    place = ROOT / "tests" / "pretended_card" / "site" / "pynvml.py"
-    spec = importlib.util.spec_from_file_location("pynvml", place)
-    fake = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fake)
-    monkeypatch.setitem(sys.modules, "pynvml", fake)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(other_cards, "gpus", lambda: ())
-
-    def lists(*cards: dict, **said) -> None:
-        monkeypatch.setenv("PRETENDED_CARD", json.dumps({"cards": cards, "capability": (8, 0)} | said))
-
-    lists()
-    return lists
+    return pretended_driver.install(monkeypatch)
 
 
 def names() -> list[str]:
@@ -312,8 +296,7 @@ def test_the_machine_is_described_even_before_the_data_directory_exists(home):
 
 def test_the_command_says_all_of_it(driver):
     driver(FAST, ROOMY | {"memory": "forbidden"}, cuda=12040)
-    site = ROOT / "tests" / "pretended_card" / "site"
-    environment = os.environ | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
+    environment = os.environ | {"PYTHONPATH": f"{pretended_driver.SITE}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "core.hardware"]
     options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True}
     said = json.loads(subprocess.run([*command, "--json"], **options).stdout)

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 
 import gradio as gr
 
-from core import chat, runs
+from core import chat, reply_card, runs
 from core.chat import Question, Sampling, contestants, process
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
@@ -47,14 +47,14 @@ def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     notice = (gr.skip() if any(chosen) else "") if ids else say("playground.empty")
     kept = {name: kept[name] for name in REMEMBERED if isinstance(kept, dict) and name in kept}
     settings = [kept[name] if name in kept else gr.skip() for name in REMEMBERED]
-    card = cards.choice(process.chosen_card())
+    card = cards.choice(reply_card.chosen())
     return [*[gr.Dropdown(choices=choices, **value) for value in new], notice, *settings, card]
 
 
 def on_card(say: Say, uuid: str) -> gr.Dropdown:
     """Let replies come from another card; the model is loaded there with the next question."""
     try:
-        process.choose_card(uuid)
+        process.move(uuid)
     except Trouble as error:
         raise Refused(worded(say, error)) from error
     return cards.choice(uuid)

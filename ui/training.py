@@ -183,7 +183,7 @@ def _queued(say: Say, name: str, card: str | None, values: dict, *, trial: bool 
     except (Trouble, RecipeTrouble) as error:
         raise Refused(say.trouble(error)) from error
     cards.warn(say, card)
-    run_view.let_chat_go(say)
+    run_view.let_chat_go(say, run_id)
     rows = store.sync_all()
     gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
     return (

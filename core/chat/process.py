@@ -18,9 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import control, hardware, paths, run_card, runs
+from core import hardware, paths, reply_card, runs
 from core.chat import CardBusy, ChatClosed, ChatDied, Question, Reply, Sampling
-from core.gpu import Gpu
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 
@@ -126,7 +125,7 @@ def _connected() -> Connection:
     paths.home().mkdir(parents=True, exist_ok=True)
     with _log().open("wb") as log:
         command = [sys.executable, "-m", "core.chat", "--serve"]
-        started = runs.spawn_detached(command, cwd=root, log=log, environment=hardware.environment(card()))
+        started = runs.spawn_detached(command, cwd=root, log=log, environment=hardware.environment(reply_card.card()))
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         with suppress(OSError, ValueError, EOFError):
@@ -181,36 +180,18 @@ def _last_words() -> str:
 
 
 def has_card() -> bool:
-    """Whether this machine has a graphics card that chat and training share: the training goes on on the chat's own."""
-    gpu, run_id = card(), training()
-    return bool(gpu) and (run_id is None or run_card.is_shared(paths.run(run_id), gpu.uuid))
+    """Whether this machine has a graphics card that chat and training share; a run may be on another one."""
+    run_id = training()
+    return reply_card.is_taken_by(run_id) if run_id else bool(hardware.gpus())
 
 
-def card() -> Gpu | None:
-    """The card that replies come from: the chosen one as long as it is there, else the usual one."""
-    return hardware.card(chosen_card()) or hardware.card()
-
-
-def chosen_card() -> str | None:
-    """The UUID of the card that was chosen for replies, if one was."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return json.loads(_choice().read_text(encoding="utf-8"))["uuid"]
-    return None
-
-
-def choose_card(uuid: str) -> None:
-    """Let replies come from this card; a process that holds another one ends, and the next question starts a new one."""
-    gpu = run_card.choose(uuid)
-    if gpu and gpu != card():
-        control.write(_choice(), {"uuid": gpu.uuid})
-        _asked_if_there({"do": "end"})
+def move(uuid: str) -> None:
+    """Let replies come from another card: the process on the old one ends, and the next question starts a new one."""
+    if reply_card.choose(uuid):
+        _asked_if_there({"do": "leave"})
         end = time.monotonic() + 2 * END_SECONDS
         while _is_served() and time.monotonic() < end:
             time.sleep(TURN_SECONDS)
-
-
-def _choice() -> Path:
-    return paths.home() / "chat-card.json"
 
 
 # The process itself ---------------------------------------------------------------------------------------------------
@@ -285,7 +266,7 @@ class Server:
         self.closed_for = time.monotonic()
         yield {"closed": bool(engine and engine.close())}
 
-    def _end(self, _) -> Iterator[dict]:
+    def _leave(self, _) -> Iterator[dict]:
         yield from self._close(_)
         end = time.monotonic() + END_SECONDS
         while self.busy > 1 and time.monotonic() < end:  # those whose replies were ended are told so
