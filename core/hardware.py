@@ -78,8 +78,8 @@ def unseen(gpu: Gpu) -> Unseen | None:
 
 def environment(gpu: Gpu | None) -> dict[str, str]:
     """Variables with which a process, before it imports torch, finds this card and no other one."""
-    if gpu is None or not gpu.uuid.startswith(("GPU-", "MIG-")):
-        return {}  # the only one of its make, or of a make whose cards cannot be chosen
+    if gpu is None or len(gpus()) < 2 or not gpu.uuid.startswith(("GPU-", "MIG-")):
+        return {}  # nothing to choose from, or of a make whose cards cannot be chosen
     if gpu.kind == "rocm":
         # ROCR leaves one card, which HIP then counts from 0; left as they were, HIP's own lists might not name it.
         return {"ROCR_VISIBLE_DEVICES": gpu.uuid, "HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "0"}

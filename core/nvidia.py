@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -30,6 +31,10 @@ for at in range(count.value):
     assert cuda.cuDeviceGet(ctypes.byref(device), at) == 0 and cuda.cuDeviceGetUuid(id, device) == 0
     print("GPU-" + str(uuid.UUID(bytes=bytes(id))))
 """
+
+
+KEPT_SECONDS = 1.0  # that an answer of the driver holds
+_kept: tuple[tuple, float, "Driver"] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,18 @@ class _Card:
 
 
 def driver() -> Driver:
-    """The driver and the cards that a process of this environment can compute on. It never raises."""
+    """The driver and the cards that a process of this environment can compute on. It never raises.
+
+    An answer holds for a second: where nothing else keeps the driver loaded, it takes that long to be asked once.
+    """
+    global _kept
+    seen = tuple(os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"))
+    if _kept is None or _kept[0] != seen or time.monotonic() - _kept[1] > KEPT_SECONDS:
+        _kept = seen, time.monotonic(), _ask()
+    return _kept[2]
+
+
+def _ask() -> Driver:
     try:
         import pynvml as nvml
     except ImportError:

@@ -11,7 +11,7 @@ from core.trouble import Trouble
 FILE = "card.json"
 
 
-class CardGone(Trouble):
+class CardTakenOut(Trouble):
     template = (
         "This run was to train on {card}, which is not there any more. Resume it to train on {instead}, or put the card "
         "back first."
@@ -79,13 +79,13 @@ def of(run_dir: Path) -> Gpu | None:
     """The card that a run trains on if it begins now; None: the processor.
 
     Raises:
-        CardGone: with the card that it would get instead.
+        CardTakenOut: with the card that it would get instead.
     """
     kept = read(run_dir)
     gpu = hardware.card(kept.get("uuid"))
     if kept.get("uuid") and gpu is None:
         instead = hardware.card()
-        raise CardGone(card=kept["name"], instead=instead.name if instead else "CPU")
+        raise CardTakenOut(card=kept["name"], instead=instead.name if instead else "CPU")
     return gpu
 
 

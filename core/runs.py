@@ -265,7 +265,7 @@ def resume(run_id: str) -> None:
         raise StillRunning(name=label(run_id)["name"])
     if now == "finished":
         raise NothingToResume(name=label(run_id)["name"])
-    if (events.last(directory(run_id)) or {}).get("trouble") == "CardGone":  # whoever resumes it has read so
+    if (events.last(directory(run_id)) or {}).get("trouble") == "CardTakenOut":  # whoever resumes it has read so
         run_card.write(directory(run_id), hardware.card())
     control.ask(paths.run(run_id), "resume")
     start_worker()

@@ -15,7 +15,7 @@ ROOMY |= {"free": 47 * GIB, "capability": (8, 6), "watts": 300, "cores": 10752, 
 
 def install(monkeypatch):
     """Put the driver in; call what is returned with the cards that it lists, in CUDA's order."""
-    from core import other_cards
+    from core import nvidia, other_cards
 
     spec = importlib.util.spec_from_file_location("pynvml", SITE / "pynvml.py")
     fake = importlib.util.module_from_spec(spec)
@@ -25,6 +25,7 @@ def install(monkeypatch):
     monkeypatch.setattr(other_cards, "gpus", lambda: ())
 
     def lists(*cards: dict, **said) -> None:
+        monkeypatch.setattr(nvidia, "_kept", None)
         monkeypatch.setenv("PRETENDED_CARD", json.dumps({"cards": cards, "capability": (8, 0)} | said))
 
     lists()

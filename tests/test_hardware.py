@@ -1,6 +1,5 @@
 """Which cards this machine has, as a process would see them, and whether torch can compute on them."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -156,13 +155,15 @@ def test_the_card_with_the_most_memory_is_used_if_nobody_chooses(driver):
     assert hardware.card("GPU-gone") is None
 
 
-def test_a_process_is_given_its_card_by_name():
-    nvidia_s = Gpu("n", GIB, GIB, 8.0, 0, "GPU-1")
-    amd = dataclasses.replace(nvidia_s, kind="rocm", uuid="GPU-2")
-    assert hardware.environment(nvidia_s) == {"CUDA_VISIBLE_DEVICES": "GPU-1"}
-    assert hardware.environment(amd)["ROCR_VISIBLE_DEVICES"] == "GPU-2"
+def test_a_process_is_given_its_card_by_name_where_there_are_several(monkeypatch):
+    several = Gpu("n", GIB, GIB, 8.0, 0, "GPU-1"), Gpu("a", GIB, GIB, 11.0, 0, "GPU-2", "rocm")
+    monkeypatch.setattr(hardware, "gpus", lambda: several)
+    assert hardware.environment(several[0]) == {"CUDA_VISIBLE_DEVICES": "GPU-1"}
+    assert hardware.environment(several[1])["ROCR_VISIBLE_DEVICES"] == "GPU-2"
     assert hardware.environment(Gpu("Apple M3", GIB, GIB, 0, 0, "apple", kind="mps")) == {}
     assert hardware.environment(None) == {}
+    monkeypatch.setattr(hardware, "gpus", lambda: several[:1])
+    assert hardware.environment(several[0]) == {}  # as it was before anybody chose
 
 
 # ---------------------------------------------------------------------------------------------------------------------

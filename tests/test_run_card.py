@@ -18,7 +18,7 @@ from core.torch_build import Build
 from core.watching import doctor
 from tests import pretended_card, pretended_driver
 from tests.pretended_driver import FAST, GIB, ROOMY
-from ui import cards, opening, run_queue, training
+from ui import cards, opening, run_data, run_queue, training
 from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
@@ -71,12 +71,12 @@ def test_a_card_that_was_taken_out_is_said_and_resuming_takes_the_one_that_is_na
     driver(FAST)
     assert trainer.run(paths.run(run_id)) == "failed"
     last = events.last(paths.run(run_id))
-    assert last["trouble"] == "CardGone"
+    assert last["trouble"] == "CardTakenOut"
     assert last["message"] == (
         "This run was to train on NVIDIA RTX A6000, which is not there any more. Resume it to train on "
         "NVIDIA GeForce RTX 4090, or put the card back first."
     )
-    assert "должен был обучаться на NVIDIA RTX A6000" in RU.worded("CardGone", last["values"], last["message"])
+    assert "должен был обучаться на NVIDIA RTX A6000" in RU.worded("CardTakenOut", last["values"], last["message"])
     assert doctor.diagnose(run_id)["changes"] == {}
     runs.resume(run_id)
     assert run_card.of(paths.run(run_id)).name == FAST["name"]
@@ -120,6 +120,15 @@ def test_where_torch_sees_no_card_the_processor_is_forecast_and_learned_from(dri
     driver(FAST)
     assert trainer._card().name == catalogue.CPU  # the torch of the tests has no CUDA
     assert forecast.ran_on(trainer._card(), "cpu")
+
+
+def test_a_run_that_missed_its_card_says_so(driver, config):
+    driver(FAST)
+    run_id = runs.create(config, gpu=hardware.card())
+    missed = f"trains on the processor: torch did not see {FAST['name']}"
+    for device, said in (("cpu", True), (FAST["name"], False)):
+        events.append(paths.run(run_id), "model", attention="sdpa", flash_attention_lacks="", device=device)
+        assert (missed in run_data.line(EN, run_id)) is said
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,12 +10,12 @@ from pathlib import Path
 import gradio as gr
 
 from core import corpus as corpora
-from core import hardware, paths, run_card
+from core import hardware, paths
 from core.estimate import answer as answers
 from core.estimate import catalogue, exact, plan, probe, tables
 from core.estimate import setup as setups
 from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
-from core.estimate.troubles import NeedsTrace, UnknownArchitecture
+from core.estimate.troubles import CardGone, NeedsTrace, UnknownArchitecture
 from core.trouble import Trouble
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
@@ -242,9 +242,9 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
 
 def _card(choice: str) -> tuple[catalogue.Card, float]:
     if choice.startswith("mine:"):
-        gpu = hardware.card(choice.removeprefix("mine:")) or hardware.card()
+        gpu = hardware.card(choice.removeprefix("mine:"))
         if gpu is None:
-            raise run_card.CardNotHere
+            raise CardGone()
         card = catalogue.of_machine(gpu)
         return card, gpu.free_bytes or card.memory_bytes
     if choice == catalogue.CPU:

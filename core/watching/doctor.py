@@ -54,7 +54,7 @@ def _card(run_id: str) -> Gpu | None:
     """The card that a run would train on now, the processor where there is none."""
     try:
         return run_card.of(paths.run(run_id))
-    except run_card.CardGone:
+    except run_card.CardTakenOut:
         return hardware.card()
 
 

@@ -33,6 +33,10 @@ WORDS = {
         "Драйвер {card} слишком стар для torch {version}: он поддерживает CUDA не новее {needs}, и всё считал бы "
         "процессор.",
     ),
+    "cards.missed": (
+        "trains on the processor: torch did not see {card} (the Start tab says what helps)",
+        "обучается на процессоре: torch не увидел {card} (на вкладке «Начало» написано, что поможет)",
+    ),
     "cards.install": (
         "Stop Soulsmith, run this in its environment, and start it again: {command}",
         "Закройте Soulsmith, выполните в его окружении эту команду и запустите снова: {command}",
@@ -54,7 +58,7 @@ WORDS = {
 }
 
 TROUBLES = {
-    "CardGone": (
+    "CardTakenOut": (
         "Этот запуск должен был обучаться на {card}, но её больше нет. Нажмите «Продолжить», и он обучится на {instead}; "
         "или сначала верните видеокарту."
     ),
