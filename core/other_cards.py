@@ -4,6 +4,7 @@ Linux lists AMD's and Intel's in /sys/class/drm; of Windows they are not asked. 
 torch is known to compute on them.
 """
 
+import itertools
 import os
 import platform
 import re
@@ -45,7 +46,19 @@ def gpus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:
     found = [gpu for card in _drm_cards(sysfs) if (gpu := _of_device(card / "device", sysfs))]
     # Intel's names for a choice among several could not be tried: torch takes the first, so only that is listed.
     intel = [gpu for gpu in found if gpu.kind == "xpu"][:1]
-    return (*(gpu for gpu in found if gpu.kind != "xpu"), *intel)
+    return (*_left([gpu for gpu in found if gpu.kind == "rocm"]), *intel)
+
+
+def _left(cards: list[Gpu]) -> list[Gpu]:
+    """What the variables of ROCm leave: ROCR's first; HIP's, or CUDA's in its place, counts what is left."""
+    hip = "HIP_VISIBLE_DEVICES" if "HIP_VISIBLE_DEVICES" in os.environ else "CUDA_VISIBLE_DEVICES"
+    for variable in ("ROCR_VISIBLE_DEVICES", hip):
+        if (named := os.environ.get(variable)) is None:
+            continue
+        by_name = {str(at): gpu for at, gpu in enumerate(cards)} | {gpu.uuid: gpu for gpu in cards}
+        entries = [entry.strip() for entry in named.split(",")]
+        cards = [by_name[entry] for entry in itertools.takewhile(by_name.__contains__, entries)]
+    return cards
 
 
 def apple() -> tuple[Gpu, ...]:

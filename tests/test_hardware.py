@@ -242,7 +242,9 @@ def amd(sysfs: Path, number: int, address: str, vram: int, gfx: int, **files: st
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="symbolic links")
-def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path):
+def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
+    for variable in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+        monkeypatch.delenv(variable, raising=False)
     small = {"product_name": "AMD Radeon Graphics"}
     amd(tmp_path, 0, "0000:0f:00.0", GIB // 2, 100306, **small)  # part of a processor: left out
     used = {"mem_info_vram_used": str(2 * GIB), "product_name": "AMD Radeon RX 7900 XTX", "unique_id": "f00d"}
@@ -260,6 +262,10 @@ def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path):
         ("AMD Radeon 8060S", "gfx1151", "shared", 91, "rocm"),
         ("Intel Arc A770", "", "own", 16, "xpu"),
     ]
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "1,GPU-f00d")
+    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[1].name, found[0].name, found[3].name]
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
+    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[0].name, found[3].name]
     assert torch_build.unseen(found[0], build=CUDA_128).reason == "build"
     assert torch_build.unseen(found[0], build=Build("2.13.0+rocm6.4", hip="6.4")) is None
 
