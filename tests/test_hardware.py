@@ -1,7 +1,10 @@
 """Which cards this machine has, as a process would see them, and whether torch can compute on them."""
 
+import importlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +167,39 @@ def test_a_process_is_given_its_card_by_name_where_there_are_several(monkeypatch
     assert hardware.environment(None) == {}
     monkeypatch.setattr(hardware, "gpus", lambda: several[:1])
     assert hardware.environment(several[0]) == {}  # as it was before anybody chose
+
+
+def test_the_pretended_driver_has_the_names_and_numbers_of_the_real_one(driver):
+    fake = sys.modules.pop("pynvml")
+    real = importlib.import_module("pynvml")
+    for name in [name for name in vars(fake) if name.startswith(("nvml", "NVML_"))]:
+        assert callable(getattr(real, name)) if name.startswith("nvml") else getattr(real, name) == getattr(fake, name)
+    asked = set(re.findall(r"nvml\.((?:nvml|NVML)\w+)", Path(nvidia.__file__).read_text(encoding="utf-8")))
+    assert asked <= set(vars(fake))
+
+
+CUDA = """
+int cuInit(unsigned flags) { return 0; }
+int cuDeviceGetCount(int *count) { *count = 2; return 0; }
+int cuDeviceGet(int *device, int at) { *device = at; return 0; }
+int cuDeviceGetUuid(unsigned char *id, int device) {
+    for (int at = 0; at < 16; at++) id[at] = device ? 0xa6 : 0x40;
+    return 0;
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("gcc"), reason="a library is compiled with gcc on Linux"
+)
+def test_cuda_itself_is_asked_for_its_order(tmp_path, monkeypatch):
+    (tmp_path / "cuda.c").write_text(CUDA)
+    command = ["gcc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "cuda.c")]
+    subprocess.run(command, check=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    second, first = (f"GPU-{two * 4}-{two * 2}-{two * 2}-{two * 2}-{two * 6}" for two in ("a6", "40"))
+    assert nvidia._counted_by_cuda((second, first)) == (first, second)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
