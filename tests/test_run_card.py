@@ -202,6 +202,10 @@ def test_the_start_says_what_keeps_torch_from_a_card_and_what_mends_it(driver, m
     assert "--index-url https://download.pytorch.org/whl/cu128" in shown.value
     driver(FAST, error=18)
     assert "NVML/RM version mismatch" in opening.card_warning(say).value
+    monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
+    driver(FAST, FAST | {"name": "NVIDIA GeForce GTX 1080", "capability": (6, 1), "uuid": "GPU-1080"})
+    assert "GTX 1080" in opening.card_warning(say).value
+    assert "pip install" not in opening.card_warning(say).value  # the other card is seen as it is
 
 
 def test_before_a_run_it_is_said_that_the_processor_would_compute_it(driver, config, no_worker, monkeypatch):

@@ -42,7 +42,10 @@ def warnings(say: Say) -> list[str]:
     """What an owner of a card has to know before anything else: cards that torch does not see, a driver that fails, a
     make that nothing was run on yet."""
     machine = hardware.machine()
-    found = [unseen(say, one) for one in machine.unseen]
+    if len(machine.unseen) < len(machine.gpus):  # what helps one card might take torch from those that it sees
+        found = [say("cards.left_out", card=one.card, version=one.version) for one in machine.unseen]
+    else:
+        found = list(dict.fromkeys(unseen(say, one) for one in machine.unseen))
     if machine.driver_trouble:
         found.append(say("cards.driver", reason=machine.driver_trouble.rstrip(".")))
     makes = {gpu.name for gpu in machine.gpus if gpu.kind != "cuda"}

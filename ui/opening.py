@@ -70,8 +70,15 @@ def on_load(say: Say) -> tuple:
 
 def card_warning(say: Say) -> gr.HTML:
     """What keeps this machine's card from computing, with the command that mends it; hidden if nothing does."""
-    found = "".join(f'<div class="trouble" role="alert">{html.escape(words)}</div>' for words in cards.warnings(say))
+    lines = [_with_command(html.escape(words)) for words in cards.warnings(say)]
+    found = "".join(f'<div class="trouble" role="alert">{line}</div>' for line in lines)
     return gr.HTML(found, visible=bool(found))
+
+
+def _with_command(line: str) -> str:
+    """A warning whose command, which ends it, can be told from the words and copied."""
+    words, pip, rest = line.partition("pip install ")
+    return f"{words}<code>{pip}{rest}</code>" if pip else line
 
 
 def on_start(say: Say) -> tuple:

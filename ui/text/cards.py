@@ -17,15 +17,15 @@ WORDS = {
         "Здесь есть {card}, но torch {version} собран без её поддержки: всё считал бы процессор.",
     ),
     "cards.unseen.new": (
-        "{card} is newer than torch {version}: it lacks code for compute capability {needs}, and every run would fail.",
-        "{card} новее, чем torch {version}: в нём нет кода для вычислительной способности {needs}, и любой запуск "
+        "{card} is newer than torch {version}: it lacks code for compute capability {needs}, and runs on it fail.",
+        "{card} новее, чем torch {version}: в нём нет кода для вычислительной способности {needs}, и запуск на ней "
         "закончится ошибкой.",
     ),
     "cards.unseen.old": (
-        "{card} is older than torch {version} allows: it lacks code for compute capability {needs}, and every run would "
+        "{card} is older than torch {version} allows: it lacks code for compute capability {needs}, and runs on it "
         "fail.",
-        "{card} старше, чем допускает torch {version}: в нём нет кода для вычислительной способности {needs}, и любой "
-        "запуск закончится ошибкой.",
+        "{card} старше, чем допускает torch {version}: в нём нет кода для вычислительной способности {needs}, и "
+        "запуск на ней закончится ошибкой.",
     ),
     "cards.unseen.driver": (
         "The driver of {card} is too old for torch {version}: it runs CUDA {needs} at most, so the processor would do all "
@@ -36,6 +36,10 @@ WORDS = {
     "cards.missed": (
         "trains on the processor: torch did not see {card} (the Start tab says what helps)",
         "обучается на процессоре: torch не увидел {card} (на вкладке «Начало» написано, что поможет)",
+    ),
+    "cards.left_out": (
+        "{card} is left out unless you choose it: torch {version} cannot compute on it.",
+        "{card} не используется, пока вы сами её не выберете: torch {version} не умеет на ней считать.",
     ),
     "cards.install": (
         "Stop Soulsmith, run this in its environment, and start it again: {command}",
