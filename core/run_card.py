@@ -82,8 +82,10 @@ def of(run_dir: Path) -> Gpu | None:
         CardTakenOut: with the card that it would get instead.
     """
     kept = read(run_dir)
-    gpu = hardware.card(kept.get("uuid"))
-    if kept.get("uuid") and gpu is None:
+    if not kept:
+        return hardware.card()
+    gpu = _alike(kept)
+    if gpu is None:
         instead = hardware.card()
         raise CardTakenOut(card=kept["name"], instead=instead.name if instead else "CPU")
     return gpu
@@ -91,5 +93,12 @@ def of(run_dir: Path) -> Gpu | None:
 
 def is_shared(run_dir: Path, uuid: str) -> bool:
     """Whether a run trains on this card; where either is not known, it may."""
-    kept = read(run_dir).get("uuid")
-    return not kept or not uuid or kept == uuid
+    kept = read(run_dir)
+    gpu = _alike(kept) if kept else None
+    return not gpu or not uuid or gpu.uuid == uuid
+
+
+def _alike(kept: dict) -> Gpu | None:
+    """The card of a record, or another one of the same name: rented machines have a new one each time."""
+    others = (gpu for gpu in hardware.gpus() if gpu.name == kept["name"])
+    return (hardware.card(kept["uuid"]) if kept["uuid"] else None) or next(others, None)

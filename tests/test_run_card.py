@@ -82,6 +82,15 @@ def test_a_card_that_was_taken_out_is_said_and_resuming_takes_the_one_that_is_na
     assert run_card.of(paths.run(run_id)).name == FAST["name"]
 
 
+def test_a_card_of_the_same_name_takes_the_place_of_one_that_was_taken_out(driver, config, no_worker):
+    driver(FAST, ROOMY)
+    run_id = runs.start(config, card=FAST["uuid"])
+    driver(FAST | {"uuid": "GPU-another"}, ROOMY)
+    assert run_card.of(paths.run(run_id)).uuid == "GPU-another"
+    assert run_card.is_shared(paths.run(run_id), "GPU-another")
+    assert not run_card.is_shared(paths.run(run_id), ROOMY["uuid"])
+
+
 def test_a_forecast_is_about_the_run_s_own_card(driver, config, tiny_model):
     driver(FAST, ROOMY)
     values = asdict(config)
