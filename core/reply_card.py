@@ -13,6 +13,11 @@ def card() -> Gpu | None:
     return hardware.card(chosen()) or hardware.card()
 
 
+def environment() -> dict[str, str]:
+    """Variables of a process that computes on that card: the chat's, and those of jobs with a model of their own."""
+    return hardware.environment(card())
+
+
 def chosen() -> str | None:
     """The UUID of the card that was chosen, if one was."""
     with suppress(OSError, ValueError, KeyError, TypeError):

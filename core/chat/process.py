@@ -125,7 +125,7 @@ def _connected() -> Connection:
     paths.home().mkdir(parents=True, exist_ok=True)
     with _log().open("wb") as log:
         command = [sys.executable, "-m", "core.chat", "--serve"]
-        started = runs.spawn_detached(command, cwd=root, log=log, environment=hardware.environment(reply_card.card()))
+        started = runs.spawn_detached(command, cwd=root, log=log, environment=reply_card.environment())
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         with suppress(OSError, ValueError, EOFError):

@@ -9,12 +9,16 @@ import sys
 class _AfterTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Lets torch be imported as ever, and the card installed right after."""
 
+    stock = None  # torch's own loader, once it is known
+
     def find_spec(self, name, path=None, target=None):
         if name != "torch":
             return None
-        sys.meta_path.remove(self)  # for the look at the real one; a look is no import yet
-        spec = importlib.util.find_spec(name)
-        sys.meta_path.insert(0, self)
+        sys.meta_path.remove(self)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # who only asks whether torch is there does not import it
         self.stock, spec.loader = spec.loader, self
         return spec
 
@@ -29,8 +33,6 @@ class _AfterTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pretended_torch.install()
 
     def __getattr__(self, name):  # what else a loader can: get_source, get_filename
-        if name == "stock":  # nobody looked for torch yet
-            raise AttributeError(name)
         return getattr(self.stock, name)
 
 
