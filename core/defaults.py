@@ -20,8 +20,11 @@ LOGGED = 200  # log entries of a shorter one
 CHARACTERS = 3  # of a token, roughly
 
 
-def suited(base_model: str, method: str, corpus_id: str | None) -> dict:
-    """The fields of FIELDS, in their order: three epochs, and what the card and the corpus make of the rest."""
+def suited(base_model: str, method: str, corpus_id: str | None, card: str | None = None) -> dict:
+    """The fields of FIELDS, in their order: three epochs, and what the card and the corpus make of the rest.
+
+    `card` is the UUID of the card that is trained on; by default the usual one.
+    """
     values = {name: value for name, value in asdict(TrainConfig("", "")).items() if name in FIELDS}
     place = None
     try:
@@ -33,8 +36,8 @@ def suited(base_model: str, method: str, corpus_id: str | None) -> dict:
         values["max_length"] = min(values["max_length"], _context(Path(place)) or values["max_length"])
     if method == "full":
         values["learning_rate"] /= FULL_SLOWER
-    cards = hardware.gpus()
-    if cards and cards[0].total_bytes < ROOMY and (not place or stored.size(Path(place)) > LARGE):
+    gpu = hardware.card(card) or hardware.card()
+    if gpu and gpu.total_bytes < ROOMY and (not place or stored.size(Path(place)) > LARGE):
         values |= {"batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
     samples = _samples(corpus_id, values["max_length"])
     steps = samples * values["epochs"] / (values["batch_size"] * values["gradient_accumulation_steps"])

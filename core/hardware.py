@@ -1,6 +1,6 @@
-"""What this machine has: cards, memory, disk. Run it: `python -m core.hardware --json`.
+"""What this machine has: cards, memory, disk, and whether torch sees the cards. Run it: `python -m core.hardware --json`.
 
-No torch is imported: cards are asked for through the driver's own nvidia-smi, so the page stays light.
+No torch is imported: NVIDIA's cards are asked for through NVML, others of the system, and torch's build is read as text.
 """
 
 import argparse
@@ -9,40 +9,19 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from core import paths
-
-FIELDS = ("name", "memory.total", "memory.free", "compute_cap", "power.limit")
-PATIENCE = 10  # seconds that nvidia-smi gets
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A graphics card of this machine."""
-
-    name: str
-    total_bytes: int
-    free_bytes: int
-    compute_capability: float
-    watts: float
-
-    @property
-    def has_bf16(self) -> bool:
-        return self.compute_capability >= 8.0
-
-    @property
-    def has_flash_attention(self) -> bool:
-        return self.compute_capability >= 8.0
+from core import nvidia, other_cards, paths, torch_build
+from core.gpu import Gpu
+from core.torch_build import Build, Unseen
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Cards, processor, memory and the disk that the data directory is on."""
+    """Cards, processor, memory and the disk that the data directory is on; what keeps torch from the cards."""
 
     gpus: tuple[Gpu, ...]
     processor: str
@@ -50,47 +29,61 @@ class Machine:
     memory_bytes: int
     memory_free_bytes: int
     disk_free_bytes: int
+    cuda: tuple[int, int] = (0, 0)  # the newest that NVIDIA's driver runs
+    driver_trouble: str = ""  # what NVIDIA's driver says instead of an answer
+    torch: Build = dataclasses.field(default_factory=Build)
+    unseen: tuple[Unseen, ...] = ()  # cards that torch cannot compute on
 
 
 def machine() -> Machine:
     """This machine as it is now."""
-    memory = psutil.virtual_memory()
+    memory, cards, driver, build = psutil.virtual_memory(), gpus(), nvidia.driver(), torch_build.installed()
     return Machine(
-        gpus=gpus(),
+        gpus=cards,
         processor=platform.processor() or platform.machine(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_bytes=memory.total,
         memory_free_bytes=memory.available,
         disk_free_bytes=shutil.disk_usage(_standing(paths.home())).free,
+        cuda=driver.cuda,
+        driver_trouble=driver.trouble,
+        torch=build,
+        unseen=tuple(found for gpu in cards if (found := torch_build.unseen(gpu, driver.cuda, build))),
     )
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA cards of this machine; none if there is no driver."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    command = [tool, f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits"]
-    try:
-        listing = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return parse(listing)
+    """The cards that a process started here could compute on; none if there is no driver."""
+    return (*nvidia.driver().gpus, *other_cards.gpus())
 
 
-def parse(listing: str) -> tuple[Gpu, ...]:
-    """Cards from nvidia-smi's lines; a line that cannot be read is passed over."""
-    found = []
-    for line in listing.splitlines():
-        cells = [cell.strip() for cell in line.split(",")]
-        if len(cells) != len(FIELDS):
-            continue
-        try:
-            total, free = (int(float(cell)) * 2**20 for cell in cells[1:3])
-            found.append(Gpu(cells[0], total, free, _number(cells[3]), _number(cells[4])))
-        except ValueError:
-            continue
-    return tuple(found)
+def card(uuid: str | None = None) -> Gpu | None:
+    """The card of this name, None if it is not there; without a name the card that is used if nobody chooses.
+
+    That is one that torch can compute on, with the most memory; of equal ones the first.
+    """
+    found = gpus()
+    if uuid:
+        return next((gpu for gpu in found if gpu.uuid == uuid), None)
+    if len(found) < 2:
+        return found[0] if found else None
+    build = torch_build.installed()
+    return max(found, key=lambda gpu: (torch_build.unseen(gpu, build=build) is None, gpu.total_bytes))
+
+
+def unseen(gpu: Gpu) -> Unseen | None:
+    """What keeps the installed torch from computing on a card, or None."""
+    return torch_build.unseen(gpu, nvidia.driver().cuda)
+
+
+def environment(gpu: Gpu | None) -> dict[str, str]:
+    """Variables with which a process, before it imports torch, finds this card and no other one."""
+    if gpu is None or len(gpus()) < 2 or not gpu.uuid.startswith(("GPU-", "MIG-")):
+        return {}  # nothing to choose from, or of a make whose cards cannot be chosen
+    if gpu.kind == "rocm":
+        # ROCR leaves one card, which HIP then counts from 0; left as they were, HIP's own lists might not name it.
+        return {"ROCR_VISIBLE_DEVICES": gpu.uuid, "HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "0"}
+    return {"CUDA_VISIBLE_DEVICES": gpu.uuid}
 
 
 def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -100,13 +93,6 @@ def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     except OSError:
         return False
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:  # "[N/A]" on cards that do not tell
-        return 0.0
 
 
 def _standing(path: Path) -> Path:
@@ -124,7 +110,12 @@ def main() -> None:
         print(json.dumps(dataclasses.asdict(found)))
         return
     for gpu in found.gpus:
-        print(f"{gpu.name}: {gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free")
+        size = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
+        print(f"{gpu.name}: {size if gpu.total_bytes else 'the driver does not say how much memory'} ({gpu.uuid})")
+    for one in found.unseen:
+        print(f"torch {one.version} cannot compute on {one.card}. {one.command}")
+    if found.driver_trouble:
+        print(f"The driver does not answer: {found.driver_trouble}")
     print(f"{found.cores} cores, {found.memory_free_bytes / 2**30:.1f} of {found.memory_bytes / 2**30:.1f} GiB free")
     print(f"{found.disk_free_bytes / 2**30:.0f} GiB of disk free in {paths.home()}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import events, paths, runs
+from core import events, paths, reply_card, runs
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 
@@ -59,7 +59,8 @@ def start(directory: Path, module: str) -> None:
     (directory / "stop").unlink(missing_ok=True)
     with (directory / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", module, "--job", str(directory)]
-        runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log)
+        seen = reply_card.environment()  # what a job computes, it computes where the chat does
+        runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log, environment=seen)
 
 
 def listed(home: Path) -> list[Path]:

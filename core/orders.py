@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from core import ending, events, paths, runs, turns
+from core import ending, events, paths, run_card, runs, turns
 from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("run", nargs="*", help="id of a run, as printed by list; compare takes several")
     made.add_argument("--config", help="for start: a JSON file with the fields of TrainConfig")
     made.add_argument("--name", default="", help="for start: what to call the run")
+    made.add_argument("--card", metavar="UUID", help="for start: the card to train on, as core.hardware prints it")
     made.add_argument("--places", type=int, default=-1, help="for move: places down the queue; negative: up")
     made.add_argument("--step", type=int, default=0, help="for take: whose checkpoint is to be the run's result")
     made.add_argument("--csv", metavar="FILE", help="for metrics: write a table of all steps")
@@ -59,7 +60,7 @@ def carry_out(args, made) -> dict | list[dict]:
     if args.command == "start":
         if not args.config:
             made.error("start needs --config FILE")
-        return brief(runs.start(TrainConfig.load(args.config), args.name), named=False)
+        return brief(runs.start(TrainConfig.load(args.config), args.name, card=args.card), named=False)
     if args.command == "compare":
         from core.watching import comparing
 
@@ -106,5 +107,6 @@ def show(run_id: str) -> dict:
         "checkpoint": whole_checkpoint(paths.run(run_id)),
         "disk": room.taken(run_id),
         "doctor": doctor.diagnose(run_id),
+        "card": run_card.read(paths.run(run_id)) or None,
         "config": vars(runs.config(run_id)),
     }

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from core import control, events, paths
+from core import control, events, hardware, paths, run_card
+from core.gpu import Gpu
 from core.locks import is_held
 from core.recipe import CorpusGone, TrainConfig, check_task
 from core.trouble import Trouble
@@ -37,6 +38,7 @@ OURS = (
     "run.lock",
     "events.jsonl",
     "label.json",
+    "card.json",
     "life.json",
     "wishes.json",
 )
@@ -65,8 +67,8 @@ class NothingToResume(Trouble):
     template = 'The run "{name}" is finished already; there is nothing to go on with. Start a new run.'
 
 
-def create(config: TrainConfig, name: str = "", trial: bool = False) -> str:
-    """Make the directory of a new run, whole or not at all, and return its id."""
+def create(config: TrainConfig, name: str = "", trial: bool = False, gpu: Gpu | None = None) -> str:
+    """Make the directory of a new run, whole or not at all, and return its id; `gpu` is the card that it trains on."""
     name = name.strip() or default_name(config)
     stem = time.strftime("%Y%m%d-%H%M%S-") + paths.slug(name)
     run_id, count = stem, 1
@@ -78,20 +80,27 @@ def create(config: TrainConfig, name: str = "", trial: bool = False) -> str:
     config.save(unfinished / "config.json")
     kept = {"name": name, "note": "", "tags": [], "created": time.time()} | ({"trial": True} if trial else {})
     control.write(unfinished / "label.json", kept)
+    run_card.write(unfinished, gpu)
     unfinished.rename(paths.runs() / run_id)
     return run_id
 
 
-def start(config: TrainConfig, name: str = "", trial: bool = False) -> str:
+def start(config: TrainConfig, name: str = "", trial: bool = False, *, card: str | None = None) -> str:
     """Queue a new run and see to it that a worker is there; the same settings are not queued twice.
 
-    A trial is there to be looked at, not to be used: by_use() puts it last.
+    A trial is there to be looked at, not to be used: by_use() puts it last. `card` is the UUID of the card that it
+    trains on; by default the usual one of this machine, and the run keeps to it.
+
+    Raises:
+        AlreadyRunning, and what corpus and card have against the config.
     """
     check_corpus(config)
+    gpu = run_card.choose(card)
+    run_card.check(config, gpu)
     for run_id in listed():
         if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:
             raise AlreadyRunning(name=label(run_id)["name"], state=state(run_id))
-    run_id = create(config, name, trial)
+    run_id = create(config, name, trial, gpu)
     start_worker()
     return run_id
 
@@ -193,6 +202,15 @@ def change(run_id: str, **fields) -> None:
     scratch.replace(directory(run_id) / "config.json")
 
 
+def put_on(run_id: str, card: str) -> None:
+    """Let a run that is not at work train on another card from now on, named by its UUID."""
+    if state(run_id) in AT_WORK:
+        raise StillRunning(name=label(run_id)["name"])
+    gpu = run_card.choose(card)
+    run_card.check(config(run_id), gpu)
+    run_card.write(directory(run_id), gpu)
+
+
 def state(run_id: str) -> str:
     """queued, held, running, stopping, pausing, paused, finished, stopped, failed, or lost: killed, out of memory, power cut."""
     path = directory(run_id)
@@ -247,6 +265,8 @@ def resume(run_id: str) -> None:
         raise StillRunning(name=label(run_id)["name"])
     if now == "finished":
         raise NothingToResume(name=label(run_id)["name"])
+    if (events.last(directory(run_id)) or {}).get("trouble") == "CardTakenOut":  # whoever resumes it has read so
+        run_card.write(directory(run_id), hardware.card())
     control.ask(paths.run(run_id), "resume")
     start_worker()
 
@@ -285,12 +305,13 @@ def start_worker() -> None:
         spawn_detached([sys.executable, "-m", "core.worker"], cwd=root, log=log)
 
 
-def spawn_detached(command: list[str], cwd: Path, log) -> subprocess.Popen:
-    """A process that outlives this one, with its output in a file."""
+def spawn_detached(command: list[str], cwd: Path, log, environment: dict[str, str] | None = None) -> subprocess.Popen:
+    """A process that outlives this one, with its output in a file; `environment` are variables of its own."""
     detached = {"start_new_session": True}
     if sys.platform == "win32":
         detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    environment["TOKENIZERS_PARALLELISM"] = "false"
     # Threads that sleep at a barrier instead of spinning: beside another busy program, training on two cores was
     # 1.4 times as fast; alone on them, no slower.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import control, events, hardware, models, paths, runs, stored
+from core import control, events, hardware, models, paths, run_card, runs, stored
 from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 from core.watching import Observer, room
@@ -126,6 +126,7 @@ def _count_life(run_dir: Path, got_somewhere: bool) -> None:
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:
+    os.environ.update(hardware.environment(run_card.of(run_dir)))  # before torch is imported, which then sees no other
     said: dict[str, dict] = {}
 
     def report(event: str, **values) -> None:
@@ -135,7 +136,7 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         events.append(run_dir, event, **values)
         if event == "data" and (forecast := _forecast(config, _length(config, said))):
             report("forecast", **forecast)
-            need_memory(forecast["predicted_bytes"], config, _length(config, said))
+            need_memory(forecast["predicted_bytes"], config, _length(config, said), _card().memory_bytes)
         if event == "model":
             observer.on_model(values["trainable_parameters"])
 
@@ -181,15 +182,21 @@ def _forecast(config: TrainConfig, longest: int) -> dict | None:
     from core.estimate import forecast
 
     try:
-        return forecast.of_config(asdict(config) | {"max_length": longest})
+        return forecast.of_config(asdict(config) | {"max_length": longest}, _card())
     except Trouble:
         return None
 
 
-def need_memory(predicted_bytes: float, config: TrainConfig, length: int) -> None:
-    """Raise DoesNotFit, before the model loads, when a run would surely not fit the first card, or else the memory."""
-    cards = hardware.gpus()
-    there = cards[0].total_bytes if cards else hardware.machine().memory_bytes
+def _card():
+    """What this process computes on, as the calculator knows it: its card, or the processor where torch sees none."""
+    from core import recipe
+    from core.estimate import forecast
+
+    return forecast.card_of(None if recipe.device_type() == "cpu" else hardware.card())
+
+
+def need_memory(predicted_bytes: float, config: TrainConfig, length: int, there: float) -> None:
+    """Raise DoesNotFit, before the model loads, when a run would surely not fit into so many bytes."""
     if predicted_bytes * SURELY > there:
         need, there = (f"{size / 2**30:.1f}" for size in (predicted_bytes, there))
         raise DoesNotFit(need=need, there=there, length=length, rows=config.batch_size)
@@ -201,9 +208,14 @@ def _length(config: TrainConfig, said: dict) -> int:
 
 
 def _learn(config: TrainConfig, said: dict, ending: dict) -> None:
-    """Let later estimates learn from this run: peak bytes of the card, and seconds of a step of the forecast's size."""
+    """Let later estimates learn from this run: peak bytes of the card, and seconds of a step of the forecast's size.
+
+    A run that was not on the card of its forecast teaches nothing.
+    """
     from core.estimate import forecast
 
+    if not forecast.ran_on(_card(), said["model"]["device"]):
+        return
     tokens = config.batch_size * config.gradient_accumulation_steps * _length(config, said)
     on_card = said["model"]["device"] != "cpu"
     forecast.learn(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import chat, ending, events, paths, runs, turns
+from core import chat, ending, events, paths, reply_card, runs, turns
 from core.trouble import Trouble
 from core.watching import room
 
@@ -60,7 +60,8 @@ def run_trainer(run_id: str) -> None:
     before, killed_before = events.size(run_dir), kills_for_memory()
     if runs.state(run_id) != "queued":  # the trainer of a worker that is gone was about to begin
         return
-    chat.close()  # by agreement: a starting run gets the memory that a chat holds
+    if reply_card.gives_way_to(run_id):
+        chat.close()  # by agreement: a starting run gets the memory that a chat holds
     with (run_dir / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.trainer", str(run_dir), "--seen", str(before)]
         code = runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log).wait()

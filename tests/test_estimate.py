@@ -309,7 +309,7 @@ def test_runs_on_this_machine_correct_the_next_estimate():
 def test_a_run_is_forecast_from_its_config_and_learned_from():
     config = dataclasses.asdict(TrainConfig(base_model="starter", corpus="poems", method="lora"))
     card = hardware.Gpu("NVIDIA GeForce RTX 4090", 24 * GIB, 23 * GIB, 8.9, 450.0)
-    found = forecast.of_config(config, card)
+    found = forecast.of_config(config, forecast.card_of(card))
     assert (found["model"], found["card"]) == ("HuggingFaceTB/SmolLM2-135M", "NVIDIA GeForce RTX 4090")
     assert 2 * GIB < found["predicted_bytes"] < 5 * GIB
     forecast.learn(found, measured_bytes=1.5 * found["predicted_bytes"])

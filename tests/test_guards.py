@@ -56,7 +56,19 @@ def imported(path: Path) -> list[str]:
     return names
 
 
-SHARED = ("text", "plots", "theme", "pages", "offers", "offered", "refused", "run_view", "run_html", "run_plots")
+SHARED = (
+    "text",
+    "cards",
+    "plots",
+    "theme",
+    "pages",
+    "offers",
+    "offered",
+    "refused",
+    "run_view",
+    "run_html",
+    "run_plots",
+)
 
 
 def test_a_tab_never_imports_another_tab():

@@ -1,31 +1,333 @@
-"""What the machine has, read from nvidia-smi's lines."""
+"""Which cards this machine has, as a process would see them, and whether torch can compute on them."""
 
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
 import pytest
 
-from core import hardware
-from core.hardware import Gpu
+from core import hardware, nvidia, other_cards, torch_build
+from core.gpu import Gpu
+from core.torch_build import Build
+from tests import pretended_driver
+from tests.pretended_driver import FAST, GIB, ROOMY
 
-LINES = """NVIDIA RTX PRO 6000 Blackwell Workstation Edition, 97887, 96000, 12.0, 600.00
-NVIDIA GeForce GTX 1050, 4096, 3000, 6.1, [N/A]
-Unable to determine the device handle
-"""
+ROOT = Path(__file__).parent.parent
+OLD = {"name": "NVIDIA GeForce GTX 1080", "uuid": "GPU-1080cccc-0000-0000-0000-000000000000", "total": 8 * GIB}
+OLD |= {"capability": (6, 1), "cores": 2560, "clock": 1733, "pci": 3}
+SPLIT = {"name": "NVIDIA A100-SXM4-40GB", "uuid": "GPU-a100dddd-0000-0000-0000-000000000000", "total": 40 * GIB}
+SPLIT |= {"capability": (8, 0), "cores": 20000, "clock": 1410, "pci": 0}
+SPLIT |= {
+    "mig": [
+        {"name": "NVIDIA A100-SXM4-40GB MIG 3g.20gb", "uuid": "MIG-3333", "total": 20 * GIB, "free": 19 * GIB},
+        {"name": "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "uuid": "MIG-1111", "memory": "forbidden", "ids": (7, 0)},
+    ]
+}
 
 
-def test_cards_are_read_and_lines_without_one_passed_over():
-    assert hardware.parse(LINES) == (
-        Gpu("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97887 * 2**20, 96000 * 2**20, 12.0, 600.0),
-        Gpu("NVIDIA GeForce GTX 1050", 4096 * 2**20, 3000 * 2**20, 6.1, 0.0),
-    )
+@pytest.fixture
+def driver(monkeypatch):
+    """A pretended driver: call it with the cards that it lists, in CUDA's order."""
+    return pretended_driver.install(monkeypatch)
+
+
+def names() -> list[str]:
+    return [gpu.name.rpartition(" ")[2] for gpu in hardware.gpus()]
+
+
+def test_a_card_is_read_with_its_uuid(driver):
+    driver(FAST)
+    uuid = "GPU-4090aaaa-0000-0000-0000-000000000000"
+    assert hardware.gpus() == (Gpu("NVIDIA GeForce RTX 4090", 24 * GIB, 23 * GIB, 8.9, 450.0, uuid),)
 
 
 def test_what_a_card_can_run_follows_from_its_capability():
-    new, old = hardware.parse(LINES)
+    new, old = Gpu("new", GIB, GIB, 12.0, 600), Gpu("old", GIB, GIB, 6.1, 0)
     assert (new.has_bf16, new.has_flash_attention, old.has_bf16, old.has_flash_attention) == (True, True, False, False)
 
 
-def test_a_machine_without_a_driver_has_no_cards(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert hardware.gpus() == ()
+def test_without_a_driver_or_without_cards_there_are_none(driver):
+    driver(error=12)
+    assert nvidia.driver() == nvidia.Driver()
+    driver()
+    assert (hardware.gpus(), hardware.card(), hardware.machine().unseen) == ((), None, ())
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(9, "Driver Not Loaded"), (18, "RM has detected an NVML/RM version mismatch.")]
+)
+def test_a_broken_driver_is_said_and_breaks_nothing(driver, number, words):
+    driver(FAST, error=number)
+    found = hardware.machine()
+    assert (found.gpus, found.driver_trouble) == ((), words)
+
+
+def test_a_card_that_fell_off_the_bus_does_not_take_the_others_along(driver):
+    driver(FAST | {"lost": True}, ROOMY)
+    assert names() == ["A6000"]
+    assert hardware.machine().driver_trouble == "GPU is lost"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which ones, in which order
+
+
+def test_cuda_counts_the_fastest_card_first_and_nvml_the_first_on_the_bus(driver, monkeypatch):
+    driver(FAST, ROOMY, OLD)
+    assert names() == ["4090", "A6000", "1080"]
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert names() == ["A6000", "4090", "1080"]
+
+
+def test_cuda_s_own_count_is_taken_where_it_can_be_asked(driver, monkeypatch):
+    driver(FAST, ROOMY, OLD)
+    monkeypatch.setattr(nvidia, "_counted_by_cuda", lambda on_bus: tuple(reversed(on_bus)))
+    assert names() == ["1080", "4090", "A6000"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "seen"),
+    [
+        ("", []),
+        ("-1", []),
+        ("0", ["4090"]),
+        ("1", ["A6000"]),
+        (" 2 , 0", ["1080", "4090"]),
+        ("0,7,1", ["4090"]),  # what does not exist ends the list
+        ("0,-1,1", ["4090"]),
+        ("1,1", []),  # CUDA shows none where one is named twice
+        ("GPU-a6000bbb", ["A6000"]),
+        ("GPU-1080cccc-0000-0000-0000-000000000000,GPU-4090", ["1080", "4090"]),
+        ("GPU-", []),  # the beginning of several
+        ("GPU-ffff,0", []),
+        ("1,GPU-4090", ["A6000", "4090"]),
+        ("void", []),
+    ],
+)
+def test_the_variable_cuda_visible_devices_is_read_as_cuda_reads_it(driver, monkeypatch, variable, seen):
+    driver(FAST, ROOMY, OLD)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert names() == seen
+
+
+def test_of_a_card_in_mig_mode_its_instances_are_the_devices(driver, monkeypatch):
+    driver(SPLIT, ROOMY)
+    assert [(gpu.uuid, gpu.total_bytes, gpu.memory, gpu.instance) for gpu in hardware.gpus()] == [
+        ("MIG-3333", 20 * GIB, "own", 3),
+        ("MIG-1111", 5 * 10**9, "unknown", 1),  # its name says what the driver may not tell
+        (ROOMY["uuid"], 48 * GIB, "own", 0),
+    ]
+    for variable, seen in {
+        "0": ["MIG-3333"],
+        "MIG-1111": ["MIG-1111"],
+        "MIG-GPU-a100dddd-0000-0000-0000-000000000000/7/0": ["MIG-1111"],
+        "MIG-": [],
+        "GPU-a100,1": ["MIG-3333", ROOMY["uuid"]],
+    }.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+        assert [gpu.uuid for gpu in hardware.gpus()] == seen, variable
+
+
+def test_a_card_without_memory_of_its_own_has_the_machine_s(driver):
+    driver({"name": "NVIDIA GB10", "uuid": "GPU-10", "memory": "unsupported", "capability": (12, 1)})
+    (gpu,) = hardware.gpus()
+    assert (gpu.memory, gpu.total_bytes) == ("shared", psutil.virtual_memory().total)
+    assert 0 < gpu.free_bytes < gpu.total_bytes
+
+
+def test_memory_that_may_not_be_read_is_taken_from_the_catalogue(driver):
+    from core.estimate import catalogue
+
+    driver(ROOMY | {"memory": "forbidden"})
+    (gpu,) = hardware.gpus()
+    assert (gpu.memory, gpu.total_bytes, gpu.free_bytes) == ("unknown", 0, 0)
+    assert catalogue.of_machine(gpu).memory_bytes == catalogue.card("RTX A6000").memory_bytes
+
+
+def test_the_card_with_the_most_memory_is_used_if_nobody_chooses(driver):
+    driver(FAST, ROOMY, OLD)
+    assert hardware.card().name == "NVIDIA RTX A6000"
+    assert hardware.card(FAST["uuid"]).name == FAST["name"]
+    assert hardware.card("GPU-gone") is None
+
+
+def test_a_process_is_given_its_card_by_name_where_there_are_several(monkeypatch):
+    several = Gpu("n", GIB, GIB, 8.0, 0, "GPU-1"), Gpu("a", GIB, GIB, 11.0, 0, "GPU-2", "rocm")
+    monkeypatch.setattr(hardware, "gpus", lambda: several)
+    assert hardware.environment(several[0]) == {"CUDA_VISIBLE_DEVICES": "GPU-1"}
+    assert hardware.environment(several[1])["ROCR_VISIBLE_DEVICES"] == "GPU-2"
+    assert hardware.environment(Gpu("Apple M3", GIB, GIB, 0, 0, "apple", kind="mps")) == {}
+    assert hardware.environment(None) == {}
+    monkeypatch.setattr(hardware, "gpus", lambda: several[:1])
+    assert hardware.environment(several[0]) == {}  # as it was before anybody chose
+
+
+def test_the_pretended_driver_has_the_names_and_numbers_of_the_real_one(driver):
+    fake = sys.modules.pop("pynvml")
+    real = importlib.import_module("pynvml")
+    for name in [name for name in vars(fake) if name.startswith(("nvml", "NVML_"))]:
+        assert callable(getattr(real, name)) if name.startswith("nvml") else getattr(real, name) == getattr(fake, name)
+    asked = set(re.findall(r"nvml\.((?:nvml|NVML)\w+)", Path(nvidia.__file__).read_text(encoding="utf-8")))
+    assert asked <= set(vars(fake))
+
+
+CUDA = """
+int cuInit(unsigned flags) { return 0; }
+int cuDeviceGetCount(int *count) { *count = 2; return 0; }
+int cuDeviceGet(int *device, int at) { *device = at; return 0; }
+int cuDeviceGetUuid(unsigned char *id, int device) {
+    for (int at = 0; at < 16; at++) id[at] = device ? 0xa6 : 0x40;
+    return 0;
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("gcc"), reason="a library is compiled with gcc on Linux"
+)
+def test_cuda_itself_is_asked_for_its_order(tmp_path, monkeypatch):
+    (tmp_path / "cuda.c").write_text(CUDA)
+    command = ["gcc", "-shared", "-fPIC", "-o", str(tmp_path / "libcuda.so.1"), str(tmp_path / "cuda.c")]
+    subprocess.run(command, check=True)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    second, first = (f"GPU-{two * 4}-{two * 2}-{two * 2}-{two * 2}-{two * 6}" for two in ("a6", "40"))
+    assert nvidia._counted_by_cuda((second, first)) == (first, second)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What torch makes of them
+
+CUDA_128, CUDA_126 = Build("2.13.0+cu128", "12.8"), Build("2.13.0+cu126", "12.6")
+CUDA_130, CPU = Build("2.13.0", "13.0"), Build("2.13.0+cpu")
+
+
+@pytest.mark.parametrize(
+    ("capability", "build", "cuda", "reason", "command"),
+    [
+        (12.0, CUDA_128, (12, 8), None, ""),
+        (12.1, CUDA_128, (13, 0), None, ""),
+        (12.0, CUDA_126, (12, 8), "new", "cu128"),
+        (8.9, CUDA_126, (12, 4), None, ""),
+        (8.9, CPU, (12, 8), "build", "cu128"),
+        (8.9, Build("2.13.0+rocm6.4", "", "6.4"), (12, 8), "build", "cu128"),
+        (8.9, CUDA_130, (12, 4), "driver", "cu128"),
+        (8.9, CUDA_130, (11, 8), "driver", ""),  # too old a driver for any
+        (7.0, CUDA_128, (12, 8), "old", "cu126"),
+        (7.0, Build("2.9.1+cu128", "12.8"), (12, 8), None, ""),
+        (6.1, Build("2.9.1+cu128", "12.8"), (12, 8), "old", "cu126"),
+        (7.5, CUDA_130, (13, 0), None, ""),
+        (8.9, Build(), (12, 8), None, ""),  # no torch that could be read
+    ],
+)
+def test_torch_and_card_are_held_against_each_other(capability, build, cuda, reason, command):
+    found = torch_build.unseen(Gpu("card", GIB, GIB, capability, 0), cuda, build)
+    assert (found and found.reason) == reason
+    if found:
+        whole = f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{command}"
+        assert found.command == (whole if command else "")
+
+
+def test_torch_s_version_file_is_read_without_importing_it():
+    text = "__version__ = '2.13.0+cu128'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\nxpu = None\n"
+    assert torch_build.parse(text) == CUDA_128
+    code = "from core import torch_build; import sys; print(torch_build.installed().version, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    from importlib.metadata import version
+
+    assert done.stdout.split() == [version("torch"), "False"]
+
+
+def test_a_card_that_torch_does_not_see_is_named_with_the_command_that_helps(driver, monkeypatch):
+    driver(FAST)
+    monkeypatch.setattr(torch_build, "installed", lambda: CPU)
+    (found,) = hardware.machine().unseen
+    assert (found.card, found.reason, found.version) == (FAST["name"], "build", "2.13.0+cpu")
+
+
+def test_a_card_that_torch_sees_goes_before_a_larger_one(driver, monkeypatch):
+    driver(ROOMY, OLD | {"total": 96 * GIB})
+    monkeypatch.setattr(torch_build, "installed", lambda: CUDA_128)
+    assert hardware.card().name == "NVIDIA RTX A6000"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Other makes
+
+
+def amd(sysfs: Path, number: int, address: str, vram: int, gfx: int, **files: str) -> None:
+    device = sysfs / "devices" / address
+    device.mkdir(parents=True)
+    files = {"vendor": "0x1002", "device": "0x744c", "mem_info_vram_total": str(vram)} | files
+    for name, text in files.items():
+        (device / name).write_text(text + "\n")
+    (sysfs / "class" / "drm" / f"card{number}").mkdir(parents=True)
+    (sysfs / "class" / "drm" / f"card{number}" / "device").symlink_to(device)
+    (sysfs / "class" / "drm" / f"card{number}-DP-1").mkdir()
+    node = sysfs / "class" / "kfd" / "kfd" / "topology" / "nodes" / str(number)
+    node.mkdir(parents=True)
+    bus = int(address.split(":")[1], 16)
+    (node / "properties").write_text(f"location_id {bus << 8}\ngfx_target_version {gfx}\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links")
+def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
+    for variable in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+        monkeypatch.delenv(variable, raising=False)
+    small = {"product_name": "AMD Radeon Graphics"}
+    amd(tmp_path, 0, "0000:0f:00.0", GIB // 2, 100306, **small)  # part of a processor: left out
+    used = {"mem_info_vram_used": str(2 * GIB), "product_name": "AMD Radeon RX 7900 XTX", "unique_id": "f00d"}
+    amd(tmp_path, 1, "0000:03:00.0", 24 * GIB, 110000, **used)
+    amd(tmp_path, 2, "0000:0c:00.0", 64 * GIB, 90010, product_name="AMD Instinct MI210")
+    amd(tmp_path, 3, "0000:c5:00.0", GIB, 110501, mem_info_gtt_total=str(90 * GIB), product_name="AMD Radeon 8060S")
+    amd(tmp_path, 4, "0000:04:00.0", 0, 0, vendor="0x8086", device="0x56a0")
+    amd(tmp_path, 5, "0000:05:00.0", 0, 0, vendor="0x8086", device="0x9a49")  # integrated
+    found = other_cards.gpus(tmp_path)
+    assert found[0] == Gpu(
+        "AMD Radeon RX 7900 XTX", 24 * GIB, 22 * GIB, 11.0, 0.0, "GPU-f00d", "rocm", architecture="gfx1100"
+    )
+    assert [(gpu.name, gpu.architecture, gpu.memory, gpu.total_bytes // GIB, gpu.kind) for gpu in found[1:]] == [
+        ("AMD Instinct MI210", "gfx90a", "own", 64, "rocm"),
+        ("AMD Radeon 8060S", "gfx1151", "shared", 91, "rocm"),
+        ("Intel Arc A770", "", "own", 16, "xpu"),
+    ]
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "1,GPU-f00d")
+    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[1].name, found[0].name, found[3].name]
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
+    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[0].name, found[3].name]
+    assert torch_build.unseen(found[0], build=CUDA_128).reason == "build"
+    assert torch_build.unseen(found[0], build=Build("2.13.0+rocm6.4", hip="6.4")) is None
+
+
+def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):
+    monkeypatch.setattr(other_cards.platform, "machine", lambda: "arm64")
+    answer = SimpleNamespace(stdout="Apple M3 Max\n")
+    monkeypatch.setattr(other_cards.subprocess, "run", lambda *_, **__: answer)
+    (gpu,) = other_cards.apple()
+    assert (gpu.name, gpu.kind, gpu.memory) == ("Apple M3 Max", "mps", "shared")
+    assert 0 < gpu.total_bytes < psutil.virtual_memory().total
+    assert (gpu.has_bf16, gpu.has_flash_attention) == (True, False)
+
+
+def test_qlora_is_offered_where_bitsandbytes_names_the_card():
+    def lacks(kind, **fields):
+        return torch_build.four_bit_lacks(Gpu("card", GIB, GIB, fields.pop("capability", 0.0), 0, kind=kind, **fields))
+
+    assert (lacks("cuda", capability=8.0), lacks("cuda", capability=5.2)) == ("", "capability")
+    assert (lacks("rocm", architecture="gfx1100"), lacks("rocm", architecture="gfx90a")) == ("", "")
+    assert lacks("rocm", architecture="gfx906") == "architecture"
+    assert (lacks("xpu"), lacks("mps")) == ("", "")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The machine
 
 
 def test_the_machine_is_described_even_before_the_data_directory_exists(home):
@@ -35,8 +337,22 @@ def test_the_machine_is_described_even_before_the_data_directory_exists(home):
     assert found.cores >= 1
 
 
+def test_the_command_says_all_of_it(driver):
+    driver(FAST, ROOMY | {"memory": "forbidden"}, cuda=12040)
+    environment = os.environ | {"PYTHONPATH": f"{pretended_driver.SITE}{os.pathsep}{ROOT}"}
+    command = [sys.executable, "-m", "core.hardware"]
+    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True}
+    said = json.loads(subprocess.run([*command, "--json"], **options).stdout)
+    assert [(gpu["name"], gpu["uuid"], gpu["memory"]) for gpu in said["gpus"]] == [
+        (FAST["name"], FAST["uuid"], "own"),
+        (ROOMY["name"], ROOMY["uuid"], "unknown"),
+    ]
+    assert (said["cuda"], said["torch"]["cuda"], said["unseen"], said["driver_trouble"]) == ([12, 4], "12.8", [], "")
+    assert "the driver does not say how much memory" in subprocess.run(command, **options).stdout
+
+
 @pytest.mark.parametrize(
-    ("driver", "gib", "known"),
+    ("driver_name", "gib", "known"),
     [
         ("NVIDIA H100 80GB HBM3", 79.6, "NVIDIA H100 80GB SXM"),
         ("NVIDIA H100 PCIe", 79.6, "NVIDIA H100 80GB PCIe"),
@@ -46,10 +362,10 @@ def test_the_machine_is_described_even_before_the_data_directory_exists(home):
         ("Tesla T4", 14.6, "NVIDIA T4"),
     ],
 )
-def test_a_card_is_known_by_its_driver_s_name(driver, gib, known):
+def test_a_card_is_known_by_its_driver_s_name(driver_name, gib, known):
     from core.estimate import catalogue
 
-    gpu = Gpu(driver, int(gib * 2**30), int(gib * 2**30), 8.0, 300)
+    gpu = Gpu(driver_name, int(gib * 2**30), int(gib * 2**30), 8.0, 300)
     found = catalogue.of_machine(gpu)
     assert found.matmul_tflops == catalogue.card(known).matmul_tflops
-    assert (found.name, found.measured) == (driver, catalogue.card(known).measured)
+    assert (found.name, found.measured) == (driver_name, catalogue.card(known).measured)

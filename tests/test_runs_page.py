@@ -133,7 +133,7 @@ def test_words_that_changed_are_marked():
 
 def test_the_queue_shows_who_waits_in_which_order(config, no_worker):
     one, two = (runs.start(TrainConfig(**{**vars(config), "seed": seed}), f"run <{seed}>") for seed in (1, 2))
-    box, listed, chosen = run_queue.on_look(SAY, two)
+    box, listed, chosen, _ = run_queue.on_look(SAY, two)
     assert (box.visible, chosen.value, [id for _, id in chosen.choices]) == (True, two, [one, two])
     assert "<li>run &lt;1&gt; <span>queued</span></li><li>run &lt;2&gt; <span>queued</span></li>" in listed
     run_queue.on_command(SAY, runs.stop, "cancel", one)

@@ -32,12 +32,10 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
 
 
 def test_what_surely_does_not_fit_is_refused_with_what_to_lower(config):
-    from core import hardware
-
-    there = hardware.machine().memory_bytes if not hardware.gpus() else hardware.gpus()[0].total_bytes
-    trainer.need_memory(there, config, 100)
+    there = 8 * 2**30
+    trainer.need_memory(there, config, 100, there)
     with pytest.raises(trainer.DoesNotFit, match=r"Lower max_length \(100\) or batch_size \(8\)"):
-        trainer.need_memory(there * 1.2, config, 100)
+        trainer.need_memory(there * 1.2, config, 100, there)
 
 
 def test_all_weights_need_room_for_fp32_masters_and_the_states_of_adamw(config, tmp_path):
@@ -51,7 +49,7 @@ def test_all_weights_need_room_for_fp32_masters_and_the_states_of_adamw(config, 
 def test_a_run_too_large_for_the_memory_fails_before_its_model_loads(config, monkeypatch):
     from core.estimate import forecast
 
-    monkeypatch.setattr(forecast, "of_config", lambda config: {"predicted_bytes": 2**60, "predicted_seconds": 1.0})
+    monkeypatch.setattr(forecast, "of_config", lambda *_: {"predicted_bytes": 2**60, "predicted_seconds": 1.0})
     run_id = runs.create(config)
     assert trainer.run(paths.run(run_id)) == "failed"
     said = [event["event"] for event in events.read(paths.run(run_id))[0]]

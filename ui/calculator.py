@@ -15,7 +15,7 @@ from core.estimate import answer as answers
 from core.estimate import catalogue, exact, plan, probe, tables
 from core.estimate import setup as setups
 from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
-from core.estimate.troubles import NeedsTrace, UnknownArchitecture
+from core.estimate.troubles import CardGone, NeedsTrace, UnknownArchitecture
 from core.trouble import Trouble
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
@@ -174,7 +174,7 @@ def build_exact(say: Say, form: dict) -> None:
         lambda: (gr.Button(interactive=True), gr.Button(interactive=False)), None, buttons, show_progress="hidden"
     )
     stop.click(on_stop, ticket, None, show_progress="hidden")
-    measure.click(partial(on_measure, say), None, result, concurrency_limit=1)
+    measure.click(partial(on_measure, say), form["card"], result, concurrency_limit=1)
     opened.expand(partial(on_errors, say), None, [errors, plot], show_progress="hidden")
 
 
@@ -191,10 +191,23 @@ def on_stop(ticket: str) -> None:
 
 def card_choices(say: Say) -> list[tuple[str, str]]:
     """This computer's cards first, then the default, which is an example where there is none, then the catalogue."""
-    mine = [(say("calculator.card.mine", name=gpu.name), f"mine:{i}") for i, gpu in enumerate(hardware.gpus())]
+    mine = [(say("calculator.card.mine", name=title), id) for title, id in _mine()]
     names = sorted(catalogue.cards(), key=lambda name: name != catalogue.DEFAULT_CARD)
-    titles = [name if mine or at else say("calculator.card.example", name=name) for at, name in enumerate(names)]
+    titles = [_title(say, name, is_example=not mine and not at) for at, name in enumerate(names)]
     return [*mine, *zip(titles, names, strict=True), (say("calculator.card.cpu"), catalogue.CPU)]
+
+
+def _mine() -> list[tuple[str, str]]:
+    """(name, choice) of this computer's cards, the one that runs take if nobody chooses first."""
+    usual = hardware.card()
+    found = sorted(hardware.gpus(), key=lambda gpu: gpu != usual)
+    return [(gpu.name, f"mine:{gpu.uuid}") for gpu in found]
+
+
+def _title(say: Say, name: str, *, is_example: bool) -> str:
+    if is_example:
+        return say("calculator.card.example", name=name)
+    return name if catalogue.cards()[name].is_tried else say("calculator.card.untried", name=name)
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
@@ -229,9 +242,11 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
 
 def _card(choice: str) -> tuple[catalogue.Card, float]:
     if choice.startswith("mine:"):
-        found = hardware.gpus()
-        gpu = found[min(int(choice.removeprefix("mine:")), len(found) - 1)]
-        return catalogue.of_machine(gpu), gpu.free_bytes
+        gpu = hardware.card(choice.removeprefix("mine:"))
+        if gpu is None:
+            raise CardGone()
+        card = catalogue.of_machine(gpu)
+        return card, gpu.free_bytes or card.memory_bytes
     if choice == catalogue.CPU:
         here = hardware.machine()
         return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes
@@ -287,11 +302,13 @@ def on_exact(say: Say, ticket: str, **fields):
         _stopped.discard(ticket)
 
 
-def on_measure(say: Say):
-    """The rate of matrix products here, which later answers for this machine use."""
+def on_measure(say: Say, card: str | None):
+    """The rate of matrix products here, which later answers for this machine use: of the chosen card, if it is here."""
     yield f"<p>{say('calculator.probe.running')}</p>"
     try:
-        found = probe.run()
+        found = probe.run(
+            hardware.card((card or "").removeprefix("mine:")) if (card or "").startswith("mine:") else None
+        )
         yield f"<p>{say('calculator.probe.done', name=found['name'], tflops=say.number(found['tflops']))}</p>"
     except Trouble as error:
         yield pieces.trouble(say, error)

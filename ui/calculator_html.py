@@ -50,7 +50,8 @@ def verdict(say: Say, answer: Answer) -> str:
     head = f'<div class="state" style="color:{MARKS[answer.verdict]};font-size:1.25rem">{say(f"calculator.{answer.verdict}")}</div>'
     rows = "".join(_opens(say, value, name, [lines[key] for key in keys]) for value, name, keys in facts)
     summary = f"<div>{html.escape(say('calculator.summary', **values))} {html.escape(phase)}</div>"
-    return f'{head}{summary}<div class="facts">{rows}</div>{_corrected(say, answer)}'
+    untried = "" if answer.card.is_tried else f'<p class="subdued">{say("calculator.untried")}</p>'
+    return f'{head}{summary}{untried}<div class="facts">{rows}</div>{_corrected(say, answer)}'
 
 
 def _opens(say: Say, value: str, name: str, lines: list[explain.Line]) -> str:

@@ -7,6 +7,7 @@ from functools import partial
 import gradio as gr
 
 from core import corpus, hardware, runs, store
+from ui import cards
 from ui import opening_tour as tour
 from ui.text import Say
 
@@ -17,6 +18,7 @@ TICK_SECONDS = 2
 def build(say: Say) -> dict:
     """The tab; returns its load handler and the buttons by the tab that each leads to."""
     gr.Markdown(f"## {say('opening.question')}")
+    warning = gr.HTML(visible=False)
     notes, buttons = {}, {}
     with gr.Row(equal_height=True):
         for way in WAYS:
@@ -27,7 +29,7 @@ def build(say: Say) -> dict:
     shown = build_tour(say, buttons)
     return {
         "load": partial(on_load, say),
-        "outputs": [*notes.values(), *shown],
+        "outputs": [*notes.values(), *shown, warning],
         "buttons": buttons,
     }
 
@@ -51,18 +53,32 @@ def build_tour(say: Say, buttons: dict) -> list:
 
 def on_load(say: Say) -> tuple:
     """What is there already, for each card."""
-    machine, corpora, rows = hardware.machine(), corpus.listed(), store.sync_all()
+    gpu, corpora, rows = hardware.card(), corpus.listed(), store.sync_all()
     finished = sum(row["state"] == "finished" or (row["state"] == "stopped" and bool(row["step"])) for row in rows)
     active = sum(row["state"] in runs.ACTIVE for row in rows)
     training = "now" if active else "none" if corpora else "first"
-    card = machine.gpus[0].name if machine.gpus else say("opening.no_card")
+    card = gpu.name if gpu else say("opening.no_card")
     return (
         say("opening.calculator.now", card=card),
         say("opening.corpus.now" if corpora else "opening.corpus.none", count=len(corpora)),
         say(f"opening.training.{training}", count=active),
         say("opening.playground.now" if finished else "opening.playground.none", count=finished),
         *tour_shown(say),
+        card_warning(say),
     )
+
+
+def card_warning(say: Say) -> gr.HTML:
+    """What keeps this machine's card from computing, with the command that mends it; hidden if nothing does."""
+    lines = [_with_command(html.escape(words)) for words in cards.warnings(say)]
+    found = "".join(f'<div class="trouble" role="alert">{line}</div>' for line in lines)
+    return gr.HTML(found, visible=bool(found))
+
+
+def _with_command(line: str) -> str:
+    """A warning whose command, which ends it, can be told from the words and copied."""
+    words, pip, rest = line.partition("pip install ")
+    return f"{words}<code>{pip}{rest}</code>" if pip else line
 
 
 def on_start(say: Say) -> tuple:

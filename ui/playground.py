@@ -7,6 +7,7 @@ from functools import partial
 
 import gradio as gr
 
+from ui import cards
 from ui import playground_arena as arena
 from ui import playground_talk as talk
 from ui.playground_show import LATEX
@@ -45,6 +46,8 @@ def build_chat(say: Say) -> dict:
         info=say("playground.columns.info"),
         elem_id=f"columns-{say.lang}",
     )
+    card = cards.build(say, "playground")
+    card.input(partial(talk.on_card, say), card, card, queue=False, show_progress="hidden", api_visibility="private")
     with gr.Row():
         parts = [build_column(say, index) for index in range(len(COLUMNS))]
     boxes, who = [part["chat"] for part in parts], [part["who"] for part in parts]
@@ -78,7 +81,7 @@ def build_chat(say: Say) -> dict:
     remembered = [settings[name] for name in REMEMBERED]
     for part in remembered:
         part.change(talk.on_remember, remembered, kept, queue=False, show_progress="hidden", api_visibility="private")
-    inputs, outputs = [kept, *who], [*who, notice, *remembered]
+    inputs, outputs = [kept, *who], [*who, notice, *remembered, card]
     return {"load": partial(talk.on_load, say), "inputs": inputs, "outputs": outputs}
 
 

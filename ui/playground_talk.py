@@ -6,10 +6,11 @@ from dataclasses import asdict, fields
 
 import gradio as gr
 
-from core import chat, runs
+from core import chat, reply_card, runs
 from core.chat import Question, Sampling, contestants, process
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
+from ui import cards
 from ui.playground_show import facts, messages, turn_at, written
 from ui.refused import Refused
 from ui.text import Say
@@ -46,7 +47,17 @@ def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     notice = (gr.skip() if any(chosen) else "") if ids else say("playground.empty")
     kept = {name: kept[name] for name in REMEMBERED if isinstance(kept, dict) and name in kept}
     settings = [kept[name] if name in kept else gr.skip() for name in REMEMBERED]
-    return [*[gr.Dropdown(choices=choices, **value) for value in new], notice, *settings]
+    card = cards.choice(reply_card.chosen())
+    return [*[gr.Dropdown(choices=choices, **value) for value in new], notice, *settings, card]
+
+
+def on_card(say: Say, uuid: str) -> gr.Dropdown:
+    """Let replies come from another card; the model is loaded there with the next question."""
+    try:
+        process.move(uuid)
+    except Trouble as error:
+        raise Refused(worded(say, error)) from error
+    return cards.choice(uuid)
 
 
 def on_remember(*values) -> dict:

@@ -1,15 +1,16 @@
 """What a run found at its beginning, in one line: its rows, how full its blocks are, and which attention it uses and why."""
 
-from core import events, paths
+from core import events, paths, run_card
 from ui.text import Say
 
 BEGINNING_BYTES = 262_144  # of the events: the model and the rows come before the first step
 
 
 def line(say: Say, run_id: str) -> str:
-    """Rows, tokens, blocks and the kernel of attention, as far as they are known."""
+    """Rows, tokens, blocks, the kernel of attention, and whether the card was missed, as far as they are known."""
     found = {event["event"]: event for event in events.read(paths.run(run_id), 0, BEGINNING_BYTES)[0]}
-    return " · ".join([*_rows(say, found.get("data")), *_attention(say, found.get("model"))])
+    model = found.get("model")
+    return " · ".join([*_rows(say, found.get("data")), *_attention(say, model), *_processor(say, run_id, model)])
 
 
 def _rows(say: Say, data: dict | None):
@@ -24,6 +25,13 @@ def _rows(say: Say, data: dict | None):
     if data.get("blocks"):
         fill = say.number(100 * data["fill"])
         yield say("data.blocks", blocks=say.number(data["blocks"], 9), fill=fill)
+
+
+def _processor(say: Say, run_id: str, model: dict | None):
+    """That torch did not see the card that the run was to train on."""
+    card = run_card.read(paths.run(run_id)).get("name")
+    if card and model and model.get("device") == "cpu":
+        yield say("cards.missed", card=card)
 
 
 def _attention(say: Say, model: dict | None):

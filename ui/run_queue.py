@@ -5,8 +5,10 @@ from functools import partial
 
 import gradio as gr
 
-from core import runs, turns
+from core import hardware, paths, run_card, runs, turns
+from core.recipe import RecipeTrouble
 from core.trouble import Trouble
+from ui import cards
 from ui.refused import Refused
 from ui.text import Say
 
@@ -19,10 +21,11 @@ def build(say: Say) -> dict:
     with gr.Column(visible=False) as queue["box"]:
         queue["list"] = gr.HTML()
         queue["run"] = gr.Dropdown(label=say("queue.run"), interactive=True)
+        queue["card"] = cards.build(say, "queue")
         with gr.Row():
             for name in BUTTONS:
                 queue[name] = gr.Button(say(f"queue.{name}"), size="sm", min_width=60)
-    queue["shown"] = [queue["box"], queue["list"], queue["run"]]
+    queue["shown"] = [queue["box"], queue["list"], queue["run"], queue["card"]]
     return queue
 
 
@@ -36,6 +39,20 @@ def connect(say: Say, queue: dict) -> None:
     }
     for name, command in commands.items():
         queue[name].click(partial(on_command, say, command, name), queue["run"], queue["shown"], show_progress="hidden")
+    both = [queue["run"], queue["card"]]
+    queue["card"].input(partial(on_card, say), both, queue["shown"], show_progress="hidden")
+    queue["run"].input(partial(on_look, say), queue["run"], queue["shown"], show_progress="hidden")
+
+
+def on_card(say: Say, run_id: str | None, uuid: str) -> tuple:
+    """Let the chosen run train on another card."""
+    if run_id:
+        try:
+            runs.put_on(run_id, uuid)
+        except (Trouble, RecipeTrouble) as error:
+            raise Refused(say.trouble(error)) from error
+        gr.Info(say("cards.queue.done", name=runs.label(run_id)["name"], card=run_card.read(paths.run(run_id))["name"]))
+    return on_look(say, run_id)
 
 
 def on_command(say: Say, command, name: str, run_id: str | None) -> tuple:
@@ -55,12 +72,16 @@ def on_look(say: Say, run_id: str | None) -> tuple:
     told = runs.told_apart([(runs.label(one)["name"], one) for one in waiting])
     names = [(f"{number}. {name}", one) for number, (name, one) in enumerate(told, 1)]
     chosen = run_id if run_id in waiting else waiting[0] if waiting else None
-    return gr.Column(visible=bool(waiting)), listed(say, waiting), gr.Dropdown(choices=names, value=chosen)
+    card = cards.choice(run_card.read(paths.run(chosen)).get("uuid") if chosen else None)
+    return gr.Column(visible=bool(waiting)), listed(say, waiting), gr.Dropdown(choices=names, value=chosen), card
 
 
 def listed(say: Say, waiting: list[str]) -> str:
-    lines = [
-        f"<li>{html.escape(runs.label(run_id)['name'])} <span>{say('state.' + runs.state(run_id))}</span></li>"
-        for run_id in waiting
-    ]
+    several = len(hardware.gpus()) > 1
+    lines = []
+    for run_id in waiting:
+        facts = [say("state." + runs.state(run_id))]
+        if several and (kept := run_card.read(paths.run(run_id))):
+            facts.append(html.escape(kept["name"]))
+        lines.append(f"<li>{html.escape(runs.label(run_id)['name'])} <span>{' · '.join(facts)}</span></li>")
     return f'<b>{say("queue.title")}</b><ol class="queue">{"".join(lines)}</ol>'

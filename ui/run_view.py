@@ -5,7 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import ending, paths, runs, store
+from core import ending, paths, reply_card, runs, store
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 from core.watching import choosing, doctor, film, forgetting
@@ -101,7 +101,7 @@ def on_tick(say: Say, run_id: str | None) -> tuple:
         runs.start_worker()
         return probe(row), gr.skip()
     if row["state"] == "running" and row["stage"] == "starting":  # its turn came: the card is its own
-        let_chat_go(say)
+        let_chat_go(say, run_id)
     if row["state"] in runs.ACTIVE or runs.has_worker() or _behind(row):
         return probe(row), gr.skip()
     return probe(row), gr.Timer(active=False)
@@ -122,7 +122,7 @@ def on_command(say: Say, command, said: str, run_id: str | None) -> tuple:
     except (Trouble, RecipeTrouble) as error:
         raise Refused(say.trouble(error)) from error
     if runs.state(run_id) == "queued":
-        let_chat_go(say)
+        let_chat_go(say, run_id)
     gr.Info(say(said))
     return probe(store.sync(run_id)), gr.Timer(active=True)
 
@@ -194,9 +194,9 @@ def _behind(row: dict) -> bool:
     return row["stamp"] is None and row["state"] not in runs.ACTIVE
 
 
-def let_chat_go(say: Say) -> None:
-    """Ask an open chat for its memory; core.chat is not even imported where nobody chatted."""
-    if (chat := sys.modules.get("core.chat")) and chat.is_open():
+def let_chat_go(say: Say, run_id: str) -> None:
+    """Ask an open chat for the memory that a run needs; core.chat is not even imported where nobody chatted."""
+    if (chat := sys.modules.get("core.chat")) and chat.is_open() and reply_card.gives_way_to(run_id):
         chat.close()
         gr.Info(say("training.chat_closed"))
 

@@ -9,7 +9,7 @@ import gradio as gr
 from core import corpus, defaults, models, runs, store
 from core.recipe import CHOICES, RecipeTrouble, TrainConfig
 from core.trouble import Trouble
-from ui import offers, run_view, training_roads
+from ui import cards, offers, run_view, training_roads
 from ui.refused import Refused
 from ui.text import Say
 
@@ -37,6 +37,7 @@ def build(say: Say) -> dict:
             road, note = training_roads.build_choice(say)
             with gr.Column() as run_part:
                 form = build_form(say)
+                card = cards.build(say, "training")
                 with gr.Accordion(say("training.exact"), open=False):
                     exact = gr.Code(language="json", show_label=False, interactive=False)
                 train = gr.Button(say("training.train"), variant="primary")
@@ -49,21 +50,22 @@ def build(say: Say) -> dict:
     for component in config_inputs.values():
         component.change(partial(on_change, say), inputs_kwargs=config_inputs, outputs=exact, show_progress="hidden")
     suits = [form[name] for name in defaults.FIELDS]
-    choice = [form["base_model"], form["method"], form["corpus"]]
+    choice = [form["base_model"], form["method"], form["corpus"], card]
     for component in choice:
         component.input(on_model, choice, suits, show_progress="hidden")
     shown = [live["run"], live["probe"], live["timer"]]
     # Hidden, or what is refused would leave the word "Error" lying over the list of runs.
-    train.click(partial(on_train, say), inputs_kwargs=form, outputs=shown, show_progress="hidden")
-    attempt.click(partial(on_try, say), inputs_kwargs=form, outputs=shown, show_progress="hidden")
+    asked = form | {"card": card}
+    train.click(partial(on_train, say), inputs_kwargs=asked, outputs=shown, show_progress="hidden")
+    attempt.click(partial(on_try, say), inputs_kwargs=asked, outputs=shown, show_progress="hidden")
     run_view.connect(say, live, shown)
     chosen = training_roads.connect(say, road, note, form, run_part, profile)
     chosen.then(on_model, choice, suits, show_progress="hidden")
     return {
         "form": form,
         "load": partial(on_load, say),
-        "inputs": [form["corpus"], live["run"]],
-        "outputs": [form["base_model"], form["corpus"], *shown],
+        "inputs": [form["corpus"], live["run"], card],
+        "outputs": [form["base_model"], form["corpus"], *shown, card],
         "exact": (partial(on_change, say), config_inputs, exact),
         "fill": (partial(on_plan, list(config_inputs)), list(config_inputs.values())),
     }
@@ -116,7 +118,7 @@ def build_form(say: Say) -> dict:
 # Handlers
 
 
-def on_load(say: Say, corpus_id: str | None, run_id: str | None) -> tuple:
+def on_load(say: Say, corpus_id: str | None, run_id: str | None, card: str | None = None) -> tuple:
     """Fill the lists; what is chosen stays, even what is chosen or typed meanwhile: a value is sent only where it is new.
 
     Else show the active run, or the newest: after any reload or restart.
@@ -139,6 +141,7 @@ def on_load(say: Say, corpus_id: str | None, run_id: str | None) -> tuple:
         gr.Dropdown(choices=store.choices(rows), **new_run),
         run_view.probe(chosen),
         gr.Timer(active=bool(active)),
+        cards.choice(card),
     )
 
 
@@ -147,9 +150,9 @@ def on_corpus(corpus_id: str | None):
     return gr.Dropdown(value=corpus_id) if corpus_id else gr.skip()
 
 
-def on_model(base_model: str, method: str, corpus_id: str | None) -> list:
-    """Defaults that suit the chosen model, method and corpus, and this machine."""
-    return list(defaults.suited(base_model or "", method, corpus_id).values())
+def on_model(base_model: str, method: str, corpus_id: str | None, card: str | None = None) -> list:
+    """Defaults that suit the chosen model, method, corpus and card."""
+    return list(defaults.suited(base_model or "", method, corpus_id, card).values())
 
 
 def on_plan(names: list[str], plan: dict) -> list:
@@ -165,21 +168,22 @@ def on_change(say: Say, **values) -> str:
         return say.trouble(error)
 
 
-def on_train(say: Say, name: str, **values) -> tuple:
+def on_train(say: Say, name: str, card: str | None = None, **values) -> tuple:
     """Queue a run with the form's values and show it."""
-    return _queued(say, name, values)
+    return _queued(say, name, card, values)
 
 
-def _queued(say: Say, name: str, values: dict, trial: bool = False) -> tuple:
+def _queued(say: Say, name: str, card: str | None, values: dict, *, trial: bool = False) -> tuple:
     try:
         config = to_config(values)
         models.check(config.base_model)
         if trial:
             name = say("training.try.name", name=name or runs.default_name(config))
-        run_id = runs.start(config, name or "", trial)
+        run_id = runs.start(config, name or "", trial, card=card)
     except (Trouble, RecipeTrouble) as error:
         raise Refused(say.trouble(error)) from error
-    run_view.let_chat_go(say)
+    cards.warn(say, card)
+    run_view.let_chat_go(say, run_id)
     rows = store.sync_all()
     gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
     return (
@@ -189,10 +193,10 @@ def _queued(say: Say, name: str, values: dict, trial: bool = False) -> tuple:
     )
 
 
-def on_try(say: Say, name: str, **values) -> tuple:
+def on_try(say: Say, name: str, card: str | None = None, **values) -> tuple:
     """Three steps with the form's values: rows are grouped by length, the longest come first, so memory peaks at once."""
     short = {"max_steps": 3, "validation_share": 0.0, "logging_steps": 1, "save_total_limit": 2}
-    return _queued(say, name, values | short, trial=True)
+    return _queued(say, name, card, values | short, trial=True)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import paths, runs
+from core import hardware, paths, reply_card, runs
 from core.chat import CardBusy, ChatClosed, ChatDied, Question, Reply, Sampling
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
@@ -27,6 +27,7 @@ IDLE_SECONDS = 30 * 60  # without a question: the memory goes back
 START_SECONDS = 60  # that a process gets until it listens; torch is imported later
 TOLD_SECONDS = 0.04  # between two looks at growing replies: no page draws faster
 TURN_SECONDS = 0.02  # between two looks whether it is a caller's turn
+END_SECONDS = 5  # that a process which is to end gives to those who were waiting for a reply
 CLOSE_SECONDS = 120  # that a process gets to end what it does, the loading of a large model included
 MEASURED_ROWS = 64  # held-out rows that a loss is taken over
 
@@ -123,7 +124,8 @@ def _connected() -> Connection:
     root = Path(__file__).parents[2]
     paths.home().mkdir(parents=True, exist_ok=True)
     with _log().open("wb") as log:
-        started = runs.spawn_detached([sys.executable, "-m", "core.chat", "--serve"], cwd=root, log=log)
+        command = [sys.executable, "-m", "core.chat", "--serve"]
+        started = runs.spawn_detached(command, cwd=root, log=log, environment=reply_card.environment())
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         with suppress(OSError, ValueError, EOFError):
@@ -178,10 +180,18 @@ def _last_words() -> str:
 
 
 def has_card() -> bool:
-    """Whether this machine has a graphics card that chat and training share."""
-    from core import hardware
+    """Whether this machine has a graphics card that chat and training share; a run may be on another one."""
+    run_id = training()
+    return reply_card.is_taken_by(run_id) if run_id else bool(hardware.gpus())
 
-    return bool(hardware.gpus())
+
+def move(uuid: str) -> None:
+    """Let replies come from another card: the process on the old one ends, and the next question starts a new one."""
+    if reply_card.choose(uuid):
+        _asked_if_there({"do": "leave"})
+        end = time.monotonic() + 2 * END_SECONDS
+        while _is_served() and time.monotonic() < end:
+            time.sleep(TURN_SECONDS)
 
 
 # The process itself ---------------------------------------------------------------------------------------------------
@@ -255,6 +265,14 @@ class Server:
         engine = sys.modules.get("core.chat.engine")
         self.closed_for = time.monotonic()
         yield {"closed": bool(engine and engine.close())}
+
+    def _leave(self, _) -> Iterator[dict]:
+        yield from self._close(_)
+        end = time.monotonic() + END_SECONDS
+        while self.busy > 1 and time.monotonic() < end:  # those whose replies were ended are told so
+            time.sleep(TURN_SECONDS)
+        _card().unlink(missing_ok=True)
+        os._exit(0)
 
     def _reply(self, connection: Connection, questions: dict, sampling: dict, on_cpu: bool) -> Iterator[dict]:
         from core.chat import engine

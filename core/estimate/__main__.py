@@ -80,9 +80,9 @@ def card_of(name: str | None) -> tuple[catalogue.Card, float]:
     if name:
         found = catalogue.card(name)
         return found, found.memory_bytes
-    for gpu in hardware.gpus():
+    if gpu := hardware.card():
         found = catalogue.of_machine(gpu)
-        return found, gpu.free_bytes
+        return found, gpu.free_bytes or found.memory_bytes
     found = catalogue.card(catalogue.DEFAULT_CARD)
     return found, found.memory_bytes
 

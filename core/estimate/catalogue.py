@@ -62,11 +62,16 @@ class Card:
     capability: float
     watts: int
     source: str = ""
-    kind: str = "cuda"  # or cpu
+    kind: str = "cuda"  # of NVIDIA's cards; rocm, xpu and mps are AMD's, Intel's and Apple's; or cpu
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether estimates for this kind of hardware were ever held against a measurement."""
+        return self.kind in ("cuda", "cpu")
 
     @property
     def has_bf16(self) -> bool:
-        return self.kind == "cpu" or self.capability >= 8.0
+        return self.kind != "cuda" or self.capability >= 8.0
 
     @property
     def has_flash_attention(self) -> bool:
@@ -83,8 +88,8 @@ def models() -> dict[str, dict]:
 @functools.cache
 def cards() -> dict[str, Card]:
     """The catalogue's cards by name."""
-    entries = json.loads((paths.assets() / "gpus.json").read_text(encoding="utf-8"))["gpus"]
-    return {entry["name"]: _card(entry) for entry in entries}
+    found = json.loads((paths.assets() / "gpus.json").read_text(encoding="utf-8"))
+    return {entry["name"]: _card(entry) for entry in (*found["gpus"], *found["others"])}
 
 
 def _card(entry: dict) -> Card:
@@ -102,6 +107,7 @@ def _card(entry: dict) -> Card:
         capability=float(entry["compute_capability"]),
         watts=entry["tdp_W"],
         source=entry.get("measured_source") or entry.get("dense_bf16_source") or "",
+        kind=entry.get("kind", "cuda"),
     )
 
 
@@ -287,18 +293,20 @@ def hybrid_config(entry: dict) -> dict:
 
 
 def of_machine(gpu) -> Card:
-    """A card that hardware.py found: its own memory, its measured rate, or the catalogue's of the nearest name."""
-    try:
-        known = card(gpu.name)
-    except troubles.UnknownCard:
-        # Unknown to the catalogue: rates of a card with as much memory, and said so by `measured`.
-        nearest = min(cards().values(), key=lambda c: abs(c.memory_bytes - gpu.total_bytes))
-        known = _of_driver_name(gpu) or replace(nearest, measured=False)
+    """A card that hardware.py found: its own memory, its measured rate, or the catalogue's of the nearest name.
+
+    An instance of a split card (MIG) has its share of the whole one's rates.
+    """
+    known = _known(gpu)
+    if gpu.instance:
+        share = gpu.instance / 7
+        rates = {name: getattr(known, name) * share for name in ("matmul_tflops", "fp32_tflops", "bandwidth")}
+        known = replace(known, **rates, watts=int(known.watts * share), measured=False)
     rate = probe.stored().get(gpu.name)
     return replace(
         known,
         name=gpu.name,
-        memory_bytes=gpu.total_bytes,
+        memory_bytes=gpu.total_bytes or known.memory_bytes,  # not every driver may tell
         matmul_tflops=rate or known.matmul_tflops,
         measured=known.measured or rate is not None,
         capability=gpu.compute_capability or known.capability,
@@ -306,9 +314,23 @@ def of_machine(gpu) -> Card:
     )
 
 
-def _of_driver_name(gpu) -> Card | None:
+def _known(gpu) -> Card:
+    """The catalogue's card of a card's name, of the whole one where it is split; else one of its kind with as much
+    memory, as a guess."""
+    name = gpu.name.partition(" MIG ")[0]
+    try:
+        found = card(name)
+    except troubles.UnknownCard:
+        found = _of_driver_name(name, gpu)
+    if found and found.kind == gpu.kind:
+        return found
+    alike = [c for c in cards().values() if c.kind == gpu.kind]
+    return replace(min(alike, key=lambda c: abs(c.memory_bytes - gpu.total_bytes)), measured=False)
+
+
+def _of_driver_name(name: str, gpu) -> Card | None:
     """The card that a driver calls by another name: "NVIDIA H100 80GB HBM3" for the SXM one, "NVIDIA A100-PCIE-40GB"."""
-    wanted, pcie = _chip_words(gpu.name), "pcie" in gpu.name.lower()
+    wanted, pcie = _chip_words(name), "pcie" in name.lower()
     found = [c for c in cards().values() if wanted and wanted <= _chip_words(c.name)]
     return min(
         found,

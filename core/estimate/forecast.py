@@ -7,18 +7,20 @@ from core.estimate import answer, catalogue, learned, speed
 from core.estimate import setup as setups
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
+from core.gpu import Gpu
 
 
-def of_config(config: Mapping, gpu: hardware.Gpu | None = None) -> dict:
+def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
     """Model, card, attention, method, and the predicted reserved bytes and seconds of an optimizer step.
 
-    `config` holds fields of core.recipe.TrainConfig (asdict of one); `gpu` is the card it runs on, by default this
-    machine's first, else its processor. The figures are those without any correction, so that records stay comparable.
+    `config` holds fields of core.recipe.TrainConfig (asdict of one); `card` is what it runs on, by default this
+    machine's usual card, else its processor. The figures are those without any correction, so that records stay
+    comparable.
 
     Raises:
         a trouble of core.estimate.troubles, if the model or the setup is not one that the calculator knows.
     """
-    card = card_of(gpu)
+    card = card or card_of(hardware.card())
     shape = catalogue.shape(config["base_model"])
     setup = answer.suited(setup_of(config, card), card)
     setups.check(setup, shape, card)
@@ -52,12 +54,20 @@ def setup_of(config: Mapping, card: catalogue.Card) -> Setup:
     )
 
 
-def card_of(gpu: hardware.Gpu | None = None) -> catalogue.Card:
-    """The card of this machine, or its processor."""
-    for found in (gpu,) if gpu else hardware.gpus():
-        return catalogue.of_machine(found)
+def card_of(gpu: Gpu | None) -> catalogue.Card:
+    """A card of this machine, or its processor where there is none."""
+    if gpu:
+        return catalogue.of_machine(gpu)
     here = hardware.machine()
     return catalogue.processor(here.cores, here.memory_bytes)
+
+
+def ran_on(card: catalogue.Card, device: str) -> bool:
+    """Whether the device that a run reported, by torch's name for it, is the card of its forecast."""
+    if card.kind == "cpu" or device == "cpu":
+        return card.kind == "cpu" and device == "cpu"
+    # Other makes' cards are called by other names in the system than in torch.
+    return card.kind != "cuda" or device.casefold() == card.name.casefold()
 
 
 def learn(forecast: Mapping, *, measured_bytes: float = 0, measured_seconds: float = 0) -> None:

@@ -6,13 +6,15 @@ so the page starts it as a process of its own.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from core import paths
+from core import hardware, paths
 from core.estimate.troubles import ProbeFailed
+from core.gpu import Gpu
 
 SECONDS = 2.0
 PATIENCE = 120  # of the page; importing torch takes most of it
@@ -35,33 +37,40 @@ def measure(seconds: float = SECONDS) -> dict:
     """TFLOP/s of square products: bf16 or fp16 on a card, fp32 on a processor."""
     import torch
 
-    card = torch.cuda.is_available()
-    size = 8192 if card else 1024
-    kind = (
-        (torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float16) if card else torch.float32
-    )
-    a = torch.randn(size, size, device="cuda" if card else "cpu").to(kind)
-    wait = torch.cuda.synchronize if card else lambda: None
+    from core import recipe
+
+    kind = recipe.device_type()
+    size = 1024 if kind == "cpu" else 8192
+    dtype = torch.float32 if kind == "cpu" else torch.bfloat16 if recipe.has_bf16() else torch.float16
+    a = torch.randn(size, size, device=recipe.device()).to(dtype)
     a @ a
-    wait()
+    recipe.synchronize()
     began, turns = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         a @ a
-        wait()
+        recipe.synchronize()
         turns += 1
     took = time.perf_counter() - began
-    name = torch.cuda.get_device_name() if card else "CPU"
-    return {"name": name, "tflops": turns * 2 * size**3 / took / 1e12}
+    return {"name": _name(kind, recipe.device_name()), "tflops": turns * 2 * size**3 / took / 1e12}
 
 
-def run() -> dict:
-    """Measure in a process of its own, which imports torch and stores the rate.
+def _name(kind: str, device: str) -> str:
+    """The device by the name that estimates know it by: the driver's, which of other makes torch does not use."""
+    if kind == "cpu":
+        return "CPU"
+    gpu = hardware.card()
+    return gpu.name if gpu and gpu.kind != "cuda" else device
+
+
+def run(gpu: Gpu | None = None) -> dict:
+    """Measure a card in a process of its own, which imports torch and stores the rate; by default the usual card.
 
     Raises:
         ProbeFailed: with the reason.
     """
     command = [sys.executable, "-m", "core.estimate.probe", "--json"]
     options = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "timeout": PATIENCE}
+    options["env"] = os.environ | hardware.environment(gpu or hardware.card())
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent.parent.parent, **options)
         return json.loads(done.stdout.strip().splitlines()[-1])

@@ -165,6 +165,9 @@ def _check_card(setup: Setup, card) -> None:
             raise troubles.NotOnProcessor(what="FlashAttention 2", instead="sdpa")
         if setup.precision == "fp16":
             raise troubles.NotOnProcessor(what="fp16", instead="fp32")
+    elif card.kind != "cuda":
+        if setup.attention == "flash_attention_2":
+            raise troubles.FlashNeedsNvidia(card=card.name)
     elif card.capability < 8.0:
         if setup.precision == "bf16":
             raise troubles.NoBf16(card=card.name, capability=card.capability)

@@ -18,6 +18,10 @@ class UnknownCard(Trouble):
     template = 'No card "{name}" is in the catalogue. The nearest: {nearest}.'
 
 
+class CardGone(Trouble):
+    template = "This card of the computer does not answer any more. Choose another one, or restart the computer."
+
+
 class UnknownArchitecture(Trouble):
     template = (
         "The architecture {name} is not one that the calculator can work out. "
@@ -99,6 +103,10 @@ class NoFlashAttention(Trouble):
     template = (
         "{card} cannot run FlashAttention 2 (it needs compute capability 8.0, this is {capability}). Choose sdpa."
     )
+
+
+class FlashNeedsNvidia(Trouble):
+    template = "FlashAttention 2 is counted for NVIDIA's cards only, and this is {card}. Choose sdpa."
 
 
 class NotOnProcessor(Trouble):

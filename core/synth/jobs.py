@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from core import events, paths, runs
+from core import events, paths, reply_card, runs
 from core.corpus import creating
 from core.synth import packing, personas, recipes
 from core.trouble import Trouble
@@ -71,7 +71,8 @@ def start(directory: Path) -> None:
     (directory / "control.json").unlink(missing_ok=True)
     with (directory / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.synth", "--job", str(directory)]
-        runs.spawn_detached(command, cwd=Path(__file__).parents[2], log=log)
+        seen = reply_card.environment()  # a local writer is on the card that the chat is on
+        runs.spawn_detached(command, cwd=Path(__file__).parents[2], log=log, environment=seen)
 
 
 def listed() -> list[Path]:

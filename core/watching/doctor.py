@@ -2,8 +2,9 @@
 
 from dataclasses import asdict, replace
 
-from core import events, hardware, paths, runs
+from core import events, hardware, paths, run_card, runs
 from core.estimate import advice, answer, catalogue, forecast
+from core.gpu import Gpu
 from core.recipe import TrainConfig, whole_checkpoint
 from core.trouble import Trouble
 
@@ -34,7 +35,8 @@ def diagnose(run_id: str) -> dict | None:
         found |= {"cause": last["trouble"], "values": last.get("values") or {}, "message": last["message"]}
     if found["cause"] in MEMORY or (found["cause"] == "KilledForMemory" and not hardware.gpus()):
         tokens = found["values"].get("tokens", "")
-        found |= memory_remedy(runs.config(run_id), int(tokens) if tokens.isdigit() else None, resumes=bool(step))
+        longest = int(tokens) if tokens.isdigit() else None
+        found |= memory_remedy(runs.config(run_id), longest, resumes=bool(step), gpu=_card(run_id))
     if found["cause"] == "LossNotFinite":
         found["changes"] = {"learning_rate": runs.config(run_id).learning_rate / 10}
     return found
@@ -48,7 +50,15 @@ def treat(run_id: str) -> None:
     runs.resume(run_id)
 
 
-def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool) -> dict:
+def _card(run_id: str) -> Gpu | None:
+    """The card that a run would train on now, the processor where there is none."""
+    try:
+        return run_card.of(paths.run(run_id))
+    except run_card.CardTakenOut:
+        return hardware.card()
+
+
+def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool, gpu: Gpu | None) -> dict:
     """The change that makes a run fit, by the estimate: the result stays the same wherever that is enough.
 
     The run has just shown that its card is too small for it. So the change has to bring the estimate below what is
@@ -56,11 +66,11 @@ def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool) -> 
     """
     allowed = RESUMABLE if resumes else ALWAYS
     try:
-        card = forecast.card_of()
+        card = forecast.card_of(gpu)
         shape = catalogue.shape(config.base_model)
         values = asdict(config) | {"max_length": min(tokens or config.max_length, config.max_length)}
         setup = answer.suited(forecast.setup_of(values, card), card)
-        needs, free = answer.quick(shape, setup, card).process, free_bytes()
+        needs, free = answer.quick(shape, setup, card).process, free_bytes(gpu)
         budget = min(free, needs)
         fields = way(shape, setup, card, budget, allowed)
     except Trouble:  # a model or a setup that the calculator does not know
@@ -98,8 +108,8 @@ def plain(config: TrainConfig) -> dict:
     return {"max_length": max(8, config.max_length // 2)}
 
 
-def free_bytes() -> float:
+def free_bytes(gpu: Gpu | None) -> float:
     """What is free on the card now that the run is gone; without a card, memory."""
-    for gpu in hardware.gpus():
-        return gpu.free_bytes
+    if gpu:
+        return gpu.free_bytes or forecast.card_of(gpu).memory_bytes
     return hardware.machine().memory_free_bytes

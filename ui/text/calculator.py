@@ -20,6 +20,14 @@ WORDS = {
     ),
     "calculator.card.mine": ("{name} (this computer)", "{name} (этот компьютер)"),
     "calculator.card.example": ("Example, no card here: {name}", "Для примера, карты здесь нет: {name}"),
+    "calculator.card.untried": (
+        "{name} (not run on such hardware yet)",
+        "{name} (на таком оборудовании ещё не запускалось)",
+    ),
+    "calculator.untried": (
+        "Nothing was run on hardware of this kind yet: these figures are computed from data sheets only.",
+        "На оборудовании этого рода ещё ничего не запускалось: эти числа посчитаны только по паспортным данным.",
+    ),
     "calculator.card.cpu": ("This computer's processor", "Процессор этого компьютера"),
     "calculator.method.info": ("What is changed in the model.", "Что именно меняется в модели."),
     "calculator.epochs.info": ("Passes over the corpus.", "Проходы по корпусу."),
@@ -394,6 +402,7 @@ TROUBLES = {
     ),
     "NoSuchModel": "Модели «{name}» никогда не выпускали. Ближайшие из существующих: {nearest}.",
     "UnknownCard": "Карты «{name}» нет в каталоге. Ближайшие: {nearest}.",
+    "CardGone": "Эта видеокарта компьютера больше не отвечает. Выберите другую или перезагрузите компьютер.",
     "UnknownArchitecture": (
         "Архитектура {name} калькулятору неизвестна. Ближайшие из известных: {nearest}. "
         "Проверьте написание в config.json, выберите одну из них или нажмите «Проверить точно», если transformers её знает."
@@ -426,6 +435,7 @@ TROUBLES = {
     "NoFlashAttention": (
         "{card} не умеет FlashAttention 2: нужна вычислительная способность 8.0, а у неё {capability}. Выберите sdpa."
     ),
+    "FlashNeedsNvidia": ("FlashAttention 2 считается только для видеокарт NVIDIA, а это {card}. Выберите sdpa."),
     "NoFourBitFull": (
         "У 4-битных весов нет градиента: полное дообучение и 4 бита несовместимы. "
         "Для 4 бит выберите qlora, для полного — 16 бит."

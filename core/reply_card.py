@@ -1,0 +1,54 @@
+"""Which card replies are computed on, where there are several: chosen on the Playground, kept for the chat's process."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from core import control, hardware, paths, run_card
+from core.gpu import Gpu
+
+
+def card() -> Gpu | None:
+    """The card that replies come from: the chosen one as long as it is there, else the usual one."""
+    return hardware.card(chosen()) or hardware.card()
+
+
+def environment() -> dict[str, str]:
+    """Variables of a process that computes on that card: the chat's, and those of jobs with a model of their own."""
+    return hardware.environment(card())
+
+
+def chosen() -> str | None:
+    """The UUID of the card that was chosen, if one was."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads(_file().read_text(encoding="utf-8"))["uuid"]
+    return None
+
+
+def choose(uuid: str) -> bool:
+    """Let replies come from this card from now on; whether that changes anything.
+
+    Raises:
+        CardNotHere: if it is not there any more.
+    """
+    gpu, before = run_card.choose(uuid), card()
+    if gpu is None or (before and gpu.uuid == before.uuid):
+        return False
+    paths.home().mkdir(parents=True, exist_ok=True)
+    control.write(_file(), {"uuid": gpu.uuid})
+    return True
+
+
+def is_taken_by(run_id: str) -> bool:
+    """Whether a run trains on the card that replies come from; where one of them is not known, it may."""
+    gpu = card()
+    return bool(gpu) and run_card.is_shared(paths.run(run_id), gpu.uuid)
+
+
+def gives_way_to(run_id: str) -> bool:
+    """Whether a run that starts needs the memory that a chat holds: it is on the same card, or both share the machine's."""
+    return card() is None or is_taken_by(run_id)
+
+
+def _file() -> Path:
+    return paths.home() / "chat-card.json"

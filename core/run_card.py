@@ -1,0 +1,104 @@
+"""Which card a run trains on: card.json in its directory names it by UUID. Runs without one take the usual card."""
+
+import json
+from pathlib import Path
+
+from core import control, hardware, torch_build
+from core.gpu import Gpu
+from core.recipe import TrainConfig
+from core.trouble import Trouble
+
+FILE = "card.json"
+
+
+class CardTakenOut(Trouble):
+    template = (
+        "This run was to train on {card}, which is not there any more. Resume it to train on {instead}, or put the card "
+        "back first."
+    )
+
+
+class CardNotHere(Trouble):
+    template = "The graphics card that was chosen is not there any more. Choose another one from the list."
+
+
+class NoFourBitKernels(Trouble):
+    template = "bitsandbytes has no 4-bit kernels for {card}, so it cannot train with QLoRA. Choose LoRA."
+
+
+class BitsandbytesTooOld(Trouble):
+    template = "The installed bitsandbytes has no 4-bit kernels for {card}, newer ones have: {command}. Or choose LoRA."
+
+
+class NoEightBitOptimizer(Trouble):
+    template = "bitsandbytes has no {optim} for {card} yet. Choose adamw_torch."
+
+
+def choose(uuid: str | None) -> Gpu | None:
+    """The card of this UUID, or the usual one if nobody chose; None on a machine without cards.
+
+    Raises:
+        CardNotHere: if the chosen one is not there.
+    """
+    found = hardware.card(uuid)
+    if uuid and found is None:
+        raise CardNotHere
+    return found
+
+
+def check(config: TrainConfig, gpu: Gpu | None) -> None:
+    """Refuse what bitsandbytes cannot do on a card, by its own table of accelerators."""
+    if gpu is None or hardware.unseen(gpu):  # the processor will compute
+        return
+    if config.method == "qlora" and (lacks := torch_build.four_bit_lacks(gpu)):
+        if lacks == "package":
+            raise BitsandbytesTooOld(card=gpu.name, command=torch_build.NEWER)
+        raise NoFourBitKernels(card=gpu.name)
+    if gpu.kind == "mps" and ("8bit" in config.optim or config.optim.startswith("paged")):
+        raise NoEightBitOptimizer(card=gpu.name, optim=config.optim)
+
+
+def write(run_dir: Path, gpu: Gpu | None) -> None:
+    """Let a run train on this card; without one, on whatever there is when its turn comes."""
+    if gpu:
+        control.write(run_dir / FILE, {"uuid": gpu.uuid, "name": gpu.name})
+    else:
+        (run_dir / FILE).unlink(missing_ok=True)
+
+
+def read(run_dir: Path) -> dict:
+    """{"uuid", "name"} of the card that a run trains on, or {}: a run of an older version, or no card."""
+    try:
+        found = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and {"uuid", "name"} <= set(found) else {}
+
+
+def of(run_dir: Path) -> Gpu | None:
+    """The card that a run trains on if it begins now; None: the processor.
+
+    Raises:
+        CardTakenOut: with the card that it would get instead.
+    """
+    kept = read(run_dir)
+    if not kept:
+        return hardware.card()
+    gpu = _alike(kept)
+    if gpu is None:
+        instead = hardware.card()
+        raise CardTakenOut(card=kept["name"], instead=instead.name if instead else "CPU")
+    return gpu
+
+
+def is_shared(run_dir: Path, uuid: str) -> bool:
+    """Whether a run trains on this card; where either is not known, it may."""
+    kept = read(run_dir)
+    gpu = _alike(kept) if kept else None
+    return not gpu or not uuid or gpu.uuid == uuid
+
+
+def _alike(kept: dict) -> Gpu | None:
+    """The card of a record, or another one of the same name: rented machines have a new one each time."""
+    others = (gpu for gpu in hardware.gpus() if gpu.name == kept["name"])
+    return (hardware.card(kept["uuid"]) if kept["uuid"] else None) or next(others, None)

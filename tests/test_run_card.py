@@ -1,0 +1,343 @@
+"""The card that a run trains on: chosen, kept by name, shown, and the one that it is judged by."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from core import control, events, hardware, paths, reply_card, run_card, runs, torch_build, trainer
+from core.chat import process
+from core.estimate import catalogue, forecast, learned
+from core.gpu import Gpu
+from core.recipe import TrainConfig
+from core.torch_build import Build
+from core.watching import doctor
+from tests import pretended_card, pretended_driver
+from tests.pretended_driver import FAST, GIB, ROOMY
+from ui import cards, opening, run_data, run_queue, training
+from ui.text import Say
+
+ROOT = Path(__file__).parent.parent
+EN, RU = Say("en"), Say("ru")
+CUDA = Build("2.13.0+cu128", "12.8")
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    """A pretended driver: call it with the cards that it lists, in CUDA's order; torch is one that sees them."""
+    monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
+    return pretended_driver.install(monkeypatch)
+
+
+@pytest.fixture
+def config(tiny_model, tiny_corpus) -> TrainConfig:
+    return TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=2)
+
+
+def test_a_run_keeps_the_card_that_was_chosen_and_else_the_usual_one(driver, config, no_worker):
+    driver(FAST, ROOMY)
+    usual, chosen = runs.start(config), runs.start(replace(config, seed=8), card=FAST["uuid"])
+    assert run_card.read(paths.run(usual)) == {"uuid": ROOMY["uuid"], "name": ROOMY["name"]}
+    assert run_card.of(paths.run(chosen)).name == FAST["name"]
+    runs.put_on(usual, FAST["uuid"])
+    assert run_card.of(paths.run(usual)).name == FAST["name"]
+    with pytest.raises(run_card.CardNotHere, match="Choose another one from the list"):
+        runs.put_on(usual, "GPU-gone")
+
+
+def test_a_run_without_a_record_takes_the_usual_card(driver, config):
+    run_id = runs.create(config)
+    assert run_card.of(paths.run(run_id)) is None
+    driver(FAST, ROOMY)
+    assert run_card.of(paths.run(run_id)).name == ROOMY["name"]
+    (paths.run(run_id) / "card.json").write_text("[1]")
+    assert run_card.read(paths.run(run_id)) == {}
+
+
+def test_a_run_is_deleted_with_its_record(driver, config, no_worker):
+    driver(FAST)
+    run_id = runs.start(config)
+    runs.delete(run_id)
+    assert not paths.run(run_id).exists()
+
+
+def test_a_card_that_was_taken_out_is_said_and_resuming_takes_the_one_that_is_named(driver, config, no_worker):
+    driver(FAST, ROOMY)
+    run_id = runs.start(config)
+    driver(FAST)
+    assert trainer.run(paths.run(run_id)) == "failed"
+    last = events.last(paths.run(run_id))
+    assert last["trouble"] == "CardTakenOut"
+    assert last["message"] == (
+        "This run was to train on NVIDIA RTX A6000, which is not there any more. Resume it to train on "
+        "NVIDIA GeForce RTX 4090, or put the card back first."
+    )
+    assert "должен был обучаться на NVIDIA RTX A6000" in RU.worded("CardTakenOut", last["values"], last["message"])
+    assert doctor.diagnose(run_id)["changes"] == {}
+    runs.resume(run_id)
+    assert run_card.of(paths.run(run_id)).name == FAST["name"]
+
+
+def test_a_card_of_the_same_name_takes_the_place_of_one_that_was_taken_out(driver, config, no_worker):
+    driver(FAST, ROOMY)
+    run_id = runs.start(config, card=FAST["uuid"])
+    driver(FAST | {"uuid": "GPU-another"}, ROOMY)
+    assert run_card.of(paths.run(run_id)).uuid == "GPU-another"
+    assert run_card.is_shared(paths.run(run_id), "GPU-another")
+    assert not run_card.is_shared(paths.run(run_id), ROOMY["uuid"])
+
+
+def test_a_forecast_is_about_the_run_s_own_card(driver, config, tiny_model):
+    driver(FAST, ROOMY)
+    values = asdict(config)
+    assert forecast.of_config(values)["card"] == ROOMY["name"]
+    assert forecast.of_config(values, forecast.card_of(hardware.card(FAST["uuid"])))["card"] == FAST["name"]
+
+
+def test_the_doctor_looks_at_the_run_s_own_card(driver, config, no_worker):
+    driver(FAST, ROOMY)
+    run_id = runs.start(replace(config, base_model="Qwen/Qwen2.5-7B"), card=FAST["uuid"])
+    events.append(paths.run(run_id), "failed", trouble="ModelTooLarge", values={}, message="words")
+    assert doctor.diagnose(run_id)["free"] == FAST["free"]
+
+
+@pytest.mark.parametrize(
+    ("card", "device", "same"),
+    [
+        ("RTX 4090", "NVIDIA GeForce RTX 4090", True),
+        ("RTX 4090", "NVIDIA RTX A6000", False),
+        ("RTX 4090", "cpu", False),
+        ("RX 7900 XTX", "AMD Radeon Graphics", True),  # torch's name for what the system calls so
+        ("RX 7900 XTX", "cpu", False),
+    ],
+)
+def test_nothing_is_learned_from_a_run_that_was_not_on_the_card_of_its_forecast(
+    monkeypatch, config, card, device, same
+):
+    monkeypatch.setattr(trainer, "_card", lambda: catalogue.card(card))
+    said = {"forecast": forecast.of_config(asdict(config), catalogue.card(card)), "model": {"device": device}}
+    said["data"] = {"longest": 100}
+    trainer._learn(config, said, {"peak_memory_gib": 1.0, "step_seconds": 1.0, "step_tokens": 400})
+    assert bool(learned.rows()) is same
+
+
+def test_where_torch_sees_no_card_the_processor_is_forecast_and_learned_from(driver, config):
+    driver(FAST)
+    assert trainer._card().name == catalogue.CPU  # the torch of the tests has no CUDA
+    assert forecast.ran_on(trainer._card(), "cpu")
+
+
+def test_a_run_that_missed_its_card_says_so(driver, config):
+    driver(FAST)
+    run_id = runs.create(config, gpu=hardware.card())
+    missed = f"trains on the processor: torch did not see {FAST['name']}"
+    for device, said in (("cpu", True), (FAST["name"], False)):
+        events.append(paths.run(run_id), "model", attention="sdpa", flash_attention_lacks="", device=device)
+        assert (missed in run_data.line(EN, run_id)) is said
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What bitsandbytes can
+
+
+def gpu(kind: str, **fields) -> Gpu:
+    return Gpu(f"a card of {kind}", GIB, GIB, fields.pop("capability", 0.0), 0, "GPU-1", kind, **fields)
+
+
+def test_qlora_is_refused_with_the_reason_where_bitsandbytes_has_no_kernels(monkeypatch, config):
+    monkeypatch.setattr(hardware, "unseen", lambda gpu: None)
+    qlora = replace(config, method="qlora")
+    for good in (gpu("cuda", capability=8.0), gpu("rocm", architecture="gfx1100"), gpu("xpu"), gpu("mps"), None):
+        run_card.check(qlora, good)
+    with pytest.raises(run_card.NoFourBitKernels, match=r"a card of rocm, so it cannot train with QLoRA\. Choose"):
+        run_card.check(qlora, gpu("rocm", architecture="gfx906"))
+    run_card.check(config, gpu("rocm", architecture="gfx906"))
+    monkeypatch.setattr(torch_build, "four_bit_lacks", lambda gpu: "package")
+    with pytest.raises(run_card.BitsandbytesTooOld, match="pip install --upgrade bitsandbytes"):
+        run_card.check(qlora, gpu("mps"))
+    with pytest.raises(run_card.NoEightBitOptimizer, match="no adamw_8bit for a card of mps yet"):
+        run_card.check(replace(config, optim="adamw_8bit"), gpu("mps"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The page
+
+
+def test_a_choice_is_shown_only_where_there_are_several_cards(driver):
+    assert cards.choice().visible is False
+    driver(FAST)
+    assert cards.choice().visible is False
+    driver(FAST, ROOMY)
+    shown = cards.choice()
+    assert (shown.visible, shown.value) == (True, ROOMY["uuid"])
+    assert shown.choices == [("GeForce RTX 4090 · 24 GiB", FAST["uuid"]), ("RTX A6000 · 48 GiB", ROOMY["uuid"])]
+    assert cards.choice(FAST["uuid"]).value == FAST["uuid"]
+    twins = FAST, FAST | {"uuid": "GPU-4090eeee-1"}
+    driver(*twins)
+    assert [title for title, _ in cards.choice().choices] == [
+        "GeForce RTX 4090 · 24 GiB · GPU-4090aaaa",
+        "GeForce RTX 4090 · 24 GiB · GPU-4090eeee",
+    ]
+
+
+def test_the_form_trains_on_the_chosen_card_and_the_queue_shows_and_changes_it(driver, config, no_worker, monkeypatch):
+    said = []
+    monkeypatch.setattr(gr, "Info", said.append)
+    driver(FAST, ROOMY)
+    training.on_train(EN, "a", card=FAST["uuid"], **asdict(config))
+    (run_id,) = runs.listed()
+    assert "NVIDIA GeForce RTX 4090" in run_queue.listed(EN, [run_id])
+    assert run_queue.on_look(EN, run_id)[3].value == FAST["uuid"]
+    run_queue.on_card(EN, run_id, ROOMY["uuid"])
+    assert said[-1] == "“a” will train on NVIDIA RTX A6000."
+    assert run_queue.on_look(EN, run_id)[3].value == ROOMY["uuid"]
+    driver(FAST)
+    assert "NVIDIA" not in run_queue.listed(EN, [run_id])  # one card: nothing to tell apart
+
+
+@pytest.mark.parametrize("say", [EN, RU])
+def test_the_start_says_what_keeps_torch_from_a_card_and_what_mends_it(driver, monkeypatch, say):
+    assert opening.card_warning(say).visible is False
+    driver(FAST)
+    assert opening.card_warning(say).visible is False
+    monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cpu"))
+    shown = opening.card_warning(say)
+    assert shown.visible
+    assert FAST["name"] in shown.value
+    assert "--index-url https://download.pytorch.org/whl/cu128" in shown.value
+    driver(FAST, error=18)
+    assert "NVML/RM version mismatch" in opening.card_warning(say).value
+    monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
+    driver(FAST, FAST | {"name": "NVIDIA GeForce GTX 1080", "capability": (6, 1), "uuid": "GPU-1080"})
+    assert "GTX 1080" in opening.card_warning(say).value
+    assert "pip install" not in opening.card_warning(say).value  # the other card is seen as it is
+
+
+def test_before_a_run_it_is_said_that_the_processor_would_compute_it(driver, config, no_worker, monkeypatch):
+    warned = []
+    monkeypatch.setattr(gr, "Info", lambda words: None)
+    monkeypatch.setattr(gr, "Warning", lambda words, **_: warned.append(words))
+    driver(FAST)
+    training.on_train(EN, "a", **asdict(config))
+    assert warned == []
+    monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cu126", "12.6"))
+    driver(FAST | {"capability": (12, 0), "name": "NVIDIA GeForce RTX 5090"})
+    training.on_train(EN, "b", **asdict(replace(config, seed=9)))
+    assert warned[0].startswith("NVIDIA GeForce RTX 5090 is newer than torch 2.13.0+cu126: it lacks code")
+    assert warned[0].endswith("https://download.pytorch.org/whl/cu128")
+
+
+@pytest.mark.parametrize("say", [EN, RU])
+def test_hardware_that_nothing_was_run_on_says_so(monkeypatch, say):
+    from core.estimate import answer
+    from core.estimate.setup import Setup
+    from ui import calculator, calculator_html
+
+    monkeypatch.setattr(hardware, "gpus", lambda: (gpu("mps"),))
+    assert any("a card of mps" in words for words in cards.warnings(say))
+    titles = dict(map(reversed, calculator.card_choices(say)))
+    untried = say("calculator.card.untried", name="AMD Radeon RX 7900 XTX")
+    assert titles["AMD Radeon RX 7900 XTX"] == untried
+    for name in ("AMD Radeon RX 7900 XTX", "Intel Arc A770", "Apple M3 Max"):
+        found = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), Setup(method="lora"), catalogue.card(name))
+        assert say("calculator.untried") in calculator_html.verdict(say, found)
+        assert found.pace.tokens_per_second > 0
+    tried = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), Setup(method="lora"), catalogue.card("RTX 4090"))
+    assert say("calculator.untried") not in calculator_html.verdict(say, tried)
+
+
+def test_the_chat_has_a_card_of_its_own_and_is_not_in_the_way_of_a_run_on_another(driver, config, monkeypatch):
+    driver(FAST, ROOMY)
+    assert reply_card.card().name == ROOMY["name"]
+    process.move(FAST["uuid"])
+    assert reply_card.card().name == FAST["name"]
+    run_id = runs.create(config, gpu=hardware.card(ROOMY["uuid"]))
+    monkeypatch.setattr(process, "training", lambda: run_id)
+    assert process.has_card() is False  # none that it shares with the run
+    process.move(ROOMY["uuid"])
+    assert process.has_card() is True
+    driver(FAST)
+    assert reply_card.card().name == FAST["name"]  # the chosen one was taken out
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whole
+
+TWO_RUNS = """
+import json, sys, time
+from core import events, paths, runs
+from core.estimate import learned
+from core.recipe import TrainConfig
+
+model, corpus, *uuids = sys.argv[1:]
+values = {"base_model": model, "corpus": corpus, "method": "lora", "max_steps": 4, "validation_share": 0.0}
+started = [runs.start(TrainConfig(**values, seed=seed), card=uuid) for seed, uuid in enumerate(uuids)]
+end = time.monotonic() + 240
+while time.monotonic() < end and any(runs.state(one) in runs.ACTIVE for one in started):
+    time.sleep(0.2)
+seen = [{event["event"]: event for event in events.read(paths.run(one))[0]} for one in started]
+print(json.dumps({"seen": seen, "learned": learned.rows()}))
+"""
+
+
+CHAT = """
+import json, os, sys, time
+from pathlib import Path
+from core import chat, paths
+from core.chat import Question, Sampling, process
+
+model, *uuids = sys.argv[1:]
+said = []
+for uuid in uuids:
+    process.move(uuid)
+    asked = {"0": Question(f"base:{model}", [{"role": "user", "content": "storm?"}])}
+    *_, replies = chat.talk(asked, Sampling(max_new_tokens=3))
+    pid = json.loads((paths.home() / "chat.json").read_text())["pid"]
+    variables = Path(f"/proc/{pid}/environ").read_text().split(chr(0))
+    said.append([pid, replies["0"].tokens, [one for one in variables if one.startswith("CUDA_VISIBLE")]])
+process._asked_if_there({"do": "leave"})
+print(json.dumps(said))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(pretended_card.missing()), reason=pretended_card.missing())
+def test_replies_move_to_the_other_card_pretended_card(trained_run, tiny_model):
+    environment = pretended_card.environment((8, 6), cards=[FAST, ROOMY])
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    command = [sys.executable, "-c", CHAT, tiny_model, ROOMY["uuid"], FAST["uuid"], FAST["uuid"]]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    first, second, third = json.loads(done.stdout)
+    assert (first[1], second[1]) == (3, 3)
+    assert first[2] == [f"CUDA_VISIBLE_DEVICES={ROOMY['uuid']}"]
+    assert second[2] == [f"CUDA_VISIBLE_DEVICES={FAST['uuid']}"]
+    assert (second[0] != first[0], third[0] == second[0]) == (True, True)  # the same card: the same process
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(pretended_card.missing()), reason=pretended_card.missing())
+def test_each_run_trains_on_its_own_of_two_cards_pretended_card(tiny_model, tiny_corpus, home):
+    listed = [FAST, ROOMY]
+    environment = pretended_card.environment((8, 6), cards=listed) | {"SOULSMITH_HOME": str(home)}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    command = [sys.executable, "-c", TWO_RUNS, tiny_model, tiny_corpus, ROOMY["uuid"], FAST["uuid"]]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    for seen, card in zip(found["seen"], (ROOMY, FAST), strict=True):
+        assert "finished" in seen, seen
+        assert (seen["model"]["device"], seen["forecast"]["card"]) == (card["name"], card["name"])
+    assert [row["card"] for row in found["learned"]] == [ROOMY["name"], FAST["name"]]
+
+
+def test_the_record_is_written_in_one_step(driver, config, monkeypatch):
+    driver(FAST)
+    written = []
+    monkeypatch.setattr(control, "write", lambda path, values: written.append((path.name, values)))
+    run_card.write(paths.runs() / "x", hardware.card())
+    assert written == [("card.json", {"uuid": FAST["uuid"], "name": FAST["name"]})]
