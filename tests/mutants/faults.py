@@ -661,7 +661,10 @@ ESTIMATE = Group(
 
 SPEED = Group(
     "core/estimate/speed.py",
-    ("test_estimate.py",),
+    (
+        "test_estimate_verdict.py",
+        "test_estimate.py",
+    ),
     (
         (
             "    device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))",
@@ -680,7 +683,7 @@ SPEED = Group(
 
 VERDICT = Group(
     "core/estimate/answer.py",
-    ("test_estimate.py", "test_estimate_page.py", "test_runs_watching.py"),
+    ("test_estimate_verdict.py", "test_estimate.py", "test_estimate_page.py", "test_runs_watching.py"),
     (
         ("        if self.upper <= self.budget:", "        if self.process <= self.budget:"),
         ('        return "tight" if self.process <= self.budget else "no"', '        return "tight"'),
@@ -706,7 +709,7 @@ VERDICT = Group(
 
 ADVICE = Group(
     "core/estimate/advice.py",
-    ("test_estimate.py", "test_runs_watching.py"),
+    ("test_estimate_verdict.py", "test_estimate.py", "test_runs_watching.py"),
     (
         (
             "        more = setup.gradient_accumulation_steps * setup.batch_size // half",
@@ -726,7 +729,7 @@ ADVICE = Group(
 
 LEARNED = Group(
     "core/estimate/learned.py",
-    ("test_estimate.py", "test_runs_watching.py"),
+    ("test_estimate_verdict.py", "test_estimate.py", "test_runs_watching.py"),
     (
         ("LEAST, MOST = 0.2, 5.0", "LEAST, MOST = 0.0, 5000.0"),
         ('    same_card = [row for row in rows() if row.get("card") == card]', "    same_card = rows()"),
