@@ -260,17 +260,26 @@ def _check_fit(weights: Weights, one: Contestant) -> None:
 
 
 def _has_place(base, tensor: str, shape: list[int]) -> bool:
-    """Whether a LoRA tensor's layer exists and takes that many numbers."""
+    """Whether a LoRA tensor's layer exists and takes that many numbers.
+
+    Of experts, whose matrices are one parameter (E, X, Y), one that takes them: PEFT wraps each parameter of a module
+    around the one before, and a saved name counts the wrappers.
+    """
     if ".lora_A." not in tensor:
         return False
     path = tensor.removeprefix("base_model.model.").split(".lora_A.")[0]
+    while path.endswith(".base_layer"):
+        path = path.removesuffix(".base_layer")
     try:
         layer = base.get_submodule(path)
     except AttributeError:
         return False
-    layer = getattr(layer, "base_layer", layer)
-    inputs = getattr(layer, "in_features", None) or getattr(layer, "weight", torch.empty(0, 0)).shape[0]
-    return inputs == shape[1]
+    while hasattr(layer, "base_layer"):
+        layer = layer.base_layer
+    weight = getattr(layer, "weight", None)
+    if weight is None:
+        return any(shape[1] in weight.shape[1:] for weight in layer.parameters(recurse=False) if weight.ndim == 3)
+    return (getattr(layer, "in_features", None) or weight.shape[0]) == shape[1]
 
 
 def _saved(adapter: Path) -> dict[str, list[int]]:
@@ -282,7 +291,7 @@ def _saved(adapter: Path) -> dict[str, list[int]]:
 
 
 def _is_plain(config) -> bool:
-    odd = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens")
+    odd = ("use_dora", "modules_to_save", "target_parameters", "trainable_token_indices", "alora_invocation_tokens")
     return not any(getattr(config, name, None) for name in odd) and getattr(config, "bias", "none") == "none"
 
 
