@@ -948,8 +948,12 @@ def auto_class(shape):
     Multimodal models that AutoModelForCausalLM does not know (mistral3) are opened as they are published: so their
     adapters fit the published weights.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
 
     if type(shape) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
@@ -1104,6 +1108,7 @@ def load_base(config: TrainConfig):
 
     kind, shape = precision(config), model_config(config.base_model)
     outline = skeleton(shape)
+    attends = attention(kind, outline)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
     if config.method == "full":
         # fp32 weights, 16-bit arithmetic: bf16 has 8 bits for a number's digits, and a step of 2e-5 is lost in the
@@ -1115,7 +1120,7 @@ def load_base(config: TrainConfig):
             dtype=dtype,
             quantization_config=quantization(config, outline),
             device_map={"": device()},
-            attn_implementation=attention(kind, outline),
+            attn_implementation={"": attends, "text_config": attends} if shape.sub_configs else attends,
             use_safetensors=True,
         )
     except RecipeTrouble:
@@ -1150,7 +1155,7 @@ def attention(kind: str, base=None) -> str:
     """
     if not flash_attention_lacks(kind, base):
         return "flash_attention_2"
-    return "sdpa" if base is None or base._supports_sdpa else "eager"
+    return "sdpa" if base is None or _all_take(base, "_supports_sdpa") else "eager"
 
 
 def flash_attention_lacks(kind: str, base=None) -> str:
@@ -1175,7 +1180,15 @@ def _takes_flash_attention(base) -> bool:
     text = base.config.get_text_config()
     heads = [getattr(text, name, None) or 0 for name in ("head_dim", "global_head_dim")]
     listed = getattr(base, "_compatible_flash_implementations", None)  # gpt-oss: those that know attention sinks
-    return base._supports_flash_attn and max(heads) <= FLASH_HEAD and (not listed or "flash_attention_2" in listed)
+    known = not listed or "flash_attention_2" in listed
+    return known and max(heads) <= FLASH_HEAD and _all_take(base, "_supports_flash_attn")
+
+
+def _all_take(base, support: str) -> bool:
+    """Whether a class of model, and that of each model inside it, says that it takes an attention."""
+    from transformers import PreTrainedModel
+
+    return all(getattr(part, support) for part in base.modules() if isinstance(part, PreTrainedModel))
 
 
 def uses_flash_attention(base) -> bool:

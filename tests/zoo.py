@@ -102,7 +102,8 @@ def make(family: str, path: str | Path, tokenizer) -> str:
         if family == "gemma3":
             settings["mm_tokens_per_image"] = 4
         if family == "gemma4":
-            settings["audio_config"] = None
+            audio = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "output_proj_dims": 32}
+            settings["audio_config"] = audio | {"subsampling_conv_channels": [8, 8]}
     else:
         settings = settings | known
     if family in ("gemma4_text", "gemma4"):
