@@ -137,8 +137,8 @@ class ExpertsTakePlainLora(RecipeTrouble):
 
 class StoredQuantized(RecipeTrouble):
     template = (
-        "The weights of {model} are stored in {kind}, and method {method} cannot begin with those. "
-        "Choose {suggestion}the same model in 16 bit."
+        "The weights of {model} are stored in {kind}, and method {method} cannot begin with those (methods that can: "
+        "{methods}). Choose the same model in 16 bit."
     )
 
 
@@ -1082,8 +1082,8 @@ def quantization(config: TrainConfig, base):
     if kind == "fp8" and config.method != "qlora":
         return FineGrainedFP8Config(dequantize=True)
     if kind:
-        name, suggestion = Path(config.base_model).name, "method lora, or " if kind == "fp8" else ""
-        raise StoredQuantized(model=name, kind=kind, method=config.method, suggestion=suggestion)
+        methods = {"fp8": "lora, full", "bitsandbytes": "lora, qlora"}.get(kind, "-")
+        raise StoredQuantized(model=Path(config.base_model).name, kind=kind, method=config.method, methods=methods)
     if config.method != "qlora":
         return None
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision(config)]
@@ -1613,6 +1613,7 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
         attention=base.config._attn_implementation,
         flash_attention_lacks=flash_attention_lacks(precision(config), base),
         by_document=by_document() > 0,  # check_packing() has let it look at a block
+        experts=sum(hasattr(module, "parameter_name") for module in model.modules()),  # tensors with adapters around
     )
     return model
 
