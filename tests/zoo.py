@@ -1,9 +1,8 @@
-"""Tiny models of the families that people train: random weights, two layers (those that mix kinds of layers: one of each).
+"""Tiny models of the families that people train, and what each of them can do: the table of the README.
 
-Make one: `python -m tests.zoo FAMILY DIR`.
+Random weights, two layers; those that mix kinds of layers have one of each. `python -m tests.zoo` prints the table.
 """
 
-import sys
 from pathlib import Path
 
 DENSE = {
@@ -34,7 +33,57 @@ SIGLIP = {
     "image_size": 28,
     "patch_size": 14,
 }
-MULTIMODAL = ("gemma3", "gemma4", "mistral3", "qwen3_5_vl")
+TITLES = {
+    "llama": "Llama",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "qwen3_5": "Qwen3.5, text",
+    "qwen3_5_vl": "Qwen3.5",
+    "qwen2_moe": "Qwen2-MoE",
+    "qwen3_moe": "Qwen3-MoE",
+    "qwen3_next": "Qwen3-Next",
+    "mistral": "Mistral",
+    "ministral3": "Ministral 3, text",
+    "mistral3": "Ministral 3, Mistral Small 3 (mistral3)",
+    "mixtral": "Mixtral",
+    "gemma": "Gemma",
+    "gemma2": "Gemma 2",
+    "gemma3_text": "Gemma 3, text",
+    "gemma3": "Gemma 3",
+    "gemma4_text": "Gemma 4, text",
+    "gemma4": "Gemma 4",
+    "phi3": "Phi-3",
+    "gpt_neox": "GPT-NeoX",
+    "gpt2": "GPT-2",
+    "glm4": "GLM-4",
+    "exaone4": "EXAONE 4",
+    "lfm2": "LFM2",
+    "granite": "Granite",
+    "olmo2": "OLMo 2",
+    "gpt_oss": "gpt-oss",
+    "deepseek_v3": "DeepSeek-V3",
+    "mamba": "Mamba",
+    "falcon_h1": "Falcon-H1",
+}
+REFUSES_PACKING = ("qwen3_5", "qwen3_5_vl", "qwen3_next", "lfm2", "gpt_oss", "mamba", "falcon_h1")
+SEES = "the text model is trained; adapters fit the published model"
+EXPERTS = "adapters around the experts too, none on the router; QLoRA leaves the experts in 16 bit"
+SHARED = f"{EXPERTS}; shared experts have no adapter"
+NOTES = {
+    "qwen3_5_vl": "transformers opens the text model alone",
+    "qwen2_moe": SHARED,
+    "qwen3_moe": EXPERTS,
+    "qwen3_next": SHARED,
+    "mistral3": SEES,
+    "mixtral": EXPERTS,
+    "gemma2": "eager attention where FlashAttention 2 is not",
+    "gemma3": f"{SEES}; no FlashAttention 2",
+    "gemma4": f"{SEES}; no FlashAttention 2",
+    "gpt_oss": f"{EXPERTS}; eager attention; MXFP4 is read as 16 bit",
+    "deepseek_v3": SHARED,
+    "mamba": "adapters on in_proj, as its kernel goes around the others",
+    "falcon_h1": "no adapter on out_proj of its Mamba blocks",
+}
 FAMILIES: dict[str, tuple[str, dict]] = {  # family: (model_type, settings)
     "llama": ("llama", DENSE),
     "qwen2": ("qwen2", DENSE | {"tie_word_embeddings": True}),
@@ -125,7 +174,19 @@ def make(family: str, path: str | Path, tokenizer) -> str:
     return str(path)
 
 
-if __name__ == "__main__":
-    from tests.tiny_tokenizers import chatml
+def can(family: str) -> dict[str, str]:
+    """What the tests hold a family to: yes or refused, for each method and for packing."""
+    methods = dict.fromkeys(("lora", "qlora", "full"), "yes")
+    return methods | {"packing": "refused" if family in REFUSES_PACKING else "yes"}
 
-    print(make(sys.argv[1], sys.argv[2], chatml()))
+
+def table() -> str:
+    """The families as a table in Markdown."""
+    lines = ["| family | lora | qlora | full | packing | note |", "| --- | --- | --- | --- | --- | --- |"]
+    for family, title in TITLES.items():
+        lines.append(f"| {' | '.join([title, *can(family).values(), NOTES.get(family, '')])} |".replace("|  |", "| |"))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
