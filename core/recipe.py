@@ -1136,6 +1136,14 @@ def load_base(config: TrainConfig):
     return base if config.method == "full" else without_towers(base)
 
 
+def open_model(directory: str | Path, **more):
+    """A model in 16 bit or more on the processor, to speak or to be merged into; `more` goes to from_pretrained()."""
+    shape = model_config(directory)
+    stored = quantization(TrainConfig(base_model=str(directory), corpus="", method="lora"), skeleton(shape))
+    more = {"quantization_config": stored, "use_safetensors": True} | more
+    return auto_class(shape).from_pretrained(directory, **more)
+
+
 def autocast(model):
     """The arithmetic in which a model is trained, for whatever else calls it: probes, evaluations, watchers.
 
@@ -1145,7 +1153,7 @@ def autocast(model):
     import torch
 
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(getattr(model, "computes_in", "fp32"))
-    return torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None)
+    return torch.autocast(torch.device(model.device).type, dtype=dtype, enabled=dtype is not None)
 
 
 def attention(kind: str, base=None) -> str:

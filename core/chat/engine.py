@@ -209,8 +209,7 @@ def _load(one: Contestant, place: tuple) -> Weights:
 
 def _on_cpu(directory: str):
     """A model on the processor, while a run has the card."""
-    model = recipe.auto_class(recipe.model_config(directory))
-    return recipe.without_towers(model.from_pretrained(directory, dtype=torch.float32, use_safetensors=True))
+    return recipe.without_towers(recipe.open_model(directory, dtype=torch.float32))
 
 
 def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) -> None:

@@ -79,8 +79,7 @@ def check(difference: float, limit: float) -> None:
 
 def load(directory: Path):
     """A model on the processor in the precision that it is stored in."""
-    model = recipe.auto_class(recipe.model_config(directory))
-    return model.from_pretrained(directory, dtype="auto", use_safetensors=True).eval()
+    return recipe.open_model(directory, dtype="auto").eval()
 
 
 def prompts(tokenizer) -> list[list[int]]:
