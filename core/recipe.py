@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -36,6 +37,20 @@ MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, 
 TOKENS_KEPT = 8  # encoded corpora on the disk; the one that was not used longest goes
 TELL_SECONDS = 1.0  # between two words about how far the encoding is
 NAMED_ROWS = 8  # of a batch in a sentence
+FLASH_HEAD = 256  # numbers of a head, at most: FlashAttention 2's own limit
+ROUTERS = ("gate", "router", "shared_expert_gate")  # linear layers that choose experts, by the last part of the name
+MAMBAS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")  # for which PEFT refuses out_proj
+MISTRALS = ("mistral", "mistral3", "voxtral", "ministral", "ministral3", "pixtral")  # model types of Mistral's makers
+# How a text is split before its merges: by Llama 3's tokenizer, and by Mistral's Tekken.
+LLAMA3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+TEKKEN_SPLIT = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _MARK = "\ue0f0turn\ue0f1"  # stands in for a reply while its place in the template is looked up
 
 
@@ -106,6 +121,27 @@ class LayersUnknown(RecipeTrouble):
     template = "{model} has no layers named {names} that an adapter fits. Set target_modules to all-linear."
 
 
+class AdapterRefused(RecipeTrouble):
+    template = (
+        "{model} takes no adapter with these settings: {reason} "
+        "Set target_modules to all-linear, use_dora to off and init_lora_weights to default."
+    )
+
+
+class ExpertsTakePlainLora(RecipeTrouble):
+    template = (
+        "{model} keeps its experts in one tensor a layer, which take plain LoRA only, and {field} is {value}. "
+        "Set {field} to {suggestion}, or target_modules to {names}: adapters on the attention alone."
+    )
+
+
+class StoredQuantized(RecipeTrouble):
+    template = (
+        "The weights of {model} are stored in {kind}, and method {method} cannot begin with those (methods that can: "
+        "{methods}). Choose the same model in 16 bit."
+    )
+
+
 class ChatsForPretraining(RecipeTrouble):
     template = (
         'The corpus "{name}" holds {chats} chats, and continued pretraining reads plain texts. '
@@ -162,7 +198,7 @@ class PissaNeedsWholeBase(RecipeTrouble):
 
 class PackingUnsupported(RecipeTrouble):
     template = (
-        "Rows in one block would leak into each other in {model}, whose layers remember what went before. "
+        "Rows in one block would leak into each other in {model}: its layers do not keep documents apart. "
         "Switch packing off."
     )
 
@@ -868,93 +904,304 @@ def check_machine(config: TrainConfig) -> None:
 
 
 def check_model(config: TrainConfig, tokenizer) -> None:
-    """Refuse a model that cannot be trained as asked, before a weight is read: its skeleton has none."""
-    import torch
-    import transformers
-    from transformers import AutoConfig, AutoModelForCausalLM
+    """Refuse a model that cannot be trained as asked, before a weight is read: its skeleton has none.
 
-    name = Path(config.base_model).name
-    try:
-        shape = AutoConfig.from_pretrained(config.base_model)
-    except ValueError as error:  # a kind that this version of transformers does not know
-        kind = json.loads((Path(config.base_model) / "config.json").read_text(encoding="utf-8")).get("model_type")
-        raise ArchitectureUnknown(model=name, kind=kind, version=transformers.__version__) from error
-    if type(shape) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ArchitectureUnknown(model=name, kind=shape.model_type, version=transformers.__version__)
+    base_model may be a directory without weights: config.json and the tokenizer's files are enough.
+    """
+    name, shape = Path(config.base_model).name, model_config(config.base_model)
     limit = getattr(shape.get_text_config(), "max_position_embeddings", None)
     if limit and config.max_length > limit:
         raise LongerThanTheModel(value=config.max_length, model=name, limit=limit)
-    with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(shape)
-    rows = skeleton.get_input_embeddings().num_embeddings
+    base = skeleton(shape)
+    quantization(config, base)
+    rows = base.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise VocabularyTooLarge(model=name, tokens=len(tokenizer), rows=rows)
-    add_adapter(skeleton, replace(config, init_lora_weights="default"))
+    if config.packing and leaks(base, attention(precision(config), base)):
+        raise PackingUnsupported(model=name)
+    add_adapter(base, replace(config, init_lora_weights="default"))
+
+
+def model_config(directory: str | Path):
+    """The config of a model in a directory.
+
+    Raises:
+        ArchitectureUnknown: of a kind that transformers does not know, or that does not write text.
+    """
+    import transformers
+    from transformers import AutoConfig
+
+    unknown = {"model": Path(directory).name, "version": transformers.__version__}
+    try:
+        shape = AutoConfig.from_pretrained(directory)
+    except ValueError as error:  # a kind that this version of transformers does not know
+        kind = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8")).get("model_type")
+        raise ArchitectureUnknown(kind=kind, **unknown) from error
+    if auto_class(shape) is None:
+        raise ArchitectureUnknown(kind=shape.model_type, **unknown)
+    return shape
+
+
+def auto_class(shape):
+    """The class of transformers' that opens a model to write text, or None where there is none.
+
+    Multimodal models that AutoModelForCausalLM does not know (mistral3) are opened as they are published: so their
+    adapters fit the published weights.
+    """
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
+
+    if type(shape) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    text = shape.get_text_config()
+    if type(shape) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and text is not shape and not text.is_encoder_decoder:
+        return AutoModelForImageTextToText
+    return None
+
+
+def skeleton(shape):
+    """A model without weights, as it is trained: its text part alone."""
+    import torch
+
+    with torch.device("meta"):
+        return without_towers(auto_class(shape).from_config(shape))
+
+
+def towers(base) -> list[str]:
+    """The names of the parts of a multimodal model that text does not pass: those that see and hear."""
+    if base.config.get_text_config() is base.config:
+        return []
+    inner, kept = base.base_model, {id(base.get_decoder()), id(base.get_input_embeddings())}
+    prefix = next(name for name, module in base.named_modules() if module is inner)
+    apart = [
+        name
+        for name, part in inner._modules.items()
+        if part is None or not kept & {id(module) for module in part.modules()}
+    ]
+    return [f"{prefix}.{name}".lstrip(".") for name in apart]
+
+
+def without_towers(base):
+    """The same model without the parts that see and hear: they are not trained, and take memory."""
+    for name in towers(base):
+        parent, _, child = name.rpartition(".")
+        setattr(base.get_submodule(parent), child, None)
+    return base
+
+
+def leaks(base, attention: str) -> bool:
+    """Whether documents of a block would surely leak into each other; else check_packing() asks the loaded model.
+
+    Layers do that carry something from token to token besides attention (all such families convolve over time) where
+    no kernels are that can begin anew; and a model does that makes its masks without the positions (gpt-oss in 5.24).
+    """
+    import inspect
+    from importlib.util import find_spec
+
+    import torch
+
+    if any(isinstance(module, torch.nn.Conv1d) for module in base.modules()):
+        return device_type() not in ("cuda", "xpu") or find_spec("fla") is None
+    if "flash" in attention:  # its kernel goes by the positions alone
+        return False
+    found = re.search(
+        r"(?:mask_kwargs = \{|create_causal_mask\()(.*?)[})]", inspect.getsource(type(base.get_decoder())), re.S
+    )
+    return found is not None and "position_ids" not in found[1] and "**" not in found[1]
 
 
 def load_tokenizer(config: TrainConfig):
+    """The tokenizer of a model; that of a Mistral with the splitting it was trained with."""
     from transformers import AutoTokenizer
 
+    # Not transformers' own repair: it goes by the version in config.json and by nothing in the tokenizer.
+    more = {"fix_mistral_regex": False} if is_mistral(config.base_model) else {}
     try:
-        return AutoTokenizer.from_pretrained(config.base_model)
+        tokenizer = AutoTokenizer.from_pretrained(config.base_model, **more)
     except (OSError, ValueError) as error:
         raise ModelUnreadable(model=config.base_model, reason=str(error).strip().split("\n")[0]) from error
+    for name in more:  # it would be saved along, and tell others that something is wrong
+        tokenizer.init_kwargs.pop(name, None)
+    repair_mistral(tokenizer.backend_tokenizer, config.base_model)
+    return tokenizer
+
+
+def is_mistral(directory: str | Path) -> bool:
+    """Whether a model directory holds a Mistral, by its config.json."""
+    try:
+        kind = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError):
+        return False
+    return kind in MISTRALS
+
+
+def repair_mistral(backend, directory: str | Path) -> None:
+    """Give a Mistral's tokenizer the splitting that its vocabulary was made with, where its file has another.
+
+    Before 4.57 transformers wrote these tokenizers with Llama 3's splitting, which takes three digits at a time and
+    knows nothing of case: https://github.com/huggingface/transformers/issues/42591. `backend` is of the package
+    tokenizers. A tokenizer that belongs to another family, and one that is right, stay as they are.
+    """
+    from tokenizers import Regex, pre_tokenizers
+
+    steps = json.loads(backend.to_str())["pre_tokenizer"] or {}
+    steps = steps.get("pretokenizers", [steps])
+    split = steps[0].get("pattern", {}).get("Regex") if steps[0].get("type") == "Split" else None
+    of_llama3 = backend.token_to_id("<|begin_of_text|>") is not None  # some Mistrals were given that vocabulary
+    if split != LLAMA3_SPLIT or of_llama3 or not is_mistral(directory):
+        return
+    right = pre_tokenizers.Split(Regex(TEKKEN_SPLIT), behavior="isolated")
+    if len(steps) == 1:
+        backend.pre_tokenizer = right
+    else:
+        backend.pre_tokenizer[0] = right
+
+
+def quantization(config: TrainConfig, base):
+    """How the weights are quantised as they are loaded: NF4 for QLoRA; what is stored in 4 or 8 bit is made 16 bit.
+
+    `base` is the model's skeleton.
+
+    Raises:
+        StoredQuantized: for weights that are stored in a way that the method cannot begin with.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig, FineGrainedFP8Config, Mxfp4Config
+
+    stored = getattr(base.config, "quantization_config", None) or {}
+    stored = stored if isinstance(stored, dict) else stored.to_dict()
+    kind = str(getattr(stored.get("quant_method"), "value", stored.get("quant_method", "")))
+    if kind == "bitsandbytes" and config.method != "full":
+        return None  # as they are
+    if kind == "mxfp4":
+        return Mxfp4Config(dequantize=True)  # these are experts, which QLoRA leaves in 16 bit as well
+    if kind == "fp8" and config.method != "qlora":
+        return FineGrainedFP8Config(dequantize=True)
+    if kind:
+        methods = {"fp8": "lora, full", "bitsandbytes": "lora, qlora"}.get(kind, "-")
+        raise StoredQuantized(model=Path(config.base_model).name, kind=kind, method=config.method, methods=methods)
+    if config.method != "qlora":
+        return None
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision(config)]
+    head = next((name for name, module in base.named_modules() if module is base.get_output_embeddings()), "lm_head")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        # FSDP shards what has the type of the other weights, and leaves bytes on every card.
+        bnb_4bit_quant_storage=dtype if int(os.environ.get("WORLD_SIZE", 1)) > 1 else None,
+        llm_int8_skip_modules=[*sorted(around), head] if (around := bypassed(base)) else None,
+    )
 
 
 def load_base(config: TrainConfig):
-    """The base model on the fastest device of this machine: in 4-bit NF4 for QLoRA, else as it is."""
-    import torch
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    """The base model on the fastest device of this machine: in 4-bit NF4 for QLoRA, else as it is.
 
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision(config)]
+    Of a multimodal model its text part; for method full the whole, since the whole is saved.
+    """
+    import torch
+
+    kind, shape = precision(config), model_config(config.base_model)
+    outline = skeleton(shape)
+    attends = attention(kind, outline)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
     if config.method == "full":
         # fp32 weights, 16-bit arithmetic: bf16 has 8 bits for a number's digits, and a step of 2e-5 is lost in the
         # rounding of any weight above 0.008; fp16 has no gradients that could be unscaled.
         dtype = torch.float32
-    quantization = None
-    if config.method == "qlora":
-        quantization = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        )
     try:
-        base = AutoModelForCausalLM.from_pretrained(
+        base = auto_class(shape).from_pretrained(
             config.base_model,
             dtype=dtype,
-            quantization_config=quantization,
+            quantization_config=quantization(config, outline),
             device_map={"": device()},
-            attn_implementation=attention(precision(config)),
+            attn_implementation={"": attends, "text_config": attends} if shape.sub_configs else attends,
             use_safetensors=True,
         )
+    except RecipeTrouble:
+        raise
     except (OSError, ValueError) as error:
         raise ModelUnreadable(model=config.base_model, reason=str(error).strip().split("\n")[0]) from error
+    base.computes_in = kind
     for module in base.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first forward pass in eval mode for a kernel
         # that has no backward: an evaluation before training would silently cut the gradients of all layers below.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    return base
+    return base if config.method == "full" else without_towers(base)
 
 
-def attention(kind: str) -> str:
-    """flash_attention_2 where nothing stands in its way, else sdpa, which has fast kernels of its own."""
-    return "sdpa" if flash_attention_lacks(kind) else "flash_attention_2"
+def open_model(directory: str | Path, **more):
+    """A model in 16 bit or more on the processor, to speak or to be merged into; `more` goes to from_pretrained()."""
+    shape = model_config(directory)
+    stored = quantization(TrainConfig(base_model=str(directory), corpus="", method="lora"), skeleton(shape))
+    more = {"quantization_config": stored, "use_safetensors": True} | more
+    return auto_class(shape).from_pretrained(directory, **more)
 
 
-def flash_attention_lacks(kind: str) -> str:
-    """What FlashAttention 2 lacks on this machine: card, capability 8.0, precision, package; or nothing."""
+def autocast(model):
+    """The arithmetic in which a model is trained, for whatever else calls it: probes, evaluations, watchers.
+
+    Weights in fp32 (of method full, or embeddings that are trained beside a 16-bit base) need it: kernels of attention
+    take 16 bit only, and a product of two types is none.
+    """
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(getattr(model, "computes_in", "fp32"))
+    return torch.autocast(torch.device(model.device).type, dtype=dtype, enabled=dtype is not None)
+
+
+def attention(kind: str, base=None) -> str:
+    """flash_attention_2 where nothing stands in its way, else sdpa, which has fast kernels of its own, else eager.
+
+    `base` is the model or its skeleton: a class of model may refuse each but the last.
+    """
+    if not flash_attention_lacks(kind, base):
+        return "flash_attention_2"
+    return "sdpa" if base is None or _all_take(base, "_supports_sdpa") else "eager"
+
+
+def flash_attention_lacks(kind: str, base=None) -> str:
+    """What FlashAttention 2 lacks: card, capability 8.0, class (the model's refuses it), precision, package; or nothing."""
     import torch
     from transformers.utils import is_flash_attn_2_available
 
-    if device_type() != "cuda":
+    if device_type() not in ("cuda", "xpu"):
         return "card"
-    if torch.cuda.get_device_capability() < (8, 0):
+    if device_type() == "cuda" and torch.cuda.get_device_capability() < (8, 0):
         return "capability"
+    if base is not None and not _takes_flash_attention(base):
+        return "class"
     if kind == "fp32":
         return "precision"
-    return "" if is_flash_attn_2_available() else "package"
+    # Where flash-attn is not compiled, the package kernels brings it from the hub, or from the hub's cache.
+    return "" if is_flash_attn_2_available() or is_flash_attn_2_available(kernels_fallback_ok=True) else "package"
+
+
+def _takes_flash_attention(base) -> bool:
+    """Whether a class of model takes FlashAttention 2: it says so, and its heads are not larger than the kernel's."""
+    text = base.config.get_text_config()
+    heads = [getattr(text, name, None) or 0 for name in ("head_dim", "global_head_dim")]
+    listed = getattr(base, "_compatible_flash_implementations", None)  # gpt-oss: those that know attention sinks
+    known = not listed or "flash_attention_2" in listed
+    return known and max(heads) <= FLASH_HEAD and _all_take(base, "_supports_flash_attn")
+
+
+def _all_take(base, support: str) -> bool:
+    """Whether a class of model, and that of each model inside it, says that it takes an attention."""
+    from transformers import PreTrainedModel
+
+    return all(getattr(part, support) for part in base.modules() if isinstance(part, PreTrainedModel))
+
+
+def uses_flash_attention(base) -> bool:
+    """Whether a model attends with FlashAttention, from whichever package."""
+    return "flash" in base.config._attn_implementation
 
 
 def attend_by_document() -> Callable[[], int]:
@@ -1008,19 +1255,30 @@ def document_lengths(positions) -> list[int]:
 
 
 def add_adapter(base, config: TrainConfig):
-    """The base with a fresh LoRA adapter around it, in fp32 whatever the base is in; for method full, the base itself."""
+    """The base with a fresh LoRA adapter around it, in fp32 whatever the base is in; for method full, the base itself.
+
+    Raises:
+        LayersUnknown, ExpertsTakePlainLora, AdapterRefused.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
     if config.method == "full":
-        return base
+        return freeze_towers(base)
 
-    names, whole = config.target_modules.strip(), vocabulary_layers(base) if config.train_embeddings else []
+    name, names = Path(config.base_model).name, config.target_modules.strip()
+    whole = vocabulary_layers(base) if config.train_embeddings else []
+    experts, apart = expert_parameters(base), towers(base)
+    modules, parameters = adapter_targets(base, names)
+    if parameters:
+        check_experts(config, name)
     lora = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=names if names == "all-linear" else [name.strip() for name in names.split(",")],
+        lora_dropout=0.0 if experts else config.lora_dropout,
+        target_modules=modules,
+        target_parameters=parameters or None,
+        exclude_modules=rf"({'|'.join(map(re.escape, apart))})(\..*)?" if apart else None,
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         init_lora_weights=config.init_lora_weights if config.init_lora_weights != "default" else True,
@@ -1030,12 +1288,112 @@ def add_adapter(base, config: TrainConfig):
     )
     try:
         model = get_peft_model(base, lora)
-    except ValueError as error:  # no layer has such a name
-        raise LayersUnknown(names=names or '""', model=Path(config.base_model).name) from error
-    for name, weight in model.named_parameters():
-        if weight.requires_grad and ".modules_to_save." in name:  # its steps would be lost in the rounding of bf16
+    except ValueError as error:
+        if "not found in the base model" in str(error) or "No modules were targeted" in str(error):
+            raise LayersUnknown(names=names or '""', model=name) from error
+        raise AdapterRefused(model=name, reason=str(error).strip().split("\n")[0].rstrip(".") + ".") from error
+    if experts:
+        add_dropout(model, config.lora_dropout)
+    for weight_name, weight in model.named_parameters():  # its steps would be lost in the rounding of bf16
+        if weight.requires_grad and ".modules_to_save." in weight_name:
             weight.data = weight.data.to(torch.float32)
     return model
+
+
+def adapter_targets(base, names: str) -> tuple[str | list[str], list[str]]:
+    """The modules and the bare parameters that adapters go around; all-linear means all of the text model but its head.
+
+    Besides the linear layers, mixtures of experts keep theirs in one tensor a layer. A router is left as it is: moved
+    a little, it sends a token to other experts than those that learned from it. Left out as well are layers that their
+    model goes around (in Mamba), and those that PEFT takes for experts by their name (shared experts).
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    if names != "all-linear":
+        return [name.strip() for name in names.split(",")], []
+    parameters, kind = expert_parameters(base), base.config.model_type
+    left_out = bypassed(base) | ({"out_proj"} if kind in MAMBAS else set())
+    if parameters:
+        left_out |= {*ROUTERS, *_experts_of_peft(kind)}
+    if not left_out:
+        return names, []
+    head = base.get_output_embeddings()
+    modules = [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+        if name.rsplit(".", 1)[-1] not in left_out and not (parameters and "router" in name.split("."))
+    ]
+    return modules, parameters
+
+
+def bypassed(base) -> set[str]:
+    """The names of layers whose weights a recurrent block hands to its kernel: neither 4 bits nor an adapter reach that."""
+    import inspect
+
+    blocks = {type(module) for module in base.modules() if hasattr(module, "conv1d")}
+    return {name for block in blocks for name in re.findall(r"self\.(\w+_proj)\.weight\b", inspect.getsource(block))}
+
+
+def expert_parameters(base) -> list[str]:
+    """The ends of the names of tensors that hold a matrix an expert (E, X, Y); none in a model without such."""
+    import torch
+
+    found = []
+    for name, module in base.named_modules():
+        for leaf, weight in module.named_parameters(recurse=False):
+            if weight.ndim == 3 and not isinstance(module, torch.nn.modules.conv._ConvNd):
+                found.append(f"{name.rsplit('.', 1)[-1]}.{leaf}")
+    return list(dict.fromkeys(found))
+
+
+def _experts_of_peft(kind: str) -> set[str]:
+    """The names of layers that PEFT, converting adapters made with transformers 4, takes for experts."""
+    try:
+        from peft.utils import transformers_weight_conversion as conversion
+
+        pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind)
+        return set(conversion._MOE_TARGET_MODULE_MAPPING.get(pattern, {}))
+    except (ImportError, AttributeError):  # they are PEFT's own affair
+        return set()
+
+
+def check_experts(config: TrainConfig, model: str) -> None:
+    """Refuse what adapters around experts cannot do."""
+    names = "q_proj,k_proj,v_proj,o_proj"
+    if config.use_dora:
+        raise ExpertsTakePlainLora(model=model, field="use_dora", value="on", suggestion="off", names=names)
+    if config.init_lora_weights.startswith("pissa"):
+        value = config.init_lora_weights
+        raise ExpertsTakePlainLora(
+            model=model, field="init_lora_weights", value=value, suggestion="default", names=names
+        )
+
+
+def add_dropout(model, share: float) -> None:
+    """Dropout in front of the adapters that take it: around experts there is none, and PEFT refuses a config with both.
+
+    An adapter is saved with lora_dropout 0 where it is around experts, or it would not open again.
+    """
+    import torch
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    takes = [layer for layer in layers if not hasattr(layer, "parameter_name")]
+    for layer in takes if share else ():
+        layer.lora_dropout["default"] = torch.nn.Dropout(share)
+    if len(takes) == len(layers):
+        model.peft_config["default"].lora_dropout = share
+
+
+def freeze_towers(base):
+    """The same model, whose parts that see and hear are not trained."""
+    for name in towers(base):
+        parent, _, child = name.rpartition(".")
+        if part := getattr(base.get_submodule(parent), child):
+            part.requires_grad_(False)
+    return base
 
 
 def vocabulary_layers(base) -> list[str]:
@@ -1156,7 +1514,7 @@ def _head_is_plain(base) -> bool:
     import torch
 
     ids = torch.arange(8, device=base.device)[None] % base.get_input_embeddings().num_embeddings
-    with torch.no_grad():
+    with torch.no_grad(), autocast(base):
         hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         plain, real = base.get_output_embeddings()(hidden).float(), base(input_ids=ids, use_cache=False).logits.float()
     return plain.shape == real.shape and _distance(plain, real) < 0.01
@@ -1261,8 +1619,9 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]):
         device=device_name(),
         precision=precision(config),
         attention=base.config._attn_implementation,
-        flash_attention_lacks=flash_attention_lacks(precision(config)),
+        flash_attention_lacks=flash_attention_lacks(precision(config), base),
         by_document=by_document() > 0,  # check_packing() has let it look at a block
+        experts=sum(hasattr(module, "parameter_name") for module in model.modules()),  # tensors with adapters around
     )
     return model
 
@@ -1336,9 +1695,9 @@ def check_causal(config: TrainConfig, base) -> None:
     import torch
 
     ids = torch.tensor([[2, 7, 1, 8], [2, 7, 5, 3]], device=base.device)
-    with torch.no_grad():
+    with torch.no_grad(), autocast(base):
         one, other = base(input_ids=ids, use_cache=False).logits[:, :2].float()
-    if _distance(one, other) > 0.001:
+    if _distance(one, other) > _rounding(base):
         raise SeesAhead(model=Path(config.base_model).name)
 
 
@@ -1355,12 +1714,17 @@ def check_packing(config: TrainConfig, base) -> None:
     document, logits = [2, 7, 1, 8, 2, 8], []
     for before in ([3, 1, 4, 1, 5, 9, 2, 6], [5, 2, 9, 4, 3, 6, 1, 7]):
         rows = [{"input_ids": ids, "labels": ids, "id": str(ids)} for ids in (before, document)]
-        block = collate(pack(rows, 16), flat=base.config._attn_implementation.startswith("flash"))
+        block = collate(pack(rows, 16), flat=uses_flash_attention(base))
         ids, positions = block["input_ids"].to(base.device), block["position_ids"].to(base.device)
-        with torch.no_grad():
+        with torch.no_grad(), autocast(base):
             logits.append(base(input_ids=ids, position_ids=positions, use_cache=False).logits[0, 8:14].float())
-    if _distance(*logits) > 0.001:
+    if _distance(*logits) > _rounding(base):
         raise PackingUnsupported(model=Path(config.base_model).name)
+
+
+def _rounding(base) -> float:
+    """How far logits may differ that are equal but for rounding: experts compute in groups of other sizes each time."""
+    return 0.001 if getattr(base, "computes_in", "fp32") == "fp32" else 0.02
 
 
 class Progress:
@@ -1674,7 +2038,7 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_ou
         args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
-        data_collator=partial(_named_batch, flat=model.config._attn_implementation.startswith("flash")),
+        data_collator=partial(_named_batch, flat=uses_flash_attention(model)),
         processing_class=tokenizer,
     )
 
@@ -1788,7 +2152,7 @@ def held_out_loss(model, rows, batch_size: int, should_stop: Callable[[], bool] 
     model.eval()
     lengths = lengths_of(rows)
     by_length = sorted(range(len(rows)), key=lengths.__getitem__)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(model):
         for start in range(0, len(by_length), batch_size):
             chosen = [rows[at] for at in by_length[start : start + batch_size]]
             batch = {key: value.to(model.device) for key, value in collate(chosen).items()}

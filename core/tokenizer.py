@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from core.recipe import repair_mistral
 from core.trouble import Trouble
 
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -109,6 +110,7 @@ def _loaded(directory: Path, marks: tuple) -> LightTokenizer:
         _add_tokens(backend, config, special)
         if _is_metaspace_llama(directory, config, backend):
             _as_llama(backend, config)
+        repair_mistral(backend, directory)
     except Exception as error:  # the Rust library raises bare Exceptions
         raise TokenizerUnreadable(path=directory, reason=str(error)[:200]) from error
     backend.no_truncation()

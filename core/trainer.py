@@ -238,7 +238,17 @@ def local_config(config: TrainConfig, report, should_stop=lambda: "") -> TrainCo
             told = time.monotonic()
             report("preparing", stage=stage, done=done, total=total)
 
+    if outline := models.outline(config.base_model):
+        check_outline(replace(config, base_model=outline))
     return replace(config, corpus=str(corpus), base_model=models.prepare(config.base_model, on_prepare))
+
+
+def check_outline(config: TrainConfig) -> None:
+    """Refuse a run that this machine or this model cannot do, by the model's config and tokenizer alone."""
+    from core import recipe
+
+    recipe.check_machine(config)
+    recipe.check_model(config, recipe.load_tokenizer(config))
 
 
 def versions() -> dict[str, str]:

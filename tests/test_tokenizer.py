@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from core import tokenizer
+from core import recipe, tokenizer
 from tests import tiny_tokenizers
 
 CHATS = [
@@ -116,3 +116,67 @@ def test_a_template_cannot_leave_its_sandbox(tmp_path, attack):
     light = tokenizer.load(model)
     with pytest.raises(Exception, match=r"unsafe|not safe|too big|Range"):
         light.apply_chat_template(CHATS[0])
+
+
+def splits(directory, split: str, **config) -> str:
+    """A byte-level tokenizer that splits so, beside this config.json."""
+    from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+    tiny_tokenizers.build(directory, "mistral-nemo")
+    backend = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    parts = [
+        pre_tokenizers.Split(Regex(split), behavior="isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+    backend.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    backend.save(str(directory / "tokenizer.json"))
+    (directory / "config.json").write_text(json.dumps(config))
+    return str(directory)
+
+
+def split_of(backend) -> str:
+    return json.loads(backend.to_str())["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
+
+
+QWEN_SPLIT = recipe.LLAMA3_SPLIT.replace("{1,3}", "")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "version", "split", "right"),
+    [
+        ("mistral", "4.55.0", recipe.LLAMA3_SPLIT, recipe.TEKKEN_SPLIT),
+        ("mistral3", None, recipe.LLAMA3_SPLIT, recipe.TEKKEN_SPLIT),
+        ("mistral", "5.24.0", recipe.LLAMA3_SPLIT, recipe.TEKKEN_SPLIT),  # saved anew by somebody who did not know
+        ("mistral", "4.55.0", recipe.TEKKEN_SPLIT, recipe.TEKKEN_SPLIT),
+        ("mistral", "4.55.0", QWEN_SPLIT, QWEN_SPLIT),
+        ("llama", "4.55.0", recipe.LLAMA3_SPLIT, recipe.LLAMA3_SPLIT),
+        ("qwen2", "4.55.0", QWEN_SPLIT, QWEN_SPLIT),
+    ],
+)
+def test_a_mistral_splits_as_it_was_trained_and_nobody_else_is_touched(tmp_path, model_type, version, split, right):
+    """https://github.com/huggingface/transformers/issues/42591"""
+    more = {"transformers_version": version} if version else {}
+    directory = splits(tmp_path / "model", split, model_type=model_type, **more)
+    config = recipe.TrainConfig(base_model=directory, corpus="c")
+    light, full = tokenizer.load(directory), recipe.load_tokenizer(config)
+    assert split_of(light.backend) == split_of(full.backend_tokenizer) == right
+    for text in ("12345 HelloWorld ПриветМир can't", *(TEXTS if model_type != "qwen2" else ())):  # it adds NFC
+        assert same(light, full, text, add_special_tokens=True)
+    saved = tmp_path / "saved"
+    full.save_pretrained(saved)  # as a run, an adapter and a merged model do
+    (saved / "config.json").write_text((tmp_path / "model" / "config.json").read_text())
+    again = recipe.load_tokenizer(recipe.TrainConfig(base_model=str(saved), corpus="c"))
+    assert split_of(again.backend_tokenizer) == right
+    assert "fix_mistral_regex" not in (saved / "tokenizer_config.json").read_text()
+
+
+def test_a_mistral_with_the_vocabulary_of_llama_3_splits_as_that_does(tmp_path):
+    directory = splits(tmp_path / "model", recipe.LLAMA3_SPLIT, model_type="mistral")
+    from tokenizers import AddedToken, Tokenizer
+
+    backend = Tokenizer.from_file(f"{directory}/tokenizer.json")
+    backend.add_special_tokens([AddedToken("<|begin_of_text|>", special=True)])
+    backend.save(f"{directory}/tokenizer.json")
+    assert split_of(tokenizer.load(directory).backend) == recipe.LLAMA3_SPLIT
+    loaded = recipe.load_tokenizer(recipe.TrainConfig(base_model=directory, corpus="c"))
+    assert split_of(loaded.backend_tokenizer) == recipe.LLAMA3_SPLIT

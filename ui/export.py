@@ -9,7 +9,6 @@ from pathlib import Path
 import gradio as gr
 
 from core import events, export, jobs, paths, runs
-from core.export import adapters
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 from ui.refused import Refused
@@ -107,7 +106,7 @@ def on_open(say: Say, chosen: str | None) -> tuple:
         values = {"file": one["file"], "difference": _share(say, one["difference"])}
         lines.append(say("export.compared", **values, equal=one["replies_equal"], count=one["replies"]))
     if "lines" in ending:
-        lines.append(f"{say('export.lines')}\n\n```python\n{adapters.lines(ending['path'])}```")
+        lines.append(f"{say('export.lines')}\n\n```python\n{ending['lines']}```")
     if "files" in ending:
         lines.append(say("export.ollama", path=ending["path"]))
     single = Path(ending.get("zip") or ending["path"])

@@ -42,3 +42,5 @@ def _attention(say: Say, model: dict | None):
     )
     reason = model.get("flash_attention_lacks")
     yield say("data.attention.because", kernel=kernel, why=say(f"data.lacks.{reason}")) if reason else kernel
+    if model.get("experts"):
+        yield say("data.experts")

@@ -1,6 +1,7 @@
 """The weights in memory: one set a base model, with every adapter around it, and the one lock of the card."""
 
 import gc
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -86,7 +87,9 @@ def replies(
 def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = None) -> dict[str, Voice]:
     """The voices of columns, loaded as far as they are not yet; weights that none of them needs are let go.
 
-    A base is held in 4-bit only if every adapter asked for was trained on it in 4-bit: one set for all of them.
+    A base is held in 4-bit only if every adapter asked for was trained on it in 4-bit: one set for all of them. But
+    adapters around different parameters (of experts) need a base each: PEFT nests them in one order a model.
+    https://github.com/huggingface/peft/issues/3340
     """
     model = [known.find(loaded_as)] if loaded_as else []
     chosen = {name: known.find(id) for name, id in ids.items()}
@@ -96,12 +99,24 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
         kin = [other.config.method for other in adapters if not other.whole and other.base_model == one.base_model]
         quantised = bool(kin) and set(kin) == {"qlora"} and device != "cpu-instead"
         directory = one.weights if one.whole else Path(known.base_of(one))
-        place = (str(directory), _written(directory), quantised and not one.whole, device)
-        open_otherwise = (*place[:2], not place[2], device)
+        place = (str(directory), _written(directory), quantised and not one.whole, device, _parameters(one))
+        open_otherwise = (*place[:2], not place[2], *place[3:])
         # A base that nobody's training says how to hold is spoken to as it is held already.
         places[name] = open_otherwise if not kin and open_otherwise in _opened else place
+    for name, place in places.items():  # what is around no such parameter goes with any set of the same base
+        if not place[-1]:
+            alike = [other for other in (*places.values(), *_opened) if other[:-1] == place[:-1]]
+            places[name] = next((other for other in alike if other[-1]), place)
     _forget(set(places.values()))
     return {name: _voice(one, places[name]) for name, one in chosen.items()}
+
+
+def _parameters(one: Contestant) -> tuple[str, ...]:
+    """The bare parameters that an adapter is around, by its adapter_config.json; none of a base or a whole model."""
+    if one.weights is None or one.whole:
+        return ()
+    values = json.loads((Path(one.weights) / "adapter_config.json").read_text(encoding="utf-8"))
+    return tuple(sorted(values.get("target_parameters") or ()))
 
 
 def close() -> bool:
@@ -178,7 +193,7 @@ def _voice(one: Contestant, place: tuple) -> Voice:
 
 
 def _load(one: Contestant, place: tuple) -> Weights:
-    directory, _, quantised, device = place
+    directory, _, quantised, device, _ = place
     need_room(one, Path(directory), device, 0.7 if quantised else 4 if device.startswith("cpu") else 2)
     config = one.config or recipe.TrainConfig(base_model=directory, corpus="", method="lora")
     config = replace(config, base_model=directory, method="qlora" if quantised else "lora")
@@ -194,9 +209,7 @@ def _load(one: Contestant, place: tuple) -> Weights:
 
 def _on_cpu(directory: str):
     """A model on the processor, while a run has the card."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True)
+    return recipe.without_towers(recipe.open_model(directory, dtype=torch.float32))
 
 
 def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) -> None:
@@ -260,17 +273,26 @@ def _check_fit(weights: Weights, one: Contestant) -> None:
 
 
 def _has_place(base, tensor: str, shape: list[int]) -> bool:
-    """Whether a LoRA tensor's layer exists and takes that many numbers."""
+    """Whether a LoRA tensor's layer exists and takes that many numbers.
+
+    Of experts, whose matrices are one parameter (E, X, Y), one that takes them: PEFT wraps each parameter of a module
+    around the one before, and a saved name counts the wrappers.
+    """
     if ".lora_A." not in tensor:
         return False
     path = tensor.removeprefix("base_model.model.").split(".lora_A.")[0]
+    while path.endswith(".base_layer"):
+        path = path.removesuffix(".base_layer")
     try:
         layer = base.get_submodule(path)
     except AttributeError:
         return False
-    layer = getattr(layer, "base_layer", layer)
-    inputs = getattr(layer, "in_features", None) or getattr(layer, "weight", torch.empty(0, 0)).shape[0]
-    return inputs == shape[1]
+    while hasattr(layer, "base_layer"):
+        layer = layer.base_layer
+    weight = getattr(layer, "weight", None)
+    if weight is None:
+        return any(shape[1] in weight.shape[1:] for weight in layer.parameters(recurse=False) if weight.ndim == 3)
+    return (getattr(layer, "in_features", None) or weight.shape[0]) == shape[1]
 
 
 def _saved(adapter: Path) -> dict[str, list[int]]:
@@ -282,7 +304,7 @@ def _saved(adapter: Path) -> dict[str, list[int]]:
 
 
 def _is_plain(config) -> bool:
-    odd = ("use_dora", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens")
+    odd = ("use_dora", "modules_to_save", "target_parameters", "trainable_token_indices", "alora_invocation_tokens")
     return not any(getattr(config, name, None) for name in odd) and getattr(config, "bias", "none") == "none"
 
 

@@ -154,6 +154,8 @@ class Switched:
         names = [voice.adapter or BASE_ADAPTER for voice in self.voices]
         speak_as(next(voice for voice in self.voices if voice.adapter))
         for module in self.voices[0].weights.switches:
+            if hasattr(module, "parameter_name"):  # around experts, where no adapter of a mixed batch is
+                continue
             self.hooks.append(module.register_forward_pre_hook(_named(names), with_kwargs=True))
 
     def __exit__(self, *_):

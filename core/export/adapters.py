@@ -5,11 +5,16 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from core import events, models, runs
+from core import events, models, recipe, runs
 from core.chat import contestants
 
 LINES = """from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained("{place}")
+tokenizer = AutoTokenizer.from_pretrained("{place}")
+"""
+# Of a model that AutoModelForCausalLM does not open: one that sees as well.
+MULTIMODAL_LINES = """from peft import PeftModel; from transformers import AutoModelForImageTextToText, AutoTokenizer
+model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained("{base}"), "{place}")
 tokenizer = AutoTokenizer.from_pretrained("{place}")
 """
 CARD = """---
@@ -51,12 +56,23 @@ def write(run_id: str, out: Path, report) -> dict:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(out.iterdir()):
             archive.write(file, f"{out.name}/{file.name}")
-    return {"path": str(out), "zip": str(packed), "bytes": packed.stat().st_size, "lines": lines(str(out))}
+    return {
+        "path": str(out),
+        "zip": str(packed),
+        "bytes": packed.stat().st_size,
+        "lines": lines(str(out), _multimodal(one)),
+    }
 
 
-def lines(place: str) -> str:
-    """The three lines that load an adapter in plain transformers and peft."""
-    return LINES.format(place=place)
+def lines(place: str, multimodal: str = "") -> str:
+    """The three lines that load an adapter in plain transformers and peft; `multimodal` names a base of that kind."""
+    return MULTIMODAL_LINES.format(place=place, base=multimodal) if multimodal else LINES.format(place=place)
+
+
+def _multimodal(one: contestants.Contestant) -> str:
+    """The name of a base that AutoModelForCausalLM does not open, or nothing."""
+    kind = recipe.auto_class(recipe.model_config(contestants.base_of(one))).__name__
+    return "" if kind == "AutoModelForCausalLM" else models.local(one.base_model) or one.base_model
 
 
 def card(run_id: str, one: contestants.Contestant, place: str) -> str:
@@ -74,7 +90,7 @@ def card(run_id: str, one: contestants.Contestant, place: str) -> str:
         rows=data.get("rows_train", "?"),
         before=f"{evals[0]:.4g}" if evals and evals[0] is not None else "?",
         after=f"{evals[-1]:.4g}" if evals and evals[-1] is not None else "?",
-        lines=lines(place),
+        lines=lines(place, _multimodal(one)),
     )
 
 

@@ -79,9 +79,7 @@ def check(difference: float, limit: float) -> None:
 
 def load(directory: Path):
     """A model on the processor in the precision that it is stored in."""
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(directory, dtype="auto", use_safetensors=True).eval()
+    return recipe.open_model(directory, dtype="auto").eval()
 
 
 def prompts(tokenizer) -> list[list[int]]:

@@ -4,7 +4,7 @@ import json
 from contextlib import contextmanager, suppress
 
 from core import control, paths
-from core.recipe import prompt_ids
+from core.recipe import autocast, prompt_ids
 
 MOST_PROMPTS = 8
 REPLY_TOKENS = 60
@@ -44,7 +44,7 @@ def reply(model, tokenizer, asked: list[str], most_tokens: int) -> list[str]:
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=model.device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
     stops = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)} - {None}
-    with as_it_was(model), torch.inference_mode():
+    with as_it_was(model), torch.inference_mode(), autocast(model):
         made = model.generate(
             input_ids=ids,
             attention_mask=mask,

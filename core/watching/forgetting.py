@@ -10,7 +10,7 @@ import math
 from functools import cache
 
 from core import paths
-from core.recipe import prompt_ids
+from core.recipe import autocast, prompt_ids
 from core.watching.film import as_it_was, reply
 
 RED_LINE = math.log(2)  # nats a token below the base
@@ -54,7 +54,7 @@ def _scores(model, tokenizer, items: list[dict]) -> list[float]:
         asked = prompt_ids([{"role": "user", "content": item["prompt"]}], tokenizer)
         rows.append((asked, tokenizer(item["answer"], add_special_tokens=False)["input_ids"]))
     scores = []
-    with as_it_was(model), torch.inference_mode():
+    with as_it_was(model), torch.inference_mode(), autocast(model):
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
             longest = max(len(asked) + len(answer) for asked, answer in batch)

@@ -98,9 +98,17 @@ WORDS = {
         "FlashAttention 2 does not compute in fp32",
         "FlashAttention 2 не считает в fp32",
     ),
+    "data.lacks.class": (
+        "this kind of model does not take FlashAttention 2",
+        "модели этого вида FlashAttention 2 не подходит",
+    ),
     "data.lacks.package": (
         "the package flash-attn is not installed",
         "пакет flash-attn не установлен",
+    ),
+    "data.experts": (
+        "adapters around experts, without dropout; the router stays as it is",
+        "адаптеры у экспертов, без dropout; маршрутизатор не обучается",
     ),
     "live.left_out": (
         "{count} rows are left out: {reasons}.",
@@ -123,6 +131,18 @@ TROUBLES = {
     "ArchitectureUnknown": (
         "Модель {model} — вида {kind}, а transformers {version} не умеет обучать его как языковую модель. "
         "Выберите другую модель или обновите transformers."
+    ),
+    "AdapterRefused": (
+        "К модели {model} с такими настройками не подходит адаптер: {reason} "
+        "Укажите target_modules — all-linear, use_dora — выключено, init_lora_weights — default."
+    ),
+    "ExpertsTakePlainLora": (
+        "У модели {model} эксперты слоя лежат в одном тензоре, к которому подходит только обычная LoRA, "
+        "а в поле {field} — {value}. Укажите в {field} {suggestion} или в target_modules {names}: адаптеры только у внимания."
+    ),
+    "StoredQuantized": (
+        "Веса модели {model} хранятся в формате {kind}, с которого метод {method} начать не может (могут: {methods}). "
+        "Выберите ту же модель в 16 битах."
     ),
     "LongerThanTheModel": (
         "Задано max_length {value}, а {model} читает не больше {limit} токенов. Укажите в max_length {limit} или меньше."

@@ -28,6 +28,9 @@ def install() -> None:
     _storages(torch)
     torch.inference_mode = lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()
     _safetensors()
+    import pretended_operators
+
+    pretended_operators.install(torch)
 
 
 def _visible(cards: list[dict]) -> list[dict]:
