@@ -822,6 +822,14 @@ def free_bytes() -> int:
     return psutil.virtual_memory().available
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of a card or of the machine, in any of the ways in which torch says it."""
+    said = str(error).lower()
+    words = ("out of memory", "cublas_status_alloc_failed", "can't allocate memory")
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or (isinstance(error, RuntimeError) and any(one in said for one in words))
+
+
 def peak_memory_gib() -> float:
     """The most memory held so far: reserved on the device; on a processor, resident in this process."""
     import torch

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import paths, runs
-from core.chat import CardBusy, ChatClosed, ChatDied, Question, Reply, Sampling
+from core import card, paths, runs
+from core.chat import ChatClosed, ChatDied, Question, Reply, Sampling
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 
@@ -42,7 +42,7 @@ class ChatTrouble(Trouble):
 def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
     """Grow the replies there and yield them as they grow; closing the iterator hangs up."""
     if not on_cpu:
-        _need_card()
+        card.need()
     asked = {name: asdict(question) for name, question in questions.items()}
     request = {"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}
     for answer in ask(request):
@@ -51,23 +51,9 @@ def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = F
 
 def measure(contestant: str, rows: list[dict]) -> dict:
     """The held-out loss of a contestant on rows, in nats a learned token: {"loss", "rows"}."""
-    _need_card()
+    card.need()
     *_, answer = ask({"do": "measure", "contestant": contestant, "rows": rows[:MEASURED_ROWS]})
     return answer["measured"]
-
-
-def training() -> str | None:
-    """The run that is training now."""
-    for run_id in runs.listed():
-        with suppress(Trouble, OSError, ValueError):
-            if runs.is_alive(paths.run(run_id)):
-                return run_id
-    return None
-
-
-def _need_card() -> None:
-    if (busy := training()) and has_card():
-        raise CardBusy(name=runs.label(busy)["name"])
 
 
 def ask(request: dict) -> Iterator[dict]:
@@ -135,9 +121,9 @@ def _connected() -> Connection:
 
 
 def _dial() -> Connection:
-    card = json.loads(_card().read_text(encoding="utf-8"))
-    address = tuple(card["address"]) if isinstance(card["address"], list) else card["address"]
-    return Client(address, authkey=bytes.fromhex(card["key"]))
+    told = json.loads(_place().read_text(encoding="utf-8"))
+    address = tuple(told["address"]) if isinstance(told["address"], list) else told["address"]
+    return Client(address, authkey=bytes.fromhex(told["key"]))
 
 
 def _send(connection: Connection, message: dict) -> None:
@@ -148,7 +134,7 @@ def _receive(connection: Connection) -> dict:
     return json.loads(connection.recv_bytes())
 
 
-def _card() -> Path:
+def _place() -> Path:
     return paths.home() / "chat.json"
 
 
@@ -168,6 +154,11 @@ def _is_served() -> bool:
         return True
 
 
+def _is_lost(error: Exception) -> bool:
+    """Whether an error leaves a process with which the card does not compute any more; only a new one does."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+
+
 def _last_words() -> str:
     """The last line of the process's log; a process that the system killed leaves none."""
     with suppress(OSError):
@@ -175,13 +166,6 @@ def _last_words() -> str:
         if lines and "Error" in lines[-1]:
             return lines[-1].strip().rstrip(".")
     return "the system ended it, most likely because memory ran out"
-
-
-def has_card() -> bool:
-    """Whether this machine has a graphics card that chat and training share."""
-    from core import hardware
-
-    return bool(hardware.gpus())
 
 
 # The process itself ---------------------------------------------------------------------------------------------------
@@ -202,11 +186,11 @@ class Server:
         with lock:
             key = secrets.token_bytes(32)
             listener = Listener(authkey=key)
-            card = {"address": listener.address, "key": key.hex(), "pid": os.getpid()}
-            scratch = _card().with_suffix(".tmp")
+            told = {"address": listener.address, "key": key.hex(), "pid": os.getpid()}
+            scratch = _place().with_suffix(".tmp")
             scratch.touch(mode=0o600)
-            scratch.write_text(json.dumps(card), encoding="utf-8")
-            scratch.replace(_card())
+            scratch.write_text(json.dumps(told), encoding="utf-8")
+            scratch.replace(_place())
             threading.Thread(target=self._watch, args=[listener], daemon=True).start()
             while True:
                 try:
@@ -217,11 +201,14 @@ class Server:
 
     def _watch(self, listener: Listener) -> None:
         """End when idle for long, or when the data directory went away."""
-        while _card().exists() and (self.busy or time.monotonic() - self.asked < IDLE_SECONDS):
+        while _place().exists() and (self.busy or time.monotonic() - self.asked < IDLE_SECONDS):
             time.sleep(1)
-        _card().unlink(missing_ok=True)
         with suppress(OSError):
             listener.close()
+        self._end()
+
+    def _end(self) -> None:
+        _place().unlink(missing_ok=True)
         os._exit(0)
 
     def _answer(self, connection: Connection) -> None:
@@ -243,6 +230,8 @@ class Server:
             said = {"trouble": type(error).__name__, "values": values, "message": str(error) or type(error).__name__}
             with suppress(OSError):
                 _send(connection, said)
+            if not known and _is_lost(error):
+                self._end()
         finally:
             self.asked, self.busy = time.monotonic(), self.busy - 1
             connection.close()
