@@ -5,6 +5,7 @@ memory there (a model that writes rows, a chat of the command line) is a guest: 
 keeps `guest()` open as long as the model is there, and leaves as soon as `busy()` names a run.
 """
 
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from core.trouble import Trouble
 LEAVE_SECONDS = 120  # that guests get, the loading of a large model included; then the run begins all the same
 LOOK_SECONDS = 0.1
 LOCK_SECONDS = 10  # somebody who looks whether a lock is held may hold it for an instant
+_counted = itertools.count()
 
 
 class CardBusy(Trouble):
@@ -40,15 +42,20 @@ def training() -> str | None:
     return None
 
 
+def owner() -> str | None:
+    """The run that is training, or that a worker is about to start."""
+    return training() or claimed()
+
+
 def busy() -> str | None:
     """The run that has the card or is about to get it; None where the card is free, or where there is none."""
-    run_id = training() or claimed()
+    run_id = owner()
     return run_id if run_id and has_card() else None
 
 
-def need(trouble: type[CardBusy] = CardBusy) -> None:
-    """Raise CardBusy, or the given kind of it, when a run has the card."""
-    if run_id := busy():
+def need(trouble: type[CardBusy] = CardBusy, *, sees_card: bool = False) -> None:
+    """Raise CardBusy, or the given kind of it, when a run has the card; `sees_card` where torch has found one."""
+    if run_id := owner() if sees_card else busy():
         raise trouble(name=runs.label(run_id)["name"])
 
 
@@ -72,7 +79,7 @@ def claim(run_id: str) -> Iterator[None]:
 @contextmanager
 def guest() -> Iterator[None]:
     """Be on the card until the block ends; the system ends it with the process."""
-    lock = FileLock(_place() / f"guest-{os.getpid()}.lock", timeout=LOCK_SECONDS)
+    lock = FileLock(_place() / f"guest-{os.getpid()}-{next(_counted)}.lock", timeout=LOCK_SECONDS)
     with lock:
         yield
     with suppress(OSError):

@@ -179,7 +179,7 @@ def on_answer(say: Say, history: dict, count: int, switch: Switch, system: str, 
 
 def before(say: Say, busy: str):
     """Say what the reply waits for: (notice, whether it will come from the processor)."""
-    training = card.training() or card.claimed()
+    training = card.owner()
     if not training:
         seen = process.look()
         sentence = "playground.turn" if seen["busy"] else "" if seen["open"] else "playground.loading"

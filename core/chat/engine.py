@@ -136,7 +136,7 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
     places, device = {}, _device(on_cpu)
     _speaking = device
     if device not in ("cpu", ON_CPU):
-        card.need()
+        card.need(sees_card=True)
     for name, one in chosen.items():
         kin = [other.config for other in adapters if other.base_model == one.base_model and other.whole == one.whole]
         quantised = bool(kin) and {config.method for config in kin} == {"qlora"} and device != ON_CPU
@@ -149,12 +149,13 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
     return {name: _voice(one, places[name]) for name, one in chosen.items()}
 
 
-def close() -> bool:
-    """Give the memory back, ending a reply that grows; whether anything was open.
+def close(*, at_once: bool = True) -> bool:
+    """Give the memory back, ending a reply that grows, or else after it; whether anything was open.
 
     What was opened on the processor of a machine with a card stays, and a reply from there goes on.
     """
-    CLOSING.set()
+    if at_once:
+        CLOSING.set()
     try:
         while not LOCK.acquire(timeout=LOOK_SECONDS):
             if _speaking == ON_CPU and all(place[2] == ON_CPU for place in list(_opened)):

@@ -84,9 +84,9 @@ def look() -> dict:
     return (_asked_if_there({"do": "look"}) or [{"open": False, "busy": False}])[0]
 
 
-def close() -> bool:
-    """Ask the chat's process to give its memory back; whether it held a model."""
-    return any(answer["closed"] for answer in _asked_if_there({"do": "close"}))
+def close(*, at_once: bool = True) -> bool:
+    """Ask the chat's process to give its memory back, now or after the reply that grows; whether it held a model."""
+    return any(answer["closed"] for answer in _asked_if_there({"do": "close", "at_once": at_once}))
 
 
 def _asked_if_there(request: dict) -> list[dict]:
@@ -240,10 +240,11 @@ class Server:
         engine = sys.modules.get("core.chat.engine")
         yield {"open": bool(engine and engine.is_open()), "busy": bool(engine and engine.LOCK.locked())}
 
-    def _close(self, _) -> Iterator[dict]:
+    def _close(self, _, at_once: bool) -> Iterator[dict]:
         engine = sys.modules.get("core.chat.engine")
-        self.closed_for = time.monotonic()
-        yield {"closed": bool(engine and engine.close())}
+        if at_once:
+            self.closed_for = time.monotonic()
+        yield {"closed": bool(engine and engine.close(at_once=at_once))}
 
     def _reply(self, connection: Connection, questions: dict, sampling: dict, on_cpu: bool) -> Iterator[dict]:
         from core.chat import engine
