@@ -289,11 +289,12 @@ def hang(weights: Weights, one: Contestant, key: tuple = ()) -> None:
     name, directory = f"adapter{weights.count}", one.weights
     for old in list(weights.adapters)[: max(0, len(weights.adapters) + 1 - MOST_ADAPTERS)]:
         weights.model.delete_adapter(weights.adapters.pop(old))
+    read_on = {"torch_device": str(weights.inner.device)}  # else PEFT reads onto the card, whoever else has it
     try:
         if hasattr(weights.model, "peft_config"):
-            weights.model.load_adapter(str(directory), adapter_name=name)
+            weights.model.load_adapter(str(directory), adapter_name=name, **read_on)
         else:
-            weights.model = PeftModel.from_pretrained(weights.model, directory, adapter_name=name)
+            weights.model = PeftModel.from_pretrained(weights.model, directory, adapter_name=name, **read_on)
     except RuntimeError as error:  # PEFT's way to say that a tensor has another shape than its place
         raise AdapterForeign(
             adapter=directory, model=one.base_model, matched=0, tensors=len(_saved(directory))

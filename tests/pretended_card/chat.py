@@ -1,6 +1,7 @@
-"""What everybody but a run does on a card, one walk a process: `python -m tests.pretended_card.chat NAME [JSON]`.
+"""What everybody but a run does on a card: `python -m tests.pretended_card.chat '{"KEY": ["WALK", {"ARGUMENT": 1}]}'`.
 
-Each walk prints one JSON object, and runs as well on a processor, which its numbers are compared with.
+The walks are the functions here; what they found is printed as one JSON object. They run as well on a processor, which
+their numbers are compared with.
 """
 
 import json
@@ -54,13 +55,10 @@ def columns(ids: dict[str, str], tokens: int = 12, on_cpu: bool = False, **setti
         if replies is None:
             break
         waited.append(mode.counts)
-    replies = before
-    return {
-        "texts": {name: reply.text for name, reply in replies.items()},
-        "held": [held(one.inner, one.quantised) for one in engine._opened.values()],
-        "mixed": mixed(),
-        "waits": waited,
-    }
+    kept = [held(one.inner, one.quantised) for one in engine._opened.values()]
+    engine._forget(set())
+    texts = {name: reply.text for name, reply in before.items()}
+    return {"texts": texts, "held": kept, "mixed": mixed(), "waits": waited}
 
 
 def held(model, quantised: bool) -> dict:
@@ -81,10 +79,13 @@ def measured(contestant: str) -> dict:
 CHATS = [[{"role": "user", "content": text}] for text in ("sea?", "a longer question about the lamp?", "fog")]
 
 
-def written(model: str) -> dict:
-    """Greedy replies of a local writer, together and one by one."""
+def written(model: str, free: int | None = None) -> dict:
+    """Greedy replies of a local writer, together and one by one, where so much memory is free."""
+    from core import recipe
     from core.synth.local import Local
 
+    if free:
+        recipe.free_bytes = lambda: free
     local = Local(model)
     sampling = {"temperature": 0.0, "max_tokens": 12}
     texts = [reply.text for reply in local.batch(CHATS[:1] * 3, **sampling)]
@@ -95,11 +96,13 @@ def written(model: str) -> dict:
     return {"texts": texts, "alone": alone, "held": kept, "mixed": mixed()}
 
 
-def refused_writer(model: str) -> dict:
+def refused_writer(model: str, free: int) -> dict:
     """The sentence of a writer that does not fit."""
+    from core import recipe
     from core.chat import NoRoom
     from core.synth.local import Local
 
+    recipe.free_bytes = lambda: free
     try:
         Local(model).batch(CHATS, temperature=0.0, max_tokens=2)
     except NoRoom as error:
@@ -228,7 +231,7 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
     path = Path(folder) / "recipe.yaml"
     path.write_text("kind: model\nlang: en\nmethod: free\nseeds: [sea, lamp, fog, tide]\n", encoding="utf-8")
     job = jobs.create({"recipe": str(path), "tokens": 10_000_000, "writer": model, "max_tokens": 16, "parallel": 2})
-    working = threading.Thread(target=making.run, args=[job])
+    working = threading.Thread(target=making.run, args=[job], daemon=True)
     working.start()
 
     def rows() -> int:
@@ -255,8 +258,7 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
 
 
 def main() -> None:
-    name, *rest = sys.argv[1:]
-    print(json.dumps(globals()[name](**(json.loads(rest[0]) if rest else {}))))
+    print(json.dumps({key: globals()[walk](**values) for key, (walk, values) in json.loads(sys.argv[1]).items()}))
 
 
 if __name__ == "__main__":

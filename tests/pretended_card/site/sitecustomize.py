@@ -9,6 +9,8 @@ import sys
 class _AfterTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Lets torch be imported as ever, and the card installed right after."""
 
+    stock = None  # the loader of torch, once it is looked for; importlib.metadata asks finders long before
+
     def find_spec(self, name, path=None, target=None):
         if name != "torch":
             return None
