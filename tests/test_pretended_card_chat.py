@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core import paths, profiles, recipe, runs
+from core import events, paths, profiles, recipe, runs
 from core.recipe import TrainConfig
 from tests import pretended_card
 from tests.conftest import chat_rows
@@ -66,6 +66,7 @@ def house(stubborn, tiny_model, tiny_corpus, tmp_path_factory):
                 config = TrainConfig(base_model=tiny_model, corpus=tiny_corpus, **{"method": "lora"} | settings)
                 run_id = runs.create(config, f"{word} {kind}")
                 shutil.copytree(adapter, paths.run(run_id) / "adapter")
+                events.append(paths.run(run_id), "finished", steps=40)  # else a worker would train it
                 ids[word] = f"run:{run_id}"
             found[kind] = ids
     return home, found
