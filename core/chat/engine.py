@@ -146,6 +146,9 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
         # A base that nobody's training says how to hold is spoken to as it is held already.
         places[name] = next((held for held in _opened if not kin and held[:3] == place[:3]), place)
     _forget(set(places.values()))
+    if any(one.weights and not one.whole for one in chosen.values()):
+        # Before there are weights: an error that an import swallows, and somebody keeps, keeps the frames above it too.
+        import peft  # noqa: F401
     return {name: _voice(one, places[name]) for name, one in chosen.items()}
 
 
