@@ -816,7 +816,10 @@ def free_bytes() -> int:
 
     kind = device_type()
     if kind in ("cuda", "xpu"):
-        return getattr(torch, kind).mem_get_info()[0]
+        free = getattr(torch, kind).mem_get_info()[0]
+        shared = kind == "cuda" and getattr(torch.cuda.get_device_properties(), "is_integrated", False)
+        # A card that shares the machine's memory counts what the system keeps of files as taken; it is given back.
+        return max(free, psutil.virtual_memory().available) if shared else free
     if kind == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return psutil.virtual_memory().available

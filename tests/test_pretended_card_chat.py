@@ -200,6 +200,7 @@ def test_pretended_card_goes_from_the_chat_to_a_run_and_the_processor_s_chat_sta
         "ended": ["ChatClosed"],
         "on_cpu_stays": True,
         "on_cpu_finish": "length",
+        "resumed": [False, True],
     }
 
 

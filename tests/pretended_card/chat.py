@@ -155,20 +155,27 @@ def hang_up() -> None:
     os.kill(json.loads((paths.home() / "chat.json").read_text(encoding="utf-8"))["pid"], signal.SIGKILL)
 
 
-def started(model: str, corpus: str, name: str, steps: int) -> str:
+def started(model: str, corpus: str, name: str) -> str:
     """A run that is training: it has taken a step."""
-    import time
-
-    from core import events, paths, runs
+    from core import runs
     from core.recipe import TrainConfig
 
-    more = {"max_steps": steps, "eval_steps": steps, "seed": len(runs.listed())}
+    more = {"max_steps": 2000, "eval_steps": 2000, "seed": len(runs.listed())}
     run_id = runs.start(TrainConfig(base_model=model, corpus=corpus, method="lora", **more), name)
+    stepped(run_id)
+    return run_id
+
+
+def stepped(run_id: str) -> None:
+    """Wait until a run has taken a step since it was last started."""
+    import time
+
+    from core import events, paths
+
     end = time.monotonic() + 120
-    while not any(event["event"] == "step" for event in events.read(paths.run(run_id))[0]):
+    while (events.last(paths.run(run_id)) or {}).get("event") != "step":
         assert time.monotonic() < end, events.read(paths.run(run_id))[0][-3:]
         time.sleep(0.1)
-    return run_id
 
 
 def ended(run_id: str) -> None:
@@ -183,8 +190,8 @@ def ended(run_id: str) -> None:
 
 
 def evicted(run_id: str, model: str, corpus: str) -> dict:
-    """What a run that starts does to a chat on the card, and to one on the processor."""
-    from core import card, chat
+    """What a run that starts does to a chat on the card, and, when it is resumed, to one on the processor."""
+    from core import card, chat, events, paths, runs
     from core.chat import Question, Sampling, process
 
     asked, found = {"a": Question(f"run:{run_id}", ASK)}, {"ended": []}
@@ -193,7 +200,7 @@ def evicted(run_id: str, model: str, corpus: str) -> dict:
         growing = chat.talk(asked, Sampling(temperature=1.5, max_new_tokens=900))
         next(growing)
         found["before"] = process.look()["open"]
-        first = started(model, corpus, "first", 2000)
+        first = started(model, corpus, "first")
         found["during"] = process.look()["open"]
         try:
             list(growing)
@@ -206,11 +213,14 @@ def evicted(run_id: str, model: str, corpus: str) -> dict:
         growing = chat.talk(asked, long, on_cpu=True)
         next(growing)
         ended(first)
-        second = started(model, corpus, "second", 2000)  # asks the chat for the card while it replies on the processor
+        runs.resume(first)  # asks the chat for the card while it replies on the processor
+        stepped(first)
         found["on_cpu_stays"] = process.look()["open"]
         *_, last = growing
         found["on_cpu_finish"] = last["a"].finish_reason
-        ended(second)
+        ended(first)
+        began = [event for event in events.read(paths.run(first))[0] if event["event"] == "started"]
+        found["resumed"] = [bool(event["resumed_from"]) for event in began]
     finally:
         hang_up()
     return found
@@ -244,7 +254,7 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
             time.sleep(0.1)
 
     until(rows)
-    run_id, found = started(model, corpus, "the run", 2000), {}
+    run_id, found = started(model, corpus, "the run"), {}
     until(lambda: jobs.progress(job)["waits_for"])
     found |= {"waits_for": jobs.progress(job)["waits_for"], "rows_before": rows()}
     found["guests_during"] = not card.wait_for_guests(0)

@@ -31,8 +31,8 @@ WORDS = {
     "synth.endpoint_model": ("Its model", "Модель на нём"),
     "synth.local": ("Or a model of this machine", "Или модель этой машины"),
     "synth.local.info": (
-        "Slower than a server, but needs no other program.",
-        "Медленнее сервера, зато без других программ.",
+        "Slower than a server, but needs no other program. It waits while a run has the card.",
+        "Медленнее сервера, зато без других программ. Пока видеокарта занята обучением, ждёт.",
     ),
     "synth.corpus": ("Seeds from a corpus", "Заготовки из корпуса"),
     "synth.corpus.info": (
