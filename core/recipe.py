@@ -852,10 +852,21 @@ def free_bytes() -> int:
 
     kind = device_type()
     if kind in ("cuda", "xpu"):
-        return getattr(torch, kind).mem_get_info()[0]
+        free = getattr(torch, kind).mem_get_info()[0]
+        shared = kind == "cuda" and getattr(torch.cuda.get_device_properties(), "is_integrated", False)
+        # A card that shares the machine's memory counts what the system keeps of files as taken; it is given back.
+        return max(free, psutil.virtual_memory().available) if shared else free
     if kind == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return psutil.virtual_memory().available
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of a card or of the machine, in any of the ways in which torch says it."""
+    said = str(error).lower()
+    words = ("out of memory", "cublas_status_alloc_failed", "can't allocate memory")
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or (isinstance(error, RuntimeError) and any(one in said for one in words))
 
 
 def peak_memory_gib() -> float:

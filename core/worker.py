@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import chat, ending, events, paths, reply_card, runs, turns
+from core import card, chat, ending, events, paths, reply_card, runs, turns
 from core.trouble import Trouble
 from core.watching import room
 
@@ -45,7 +45,8 @@ def work() -> None:
         tried.add(waiting[0])
         # A run that was deleted this very moment, a process that the system refused: on with the next.
         try:
-            run_trainer(waiting[0][0])
+            with card.claim(waiting[0][0]):
+                run_trainer(waiting[0][0])
         except Exception:
             traceback.print_exc()
 
@@ -62,6 +63,7 @@ def run_trainer(run_id: str) -> None:
         return
     if reply_card.gives_way_to(run_id):
         chat.close()  # by agreement: a starting run gets the memory that a chat holds
+        card.wait_for_guests()
     with (run_dir / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.trainer", str(run_dir), "--seen", str(before)]
         code = runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log).wait()

@@ -6,7 +6,7 @@ import shutil
 import gradio as gr
 import pytest
 
-from core import chat, jobs, paths
+from core import card, chat, jobs, paths
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import process
 from core.synth.endpoint import Reply
@@ -194,9 +194,9 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
     directory = matches.find(match)
     (directory / "answers.jsonl").unlink()
     monkeypatch.setattr(matches, "WAIT_SECONDS", 0)
-    monkeypatch.setattr(process, "has_card", lambda: True)
+    monkeypatch.setattr(card.reply_card, "is_taken_by", lambda run_id: True)
     training, seen = [None, "run", "run", None] + 12 * [None], []
-    monkeypatch.setattr(process, "training", lambda: training.pop(0) if training else None)
+    monkeypatch.setattr(card, "training", lambda: training.pop(0) if training else None)
     closed = [process.ChatTrouble("ChatClosed", {}, "closed")]
 
     def talk(asked, *_, **__):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from core import chat, paths, profiles, recipe, runs
+from core import card, chat, paths, profiles, recipe, runs
 from core.chat import BASE, TUNED, Question, Sampling, contestants, engine, growing, process
 from core.recipe import TrainConfig
 from tests.conftest import chat_rows
@@ -457,11 +457,11 @@ def test_who_hung_up_while_another_reply_grew_is_not_served(trained_run):
 
 
 def test_a_run_that_has_the_card_is_named(trained_run, monkeypatch):
-    monkeypatch.setattr(process, "training", lambda: trained_run)
-    monkeypatch.setattr(process, "has_card", lambda: True)
-    with pytest.raises(chat.CardBusy, match='The run "первый запуск" is training and has the card'):
+    monkeypatch.setattr(card, "training", lambda: trained_run)
+    monkeypatch.setattr(card.reply_card, "is_taken_by", lambda run_id: True)
+    with pytest.raises(card.CardBusy, match='The run "первый запуск" is training and has the card'):
         next(chat.talk({"a": Question(f"run:{trained_run}", ASK)}, Sampling()))
-    with pytest.raises(chat.CardBusy):
+    with pytest.raises(card.CardBusy):
         process.measure(f"run:{trained_run}", [])
 
 

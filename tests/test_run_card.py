@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from core import card as turn
 from core import control, events, hardware, paths, reply_card, run_card, runs, torch_build, trainer
 from core.chat import process
 from core.estimate import catalogue, forecast, learned
@@ -256,10 +257,14 @@ def test_the_chat_has_a_card_of_its_own_and_is_not_in_the_way_of_a_run_on_anothe
     process.move(FAST["uuid"])
     assert reply_card.card().name == FAST["name"]
     run_id = runs.create(config, gpu=hardware.card(ROOMY["uuid"]))
-    monkeypatch.setattr(process, "training", lambda: run_id)
-    assert process.has_card() is False  # none that it shares with the run
+    monkeypatch.setattr(turn, "training", lambda: run_id)
+    turn.need()
+    turn.need(sees_card=True)
+    assert turn.busy() is None  # the run is on a card that replies do not come from
     process.move(ROOMY["uuid"])
-    assert process.has_card() is True
+    assert turn.busy() == run_id
+    with pytest.raises(turn.CardBusy):
+        turn.need(sees_card=True)
     driver(FAST)
     assert reply_card.card().name == FAST["name"]  # the chosen one was taken out
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from gradio.context import LocalContext
 
-from core import chat, export, sharing, sharing_gate
+from core import card, chat, export, sharing, sharing_gate
 from core.sharing import Limits, Share
 from tests import share_probe
 from ui import sharing_page
@@ -267,7 +267,7 @@ def test_a_visitor_chats_and_another_cannot_listen(shared):
 
 def test_a_visitor_hears_that_the_machine_is_busy_and_no_name_or_path_of_it():
     say = Say("en")
-    assert sharing_page.worded(say, chat.CardBusy(name="secret")) == say("sharing.busy")
+    assert sharing_page.worded(say, card.CardBusy(name="secret")) == say("sharing.busy")
     assert sharing_page.worded(say, chat.PromptTooLong(tokens=9, limit=8)).startswith("The conversation")
     assert sharing_page.worded(say, OSError("/home/me")) == say("sharing.trouble")
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 
 import gradio as gr
 
-from core import chat, reply_card, runs
+from core import card, chat, reply_card, runs
 from core.chat import Question, Sampling, contestants, process
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
@@ -190,7 +190,7 @@ def on_answer(say: Say, history: dict, count: int, switch: Switch, system: str, 
 
 def before(say: Say, busy: str):
     """Say what the reply waits for: (notice, whether it will come from the processor)."""
-    training = process.training()
+    training = card.owner()
     if not training:
         seen = process.look()
         sentence = "playground.turn" if seen["busy"] else "" if seen["open"] else "playground.loading"
@@ -198,12 +198,11 @@ def before(say: Say, busy: str):
         return
     name = runs.label(training)["name"]
     if busy == "cpu":
-        yield say("playground.training", name=name), process.has_card()
+        yield say("playground.training", name=name), bool(card.busy())
         return
-    while training and process.has_card():
+    while card.busy():
         yield say("playground.waiting", name=name), False
         time.sleep(1)
-        training = process.training()
     yield say("playground.loading"), False
 
 

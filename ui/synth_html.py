@@ -118,6 +118,8 @@ def job(say: Say, found: dict) -> str:
     """State, meter, counts, rate, and why it paused or failed."""
     now, done = found["state"], found["progress"]
     parts = [f'<div class="state">{html.escape(found["request"]["name"])} — {say(f"synth.state.{now}")}</div>']
+    if found.get("waits_for"):
+        parts.append(f"<div>{say('synth.waiting', name=html.escape(found['waits_for']))}</div>")
     if done:
         share = min(100.0, 100 * done["tokens"] / max(1, done["target"]))
         parts.append(f'<div class="meter"><div style="width:{share:.1f}%"></div></div>')
@@ -125,7 +127,7 @@ def job(say: Say, found: dict) -> str:
         near = (done.get("copies") or {}).get("near", 0)
         shown = say("synth.progress", **counts, aside=sum(done["aside"].values()))
         parts.append(f"<div>{shown}{say('synth.near', near=say.number(near, 12)) if near else ''}</div>")
-        if now == "running" and done.get("seconds_left") is not None:
+        if now == "running" and not found.get("waits_for") and done.get("seconds_left") is not None:
             left = say.duration(max(1, done["seconds_left"]))
             parts.append(f"<div>{say('synth.rate', rate=say.number(done['tokens_per_second']), left=left)}</div>")
         if done["aside"]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core import chat, jobs, paths, runs
+from core import card, chat, jobs, paths, runs
 from core.arena import prompts as sets
 from core.chat import Question, Sampling, contestants, process
 from core.trouble import Trouble
@@ -76,17 +76,17 @@ def _last_of(asked: dict[str, Question], sampling: Sampling, request: dict) -> d
 def _once_free(directory: Path, request: dict, report, ask: Callable):
     """What `ask()` returns, asked when no run has the card, and once more if one took it in the middle."""
     while True:
-        if not request["on_cpu"] and process.training() and process.has_card():
+        if not request["on_cpu"] and card.busy():
             report("waiting")
-            while process.training() and not jobs.stop_asked(directory):
+            while card.busy() and not jobs.stop_asked(directory):
                 time.sleep(WAIT_SECONDS)
             report("going_on")
         try:
             return ask()
-        except chat.CardBusy:
+        except card.CardBusy:
             continue
-        except process.ChatTrouble as error:
-            if error.name != "ChatClosed":
+        except process.ChatTrouble as error:  # the same from the chat's own process
+            if error.name not in ("ChatClosed", "CardBusy"):
                 raise
 
 

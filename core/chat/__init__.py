@@ -51,8 +51,11 @@ class MemoryRanOut(Trouble):
     template = "Memory ran out while {model} replied. Shorten the conversation, or choose fewer columns."
 
 
-class CardBusy(Trouble):
-    template = 'The run "{name}" is training and has the card. Wait for its end, or let the reply come from the CPU.'
+class NotNumbers(Trouble):
+    template = (
+        "{model} computes no numbers in {precision}. Let the reply come from the CPU, which has room for larger ones; if "
+        "that does not help, its training went wrong: choose an earlier checkpoint."
+    )
 
 
 class ChatClosed(Trouble):

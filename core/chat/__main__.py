@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
+from contextlib import nullcontext
 
-from core import chat, runs
+from core import card, chat, runs
 from core.chat import BASE, TUNED, Question, Sampling, contestants
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
@@ -25,7 +26,8 @@ def main() -> None:
     messages = [{"role": "system", "content": args.system}] if args.system else []
     messages.append({"role": "user", "content": args.prompt})
     try:
-        columns = answers(args, messages, sampling)
+        with nullcontext() if args.cpu else card.guest():
+            columns = answers(args, messages, sampling)
     except (Trouble, RecipeTrouble) as error:
         sys.exit(str(error))
     if args.json:

@@ -3,22 +3,29 @@
 import gc
 import json
 import threading
+import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from core import recipe, stored
+from core import card, recipe, stored
 from core.chat import AdapterForeign, MemoryRanOut, NoRoom, Question, Reply, Sampling, VocabularyResized
 from core.chat import contestants as known
 from core.chat.contestants import Contestant
+from core.trouble import Trouble
 
 LOCK = threading.Lock()  # one reply at a time on the card, whatever the number of windows
-CLOSING = threading.Event()  # set while the memory is wanted back: replies end where they are
+CLOSING = threading.Event()  # set while the card's memory is wanted back: replies from there end where they are
+ON_CPU = "cpu-instead"  # the processor of a machine that has a card: nothing there is in the way of a run
+LOOK_SECONDS = 0.05
 MOST_ADAPTERS = 8  # kept around one base
+QUANTISED_BYTES = 0.7  # of a weight in NF4, with what quantisation leaves in 16 bit
 BASE_ADAPTER = "__base__"  # PEFT's own name, in a mixed batch, for a row without an adapter
 _opened: dict[tuple, "Weights"] = {}
+_speaking = ""  # the device of whoever holds LOCK
 
 
 @dataclass
@@ -63,51 +70,92 @@ def replies(
     word for word like its base. Closing the iterator stops at once and frees the card. `loaded_as` names the run that
     decides how the base is held, 4-bit or not, when it isn't asked itself.
     """
+    with LOCK:
+        try:
+            yield from _grown(questions, sampling, on_cpu, loaded_as)
+        except Exception as error:
+            ran_out(error, next(question.contestant for question in questions.values()))
+            raise
+
+
+def _grown(questions: dict[str, Question], sampling: Sampling, on_cpu: bool, loaded_as: str | None) -> Iterator[dict]:
     from core.chat.growing import Group
 
-    with LOCK:
-        voices = voiced({name: question.contestant for name, question in questions.items()}, on_cpu, loaded_as)
-        try:
-            groups = []
-            for names in _batches(voices):
-                asked = {name: (voices[name], questions[name].messages) for name in names}
-                groups.append(Group(asked, sampling))
-            growing = groups
-            while growing and not CLOSING.is_set():
-                growing = [group for group in growing if group.grow()]
-                yield {name: replace(group.replies[name]) for name in questions for group in groups if name in group}
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            _forget(set())
-            raise MemoryRanOut(model=voices[next(iter(voices))].contestant.title) from error
-        finally:
-            for weights in {id(voice.weights): voice.weights for voice in voices.values()}.values():
-                silence(weights)
+    voices = voiced({name: question.contestant for name, question in questions.items()}, on_cpu, loaded_as)
+    try:
+        groups = []
+        for names in _batches(voices):
+            asked = {name: (voices[name], questions[name].messages) for name in names}
+            groups.append(Group(asked, sampling))
+        growing = groups
+        while growing and not (CLOSING.is_set() and _speaking != ON_CPU):
+            growing = [group for group in growing if group.grow()]
+            yield {name: replace(group.replies[name]) for name in questions for group in groups if name in group}
+    finally:
+        for weights in {id(voice.weights): voice.weights for voice in voices.values()}.values():
+            silence(weights)
+
+
+def ran_out(error: Exception, contestant: str) -> None:
+    """Raise MemoryRanOut if that is what an error says, with all memory given back before anybody hears of it.
+
+    The frames of a traceback hold the tensors of the forward pass that failed, the weights and the cache: they are
+    emptied. Call it where no local variable holds any of these.
+    """
+    if not recipe.is_out_of_memory(error):
+        return
+    empty_frames(error)
+    title = contestant
+    with suppress(Trouble, OSError, ValueError):
+        title = known.find(contestant).title
+    _forget(set())
+    raise MemoryRanOut(model=title) from error
+
+
+def empty_frames(error: BaseException | None) -> None:
+    """Let go of what the local variables of an error's frames hold, and of those of the errors behind it."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    gc.collect()
+    recipe.empty_cache()
 
 
 def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = None) -> dict[str, Voice]:
     """The voices of columns, loaded as far as they are not yet; weights that none of them needs are let go.
 
-    A base is held in 4-bit only if every adapter asked for was trained on it in 4-bit: one set for all of them. But
-    adapters around different parameters (of experts) need a base each: PEFT nests them in one order a model.
+    A base is held in 4-bit only if every adapter asked for was trained on it in 4-bit: one set for all of them. It is
+    held in fp32 if one of them was trained so on purpose, else in what this machine computes fast. But adapters around
+    different parameters (of experts) need a base each: PEFT nests them in one order a model.
     https://github.com/huggingface/peft/issues/3340
+
+    Raises:
+        CardBusy: when a run has the card that the voices would come from.
     """
+    global _speaking
     model = [known.find(loaded_as)] if loaded_as else []
     chosen = {name: known.find(id) for name, id in ids.items()}
     adapters = [one for one in [*chosen.values(), *model] if one.config]
     places, device = {}, _device(on_cpu)
+    _speaking = device
+    if device not in ("cpu", ON_CPU):
+        card.need(sees_card=True)
     for name, one in chosen.items():
-        kin = [other.config.method for other in adapters if not other.whole and other.base_model == one.base_model]
-        quantised = bool(kin) and set(kin) == {"qlora"} and device != "cpu-instead"
+        kin = [other.config for other in adapters if other.base_model == one.base_model and other.whole == one.whole]
+        quantised = bool(kin) and {config.method for config in kin} == {"qlora"} and device != ON_CPU and not one.whole
+        exact = any(config.precision == "fp32" for config in kin)
         directory = one.weights if one.whole else Path(known.base_of(one))
-        place = (str(directory), _written(directory), quantised and not one.whole, device, _parameters(one))
-        open_otherwise = (*place[:2], not place[2], *place[3:])
+        place = (str(directory), _written(directory), device, quantised, "fp32" if exact else "auto", _parameters(one))
         # A base that nobody's training says how to hold is spoken to as it is held already.
-        places[name] = open_otherwise if not kin and open_otherwise in _opened else place
+        places[name] = next((held for held in _opened if not kin and held[:3] == place[:3]), place)
     for name, place in places.items():  # what is around no such parameter goes with any set of the same base
         if not place[-1]:
             alike = [other for other in (*places.values(), *_opened) if other[:-1] == place[:-1]]
             places[name] = next((other for other in alike if other[-1]), place)
     _forget(set(places.values()))
+    if any(one.weights and not one.whole for one in chosen.values()):
+        # Before there are weights: an error that an import swallows, and somebody keeps, keeps the frames above it too.
+        import peft  # noqa: F401
     return {name: _voice(one, places[name]) for name, one in chosen.items()}
 
 
@@ -119,14 +167,24 @@ def _parameters(one: Contestant) -> tuple[str, ...]:
     return tuple(sorted(values.get("target_parameters") or ()))
 
 
-def close() -> bool:
-    """Give the memory back, ending a reply that grows; whether anything was open."""
-    CLOSING.set()
+def close(*, at_once: bool = True) -> bool:
+    """Give the memory back, ending a reply that grows, or else after it; whether anything was open.
+
+    What was opened on the processor of a machine with a card stays, and a reply from there goes on.
+    """
+    if at_once:
+        CLOSING.set()
     try:
-        with LOCK:
-            was_open = bool(_opened)
-            _forget(set())
+        while not LOCK.acquire(timeout=LOOK_SECONDS):
+            if _speaking == ON_CPU and all(place[2] == ON_CPU for place in list(_opened)):
+                return False
+        try:
+            kept = {place for place in _opened if place[2] == ON_CPU}
+            was_open = len(_opened) > len(kept)
+            _forget(kept)
             return was_open
+        finally:
+            LOCK.release()
     finally:
         CLOSING.clear()
 
@@ -172,7 +230,7 @@ def _batches(voices: dict[str, Voice]) -> list[list[str]]:
 
 def _device(on_cpu: bool) -> str:
     kind = recipe.device_type()
-    return "cpu-instead" if on_cpu and kind != "cpu" else kind
+    return ON_CPU if on_cpu and kind != "cpu" else kind
 
 
 def _voice(one: Contestant, place: tuple) -> Voice:
@@ -193,18 +251,28 @@ def _voice(one: Contestant, place: tuple) -> Voice:
 
 
 def _load(one: Contestant, place: tuple) -> Weights:
-    directory, _, quantised, device, _ = place
-    need_room(one, Path(directory), device, 0.7 if quantised else 4 if device.startswith("cpu") else 2)
-    config = one.config or recipe.TrainConfig(base_model=directory, corpus="", method="lora")
-    config = replace(config, base_model=directory, method="qlora" if quantised else "lora")
-    try:
-        base = _on_cpu(directory) if device == "cpu-instead" else recipe.load_base(config)
-        base = base.eval()
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        _forget(set())
-        raise MemoryRanOut(model=one.title) from error
+    directory, _, device, quantised, precision, _ = place
+    method = "qlora" if quantised else "lora"
+    config = recipe.TrainConfig(base_model=directory, corpus="", method=method, precision=precision)
+    need_room(one, Path(directory), device, bytes_each(config, device))
+    base = _on_cpu(directory) if device == ON_CPU else for_replies(recipe.load_base(config))
     tokenizer = recipe.load_tokenizer(config)
-    return Weights(base, tokenizer, device, quantised, stop_ids(base, tokenizer))
+    return Weights(base.eval(), tokenizer, device, quantised, stop_ids(base, tokenizer))
+
+
+def bytes_each(config: recipe.TrainConfig, device: str) -> float:
+    """Bytes that a weight takes in memory, of a base that this config loads on this device."""
+    if config.method == "qlora":
+        return QUANTISED_BYTES
+    return 4 if device == ON_CPU or recipe.precision(config) == "fp32" else 2
+
+
+def for_replies(base):
+    """A base that attends without flash-attn: with rows of different lengths its kernels ask the card for the lengths
+    in every layer of every token."""
+    if str(base.config._attn_implementation).startswith("flash") and getattr(base, "_supports_sdpa", False):
+        base.set_attn_implementation("sdpa")
+    return base
 
 
 def _on_cpu(directory: str):
@@ -214,12 +282,16 @@ def _on_cpu(directory: str):
 
 def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) -> None:
     """Raise NoRoom when a model of so many bytes a weight is surely larger than the memory that is free."""
-    import psutil
-
-    need = stored.count(directory) * bytes_each
-    free = psutil.virtual_memory().available if device == "cpu-instead" else recipe.free_bytes()
+    need, free = stored.count(directory) * bytes_each, free_bytes(device)
     if need > free:
         raise NoRoom(model=one.title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
+
+
+def free_bytes(device: str) -> int:
+    """Memory that is free where a device computes; a card that shares the machine's memory has what is free there."""
+    import psutil
+
+    return psutil.virtual_memory().available if device.startswith("cpu") else recipe.free_bytes()
 
 
 def hang(weights: Weights, one: Contestant, key: tuple = ()) -> None:
@@ -233,11 +305,12 @@ def hang(weights: Weights, one: Contestant, key: tuple = ()) -> None:
     name, directory = f"adapter{weights.count}", one.weights
     for old in list(weights.adapters)[: max(0, len(weights.adapters) + 1 - MOST_ADAPTERS)]:
         weights.model.delete_adapter(weights.adapters.pop(old))
+    read_on = {"torch_device": str(weights.inner.device)}  # else PEFT reads onto the card, whoever else has it
     try:
         if hasattr(weights.model, "peft_config"):
-            weights.model.load_adapter(str(directory), adapter_name=name)
+            weights.model.load_adapter(str(directory), adapter_name=name, **read_on)
         else:
-            weights.model = PeftModel.from_pretrained(weights.model, directory, adapter_name=name)
+            weights.model = PeftModel.from_pretrained(weights.model, directory, adapter_name=name, **read_on)
     except RuntimeError as error:  # PEFT's way to say that a tensor has another shape than its place
         raise AdapterForeign(
             adapter=directory, model=one.base_model, matched=0, tensors=len(_saved(directory))

@@ -9,10 +9,12 @@ from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import logits_process as process
 
 from core import profiles, recipe
-from core.chat import PromptTooLong, Reply, Sampling
+from core.chat import NotNumbers, PromptTooLong, Reply, Sampling
 from core.chat.engine import BASE_ADAPTER, Voice, speak_as
 
-CHUNK = {"cuda": 4096, "cpu": 512}  # tokens of a prompt read at once: Stop is heard between two chunks
+CHUNK = {"cpu": 512, "mps": 1024}  # tokens of a prompt read at once: Stop is heard between two chunks
+CHUNK_OF_CARDS = 4096
+NOT_A_NUMBER = -1  # in place of a token: the scores it would be drawn from are not numbers
 MARK = re.compile("\ue0f0(\\d+)\ue0f1")
 
 
@@ -37,21 +39,31 @@ class Row:
         # A template that opens the thinking itself leaves only its end to the model.
         self.reply.text = self.opening = opening(self.prompt, weights.tokenizer)
 
-    def draw(self, logits) -> int:
-        """The next token from the scores (1, V) of the last position."""
+    def draw(self, logits):
+        """The next token (1, 1), on the device, from the scores (1, V) of the last position.
+
+        What torch.multinomial draws, without the two questions that it puts to the device to be sure of its input:
+        each would wait for all that was computed so far.
+        """
         scores = self.warp(self.ids, logits.float())
         if self.sampling.temperature > 0:
-            return int(torch.multinomial(scores.softmax(-1), 1, generator=self.random))
-        return int(scores.argmax(-1))
+            shares = scores.softmax(-1)
+            token = (shares / torch.empty_like(shares).exponential_(generator=self.random)).argmax(-1, keepdim=True)
+        else:
+            token = scores.argmax(-1, keepdim=True)
+        self.ids = torch.cat([self.ids, token], dim=1)
+        return torch.where(logits.amax(-1, keepdim=True).isfinite(), token, NOT_A_NUMBER)
 
     def hear(self, token: int) -> bool:
         """Take one token; whether there may be another one."""
+        if token == NOT_A_NUMBER:
+            precision = str(self.voice.weights.inner.dtype).removeprefix("torch.")
+            raise NotNumbers(model=self.voice.contestant.title, precision=precision)
         now = time.monotonic()
         self.began = self.began or now  # the clock starts at the first token: the prompt is read by then
         if token in self.voice.weights.stop_ids:
             return self._end("stop")
         self.said.append(token)
-        self.ids = torch.cat([self.ids, self.ids.new_tensor([[token]])], dim=1)
         self._spell()
         self.reply.tokens = len(self.said)
         self.reply.tokens_per_second = round((len(self.said) - 1) / max(1e-9, now - self.began), 1)
@@ -94,7 +106,7 @@ class Group:
             mask = [[0] * pad + [1] * (longest - pad) for pad in pads]
             self.mask = torch.tensor(mask, device=model.device)  # (B, T), of all that was and will be read
         self.position = 0
-        self.chunk = CHUNK.get(model.device.type, CHUNK["cpu"])
+        self.chunk = CHUNK.get(model.device.type, CHUNK_OF_CARDS)
 
     def __contains__(self, name: str) -> bool:
         return name in self.rows
@@ -119,22 +131,24 @@ class Group:
         return {"attention_mask": self.mask[:, :end], "position_ids": positions, "logits_to_keep": 1}
 
     def _hear(self, logits) -> bool:
-        tokens, kept = [], []
-        for index, row in enumerate(self.growing):
-            token = row.draw(logits[index : index + 1])
+        drawn = torch.cat([row.draw(logits[index : index + 1]) for index, row in enumerate(self.growing)])  # (B, 1)
+        kept = []
+        for index, (row, token) in enumerate(
+            zip(self.growing, drawn[:, 0].tolist(), strict=True)
+        ):  # waits, once a step
             if not row.reply.seconds_to_first:
                 row.reply.seconds_to_first = round(time.monotonic() - self.began, 3)
             if row.hear(token):
                 kept.append(index)
-                tokens.append([token])
         if not kept:
             return False
+        self.unread = drawn
         if len(kept) < len(self.growing):
             rows = torch.tensor(kept, device=logits.device)
             self.cache.batch_select_indices(rows)
             self.growing = [self.growing[index] for index in kept]
             self.mask = None if self.mask is None else self.mask[rows]
-        self.unread = torch.tensor(tokens, device=logits.device)
+            self.unread = drawn[rows]
         if self.mask is not None:
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(kept), 1)], dim=1)
         return True

@@ -3,32 +3,43 @@
 import torch
 
 from core import profiles, recipe
-from core.chat import MemoryRanOut, engine
+from core.chat import ChatClosed, engine
 from core.chat.contestants import Contestant
 
 BATCH = 4
 
 
 def held_out(contestant: str, rows: list[dict]) -> dict:
-    """{"loss", "rows"}: mean cross-entropy in nats a learned token over chats or texts."""
+    """{"loss", "rows"}: mean cross-entropy in nats a learned token over chats or texts.
+
+    Raises:
+        ChatClosed: when a run that starts wants the memory.
+    """
     with engine.LOCK:
-        voice = engine.voiced({"measured": contestant})["measured"]
-        weights = voice.weights
-        limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or 4096
-        encoded = [
-            _cut(recipe.encode(_said(voice.contestant, row), weights.tokenizer), min(limit, 2048)) for row in rows
-        ]
-        encoded = [row for row in encoded if any(label != recipe.IGNORED for label in row["labels"][1:])]
-        if not encoded:
-            return {"loss": None, "rows": 0}
-        engine.speak_as(voice)
         try:
-            with torch.inference_mode():
-                return {"loss": recipe.held_out_loss(weights.inner, encoded, BATCH), "rows": len(encoded)}
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise MemoryRanOut(model=voice.contestant.title) from error
-        finally:
-            engine.silence(weights)
+            return _held_out(contestant, rows)
+        except Exception as error:
+            engine.ran_out(error, contestant)
+            raise
+
+
+def _held_out(contestant: str, rows: list[dict]) -> dict:
+    voice = engine.voiced({"measured": contestant})["measured"]
+    weights = voice.weights
+    limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or 4096
+    encoded = [_cut(recipe.encode(_said(voice.contestant, row), weights.tokenizer), min(limit, 2048)) for row in rows]
+    encoded = [row for row in encoded if any(label != recipe.IGNORED for label in row["labels"][1:])]
+    if not encoded:
+        return {"loss": None, "rows": 0}
+    engine.speak_as(voice)
+    try:
+        with torch.inference_mode():
+            loss = recipe.held_out_loss(weights.inner, encoded, BATCH, engine.CLOSING.is_set)
+    finally:
+        engine.silence(weights)
+    if loss is None:
+        raise ChatClosed
+    return {"loss": loss, "rows": len(encoded)}
 
 
 def _said(one: Contestant, row: dict) -> dict:

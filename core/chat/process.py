@@ -18,8 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import hardware, paths, reply_card, runs
-from core.chat import CardBusy, ChatClosed, ChatDied, Question, Reply, Sampling
+from core import card, paths, reply_card, runs
+from core.chat import ChatClosed, ChatDied, Question, Reply, Sampling
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 
@@ -43,7 +43,7 @@ class ChatTrouble(Trouble):
 def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
     """Grow the replies there and yield them as they grow; closing the iterator hangs up."""
     if not on_cpu:
-        _need_card()
+        card.need()
     asked = {name: asdict(question) for name, question in questions.items()}
     request = {"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}
     for answer in ask(request):
@@ -52,23 +52,9 @@ def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = F
 
 def measure(contestant: str, rows: list[dict]) -> dict:
     """The held-out loss of a contestant on rows, in nats a learned token: {"loss", "rows"}."""
-    _need_card()
+    card.need()
     *_, answer = ask({"do": "measure", "contestant": contestant, "rows": rows[:MEASURED_ROWS]})
     return answer["measured"]
-
-
-def training() -> str | None:
-    """The run that is training now."""
-    for run_id in runs.listed():
-        with suppress(Trouble, OSError, ValueError):
-            if runs.is_alive(paths.run(run_id)):
-                return run_id
-    return None
-
-
-def _need_card() -> None:
-    if (busy := training()) and has_card():
-        raise CardBusy(name=runs.label(busy)["name"])
 
 
 def ask(request: dict) -> Iterator[dict]:
@@ -99,9 +85,9 @@ def look() -> dict:
     return (_asked_if_there({"do": "look"}) or [{"open": False, "busy": False}])[0]
 
 
-def close() -> bool:
-    """Ask the chat's process to give its memory back; whether it held a model."""
-    return any(answer["closed"] for answer in _asked_if_there({"do": "close"}))
+def close(*, at_once: bool = True) -> bool:
+    """Ask the chat's process to give its memory back, now or after the reply that grows; whether it held a model."""
+    return any(answer["closed"] for answer in _asked_if_there({"do": "close", "at_once": at_once}))
 
 
 def _asked_if_there(request: dict) -> list[dict]:
@@ -137,9 +123,9 @@ def _connected() -> Connection:
 
 
 def _dial() -> Connection:
-    card = json.loads(_card().read_text(encoding="utf-8"))
-    address = tuple(card["address"]) if isinstance(card["address"], list) else card["address"]
-    return Client(address, authkey=bytes.fromhex(card["key"]))
+    told = json.loads(_place().read_text(encoding="utf-8"))
+    address = tuple(told["address"]) if isinstance(told["address"], list) else told["address"]
+    return Client(address, authkey=bytes.fromhex(told["key"]))
 
 
 def _send(connection: Connection, message: dict) -> None:
@@ -150,7 +136,7 @@ def _receive(connection: Connection) -> dict:
     return json.loads(connection.recv_bytes())
 
 
-def _card() -> Path:
+def _place() -> Path:
     return paths.home() / "chat.json"
 
 
@@ -170,6 +156,11 @@ def _is_served() -> bool:
         return True
 
 
+def _is_lost(error: Exception) -> bool:
+    """Whether an error leaves a process with which the card does not compute any more; only a new one does."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+
+
 def _last_words() -> str:
     """The last line of the process's log; a process that the system killed leaves none."""
     with suppress(OSError):
@@ -177,12 +168,6 @@ def _last_words() -> str:
         if lines and "Error" in lines[-1]:
             return lines[-1].strip().rstrip(".")
     return "the system ended it, most likely because memory ran out"
-
-
-def has_card() -> bool:
-    """Whether this machine has a graphics card that chat and training share; a run may be on another one."""
-    run_id = training()
-    return reply_card.is_taken_by(run_id) if run_id else bool(hardware.gpus())
 
 
 def move(uuid: str) -> None:
@@ -212,11 +197,11 @@ class Server:
         with lock:
             key = secrets.token_bytes(32)
             listener = Listener(authkey=key)
-            card = {"address": listener.address, "key": key.hex(), "pid": os.getpid()}
-            scratch = _card().with_suffix(".tmp")
+            told = {"address": listener.address, "key": key.hex(), "pid": os.getpid()}
+            scratch = _place().with_suffix(".tmp")
             scratch.touch(mode=0o600)
-            scratch.write_text(json.dumps(card), encoding="utf-8")
-            scratch.replace(_card())
+            scratch.write_text(json.dumps(told), encoding="utf-8")
+            scratch.replace(_place())
             threading.Thread(target=self._watch, args=[listener], daemon=True).start()
             while True:
                 try:
@@ -227,11 +212,14 @@ class Server:
 
     def _watch(self, listener: Listener) -> None:
         """End when idle for long, or when the data directory went away."""
-        while _card().exists() and (self.busy or time.monotonic() - self.asked < IDLE_SECONDS):
+        while _place().exists() and (self.busy or time.monotonic() - self.asked < IDLE_SECONDS):
             time.sleep(1)
-        _card().unlink(missing_ok=True)
         with suppress(OSError):
             listener.close()
+        self._end()
+
+    def _end(self) -> None:
+        _place().unlink(missing_ok=True)
         os._exit(0)
 
     def _answer(self, connection: Connection) -> None:
@@ -253,6 +241,8 @@ class Server:
             said = {"trouble": type(error).__name__, "values": values, "message": str(error) or type(error).__name__}
             with suppress(OSError):
                 _send(connection, said)
+            if not known and _is_lost(error):
+                self._end()
         finally:
             self.asked, self.busy = time.monotonic(), self.busy - 1
             connection.close()
@@ -261,17 +251,18 @@ class Server:
         engine = sys.modules.get("core.chat.engine")
         yield {"open": bool(engine and engine.is_open()), "busy": bool(engine and engine.LOCK.locked())}
 
-    def _close(self, _) -> Iterator[dict]:
+    def _close(self, _, at_once: bool) -> Iterator[dict]:
         engine = sys.modules.get("core.chat.engine")
-        self.closed_for = time.monotonic()
-        yield {"closed": bool(engine and engine.close())}
+        if at_once:
+            self.closed_for = time.monotonic()
+        yield {"closed": bool(engine and engine.close(at_once=at_once))}
 
     def _leave(self, _) -> Iterator[dict]:
-        yield from self._close(_)
+        yield from self._close(_, at_once=True)
         end = time.monotonic() + END_SECONDS
         while self.busy > 1 and time.monotonic() < end:  # those whose replies were ended are told so
             time.sleep(TURN_SECONDS)
-        _card().unlink(missing_ok=True)
+        _place().unlink(missing_ok=True)
         os._exit(0)
 
     def _reply(self, connection: Connection, questions: dict, sampling: dict, on_cpu: bool) -> Iterator[dict]:

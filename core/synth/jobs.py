@@ -146,10 +146,13 @@ def delete(directory: Path) -> None:
 
 
 def progress(directory: Path) -> dict:
-    """The job at a glance: its request, state, the last report of progress, the last x-ray and the ending."""
+    """The job at a glance: its request, state, the run that it waits for, the last report of progress, the last x-ray and
+    the ending."""
     last: dict = {}
     for event in events.read(directory)[0]:
         last[event["event"]] = event
+        if event["event"] in ("going_on", "started"):
+            last.pop("waiting", None)
     ending = events.last(directory) or {}
     now = state(directory)
     return {
@@ -157,6 +160,7 @@ def progress(directory: Path) -> dict:
         "request": request(directory),
         "state": now,
         "progress": last.get("progress", {}),
+        "waits_for": last["waiting"]["run"] if "waiting" in last and now == "running" else None,
         "xray": (last.get("xray") or {}).get("xray"),
         "ending": ending if ending.get("event") in FINAL and now in FINAL else {},
     }

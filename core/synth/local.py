@@ -1,49 +1,186 @@
-"""A local model that writes rows in batches, in the job's own process."""
+"""A local model that writes rows in batches, in the job's own process.
 
+On a graphics card it takes turns: a run that starts gets the memory, and the model is loaded again when it has ended.
+"""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from core import card, stored
 from core.synth.endpoint import Reply
+from core.trouble import Trouble
+
+MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
+LOOK_SECONDS = 1.0  # between two looks, while it writes, whether a run wants the card
+
+
+class WriterWaits(card.CardBusy):
+    template = 'The run "{name}" is training and has the card. Wait for its end, or let a server write.'
+
+
+class WriterOutOfMemory(Trouble):
+    template = (
+        "Memory ran out while {model} wrote a single row. Choose a smaller model, or shorter replies, or close other "
+        "programs."
+    )
 
 
 class Local:
-    """A causal language model with a chat template; batches are padded on the left."""
+    """A causal language model; it is loaded when it is first asked, and batches are padded on the left."""
 
     def __init__(self, model: str, seed: int = 0):
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         from core.synth.weighing import directory
 
-        path = directory(model)
-        self.torch = torch
-        self.tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
-        torch.manual_seed(seed)
+        self.path, self.seed, self.written = Path(directory(model)), seed, 0
+        self.model = self.tokenizer = None
+        self.most = None  # rows at once, where memory has set a limit
+        self.held = ExitStack()
 
     def batch(self, chats: list[list[dict]], *, temperature: float, max_tokens: int) -> list[Reply]:
-        """Replies to several chats at once."""
-        texts = [self.tokenizer.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in chats]
-        given = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(self.model.device)
-        with self.torch.inference_mode():
-            out = self.model.generate(
-                **given,
-                max_new_tokens=max_tokens,
-                do_sample=temperature > 0,
-                temperature=temperature if temperature > 0 else None,
-                pad_token_id=self.tokenizer.pad_token_id,
-            )
-        return [self._reply(ids, mask) for ids, mask in zip(out, given["attention_mask"], strict=True)]
+        """Replies to several chats at once; in smaller batches where memory is too small for that.
+
+        Raises:
+            WriterWaits: when a run has the card or wants it; the memory is given back by then. Ask again after the run.
+            NoRoom, WriterOutOfMemory: when the model, or one row of it, is too large for this machine.
+        """
+        found: list[Reply] = []
+        while len(found) < len(chats):
+            asked = chats[len(found) :][: self.most]
+            told = self._tried(asked, temperature, max_tokens)
+            if told is None:
+                if len(asked) == 1:
+                    raise WriterOutOfMemory(model=self.path.name)
+                self.most = len(asked) // 2
+                continue
+            found += told
+        return found
 
     def ask(self, messages: list[dict], *, temperature: float, max_tokens: int, **_) -> Reply:
         return self.batch([messages], temperature=temperature, max_tokens=max_tokens)[0]
 
-    def _reply(self, ids, mask) -> Reply:
-        new = ids[len(mask) :].tolist()
-        ends = self.model.generation_config.eos_token_id
-        ends = set(ends if isinstance(ends, list) else [ends]) | {self.tokenizer.eos_token_id}
-        at = next((place for place, id in enumerate(new) if id in ends), None)
+    def close(self) -> None:
+        """Give the memory back; the next batch loads the model again."""
+        import gc
+
+        from core import recipe
+
+        if self.model is not None:
+            self.model = self.tokenizer = None
+            gc.collect()
+            recipe.empty_cache()
+        self.held.close()
+
+    def _tried(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply] | None:
+        """Replies, or None where memory ran out."""
+        from core import recipe
+        from core.chat import engine
+
+        try:
+            self._open()
+            return self._generated(chats, temperature, max_tokens)
+        except WriterWaits as error:
+            engine.empty_frames(error)
+            self.close()
+            raise
+        except Exception as error:
+            if not recipe.is_out_of_memory(error):
+                raise
+            engine.empty_frames(error)
+            if self.model is None:  # it ran out while the model was loaded
+                self.close()
+                raise WriterOutOfMemory(model=self.path.name) from error
+            return None
+
+    def _open(self) -> None:
+        """Load the model: in what this machine computes fast, or in 4-bit where memory is too small for that."""
+        import torch
+
+        from core import recipe
+        from core.chat import engine
+
+        self._need_card()
+        if self.model is not None:
+            return
+        if recipe.device_type() != "cpu":
+            self.held.enter_context(card.guest())
+            self._need_card()  # a run may have claimed it before it saw this guest
+        config = recipe.TrainConfig(base_model=str(self.path), corpus="", method=self._method())
+        self.tokenizer = recipe.load_tokenizer(config)
+        self.model = engine.for_replies(recipe.load_base(config)).eval()
+        self.stop_ids = recipe.stop_ids(self.model, self.tokenizer)
+        torch.manual_seed(self.seed + self.written)
+
+    def _method(self) -> str:
+        """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
+        from core import recipe
+        from core.chat import NoRoom, engine, process
+
+        kind = recipe.device_type()
+        count = stored.count(self.path)
+        config = recipe.TrainConfig(base_model=str(self.path), corpus="", method="lora")
+        need = {"lora": MARGIN * engine.bytes_each(config, kind) * count, "qlora": engine.QUANTISED_BYTES * count}
+        if need["lora"] > engine.free_bytes(kind):
+            process.close(at_once=False)
+        free = engine.free_bytes(kind)
+        if need["qlora"] > free:
+            raise NoRoom(model=self.path.name, need=f"{need['qlora'] / 2**30:.1f}", free=f"{free / 2**30:.1f}")
+        return "lora" if need["lora"] <= free else "qlora"
+
+    def _need_card(self) -> None:
+        from core import recipe
+
+        if recipe.device_type() != "cpu":
+            card.need(WriterWaits, sees_card=True)
+
+    def _generated(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply]:
+        import torch
+        from transformers import StoppingCriteriaList
+
+        prompts = [self._prompt_ids(one) for one in chats]
+        longest, device = max(map(len, prompts)), self.model.device
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else prompts[0][0]
+        ids = torch.tensor([[pad] * (longest - len(one)) + one for one in prompts], device=device)  # (B, T)
+        mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=device)
+        with torch.inference_mode():
+            out = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=max_tokens,
+                do_sample=temperature > 0,
+                temperature=temperature if temperature > 0 else None,
+                eos_token_id=self.stop_ids or None,
+                pad_token_id=pad,
+                stopping_criteria=StoppingCriteriaList([self._listen()]),
+            )
+        self.written += len(chats)
+        return [self._reply(len(one), new) for one, new in zip(prompts, out[:, longest:].tolist(), strict=True)]
+
+    def _listen(self):
+        """A criterion that never stops a reply, and raises WriterWaits when a run wants the card."""
+        looked = time.monotonic()
+
+        def criterion(ids, scores, **_) -> bool:
+            nonlocal looked
+            if time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
+                self._need_card()
+            return False
+
+        return criterion
+
+    def _prompt_ids(self, messages: list[dict]) -> list[int]:
+        """The tokens of a prompt; a template that takes no system turn gets it in the question."""
+        from core import recipe
+        from core.corpus import turns
+
+        try:
+            return recipe.prompt_ids(messages, self.tokenizer)
+        except recipe.TemplateRefused:
+            return recipe.prompt_ids(turns.folded(messages), self.tokenizer)
+
+    def _reply(self, tokens_in: int, new: list[int]) -> Reply:
+        at = next((place for place, id in enumerate(new) if id in self.stop_ids), None)
         text = self.tokenizer.decode(new if at is None else new[:at], skip_special_tokens=True)
         finish = "length" if at is None else "stop"
-        return Reply(text, finish, int(mask.sum()), len(new) if at is None else at + 1)
+        return Reply(text, finish, tokens_in, len(new) if at is None else at + 1)

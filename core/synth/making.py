@@ -6,6 +6,7 @@ nothing twice.
 """
 
 import os
+import sys
 import time
 import traceback
 from collections import Counter, deque
@@ -14,7 +15,7 @@ from pathlib import Path
 import orjson
 from filelock import FileLock, Timeout
 
-from core import events, paths
+from core import card, events, paths
 from core.synth import jobs, packing, publishing, recipes, resuming
 from core.synth.endpoint import EndpointDown
 from core.trouble import Trouble
@@ -22,6 +23,7 @@ from core.trouble import Trouble
 NOVELTY_ROWS, NOVELTY_LEAST = 200, 0.3
 TELL_SECONDS = 1.0
 SYNC_SECONDS = 5.0
+WAIT_SECONDS = 1.0  # between two looks whether the card is free
 BAD_IN_A_ROW = 25
 XRAY_AT, XRAY_SHARE = 1000, 0.1  # rows; a job that is further than that is soon told by its end
 XRAY_TEXTS = 2000
@@ -96,7 +98,11 @@ def _work(directory: Path) -> str:
     with Files(directory) as files:
         try:
             while not ending:
-                batch = source.batch(job.next)
+                try:
+                    batch = source.batch(job.next)
+                except card.CardBusy as error:
+                    ending = _wait_for_card(job, error)
+                    continue
                 ending = "exhausted" if not batch else _take(job, batch, copies, scale, files)
                 if not ending and (ending := _asked(job)) and hasattr(source, "drain"):
                     _take(job, source.drain(), copies, scale, files)
@@ -105,6 +111,18 @@ def _work(directory: Path) -> str:
         finally:
             source.close()
     return _end(job, ending)
+
+
+def _wait_for_card(job: Job, busy: card.CardBusy) -> str:
+    """Wait until the run that has the card has ended; how the job ends, if it is asked to meanwhile."""
+    print(busy, file=sys.stderr, flush=True)
+    events.append(job.directory, "waiting", run=busy.values["name"])
+    began, ending = time.monotonic(), ""
+    while card.owner() and not (ending := _asked(job)):
+        time.sleep(WAIT_SECONDS)
+    job.began += time.monotonic() - began  # the rate is that of the rows
+    events.append(job.directory, "going_on")
+    return ending
 
 
 class Files:

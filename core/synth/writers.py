@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core.synth import personas, prompts, received, replies, shaping
 from core.synth.endpoint import Endpoint, Reply
+from core.synth.local import Local
 from core.trouble import Trouble
 
 LEAST_SCORE = 7  # of 10, by the judge
@@ -114,6 +115,8 @@ class FromModel:
     def close(self) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.received.close()
+        if isinstance(self.writer, Local):
+            self.writer.close()
 
 
 def writer_of(recipe, request: dict):
@@ -121,8 +124,6 @@ def writer_of(recipe, request: dict):
     if request.get("endpoint"):
         return Endpoint(request["endpoint"], request.get("endpoint_model") or "")
     if request.get("writer"):
-        from core.synth.local import Local
-
         return Local(request["writer"], int(request.get("seed") or 0))
     raise NoWriter(recipe=recipe.name)
 

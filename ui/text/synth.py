@@ -31,8 +31,8 @@ WORDS = {
     "synth.endpoint_model": ("Its model", "Модель на нём"),
     "synth.local": ("Or a model of this machine", "Или модель этой машины"),
     "synth.local.info": (
-        "Slower than a server, but needs no other program.",
-        "Медленнее сервера, зато без других программ.",
+        "Slower than a server, but needs no other program. It waits while a run has the card.",
+        "Медленнее сервера, зато без других программ. Пока видеокарта занята обучением, ждёт.",
     ),
     "synth.corpus": ("Seeds from a corpus", "Заготовки из корпуса"),
     "synth.corpus.info": (
@@ -156,6 +156,10 @@ WORDS = {
         "{tokens} of {target} tokens, {rows} rows, {dropped} copies dropped, {aside} set aside",
         "{tokens} из {target} токенов, строк: {rows}, копий отброшено: {dropped}, отложено: {aside}",
     ),
+    "synth.waiting": (
+        "The run “{name}” has the card. The job waits and goes on by itself after it.",
+        "Видеокарта занята обучением «{name}». Задание ждёт и после него продолжится само.",
+    ),
     "synth.rate": ("{rate} tokens a second, {left} left", "{rate} токенов в секунду, осталось {left}"),
     "synth.reason.novelty": (
         "Fewer than 30 % of the last 200 rows were new: the recipe has little more to say. Go on anyway, or stop and "
@@ -210,6 +214,11 @@ TROUBLES = {
     "EndpointRefused": "{url} отказал с кодом {status}: {reason}. Проверьте ключ в {key}.",
     "EndpointMissing": "По адресу {url} ничего нет (код {status}): {reason}. Проверьте адрес и имя модели.",
     "EndpointDown": "{url} не отвечает после попыток: {attempts}. Последнее: {reason}. Запустите сервер и продолжите.",
+    "WriterWaits": "Видеокарта занята обучением «{name}». Дождитесь конца или поручите писать серверу.",
+    "WriterOutOfMemory": (
+        "Пока {model} писала одну строку, кончилась память. Выберите модель поменьше или ответы покороче или закройте "
+        "другие программы."
+    ),
     "NoWriter": "Рецепту «{recipe}» нужна модель. Укажите адрес сервера и модель на нём или модель этой машины.",
     "SeedsMissing": "Рецепт отталкивается от ваших текстов: нужно хотя бы {least}, есть {count}. Выберите корпус с ними.",
     "OtherJobThere": (

@@ -1,0 +1,242 @@
+"""Whose turn it is on the card: claims of runs, guests who leave, and memory that is given back, all on the processor."""
+
+import gc
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+
+import pytest
+
+from core import card, chat, recipe, runs
+from core.chat import Question, Sampling, contestants, engine, growing, measuring, process
+from core.recipe import TrainConfig
+from core.synth import local
+
+ROOT = Path(__file__).parent.parent
+ASK = [{"role": "user", "content": "lamp?"}]
+LONG = Sampling(temperature=1.5, max_new_tokens=300)
+
+
+@pytest.fixture(autouse=True)
+def let_go(tiny_model, monkeypatch):
+    monkeypatch.setitem(contestants._places, tiny_model, tiny_model)  # a base that was spoken to before
+    yield
+    engine._forget(set())
+
+
+@pytest.fixture
+def waiting(tiny_model, tiny_corpus, no_worker) -> str:
+    """A run that waits in the queue."""
+    return runs.start(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora"), "the night run")
+
+
+@pytest.fixture
+def with_card(monkeypatch):
+    monkeypatch.setattr(card.reply_card, "is_taken_by", lambda run_id: True)
+
+
+def ask(tiny_model: str) -> dict[str, Question]:
+    return {"a": Question(f"base:{tiny_model}", ASK)}
+
+
+def test_a_claimed_card_is_busy_before_its_run_trains(waiting, with_card):
+    assert card.busy() is None
+    with card.claim(waiting):
+        assert (card.training(), card.busy()) == (None, waiting)
+        with pytest.raises(card.CardBusy, match='The run "the night run" is training and has the card'):
+            card.need()
+    assert card.busy() is None
+
+
+def test_a_machine_without_a_card_is_never_busy(waiting, monkeypatch):
+    monkeypatch.setattr(card.reply_card, "is_taken_by", lambda run_id: False)
+    with card.claim(waiting):
+        card.need()
+        assert (card.busy(), card.owner()) == (None, waiting)
+
+
+def test_a_run_waits_until_guests_have_left_and_a_dead_guest_is_none(home):
+    assert card.wait_for_guests(0)
+    with card.guest(), card.guest():
+        assert not card.wait_for_guests(0)
+    assert card.wait_for_guests(0)
+    code = "import time; from core import card\nwith card.guest(): print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        assert not card.wait_for_guests(0)
+        other.kill()
+    assert card.wait_for_guests(5)
+
+
+def test_who_waited_for_its_turn_is_refused_once_a_run_has_claimed_the_card(tiny_model, waiting, monkeypatch):
+    """Its question came before the claim; its model would be loaded after the chat gave the memory back."""
+    monkeypatch.setattr(engine, "_device", lambda on_cpu: engine.ON_CPU if on_cpu else "cuda")
+    with card.claim(waiting):
+        with pytest.raises(card.CardBusy):
+            next(engine.replies(ask(tiny_model), LONG))
+        with pytest.raises(card.CardBusy):
+            measuring.held_out(f"base:{tiny_model}", [])
+        assert next(engine.replies(ask(tiny_model), LONG, on_cpu=True))
+
+
+def test_a_run_that_starts_leaves_the_processor_s_chat_alone(tiny_model, monkeypatch):
+    monkeypatch.setattr(engine, "_device", lambda on_cpu: engine.ON_CPU)
+    replies = engine.replies(ask(tiny_model), LONG, on_cpu=True)
+    next(replies)
+    began = time.monotonic()
+    assert not engine.close()  # does not wait for the reply either
+    assert time.monotonic() - began < 5
+    *_, last = replies
+    assert last["a"].finish_reason
+    assert not engine.close()
+    assert engine.is_open()
+    monkeypatch.setattr(engine, "_device", lambda on_cpu: "cpu")
+    list(engine.replies(ask(tiny_model), Sampling(max_new_tokens=2)))
+    assert engine.close()
+    assert not engine.is_open()
+
+
+def broken(monkeypatch, error: Exception, kept: list):
+    """Let the third forward pass run out of memory in the middle of a layer; `kept` gets weak references to what it held."""
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    forward, calls = LlamaMLP.forward, []
+
+    def failing(self, x):
+        calls.append(1)
+        scratch = x * 2
+        if len(calls) > 5:
+            kept.append(weakref.ref(scratch))
+            raise error
+        return forward(self, x)
+
+    monkeypatch.setattr(LlamaMLP, "forward", failing)
+
+
+DIALECTS = [
+    lambda: MemoryError(),
+    lambda: RuntimeError("CUDA error: out of memory"),
+    lambda: RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+@pytest.mark.parametrize("made", DIALECTS)
+def test_after_it_ran_out_of_memory_a_chat_holds_nothing(tiny_model, trained_run, monkeypatch, made):
+    kept, init = [], growing.Group.__init__
+
+    def remembered(self, *arguments):
+        init(self, *arguments)
+        kept.extend(map(weakref.ref, [self, self.cache, self.weights.inner, *self.weights.inner.parameters()]))
+
+    monkeypatch.setattr(growing.Group, "__init__", remembered)
+    broken(monkeypatch, made(), kept)
+    emptied = []
+    monkeypatch.setattr(recipe, "empty_cache", lambda: emptied.append(sum(one() is not None for one in kept)))
+    with pytest.raises(chat.MemoryRanOut, match="Memory ran out while") as caught:
+        list(engine.replies(ask(tiny_model) | {"b": Question(f"run:{trained_run}", ASK)}, LONG))
+    assert len(kept) > 40
+    assert [one() for one in kept if one() is not None] == []  # though the error is still held
+    assert emptied[-1] == 0  # nothing lived any more when the allocator was asked to give its memory back
+    assert not engine.is_open()
+    assert caught.value.__cause__
+
+
+def test_after_it_ran_out_of_memory_measuring_holds_nothing(tiny_model, monkeypatch):
+    kept, load = [], engine._load
+
+    def remembered(*arguments):
+        weights = load(*arguments)
+        kept.extend(map(weakref.ref, weights.inner.parameters()))
+        return weights
+
+    monkeypatch.setattr(engine, "_load", remembered)
+    broken(monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), kept)
+    rows = [{"messages": [*ASK, {"role": "assistant", "content": "sea lamp"}]}] * 20
+    with pytest.raises(chat.MemoryRanOut):
+        measuring.held_out(f"base:{tiny_model}", rows)
+    assert len(kept) > 10
+    assert [one() for one in kept if one() is not None] == []
+
+
+def test_what_is_no_lack_of_memory_stays_what_it_is(tiny_model, monkeypatch):
+    broken(monkeypatch, RuntimeError("shapes differ"), [])
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(engine.replies(ask(tiny_model), LONG))
+    assert not engine.LOCK.locked()
+
+
+def test_scores_that_are_no_numbers_are_said_in_words(tiny_model, monkeypatch):
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: x * float("nan"))
+    for temperature in (0.0, 1.0):
+        with pytest.raises(chat.NotNumbers, match="computes no numbers in float32"):
+            list(engine.replies(ask(tiny_model), Sampling(temperature=temperature)))
+
+
+def test_a_draw_is_that_of_multinomial():
+    import torch
+
+    probabilities = torch.rand(1, 400, generator=torch.Generator().manual_seed(3)).softmax(-1)
+    for seed in range(20):
+        one, other = (torch.Generator().manual_seed(seed) for _ in range(2))
+        drawn = (probabilities / torch.empty_like(probabilities).exponential_(generator=one)).argmax(-1)
+        assert drawn.item() == torch.multinomial(probabilities, 1, generator=other).item()
+
+
+CHATS = [[{"role": "user", "content": text}] for text in ("sea?", "a longer question about the lamp?", "fog", "tide")]
+GREEDY = {"temperature": 0.0, "max_tokens": 6}
+
+
+def test_a_writer_without_memory_for_a_batch_takes_smaller_ones(tiny_model, monkeypatch):
+    writer, sizes = local.Local(tiny_model), []
+    wanted = [reply.text for reply in writer.batch(CHATS, **GREEDY)]
+    generated = local.Local._generated
+
+    def scarce(self, chats, *arguments):
+        sizes.append(len(chats))
+        if len(chats) > most:
+            raise RuntimeError("CUDA error: out of memory")
+        return generated(self, chats, *arguments)
+
+    monkeypatch.setattr(local.Local, "_generated", scarce)
+    most = 1
+    assert [reply.text for reply in writer.batch(CHATS, **GREEDY)] == wanted
+    assert sizes == [4, 2, 1, 1, 1, 1]
+    most = 0
+    with pytest.raises(local.WriterOutOfMemory, match="wrote a single row"):
+        writer.batch(CHATS, **GREEDY)
+
+
+def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tiny_model, waiting, monkeypatch):
+    monkeypatch.setattr(local, "LOOK_SECONDS", 0)
+    writer = local.Local(tiny_model)
+    writer.batch(CHATS, **GREEDY)
+    kept = [weakref.ref(one) for one in writer.model.parameters()]
+    monkeypatch.setattr(recipe, "device_type", lambda: "mps")
+    monkeypatch.setattr(recipe, "empty_cache", lambda: None)
+    opened = local.Local._open
+    monkeypatch.setattr(local.Local, "_open", lambda self: None)  # the claim comes when the batch has begun
+    with card.claim(waiting), pytest.raises(local.WriterWaits, match='The run "the night run" is training') as caught:
+        writer.batch(CHATS, **GREEDY)
+    gc.collect()
+    assert [one() for one in kept if one() is not None] == []
+    assert caught.value.values["name"] == "the night run"
+    monkeypatch.setattr(local.Local, "_open", opened)
+    monkeypatch.undo()
+    assert len(writer.batch(CHATS, **GREEDY)) == 4
+
+
+def test_a_writer_for_which_there_is_no_room_asks_the_chat_first_and_takes_4_bit(tiny_model, monkeypatch):
+    free, asked = [100_000, 200_000, 200_000], []
+    monkeypatch.setattr(engine, "free_bytes", lambda device: free.pop(0))
+    monkeypatch.setattr(process, "close", lambda **how: asked.append(how))
+    assert local.Local(tiny_model)._method() == "qlora"
+    assert asked == [{"at_once": False}]
+    free[:] = [10**9, 10**9]
+    assert local.Local(tiny_model)._method() == "lora"
+    free[:] = [10, 10]
+    with pytest.raises(chat.NoRoom, match="GiB are free"):
+        local.Local(tiny_model)._method()
