@@ -45,7 +45,10 @@ class ProcessorSlow(Trouble):
 
 
 class PackedRowsSlow(Trouble):
-    template = "Packed rows pay for the square of a block here, as the fast kernels are missing ({lacks}). Install them: {command}"
+    template = (
+        "Packed rows pay for the square of a block here: FlashAttention lacks the {lacks}, and this torch has no kernel "
+        "for them. Install a newer one: {command}"
+    )
 
 
 class TimeWasShort(Trouble):

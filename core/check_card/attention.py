@@ -55,8 +55,15 @@ def attention() -> dict:
 
 
 def packing() -> dict:
-    """That no document of a packed block sees another one: PackingUnsupported is raised where it does."""
+    """That no document of a packed block sees another one (else PackingUnsupported is raised), and by which way."""
     base, config, _ = _base()
-    recipe.attend_by_document()
+    by_document = recipe.attend_by_document()
     recipe.check_packing(config, base)
-    return result("packing", "ok", {"documents": "apart"}, {"documents": "apart"})
+    flash = base.config._attn_implementation.startswith("flash")
+    way = "flash" if flash else "by_document" if by_document() else "masked"
+    value, expected = {"documents": "apart", "way": way}, {"documents": "apart"}
+    if way == "masked" and recipe.device_type() != "cpu":
+        lacks = recipe.flash_attention_lacks(recipe.precision(config))
+        slow = advices.PackedRowsSlow(lacks=lacks, command=advices.pip("--upgrade", "torch"))
+        return result("packing", "slow", value, expected, slow)
+    return result("packing", "ok", value, expected)

@@ -60,6 +60,7 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.dump_traceback_later(request["seconds"] + 5, exit=True)  # should nobody be left who ends it
     first_card_only()
+    import_module("torch")  # first: the other libraries look at what it has found
     tasks: dict[str, Callable[[dict], int]] = {
         "check": lambda r: check(r["group"], r["names"]),
         "train": lambda r: import_module("core.check_card.training").train(r, say),

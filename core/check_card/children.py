@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TAIL_CHARACTERS = 300
+TAIL_CHARACTERS = 300  # of the last line, for a table
+TAIL_LINES = 40  # that go to the log
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,14 @@ def run(request: dict, seconds: float, on_line: Callable[[dict], bool | None] = 
             start_new_session=True,
         )
         try:
-            timed_out = _follow(process, time.monotonic() + seconds, on_line)
+            followed = _follow(process, time.monotonic() + seconds, on_line)
         finally:
             kill(process)
-        return Ended(process.returncode, timed_out, _last_words(wrong))
+        words = _words(wrong)
+    if process.returncode and followed != "killed":
+        print(*words[-TAIL_LINES:], sep="\n", file=sys.stderr, flush=True)
+    told = [line.strip() for line in words if not line.startswith((" ", "Traceback", "Extension modules"))]
+    return Ended(process.returncode, followed == "timed out", (told or [""])[-1][:TAIL_CHARACTERS])
 
 
 def environment() -> dict[str, str]:
@@ -82,8 +87,8 @@ def kill(process: subprocess.Popen) -> None:
         process.stdout.close()
 
 
-def _follow(process: subprocess.Popen, end: float, on_line: Callable[[dict], bool | None]) -> bool:
-    """Read until the process ends or is to be killed; whether its time was over."""
+def _follow(process: subprocess.Popen, end: float, on_line: Callable[[dict], bool | None]) -> str:
+    """Read until the process has ended, is to be killed, or its time is over: "ended", "killed" or "timed out"."""
     lines: queue.Queue = queue.Queue()
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
     while (left := end - time.monotonic()) > 0:
@@ -94,14 +99,14 @@ def _follow(process: subprocess.Popen, end: float, on_line: Callable[[dict], boo
         if text is None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(1.0, end - time.monotonic()))
-            return False
+            return "ended"
         try:
             said = json.loads(text)
         except ValueError:
             continue
         if isinstance(said, dict) and on_line(said):
-            return False
-    return True
+            return "killed"
+    return "timed out"
 
 
 def _read(stream, lines: queue.Queue) -> None:
@@ -111,9 +116,7 @@ def _read(stream, lines: queue.Queue) -> None:
     lines.put(None)
 
 
-def _last_words(wrong) -> str:
-    """The last line that is not part of a list of frames."""
+def _words(wrong) -> list[str]:
+    """The lines that a process wrote to its stderr."""
     wrong.seek(0)
-    words = [line for line in wrong.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    told = [line.strip() for line in words if not line.startswith((" ", "Traceback", "Extension modules"))]
-    return (told or [""])[-1][:TAIL_CHARACTERS]
+    return [line for line in wrong.read().decode("utf-8", "replace").splitlines() if line.strip()]

@@ -53,22 +53,9 @@ def facts() -> dict:
 
 def card() -> catalogue.Card | None:
     """This process's card as the calculator knows it; None where it has no rates for it."""
-    known = facts()
-    if known["kind"] != "cuda":
-        return None
-    found = catalogue.of_machine(gpu_of(known))
-    return found if found.measured else None
-
-
-def gpu_of(known: dict) -> hardware.Gpu:
-    """facts() as a card of core.hardware."""
-    return hardware.Gpu(
-        name=known["device"],
-        total_bytes=known["total"],
-        free_bytes=known["free"],
-        compute_capability=known["capability"],
-        watts=0.0,
-    )
+    name = recipe.device_name()
+    found = next((catalogue.of_machine(gpu) for gpu in hardware.gpus() if gpu.name == name), None)
+    return found if found and found.measured else None
 
 
 def capability_of_driver() -> float:

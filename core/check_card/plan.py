@@ -23,7 +23,6 @@ SPARE_SECONDS = 3  # less than that is not worth beginning
 STARTER_SECONDS = 60  # that a download may take before a model stands in
 METHODS = ("lora", "qlora", "full")
 SLOW = 0.4  # of the forecast's tokens a second: it is good to 1.3 times for the median run, and these steps are few
-PACKED_SLOW = 0.5  # of the pace without packing
 LOSS_BOUNDS = {"qlora": 0.2, "full": 0.03}  # how far the first loss may be from that of the base in 16 bit, relative
 RESUME_BOUND = 0.005  # on a card, where sums have no fixed order; on a processor losses are equal
 DOCUMENTS = 4  # of a packed block
@@ -47,7 +46,7 @@ class Plan:
 
     def __init__(self, tell: Callable, scratch: Path, end: float, log: str):
         self.tell, self.scratch, self.end, self.log = tell, scratch, end, log
-        self.checks, self.facts, self.losses, self.paces = [], {}, {}, {}
+        self.checks, self.facts, self.losses = [], {}, {}
         self.stands_in, self.model = False, ""
 
     def do(self, starter: Starter) -> None:
@@ -220,15 +219,16 @@ class Plan:
 
     def forecast(self, config: TrainConfig) -> dict:
         """What the calculator expects of a training on this very device; nothing where it does not know it."""
-        from core.estimate import forecast
+        from core.estimate import catalogue, forecast
 
-        kind = self.facts["kind"]
-        if self.stands_in or kind not in ("cuda", "cpu") or (kind == "cpu" and hardware.gpus()):
-            return {}
         try:
-            return forecast.of_config(asdict(config), _gpu(self.facts) if kind == "cuda" else None)
+            found = {} if self.stands_in else forecast.of_config(asdict(config))
         except Trouble:
             return {}
+        here = self.facts["device"] if self.on_card() else catalogue.CPU
+        return (
+            found if found.get("card") == here else {}
+        )  # else torch computes on something else than the driver's card
 
     def judge(self, name: str, config: TrainConfig, steps: list[dict], forecast: dict) -> None:
         """Pace, peak memory and first loss beside what was expected; a good pace teaches the calculator."""
@@ -240,18 +240,13 @@ class Plan:
             if self.on_card():
                 expected["peak_gib"] = forecast["predicted_bytes"] / 2**30
         state, advice = "ok", None
-        if pace < SLOW * expected.get("tokens_per_second", 0):
+        known = not self.on_card() or _rates_known(self.facts["device"])
+        if known and pace < SLOW * expected.get("tokens_per_second", 0):
             state, advice = "slow", _slow(self.on_card())
-        if config.packing:
-            if self.on_card() and pace < PACKED_SLOW * self.paces.get(config.method, 0):
-                lacks = next((one["value"].get("lacks") for one in self.checks if one["name"] == "attention"), "")
-                state, advice = "slow", advices.PackedRowsSlow(lacks=lacks, command=advices.pip("kernels"))
-        else:
-            self.paces[config.method] = pace
-            if (right := self.losses.get(1)) and config.method in LOSS_BOUNDS:
-                expected["loss"] = right
-                if not abs(loss / right - 1) <= LOSS_BOUNDS[config.method]:
-                    state, advice = "broken", advices.CheckBroke(log=self.log)
+        if not config.packing and config.method in LOSS_BOUNDS and (right := self.losses.get(1)):
+            expected["loss"] = right
+            if not abs(loss / right - 1) <= LOSS_BOUNDS[config.method]:
+                state, advice = "broken", advices.CheckBroke(log=self.log)
         self.add(result(name, state, value, expected, advice))
         # Two steps on a processor that other programs use too would teach little.
         if forecast and state == "ok" and self.on_card() and not config.packing:
@@ -308,11 +303,11 @@ def _driver() -> str:
     return version.decode() if isinstance(version, bytes) else version
 
 
-def _gpu(facts: dict) -> hardware.Gpu:
-    """The card that torch computes on, as core.hardware describes it."""
-    from core.check_card.kernels import gpu_of
+def _rates_known(name: str) -> bool:
+    """Whether the calculator has rates of this very card; those of an unknown one are a guess that nobody is held to."""
+    from core.estimate import catalogue
 
-    return next((gpu for gpu in hardware.gpus() if gpu.name == facts["device"]), gpu_of(facts))
+    return any(catalogue.of_machine(gpu).measured for gpu in hardware.gpus() if gpu.name == name)
 
 
 def _learn(forecast: dict, measured_bytes: float, measured_seconds: float) -> None:
