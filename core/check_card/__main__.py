@@ -16,11 +16,15 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object last, to paste into a report")
     parser.add_argument("--minutes", type=float, default=plan.MINUTES, help="for everything; default 3")
+    parser.add_argument("--only", default="", help="names of checks, with commas: bnb_4bit,train_qlora; default: all")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.job:
         background.main(parser, args.job, jobs.work)
         return
+    only = [name.strip() for name in args.only.split(",") if name.strip()]
+    if strange := [name for name in only if name not in plan.NAMES]:
+        parser.error(f"there is no check {strange[0]}; there are {', '.join(plan.NAMES)}")
     began = time.monotonic()
 
     def tell(event: str, **values) -> None:
@@ -28,7 +32,7 @@ def main() -> None:
             print(f"{time.monotonic() - began:5.0f} s  {results.line(values)}", file=sys.stderr, flush=True)
 
     try:
-        found = plan.run(tell, minutes=args.minutes)
+        found = plan.run(tell, minutes=args.minutes, only=only)
     except KeyboardInterrupt:
         sys.exit(130)
     if args.json:

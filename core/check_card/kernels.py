@@ -10,7 +10,9 @@ from core.check_card.results import result
 from core.estimate import catalogue
 
 SIZE = 512  # of the products that are held against the processor's
-SECONDS = 0.5  # that one rate is measured for
+SIZES = (512, 1024, 2048, 4096, 8192)  # of the products that are timed
+LONG_SECONDS = 0.005  # of one product: larger ones tell nothing new
+SECONDS = 0.4  # that one rate is measured for
 SLOW = 0.5  # of the rate that the calculator counts with
 # Norm of the difference, relative. The factors are the same rounded ones on both sides: what is left is the rounding of
 # the product (2^-9 for bf16) and, in fp32, TF32 where somebody switched it on.
@@ -148,17 +150,23 @@ def _matmul(kind: str) -> dict:
 
 
 def tflops(dtype) -> float:
-    """TFLOP/s of square products."""
+    """TFLOP/s of the largest square products that this device computes in a few milliseconds."""
     import torch
 
-    size = 1024 if recipe.device_type() == "cpu" else 4096
-    a = torch.ones(size, size, dtype=dtype, device=recipe.device())
-    a @ a
-    recipe.synchronize()
-    turns, began = 0, time.perf_counter()
+    for size in SIZES:
+        a = torch.ones(size, size, dtype=dtype, device=recipe.device())
+        a @ a
+        recipe.synchronize()
+        began = time.perf_counter()
+        a @ a
+        recipe.synchronize()
+        if (took := time.perf_counter() - began) > LONG_SECONDS:
+            break
+    turns, many = 0, max(1, int(LONG_SECONDS / max(took, 1e-6)))  # enough work between two waits
+    began = time.perf_counter()
     while time.perf_counter() - began < SECONDS:
-        for _ in range(1 if size == 1024 else 4):  # enough work between two waits
+        for _ in range(many):
             a @ a
-            turns += 1
+        turns += many
         recipe.synchronize()
     return turns * 2 * size**3 / (time.perf_counter() - began) / 1e12

@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,20 +22,22 @@ TRAIN_SECONDS = 75
 SPARE_SECONDS = 3  # less than that is not worth beginning
 STARTER_SECONDS = 60  # that a download may take before a model stands in
 METHODS = ("lora", "qlora", "full")
+TRAININGS = ("model", *(f"train_{method}{kind}" for method in METHODS for kind in ("", "_packed")), "resume")
+NAMES = ("card", *(name for group in GROUPS.values() for name in group), *TRAININGS)  # in the order of their results
 SLOW = 0.4  # of the forecast's tokens a second: it is good to 1.3 times for the median run, and these steps are few
 LOSS_BOUNDS = {"qlora": 0.2, "full": 0.03}  # how far the first loss may be from that of the base in 16 bit, relative
 RESUME_BOUND = 0.005  # on a card, where sums have no fixed order; on a processor losses are equal
 DOCUMENTS = 4  # of a packed block
 
 
-def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None) -> dict:
+def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, only: Collection[str] = ()) -> dict:
     """Do all checks and return the object for a report: device, torch, checks, state.
 
     `tell("begins", name=...)` and `tell("check", **result)` are called on the way. `log` is where a person finds what
-    the processes said, by default the terminal.
+    the processes said, by default the terminal. `only` names the checks that are wanted, by default all.
     """
     with tempfile.TemporaryDirectory(prefix="soulsmith-check-", ignore_cleanup_errors=True) as scratch:
-        plan = Plan(tell, Path(scratch), time.monotonic() + minutes * 60, str(log or "the terminal's output"))
+        plan = Plan(tell, Path(scratch), time.monotonic() + minutes * 60, str(log or "the terminal's output"), only)
         with Starter() as starter:
             plan.do(starter)
     return final(plan.facts.get("device", "unknown"), plan.facts.get("torch", "none"), plan.checks)
@@ -44,23 +46,27 @@ def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None) ->
 class Plan:
     """What has been found so far, and how much time is left."""
 
-    def __init__(self, tell: Callable, scratch: Path, end: float, log: str):
-        self.tell, self.scratch, self.end, self.log = tell, scratch, end, log
+    def __init__(self, tell: Callable, scratch: Path, end: float, log: str, only: Collection[str] = ()):
+        self.tell, self.scratch, self.end, self.log, self.only = tell, scratch, end, log, only
         self.checks, self.facts, self.losses = [], {}, {}
         self.stands_in, self.model = False, ""
 
     def do(self, starter: Starter) -> None:
-        self.add(card())
+        if self.wants("card"):
+            self.add(card())
         for group in GROUPS:
             self.group(group)
             if not self.facts:  # torch itself does not work: nothing else can
                 return
-        if not self.prepare(starter):
+        if not any(map(self.wants, TRAININGS)) or not self.prepare(starter):
             return
         for method in METHODS:
             for packing in (False, True):
                 self.train(method, packing)
         self.resume()
+
+    def wants(self, name: str) -> bool:
+        return not self.only or name in self.only or name == "torch"  # which tells what the others compute on
 
     def add(self, found: dict) -> None:
         self.checks.append(found)
@@ -93,7 +99,7 @@ class Plan:
 
     def group(self, group: str) -> None:
         """Run the checks of a group; after a crash, those that are left go on in another process."""
-        left = list(GROUPS[group])
+        left = [name for name in GROUPS[group] if self.wants(name)]
         while left:
             if self.late(left[0]):
                 return
@@ -176,6 +182,8 @@ class Plan:
     def train(self, method: str, packing: bool) -> None:
         """A few steps; LoRA without packing goes to its very end, for resume() to be held against it."""
         name = f"train_{method}" + "_packed" * packing
+        if not self.wants(name) and not (name == "train_lora" and self.wants("resume")):
+            return
         if self.late(name):
             return
         whole = method == "lora" and not packing
@@ -255,7 +263,7 @@ class Plan:
     def resume(self) -> None:
         """Kill a training once its first checkpoint is written, resume it, and compare its losses."""
         name, config = "resume", asdict(self.config("lora", checkpoint=self.steps() // 2))
-        if not self.losses or self.late(name):
+        if not self.wants(name) or not self.losses or self.late(name):
             return
         self.tell("begins", name=name)
         killed, ended = self.child(
