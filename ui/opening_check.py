@@ -96,7 +96,7 @@ def panel(say: Say, directory: Path | None, state: str) -> str:
     if state == "finished":
         report = json.dumps(last["result"], ensure_ascii=False)
         verdict = say(f"check.verdict.{last['result']['state']}", device=_device(say, last["result"]["device"]))
-        more = f'<details class="check-report"><summary>{say("check.report")}</summary><pre>{escape(report)}</pre></details>'
+        more = f'<details class="check-report"><summary>{say("check.report")}</summary><pre tabindex="0">{escape(report)}</pre></details>'
         return f"<p><b>{escape(verdict)}</b></p>{table}{more}"
     words = say(f"check.ended.{state}")
     if state == "failed":
@@ -112,17 +112,22 @@ def _table(say: Say, found: list[dict]) -> str:
 
 
 def _row(say: Say, one: dict) -> str:
-    advice = one["advice"]
-    words = say.worded(advice["trouble"], advice["values"], advice["message"]) if advice else ""
     state = f'<span class="check-{one["state"]}">{say("check.state." + one["state"])}</span>'
-    cells = (
-        escape(_name(say, one["name"])),
-        state,
-        figures(say, one["value"]),
-        figures(say, one["expected"]),
-        escape(words),
+    value, expected = figures(say, one["value"]), figures(say, one["expected"], "expected")
+    label = escape(say("check.head.expected"), quote=True)  # for a phone, where the head is hidden
+    return (
+        f"<tr><td>{escape(_name(say, one['name']))}</td><td>{state}</td><td>{value}</td>"
+        f'<td data-label="{label}">{expected}</td><td>{_advice(say, one["advice"])}</td></tr>'
     )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _advice(say: Say, advice: dict | None) -> str:
+    """What to do, with its command set off."""
+    if not advice:
+        return ""
+    words = escape(say.worded(advice["trouble"], advice["values"], advice["message"]))
+    command = escape((advice["values"] or {}).get("command", ""))
+    return words.replace(command, f"<code>{command}</code>") if command else words
 
 
 def _name(say: Say, name: str) -> str:
@@ -134,13 +139,17 @@ def _device(say: Say, device: str) -> str:
     return say("check.word.cpu") if device == "cpu" else device
 
 
-def figures(say: Say, values: dict) -> str:
-    """Figures with their units, in the page's language; facts without a word of their own stand as they are."""
+def figures(say: Say, values: dict, kind: str = "figure") -> str:
+    """Figures with their units, in the page's language; facts without a word of their own stand as they are.
+
+    Of kind "expected" those that are limits say so.
+    """
     parts = []
     for key, value in values.items():
         if isinstance(value, (int, float)):
             text = say.number(value) if value == 0 or abs(value) >= 0.0001 else say.number(value, 1)
         else:
             text = say(f"check.word.{value}") if f"check.word.{value}" in WORDS else str(value)
-        parts.append(say(f"check.figure.{key}", value=text) if f"check.figure.{key}" in WORDS else f"{key} {text}")
+        words = next((words for words in (f"check.{kind}.{key}", f"check.figure.{key}") if words in WORDS), None)
+        parts.append(say(words, value=text) if words else f"{key} {text}")
     return "<br>".join(escape(part) for part in parts)

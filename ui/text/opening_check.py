@@ -95,6 +95,12 @@ WORDS = {
     "check.figure.steps": ("steps compared: {value}", "сравнено шагов: {value}"),
     "check.figure.left_out": ("left out: {value}", "пропущено: {value}"),
     "check.figure.reason": ("{value}", "{value}"),
+    # Expected figures that are limits
+    "check.expected.error": ("at most {value}", "не больше {value}"),
+    "check.expected.rounding": ("rounding: about {value}", "округление: около {value}"),
+    "check.expected.forward": ("forward: at most {value}", "вперёд: не больше {value}"),
+    "check.expected.backward": ("backward: at most {value}", "назад: не больше {value}"),
+    "check.expected.single": ("a single token: at most {value}", "один токен: не больше {value}"),
     # Values that are words
     "check.word.cpu": ("the processor", "процессор"),
     "check.word.none": ("none", "нет"),
