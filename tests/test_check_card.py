@@ -204,34 +204,29 @@ def test_without_the_starter_a_tiny_model_stands_in_and_it_is_said(home):
     assert (found["train_lora"]["state"], found["train_lora"]["expected"]) == ("ok", {})
 
 
-WALKS = [
-    pytest.param((8, 0), True, id="ampere with flash-attn"),
-    pytest.param((7, 5), False, id="turing"),
-]
-
-
 @on_card
 @pytest.mark.slow
-@pytest.mark.parametrize(("capability", "flash"), WALKS)
-def test_a_pretended_card_is_checked_from_end_to_end(tiny_starter, capability, flash):
-    environment = pretended_card.environment(capability, flash=flash)
-    found = check(environment=environment)
+def test_a_pretended_card_with_flash_attn_is_checked_from_end_to_end(tiny_starter):
+    found = check(environment=pretended_card.environment((8, 0), flash=True))
     assert found["device"] == pretended_card.A100["name"]
     assert [name for name, one in found["by"].items() if one["state"] == "broken"] == []
     assert set(found["by"]) == set(plan.NAMES)
     taken = found["by"]["attention"]["value"]
-    assert taken["attention"] == ("flash_attention_2" if flash else "sdpa")
-    assert taken.get("lacks") == (None if flash else "capability")
+    assert (taken["attention"], taken["precision"], "lacks" in taken) == ("flash_attention_2", "bf16", False)
+    assert found["by"]["packing"]["value"] == {"documents": "apart", "way": "flash"}
     assert found["by"]["resume"]["value"]["steps"] == 4
     assert {name for name in TRAINED if found["by"][name]["value"]["tokens_per_second"] > 0} == set(TRAINED)
 
 
 @on_card
 @pytest.mark.slow
-def test_a_pretended_card_without_flash_attn_says_what_it_lacks(tiny_starter):
-    found = check("--only", "attention,packing", environment=pretended_card.environment())["by"]
-    assert found["attention"]["value"]["lacks"] == "package"
-    assert found["packing"]["value"]["documents"] == "apart"
+def test_a_pretended_card_before_ampere_trains_in_fp16(tiny_starter):
+    environment = pretended_card.environment((7, 5))
+    found = check("--only", "attention,packing,train_qlora,train_full_packed", environment=environment)["by"]
+    assert {name: one["state"] == "broken" for name, one in found.items()} == dict.fromkeys(found, False)
+    taken = found["attention"]["value"]
+    assert (taken["attention"], taken["precision"], taken["lacks"]) == ("sdpa", "fp16", "capability")
+    assert {"train_qlora", "train_full_packed"} <= set(found)
 
 
 def sabotaged(tmp_path: Path, code: str) -> dict:
@@ -245,32 +240,42 @@ def sabotaged(tmp_path: Path, code: str) -> dict:
     return environment | {"PYTHONPATH": f"{tmp_path}:{environment['PYTHONPATH']}"}
 
 
-@on_card
-@pytest.mark.slow
-def test_a_pretended_card_that_this_torch_was_not_built_for_is_named(home, tmp_path):
-    code = "import torch\ntorch.cuda.get_arch_list = lambda: ['sm_50', 'sm_60', 'sm_70']"
-    found = check("--only", "architecture,bnb_8bit", environment=sabotaged(tmp_path, code), code=1)
-    one = found["by"]["architecture"]
-    assert (one["state"], one["value"]["architecture"]) == ("broken", "sm_80")
-    assert "has no kernels for NVIDIA A100-SXM4-40GB (sm_80; it has sm_50 sm_60 sm_70)" in one["advice"]
-    assert "pip install --force-reinstall torch" in one["advice"]
-    assert found["by"]["bnb_8bit"]["state"] == "ok"  # the others went on
+SABOTAGE = """
+import os, signal
+import torch, bitsandbytes
+
+torch.cuda.get_arch_list = lambda: ["sm_50", "sm_60", "sm_70"]
+
+
+def broken(*_, **__):
+    raise RuntimeError("Error invalid device function at line 76")
+
+
+bitsandbytes.functional.quantize_4bit = broken
+bitsandbytes.optim.AdamW8bit.step = lambda *_: os.kill(os.getpid(), signal.SIGSEGV)
+"""
 
 
 @on_card
 @pytest.mark.slow
-def test_a_broken_bitsandbytes_on_a_pretended_card_is_told_with_what_mends_it(home, tmp_path):
-    code = (
-        "import torch, bitsandbytes, os, signal\n"
-        "def broken(*_, **__): raise RuntimeError('Error invalid device function at line 76')\n"
-        "bitsandbytes.functional.quantize_4bit = bitsandbytes.nn.modules.bnb.functional.quantize_4bit = broken\n"
-        "bitsandbytes.optim.AdamW8bit.step = lambda *_: os.kill(os.getpid(), signal.SIGSEGV)\n"
-    )
-    found = check("--only", "bnb_4bit,bnb_8bit,packing", environment=sabotaged(tmp_path, code), code=1)["by"]
+def test_what_is_broken_on_a_pretended_card_is_told_with_what_mends_it_and_the_rest_goes_on(home, tmp_path):
+    """torch has no kernels for the card, quantising raises, and the 8-bit optimizer crashes its process."""
+    names = "architecture,bnb_4bit,bnb_8bit,attention"
+    found = check("--only", names, environment=sabotaged(tmp_path, SABOTAGE), code=1)["by"]
+    assert {name: found[name]["state"] for name in names.split(",")} == {
+        "architecture": "broken",
+        "bnb_4bit": "broken",
+        "bnb_8bit": "broken",
+        "attention": "ok",
+    }
+    assert found["architecture"]["value"]["architecture"] == "sm_80"
+    advice = found["architecture"]["advice"]
+    assert "has no kernels for NVIDIA A100-SXM4-40GB (sm_80; it has sm_50 sm_60 sm_70)" in advice
+    assert "pip install --force-reinstall torch" in advice
     assert found["bnb_4bit"]["value"] == {"reason": "RuntimeError: Error invalid device function at line 76"}
     assert found["bnb_8bit"]["value"] == {"reason": "the process was ended by SIGSEGV"}
     assert "pip install --force-reinstall --no-deps bitsandbytes" in found["bnb_4bit"]["advice"]
-    assert [found[name]["state"] for name in ("bnb_4bit", "bnb_8bit", "packing")] == ["broken", "broken", "ok"]
+    assert found["attention"]["value"]["lacks"] == "package"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
