@@ -38,7 +38,7 @@ def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, on
     """
     with tempfile.TemporaryDirectory(prefix="soulsmith-check-", ignore_cleanup_errors=True) as scratch:
         plan = Plan(tell, Path(scratch), time.monotonic() + minutes * 60, str(log or "the terminal's output"), only)
-        with Starter() as starter:
+        with Starter(wanted=any(map(plan.wants, TRAININGS))) as starter:
             plan.do(starter)
     return final(plan.facts.get("device", "unknown"), plan.facts.get("torch", "none"), plan.checks)
 

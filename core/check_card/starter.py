@@ -12,13 +12,13 @@ from core.check_card import children
 
 
 class Starter:
-    """A process that makes the starter model ready; none where it is ready already."""
+    """A process that makes the starter model ready; none where it is ready already, or not wanted."""
 
-    def __init__(self):
-        self.process, self.said, self.reason = None, [], ""
+    def __init__(self, wanted: bool = True):
+        self.process, self.said, self.reason, self.wanted = None, [], "", wanted
 
     def __enter__(self) -> "Starter":
-        if not models.local(models.STARTER):
+        if self.wanted and not self._ready() and not self.reason:
             command = [sys.executable, "-m", "core.models", "prepare", models.STARTER, "--json"]
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
             self.process = subprocess.Popen(
@@ -45,11 +45,18 @@ class Starter:
                 self.reason = "the download takes longer than this check"
                 return None
             time.sleep(0.1)
-        found = models.local(models.STARTER)
-        if not found:
+        found = self._ready()
+        if not found and self.process:
             values = next((said["values"] for said in reversed(self.said) if "trouble" in said), {})
             self.reason = str(values.get("reason") or f"it ended with {self.process.returncode}").rstrip(".")
         return found
+
+    def _ready(self) -> str | None:
+        try:
+            return models.local(models.STARTER)
+        except OSError as error:  # the data directory cannot be written to: the checks go on without it
+            self.reason = str(error)
+            return None
 
     def _read(self) -> None:
         with suppress(ValueError, OSError):
