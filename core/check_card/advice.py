@@ -1,7 +1,5 @@
 """What to do about a check that is slow or broken: each advice names the one command that mends it."""
 
-import sys
-
 from core.trouble import Trouble
 
 INDEX = "https://download.pytorch.org/whl/"  # of the builds of torch, one directory for each version of CUDA
@@ -67,8 +65,7 @@ class CheckBroke(Trouble):
 
 
 def pip(*arguments: str) -> str:
-    """A command that installs into the environment that runs this program."""
-    return f'"{sys.executable}" -m pip install {" ".join(arguments)}'
+    return f"pip install {' '.join(arguments)}"
 
 
 def torch_for(capability: float) -> str:
