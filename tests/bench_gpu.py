@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 STEPS = 6  # the first one is not counted
 MAKING_SECONDS = 600
 JOB_SECONDS = 240  # a job that takes longer is given up
-ATTENTION_SECONDS = 90
+ATTENTION_SECONDS = 150
 ATTENTION_AFTER = 3  # jobs: one of each method
 QUICK_MINUTES = 8  # within which --quick ends
 FEWEST_SECONDS = 15  # a job that has less is left out
@@ -183,15 +183,16 @@ def measure(config: TrainConfig, out: Path) -> dict:
     }
 
 
-def attention_ways(tiny: bool) -> dict:
-    """Milliseconds of each way of attention over packed rows, by the shape of the blocks."""
+def attention_ways(kind: str) -> dict:
+    """Milliseconds of each way of attention over packed rows, by the shape of the blocks: tiny, every other one, or all."""
     import torch
 
     from core import recipe
     from tests import bench_attention
 
-    if not tiny:
-        return {given.name: bench_attention.measure(given) for given in bench_attention.cases()}
+    if kind != "tiny":
+        cases = bench_attention.cases()[1::2] if kind == "quick" else bench_attention.cases()
+        return {given.name: bench_attention.measure(given) for given in cases}
     dtype = torch.bfloat16 if recipe.has_bf16() else torch.float32
     given = bench_attention.Blocks(1, 64, 4, 4, 2, 32, dtype, recipe.device_type())
     return {given.name: bench_attention.measure(given)}
@@ -222,7 +223,7 @@ def serve(request: dict) -> dict:
             make(request["make"], Path(request["folder"]), request["longest"])
         return facts
     if "attention" in request:
-        return attention_ways(request["tiny"])
+        return attention_ways(request["attention"])
     return measure(TrainConfig.from_dict(request["config"]), Path(request["out"]))
 
 
@@ -257,8 +258,9 @@ def predict(config: TrainConfig, card: catalogue.Card, probed: catalogue.Card) -
     return {"instant": instant, "traced": traced, "seconds": seconds, "context": found.memory.context}
 
 
-def bench(chosen: list[Job], *, cpu: bool = False, minutes: float, tell=lambda line: None) -> dict:
-    """Run the jobs one after another; the machine, and a row for each job with its errors or its trouble."""
+def bench(chosen: list[Job], kind: str, *, cpu: bool = False, minutes: float, tell=lambda line: None) -> dict:
+    """Run the jobs of a kind (tiny, quick, all) one after another; the machine, and a row for each job with its errors
+    or its trouble."""
     began, rows, facts = time.monotonic(), [], {}
     end = began + minutes * 60
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
@@ -274,10 +276,10 @@ def bench(chosen: list[Job], *, cpu: bool = False, minutes: float, tell=lambda l
                 rows.append(tables.row(asdict(job) | {"job": job.name}, prediction, measured))
                 tell(tables.line(rows[-1]))
                 if len(rows) == ATTENTION_AFTER:
-                    ways = _attention(job.model == "tiny", cpu, end, tell)
+                    ways = _attention(kind, cpu, end, tell)
             shutil.rmtree(folder)
         if len(rows) < ATTENTION_AFTER:
-            ways = _attention(chosen[0].model == "tiny", cpu, end, tell)
+            ways = _attention(kind, cpu, end, tell)
     return {
         **facts,
         "catalogue_tflops": cards(facts)[0].matmul_tflops,
@@ -315,12 +317,12 @@ def _run(job: Job, folder: Path, cpu: bool, end: float, minutes: float) -> dict:
     return measured
 
 
-def _attention(tiny: bool, cpu: bool, end: float, tell) -> dict:
+def _attention(kind: str, cpu: bool, end: float, tell) -> dict:
     """The ways of attention, or {"trouble": why there are none}."""
     left = end - time.monotonic()
     if left < FEWEST_SECONDS:
         return {"trouble": "left out: the time was over"}
-    ways = child({"attention": True, "tiny": tiny}, cpu=cpu, seconds=min(ATTENTION_SECONDS, left))
+    ways = child({"attention": kind}, cpu=cpu, seconds=min(ATTENTION_SECONDS, left))
     for name, found in ways.items():
         tell(f"attention, {name}: {found}")
     return ways
@@ -342,12 +344,11 @@ def main() -> None:
         return
     out = arguments.out or paths.home() / "bench"
     out.mkdir(parents=True, exist_ok=True)
-    tiny = arguments.cpu or arguments.tiny
-    chosen = jobs("tiny" if tiny else "quick" if arguments.quick else "all")
-    chosen = [job for job in chosen if arguments.only in job.name]
+    kind = "tiny" if arguments.cpu or arguments.tiny else "quick" if arguments.quick else "all"
+    chosen = [job for job in jobs(kind) if arguments.only in job.name]
     minutes = arguments.minutes or (QUICK_MINUTES if arguments.quick else 60)
     try:
-        found = bench(chosen, cpu=arguments.cpu, minutes=minutes, tell=lambda line: print(line, file=sys.stderr))
+        found = bench(chosen, kind, cpu=arguments.cpu, minutes=minutes, tell=lambda line: print(line, file=sys.stderr))
     except (Trouble, RuntimeError) as error:
         sys.exit(str(error))
     page = tables.page(found)

@@ -135,7 +135,7 @@ def test_what_does_not_fit_into_the_minutes_is_left_out(home, monkeypatch):
     monkeypatch.setattr(bench_gpu, "child", child)
     monkeypatch.setattr(bench_gpu, "predict", lambda *_: {"instant": {}, "traced": {}, "seconds": {}})
     monkeypatch.setenv("SOULSMITH_HOME", str(home))
-    found = bench_gpu.bench(bench_gpu.jobs("tiny"), cpu=True, minutes=0.1)
+    found = bench_gpu.bench(bench_gpu.jobs("tiny"), "tiny", cpu=True, minutes=0.1)
     assert {row["trouble"] for row in found["rows"]} == {"left out: 0.1 minutes were over"}
     assert found["attention"] == {"trouble": "left out: the time was over"}
     assert asked == [bench_gpu.MAKING_SECONDS]
@@ -207,9 +207,11 @@ def test_the_bench_runs_on_a_processor_from_end_to_end(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(bool(pretended_card.missing()), reason=pretended_card.missing())
 def test_the_bench_runs_on_a_pretended_card_from_end_to_end(tmp_path):
-    found = run("--tiny", "--quick", "--out", str(tmp_path), environment=pretended_card.environment())
+    options = ("--tiny", "--quick", "--only", "tiny lora")
+    found = run(*options, "--out", str(tmp_path), environment=pretended_card.environment())
     assert found["card"] == pretended_card.A100["name"]
-    assert [(row["job"], row["trouble"]) for row in found["rows"]] == [(name, None) for name in TINY]
+    wanted = [(name, None) for name in TINY if name.startswith("tiny lora")]
+    assert [(row["job"], row["trouble"]) for row in found["rows"]] == wanted
     assert {row["measured"]["precision"] for row in found["rows"]} == {"bf16"}
     (ways,) = found["attention"].values()
     assert ways["SDPA, masked"] > 0
