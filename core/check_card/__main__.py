@@ -7,6 +7,7 @@ import time
 
 from core import jobs as background
 from core.check_card import jobs, plan, results
+from core.trouble import Trouble
 
 
 def main() -> None:
@@ -31,6 +32,10 @@ def main() -> None:
         if event == "check":
             print(f"{time.monotonic() - began:5.0f} s  {results.line(values)}", file=sys.stderr, flush=True)
 
+    try:
+        jobs.need_quiet()
+    except Trouble as error:
+        sys.exit(str(error))
     try:
         found = plan.run(tell, minutes=args.minutes, only=only)
     except KeyboardInterrupt:

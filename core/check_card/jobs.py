@@ -37,14 +37,19 @@ def start() -> Path:
     now = latest()
     if now and jobs.state(now) in ("queued", "running", "stopping"):
         return now
-    for run_id in runs.listed():
-        if runs.is_alive(paths.run(run_id)):
-            raise CheckFirst(name=runs.label(run_id)["name"])
+    need_quiet()
     for old in jobs.listed(home())[KEPT - 1 :]:
         jobs.delete(old)
     directory = jobs.create(home(), {"name": "check"})
     jobs.start(directory, MODULE)
     return directory
+
+
+def need_quiet() -> None:
+    """Raise CheckFirst while a run is training."""
+    for run_id in runs.listed():
+        if runs.is_alive(paths.run(run_id)):
+            raise CheckFirst(name=runs.label(run_id)["name"])
 
 
 def work(directory: Path, request: dict, report: Callable) -> dict:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from core import hardware, models
+from core import chat, hardware, models
 from core.check_card import advice as advices
 from core.check_card import children, stand_in, training
 from core.check_card.child import GROUPS
@@ -36,6 +36,7 @@ def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, on
     `tell("begins", name=...)` and `tell("check", **result)` are called on the way. `log` is where a person finds what
     the processes said, by default the terminal. `only` names the checks that are wanted, by default all.
     """
+    chat.close()  # as a run does that starts: what a chat holds of the card would be missing here
     with tempfile.TemporaryDirectory(prefix="soulsmith-check-", ignore_cleanup_errors=True) as scratch:
         plan = Plan(tell, Path(scratch), time.monotonic() + minutes * 60, str(log or "the terminal's output"), only)
         with Starter(wanted=any(map(plan.wants, TRAININGS))) as starter:
