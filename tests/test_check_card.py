@@ -15,6 +15,7 @@ from core.check_card import jobs as checks
 from core.check_card.starter import Starter
 from core.estimate import learned
 from tests import pretended_card
+from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import opening_check
 from ui.text import LANGUAGES, TROUBLES, WORDS, Say
 
@@ -361,3 +362,29 @@ def test_a_check_runs_in_the_background_and_its_result_is_there_afterwards(tiny_
     assert (state, {"train_lora", "resume"} <= names) == ("finished", True)
     assert set(events.last(directory)["result"]) == KEYS
     assert Say("en")("check.report") in opening_check.panel(Say("en"), directory, state)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
+def test_a_check_begun_in_the_browser_survives_a_reload_and_can_be_stopped(home, tiny_starter):
+    from playwright.sync_api import sync_playwright
+
+    say, server = Say("ru"), Server(home)
+    server.start()
+    try:
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            page = chromium.new_context(locale="ru-RU").new_page()
+            page.set_default_timeout(120_000)
+            page.goto(server.address)
+            page.get_by_text(say("check.none")).wait_for()
+            page.get_by_role("button", name=say("check.go.computer"), exact=True).click()
+            page.get_by_text(say("check.name.matmul_fp32"), exact=True).wait_for()
+            page.reload()
+            page.get_by_text(say("check.name.matmul_fp32"), exact=True).wait_for()
+            page.get_by_role("button", name=say("check.stop"), exact=True).click()
+            page.get_by_text(say("check.ended.stopped")).wait_for()
+            page.get_by_role("button", name=say("check.go.computer"), exact=True).wait_for()
+            chromium.close()
+    finally:
+        server.kill()
