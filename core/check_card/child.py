@@ -12,20 +12,11 @@ from collections.abc import Callable
 from importlib import import_module
 
 from core.check_card import results
+from core.check_card.results import say
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 
-# Each check by its name, and the module that has the function of that name.
-GROUPS = {
-    "kernels": ("torch", "architecture", "matmul_fp32", "matmul_bf16", "matmul_fp16"),
-    "quantisation": ("bnb_4bit", "bnb_8bit"),
-    "attention": ("attention", "packing"),
-}
 AGAIN = 3  # exit code: one check raised, the others go on in a fresh process, as a failed kernel spoils its own
-
-
-def say(**values) -> None:
-    print("\n" + json.dumps(values, ensure_ascii=False), flush=True)  # on a line of its own, whatever libraries print
 
 
 def check(group: str, names: list[str]) -> int:

@@ -6,7 +6,7 @@ import time
 
 from core import hardware, recipe
 from core.check_card import advice as advices
-from core.check_card.results import result
+from core.check_card.results import result, say
 from core.estimate import catalogue
 
 SIZE = 512  # of the products that are held against the processor's
@@ -26,8 +26,6 @@ def advice(name: str, error: Exception) -> Exception:
 def torch() -> dict:
     """The installed torch, and that it sees the card that the driver has."""
     import torch
-
-    from core.check_card.child import say
 
     kind, cards = recipe.device_type(), hardware.gpus()
     say(facts=facts())

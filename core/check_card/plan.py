@@ -10,8 +10,7 @@ from pathlib import Path
 from core import chat, hardware, models
 from core.check_card import advice as advices
 from core.check_card import children, stand_in, training
-from core.check_card.child import GROUPS
-from core.check_card.results import final, result
+from core.check_card.results import GROUPS, final, result
 from core.check_card.starter import Starter
 from core.recipe import TrainConfig
 from core.trouble import Trouble
@@ -22,7 +21,8 @@ TRAIN_SECONDS = 75
 SPARE_SECONDS = 3  # less than that is not worth beginning
 STARTER_SECONDS = 60  # that a download may take before a model stands in
 METHODS = ("lora", "qlora", "full")
-TRAININGS = ("model", *(f"train_{method}{kind}" for method in METHODS for kind in ("", "_packed")), "resume")
+PLAIN, PACKED = (tuple(f"train_{method}{kind}" for method in METHODS) for kind in ("", "_packed"))
+TRAININGS = ("model", *PLAIN, "resume", *PACKED)
 NAMES = ("card", *(name for group in GROUPS.values() for name in group), *TRAININGS)  # in the order of their results
 SLOW = 0.4  # of the forecast's tokens a second: it is good to 1.3 times for the median run, and these steps are few
 LOSS_BOUNDS = {"qlora": 0.2, "full": 0.03}  # how far the first loss may be from that of the base in 16 bit, relative
@@ -33,7 +33,7 @@ DOCUMENTS = 4  # of a packed block
 def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, only: Collection[str] = ()) -> dict:
     """Do all checks and return the object for a report: device, torch, checks, state.
 
-    `tell("begins", name=...)` and `tell("check", **result)` are called on the way. `log` is where a person finds what
+    `tell("begins", name=...)`, `tell("step", ...)` and `tell("check", **result)` are called on the way. `log` is where a person finds what
     the processes said, by default the terminal. `only` names the checks that are wanted, by default all.
     """
     chat.close()  # as a run does that starts: what a chat holds of the card would be missing here
@@ -62,9 +62,10 @@ class Plan:
         if not any(map(self.wants, TRAININGS)) or not self.prepare(starter):
             return
         for method in METHODS:
-            for packing in (False, True):
-                self.train(method, packing)
+            self.train(method, packing=False)
         self.resume()
+        for method in METHODS:
+            self.train(method, packing=True)
 
     def wants(self, name: str) -> bool:
         return not self.only or name in self.only or name == "torch"  # which tells what the others compute on
@@ -80,18 +81,13 @@ class Plan:
         """Whether there is no time left for a check, which is then told."""
         if self.seconds(math.inf) > SPARE_SECONDS:
             return False
-        self.add(
-            result(
-                name, "slow", {"left_out": "time"}, None, advices.TimeWasShort(command=advices.again("--minutes 15"))
-            )
-        )
+        self.add(result(name, "slow", {"left_out": "time"}, None, _time_was_short()))
         return True
 
     def broken(self, name: str, reason: str, advice: Exception | None = None) -> None:
         """A check that could not be brought to its end; when all the time is over, it was slow, not broken."""
         if self.seconds(math.inf) <= 0:
-            advice = advices.TimeWasShort(command=advices.again("--minutes 15"))
-            self.add(result(name, "slow", {"reason": reason}, None, advice))
+            self.add(result(name, "slow", {"reason": reason}, None, _time_was_short()))
             return
         self.add(result(name, "broken", {"reason": reason}, None, advice or advices.CheckBroke(log=self.log)))
 
@@ -211,6 +207,8 @@ class Plan:
 
         def on_line(line: dict) -> bool | None:
             said.append(line)
+            if line.get("event") == "step":
+                self.tell("step", step=line["step"])  # who was told to stop says so then
             return on_event(line)
 
         more = {"do": "train", "out": str(self.scratch / request["out"]), "cache": str(self.scratch / "tokens")}
@@ -234,10 +232,9 @@ class Plan:
             found = {} if self.stands_in else forecast.of_config(asdict(config))
         except Trouble:
             return {}
+        # Where torch computes on something else than the driver's card, the forecast is not of this device.
         here = self.facts["device"] if self.on_card() else catalogue.CPU
-        return (
-            found if found.get("card") == here else {}
-        )  # else torch computes on something else than the driver's card
+        return found if found.get("card") == here else {}
 
     def judge(self, name: str, config: TrainConfig, steps: list[dict], forecast: dict) -> None:
         """Pace, peak memory and first loss beside what was expected; a good pace teaches the calculator."""
@@ -323,6 +320,10 @@ def _learn(forecast: dict, measured_bytes: float, measured_seconds: float) -> No
     from core.estimate import forecast as forecasts
 
     forecasts.learn(forecast, measured_bytes=measured_bytes, measured_seconds=measured_seconds)
+
+
+def _time_was_short() -> Trouble:
+    return advices.TimeWasShort(command=advices.again("--minutes 15"))
 
 
 def _slow(on_card: bool) -> Trouble:

@@ -5,11 +5,19 @@ A result is {"name", "state", "value", "expected", "advice"}: value and expected
 "message"}, so that the page can say it in its own language, or None.
 """
 
+import json
+import math
 from collections.abc import Iterable
 
 from core.recipe import RecipeTrouble
 from core.trouble import Trouble
 
+# Each check by its name, and the module that has the function of that name.
+GROUPS = {
+    "kernels": ("torch", "architecture", "matmul_fp32", "matmul_bf16", "matmul_fp16"),
+    "quantisation": ("bnb_4bit", "bnb_8bit"),
+    "attention": ("attention", "packing"),
+}
 STATES = ("ok", "slow", "broken")  # from good to bad
 
 
@@ -20,9 +28,18 @@ def result(name: str, state: str, value: dict, expected: dict | None = None, adv
     return {"name": name, "state": state, "value": value, "expected": expected, "advice": worded(advice)}
 
 
+def say(**values) -> None:
+    """Tell the process that started this one, in a line of JSON."""
+    print("\n" + json.dumps(values, ensure_ascii=False), flush=True)  # on a line of its own, whatever libraries print
+
+
 def _rounded(values: dict) -> dict:
-    """The same with four digits: more would not be the same in the next run."""
-    return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in values.items()}
+    """The same with four digits: more would not be the same in the next run. What JSON has not (NaN) becomes a word."""
+    return {key: _number(value) if isinstance(value, float) else value for key, value in values.items()}
+
+
+def _number(value: float) -> float | str:
+    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
 
 
 def worded(error: Exception | None) -> dict | None:
