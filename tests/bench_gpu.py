@@ -1,8 +1,10 @@
-"""The calculator against a real card: `python -m tests.bench_gpu [--json] [--out DIR] [--quick] [--cpu]`.
+"""The calculator against a real card: `python -m tests.bench_gpu [--json] [--out DIR] [--quick] [--tiny] [--cpu]`.
 
-Random weights in the shapes of Qwen2.5 are trained for a few steps by core/recipe.py on rows of full length, each job
-in a process of its own; what was predicted (at once, and by the trace) stands beside what was measured, as JSON and as
-Markdown for tests/benchmarks.md. About 20 GB are needed in the temporary directory (TMPDIR), no network.
+Random weights in the shapes of Qwen2.5 are trained for a few steps by core/recipe.py on rows of full length, and on
+packed blocks of shorter ones, each job in a process of its own; what was predicted (at once, and by the trace) stands
+beside what was measured, as JSON and as Markdown for tests/benchmarks.md. The ways of attention over packed rows are
+timed as tests/bench_attention.py does. --quick ends within eight minutes. About 4 GB are needed in the temporary
+directory (TMPDIR) for the 1.5B shape and 17 GB for the 7B shape, no network.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -32,13 +35,22 @@ ROOT = Path(__file__).parents[1]
 STEPS = 6  # the first one is not counted
 MAKING_SECONDS = 600
 JOB_SECONDS = 240  # a job that takes longer is given up
-QUICK_MINUTES = 8  # after which --quick begins no further job
-DISK_BYTES = {"1.5B": 17e9, "7B": 17e9, "tiny": 1e8}  # 1.5B: three weights' worth of checkpoint and two models
+ATTENTION_SECONDS = 150
+ATTENTION_AFTER = 3  # jobs: one of each method
+QUICK_MINUTES = 8  # within which --quick ends
+FEWEST_SECONDS = 15  # a job that has less is left out
+DISK_BYTES = {"1.5B": 4e9, "7B": 17e9, "tiny": 1e8}  # the weights: nothing that was trained is saved
+DOCUMENTS = 8  # of a packed block, about
+PACKED_ROWS = 80
 TINY = {
     "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 1024, "max_position_embeddings": 256,
     "tie_word_embeddings": True,
 }  # fmt: skip
+
+
+class _Enough(Exception):
+    """All steps are done: a checkpoint of all weights would take longer than they did."""
 
 
 class NoCard(Trouble):
@@ -53,36 +65,40 @@ class Job:
     method: str
     max_length: int
     gradient_checkpointing: bool
+    packing: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.model} {self.method} {self.max_length}" + " checkpointed" * self.gradient_checkpointing
+        kinds = " packed" * self.packing + " checkpointed" * self.gradient_checkpointing
+        return f"{self.model} {self.method} {self.max_length}{kinds}"
 
     def config(self, folder: Path) -> TrainConfig:
         """The recipe's config for a model and a corpus that were made in a folder."""
         return TrainConfig(
             base_model=str(folder / "model"),
-            corpus=str(folder / "rows.jsonl"),
+            corpus=str(folder / ("short.jsonl" if self.packing else "rows.jsonl")),
             method=self.method,
             task="text",
             max_length=self.max_length,
+            packing=self.packing,
             batch_size=1,
-            max_steps=STEPS,
+            max_steps=STEPS + 1,  # the last one is not taken: no checkpoint is written
             gradient_checkpointing=self.gradient_checkpointing,
             validation_share=0,
-            eval_steps=STEPS,  # one checkpoint, after the last step
+            eval_steps=STEPS + 1,
         )
 
 
 def jobs(kind: str) -> list[Job]:
-    """The jobs of --cpu, of --quick, or all."""
-    if kind == "cpu":
-        return [Job("tiny", "qlora", 64, False), Job("tiny", "lora", 128, True), Job("tiny", "full", 64, False)]
-    pairs = [(2048, False), (4096, True)]
-    if kind == "all":
-        pairs += [(2048, True), (4096, False)]
+    """The jobs of --tiny and --cpu, of --quick, or all; should time run out, the last ones are left out."""
+    if kind == "tiny":
+        jobs = [Job("tiny", "qlora", 64, False), Job("tiny", "lora", 128, True), Job("tiny", "full", 64, False)]
+        return [*jobs, Job("tiny", "lora", 128, False, packing=True)]
     wanted = {"1.5B": ("qlora", "lora", "full")} | ({"7B": ("qlora", "lora")} if kind == "all" else {})
-    return [Job(model, method, *pair) for model, methods in wanted.items() for method in methods for pair in pairs]
+    ways = [(2048, False, False), (2048, False, True), (4096, True, False)]
+    if kind == "all":
+        ways += [(2048, True, False), (4096, False, False)]
+    return [Job(model, method, *way) for model, methods in wanted.items() for way in ways for method in methods]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -102,6 +118,7 @@ def make(model: str, folder: Path, longest: int) -> None:
     made.save_pretrained(folder / "model")
     tiny_tokenizers.build(folder / "model", "chatml")
     write_rows(folder / "rows.jsonl", longest)
+    write_rows(folder / "short.jsonl", longest // DOCUMENTS // 4, PACKED_ROWS)  # a letter is about a token
 
 
 def machine() -> dict:
@@ -119,10 +136,10 @@ def machine() -> dict:
     return facts | {"card": card.name, "total_bytes": card.total_memory, "capability": card.major + card.minor / 10}
 
 
-def write_rows(path: Path, length: int) -> None:
-    """Texts of random letters, each of which is more than `length` tokens and is cut off there."""
+def write_rows(path: Path, length: int, count: int = FEWEST_ROWS) -> None:
+    """Texts of random letters, each of which is more than `length` tokens and is cut off there unless it is packed."""
     draw = random.Random(1)
-    rows = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=4 * length)) for _ in range(FEWEST_ROWS)]
+    rows = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=4 * length)) for _ in range(count)]
     path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows), encoding="utf-8")
 
 
@@ -143,8 +160,12 @@ def measure(config: TrainConfig, out: Path) -> dict:
             ends.append(time.monotonic())
         elif event == "model" and card:
             load = torch.cuda.max_memory_allocated()
+        if event == "step" and values["step"] == STEPS:
+            raise _Enough
 
-    ending = recipe.train(config, out, report=report)
+    with suppress(_Enough):
+        recipe.train(config, out, report=report)
+    tokens = said["data"]["fill"] * config.max_length * config.batch_size * config.gradient_accumulation_steps
     took = statistics.median(end - start for start, end in itertools.pairwise(ends))
     result = {"allocated": None, "reserved": None, "load_allocated": load, "context": None}
     if card:
@@ -154,13 +175,27 @@ def measure(config: TrainConfig, out: Path) -> dict:
         result["context"] = total - free - torch.cuda.memory_reserved()
     return result | {
         "seconds": took,
-        "tokens_per_second": config.batch_size * config.gradient_accumulation_steps * config.max_length / took,
-        "recipe_seconds": ending["step_seconds"],
-        "steps": ending["steps"],
+        "tokens_per_second": tokens / took,
+        "steps": said["step"]["step"],
         "loss": said["step"]["loss"],
-        "fill": said["data"]["tokens_train"] / said["data"]["rows_train"] / config.max_length,
+        "fill": said["data"]["fill"],
         **{key: said["model"][key] for key in ("parameters", "trainable_parameters", "precision", "attention")},
     }
+
+
+def attention_ways(kind: str) -> dict:
+    """Milliseconds of each way of attention over packed rows, by the shape of the blocks: tiny, every other one, or all."""
+    import torch
+
+    from core import recipe
+    from tests import bench_attention
+
+    if kind != "tiny":
+        cases = bench_attention.cases()[1::2] if kind == "quick" else bench_attention.cases()
+        return {given.name: bench_attention.measure(given) for given in cases}
+    dtype = torch.bfloat16 if recipe.has_bf16() else torch.float32
+    given = bench_attention.Blocks(1, 64, 4, 4, 2, 32, dtype, recipe.device_type())
+    return {given.name: bench_attention.measure(given)}
 
 
 def child(request: dict, *, cpu: bool, seconds: float) -> dict:
@@ -187,6 +222,8 @@ def serve(request: dict) -> dict:
         if request["cpu"] or facts["card"] != catalogue.CPU:  # else the parent says that there is no card
             make(request["make"], Path(request["folder"]), request["longest"])
         return facts
+    if "attention" in request:
+        return attention_ways(request["attention"])
     return measure(TrainConfig.from_dict(request["config"]), Path(request["out"]))
 
 
@@ -221,33 +258,28 @@ def predict(config: TrainConfig, card: catalogue.Card, probed: catalogue.Card) -
     return {"instant": instant, "traced": traced, "seconds": seconds, "context": found.memory.context}
 
 
-def bench(chosen: list[Job], *, cpu: bool = False, minutes: float, tell=lambda line: None) -> dict:
-    """Run the jobs one after another; the machine, and a row for each job with its errors or its trouble."""
+def bench(chosen: list[Job], kind: str, *, cpu: bool = False, minutes: float, tell=lambda line: None) -> dict:
+    """Run the jobs of a kind (tiny, quick, all) one after another; the machine, and a row for each job with its errors
+    or its trouble."""
     began, rows, facts = time.monotonic(), [], {}
+    end = began + minutes * 60
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
         os.environ["SOULSMITH_HOME"] = scratch  # what earlier runs taught must not help
         for model in dict.fromkeys(job.model for job in chosen):
             folder, mine = Path(scratch) / model, [job for job in chosen if job.model == model]
-            models.need_disk(Path(scratch), DISK_BYTES[model])
-            tell(f"{model}: weights, rows and predictions")
-            longest = max(job.max_length for job in mine)
-            request = {"make": model, "folder": str(folder), "longest": longest, "cpu": cpu}
-            facts = child(request, cpu=cpu, seconds=MAKING_SECONDS)
-            if "trouble" in facts:
-                raise RuntimeError(facts["trouble"])
-            if not cpu and facts["card"] == catalogue.CPU:
-                raise NoCard()
+            facts = _made(model, folder, mine, cpu, tell)
             # Traces are processor work, so all of them come before the card is timed.
             with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
                 predicted = list(pool.map(lambda job: predict(job.config(folder), *cards(facts)), mine))  # noqa: B023
             for job, prediction in zip(mine, predicted, strict=True):
-                if time.monotonic() - began > minutes * 60:
-                    measured = {"trouble": f"left out: {minutes:g} minutes were over"}
-                else:
-                    measured = _run(job, folder, cpu)
+                measured = _run(job, folder, cpu, end, minutes)
                 rows.append(tables.row(asdict(job) | {"job": job.name}, prediction, measured))
                 tell(tables.line(rows[-1]))
+                if len(rows) == ATTENTION_AFTER:
+                    ways = _attention(kind, cpu, end, tell)
             shutil.rmtree(folder)
+        if len(rows) < ATTENTION_AFTER:
+            ways = _attention(kind, cpu, end, tell)
     return {
         **facts,
         "catalogue_tflops": cards(facts)[0].matmul_tflops,
@@ -256,26 +288,55 @@ def bench(chosen: list[Job], *, cpu: bool = False, minutes: float, tell=lambda l
         "batch_size": 1,
         "seconds": round(time.monotonic() - began, 1),
         "rows": rows,
+        "attention": ways,
     }
 
 
-def _run(job: Job, folder: Path, cpu: bool) -> dict:
+def _made(model: str, folder: Path, mine: list[Job], cpu: bool, tell) -> dict:
+    """Make a model and its rows in another process; the machine that it found."""
+    models.need_disk(folder.parent, DISK_BYTES[model])
+    tell(f"{model}: weights, rows and predictions")
+    longest = max(job.max_length for job in mine)
+    request = {"make": model, "folder": str(folder), "longest": longest, "cpu": cpu}
+    facts = child(request, cpu=cpu, seconds=MAKING_SECONDS)
+    if "trouble" in facts:
+        raise RuntimeError(facts["trouble"])
+    if not cpu and facts["card"] == catalogue.CPU:
+        raise NoCard()
+    return facts
+
+
+def _run(job: Job, folder: Path, cpu: bool, end: float, minutes: float) -> dict:
+    left = end - time.monotonic()
+    if left < FEWEST_SECONDS:
+        return {"trouble": f"left out: {minutes:g} minutes were over"}
     out = folder / "out"
-    measured = child({"config": asdict(job.config(folder)), "out": str(out)}, cpu=cpu, seconds=JOB_SECONDS)
+    request = {"config": asdict(job.config(folder)), "out": str(out)}
+    measured = child(request, cpu=cpu, seconds=min(JOB_SECONDS, left))
     shutil.rmtree(out, ignore_errors=True)
     return measured
+
+
+def _attention(kind: str, cpu: bool, end: float, tell) -> dict:
+    """The ways of attention, or {"trouble": why there are none}."""
+    left = end - time.monotonic()
+    if left < FEWEST_SECONDS:
+        return {"trouble": "left out: the time was over"}
+    ways = child({"attention": kind}, cpu=cpu, seconds=min(ATTENTION_SECONDS, left))
+    for name, found in ways.items():
+        tell(f"attention, {name}: {found}")
+    return ways
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench_gpu", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
     parser.add_argument("--out", type=Path, help="where gpu.json and gpu.md go; default: bench/ in the data directory")
-    parser.add_argument("--quick", action="store_true", help="1.5B only, two jobs a method")
-    parser.add_argument("--cpu", action="store_true", help="tiny shapes on the processor, to try the bench itself")
+    parser.add_argument("--quick", action="store_true", help="1.5B only, three jobs a method, eight minutes")
+    parser.add_argument("--tiny", action="store_true", help="tiny shapes on the card, to try the bench itself")
+    parser.add_argument("--cpu", action="store_true", help="tiny shapes on the processor")
     parser.add_argument("--only", default="", help='jobs whose name has this in it: "7B", "1.5B qlora"')
-    parser.add_argument(
-        "--minutes", type=float, help=f"begin no job after so long; default: {QUICK_MINUTES} with --quick"
-    )
+    parser.add_argument("--minutes", type=float, help=f"for everything; default: {QUICK_MINUTES} with --quick, else 60")
     parser.add_argument("--request", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.request:
@@ -283,11 +344,11 @@ def main() -> None:
         return
     out = arguments.out or paths.home() / "bench"
     out.mkdir(parents=True, exist_ok=True)
-    chosen = jobs("cpu" if arguments.cpu else "quick" if arguments.quick else "all")
-    chosen = [job for job in chosen if arguments.only in job.name]
+    kind = "tiny" if arguments.cpu or arguments.tiny else "quick" if arguments.quick else "all"
+    chosen = [job for job in jobs(kind) if arguments.only in job.name]
     minutes = arguments.minutes or (QUICK_MINUTES if arguments.quick else 60)
     try:
-        found = bench(chosen, cpu=arguments.cpu, minutes=minutes, tell=lambda line: print(line, file=sys.stderr))
+        found = bench(chosen, kind, cpu=arguments.cpu, minutes=minutes, tell=lambda line: print(line, file=sys.stderr))
     except (Trouble, RuntimeError) as error:
         sys.exit(str(error))
     page = tables.page(found)

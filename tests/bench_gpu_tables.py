@@ -60,6 +60,7 @@ def page(found: dict) -> str:
         "Errors are predicted / measured - 1.",
     ]
     parts = ["\n".join(head), memory(found["rows"]), time(found["rows"])]
+    parts += [attention(found["attention"])] if found.get("attention") else []
     failed = [f"- {one['job']}: {one['trouble']}" for one in found["rows"] if one["trouble"]]
     return "\n\n".join([*parts, "\n".join(failed)] if failed else parts) + "\n"
 
@@ -96,6 +97,15 @@ def time(rows: list[dict]) -> str:
         for one in rows
     ]
     return _table(names, body)
+
+
+def attention(ways: dict) -> str:
+    """Milliseconds of a layer, forward and backward, by the way of attention over packed rows."""
+    if "trouble" in ways:
+        return f"Attention of packed rows: {ways['trouble']}"
+    kernels = list(dict.fromkeys(kernel for found in ways.values() for kernel in found))
+    body = [[name, *(str(found.get(kernel, "")) for kernel in kernels)] for name, found in ways.items()]
+    return _table(["attention of packed rows, ms", *kernels], body)
 
 
 def _table(names: list[str], body: list[list[str]]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from core import hardware
 from core.estimate import catalogue
 from core.estimate.memory import GIB
-from tests import bench_gpu, bench_gpu_tables
+from tests import bench_gpu, bench_gpu_tables, pretended_card
 from tests.bench_gpu import Job
 
 ROOT = Path(__file__).parent.parent
@@ -41,9 +41,9 @@ MACHINE = {
 }
 
 
-def run(*options: str) -> dict:
+def run(*options: str, environment: dict | None = None) -> dict:
     command = [sys.executable, "-m", "tests.bench_gpu", "--json", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -114,14 +114,43 @@ def test_the_terminal_says_a_job_in_one_line():
     )
 
 
-def test_the_jobs_cover_every_method_at_both_lengths():
-    pairs = [(2048, False), (4096, True)]
-    quick = [Job("1.5B", method, *pair) for method in ("qlora", "lora", "full") for pair in pairs]
+def test_the_jobs_cover_every_method_at_both_lengths_and_packed():
+    ways = [(2048, False, False), (2048, False, True), (4096, True, False)]
+    quick = [Job("1.5B", method, *way) for way in ways for method in ("qlora", "lora", "full")]
     assert bench_gpu.jobs("quick") == quick
     chosen = bench_gpu.jobs("all")
-    assert len(chosen) == len(set(chosen)) == 20
+    assert len(chosen) == len(set(chosen)) == 25
     assert set(quick) < set(chosen)
     assert {job.method for job in chosen if job.model == "7B"} == {"qlora", "lora"}
+
+
+def test_what_does_not_fit_into_the_minutes_is_left_out(home, monkeypatch):
+    asked = []
+
+    def child(request, *, cpu, seconds):
+        asked.append(seconds)
+        Path(request["folder"]).mkdir()
+        return {"card": "CPU", "tflops": 0.1}
+
+    monkeypatch.setattr(bench_gpu, "child", child)
+    monkeypatch.setattr(bench_gpu, "predict", lambda *_: {"instant": {}, "traced": {}, "seconds": {}})
+    monkeypatch.setenv("SOULSMITH_HOME", str(home))
+    found = bench_gpu.bench(bench_gpu.jobs("tiny"), "tiny", cpu=True, minutes=0.1)
+    assert {row["trouble"] for row in found["rows"]} == {"left out: 0.1 minutes were over"}
+    assert found["attention"] == {"trouble": "left out: the time was over"}
+    assert asked == [bench_gpu.MAKING_SECONDS]
+
+
+def test_the_ways_of_attention_stand_in_a_table():
+    ways = {"1 x 64": {"SDPA, masked": 1.5, "eager": 2.5}, "2 x 64": {"SDPA, masked": 3.0, "eager": "no memory"}}
+    assert bench_gpu_tables.attention(ways) == "\n".join(
+        [
+            "| attention of packed rows, ms | SDPA, masked | eager |",
+            "| --- | ---: | ---: |",
+            "| 1 x 64 | 1.5 | 2.5 |",
+            "| 2 x 64 | 3.0 | no memory |",
+        ]
+    )
 
 
 def test_the_probe_replaces_only_the_rate():
@@ -163,16 +192,29 @@ def test_a_prediction_for_a_card_is_traced_as_well(tmp_path):
     assert found["seconds"]["known"] == found["seconds"]["probed"]
 
 
+TINY = ["tiny qlora 64", "tiny lora 128 checkpointed", "tiny full 64", "tiny lora 128 packed"]
+
+
 @pytest.mark.slow
 def test_the_bench_runs_on_a_processor_from_end_to_end(tmp_path):
     found = run("--cpu", "--out", str(tmp_path))
-    assert [(row["job"], row["trouble"]) for row in found["rows"]] == [
-        ("tiny qlora 64", None),
-        ("tiny lora 128 checkpointed", None),
-        ("tiny full 64", None),
-    ]
+    assert [(row["job"], row["trouble"]) for row in found["rows"]] == [(name, None) for name in TINY]
+    assert {type(way) for way in found["attention"]["1 x 64, 4 documents each, float32"].values()} == {float, str}
     assert json.loads((tmp_path / "gpu.json").read_text()) == found
     assert (tmp_path / "gpu.md").read_text() == bench_gpu_tables.page(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(pretended_card.missing()), reason=pretended_card.missing())
+def test_the_bench_runs_on_a_pretended_card_from_end_to_end(tmp_path):
+    options = ("--tiny", "--quick", "--only", "tiny lora")
+    found = run(*options, "--out", str(tmp_path), environment=pretended_card.environment())
+    assert found["card"] == pretended_card.A100["name"]
+    wanted = [(name, None) for name in TINY if name.startswith("tiny lora")]
+    assert [(row["job"], row["trouble"]) for row in found["rows"]] == wanted
+    assert {row["measured"]["precision"] for row in found["rows"]} == {"bf16"}
+    (ways,) = found["attention"].values()
+    assert ways["SDPA, masked"] > 0
 
 
 @pytest.mark.gpu

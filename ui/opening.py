@@ -1,4 +1,4 @@
-"""The opening screen: what do you want to do? Five ways in, what is there already, and a guided demo."""
+"""The opening screen: what do you want to do? Five ways in, what is there already, a check and a guided demo."""
 
 import html
 import json
@@ -8,6 +8,7 @@ import gradio as gr
 
 from core import corpus, hardware, runs, store
 from ui import cards
+from ui import opening_check as check
 from ui import opening_tour as tour
 from ui.text import Say
 
@@ -26,10 +27,11 @@ def build(say: Say) -> dict:
                 gr.Markdown(f"### {say(f'opening.{way}')}\n\n{say(f'opening.{way}.about')}")
                 notes[way] = gr.Markdown(elem_classes=["subdued"])
                 buttons[way] = gr.Button(say(f"opening.{way}.go"))
+    checked = check.build(say)
     shown = build_tour(say, buttons)
     return {
         "load": partial(on_load, say),
-        "outputs": [*notes.values(), *shown, warning],
+        "outputs": [*notes.values(), *shown, warning, *checked],
         "buttons": buttons,
     }
 
@@ -65,6 +67,7 @@ def on_load(say: Say) -> tuple:
         say("opening.playground.now" if finished else "opening.playground.none", count=finished),
         *tour_shown(say),
         card_warning(say),
+        *check.shown(say),
     )
 
 

@@ -1,0 +1,81 @@
+"""What to do about a check that is slow or broken: each advice names the one command that mends it."""
+
+from core.trouble import Trouble
+
+INDEX = "https://download.pytorch.org/whl/"  # of the builds of torch, one directory for each version of CUDA
+
+
+class TorchSeesNoCard(Trouble):
+    template = (
+        "The driver has a card, {card}, that torch {torch} does not see. Install a build of torch for it: {command}"
+    )
+
+
+class TorchLacksKernels(Trouble):
+    template = "torch {torch} has no kernels for {card} ({architecture}; it has {has}). Install a build that has them: {command}"
+
+
+class TorchUnusable(Trouble):
+    template = "torch does not work here. Install it anew: {command}"
+
+
+class NumbersWrong(Trouble):
+    template = "The card computes other numbers than the processor. Install {package} anew: {command}"
+
+
+class BitsandbytesUnusable(Trouble):
+    template = "QLoRA and 8-bit optimizers need bitsandbytes, which does not work here. Install it anew: {command}"
+
+
+class PackageUnusable(Trouble):
+    template = "Training needs packages that do not work here. Install them anew: {command}"
+
+
+class CardSlow(Trouble):
+    template = (
+        "This is far below what such a card does. See which other programs use it, and whether heat or a power limit "
+        "slows it down: {command}"
+    )
+
+
+class ProcessorSlow(Trouble):
+    template = "This is far below what such a processor does. Close other programs and check again: {command}"
+
+
+class PackedRowsSlow(Trouble):
+    template = (
+        "Packed rows pay for the square of a block here: FlashAttention lacks the {lacks}, and this torch has no kernel "
+        "for them. Install a newer one: {command}"
+    )
+
+
+class TimeWasShort(Trouble):
+    template = "The time for all checks was over. Give them more: {command}"
+
+
+class StarterMissing(Trouble):
+    template = (
+        "The starter model could not be fetched ({reason}), so a tiny random model stands in for it: its speed says "
+        "little. Fetch it, then check again: {command}"
+    )
+
+
+class CheckBroke(Trouble):
+    template = "This does not work here. Put this result into a report, with the end of {log}"
+
+
+def pip(*arguments: str) -> str:
+    return f"pip install {' '.join(arguments)}"
+
+
+def torch_for(capability: float) -> str:
+    """The command that installs a build of torch for an NVIDIA card of this compute capability.
+
+    Builds for CUDA 12.6 have kernels for 5.0 to 9.0, those for 13.0 for 7.5 to 12.0 (pytorch/test-infra#7046).
+    """
+    cuda = "cu126" if 0 < capability < 7.5 else "cu130"
+    return pip("--force-reinstall", "torch", "--index-url", INDEX + cuda)
+
+
+def again(*arguments: str) -> str:
+    return " ".join(["python -m core.check_card", *arguments])

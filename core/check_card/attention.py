@@ -1,0 +1,69 @@
+"""Which attention a run takes here and whether it is right: through the functions that training uses."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+from core import recipe
+from core.check_card import advice as advices
+from core.check_card import stand_in
+from core.check_card.results import result
+
+BOUNDS = {"fp32": 0.002, "bf16": 0.05, "fp16": 0.02}  # of the logits of four layers, norm of the difference
+TOKENS = 48
+
+
+def advice(name: str, error: Exception) -> Exception:
+    if isinstance(error, recipe.RecipeTrouble):
+        return error
+    return advices.PackageUnusable(command=advices.pip("--upgrade", "torch", "transformers", "peft", "accelerate"))
+
+
+@functools.cache
+def _base() -> tuple:
+    """A tiny model as a run loads it, its config, and the folder that it lies in."""
+    folder = tempfile.mkdtemp(prefix="soulsmith-attention-")
+    stand_in.make(folder)
+    model, corpus = str(Path(folder) / "model"), str(Path(folder) / "rows.jsonl")
+    config = recipe.TrainConfig(
+        base_model=model, corpus=corpus, method="lora", task="text", packing=True, max_length=64
+    )
+    return recipe.load_base(config), config, folder
+
+
+def attention() -> dict:
+    """The kernel that a run takes and why not a faster one, and its logits against the processor's."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base, config, _ = _base()
+    kind = recipe.precision(config)
+    ids = torch.arange(2, 2 + TOKENS)[None]
+    plain = AutoModelForCausalLM.from_pretrained(config.base_model, dtype=torch.float32, attn_implementation="eager")
+    with torch.no_grad():
+        right = plain(input_ids=ids, use_cache=False).logits.double()
+        found = base(input_ids=ids.to(base.device), use_cache=False).logits.cpu().double()
+    error = float((found - right).norm() / right.norm())
+    value = {"attention": base.config._attn_implementation, "precision": kind, "error": error}
+    if recipe.device_type() != "cpu" and (lacks := recipe.flash_attention_lacks(kind)):
+        value["lacks"] = lacks
+    if not error <= BOUNDS[kind]:
+        command = advices.torch_for(0.0)
+        wrong = advices.NumbersWrong(package=base.config._attn_implementation, command=command)
+        return result("attention", "broken", value, {"error": BOUNDS[kind]}, wrong)
+    return result("attention", "ok", value, {"error": BOUNDS[kind]})
+
+
+def packing() -> dict:
+    """That no document of a packed block sees another one (else PackingUnsupported is raised), and by which way."""
+    base, config, _ = _base()
+    by_document = recipe.attend_by_document()
+    recipe.check_packing(config, base)
+    flash = base.config._attn_implementation.startswith("flash")
+    way = "flash" if flash else "by_document" if by_document() else "masked"
+    value, expected = {"documents": "apart", "way": way}, {"documents": "apart"}
+    if way == "masked" and recipe.device_type() != "cpu":
+        lacks = recipe.flash_attention_lacks(recipe.precision(config))
+        slow = advices.PackedRowsSlow(lacks=lacks, command=advices.pip("--upgrade", "torch"))
+        return result("packing", "slow", value, expected, slow)
+    return result("packing", "ok", value, expected)

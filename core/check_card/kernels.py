@@ -1,0 +1,170 @@
+"""torch, and whether its products are right and fast on this device; runs in a process of its own."""
+
+import importlib.metadata
+import platform
+import time
+
+from core import hardware, recipe
+from core.check_card import advice as advices
+from core.check_card.results import result, say
+from core.estimate import catalogue
+
+SIZE = 512  # of the products that are held against the processor's
+SIZES = (512, 1024, 2048, 4096, 8192)  # of the products that are timed
+LONG_SECONDS = 0.005  # of one product: larger ones tell nothing new
+SECONDS = 0.4  # that one rate is measured for
+SLOW = 0.5  # of the rate that the calculator counts with
+# Norm of the difference, relative. The factors are the same rounded ones on both sides: what is left is the rounding of
+# the product (2^-9 for bf16) and, in fp32, TF32 where somebody switched it on.
+BOUNDS = {"fp32": 0.002, "bf16": 0.01, "fp16": 0.005}
+
+
+def advice(name: str, error: Exception) -> Exception:
+    return advices.TorchUnusable(command=advices.torch_for(capability_of_driver()))
+
+
+def torch() -> dict:
+    """The installed torch, and that it sees the card that the driver has."""
+    import torch
+
+    kind, cards = recipe.device_type(), hardware.gpus()
+    say(facts=facts())
+    value = {"torch": torch.__version__, "cuda": torch.version.cuda or torch.version.hip or "none"}
+    value |= {"transformers": importlib.metadata.version("transformers"), "device": recipe.device_name()}
+    value |= {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
+    if cards and kind == "cpu":
+        command = advices.torch_for(cards[0].compute_capability)
+        unseen = advices.TorchSeesNoCard(card=cards[0].name, torch=torch.__version__, command=command)
+        return result("torch", "broken", value, {"device": cards[0].name}, unseen)
+    return result("torch", "ok", value)
+
+
+def facts() -> dict:
+    """What the other checks and the forecasts need to know about the device."""
+    import torch
+
+    kind = recipe.device_type()
+    found = {"torch": torch.__version__, "kind": kind, "device": recipe.device_name(), "free": recipe.free_bytes()}
+    if kind == "cuda":
+        card = torch.cuda.get_device_properties(0)
+        found |= {"total": card.total_memory, "capability": card.major + card.minor / 10}
+    return found
+
+
+def card() -> catalogue.Card | None:
+    """This process's card as the calculator knows it; None where it has no rates for it."""
+    name = recipe.device_name()
+    found = next((catalogue.of_machine(gpu) for gpu in hardware.gpus() if gpu.name == name), None)
+    return found if found and found.measured else None
+
+
+def capability_of_driver() -> float:
+    cards = hardware.gpus()
+    return cards[0].compute_capability if cards else 0.0
+
+
+def architecture() -> dict | None:
+    """Whether this build of torch has kernels for the card's architecture, before one of them is launched."""
+    import torch
+
+    if recipe.device_type() != "cuda":
+        return None
+    has = torch.cuda.get_arch_list()
+    if torch.version.hip:
+        needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
+        runs = not has or needed in has
+    else:
+        major, minor = torch.cuda.get_device_capability()
+        needed, runs = f"sm_{major}{minor}", not has or covers(has, major, minor)
+    value, listed = {"architecture": needed, "kernels": " ".join(has) or "none listed"}, " ".join(has)
+    if runs:
+        return result("architecture", "ok", value)
+    wrong = advices.TorchLacksKernels(
+        torch=torch.__version__,
+        card=recipe.device_name(),
+        architecture=needed,
+        has=listed,
+        command=advices.torch_for(float(f"{major}.{minor}")) if not torch.version.hip else advices.pip("torch"),
+    )
+    return result("architecture", "broken", value, {"kernels": needed}, wrong)
+
+
+def covers(has: list[str], major: int, minor: int) -> bool:
+    """Whether kernels of these architectures run on a card of this capability.
+
+    Machine code (sm_86) runs on the same major version and an equal or higher minor one; intermediate code (compute_90)
+    on any later card; code with a letter (sm_90a) on exactly its own (CUDA C++ Programming Guide, compatibility).
+    """
+    for name in has:
+        kind, _, number = name.partition("_")
+        exact, digits = not number.isdigit(), "".join(filter(str.isdigit, number))
+        if len(digits) < 2:
+            continue
+        theirs = int(digits[:-1]), int(digits[-1])
+        if kind == "compute" and not exact and theirs <= (major, minor):
+            return True
+        family = number.endswith("f")  # sm_100f: code for the whole family
+        if kind == "sm" and theirs[0] == major and (theirs[1] <= minor if not exact or family else theirs[1] == minor):
+            return True
+    return False
+
+
+def matmul_fp32() -> dict:
+    return _matmul("fp32")
+
+
+def matmul_bf16() -> dict | None:
+    on_processor = recipe.device_type() == "cpu"
+    return None if on_processor and not hardware.processor_has_bf16() else _matmul("bf16")
+
+
+def matmul_fp16() -> dict | None:
+    return None if recipe.device_type() == "cpu" else _matmul("fp16")  # no run computes in it on a processor
+
+
+def _matmul(kind: str) -> dict:
+    """A product against the processor's in double precision, and how many TFLOP/s large ones reach."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
+    draw = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(SIZE, SIZE, generator=draw).to(dtype) for _ in range(2))
+    right, device = a.double() @ b.double(), recipe.device()
+    found = (a.to(device) @ b.to(device)).cpu().double()
+    value = {"error": float((found - right).norm() / right.norm()), "tflops": tflops(dtype)}
+    expected = {"error": BOUNDS[kind]}
+    if not value["error"] <= BOUNDS[kind]:  # NaN too
+        wrong = advices.NumbersWrong(package="torch", command=advices.torch_for(capability_of_driver()))
+        return result(f"matmul_{kind}", "broken", value, expected, wrong)
+    known = card()
+    emulated = kind == "bf16" and not recipe.has_bf16()
+    if known and not emulated:
+        expected["tflops"] = known.fp32_tflops if kind == "fp32" else known.matmul_tflops
+    if value["tflops"] < SLOW * expected.get("tflops", 0):
+        return result(
+            f"matmul_{kind}", "slow", value, expected, advices.CardSlow(command="nvidia-smi -q -d PERFORMANCE")
+        )
+    return result(f"matmul_{kind}", "ok", value, expected)
+
+
+def tflops(dtype) -> float:
+    """TFLOP/s of the largest square products that this device computes in a few milliseconds."""
+    import torch
+
+    for size in SIZES:
+        a = torch.ones(size, size, dtype=dtype, device=recipe.device())
+        a @ a
+        recipe.synchronize()
+        began = time.perf_counter()
+        a @ a
+        recipe.synchronize()
+        if (took := time.perf_counter() - began) > LONG_SECONDS:
+            break
+    turns, many = 0, max(1, int(LONG_SECONDS / max(took, 1e-6)))  # enough work between two waits
+    began = time.perf_counter()
+    while time.perf_counter() - began < SECONDS:
+        for _ in range(many):
+            a @ a
+        turns += many
+        recipe.synchronize()
+    return turns * 2 * size**3 / (time.perf_counter() - began) / 1e12

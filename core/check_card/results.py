@@ -1,0 +1,76 @@
+"""A check's result as a dict, the result of all of them, and both as lines for the terminal.
+
+A result is {"name", "state", "value", "expected", "advice"}: value and expected are dicts of figures by their unit
+("tokens_per_second": 812.0) or of plain facts ("attention": "sdpa"); advice is a trouble as {"trouble", "values",
+"message"}, so that the page can say it in its own language, or None.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+
+from core.recipe import RecipeTrouble
+from core.trouble import Trouble
+
+# Each check by its name, and the module that has the function of that name.
+GROUPS = {
+    "kernels": ("torch", "architecture", "matmul_fp32", "matmul_bf16", "matmul_fp16"),
+    "quantisation": ("bnb_4bit", "bnb_8bit"),
+    "attention": ("attention", "packing"),
+}
+STATES = ("ok", "slow", "broken")  # from good to bad
+
+
+def result(name: str, state: str, value: dict, expected: dict | None = None, advice: Exception | None = None) -> dict:
+    """The result of one check."""
+    assert state in STATES, state
+    value, expected = _rounded(value), _rounded(expected or {})
+    return {"name": name, "state": state, "value": value, "expected": expected, "advice": worded(advice)}
+
+
+def say(**values) -> None:
+    """Tell the process that started this one, in a line of JSON."""
+    print("\n" + json.dumps(values, ensure_ascii=False), flush=True)  # on a line of its own, whatever libraries print
+
+
+def _rounded(values: dict) -> dict:
+    """The same with four digits: more would not be the same in the next run. What JSON has not (NaN) becomes a word."""
+    return {key: _number(value) if isinstance(value, float) else value for key, value in values.items()}
+
+
+def _number(value: float) -> float | str:
+    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
+
+
+def worded(error: Exception | None) -> dict | None:
+    """A trouble as its name, values and English."""
+    if error is None:
+        return None
+    known = isinstance(error, Trouble | RecipeTrouble)
+    values = {key: str(value) for key, value in error.values.items()} if known else None
+    return {"trouble": type(error).__name__, "values": values, "message": str(error)}
+
+
+def worst(states: Iterable[str]) -> str:
+    return max(states, key=STATES.index, default="ok")
+
+
+def final(device: str, torch: str, checks: list[dict]) -> dict:
+    """The object that is printed last and pasted into a report: advice in plain English."""
+    told = [check | {"advice": (check["advice"] or {}).get("message", "")} for check in checks]
+    return {"device": device, "torch": torch, "checks": told, "state": worst(check["state"] for check in checks)}
+
+
+def line(check: dict) -> str:
+    """A check in one line for the terminal."""
+    parts = [f"{check['state']:7}{check['name']}"]
+    parts += [figures(check["value"])] if check["value"] else []
+    parts += [f"(expected: {figures(check['expected'])})"] if check["expected"] else []
+    parts += [f"-> {check['advice']['message']}"] if check["advice"] else []
+    return " ".join(parts)
+
+
+def figures(values: dict) -> str:
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+    )

@@ -1,0 +1,389 @@
+"""The check of this machine: its arithmetic, whole checks on the processor and on pretended cards, what breaks, the page."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core import check_card, events, jobs, models, runs
+from core.check_card import children, kernels, plan, results, stand_in
+from core.check_card import jobs as checks
+from core.check_card.starter import Starter
+from core.estimate import learned
+from tests import pretended_card
+from tests.test_browser import CHROMIUM, FLAGS, Server
+from ui import opening_check
+from ui.text import LANGUAGES, TROUBLES, WORDS, Say
+
+ROOT = Path(__file__).parent.parent
+KEYS = {"device", "torch", "checks", "state"}
+TRAINED = [name for name in plan.NAMES if name.startswith("train_")]
+on_card = pytest.mark.skipif(bool(pretended_card.missing()), reason=pretended_card.missing())
+
+
+def check(*options: str, environment: dict | None = None, code: int = 0) -> dict:
+    """The object that the command prints last; states by name under "by"."""
+    command = [sys.executable, "-m", "core.check_card", "--json", "--minutes", "9", *options]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr[-3000:] + done.stdout[-3000:]
+    found = json.loads(done.stdout.strip().split("\n")[-1])
+    assert set(found) == KEYS
+    return found | {"by": {one["name"]: one for one in found["checks"]}}
+
+
+@pytest.fixture
+def tiny_starter(home) -> None:
+    """A tiny model in the starter's place: what is fetched is somebody else's test."""
+    folder = models.starter_directory()
+    stand_in.make(str(folder.parent / "made"))
+    (folder.parent / "made" / "model").rename(folder)
+    card = {"id": models.STARTER, "title": models.STARTER_TITLE}
+    (folder / "soulsmith.json").write_text(json.dumps(card), encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("has", "capability", "runs_there"),
+    [
+        (["sm_80"], (8, 0), True),
+        (["sm_80"], (8, 6), True),  # the same major version, a higher minor one
+        (["sm_86"], (8, 0), False),
+        (["sm_90"], (12, 0), False),
+        (["sm_90", "compute_90"], (12, 0), True),  # intermediate code is compiled for later cards
+        (["sm_90a"], (9, 0), True),
+        (["sm_100a"], (10, 3), False),  # a letter: exactly this one
+        (["sm_100f"], (10, 3), True),  # the family
+        (["sm_120"], (12, 1), True),  # GB10
+        (["sm_75", "sm_80"], (7, 0), False),
+    ],
+)
+def test_kernels_run_on_cards_of_their_own_major_version(has, capability, runs_there):
+    assert kernels.covers(has, *capability) is runs_there
+
+
+def test_the_worst_state_is_that_of_all():
+    assert [results.worst(states) for states in ((), ("ok",), ("slow", "ok"), ("ok", "broken", "slow"))] == [
+        "ok",
+        "ok",
+        "slow",
+        "broken",
+    ]
+
+
+def test_the_report_says_advice_in_plain_english():
+    advice = check_card.CheckFirst(name="x")
+    found = results.final("A card", "2.13.0", [results.result("torch", "slow", {"tflops": 1.23456}, None, advice)])
+    assert found == {
+        "device": "A card",
+        "torch": "2.13.0",
+        "checks": [
+            {
+                "name": "torch",
+                "state": "slow",
+                "value": {"tflops": 1.235},
+                "expected": {},
+                "advice": 'The run "x" is training now, and both would be slow. Check this machine when it has ended.',
+            }
+        ],
+        "state": "slow",
+    }
+
+
+def child(code: str, seconds: float = 60, on_line=lambda said: None, monkeypatch=None) -> children.Ended:
+    """A process that runs this code in place of the checks."""
+    monkeypatch.setattr(children, "ROOT", ROOT)
+    real = subprocess.Popen
+
+    def popen(command, **more):
+        return real([sys.executable, "-c", code], **more)
+
+    monkeypatch.setattr(children.subprocess, "Popen", popen)
+    return children.run({}, seconds, on_line)
+
+
+def test_a_crash_is_told_by_the_name_of_its_signal(monkeypatch):
+    ended = child("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", monkeypatch=monkeypatch)
+    assert ended.reason == "the process was ended by SIGSEGV"
+
+
+def test_a_check_that_hangs_is_ended(monkeypatch):
+    began = time.monotonic()
+    ended = child("import time; time.sleep(60)", 1, monkeypatch=monkeypatch)
+    assert (ended.timed_out, ended.reason) == (True, "it took too long and was ended")
+    assert time.monotonic() - began < 30
+
+
+def test_the_last_words_of_a_process_are_its_reason(monkeypatch):
+    assert child("raise ValueError('no such kernel')", monkeypatch=monkeypatch).reason == "ValueError: no such kernel"
+
+
+def test_noise_between_the_lines_is_passed_over(monkeypatch):
+    said = []
+    child("print('Loading...'); print('{\"a\": 1}'); print('[1]')", on_line=said.append, monkeypatch=monkeypatch)
+    assert said == [{"a": 1}]
+
+
+def crashing(monkeypatch, crashes: dict[str, str]) -> list[str]:
+    """Let the checks be pretended: all are ok, but some crash their process. The names that processes were asked for."""
+    asked = []
+
+    def run(request, seconds, on_line=lambda said: None):
+        asked.append(",".join(request["names"]))
+        for name in request["names"]:
+            on_line({"begins": name})
+            if name in crashes:
+                return children.Ended(-11, False, "")
+            if name == "torch":
+                on_line({"facts": {"torch": "2", "kind": "cpu", "device": "cpu", "free": 0}})
+            on_line({"check": results.result(name, "ok", {})})
+        return children.Ended(0, False, "")
+
+    monkeypatch.setattr(children, "run", run)
+    return asked
+
+
+def test_a_check_that_crashes_does_not_stop_the_others(home, monkeypatch):
+    asked = crashing(monkeypatch, {"matmul_bf16": ""})
+    told = []
+    made = plan.Plan(lambda event, **values: told.append(values), home, time.monotonic() + 60, "log.txt")
+    made.group("kernels")
+    assert asked == ["torch,architecture,matmul_fp32,matmul_bf16,matmul_fp16", "matmul_fp16"]
+    assert {one["name"]: one["state"] for one in made.checks} == {
+        "torch": "ok",
+        "architecture": "ok",
+        "matmul_fp32": "ok",
+        "matmul_bf16": "broken",
+        "matmul_fp16": "ok",
+    }
+    assert made.checks[3]["value"] == {"reason": "the process was ended by SIGSEGV"}
+    assert "pip install" in made.checks[3]["advice"]["message"]
+
+
+def test_nothing_else_is_tried_where_torch_itself_does_not_start(home, monkeypatch):
+    asked = crashing(monkeypatch, {"torch": ""})
+    made = plan.Plan(lambda event, **values: None, home, time.monotonic() + 60, "log.txt")
+    made.do(None)
+    assert ([one["name"] for one in made.checks], len(asked)) == (["card", "torch"], 1)
+
+
+def test_what_there_was_no_time_for_is_slow_not_broken(home):
+    made = plan.Plan(lambda event, **values: None, home, time.monotonic(), "log.txt")
+    assert made.late("train_full")
+    assert made.checks[0]["state"] == "slow"
+    assert "--minutes 15" in made.checks[0]["advice"]["message"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whole checks
+
+
+@pytest.mark.slow
+def test_a_processor_is_checked_by_the_same_list(tiny_starter):
+    found = check()
+    assert found["device"] == "cpu"
+    on_processor = [name for name in plan.NAMES if name not in ("architecture", "matmul_fp16", "matmul_bf16")]
+    assert set(on_processor) <= set(found["by"]) <= set(plan.NAMES)
+    assert found["by"]["card"]["value"]["card"] == "none"
+    assert [name for name, one in found["by"].items() if one["state"] == "broken"] == []
+    assert found["by"]["resume"]["value"] == {"steps": 2, "error": 0.0}
+    assert found["by"]["train_lora"]["expected"]["tokens_per_second"] > 0
+    assert learned.rows() == []  # two steps on a busy processor teach nothing
+
+
+@pytest.mark.slow
+def test_without_the_starter_a_tiny_model_stands_in_and_it_is_said(home):
+    nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
+    found = check("--only", "model,train_lora", environment=os.environ | nowhere)["by"]
+    assert found["model"]["value"] == {"model": "random weights"}
+    assert "python -m core.models prepare starter" in found["model"]["advice"]
+    assert (found["train_lora"]["state"], found["train_lora"]["expected"]) == ("ok", {})
+
+
+def test_a_data_directory_that_cannot_be_written_to_is_a_reason_not_an_error(home):
+    home.mkdir()
+    (home / "models").write_text("a file where the models should be")
+    with Starter() as starter:
+        assert starter.wait(1) is None
+    assert "File exists" in starter.reason
+
+
+@on_card
+@pytest.mark.slow
+def test_a_pretended_card_with_flash_attn_is_checked_from_end_to_end(tiny_starter):
+    found = check(environment=pretended_card.environment((8, 0), flash=True))
+    assert found["device"] == pretended_card.A100["name"]
+    assert [name for name, one in found["by"].items() if one["state"] == "broken"] == []
+    assert set(found["by"]) == set(plan.NAMES)
+    taken = found["by"]["attention"]["value"]
+    assert (taken["attention"], taken["precision"], "lacks" in taken) == ("flash_attention_2", "bf16", False)
+    assert found["by"]["packing"]["value"] == {"documents": "apart", "way": "flash"}
+    assert found["by"]["resume"]["value"]["steps"] == 4
+    assert {name for name in TRAINED if found["by"][name]["value"]["tokens_per_second"] > 0} == set(TRAINED)
+
+
+@on_card
+@pytest.mark.slow
+def test_a_pretended_card_before_ampere_trains_in_fp16(tiny_starter):
+    environment = pretended_card.environment((7, 5))
+    found = check("--only", "attention,packing,train_qlora,train_full_packed", environment=environment)["by"]
+    assert {name: one["state"] == "broken" for name, one in found.items()} == dict.fromkeys(found, False)
+    taken = found["attention"]["value"]
+    assert (taken["attention"], taken["precision"], taken["lacks"]) == ("sdpa", "fp16", "capability")
+    assert {"train_qlora", "train_full_packed"} <= set(found)
+
+
+def sabotaged(tmp_path: Path, code: str) -> dict:
+    """The environment of a pretended card in which some code runs as soon as Python starts."""
+    environment = pretended_card.environment()
+    (tmp_path / "sabotage.py").write_text(code, encoding="utf-8")
+    first = Path(environment["PYTHONPATH"].split(":")[0]) / "sitecustomize.py"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"exec(open({str(first)!r}).read())\nimport sabotage\n", encoding="utf-8"
+    )
+    return environment | {"PYTHONPATH": f"{tmp_path}:{environment['PYTHONPATH']}"}
+
+
+SABOTAGE = """
+import os, signal
+import torch, bitsandbytes
+
+torch.cuda.get_arch_list = lambda: ["sm_50", "sm_60", "sm_70"]
+
+
+def broken(*_, **__):
+    raise RuntimeError("Error invalid device function at line 76")
+
+
+bitsandbytes.functional.quantize_4bit = broken
+bitsandbytes.optim.AdamW8bit.step = lambda *_: os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+@on_card
+@pytest.mark.slow
+def test_what_is_broken_on_a_pretended_card_is_told_with_what_mends_it_and_the_rest_goes_on(home, tmp_path):
+    """torch has no kernels for the card, quantising raises, and the 8-bit optimizer crashes its process."""
+    names = "architecture,bnb_4bit,bnb_8bit,attention"
+    found = check("--only", names, environment=sabotaged(tmp_path, SABOTAGE), code=1)["by"]
+    assert {name: found[name]["state"] for name in names.split(",")} == {
+        "architecture": "broken",
+        "bnb_4bit": "broken",
+        "bnb_8bit": "broken",
+        "attention": "ok",
+    }
+    assert found["architecture"]["value"]["architecture"] == "sm_80"
+    advice = found["architecture"]["advice"]
+    assert "has no kernels for NVIDIA A100-SXM4-40GB (sm_80; it has sm_50 sm_60 sm_70)" in advice
+    assert "pip install --force-reinstall torch" in advice
+    assert found["bnb_4bit"]["value"] == {"reason": "RuntimeError: Error invalid device function at line 76"}
+    assert found["bnb_8bit"]["value"] == {"reason": "the process was ended by SIGSEGV"}
+    assert "pip install --force-reinstall --no-deps bitsandbytes" in found["bnb_4bit"]["advice"]
+    assert found["attention"]["value"]["lacks"] == "package"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The page
+
+
+def said(say: Say, events_seen: list[dict], home: Path) -> str:
+    """The panel of a check that wrote these events and is at work no more."""
+    directory = jobs.create(checks.home(), {"name": "check"})
+    for event in events_seen:
+        events.append(directory, **event)
+    return opening_check.panel(say, directory, jobs.state(directory))
+
+
+CHECKED = results.result(
+    "train_qlora_packed",
+    "slow",
+    {"tokens_per_second": 815.0, "peak_gib": 1.25, "loss": 6.7},
+    {"tokens_per_second": 2100.0},
+    plan._slow(on_card=True),
+)
+
+
+def test_every_check_and_every_figure_has_words_of_its_own():
+    assert {name for name in plan.NAMES if f"check.name.{name}" not in WORDS} == set()
+    assert {state for state in results.STATES if f"check.state.{state}" not in WORDS} == set()
+
+
+def test_a_result_is_shown_in_the_language_of_the_page(home):
+    final = results.final("cpu", "2.13.0", [CHECKED])
+    shown = said(Say("ru"), [{"event": "check", **CHECKED}, {"event": "finished", "result": final}], home)
+    assert "Работает, но кое-что медленнее, чем должно быть: процессор." in shown
+    assert "<td>Обучение, QLoRA с упаковкой</td>" in shown
+    assert "815 токенов/с<br>1,25 ГиБ на пике<br>loss шага 1: 6,7" in shown
+    assert TROUBLES["CardSlow"].format(command="<code>nvidia-smi -q -d PERFORMANCE</code>") in shown
+    assert json.dumps(final, ensure_ascii=False).replace('"', "&quot;") in shown
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_page_without_a_check_a_broken_off_and_a_failed_one_say_so(home, lang):
+    say = Say(lang)
+    assert say("check.none") in opening_check.shown(say)[0]
+    assert say("check.ended.stopped") in said(say, [{"event": "check", **CHECKED}, {"event": "stopped"}], home)
+    told = {"trouble": "JobFailed", "values": None, "message": "OSError: <disk> full."}
+    failed = said(say, [{"event": "failed", **told}], home)
+    assert say("check.ended.failed") in failed
+    assert "&lt;disk&gt;" in failed
+
+
+def test_a_second_press_finds_the_check_that_goes_on(home, monkeypatch):
+    started = []
+    monkeypatch.setattr(jobs, "start", lambda directory, module: started.append(directory))
+    assert check_card.start() == check_card.start() == started[0]
+    assert len(started) == 1
+
+
+def test_no_check_begins_beside_a_training(home, no_worker, tiny_model, tiny_corpus, monkeypatch):
+    from core.recipe import TrainConfig
+
+    runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus), "смотритель")
+    monkeypatch.setattr(runs, "is_alive", lambda directory: directory.parent.name == "runs")
+    with pytest.raises(check_card.CheckFirst, match='The run "смотритель" is training now'):
+        check_card.start()
+
+
+@pytest.mark.slow
+def test_a_check_runs_in_the_background_and_its_result_is_there_afterwards(tiny_starter):
+    directory = check_card.start()
+    end = time.monotonic() + 500
+    while (state := jobs.state(directory)) in opening_check.ACTIVE and time.monotonic() < end:
+        time.sleep(0.5)
+    assert state == "finished"
+    assert {"card", "torch", "packing", "train_lora"} <= {one["name"] for one in checks.results(directory)[0]}
+    assert set(events.last(directory)["result"]) == KEYS
+    assert Say("en")("check.report") in opening_check.panel(Say("en"), directory, state)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
+def test_a_check_begun_in_the_browser_survives_a_reload_and_can_be_stopped(home, tiny_starter):
+    from playwright.sync_api import sync_playwright
+
+    say, server = Say("ru"), Server(home)
+    server.start()
+    try:
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            page = chromium.new_context(locale="ru-RU").new_page()
+            page.set_default_timeout(120_000)
+            page.goto(server.address)
+            page.get_by_text(say("check.none")).wait_for()
+            page.get_by_role("button", name=say("check.go.computer"), exact=True).click()
+            page.get_by_text(say("check.name.matmul_fp32"), exact=True).wait_for()
+            page.reload()
+            page.get_by_text(say("check.name.matmul_fp32"), exact=True).wait_for()
+            page.get_by_role("button", name=say("check.stop"), exact=True).click()
+            page.get_by_text(say("check.ended.stopped")).wait_for()
+            page.get_by_role("button", name=say("check.go.computer"), exact=True).wait_for()
+            chromium.close()
+    finally:
+        server.kill()
