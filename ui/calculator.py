@@ -15,7 +15,7 @@ from core.estimate import answer as answers
 from core.estimate import catalogue, exact, plan, probe, tables
 from core.estimate import setup as setups
 from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
-from core.estimate.troubles import NeedsTrace, UnknownArchitecture
+from core.estimate.troubles import CardGone, NeedsTrace, UnknownArchitecture
 from core.trouble import Trouble
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
@@ -229,9 +229,11 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
 
 def _card(choice: str) -> tuple[catalogue.Card, float]:
     if choice.startswith("mine:"):
-        found = hardware.gpus()
-        gpu = found[min(int(choice.removeprefix("mine:")), len(found) - 1)]
-        return catalogue.of_machine(gpu), gpu.free_bytes
+        place, found = int(choice.removeprefix("mine:")), hardware.gpus()
+        if place >= len(found):
+            raise CardGone()
+        card = catalogue.of_machine(found[place])
+        return card, found[place].free_bytes or card.memory_bytes
     if choice == catalogue.CPU:
         here = hardware.machine()
         return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes

@@ -298,7 +298,7 @@ def of_machine(gpu) -> Card:
     return replace(
         known,
         name=gpu.name,
-        memory_bytes=gpu.total_bytes,
+        memory_bytes=gpu.total_bytes or known.memory_bytes,  # not every driver may tell
         matmul_tflops=rate or known.matmul_tflops,
         measured=known.measured or rate is not None,
         capability=gpu.compute_capability or known.capability,

@@ -18,6 +18,10 @@ class UnknownCard(Trouble):
     template = 'No card "{name}" is in the catalogue. The nearest: {nearest}.'
 
 
+class CardGone(Trouble):
+    template = "This card of the computer does not answer any more. Choose another one, or restart the computer."
+
+
 class UnknownArchitecture(Trouble):
     template = (
         "The architecture {name} is not one that the calculator can work out. "
