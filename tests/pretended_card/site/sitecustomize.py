@@ -9,11 +9,16 @@ import sys
 class _AfterTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Lets torch be imported as ever, and the card installed right after."""
 
+    stock = None  # torch's own loader, once it is known
+
     def find_spec(self, name, path=None, target=None):
         if name != "torch":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # who only asks whether torch is there does not import it
         self.stock, spec.loader = spec.loader, self
         return spec
 
@@ -21,6 +26,7 @@ class _AfterTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return self.stock.create_module(spec)
 
     def exec_module(self, module):
+        sys.meta_path.remove(self)
         self.stock.exec_module(module)
         import pretended_torch
 
