@@ -5,15 +5,17 @@
 """
 
 import dataclasses
+import inspect
 import json
+import shutil
 import sys
 import time
 from contextlib import ExitStack
 
 from filelock import FileLock
 
-from core import control, events, hardware, paths, runs
-from core.estimate import catalogue
+from core import control, corpus, events, hardware, paths, runs, store
+from core.estimate import catalogue, forecast, learned
 from core.recipe import TrainConfig
 from tests.page_session import Session
 from ui.text import LANGUAGES, Say
@@ -162,7 +164,8 @@ def problems(lang: str) -> list[str]:
         window.fire(tab, "select")
     window.expand()
     found = [f"at once: {text}" for text in window.unreadable()]
-    shown, picked = (window.find("dropdown", label=say(name)) for name in ("training.shown", "runs.pick"))
+    shown = window.find("dropdown", "training", label=say("training.shown"))
+    picked = window.find("dropdown", "runs", label=say("runs.pick"))
     for run_id in runs.listed():
         if len(hardware.gpus()) == 1 and runs.state(run_id) not in ("failed", "lost"):
             continue  # of the others the card changes nothing: on the machines with none and with two they are drawn
@@ -171,7 +174,9 @@ def problems(lang: str) -> list[str]:
         window.tick()
         found += [f"{runs.label(run_id)['name']}: {text}" for text in window.unreadable()]
     window.put(window.find("dropdown", label=say("compare.runs")), runs.listed()[:3])
-    card, method = (window.find("dropdown", label=say(f"calculator.{name}")) for name in ("card", "method"))
+    card, method = (
+        window.find("dropdown", "calculator", label=say(f"calculator.{name}")) for name in ("card", "method")
+    )
     for choice in [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")] or [catalogue.CPU]:
         for way in ("qlora", "lora", "full"):
             window.put(card, choice)
@@ -190,5 +195,72 @@ def draw() -> None:
     print(json.dumps(found, ensure_ascii=False))
 
 
+def train() -> None:
+    """Short runs through the page: the form is filled in, Train is pressed, and the page is read until each has ended.
+
+    One that trains, one that asks for what this card's kernels lack, one whose weights are damaged. Printed as JSON:
+    {"trained", "refused", "damaged": {"state", "device", "status", "facts", "problems", ...}, "answer": the calculator's}.
+    """
+    import app
+
+    say = Say("ru")
+    window, tiny = Session(app.build_page(say)), paths.home() / "tiny"
+    damaged = shutil.copytree(tiny, paths.home() / "damaged")
+    (damaged / "model.safetensors").write_bytes(b"no weights")
+    made = corpus.create([paths.home() / "rows.jsonl"], "строки", options=corpus.Options())
+    window.open()
+    fields = {"corpus": made["id"], "method": "lora", "film_strip": True, "forgetting_meter": True}
+    fields |= {"max_steps": 6, "eval_steps": 3, "max_length": 128, "batch_size": 2}
+    found = {"trained": _walked(say, window, base_model=str(tiny), **fields)}
+    found["refused"] = _walked(say, window, use_liger_kernel=True)
+    found["damaged"] = _walked(say, window, use_liger_kernel=False, base_model=str(damaged))
+    found["answer"] = _asked_again(say, window, str(tiny))
+    print(json.dumps(found, ensure_ascii=False))
+
+
+def _walked(say: Say, window: Session, **fields) -> dict:
+    """Fill these fields of the form, train, and read what the page says of the run until it has ended."""
+    kinds = {str: "dropdown", bool: "checkbox", int: "number"}
+    for name, value in fields.items():
+        kind = "radio" if name == "method" else kinds[type(value)]
+        window.put(window.find(kind, "training", label=say(f"training.{name}")), value)
+    before, found, stages = set(runs.listed()), [], set()
+    window.click(say("training.train"))
+    assert not window.refused, window.refused
+    (run_id,) = set(runs.listed()) - before
+    while runs.state(run_id) in runs.ACTIVE:
+        window.tick()
+        found += window.unreadable()
+        stages.add(store.sync(run_id)["stage"] or "")
+        time.sleep(0.2)
+    window.tick()
+    window.tick()
+    row, texts = store.sync(run_id), window.texts()
+    status = next(text for text in texts if text.startswith('<div class="state">'))
+    window.select("runs")
+    window.put(window.find("dropdown", "runs", label=say("runs.pick")), run_id)
+    facts = next(text for text in window.texts() if text.startswith(say("runs.state")))
+    told = {name: row[name] for name in ("state", "device", "precision", "attention", "step", "trouble", "message")}
+    problems = list(dict.fromkeys([*found, *window.unreadable(), *window.refused]))
+    return told | {"stages": sorted(stages), "status": status, "facts": facts, "problems": problems}
+
+
+def _asked_again(say: Say, window: Session, model: str) -> str:
+    """What the calculator answers of the same model, once this machine's runs have shown by how much it was wrong."""
+    first = min(runs.listed(), key=lambda run_id: runs.label(run_id)["created"])
+    expected = forecast.of_config(dataclasses.asdict(runs.config(first)))
+    expected = {name: value for name, value in expected.items() if name in inspect.signature(learned.record).parameters}
+    as_much, longer = 1.25 * expected["predicted_bytes"], 2 * expected["predicted_seconds"]
+    learned.file().unlink(missing_ok=True)  # of the run: a pretended card has the memory that it likes
+    learned.record(**expected, measured_bytes=as_much, measured_seconds=longer)
+    card = window.find("dropdown", "calculator", label=say("calculator.card"))
+    mine = [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")]
+    window.put(card, (mine or [catalogue.CPU])[0])
+    window.put(window.find("dropdown", "calculator", label=say("calculator.model")), model)
+    window.put(window.find("number", "calculator", label=say("calculator.sequence_length")), 512)
+    said = [text for text in window.texts() if text.startswith(('<div class="state" style', '<div class="trouble"'))]
+    return " ".join(said)
+
+
 if __name__ == "__main__":
-    {"draw": draw}[sys.argv[1]]()
+    {"draw": draw, "train": train}[sys.argv[1]]()

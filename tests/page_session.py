@@ -15,7 +15,7 @@ MOST_EVENTS = 400  # that may follow from one: a circle of changes would never e
 # What no sentence may hold: a value that was not known, or a memory of nothing.
 UNREADABLE = re.compile(
     r"\bNone\b|\bNaN\b|(?<!became )(?<!стал )\bnan\b|\binf\b|Traceback|\{[a-z_]+\}"
-    r"|(?<![\d.,\u00a0])0([.,]0+)?[\s\u00a0](GiB|ГиБ|of|из)\b"
+    r"|(?<![\d.,\u00a0])(?<!\+ )0([.,]0+)?[\s\u00a0](GiB|ГиБ|of|из)\b"
 )
 
 
@@ -59,10 +59,16 @@ class Session:
     def fire(self, id: int, event: str) -> None:
         self._run(self._listeners(id, event))
 
-    def find(self, kind: str, **props) -> int:
-        """The id of the first component of a kind with these properties, in the order of the page."""
-        found = (id for id in self.ids(kind) if all(self.parts[id].get(name) == props[name] for name in props))
-        return next(found)
+    def find(self, kind: str, tab: str = "", **props) -> int:
+        """The id of the first component of a kind with these properties, in the order of the page; of one tab."""
+        fits = (id for id in self.ids(kind) if all(self.parts[id].get(name) == props[name] for name in props))
+        return next(id for id in fits if not tab or tab in self._tabs_of(id))
+
+    def _tabs_of(self, id: int) -> list[str]:
+        block, found = self.page.blocks[id], []
+        while block := block.parent:
+            found.append(getattr(block, "id", None))
+        return found
 
     def ids(self, kind: str) -> list[int]:
         return [id for id, block in self.page.blocks.items() if block.get_block_name() == kind and id in self.parts]
@@ -129,14 +135,14 @@ class Session:
 
 
 def readable(props: dict, kind: str) -> list[str]:
-    """What a person reads of a component: labels, help, HTML and Markdown, choices, cells, words of a plot."""
+    """What a person reads of a component: labels, help, HTML and Markdown, choices, cells, words of a plot; no log."""
     found = [props.get("label"), props.get("info"), props.get("placeholder")]
     value = props.get("value")
     if kind == "plot":
         found += words_of(json.loads(value["plot"])) if value else []
     elif kind == "dataframe":
         found += [cell for row in (value or {}).get("data", []) for cell in row]
-    elif kind in ("html", "markdown", "textbox", "button", "code") and isinstance(value, str):
+    elif kind in ("html", "markdown", "textbox", "button") and isinstance(value, str):
         found.append(value)
     found += [choice[0] for choice in props.get("choices") or [] if isinstance(choice, (list, tuple))]
     return [text for text in found if isinstance(text, str) and text]
