@@ -1,0 +1,84 @@
+"""Every line that asks for cuda, mps or xpu is reached by a walk on the pretended card, or listed here with the reason.
+
+The walks are all tests with pretended_card in their names; what their processes reach is written down by
+tests/pretended_card/site/card_lines.py. The file's name lets it come last.
+"""
+
+import ast
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import pretended_card
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "ui").rglob("*.py")])
+APPLE = "of Apple's GPU: not run on such hardware"
+# {(file, line of source): why no walk can reach it here}. An entry that is gone or is reached makes the test fail.
+NOT_RUN = {
+    ("core/recipe.py", "return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()"): APPLE,
+    ("core/recipe.py", "return round(torch.mps.driver_allocated_memory() / 2**30, 3)"): APPLE,
+}
+
+
+def asking_lines() -> dict[tuple[str, str], set[tuple[str, int]]]:
+    """{(file, line of source): statements (file, first line) that must be reached for it} of all that asks."""
+    card_lines = _card_lines()
+    found: dict = {}
+    for path in SOURCES:
+        source, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        for line, head in card_lines.asking(source).items():
+            found.setdefault((name, source.split("\n")[line - 1].strip()), set()).add((name, head))
+    return found
+
+
+def _card_lines():
+    folder = str(Path(pretended_card.__file__).parent / "site")
+    sys.path.append(folder)
+    try:
+        import card_lines
+    finally:
+        sys.path.remove(folder)
+    return card_lines
+
+
+def reached() -> set[tuple[str, int]]:
+    files = Path(os.environ["CARD_LINES"]).glob("*.txt")
+    lines = [line.rpartition(" ") for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return {(name, int(number)) for name, _, number in lines}
+
+
+def walks() -> set[str]:
+    """The names of all tests that walk the card."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.glob("tests/test_*.py")]
+    names = {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {name for name in names if name.startswith("test_") and "pretended_card" in name}
+
+
+def test_lines_that_ask_are_found_by_their_tokens():
+    source = (
+        '"""A module about cuda."""\n\n\ndef f(kind):\n    """On mps."""  # on xpu\n'
+        '    if kind == "cuda":\n        return torch.cuda.get(\n            "xpu:0",\n        )\n'
+        '    words = """first\n    cuda error"""\n    return (cudart, "pip install x-cuda12", words)\n'
+    )
+    assert _card_lines().asking(source) == {6: 6, 7: 7, 8: 7, 11: 10}
+
+
+@pytest.mark.slow
+def test_every_line_that_asks_for_a_card_is_reached_on_a_pretended_card(request):
+    config, me = request.config, request.node.name
+    if pretended_card.missing():
+        pytest.skip(pretended_card.missing())
+    if hasattr(config, "workerinput"):
+        pytest.skip("the walks are spread over several processes: run it with -n 0")
+    ran = {getattr(item, "originalname", item.name) for item in request.session.items}
+    if absent := walks() - ran - {me}:
+        pytest.skip(f"these walks were not run: {', '.join(sorted(absent))}")
+    lines, seen = asking_lines(), reached()
+    unreached = {line for line, statements in lines.items() if statements - seen}
+    assert sorted(unreached - set(NOT_RUN)) == [], (
+        "no walk reaches these lines: walk them, or list them with the reason"
+    )
+    assert sorted(set(NOT_RUN) - unreached) == [], "these are reached, or gone: take them off the list"
