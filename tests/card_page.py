@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from contextlib import ExitStack
+from functools import cache
 
 from filelock import FileLock
 
@@ -156,9 +157,7 @@ def end(run_id: str, event: str, **more) -> None:
 
 def problems(lang: str) -> list[str]:
     """What is wrong with the page on this machine as it is now: what was refused, and what cannot be read."""
-    import app
-
-    say, window = Say(lang), Session(app.build_page(Say(lang)))
+    say, window = Say(lang), Session(_page(lang))
     window.open()
     for tab in window.ids("tabitem"):
         window.fire(tab, "select")
@@ -178,11 +177,20 @@ def problems(lang: str) -> list[str]:
         window.find("dropdown", "calculator", label=say(f"calculator.{name}")) for name in ("card", "method")
     )
     for choice in [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")] or [catalogue.CPU]:
-        for way in ("qlora", "lora", "full"):
-            window.put(card, choice)
+        window.put(card, choice)
+        for way in ("lora", "full", "qlora"):
             window.put(method, way)
             found += [f"{choice} {way}: {text}" for text in window.unreadable()]
+    choices = [name for name, _ in window.parts[card]["choices"]]
+    found += [f"{gpu.name} is nowhere" for gpu in hardware.gpus() if not any(gpu.name in name for name in choices)]
     return list(dict.fromkeys([*found, *window.refused]))
+
+
+@cache
+def _page(lang: str):
+    import app
+
+    return app.build_page(Say(lang))
 
 
 def draw() -> None:
