@@ -1,12 +1,13 @@
 """What a page on a machine with cards shows: machines of every odd kind, and runs that trained on them.
 
 `python -m tests.card_page draw` draws every tab in both languages on each machine and prints what cannot be read;
-`... train` trains through the page; both want SOULSMITH_HOME, and a process with a pretended card (tests.pretended_card).
+`... train` trains through the page, `... measure` measures the card; all want SOULSMITH_HOME, and a process with a pretended card (tests.pretended_card).
 """
 
 import dataclasses
 import inspect
 import json
+import os
 import shutil
 import sys
 import time
@@ -16,7 +17,7 @@ from functools import cache
 from filelock import FileLock
 
 from core import control, corpus, events, hardware, paths, runs, store
-from core.estimate import catalogue, forecast, learned
+from core.estimate import catalogue, forecast, learned, probe
 from core.recipe import TrainConfig
 from tests.page_session import Session
 from ui.text import LANGUAGES, Say
@@ -206,8 +207,9 @@ def draw() -> None:
 def train() -> None:
     """Short runs through the page: the form is filled in, Train is pressed, and the page is read until each has ended.
 
-    One that trains, one that asks for what this card's kernels lack, one whose weights are damaged. Printed as JSON:
-    {"trained", "refused", "damaged": {"state", "device", "status", "facts", "problems", ...}, "answer": the calculator's}.
+    One that trains, one that asks for what this card's kernels lack, one whose weights are damaged, one from which the
+    card is hidden. Printed as JSON: {"trained", "refused", "damaged", "hidden": {"state", "device", "status", "facts",
+    "problems", ...}, "answer": the calculator's}.
     """
     import app
 
@@ -222,6 +224,10 @@ def train() -> None:
     found = {"trained": _walked(say, window, base_model=str(tiny), **fields)}
     found["refused"] = _walked(say, window, use_liger_kernel=True)
     found["damaged"] = _walked(say, window, use_liger_kernel=False, base_model=str(damaged))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    few = {"film_strip": False, "forgetting_meter": False, "max_steps": 2, "eval_steps": 2}
+    found["hidden"] = _walked(say, window, base_model=str(tiny), **few)
+    del os.environ["CUDA_VISIBLE_DEVICES"]
     found["answer"] = _asked_again(say, window, str(tiny))
     print(json.dumps(found, ensure_ascii=False))
 
@@ -270,5 +276,15 @@ def _asked_again(say: Say, window: Session, model: str) -> str:
     return " ".join(said)
 
 
+def measure() -> None:
+    """The rate of a card, measured as the calculator's button does it but on small matrices, and the card that it makes."""
+    import torch
+
+    randn = torch.randn
+    torch.randn = lambda *sizes, **more: randn(*(min(size, 256) for size in sizes), **more)
+    sys.argv[1:] = ["--json"]
+    probe.main()
+
+
 if __name__ == "__main__":
-    {"draw": draw, "train": train}[sys.argv[1]]()
+    {"draw": draw, "train": train, "measure": measure}[sys.argv[1]]()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.estimate import probe
 from tests import pretended_card
 from tests.pretended_card import A100
 
@@ -46,8 +47,8 @@ def test_every_tab_is_drawn_on_every_machine_with_a_pretended_card(home, tiny_co
 
 def test_a_run_is_trained_through_the_page_on_a_pretended_card(home, tiny_corpus, tiny_model):
     found = walked("train", home, tiny_corpus, tiny_model)
-    trained, refused, damaged = (found[name] for name in ("trained", "refused", "damaged"))
-    assert [run["problems"] for run in (trained, refused, damaged)] == [[], [], []]
+    trained, refused, damaged, hidden = (found[name] for name in ("trained", "refused", "damaged", "hidden"))
+    assert [run["problems"] for run in (trained, refused, damaged, hidden)] == [[], [], [], []]
     assert (trained["state"], trained["device"], trained["precision"]) == ("finished", A100["name"], "bf16")
     assert "training" in trained["stages"]
     assert "6 / 6" in trained["status"]
@@ -58,3 +59,11 @@ def test_a_run_is_trained_through_the_page_on_a_pretended_card(home, tiny_corpus
     assert (refused["state"], refused["trouble"]) == ("failed", "LigerMissing")
     assert "liger-kernel" in refused["status"]
     assert (damaged["state"], damaged["trouble"]) == ("failed", "Unexpected")
+    assert (hidden["state"], hidden["device"]) == ("finished", "cpu")
+    assert "ГиБ (по расчёту" not in hidden["status"]  # a process's memory is no card's
+
+
+def test_the_rate_of_a_pretended_card_is_measured_under_its_name(home, tiny_corpus, tiny_model):
+    found = walked("measure", home, tiny_corpus, tiny_model)
+    assert found["name"] == A100["name"]
+    assert probe.stored() == {A100["name"]: found["tflops"]}

@@ -61,7 +61,7 @@ def test_lines_that_ask_are_found_by_their_tokens():
     source = (
         '"""A module about cuda."""\n\n\ndef f(kind):\n    """On mps."""  # on xpu\n'
         '    if kind == "cuda":\n        return torch.cuda.get(\n            "xpu:0",\n        )\n'
-        '    words = """first\n    cuda error"""\n    return (cudart, "pip install x-cuda12", words)\n'
+        '    words = """first\n    cuda error"""\n    cuda = "CUDA {cuda}"\n    return (cudart, "x-cuda12", words)\n'
     )
     assert _card_lines().asking(source) == {6: 6, 7: 7, 8: 7, 11: 10}
 

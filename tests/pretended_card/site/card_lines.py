@@ -15,7 +15,7 @@ from io import StringIO
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-ASKS = re.compile(r"(?<![\w.-])(cuda|mps|xpu)(?![\w-])")
+ASKS = re.compile(r"(?<![\w.{-])(cuda|mps|xpu)(?![\w-])")  # not {cuda}, the place of a value
 OURS = ("core", "ui", "app")
 _told: set[tuple[str, int]] = set()
 
@@ -30,9 +30,10 @@ def asking(source: str) -> dict[int, int]:
             for line in range(statement.lineno, _head_end(statement) + 1):
                 heads[line] = statement.lineno
     kinds = (tokenize.NAME, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
-    found = {}
+    found, before = {}, ""
     for token in tokenize.generate_tokens(StringIO(source).readline):
-        if token.type in kinds and token.start[0] in heads:
+        is_name, after, before = token.type == tokenize.NAME, before, token.string
+        if token.type in kinds and token.start[0] in heads and (after == "." or not is_name):  # no variable's name
             for number, text in enumerate(token.string.split("\n"), token.start[0]):
                 if ASKS.search(text):
                     found[number] = heads.get(number, heads[token.start[0]])
