@@ -224,6 +224,8 @@ def train() -> None:
     found = {"trained": _walked(say, window, base_model=str(tiny), **fields)}
     found["refused"] = _walked(say, window, use_liger_kernel=True)
     found["damaged"] = _walked(say, window, use_liger_kernel=False, base_model=str(damaged))
+    while runs.has_worker():  # else it would take the next run too, and it sees the card
+        time.sleep(0.1)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     few = {"film_strip": False, "forgetting_meter": False, "max_steps": 2, "eval_steps": 2}
     found["hidden"] = _walked(say, window, base_model=str(tiny), **few)

@@ -6,6 +6,7 @@ tests/pretended_card/site/card_lines.py. The file's name lets it come last.
 
 import ast
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def reached() -> set[tuple[str, int]]:
     return {(name, int(number)) for name, _, number in lines}
 
 
+def compared(lines: dict, seen: set, listed: set) -> tuple[list, list]:
+    """Lines that are neither reached nor listed, and entries of the list that are reached or gone."""
+    unreached = {line for line, statements in lines.items() if statements - seen}
+    return sorted(unreached - listed), sorted(listed - unreached)
+
+
 def walks() -> set[str]:
     """The names of all tests that walk the card."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.glob("tests/test_*.py")]
@@ -64,6 +71,21 @@ def test_lines_that_ask_are_found_by_their_tokens():
         '    words = """first\n    cuda error"""\n    cuda = "CUDA {cuda}"\n    return (cudart, "x-cuda12", words)\n'
     )
     assert _card_lines().asking(source) == {6: 6, 7: 7, 8: 7, 11: 10}
+
+
+def test_a_process_notes_the_statements_that_ask_before_they_run(tmp_path):
+    code = "from core import recipe; recipe.device_type(); from core.estimate import catalogue"
+    site = Path(pretended_card.__file__).parent / "site"
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); import card_lines; card_lines.install(); {code}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"CARD_LINES": str(tmp_path)}, check=True)
+    seen = {line.rpartition(" ")[0] for file in tmp_path.iterdir() for line in file.read_text().splitlines()}
+    assert seen == {"core/recipe.py", "core/estimate/catalogue.py"}
+
+
+def test_a_line_that_nobody_reaches_and_an_entry_that_is_gone_are_named():
+    lines = {("a.py", "x"): {("a.py", 1), ("a.py", 5)}, ("a.py", "y"): {("a.py", 2)}, ("b.py", "z"): {("b.py", 3)}}
+    seen, listed = {("a.py", 1), ("a.py", 2)}, {("b.py", "z"), ("a.py", "y"), ("a.py", "gone")}
+    assert compared(lines, seen, listed) == ([("a.py", "x")], [("a.py", "gone"), ("a.py", "y")])
 
 
 @pytest.mark.slow
