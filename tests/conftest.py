@@ -1,6 +1,8 @@
 """Shared fixtures: a data directory of the test's own, a tiny model that is built here; `slow` and `gpu` are skipped unless asked."""
 
 import os
+import shutil
+import tempfile
 
 import pytest
 
@@ -19,6 +21,13 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes real weights, a browser or minutes; run with --slow")
     config.addinivalue_line("markers", "gpu: takes a graphics card; run with --gpu")
+    if config.getoption("--slow") and "CARD_LINES" not in os.environ:  # for tests/test_zz_card_guard.py
+        os.environ["CARD_LINES"] = config.card_lines = tempfile.mkdtemp(prefix="card-lines-")
+
+
+def pytest_unconfigure(config):
+    if made := getattr(config, "card_lines", ""):
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config, items):

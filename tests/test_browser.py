@@ -42,8 +42,8 @@ pytestmark = [
 class Server:
     """The page in a process of its own, on a free port."""
 
-    def __init__(self, home: Path):
-        self.home, self.process = home, None
+    def __init__(self, home: Path, environment: dict | None = None):
+        self.home, self.process, self.environment = home, None, environment
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -51,7 +51,7 @@ class Server:
 
     def start(self) -> None:
         command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port)]
-        environment = {**os.environ, "SOULSMITH_HOME": str(self.home)}
+        environment = {**(self.environment or os.environ), "SOULSMITH_HOME": str(self.home)}
         with (self.home / "page.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         for _ in range(240):

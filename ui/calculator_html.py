@@ -98,6 +98,7 @@ def formulas(say: Say, answer: Answer) -> str:
             say(f"calculator.source.{line.source}"),
         ]
         for line in [*explain.memory(answer), *explain.other(answer)]
+        if line.value  # a processor has no CUDA context
     ]
     columns = ("number", "value", "formula", "source")
     return table([say(f"calculator.column.{name}") for name in columns], rows)

@@ -25,6 +25,16 @@ def layout(say: Say, x: str, y: str, **more) -> dict:
     }
 
 
+def horizontal_line(figure, y: float, words: str, line: dict, axes: str = "") -> None:
+    """A line across one plot of a figure, with words above its right end; `axes` is "4" for the plot of x4 and y4.
+
+    Not plotly's add_hline: with the axes of a plot of many it raises in plotly 7 and puts the words on the first plot.
+    """
+    across = {"xref": f"x{axes} domain", "yref": f"y{axes}"}
+    figure.add_shape(type="line", x0=0, x1=1, y0=y, y1=y, line=line, **across)
+    figure.add_annotation(x=1, y=y, text=words, showarrow=False, xanchor="right", yanchor="bottom", **across)
+
+
 def smooth(values: list[float | None], weight: float = SMOOTHING) -> list[float | None]:
     """Exponential moving average without the pull towards zero at the start; gaps stay gaps."""
     mean, mass, smoothed = 0.0, 0.0, []

@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from core import paths
-from ui.plots import layout, smooth
+from ui.plots import horizontal_line, layout, smooth
 from ui.text import Say
 from ui.theme import PALETTE
 
@@ -67,13 +67,8 @@ def small(say: Say, row: dict, curves: dict) -> go.Figure:
         axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
         _line(figure, curves[rows], name, say(f"plot.{name}"), PALETTE[place + 2], **axes)
     if row["predicted_bytes"] and row["device"] not in (None, "cpu"):  # of a card's memory, not of a process's
-        figure.add_hline(
-            y=row["predicted_bytes"] / 2**30,
-            line={"dash": "dash", "color": PALETTE[6]},
-            annotation_text=say("live.predicted"),
-            xref="x4 domain",
-            yref="y4",
-        )
+        line = {"dash": "dash", "color": PALETTE[6]}
+        horizontal_line(figure, row["predicted_bytes"] / 2**30, say("live.predicted"), line, axes="4")
     return figure
 
 
@@ -82,9 +77,8 @@ def forgetting(say: Say, scores: list[dict], red_line: float) -> go.Figure:
     figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.forgetting")))
     _line(figure, scores, "score", say("plot.forgetting.score"), PALETTE[0], mode="lines+markers")
     if scores:
-        figure.add_hline(
-            y=scores[0]["score"] - red_line, line={"color": "#d62728"}, annotation_text=say("plot.forgetting.red")
-        )
+        line = {"color": "#d62728"}
+        horizontal_line(figure, scores[0]["score"] - red_line, say("plot.forgetting.red"), line)
     if any(row["foreign"] is not None for row in scores):
         right = {"overlaying": "y", "side": "right", "range": [0, 1], "tickformat": ".0%", "showgrid": False}
         figure.update_layout(yaxis2=right, margin={"r": 48})

@@ -28,14 +28,14 @@ WORDS = {
     "runs.pause": ("Pause", "Пауза"),
     "runs.end": ("End the process", "Завершить процесс"),
     "runs.ended": (
-        "The process was ended; the card is free.",
-        "Процесс завершён, видеокарта свободна.",
+        "The process was ended; its memory is free.",
+        "Процесс завершён, его память свободна.",
     ),
     "runs.save_now": ("Save now", "Сохранить"),
     "runs.sample_now": ("Sample now", "Ответить сейчас"),
     "runs.pause_asked": (
-        "Asked to pause: after the current step a checkpoint is saved and the card is free.",
-        "Пауза запрошена: после текущего шага сохранится контрольная точка, и видеокарта освободится.",
+        "Asked to pause: after the current step a checkpoint is saved and the memory is free.",
+        "Пауза запрошена: после текущего шага сохранится контрольная точка, и память освободится.",
     ),
     "runs.save_asked": (
         "Asked for a checkpoint: it is saved after the current step.",
@@ -64,8 +64,8 @@ WORDS = {
         "{what}: запрос в {asked}; выполнится после текущего шага.",
     ),
     "runs.paused.help": (
-        "The card is free. Resume goes on after step {step}.",
-        "Видеокарта свободна. «Продолжить» запустит обучение после шага {step}.",
+        "The memory is free. Resume goes on after step {step}.",
+        "Память свободна. «Продолжить» запустит обучение после шага {step}.",
     ),
     "runs.stopped_early": (
         "Ended early at step {step}: the held-out loss was lowest at step {best}.",

@@ -38,3 +38,7 @@ class _AfterTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 if "PRETENDED_CARD" in os.environ:
     sys.meta_path.insert(0, _AfterTorch())
+    if "CARD_LINES" in os.environ:
+        import card_lines
+
+        card_lines.install()

@@ -1,0 +1,106 @@
+"""Every line that asks for cuda, mps or xpu is reached by a walk on the pretended card, or listed here with the reason.
+
+The walks are all tests with pretended_card in their names; what their processes reach is written down by
+tests/pretended_card/site/card_lines.py. The file's name lets it come last.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import pretended_card
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "ui").rglob("*.py")])
+APPLE = "of Apple's GPU: not run on such hardware"
+# {(file, line of source): why no walk can reach it here}. An entry that is gone or is reached makes the test fail.
+NOT_RUN = {
+    ("core/recipe.py", "return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()"): APPLE,
+    ("core/recipe.py", "return round(torch.mps.driver_allocated_memory() / 2**30, 3)"): APPLE,
+}
+
+
+def asking_lines() -> dict[tuple[str, str], set[tuple[str, int]]]:
+    """{(file, line of source): statements (file, first line) that must be reached for it} of all that asks."""
+    card_lines = _card_lines()
+    found: dict = {}
+    for path in SOURCES:
+        source, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        for line, head in card_lines.asking(source).items():
+            found.setdefault((name, source.split("\n")[line - 1].strip()), set()).add((name, head))
+    return found
+
+
+def _card_lines():
+    folder = str(Path(pretended_card.__file__).parent / "site")
+    sys.path.append(folder)
+    try:
+        import card_lines
+    finally:
+        sys.path.remove(folder)
+    return card_lines
+
+
+def reached() -> set[tuple[str, int]]:
+    files = Path(os.environ["CARD_LINES"]).glob("*.txt")
+    lines = [line.rpartition(" ") for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return {(name, int(number)) for name, _, number in lines}
+
+
+def compared(lines: dict, seen: set, listed: set) -> tuple[list, list]:
+    """Lines that are neither reached nor listed, and entries of the list that are reached or gone."""
+    unreached = {line for line, statements in lines.items() if statements - seen}
+    return sorted(unreached - listed), sorted(listed - unreached)
+
+
+def walks() -> set[str]:
+    """The names of all tests that walk the card."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in ROOT.glob("tests/test_*.py")]
+    names = {node.name for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {name for name in names if name.startswith("test_") and "pretended_card" in name}
+
+
+def test_lines_that_ask_are_found_by_their_tokens():
+    source = (
+        '"""A module about cuda."""\n\n\ndef f(kind):\n    """On mps."""  # on xpu\n'
+        '    if kind == "cuda":\n        return torch.cuda.get(\n            "xpu:0",\n        )\n'
+        '    words = """first\n    cuda error"""\n    cuda = "CUDA {cuda}"\n    return (cudart, "x-cuda12", words)\n'
+    )
+    assert _card_lines().asking(source) == {6: 6, 7: 7, 8: 7, 11: 10}
+
+
+def test_a_process_notes_the_statements_that_ask_before_they_run(tmp_path):
+    code = "from core import recipe; recipe.device_type(); from core.estimate import catalogue"
+    site = Path(pretended_card.__file__).parent / "site"
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); import card_lines; card_lines.install(); {code}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"CARD_LINES": str(tmp_path)}, check=True)
+    seen = {line.rpartition(" ")[0] for file in tmp_path.iterdir() for line in file.read_text().splitlines()}
+    assert seen == {"core/recipe.py", "core/estimate/catalogue.py"}
+
+
+def test_a_line_that_nobody_reaches_and_an_entry_that_is_gone_are_named():
+    lines = {("a.py", "x"): {("a.py", 1), ("a.py", 5)}, ("a.py", "y"): {("a.py", 2)}, ("b.py", "z"): {("b.py", 3)}}
+    seen, listed = {("a.py", 1), ("a.py", 2)}, {("b.py", "z"), ("a.py", "y"), ("a.py", "gone")}
+    assert compared(lines, seen, listed) == ([("a.py", "x")], [("a.py", "gone"), ("a.py", "y")])
+
+
+@pytest.mark.slow
+def test_every_line_that_asks_for_a_card_is_reached_on_a_pretended_card(request):
+    config, me = request.config, request.node.name
+    if pretended_card.missing():
+        pytest.skip(pretended_card.missing())
+    if hasattr(config, "workerinput"):
+        pytest.skip("the walks are spread over several processes: run it with -n 0")
+    ran = {getattr(item, "originalname", item.name) for item in request.session.items}
+    if absent := walks() - ran - {me}:
+        pytest.skip(f"these walks were not run: {', '.join(sorted(absent))}")
+    lines, seen = asking_lines(), reached()
+    unreached = {line for line, statements in lines.items() if statements - seen}
+    assert sorted(unreached - set(NOT_RUN)) == [], (
+        "no walk reaches these lines: walk them, or list them with the reason"
+    )
+    assert sorted(set(NOT_RUN) - unreached) == [], "these are reached, or gone: take them off the list"
