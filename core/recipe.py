@@ -863,6 +863,19 @@ def peak_memory_gib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
+def grow_segments() -> None:
+    """Let the memory that CUDA's allocator holds grow in place, so that batches of many lengths leave no gaps in it.
+
+    It takes effect before torch is imported, on Linux alone, and unless somebody chose the allocator's settings.
+    """
+    from importlib.metadata import version
+
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+    if sys.platform == "linux" and not any(name in os.environ for name in names):
+        release = tuple(int(part) for part in version("torch").split(".")[:2])
+        os.environ[names[release < (2, 9)]] = "expandable_segments:True"  # the second name is the older one
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, of the device or of the machine, in whichever library's words."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -1941,8 +1954,12 @@ def _learning(config: TrainConfig, training, held_out) -> type:
 
         def evaluate(self, *_, **__):
             began, progress = time.monotonic(), self.soulsmith
-            with self.accelerator.autocast():  # the first evaluation comes before the Trainer wraps the model
-                loss = held_out_loss(self.model, held_out, config.batch_size, progress.hears_stop)
+            try:
+                with self.accelerator.autocast():  # the first evaluation comes before the Trainer wraps the model
+                    loss = held_out_loss(self.model, held_out, config.batch_size, progress.hears_stop)
+            except Exception as error:
+                error.step = self.state.global_step
+                raise
             if loss is None:
                 self.control.should_training_stop = True
                 return {}
@@ -1969,7 +1986,7 @@ def _learning(config: TrainConfig, training, held_out) -> type:
     return Learning
 
 
-def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_out, layout: dict):
+def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_out, layout: dict | None = None):
     """The stock Trainer with parts of our own."""
     from transformers import Trainer
 
@@ -1980,7 +1997,7 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_ou
         args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
-        data_collator=partial(_named_batch, layout=layout, tiled="forward" in vars(base)),
+        data_collator=partial(_named_batch, layout=layout or {}, tiled="forward" in vars(base)),
         processing_class=tokenizer,
     )
 
@@ -2131,6 +2148,7 @@ def _save_whole(path: Path, save_weights: Callable[[Path], None], tokenizer) -> 
 def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
         sys.exit("Usage: python train.py config.json\nTrains into the directory of the config; one JSON line an event.")
+    grow_segments()
     path = Path(sys.argv[1])
 
     def report(event: str, **values):
