@@ -1154,11 +1154,12 @@ def _attend_masked(module, query, key, value, mask, position_ids, **more):
 @contextmanager
 def documents_known(inputs: dict):
     """Spare the device a question: transformers asks in each forward pass whether position_ids hold several documents,
-    waits for the answer and makes a mask of them (5.24). Where their lengths come along, attention needs neither."""
+    waits for the answer and makes a mask of them (5.24). Rows without positions of their own hold one document each,
+    and where the lengths of documents come along, attention needs neither."""
     from transformers import masking_utils
 
     stock = masking_utils.find_packed_sequence_indices
-    if "cu_seq_lens_q" in inputs:
+    if "cu_seq_lens_q" in inputs or "position_ids" not in inputs:
         masking_utils.find_packed_sequence_indices = lambda position_ids: None
     try:
         yield
@@ -1463,11 +1464,12 @@ def _wait_for_all_processes() -> None:
         torch.distributed.barrier()
 
 
-def _all_finite(losses) -> bool:
-    """Whether all of some losses are numbers, with one question to the device."""
+def _all_finite(tensors) -> bool:
+    """Whether all of some losses or weights are numbers, with one question to the device."""
     import torch
 
-    return bool(torch.stack([loss.float() for loss in losses]).isfinite().all())
+    found = [tensor.isfinite().all() for tensor in tensors]
+    return all(found) if _processes() > 1 else bool(torch.stack(found).all())  # shared out ones cannot be stacked
 
 
 def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
@@ -1560,7 +1562,7 @@ def check_packing(config: TrainConfig, base) -> dict:
 def _layouts(base) -> list[dict]:
     """The ways of laying packed rows that a model might take, the fastest first."""
     kinds = {parameter.kind for parameter in inspect.signature(base.get_decoder().forward).parameters.values()}
-    passes_on, kind = inspect.Parameter.VAR_KEYWORD in kinds, base.config._attn_implementation
+    passes_on, kind = inspect.Parameter.VAR_KEYWORD in kinds, base.config.get_text_config()._attn_implementation
     if kind.startswith("flash"):
         return [{"flat": True}, {"flat": True, "lengths": False}] if passes_on else [{"flat": True, "lengths": False}]
     # What a model tells FlashAttention (a window) it tells _Documents as well; of others only the mask knows it all.
@@ -1705,7 +1707,7 @@ class Progress:
             change_learning_rate(optimizer, lr_scheduler, self.config.learning_rate)
 
     def on_save(self, args, state, control, model=None, **_):
-        if not all(weight.isfinite().all() for weight in model.parameters() if weight.requires_grad):
+        if not _all_finite(weight.detach() for weight in model.parameters() if weight.requires_grad):
             self.not_finite(math.nan, state.global_step, args.output_dir)
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         _wait_for_all_processes()  # each writes its part
