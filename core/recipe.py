@@ -1904,12 +1904,14 @@ class _Steps:
             fresh = int(self.accelerator.gather(torch.tensor(fresh, device=self.args.device)).sum())
         self.state.num_input_tokens_seen += fresh
 
-    def _run_epoch(self, *args, **kwargs):
+    def _run_epoch(self, model, epoch, *args, **kwargs):
+        # The batches that a resumed run skips are wrapped once more a process: accelerate's word does not get through.
+        self.rows_in_order.set_epoch(epoch)
         if self.soulsmith.misses_evaluation(self.args, self.state):
             self.evaluate()
         if self.state.global_step >= self.state.max_steps:  # resumed at its end: the stock loop would take one more
             self.control.should_training_stop = True
-        return None if self.control.should_training_stop else super()._run_epoch(*args, **kwargs)
+        return None if self.control.should_training_stop else super()._run_epoch(model, epoch, *args, **kwargs)
 
 
 def _saving(config: TrainConfig, model) -> type:
@@ -1952,7 +1954,8 @@ def _learning(config: TrainConfig, training, held_out) -> type:
     class Learning:
         def _get_train_sampler(self, train_dataset=None):
             rows = config.batch_size * config.gradient_accumulation_steps * _processes()
-            return by_length(lengths_of(training), rows, config.seed)
+            self.rows_in_order = by_length(lengths_of(training), rows, config.seed)
+            return self.rows_in_order
 
         def evaluate(self, *_, **__):
             began, progress = time.monotonic(), self.soulsmith

@@ -1,5 +1,9 @@
 """The loop of training: what is saved before what, what an error carries with it, and what a step waits for."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +12,8 @@ import pytest
 from core import recipe
 from core.recipe import TrainConfig
 from core.watching import alerts
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -240,3 +246,40 @@ def test_segments_grow_unless_somebody_chose_otherwise(monkeypatch, release, cho
     assert {name: os.environ[name] for name in names if name in os.environ} == found
     for name in names:
         os.environ.pop(name, None)
+
+
+def launched(command: list[str], out: Path) -> list[dict]:
+    """The events of train.py under a launcher of two processes, on the processor."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", *command, str(ROOT / "core" / "recipe.py"), str(out / "config.json")]
+    done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_the_double_batch_and_resume(config, tmp_path):
+    """Losses, steps and tokens; checkpoints are sealed by one when both have written, and go on from there."""
+    config = replace(config, packing=True, max_length=96, epochs=2.0, max_steps=0)
+    one = events_of(replace(config, batch_size=4), tmp_path / "one")
+    out = tmp_path / "two"
+    out.mkdir()
+    replace(config, batch_size=2).save(out / "config.json")
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    two = launched(torchrun, out)
+    steps, known = ([event for event in said if event["event"] == "step"] for said in (two, one))
+    assert [event["loss"] for event in steps] == pytest.approx([event["loss"] for event in known], abs=1e-5)
+    assert [(e["step"], e["max_steps"], e["tokens"]) for e in steps] == [
+        (e["step"], e["max_steps"], e["tokens"]) for e in known
+    ]
+    assert evals_in(two) == [[step, pytest.approx(loss, abs=1e-5)] for step, loss in evals_in(one)]
+    assert [event["event"] for event in two].count("finished") == 1
+    checkpoint = Path(recipe.whole_checkpoint(out))
+    assert sorted(path.name for path in checkpoint.glob("rng_state_*")) == ["rng_state_0.pth", "rng_state_1.pth"]
+    (checkpoint / "whole.json").unlink()
+    before = int(Path(recipe.whole_checkpoint(out)).name.split("-")[1])
+    again = [event for event in launched(torchrun, out) if event["event"] == "step"]
+    assert [(e["step"], e["loss"], e["tokens"]) for e in again] == [
+        (e["step"], pytest.approx(e["loss"], abs=1e-6), e["tokens"]) for e in steps if e["step"] > before
+    ]
+    assert (out / "adapter" / "adapter_model.safetensors").is_file()
