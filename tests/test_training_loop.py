@@ -283,3 +283,20 @@ def test_two_processes_are_one_with_the_double_batch_and_resume(config, tmp_path
         (e["step"], pytest.approx(e["loss"], abs=1e-6), e["tokens"]) for e in steps if e["step"] > before
     ]
     assert (out / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("flags", "kind"), [("sse avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
+def test_a_processor_takes_bf16_where_it_is_native_and_the_calculator_says_the_same(tmp_path, monkeypatch, flags, kind):
+    from core import hardware
+    from core.estimate import answer, catalogue
+
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n", encoding="utf-8")
+    for module in (recipe, hardware):
+        native = module.processor_has_bf16(tmp_path / "cpuinfo")
+        monkeypatch.setattr(module, "processor_has_bf16", lambda native=native: native)
+    monkeypatch.setattr(recipe, "device_type", lambda: "cpu")
+    config = TrainConfig(base_model="m", corpus="c")
+    processor = catalogue.processor(4, 2**34)
+    assert (recipe.precision(config), answer.best_precision(processor)) == (kind, kind)
+    assert recipe.precision(replace(config, precision="fp32")) == "fp32"
+    assert (processor.matmul_tflops > processor.fp32_tflops) == (kind == "bf16")
