@@ -29,6 +29,8 @@ from typing import Any, ClassVar
 
 IGNORED = -100  # a label that the loss passes over
 LOSS_TILE = 1024  # positions whose logits exist at one time, at most
+SORTED_BATCHES = 50  # of rows at random are sorted by length together
+LENGTH_NOISE = 0.1  # of a length, for the sake of sorting
 LEAST_TILE = 128  # and at least: below that the products of matrices become slow
 TILE_BYTES = 2**26  # of logits in 16 bit and in fp32
 DIGEST_BYTES = 2**28  # of a checkpoint's file are read to see whether it is still what was written
@@ -2032,10 +2034,10 @@ def by_length(lengths: list[int], batch_size: int, seed: int):
     """A sampler that puts rows of like length together; its order follows from the seed and the epoch alone.
 
     The stock one draws from the global generator as an epoch begins. A run resumed in its second epoch cannot repeat
-    that draw: it would see some rows twice and others not at all.
+    that draw: it would see some rows twice and others not at all. And of a small corpus it sorts a fourth at a time:
+    24 rows in batches of 4 are not sorted at all, and padding costs them 1.6 times their tokens instead of 1.1.
     """
     import torch
-    from transformers.trainer_pt_utils import get_length_grouped_indices
 
     class ByLength(torch.utils.data.Sampler):
         epoch = 0
@@ -2048,9 +2050,27 @@ def by_length(lengths: list[int], batch_size: int, seed: int):
 
         def __iter__(self):
             generator = torch.Generator().manual_seed(seed + self.epoch)
-            return iter(get_length_grouped_indices(lengths, batch_size, generator=generator))
+            return itertools.chain.from_iterable(batches_by_length(lengths, batch_size, generator))
 
     return ByLength()
+
+
+def batches_by_length(lengths: list[int], batch_size: int, generator) -> list[list[int]]:
+    """Rows in batches of like length, each epoch others, the longest rows first; a batch that is not full comes last."""
+    import torch
+
+    # A little noise: else the rows of a small corpus would meet the same others in every epoch.
+    noisy = torch.tensor(lengths) * (1 + LENGTH_NOISE * torch.rand(len(lengths), generator=generator))
+    full, rest = [], []
+    for some in torch.randperm(len(lengths), generator=generator).split(SORTED_BATCHES * batch_size):
+        order = some[noisy[some].argsort(descending=True)].tolist()
+        cut = len(order) // batch_size * batch_size
+        full += [order[start : start + batch_size] for start in range(0, cut, batch_size)]
+        rest += order[cut:]
+    batches = [full[at] for at in torch.randperm(len(full), generator=generator).tolist()]
+    longest = max(lengths)
+    batches.sort(key=lambda batch: max(lengths[at] for at in batch) < longest)  # memory peaks at once
+    return [*batches, *([rest] if rest else [])]
 
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):

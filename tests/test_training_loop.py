@@ -300,3 +300,28 @@ def test_a_processor_takes_bf16_where_it_is_native_and_the_calculator_says_the_s
     assert (recipe.precision(config), answer.best_precision(processor)) == (kind, kind)
     assert recipe.precision(replace(config, precision="fp32")) == "fp32"
     assert (processor.matmul_tflops > processor.fp32_tflops) == (kind == "bf16")
+
+
+@pytest.mark.parametrize(("rows", "most"), [(24, 1.4), (41, 1.3), (1000, 1.15)])
+def test_rows_of_like_length_share_a_batch_whatever_the_size_of_the_corpus(rows, most):
+    """Padding costs little; every row comes once an epoch, with others in the next one, and the longest one first."""
+    import random
+
+    draw = random.Random(3)
+    lengths = [min(512, 40 + int(draw.expovariate(1 / 120))) for _ in range(rows)]
+    sampler = recipe.by_length(lengths, 4, 7)
+    epochs = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    assert epochs[0] == epochs[2] != epochs[1]
+    for order in epochs:
+        assert sorted(order) == list(range(rows))
+        batches = [order[start : start + 4] for start in range(0, rows, 4)]
+        padded = sum(len(batch) * max(lengths[at] for at in batch) for batch in batches)
+        assert padded / sum(lengths) < most
+        assert max(lengths) in [lengths[at] for at in batches[0]]
+
+
+def test_few_rows_come_in_one_batch():
+    assert sorted(recipe.by_length([5, 9, 7], 4, 7)) == [0, 1, 2]
