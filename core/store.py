@@ -29,6 +29,7 @@ KEPT = {
     "eval": ("eval_loss",),
     "failed": ("trouble", "message"),
 }
+WATCHES = {"samples": "film_strip", "forgetting": "forgetting_meter"}  # event: the field that asks for it
 ENDING = ("step_seconds", "step_tokens", "peak_memory_gib", "kept_step", "stopped_early")
 CHUNK_BYTES = 1 << 20
 OPENING_SECONDS = 1.5  # how long the page may read a log that nobody looked at before; the rest comes with later looks
@@ -98,6 +99,13 @@ def m004_votes(db: Database) -> None:
 def m005_disk(db: Database) -> None:
     """What each run occupies; every run is looked at once more for it."""
     db["runs"].add_column("disk_bytes", int)
+    db.conn.execute("update runs set stamp = null")
+
+
+@migrations()
+def m006_skipped(db: Database) -> None:
+    """What memory did not suffice for beside the training, and at which step: {"film_strip": 40}."""
+    db["runs"].add_column("skipped", str)
     db.conn.execute("update runs set stamp = null")
 
 
@@ -324,7 +332,9 @@ def fold(row: dict, event: dict) -> None:
     row["event_at"] = event["time"]
     row.update({key: event[key] for key in KEPT.get(kind, ()) if key in event})
     if kind == "started":
-        row.update(started=event["time"], ended=None, stage="starting", trouble=None, message=None, waiting=None)
+        row.update(
+            started=event["time"], ended=None, stage="starting", trouble=None, message=None, waiting=None, skipped=None
+        )
     elif kind == "preparing":
         row.update(stage=event["stage"], stage_done=event["done"], stage_total=event["total"])
     elif kind == "heard":
@@ -335,6 +345,11 @@ def fold(row: dict, event: dict) -> None:
         row["stage"] = {"loading": "loading", "step": "training"}[kind]
     elif kind == "data":
         row.update(rows_left_out=json.dumps(event["rows_left_out"]), stage="loading")  # the model's turn
+    elif kind in WATCHES or kind == "skipped":
+        skipped = json.loads(row["skipped"] or "{}")
+        skipped.pop(WATCHES.get(kind), None)
+        skipped |= {event["what"]: event["step"]} if kind == "skipped" else {}
+        row["skipped"] = json.dumps(skipped) if skipped else None
     elif kind == "eval":
         if event["step"] == 0:
             row["base_eval_loss"] = event["eval_loss"]

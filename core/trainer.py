@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core import control, events, hardware, models, paths, run_card, runs, stored
-from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
+from core.recipe import RecipeTrouble, TrainConfig, grow_segments, is_out_of_memory, whole_checkpoint
 from core.trouble import Trouble
 from core.watching import Observer, room
 
@@ -55,6 +55,21 @@ class DriverTrouble(Trouble):
     template = (
         "The graphics card or its driver gave up: {reason} Restart the machine, update the driver if it comes back, "
         "then resume the run."
+    )
+
+
+class NoKernels(Trouble):
+    template = (
+        "This torch ({torch}) has no kernels for {card}, which is {needed}; it has {known}. Install one built for CUDA "
+        "{cuda}: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}"
+    )
+
+
+class DeviceAssert(Trouble):
+    template = (
+        "The card stopped at a check inside a kernel: a number lay outside its table, mostly that of a token outside "
+        "the vocabulary. Take the tokenizer that came with the model. If it did, start the run with "
+        "CUDA_LAUNCH_BLOCKING=1 in the environment: log.txt then names the line."
     )
 
 
@@ -270,8 +285,12 @@ def _worded(error: Exception, run_dir: Path) -> Trouble | RecipeTrouble:
     said = str(error).lower()
     if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in said or "no space left" in said:
         return DiskRanFull(path=run_dir)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said:
+    if is_out_of_memory(error):
         return _out_of_memory(error, run_dir)
+    if "no kernel image" in said:
+        return _no_kernels()
+    if "device-side assert" in said:
+        return DeviceAssert()
     reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
     if any(word in said for word in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "no kernel image", "nvml")):
         return DriverTrouble(reason=reason)
@@ -283,9 +302,24 @@ def _out_of_memory(error: Exception, run_dir: Path) -> Trouble:
     seen = events.read(run_dir)[0]
     if not any(event["event"] == "model" for event in seen):
         return ModelTooLarge()
-    step = ([event["step"] for event in seen if event["event"] == "step"] or [0])[-1] + 1
+    done = ([event["step"] for event in seen if event["event"] == "step"] or [0])[-1]
+    step = getattr(error, "step", done + 1)  # an evaluation belongs to the step before it
     rows, tokens = getattr(error, "batch_shape", None) or ("?", "?")
     return OutOfMemory(step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
+
+
+def _no_kernels() -> NoKernels:
+    """Which torch this card needs: those for CUDA 12.8 and later know Blackwell, and none before Turing."""
+    import torch
+
+    from core import recipe
+
+    major, minor = torch.cuda.get_device_capability()
+    cuda = "12.6" if (major, minor) < (7, 5) else "12.8"
+    known = ", ".join(torch.cuda.get_arch_list()) or "none"
+    index, needed = f"cu{cuda.replace('.', '')}", f"sm_{major}{minor}"
+    card = recipe.device_name()
+    return NoKernels(torch=torch.__version__, card=card, needed=needed, known=known, cuda=cuda, index=index)
 
 
 def _quiet() -> None:
@@ -296,6 +330,7 @@ def _quiet() -> None:
 
 def main() -> None:
     _quiet()
+    grow_segments()
     parser = argparse.ArgumentParser(prog="python -m core.trainer", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="directory with a config.json")
     parser.add_argument("--seen", type=int, metavar="BYTES", help="do nothing if the log has another length by now")

@@ -2,7 +2,9 @@
 
 The same rows, weights, adapter, optimizer and number of rows a step go to core/recipe.py and to TRL's SFTTrainer, each
 job in a process of its own: useful tokens a second (tokens of rows; padding is not counted), peak memory, and the loss
-on held-out rows, measured by one function for all. `--gpu` takes random weights in the shapes of Qwen2.5.
+on held-out rows, measured by one function for all. Jobs that are compared take their steps in turn, a step each, so that
+whatever else the machine does slows all of them down alike; the time of a step is from its batch to its new weights.
+`--gpu` takes random weights in the shapes of Qwen2.5, one job after the other: a card holds one of them.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +26,16 @@ from core.recipe import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 JOB_SECONDS = 480
+TURN = "turn of "  # what a job says when it wants to take a step, or has taken one
 QUICK_MINUTES = 8.5  # of all jobs of --quick together; what is not done by then is given up
 HELD_OUT = 16
+
+
+PAIRS = {
+    "default": ("ours, checkpointed", "trl default"),
+    "packed": ("ours packed", "trl packed"),
+    "default_against_ours_as_it_comes": ("ours", "trl default"),
+}
 
 
 @dataclass(frozen=True)
@@ -129,18 +140,15 @@ def make(model: str, folder: Path, rows: int) -> None:
 
 def measure(job: Job, folder: Path) -> dict:
     """Train one job and return its figures."""
-    import torch
     import transformers
 
     config, seen = job.config(folder), {}
-    train = transformers.Trainer.train
+    train, step = transformers.Trainer.train, _in_turn()
 
     def timed(trainer, *args, **kwargs):
-        began = time.monotonic()
+        trainer.add_callback(step)
         result = train(trainer, *args, **kwargs)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seen.update(seconds=time.monotonic() - began, model=trainer.model, steps=trainer.state.global_step)
+        seen.update(seconds=step.seconds, model=trainer.model, steps=trainer.state.global_step)
         return result
 
     transformers.Trainer.train = timed
@@ -161,6 +169,26 @@ def measure(job: Job, folder: Path) -> dict:
         "peak_memory_gib": peak,
         "held_out_loss": held_out(config, folder, tokenizer),
     }
+
+
+def _in_turn():
+    """A callback that waits for its turn before each step, and adds up the seconds of the steps."""
+    from transformers import TrainerCallback
+
+    class InTurn(TrainerCallback):
+        seconds = began = 0.0
+
+        def on_step_begin(self, *_, **__):
+            print(f"\n{TURN}begin", flush=True)
+            sys.stdin.readline()
+            self.began = time.monotonic()
+
+        def on_step_end(self, *_, **__):
+            recipe.synchronize()
+            self.seconds += time.monotonic() - self.began
+            print(f"\n{TURN}end", flush=True)
+
+    return InTurn()
 
 
 def encoded(config: TrainConfig, rows: Path, tokenizer) -> list[dict]:
@@ -246,19 +274,74 @@ def by_unsloth(config: TrainConfig, out: Path) -> None:
 # All jobs
 
 
-def run(job: Job, folder: Path, seconds: float) -> dict:
-    """The figures of a job from a process of its own, or {"trouble": why there are none}."""
-    command = [sys.executable, "-m", "tests.bench_train", "--job", json.dumps(asdict(job)), "--folder", str(folder)]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
-    try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return {"trouble": f"given up after {seconds:.0f} seconds"}
-    shutil.rmtree(folder / "out", ignore_errors=True)
-    shutil.rmtree(folder / "adapter", ignore_errors=True)
-    if done.returncode:
-        return {"trouble": (done.stderr.strip() or f"ended with {done.returncode}").split("\n")[-1][:300]}
-    return json.loads(done.stdout.strip().split("\n")[-1])
+class Running:
+    """A job in a process of its own, which takes one step when it is told to."""
+
+    def __init__(self, job: Job, folder: Path):
+        # What a job writes is its own; weights and rows are shared.
+        self.folder = folder.with_name(f"{folder.name} {job.name}")
+        self.folder.mkdir()
+        for shared in folder.iterdir():
+            (self.folder / shared.name).symlink_to(shared)
+        command = [sys.executable, "-m", "tests.bench_train", "--job", json.dumps(asdict(job))]
+        environment = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
+        self.log = (self.folder / "log.txt").open("w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            [*command, "--folder", str(self.folder)],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+        )
+        self.figures: dict | None = None
+
+    def read(self) -> None:
+        """Wait until it wants to take a step, has taken one, or is done."""
+        for line in self.process.stdout:
+            if line.startswith(TURN):
+                return
+            if line.startswith("{"):
+                self.figures = json.loads(line)
+        if self.process.wait() and not self.figures:
+            self.log.seek(0)
+            said = self.log.read().strip() or f"ended with {self.process.returncode}"
+            self.figures = {"trouble": said.split("\n")[-1][:300]}
+
+    def step(self) -> None:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self.read()  # the end of its step
+        self.read()  # the beginning of its next one, or of what comes after the last
+
+    def end(self, trouble: str) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
+        self.figures = self.figures or {"trouble": trouble}
+        shutil.rmtree(self.folder)
+
+
+def run(jobs: list[Job], folder: Path, seconds: float) -> list[dict]:
+    """The figures of jobs that take their steps in turn, or {"trouble": why there are none}."""
+    until = time.monotonic() + seconds
+    running = [Running(job, folder) for job in jobs]
+    watch = threading.Timer(seconds, lambda: [one.process.kill() for one in running])
+    watch.start()
+    for one in running:
+        one.read()
+    while alive := [one for one in running if one.figures is None]:
+        for one in alive:
+            one.step()
+    watch.cancel()
+    late = f"given up after {seconds:.0f} seconds" if time.monotonic() > until else "it ended without figures"
+    for one in running:
+        if time.monotonic() > until and "trouble" in (one.figures or {}):
+            one.figures = None
+        one.end(late)
+    return [one.figures for one in running]
 
 
 def bench(chosen: list[Job], rows: int, minutes: float, repeats: int, tell=lambda line: None) -> dict:
@@ -271,22 +354,34 @@ def bench(chosen: list[Job], rows: int, minutes: float, repeats: int, tell=lambd
             folder = Path(scratch) / model
             make(model, folder, rows)
             for _ in range(repeats):
-                for job in (job for job in chosen if job.model == model):
+                for group in together([job for job in chosen if job.model == model]):
                     left = minutes * 60 - (time.monotonic() - began)
-                    figures = run(job, folder, min(JOB_SECONDS, left)) if left > 0 else {"trouble": "no time was left"}
-                    found[job.name].append(figures)
-                    tell(f"{job.name}: {figures}")
+                    none = [{"trouble": "no time was left"}] * len(group)
+                    figures = run(group, folder, min(len(group) * JOB_SECONDS, left)) if left > 0 else none
+                    for job, one in zip(group, figures, strict=True):
+                        found[job.name].append(one)
+                        tell(f"{job.name}: {one}")
             shutil.rmtree(folder)
     best = {name: _middle(figures) for name, figures in found.items()}
     versions = {name: version(name) for name in ("torch", "transformers", "peft", "trl")}
     result = {"seconds": round(time.monotonic() - began, 1), "rows": rows, "versions": versions, "jobs": best}
     # Like beside like: the same rows a step, and activations recomputed by both or by none.
-    pairs = {"default": ("ours, checkpointed", "trl default"), "packed": ("ours packed", "trl packed")}
-    pairs |= {"default_against_ours_as_it_comes": ("ours", "trl default")}
-    for name, pair in pairs.items():
-        if all(job in best for job in pair):
-            result[f"ratio_trl_{name}"] = _ratio(best, *pair)
+    for name, pair in PAIRS.items():
+        ratios = _ratios(found, *pair) if all(job in found for job in pair) else []
+        if ratios:
+            result |= {f"ratio_trl_{name}": statistics.median(ratios), f"ratios_trl_{name}": ratios}
     return result
+
+
+def together(jobs: list[Job]) -> list[list[Job]]:
+    """Jobs in groups that take their steps in turn: on a processor all that pack and all that do not, with and without
+    activations recomputed; on a card each by itself."""
+    if jobs[0].model != "starter":
+        return [[job] for job in jobs]
+    groups: dict[bool, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.packing, []).append(job)
+    return list(groups.values())
 
 
 def _middle(figures: list[dict]) -> dict:
@@ -298,10 +393,10 @@ def _middle(figures: list[dict]) -> dict:
     return next(one for one in whole if one["useful_tokens_per_second"] == speed)
 
 
-def _ratio(jobs: dict, ours: str, theirs: str) -> float | None:
-    """How many times as fast the first job is, of two that were measured."""
-    speeds = [jobs[name].get("useful_tokens_per_second") for name in (ours, theirs)]
-    return round(speeds[0] / speeds[1], 3) if all(speeds) else None
+def _ratios(found: dict[str, list[dict]], ours: str, theirs: str) -> list[float]:
+    """How many times as fast the first job is, of two that took their steps in turn; one a repeat."""
+    speeds = [[one.get("useful_tokens_per_second") for one in found[name]] for name in (ours, theirs)]
+    return [round(one / other, 3) for one, other in zip(*speeds, strict=True) if one and other]
 
 
 def table(found: dict) -> str:

@@ -136,7 +136,13 @@ def trained(tmp_path_factory, tiny_model, tiny_corpus):
     before = os.environ.get("SOULSMITH_HOME")
     os.environ["SOULSMITH_HOME"] = str(home)
     config = TrainConfig(
-        base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=6, eval_steps=3, learning_rate=0.01
+        base_model=tiny_model,
+        corpus=tiny_corpus,
+        method="lora",
+        max_steps=6,
+        eval_steps=3,
+        learning_rate=0.01,
+        precision="fp32",
     )
     run_id = runs.start(config, "первый запуск")
     wait_for(run_id, "finished")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -31,6 +32,20 @@ def test_a_column_of_nulls_in_one_file_does_not_spoil_another(tmp_path):
     (folder / "b.jsonl").write_text('{"text":"да"}\n', "utf-8")
     card = corpus.create([folder], "two")
     assert (said(card), card["reasons"]) == (["да"], {"empty_text": 3})
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_manifest_beside_rows_is_no_row(tmp_path, packed):
+    folder = tmp_path / "two"
+    folder.mkdir()
+    (folder / "train.jsonl").write_text('{"text":"да"}\n', "utf-8")
+    about = {"files": ["train.jsonl"], "text": "Стихи о море."}
+    (folder / "manifest.json").write_text(json.dumps(about, ensure_ascii=False), "utf-8")
+    source = Path(shutil.make_archive(str(folder), "zip", folder)) if packed else folder
+    card = corpus.create([source], "two")
+    assert (said(card), card["reasons"]) == (["да"], {"describes_others": 1})
+    (folder / "train.jsonl").unlink()  # alone it is what a person chose to import
+    assert said(corpus.create([folder], "alone")) == ["Стихи о море."]
 
 
 def test_a_field_may_change_its_type_from_row_to_row(tmp_path):

@@ -35,7 +35,13 @@ def asked_at_steps_only(monkeypatch):
 @pytest.fixture
 def config(tiny_model, tiny_corpus) -> TrainConfig:
     return TrainConfig(
-        base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=4, eval_steps=2, learning_rate=0.01
+        base_model=tiny_model,
+        corpus=tiny_corpus,
+        method="lora",
+        max_steps=4,
+        eval_steps=2,
+        learning_rate=0.01,
+        precision="fp32",
     )
 
 

@@ -16,7 +16,9 @@ def silent(*_, **__):
 
 @pytest.fixture
 def config(tiny_model, tiny_corpus) -> TrainConfig:
-    return TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=2, learning_rate=0.01)
+    return TrainConfig(
+        base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=2, learning_rate=0.01, precision="fp32"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,19 @@ def evals(*losses) -> list[dict]:
     return [{"step": 10 * number, "eval_loss": loss} for number, loss in enumerate(losses)]
 
 
-ROW = {"state": "running", "stage": "training", "waiting": None, "event_at": 1000.0, "started": 1.0, "step": 100}
+ROW = {
+    "state": "running",
+    "stage": "training",
+    "waiting": None,
+    "skipped": None,
+    "event_at": 1000.0,
+    "started": 1.0,
+    "step": 100,
+}
 
 
 def names(row=ROW, losses=(), evaluations=(), scores=(), now=1001.0) -> list[str]:
-    curves = {"means": means(losses), "evals": list(evaluations)}
+    curves = {"means": means(losses), "evals": list(evaluations), "steps": []}
     return [name for name, _ in alerts.found(row, curves, list(scores), now)]
 
 

@@ -4,6 +4,7 @@ WORDS = {
     "bad_bytes": "bytes that are no text in the file's encoding",
     "bad_csv": "broken quotes in a CSV row",
     "bad_json": "broken JSON",
+    "describes_others": "a file that describes the others (manifest.json and its like)",
     "empty_chat": "a chat without messages",
     "empty_file": "an empty file",
     "empty_question": "an empty question",

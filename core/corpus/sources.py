@@ -16,6 +16,11 @@ MOST_UNPACKED = 64 * 2**30  # bytes of one packed file
 BOMB_RATIO = 400  # unpacked by packed; JSON of a template corpus reaches 60
 BOMB_FREE = 64 * 2**20  # bytes that may come out whatever the ratio
 MOST_MEMBERS = 20_000
+DESCRIPTIONS = (  # of a data set, as other programs put them beside its rows
+    *("manifest.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json"),
+    *("card.json", "about.json", "datapackage.json", "croissant.json"),
+)
+ROWS = (".jsonl", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")  # beside which they can only be descriptions
 HIDDEN = ("__MACOSX", ".git", ".obsidian", ".trash", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -156,17 +161,25 @@ def held(source: Source) -> Source:
 
 def of_folder(folder: Path) -> Iterator[Source | Bad]:
     """The files under a folder in the order of their names; links and hidden files are not followed."""
-    for path in sorted(folder.rglob("*")):
+    found = sorted(folder.rglob("*"))
+    has_rows = any(_holds_rows(path.name) for path in found)
+    for path in found:
         name = path.relative_to(folder)
         if any(part in HIDDEN or part.startswith(".") for part in name.parts):
             continue
         if path.is_symlink():
             yield Bad(readable(str(name)), "link")
+        elif has_rows and path.name.lower() in DESCRIPTIONS:
+            yield Bad(readable(str(name)), "describes_others")
         elif path.is_file():
             try:
                 yield of_file(path, str(name))
             except Exception as error:  # no permission, or the first bytes of a damaged packed file
                 yield Bad(readable(str(name)), "file_unreadable", type(error).__name__)
+
+
+def _holds_rows(name: str) -> bool:
+    return name.lower().removesuffix(".gz").removesuffix(".zst").endswith(ROWS)
 
 
 def of_zip(source: Source) -> Iterator[Source | Bad]:
@@ -182,8 +195,11 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
             members = [member for member in archive.infolist() if not member.is_dir()]
             for member in members[MOST_MEMBERS:]:
                 yield Bad(member.filename, "too_many_members")
+            has_rows = any(_holds_rows(member.filename) for member in members)
             for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
-                if (found := _of_member(source, archive, member)) is not None:
+                if has_rows and Path(member.filename).name.lower() in DESCRIPTIONS:
+                    yield Bad(member.filename, "describes_others")
+                elif (found := _of_member(source, archive, member)) is not None:
                     yield found
 
 

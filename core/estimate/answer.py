@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from core import hardware
 from core.estimate import learned, space, speed
 from core.estimate import setup as setups
 from core.estimate.catalogue import Card
@@ -107,7 +108,9 @@ def suited(setup: Setup, card: Card) -> Setup:
 
 def best_precision(card: Card) -> str:
     """What core/recipe.py takes when it is left to choose."""
-    return "fp32" if card.kind == "cpu" else "bf16" if card.has_bf16 else "fp16"
+    if card.kind == "cpu":
+        return "bf16" if hardware.processor_has_bf16() else "fp32"
+    return "bf16" if card.has_bf16 else "fp16"
 
 
 def reserve(memory: Memory, shape: ModelShape, setup: Setup, card: Card) -> Memory:

@@ -8,13 +8,14 @@ import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core import paths
+from core import hardware, paths
 from core.estimate import probe, troubles
 from core.estimate.shape import ModelShape, from_config
 
 GIB = 2**30
 DEFAULT_CARD = "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"
 CPU = "CPU"
+CPU_BF16 = 2.1  # how much faster whole steps are where bf16 is native: tests/benchmarks.md, 3.30 and 1.56 ms a token
 CORE_TFLOPS = 0.06  # fp32 products of one core with AVX2 at 3 GHz, two thirds of its peak; the probe replaces it
 CPU_BANDWIDTH = 20e9  # two channels of DDR4, half of the data sheet
 CORE_WATTS = 10
@@ -349,10 +350,11 @@ def _chip_words(name: str) -> frozenset[str]:
 def processor(cores: int, memory_bytes: int) -> Card:
     """This machine's processor, for trying things out on small models."""
     rate = probe.stored().get(CPU)
+    in_16_bit = CPU_BF16 if hardware.processor_has_bf16() else 1.0
     return Card(
         name=CPU,
         memory_bytes=memory_bytes,
-        matmul_tflops=rate or cores * CORE_TFLOPS,
+        matmul_tflops=(rate or cores * CORE_TFLOPS) * in_16_bit,
         measured=rate is not None,
         fp32_tflops=rate or cores * CORE_TFLOPS,
         bandwidth=CPU_BANDWIDTH,

@@ -25,11 +25,15 @@ The adapter appears in adapter/. One JSON line is printed for each event.
 events.jsonl holds the curves of the first time: loss, held-out loss, learning rate and the norm of the gradient by step.
 adapter-card.md describes the adapter that came of it, where one did.
 
-Over several cards, with the batch of config.json on each of them:
+Over several cards, a process each. Every process has a batch of its own: a step takes batch_size x
+gradient_accumulation_steps x the number of processes. For the steps of the first time, divide batch_size by that number.
 
     .venv/bin/accelerate launch --config_file accelerate/ddp.yaml train.py config.json
 
 accelerate/fsdp.yaml and accelerate/deepspeed.yaml share out the weights too; set num_processes in them to your cards.
+On a processor, two processes start with (`accelerate launch --cpu` starts one):
+
+    CUDA_VISIBLE_DEVICES= .venv/bin/torchrun --standalone --nproc_per_node 2 train.py config.json
 """
 
 

@@ -1,5 +1,6 @@
-"""What the curves of a run say by themselves: it diverges, stands still, learns by heart, forgets, or says nothing more."""
+"""What the curves of a run say by themselves: nothing moves, it diverges, stands still, learns by heart, forgets, is silent."""
 
+import json
 import time
 
 from core import ending, runs
@@ -10,6 +11,7 @@ SILENCE_SECONDS = 180.0  # and ten steps' time: evaluations and saving take thei
 LOADING_SECONDS = 1800.0
 RISE = 1.3  # of the smoothed loss over its lowest
 FLAT = 0.005  # less gain than this from one quarter of the run to the next
+STILL = 2  # steps in a row without a gradient; one may be an accident
 OVER = 1.02  # of the evaluation loss over its best
 
 
@@ -19,6 +21,8 @@ def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = N
     checks = (
         at_work and _stalled(row, now),
         at_work and _unheard(row, now),
+        _nothing_moved(curves["steps"]),
+        _skipped(row),
         _diverging(curves["means"]),
         _overfitting(curves["evals"]),
         at_work and _plateau(curves["means"]),
@@ -40,6 +44,22 @@ def _stalled(row: dict, now: float) -> tuple[str, dict] | None:
 def _unheard(row: dict, now: float) -> tuple[str, dict] | None:
     seconds = ending.unheard(row, now)
     return ("unheard", {"seconds": seconds}) if seconds > ending.PATIENCE_SECONDS else None
+
+
+def _nothing_moved(steps: list[dict]) -> tuple[str, dict] | None:
+    latest = steps[-STILL:]
+    if len(latest) == STILL and all(step["grad_norm"] == 0 and (step["loss"] or 0) > 0 for step in latest):
+        return "nothing_moved", {"step": latest[-1]["step"], "loss": latest[-1]["loss"]}
+    return None
+
+
+def _skipped(row: dict) -> tuple[str, dict] | None:
+    """The film strip or the forgetting meter found too little memory, and did not look at the model since."""
+    if not row["skipped"]:
+        return None
+    skipped = json.loads(row["skipped"])
+    what = next(iter(skipped))
+    return f"skipped.{what}", {"step": skipped[what]}
 
 
 def _smoothed(means: list[dict]) -> list[tuple[int, float]]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from core import control
-from core.recipe import Watcher
+from core.recipe import Watcher, empty_cache, is_out_of_memory
 from core.watching import film, forgetting, room
 
 
@@ -45,7 +45,22 @@ class Observer(Watcher):
         if self.config.film_strip:
             self.on_sample(model, tokenizer, step)
         if self.config.forgetting_meter:
-            self.report("forgetting", step=step, **forgetting.measure(model, tokenizer))
+            found = self._unless_full("forgetting_meter", step, lambda: forgetting.measure(model, tokenizer))
+            if found is not None:
+                self.report("forgetting", step=step, **found)
 
     def on_sample(self, model, tokenizer, step: int) -> None:
-        self.report("samples", step=step, samples=film.shoot(model, tokenizer))
+        samples = self._unless_full("film_strip", step, lambda: film.shoot(model, tokenizer))
+        if samples is not None:
+            self.report("samples", step=step, samples=samples)
+
+    def _unless_full(self, what: str, step: int, look):
+        """What a look at the model finds, or None, and an event, where memory does not suffice for it: the run goes on."""
+        try:
+            return look()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        empty_cache()  # after the error is gone, and with it what its frames held
+        self.report("skipped", step=step, what=what)
+        return None

@@ -104,6 +104,18 @@ WORDS = {
         "The trainer has not taken up the request for {seconds}. A long step or the loading of a model may be the reason; if it hangs, press “End the process”: the run can be resumed from its last checkpoint.",
         "Процесс обучения не отзывается на запрос уже {seconds}. Возможно, идёт долгий шаг или загрузка модели; если он завис, нажмите «Завершить процесс»: запуск можно продолжить с последней контрольной точки.",
     ),
+    "alert.nothing_moved": (
+        "Nothing moves: by step {step} the gradient is 0, and the loss is {loss}. Stop: nothing is being learned. Set target_modules to all-linear and precision to auto, and start again.",
+        "Ничего не меняется: к шагу {step} градиент равен 0, а loss — {loss}. Остановите запуск: модель не учится. Укажите target_modules = all-linear и precision = auto и начните заново.",
+    ),
+    "alert.skipped.film_strip": (
+        "At step {step} memory did not suffice for the film strip: its replies are left out there, and the training goes on. Lower batch_size or max_length if you need them.",
+        "На шаге {step} для киноленты не хватило памяти: ответы там пропущены, обучение продолжается. Если они нужны, уменьшите batch_size или max_length.",
+    ),
+    "alert.skipped.forgetting_meter": (
+        "At step {step} memory did not suffice for the forgetting meter: its score is left out there, and the training goes on. Lower batch_size or max_length if you need it.",
+        "На шаге {step} для измерителя забывания не хватило памяти: оценка там пропущена, обучение продолжается. Если она нужна, уменьшите batch_size или max_length.",
+    ),
     "alert.diverging": (
         "The loss is rising: {last} now against {lowest} at step {step}. Stop, and lower learning_rate.",
         "Loss растёт: сейчас {last}, на шаге {step} было {lowest}. Остановите запуск и снизьте learning_rate.",
@@ -230,6 +242,11 @@ TROUBLES = {
     "NotRunning": "Запуск «{name}» сейчас в состоянии «{state}»: это действие для него недоступно.",
     "DriverTrouble": "Видеокарта или её драйвер отказали: {reason} Перезагрузите компьютер; если повторится, обновите "
     "драйвер. Затем продолжите запуск.",
+    "NoKernels": "В этой сборке torch ({torch}) нет ядер для {card}, а ей нужно {needed}; есть {known}. Установите сборку для "
+    "CUDA {cuda}: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}",
+    "DeviceAssert": "Карта остановилась на проверке внутри ядра: какой-то номер вышел за свою таблицу, чаще всего номер токена — "
+    "за словарь. Возьмите токенизатор, который пришёл с моделью. Если он и так её собственный, запустите обучение с "
+    "переменной окружения CUDA_LAUNCH_BLOCKING=1: тогда log.txt назовёт строку.",
     "PackageMissing": "Для этого нужен пакет {package}. Установите его: pip install {package}",
     "NoSuchValue": "Поле {field} не может быть равно {value}. Впишите значение так, как оно выглядит в конфигурации.",
 }

@@ -140,8 +140,8 @@ WORDS = {
     ),
     "training.precision": ("Precision (precision)", "Точность (precision)"),
     "training.precision.info": (
-        "auto: bf16 on cards that have it, fp16 on other cards, fp32 on a CPU.",
-        "auto: bf16 на картах, где он есть, fp16 на остальных, fp32 на CPU.",
+        "auto: bf16 on cards and processors that have it, fp16 on other cards, fp32 on other processors.",
+        "auto: bf16 на картах и процессорах, где он есть, fp16 на других картах, fp32 на других процессорах.",
     ),
     "training.gradient_checkpointing": (
         "Recompute activations (gradient_checkpointing)",

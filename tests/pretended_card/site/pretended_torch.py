@@ -7,13 +7,15 @@ import importlib.util
 import json
 import os
 
+varlen = None  # the operators of torch.nn.attention.varlen, kept registered
 card = None  # the compiled module: counts() of operators, mixed() operators, clear(), strict(on)
 FREE, TOTAL = 30 * 2**30, 40 * 2**30
 
 
 def install() -> None:
     """Put the card in; called once, when torch has just been imported."""
-    global card
+    global card, varlen
+    import pretended_varlen
     import torch
 
     about = json.loads(os.environ["PRETENDED_CARD"])
@@ -26,6 +28,7 @@ def install() -> None:
     loader.exec_module(card)
     _answer(torch, _visible(about["cards"])[0], tuple(about["capability"]))
     _storages(torch)
+    varlen = pretended_varlen.install(torch, tuple(about["capability"]))
     torch.inference_mode = lambda mode=True: torch.no_grad() if mode else contextlib.nullcontext()
     _safetensors()
     import pretended_operators

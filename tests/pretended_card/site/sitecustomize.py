@@ -33,6 +33,8 @@ class _AfterTorch(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         pretended_torch.install()
 
     def __getattr__(self, name):  # what else a loader can: get_source, get_filename
+        if name == "stock":  # nobody looked for torch yet
+            raise AttributeError(name)
         return getattr(self.stock, name)
 
 

@@ -1,0 +1,327 @@
+"""The loop of training: what is saved before what, what an error carries with it, and what a step waits for."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import recipe
+from core.recipe import TrainConfig
+from core.watching import alerts
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def config(tiny_model, tiny_corpus) -> TrainConfig:
+    return TrainConfig(
+        base_model=tiny_model,
+        corpus=tiny_corpus,
+        method="lora",
+        max_steps=6,
+        eval_steps=2,
+        lora_dropout=0.0,
+        learning_rate=0.01,
+        precision="fp32",
+    )
+
+
+def events_of(config: TrainConfig, out: Path, **more) -> list[dict]:
+    found = []
+    recipe.train(config, out, report=lambda event, **values: found.append({"event": event, **values}), **more)
+    return found
+
+
+def evals_in(events: list[dict]) -> list[list]:
+    return [[event["step"], event["eval_loss"]] for event in events if event["event"] == "eval" and event["step"]]
+
+
+def test_an_evaluation_that_fails_costs_no_checkpoint_and_is_made_up_for(config, tmp_path, monkeypatch):
+    whole = events_of(config, tmp_path / "whole")
+    held_out_loss, calls = recipe.held_out_loss, []
+
+    def fails_at_the_third(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return held_out_loss(*args)
+
+    monkeypatch.setattr(recipe, "held_out_loss", fails_at_the_third)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        events_of(config, tmp_path / "out")
+    checkpoint = recipe.whole_checkpoint(tmp_path / "out")
+    assert Path(checkpoint).name == "checkpoint-4"
+    assert [step for step, _ in recipe.evals_of(checkpoint)] == [2]
+    resumed = events_of(config, tmp_path / "out", resume_from=checkpoint)
+    assert evals_in(resumed) == evals_in(whole)[1:]
+    assert recipe.evals_of(tmp_path / "out" / "checkpoint-6") == evals_in(whole)
+
+
+def test_a_seal_holds_the_evaluation_of_its_own_step(config, tmp_path):
+    events = events_of(replace(config, save_total_limit=9), tmp_path)
+    for step in (2, 4, 6):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        assert recipe.is_whole(checkpoint)
+        assert recipe.evals_of(checkpoint) == [known for known in evals_in(events) if known[0] <= step]
+
+
+def test_evaluations_are_put_into_a_seal_in_one_moment(tmp_path, monkeypatch):
+    """Cut short anywhere, the old seal is there or the new one."""
+    checkpoint = tmp_path / "checkpoint-1"
+    checkpoint.mkdir()
+    (checkpoint / "weights").write_text("w")
+    recipe.seal(checkpoint, 1, [])
+
+    def power_cut(*_):
+        assert recipe.is_whole(checkpoint)
+        raise OSError("no power")
+
+    monkeypatch.setattr("pathlib.Path.replace", power_cut)
+    with pytest.raises(OSError, match="no power"):
+        recipe.note_evals(checkpoint, [[1, 2.0]])
+    assert (recipe.is_whole(checkpoint), recipe.evals_of(checkpoint)) == (True, [])
+    monkeypatch.undo()
+    recipe.note_evals(checkpoint, [[1, 2.0]])
+    assert (recipe.is_whole(checkpoint), recipe.evals_of(checkpoint)) == (True, [[1, 2.0]])
+
+
+WORDINGS = [
+    MemoryError(),
+    RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 11.75 GiB"),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("HIP out of memory. Tried to allocate 64.00 MiB"),
+    RuntimeError("HIP error: hipErrorOutOfMemory"),
+    RuntimeError("CUDA error: HIPBLAS_STATUS_ALLOC_FAILED when calling `hipblasCreate(handle)`"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, other allocations: 0 bytes, max allowed: 9 GB)"),
+    RuntimeError("XPU out of memory. Tried to allocate 4.00 GiB"),
+    RuntimeError("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"),
+    RuntimeError("Native API failed. Native API returns: 40 (UR_RESULT_ERROR_OUT_OF_RESOURCES): out of memory"),
+    RuntimeError("Error out of memory at line 380 in file /src/csrc/pythonInterface.cpp"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried 9 bytes"),
+    RuntimeError("std::bad_alloc"),
+    OSError(12, "Cannot allocate memory"),
+    OSError("The paging file is too small for this operation to complete. (os error 1455)"),
+]
+
+
+@pytest.mark.parametrize("error", WORDINGS, ids=str)
+def test_memory_that_ran_out_is_known_in_every_dialect(error):
+    from core import paths, trainer
+
+    assert recipe.is_out_of_memory(error)
+    assert type(trainer._worded(error, paths.run("none"))) is trainer.ModelTooLarge
+
+
+def test_memory_of_torch_s_own_class_is_known_without_a_word():
+    import torch
+
+    assert recipe.is_out_of_memory(torch.OutOfMemoryError())
+    assert not recipe.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not recipe.is_out_of_memory(ValueError("lora_rank must be at least 1"))
+
+
+@pytest.mark.parametrize("where", ["optimizer", "backward", "evaluation"])
+def test_memory_that_ran_out_anywhere_reaches_the_doctor_with_step_and_batch(config, monkeypatch, where):
+    import torch
+    from accelerate import Accelerator
+
+    from core import events, paths, runs, trainer
+    from core.watching import doctor
+
+    calls, stock = [], recipe.held_out_loss
+
+    def third_fails(function):
+        def called(*args, **kwargs):
+            calls.append(1)
+            if len(calls) == 3:
+                raise RuntimeError("CUDA error: out of memory")
+            return function(*args, **kwargs)
+
+        return called
+
+    def third_batch_fails(model, *args):
+        model.forward = third_fails(model.forward)
+        return stock(model, *args)
+
+    if where == "optimizer":
+        monkeypatch.setattr(torch.optim.AdamW, "step", third_fails(torch.optim.AdamW.step))
+    elif where == "backward":
+        monkeypatch.setattr(Accelerator, "backward", third_fails(Accelerator.backward))
+    else:
+        monkeypatch.setattr(recipe, "held_out_loss", third_batch_fails)
+    run_id = runs.create(replace(config, batch_size=2, validation_share=0.2))
+    assert trainer.run(paths.run(run_id)) == "failed"
+    last = events.last(paths.run(run_id))
+    assert (last["trouble"], last["values"]["step"]) == ("OutOfMemory", "0" if where == "evaluation" else "3")
+    assert last["values"]["rows"] == "2"
+    assert int(last["values"]["tokens"]) > 8
+    assert len(last["values"]["numbers"].split(", ")) == 2
+    assert doctor.diagnose(run_id)["cause"] == "OutOfMemory"
+
+
+def test_what_a_card_says_of_itself_is_worded(monkeypatch):
+    import torch
+
+    from core import paths, trainer
+
+    monkeypatch.setattr(recipe, "device_name", lambda: "NVIDIA RTX 5090")
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90"])
+    said = RuntimeError("CUDA error: no kernel image is available for execution on the device")
+    for capability, build in (((12, 0), "cu128"), ((6, 1), "cu126")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
+        worded = str(trainer._worded(said, paths.run("none")))
+        assert f"NVIDIA RTX 5090, which is sm_{capability[0]}{capability[1]}; it has sm_80, sm_90." in worded
+        assert worded.endswith(f"/{build}")
+    assertion = RuntimeError("CUDA error: device-side assert triggered")
+    assert "outside the vocabulary" in str(trainer._worded(assertion, paths.run("none")))
+
+
+def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(config, monkeypatch):
+    """At step 2 there is too little for both; later there is enough again for the film."""
+    from core import events, paths, runs, store, trainer
+    from core.watching import film, forgetting
+    from ui import run_html
+    from ui.text import Say
+
+    def full_at(steps, found):
+        looked = iter(range(9))
+
+        def look(model, tokenizer):
+            if next(looked) in steps:
+                raise RuntimeError("CUDA out of memory")
+            return found
+
+        return look
+
+    monkeypatch.setattr(film, "shoot", full_at((1,), [{"prompt": "a", "reply": "b"}]))
+    monkeypatch.setattr(forgetting, "measure", full_at((1, 2, 3), {"score": -1.0, "parts": {}, "foreign": None}))
+    run_id = runs.create(replace(config, film_strip=True, forgetting_meter=True))
+    assert trainer.run(paths.run(run_id)) == "finished"
+    said = [(e["event"], e["step"]) for e in events.read(paths.run(run_id))[0] if e["event"] in ("samples", "skipped")]
+    skipped, shot = ("skipped", "samples")
+    assert said == [(shot, 0), (skipped, 2), (skipped, 2), (shot, 4), (skipped, 4), (shot, 6), (skipped, 6)]
+    found = alerts.found(store.sync(run_id), store.curves(run_id), store.forgetting(run_id))
+    assert found == [("skipped.forgetting_meter", {"step": 6})]
+    assert "At step 6 memory did not suffice for the forgetting meter" in run_html.alert(Say("en"), *found[0])
+
+
+def test_a_gradient_of_nothing_is_an_alert_by_the_third_step(config, monkeypatch):
+    from core import paths, runs, store, trainer
+
+    monkeypatch.setattr("transformers.Trainer._get_grad_norm", lambda *_, **__: 0.0)
+    run_id = runs.create(replace(config, max_steps=3, validation_share=0.0))
+    assert trainer.run(paths.run(run_id)) == "finished"
+    row, curves = store.sync(run_id), store.curves(run_id)
+    assert alerts.found(row, curves, []) == [("nothing_moved", {"step": 3, "loss": row["loss"]})]
+    one = {**curves, "steps": curves["steps"][:1]}
+    assert alerts.found(row, one, []) == []
+
+
+@pytest.mark.parametrize(
+    ("release", "chosen", "found"),
+    [
+        ("2.13.0", {}, {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}),
+        ("2.8.0+cu128", {}, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}),
+        ("2.13.0", {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}, {"PYTORCH_CUDA_ALLOC_CONF": "backend:native"}),
+    ],
+)
+def test_segments_grow_unless_somebody_chose_otherwise(monkeypatch, release, chosen, found):
+    import os
+
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: release)
+    monkeypatch.setattr("sys.platform", "linux")
+    recipe.grow_segments()
+    assert {name: os.environ[name] for name in names if name in os.environ} == found
+    for name in names:
+        os.environ.pop(name, None)
+
+
+def launched(command: list[str], out: Path) -> list[dict]:
+    """The events of train.py under a launcher of two processes, on the processor."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", *command, str(ROOT / "core" / "recipe.py"), str(out / "config.json")]
+    done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.slow
+def test_two_processes_are_one_with_the_double_batch_and_resume(config, tmp_path):
+    """Losses, steps and tokens; checkpoints are sealed by one when both have written, and go on from there."""
+    config = replace(config, packing=True, max_length=96, epochs=2.0, max_steps=0)
+    one = events_of(replace(config, batch_size=4), tmp_path / "one")
+    out = tmp_path / "two"
+    out.mkdir()
+    replace(config, batch_size=2).save(out / "config.json")
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    two = launched(torchrun, out)
+    steps, known = ([event for event in said if event["event"] == "step"] for said in (two, one))
+    assert [event["loss"] for event in steps] == pytest.approx([event["loss"] for event in known], abs=1e-5)
+    assert [(e["step"], e["max_steps"], e["tokens"]) for e in steps] == [
+        (e["step"], e["max_steps"], e["tokens"]) for e in known
+    ]
+    assert evals_in(two) == [[step, pytest.approx(loss, abs=1e-5)] for step, loss in evals_in(one)]
+    assert [event["event"] for event in two].count("finished") == 1
+    checkpoint = Path(recipe.whole_checkpoint(out))
+    assert sorted(path.name for path in checkpoint.glob("rng_state_*")) == ["rng_state_0.pth", "rng_state_1.pth"]
+    (checkpoint / "whole.json").unlink()
+    before = int(Path(recipe.whole_checkpoint(out)).name.split("-")[1])
+    again = [event for event in launched(torchrun, out) if event["event"] == "step"]
+    assert [(e["step"], e["loss"], e["tokens"]) for e in again] == [
+        (e["step"], pytest.approx(e["loss"], abs=1e-6), e["tokens"]) for e in steps if e["step"] > before
+    ]
+    assert (out / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("flags", "kind"), [("sse avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
+def test_a_processor_takes_bf16_where_it_is_native_and_the_calculator_says_the_same(tmp_path, monkeypatch, flags, kind):
+    from core import hardware
+    from core.estimate import answer, catalogue
+
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n", encoding="utf-8")
+    for module in (recipe, hardware):
+        native = module.processor_has_bf16(tmp_path / "cpuinfo")
+        monkeypatch.setattr(module, "processor_has_bf16", lambda native=native: native)
+    monkeypatch.setattr(recipe, "device_type", lambda: "cpu")
+    config = TrainConfig(base_model="m", corpus="c")
+    processor = catalogue.processor(4, 2**34)
+    assert (recipe.precision(config), answer.best_precision(processor)) == (kind, kind)
+    assert recipe.precision(replace(config, precision="fp32")) == "fp32"
+    assert (processor.matmul_tflops > processor.fp32_tflops) == (kind == "bf16")
+
+
+@pytest.mark.parametrize(("rows", "most"), [(24, 1.4), (41, 1.3), (1000, 1.15)])
+def test_rows_of_like_length_share_a_batch_whatever_the_size_of_the_corpus(rows, most):
+    """Padding costs little; every row comes once an epoch, with others in the next one, and the longest one first."""
+    import random
+
+    draw = random.Random(3)
+    lengths = [min(512, 40 + int(draw.expovariate(1 / 120))) for _ in range(rows)]
+    sampler = recipe.by_length(lengths, 4, 7)
+    epochs = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    assert epochs[0] == epochs[2] != epochs[1]
+    for order in epochs:
+        assert sorted(order) == list(range(rows))
+        batches = [order[start : start + 4] for start in range(0, rows, 4)]
+        padded = sum(len(batch) * max(lengths[at] for at in batch) for batch in batches)
+        assert padded / sum(lengths) < most
+        assert max(lengths) in [lengths[at] for at in batches[0]]
+
+
+def test_few_rows_come_in_one_batch():
+    assert sorted(recipe.by_length([5, 9, 7], 4, 7)) == [0, 1, 2]
