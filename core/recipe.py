@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
@@ -1287,7 +1288,9 @@ def add_adapter(base, config: TrainConfig):
         task_type="CAUSAL_LM",
     )
     try:
-        model = get_peft_model(base, lora)
+        with warnings.catch_warnings():  # towers that are excluded may have been left out already
+            warnings.filterwarnings("ignore", message="You have passed exclude_modules")
+            model = get_peft_model(base, lora)
     except ValueError as error:
         if "not found in the base model" in str(error) or "No modules were targeted" in str(error):
             raise LayersUnknown(names=names or '""', model=name) from error
