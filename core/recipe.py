@@ -920,6 +920,8 @@ def check_model(config: TrainConfig, tokenizer) -> None:
         raise VocabularyTooLarge(model=name, tokens=len(tokenizer), rows=rows)
     if config.packing and leaks(base, attention(precision(config), base)):
         raise PackingUnsupported(model=name)
+    if config.method != "full" and adapter_targets(base, config.target_modules.strip())[1]:
+        check_experts(config, name)
     add_adapter(base, replace(config, init_lora_weights="default"))
 
 
@@ -1343,10 +1345,13 @@ def expert_parameters(base) -> list[str]:
     """The ends of the names of tensors that hold a matrix an expert (E, X, Y); none in a model without such."""
     import torch
 
-    found = []
+    text, found = base.config.get_text_config(), []
+    counts = {getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")} - {None}
     for name, module in base.named_modules():
         for leaf, weight in module.named_parameters(recurse=False):
-            if weight.ndim == 3 and not isinstance(module, torch.nn.modules.conv._ConvNd):
+            if weight.ndim != 3 or isinstance(module, torch.nn.modules.conv._ConvNd):
+                continue
+            if "experts" in name.split(".") or weight.shape[0] in counts:
                 found.append(f"{name.rsplit('.', 1)[-1]}.{leaf}")
     return list(dict.fromkeys(found))
 

@@ -187,9 +187,8 @@ def test_zoo_dropout_goes_where_it_can_and_the_adapter_opens_again(animal, few_r
 )
 def test_zoo_what_experts_cannot_take_is_said(animal, few_rows, tiny_tokenizer, settings, words):
     config = TrainConfig(base_model=animal("qwen3_moe"), corpus=few_rows, method="lora", **settings)
-    if "use_dora" in settings:
-        with pytest.raises(recipe.ExpertsTakePlainLora, match=words):
-            recipe.check_model(config, tiny_tokenizer)
+    with pytest.raises(recipe.ExpertsTakePlainLora, match=words):
+        recipe.check_model(config, tiny_tokenizer)
     with pytest.raises(recipe.ExpertsTakePlainLora, match=words):
         recipe.add_adapter(recipe.load_base(config), config)
 
