@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
@@ -978,6 +979,8 @@ def check_model(config: TrainConfig, tokenizer) -> None:
         raise VocabularyTooLarge(model=name, tokens=len(tokenizer), rows=rows)
     if config.packing and leaks(base, attention(precision(config), base)):
         raise PackingUnsupported(model=name)
+    if config.method != "full" and adapter_targets(base, config.target_modules.strip())[1]:
+        check_experts(config, name)
     add_adapter(base, replace(config, init_lora_weights="default"))
 
 
@@ -1471,7 +1474,9 @@ def add_adapter(base, config: TrainConfig):
         task_type="CAUSAL_LM",
     )
     try:
-        model = get_peft_model(base, lora)
+        with warnings.catch_warnings():  # towers that are excluded may have been left out already
+            warnings.filterwarnings("ignore", message="You have passed exclude_modules")
+            model = get_peft_model(base, lora)
     except ValueError as error:
         if "not found in the base model" in str(error) or "No modules were targeted" in str(error):
             raise LayersUnknown(names=names or '""', model=name) from error
@@ -1524,10 +1529,13 @@ def expert_parameters(base) -> list[str]:
     """The ends of the names of tensors that hold a matrix an expert (E, X, Y); none in a model without such."""
     import torch
 
-    found = []
+    text, found = base.config.get_text_config(), []
+    counts = {getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")} - {None}
     for name, module in base.named_modules():
         for leaf, weight in module.named_parameters(recurse=False):
-            if weight.ndim == 3 and not isinstance(module, torch.nn.modules.conv._ConvNd):
+            if weight.ndim != 3 or isinstance(module, torch.nn.modules.conv._ConvNd):
+                continue
+            if "experts" in name.split(".") or weight.shape[0] in counts:
                 found.append(f"{name.rsplit('.', 1)[-1]}.{leaf}")
     return list(dict.fromkeys(found))
 

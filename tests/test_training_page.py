@@ -89,6 +89,11 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     assert "attention: sdpa, each document of a block by itself, because" in run_data.line(SAY, "r")
     events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
     assert run_data.line(Say("ru"), "r").endswith("внимание: flash_attention_2")
+    events.append(paths.run("r"), "model", attention="eager", flash_attention_lacks="class", experts=4)
+    assert run_data.line(SAY, "r").endswith(
+        "attention: eager, because this kind of model does not take FlashAttention 2 · "
+        "adapters around experts, without dropout; the router stays as it is"
+    )
 
 
 def test_three_steps_are_a_trial_that_nobody_is_offered_first(monkeypatch, tiny_model, tiny_corpus):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import models, paths, recipe, runs
+from core import export, models, paths, recipe, runs
 from core.chat import Question, Sampling, contestants, engine
 from core.export import merging
 from core.recipe import TrainConfig
@@ -118,7 +118,7 @@ def test_zoo_a_family_trains_talks_merges_and_opens_plainly(train, animal, famil
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", zoo.REFUSES_PACKING)
-def test_zoo_packing_is_refused_before_weights_are_read(animal, few_rows, tiny_tokenizer, family, monkeypatch):
+def test_zoo_packing_is_refused_before_weights_are_read(animal, few_rows, tiny_tokenizer, family):
     config = TrainConfig(base_model=animal(family), corpus=few_rows, method="lora", packing=True, max_length=64)
     with pytest.raises(recipe.PackingUnsupported, match="Switch packing off"):
         recipe.check_model(config, tiny_tokenizer)
@@ -127,6 +127,18 @@ def test_zoo_packing_is_refused_before_weights_are_read(animal, few_rows, tiny_t
 def test_the_table_of_the_readme_is_that_of_the_zoo():
     assert zoo.table() in (ROOT / "README.md").read_text(encoding="utf-8")
     assert zoo.TITLES.keys() == zoo.FAMILIES.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gemma3", "mistral3"])
+def test_zoo_the_card_of_a_multimodal_adapter_opens_it(train, animal, family, tmp_path):
+    run_id, _ = train(family)
+    made, found = export.make(run_id, "adapter", tmp_path / "adapter", lambda *_, **__: None), {}
+    assert ("AutoModelForImageTextToText" in made["lines"]) == (family == "mistral3")
+    exec(made["lines"], found)
+    one = contestants.find(f"run:{run_id}")
+    wanted = merging.logits(opened_plainly(Path(one.config.base_model), one.weights), found["tokenizer"])
+    assert merging.distance(merging.logits(found["model"].eval(), found["tokenizer"]), wanted) == 0
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -175,9 +187,8 @@ def test_zoo_dropout_goes_where_it_can_and_the_adapter_opens_again(animal, few_r
 )
 def test_zoo_what_experts_cannot_take_is_said(animal, few_rows, tiny_tokenizer, settings, words):
     config = TrainConfig(base_model=animal("qwen3_moe"), corpus=few_rows, method="lora", **settings)
-    if "use_dora" in settings:
-        with pytest.raises(recipe.ExpertsTakePlainLora, match=words):
-            recipe.check_model(config, tiny_tokenizer)
+    with pytest.raises(recipe.ExpertsTakePlainLora, match=words):
+        recipe.check_model(config, tiny_tokenizer)
     with pytest.raises(recipe.ExpertsTakePlainLora, match=words):
         recipe.add_adapter(recipe.load_base(config), config)
 
