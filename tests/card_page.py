@@ -227,6 +227,7 @@ def train() -> None:
     while runs.has_worker():  # else it would take the next run too, and it sees the card
         time.sleep(0.1)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    window.open()  # the page as it is found after a restart without the card
     few = {"film_strip": False, "forgetting_meter": False, "max_steps": 2, "eval_steps": 2}
     found["hidden"] = _walked(say, window, base_model=str(tiny), **few)
     del os.environ["CUDA_VISIBLE_DEVICES"]
