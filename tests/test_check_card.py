@@ -13,7 +13,7 @@ from core import check_card, events, jobs, models, runs
 from core.check_card import children, kernels, plan, results, stand_in
 from core.check_card import jobs as checks
 from core.check_card.starter import Starter
-from core.estimate import learned
+from core.estimate import forecast, learned
 from tests import pretended_card
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import opening_check
@@ -178,6 +178,47 @@ def test_what_there_was_no_time_for_is_slow_not_broken(home):
     assert made.late("train_full")
     assert made.checks[0]["state"] == "slow"
     assert "--minutes 15" in made.checks[0]["advice"]["message"]
+
+
+FORECAST = {"model": "starter", "card": "NVIDIA L4", "attention": "sdpa", "method": "lora"}
+FORECAST |= {"predicted_bytes": 2**31, "predicted_seconds": 0.5}
+STEPS = [{"step": at, "loss": 3.0, "tokens_per_second": 4096.0, "memory_gib": 1.5} for at in (1, 2, 3)]
+
+
+def judged(home, device: str, monkeypatch, **more) -> plan.Plan:
+    """A plan on a card of this name that has judged a training, the calculator expecting it on an NVIDIA L4."""
+    monkeypatch.setattr(forecast, "of_config", lambda config: FORECAST)
+    made = plan.Plan(lambda event, **values: None, home, time.monotonic() + 60, "log.txt")
+    made.facts, made.model = {"kind": "cuda", "device": device, "free": 2**34}, "starter"
+    for key, value in more.items():
+        setattr(made, key, value)
+    config = made.config("lora")
+    made.judge("train_lora", config, STEPS, made.forecast(config))
+    return made
+
+
+def test_a_training_on_the_card_of_its_forecast_teaches_the_calculator(home, monkeypatch):
+    made = judged(home, "NVIDIA L4", monkeypatch)
+    assert made.checks[0]["expected"] == {"tokens_per_second": 4096.0, "peak_gib": 2.0}
+    (row,) = learned.rows()
+    assert {key: row[key] for key in ("card", "measured_bytes", "measured_seconds")} == {
+        "card": "NVIDIA L4",
+        "measured_bytes": 1.5 * 2**30,
+        "measured_seconds": 0.5,
+    }
+
+
+def test_figures_of_another_device_or_of_a_stand_in_teach_nothing(home, monkeypatch):
+    for made in (judged(home, "NVIDIA T4", monkeypatch), judged(home, "NVIDIA L4", monkeypatch, stands_in=True)):
+        assert (made.checks[0]["state"], made.checks[0]["expected"]) == ("ok", {})
+    assert learned.rows() == []
+
+
+def test_a_first_loss_unlike_that_of_the_base_is_broken(home, monkeypatch):
+    made = judged(home, "NVIDIA L4", monkeypatch, losses={1: 3.0})
+    for method, loss, state in (("qlora", 3.3, "ok"), ("qlora", 4.0, "broken"), ("full", 3.2, "broken")):
+        made.judge(f"train_{method}", made.config(method), [STEPS[0] | {"loss": loss}], {})
+        assert (made.checks[-1]["state"], made.checks[-1]["expected"]) == (state, {"loss": 3.0})
 
 
 # ---------------------------------------------------------------------------------------------------------------------
