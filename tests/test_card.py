@@ -209,8 +209,24 @@ def test_a_writer_without_memory_for_a_batch_takes_smaller_ones(tiny_model, monk
     assert [reply.text for reply in writer.batch(CHATS, **GREEDY)] == wanted
     assert sizes == [4, 2, 1, 1, 1, 1]
     most = 0
-    with pytest.raises(local.WriterOutOfMemory, match="wrote a single row"):
+    with pytest.raises(local.WriterOutOfMemory, match="even one row at a time"):
         writer.batch(CHATS, **GREEDY)
+
+
+def test_a_writer_that_memory_runs_out_for_while_it_is_loaded_leaves_nothing(tiny_model, monkeypatch):
+    writer, load, kept = local.Local(tiny_model), recipe.load_base, []
+
+    def failing(config):
+        base = load(config)
+        kept.extend(map(weakref.ref, base.parameters()))
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(recipe, "load_base", failing)
+    with pytest.raises(local.WriterOutOfMemory) as caught:
+        writer.batch(CHATS, **GREEDY)
+    assert caught.value.values == {"model": Path(tiny_model).name}
+    assert [one() for one in kept if one() is not None] == []
+    assert card.wait_for_guests(0)
 
 
 def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tiny_model, waiting, monkeypatch):
@@ -220,14 +236,14 @@ def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tin
     kept = [weakref.ref(one) for one in writer.model.parameters()]
     monkeypatch.setattr(recipe, "device_type", lambda: "mps")
     monkeypatch.setattr(recipe, "empty_cache", lambda: None)
-    opened = local.Local._open
-    monkeypatch.setattr(local.Local, "_open", lambda self: None)  # the claim comes when the batch has begun
+    opened = local.Local.open
+    monkeypatch.setattr(local.Local, "open", lambda self: None)  # the claim comes when the batch has begun
     with card.claim(waiting), pytest.raises(local.WriterWaits, match='The run "the night run" is training') as caught:
         writer.batch(CHATS, **GREEDY)
     gc.collect()
     assert [one() for one in kept if one() is not None] == []
     assert caught.value.values["name"] == "the night run"
-    monkeypatch.setattr(local.Local, "_open", opened)
+    monkeypatch.setattr(local.Local, "open", opened)
     monkeypatch.undo()
     assert len(writer.batch(CHATS, **GREEDY)) == 4
 
