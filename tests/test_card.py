@@ -8,11 +8,14 @@ import weakref
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from core import card, chat, recipe, runs
+from core import card, chat, events, recipe, runs
 from core.chat import Question, Sampling, contestants, engine, growing, measuring, process
 from core.recipe import TrainConfig
-from core.synth import local
+from core.synth import jobs, local
+from ui import synth_html
+from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
 ASK = [{"role": "user", "content": "lamp?"}]
@@ -206,8 +209,24 @@ def test_a_writer_without_memory_for_a_batch_takes_smaller_ones(tiny_model, monk
     assert [reply.text for reply in writer.batch(CHATS, **GREEDY)] == wanted
     assert sizes == [4, 2, 1, 1, 1, 1]
     most = 0
-    with pytest.raises(local.WriterOutOfMemory, match="wrote a single row"):
+    with pytest.raises(local.WriterOutOfMemory, match="even one row at a time"):
         writer.batch(CHATS, **GREEDY)
+
+
+def test_a_writer_that_memory_runs_out_for_while_it_is_loaded_leaves_nothing(tiny_model, monkeypatch):
+    writer, load, kept = local.Local(tiny_model), recipe.load_base, []
+
+    def failing(config):
+        base = load(config)
+        kept.extend(map(weakref.ref, base.parameters()))
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(recipe, "load_base", failing)
+    with pytest.raises(local.WriterOutOfMemory) as caught:
+        writer.batch(CHATS, **GREEDY)
+    assert caught.value.values == {"model": Path(tiny_model).name}
+    assert [one() for one in kept if one() is not None] == []
+    assert card.wait_for_guests(0)
 
 
 def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tiny_model, waiting, monkeypatch):
@@ -217,14 +236,14 @@ def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tin
     kept = [weakref.ref(one) for one in writer.model.parameters()]
     monkeypatch.setattr(recipe, "device_type", lambda: "mps")
     monkeypatch.setattr(recipe, "empty_cache", lambda: None)
-    opened = local.Local._open
-    monkeypatch.setattr(local.Local, "_open", lambda self: None)  # the claim comes when the batch has begun
+    opened = local.Local.open
+    monkeypatch.setattr(local.Local, "open", lambda self: None)  # the claim comes when the batch has begun
     with card.claim(waiting), pytest.raises(local.WriterWaits, match='The run "the night run" is training') as caught:
         writer.batch(CHATS, **GREEDY)
     gc.collect()
     assert [one() for one in kept if one() is not None] == []
     assert caught.value.values["name"] == "the night run"
-    monkeypatch.setattr(local.Local, "_open", opened)
+    monkeypatch.setattr(local.Local, "open", opened)
     monkeypatch.undo()
     assert len(writer.batch(CHATS, **GREEDY)) == 4
 
@@ -240,3 +259,41 @@ def test_a_writer_for_which_there_is_no_room_asks_the_chat_first_and_takes_4_bit
     free[:] = [10, 10]
     with pytest.raises(chat.NoRoom, match="GiB are free"):
         local.Local(tiny_model)._method()
+
+
+def test_a_card_that_shares_the_machine_s_memory_has_what_is_free_there(monkeypatch):
+    """Its driver takes what the system keeps of files for used memory; it is given back when somebody asks for it."""
+    import psutil
+    import torch
+
+    monkeypatch.setattr(recipe, "device_type", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2 * 2**30, 120 * 2**30))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 90 * 2**30}))
+    for integrated, free in ((1, 90), (0, 2)):
+        properties = type("Properties", (), {"is_integrated": integrated})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_, found=properties: found)
+        assert recipe.free_bytes() == free * 2**30
+    assert engine.free_bytes(engine.ON_CPU) == engine.free_bytes("cpu") == 90 * 2**30
+
+
+def test_a_chat_s_process_ends_after_an_error_that_the_card_does_not_recover_from():
+    lost = [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        type("AcceleratorError", (Exception,), {})(),
+    ]
+    assert [process._is_lost(error) for error in lost] == [True, True]
+    assert not process._is_lost(RuntimeError("shapes differ"))
+
+
+def test_the_page_says_which_run_a_writing_job_waits_for(tmp_path, waiting):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("kind: model\nlang: en\nmethod: free\nseeds: [sea, lamp, fog, tide]\n", encoding="utf-8")
+    job = jobs.create({"recipe": str(path), "tokens": 2000, "name": "rows"})
+    events.append(job, "started", pid=1)
+    events.append(job, "waiting", run="<night> run")
+    with FileLock(job / "run.lock"):
+        found = jobs.progress(job)
+        assert "The run “&lt;night&gt; run” has the card. The job waits" in synth_html.job(Say("en"), found)
+        assert "Видеокарта занята обучением «&lt;night&gt; run»" in synth_html.job(Say("ru"), found)
+        events.append(job, "going_on")
+        assert jobs.progress(job)["waits_for"] is None

@@ -21,8 +21,8 @@ class WriterWaits(card.CardBusy):
 
 class WriterOutOfMemory(Trouble):
     template = (
-        "Memory ran out while {model} wrote a single row. Choose a smaller model, or shorter replies, or close other "
-        "programs."
+        "Memory is too small for {model} to write even one row at a time. Choose a smaller model or shorter replies, or "
+        "close other programs."
     )
 
 
@@ -77,7 +77,7 @@ class Local:
         from core.chat import engine
 
         try:
-            self._open()
+            self.open()
             return self._generated(chats, temperature, max_tokens)
         except WriterWaits as error:
             engine.empty_frames(error)
@@ -87,21 +87,32 @@ class Local:
             if not recipe.is_out_of_memory(error):
                 raise
             engine.empty_frames(error)
-            if self.model is None:  # it ran out while the model was loaded
-                self.close()
-                raise WriterOutOfMemory(model=self.path.name) from error
             return None
 
-    def _open(self) -> None:
-        """Load the model: in what this machine computes fast, or in 4-bit where memory is too small for that."""
-        import torch
-
+    def open(self) -> None:
+        """Load the model if it is not there; raises what batch() does."""
         from core import recipe
         from core.chat import engine
 
         self._need_card()
         if self.model is not None:
             return
+        try:
+            self._load()
+        except Exception as error:
+            engine.empty_frames(error)
+            self.close()
+            if recipe.is_out_of_memory(error):
+                raise WriterOutOfMemory(model=self.path.name) from error
+            raise
+
+    def _load(self) -> None:
+        """Load it in what this machine computes fast, or in 4-bit where memory is too small for that."""
+        import torch
+
+        from core import recipe
+        from core.chat import engine
+
         if recipe.device_type() != "cpu":
             self.held.enter_context(card.guest())
             self._need_card()  # a run may have claimed it before it saw this guest
