@@ -44,16 +44,19 @@ def owner() -> str | None:
     return training() or claimed()
 
 
-def busy() -> str | None:
-    """The run that has the card that replies come from, or is about to get it; None where it is free, or there is none."""
+def busy(*, sees_card: bool = False) -> str | None:
+    """The run that has the card that replies come from, or is about to get it; None where it is free, or there is none.
+
+    `sees_card`: torch has found a card, whatever the driver lists.
+    """
     run_id = owner()
-    return run_id if run_id and reply_card.is_taken_by(run_id) else None
+    in_the_way = reply_card.gives_way_to if sees_card else reply_card.is_taken_by
+    return run_id if run_id and in_the_way(run_id) else None
 
 
 def need(trouble: type[CardBusy] = CardBusy, *, sees_card: bool = False) -> None:
-    """Raise CardBusy, or the given kind of it, when a run has the card; `sees_card` where torch has found one."""
-    run_id = owner()
-    if run_id and (reply_card.gives_way_to if sees_card else reply_card.is_taken_by)(run_id):
+    """Raise CardBusy, or the given kind of it, when a run has the card."""
+    if run_id := busy(sees_card=sees_card):
         raise trouble(name=runs.label(run_id)["name"])
 
 

@@ -190,7 +190,7 @@ def on_answer(say: Say, history: dict, count: int, switch: Switch, system: str, 
 
 def before(say: Say, busy: str):
     """Say what the reply waits for: (notice, whether it will come from the processor)."""
-    training = card.owner()
+    training = card.busy(sees_card=True)  # on a machine without a card it slows the reply down
     if not training:
         seen = process.look()
         sentence = "playground.turn" if seen["busy"] else "" if seen["open"] else "playground.loading"

@@ -118,7 +118,7 @@ def _wait_for_card(job: Job, busy: card.CardBusy) -> str:
     print(busy, file=sys.stderr, flush=True)
     events.append(job.directory, "waiting", run=busy.values["name"])
     began, ending = time.monotonic(), ""
-    while card.owner() and not (ending := _asked(job)):
+    while card.busy(sees_card=True) and not (ending := _asked(job)):
         time.sleep(WAIT_SECONDS)
     job.began += time.monotonic() - began  # the rate is that of the rows
     events.append(job.directory, "going_on")
