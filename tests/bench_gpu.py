@@ -26,7 +26,7 @@ from pathlib import Path
 from core import hardware, models, paths
 from core.estimate import answer, catalogue, exact, forecast, speed
 from core.estimate.troubles import TraceFailed
-from core.recipe import FEWEST_ROWS, TrainConfig
+from core.recipe import FEWEST_ROWS, TrainConfig, grow_segments
 from core.trouble import Trouble
 from tests import bench_gpu_tables as tables
 from tests import tiny_tokenizers
@@ -217,6 +217,7 @@ def child(request: dict, *, cpu: bool, seconds: float) -> dict:
 
 def serve(request: dict) -> dict:
     """What child() asks for, done here."""
+    grow_segments()  # as a run does, before torch is imported
     if "make" in request:
         facts = machine()
         if request["cpu"] or facts["card"] != catalogue.CPU:  # else the parent says that there is no card

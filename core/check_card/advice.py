@@ -1,8 +1,8 @@
 """What to do about a check that is slow or broken: each advice names the one command that mends it."""
 
+from core import hardware, nvidia, torch_build
+from core.gpu import Gpu
 from core.trouble import Trouble
-
-INDEX = "https://download.pytorch.org/whl/"  # of the builds of torch, one directory for each version of CUDA
 
 
 class TorchSeesNoCard(Trouble):
@@ -68,13 +68,10 @@ def pip(*arguments: str) -> str:
     return f"pip install {' '.join(arguments)}"
 
 
-def torch_for(capability: float) -> str:
-    """The command that installs a build of torch for an NVIDIA card of this compute capability.
-
-    Builds for CUDA 12.6 have kernels for 5.0 to 9.0, those for 13.0 for 7.5 to 12.0 (pytorch/test-infra#7046).
-    """
-    cuda = "cu126" if 0 < capability < 7.5 else "cu130"
-    return pip("--force-reinstall", "torch", "--index-url", INDEX + cuda)
+def torch_for(gpu: Gpu | None = None) -> str:
+    """The command that installs a build of torch for a card, by default for the one that is used if nobody chooses."""
+    gpu = gpu or hardware.card()
+    return (gpu and torch_build.command(gpu, nvidia.driver().cuda)) or pip("--force-reinstall", "torch")
 
 
 def again(*arguments: str) -> str:

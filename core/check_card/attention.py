@@ -48,8 +48,7 @@ def attention() -> dict:
     if recipe.device_type() != "cpu" and (lacks := recipe.flash_attention_lacks(kind)):
         value["lacks"] = lacks
     if not error <= BOUNDS[kind]:
-        command = advices.torch_for(0.0)
-        wrong = advices.NumbersWrong(package=base.config._attn_implementation, command=command)
+        wrong = advices.NumbersWrong(package=base.config._attn_implementation, command=advices.torch_for())
         return result("attention", "broken", value, {"error": BOUNDS[kind]}, wrong)
     return result("attention", "ok", value, {"error": BOUNDS[kind]})
 

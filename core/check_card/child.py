@@ -13,7 +13,7 @@ from importlib import import_module
 
 from core.check_card import results
 from core.check_card.results import say
-from core.recipe import RecipeTrouble
+from core.recipe import RecipeTrouble, grow_segments
 from core.trouble import Trouble
 
 AGAIN = 3  # exit code: one check raised, the others go on in a fresh process, as a failed kernel spoils its own
@@ -51,6 +51,7 @@ def main() -> None:
     faulthandler.enable()
     faulthandler.dump_traceback_later(request["seconds"] + 5, exit=True)  # should nobody be left who ends it
     first_card_only()
+    grow_segments()  # as a run does, before torch reads it
     import_module("torch")  # first: the other libraries look at what it has found
     tasks: dict[str, Callable[[dict], int]] = {
         "check": lambda r: check(r["group"], r["names"]),

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import hardware
+
 ROOT = Path(__file__).parents[2]
 TAIL_CHARACTERS = 300  # of the last line, for a table
 TAIL_LINES = 40  # that go to the log
@@ -68,8 +70,15 @@ def run(request: dict, seconds: float, on_line: Callable[[dict], bool | None] = 
 
 
 def environment() -> dict[str, str]:
-    """Variables of a process that checks; threads wait as those of a training do (core/runs.py, spawn_detached)."""
-    found = {**os.environ, "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    """Variables of a process that checks: it sees the card that a run takes if nobody chooses, and its threads wait as
+    those of a training do (core/runs.py, spawn_detached)."""
+    found = {
+        **os.environ,
+        **hardware.environment(hardware.card()),
+        "PYTHONUTF8": "1",
+        "PYTHONUNBUFFERED": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     found.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     found.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     return found

@@ -20,22 +20,21 @@ BOUNDS = {"fp32": 0.002, "bf16": 0.01, "fp16": 0.005}
 
 
 def advice(name: str, error: Exception) -> Exception:
-    return advices.TorchUnusable(command=advices.torch_for(capability_of_driver()))
+    return advices.TorchUnusable(command=advices.torch_for())
 
 
 def torch() -> dict:
     """The installed torch, and that it sees the card that the driver has."""
     import torch
 
-    kind, cards = recipe.device_type(), hardware.gpus()
+    kind, gpu = recipe.device_type(), hardware.card()
     say(facts=facts())
     value = {"torch": torch.__version__, "cuda": torch.version.cuda or torch.version.hip or "none"}
     value |= {"transformers": importlib.metadata.version("transformers"), "device": recipe.device_name()}
     value |= {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    if cards and kind == "cpu":
-        command = advices.torch_for(cards[0].compute_capability)
-        unseen = advices.TorchSeesNoCard(card=cards[0].name, torch=torch.__version__, command=command)
-        return result("torch", "broken", value, {"device": cards[0].name}, unseen)
+    if gpu and kind == "cpu":
+        unseen = advices.TorchSeesNoCard(card=gpu.name, torch=torch.__version__, command=advices.torch_for(gpu))
+        return result("torch", "broken", value, {"device": gpu.name}, unseen)
     return result("torch", "ok", value)
 
 
@@ -56,11 +55,6 @@ def card() -> catalogue.Card | None:
     name = recipe.device_name()
     found = next((catalogue.of_machine(gpu) for gpu in hardware.gpus() if gpu.name == name), None)
     return found if found and found.measured else None
-
-
-def capability_of_driver() -> float:
-    cards = hardware.gpus()
-    return cards[0].compute_capability if cards else 0.0
 
 
 def architecture() -> dict | None:
@@ -84,7 +78,7 @@ def architecture() -> dict | None:
         card=recipe.device_name(),
         architecture=needed,
         has=listed,
-        command=advices.torch_for(float(f"{major}.{minor}")) if not torch.version.hip else advices.pip("torch"),
+        command=advices.torch_for(),
     )
     return result("architecture", "broken", value, {"kernels": needed}, wrong)
 
@@ -134,7 +128,7 @@ def _matmul(kind: str) -> dict:
     value = {"error": float((found - right).norm() / right.norm()), "tflops": tflops(dtype)}
     expected = {"error": BOUNDS[kind]}
     if not value["error"] <= BOUNDS[kind]:  # NaN too
-        wrong = advices.NumbersWrong(package="torch", command=advices.torch_for(capability_of_driver()))
+        wrong = advices.NumbersWrong(package="torch", command=advices.torch_for())
         return result(f"matmul_{kind}", "broken", value, expected, wrong)
     known = card()
     emulated = kind == "bf16" and not recipe.has_bf16()

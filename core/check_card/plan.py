@@ -286,15 +286,16 @@ class Plan:
 
 def card() -> dict:
     """What the driver says, before torch is asked."""
-    found, version = hardware.gpus(), _driver()
-    if not found:
+    one, version = hardware.card(), _driver()
+    if one is None:
         here = hardware.machine()
         value = {"card": "none", "cores": here.cores, "memory_gib": here.memory_bytes / 2**30}
         return result("card", "ok", value | ({"driver": version} if version else {}))
-    one = found[0]
     value = {"card": one.name, "driver": version or "unknown", "capability": one.compute_capability}
-    value |= {"memory_gib": one.total_bytes / 2**30, "free_gib": one.free_bytes / 2**30}
-    return result("card", "ok", value | ({"cards": len(found)} if len(found) > 1 else {}))
+    if one.total_bytes:
+        value |= {"memory_gib": one.total_bytes / 2**30, "free_gib": one.free_bytes / 2**30}
+    count = len(hardware.gpus())
+    return result("card", "ok", value | ({"cards": count} if count > 1 else {}))
 
 
 def _driver() -> str:
@@ -334,9 +335,8 @@ def _slow(on_card: bool) -> Trouble:
 
 def _advice_for(group: str) -> Trouble:
     """What to do where a process of the group died without a word."""
-    cards = hardware.gpus()
     if group == "kernels":
-        return advices.TorchUnusable(command=advices.torch_for(cards[0].compute_capability if cards else 0.0))
+        return advices.TorchUnusable(command=advices.torch_for())
     if group == "quantisation":
         return advices.BitsandbytesUnusable(command=advices.pip("--force-reinstall", "--no-deps", "bitsandbytes"))
     packages = ("--upgrade", "torch", "transformers", "peft", "accelerate")
