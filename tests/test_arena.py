@@ -74,6 +74,22 @@ def test_a_verdict_counts_by_winner_whatever_the_side(match):
     assert found["length"] == {"longer": 9, "count": 10, "warns": True}
 
 
+def test_the_rate_counts_votes_with_a_winner_only():
+    found = verdict.of(
+        [{"topic": "", "verdict": said, "text_a": "a", "text_b": "b"} for said in ("b", "a", "b", "tie", "bad")]
+    )
+    assert found["rate"] == pytest.approx(2 / 3)
+    assert verdict.of([])["rate"] is None
+
+
+def test_length_warns_from_five_votes_on():
+    def bias(count: int) -> dict:
+        return verdict.length_bias([{"verdict": "b", "text_a": "a", "text_b": "much longer"}] * count)
+
+    assert verdict.wilson(4, 4)[0] > 0.5
+    assert [bias(count)["warns"] for count in (4, 5)] == [False, True]
+
+
 def test_length_does_not_warn_when_the_shorter_ones_win(match):
     vote(match, "aaaaaaaaabbb")
     assert verdict.of(votes.of_match(match))["length"] == {"longer": 3, "count": 12, "warns": False}
@@ -95,6 +111,14 @@ def test_votes_leave_as_pairs_and_outlive_their_match(match, tmp_path):
         "chosen": [{"role": "assistant", "content": "short 2"}],
         "rejected": [{"role": "assistant", "content": "long 2 " * 5}],
     }
+
+
+def test_two_equal_answers_are_no_pair(match, tmp_path):
+    directory = matches.find(match)
+    rows = [{"prompt": 0, "a": said("same"), "b": said("same")}, {"prompt": 1, "a": said("one"), "b": said("two")}]
+    (directory / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    vote(match, "ab")
+    assert [pair["chosen"][0]["content"] for pair in votes.pairs(match)] == ["two"]
 
 
 def test_without_a_winner_there_are_no_pairs(match, tmp_path):
