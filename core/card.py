@@ -61,11 +61,12 @@ def need(trouble: type[CardBusy] = CardBusy, *, sees_card: bool = False) -> None
 
 
 def claimed() -> str | None:
-    """The run that a worker has claimed the card for."""
+    """The run that a worker has claimed the card for, until it has ended: its process may take a second longer."""
     if not is_held(_claim()):
         return None
-    with suppress(OSError):
-        return _claim().with_suffix(".run").read_text(encoding="utf-8")
+    with suppress(Trouble, OSError, ValueError):
+        run_id = _claim().with_suffix(".run").read_text(encoding="utf-8")
+        return run_id if runs.state(run_id) in runs.ACTIVE else None
     return None
 
 

@@ -190,12 +190,13 @@ def attention_ways(kind: str) -> dict:
     from core import recipe
     from tests import bench_attention
 
+    until = time.monotonic() + ATTENTION_SECONDS / 2
     if kind != "tiny":
         cases = bench_attention.cases()[1::2] if kind == "quick" else bench_attention.cases()
-        return {given.name: bench_attention.measure(given) for given in cases}
+        return {given.name: bench_attention.measure(given, until) for given in cases}
     dtype = torch.bfloat16 if recipe.has_bf16() else torch.float32
     given = bench_attention.Blocks(1, 64, 4, 4, 2, 32, dtype, recipe.device_type())
-    return {given.name: bench_attention.measure(given)}
+    return {given.name: bench_attention.measure(given, until)}
 
 
 def child(request: dict, *, cpu: bool, seconds: float) -> dict:
