@@ -22,10 +22,10 @@ import time
 import warnings
 from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,6 +45,7 @@ NAMED_ROWS = 8  # of a batch in a sentence
 FLASH_HEAD = 256  # numbers of a head, at most: FlashAttention 2's own limit
 ROUTERS = ("gate", "router", "shared_expert_gate")  # linear layers that choose experts, by the last part of the name
 MAMBAS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")  # for which PEFT refuses out_proj
+PEFT_TAKES = ("gptq", "awq", "hqq", "aqlm", "eetq", "torchao")  # quantised weights that PEFT puts LoRA around
 MISTRALS = ("mistral", "mistral3", "voxtral", "ministral", "ministral3", "pixtral")  # model types of Mistral's makers
 # How a text is split before its merges: by Llama 3's tokenizer, and by Mistral's Tekken.
 LLAMA3_SPLIT = (
@@ -210,6 +211,12 @@ class PackingUnsupported(RecipeTrouble):
     template = (
         "Rows in one block would leak into each other in {model}: its layers do not keep documents apart. "
         "Switch packing off."
+    )
+
+
+class NotFinite(RecipeTrouble):
+    template = (
+        "{model} computes NaN or infinity in {precision}. Set precision to fp32, or to bf16 where the card has it."
     )
 
 
@@ -628,7 +635,7 @@ def _block(rows: list[dict]) -> dict:
     }
 
 
-def collate(rows: list[dict], flat: bool = False, lengths: bool = True) -> dict:
+def collate(rows: list[dict], flat: bool = False, lengths: bool = True, alone: bool = False) -> dict:
     """A batch (B, T), padded on the right; what is padding is told by position, never by the id of the pad token.
 
     There is no attention_mask: a causal model's tokens do not see what comes after them, so none sees the padding, and
@@ -636,6 +643,7 @@ def collate(rows: list[dict], flat: bool = False, lengths: bool = True) -> dict:
     documents of a block apart, but only without attention_mask (seen in 5.24; it takes use_cache=False besides). With
     `flat` the blocks lie end to end in one row (1, B*T), which is what kernels for packed rows take, and `lengths` says
     in their words where each document ends: without that, every layer finds it anew and waits for the card to tell.
+    With `alone` a row that is its whole batch says so too, as FlashAttention would ask that in every layer.
     """
     import torch
 
@@ -651,13 +659,13 @@ def collate(rows: list[dict], flat: bool = False, lengths: bool = True) -> dict:
 
     batch = {"input_ids": padded("input_ids", 0), "labels": padded("labels", IGNORED)}
     if not packed:
-        return batch
+        return batch | (document_ends(range(sizes[0])) if alone and len(rows) == 1 else {})
     tails = [list(range(max(sizes) - size)) for size in sizes]  # padding is one more document in the block
     positions = [row["position_ids"] + tail for row, tail in zip(rows, tails, strict=True)]
     return batch | {"position_ids": torch.tensor(positions)}
 
 
-def document_ends(positions: list[int]) -> dict:
+def document_ends(positions: Sequence[int]) -> dict:
     """Where the documents of a packed row end, as attention kernels take it: running sums (N + 1,), int32, from 0 on,
     and the length of the longest one, a plain int. `positions` begin at 0 with each document."""
     import torch
@@ -830,8 +838,21 @@ def device_type() -> str:
 
 def device() -> str:
     """The device as torch names it: one card a process; under a distributed launcher each process has its own."""
+    import torch
+
     kind = device_type()
-    return f"{kind}:{os.environ.get('LOCAL_RANK', 0)}" if kind in ("cuda", "xpu") else kind
+    if kind not in ("cuda", "xpu"):
+        return kind
+    # Modulo as accelerate does it: a launcher may have shown each process its own card alone.
+    return f"{kind}:{int(os.environ.get('LOCAL_RANK', 0)) % getattr(torch, kind).device_count()}"
+
+
+def use_device() -> None:
+    """Make the device of this process the one that torch asks and allocates on when nobody names one."""
+    import torch
+
+    if (kind := device_type()) in ("cuda", "xpu"):
+        getattr(torch, kind).set_device(device())
 
 
 def device_name() -> str:
@@ -845,7 +866,11 @@ def device_name() -> str:
 
 
 def has_bf16() -> bool:
-    """Whether the device multiplies bf16 in hardware; emulation is slower than fp32."""
+    """Whether the device multiplies bf16 in hardware; emulation is slower than fp32.
+
+    On Apple silicon emulation counts as well (Metal does it before M3): it is no slower than fp32 and takes half the
+    memory.
+    """
     import torch
 
     kind = device_type()
@@ -853,7 +878,9 @@ def has_bf16() -> bool:
         return processor_has_bf16()
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return kind == "xpu" or (kind == "mps" and torch.backends.mps.is_macos_or_newer(14, 0))
+    if kind == "xpu":
+        return torch.xpu.is_bf16_supported(including_emulation=False)
+    return torch.backends.mps.is_macos_or_newer(14, 0)
 
 
 def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
@@ -926,7 +953,7 @@ def grow_segments() -> None:
     names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
     if sys.platform == "linux" and not any(name in os.environ for name in names):
         release = tuple(int(part) for part in version("torch").split(".")[:2])
-        os.environ[names[release < (2, 9)]] = "expandable_segments:True"  # the second name is the older one
+        os.environ[names[0] if release >= (2, 9) else names[1]] = "expandable_segments:True"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -1061,14 +1088,13 @@ def leaks(base, attention: str) -> bool:
     Layers do that carry something from token to token besides attention (all such families convolve over time) where
     no kernels are that can begin anew; and a model does that makes its masks without the positions (gpt-oss in 5.24).
     """
-    import inspect
     from importlib.util import find_spec
 
     import torch
 
     if any(isinstance(module, torch.nn.Conv1d) for module in base.modules()):
         return device_type() not in ("cuda", "xpu") or find_spec("fla") is None
-    if "flash" in attention:  # its kernel goes by the positions alone
+    if "flash" in attention or {"flat": True} in _layouts(base):  # they go by the positions, whatever the mask says
         return False
     found = re.search(
         r"(?:mask_kwargs = \{|create_causal_mask\()(.*?)[})]", inspect.getsource(type(base.get_decoder())), re.S
@@ -1139,12 +1165,15 @@ def quantization(config: TrainConfig, base):
     kind = str(getattr(stored.get("quant_method"), "value", stored.get("quant_method", "")))
     if kind == "bitsandbytes" and config.method != "full":
         return None  # as they are
+    if kind in PEFT_TAKES and config.method == "lora":
+        return None  # as they are too: transformers names the package that reads them
     if kind == "mxfp4":
         return Mxfp4Config(dequantize=True)  # these are experts, which QLoRA leaves in 16 bit as well
     if kind == "fp8" and config.method != "qlora":
         return FineGrainedFP8Config(dequantize=True)
     if kind:
-        methods = {"fp8": "lora, full", "bitsandbytes": "lora, qlora"}.get(kind, "-")
+        methods = {"fp8": "lora, full", "bitsandbytes": "lora, qlora"} | dict.fromkeys(PEFT_TAKES, "lora")
+        methods = methods.get(kind, "none")
         raise StoredQuantized(model=Path(config.base_model).name, kind=kind, method=config.method, methods=methods)
     if config.method != "qlora":
         return None
@@ -1187,7 +1216,7 @@ def load_base(config: TrainConfig):
         )
     except RecipeTrouble:
         raise
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, ValueError) as error:
         raise ModelUnreadable(model=config.base_model, reason=str(error).strip().split("\n")[0]) from error
     base.computes_in = kind
     for module in base.modules():
@@ -1342,19 +1371,31 @@ class _Documents:
     """Attention over rows that lie end to end, (1, H, T, D) to (1, T, H, D)."""
 
     def __init__(self):
-        self.kernel, self.ends, self.lengths = varlen_attention(), None, []
+        self.kernel, self.tried, self.ends, self.lengths = varlen_attention(), set(), None, []
 
     def attend(self, module, query, key, value, ends, longest, *, dropout=0.0, sliding_window=None, **more):
-        if self.kernel and not dropout and not _kernel_lacks(query, value):
-            try:
-                return self._at_once(query, key, value, ends, longest, sliding_window, more.get("scaling"))
-            except RuntimeError as error:  # check_packing() tries it first, on a block of its own
-                import torch
-
-                if torch.is_grad_enabled() or is_out_of_memory(error):
-                    raise
-                self.kernel = None  # this build has it in name only
+        about = sliding_window, more.get("scaling")
+        if self.kernel and not dropout and not _kernel_lacks(query, value) and self._works(query, key, value, *about):
+            return self._at_once(query, key, value, ends, longest, *about)
         return self._one_by_one(module, query, key, value, ends, sliding_window, dropout=dropout, **more)
+
+    def _works(self, query, key, value, *about) -> bool:
+        """Whether this build's kernel has both passes for heads of this width: it is tried once, on two tokens."""
+        import torch
+
+        kind = (query.shape[-1], value.shape[-1], query.shape[1], key.shape[1], _computed_in(query), *about)
+        if kind not in self.tried:
+            ends = torch.tensor([0, 2], dtype=torch.int32, device=query.device)
+            with torch.enable_grad():
+                tokens = [x[:1, :, :2].detach().clone().requires_grad_() for x in (query, key, value)]
+                try:
+                    self._at_once(*tokens, ends, 2, *about).sum().backward()
+                except RuntimeError as error:
+                    if is_out_of_memory(error):
+                        raise
+                    self.kernel = None  # it is there in name only
+            self.tried.add(kind)
+        return self.kernel is not None
 
     def _at_once(self, query, key, value, ends, longest, window, scaling):
         import torch
@@ -1421,16 +1462,20 @@ def _attend_masked(module, query, key, value, mask, position_ids, **more):
 def documents_known(inputs: dict):
     """Spare the device a question: transformers asks in each forward pass whether position_ids hold several documents,
     waits for the answer and makes a mask of them (5.24). Rows without positions of their own hold one document each,
-    and where the lengths of documents come along, attention needs neither."""
+    and where the lengths of documents come along, attention needs neither the answer nor a mask, which would be the
+    square of all rows together."""
     from transformers import masking_utils
 
-    stock = masking_utils.find_packed_sequence_indices
+    find, masks = masking_utils.find_packed_sequence_indices, masking_utils.AttentionMaskInterface._global_mapping
+    make = masks["sdpa"]
     if "cu_seq_lens_q" in inputs or "position_ids" not in inputs:
         masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    if "cu_seq_lens_q" in inputs:
+        masks["sdpa"] = lambda *_, **__: None
     try:
         yield
     finally:
-        masking_utils.find_packed_sequence_indices = stock
+        masking_utils.find_packed_sequence_indices, masks["sdpa"] = find, make
 
 
 def document_lengths(positions) -> list[int]:
@@ -1519,7 +1564,6 @@ def adapter_targets(base, names: str) -> tuple[str | list[str], list[str]]:
 
 def bypassed(base) -> set[str]:
     """The names of layers whose weights a recurrent block hands to its kernel: neither 4 bits nor an adapter reach that."""
-    import inspect
 
     blocks = {type(module) for module in base.modules() if hasattr(module, "conv1d")}
     return {name for block in blocks for name in re.findall(r"self\.(\w+_proj)\.weight\b", inspect.getsource(block))}
@@ -1607,7 +1651,15 @@ def without_logits(base) -> None:
     from transformers.modeling_outputs import CausalLMOutput
 
     stock = base.forward
-    if not _head_is_plain(base):
+    base.loss_is_tiled = _head_is_plain(base)
+    if not base.loss_is_tiled:
+
+        @wraps(stock)  # the Trainer reads from its signature what it takes
+        def whole(*args, **inputs):
+            with documents_known(inputs):
+                return stock(*args, **inputs)
+
+        base.forward = whole
         return
 
     def forward(labels=None, num_items_in_batch=None, learned=None, **inputs):
@@ -1639,7 +1691,9 @@ def summed_loss(head, hidden, target):
     import torch
     from torch.utils.checkpoint import checkpoint
 
-    if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in head.parameters())):
+    trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in head.parameters())
+    # FSDP's hooks bear no backward pass inside a forward pass: torch 2.13 crashed where norm and head were one group.
+    if not trained and os.environ.get("ACCELERATE_USE_FSDP") != "true":
         return _with_gradient(head)(hidden, target)
 
     class InPlace(torch.autograd.Function):
@@ -1777,6 +1831,7 @@ def train(
         _sweep(out, report)
     else:  # under a launcher with several processes one of them speaks and writes
         report = lambda event, **values: None  # noqa: E731
+    use_device()
     transformers.set_seed(config.seed)
     check_machine(config)
     tokenizer = load_tokenizer(config)
@@ -1923,6 +1978,8 @@ def check_causal(config: TrainConfig, base) -> None:
     ids = torch.tensor([[2, 7, 1, 8], [2, 7, 5, 3]], device=base.device)
     with torch.no_grad(), autocast(base):
         one, other = base(input_ids=ids, use_cache=False).logits[:, :2].float()
+    if not (one.isfinite().all() and other.isfinite().all()):
+        raise NotFinite(model=Path(config.base_model).name, precision=getattr(base, "computes_in", "fp32"))
     if _distance(one, other) > _rounding(base):
         raise SeesAhead(model=Path(config.base_model).name)
 
@@ -1935,7 +1992,7 @@ def check_packing(config: TrainConfig, base) -> dict:
     logits whichever one stands before it. Both blocks are of one shape, so rounding is the same in both.
     """
     if not config.packing:
-        return {}
+        return {"alone": uses_flash_attention(base) and _passes_on(base)}
     for layout in _layouts(base):
         if _distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
             return layout
@@ -1944,13 +2001,18 @@ def check_packing(config: TrainConfig, base) -> dict:
 
 def _layouts(base) -> list[dict]:
     """The ways of laying packed rows that a model might take, the fastest first."""
-    kinds = {parameter.kind for parameter in inspect.signature(base.get_decoder().forward).parameters.values()}
-    passes_on, kind = inspect.Parameter.VAR_KEYWORD in kinds, base.config.get_text_config()._attn_implementation
+    passes_on, kind = _passes_on(base), base.config.get_text_config()._attn_implementation
     if uses_flash_attention(base):
         return [{"flat": True}, {"flat": True, "lengths": False}] if passes_on else [{"flat": True, "lengths": False}]
     # What a model tells FlashAttention (a window) it tells _Documents as well; of others only the mask knows it all.
     flat = kind == "sdpa" and passes_on and base._supports_flash_attn
     return [{"flat": True}, {}] if flat else [{}]
+
+
+def _passes_on(base) -> bool:
+    """Whether a model hands its attention what it does not know itself, such as the lengths of documents."""
+    kinds = {parameter.kind for parameter in inspect.signature(base.get_decoder().forward).parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def _after(base, before: list[int], layout: dict):
@@ -2046,9 +2108,8 @@ class Progress:
             return
         took, self.step_began = time.monotonic() - self.step_began, 0.0
         self.seconds += took
-        if (
-            self.warm
-        ):  # the first step of a process compiles, allocates and reads from disk: it says nothing of the pace
+        # The first step of a process compiles, allocates and reads from disk: it says nothing of the pace.
+        if self.warm:
             self.all_seconds, self.all_steps = self.all_seconds + took, self.all_steps + 1
         self.recent.append(took)
 
@@ -2128,7 +2189,7 @@ class Progress:
         """Put the weights of the best checkpoint that is there into the place of the last ones."""
         best = best_of(self.evals)
         checkpoint = target.parent / f"checkpoint-{best}"
-        if best in (None, self.evals[-1][0]) or not (checkpoint / "whole.json").is_file():
+        if best is None or best == self.evals[-1][0] or not (checkpoint / "whole.json").is_file():
             return
         for file in checkpoint.glob("*.safetensors"):
             scratch = target / (file.name + ".unfinished")
@@ -2348,8 +2409,7 @@ def _learning(config: TrainConfig, training, held_out) -> type:
         def evaluate(self, *_, **__):
             began, progress = time.monotonic(), self.soulsmith
             try:
-                with self.accelerator.autocast():  # the first evaluation comes before the Trainer wraps the model
-                    loss = held_out_loss(self.model, held_out, config.batch_size, progress.hears_stop)
+                loss = held_out_loss(self.model, held_out, config.batch_size, progress.hears_stop)
             except Exception as error:
                 error.step = self.state.global_step
                 raise
@@ -2390,7 +2450,7 @@ def _trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_ou
         args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
-        data_collator=partial(_named_batch, layout=layout or {}, tiled="forward" in vars(base)),
+        data_collator=partial(_named_batch, layout=layout or {}, tiled=getattr(base, "loss_is_tiled", False)),
         processing_class=tokenizer,
     )
 
@@ -2530,6 +2590,8 @@ def held_out_loss(model, rows, batch_size: int, should_stop: Callable[[], bool] 
         for start in range(0, len(by_length), batch_size):
             chosen = [rows[at] for at in by_length[start : start + batch_size]]
             batch = collate(chosen)
+            if getattr(model, "loss_is_tiled", False):
+                batch["learned"] = learned_positions(batch["labels"])
             counts.append(int((batch["labels"][:, 1:] != IGNORED).sum()))
             try:
                 losses.append(model(**{key: value.to(model.device) for key, value in batch.items()}).loss)

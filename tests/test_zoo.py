@@ -269,7 +269,8 @@ def test_zoo_four_bits_are_stored_for_sharding_under_a_launcher_only(animal, few
 @pytest.mark.parametrize(
     ("stored", "method", "words"),
     [
-        ("gptq", "lora", r"stored in gptq, and method lora cannot begin with those \(methods that can: -\)"),
+        ("quanto", "lora", r"stored in quanto, and method lora cannot begin with those \(methods that can: none\)"),
+        ("gptq", "qlora", r"methods that can: lora\)"),
         ("fp8", "qlora", r"methods that can: lora, full"),
         ("bitsandbytes", "full", r"methods that can: lora, qlora"),
     ],

@@ -133,9 +133,8 @@ class Group:
     def _hear(self, logits) -> bool:
         drawn = torch.cat([row.draw(logits[index : index + 1]) for index, row in enumerate(self.growing)])  # (B, 1)
         kept = []
-        for index, (row, token) in enumerate(
-            zip(self.growing, drawn[:, 0].tolist(), strict=True)
-        ):  # waits, once a step
+        tokens_drawn = drawn[:, 0].tolist()  # the one wait for the device in a step
+        for index, (row, token) in enumerate(zip(self.growing, tokens_drawn, strict=True)):
             if not row.reply.seconds_to_first:
                 row.reply.seconds_to_first = round(time.monotonic() - self.began, 3)
             if row.hear(token):
