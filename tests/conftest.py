@@ -26,6 +26,10 @@ def pytest_configure(config):
 
 
 def pytest_unconfigure(config):
+    if walk := getattr(config, "zoo_walk", None):
+        walk.kill()
+        walk.wait()
+        config.zoo_folder.cleanup()
     if made := getattr(config, "card_lines", ""):
         shutil.rmtree(made, ignore_errors=True)
 
@@ -55,7 +59,11 @@ WORDS = "sea lamp oil rope gull tide brass fog light storm keeper bread coffee w
 
 
 @pytest.fixture(scope="session")
-def tiny_tokenizer(tmp_path_factory):
+def tiny_tokenizer():
+    return make_tiny_tokenizer()
+
+
+def make_tiny_tokenizer():
     """A byte-level BPE tokenizer of 400 tokens with a ChatML template; its pad token is its end token, as in SmolLM2."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -200,8 +208,29 @@ def starter_home(tmp_path_factory):
 
 
 def pytest_collection_finish(session):
-    """Take what importing made out of the collector's sight: it looked through a million objects in every test."""
+    """Take what importing made out of the collector's sight: it looked through a million objects in every test.
+
+    The families of the zoo begin now, in a process of their own: other tests use one core.
+    """
     import gc
 
+    walked = [item for item in session.items if "zoo_walked" in getattr(item, "fixturenames", ())]
+    families = [item.callspec.params["family"] for item in walked if not item.get_closest_marker("skip")]
+    if families and not session.config.option.collectonly:
+        import tempfile
+        from pathlib import Path
+
+        from tests import zoo_walk
+
+        session.config.zoo_folder = tempfile.TemporaryDirectory(prefix="zoo-")
+        session.config.zoo_walk = zoo_walk.begin(Path(session.config.zoo_folder.name), families)
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def zoo_walked(request):
+    """A function that gives what a family can, from the process that walks them."""
+    from tests import zoo_walk
+
+    return lambda family: zoo_walk.result(family, request.config.zoo_walk)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from core import export, models, paths, recipe, runs
-from core.chat import Question, Sampling, contestants, engine
+from core import export, models, recipe
+from core.chat import contestants, engine
 from core.export import merging
 from core.recipe import TrainConfig
-from tests import pretended_card, zoo
+from tests import pretended_card, zoo, zoo_walk
 from tests.conftest import chat_rows
 
-ASK = [{"role": "user", "content": "lamp?"}]
 ROOT = Path(__file__).parent.parent
 
 
@@ -50,70 +49,15 @@ def train(animal, few_rows, home):
     """A function that trains a family for two steps: (id of the run, its "model" event)."""
 
     def trained(family: str, method: str = "lora", **settings) -> tuple[str, dict]:
-        settings = {
-            "max_steps": 2,
-            "eval_steps": 2,
-            "max_length": 128,
-            "lora_rank": 4,
-            "learning_rate": 0.01,
-        } | settings
-        run_id = runs.create(TrainConfig(base_model=animal(family), corpus=few_rows, method=method, **settings))
-        said = {}
-        recipe.train(
-            runs.config(run_id), paths.run(run_id), report=lambda event, **values: said.setdefault(event, values)
-        )
-        return run_id, said["model"]
+        return zoo_walk.train(animal(family), few_rows, method, **settings)
 
     return trained
 
 
-def talk(*ids: str) -> dict:
-    """The replies of these contestants side by side."""
-    *_, columns = engine.replies({id: Question(id, ASK) for id in ids}, Sampling(max_new_tokens=4))
-    return columns
-
-
-def opened_plainly(directory: Path, adapter: Path):
-    """A base with its adapter as somebody opens it who has transformers and PEFT and nothing of ours."""
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    try:
-        base = AutoModelForCausalLM.from_pretrained(directory)
-    except ValueError:
-        base = AutoModelForImageTextToText.from_pretrained(directory)
-    return PeftModel.from_pretrained(base, adapter).eval()
-
-
-def merge(run_id: str) -> tuple[dict, float]:
-    """What a merge says, and how far plain PEFT is from the merged model."""
-    one, out = contestants.find(f"run:{run_id}"), paths.run(run_id) / "merged"
-    out.mkdir()
-    found = merging.into(one, out, lambda *_, **__: None)
-    tokenizer = recipe.load_tokenizer(one.config)
-    plain = merging.logits(opened_plainly(Path(one.config.base_model), one.weights), tokenizer)
-    return found, merging.distance(plain, merging.logits(merging.load(out), tokenizer))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("family", zoo.TITLES)
-def test_zoo_a_family_trains_talks_merges_and_opens_plainly(train, animal, family):
-    found = {}
-    for method in ("lora", "qlora", "full"):
-        run_id, model = train(family, method)
-        assert model["flash_attention_lacks"] == "card"
-        assert talk(f"base:{animal(family)}", f"run:{run_id}").keys() == {f"base:{animal(family)}", f"run:{run_id}"}
-        engine.close()
-        if method != "full":
-            said, apart = merge(run_id)
-            assert (said["difference"] < 1e-5, apart < 1e-5) == (True, True)
-        found[method] = "yes"
-    try:
-        train(family, "lora", packing=True)
-        found["packing"] = "yes"
-    except recipe.PackingUnsupported:
-        found["packing"] = "refused"
-    assert found == zoo.can(family)
+def test_zoo_a_family_trains_talks_merges_and_opens_plainly(zoo_walked, family):
+    assert zoo_walked(family) == zoo.can(family)
 
 
 @pytest.mark.slow
@@ -137,7 +81,7 @@ def test_zoo_the_card_of_a_multimodal_adapter_opens_it(train, animal, family, tm
     assert ("AutoModelForImageTextToText" in made["lines"]) == (family == "mistral3")
     exec(made["lines"], found)
     one = contestants.find(f"run:{run_id}")
-    wanted = merging.logits(opened_plainly(Path(one.config.base_model), one.weights), found["tokenizer"])
+    wanted = merging.logits(zoo_walk.opened_plainly(Path(one.config.base_model), one.weights), found["tokenizer"])
     assert merging.distance(merging.logits(found["model"].eval(), found["tokenizer"]), wanted) == 0
 
 
@@ -197,8 +141,8 @@ def test_zoo_what_experts_cannot_take_is_said(animal, few_rows, tiny_tokenizer, 
 def test_zoo_two_adapters_around_experts_stand_side_by_side(train, animal):
     base = f"base:{animal('qwen3_moe')}"
     one, other = (f"run:{train('qwen3_moe', seed=seed)[0]}" for seed in (1, 2))
-    alone = {id: talk(id)[id].text for id in (one, other)}
-    together = talk(base, one, other)
+    alone = {id: zoo_walk.talk(id)[id].text for id in (one, other)}
+    together = zoo_walk.talk(base, one, other)
     assert {id: together[id].text for id in (one, other)} == alone
     assert len(engine._opened) == 1
 
@@ -209,8 +153,8 @@ def test_zoo_adapters_around_other_experts_have_a_base_each(train, animal):
     whole = f"run:{train('qwen3_moe')[0]}"
     named = f"run:{train('qwen3_moe', target_modules='q_proj,down_proj')[0]}"
     plain = f"run:{train('qwen3_moe', target_modules='q_proj,v_proj')[0]}"
-    alone = {id: talk(id)[id].text for id in (base, whole, named, plain)}
-    together = talk(base, whole, named, plain)
+    alone = {id: zoo_walk.talk(id)[id].text for id in (base, whole, named, plain)}
+    together = zoo_walk.talk(base, whole, named, plain)
     assert {id: reply.text for id, reply in together.items()} == alone
     assert len(engine._opened) == 2
 
