@@ -302,7 +302,7 @@ class Running:
         for line in self.process.stdout:
             if line.startswith(TURN):
                 return
-            if line.startswith("{"):
+            if line.startswith('{"'):  # TRL prints dicts of Python, which begin otherwise
                 self.figures = json.loads(line)
         if self.process.wait() and not self.figures:
             self.log.seek(0)
@@ -329,6 +329,7 @@ def run(jobs: list[Job], folder: Path, seconds: float) -> list[dict]:
     until = time.monotonic() + seconds
     running = [Running(job, folder) for job in jobs]
     watch = threading.Timer(seconds, lambda: [one.process.kill() for one in running])
+    watch.daemon = True  # an error here must not wait for it
     watch.start()
     for one in running:
         one.read()
