@@ -57,6 +57,11 @@ def gpus() -> tuple[Gpu, ...]:
     return (*nvidia.driver().gpus, *other_cards.gpus())
 
 
+def on_bus() -> tuple[Gpu, ...]:
+    """All cards of this machine, those too that CUDA_VISIBLE_DEVICES and its like hide from this process."""
+    return (*nvidia.driver().on_bus, *other_cards.on_bus())
+
+
 def card(uuid: str | None = None) -> Gpu | None:
     """The card of this name, None if it is not there; without a name the card that is used if nobody chooses.
 

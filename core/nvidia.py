@@ -44,6 +44,7 @@ class Driver:
     gpus: tuple[Gpu, ...] = ()
     cuda: tuple[int, int] = (0, 0)
     trouble: str = ""
+    on_bus: tuple[Gpu, ...] = ()  # all cards, whatever CUDA_VISIBLE_DEVICES leaves of them
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def _asked(nvml: ModuleType) -> Driver:
         except nvml.NVMLError as error:  # one that fell off the bus does not take the others along
             trouble = str(error)
     version = _or(nvml, 0, nvml.nvmlSystemGetCudaDriverVersion_v2)
-    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble)
+    on_bus = tuple(part.gpu for card in cards for part in card.parts)
+    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble, on_bus)
 
 
 def _card(nvml: ModuleType, handle) -> _Card:

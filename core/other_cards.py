@@ -41,12 +41,19 @@ ROOMY = 36 * GIB  # memory of a Mac from which Metal gives three quarters to a p
 
 def gpus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:
     """The cards of these makers that are here, in the order of the PCI bus."""
+    found = on_bus(sysfs)
     if sys.platform == "darwin":
-        return apple()
-    found = [gpu for card in _drm_cards(sysfs) if (gpu := _of_device(card / "device", sysfs))]
+        return found
     # Intel's names for a choice among several could not be tried: torch takes the first, so only that is listed.
     intel = [gpu for gpu in found if gpu.kind == "xpu"][:1]
     return (*_left([gpu for gpu in found if gpu.kind == "rocm"]), *intel)
+
+
+def on_bus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:
+    """The cards of these makers, those too that ROCm's variables hide from this process."""
+    if sys.platform == "darwin":
+        return apple()
+    return tuple(gpu for card in _drm_cards(sysfs) if (gpu := _of_device(card / "device", sysfs)))
 
 
 def _left(cards: list[Gpu]) -> list[Gpu]:

@@ -141,7 +141,8 @@ def _count_life(run_dir: Path, got_somewhere: bool) -> None:
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:
-    os.environ.update(hardware.environment(run_card.of(run_dir)))  # before torch is imported, which then sees no other
+    # Before torch is imported, which then sees no other card.
+    os.environ.update(hardware.environment(run_card.take(run_dir)))
     said: dict[str, dict] = {}
 
     def report(event: str, **values) -> None:
@@ -338,10 +339,13 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.run_dir / "config.json").is_file():
         sys.exit(f"There is no config.json in {args.run_dir}. Give the directory of a run.")
+    before = dict(os.environ)
     try:
         ending = run(args.run_dir.absolute(), args.seen)
     except Trouble as error:
         sys.exit(str(error))
+    os.environ.clear()
+    os.environ.update(before)  # a worker that is started here sees all cards, not this run's only
     if runs.needs_worker():  # the worker that started this run is gone, and others wait
         runs.start_worker()
     if args.json:

@@ -1,6 +1,7 @@
 """The card that a run trains on: chosen, kept by name, shown, and the one that it is judged by."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -24,7 +25,7 @@ from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
 EN, RU = Say("en"), Say("ru")
-CUDA = Build("2.13.0+cu128", "12.8")
+CUDA = Build("2.13.0+cu130", "13.0")
 
 
 @pytest.fixture
@@ -267,6 +268,61 @@ def test_the_chat_has_a_card_of_its_own_and_is_not_in_the_way_of_a_run_on_anothe
         turn.need(sees_card=True)
     driver(FAST)
     assert reply_card.card().name == FAST["name"]  # the chosen one was taken out
+
+
+BUSY = """
+import json, sys
+from core import card, reply_card, torch_build
+from core.torch_build import Build
+
+torch_build.installed = lambda: Build("2.13.0+cu130", "13.0")
+run_id = sys.argv[1]
+card.training = lambda: run_id
+print(json.dumps([reply_card.card().uuid, card.busy(), card.busy(sees_card=True)]))
+"""
+
+
+@pytest.mark.parametrize("other", [ROOMY, FAST | {"uuid": "GPU-4090eeee-0000-0000-0000-000000000000", "pci": 3}])
+def test_a_process_that_sees_its_card_only_knows_that_a_run_is_on_another(driver, config, home, tmp_path, other):
+    (tmp_path / "pynvml.py").write_text((pretended_driver.SITE / "pynvml.py").read_text())
+    driver(FAST, other)
+    run_id = runs.create(config, gpu=hardware.card(other["uuid"]))
+    for uuid, blocked in ((FAST["uuid"], None), (other["uuid"], run_id)):
+        reply_card.choose(uuid)
+        environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "SOULSMITH_HOME": str(home)}
+        environment |= reply_card.environment()
+        assert environment["CUDA_VISIBLE_DEVICES"] == uuid
+        command = [sys.executable, "-c", BUSY, run_id]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == [uuid, blocked, blocked]
+
+
+def test_a_run_that_took_another_card_of_the_name_puts_it_on_record(driver, config):
+    twin = FAST | {"uuid": "GPU-4090eeee-0000-0000-0000-000000000000"}
+    driver(FAST)
+    run_id = runs.create(config, gpu=hardware.card())
+    driver(twin, ROOMY)
+    assert run_card.take(paths.run(run_id)).uuid == twin["uuid"]
+    assert run_card.read(paths.run(run_id))["uuid"] == twin["uuid"]
+
+
+def test_a_worker_that_a_trainer_starts_sees_all_cards(driver, config, no_worker, monkeypatch):
+    driver(FAST, ROOMY)
+    run_id, seen = runs.start(config, card=FAST["uuid"]), []
+
+    def trained(run_dir, length):
+        os.environ.update(hardware.environment(run_card.take(run_dir)))
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return "finished"
+
+    monkeypatch.setattr(trainer, "run", trained)
+    monkeypatch.setattr(runs, "needs_worker", lambda: True)
+    monkeypatch.setattr(runs, "start_worker", lambda: seen.append(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    monkeypatch.setattr(sys, "argv", ["trainer", str(paths.run(run_id))])
+    with pytest.raises(SystemExit):
+        trainer.main()
+    assert seen == [FAST["uuid"], None]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
