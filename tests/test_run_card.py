@@ -298,6 +298,18 @@ def test_a_process_that_sees_its_card_only_knows_that_a_run_is_on_another(driver
         assert json.loads(done.stdout) == [uuid, blocked, blocked]
 
 
+def test_a_card_that_torch_cannot_compute_on_refuses_no_chat(driver, config, monkeypatch):
+    driver(FAST)
+    run_id = runs.create(config, gpu=hardware.card())
+    monkeypatch.setattr(turn, "training", lambda: run_id)
+    assert turn.busy() == run_id
+    monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cpu"))
+    turn.need()
+    assert turn.busy() is None
+    assert turn.busy(sees_card=True) == run_id
+    assert reply_card.gives_way_to(run_id)  # both are in the machine's memory
+
+
 def test_a_run_that_took_another_card_of_the_name_puts_it_on_record(driver, config):
     twin = FAST | {"uuid": "GPU-4090eeee-0000-0000-0000-000000000000"}
     driver(FAST)
