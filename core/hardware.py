@@ -54,7 +54,8 @@ def machine() -> Machine:
 
 def gpus() -> tuple[Gpu, ...]:
     """The cards that a process started here could compute on; none if there is no driver."""
-    return (*nvidia.driver().gpus, *other_cards.gpus())
+    found, build = (*nvidia.driver().gpus, *other_cards.gpus()), torch_build.installed()
+    return tuple(gpu for gpu in found if torch_build.is_of_use(gpu, build))
 
 
 def on_bus() -> tuple[Gpu, ...]:
@@ -118,7 +119,9 @@ def main() -> None:
         size = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
         print(f"{gpu.name}: {size if gpu.total_bytes else 'the driver does not say how much memory'} ({gpu.uuid})")
     for one in found.unseen:
-        print(f"torch {one.version} cannot compute on {one.card}. {one.command}")
+        helps = {"driver": f"Update its driver: {torch_build.DRIVERS}", "none": "No published torch can."}
+        helps["either"] = f"Update its driver to one for CUDA 13, or take torch 2.11: {one.command}"
+        print(f"torch {one.version} cannot compute on {one.card}. {helps.get(one.mend, one.command)}")
     if found.driver_trouble:
         print(f"The driver does not answer: {found.driver_trouble}")
     print(f"{found.cores} cores, {found.memory_free_bytes / 2**30:.1f} of {found.memory_bytes / 2**30:.1f} GiB free")

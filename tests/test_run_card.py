@@ -210,7 +210,7 @@ def test_the_start_says_what_keeps_torch_from_a_card_and_what_mends_it(driver, m
     shown = opening.card_warning(say)
     assert shown.visible
     assert FAST["name"] in shown.value
-    assert "--index-url https://download.pytorch.org/whl/cu128" in shown.value
+    assert "--index-url https://download.pytorch.org/whl/cu130" in shown.value
     driver(FAST, error=18)
     assert "NVML/RM version mismatch" in opening.card_warning(say).value
     monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
@@ -227,9 +227,11 @@ def test_before_a_run_it_is_said_that_the_processor_would_compute_it(driver, con
     training.on_train(EN, "a", **asdict(config))
     assert warned == []
     monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cu126", "12.6"))
-    driver(FAST | {"capability": (12, 0), "name": "NVIDIA GeForce RTX 5090"})
+    driver(FAST | {"capability": (12, 0), "name": "NVIDIA GeForce RTX 5090"}, cuda=12080)
     training.on_train(EN, "b", **asdict(replace(config, seed=9)))
     assert warned[0].startswith("NVIDIA GeForce RTX 5090 is newer than torch 2.13.0+cu126: it lacks code")
+    assert "to one for CUDA 13 (https://www.nvidia.com/drivers), then start Soulsmith again" in warned[0]
+    assert "which brings the older torch 2.11" in warned[0]
     assert warned[0].endswith("https://download.pytorch.org/whl/cu128")
 
 
@@ -250,6 +252,33 @@ def test_hardware_that_nothing_was_run_on_says_so(monkeypatch, say):
         assert found.pace.tokens_per_second > 0
     tried = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), Setup(method="lora"), catalogue.card("RTX 4090"))
     assert say("calculator.untried") not in calculator_html.verdict(say, tried)
+
+
+def test_no_advice_of_the_check_brings_a_torch_without_the_card(driver):
+    from core.check_card import advice
+
+    driver(FAST)
+    index = "https://download.pytorch.org/whl/cu130"
+    assert advice.pip("--upgrade", "torch", "peft") == f"pip install --upgrade torch peft --extra-index-url {index}"
+    assert advice.torch_for() == f"pip install --force-reinstall torch --index-url {index}"
+    driver(FAST | {"capability": (12, 0)}, cuda=12080)
+    updated = f"https://www.nvidia.com/drivers → pip install --force-reinstall torch --index-url {index}"
+    assert (advice.pip("--upgrade", "torch"), advice.torch_for()) == (updated, updated)
+    assert advice.pip("--upgrade", "torch", "peft") == "pip install --upgrade peft"
+    driver()
+    assert advice.torch_for() == "pip install --force-reinstall torch"
+
+
+def test_a_card_that_torch_does_not_see_is_not_said_to_work(monkeypatch):
+    radeon = gpu("rocm", architecture="gfx1100")
+    monkeypatch.setattr(hardware, "gpus", lambda: (radeon,))
+    for build, key in (
+        (Build("2.13.0+cpu"), "cards.unseen.build"),
+        (Build("2.13.0+rocm7.2", hip="7.2"), "cards.untried"),
+    ):
+        monkeypatch.setattr(torch_build, "installed", lambda build=build: build)
+        (said,) = cards.warnings(EN)
+        assert said.startswith(EN(key, card=radeon.name, version=build.version))
 
 
 def test_the_chat_has_a_card_of_its_own_and_is_not_in_the_way_of_a_run_on_another(driver, config, monkeypatch):
