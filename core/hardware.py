@@ -63,6 +63,12 @@ def on_bus() -> tuple[Gpu, ...]:
     return (*nvidia.driver().on_bus, *other_cards.on_bus())
 
 
+def free_bytes(gpu: Gpu) -> int:
+    """How much memory a card has free at this moment; 0 where the driver does not say."""
+    now = (*nvidia.driver(nvidia.FRESH_SECONDS).gpus, *other_cards.gpus())
+    return next((one.free_bytes for one in now if one.uuid == gpu.uuid), gpu.free_bytes)
+
+
 def card(uuid: str | None = None) -> Gpu | None:
     """The card of this name, None if it is not there; without a name the card that is used if nobody chooses.
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -73,12 +74,17 @@ def apple() -> tuple[Gpu, ...]:
     if platform.machine() != "arm64":
         return ()
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        name = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        name = _chip()
         memory = psutil.virtual_memory()
         total = int(memory.total * (0.75 if memory.total >= ROOMY else 2 / 3))
         return (Gpu(name, total, min(total, memory.available), 0.0, 0.0, uuid="apple", kind="mps", memory="shared"),)
     return ()
+
+
+@cache
+def _chip() -> str:
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
 
 
 def _drm_cards(sysfs: Path) -> list[Path]:

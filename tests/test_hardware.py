@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,6 +74,50 @@ def test_a_card_that_fell_off_the_bus_does_not_take_the_others_along(driver):
     driver(FAST | {"lost": True}, ROOMY)
     assert names() == ["A6000"]
     assert hardware.machine().driver_trouble == "GPU is lost"
+
+
+def test_an_old_package_of_the_same_name_lists_the_cards_all_the_same(driver, monkeypatch):
+    driver(FAST, ROOMY)
+    old, wanted = sys.modules["pynvml"], [(gpu.name, gpu.uuid, gpu.total_bytes) for gpu in hardware.gpus()]
+    driver(FAST, ROOMY)
+    for name in ("nvmlDeviceGetNumGpuCores", "nvmlDeviceGetMigMode", "NVML_DEVICE_MIG_ENABLE", "NVML_CLOCK_SM"):
+        monkeypatch.delattr(old, name)
+    monkeypatch.delattr(old, "nvmlSystemGetCudaDriverVersion_v2")
+    for name in ("name", "uuid"):
+        ask = {"name": "nvmlDeviceGetName", "uuid": "nvmlDeviceGetUUID"}[name]
+        monkeypatch.setattr(old, ask, lambda handle, name=name: handle[name].encode())
+    assert sorted((gpu.name, gpu.uuid, gpu.total_bytes) for gpu in hardware.gpus()) == sorted(wanted)
+    driver(FAST)
+    monkeypatch.delattr(old, "nvmlDeviceGetMemoryInfo")
+    found = hardware.machine()
+    assert found.gpus == ()
+    assert "pip uninstall pynvml" in found.driver_trouble
+
+
+def test_the_driver_is_asked_once_for_a_page_and_anew_for_free_memory(driver, monkeypatch):
+    """Where nothing keeps it loaded, it takes longer to be asked than an answer used to hold."""
+    now, asked = [100.0], []
+
+    def slow():
+        asked.append(now[0])
+        now[0] += 2.0
+        return nvidia.Driver((Gpu("card", 8 * GIB, len(asked) * GIB, 8.9, 0, "GPU-1"),))
+
+    driver(FAST)
+    monkeypatch.setattr(nvidia, "_ask", slow)
+    monkeypatch.setattr(nvidia.time, "monotonic", lambda: now[0])
+    threads = [threading.Thread(target=hardware.machine) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (gpu,) = hardware.gpus()
+    assert (len(asked), hardware.free_bytes(gpu)) == (1, GIB)  # it answered just now
+    now[0] += 5
+    assert (hardware.free_bytes(gpu), len(asked)) == (2 * GIB, 2)
+    assert hardware.gpus()[0].free_bytes == 2 * GIB
+    now[0] += 11
+    assert (hardware.gpus()[0].free_bytes, len(asked)) == (3 * GIB, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -362,9 +407,13 @@ def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
 
 def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):
     monkeypatch.setattr(other_cards.platform, "machine", lambda: "arm64")
-    answer = SimpleNamespace(stdout="Apple M3 Max\n")
-    monkeypatch.setattr(other_cards.subprocess, "run", lambda *_, **__: answer)
+    answer, asked = SimpleNamespace(stdout="Apple M3 Max\n"), []
+    monkeypatch.setattr(other_cards.subprocess, "run", lambda command, **_: asked.append(command) or answer)
+    other_cards._chip.cache_clear()
     (gpu,) = other_cards.apple()
+    other_cards.apple()
+    other_cards._chip.cache_clear()
+    assert len(asked) == 1  # its name does not change
     assert (gpu.name, gpu.kind, gpu.memory) == ("Apple M3 Max", "mps", "shared")
     assert 0 < gpu.total_bytes < psutil.virtual_memory().total
     assert (gpu.has_bf16, gpu.has_flash_attention) == (True, False)
