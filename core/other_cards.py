@@ -45,9 +45,11 @@ def gpus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:
     found = on_bus(sysfs)
     if sys.platform == "darwin":
         return found
-    # Intel's names for a choice among several could not be tried: torch takes the first, so only that is listed.
-    intel = [gpu for gpu in found if gpu.kind == "xpu"][:1]
-    return (*_left([gpu for gpu in found if gpu.kind == "rocm"]), *intel)
+    # Intel's names for a choice among several could not be tried: torch takes the first, so only that is listed. So it is
+    # with AMD's where not all of them have a UUID.
+    amd, intel = _left([gpu for gpu in found if gpu.kind == "rocm"]), [gpu for gpu in found if gpu.kind == "xpu"]
+    can_choose = all(gpu.uuid.startswith("GPU-") for gpu in amd)
+    return (*(amd if can_choose else amd[:1]), *intel[:1])
 
 
 def on_bus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:

@@ -114,6 +114,13 @@ def test_the_doctor_looks_at_the_run_s_own_card(driver, config, no_worker):
         ("RTX 4090", "NVIDIA RTX A6000", False),
         ("RTX 4090", "cpu", False),
         ("RX 7900 XTX", "AMD Radeon Graphics", True),  # torch's name for what the system calls so
+        ("RX 7900 XTX", "AMD Radeon RX 7900 XTX", True),
+        ("RX 7900 XTX", "AMD Radeon RX 9070 XT", False),
+        ("RX 7900 XTX", "Intel(R) Arc(TM) A770 Graphics", False),
+        ("RX 7900 XTX", "NVIDIA GeForce RTX 4090", False),
+        ("Arc A770", "Intel(R) Arc(TM) A770 Graphics", True),
+        ("8060S", "AMD Ryzen AI MAX+ 395 w/ Radeon 8060S", True),
+        ("Apple M3 Max", "Apple GPU", True),
         ("RX 7900 XTX", "cpu", False),
     ],
 )
