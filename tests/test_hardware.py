@@ -187,6 +187,20 @@ def test_a_card_without_memory_of_its_own_has_the_machine_s(driver):
     assert 0 < gpu.free_bytes < gpu.total_bytes
 
 
+def test_a_chip_that_shares_the_machine_s_memory_is_not_estimated_as_one_with_its_own(driver):
+    from core.estimate import catalogue
+
+    driver({"name": "NVIDIA GB10", "uuid": "GPU-10", "memory": "unsupported", "capability": (12, 1)})
+    known = catalogue.of_machine(hardware.card())
+    assert (known.name, known.bandwidth, known.matmul_tflops, known.measured) == ("NVIDIA GB10", 273e9, 100.0, False)
+    assert catalogue.card("DGX Spark").capability == 12.1
+    of_tomorrow = Gpu("NVIDIA N1X", 128 * GIB, 100 * GIB, 12.1, 0, "GPU-11", memory="shared")
+    assert catalogue.of_machine(of_tomorrow).bandwidth == 273e9
+    radeon = Gpu("AMD Radeon 890M", 64 * GIB, 64 * GIB, 11.5, 0, "GPU-12", "rocm", memory="shared")
+    assert not catalogue._known(radeon).has_hbm
+    assert catalogue._known(Gpu("NVIDIA H300", 140 * GIB, 140 * GIB, 9.0, 0)).has_hbm
+
+
 def test_memory_that_may_not_be_read_is_taken_from_the_catalogue(driver):
     from core.estimate import catalogue
 
@@ -383,8 +397,9 @@ def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
     amd(tmp_path, 0, "0000:0f:00.0", GIB // 2, 100306, **small)  # part of a processor: left out
     used = {"mem_info_vram_used": str(2 * GIB), "product_name": "AMD Radeon RX 7900 XTX", "unique_id": "f00d"}
     amd(tmp_path, 1, "0000:03:00.0", 24 * GIB, 110000, **used)
-    amd(tmp_path, 2, "0000:0c:00.0", 64 * GIB, 90010, product_name="AMD Instinct MI210")
-    amd(tmp_path, 3, "0000:c5:00.0", GIB, 110501, mem_info_gtt_total=str(90 * GIB), product_name="AMD Radeon 8060S")
+    amd(tmp_path, 2, "0000:0c:00.0", 64 * GIB, 90010, product_name="AMD Instinct MI210", unique_id="0x210")
+    strix = {"mem_info_gtt_total": str(90 * GIB), "product_name": "AMD Radeon 8060S", "unique_id": "8060"}
+    amd(tmp_path, 3, "0000:c5:00.0", GIB, 110501, **strix)
     amd(tmp_path, 4, "0000:04:00.0", 0, 0, vendor="0x8086", device="0x56a0")
     amd(tmp_path, 5, "0000:05:00.0", 0, 0, vendor="0x8086", device="0x9a49")  # integrated
     found = other_cards.gpus(tmp_path)
@@ -403,6 +418,12 @@ def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
     assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[0].name, found[3].name]
     assert torch_build.unseen(found[0], build=CUDA_128).reason == "build"
     assert torch_build.unseen(found[0], build=ROCM) is None
+    monkeypatch.delenv("ROCR_VISIBLE_DEVICES")
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES")
+    amd(tmp_path, 6, "0000:e1:00.0", 16 * GIB, 110000, product_name="AMD Radeon RX 7800 XT")
+    # One has no name that a process could be given: torch takes the first, so only that is listed.
+    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[0].name, found[3].name]
+    assert len(other_cards.on_bus(tmp_path)) == 5
 
 
 def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):

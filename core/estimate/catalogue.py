@@ -64,6 +64,7 @@ class Card:
     watts: int
     source: str = ""
     kind: str = "cuda"  # of NVIDIA's cards; rocm, xpu and mps are AMD's, Intel's and Apple's; or cpu
+    has_hbm: bool = False  # memory that no machine shares with its processor
 
     @property
     def is_tried(self) -> bool:
@@ -109,6 +110,7 @@ def _card(entry: dict) -> Card:
         watts=entry["tdp_W"],
         source=entry.get("measured_source") or entry.get("dense_bf16_source") or "",
         kind=entry.get("kind", "cuda"),
+        has_hbm=entry["memory_type"].startswith("HBM"),
     )
 
 
@@ -325,7 +327,7 @@ def _known(gpu) -> Card:
         found = _of_driver_name(name, gpu)
     if found and found.kind == gpu.kind:
         return found
-    alike = [c for c in cards().values() if c.kind == gpu.kind]
+    alike = [c for c in cards().values() if c.kind == gpu.kind and not (gpu.memory == "shared" and c.has_hbm)]
     return replace(min(alike, key=lambda c: abs(c.memory_bytes - gpu.total_bytes)), measured=False)
 
 
