@@ -99,7 +99,7 @@ def environment(gpu: Gpu | None) -> dict[str, str]:
 
 
 def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bf16 in hardware: four times as fast as fp32; others are far slower at it."""
+    """Whether this processor multiplies bf16 in hardware, as core.recipe finds it: that one is not imported here."""
     try:
         flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -438,6 +438,12 @@ def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):
     assert (gpu.name, gpu.kind, gpu.memory) == ("Apple M3 Max", "mps", "shared")
     assert 0 < gpu.total_bytes < psutil.virtual_memory().total
     assert (gpu.has_bf16, gpu.has_flash_attention) == (True, False)
+    from core.estimate import answer as answers
+    from core.estimate import catalogue
+
+    for system, kind in (("13.6", "fp32"), ("14.0", "bf16"), ("26.1", "bf16"), ("", "bf16")):
+        monkeypatch.setattr("core.gpu.platform.mac_ver", lambda system=system: (system, ("", "", ""), ""))
+        assert answers.best_precision(catalogue.of_machine(gpu)) == kind
 
 
 def test_qlora_is_offered_where_bitsandbytes_names_the_card():

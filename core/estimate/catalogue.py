@@ -64,6 +64,7 @@ class Card:
     watts: int
     source: str = ""
     kind: str = "cuda"  # of NVIDIA's cards; rocm, xpu and mps are AMD's, Intel's and Apple's; or cpu
+    lacks_bf16: bool = False  # of this machine's Apple chip, before macOS 14
     has_hbm: bool = False  # memory that no machine shares with its processor
 
     @property
@@ -73,7 +74,7 @@ class Card:
 
     @property
     def has_bf16(self) -> bool:
-        return self.kind != "cuda" or self.capability >= 8.0
+        return not self.lacks_bf16 and (self.kind != "cuda" or self.capability >= 8.0)
 
     @property
     def has_flash_attention(self) -> bool:
@@ -314,6 +315,7 @@ def of_machine(gpu) -> Card:
         measured=known.measured or rate is not None,
         capability=gpu.compute_capability or known.capability,
         watts=int(gpu.watts) or known.watts,
+        lacks_bf16=gpu.kind == "mps" and not gpu.has_bf16,
     )
 
 
