@@ -50,8 +50,10 @@ def is_taken_by(run_id: str) -> bool:
 
 def gives_way_to(run_id: str) -> bool:
     """Whether a run that starts needs the memory that a chat holds: it is on the same card, or both share the machine's."""
-    gpu = card()
-    return gpu is None or run_card.is_shared(paths.run(run_id), gpu.uuid)
+    gpu, run_dir = card(), paths.run(run_id)
+    if gpu is None or run_card.is_shared(run_dir, gpu.uuid):
+        return True
+    return bool(hardware.unseen(gpu)) and run_card.is_on_processor(run_dir)
 
 
 def _file() -> Path:

@@ -117,6 +117,13 @@ def is_shared(run_dir: Path, uuid: str) -> bool:
     return not alike or uuid in alike
 
 
+def is_on_processor(run_dir: Path) -> bool:
+    """Whether the processor computes a run, as torch cannot compute on its card or the card is not there."""
+    uuid = read(run_dir).get("uuid")
+    gpu = next((gpu for gpu in hardware.on_bus() if gpu.uuid == uuid), None)
+    return gpu is None or bool(hardware.unseen(gpu))
+
+
 def _alike(kept: dict) -> Gpu | None:
     """The card of a record, or another one of the same name: rented machines have a new one each time."""
     others = (gpu for gpu in hardware.gpus() if gpu.name == kept["name"])

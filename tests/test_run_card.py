@@ -344,6 +344,11 @@ def test_a_card_that_torch_cannot_compute_on_refuses_no_chat(driver, config, mon
     assert turn.busy() is None
     assert turn.busy(sees_card=True) == run_id
     assert reply_card.gives_way_to(run_id)  # both are in the machine's memory
+    driver(FAST, ROOMY)
+    assert reply_card.card().name == ROOMY["name"]
+    assert reply_card.gives_way_to(run_id)
+    monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
+    assert not reply_card.gives_way_to(run_id)
 
 
 def test_a_run_that_took_another_card_of_the_name_puts_it_on_record(driver, config):
