@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -424,6 +425,9 @@ def test_replies_move_to_the_other_card_pretended_card(trained_run, tiny_model):
     environment = pretended_card.environment((8, 6), cards=[FAST, ROOMY])
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     command = [sys.executable, "-c", CHAT, tiny_model, ROOMY["uuid"], FAST["uuid"], FAST["uuid"]]
+    end = time.monotonic() + 60
+    while turn.owner() and time.monotonic() < end:  # the trainer of the finished run is about to end
+        time.sleep(0.1)
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     first, second, third = json.loads(done.stdout)
