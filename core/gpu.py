@@ -1,5 +1,6 @@
 """One card as the driver describes it, whoever made it."""
 
+import platform
 import re
 from dataclasses import dataclass
 
@@ -22,6 +23,10 @@ class Gpu:
 
     @property
     def has_bf16(self) -> bool:
+        """Whether torch computes bf16 on it in hardware; on Apple's chips from macOS 14 on."""
+        if self.kind == "mps":
+            major = platform.mac_ver()[0].partition(".")[0]
+            return not major.isdigit() or int(major) >= 14
         return self.kind != "cuda" or self.compute_capability >= 8.0
 
     @property

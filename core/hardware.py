@@ -54,7 +54,19 @@ def machine() -> Machine:
 
 def gpus() -> tuple[Gpu, ...]:
     """The cards that a process started here could compute on; none if there is no driver."""
-    return (*nvidia.driver().gpus, *other_cards.gpus())
+    found, build = (*nvidia.driver().gpus, *other_cards.gpus()), torch_build.installed()
+    return tuple(gpu for gpu in found if torch_build.is_of_use(gpu, build))
+
+
+def on_bus() -> tuple[Gpu, ...]:
+    """All cards of this machine, those too that CUDA_VISIBLE_DEVICES and its like hide from this process."""
+    return (*nvidia.driver().on_bus, *other_cards.on_bus())
+
+
+def free_bytes(gpu: Gpu) -> int:
+    """How much memory a card has free at this moment; 0 where the driver does not say."""
+    now = (*nvidia.driver(nvidia.FRESH_SECONDS).gpus, *other_cards.gpus())
+    return next((one.free_bytes for one in now if one.uuid == gpu.uuid), gpu.free_bytes)
 
 
 def card(uuid: str | None = None) -> Gpu | None:
@@ -87,7 +99,7 @@ def environment(gpu: Gpu | None) -> dict[str, str]:
 
 
 def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bf16 in hardware: four times as fast as fp32; others are far slower at it."""
+    """Whether this processor multiplies bf16 in hardware, as core.recipe finds it: that one is not imported here."""
     try:
         flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -113,7 +125,9 @@ def main() -> None:
         size = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
         print(f"{gpu.name}: {size if gpu.total_bytes else 'the driver does not say how much memory'} ({gpu.uuid})")
     for one in found.unseen:
-        print(f"torch {one.version} cannot compute on {one.card}. {one.command}")
+        helps = {"driver": f"Update its driver: {torch_build.DRIVERS}", "none": "No published torch can."}
+        helps["either"] = f"Update its driver to one for CUDA 13, or take torch 2.11: {one.command}"
+        print(f"torch {one.version} cannot compute on {one.card}. {helps.get(one.mend, one.command)}")
     if found.driver_trouble:
         print(f"The driver does not answer: {found.driver_trouble}")
     print(f"{found.cores} cores, {found.memory_free_bytes / 2**30:.1f} of {found.memory_bytes / 2**30:.1f} GiB free")

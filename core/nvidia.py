@@ -8,10 +8,11 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 
 import psutil
@@ -33,8 +34,10 @@ for at in range(count.value):
 """
 
 
-KEPT_SECONDS = 1.0  # that an answer of the driver holds
+KEPT_SECONDS = 10.0  # that an answer of the driver holds
+FRESH_SECONDS = 1.0  # that it holds for who asks how much memory is free
 _kept: tuple[tuple, float, "Driver"] | None = None
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Driver:
     gpus: tuple[Gpu, ...] = ()
     cuda: tuple[int, int] = (0, 0)
     trouble: str = ""
+    on_bus: tuple[Gpu, ...] = ()  # all cards, whatever CUDA_VISIBLE_DEVICES leaves of them
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,19 @@ class _Card:
         return self.instances or (self,)
 
 
-def driver() -> Driver:
+def driver(seconds: float = KEPT_SECONDS) -> Driver:
     """The driver and the cards that a process of this environment can compute on. It never raises.
 
-    An answer holds for a second: where nothing else keeps the driver loaded, it takes that long to be asked once.
+    An answer of the last `seconds` is given again: where nothing else keeps the driver loaded, it takes a second to be
+    asked.
     """
     global _kept
     seen = tuple(os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"))
-    if _kept is None or _kept[0] != seen or time.monotonic() - _kept[1] > KEPT_SECONDS:
-        _kept = seen, time.monotonic(), _ask()
-    return _kept[2]
+    with _lock:
+        if _kept is None or _kept[0] != seen or time.monotonic() - _kept[1] > seconds:
+            found = _ask()
+            _kept = seen, time.monotonic(), found
+        return _kept[2]
 
 
 def _ask() -> Driver:
@@ -86,6 +93,11 @@ def _ask() -> Driver:
         return _asked(nvml)
     except nvml.NVMLError as error:
         return Driver(trouble=str(error))
+    except (AttributeError, TypeError):
+        # Other packages bring a module of the same name, and one of years ago lacks what is asked here.
+        return Driver(
+            trouble="an old package pynvml hides nvidia-ml-py: pip uninstall pynvml nvidia-ml-py, pip install nvidia-ml-py"
+        )
     finally:
         with suppress(nvml.NVMLError):
             nvml.nvmlShutdown()
@@ -103,36 +115,36 @@ def _asked(nvml: ModuleType) -> Driver:
             cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index)))
         except nvml.NVMLError as error:  # one that fell off the bus does not take the others along
             trouble = str(error)
-    version = _or(nvml, 0, nvml.nvmlSystemGetCudaDriverVersion_v2)
-    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble)
+    version = _or(nvml, 0, lambda: nvml.nvmlSystemGetCudaDriverVersion_v2())
+    on_bus = tuple(part.gpu for card in cards for part in card.parts)
+    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble, on_bus)
 
 
 def _card(nvml: ModuleType, handle) -> _Card:
-    name, uuid = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetUUID(handle)
+    name, uuid = _text(nvml.nvmlDeviceGetName(handle)), _text(nvml.nvmlDeviceGetUUID(handle))
     total, free, memory = _memory(nvml, handle)
-    major, minor = _or(nvml, (0, 0), nvml.nvmlDeviceGetCudaComputeCapability, handle)
-    watts = _or(nvml, 0, nvml.nvmlDeviceGetPowerManagementLimit, handle) / 1000
+    major, minor = _or(nvml, (0, 0), lambda: nvml.nvmlDeviceGetCudaComputeCapability(handle))
+    watts = _or(nvml, 0, lambda: nvml.nvmlDeviceGetPowerManagementLimit(handle)) / 1000
     gpu = Gpu(name, total, free, float(f"{major}.{minor}"), watts, uuid, memory=memory)
-    cores = _or(nvml, 0, nvml.nvmlDeviceGetNumGpuCores, handle)
-    clock = _or(nvml, 0, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM)
+    cores = _or(nvml, 0, lambda: nvml.nvmlDeviceGetNumGpuCores(handle))
+    clock = _or(nvml, 0, lambda: nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM))
     on_bus = _Card(gpu, (uuid,), cores * clock)
-    if _or(nvml, (0, 0), nvml.nvmlDeviceGetMigMode, handle)[0] != nvml.NVML_DEVICE_MIG_ENABLE:
+    if not _or(nvml, False, lambda: nvml.nvmlDeviceGetMigMode(handle)[0] == nvml.NVML_DEVICE_MIG_ENABLE):
         return on_bus
     return replace(on_bus, instances=tuple(_instances(nvml, handle, gpu)))
 
 
 def _instances(nvml: ModuleType, handle, parent: Gpu):
-    for index in range(_or(nvml, SPLIT, nvml.nvmlDeviceGetMaxMigDeviceCount, handle)):
+    for index in range(_or(nvml, SPLIT, lambda: nvml.nvmlDeviceGetMaxMigDeviceCount(handle))):
         try:
             part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
         except nvml.NVMLError:  # there may be as many; there are fewer
             continue
-        uuid, (total, free, memory) = nvml.nvmlDeviceGetUUID(part), _memory(nvml, part)
-        name = _or(nvml, f"{parent.name} MIG", nvml.nvmlDeviceGetName, part)
-        ids = [
-            _or(nvml, 0, ask, part) for ask in (nvml.nvmlDeviceGetGpuInstanceId, nvml.nvmlDeviceGetComputeInstanceId)
-        ]
-        old_name = f"MIG-{parent.uuid}/{ids[0]}/{ids[1]}"
+        uuid, (total, free, memory) = _text(nvml.nvmlDeviceGetUUID(part)), _memory(nvml, part)
+        name = _text(_or(nvml, f"{parent.name} MIG", partial(nvml.nvmlDeviceGetName, part)))
+        whole = _or(nvml, 0, partial(nvml.nvmlDeviceGetGpuInstanceId, part))
+        within = _or(nvml, 0, partial(nvml.nvmlDeviceGetComputeInstanceId, part))
+        old_name = f"MIG-{parent.uuid}/{whole}/{within}"
         total = total or _said_size(name)
         gpu = replace(parent, name=name, total_bytes=total, free_bytes=free or total, uuid=uuid, memory=memory, watts=0)
         yield _Card(gpu, (uuid, old_name), 0.0)
@@ -158,12 +170,17 @@ def _said_size(name: str) -> int:
     return int(found[1]) * 10**9 if found else 0
 
 
-def _or(nvml: ModuleType, otherwise, ask, *args):
-    """What the driver answers, or something else where it does not know or may not say."""
+def _or(nvml: ModuleType, otherwise, ask):
+    """What the driver answers, or something else where it, or the package, does not know or may not say."""
     try:
-        return ask(*args)
-    except nvml.NVMLError:
+        return ask()
+    except (nvml.NVMLError, AttributeError):
         return otherwise
+
+
+def _text(said: str | bytes) -> str:
+    """Text of the driver: bytes in packages of years ago."""
+    return said.decode() if isinstance(said, bytes) else said
 
 
 # ---------------------------------------------------------------------------------------------------------------------

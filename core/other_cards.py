@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -41,12 +42,21 @@ ROOMY = 36 * GIB  # memory of a Mac from which Metal gives three quarters to a p
 
 def gpus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:
     """The cards of these makers that are here, in the order of the PCI bus."""
+    found = on_bus(sysfs)
+    if sys.platform == "darwin":
+        return found
+    # Intel's names for a choice among several could not be tried: torch takes the first, so only that is listed. So it is
+    # with AMD's where not all of them have a UUID.
+    amd, intel = _left([gpu for gpu in found if gpu.kind == "rocm"]), [gpu for gpu in found if gpu.kind == "xpu"]
+    can_choose = all(gpu.uuid.startswith("GPU-") for gpu in amd)
+    return (*(amd if can_choose else amd[:1]), *intel[:1])
+
+
+def on_bus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:
+    """The cards of these makers, those too that ROCm's variables hide from this process."""
     if sys.platform == "darwin":
         return apple()
-    found = [gpu for card in _drm_cards(sysfs) if (gpu := _of_device(card / "device", sysfs))]
-    # Intel's names for a choice among several could not be tried: torch takes the first, so only that is listed.
-    intel = [gpu for gpu in found if gpu.kind == "xpu"][:1]
-    return (*_left([gpu for gpu in found if gpu.kind == "rocm"]), *intel)
+    return tuple(gpu for card in _drm_cards(sysfs) if (gpu := _of_device(card / "device", sysfs)))
 
 
 def _left(cards: list[Gpu]) -> list[Gpu]:
@@ -66,12 +76,17 @@ def apple() -> tuple[Gpu, ...]:
     if platform.machine() != "arm64":
         return ()
     with suppress(OSError, subprocess.SubprocessError):
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        name = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        name = _chip()
         memory = psutil.virtual_memory()
         total = int(memory.total * (0.75 if memory.total >= ROOMY else 2 / 3))
         return (Gpu(name, total, min(total, memory.available), 0.0, 0.0, uuid="apple", kind="mps", memory="shared"),)
     return ()
+
+
+@cache
+def _chip() -> str:
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
 
 
 def _drm_cards(sysfs: Path) -> list[Path]:

@@ -884,7 +884,10 @@ def has_bf16() -> bool:
 
 
 def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bf16 in hardware (AVX512-BF16, AMX): twice as fast as fp32; others are far slower."""
+    """Whether this processor multiplies bf16 in hardware (AVX512-BF16, AMX).
+
+    Whole steps took half of the time of fp32 where it does (3.30 and 1.56 ms a token), and were 40 times slower where not.
+    """
     try:
         flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -969,7 +972,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def precision(config: TrainConfig) -> str:
-    """fp32, bf16 or fp16: what this machine computes fast. bf16 on a processor without it was measured 40 times slower."""
+    """fp32, bf16 or fp16: what this machine computes fast."""
     if config.precision != "auto":
         return config.precision
     if has_bf16():

@@ -40,14 +40,20 @@ def choose(uuid: str) -> bool:
 
 
 def is_taken_by(run_id: str) -> bool:
-    """Whether a run trains on the card that replies come from; where one of them is not known, it may."""
+    """Whether a run trains on the card that replies come from; where one of them is not known, it may.
+
+    Replies that the processor computes, because torch cannot compute on the card, are in nobody's way.
+    """
     gpu = card()
-    return bool(gpu) and run_card.is_shared(paths.run(run_id), gpu.uuid)
+    return gpu is not None and not hardware.unseen(gpu) and run_card.is_shared(paths.run(run_id), gpu.uuid)
 
 
 def gives_way_to(run_id: str) -> bool:
     """Whether a run that starts needs the memory that a chat holds: it is on the same card, or both share the machine's."""
-    return card() is None or is_taken_by(run_id)
+    gpu, run_dir = card(), paths.run(run_id)
+    if gpu is None or run_card.is_shared(run_dir, gpu.uuid):
+        return True
+    return bool(hardware.unseen(gpu)) and run_card.is_on_processor(run_dir)
 
 
 def _file() -> Path:

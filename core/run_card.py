@@ -91,11 +91,37 @@ def of(run_dir: Path) -> Gpu | None:
     return gpu
 
 
+def take(run_dir: Path) -> Gpu | None:
+    """The card of a run that begins now, as `of` says it; where that is another one than before, it is put on record.
+
+    Raises:
+        CardTakenOut: as `of` does.
+    """
+    gpu = of(run_dir)
+    if gpu and gpu.uuid != read(run_dir).get("uuid"):
+        write(run_dir, gpu)
+    return gpu
+
+
 def is_shared(run_dir: Path, uuid: str) -> bool:
-    """Whether a run trains on this card; where either is not known, it may."""
-    kept = read(run_dir)
-    gpu = _alike(kept) if kept else None
-    return not gpu or not uuid or gpu.uuid == uuid
+    """Whether a run trains on this card; where either is not known, it may.
+
+    All cards of the machine are looked at: a process that computes on this one may not see the run's.
+    """
+    kept, on_bus = read(run_dir), hardware.on_bus()
+    if not kept or not uuid:
+        return True
+    if any(gpu.uuid == kept["uuid"] for gpu in on_bus):
+        return kept["uuid"] == uuid
+    alike = {gpu.uuid for gpu in on_bus if gpu.name == kept["name"]}
+    return not alike or uuid in alike
+
+
+def is_on_processor(run_dir: Path) -> bool:
+    """Whether the processor computes a run, as torch cannot compute on its card or the card is not there."""
+    uuid = read(run_dir).get("uuid")
+    gpu = next((gpu for gpu in hardware.on_bus() if gpu.uuid == uuid), None)
+    return gpu is None or bool(hardware.unseen(gpu))
 
 
 def _alike(kept: dict) -> Gpu | None:

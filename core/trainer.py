@@ -14,7 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import control, events, hardware, models, paths, run_card, runs, stored
+from core import control, events, hardware, models, nvidia, paths, run_card, runs, stored, torch_build
+from core.gpu import Gpu
 from core.recipe import RecipeTrouble, TrainConfig, grow_segments, is_out_of_memory, whole_checkpoint
 from core.trouble import Trouble
 from core.watching import Observer, room
@@ -60,8 +61,15 @@ class DriverTrouble(Trouble):
 
 class NoKernels(Trouble):
     template = (
-        "This torch ({torch}) has no kernels for {card}, which is {needed}; it has {known}. Install one built for CUDA "
-        "{cuda}: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}"
+        "This torch ({torch}) has no kernels for {card}, which is {needed}; it has {known}. Install one that has them: "
+        "{command}"
+    )
+
+
+class NoKernelsMade(Trouble):
+    template = (
+        "This torch ({torch}) has no kernels for {card}, which is {needed}, and no published torch has. Choose another "
+        "card, or start Soulsmith with the variable {variable}=-1 to train on the processor."
     )
 
 
@@ -141,7 +149,8 @@ def _count_life(run_dir: Path, got_somewhere: bool) -> None:
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:
-    os.environ.update(hardware.environment(run_card.of(run_dir)))  # before torch is imported, which then sees no other
+    # Before torch is imported, which then sees no other card.
+    os.environ.update(hardware.environment(run_card.take(run_dir)))
     said: dict[str, dict] = {}
 
     def report(event: str, **values) -> None:
@@ -287,12 +296,12 @@ def _worded(error: Exception, run_dir: Path) -> Trouble | RecipeTrouble:
         return DiskRanFull(path=run_dir)
     if is_out_of_memory(error):
         return _out_of_memory(error, run_dir)
-    if "no kernel image" in said:
+    if any(words in said for words in torch_build.NO_KERNELS):
         return _no_kernels()
     if "device-side assert" in said:
         return DeviceAssert()
     reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
-    if any(word in said for word in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "no kernel image", "nvml")):
+    if any(word in said for word in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "nvml")):
         return DriverTrouble(reason=reason)
     return Unexpected(kind=type(error).__name__, reason=reason)
 
@@ -308,18 +317,24 @@ def _out_of_memory(error: Exception, run_dir: Path) -> Trouble:
     return OutOfMemory(step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
 
 
-def _no_kernels() -> NoKernels:
-    """Which torch this card needs: those for CUDA 12.8 and later know Blackwell, and none before Turing."""
+def _no_kernels() -> Trouble:
+    """Which torch the card needs of which this process's torch has no kernels, or that there is none."""
     import torch
 
     from core import recipe
 
-    major, minor = torch.cuda.get_device_capability()
-    cuda = "12.6" if (major, minor) < (7, 5) else "12.8"
+    is_amd, name = bool(torch.version.hip), recipe.device_name()
     known = ", ".join(torch.cuda.get_arch_list()) or "none"
-    index, needed = f"cu{cuda.replace('.', '')}", f"sm_{major}{minor}"
-    card = recipe.device_name()
-    return NoKernels(torch=torch.__version__, card=card, needed=needed, known=known, cuda=cuda, index=index)
+    if is_amd:
+        needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
+        gpu = Gpu(name, 0, 0, 0.0, 0, kind="rocm", architecture=needed)
+    else:
+        major, minor = torch.cuda.get_device_capability()
+        needed, gpu = f"sm_{major}{minor}", Gpu(name, 0, 0, float(f"{major}.{minor}"), 0)
+    if command := torch_build.steps(gpu, nvidia.driver().cuda):
+        return NoKernels(torch=torch.__version__, card=name, needed=needed, known=known, command=command)
+    variable = "HIP_VISIBLE_DEVICES" if is_amd else "CUDA_VISIBLE_DEVICES"
+    return NoKernelsMade(torch=torch.__version__, card=name, needed=needed, variable=variable)
 
 
 def _quiet() -> None:
@@ -338,10 +353,13 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.run_dir / "config.json").is_file():
         sys.exit(f"There is no config.json in {args.run_dir}. Give the directory of a run.")
+    before = dict(os.environ)
     try:
         ending = run(args.run_dir.absolute(), args.seen)
     except Trouble as error:
         sys.exit(str(error))
+    os.environ.clear()
+    os.environ.update(before)  # a worker that is started here sees all cards, not this run's only
     if runs.needs_worker():  # the worker that started this run is gone, and others wait
         runs.start_worker()
     if args.json:

@@ -62,7 +62,10 @@ def run_trainer(run_id: str) -> None:
     if runs.state(run_id) != "queued":  # the trainer of a worker that is gone was about to begin
         return
     if reply_card.gives_way_to(run_id):
-        chat.close()  # by agreement: a starting run gets the memory that a chat holds
+        try:
+            chat.close()  # by agreement: a starting run gets the memory that a chat holds
+        except Exception:  # a chat that does not understand is no reason not to train
+            traceback.print_exc()
         card.wait_for_guests()
     with (run_dir / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.trainer", str(run_dir), "--seen", str(before)]

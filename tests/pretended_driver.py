@@ -23,6 +23,7 @@ def install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(other_cards, "gpus", lambda: ())
+    monkeypatch.setattr(other_cards, "on_bus", lambda: ())
 
     def lists(*cards: dict, **said) -> None:
         monkeypatch.setattr(nvidia, "_kept", None)

@@ -6,11 +6,12 @@ import sys
 import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
 
-from core import card, chat, events, recipe, runs
+from core import card, chat, events, recipe, runs, worker
 from core.chat import Question, Sampling, contestants, engine, growing, measuring, process
 from core.recipe import TrainConfig
 from core.synth import jobs, local
@@ -274,6 +275,37 @@ def test_a_card_that_shares_the_machine_s_memory_has_what_is_free_there(monkeypa
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_, found=properties: found)
         assert recipe.free_bytes() == free * 2**30
     assert engine.free_bytes(engine.ON_CPU) == engine.free_bytes("cpu") == 90 * 2**30
+
+
+def test_a_chat_s_process_of_another_version_is_asked_in_words_that_it_knows(home, monkeypatch):
+    """Before an update it knew no `at_once`; after one it may be asked for more than this one knows, or less."""
+    asked = []
+
+    def old(request):
+        asked.append(request)
+        return [{"trouble": "TypeError", "values": None, "message": ""} if "at_once" in request else {"closed": True}]
+
+    monkeypatch.setattr(process, "_asked_if_there", old)
+    assert process.close()
+    assert asked == [{"do": "close", "at_once": True}, {"do": "close"}]
+    assert not process.close(at_once=False)  # a reply that grows is left alone
+    for request in ({}, {"at_once": False}, {"at_once": True, "of_tomorrow": 1}):
+        assert list(process.Server()._close(None, **request)) == [{"closed": False}]
+
+
+def test_a_chat_that_fails_to_close_stops_no_run(waiting, monkeypatch):
+    started = []
+
+    def failing():
+        raise KeyError("closed")
+
+    monkeypatch.setattr(worker.reply_card, "gives_way_to", lambda run_id: True)
+    monkeypatch.setattr(worker.chat, "close", failing)
+    monkeypatch.setattr(
+        worker.runs, "spawn_detached", lambda command, **_: started.append(command) or SimpleNamespace(wait=lambda: 0)
+    )
+    worker.run_trainer(waiting)
+    assert len(started) == 1
 
 
 def test_a_chat_s_process_ends_after_an_error_that_the_card_does_not_recover_from():

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,6 +74,50 @@ def test_a_card_that_fell_off_the_bus_does_not_take_the_others_along(driver):
     driver(FAST | {"lost": True}, ROOMY)
     assert names() == ["A6000"]
     assert hardware.machine().driver_trouble == "GPU is lost"
+
+
+def test_an_old_package_of_the_same_name_lists_the_cards_all_the_same(driver, monkeypatch):
+    driver(FAST, ROOMY)
+    old, wanted = sys.modules["pynvml"], [(gpu.name, gpu.uuid, gpu.total_bytes) for gpu in hardware.gpus()]
+    driver(FAST, ROOMY)
+    for name in ("nvmlDeviceGetNumGpuCores", "nvmlDeviceGetMigMode", "NVML_DEVICE_MIG_ENABLE", "NVML_CLOCK_SM"):
+        monkeypatch.delattr(old, name)
+    monkeypatch.delattr(old, "nvmlSystemGetCudaDriverVersion_v2")
+    for name in ("name", "uuid"):
+        ask = {"name": "nvmlDeviceGetName", "uuid": "nvmlDeviceGetUUID"}[name]
+        monkeypatch.setattr(old, ask, lambda handle, name=name: handle[name].encode())
+    assert sorted((gpu.name, gpu.uuid, gpu.total_bytes) for gpu in hardware.gpus()) == sorted(wanted)
+    driver(FAST)
+    monkeypatch.delattr(old, "nvmlDeviceGetMemoryInfo")
+    found = hardware.machine()
+    assert found.gpus == ()
+    assert "pip uninstall pynvml" in found.driver_trouble
+
+
+def test_the_driver_is_asked_once_for_a_page_and_anew_for_free_memory(driver, monkeypatch):
+    """Where nothing keeps it loaded, it takes longer to be asked than an answer used to hold."""
+    now, asked = [100.0], []
+
+    def slow():
+        asked.append(now[0])
+        now[0] += 2.0
+        return nvidia.Driver((Gpu("card", 8 * GIB, len(asked) * GIB, 8.9, 0, "GPU-1"),))
+
+    driver(FAST)
+    monkeypatch.setattr(nvidia, "_ask", slow)
+    monkeypatch.setattr(nvidia.time, "monotonic", lambda: now[0])
+    threads = [threading.Thread(target=hardware.machine) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (gpu,) = hardware.gpus()
+    assert (len(asked), hardware.free_bytes(gpu)) == (1, GIB)  # it answered just now
+    now[0] += 5
+    assert (hardware.free_bytes(gpu), len(asked)) == (2 * GIB, 2)
+    assert hardware.gpus()[0].free_bytes == 2 * GIB
+    now[0] += 11
+    assert (hardware.gpus()[0].free_bytes, len(asked)) == (3 * GIB, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -142,6 +187,20 @@ def test_a_card_without_memory_of_its_own_has_the_machine_s(driver):
     assert 0 < gpu.free_bytes < gpu.total_bytes
 
 
+def test_a_chip_that_shares_the_machine_s_memory_is_not_estimated_as_one_with_its_own(driver):
+    from core.estimate import catalogue
+
+    driver({"name": "NVIDIA GB10", "uuid": "GPU-10", "memory": "unsupported", "capability": (12, 1)})
+    known = catalogue.of_machine(hardware.card())
+    assert (known.name, known.bandwidth, known.matmul_tflops, known.measured) == ("NVIDIA GB10", 273e9, 100.0, False)
+    assert catalogue.card("DGX Spark").capability == 12.1
+    of_tomorrow = Gpu("NVIDIA N1X", 128 * GIB, 100 * GIB, 12.1, 0, "GPU-11", memory="shared")
+    assert catalogue.of_machine(of_tomorrow).bandwidth == 273e9
+    radeon = Gpu("AMD Radeon 890M", 64 * GIB, 64 * GIB, 11.5, 0, "GPU-12", "rocm", memory="shared")
+    assert not catalogue._known(radeon).has_hbm
+    assert catalogue._known(Gpu("NVIDIA H300", 140 * GIB, 140 * GIB, 9.0, 0)).has_hbm
+
+
 def test_memory_that_may_not_be_read_is_taken_from_the_catalogue(driver):
     from core.estimate import catalogue
 
@@ -205,38 +264,91 @@ def test_cuda_itself_is_asked_for_its_order(tmp_path, monkeypatch):
 # ---------------------------------------------------------------------------------------------------------------------
 # What torch makes of them
 
-CUDA_128, CUDA_126 = Build("2.13.0+cu128", "12.8"), Build("2.13.0+cu126", "12.6")
-CUDA_130, CPU = Build("2.13.0", "13.0"), Build("2.13.0+cpu")
+CUDA_128, CUDA_126 = Build("2.11.0+cu128", "12.8"), Build("2.13.0+cu126", "12.6")
+CUDA_130, CPU = Build("2.13.0+cu130", "13.0"), Build("2.13.0+cpu")
+ROCM = Build("2.13.0+rocm7.2", hip="7.2")
 
 
 @pytest.mark.parametrize(
-    ("capability", "build", "cuda", "reason", "command"),
+    ("capability", "build", "cuda", "reason", "mend"),
     [
         (12.0, CUDA_128, (12, 8), None, ""),
         (12.1, CUDA_128, (13, 0), None, ""),
-        (12.0, CUDA_126, (12, 8), "new", "cu128"),
+        (12.0, CUDA_126, (12, 8), "new", "either cu128"),
+        (12.0, CUDA_126, (13, 0), "new", "install cu130"),
+        (12.0, CUDA_130, (12, 8), "driver", "either cu128"),
+        (10.0, CPU, (0, 0), "build", "install cu130"),
+        (12.0, CPU, (11, 8), "build", "driver "),
         (8.9, CUDA_126, (12, 4), None, ""),
-        (8.9, CPU, (12, 8), "build", "cu128"),
-        (8.9, Build("2.13.0+rocm6.4", "", "6.4"), (12, 8), "build", "cu128"),
-        (8.9, CUDA_130, (12, 4), "driver", "cu128"),
-        (8.9, CUDA_130, (11, 8), "driver", ""),  # too old a driver for any
-        (7.0, CUDA_128, (12, 8), "old", "cu126"),
+        (8.9, CPU, (12, 8), "build", "install cu126"),
+        (8.9, CPU, (13, 1), "build", "install cu130"),
+        (8.9, ROCM, (12, 8), "build", "install cu126"),
+        (8.9, CUDA_130, (12, 4), "driver", "install cu126"),
+        (8.9, CUDA_130, (11, 8), "driver", "driver "),  # too old a driver for any
+        (7.0, CUDA_128, (12, 8), "old", "install cu126"),
+        (7.0, CUDA_130, (13, 0), "old", "install cu126"),
         (7.0, Build("2.9.1+cu128", "12.8"), (12, 8), None, ""),
-        (6.1, Build("2.9.1+cu128", "12.8"), (12, 8), "old", "cu126"),
+        (6.1, Build("2.9.1+cu128", "12.8"), (12, 8), "old", "install cu126"),
+        (3.5, CUDA_126, (12, 0), "old", "none "),
         (7.5, CUDA_130, (13, 0), None, ""),
         (8.9, Build(), (12, 8), None, ""),  # no torch that could be read
     ],
 )
-def test_torch_and_card_are_held_against_each_other(capability, build, cuda, reason, command):
-    found = torch_build.unseen(Gpu("card", GIB, GIB, capability, 0), cuda, build)
+def test_torch_and_card_are_held_against_each_other(capability, build, cuda, reason, mend):
+    gpu = Gpu("card", GIB, GIB, capability, 0)
+    found = torch_build.unseen(gpu, cuda, build)
     assert (found and found.reason) == reason
     if found:
-        whole = f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{command}"
-        assert found.command == (whole if command else "")
+        how, _, index = mend.partition(" ")
+        whole = f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}"
+        assert (found.mend, found.command) == (how, whole if index else "")
+        said = torch_build.steps(gpu, cuda)
+        assert (
+            said == whole if how == "install" else said.startswith("https://www.nvidia.com/drivers →") or how == "none"
+        )
+
+
+def test_torch_is_upgraded_to_one_for_the_card():
+    packages = ("--upgrade", "torch", "peft")
+    ada, blackwell = Gpu("a", GIB, GIB, 8.9, 0), Gpu("b", GIB, GIB, 12.0, 0)
+    index = "https://download.pytorch.org/whl/cu130"
+    assert torch_build.upgrade(packages, ada, (13, 0)) == (*packages, "--extra-index-url", index)
+    assert torch_build.upgrade(packages, blackwell, (12, 8)) == ("--upgrade", "peft")  # the newest needs another driver
+    assert torch_build.upgrade(packages, None) == packages
+    assert torch_build.upgrade(("--upgrade", "peft"), ada) == ("--upgrade", "peft")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "listed", "sees"),
+    [
+        ("gfx1103", False, True),  # Radeon 780M, part of a processor
+        ("gfx1150", False, True),
+        ("gfx803", False, False),  # RX 580
+        ("gfx1010", False, False),  # RX 5700
+        ("gfx1100", True, True),
+        ("gfx1151", True, True),  # bought to compute
+        ("", False, True),
+    ],
+)
+def test_a_radeon_is_a_card_where_a_torch_is_made_for_it(driver, monkeypatch, architecture, listed, sees):
+    driver()
+    gpu = Gpu("AMD Radeon", 8 * GIB, 8 * GIB, 0.0, 0, "GPU-1", "rocm", architecture=architecture)
+    monkeypatch.setattr(other_cards, "gpus", lambda: (gpu,))
+    for build in (CPU, CUDA_130):
+        monkeypatch.setattr(torch_build, "installed", lambda build=build: build)
+        assert (hardware.gpus(), bool(hardware.machine().unseen)) == (((gpu,), True) if listed else ((), False))
+    monkeypatch.setattr(torch_build, "installed", lambda: ROCM)
+    assert hardware.gpus() == (gpu,)
+    assert [(one.reason, one.needs, one.mend) for one in hardware.machine().unseen] == (
+        [] if sees else [("architecture", architecture, "none")]
+    )
+    monkeypatch.setenv("HSA_OVERRIDE_GFX_VERSION", "10.3.0")
+    assert hardware.machine().unseen == ()
+    assert torch_build.unseen(gpu, build=Build("2.12.0+rocm7.14.0", hip="7.14")) is None  # AMD's own build
 
 
 def test_torch_s_version_file_is_read_without_importing_it():
-    text = "__version__ = '2.13.0+cu128'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\nxpu = None\n"
+    text = "__version__ = '2.11.0+cu128'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\nxpu = None\n"
     assert torch_build.parse(text) == CUDA_128
     code = "from core import torch_build; import sys; print(torch_build.installed().version, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -285,11 +397,13 @@ def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
     amd(tmp_path, 0, "0000:0f:00.0", GIB // 2, 100306, **small)  # part of a processor: left out
     used = {"mem_info_vram_used": str(2 * GIB), "product_name": "AMD Radeon RX 7900 XTX", "unique_id": "f00d"}
     amd(tmp_path, 1, "0000:03:00.0", 24 * GIB, 110000, **used)
-    amd(tmp_path, 2, "0000:0c:00.0", 64 * GIB, 90010, product_name="AMD Instinct MI210")
-    amd(tmp_path, 3, "0000:c5:00.0", GIB, 110501, mem_info_gtt_total=str(90 * GIB), product_name="AMD Radeon 8060S")
+    amd(tmp_path, 2, "0000:0c:00.0", 64 * GIB, 90010, product_name="AMD Instinct MI210", unique_id="0x210")
+    strix = {"mem_info_gtt_total": str(90 * GIB), "product_name": "AMD Radeon 8060S", "unique_id": "8060"}
+    amd(tmp_path, 3, "0000:c5:00.0", GIB, 110501, **strix)
     amd(tmp_path, 4, "0000:04:00.0", 0, 0, vendor="0x8086", device="0x56a0")
     amd(tmp_path, 5, "0000:05:00.0", 0, 0, vendor="0x8086", device="0x9a49")  # integrated
     found = other_cards.gpus(tmp_path)
+    assert len(found) == len(other_cards.on_bus(tmp_path)) == 4
     assert found[0] == Gpu(
         "AMD Radeon RX 7900 XTX", 24 * GIB, 22 * GIB, 11.0, 0.0, "GPU-f00d", "rocm", architecture="gfx1100"
     )
@@ -303,17 +417,33 @@ def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
     assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[0].name, found[3].name]
     assert torch_build.unseen(found[0], build=CUDA_128).reason == "build"
-    assert torch_build.unseen(found[0], build=Build("2.13.0+rocm6.4", hip="6.4")) is None
+    assert torch_build.unseen(found[0], build=ROCM) is None
+    monkeypatch.delenv("ROCR_VISIBLE_DEVICES")
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES")
+    amd(tmp_path, 6, "0000:e1:00.0", 16 * GIB, 110000, product_name="AMD Radeon RX 7800 XT")
+    # One has no name that a process could be given: torch takes the first, so only that is listed.
+    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[0].name, found[3].name]
+    assert len(other_cards.on_bus(tmp_path)) == 5
 
 
 def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):
     monkeypatch.setattr(other_cards.platform, "machine", lambda: "arm64")
-    answer = SimpleNamespace(stdout="Apple M3 Max\n")
-    monkeypatch.setattr(other_cards.subprocess, "run", lambda *_, **__: answer)
+    answer, asked = SimpleNamespace(stdout="Apple M3 Max\n"), []
+    monkeypatch.setattr(other_cards.subprocess, "run", lambda command, **_: asked.append(command) or answer)
+    other_cards._chip.cache_clear()
     (gpu,) = other_cards.apple()
+    other_cards.apple()
+    other_cards._chip.cache_clear()
+    assert len(asked) == 1  # its name does not change
     assert (gpu.name, gpu.kind, gpu.memory) == ("Apple M3 Max", "mps", "shared")
     assert 0 < gpu.total_bytes < psutil.virtual_memory().total
     assert (gpu.has_bf16, gpu.has_flash_attention) == (True, False)
+    from core.estimate import answer as answers
+    from core.estimate import catalogue
+
+    for system, kind in (("13.6", "fp32"), ("14.0", "bf16"), ("26.1", "bf16"), ("", "bf16")):
+        monkeypatch.setattr("core.gpu.platform.mac_ver", lambda system=system: (system, ("", "", ""), ""))
+        assert answers.best_precision(catalogue.of_machine(gpu)) == kind
 
 
 def test_qlora_is_offered_where_bitsandbytes_names_the_card():
@@ -338,7 +468,7 @@ def test_the_machine_is_described_even_before_the_data_directory_exists(home):
 
 
 def test_the_command_says_all_of_it(driver):
-    driver(FAST, ROOMY | {"memory": "forbidden"}, cuda=12040)
+    driver(FAST, ROOMY | {"memory": "forbidden"}, cuda=13000)
     environment = os.environ | {"PYTHONPATH": f"{pretended_driver.SITE}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "core.hardware"]
     options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "check": True}
@@ -347,7 +477,7 @@ def test_the_command_says_all_of_it(driver):
         (FAST["name"], FAST["uuid"], "own"),
         (ROOMY["name"], ROOMY["uuid"], "unknown"),
     ]
-    assert (said["cuda"], said["torch"]["cuda"], said["unseen"], said["driver_trouble"]) == ([12, 4], "12.8", [], "")
+    assert (said["cuda"], said["torch"]["cuda"], said["unseen"], said["driver_trouble"]) == ([13, 0], "13.0", [], "")
     assert "the driver does not say how much memory" in subprocess.run(command, **options).stdout
 
 

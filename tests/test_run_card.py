@@ -1,8 +1,10 @@
 """The card that a run trains on: chosen, kept by name, shown, and the one that it is judged by."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
 EN, RU = Say("en"), Say("ru")
-CUDA = Build("2.13.0+cu128", "12.8")
+CUDA = Build("2.13.0+cu130", "13.0")
 
 
 @pytest.fixture
@@ -113,6 +115,13 @@ def test_the_doctor_looks_at_the_run_s_own_card(driver, config, no_worker):
         ("RTX 4090", "NVIDIA RTX A6000", False),
         ("RTX 4090", "cpu", False),
         ("RX 7900 XTX", "AMD Radeon Graphics", True),  # torch's name for what the system calls so
+        ("RX 7900 XTX", "AMD Radeon RX 7900 XTX", True),
+        ("RX 7900 XTX", "AMD Radeon RX 9070 XT", False),
+        ("RX 7900 XTX", "Intel(R) Arc(TM) A770 Graphics", False),
+        ("RX 7900 XTX", "NVIDIA GeForce RTX 4090", False),
+        ("Arc A770", "Intel(R) Arc(TM) A770 Graphics", True),
+        ("8060S", "AMD Ryzen AI MAX+ 395 w/ Radeon 8060S", True),
+        ("Apple M3 Max", "Apple GPU", True),
         ("RX 7900 XTX", "cpu", False),
     ],
 )
@@ -209,7 +218,7 @@ def test_the_start_says_what_keeps_torch_from_a_card_and_what_mends_it(driver, m
     shown = opening.card_warning(say)
     assert shown.visible
     assert FAST["name"] in shown.value
-    assert "--index-url https://download.pytorch.org/whl/cu128" in shown.value
+    assert "--index-url https://download.pytorch.org/whl/cu130" in shown.value
     driver(FAST, error=18)
     assert "NVML/RM version mismatch" in opening.card_warning(say).value
     monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
@@ -226,9 +235,11 @@ def test_before_a_run_it_is_said_that_the_processor_would_compute_it(driver, con
     training.on_train(EN, "a", **asdict(config))
     assert warned == []
     monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cu126", "12.6"))
-    driver(FAST | {"capability": (12, 0), "name": "NVIDIA GeForce RTX 5090"})
+    driver(FAST | {"capability": (12, 0), "name": "NVIDIA GeForce RTX 5090"}, cuda=12080)
     training.on_train(EN, "b", **asdict(replace(config, seed=9)))
     assert warned[0].startswith("NVIDIA GeForce RTX 5090 is newer than torch 2.13.0+cu126: it lacks code")
+    assert "to one for CUDA 13 (https://www.nvidia.com/drivers), then start Soulsmith again" in warned[0]
+    assert "which brings the older torch 2.11" in warned[0]
     assert warned[0].endswith("https://download.pytorch.org/whl/cu128")
 
 
@@ -251,6 +262,33 @@ def test_hardware_that_nothing_was_run_on_says_so(monkeypatch, say):
     assert say("calculator.untried") not in calculator_html.verdict(say, tried)
 
 
+def test_no_advice_of_the_check_brings_a_torch_without_the_card(driver):
+    from core.check_card import advice
+
+    driver(FAST)
+    index = "https://download.pytorch.org/whl/cu130"
+    assert advice.pip("--upgrade", "torch", "peft") == f"pip install --upgrade torch peft --extra-index-url {index}"
+    assert advice.torch_for() == f"pip install --force-reinstall torch --index-url {index}"
+    driver(FAST | {"capability": (12, 0)}, cuda=12080)
+    updated = f"https://www.nvidia.com/drivers → pip install --force-reinstall torch --index-url {index}"
+    assert (advice.pip("--upgrade", "torch"), advice.torch_for()) == (updated, updated)
+    assert advice.pip("--upgrade", "torch", "peft") == "pip install --upgrade peft"
+    driver()
+    assert advice.torch_for() == "pip install --force-reinstall torch"
+
+
+def test_a_card_that_torch_does_not_see_is_not_said_to_work(monkeypatch):
+    radeon = gpu("rocm", architecture="gfx1100")
+    monkeypatch.setattr(hardware, "gpus", lambda: (radeon,))
+    for build, key in (
+        (Build("2.13.0+cpu"), "cards.unseen.build"),
+        (Build("2.13.0+rocm7.2", hip="7.2"), "cards.untried"),
+    ):
+        monkeypatch.setattr(torch_build, "installed", lambda build=build: build)
+        (said,) = cards.warnings(EN)
+        assert said.startswith(EN(key, card=radeon.name, version=build.version))
+
+
 def test_the_chat_has_a_card_of_its_own_and_is_not_in_the_way_of_a_run_on_another(driver, config, monkeypatch):
     driver(FAST, ROOMY)
     assert reply_card.card().name == ROOMY["name"]
@@ -267,6 +305,78 @@ def test_the_chat_has_a_card_of_its_own_and_is_not_in_the_way_of_a_run_on_anothe
         turn.need(sees_card=True)
     driver(FAST)
     assert reply_card.card().name == FAST["name"]  # the chosen one was taken out
+
+
+BUSY = """
+import json, sys
+from core import card, reply_card, torch_build
+from core.torch_build import Build
+
+torch_build.installed = lambda: Build("2.13.0+cu130", "13.0")
+run_id = sys.argv[1]
+card.training = lambda: run_id
+print(json.dumps([reply_card.card().uuid, card.busy(), card.busy(sees_card=True)]))
+"""
+
+
+@pytest.mark.parametrize("other", [ROOMY, FAST | {"uuid": "GPU-4090eeee-0000-0000-0000-000000000000", "pci": 3}])
+def test_a_process_that_sees_its_card_only_knows_that_a_run_is_on_another(driver, config, home, tmp_path, other):
+    (tmp_path / "pynvml.py").write_text((pretended_driver.SITE / "pynvml.py").read_text())
+    driver(FAST, other)
+    run_id = runs.create(config, gpu=hardware.card(other["uuid"]))
+    for uuid, blocked in ((FAST["uuid"], None), (other["uuid"], run_id)):
+        reply_card.choose(uuid)
+        environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "SOULSMITH_HOME": str(home)}
+        environment |= reply_card.environment()
+        assert environment["CUDA_VISIBLE_DEVICES"] == uuid
+        command = [sys.executable, "-c", BUSY, run_id]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == [uuid, blocked, blocked]
+
+
+def test_a_card_that_torch_cannot_compute_on_refuses_no_chat(driver, config, monkeypatch):
+    driver(FAST)
+    run_id = runs.create(config, gpu=hardware.card())
+    monkeypatch.setattr(turn, "training", lambda: run_id)
+    assert turn.busy() == run_id
+    monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cpu"))
+    turn.need()
+    assert turn.busy() is None
+    assert turn.busy(sees_card=True) == run_id
+    assert reply_card.gives_way_to(run_id)  # both are in the machine's memory
+    driver(FAST, ROOMY)
+    assert reply_card.card().name == ROOMY["name"]
+    assert reply_card.gives_way_to(run_id)
+    monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
+    assert not reply_card.gives_way_to(run_id)
+
+
+def test_a_run_that_took_another_card_of_the_name_puts_it_on_record(driver, config):
+    twin = FAST | {"uuid": "GPU-4090eeee-0000-0000-0000-000000000000"}
+    driver(FAST)
+    run_id = runs.create(config, gpu=hardware.card())
+    driver(twin, ROOMY)
+    assert run_card.take(paths.run(run_id)).uuid == twin["uuid"]
+    assert run_card.read(paths.run(run_id))["uuid"] == twin["uuid"]
+
+
+def test_a_worker_that_a_trainer_starts_sees_all_cards(driver, config, no_worker, monkeypatch):
+    driver(FAST, ROOMY)
+    run_id, seen = runs.start(config, card=FAST["uuid"]), []
+
+    def trained(run_dir, length):
+        os.environ.update(hardware.environment(run_card.take(run_dir)))
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return "finished"
+
+    monkeypatch.setattr(trainer, "run", trained)
+    monkeypatch.setattr(runs, "needs_worker", lambda: True)
+    monkeypatch.setattr(runs, "start_worker", lambda: seen.append(os.environ.get("CUDA_VISIBLE_DEVICES")))
+    monkeypatch.setattr(sys, "argv", ["trainer", str(paths.run(run_id))])
+    with pytest.raises(SystemExit):
+        trainer.main()
+    assert seen == [FAST["uuid"], None]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -315,6 +425,9 @@ def test_replies_move_to_the_other_card_pretended_card(trained_run, tiny_model):
     environment = pretended_card.environment((8, 6), cards=[FAST, ROOMY])
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     command = [sys.executable, "-c", CHAT, tiny_model, ROOMY["uuid"], FAST["uuid"], FAST["uuid"]]
+    end = time.monotonic() + 60
+    while turn.owner() and time.monotonic() < end:  # the trainer of the finished run is about to end
+        time.sleep(0.1)
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     first, second, third = json.loads(done.stdout)

@@ -174,11 +174,23 @@ def test_what_a_card_says_of_itself_is_worded(monkeypatch):
     monkeypatch.setattr(recipe, "device_name", lambda: "NVIDIA RTX 5090")
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90"])
     said = RuntimeError("CUDA error: no kernel image is available for execution on the device")
-    for capability, build in (((12, 0), "cu128"), ((6, 1), "cu126")):
+    for capability, build in (((12, 0), "cu130"), ((6, 1), "cu126")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
         worded = str(trainer._worded(said, paths.run("none")))
         assert f"NVIDIA RTX 5090, which is sm_{capability[0]}{capability[1]}; it has sm_80, sm_90." in worded
         assert worded.endswith(f"/{build}")
+    monkeypatch.setattr(torch.version, "hip", "7.2")
+    said = RuntimeError("HIP error: invalid device function")
+    for architecture, found in (
+        ("gfx1100", "/rocm7.2"),
+        ("gfx803", "HIP_VISIBLE_DEVICES=-1 to train on the processor."),
+    ):
+        properties = type("Properties", (), {"gcnArchName": f"{architecture}:sramecc+"})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
+        worded = str(trainer._worded(said, paths.run("none")))
+        assert f"which is {architecture}" in worded
+        assert worded.endswith(found)
+        assert "sm_" not in worded.partition("it has")[0]
     assertion = RuntimeError("CUDA error: device-side assert triggered")
     assert "outside the vocabulary" in str(trainer._worded(assertion, paths.run("none")))
 

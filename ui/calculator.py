@@ -246,7 +246,7 @@ def _card(choice: str) -> tuple[catalogue.Card, float]:
         if gpu is None:
             raise CardGone()
         card = catalogue.of_machine(gpu)
-        return card, gpu.free_bytes or card.memory_bytes
+        return card, hardware.free_bytes(gpu) or card.memory_bytes
     if choice == catalogue.CPU:
         here = hardware.machine()
         return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes

@@ -4,7 +4,7 @@ from collections import Counter
 
 import gradio as gr
 
-from core import hardware
+from core import hardware, torch_build
 from core.gpu import Gpu
 from core.torch_build import Unseen
 from ui.text import Say
@@ -48,14 +48,17 @@ def warnings(say: Say) -> list[str]:
         found = list(dict.fromkeys(unseen(say, one) for one in machine.unseen))
     if machine.driver_trouble:
         found.append(say("cards.driver", reason=machine.driver_trouble.rstrip(".")))
-    makes = {gpu.name for gpu in machine.gpus if gpu.kind != "cuda"}
+    left = {one.card for one in machine.unseen}
+    makes = {gpu.name for gpu in machine.gpus if gpu.kind != "cuda"} - left
     return [*found, *(say("cards.untried", card=name) for name in sorted(makes))]
 
 
 def unseen(say: Say, found: Unseen) -> str:
     """Why torch does not compute on a card, and the command that mends it."""
     why = say(f"cards.unseen.{found.reason}", card=found.card, version=found.version, needs=found.needs)
-    return f"{why} {say('cards.install', command=found.command) if found.command else say('cards.update_driver')}"
+    helps = {"driver": "cards.update_driver", "either": "cards.update_or_install", "none": "cards.no_build"}
+    key = helps.get(found.mend, "cards.install")
+    return f"{why} {say(key, command=found.command, drivers=torch_build.DRIVERS)}"
 
 
 def warn(say: Say, uuid: str | None) -> None:

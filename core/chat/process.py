@@ -87,7 +87,12 @@ def look() -> dict:
 
 def close(*, at_once: bool = True) -> bool:
     """Ask the chat's process to give its memory back, now or after the reply that grows; whether it held a model."""
-    return any(answer["closed"] for answer in _asked_if_there({"do": "close", "at_once": at_once}))
+    answers = _asked_if_there({"do": "close", "at_once": at_once})
+    if at_once and any(
+        "closed" not in answer for answer in answers
+    ):  # a process of before an update, which knows no more
+        answers = _asked_if_there({"do": "close"})
+    return any(answer.get("closed", False) for answer in answers)
 
 
 def _asked_if_there(request: dict) -> list[dict]:
@@ -251,7 +256,7 @@ class Server:
         engine = sys.modules.get("core.chat.engine")
         yield {"open": bool(engine and engine.is_open()), "busy": bool(engine and engine.LOCK.locked())}
 
-    def _close(self, _, at_once: bool) -> Iterator[dict]:
+    def _close(self, _, at_once: bool = True, **later) -> Iterator[dict]:
         engine = sys.modules.get("core.chat.engine")
         if at_once:
             self.closed_for = time.monotonic()

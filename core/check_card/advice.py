@@ -65,13 +65,18 @@ class CheckBroke(Trouble):
 
 
 def pip(*arguments: str) -> str:
+    """The command that installs packages; where torch is among them, a torch for the card that is used."""
+    if "torch" in arguments and (gpu := hardware.card()):
+        arguments = torch_build.upgrade(arguments, gpu, nvidia.driver().cuda)
+        if arguments and all(argument.startswith("-") for argument in arguments):
+            return torch_build.steps(gpu, nvidia.driver().cuda)
     return f"pip install {' '.join(arguments)}"
 
 
 def torch_for(gpu: Gpu | None = None) -> str:
     """The command that installs a build of torch for a card, by default for the one that is used if nobody chooses."""
     gpu = gpu or hardware.card()
-    return (gpu and torch_build.command(gpu, nvidia.driver().cuda)) or pip("--force-reinstall", "torch")
+    return (gpu and torch_build.steps(gpu, nvidia.driver().cuda)) or "pip install --force-reinstall torch"
 
 
 def again(*arguments: str) -> str:

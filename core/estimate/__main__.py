@@ -82,7 +82,7 @@ def card_of(name: str | None) -> tuple[catalogue.Card, float]:
         return found, found.memory_bytes
     if gpu := hardware.card():
         found = catalogue.of_machine(gpu)
-        return found, gpu.free_bytes or found.memory_bytes
+        return found, hardware.free_bytes(gpu) or found.memory_bytes
     found = catalogue.card(catalogue.DEFAULT_CARD)
     return found, found.memory_bytes
 

@@ -64,6 +64,8 @@ class Card:
     watts: int
     source: str = ""
     kind: str = "cuda"  # of NVIDIA's cards; rocm, xpu and mps are AMD's, Intel's and Apple's; or cpu
+    lacks_bf16: bool = False  # of this machine's Apple chip, before macOS 14
+    has_hbm: bool = False  # memory that no machine shares with its processor
 
     @property
     def is_tried(self) -> bool:
@@ -72,7 +74,7 @@ class Card:
 
     @property
     def has_bf16(self) -> bool:
-        return self.kind != "cuda" or self.capability >= 8.0
+        return not self.lacks_bf16 and (self.kind != "cuda" or self.capability >= 8.0)
 
     @property
     def has_flash_attention(self) -> bool:
@@ -109,6 +111,7 @@ def _card(entry: dict) -> Card:
         watts=entry["tdp_W"],
         source=entry.get("measured_source") or entry.get("dense_bf16_source") or "",
         kind=entry.get("kind", "cuda"),
+        has_hbm=entry["memory_type"].startswith("HBM"),
     )
 
 
@@ -312,6 +315,7 @@ def of_machine(gpu) -> Card:
         measured=known.measured or rate is not None,
         capability=gpu.compute_capability or known.capability,
         watts=int(gpu.watts) or known.watts,
+        lacks_bf16=gpu.kind == "mps" and not gpu.has_bf16,
     )
 
 
@@ -325,7 +329,7 @@ def _known(gpu) -> Card:
         found = _of_driver_name(name, gpu)
     if found and found.kind == gpu.kind:
         return found
-    alike = [c for c in cards().values() if c.kind == gpu.kind]
+    alike = [c for c in cards().values() if c.kind == gpu.kind and not (gpu.memory == "shared" and c.has_hbm)]
     return replace(min(alike, key=lambda c: abs(c.memory_bytes - gpu.total_bytes)), measured=False)
 
 

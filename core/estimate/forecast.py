@@ -1,5 +1,6 @@
 """What a run is expected to take, from its TrainConfig; and the record of what it took, from which estimates learn."""
 
+import re
 from collections.abc import Mapping
 
 from core import hardware
@@ -8,6 +9,8 @@ from core.estimate import setup as setups
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
 from core.gpu import Gpu
+
+MAKERS = {"rocm": ("amd", "radeon", "instinct"), "xpu": ("intel",), "mps": ("apple",)}
 
 
 def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
@@ -66,8 +69,13 @@ def ran_on(card: catalogue.Card, device: str) -> bool:
     """Whether the device that a run reported, by torch's name for it, is the card of its forecast."""
     if card.kind == "cpu" or device == "cpu":
         return card.kind == "cpu" and device == "cpu"
-    # Other makes' cards are called by other names in the system than in torch.
-    return card.kind != "cuda" or device.casefold() == card.name.casefold()
+    device, name = device.casefold(), card.name.casefold()
+    if card.kind == "cuda" or device == name:
+        return device == name
+    # Other makes' cards are called by other names in the system than in torch: the maker and the model's number tell.
+    said, known = (set(re.findall(r"\b[a-z]*\d{3,}[a-z]*\b", words)) for words in (device, name))
+    is_of_maker = any(word in device for word in MAKERS[card.kind])
+    return is_of_maker and (not said or not known or bool(said & known))
 
 
 def learn(forecast: Mapping, *, measured_bytes: float = 0, measured_seconds: float = 0) -> None:

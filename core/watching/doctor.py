@@ -111,5 +111,5 @@ def plain(config: TrainConfig) -> dict:
 def free_bytes(gpu: Gpu | None) -> float:
     """What is free on the card now that the run is gone; without a card, memory."""
     if gpu:
-        return gpu.free_bytes or forecast.card_of(gpu).memory_bytes
+        return hardware.free_bytes(gpu) or forecast.card_of(gpu).memory_bytes
     return hardware.machine().memory_free_bytes

@@ -27,6 +27,10 @@ WORDS = {
         "{card} старше, чем допускает torch {version}: в нём нет кода для вычислительной способности {needs}, и "
         "запуск на ней закончится ошибкой.",
     ),
+    "cards.unseen.architecture": (
+        "torch {version} has no code for {needs}, the architecture of {card}, and runs on it fail.",
+        "В torch {version} нет кода для {needs}, архитектуры {card}, и запуск на ней закончится ошибкой.",
+    ),
     "cards.unseen.driver": (
         "The driver of {card} is too old for torch {version}: it runs CUDA {needs} at most, so the processor would do all "
         "the work.",
@@ -46,8 +50,20 @@ WORDS = {
         "Закройте Soulsmith, выполните в его окружении эту команду и запустите снова: {command}",
     ),
     "cards.update_driver": (
-        "Update the driver of the card, then start Soulsmith again.",
-        "Обновите драйвер видеокарты и запустите Soulsmith снова.",
+        "Update the driver of the card ({drivers}), then start Soulsmith again.",
+        "Обновите драйвер видеокарты ({drivers}) и запустите Soulsmith снова.",
+    ),
+    "cards.update_or_install": (
+        "Update the driver of the card to one for CUDA 13 ({drivers}), then start Soulsmith again. If you keep this driver, "
+        "stop Soulsmith, run this command in its environment, which brings the older torch 2.11, and start it again: "
+        "{command}",
+        "Обновите драйвер видеокарты до версии с CUDA 13 ({drivers}) и запустите Soulsmith снова. Если драйвер остаётся "
+        "прежним, закройте Soulsmith, выполните в его окружении эту команду (она установит torch постарше, 2.11) и "
+        "запустите снова: {command}",
+    ),
+    "cards.no_build": (
+        "No published torch can compute on it. Choose another card or the processor.",
+        "Ни одна из опубликованных сборок torch не умеет на ней считать. Выберите другую видеокарту или процессор.",
     ),
     "cards.driver": (
         "The driver of the NVIDIA card does not answer: {reason}. Restart the machine; if it comes back, install the "

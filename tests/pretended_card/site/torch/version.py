@@ -1,7 +1,7 @@
 """Read as text by core.torch_build, never imported: beside a pretended card, torch is one that was built for CUDA."""
 
-__version__ = "2.13.0+cu128"
-cuda: str | None = "12.8"
+__version__ = "2.13.0+cu130"
+cuda: str | None = "13.0"
 hip: str | None = None
 rocm: str | None = None
 xpu: str | None = None
