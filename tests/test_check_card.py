@@ -358,9 +358,9 @@ def test_every_check_and_every_figure_has_words_of_its_own():
 def test_a_result_is_shown_in_the_language_of_the_page(home):
     final = results.final("cpu", "2.13.0", [CHECKED])
     shown = said(Say("ru"), [{"event": "check", **CHECKED}, {"event": "finished", "result": final}], home)
-    assert "Работает, но кое-что медленнее, чем должно быть: процессор." in shown
+    assert "Всё работает, но что-то медленнее, чем должно быть: процессор." in shown
     assert "<td>Обучение, QLoRA с упаковкой</td>" in shown
-    assert "815 токенов/с<br>1,25 ГиБ на пике<br>loss шага 1: 6,7" in shown
+    assert "815 токенов/с<br>пик памяти: 1,25 ГиБ<br>loss шага 1: 6,7" in shown
     assert TROUBLES["CardSlow"].format(command="<code>nvidia-smi -q -d PERFORMANCE</code>") in shown
     assert json.dumps(final, ensure_ascii=False).replace('"', "&quot;") in shown
 

@@ -16,19 +16,19 @@ class TorchLacksKernels(Trouble):
 
 
 class TorchUnusable(Trouble):
-    template = "torch does not work here. Install it anew: {command}"
+    template = "torch does not work here. Reinstall it: {command}"
 
 
 class NumbersWrong(Trouble):
-    template = "The card computes other numbers than the processor. Install {package} anew: {command}"
+    template = "Results on this device differ from the CPU's reference. Reinstall {package}: {command}"
 
 
 class BitsandbytesUnusable(Trouble):
-    template = "QLoRA and 8-bit optimizers need bitsandbytes, which does not work here. Install it anew: {command}"
+    template = "QLoRA and 8-bit optimizers need bitsandbytes, which does not work here. Reinstall it: {command}"
 
 
 class PackageUnusable(Trouble):
-    template = "Training needs packages that do not work here. Install them anew: {command}"
+    template = "Training needs packages that do not work here. Reinstall them: {command}"
 
 
 class CardSlow(Trouble):
@@ -44,24 +44,24 @@ class ProcessorSlow(Trouble):
 
 class PackedRowsSlow(Trouble):
     template = (
-        "Packed rows pay for the square of a block here: FlashAttention lacks the {lacks}, and this torch has no kernel "
-        "for them. Install a newer one: {command}"
+        "Packing is slow here: attention cost grows with the square of the block length. FlashAttention lacks the {lacks}, "
+        "and this torch has no kernel of its own. Install a newer torch: {command}"
     )
 
 
 class TimeWasShort(Trouble):
-    template = "The time for all checks was over. Give them more: {command}"
+    template = "There was not enough time for all checks. Allow more: {command}"
 
 
 class StarterMissing(Trouble):
     template = (
-        "The starter model could not be fetched ({reason}), so a tiny random model stands in for it: its speed says "
-        "little. Fetch it, then check again: {command}"
+        "The starter model could not be downloaded ({reason}), so a tiny random model replaces it, whose speed says "
+        "little. Download it, then check again: {command}"
     )
 
 
 class CheckBroke(Trouble):
-    template = "This does not work here. Put this result into a report, with the end of {log}"
+    template = "This does not work here. Include this result in a report, with the end of {log}"
 
 
 def pip(*arguments: str) -> str:

@@ -21,12 +21,12 @@ WORDS = {
     "calculator.card.mine": ("{name} (this computer)", "{name} (этот компьютер)"),
     "calculator.card.example": ("Example, no card here: {name}", "Для примера, карты здесь нет: {name}"),
     "calculator.card.untried": (
-        "{name} (not run on such hardware yet)",
-        "{name} (на таком оборудовании ещё не запускалось)",
+        "{name} (untested)",
+        "{name} (не проверено)",
     ),
     "calculator.untried": (
-        "Nothing was run on hardware of this kind yet: these figures are computed from data sheets only.",
-        "На оборудовании этого рода ещё ничего не запускалось: эти числа посчитаны только по паспортным данным.",
+        "Untested on this kind of hardware: these figures come from data sheets only.",
+        "На таком оборудовании не проверено: эти числа посчитаны только по паспортным данным.",
     ),
     "calculator.card.cpu": ("This computer's processor", "Процессор этого компьютера"),
     "calculator.method.info": ("What is changed in the model.", "Что именно меняется в модели."),

@@ -109,12 +109,12 @@ WORDS = {
         "Ничего не меняется: к шагу {step} градиент равен 0, а loss — {loss}. Остановите запуск: модель не учится. Укажите target_modules = all-linear и precision = auto и начните заново.",
     ),
     "alert.skipped.film_strip": (
-        "At step {step} memory did not suffice for the film strip: its replies are left out there, and the training goes on. Lower batch_size or max_length if you need them.",
-        "На шаге {step} для киноленты не хватило памяти: ответы там пропущены, обучение продолжается. Если они нужны, уменьшите batch_size или max_length.",
+        "At step {step} there was not enough memory for the film strip: its replies are missing there, and the training goes on. Lower batch_size or max_length if you need them.",
+        "На шаге {step} на ответы по ходу обучения не хватило памяти: там они пропущены, обучение продолжается. Если они нужны, уменьшите batch_size или max_length.",
     ),
     "alert.skipped.forgetting_meter": (
-        "At step {step} memory did not suffice for the forgetting meter: its score is left out there, and the training goes on. Lower batch_size or max_length if you need it.",
-        "На шаге {step} для измерителя забывания не хватило памяти: оценка там пропущена, обучение продолжается. Если она нужна, уменьшите batch_size или max_length.",
+        "At step {step} there was not enough memory for the forgetting meter: its score is missing there, and the training goes on. Lower batch_size or max_length if you need it.",
+        "На шаге {step} на измеритель забывания не хватило памяти: оценка там пропущена, обучение продолжается. Если она нужна, уменьшите batch_size или max_length.",
     ),
     "alert.diverging": (
         "The loss is rising: {last} now against {lowest} at step {step}. Stop, and lower learning_rate.",
@@ -244,8 +244,8 @@ TROUBLES = {
     "драйвер. Затем продолжите запуск.",
     "NoKernels": "В этой сборке torch ({torch}) нет ядер для {card}, а ей нужно {needed}; есть {known}. Установите сборку для "
     "CUDA {cuda}: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}",
-    "DeviceAssert": "Карта остановилась на проверке внутри ядра: какой-то номер вышел за свою таблицу, чаще всего номер токена — "
-    "за словарь. Возьмите токенизатор, который пришёл с моделью. Если он и так её собственный, запустите обучение с "
+    "DeviceAssert": "Карта остановилась на проверке внутри ядра: индекс вышел за границы; обычно это id токена вне словаря. "
+    " Возьмите токенизатор, который пришёл с моделью. Если он и так её собственный, запустите обучение с "
     "переменной окружения CUDA_LAUNCH_BLOCKING=1: тогда log.txt назовёт строку.",
     "PackageMissing": "Для этого нужен пакет {package}. Установите его: pip install {package}",
     "NoSuchValue": "Поле {field} не может быть равно {value}. Впишите значение так, как оно выглядит в конфигурации.",
