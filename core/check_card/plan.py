@@ -320,7 +320,8 @@ def _rates_known(name: str) -> bool:
 def _learn(forecast: dict, measured_bytes: float, measured_seconds: float) -> None:
     from core.estimate import forecast as forecasts
 
-    forecasts.learn(forecast, measured_bytes=measured_bytes, measured_seconds=measured_seconds)
+    measured = {"measured_bytes": measured_bytes, "measured_seconds": measured_seconds}
+    forecasts.learn(forecast, **measured, origin=learned.CHECK)
 
 
 def _time_was_short() -> Trouble:
@@ -341,3 +342,4 @@ def _advice_for(group: str) -> Trouble:
         return advices.BitsandbytesUnusable(command=advices.pip("--force-reinstall", "--no-deps", "bitsandbytes"))
     packages = ("--upgrade", "torch", "transformers", "peft", "accelerate")
     return advices.PackageUnusable(command=advices.pip(*packages))
+    from core.estimate import learned
