@@ -39,11 +39,12 @@ _kept: tuple[tuple, float, "Driver"] | None = None
 
 @dataclass(frozen=True)
 class Driver:
-    """What the driver says: its cards, the newest CUDA that it runs, and what is wrong with it."""
+    """What the driver says: its cards, the newest CUDA that it runs, what is wrong with it, and its own version."""
 
     gpus: tuple[Gpu, ...] = ()
     cuda: tuple[int, int] = (0, 0)
     trouble: str = ""
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def _asked(nvml: ModuleType) -> Driver:
         except nvml.NVMLError as error:  # one that fell off the bus does not take the others along
             trouble = str(error)
     version = _or(nvml, 0, nvml.nvmlSystemGetCudaDriverVersion_v2)
-    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble)
+    named = _or(nvml, "", nvml.nvmlSystemGetDriverVersion)
+    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble, named)
 
 
 def _card(nvml: ModuleType, handle) -> _Card:

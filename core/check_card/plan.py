@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from core import chat, hardware, models
+from core import card, chat, hardware, models, nvidia, runs
 from core.check_card import advice as advices
 from core.check_card import children, stand_in, training
 from core.check_card.results import GROUPS, final, result
@@ -286,7 +286,7 @@ class Plan:
 
 def card() -> dict:
     """What the driver says, before torch is asked."""
-    one, version = hardware.card(), _driver()
+    one, version = hardware.card(), nvidia.driver().version
     if one is None:
         here = hardware.machine()
         value = {"card": "none", "cores": here.cores, "memory_gib": here.memory_bytes / 2**30}
@@ -296,18 +296,6 @@ def card() -> dict:
         value |= {"memory_gib": one.total_bytes / 2**30, "free_gib": one.free_bytes / 2**30}
     count = len(hardware.gpus())
     return result("card", "ok", value | ({"cards": count} if count > 1 else {}))
-
-
-def _driver() -> str:
-    """The version of the NVIDIA driver, or nothing."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        version = pynvml.nvmlSystemGetDriverVersion()
-    except Exception:  # no package, no driver, or one that speaks another version of NVML
-        return ""
-    return version.decode() if isinstance(version, bytes) else version
 
 
 def _rates_known(name: str) -> bool:
