@@ -1,7 +1,8 @@
 """What to do about a check that is slow or broken: each advice names the one command that mends it."""
 
-from core import hardware, nvidia, torch_build
+from core import hardware, nvidia, run_card, torch_build
 from core.gpu import Gpu
+from core.recipe import TrainConfig
 from core.trouble import Trouble
 
 
@@ -31,10 +32,17 @@ class PackageUnusable(Trouble):
     template = "Training needs packages that do not work here. Reinstall them: {command}"
 
 
-class CardSlow(Trouble):
+class NvidiaCardSlow(Trouble):
     template = (
         "This is far below what such a card does. See which other programs use it, and whether heat or a power limit "
         "slows it down: {command}"
+    )
+
+
+class CardSlow(Trouble):
+    template = (
+        "This is far below what such a card does. Close other programs that use it, let it cool down, and check again: "
+        "{command}"
     )
 
 
@@ -76,3 +84,22 @@ def torch_for(gpu: Gpu | None = None) -> str:
 
 def again(*arguments: str) -> str:
     return " ".join(["python -m core.check_card", *arguments])
+
+
+def slow(on_card: bool) -> Trouble:
+    """What to do about a device that is far slower than it should be: only NVIDIA's drivers bring nvidia-smi."""
+    if not on_card:
+        return ProcessorSlow(command=again())
+    gpu = hardware.card()
+    if gpu and gpu.kind == "cuda":
+        return NvidiaCardSlow(command="nvidia-smi -q -d PERFORMANCE")
+    return CardSlow(command=again())
+
+
+def refused(config: TrainConfig) -> Trouble | None:
+    """Why a run with this config would not be let onto this machine's card: what is refused is not broken."""
+    try:
+        run_card.check(config, hardware.card())
+    except Trouble as error:
+        return error
+    return None
