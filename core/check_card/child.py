@@ -60,7 +60,10 @@ def main() -> None:
         "train": lambda r: import_module("core.check_card.training").train(r, say),
         "stand_in": lambda r: import_module("core.check_card.stand_in").make(r["folder"]),
     }
-    sys.exit(tasks[request["do"]](request))
+    code = tasks[request["do"]](request)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is said: libraries with threads and kernels take seconds to go, and may crash in it
 
 
 if __name__ == "__main__":
