@@ -92,7 +92,7 @@ def test_the_report_says_advice_in_plain_english():
                 "state": "slow",
                 "value": {"tflops": 1.235},
                 "expected": {},
-                "advice": 'The run "x" is training now, and both would be slow. Check this machine when it has ended.',
+                "advice": 'The run "x" is training now, and the two would slow each other down. Check this machine when it has ended.',
             }
         ],
         "state": "slow",
@@ -275,7 +275,7 @@ def test_a_check_leaves_the_card_as_soon_as_a_run_has_begun(training, tmp_path, 
         if one := next(began, None):
             one.enter_context(card.claim(training))
 
-    with claims, pytest.raises(plan.RunBegan, match='The run "смотритель" began'):
+    with claims, pytest.raises(plan.RunBegan, match='The run "смотритель" started'):
         plan.run(tell, only=["card"])
     assert [process.returncode for process in processes] == [-9]
     assert card.wait_for_guests(0)
@@ -628,3 +628,12 @@ def test_a_check_begun_in_the_browser_survives_a_reload_and_can_be_stopped(home,
             chromium.close()
     finally:
         server.kill()
+
+
+def test_what_flash_attention_lacks_has_words_in_the_advice(home):
+    slow = advice.PackedRowsSlow(lacks="precision", command="pip install --upgrade torch")
+    one = results.result("packing", "slow", {"lacks": "precision"}, None, slow)
+    shown = said(Say("ru"), [{"event": "check", **one}, {"event": "stopped"}], home)
+    assert "для FlashAttention 2 не хватает 16-битной точности" in shown
+    assert "Для FlashAttention не хватает 16-битной точности, а" in shown
+    assert {f"check.word.{code}" for code in ("card", "capability", "class", "precision", "package")} <= set(WORDS)

@@ -8,7 +8,7 @@ from core.trouble import Trouble
 
 class TorchSeesNoCard(Trouble):
     template = (
-        "The driver has a card, {card}, that torch {torch} does not see. Install a build of torch for it: {command}"
+        "The driver has a card, {card}, that torch {torch} does not see. Install a matching build of torch: {command}"
     )
 
 
@@ -34,20 +34,20 @@ class PackageUnusable(Trouble):
 
 class NvidiaCardSlow(Trouble):
     template = (
-        "This is far below what such a card does. See which other programs use it, and whether heat or a power limit "
+        "This is far slower than such a card should be. See which other programs use it, and whether heat or a power limit "
         "slows it down: {command}"
     )
 
 
 class CardSlow(Trouble):
     template = (
-        "This is far below what such a card does. Close other programs that use it, let it cool down, and check again: "
+        "This is far slower than such a card should be. Close other programs that use it, let it cool down, and check again: "
         "{command}"
     )
 
 
 class ProcessorSlow(Trouble):
-    template = "This is far below what such a processor does. Close other programs and check again: {command}"
+    template = "This is far slower than such a processor should be. Close other programs and check again: {command}"
 
 
 class PackedRowsSlow(Trouble):

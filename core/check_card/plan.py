@@ -32,15 +32,20 @@ GUEST_SECONDS = 20  # that others on the card get to leave it
 
 
 class CheckFirst(Trouble):
-    template = 'The run "{name}" is training now, and both would be slow. Check this machine when it has ended.'
+    template = 'The run "{name}" is training now, and the two would slow each other down. Check this machine when it has ended.'
 
 
 class RunBegan(Trouble):
-    template = 'The run "{name}" began, and the check made room for it. Check this machine again when it has ended.'
+    template = (
+        'The run "{name}" started, and the check made way for it. Check this machine again when the run has ended.'
+    )
 
 
 class CardInUse(Trouble):
-    template = "A model that writes rows, a chat in a terminal or another check is using this machine. Stop it, then check again."
+    template = (
+        "This machine is busy: a model is writing rows, a chat is open in a terminal, or another check is running. Stop "
+        "it, then check again."
+    )
 
 
 def need_quiet() -> None:

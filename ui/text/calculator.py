@@ -435,7 +435,9 @@ TROUBLES = {
     "NoFlashAttention": (
         "{card} не умеет FlashAttention 2: нужна вычислительная способность 8.0, а у неё {capability}. Выберите sdpa."
     ),
-    "FlashNeedsNvidia": ("FlashAttention 2 считается только для видеокарт NVIDIA, а это {card}. Выберите sdpa."),
+    "FlashNeedsNvidia": (
+        "Калькулятор учитывает FlashAttention 2 только на видеокартах NVIDIA, а это {card}. Выберите sdpa."
+    ),
     "NoFourBitFull": (
         "У 4-битных весов нет градиента: полное дообучение и 4 бита несовместимы. "
         "Для 4 бит выберите qlora, для полного — 16 бит."

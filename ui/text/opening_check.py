@@ -3,14 +3,14 @@
 WORDS = {
     "check.title": ("Is this machine ready to train?", "Готов ли компьютер к обучению?"),
     "check.about": (
-        "Takes three minutes at most. It tests the card and its driver, torch, 4-bit weights, 8-bit optimizers and "
-        "attention, compared with the CPU's results; then it trains the starter model for a few steps with each method, "
-        "compares the speed with the forecast, and kills and resumes a run. Do this first on a new card: the measurements "
-        "make the calculator more accurate.",
-        "Займёт не больше трёх минут. Проверяются карта и драйвер, torch, 4-битные веса, 8-битные оптимизаторы и внимание: "
-        "они сверяются с результатами на процессоре. Затем стартовая модель делает несколько шагов каждым методом, скорость "
-        "сравнивается с прогнозом, а один запуск принудительно останавливается и продолжается. На новой карте начните с "
-        "этого: по замерам калькулятор станет точнее.",
+        "Takes three minutes at most. Looks at the card and its driver; tests torch, 4-bit weights, 8-bit optimizers and "
+        "the attention kernel, compared with the CPU's results; trains the starter model for a few steps with each method "
+        "and compares the speed with the forecast; then kills and resumes a run. Do this first on a new card: the "
+        "measurements make the calculator more accurate for the starter model.",
+        "Займёт не больше трёх минут. Проверяются карта и драйвер; torch, 4-битные веса, 8-битные оптимизаторы и ядро "
+        "внимания сверяются с результатами на процессоре. Затем стартовая модель проходит несколько шагов обучения каждым "
+        "методом, скорость сравнивается с прогнозом, а один запуск принудительно останавливается и продолжается. На новой "
+        "карте начните с этого: по замерам калькулятор станет точнее для стартовой модели.",
     ),
     "check.go.card": ("Check this graphics card", "Проверить видеокарту"),
     "check.go.computer": ("Check this computer", "Проверить этот компьютер"),
@@ -90,7 +90,7 @@ WORDS = {
     "check.figure.kernels": ("kernels: {value}", "ядра: {value}"),
     "check.figure.attention": ("used: {value}", "используется: {value}"),
     "check.figure.precision": ("precision: {value}", "точность: {value}"),
-    "check.figure.lacks": ("FlashAttention 2 lacks: {value}", "для FlashAttention 2 не хватает: {value}"),
+    "check.figure.lacks": ("FlashAttention 2 needs {value}", "для FlashAttention 2 не хватает {value}"),
     "check.figure.documents": ("documents: {value}", "документы: {value}"),
     "check.figure.way": ("method: {value}", "способ: {value}"),
     "check.figure.model": ("{value}", "{value}"),
@@ -111,10 +111,11 @@ WORDS = {
     "check.word.masked": ("one call with a mask", "один вызов с маской"),
     "check.word.by_document": ("one document at a time", "каждый документ отдельно"),
     "check.word.flash": ("FlashAttention", "FlashAttention"),
-    "check.word.package": ("its package", "пакета"),
-    "check.word.class": ("this kind of model", "поддержки этого вида моделей"),
+    "check.word.package": ("the flash-attn package", "пакета flash-attn"),
+    "check.word.class": ("support by this kind of model", "поддержки в моделях этого вида"),
     "check.word.capability": ("a newer card", "более новой карты"),
     "check.word.card": ("a card", "карты"),
+    "check.word.precision": ("16-bit precision", "16-битной точности"),
     "check.word.time": ("out of time", "время вышло"),
     "check.word.memory": ("not enough memory", "не хватает памяти"),
     "check.word.unsupported": ("not supported on this card", "не поддерживается на этой карте"),
@@ -132,9 +133,10 @@ WORDS = {
 
 TROUBLES = {
     "RunBegan": "Началось обучение «{name}», и проверка уступила ему место. Проверьте компьютер, когда оно закончится.",
-    "CardInUse": "Компьютером сейчас пользуется модель, которая пишет строки, чат в терминале или другая проверка. Остановите "
-    "их и проверьте ещё раз.",
-    "CheckFirst": "Сейчас идёт обучение «{name}», и вместе с проверкой оба шли бы медленно. Проверьте компьютер, когда оно закончится.",
+    "CardInUse": "Компьютер сейчас занят: модель пишет строки, открыт чат в терминале или идёт другая проверка. Остановите их и "
+    "проверьте ещё раз.",
+    "CheckFirst": "Сейчас идёт обучение «{name}»: одновременно с проверкой и то и другое шло бы медленно. Проверьте компьютер, когда "
+    "обучение закончится.",
     "TorchSeesNoCard": "Драйвер видит карту {card}, а torch {torch} — нет. Установите подходящую сборку torch: {command}",
     "TorchLacksKernels": "В torch {torch} нет ядер для {card} ({architecture}; есть {has}). Установите сборку, где они есть: "
     "{command}",
@@ -146,11 +148,11 @@ TROUBLES = {
     "CardSlow": "Это намного медленнее, чем бывает на такой карте. Закройте другие программы, которые её занимают, дайте ей "
     "остыть и проверьте ещё раз: {command}",
     "NvidiaCardSlow": "Это намного медленнее, чем бывает на такой карте. Посмотрите, какие ещё программы её занимают и не "
-    "тормозит ли её нагрев или предел мощности: {command}",
+    "тормозит ли её нагрев или ограничение мощности: {command}",
     "ProcessorSlow": "Это намного медленнее, чем бывает на таком процессоре. Закройте другие программы и проверьте ещё раз: "
     "{command}",
     "PackedRowsSlow": "Упаковка здесь медленная: время внимания растёт как квадрат длины блока. Для FlashAttention не "
-    "хватает: {lacks}, а в этом torch нет подходящего ядра. Установите torch новее: {command}",
+    "хватает {lacks}, а в этом torch нет подходящего ядра. Установите torch новее: {command}",
     "TimeWasShort": "На все проверки не хватило времени. Дайте больше: {command}",
     "StarterMissing": "Стартовую модель скачать не удалось ({reason}), поэтому вместо неё взята крошечная модель со "
     "случайными весами: её скорость мало о чём говорит. Скачайте модель и проверьте ещё раз: {command}",

@@ -34,7 +34,7 @@ WORDS = {
     "runs.save_now": ("Save now", "Сохранить"),
     "runs.sample_now": ("Sample now", "Ответить сейчас"),
     "runs.pause_asked": (
-        "Asked to pause: after the current step a checkpoint is saved and the memory is free.",
+        "Pausing: after the current step a checkpoint is saved and the memory is freed.",
         "Пауза запрошена: после текущего шага сохранится контрольная точка, и память освободится.",
     ),
     "runs.save_asked": (
@@ -105,7 +105,7 @@ WORDS = {
         "Процесс обучения не отзывается на запрос уже {seconds}. Возможно, идёт долгий шаг или загрузка модели; если он завис, нажмите «Завершить процесс»: запуск можно продолжить с последней контрольной точки.",
     ),
     "alert.nothing_moved": (
-        "Nothing moves: by step {step} the gradient is 0, and the loss is {loss}. Stop: nothing is being learned. Set target_modules to all-linear and precision to auto, and start again.",
+        "Nothing changes: by step {step} the gradient is 0, and the loss is {loss}. Stop: nothing is being learned. Set target_modules to all-linear and precision to auto, and start again.",
         "Ничего не меняется: к шагу {step} градиент равен 0, а loss — {loss}. Остановите запуск: модель не учится. Укажите target_modules = all-linear и precision = auto и начните заново.",
     ),
     "alert.skipped.film_strip": (
@@ -245,7 +245,7 @@ TROUBLES = {
     "NoKernels": "В этой сборке torch ({torch}) нет ядер для {card}, а ей нужно {needed}; есть {known}. Установите сборку для "
     "CUDA {cuda}: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}",
     "DeviceAssert": "Карта остановилась на проверке внутри ядра: индекс вышел за границы; обычно это id токена вне словаря. "
-    " Возьмите токенизатор, который пришёл с моделью. Если он и так её собственный, запустите обучение с "
+    "Возьмите токенизатор, который пришёл с моделью. Если он и так её собственный, запустите обучение с "
     "переменной окружения CUDA_LAUNCH_BLOCKING=1: тогда log.txt назовёт строку.",
     "PackageMissing": "Для этого нужен пакет {package}. Установите его: pip install {package}",
     "NoSuchValue": "Поле {field} не может быть равно {value}. Впишите значение так, как оно выглядит в конфигурации.",
