@@ -293,7 +293,7 @@ def test_the_page_says_which_run_a_writing_job_waits_for(tmp_path, waiting):
     events.append(job, "waiting", run="<night> run")
     with FileLock(job / "run.lock"):
         found = jobs.progress(job)
-        assert "The run “&lt;night&gt; run” has the card. The job waits" in synth_html.job(Say("en"), found)
+        assert "The run “&lt;night&gt; run” is using the card. The job waits" in synth_html.job(Say("en"), found)
         assert "Видеокарта занята обучением «&lt;night&gt; run»" in synth_html.job(Say("ru"), found)
         events.append(job, "going_on")
         assert jobs.progress(job)["waits_for"] is None
