@@ -54,12 +54,15 @@ def create(home: Path, request: dict) -> Path:
     return directory
 
 
-def start(directory: Path, module: str) -> None:
-    """Run `python -m module --job DIRECTORY`, detached from this process."""
+def start(directory: Path, module: str, environment: dict[str, str] | None = None) -> None:
+    """Run `python -m module --job DIRECTORY`, detached from this process.
+
+    `environment` holds variables that are set for it; by default it computes on the card that replies come from.
+    """
     (directory / "stop").unlink(missing_ok=True)
     with (directory / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", module, "--job", str(directory)]
-        seen = reply_card.environment()  # what a job computes, it computes where the chat does
+        seen = reply_card.environment() if environment is None else environment
         runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log, environment=seen)
 
 

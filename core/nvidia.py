@@ -42,12 +42,13 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class Driver:
-    """What the driver says: its cards, the newest CUDA that it runs, and what is wrong with it."""
+    """What the driver says: its cards, the newest CUDA that it runs, what is wrong with it, and its own version."""
 
     gpus: tuple[Gpu, ...] = ()
     cuda: tuple[int, int] = (0, 0)
     trouble: str = ""
     on_bus: tuple[Gpu, ...] = ()  # all cards, whatever CUDA_VISIBLE_DEVICES leaves of them
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ def _asked(nvml: ModuleType) -> Driver:
         except nvml.NVMLError as error:  # one that fell off the bus does not take the others along
             trouble = str(error)
     version = _or(nvml, 0, lambda: nvml.nvmlSystemGetCudaDriverVersion_v2())
+    named = _or(nvml, "", lambda: nvml.nvmlSystemGetDriverVersion())
     on_bus = tuple(part.gpu for card in cards for part in card.parts)
-    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble, on_bus)
+    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble, on_bus, named)
 
 
 def _card(nvml: ModuleType, handle) -> _Card:

@@ -75,8 +75,8 @@ class NoKernelsMade(Trouble):
 
 class DeviceAssert(Trouble):
     template = (
-        "The card stopped at a check inside a kernel: a number lay outside its table, mostly that of a token outside "
-        "the vocabulary. Take the tokenizer that came with the model. If it did, start the run with "
+        "The card stopped at a check inside a kernel: an index was out of range, usually a token id outside the "
+        "vocabulary. Take the tokenizer that came with the model. If it did, start the run with "
         "CUDA_LAUNCH_BLOCKING=1 in the environment: log.txt then names the line."
     )
 

@@ -176,7 +176,7 @@ def test_scores_that_are_no_numbers_are_said_in_words(tiny_model, monkeypatch):
 
     monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: x * float("nan"))
     for temperature in (0.0, 1.0):
-        with pytest.raises(chat.NotNumbers, match=r"computes no numbers in (float32|bfloat16)"):
+        with pytest.raises(chat.NotNumbers, match=r"produces NaN or infinity in (float32|bfloat16)"):
             list(engine.replies(ask(tiny_model), Sampling(temperature=temperature)))
 
 
@@ -325,7 +325,7 @@ def test_the_page_says_which_run_a_writing_job_waits_for(tmp_path, waiting):
     events.append(job, "waiting", run="<night> run")
     with FileLock(job / "run.lock"):
         found = jobs.progress(job)
-        assert "The run “&lt;night&gt; run” has the card. The job waits" in synth_html.job(Say("en"), found)
+        assert "The run “&lt;night&gt; run” is using the card. The job waits" in synth_html.job(Say("en"), found)
         assert "Видеокарта занята обучением «&lt;night&gt; run»" in synth_html.job(Say("ru"), found)
         events.append(job, "going_on")
         assert jobs.progress(job)["waits_for"] is None

@@ -144,7 +144,7 @@ def test_where_torch_sees_no_card_the_processor_is_forecast_and_learned_from(dri
 def test_a_run_that_missed_its_card_says_so(driver, config):
     driver(FAST)
     run_id = runs.create(config, gpu=hardware.card())
-    missed = f"trains on the processor: torch did not see {FAST['name']}"
+    missed = f"training on the CPU: torch did not see {FAST['name']}"
     for device, said in (("cpu", True), (FAST["name"], False)):
         events.append(paths.run(run_id), "model", attention="sdpa", flash_attention_lacks="", device=device)
         assert (missed in run_data.line(EN, run_id)) is said
@@ -237,7 +237,7 @@ def test_before_a_run_it_is_said_that_the_processor_would_compute_it(driver, con
     monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cu126", "12.6"))
     driver(FAST | {"capability": (12, 0), "name": "NVIDIA GeForce RTX 5090"}, cuda=12080)
     training.on_train(EN, "b", **asdict(replace(config, seed=9)))
-    assert warned[0].startswith("NVIDIA GeForce RTX 5090 is newer than torch 2.13.0+cu126: it lacks code")
+    assert warned[0].startswith("NVIDIA GeForce RTX 5090 is newer than torch 2.13.0+cu126: it has no code")
     assert "to one for CUDA 13 (https://www.nvidia.com/drivers), then start Soulsmith again" in warned[0]
     assert "which brings the older torch 2.11" in warned[0]
     assert warned[0].endswith("https://download.pytorch.org/whl/cu128")

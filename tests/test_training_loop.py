@@ -221,7 +221,7 @@ def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(co
     assert said == [(shot, 0), (skipped, 2), (skipped, 2), (shot, 4), (skipped, 4), (shot, 6), (skipped, 6)]
     found = alerts.found(store.sync(run_id), store.curves(run_id), store.forgetting(run_id))
     assert found == [("skipped.forgetting_meter", {"step": 6})]
-    assert "At step 6 memory did not suffice for the forgetting meter" in run_html.alert(Say("en"), *found[0])
+    assert "At step 6 there was not enough memory for the forgetting meter" in run_html.alert(Say("en"), *found[0])
 
 
 def test_a_gradient_of_nothing_is_an_alert_by_the_third_step(config, monkeypatch):

@@ -91,8 +91,8 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     assert run_data.line(Say("ru"), "r").endswith("внимание: flash_attention_2")
     events.append(paths.run("r"), "model", attention="eager", flash_attention_lacks="class", experts=4)
     assert run_data.line(SAY, "r").endswith(
-        "attention: eager, because this kind of model does not take FlashAttention 2 · "
-        "adapters around experts, without dropout; the router stays as it is"
+        "attention: eager, because this kind of model does not support FlashAttention 2 · "
+        "adapters on the experts, without dropout; the router is not trained"
     )
 
 

@@ -201,7 +201,7 @@ def test_zoo_each_class_says_which_attention_it_takes(animal, monkeypatch):
 def test_zoo_four_bits_are_stored_for_sharding_under_a_launcher_only(animal, few_rows, monkeypatch):
     import torch
 
-    config = TrainConfig(base_model=animal("llama"), corpus=few_rows, method="qlora")
+    config = TrainConfig(base_model=animal("llama"), corpus=few_rows, method="qlora", precision="fp32")
     weight = lambda: recipe.load_base(config).model.layers[0].self_attn.q_proj.weight  # noqa: E731
     assert weight().dtype == torch.uint8
     monkeypatch.setenv("WORLD_SIZE", "2")

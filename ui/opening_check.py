@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import check_card, events, hardware, jobs
+from core import events, hardware, jobs
 from core.check_card import jobs as checks
 from core.trouble import Trouble
 from ui.refused import Refused
@@ -46,26 +46,26 @@ def build(say: Say) -> list:
 
 def on_start(say: Say) -> list:
     try:
-        check_card.start()
+        checks.start()
     except Trouble as error:
         raise Refused(say.trouble(error)) from error
     return shown(say)
 
 
 def on_stop(say: Say) -> list:
-    if directory := check_card.latest():
+    if directory := checks.latest():
         jobs.stop(directory)
     return shown(say)
 
 
 def on_tick(say: Say, probe: str) -> list:
     """Redraw only when the check went on."""
-    return [gr.skip()] * 6 if look(check_card.latest()) == probe else shown(say)
+    return [gr.skip()] * 6 if look(checks.latest()) == probe else shown(say)
 
 
 def shown(say: Say) -> list:
     """Panel, buttons, timer, and what the page looks at to see a change, as the newest check stands now."""
-    directory = check_card.latest()
+    directory = checks.latest()
     state = jobs.state(directory) if directory else "none"
     active = state in ACTIVE
     return [

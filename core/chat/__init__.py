@@ -53,8 +53,8 @@ class MemoryRanOut(Trouble):
 
 class NotNumbers(Trouble):
     template = (
-        "{model} computes no numbers in {precision}. Let the reply come from the CPU, which has room for larger ones; if "
-        "that does not help, its training went wrong: choose an earlier checkpoint."
+        "{model} produces NaN or infinity in {precision}. Let the reply come from the CPU, where larger numbers fit; "
+        "if that does not help, its training went wrong: choose an earlier checkpoint."
     )
 
 

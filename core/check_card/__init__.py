@@ -3,9 +3,3 @@
 Every check is ok, slow or broken, with the one command that mends it. The checks run in processes of their own, each
 with a time limit: a crash in one of them is a result, and the others go on. Nothing here imports torch.
 """
-
-from core.check_card.jobs import CheckFirst, home, latest, start
-from core.check_card.plan import run
-from core.check_card.results import final, line
-
-__all__ = ["CheckFirst", "final", "home", "latest", "line", "run", "start"]

@@ -33,11 +33,9 @@ def main() -> None:
             print(f"{time.monotonic() - began:5.0f} s  {results.line(values)}", file=sys.stderr, flush=True)
 
     try:
-        jobs.need_quiet()
+        found = plan.run(tell, minutes=args.minutes, only=only)
     except Trouble as error:
         sys.exit(str(error))
-    try:
-        found = plan.run(tell, minutes=args.minutes, only=only)
     except KeyboardInterrupt:
         sys.exit(130)
     if args.json:

@@ -1,13 +1,14 @@
 """What to do about a check that is slow or broken: each advice names the one command that mends it."""
 
-from core import hardware, nvidia, torch_build
+from core import hardware, nvidia, run_card, torch_build
 from core.gpu import Gpu
+from core.recipe import TrainConfig
 from core.trouble import Trouble
 
 
 class TorchSeesNoCard(Trouble):
     template = (
-        "The driver has a card, {card}, that torch {torch} does not see. Install a build of torch for it: {command}"
+        "The driver has a card, {card}, that torch {torch} does not see. Install a matching build of torch: {command}"
     )
 
 
@@ -16,52 +17,59 @@ class TorchLacksKernels(Trouble):
 
 
 class TorchUnusable(Trouble):
-    template = "torch does not work here. Install it anew: {command}"
+    template = "torch does not work here. Reinstall it: {command}"
 
 
 class NumbersWrong(Trouble):
-    template = "The card computes other numbers than the processor. Install {package} anew: {command}"
+    template = "Results on this device differ from the CPU's reference. Reinstall {package}: {command}"
 
 
 class BitsandbytesUnusable(Trouble):
-    template = "QLoRA and 8-bit optimizers need bitsandbytes, which does not work here. Install it anew: {command}"
+    template = "QLoRA and 8-bit optimizers need bitsandbytes, which does not work here. Reinstall it: {command}"
 
 
 class PackageUnusable(Trouble):
-    template = "Training needs packages that do not work here. Install them anew: {command}"
+    template = "Training needs packages that do not work here. Reinstall them: {command}"
 
 
-class CardSlow(Trouble):
+class NvidiaCardSlow(Trouble):
     template = (
-        "This is far below what such a card does. See which other programs use it, and whether heat or a power limit "
+        "This is far slower than such a card should be. See which other programs use it, and whether heat or a power limit "
         "slows it down: {command}"
     )
 
 
+class CardSlow(Trouble):
+    template = (
+        "This is far slower than such a card should be. Close other programs that use it, let it cool down, and check again: "
+        "{command}"
+    )
+
+
 class ProcessorSlow(Trouble):
-    template = "This is far below what such a processor does. Close other programs and check again: {command}"
+    template = "This is far slower than such a processor should be. Close other programs and check again: {command}"
 
 
 class PackedRowsSlow(Trouble):
     template = (
-        "Packed rows pay for the square of a block here: FlashAttention lacks the {lacks}, and this torch has no kernel "
-        "for them. Install a newer one: {command}"
+        "Packing is slow here: attention cost grows with the square of the block length. FlashAttention lacks the {lacks}, "
+        "and this torch has no kernel of its own. Install a newer torch: {command}"
     )
 
 
 class TimeWasShort(Trouble):
-    template = "The time for all checks was over. Give them more: {command}"
+    template = "There was not enough time for all checks. Allow more: {command}"
 
 
 class StarterMissing(Trouble):
     template = (
-        "The starter model could not be fetched ({reason}), so a tiny random model stands in for it: its speed says "
-        "little. Fetch it, then check again: {command}"
+        "The starter model could not be downloaded ({reason}), so a tiny random model replaces it, whose speed says "
+        "little. Download it, then check again: {command}"
     )
 
 
 class CheckBroke(Trouble):
-    template = "This does not work here. Put this result into a report, with the end of {log}"
+    template = "This does not work here. Include this result in a report, with the end of {log}"
 
 
 def pip(*arguments: str) -> str:
@@ -81,3 +89,22 @@ def torch_for(gpu: Gpu | None = None) -> str:
 
 def again(*arguments: str) -> str:
     return " ".join(["python -m core.check_card", *arguments])
+
+
+def slow(on_card: bool) -> Trouble:
+    """What to do about a device that is far slower than it should be: only NVIDIA's drivers bring nvidia-smi."""
+    if not on_card:
+        return ProcessorSlow(command=again())
+    gpu = hardware.card()
+    if gpu and gpu.kind == "cuda":
+        return NvidiaCardSlow(command="nvidia-smi -q -d PERFORMANCE")
+    return CardSlow(command=again())
+
+
+def refused(config: TrainConfig) -> Trouble | None:
+    """Why a run with this config would not be let onto this machine's card: what is refused is not broken."""
+    try:
+        run_card.check(config, hardware.card())
+    except Trouble as error:
+        return error
+    return None

@@ -21,14 +21,14 @@ def advice(name: str, error: Exception) -> Exception:
 
 @functools.cache
 def _base() -> tuple:
-    """A tiny model as a run loads it, its config, and the folder that it lies in."""
-    folder = tempfile.mkdtemp(prefix="soulsmith-attention-")
+    """A tiny model as a run loads it, and its config."""
+    folder = tempfile.mkdtemp()  # in the check's own folder (core/check_card/child.py), which goes with it
     stand_in.make(folder)
     model, corpus = str(Path(folder) / "model"), str(Path(folder) / "rows.jsonl")
     config = recipe.TrainConfig(
         base_model=model, corpus=corpus, method="lora", task="text", packing=True, max_length=64
     )
-    return recipe.load_base(config), config, folder
+    return recipe.load_base(config), config
 
 
 def attention() -> dict:
@@ -36,7 +36,7 @@ def attention() -> dict:
     import torch
     from transformers import AutoModelForCausalLM
 
-    base, config, _ = _base()
+    base, config = _base()
     kind = recipe.precision(config)
     ids = torch.arange(2, 2 + TOKENS)[None]
     plain = AutoModelForCausalLM.from_pretrained(config.base_model, dtype=torch.float32, attn_implementation="eager")
@@ -55,7 +55,7 @@ def attention() -> dict:
 
 def packing() -> dict:
     """That no document of a packed block sees another one (else PackingUnsupported is raised), and by which way."""
-    base, config, _ = _base()
+    base, config = _base()
     by_document = recipe.attend_by_document()
     recipe.check_packing(config, base)
     flash = base.config._attn_implementation.startswith("flash")

@@ -7,6 +7,7 @@ import faulthandler
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -50,6 +51,7 @@ def main() -> None:
     request = json.loads(sys.argv[1])
     faulthandler.enable()
     faulthandler.dump_traceback_later(request["seconds"] + 5, exit=True)  # should nobody be left who ends it
+    tempfile.tempdir = request.get("scratch")  # what a crash leaves there goes with the check
     first_card_only()
     grow_segments()  # as a run does, before torch reads it
     import_module("torch")  # first: the other libraries look at what it has found
@@ -58,7 +60,10 @@ def main() -> None:
         "train": lambda r: import_module("core.check_card.training").train(r, say),
         "stand_in": lambda r: import_module("core.check_card.stand_in").make(r["folder"]),
     }
-    sys.exit(tasks[request["do"]](request))
+    code = tasks[request["do"]](request)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is said: libraries with threads and kernels take seconds to go, and may crash in it
 
 
 if __name__ == "__main__":

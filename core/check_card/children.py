@@ -19,6 +19,7 @@ from core import hardware
 ROOT = Path(__file__).parents[2]
 TAIL_CHARACTERS = 300  # of the last line, for a table
 TAIL_LINES = 40  # that go to the log
+LOOK_SECONDS = 1.0  # between two looks whether the process may go on
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,16 @@ class Ended:
         return self.last_words or f"the process ended with {self.code}"
 
 
-def run(request: dict, seconds: float, on_line: Callable[[dict], bool | None] = lambda said: None) -> Ended:
+def run(
+    request: dict,
+    seconds: float,
+    on_line: Callable[[dict], bool | None] = lambda said: None,
+    look: Callable[[], None] = lambda: None,
+) -> Ended:
     """Let a process do what the request says; each JSON object that it prints goes to `on_line`.
 
-    As soon as `on_line` returns True the process is killed (SIGKILL), as a power cut would.
+    As soon as `on_line` returns True the process is killed (SIGKILL), as a power cut would. `look` is called every
+    second; what it raises ends the process and goes on to the caller.
     """
     command = [sys.executable, "-m", "core.check_card.child", json.dumps({**request, "seconds": seconds})]
     with tempfile.TemporaryFile() as wrong:
@@ -59,7 +66,7 @@ def run(request: dict, seconds: float, on_line: Callable[[dict], bool | None] = 
             start_new_session=True,
         )
         try:
-            followed = _follow(process, time.monotonic() + seconds, on_line)
+            followed = _follow(process, time.monotonic() + seconds, on_line, look)
         finally:
             kill(process)
         words = _words(wrong)
@@ -96,15 +103,19 @@ def kill(process: subprocess.Popen) -> None:
         process.stdout.close()
 
 
-def _follow(process: subprocess.Popen, end: float, on_line: Callable[[dict], bool | None]) -> str:
+def _follow(process: subprocess.Popen, end: float, on_line: Callable, look: Callable) -> str:
     """Read until the process has ended, is to be killed, or its time is over: "ended", "killed" or "timed out"."""
     lines: queue.Queue = queue.Queue()
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    looked = time.monotonic()
     while (left := end - time.monotonic()) > 0:
+        if time.monotonic() - looked >= LOOK_SECONDS:
+            look()
+            looked = time.monotonic()
         try:
-            text = lines.get(timeout=left)
+            text = lines.get(timeout=min(left, LOOK_SECONDS))
         except queue.Empty:
-            break
+            continue
         if text is None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(1.0, end - time.monotonic()))

@@ -3,17 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from core import events, jobs, paths, runs
+from core import events, hardware, jobs, paths
 from core.check_card import plan
-from core.check_card.results import final
-from core.trouble import Trouble
 
 MODULE = "core.check_card"
 KEPT = 5  # newest results
-
-
-class CheckFirst(Trouble):
-    template = 'The run "{name}" is training now, and both would be slow. Check this machine when it has ended.'
 
 
 def home() -> Path:
@@ -32,24 +26,19 @@ def start() -> Path:
     """Begin a check in the background, or find the one that goes on.
 
     Raises:
-        CheckFirst: while a run is training.
+        plan.CheckFirst: while a run is training, or about to.
     """
     now = latest()
     if now and jobs.state(now) in ("queued", "running", "stopping"):
         return now
-    need_quiet()
+    plan.need_quiet()
     for old in jobs.listed(home())[KEPT - 1 :]:
         jobs.delete(old)
     directory = jobs.create(home(), {"name": "check"})
-    jobs.start(directory, MODULE)
+    jobs.start(
+        directory, MODULE, hardware.environment(hardware.card())
+    )  # where a run trains, not where replies come from
     return directory
-
-
-def need_quiet() -> None:
-    """Raise CheckFirst while a run is training."""
-    for run_id in runs.listed():
-        if runs.is_alive(paths.run(run_id)):
-            raise CheckFirst(name=runs.label(run_id)["name"])
 
 
 def work(directory: Path, request: dict, report: Callable) -> dict:
@@ -70,6 +59,3 @@ def results(directory: Path) -> tuple[list[dict], str]:
         elif event["event"] == "check":
             found[event["name"]], now = {key: value for key, value in event.items() if key not in ("event", "time")}, ""
     return list(found.values()), now
-
-
-__all__ = ["CheckFirst", "final", "home", "latest", "results", "start", "work"]

@@ -135,9 +135,7 @@ def _matmul(kind: str) -> dict:
     if known and not emulated:
         expected["tflops"] = known.fp32_tflops if kind == "fp32" else known.matmul_tflops
     if value["tflops"] < SLOW * expected.get("tflops", 0):
-        return result(
-            f"matmul_{kind}", "slow", value, expected, advices.CardSlow(command="nvidia-smi -q -d PERFORMANCE")
-        )
+        return result(f"matmul_{kind}", "slow", value, expected, advices.slow(on_card=True))
     return result(f"matmul_{kind}", "ok", value, expected)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from core import chat, hardware, models
+from core import card, chat, hardware, models, nvidia, runs
 from core.check_card import advice as advices
 from core.check_card import children, stand_in, training
 from core.check_card.results import GROUPS, final, result
@@ -28,6 +28,36 @@ SLOW = 0.4  # of the forecast's tokens a second: it is good to 1.3 times for the
 LOSS_BOUNDS = {"qlora": 0.2, "full": 0.03}  # how far the first loss may be from that of the base in 16 bit, relative
 RESUME_BOUND = 0.005  # on a card, where sums have no fixed order; on a processor losses are equal
 DOCUMENTS = 4  # of a packed block
+GUEST_SECONDS = 20  # that others on the card get to leave it
+
+
+class CheckFirst(Trouble):
+    template = 'The run "{name}" is training now, and the two would slow each other down. Check this machine when it has ended.'
+
+
+class RunBegan(Trouble):
+    template = (
+        'The run "{name}" started, and the check made way for it. Check this machine again when the run has ended.'
+    )
+
+
+class CardInUse(Trouble):
+    template = (
+        "This machine is busy: a model is writing rows, a chat is open in a terminal, or another check is running. Stop "
+        "it, then check again."
+    )
+
+
+def need_quiet() -> None:
+    """Raise CheckFirst while a run is training, or about to, on whatever card."""
+    if run_id := card.owner():
+        raise CheckFirst(name=runs.label(run_id)["name"])
+
+
+def give_way() -> None:
+    """Raise RunBegan once a run has begun, or waits for the check to leave the card."""
+    if run_id := card.owner():
+        raise RunBegan(name=runs.label(run_id)["name"])
 
 
 def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, only: Collection[str] = ()) -> dict:
@@ -35,8 +65,22 @@ def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, on
 
     `tell("begins", name=...)`, `tell("step", ...)` and `tell("check", **result)` are called on the way. `log` is where a person finds what
     the processes said, by default the terminal. `only` names the checks that are wanted, by default all.
+
+    Raises:
+        CheckFirst: while a run is training.
+        CardInUse: where somebody does not leave the card.
+        RunBegan: as soon as a run has begun: the check leaves the card to it.
     """
+    need_quiet()
     chat.close()  # as a run does that starts: what a chat holds of the card would be missing here
+    if not card.wait_for_guests(GUEST_SECONDS):
+        raise CardInUse
+    with card.guest():
+        give_way()  # to a run that did not see this guest
+        return _run(tell, minutes, log, only)
+
+
+def _run(tell: Callable, minutes: float, log: Path | None, only: Collection[str]) -> dict:
     with tempfile.TemporaryDirectory(prefix="soulsmith-check-", ignore_cleanup_errors=True) as scratch:
         plan = Plan(tell, Path(scratch), time.monotonic() + minutes * 60, str(log or "the terminal's output"), only)
         with Starter(wanted=any(map(plan.wants, TRAININGS))) as starter:
@@ -54,12 +98,15 @@ class Plan:
 
     def do(self, starter: Starter) -> None:
         if self.wants("card"):
-            self.add(card())
+            self.add(driver())
         for group in GROUPS:
             self.group(group)
             if not self.facts:  # torch itself does not work: nothing else can
                 return
-        if not any(map(self.wants, TRAININGS)) or not self.prepare(starter):
+        if not any(map(self.wants, TRAININGS)):
+            return
+        if not self.prepare(starter):
+            self.all_late(TRAININGS[1:])
             return
         for method in METHODS:
             self.train(method, packing=False)
@@ -84,6 +131,19 @@ class Plan:
         self.add(result(name, "slow", {"left_out": "time"}, None, _time_was_short()))
         return True
 
+    def all_late(self, names: Collection[str]) -> bool:
+        """The same of several checks: once there is no time for one, there is none for those after it."""
+        wanted = [name for name in names if self.wants(name)]
+        if not wanted or not self.late(wanted[0]):
+            return False
+        for name in wanted[1:]:
+            self.late(name)
+        return True
+
+    def ask(self, request: dict, seconds: float, on_line: Callable = lambda said: None) -> children.Ended:
+        """Let a process do what the request says, until a run begins; what it leaves behind goes with the check."""
+        return children.run(request | {"scratch": str(self.scratch)}, self.seconds(seconds), on_line, give_way)
+
     def broken(self, name: str, reason: str, advice: Exception | None = None) -> None:
         """A check that could not be brought to its end; when all the time is over, it was slow, not broken."""
         if self.seconds(math.inf) <= 0:
@@ -98,7 +158,7 @@ class Plan:
         """Run the checks of a group; after a crash, those that are left go on in another process."""
         left = [name for name in GROUPS[group] if self.wants(name)]
         while left:
-            if self.late(left[0]):
+            if self.all_late(left):
                 return
             now = left[0]
 
@@ -116,7 +176,7 @@ class Plan:
                     left.remove(said["skipped"])
 
             before = list(left)
-            ended = children.run({"do": "check", "group": group, "names": before}, self.seconds(GROUP_SECONDS), on_line)
+            ended = self.ask({"do": "check", "group": group, "names": before}, GROUP_SECONDS, on_line)
             if left and (now in left or left == before):
                 self.broken(now, ended.reason, _advice_for(group))
                 left.remove(now)
@@ -129,11 +189,11 @@ class Plan:
     def prepare(self, starter: Starter) -> bool:
         """Wait for the starter model, or make one that stands in for it; whether there is a model."""
         self.tell("begins", name="model")
-        found = starter.wait(self.seconds(STARTER_SECONDS))
+        found = starter.wait(self.seconds(STARTER_SECONDS), give_way)
         advice = None
         if not found:
             self.stands_in, folder = True, self.scratch / "stand-in"
-            ended = children.run({"do": "stand_in", "folder": str(folder)}, self.seconds(GROUP_SECONDS))
+            ended = self.ask({"do": "stand_in", "folder": str(folder)}, GROUP_SECONDS)
             if ended.code:
                 self.broken("model", ended.reason, _advice_for("attention"))
                 return False
@@ -185,6 +245,9 @@ class Plan:
             return
         whole = method == "lora" and not packing
         config = self.config(method, packing, self.steps() // 2 if whole else 0)
+        if self.on_card() and (refused := advices.refused(config)):
+            self.add(result(name, "ok", {"left_out": "unsupported"}, None, refused))
+            return
         forecast = self.forecast(config)
         need = forecast.get("predicted_bytes", 0)
         if need > self.facts["free"]:
@@ -212,7 +275,7 @@ class Plan:
             return on_event(line)
 
         more = {"do": "train", "out": str(self.scratch / request["out"]), "cache": str(self.scratch / "tokens")}
-        return said, children.run(request | more, self.seconds(TRAIN_SECONDS), on_line)
+        return said, self.ask(request | more, TRAIN_SECONDS, on_line)
 
     def done(self, name: str, said: list[dict], ended: children.Ended) -> bool:
         """Whether a training came to its end; else it is told why not."""
@@ -248,7 +311,7 @@ class Plan:
         state, advice = "ok", None
         known = not self.on_card() or _rates_known(self.facts["device"])
         if known and pace < SLOW * expected.get("tokens_per_second", 0):
-            state, advice = "slow", _slow(self.on_card())
+            state, advice = "slow", advices.slow(self.on_card())
         if not config.packing and config.method in LOSS_BOUNDS and (right := self.losses.get(1)):
             expected["loss"] = right
             if not abs(loss / right - 1) <= LOSS_BOUNDS[config.method]:
@@ -261,7 +324,10 @@ class Plan:
     def resume(self) -> None:
         """Kill a training once its first checkpoint is written, resume it, and compare its losses."""
         name, config = "resume", asdict(self.config("lora", checkpoint=self.steps() // 2))
-        if not self.wants(name) or not self.losses or self.late(name):
+        if not self.wants(name) or self.late(name):
+            return
+        if not self.losses:
+            self.add(result(name, "ok", {"left_out": "losses"}))
             return
         self.tell("begins", name=name)
         killed, ended = self.child(
@@ -284,9 +350,9 @@ class Plan:
         self.add(result(name, state, {"steps": len(wanted), "error": error}, {"error": bound}, advice))
 
 
-def card() -> dict:
+def driver() -> dict:
     """What the driver says, before torch is asked."""
-    one, version = hardware.card(), _driver()
+    one, version = hardware.card(), nvidia.driver().version
     if one is None:
         here = hardware.machine()
         value = {"card": "none", "cores": here.cores, "memory_gib": here.memory_bytes / 2**30}
@@ -298,18 +364,6 @@ def card() -> dict:
     return result("card", "ok", value | ({"cards": count} if count > 1 else {}))
 
 
-def _driver() -> str:
-    """The version of the NVIDIA driver, or nothing."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        version = pynvml.nvmlSystemGetDriverVersion()
-    except Exception:  # no package, no driver, or one that speaks another version of NVML
-        return ""
-    return version.decode() if isinstance(version, bytes) else version
-
-
 def _rates_known(name: str) -> bool:
     """Whether the calculator has rates of this very card; those of an unknown one are a guess that nobody is held to."""
     from core.estimate import catalogue
@@ -319,18 +373,14 @@ def _rates_known(name: str) -> bool:
 
 def _learn(forecast: dict, measured_bytes: float, measured_seconds: float) -> None:
     from core.estimate import forecast as forecasts
+    from core.estimate import learned
 
-    forecasts.learn(forecast, measured_bytes=measured_bytes, measured_seconds=measured_seconds)
+    measured = {"measured_bytes": measured_bytes, "measured_seconds": measured_seconds}
+    forecasts.learn(forecast, **measured, origin=learned.CHECK)
 
 
 def _time_was_short() -> Trouble:
     return advices.TimeWasShort(command=advices.again("--minutes 15"))
-
-
-def _slow(on_card: bool) -> Trouble:
-    if on_card:
-        return advices.CardSlow(command="nvidia-smi -q -d PERFORMANCE")
-    return advices.ProcessorSlow(command=advices.again())
 
 
 def _advice_for(group: str) -> Trouble:

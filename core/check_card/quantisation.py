@@ -1,6 +1,6 @@
 """bitsandbytes: 4-bit weights and 8-bit optimizer states against the processor's numbers; in a process of its own."""
 
-from core import recipe
+from core import hardware, recipe, run_card, torch_build
 from core.check_card import advice as advices
 from core.check_card.results import result
 
@@ -20,6 +20,8 @@ def _install() -> str:
 
 def bnb_4bit() -> dict:
     """NF4: quantised and unpacked, and a linear layer forward, backward and for a single token."""
+    if found := _refused("bnb_4bit", method="qlora"):
+        return found
     import bitsandbytes as bnb
     import torch
 
@@ -55,6 +57,8 @@ def bnb_4bit() -> dict:
 
 def bnb_8bit() -> dict:
     """A few steps of AdamW with 8-bit states against torch's own in fp32 on the processor."""
+    if found := _refused("bnb_8bit", method="lora", optim="adamw_8bit"):
+        return found
     import bitsandbytes as bnb
     import torch
 
@@ -73,6 +77,16 @@ def bnb_8bit() -> dict:
     fine = moved <= MOVED
     wrong = None if fine else advices.NumbersWrong(package="bitsandbytes", command=_install())
     return result("bnb_8bit", "ok" if fine else "broken", {"error": moved}, {"error": MOVED}, wrong)
+
+
+def _refused(name: str, **chosen) -> dict | None:
+    """The result of a check that is left out because the app lets no such run onto this card."""
+    if recipe.device_type() == "cpu":
+        return None
+    reason, gpu = advices.refused(recipe.TrainConfig(base_model="", corpus="", **chosen)), hardware.card()
+    if not reason and gpu and torch_build.four_bit_lacks(gpu) == "architecture":  # bitsandbytes has no code for it
+        reason = run_card.NoEightBitOptimizer(card=gpu.name, optim=chosen["optim"])
+    return result(name, "ok", {"left_out": "unsupported"}, None, reason) if reason else None
 
 
 def _apart(found, right) -> float:

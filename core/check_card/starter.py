@@ -5,10 +5,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from core import models
 from core.check_card import children
+
+LOOK_SECONDS = 0.2
 
 
 class Starter:
@@ -37,14 +40,15 @@ class Starter:
         if self.process:
             children.kill(self.process)
 
-    def wait(self, seconds: float) -> str | None:
-        """The directory of the starter model, or None; `reason` then says why."""
+    def wait(self, seconds: float, look: Callable[[], None] = lambda: None) -> str | None:
+        """The directory of the starter model, or None; `reason` then says why. What `look` raises ends the wait."""
         end = time.monotonic() + seconds
         while self.process and self.process.poll() is None:
             if time.monotonic() > end:
                 self.reason = "the download takes longer than this check"
                 return None
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
+            look()
         found = self._ready()
         if not found and self.process:
             values = next((said["values"] for said in reversed(self.said) if "trouble" in said), {})

@@ -78,6 +78,9 @@ def ran_on(card: catalogue.Card, device: str) -> bool:
     return is_of_maker and (not said or not known or bool(said & known))
 
 
-def learn(forecast: Mapping, *, measured_bytes: float = 0, measured_seconds: float = 0) -> None:
-    """Store a forecast beside what the run's first steps took: reserved bytes, seconds of an optimizer step."""
-    learned.record(**forecast, measured_bytes=measured_bytes, measured_seconds=measured_seconds)
+def learn(
+    forecast: Mapping, *, measured_bytes: float = 0, measured_seconds: float = 0, origin: str = learned.RUN
+) -> None:
+    """Store a forecast beside what the first steps took: reserved bytes, seconds of an optimizer step."""
+    measured = {"measured_bytes": measured_bytes, "measured_seconds": measured_seconds}
+    learned.record(**forecast, **measured, origin=origin)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from core import paths
 
+RUN, CHECK = "run", "check"
 LEAST, MOST = 0.2, 5.0  # a ratio beyond is a mistake in the record, not a property of the machine
 
 
@@ -38,8 +39,12 @@ def record(
     measured_bytes: float = 0,
     predicted_seconds: float = 0,
     measured_seconds: float = 0,
+    origin: str = RUN,
 ) -> None:
-    """Store what was predicted for a run and what was measured: reserved bytes, seconds of an optimizer step."""
+    """Store what was predicted for a run and what was measured: reserved bytes, seconds of an optimizer step.
+
+    `origin` is what was measured: a run, or the few steps of a check.
+    """
     row = dict(locals(), time=time.time())
     file().parent.mkdir(parents=True, exist_ok=True)
     with file().open("a", encoding="utf-8") as out:
@@ -47,27 +52,32 @@ def record(
 
 
 def rows() -> list[dict]:
-    """All records; a line that was cut off is passed over."""
+    """All records but those of a check that a later one has repeated; a line that was cut off is passed over."""
     try:
         lines = file().read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    found = []
-    for line in lines:
+    found = {}
+    for at, line in enumerate(lines):
         try:
             row = json.loads(line)
         except ValueError:
             continue
         if isinstance(row, dict):
-            found.append(row)
-    return found
+            measured = tuple(row.get(name) for name in ("model", "card", "attention", "method"))
+            found[measured if row.get("origin") == CHECK else at] = row
+    return list(found.values())
 
 
 def correction(model: str, card: str, attention: str) -> Correction:
-    """The median ratio of this model's runs with this card and attention; else of all runs of the card."""
+    """The median ratio of this model's runs with this card and attention; else of all runs of the card.
+
+    A check trains a tiny model, whose time is mostly that of starting kernels: it says nothing of other models.
+    """
     same_card = [row for row in rows() if row.get("card") == card]
     same = [row for row in same_card if row.get("model") == model and row.get("attention") == attention]
-    for chosen, exact in ((same, True), (same_card, False)):
+    runs = [row for row in same_card if row.get("origin") != CHECK]
+    for chosen, exact in ((same, True), (runs, False)):
         memory, seconds = _ratios(chosen, "bytes"), _ratios(chosen, "seconds")
         if memory or seconds:
             return Correction(

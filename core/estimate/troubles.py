@@ -106,7 +106,7 @@ class NoFlashAttention(Trouble):
 
 
 class FlashNeedsNvidia(Trouble):
-    template = "FlashAttention 2 is counted for NVIDIA's cards only, and this is {card}. Choose sdpa."
+    template = "The calculator knows FlashAttention 2 on NVIDIA cards only, and this is {card}. Choose sdpa."
 
 
 class NotOnProcessor(Trouble):

@@ -21,12 +21,12 @@ WORDS = {
     "calculator.card.mine": ("{name} (this computer)", "{name} (этот компьютер)"),
     "calculator.card.example": ("Example, no card here: {name}", "Для примера, карты здесь нет: {name}"),
     "calculator.card.untried": (
-        "{name} (not run on such hardware yet)",
-        "{name} (на таком оборудовании ещё не запускалось)",
+        "{name} (untested)",
+        "{name} (не проверено)",
     ),
     "calculator.untried": (
-        "Nothing was run on hardware of this kind yet: these figures are computed from data sheets only.",
-        "На оборудовании этого рода ещё ничего не запускалось: эти числа посчитаны только по паспортным данным.",
+        "Untested on this kind of hardware: these figures come from data sheets only.",
+        "На таком оборудовании не проверено: эти числа посчитаны только по паспортным данным.",
     ),
     "calculator.card.cpu": ("This computer's processor", "Процессор этого компьютера"),
     "calculator.method.info": ("What is changed in the model.", "Что именно меняется в модели."),
@@ -435,7 +435,9 @@ TROUBLES = {
     "NoFlashAttention": (
         "{card} не умеет FlashAttention 2: нужна вычислительная способность 8.0, а у неё {capability}. Выберите sdpa."
     ),
-    "FlashNeedsNvidia": ("FlashAttention 2 считается только для видеокарт NVIDIA, а это {card}. Выберите sdpa."),
+    "FlashNeedsNvidia": (
+        "Калькулятор учитывает FlashAttention 2 только на видеокартах NVIDIA, а это {card}. Выберите sdpa."
+    ),
     "NoFourBitFull": (
         "У 4-битных весов нет градиента: полное дообучение и 4 бита несовместимы. "
         "Для 4 бит выберите qlora, для полного — 16 бит."

@@ -3,47 +3,47 @@
 WORDS = {
     "cards.card": ("Graphics card", "Видеокарта"),
     "cards.training.info": (
-        "This run is judged, predicted and trained on it.",
-        "По ней оценивается запуск, на ней он и обучается.",
+        "Used for both the forecast and the training.",
+        "Для неё считается прогноз, на ней идёт обучение.",
     ),
-    "cards.queue.info": ("Where the waiting run trains.", "На которой обучится ожидающий запуск."),
+    "cards.queue.info": ("The card that the waiting run will train on.", "На ней будет обучаться ожидающий запуск."),
     "cards.playground.info": (
-        "Where replies are computed. Another one than a run trains on keeps both going.",
-        "На которой считаются ответы. Если это не та, что занята обучением, они не мешают друг другу.",
+        "Replies are computed on it. If a run trains on a different card, both continue.",
+        "На ней считаются ответы. Если обучение идёт на другой карте, они не мешают друг другу.",
     ),
     "cards.queue.done": ("“{name}” will train on {card}.", "«{name}» обучится на {card}."),
     "cards.unseen.build": (
-        "{card} is here, but torch {version} was built without support for it: the processor would do all the work.",
-        "Здесь есть {card}, но torch {version} собран без её поддержки: всё считал бы процессор.",
+        "{card} was found, but torch {version} was built without support for it: everything would run on the CPU.",
+        "Найдена {card}, но torch {version} собран без её поддержки: всё считалось бы на процессоре.",
     ),
     "cards.unseen.new": (
-        "{card} is newer than torch {version}: it lacks code for compute capability {needs}, and runs on it fail.",
-        "{card} новее, чем torch {version}: в нём нет кода для вычислительной способности {needs}, и запуск на ней "
+        "{card} is newer than torch {version}: it has no code for compute capability {needs}, so runs on this card fail.",
+        "{card} новее, чем torch {version}: в нём нет кода для compute capability {needs}, и запуск на этой карте "
         "закончится ошибкой.",
     ),
     "cards.unseen.old": (
-        "{card} is older than torch {version} allows: it lacks code for compute capability {needs}, and runs on it "
+        "{card} is too old for torch {version}: it has no code for compute capability {needs}, so runs on this card "
         "fail.",
-        "{card} старше, чем допускает torch {version}: в нём нет кода для вычислительной способности {needs}, и "
-        "запуск на ней закончится ошибкой.",
+        "{card} слишком старая для torch {version}: в нём нет кода для compute capability {needs}, и запуск на этой "
+        "карте закончится ошибкой.",
     ),
     "cards.unseen.architecture": (
         "torch {version} has no code for {needs}, the architecture of {card}, and runs on it fail.",
         "В torch {version} нет кода для {needs}, архитектуры {card}, и запуск на ней закончится ошибкой.",
     ),
     "cards.unseen.driver": (
-        "The driver of {card} is too old for torch {version}: it runs CUDA {needs} at most, so the processor would do all "
-        "the work.",
-        "Драйвер {card} слишком стар для torch {version}: он поддерживает CUDA не новее {needs}, и всё считал бы "
-        "процессор.",
+        "The driver of {card} is too old for torch {version}: it supports CUDA {needs} at most, so everything would run "
+        "on the CPU.",
+        "Драйвер {card} слишком стар для torch {version}: он поддерживает CUDA не новее {needs}, и всё считалось бы "
+        "на процессоре.",
     ),
     "cards.missed": (
-        "trains on the processor: torch did not see {card} (the Start tab says what helps)",
-        "обучается на процессоре: torch не увидел {card} (на вкладке «Начало» написано, что поможет)",
+        "training on the CPU: torch did not see {card} (the Start tab says what to do)",
+        "обучается на процессоре: torch не увидел {card} (что делать, написано на вкладке «Начало»)",
     ),
     "cards.left_out": (
-        "{card} is left out unless you choose it: torch {version} cannot compute on it.",
-        "{card} не используется, пока вы сами её не выберете: torch {version} не умеет на ней считать.",
+        "{card} is not used unless you choose it: torch {version} does not support it.",
+        "{card} не используется, пока вы сами её не выберете: torch {version} её не поддерживает.",
     ),
     "cards.install": (
         "Stop Soulsmith, run this in its environment, and start it again: {command}",
@@ -66,14 +66,14 @@ WORDS = {
         "Ни одна из опубликованных сборок torch не умеет на ней считать. Выберите другую видеокарту или процессор.",
     ),
     "cards.driver": (
-        "The driver of the NVIDIA card does not answer: {reason}. Restart the machine; if it comes back, install the "
-        "driver anew.",
+        "The driver of the NVIDIA card does not answer: {reason}. Restart the machine; if the problem returns, "
+        "reinstall the driver.",
         "Драйвер видеокарты NVIDIA не отвечает: {reason}. Перезагрузите компьютер; если не поможет, переустановите "
         "драйвер.",
     ),
     "cards.untried": (
-        "{card}: LoRA and full training should work on it, but Soulsmith was not run on such hardware yet.",
-        "{card}: LoRA и полное дообучение должны на ней работать, но на таком оборудовании Soulsmith ещё не запускали.",
+        "{card}: LoRA and full training should work on it (untested).",
+        "{card}: LoRA и полное дообучение должны на ней работать (не проверено).",
     ),
 }
 

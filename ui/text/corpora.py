@@ -219,7 +219,7 @@ WORDS = {
     "corpora.reason.bad_csv": ("broken quotes in a CSV row", "сломаны кавычки в строке CSV"),
     "corpora.reason.bad_json": ("broken JSON", "повреждённый JSON"),
     "corpora.reason.describes_others": (
-        "a file that describes the others (manifest.json and its like)",
+        "a file that describes the others (manifest.json and the like)",
         "файл с описанием остальных (manifest.json и подобные)",
     ),
     "corpora.reason.empty_chat": ("a chat without messages", "переписка без сообщений"),

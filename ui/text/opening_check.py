@@ -1,40 +1,42 @@
 """Words of the check of this machine: names of the checks, figures with their units, and what mends what."""
 
 WORDS = {
-    "check.title": ("Does this machine train as it should?", "Обучает ли этот компьютер так, как должен?"),
+    "check.title": ("Is this machine ready to train?", "Готов ли компьютер к обучению?"),
     "check.about": (
-        "In at most three minutes: the card and its driver, torch, 4-bit weights and 8-bit optimizers against the "
-        "processor's numbers, attention, a few steps of the starter model in each method beside the forecast, and a run "
-        "that is killed and resumed. Do this first on a new card; what is measured makes the calculator more exact.",
-        "За три минуты или быстрее: карта и драйвер, torch, 4-битные веса и 8-битные оптимизаторы в сравнении с числами "
-        "процессора, внимание, несколько шагов стартовой модели каждым методом рядом с прогнозом, а также запуск, который "
-        "убит и продолжен. На новой карте начните с этого; измеренное уточняет калькулятор.",
+        "Takes three minutes at most. Looks at the card and its driver; tests torch, 4-bit weights, 8-bit optimizers and "
+        "the attention kernel, compared with the CPU's results; trains the starter model for a few steps with each method "
+        "and compares the speed with the forecast; then kills and resumes a run. Do this first on a new card: the "
+        "measurements make the calculator more accurate for the starter model.",
+        "Займёт не больше трёх минут. Проверяются карта и драйвер; torch, 4-битные веса, 8-битные оптимизаторы и ядро "
+        "внимания сверяются с результатами на процессоре. Затем стартовая модель проходит несколько шагов обучения каждым "
+        "методом, скорость сравнивается с прогнозом, а один запуск принудительно останавливается и продолжается. На новой "
+        "карте начните с этого: по замерам калькулятор станет точнее для стартовой модели.",
     ),
     "check.go.card": ("Check this graphics card", "Проверить видеокарту"),
     "check.go.computer": ("Check this computer", "Проверить этот компьютер"),
     "check.stop": ("Stop", "Остановить"),
     "check.copy": ("Copy for a report", "Скопировать для отчёта"),
     "check.none": ("This machine has not been checked yet.", "Этот компьютер ещё не проверялся."),
-    "check.beginning": ("The check begins…", "Проверка начинается…"),
+    "check.beginning": ("Starting the check…", "Проверка начинается…"),
     "check.doing": ("Checking now: {name}", "Сейчас проверяется: {name}"),
-    "check.verdict.ok": ("All is well: {device}.", "Всё в порядке: {device}."),
+    "check.verdict.ok": ("Everything works: {device}.", "Всё работает: {device}."),
     "check.verdict.slow": (
-        "It works, but something is slower than it should be: {device}.",
-        "Работает, но кое-что медленнее, чем должно быть: {device}.",
+        "Everything works, but something is slower than it should be: {device}.",
+        "Всё работает, но что-то медленнее, чем должно быть: {device}.",
     ),
     "check.verdict.broken": (
-        "Something does not work: {device}. The last column says what to do.",
-        "Что-то не работает: {device}. Что делать, сказано в последнем столбце.",
+        "Something does not work: {device}. See the last column for what to do.",
+        "Что-то не работает: {device}. Что делать — в последнем столбце.",
     ),
     "check.ended.stopped": ("The check was stopped.", "Проверка остановлена."),
     "check.ended.lost": (
-        "The check ended without a word: it was killed, or the machine went down. Start it again.",
-        "Проверка оборвалась без объяснений: её завершили, или компьютер выключился. Запустите её снова.",
+        "The check ended unexpectedly: it was killed, or the machine shut down. Start it again.",
+        "Проверка неожиданно прервалась: её завершили, или компьютер выключился. Запустите её снова.",
     ),
-    "check.ended.failed": ("The check itself failed.", "Не удалась сама проверка."),
+    "check.ended.failed": ("The check could not be completed.", "Проверка завершилась с ошибкой."),
     "check.report": ("The result as JSON, for a report", "Результат в JSON, для отчёта"),
     "check.head.name": ("Check", "Проверка"),
-    "check.head.state": ("State", "Итог"),
+    "check.head.state": ("Result", "Итог"),
     "check.head.value": ("Found", "Получено"),
     "check.head.expected": ("Expected", "Ожидалось"),
     "check.head.advice": ("What to do", "Что делать"),
@@ -45,31 +47,31 @@ WORDS = {
     "check.name.card": ("Card and driver", "Карта и драйвер"),
     "check.name.torch": ("torch sees the device", "torch видит устройство"),
     "check.name.architecture": ("torch has kernels for the card", "В torch есть ядра для карты"),
-    "check.name.matmul_fp32": ("Matrix product, fp32", "Произведение матриц, fp32"),
-    "check.name.matmul_bf16": ("Matrix product, bf16", "Произведение матриц, bf16"),
-    "check.name.matmul_fp16": ("Matrix product, fp16", "Произведение матриц, fp16"),
+    "check.name.matmul_fp32": ("Matrix multiplication, fp32", "Умножение матриц, fp32"),
+    "check.name.matmul_bf16": ("Matrix multiplication, bf16", "Умножение матриц, bf16"),
+    "check.name.matmul_fp16": ("Matrix multiplication, fp16", "Умножение матриц, fp16"),
     "check.name.bnb_4bit": ("4-bit weights (bitsandbytes)", "4-битные веса (bitsandbytes)"),
     "check.name.bnb_8bit": ("8-bit optimizer (bitsandbytes)", "8-битный оптимизатор (bitsandbytes)"),
-    "check.name.attention": ("Attention", "Внимание"),
+    "check.name.attention": ("Attention kernel", "Ядро внимания"),
     "check.name.packing": ("Packed rows do not see each other", "Упакованные строки не видят друг друга"),
-    "check.name.model": ("Model for the trial runs", "Модель для пробных запусков"),
+    "check.name.model": ("Model for the test runs", "Модель для пробных запусков"),
     "check.name.train_lora": ("Training, LoRA", "Обучение, LoRA"),
     "check.name.train_lora_packed": ("Training, LoRA, packed", "Обучение, LoRA с упаковкой"),
     "check.name.train_qlora": ("Training, QLoRA", "Обучение, QLoRA"),
     "check.name.train_qlora_packed": ("Training, QLoRA, packed", "Обучение, QLoRA с упаковкой"),
     "check.name.train_full": ("Training, all weights", "Обучение всех весов"),
     "check.name.train_full_packed": ("Training, all weights, packed", "Обучение всех весов с упаковкой"),
-    "check.name.resume": ("Killed and resumed", "Убит и продолжен"),
+    "check.name.resume": ("Kill and resume", "Принудительная остановка и продолжение"),
     # Figures and facts
     "check.figure.tokens_per_second": ("{value} tokens/s", "{value} токенов/с"),
-    "check.figure.peak_gib": ("{value} GiB at the peak", "{value} ГиБ на пике"),
+    "check.figure.peak_gib": ("peak memory: {value} GiB", "пик памяти: {value} ГиБ"),
     "check.figure.loss": ("loss of step 1: {value}", "loss шага 1: {value}"),
     "check.figure.error": ("difference: {value}", "расхождение: {value}"),
-    "check.figure.tflops": ("{value} TFLOP/s", "{value} терафлопс"),
-    "check.figure.rounding": ("rounding: {value}", "округление: {value}"),
-    "check.figure.forward": ("forward: {value}", "вперёд: {value}"),
-    "check.figure.backward": ("backward: {value}", "назад: {value}"),
-    "check.figure.single": ("a single token: {value}", "один токен: {value}"),
+    "check.figure.tflops": ("{value} TFLOP/s", "{value} ТФЛОП/с"),
+    "check.figure.rounding": ("rounding error: {value}", "ошибка округления: {value}"),
+    "check.figure.forward": ("forward pass: {value}", "прямой проход: {value}"),
+    "check.figure.backward": ("backward pass: {value}", "обратный проход: {value}"),
+    "check.figure.single": ("single token: {value}", "один токен: {value}"),
     "check.figure.card": ("card: {value}", "карта: {value}"),
     "check.figure.cards": ("cards: {value}", "карт: {value}"),
     "check.figure.driver": ("driver {value}", "драйвер {value}"),
@@ -86,61 +88,73 @@ WORDS = {
     "check.figure.device": ("device: {value}", "устройство: {value}"),
     "check.figure.architecture": ("needed: {value}", "нужно: {value}"),
     "check.figure.kernels": ("kernels: {value}", "ядра: {value}"),
-    "check.figure.attention": ("taken: {value}", "выбрано: {value}"),
+    "check.figure.attention": ("used: {value}", "используется: {value}"),
     "check.figure.precision": ("precision: {value}", "точность: {value}"),
-    "check.figure.lacks": ("FlashAttention 2 lacks: {value}", "для FlashAttention 2 не хватает: {value}"),
+    "check.figure.lacks": ("FlashAttention 2 needs {value}", "для FlashAttention 2 не хватает {value}"),
     "check.figure.documents": ("documents: {value}", "документы: {value}"),
-    "check.figure.way": ("way: {value}", "способ: {value}"),
+    "check.figure.way": ("method: {value}", "способ: {value}"),
     "check.figure.model": ("{value}", "{value}"),
     "check.figure.steps": ("steps compared: {value}", "сравнено шагов: {value}"),
-    "check.figure.left_out": ("left out: {value}", "пропущено: {value}"),
+    "check.figure.left_out": ("skipped: {value}", "пропущено: {value}"),
     "check.figure.reason": ("{value}", "{value}"),
     # Expected figures that are limits
     "check.expected.error": ("at most {value}", "не больше {value}"),
-    "check.expected.rounding": ("rounding: about {value}", "округление: около {value}"),
-    "check.expected.forward": ("forward: at most {value}", "вперёд: не больше {value}"),
-    "check.expected.backward": ("backward: at most {value}", "назад: не больше {value}"),
-    "check.expected.single": ("a single token: at most {value}", "один токен: не больше {value}"),
+    "check.expected.rounding": ("rounding error: about {value}", "ошибка округления: около {value}"),
+    "check.expected.forward": ("forward pass: at most {value}", "прямой проход: не больше {value}"),
+    "check.expected.backward": ("backward pass: at most {value}", "обратный проход: не больше {value}"),
+    "check.expected.single": ("single token: at most {value}", "один токен: не больше {value}"),
     # Values that are words
-    "check.word.cpu": ("the processor", "процессор"),
+    "check.word.cpu": ("CPU", "процессор"),
     "check.word.none": ("none", "нет"),
     "check.word.unknown": ("unknown", "неизвестно"),
     "check.word.apart": ("kept apart", "разделены"),
     "check.word.masked": ("one call with a mask", "один вызов с маской"),
-    "check.word.by_document": ("each document by itself", "каждый документ отдельно"),
+    "check.word.by_document": ("one document at a time", "каждый документ отдельно"),
     "check.word.flash": ("FlashAttention", "FlashAttention"),
-    "check.word.package": ("its package", "пакета"),
-    "check.word.class": ("this kind of model", "поддержки этого вида моделей"),
+    "check.word.package": ("the flash-attn package", "пакета flash-attn"),
+    "check.word.class": ("support by this kind of model", "поддержки в моделях этого вида"),
     "check.word.capability": ("a newer card", "более новой карты"),
     "check.word.card": ("a card", "карты"),
-    "check.word.time": ("the time was over", "время вышло"),
+    "check.word.precision": ("16-bit precision", "16-битной точности"),
+    "check.word.time": ("out of time", "время вышло"),
     "check.word.memory": ("not enough memory", "не хватает памяти"),
+    "check.word.unsupported": ("not supported on this card", "не поддерживается на этой карте"),
+    "check.word.losses": (
+        "there is no finished training to compare with",
+        "нет законченного обучения, с которым сравнить",
+    ),
     "check.word.random weights": ("a tiny model with random weights", "крошечная модель со случайными весами"),
     "check.word.none listed": ("none listed", "не перечислены"),
     "check.word.it took too long and was ended": (
-        "it took too long and was ended",
-        "заняло слишком много времени и было прервано",
+        "it took too long and was stopped",
+        "шло слишком долго и было прервано",
     ),
 }
 
 TROUBLES = {
-    "CheckFirst": "Сейчас обучается запуск «{name}», и вместе обоим было бы медленно. Проверьте компьютер, когда он закончится.",
-    "TorchSeesNoCard": "Драйвер видит карту {card}, а torch {torch} — нет. Установите сборку torch для неё: {command}",
+    "RunBegan": "Началось обучение «{name}», и проверка уступила ему место. Проверьте компьютер, когда оно закончится.",
+    "CardInUse": "Компьютер сейчас занят: модель пишет строки, открыт чат в терминале или идёт другая проверка. Остановите их и "
+    "проверьте ещё раз.",
+    "CheckFirst": "Сейчас идёт обучение «{name}»: одновременно с проверкой и то и другое шло бы медленно. Проверьте компьютер, когда "
+    "обучение закончится.",
+    "TorchSeesNoCard": "Драйвер видит карту {card}, а torch {torch} — нет. Установите подходящую сборку torch: {command}",
     "TorchLacksKernels": "В torch {torch} нет ядер для {card} ({architecture}; есть {has}). Установите сборку, где они есть: "
     "{command}",
-    "TorchUnusable": "torch здесь не работает. Установите его заново: {command}",
-    "NumbersWrong": "Карта считает не то же, что процессор. Установите {package} заново: {command}",
-    "BitsandbytesUnusable": "Для QLoRA и 8-битных оптимизаторов нужен bitsandbytes, а он здесь не работает. Установите его "
-    "заново: {command}",
-    "PackageUnusable": "Для обучения нужны пакеты, которые здесь не работают. Установите их заново: {command}",
-    "CardSlow": "Это намного медленнее, чем бывает на такой карте. Посмотрите, какие ещё программы её занимают и не "
-    "тормозит ли её нагрев или предел мощности: {command}",
+    "TorchUnusable": "torch здесь не работает. Переустановите его: {command}",
+    "NumbersWrong": "Результаты расходятся с эталоном на процессоре. Переустановите {package}: {command}",
+    "BitsandbytesUnusable": "Для QLoRA и 8-битных оптимизаторов нужен bitsandbytes, а он здесь не работает. "
+    "Переустановите его: {command}",
+    "PackageUnusable": "Для обучения нужны пакеты, которые здесь не работают. Переустановите их: {command}",
+    "CardSlow": "Это намного медленнее, чем бывает на такой карте. Закройте другие программы, которые её занимают, дайте ей "
+    "остыть и проверьте ещё раз: {command}",
+    "NvidiaCardSlow": "Это намного медленнее, чем бывает на такой карте. Посмотрите, какие ещё программы её занимают и не "
+    "тормозит ли её нагрев или ограничение мощности: {command}",
     "ProcessorSlow": "Это намного медленнее, чем бывает на таком процессоре. Закройте другие программы и проверьте ещё раз: "
     "{command}",
-    "PackedRowsSlow": "Упакованные строки платят здесь за квадрат длины блока: FlashAttention недоступен ({lacks}), а "
-    "в этом torch нет своего ядра для них. Установите более новый: {command}",
-    "TimeWasShort": "Время на все проверки вышло. Дайте им больше: {command}",
-    "StarterMissing": "Стартовую модель получить не удалось ({reason}), поэтому вместо неё взята крошечная модель со "
-    "случайными весами: её скорость мало о чём говорит. Получите модель и проверьте ещё раз: {command}",
+    "PackedRowsSlow": "Упаковка здесь медленная: время внимания растёт как квадрат длины блока. Для FlashAttention не "
+    "хватает {lacks}, а в этом torch нет подходящего ядра. Установите torch новее: {command}",
+    "TimeWasShort": "На все проверки не хватило времени. Дайте больше: {command}",
+    "StarterMissing": "Стартовую модель скачать не удалось ({reason}), поэтому вместо неё взята крошечная модель со "
+    "случайными весами: её скорость мало о чём говорит. Скачайте модель и проверьте ещё раз: {command}",
     "CheckBroke": "Это здесь не работает. Приложите к отчёту этот результат и конец файла {log}",
 }

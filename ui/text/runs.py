@@ -34,7 +34,7 @@ WORDS = {
     "runs.save_now": ("Save now", "Сохранить"),
     "runs.sample_now": ("Sample now", "Ответить сейчас"),
     "runs.pause_asked": (
-        "Asked to pause: after the current step a checkpoint is saved and the memory is free.",
+        "Pausing: after the current step a checkpoint is saved and the memory is freed.",
         "Пауза запрошена: после текущего шага сохранится контрольная точка, и память освободится.",
     ),
     "runs.save_asked": (
@@ -105,16 +105,16 @@ WORDS = {
         "Процесс обучения не отзывается на запрос уже {seconds}. Возможно, идёт долгий шаг или загрузка модели; если он завис, нажмите «Завершить процесс»: запуск можно продолжить с последней контрольной точки.",
     ),
     "alert.nothing_moved": (
-        "Nothing moves: by step {step} the gradient is 0, and the loss is {loss}. Stop: nothing is being learned. Set target_modules to all-linear and precision to auto, and start again.",
+        "Nothing changes: by step {step} the gradient is 0, and the loss is {loss}. Stop: nothing is being learned. Set target_modules to all-linear and precision to auto, and start again.",
         "Ничего не меняется: к шагу {step} градиент равен 0, а loss — {loss}. Остановите запуск: модель не учится. Укажите target_modules = all-linear и precision = auto и начните заново.",
     ),
     "alert.skipped.film_strip": (
-        "At step {step} memory did not suffice for the film strip: its replies are left out there, and the training goes on. Lower batch_size or max_length if you need them.",
-        "На шаге {step} для киноленты не хватило памяти: ответы там пропущены, обучение продолжается. Если они нужны, уменьшите batch_size или max_length.",
+        "At step {step} there was not enough memory for the film strip: its replies are missing there, and the training goes on. Lower batch_size or max_length if you need them.",
+        "На шаге {step} на ответы по ходу обучения не хватило памяти: там они пропущены, обучение продолжается. Если они нужны, уменьшите batch_size или max_length.",
     ),
     "alert.skipped.forgetting_meter": (
-        "At step {step} memory did not suffice for the forgetting meter: its score is left out there, and the training goes on. Lower batch_size or max_length if you need it.",
-        "На шаге {step} для измерителя забывания не хватило памяти: оценка там пропущена, обучение продолжается. Если она нужна, уменьшите batch_size или max_length.",
+        "At step {step} there was not enough memory for the forgetting meter: its score is missing there, and the training goes on. Lower batch_size or max_length if you need it.",
+        "На шаге {step} на измеритель забывания не хватило памяти: оценка там пропущена, обучение продолжается. Если она нужна, уменьшите batch_size или max_length.",
     ),
     "alert.diverging": (
         "The loss is rising: {last} now against {lowest} at step {step}. Stop, and lower learning_rate.",
@@ -247,8 +247,8 @@ TROUBLES = {
     "NoKernelsMade": "В этой сборке torch ({torch}) нет ядер для {card}, а ей нужно {needed}; их нет ни в одной из "
     "опубликованных сборок. Выберите другую видеокарту или запустите Soulsmith с переменной окружения {variable}=-1: "
     "тогда обучать будет процессор.",
-    "DeviceAssert": "Карта остановилась на проверке внутри ядра: какой-то номер вышел за свою таблицу, чаще всего номер токена — "
-    "за словарь. Возьмите токенизатор, который пришёл с моделью. Если он и так её собственный, запустите обучение с "
+    "DeviceAssert": "Карта остановилась на проверке внутри ядра: индекс вышел за границы; обычно это id токена вне словаря. "
+    "Возьмите токенизатор, который пришёл с моделью. Если он и так её собственный, запустите обучение с "
     "переменной окружения CUDA_LAUNCH_BLOCKING=1: тогда log.txt назовёт строку.",
     "PackageMissing": "Для этого нужен пакет {package}. Установите его: pip install {package}",
     "NoSuchValue": "Поле {field} не может быть равно {value}. Впишите значение так, как оно выглядит в конфигурации.",

@@ -31,7 +31,7 @@ WORDS = {
     "synth.endpoint_model": ("Its model", "Модель на нём"),
     "synth.local": ("Or a model of this machine", "Или модель этой машины"),
     "synth.local.info": (
-        "Slower than a server, but needs no other program. It waits while a run has the card.",
+        "Slower than a server, but needs no other program. It waits while a run is using the card.",
         "Медленнее сервера, зато без других программ. Пока видеокарта занята обучением, ждёт.",
     ),
     "synth.corpus": ("Seeds from a corpus", "Заготовки из корпуса"),
@@ -157,8 +157,8 @@ WORDS = {
         "{tokens} из {target} токенов, строк: {rows}, копий отброшено: {dropped}, отложено: {aside}",
     ),
     "synth.waiting": (
-        "The run “{name}” has the card. The job waits and goes on by itself after it.",
-        "Видеокарта занята обучением «{name}». Задание ждёт и после него продолжится само.",
+        "The run “{name}” is using the card. The job waits and continues by itself afterwards.",
+        "Видеокарта занята обучением «{name}». Задание подождёт и потом продолжится само.",
     ),
     "synth.rate": ("{rate} tokens a second, {left} left", "{rate} токенов в секунду, осталось {left}"),
     "synth.reason.novelty": (
@@ -216,7 +216,7 @@ TROUBLES = {
     "EndpointDown": "{url} не отвечает после попыток: {attempts}. Последнее: {reason}. Запустите сервер и продолжите.",
     "WriterWaits": "Видеокарта занята обучением «{name}». Дождитесь конца или поручите писать серверу.",
     "WriterOutOfMemory": (
-        "Памяти мало: {model} не может писать даже по одной строке. Выберите модель поменьше или ответы покороче или "
+        "Памяти мало: {model} не может писать даже по одной строке. Выберите модель поменьше или ответы покороче либо "
         "закройте другие программы."
     ),
     "NoWriter": "Рецепту «{recipe}» нужна модель. Укажите адрес сервера и модель на нём или модель этой машины.",

@@ -99,15 +99,15 @@ WORDS = {
         "FlashAttention 2 не считает в fp32",
     ),
     "data.lacks.class": (
-        "this kind of model does not take FlashAttention 2",
-        "модели этого вида FlashAttention 2 не подходит",
+        "this kind of model does not support FlashAttention 2",
+        "модели этого вида не поддерживают FlashAttention 2",
     ),
     "data.lacks.package": (
         "the package flash-attn is not installed",
         "пакет flash-attn не установлен",
     ),
     "data.experts": (
-        "adapters around experts, without dropout; the router stays as it is",
+        "adapters on the experts, without dropout; the router is not trained",
         "адаптеры у экспертов, без dropout; маршрутизатор не обучается",
     ),
     "live.left_out": (

@@ -57,6 +57,10 @@ def nvmlInit() -> None:
 def nvmlShutdown() -> None: ...
 
 
+def nvmlSystemGetDriverVersion() -> str:
+    return "570.86.15"
+
+
 def nvmlSystemGetCudaDriverVersion_v2() -> int:
     return _driver().get("cuda", 13000)
 
