@@ -719,8 +719,8 @@ LEARNED = Group(
         ("LEAST, MOST = 0.2, 5.0", "LEAST, MOST = 0.0, 5000.0"),
         ('    same_card = [row for row in rows() if row.get("card") == card]', "    same_card = rows()"),
         (
-            "    for chosen, exact in ((same, True), (same_card, False)):",
-            "    for chosen, exact in ((same_card, False),):",
+            "    for chosen, exact in ((same, True), (runs, False)):",
+            "    for chosen, exact in ((runs, False),):",
         ),
         ("            found.append(measured / predicted)", "            found.append(predicted / measured)"),
     ),
