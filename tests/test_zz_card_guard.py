@@ -17,10 +17,33 @@ from tests import pretended_card
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "ui").rglob("*.py")])
 APPLE = "of Apple's GPU: not run on such hardware"
+INTEL = "of Intel's cards: not run on such hardware"
+AMD = "of AMD's cards: not run on such hardware"
+NO_KERNELS = "after an error of a kernel that torch lacks; tests/test_training_loop.py raises it"
+OUTDATED = "for a torch or a package that is too old; tests/test_run_card.py has them"
 # {(file, line of source): why no walk can reach it here}. An entry that is gone or is reached makes the test fail.
 NOT_RUN = {
     ("core/recipe.py", "return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()"): APPLE,
     ("core/recipe.py", "return round(torch.mps.driver_allocated_memory() / 2**30, 3)"): APPLE,
+    ("core/recipe.py", "return torch.backends.mps.is_macos_or_newer(14, 0)"): APPLE,
+    ("core/recipe.py", 'if kind == "xpu":'): INTEL,
+    ("core/recipe.py", "return torch.xpu.is_bf16_supported(including_emulation=False)"): INTEL,
+    (
+        "core/other_cards.py",
+        'return (Gpu(name, total, min(total, memory.available), 0.0, 0.0, uuid="apple", kind="mps", memory="shared"),)',
+    ): APPLE,
+    (
+        "core/other_cards.py",
+        'return Gpu(name, gib * GIB, gib * GIB, 0.0, 0.0, uuid=_address(device), kind="xpu")',
+    ): INTEL,
+    ("core/torch_build.py", 'return Mend("install", "xpu")'): INTEL,
+    ("core/check_card/kernels.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
+    ("core/trainer.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
+    ("core/trainer.py", "major, minor = torch.cuda.get_device_capability()"): NO_KERNELS,
+    ("core/trainer.py", 'known = ", ".join(torch.cuda.get_arch_list()) or "none"'): NO_KERNELS,
+    ("core/trainer.py", "if command := torch_build.steps(gpu, nvidia.driver().cuda):"): NO_KERNELS,
+    ("core/check_card/advice.py", "arguments = torch_build.upgrade(arguments, gpu, nvidia.driver().cuda)"): OUTDATED,
+    ("core/check_card/advice.py", "return torch_build.steps(gpu, nvidia.driver().cuda)"): OUTDATED,
 }
 
 
