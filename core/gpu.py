@@ -30,10 +30,6 @@ class Gpu:
         return self.kind != "cuda" or self.compute_capability >= 8.0
 
     @property
-    def has_flash_attention(self) -> bool:
-        return self.kind == "cuda" and self.compute_capability >= 8.0
-
-    @property
     def instance(self) -> int:
         """Of a MIG instance, its share of the card in sevenths; 0 for a whole card."""
         found = re.search(r" MIG (\d+)[gc]\.", self.name)

@@ -51,7 +51,7 @@ def test_a_card_is_read_with_its_uuid(driver):
 
 def test_what_a_card_can_run_follows_from_its_capability():
     new, old = Gpu("new", GIB, GIB, 12.0, 600), Gpu("old", GIB, GIB, 6.1, 0)
-    assert (new.has_bf16, new.has_flash_attention, old.has_bf16, old.has_flash_attention) == (True, True, False, False)
+    assert (new.has_bf16, old.has_bf16) == (True, False)
 
 
 def test_without_a_driver_or_without_cards_there_are_none(driver):
@@ -437,7 +437,7 @@ def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):
     assert len(asked) == 1  # its name does not change
     assert (gpu.name, gpu.kind, gpu.memory) == ("Apple M3 Max", "mps", "shared")
     assert 0 < gpu.total_bytes < psutil.virtual_memory().total
-    assert (gpu.has_bf16, gpu.has_flash_attention) == (True, False)
+    assert gpu.has_bf16
     from core.estimate import answer as answers
     from core.estimate import catalogue
 

@@ -20,6 +20,9 @@ APPLE = "of Apple's GPU: not run on such hardware"
 INTEL = "of Intel's cards: not run on such hardware"
 AMD = "of AMD's cards: not run on such hardware"
 NO_KERNELS = "after an error of a kernel that torch lacks; tests/test_training_loop.py raises it"
+UNASKED = "asked of Apple's chips alone, which answer before it; tests/test_hardware.py asks the others"
+PROCESSOR = "of the free memory of a processor, which no walk asks for"
+CONVOLVES = "of families that convolve, which no walk trains on the card"
 OUTDATED = "for a torch or a package that is too old; tests/test_run_card.py has them"
 # {(file, line of source): why no walk can reach it here}. An entry that is gone or is reached makes the test fail.
 NOT_RUN = {
@@ -36,7 +39,10 @@ NOT_RUN = {
         "core/other_cards.py",
         'return Gpu(name, gib * GIB, gib * GIB, 0.0, 0.0, uuid=_address(device), kind="xpu")',
     ): INTEL,
-    ("core/torch_build.py", 'return Mend("install", "xpu")'): INTEL,
+    ("core/gpu.py", 'return self.kind != "cuda" or self.compute_capability >= 8.0'): UNASKED,
+    ("core/recipe.py", 'if kind == "mps":'): PROCESSOR,
+    ("core/recipe.py", 'return device_type() not in ("cuda", "xpu") or find_spec("fla") is None'): CONVOLVES,
+    ("core/torch_build.py", 'found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None'): OUTDATED,
     ("core/check_card/kernels.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
     ("core/trainer.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
     ("core/trainer.py", "major, minor = torch.cuda.get_device_capability()"): NO_KERNELS,
