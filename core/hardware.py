@@ -16,6 +16,7 @@ import psutil
 
 from core import nvidia, other_cards, paths, torch_build
 from core.gpu import Gpu
+from core.recipe import processor_has_bf16 as processor_has_bf16
 from core.torch_build import Build, Unseen
 
 
@@ -96,15 +97,6 @@ def environment(gpu: Gpu | None) -> dict[str, str]:
         # ROCR leaves one card, which HIP then counts from 0; left as they were, HIP's own lists might not name it.
         return {"ROCR_VISIBLE_DEVICES": gpu.uuid, "HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "0"}
     return {"CUDA_VISIBLE_DEVICES": gpu.uuid}
-
-
-def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bf16 in hardware, as core.recipe finds it: that one is not imported here."""
-    try:
-        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _standing(path: Path) -> Path:
