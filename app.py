@@ -18,10 +18,10 @@ import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
-from core import runs, store
-from core.sharing import Limits, Share
-from core.sharing_gate import Gate, local_only
-from core.trouble import Trouble
+from core.errors import UserError
+from core.runs import queue, runs, store
+from core.sharing.gate import Gate, local_only
+from core.sharing.sharing import Limits, Share
 from ui import calculator, corpora, export, history, opening, pages, playground, sharing, sharing_page, synth, training
 from ui import sharing_server as links
 from ui.text import LANGUAGES, Say
@@ -31,7 +31,7 @@ PORTS = 20  # how many ports are tried when the next free one is wanted
 RESIZE = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 30) }"
 
 
-class PortInUse(Trouble):
+class PortInUse(UserError):
     template = "Port {port} is in use by another program. Close it, or run: python app.py --port {next}"
 
 
@@ -251,9 +251,9 @@ def main() -> None:
             share_chat(args)
         if not args.share_all:
             page = local_only(page)
-    except Trouble as error:
+    except UserError as error:
         sys.exit(say.trouble(error))
-    if runs.needs_worker():  # runs that were queued when the machine went down
+    if queue.needs_worker():  # runs that were queued when the machine went down
         runs.start_worker()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the system as by Ctrl+C
     address = f"http://127.0.0.1:{number}"

@@ -4,9 +4,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from core import hardware, models, paths, stored
-from core.recipe import TrainConfig
-from core.trouble import Trouble
+from core import models, paths, stored
+from core.errors import UserError
+from core.hardware import hardware
+from core.training.config import TrainConfig
 
 FIELDS = (
     *("learning_rate", "batch_size", "gradient_accumulation_steps", "max_length", "epochs", "gradient_checkpointing"),
@@ -30,7 +31,7 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
     try:
         values |= models.suggested(base_model)
         place = models.local(base_model)
-    except Trouble:  # a directory that is no model is refused when Train is pressed
+    except UserError:  # a directory that is no model is refused when Train is pressed
         pass
     if place:
         values["max_length"] = min(values["max_length"], _context(Path(place)) or values["max_length"])
@@ -72,5 +73,5 @@ def _samples(corpus_id: str | None, max_length: int) -> float:
 def _card(corpus_id: str | None) -> dict:
     try:
         return json.loads((paths.corpus(corpus_id or "") / "card.json").read_text(encoding="utf-8"))
-    except (Trouble, OSError, ValueError):
+    except (UserError, OSError, ValueError):
         return {}

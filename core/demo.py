@@ -10,9 +10,11 @@ import os
 import sys
 import time
 
-from core import corpus, events, models, paths, runs, store
-from core.recipe import RecipeTrouble, TrainConfig
-from core.trouble import Trouble
+from core import errors, events, models, paths
+from core.corpus import corpus
+from core.errors import UserError
+from core.runs import runs, store
+from core.training.config import TrainConfig
 
 SAMPLE = "lighthouse-en"
 PROMPT = "I can't sleep. What should I do?"
@@ -37,7 +39,7 @@ def run(method: str = "qlora", steps: int = STEPS, tell=lambda line: None) -> di
     wait(run_id, tell)
     row, curves = store.sync(run_id), store.curves(run_id)
     if row["state"] != "finished":
-        raise Trouble(message=row["message"] or f"The run ended as {row['state']}.")
+        raise UserError(message=row["message"] or f"The run ended as {row['state']}.")
     return {
         "run": run_id,
         "status": row["state"],
@@ -73,12 +75,12 @@ def wait(run_id: str, tell) -> None:
 
 def ab(run_id: str) -> dict:
     """The same prompt, settings and seed to both columns."""
-    from core import chat
+    from core.chat import chat, types
 
     conversation = [{"role": "user", "content": PROMPT}]
-    sampling = chat.Sampling(temperature=0, max_new_tokens=90)
-    *_, columns = chat.replies(run_id, {chat.BASE: conversation, chat.TUNED: conversation}, sampling)
-    return {"prompt": PROMPT, "base_reply": columns[chat.BASE].text, "tuned_reply": columns[chat.TUNED].text}
+    sampling = types.Sampling(temperature=0, max_new_tokens=90)
+    *_, columns = chat.replies(run_id, {types.BASE: conversation, types.TUNED: conversation}, sampling)
+    return {"prompt": PROMPT, "base_reply": columns[types.BASE].text, "tuned_reply": columns[types.TUNED].text}
 
 
 def main() -> None:
@@ -92,11 +94,9 @@ def main() -> None:
         os.environ["SOULSMITH_HOME"] = args.home
     try:
         result = run(args.method, args.steps, lambda line: print(line, file=sys.stderr, flush=True))
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         if args.json:  # the page says it in its own language
-            values = {key: str(value) for key, value in error.values.items()}
-            told = {"trouble": type(error).__name__, "values": values, "message": str(error)}
-            sys.exit(json.dumps(told, ensure_ascii=False))
+            sys.exit(json.dumps(errors.to_dict(error), ensure_ascii=False))
         sys.exit(str(error))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 

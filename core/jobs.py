@@ -16,22 +16,23 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import events, paths, reply_card, runs
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core import errors, events, paths, process
+from core.chat import reply_gpu
+from core.errors import UserError
+from core.runs import runs
 
 STARTING_SECONDS = 30  # that a new process gets to take its lock
 
 
-class JobGone(Trouble):
+class JobGone(UserError):
     template = "There is no job {job}. It was deleted: choose another one."
 
 
-class JobStillAtWork(Trouble):
+class JobStillAtWork(UserError):
     template = 'The job "{name}" is still at work. Stop it first.'
 
 
-class JobFailed(Trouble):
+class JobFailed(UserError):
     template = "{kind}: {reason} The details are in log.txt in {path}."
 
 
@@ -62,8 +63,8 @@ def start(directory: Path, module: str, environment: dict[str, str] | None = Non
     (directory / "stop").unlink(missing_ok=True)
     with (directory / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", module, "--job", str(directory)]
-        seen = reply_card.environment() if environment is None else environment
-        runs.spawn_detached(command, cwd=Path(__file__).parent.parent, log=log, environment=seen)
+        seen = reply_gpu.environment() if environment is None else environment
+        process.spawn_detached(command, log, seen)
 
 
 def listed(home: Path) -> list[Path]:
@@ -145,13 +146,10 @@ def run(directory: Path, work: Callable[[Path, dict, Callable], dict]) -> str:
 
 def _told(error: Exception, directory: Path) -> dict:
     """A trouble as an event's values: its name, values and English."""
-    if hasattr(error, "name") and isinstance(error, Trouble):  # it comes from another process
-        return {"trouble": error.name, "values": error.values, "message": str(error)}
-    if not isinstance(error, Trouble | RecipeTrouble):
+    if not isinstance(error, UserError):
         reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
         error = JobFailed(kind=type(error).__name__, reason=reason, path=directory)
-    values = {key: str(value) for key, value in error.values.items()}
-    return {"trouble": type(error).__name__, "values": values, "message": str(error)}
+    return errors.to_dict(error)
 
 
 def main(parser: argparse.ArgumentParser, directory: str, work) -> None:

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import paths
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core import errors, paths
+from core.errors import UserError
+from core.process import ROOT
 
 STARTER = "starter"
 STARTER_TITLE = "SmolLM2-135M-Instruct"
@@ -37,49 +37,49 @@ FP32_UP_TO = 2_000_000_000  # bytes of fp32 weights; larger GGUF files become bf
 Report = Callable[[str, float, float], None]  # stage, done, total; total 0 when unknown
 
 
-class ModelUnknown(Trouble):
+class ModelUnknown(UserError):
     template = (
         "There is no model {name}. Give a directory, a GGUF file, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."
     )
 
 
-class NoWeights(Trouble):
+class NoWeights(UserError):
     template = (
         "The directory {path} holds no model: {missing} is missing. "
         "Choose a directory with config.json, tokenizer.json and safetensors files."
     )
 
 
-class GgufUnreadable(Trouble):
+class GgufUnreadable(UserError):
     template = "The file {path} could not be read as a GGUF model: {reason}. Download it again, or choose another file."
 
 
-class StarterUnreachable(Trouble):
+class StarterUnreachable(UserError):
     template = (
         "The starter model could not be downloaded: {reason}. "
         "Check the network and press again, or choose a model directory or GGUF file on this disk."
     )
 
 
-class StarterDamaged(Trouble):
+class StarterDamaged(UserError):
     template = "The downloaded starter model is damaged (SHA-256 {found}, expected {expected}). Try again."
 
 
-class HubUnreachable(Trouble):
+class HubUnreachable(UserError):
     template = (
         "The hub could not be reached for {name}: {reason}. "
         "Check the network, or choose a model directory or GGUF file on this disk."
     )
 
 
-class HubRefused(Trouble):
+class HubRefused(UserError):
     template = (
         "The hub does not give out {name}: {reason}. "
         "Check the spelling; for a gated model, accept its terms on the hub and set HF_TOKEN."
     )
 
 
-class DiskFull(Trouble):
+class DiskFull(UserError):
     template = (
         "{need} GB are needed in {path} and {free} GB are free. Free some space, or set SOULSMITH_HOME elsewhere."
     )
@@ -158,18 +158,14 @@ def prepare(name: str, report: Report = silent) -> str:
 def preparing(name: str) -> Iterator[tuple[str, float, float]]:
     """Prepare a model in a process of its own and yield (stage, done, total); raises its trouble at the end."""
     command = [sys.executable, "-m", "core.models", "prepare", name, "--json"]
-    root = Path(__file__).parent.parent
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True) as process:
         try:
             for line in process.stdout:
                 message = json.loads(line)
                 if "stage" in message:
                     yield message["stage"], message["done"], message["total"]
                 elif "trouble" in message:
-                    known = {
-                        kind.__name__: kind for kind in (*Trouble.__subclasses__(), *RecipeTrouble.__subclasses__())
-                    }
-                    raise known.get(message["trouble"], Trouble)(**message["values"])
+                    raise errors.from_dict(message)
         finally:
             if process.poll() is None and sys.exc_info()[0] is not None:
                 process.terminate()
@@ -285,9 +281,9 @@ def outline(name: str) -> str | None:
 
 def _prepare_hub(name: str, report: Report) -> str:
     """Download a model of the hub into the hub's own cache, with the hub's own token."""
-    from core import recipe
+    from core.training import model_loading
 
-    recipe.model_config(_download(name, OUTLINE))  # raises when it is no language model
+    model_loading.model_config(_download(name, OUTLINE))  # raises when it is no language model
     found = _download(name, ["*.safetensors", *OUTLINE], report)
     _check_directory(Path(found))
     return found
@@ -390,11 +386,10 @@ def main() -> None:
     else:
         try:
             path = prepare(args.name, report)
-        except (Trouble, RecipeTrouble) as error:
+        except UserError as error:
             if not args.json:
                 sys.exit(f"\n{error}")
-            values = {key: str(value) for key, value in error.values.items()}
-            print(json.dumps({"trouble": type(error).__name__, "values": values}, ensure_ascii=False), flush=True)
+            print(json.dumps(errors.to_dict(error), ensure_ascii=False), flush=True)
             sys.exit(1)
         print(json.dumps({"path": path}, ensure_ascii=False) if args.json else f"\n{path}")
 

@@ -5,10 +5,10 @@ import re
 import unicodedata
 from pathlib import Path
 
-from core.trouble import Trouble
+from core.errors import UserError
 
 
-class NotOurs(Trouble):
+class NotOurs(UserError):
     template = '"{name}" is not a name of something that Soulsmith keeps. Choose it from the list.'
 
 

@@ -11,18 +11,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.recipe import repair_mistral
-from core.trouble import Trouble
+from core.errors import UserError
+from core.training.tokenizer_loading import repair_mistral
 
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 METASPACE_MODELS = ("llama", "")  # model types for which transformers builds LlamaTokenizer anew
 
 
-class NoTokenizer(Trouble):
+class NoTokenizer(UserError):
     template = "{path} has no tokenizer.json. Choose a model directory with it, or save the tokenizer there again."
 
 
-class TokenizerUnreadable(Trouble):
+class TokenizerUnreadable(UserError):
     template = "The tokenizer of {path} could not be read: {reason}. Copy the model's files again."
 
 

@@ -222,7 +222,7 @@ def steps(blocks: int, tokens: int, precision: str) -> dict[str, float]:
     from transformers import AttentionInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    from core import recipe
+    from core.training import attention_kernels, training_loop
     from tests import bench_train
 
     taken, train = {"masked": [], "one by one": []}, transformers.Trainer.training_step
@@ -232,7 +232,7 @@ def steps(blocks: int, tokens: int, precision: str) -> dict[str, float]:
         if masked:
             AttentionInterface.register("sdpa", sdpa_attention_forward)
         else:
-            recipe.attend_by_document()
+            attention_kernels.attend_by_document()
         began = time.perf_counter()
         loss = train(trainer, model, inputs, *args, **kwargs)
         each = 1000 * (time.perf_counter() - began) / inputs["input_ids"].numel()
@@ -246,7 +246,7 @@ def steps(blocks: int, tokens: int, precision: str) -> dict[str, float]:
             bench_train.make("starter", folder, 96)
             config = bench_train.Job("", "ours", packing=True, max_length=tokens).config(folder)
             many = {"batch_size": blocks, "max_steps": 2 * REPEATS, "precision": precision}
-            recipe.train(replace(config, **many), folder / "out", report=lambda *_, **__: None)
+            training_loop.train(replace(config, **many), folder / "out", report=lambda *_, **__: None)
     finally:
         transformers.Trainer.training_step = train
     middle = {name: round(statistics.median(each[1:]), 3) for name, each in taken.items()}  # the first one is slow

@@ -13,9 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from core import models, paths, runs
-from core.chat import Question, Sampling, engine
-from core.recipe import TrainConfig
+from core import models, paths
+from core.chat import engine, generation
+from core.chat.types import Question, Sampling
+from core.runs import runs
+from core.training.config import TrainConfig
 
 PROMPT = [{"role": "user", "content": "Explain to a child why the sea is salty, and what a lighthouse is for."}]
 TOKENS, ROUNDS = 64, 5
@@ -39,7 +41,7 @@ def ours(ids: list[str], tokens: int) -> tuple[float, float, int]:
     """Seconds to the first token, tokens a second after it, and tokens, of all columns together, until the cut."""
     asked = {str(index): Question(id, PROMPT) for index, id in enumerate(ids)}
     began, first, said = time.perf_counter(), 0.0, 0
-    for replies in engine.replies(asked, Sampling(temperature=0, repetition_penalty=1.0, max_new_tokens=tokens)):
+    for replies in generation.replies(asked, Sampling(temperature=0, repetition_penalty=1.0, max_new_tokens=tokens)):
         first = first or time.perf_counter() - began
         said = sum(reply.tokens for reply in replies.values())
     return first, (said - len(ids)) / (time.perf_counter() - began - first), said
@@ -49,11 +51,11 @@ def plain(voice: engine.Voice, tokens: int) -> tuple[float, float]:
     """The same of `model.generate`, which tells only when all is said: the first token is timed by asking for one."""
     import torch
 
-    from core.chat import growing
+    from core.chat import generation
 
     engine.speak_as(voice)
     model = voice.weights.model
-    ids = torch.tensor([growing.prompt_ids(PROMPT, voice.weights.tokenizer)], device=voice.weights.inner.device)
+    ids = torch.tensor([generation.prompt_ids(PROMPT, voice.weights.tokenizer)], device=voice.weights.inner.device)
     asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "do_sample": False}
     asked |= {"eos_token_id": sorted(voice.weights.stop_ids), "repetition_penalty": 1.0}
     with torch.inference_mode():

@@ -61,7 +61,7 @@ def since(began: tuple[float, float]) -> dict:
 
 
 def import_ours(path: Path) -> dict:
-    from core import corpus
+    from core.corpus import corpus
 
     return {"rows": corpus.create([path], "bench")["rows"]}
 
@@ -164,12 +164,13 @@ def _model() -> Path:
 
 
 def tokens_ours(path: Path) -> dict:
-    from core import recipe, tokenizer
+    from core import tokenizer
+    from core.training import encoding
 
     rows, light = _rows(path), tokenizer.load(_model())
     began, total = now(), 0
     for row in rows:
-        total += len(recipe.encode(row, light)["input_ids"])
+        total += len(encoding.encode(row, light)["input_ids"])
     return {"tokens": total, "rows": len(rows), **since(began)}
 
 
@@ -190,18 +191,19 @@ def tokens_datasets(path: Path) -> dict:
 
 
 def _encoded(path: Path) -> list[dict]:
-    from core import recipe, tokenizer
+    from core import tokenizer
+    from core.training import encoding
 
     light = tokenizer.load(_model())
-    return [recipe.encode(row, light) | {"id": str(number)} for number, row in enumerate(_rows(path))]
+    return [encoding.encode(row, light) | {"id": str(number)} for number, row in enumerate(_rows(path))]
 
 
 def packing_ours(path: Path) -> dict:
-    from core import recipe
+    from core.training import packing
 
     rows = _encoded(path)
     began = now()
-    kept = sum(len(block["input_ids"]) for block in recipe.pack(rows, MAX_LENGTH))
+    kept = sum(len(block["input_ids"]) for block in packing.pack(rows, MAX_LENGTH))
     return {"tokens": kept, "rows": len(rows), **since(began)}
 
 

@@ -23,11 +23,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core import hardware, models, paths
+from core import models, paths
+from core.errors import UserError
 from core.estimate import answer, catalogue, exact, forecast, speed
 from core.estimate.troubles import TraceFailed
-from core.recipe import FEWEST_ROWS, TrainConfig, grow_segments
-from core.trouble import Trouble
+from core.hardware import hardware
+from core.training.config import TrainConfig
+from core.training.devices import grow_segments
+from core.training.token_cache import FEWEST_ROWS
 from tests import bench_gpu_tables as tables
 from tests import tiny_tokenizers
 
@@ -53,7 +56,7 @@ class _Enough(Exception):
     """All steps are done: a checkpoint of all weights would take longer than they did."""
 
 
-class NoCard(Trouble):
+class NoCard(UserError):
     template = "torch finds no NVIDIA card here. Try the same on the processor with --cpu."
 
 
@@ -126,7 +129,7 @@ def machine() -> dict:
     import torch
 
     from core.estimate import probe
-    from core.trainer import versions
+    from core.runs.trainer import versions
 
     facts = {"card": catalogue.CPU, "tflops": probe.measure()["tflops"], "versions": versions()}
     if not torch.cuda.is_available():
@@ -147,7 +150,7 @@ def measure(config: TrainConfig, out: Path) -> dict:
     """Train in this process; bytes at the peak (None on a processor), seconds a step and what the recipe said."""
     import torch
 
-    from core import recipe
+    from core.training import training_loop
 
     card, said, ends, load = torch.cuda.is_available(), {}, [], None
 
@@ -164,7 +167,7 @@ def measure(config: TrainConfig, out: Path) -> dict:
             raise _Enough
 
     with suppress(_Enough):
-        recipe.train(config, out, report=report)
+        training_loop.train(config, out, report=report)
     tokens = said["data"]["fill"] * config.max_length * config.batch_size * config.gradient_accumulation_steps
     took = statistics.median(end - start for start, end in itertools.pairwise(ends))
     result = {"allocated": None, "reserved": None, "load_allocated": load, "context": None}
@@ -187,15 +190,15 @@ def attention_ways(kind: str) -> dict:
     """Milliseconds of each way of attention over packed rows, by the shape of the blocks: tiny, every other one, or all."""
     import torch
 
-    from core import recipe
+    from core.training import devices
     from tests import bench_attention
 
     until = time.monotonic() + ATTENTION_SECONDS / 2
     if kind != "tiny":
         cases = bench_attention.cases()[1::2] if kind == "quick" else bench_attention.cases()
         return {given.name: bench_attention.measure(given, until) for given in cases}
-    dtype = torch.bfloat16 if recipe.has_bf16() else torch.float32
-    given = bench_attention.Blocks(1, 64, 4, 4, 2, 32, dtype, recipe.device_type())
+    dtype = torch.bfloat16 if devices.has_bf16() else torch.float32
+    given = bench_attention.Blocks(1, 64, 4, 4, 2, 32, dtype, devices.device_type())
     return {given.name: bench_attention.measure(given, until)}
 
 
@@ -351,7 +354,7 @@ def main() -> None:
     minutes = arguments.minutes or (QUICK_MINUTES if arguments.quick else 60)
     try:
         found = bench(chosen, kind, cpu=arguments.cpu, minutes=minutes, tell=lambda line: print(line, file=sys.stderr))
-    except (Trouble, RuntimeError) as error:
+    except (UserError, RuntimeError) as error:
         sys.exit(str(error))
     page = tables.page(found)
     (out / "gpu.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -24,8 +24,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import psutil
 from filelock import FileLock
 
-from core import control, events, paths, runs, store
-from core.recipe import TrainConfig
+from core import events, paths
+from core.runs import requests, runs, store
+from core.training.config import TrainConfig
 from ui import history, run_view
 from ui.text import Say
 
@@ -131,12 +132,12 @@ def five_hundred() -> dict:
 
 def trainer() -> dict:
     """What a step costs that is not training: one event, a look at the requests and at the wishes."""
-    from core.watching import Observer
+    from core.runs.observer import Observer
 
     with empty_home():
         run_id = runs.create(CONFIG, "events")
         run_dir = paths.run(run_id)
-        control.ask(run_dir, "resume")
+        requests.ask(run_dir, "resume")
         observer = Observer(run_dir, lambda event, **values: events.append(run_dir, event, **values))
 
         def a_step(number: int) -> None:

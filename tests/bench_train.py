@@ -21,8 +21,10 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core import hardware, models, paths, recipe
-from core.recipe import TrainConfig
+from core import models, paths
+from core.hardware import hardware
+from core.training import batching, corpus_rows, devices, encoding, model_loading, tokenizer_loading, training_loop
+from core.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 JOB_SECONDS = 480
@@ -106,7 +108,7 @@ def jobs(kind: str) -> list[Job]:
 
 def write_rows(folder: Path, count: int) -> None:
     """Chats of one to four exchanges out of the bundled sample: few are long and most are short, as people chat."""
-    sample = [row["messages"] for row in recipe.read_rows(paths.assets() / "samples" / "lighthouse-en.jsonl")]
+    sample = [row["messages"] for row in corpus_rows.read_rows(paths.assets() / "samples" / "lighthouse-en.jsonl")]
     draw = random.Random(1)
     rows = []
     for _ in range(count + HELD_OUT):
@@ -153,8 +155,8 @@ def measure(job: Job, folder: Path) -> dict:
 
     transformers.Trainer.train = timed
     {"ours": by_us, "trl": by_trl, "unsloth": by_unsloth}[job.by](config, folder / "out")
-    peak = recipe.peak_memory_gib()  # before the evaluation, which is the same for all
-    tokenizer = recipe.load_tokenizer(config)
+    peak = devices.peak_memory_gib()  # before the evaluation, which is the same for all
+    tokenizer = tokenizer_loading.load_tokenizer(config)
     tokens = sum(len(row["input_ids"]) for row in encoded(config, folder / "train.jsonl", tokenizer))
     parameters = seen["model"].get_base_model().num_parameters()  # of 4-bit weights too, two of which share a byte
     seen.pop("model").save_pretrained(folder / "adapter")
@@ -184,7 +186,7 @@ def _in_turn():
             self.began = time.monotonic()
 
         def on_step_end(self, *_, **__):
-            recipe.synchronize()
+            devices.synchronize()
             self.seconds += time.monotonic() - self.began
             print(f"\n{TURN}end", flush=True)
 
@@ -192,19 +194,19 @@ def _in_turn():
 
 
 def encoded(config: TrainConfig, rows: Path, tokenizer) -> list[dict]:
-    return recipe.encode_rows(list(recipe.read_rows(rows)), tokenizer, config)[0]
+    return encoding.encode_rows(list(corpus_rows.read_rows(rows)), tokenizer, config)[0]
 
 
 def held_out(config: TrainConfig, folder: Path, tokenizer) -> float:
     """The loss of a saved adapter, on a fresh base, by the stock path of transformers."""
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(recipe.load_base(config), folder / "adapter")
-    return recipe.held_out_loss(model, encoded(config, folder / "held_out.jsonl", tokenizer), 4)
+    model = PeftModel.from_pretrained(model_loading.load_base(config), folder / "adapter")
+    return batching.held_out_loss(model, encoded(config, folder / "held_out.jsonl", tokenizer), 4)
 
 
 def by_us(config: TrainConfig, out: Path) -> None:
-    recipe.train(config, out, report=lambda *_, **__: None)
+    training_loop.train(config, out, report=lambda *_, **__: None)
 
 
 def by_trl(config: TrainConfig, out: Path) -> None:
@@ -214,12 +216,12 @@ def by_trl(config: TrainConfig, out: Path) -> None:
     from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
 
-    tokenizer, kind = recipe.load_tokenizer(config), recipe.precision(config)
+    tokenizer, kind = tokenizer_loading.load_tokenizer(config), devices.precision(config)
     # Without packing in the recipe's encoding: TRL packs by itself.
     plain = TrainConfig(**asdict(config) | {"packing": False})
     rows = [{key: row[key] for key in ("input_ids", "labels")} for row in encoded(plain, config.corpus, tokenizer)]
     SFTTrainer(
-        model=recipe.load_base(config),
+        model=model_loading.load_base(config),
         args=SFTConfig(
             output_dir=str(out),
             per_device_train_batch_size=config.batch_size,
@@ -262,12 +264,12 @@ def by_unsloth(config: TrainConfig, out: Path) -> None:
     model = unsloth.FastLanguageModel.get_peft_model(
         model, r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=0, target_modules=targets
     )
-    base, recipe.load_base = recipe.load_base, lambda config: model
+    base, model_loading.load_base = model_loading.load_base, lambda config: model
     import peft
 
     peft.LoraConfig = lambda **_: None  # the adapter is there already
     by_trl(config, out)
-    recipe.load_base = base
+    model_loading.load_base = base
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,9 +16,12 @@ from functools import cache
 
 from filelock import FileLock
 
-from core import control, corpus, events, hardware, paths, runs, store
+from core import events, files, paths
+from core.corpus import corpus
 from core.estimate import catalogue, forecast, learned, probe
-from core.recipe import TrainConfig
+from core.hardware import hardware
+from core.runs import requests, runs, store
+from core.training.config import TrainConfig
 from tests.page_session import Session
 from ui.text import LANGUAGES, Say
 
@@ -86,14 +89,14 @@ def furnish(corpus_path: str, model: str = "Qwen/Qwen2.5-7B-Instruct") -> ExitSt
     at_work("plateau", losses=flat)
     at_work("stalled", silent=4000)
     unheard = at_work("unheard")
-    asked = {"request": "stop", "after": events.size(paths.run(unheard)), "asked": control.now() - 600}
-    control.write(paths.run(unheard) / "control.json", asked)
+    asked = {"request": "stop", "after": events.size(paths.run(unheard)), "asked": requests.now() - 600}
+    files.write_json(paths.run(unheard) / "control.json", asked)
     at_work("waiting for disk", upto="waiting")
     at_work("loading", upto="loading")
     for name in ("queued", "held"):
         run_id = made(name)
         if name == "held":
-            control.ask(paths.run(run_id), "hold")
+            requests.ask(paths.run(run_id), "hold")
     return alive
 
 

@@ -137,8 +137,8 @@ def tiny_corpus(tmp_path_factory) -> str:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, tiny_model, tiny_corpus):
     """A finished run of six steps, trained by a real worker and trainer: (home, run id). Read it, do not change it."""
-    from core import runs
-    from core.recipe import TrainConfig
+    from core.runs import runs
+    from core.training.config import TrainConfig
 
     home = tmp_path_factory.mktemp("trained") / "дом"
     before = os.environ.get("SOULSMITH_HOME")
@@ -171,7 +171,7 @@ def trained_run(trained, monkeypatch) -> str:
 @pytest.fixture
 def no_worker(monkeypatch):
     """Nobody takes what is queued: states can be looked at in peace."""
-    from core import runs
+    from core.runs import runs
 
     monkeypatch.setattr(runs, "start_worker", lambda: None)
 
@@ -180,7 +180,8 @@ def wait_for(run_id: str, *states: str, seconds: float = 120) -> None:
     """Wait until a run is in one of the states; a run that ended otherwise fails with its last event."""
     import time
 
-    from core import events, paths, runs
+    from core import events, paths
+    from core.runs import runs
 
     end = time.monotonic() + seconds
     while (now := runs.state(run_id)) not in states:

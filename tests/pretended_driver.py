@@ -15,15 +15,15 @@ ROOMY |= {"free": 47 * GIB, "capability": (8, 6), "watts": 300, "cores": 10752, 
 
 def install(monkeypatch):
     """Put the driver in; call what is returned with the cards that it lists, in CUDA's order."""
-    from core import nvidia, other_cards
+    from core.hardware import nvidia, other_gpus
 
     spec = importlib.util.spec_from_file_location("pynvml", SITE / "pynvml.py")
     fake = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fake)
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(other_cards, "gpus", lambda: ())
-    monkeypatch.setattr(other_cards, "on_bus", lambda: ())
+    monkeypatch.setattr(other_gpus, "gpus", lambda: ())
+    monkeypatch.setattr(other_gpus, "on_bus", lambda: ())
 
     def lists(*cards: dict, **said) -> None:
         monkeypatch.setattr(nvidia, "_kept", None)

@@ -22,7 +22,7 @@ SETTLE_MS = 1500  # fonts, plots and the answers of the page's first questions
 
 def fill(home: Path) -> None:
     """Put a corpus and a finished run of a tiny model into a data directory."""
-    from core import corpus
+    from core.corpus import corpus
     from tests.share_probe import make_run
 
     make_run(home)

@@ -22,8 +22,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from core.sharing import Limits, Share
-from core.sharing_gate import COOKIE, ROADS
+from core.sharing.gate import COOKIE, ROADS
+from core.sharing.sharing import Limits, Share
 
 LOGIN = re.compile(r"/login")
 TRICKS = (
@@ -210,8 +210,8 @@ def make_run(home: Path) -> str:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    from core import runs
-    from core.recipe import TrainConfig
+    from core.runs import runs
+    from core.training.config import TrainConfig
     from tests.conftest import CHATML, chat_rows
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

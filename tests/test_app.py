@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 import app
-from core import runs
-from core.recipe import TrainConfig
+from core.runs import runs
+from core.training.config import TrainConfig
 from tests.conftest import wait_for
 from ui import pages
 from ui.text import Say
@@ -128,7 +128,7 @@ def test_both_pages_have_the_same_parts():
 
 
 def test_a_run_s_cells_stand_under_their_headers(trained_run):
-    from core import store
+    from core.runs import store
     from ui import history
 
     row = dict(zip(history.COLUMNS, history.cells(Say("en"), store.sync(trained_run)), strict=True))

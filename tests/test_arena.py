@@ -6,9 +6,11 @@ import shutil
 import gradio as gr
 import pytest
 
-from core import card, chat, jobs, paths
-from core.arena import judging, matches, numbers, prompts, verdict, votes
-from core.chat import process
+from core import jobs, paths
+from core.arena import held_out, judging, matches, numbers, prompts, verdict, votes
+from core.chat import chat, types
+from core.errors import ErrorElsewhere
+from core.runs import gpu_access
 from core.synth.endpoint import Reply
 from ui import playground_arena
 from ui.text import Say
@@ -218,18 +220,18 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
     directory = matches.find(match)
     (directory / "answers.jsonl").unlink()
     monkeypatch.setattr(matches, "WAIT_SECONDS", 0)
-    monkeypatch.setattr(card.reply_card, "is_taken_by", lambda run_id: True)
+    monkeypatch.setattr(gpu_access.reply_gpu, "is_taken_by", lambda run_id: True)
     training, seen = [None, "run", "run", None] + 12 * [None], []
-    monkeypatch.setattr(card, "training", lambda: training.pop(0) if training else None)
-    closed = [process.ChatTrouble("ChatClosed", {}, "closed")]
+    monkeypatch.setattr(gpu_access, "training", lambda: training.pop(0) if training else None)
+    closed = [ErrorElsewhere("ChatClosed", {}, "closed")]
 
     def talk(asked, *_, **__):
         if closed:
             raise closed.pop()
-        yield {side: chat.Reply(text=asked[side].contestant) for side in asked}
+        yield {side: types.Reply(text=asked[side].contestant) for side in asked}
 
     monkeypatch.setattr(chat, "talk", talk)
-    monkeypatch.setattr(numbers, "measure", lambda *_: None)
+    monkeypatch.setattr(held_out, "measure", lambda *_: None)
     request = jobs.request(directory)
     assert matches.answer(directory, request, lambda event, **_: seen.append(event)) == {"answers": 12}
     assert seen == ["progress", "waiting", "going_on", *["progress"] * 12, "measuring"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core import hardware
 from core.estimate import catalogue
 from core.estimate.memory import GIB
-from core.recipe import precision
+from core.hardware import hardware
+from core.training.devices import precision
 from tests import bench_gpu, bench_gpu_tables, pretended_card
 from tests.bench_gpu import Job
 

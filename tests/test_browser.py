@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from core import store
+from core.runs import store
 from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
@@ -202,7 +202,7 @@ def test_the_page_in_russian(browser, server, picture):
 def take_sample(page, say: Say, name: str) -> None:
     open_tab(page, say, "corpus")
     page.get_by_label(say("corpora.sample")).first.click()
-    from core import corpus
+    from core.corpus import corpus
 
     sample = next(sample for sample in corpus.samples() if sample["id"].startswith(name))
     page.get_by_role("option", name=re.compile(re.escape(sample["title"][say.lang]))).first.click()

@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-from core import corpus, paths, store
+from core import paths
+from core.corpus import corpus
+from core.runs import store
 from tests.test_browser import CHROMIUM, Server, browser, open_tab, opened, wait_until  # noqa: F401
 from ui.text import Say
 

@@ -11,10 +11,13 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock
 
-from core import card, chat, events, recipe, runs, worker
-from core.chat import Question, Sampling, contestants, engine, growing, measuring, process
-from core.recipe import TrainConfig
+from core import events
+from core.chat import contestants, engine, generation, measuring, process, types
+from core.chat.types import Question, Sampling
+from core.runs import gpu_access, runs, worker
 from core.synth import jobs, local
+from core.training import devices, model_loading
+from core.training.config import TrainConfig
 from ui import synth_html
 from ui.text import Say
 
@@ -38,7 +41,7 @@ def waiting(tiny_model, tiny_corpus, no_worker) -> str:
 
 @pytest.fixture
 def with_card(monkeypatch):
-    monkeypatch.setattr(card.reply_card, "is_taken_by", lambda run_id: True)
+    monkeypatch.setattr(gpu_access.reply_gpu, "is_taken_by", lambda run_id: True)
 
 
 def ask(tiny_model: str) -> dict[str, Question]:
@@ -46,48 +49,48 @@ def ask(tiny_model: str) -> dict[str, Question]:
 
 
 def test_a_claimed_card_is_busy_before_its_run_trains(waiting, with_card):
-    assert card.busy() is None
-    with card.claim(waiting):
-        assert (card.training(), card.busy()) == (None, waiting)
-        with pytest.raises(card.CardBusy, match='The run "the night run" is training and has the card'):
-            card.need()
-    assert card.busy() is None
+    assert gpu_access.busy() is None
+    with gpu_access.claim(waiting):
+        assert (gpu_access.training(), gpu_access.busy()) == (None, waiting)
+        with pytest.raises(gpu_access.CardBusy, match='The run "the night run" is training and has the card'):
+            gpu_access.need()
+    assert gpu_access.busy() is None
 
 
 def test_a_machine_without_a_card_is_never_busy(waiting, monkeypatch):
-    monkeypatch.setattr(card.reply_card, "is_taken_by", lambda run_id: False)
-    with card.claim(waiting):
-        card.need()
-        assert (card.busy(), card.owner()) == (None, waiting)
+    monkeypatch.setattr(gpu_access.reply_gpu, "is_taken_by", lambda run_id: False)
+    with gpu_access.claim(waiting):
+        gpu_access.need()
+        assert (gpu_access.busy(), gpu_access.owner()) == (None, waiting)
 
 
 def test_a_run_waits_until_guests_have_left_and_a_dead_guest_is_none(home):
-    assert card.wait_for_guests(0)
-    with card.guest(), card.guest():
-        assert not card.wait_for_guests(0)
-    assert card.wait_for_guests(0)
-    code = "import time; from core import card\nwith card.guest(): print(flush=True); time.sleep(60)"
+    assert gpu_access.wait_for_guests(0)
+    with gpu_access.guest(), gpu_access.guest():
+        assert not gpu_access.wait_for_guests(0)
+    assert gpu_access.wait_for_guests(0)
+    code = "import time; from core.runs.gpu_access import guest\nwith guest(): print(flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        assert not card.wait_for_guests(0)
+        assert not gpu_access.wait_for_guests(0)
         other.kill()
-    assert card.wait_for_guests(5)
+    assert gpu_access.wait_for_guests(5)
 
 
 def test_who_waited_for_its_turn_is_refused_once_a_run_has_claimed_the_card(tiny_model, waiting, monkeypatch):
     """Its question came before the claim; its model would be loaded after the chat gave the memory back."""
     monkeypatch.setattr(engine, "_device", lambda on_cpu: engine.ON_CPU if on_cpu else "cuda")
-    with card.claim(waiting):
-        with pytest.raises(card.CardBusy):
-            next(engine.replies(ask(tiny_model), LONG))
-        with pytest.raises(card.CardBusy):
+    with gpu_access.claim(waiting):
+        with pytest.raises(gpu_access.CardBusy):
+            next(generation.replies(ask(tiny_model), LONG))
+        with pytest.raises(gpu_access.CardBusy):
             measuring.held_out(f"base:{tiny_model}", [])
-        assert next(engine.replies(ask(tiny_model), LONG, on_cpu=True))
+        assert next(generation.replies(ask(tiny_model), LONG, on_cpu=True))
 
 
 def test_a_run_that_starts_leaves_the_processor_s_chat_alone(tiny_model, monkeypatch):
     monkeypatch.setattr(engine, "_device", lambda on_cpu: engine.ON_CPU)
-    replies = engine.replies(ask(tiny_model), LONG, on_cpu=True)
+    replies = generation.replies(ask(tiny_model), LONG, on_cpu=True)
     next(replies)
     began = time.monotonic()
     assert not engine.close()  # does not wait for the reply either
@@ -97,7 +100,7 @@ def test_a_run_that_starts_leaves_the_processor_s_chat_alone(tiny_model, monkeyp
     assert not engine.close()
     assert engine.is_open()
     monkeypatch.setattr(engine, "_device", lambda on_cpu: "cpu")
-    list(engine.replies(ask(tiny_model), Sampling(max_new_tokens=2)))
+    list(generation.replies(ask(tiny_model), Sampling(max_new_tokens=2)))
     assert engine.close()
     assert not engine.is_open()
 
@@ -128,18 +131,18 @@ DIALECTS = [
 
 @pytest.mark.parametrize("made", DIALECTS)
 def test_after_it_ran_out_of_memory_a_chat_holds_nothing(tiny_model, trained_run, monkeypatch, made):
-    kept, init = [], growing.Group.__init__
+    kept, init = [], generation.Group.__init__
 
     def remembered(self, *arguments):
         init(self, *arguments)
         kept.extend(map(weakref.ref, [self, self.cache, self.weights.inner, *self.weights.inner.parameters()]))
 
-    monkeypatch.setattr(growing.Group, "__init__", remembered)
+    monkeypatch.setattr(generation.Group, "__init__", remembered)
     broken(monkeypatch, made(), kept)
     emptied = []
-    monkeypatch.setattr(recipe, "empty_cache", lambda: emptied.append(sum(one() is not None for one in kept)))
-    with pytest.raises(chat.MemoryRanOut, match="Memory ran out while") as caught:
-        list(engine.replies(ask(tiny_model) | {"b": Question(f"run:{trained_run}", ASK)}, LONG))
+    monkeypatch.setattr(devices, "empty_cache", lambda: emptied.append(sum(one() is not None for one in kept)))
+    with pytest.raises(types.MemoryRanOut, match="Memory ran out while") as caught:
+        list(generation.replies(ask(tiny_model) | {"b": Question(f"run:{trained_run}", ASK)}, LONG))
     assert len(kept) > 40
     assert [one() for one in kept if one() is not None] == []  # though the error is still held
     assert emptied[-1] == 0  # nothing lived any more when the allocator was asked to give its memory back
@@ -158,7 +161,7 @@ def test_after_it_ran_out_of_memory_measuring_holds_nothing(tiny_model, monkeypa
     monkeypatch.setattr(engine, "_load", remembered)
     broken(monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), kept)
     rows = [{"messages": [*ASK, {"role": "assistant", "content": "sea lamp"}]}] * 20
-    with pytest.raises(chat.MemoryRanOut):
+    with pytest.raises(types.MemoryRanOut):
         measuring.held_out(f"base:{tiny_model}", rows)
     assert len(kept) > 10
     assert [one() for one in kept if one() is not None] == []
@@ -167,7 +170,7 @@ def test_after_it_ran_out_of_memory_measuring_holds_nothing(tiny_model, monkeypa
 def test_what_is_no_lack_of_memory_stays_what_it_is(tiny_model, monkeypatch):
     broken(monkeypatch, RuntimeError("shapes differ"), [])
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(engine.replies(ask(tiny_model), LONG))
+        list(generation.replies(ask(tiny_model), LONG))
     assert not engine.LOCK.locked()
 
 
@@ -176,8 +179,8 @@ def test_scores_that_are_no_numbers_are_said_in_words(tiny_model, monkeypatch):
 
     monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: x * float("nan"))
     for temperature in (0.0, 1.0):
-        with pytest.raises(chat.NotNumbers, match=r"produces NaN or infinity in (float32|bfloat16)"):
-            list(engine.replies(ask(tiny_model), Sampling(temperature=temperature)))
+        with pytest.raises(types.NotNumbers, match=r"produces NaN or infinity in (float32|bfloat16)"):
+            list(generation.replies(ask(tiny_model), Sampling(temperature=temperature)))
 
 
 def test_a_draw_is_that_of_multinomial():
@@ -215,19 +218,19 @@ def test_a_writer_without_memory_for_a_batch_takes_smaller_ones(tiny_model, monk
 
 
 def test_a_writer_that_memory_runs_out_for_while_it_is_loaded_leaves_nothing(tiny_model, monkeypatch):
-    writer, load, kept = local.Local(tiny_model), recipe.load_base, []
+    writer, load, kept = local.Local(tiny_model), model_loading.load_base, []
 
     def failing(config):
         base = load(config)
         kept.extend(map(weakref.ref, base.parameters()))
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(recipe, "load_base", failing)
+    monkeypatch.setattr(model_loading, "load_base", failing)
     with pytest.raises(local.WriterOutOfMemory) as caught:
         writer.batch(CHATS, **GREEDY)
     assert caught.value.values == {"model": Path(tiny_model).name}
     assert [one() for one in kept if one() is not None] == []
-    assert card.wait_for_guests(0)
+    assert gpu_access.wait_for_guests(0)
 
 
 def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tiny_model, waiting, monkeypatch):
@@ -235,11 +238,14 @@ def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tin
     writer = local.Local(tiny_model)
     writer.batch(CHATS, **GREEDY)
     kept = [weakref.ref(one) for one in writer.model.parameters()]
-    monkeypatch.setattr(recipe, "device_type", lambda: "mps")
-    monkeypatch.setattr(recipe, "empty_cache", lambda: None)
+    monkeypatch.setattr(devices, "device_type", lambda: "mps")
+    monkeypatch.setattr(devices, "empty_cache", lambda: None)
     opened = local.Local.open
     monkeypatch.setattr(local.Local, "open", lambda self: None)  # the claim comes when the batch has begun
-    with card.claim(waiting), pytest.raises(local.WriterWaits, match='The run "the night run" is training') as caught:
+    with (
+        gpu_access.claim(waiting),
+        pytest.raises(local.WriterWaits, match='The run "the night run" is training') as caught,
+    ):
         writer.batch(CHATS, **GREEDY)
     gc.collect()
     assert [one() for one in kept if one() is not None] == []
@@ -258,7 +264,7 @@ def test_a_writer_for_which_there_is_no_room_asks_the_chat_first_and_takes_4_bit
     free[:] = [10**9, 10**9]
     assert local.Local(tiny_model)._method() == "lora"
     free[:] = [10, 10]
-    with pytest.raises(chat.NoRoom, match="GiB are free"):
+    with pytest.raises(types.NoRoom, match="GiB are free"):
         local.Local(tiny_model)._method()
 
 
@@ -267,13 +273,13 @@ def test_a_card_that_shares_the_machine_s_memory_has_what_is_free_there(monkeypa
     import psutil
     import torch
 
-    monkeypatch.setattr(recipe, "device_type", lambda: "cuda")
+    monkeypatch.setattr(devices, "device_type", lambda: "cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2 * 2**30, 120 * 2**30))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 90 * 2**30}))
     for integrated, free in ((1, 90), (0, 2)):
         properties = type("Properties", (), {"is_integrated": integrated})
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *_, found=properties: found)
-        assert recipe.free_bytes() == free * 2**30
+        assert devices.free_bytes() == free * 2**30
     assert engine.free_bytes(engine.ON_CPU) == engine.free_bytes("cpu") == 90 * 2**30
 
 
@@ -299,10 +305,12 @@ def test_a_chat_that_fails_to_close_stops_no_run(waiting, monkeypatch):
     def failing():
         raise KeyError("closed")
 
-    monkeypatch.setattr(worker.reply_card, "gives_way_to", lambda run_id: True)
+    monkeypatch.setattr(worker.reply_gpu, "gives_way_to", lambda run_id: True)
     monkeypatch.setattr(worker.chat, "close", failing)
     monkeypatch.setattr(
-        worker.runs, "spawn_detached", lambda command, **_: started.append(command) or SimpleNamespace(wait=lambda: 0)
+        worker.process,
+        "spawn_detached",
+        lambda command, log: started.append(command) or SimpleNamespace(wait=lambda: 0),
     )
     worker.run_trainer(waiting)
     assert len(started) == 1

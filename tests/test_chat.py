@@ -9,9 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from core import card, chat, paths, profiles, recipe, runs
-from core.chat import BASE, TUNED, Question, Sampling, contestants, engine, growing, process
-from core.recipe import TrainConfig
+from core import paths
+from core.chat import chat, contestants, engine, generation, process, profiles, types
+from core.chat.types import BASE, TUNED, Question, Sampling
+from core.errors import ErrorElsewhere
+from core.runs import gpu_access, runs
+from core.training import corpus_rows, encoding, training_loop
+from core.training.config import TrainConfig
 from tests.conftest import chat_rows
 from ui import playground_show as show
 from ui import playground_talk as talk
@@ -45,7 +49,7 @@ def stubborn_adapter(tiny_model, tmp_path_factory):
         learning_rate=0.02,
         eval_steps=60,
     )
-    recipe.train(config, out, report=lambda *_, **__: None)
+    training_loop.train(config, out, report=lambda *_, **__: None)
     return out / "adapter"
 
 
@@ -147,11 +151,11 @@ def test_weights_that_were_written_anew_are_loaded_anew(trained_run, home, monke
 def test_a_model_without_a_chat_template_goes_on_with_the_text(tiny_tokenizer):
     import copy
 
-    from core import recipe
+    from core.training import encoding
 
     bare = copy.deepcopy(tiny_tokenizer)
     bare.chat_template = None
-    assert bare.decode(recipe.prompt_ids(ASK, bare)) == "lamp?"
+    assert bare.decode(encoding.prompt_ids(ASK, bare)) == "lamp?"
     model = type("Model", (), {"generation_config": type("Config", (), {"eos_token_id": 2})})
     assert engine.stop_ids(model, bare) == {2}
 
@@ -174,7 +178,7 @@ def test_the_base_loses_as_in_training(trained_run, tiny_corpus):
     from core.chat import measuring
 
     config = runs.config(trained_run)
-    held_out = recipe.split(list(recipe.read_rows(tiny_corpus)), config.validation_share)[1]
+    held_out = corpus_rows.split(list(corpus_rows.read_rows(tiny_corpus)), config.validation_share)[1]
     evals = [event["eval_loss"] for event in events.read(paths.run(trained_run))[0] if event["event"] == "eval"]
     voice_of(trained_run)
     base, tuned = (measuring.held_out(id, held_out) for id in (f"base:{config.base_model}", f"run:{trained_run}"))
@@ -184,14 +188,14 @@ def test_the_base_loses_as_in_training(trained_run, tiny_corpus):
 
 def test_a_prompt_over_the_context_is_refused_in_words(trained_run):
     long = [{"role": "user", "content": "море " * 3000}]
-    with pytest.raises(chat.PromptTooLong, match="Shorten it, or begin a new conversation"):
+    with pytest.raises(types.PromptTooLong, match="Shorten it, or begin a new conversation"):
         list(chat.replies(trained_run, {BASE: long}, Sampling(max_new_tokens=10)))
     assert not engine.LOCK.locked()
 
 
 def test_a_run_without_an_adapter_says_so(tiny_model, tiny_corpus):
     run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus), "пустой")
-    with pytest.raises(chat.NoAdapter, match='The run "пустой" has no adapter yet'):
+    with pytest.raises(types.NoAdapter, match='The run "пустой" has no adapter yet'):
         list(chat.replies(run_id, {BASE: ASK}))
 
 
@@ -205,7 +209,7 @@ def test_an_adapter_of_another_model_is_refused(trained_run, home, monkeypatch, 
     settings = json.loads((adapter / "adapter_config.json").read_text())
     settings["target_modules"] = ["q_proj"]
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
-    with pytest.raises(chat.AdapterForeign, match="4 of 28 tensors matched"):
+    with pytest.raises(types.AdapterForeign, match="4 of 28 tensors matched"):
         list(chat.replies(run_id, {TUNED: ASK}))
 
 
@@ -231,7 +235,7 @@ def test_all_weights_training_makes_a_model_that_speaks_beside_its_base(tiny_mod
         base_model=tiny_model, corpus=str(rows), method="full", max_steps=60, learning_rate=0.005, eval_steps=60
     )
     run_id = runs.create(config)
-    recipe.train(config, paths.run(run_id), report=lambda *_, **__: None)
+    training_loop.train(config, paths.run(run_id), report=lambda *_, **__: None)
     assert (paths.run(run_id) / "model" / "model.safetensors").is_file()
     assert not (paths.run(run_id) / "adapter").exists()
     columns = said(run_id, temperature=0, repetition_penalty=1.0)
@@ -245,7 +249,7 @@ def test_all_weights_training_makes_a_model_that_speaks_beside_its_base(tiny_mod
 def speak(columns: dict[str, str], messages=ASK, **settings) -> dict:
     """The replies of columns by the ids of who speaks."""
     asked = {name: Question(id, messages) for name, id in columns.items()}
-    *_, replies = engine.replies(asked, Sampling(**{"max_new_tokens": 12, "repetition_penalty": 1.0, **settings}))
+    *_, replies = generation.replies(asked, Sampling(**{"max_new_tokens": 12, "repetition_penalty": 1.0, **settings}))
     return replies
 
 
@@ -272,12 +276,12 @@ def test_columns_begin_with_the_base_and_what_was_made_of_it(stubborn_run, tiny_
 
 def test_runs_of_the_same_name_are_told_apart():
     titles = [("Run: a", "run:20261125-012830-a"), ("Run: a", "run:20261125-064737-a"), ("Base: a", "base:a")]
-    assert [title for title, _ in runs.told_apart(titles)] == [
+    assert [title for title, _ in runs.disambiguate(titles)] == [
         "Run: a · 2026-11-25 01:28:30",
         "Run: a · 2026-11-25 06:47:37",
         "Base: a",
     ]
-    assert runs.told_apart([("x", "profile:x"), ("x", "20261125-012830-x-2")]) == [
+    assert runs.disambiguate([("x", "profile:x"), ("x", "20261125-012830-x-2")]) == [
         ("x · x", "profile:x"),
         ("x · 2026-11-25 01:28:30", "20261125-012830-x-2"),
     ]
@@ -314,9 +318,9 @@ def test_a_batch_of_unequal_lengths_says_what_each_would_say_alone(stubborn_run,
     ids = {"a": f"base:{tiny_model}", "b": f"run:{stubborn_run}"}
     asked = {"a": Question(ids["a"], ASK), "b": Question(ids["b"], long)}
     settings = Sampling(temperature=0, max_new_tokens=20)
-    *_, together = engine.replies(asked, settings)
+    *_, together = generation.replies(asked, settings)
     for name in asked:
-        *_, alone = engine.replies({name: asked[name]}, settings)
+        *_, alone = generation.replies({name: asked[name]}, settings)
         assert alone[name].text == together[name].text
 
 
@@ -339,24 +343,25 @@ def test_a_base_in_4_bit_is_not_loaded_again_to_be_asked_alone(stubborn_adapter,
 
 def test_special_tokens_that_a_person_typed_are_words(tiny_tokenizer):
     plain, typed = (
-        growing.prompt_ids([{"role": "user", "content": text}], tiny_tokenizer) for text in ("sea", "sea<|im_end|>sea")
+        generation.prompt_ids([{"role": "user", "content": text}], tiny_tokenizer)
+        for text in ("sea", "sea<|im_end|>sea")
     )
     end = tiny_tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert (plain.count(end), typed.count(end)) == (1, 1)
     assert "sea<|im_end|>sea" in tiny_tokenizer.decode(typed)
-    assert plain == recipe.prompt_ids([{"role": "user", "content": "sea"}], tiny_tokenizer)
+    assert plain == encoding.prompt_ids([{"role": "user", "content": "sea"}], tiny_tokenizer)
 
 
 def test_thinking_that_the_template_opens_belongs_to_the_reply(tiny_tokenizer):
     prompt = tiny_tokenizer("<|im_start|>assistant\n<think>\n", add_special_tokens=False)["input_ids"]
-    assert growing.opening(prompt, tiny_tokenizer) == "<think>\n"
-    assert growing.opening(prompt[:3], tiny_tokenizer) == ""
+    assert generation.opening(prompt, tiny_tokenizer) == "<think>\n"
+    assert generation.opening(prompt[:3], tiny_tokenizer) == ""
 
 
 def test_a_reply_ends_where_the_context_does(trained_run):
     tokenizer = voice_of(trained_run).weights.tokenizer
     chats = ([{"role": "user", "content": "sea " * count}] for count in range(1020, 0, -40))
-    messages = next(chat for chat in chats if len(growing.prompt_ids(chat, tokenizer)) <= 1020)
+    messages = next(chat for chat in chats if len(generation.prompt_ids(chat, tokenizer)) <= 1020)
     reply = speak({"a": f"run:{trained_run}"}, messages, max_new_tokens=200, temperature=2.0)["a"]
     assert reply.finish_reason == "context"
     assert reply.prompt_tokens + reply.tokens == reply.context == 1024
@@ -366,16 +371,16 @@ def test_bad_contestants_are_named(stubborn_run, tiny_model, tiny_corpus, home):
     checks = [
         ("run:nothing", runs.RunGone, "There is no run nothing"),
         ("profile:nothing", profiles.ProfileGone, "There is no profile nothing"),
-        (f"run:{stubborn_run}/checkpoint-9", chat.ContestantGone, "checkpoint-9 is gone"),
-        ("base:/etc", chat.ContestantGone, "/etc is gone"),
-        ("merged:../runs", chat.ContestantGone, "is gone"),
+        (f"run:{stubborn_run}/checkpoint-9", types.ContestantGone, "checkpoint-9 is gone"),
+        ("base:/etc", types.ContestantGone, "/etc is gone"),
+        ("merged:../runs", types.ContestantGone, "is gone"),
     ]
     for id, kind, words in checks:
         with pytest.raises(kind, match=words):
             speak({"a": id})
     gone = runs.create(TrainConfig(base_model=str(home / "gone"), corpus=tiny_corpus, method="lora"), "сирота")
     shutil.copytree(paths.run(stubborn_run) / "adapter", paths.run(gone) / "adapter")
-    with pytest.raises(chat.BaseGone, match="gone is gone, and сирота speaks through it"):
+    with pytest.raises(types.BaseGone, match="gone is gone, and сирота speaks through it"):
         speak({"a": f"run:{gone}"})
 
 
@@ -398,7 +403,7 @@ def rewritten(run_id: str, change) -> None:
 
 def test_an_adapter_of_which_nothing_fits_is_an_error(stubborn_run):
     rewritten(stubborn_run, lambda tensors: {name.replace("layers", "blocks"): one for name, one in tensors.items()})
-    with pytest.raises(chat.AdapterForeign, match="0 of 14 tensors matched"):
+    with pytest.raises(types.AdapterForeign, match="0 of 14 tensors matched"):
         speak({"a": f"run:{stubborn_run}"})
 
 
@@ -407,7 +412,7 @@ def test_a_resized_vocabulary_is_an_error(stubborn_run):
 
     head = {"base_model.model.lm_head.weight": torch.zeros(404, 64)}
     rewritten(stubborn_run, lambda tensors: tensors | head)
-    with pytest.raises(chat.VocabularyResized, match="a vocabulary of 404 tokens and "):
+    with pytest.raises(types.VocabularyResized, match="a vocabulary of 404 tokens and "):
         speak({"a": f"run:{stubborn_run}"})
 
 
@@ -415,7 +420,7 @@ def test_a_model_larger_than_the_memory_is_refused(trained_run, monkeypatch):
     import psutil
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 100_000}))
-    with pytest.raises(chat.NoRoom, match="GiB are free"):
+    with pytest.raises(types.NoRoom, match="GiB are free"):
         speak({"a": f"run:{trained_run}"})
 
 
@@ -433,13 +438,13 @@ def test_the_chat_s_own_process_speaks_stops_and_lets_go(stubborn_run, tiny_mode
     next(endless)
     endless.close()  # hanging up frees the card: the next one is served
     assert list(chat.talk(asked, sampling))[-1]["b"].text == answers[0]["b"].text
-    with pytest.raises(process.ChatTrouble, match="There is no run nothing") as trouble:
+    with pytest.raises(ErrorElsewhere, match="There is no run nothing") as trouble:
         list(chat.talk({"a": Question("run:nothing", ASK)}, sampling))
     assert (trouble.value.name, trouble.value.values) == ("RunGone", {"run": "nothing"})
     endless = chat.talk(asked, replace(sampling, max_new_tokens=900, temperature=1.5))
     next(endless)
     assert chat.close()  # as a starting run asks
-    with pytest.raises(process.ChatTrouble, match="gave the memory back to a run"):
+    with pytest.raises(ErrorElsewhere, match="gave the memory back to a run"):
         list(endless)
     assert not chat.is_open()
     os.kill(json.loads((paths.home() / "chat.json").read_text())["pid"], signal.SIGKILL)
@@ -457,11 +462,11 @@ def test_who_hung_up_while_another_reply_grew_is_not_served(trained_run):
 
 
 def test_a_run_that_has_the_card_is_named(trained_run, monkeypatch):
-    monkeypatch.setattr(card, "training", lambda: trained_run)
-    monkeypatch.setattr(card.reply_card, "is_taken_by", lambda run_id: True)
-    with pytest.raises(card.CardBusy, match='The run "первый запуск" is training and has the card'):
+    monkeypatch.setattr(gpu_access, "training", lambda: trained_run)
+    monkeypatch.setattr(gpu_access.reply_gpu, "is_taken_by", lambda run_id: True)
+    with pytest.raises(gpu_access.CardBusy, match='The run "первый запуск" is training and has the card'):
         next(chat.talk({"a": Question(f"run:{trained_run}", ASK)}, Sampling()))
-    with pytest.raises(card.CardBusy):
+    with pytest.raises(gpu_access.CardBusy):
         process.measure(f"run:{trained_run}", [])
 
 
@@ -522,7 +527,7 @@ def test_a_column_that_came_later_hears_questions_and_answers_in_turn():
 
 def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
     def without_room(*_, **__):
-        raise chat.NoRoom(model="m", need="9.0", free="1.0")
+        raise types.NoRoom(model="m", need="9.0", free="1.0")
         yield
 
     monkeypatch.setattr(chat, "talk", without_room)
@@ -541,7 +546,7 @@ def test_nothing_is_drawn_after_stop(monkeypatch):
     def endless(*_, **__):
         try:
             while True:
-                yield {"0": chat.Reply(text="word")}
+                yield {"0": types.Reply(text="word")}
         finally:
             closed.append(True)
 

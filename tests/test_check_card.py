@@ -10,12 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from core import card, events, hardware, jobs, models, reply_card, runs, torch_build
+from core import events, jobs, models
+from core import process as core_process
+from core.chat import reply_gpu
 from core.check_card import advice, children, kernels, plan, quantisation, results, stand_in
 from core.check_card import jobs as checks
 from core.check_card.starter import Starter
 from core.estimate import forecast, learned
-from core.recipe import TrainConfig
+from core.hardware import hardware, torch_build
+from core.runs import gpu_access, runs
+from core.training.config import TrainConfig
 from tests import pretended_card
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import opening_check
@@ -247,14 +251,14 @@ def training(home, no_worker, tiny_model, tiny_corpus) -> str:
 
 
 def test_a_check_is_a_guest_on_the_card_until_it_ends(home, monkeypatch):
-    monkeypatch.setattr(plan, "_run", lambda *_: {"was alone": card.wait_for_guests(0)})
+    monkeypatch.setattr(plan, "_run", lambda *_: {"was alone": gpu_access.wait_for_guests(0)})
     assert plan.run(lambda *_, **__: None) == {"was alone": False}
-    assert card.wait_for_guests(0)
+    assert gpu_access.wait_for_guests(0)
 
 
 def test_a_check_waits_for_guests_and_says_so_when_they_stay(home, monkeypatch):
     monkeypatch.setattr(plan, "GUEST_SECONDS", 0.3)
-    with card.guest(), pytest.raises(plan.CardInUse):
+    with gpu_access.guest(), pytest.raises(plan.CardInUse):
         plan.run(lambda *_, **__: None)
 
 
@@ -273,16 +277,16 @@ def test_a_check_leaves_the_card_as_soon_as_a_run_has_begun(training, tmp_path, 
 
     def tell(event, **values):
         if one := next(began, None):
-            one.enter_context(card.claim(training))
+            one.enter_context(gpu_access.claim(training))
 
     with claims, pytest.raises(plan.RunBegan, match='The run "смотритель" started'):
         plan.run(tell, only=["card"])
     assert [process.returncode for process in processes] == [-9]
-    assert card.wait_for_guests(0)
+    assert gpu_access.wait_for_guests(0)
 
 
 def test_a_run_that_is_about_to_start_keeps_a_check_away(training):
-    with card.claim(training), pytest.raises(plan.CheckFirst, match='The run "смотритель" is training now'):
+    with gpu_access.claim(training), pytest.raises(plan.CheckFirst, match='The run "смотритель" is training now'):
         plan.run(lambda *_, **__: None)
 
 
@@ -293,9 +297,9 @@ TWO += [hardware.Gpu("NVIDIA H100", 80 * 2**30, 79 * 2**30, 9.0, 700.0, "GPU-lar
 def test_the_button_checks_the_card_that_a_run_takes_not_the_one_that_replies_come_from(home, monkeypatch):
     monkeypatch.setattr(hardware, "gpus", lambda: tuple(TWO))
     monkeypatch.setattr(torch_build, "unseen", lambda *_, **__: None)
-    reply_card.choose("GPU-small")
+    reply_gpu.choose("GPU-small")
     started = []
-    monkeypatch.setattr(runs, "spawn_detached", lambda command, **more: started.append(more["environment"]))
+    monkeypatch.setattr(core_process, "spawn_detached", lambda command, log, seen: started.append(seen))
     jobs.start(jobs.create(home, {"name": "another job"}), "core.export")
     checks.start()
     assert started == [{"CUDA_VISIBLE_DEVICES": "GPU-small"}, {"CUDA_VISIBLE_DEVICES": "GPU-large"}]
@@ -321,7 +325,7 @@ def gpu(kind: str, capability: float = 0.0, architecture: str = "") -> hardware.
 def test_what_bitsandbytes_has_no_kernels_for_is_left_out_not_broken(monkeypatch, one, four_bit, eight_bit):
     monkeypatch.setattr(hardware, "card", lambda uuid=None: one)
     monkeypatch.setattr(hardware, "unseen", lambda gpu: None)
-    monkeypatch.setattr(quantisation.recipe, "device_type", lambda: "mps" if one.kind == "mps" else "cuda")
+    monkeypatch.setattr(quantisation.devices, "device_type", lambda: "mps" if one.kind == "mps" else "cuda")
     for name, more, trouble in (
         ("bnb_4bit", {"method": "qlora"}, four_bit),
         ("bnb_8bit", {"method": "lora", "optim": "adamw_8bit"}, eight_bit),

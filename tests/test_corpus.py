@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
-from core import corpus, paths, recipe
+from core import paths
 from core.corpus import __main__ as commands
-from core.corpus import creating, disk, export, job
+from core.corpus import corpus, creating, disk, export, job
+from core.errors import ErrorElsewhere
+from core.training import corpus_rows
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +43,8 @@ def test_rows_have_the_ids_and_places_that_the_trainer_expects(tmp_path):
     file = write(tmp_path / "a.jsonl", json.dumps(chat, ensure_ascii=False) + '\n{"text":"да\\u0000"}\n')
     card = corpus.create([file], "a")
     rows = corpus.rows(card["id"])
-    assert [row["id"] for row in rows] == [recipe.row_id(row) for row in rows]
-    assert rows == list(recipe.read_rows(corpus.directory(card["id"])))
+    assert [row["id"] for row in rows] == [corpus_rows.row_id(row) for row in rows]
+    assert rows == list(corpus_rows.read_rows(corpus.directory(card["id"])))
     assert [row["source"] for row in rows] == [{"file": "a.jsonl", "line": "1"}, {"file": "a.jsonl", "line": "2"}]
 
 
@@ -125,7 +127,7 @@ def test_an_import_in_its_own_process_reports_and_can_be_cancelled(tmp_path):
     said = list(job.create([file], "своё", corpus.Options()))
     assert said[-1]["card"]["rows"] == 1
     empty = write(tmp_path / "пусто.txt", "")
-    with pytest.raises(job.ImportTrouble) as caught:
+    with pytest.raises(ErrorElsewhere) as caught:
         list(job.create([empty], "x", corpus.Options()))
     assert (caught.value.name, caught.value.values["codes"]) == ("CorpusEmpty", "empty_file")
     large = write(tmp_path / "b.jsonl", '{"text":"абвгд"}\n' * 400_000)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from core import corpus, paths
+from core import paths
+from core.corpus import corpus
 from tests.test_browser import CHROMIUM, FLAGS, Server, open_tab, opened
 from ui.text import Say
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core import corpus
-from core.corpus import duplicates, export, normalised
+from core.corpus import corpus, duplicates, export, normalised
 from tests.test_corpus_formats import lines, made, messages, said
 from ui import corpora_html
 from ui.text import Say
@@ -109,11 +108,12 @@ def test_marks_in_a_text_are_shown_and_never_become_markup():
 
 
 def test_every_code_has_its_words():
-    from core.corpus import checks, export, formats, gauges, personal, preview, reasons
+    from core.corpus import checks, export, gauges, personal, preview, reasons
+    from core.corpus.formats import detection
     from ui.text import WORDS
 
     keys = [f"corpora.reason.{code}" for code in reasons.WORDS]
-    keys += [f"corpora.format.{module.NAME}" for module in (*formats.BINARY, *formats.TEXT)]
+    keys += [f"corpora.format.{module.NAME}" for module in (*detection.BINARY, *detection.TEXT)]
     keys += [f"corpora.flag.{code}" for code in (*checks.FLAGS, *duplicates.KINDS[1:])]
     keys += [f"corpora.personal.{kind}" for kind in personal.KINDS] + [
         f"corpora.export.{form}" for form in export.FORMATS
@@ -219,16 +219,18 @@ def test_a_row_of_a_million_letters_is_counted_in_time(tmp_path):
 
 def test_a_long_text_is_packed_whole(tmp_path):
     # https://github.com/huggingface/trl/issues/4632
-    from core import recipe, tokenizer
+    from core import tokenizer
+    from core.training import encoding, packing
+    from core.training.config import TrainConfig
     from tests import tiny_tokenizers
 
     light = tokenizer.load(tiny_tokenizers.build(tmp_path / "model", "chatml"))
     row = {"id": "1", "text": " ".join(f"слово {number}," for number in range(2000))}
-    config = recipe.TrainConfig(base_model="m", corpus="c", max_length=64, packing=True)
-    pieces, left_out = recipe.encode_rows([row], light, config)
+    config = TrainConfig(base_model="m", corpus="c", max_length=64, packing=True)
+    pieces, left_out = encoding.encode_rows([row], light, config)
     ids = pieces[0]["input_ids"] + [id for piece in pieces[1:] for id in piece["input_ids"][1:]]
-    assert (ids, dict(left_out)) == (recipe.encode(row, light, "assistant")["input_ids"], {})
-    blocks = recipe.pack(pieces, 64)
+    assert (ids, dict(left_out)) == (encoding.encode(row, light, "assistant")["input_ids"], {})
+    blocks = packing.pack(pieces, 64)
     assert sum(len(block["input_ids"]) for block in blocks) > 0.99 * 64 * len(blocks)
 
 

@@ -7,8 +7,7 @@ import zipfile
 
 import pytest
 
-from core import corpus
-from core.corpus import export
+from core.corpus import corpus, export
 from core.corpus.reading import Options
 
 TURNS = [

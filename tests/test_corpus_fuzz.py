@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core import corpus, paths
-from core.corpus import creating, reading
+from core import paths
+from core.corpus import corpus, creating, reading
 from core.corpus.reading import Options
 from tests import test_corpus_formats as samples
 
@@ -155,11 +155,11 @@ def test_any_json_is_survived(tmp_path, values, as_lines):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60), min_size=1, max_size=5))
 def test_sound_rows_are_kept_to_the_letter(texts):
-    from core.corpus import formats
+    from core.corpus.formats import detection
     from core.corpus.sources import Source
 
     data = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
-    one = formats.open_source(Source("a.jsonl", lambda: io.BytesIO(data), len(data)))
+    one = detection.open_source(Source("a.jsonl", lambda: io.BytesIO(data), len(data)))
     found = list(reading.read(one, Options(repair_text=False)))
     assert [row.row["text"] for row in found if isinstance(row, reading.Row)] == [t for t in texts if t.strip()]
     assert len(found) == len(texts)
@@ -197,7 +197,8 @@ def test_a_line_of_60_mb_is_read_and_a_longer_one_set_aside(tmp_path):
 
 
 def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
-    from core.corpus import disk, formats, parallel
+    from core.corpus import disk, parallel
+    from core.corpus.formats import detection
     from core.corpus.sources import of_file
 
     rng, path = random.Random(5), tmp_path / "a.jsonl"
@@ -206,7 +207,7 @@ def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
         data = damaged(seed.encode(), rng).replace(b"\r", b" ").replace(b"\xef\xbb\xbf", b"")
         path.write_bytes(data)
         source = of_file(path)
-        one = formats.Opened(source, "jsonl", "utf-8", formats.json_lines.read(source_in_utf8(source)))
+        one = detection.Opened(source, "jsonl", "utf-8", detection.json_lines.read(source_in_utf8(source)))
         found = list(reading.read(one, Options()))
         asked = {"path": str(path), "start": 0, "end": len(data), "line": 1, "name": "a.jsonl", "options": {}}
         part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
@@ -222,8 +223,8 @@ def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
 
 def test_rows_taken_by_the_short_way_are_those_of_the_careful_reader(tmp_path, monkeypatch):
     """Chats and texts in every spacing, with all that must not pass unseen: blanks, escapes, spoilt lines, odd roles."""
-    from core import recipe
     from core.corpus import parallel, quick
+    from core.training import corpus_rows
 
     taken, take = [], quick.take
     rng, path = random.Random(3), tmp_path / "a.jsonl"
@@ -239,7 +240,7 @@ def test_rows_taken_by_the_short_way_are_those_of_the_careful_reader(tmp_path, m
             other = parallel.read_part(asked | {"to": str(tmp_path / "other")})
             rows = [[json.loads(line) for line in (tmp_path / name).open("rb")] for name in ("one", "other")]
             assert rows[0] == rows[1]
-            assert [row["id"] for row in rows[0]] == [recipe.row_id(row) for row in rows[0]]
+            assert [row["id"] for row in rows[0]] == [corpus_rows.row_id(row) for row in rows[0]]
             assert one.lengths.tolist() == [len(line) for line in (tmp_path / "one").open("rb")]
             same = ("ids", "characters", "set_aside", "repairs", "repaired")
             assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import recipe, tokenizer
+from core import tokenizer
 from core.corpus import preview
+from core.training import encoding
+from core.training.config import TrainConfig
 from tests import tiny_tokenizers
 
 TWO = ["Привет, как дела?", "Хорошо, спасибо!", "А у тебя?", "да"]
@@ -39,13 +41,13 @@ def chat(contents, system=None):
 
 def learned(row, light, learn="assistant"):
     """The runs of text that are learned, and whether the row ends in an end token of the trainer's own."""
-    encoded, runs, before = recipe.encode(row, light, learn), [], False
+    encoded, runs, before = encoding.encode(row, light, learn), [], False
     for (start, end), label in zip(encoded["spans"], encoded["labels"], strict=True):
-        if label != recipe.IGNORED and not before:
+        if label != encoding.IGNORED and not before:
             runs.append([start, end])
-        elif label != recipe.IGNORED:
+        elif label != encoding.IGNORED:
             runs[-1][1] = end
-        before = label != recipe.IGNORED
+        before = label != encoding.IGNORED
     return [encoded["text"][start:end] for start, end in runs]
 
 
@@ -77,15 +79,15 @@ def test_a_system_turn_is_given_and_not_learned(family, template):
 @pytest.mark.parametrize("template", ["mistral-v0.1", "gemma"])
 def test_a_template_that_refuses_a_system_turn_refuses_the_row_only(family, template):
     rows = [chat(SAME, system="s") | {"id": "1"}, chat(SAME) | {"id": "2"}]
-    config = recipe.TrainConfig(base_model="m", corpus="c")
-    kept, left_out = recipe.encode_rows(rows, family(template), config)
+    config = TrainConfig(base_model="m", corpus="c")
+    kept, left_out = encoding.encode_rows(rows, family(template), config)
     assert ([row["id"] for row in kept], dict(left_out)) == (["2"], {"template_refused": 1})
 
 
 @pytest.mark.parametrize("template", [*END, "qwen3"])
 def test_there_is_one_begin_token_at_most(family, template):
     light = family(template)
-    ids = recipe.encode(chat(TWO), light)["input_ids"]
+    ids = encoding.encode(chat(TWO), light)["input_ids"]
     assert light.bos_token_id is None or ids[:2] != [light.bos_token_id] * 2
     assert preview.tokens(chat(TWO), light, max_length=1024)["warnings"] == []
 
@@ -98,13 +100,13 @@ words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ue
 def test_any_reply_is_learned_whole(family, question, answer, more, last):
     for template in ("chatml", "mistral-nemo"):
         light, end = family(template), END[template]
-        encoded = recipe.encode(chat([question, answer, more, last]), light)
+        encoded = encoding.encode(chat([question, answer, more, last]), light)
         spans = zip(encoded["spans"], encoded["labels"], strict=True)
-        said = "".join(encoded["text"][slice(*span)] for span, label in spans if label != recipe.IGNORED)
+        said = "".join(encoded["text"][slice(*span)] for span, label in spans if label != encoding.IGNORED)
         # A character of several bytes may be several tokens, each with the whole character's span.
         for reply in (answer, last):
             assert set(reply + end) <= set(said)
-        assert encoded["labels"][-1] != recipe.IGNORED or encoded["text"].endswith("\n")
+        assert encoded["labels"][-1] != encoding.IGNORED or encoded["text"].endswith("\n")
 
 
 def test_the_preview_shows_what_is_cut_and_what_is_lost(family):

@@ -5,7 +5,7 @@ import json
 import gradio as gr
 import pytest
 
-from core import corpus
+from core.corpus import corpus
 from tests import tiny_tokenizers
 from tests.test_corpus_formats import lines, made, messages
 from ui import corpora, corpora_files, corpora_new, corpora_quality

@@ -5,8 +5,9 @@ import random
 
 import pytest
 
-from core import corpus, recipe, tokenizer
-from core.corpus import checks, cleaning, duplicates, gauges, mojibake, personal, preview, report, tokens
+from core import tokenizer
+from core.corpus import checks, cleaning, corpus, duplicates, gauges, mojibake, personal, preview, report, tokens
+from core.training import corpus_rows
 from tests import test_corpus_formats as samples
 from tests import tiny_tokenizers
 
@@ -304,7 +305,7 @@ def test_a_cleaned_corpus_names_its_parent_and_keeps_clusters_together(checked):
     ]  # fmt: skip
     assert rows[1]["cluster"] == rows[4]["cluster"]
     for share in (0.1, 0.2, 0.3, 0.5):
-        parts = recipe.split(rows, share)
+        parts = corpus_rows.split(rows, share)
         clusters = [{row["cluster"] for row in part if "cluster" in row} for part in parts]
         assert not clusters[0] & clusters[1]
 

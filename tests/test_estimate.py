@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core import hardware, paths
+from core import paths
 from core.estimate import (
     advice,
     answer,
@@ -28,7 +28,8 @@ from core.estimate.allocator import MIB, Allocator
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
 from core.estimate.sizes import Meter, Tape
-from core.recipe import TrainConfig
+from core.hardware import hardware
+from core.training.config import TrainConfig
 
 CARD = catalogue.DEFAULT_CARD
 TABLE = paths.assets() / "vram_measured.csv"

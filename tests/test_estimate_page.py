@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from core import paths
+from core.errors import UserError
 from core.estimate import answer, catalogue, troubles
 from core.estimate.setup import Setup
-from core.trouble import Trouble
 from ui import calculator_html, calculator_plots
 from ui.text import Say, calculator
 
@@ -35,7 +35,7 @@ def test_both_languages_ask_for_the_same_values():
     found = {
         name: kind.template
         for name, kind in inspect.getmembers(troubles, inspect.isclass)
-        if issubclass(kind, Trouble) and kind is not Trouble
+        if issubclass(kind, UserError) and kind is not UserError
     }
     assert set(found) == set(calculator.TROUBLES)
     assert [name for name, english in found.items() if holes(english) != holes(calculator.TROUBLES[name])] == []

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from core import chat, export, jobs, models, paths, runs
-from core.chat import contestants, engine
-from core.export import adapters, gguf_file, gguf_tokenizer, ggufs, merging
-from core.recipe import TrainConfig
+from core import jobs, models, paths
+from core.chat import contestants, engine, types
+from core.export import adapters, export, gguf_file, gguf_tokenizer, ggufs, merging
+from core.runs import runs
+from core.training.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -58,6 +59,7 @@ def test_a_capsule_holds_all_that_trains_again_and_no_secret(trained_run, tmp_pa
     export.make(trained_run, "capsule", tmp_path / "capsule.zip", quiet)
     with zipfile.ZipFile(tmp_path / "capsule.zip") as archive:
         held = {name: archive.read(name) for name in archive.namelist() if not name.startswith("accelerate/")}
+    program = {name: held.pop(name) for name in list(held) if name.startswith("training/")}
     assert list(held) == [
         "train.py",
         "config.json",
@@ -67,7 +69,7 @@ def test_a_capsule_holds_all_that_trains_again_and_no_secret(trained_run, tmp_pa
         "adapter-card.md",
         "corpus.jsonl",
     ]
-    assert held["train.py"] == (ROOT / "core" / "recipe.py").read_bytes()
+    assert program == {f"training/{file.name}": file.read_bytes() for file in (ROOT / "core" / "training").glob("*.py")}
     assert held["events.jsonl"] == (paths.run(trained_run) / "events.jsonl").read_bytes()
     assert len(held["corpus.jsonl"].splitlines()) == 40
     assert b"6 steps on 36 rows" in held["adapter-card.md"]
@@ -228,7 +230,7 @@ def test_what_does_not_fit_into_memory_is_said_before_the_work(trained_run, tmp_
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     for kind in ("merged", "gguf"):
-        with pytest.raises(chat.NoRoom, match="Choose fewer models, or close other programs"):
+        with pytest.raises(types.NoRoom, match="Choose fewer models, or close other programs"):
             export.make(trained_run, kind, tmp_path / kind, quiet)
     assert list(tmp_path.glob("[mg]*")) == []
 
@@ -265,7 +267,7 @@ def test_an_export_through_a_base_that_is_gone_is_refused_at_once(trained_run, h
     for run_id in (gone, hub):
         shutil.copytree(adapter, paths.run(run_id) / "adapter")
     for kind in ("merged", "gguf"):
-        with pytest.raises(chat.BaseGone, match="gone is gone, and сирота speaks through it"):
+        with pytest.raises(types.BaseGone, match="gone is gone, and сирота speaks through it"):
             export.start(gone, kind)
         export.check(hub, kind, home)
     assert asked == []

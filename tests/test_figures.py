@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 import plotly.io
 import pytest
 
-from core import paths, runs, store
+from core import paths
 from core.estimate import answer, catalogue
 from core.estimate.setup import Setup
+from core.runs import runs, store
 from tests.card_page import GIB, MACHINES, furnish
 from tests.page_session import UNREADABLE, words_of
 from ui import calculator_plots, corpora_plots, run_plots

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from core import hardware, nvidia, other_cards, torch_build
-from core.gpu import Gpu
-from core.torch_build import Build
+from core.hardware import hardware, nvidia, other_gpus, torch_build
+from core.hardware.gpu import Gpu
+from core.hardware.torch_build import Build
 from tests import pretended_driver
 from tests.pretended_driver import FAST, GIB, ROOMY
 
@@ -333,7 +333,7 @@ def test_torch_is_upgraded_to_one_for_the_card():
 def test_a_radeon_is_a_card_where_a_torch_is_made_for_it(driver, monkeypatch, architecture, listed, sees):
     driver()
     gpu = Gpu("AMD Radeon", 8 * GIB, 8 * GIB, 0.0, 0, "GPU-1", "rocm", architecture=architecture)
-    monkeypatch.setattr(other_cards, "gpus", lambda: (gpu,))
+    monkeypatch.setattr(other_gpus, "gpus", lambda: (gpu,))
     for build in (CPU, CUDA_130):
         monkeypatch.setattr(torch_build, "installed", lambda build=build: build)
         assert (hardware.gpus(), bool(hardware.machine().unseen)) == (((gpu,), True) if listed else ((), False))
@@ -350,7 +350,7 @@ def test_a_radeon_is_a_card_where_a_torch_is_made_for_it(driver, monkeypatch, ar
 def test_torch_s_version_file_is_read_without_importing_it():
     text = "__version__ = '2.11.0+cu128'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\nxpu = None\n"
     assert torch_build.parse(text) == CUDA_128
-    code = "from core import torch_build; import sys; print(torch_build.installed().version, 'torch' in sys.modules)"
+    code = "from core.hardware.torch_build import installed; import sys; print(installed().version, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     from importlib.metadata import version
 
@@ -402,8 +402,8 @@ def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
     amd(tmp_path, 3, "0000:c5:00.0", GIB, 110501, **strix)
     amd(tmp_path, 4, "0000:04:00.0", 0, 0, vendor="0x8086", device="0x56a0")
     amd(tmp_path, 5, "0000:05:00.0", 0, 0, vendor="0x8086", device="0x9a49")  # integrated
-    found = other_cards.gpus(tmp_path)
-    assert len(found) == len(other_cards.on_bus(tmp_path)) == 4
+    found = other_gpus.gpus(tmp_path)
+    assert len(found) == len(other_gpus.on_bus(tmp_path)) == 4
     assert found[0] == Gpu(
         "AMD Radeon RX 7900 XTX", 24 * GIB, 22 * GIB, 11.0, 0.0, "GPU-f00d", "rocm", architecture="gfx1100"
     )
@@ -413,27 +413,27 @@ def test_cards_of_amd_and_intel_are_read_from_the_system(tmp_path, monkeypatch):
         ("Intel Arc A770", "", "own", 16, "xpu"),
     ]
     monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "1,GPU-f00d")
-    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[1].name, found[0].name, found[3].name]
+    assert [gpu.name for gpu in other_gpus.gpus(tmp_path)] == [found[1].name, found[0].name, found[3].name]
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
-    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[0].name, found[3].name]
+    assert [gpu.name for gpu in other_gpus.gpus(tmp_path)] == [found[0].name, found[3].name]
     assert torch_build.unseen(found[0], build=CUDA_128).reason == "build"
     assert torch_build.unseen(found[0], build=ROCM) is None
     monkeypatch.delenv("ROCR_VISIBLE_DEVICES")
     monkeypatch.delenv("HIP_VISIBLE_DEVICES")
     amd(tmp_path, 6, "0000:e1:00.0", 16 * GIB, 110000, product_name="AMD Radeon RX 7800 XT")
     # One has no name that a process could be given: torch takes the first, so only that is listed.
-    assert [gpu.name for gpu in other_cards.gpus(tmp_path)] == [found[0].name, found[3].name]
-    assert len(other_cards.on_bus(tmp_path)) == 5
+    assert [gpu.name for gpu in other_gpus.gpus(tmp_path)] == [found[0].name, found[3].name]
+    assert len(other_gpus.on_bus(tmp_path)) == 5
 
 
 def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):
-    monkeypatch.setattr(other_cards.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(other_gpus.platform, "machine", lambda: "arm64")
     answer, asked = SimpleNamespace(stdout="Apple M3 Max\n"), []
-    monkeypatch.setattr(other_cards.subprocess, "run", lambda command, **_: asked.append(command) or answer)
-    other_cards._chip.cache_clear()
-    (gpu,) = other_cards.apple()
-    other_cards.apple()
-    other_cards._chip.cache_clear()
+    monkeypatch.setattr(other_gpus.subprocess, "run", lambda command, **_: asked.append(command) or answer)
+    other_gpus._chip.cache_clear()
+    (gpu,) = other_gpus.apple()
+    other_gpus.apple()
+    other_gpus._chip.cache_clear()
     assert len(asked) == 1  # its name does not change
     assert (gpu.name, gpu.kind, gpu.memory) == ("Apple M3 Max", "mps", "shared")
     assert 0 < gpu.total_bytes < psutil.virtual_memory().total
@@ -442,7 +442,7 @@ def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):
     from core.estimate import catalogue
 
     for system, kind in (("13.6", "fp32"), ("14.0", "bf16"), ("26.1", "bf16"), ("", "bf16")):
-        monkeypatch.setattr("core.gpu.platform.mac_ver", lambda system=system: (system, ("", "", ""), ""))
+        monkeypatch.setattr("core.hardware.gpu.platform.mac_ver", lambda system=system: (system, ("", "", ""), ""))
         assert answers.best_precision(catalogue.of_machine(gpu)) == kind
 
 

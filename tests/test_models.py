@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from core import models, paths
+from core.errors import ErrorElsewhere
 
 
 def test_a_model_directory_is_used_where_it_is(tiny_model):
@@ -79,9 +80,9 @@ def test_what_pip_says_is_passed_on(monkeypatch):
 
 def test_troubles_of_the_preparing_process_arrive_whole(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"not a model")
-    with pytest.raises(models.GgufUnreadable) as raised:
+    with pytest.raises(ErrorElsewhere, match="could not be read as a GGUF model") as raised:
         list(models.preparing(str(tmp_path / "x.gguf")))
-    assert raised.value.values["path"] == str(tmp_path / "x.gguf")
+    assert (raised.value.name, raised.value.values["path"]) == ("GgufUnreadable", str(tmp_path / "x.gguf"))
 
 
 def test_deleting_takes_only_what_was_made_here(tiny_model):

@@ -9,10 +9,10 @@ ROOT = Path(__file__).parent.parent
 
 def test_every_fault_replaces_a_line_that_is_there_once():
     missing = {
-        (group.file, old): count
+        (group.place, old): len(found)
         for group in faults.GROUPS
         for old, new in group.faults
-        if old == new or (count := (ROOT / group.file).read_text(encoding="utf-8").count(old)) != 1
+        if old == new or len(found := group.holds(ROOT, old)) != 1
     }
     assert missing == {}
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers
 
-from core import recipe
-from core.recipe import TrainConfig
+from core.training import attention_kernels, callbacks, checks, cross_entropy, devices, errors, packing
+from core.training.config import TrainConfig
 
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
 SMALL |= dict(vocab_size=64, max_position_embeddings=256, pad_token_id=0)
@@ -38,10 +38,10 @@ def test_no_mask_is_made_of_packed_rows_and_their_loss_is_that_of_each_alone(nam
     ]
     learned = [len(row["input_ids"]) - 1 for row in documents]
     expected = sum(float(out.loss.detach()) * count for out, count in zip(alone, learned, strict=True)) / sum(learned)
-    masks, stock = [], recipe._Documents.attend
-    recipe.attend_by_document()
-    assert recipe.check_packing(CONFIG, base) == {"flat": True}
-    recipe.without_logits(base)
+    masks, stock = [], attention_kernels._Documents.attend
+    attention_kernels.attend_by_document()
+    assert checks.check_packing(CONFIG, base) == {"flat": True}
+    cross_entropy.without_logits(base)
     attention = transformers.AttentionInterface()["sdpa"]
 
     def attend(module, query, key, value, attention_mask, **more):
@@ -49,10 +49,10 @@ def test_no_mask_is_made_of_packed_rows_and_their_loss_is_that_of_each_alone(nam
         return attention(module, query, key, value, attention_mask, **more)
 
     monkeypatch.setitem(transformers.AttentionInterface._global_mapping, "sdpa", attend)
-    batch = recipe.collate(recipe.pack(documents, 16), flat=True)
+    batch = packing.collate(packing.pack(documents, 16), flat=True)
     assert float(base(**batch).loss.detach()) == pytest.approx(expected, rel=1e-5)
     assert masks == [None, None]
-    assert stock is recipe._Documents.attend
+    assert stock is attention_kernels._Documents.attend
 
 
 def test_a_model_that_reads_lengths_is_not_refused_for_its_masks():
@@ -61,17 +61,17 @@ def test_a_model_that_reads_lengths_is_not_refused_for_its_masks():
         **SMALL, num_local_experts=0, shared_intermediate_size=48, mamba_n_heads=4, layer_types=["attention"] * 2
     )
     base = transformers.AutoModelForCausalLM.from_config(shape, attn_implementation="sdpa")
-    assert not recipe.leaks(base, "sdpa")
-    recipe.attend_by_document()
-    assert recipe.check_packing(CONFIG, base) == {"flat": True}
+    assert not checks.leaks(base, "sdpa")
+    attention_kernels.attend_by_document()
+    assert checks.check_packing(CONFIG, base) == {"flat": True}
 
 
 def test_a_row_that_is_its_whole_batch_says_that_it_is_one_document():
-    batch = recipe.collate(rows(5), alone=True)
+    batch = packing.collate(rows(5), alone=True)
     assert (batch["cu_seq_lens_q"].tolist(), batch["cu_seq_lens_q"].dtype) == ([0, 5], torch.int32)
     assert (batch["max_length_q"], batch["max_length_k"]) == (5, 5)
-    assert set(recipe.collate(rows(5, 3), alone=True)) == {"input_ids", "labels"}
-    assert set(recipe.collate(rows(5))) == {"input_ids", "labels"}
+    assert set(packing.collate(rows(5, 3), alone=True)) == {"input_ids", "labels"}
+    assert set(packing.collate(rows(5))) == {"input_ids", "labels"}
 
 
 @pytest.mark.parametrize(("rank", "cards", "name"), [("0", 2, "cuda:0"), ("1", 2, "cuda:1"), ("1", 1, "cuda:0")])
@@ -79,11 +79,11 @@ def test_a_process_that_sees_its_own_card_alone_takes_it(rank, cards, name, monk
     monkeypatch.setenv("LOCAL_RANK", rank)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
-    assert recipe.device() == name
+    assert devices.device() == name
 
 
 def test_the_best_checkpoint_is_looked_for_only_where_there_was_an_evaluation(tmp_path):
-    progress = recipe.Progress(CONFIG, lambda *_, **__: None, lambda: False, recipe.Watcher())
+    progress = callbacks.Progress(CONFIG, lambda *_, **__: None, lambda: False, callbacks.Watcher())
     progress.keep_best(tmp_path / "adapter")
     assert progress.kept_step is None
 
@@ -93,5 +93,5 @@ def test_a_model_that_computes_nan_is_refused_by_its_precision():
         return SimpleNamespace(logits=torch.full((*input_ids.shape, 8), math.nan))
 
     base.device, base.computes_in = "cpu", "fp16"
-    with pytest.raises(recipe.NotFinite, match=r"NaN or infinity in fp16\. Set precision to fp32"):
-        recipe.check_causal(CONFIG, base)
+    with pytest.raises(errors.NotFinite, match=r"NaN or infinity in fp16\. Set precision to fp32"):
+        checks.check_causal(CONFIG, base)

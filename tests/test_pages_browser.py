@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from core.sharing import Limits, Share
+from core.sharing.sharing import Limits, Share
 from tests.screenshots import LOCALES, PHONE, TABS, to_tab
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import sharing_server as links

@@ -11,7 +11,9 @@ from contextlib import suppress
 
 import pytest
 
-from core import corpus, paths, store
+from core import paths
+from core.corpus import corpus
+from core.runs import store
 from tests import pretended_card
 from tests.pretended_card import A100
 from tests.test_browser import (  # noqa: F401 (fixtures)

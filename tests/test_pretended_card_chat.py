@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from core import events, paths, profiles, recipe, runs
-from core.recipe import TrainConfig
+from core import events, paths
+from core.chat import profiles
+from core.runs import runs
+from core.training import training_loop
+from core.training.config import TrainConfig
 from tests import pretended_card
 from tests.conftest import chat_rows
 
@@ -48,7 +51,7 @@ def stubborn(tiny_model, tmp_path_factory):
         (out / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         settings = {"max_steps": 40, "batch_size": 8, "learning_rate": 0.02, "eval_steps": 40, "precision": "fp32"}
         config = TrainConfig(base_model=tiny_model, corpus=str(out / "rows.jsonl"), method="lora", **settings)
-        recipe.train(config, out, report=lambda *_, **__: None)
+        training_loop.train(config, out, report=lambda *_, **__: None)
         found[word] = out / "adapter"
     return found
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from core import profiles
-from core.profiles import Profile
+from core.chat import profiles
+from core.chat.profiles import Profile
 
 KEEPER = Profile(
     name="Смотритель 1",
@@ -64,5 +64,5 @@ def test_a_damaged_file_does_not_hide_the_others(home):
     ],
 )
 def test_a_profile_that_says_nothing_is_refused(values, words):
-    with pytest.raises(profiles.Trouble, match=words):
+    with pytest.raises(profiles.UserError, match=words):
         Profile(**values)

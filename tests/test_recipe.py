@@ -8,28 +8,45 @@ from pathlib import Path
 
 import pytest
 
-from core import recipe
-from core.recipe import IGNORED, TrainConfig
+from core.training import adapters as training_adapters
+from core.training import (
+    attention_kernels,
+    batching,
+    callbacks,
+    checkpoints,
+    checks,
+    corpus_rows,
+    cross_entropy,
+    encoding,
+    errors,
+    hf_trainer,
+    model_loading,
+    tokenizer_loading,
+    training_loop,
+)
+from core.training import packing as packing_module
+from core.training.config import TrainConfig
+from core.training.encoding import IGNORED
 from tests.conftest import chat_rows
 
 TURN = [{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "gull lamp"}]
 
 
 def learned_text(row, tokenizer, learn="assistant") -> str:
-    encoded = recipe.encode(row, tokenizer, learn)
+    encoded = encoding.encode(row, tokenizer, learn)
     return tokenizer.decode([id for id in encoded["labels"] if id != IGNORED])
 
 
 def events_of(config, out, **more) -> list[dict]:
     events = []
-    recipe.train(config, out, report=lambda event, **values: events.append({"event": event, **values}), **more)
+    training_loop.train(config, out, report=lambda event, **values: events.append({"event": event, **values}), **more)
     return events
 
 
 @pytest.fixture(autouse=True)
 def asked_at_steps_only(monkeypatch):
     """The tests here count how often a run looks whether to stop; on a slow machine it would look during evaluations too."""
-    monkeypatch.setattr(recipe, "LISTEN_SECONDS", math.inf)
+    monkeypatch.setattr(callbacks, "LISTEN_SECONDS", math.inf)
 
 
 @pytest.fixture
@@ -60,13 +77,13 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
     ],
 )
 def test_a_bad_value_is_named_with_what_to_try(field, value, words):
-    with pytest.raises(recipe.RecipeTrouble) as raised:
+    with pytest.raises(errors.TrainingError) as raised:
         TrainConfig(**{"base_model": "m", "corpus": "c", field: value})
     assert str(raised.value) == words
 
 
 def test_an_unknown_field_is_refused():
-    with pytest.raises(recipe.UnknownField, match="no field rank"):
+    with pytest.raises(errors.UnknownField, match="no field rank"):
         TrainConfig.from_dict({"base_model": "m", "corpus": "c", "rank": 8})
 
 
@@ -87,8 +104,8 @@ def test_every_reply_of_a_long_chat_is_learned(tiny_tokenizer):
 
 def test_a_reply_that_repeats_the_question_is_found_in_its_own_place(tiny_tokenizer):
     chat = [{"role": "user", "content": "sea"}, {"role": "assistant", "content": "sea"}]
-    labels = recipe.encode({"messages": chat}, tiny_tokenizer)["labels"]
-    ids = recipe.encode({"messages": chat}, tiny_tokenizer)["input_ids"]
+    labels = encoding.encode({"messages": chat}, tiny_tokenizer)["labels"]
+    ids = encoding.encode({"messages": chat}, tiny_tokenizer)["input_ids"]
     prompt = tiny_tokenizer("<|im_start|>user\nsea<|im_end|>\n<|im_start|>assistant\n")["input_ids"]
     assert labels[: len(prompt)] == [IGNORED] * len(prompt)
     assert labels[len(prompt) : -1] == ids[len(prompt) : -1]
@@ -99,12 +116,12 @@ def test_an_empty_reply_still_teaches_to_stop(tiny_tokenizer):
 
 
 def test_all_learns_every_token(tiny_tokenizer):
-    encoded = recipe.encode({"messages": TURN}, tiny_tokenizer, "all")
+    encoded = encoding.encode({"messages": TURN}, tiny_tokenizer, "all")
     assert encoded["labels"] == encoded["input_ids"]
 
 
 def test_a_text_is_learned_whole_and_ends_with_the_end_token(tiny_tokenizer):
-    encoded = recipe.encode({"text": "туман и море 🙂"}, tiny_tokenizer)
+    encoded = encoding.encode({"text": "туман и море 🙂"}, tiny_tokenizer)
     assert tiny_tokenizer.decode(encoded["input_ids"]) == "туман и море 🙂<|im_end|>"
     assert encoded["labels"] == encoded["input_ids"]
 
@@ -126,19 +143,19 @@ def test_a_template_that_refuses_a_role_is_counted_not_fatal(tiny_tokenizer, con
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + strict.chat_template
     )
     rows = [{"id": "a", "messages": [{"role": "system", "content": "x"}, *TURN]}, {"id": "b", "messages": TURN}]
-    kept, left_out = recipe.encode_rows(rows, strict, config)
+    kept, left_out = encoding.encode_rows(rows, strict, config)
     assert [row["id"] for row in kept] == ["b"]
     assert left_out == {"template_refused": 1}
 
 
 def test_a_row_whose_reply_is_cut_off_is_left_out(tiny_tokenizer, config):
-    _, left_out = recipe.encode_rows([{"id": "a", "messages": TURN}], tiny_tokenizer, replace(config, max_length=8))
+    _, left_out = encoding.encode_rows([{"id": "a", "messages": TURN}], tiny_tokenizer, replace(config, max_length=8))
     assert left_out == {"nothing_to_learn": 1}
 
 
 def test_padding_is_told_by_position_even_when_pad_is_the_end_token(tiny_tokenizer):
-    rows = [recipe.encode({"messages": turn}, tiny_tokenizer) for turn in (TURN, [*TURN, *TURN])]
-    batch = recipe.collate(rows)
+    rows = [encoding.encode({"messages": turn}, tiny_tokenizer) for turn in (TURN, [*TURN, *TURN])]
+    batch = packing_module.collate(rows)
     for line, row in enumerate(rows):
         length = len(row["input_ids"])
         assert batch["labels"][line, :length].tolist() == row["labels"]
@@ -147,30 +164,30 @@ def test_padding_is_told_by_position_even_when_pad_is_the_end_token(tiny_tokeniz
 
 def test_a_row_id_is_its_content():
     first = {"messages": TURN, "source": {"file": "a"}}
-    assert recipe.row_id(first) == recipe.row_id({"messages": TURN})
-    assert recipe.row_id({"text": "a"}) != recipe.row_id({"text": "b"})
+    assert corpus_rows.row_id(first) == corpus_rows.row_id({"messages": TURN})
+    assert corpus_rows.row_id({"text": "a"}) != corpus_rows.row_id({"text": "b"})
 
 
 def test_rows_are_read_once_whatever_their_number_of_copies(tmp_path):
     (tmp_path / "rows-00000.jsonl").write_text('{"text": "а"}\n{"text": "б"}\n')
     (tmp_path / "rows-00001.jsonl").write_text('{"text": "а"}\n')
-    assert [row["text"] for row in recipe.read_rows(tmp_path)] == ["а", "б"]
+    assert [row["text"] for row in corpus_rows.read_rows(tmp_path)] == ["а", "б"]
 
 
 def test_a_row_is_known_by_its_content_whatever_its_file_calls_it(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"id": 0, "text": "а"}\n\n{"id": 0, "text": "б"}\n')
-    assert [row["text"] for row in recipe.read_rows(tmp_path / "x.jsonl")] == ["а", "б"]
+    assert [row["text"] for row in corpus_rows.read_rows(tmp_path / "x.jsonl")] == ["а", "б"]
 
 
 def test_a_deleted_corpus_is_named(tmp_path):
-    with pytest.raises(recipe.CorpusGone, match="choose another one"):
-        list(recipe.read_rows(tmp_path / "gone"))
+    with pytest.raises(errors.CorpusGone, match="choose another one"):
+        list(corpus_rows.read_rows(tmp_path / "gone"))
 
 
 def test_the_split_does_not_depend_on_the_order():
     rows = [{"id": str(n)} for n in range(100)]
-    training, held_out = recipe.split(rows, 0.1)
-    again, held_out_again = recipe.split(rows[::-1], 0.1)
+    training, held_out = corpus_rows.split(rows, 0.1)
+    again, held_out_again = corpus_rows.split(rows[::-1], 0.1)
     assert len(held_out) == 10
     assert {row["id"] for row in held_out} == {row["id"] for row in held_out_again}
     assert len(training) == len(again) == 90
@@ -178,33 +195,33 @@ def test_the_split_does_not_depend_on_the_order():
 
 def test_rows_of_a_cluster_are_held_out_together():
     rows = [{"id": str(n), "cluster": str(n // 5)} for n in range(100)]
-    training, held_out = recipe.split(rows, 0.1)
+    training, held_out = corpus_rows.split(rows, 0.1)
     assert not {row["cluster"] for row in training} & {row["cluster"] for row in held_out}
     assert len(held_out) == 10
 
 
 def test_a_cluster_that_is_too_large_stays_in_training():
     rows = [{"id": str(n), "cluster": "same" if n < 18 else str(n)} for n in range(20)]
-    training, held_out = recipe.split(rows, 0.1)
+    training, held_out = corpus_rows.split(rows, 0.1)
     assert sorted(row["id"] for row in held_out) == ["18", "19"]
     assert len(training) == 18
-    assert recipe.split(rows[:18], 0.1) == (rows[:18], [])
+    assert corpus_rows.split(rows[:18], 0.1) == (rows[:18], [])
 
 
 def test_nothing_is_held_out_when_nothing_is_asked_for():
-    assert recipe.split([{"id": "a"}, {"id": "b"}], 0) == ([{"id": "a"}, {"id": "b"}], [])
+    assert corpus_rows.split([{"id": "a"}, {"id": "b"}], 0) == ([{"id": "a"}, {"id": "b"}], [])
 
 
 def test_the_tiled_loss_is_the_stock_loss(config, tiny_tokenizer, monkeypatch):
     import torch
 
-    monkeypatch.setattr(recipe, "LOSS_TILE", 7)  # more than one tile
-    batch = recipe.collate([recipe.encode(row, tiny_tokenizer) for row in chat_rows(6)])
-    base = recipe.load_base(config)
+    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 7)  # more than one tile
+    batch = packing_module.collate([encoding.encode(row, tiny_tokenizer) for row in chat_rows(6)])
+    base = model_loading.load_base(config)
     base(**batch).loss.backward()
     stock, gradient = base(**batch).loss, base.model.layers[0].mlp.up_proj.weight.grad.clone()
     base.zero_grad()
-    recipe.without_logits(base)
+    cross_entropy.without_logits(base)
     tiled = base(**batch).loss
     tiled.backward()
     torch.testing.assert_close(tiled, stock)
@@ -225,14 +242,14 @@ def test_training_lowers_the_held_out_loss_and_says_every_step(config, tmp_path)
 def test_every_adapter_weight_moves_and_no_base_weight(config, tmp_path, monkeypatch):
     import torch
 
-    adapter, seen = recipe.add_adapter, {}
+    adapter, seen = training_adapters.add_adapter, {}
 
     def watched(base, config):
         seen["model"] = adapter(base, config)
         seen["before"] = {name: weight.detach().clone() for name, weight in seen["model"].named_parameters()}
         return seen["model"]
 
-    monkeypatch.setattr(recipe, "add_adapter", watched)
+    monkeypatch.setattr(training_adapters, "add_adapter", watched)
     events_of(config, tmp_path)
     moved = {name for name, weight in seen["model"].named_parameters() if not torch.equal(weight, seen["before"][name])}
     assert moved == {name for name in seen["before"] if "lora_" in name}
@@ -243,24 +260,24 @@ def test_every_adapter_weight_moves_and_no_base_weight(config, tmp_path, monkeyp
 def test_qlora_gradients_reach_every_layer_after_an_evaluation(config, tiny_tokenizer):
     """bitsandbytes repacks 4-bit layers in eval mode on some CPUs and loses their backward pass."""
     config = replace(config, method="qlora", lora_dropout=0.0)
-    base = recipe.load_base(config)
-    recipe.without_logits(base)
-    model = recipe.add_adapter(base, config)
-    rows = [recipe.encode(row, tiny_tokenizer) for row in chat_rows(4)]
-    recipe.held_out_loss(model, rows, 4)
+    base = model_loading.load_base(config)
+    cross_entropy.without_logits(base)
+    model = training_adapters.add_adapter(base, config)
+    rows = [encoding.encode(row, tiny_tokenizer) for row in chat_rows(4)]
+    batching.held_out_loss(model, rows, 4)
     model.train()
-    model(**recipe.collate(rows)).loss.backward()
+    model(**packing_module.collate(rows)).loss.backward()
     norms = {name: weight.grad.norm().item() for name, weight in model.named_parameters() if "lora_B" in name}
     assert len(norms) == 14
     assert min(norms.values()) > 0
-    quantized = recipe.load_base(config).dequantize()
-    recipe.without_logits(quantized)
-    dense = recipe.add_adapter(quantized, config)
+    quantized = model_loading.load_base(config).dequantize()
+    cross_entropy.without_logits(quantized)
+    dense = training_adapters.add_adapter(quantized, config)
     dense.load_state_dict(
         {name: weight for name, weight in model.state_dict().items() if "lora_" in name}, strict=False
     )
     dense.train()
-    dense(**recipe.collate(rows)).loss.backward()
+    dense(**packing_module.collate(rows)).loss.backward()
     expected = {name: weight.grad.norm().item() for name, weight in dense.named_parameters() if "lora_B" in name}
     assert norms == pytest.approx(expected, rel=1e-3)
 
@@ -285,7 +302,7 @@ def test_fewer_rows_than_a_batch_still_make_whole_epochs(config, tmp_path):
 
 
 def test_stop_ends_a_run_early_with_an_adapter(config, tmp_path):
-    ending = recipe.train(config, tmp_path, report=lambda *_, **__: None, should_stop=lambda: True)
+    ending = training_loop.train(config, tmp_path, report=lambda *_, **__: None, should_stop=lambda: True)
     assert (ending["steps"], ending["stopped"]) == (1, True)
     assert (tmp_path / "adapter" / "adapter_config.json").is_file()
 
@@ -294,9 +311,9 @@ def test_a_resumed_run_goes_on_to_the_last_bit(config, tmp_path):
     whole = [e for e in events_of(replace(config, max_steps=6), tmp_path / "a") if e["event"] == "step"]
     config = replace(config, max_steps=6, eval_steps=3)
     steps = iter(range(10))
-    recipe.train(config, tmp_path / "b", report=lambda *_, **__: None, should_stop=lambda: next(steps) >= 3)
+    training_loop.train(config, tmp_path / "b", report=lambda *_, **__: None, should_stop=lambda: next(steps) >= 3)
     (tmp_path / "b" / "checkpoint-99").mkdir()  # cut short: it lacks whole.json and is passed over
-    checkpoint = recipe.whole_checkpoint(tmp_path / "b")
+    checkpoint = checkpoints.whole_checkpoint(tmp_path / "b")
     resumed = [e for e in events_of(config, tmp_path / "b", resume_from=checkpoint) if e["event"] == "step"]
     assert [e["step"] for e in resumed] == [5, 6]
     assert [(e["step"], e["loss"]) for e in resumed] == [(e["step"], e["loss"]) for e in whole][
@@ -305,17 +322,17 @@ def test_a_resumed_run_goes_on_to_the_last_bit(config, tmp_path):
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(config, tmp_path, monkeypatch):
-    adapter = recipe.add_adapter
+    adapter = training_adapters.add_adapter
 
     def poisoned(base, config):
         model = adapter(base, config)
         next(weight for weight in model.parameters() if weight.requires_grad).data.fill_(math.nan)
         return model
 
-    monkeypatch.setattr(recipe, "add_adapter", poisoned)
+    monkeypatch.setattr(training_adapters, "add_adapter", poisoned)
     events = []
-    with pytest.raises(recipe.LossNotFinite, match=r"nan at step 1.*that of step 0 .*Lower learning_rate to 0.001"):
-        recipe.train(
+    with pytest.raises(errors.LossNotFinite, match=r"nan at step 1.*that of step 0 .*Lower learning_rate to 0.001"):
+        training_loop.train(
             replace(config, validation_share=0.0, logging_steps=100),
             tmp_path,
             report=lambda event, **values: events.append(event),
@@ -327,7 +344,7 @@ def test_the_rows_that_break_the_loss_are_named(config, tmp_path, monkeypatch):
     """Only the guilty one of the gathered batches, at its own step, however seldom there is a log entry."""
     rows = [json.dumps(row, ensure_ascii=False) for row in [*chat_rows(11), {"messages": TURN}]]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    tiled = recipe.without_logits
+    tiled = cross_entropy.without_logits
 
     def breaks_at_twelve(base):
         tiled(base)
@@ -341,14 +358,14 @@ def test_the_rows_that_break_the_loss_are_named(config, tmp_path, monkeypatch):
 
         base.forward = broken
 
-    monkeypatch.setattr(recipe, "without_logits", breaks_at_twelve)
-    encoded = [recipe.encode(json.loads(row), recipe.load_tokenizer(config))["input_ids"] for row in rows]
+    monkeypatch.setattr(cross_entropy, "without_logits", breaks_at_twelve)
+    encoded = [encoding.encode(json.loads(row), tokenizer_loading.load_tokenizer(config))["input_ids"] for row in rows]
     shortest = len(encoded[11])
     assert shortest < min(map(len, encoded[:11]))
     config = replace(config, corpus=str(tmp_path / "rows.jsonl"), batch_size=1, gradient_accumulation_steps=4)
     config = replace(config, validation_share=0.0, logging_steps=50, max_steps=20, eval_steps=1)
-    with pytest.raises(recipe.LossNotFinite) as raised:
-        recipe.train(config, tmp_path / "run", report=lambda *_, **__: None)
+    with pytest.raises(errors.LossNotFinite) as raised:
+        training_loop.train(config, tmp_path / "run", report=lambda *_, **__: None)
     assert raised.value.values["rows"] == "12"
     assert int(raised.value.values["good"]) == raised.value.values["step"] - 1
 
@@ -368,7 +385,7 @@ def test_a_batch_that_memory_does_not_hold_is_named(config, tmp_path, monkeypatc
 
     rows = [{"input_ids": [1, 2], "labels": [1, 2], "id": str(number)} for number in (5, 9)]
     with pytest.raises(MemoryError) as raised:
-        recipe.held_out_loss(Small(), rows, 2)
+        batching.held_out_loss(Small(), rows, 2)
     assert (raised.value.batch_shape, raised.value.batch_rows) == ((2, 2), "5, 9")
 
 
@@ -382,17 +399,17 @@ def test_a_checkpoint_of_spoilt_weights_is_not_called_whole(config, tmp_path):
             next(weight for weight in models[-1].parameters() if weight.requires_grad).data.fill_(math.nan)
         return False
 
-    models, adapter = [], recipe.add_adapter
+    models, adapter = [], training_adapters.add_adapter
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "add_adapter", lambda *args: models.append(adapter(*args)) or models[-1])
+        patch.setattr(training_adapters, "add_adapter", lambda *args: models.append(adapter(*args)) or models[-1])
         rare = replace(config, max_steps=8, logging_steps=5, eval_steps=2, validation_share=0.0)
-        with pytest.raises(recipe.LossNotFinite):
+        with pytest.raises(errors.LossNotFinite):
             events_of(rare, tmp_path, should_stop=spoil)
-    assert recipe.whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert checkpoints.whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
 
 
 def test_layers_of_an_unknown_name_are_refused_in_words(config, tmp_path):
-    with pytest.raises(recipe.LayersUnknown, match=r"has no layers named nothing\b.*Set target_modules to all-linear"):
+    with pytest.raises(errors.LayersUnknown, match=r"has no layers named nothing\b.*Set target_modules to all-linear"):
         events_of(replace(config, target_modules="nothing"), tmp_path)
 
 
@@ -415,12 +432,12 @@ def test_a_chat_that_ends_with_a_question_does_not_teach_to_stop_there(tiny_toke
 
 def test_a_corpus_of_one_row_is_refused_in_words(config, tmp_path):
     (tmp_path / "one.jsonl").write_text(json.dumps(chat_rows(1)[0], ensure_ascii=False), encoding="utf-8")
-    with pytest.raises(recipe.CorpusTooSmall, match=r"one.jsonl has 1 different rows; at least 10"):
+    with pytest.raises(errors.CorpusTooSmall, match=r"one.jsonl has 1 different rows; at least 10"):
         events_of(replace(config, corpus=str(tmp_path / "one.jsonl")), tmp_path / "out")
 
 
 def test_a_corpus_with_nothing_to_learn_is_refused_in_words(config, tmp_path):
-    with pytest.raises(recipe.NothingToLearn, match="Raise max_length"):
+    with pytest.raises(errors.NothingToLearn, match="Raise max_length"):
         events_of(replace(config, max_length=8), tmp_path)
 
 
@@ -429,18 +446,18 @@ def test_chats_need_a_chat_template(config, tiny_tokenizer, tmp_path):
 
     bare = copy.deepcopy(tiny_tokenizer)
     bare.chat_template = None
-    with pytest.raises(recipe.NoChatTemplate, match="Choose an instruct model"):
-        recipe.prepare_rows(config, bare, lambda *_, **__: None, tmp_path)
+    with pytest.raises(errors.NoChatTemplate, match="Choose an instruct model"):
+        training_loop.prepare_rows(config, bare, lambda *_, **__: None, tmp_path)
 
 
 def encoded_rows(config, tokenizer, count=40) -> list[dict]:
     rows = [row | {"id": str(number)} for number, row in enumerate(chat_rows(count))]
-    return recipe.encode_rows(rows, tokenizer, config)[0]
+    return encoding.encode_rows(rows, tokenizer, config)[0]
 
 
 def test_packing_keeps_every_token_and_fills_the_blocks(config, tiny_tokenizer):
     rows = encoded_rows(config, tiny_tokenizer)
-    blocks = recipe.pack(rows, 128)
+    blocks = packing_module.pack(rows, 128)
     assert max(len(block["input_ids"]) for block in blocks) <= 128
     assert sorted(id for block in blocks for id in block["input_ids"]) == sorted(
         id for row in rows for id in row["input_ids"]
@@ -453,11 +470,11 @@ def test_packing_keeps_every_token_and_fills_the_blocks(config, tiny_tokenizer):
 def test_documents_of_a_block_do_not_see_each_other(config, tiny_tokenizer, flat):
     import torch
 
-    base = recipe.load_base(config).eval()
+    base = model_loading.load_base(config).eval()
     rows = encoded_rows(config, tiny_tokenizer, 12)
-    blocks = recipe.pack(rows, 128)
+    blocks = packing_module.pack(rows, 128)
     assert len(blocks) > 1
-    batch = recipe.collate(blocks, flat=flat)
+    batch = packing_module.collate(blocks, flat=flat)
     packed = base(**{key: batch[key] for key in ("input_ids", "position_ids")}, use_cache=False).logits
     ids, positions = batch["input_ids"], batch["position_ids"]
     found = 0
@@ -486,8 +503,8 @@ def test_a_call_for_each_document_gives_what_the_masked_call_gives(config, tiny_
     )
     torch.manual_seed(0)
     model = MistralForCausalLM(shape)
-    blocks = recipe.pack(encoded_rows(config, tiny_tokenizer, 12), 128)
-    batch, found, calls = recipe.collate(blocks), [], []
+    blocks = packing_module.pack(encoded_rows(config, tiny_tokenizer, 12), 128)
+    batch, found, calls = packing_module.collate(blocks), [], []
     one_call = torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(
         torch.nn.functional, "scaled_dot_product_attention", lambda *a, **b: calls.append(1) or one_call(*a, **b)
@@ -498,10 +515,10 @@ def test_a_call_for_each_document_gives_what_the_masked_call_gives(config, tiny_
         out = model(**batch, use_cache=False)
         out.loss.backward()
         found.append((out.logits, [weight.grad for weight in model.parameters()], len(calls)))
-        taken = recipe.attend_by_document()
+        taken = attention_kernels.attend_by_document()
     torch.testing.assert_close(found[1][0], found[0][0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[1][1], found[0][1], atol=1e-5, rtol=1e-4)
-    documents = sum(len(recipe.document_lengths(positions)) for positions in batch["position_ids"])
+    documents = sum(len(packing_module.document_lengths(positions)) for positions in batch["position_ids"])
     assert [calls for *_, calls in found] == [2, 2 * documents]
     assert taken() == 0  # the last one was registered after both passes
 
@@ -532,9 +549,9 @@ def test_lengths_of_documents_are_those_that_were_packed(config, tiny_tokenizer)
     import torch
 
     rows = encoded_rows(config, tiny_tokenizer, 12)
-    for block in recipe.pack(rows, 128):
+    for block in packing_module.pack(rows, 128):
         lengths = [len(row["input_ids"]) for row in rows if row["id"] in block["id"].split()]
-        assert sorted(recipe.document_lengths(torch.tensor(block["position_ids"]))) == sorted(lengths)
+        assert sorted(packing_module.document_lengths(torch.tensor(block["position_ids"]))) == sorted(lengths)
 
 
 def test_a_packed_run_has_the_loss_of_an_unpacked_one(config, tmp_path):
@@ -550,12 +567,12 @@ def test_a_packed_run_has_the_loss_of_an_unpacked_one(config, tmp_path):
 
 def test_a_long_text_goes_on_in_more_blocks(config, tiny_tokenizer):
     row = {"id": "long", "text": "sea lamp storm " * 60}
-    whole = recipe.encode(row, tiny_tokenizer)["input_ids"]
-    kept, left_out = recipe.encode_rows([row], tiny_tokenizer, replace(config, max_length=16, packing=True))
+    whole = encoding.encode(row, tiny_tokenizer)["input_ids"]
+    kept, left_out = encoding.encode_rows([row], tiny_tokenizer, replace(config, max_length=16, packing=True))
     assert [kept[0]["input_ids"][0], *[id for piece in kept for id in piece["input_ids"][1:]]] == whole
     assert max(len(piece["input_ids"]) for piece in kept) == 16
     assert left_out == {}
-    cut, _ = recipe.encode_rows([row], tiny_tokenizer, replace(config, max_length=16))
+    cut, _ = encoding.encode_rows([row], tiny_tokenizer, replace(config, max_length=16))
     assert [id for piece in cut for id in piece["input_ids"]] == whole[:16]
 
 
@@ -564,9 +581,9 @@ def test_packing_is_refused_where_layers_carry_a_state(config):
 
     recurrent = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, state_size=4, num_hidden_layers=2)).eval()
     packing = replace(config, packing=True)
-    with pytest.raises(recipe.PackingUnsupported, match="Switch packing off"):
-        recipe.check_packing(packing, recurrent)
-    recipe.check_packing(packing, recipe.load_base(config))
+    with pytest.raises(errors.PackingUnsupported, match="Switch packing off"):
+        checks.check_packing(packing, recurrent)
+    checks.check_packing(packing, model_loading.load_base(config))
 
 
 def test_a_model_that_sees_ahead_is_refused(config):
@@ -577,20 +594,20 @@ def test_a_model_that_sees_ahead_is_refused(config):
         BertLMHeadModel(BertConfig(**size, num_attention_heads=2, is_decoder=decodes)).eval()
         for decodes in (False, True)
     )
-    with pytest.raises(recipe.SeesAhead, match="Choose a model that writes text"):
-        recipe.check_causal(config, encoder)
-    recipe.check_causal(config, decoder)
-    recipe.check_causal(config, recipe.load_base(config))
+    with pytest.raises(errors.SeesAhead, match="Choose a model that writes text"):
+        checks.check_causal(config, encoder)
+    checks.check_causal(config, decoder)
+    checks.check_causal(config, model_loading.load_base(config))
 
 
 def test_padding_changes_nothing_without_a_mask(config, tiny_tokenizer):
     """The logits of each row of a batch are those of the row alone."""
     import torch
 
-    base = recipe.load_base(config).eval()
+    base = model_loading.load_base(config).eval()
     rows = encoded_rows(config, tiny_tokenizer, 6)
     assert len({len(row["input_ids"]) for row in rows}) > 1
-    batch = recipe.collate(rows)
+    batch = packing_module.collate(rows)
     del batch["labels"]
     together = base(**batch, use_cache=False).logits
     for line, row in enumerate(rows):
@@ -615,9 +632,9 @@ def test_a_model_that_caps_its_logits_keeps_its_own_loss(tiny_tokenizer):
             final_logit_softcapping=0.1,
         )
     ).eval()
-    batch = recipe.collate([recipe.encode(row, tiny_tokenizer) for row in chat_rows(2)])
+    batch = packing_module.collate([encoding.encode(row, tiny_tokenizer) for row in chat_rows(2)])
     stock = capped(**batch).loss
-    recipe.without_logits(capped)
+    cross_entropy.without_logits(capped)
     torch.testing.assert_close(capped(**batch).loss, stock)
 
 
@@ -634,10 +651,10 @@ def test_the_last_checkpoints_and_the_best_are_kept(tmp_path):
         checkpoint.mkdir()
         (checkpoint / "weights").write_text("w" * step)
         evals = [[known, losses[known]] for known in range(1, step + 1)]
-        assert recipe.seal(checkpoint, step, evals) == step
-        recipe.rotate(tmp_path, 2)
+        assert checkpoints.seal(checkpoint, step, evals) == step
+        checkpoints.rotate(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
-    assert recipe.best_of(recipe.evals_of(str(tmp_path / "checkpoint-4"))) == 2
+    assert checkpoints.best_of(checkpoints.evals_of(str(tmp_path / "checkpoint-4"))) == 2
 
 
 def test_pause_ends_with_a_checkpoint_alone_and_the_rest_is_the_same(config, tmp_path):
@@ -649,9 +666,9 @@ def test_pause_ends_with_a_checkpoint_alone_and_the_rest_is_the_same(config, tmp
         seen.append({"event": event, **values})
 
     out = tmp_path / "b"
-    ending = recipe.train(config, out, report=report, should_stop=lambda: "pause" if next(steps) == 3 else "")
+    ending = training_loop.train(config, out, report=report, should_stop=lambda: "pause" if next(steps) == 3 else "")
     assert (ending["paused"], (out / "adapter").exists()) == (True, False)
-    resumed = events_of(config, out, resume_from=recipe.whole_checkpoint(out))
+    resumed = events_of(config, out, resume_from=checkpoints.whole_checkpoint(out))
     both = [e for e in [*seen, *resumed] if e["event"] in ("step", "eval")]
 
     def losses(found):
@@ -662,9 +679,9 @@ def test_pause_ends_with_a_checkpoint_alone_and_the_rest_is_the_same(config, tmp
 
 def test_a_run_that_no_longer_improves_ends_early_with_its_best_weights(config, tmp_path, monkeypatch):
     losses = iter([9.0, 3.0, 1.0, 2.0, 4.0, 5.0])
-    monkeypatch.setattr(recipe, "held_out_loss", lambda *_: next(losses))
+    monkeypatch.setattr(batching, "held_out_loss", lambda *_: next(losses))
     config = replace(config, max_steps=20, eval_steps=1, early_stopping=2, keep_best=True)
-    ending = recipe.train(config, tmp_path, report=lambda *_, **__: None)
+    ending = training_loop.train(config, tmp_path, report=lambda *_, **__: None)
     assert (ending["steps"], ending["stopped_early"], ending["eval_loss"], ending["kept_step"]) == (4, True, 1.0, 2)
     kept, best = ((tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("adapter", "checkpoint-2"))
     assert kept == best
@@ -673,9 +690,11 @@ def test_a_run_that_no_longer_improves_ends_early_with_its_best_weights(config, 
 def test_a_resumed_run_takes_its_new_learning_rate(config, tmp_path):
     config = replace(config, max_steps=6, eval_steps=2, lr_scheduler_type="constant", warmup_ratio=0.0)
     steps = iter(range(10))
-    recipe.train(config, tmp_path, report=lambda *_, **__: None, should_stop=lambda: next(steps) == 1 and "pause")
+    training_loop.train(
+        config, tmp_path, report=lambda *_, **__: None, should_stop=lambda: next(steps) == 1 and "pause"
+    )
     lower = replace(config, learning_rate=config.learning_rate / 10)
-    resumed = events_of(lower, tmp_path, resume_from=recipe.whole_checkpoint(tmp_path))
+    resumed = events_of(lower, tmp_path, resume_from=checkpoints.whole_checkpoint(tmp_path))
     rates = [round(e["learning_rate"], 12) for e in resumed if e["event"] == "step"]
     assert rates == [round(config.learning_rate / 10, 12)] * 4
 
@@ -687,8 +706,8 @@ def test_a_run_resumed_in_a_later_epoch_or_at_its_end_goes_on_to_the_last_bit(co
     config = replace(config, max_steps=18, eval_steps=18, batch_size=4)
     whole = [e for e in events_of(config, tmp_path / "a") if e["event"] == "step"]
     steps, out = iter(range(1, 99)), tmp_path / "b"
-    recipe.train(config, out, report=lambda *_, **__: None, should_stop=lambda: next(steps) == step and "pause")
-    resumed = [e for e in events_of(config, out, resume_from=recipe.whole_checkpoint(out)) if e["event"] == "step"]
+    training_loop.train(config, out, report=lambda *_, **__: None, should_stop=lambda: next(steps) == step and "pause")
+    resumed = [e for e in events_of(config, out, resume_from=checkpoints.whole_checkpoint(out)) if e["event"] == "step"]
     assert [(e["step"], e["loss"]) for e in resumed] == [(e["step"], e["loss"]) for e in whole[step:]]
     adapters = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in ("a", "b")]
     assert adapters[0] == adapters[1]
@@ -702,7 +721,7 @@ def test_rows_that_are_cut_and_texts_among_chats_are_told(config, tmp_path, tiny
     told = {}
     for packing in (False, True):
         mixed = replace(config, corpus=str(file), packing=packing, max_length=64, validation_share=0.0)
-        recipe.prepare_rows(
+        training_loop.prepare_rows(
             mixed,
             tiny_tokenizer,
             lambda event, packing=packing, **values: told.update({packing: values}),
@@ -717,7 +736,9 @@ def test_the_time_left_counts_the_evaluations_that_come(config):
     from types import SimpleNamespace
 
     said = []
-    progress = recipe.Progress(config, lambda event, **values: said.append(values), lambda: False, recipe.Watcher())
+    progress = callbacks.Progress(
+        config, lambda event, **values: said.append(values), lambda: False, callbacks.Watcher()
+    )
     progress.recent.extend([2.0, 4.0])
     progress.eval_seconds = 5.0
     arguments = SimpleNamespace(eval_steps=3, eval_strategy="steps", output_dir="")
@@ -730,5 +751,5 @@ def test_the_time_left_counts_the_evaluations_that_come(config):
 
 @pytest.mark.parametrize(("steps", "warm"), [(3, 0), (6, 0), (100, 3), (1000, 30)])
 def test_a_short_run_loses_no_step_to_the_warm_up(config, tmp_path, steps, warm):
-    settings = recipe.training_arguments(replace(config, max_steps=steps), tmp_path, 40, evaluates=True)
+    settings = hf_trainer.training_arguments(replace(config, max_steps=steps), tmp_path, 40, evaluates=True)
     assert settings.get_warmup_steps(steps) == warm

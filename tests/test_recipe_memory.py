@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from core import recipe
 from core.estimate import catalogue, exact
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
+from core.training import cross_entropy
 
 MODELS = ("HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-7B", "mistralai/Mistral-7B-v0.3")
 
@@ -40,7 +40,7 @@ def test_the_trace_of_the_recipe_s_own_loss_stays_below_that_of_trl_s(tmp_path):
 def test_the_loss_and_its_gradients_are_those_of_torch(monkeypatch, dtype, trained):
     import torch
 
-    monkeypatch.setattr(recipe, "LOSS_TILE", 5)
+    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 5)
     torch.manual_seed(0)
     kind = getattr(torch, dtype)
     head = torch.nn.Linear(16, 300, bias=False, dtype=kind).requires_grad_(trained)
@@ -48,7 +48,7 @@ def test_the_loss_and_its_gradients_are_those_of_torch(monkeypatch, dtype, train
     target = torch.randint(300, (13,))
     found = []
     for loss in (
-        lambda: recipe.summed_loss(head, hidden, target),
+        lambda: cross_entropy.summed_loss(head, hidden, target),
         lambda: torch.nn.functional.cross_entropy(head(hidden).float(), target, reduction="sum"),
     ):
         hidden.grad = head.weight.grad = None
@@ -64,7 +64,7 @@ def test_no_tensor_is_as_large_as_all_the_logits(monkeypatch):
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    monkeypatch.setattr(recipe, "LOSS_TILE", 8)
+    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 8)
     largest = []
 
     class Watch(TorchDispatchMode):
@@ -78,7 +78,7 @@ def test_no_tensor_is_as_large_as_all_the_logits(monkeypatch):
         head = torch.nn.Linear(8, 300, bias=False).requires_grad_(trained)
         hidden, target = torch.randn(64, 8, requires_grad=True), torch.randint(300, (64,))
         with Watch():
-            recipe.summed_loss(head, hidden, target).backward()
+            cross_entropy.summed_loss(head, hidden, target).backward()
     assert set(largest) == {8}
 
 
@@ -87,12 +87,12 @@ def test_logits_that_a_number_of_16_bit_cannot_hold_give_a_finite_loss():
 
     logits = torch.tensor([[3e4, -3e4, 0.0], [0.0, 200.0, -200.0]])
     target = torch.tensor([1, 1])
-    assert recipe.cross_entropy_(logits, target).item() == pytest.approx(6e4)
+    assert cross_entropy.cross_entropy_(logits, target).item() == pytest.approx(6e4)
     assert logits.tolist() == [[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]]
 
 
 def test_a_tile_suits_the_vocabulary():
-    assert {size: recipe.tile_rows(size) for size in (1000, 32_000, 152_064, 0)} == {
+    assert {size: cross_entropy.tile_rows(size) for size in (1000, 32_000, 152_064, 0)} == {
         1000: 1024,
         32_000: 349,
         152_064: 128,

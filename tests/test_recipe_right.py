@@ -8,14 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from core import recipe
-from core.recipe import TrainConfig
+from core.training import (
+    adapters,
+    callbacks,
+    checkpoints,
+    cross_entropy,
+    encoding,
+    errors,
+    model_loading,
+    packing,
+    training_loop,
+)
+from core.training.config import TrainConfig
 from tests.conftest import chat_rows
 
 
 def events_of(config, out, **more) -> list[dict]:
     events = []
-    recipe.train(config, out, report=lambda event, **values: events.append({"event": event, **values}), **more)
+    training_loop.train(config, out, report=lambda event, **values: events.append({"event": event, **values}), **more)
     return events
 
 
@@ -35,15 +45,15 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
 def test_a_frozen_head_gives_the_stock_loss_and_gradient(config, tiny_tokenizer, monkeypatch):
     import torch
 
-    monkeypatch.setattr(recipe, "LOSS_TILE", 7)  # more than one tile
-    batch = recipe.collate([recipe.encode(row, tiny_tokenizer) for row in chat_rows(6)])
+    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 7)  # more than one tile
+    batch = packing.collate([encoding.encode(row, tiny_tokenizer) for row in chat_rows(6)])
     found = []
     for tiled in (False, True):
         torch.manual_seed(0)
-        base = recipe.load_base(config)
+        base = model_loading.load_base(config)
         if tiled:
-            recipe.without_logits(base)
-        model = recipe.add_adapter(base, replace(config, lora_dropout=0.0))
+            cross_entropy.without_logits(base)
+        model = adapters.add_adapter(base, replace(config, lora_dropout=0.0))
         loss = model(**batch).loss
         loss.backward()
         weights = [weight.grad for name, weight in model.named_parameters() if "lora_B" in name]
@@ -77,7 +87,7 @@ def test_a_base_of_qwen_learns_both_of_its_stop_tokens(config, tmp_path, tiny_to
     tokenizer = copy.deepcopy(tiny_tokenizer)
     tokenizer.eos_token = "<|endoftext|>"
     tokenizer.save_pretrained(tmp_path / "base")
-    assert recipe.encode(chat_rows(1)[0], tokenizer)["labels"][-2] == turn_end
+    assert encoding.encode(chat_rows(1)[0], tokenizer)["labels"][-2] == turn_end
     for method, saved in (("lora", "adapter"), ("full", "model")):
         events_of(replace(config, base_model=str(tmp_path / "base"), method=method, max_steps=1), tmp_path / method)
         stops = GenerationConfig.from_pretrained(tmp_path / method / saved).eos_token_id
@@ -98,10 +108,10 @@ def test_the_merged_model_has_the_logits_of_the_trained_one(config, tmp_path, ti
         base.lm_head.weight = torch.nn.Parameter(base.lm_head.weight.detach().flip(0).clone())
     base.save_pretrained(tmp_path / "base")
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "base")
-    seen, adapter = {}, recipe.add_adapter
+    seen, adapter = {}, adapters.add_adapter
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            recipe, "add_adapter", lambda *args: seen.setdefault("all", []).append(adapter(*args)) or seen["all"][-1]
+            adapters, "add_adapter", lambda *args: seen.setdefault("all", []).append(adapter(*args)) or seen["all"][-1]
         )
         events_of(replace(config, base_model=str(tmp_path / "base"), **options), tmp_path / "run")
     ids = torch.arange(20)[None]
@@ -148,7 +158,7 @@ def test_a_pissa_run_resumes_to_the_same_losses(config, tmp_path):
     whole = [e["loss"] for e in events_of(config, tmp_path / "a") if e["event"] == "step"]
     asked = iter(range(10))
     events_of(config, tmp_path / "b", should_stop=lambda: next(asked) >= 1)
-    checkpoint = recipe.whole_checkpoint(tmp_path / "b")
+    checkpoint = checkpoints.whole_checkpoint(tmp_path / "b")
     resumed = [e["loss"] for e in events_of(config, tmp_path / "b", resume_from=checkpoint) if e["event"] == "step"]
     assert resumed == pytest.approx(whole[-len(resumed) :], abs=1e-4)
 
@@ -165,7 +175,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(config, tmp_path
         file.write_bytes(content[:1000] + b"\0" * 100 + content[1100:])
     else:
         file.unlink()
-    checkpoint = recipe.whole_checkpoint(tmp_path)
+    checkpoint = checkpoints.whole_checkpoint(tmp_path)
     assert checkpoint == str(tmp_path / "checkpoint-2")
     events = events_of(config, tmp_path, resume_from=checkpoint)
     assert events[0] == {"event": "damaged", "checkpoint": "checkpoint-4"}
@@ -180,12 +190,12 @@ def stopped_at(config, out, look: int):
         looks.append(True)
         return len(looks) >= look
 
-    ending = recipe.train(config, out, report=lambda *_, **__: None, should_stop=should_stop)
+    ending = training_loop.train(config, out, report=lambda *_, **__: None, should_stop=should_stop)
     return ending, len(looks)
 
 
 def test_a_stop_is_heard_during_an_evaluation(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "LISTEN_SECONDS", 0)
+    monkeypatch.setattr(callbacks, "LISTEN_SECONDS", 0)
     config = replace(config, batch_size=1, validation_share=0.2)  # eight batches an evaluation
     ending, looks = stopped_at(config, tmp_path, 5)
     assert (ending["steps"], ending["stopped"], ending["eval_loss"], looks) == (0, True, None, 5)
@@ -194,7 +204,7 @@ def test_a_stop_is_heard_during_an_evaluation(config, tmp_path, monkeypatch):
     assert (ending["steps"], ending["stopped"]) == (2, True)
     assert looks < 8 + 2 + 8
     assert (tmp_path / "adapter").is_dir()
-    assert recipe.whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert checkpoints.whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
 
 
 def test_a_loss_of_nothing_is_no_success(config, tmp_path, monkeypatch):
@@ -208,8 +218,8 @@ def test_a_loss_of_nothing_is_no_success(config, tmp_path, monkeypatch):
 
         base.forward = zero
 
-    monkeypatch.setattr(recipe, "without_logits", blind)
-    with pytest.raises(recipe.LossIsZero, match="exactly 0 by step 1"):
+    monkeypatch.setattr(cross_entropy, "without_logits", blind)
+    with pytest.raises(errors.LossIsZero, match="exactly 0 by step 1"):
         events_of(replace(config, validation_share=0.0), tmp_path)
 
 

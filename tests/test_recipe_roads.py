@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from core import recipe
-from core.recipe import CHOICES, TrainConfig
+from core.training import adapters, checks, errors, hf_trainer, model_loading, tokenizer_loading, training_loop
+from core.training.config import CHOICES, TrainConfig
 from tests.conftest import WORDS
 
 
@@ -32,14 +32,14 @@ def texts(tmp_path_factory) -> str:
 
 def model_of(config):
     """The tiny base with its adapter, as a run makes them."""
-    return recipe.add_adapter(recipe.load_base(config), config)
+    return adapters.add_adapter(model_loading.load_base(config), config)
 
 
 def trainer_of(config, tmp_path, model=None):
     """The Trainer of a run that did not begin."""
     rows = [{"input_ids": [1, 2, 3], "labels": [1, 2, 3], "id": "a"}] * 8
     model = model or model_of(config)
-    return recipe._trainer(config, tmp_path, model, recipe.load_tokenizer(config), rows, [])
+    return hf_trainer.make_trainer(config, tmp_path, model, tokenizer_loading.load_tokenizer(config), rows, [])
 
 
 def rates(optimizer) -> dict[str, int]:
@@ -52,19 +52,19 @@ def rates(optimizer) -> dict[str, int]:
 
 
 def test_a_corpus_of_chats_is_refused_by_continued_pretraining(config, tmp_path):
-    with pytest.raises(recipe.ChatsForPretraining, match=r'"rows.jsonl" holds 40 chats.*set task to chat'):
-        recipe.train(replace(config, task="text"), tmp_path, report=silent)
+    with pytest.raises(errors.ChatsForPretraining, match=r'"rows.jsonl" holds 40 chats.*set task to chat'):
+        training_loop.train(replace(config, task="text"), tmp_path, report=silent)
 
 
 def test_plain_texts_are_refused_by_chat_tuning(config, texts, tmp_path):
-    with pytest.raises(recipe.TextsForChat, match=r'"texts.jsonl" holds plain texts only.*set task to text'):
-        recipe.train(replace(config, corpus=texts), tmp_path, report=silent)
+    with pytest.raises(errors.TextsForChat, match=r'"texts.jsonl" holds plain texts only.*set task to text'):
+        training_loop.train(replace(config, corpus=texts), tmp_path, report=silent)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_continued_pretraining_learns_every_token_of_full_blocks(config, texts, tmp_path, method):
     said = {}
-    recipe.train(
+    training_loop.train(
         replace(config, corpus=texts, task="text", packing=True, max_length=64, method=method),
         tmp_path,
         report=lambda event, **values: said.setdefault(event, values),
@@ -128,7 +128,7 @@ def test_an_option_of_the_adapter_reaches_it(config, options, reached):
     ],
 )
 def test_an_option_of_the_trainer_reaches_it(config, tmp_path, options, reached):
-    args = recipe.training_arguments(replace(config, **options), tmp_path, 40, evaluates=True)
+    args = hf_trainer.training_arguments(replace(config, **options), tmp_path, 40, evaluates=True)
     assert {name: getattr(args, name) for name in reached} == reached
 
 
@@ -149,7 +149,7 @@ def test_schedules_of_the_form_are_known_to_the_trainer(config, tmp_path):
     trainer = trainer_of(config, tmp_path)
     optimizer = trainer.create_optimizer()
     for name in CHOICES["lr_scheduler_type"]:
-        trainer.args.lr_scheduler_type, trainer.args.lr_scheduler_kwargs = name, recipe._schedule(name, 100)
+        trainer.args.lr_scheduler_type, trainer.args.lr_scheduler_kwargs = name, hf_trainer._schedule(name, 100)
         trainer.lr_scheduler = None
         trainer.create_scheduler(100, optimizer)
         assert trainer.lr_scheduler is not None, name
@@ -158,27 +158,27 @@ def test_schedules_of_the_form_are_known_to_the_trainer(config, tmp_path):
 @pytest.mark.parametrize(
     ("options", "trouble", "words"),
     [
-        ({"max_length": 4096}, recipe.LongerThanTheModel, "reads 1024 tokens at most. Set max_length to 1024 or less"),
-        ({"precision": "fp16"}, recipe.Fp16NeedsCard, "Set precision to auto"),
-        ({"use_liger_kernel": True}, recipe.LigerMissing, "pip install liger-kernel"),
-        ({"target_modules": "nothing"}, recipe.LayersUnknown, "Set target_modules to all-linear"),
+        ({"max_length": 4096}, errors.LongerThanTheModel, "reads 1024 tokens at most. Set max_length to 1024 or less"),
+        ({"precision": "fp16"}, errors.Fp16NeedsCard, "Set precision to auto"),
+        ({"use_liger_kernel": True}, errors.LigerMissing, "pip install liger-kernel"),
+        ({"target_modules": "nothing"}, errors.LayersUnknown, "Set target_modules to all-linear"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_model_loads(config, tmp_path, monkeypatch, options, trouble, words):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(recipe, "load_base", lambda config: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(model_loading, "load_base", lambda config: pytest.fail("the model was loaded"))
     with pytest.raises(trouble, match=words):
-        recipe.train(replace(config, **options), tmp_path, report=silent)
+        training_loop.train(replace(config, **options), tmp_path, report=silent)
 
 
 @pytest.mark.parametrize(
     ("changes", "trouble", "words"),
     [
-        ({"model_type": "oracle9"}, recipe.ArchitectureUnknown, "is of the kind oracle9"),
-        ({"model_type": "t5"}, recipe.ArchitectureUnknown, "is of the kind t5"),
-        ({"vocab_size": 300}, recipe.VocabularyTooLarge, "knows 345 tokens and its weights only 300"),
+        ({"model_type": "oracle9"}, errors.ArchitectureUnknown, "is of the kind oracle9"),
+        ({"model_type": "t5"}, errors.ArchitectureUnknown, "is of the kind t5"),
+        ({"vocab_size": 300}, errors.VocabularyTooLarge, "knows 345 tokens and its weights only 300"),
     ],
 )
 def test_a_model_that_cannot_be_trained_is_named(config, tmp_path, tiny_tokenizer, changes, trouble, words):
@@ -187,9 +187,9 @@ def test_a_model_that_cannot_be_trained_is_named(config, tmp_path, tiny_tokenize
     shape = json.loads((Path(config.base_model) / "config.json").read_text()) | changes
     (tmp_path / "config.json").write_text(json.dumps(shape))
     with pytest.raises(trouble, match=words):
-        recipe.check_model(replace(config, base_model=str(tmp_path)), tiny_tokenizer)
+        checks.check_model(replace(config, base_model=str(tmp_path)), tiny_tokenizer)
 
 
 def test_pissa_needs_the_whole_base():
-    with pytest.raises(recipe.PissaNeedsWholeBase, match="Set method to lora"):
+    with pytest.raises(errors.PissaNeedsWholeBase, match="Set method to lora"):
         TrainConfig(base_model="m", corpus="c", method="qlora", init_lora_weights="pissa")

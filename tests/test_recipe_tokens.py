@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core import recipe
-from core.recipe import TrainConfig
+from core.training import corpus_rows, encoding, packing, token_cache, training_loop
+from core.training.config import TrainConfig
 from tests.conftest import WORDS, chat_rows
 
 
@@ -22,27 +22,27 @@ def config(tiny_model, tmp_path) -> TrainConfig:
 @pytest.fixture
 def encoded(monkeypatch) -> list[Path]:
     """The corpora that were encoded, one entry each time."""
-    done, encode = [], recipe._encode_corpus
+    done, encode = [], token_cache._encode_corpus
 
     def counted(config, *more):
         done.append(Path(config.corpus))
         encode(config, *more)
 
-    monkeypatch.setattr(recipe, "_encode_corpus", counted)
+    monkeypatch.setattr(token_cache, "_encode_corpus", counted)
     return done
 
 
 def prepared(config, tokenizer, cache):
     """Training and held-out rows, and what was said of them."""
     said = {}
-    rows = recipe.prepare_rows(config, tokenizer, lambda event, **values: said.update({event: values}), cache)
+    rows = training_loop.prepare_rows(config, tokenizer, lambda event, **values: said.update({event: values}), cache)
     return *rows, said["data"]
 
 
 def as_lists(config, tokenizer) -> tuple[list[dict], list[dict]]:
     """The same rows encoded in memory."""
-    parts = recipe.split(list(recipe.read_rows(config.corpus)), config.validation_share)
-    return tuple(recipe.encode_rows(part, tokenizer, config)[0] for part in parts)
+    parts = corpus_rows.split(list(corpus_rows.read_rows(config.corpus)), config.validation_share)
+    return tuple(encoding.encode_rows(part, tokenizer, config)[0] for part in parts)
 
 
 def bare(rows) -> list[dict]:
@@ -53,16 +53,16 @@ def test_mapped_rows_are_the_rows_encoded_in_memory(config, tiny_tokenizer, tmp_
     training, held_out, data = prepared(config, tiny_tokenizer, tmp_path / "tokens")
     expected, expected_out = as_lists(config, tiny_tokenizer)
     assert (bare(training), bare(held_out)) == (bare(expected), bare(expected_out))
-    assert data["tokens_learned"] == sum(label != recipe.IGNORED for row in expected for label in row["labels"])
+    assert data["tokens_learned"] == sum(label != encoding.IGNORED for row in expected for label in row["labels"])
     assert data["longest"] == max(map(len, (row["input_ids"] for row in expected)))
 
 
 def test_mapped_blocks_are_the_blocks_packed_in_memory(config, tiny_tokenizer, tmp_path):
     config = replace(config, packing=True)
     blocks, _, data = prepared(config, tiny_tokenizer, tmp_path / "tokens")
-    expected = recipe.pack(as_lists(config, tiny_tokenizer)[0], config.max_length)
+    expected = packing.pack(as_lists(config, tiny_tokenizer)[0], config.max_length)
     assert bare(blocks) == bare(expected)
-    assert data["tokens_learned"] == sum(label != recipe.IGNORED for block in expected for label in block["labels"])
+    assert data["tokens_learned"] == sum(label != encoding.IGNORED for block in expected for label in block["labels"])
     assert data["fill"] == sum(len(block["input_ids"]) for block in expected) / (len(expected) * config.max_length)
 
 
@@ -91,7 +91,9 @@ def test_an_edited_file_never_trains_on_stale_rows(config, tiny_tokenizer, tmp_p
     "change", [{"max_length": 32}, {"learn": "all"}, {"packing": True}, {"validation_share": 0.2}], ids=str
 )
 def test_another_setting_encodes_anew(config, tiny_tokenizer, change):
-    assert recipe.tokens_key(replace(config, **change), tiny_tokenizer) != recipe.tokens_key(config, tiny_tokenizer)
+    assert token_cache.tokens_key(replace(config, **change), tiny_tokenizer) != token_cache.tokens_key(
+        config, tiny_tokenizer
+    )
 
 
 def test_another_template_encodes_anew(config, tiny_tokenizer):
@@ -99,22 +101,22 @@ def test_another_template_encodes_anew(config, tiny_tokenizer):
 
     other = copy.deepcopy(tiny_tokenizer)
     other.chat_template += " "
-    assert recipe.tokens_key(config, other) != recipe.tokens_key(config, tiny_tokenizer)
+    assert token_cache.tokens_key(config, other) != token_cache.tokens_key(config, tiny_tokenizer)
 
 
 def test_encoding_that_was_cut_short_begins_anew(config, tiny_tokenizer, tmp_path, encoded, monkeypatch):
-    pieces = recipe._pieces
-    monkeypatch.setattr(recipe, "_pieces", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    pieces = encoding.encode_pieces
+    monkeypatch.setattr(encoding, "encode_pieces", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepared(config, tiny_tokenizer, tmp_path / "tokens")
-    monkeypatch.setattr(recipe, "_pieces", pieces)
+    monkeypatch.setattr(encoding, "encode_pieces", pieces)
     training, _, _ = prepared(config, tiny_tokenizer, tmp_path / "tokens")
     assert len(encoded) == 2
     assert bare(training) == bare(as_lists(config, tiny_tokenizer)[0])
 
 
 def test_the_corpora_used_last_are_kept(config, tiny_tokenizer, tmp_path, encoded, monkeypatch):
-    monkeypatch.setattr(recipe, "TOKENS_KEPT", 2)
+    monkeypatch.setattr(token_cache, "TOKENS_KEPT", 2)
     for length in (32, 40, 32, 48, 32):
         prepared(replace(config, max_length=length), tiny_tokenizer, tmp_path / "tokens")
         for path in (tmp_path / "tokens").iterdir():  # as if a minute went by
@@ -124,19 +126,25 @@ def test_the_corpora_used_last_are_kept(config, tiny_tokenizer, tmp_path, encode
 
 
 def test_a_long_encoding_says_how_far_it_is(config, tiny_tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "TELL_SECONDS", -1)
+    monkeypatch.setattr(token_cache, "TELL_SECONDS", -1)
     said = []
-    recipe.prepare_rows(config, tiny_tokenizer, lambda event, **values: said.append((event, values)), tmp_path / "t")
+    training_loop.prepare_rows(
+        config, tiny_tokenizer, lambda event, **values: said.append((event, values)), tmp_path / "t"
+    )
     assert said[7] == ("preparing", {"stage": "tokens", "done": 7, "total": 40})
 
 
 def test_a_thousand_rows_are_held_out_of_a_large_corpus():
     rows = [{"id": str(number)} for number in range(20_000)]
-    training, held_out = recipe.split(rows, 0.1)
+    training, held_out = corpus_rows.split(rows, 0.1)
     assert (len(training), len(held_out)) == (19_000, 1000)
 
 
 def test_rows_are_numbered_as_the_corpus_tab_does(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("a", "b", "a", WORDS)))
-    assert [(number, row["text"]) for number, row in recipe.numbered_rows(path)] == [(1, "a"), (2, "b"), (4, WORDS)]
+    assert [(number, row["text"]) for number, row in corpus_rows.numbered_rows(path)] == [
+        (1, "a"),
+        (2, "b"),
+        (4, WORDS),
+    ]

@@ -11,14 +11,14 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from core import card as turn
-from core import control, events, hardware, paths, reply_card, run_card, runs, torch_build, trainer
-from core.chat import process
+from core import events, files, paths
+from core.chat import process, reply_gpu
 from core.estimate import catalogue, forecast, learned
-from core.gpu import Gpu
-from core.recipe import TrainConfig
-from core.torch_build import Build
-from core.watching import doctor
+from core.hardware import hardware, torch_build
+from core.hardware.gpu import Gpu
+from core.hardware.torch_build import Build
+from core.runs import assigned_gpu, diagnosis, gpu_access, queue, runs, trainer
+from core.training.config import TrainConfig
 from tests import pretended_card, pretended_driver
 from tests.pretended_driver import FAST, GIB, ROOMY
 from ui import cards, opening, run_data, run_queue, training
@@ -44,21 +44,21 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
 def test_a_run_keeps_the_card_that_was_chosen_and_else_the_usual_one(driver, config, no_worker):
     driver(FAST, ROOMY)
     usual, chosen = runs.start(config), runs.start(replace(config, seed=8), card=FAST["uuid"])
-    assert run_card.read(paths.run(usual)) == {"uuid": ROOMY["uuid"], "name": ROOMY["name"]}
-    assert run_card.of(paths.run(chosen)).name == FAST["name"]
+    assert assigned_gpu.read(paths.run(usual)) == {"uuid": ROOMY["uuid"], "name": ROOMY["name"]}
+    assert assigned_gpu.of(paths.run(chosen)).name == FAST["name"]
     runs.put_on(usual, FAST["uuid"])
-    assert run_card.of(paths.run(usual)).name == FAST["name"]
-    with pytest.raises(run_card.CardNotHere, match="Choose another one from the list"):
+    assert assigned_gpu.of(paths.run(usual)).name == FAST["name"]
+    with pytest.raises(assigned_gpu.CardNotHere, match="Choose another one from the list"):
         runs.put_on(usual, "GPU-gone")
 
 
 def test_a_run_without_a_record_takes_the_usual_card(driver, config):
     run_id = runs.create(config)
-    assert run_card.of(paths.run(run_id)) is None
+    assert assigned_gpu.of(paths.run(run_id)) is None
     driver(FAST, ROOMY)
-    assert run_card.of(paths.run(run_id)).name == ROOMY["name"]
+    assert assigned_gpu.of(paths.run(run_id)).name == ROOMY["name"]
     (paths.run(run_id) / "card.json").write_text("[1]")
-    assert run_card.read(paths.run(run_id)) == {}
+    assert assigned_gpu.read(paths.run(run_id)) == {}
 
 
 def test_a_run_is_deleted_with_its_record(driver, config, no_worker):
@@ -80,18 +80,18 @@ def test_a_card_that_was_taken_out_is_said_and_resuming_takes_the_one_that_is_na
         "NVIDIA GeForce RTX 4090, or put the card back first."
     )
     assert "должен был обучаться на NVIDIA RTX A6000" in RU.worded("CardTakenOut", last["values"], last["message"])
-    assert doctor.diagnose(run_id)["changes"] == {}
+    assert diagnosis.diagnose(run_id)["changes"] == {}
     runs.resume(run_id)
-    assert run_card.of(paths.run(run_id)).name == FAST["name"]
+    assert assigned_gpu.of(paths.run(run_id)).name == FAST["name"]
 
 
 def test_a_card_of_the_same_name_takes_the_place_of_one_that_was_taken_out(driver, config, no_worker):
     driver(FAST, ROOMY)
     run_id = runs.start(config, card=FAST["uuid"])
     driver(FAST | {"uuid": "GPU-another"}, ROOMY)
-    assert run_card.of(paths.run(run_id)).uuid == "GPU-another"
-    assert run_card.is_shared(paths.run(run_id), "GPU-another")
-    assert not run_card.is_shared(paths.run(run_id), ROOMY["uuid"])
+    assert assigned_gpu.of(paths.run(run_id)).uuid == "GPU-another"
+    assert assigned_gpu.is_shared(paths.run(run_id), "GPU-another")
+    assert not assigned_gpu.is_shared(paths.run(run_id), ROOMY["uuid"])
 
 
 def test_a_forecast_is_about_the_run_s_own_card(driver, config, tiny_model):
@@ -105,7 +105,7 @@ def test_the_doctor_looks_at_the_run_s_own_card(driver, config, no_worker):
     driver(FAST, ROOMY)
     run_id = runs.start(replace(config, base_model="Qwen/Qwen2.5-7B"), card=FAST["uuid"])
     events.append(paths.run(run_id), "failed", trouble="ModelTooLarge", values={}, message="words")
-    assert doctor.diagnose(run_id)["free"] == FAST["free"]
+    assert diagnosis.diagnose(run_id)["free"] == FAST["free"]
 
 
 @pytest.mark.parametrize(
@@ -162,15 +162,15 @@ def test_qlora_is_refused_with_the_reason_where_bitsandbytes_has_no_kernels(monk
     monkeypatch.setattr(hardware, "unseen", lambda gpu: None)
     qlora = replace(config, method="qlora")
     for good in (gpu("cuda", capability=8.0), gpu("rocm", architecture="gfx1100"), gpu("xpu"), gpu("mps"), None):
-        run_card.check(qlora, good)
-    with pytest.raises(run_card.NoFourBitKernels, match=r"a card of rocm, so it cannot train with QLoRA\. Choose"):
-        run_card.check(qlora, gpu("rocm", architecture="gfx906"))
-    run_card.check(config, gpu("rocm", architecture="gfx906"))
+        assigned_gpu.check(qlora, good)
+    with pytest.raises(assigned_gpu.NoFourBitKernels, match=r"a card of rocm, so it cannot train with QLoRA\. Choose"):
+        assigned_gpu.check(qlora, gpu("rocm", architecture="gfx906"))
+    assigned_gpu.check(config, gpu("rocm", architecture="gfx906"))
     monkeypatch.setattr(torch_build, "four_bit_lacks", lambda gpu: "package")
-    with pytest.raises(run_card.BitsandbytesTooOld, match="pip install --upgrade bitsandbytes"):
-        run_card.check(qlora, gpu("mps"))
-    with pytest.raises(run_card.NoEightBitOptimizer, match="no adamw_8bit for a card of mps yet"):
-        run_card.check(replace(config, optim="adamw_8bit"), gpu("mps"))
+    with pytest.raises(assigned_gpu.BitsandbytesTooOld, match="pip install --upgrade bitsandbytes"):
+        assigned_gpu.check(qlora, gpu("mps"))
+    with pytest.raises(assigned_gpu.NoEightBitOptimizer, match="no adamw_8bit for a card of mps yet"):
+        assigned_gpu.check(replace(config, optim="adamw_8bit"), gpu("mps"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -291,31 +291,33 @@ def test_a_card_that_torch_does_not_see_is_not_said_to_work(monkeypatch):
 
 def test_the_chat_has_a_card_of_its_own_and_is_not_in_the_way_of_a_run_on_another(driver, config, monkeypatch):
     driver(FAST, ROOMY)
-    assert reply_card.card().name == ROOMY["name"]
+    assert reply_gpu.card().name == ROOMY["name"]
     process.move(FAST["uuid"])
-    assert reply_card.card().name == FAST["name"]
+    assert reply_gpu.card().name == FAST["name"]
     run_id = runs.create(config, gpu=hardware.card(ROOMY["uuid"]))
-    monkeypatch.setattr(turn, "training", lambda: run_id)
-    turn.need()
-    turn.need(sees_card=True)
-    assert turn.busy() is None  # the run is on a card that replies do not come from
+    monkeypatch.setattr(gpu_access, "training", lambda: run_id)
+    gpu_access.need()
+    gpu_access.need(sees_card=True)
+    assert gpu_access.busy() is None  # the run is on a card that replies do not come from
     process.move(ROOMY["uuid"])
-    assert turn.busy() == run_id
-    with pytest.raises(turn.CardBusy):
-        turn.need(sees_card=True)
+    assert gpu_access.busy() == run_id
+    with pytest.raises(gpu_access.CardBusy):
+        gpu_access.need(sees_card=True)
     driver(FAST)
-    assert reply_card.card().name == FAST["name"]  # the chosen one was taken out
+    assert reply_gpu.card().name == FAST["name"]  # the chosen one was taken out
 
 
 BUSY = """
 import json, sys
-from core import card, reply_card, torch_build
-from core.torch_build import Build
+from core.chat import reply_gpu
+from core.hardware import torch_build
+from core.runs import gpu_access
+from core.hardware.torch_build import Build
 
 torch_build.installed = lambda: Build("2.13.0+cu130", "13.0")
 run_id = sys.argv[1]
-card.training = lambda: run_id
-print(json.dumps([reply_card.card().uuid, card.busy(), card.busy(sees_card=True)]))
+gpu_access.training = lambda: run_id
+print(json.dumps([reply_gpu.card().uuid, gpu_access.busy(), gpu_access.busy(sees_card=True)]))
 """
 
 
@@ -325,9 +327,9 @@ def test_a_process_that_sees_its_card_only_knows_that_a_run_is_on_another(driver
     driver(FAST, other)
     run_id = runs.create(config, gpu=hardware.card(other["uuid"]))
     for uuid, blocked in ((FAST["uuid"], None), (other["uuid"], run_id)):
-        reply_card.choose(uuid)
+        reply_gpu.choose(uuid)
         environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "SOULSMITH_HOME": str(home)}
-        environment |= reply_card.environment()
+        environment |= reply_gpu.environment()
         assert environment["CUDA_VISIBLE_DEVICES"] == uuid
         command = [sys.executable, "-c", BUSY, run_id]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -338,18 +340,18 @@ def test_a_process_that_sees_its_card_only_knows_that_a_run_is_on_another(driver
 def test_a_card_that_torch_cannot_compute_on_refuses_no_chat(driver, config, monkeypatch):
     driver(FAST)
     run_id = runs.create(config, gpu=hardware.card())
-    monkeypatch.setattr(turn, "training", lambda: run_id)
-    assert turn.busy() == run_id
+    monkeypatch.setattr(gpu_access, "training", lambda: run_id)
+    assert gpu_access.busy() == run_id
     monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cpu"))
-    turn.need()
-    assert turn.busy() is None
-    assert turn.busy(sees_card=True) == run_id
-    assert reply_card.gives_way_to(run_id)  # both are in the machine's memory
+    gpu_access.need()
+    assert gpu_access.busy() is None
+    assert gpu_access.busy(sees_card=True) == run_id
+    assert reply_gpu.gives_way_to(run_id)  # both are in the machine's memory
     driver(FAST, ROOMY)
-    assert reply_card.card().name == ROOMY["name"]
-    assert reply_card.gives_way_to(run_id)
+    assert reply_gpu.card().name == ROOMY["name"]
+    assert reply_gpu.gives_way_to(run_id)
     monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
-    assert not reply_card.gives_way_to(run_id)
+    assert not reply_gpu.gives_way_to(run_id)
 
 
 def test_a_run_that_took_another_card_of_the_name_puts_it_on_record(driver, config):
@@ -357,8 +359,8 @@ def test_a_run_that_took_another_card_of_the_name_puts_it_on_record(driver, conf
     driver(FAST)
     run_id = runs.create(config, gpu=hardware.card())
     driver(twin, ROOMY)
-    assert run_card.take(paths.run(run_id)).uuid == twin["uuid"]
-    assert run_card.read(paths.run(run_id))["uuid"] == twin["uuid"]
+    assert assigned_gpu.take(paths.run(run_id)).uuid == twin["uuid"]
+    assert assigned_gpu.read(paths.run(run_id))["uuid"] == twin["uuid"]
 
 
 def test_a_worker_that_a_trainer_starts_sees_all_cards(driver, config, no_worker, monkeypatch):
@@ -366,12 +368,12 @@ def test_a_worker_that_a_trainer_starts_sees_all_cards(driver, config, no_worker
     run_id, seen = runs.start(config, card=FAST["uuid"]), []
 
     def trained(run_dir, length):
-        os.environ.update(hardware.environment(run_card.take(run_dir)))
+        os.environ.update(hardware.environment(assigned_gpu.take(run_dir)))
         seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
         return "finished"
 
     monkeypatch.setattr(trainer, "run", trained)
-    monkeypatch.setattr(runs, "needs_worker", lambda: True)
+    monkeypatch.setattr(queue, "needs_worker", lambda: True)
     monkeypatch.setattr(runs, "start_worker", lambda: seen.append(os.environ.get("CUDA_VISIBLE_DEVICES")))
     monkeypatch.setattr(sys, "argv", ["trainer", str(paths.run(run_id))])
     with pytest.raises(SystemExit):
@@ -384,9 +386,10 @@ def test_a_worker_that_a_trainer_starts_sees_all_cards(driver, config, no_worker
 
 TWO_RUNS = """
 import json, sys, time
-from core import events, paths, runs
+from core import events, paths
+from core.runs import runs
 from core.estimate import learned
-from core.recipe import TrainConfig
+from core.training.config import TrainConfig
 
 model, corpus, *uuids = sys.argv[1:]
 values = {"base_model": model, "corpus": corpus, "method": "lora", "max_steps": 4, "validation_share": 0.0}
@@ -402,8 +405,10 @@ print(json.dumps({"seen": seen, "learned": learned.rows()}))
 CHAT = """
 import json, os, sys, time
 from pathlib import Path
-from core import chat, paths
-from core.chat import Question, Sampling, process
+from core import paths
+from core.chat import chat
+from core.chat import process
+from core.chat.types import Question, Sampling
 
 model, *uuids = sys.argv[1:]
 said = []
@@ -426,7 +431,7 @@ def test_replies_move_to_the_other_card_pretended_card(trained_run, tiny_model):
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     command = [sys.executable, "-c", CHAT, tiny_model, ROOMY["uuid"], FAST["uuid"], FAST["uuid"]]
     end = time.monotonic() + 60
-    while turn.owner() and time.monotonic() < end:  # the trainer of the finished run is about to end
+    while gpu_access.owner() and time.monotonic() < end:  # the trainer of the finished run is about to end
         time.sleep(0.1)
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -456,6 +461,6 @@ def test_each_run_trains_on_its_own_of_two_cards_pretended_card(tiny_model, tiny
 def test_the_record_is_written_in_one_step(driver, config, monkeypatch):
     driver(FAST)
     written = []
-    monkeypatch.setattr(control, "write", lambda path, values: written.append((path.name, values)))
-    run_card.write(paths.runs() / "x", hardware.card())
+    monkeypatch.setattr(files, "write_json", lambda path, values: written.append((path.name, values)))
+    assigned_gpu.write(paths.runs() / "x", hardware.card())
     assert written == [("card.json", {"uuid": FAST["uuid"], "name": FAST["name"]})]

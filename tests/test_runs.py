@@ -11,9 +11,11 @@ import time
 import pytest
 from filelock import FileLock
 
-from core import control, events, orders, paths, runs, store, turns
-from core.recipe import CorpusGone, TrainConfig
-from core.watching import film
+from core import events, files, paths, process
+from core.runs import __main__ as runs_cli
+from core.runs import eval_samples, queue, requests, runs, store
+from core.training.config import TrainConfig
+from core.training.errors import CorpusGone
 from tests.conftest import wait_for
 
 
@@ -43,7 +45,7 @@ def test_a_new_run_is_queued(config, no_worker):
     assert runs.state(run_id) == "queued"
     assert runs.config(run_id) == config
     assert runs.label(run_id)["name"] == "Мой запуск"
-    assert runs.needs_worker()
+    assert queue.needs_worker()
 
 
 def test_the_same_settings_are_not_queued_twice(config, no_worker):
@@ -63,7 +65,7 @@ def test_a_queued_run_that_is_stopped_leaves_the_queue(config, no_worker):
     run_id = runs.start(config)
     runs.stop(run_id)
     assert runs.state(run_id) == "stopped"
-    assert not runs.needs_worker()
+    assert not queue.needs_worker()
 
 
 def test_the_lock_is_life(config, no_worker):
@@ -137,7 +139,7 @@ def test_a_deleted_run_is_named(trained_run):
 
 
 def test_a_run_whose_corpus_is_gone_fails_in_words(config, tmp_path):
-    from core import trainer
+    from core.runs import trainer
 
     gone = TrainConfig(**{**vars(config), "corpus": str(tmp_path / "gone")})
     run_id = runs.create(gone)
@@ -148,7 +150,7 @@ def test_a_run_whose_corpus_is_gone_fails_in_words(config, tmp_path):
 
 
 def test_a_run_that_is_trained_already_is_not_trained_twice(config, monkeypatch):
-    from core import trainer
+    from core.runs import trainer
 
     monkeypatch.setattr(trainer, "LOCK_SECONDS", 0.1)
     run_id = runs.create(config)
@@ -161,7 +163,7 @@ def test_a_run_that_is_trained_already_is_not_trained_twice(config, monkeypatch)
 
 def test_a_run_that_another_trainer_was_faster_with_is_left_alone(config, no_worker):
     """A worker was killed between its trainer's start and its lock; the next one chose the same run."""
-    from core import trainer
+    from core.runs import trainer
 
     run_id, seen = runs.create(config), 0
     events.append(paths.run(run_id), "started")
@@ -171,7 +173,7 @@ def test_a_run_that_another_trainer_was_faster_with_is_left_alone(config, no_wor
 
 
 def test_memory_that_runs_out_is_worded_with_the_step(config):
-    from core import trainer
+    from core.runs import trainer
 
     run_id = runs.create(config)
     full = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
@@ -188,7 +190,7 @@ def test_memory_that_runs_out_is_worded_with_the_step(config):
     [OSError(28, "No space left on device"), RuntimeError("SafetensorError: I/O error: os error 28")],
 )
 def test_a_full_disk_is_worded_whoever_stumbles_over_it(config, error):
-    from core import trainer
+    from core.runs import trainer
 
     worded = trainer._worded(error, paths.run(runs.create(config)))
     assert type(worded) is trainer.DiskRanFull
@@ -200,7 +202,7 @@ def test_one_damaged_run_does_not_hide_the_others(config, no_worker, tmp_path):
     paths.run(linked).rename(tmp_path / "elsewhere")
     (paths.runs() / linked).symlink_to(tmp_path / "elsewhere")
     assert [row["id"] for row in store.sync_all()] == [good]
-    assert good in runs.queued()
+    assert good in queue.next_ones()
 
 
 def test_a_line_that_a_full_disk_cut_short_is_passed_over(config, no_worker):
@@ -221,7 +223,7 @@ def test_those_who_look_do_not_see_each_other(trained_run):
 
 
 def test_a_run_that_is_resumed_while_the_worker_works_has_its_turn(config, monkeypatch, no_worker):
-    from core import worker
+    from core.runs import worker
 
     first, second, order = runs.start(config, "a"), runs.start(TrainConfig(**{**vars(config), "seed": 8}), "b"), []
 
@@ -250,11 +252,11 @@ def test_a_deletion_that_was_cut_short_can_be_repeated(config, no_worker, monkey
 
 
 def test_a_trainer_that_dies_before_its_first_word_is_put_on_record(config, monkeypatch, no_worker):
-    from core import worker
+    from core.runs import worker
 
     run_id = runs.create(config)
     (paths.run(run_id) / "config.json").write_text("{ broken", encoding="utf-8")
-    monkeypatch.setattr(runs, "spawn_detached", lambda command, cwd, log: _Died(log))
+    monkeypatch.setattr(process, "spawn_detached", lambda command, log: _Died(log))
     worker.run_trainer(run_id)
     last = events.last(paths.run(run_id))
     assert (last["event"], last["trouble"], last["values"]) == (
@@ -394,13 +396,13 @@ def _losses(run_id: str) -> dict[int, float]:
 def test_the_command_line_says_what_is_wrong_in_one_line(config, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["runs", "stop", "nobody"])
     with pytest.raises(SystemExit) as ended:
-        orders.main()
+        runs_cli.main()
     assert str(ended.value) == "There is no run nobody. It was deleted: choose another one from the list."
 
 
 def test_the_command_line_lists_runs_as_json(trained_run, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["runs", "list", "--json"])
-    orders.main()
+    runs_cli.main()
     assert json.loads(capsys.readouterr().out) == [{"run": trained_run, "state": "finished", "name": "первый запуск"}]
 
 
@@ -434,26 +436,26 @@ def test_many_threads_may_open_a_database_that_is_not_there_yet(config, no_worke
 
 def test_the_queue_has_an_order_that_a_person_can_change(config, no_worker):
     one, two, three = (runs.start(TrainConfig(**{**vars(config), "seed": seed}), "abc"[seed]) for seed in range(3))
-    assert runs.queued() == [one, two, three]
-    turns.move(three, -1)
-    assert runs.queued() == [one, three, two]
-    turns.move(three, -9)
-    turns.hold(one)
-    assert (turns.waiting(), runs.queued()) == ([three, one, two], [three, two])
+    assert queue.next_ones() == [one, two, three]
+    queue.move(three, -1)
+    assert queue.next_ones() == [one, three, two]
+    queue.move(three, -9)
+    queue.hold(one)
+    assert (queue.waiting(), queue.next_ones()) == ([three, one, two], [three, two])
     assert runs.state(one) == "held"
-    turns.let_go(one)
-    assert runs.queued() == [three, one, two]
+    queue.let_go(one)
+    assert queue.next_ones() == [three, one, two]
     runs.stop(three)
-    assert runs.queued() == [one, two]
-    with pytest.raises(turns.NotWaiting, match="it is stopped"):
-        turns.move(three, 1)
+    assert queue.next_ones() == [one, two]
+    with pytest.raises(queue.NotWaiting, match="it is stopped"):
+        queue.move(three, 1)
 
 
 def test_a_run_that_is_held_as_its_turn_comes_stays_in_the_queue(config, no_worker):
-    from core import trainer
+    from core.runs import trainer
 
     run_id = runs.start(config)
-    turns.hold(run_id)
+    queue.hold(run_id)
     assert trainer.run(paths.run(run_id)) == "held"
     assert (runs.state(run_id), events.last(paths.run(run_id))) == ("held", None)
 
@@ -473,34 +475,34 @@ def test_pausing_a_run_that_waits_holds_it(config, no_worker):
 
 def test_a_run_that_a_reboot_interrupted_comes_back_by_itself(config, no_worker):
     run_id, killed = runs.create(config, "rebooted"), runs.create(config, "killed")
-    for lost, boot in ((run_id, "another"), (killed, runs.boot())):
+    for lost, boot in ((run_id, "another"), (killed, process.boot_id())):
         events.append(paths.run(lost), "started")
-        control.write(paths.run(lost) / "life.json", {"boot": boot, "starts": 1})
-    assert runs.needs_worker()
-    turns.come_back()
+        files.write_json(paths.run(lost) / "life.json", {"boot": boot, "starts": 1})
+    assert queue.needs_worker()
+    queue.come_back()
     assert [runs.state(lost) for lost in (run_id, killed)] == ["queued", "lost"]
 
 
 def test_a_run_that_takes_the_machine_down_each_time_is_left_alone(config, no_worker):
     run_id = runs.create(config)
     events.append(paths.run(run_id), "started")
-    control.write(paths.run(run_id) / "life.json", {"boot": "another", "starts": 3})
-    assert turns.interrupted() == []
+    files.write_json(paths.run(run_id) / "life.json", {"boot": "another", "starts": 3})
+    assert queue.interrupted() == []
 
 
 @pytest.mark.slow
 def test_pause_says_when_it_took_effect_and_a_paused_run_goes_on_to_the_same_losses(config):
     """One trainer in this process: asked to pause before its third step, then resumed."""
-    from core import trainer
+    from core.runs import trainer
 
     straight, paused = runs.create(config, "straight"), runs.create(config, "paused")
     trainer.run(paths.run(straight))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "Observer", _asking({2: lambda: control.ask(paths.run(paused), "pause")}))
+        patch.setattr(trainer, "Observer", _asking({2: lambda: requests.ask(paths.run(paused), "pause")}))
         assert trainer.run(paths.run(paused)) == "paused"
     row = store.sync(paused)
     assert (row["state"], row["request"], row["heard_step"], row["step"]) == ("paused", "pause", 3, 3)
-    control.ask(paths.run(paused), "resume")
+    requests.ask(paths.run(paused), "resume")
     assert runs.state(paused) == "queued"
     assert trainer.run(paths.run(paused)) == "finished"
     assert store.sync(paused)["heard"] >= row["asked"]
@@ -509,19 +511,19 @@ def test_pause_says_when_it_took_effect_and_a_paused_run_goes_on_to_the_same_los
 
 
 def test_save_now_and_sample_now_are_done_once_each(config):
-    from core import trainer
+    from core.runs import trainer
 
     run_id = runs.create(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            trainer, "Observer", _asking({1: lambda: [control.wish(paths.run(run_id), w) for w in control.WISHES]})
+            trainer, "Observer", _asking({1: lambda: [requests.wish(paths.run(run_id), w) for w in requests.WISHES]})
         )
         trainer.run(paths.run(run_id))
     seen = events.read(paths.run(run_id))[0]
     assert [(e["request"], e["step"]) for e in seen if e["event"] == "heard"] == [("save", 2), ("sample", 2)]
     assert [e["step"] for e in seen if e["event"] == "checkpoint"] == [2, 4]
     assert [e["step"] for e in seen if e["event"] == "samples"] == [2]
-    assert [sample["prompt"] for sample in store_film(run_id)] == list(film.FIRST)
+    assert [sample["prompt"] for sample in store_film(run_id)] == list(eval_samples.FIRST)
 
 
 def store_film(run_id: str) -> list[dict]:
@@ -531,7 +533,7 @@ def store_film(run_id: str) -> list[dict]:
 
 def _asking(at: dict):
     """An observer that does something itself after a step."""
-    from core.watching import Observer
+    from core.runs.observer import Observer
 
     class Asking(Observer):
         def wishes(self, step):
@@ -543,14 +545,13 @@ def _asking(at: dict):
 
 
 def test_a_run_waits_for_room_and_goes_on(config, monkeypatch):
-    from core import trainer
-    from core.watching import room
+    from core.runs import disk_space, trainer
 
     much = 10**9  # looked for at the start, with the model, after steps 1 and 2, and before the checkpoint of step 2
     looks = [10, 20, much, much, much, 30, much, much, much, 40, much]
     run_id, free = runs.create(config), iter(looks)
-    monkeypatch.setattr(room, "LOOK_SECONDS", 0)
-    monkeypatch.setattr(room, "free_bytes", lambda path: next(free, much))
+    monkeypatch.setattr(disk_space, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda path: next(free, much))
     assert trainer.run(paths.run(run_id)) == "finished"
     seen = events.read(paths.run(run_id))[0]
     waited = [(e["event"], e["free"]) for e in seen if e["event"] in ("waiting", "room")]
@@ -585,7 +586,7 @@ def test_nothing_is_lost_whatever_is_killed():
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_what_is_watched_changes_nothing_in_the_training(config, method):
-    from core import trainer
+    from core.runs import trainer
 
     settings = {**vars(config), "method": method, "gradient_checkpointing": True}
     watched = {**settings, "film_strip": True, "forgetting_meter": True}
@@ -595,4 +596,4 @@ def test_what_is_watched_changes_nothing_in_the_training(config, method):
         store.sync(run_id)
     assert (_losses(seen), store.curves(seen)["evals"]) == (_losses(alone), store.curves(alone)["evals"])
     assert [row["step"] for row in store.forgetting(seen)] == [0, 2, 4]
-    assert [row["step"] for row in store.film(seen)] == [0, 2, 4] * len(film.FIRST)
+    assert [row["step"] for row in store.film(seen)] == [0, 2, 4] * len(eval_samples.FIRST)

@@ -8,9 +8,11 @@ import time
 
 import pytest
 
-from core import control, ending, events, hardware, paths, runs, store, trainer, worker
-from core.recipe import TrainConfig
-from core.watching import doctor, room
+from core import events, files, paths
+from core import process as core_process
+from core.hardware import hardware
+from core.runs import diagnosis, disk_space, runs, store, terminate, trainer, worker
+from core.training.config import TrainConfig
 from ui import run_view
 from ui.text import Say
 
@@ -19,11 +21,13 @@ HANGS = """
 import os, sys, time
 from pathlib import Path
 from filelock import FileLock
-from core import control, events, runs
+from core import events
+from core import files
+from core import process
 run_dir = Path(sys.argv[2])
 lock = FileLock(run_dir / "run.lock")
 lock.acquire()
-control.write(run_dir / "life.json", {"boot": runs.boot(), "pid": os.getpid(), "starts": 1})
+files.write_json(run_dir / "life.json", {"boot": process.boot_id(), "pid": os.getpid(), "starts": 1})
 events.append(run_dir, "started", pid=os.getpid(), resumed_from=None)
 time.sleep(600)
 """
@@ -54,11 +58,11 @@ def drawn(run_id: str, say: Say = SAY) -> dict:
 def test_a_trainer_that_hears_nothing_can_be_ended(hanging, monkeypatch):
     runs.stop(hanging)
     assert not drawn(hanging)["end"].visible
-    monkeypatch.setattr(ending, "PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(terminate, "PATIENCE_SECONDS", -1.0)
     shown = drawn(hanging)
     assert shown["end"].visible
     assert "The trainer has not taken up the request for" in shown["status"]
-    ending.end(hanging)
+    terminate.end(hanging)
     last = events.last(paths.run(hanging))
     assert (runs.state(hanging), last["trouble"]) == ("failed", "EndedByForce")
     assert "не отвечал и был завершён" in drawn(hanging, Say("ru"))["status"]
@@ -68,15 +72,15 @@ def test_a_trainer_that_hears_nothing_can_be_ended(hanging, monkeypatch):
 
 def test_only_the_process_of_the_run_is_ended(hanging, config):
     life = runs.last_life(hanging)
-    control.write(paths.run(hanging) / "life.json", life | {"pid": 1})
+    files.write_json(paths.run(hanging) / "life.json", life | {"pid": 1})
     with pytest.raises(runs.NotRunning):
-        ending.end(hanging)
-    control.write(paths.run(hanging) / "life.json", life | {"boot": "another"})
+        terminate.end(hanging)
+    files.write_json(paths.run(hanging) / "life.json", life | {"boot": "another"})
     with pytest.raises(runs.NotRunning):
-        ending.end(hanging)
+        terminate.end(hanging)
     assert runs.state(hanging) == "running"
     with pytest.raises(runs.NotRunning):
-        ending.end(runs.create(config, "waits"))
+        terminate.end(runs.create(config, "waits"))
 
 
 def test_a_run_that_filled_the_disk_waits_for_room_by_itself(config, monkeypatch):
@@ -86,20 +90,20 @@ def test_a_run_that_filled_the_disk_waits_for_room_by_itself(config, monkeypatch
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(trainer, "_train", fills)
-    monkeypatch.setattr(room, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda path: 1000)
     run_id = runs.create(config)
     assert trainer.run(paths.run(run_id)) == "failed"
     assert (runs.state(run_id), list(paths.run(run_id).glob("checkpoint-*"))) == ("queued", [])
-    monkeypatch.setattr(room, "free_bytes", lambda path: 10**12)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda path: 10**12)
     assert trainer.run(paths.run(run_id)) == "failed"
     assert runs.state(run_id) == "failed"  # there was room: waiting would not help
 
 
 def test_room_for_the_first_checkpoint_is_known_from_the_trained_weights(tmp_path):
-    assert room.checkpoint_bytes(tmp_path, 1000) == room.SPARE_BYTES + 13_200
+    assert disk_space.checkpoint_bytes(tmp_path, 1000) == disk_space.SPARE_BYTES + 13_200
     (tmp_path / "checkpoint-2").mkdir()
     (tmp_path / "checkpoint-2" / "weights").write_bytes(b"x" * 100)
-    assert room.checkpoint_bytes(tmp_path, 1000) == room.SPARE_BYTES + 110
+    assert disk_space.checkpoint_bytes(tmp_path, 1000) == disk_space.SPARE_BYTES + 110
 
 
 def test_a_full_disk_is_said_and_hides_nothing(config, no_worker, monkeypatch):
@@ -111,8 +115,8 @@ def test_a_full_disk_is_said_and_hides_nothing(config, no_worker, monkeypatch):
 
     monkeypatch.setattr(store, "_record", full)
     assert store.sync(run_id)["state"] == "failed"
-    monkeypatch.setattr(control.os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    with pytest.raises(control.NothingWritten, match="Free some space, then try again"):
+    monkeypatch.setattr(files.os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(files.NothingWritten, match="Free some space, then try again"):
         runs.resume(run_id)
     assert runs.state(run_id) == "failed"
     runs.delete(run_id)
@@ -147,12 +151,12 @@ def test_a_run_that_the_system_killed_for_memory_says_so(config, no_worker, monk
             return -9
 
     monkeypatch.setattr(worker, "kills_for_memory", lambda: next(counts))
-    monkeypatch.setattr(runs, "spawn_detached", lambda command, cwd, log: Killed())
+    monkeypatch.setattr(core_process, "spawn_detached", lambda command, log: Killed())
     worker.run_trainer(run_id)
     last = events.last(run_dir)
     assert (runs.state(run_id), last["trouble"], last["values"]) == ("failed", "KilledForMemory", {"step": "41"})
     monkeypatch.setattr(hardware, "gpus", lambda: ())
-    assert doctor.diagnose(run_id)["changes"]
+    assert diagnosis.diagnose(run_id)["changes"]
 
 
 def test_what_a_power_cut_left_in_pieces_hides_no_run(config, no_worker):

@@ -5,9 +5,9 @@ import json
 import gradio as gr
 import pytest
 
-from core import control, events, paths, runs, store
-from core.recipe import TrainConfig
-from core.watching import doctor
+from core import events, paths
+from core.runs import diagnosis, requests, runs, store
+from core.training.config import TrainConfig
 from tests.test_runs import write_steps
 from ui import history, history_compare, history_details, run_html, run_queue, run_view
 from ui.text import Say
@@ -53,7 +53,7 @@ def test_a_tick_sees_to_it_that_the_queue_is_worked_off(config, monkeypatch):
     events.append(paths.run(done), "finished", steps=3, max_steps=3, eval_loss=None)
     store.sync_all()
     assert (run_view.on_tick(SAY, done)[1], started) == (gr.skip(), [1])
-    control.ask(paths.run(waits), "hold")
+    requests.ask(paths.run(waits), "hold")
     assert (run_view.on_tick(SAY, done)[1].active, started) == (False, [1])
 
 
@@ -62,18 +62,18 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
     path = paths.run(run_id)
     events.append(path, "started", resumed_from=None)
     write_steps(run_id, 1, 1, of=300)
-    control.ask(path, "pause")
+    requests.ask(path, "pause")
     row = {**store.sync(run_id), "state": "pausing"}
-    asked = run_html.clock(control.asked(path)["asked"])
+    asked = run_html.clock(requests.asked(path)["asked"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}; takes effect after the current step."]
-    events.append(path, "heard", step=2, request="pause", asked=control.asked(path)["asked"])
+    events.append(path, "heard", step=2, request="pause", asked=requests.asked(path)["asked"])
     events.append(path, "paused", steps=2)
     row = store.sync(run_id)
     heard = run_html.clock(row["heard"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}, took effect at {heard} after step 2."]
     assert "Resume goes on after step" in drawn(run_id)["status"]
     runs.resume(run_id)
-    asked = run_html.clock(control.asked(path)["asked"])
+    asked = run_html.clock(requests.asked(path)["asked"])
     assert list(run_html.requests(SAY, store.sync(run_id))) == [
         f"Resume: asked at {asked}; takes effect when its turn comes."
     ]
@@ -87,10 +87,10 @@ def test_a_stop_before_the_first_step_says_when_it_took_effect(config, no_worker
     run_id = runs.create(config)
     path = paths.run(run_id)
     events.append(path, "started", resumed_from=None)
-    control.ask(path, "stop")
+    requests.ask(path, "stop")
     events.append(path, "stopped", steps=0)
     row = store.sync(run_id)
-    asked, ended = run_html.clock(control.asked(path)["asked"]), run_html.clock(row["ended"])
+    asked, ended = run_html.clock(requests.asked(path)["asked"]), run_html.clock(row["ended"])
     assert list(run_html.requests(SAY, row)) == [f"Stop: asked at {asked}, took effect at {ended}."]
 
 
@@ -117,7 +117,7 @@ def test_a_failed_run_is_mended_from_the_table_too(config, no_worker):
     shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, run_id), strict=True))
     assert (shown["resume"].visible, shown["treat"].visible) == (True, True)
     assert "What helps: **learning_rate → 2e-05**. The run begins again from step 0." in shown["facts"]
-    history_details.on_go_on(SAY, doctor.treat, "doctor.treated", run_id)
+    history_details.on_go_on(SAY, diagnosis.treat, "doctor.treated", run_id)
     assert (runs.state(run_id), runs.config(run_id).learning_rate) == ("queued", config.learning_rate / 10)
 
 

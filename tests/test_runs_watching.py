@@ -7,10 +7,23 @@ import time
 
 import pytest
 
-from core import control, events, metrics, orders, paths, runs, store
-from core.recipe import TrainConfig
-from core.trouble import Trouble
-from core.watching import alerts, choosing, comparing, doctor, film, forgetting, room
+from core import events, paths
+from core.errors import UserError
+from core.runs import __main__ as runs_cli
+from core.runs import (
+    alerts,
+    compare,
+    diagnosis,
+    disk_space,
+    eval_samples,
+    forgetting,
+    metrics,
+    promote_checkpoint,
+    requests,
+    runs,
+    store,
+)
+from core.training.config import TrainConfig
 from tests.test_runs import write_steps
 
 GIB = 2**30
@@ -87,7 +100,7 @@ def failed(config: TrainConfig, trouble: str, **values) -> str:
 
 def card(monkeypatch, gib: float) -> None:
     """This machine has a card of so much memory, all of it free."""
-    from core import hardware
+    from core.hardware import hardware
 
     gpu = hardware.Gpu("NVIDIA RTX 4090", int(gib * GIB), int(gib * GIB), 8.9, 450)
     monkeypatch.setattr(hardware, "gpus", lambda: (gpu,))
@@ -96,11 +109,11 @@ def card(monkeypatch, gib: float) -> None:
 def test_the_doctor_finds_the_smallest_change_that_fits(config, monkeypatch, no_worker):
     card(monkeypatch, 12)
     run_id = failed(config, "OutOfMemory", step="41", rows="4", tokens="2048")
-    found = doctor.diagnose(run_id)
+    found = diagnosis.diagnose(run_id)
     assert (found["cause"], found["values"]["step"], found["step"], found["fits"]) == ("OutOfMemory", "41", 0, True)
     assert found["changes"] == {"gradient_checkpointing": True}
     assert found["after"] < found["free"] < found["needs"] or found["after"] < found["needs"] <= found["free"]
-    doctor.treat(run_id)
+    diagnosis.treat(run_id)
     assert (runs.state(run_id), runs.config(run_id).gradient_checkpointing) == ("queued", True)
 
 
@@ -110,7 +123,7 @@ def test_after_a_checkpoint_the_doctor_changes_only_what_it_outlives(config, mon
     checkpoint = paths.run(run_id) / "checkpoint-40"
     checkpoint.mkdir()
     (checkpoint / "whole.json").write_text(json.dumps({"step": 40, "evals": []}))
-    found = doctor.diagnose(run_id)
+    found = diagnosis.diagnose(run_id)
     assert (found["step"], found["fits"]) == (40, False)
     assert set(found["changes"]) <= {
         "batch_size",
@@ -122,25 +135,25 @@ def test_after_a_checkpoint_the_doctor_changes_only_what_it_outlives(config, mon
 
 def test_a_model_that_the_calculator_does_not_know_gets_half_the_rows_at_once(config, no_worker):
     unknown = TrainConfig(**{**vars(config), "base_model": "nobody/nothing", "batch_size": 3})
-    found = doctor.diagnose(failed(unknown, "OutOfMemory", step="1", rows="3", tokens="100"))
+    found = diagnosis.diagnose(failed(unknown, "OutOfMemory", step="1", rows="3", tokens="100"))
     assert (found["changes"], found["fits"]) == ({"batch_size": 1, "gradient_accumulation_steps": 3}, None)
 
 
 def test_a_loss_that_is_not_a_number_is_treated_with_a_tenth_of_the_learning_rate(config, no_worker):
-    found = doctor.diagnose(failed(config, "LossNotFinite", value="nan", step="7", suggestion="2e-05"))
+    found = diagnosis.diagnose(failed(config, "LossNotFinite", value="nan", step="7", suggestion="2e-05"))
     assert found["changes"] == {"learning_rate": config.learning_rate / 10}
 
 
 def test_the_doctor_leaves_the_healthy_alone(config, no_worker):
     run_id = runs.start(config)
-    assert doctor.diagnose(run_id) is None
+    assert diagnosis.diagnose(run_id) is None
 
 
 def test_the_meter_asks_each_answer_with_its_probability(tiny_model, tiny_tokenizer):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from core.recipe import prompt_ids
+    from core.training.encoding import prompt_ids
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model).train()
     found = forgetting.measure(model, tiny_tokenizer)
@@ -172,20 +185,20 @@ def test_replies_in_one_batch_are_the_replies_one_by_one(tiny_model, tiny_tokeni
     from transformers import AutoModelForCausalLM
 
     model, asked = AutoModelForCausalLM.from_pretrained(tiny_model), ["sea", "brass fog light storm keeper", "лампа"]
-    together = film.reply(model, tiny_tokenizer, asked, 12)
-    assert together == [film.reply(model, tiny_tokenizer, [prompt], 12)[0] for prompt in asked]
+    together = eval_samples.reply(model, tiny_tokenizer, asked, 12)
+    assert together == [eval_samples.reply(model, tiny_tokenizer, [prompt], 12)[0] for prompt in asked]
 
 
 def test_a_person_s_prompts_are_kept():
-    assert film.keep([" one ", "", "two", "one"]) == ["one", "two"]
-    assert film.prompts() == ["one", "two"]
+    assert eval_samples.keep([" one ", "", "two", "one"]) == ["one", "two"]
+    assert eval_samples.prompts() == ["one", "two"]
 
 
 def test_compared_runs_show_what_differs(config, no_worker):
     other = TrainConfig(**{**vars(config), "learning_rate": 1e-5, "seed": 8})
     pair = [runs.create(config, "one"), runs.create(other, "two")]
     write_steps(pair[1], 1, 3, of=3)
-    found = comparing.compare(pair)
+    found = compare.compare(pair)
     assert found["differ"] == {"learning_rate": [2e-4, 1e-5], "seed": [7, 8]}
     assert [(row["name"], row["step"], row["loss"], row["arena"]) for row in found["runs"]] == [
         ("one", None, None, None),
@@ -226,7 +239,7 @@ def test_metrics_leave_as_tensorboard_reads_them(config, no_worker, tmp_path):
 
 def test_a_package_that_is_not_there_is_named(config, no_worker, monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
-    with pytest.raises(Trouble, match="pip install tensorboardX"):
+    with pytest.raises(UserError, match="pip install tensorboardX"):
         metrics.write(runs.create(config), tensorboard=str(tmp_path))
 
 
@@ -240,7 +253,7 @@ def test_the_command_line_shows_and_compares(config, no_worker, capsys, monkeypa
         (["compare", one, two], lambda out: out["differ"] == {"seed": [1, 2]}),
     ):
         monkeypatch.setattr("sys.argv", ["runs", *words, "--json"])
-        orders.main()
+        runs_cli.main()
         assert check(json.loads(capsys.readouterr().out)), words
 
 
@@ -249,10 +262,10 @@ def test_what_a_run_occupies_is_told_by_checkpoint(config, no_worker):
     for step in (4, 12):
         (paths.run(run_id) / f"checkpoint-{step}").mkdir()
         (paths.run(run_id) / f"checkpoint-{step}" / "weights").write_bytes(b"x" * step)
-    taken = room.taken(run_id)
+    taken = disk_space.taken(run_id)
     assert taken["checkpoints"] == {4: 4, 12: 12}
     assert taken["bytes"] > 16
-    assert room.checkpoint_bytes(paths.run(run_id)) == room.SPARE_BYTES + 13
+    assert disk_space.checkpoint_bytes(paths.run(run_id)) == disk_space.SPARE_BYTES + 13
 
 
 def test_a_long_log_is_read_in_bits_that_do_not_keep_the_page_waiting(config, no_worker):
@@ -267,13 +280,13 @@ def test_a_long_log_is_read_in_bits_that_do_not_keep_the_page_waiting(config, no
 def test_a_request_is_bound_to_its_moment(config, no_worker):
     run_id, before = runs.create(config), time.time()
     runs.pause(run_id)
-    asked = control.asked(paths.run(run_id))
+    asked = requests.asked(paths.run(run_id))
     assert (asked["request"], asked["after"]) == ("hold", 0)
     assert before - 1 < asked["asked"] < before + 60
 
 
 def checkpoint(run_id: str, step: int, **files: bytes) -> None:
-    from core.recipe import seal
+    from core.training.checkpoints import seal
 
     path = paths.run(run_id) / f"checkpoint-{step}"
     path.mkdir()
@@ -288,17 +301,17 @@ def test_a_checkpoint_that_was_chosen_by_reading_becomes_the_result(config, no_w
     for step in (2, 4):
         weights = {"adapter_model__safetensors": b"w%d" % step, "adapter_config__json": b"{}"}
         checkpoint(run_id, step, **weights, optimizer__pt=b"Adam")
-    assert choosing.kept(run_id) == [2, 4]
-    adapter = choosing.take(run_id, 4)
+    assert promote_checkpoint.kept(run_id) == [2, 4]
+    adapter = promote_checkpoint.take(run_id, 4)
     assert sorted(path.name for path in adapter.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     (adapter / "generation_config.json").write_text("{}")
-    choosing.take(run_id, 2)
+    promote_checkpoint.take(run_id, 2)
     assert (adapter / "adapter_model.safetensors").read_bytes() == b"w2"
     assert (adapter / "generation_config.json").is_file()
     assert not list(paths.run(run_id).glob("*.unfinished"))
     assert runs.label(run_id)["taken"][0] == 2
-    with pytest.raises(choosing.CheckpointGone, match=r"no whole checkpoint of step 3\. It keeps: 2, 4\."):
-        choosing.take(run_id, 3)
+    with pytest.raises(promote_checkpoint.CheckpointGone, match=r"no whole checkpoint of step 3\. It keeps: 2, 4\."):
+        promote_checkpoint.take(run_id, 3)
     runs.resume(run_id)
     with pytest.raises(runs.StillRunning):
-        choosing.take(run_id, 4)
+        promote_checkpoint.take(run_id, 4)

@@ -12,8 +12,12 @@ import httpx
 import pytest
 from gradio.context import LocalContext
 
-from core import card, chat, export, sharing, sharing_gate
-from core.sharing import Limits, Share
+from core.chat import types
+from core.export import export
+from core.runs import gpu_access
+from core.sharing import gate as sharing_gate
+from core.sharing import sharing
+from core.sharing.sharing import Limits, Share
 from tests import share_probe
 from ui import sharing_page
 from ui import sharing_server as links
@@ -267,8 +271,8 @@ def test_a_visitor_chats_and_another_cannot_listen(shared):
 
 def test_a_visitor_hears_that_the_machine_is_busy_and_no_name_or_path_of_it():
     say = Say("en")
-    assert sharing_page.worded(say, card.CardBusy(name="secret")) == say("sharing.busy")
-    assert sharing_page.worded(say, chat.PromptTooLong(tokens=9, limit=8)).startswith("The conversation")
+    assert sharing_page.worded(say, gpu_access.CardBusy(name="secret")) == say("sharing.busy")
+    assert sharing_page.worded(say, types.PromptTooLong(tokens=9, limit=8)).startswith("The conversation")
     assert sharing_page.worded(say, OSError("/home/me")) == say("sharing.trouble")
 
 

@@ -1,7 +1,8 @@
 """The index over runs: what an event changes in a run's row, what a deletion takes along, which steps a long curve keeps."""
 
-from core import events, paths, runs, store
-from core.recipe import TrainConfig
+from core import events, paths
+from core.runs import runs, store
+from core.training.config import TrainConfig
 
 
 def created(tiny_corpus) -> str:

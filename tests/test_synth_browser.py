@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core import corpus, store
-from core.corpus import disk
+from core.corpus import corpus, disk
+from core.runs import store
 from core.synth import jobs
 from tests.test_browser import (  # noqa: F401
     CHROMIUM,

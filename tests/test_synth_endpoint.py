@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from core import corpus, events
-from core.corpus import disk
+from core import events
+from core.corpus import corpus, disk
 from core.synth import endpoint, jobs, making, prompts, recipes, replies, shaping
 from core.synth.endpoint import Endpoint, Reply
 from tests.endpoint_server import Server, answer, serving

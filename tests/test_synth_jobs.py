@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from core import corpus, events, recipe
-from core.corpus import disk
+from core import events
+from core.corpus import corpus, disk
 from core.synth import costing, jobs, making, packing, recipes
 from core.synth.seen import Seen
 from core.synth.weighing import Scale
+from core.training import encoding
 
 ROOT = Path(__file__).parent.parent
 
@@ -134,7 +135,7 @@ def test_tokens_are_counted_as_training_will_count_them(tiny_tokens):
     light = tokenizer.load(tiny_tokens)
     rows = [recipes.load(name).make(1, n) for name in ("style-en", "fractals-ru") for n in range(5)]
     counted = [len(ids) for ids in Scale(tiny_tokens, "en").ids(rows)]
-    assert counted == [len(recipe.encode(row, light)["input_ids"]) for row in rows]
+    assert counted == [len(encoding.encode(row, light)["input_ids"]) for row in rows]
 
 
 @pytest.mark.parametrize("template", ["gemma", "mistral-v0.1", None])

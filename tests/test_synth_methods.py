@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from core import corpus, events
-from core.corpus import disk
+from core import events
+from core.corpus import corpus, disk
 from core.synth import jobs, making, personas, prompts, recipes, writers
 from tests.endpoint_server import Server, answer, serving
 

@@ -6,7 +6,7 @@ import time
 import gradio as gr
 import pytest
 
-from core import corpus
+from core.corpus import corpus
 from core.synth import jobs, making
 from ui import corpora_html, synth, synth_html
 from ui.text import Say

@@ -2,8 +2,8 @@
 
 import pytest
 
-from core.recipe import TooSmall
-from core.runs import AlreadyRunning
+from core.runs.runs import AlreadyRunning
+from core.training.errors import TooSmall
 from ui.text import Say
 
 

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from core import recipe, tokenizer
+from core import tokenizer
+from core.training import tokenizer_loading
+from core.training.config import TrainConfig
 from tests import tiny_tokenizers
 
 CHATS = [
@@ -138,18 +140,23 @@ def split_of(backend) -> str:
     return json.loads(backend.to_str())["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
 
 
-QWEN_SPLIT = recipe.LLAMA3_SPLIT.replace("{1,3}", "")
+QWEN_SPLIT = tokenizer_loading.LLAMA3_SPLIT.replace("{1,3}", "")
 
 
 @pytest.mark.parametrize(
     ("model_type", "version", "split", "right"),
     [
-        ("mistral", "4.55.0", recipe.LLAMA3_SPLIT, recipe.TEKKEN_SPLIT),
-        ("mistral3", None, recipe.LLAMA3_SPLIT, recipe.TEKKEN_SPLIT),
-        ("mistral", "5.24.0", recipe.LLAMA3_SPLIT, recipe.TEKKEN_SPLIT),  # saved anew by somebody who did not know
-        ("mistral", "4.55.0", recipe.TEKKEN_SPLIT, recipe.TEKKEN_SPLIT),
+        ("mistral", "4.55.0", tokenizer_loading.LLAMA3_SPLIT, tokenizer_loading.TEKKEN_SPLIT),
+        ("mistral3", None, tokenizer_loading.LLAMA3_SPLIT, tokenizer_loading.TEKKEN_SPLIT),
+        (
+            "mistral",
+            "5.24.0",
+            tokenizer_loading.LLAMA3_SPLIT,
+            tokenizer_loading.TEKKEN_SPLIT,
+        ),  # saved anew by somebody who did not know
+        ("mistral", "4.55.0", tokenizer_loading.TEKKEN_SPLIT, tokenizer_loading.TEKKEN_SPLIT),
         ("mistral", "4.55.0", QWEN_SPLIT, QWEN_SPLIT),
-        ("llama", "4.55.0", recipe.LLAMA3_SPLIT, recipe.LLAMA3_SPLIT),
+        ("llama", "4.55.0", tokenizer_loading.LLAMA3_SPLIT, tokenizer_loading.LLAMA3_SPLIT),
         ("qwen2", "4.55.0", QWEN_SPLIT, QWEN_SPLIT),
     ],
 )
@@ -157,26 +164,26 @@ def test_a_mistral_splits_as_it_was_trained_and_nobody_else_is_touched(tmp_path,
     """https://github.com/huggingface/transformers/issues/42591"""
     more = {"transformers_version": version} if version else {}
     directory = splits(tmp_path / "model", split, model_type=model_type, **more)
-    config = recipe.TrainConfig(base_model=directory, corpus="c")
-    light, full = tokenizer.load(directory), recipe.load_tokenizer(config)
+    config = TrainConfig(base_model=directory, corpus="c")
+    light, full = tokenizer.load(directory), tokenizer_loading.load_tokenizer(config)
     assert split_of(light.backend) == split_of(full.backend_tokenizer) == right
     for text in ("12345 HelloWorld ПриветМир can't", *(TEXTS if model_type != "qwen2" else ())):  # it adds NFC
         assert same(light, full, text, add_special_tokens=True)
     saved = tmp_path / "saved"
     full.save_pretrained(saved)  # as a run, an adapter and a merged model do
     (saved / "config.json").write_text((tmp_path / "model" / "config.json").read_text())
-    again = recipe.load_tokenizer(recipe.TrainConfig(base_model=str(saved), corpus="c"))
+    again = tokenizer_loading.load_tokenizer(TrainConfig(base_model=str(saved), corpus="c"))
     assert split_of(again.backend_tokenizer) == right
     assert "fix_mistral_regex" not in (saved / "tokenizer_config.json").read_text()
 
 
 def test_a_mistral_with_the_vocabulary_of_llama_3_splits_as_that_does(tmp_path):
-    directory = splits(tmp_path / "model", recipe.LLAMA3_SPLIT, model_type="mistral")
+    directory = splits(tmp_path / "model", tokenizer_loading.LLAMA3_SPLIT, model_type="mistral")
     from tokenizers import AddedToken, Tokenizer
 
     backend = Tokenizer.from_file(f"{directory}/tokenizer.json")
     backend.add_special_tokens([AddedToken("<|begin_of_text|>", special=True)])
     backend.save(f"{directory}/tokenizer.json")
-    assert split_of(tokenizer.load(directory).backend) == recipe.LLAMA3_SPLIT
-    loaded = recipe.load_tokenizer(recipe.TrainConfig(base_model=directory, corpus="c"))
-    assert split_of(loaded.backend_tokenizer) == recipe.LLAMA3_SPLIT
+    assert split_of(tokenizer.load(directory).backend) == tokenizer_loading.LLAMA3_SPLIT
+    loaded = tokenizer_loading.load_tokenizer(TrainConfig(base_model=directory, corpus="c"))
+    assert split_of(loaded.backend_tokenizer) == tokenizer_loading.LLAMA3_SPLIT

@@ -4,8 +4,11 @@ import json
 
 import pytest
 
-from core import defaults, hardware, paths, runs
-from core.recipe import RecipeTrouble, TrainConfig
+from core import defaults, paths
+from core.hardware import hardware
+from core.runs import runs
+from core.training.config import TrainConfig
+from core.training.errors import TrainingError
 
 
 def corpus_of(rows: int, kind: str = "chat", characters: int = 0) -> str:
@@ -63,7 +66,7 @@ def test_a_few_long_texts_are_counted_in_blocks():
 )
 def test_a_corpus_of_the_wrong_kind_is_not_even_queued(kind, task, words):
     config = TrainConfig(base_model="starter", corpus=corpus_of(12, kind), task=task)
-    with pytest.raises(RecipeTrouble, match=words):
+    with pytest.raises(TrainingError, match=words):
         runs.start(config)
     assert runs.listed() == []
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from core import recipe
-from core.recipe import TrainConfig
-from core.watching import alerts
+from core.runs import alerts
+from core.training import batching, checkpoints, devices, training_loop
+from core.training.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +33,7 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
 
 def events_of(config: TrainConfig, out: Path, **more) -> list[dict]:
     found = []
-    recipe.train(config, out, report=lambda event, **values: found.append({"event": event, **values}), **more)
+    training_loop.train(config, out, report=lambda event, **values: found.append({"event": event, **values}), **more)
     return found
 
 
@@ -42,7 +43,7 @@ def evals_in(events: list[dict]) -> list[list]:
 
 def test_an_evaluation_that_fails_costs_no_checkpoint_and_is_made_up_for(config, tmp_path, monkeypatch):
     whole = events_of(config, tmp_path / "whole")
-    held_out_loss, calls = recipe.held_out_loss, []
+    held_out_loss, calls = batching.held_out_loss, []
 
     def fails_at_the_third(*args):
         calls.append(1)
@@ -50,23 +51,23 @@ def test_an_evaluation_that_fails_costs_no_checkpoint_and_is_made_up_for(config,
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return held_out_loss(*args)
 
-    monkeypatch.setattr(recipe, "held_out_loss", fails_at_the_third)
+    monkeypatch.setattr(batching, "held_out_loss", fails_at_the_third)
     with pytest.raises(RuntimeError, match="out of memory"):
         events_of(config, tmp_path / "out")
-    checkpoint = recipe.whole_checkpoint(tmp_path / "out")
+    checkpoint = checkpoints.whole_checkpoint(tmp_path / "out")
     assert Path(checkpoint).name == "checkpoint-4"
-    assert [step for step, _ in recipe.evals_of(checkpoint)] == [2]
+    assert [step for step, _ in checkpoints.evals_of(checkpoint)] == [2]
     resumed = events_of(config, tmp_path / "out", resume_from=checkpoint)
     assert evals_in(resumed) == evals_in(whole)[1:]
-    assert recipe.evals_of(tmp_path / "out" / "checkpoint-6") == evals_in(whole)
+    assert checkpoints.evals_of(tmp_path / "out" / "checkpoint-6") == evals_in(whole)
 
 
 def test_a_seal_holds_the_evaluation_of_its_own_step(config, tmp_path):
     events = events_of(replace(config, save_total_limit=9), tmp_path)
     for step in (2, 4, 6):
         checkpoint = tmp_path / f"checkpoint-{step}"
-        assert recipe.is_whole(checkpoint)
-        assert recipe.evals_of(checkpoint) == [known for known in evals_in(events) if known[0] <= step]
+        assert checkpoints.is_whole(checkpoint)
+        assert checkpoints.evals_of(checkpoint) == [known for known in evals_in(events) if known[0] <= step]
 
 
 def test_evaluations_are_put_into_a_seal_in_one_moment(tmp_path, monkeypatch):
@@ -74,19 +75,19 @@ def test_evaluations_are_put_into_a_seal_in_one_moment(tmp_path, monkeypatch):
     checkpoint = tmp_path / "checkpoint-1"
     checkpoint.mkdir()
     (checkpoint / "weights").write_text("w")
-    recipe.seal(checkpoint, 1, [])
+    checkpoints.seal(checkpoint, 1, [])
 
     def power_cut(*_):
-        assert recipe.is_whole(checkpoint)
+        assert checkpoints.is_whole(checkpoint)
         raise OSError("no power")
 
     monkeypatch.setattr("pathlib.Path.replace", power_cut)
     with pytest.raises(OSError, match="no power"):
-        recipe.note_evals(checkpoint, [[1, 2.0]])
-    assert (recipe.is_whole(checkpoint), recipe.evals_of(checkpoint)) == (True, [])
+        checkpoints.note_evals(checkpoint, [[1, 2.0]])
+    assert (checkpoints.is_whole(checkpoint), checkpoints.evals_of(checkpoint)) == (True, [])
     monkeypatch.undo()
-    recipe.note_evals(checkpoint, [[1, 2.0]])
-    assert (recipe.is_whole(checkpoint), recipe.evals_of(checkpoint)) == (True, [[1, 2.0]])
+    checkpoints.note_evals(checkpoint, [[1, 2.0]])
+    assert (checkpoints.is_whole(checkpoint), checkpoints.evals_of(checkpoint)) == (True, [[1, 2.0]])
 
 
 WORDINGS = [
@@ -113,18 +114,19 @@ WORDINGS = [
 
 @pytest.mark.parametrize("error", WORDINGS, ids=str)
 def test_memory_that_ran_out_is_known_in_every_dialect(error):
-    from core import paths, trainer
+    from core import paths
+    from core.runs import trainer
 
-    assert recipe.is_out_of_memory(error)
+    assert devices.is_out_of_memory(error)
     assert type(trainer._worded(error, paths.run("none"))) is trainer.ModelTooLarge
 
 
 def test_memory_of_torch_s_own_class_is_known_without_a_word():
     import torch
 
-    assert recipe.is_out_of_memory(torch.OutOfMemoryError())
-    assert not recipe.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
-    assert not recipe.is_out_of_memory(ValueError("lora_rank must be at least 1"))
+    assert devices.is_out_of_memory(torch.OutOfMemoryError())
+    assert not devices.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not devices.is_out_of_memory(ValueError("lora_rank must be at least 1"))
 
 
 @pytest.mark.parametrize("where", ["optimizer", "backward", "evaluation"])
@@ -132,10 +134,10 @@ def test_memory_that_ran_out_anywhere_reaches_the_doctor_with_step_and_batch(con
     import torch
     from accelerate import Accelerator
 
-    from core import events, paths, runs, trainer
-    from core.watching import doctor
+    from core import events, paths
+    from core.runs import diagnosis, runs, trainer
 
-    calls, stock = [], recipe.held_out_loss
+    calls, stock = [], batching.held_out_loss
 
     def third_fails(function):
         def called(*args, **kwargs):
@@ -155,7 +157,7 @@ def test_memory_that_ran_out_anywhere_reaches_the_doctor_with_step_and_batch(con
     elif where == "backward":
         monkeypatch.setattr(Accelerator, "backward", third_fails(Accelerator.backward))
     else:
-        monkeypatch.setattr(recipe, "held_out_loss", third_batch_fails)
+        monkeypatch.setattr(batching, "held_out_loss", third_batch_fails)
     run_id = runs.create(replace(config, batch_size=2, validation_share=0.2))
     assert trainer.run(paths.run(run_id)) == "failed"
     last = events.last(paths.run(run_id))
@@ -163,15 +165,16 @@ def test_memory_that_ran_out_anywhere_reaches_the_doctor_with_step_and_batch(con
     assert last["values"]["rows"] == "2"
     assert int(last["values"]["tokens"]) > 8
     assert len(last["values"]["numbers"].split(", ")) == 2
-    assert doctor.diagnose(run_id)["cause"] == "OutOfMemory"
+    assert diagnosis.diagnose(run_id)["cause"] == "OutOfMemory"
 
 
 def test_what_a_card_says_of_itself_is_worded(monkeypatch):
     import torch
 
-    from core import paths, trainer
+    from core import paths
+    from core.runs import trainer
 
-    monkeypatch.setattr(recipe, "device_name", lambda: "NVIDIA RTX 5090")
+    monkeypatch.setattr(devices, "device_name", lambda: "NVIDIA RTX 5090")
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_90"])
     said = RuntimeError("CUDA error: no kernel image is available for execution on the device")
     for capability, build in (((12, 0), "cu130"), ((6, 1), "cu126")):
@@ -197,8 +200,8 @@ def test_what_a_card_says_of_itself_is_worded(monkeypatch):
 
 def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(config, monkeypatch):
     """At step 2 there is too little for both; later there is enough again for the film."""
-    from core import events, paths, runs, store, trainer
-    from core.watching import film, forgetting
+    from core import events, paths
+    from core.runs import eval_samples, forgetting, runs, store, trainer
     from ui import run_html
     from ui.text import Say
 
@@ -212,7 +215,7 @@ def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(co
 
         return look
 
-    monkeypatch.setattr(film, "shoot", full_at((1,), [{"prompt": "a", "reply": "b"}]))
+    monkeypatch.setattr(eval_samples, "shoot", full_at((1,), [{"prompt": "a", "reply": "b"}]))
     monkeypatch.setattr(forgetting, "measure", full_at((1, 2, 3), {"score": -1.0, "parts": {}, "foreign": None}))
     run_id = runs.create(replace(config, film_strip=True, forgetting_meter=True))
     assert trainer.run(paths.run(run_id)) == "finished"
@@ -225,7 +228,8 @@ def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(co
 
 
 def test_a_gradient_of_nothing_is_an_alert_by_the_third_step(config, monkeypatch):
-    from core import paths, runs, store, trainer
+    from core import paths
+    from core.runs import runs, store, trainer
 
     monkeypatch.setattr("transformers.Trainer._get_grad_norm", lambda *_, **__: 0.0)
     run_id = runs.create(replace(config, max_steps=3, validation_share=0.0))
@@ -254,7 +258,7 @@ def test_segments_grow_unless_somebody_chose_otherwise(monkeypatch, release, cho
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("importlib.metadata.version", lambda name: release)
     monkeypatch.setattr("sys.platform", "linux")
-    recipe.grow_segments()
+    devices.grow_segments()
     assert {name: os.environ[name] for name in names if name in os.environ} == found
     for name in names:
         os.environ.pop(name, None)
@@ -263,7 +267,10 @@ def test_segments_grow_unless_somebody_chose_otherwise(monkeypatch, release, cho
 def launched(command: list[str], out: Path) -> list[dict]:
     """The events of train.py under a launcher of two processes, on the processor."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", *command, str(ROOT / "core" / "recipe.py"), str(out / "config.json")]
+    if not (out / "train.py").exists():
+        (out / "train.py").write_text(training_loop.ENTRY)
+        shutil.copytree(ROOT / "core" / "training", out / "training")
+    command = [sys.executable, "-m", *command, "train.py", "config.json"]
     done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -286,10 +293,10 @@ def test_two_processes_are_one_with_the_double_batch_and_resume(config, tmp_path
     ]
     assert evals_in(two) == [[step, pytest.approx(loss, abs=1e-5)] for step, loss in evals_in(one)]
     assert [event["event"] for event in two].count("finished") == 1
-    checkpoint = Path(recipe.whole_checkpoint(out))
+    checkpoint = Path(checkpoints.whole_checkpoint(out))
     assert sorted(path.name for path in checkpoint.glob("rng_state_*")) == ["rng_state_0.pth", "rng_state_1.pth"]
     (checkpoint / "whole.json").unlink()
-    before = int(Path(recipe.whole_checkpoint(out)).name.split("-")[1])
+    before = int(Path(checkpoints.whole_checkpoint(out)).name.split("-")[1])
     again = [event for event in launched(torchrun, out) if event["event"] == "step"]
     assert [(e["step"], e["loss"], e["tokens"]) for e in again] == [
         (e["step"], pytest.approx(e["loss"], abs=1e-6), e["tokens"]) for e in steps if e["step"] > before
@@ -299,18 +306,18 @@ def test_two_processes_are_one_with_the_double_batch_and_resume(config, tmp_path
 
 @pytest.mark.parametrize(("flags", "kind"), [("sse avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
 def test_a_processor_takes_bf16_where_it_is_native_and_the_calculator_says_the_same(tmp_path, monkeypatch, flags, kind):
-    from core import hardware
     from core.estimate import answer, catalogue
+    from core.hardware import hardware
 
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n", encoding="utf-8")
-    for module in (recipe, hardware):
+    for module in (devices, hardware):
         native = module.processor_has_bf16(tmp_path / "cpuinfo")
         monkeypatch.setattr(module, "processor_has_bf16", lambda native=native: native)
-    monkeypatch.setattr(recipe, "device_type", lambda: "cpu")
+    monkeypatch.setattr(devices, "device_type", lambda: "cpu")
     config = TrainConfig(base_model="m", corpus="c")
     processor = catalogue.processor(4, 2**34)
-    assert (recipe.precision(config), answer.best_precision(processor)) == (kind, kind)
-    assert recipe.precision(replace(config, precision="fp32")) == "fp32"
+    assert (devices.precision(config), answer.best_precision(processor)) == (kind, kind)
+    assert devices.precision(replace(config, precision="fp32")) == "fp32"
     assert (processor.matmul_tflops > processor.fp32_tflops) == (kind == "bf16")
 
 
@@ -321,7 +328,7 @@ def test_rows_of_like_length_share_a_batch_whatever_the_size_of_the_corpus(rows,
 
     draw = random.Random(3)
     lengths = [min(512, 40 + int(draw.expovariate(1 / 120))) for _ in range(rows)]
-    sampler = recipe.by_length(lengths, 4, 7)
+    sampler = batching.by_length(lengths, 4, 7)
     epochs = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
@@ -336,4 +343,4 @@ def test_rows_of_like_length_share_a_batch_whatever_the_size_of_the_corpus(rows,
 
 
 def test_few_rows_come_in_one_batch():
-    assert sorted(recipe.by_length([5, 9, 7], 4, 7)) == [0, 1, 2]
+    assert sorted(batching.by_length([5, 9, 7], 4, 7)) == [0, 1, 2]

@@ -5,8 +5,9 @@ from dataclasses import asdict
 import gradio as gr
 import pytest
 
-from core import events, paths, profiles
-from core.recipe import TrainConfig
+from core import events, paths
+from core.chat import profiles
+from core.training.config import TrainConfig
 from ui import run_data, training_roads
 from ui.text import Say
 
@@ -97,7 +98,8 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
 
 
 def test_three_steps_are_a_trial_that_nobody_is_offered_first(monkeypatch, tiny_model, tiny_corpus):
-    from core import corpus, runs
+    from core.corpus import corpus
+    from core.runs import runs
     from ui import training
 
     monkeypatch.setattr(runs, "start_worker", lambda: None)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from core import events, paths, recipe, runs, trainer
-from core.recipe import TrainConfig
+from core import events, paths
+from core.runs import runs, trainer
+from core.training import training_loop
+from core.training.config import TrainConfig
 from tests.conftest import wait_for
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +63,7 @@ def test_a_run_too_large_for_the_memory_fails_before_its_model_loads(config, mon
 def test_two_processes_have_the_losses_of_one_with_the_double_batch(config, tmp_path):
     """The batch of the config is each process's own: PyTorch's DDP under accelerate's launcher, on the processor."""
     one = []
-    recipe.train(config, tmp_path / "one", report=lambda event, **values: one.append({"event": event, **values}))
+    training_loop.train(config, tmp_path / "one", report=lambda event, **values: one.append({"event": event, **values}))
     out = tmp_path / "two"
     out.mkdir()
     replace(config, batch_size=config.batch_size // 2).save(out / "config.json")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from core import paths, store
+from core import paths
+from core.runs import store
 
 COPIES = Path(__file__).parent / "schemas"
 RUN = {"id": "20260101-000000-old", "name": "старый запуск", "state": "finished", "base_model": "starter"}

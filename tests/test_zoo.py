@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from core import export, models, recipe
+from core import models
 from core.chat import contestants, engine
-from core.export import merging
-from core.recipe import TrainConfig
+from core.export import export, merging
+from core.training import adapters, attention_kernels, checks, devices, errors, model_loading
+from core.training.config import TrainConfig
 from tests import pretended_card, zoo, zoo_walk
 from tests.conftest import chat_rows
 
@@ -64,8 +65,8 @@ def test_zoo_a_family_trains_talks_merges_and_opens_plainly(zoo_walked, family):
 @pytest.mark.parametrize("family", zoo.REFUSES_PACKING)
 def test_zoo_packing_is_refused_before_weights_are_read(animal, few_rows, tiny_tokenizer, family):
     config = TrainConfig(base_model=animal(family), corpus=few_rows, method="lora", packing=True, max_length=64)
-    with pytest.raises(recipe.PackingUnsupported, match="Switch packing off"):
-        recipe.check_model(config, tiny_tokenizer)
+    with pytest.raises(errors.PackingUnsupported, match="Switch packing off"):
+        checks.check_model(config, tiny_tokenizer)
 
 
 def test_the_table_of_the_readme_is_that_of_the_zoo():
@@ -92,7 +93,7 @@ def test_zoo_the_card_of_a_multimodal_adapter_opens_it(train, animal, family, tm
 def adapter_of(animal, few_rows, family: str, **settings):
     settings = {"method": "lora", "lora_rank": 4} | settings
     config = TrainConfig(base_model=animal(family), corpus=few_rows, **settings)
-    return recipe.add_adapter(recipe.load_base(config), config)
+    return adapters.add_adapter(model_loading.load_base(config), config)
 
 
 @pytest.mark.slow
@@ -131,10 +132,10 @@ def test_zoo_dropout_goes_where_it_can_and_the_adapter_opens_again(animal, few_r
 )
 def test_zoo_what_experts_cannot_take_is_said(animal, few_rows, tiny_tokenizer, settings, words):
     config = TrainConfig(base_model=animal("qwen3_moe"), corpus=few_rows, method="lora", **settings)
-    with pytest.raises(recipe.ExpertsTakePlainLora, match=words):
-        recipe.check_model(config, tiny_tokenizer)
-    with pytest.raises(recipe.ExpertsTakePlainLora, match=words):
-        recipe.add_adapter(recipe.load_base(config), config)
+    with pytest.raises(errors.ExpertsTakePlainLora, match=words):
+        checks.check_model(config, tiny_tokenizer)
+    with pytest.raises(errors.ExpertsTakePlainLora, match=words):
+        adapters.add_adapter(model_loading.load_base(config), config)
 
 
 @pytest.mark.slow
@@ -168,8 +169,8 @@ def test_zoo_adapters_around_other_experts_have_a_base_each(train, animal):
 @pytest.mark.parametrize("method", ["lora", "qlora", "full"])
 def test_zoo_only_the_text_part_of_a_multimodal_model_is_trained(animal, few_rows, family, method):
     config = TrainConfig(base_model=animal(family), corpus=few_rows, method=method, lora_rank=4)
-    base = recipe.load_base(config)
-    model = recipe.add_adapter(base, config)
+    base = model_loading.load_base(config)
+    model = adapters.add_adapter(base, config)
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert trained
     assert all("language_model." in name or "lm_head" in name for name in trained)
@@ -182,19 +183,21 @@ def test_zoo_each_class_says_which_attention_it_takes(animal, monkeypatch):
     import torch
     import transformers.utils
 
-    monkeypatch.setattr(recipe, "device_type", lambda: "cuda")
+    monkeypatch.setattr(devices, "device_type", lambda: "cuda")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
-    outlines = {family: recipe.skeleton(recipe.model_config(animal(family))) for family in zoo.TITLES}
-    without = {family: recipe.attention("bf16", base) for family, base in outlines.items()}
+    outlines = {family: model_loading.skeleton(model_loading.model_config(animal(family))) for family in zoo.TITLES}
+    without = {family: attention_kernels.attention("bf16", base) for family, base in outlines.items()}
     assert {family for family, kind in without.items() if kind == "eager"} == {"gemma2", "gpt_oss", "mamba"}
     monkeypatch.setattr(transformers.utils, "is_flash_attn_2_available", lambda **_: True)
-    refuse = {family for family, base in outlines.items() if recipe.attention("bf16", base) != "flash_attention_2"}
+    refuse = {
+        family for family, base in outlines.items() if attention_kernels.attention("bf16", base) != "flash_attention_2"
+    }
     assert refuse == {"gemma3", "gemma4", "gpt_oss", "mamba"}
-    assert {recipe.flash_attention_lacks("bf16", outlines[family]) for family in refuse} == {"class"}
+    assert {attention_kernels.flash_attention_lacks("bf16", outlines[family]) for family in refuse} == {"class"}
     outlines["llama"].config._attn_implementation_internal = "kernels-community/flash-attn2"  # as kernels names it
-    assert recipe.uses_flash_attention(outlines["llama"])
+    assert attention_kernels.uses_flash_attention(outlines["llama"])
     outlines["llama"].config.head_dim = 512
-    assert recipe.flash_attention_lacks("bf16", outlines["llama"]) == "class"
+    assert attention_kernels.flash_attention_lacks("bf16", outlines["llama"]) == "class"
 
 
 @pytest.mark.slow
@@ -202,11 +205,11 @@ def test_zoo_four_bits_are_stored_for_sharding_under_a_launcher_only(animal, few
     import torch
 
     config = TrainConfig(base_model=animal("llama"), corpus=few_rows, method="qlora", precision="fp32")
-    weight = lambda: recipe.load_base(config).model.layers[0].self_attn.q_proj.weight  # noqa: E731
+    weight = lambda: model_loading.load_base(config).model.layers[0].self_attn.q_proj.weight  # noqa: E731
     assert weight().dtype == torch.uint8
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert weight().dtype == torch.float32
-    assert recipe.load_base(config).num_parameters() == 118_208
+    assert model_loading.load_base(config).num_parameters() == 118_208
 
 
 @pytest.mark.slow
@@ -221,10 +224,10 @@ def test_zoo_four_bits_are_stored_for_sharding_under_a_launcher_only(animal, few
 )
 def test_zoo_weights_that_are_stored_quantised_are_refused_by_name(animal, few_rows, stored, method, words):
     config = TrainConfig(base_model=animal("llama"), corpus=few_rows, method=method)
-    base = recipe.skeleton(recipe.model_config(config.base_model))
+    base = model_loading.skeleton(model_loading.model_config(config.base_model))
     base.config.quantization_config = {"quant_method": stored}
-    with pytest.raises(recipe.StoredQuantized, match=words):
-        recipe.quantization(config, base)
+    with pytest.raises(errors.StoredQuantized, match=words):
+        model_loading.quantization(config, base)
 
 
 @pytest.mark.slow
@@ -235,7 +238,7 @@ def test_zoo_a_hub_model_is_refused_before_its_weights_are_fetched(animal, few_r
 
     import huggingface_hub
 
-    from core import trainer
+    from core.runs import trainer
 
     asked = []
 
@@ -250,10 +253,10 @@ def test_zoo_a_hub_model_is_refused_before_its_weights_are_fetched(animal, few_r
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     config = TrainConfig(base_model="someone/mamba", corpus=few_rows, method="lora", packing=True, max_length=64)
-    with pytest.raises(recipe.PackingUnsupported, match="Switch packing off"):
+    with pytest.raises(errors.PackingUnsupported, match="Switch packing off"):
         trainer.local_config(config, lambda *_, **__: None)
-    monkeypatch.setattr(recipe, "auto_class", lambda shape: None)
-    with pytest.raises(recipe.ArchitectureUnknown, match="of the kind mamba"):
+    monkeypatch.setattr(model_loading, "auto_class", lambda shape: None)
+    with pytest.raises(errors.ArchitectureUnknown, match="of the kind mamba"):
         models.prepare("someone/mamba")
     assert "*.safetensors" not in asked
 
@@ -265,27 +268,32 @@ CARD = """
 import json, sys
 from pathlib import Path
 import pretended_torch
-from core import paths, recipe, runs
-from core.chat import Question, Sampling, engine
-from core.watching import film, forgetting
+from core import paths
+from core.runs import runs
+from core.training import callbacks, training_loop
+from core.training.config import TrainConfig
+from core.chat import generation
+from core.chat.types import Question, Sampling
+from core.runs import eval_samples
+from core.runs import forgetting
 
-config, watched = recipe.TrainConfig(**json.loads(sys.argv[1])), sys.argv[2] == "1"
-film.REPLY_TOKENS = forgetting.REPLY_TOKENS = 2
+config, watched = TrainConfig(**json.loads(sys.argv[1])), sys.argv[2] == "1"
+eval_samples.REPLY_TOKENS = forgetting.REPLY_TOKENS = 2
 some = forgetting.questions()
 some["items"], some["russian"] = some["items"][::16], some["russian"][:1]
 said = {}
 
-class Watcher(recipe.Watcher):
+class Watcher(callbacks.Watcher):
     def on_evaluation(self, model, tokenizer, step):
         if watched:
-            said.setdefault("film", film.shoot(model, tokenizer))
+            said.setdefault("film", eval_samples.shoot(model, tokenizer))
             said.setdefault("score", forgetting.measure(model, tokenizer)["score"])
 
 pretended_torch.card.clear()
 run = runs.create(config)
-ending = recipe.train(config, paths.run(run), report=lambda e, **v: said.setdefault(e, v), watcher=Watcher())
+ending = training_loop.train(config, paths.run(run), report=lambda e, **v: said.setdefault(e, v), watcher=Watcher())
 asked = {id: Question(id, [{"role": "user", "content": "lamp?"}]) for id in (f"base:{config.base_model}", f"run:{run}")}
-*_, columns = engine.replies(asked, Sampling(max_new_tokens=2))
+*_, columns = generation.replies(asked, Sampling(max_new_tokens=2))
 print(json.dumps({
     "attention": said["model"]["attention"], "lacks": said["model"]["flash_attention_lacks"],
     "precision": said["model"]["precision"], "loss": ending["eval_loss"], "film": bool(said.get("film")),

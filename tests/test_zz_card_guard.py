@@ -26,28 +26,34 @@ CONVOLVES = "of families that convolve, which no walk trains on the card"
 OUTDATED = "for a torch or a package that is too old; tests/test_run_card.py has them"
 # {(file, line of source): why no walk can reach it here}. An entry that is gone or is reached makes the test fail.
 NOT_RUN = {
-    ("core/recipe.py", "return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()"): APPLE,
-    ("core/recipe.py", "return round(torch.mps.driver_allocated_memory() / 2**30, 3)"): APPLE,
-    ("core/recipe.py", "return torch.backends.mps.is_macos_or_newer(14, 0)"): APPLE,
-    ("core/recipe.py", 'if kind == "xpu":'): INTEL,
-    ("core/recipe.py", "return torch.xpu.is_bf16_supported(including_emulation=False)"): INTEL,
     (
-        "core/other_cards.py",
+        "core/training/devices.py",
+        "return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()",
+    ): APPLE,
+    ("core/training/devices.py", "return round(torch.mps.driver_allocated_memory() / 2**30, 3)"): APPLE,
+    ("core/training/devices.py", "return torch.backends.mps.is_macos_or_newer(14, 0)"): APPLE,
+    ("core/training/devices.py", 'if kind == "xpu":'): INTEL,
+    ("core/training/devices.py", "return torch.xpu.is_bf16_supported(including_emulation=False)"): INTEL,
+    (
+        "core/hardware/other_gpus.py",
         'return (Gpu(name, total, min(total, memory.available), 0.0, 0.0, uuid="apple", kind="mps", memory="shared"),)',
     ): APPLE,
     (
-        "core/other_cards.py",
+        "core/hardware/other_gpus.py",
         'return Gpu(name, gib * GIB, gib * GIB, 0.0, 0.0, uuid=_address(device), kind="xpu")',
     ): INTEL,
-    ("core/gpu.py", 'return self.kind != "cuda" or self.compute_capability >= 8.0'): UNASKED,
-    ("core/recipe.py", 'if kind == "mps":'): PROCESSOR,
-    ("core/recipe.py", 'return device_type() not in ("cuda", "xpu") or find_spec("fla") is None'): CONVOLVES,
-    ("core/torch_build.py", 'found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None'): OUTDATED,
+    ("core/hardware/gpu.py", 'return self.kind != "cuda" or self.compute_capability >= 8.0'): UNASKED,
+    ("core/training/devices.py", 'if kind == "mps":'): PROCESSOR,
+    (
+        "core/training/checks.py",
+        'return devices.device_type() not in ("cuda", "xpu") or find_spec("fla") is None',
+    ): CONVOLVES,
+    ("core/hardware/torch_build.py", 'found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None'): OUTDATED,
     ("core/check_card/kernels.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
-    ("core/trainer.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
-    ("core/trainer.py", "major, minor = torch.cuda.get_device_capability()"): NO_KERNELS,
-    ("core/trainer.py", 'known = ", ".join(torch.cuda.get_arch_list()) or "none"'): NO_KERNELS,
-    ("core/trainer.py", "if command := torch_build.steps(gpu, nvidia.driver().cuda):"): NO_KERNELS,
+    ("core/runs/trainer.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
+    ("core/runs/trainer.py", "major, minor = torch.cuda.get_device_capability()"): NO_KERNELS,
+    ("core/runs/trainer.py", 'known = ", ".join(torch.cuda.get_arch_list()) or "none"'): NO_KERNELS,
+    ("core/runs/trainer.py", "if command := torch_build.steps(gpu, nvidia.driver().cuda):"): NO_KERNELS,
     ("core/check_card/advice.py", "arguments = torch_build.upgrade(arguments, gpu, nvidia.driver().cuda)"): OUTDATED,
     ("core/check_card/advice.py", "return torch_build.steps(gpu, nvidia.driver().cuda)"): OUTDATED,
 }
@@ -103,12 +109,12 @@ def test_lines_that_ask_are_found_by_their_tokens():
 
 
 def test_a_process_notes_the_statements_that_ask_before_they_run(tmp_path):
-    code = "from core import recipe; recipe.device_type(); from core.estimate import catalogue"
+    code = "from core.training import devices; devices.device_type(); from core.estimate import catalogue"
     site = Path(pretended_card.__file__).parent / "site"
     code = f"import sys; sys.path.insert(0, {str(site)!r}); import card_lines; card_lines.install(); {code}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"CARD_LINES": str(tmp_path)}, check=True)
     seen = {line.rpartition(" ")[0] for file in tmp_path.iterdir() for line in file.read_text().splitlines()}
-    assert seen >= {"core/recipe.py", "core/estimate/catalogue.py"}
+    assert seen >= {"core/training/devices.py", "core/estimate/catalogue.py"}
 
 
 def test_a_line_that_nobody_reaches_and_an_entry_that_is_gone_are_named():

@@ -23,8 +23,12 @@ from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
-from core import control, events, paths, recipe, runs, series, store, trainer, worker
-from core.recipe import TrainConfig, whole_checkpoint
+from core import events, paths, process
+from core.runs import curves as runs_curves
+from core.runs import queue, requests, runs, store, trainer, worker
+from core.training import checkpoints, training_loop
+from core.training.checkpoints import whole_checkpoint
+from core.training.config import TrainConfig
 from tests import tiny_tokenizers
 from tests.conftest import chat_rows
 
@@ -97,8 +101,8 @@ def let_go() -> None:
                 os.dup2(nothing, int(name))
 
 
-def spawn(command: list[str], cwd, log) -> Forked:
-    """Stands in for runs.spawn_detached: the same main(), but no second import of torch."""
+def spawn(command: list[str], log) -> Forked:
+    """Stands in for process.spawn_detached: the same main(), but no second import of torch."""
     module = command[2]
     (paths.home() / "pids").mkdir(exist_ok=True)
 
@@ -200,14 +204,14 @@ def moments() -> dict:
 
     return {
         "half checkpoint": (transformers.Trainer, "_save_optimizer_and_scheduler", die),
-        "unsealed": (recipe, "seal", die),
-        "unrotated": (recipe, "rotate", die),
-        "rotation": (recipe.shutil, "rmtree", half_a_deletion),
+        "unsealed": (checkpoints, "seal", die),
+        "unrotated": (checkpoints, "rotate", die),
+        "rotation": (checkpoints.shutil, "rmtree", half_a_deletion),
         "line": (events, "append", half_a_line),
-        "adapter": (recipe, "_save_whole", unfinished_adapter),
-        "last word": (recipe, "_conclude", after_it),
-        "transaction": (series, "add", after_it),
-        "request": (control, "write", half_a_request),
+        "adapter": (checkpoints, "save_whole", unfinished_adapter),
+        "last word": (training_loop, "_conclude", after_it),
+        "transaction": (runs_curves, "add", after_it),
+        "request": (requests, "write_json", half_a_request),
         "before a trainer": (worker, "run_trainer", die),
         "after a trainer": (worker, "run_trainer", after_it),
     }
@@ -297,13 +301,13 @@ def wake(names: list[str]) -> None:
     """What a person does who opens the app: resume what was lost, begin again what is done, let the queue work."""
     for name in names:
         if runs.state(name) in ("lost", "failed", "stopped", "paused"):
-            control.ask(paths.run(name), "resume")
+            requests.ask(paths.run(name), "resume")
     if not any(runs.state(name) in runs.ACTIVE for name in names):
         shutil.rmtree(paths.run(names[0]))  # both are done: another one, so that there is something to kill
         names[0] = runs.create(runs.config(names[1]), "another")
-    if runs.needs_worker():
+    if queue.needs_worker():
         runs.start_worker()
-    wait_until(lambda: pids("trainer") or not runs.needs_worker(), "a worker")
+    wait_until(lambda: pids("trainer") or not queue.needs_worker(), "a worker")
 
 
 def heal(names: list[str]) -> None:
@@ -341,7 +345,7 @@ def truth(name: str) -> str:
     last = events.last(run_dir)
     if any(str(run_dir) in open_files(pid) for pid in pids("trainer")):
         return "running"
-    if control.waits(run_dir) == "resume" or last is None:
+    if requests.waits(run_dir) == "resume" or last is None:
         return "queued"
     return last["event"] if last["event"] in events.FINAL else "lost"
 
@@ -432,7 +436,7 @@ def main() -> int:
     os.environ["SOULSMITH_HOME"] = str(folder / "straight")
     config = prepared(folder)
     MOMENTS.update(moments())
-    runs.spawn_detached = spawn
+    process.spawn_detached = spawn
     run_id = runs.create(config, "straight")
     with (paths.home() / "log.txt").open("ab") as log:
         Forked(lambda: trainer.run(paths.run(run_id)) == "failed", log).wait()

@@ -55,19 +55,25 @@ def result(family: str, walk: subprocess.Popen) -> dict:
 
 def train(model: str, rows: str, method: str = "lora", **settings) -> tuple[str, dict]:
     """Train a model for two steps: (id of the run, its "model" event)."""
-    from core import paths, recipe, runs
+    from core import paths
+    from core.runs import runs
+    from core.training import training_loop
+    from core.training.config import TrainConfig
 
-    config = recipe.TrainConfig(base_model=model, corpus=rows, method=method, **SETTINGS | settings)
+    config = TrainConfig(base_model=model, corpus=rows, method=method, **SETTINGS | settings)
     run_id, said = runs.create(config), {}
-    recipe.train(runs.config(run_id), paths.run(run_id), report=lambda event, **values: said.setdefault(event, values))
+    training_loop.train(
+        runs.config(run_id), paths.run(run_id), report=lambda event, **values: said.setdefault(event, values)
+    )
     return run_id, said["model"]
 
 
 def talk(*ids: str) -> dict:
     """The replies of these contestants side by side."""
-    from core.chat import Question, Sampling, engine
+    from core.chat import generation
+    from core.chat.types import Question, Sampling
 
-    *_, columns = engine.replies({id: Question(id, ASK) for id in ids}, Sampling(max_new_tokens=4))
+    *_, columns = generation.replies({id: Question(id, ASK) for id in ids}, Sampling(max_new_tokens=4))
     return columns
 
 
@@ -85,22 +91,23 @@ def opened_plainly(directory: Path, adapter: Path):
 
 def merge(run_id: str) -> tuple[dict, float]:
     """What a merge says, and how far plain PEFT is from the merged model."""
-    from core import paths, recipe
+    from core import paths
     from core.chat import contestants
     from core.export import merging
+    from core.training import tokenizer_loading
 
     one, out = contestants.find(f"run:{run_id}"), paths.run(run_id) / "merged"
     out.mkdir()
     found = merging.into(one, out, lambda *_, **__: None)
-    tokenizer = recipe.load_tokenizer(one.config)
+    tokenizer = tokenizer_loading.load_tokenizer(one.config)
     plain = merging.logits(opened_plainly(Path(one.config.base_model), one.weights), tokenizer)
     return found, merging.distance(plain, merging.logits(merging.load(out), tokenizer))
 
 
 def walk(model: str, rows: str) -> dict[str, str]:
     """What a model can, by method, and whether packed rows are refused."""
-    from core import recipe
     from core.chat import engine
+    from core.training import errors
 
     found = {}
     for method in ("lora", "qlora", "full"):
@@ -116,7 +123,7 @@ def walk(model: str, rows: str) -> dict[str, str]:
         try:
             train(model, rows, method, packing=True)
             packing = "yes"
-        except recipe.PackingUnsupported:
+        except errors.PackingUnsupported:
             packing = "refused"
         assert found.setdefault("packing", packing) == packing, method
     return found

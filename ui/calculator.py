@@ -9,14 +9,15 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import corpus as corpora
-from core import hardware, paths
+from core import paths
+from core.corpus import corpus as corpus_corpus
+from core.errors import UserError
 from core.estimate import answer as answers
 from core.estimate import catalogue, exact, plan, probe, tables
 from core.estimate import setup as setups
 from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
 from core.estimate.troubles import CardGone, NeedsTrace, UnknownArchitecture
-from core.trouble import Trouble
+from core.hardware import hardware
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
 from ui import offers
@@ -211,7 +212,7 @@ def _title(say: Say, name: str, *, is_example: bool) -> str:
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
-    names = {card["id"]: card["name"] for card in corpora.listed()}
+    names = {card["id"]: card["name"] for card in corpus_corpus.listed()}
     return [(say("calculator.corpus.none"), ""), *((names.get(id, id), id) for id in plan.corpora())]
 
 
@@ -259,7 +260,7 @@ def on_ask(say: Say, **fields):
     try:
         asked = question(**fields)
         found = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
-    except Trouble as error:
+    except UserError as error:
         return pieces.trouble(say, error), gr.Plot(visible=False), "", "", None, None, {}
     return (
         pieces.verdict(say, found),
@@ -282,7 +283,7 @@ def on_tables(say: Say, shown: bool, **fields) -> str:
         setup = answers.suited(asked["setup"], asked["card"])
         tables.check("methods", name, setup, asked["card"])
         return pieces.all_tables(say, name, setup, asked["card"], asked["free"], asked["tokens"])
-    except Trouble as error:
+    except UserError as error:
         return pieces.trouble(say, error)
 
 
@@ -296,7 +297,7 @@ def on_exact(say: Say, ticket: str, **fields):
         yield _exactly(say, found, fields, asked)
     except exact.Cancelled:
         yield f"<p>{say('calculator.exact.stopped')}</p>"
-    except Trouble as error:
+    except UserError as error:
         yield pieces.trouble(say, error)
     finally:
         _stopped.discard(ticket)
@@ -310,7 +311,7 @@ def on_measure(say: Say, card: str | None):
             hardware.card((card or "").removeprefix("mine:")) if (card or "").startswith("mine:") else None
         )
         yield f"<p>{say('calculator.probe.done', name=found['name'], tflops=say.number(found['tflops']))}</p>"
-    except Trouble as error:
+    except UserError as error:
         yield pieces.trouble(say, error)
 
 

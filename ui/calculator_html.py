@@ -3,6 +3,7 @@
 import html
 import re
 
+from core.errors import UserError
 from core.estimate import advice, catalogue, explain, tables
 from core.estimate import answer as answers
 from core.estimate.advice import Change
@@ -10,7 +11,6 @@ from core.estimate.answer import Answer
 from core.estimate.catalogue import Card
 from core.estimate.memory import GIB
 from core.estimate.setup import METHODS, Setup
-from core.trouble import Trouble
 from ui.text import Say
 from ui.text.calculator import UNITS, WORDS
 
@@ -73,7 +73,7 @@ def _corrected(say: Say, answer: Answer) -> str:
     return f"<div>{html.escape(say('calculator.corrected', runs=correction.runs, **values))}</div>"
 
 
-def trouble(say: Say, error: Trouble) -> str:
+def trouble(say: Say, error: UserError) -> str:
     """The trouble in words, with the field under the name that the page gives it."""
     values = dict(error.values)
     if f"calculator.{values.get('field')}" in WORDS:

@@ -4,9 +4,9 @@ from collections import Counter
 
 import gradio as gr
 
-from core import hardware, torch_build
-from core.gpu import Gpu
-from core.torch_build import Unseen
+from core.hardware import hardware, torch_build
+from core.hardware.gpu import Gpu
+from core.hardware.torch_build import Unseen
 from ui.text import Say
 
 GIB = 2**30

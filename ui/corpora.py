@@ -6,11 +6,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import corpus
-from core.corpus import job
-from core.trouble import Trouble
+from core.corpus import corpus, job
+from core.errors import ErrorElsewhere, UserError
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
+from ui.corpora_html import choices
 from ui.refused import Refused
 from ui.text import Say
 
@@ -129,12 +129,6 @@ def build_rows(say: Say, listing) -> dict:
     }  # fmt: skip
 
 
-def choices(say: Say) -> list[tuple[str, str]]:
-    """The corpora as choices: what is shown and the id."""
-    cards = corpus.listed()
-    return [(say("corpora.choice", name=card["name"], rows=say.number(card["rows"], 9)), card["id"]) for card in cards]
-
-
 def models() -> list[tuple[str, str]]:
     """Base models that are ready on this disk: title and directory."""
     try:
@@ -194,22 +188,22 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
                 seconds = time.monotonic() - began
                 bar = markup.progress(say, said["done"], said["total"], said["rows"], seconds)
                 yield *same, bar, gr.update(visible=True)
-    except job.ImportTrouble as error:
+    except ErrorElsewhere as error:
         yield *same, markup.trouble(say, worded(say, error)), gr.update(visible=False)
-    except Trouble as error:
+    except UserError as error:
         yield *same, markup.trouble(say, say.trouble(error)), gr.update(visible=False)
     return False
 
 
-def worded(say: Say, error: job.ImportTrouble) -> str:
+def worded(say: Say, error: ErrorElsewhere) -> str:
     """The sentence of another process's trouble in the page's language."""
     values = dict(error.values)
     if codes := values.get("codes"):
         values["reasons"] = "; ".join(say(f"corpora.reason.{code}") for code in codes.split())
-    return say.worded(error.name, values, error.message)
+    return say.worded(error.name, values, str(error))
 
 
-def _trouble(name: str) -> Trouble:
+def _trouble(name: str) -> UserError:
     from core.corpus import creating
 
     return getattr(creating, name)()
@@ -223,7 +217,7 @@ def on_choose(say: Say, corpus_id: str | None):
     """Everything that is shown of the chosen corpus."""
     try:
         card = corpus.card(corpus_id) if corpus_id else None
-    except Trouble as error:
+    except UserError as error:
         gr.Warning(say.trouble(error))
         card = None
     if card is None:
@@ -254,7 +248,7 @@ def on_page(say: Say, corpus_id: str | None, page: float | None, search: str):
         start = PAGE * (int(page or 1) - 1)
         count = corpus.card(corpus_id)["rows"]
         rows = list(enumerate(corpus.rows(corpus_id, start, PAGE), start))
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     return [_cells(say, number, row) for number, row in rows], say("corpora.of_pages", pages=-(-count // PAGE))
 
@@ -290,7 +284,7 @@ def on_row(say: Say, row: tuple[str, int] | None, model: str | None, max_length,
         return say("corpora.choose_row"), say("corpora.choose_row")
     try:
         found = corpus.rows(*row, 1)
-    except Trouble as error:
+    except UserError as error:
         return markup.trouble(say, say.trouble(error)), ""
     if not found:
         return say("corpora.choose_row"), say("corpora.choose_row")
@@ -298,17 +292,18 @@ def on_row(say: Say, row: tuple[str, int] | None, model: str | None, max_length,
 
 
 def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str) -> str:
-    from core import recipe, tokenizer
+    from core import tokenizer
     from core.corpus import preview
+    from core.training import errors
 
     model = model or _first_model()
     if model is None:
         return say("corpora.no_model")
     try:
         shown = preview.tokens(preview.shortened(row), tokenizer.load(model), max_length=max_length, learn=learn)
-    except recipe.TemplateRefused as error:
+    except errors.TemplateRefused as error:
         return markup.trouble(say, say("corpora.refused", reason=error.values.get("reason", "")))
-    except (Trouble, recipe.RecipeTrouble) as error:
+    except UserError as error:
         return markup.trouble(say, say.trouble(error))
     return markup.tokens(say, shown)
 
@@ -318,7 +313,7 @@ def on_delete(say: Say, corpus_id: str | None):
         return gr.update(visible=False), ""
     try:
         card = corpus.card(corpus_id)
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     return gr.update(visible=True), say("corpora.delete.ask", name=card["name"], rows=say.number(card["rows"], 9))
 
@@ -327,7 +322,7 @@ def on_delete_yes(say: Say, corpus_id: str | None):
     try:
         name = corpus.card(corpus_id)["name"]
         corpus.delete(corpus_id)
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     gr.Info(say("corpora.deleted", name=name))
     return gr.update(choices=choices(say), value=None), time.time(), gr.update(visible=False)

@@ -3,6 +3,7 @@
 import html
 import unicodedata
 
+from core.corpus import corpus
 from ui.text import Say
 
 STYLE = """<style>
@@ -288,3 +289,9 @@ def pairs(say: Say, found: list[dict]) -> str:
 def _change(sign: str, words: str) -> str:
     tag = {"=": "span", "-": "del", "+": "ins"}[sign]
     return f"<{tag}>{visible(words)}</{tag}> "
+
+
+def choices(say: Say) -> list[tuple[str, str]]:
+    """The corpora as choices: what is shown and the id."""
+    cards = corpus.listed()
+    return [(say("corpora.choice", name=card["name"], rows=say.number(card["rows"], 9)), card["id"]) for card in cards]

@@ -4,9 +4,8 @@ from functools import partial
 
 import gradio as gr
 
-from core import corpus
-from core.corpus import remembered
-from core.trouble import Trouble
+from core.corpus import corpus, remembered
+from core.errors import UserError
 from ui import corpora_files
 from ui import corpora_html as markup
 from ui.text import Say
@@ -143,7 +142,7 @@ def on_files(say: Say, files, folder, names=()):
             if any(again.values()) or seen["speakers"]:
                 settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
                 seen = corpus.look(paths, settled) | {"speakers": seen["speakers"]}
-    except (Trouble, OSError, LookupError) as error:
+    except (UserError, OSError, LookupError) as error:
         return gr.update(visible=True), markup.trouble(say, say.trouble(error)), *_untouched(say)
     return gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
 
@@ -182,5 +181,5 @@ def on_apply(say: Say, files, folder, names, *settings):
     try:
         with corpora_files.gathered(files, folder, names) as paths:
             return markup.look(say, corpus.look(paths, options(settings)))
-    except (Trouble, OSError, LookupError) as error:
+    except (UserError, OSError, LookupError) as error:
         return markup.trouble(say, say.trouble(error))

@@ -6,9 +6,8 @@ from functools import partial
 
 import gradio as gr
 
-from core import corpus
-from core.corpus import job
-from core.trouble import Trouble
+from core.corpus import corpus, job
+from core.errors import ErrorElsewhere, UserError
 from ui import corpora_html as markup
 from ui import corpora_plots as plots
 from ui import offered
@@ -86,7 +85,7 @@ def shown(say: Say, corpus_id: str | None) -> list:
         path = corpus.directory(corpus_id) / "report.json"
         report = json.loads(path.read_text(encoding="utf-8"))
         name = corpus.card(corpus_id)["name"]
-    except (Trouble, OSError, ValueError):
+    except (UserError, OSError, ValueError):
         return hidden
     return _of_report(say, corpus_id, report, name)
 
@@ -126,9 +125,9 @@ def on_check(say: Say, corpus_id: str | None, model: str | None, max_length: flo
                 yield _of_report(say, corpus_id, said["report"], corpus.card(corpus_id)["name"])
             else:
                 yield [markup.stage(say, said["stage"], said["done"], said["total"]), *same]
-    except job.ImportTrouble as error:
-        yield [markup.trouble(say, say.worded(error.name, error.values, error.message)), *same]
-    except Trouble as error:
+    except ErrorElsewhere as error:
+        yield [markup.trouble(say, say.trouble(error)), *same]
+    except UserError as error:
         yield [markup.trouble(say, say.trouble(error)), *same]
 
 
@@ -138,7 +137,7 @@ def _counts(say: Say, corpus_id: str, values: dict) -> str:
     wanted = cleaning.Rules(**values | {"leave_out": tuple(values["leave_out"])})
     try:
         counts = cleaning.kept(corpus.directory(corpus_id), wanted)
-    except (Trouble, OSError):
+    except (UserError, OSError):
         return ""
     left = "; ".join(
         f"{say(f'corpora.flag.{reason}')} — {say.number(count, 9)}"
@@ -155,18 +154,16 @@ def on_rules(say: Say, corpus_id: str | None, *settings):
 
 def on_clean(say: Say, corpus_id: str | None, name: str, *settings):
     """A new corpus; the old one stays as it is."""
-    from ui.corpora import choices
-
     if not corpus_id:
         raise Refused(say("corpora.none"))
     try:
         card = job.clean(corpus_id, name.strip() or corpus.card(corpus_id)["name"], rules(settings))
-    except job.ImportTrouble as error:
-        raise Refused(say.worded(error.name, error.values, error.message)) from error
-    except Trouble as error:
+    except ErrorElsewhere as error:
+        raise Refused(say.trouble(error)) from error
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
-    return gr.update(choices=choices(say), value=card["id"]), time.time()
+    return gr.update(choices=markup.choices(say), value=card["id"]), time.time()
 
 
 def build_export(say: Say, listing) -> None:
@@ -190,8 +187,8 @@ def on_export(say: Say, corpus_id: str | None, form: str):
     folder = offered.folder()
     try:
         done = job.export(corpus_id, form, folder / (corpus_id + export.FORMATS[form]))
-    except job.ImportTrouble as error:
-        raise Refused(say.worded(error.name, error.values, error.message)) from error
-    except Trouble as error:
+    except ErrorElsewhere as error:
+        raise Refused(say.trouble(error)) from error
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     return gr.update(value=[done["path"], done["path"] + ".md"], visible=True)

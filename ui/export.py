@@ -8,9 +8,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import events, export, jobs, paths, runs
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core import events, jobs, paths
+from core.errors import UserError
+from core.export import export
+from core.runs import runs
 from ui.refused import Refused
 from ui.text import Say
 
@@ -18,7 +19,7 @@ TICK_SECONDS = 2
 OFFERED_BYTES = 500_000_000  # larger files are not copied for the browser: they lie where the row says
 
 
-class NoRunToExport(Trouble):
+class NoRunToExport(UserError):
     template = "No run is chosen. Choose one from the list."
 
 
@@ -57,7 +58,7 @@ def build(say: Say) -> dict:
 
 def on_load(say: Say, run: str | None, chosen: str | None) -> list:
     """The runs that left something behind, newest first, and the exports."""
-    found = runs.told_apart([(runs.label(id)["name"], id) for id in runs.by_use()])
+    found = runs.disambiguate([(runs.label(id)["name"], id) for id in runs.by_use()])
     ids = [id for _, id in found]
     new = {} if run in ids else {"value": (ids or [None])[0]}
     return [gr.Dropdown(choices=found, **new), *draw(say, chosen)]
@@ -93,7 +94,7 @@ def on_open(say: Say, chosen: str | None) -> tuple:
     hidden = gr.File(visible=False)
     try:
         directory = jobs.find(paths.exports(), chosen or "")
-    except Trouble:
+    except UserError:
         return "", hidden
     ending = jobs.progress(directory).get("finished")
     if not ending or jobs.state(directory) != "finished":
@@ -140,7 +141,7 @@ def _row(say: Say, directory: Path) -> str:
 def _choices(say: Say) -> list[tuple[str, str]]:
     listed = [(jobs.request(path), path) for path in jobs.listed(paths.exports())]
     return [
-        (f"{asked['name']} · {say('export.' + asked['kind'])} · {runs.made(path.name)}", path.name)
+        (f"{asked['name']} · {say('export.' + asked['kind'])} · {runs.created_at(path.name)}", path.name)
         for asked, path in listed
     ]
 
@@ -157,5 +158,5 @@ def _share(say: Say, value: float) -> str:
 def _command(say: Say, command, *args):
     try:
         return command(*args)
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error

@@ -5,7 +5,8 @@ from functools import partial
 
 import gradio as gr
 
-from core import models, store
+from core import models
+from core.runs import store
 from ui import history_compare, history_details
 from ui.text import Say
 

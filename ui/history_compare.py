@@ -5,8 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import store
-from core.watching import comparing
+from core.runs import compare, store
 from ui import run_plots
 from ui.text import Say
 
@@ -37,7 +36,7 @@ def on_compare(say: Say, run_ids: list[str] | None, log: bool) -> tuple:
     """The curves over each other and the table, once two runs are chosen."""
     if not run_ids or len(run_ids) < 2:
         return gr.Plot(visible=False), f'<p class="subdued">{say("compare.few")}</p>'
-    found = comparing.compare(run_ids)
+    found = compare.compare(run_ids)
     curves = [(row["name"], store.curves(row["run"])) for row in found["runs"]]
     return gr.Plot(run_plots.overlay(say, curves, log), visible=True), table(say, found)
 

@@ -6,10 +6,12 @@ from functools import partial
 
 import gradio as gr
 
-from core import export, metrics, paths, runs, store
-from core.recipe import RecipeTrouble, TrainConfig
-from core.trouble import Trouble
-from core.watching import choosing, comparing, doctor, forgetting
+from core import paths
+from core.errors import UserError
+from core.export import export
+from core.runs import compare, forgetting, metrics, promote_checkpoint, runs, store
+from core.runs import diagnosis as runs_diagnosis
+from core.training.config import TrainConfig
 from ui import offered, run_html, run_plots
 from ui.refused import Refused
 from ui.text import Say
@@ -34,7 +36,7 @@ SHOWN = (
 )
 
 
-class NoSuchValue(Trouble):
+class NoSuchValue(UserError):
     template = "{field} cannot be {value}. Write it as in the config of this run."
 
 
@@ -98,7 +100,7 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
     return [
         details["save"].click(partial(on_save, say), named, None),
         details["resume"].click(partial(on_go_on, say, runs.resume, "training.resumed"), run, None),
-        details["treat"].click(partial(on_go_on, say, doctor.treat, "doctor.treated"), run, None),
+        details["treat"].click(partial(on_go_on, say, runs_diagnosis.treat, "doctor.treated"), run, None),
         details["again"].click(partial(on_again, say), run, run),
         details["vary"].click(partial(on_vary, say), [run, details["field"], details["value"]], run),
         details["take"].click(partial(on_take, say), [run, details["checkpoint"]], None),
@@ -127,7 +129,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         (paths.run(run_id) / "config.json").read_text(encoding="utf-8"),
         run_plots.loss(say, row, curves),
         run_plots.small(say, row, curves),
-        run_html.film(say, store.film(run_id), choosing.kept(run_id)),
+        run_html.film(say, store.film(run_id), promote_checkpoint.kept(run_id)),
         checkpoints(say, run_id, curves["evals"]),
         gr.Plot(figure, visible=bool(scores)),
         on_field(run_id, "learning_rate"),
@@ -149,7 +151,7 @@ def facts(say: Say, row: dict, diagnosis: dict | None) -> str:
         found["runs.state"] += ": " + run_html.trouble(say, row)
     if diagnosis:
         found["runs.state"] += " " + run_html.remedy(say, diagnosis)
-    beside, unit = comparing.measured(row), f"\u00a0{say('unit.gib')}"
+    beside, unit = compare.measured(row), f"\u00a0{say('unit.gib')}"
     if beside["measured_gib"]:
         found["runs.predicted_memory"] = pair(say, beside["predicted_gib"], beside["measured_gib"], unit)
     if beside["measured_seconds"]:
@@ -174,7 +176,7 @@ def pair(say: Say, predicted: float, measured: float, unit: str) -> str:
 
 def checkpoints(say: Say, run_id: str, evals: list[dict]) -> gr.Dropdown:
     """The checkpoints to choose from with their loss on held-out rows, and the newest of them."""
-    steps, losses = choosing.kept(run_id), {row["step"]: row["eval_loss"] for row in evals}
+    steps, losses = promote_checkpoint.kept(run_id), {row["step"]: row["eval_loss"] for row in evals}
 
     def words(step: int) -> str:
         title = say("film.step", step=step)
@@ -187,7 +189,7 @@ def on_take(say: Say, run_id: str, step: int | None) -> None:
     """Make a checkpoint the result of the run."""
     if step is None:
         raise Refused(say("film.no_checkpoint"))
-    _command(say, choosing.take, run_id, step)
+    _command(say, promote_checkpoint.take, run_id, step)
     gr.Info(say("film.taken", step=step))
 
 
@@ -195,7 +197,7 @@ def on_field(run_id: str | None, field: str) -> str:
     """The value that a field has in the chosen run, as it would be typed."""
     try:
         return str(getattr(runs.config(run_id), field)) if run_id else ""
-    except Trouble:  # deleted in another window
+    except UserError:  # deleted in another window
         return ""
 
 
@@ -271,5 +273,5 @@ def on_delete_yes(say: Say, run_id: str) -> None:
 def _command(say: Say, command, *args):
     try:
         return command(*args)
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error

@@ -6,7 +6,9 @@ from functools import partial
 
 import gradio as gr
 
-from core import corpus, hardware, runs, store
+from core.corpus import corpus
+from core.hardware import hardware
+from core.runs import runs, store
 from ui import cards
 from ui import opening_check as check
 from ui import opening_tour as tour

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import events, hardware, jobs
+from core import events, jobs
 from core.check_card import jobs as checks
-from core.trouble import Trouble
+from core.errors import UserError
+from core.hardware import hardware
 from ui.refused import Refused
 from ui.text import WORDS, Say
 
@@ -47,7 +48,7 @@ def build(say: Say) -> list:
 def on_start(say: Say) -> list:
     try:
         checks.start()
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     return shown(say)
 

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import paths, runs
-from core.trouble import Trouble
+from core import paths
+from core.errors import UserError
+from core.runs import runs
 
 STAGES = ("model", "corpus", "training", "chat")
 _process: subprocess.Popen | None = None
@@ -60,7 +61,7 @@ def stop() -> None:
         _process.terminate()
         _process.wait(10)
     for run_id in runs.listed():
-        with contextlib.suppress(Trouble, OSError, ValueError):
+        with contextlib.suppress(UserError, OSError, ValueError):
             label = runs.label(run_id)
             its_own = label["name"] == "demo" and label["created"] >= _began
             if its_own and runs.state(run_id) in runs.ACTIVE:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import jobs, runs
+from core import jobs
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import contestants
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core.errors import UserError
+from core.runs import runs
 from ui import offered
 from ui import playground_arena_html as markup
 from ui.playground_show import LATEX, literal, thought, typed
@@ -121,7 +121,7 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
 def on_load(say: Say, *values: str | None) -> list:
     """Who can stand, the sets, the matches; what is chosen stays: a value is sent only where it is new."""
     found = contestants.listed()
-    choices = runs.told_apart([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
+    choices = runs.disambiguate([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     run = next((one for one in found if one.kind == "run"), None)
     usual = [f"base:{run.base_model}" if run else None, run.id if run else None]
@@ -142,7 +142,7 @@ def set_choices(say: Say) -> list[tuple[str, str]]:
 
 
 def match_choices(say: Say) -> list[tuple[str, str]]:
-    return [(f"{jobs.request(path)['name']} · {runs.made(path.name)}", path.name) for path in matches.listed()]
+    return [(f"{jobs.request(path)['name']} · {runs.created_at(path.name)}", path.name) for path in matches.listed()]
 
 
 def on_start(say: Say, a: str | None, b: str | None, chosen: str):
@@ -174,7 +174,7 @@ def draw(say: Say, match_id: str | None) -> list:
     """How far the answers are, and the first prompt that waits for a vote."""
     try:
         directory = matches.find(match_id)
-    except Trouble:
+    except UserError:
         return [None, "", [], [], [], *[gr.Button(interactive=False)] * 4]
     request, rows = jobs.request(directory), matches.answers(directory)
     voted = {vote["prompt"] for vote in votes.of_match(match_id, votes.PERSON)}
@@ -263,5 +263,5 @@ def on_pairs(say: Say, match_id: str | None):
 def _command(say: Say, command, *args):
     try:
         return command(*args)
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error

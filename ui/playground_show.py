@@ -3,7 +3,7 @@
 import html
 import re
 
-from core.chat import Reply
+from core.chat.types import Reply
 from ui.text import Say
 
 CODE = re.compile(r"(```.*?(?:```|\Z)|(?<!`)(?:``[^\n]*?``|`[^`\n]*`)(?!`))", re.DOTALL)

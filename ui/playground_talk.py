@@ -6,10 +6,10 @@ from dataclasses import asdict, fields
 
 import gradio as gr
 
-from core import card, chat, reply_card, runs
-from core.chat import Question, Sampling, contestants, process
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core.chat import chat, contestants, process, reply_gpu
+from core.chat.types import Question, Sampling
+from core.errors import UserError
+from core.runs import gpu_access, runs
 from ui import cards
 from ui.playground_show import facts, messages, turn_at, written
 from ui.refused import Refused
@@ -27,14 +27,14 @@ class Switch:
     pressed = 0.0
 
 
-class NobodyChosen(Trouble):
+class NobodyChosen(UserError):
     template = "Nobody is chosen to reply. Choose one from the list above the column."
 
 
 def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     """Who can reply, the choices that still stand, and the settings that this browser remembers."""
     found = contestants.listed()
-    choices = runs.told_apart([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
+    choices = runs.disambiguate([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     tuned = [one for one in found if one.kind != "base"]
     first = next((one for one in tuned if one.kind in ("run", "profile")), None)
@@ -47,7 +47,7 @@ def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     notice = (gr.skip() if any(chosen) else "") if ids else say("playground.empty")
     kept = {name: kept[name] for name in REMEMBERED if isinstance(kept, dict) and name in kept}
     settings = [kept[name] if name in kept else gr.skip() for name in REMEMBERED]
-    card = cards.choice(reply_card.chosen())
+    card = cards.choice(reply_gpu.chosen())
     return [*[gr.Dropdown(choices=choices, **value) for value in new], notice, *settings, card]
 
 
@@ -55,8 +55,8 @@ def on_card(say: Say, uuid: str) -> gr.Dropdown:
     """Let replies come from another card; the model is loaded there with the next question."""
     try:
         process.move(uuid)
-    except Trouble as error:
-        raise Refused(worded(say, error)) from error
+    except UserError as error:
+        raise Refused(say.trouble(error)) from error
     return cards.choice(uuid)
 
 
@@ -182,15 +182,15 @@ def on_answer(say: Say, history: dict, count: int, switch: Switch, system: str, 
             answered = {column: asdict(reply) for column, reply in replies.items()}
             grown = with_replies(history, answered, who)
             yield gr.skip(), say("playground.on_cpu") if on_cpu else "", *drawing(say, grown)
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         field = gr.skip() if turns_of(grown)[-1]["replies"] else turns[-1]["said"]
-        yield field, worded(say, error), *drawing(say, halted(grown))
-        gr.Warning(worded(say, error))
+        yield field, say.trouble(error), *drawing(say, halted(grown))
+        gr.Warning(say.trouble(error))
 
 
 def before(say: Say, busy: str):
     """Say what the reply waits for: (notice, whether it will come from the processor)."""
-    training = card.busy(sees_card=True)  # on a machine without a card it slows the reply down
+    training = gpu_access.busy(sees_card=True)  # on a machine without a card it slows the reply down
     if not training:
         seen = process.look()
         sentence = "playground.turn" if seen["busy"] else "" if seen["open"] else "playground.loading"
@@ -198,9 +198,9 @@ def before(say: Say, busy: str):
         return
     name = runs.label(training)["name"]
     if busy == "cpu":
-        yield say("playground.training", name=name), bool(card.busy())
+        yield say("playground.training", name=name), bool(gpu_access.busy())
         return
-    while card.busy():
+    while gpu_access.busy():
         yield say("playground.waiting", name=name), False
         time.sleep(1)
     yield say("playground.loading"), False
@@ -231,13 +231,6 @@ def without_unanswered(history: dict) -> dict:
     if branches[current] and not branches[current][-1]["replies"]:
         branches[current] = branches[current][:-1]
     return {"branches": branches, "current": current}
-
-
-def worded(say: Say, error: Exception) -> str:
-    """A trouble in the page's language, one of the chat's own process too."""
-    if isinstance(error, process.ChatTrouble):
-        return say.worded(error.name, error.values, str(error))
-    return say.trouble(error)
 
 
 def on_free() -> tuple:

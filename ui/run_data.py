@@ -1,6 +1,7 @@
 """What a run found at its beginning, in one line: its rows, how full its blocks are, and which attention it uses and why."""
 
-from core import events, paths, run_card
+from core import events, paths
+from core.runs import assigned_gpu
 from ui.text import Say
 
 BEGINNING_BYTES = 262_144  # of the events: the model and the rows come before the first step
@@ -29,7 +30,7 @@ def _rows(say: Say, data: dict | None):
 
 def _processor(say: Say, run_id: str, model: dict | None):
     """That torch did not see the card that the run was to train on."""
-    card = run_card.read(paths.run(run_id)).get("name")
+    card = assigned_gpu.read(paths.run(run_id)).get("name")
     if card and model and model.get("device") == "cpu":
         yield say("cards.missed", card=card)
 

@@ -6,8 +6,10 @@ import json
 import re
 import time
 
-from core import control, paths, runs
-from core.watching import alerts, doctor, room
+from core import paths
+from core.runs import alerts, disk_space, runs
+from core.runs import diagnosis as runs_diagnosis
+from core.runs import requests as runs_requests
 from ui import run_data
 from ui.text import Say
 
@@ -62,9 +64,9 @@ def _facts(say: Say, row: dict):
 
 def requests(say: Say, row: dict):
     """What was asked of the run last, and when it took effect."""
-    asked = control.asked(paths.run(row["id"]))
-    latest = [(asked["request"], asked["asked"])] if asked.get("request") in (*control.ENDS, "resume") else []
-    latest += list(control.wishes(paths.run(row["id"])).items())
+    asked = runs_requests.asked(paths.run(row["id"]))
+    latest = [(asked["request"], asked["asked"])] if asked.get("request") in (*runs_requests.ENDS, "resume") else []
+    latest += list(runs_requests.wishes(paths.run(row["id"])).items())
     if not latest or row["state"] not in (*runs.AT_WORK, "queued", "paused", "stopped"):
         return
     request, when = max(latest, key=lambda one: one[1])
@@ -74,7 +76,7 @@ def requests(say: Say, row: dict):
         yield say("runs.heard", what=what, asked=at, heard=clock(row["heard"]), step=row["heard_step"])
     elif row["state"] == "queued":
         yield say("runs.its_turn", what=what, asked=at)
-    elif request not in control.WISHES and (began or 0) >= when:
+    elif request not in runs_requests.WISHES and (began or 0) >= when:
         yield say("runs.done", what=what, asked=at, done=clock(began))
     elif row["state"] in runs.AT_WORK:
         yield say("runs.not_heard", what=what, asked=at)
@@ -88,7 +90,7 @@ def _remarks(say: Say, row: dict, warnings: list[tuple[str, dict]]):
     if row["waiting"] and row["state"] in runs.AT_WORK:
         short = json.loads(row["waiting"])
         yield say("runs.waits.help", need=_gb(say, short["needed"]), free=_gb(say, short["free"]))
-    if row["state"] == "queued" and room.is_full():
+    if row["state"] == "queued" and disk_space.is_full():
         yield say("runs.full")
     if row["message"] and row["state"] == "failed":
         yield trouble(say, row)
@@ -174,7 +176,7 @@ def marked(before: str, after: str) -> str:
 
 def disk(say: Say, run_id: str) -> str:
     """What a run occupies, checkpoint by checkpoint, and the rule by which they are kept."""
-    taken, config = room.taken(run_id), runs.config(run_id)
+    taken, config = disk_space.taken(run_id), runs.config(run_id)
     parts = [f"{say('runs.checkpoint')} {step}: {_mb(say, size)}" for step, size in taken["checkpoints"].items()]
     parts += [f"{name}: {_mb(say, taken[name])}" for name in ("adapter", "model") if name in taken]
     rule = say("runs.rule", count=config.save_total_limit)
@@ -188,7 +190,7 @@ def warnings_of(row: dict, curves: dict, scores: list[dict]) -> list[tuple[str, 
 
 
 def diagnosis(run_id: str) -> dict | None:
-    return doctor.diagnose(run_id)
+    return runs_diagnosis.diagnose(run_id)
 
 
 def _mb(say: Say, size: float) -> str:

@@ -5,9 +5,11 @@ from functools import partial
 
 import gradio as gr
 
-from core import hardware, paths, run_card, runs, turns
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core import paths
+from core.errors import UserError
+from core.hardware import hardware
+from core.runs import assigned_gpu, runs
+from core.runs import queue as runs_queue
 from ui import cards
 from ui.refused import Refused
 from ui.text import Say
@@ -31,10 +33,10 @@ def build(say: Say) -> dict:
 
 def connect(say: Say, queue: dict) -> None:
     commands = {
-        "up": partial(turns.move, places=-1),
-        "down": partial(turns.move, places=1),
-        "hold": turns.hold,
-        "let_go": turns.let_go,
+        "up": partial(runs_queue.move, places=-1),
+        "down": partial(runs_queue.move, places=1),
+        "hold": runs_queue.hold,
+        "let_go": runs_queue.let_go,
         "cancel": runs.stop,
     }
     for name, command in commands.items():
@@ -49,9 +51,11 @@ def on_card(say: Say, run_id: str | None, uuid: str) -> tuple:
     if run_id:
         try:
             runs.put_on(run_id, uuid)
-        except (Trouble, RecipeTrouble) as error:
+        except UserError as error:
             raise Refused(say.trouble(error)) from error
-        gr.Info(say("cards.queue.done", name=runs.label(run_id)["name"], card=run_card.read(paths.run(run_id))["name"]))
+        gr.Info(
+            say("cards.queue.done", name=runs.label(run_id)["name"], card=assigned_gpu.read(paths.run(run_id))["name"])
+        )
     return on_look(say, run_id)
 
 
@@ -60,7 +64,7 @@ def on_command(say: Say, command, name: str, run_id: str | None) -> tuple:
     if run_id:
         try:
             command(run_id)
-        except Trouble as error:
+        except UserError as error:
             raise Refused(say.trouble(error)) from error
         gr.Info(say(f"queue.{name}.done", name=runs.label(run_id)["name"]))
     return on_look(say, run_id)
@@ -68,11 +72,11 @@ def on_command(say: Say, command, name: str, run_id: str | None) -> tuple:
 
 def on_look(say: Say, run_id: str | None) -> tuple:
     """The queue as it is now."""
-    waiting = turns.waiting()
-    told = runs.told_apart([(runs.label(one)["name"], one) for one in waiting])
+    waiting = runs_queue.waiting()
+    told = runs.disambiguate([(runs.label(one)["name"], one) for one in waiting])
     names = [(f"{number}. {name}", one) for number, (name, one) in enumerate(told, 1)]
     chosen = run_id if run_id in waiting else waiting[0] if waiting else None
-    card = cards.choice(run_card.read(paths.run(chosen)).get("uuid") if chosen else None)
+    card = cards.choice(assigned_gpu.read(paths.run(chosen)).get("uuid") if chosen else None)
     return gr.Column(visible=bool(waiting)), listed(say, waiting), gr.Dropdown(choices=names, value=chosen), card
 
 
@@ -81,7 +85,7 @@ def listed(say: Say, waiting: list[str]) -> str:
     lines = []
     for run_id in waiting:
         facts = [say("state." + runs.state(run_id))]
-        if several and (kept := run_card.read(paths.run(run_id))):
+        if several and (kept := assigned_gpu.read(paths.run(run_id))):
             facts.append(html.escape(kept["name"]))
         lines.append(f"<li>{html.escape(runs.label(run_id)['name'])} <span>{' · '.join(facts)}</span></li>")
     return f'<b>{say("queue.title")}</b><ol class="queue">{"".join(lines)}</ol>'

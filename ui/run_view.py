@@ -5,10 +5,11 @@ from functools import partial
 
 import gradio as gr
 
-from core import ending, paths, reply_card, runs, store
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
-from core.watching import choosing, doctor, film, forgetting
+from core import paths
+from core.chat import reply_gpu
+from core.errors import UserError
+from core.runs import diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
+from core.runs import queue as runs_queue
 from ui import run_html, run_plots, run_queue
 from ui.refused import Refused
 from ui.text import Say
@@ -68,8 +69,8 @@ def connect(say: Say, live: dict, shown: list) -> None:
         "resume": (runs.resume, "training.resumed"),
         "save_now": (partial(runs.wish, what="save"), "runs.save_asked"),
         "sample_now": (partial(runs.wish, what="sample"), "runs.sample_asked"),
-        "treat": (doctor.treat, "doctor.treated"),
-        "end": (ending.end, "runs.ended"),
+        "treat": (diagnosis.treat, "doctor.treated"),
+        "end": (terminate.end, "runs.ended"),
     }
     queue = live["queue"]
     for name, (command, said) in commands.items():
@@ -78,7 +79,7 @@ def connect(say: Say, live: dict, shown: list) -> None:
     live["probe"].change(partial(run_queue.on_look, say), queue["run"], queue["shown"], show_progress="hidden")
     run_queue.connect(say, queue)
     live["keep_prompts"].click(partial(on_prompts, say), live["prompts"], live["prompts"])
-    live["run"].change(lambda: "\n".join(film.prompts()), None, live["prompts"], show_progress="hidden")
+    live["run"].change(lambda: "\n".join(eval_samples.prompts()), None, live["prompts"], show_progress="hidden")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -93,10 +94,10 @@ def on_tick(say: Say, run_id: str | None) -> tuple:
         row = store.sync(run_id)
     except store.DatabaseStuck:  # a full disk: looked at again with the next tick
         return gr.skip(), gr.skip()
-    except Trouble:  # deleted in another window
+    except UserError:  # deleted in another window
         return None, gr.Timer(active=False)
     if (
-        row["state"] not in runs.AT_WORK and store.some_wait() and runs.needs_worker()
+        row["state"] not in runs.AT_WORK and store.some_wait() and runs_queue.needs_worker()
     ):  # whichever run waits: its worker may have been killed
         runs.start_worker()
         return probe(row), gr.skip()
@@ -119,7 +120,7 @@ def on_command(say: Say, command, said: str, run_id: str | None) -> tuple:
         return gr.skip(), gr.skip()
     try:
         command(run_id)
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     if runs.state(run_id) == "queued":
         let_chat_go(say, run_id)
@@ -128,9 +129,9 @@ def on_command(say: Say, command, said: str, run_id: str | None) -> tuple:
 
 
 def on_prompts(say: Say, lines: str) -> str:
-    kept = film.keep(lines.splitlines())
+    kept = eval_samples.keep(lines.splitlines())
     gr.Info(say("film.kept", count=len(kept)))
-    return "\n".join(kept or film.prompts())
+    return "\n".join(kept or eval_samples.prompts())
 
 
 def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:
@@ -156,7 +157,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         gr.Button(visible=any(name in HANGING for name, _ in warnings)),
         gr.Markdown(remedy, visible=bool(remedy)),
         *figures,
-        run_html.film(say, store.film(run_id), choosing.kept(run_id)),
+        run_html.film(say, store.film(run_id), promote_checkpoint.kept(run_id)),
         gr.Plot(run_plots.forgetting(say, scores, forgetting.RED_LINE), visible=True)
         if scores and live
         else gr.Plot(visible=bool(scores)),
@@ -196,7 +197,7 @@ def _behind(row: dict) -> bool:
 
 def let_chat_go(say: Say, run_id: str) -> None:
     """Ask an open chat for the memory that a run needs; core.chat is not even imported where nobody chatted."""
-    if (chat := sys.modules.get("core.chat")) and chat.is_open() and reply_card.gives_way_to(run_id):
+    if (chat := sys.modules.get("core.chat.chat")) and chat.is_open() and reply_gpu.gives_way_to(run_id):
         chat.close()
         gr.Info(say("training.chat_closed"))
 

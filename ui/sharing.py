@@ -5,9 +5,9 @@ from functools import partial
 
 import gradio as gr
 
-from core import runs, store
-from core.sharing import Limits
-from core.trouble import Trouble
+from core.errors import UserError
+from core.runs import runs, store
+from core.sharing.sharing import Limits
 from ui import sharing_server as server
 from ui.text import Say
 
@@ -15,7 +15,7 @@ TICK_SECONDS = 3
 LIMITS = ("messages", "tokens", "messages_in_all", "tokens_in_all")
 
 
-class NothingToShare(Trouble):
+class NothingToShare(UserError):
     template = "No run is chosen. Choose one from the list, or train a model first."
 
 
@@ -87,7 +87,7 @@ def on_open(say: Say, run_id: str | None, reach: str, hours: float, **limits) ->
             raise NothingToShare()
         wanted = {name: int(value) for name, value in limits.items() if value}
         server.open_chat(run_id, reach, Limits(hours=float(hours), **wanted))
-    except Trouble as error:
+    except UserError as error:
         words = html.escape(say.trouble(error))
         return f'<div class="trouble" role="alert">{words}</div>', *shown(say)[1:]
     return shown(say)

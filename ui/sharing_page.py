@@ -7,9 +7,9 @@ import html
 import gradio as gr
 from starlette.requests import Request
 
-from core.sharing import Share, ShareEnded, Turn
-from core.sharing_gate import token_of
-from core.trouble import Trouble
+from core.errors import UserError
+from core.sharing.gate import token_of
+from core.sharing.sharing import Share, ShareEnded, Turn
 from ui import pages
 from ui.text import Say
 
@@ -122,7 +122,7 @@ async def on_ask(say: Say, share: Share, prompt: str, history: dict, request: gr
     now = {name: [*said, {"role": "user", "content": words}] for name, said in before.items()}
     try:
         turn = share.ask(visitor, now)
-    except Trouble as error:
+    except UserError as error:
         yield prompt, say.trouble(error), history, *shown(before)
         return
     try:

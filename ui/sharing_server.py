@@ -13,10 +13,12 @@ from functools import partial
 import segno
 import uvicorn
 
-from core import chat, models, paths, runs
-from core.sharing import Limits, Share
-from core.sharing_gate import Gate
-from core.trouble import Trouble
+from core import models, paths
+from core.chat import chat, types
+from core.errors import UserError
+from core.runs import runs
+from core.sharing.gate import Gate
+from core.sharing.sharing import Limits, Share
 from ui import pages, sharing_page
 
 REACHES = ("link", "network", "own")  # a public link, this network, a tunnel of one's own
@@ -27,7 +29,7 @@ _lock = threading.Lock()  # of _open: held for moments
 _opening = threading.Lock()  # held while a way to this machine is found, which can take a minute
 
 
-class TunnelBlocked(Trouble):
+class TunnelBlocked(UserError):
     template = (
         "No public link could be opened: Gradio's servers did not answer, or their tunnel program could not be fetched "
         "or is blocked ({reason}). Two other ways, both with the password: over this network (choose This network, or "
@@ -36,7 +38,7 @@ class TunnelBlocked(Trouble):
     )
 
 
-class ShareDidNotStart(Trouble):
+class ShareDidNotStart(UserError):
     template = "The page for visitors did not start on port {port}. Try again."
 
 
@@ -130,13 +132,13 @@ def answer(run_id: str, conversations: dict, most_tokens: int):
     A conversation that has outgrown what the model reads loses its oldest messages: a visitor has no settings to mend it.
     """
     base = f"base:{runs.config(run_id).base_model}"
-    who, sampling = {"base": base, "tuned": f"run:{run_id}"}, chat.Sampling(max_new_tokens=most_tokens)
+    who, sampling = {"base": base, "tuned": f"run:{run_id}"}, types.Sampling(max_new_tokens=most_tokens)
     while True:
-        asked = {name: chat.Question(who[name], said) for name, said in conversations.items()}
+        asked = {name: types.Question(who[name], said) for name, said in conversations.items()}
         try:
             yield from chat.talk(asked, sampling)
             return
-        except Trouble as error:
+        except UserError as error:
             too_long = getattr(error, "name", type(error).__name__) == "PromptTooLong"
             if not too_long or min(map(len, conversations.values())) < 3:
                 raise

@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from core import corpus, models, paths
+from core import models, paths
+from core.corpus import corpus
 from core.corpus import job as process
+from core.errors import ErrorElsewhere, UserError
 from core.synth import costing, jobs, personas, recipes
-from core.trouble import Trouble
 from ui import synth_html as markup
 from ui.refused import Refused
 from ui.text import Say
@@ -138,7 +139,7 @@ def on_own(say: Say, file: str | None):
         return gr.skip()
     try:
         recipe = recipes.load(file)
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     folder = paths.home() / "recipes"
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,7 @@ def request(say: Say, values: dict) -> dict:
     """The form as core.synth.jobs.create takes it."""
     try:
         named = personas.read(values.pop("personas"))
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     values = {key: value or None if isinstance(value, str) else value for key, value in values.items()}
     tokens = values.pop("volume") or values["tokens"]
@@ -183,10 +184,10 @@ def on_show(say: Say, **values):
     try:
         with listed(wanted["personas"]) as file:
             found = list(process.run([*command, *(["--personas", file] if file else [])]))[-1]
-    except process.ImportTrouble as error:
-        yield markup.trouble(say.worded(error.name, error.values, error.message))
+    except ErrorElsewhere as error:
+        yield markup.trouble(say.trouble(error))
         return
-    except Trouble as error:
+    except UserError as error:
         yield markup.trouble(say("synth.failed", reason=error.values.get("reason", str(error))))
         return
     yield markup.preview(say, found)
@@ -213,7 +214,7 @@ def on_start(say: Say, **values):
     try:
         directory = jobs.create(wanted | {"name": wanted["name"] or titles.get(wanted["recipe"], "")})
         jobs.start(directory)
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     return gr.update(choices=job_choices(say), value=directory.name), look(directory.name)
 
@@ -222,7 +223,7 @@ def look(job_id: str | None) -> str:
     """What is cheap to ask of a job, as text: the page is drawn anew only when it changes."""
     try:
         return json.dumps(jobs.progress(jobs.find(job_id)), ensure_ascii=False) if job_id else ""
-    except (Trouble, OSError, ValueError):
+    except (UserError, OSError, ValueError):
         return ""
 
 
@@ -252,7 +253,7 @@ def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
 def on_ask(say: Say, ask, job_id: str | None):
     try:
         ask(jobs.find(job_id or ""))
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     time.sleep(0.3)  # a job that is woken takes its lock
     return look(job_id)
@@ -261,6 +262,6 @@ def on_ask(say: Say, ask, job_id: str | None):
 def on_delete(say: Say, job_id: str | None):
     try:
         jobs.delete(jobs.find(job_id or ""))
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     return gr.update(choices=job_choices(say), value=newest()), f"<p>{say('synth.jobs.none')}</p>"

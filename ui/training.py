@@ -6,9 +6,11 @@ from functools import partial
 
 import gradio as gr
 
-from core import corpus, defaults, models, runs, store
-from core.recipe import CHOICES, RecipeTrouble, TrainConfig
-from core.trouble import Trouble
+from core import defaults, models
+from core.corpus import corpus
+from core.errors import UserError
+from core.runs import runs, store
+from core.training.config import CHOICES, TrainConfig
 from ui import cards, offers, run_view, training_roads
 from ui.refused import Refused
 from ui.text import Say
@@ -17,15 +19,15 @@ OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bi
 DEFAULTS = asdict(TrainConfig(base_model=models.STARTER, corpus="")) | models.suggested(models.STARTER)
 
 
-class NoCorpusChosen(Trouble):
+class NoCorpusChosen(UserError):
     template = "No corpus is chosen. Make one on the Corpus tab, or choose one from the list."
 
 
-class NoModelChosen(Trouble):
+class NoModelChosen(UserError):
     template = "No model is chosen. Choose one from the list, or type a directory, a GGUF file or a hub id."
 
 
-class NumberMissing(Trouble):
+class NumberMissing(UserError):
     template = "The field {field} needs a number. Fill it in."
 
 
@@ -164,7 +166,7 @@ def on_change(say: Say, **values) -> str:
     """The exact config as JSON, or what is wrong with it."""
     try:
         return json.dumps(asdict(to_config(values)), indent=2, ensure_ascii=False)
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         return say.trouble(error)
 
 
@@ -180,7 +182,7 @@ def _queued(say: Say, name: str, card: str | None, values: dict, *, trial: bool 
         if trial:
             name = say("training.try.name", name=name or runs.default_name(config))
         run_id = runs.start(config, name or "", trial, card=card)
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     cards.warn(say, card)
     run_view.let_chat_go(say, run_id)

@@ -4,8 +4,9 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults, models, profiles
-from core.trouble import Trouble
+from core import defaults, models
+from core.chat import profiles
+from core.errors import UserError
 from ui import offers
 from ui.refused import Refused
 from ui.text import Say
@@ -125,7 +126,7 @@ def on_save(say: Say, name: str, base_model: str, system_prompt: str, examples: 
     try:
         models.check(base_model or "")
         profile_id = profiles.save(profiles.Profile(name.strip(), base_model.strip(), system_prompt, pairs))
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     gr.Info(say("profile.kept", name=name.strip()))
     return gr.Dropdown(choices=_saved(), value=profile_id)
@@ -137,7 +138,7 @@ def on_open(say: Say, profile_id: str | None) -> tuple:
         return (gr.skip(),) * 4
     try:
         profile = profiles.load(profile_id)
-    except Trouble as error:
+    except UserError as error:
         raise Refused(say.trouble(error)) from error
     rows = [list(pair) for pair in profile.examples] or [["", ""]] * EMPTY_ROWS
     return profile.name, profile.base_model, profile.system_prompt, rows

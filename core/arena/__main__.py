@@ -7,8 +7,7 @@ from pathlib import Path
 
 from core import arena, jobs
 from core.arena import judging, matches, numbers, verdict, votes
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core.errors import UserError
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
         jobs.main(parser, args.job, lambda path, request, report: _work(request)(path, request, report))
     try:
         result = _command(args, parser)
-    except (Trouble, RecipeTrouble, OSError) as error:
+    except (UserError, OSError) as error:
         sys.exit(str(error))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from core import jobs
 from core.arena import matches, votes
+from core.errors import UserError
 from core.synth.endpoint import Endpoint
-from core.trouble import Trouble
 
 ASK = """Two assistants answered the same message. Decide which answer helps the person more. \
 The length of an answer and its place say nothing about its worth.
@@ -26,7 +26,7 @@ WORD = re.compile(r"\b(1|2|tie|bad)\b", re.IGNORECASE)
 TOKENS = 2000  # room for a judge that thinks first
 
 
-class JudgeUnclear(Trouble):
+class JudgeUnclear(UserError):
     template = "{model} did not say 1, 2, tie or bad {count} times in a row, but: {said}. Choose another judge."
 
 

@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core import card, chat, jobs, paths, runs
+from core import jobs, paths
+from core.arena import held_out
 from core.arena import prompts as sets
-from core.chat import Question, Sampling, contestants, process
-from core.trouble import Trouble
+from core.chat import chat, contestants
+from core.chat.types import Question, Sampling
+from core.errors import ErrorElsewhere, UserError
+from core.runs import gpu_access, runs
 
 SIDES = ("left", "right")
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
 
 
-class SameContestant(Trouble):
+class SameContestant(UserError):
     template = "Both sides are the same. Choose two different ones."
 
 
@@ -33,7 +36,7 @@ def create(a: str, b: str, prompt_set: str, sampling: dict | None = None, *, sys
     if a == b:
         raise SameContestant
     one, other, asked = contestants.find(a), contestants.find(b), sets.load(prompt_set)
-    (title_a, _), (title_b, _) = runs.told_apart([(one.title, a), (other.title, b)])
+    (title_a, _), (title_b, _) = runs.disambiguate([(one.title, a), (other.title, b)])
     titles = {"a": title_a, "b": title_b}
     name = f"{title_a} / {title_b} · {sets.title(prompt_set)}"
     request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": asked}
@@ -61,10 +64,8 @@ def answer(directory: Path, request: dict, report) -> dict:
         done.add(index)
     report("progress", done=len(done), total=count)
     if not (directory / "measured.json").exists():
-        from core.arena import numbers
-
         report("measuring")
-        _once_free(directory, request, report, lambda: numbers.measure(directory, request))
+        _once_free(directory, request, report, lambda: held_out.measure(directory, request))
     return {"answers": len(done)}
 
 
@@ -76,16 +77,16 @@ def _last_of(asked: dict[str, Question], sampling: Sampling, request: dict) -> d
 def _once_free(directory: Path, request: dict, report, ask: Callable):
     """What `ask()` returns, asked when no run has the card, and once more if one took it in the middle."""
     while True:
-        if not request["on_cpu"] and card.busy():
+        if not request["on_cpu"] and gpu_access.busy():
             report("waiting")
-            while card.busy() and not jobs.stop_asked(directory):
+            while gpu_access.busy() and not jobs.stop_asked(directory):
                 time.sleep(WAIT_SECONDS)
             report("going_on")
         try:
             return ask()
-        except card.CardBusy:
+        except gpu_access.CardBusy:
             continue
-        except process.ChatTrouble as error:  # the same from the chat's own process
+        except ErrorElsewhere as error:  # the same from the chat's own process
             if error.name not in ("ChatClosed", "CardBusy"):
                 raise
 

@@ -6,36 +6,12 @@ import re
 from pathlib import Path
 from statistics import mean
 
-from core import events, paths, recipe, runs
+from core import events, paths
 from core.arena import matches
-from core.chat import contestants, process
-from core.trouble import Trouble
+from core.errors import UserError
 
 SCRIPTS = {"cyrillic": r"[Ѐ-ӿ]", "latin": r"[A-Za-zÀ-ɏ]", "cjk": r"[぀-ヿ㐀-鿿가-힯]"}
 GRAM = 4  # words that are said twice in a row of answers
-
-
-def measure(directory: Path, request: dict) -> None:
-    """Write the held-out loss of both contestants, over the rows that their run held out, into measured.json."""
-    rows = held_out_rows([request["a"], request["b"]])
-    found = {}
-    for side in ("a", "b"):
-        measured = process.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
-        found[side] = {"held_out_loss": measured["loss"], "held_out_rows": measured["rows"]}
-    (directory / "measured.json").write_text(json.dumps(found), encoding="utf-8")
-
-
-def held_out_rows(ids: list[str]) -> list[dict]:
-    """The rows that the first run among the contestants held out; none if its corpus is gone."""
-    for id in ids:
-        try:
-            config = contestants.find(id).config
-            if config:
-                rows = list(recipe.read_rows(runs.corpus_path(config)))
-                return recipe.split(rows, config.validation_share)[1]
-        except (Trouble, recipe.RecipeTrouble, OSError, ValueError):
-            continue
-    return []
 
 
 def of(directory: Path, request: dict) -> dict:
@@ -82,5 +58,5 @@ def forgetting(id: str) -> dict | None:
     try:
         seen = [event for event in events.read(paths.run(name.partition("/")[0]))[0] if event["event"] == "forgetting"]
         return {"change": seen[-1]["score"] - seen[0]["score"], "foreign": seen[-1]["foreign"]} if seen else None
-    except (Trouble, OSError, KeyError, TypeError):
+    except (UserError, OSError, KeyError, TypeError):
         return None

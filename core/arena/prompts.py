@@ -5,28 +5,28 @@ from contextlib import suppress
 from pathlib import Path
 
 from core import paths
-from core.trouble import Trouble
+from core.errors import UserError
 
 MOST = 500
 
 
-class PromptsMissing(Trouble):
+class PromptsMissing(UserError):
     template = "There is no set of prompts {name}. It was deleted: choose another one."
 
 
-class PromptsEmpty(Trouble):
+class PromptsEmpty(UserError):
     template = "The set has no prompts. Write at least one; a line that begins with # names the topic of the next ones."
 
 
-class NotYourPrompts(Trouble):
+class NotYourPrompts(UserError):
     template = 'The set "{title}" comes with Soulsmith and stays. Choose a set of your own to delete it.'
 
 
-class DraftInTheWay(Trouble):
+class DraftInTheWay(UserError):
     template = "The prompts of a deleted set are put into the boxes, and yours are there. Keep or clear them first."
 
 
-class TooManyPrompts(Trouble):
+class TooManyPrompts(UserError):
     template = "The set has {count} prompts; at most {most} fit. Split it."
 
 

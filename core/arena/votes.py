@@ -4,19 +4,20 @@ import json
 import time
 from pathlib import Path
 
-from core import jobs, store
+from core import jobs
 from core.arena import matches
-from core.trouble import Trouble
+from core.errors import UserError
+from core.runs import store
 
 VERDICTS = ("left", "right", "tie", "bad")
 PERSON = "person"
 
 
-class VoteUnknown(Trouble):
+class VoteUnknown(UserError):
     template = "A vote is one of {allowed}, got {verdict}."
 
 
-class NoPairs(Trouble):
+class NoPairs(UserError):
     template = "There is no vote for one side yet, and a pair needs a winner. Vote in the arena first."
 
 

@@ -5,10 +5,10 @@ import json
 import sys
 from contextlib import nullcontext
 
-from core import card, chat, runs
-from core.chat import BASE, TUNED, Question, Sampling, contestants
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core.chat import chat, contestants, types
+from core.chat.types import BASE, TUNED, Question, Sampling
+from core.errors import UserError
+from core.runs import gpu_access, runs
 
 
 def main() -> None:
@@ -26,9 +26,9 @@ def main() -> None:
     messages = [{"role": "system", "content": args.system}] if args.system else []
     messages.append({"role": "user", "content": args.prompt})
     try:
-        with nullcontext() if args.cpu else card.guest():
+        with nullcontext() if args.cpu else gpu_access.guest():
             columns = answers(args, messages, sampling)
-    except (Trouble, RecipeTrouble) as error:
+    except UserError as error:
         sys.exit(str(error))
     if args.json:
         print(json.dumps({name: vars(reply) for name, reply in columns.items()}, ensure_ascii=False))
@@ -37,7 +37,7 @@ def main() -> None:
         print(f"[{name}] {reply.text}\n")
 
 
-def answers(args, messages: list[dict], sampling: Sampling) -> dict[str, chat.Reply]:
+def answers(args, messages: list[dict], sampling: Sampling) -> dict[str, types.Reply]:
     """The replies of everyone who was asked, by name."""
     if args.run and args.run not in runs.listed():
         raise runs.RunGone(run=args.run)
@@ -45,9 +45,9 @@ def answers(args, messages: list[dict], sampling: Sampling) -> dict[str, chat.Re
         asked = dict.fromkeys([BASE, TUNED] if args.ab else [TUNED], messages)
         *_, columns = chat.replies(args.run, asked, sampling)
         return columns
-    from core.chat import engine
+    from core.chat import generation
 
-    *_, columns = engine.replies({id: Question(id, messages) for id in args.who}, sampling, on_cpu=args.cpu)
+    *_, columns = generation.replies({id: Question(id, messages) for id in args.who}, sampling, on_cpu=args.cpu)
     return columns
 
 

@@ -9,10 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import models, paths, profiles, runs
-from core.chat import BaseGone, ContestantGone, NoAdapter
-from core.recipe import RecipeTrouble, TrainConfig, whole_checkpoint
-from core.trouble import Trouble
+from core import models, paths
+from core.chat import profiles
+from core.chat.types import BaseGone, ContestantGone, NoAdapter
+from core.errors import UserError
+from core.runs import runs
+from core.training.checkpoints import whole_checkpoint
+from core.training.config import TrainConfig
 
 KINDS = ("base", "run", "checkpoint", "profile", "merged")
 _places: dict[str, str] = {}  # of bases that were asked for: a hub is not asked at every message
@@ -78,7 +81,7 @@ def base_of(one: Contestant) -> str:
     if place is None or not Path(place, "config.json").is_file():
         try:
             place = _places[one.base_model] = models.prepare(one.base_model)
-        except Trouble as error:
+        except UserError as error:
             raise BaseGone(model=one.base_model, name=one.title, reason=error) from error
     return place
 
@@ -88,12 +91,12 @@ def base_here(one: Contestant) -> str | None:
     try:
         models.check(one.base_model)
         return _places.get(one.base_model) or models.local(one.base_model)
-    except Trouble as error:
+    except UserError as error:
         raise BaseGone(model=one.base_model, name=one.title, reason=error) from error
 
 
 def _of_run(run_id: str) -> Iterator[Contestant]:
-    with suppress(Trouble, RecipeTrouble, OSError, ValueError, KeyError):
+    with suppress(UserError, OSError, ValueError, KeyError):
         yield _run(run_id)
         for path in _checkpoints(paths.run(run_id)):
             yield _checkpoint(run_id, path.name)

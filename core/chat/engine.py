@@ -4,18 +4,20 @@ import gc
 import json
 import threading
 import traceback
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from core import card, recipe, stored
-from core.chat import AdapterForeign, MemoryRanOut, NoRoom, Question, Reply, Sampling, VocabularyResized
+from core import stored
 from core.chat import contestants as known
 from core.chat.contestants import Contestant
-from core.trouble import Trouble
+from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
+from core.errors import UserError
+from core.runs import gpu_access
+from core.training import devices, encoding, model_loading, tokenizer_loading
+from core.training.config import TrainConfig
 
 LOCK = threading.Lock()  # one reply at a time on the card, whatever the number of windows
 CLOSING = threading.Event()  # set while the card's memory is wanted back: replies from there end where they are
@@ -61,39 +63,9 @@ class Voice:
         return self.adapter is None or _is_plain(self.weights.model.peft_config[self.adapter])
 
 
-def replies(
-    questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False, loaded_as: str | None = None
-) -> Iterator[dict[str, Reply]]:
-    """Grow a reply in each column and yield the columns as they grow.
-
-    All columns draw with the same settings from generators of the same seed, so an adapter that changes nothing replies
-    word for word like its base. Closing the iterator stops at once and frees the card. `loaded_as` names the run that
-    decides how the base is held, 4-bit or not, when it isn't asked itself.
-    """
-    with LOCK:
-        try:
-            yield from _grown(questions, sampling, on_cpu, loaded_as)
-        except Exception as error:
-            ran_out(error, next(question.contestant for question in questions.values()))
-            raise
-
-
-def _grown(questions: dict[str, Question], sampling: Sampling, on_cpu: bool, loaded_as: str | None) -> Iterator[dict]:
-    from core.chat.growing import Group
-
-    voices = voiced({name: question.contestant for name, question in questions.items()}, on_cpu, loaded_as)
-    try:
-        groups = []
-        for names in _batches(voices):
-            asked = {name: (voices[name], questions[name].messages) for name in names}
-            groups.append(Group(asked, sampling))
-        growing = groups
-        while growing and not (CLOSING.is_set() and _speaking != ON_CPU):
-            growing = [group for group in growing if group.grow()]
-            yield {name: replace(group.replies[name]) for name in questions for group in groups if name in group}
-    finally:
-        for weights in {id(voice.weights): voice.weights for voice in voices.values()}.values():
-            silence(weights)
+def is_closing() -> bool:
+    """Whether the memory of the card is wanted back by somebody, and the reply that grows is computed there."""
+    return CLOSING.is_set() and _speaking != ON_CPU
 
 
 def ran_out(error: Exception, contestant: str) -> None:
@@ -102,11 +74,11 @@ def ran_out(error: Exception, contestant: str) -> None:
     The frames of a traceback hold the tensors of the forward pass that failed, the weights and the cache: they are
     emptied. Call it where no local variable holds any of these.
     """
-    if not recipe.is_out_of_memory(error):
+    if not devices.is_out_of_memory(error):
         return
     empty_frames(error)
     title = contestant
-    with suppress(Trouble, OSError, ValueError):
+    with suppress(UserError, OSError, ValueError):
         title = known.find(contestant).title
     _forget(set())
     raise MemoryRanOut(model=title) from error
@@ -118,7 +90,7 @@ def empty_frames(error: BaseException | None) -> None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
     gc.collect()
-    recipe.empty_cache()
+    devices.empty_cache()
 
 
 def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = None) -> dict[str, Voice]:
@@ -139,7 +111,7 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
     places, device = {}, _device(on_cpu)
     _speaking = device
     if device not in ("cpu", ON_CPU):
-        card.need(sees_card=True)
+        gpu_access.need(sees_card=True)
     for name, one in chosen.items():
         kin = [other.config for other in adapters if other.base_model == one.base_model and other.whole == one.whole]
         quantised = bool(kin) and {config.method for config in kin} == {"qlora"} and device != ON_CPU and not one.whole
@@ -219,17 +191,8 @@ def _switch(weights: Weights, adapter: str | None) -> None:
             module._active_adapter = [adapter]
 
 
-def _batches(voices: dict[str, Voice]) -> list[list[str]]:
-    """Columns that grow in one forward pass: of the same weights, with adapters that mix."""
-    batches: dict = {}
-    for name, voice in voices.items():
-        alone = () if voice.mixes else (name,)
-        batches.setdefault((id(voice.weights), *alone), []).append(name)
-    return list(batches.values())
-
-
 def _device(on_cpu: bool) -> str:
-    kind = recipe.device_type()
+    kind = devices.device_type()
     return ON_CPU if on_cpu and kind != "cpu" else kind
 
 
@@ -253,18 +216,18 @@ def _voice(one: Contestant, place: tuple) -> Voice:
 def _load(one: Contestant, place: tuple) -> Weights:
     directory, _, device, quantised, precision, _ = place
     method = "qlora" if quantised else "lora"
-    config = recipe.TrainConfig(base_model=directory, corpus="", method=method, precision=precision)
+    config = TrainConfig(base_model=directory, corpus="", method=method, precision=precision)
     need_room(one, Path(directory), device, bytes_each(config, device))
-    base = _on_cpu(directory) if device == ON_CPU else for_replies(recipe.load_base(config))
-    tokenizer = recipe.load_tokenizer(config)
+    base = _on_cpu(directory) if device == ON_CPU else for_replies(model_loading.load_base(config))
+    tokenizer = tokenizer_loading.load_tokenizer(config)
     return Weights(base.eval(), tokenizer, device, quantised, stop_ids(base, tokenizer))
 
 
-def bytes_each(config: recipe.TrainConfig, device: str) -> float:
+def bytes_each(config: TrainConfig, device: str) -> float:
     """Bytes that a weight takes in memory, of a base that this config loads on this device."""
     if config.method == "qlora":
         return QUANTISED_BYTES
-    return 4 if device == ON_CPU or recipe.precision(config) == "fp32" else 2
+    return 4 if device == ON_CPU or devices.precision(config) == "fp32" else 2
 
 
 def for_replies(base):
@@ -277,7 +240,7 @@ def for_replies(base):
 
 def _on_cpu(directory: str):
     """A model on the processor, while a run has the card."""
-    return recipe.without_towers(recipe.open_model(directory, dtype=torch.float32))
+    return model_loading.without_towers(model_loading.open_model(directory, dtype=torch.float32))
 
 
 def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) -> None:
@@ -291,7 +254,7 @@ def free_bytes(device: str) -> int:
     """Memory that is free where a device computes; a card that shares the machine's memory has what is free there."""
     import psutil
 
-    return psutil.virtual_memory().available if device.startswith("cpu") else recipe.free_bytes()
+    return psutil.virtual_memory().available if device.startswith("cpu") else devices.free_bytes()
 
 
 def hang(weights: Weights, one: Contestant, key: tuple = ()) -> None:
@@ -393,8 +356,8 @@ def stop_ids(model, tokenizer) -> frozenset[int]:
     ids.add(tokenizer.eos_token_id)
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        labels = recipe.encode({"messages": turn}, tokenizer)["labels"]
-        ids.add([label for label in labels if label != recipe.IGNORED][-1])
+        labels = encoding.encode({"messages": turn}, tokenizer)["labels"]
+        ids.add([label for label in labels if label != encoding.IGNORED][-1])
     return frozenset(ids - {None})
 
 
@@ -405,4 +368,4 @@ def _forget(needed: set[tuple]) -> None:
         del _opened[place]
     if gone:
         gc.collect()
-        recipe.empty_cache()
+        devices.empty_cache()

@@ -2,9 +2,10 @@
 
 import torch
 
-from core import profiles, recipe
-from core.chat import ChatClosed, engine
+from core.chat import engine, profiles
 from core.chat.contestants import Contestant
+from core.chat.types import ChatClosed
+from core.training import batching, encoding
 
 BATCH = 4
 
@@ -27,14 +28,14 @@ def _held_out(contestant: str, rows: list[dict]) -> dict:
     voice = engine.voiced({"measured": contestant})["measured"]
     weights = voice.weights
     limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or 4096
-    encoded = [_cut(recipe.encode(_said(voice.contestant, row), weights.tokenizer), min(limit, 2048)) for row in rows]
-    encoded = [row for row in encoded if any(label != recipe.IGNORED for label in row["labels"][1:])]
+    encoded = [_cut(encoding.encode(_said(voice.contestant, row), weights.tokenizer), min(limit, 2048)) for row in rows]
+    encoded = [row for row in encoded if any(label != encoding.IGNORED for label in row["labels"][1:])]
     if not encoded:
         return {"loss": None, "rows": 0}
     engine.speak_as(voice)
     try:
         with torch.inference_mode():
-            loss = recipe.held_out_loss(weights.inner, encoded, BATCH, engine.CLOSING.is_set)
+            loss = batching.held_out_loss(weights.inner, encoded, BATCH, engine.CLOSING.is_set)
     finally:
         engine.silence(weights)
     if loss is None:

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import card, paths, reply_card, runs
-from core.chat import ChatClosed, ChatDied, Question, Reply, Sampling
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core import errors, paths, process
+from core.chat import reply_gpu
+from core.chat.types import ChatClosed, ChatDied, Question, Reply, Sampling
+from core.errors import UserError
+from core.runs import gpu_access
 
 IDLE_SECONDS = 30 * 60  # without a question: the memory goes back
 START_SECONDS = 60  # that a process gets until it listens; torch is imported later
@@ -32,18 +33,10 @@ CLOSE_SECONDS = 120  # that a process gets to end what it does, the loading of a
 MEASURED_ROWS = 64  # held-out rows that a loss is taken over
 
 
-class ChatTrouble(Trouble):
-    """A trouble of the chat's process, by its name there."""
-
-    def __init__(self, name: str, values: dict | None, message: str):
-        super().__init__(message=message)
-        self.name, self.values = name, values
-
-
 def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
     """Grow the replies there and yield them as they grow; closing the iterator hangs up."""
     if not on_cpu:
-        card.need()
+        gpu_access.need()
     asked = {name: asdict(question) for name, question in questions.items()}
     request = {"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}
     for answer in ask(request):
@@ -52,7 +45,7 @@ def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = F
 
 def measure(contestant: str, rows: list[dict]) -> dict:
     """The held-out loss of a contestant on rows, in nats a learned token: {"loss", "rows"}."""
-    card.need()
+    gpu_access.need()
     *_, answer = ask({"do": "measure", "contestant": contestant, "rows": rows[:MEASURED_ROWS]})
     return answer["measured"]
 
@@ -65,7 +58,7 @@ def ask(request: dict) -> Iterator[dict]:
         while True:
             answer = _receive(connection)
             if "trouble" in answer:
-                raise ChatTrouble(answer["trouble"], answer["values"], answer["message"])
+                raise errors.from_dict(answer)
             if "done" in answer:
                 return
             yield answer
@@ -112,11 +105,10 @@ def _asked_if_there(request: dict) -> list[dict]:
 def _connected() -> Connection:
     with suppress(OSError, ValueError, EOFError):
         return _dial()
-    root = Path(__file__).parents[2]
     paths.home().mkdir(parents=True, exist_ok=True)
     with _log().open("wb") as log:
         command = [sys.executable, "-m", "core.chat", "--serve"]
-        started = runs.spawn_detached(command, cwd=root, log=log, environment=reply_card.environment())
+        started = process.spawn_detached(command, log, reply_gpu.environment())
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         with suppress(OSError, ValueError, EOFError):
@@ -177,7 +169,7 @@ def _last_words() -> str:
 
 def move(uuid: str) -> None:
     """Let replies come from another card: the process on the old one ends, and the next question starts a new one."""
-    if reply_card.choose(uuid):
+    if reply_gpu.choose(uuid):
         _asked_if_there({"do": "leave"})
         end = time.monotonic() + 2 * END_SECONDS
         while _is_served() and time.monotonic() < end:
@@ -237,15 +229,13 @@ class Server:
         except (OSError, EOFError):
             pass  # the caller hung up
         except Exception as error:
-            known = isinstance(error, Trouble | RecipeTrouble)
+            known = isinstance(error, UserError)
             if not known:
                 import traceback
 
                 traceback.print_exc()
-            values = {key: str(value) for key, value in error.values.items()} if known else None
-            said = {"trouble": type(error).__name__, "values": values, "message": str(error) or type(error).__name__}
             with suppress(OSError):
-                _send(connection, said)
+                _send(connection, errors.to_dict(error))
             if not known and _is_lost(error):
                 self._end()
         finally:
@@ -271,13 +261,13 @@ class Server:
         os._exit(0)
 
     def _reply(self, connection: Connection, questions: dict, sampling: dict, on_cpu: bool) -> Iterator[dict]:
-        from core.chat import engine
+        from core.chat import engine, generation
 
         asked, began, told = time.monotonic(), 0.0, {}
         while engine.LOCK.locked():  # another reply grows: whoever hung up meanwhile is not served
             if connection.poll(TURN_SECONDS):
                 return
-        growing = engine.replies(
+        growing = generation.replies(
             {name: Question(**values) for name, values in questions.items()}, Sampling(**sampling), on_cpu=on_cpu
         )
         try:

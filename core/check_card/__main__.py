@@ -7,7 +7,7 @@ import time
 
 from core import jobs as background
 from core.check_card import jobs, plan, results
-from core.trouble import Trouble
+from core.errors import UserError
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
 
     try:
         found = plan.run(tell, minutes=args.minutes, only=only)
-    except Trouble as error:
+    except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)

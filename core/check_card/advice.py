@@ -1,74 +1,75 @@
 """What to do about a check that is slow or broken: each advice names the one command that mends it."""
 
-from core import hardware, nvidia, run_card, torch_build
-from core.gpu import Gpu
-from core.recipe import TrainConfig
-from core.trouble import Trouble
+from core.errors import UserError
+from core.hardware import hardware, nvidia, torch_build
+from core.hardware.gpu import Gpu
+from core.runs import assigned_gpu
+from core.training.config import TrainConfig
 
 
-class TorchSeesNoCard(Trouble):
+class TorchSeesNoCard(UserError):
     template = (
         "The driver has a card, {card}, that torch {torch} does not see. Install a matching build of torch: {command}"
     )
 
 
-class TorchLacksKernels(Trouble):
+class TorchLacksKernels(UserError):
     template = "torch {torch} has no kernels for {card} ({architecture}; it has {has}). Install a build that has them: {command}"
 
 
-class TorchUnusable(Trouble):
+class TorchUnusable(UserError):
     template = "torch does not work here. Reinstall it: {command}"
 
 
-class NumbersWrong(Trouble):
+class NumbersWrong(UserError):
     template = "Results on this device differ from the CPU's reference. Reinstall {package}: {command}"
 
 
-class BitsandbytesUnusable(Trouble):
+class BitsandbytesUnusable(UserError):
     template = "QLoRA and 8-bit optimizers need bitsandbytes, which does not work here. Reinstall it: {command}"
 
 
-class PackageUnusable(Trouble):
+class PackageUnusable(UserError):
     template = "Training needs packages that do not work here. Reinstall them: {command}"
 
 
-class NvidiaCardSlow(Trouble):
+class NvidiaCardSlow(UserError):
     template = (
         "This is far slower than such a card should be. See which other programs use it, and whether heat or a power limit "
         "slows it down: {command}"
     )
 
 
-class CardSlow(Trouble):
+class CardSlow(UserError):
     template = (
         "This is far slower than such a card should be. Close other programs that use it, let it cool down, and check again: "
         "{command}"
     )
 
 
-class ProcessorSlow(Trouble):
+class ProcessorSlow(UserError):
     template = "This is far slower than such a processor should be. Close other programs and check again: {command}"
 
 
-class PackedRowsSlow(Trouble):
+class PackedRowsSlow(UserError):
     template = (
         "Packing is slow here: attention cost grows with the square of the block length. FlashAttention lacks the {lacks}, "
         "and this torch has no kernel of its own. Install a newer torch: {command}"
     )
 
 
-class TimeWasShort(Trouble):
+class TimeWasShort(UserError):
     template = "There was not enough time for all checks. Allow more: {command}"
 
 
-class StarterMissing(Trouble):
+class StarterMissing(UserError):
     template = (
         "The starter model could not be downloaded ({reason}), so a tiny random model replaces it, whose speed says "
         "little. Download it, then check again: {command}"
     )
 
 
-class CheckBroke(Trouble):
+class CheckBroke(UserError):
     template = "This does not work here. Include this result in a report, with the end of {log}"
 
 
@@ -91,7 +92,7 @@ def again(*arguments: str) -> str:
     return " ".join(["python -m core.check_card", *arguments])
 
 
-def slow(on_card: bool) -> Trouble:
+def slow(on_card: bool) -> UserError:
     """What to do about a device that is far slower than it should be: only NVIDIA's drivers bring nvidia-smi."""
     if not on_card:
         return ProcessorSlow(command=again())
@@ -101,10 +102,10 @@ def slow(on_card: bool) -> Trouble:
     return CardSlow(command=again())
 
 
-def refused(config: TrainConfig) -> Trouble | None:
+def refused(config: TrainConfig) -> UserError | None:
     """Why a run with this config would not be let onto this machine's card: what is refused is not broken."""
     try:
-        run_card.check(config, hardware.card())
-    except Trouble as error:
+        assigned_gpu.check(config, hardware.card())
+    except UserError as error:
         return error
     return None

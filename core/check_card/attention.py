@@ -4,17 +4,18 @@ import functools
 import tempfile
 from pathlib import Path
 
-from core import recipe
 from core.check_card import advice as advices
 from core.check_card import stand_in
 from core.check_card.results import result
+from core.training import attention_kernels, checks, devices, errors, model_loading
+from core.training.config import TrainConfig
 
 BOUNDS = {"fp32": 0.002, "bf16": 0.05, "fp16": 0.02}  # of the logits of four layers, norm of the difference
 TOKENS = 48
 
 
 def advice(name: str, error: Exception) -> Exception:
-    if isinstance(error, recipe.RecipeTrouble):
+    if isinstance(error, errors.TrainingError):
         return error
     return advices.PackageUnusable(command=advices.pip("--upgrade", "torch", "transformers", "peft", "accelerate"))
 
@@ -25,10 +26,8 @@ def _base() -> tuple:
     folder = tempfile.mkdtemp()  # in the check's own folder (core/check_card/child.py), which goes with it
     stand_in.make(folder)
     model, corpus = str(Path(folder) / "model"), str(Path(folder) / "rows.jsonl")
-    config = recipe.TrainConfig(
-        base_model=model, corpus=corpus, method="lora", task="text", packing=True, max_length=64
-    )
-    return recipe.load_base(config), config
+    config = TrainConfig(base_model=model, corpus=corpus, method="lora", task="text", packing=True, max_length=64)
+    return model_loading.load_base(config), config
 
 
 def attention() -> dict:
@@ -37,7 +36,7 @@ def attention() -> dict:
     from transformers import AutoModelForCausalLM
 
     base, config = _base()
-    kind = recipe.precision(config)
+    kind = devices.precision(config)
     ids = torch.arange(2, 2 + TOKENS)[None]
     plain = AutoModelForCausalLM.from_pretrained(config.base_model, dtype=torch.float32, attn_implementation="eager")
     with torch.no_grad():
@@ -45,7 +44,7 @@ def attention() -> dict:
         found = base(input_ids=ids.to(base.device), use_cache=False).logits.cpu().double()
     error = float((found - right).norm() / right.norm())
     value = {"attention": base.config._attn_implementation, "precision": kind, "error": error}
-    if recipe.device_type() != "cpu" and (lacks := recipe.flash_attention_lacks(kind)):
+    if devices.device_type() != "cpu" and (lacks := attention_kernels.flash_attention_lacks(kind)):
         value["lacks"] = lacks
     if not error <= BOUNDS[kind]:
         wrong = advices.NumbersWrong(package=base.config._attn_implementation, command=advices.torch_for())
@@ -56,13 +55,13 @@ def attention() -> dict:
 def packing() -> dict:
     """That no document of a packed block sees another one (else PackingUnsupported is raised), and by which way."""
     base, config = _base()
-    by_document = recipe.attend_by_document()
-    recipe.check_packing(config, base)
+    by_document = attention_kernels.attend_by_document()
+    checks.check_packing(config, base)
     flash = base.config._attn_implementation.startswith("flash")
     way = "flash" if flash else "by_document" if by_document() else "masked"
     value, expected = {"documents": "apart", "way": way}, {"documents": "apart"}
-    if way == "masked" and recipe.device_type() != "cpu":
-        lacks = recipe.flash_attention_lacks(recipe.precision(config))
+    if way == "masked" and devices.device_type() != "cpu":
+        lacks = attention_kernels.flash_attention_lacks(devices.precision(config))
         slow = advices.PackedRowsSlow(lacks=lacks, command=advices.pip("--upgrade", "torch"))
         return result("packing", "slow", value, expected, slow)
     return result("packing", "ok", value, expected)

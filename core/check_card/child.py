@@ -14,8 +14,8 @@ from importlib import import_module
 
 from core.check_card import results
 from core.check_card.results import say
-from core.recipe import RecipeTrouble, grow_segments
-from core.trouble import Trouble
+from core.errors import UserError
+from core.training.devices import grow_segments
 
 AGAIN = 3  # exit code: one check raised, the others go on in a fresh process, as a failed kernel spoils its own
 
@@ -38,7 +38,7 @@ def check(group: str, names: list[str]) -> int:
 def reason(error: Exception) -> str:
     """The first line of an error, short enough for a table."""
     text = str(error).strip().split("\n")[0][:300] or "no message"
-    return text if isinstance(error, Trouble | RecipeTrouble) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
 
 
 def first_card_only() -> None:

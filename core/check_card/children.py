@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from core import hardware
+from core.hardware import hardware
+from core.process import ROOT
 
-ROOT = Path(__file__).parents[2]
 TAIL_CHARACTERS = 300  # of the last line, for a table
 TAIL_LINES = 40  # that go to the log
 LOOK_SECONDS = 1.0  # between two looks whether the process may go on

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from core import events, hardware, jobs, paths
+from core import events, jobs, paths
 from core.check_card import plan
+from core.hardware import hardware
 
 MODULE = "core.check_card"
 KEPT = 5  # newest results

@@ -4,10 +4,11 @@ import importlib.metadata
 import platform
 import time
 
-from core import hardware, recipe
 from core.check_card import advice as advices
 from core.check_card.results import result, say
 from core.estimate import catalogue
+from core.hardware import hardware
+from core.training import devices
 
 SIZE = 512  # of the products that are held against the processor's
 SIZES = (512, 1024, 2048, 4096, 8192)  # of the products that are timed
@@ -27,10 +28,10 @@ def torch() -> dict:
     """The installed torch, and that it sees the card that the driver has."""
     import torch
 
-    kind, gpu = recipe.device_type(), hardware.card()
+    kind, gpu = devices.device_type(), hardware.card()
     say(facts=facts())
     value = {"torch": torch.__version__, "cuda": torch.version.cuda or torch.version.hip or "none"}
-    value |= {"transformers": importlib.metadata.version("transformers"), "device": recipe.device_name()}
+    value |= {"transformers": importlib.metadata.version("transformers"), "device": devices.device_name()}
     value |= {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     if gpu and kind == "cpu":
         unseen = advices.TorchSeesNoCard(card=gpu.name, torch=torch.__version__, command=advices.torch_for(gpu))
@@ -44,15 +45,15 @@ def facts() -> dict:
 
     return {
         "torch": torch.__version__,
-        "kind": recipe.device_type(),
-        "device": recipe.device_name(),
-        "free": recipe.free_bytes(),
+        "kind": devices.device_type(),
+        "device": devices.device_name(),
+        "free": devices.free_bytes(),
     }
 
 
 def card() -> catalogue.Card | None:
     """This process's card as the calculator knows it; None where it has no rates for it."""
-    name = recipe.device_name()
+    name = devices.device_name()
     found = next((catalogue.of_machine(gpu) for gpu in hardware.gpus() if gpu.name == name), None)
     return found if found and found.measured else None
 
@@ -61,7 +62,7 @@ def architecture() -> dict | None:
     """Whether this build of torch has kernels for the card's architecture, before one of them is launched."""
     import torch
 
-    if recipe.device_type() != "cuda":
+    if devices.device_type() != "cuda":
         return None
     has = torch.cuda.get_arch_list()
     if torch.version.hip:
@@ -75,7 +76,7 @@ def architecture() -> dict | None:
         return result("architecture", "ok", value)
     wrong = advices.TorchLacksKernels(
         torch=torch.__version__,
-        card=recipe.device_name(),
+        card=devices.device_name(),
         architecture=needed,
         has=listed,
         command=advices.torch_for(),
@@ -108,12 +109,12 @@ def matmul_fp32() -> dict:
 
 
 def matmul_bf16() -> dict | None:
-    on_processor = recipe.device_type() == "cpu"
+    on_processor = devices.device_type() == "cpu"
     return None if on_processor and not hardware.processor_has_bf16() else _matmul("bf16")
 
 
 def matmul_fp16() -> dict | None:
-    return None if recipe.device_type() == "cpu" else _matmul("fp16")  # no run computes in it on a processor
+    return None if devices.device_type() == "cpu" else _matmul("fp16")  # no run computes in it on a processor
 
 
 def _matmul(kind: str) -> dict:
@@ -123,7 +124,7 @@ def _matmul(kind: str) -> dict:
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
     draw = torch.Generator().manual_seed(0)
     a, b = (torch.randn(SIZE, SIZE, generator=draw).to(dtype) for _ in range(2))
-    right, device = a.double() @ b.double(), recipe.device()
+    right, device = a.double() @ b.double(), devices.device()
     found = (a.to(device) @ b.to(device)).cpu().double()
     value = {"error": float((found - right).norm() / right.norm()), "tflops": tflops(dtype)}
     expected = {"error": BOUNDS[kind]}
@@ -131,7 +132,7 @@ def _matmul(kind: str) -> dict:
         wrong = advices.NumbersWrong(package="torch", command=advices.torch_for())
         return result(f"matmul_{kind}", "broken", value, expected, wrong)
     known = card()
-    emulated = kind == "bf16" and not recipe.has_bf16()
+    emulated = kind == "bf16" and not devices.has_bf16()
     if known and not emulated:
         expected["tflops"] = known.fp32_tflops if kind == "fp32" else known.matmul_tflops
     if value["tflops"] < SLOW * expected.get("tflops", 0):
@@ -145,12 +146,12 @@ def tflops(dtype) -> float:
 
     for size in SIZES:
         # Of random numbers: a card computes with equal ones at less power, and faster than with a model's.
-        a = torch.randn(size, size, device=recipe.device()).to(dtype)
+        a = torch.randn(size, size, device=devices.device()).to(dtype)
         a @ a
-        recipe.synchronize()
+        devices.synchronize()
         began = time.perf_counter()
         a @ a
-        recipe.synchronize()
+        devices.synchronize()
         if (took := time.perf_counter() - began) > LONG_SECONDS:
             break
     turns, many = 0, max(1, int(LONG_SECONDS / max(took, 1e-6)))  # enough work between two waits
@@ -159,5 +160,5 @@ def tflops(dtype) -> float:
         for _ in range(many):
             a @ a
         turns += many
-        recipe.synchronize()
+        devices.synchronize()
     return turns * 2 * size**3 / (time.perf_counter() - began) / 1e12

@@ -7,13 +7,16 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from core import card, chat, hardware, models, nvidia, runs
+from core import models
+from core.chat import chat
 from core.check_card import advice as advices
 from core.check_card import children, stand_in, training
 from core.check_card.results import GROUPS, final, result
 from core.check_card.starter import Starter
-from core.recipe import TrainConfig
-from core.trouble import Trouble
+from core.errors import UserError
+from core.hardware import hardware, nvidia
+from core.runs import gpu_access, runs
+from core.training.config import TrainConfig
 
 MINUTES = 3.0  # for everything
 GROUP_SECONDS = 60
@@ -31,17 +34,17 @@ DOCUMENTS = 4  # of a packed block
 GUEST_SECONDS = 20  # that others on the card get to leave it
 
 
-class CheckFirst(Trouble):
+class CheckFirst(UserError):
     template = 'The run "{name}" is training now, and the two would slow each other down. Check this machine when it has ended.'
 
 
-class RunBegan(Trouble):
+class RunBegan(UserError):
     template = (
         'The run "{name}" started, and the check made way for it. Check this machine again when the run has ended.'
     )
 
 
-class CardInUse(Trouble):
+class CardInUse(UserError):
     template = (
         "This machine is busy: a model is writing rows, a chat is open in a terminal, or another check is running. Stop "
         "it, then check again."
@@ -50,13 +53,13 @@ class CardInUse(Trouble):
 
 def need_quiet() -> None:
     """Raise CheckFirst while a run is training, or about to, on whatever card."""
-    if run_id := card.owner():
+    if run_id := gpu_access.owner():
         raise CheckFirst(name=runs.label(run_id)["name"])
 
 
 def give_way() -> None:
     """Raise RunBegan once a run has begun, or waits for the check to leave the card."""
-    if run_id := card.owner():
+    if run_id := gpu_access.owner():
         raise RunBegan(name=runs.label(run_id)["name"])
 
 
@@ -73,9 +76,9 @@ def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, on
     """
     need_quiet()
     chat.close()  # as a run does that starts: what a chat holds of the card would be missing here
-    if not card.wait_for_guests(GUEST_SECONDS):
+    if not gpu_access.wait_for_guests(GUEST_SECONDS):
         raise CardInUse
-    with card.guest():
+    with gpu_access.guest():
         give_way()  # to a run that did not see this guest
         return _run(tell, minutes, log, only)
 
@@ -293,7 +296,7 @@ class Plan:
 
         try:
             found = {} if self.stands_in else forecast.of_config(asdict(config))
-        except Trouble:
+        except UserError:
             return {}
         # Where torch computes on something else than the driver's card, the forecast is not of this device.
         here = self.facts["device"] if self.on_card() else catalogue.CPU
@@ -379,11 +382,11 @@ def _learn(forecast: dict, measured_bytes: float, measured_seconds: float) -> No
     forecasts.learn(forecast, **measured, origin=learned.CHECK)
 
 
-def _time_was_short() -> Trouble:
+def _time_was_short() -> UserError:
     return advices.TimeWasShort(command=advices.again("--minutes 15"))
 
 
-def _advice_for(group: str) -> Trouble:
+def _advice_for(group: str) -> UserError:
     """What to do where a process of the group died without a word."""
     if group == "kernels":
         return advices.TorchUnusable(command=advices.torch_for())

@@ -1,8 +1,11 @@
 """bitsandbytes: 4-bit weights and 8-bit optimizer states against the processor's numbers; in a process of its own."""
 
-from core import hardware, recipe, run_card, torch_build
 from core.check_card import advice as advices
 from core.check_card.results import result
+from core.hardware import hardware, torch_build
+from core.runs import assigned_gpu
+from core.training import devices
+from core.training.config import TrainConfig
 
 OUT, IN = 256, 512
 NF4_ERROR = (0.04, 0.14)  # of normal weights in blocks of 64: 0.09 (QLoRA, arXiv:2305.14314, appendix E)
@@ -25,9 +28,11 @@ def bnb_4bit() -> dict:
     import bitsandbytes as bnb
     import torch
 
-    draw, device = torch.Generator().manual_seed(0), recipe.device()
+    draw, device = torch.Generator().manual_seed(0), devices.device()
     weight = torch.randn(OUT, IN, generator=draw) * 0.05
-    dtype = torch.bfloat16 if recipe.has_bf16() else torch.float16 if recipe.device_type() == "cuda" else torch.float32
+    dtype = (
+        torch.bfloat16 if devices.has_bf16() else torch.float16 if devices.device_type() == "cuda" else torch.float32
+    )
     params = bnb.nn.Params4bit(weight, requires_grad=False, quant_type="nf4", compress_statistics=True)
     layer = bnb.nn.Linear4bit(IN, OUT, bias=False, compute_dtype=dtype, quant_type="nf4")
     layer.weight = params
@@ -66,7 +71,7 @@ def bnb_8bit() -> dict:
     start = torch.randn(64, 256, generator=draw)  # below 4,096 weights the states stay in fp32
     gradients = [torch.randn(64, 256, generator=draw) for _ in range(STEPS)]
     ends = []
-    for kind, device in ((torch.optim.AdamW, "cpu"), (bnb.optim.AdamW8bit, recipe.device())):
+    for kind, device in ((torch.optim.AdamW, "cpu"), (bnb.optim.AdamW8bit, devices.device())):
         weight = torch.nn.Parameter(start.clone().to(device))
         optimizer = kind([weight], lr=0.01, weight_decay=0.0)
         for gradient in gradients:
@@ -81,11 +86,11 @@ def bnb_8bit() -> dict:
 
 def _refused(name: str, **chosen) -> dict | None:
     """The result of a check that is left out because the app lets no such run onto this card."""
-    if recipe.device_type() == "cpu":
+    if devices.device_type() == "cpu":
         return None
-    reason, gpu = advices.refused(recipe.TrainConfig(base_model="", corpus="", **chosen)), hardware.card()
+    reason, gpu = advices.refused(TrainConfig(base_model="", corpus="", **chosen)), hardware.card()
     if not reason and gpu and torch_build.four_bit_lacks(gpu) == "architecture":  # bitsandbytes has no code for it
-        reason = run_card.NoEightBitOptimizer(card=gpu.name, optim=chosen["optim"])
+        reason = assigned_gpu.NoEightBitOptimizer(card=gpu.name, optim=chosen["optim"])
     return result(name, "ok", {"left_out": "unsupported"}, None, reason) if reason else None
 
 

@@ -9,8 +9,7 @@ import json
 import math
 from collections.abc import Iterable
 
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core import errors
 
 # Each check by its name, and the module that has the function of that name.
 GROUPS = {
@@ -44,11 +43,7 @@ def _number(value: float) -> float | str:
 
 def worded(error: Exception | None) -> dict | None:
     """A trouble as its name, values and English."""
-    if error is None:
-        return None
-    known = isinstance(error, Trouble | RecipeTrouble)
-    values = {key: str(value) for key, value in error.values.items()} if known else None
-    return {"trouble": type(error).__name__, "values": values, "message": str(error)}
+    return None if error is None else errors.to_dict(error)
 
 
 def worst(states: Iterable[str]) -> str:

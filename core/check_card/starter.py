@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from core import models
+from core import models, process
 from core.check_card import children
 
 LOOK_SECONDS = 0.2
@@ -26,7 +26,7 @@ class Starter:
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
             self.process = subprocess.Popen(
                 command,
-                cwd=children.ROOT,
+                cwd=process.ROOT,
                 env=children.environment(),
                 encoding="utf-8",
                 errors="replace",

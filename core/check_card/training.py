@@ -17,7 +17,9 @@ def train(request: dict, say) -> int:
     `config` holds the fields of TrainConfig and `out` the directory; with `resume` it goes on from the newest
     checkpoint; with `hold` it waits at its first checkpoint for being killed; after step `stop_after` it ends unsaved.
     """
-    from core import recipe
+    from core import errors
+    from core.training import checkpoints, training_loop
+    from core.training.config import TrainConfig
 
     out = Path(request["out"])
     out.mkdir(parents=True, exist_ok=True)
@@ -30,18 +32,17 @@ def train(request: dict, say) -> int:
             time.sleep(WAIT_SECONDS)
 
     try:
-        recipe.train(
-            recipe.TrainConfig.from_dict(request["config"]),
+        training_loop.train(
+            TrainConfig.from_dict(request["config"]),
             out,
             report=report,
-            resume_from=recipe.whole_checkpoint(out) if request.get("resume") else None,
+            resume_from=checkpoints.whole_checkpoint(out) if request.get("resume") else None,
             cache=Path(request["cache"]),
         )
     except _Enough:
         pass
-    except recipe.RecipeTrouble as error:
-        values = {key: str(value) for key, value in error.values.items()}
-        say(trouble=type(error).__name__, values=values, message=str(error))
+    except errors.UserError as error:
+        say(**errors.to_dict(error))
         return 1
     say(event="done")
     return 0

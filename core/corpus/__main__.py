@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from core import corpus
-from core.corpus import asked, disk, export, sources
-from core.trouble import Trouble
+from core import errors
+from core.corpus import asked, corpus, disk, export, sources
+from core.errors import UserError
 
 
-class NoSuchRow(Trouble):
+class NoSuchRow(UserError):
     template = "There is no row {row}: the corpus has {rows}, counted from 0."
 
 
@@ -22,14 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)
     try:
         return arguments.does(arguments) or 0
-    except Trouble as error:
+    except UserError as error:
         if arguments.json:
-            values = {key: str(value) for key, value in error.values.items()}
-            print(
-                json.dumps(
-                    {"trouble": type(error).__name__, "values": values, "message": str(error)}, ensure_ascii=False
-                )
-            )
+            print(json.dumps(errors.to_dict(error), ensure_ascii=False))
         else:
             print(error, file=sys.stderr)
         return 1

@@ -5,10 +5,10 @@ import json
 from dataclasses import MISSING, fields
 
 from core.corpus import checks, duplicates
-from core.trouble import Trouble
+from core.errors import UserError
 
 
-class OptionsWrong(Trouble):
+class OptionsWrong(UserError):
     template = "{option}: {what}. It takes a JSON object with any of: {known}."
 
 

@@ -9,36 +9,36 @@ from pathlib import Path
 from core import paths
 from core.corpus import disk, parallel, reading, reasons
 from core.corpus.reading import Options, Row, SetAside
-from core.trouble import Trouble
+from core.errors import UserError
 
 Progress = Callable[[int, int, int], None]  # bytes read, bytes in all, rows so far
 EVERY = 1000  # rows between two reports of progress
 EXAMPLES = 20  # repaired lines that are shown with their original
 
 
-class NothingGiven(Trouble):
+class NothingGiven(UserError):
     template = "No file was given. Drop files or a folder, or choose a sample."
 
 
-class FileMissing(Trouble):
+class FileMissing(UserError):
     template = "There is no file {path}. Check the path."
 
 
-class PlaceUnwritable(Trouble):
+class PlaceUnwritable(UserError):
     template = "Nothing can be written in {path}: {reason}. Choose another place."
 
 
-class CorpusEmpty(Trouble):
+class CorpusEmpty(UserError):
     template = (
         "Nothing in {files} could be read as text or chats: {reasons}. Choose other files, or name their columns."
     )
 
 
-class NoRowsLeft(Trouble):
+class NoRowsLeft(UserError):
     template = 'No row would be left for "{name}". Loosen what is filtered.'
 
 
-class NameTaken(Trouble):
+class NameTaken(UserError):
     template = "The directory {path} exists already. Choose another name."
 
 

@@ -15,19 +15,20 @@ from pathlib import Path
 import orjson
 from filelock import FileLock, Timeout
 
-from core import paths, recipe
-from core.trouble import Trouble
+from core import paths
+from core.errors import UserError
+from core.training import corpus_rows
 
 SHARD_BYTES = 256 * 2**20
 EVERY = 500  # rows between two marks of the index
 KEPT_FREE = 50 * 2**20  # bytes that are left on the disk
 
 
-class CorpusDiskFull(Trouble):
+class CorpusDiskFull(UserError):
     template = "The disk of {path} is full: {free} MB are left. Free some space and import again."
 
 
-class CorpusDamaged(Trouble):
+class CorpusDamaged(UserError):
     template = 'The corpus "{name}" cannot be read: {reason}. Delete it and import its files again.'
 
 
@@ -42,7 +43,7 @@ def row_id(row: dict) -> str:
         turns = []
         for turn in row["messages"]:
             if len(turn) != 2 or turn["role"] not in _ROLES:
-                return recipe.row_id(row)
+                return corpus_rows.row_id(row)
             turns.append('{"content": ' + encode_basestring(turn["content"])[:-1] + _ROLES[turn["role"]])
         content = "[" + ", ".join(turns) + "]"
     return hashlib.sha256(content.encode()).hexdigest()[:16]

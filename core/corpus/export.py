@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from core.corpus import creating, disk, documents
-from core.trouble import Trouble
+from core.errors import UserError
 
 FORMATS = {
     "jsonl": ".jsonl", "jsonl.zst": ".jsonl.zst", "parquet": ".parquet", "messages": ".jsonl",
@@ -18,17 +18,17 @@ BATCH = 2000  # rows of a Parquet row group
 SHAREGPT = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
 
 
-class FormatUnknown(Trouble):
+class FormatUnknown(UserError):
     template = "There is no export format {format}. Choose one of {known}."
 
 
-class RowsDoNotFit(Trouble):
+class RowsDoNotFit(UserError):
     template = (
         "{count} rows do not fit into {format}, the first is row {row}: {why}. Choose jsonl, which holds every row."
     )
 
 
-class FileExists(Trouble):
+class FileExists(UserError):
     template = "The file {path} exists already. Choose another name."
 
 

@@ -8,29 +8,21 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from core import errors
 from core.corpus.reading import Options
-from core.trouble import Trouble
+from core.errors import UserError
+from core.process import ROOT
 
-ROOT = Path(__file__).parents[2]
 
-
-class ImportBroke(Trouble):
+class ImportBroke(UserError):
     template = "The import ended unexpectedly: {reason}. Nothing was changed."
-
-
-class ImportTrouble(Trouble):
-    """Known trouble of the other process: `name` is the class it had there."""
-
-    def __init__(self, name: str, values: dict, message: str):
-        super().__init__(message=message)
-        self.name, self.values, self.message = name, values, message
 
 
 def create(sources: list[Path], name: str, options: Options) -> Iterator[dict]:
     """Progress as {"done", "total", "rows"}, and last {"card"}; closing the iterator cancels and leaves nothing behind.
 
     Raises:
-        ImportTrouble: what the import met, by the name of its class.
+        ErrorElsewhere: what the import met, by the name of its class.
         ImportBroke: when it ended without a word.
     """
     command = [sys.executable, "-m", "core.corpus", "import", "--name", name, "--json", "--progress"]
@@ -52,7 +44,7 @@ def run(command: list[str]) -> Iterator[dict]:
                 except ValueError:
                     continue
                 if "trouble" in last:
-                    raise ImportTrouble(last["trouble"], last["values"], last["message"])
+                    raise errors.from_dict(last)
                 yield last
             if process.wait() != 0:
                 wrong.seek(0)

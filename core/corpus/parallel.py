@@ -23,8 +23,10 @@ from typing import BinaryIO
 
 import orjson
 
-from core.corpus import disk, encodings, formats, mojibake, reading
+from core.corpus import disk, encodings, mojibake, reading
+from core.corpus.formats import detection
 from core.corpus.sources import Bad, Record, Source
+from core.process import ROOT
 
 SMALLEST = 32 * 2**20  # bytes of a file that is worth the start of helpers
 PART = 8 * 2**20, 32 * 2**20  # bytes, at least and at most
@@ -32,7 +34,6 @@ BLOCK = 2 * 2**20  # bytes that a helper holds at once: what is made of them sta
 KEEP_MEMORY = {"MIMALLOC_PURGE_DELAY": "-1"}  # Arrow's allocator would give back what the next block needs again
 AHEAD = 2  # parts that each helper is given in advance
 EXAMPLES = 20  # repaired rows of a part that are told in full
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Part:
     disk_full: bool = False
 
 
-def applies(one: formats.Opened) -> bool:
+def applies(one: detection.Opened) -> bool:
     """Whether a source is read in parts: a plain and large JSONL file in UTF-8, on a machine with cores for it."""
     source = one.source
     known = one.format == "jsonl" and one.encoding in ("utf-8", "utf-8-sig")
@@ -226,7 +227,7 @@ def _records(raw: bytes, name: str) -> Iterator[Record | Bad]:
         except ValueError:
             pass
     source = Source(name, lambda: io.BytesIO(raw), len(raw), encoding="utf-8")
-    return formats.json_lines.read(source)
+    return detection.json_lines.read(source)
 
 
 class WithoutPandas:

@@ -1,6 +1,6 @@
 """A row as the trainer will see it: its tokens as learned, not learned, special, or cut off by max_length."""
 
-from core import recipe
+from core.training import encoding
 
 LONGEST = 100_000  # characters of a text that are encoded at once: unbroken runs take time that grows with their square
 KINDS = ("learned", "given", "special", "special_learned", "cut")
@@ -15,10 +15,10 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
     Raises:
         recipe.TemplateRefused: when the chat template does not take the row's roles.
     """
-    encoded = recipe.encode(row, tokenizer, learn)
+    encoded = encoding.encode(row, tokenizer, learn)
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids, labels = encoded["input_ids"], encoded["labels"]
-    learned = [label != recipe.IGNORED for label in labels]
+    learned = [label != encoding.IGNORED for label in labels]
     kinds = [
         "cut" if at >= max_length else ("special_learned" if learned[at] else "special") if id in special
         else "learned" if learned[at] else "given"
@@ -45,7 +45,7 @@ def shortened(row: dict, longest: int = LONGEST) -> dict:
 
 def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:
     """Codes of what will go wrong when this row is learned."""
-    ids, learned = encoded["input_ids"], [label != recipe.IGNORED for label in encoded["labels"]]
+    ids, learned = encoded["input_ids"], [label != encoding.IGNORED for label in encoded["labels"]]
     found = []
     if not any(learned[1:max_length]):
         found.append("nothing_to_learn")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from core.corpus import formats, mojibake, personal, schema, sources, turns
-from core.corpus.formats import nexus
+from core.corpus import mojibake, personal, schema, sources, turns
+from core.corpus.formats import detection, nexus
 from core.corpus.sources import Bad, Record, Source
 
 DEEPEST = 2  # archives inside archives
@@ -49,7 +49,7 @@ class Row(NamedTuple):
     after: str = ""
 
 
-def opened(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
+def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     """Every source under these paths with its format: files, packed files, members of archives, folders.
 
     Notes of one conversation come last, joined.
@@ -67,10 +67,10 @@ def opened(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
             yield one
     for group in notes.values():
         for source, records in zip(group, nexus.joined(group), strict=True):
-            yield formats.Opened(source, nexus.NAME, source.encoding, records)
+            yield detection.Opened(source, nexus.NAME, source.encoding, records)
 
 
-def each(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
+def each(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     """Every source under these paths in its place."""
     for path in paths:
         if path.is_dir():
@@ -89,18 +89,20 @@ def each(paths: list[Path], options: Options) -> Iterator[formats.Opened]:
             yield from _opened(source, options, sources.readable(path.name))
 
 
-def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) -> Iterator[formats.Opened]:
+def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) -> Iterator[detection.Opened]:
     if isinstance(found, Bad):
         full = found.place if found.place.startswith(name) else "/".join(part for part in (name, found.place) if part)
         empty = Source(full, lambda: None)
-        yield formats.Opened(empty, "unknown", "", iter([Bad("", found.reason, found.excerpt)]))
+        yield detection.Opened(empty, "unknown", "", iter([Bad("", found.reason, found.excerpt)]))
         return
     try:
-        one = formats.open_source(replace(found, me=options.me), options.encoding)
+        one = detection.open_source(replace(found, me=options.me), options.encoding)
     except sources.PackedTooMuch:
-        one = formats.Opened(found, "unknown", "", iter([Bad("", "packed_too_much")]))
+        one = detection.Opened(found, "unknown", "", iter([Bad("", "packed_too_much")]))
     except Exception as error:  # the first bytes of a damaged packed file raise what they like
-        one = formats.Opened(found, "unknown", "", iter([Bad("", "file_damaged", f"{type(error).__name__}"[:EXCERPT])]))
+        one = detection.Opened(
+            found, "unknown", "", iter([Bad("", "file_damaged", f"{type(error).__name__}"[:EXCERPT])])
+        )
     if one.format != "zip" or depth >= DEEPEST:
         yield one
         return
@@ -108,7 +110,9 @@ def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) ->
         yield from _opened(member, options, found.name, depth + 1)
 
 
-def read(one: formats.Opened, options: Options, repairer: mojibake.Repairer | None = None) -> Iterator[Row | SetAside]:
+def read(
+    one: detection.Opened, options: Options, repairer: mojibake.Repairer | None = None
+) -> Iterator[Row | SetAside]:
     """Each record of a source as a Row or a SetAside: never both, never neither."""
     repairer = repairer or mojibake.Repairer()
     for found in one.records:

@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from core import recipe
 from core.corpus import preview
 from core.corpus.duplicates import text_of
+from core.training import encoding, errors
+from core.training.config import TrainConfig
 
 SAMPLE = 2000  # rows that are encoded; larger corpora are estimated from them
 
@@ -24,15 +25,15 @@ def measure(rows: Iterable[dict], count: int, tokenizer, *, max_length: int, lea
             row = shorter
             wrong["measured_in_part"] += 1
         try:
-            encoded = recipe.encode(row, tokenizer, learn)
-        except recipe.TemplateRefused:
+            encoded = encoding.encode(row, tokenizer, learn)
+        except errors.TemplateRefused:
             wrong["template_refused"] += 1
             continue
         ids, labels = encoded["input_ids"], encoded["labels"]
         special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
         wrong.update(preview.warnings(row, encoded, special, tokenizer, max_length))
         lengths.append(len(ids))
-        learned += sum(label != recipe.IGNORED for label in labels[:max_length])
+        learned += sum(label != encoding.IGNORED for label in labels[:max_length])
         cut += max(0, len(ids) - max_length)
         characters += len(text_of(row))
     lengths.sort()
@@ -61,7 +62,7 @@ def epoch_seconds(measured: dict, model: str) -> float | None:
     """How long one epoch over these tokens takes on this machine with the default settings; None when unknown."""
     from core.estimate import forecast
 
-    config = asdict(recipe.TrainConfig(base_model=model, corpus="", max_length=measured["max_length"]))
+    config = asdict(TrainConfig(base_model=model, corpus="", max_length=measured["max_length"]))
     try:
         step = forecast.of_config(config)["predicted_seconds"]
     except Exception:  # the calculator knows no such model, or this machine's card: the report goes without the hours

@@ -4,13 +4,13 @@ import argparse
 import json
 import sys
 
-from core import hardware
+from core.errors import UserError
 from core.estimate import advice, answer, catalogue, check, exact, tables, troubles
 from core.estimate import setup as setups
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
 from core.estimate.troubles import NeedsTrace, UnknownArchitecture
-from core.trouble import Trouble
+from core.hardware import hardware
 
 
 def parser() -> argparse.ArgumentParser:
@@ -221,7 +221,7 @@ def main() -> int:
     options = parser().parse_args()
     try:
         result = run(options)
-    except Trouble as trouble:
+    except UserError as trouble:
         if options.json:
             print(json.dumps({"error": type(trouble).__name__, "message": str(trouble)}))
         else:

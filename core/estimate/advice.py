@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 
+from core.errors import UserError
 from core.estimate import speed
 from core.estimate.answer import fits, quick
 from core.estimate.catalogue import Card, models, shape
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
-from core.trouble import Trouble
 
 NOTABLE = 64 * 2**20  # bytes; smaller savings are not worth a line
 
@@ -126,6 +126,6 @@ def largest_model(setup: Setup, card: Card, budget: float) -> str:
                 continue
             if candidate.parameters > best and fits(quick(candidate, chosen, card), budget) == "fits":
                 best, name = candidate.parameters, hub_id
-        except Trouble:
+        except UserError:
             continue
     return name

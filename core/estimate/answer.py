@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field, replace
 
-from core import hardware
 from core.estimate import learned, space, speed
 from core.estimate import setup as setups
 from core.estimate.catalogue import Card
@@ -10,6 +9,7 @@ from core.estimate.memory import GIB, Memory, estimate
 from core.estimate.replay import replay
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
+from core.hardware import hardware
 
 SAMPLE = 3  # layers that the allocator is followed through where all of them are kept; more change little
 UPPER = 1.08  # nine in ten measured runs reserve less than this times the estimate

@@ -8,9 +8,10 @@ import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core import hardware, paths
+from core import paths
 from core.estimate import probe, troubles
 from core.estimate.shape import ModelShape, from_config
+from core.hardware import hardware
 
 GIB = 2**30
 DEFAULT_CARD = "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.errors import UserError
 from core.estimate import exact, rivals, rows, speed
 from core.estimate.answer import quick, reserve, suited
 from core.estimate.catalogue import Card, card
 from core.estimate.memory import estimate
 from core.estimate.rows import LeftOut, Row
-from core.trouble import Trouble
 
 WORST = 5
 TRACED = ("hf", "soulsmith")  # stacks whose step is the one that the installed libraries run
@@ -125,7 +125,7 @@ def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: 
         try:
             row = rows.understand(raw, number)
             rows_memory = predicted(row) if not row.why_no_memory else 0
-        except (LeftOut, Trouble) as reason:
+        except (LeftOut, UserError) as reason:
             for report in (instant, time, traced):
                 report.left_out[str(reason)] += 1
             continue
@@ -179,13 +179,13 @@ def _trace(understood: list[Row], allocated: Report, on_trace) -> Report:
         capability = row.card.capability if row.card else 8.0
         try:
             return exact.check(row.shape.name, row.setup, capability)
-        except Trouble as trouble:
+        except UserError as trouble:
             return trouble
 
     with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
         for done, (row, found) in enumerate(zip(chosen, pool.map(one, chosen), strict=True), start=1):
             on_trace(done, len(chosen))
-            if isinstance(found, Trouble):
+            if isinstance(found, UserError):
                 allocated.left_out[str(found)] += 1
                 continue
             if row.kind == "allocated":

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from core import paths
+from core import paths, process
 from core.estimate import catalogue
 from core.estimate.setup import Setup, named_targets
 from core.estimate.troubles import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
@@ -80,11 +80,14 @@ def _place(request: dict) -> Path:
 
 
 def _run(request: dict, should_stop: Callable[[], bool]) -> dict:
-    root = Path(__file__).parent.parent.parent
-    environment = os.environ | {"PYTHONPATH": str(root), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | {
+        "PYTHONPATH": str(process.ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
     child = subprocess.Popen(
         [sys.executable, "-m", "core.estimate.trace"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", cwd=root,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", cwd=process.ROOT,
         env=environment,
     )  # fmt: skip
     waited, sent = 0.0, json.dumps(request)

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Mapping
 
-from core import hardware
 from core.estimate import answer, catalogue, learned, speed
 from core.estimate import setup as setups
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
-from core.gpu import Gpu
+from core.hardware import hardware
+from core.hardware.gpu import Gpu
 
 MAKERS = {"rocm": ("amd", "radeon", "instinct"), "xpu": ("intel",), "mps": ("apple",)}
 

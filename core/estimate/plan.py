@@ -1,7 +1,6 @@
 """The plan that follows from an answer: fields of TrainConfig, and the files to take away."""
 
 import json
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -9,7 +8,8 @@ from core import models, paths
 from core.estimate.answer import Answer
 from core.estimate.setup import named_targets
 from core.estimate.space import TEXT_BYTES
-from core.recipe import CHOICES
+from core.training import training_loop
+from core.training.config import CHOICES
 
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # under which the catalogue knows the starter model
 EVERY = 1000  # steps between two evaluations, as the original answer recommends; a short run takes a tenth of it
@@ -53,8 +53,7 @@ def pack(config: dict, out: Path) -> Path:
     whole = {"corpus": "corpus.jsonl"} | config
     out.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("train.py", "w") as copy, (Path(__file__).parent.parent / "recipe.py").open("rb") as recipe:
-            shutil.copyfileobj(recipe, copy)
+        training_loop.write_program(archive)
         archive.writestr("config.json", json.dumps(whole, ensure_ascii=False, indent=2) + "\n")
     return out
 

@@ -10,11 +10,11 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-from core import hardware, paths
+from core import paths, process
 from core.estimate.troubles import ProbeFailed
-from core.gpu import Gpu
+from core.hardware import hardware
+from core.hardware.gpu import Gpu
 
 SECONDS = 2.0
 PATIENCE = 120  # of the page; importing torch takes most of it
@@ -37,21 +37,21 @@ def measure(seconds: float = SECONDS) -> dict:
     """TFLOP/s of square products: bf16 or fp16 on a card, fp32 on a processor."""
     import torch
 
-    from core import recipe
+    from core.training import devices
 
-    kind = recipe.device_type()
+    kind = devices.device_type()
     size = 1024 if kind == "cpu" else 8192
-    dtype = torch.float32 if kind == "cpu" else torch.bfloat16 if recipe.has_bf16() else torch.float16
-    a = torch.randn(size, size, device=recipe.device()).to(dtype)
+    dtype = torch.float32 if kind == "cpu" else torch.bfloat16 if devices.has_bf16() else torch.float16
+    a = torch.randn(size, size, device=devices.device()).to(dtype)
     a @ a
-    recipe.synchronize()
+    devices.synchronize()
     began, turns = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         a @ a
-        recipe.synchronize()
+        devices.synchronize()
         turns += 1
     took = time.perf_counter() - began
-    return {"name": _name(kind, recipe.device_name()), "tflops": turns * 2 * size**3 / took / 1e12}
+    return {"name": _name(kind, devices.device_name()), "tflops": turns * 2 * size**3 / took / 1e12}
 
 
 def _name(kind: str, device: str) -> str:
@@ -72,7 +72,7 @@ def run(gpu: Gpu | None = None) -> dict:
     options = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "timeout": PATIENCE}
     options["env"] = os.environ | hardware.environment(gpu or hardware.card())
     try:
-        done = subprocess.run(command, cwd=Path(__file__).parent.parent.parent, **options)
+        done = subprocess.run(command, cwd=process.ROOT, **options)
         return json.loads(done.stdout.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
         raise ProbeFailed(reason=f"it took longer than {PATIENCE} seconds") from None

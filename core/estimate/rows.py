@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import UserError
 from core.estimate import catalogue, cells, troubles
 from core.estimate.cells import GIB, UNITS, LeftOut, number_of, whole_of
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
-from core.trouble import Trouble
 
 NEEDED = ("model", "method", "seq_len", "micro_batch")
 _NAMES = {"peak_mem_gib": "peak_mem_GiB", "params_b": "params_B"}  # columns whose capitals are part of their name
@@ -92,7 +92,7 @@ def understand(raw: dict, number: int = 0) -> Row:
         raise LeftOut(why_no_memory)
     try:
         card = catalogue.card(raw.get("gpu", "").replace("A800", "A100"))
-    except Trouble:
+    except UserError:
         card, why_no_time = None, why_no_time or "the card is not in the catalogue"
     reserved = cells.reserved_of(raw.get("note", "")) if kind == "allocated" else measured if kind == "reserved" else 0
     if card and card.capability < 8 and setup.attention != "eager":
@@ -157,11 +157,11 @@ def _shape(name: str) -> ModelShape:
             if catalogue.find(form + tail):
                 try:
                     return catalogue.shape(form + tail)
-                except Trouble as error:
+                except UserError as error:
                     raise LeftOut(f"{type(error).__name__}: shape of {name}") from error
     try:
         return catalogue.shape(plain)
-    except Trouble as error:
+    except UserError as error:
         raise LeftOut("the model is not in the catalogue") from error
 
 

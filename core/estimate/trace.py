@@ -18,11 +18,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from core import recipe
 from core.estimate import skeleton, stand_ins
 from core.estimate.allocator import Allocator
 from core.estimate.memory import CUBLAS, CUBLAS_HOPPER
 from core.estimate.setup import Setup, for_method
+from core.training import cross_entropy
 
 SHOWN = 12  # kinds of tensors that the answer names
 
@@ -201,7 +201,7 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     if kind == "fused":
         return stand_ins.FusedLoss.apply(hidden, head.weight).sum(), []
 
-    return recipe.summed_loss(head, hidden, ids.view(-1)[:learned]), []
+    return cross_entropy.summed_loss(head, hidden, ids.view(-1)[:learned]), []
 
 
 def _optimize(trained: list, setup: Setup, *, first: bool) -> list:

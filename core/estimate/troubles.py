@@ -1,28 +1,28 @@
 """What a person can ask of the calculator that has no answer, and the nearest thing that has one."""
 
-from core.trouble import Trouble
+from core.errors import UserError
 
 
-class UnknownModel(Trouble):
+class UnknownModel(UserError):
     template = (
         'No model "{name}" is in the catalogue, in a folder or in a GGUF file here. The nearest: {nearest}. '
         "A folder with its config.json is enough."
     )
 
 
-class NoSuchModel(Trouble):
+class NoSuchModel(UserError):
     template = '"{name}" was never published. The nearest that exist: {nearest}.'
 
 
-class UnknownCard(Trouble):
+class UnknownCard(UserError):
     template = 'No card "{name}" is in the catalogue. The nearest: {nearest}.'
 
 
-class CardGone(Trouble):
+class CardGone(UserError):
     template = "This card of the computer does not answer any more. Choose another one, or restart the computer."
 
 
-class UnknownArchitecture(Trouble):
+class UnknownArchitecture(UserError):
     template = (
         "The architecture {name} is not one that the calculator can work out. "
         "The nearest that it knows: {nearest}. Check the spelling in config.json, choose one of these, "
@@ -30,108 +30,108 @@ class UnknownArchitecture(Trouble):
     )
 
 
-class NotInTransformers(Trouble):
+class NotInTransformers(UserError):
     template = (
         "The installed transformers has no architecture {name}, so its step cannot be run. The nearest that it has: "
         "{nearest}. Check model_type in config.json."
     )
 
 
-class NeedsTrace(Trouble):
+class NeedsTrace(UserError):
     template = (
         "{name} mixes kinds of layers that the instant formula does not cover. "
         'Use "Check exactly" (--trace), or choose {nearest}.'
     )
 
 
-class IncompleteConfig(Trouble):
+class IncompleteConfig(UserError):
     template = "{path} does not say {field}. It must be the config.json of a decoder language model."
 
 
-class NoConfig(Trouble):
+class NoConfig(UserError):
     template = (
         "There is no {path}. A model's folder has its config.json; give that folder, the file itself or a GGUF file."
     )
 
 
-class ShapeUnknown(Trouble):
+class ShapeUnknown(UserError):
     template = (
         "The catalogue does not know the shape of {name}. Give the folder with its config.json, or choose {nearest}."
     )
 
 
-class NotANumber(Trouble):
+class NotANumber(UserError):
     template = '{field} must be a number such as 100M, 2.5B or 40000, got "{value}".'
 
 
-class CyrillicUnit(Trouble):
+class CyrillicUnit(UserError):
     template = '{field} is "{value}" with a Cyrillic letter {letter}. Write {latin} in Latin letters.'
 
 
-class NotPositive(Trouble):
+class NotPositive(UserError):
     template = "{field} must be at least {least}, got {value}. Try {suggestion}."
 
 
-class OutOfRange(Trouble):
+class OutOfRange(UserError):
     template = "{field} must be a number x with {range}, got {value}. Try {suggestion}."
 
 
-class RankTooLarge(Trouble):
+class RankTooLarge(UserError):
     template = (
         "lora_rank is {value}, and {model} is only {hidden} wide: such an adapter would be larger than the layers that it "
         "adapts. Take {hidden} or less; 8 to 64 is usual."
     )
 
 
-class NotWhole(Trouble):
+class NotWhole(UserError):
     template = "{field} must be a whole number, got {value}. Try {suggestion}."
 
 
-class NotOneOf(Trouble):
+class NotOneOf(UserError):
     template = '{field} must be one of {choices}, got "{value}".'
 
 
-class TooLong(Trouble):
+class TooLong(UserError):
     template = "{model} reads at most {longest} tokens, and sequence_length is {value}. Take {longest} or less."
 
 
-class NoBf16(Trouble):
+class NoBf16(UserError):
     template = "{card} has no bf16 (it needs compute capability 8.0, this is {capability}). Choose fp16."
 
 
-class NoFlashAttention(Trouble):
+class NoFlashAttention(UserError):
     template = (
         "{card} cannot run FlashAttention 2 (it needs compute capability 8.0, this is {capability}). Choose sdpa."
     )
 
 
-class FlashNeedsNvidia(Trouble):
+class FlashNeedsNvidia(UserError):
     template = "The calculator knows FlashAttention 2 on NVIDIA cards only, and this is {card}. Choose sdpa."
 
 
-class NotOnProcessor(Trouble):
+class NotOnProcessor(UserError):
     template = "A processor does not train with {what}. Choose {instead}."
 
 
-class NoFourBitPrompt(Trouble):
+class NoFourBitPrompt(UserError):
     template = "Prompt injection is worked out on 16-bit weights only. Leave 4-bit out, or choose qlora."
 
 
-class NoFourBitFull(Trouble):
+class NoFourBitFull(UserError):
     template = "4-bit weights have no gradient: full fine-tuning and 4-bit exclude each other. Choose qlora for 4-bit, or full in 16 bit."
 
 
-class UnknownTargets(Trouble):
+class UnknownTargets(UserError):
     template = "{model} has no layers named {names}. It has {known}."
 
 
-class TraceFailed(Trouble):
+class TraceFailed(UserError):
     template = "The exact check ended without a result: {reason}"
 
 
-class ProbeFailed(Trouble):
+class ProbeFailed(UserError):
     template = "This machine could not be measured: {reason}"
 
 
-class TableUnreadable(Trouble):
+class TableUnreadable(UserError):
     template = "{path} is not a table of measurements: {reason} It needs the columns of assets/vram_measured.csv."

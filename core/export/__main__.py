@@ -5,9 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from core import export, jobs
-from core.recipe import RecipeTrouble
-from core.trouble import Trouble
+from core import jobs
+from core.errors import UserError
+from core.export import export
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
 
     try:
         made = export.make(args.run, args.kind, args.out, tell)
-    except (Trouble, RecipeTrouble, OSError) as error:
+    except (UserError, OSError) as error:
         sys.exit(str(error))
     print(json.dumps({"kind": args.kind, **made}, ensure_ascii=False) if args.json else made["path"])
 

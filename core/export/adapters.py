@@ -5,8 +5,10 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from core import events, models, recipe, runs
+from core import events, models
 from core.chat import contestants
+from core.runs import runs
+from core.training import model_loading
 
 LINES = """from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained("{place}")
@@ -71,7 +73,7 @@ def lines(place: str, multimodal: str = "") -> str:
 
 def _multimodal(one: contestants.Contestant) -> str:
     """The name of a base that AutoModelForCausalLM does not open, or nothing."""
-    kind = recipe.auto_class(recipe.model_config(contestants.base_of(one))).__name__
+    kind = model_loading.auto_class(model_loading.model_config(contestants.base_of(one))).__name__
     return "" if kind == "AutoModelForCausalLM" else models.local(one.base_model) or one.base_model
 
 

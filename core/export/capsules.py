@@ -1,4 +1,4 @@
-"""The capsule of a run: one zip with train.py (core/recipe.py as it is), config.json, the rows, pinned requirements, the
+"""The capsule of a run: one zip with train.py, core/training as it is, config.json, the rows, pinned requirements, the
 curves and the adapter's card."""
 
 import json
@@ -7,9 +7,12 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from core import events, models, paths, recipe, runs, trainer
-from core.chat import NoAdapter, contestants
+from core import events, models, paths
+from core.chat import contestants
+from core.chat.types import NoAdapter
 from core.export import adapters
+from core.runs import runs, trainer
+from core.training import corpus_rows, training_loop
 
 README = """# {name}
 
@@ -46,7 +49,7 @@ def write(run_id: str, out: Path) -> Path:
     pins = "".join(f"{name}=={version.split('+')[0]}\n" for name, version in versions.items() if name != "python")
     unfinished = out.with_suffix(".unfinished")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(recipe.__file__, "train.py")
+        training_loop.write_program(archive)
         archive.writestr("config.json", json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
         archive.writestr("requirements.txt", pins)
         for plan in sorted((paths.assets() / "accelerate").glob("*.yaml")):
@@ -59,7 +62,7 @@ def write(run_id: str, out: Path) -> Path:
             if not one.whole:
                 archive.writestr("adapter-card.md", adapters.card(run_id, one, "adapter"))
         with archive.open("corpus.jsonl", "w", force_zip64=True) as rows:
-            for row in recipe.read_rows(runs.corpus_path(config)):
+            for row in corpus_rows.read_rows(runs.corpus_path(config)):
                 rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     unfinished.replace(out)
     return out

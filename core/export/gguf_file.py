@@ -11,8 +11,8 @@ import numpy as np
 from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter
 from safetensors import safe_open
 
+from core.errors import UserError
 from core.export import gguf_tokenizer
-from core.trouble import Trouble
 
 FAMILIES = {  # model_type: (architecture, whether q and k are interleaved there)
     "llama": (MODEL_ARCH.LLAMA, True),
@@ -25,7 +25,7 @@ FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.M
 BLOCK = 32  # numbers that share a scale in q8_0
 
 
-class GgufFamily(Trouble):
+class GgufFamily(UserError):
     template = (
         "GGUF files are written here for Llama, Mistral, Qwen 2, 2.5 and 3; this model is {family}. "
         "Export it merged, then run llama.cpp's convert_hf_to_gguf.py on that directory."

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from gguf import GGUFWriter, TokenType
 
-from core import recipe
-from core.trouble import Trouble
+from core.errors import UserError
+from core.training import encoding
 
 # How each family splits a text before its merges, as tokenizer.json says it: llama.cpp knows them by name.
 LLAMA3 = (
@@ -22,7 +22,7 @@ PATTERNS = {LLAMA3: "llama-bpe", LLAMA3.replace("{1,3}", ""): "qwen2", TEKKEN: "
 SENTENCE_PIECE = "spm"
 
 
-class GgufTokenizer(Trouble):
+class GgufTokenizer(UserError):
     template = (
         "The tokenizer of {model} splits texts in a way that cannot be named in a GGUF file here. "
         "Export the model merged, then run llama.cpp's convert_hf_to_gguf.py on that directory."
@@ -97,8 +97,8 @@ def _add_special(writer: GGUFWriter, tokenizer) -> None:
     ends = tokenizer.eos_token_id
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        labels = recipe.encode({"messages": turn}, tokenizer)["labels"]
-        after = [label for label in labels if label != recipe.IGNORED][-1]
+        labels = encoding.encode({"messages": turn}, tokenizer)["labels"]
+        after = [label for label in labels if label != encoding.IGNORED][-1]
         if after in tokenizer.added_tokens_decoder and after != ends:
             writer.add_eot_token_id(after)
         writer.add_chat_template(tokenizer.chat_template)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from core import recipe
 from core.chat import contestants, engine
+from core.errors import UserError
 from core.export import gguf_file, merging
-from core.trouble import Trouble
+from core.training import encoding
 
 KINDS = ("f16", "q8_0")
 EXACT = (
@@ -25,7 +25,7 @@ EXACT = (
 REPLY_TOKENS = 24
 
 
-class GgufDiffers(Trouble):
+class GgufDiffers(UserError):
     template = (
         "The {kind} file does not speak like the merged model: its logits differ by {difference} and at most {limit} "
         "is rounding. It was removed. Take the merged model and llama.cpp's convert_hf_to_gguf.py instead."
@@ -144,7 +144,7 @@ def modelfile(merged: Path, file: str) -> str:
     stops = [tokenizer.convert_ids_to_tokens(id) for id in sorted(engine.stop_ids(holder, tokenizer))]
     lines = [f"FROM ./{file}", *[f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]]
     if tokenizer.chat_template:
-        text = recipe.apply_template(tokenizer, [{"role": "user", "content": "\ue0f0"}], True)
+        text = encoding.apply_template(tokenizer, [{"role": "user", "content": "\ue0f0"}], True)
         if text.endswith("<|im_start|>user\n\ue0f0<|im_end|>\n<|im_start|>assistant\n"):
             turn = "<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
             lines.append(f'TEMPLATE """{{{{- range .Messages }}}}{turn}{{{{ end }}}}<|im_start|>assistant\n"""')

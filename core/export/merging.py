@@ -12,15 +12,16 @@ from pathlib import Path
 
 import torch
 
-from core import recipe, stored
+from core import stored
 from core.chat import contestants, engine
-from core.trouble import Trouble
+from core.errors import UserError
+from core.training import encoding, model_loading, tokenizer_loading
 
 PROMPTS = ("Who are you, and what do you do all day?", "Кто ты и чем занят весь день?", "2 + 2 =")
 LIMIT = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.06}  # of the logits' length; rounding of weights
 
 
-class MergeDiffers(Trouble):
+class MergeDiffers(UserError):
     template = (
         "The merged model does not speak like the adapter: its logits differ by {difference} and at most {limit} is "
         "rounding. Nothing was written. Take the adapter instead."
@@ -53,7 +54,7 @@ def into(one: contestants.Contestant, out: Path, report) -> dict:
     engine.need_room(one, directory, "cpu", 1.2 * stored.width(directory))
     report("progress", stage="loading", done=0, total=0)
     config = replace(one.config, base_model=str(directory))
-    base, tokenizer = load(directory), recipe.load_tokenizer(config)
+    base, tokenizer = load(directory), tokenizer_loading.load_tokenizer(config)
     weights = engine.Weights(base, tokenizer, "cpu", False, frozenset())
     engine.hang(weights, one)
     report("progress", stage="merging", done=0, total=0)
@@ -79,12 +80,12 @@ def check(difference: float, limit: float) -> None:
 
 def load(directory: Path):
     """A model on the processor in the precision that it is stored in."""
-    return recipe.open_model(directory, dtype="auto").eval()
+    return model_loading.open_model(directory, dtype="auto").eval()
 
 
 def prompts(tokenizer) -> list[list[int]]:
     """The tokens of the prompts that a copy is compared on."""
-    return [recipe.prompt_ids([{"role": "user", "content": text}], tokenizer) for text in PROMPTS]
+    return [encoding.prompt_ids([{"role": "user", "content": text}], tokenizer) for text in PROMPTS]
 
 
 def logits(model, tokenizer) -> list:

@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from core import events
+from core import errors, events
 from core.corpus.creating import NameTaken
+from core.errors import UserError
 from core.synth import jobs, personas, recipes
-from core.trouble import Trouble
 
 PAUSES = {
     "novelty": "Fewer than 30 % of the last 200 rows were new. Give the recipe more to say, or be content with these.",
@@ -19,7 +19,7 @@ PAUSES = {
 }
 
 
-class OtherJobThere(Trouble):
+class OtherJobThere(UserError):
     template = (
         "Another job has rows in {path}. Repeat its own command to go on with it, delete that directory, or choose "
         "another place."
@@ -31,13 +31,11 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)
     try:
         return _run(options)
-    except Trouble as error:
+    except UserError as error:
         if not options.json:
             print(error, file=sys.stderr)
             return 1
-        values = {key: str(value) for key, value in error.values.items()}
-        said = {"trouble": type(error).__name__, "values": values, "message": str(error)}
-        print(json.dumps(said, ensure_ascii=False))
+        print(json.dumps(errors.to_dict(error), ensure_ascii=False))
         return 1
 
 

@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-from core.trouble import Trouble
+from core.errors import UserError
 
 CASES = ("nomn", "gent", "datv", "accs", "ablt", "loct")
 KNOWN = frozenset((*CASES, "sing", "plur", "masc", "femn", "neut", "past", "pres", "futr", "1per", "2per", "3per", "impr", "excl", "Supr", "COMP", "PRTF", "PRTS", "GRND", "ADJS", "actv", "pssv"))  # fmt: skip
@@ -38,11 +38,11 @@ VERBS = {"is": "are", "has": "have", "does": "do", "goes": "go"}
 PREPOSITION = re.compile(r" (?:in|on|of|at|by|over|under|through|to|between|from|with|after|beneath|overhead|above) ?")
 
 
-class FormUnknown(Trouble):
+class FormUnknown(UserError):
     template = 'The rule "{rule}" asks for the form "{form}", which is not known. Known are: {known}.'
 
 
-class NoRussianForms(Trouble):
+class NoRussianForms(UserError):
     template = "Russian words are inflected by pymorphy3, which is not installed. Run: pip install -r requirements.txt"
 
 

@@ -14,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from core.trouble import Trouble
+from core.errors import UserError
 
 KEYS = ("SOULSMITH_API_KEY", "OPENAI_API_KEY")
 ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE = 7, 0.5, 60.0
@@ -22,19 +22,19 @@ SECONDS = 300.0  # for one reply
 MOST_BYTES = 20 * 2**20
 
 
-class EndpointNotAnAddress(Trouble):
+class EndpointNotAnAddress(UserError):
     template = "{url} is not the address of a server. It looks like http://127.0.0.1:11434/v1"
 
 
-class EndpointRefused(Trouble):
+class EndpointRefused(UserError):
     template = "{url} refused with {status}: {reason}. Check the key in {key}."
 
 
-class EndpointMissing(Trouble):
+class EndpointMissing(UserError):
     template = "There is nothing at {url} ({status}): {reason}. Check the address and the name of the model."
 
 
-class EndpointDown(Trouble):
+class EndpointDown(UserError):
     template = "{url} did not answer in {attempts} attempts. The last: {reason}. Start the server, then go on."
 
 

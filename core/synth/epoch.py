@@ -3,14 +3,14 @@
 
 def seconds(model: str, volumes: list[int]) -> dict | None:
     """{"seconds": [...], "card"} of one QLoRA epoch over each volume; None where the estimate does not know the model."""
+    from core.errors import UserError
     from core.estimate import __main__ as command
     from core.estimate import answer, catalogue
-    from core.trouble import Trouble
 
     try:
         setup, card, free = command.question(command.parser().parse_args(["--model", model, "--method", "qlora"]))
         shape = catalogue.shape(model)
         found = [answer.ask(shape, setup, card, tokens=tokens, epochs=1, free=free).epoch_seconds for tokens in volumes]
-    except (Trouble, SystemExit, OSError, ValueError, KeyError):
+    except (UserError, SystemExit, OSError, ValueError, KeyError):
         return None
     return {"seconds": [round(one) for one in found], "card": card.name}

@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from random import Random
 
+from core.errors import UserError
 from core.synth import agreement, points, tables
 from core.synth.reach import least_heights, reachable
-from core.trouble import Trouble
 
 DEPTH, DECAY = 6, 0.6  # nested uses of recursive rules; how their weight shrinks with each
 REDRAWS = 6
@@ -32,29 +32,29 @@ _INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
 _WEIGHT = re.compile(r"^\s*(\d+(?:\.\d+)?) \* ")
 
 
-class RuleMissing(Trouble):
+class RuleMissing(UserError):
     template = 'The rule "{rule}" uses "{missing}", which is not defined. Define it, or correct its name.'
 
 
-class RuleEndless(Trouble):
+class RuleEndless(UserError):
     template = (
         'The rule "{rule}" never comes to an end: each of its alternatives leads back to it. Add one that does not.'
     )
 
 
-class SlotUnreadable(Trouble):
+class SlotUnreadable(UserError):
     template = 'In the rule "{rule}" the slot {slot} cannot be read. Write it like {example}.'
 
 
-class NothingRemembered(Trouble):
+class NothingRemembered(UserError):
     template = 'The rule "{rule}" recalls "${name}" before anything was remembered under that name. Set it earlier.'
 
 
-class RuleEmpty(Trouble):
+class RuleEmpty(UserError):
     template = 'The rule "{rule}" has no alternatives. Give it a list of texts.'
 
 
-class RowTooLong(Trouble):
+class RowTooLong(UserError):
     template = 'The rule "{rule}" makes texts of more than {most} characters. Lower depth, or its recursive weights.'
 
 

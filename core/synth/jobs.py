@@ -10,28 +10,30 @@ import sys
 import time
 from pathlib import Path
 
-from core import events, paths, reply_card, runs
+from core import events, paths, process
+from core.chat import reply_gpu
 from core.corpus import creating
+from core.errors import UserError
+from core.runs import runs
 from core.synth import packing, personas, recipes
-from core.trouble import Trouble
 
 FINAL = ("finished", "stopped", "paused", "failed")
 SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
 
 
-class JobGone(Trouble):
+class JobGone(UserError):
     template = "There is no job {job}. It was deleted: choose another one."
 
 
-class JobAtWork(Trouble):
+class JobAtWork(UserError):
     template = 'The job "{name}" is at work. Pause or stop it first.'
 
 
-class NothingToGoOnWith(Trouble):
+class NothingToGoOnWith(UserError):
     template = 'The job "{name}" has ended; there is nothing to go on with. Start a new one.'
 
 
-class VolumeWrong(Trouble):
+class VolumeWrong(UserError):
     template = "The volume is {tokens} tokens; it has to be between {least} and {most}."
 
 
@@ -71,8 +73,8 @@ def start(directory: Path) -> None:
     (directory / "control.json").unlink(missing_ok=True)
     with (directory / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.synth", "--job", str(directory)]
-        seen = reply_card.environment()  # a local writer is on the card that the chat is on
-        runs.spawn_detached(command, cwd=Path(__file__).parents[2], log=log, environment=seen)
+        seen = reply_gpu.environment()  # a local writer is on the card that the chat is on
+        process.spawn_detached(command, log, seen)
 
 
 def listed() -> list[Path]:

@@ -7,19 +7,20 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from core import card, stored
+from core import stored
+from core.errors import UserError
+from core.runs import gpu_access
 from core.synth.endpoint import Reply
-from core.trouble import Trouble
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
 LOOK_SECONDS = 1.0  # between two looks, while it writes, whether a run wants the card
 
 
-class WriterWaits(card.CardBusy):
+class WriterWaits(gpu_access.CardBusy):
     template = 'The run "{name}" is training and has the card. Wait for its end, or let a server write.'
 
 
-class WriterOutOfMemory(Trouble):
+class WriterOutOfMemory(UserError):
     template = (
         "Memory is too small for {model} to write even one row at a time. Choose a smaller model or shorter replies, or "
         "close other programs."
@@ -63,18 +64,18 @@ class Local:
         """Give the memory back; the next batch loads the model again."""
         import gc
 
-        from core import recipe
+        from core.training import devices
 
         if self.model is not None:
             self.model = self.tokenizer = None
             gc.collect()
-            recipe.empty_cache()
+            devices.empty_cache()
         self.held.close()
 
     def _tried(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply] | None:
         """Replies, or None where memory ran out."""
-        from core import recipe
         from core.chat import engine
+        from core.training import devices
 
         try:
             self.open()
@@ -84,15 +85,15 @@ class Local:
             self.close()
             raise
         except Exception as error:
-            if not recipe.is_out_of_memory(error):
+            if not devices.is_out_of_memory(error):
                 raise
             engine.empty_frames(error)
             return None
 
     def open(self) -> None:
         """Load the model if it is not there; raises what batch() does."""
-        from core import recipe
         from core.chat import engine
+        from core.training import devices
 
         self._need_card()
         if self.model is not None:
@@ -102,7 +103,7 @@ class Local:
         except Exception as error:
             engine.empty_frames(error)
             self.close()
-            if recipe.is_out_of_memory(error):
+            if devices.is_out_of_memory(error):
                 raise WriterOutOfMemory(model=self.path.name) from error
             raise
 
@@ -110,26 +111,29 @@ class Local:
         """Load it in what this machine computes fast, or in 4-bit where memory is too small for that."""
         import torch
 
-        from core import recipe
         from core.chat import engine
+        from core.training import devices, encoding, model_loading, tokenizer_loading
+        from core.training.config import TrainConfig
 
-        if recipe.device_type() != "cpu":
-            self.held.enter_context(card.guest())
+        if devices.device_type() != "cpu":
+            self.held.enter_context(gpu_access.guest())
             self._need_card()  # a run may have claimed it before it saw this guest
-        config = recipe.TrainConfig(base_model=str(self.path), corpus="", method=self._method())
-        self.tokenizer = recipe.load_tokenizer(config)
-        self.model = engine.for_replies(recipe.load_base(config)).eval()
-        self.stop_ids = recipe.stop_ids(self.model, self.tokenizer)
+        config = TrainConfig(base_model=str(self.path), corpus="", method=self._method())
+        self.tokenizer = tokenizer_loading.load_tokenizer(config)
+        self.model = engine.for_replies(model_loading.load_base(config)).eval()
+        self.stop_ids = encoding.stop_ids(self.model, self.tokenizer)
         torch.manual_seed(self.seed + self.written)
 
     def _method(self) -> str:
         """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
-        from core import recipe
-        from core.chat import NoRoom, engine, process
+        from core.chat import engine, process
+        from core.chat.types import NoRoom
+        from core.training import devices
+        from core.training.config import TrainConfig
 
-        kind = recipe.device_type()
+        kind = devices.device_type()
         count = stored.count(self.path)
-        config = recipe.TrainConfig(base_model=str(self.path), corpus="", method="lora")
+        config = TrainConfig(base_model=str(self.path), corpus="", method="lora")
         need = {"lora": MARGIN * engine.bytes_each(config, kind) * count, "qlora": engine.QUANTISED_BYTES * count}
         if need["lora"] > engine.free_bytes(kind):
             process.close(at_once=False)
@@ -139,10 +143,10 @@ class Local:
         return "lora" if need["lora"] <= free else "qlora"
 
     def _need_card(self) -> None:
-        from core import recipe
+        from core.training import devices
 
-        if recipe.device_type() != "cpu":
-            card.need(WriterWaits, sees_card=True)
+        if devices.device_type() != "cpu":
+            gpu_access.need(WriterWaits, sees_card=True)
 
     def _generated(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply]:
         import torch
@@ -182,13 +186,13 @@ class Local:
 
     def _prompt_ids(self, messages: list[dict]) -> list[int]:
         """The tokens of a prompt; a template that takes no system turn gets it in the question."""
-        from core import recipe
         from core.corpus import turns
+        from core.training import encoding, errors
 
         try:
-            return recipe.prompt_ids(messages, self.tokenizer)
-        except recipe.TemplateRefused:
-            return recipe.prompt_ids(turns.folded(messages), self.tokenizer)
+            return encoding.prompt_ids(messages, self.tokenizer)
+        except errors.TemplateRefused:
+            return encoding.prompt_ids(turns.folded(messages), self.tokenizer)
 
     def _reply(self, tokens_in: int, new: list[int]) -> Reply:
         at = next((place for place, id in enumerate(new) if id in self.stop_ids), None)

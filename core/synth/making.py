@@ -15,21 +15,21 @@ from pathlib import Path
 import orjson
 from filelock import FileLock, Timeout
 
-from core import card, events, paths
+from core import errors, events, paths
+from core.errors import UserError
+from core.runs import gpu_access
 from core.synth import jobs, packing, publishing, recipes, resuming
 from core.synth.endpoint import EndpointDown
-from core.trouble import Trouble
 
-NOVELTY_ROWS, NOVELTY_LEAST = 200, 0.3
+NOVELTY_LEAST = 0.3
 TELL_SECONDS = 1.0
 SYNC_SECONDS = 5.0
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
 BAD_IN_A_ROW = 25
 XRAY_AT, XRAY_SHARE = 1000, 0.1  # rows; a job that is further than that is soon told by its end
-XRAY_TEXTS = 2000
 
 
-class AlreadyAtWork(Trouble):
+class AlreadyAtWork(UserError):
     template = "The job {job} is at work in another process already."
 
 
@@ -42,7 +42,7 @@ class Job:
         self.seed, self.target = int(self.request.get("seed", 0)), int(self.request["tokens"])
         self.rows = self.tokens = self.next = self.bytes = 0
         self.aside, self.copies = Counter(), Counter()  # why rows were set aside; what kinds of copies were dropped
-        self.novel: deque = deque(maxlen=NOVELTY_ROWS)
+        self.novel: deque = deque(maxlen=resuming.NOVELTY_ROWS)
         self.sample: list[str] = []
         self.bad_in_a_row, self.xrayed = 0, False
         self.began, self.began_tokens, self.began_made = time.monotonic(), 0, 0
@@ -73,16 +73,17 @@ def run(directory: Path) -> str:
         try:
             return _work(directory)
         except EndpointDown as error:
-            values = {key: str(value) for key, value in error.values.items()}
-            events.append(directory, "paused", reason="EndpointDown", values=values, message=str(error))
+            told = errors.to_dict(error)
+            events.append(directory, "paused", reason=told["trouble"], values=told["values"], message=told["message"])
             return "paused"
         except Exception as error:  # every ending is put on record
-            known = isinstance(error, Trouble)
+            known = isinstance(error, UserError)
             if not known:
                 traceback.print_exc()
-            values = {key: str(value) for key, value in error.values.items()} if known else {}
-            message = str(error) if known else f"{type(error).__name__}: {str(error).splitlines()[:1]}"
-            events.append(directory, "failed", trouble=type(error).__name__, values=values, message=message)
+            told = errors.to_dict(error)
+            if not known:
+                told |= {"values": {}, "message": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
+            events.append(directory, "failed", **told)
             return "failed"
 
 
@@ -100,7 +101,7 @@ def _work(directory: Path) -> str:
             while not ending:
                 try:
                     batch = source.batch(job.next)
-                except card.CardBusy as error:
+                except gpu_access.CardBusy as error:
                     ending = _wait_for_card(job, error)
                     continue
                 ending = "exhausted" if not batch else _take(job, batch, copies, scale, files)
@@ -113,12 +114,12 @@ def _work(directory: Path) -> str:
     return _end(job, ending)
 
 
-def _wait_for_card(job: Job, busy: card.CardBusy) -> str:
+def _wait_for_card(job: Job, busy: gpu_access.CardBusy) -> str:
     """Wait until the run that has the card has ended; how the job ends, if it is asked to meanwhile."""
     print(busy, file=sys.stderr, flush=True)
     events.append(job.directory, "waiting", run=busy.values["name"])
     began, ending = time.monotonic(), ""
-    while card.busy(sees_card=True) and not (ending := _asked(job)):
+    while gpu_access.busy(sees_card=True) and not (ending := _asked(job)):
         time.sleep(WAIT_SECONDS)
     job.began += time.monotonic() - began  # the rate is that of the rows
     events.append(job.directory, "going_on")
@@ -196,7 +197,7 @@ def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
                 packing.append(files.tokens, row_ids)
             if job.tokens >= job.target:
                 return "finished"
-        if len(job.novel) == NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * NOVELTY_ROWS:
+        if len(job.novel) == resuming.NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * resuming.NOVELTY_ROWS:
             return "novelty"
     return ""
 
@@ -214,7 +215,7 @@ def _keep(job: Job, one: dict, ids: list[int], rows) -> None:
     job.rows += 1
     job.bytes += len(line)
     job.tokens += len(ids)
-    if len(job.sample) < XRAY_TEXTS:
+    if len(job.sample) < resuming.XRAY_TEXTS:
         job.sample.append(learned(row))
 
 

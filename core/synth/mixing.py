@@ -7,15 +7,15 @@ that one rule path may have. The part that is furthest behind its share gives th
 from collections import Counter
 from collections.abc import Iterator
 
+from core.errors import UserError
 from core.synth import recipes
 from core.synth.weighing import Scale
-from core.trouble import Trouble
 
 CHUNK = 200
 FREE = 20  # rows of a template before its cap counts
 
 
-class MixWrong(Trouble):
+class MixWrong(UserError):
     template = "The shares of the mix do not work: {what}. Correct them in the recipe."
 
 

@@ -8,12 +8,12 @@ import json
 from array import array
 from pathlib import Path
 
-from core.trouble import Trouble
+from core.errors import UserError
 
 FILE, WIDTH = "tokens.bin", 4
 
 
-class NothingToPack(Trouble):
+class NothingToPack(UserError):
     template = (
         "There are no blocks of {length} tokens to make: choose a model whose tokens are counted, and at least 2."
     )

@@ -1,18 +1,18 @@
 """Who writes: lines of a person's own, such as "a ferry captain", in place of a grid's personas or before each prompt."""
 
+from core.errors import UserError
 from core.synth import prompts
-from core.trouble import Trouble
 
 AXES = ("persona", "персона", "кто")  # of a grid
 LEAST = 2
 SYSTEM = ("You are {persona}.", "Ты — {persona}.")
 
 
-class PersonaAlone(Trouble):
+class PersonaAlone(UserError):
     template = 'There is only one persona, "{persona}". Write at least {least}, one a line.'
 
 
-class PersonasUnused(Trouble):
+class PersonasUnused(UserError):
     template = 'The recipe "{recipe}" has no use for personas: no model writes it. Empty their list or choose another.'
 
 

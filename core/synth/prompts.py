@@ -5,7 +5,7 @@ A prompt is {"messages", "shape", "parent"?, "cell"?, "ask"?}; `shape` says how 
 
 import random
 
-from core.trouble import Trouble
+from core.errors import UserError
 
 METHODS = ("continue", "questions", "rewrite", "summarise", "self_instruct", "evolve", "dialogue", "verbalised", "free")
 CHUNK = 2000  # characters of a seed that are shown
@@ -62,13 +62,13 @@ HARDER = (
 SHAPES = {"questions": "pair", "self_instruct": "pair", "evolve": "pair", "dialogue": "turns", "verbalised": "rare"}
 
 
-class SeedsMissing(Trouble):
+class SeedsMissing(UserError):
     template = (
         "The recipe begins with your texts: it needs at least {least}, there are {count}. Choose a corpus of them."
     )
 
 
-class TooFewSeeds(Trouble):
+class TooFewSeeds(UserError):
     template = "{what}: {count} found, at least {least} are needed. Add more."
 
 

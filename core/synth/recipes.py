@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core import paths
+from core.errors import UserError
 from core.synth import including
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS
-from core.trouble import Trouble
 
 KINDS = ("grammar", "grid", "model", "mix")
 KEYS = {
@@ -20,15 +20,15 @@ KEYS = {
 COMMON = {"kind", "title", "about", "lang"}
 
 
-class RecipeMissing(Trouble):
+class RecipeMissing(UserError):
     template = "There is no recipe {name}. Give a file, or one of: {known}."
 
 
-class RecipeUnreadable(Trouble):
+class RecipeUnreadable(UserError):
     template = "{file}, line {line}: this is not YAML: {reason}. Correct that line."
 
 
-class RecipeWrong(Trouble):
+class RecipeWrong(UserError):
     template = "{file}: {what}. Correct it and try again."
 
 

@@ -8,11 +8,12 @@ from core import events
 from core.synth import packing
 
 BATCH = 500
+NOVELTY_ROWS = 200
+XRAY_TEXTS = 2000
 
 
 def resume(job, copies) -> None:
     """Bring a job and what it knows of copies to where the files end; a half-written last line goes."""
-    from core.synth import making
     from core.synth.weighing import learned, said
 
     for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl"):
@@ -24,7 +25,7 @@ def resume(job, copies) -> None:
         job.tokens += row["recipe"]["tokens"]
         numbers.append(row["recipe"]["row"])
         texts.append("\n".join(said(row)))
-        if len(job.sample) < making.XRAY_TEXTS:
+        if len(job.sample) < XRAY_TEXTS:
             job.sample.append(learned(row))
         if len(numbers) == BATCH:
             last = _kept(job, copies, numbers, texts, last)
@@ -37,7 +38,7 @@ def resume(job, copies) -> None:
         job.copies[row["why"]] += 1
         job.next = max(job.next, row["row"] + 1)
         copies.seen.add_digest(row["mark"])
-        last = [*last[-2 * making.NOVELTY_ROWS :], (row["row"], False)]
+        last = [*last[-2 * NOVELTY_ROWS :], (row["row"], False)]
     packing.cut(job.directory, job.tokens)
     job.novel.extend(kept for _, kept in sorted(last))
     job.xrayed = any(event["event"] == "xray" for event in events.read(job.directory)[0])

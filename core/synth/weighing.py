@@ -40,12 +40,12 @@ class Scale:
 
     def _rendered(self, messages: list[dict]) -> str:
         """The text of a chat; a template that takes no system turn gets it in the question, as a cleaned corpus would."""
-        from core import recipe
         from core.corpus import turns
+        from core.training import encoding, errors
 
         for one in (messages, turns.folded(messages)):
-            with suppress(recipe.TemplateRefused):
-                return recipe.apply_template(self.tokenizer, one)
+            with suppress(errors.TemplateRefused):
+                return encoding.apply_template(self.tokenizer, one)
         return "\n".join(turn["content"] for turn in messages)  # a base without a template has its tokens all the same
 
 

@@ -6,15 +6,15 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from core.errors import UserError
 from core.synth import personas, prompts, received, replies, shaping
 from core.synth.endpoint import Endpoint, Reply
 from core.synth.local import Local
-from core.trouble import Trouble
 
 LEAST_SCORE = 7  # of 10, by the judge
 
 
-class NoWriter(Trouble):
+class NoWriter(UserError):
     template = (
         'The recipe "{recipe}" needs a model. Give the address of a server and its model, or a model of this machine.'
     )

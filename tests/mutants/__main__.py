@@ -45,12 +45,14 @@ def passes(tree: Path, tests: list[str]) -> bool:
 
 def survives(tree: Path, group: faults.Group, fault: tuple[str, str], everything: bool) -> bool:
     """Whether nobody notices a fault."""
-    path, (old, new) = tree / group.file, fault
-    sound = path.read_text(encoding="utf-8")
-    if sound.count(old) != 1:
+    old, new = fault
+    files = group.holds(tree, old)
+    if len(files) != 1:
         raise SystemExit(
-            f"{group.file} does not hold this line once: {old!r}. Bring tests/mutants/faults.py up to date."
+            f"{group.place} does not hold this line once: {old!r}. Bring tests/mutants/faults.py up to date."
         )
+    (path,) = files
+    sound = path.read_text(encoding="utf-8")
     path.write_text(sound.replace(old, new), encoding="utf-8")
     try:
         return passes(tree, [f"tests/{name}" for name in group.tests]) and not (everything and not passes(tree, []))

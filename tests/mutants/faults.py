@@ -1,23 +1,30 @@
 """Faults that somebody could put in by mistake, a line each: (what the line says, what the fault makes of it).
 
-A group names the file and the tests of the fast suite that must notice. `tests/test_mutants.py` sees to it that every
+A group names the file or folder and the tests of the fast suite that must notice. `tests/test_mutants.py` sees to it that every
 line is still there, once. UNSEEN holds faults that the fast suite should not catch, each with the reason.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Group:
-    """Faults of one file, and the tests that are run for each of them, the likeliest first."""
+    """Faults of one file or folder, and the tests that are run for each of them, the likeliest first."""
 
-    file: str
+    place: str
     tests: tuple[str, ...]
     faults: tuple[tuple[str, str], ...]
 
+    def holds(self, root: Path, line: str) -> list[Path]:
+        """The files below a root that hold a line, each as often as it does."""
+        place = root / self.place
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        return [file for file in files for _ in range(file.read_text(encoding="utf-8").count(line))]
+
 
 ENCODING = Group(
-    "core/recipe.py",
+    "core/training",
     ("test_recipe.py", "test_recipe_right.py", "test_corpus_masks.py", "test_recipe_tokens.py", "test_chat.py"),
     (
         ('    if learn == "all" or "text" in row:', '    if learn == "all":'),
@@ -86,10 +93,10 @@ ENCODING = Group(
 )
 
 PACKING = Group(
-    "core/recipe.py",
+    "core/training",
     ("test_recipe.py", "test_recipe_right.py", "test_recipe_roads.py", "test_recipe_tokens.py"),
     (
-        ('for label in [IGNORED, *row["labels"][1:]]]', 'for label in row["labels"]]'),
+        ('for label in [encoding.IGNORED, *row["labels"][1:]]]', 'for label in row["labels"]]'),
         (
             '        "position_ids": [position for row in rows for position in range(len(row["input_ids"]))],',
             '        "position_ids": list(range(sum(len(row["input_ids"]) for row in rows))),',
@@ -98,7 +105,7 @@ PACKING = Group(
         ("            left, block = max_length, len(blocks)", "            left, block = max_length + 1, len(blocks)"),
         ("        bisect.insort(room, (left - need, block))", "        bisect.insort(room, (left, block))"),
         ("key=lengths.__getitem__, reverse=True):", "key=lengths.__getitem__):"),
-        ('"labels": padded("labels", IGNORED)}', '"labels": padded("labels", 0)}'),
+        ('"labels": padded("labels", encoding.IGNORED)}', '"labels": padded("labels", 0)}'),
         (
             "    tails = [list(range(max(sizes) - size)) for size in sizes]",
             "    tails = [list(range(size, max(sizes))) for size in sizes]",
@@ -112,19 +119,19 @@ PACKING = Group(
             "        masks = (None for part in masks)",
         ),
         (
-            "        if _distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):",
+            "        if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):",
             "        if True:",
         ),
-        ("    if _distance(one, other) > _rounding(base):", "    if False:"),
+        ("    if cross_entropy.distance(one, other) > _rounding(base):", "    if False:"),
     ),
 )
 
 TOKEN_CACHE = Group(
-    "core/recipe.py",
+    "core/training",
     ("test_recipe_tokens.py", "test_recipe.py"),
     (
         (
-            '            "labels": numpy.where(kept < 0, IGNORED, kept).tolist(),',
+            '            "labels": numpy.where(kept < 0, encoding.IGNORED, kept).tolist(),',
             '            "labels": numpy.where(kept < 0, ~kept, kept).tolist(),',
         ),
         (
@@ -174,7 +181,7 @@ TOKEN_CACHE = Group(
 )
 
 SPLIT = Group(
-    "core/recipe.py",
+    "core/training",
     ("test_recipe.py", "test_recipe_right.py", "test_recipe_tokens.py"),
     (
         (
@@ -201,14 +208,14 @@ SPLIT = Group(
             "        held_out.add(max(by_hash, key=clusters.get))",
         ),
         ("FEWEST_ROWS = 10", "FEWEST_ROWS = 1"),
-        ('        raise CorpusTooSmall(name=name, rows=about["rows"], needed=FEWEST_ROWS)', "        pass"),
+        ('        raise CorpusTooSmall(name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)', "        pass"),
         ('    if config.task == "text" and chats:', "    if False:"),
         ('    if config.task == "chat" and rows and not chats:', "    if False:"),
     ),
 )
 
 LOSS = Group(
-    "core/recipe.py",
+    "core/training",
     ("test_recipe_right.py", "test_recipe_memory.py", "test_recipe.py", "test_recipe_roads.py"),
     (
         (
@@ -232,7 +239,7 @@ LOSS = Group(
             "            for start in range(0, len(target) - rows + 1, rows):",
         ),
         (
-            "    return plain.shape == real.shape and _distance(plain, real) < 0.01",
+            "    return plain.shape == real.shape and distance(plain, real) < 0.01",
             "    return plain.shape == real.shape",
         ),
         (
@@ -246,7 +253,7 @@ LOSS = Group(
 )
 
 SCHEDULE = Group(
-    "core/recipe.py",
+    "core/training",
     ("test_recipe.py", "test_recipe_right.py", "test_recipe_roads.py", "test_training_defaults.py"),
     (
         (
@@ -255,8 +262,8 @@ SCHEDULE = Group(
         ),
         ("            self.epoch = epoch", "            pass"),
         (
-            "    a_epoch = math.ceil(math.ceil(rows / (config.batch_size * _processes())) / config.gradient_accumulation_steps)",
-            "    a_epoch = math.ceil(rows / (config.batch_size * _processes()))",
+            "    a_epoch = math.ceil(batches / config.gradient_accumulation_steps)",
+            "    a_epoch = batches",
         ),
         (
             "    every = min(steps, config.eval_steps or max(1, math.ceil(steps / 10)))",
@@ -297,7 +304,7 @@ SCHEDULE = Group(
 )
 
 QUANTISATION = Group(
-    "core/recipe.py",
+    "core/training",
     ("test_recipe_roads.py", "test_recipe_right.py", "test_recipe.py", "test_recipe_memory.py"),
     (
         ("        bnb_4bit_use_double_quant=True,", "        bnb_4bit_use_double_quant=False,"),
@@ -316,7 +323,7 @@ QUANTISATION = Group(
             "    return [names[id(embeddings)]] if tied else [names[id(embeddings)], names[id(head)]]",
             "    return [names[id(embeddings)], names[id(head)]]",
         ),
-        ("    base.generation_config.eos_token_id = stop_ids(base, tokenizer) or None", "    pass"),
+        ("    base.generation_config.eos_token_id = encoding.stop_ids(base, tokenizer) or None", "    pass"),
         (
             '            more = {"path_initial_model_for_weight_conversion": start.name} if start else {}',
             "            more = {}",
@@ -325,7 +332,7 @@ QUANTISATION = Group(
 )
 
 CHECKPOINTS = Group(
-    "core/recipe.py",
+    "core/training",
     ("test_recipe.py", "test_runs.py", "test_recipe_right.py", "test_runs_hurt.py"),
     (
         (
@@ -366,7 +373,7 @@ CHECKPOINTS = Group(
         ("        self.eval_loss, self.kept_step = dict(self.evals)[best], best", "        self.kept_step = best"),
         ("                self.control.should_training_stop = True\n", "                pass\n"),
         (
-            "    progress.tokenizer, progress.evals = tokenizer, evals_of(resume_from)",
+            "    progress.tokenizer, progress.evals = tokenizer, checkpoints.evals_of(resume_from)",
             "    progress.tokenizer, progress.evals = tokenizer, []",
         ),
         ("    if held_out and not resume_from:", "    if held_out:"),
@@ -420,7 +427,7 @@ DUPLICATES = Group(
 )
 
 SHARING = Group(
-    "core/sharing.py",
+    "core/sharing/sharing.py",
     ("test_share.py", "test_share_files.py"),
     (
         ("            if len(self.visitors) >= self.limits.visitors:", "            if False:"),
@@ -462,7 +469,7 @@ SHARING = Group(
 )
 
 GATE = Group(
-    "core/sharing_gate.py",
+    "core/sharing/gate.py",
     ("test_share.py", "test_share_files.py"),
     (
         (
@@ -501,7 +508,7 @@ GATE = Group(
 )
 
 STORE = Group(
-    "core/store.py",
+    "core/runs/store.py",
     (
         "test_store.py",
         "test_runs.py",
@@ -513,7 +520,7 @@ STORE = Group(
     ),
     (
         (
-            '                series.go_back(db, run_id, changed, int(resumed.split("-")[1]) if resumed else 0)',
+            '                runs_curves.go_back(db, run_id, changed, int(resumed.split("-")[1]) if resumed else 0)',
             "                pass",
         ),
         (
@@ -553,7 +560,7 @@ STORE = Group(
 )
 
 SERIES = Group(
-    "core/series.py",
+    "core/runs/curves.py",
     ("test_store.py", "test_runs_watching.py", "test_runs.py"),
     (
         (
@@ -592,17 +599,17 @@ EVENTS = Group(
 )
 
 RUNS = Group(
-    "core/runs.py",
+    "core/runs/runs.py",
     ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
     (
         ('    return "running" if is_alive(path) else "lost"', '    return "lost"'),
-        ("    if waits := control.waits(path):", '    if waits := "":'),
+        ("    if waits := requests.waits(path):", '    if waits := "":'),
         ('        return "stopped" if request == "stop" else "queued"', '        return "queued"'),
         ('    if now == "finished":\n        raise NothingToResume', "    if False:\n        raise NothingToResume"),
         ('    if is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    with', "    with"),
         (
-            '    control.ask(directory(run_id), "hold" if now == "queued" else "pause")',
-            '    control.ask(directory(run_id), "pause")',
+            '    requests.ask(directory(run_id), "hold" if now == "queued" else "pause")',
+            '    requests.ask(directory(run_id), "pause")',
         ),
         (
             '        if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:',
@@ -778,7 +785,7 @@ VOTES = Group(
 )
 
 QUEUE = Group(
-    "core/turns.py",
+    "core/runs/queue.py",
     ("test_runs.py", "test_runs_page.py", "test_runs_hurt.py"),
     (
         ('    return [run_id for run_id in waiting() if runs.state(run_id) == "queued"]', "    return waiting()"),
@@ -786,7 +793,10 @@ QUEUE = Group(
             "        order.insert(max(0, at + places), order.pop(at))",
             "        order.insert(max(0, at - places), order.pop(at))",
         ),
-        ('life["boot"] != runs.boot() and life["starts"] < MOST_STARTS and', 'life["boot"] != runs.boot() and'),
+        (
+            '            if before_boot and life["starts"] < MOST_STARTS and',
+            "            if before_boot and",
+        ),
         (
             "    return sorted(created, key=lambda run_id: (known.get(run_id, len(known)), created[run_id]))",
             "    return sorted(created, key=lambda run_id: created[run_id])",

@@ -44,11 +44,12 @@ def waits():
 
 def columns(ids: dict[str, str], tokens: int = 12, on_cpu: bool = False, **settings) -> dict:
     """Greedy replies, how the weights are held, and what the last tokens asked of the card."""
-    from core.chat import Question, Sampling, engine
+    from core.chat import engine, generation
+    from core.chat.types import Question, Sampling
 
     sampling = Sampling(**{"temperature": 0, "repetition_penalty": 1.0, "max_new_tokens": tokens} | settings)
     asked = {name: Question(id, ASK) for name, id in ids.items()}
-    replies, waited, growing = {}, [], engine.replies(asked, sampling, on_cpu=on_cpu)
+    replies, waited, growing = {}, [], generation.replies(asked, sampling, on_cpu=on_cpu)
     while True:
         with waits() as mode:
             replies, before = next(growing, None), replies
@@ -81,11 +82,11 @@ CHATS = [[{"role": "user", "content": text}] for text in ("sea?", "a longer ques
 
 def written(model: str, free: int | None = None) -> dict:
     """Greedy replies of a local writer, together and one by one, where so much memory is free."""
-    from core import recipe
     from core.synth.local import Local
+    from core.training import devices as devices_module
 
     if free:
-        recipe.free_bytes = lambda: free
+        devices_module.free_bytes = lambda: free
     local = Local(model)
     sampling = {"temperature": 0.0, "max_tokens": 12}
     texts = [reply.text for reply in local.batch(CHATS[:1] * 3, **sampling)]
@@ -98,11 +99,11 @@ def written(model: str, free: int | None = None) -> dict:
 
 def refused_writer(model: str, free: int) -> dict:
     """The sentence of a writer that does not fit."""
-    from core import recipe
-    from core.chat import NoRoom
+    from core.chat.types import NoRoom
     from core.synth.local import Local
+    from core.training import devices as devices_module
 
-    recipe.free_bytes = lambda: free
+    devices_module.free_bytes = lambda: free
     try:
         Local(model).batch(CHATS, temperature=0.0, max_tokens=2)
     except NoRoom as error:
@@ -157,8 +158,8 @@ def hang_up() -> None:
 
 def started(model: str, corpus: str, name: str) -> str:
     """A run that is training: it has taken a step."""
-    from core import runs
-    from core.recipe import TrainConfig
+    from core.runs import runs
+    from core.training.config import TrainConfig
 
     more = {"max_steps": 2000, "eval_steps": 2000, "seed": len(runs.listed())}
     run_id = runs.start(TrainConfig(base_model=model, corpus=corpus, method="lora", **more), name)
@@ -182,17 +183,19 @@ def ended(run_id: str) -> None:
     """Stop a run, and wait until nobody has the card."""
     import time
 
-    from core import card, runs
+    from core.runs import gpu_access, runs
 
     runs.stop(run_id)
-    while card.owner():
+    while gpu_access.owner():
         time.sleep(0.1)
 
 
 def evicted(run_id: str, model: str, corpus: str) -> dict:
     """What a run that starts does to a chat on the card, and, when it is resumed, to one on the processor."""
-    from core import card, chat, events, paths, runs
-    from core.chat import Question, Sampling, process
+    from core import errors, events, paths
+    from core.chat import chat, process
+    from core.chat.types import Question, Sampling
+    from core.runs import gpu_access, runs
 
     asked, found = {"a": Question(f"run:{run_id}", ASK)}, {"ended": []}
     long = Sampling(temperature=1.5, max_new_tokens=400)
@@ -204,11 +207,11 @@ def evicted(run_id: str, model: str, corpus: str) -> dict:
         found["during"] = process.look()["open"]
         try:
             list(growing)
-        except process.ChatTrouble as error:
+        except errors.ErrorElsewhere as error:
             found["ended"].append(error.name)
         try:
             list(chat.talk(asked, long))
-        except card.CardBusy as error:
+        except gpu_access.CardBusy as error:
             found["busy"] = str(error)
         growing = chat.talk(asked, long, on_cpu=True)
         next(growing)
@@ -233,7 +236,8 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
     from itertools import groupby
     from pathlib import Path
 
-    from core import card, events
+    from core import events
+    from core.runs import gpu_access
     from core.synth import jobs, making, replies
 
     replies.checked = lambda reply, *_: (reply.text, None)  # whatever a model of random weights says
@@ -257,7 +261,7 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
     run_id, found = started(model, corpus, "the run"), {}
     until(lambda: jobs.progress(job)["waits_for"])
     found |= {"waits_for": jobs.progress(job)["waits_for"], "rows_before": rows()}
-    found["guests_during"] = not card.wait_for_guests(0)
+    found["guests_during"] = not gpu_access.wait_for_guests(0)
     ended(run_id)
     until(lambda: rows() > found["rows_before"])
     found["rows_after"] = rows()

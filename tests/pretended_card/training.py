@@ -10,6 +10,9 @@ import time
 import traceback
 from pathlib import Path
 
+from core.training import callbacks, checkpoints, training_loop
+from core.training.config import TrainConfig
+
 STEPS = 4
 
 
@@ -64,46 +67,46 @@ def where() -> str:
     return " < ".join(f"{Path(line.filename).name}:{line.lineno}" for line in lines[-3:][::-1])
 
 
-def waits_of(recipe, config, out: Path) -> list[list[str]]:
+def waits_of(config, out: Path) -> list[list[str]]:
     """What each step waits for, from its first batch to the first of the next one."""
     steps, latest = [], []
-    begin = recipe.Progress.on_step_begin
+    begin = callbacks.Progress.on_step_begin
 
     def begun(self, args, state, control, **more):
         steps.append(list(latest))
         latest.clear()
         return begin(self, args, state, control, **more)
 
-    recipe.Progress.on_step_begin = begun
+    callbacks.Progress.on_step_begin = begun
     try:
         with Waits() as waits:
             latest = waits.found
-            recipe.train(config, out, report=lambda *_, **__: None)
+            training_loop.train(config, out, report=lambda *_, **__: None)
     finally:
-        recipe.Progress.on_step_begin = begin
+        callbacks.Progress.on_step_begin = begin
     return steps[2:]  # the first two hold what comes before training, and the first step
 
 
-def train(recipe, fields: dict, model: str, corpus: str, out: Path) -> dict:
+def train(fields: dict, model: str, corpus: str, out: Path) -> dict:
     common = {"max_length": 64, "batch_size": 2, "eval_steps": 2, "max_steps": STEPS, "learning_rate": 0.001}
     resumes, waits = fields.pop("resume", False), fields.pop("waits", False)
-    config = recipe.TrainConfig(**{"base_model": model, "corpus": corpus, "lora_dropout": 0.0} | common | fields)
+    config = TrainConfig(**{"base_model": model, "corpus": corpus, "lora_dropout": 0.0} | common | fields)
     if waits:
-        return {"waits": waits_of(recipe, config, out)}
+        return {"waits": waits_of(config, out)}
     events: list = []
     began = time.monotonic()
-    ending = recipe.train(config, out, report=lambda event, **values: events.append({"event": event, **values}))
+    ending = training_loop.train(config, out, report=lambda event, **values: events.append({"event": event, **values}))
     found = {"losses": [e["loss"] for e in events if e["event"] == "step"], "eval_loss": ending["eval_loss"]}
     found |= {"grad_norms": [e["grad_norm"] for e in events if e["event"] == "step"]}
     found |= next(e for e in events if e["event"] == "model")
     if resumes:
         (out / f"checkpoint-{STEPS}" / "whole.json").unlink()
         events.clear()
-        recipe.train(
+        training_loop.train(
             config,
             out,
             report=lambda event, **values: events.append({"event": event, **values}),
-            resume_from=recipe.whole_checkpoint(out),
+            resume_from=checkpoints.whole_checkpoint(out),
         )
         found["resumed"] = [e["loss"] for e in events if e["event"] == "step"]
     return found | {"seconds": round(time.monotonic() - began, 1)}
@@ -111,11 +114,10 @@ def train(recipe, fields: dict, model: str, corpus: str, out: Path) -> dict:
 
 def main() -> None:
     model, corpus, out, cases = sys.argv[1:]
-    from core import recipe
 
     for number, (name, fields) in enumerate(json.loads(cases).items()):
         try:
-            found = train(recipe, fields, model, corpus, Path(out) / str(number))
+            found = train(fields, model, corpus, Path(out) / str(number))
         except Exception as error:
             traceback.print_exc()
             found = {"error": f"{type(error).__name__}: {str(error)[:300]}"}

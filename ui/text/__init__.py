@@ -9,6 +9,8 @@ import math
 import pkgutil
 from typing import Any
 
+from core import errors
+
 LANGUAGES = ("en", "ru")
 
 WORDS: dict[str, tuple[str, str]] = {}
@@ -31,6 +33,8 @@ class Say:
 
     def trouble(self, error: Exception) -> str:
         """The sentence of a known trouble, or the last line of any other error."""
+        if isinstance(error, errors.ErrorElsewhere):
+            return self.worded(error.name, error.values, str(error))
         return self.worded(type(error).__name__, getattr(error, "values", None), str(error) or type(error).__name__)
 
     def worded(self, name: str, values: dict | None, english: str) -> str:

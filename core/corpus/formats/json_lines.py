@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import orjson
 
 from core.corpus import encodings
+from core.corpus.formats import json_shapes
 from core.corpus.sources import Bad, Record, Source
 
 NAME = "jsonl"
@@ -72,12 +73,10 @@ def _parses(line: str) -> bool:
 
 def _is_one_row(source: Source, line: str) -> bool:
     """Whether a single line is a row and not a file of rows; a very long one is left to the reader of whole files."""
-    from core.corpus.formats import json_whole
-
     if b"\n" in source.head(LONG_LINE)[:-1]:
         return line.lstrip().startswith("{")
     try:
         value = orjson.loads(line.strip())
     except ValueError:
         return False
-    return isinstance(value, dict) and not json_whole.is_box(value)
+    return isinstance(value, dict) and not json_shapes.is_box(value)

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 import orjson
 
 from core.corpus import encodings
-from core.corpus.formats import chatgpt, claude, json_lines, telegram
+from core.corpus.formats import json_lines, json_shapes, telegram
 from core.corpus.sources import Bad, Record, Source
 
 NAME = "json"
 WHOLE_UP_TO = 128 * 1024 * 1024  # bytes that are parsed at once; larger files are read object by object
 STARTS = re.compile(r'\s*(?:\[\s*(?:[\[{"\]]|$)|\{\s*(?:["}]|$))')
-BOXES = ("data", "rows", "examples", "train", "items", "records", "conversations", "dialogs", "chats")
-EXPORTS = (chatgpt, claude, telegram)
 
 
 def claims(source: Source, head: str) -> bool:
@@ -36,40 +34,25 @@ def read(source: Source) -> Iterator[Record | Bad]:
     yield from _objects(line.text + "\n" for line in encodings.lines(source, source.encoding))
 
 
-def is_box(value: dict) -> bool:
-    """Whether an object holds rows rather than being one."""
-    return any(export.is_export(value) for export in EXPORTS) or _boxed(value) is not None or _is_table(value)
-
-
-def _boxed(value: dict) -> list | None:
-    for box in BOXES:
-        rows = value.get(box)
-        if isinstance(rows, list) and rows and isinstance(rows[0], dict) and not _is_turn(rows[0]):
-            return rows
-    return None
-
-
-def _is_table(value: dict) -> bool:
-    """Columns instead of rows: lists of one length under two names or more."""
-    lists = [cells for cells in value.values() if isinstance(cells, list)]
-    return len(value) == len(lists) > 1 and len({len(cells) for cells in lists}) == 1 and "role" not in value
-
-
 def _of_value(value: object, me: str = "") -> Iterator[Record | Bad]:
-    for export in EXPORTS:
+    for export in json_shapes.EXPORTS:
         if export.is_export(value):
             yield from export.chats(value, me) if export is telegram else export.chats(value)
             return
     if isinstance(value, dict):
-        if (rows := _boxed(value)) is not None:
+        if (rows := json_shapes.boxed_rows(value)) is not None:
             yield from _of_value(rows)
             return
-        if _is_table(value):
+        if json_shapes.is_table(value):
             for number, cells in enumerate(zip(*value.values(), strict=True), 1):
                 yield Record(f"#{number}", dict(zip(value, cells, strict=True)))
             return
         value = [value]
-    if isinstance(value, list) and value and all(isinstance(turn, dict) and _is_turn(turn) for turn in value[:50]):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(turn, dict) and json_shapes.is_turn(turn) for turn in value[:50])
+    ):
         value = [value]
     if not isinstance(value, list):
         yield Bad("#1", "no_records", str(value)[:200])
@@ -78,10 +61,6 @@ def _of_value(value: object, me: str = "") -> Iterator[Record | Bad]:
         yield Bad("", "empty_file")
     for number, record in enumerate(value, 1):
         yield Record(f"#{number}", record)
-
-
-def _is_turn(value: dict) -> bool:
-    return ("role" in value and "content" in value) or ("from" in value and "value" in value)
 
 
 _MARK = re.compile(r'["{}]|\\.', re.DOTALL)

@@ -1,7 +1,7 @@
 """Which statements of ours that ask for cuda, mps or xpu a process reaches: each says so before it runs.
 
 A process with a pretended card imports core, ui and app through here; what it reached is written to the directory
-CARD_LINES, one file a process and one line a statement: "core/recipe.py 781". tests/test_zz_card_guard.py reads them.
+CARD_LINES, one file a process and one line a statement: "core/runs.py 78". tests/test_zz_card_guard.py reads them.
 """
 
 import ast

@@ -1,0 +1,151 @@
+"""Prompt profiles: a system prompt and examples put before every chat; no weight changes, and it chats like an adapter.
+
+Run it: `python -m core.chat.profiles list`, `show NAME`, `delete NAME`. A profile is one JSON file in the data directory.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from core import models, paths
+from core.errors import UserError
+
+MOST_EXAMPLES = 50
+
+
+class ProfileGone(UserError):
+    template = "There is no profile {name}. It was deleted: choose another one from the list."
+
+
+class ProfileEmpty(UserError):
+    template = "A profile needs a system prompt or at least one example. Write one of them."
+
+
+class ProfileNameless(UserError):
+    template = "A profile needs a name. Write one."
+
+
+class ExampleOneSided(UserError):
+    template = "Example {number} lacks its question or its reply. Fill in both, or clear the line."
+
+
+class TooManyExamples(UserError):
+    template = (
+        "{count} examples would fill the model's context; at most {most} fit a profile. Train an adapter on them."
+    )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is said before a chat begins."""
+
+    name: str
+    base_model: str = models.STARTER  # a name that models.prepare understands
+    system_prompt: str = ""
+    examples: tuple[tuple[str, str], ...] = ()  # (what the person says, what the model replies)
+
+    def __post_init__(self):
+        if not self.name.strip():
+            raise ProfileNameless
+        if not self.system_prompt.strip() and not self.examples:
+            raise ProfileEmpty
+        if len(self.examples) > MOST_EXAMPLES:
+            raise TooManyExamples(count=len(self.examples), most=MOST_EXAMPLES)
+        for number, (said, reply) in enumerate(self.examples, 1):
+            if not said.strip() or not reply.strip():
+                raise ExampleOneSided(number=number)
+
+    @property
+    def id(self) -> str:
+        """The name of the profile's file."""
+        return paths.slug(self.name)
+
+
+def messages(profile: Profile, chat: list[dict]) -> list[dict]:
+    """A chat as the model gets it: the profile's system prompt and examples first.
+
+    A system prompt of the chat's own comes after the profile's, in one message: templates know one system message.
+    """
+    system = [profile.system_prompt.strip()] if profile.system_prompt.strip() else []
+    if chat and chat[0]["role"] == "system":
+        system, chat = [*system, chat[0]["content"]], chat[1:]
+    before = [{"role": "system", "content": "\n\n".join(system)}] if system else []
+    for said, reply in profile.examples:
+        before += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
+    return [*before, *chat]
+
+
+def save(profile: Profile) -> str:
+    """Write a profile, over one of the same name, and return its id."""
+    path = _file(profile.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(asdict(profile), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    scratch.replace(path)
+    return profile.id
+
+
+def load(profile_id: str) -> Profile:
+    """The profile of an id."""
+    try:
+        values = json.loads(_file(profile_id).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ProfileGone(name=profile_id) from None
+    return Profile(**{**values, "examples": tuple((said, reply) for said, reply in values["examples"])})
+
+
+def listed() -> list[Profile]:
+    """All profiles, by name; a file that a person damaged is passed over."""
+    found = []
+    for path in sorted(_directory().glob("[!.]*.json")):
+        try:
+            found.append(load(path.stem))
+        except (UserError, ValueError, TypeError, KeyError):
+            continue
+    return sorted(found, key=lambda profile: profile.name.casefold())
+
+
+def delete(profile_id: str) -> None:
+    """Forget a profile."""
+    _file(profile_id).unlink(missing_ok=True)
+
+
+def _directory() -> Path:
+    return paths.home() / "profiles"
+
+
+def _file(profile_id: str) -> Path:
+    """The file of a profile, inside the data directory whatever the id says."""
+    if paths.slug(profile_id) != profile_id:
+        raise ProfileGone(name=profile_id)
+    return _directory() / f"{profile_id}.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.chat.profiles", description=__doc__.split("\n")[0])
+    parser.add_argument("command", choices=["list", "show", "delete"])
+    parser.add_argument("profile", nargs="?", help="id of a profile, as printed by list")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    if args.command != "list" and not args.profile:
+        parser.error(f"{args.command} needs the id of a profile")
+    try:
+        result = _command(args.command, args.profile)
+    except UserError as error:
+        sys.exit(str(error))
+    print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
+
+
+def _command(command: str, profile_id: str) -> dict | list[dict]:
+    if command == "list":
+        return [{"profile": profile.id, "name": profile.name, "base_model": profile.base_model} for profile in listed()]
+    if command == "show":
+        return asdict(load(profile_id))
+    delete(profile_id)
+    return {"profile": profile_id, "state": "deleted"}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What is asked of a chat and what it answers, and what can go wrong."""
+
+from dataclasses import dataclass
+
+from core.errors import UserError
+
+BASE, TUNED = "base", "tuned"
+
+
+class NoAdapter(UserError):
+    template = 'The run "{name}" has no adapter yet. Wait for its first checkpoint, or choose another run.'
+
+
+class ContestantGone(UserError):
+    template = "{contestant} is gone: it was deleted. Choose another one from the list."
+
+
+class BaseGone(UserError):
+    template = "The base model {model} is gone, and {name} speaks through it: {reason}"
+
+
+class AdapterForeign(UserError):
+    template = (
+        "The adapter {adapter} does not fit {model}: {matched} of {tensors} tensors matched. Choose its own base."
+    )
+
+
+class VocabularyResized(UserError):
+    template = (
+        "The adapter {adapter} was trained with a vocabulary of {rows} tokens and {model} has {vocabulary}. "
+        "Choose the base that it was trained on."
+    )
+
+
+class PromptTooLong(UserError):
+    template = (
+        "The conversation has {tokens} tokens and the model reads {limit}. Shorten it, or begin a new conversation."
+    )
+
+
+class NoRoom(UserError):
+    template = "{model} needs about {need} GiB and {free} GiB are free. Choose fewer models, or close other programs."
+
+
+class MemoryRanOut(UserError):
+    template = "Memory ran out while {model} replied. Shorten the conversation, or choose fewer columns."
+
+
+class NotNumbers(UserError):
+    template = (
+        "{model} produces NaN or infinity in {precision}. Let the reply come from the CPU, where larger numbers fit; "
+        "if that does not help, its training went wrong: choose an earlier checkpoint."
+    )
+
+
+class ChatClosed(UserError):
+    template = "The chat gave the memory back to a run that starts. Send again when it is over, or reply on the CPU."
+
+
+class ChatDied(UserError):
+    template = "The process that holds the model ended: {reason}. Send again: it will be started anew."
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a reply is drawn; all columns use the same."""
+
+    temperature: float = 0.7  # 0: always the likeliest token
+    top_p: float = 0.9  # of the likeliest tokens that make up this share
+    top_k: int = 50
+    repetition_penalty: float = 1.1
+    max_new_tokens: int = 200
+    seed: int = 7
+
+
+@dataclass
+class Reply:
+    """One column while it grows."""
+
+    text: str = ""  # as it was said, thinking included
+    tokens: int = 0
+    tokens_per_second: float = 0.0
+    finish_reason: str = ""  # stop: the model ended it; length: max_new_tokens; context: no room; empty: growing
+    prompt_tokens: int = 0
+    context: int = 0  # tokens that the model reads at most; 0: it sets no limit
+    seconds_to_first: float = 0.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one column is asked: who speaks, and what was said."""
+
+    contestant: str  # an id of core.chat.contestants
+    messages: list[dict]

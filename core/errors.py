@@ -1,0 +1,32 @@
+"""Errors that are a sentence for the person at the screen, and how they travel between processes.
+
+A module names its own as subclasses with an English `template`; the page translates by the class name (ui/text) and
+fills in the same `values`. Everything else keeps its traceback. UserError itself is defined in core/training, which
+imports nothing of ours.
+"""
+
+from core.training.errors import UserError as UserError
+
+
+class ErrorElsewhere(UserError):
+    """An error of another process: `name` is the class that it had there."""
+
+    def __init__(self, name: str, values: dict | None, message: str):
+        super().__init__(message=message)
+        self.name, self.values = name, values
+
+
+def to_dict(error: Exception) -> dict:
+    """An error for an event, a pipe or the end of a command line: {"trouble": class name, "values", "message"}.
+
+    `values` is None for an error that nobody foresaw: the page then shows the message as it is.
+    """
+    name = error.name if isinstance(error, ErrorElsewhere) else type(error).__name__
+    values = getattr(error, "values", None) if isinstance(error, UserError) else None
+    values = None if values is None else {key: str(value) for key, value in values.items()}
+    return {"trouble": name, "values": values, "message": str(error) or name}
+
+
+def from_dict(told: dict) -> ErrorElsewhere:
+    """The error that to_dict() described."""
+    return ErrorElsewhere(told["trouble"], told["values"], told["message"])

@@ -1,0 +1,1 @@
+"""Graphics cards and the rest of the machine, without torch."""

@@ -1,0 +1,131 @@
+"""What this machine has: cards, memory, disk, and whether torch sees the cards. Run it: `python -m core.hardware --json`.
+
+No torch is imported: NVIDIA's cards are asked for through NVML, others of the system, and torch's build is read as text.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from core import paths
+from core.hardware import nvidia, other_gpus, torch_build
+from core.hardware.gpu import Gpu
+from core.hardware.torch_build import Build, Unseen
+from core.training.devices import processor_has_bf16 as processor_has_bf16
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cards, processor, memory and the disk that the data directory is on; what keeps torch from the cards."""
+
+    gpus: tuple[Gpu, ...]
+    processor: str
+    cores: int
+    memory_bytes: int
+    memory_free_bytes: int
+    disk_free_bytes: int
+    cuda: tuple[int, int] = (0, 0)  # the newest that NVIDIA's driver runs
+    driver_trouble: str = ""  # what NVIDIA's driver says instead of an answer
+    torch: Build = dataclasses.field(default_factory=Build)
+    unseen: tuple[Unseen, ...] = ()  # cards that torch cannot compute on
+
+
+def machine() -> Machine:
+    """This machine as it is now."""
+    memory, cards, driver, build = psutil.virtual_memory(), gpus(), nvidia.driver(), torch_build.installed()
+    return Machine(
+        gpus=cards,
+        processor=platform.processor() or platform.machine(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=memory.total,
+        memory_free_bytes=memory.available,
+        disk_free_bytes=shutil.disk_usage(_standing(paths.home())).free,
+        cuda=driver.cuda,
+        driver_trouble=driver.trouble,
+        torch=build,
+        unseen=tuple(found for gpu in cards if (found := torch_build.unseen(gpu, driver.cuda, build))),
+    )
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """The cards that a process started here could compute on; none if there is no driver."""
+    found, build = (*nvidia.driver().gpus, *other_gpus.gpus()), torch_build.installed()
+    return tuple(gpu for gpu in found if torch_build.is_of_use(gpu, build))
+
+
+def on_bus() -> tuple[Gpu, ...]:
+    """All cards of this machine, those too that CUDA_VISIBLE_DEVICES and its like hide from this process."""
+    return (*nvidia.driver().on_bus, *other_gpus.on_bus())
+
+
+def free_bytes(gpu: Gpu) -> int:
+    """How much memory a card has free at this moment; 0 where the driver does not say."""
+    now = (*nvidia.driver(nvidia.FRESH_SECONDS).gpus, *other_gpus.gpus())
+    return next((one.free_bytes for one in now if one.uuid == gpu.uuid), gpu.free_bytes)
+
+
+def card(uuid: str | None = None) -> Gpu | None:
+    """The card of this name, None if it is not there; without a name the card that is used if nobody chooses.
+
+    That is one that torch can compute on, with the most memory; of equal ones the first.
+    """
+    found = gpus()
+    if uuid:
+        return next((gpu for gpu in found if gpu.uuid == uuid), None)
+    if len(found) < 2:
+        return found[0] if found else None
+    build = torch_build.installed()
+    return max(found, key=lambda gpu: (torch_build.unseen(gpu, build=build) is None, gpu.total_bytes))
+
+
+def unseen(gpu: Gpu) -> Unseen | None:
+    """What keeps the installed torch from computing on a card, or None."""
+    return torch_build.unseen(gpu, nvidia.driver().cuda)
+
+
+def environment(gpu: Gpu | None) -> dict[str, str]:
+    """Variables with which a process, before it imports torch, finds this card and no other one."""
+    if gpu is None or len(gpus()) < 2 or not gpu.uuid.startswith(("GPU-", "MIG-")):
+        return {}  # nothing to choose from, or of a make whose cards cannot be chosen
+    if gpu.kind == "rocm":
+        # ROCR leaves one card, which HIP then counts from 0; left as they were, HIP's own lists might not name it.
+        return {"ROCR_VISIBLE_DEVICES": gpu.uuid, "HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "0"}
+    return {"CUDA_VISIBLE_DEVICES": gpu.uuid}
+
+
+def _standing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.hardware", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    as_json = parser.parse_args().json
+    found = machine()
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found)))
+        return
+    for gpu in found.gpus:
+        size = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
+        print(f"{gpu.name}: {size if gpu.total_bytes else 'the driver does not say how much memory'} ({gpu.uuid})")
+    for one in found.unseen:
+        helps = {"driver": f"Update its driver: {torch_build.DRIVERS}", "none": "No published torch can."}
+        helps["either"] = f"Update its driver to one for CUDA 13, or take torch 2.11: {one.command}"
+        print(f"torch {one.version} cannot compute on {one.card}. {helps.get(one.mend, one.command)}")
+    if found.driver_trouble:
+        print(f"The driver does not answer: {found.driver_trouble}")
+    print(f"{found.cores} cores, {found.memory_free_bytes / 2**30:.1f} of {found.memory_bytes / 2**30:.1f} GiB free")
+    print(f"{found.disk_free_bytes / 2**30:.0f} GiB of disk free in {paths.home()}")
+
+
+if __name__ == "__main__":
+    main()

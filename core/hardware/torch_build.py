@@ -1,0 +1,213 @@
+"""Which cards the installed torch can compute on, read from its version file as text: the page never imports torch."""
+
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.hardware.gpu import Gpu
+
+INDEX = "https://download.pytorch.org/whl/"
+INSTALL = f"pip install --force-reinstall torch --index-url {INDEX}{{build}}"
+DRIVERS = "https://www.nvidia.com/drivers"
+NEWER = "pip install --upgrade bitsandbytes"
+BLACKWELL = 10.0  # capability of the first cards that CUDA 12.6 does not know
+FOR_BLACKWELL = (12, 8)
+MAXWELL, PASCAL, VOLTA, TURING = 5.0, 6.0, 7.0, 7.5
+WITHOUT_VOLTA = (2, 11)  # from this torch on, none but CUDA 12.6 has code for Volta
+# What PyTorch's own builds for ROCm have code for:
+# https://github.com/pytorch/pytorch/blob/release/2.13/.ci/docker/manywheel/build.sh
+AMD = {
+    "gfx900", "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1101", "gfx1102", "gfx1103",
+    "gfx1150", "gfx1151", "gfx1200", "gfx1201",
+}  # fmt: skip
+OF_LAPTOPS = {"gfx1103", "gfx1150"}  # among them, part of processors that nobody buys for computing
+PYTORCH_S_OWN = re.compile(r"\+rocm\d+\.\d+$")  # AMD's own builds, with three numbers, know more architectures
+NO_KERNELS = ("no kernel image", "invalid device function")  # words of CUDA and HIP where a build lacks a card's code
+# What bitsandbytes names in its own table of accelerators.
+AMD_4BIT = re.compile(r"gfx(908|90a|942|950|1250|101.|103.|110.|115.|120.)")
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the installed torch was built for: versions, or nothing."""
+
+    version: str = ""
+    cuda: str = ""
+    hip: str = ""
+    xpu: str = ""
+
+    @property
+    def cuda_version(self) -> tuple[int, int]:
+        return _numbers(self.cuda)
+
+    @property
+    def oldest(self) -> float:
+        """The capability of the oldest cards that a build for CUDA has code for."""
+        if self.cuda_version < FOR_BLACKWELL:
+            return MAXWELL
+        # https://github.com/pytorch/pytorch/issues/157517
+        return TURING if self.cuda_version >= (12, 9) or _numbers(self.version) >= WITHOUT_VOLTA else VOLTA
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Why torch does not compute on a card, and what mends it."""
+
+    card: str
+    reason: str  # build: made for another kind of device; new, old, architecture: lacks this card's code; driver: old
+    version: str  # of torch
+    needs: str  # the newest CUDA that the driver runs, or the card's capability or architecture; for `build` its kind
+    command: str  # what to type; nothing where only the driver can be changed, or no build has code for the card
+    mend: str = "install"  # how, as Mend says it
+
+
+@dataclass(frozen=True)
+class Mend:
+    """What makes torch compute on a card.
+
+    install: the command. driver: a newer driver, no build runs on this one. either: a driver for CUDA 13, or the command
+    with an older torch. none: no build that is published has code for the card.
+    """
+
+    how: str
+    build: str = ""  # the end of the index's address: cu130
+
+    @property
+    def command(self) -> str:
+        return INSTALL.format(build=self.build) if self.build else ""
+
+
+def installed() -> Build:
+    """The torch that a process would import; all fields empty where it cannot be told."""
+    for folder in sys.path:
+        file = Path(folder) / "torch" / "version.py"
+        with suppress(OSError):
+            return parse(file.read_text(encoding="utf-8"))
+    return Build()
+
+
+def parse(text: str) -> Build:
+    """The build that torch/version.py describes: `cuda: Optional[str] = '12.8'`, or None."""
+
+    def said(name: str) -> str:
+        found = re.search(rf"^{name}\s*(?::[^=]*)?=\s*['\"]([^'\"]*)['\"]", text, re.MULTILINE)
+        return found[1] if found else ""
+
+    return Build(said("__version__"), said("cuda"), said("hip") or said("rocm"), said("xpu"))
+
+
+def unseen(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0), build: Build | None = None) -> Unseen | None:
+    """What keeps the installed torch from computing on a card, or None; `driver_cuda` is the newest that the driver runs."""
+    build = build or installed()
+    if not build.version:
+        return None
+    if gpu.kind == "mps":  # every torch for Apple chips has it
+        return None
+    if not getattr(build, {"cuda": "cuda", "rocm": "hip", "xpu": "xpu"}[gpu.kind]):
+        return _unseen(gpu, "build", build, gpu.kind, driver_cuda)
+    if gpu.kind == "rocm" and _lacks_architecture(gpu, build):
+        return _unseen(gpu, "architecture", build, gpu.architecture, driver_cuda)
+    if gpu.kind != "cuda":
+        return None
+    needs = f"{gpu.compute_capability}"
+    if gpu.compute_capability >= BLACKWELL and build.cuda_version < FOR_BLACKWELL:
+        return _unseen(gpu, "new", build, needs, driver_cuda)
+    if 0 < gpu.compute_capability < build.oldest:
+        return _unseen(gpu, "old", build, needs, driver_cuda)
+    if driver_cuda[0] and driver_cuda[0] < build.cuda_version[0]:
+        return _unseen(gpu, "driver", build, ".".join(map(str, driver_cuda)), driver_cuda)
+    return None
+
+
+def _unseen(gpu: Gpu, reason: str, build: Build, needs: str, driver_cuda: tuple[int, int]) -> Unseen:
+    found = mend(gpu, driver_cuda)
+    return Unseen(gpu.name, reason, build.version, needs, found.command, found.how)
+
+
+def _lacks_architecture(gpu: Gpu, build: Build) -> bool:
+    known = not gpu.architecture or gpu.architecture in AMD
+    return not known and bool(PYTORCH_S_OWN.search(build.version)) and "HSA_OVERRIDE_GFX_VERSION" not in os.environ
+
+
+def is_of_use(gpu: Gpu, build: Build | None = None) -> bool:
+    """Whether a card is one to compute on: the installed torch is made for its kind, or one that is published would be.
+
+    Graphics that are part of a processor, and cards that no build has code for any more, leave a machine with a torch
+    for processors what it is.
+    """
+    build = build or installed()
+    if gpu.kind == "rocm":
+        return bool(build.hip) or gpu.architecture in AMD - OF_LAPTOPS
+    if gpu.kind == "cuda":
+        return bool(build.cuda) or not 0 < gpu.compute_capability < MAXWELL
+    return True
+
+
+def mend(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0)) -> Mend:
+    """What makes torch compute on a card; `driver_cuda` is the newest CUDA that the driver runs, (0, 0) if unknown.
+
+    PyTorch publishes its newest builds for CUDA 12.6, which lack Blackwell, and 13.0, which lack what is older than
+    Turing and need a driver for CUDA 13; for CUDA 12.8 the last is torch 2.11.
+    """
+    if gpu.kind == "xpu":
+        return Mend("install", "xpu")
+    if gpu.kind == "rocm":
+        has = not gpu.architecture or gpu.architecture in AMD
+        return Mend("install", "rocm7.2") if has and sys.platform == "linux" else Mend("none")
+    capability, runs = gpu.compute_capability, driver_cuda[0]
+    if gpu.kind != "cuda" or 0 < capability < MAXWELL:
+        return Mend("none")
+    if 0 < runs < 12:
+        return Mend("driver")
+    if capability >= BLACKWELL:
+        return Mend("either", "cu128") if runs == 12 else Mend("install", "cu130")
+    return Mend("install", "cu130" if runs > 12 and not 0 < capability < TURING else "cu126")
+
+
+def command(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0)) -> str:
+    """What installs a torch that computes on this card; nothing where a newer driver comes first, or none is made."""
+    return mend(gpu, driver_cuda).command
+
+
+def steps(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0)) -> str:
+    """The same without words of a language: the command, or the address of the drivers and what to type after it."""
+    found = mend(gpu, driver_cuda)
+    if found.how in ("driver", "either"):
+        return f"{DRIVERS} → {command(gpu, (13, 0))}"
+    return found.command
+
+
+def upgrade(packages: tuple[str, ...], gpu: Gpu | None, driver_cuda: tuple[int, int] = (0, 0)) -> tuple[str, ...]:
+    """Arguments of `pip install` that keep torch one for this card: PyPI's has no CUDA on Windows, and none has ROCm."""
+    found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None
+    if found is None or "torch" not in packages:
+        return packages
+    if found.how == "install":
+        return (*packages, "--extra-index-url", INDEX + found.build)
+    return tuple(name for name in packages if name != "torch")  # the newest is none for this card
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    """The first two numbers of a version: (12, 8) of "12.8", (0, 0) of none."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def four_bit_lacks(gpu: Gpu) -> str:
+    """What QLoRA lacks on a card, by bitsandbytes' own table of accelerators: capability, architecture, package; or nothing."""
+    if gpu.kind == "cuda":
+        return "capability" if 0 < gpu.compute_capability < PASCAL else ""
+    if gpu.kind == "rocm":
+        return "" if not gpu.architecture or AMD_4BIT.fullmatch(gpu.architecture) else "architecture"
+    return "" if _has_backend(gpu.kind) else "package"
+
+
+def _has_backend(name: str) -> bool:
+    """Whether the installed bitsandbytes brings kernels for a kind of device; where it is not found, nothing is held
+    against it."""
+    folders = [Path(folder) / "bitsandbytes" / "backends" for folder in sys.path]
+    found = [folder for folder in folders if folder.is_dir()]
+    return not found or (found[0] / name / "ops.py").is_file()

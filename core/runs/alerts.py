@@ -1,0 +1,111 @@
+"""What the curves of a run say by themselves: nothing moves, it diverges, stands still, learns by heart, forgets, is silent."""
+
+import json
+import time
+
+from core.runs import runs, terminate
+from core.runs.forgetting import RED_LINE
+
+FEWEST = 20  # stretches of the curve before anything is said about it
+SILENCE_SECONDS = 180.0  # and ten steps' time: evaluations and saving take their while
+LOADING_SECONDS = 1800.0
+RISE = 1.3  # of the smoothed loss over its lowest
+FLAT = 0.005  # less gain than this from one quarter of the run to the next
+STILL = 2  # steps in a row without a gradient; one may be an accident
+OVER = 1.02  # of the evaluation loss over its best
+
+
+def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = None) -> list[tuple[str, dict]]:
+    """[(name of the alert, its values)] of a run, the most pressing first."""
+    at_work, now = row["state"] in runs.AT_WORK, time.time() if now is None else now
+    checks = (
+        at_work and _stalled(row, now),
+        at_work and _unheard(row, now),
+        _nothing_moved(curves["steps"]),
+        _skipped(row),
+        _diverging(curves["means"]),
+        _overfitting(curves["evals"]),
+        at_work and _plateau(curves["means"]),
+        _forgot(forgetting),
+    )
+    return [alert for alert in checks if alert]
+
+
+def _stalled(row: dict, now: float) -> tuple[str, dict] | None:
+    if row["waiting"] or not row["event_at"]:
+        return None
+    patience = LOADING_SECONDS
+    if row["stage"] == "training" and row["started"] and row["step"]:
+        patience = max(SILENCE_SECONDS, 10 * (row["event_at"] - row["started"]) / row["step"])
+    silent = now - row["event_at"]
+    return ("stalled", {"seconds": silent}) if silent > patience else None
+
+
+def _unheard(row: dict, now: float) -> tuple[str, dict] | None:
+    seconds = terminate.unheard(row, now)
+    return ("unheard", {"seconds": seconds}) if seconds > terminate.PATIENCE_SECONDS else None
+
+
+def _nothing_moved(steps: list[dict]) -> tuple[str, dict] | None:
+    latest = steps[-STILL:]
+    if len(latest) == STILL and all(step["grad_norm"] == 0 and (step["loss"] or 0) > 0 for step in latest):
+        return "nothing_moved", {"step": latest[-1]["step"], "loss": latest[-1]["loss"]}
+    return None
+
+
+def _skipped(row: dict) -> tuple[str, dict] | None:
+    """The film strip or the forgetting meter found too little memory, and did not look at the model since."""
+    if not row["skipped"]:
+        return None
+    skipped = json.loads(row["skipped"])
+    what = next(iter(skipped))
+    return f"skipped.{what}", {"step": skipped[what]}
+
+
+def _smoothed(means: list[dict]) -> list[tuple[int, float]]:
+    """(step, mean of the stretch and the four before it)."""
+    known = [(mean["step"], mean["loss"]) for mean in means if mean["loss"] is not None]
+    losses = [loss for _, loss in known]
+    return [(known[at][0], sum(losses[at - 4 : at + 1]) / 5) for at in range(4, len(known))]
+
+
+def _diverging(means: list[dict]) -> tuple[str, dict] | None:
+    smooth = _smoothed(means)
+    if len(smooth) < FEWEST:
+        return None
+    step, lowest = min(smooth, key=lambda point: point[1])
+    last = smooth[-1][1]
+    if last > RISE * lowest and last > lowest + 0.2 and smooth[-5][0] > step:
+        return "diverging", {"lowest": lowest, "step": step, "last": last}
+    return None
+
+
+def _plateau(means: list[dict]) -> tuple[str, dict] | None:
+    losses = [mean["loss"] for mean in means if mean["loss"] is not None]
+    if len(losses) < 4 * FEWEST:
+        return None
+    quarter = len(losses) // 4
+    before, last = (sum(part) / quarter for part in (losses[-2 * quarter : -quarter], losses[-quarter:]))
+    if abs(before - last) < FLAT * abs(before):
+        return "plateau", {"steps": means[-1]["step"] - means[-2 * quarter]["step"], "loss": last}
+    return None
+
+
+def _overfitting(evals: list[dict]) -> tuple[str, dict] | None:
+    known = [(row["eval_loss"], row["step"]) for row in evals if row["eval_loss"] is not None]
+    if len(known) < 3:
+        return None
+    best, step = min(known)
+    since = [loss for loss, later in known if later > step]
+    if len(since) >= 2 and all(loss > best for loss in since) and since[-1] > OVER * best:
+        return "overfitting", {"best": best, "step": step, "last": since[-1]}
+    return None
+
+
+def _forgot(forgetting: list[dict]) -> tuple[str, dict] | None:
+    if len(forgetting) < 2:
+        return None
+    base, last = forgetting[0]["score"], forgetting[-1]
+    if last["score"] < base - RED_LINE:
+        return "forgot", {"step": last["step"], "base": base, "last": last["score"]}
+    return None

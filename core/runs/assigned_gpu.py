@@ -1,0 +1,131 @@
+"""Which card a run trains on: card.json in its directory names it by UUID. Runs without one take the usual card."""
+
+import json
+from pathlib import Path
+
+from core import files
+from core.errors import UserError
+from core.hardware import hardware, torch_build
+from core.hardware.gpu import Gpu
+from core.training.config import TrainConfig
+
+FILE = "card.json"
+
+
+class CardTakenOut(UserError):
+    template = (
+        "This run was to train on {card}, which is not there any more. Resume it to train on {instead}, or put the card "
+        "back first."
+    )
+
+
+class CardNotHere(UserError):
+    template = "The graphics card that was chosen is not there any more. Choose another one from the list."
+
+
+class NoFourBitKernels(UserError):
+    template = "bitsandbytes has no 4-bit kernels for {card}, so it cannot train with QLoRA. Choose LoRA."
+
+
+class BitsandbytesTooOld(UserError):
+    template = "The installed bitsandbytes has no 4-bit kernels for {card}, newer ones have: {command}. Or choose LoRA."
+
+
+class NoEightBitOptimizer(UserError):
+    template = "bitsandbytes has no {optim} for {card} yet. Choose adamw_torch."
+
+
+def choose(uuid: str | None) -> Gpu | None:
+    """The card of this UUID, or the usual one if nobody chose; None on a machine without cards.
+
+    Raises:
+        CardNotHere: if the chosen one is not there.
+    """
+    found = hardware.card(uuid)
+    if uuid and found is None:
+        raise CardNotHere
+    return found
+
+
+def check(config: TrainConfig, gpu: Gpu | None) -> None:
+    """Refuse what bitsandbytes cannot do on a card, by its own table of accelerators."""
+    if gpu is None or hardware.unseen(gpu):  # the processor will compute
+        return
+    if config.method == "qlora" and (lacks := torch_build.four_bit_lacks(gpu)):
+        if lacks == "package":
+            raise BitsandbytesTooOld(card=gpu.name, command=torch_build.NEWER)
+        raise NoFourBitKernels(card=gpu.name)
+    if gpu.kind == "mps" and ("8bit" in config.optim or config.optim.startswith("paged")):
+        raise NoEightBitOptimizer(card=gpu.name, optim=config.optim)
+
+
+def write(run_dir: Path, gpu: Gpu | None) -> None:
+    """Let a run train on this card; without one, on whatever there is when its turn comes."""
+    if gpu:
+        files.write_json(run_dir / FILE, {"uuid": gpu.uuid, "name": gpu.name})
+    else:
+        (run_dir / FILE).unlink(missing_ok=True)
+
+
+def read(run_dir: Path) -> dict:
+    """{"uuid", "name"} of the card that a run trains on, or {}: a run of an older version, or no card."""
+    try:
+        found = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and {"uuid", "name"} <= set(found) else {}
+
+
+def of(run_dir: Path) -> Gpu | None:
+    """The card that a run trains on if it begins now; None: the processor.
+
+    Raises:
+        CardTakenOut: with the card that it would get instead.
+    """
+    kept = read(run_dir)
+    if not kept:
+        return hardware.card()
+    gpu = _alike(kept)
+    if gpu is None:
+        instead = hardware.card()
+        raise CardTakenOut(card=kept["name"], instead=instead.name if instead else "CPU")
+    return gpu
+
+
+def take(run_dir: Path) -> Gpu | None:
+    """The card of a run that begins now, as `of` says it; where that is another one than before, it is put on record.
+
+    Raises:
+        CardTakenOut: as `of` does.
+    """
+    gpu = of(run_dir)
+    if gpu and gpu.uuid != read(run_dir).get("uuid"):
+        write(run_dir, gpu)
+    return gpu
+
+
+def is_shared(run_dir: Path, uuid: str) -> bool:
+    """Whether a run trains on this card; where either is not known, it may.
+
+    All cards of the machine are looked at: a process that computes on this one may not see the run's.
+    """
+    kept, on_bus = read(run_dir), hardware.on_bus()
+    if not kept or not uuid:
+        return True
+    if any(gpu.uuid == kept["uuid"] for gpu in on_bus):
+        return kept["uuid"] == uuid
+    alike = {gpu.uuid for gpu in on_bus if gpu.name == kept["name"]}
+    return not alike or uuid in alike
+
+
+def is_on_processor(run_dir: Path) -> bool:
+    """Whether the processor computes a run, as torch cannot compute on its card or the card is not there."""
+    uuid = read(run_dir).get("uuid")
+    gpu = next((gpu for gpu in hardware.on_bus() if gpu.uuid == uuid), None)
+    return gpu is None or bool(hardware.unseen(gpu))
+
+
+def _alike(kept: dict) -> Gpu | None:
+    """The card of a record, or another one of the same name: rented machines have a new one each time."""
+    others = (gpu for gpu in hardware.gpus() if gpu.name == kept["name"])
+    return (hardware.card(kept["uuid"]) if kept["uuid"] else None) or next(others, None)

@@ -1,0 +1,110 @@
+"""Whose turn it is on the graphics card: a run that trains has it, and everybody else gives it up.
+
+Where there are several, it is the one that replies come from (core.chat.reply_gpu): a run on another one is in nobody's way.
+
+A worker claims the card for a run. The chat's process is asked to give its memory back; every other process that holds
+memory there (a model that writes rows, a chat of the command line) is a guest: it asks `need()` before it loads a model,
+keeps `guest()` open as long as the model is there, and leaves as soon as `busy()` names a run.
+"""
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock
+
+from core import paths
+from core.chat import reply_gpu
+from core.errors import UserError
+from core.process import is_lock_held
+from core.runs import runs
+
+LEAVE_SECONDS = 120  # that guests get, the loading of a large model included; then the run begins all the same
+LOOK_SECONDS = 0.1
+LOCK_SECONDS = 10  # somebody who looks whether a lock is held may hold it for an instant
+_counted = itertools.count()
+
+
+class CardBusy(UserError):
+    template = 'The run "{name}" is training and has the card. Wait for its end, or let the reply come from the CPU.'
+
+
+def training() -> str | None:
+    """The run that is training now."""
+    for run_id in runs.listed():
+        with suppress(UserError, OSError, ValueError):
+            if runs.is_alive(paths.run(run_id)):
+                return run_id
+    return None
+
+
+def owner() -> str | None:
+    """The run that is training, or that a worker is about to start."""
+    return training() or claimed()
+
+
+def busy(*, sees_card: bool = False) -> str | None:
+    """The run that has the card that replies come from, or is about to get it; None where it is free, or there is none.
+
+    `sees_card`: torch has found a card, whatever the driver lists.
+    """
+    run_id = owner()
+    in_the_way = reply_gpu.gives_way_to if sees_card else reply_gpu.is_taken_by
+    return run_id if run_id and in_the_way(run_id) else None
+
+
+def need(trouble: type[CardBusy] = CardBusy, *, sees_card: bool = False) -> None:
+    """Raise CardBusy, or the given kind of it, when a run has the card."""
+    if run_id := busy(sees_card=sees_card):
+        raise trouble(name=runs.label(run_id)["name"])
+
+
+def claimed() -> str | None:
+    """The run that a worker has claimed the card for, until it has ended: its process may take a second longer."""
+    if not is_lock_held(_claim()):
+        return None
+    with suppress(UserError, OSError, ValueError):
+        run_id = _claim().with_suffix(".run").read_text(encoding="utf-8")
+        return run_id if runs.state(run_id) in runs.ACTIVE else None
+    return None
+
+
+@contextmanager
+def claim(run_id: str) -> Iterator[None]:
+    """Claim the card for a run: from now on nobody else loads a model there, and guests leave."""
+    with FileLock(_claim(), timeout=LOCK_SECONDS):
+        _claim().with_suffix(".run").write_text(run_id, encoding="utf-8")
+        yield
+
+
+@contextmanager
+def guest() -> Iterator[None]:
+    """Be on the card until the block ends; the system ends it with the process."""
+    lock = FileLock(_place() / f"guest-{os.getpid()}-{next(_counted)}.lock", timeout=LOCK_SECONDS)
+    with lock:
+        yield
+    with suppress(OSError):
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def wait_for_guests(seconds: float = LEAVE_SECONDS) -> bool:
+    """Wait until nobody is a guest on the card; whether they all left in time."""
+    end = time.monotonic() + seconds
+    while any(is_lock_held(lock) for lock in _place().glob("guest-*.lock")):
+        if time.monotonic() > end:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def _claim() -> Path:
+    return _place() / "claim.lock"
+
+
+def _place() -> Path:
+    place = paths.home() / "card"
+    place.mkdir(parents=True, exist_ok=True)
+    return place

@@ -1,0 +1,101 @@
+"""Whose turn it is: the runs that wait in their order, moved, held and let go; and those that a reboot interrupted.
+
+The order is kept in order.json; who is not named there comes after those who are, oldest first.
+"""
+
+import json
+from contextlib import suppress
+
+from filelock import FileLock
+
+from core import events, files, paths, process
+from core.errors import UserError
+from core.runs import requests, runs
+
+MOST_STARTS = 3  # a run that takes the machine down each time is not started for ever
+
+
+class NotWaiting(UserError):
+    template = 'The run "{name}" does not wait in the queue; it is {state}.'
+
+
+def waiting() -> list[str]:
+    """The runs that wait, held ones too, in their order; a damaged one does not hold up the others."""
+    created = {}
+    for run_id in runs.listed():
+        with suppress(UserError, OSError, ValueError):
+            # Cheap questions first: of hundreds of runs few wait.
+            path = paths.run(run_id)
+            silent = not events.size(path) or requests.waits(path)
+            if silent and runs.state(run_id) in ("queued", "held"):
+                created[run_id] = runs.label(run_id)["created"]
+    known = {run_id: rank for rank, run_id in enumerate(_order())}
+    return sorted(created, key=lambda run_id: (known.get(run_id, len(known)), created[run_id]))
+
+
+def next_ones() -> list[str]:
+    """The runs that wait and are not held, in their order."""
+    return [run_id for run_id in waiting() if runs.state(run_id) == "queued"]
+
+
+def move(run_id: str, places: int) -> list[str]:
+    """Move a waiting run so many places down, or up where it is negative; the new order."""
+    _need_waiting(run_id)
+    with FileLock(_file().with_suffix(".lock")):
+        order = waiting()
+        at = order.index(run_id)
+        order.insert(max(0, at + places), order.pop(at))
+        files.write_json(_file(), order)
+    return order
+
+
+def hold(run_id: str) -> None:
+    """Let a waiting run wait until it is let go; the others pass it."""
+    _need_waiting(run_id)
+    requests.ask(paths.run(run_id), "hold")
+
+
+def let_go(run_id: str) -> None:
+    """Let a held run have its turn again."""
+    _need_waiting(run_id)
+    requests.ask(paths.run(run_id), "resume")
+    runs.start_worker()
+
+
+def interrupted() -> list[str]:
+    """The lost runs whose machine went down while they were trained: they go on when the app is opened."""
+    found = []
+    for run_id in runs.listed():
+        with suppress(UserError, OSError, ValueError):
+            life = runs.last_life(run_id)
+            before_boot = life and life["boot"] != process.boot_id()
+            if before_boot and life["starts"] < MOST_STARTS and runs.state(run_id) == "lost":
+                found.append(run_id)
+    return found
+
+
+def come_back() -> None:
+    """Queue the interrupted runs again."""
+    for run_id in interrupted():
+        requests.ask(paths.run(run_id), "resume")
+
+
+def _need_waiting(run_id: str) -> None:
+    state = runs.state(run_id)
+    if state not in ("queued", "held"):
+        raise NotWaiting(name=runs.label(run_id)["name"], state=state)
+
+
+def _order() -> list[str]:
+    with suppress(FileNotFoundError, ValueError):
+        return json.loads(_file().read_text(encoding="utf-8"))
+    return []
+
+
+def _file():
+    return paths.home() / "order.json"
+
+
+def needs_worker() -> bool:
+    """Whether a run waits, or was interrupted by a reboot, and no worker is there to take it."""
+    return not runs.has_worker() and bool(next_ones() or interrupted())

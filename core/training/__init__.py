@@ -1,0 +1,1 @@
+"""A config and a corpus in, an adapter out. This package is copied into every exported run: it imports nothing of ours."""

@@ -1,0 +1,148 @@
+"""What is checked before a step is taken: the machine, the model, the task, causality and packing."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from . import adapters, attention_kernels, cross_entropy, devices, model_loading, packing
+from .config import TrainConfig
+from .errors import (
+    ChatsForPretraining,
+    Fp16NeedsCard,
+    LigerMissing,
+    LongerThanTheModel,
+    NoBf16,
+    NotFinite,
+    PackingUnsupported,
+    SeesAhead,
+    TextsForChat,
+    VocabularyTooLarge,
+)
+
+BEFORE = ([3, 1, 4, 1, 5, 9, 2, 6], [5, 2, 9, 4, 3, 6, 1, 7])  # token ids of documents that a probe puts in front
+
+
+def check_machine(config: TrainConfig) -> None:
+    """Refuse what this machine cannot compute, before anything is read."""
+    from transformers.utils import is_liger_kernel_available
+
+    kind = devices.device_type()
+    if config.precision == "fp16" and kind not in ("cuda", "xpu"):
+        raise Fp16NeedsCard
+    if config.precision == "bf16" and kind != "cpu" and not devices.has_bf16():
+        raise NoBf16(card=devices.device_name())
+    if config.use_liger_kernel and not (kind in ("cuda", "xpu") and is_liger_kernel_available()):
+        raise LigerMissing(missing="liger-kernel" if kind in ("cuda", "xpu") else "CUDA")
+
+
+def check_model(config: TrainConfig, tokenizer) -> None:
+    """Refuse a model that cannot be trained as asked, before a weight is read: its skeleton has none.
+
+    base_model may be a directory without weights: config.json and the tokenizer's files are enough.
+    """
+    name, shape = Path(config.base_model).name, model_loading.model_config(config.base_model)
+    limit = getattr(shape.get_text_config(), "max_position_embeddings", None)
+    if limit and config.max_length > limit:
+        raise LongerThanTheModel(value=config.max_length, model=name, limit=limit)
+    base = model_loading.skeleton(shape)
+    model_loading.quantization(config, base)
+    rows = base.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise VocabularyTooLarge(model=name, tokens=len(tokenizer), rows=rows)
+    if config.packing and leaks(base, attention_kernels.attention(devices.precision(config), base)):
+        raise PackingUnsupported(model=name)
+    if config.method != "full" and adapters.adapter_targets(base, config.target_modules.strip())[1]:
+        adapters.check_experts(config, name)
+    adapters.add_adapter(base, replace(config, init_lora_weights="default"))
+
+
+def leaks(base, attention: str) -> bool:
+    """Whether documents of a block would surely leak into each other; else check_packing() asks the loaded model.
+
+    Layers do that carry something from token to token besides attention (all such families convolve over time) where
+    no kernels are that can begin anew; and a model does that makes its masks without the positions (gpt-oss in 5.24).
+    """
+    from importlib.util import find_spec
+
+    import torch
+
+    if any(isinstance(module, torch.nn.Conv1d) for module in base.modules()):
+        return devices.device_type() not in ("cuda", "xpu") or find_spec("fla") is None
+    if "flash" in attention or {"flat": True} in layouts(base):  # they go by the positions, whatever the mask says
+        return False
+    found = re.search(
+        r"(?:mask_kwargs = \{|create_causal_mask\()(.*?)[})]", inspect.getsource(type(base.get_decoder())), re.S
+    )
+    return found is not None and "position_ids" not in found[1] and "**" not in found[1]
+
+
+def check_task(config: TrainConfig, name: str, rows: int, chats: int) -> None:
+    """Refuse a corpus of chats for continued pretraining, and one of texts only for chat tuning."""
+    if config.task == "text" and chats:
+        raise ChatsForPretraining(name=name, chats=chats)
+    if config.task == "chat" and rows and not chats:
+        raise TextsForChat(name=name)
+
+
+def check_causal(config: TrainConfig, base) -> None:
+    """Refuse a model whose tokens see what comes after them; it is asked: a token's logits must not depend on that."""
+    import torch
+
+    ids = torch.tensor([[2, 7, 1, 8], [2, 7, 5, 3]], device=base.device)
+    with torch.no_grad(), model_loading.autocast(base):
+        one, other = base(input_ids=ids, use_cache=False).logits[:, :2].float()
+    if not (one.isfinite().all() and other.isfinite().all()):
+        raise NotFinite(model=Path(config.base_model).name, precision=getattr(base, "computes_in", "fp32"))
+    if cross_entropy.distance(one, other) > _rounding(base):
+        raise SeesAhead(model=Path(config.base_model).name)
+
+
+def check_packing(config: TrainConfig, base) -> dict:
+    """How collate() lays packed rows so that this model keeps their documents apart: its arguments besides the rows.
+
+    Refuses a model whose layers carry something from one document of a block into the next, whichever way it is.
+    Recurrent layers do, whatever the positions say. The model is asked, not looked up: a document must have the same
+    logits whichever one stands before it. Both blocks are of one shape, so rounding is the same in both.
+    """
+    if not config.packing:
+        return {"alone": attention_kernels.uses_flash_attention(base) and _passes_on(base)}
+    for layout in layouts(base):
+        if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
+            return layout
+    raise PackingUnsupported(model=Path(config.base_model).name)
+
+
+def layouts(base) -> list[dict]:
+    """The ways of laying packed rows that a model might take, the fastest first."""
+    passes_on, kind = _passes_on(base), base.config.get_text_config()._attn_implementation
+    if attention_kernels.uses_flash_attention(base):
+        return [{"flat": True}, {"flat": True, "lengths": False}] if passes_on else [{"flat": True, "lengths": False}]
+    # What a model tells FlashAttention (a window) it tells _Documents as well; of others only the mask knows it all.
+    flat = kind == "sdpa" and passes_on and base._supports_flash_attn
+    return [{"flat": True}, {}] if flat else [{}]
+
+
+def _passes_on(base) -> bool:
+    """Whether a model hands its attention what it does not know itself, such as the lengths of documents."""
+    kinds = {parameter.kind for parameter in inspect.signature(base.get_decoder().forward).parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds
+
+
+def _after(base, before: list[int], layout: dict):
+    """The logits of a document that stands behind another one in a block."""
+    import torch
+
+    rows = [{"input_ids": ids, "labels": ids, "id": str(ids)} for ids in (before, [2, 7, 1, 8, 2, 8])]
+    block = packing.collate(packing.pack(rows, 16), **layout)
+    block = {name: value.to(base.device) if hasattr(value, "to") else value for name, value in block.items()}
+    block.pop("labels")
+    with torch.no_grad(), model_loading.autocast(base), packing.documents_known(block):
+        return base(**block, use_cache=False).logits[0, 8:14].float()
+
+
+def _rounding(base) -> float:
+    """How far logits may differ that are equal but for rounding: experts compute in groups of other sizes each time."""
+    return 0.001 if getattr(base, "computes_in", "fp32") == "fp32" else 0.02

@@ -1,0 +1,134 @@
+"""TrainConfig: all that decides a run, with the limits of its fields."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from .errors import NotANumber, NotOneOf, NotPositive, PissaNeedsWholeBase, TooLarge, TooSmall, UnknownField
+
+CHOICES = {
+    "method": ("qlora", "lora", "full"),
+    "task": ("chat", "text"),
+    "init_lora_weights": ("default", "gaussian", "pissa", "pissa_niter_16"),
+    "lr_scheduler_type": (
+        *("cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr"),
+        *("warmup_stable_decay", "inverse_sqrt", "polynomial"),
+    ),
+    "learn": ("assistant", "all"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+}
+LEAST = {  # field: (least value, what to try)
+    "max_length": (8, 1024),
+    "batch_size": (1, 4),
+    "gradient_accumulation_steps": (1, 1),
+    "max_steps": (0, 0),
+    "lora_rank": (1, "8 or 16"),
+    "lora_alpha": (1, 32),
+    "lora_dropout": (0, 0.05),
+    "loraplus_lr_ratio": (0, 16),
+    "embedding_learning_rate": (0, 0.00002),
+    "neftune_noise_alpha": (0, 5),
+    "warmup_ratio": (0, 0.03),
+    "weight_decay": (0, 0),
+    "max_grad_norm": (0, 1),
+    "validation_share": (0, 0.1),
+    "eval_steps": (0, 0),
+    "logging_steps": (1, 1),
+    "save_total_limit": (2, 2),
+    "early_stopping": (0, 3),
+    "seed": (0, 7),
+}
+MOST = {
+    "learning_rate": (1, 0.0002),
+    "embedding_learning_rate": (1, 0.00002),
+    "lora_dropout": (0.9, 0.05),
+    "warmup_ratio": (0.9, 0.03),
+    "validation_share": (0.5, 0.1),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that decides a run; JSON on disk, and the form's keys are these names."""
+
+    base_model: str  # a directory with safetensors, or a hub id
+    corpus: str  # a directory with rows-*.jsonl, or one JSONL file of `messages` or `text`
+    method: str = (
+        "qlora"  # qlora: LoRA on a base in 4-bit NF4, double quantisation; lora: on the base; full: all weights
+    )
+    task: str = "chat"  # chat: conversations; text: continued pretraining on raw text, every token of which is learned
+    learn: str = "assistant"  # assistant: only replies and their end token count in the loss; all: every token
+    max_length: int = 1024  # tokens of a row, or of a block; the rest is cut off
+    packing: bool = False  # rows share blocks of max_length without seeing each other; long texts go on in more blocks
+    batch_size: int = 4  # rows per device and step
+    gradient_accumulation_steps: int = 1
+    epochs: float = 3.0
+    max_steps: int = 0  # optimizer steps; 0: as many as epochs need
+    learning_rate: float = 2e-4  # AdamW on LoRA weights; Dettmers et al. 2023, arXiv:2305.14314, table 9
+    lr_scheduler_type: str = "cosine"
+    warmup_ratio: float = 0.03  # share of the steps, arXiv:2305.14314
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    lora_rank: int = 16
+    lora_alpha: int = 32  # the update is scaled by lora_alpha / lora_rank
+    lora_dropout: float = 0.05
+    target_modules: str = "all-linear"  # or names with commas: q_proj,v_proj
+    use_rslora: bool = False  # scale by lora_alpha / sqrt(lora_rank); Kalajdzievski 2023, arXiv:2312.03732
+    use_dora: bool = False  # learn length and direction apart; Liu et al. 2024, arXiv:2402.09353
+    init_lora_weights: str = "default"  # pissa: from the base's largest singular values, arXiv:2404.02948
+    loraplus_lr_ratio: float = 0.0  # B learns so many times faster than A, arXiv:2402.12354; 0: equally fast
+    train_embeddings: bool = False  # embeddings and head are trained whole beside the adapter
+    embedding_learning_rate: float = 0.0  # theirs; 0: a tenth of learning_rate (learning_rate itself for method full)
+    neftune_noise_alpha: float = 0.0  # noise on the embeddings while training, arXiv:2310.05914; 0: none
+    precision: str = "auto"  # auto: bf16 where it is computed in hardware, fp16 on other cards, fp32 on other CPUs
+    gradient_checkpointing: bool = False  # a third more time for much less memory
+    use_liger_kernel: bool = False  # fused norms, rotary positions and MLPs; needs a card and liger-kernel
+    optim: str = "adamw_torch"  # any name that transformers knows
+    validation_share: float = 0.1  # of the rows, held out by content hash
+    eval_steps: int = 0  # steps between evaluations and checkpoints; 0: ten times a run
+    logging_steps: int = 1
+    save_total_limit: int = 2  # newest checkpoints kept; the one with the lowest evaluation loss is kept besides
+    early_stopping: int = 0  # end after so many evaluations in a row without a new lowest loss; 0: never
+    keep_best: bool = False  # save the weights of the checkpoint with the lowest evaluation loss, not the last ones
+    film_strip: bool = False  # reply to the person's own prompts at each evaluation; train.py alone passes it over
+    forgetting_meter: bool = False  # ask about old knowledge at each evaluation; train.py alone passes it over
+    seed: int = 7
+
+    def __post_init__(self):
+        for field in fields(self):
+            value, wanted = getattr(self, field.name), {"int": int, "float": (int, float)}.get(field.type)
+            if wanted and (isinstance(value, bool) or not isinstance(value, wanted)):
+                raise NotANumber(field=field.name, value=repr(value), kind=field.type)
+        for field, allowed in CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise NotOneOf(field=field, allowed=", ".join(allowed), value=getattr(self, field))
+        for field, (least, suggestion) in LEAST.items():
+            if not getattr(self, field) >= least:
+                raise TooSmall(field=field, least=least, value=getattr(self, field), suggestion=suggestion)
+        for field, (most, suggestion) in MOST.items():
+            if not getattr(self, field) <= most:
+                raise TooLarge(field=field, most=most, value=getattr(self, field), suggestion=suggestion)
+        if self.method == "qlora" and self.init_lora_weights.startswith("pissa"):
+            raise PissaNeedsWholeBase(value=self.init_lora_weights)
+        if not self.learning_rate > 0:
+            raise NotPositive(field="learning_rate", value=self.learning_rate, suggestion=0.0002)
+        if not self.max_steps and not self.epochs > 0:
+            raise NotPositive(field="epochs", value=self.epochs, suggestion=3)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> TrainConfig:
+        known = {field.name for field in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise UnknownField(field=key, known=", ".join(sorted(known)[:3]) + "…")
+        return cls(**values)
+
+    @classmethod
+    def load(cls, path: Path) -> TrainConfig:
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def save(self, path: Path) -> None:
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        Path(path).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,72 @@
+"""Rows of a corpus on the disk, and which of them are held out for evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import CorpusGone
+
+MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
+
+
+def row_id(row: dict) -> str:
+    """16 hex digits of the row's content: equal texts or chats have equal ids, wherever they come from."""
+    content = row["messages"] if "messages" in row else row["text"]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read_rows(corpus: str | Path) -> Iterator[dict]:
+    """The rows of a corpus in their order, each content once."""
+    return (row for _, row in numbered_rows(corpus))
+
+
+def numbered_rows(corpus: str | Path) -> Iterator[tuple[int, dict]]:
+    """The same with the number of each in the corpus, counted from 1 and over copies too, as the Corpus tab does."""
+    number, seen = 0, set()
+    for file in corpus_files(corpus):
+        with file.open(encoding="utf-8", newline="\n") as lines:
+            for line in filter(str.strip, lines):
+                row, number = json.loads(line), number + 1
+                row["id"] = row_id(row)  # whatever the file calls it: equal rows are one row, others are not
+                if row["id"] not in seen:
+                    seen.add(row["id"])
+                    yield number, row
+
+
+def corpus_files(corpus: str | Path) -> list[Path]:
+    """The JSONL files of a corpus."""
+    path = Path(corpus)
+    files = sorted(path.glob("rows-*.jsonl")) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise CorpusGone(path=corpus)
+    return files
+
+
+def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
+    """Training and validation rows: clusters of near-equal rows stay together, chosen by the hash of their name.
+
+    The same rows are held out whatever their order, the seed or the machine; at most MOST_HELD_OUT.
+    """
+    held_out = held_out_clusters(Counter(row.get("cluster", row["id"]) for row in rows), share)
+    parts: tuple[list[dict], list[dict]] = ([], [])
+    for row in rows:
+        parts[row.get("cluster", row["id"]) in held_out].append(row)
+    return parts
+
+
+def held_out_clusters(clusters: Counter, share: float) -> set:
+    """Which clusters of near-equal rows, given with their numbers of rows, are held out."""
+    wanted = min(MOST_HELD_OUT, max(1, round(clusters.total() * share))) if share else 0
+    held_out = set()
+    by_hash = sorted(clusters, key=lambda name: hashlib.sha256(str(name).encode()).hexdigest())
+    for name in by_hash:  # a cluster larger than what is still wanted stays in training
+        if clusters[name] <= wanted:
+            held_out.add(name)
+            wanted -= clusters[name]
+    if share and not held_out and len(clusters) > 1:
+        held_out.add(min(by_hash, key=clusters.get))
+    return held_out

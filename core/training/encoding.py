@@ -1,0 +1,172 @@
+"""Token ids and labels of rows: chat templates, which tokens are learned, and where a reply ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+
+from .config import TrainConfig
+from .errors import TemplateRefused
+
+IGNORED = -100  # a label that the loss passes over
+_MARK = "\ue0f0turn\ue0f1"  # stands in for a reply while its place in the template is looked up
+
+
+def encode(row: dict, tokenizer, learn: str = "assistant") -> dict[str, list]:
+    """Token ids and labels of a row, both of length T, with the text and the T character spans they stand for.
+
+    Labels are -100 wherever a token is not learned. In a chat the replies are learned, from the first token that the
+    model has to say by itself up to the end token of the turn; with learn="all", and in texts, every token is.
+    """
+    if "messages" in row:
+        text, replies = _render(row["messages"], tokenizer)
+    else:
+        text, replies = row["text"], [(0, len(row["text"]))]
+    tokens = tokenizer(text, add_special_tokens="text" in row, return_offsets_mapping=True)
+    ids, spans = list(tokens["input_ids"]), [tuple(span) for span in tokens["offset_mapping"]]
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    learned = [False] * len(ids)
+    ended = "messages" in row and row["messages"][-1]["role"] != "assistant"  # the last word is not the model's
+    for start, end in replies:
+        ended = _mark_learned(learned, ids, spans, start, end, text, special) or ended
+    if replies and not ended and ids[-1:] != [tokenizer.eos_token_id] and tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+        spans.append((len(text), len(text)))
+        learned.append(True)
+    if learn == "all" or "text" in row:
+        learned = [True] * len(ids)
+    labels = [id if known else IGNORED for id, known in zip(ids, learned, strict=True)]
+    return {"input_ids": ids, "labels": labels, "spans": spans, "text": text}
+
+
+def _mark_learned(learned, ids, spans, start, end, text, special) -> bool:
+    """Mark the tokens of one reply and its end token; whether there was an end token."""
+    at = 0
+    while at < len(spans) and (spans[at][1] <= start or spans[at][0] == spans[at][1]):
+        at += 1
+    while at < len(spans) and spans[at][0] < end:
+        learned[at] = True
+        at += 1
+    # Between a reply and its end token there may be white space, which the model has to say as well.
+    for stop in range(at, len(spans)):
+        if ids[stop] in special:
+            learned[at : stop + 1] = [True] * (stop + 1 - at)
+            return True
+        if text[spans[stop][0] : spans[stop][1]].strip():
+            return False
+    return False
+
+
+def _render(messages: list[dict], tokenizer) -> tuple[str, list[tuple[int, int]]]:
+    """A chat as the model reads it, and the (start, end) characters of each reply.
+
+    No template is known here and no marker is searched for: a reply's place is where the rendered text changes when
+    that reply alone is replaced. It begins right after what the template writes to ask for a reply, so that whatever
+    else stands before the words (an empty think block, say) is learned too.
+    """
+    text = apply_template(tokenizer, messages)
+    replies, last_end = [], 0
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        changed = apply_template(tokenizer, [*messages[:index], {**message, "content": _MARK}, *messages[index + 1 :]])
+        start = _common(text, changed)
+        end = len(text) - _common(text[start:][::-1], changed[start:][::-1])
+        asked = _asked(tokenizer, messages[:index])
+        found = text.rfind(asked, last_end, start) if asked else -1
+        if found >= 0:
+            start = found + len(asked)
+        replies.append((start, end))
+        last_end = end
+    return text, replies
+
+
+def _asked(tokenizer, messages: list[dict]) -> str:
+    """What the template writes after these messages to ask for a reply: `<|im_start|>assistant` in ChatML."""
+    try:
+        before, after = (
+            apply_template(tokenizer, messages),
+            apply_template(tokenizer, messages, add_generation_prompt=True),
+        )
+    except TemplateRefused:
+        return ""
+    return after[len(before) :] if after.startswith(before) else ""
+
+
+def apply_template(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> str:
+    """A chat as the model's template writes it.
+
+    Raises:
+        TemplateRefused: with the roles and the template's own words.
+    """
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except Exception as error:  # a template is a program of its author's: it may raise anything
+        roles = " ".join(message["role"] for message in messages)
+        raise TemplateRefused(roles=roles, reason=str(error)) from error
+
+
+def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
+    """The tokens that ask for the next reply; of a model without a chat template, which goes on with a text, the words."""
+    if tokenizer.chat_template:
+        return tokenizer(apply_template(tokenizer, messages, True), add_special_tokens=False)["input_ids"]
+    ids = tokenizer("".join(message["content"] for message in messages))["input_ids"]
+    return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
+
+
+def stop_ids(base, tokenizer) -> list[int]:
+    """The tokens that end a reply: the model's own, and the one that the chat template writes after a reply.
+
+    A base model of Qwen ends texts with one token, and the replies of its chat template with another.
+    """
+    configured = base.generation_config.eos_token_id
+    ids = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}
+    if tokenizer.chat_template:
+        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        with suppress(TemplateRefused):
+            ids |= set([id for id in encode({"messages": turn}, tokenizer)["labels"] if id != IGNORED][-1:])
+    return sorted(ids - {None})
+
+
+def _common(one: str, other: str) -> int:
+    """Length of the common beginning of two strings."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:  # bisect with slices: much faster than a loop over characters
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[dict], Counter]:
+    """Rows as the model gets them, at most max_length tokens each, and how many are cut or left out for which reason.
+
+    With packing, a row that is longer goes on in further pieces; without it, the rest of the row is cut off.
+    """
+    kept, counted = [], Counter()
+    for row in rows:
+        kept += encode_pieces(row, tokenizer, config, counted)
+    return kept, +counted
+
+
+def encode_pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -> list[dict]:
+    """The pieces of one row that have something to learn in them; a row without any is counted, and one cut short."""
+    try:
+        encoded = encode(row, tokenizer, config.learn)
+    except TemplateRefused:
+        counted["template_refused"] += 1
+        return []
+    # A piece begins with the token that the one before it ended with: so every token but the first is predicted.
+    last = len(encoded["input_ids"]) - 1
+    starts = range(0, max(1, last) if config.packing else 1, config.max_length - 1)
+    pieces = [_piece(encoded, row["id"], start, config.max_length) for start in starts]
+    learnable = [piece for piece in pieces if any(label != IGNORED for label in piece["labels"][1:])]
+    counted["nothing_to_learn"] += not learnable
+    counted["cut"] += bool(learnable) and not config.packing and last + 1 > config.max_length
+    return learnable
+
+
+def _piece(encoded: dict, id: str, start: int, length: int) -> dict:
+    return {key: encoded[key][start : start + length] for key in ("input_ids", "labels")} | {"id": id}

@@ -1,0 +1,185 @@
+"""What can be wrong with a config, a corpus or a model, as sentences for the person at the screen."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class UserError(Exception):
+    """What is wrong, with the value, and what to do next."""
+
+    template: ClassVar[str] = "{message}"
+
+    def __init__(self, **values: Any):
+        super().__init__(self.template.format(**values))
+        self.values = values
+
+
+class TrainingError(UserError, ValueError):
+    """Something in a config, a corpus or a model that it cannot be trained with."""
+
+
+class UnknownField(TrainingError):
+    template = "The config has no field {field}. Take it out, or write the name as {known} do."
+
+
+class NotOneOf(TrainingError):
+    template = "{field} must be one of {allowed}, got {value}."
+
+
+class NotANumber(TrainingError):
+    template = "{field} must be a number ({kind}), got {value}."
+
+
+class TooSmall(TrainingError):
+    template = "{field} must be at least {least}, got {value}. Try {suggestion}."
+
+
+class NotPositive(TrainingError):
+    template = "{field} must be above 0, got {value}. Try {suggestion}."
+
+
+class TooLarge(TrainingError):
+    template = "{field} must be at most {most}, got {value}. Try {suggestion}."
+
+
+class CorpusGone(TrainingError):
+    template = "There is no corpus in {path}. It was moved or deleted: choose another one."
+
+
+class CorpusTooSmall(TrainingError):
+    template = (
+        "The corpus {name} has {rows} different rows; at least {needed} are needed to hold some out for evaluation."
+    )
+
+
+class NothingToLearn(TrainingError):
+    template = (
+        "No row of {name} leaves the model a word to learn within max_length {max_length}. "
+        "Raise max_length, or choose a corpus with assistant replies."
+    )
+
+
+class NoChatTemplate(TrainingError):
+    template = "{model} has no chat template, and {name} holds chats. Choose an instruct model, or a corpus of texts."
+
+
+class TemplateRefused(TrainingError):
+    template = "The chat template refuses the roles {roles}: {reason}"
+
+
+class ModelUnreadable(TrainingError):
+    template = "{model} could not be opened as a language model: {reason}"
+
+
+class LayersUnknown(TrainingError):
+    template = "{model} has no layers named {names} that an adapter fits. Set target_modules to all-linear."
+
+
+class AdapterRefused(TrainingError):
+    template = (
+        "{model} takes no adapter with these settings: {reason} "
+        "Set target_modules to all-linear, use_dora to off and init_lora_weights to default."
+    )
+
+
+class ExpertsTakePlainLora(TrainingError):
+    template = (
+        "{model} keeps its experts in one tensor a layer, which take plain LoRA only, and {field} is {value}. "
+        "Set {field} to {suggestion}, or target_modules to {names}: adapters on the attention alone."
+    )
+
+
+class StoredQuantized(TrainingError):
+    template = (
+        "The weights of {model} are stored in {kind}, and method {method} cannot begin with those (methods that can: "
+        "{methods}). Choose the same model in 16 bit."
+    )
+
+
+class ChatsForPretraining(TrainingError):
+    template = (
+        'The corpus "{name}" holds {chats} chats, and continued pretraining reads plain texts. '
+        "Choose a corpus of texts, or tune on chats: set task to chat."
+    )
+
+
+class TextsForChat(TrainingError):
+    template = (
+        'The corpus "{name}" holds plain texts only, and chat tuning learns replies. '
+        "Choose continued pretraining (set task to text), or a corpus of chats."
+    )
+
+
+class ArchitectureUnknown(TrainingError):
+    template = (
+        "{model} is of the kind {kind}, which transformers {version} cannot train as a language model. "
+        "Choose another model, or update transformers."
+    )
+
+
+class LongerThanTheModel(TrainingError):
+    template = "max_length is {value}, and {model} reads {limit} tokens at most. Set max_length to {limit} or less."
+
+
+class VocabularyTooLarge(TrainingError):
+    template = (
+        "The tokenizer of {model} knows {tokens} tokens and its weights only {rows}. "
+        "Take the tokenizer that belongs to the model, or enlarge the model's embeddings first."
+    )
+
+
+class NoBf16(TrainingError):
+    template = "{card} does not compute bf16. Set precision to auto: it takes fp16 there, with adapters in fp32."
+
+
+class Fp16NeedsCard(TrainingError):
+    template = "precision fp16 needs a graphics card, and this machine has none. Set precision to auto."
+
+
+class LigerMissing(TrainingError):
+    template = (
+        "use_liger_kernel needs a graphics card and the package liger-kernel; {missing} is missing here. "
+        "Switch it off, or install it with: pip install liger-kernel"
+    )
+
+
+class PissaNeedsWholeBase(TrainingError):
+    template = (
+        "init_lora_weights {value} takes the base apart, which it cannot do with 4-bit weights. "
+        "Set method to lora, or init_lora_weights to default."
+    )
+
+
+class PackingUnsupported(TrainingError):
+    template = (
+        "Rows in one block would leak into each other in {model}: its layers do not keep documents apart. "
+        "Switch packing off."
+    )
+
+
+class NotFinite(TrainingError):
+    template = (
+        "{model} computes NaN or infinity in {precision}. Set precision to fp32, or to bf16 where the card has it."
+    )
+
+
+class SeesAhead(TrainingError):
+    template = (
+        "{model} sees the words that it should predict, as encoders of BERT's kind do: it would learn nothing. "
+        "Choose a model that writes text."
+    )
+
+
+class LossIsZero(TrainingError):
+    template = (
+        "The loss is exactly 0 by step {step}: nothing is being learned. "
+        "Look at the corpus's colours on the Corpus tab, and set learn to all if no reply is coloured."
+    )
+
+
+class LossNotFinite(TrainingError):
+    template = (
+        "The loss became {value} at step {step}, in a batch of these rows of the corpus: {rows}. The newest good "
+        "checkpoint is that of step {good} (0: there is none). Lower learning_rate to {suggestion} and start again."
+    )

@@ -1,0 +1,168 @@
+"""The encoded corpus: written once, keyed by its content, and memory-mapped from then on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from . import corpus_rows, encoding, packing
+from .config import TrainConfig
+
+FEWEST_ROWS = 10  # below that nothing can be held out
+TOKENS_KEPT = 8  # encoded corpora on the disk; the one that was not used longest goes
+TELL_SECONDS = 1.0  # between two words about how far the encoding is
+
+
+class Tokens:
+    """Encoded rows of a file that is mapped, not read: row[at] is what encode_rows() makes, `id` its number in the corpus.
+
+    A token that is not learned is kept as ~id.
+    """
+
+    def __init__(self, path: Path, part: str):
+        import numpy
+
+        self.starts, self.numbers = (
+            numpy.fromfile(path / f"{part}.{name}", numpy.int64) for name in ("starts", "rows")
+        )
+        size = int(self.starts[-1])
+        self.ids = numpy.memmap(path / f"{part}.ids", numpy.int32, "r", shape=(size,)) if size else ()
+        self.lengths: list[int] = numpy.diff(self.starts).tolist()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, at: int) -> dict:
+        import numpy
+
+        kept = numpy.asarray(self.ids[self.starts[at] : self.starts[at + 1]])
+        return {
+            "input_ids": numpy.where(kept < 0, ~kept, kept).tolist(),
+            "labels": numpy.where(kept < 0, encoding.IGNORED, kept).tolist(),
+            "id": str(self.numbers[at]),
+        }
+
+    def learned(self, *, packed: bool) -> int:
+        """How many tokens are learned; of packed rows the first one never is."""
+        learned = int((self.ids >= 0).sum()) if len(self) else 0
+        return learned - int((self.ids[self.starts[:-1]] >= 0).sum()) if packed and len(self) else learned
+
+
+class Blocks:
+    """Encoded rows packed into blocks; a block is put together when it is asked for."""
+
+    def __init__(self, rows: Tokens, max_length: int):
+        self.rows, self.blocks = rows, packing.bins(rows.lengths, max_length)
+        self.lengths = [sum(rows.lengths[at] for at in block) for block in self.blocks]
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def __getitem__(self, at: int) -> dict:
+        return packing.make_block([self.rows[row] for row in self.blocks[at]])
+
+
+def lengths_of(rows) -> list[int]:
+    """Tokens of each encoded row."""
+    return rows.lengths if hasattr(rows, "lengths") else [len(row["input_ids"]) for row in rows]
+
+
+def tokens_key(config: TrainConfig, tokenizer) -> str:
+    """A name for the encoded rows of a config: it changes with anything that could change a token of them.
+
+    That is every byte of the corpus, the tokenizer and its template, how rows are cut and held out, and this file.
+    """
+    import tokenizers
+    import transformers
+
+    told = hashlib.sha256(Path(__file__).read_bytes())
+    for file in corpus_rows.corpus_files(config.corpus):
+        with file.open("rb") as content:
+            told.update(hashlib.file_digest(content, "sha256").digest())
+    backend = tokenizer.backend_tokenizer.to_str()
+    about = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizers.__version__, transformers.__version__]
+    about += [config.learn, config.max_length, config.packing, config.validation_share]
+    told.update(json.dumps([backend, *about], sort_keys=True).encode())
+    return told.hexdigest()[:32]
+
+
+def encoded_corpus(config: TrainConfig, tokenizer, cache: Path, report: Callable[..., None]) -> Path:
+    """The directory of a corpus's encoded rows; they are encoded only where that was not done before."""
+    from filelock import FileLock
+
+    place = Path(cache) / tokens_key(config, tokenizer)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_suffix(".lock")):  # several processes of one run begin at the same time
+        if not (place / "about.json").is_file():
+            unfinished = place.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
+            unfinished.mkdir()
+            _encode_corpus(config, tokenizer, unfinished, report)
+            unfinished.rename(place)
+    os.utime(place)
+    _forget_old(place.parent, place)
+    return place
+
+
+def _forget_old(cache: Path, kept: Path) -> None:
+    """Delete the encoded corpora that were not used longest."""
+    places = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: -path.stat().st_mtime)
+    for path in places[TOKENS_KEPT:]:
+        if path != kept:
+            (path / "about.json").unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
+            path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[..., None]) -> None:
+    """Write the files of Tokens for the training and the held-out rows, and what there is to know of the corpus."""
+    clusters, chats = Counter(), 0
+    for row in corpus_rows.read_rows(config.corpus):
+        clusters[row.get("cluster", row["id"])] += 1
+        chats += "messages" in row
+    held_out, rows, counted = (
+        corpus_rows.held_out_clusters(clusters, config.validation_share),
+        clusters.total(),
+        Counter(),
+    )
+    about = {"rows": rows, "chats": chats}
+    if rows >= FEWEST_ROWS and not (chats and not tokenizer.chat_template):  # else it is refused before long
+        parts, told = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
+        for done, (number, row) in enumerate(corpus_rows.numbered_rows(config.corpus)):
+            part = parts[row.get("cluster", row["id"]) in held_out]
+            for piece in encoding.encode_pieces(row, tokenizer, config, counted):
+                part.add(number, piece)
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                report("preparing", stage="tokens", done=done, total=rows)
+        for part in parts:
+            part.close()
+    about |= {"cut": counted.pop("cut", 0), "left_out": +counted}
+    (out / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+class _TokenFiles:
+    """Writes the three files that Tokens reads."""
+
+    def __init__(self, out: Path, part: str):
+        self.out, self.part, self.ids = out, part, (out / f"{part}.ids").open("wb")
+        self.starts, self.numbers = array("q", [0]), array("q")
+
+    def add(self, number: int, piece: dict) -> None:
+        pairs = zip(piece["input_ids"], piece["labels"], strict=True)
+        self.ids.write(array("i", [~id if label == encoding.IGNORED else id for id, label in pairs]).tobytes())
+        self.starts.append(self.starts[-1] + len(piece["input_ids"]))
+        self.numbers.append(number)
+
+    def close(self) -> None:
+        self.ids.close()
+        for name, values in (("starts", self.starts), ("rows", self.numbers)):
+            (self.out / f"{self.part}.{name}").write_bytes(values.tobytes())

@@ -1,0 +1,187 @@
+"""Train: a config and a corpus in, an adapter out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from . import (
+    adapters,
+    attention_kernels,
+    callbacks,
+    checkpoints,
+    checks,
+    cross_entropy,
+    devices,
+    encoding,
+    hf_trainer,
+    model_loading,
+    token_cache,
+    tokenizer_loading,
+)
+from .config import TrainConfig
+from .errors import CorpusTooSmall, NoChatTemplate, NothingToLearn
+
+ENTRY = """from training.training_loop import main
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    report: Callable[..., None],
+    should_stop: Callable[[], bool | str] = lambda: False,
+    watcher: callbacks.Watcher | None = None,
+    resume_from: str | None = None,
+    cache: Path | None = None,
+) -> dict:
+    """Train an adapter into out/adapter, or all weights into out/model, and return how it ended: steps, stopped, losses, seconds, peak memory.
+
+    Encoded corpora are kept in `cache`, or else in out/tokens.
+
+    `report(event, **values)` is called for everything worth knowing on the way; `should_stop()` is asked at each step:
+    "pause" ends the run with a checkpoint alone, anything else that is true ends it with what was trained.
+    """
+    if "LOCAL_RANK" not in os.environ:  # else the Trainer would spread the batch over every card of the machine
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    import transformers
+    from transformers.trainer_callback import PrinterCallback
+
+    out, began = Path(out), time.monotonic()
+    if devices.is_main_process():
+        checkpoints.sweep(out, report)
+    else:  # under a launcher with several processes one of them speaks and writes
+        report = lambda event, **values: None  # noqa: E731
+    devices.use_device()
+    transformers.set_seed(config.seed)
+    checks.check_machine(config)
+    tokenizer = tokenizer_loading.load_tokenizer(config)
+    checks.check_model(config, tokenizer)
+    training, held_out = prepare_rows(config, tokenizer, report, cache or out / "tokens")
+    model, layout = _ready_model(config, tokenizer, report)
+    trainer = hf_trainer.make_trainer(config, out, model, tokenizer, training, held_out, layout)
+    progress = trainer.soulsmith = callbacks.Progress(config, report, should_stop, watcher or callbacks.Watcher())
+    progress.tokenizer, progress.evals = tokenizer, checkpoints.evals_of(resume_from)
+    trainer.add_callback(callbacks.progress_callback(progress))
+    trainer.remove_callback(PrinterCallback)  # the events say it all
+    if held_out and not resume_from:
+        trainer.evaluate()
+    if not progress.stopped:
+        with progress.naming_batch():
+            trainer.train(resume_from_checkpoint=resume_from)
+    if progress.stopped != "pause" and trainer.state.global_step:
+        _conclude(trainer, out / ("model" if config.method == "full" else "adapter"), evaluates=bool(held_out))
+    return {
+        "steps": trainer.state.global_step,
+        "max_steps": trainer.state.max_steps,
+        **progress.ending(),
+        "seconds": round(time.monotonic() - began, 1),
+        "peak_memory_gib": devices.peak_memory_gib(),
+    }
+
+
+def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) -> tuple[Any, dict]:
+    """The model as it is trained, with the base's own loss and stop tokens set to rights, and how collate() lays its rows."""
+
+    base = model_loading.load_base(config)
+    parameters = base.num_parameters()
+    checks.check_causal(config, base)
+    by_document = attention_kernels.attend_by_document()
+    layout = checks.check_packing(config, base)
+    base.config.use_cache = False
+    base.generation_config.eos_token_id = encoding.stop_ids(base, tokenizer) or None
+    cross_entropy.without_logits(base)
+    model = adapters.add_adapter(base, config)
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    report(
+        "model",
+        parameters=parameters,
+        trainable_parameters=trained,
+        device=devices.device_name(),
+        precision=devices.precision(config),
+        attention=base.config._attn_implementation,
+        flash_attention_lacks=attention_kernels.flash_attention_lacks(devices.precision(config), base),
+        by_document=by_document() > 0,  # check_packing() has let it look at a block
+        experts=sum(hasattr(module, "parameter_name") for module in model.modules()),  # tensors with adapters around
+    )
+    return model, layout
+
+
+def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
+    """Save what was trained, and evaluate it if that was not done at this step."""
+    progress, step = trainer.soulsmith, trainer.state.global_step
+    progress.watcher.before_save(step)
+    # Saved before the evaluation: nobody should lose it while that goes on.
+    state = trainer.gathered_weights()  # all processes have a part in it
+    if devices.is_main_process():
+        checkpoints.save_whole(target, partial(trainer.save_weights, state=state), progress.tokenizer)
+    if evaluates and step and progress.evaluated_at != step:
+        trainer.evaluate()
+    if progress.config.keep_best and devices.is_main_process():
+        progress.keep_best(target)
+
+
+def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], cache: Path) -> tuple:
+    """The encoded training and held-out rows, mapped into memory; raises when there is nothing that could be learned."""
+    name = Path(config.corpus).name
+    place = token_cache.encoded_corpus(config, tokenizer, cache, report)
+    about = json.loads((place / "about.json").read_text(encoding="utf-8"))
+    if about["rows"] < token_cache.FEWEST_ROWS:
+        raise CorpusTooSmall(name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)
+    checks.check_task(config, name, about["rows"], about["chats"])
+    if about["chats"] and not tokenizer.chat_template:
+        raise NoChatTemplate(model=Path(config.base_model).name, name=name)
+    training, held_out = token_cache.Tokens(place, "train"), token_cache.Tokens(place, "eval")
+    if not training:
+        raise NothingToLearn(name=name, max_length=config.max_length)
+    blocks = token_cache.Blocks(training, config.max_length) if config.packing else None
+    shown = blocks or training
+    report(
+        "data",
+        rows_train=len(set(training.numbers.tolist())),
+        rows_eval=len(set(held_out.numbers.tolist())),
+        rows_left_out=about["left_out"],
+        rows_cut=about["cut"],
+        rows_text=about["rows"] - about["chats"] if config.task == "chat" else 0,
+        tokens_train=sum(training.lengths),
+        tokens_learned=training.learned(packed=config.packing),
+        longest=max(training.lengths),
+        blocks=blocks and len(blocks),
+        fill=sum(training.lengths) / (len(shown) * config.max_length),
+    )
+    return shown, held_out
+
+
+def write_program(archive: zipfile.ZipFile) -> None:
+    """Put train.py and the package that it runs into a capsule."""
+    archive.writestr("train.py", ENTRY)
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        archive.write(file, f"training/{file.name}")
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit("Usage: python train.py config.json\nTrains into the directory of the config; one JSON line an event.")
+    devices.grow_segments()
+    path = Path(sys.argv[1])
+
+    def report(event: str, **values):
+        print(json.dumps({"event": event, **values}, ensure_ascii=False), flush=True)
+
+    out, config = path.absolute().parent, TrainConfig.load(path)
+    config = replace(config, corpus=str(out / config.corpus))  # an absolute path stays what it is
+    ending = train(config, out, report=report, resume_from=checkpoints.whole_checkpoint(out))
+    if devices.is_main_process():
+        report("finished", **ending)
