@@ -10,26 +10,14 @@ from pathlib import Path
 import pytest
 
 from core import paths
-from core.estimate import (
-    advice,
-    answer,
-    catalogue,
-    check,
-    explain,
-    forecast,
-    learned,
-    plan,
-    rows,
-    setup,
-    tables,
-    troubles,
-)
+from core.estimate import advice, answer, catalogue, explain, forecast, learned, plan, setup, tables, troubles
 from core.estimate.allocator import MIB, Allocator
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
 from core.estimate.sizes import Meter, Tape
 from core.hardware import hardware
 from core.training.config import TrainConfig
+from tests.check_estimate import check, measurements
 
 CARD = catalogue.DEFAULT_CARD
 TABLE = paths.assets() / "vram_measured.csv"
@@ -425,7 +413,7 @@ def test_the_plan_is_a_config_of_the_recipe(tmp_path):
 
 
 def test_a_row_becomes_a_setup_and_is_predicted_to_a_percent():
-    row = rows.understand(FITCHECK)
+    row = measurements.understand(FITCHECK)
     assert (row.kind, row.setup.loss, row.setup.kbit_prepare, row.setup.autocast) == ("allocated", "held", True, False)
     assert check.predicted(row) == pytest.approx(row.measured, rel=0.01)
 
@@ -450,12 +438,14 @@ def test_a_row_becomes_a_setup_and_is_predicted_to_a_percent():
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(cells, reason):
-    with pytest.raises(rows.LeftOut, match=reason):
-        rows.understand(FITCHECK | cells)
+    with pytest.raises(measurements.LeftOut, match=reason):
+        measurements.understand(FITCHECK | cells)
 
 
 def test_units_and_blank_cells_are_read():
-    row = rows.understand(FITCHECK | {"peak_mem_GiB": "", "peak_mem_raw": "6838.6", "raw_unit": "MiB", "n_gpus": ""})
+    row = measurements.understand(
+        FITCHECK | {"peak_mem_GiB": "", "peak_mem_raw": "6838.6", "raw_unit": "MiB", "n_gpus": ""}
+    )
     assert row.measured == pytest.approx(6.678 * GIB, rel=1e-3)
 
 
@@ -473,7 +463,7 @@ def test_units_and_blank_cells_are_read():
     ],
 )  # fmt: skip
 def test_another_spelling_of_a_row_is_the_same_question(cells):
-    plain, other = rows.understand(FITCHECK), rows.understand(FITCHECK | cells)
+    plain, other = measurements.understand(FITCHECK), measurements.understand(FITCHECK | cells)
     assert (other.setup, other.kind, other.card, other.stack) == (plain.setup, plain.kind, plain.card, plain.stack)
     assert other.measured == pytest.approx(plain.measured, rel=1e-3)
 
@@ -481,7 +471,7 @@ def test_another_spelling_of_a_row_is_the_same_question(cells):
 def test_a_table_may_have_other_separators_and_capitals(tmp_path):
     table = "Model;Method;Seq Len;Micro Batch;Peak_Mem_GiB\nQwen/Qwen3-8B;lora;1024;2;20,5\n"
     (tmp_path / "table.csv").write_text(table, encoding="utf-8-sig")
-    assert rows.read(tmp_path / "table.csv") == [
+    assert measurements.read(tmp_path / "table.csv") == [
         {"model": "Qwen/Qwen3-8B", "method": "lora", "seq_len": "1024", "micro_batch": "2", "peak_mem_GiB": "20,5"}
     ]
 
@@ -499,7 +489,7 @@ def test_the_instant_answer_and_the_time_meet_the_published_measurements():
 
 def test_a_table_without_its_columns_is_refused(tmp_path):
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(troubles.TableUnreadable, match="model, method, seq_len, micro_batch"):
+    with pytest.raises(measurements.TableUnreadable, match="model, method, seq_len, micro_batch"):
         check.check(tmp_path / "table.csv")
 
 

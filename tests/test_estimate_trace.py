@@ -5,10 +5,11 @@ import threading
 
 import pytest
 
-from core.estimate import catalogue, exact, rows
+from core.estimate import catalogue, exact
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
 from core.estimate.troubles import NotInTransformers
+from tests.check_estimate import measurements
 
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MEASURED = {  # the table's SmolLM2-135M on a T4, eager attention: where a tracer on the processor goes astray
@@ -23,7 +24,7 @@ MEASURED = {  # the table's SmolLM2-135M on a T4, eager attention: where a trace
 
 @pytest.mark.slow
 def test_the_trace_meets_a_measurement_with_eager_attention():
-    row = rows.understand(MEASURED)
+    row = measurements.understand(MEASURED)
     found = exact.check(row.model, row.setup, 7.5)
     assert found["allocated"] == pytest.approx(row.measured, rel=0.005)
     assert found["reserved"] == pytest.approx(row.reserved, rel=0.03)

@@ -5,7 +5,7 @@ import json
 import sys
 
 from core.errors import UserError
-from core.estimate import advice, answer, catalogue, check, exact, tables, troubles
+from core.estimate import advice, answer, catalogue, exact, tables, troubles
 from core.estimate import setup as setups
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
@@ -37,8 +37,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--labelled", default="1", help="share of the tokens that count in the loss")
     made.add_argument("--trace", action="store_true", help="check exactly: run the real step without weights")
     made.add_argument("--table", choices=("models", "volumes", "methods"))
-    made.add_argument("--check", metavar="CSV", help="compare with a table of measurements")
-    made.add_argument("--no-trace", action="store_true", help="leave the trace out of --check")
     made.add_argument("--json", action="store_true", help="print one JSON object")
     return made
 
@@ -89,13 +87,6 @@ def card_of(name: str | None) -> tuple[catalogue.Card, float]:
 
 def run(options: argparse.Namespace) -> dict | str:
     """What to print: a dict, or text that is ready."""
-    if options.check:
-
-        def on_trace(done, total):
-            print(f"\rtrace {done}/{total}", end="" if done < total else "\n", file=sys.stderr, flush=True)
-
-        found = check.check(options.check, trace=not options.no_trace, on_trace=on_trace)
-        return found.as_dict() if options.json else check.as_text(found)
     setup, card, free = question(options)
     if options.table:
         return table(options.table, options.model, setup, card, free)

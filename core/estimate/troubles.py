@@ -131,7 +131,3 @@ class TraceFailed(UserError):
 
 class ProbeFailed(UserError):
     template = "This machine could not be measured: {reason}"
-
-
-class TableUnreadable(UserError):
-    template = "{path} is not a table of measurements: {reason} It needs the columns of assets/vram_measured.csv."

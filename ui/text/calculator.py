@@ -445,5 +445,4 @@ TROUBLES = {
     "UnknownTargets": "В {model} нет слоёв {names}. Есть {known}.",
     "TraceFailed": "Точная проверка закончилась без результата: {reason}",
     "ProbeFailed": "Измерить эту машину не удалось: {reason}",
-    "TableUnreadable": "{path} — не таблица измерений: {reason} Нужны столбцы из assets/vram_measured.csv.",
 }

@@ -11,14 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError
-from core.estimate import catalogue, cells, troubles
-from core.estimate.cells import GIB, UNITS, LeftOut, number_of, whole_of
+from core.estimate import catalogue
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
+from tests.check_estimate import cells
+from tests.check_estimate.cells import GIB, UNITS, LeftOut, number_of, whole_of
 
 NEEDED = ("model", "method", "seq_len", "micro_batch")
 _NAMES = {"peak_mem_gib": "peak_mem_GiB", "params_b": "params_B"}  # columns whose capitals are part of their name
 COARSE = 0.025  # a published figure whose last digit alone is worth more than this cannot tell a good estimate from a bad one
+
+
+class TableUnreadable(UserError):
+    template = "{path} is not a table of measurements: {reason} It needs the columns of assets/vram_measured.csv."
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,12 @@ def read(path: str | Path) -> list[dict]:
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
         rows = [{_column(key): (value or "").strip() for key, value in row.items() if _cell(value)} for row in reader]
     except UnicodeDecodeError as error:
-        raise troubles.TableUnreadable(path=path, reason="it is not text in UTF-8.") from error
+        raise TableUnreadable(path=path, reason="it is not text in UTF-8.") from error
     except (OSError, csv.Error) as error:
-        raise troubles.TableUnreadable(path=path, reason=f"{getattr(error, 'strerror', None) or error}.") from error
+        raise TableUnreadable(path=path, reason=f"{getattr(error, 'strerror', None) or error}.") from error
     missing = [name for name in NEEDED if not rows or name not in rows[0]]
     if missing:
-        raise troubles.TableUnreadable(path=path, reason=f"it has no rows with {', '.join(missing)}.")
+        raise TableUnreadable(path=path, reason=f"it has no rows with {', '.join(missing)}.")
     return rows
 
 

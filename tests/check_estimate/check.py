@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
-from core.estimate import exact, rivals, rows, speed
+from core.estimate import exact, speed
 from core.estimate.answer import quick, reserve, suited
 from core.estimate.catalogue import Card, card
 from core.estimate.memory import estimate
-from core.estimate.rows import LeftOut, Row
+from tests.check_estimate import baselines, measurements
+from tests.check_estimate.measurements import LeftOut, Row
 
 WORST = 5
 TRACED = ("hf", "soulsmith")  # stacks whose step is the one that the installed libraries run
@@ -118,12 +119,12 @@ class Check:
 def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: None) -> Check:
     """Run the calculator over a table."""
     instant, time = Report(), Report()
-    others = {name: Report() for name in rivals.FORMULAS}
+    others = {name: Report() for name in baselines.FORMULAS}
     understood: list[Row] = []
     traced = Report()
-    for number, raw in enumerate(rows.read(path), start=2):
+    for number, raw in enumerate(measurements.read(path), start=2):
         try:
-            row = rows.understand(raw, number)
+            row = measurements.understand(raw, number)
             rows_memory = predicted(row) if not row.why_no_memory else 0
         except (LeftOut, UserError) as reason:
             for report in (instant, time, traced):
@@ -134,7 +135,7 @@ def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: 
             instant.left_out[row.why_no_memory] += 1
         else:
             instant.add(row, rows_memory, row.measured)
-            for name, formula in rivals.FORMULAS.items():
+            for name, formula in baselines.FORMULAS.items():
                 others[name].add(row, formula(row.shape, row.setup), row.measured)
         if row.why_no_time:
             time.left_out[row.why_no_time] += 1

@@ -1,0 +1,1 @@
+"""The calculator beside a table of measurements: `python -m tests.check_estimate`."""
