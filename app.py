@@ -18,6 +18,7 @@ import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
+from core import VERSION
 from core.errors import UserError
 from core.runs import queue, runs, store
 from core.sharing.gate import Gate, local_only
@@ -136,6 +137,7 @@ def build_server(lang: str | None) -> Starlette:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Retrain a language model on your own machine.")
+    parser.add_argument("--version", action="version", version=f"Soulsmith {VERSION}")
     parser.add_argument("--lang", choices=LANGUAGES, help="language of the page; default: the browser's")
     parser.add_argument(
         "--port", type=port, default=7860, help="port on 127.0.0.1, default 7860; next: the next free one"

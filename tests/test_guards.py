@@ -15,6 +15,7 @@ import pytest
 from core import events, paths
 from core.export import export
 from core.training.config import TrainConfig
+from tests import structure
 from ui.text import TROUBLES, WORDS, Say
 
 ROOT = Path(__file__).parent.parent
@@ -161,6 +162,10 @@ def troubles(path: Path):
             for line in node.body:
                 if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "template":
                     yield node.name, ast.literal_eval(line.value)
+
+
+def test_no_module_imports_itself_through_others():
+    assert structure.measure()["circle"] == []
 
 
 def test_no_function_is_longer_than_a_screen():

@@ -24,6 +24,7 @@ Trains the run again, without Soulsmith, in an empty directory:
 
 config.json names the base model ({base_model}); change it to where that model is on your machine, or to its hub id.
 The adapter appears in adapter/. One JSON line is printed for each event.
+The run was made by Soulsmith {version}.
 
 events.jsonl holds the curves of the first time: loss, held-out loss, learning rate and the norm of the gradient by step.
 adapter-card.md describes the adapter that came of it, where one did.
@@ -46,7 +47,8 @@ def write(run_id: str, out: Path) -> Path:
     base = models.local(config.base_model) or config.base_model
     packed = asdict(config) | {"corpus": "corpus.jsonl", "base_model": base}
     versions = next((e["versions"] for e in events.read(run_dir)[0] if "versions" in e), None) or trainer.versions()
-    pins = "".join(f"{name}=={version.split('+')[0]}\n" for name, version in versions.items() if name != "python")
+    packages = versions.keys() - {"python", "soulsmith"}
+    pins = "".join(f"{name}=={versions[name].split('+')[0]}\n" for name in sorted(packages))
     unfinished = out.with_suffix(".unfinished")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
         training_loop.write_program(archive)
@@ -54,7 +56,10 @@ def write(run_id: str, out: Path) -> Path:
         archive.writestr("requirements.txt", pins)
         for plan in sorted((paths.assets() / "accelerate").glob("*.yaml")):
             archive.write(plan, f"accelerate/{plan.name}")
-        archive.writestr("README.md", README.format(name=runs.label(run_id)["name"], base_model=base))
+        archive.writestr(
+            "README.md",
+            README.format(name=runs.label(run_id)["name"], base_model=base, version=versions.get("soulsmith", "0.8")),
+        )
         if (run_dir / "events.jsonl").exists():
             archive.write(run_dir / "events.jsonl", "events.jsonl")
         with suppress(NoAdapter):

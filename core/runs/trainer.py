@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import errors, events, files, models, paths, process, stored
+from core import VERSION, errors, events, files, models, paths, process, stored
 from core.errors import UserError
 from core.hardware import hardware, nvidia, torch_build
 from core.hardware.gpu import Gpu
@@ -283,7 +283,7 @@ def versions() -> dict[str, str]:
     from importlib.metadata import version
 
     names = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers")
-    return {name: version(name) for name in names} | {"python": sys.version.split()[0]}
+    return {name: version(name) for name in names} | {"python": sys.version.split()[0], "soulsmith": VERSION}
 
 
 def _corpus_hash(corpus: str) -> str | None:
