@@ -39,6 +39,42 @@ def test_the_page_opens_without_torch():
     assert not loaded_after("import app; app.build_server('en')") & {"torch", "transformers", "peft", "datasets"}
 
 
+COMMANDS = [
+    "arena",
+    "chat",
+    "check_card",
+    "corpus",
+    "demo",
+    "estimate",
+    "export",
+    "hardware",
+    "models",
+    "runs",
+    "synth",
+    "trainer",
+    "chat.profiles",
+]
+
+
+HELP = """
+import contextlib, io, json, runpy, sys
+
+said = {}
+for name in sys.argv[1:]:
+    sys.argv, out = [name, "--help"], io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        runpy.run_module(f"core.{name}", run_name="__main__")
+    said[name] = out.getvalue()[:6]
+print(json.dumps(said))
+"""
+
+
+def test_every_command_explains_itself():
+    command = [sys.executable, "-W", "ignore", "-c", HELP, *COMMANDS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == dict.fromkeys(COMMANDS, "usage:")
+
+
 def test_core_never_names_the_page():
     named = {
         path.relative_to(ROOT): name

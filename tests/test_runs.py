@@ -400,6 +400,13 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, capsys, monkeyp
     assert str(ended.value) == "There is no run nobody. It was deleted: choose another one from the list."
 
 
+def test_the_command_line_refuses_a_flag_that_is_another_verb_s(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["runs", "stop", "x", "--step", "3"])
+    with pytest.raises(SystemExit):
+        runs_cli.main()
+    assert "unrecognized arguments: --step 3" in capsys.readouterr().err
+
+
 def test_the_command_line_lists_runs_as_json(trained_run, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["runs", "list", "--json"])
     runs_cli.main()

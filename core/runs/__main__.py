@@ -3,47 +3,74 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from core import events, paths
 from core.errors import UserError
-from core.runs import assigned_gpu, queue, runs, terminate
+from core.runs import (
+    assigned_gpu,
+    compare,
+    diagnosis,
+    disk_space,
+    metrics,
+    promote_checkpoint,
+    queue,
+    runs,
+    terminate,
+)
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
 
-SIMPLE = {
-    "stop": runs.stop,
-    "pause": runs.pause,
-    "resume": runs.resume,
-    "hold": queue.hold,
-    "let-go": queue.let_go,
-    "end": terminate.end,
-    "save-now": lambda run_id: runs.wish(run_id, "save"),
-    "sample-now": lambda run_id: runs.wish(run_id, "sample"),
-}
-COMMANDS = ("list", "show", "start", "queue", "move", "compare", "metrics", "take", "delete", *SIMPLE)
-
 
 def parser() -> argparse.ArgumentParser:
+    """One verb each with its own arguments: a flag that a verb does not take is refused."""
     made = argparse.ArgumentParser(prog="python -m core.runs", description="Runs: list, queue, watch, stop, look back.")
-    made.add_argument("command", choices=COMMANDS)
-    made.add_argument("run", nargs="*", help="id of a run, as printed by list; compare takes several")
-    made.add_argument("--config", help="for start: a JSON file with the fields of TrainConfig")
-    made.add_argument("--name", default="", help="for start: what to call the run")
-    made.add_argument("--card", metavar="UUID", help="for start: the card to train on, as core.hardware prints it")
-    made.add_argument("--places", type=int, default=-1, help="for move: places down the queue; negative: up")
-    made.add_argument("--step", type=int, default=0, help="for take: whose checkpoint is to be the run's result")
-    made.add_argument("--csv", metavar="FILE", help="for metrics: write a table of all steps")
-    made.add_argument("--tensorboard", metavar="DIR", help="for metrics: write an event file (needs tensorboardX)")
-    made.add_argument("--trackio", metavar="PROJECT", help="for metrics: write into a trackio project (needs trackio)")
-    made.add_argument("--json", action="store_true", help="print one JSON object")
+    verbs = made.add_subparsers(dest="command", metavar="VERB", required=True)
+
+    def verb(name: str, words: str, does, *, run: bool = True) -> argparse.ArgumentParser:
+        one = verbs.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
+        one.add_argument("--json", action="store_true", help="print one JSON object")
+        one.set_defaults(does=does)
+        if run:
+            one.add_argument("run", help="id of a run, as printed by list")
+        return one
+
+    verb("list", "all runs with their states, oldest first", lambda args: many(runs.listed()), run=False)
+    verb("show", "all that is known of a run but its curves", lambda args: show(args.run))
+    start = verb("start", "queue a new run", on_start, run=False)
+    start.add_argument("--config", required=True, help="a JSON file with the fields of TrainConfig")
+    start.add_argument("--name", default="", help="what to call the run; default: after its corpus and method")
+    start.add_argument("--card", metavar="UUID", help="the card to train on, as core.hardware prints it")
+    verb("queue", "the runs that wait, in their order", lambda args: many(queue.waiting()), run=False)
+    move = verb("move", "move a waiting run in the queue", lambda args: many(queue.move(args.run, args.places)))
+    move.add_argument(
+        "--places", type=int, default=-1, help="places down the queue, negative: up; default: %(default)s"
+    )
+    several = verb("compare", "settings and results of several runs side by side", on_compare, run=False)
+    several.add_argument("run", nargs="+", help="ids of two runs or more, as printed by list")
+    written = verb("metrics", "write all that was logged for other programs; by default metrics.csv here", on_metrics)
+    written.add_argument("--csv", metavar="FILE", help="a table, a row a step")
+    written.add_argument("--tensorboard", metavar="DIR", help="an event file of TensorBoard (needs tensorboardX)")
+    written.add_argument("--trackio", metavar="PROJECT", help="a project of trackio (needs trackio)")
+    take = verb("take", "make a checkpoint the result of its run", on_take)
+    take.add_argument("--step", type=int, required=True, help="the step of the checkpoint")
+    verb("delete", "delete a run that is not at work, with its adapter and checkpoints", on_delete)
+    verb("stop", "end a run early: it saves its adapter", asks(runs.stop))
+    verb("pause", "give the card back: the run saves a checkpoint and waits", asks(runs.pause))
+    verb("resume", "queue a run again; it goes on from its newest checkpoint", asks(runs.resume))
+    verb("hold", "let a waiting run wait until let-go; the others pass it", asks(queue.hold))
+    verb("let-go", "let a held run have its turn again", asks(queue.let_go))
+    verb("end", "kill the process of a run that neither stops nor pauses; resume continues it", asks(terminate.end))
+    verb("save-now", "let a training run save a checkpoint after its step", asks(partial(runs.wish, what="save")))
+    verb("sample-now", "let a training run answer the film strip's prompts", asks(partial(runs.wish, what="sample")))
     return made
 
 
 def main() -> None:
-    made = parser()
-    args = made.parse_args()
+    args = parser().parse_args()
     try:
-        result = carry_out(args, made)
+        result = args.does(args)
     except (UserError, OSError, json.JSONDecodeError) as error:
         sys.exit(str(error))
     if args.json:
@@ -53,46 +80,41 @@ def main() -> None:
         print("  ".join(str(value) for value in row.values()))
 
 
-def carry_out(args, made) -> dict | list[dict]:
-    """The answer to one command line."""
-    if args.command == "list":
-        return [brief(run_id) for run_id in runs.listed()]
-    if args.command == "queue":
-        return [brief(run_id) for run_id in queue.waiting()]
-    if args.command == "start":
-        if not args.config:
-            made.error("start needs --config FILE")
-        return brief(runs.start(TrainConfig.load(args.config), args.name, card=args.card), named=False)
-    if args.command == "compare":
-        from core.runs import compare
+def asks(request: Callable[[str], None]) -> Callable:
+    """A verb that asks something of a run and prints its state."""
 
-        if len(args.run) < 2:
-            made.error("compare needs the ids of two runs or more")
-        return compare.compare(args.run)
-    if len(args.run) != 1:
-        made.error(f"{args.command} needs the id of one run")
-    return of_one(args, args.run[0])
+    def does(args) -> dict:
+        request(args.run)
+        return brief(args.run, named=False)
+
+    return does
 
 
-def of_one(args, run_id: str) -> dict | list[dict]:
-    """The answer to a command about one run."""
-    if args.command == "show":
-        return show(run_id)
-    if args.command == "move":
-        return [brief(waiting) for waiting in queue.move(run_id, args.places)]
-    if args.command == "metrics":
-        from core.runs import metrics
+def on_start(args) -> dict:
+    return brief(runs.start(TrainConfig.load(args.config), args.name, card=args.card), named=False)
 
-        return {"run": run_id} | metrics.write(run_id, args.csv, args.tensorboard, args.trackio)
-    if args.command == "take":
-        from core.runs import promote_checkpoint
 
-        return {"run": run_id, "step": args.step, "path": str(promote_checkpoint.take(run_id, args.step))}
-    if args.command == "delete":
-        runs.delete(run_id)
-        return {"run": run_id, "state": "deleted"}
-    SIMPLE[args.command](run_id)
-    return brief(run_id, named=False)
+def on_compare(args) -> dict:
+    if len(args.run) < 2:
+        sys.exit("compare needs the ids of two runs or more.")
+    return compare.compare(args.run)
+
+
+def on_metrics(args) -> dict:
+    return {"run": args.run} | metrics.write(args.run, args.csv, args.tensorboard, args.trackio)
+
+
+def on_take(args) -> dict:
+    return {"run": args.run, "step": args.step, "path": str(promote_checkpoint.take(args.run, args.step))}
+
+
+def on_delete(args) -> dict:
+    runs.delete(args.run)
+    return {"run": args.run, "state": "deleted"}
+
+
+def many(ids: list[str]) -> list[dict]:
+    return [brief(run_id) for run_id in ids]
 
 
 def brief(run_id: str, named: bool = True) -> dict:
@@ -102,7 +124,6 @@ def brief(run_id: str, named: bool = True) -> dict:
 
 def show(run_id: str) -> dict:
     """All that is known of a run without its series."""
-    from core.runs import diagnosis, disk_space
 
     shown = {"run": run_id, "state": runs.state(run_id), **runs.label(run_id), "last": events.last(paths.run(run_id))}
     return shown | {
@@ -112,3 +133,7 @@ def show(run_id: str) -> dict:
         "card": assigned_gpu.read(paths.run(run_id)) or None,
         "config": vars(runs.config(run_id)),
     }
+
+
+if __name__ == "__main__":
+    main()
