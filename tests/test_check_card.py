@@ -20,7 +20,8 @@ from core.estimate import forecast, learned
 from core.hardware import hardware, torch_build
 from core.runs import gpu_access, runs
 from core.training.config import TrainConfig
-from tests import pretended_card
+from tests import pretended_card, pretended_driver
+from tests.pretended_driver import FAST, ROOMY
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import opening_check
 from ui.text import LANGUAGES, TROUBLES, WORDS, Say
@@ -288,6 +289,27 @@ def test_a_check_leaves_the_card_as_soon_as_a_run_has_begun(training, tmp_path, 
 def test_a_run_that_is_about_to_start_keeps_a_check_away(training):
     with gpu_access.claim(training), pytest.raises(plan.CheckFirst, match='The run "смотритель" is training now'):
         plan.run(lambda *_, **__: None)
+
+
+MISMATCH = {
+    "trouble": "DriverSilent",
+    "values": {"reason": "RM has detected an NVML/RM version mismatch"},
+    "message": "The driver of the NVIDIA card does not answer: RM has detected an NVML/RM version mismatch. Restart the "
+    "machine; if the problem returns, reinstall the driver.",
+}
+
+
+def test_a_driver_that_does_not_answer_is_broken_not_a_machine_without_a_card(monkeypatch):
+    lists = pretended_driver.install(monkeypatch)
+    lists(FAST, error=18)
+    found = plan.driver()
+    assert (found["state"], found["value"]["card"], found["advice"]) == ("broken", "none", MISMATCH)
+    lists(FAST | {"lost": True}, ROOMY)
+    found = plan.driver()
+    assert (found["state"], found["value"]["card"]) == ("broken", ROOMY["name"])
+    assert found["advice"]["values"] == {"reason": "GPU is lost"}
+    lists()
+    assert (plan.driver()["state"], plan.driver()["advice"]) == ("ok", None)
 
 
 TWO = [hardware.Gpu("NVIDIA L4", 24 * 2**30, 23 * 2**30, 8.9, 72.0, "GPU-small")]

@@ -68,6 +68,10 @@ def test_a_broken_driver_is_said_and_breaks_nothing(driver, number, words):
     driver(FAST, error=number)
     found = hardware.machine()
     assert (found.gpus, found.driver_trouble) == ((), words)
+    assert str(nvidia.driver().error) == (
+        f"The driver of the NVIDIA card does not answer: {words.rstrip('.')}. Restart the machine; if the problem returns, "
+        "reinstall the driver."
+    )
 
 
 def test_a_card_that_fell_off_the_bus_does_not_take_the_others_along(driver):
@@ -91,7 +95,10 @@ def test_an_old_package_of_the_same_name_lists_the_cards_all_the_same(driver, mo
     monkeypatch.delattr(old, "nvmlDeviceGetMemoryInfo")
     found = hardware.machine()
     assert found.gpus == ()
-    assert "pip uninstall pynvml" in found.driver_trouble
+    assert str(nvidia.driver().error) == (
+        "The driver of the NVIDIA card could not be asked: an old package pynvml hides nvidia-ml-py. Stop Soulsmith, run "
+        "this in its environment, and start it again: pip uninstall -y pynvml nvidia-ml-py && pip install nvidia-ml-py"
+    )
 
 
 def test_the_driver_is_asked_once_for_a_page_and_anew_for_free_memory(driver, monkeypatch):

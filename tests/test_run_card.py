@@ -14,7 +14,7 @@ import pytest
 from core import events, files, paths
 from core.chat import process, reply_gpu
 from core.estimate import catalogue, forecast, learned
-from core.hardware import hardware, torch_build
+from core.hardware import hardware, nvidia, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Build
 from core.runs import assigned_gpu, diagnosis, gpu_access, queue, runs, trainer
@@ -220,6 +220,7 @@ def test_the_start_says_what_keeps_torch_from_a_card_and_what_mends_it(driver, m
     assert FAST["name"] in shown.value
     assert "--index-url https://download.pytorch.org/whl/cu130" in shown.value
     driver(FAST, error=18)
+    assert say.trouble(nvidia.driver().error).rpartition(";")[0] in opening.card_warning(say).value
     assert "NVML/RM version mismatch" in opening.card_warning(say).value
     monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
     driver(FAST, FAST | {"name": "NVIDIA GeForce GTX 1080", "capability": (6, 1), "uuid": "GPU-1080"})
@@ -241,6 +242,9 @@ def test_before_a_run_it_is_said_that_the_processor_would_compute_it(driver, con
     assert "to one for CUDA 13 (https://www.nvidia.com/drivers), then start Soulsmith again" in warned[0]
     assert "which brings the older torch 2.11" in warned[0]
     assert warned[0].endswith("https://download.pytorch.org/whl/cu128")
+    driver(FAST, error=18)
+    training.on_train(EN, "c", **asdict(replace(config, seed=10)))
+    assert warned[1] == str(nvidia.driver().error)
 
 
 @pytest.mark.parametrize("say", [EN, RU])

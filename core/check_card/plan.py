@@ -355,16 +355,17 @@ class Plan:
 
 def driver() -> dict:
     """What the driver says, before torch is asked."""
-    one, version = hardware.card(), nvidia.driver().version
+    one, version, error = hardware.card(), nvidia.driver().version, nvidia.driver().error
+    state = "broken" if error else "ok"
     if one is None:
         here = hardware.machine()
         value = {"card": "none", "cores": here.cores, "memory_gib": here.memory_bytes / 2**30}
-        return result("card", "ok", value | ({"driver": version} if version else {}))
+        return result("card", state, value | ({"driver": version} if version else {}), advice=error)
     value = {"card": one.name, "driver": version or "unknown", "capability": one.compute_capability}
     if one.total_bytes:
         value |= {"memory_gib": one.total_bytes / 2**30, "free_gib": one.free_bytes / 2**30}
     count = len(hardware.gpus())
-    return result("card", "ok", value | ({"cards": count} if count > 1 else {}))
+    return result("card", state, value | ({"cards": count} if count > 1 else {}), advice=error)
 
 
 def _rates_known(name: str) -> bool:

@@ -121,8 +121,8 @@ def main() -> None:
         helps = {"driver": f"Update its driver: {torch_build.DRIVERS}", "none": "No published torch can."}
         helps["either"] = f"Update its driver to one for CUDA 13, or take torch 2.11: {one.command}"
         print(f"torch {one.version} cannot compute on {one.card}. {helps.get(one.mend, one.command)}")
-    if found.driver_trouble:
-        print(f"The driver does not answer: {found.driver_trouble}")
+    if error := nvidia.driver().error:
+        print(error)
     print(f"{found.cores} cores, {found.memory_free_bytes / 2**30:.1f} of {found.memory_bytes / 2**30:.1f} GiB free")
     print(f"{found.disk_free_bytes / 2**30:.0f} GiB of disk free in {paths.home()}")
 

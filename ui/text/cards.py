@@ -65,12 +65,6 @@ WORDS = {
         "No published torch can compute on it. Choose another card or the processor.",
         "Ни одна из опубликованных сборок torch не умеет на ней считать. Выберите другую видеокарту или процессор.",
     ),
-    "cards.driver": (
-        "The driver of the NVIDIA card does not answer: {reason}. Restart the machine; if the problem returns, "
-        "reinstall the driver.",
-        "Драйвер видеокарты NVIDIA не отвечает: {reason}. Перезагрузите компьютер; если не поможет, переустановите "
-        "драйвер.",
-    ),
     "cards.untried": (
         "{card}: LoRA and full training should work on it (untested).",
         "{card}: LoRA и полное дообучение должны на ней работать (не проверено).",
@@ -78,6 +72,14 @@ WORDS = {
 }
 
 TROUBLES = {
+    "DriverSilent": (
+        "Драйвер видеокарты NVIDIA не отвечает: {reason}. Перезагрузите компьютер; если не поможет, переустановите "
+        "драйвер."
+    ),
+    "DriverNotAsked": (
+        "Драйвер видеокарты NVIDIA опросить не удалось: {reason}. Закройте Soulsmith, выполните в его окружении эту команду "
+        "и запустите снова: {command}"
+    ),
     "CardTakenOut": (
         "Этот запуск должен был обучаться на {card}, но её больше нет. Нажмите «Продолжить», и он обучится на {instead}; "
         "или сначала верните видеокарту."
