@@ -550,7 +550,7 @@ def test_what_is_broken_on_a_pretended_card_is_told_with_what_mends_it_and_the_r
     }
     assert found["architecture"]["value"]["architecture"] == "sm_80"
     told = found["architecture"]["advice"]
-    assert "has no kernels for NVIDIA A100-SXM4-40GB (sm_80; it has sm_50 sm_60 sm_70)" in told
+    assert "cannot compute on NVIDIA A100-SXM4-40GB. Stop Soulsmith, run this" in told
     assert "pip install --force-reinstall torch" in told
     assert found["bnb_4bit"]["value"] == {"reason": "RuntimeError: Error invalid device function at line 76"}
     assert found["bnb_8bit"]["value"] == {"reason": "the process was ended by SIGSEGV"}
@@ -656,10 +656,10 @@ def test_a_check_begun_in_the_browser_survives_a_reload_and_can_be_stopped(home,
         server.kill()
 
 
-def test_what_flash_attention_lacks_has_words_in_the_advice(home):
-    slow = advice.PackedRowsSlow(lacks="precision", command="pip install --upgrade torch")
+def test_what_flash_attention_lacks_has_words_in_both_languages(home):
+    slow = advice.PackedRowsSlow(command="pip install --upgrade torch")
     one = results.result("packing", "slow", {"lacks": "precision"}, None, slow)
-    shown = said(Say("ru"), [{"event": "check", **one}, {"event": "stopped"}], home)
-    assert "для FlashAttention 2 не хватает 16-битной точности" in shown
-    assert "Для FlashAttention не хватает 16-битной точности, а" in shown
+    for lang, words in (("ru", "для FlashAttention 2 не хватает 16-битной точности"), ("en", "needs 16-bit precision")):
+        shown = said(Say(lang), [{"event": "check", **one}, {"event": "stopped"}], home)
+        assert words in shown
     assert {f"check.word.{code}" for code in ("card", "capability", "class", "precision", "package")} <= set(WORDS)

@@ -309,10 +309,13 @@ def test_torch_and_card_are_held_against_each_other(capability, build, cuda, rea
         how, _, index = mend.partition(" ")
         whole = f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}"
         assert (found.mend, found.command) == (how, whole if index else "")
-        said = torch_build.steps(gpu, cuda)
-        assert (
-            said == whole if how == "install" else said.startswith("https://www.nvidia.com/drivers →") or how == "none"
-        )
+        errors = {"install": torch_build.TorchNeedsBuild, "driver": torch_build.TorchNeedsDriver}
+        errors |= {"either": torch_build.TorchNeedsDriverOrBuild, "none": torch_build.NoTorchForCard}
+        assert type(found.error) is errors[how]
+        said = str(found.error)
+        assert said.startswith(f"torch {build.version} cannot compute on card. ")
+        assert ("https://www.nvidia.com/drivers" in said) is (how in ("driver", "either"))
+        assert said.endswith(f": {whole}") is bool(index)
 
 
 def test_torch_is_upgraded_to_one_for_the_card():

@@ -273,12 +273,76 @@ def test_no_advice_of_the_check_brings_a_torch_without_the_card(driver):
     index = "https://download.pytorch.org/whl/cu130"
     assert advice.pip("--upgrade", "torch", "peft") == f"pip install --upgrade torch peft --extra-index-url {index}"
     assert advice.torch_for() == f"pip install --force-reinstall torch --index-url {index}"
-    driver(FAST | {"capability": (12, 0)}, cuda=12080)
-    updated = f"https://www.nvidia.com/drivers → pip install --force-reinstall torch --index-url {index}"
-    assert (advice.pip("--upgrade", "torch"), advice.torch_for()) == (updated, updated)
+    assert str(advice.packed_rows_slow()).endswith(f": pip install --upgrade torch --extra-index-url {index}")
+    driver(FAST | {"capability": (12, 0)}, cuda=12080)  # the last build for such a driver is torch 2.11
+    assert advice.torch_for() == f"pip install --force-reinstall torch --index-url {index.replace('cu130', 'cu128')}"
     assert advice.pip("--upgrade", "torch", "peft") == "pip install --upgrade peft"
+    slow = "no newer one computes on NVIDIA GeForce RTX 4090 with its driver. Train without packing."
+    assert str(advice.packed_rows_slow()).endswith(slow)
     driver()
     assert advice.torch_for() == "pip install --force-reinstall torch"
+    assert str(advice.packed_rows_slow()).endswith(": pip install --upgrade torch")
+
+
+BLACKWELL = FAST | {"name": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "capability": (12, 0)}
+K80 = FAST | {"name": "Tesla K80", "capability": (3, 7)}
+
+
+@pytest.mark.parametrize(
+    ("card", "cuda", "build", "mends"),
+    [
+        (BLACKWELL, 12080, CUDA, "cards.update_or_install"),
+        (FAST, 11080, CUDA, "cards.update_driver"),
+        (FAST, 12040, CUDA, "cards.install"),
+        (K80, 12000, Build("2.13.0+cu126", "12.6"), "cards.no_build"),
+    ],
+)
+@pytest.mark.parametrize("say", [EN, RU])
+def test_check_and_run_say_the_same_as_the_start_of_what_mends_torch(
+    driver, monkeypatch, say, card, cuda, build, mends
+):
+    from core.check_card import advice
+
+    driver(card, cuda=cuda)
+    monkeypatch.setattr(torch_build, "installed", lambda: build)
+    (found,) = hardware.machine().unseen
+    words = say(mends, command=found.command, drivers=torch_build.DRIVERS)
+    assert cards.unseen(say, found).endswith(words)
+    cannot = {"en": "cannot compute on", "ru": "не умеет считать на"}[say.lang]
+    told = f"torch {build.version} {cannot} {card['name']}. {words}"
+    assert say.trouble(advice.unseen(hardware.card(), build.version)) == told
+    architecture = "sm_{}{}".format(*card["capability"])
+    ran = torch_build.without_code(card["name"], architecture, build.version, (cuda // 1000, cuda % 1000 // 10))
+    assert say.trouble(ran.error) == told
+
+
+def test_a_card_that_the_right_torch_does_not_see_needs_no_other_torch(driver):
+    from core.check_card import advice
+
+    driver(FAST)
+    assert str(advice.unseen(hardware.card(), "2.13.0+cu130")) == (
+        "torch 2.13.0+cu130 fits NVIDIA GeForce RTX 4090 and its driver, but does not see the card. Restart the machine, "
+        "or start the container with access to the card (docker run --gpus all). A card in MIG mode needs an instance."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "build", "does"),
+    [
+        ("rocm", Build("2.13.0+rocm7.2", hip="7.2"), "Add your user to the groups render and video"),
+        ("xpu", Build("2.13.0+xpu", xpu="20250302"), "Add your user to the groups render and video"),
+        ("mps", Build("2.13.0"), "Update macOS"),
+    ],
+)
+def test_a_card_of_another_make_that_the_right_torch_does_not_see_is_not_restarted_with_gpus_all(
+    driver, monkeypatch, kind, build, does
+):
+    from core.check_card import advice
+
+    monkeypatch.setattr(torch_build, "installed", lambda: build)
+    said = str(advice.unseen(gpu(kind), build.version))
+    assert does in said
+    assert "--gpus all" not in said
 
 
 def test_a_card_that_torch_does_not_see_is_not_said_to_work(monkeypatch):

@@ -118,9 +118,7 @@ def main() -> None:
         size = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
         print(f"{gpu.name}: {size if gpu.total_bytes else 'the driver does not say how much memory'} ({gpu.uuid})")
     for one in found.unseen:
-        helps = {"driver": f"Update its driver: {torch_build.DRIVERS}", "none": "No published torch can."}
-        helps["either"] = f"Update its driver to one for CUDA 13, or take torch 2.11: {one.command}"
-        print(f"torch {one.version} cannot compute on {one.card}. {helps.get(one.mend, one.command)}")
+        print(one.error)
     if error := nvidia.driver().error:
         print(error)
     print(f"{found.cores} cores, {found.memory_free_bytes / 2**30:.1f} of {found.memory_bytes / 2**30:.1f} GiB free")

@@ -38,8 +38,8 @@ WORDS = {
         "на процессоре.",
     ),
     "cards.missed": (
-        "training on the CPU: torch did not see {card} (the Start tab says what to do)",
-        "обучается на процессоре: torch не увидел {card} (что делать, написано на вкладке «Начало»)",
+        "training on the CPU: torch did not see {card} (the check on the Start tab says why)",
+        "обучается на процессоре: torch не увидел {card} (почему, скажет проверка на вкладке «Начало»)",
     ),
     "cards.left_out": (
         "{card} is not used unless you choose it: torch {version} does not support it.",
@@ -62,8 +62,10 @@ WORDS = {
         "запустите снова: {command}",
     ),
     "cards.no_build": (
-        "No published torch can compute on it. Choose another card or the processor.",
-        "Ни одна из опубликованных сборок torch не умеет на ней считать. Выберите другую видеокарту или процессор.",
+        "No published torch can compute on it. Choose another card, or start Soulsmith with CUDA_VISIBLE_DEVICES=-1 in the "
+        "environment to train on the processor.",
+        "Ни одна из опубликованных сборок torch не умеет на ней считать. Выберите другую видеокарту или запустите Soulsmith "
+        "с переменной окружения CUDA_VISIBLE_DEVICES=-1: тогда обучать будет процессор.",
     ),
     "cards.untried": (
         "{card}: LoRA and full training should work on it (untested).",
@@ -71,7 +73,13 @@ WORDS = {
     ),
 }
 
+CANNOT = "torch {torch} не умеет считать на {card}. "
+
 TROUBLES = {
+    "TorchNeedsBuild": CANNOT + WORDS["cards.install"][1],
+    "TorchNeedsDriver": CANNOT + WORDS["cards.update_driver"][1],
+    "TorchNeedsDriverOrBuild": CANNOT + WORDS["cards.update_or_install"][1],
+    "NoTorchForCard": CANNOT + WORDS["cards.no_build"][1],
     "DriverSilent": (
         "Драйвер видеокарты NVIDIA не отвечает: {reason}. Перезагрузите компьютер; если не поможет, переустановите "
         "драйвер."
