@@ -14,7 +14,7 @@ import pytest
 from core import events, files, paths
 from core.chat import process, reply_gpu
 from core.estimate import catalogue, forecast, learned
-from core.hardware import hardware, nvidia, torch_build
+from core.hardware import hardware, nvidia, other_gpus, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Build
 from core.runs import assigned_gpu, diagnosis, gpu_access, queue, runs, trainer
@@ -48,7 +48,7 @@ def test_a_run_keeps_the_card_that_was_chosen_and_else_the_usual_one(driver, con
     assert assigned_gpu.of(paths.run(chosen)).name == FAST["name"]
     runs.put_on(usual, FAST["uuid"])
     assert assigned_gpu.of(paths.run(usual)).name == FAST["name"]
-    with pytest.raises(assigned_gpu.CardNotHere, match="Choose another one from the list"):
+    with pytest.raises(assigned_gpu.CardNotHere, match=r"not available any more\. Reload the page"):
         runs.put_on(usual, "GPU-gone")
 
 
@@ -76,13 +76,23 @@ def test_a_card_that_was_taken_out_is_said_and_resuming_takes_the_one_that_is_na
     last = events.last(paths.run(run_id))
     assert last["trouble"] == "CardTakenOut"
     assert last["message"] == (
-        "This run was to train on NVIDIA RTX A6000, which is not there any more. Resume it to train on "
-        "NVIDIA GeForce RTX 4090, or put the card back first."
+        "This run was to train on NVIDIA RTX A6000, which is not available any more. Resume it to train on "
+        "NVIDIA GeForce RTX 4090, or bring the card back first."
     )
-    assert "должен был обучаться на NVIDIA RTX A6000" in RU.worded("CardTakenOut", last["values"], last["message"])
+    assert "был назначен на NVIDIA RTX A6000" in RU.worded("CardTakenOut", last["values"], last["message"])
     assert diagnosis.diagnose(run_id)["changes"] == {}
     runs.resume(run_id)
     assert assigned_gpu.of(paths.run(run_id)).name == FAST["name"]
+
+
+def test_a_run_whose_card_nothing_replaces_names_the_processor_in_both_languages(driver, config, no_worker):
+    driver(FAST)
+    run_id = runs.start(config)
+    driver()
+    with pytest.raises(assigned_gpu.CardTakenOut) as caught:
+        assigned_gpu.of(paths.run(run_id))
+    assert "Resume it to train on the CPU, or" in EN.trouble(caught.value)
+    assert "вместо неё считать будет процессор; или" in RU.trouble(caught.value)
 
 
 def test_a_card_of_the_same_name_takes_the_place_of_one_that_was_taken_out(driver, config, no_worker):
@@ -192,6 +202,39 @@ def test_a_choice_is_shown_only_where_there_are_several_cards(driver):
         "GeForce RTX 4090 · 24 GiB · GPU-4090aaaa",
         "GeForce RTX 4090 · 24 GiB · GPU-4090eeee",
     ]
+
+
+RADEON = Gpu("AMD Radeon RX 7900 XTX", 24 * GIB, 23 * GIB, 11.0, 339.0, "GPU-f00d", "rocm", architecture="gfx1100")
+ARC = Gpu("Intel Arc A770", 16 * GIB, 16 * GIB, 0.0, 0.0, "0000:04:00.0", "xpu")
+MAKES = [
+    (CUDA, [FAST["name"]], [RADEON.name, ARC.name]),
+    (Build("2.13.0+rocm7.2", hip="7.2"), [RADEON.name], [FAST["name"], ARC.name]),
+    (Build("2.13.0+xpu", xpu="20250302"), [ARC.name], [FAST["name"], RADEON.name]),
+]
+
+
+@pytest.mark.parametrize(("build", "offered", "left_out"), MAKES)
+def test_a_card_of_another_make_than_torch_is_built_for_cannot_be_chosen(
+    driver, config, monkeypatch, build, offered, left_out
+):
+    """CUDA's torch would have trained on the NVIDIA card, whichever was chosen."""
+    driver(FAST)
+    monkeypatch.setattr(other_gpus, "gpus", lambda: (RADEON, ARC))
+    monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cpu"))
+    assert [gpu.name for gpu in hardware.gpus()] == [FAST["name"], RADEON.name, ARC.name]  # the processor computes
+    strange = next(gpu for gpu in hardware.gpus() if gpu.name == left_out[-1])
+    process.move(strange.uuid)
+    run_id = runs.create(config, gpu=strange)
+    monkeypatch.setattr(torch_build, "installed", lambda: build)
+    assert [gpu.name for gpu in hardware.gpus()] == offered
+    assert ([*hardware.machine().unseen], [one.card for one in hardware.machine().left_out]) == ([], left_out)
+    assert cards.choice(reply_gpu.chosen()).visible is False
+    assert (cards.choice(strange.uuid).value, reply_gpu.card().name) == (hardware.card().uuid, offered[0])
+    assert reply_gpu.environment() == {}  # torch finds no other one
+    with pytest.raises(assigned_gpu.CardTakenOut, match=f"Resume it to train on {offered[0]}"):
+        assigned_gpu.of(paths.run(run_id))
+    said = [EN("cards.other_make", card=name, version=build.version) for name in left_out]
+    assert [words for words in cards.warnings(EN) if "is not used" in words] == said
 
 
 def test_the_form_trains_on_the_chosen_card_and_the_queue_shows_and_changes_it(driver, config, no_worker, monkeypatch):

@@ -48,6 +48,7 @@ def warnings(say: Say) -> list[str]:
         found = list(dict.fromkeys(unseen(say, one) for one in machine.unseen))
     if error := nvidia.driver().error:
         found.append(say.trouble(error))
+    found += [say("cards.other_make", card=one.card, version=one.version) for one in machine.left_out]
     left = {one.card for one in machine.unseen}
     makes = {gpu.name for gpu in machine.gpus if gpu.kind != "cuda"} - left
     return [*found, *(say("cards.untried", card=name) for name in sorted(makes))]

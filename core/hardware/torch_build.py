@@ -143,9 +143,7 @@ def unseen(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0), build: Build | None 
     build = build or installed()
     if not build.version:
         return None
-    if gpu.kind == "mps":  # every torch for Apple chips has it
-        return None
-    if not getattr(build, {"cuda": "cuda", "rocm": "hip", "xpu": "xpu"}[gpu.kind]):
+    if lacks_make(gpu, build):
         return _unseen(gpu, "build", build.version, gpu.kind, driver_cuda)
     if gpu.kind == "rocm" and _lacks_architecture(gpu, build):
         return _unseen(gpu, "architecture", build.version, gpu.architecture, driver_cuda)
@@ -159,6 +157,13 @@ def unseen(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0), build: Build | None 
     if driver_cuda[0] and driver_cuda[0] < build.cuda_version[0]:
         return _unseen(gpu, "driver", build.version, ".".join(map(str, driver_cuda)), driver_cuda)
     return None
+
+
+def lacks_make(gpu: Gpu, build: Build) -> bool:
+    """Whether a torch is built for cards of other makes than this one, or for none."""
+    if not build.version or gpu.kind == "mps":  # every torch for Apple chips has it
+        return False
+    return not getattr(build, {"cuda": "cuda", "rocm": "hip", "xpu": "xpu"}[gpu.kind])
 
 
 def _unseen(gpu: Gpu, reason: str, version: str, needs: str, driver_cuda: tuple[int, int]) -> Unseen:

@@ -10,6 +10,7 @@ import pkgutil
 from typing import Any
 
 from core import errors
+from core.runs import assigned_gpu
 
 LANGUAGES = ("en", "ru")
 
@@ -47,6 +48,8 @@ class Say:
         """The few values of a trouble that are words."""
         if key == "state":
             return self(f"state.{value}")
+        if key == "instead" and value == assigned_gpu.PROCESSOR:
+            return self("check.word.cpu")
         return value.replace(" or ", " или ") if key == "suggestion" and isinstance(value, str) else value
 
     def number(self, value: float | None, digits: int = 3) -> str:

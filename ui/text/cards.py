@@ -6,12 +6,15 @@ WORDS = {
         "Used for both the forecast and the training.",
         "Для неё считается прогноз, на ней идёт обучение.",
     ),
-    "cards.queue.info": ("The card that the waiting run will train on.", "На ней будет обучаться ожидающий запуск."),
+    "cards.queue.info": (
+        "The card that the waiting run will train on.",
+        "На ней пойдёт запуск, который ждёт своей очереди.",
+    ),
     "cards.playground.info": (
         "Replies are computed on it. If a run trains on a different card, both continue.",
         "На ней считаются ответы. Если обучение идёт на другой карте, они не мешают друг другу.",
     ),
-    "cards.queue.done": ("“{name}” will train on {card}.", "«{name}» обучится на {card}."),
+    "cards.queue.done": ("“{name}” will train on {card}.", "Запуск «{name}» пойдёт на {card}."),
     "cards.unseen.build": (
         "{card} was found, but torch {version} was built without support for it: everything would run on the CPU.",
         "Найдена {card}, но torch {version} собран без её поддержки: всё считалось бы на процессоре.",
@@ -44,6 +47,10 @@ WORDS = {
     "cards.left_out": (
         "{card} is not used unless you choose it: torch {version} does not support it.",
         "{card} не используется, пока вы сами её не выберете: torch {version} её не поддерживает.",
+    ),
+    "cards.other_make": (
+        "{card} is not used: torch {version} is built for another make of card.",
+        "{card} не используется: torch {version} собран для карт другого производителя.",
     ),
     "cards.install": (
         "Stop Soulsmith, run this in its environment, and start it again: {command}",
@@ -89,10 +96,10 @@ TROUBLES = {
         "и запустите снова: {command}"
     ),
     "CardTakenOut": (
-        "Этот запуск должен был обучаться на {card}, но её больше нет. Нажмите «Продолжить», и он обучится на {instead}; "
-        "или сначала верните видеокарту."
+        "Этот запуск был назначен на {card}, но эта видеокарта больше недоступна. Нажмите «Продолжить», и вместо неё считать "
+        "будет {instead}; или сначала верните видеокарту."
     ),
-    "CardNotHere": "Выбранной видеокарты больше нет. Выберите другую из списка.",
+    "CardNotHere": "Выбранная видеокарта больше недоступна. Обновите страницу и попробуйте ещё раз.",
     "NoFourBitKernels": (
         "В bitsandbytes нет 4-битных вычислений для {card}, поэтому QLoRA на ней невозможна. Выберите LoRA."
     ),
