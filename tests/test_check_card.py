@@ -465,7 +465,7 @@ def test_a_processor_is_checked_by_the_same_list(tiny_starter):
 def test_without_the_starter_a_tiny_model_stands_in_and_it_is_said(home):
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
     found = check("--only", "model,train_lora", environment=os.environ | nowhere)["by"]
-    assert found["model"]["value"] == {"model": "random weights"}
+    assert (found["model"]["state"], found["model"]["value"]) == ("slow", {"model": "random weights"})
     assert "python -m core.models prepare starter" in found["model"]["advice"]
     assert (found["train_lora"]["state"], found["train_lora"]["expected"]) == ("ok", {})
 
@@ -592,6 +592,52 @@ def test_a_result_is_shown_in_the_language_of_the_page(home):
     assert "815 токенов/с<br>пик памяти: 1,25 ГиБ<br>loss шага 1: 6,7" in shown
     assert TROUBLES["ProcessorSlow"].format(command="<code>python -m core.check_card</code>") in shown
     assert json.dumps(final, ensure_ascii=False).replace('"', "&quot;") in shown
+
+
+@pytest.mark.parametrize(
+    ("one", "verdict"),
+    [
+        (results.result("train_full", "ok", {"tokens_per_second": 9.0}), "ok"),
+        (results.result("train_full", "ok", {"left_out": "unsupported"}), "ok"),
+        (results.result("train_full", "slow", {"tokens_per_second": 1.0}), "slow"),
+        (results.result("train_full", "slow", {"left_out": "time"}), "incomplete"),
+        (results.result("train_full", "ok", {"left_out": "memory"}), "incomplete"),
+        (results.result("resume", "ok", {"left_out": "losses"}), "incomplete"),
+        (results.result("model", "slow", {"model": "random weights"}), "incomplete"),
+        (results.result("train_full", "broken", {"reason": "no"}), "broken"),
+    ],
+)
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_check_that_left_something_out_does_not_say_that_everything_works(home, lang, one, verdict):
+    final = results.final("A card", "2.13.0", [one, results.result("packing", "ok", {"documents": "apart"})])
+    shown = said(Say(lang), [{"event": "check", **one}, {"event": "finished", "result": final}], home)
+    assert f"<b>{Say(lang)(f'check.verdict.{verdict}', device='A card')}</b>" in shown
+
+
+def test_a_starter_that_cannot_be_downloaded_is_slow_not_ok(home, tmp_path, monkeypatch):
+    class Missing:
+        reason = "no network"
+
+        def wait(self, seconds, look):
+            return None
+
+    monkeypatch.setattr(children, "run", lambda *_: children.Ended(0, False, ""))
+    made = plan.Plan(lambda event, **values: None, tmp_path, time.monotonic() + 60, "log.txt")
+    made.facts = {"kind": "cpu"}
+    assert made.prepare(Missing())
+    (one,) = made.checks
+    assert (one["state"], one["value"], one["advice"]["trouble"]) == (
+        "slow",
+        {"model": "random weights"},
+        "StarterMissing",
+    )
+
+
+def test_a_check_that_is_broken_off_by_the_clock_was_left_out(home):
+    made = plan.Plan(lambda event, **values: None, home, time.monotonic(), "log.txt")
+    made.broken("train_full", "it took too long and was ended")
+    assert [(one["state"], one["value"]) for one in made.checks] == [("slow", {"left_out": "time"})]
+    assert results.is_whole(made.checks) is False
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)

@@ -24,6 +24,10 @@ WORDS = {
         "Everything works, but something is slower than it should be: {device}.",
         "Всё работает, но что-то медленнее, чем должно быть: {device}.",
     ),
+    "check.verdict.incomplete": (
+        "What was checked works, but not everything was checked: {device}. The table says what was skipped and why.",
+        "Всё, что проверено, работает, но проверено не всё: {device}. Что пропущено и почему — в таблице.",
+    ),
     "check.verdict.broken": (
         "Something does not work: {device}. See the last column for what to do.",
         "Что-то не работает: {device}. Что делать — в последнем столбце.",
