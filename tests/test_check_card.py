@@ -312,6 +312,19 @@ def test_a_driver_that_does_not_answer_is_broken_not_a_machine_without_a_card(mo
     assert (plan.driver()["state"], plan.driver()["advice"]) == ("ok", None)
 
 
+@pytest.mark.parametrize(
+    ("cuda", "hip", "said"), [("13.0", None, "CUDA: 13.0"), (None, "7.2", "ROCm: 7.2"), (None, None, "CUDA: none")]
+)
+def test_the_version_of_rocm_is_not_called_cuda_s(monkeypatch, cuda, hip, said):
+    import torch
+
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    value = kernels.torch()["value"]
+    assert said in opening_check.figures(Say("en"), value).split("<br>")
+    assert ("CUDA" in opening_check.figures(Say("en"), value)) is (not hip)
+
+
 TWO = [hardware.Gpu("NVIDIA L4", 24 * 2**30, 23 * 2**30, 8.9, 72.0, "GPU-small")]
 TWO += [hardware.Gpu("NVIDIA H100", 80 * 2**30, 79 * 2**30, 9.0, 700.0, "GPU-large")]
 

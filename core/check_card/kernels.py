@@ -30,7 +30,8 @@ def torch() -> dict:
 
     kind, gpu = devices.device_type(), hardware.card()
     say(facts=facts())
-    value = {"torch": torch.__version__, "cuda": torch.version.cuda or torch.version.hip or "none"}
+    built_for = {"rocm": torch.version.hip} if torch.version.hip else {"cuda": torch.version.cuda or "none"}
+    value = {"torch": torch.__version__} | built_for
     value |= {"transformers": importlib.metadata.version("transformers"), "device": devices.device_name()}
     value |= {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     if gpu and kind == "cpu":

@@ -85,6 +85,7 @@ WORDS = {
     "check.figure.cores": ("cores: {value}", "ядер: {value}"),
     "check.figure.torch": ("torch {value}", "torch {value}"),
     "check.figure.cuda": ("CUDA: {value}", "CUDA: {value}"),
+    "check.figure.rocm": ("ROCm: {value}", "ROCm: {value}"),
     "check.figure.transformers": ("transformers {value}", "transformers {value}"),
     "check.figure.bitsandbytes": ("bitsandbytes {value}", "bitsandbytes {value}"),
     "check.figure.python": ("Python {value}", "Python {value}"),
