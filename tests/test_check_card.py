@@ -602,7 +602,7 @@ def test_a_result_is_shown_in_the_language_of_the_page(home):
     shown = said(Say("ru"), [{"event": "check", **CHECKED}, {"event": "finished", "result": final}], home)
     assert "Всё работает, но что-то медленнее, чем должно быть: процессор." in shown
     assert "<td>Обучение, QLoRA с упаковкой</td>" in shown
-    assert "815 токенов/с<br>пик памяти: 1,25 ГиБ<br>loss шага 1: 6,7" in shown
+    assert "815 токенов/с<br>пик памяти: 1,25 ГиБ<br>loss на шаге 1: 6,7" in shown
     assert TROUBLES["ProcessorSlow"].format(command="<code>python -m core.check_card</code>") in shown
     assert json.dumps(final, ensure_ascii=False).replace('"', "&quot;") in shown
 
@@ -713,6 +713,13 @@ def test_a_check_begun_in_the_browser_survives_a_reload_and_can_be_stopped(home,
             chromium.close()
     finally:
         server.kill()
+
+
+def test_a_download_that_takes_too_long_is_said_in_russian_too():
+    reason = "the download takes longer than this check"
+    assert reason in Path(sys.modules[Starter.__module__].__file__).read_text(encoding="utf-8")
+    missing = advice.StarterMissing(reason=reason, command="python")
+    assert "скачать не удалось (загрузка идёт дольше, чем сама проверка), поэтому" in Say("ru").trouble(missing)
 
 
 def test_what_flash_attention_lacks_has_words_in_both_languages(home):

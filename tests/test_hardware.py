@@ -96,8 +96,9 @@ def test_an_old_package_of_the_same_name_lists_the_cards_all_the_same(driver, mo
     found = hardware.machine()
     assert found.gpus == ()
     assert str(nvidia.driver().error) == (
-        "The driver of the NVIDIA card could not be asked: an old package pynvml hides nvidia-ml-py. Stop Soulsmith, run "
-        "this in its environment, and start it again: pip uninstall -y pynvml nvidia-ml-py && pip install nvidia-ml-py"
+        "The driver of the NVIDIA card could not be asked: the package nvidia-ml-py is not installed, or an old pynvml hides "
+        "it. Stop Soulsmith, run this in its environment, and start it again: "
+        "pip uninstall -y pynvml nvidia-ml-py && pip install nvidia-ml-py"
     )
 
 

@@ -92,7 +92,7 @@ def test_a_run_whose_card_nothing_replaces_names_the_processor_in_both_languages
     with pytest.raises(assigned_gpu.CardTakenOut) as caught:
         assigned_gpu.of(paths.run(run_id))
     assert "Resume it to train on the CPU, or" in EN.trouble(caught.value)
-    assert "вместо неё считать будет процессор; или" in RU.trouble(caught.value)
+    assert "тогда считать будет процессор." in RU.trouble(caught.value)
 
 
 def test_a_card_of_the_same_name_takes_the_place_of_one_that_was_taken_out(driver, config, no_worker):

@@ -51,8 +51,8 @@ class DriverSilent(UserError):
 
 class DriverNotAsked(UserError):
     template = (
-        "The driver of the NVIDIA card could not be asked: {reason}. Stop Soulsmith, run this in its environment, and "
-        "start it again: {command}"
+        "The driver of the NVIDIA card could not be asked: the package nvidia-ml-py is not installed, or an old pynvml hides "
+        "it. Stop Soulsmith, run this in its environment, and start it again: {command}"
     )
 
 
@@ -72,8 +72,7 @@ class Driver:
         """What is wrong, and what to do about it."""
         if not self.trouble:
             return None
-        reason = self.trouble.rstrip(".")
-        return DriverNotAsked(reason=reason, command=self.command) if self.command else DriverSilent(reason=reason)
+        return DriverNotAsked(command=self.command) if self.command else DriverSilent(reason=self.trouble.rstrip("."))
 
 
 @dataclass(frozen=True)

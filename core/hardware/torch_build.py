@@ -54,7 +54,7 @@ class TorchNeedsDriverOrBuild(UserError):
 
 class NoTorchForCard(UserError):
     template = (
-        "torch {torch} cannot compute on {card}. No published torch can compute on it. Choose another card, or start "
+        "torch {torch} cannot compute on {card}. No published torch supports it. Choose another card, or start "
         "Soulsmith with CUDA_VISIBLE_DEVICES=-1 in the environment to train on the processor."
     )
 

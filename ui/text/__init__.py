@@ -10,7 +10,6 @@ import pkgutil
 from typing import Any
 
 from core import errors
-from core.runs import assigned_gpu
 
 LANGUAGES = ("en", "ru")
 
@@ -48,8 +47,8 @@ class Say:
         """The few values of a trouble that are words."""
         if key == "state":
             return self(f"state.{value}")
-        if key == "instead" and value == assigned_gpu.PROCESSOR:
-            return self("check.word.cpu")
+        if key in ("instead", "reason") and f"check.word.{value}" in WORDS:
+            return self(f"check.word.{value}")
         return value.replace(" or ", " или ") if key == "suggestion" and isinstance(value, str) else value
 
     def number(self, value: float | None, digits: int = 3) -> str:

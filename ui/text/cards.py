@@ -4,7 +4,7 @@ WORDS = {
     "cards.card": ("Graphics card", "Видеокарта"),
     "cards.training.info": (
         "Used for both the forecast and the training.",
-        "Для неё считается прогноз, на ней идёт обучение.",
+        "На ней пойдёт обучение, для неё же считается прогноз.",
     ),
     "cards.queue.info": (
         "The card that the waiting run will train on.",
@@ -12,37 +12,37 @@ WORDS = {
     ),
     "cards.playground.info": (
         "Replies are computed on it. If a run trains on a different card, both continue.",
-        "На ней считаются ответы. Если обучение идёт на другой карте, они не мешают друг другу.",
+        "На ней считаются ответы. Обучению на другой карте они не мешают.",
     ),
     "cards.queue.done": ("“{name}” will train on {card}.", "Запуск «{name}» пойдёт на {card}."),
     "cards.unseen.build": (
         "{card} was found, but torch {version} was built without support for it: everything would run on the CPU.",
-        "Найдена {card}, но torch {version} собран без её поддержки: всё считалось бы на процессоре.",
+        "Найдена карта {card}, но torch {version} собран без её поддержки: считать всё будет процессор.",
     ),
     "cards.unseen.new": (
         "{card} is newer than torch {version}: it has no code for compute capability {needs}, so runs on this card fail.",
-        "{card} новее, чем torch {version}: в нём нет кода для compute capability {needs}, и запуск на этой карте "
+        "Карта {card} новее, чем torch {version}: в нём нет кода для compute capability {needs}, и запуск на этой карте "
         "закончится ошибкой.",
     ),
     "cards.unseen.old": (
         "{card} is too old for torch {version}: it has no code for compute capability {needs}, so runs on this card "
         "fail.",
-        "{card} слишком старая для torch {version}: в нём нет кода для compute capability {needs}, и запуск на этой "
+        "Карта {card} слишком стара для torch {version}: в нём нет кода для compute capability {needs}, и запуск на этой "
         "карте закончится ошибкой.",
     ),
     "cards.unseen.architecture": (
         "torch {version} has no code for {needs}, the architecture of {card}, and runs on it fail.",
-        "В torch {version} нет кода для {needs}, архитектуры {card}, и запуск на ней закончится ошибкой.",
+        "Архитектура {card} — {needs}; в torch {version} кода для неё нет, и запуск на этой карте закончится ошибкой.",
     ),
     "cards.unseen.driver": (
         "The driver of {card} is too old for torch {version}: it supports CUDA {needs} at most, so everything would run "
         "on the CPU.",
-        "Драйвер {card} слишком стар для torch {version}: он поддерживает CUDA не новее {needs}, и всё считалось бы "
-        "на процессоре.",
+        "Драйвер {card} слишком стар для torch {version}: он поддерживает CUDA не новее {needs}, и считать всё будет "
+        "процессор.",
     ),
     "cards.missed": (
         "training on the CPU: torch did not see {card} (the check on the Start tab says why)",
-        "обучается на процессоре: torch не увидел {card} (почему, скажет проверка на вкладке «Начало»)",
+        "обучается на процессоре: torch не увидел {card} (причину покажет проверка на вкладке «Начало»)",
     ),
     "cards.left_out": (
         "{card} is not used unless you choose it: torch {version} does not support it.",
@@ -54,7 +54,7 @@ WORDS = {
     ),
     "cards.install": (
         "Stop Soulsmith, run this in its environment, and start it again: {command}",
-        "Закройте Soulsmith, выполните в его окружении эту команду и запустите снова: {command}",
+        "Закройте Soulsmith и, прежде чем запустить его снова, выполните в его окружении: {command}",
     ),
     "cards.update_driver": (
         "Update the driver of the card ({drivers}), then start Soulsmith again.",
@@ -65,18 +65,18 @@ WORDS = {
         "stop Soulsmith, run this command in its environment, which brings the older torch 2.11, and start it again: "
         "{command}",
         "Обновите драйвер видеокарты до версии с CUDA 13 ({drivers}) и запустите Soulsmith снова. Если драйвер остаётся "
-        "прежним, закройте Soulsmith, выполните в его окружении эту команду (она установит torch постарше, 2.11) и "
-        "запустите снова: {command}",
+        "прежним, закройте Soulsmith и, прежде чем запустить его снова, выполните в его окружении команду, которая поставит "
+        "torch постарше, 2.11: {command}",
     ),
     "cards.no_build": (
-        "No published torch can compute on it. Choose another card, or start Soulsmith with CUDA_VISIBLE_DEVICES=-1 in the "
+        "No published torch supports it. Choose another card, or start Soulsmith with CUDA_VISIBLE_DEVICES=-1 in the "
         "environment to train on the processor.",
-        "Ни одна из опубликованных сборок torch не умеет на ней считать. Выберите другую видеокарту или запустите Soulsmith "
+        "Опубликованных сборок torch для неё нет. Выберите другую видеокарту или запустите Soulsmith "
         "с переменной окружения CUDA_VISIBLE_DEVICES=-1: тогда обучать будет процессор.",
     ),
     "cards.untried": (
         "{card}: LoRA and full training should work on it (untested).",
-        "{card}: LoRA и полное дообучение должны на ней работать (не проверено).",
+        "{card}: LoRA и полное дообучение должны работать, но это не проверено.",
     ),
 }
 
@@ -92,19 +92,19 @@ TROUBLES = {
         "драйвер."
     ),
     "DriverNotAsked": (
-        "Драйвер видеокарты NVIDIA опросить не удалось: {reason}. Закройте Soulsmith, выполните в его окружении эту команду "
-        "и запустите снова: {command}"
+        "Опросить драйвер видеокарты NVIDIA не удалось: пакет nvidia-ml-py не установлен, или его подменяет старый pynvml. "
+        "Закройте Soulsmith и, прежде чем запустить его снова, выполните в его окружении: {command}"
     ),
     "CardTakenOut": (
-        "Этот запуск был назначен на {card}, но эта видеокарта больше недоступна. Нажмите «Продолжить», и вместо неё считать "
-        "будет {instead}; или сначала верните видеокарту."
+        "Запуск был назначен на {card}, но эта видеокарта больше недоступна. Верните её или нажмите «Продолжить»: тогда "
+        "считать будет {instead}."
     ),
     "CardNotHere": "Выбранная видеокарта больше недоступна. Обновите страницу и попробуйте ещё раз.",
     "NoFourBitKernels": (
-        "В bitsandbytes нет 4-битных вычислений для {card}, поэтому QLoRA на ней невозможна. Выберите LoRA."
+        "bitsandbytes не умеет считать в 4 битах на {card}, поэтому QLoRA на ней невозможна. Выберите LoRA."
     ),
     "BitsandbytesTooOld": (
-        "В установленном bitsandbytes нет 4-битных вычислений для {card}, в новом они есть: {command}. Или выберите LoRA."
+        "Установленный bitsandbytes не умеет считать в 4 битах на {card}, новый умеет: {command}. Или выберите LoRA."
     ),
     "NoEightBitOptimizer": "В bitsandbytes пока нет {optim} для {card}. Выберите adamw_torch.",
 }
