@@ -20,7 +20,8 @@ from core.estimate import forecast, learned
 from core.hardware import hardware, torch_build
 from core.runs import gpu_access, runs
 from core.training.config import TrainConfig
-from tests import pretended_card
+from tests import pretended_card, pretended_driver
+from tests.pretended_driver import FAST, ROOMY
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import opening_check
 from ui.text import LANGUAGES, TROUBLES, WORDS, Say
@@ -290,6 +291,40 @@ def test_a_run_that_is_about_to_start_keeps_a_check_away(training):
         plan.run(lambda *_, **__: None)
 
 
+MISMATCH = {
+    "trouble": "DriverSilent",
+    "values": {"reason": "RM has detected an NVML/RM version mismatch"},
+    "message": "The driver of the NVIDIA card does not answer: RM has detected an NVML/RM version mismatch. Restart the "
+    "machine; if the problem returns, reinstall the driver.",
+}
+
+
+def test_a_driver_that_does_not_answer_is_broken_not_a_machine_without_a_card(monkeypatch):
+    lists = pretended_driver.install(monkeypatch)
+    lists(FAST, error=18)
+    found = plan.driver()
+    assert (found["state"], found["value"]["card"], found["advice"]) == ("broken", "none", MISMATCH)
+    lists(FAST | {"lost": True}, ROOMY)
+    found = plan.driver()
+    assert (found["state"], found["value"]["card"]) == ("broken", ROOMY["name"])
+    assert found["advice"]["values"] == {"reason": "GPU is lost"}
+    lists()
+    assert (plan.driver()["state"], plan.driver()["advice"]) == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "hip", "said"), [("13.0", None, "CUDA: 13.0"), (None, "7.2", "ROCm: 7.2"), (None, None, "CUDA: none")]
+)
+def test_the_version_of_rocm_is_not_called_cuda_s(monkeypatch, cuda, hip, said):
+    import torch
+
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    value = kernels.torch()["value"]
+    assert said in opening_check.figures(Say("en"), value).split("<br>")
+    assert ("CUDA" in opening_check.figures(Say("en"), value)) is (not hip)
+
+
 TWO = [hardware.Gpu("NVIDIA L4", 24 * 2**30, 23 * 2**30, 8.9, 72.0, "GPU-small")]
 TWO += [hardware.Gpu("NVIDIA H100", 80 * 2**30, 79 * 2**30, 9.0, 700.0, "GPU-large")]
 
@@ -443,7 +478,7 @@ def test_a_processor_is_checked_by_the_same_list(tiny_starter):
 def test_without_the_starter_a_tiny_model_stands_in_and_it_is_said(home):
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
     found = check("--only", "model,train_lora", environment=os.environ | nowhere)["by"]
-    assert found["model"]["value"] == {"model": "random weights"}
+    assert (found["model"]["state"], found["model"]["value"]) == ("slow", {"model": "random weights"})
     assert "python -m core.models prepare starter" in found["model"]["advice"]
     assert (found["train_lora"]["state"], found["train_lora"]["expected"]) == ("ok", {})
 
@@ -528,7 +563,7 @@ def test_what_is_broken_on_a_pretended_card_is_told_with_what_mends_it_and_the_r
     }
     assert found["architecture"]["value"]["architecture"] == "sm_80"
     told = found["architecture"]["advice"]
-    assert "has no kernels for NVIDIA A100-SXM4-40GB (sm_80; it has sm_50 sm_60 sm_70)" in told
+    assert "cannot compute on NVIDIA A100-SXM4-40GB. Stop Soulsmith, run this" in told
     assert "pip install --force-reinstall torch" in told
     assert found["bnb_4bit"]["value"] == {"reason": "RuntimeError: Error invalid device function at line 76"}
     assert found["bnb_8bit"]["value"] == {"reason": "the process was ended by SIGSEGV"}
@@ -567,9 +602,55 @@ def test_a_result_is_shown_in_the_language_of_the_page(home):
     shown = said(Say("ru"), [{"event": "check", **CHECKED}, {"event": "finished", "result": final}], home)
     assert "Всё работает, но что-то медленнее, чем должно быть: процессор." in shown
     assert "<td>Обучение, QLoRA с упаковкой</td>" in shown
-    assert "815 токенов/с<br>пик памяти: 1,25 ГиБ<br>loss шага 1: 6,7" in shown
+    assert "815 токенов/с<br>пик памяти: 1,25 ГиБ<br>loss на шаге 1: 6,7" in shown
     assert TROUBLES["ProcessorSlow"].format(command="<code>python -m core.check_card</code>") in shown
     assert json.dumps(final, ensure_ascii=False).replace('"', "&quot;") in shown
+
+
+@pytest.mark.parametrize(
+    ("one", "verdict"),
+    [
+        (results.result("train_full", "ok", {"tokens_per_second": 9.0}), "ok"),
+        (results.result("train_full", "ok", {"left_out": "unsupported"}), "ok"),
+        (results.result("train_full", "slow", {"tokens_per_second": 1.0}), "slow"),
+        (results.result("train_full", "slow", {"left_out": "time"}), "incomplete"),
+        (results.result("train_full", "ok", {"left_out": "memory"}), "incomplete"),
+        (results.result("resume", "ok", {"left_out": "losses"}), "incomplete"),
+        (results.result("model", "slow", {"model": "random weights"}), "incomplete"),
+        (results.result("train_full", "broken", {"reason": "no"}), "broken"),
+    ],
+)
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_check_that_left_something_out_does_not_say_that_everything_works(home, lang, one, verdict):
+    final = results.final("A card", "2.13.0", [one, results.result("packing", "ok", {"documents": "apart"})])
+    shown = said(Say(lang), [{"event": "check", **one}, {"event": "finished", "result": final}], home)
+    assert f"<b>{Say(lang)(f'check.verdict.{verdict}', device='A card')}</b>" in shown
+
+
+def test_a_starter_that_cannot_be_downloaded_is_slow_not_ok(home, tmp_path, monkeypatch):
+    class Missing:
+        reason = "no network"
+
+        def wait(self, seconds, look):
+            return None
+
+    monkeypatch.setattr(children, "run", lambda *_: children.Ended(0, False, ""))
+    made = plan.Plan(lambda event, **values: None, tmp_path, time.monotonic() + 60, "log.txt")
+    made.facts = {"kind": "cpu"}
+    assert made.prepare(Missing())
+    (one,) = made.checks
+    assert (one["state"], one["value"], one["advice"]["trouble"]) == (
+        "slow",
+        {"model": "random weights"},
+        "StarterMissing",
+    )
+
+
+def test_a_check_that_is_broken_off_by_the_clock_was_left_out(home):
+    made = plan.Plan(lambda event, **values: None, home, time.monotonic(), "log.txt")
+    made.broken("train_full", "it took too long and was ended")
+    assert [(one["state"], one["value"]) for one in made.checks] == [("slow", {"left_out": "time"})]
+    assert results.is_whole(made.checks) is False
 
 
 @pytest.mark.parametrize("lang", LANGUAGES)
@@ -634,10 +715,17 @@ def test_a_check_begun_in_the_browser_survives_a_reload_and_can_be_stopped(home,
         server.kill()
 
 
-def test_what_flash_attention_lacks_has_words_in_the_advice(home):
-    slow = advice.PackedRowsSlow(lacks="precision", command="pip install --upgrade torch")
+def test_a_download_that_takes_too_long_is_said_in_russian_too():
+    reason = "the download takes longer than this check"
+    assert reason in Path(sys.modules[Starter.__module__].__file__).read_text(encoding="utf-8")
+    missing = advice.StarterMissing(reason=reason, command="python")
+    assert "скачать не удалось (загрузка идёт дольше, чем сама проверка), поэтому" in Say("ru").trouble(missing)
+
+
+def test_what_flash_attention_lacks_has_words_in_both_languages(home):
+    slow = advice.PackedRowsSlow(command="pip install --upgrade torch")
     one = results.result("packing", "slow", {"lacks": "precision"}, None, slow)
-    shown = said(Say("ru"), [{"event": "check", **one}, {"event": "stopped"}], home)
-    assert "для FlashAttention 2 не хватает 16-битной точности" in shown
-    assert "Для FlashAttention не хватает 16-битной точности, а" in shown
+    for lang, words in (("ru", "для FlashAttention 2 не хватает 16-битной точности"), ("en", "needs 16-bit precision")):
+        shown = said(Say(lang), [{"event": "check", **one}, {"event": "stopped"}], home)
+        assert words in shown
     assert {f"check.word.{code}" for code in ("card", "capability", "class", "precision", "package")} <= set(WORDS)

@@ -204,6 +204,25 @@ def test_no_module_imports_itself_through_others():
     assert structure.measure()["circle"] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is compiled on Linux only")
+def test_a_test_that_is_skipped_for_lack_of_a_compiler_fails_in_the_ci():
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "--slow",
+        "-k",
+        "rate",
+        "tests/test_pretended_card_page.py",
+    ]
+    environment = os.environ | {"PATH": "", "SOULSMITH_CI": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, "the pretended card needs g++" in done.stdout, "1 error" in done.stdout) == (1, True, True)
+
+
 def test_no_function_is_longer_than_a_screen():
     long = {
         f"{path.relative_to(ROOT)}:{node.name}": node.end_lineno - node.lineno + 1

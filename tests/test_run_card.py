@@ -14,7 +14,7 @@ import pytest
 from core import events, files, paths
 from core.chat import process, reply_gpu
 from core.estimate import catalogue, forecast, learned
-from core.hardware import hardware, torch_build
+from core.hardware import hardware, nvidia, other_gpus, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Build
 from core.runs import assigned_gpu, diagnosis, gpu_access, queue, runs, trainer
@@ -48,7 +48,7 @@ def test_a_run_keeps_the_card_that_was_chosen_and_else_the_usual_one(driver, con
     assert assigned_gpu.of(paths.run(chosen)).name == FAST["name"]
     runs.put_on(usual, FAST["uuid"])
     assert assigned_gpu.of(paths.run(usual)).name == FAST["name"]
-    with pytest.raises(assigned_gpu.CardNotHere, match="Choose another one from the list"):
+    with pytest.raises(assigned_gpu.CardNotHere, match=r"not available any more\. Reload the page"):
         runs.put_on(usual, "GPU-gone")
 
 
@@ -76,13 +76,23 @@ def test_a_card_that_was_taken_out_is_said_and_resuming_takes_the_one_that_is_na
     last = events.last(paths.run(run_id))
     assert last["trouble"] == "CardTakenOut"
     assert last["message"] == (
-        "This run was to train on NVIDIA RTX A6000, which is not there any more. Resume it to train on "
-        "NVIDIA GeForce RTX 4090, or put the card back first."
+        "This run was to train on NVIDIA RTX A6000, which is not available any more. Resume it to train on "
+        "NVIDIA GeForce RTX 4090, or bring the card back first."
     )
-    assert "должен был обучаться на NVIDIA RTX A6000" in RU.worded("CardTakenOut", last["values"], last["message"])
+    assert "был назначен на NVIDIA RTX A6000" in RU.worded("CardTakenOut", last["values"], last["message"])
     assert diagnosis.diagnose(run_id)["changes"] == {}
     runs.resume(run_id)
     assert assigned_gpu.of(paths.run(run_id)).name == FAST["name"]
+
+
+def test_a_run_whose_card_nothing_replaces_names_the_processor_in_both_languages(driver, config, no_worker):
+    driver(FAST)
+    run_id = runs.start(config)
+    driver()
+    with pytest.raises(assigned_gpu.CardTakenOut) as caught:
+        assigned_gpu.of(paths.run(run_id))
+    assert "Resume it to train on the CPU, or" in EN.trouble(caught.value)
+    assert "тогда считать будет процессор." in RU.trouble(caught.value)
 
 
 def test_a_card_of_the_same_name_takes_the_place_of_one_that_was_taken_out(driver, config, no_worker):
@@ -194,6 +204,39 @@ def test_a_choice_is_shown_only_where_there_are_several_cards(driver):
     ]
 
 
+RADEON = Gpu("AMD Radeon RX 7900 XTX", 24 * GIB, 23 * GIB, 11.0, 339.0, "GPU-f00d", "rocm", architecture="gfx1100")
+ARC = Gpu("Intel Arc A770", 16 * GIB, 16 * GIB, 0.0, 0.0, "0000:04:00.0", "xpu")
+MAKES = [
+    (CUDA, [FAST["name"]], [RADEON.name, ARC.name]),
+    (Build("2.13.0+rocm7.2", hip="7.2"), [RADEON.name], [FAST["name"], ARC.name]),
+    (Build("2.13.0+xpu", xpu="20250302"), [ARC.name], [FAST["name"], RADEON.name]),
+]
+
+
+@pytest.mark.parametrize(("build", "offered", "left_out"), MAKES)
+def test_a_card_of_another_make_than_torch_is_built_for_cannot_be_chosen(
+    driver, config, monkeypatch, build, offered, left_out
+):
+    """CUDA's torch would have trained on the NVIDIA card, whichever was chosen."""
+    driver(FAST)
+    monkeypatch.setattr(other_gpus, "gpus", lambda: (RADEON, ARC))
+    monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cpu"))
+    assert [gpu.name for gpu in hardware.gpus()] == [FAST["name"], RADEON.name, ARC.name]  # the processor computes
+    strange = next(gpu for gpu in hardware.gpus() if gpu.name == left_out[-1])
+    process.move(strange.uuid)
+    run_id = runs.create(config, gpu=strange)
+    monkeypatch.setattr(torch_build, "installed", lambda: build)
+    assert [gpu.name for gpu in hardware.gpus()] == offered
+    assert ([*hardware.machine().unseen], [one.card for one in hardware.machine().left_out]) == ([], left_out)
+    assert cards.choice(reply_gpu.chosen()).visible is False
+    assert (cards.choice(strange.uuid).value, reply_gpu.card().name) == (hardware.card().uuid, offered[0])
+    assert reply_gpu.environment() == {}  # torch finds no other one
+    with pytest.raises(assigned_gpu.CardTakenOut, match=f"Resume it to train on {offered[0]}"):
+        assigned_gpu.of(paths.run(run_id))
+    said = [EN("cards.other_make", card=name, version=build.version) for name in left_out]
+    assert [words for words in cards.warnings(EN) if "is not used" in words] == said
+
+
 def test_the_form_trains_on_the_chosen_card_and_the_queue_shows_and_changes_it(driver, config, no_worker, monkeypatch):
     said = []
     monkeypatch.setattr(gr, "Info", said.append)
@@ -220,6 +263,7 @@ def test_the_start_says_what_keeps_torch_from_a_card_and_what_mends_it(driver, m
     assert FAST["name"] in shown.value
     assert "--index-url https://download.pytorch.org/whl/cu130" in shown.value
     driver(FAST, error=18)
+    assert say.trouble(nvidia.driver().error).rpartition(";")[0] in opening.card_warning(say).value
     assert "NVML/RM version mismatch" in opening.card_warning(say).value
     monkeypatch.setattr(torch_build, "installed", lambda: CUDA)
     driver(FAST, FAST | {"name": "NVIDIA GeForce GTX 1080", "capability": (6, 1), "uuid": "GPU-1080"})
@@ -241,6 +285,9 @@ def test_before_a_run_it_is_said_that_the_processor_would_compute_it(driver, con
     assert "to one for CUDA 13 (https://www.nvidia.com/drivers), then start Soulsmith again" in warned[0]
     assert "which brings the older torch 2.11" in warned[0]
     assert warned[0].endswith("https://download.pytorch.org/whl/cu128")
+    driver(FAST, error=18)
+    training.on_train(EN, "c", **asdict(replace(config, seed=10)))
+    assert warned[1] == str(nvidia.driver().error)
 
 
 @pytest.mark.parametrize("say", [EN, RU])
@@ -269,12 +316,76 @@ def test_no_advice_of_the_check_brings_a_torch_without_the_card(driver):
     index = "https://download.pytorch.org/whl/cu130"
     assert advice.pip("--upgrade", "torch", "peft") == f"pip install --upgrade torch peft --extra-index-url {index}"
     assert advice.torch_for() == f"pip install --force-reinstall torch --index-url {index}"
-    driver(FAST | {"capability": (12, 0)}, cuda=12080)
-    updated = f"https://www.nvidia.com/drivers → pip install --force-reinstall torch --index-url {index}"
-    assert (advice.pip("--upgrade", "torch"), advice.torch_for()) == (updated, updated)
+    assert str(advice.packed_rows_slow()).endswith(f": pip install --upgrade torch --extra-index-url {index}")
+    driver(FAST | {"capability": (12, 0)}, cuda=12080)  # the last build for such a driver is torch 2.11
+    assert advice.torch_for() == f"pip install --force-reinstall torch --index-url {index.replace('cu130', 'cu128')}"
     assert advice.pip("--upgrade", "torch", "peft") == "pip install --upgrade peft"
+    slow = "no newer one computes on NVIDIA GeForce RTX 4090 with its driver. Train without packing."
+    assert str(advice.packed_rows_slow()).endswith(slow)
     driver()
     assert advice.torch_for() == "pip install --force-reinstall torch"
+    assert str(advice.packed_rows_slow()).endswith(": pip install --upgrade torch")
+
+
+BLACKWELL = FAST | {"name": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "capability": (12, 0)}
+K80 = FAST | {"name": "Tesla K80", "capability": (3, 7)}
+
+
+@pytest.mark.parametrize(
+    ("card", "cuda", "build", "mends"),
+    [
+        (BLACKWELL, 12080, CUDA, "cards.update_or_install"),
+        (FAST, 11080, CUDA, "cards.update_driver"),
+        (FAST, 12040, CUDA, "cards.install"),
+        (K80, 12000, Build("2.13.0+cu126", "12.6"), "cards.no_build"),
+    ],
+)
+@pytest.mark.parametrize("say", [EN, RU])
+def test_check_and_run_say_the_same_as_the_start_of_what_mends_torch(
+    driver, monkeypatch, say, card, cuda, build, mends
+):
+    from core.check_card import advice
+
+    driver(card, cuda=cuda)
+    monkeypatch.setattr(torch_build, "installed", lambda: build)
+    (found,) = hardware.machine().unseen
+    words = say(mends, command=found.command, drivers=torch_build.DRIVERS)
+    assert cards.unseen(say, found).endswith(words)
+    cannot = {"en": "cannot compute on", "ru": "не умеет считать на"}[say.lang]
+    told = f"torch {build.version} {cannot} {card['name']}. {words}"
+    assert say.trouble(advice.unseen(hardware.card(), build.version)) == told
+    architecture = "sm_{}{}".format(*card["capability"])
+    ran = torch_build.without_code(card["name"], architecture, build.version, (cuda // 1000, cuda % 1000 // 10))
+    assert say.trouble(ran.error) == told
+
+
+def test_a_card_that_the_right_torch_does_not_see_needs_no_other_torch(driver):
+    from core.check_card import advice
+
+    driver(FAST)
+    assert str(advice.unseen(hardware.card(), "2.13.0+cu130")) == (
+        "torch 2.13.0+cu130 fits NVIDIA GeForce RTX 4090 and its driver, but does not see the card. Restart the machine, "
+        "or start the container with access to the card (docker run --gpus all). A card in MIG mode needs an instance."
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "build", "does"),
+    [
+        ("rocm", Build("2.13.0+rocm7.2", hip="7.2"), "Add your user to the groups render and video"),
+        ("xpu", Build("2.13.0+xpu", xpu="20250302"), "Add your user to the groups render and video"),
+        ("mps", Build("2.13.0"), "Update macOS"),
+    ],
+)
+def test_a_card_of_another_make_that_the_right_torch_does_not_see_is_not_restarted_with_gpus_all(
+    driver, monkeypatch, kind, build, does
+):
+    from core.check_card import advice
+
+    monkeypatch.setattr(torch_build, "installed", lambda: build)
+    said = str(advice.unseen(gpu(kind), build.version))
+    assert does in said
+    assert "--gpus all" not in said
 
 
 def test_a_card_that_torch_does_not_see_is_not_said_to_work(monkeypatch):

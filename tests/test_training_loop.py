@@ -168,7 +168,7 @@ def test_memory_that_ran_out_anywhere_reaches_the_doctor_with_step_and_batch(con
     assert diagnosis.diagnose(run_id)["cause"] == "OutOfMemory"
 
 
-def test_what_a_card_says_of_itself_is_worded(monkeypatch):
+def test_what_a_card_says_of_itself_is_worded(monkeypatch, capsys):
     import torch
 
     from core import paths
@@ -180,20 +180,21 @@ def test_what_a_card_says_of_itself_is_worded(monkeypatch):
     for capability, build in (((12, 0), "cu130"), ((6, 1), "cu126")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda capability=capability: capability)
         worded = str(trainer._worded(said, paths.run("none")))
-        assert f"NVIDIA RTX 5090, which is sm_{capability[0]}{capability[1]}; it has sm_80, sm_90." in worded
+        assert worded.startswith(f"torch {torch.__version__} cannot compute on NVIDIA RTX 5090. ")
         assert worded.endswith(f"/{build}")
+        listed = f"The card is sm_{capability[0]}{capability[1]}; torch has kernels for sm_80 sm_90.\n"
+        assert capsys.readouterr().err == listed
     monkeypatch.setattr(torch.version, "hip", "7.2")
     said = RuntimeError("HIP error: invalid device function")
     for architecture, found in (
         ("gfx1100", "/rocm7.2"),
-        ("gfx803", "HIP_VISIBLE_DEVICES=-1 to train on the processor."),
+        ("gfx803", "CUDA_VISIBLE_DEVICES=-1 in the environment to train on the processor."),
     ):
         properties = type("Properties", (), {"gcnArchName": f"{architecture}:sramecc+"})
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
         worded = str(trainer._worded(said, paths.run("none")))
-        assert f"which is {architecture}" in worded
         assert worded.endswith(found)
-        assert "sm_" not in worded.partition("it has")[0]
+        assert f"The card is {architecture};" in capsys.readouterr().err
     assertion = RuntimeError("CUDA error: device-side assert triggered")
     assert "outside the vocabulary" in str(trainer._worded(assertion, paths.run("none")))
 

@@ -23,6 +23,7 @@ NO_KERNELS = "after an error of a kernel that torch lacks; tests/test_training_l
 UNASKED = "asked of Apple's chips alone, which answer before it; tests/test_hardware.py asks the others"
 PROCESSOR = "of the free memory of a processor, which no walk asks for"
 CONVOLVES = "of families that convolve, which no walk trains on the card"
+UNSEEN = "for a card that torch does not see; tests/test_run_card.py has them"
 OUTDATED = "for a torch or a package that is too old; tests/test_run_card.py has them"
 # {(file, line of source): why no walk can reach it here}. An entry that is gone or is reached makes the test fail.
 NOT_RUN = {
@@ -51,11 +52,28 @@ NOT_RUN = {
     ("core/hardware/torch_build.py", 'found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None'): OUTDATED,
     ("core/check_card/kernels.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
     ("core/runs/trainer.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
-    ("core/runs/trainer.py", "major, minor = torch.cuda.get_device_capability()"): NO_KERNELS,
-    ("core/runs/trainer.py", 'known = ", ".join(torch.cuda.get_arch_list()) or "none"'): NO_KERNELS,
-    ("core/runs/trainer.py", "if command := torch_build.steps(gpu, nvidia.driver().cuda):"): NO_KERNELS,
-    ("core/check_card/advice.py", "arguments = torch_build.upgrade(arguments, gpu, nvidia.driver().cuda)"): OUTDATED,
-    ("core/check_card/advice.py", "return torch_build.steps(gpu, nvidia.driver().cuda)"): OUTDATED,
+    ("core/runs/trainer.py", 'needed = "sm_{}{}".format(*torch.cuda.get_device_capability())'): NO_KERNELS,
+    ("core/runs/trainer.py", 'known = " ".join(torch.cuda.get_arch_list())'): NO_KERNELS,
+    (
+        "core/runs/trainer.py",
+        "return torch_build.without_code(devices.device_name(), needed, torch.__version__, nvidia.driver().cuda).error",
+    ): NO_KERNELS,
+    (
+        "core/check_card/advice.py",
+        "arguments = torch_build.upgrade(arguments, hardware.card(), nvidia.driver().cuda)",
+    ): OUTDATED,
+    (
+        "core/check_card/advice.py",
+        'return (gpu and torch_build.mend(gpu, nvidia.driver().cuda).command) or "pip install --force-reinstall torch"',
+    ): OUTDATED,
+    (
+        "core/check_card/advice.py",
+        'blind = {"cuda": TorchSeesNoCard, "mps": MetalNotSeen}.get(gpu.kind, CardNotPermitted)',
+    ): UNSEEN,
+    (
+        "core/check_card/advice.py",
+        "if gpu and torch_build.upgrade(newer, gpu, nvidia.driver().cuda) == newer[:1]:",
+    ): OUTDATED,
 }
 
 

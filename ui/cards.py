@@ -4,7 +4,7 @@ from collections import Counter
 
 import gradio as gr
 
-from core.hardware import hardware, torch_build
+from core.hardware import hardware, nvidia, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Unseen
 from ui.text import Say
@@ -46,8 +46,9 @@ def warnings(say: Say) -> list[str]:
         found = [say("cards.left_out", card=one.card, version=one.version) for one in machine.unseen]
     else:
         found = list(dict.fromkeys(unseen(say, one) for one in machine.unseen))
-    if machine.driver_trouble:
-        found.append(say("cards.driver", reason=machine.driver_trouble.rstrip(".")))
+    if error := nvidia.driver().error:
+        found.append(say.trouble(error))
+    found += [say("cards.other_make", card=one.card, version=one.version) for one in machine.left_out]
     left = {one.card for one in machine.unseen}
     makes = {gpu.name for gpu in machine.gpus if gpu.kind != "cuda"} - left
     return [*found, *(say("cards.untried", card=name) for name in sorted(makes))]
@@ -66,3 +67,5 @@ def warn(say: Say, uuid: str | None) -> None:
     gpu = hardware.card(uuid)
     if gpu and (found := hardware.unseen(gpu)):
         gr.Warning(unseen(say, found), duration=None)
+    if gpu is None and (error := nvidia.driver().error):
+        gr.Warning(say.trouble(error), duration=None)

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from functools import partial
 
 import gradio as gr
@@ -82,8 +83,8 @@ def card_warning(say: Say) -> gr.HTML:
 
 def _with_command(line: str) -> str:
     """A warning whose command, which ends it, can be told from the words and copied."""
-    words, pip, rest = line.partition("pip install ")
-    return f"{words}<code>{pip}{rest}</code>" if pip else line
+    found = re.search(r"pip (un)?install .*", line)
+    return f"{line[: found.start()]}<code>{found[0]}</code>" if found else line
 
 
 def on_start(say: Say) -> tuple:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from core import events, jobs
 from core.check_card import jobs as checks
+from core.check_card import results
 from core.errors import UserError
 from core.hardware import hardware
 from ui.refused import Refused
@@ -96,13 +97,18 @@ def panel(say: Say, directory: Path | None, state: str) -> str:
     last = events.last(directory) or {}
     if state == "finished":
         report = json.dumps(last["result"], ensure_ascii=False)
-        verdict = say(f"check.verdict.{last['result']['state']}", device=_device(say, last["result"]["device"]))
+        verdict = say(f"check.verdict.{_verdict(last['result'])}", device=_device(say, last["result"]["device"]))
         more = f'<details class="check-report"><summary>{say("check.report")}</summary><pre tabindex="0">{escape(report)}</pre></details>'
         return f"<p><b>{escape(verdict)}</b></p>{table}{more}"
     words = say(f"check.ended.{state}")
     if state == "failed":
         words = f"{words} {say.worded(last['trouble'], last['values'], last['message'])}"
     return f'<div class="trouble" role="alert">{escape(words)}</div>{table}'
+
+
+def _verdict(result: dict) -> str:
+    """The worst state; of a check that left something out and found nothing broken, that it did."""
+    return result["state"] if result["state"] == "broken" or results.is_whole(result["checks"]) else "incomplete"
 
 
 def _table(say: Say, found: list[dict]) -> str:

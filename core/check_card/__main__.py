@@ -41,7 +41,8 @@ def main() -> None:
     if args.json:
         print(json.dumps(found, ensure_ascii=False))
     else:
-        print(f"{found['device']}, torch {found['torch']}: {found['state']}")
+        missed = "" if results.is_whole(found["checks"]) else ", but not everything was checked"
+        print(f"{found['device']}, torch {found['torch']}: {found['state']}{missed}")
     sys.exit(found["state"] == "broken")
 
 

@@ -9,12 +9,20 @@ from core.training.config import TrainConfig
 
 class TorchSeesNoCard(UserError):
     template = (
-        "The driver has a card, {card}, that torch {torch} does not see. Install a matching build of torch: {command}"
+        "torch {torch} fits {card} and its driver, but does not see the card. Restart the machine, or start the container "
+        "with access to the card (docker run --gpus all). A card in MIG mode needs an instance."
     )
 
 
-class TorchLacksKernels(UserError):
-    template = "torch {torch} has no kernels for {card} ({architecture}; it has {has}). Install a build that has them: {command}"
+class CardNotPermitted(UserError):
+    template = (
+        "torch {torch} fits {card}, but does not see it. Add your user to the groups render and video, then restart the "
+        "machine; start a container with access to the card (docker run --device /dev/kfd --device /dev/dri)."
+    )
+
+
+class MetalNotSeen(UserError):
+    template = "torch {torch} does not see {card}. Update macOS, then check again."
 
 
 class TorchUnusable(UserError):
@@ -53,8 +61,16 @@ class ProcessorSlow(UserError):
 
 class PackedRowsSlow(UserError):
     template = (
-        "Packing is slow here: attention cost grows with the square of the block length. FlashAttention lacks the {lacks}, "
-        "and this torch has no kernel of its own. Install a newer torch: {command}"
+        "Packing is slow here: attention cost grows with the square of the block length, as FlashAttention 2 cannot be "
+        "used and this torch has no kernel of its own. Install a newer torch: {command}"
+    )
+
+
+class PackedRowsStaySlow(UserError):
+    template = (
+        "Packing is slow here: attention cost grows with the square of the block length, as FlashAttention 2 cannot be "
+        "used, this torch has no kernel of its own, and no newer one computes on {card} with its driver. Train without "
+        "packing."
     )
 
 
@@ -74,18 +90,31 @@ class CheckBroke(UserError):
 
 
 def pip(*arguments: str) -> str:
-    """The command that installs packages; where torch is among them, a torch for the card that is used."""
-    if "torch" in arguments and (gpu := hardware.card()):
-        arguments = torch_build.upgrade(arguments, gpu, nvidia.driver().cuda)
-        if arguments and all(argument.startswith("-") for argument in arguments):
-            return torch_build.steps(gpu, nvidia.driver().cuda)
+    """The command that installs packages; where torch is among them, a torch for the card that is used, or none."""
+    if "torch" in arguments:
+        arguments = torch_build.upgrade(arguments, hardware.card(), nvidia.driver().cuda)
     return f"pip install {' '.join(arguments)}"
 
 
-def torch_for(gpu: Gpu | None = None) -> str:
-    """The command that installs a build of torch for a card, by default for the one that is used if nobody chooses."""
-    gpu = gpu or hardware.card()
-    return (gpu and torch_build.steps(gpu, nvidia.driver().cuda)) or "pip install --force-reinstall torch"
+def torch_for() -> str:
+    """The command that installs torch anew: a build for the card that is used if nobody chooses, where there is one."""
+    gpu = hardware.card()
+    return (gpu and torch_build.mend(gpu, nvidia.driver().cuda).command) or "pip install --force-reinstall torch"
+
+
+def unseen(gpu: Gpu, torch: str) -> UserError:
+    """What to do about a card that the driver lists and torch does not see: the build, the driver, or neither is wrong."""
+    found = hardware.unseen(gpu)
+    blind = {"cuda": TorchSeesNoCard, "mps": MetalNotSeen}.get(gpu.kind, CardNotPermitted)
+    return found.error if found else blind(card=gpu.name, torch=torch)
+
+
+def packed_rows_slow() -> UserError:
+    """What to do about packed rows that one call with a mask attends to."""
+    gpu, newer = hardware.card(), ("--upgrade", "torch")
+    if gpu and torch_build.upgrade(newer, gpu, nvidia.driver().cuda) == newer[:1]:
+        return PackedRowsStaySlow(card=gpu.name)
+    return PackedRowsSlow(command=pip(*newer))
 
 
 def again(*arguments: str) -> str:

@@ -61,7 +61,6 @@ def packing() -> dict:
     way = "flash" if flash else "by_document" if by_document() else "masked"
     value, expected = {"documents": "apart", "way": way}, {"documents": "apart"}
     if way == "masked" and devices.device_type() != "cpu":
-        lacks = attention_kernels.flash_attention_lacks(devices.precision(config))
-        slow = advices.PackedRowsSlow(lacks=lacks, command=advices.pip("--upgrade", "torch"))
-        return result("packing", "slow", value, expected, slow)
+        value["lacks"] = attention_kernels.flash_attention_lacks(devices.precision(config))
+        return result("packing", "slow", value, expected, advices.packed_rows_slow())
     return result("packing", "ok", value, expected)

@@ -7,7 +7,7 @@ import time
 from core.check_card import advice as advices
 from core.check_card.results import result, say
 from core.estimate import catalogue
-from core.hardware import hardware
+from core.hardware import hardware, nvidia, torch_build
 from core.training import devices
 
 SIZE = 512  # of the products that are held against the processor's
@@ -30,12 +30,12 @@ def torch() -> dict:
 
     kind, gpu = devices.device_type(), hardware.card()
     say(facts=facts())
-    value = {"torch": torch.__version__, "cuda": torch.version.cuda or torch.version.hip or "none"}
+    built_for = {"rocm": torch.version.hip} if torch.version.hip else {"cuda": torch.version.cuda or "none"}
+    value = {"torch": torch.__version__} | built_for
     value |= {"transformers": importlib.metadata.version("transformers"), "device": devices.device_name()}
     value |= {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     if gpu and kind == "cpu":
-        unseen = advices.TorchSeesNoCard(card=gpu.name, torch=torch.__version__, command=advices.torch_for(gpu))
-        return result("torch", "broken", value, {"device": gpu.name}, unseen)
+        return result("torch", "broken", value, {"device": gpu.name}, advices.unseen(gpu, torch.__version__))
     return result("torch", "ok", value)
 
 
@@ -71,17 +71,11 @@ def architecture() -> dict | None:
     else:
         major, minor = torch.cuda.get_device_capability()
         needed, runs = f"sm_{major}{minor}", not has or covers(has, major, minor)
-    value, listed = {"architecture": needed, "kernels": " ".join(has) or "none listed"}, " ".join(has)
+    value = {"architecture": needed, "kernels": " ".join(has) or "none listed"}
     if runs:
         return result("architecture", "ok", value)
-    wrong = advices.TorchLacksKernels(
-        torch=torch.__version__,
-        card=devices.device_name(),
-        architecture=needed,
-        has=listed,
-        command=advices.torch_for(),
-    )
-    return result("architecture", "broken", value, {"kernels": needed}, wrong)
+    wrong = torch_build.without_code(devices.device_name(), needed, torch.__version__, nvidia.driver().cuda)
+    return result("architecture", "broken", value, {"kernels": needed}, wrong.error)
 
 
 def covers(has: list[str], major: int, minor: int) -> bool:

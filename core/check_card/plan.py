@@ -11,7 +11,7 @@ from core import models
 from core.chat import chat
 from core.check_card import advice as advices
 from core.check_card import children, stand_in, training
-from core.check_card.results import GROUPS, final, result
+from core.check_card.results import GROUPS, STAND_IN, final, result
 from core.check_card.starter import Starter
 from core.errors import UserError
 from core.hardware import hardware, nvidia
@@ -150,7 +150,7 @@ class Plan:
     def broken(self, name: str, reason: str, advice: Exception | None = None) -> None:
         """A check that could not be brought to its end; when all the time is over, it was slow, not broken."""
         if self.seconds(math.inf) <= 0:
-            self.add(result(name, "slow", {"reason": reason}, None, _time_was_short()))
+            self.add(result(name, "slow", {"left_out": "time"}, None, _time_was_short()))
             return
         self.add(result(name, "broken", {"reason": reason}, None, advice or advices.CheckBroke(log=self.log)))
 
@@ -204,8 +204,8 @@ class Plan:
             command = "python -m core.models prepare starter"
             advice = advices.StarterMissing(reason=starter.reason, command=command)
         self.model = found
-        name = "random weights" if self.stands_in else models.STARTER_TITLE
-        self.add(result("model", "ok", {"model": name}, {"model": models.STARTER_TITLE}, advice))
+        name, state = (STAND_IN, "slow") if self.stands_in else (models.STARTER_TITLE, "ok")
+        self.add(result("model", state, {"model": name}, {"model": models.STARTER_TITLE}, advice))
         for kind, words in (("long", 1200), ("short", self.length() // DOCUMENTS - 8)):
             stand_in.write_rows(self.scratch / f"{kind}.jsonl", words)
         return True
@@ -355,16 +355,17 @@ class Plan:
 
 def driver() -> dict:
     """What the driver says, before torch is asked."""
-    one, version = hardware.card(), nvidia.driver().version
+    one, version, error = hardware.card(), nvidia.driver().version, nvidia.driver().error
+    state = "broken" if error else "ok"
     if one is None:
         here = hardware.machine()
         value = {"card": "none", "cores": here.cores, "memory_gib": here.memory_bytes / 2**30}
-        return result("card", "ok", value | ({"driver": version} if version else {}))
+        return result("card", state, value | ({"driver": version} if version else {}), advice=error)
     value = {"card": one.name, "driver": version or "unknown", "capability": one.compute_capability}
     if one.total_bytes:
         value |= {"memory_gib": one.total_bytes / 2**30, "free_gib": one.free_bytes / 2**30}
     count = len(hardware.gpus())
-    return result("card", "ok", value | ({"cards": count} if count > 1 else {}))
+    return result("card", state, value | ({"cards": count} if count > 1 else {}), advice=error)
 
 
 def _rates_known(name: str) -> bool:

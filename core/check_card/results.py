@@ -18,6 +18,8 @@ GROUPS = {
     "attention": ("attention", "packing"),
 }
 STATES = ("ok", "slow", "broken")  # from good to bad
+STAND_IN = "random weights"  # the model that takes the starter's place
+MISSED = ("time", "memory", "losses")  # why a check is left out that might have found something
 
 
 def result(name: str, state: str, value: dict, expected: dict | None = None, advice: Exception | None = None) -> dict:
@@ -48,6 +50,12 @@ def worded(error: Exception | None) -> dict | None:
 
 def worst(states: Iterable[str]) -> str:
     return max(states, key=STATES.index, default="ok")
+
+
+def is_whole(checks: list[dict]) -> bool:
+    """Whether all was checked that this device can do, with the model that was meant."""
+    values = [check["value"] for check in checks]
+    return not any(value.get("left_out") in MISSED or value.get("model") == STAND_IN for value in values)
 
 
 def final(device: str, torch: str, checks: list[dict]) -> dict:

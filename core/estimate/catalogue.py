@@ -322,14 +322,14 @@ def of_machine(gpu) -> Card:
 
 def _known(gpu) -> Card:
     """The catalogue's card of a card's name, of the whole one where it is split; else one of its kind with as much
-    memory, as a guess."""
+    memory. Where that is another chip (an RTX 4070 Ti SUPER for an RTX 4070), its rates are a guess: not measured."""
     name = gpu.name.partition(" MIG ")[0]
     try:
         found = card(name)
     except troubles.UnknownCard:
         found = _of_driver_name(name, gpu)
     if found and found.kind == gpu.kind:
-        return found
+        return replace(found, measured=found.measured and _is_same_chip(name, found.name))
     alike = [c for c in cards().values() if c.kind == gpu.kind and not (gpu.memory == "shared" and c.has_hbm)]
     return replace(min(alike, key=lambda c: abs(c.memory_bytes - gpu.total_bytes)), measured=False)
 
@@ -350,6 +350,17 @@ def _chip_words(name: str) -> frozenset[str]:
     common = {"nvidia", "geforce", "tesla", "rtx", "gpu", "pcie"}
     words = re.split(r"[\s/-]+", name.lower())
     return frozenset(w for w in words if w and w not in common and not re.fullmatch(r"\d+gb|hbm\w*|sxm\d*|nvl", w))
+
+
+def _is_same_chip(asked: str, found: str) -> bool:
+    """Whether a card of the catalogue is the one of a driver's name: it adds no word (Ti, SUPER), its socket is the same."""
+    return _chip_words(found) <= _chip_words(asked) and _socket(found) == _socket(asked)
+
+
+def _socket(name: str) -> str:
+    """pcie, nvl or sxm: drivers name the first two always, and of cards in the third often the memory alone (HBM3)."""
+    socket = re.search(r"pcie|nvl", name.lower())
+    return socket[0] if socket else "sxm"
 
 
 def processor(cores: int, memory_bytes: int) -> Card:

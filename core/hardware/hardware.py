@@ -34,12 +34,14 @@ class Machine:
     cuda: tuple[int, int] = (0, 0)  # the newest that NVIDIA's driver runs
     driver_trouble: str = ""  # what NVIDIA's driver says instead of an answer
     torch: Build = dataclasses.field(default_factory=Build)
-    unseen: tuple[Unseen, ...] = ()  # cards that torch cannot compute on
+    unseen: tuple[Unseen, ...] = ()  # of these cards, those that torch cannot compute on
+    left_out: tuple[Unseen, ...] = ()  # other cards, of a make that torch is not built for: they cannot be chosen
 
 
 def machine() -> Machine:
     """This machine as it is now."""
     memory, cards, driver, build = psutil.virtual_memory(), gpus(), nvidia.driver(), torch_build.installed()
+    others = tuple(gpu for gpu in _of_use() if gpu.uuid not in {one.uuid for one in cards})
     return Machine(
         gpus=cards,
         processor=platform.processor() or platform.machine(),
@@ -51,11 +53,21 @@ def machine() -> Machine:
         driver_trouble=driver.trouble,
         torch=build,
         unseen=tuple(found for gpu in cards if (found := torch_build.unseen(gpu, driver.cuda, build))),
+        left_out=tuple(found for gpu in others if (found := torch_build.unseen(gpu, driver.cuda, build))),
     )
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """The cards that a process started here could compute on; none if there is no driver."""
+    """The cards that a process started here could compute on; none if there is no driver.
+
+    Where torch is built for the make of one of them, those of other makes are left out: a run would compute on the first.
+    """
+    found, build = _of_use(), torch_build.installed()
+    return tuple(gpu for gpu in found if not torch_build.lacks_make(gpu, build)) or found
+
+
+def _of_use() -> tuple[Gpu, ...]:
+    """The cards of all makes that the installed torch, or one that is published, computes on."""
     found, build = (*nvidia.driver().gpus, *other_gpus.gpus()), torch_build.installed()
     return tuple(gpu for gpu in found if torch_build.is_of_use(gpu, build))
 
@@ -118,11 +130,11 @@ def main() -> None:
         size = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
         print(f"{gpu.name}: {size if gpu.total_bytes else 'the driver does not say how much memory'} ({gpu.uuid})")
     for one in found.unseen:
-        helps = {"driver": f"Update its driver: {torch_build.DRIVERS}", "none": "No published torch can."}
-        helps["either"] = f"Update its driver to one for CUDA 13, or take torch 2.11: {one.command}"
-        print(f"torch {one.version} cannot compute on {one.card}. {helps.get(one.mend, one.command)}")
-    if found.driver_trouble:
-        print(f"The driver does not answer: {found.driver_trouble}")
+        print(one.error)
+    for one in found.left_out:
+        print(f"{one.card} is not used: torch {one.version} is built for another make of card.")
+    if error := nvidia.driver().error:
+        print(error)
     print(f"{found.cores} cores, {found.memory_free_bytes / 2**30:.1f} of {found.memory_bytes / 2**30:.1f} GiB free")
     print(f"{found.disk_free_bytes / 2**30:.0f} GiB of disk free in {paths.home()}")
 

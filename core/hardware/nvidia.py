@@ -17,8 +17,10 @@ from types import ModuleType
 
 import psutil
 
+from core.errors import UserError
 from core.hardware.gpu import Gpu
 
+PACKAGE = "nvidia-ml-py"
 PATIENCE = 20  # seconds that CUDA's driver gets to count its cards
 SPLIT = 8  # instances of a card at most, where the driver does not say how many there may be
 # Prints the UUIDs of CUDA's cards in CUDA's own order. In a process of its own: a page that opened the driver itself
@@ -40,6 +42,20 @@ _kept: tuple[tuple, float, "Driver"] | None = None
 _lock = threading.Lock()
 
 
+class DriverSilent(UserError):
+    template = (
+        "The driver of the NVIDIA card does not answer: {reason}. Restart the machine; if the problem returns, "
+        "reinstall the driver."
+    )
+
+
+class DriverNotAsked(UserError):
+    template = (
+        "The driver of the NVIDIA card could not be asked: the package nvidia-ml-py is not installed, or an old pynvml hides "
+        "it. Stop Soulsmith, run this in its environment, and start it again: {command}"
+    )
+
+
 @dataclass(frozen=True)
 class Driver:
     """What the driver says: its cards, the newest CUDA that it runs, what is wrong with it, and its own version."""
@@ -49,6 +65,14 @@ class Driver:
     trouble: str = ""
     on_bus: tuple[Gpu, ...] = ()  # all cards, whatever CUDA_VISIBLE_DEVICES leaves of them
     version: str = ""
+    command: str = ""  # that mends the package by which it is asked, where that is what is wrong
+
+    @property
+    def error(self) -> UserError | None:
+        """What is wrong, and what to do about it."""
+        if not self.trouble:
+            return None
+        return DriverNotAsked(command=self.command) if self.command else DriverSilent(reason=self.trouble.rstrip("."))
 
 
 @dataclass(frozen=True)
@@ -84,7 +108,8 @@ def _ask() -> Driver:
     try:
         import pynvml as nvml
     except ImportError:
-        return Driver(trouble="the package nvidia-ml-py is not installed" if _has_module() else "")
+        lacks = Driver(trouble="the package nvidia-ml-py is not installed", command=f"pip install {PACKAGE}")
+        return lacks if _has_module() else Driver()
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
@@ -96,9 +121,8 @@ def _ask() -> Driver:
         return Driver(trouble=str(error))
     except (AttributeError, TypeError):
         # Other packages bring a module of the same name, and one of years ago lacks what is asked here.
-        return Driver(
-            trouble="an old package pynvml hides nvidia-ml-py: pip uninstall pynvml nvidia-ml-py, pip install nvidia-ml-py"
-        )
+        anew = f"pip uninstall -y pynvml {PACKAGE} && pip install {PACKAGE}"
+        return Driver(trouble="an old package pynvml hides nvidia-ml-py", command=anew)
     finally:
         with suppress(nvml.NVMLError):
             nvml.nvmlShutdown()

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import UserError
 from core.hardware.gpu import Gpu
 
 INDEX = "https://download.pytorch.org/whl/"
@@ -28,6 +29,34 @@ PYTORCH_S_OWN = re.compile(r"\+rocm\d+\.\d+$")  # AMD's own builds, with three n
 NO_KERNELS = ("no kernel image", "invalid device function")  # words of CUDA and HIP where a build lacks a card's code
 # What bitsandbytes names in its own table of accelerators.
 AMD_4BIT = re.compile(r"gfx(908|90a|942|950|1250|101.|103.|110.|115.|120.)")
+
+
+class TorchNeedsBuild(UserError):
+    template = (
+        "torch {torch} cannot compute on {card}. Stop Soulsmith, run this in its environment, and start it again: "
+        "{command}"
+    )
+
+
+class TorchNeedsDriver(UserError):
+    template = (
+        "torch {torch} cannot compute on {card}. Update the driver of the card ({drivers}), then start Soulsmith again."
+    )
+
+
+class TorchNeedsDriverOrBuild(UserError):
+    template = (
+        "torch {torch} cannot compute on {card}. Update the driver of the card to one for CUDA 13 ({drivers}), then start "
+        "Soulsmith again. If you keep this driver, stop Soulsmith, run this command in its environment, which brings the "
+        "older torch 2.11, and start it again: {command}"
+    )
+
+
+class NoTorchForCard(UserError):
+    template = (
+        "torch {torch} cannot compute on {card}. No published torch supports it. Choose another card, or start "
+        "Soulsmith with CUDA_VISIBLE_DEVICES=-1 in the environment to train on the processor."
+    )
 
 
 @dataclass(frozen=True)
@@ -62,6 +91,16 @@ class Unseen:
     needs: str  # the newest CUDA that the driver runs, or the card's capability or architecture; for `build` its kind
     command: str  # what to type; nothing where only the driver can be changed, or no build has code for the card
     mend: str = "install"  # how, as Mend says it
+
+    @property
+    def error(self) -> UserError:
+        """The same as a sentence, with what mends it."""
+        told = {"torch": self.version, "card": self.card}
+        if self.mend == "driver":
+            return TorchNeedsDriver(**told, drivers=DRIVERS)
+        if self.mend == "either":
+            return TorchNeedsDriverOrBuild(**told, drivers=DRIVERS, command=self.command)
+        return NoTorchForCard(**told) if self.mend == "none" else TorchNeedsBuild(**told, command=self.command)
 
 
 @dataclass(frozen=True)
@@ -104,27 +143,41 @@ def unseen(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0), build: Build | None 
     build = build or installed()
     if not build.version:
         return None
-    if gpu.kind == "mps":  # every torch for Apple chips has it
-        return None
-    if not getattr(build, {"cuda": "cuda", "rocm": "hip", "xpu": "xpu"}[gpu.kind]):
-        return _unseen(gpu, "build", build, gpu.kind, driver_cuda)
+    if lacks_make(gpu, build):
+        return _unseen(gpu, "build", build.version, gpu.kind, driver_cuda)
     if gpu.kind == "rocm" and _lacks_architecture(gpu, build):
-        return _unseen(gpu, "architecture", build, gpu.architecture, driver_cuda)
+        return _unseen(gpu, "architecture", build.version, gpu.architecture, driver_cuda)
     if gpu.kind != "cuda":
         return None
     needs = f"{gpu.compute_capability}"
     if gpu.compute_capability >= BLACKWELL and build.cuda_version < FOR_BLACKWELL:
-        return _unseen(gpu, "new", build, needs, driver_cuda)
+        return _unseen(gpu, "new", build.version, needs, driver_cuda)
     if 0 < gpu.compute_capability < build.oldest:
-        return _unseen(gpu, "old", build, needs, driver_cuda)
+        return _unseen(gpu, "old", build.version, needs, driver_cuda)
     if driver_cuda[0] and driver_cuda[0] < build.cuda_version[0]:
-        return _unseen(gpu, "driver", build, ".".join(map(str, driver_cuda)), driver_cuda)
+        return _unseen(gpu, "driver", build.version, ".".join(map(str, driver_cuda)), driver_cuda)
     return None
 
 
-def _unseen(gpu: Gpu, reason: str, build: Build, needs: str, driver_cuda: tuple[int, int]) -> Unseen:
+def lacks_make(gpu: Gpu, build: Build) -> bool:
+    """Whether a torch is built for cards of other makes than this one, or for none."""
+    if not build.version or gpu.kind == "mps":  # every torch for Apple chips has it
+        return False
+    return not getattr(build, {"cuda": "cuda", "rocm": "hip", "xpu": "xpu"}[gpu.kind])
+
+
+def _unseen(gpu: Gpu, reason: str, version: str, needs: str, driver_cuda: tuple[int, int]) -> Unseen:
     found = mend(gpu, driver_cuda)
-    return Unseen(gpu.name, reason, build.version, needs, found.command, found.how)
+    return Unseen(gpu.name, reason, version, needs, found.command, found.how)
+
+
+def without_code(card: str, architecture: str, version: str, driver_cuda: tuple[int, int] = (0, 0)) -> Unseen:
+    """What a torch that has no code for a card tells of it by itself: its name, and sm_120 or gfx1100."""
+    if architecture.startswith("gfx"):
+        gpu = Gpu(card, 0, 0, 0.0, 0.0, kind="rocm", architecture=architecture)
+    else:
+        gpu = Gpu(card, 0, 0, int(architecture.removeprefix("sm_")) / 10, 0.0)
+    return _unseen(gpu, "architecture", version, architecture, driver_cuda)
 
 
 def _lacks_architecture(gpu: Gpu, build: Build) -> bool:
@@ -165,19 +218,6 @@ def mend(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0)) -> Mend:
     if capability >= BLACKWELL:
         return Mend("either", "cu128") if runs == 12 else Mend("install", "cu130")
     return Mend("install", "cu130" if runs > 12 and not 0 < capability < TURING else "cu126")
-
-
-def command(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0)) -> str:
-    """What installs a torch that computes on this card; nothing where a newer driver comes first, or none is made."""
-    return mend(gpu, driver_cuda).command
-
-
-def steps(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0)) -> str:
-    """The same without words of a language: the command, or the address of the drivers and what to type after it."""
-    found = mend(gpu, driver_cuda)
-    if found.how in ("driver", "either"):
-        return f"{DRIVERS} → {command(gpu, (13, 0))}"
-    return found.command
 
 
 def upgrade(packages: tuple[str, ...], gpu: Gpu | None, driver_cuda: tuple[int, int] = (0, 0)) -> tuple[str, ...]:

@@ -10,17 +10,18 @@ from core.hardware.gpu import Gpu
 from core.training.config import TrainConfig
 
 FILE = "card.json"
+PROCESSOR = "the CPU"  # in the place of a card's name; the page has a word for it
 
 
 class CardTakenOut(UserError):
     template = (
-        "This run was to train on {card}, which is not there any more. Resume it to train on {instead}, or put the card "
-        "back first."
+        "This run was to train on {card}, which is not available any more. Resume it to train on {instead}, or bring the "
+        "card back first."
     )
 
 
 class CardNotHere(UserError):
-    template = "The graphics card that was chosen is not there any more. Choose another one from the list."
+    template = "The graphics card that was chosen is not available any more. Reload the page and try again."
 
 
 class NoFourBitKernels(UserError):
@@ -88,7 +89,7 @@ def of(run_dir: Path) -> Gpu | None:
     gpu = _alike(kept)
     if gpu is None:
         instead = hardware.card()
-        raise CardTakenOut(card=kept["name"], instead=instead.name if instead else "CPU")
+        raise CardTakenOut(card=kept["name"], instead=instead.name if instead else PROCESSOR)
     return gpu
 
 

@@ -17,7 +17,6 @@ from filelock import FileLock, Timeout
 from core import VERSION, errors, events, files, models, paths, process, stored
 from core.errors import UserError
 from core.hardware import hardware, nvidia, torch_build
-from core.hardware.gpu import Gpu
 from core.runs import assigned_gpu, disk_space, queue, requests, runs
 from core.runs.observer import Observer
 from core.training.checkpoints import whole_checkpoint
@@ -60,20 +59,6 @@ class DriverTrouble(UserError):
     template = (
         "The graphics card or its driver gave up: {reason} Restart the machine, update the driver if it comes back, "
         "then resume the run."
-    )
-
-
-class NoKernels(UserError):
-    template = (
-        "This torch ({torch}) has no kernels for {card}, which is {needed}; it has {known}. Install one that has them: "
-        "{command}"
-    )
-
-
-class NoKernelsMade(UserError):
-    template = (
-        "This torch ({torch}) has no kernels for {card}, which is {needed}, and no published torch has. Choose another "
-        "card, or start Soulsmith with the variable {variable}=-1 to train on the processor."
     )
 
 
@@ -321,23 +306,18 @@ def _out_of_memory(error: Exception, run_dir: Path) -> UserError:
 
 
 def _no_kernels() -> UserError:
-    """Which torch the card needs of which this process's torch has no kernels, or that there is none."""
+    """What mends that this process's torch has no kernels for its card."""
     import torch
 
     from core.training import devices
 
-    is_amd, name = bool(torch.version.hip), devices.device_name()
-    known = ", ".join(torch.cuda.get_arch_list()) or "none"
-    if is_amd:
+    if torch.version.hip:
         needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
-        gpu = Gpu(name, 0, 0, 0.0, 0, kind="rocm", architecture=needed)
     else:
-        major, minor = torch.cuda.get_device_capability()
-        needed, gpu = f"sm_{major}{minor}", Gpu(name, 0, 0, float(f"{major}.{minor}"), 0)
-    if command := torch_build.steps(gpu, nvidia.driver().cuda):
-        return NoKernels(torch=torch.__version__, card=name, needed=needed, known=known, command=command)
-    variable = "HIP_VISIBLE_DEVICES" if is_amd else "CUDA_VISIBLE_DEVICES"
-    return NoKernelsMade(torch=torch.__version__, card=name, needed=needed, variable=variable)
+        needed = "sm_{}{}".format(*torch.cuda.get_device_capability())
+    known = " ".join(torch.cuda.get_arch_list())
+    print(f"The card is {needed}; torch has kernels for {known or 'none'}.", file=sys.stderr)  # for the log
+    return torch_build.without_code(devices.device_name(), needed, torch.__version__, nvidia.driver().cuda).error
 
 
 def _quiet() -> None:

@@ -24,6 +24,10 @@ WORDS = {
         "Everything works, but something is slower than it should be: {device}.",
         "Всё работает, но что-то медленнее, чем должно быть: {device}.",
     ),
+    "check.verdict.incomplete": (
+        "What was checked works, but not everything was checked: {device}. The table says what was skipped and why.",
+        "Всё проверенное работает, но проверено не всё: {device}. Что пропущено и почему, видно из таблицы.",
+    ),
     "check.verdict.broken": (
         "Something does not work: {device}. See the last column for what to do.",
         "Что-то не работает: {device}. Что делать — в последнем столбце.",
@@ -31,7 +35,7 @@ WORDS = {
     "check.ended.stopped": ("The check was stopped.", "Проверка остановлена."),
     "check.ended.lost": (
         "The check ended unexpectedly: it was killed, or the machine shut down. Start it again.",
-        "Проверка неожиданно прервалась: её завершили, или компьютер выключился. Запустите её снова.",
+        "Проверка неожиданно прервалась: её процесс завершили или компьютер выключился. Запустите её снова.",
     ),
     "check.ended.failed": ("The check could not be completed.", "Проверка завершилась с ошибкой."),
     "check.report": ("The result as JSON, for a report", "Результат в JSON, для отчёта"),
@@ -65,7 +69,7 @@ WORDS = {
     # Figures and facts
     "check.figure.tokens_per_second": ("{value} tokens/s", "{value} токенов/с"),
     "check.figure.peak_gib": ("peak memory: {value} GiB", "пик памяти: {value} ГиБ"),
-    "check.figure.loss": ("loss of step 1: {value}", "loss шага 1: {value}"),
+    "check.figure.loss": ("loss of step 1: {value}", "loss на шаге 1: {value}"),
     "check.figure.error": ("difference: {value}", "расхождение: {value}"),
     "check.figure.tflops": ("{value} TFLOP/s", "{value} ТФЛОП/с"),
     "check.figure.rounding": ("rounding error: {value}", "ошибка округления: {value}"),
@@ -81,6 +85,7 @@ WORDS = {
     "check.figure.cores": ("cores: {value}", "ядер: {value}"),
     "check.figure.torch": ("torch {value}", "torch {value}"),
     "check.figure.cuda": ("CUDA: {value}", "CUDA: {value}"),
+    "check.figure.rocm": ("ROCm: {value}", "ROCm: {value}"),
     "check.figure.transformers": ("transformers {value}", "transformers {value}"),
     "check.figure.bitsandbytes": ("bitsandbytes {value}", "bitsandbytes {value}"),
     "check.figure.python": ("Python {value}", "Python {value}"),
@@ -105,6 +110,11 @@ WORDS = {
     "check.expected.single": ("single token: at most {value}", "один токен: не больше {value}"),
     # Values that are words
     "check.word.cpu": ("CPU", "процессор"),
+    "check.word.the CPU": ("the CPU", "процессор"),
+    "check.word.the download takes longer than this check": (
+        "the download takes longer than this check",
+        "загрузка идёт дольше, чем сама проверка",
+    ),
     "check.word.none": ("none", "нет"),
     "check.word.unknown": ("unknown", "неизвестно"),
     "check.word.apart": ("kept apart", "разделены"),
@@ -116,30 +126,33 @@ WORDS = {
     "check.word.capability": ("a newer card", "более новой карты"),
     "check.word.card": ("a card", "карты"),
     "check.word.precision": ("16-bit precision", "16-битной точности"),
-    "check.word.time": ("out of time", "время вышло"),
-    "check.word.memory": ("not enough memory", "не хватает памяти"),
+    "check.word.time": ("out of time", "не хватило времени"),
+    "check.word.memory": ("not enough memory", "не хватило памяти"),
     "check.word.unsupported": ("not supported on this card", "не поддерживается на этой карте"),
     "check.word.losses": (
         "there is no finished training to compare with",
-        "нет законченного обучения, с которым сравнить",
+        "нет законченного обучения для сравнения",
     ),
     "check.word.random weights": ("a tiny model with random weights", "крошечная модель со случайными весами"),
     "check.word.none listed": ("none listed", "не перечислены"),
     "check.word.it took too long and was ended": (
         "it took too long and was stopped",
-        "шло слишком долго и было прервано",
+        "проверка шла слишком долго и была прервана",
     ),
 }
 
 TROUBLES = {
     "RunBegan": "Началось обучение «{name}», и проверка уступила ему место. Проверьте компьютер, когда оно закончится.",
-    "CardInUse": "Компьютер сейчас занят: модель пишет строки, открыт чат в терминале или идёт другая проверка. Остановите их и "
-    "проверьте ещё раз.",
-    "CheckFirst": "Сейчас идёт обучение «{name}»: одновременно с проверкой и то и другое шло бы медленно. Проверьте компьютер, когда "
-    "обучение закончится.",
-    "TorchSeesNoCard": "Драйвер видит карту {card}, а torch {torch} — нет. Установите подходящую сборку torch: {command}",
-    "TorchLacksKernels": "В torch {torch} нет ядер для {card} ({architecture}; есть {has}). Установите сборку, где они есть: "
-    "{command}",
+    "CardInUse": "Компьютер сейчас занят: модель пишет строки, открыт чат в терминале или идёт другая проверка. Остановите то, "
+    "что идёт, и проверьте ещё раз.",
+    "CheckFirst": "Сейчас идёт обучение «{name}»: оно и проверка мешали бы друг другу. Проверьте компьютер, когда обучение "
+    "закончится.",
+    "TorchSeesNoCard": "torch {torch} подходит и для {card}, и для её драйвера, но карту не видит. Перезагрузите компьютер или "
+    "запустите контейнер с доступом к карте (docker run --gpus all). Если карта в режиме MIG, создайте на ней экземпляр.",
+    "CardNotPermitted": "torch {torch} подходит для {card}, но не видит эту карту. Добавьте своего пользователя в группы render и "
+    "video и перезагрузите компьютер; контейнер запустите с доступом к карте (docker run --device /dev/kfd --device "
+    "/dev/dri).",
+    "MetalNotSeen": "torch {torch} не видит {card}. Обновите macOS и проверьте ещё раз.",
     "TorchUnusable": "torch здесь не работает. Переустановите его: {command}",
     "NumbersWrong": "Результаты расходятся с эталоном на процессоре. Переустановите {package}: {command}",
     "BitsandbytesUnusable": "Для QLoRA и 8-битных оптимизаторов нужен bitsandbytes, а он здесь не работает. "
@@ -147,12 +160,15 @@ TROUBLES = {
     "PackageUnusable": "Для обучения нужны пакеты, которые здесь не работают. Переустановите их: {command}",
     "CardSlow": "Это намного медленнее, чем бывает на такой карте. Закройте другие программы, которые её занимают, дайте ей "
     "остыть и проверьте ещё раз: {command}",
-    "NvidiaCardSlow": "Это намного медленнее, чем бывает на такой карте. Посмотрите, какие ещё программы её занимают и не "
-    "тормозит ли её нагрев или ограничение мощности: {command}",
+    "NvidiaCardSlow": "Это намного медленнее, чем бывает на такой карте. Посмотрите, какие ещё программы занимают карту и "
+    "не замедляет ли её перегрев или ограничение мощности: {command}",
     "ProcessorSlow": "Это намного медленнее, чем бывает на таком процессоре. Закройте другие программы и проверьте ещё раз: "
     "{command}",
-    "PackedRowsSlow": "Упаковка здесь медленная: время внимания растёт как квадрат длины блока. Для FlashAttention не "
-    "хватает {lacks}, а в этом torch нет подходящего ядра. Установите torch новее: {command}",
+    "PackedRowsSlow": "Упаковка здесь медленная: время внимания растёт как квадрат длины блока, потому что FlashAttention 2 "
+    "недоступен, а в этом torch нет подходящего ядра. Установите torch новее: {command}",
+    "PackedRowsStaySlow": "Упаковка здесь медленная: время внимания растёт как квадрат длины блока, потому что "
+    "FlashAttention 2 недоступен, в этом torch нет подходящего ядра, а более новый не умеет считать на {card} с её "
+    "драйвером. Обучайте без упаковки.",
     "TimeWasShort": "На все проверки не хватило времени. Дайте больше: {command}",
     "StarterMissing": "Стартовую модель скачать не удалось ({reason}), поэтому вместо неё взята крошечная модель со "
     "случайными весами: её скорость мало о чём говорит. Скачайте модель и проверьте ещё раз: {command}",
