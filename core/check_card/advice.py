@@ -51,6 +51,20 @@ class ProcessorSlow(UserError):
     template = "This is far slower than such a processor should be. Close other programs and check again: {command}"
 
 
+class FlashAttentionBroken(UserError):
+    template = (
+        "The installed flash-attn does not load, which happens after an upgrade of torch. Runs use torch's own attention "
+        "instead. Remove it (pip uninstall flash-attn), or reinstall it for this torch: {command}"
+    )
+
+
+class FlashAttentionLacksKernels(UserError):
+    template = (
+        "torch has kernels for {card}, the installed flash-attn has none. Remove it, then runs use torch's own "
+        "attention: {command}"
+    )
+
+
 class PackedRowsSlow(UserError):
     template = (
         "Packing is slow here: attention cost grows with the square of the block length. FlashAttention lacks the {lacks}, "

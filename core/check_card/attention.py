@@ -7,7 +7,8 @@ from pathlib import Path
 from core.check_card import advice as advices
 from core.check_card import stand_in
 from core.check_card.results import result
-from core.training import attention_kernels, checks, devices, errors, model_loading
+from core.hardware import torch_build
+from core.training import attention_kernels, checks, devices, errors, model_loading, packages
 from core.training.config import TrainConfig
 
 BOUNDS = {"fp32": 0.002, "bf16": 0.05, "fp16": 0.02}  # of the logits of four layers, norm of the difference
@@ -49,6 +50,10 @@ def attention() -> dict:
     if not error <= BOUNDS[kind]:
         wrong = advices.NumbersWrong(package=base.config._attn_implementation, command=advices.torch_for())
         return result("attention", "broken", value, {"error": BOUNDS[kind]}, wrong)
+    if value.get("lacks") == "broken":
+        value["reason"] = packages.fault("flash-attn")
+        mend = advices.FlashAttentionBroken(command=packages.reinstall("flash-attn"))
+        return result("attention", "slow", value, {"error": BOUNDS[kind]}, mend)
     return result("attention", "ok", value, {"error": BOUNDS[kind]})
 
 
@@ -65,3 +70,10 @@ def packing() -> dict:
         slow = advices.PackedRowsSlow(lacks=lacks, command=advices.pip("--upgrade", "torch"))
         return result("packing", "slow", value, expected, slow)
     return result("packing", "ok", value, expected)
+
+
+def _has_varlen_in_some_torch() -> bool:
+    """Whether there is a torch whose kernel takes a whole packed row on this card; AMD's have it for few chips."""
+    import torch
+
+    return devices.device_type() == "cuda" and not torch.version.hip and torch.cuda.get_device_capability() >= (8, 0)

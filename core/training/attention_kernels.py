@@ -6,7 +6,7 @@ import inspect
 import itertools
 from collections.abc import Callable
 
-from . import devices, packing
+from . import devices, packages, packing
 
 FLASH_HEAD = 256  # numbers of a head, at most: FlashAttention 2's own limit
 
@@ -22,7 +22,11 @@ def attention(kind: str, base=None) -> str:
 
 
 def flash_attention_lacks(kind: str, base=None) -> str:
-    """What FlashAttention 2 lacks: card, capability 8.0, class (the model's refuses it), precision, package; or nothing."""
+    """What FlashAttention 2 lacks, in a word, or nothing.
+
+    card; apple: not made for that one; capability 8.0; class: the model's refuses it; precision: 16 bit; package;
+    broken: the package is installed and does not load.
+    """
     import torch
     from transformers.utils import is_flash_attn_2_available
 
@@ -34,8 +38,10 @@ def flash_attention_lacks(kind: str, base=None) -> str:
         return "class"
     if kind == "fp32":
         return "precision"
+    if is_flash_attn_2_available():
+        return "broken" if packages.fault("flash-attn") else ""
     # Where flash-attn is not compiled, the package kernels brings it from the hub, or from the hub's cache.
-    return "" if is_flash_attn_2_available() or is_flash_attn_2_available(kernels_fallback_ok=True) else "package"
+    return "" if is_flash_attn_2_available(kernels_fallback_ok=True) else "package"
 
 
 def _takes_flash_attention(base) -> bool:

@@ -144,6 +144,13 @@ class LigerMissing(TrainingError):
     )
 
 
+class PackageBroken(TrainingError):
+    template = (
+        "{what} needs the package {package}, which is installed but does not load: {reason}. Do without {what}, or "
+        "reinstall the package: {command}"
+    )
+
+
 class PissaNeedsWholeBase(TrainingError):
     template = (
         "init_lora_weights {value} takes the base apart, which it cannot do with 4-bit weights. "

@@ -111,6 +111,7 @@ WORDS = {
     "check.word.masked": ("one call with a mask", "один вызов с маской"),
     "check.word.by_document": ("one document at a time", "каждый документ отдельно"),
     "check.word.flash": ("FlashAttention", "FlashAttention"),
+    "check.word.broken": ("a flash-attn that loads", "исправного пакета flash-attn"),
     "check.word.package": ("the flash-attn package", "пакета flash-attn"),
     "check.word.class": ("support by this kind of model", "поддержки в моделях этого вида"),
     "check.word.capability": ("a newer card", "более новой карты"),
@@ -151,8 +152,12 @@ TROUBLES = {
     "тормозит ли её нагрев или ограничение мощности: {command}",
     "ProcessorSlow": "Это намного медленнее, чем бывает на таком процессоре. Закройте другие программы и проверьте ещё раз: "
     "{command}",
-    "PackedRowsSlow": "Упаковка здесь медленная: время внимания растёт как квадрат длины блока. Для FlashAttention не "
-    "хватает {lacks}, а в этом torch нет подходящего ядра. Установите torch новее: {command}",
+    "FlashAttentionBroken": "Установленный flash-attn не загружается: так бывает после обновления torch. Вместо него работает "
+    "внимание из самого torch. Удалите пакет (pip uninstall flash-attn) или переустановите его под этот torch: {command}",
+    "FlashAttentionLacksKernels": "В torch есть ядра для {card}, а в установленном flash-attn их нет. Удалите его, тогда будет "
+    "работать внимание из самого torch: {command}",
+    "PackedRowsSlow": "Документы упакованной строки здесь считаются по одному, а это медленнее: flash-attn не используется, и в "
+    "этом torch нет ядра, которое берёт их все сразу. Установите torch новее: {command}",
     "TimeWasShort": "На все проверки не хватило времени. Дайте больше: {command}",
     "StarterMissing": "Стартовую модель скачать не удалось ({reason}), поэтому вместо неё взята крошечная модель со "
     "случайными весами: её скорость мало о чём говорит. Скачайте модель и проверьте ещё раз: {command}",

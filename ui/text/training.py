@@ -106,6 +106,10 @@ WORDS = {
         "the package flash-attn is not installed",
         "пакет flash-attn не установлен",
     ),
+    "data.lacks.broken": (
+        "the installed flash-attn does not load: reinstall it for this torch, or remove it",
+        "установленный flash-attn не загружается: переустановите его под этот torch или удалите",
+    ),
     "data.experts": (
         "adapters on the experts, without dropout; the router is not trained",
         "адаптеры у экспертов, без dropout; маршрутизатор не обучается",
