@@ -109,12 +109,11 @@ def matmul_fp32() -> dict:
 
 
 def matmul_bf16() -> dict | None:
-    on_processor = devices.device_type() == "cpu"
-    return None if on_processor and not hardware.processor_has_bf16() else _matmul("bf16")
+    return _matmul("bf16") if devices.has_bf16() else None  # no run computes in it where it is not
 
 
 def matmul_fp16() -> dict | None:
-    return None if devices.device_type() == "cpu" else _matmul("fp16")  # no run computes in it on a processor
+    return None if devices.device_type() in ("cpu", "mps") else _matmul("fp16")  # no run computes in it there
 
 
 def _matmul(kind: str) -> dict:
@@ -131,9 +130,7 @@ def _matmul(kind: str) -> dict:
     if not value["error"] <= BOUNDS[kind]:  # NaN too
         wrong = advices.NumbersWrong(package="torch", command=advices.torch_for())
         return result(f"matmul_{kind}", "broken", value, expected, wrong)
-    known = card()
-    emulated = kind == "bf16" and not devices.has_bf16()
-    if known and not emulated:
+    if known := card():
         expected["tflops"] = known.fp32_tflops if kind == "fp32" else known.matmul_tflops
     if value["tflops"] < SLOW * expected.get("tflops", 0):
         return result(f"matmul_{kind}", "slow", value, expected, advices.slow(on_card=True))

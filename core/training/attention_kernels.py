@@ -31,7 +31,7 @@ def flash_attention_lacks(kind: str, base=None) -> str:
     from transformers.utils import is_flash_attn_2_available
 
     if devices.device_type() not in ("cuda", "xpu"):
-        return "card"
+        return "apple" if devices.device_type() == "mps" else "card"
     if devices.device_type() == "cuda" and torch.cuda.get_device_capability() < (8, 0):
         return "capability"
     if base is not None and not _takes_flash_attention(base):

@@ -116,6 +116,7 @@ WORDS = {
     "check.word.class": ("support by this kind of model", "поддержки в моделях этого вида"),
     "check.word.capability": ("a newer card", "более новой карты"),
     "check.word.card": ("a card", "карты"),
+    "check.word.apple": ("a card of NVIDIA, AMD or Intel", "видеокарты NVIDIA, AMD или Intel"),
     "check.word.precision": ("16-bit precision", "16-битной точности"),
     "check.word.time": ("out of time", "время вышло"),
     "check.word.memory": ("not enough memory", "не хватает памяти"),
