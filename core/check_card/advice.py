@@ -67,8 +67,8 @@ class FlashAttentionLacksKernels(UserError):
 
 class PackedRowsSlow(UserError):
     template = (
-        "Packing is slow here: attention cost grows with the square of the block length. FlashAttention lacks the {lacks}, "
-        "and this torch has no kernel of its own. Install a newer torch: {command}"
+        "Documents of a packed row are computed one after the other here, which is slower: flash-attn is not used, and "
+        "this torch has no kernel of its own that takes them at once. Install a newer torch: {command}"
     )
 
 

@@ -60,14 +60,13 @@ def attention() -> dict:
 def packing() -> dict:
     """That no document of a packed block sees another one (else PackingUnsupported is raised), and by which way."""
     base, config = _base()
-    by_document = attention_kernels.attend_by_document()
-    checks.check_packing(config, base)
-    flash = base.config._attn_implementation.startswith("flash")
-    way = "flash" if flash else "by_document" if by_document() else "masked"
+    calls = attention_kernels.attend_by_document()
+    checks.check_packing(config, base, calls)
+    flash = attention_kernels.uses_flash_attention(base)
+    way = "flash" if flash else "by_document" if calls["one_by_one"] else "varlen"
     value, expected = {"documents": "apart", "way": way}, {"documents": "apart"}
-    if way == "masked" and devices.device_type() != "cpu":
-        lacks = attention_kernels.flash_attention_lacks(devices.precision(config))
-        slow = advices.PackedRowsSlow(lacks=lacks, command=advices.pip("--upgrade", "torch"))
+    if way == "by_document" and _has_varlen_in_some_torch():
+        slow = advices.PackedRowsSlow(command=advices.pip("--upgrade", "torch"))
         return result("packing", "slow", value, expected, slow)
     return result("packing", "ok", value, expected)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,16 +126,19 @@ def check_causal(config: TrainConfig, base) -> None:
         raise SeesAhead(model=Path(config.base_model).name)
 
 
-def check_packing(config: TrainConfig, base) -> dict:
+def check_packing(config: TrainConfig, base, calls: Counter | None = None) -> dict:
     """How collate() lays packed rows so that this model keeps their documents apart: its arguments besides the rows.
 
     Refuses a model whose layers carry something from one document of a block into the next, whichever way it is.
     Recurrent layers do, whatever the positions say. The model is asked, not looked up: a document must have the same
-    logits whichever one stands before it. Both blocks are of one shape, so rounding is the same in both.
+    logits whichever one stands before it. Both blocks are of one shape, so rounding is the same in both. `calls` are
+    those that attend_by_document() counts: of the layout that is returned alone.
     """
     if not config.packing:
         return {"alone": attention_kernels.uses_flash_attention(base) and _passes_on(base)}
     for layout in layouts(base):
+        if calls:
+            calls.clear()
         if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
             return layout
     raise PackingUnsupported(model=Path(config.base_model).name)

@@ -47,8 +47,6 @@ class Say:
         """The few values of a trouble that are words."""
         if key == "state":
             return self(f"state.{value}")
-        if key == "lacks" and f"check.word.{value}" in WORDS:
-            return self(f"check.word.{value}")
         return value.replace(" or ", " или ") if key == "suggestion" and isinstance(value, str) else value
 
     def number(self, value: float | None, digits: int = 3) -> str:

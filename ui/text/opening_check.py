@@ -108,8 +108,11 @@ WORDS = {
     "check.word.none": ("none", "нет"),
     "check.word.unknown": ("unknown", "неизвестно"),
     "check.word.apart": ("kept apart", "разделены"),
-    "check.word.masked": ("one call with a mask", "один вызов с маской"),
     "check.word.by_document": ("one document at a time", "каждый документ отдельно"),
+    "check.word.varlen": (
+        "all documents in one call of torch's own kernel",
+        "все документы за один вызов ядра из torch",
+    ),
     "check.word.flash": ("FlashAttention", "FlashAttention"),
     "check.word.broken": ("a flash-attn that loads", "исправного пакета flash-attn"),
     "check.word.package": ("the flash-attn package", "пакета flash-attn"),

@@ -88,6 +88,14 @@ WORDS = {
         "attention: {kernel}, each document of a block by itself",
         "внимание: {kernel}, каждый документ блока отдельно",
     ),
+    "data.attention.varlen": (
+        "attention: {kernel}, all documents of a block in one call",
+        "внимание: {kernel}, все документы блока за один вызов",
+    ),
+    "data.attention.both": (
+        "attention: {kernel}, in some layers each document of a block by itself",
+        "внимание: {kernel}, в части слоёв каждый документ блока отдельно",
+    ),
     "data.attention.because": ("{kernel}, because {why}", "{kernel}, потому что {why}"),
     "data.lacks.card": ("FlashAttention 2 needs a graphics card", "для FlashAttention 2 нужна видеокарта"),
     "data.lacks.apple": (
