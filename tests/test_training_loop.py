@@ -189,7 +189,7 @@ def test_what_a_card_says_of_itself_is_worded(monkeypatch):
         ("gfx803", "HIP_VISIBLE_DEVICES=-1 to train on the processor."),
     ):
         properties = type("Properties", (), {"gcnArchName": f"{architecture}:sramecc+"})
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda found=properties: found)
         worded = str(trainer._worded(said, paths.run("none")))
         assert f"which is {architecture}" in worded
         assert worded.endswith(found)

@@ -18,7 +18,16 @@ TOKENS = 48
 def advice(name: str, error: Exception) -> Exception:
     if isinstance(error, errors.TrainingError):
         return error
+    if any(words in str(error).lower() for words in torch_build.NO_KERNELS) and _is_of_flash_attention():
+        return advices.FlashAttentionLacksKernels(card=devices.device_name(), command="pip uninstall flash-attn")
     return advices.PackageUnusable(command=advices.pip("--upgrade", "torch", "transformers", "peft", "accelerate"))
+
+
+def _is_of_flash_attention() -> bool:
+    """Whether kernels that are missing are those of FlashAttention: a run takes it, and torch has its own for the card."""
+    needed, has = devices.architectures()
+    kind = devices.precision(TrainConfig(base_model="", corpus=""))
+    return torch_build.covers(has, needed) and attention_kernels.attention(kind) == "flash_attention_2"
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import time
 from core.check_card import advice as advices
 from core.check_card.results import result, say
 from core.estimate import catalogue
-from core.hardware import hardware
+from core.hardware import hardware, torch_build
 from core.training import devices
 
 SIZE = 512  # of the products that are held against the processor's
@@ -64,15 +64,9 @@ def architecture() -> dict | None:
 
     if devices.device_type() != "cuda":
         return None
-    has = torch.cuda.get_arch_list()
-    if torch.version.hip:
-        needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
-        runs = not has or needed in has
-    else:
-        major, minor = torch.cuda.get_device_capability()
-        needed, runs = f"sm_{major}{minor}", not has or covers(has, major, minor)
+    needed, has = devices.architectures()
     value, listed = {"architecture": needed, "kernels": " ".join(has) or "none listed"}, " ".join(has)
-    if runs:
+    if not has or torch_build.covers(has, needed):
         return result("architecture", "ok", value)
     wrong = advices.TorchLacksKernels(
         torch=torch.__version__,
@@ -82,26 +76,6 @@ def architecture() -> dict | None:
         command=advices.torch_for(),
     )
     return result("architecture", "broken", value, {"kernels": needed}, wrong)
-
-
-def covers(has: list[str], major: int, minor: int) -> bool:
-    """Whether kernels of these architectures run on a card of this capability.
-
-    Machine code (sm_86) runs on the same major version and an equal or higher minor one; intermediate code (compute_90)
-    on any later card; code with a letter (sm_90a) on exactly its own (CUDA C++ Programming Guide, compatibility).
-    """
-    for name in has:
-        kind, _, number = name.partition("_")
-        exact, digits = not number.isdigit(), "".join(filter(str.isdigit, number))
-        if len(digits) < 2:
-            continue
-        theirs = int(digits[:-1]), int(digits[-1])
-        if kind == "compute" and not exact and theirs <= (major, minor):
-            return True
-        family = number.endswith("f")  # sm_100f: code for the whole family
-        if kind == "sm" and theirs[0] == major and (theirs[1] <= minor if not exact or family else theirs[1] == minor):
-            return True
-    return False
 
 
 def matmul_fp32() -> dict:

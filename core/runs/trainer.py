@@ -27,6 +27,11 @@ from core.training.devices import grow_segments, is_out_of_memory
 LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
 SURELY = 0.9  # of what the calculator predicts is needed for sure: it errs by a few percent
 FEWEST_STEPS = 3  # the first, slow one is not counted
+DO_WITHOUT = {  # the same in every language
+    "flash-attn": "pip uninstall flash-attn",
+    "bitsandbytes": "method = lora, optim = adamw_torch",
+    "liger-kernel": "use_liger_kernel = false",
+}
 
 
 class AlreadyTraining(UserError):
@@ -74,6 +79,13 @@ class NoKernelsMade(UserError):
     template = (
         "This torch ({torch}) has no kernels for {card}, which is {needed}, and no published torch has. Choose another "
         "card, or start Soulsmith with the variable {variable}=-1 to train on the processor."
+    )
+
+
+class PackageLacksKernels(UserError):
+    template = (
+        "torch has kernels for {card} ({needed}); a package that the run uses has none. Installed are: {packages}. "
+        "Reinstall what it uses: {command}. Or do without: {without}."
     )
 
 
@@ -299,8 +311,8 @@ def _worded(error: Exception, run_dir: Path) -> UserError:
         return DiskRanFull(path=run_dir)
     if is_out_of_memory(error):
         return _out_of_memory(error, run_dir)
-    if any(words in said for words in torch_build.NO_KERNELS):
-        return _no_kernels()
+    if any(words in said for words in torch_build.NO_KERNELS) and (trouble := _no_kernels()):
+        return trouble
     if "device-side assert" in said:
         return DeviceAssert()
     reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
@@ -320,21 +332,25 @@ def _out_of_memory(error: Exception, run_dir: Path) -> UserError:
     return OutOfMemory(step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
 
 
-def _no_kernels() -> UserError:
-    """Which torch the card needs of which this process's torch has no kernels, or that there is none."""
+def _no_kernels() -> UserError | None:
+    """Who has no kernels for the card: torch, with the one that the card needs or that there is none, or a package
+    beside it; None where neither can be."""
     import torch
 
-    from core.training import devices
+    from core.training import devices, packages
 
-    is_amd, name = bool(torch.version.hip), devices.device_name()
-    known = ", ".join(torch.cuda.get_arch_list()) or "none"
-    if is_amd:
-        needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
+    (needed, has), name = devices.architectures(), devices.device_name()
+    if torch_build.covers(has, needed):
+        found = packages.installed()
+        command, without = packages.reinstall(*found), "; ".join(DO_WITHOUT[package] for package in found)
+        told = {"packages": ", ".join(found), "command": command, "without": without}
+        return PackageLacksKernels(card=name, needed=needed, **told) if found else None
+    if is_amd := bool(torch.version.hip):
         gpu = Gpu(name, 0, 0, 0.0, 0, kind="rocm", architecture=needed)
     else:
-        major, minor = torch.cuda.get_device_capability()
-        needed, gpu = f"sm_{major}{minor}", Gpu(name, 0, 0, float(f"{major}.{minor}"), 0)
+        gpu = Gpu(name, 0, 0, float(f"{needed[3:-1]}.{needed[-1]}"), 0)
     if command := torch_build.steps(gpu, nvidia.driver().cuda):
+        known = ", ".join(has) or "none"
         return NoKernels(torch=torch.__version__, card=name, needed=needed, known=known, command=command)
     variable = "HIP_VISIBLE_DEVICES" if is_amd else "CUDA_VISIBLE_DEVICES"
     return NoKernelsMade(torch=torch.__version__, card=name, needed=needed, variable=variable)

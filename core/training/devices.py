@@ -82,6 +82,17 @@ def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def architectures() -> tuple[str, list[str]]:
+    """The architecture of this process's card (sm_86, gfx1100), and those that the installed torch has kernels for."""
+    import torch
+
+    if torch.version.hip:
+        needed = torch.cuda.get_device_properties().gcnArchName.split(":")[0]
+    else:
+        needed = "sm_{}{}".format(*torch.cuda.get_device_capability())
+    return needed, torch.cuda.get_arch_list()
+
+
 def synchronize() -> None:
     """Wait until the device has computed all that it was given."""
     import torch
