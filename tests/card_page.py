@@ -134,7 +134,7 @@ def _prepared(put, upto: str) -> None:
     put("data", rows_left_out={"nothing_to_learn": 3}, blocks=420, fill=0.97, **data)
     if upto != "model":
         put("forecast", predicted_bytes=21.5 * GIB, predicted_seconds=1.9, card=DEVICE, attention="flash")
-    kernel = {"attention": "sdpa", "by_document": True, "flash_attention_lacks": "package"}
+    kernel = {"attention": "sdpa", "varlen": True, "by_document": False, "flash_attention_lacks": "package"}
     counts = {"parameters": 7_600_000_000, "trainable_parameters": 40_000_000}
     put("model", device=DEVICE, precision="bf16", **counts, **kernel)
 

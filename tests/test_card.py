@@ -283,6 +283,27 @@ def test_a_card_that_shares_the_machine_s_memory_has_what_is_free_there(monkeypa
     assert engine.free_bytes(engine.ON_CPU) == engine.free_bytes("cpu") == 90 * 2**30
 
 
+def test_an_intel_card_that_does_not_say_what_is_free_has_what_this_process_did_not_reserve(monkeypatch):
+    """https://github.com/pytorch/pytorch/issues/164429"""
+    import torch
+
+    def refuses():
+        raise RuntimeError("The device does not support querying the available free memory.")
+
+    monkeypatch.setattr(devices, "device_type", lambda: "xpu")
+    monkeypatch.setattr(torch.xpu, "mem_get_info", refuses)
+    properties = type("Properties", (), {"total_memory": 16 * 2**30})
+    monkeypatch.setattr(torch.xpu, "get_device_properties", lambda: properties)
+    monkeypatch.setattr(torch.xpu, "memory_reserved", lambda: 5 * 2**30)
+    assert devices.free_bytes() == 11 * 2**30
+    monkeypatch.setattr(torch.xpu, "mem_get_info", lambda: (3 * 2**30, 16 * 2**30))
+    assert devices.free_bytes() == 3 * 2**30
+    monkeypatch.setattr(devices, "device_type", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", refuses)
+    with pytest.raises(RuntimeError, match="querying"):  # there it is a broken driver
+        devices.free_bytes()
+
+
 def test_a_chat_s_process_of_another_version_is_asked_in_words_that_it_knows(home, monkeypatch):
     """Before an update it knew no `at_once`; after one it may be asked for more than this one knows, or less."""
     asked = []

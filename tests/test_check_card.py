@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,12 +14,14 @@ import pytest
 from core import events, jobs, models
 from core import process as core_process
 from core.chat import reply_gpu
-from core.check_card import advice, children, kernels, plan, quantisation, results, stand_in
+from core.check_card import advice, attention, children, kernels, plan, quantisation, results, stand_in
 from core.check_card import jobs as checks
 from core.check_card.starter import Starter
 from core.estimate import forecast, learned
 from core.hardware import hardware, torch_build
 from core.runs import gpu_access, runs
+from core.training import attention_kernels, devices, packages
+from core.training import checks as training_checks
 from core.training.config import TrainConfig
 from tests import pretended_card, pretended_driver
 from tests.pretended_driver import FAST, ROOMY
@@ -58,22 +61,25 @@ def tiny_starter(home, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("has", "capability", "runs_there"),
+    ("has", "needed", "runs_there"),
     [
-        (["sm_80"], (8, 0), True),
-        (["sm_80"], (8, 6), True),  # the same major version, a higher minor one
-        (["sm_86"], (8, 0), False),
-        (["sm_90"], (12, 0), False),
-        (["sm_90", "compute_90"], (12, 0), True),  # intermediate code is compiled for later cards
-        (["sm_90a"], (9, 0), True),
-        (["sm_100a"], (10, 3), False),  # a letter: exactly this one
-        (["sm_100f"], (10, 3), True),  # the family
-        (["sm_120"], (12, 1), True),  # GB10
-        (["sm_75", "sm_80"], (7, 0), False),
+        (["sm_80"], "sm_80", True),
+        (["sm_80"], "sm_86", True),  # the same major version, a higher minor one
+        (["sm_86"], "sm_80", False),
+        (["sm_90"], "sm_120", False),
+        (["sm_90", "compute_90"], "sm_120", True),  # intermediate code is compiled for later cards
+        (["sm_90a"], "sm_90", True),
+        (["sm_100a"], "sm_103", False),  # a letter: exactly this one
+        (["sm_100f"], "sm_103", True),  # the family
+        (["sm_120"], "sm_121", True),  # GB10
+        (["sm_75", "sm_80"], "sm_70", False),
+        (["gfx90a", "gfx1100"], "gfx1100", True),
+        (["gfx90a", "gfx1100"], "gfx1101", False),
+        ([], "sm_80", False),
     ],
 )
-def test_kernels_run_on_cards_of_their_own_major_version(has, capability, runs_there):
-    assert kernels.covers(has, *capability) is runs_there
+def test_kernels_run_on_cards_of_their_own_major_version(has, needed, runs_there):
+    assert torch_build.covers(has, needed) is runs_there
 
 
 def test_the_worst_state_is_that_of_all():
@@ -341,6 +347,131 @@ def test_the_button_checks_the_card_that_a_run_takes_not_the_one_that_replies_co
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Attention
+
+
+@pytest.fixture
+def tiny_base(monkeypatch):
+    """The model of the check, loaded on the processor; then this process takes itself for one with an A100."""
+    import torch
+    from transformers import AttentionInterface
+
+    monkeypatch.setattr(stand_in, "SHAPE", stand_in.SHAPE | SMALL)
+    attention._base.cache_clear()
+    attention._base()
+    monkeypatch.setitem(AttentionInterface._global_mapping, "sdpa", AttentionInterface._global_mapping["sdpa"])
+    monkeypatch.setattr(devices, "device_type", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (8, 0))
+    yield
+    attention._base.cache_clear()
+
+
+def by_hand(query, key, value, ends, ends_k, longest, longest_k, **more):
+    """What torch's kernel for rows that lie end to end does, (T, H, D)."""
+    import torch
+
+    lengths = ends.diff().tolist()
+    parts = zip(*(x.transpose(0, 1).split(lengths, dim=1) for x in (query, key, value)), strict=True)
+    seen = [
+        torch.nn.functional.scaled_dot_product_attention(*part, is_causal=True, enable_gqa=True, scale=more["scale"])
+        for part in parts
+    ]
+    return torch.cat(seen, dim=1).transpose(0, 1)
+
+
+SLOW = "Documents of a packed row are computed one after the other here, which is slower: flash-attn is not used, and "
+SLOW += (
+    "this torch has no kernel of its own that takes them at once. Install a newer torch: pip install --upgrade torch"
+)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "capability", "hip", "way", "advice"),
+    [
+        (by_hand, (8, 0), None, "varlen", None),
+        (None, (8, 0), None, "by_document", SLOW),  # torch before 2.12
+        (None, (7, 5), None, "by_document", None),  # no torch has it for such a card
+        (None, (11, 0), "7.2", "by_document", None),
+    ],
+)
+def test_the_way_of_packed_rows_is_told_and_slow_where_another_torch_has_a_faster_one(
+    tiny_base, monkeypatch, kernel, capability, hip, way, advice
+):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(attention_kernels, "varlen_attention", lambda: kernel)
+    monkeypatch.setattr(attention_kernels, "_kernel_lacks", lambda query, value: "")
+    monkeypatch.setattr(hardware, "card", lambda uuid=None: None)
+    found = attention.packing()
+    told = found["advice"] and found["advice"]["message"]
+    assert (found["state"], found["value"], told) == (
+        "slow" if advice else "ok", {"documents": "apart", "way": way}, advice,
+    )  # fmt: skip
+
+
+def test_a_layout_that_was_given_up_leaves_no_trace_in_the_way(tiny_base, monkeypatch):
+    monkeypatch.setattr(attention_kernels, "varlen_attention", lambda: by_hand)
+    monkeypatch.setattr(attention_kernels, "_kernel_lacks", lambda query, value: "")
+    distance = training_checks.cross_entropy.distance
+    found = iter((1.0, 0.0))  # the first layout leaks
+    monkeypatch.setattr(training_checks.cross_entropy, "distance", lambda *pair: distance(*pair) + next(found))
+    base, config = attention._base()
+    calls = attention_kernels.attend_by_document()
+    assert training_checks.check_packing(config, base, calls) == {}
+    assert dict(calls) == {"one_by_one": 4}  # two blocks through two layers
+
+
+def test_a_flash_attn_that_does_not_load_is_slow_and_its_advice_is_to_reinstall_it(tiny_base, monkeypatch):
+    monkeypatch.setattr(attention_kernels, "flash_attention_lacks", lambda kind: "broken")
+    monkeypatch.setattr(packages, "fault", lambda package: "undefined symbol: _ZN3c105Error")
+    found = attention.attention()
+    told = (found["value"]["attention"], found["value"]["lacks"], found["value"]["reason"])
+    assert (found["state"], *told) == ("slow", "sdpa", "broken", "undefined symbol: _ZN3c105Error")
+    command = "pip install --force-reinstall --no-deps --no-cache-dir --no-build-isolation flash-attn"
+    assert found["advice"]["message"] == (
+        "The installed flash-attn does not load, which happens after an upgrade of torch. Runs use torch's own attention "
+        f"instead. Remove it (pip uninstall flash-attn), or reinstall it for this torch: {command}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("has", "taken", "trouble"),
+    [
+        (["sm_80"], "flash_attention_2", "FlashAttentionLacksKernels"),
+        (["sm_80"], "sdpa", "PackageUnusable"),
+        (["sm_90"], "flash_attention_2", "PackageUnusable"),  # torch itself has none
+    ],
+)
+def test_kernels_that_are_missing_in_attention_are_missed_in_flash_attn_where_torch_has_them(
+    monkeypatch, has, taken, trouble
+):
+    monkeypatch.setattr(devices, "architectures", lambda: ("sm_80", has))
+    monkeypatch.setattr(devices, "device_name", lambda: "NVIDIA A100")
+    monkeypatch.setattr(attention_kernels, "attention", lambda kind: taken)
+    error = RuntimeError("CUDA error: no kernel image is available for execution on the device")
+    assert type(attention.advice("attention", error)).__name__ == trouble
+    assert type(attention.advice("attention", RuntimeError("another"))).__name__ == "PackageUnusable"
+
+
+def test_arithmetic_that_no_run_computes_in_is_not_measured(monkeypatch):
+    monkeypatch.setattr(kernels, "_matmul", lambda kind: {"name": kind})
+    found = {}
+    for kind, has_bf16 in (("cuda", True), ("cuda", False), ("mps", False), ("mps", True), ("cpu", False)):
+        monkeypatch.setattr(devices, "device_type", lambda kind=kind: kind)
+        monkeypatch.setattr(devices, "has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        found[kind, has_bf16] = [one["name"] for one in (kernels.matmul_bf16(), kernels.matmul_fp16()) if one]
+    assert found == {
+        ("cuda", True): ["bf16", "fp16"],
+        ("cuda", False): ["fp16"],
+        ("mps", False): [],
+        ("mps", True): ["bf16"],
+        ("cpu", False): [],
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Hardware of other kinds
 
 
@@ -519,7 +650,25 @@ def test_a_pretended_card_before_ampere_trains_in_fp16(tiny_starter):
     assert {name: one["state"] == "broken" for name, one in found.items()} == dict.fromkeys(found, False)
     taken = found["attention"]["value"]
     assert (taken["attention"], taken["precision"], taken["lacks"]) == ("sdpa", "fp16", "capability")
+    assert (found["packing"]["state"], found["packing"]["value"]["way"]) == ("ok", "by_document")
     assert {"train_qlora", "train_full_packed"} <= set(found)
+
+
+@on_card
+@pytest.mark.slow
+def test_a_flash_attn_that_does_not_load_hinders_no_run_on_a_pretended_card(tiny_starter, tmp_path):
+    """As torch leaves it when it is upgraded: the metadata is there, the compiled part has an undefined symbol."""
+    flash = tmp_path / "flash"
+    shutil.copytree(Path(pretended_card.__file__).parent / "flash", flash)
+    (flash / "flash_attn" / "__init__.py").write_text("raise ImportError('undefined symbol: _ZN3c105Error')\n")
+    environment = pretended_card.environment((8, 0))
+    environment["PYTHONPATH"] += os.pathsep + str(flash)
+    found = check("--only", "attention,packing,train_lora_packed", environment=environment)["by"]
+    taken = found["attention"]["value"]
+    assert (found["attention"]["state"], taken["attention"], taken["lacks"]) == ("slow", "sdpa", "broken")
+    assert taken["reason"] == "undefined symbol: _ZN3c105Error"
+    assert (found["packing"]["state"], found["packing"]["value"]["way"]) == ("ok", "varlen")
+    assert found["train_lora_packed"]["value"]["tokens_per_second"] > 0
 
 
 def sabotaged(tmp_path: Path, code: str) -> dict:
@@ -722,10 +871,11 @@ def test_a_download_that_takes_too_long_is_said_in_russian_too():
     assert "скачать не удалось (загрузка идёт дольше, чем сама проверка), поэтому" in Say("ru").trouble(missing)
 
 
-def test_what_flash_attention_lacks_has_words_in_both_languages(home):
-    slow = advice.PackedRowsSlow(command="pip install --upgrade torch")
-    one = results.result("packing", "slow", {"lacks": "precision"}, None, slow)
-    for lang, words in (("ru", "для FlashAttention 2 не хватает 16-битной точности"), ("en", "needs 16-bit precision")):
-        shown = said(Say(lang), [{"event": "check", **one}, {"event": "stopped"}], home)
-        assert words in shown
-    assert {f"check.word.{code}" for code in ("card", "capability", "class", "precision", "package")} <= set(WORDS)
+def test_what_flash_attention_lacks_has_words_on_the_page(home):
+    for name in ("attention", "packing"):
+        one = results.result(name, "ok", {"lacks": "precision"})
+        for lang, words in (("ru", "для FlashAttention 2 не хватает 16-битной точности"), ("en", "16-bit precision")):
+            assert words in said(Say(lang), [{"event": "check", **one}, {"event": "stopped"}], home)
+    lacks = ("card", "apple", "capability", "class", "precision", "package", "broken")
+    words = {f"{kind}.{code}" for kind in ("check.word", "data.lacks") for code in lacks}
+    assert words | {"check.word.flash", "check.word.varlen", "check.word.by_document"} <= set(WORDS)

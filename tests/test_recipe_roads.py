@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from core.training import adapters, checks, errors, hf_trainer, model_loading, tokenizer_loading, training_loop
+from core.training import adapters, checks, devices, errors, hf_trainer, model_loading, tokenizer_loading, training_loop
 from core.training.config import CHOICES, TrainConfig
 from tests.conftest import WORDS
+from ui.text import Say
 
 
 def silent(*_, **__):
@@ -160,7 +161,7 @@ def test_schedules_of_the_form_are_known_to_the_trainer(config, tmp_path):
     [
         ({"max_length": 4096}, errors.LongerThanTheModel, "reads 1024 tokens at most. Set max_length to 1024 or less"),
         ({"precision": "fp16"}, errors.Fp16NeedsCard, "Set precision to auto"),
-        ({"use_liger_kernel": True}, errors.LigerMissing, "pip install liger-kernel"),
+        ({"use_liger_kernel": True}, errors.LigerNeedsCard, "torch sees none here. Switch it off."),
         ({"target_modules": "nothing"}, errors.LayersUnknown, "Set target_modules to all-linear"),
     ],
 )
@@ -171,6 +172,49 @@ def test_what_cannot_be_is_refused_before_the_model_loads(config, tmp_path, monk
     monkeypatch.setattr(model_loading, "load_base", lambda config: pytest.fail("the model was loaded"))
     with pytest.raises(trouble, match=words):
         training_loop.train(replace(config, **options), tmp_path, report=silent)
+
+
+AUTO = "Set precision to auto: it takes"
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_bf16", "precision", "said"),
+    [
+        ("cuda", False, "bf16", f"A card does not compute bf16. {AUTO} fp16 there, with adapters in fp32."),
+        ("xpu", False, "bf16", f"A card does not compute bf16. {AUTO} fp32 there."),
+        (
+            "mps", False, "bf16",
+            "Apple's GPU computes bf16 from macOS 14 on. Update macOS, or set precision to auto: it takes fp32 until then.",
+        ),
+        ("mps", True, "fp16", f"Training in fp16 is not for Apple's GPU. {AUTO} bf16 there."),
+        ("mps", False, "fp16", f"Training in fp16 is not for Apple's GPU. {AUTO} fp32 there."),
+        (
+            "cpu", True, "fp16",
+            "precision fp16 needs a graphics card, and torch computes on the processor here. Set precision to auto.",
+        ),
+        ("cuda", True, "bf16", ""),
+        ("cuda", False, "fp16", ""),
+        ("xpu", False, "fp16", ""),
+        ("mps", True, "bf16", ""),
+        ("cpu", False, "bf16", ""),
+    ],
+)  # fmt: skip
+def test_a_precision_is_refused_with_what_auto_takes_on_this_kind_of_device(
+    config, monkeypatch, kind, has_bf16, precision, said
+):
+    monkeypatch.setattr(devices, "device_type", lambda: kind)
+    monkeypatch.setattr(devices, "has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(devices, "device_name", lambda: "A card")
+    chosen = replace(config, precision=precision)
+    if not said:
+        checks.check_machine(chosen)
+        return
+    with pytest.raises(errors.TrainingError) as caught:
+        checks.check_machine(chosen)
+    assert str(caught.value) == said
+    if "it takes" in said:
+        took = devices.precision(replace(config, precision="auto"))
+        assert (f"it takes {took}" in said, took in Say("ru").trouble(caught.value)) == (True, True)
 
 
 @pytest.mark.parametrize(

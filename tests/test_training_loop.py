@@ -191,7 +191,7 @@ def test_what_a_card_says_of_itself_is_worded(monkeypatch, capsys):
         ("gfx803", "CUDA_VISIBLE_DEVICES=-1 in the environment to train on the processor."),
     ):
         properties = type("Properties", (), {"gcnArchName": f"{architecture}:sramecc+"})
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, found=properties: found)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda found=properties: found)
         worded = str(trainer._worded(said, paths.run("none")))
         assert worded.endswith(found)
         assert f"The card is {architecture};" in capsys.readouterr().err

@@ -88,6 +88,18 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     )
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="card", by_document=True)
     assert "attention: sdpa, each document of a block by itself, because" in run_data.line(SAY, "r")
+    events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="broken", varlen=True)
+    assert run_data.line(SAY, "r").endswith(
+        "attention: sdpa, all documents of a block in one call, because the installed flash-attn does not load: "
+        "reinstall it for this torch, or remove it"
+    )
+    events.append(
+        paths.run("r"), "model", attention="sdpa", flash_attention_lacks="apple", varlen=True, by_document=True
+    )
+    assert run_data.line(SAY, "r").endswith(
+        "attention: sdpa, in some layers each document of a block by itself, because FlashAttention 2 is not made for "
+        "Apple's GPU"
+    )
     events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
     assert run_data.line(Say("ru"), "r").endswith("внимание: flash_attention_2")
     events.append(paths.run("r"), "model", attention="eager", flash_attention_lacks="class", experts=4)

@@ -20,6 +20,7 @@ APPLE = "of Apple's GPU: not run on such hardware"
 INTEL = "of Intel's cards: not run on such hardware"
 AMD = "of AMD's cards: not run on such hardware"
 NO_KERNELS = "after an error of a kernel that torch lacks; tests/test_training_loop.py raises it"
+REFUSED = "of a precision that the device lacks; tests/test_recipe_roads.py asks for it"
 UNASKED = "asked of Apple's chips alone, which answer before it; tests/test_hardware.py asks the others"
 PROCESSOR = "of the free memory of a processor, which no walk asks for"
 CONVOLVES = "of families that convolve, which no walk trains on the card"
@@ -50,13 +51,9 @@ NOT_RUN = {
         'return devices.device_type() not in ("cuda", "xpu") or find_spec("fla") is None',
     ): CONVOLVES,
     ("core/hardware/torch_build.py", 'found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None'): OUTDATED,
-    ("core/check_card/kernels.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
-    ("core/runs/trainer.py", 'needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]'): AMD,
-    ("core/runs/trainer.py", 'needed = "sm_{}{}".format(*torch.cuda.get_device_capability())'): NO_KERNELS,
-    ("core/runs/trainer.py", 'known = " ".join(torch.cuda.get_arch_list())'): NO_KERNELS,
     (
         "core/runs/trainer.py",
-        "return torch_build.without_code(devices.device_name(), needed, torch.__version__, nvidia.driver().cuda).error",
+        "return torch_build.without_code(name, needed, torch.__version__, nvidia.driver().cuda).error",
     ): NO_KERNELS,
     (
         "core/check_card/advice.py",
@@ -74,6 +71,14 @@ NOT_RUN = {
         "core/check_card/advice.py",
         "if gpu and torch_build.upgrade(newer, gpu, nvidia.driver().cuda) == newer[:1]:",
     ): OUTDATED,
+    ("core/training/devices.py", 'needed = torch.cuda.get_device_properties().gcnArchName.split(":")[0]'): AMD,
+    ("core/training/devices.py", "if backend is not torch.xpu:"): INTEL,
+    ("core/training/attention_kernels.py", 'return "apple" if devices.device_type() == "mps" else "card"'): APPLE,
+    ("core/training/checks.py", 'if kind == "mps":'): REFUSED,
+    (
+        "core/training/checks.py",
+        'raise (NoBf16 if kind == "cuda" else NoBf16TakesFp32)(card=devices.device_name())',
+    ): REFUSED,
 }
 
 

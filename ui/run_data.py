@@ -38,10 +38,14 @@ def _processor(say: Say, run_id: str, model: dict | None):
 def _attention(say: Say, model: dict | None):
     if not model:
         return
-    kernel = say(
-        "data.attention.by_document" if model.get("by_document") else "data.attention", kernel=model["attention"]
-    )
+    kernel = say(f"data.attention{_way(model)}", kernel=model["attention"])
     reason = model.get("flash_attention_lacks")
     yield say("data.attention.because", kernel=kernel, why=say(f"data.lacks.{reason}")) if reason else kernel
     if model.get("experts"):
         yield say("data.experts")
+
+
+def _way(model: dict) -> str:
+    """How packed rows were attended to, as the end of a key; runs of an older version knew only by_document."""
+    at_once, by_document = model.get("varlen"), model.get("by_document")
+    return ".both" if at_once and by_document else ".varlen" if at_once else ".by_document" if by_document else ""

@@ -16,7 +16,7 @@ from core.chat.contestants import Contestant
 from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
 from core.errors import UserError
 from core.runs import gpu_access
-from core.training import devices, encoding, model_loading, tokenizer_loading
+from core.training import devices, encoding, model_loading, packages, tokenizer_loading
 from core.training.config import TrainConfig
 
 LOCK = threading.Lock()  # one reply at a time on the card, whatever the number of windows
@@ -127,6 +127,7 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
     _forget(set(places.values()))
     if any(one.weights and not one.whole for one in chosen.values()):
         # Before there are weights: an error that an import swallows, and somebody keeps, keeps the frames above it too.
+        packages.before_peft()
         import peft  # noqa: F401
     return {name: _voice(one, places[name]) for name, one in chosen.items()}
 
@@ -259,6 +260,7 @@ def free_bytes(device: str) -> int:
 
 def hang(weights: Weights, one: Contestant, key: tuple = ()) -> None:
     """Hang an adapter around the base; every saved tensor must have found its place."""
+    packages.before_peft()
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper

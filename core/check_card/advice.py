@@ -59,18 +59,32 @@ class ProcessorSlow(UserError):
     template = "This is far slower than such a processor should be. Close other programs and check again: {command}"
 
 
+class FlashAttentionBroken(UserError):
+    template = (
+        "The installed flash-attn does not load, which happens after an upgrade of torch. Runs use torch's own attention "
+        "instead. Remove it (pip uninstall flash-attn), or reinstall it for this torch: {command}"
+    )
+
+
+class FlashAttentionLacksKernels(UserError):
+    template = (
+        "torch has kernels for {card}, the installed flash-attn has none. Remove it, then runs use torch's own "
+        "attention: {command}"
+    )
+
+
 class PackedRowsSlow(UserError):
     template = (
-        "Packing is slow here: attention cost grows with the square of the block length, as FlashAttention 2 cannot be "
-        "used and this torch has no kernel of its own. Install a newer torch: {command}"
+        "Documents of a packed row are computed one after the other here, which is slower: flash-attn is not used, and "
+        "this torch has no kernel of its own that takes them at once. Install a newer torch: {command}"
     )
 
 
 class PackedRowsStaySlow(UserError):
     template = (
-        "Packing is slow here: attention cost grows with the square of the block length, as FlashAttention 2 cannot be "
-        "used, this torch has no kernel of its own, and no newer one computes on {card} with its driver. Train without "
-        "packing."
+        "Documents of a packed row are computed one after the other here, which is slower: flash-attn is not used, this "
+        "torch has no kernel of its own that takes them at once, and no newer one computes on {card} with its driver. "
+        "Training without packing may be as fast."
     )
 
 

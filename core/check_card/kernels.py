@@ -64,38 +64,12 @@ def architecture() -> dict | None:
 
     if devices.device_type() != "cuda":
         return None
-    has = torch.cuda.get_arch_list()
-    if torch.version.hip:
-        needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
-        runs = not has or needed in has
-    else:
-        major, minor = torch.cuda.get_device_capability()
-        needed, runs = f"sm_{major}{minor}", not has or covers(has, major, minor)
+    needed, has = devices.architectures()
     value = {"architecture": needed, "kernels": " ".join(has) or "none listed"}
-    if runs:
+    if not has or torch_build.covers(has, needed):
         return result("architecture", "ok", value)
     wrong = torch_build.without_code(devices.device_name(), needed, torch.__version__, nvidia.driver().cuda)
     return result("architecture", "broken", value, {"kernels": needed}, wrong.error)
-
-
-def covers(has: list[str], major: int, minor: int) -> bool:
-    """Whether kernels of these architectures run on a card of this capability.
-
-    Machine code (sm_86) runs on the same major version and an equal or higher minor one; intermediate code (compute_90)
-    on any later card; code with a letter (sm_90a) on exactly its own (CUDA C++ Programming Guide, compatibility).
-    """
-    for name in has:
-        kind, _, number = name.partition("_")
-        exact, digits = not number.isdigit(), "".join(filter(str.isdigit, number))
-        if len(digits) < 2:
-            continue
-        theirs = int(digits[:-1]), int(digits[-1])
-        if kind == "compute" and not exact and theirs <= (major, minor):
-            return True
-        family = number.endswith("f")  # sm_100f: code for the whole family
-        if kind == "sm" and theirs[0] == major and (theirs[1] <= minor if not exact or family else theirs[1] == minor):
-            return True
-    return False
 
 
 def matmul_fp32() -> dict:
@@ -103,12 +77,11 @@ def matmul_fp32() -> dict:
 
 
 def matmul_bf16() -> dict | None:
-    on_processor = devices.device_type() == "cpu"
-    return None if on_processor and not hardware.processor_has_bf16() else _matmul("bf16")
+    return _matmul("bf16") if devices.has_bf16() else None  # no run computes in it where it is not
 
 
 def matmul_fp16() -> dict | None:
-    return None if devices.device_type() == "cpu" else _matmul("fp16")  # no run computes in it on a processor
+    return None if devices.device_type() in ("cpu", "mps") else _matmul("fp16")  # no run computes in it there
 
 
 def _matmul(kind: str) -> dict:
@@ -125,9 +98,7 @@ def _matmul(kind: str) -> dict:
     if not value["error"] <= BOUNDS[kind]:  # NaN too
         wrong = advices.NumbersWrong(package="torch", command=advices.torch_for())
         return result(f"matmul_{kind}", "broken", value, expected, wrong)
-    known = card()
-    emulated = kind == "bf16" and not devices.has_bf16()
-    if known and not emulated:
+    if known := card():
         expected["tflops"] = known.fp32_tflops if kind == "fp32" else known.matmul_tflops
     if value["tflops"] < SLOW * expected.get("tflops", 0):
         return result(f"matmul_{kind}", "slow", value, expected, advices.slow(on_card=True))

@@ -230,6 +230,29 @@ def upgrade(packages: tuple[str, ...], gpu: Gpu | None, driver_cuda: tuple[int, 
     return tuple(name for name in packages if name != "torch")  # the newest is none for this card
 
 
+def covers(has: list[str], needed: str) -> bool:
+    """Whether kernels of these architectures run on a card of this one (sm_86, gfx1100).
+
+    Machine code (sm_86) runs on the same major version and an equal or higher minor one; intermediate code (compute_90)
+    on any later card; code with a letter (sm_90a) on exactly its own (CUDA C++ Programming Guide, compatibility).
+    """
+    if not needed.startswith("sm_"):
+        return needed in has
+    major, minor = int(needed[3:-1]), int(needed[-1])
+    for name in has:
+        kind, _, number = name.partition("_")
+        exact, digits = not number.isdigit(), "".join(filter(str.isdigit, number))
+        if len(digits) < 2:
+            continue
+        theirs = int(digits[:-1]), int(digits[-1])
+        if kind == "compute" and not exact and theirs <= (major, minor):
+            return True
+        family = number.endswith("f")  # sm_100f: code for the whole family
+        if kind == "sm" and theirs[0] == major and (theirs[1] <= minor if not exact or family else theirs[1] == minor):
+            return True
+    return False
+
+
 def _numbers(version: str) -> tuple[int, int]:
     """The first two numbers of a version: (12, 8) of "12.8", (0, 0) of none."""
     found = re.match(r"(\d+)\.(\d+)", version)

@@ -26,6 +26,11 @@ from core.training.devices import grow_segments, is_out_of_memory
 LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
 SURELY = 0.9  # of what the calculator predicts is needed for sure: it errs by a few percent
 FEWEST_STEPS = 3  # the first, slow one is not counted
+DO_WITHOUT = {  # the same in every language
+    "flash-attn": "pip uninstall flash-attn",
+    "bitsandbytes": "method = lora, optim = adamw_torch",
+    "liger-kernel": "use_liger_kernel = false",
+}
 
 
 class AlreadyTraining(UserError):
@@ -59,6 +64,13 @@ class DriverTrouble(UserError):
     template = (
         "The graphics card or its driver gave up: {reason} Restart the machine, update the driver if it comes back, "
         "then resume the run."
+    )
+
+
+class PackageLacksKernels(UserError):
+    template = (
+        "torch has kernels for {card} ({needed}); a package that the run uses has none. Installed are: {packages}. "
+        "Reinstall what it uses: {command}. Or do without: {without}."
     )
 
 
@@ -284,8 +296,8 @@ def _worded(error: Exception, run_dir: Path) -> UserError:
         return DiskRanFull(path=run_dir)
     if is_out_of_memory(error):
         return _out_of_memory(error, run_dir)
-    if any(words in said for words in torch_build.NO_KERNELS):
-        return _no_kernels()
+    if any(words in said for words in torch_build.NO_KERNELS) and (trouble := _no_kernels()):
+        return trouble
     if "device-side assert" in said:
         return DeviceAssert()
     reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
@@ -305,19 +317,20 @@ def _out_of_memory(error: Exception, run_dir: Path) -> UserError:
     return OutOfMemory(step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
 
 
-def _no_kernels() -> UserError:
-    """What mends that this process's torch has no kernels for its card."""
+def _no_kernels() -> UserError | None:
+    """What mends that torch, or a package beside it, has no kernels for the card; None where neither can be."""
     import torch
 
-    from core.training import devices
+    from core.training import devices, packages
 
-    if torch.version.hip:
-        needed = torch.cuda.get_device_properties(0).gcnArchName.split(":")[0]
-    else:
-        needed = "sm_{}{}".format(*torch.cuda.get_device_capability())
-    known = " ".join(torch.cuda.get_arch_list())
-    print(f"The card is {needed}; torch has kernels for {known or 'none'}.", file=sys.stderr)  # for the log
-    return torch_build.without_code(devices.device_name(), needed, torch.__version__, nvidia.driver().cuda).error
+    (needed, has), name = devices.architectures(), devices.device_name()
+    if torch_build.covers(has, needed):
+        found = packages.installed()
+        command, without = packages.reinstall(*found), "; ".join(DO_WITHOUT[package] for package in found)
+        told = {"packages": ", ".join(found), "command": command, "without": without}
+        return PackageLacksKernels(card=name, needed=needed, **told) if found else None
+    print(f"The card is {needed}; torch has kernels for {' '.join(has) or 'none'}.", file=sys.stderr)  # for the log
+    return torch_build.without_code(name, needed, torch.__version__, nvidia.driver().cuda).error
 
 
 def _quiet() -> None:

@@ -6,7 +6,7 @@ import re
 import warnings
 from pathlib import Path
 
-from . import model_loading
+from . import model_loading, packages
 from .config import TrainConfig
 from .errors import AdapterRefused, ExpertsTakePlainLora, LayersUnknown
 
@@ -20,11 +20,11 @@ def add_adapter(base, config: TrainConfig):
     Raises:
         LayersUnknown, ExpertsTakePlainLora, AdapterRefused.
     """
-    import torch
-    from peft import LoraConfig, get_peft_model
-
     if config.method == "full":
         return freeze_towers(base)
+    packages.before_peft()
+    import torch
+    from peft import LoraConfig, get_peft_model
 
     name, names = Path(config.base_model).name, config.target_modules.strip()
     whole = vocabulary_layers(base) if config.train_embeddings else []

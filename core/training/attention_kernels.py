@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from collections import Counter
 from collections.abc import Callable
 
-from . import devices, packing
+from . import devices, packages, packing
 
 FLASH_HEAD = 256  # numbers of a head, at most: FlashAttention 2's own limit
 
@@ -22,20 +23,26 @@ def attention(kind: str, base=None) -> str:
 
 
 def flash_attention_lacks(kind: str, base=None) -> str:
-    """What FlashAttention 2 lacks: card, capability 8.0, class (the model's refuses it), precision, package; or nothing."""
+    """What FlashAttention 2 lacks, in a word, or nothing.
+
+    card; apple: not made for that one; capability 8.0; class: the model's refuses it; precision: 16 bit; package;
+    broken: the package is installed and does not load.
+    """
     import torch
     from transformers.utils import is_flash_attn_2_available
 
     if devices.device_type() not in ("cuda", "xpu"):
-        return "card"
+        return "apple" if devices.device_type() == "mps" else "card"
     if devices.device_type() == "cuda" and torch.cuda.get_device_capability() < (8, 0):
         return "capability"
     if base is not None and not _takes_flash_attention(base):
         return "class"
     if kind == "fp32":
         return "precision"
+    if is_flash_attn_2_available():
+        return "broken" if packages.fault("flash-attn") else ""
     # Where flash-attn is not compiled, the package kernels brings it from the hub, or from the hub's cache.
-    return "" if is_flash_attn_2_available() or is_flash_attn_2_available(kernels_fallback_ok=True) else "package"
+    return "" if is_flash_attn_2_available(kernels_fallback_ok=True) else "package"
 
 
 def _takes_flash_attention(base) -> bool:
@@ -59,7 +66,7 @@ def uses_flash_attention(base) -> bool:
     return "flash" in base.config._attn_implementation
 
 
-def attend_by_document() -> Callable[[], int]:
+def attend_by_document() -> Counter:
     """Let sdpa look at the documents of packed rows by themselves, and never take a kernel that keeps all scores.
 
     The stock way is one call with a mask (B, 1, T, T), which computes all scores between strangers and throws them
@@ -68,30 +75,30 @@ def attend_by_document() -> Callable[[], int]:
     Blocks come with a mask. It still says what a document's tokens may see of it: where that is not simply all that
     came before (a sliding window), the document's part of it goes along.
     It takes the place of "sdpa" in this process, for some models ask for that very name; all else goes the stock way,
-    as do models that do not tell their attention the positions. The function that is returned tells how many calls took
-    the short way.
+    as do models that do not tell their attention the positions. What is returned counts the calls that took the short
+    way: "varlen", torch's kernel for a whole row, or "one_by_one".
     """
     from transformers import AttentionInterface
 
-    calls, documents = [0], _Documents()
+    calls = Counter()
+    documents = _Documents(calls)
 
     def attend(module, query, key, value, attention_mask, position_ids=None, **more):
         ends, longest = (more.pop(name, None) for name in ("cu_seq_lens_q", "max_length_q"))
         for name in ("cu_seq_lens_k", "max_length_k"):
             more.pop(name, None)
         if ends is not None and "position_bias" not in more:
-            calls[0] += 1
             return documents.attend(module, query, key, value, ends, longest, **more), None
         batch, _, length, _ = query.shape
         packed = position_ids is not None and position_ids.shape == (batch, length) and "position_bias" not in more
         masked = attention_mask is not None and attention_mask.shape == (batch, 1, length, length)
         if packed and masked and query.device.type == "cpu":
-            calls[0] += 1
+            calls["one_by_one"] += 1
             return _attend_masked(module, query, key, value, attention_mask, position_ids, **more), None
         return _sdpa(module, query, key, value, attention_mask, **more)
 
     AttentionInterface.register("sdpa", attend)
-    return lambda: calls[0]
+    return calls
 
 
 def _sdpa(module, query, key, value, mask, **more):
@@ -134,13 +141,16 @@ def _computed_in(query):
 class _Documents:
     """Attention over rows that lie end to end, (1, H, T, D) to (1, T, H, D)."""
 
-    def __init__(self):
+    def __init__(self, calls: Counter):
+        self.calls = calls
         self.kernel, self.tried, self.ends, self.lengths = varlen_attention(), set(), None, []
 
     def attend(self, module, query, key, value, ends, longest, *, dropout=0.0, sliding_window=None, **more):
         about = sliding_window, more.get("scaling")
         if self.kernel and not dropout and not _kernel_lacks(query, value) and self._works(query, key, value, *about):
+            self.calls["varlen"] += 1
             return self._at_once(query, key, value, ends, longest, *about)
+        self.calls["one_by_one"] += 1
         return self._one_by_one(module, query, key, value, ends, sliding_window, dropout=dropout, **more)
 
     def _works(self, query, key, value, *about) -> bool:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from . import adapters, attention_kernels, cross_entropy, devices, model_loading, packing
+from . import adapters, attention_kernels, cross_entropy, devices, model_loading, packages, packing
 from .config import TrainConfig
 from .errors import (
+    Bf16NeedsNewerMacOS,
     ChatsForPretraining,
     Fp16NeedsCard,
+    Fp16NotOnApple,
     LigerMissing,
+    LigerNeedsCard,
     LongerThanTheModel,
     NoBf16,
+    NoBf16TakesFp32,
     NotFinite,
     PackingUnsupported,
     SeesAhead,
@@ -27,15 +32,36 @@ BEFORE = ([3, 1, 4, 1, 5, 9, 2, 6], [5, 2, 9, 4, 3, 6, 1, 7])  # token ids of do
 
 def check_machine(config: TrainConfig) -> None:
     """Refuse what this machine cannot compute, before anything is read."""
+    kind = devices.device_type()
+    _check_precision(config, kind)
+    if config.use_liger_kernel:
+        _check_liger(kind)
+    if config.method == "qlora":
+        packages.need("bitsandbytes", "QLoRA")
+    elif "8bit" in config.optim or config.optim.startswith("paged"):
+        packages.need("bitsandbytes", config.optim)
+
+
+def _check_precision(config: TrainConfig, kind: str) -> None:
+    if config.precision == "fp16" and kind == "cpu":
+        raise Fp16NeedsCard
+    if config.precision == "fp16" and kind == "mps":
+        raise Fp16NotOnApple(instead=devices.precision(replace(config, precision="auto")))
+    if config.precision != "bf16" or kind == "cpu" or devices.has_bf16():
+        return
+    if kind == "mps":
+        raise Bf16NeedsNewerMacOS
+    raise (NoBf16 if kind == "cuda" else NoBf16TakesFp32)(card=devices.device_name())
+
+
+def _check_liger(kind: str) -> None:
     from transformers.utils import is_liger_kernel_available
 
-    kind = devices.device_type()
-    if config.precision == "fp16" and kind not in ("cuda", "xpu"):
-        raise Fp16NeedsCard
-    if config.precision == "bf16" and kind != "cpu" and not devices.has_bf16():
-        raise NoBf16(card=devices.device_name())
-    if config.use_liger_kernel and not (kind in ("cuda", "xpu") and is_liger_kernel_available()):
-        raise LigerMissing(missing="liger-kernel" if kind in ("cuda", "xpu") else "CUDA")
+    if kind not in ("cuda", "xpu"):
+        raise LigerNeedsCard
+    if not is_liger_kernel_available():
+        raise LigerMissing(missing="liger-kernel")
+    packages.need("liger-kernel", "use_liger_kernel")
 
 
 def check_model(config: TrainConfig, tokenizer) -> None:
@@ -100,16 +126,19 @@ def check_causal(config: TrainConfig, base) -> None:
         raise SeesAhead(model=Path(config.base_model).name)
 
 
-def check_packing(config: TrainConfig, base) -> dict:
+def check_packing(config: TrainConfig, base, calls: Counter | None = None) -> dict:
     """How collate() lays packed rows so that this model keeps their documents apart: its arguments besides the rows.
 
     Refuses a model whose layers carry something from one document of a block into the next, whichever way it is.
     Recurrent layers do, whatever the positions say. The model is asked, not looked up: a document must have the same
-    logits whichever one stands before it. Both blocks are of one shape, so rounding is the same in both.
+    logits whichever one stands before it. Both blocks are of one shape, so rounding is the same in both. `calls` are
+    those that attend_by_document() counts: of the layout that is returned alone.
     """
     if not config.packing:
         return {"alone": attention_kernels.uses_flash_attention(base) and _passes_on(base)}
     for layout in layouts(base):
+        if calls:
+            calls.clear()
         if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
             return layout
     raise PackingUnsupported(model=Path(config.base_model).name)

@@ -82,6 +82,17 @@ def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def architectures() -> tuple[str, list[str]]:
+    """The architecture of this process's card (sm_86, gfx1100), and those that the installed torch has kernels for."""
+    import torch
+
+    if torch.version.hip:
+        needed = torch.cuda.get_device_properties().gcnArchName.split(":")[0]
+    else:
+        needed = "sm_{}{}".format(*torch.cuda.get_device_capability())
+    return needed, torch.cuda.get_arch_list()
+
+
 def synchronize() -> None:
     """Wait until the device has computed all that it was given."""
     import torch
@@ -105,13 +116,26 @@ def free_bytes() -> int:
 
     kind = device_type()
     if kind in ("cuda", "xpu"):
-        free = getattr(torch, kind).mem_get_info()[0]
+        free = _driver_free_bytes(getattr(torch, kind))
         shared = kind == "cuda" and getattr(torch.cuda.get_device_properties(), "is_integrated", False)
         # A card that shares the machine's memory counts what the system keeps of files as taken; it is given back.
         return max(free, psutil.virtual_memory().available) if shared else free
     if kind == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return psutil.virtual_memory().available
+
+
+def _driver_free_bytes(backend) -> int:
+    """Memory that is free by the driver; where it does not say, what this process has not reserved."""
+    import torch
+
+    try:
+        return backend.mem_get_info()[0]
+    except RuntimeError:
+        if backend is not torch.xpu:
+            raise
+        # Some of Intel's cards cannot be asked: https://github.com/pytorch/pytorch/issues/164429
+        return backend.get_device_properties().total_memory - backend.memory_reserved()
 
 
 def peak_memory_gib() -> float:

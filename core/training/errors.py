@@ -133,14 +133,39 @@ class NoBf16(TrainingError):
     template = "{card} does not compute bf16. Set precision to auto: it takes fp16 there, with adapters in fp32."
 
 
+class NoBf16TakesFp32(TrainingError):
+    template = "{card} does not compute bf16. Set precision to auto: it takes fp32 there."
+
+
+class Bf16NeedsNewerMacOS(TrainingError):
+    template = (
+        "Apple's GPU computes bf16 from macOS 14 on. Update macOS, or set precision to auto: it takes fp32 until then."
+    )
+
+
 class Fp16NeedsCard(TrainingError):
-    template = "precision fp16 needs a graphics card, and this machine has none. Set precision to auto."
+    template = "precision fp16 needs a graphics card, and torch computes on the processor here. Set precision to auto."
+
+
+class Fp16NotOnApple(TrainingError):
+    template = "Training in fp16 is not for Apple's GPU. Set precision to auto: it takes {instead} there."
+
+
+class LigerNeedsCard(TrainingError):
+    template = "use_liger_kernel needs a card of NVIDIA, AMD or Intel, and torch sees none here. Switch it off."
 
 
 class LigerMissing(TrainingError):
     template = (
         "use_liger_kernel needs a graphics card and the package liger-kernel; {missing} is missing here. "
         "Switch it off, or install it with: pip install liger-kernel"
+    )
+
+
+class PackageBroken(TrainingError):
+    template = (
+        "{what} needs the package {package}, which is installed but does not load: {reason}. Do without {what}, or "
+        "reinstall the package: {command}"
     )
 
 

@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from . import attention_kernels, devices
+from . import attention_kernels, devices, packages
 from .config import TrainConfig
 from .errors import ArchitectureUnknown, ModelUnreadable, StoredQuantized, TrainingError
 
@@ -134,6 +134,8 @@ def load_base(config: TrainConfig):
     """
     import torch
 
+    if config.method == "qlora":
+        packages.need("bitsandbytes", "QLoRA")
     kind, shape = devices.precision(config), model_config(config.base_model)
     outline = skeleton(shape)
     attends = attention_kernels.attention(kind, outline)

@@ -98,8 +98,8 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
     base = model_loading.load_base(config)
     parameters = base.num_parameters()
     checks.check_causal(config, base)
-    by_document = attention_kernels.attend_by_document()
-    layout = checks.check_packing(config, base)
+    calls = attention_kernels.attend_by_document()
+    layout = checks.check_packing(config, base, calls)
     base.config.use_cache = False
     base.generation_config.eos_token_id = encoding.stop_ids(base, tokenizer) or None
     cross_entropy.without_logits(base)
@@ -113,7 +113,8 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
         precision=devices.precision(config),
         attention=base.config._attn_implementation,
         flash_attention_lacks=attention_kernels.flash_attention_lacks(devices.precision(config), base),
-        by_document=by_document() > 0,  # check_packing() has let it look at a block
+        by_document=calls["one_by_one"] > 0,  # check_packing() has let it look at a block
+        varlen=calls["varlen"] > 0,
         experts=sum(hasattr(module, "parameter_name") for module in model.modules()),  # tensors with adapters around
     )
     return model, layout

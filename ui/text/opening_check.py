@@ -118,13 +118,18 @@ WORDS = {
     "check.word.none": ("none", "нет"),
     "check.word.unknown": ("unknown", "неизвестно"),
     "check.word.apart": ("kept apart", "разделены"),
-    "check.word.masked": ("one call with a mask", "один вызов с маской"),
     "check.word.by_document": ("one document at a time", "каждый документ отдельно"),
+    "check.word.varlen": (
+        "all documents in one call of torch's own kernel",
+        "все документы за один вызов ядра из torch",
+    ),
     "check.word.flash": ("FlashAttention", "FlashAttention"),
+    "check.word.broken": ("a flash-attn that loads", "исправного пакета flash-attn"),
     "check.word.package": ("the flash-attn package", "пакета flash-attn"),
     "check.word.class": ("support by this kind of model", "поддержки в моделях этого вида"),
     "check.word.capability": ("a newer card", "более новой карты"),
     "check.word.card": ("a card", "карты"),
+    "check.word.apple": ("a card of NVIDIA, AMD or Intel", "видеокарты NVIDIA, AMD или Intel"),
     "check.word.precision": ("16-bit precision", "16-битной точности"),
     "check.word.time": ("out of time", "не хватило времени"),
     "check.word.memory": ("not enough memory", "не хватило памяти"),
@@ -164,11 +169,15 @@ TROUBLES = {
     "не замедляет ли её перегрев или ограничение мощности: {command}",
     "ProcessorSlow": "Это намного медленнее, чем бывает на таком процессоре. Закройте другие программы и проверьте ещё раз: "
     "{command}",
-    "PackedRowsSlow": "Упаковка здесь медленная: время внимания растёт как квадрат длины блока, потому что FlashAttention 2 "
-    "недоступен, а в этом torch нет подходящего ядра. Установите torch новее: {command}",
-    "PackedRowsStaySlow": "Упаковка здесь медленная: время внимания растёт как квадрат длины блока, потому что "
-    "FlashAttention 2 недоступен, в этом torch нет подходящего ядра, а более новый не умеет считать на {card} с её "
-    "драйвером. Обучайте без упаковки.",
+    "FlashAttentionBroken": "Установленный flash-attn не загружается: так бывает после обновления torch. Вместо него работает "
+    "внимание из самого torch. Удалите пакет (pip uninstall flash-attn) или переустановите его под этот torch: {command}",
+    "FlashAttentionLacksKernels": "В torch есть ядра для {card}, а в установленном flash-attn их нет. Удалите его, тогда будет "
+    "работать внимание из самого torch: {command}",
+    "PackedRowsSlow": "Документы упакованной строки здесь считаются по одному, а это медленнее: flash-attn не используется, и в "
+    "этом torch нет ядра, которое берёт их все сразу. Установите torch новее: {command}",
+    "PackedRowsStaySlow": "Документы упакованной строки здесь считаются по одному, а это медленнее: flash-attn не используется, "
+    "в этом torch нет ядра, которое берёт их все сразу, а более новый torch не умеет считать на {card} с её драйвером. "
+    "Без упаковки обучение может идти не медленнее.",
     "TimeWasShort": "На все проверки не хватило времени. Дайте больше: {command}",
     "StarterMissing": "Стартовую модель скачать не удалось ({reason}), поэтому вместо неё взята крошечная модель со "
     "случайными весами: её скорость мало о чём говорит. Скачайте модель и проверьте ещё раз: {command}",

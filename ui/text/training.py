@@ -88,8 +88,20 @@ WORDS = {
         "attention: {kernel}, each document of a block by itself",
         "внимание: {kernel}, каждый документ блока отдельно",
     ),
+    "data.attention.varlen": (
+        "attention: {kernel}, all documents of a block in one call",
+        "внимание: {kernel}, все документы блока за один вызов",
+    ),
+    "data.attention.both": (
+        "attention: {kernel}, in some layers each document of a block by itself",
+        "внимание: {kernel}, в части слоёв каждый документ блока отдельно",
+    ),
     "data.attention.because": ("{kernel}, because {why}", "{kernel}, потому что {why}"),
-    "data.lacks.card": ("there is no graphics card", "видеокарты нет"),
+    "data.lacks.card": ("FlashAttention 2 needs a graphics card", "для FlashAttention 2 нужна видеокарта"),
+    "data.lacks.apple": (
+        "FlashAttention 2 is not made for Apple's GPU",
+        "для графики Apple нет FlashAttention 2",
+    ),
     "data.lacks.capability": (
         "the card is too old for FlashAttention 2",
         "для FlashAttention 2 карта слишком старая",
@@ -105,6 +117,10 @@ WORDS = {
     "data.lacks.package": (
         "the package flash-attn is not installed",
         "пакет flash-attn не установлен",
+    ),
+    "data.lacks.broken": (
+        "the installed flash-attn does not load: reinstall it for this torch, or remove it",
+        "установленный flash-attn не загружается: переустановите его под этот torch или удалите",
     ),
     "data.experts": (
         "adapters on the experts, without dropout; the router is not trained",
@@ -154,7 +170,19 @@ TROUBLES = {
     "NoBf16": (
         "Карта {card} не считает в bf16. Укажите precision — auto: там это fp16, а веса адаптера останутся в fp32."
     ),
-    "Fp16NeedsCard": "Для precision fp16 нужна видеокарта, а здесь её нет. Укажите precision — auto.",
+    "NoBf16TakesFp32": "Карта {card} не считает в bf16. Укажите precision — auto: там это fp32.",
+    "Bf16NeedsNewerMacOS": (
+        "Графика Apple считает в bf16, начиная с macOS 14. Обновите macOS или укажите precision — auto: до тех пор это fp32."
+    ),
+    "Fp16NeedsCard": "Для precision fp16 нужна видеокарта, а здесь torch считает на процессоре. Укажите precision — auto.",
+    "Fp16NotOnApple": "На графике Apple обучать в fp16 нельзя. Укажите precision — auto: там это {instead}.",
+    "PackageBroken": (
+        "Для {what} нужен пакет {package}: он установлен, но не загружается: {reason}. Обойдитесь без {what} или "
+        "переустановите пакет: {command}"
+    ),
+    "LigerNeedsCard": (
+        "Для use_liger_kernel нужна видеокарта NVIDIA, AMD или Intel, а torch её здесь не видит. Выключите этот параметр."
+    ),
     "LigerMissing": (
         "Для use_liger_kernel нужны видеокарта и пакет liger-kernel; здесь не хватает: {missing}. "
         "Выключите этот параметр или установите пакет: pip install liger-kernel"
