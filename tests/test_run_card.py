@@ -320,7 +320,7 @@ def test_no_advice_of_the_check_brings_a_torch_without_the_card(driver):
     driver(FAST | {"capability": (12, 0)}, cuda=12080)  # the last build for such a driver is torch 2.11
     assert advice.torch_for() == f"pip install --force-reinstall torch --index-url {index.replace('cu130', 'cu128')}"
     assert advice.pip("--upgrade", "torch", "peft") == "pip install --upgrade peft"
-    slow = "no newer one computes on NVIDIA GeForce RTX 4090 with its driver. Train without packing."
+    slow = "no newer one computes on NVIDIA GeForce RTX 4090 with its driver. Training without packing may be as fast."
     assert str(advice.packed_rows_slow()).endswith(slow)
     driver()
     assert advice.torch_for() == "pip install --force-reinstall torch"

@@ -75,7 +75,6 @@ def packing() -> dict:
     way = "flash" if flash else "by_document" if calls["one_by_one"] else "varlen"
     value, expected = {"documents": "apart", "way": way}, {"documents": "apart"}
     if way == "by_document" and _has_varlen_in_some_torch():
-        value["lacks"] = attention_kernels.flash_attention_lacks(devices.precision(config))
         return result("packing", "slow", value, expected, advices.packed_rows_slow())
     return result("packing", "ok", value, expected)
 
