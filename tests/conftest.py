@@ -3,6 +3,8 @@
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -92,14 +94,37 @@ def make_tiny_tokenizer():
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory, tiny_tokenizer) -> str:
+def shared(tmp_path_factory) -> Path:
+    """A folder of all of pytest's processes."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def made_once(path: Path, make) -> Path:
+    """A file or folder that make(path) puts there, in whichever process comes first; the others wait for it."""
+    from filelock import FileLock
+
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            unfinished = path.with_name(f"{path.name} unfinished")
+            make(unfinished)
+            unfinished.rename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(shared, tiny_tokenizer) -> str:
     """The directory of a Llama of about 150,000 parameters with random weights."""
+    return str(made_once(shared / "tiny model", lambda path: save_tiny_model(path, tiny_tokenizer)))
+
+
+def save_tiny_model(path: Path, tokenizer) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tiny_tokenizer),
+        vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -108,13 +133,11 @@ def tiny_model(tmp_path_factory, tiny_tokenizer) -> str:
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         initializer_range=0.15,  # at the usual 0.02 no hidden state of 64 numbers could tell one token from another
-        eos_token_id=tiny_tokenizer.eos_token_id,
-        pad_token_id=tiny_tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
-    path = tmp_path_factory.mktemp("tiny model")
     LlamaForCausalLM(config).save_pretrained(path)
-    tiny_tokenizer.save_pretrained(path)
-    return str(path)
+    tokenizer.save_pretrained(path)
 
 
 def chat_rows(count: int) -> list[dict]:
@@ -134,39 +157,62 @@ def chat_rows(count: int) -> list[dict]:
 
 
 @pytest.fixture(scope="session")
-def tiny_corpus(tmp_path_factory) -> str:
+def tiny_corpus(shared) -> str:
     """A JSONL file of 40 chats."""
     import json
 
-    path = tmp_path_factory.mktemp("corpora") / "rows.jsonl"
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chat_rows(40)), encoding="utf-8")
-    return str(path)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chat_rows(40))
+    return str(made_once(shared / "rows.jsonl", lambda path: path.write_text(lines, encoding="utf-8")))
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory, tiny_model, tiny_corpus):
-    """A finished run of six steps, trained by a real worker and trainer: (home, run id). Read it, do not change it."""
+@contextmanager
+def home_at(path: Path):
+    """Another data directory for a while."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOULSMITH_HOME", str(path))
+        yield
+
+
+def begin_training(request) -> str:
+    """Start the run of `trained` in whichever process comes first; its id."""
     from core.runs import runs
     from core.training.config import TrainConfig
 
-    home = tmp_path_factory.mktemp("trained") / "дом"
-    before = os.environ.get("SOULSMITH_HOME")
-    os.environ["SOULSMITH_HOME"] = str(home)
     config = TrainConfig(
-        base_model=tiny_model,
-        corpus=tiny_corpus,
+        base_model=request.getfixturevalue("tiny_model"),
+        corpus=request.getfixturevalue("tiny_corpus"),
         method="lora",
         max_steps=6,
         eval_steps=3,
         learning_rate=0.01,
         precision="fp32",
     )
-    run_id = runs.start(config, "первый запуск")
-    wait_for(run_id, "finished")
-    if before is None:
-        del os.environ["SOULSMITH_HOME"]
-    else:
-        os.environ["SOULSMITH_HOME"] = before
+    shared = request.getfixturevalue("shared")
+    with home_at(shared / "trained" / "дом"):
+        begun = made_once(shared / "begun", lambda path: path.write_text(runs.start(config, "первый запуск")))
+    return begun.read_text()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def training_begun(request):
+    """Where processes share the tests, the run of `trained` is trained while they are at others: it takes ten seconds."""
+    wants = [item for item in request.session.items if "trained" in getattr(item, "fixturenames", ())]
+    if "PYTEST_XDIST_WORKER" in os.environ and any(item.get_closest_marker("skip") is None for item in wants):
+        begin_training(request)
+
+
+@pytest.fixture(scope="session")
+def trained(request, tmp_path_factory, shared):
+    """A finished run of six steps, trained by a real worker and trainer: (home, run id). Read it, do not change it."""
+    from filelock import FileLock
+
+    from core.runs import runs
+
+    run_id, home = begin_training(request), tmp_path_factory.mktemp("trained") / "дом"
+    with home_at(shared / "trained" / "дом"):
+        wait_for(run_id, "finished")
+        with FileLock(runs.queue_lock()):  # its worker is gone
+            shutil.copytree(shared / "trained" / "дом", home, ignore=shutil.ignore_patterns("*.lock"))
     return home, run_id
 
 
@@ -207,13 +253,8 @@ def starter_home(tmp_path_factory):
     from core import models
 
     home = tmp_path_factory.mktemp("starter") / "дом soulsmith"
-    before = os.environ.get("SOULSMITH_HOME")
-    os.environ["SOULSMITH_HOME"] = str(home)
-    models.prepare(models.STARTER)
-    if before is None:
-        del os.environ["SOULSMITH_HOME"]
-    else:
-        os.environ["SOULSMITH_HOME"] = before
+    with home_at(home):
+        models.prepare(models.STARTER)
     return home
 
 
@@ -227,9 +268,6 @@ def pytest_collection_finish(session):
     walked = [item for item in session.items if "zoo_walked" in getattr(item, "fixturenames", ())]
     families = [item.callspec.params["family"] for item in walked if not item.get_closest_marker("skip")]
     if families and not session.config.option.collectonly:
-        import tempfile
-        from pathlib import Path
-
         from tests import zoo_walk
 
         session.config.zoo_folder = tempfile.TemporaryDirectory(prefix="zoo-")

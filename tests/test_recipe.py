@@ -169,9 +169,10 @@ def test_a_row_id_is_its_content():
 
 
 def test_rows_are_read_once_whatever_their_number_of_copies(tmp_path):
-    (tmp_path / "rows-00000.jsonl").write_text('{"text": "а"}\n{"text": "б"}\n')
-    (tmp_path / "rows-00001.jsonl").write_text('{"text": "а"}\n')
-    assert [row["text"] for row in corpus_rows.read_rows(tmp_path)] == ["а", "б"]
+    for file, texts in ((2, "гв"), (0, "аб"), (1, "ав")):
+        lines = [json.dumps({"text": text}) + "\n" for text in texts]
+        (tmp_path / f"rows-0000{file}.jsonl").write_text("".join(lines))
+    assert [row["text"] for row in corpus_rows.read_rows(tmp_path)] == ["а", "б", "в", "г"]
 
 
 def test_a_row_is_known_by_its_content_whatever_its_file_calls_it(tmp_path):

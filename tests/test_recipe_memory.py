@@ -36,14 +36,14 @@ def test_the_trace_of_the_recipe_s_own_loss_stays_below_that_of_trl_s(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("trained", [False, True])
-def test_the_loss_and_its_gradients_are_those_of_torch(monkeypatch, dtype, trained):
+@pytest.mark.parametrize("head_learns", [False, True])
+def test_the_loss_and_its_gradients_are_those_of_torch(monkeypatch, dtype, head_learns):
     import torch
 
     monkeypatch.setattr(cross_entropy, "LOSS_TILE", 5)
     torch.manual_seed(0)
     kind = getattr(torch, dtype)
-    head = torch.nn.Linear(16, 300, bias=False, dtype=kind).requires_grad_(trained)
+    head = torch.nn.Linear(16, 300, bias=False, dtype=kind).requires_grad_(head_learns)
     hidden = (3 * torch.randn(13, 16)).to(kind).requires_grad_()
     target = torch.randint(300, (13,))
     found = []
@@ -54,7 +54,7 @@ def test_the_loss_and_its_gradients_are_those_of_torch(monkeypatch, dtype, train
         hidden.grad = head.weight.grad = None
         total = loss()
         (total / 13).backward()
-        found.append([total.detach(), hidden.grad, *([head.weight.grad] if trained else [])])
+        found.append([total.detach(), hidden.grad, *([head.weight.grad] if head_learns else [])])
     tolerance = {} if dtype == "float32" else {"atol": 0.02, "rtol": 0.02}
     torch.testing.assert_close(found[0][1:], found[1][1:], **tolerance)
     torch.testing.assert_close(found[0][0], found[1][0])

@@ -5,7 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from core.training import adapters, checks, devices, errors, hf_trainer, model_loading, tokenizer_loading, training_loop
+from core.training import (
+    adapters,
+    callbacks,
+    checks,
+    devices,
+    errors,
+    hf_trainer,
+    model_loading,
+    tokenizer_loading,
+    training_loop,
+)
 from core.training.config import CHOICES, TrainConfig
 from tests.conftest import WORDS
 from ui.text import Say
@@ -77,6 +87,80 @@ def test_continued_pretraining_learns_every_token_of_full_blocks(config, texts, 
     assert (tmp_path / ("model" if method == "full" else "adapter") / "tokenizer.json").is_file()
 
 
+def test_the_weights_of_qlora_are_nf4_with_their_scales_quantised_too(config):
+    """Without double quantisation each weight takes 4.5 bits instead of 4.127: Dettmers et al. 2023, arXiv:2305.14314."""
+    import torch
+
+    skeleton = model_loading.skeleton(model_loading.model_config(config.base_model))
+    chosen = model_loading.quantization(replace(config, method="qlora"), skeleton)
+    names = ("load_in_4bit", "quant_type", "use_double_quant", "compute_dtype", "quant_storage")
+    found = {name: getattr(chosen, name if name.startswith("load") else f"bnb_4bit_{name}") for name in names}
+    assert found == {
+        "load_in_4bit": True,
+        "quant_type": "nf4",
+        "use_double_quant": True,
+        "compute_dtype": torch.float32,
+        "quant_storage": torch.uint8,
+    }
+    for kind, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        chosen = model_loading.quantization(replace(config, method="qlora", precision=kind), skeleton)
+        assert chosen.bnb_4bit_compute_dtype == dtype
+    assert [model_loading.quantization(replace(config, method=name), skeleton) for name in ("lora", "full")] == [
+        None
+    ] * 2
+
+
+def test_no_layer_of_4_bits_is_repacked_for_a_kernel_without_a_backward_pass(config, monkeypatch):
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    base = model_loading.load_base(replace(config, method="qlora"))
+    repacks = [getattr(module, "support_avx512bf16_for_cpu", None) for module in base.modules()]
+    assert [known for known in repacks if known is not None] == [False] * 14
+
+
+def test_a_base_that_ends_texts_with_a_token_of_its_own_is_told_that_of_the_template(config):
+    """QwenLM/Qwen3#927; the tokens are saved with what is trained."""
+    tokenizer = tokenizer_loading.load_tokenizer(config)
+    tokenizer.eos_token = "<|endoftext|>"
+    model, _ = training_loop._ready_model(config, tokenizer, silent)
+    ends = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    assert model.get_base_model().generation_config.eos_token_id == ends
+
+
+def test_what_began_as_pissa_is_saved_as_plain_lora_for_the_untouched_base(config, tmp_path):
+    import torch
+    from peft import PeftModel
+
+    ids = torch.arange(9)[None]
+    model = model_of(replace(config, init_lora_weights="pissa", lora_dropout=0.0))
+    trainer = trainer_of(replace(config, init_lora_weights="pissa", lora_dropout=0.0), tmp_path, model)
+    for name, weight in model.named_parameters():
+        if "lora_" in name:
+            weight.data += 0.01
+    trainer.save_weights(tmp_path / "adapter")
+    with torch.no_grad():
+        trained = model.eval()(input_ids=ids).logits
+        base = model_loading.load_base(config)
+        untouched = base(input_ids=ids).logits
+        loaded = PeftModel.from_pretrained(base, tmp_path / "adapter")(input_ids=ids).logits
+    torch.testing.assert_close(loaded, trained, atol=1e-4, rtol=1e-4)
+    assert (trained - untouched).abs().max() > 0.1
+
+
+def test_what_is_trained_beside_a_16_bit_base_is_in_fp32(config):
+    model = model_of(replace(config, precision="bf16", train_embeddings=True))
+    kinds = {(str(weight.dtype), weight.requires_grad) for weight in model.parameters()}
+    assert kinds == {("torch.bfloat16", False), ("torch.float32", True)}
+
+
+def test_a_head_that_is_tied_stays_tied_when_embeddings_are_trained(config):
+    """One matrix in two places moves as one, and is saved once."""
+    model = model_of(replace(config, train_embeddings=True))
+    embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    trained = [[weight for weight in layer.parameters() if weight.requires_grad] for layer in (embeddings, head)]
+    assert [len(weights) for weights in trained] == [1, 1]
+    assert trained[0][0] is trained[1][0]
+
+
 def test_embeddings_are_trained_whole_at_their_own_rate(config, tmp_path):
     model = model_of(replace(config, train_embeddings=True))
     whole = {name for name, weight in model.named_parameters() if weight.requires_grad and "lora_" not in name}
@@ -131,6 +215,48 @@ def test_an_option_of_the_adapter_reaches_it(config, options, reached):
 def test_an_option_of_the_trainer_reaches_it(config, tmp_path, options, reached):
     args = hf_trainer.training_arguments(replace(config, **options), tmp_path, 40, evaluates=True)
     assert {name: getattr(args, name) for name in reached} == reached
+
+
+def test_steps_evaluations_and_warm_up_follow_from_the_rows(config, tmp_path):
+    """Of 100 rows, 4 at once and 2 such batches gathered, an epoch has 13 steps."""
+    chosen = replace(config, max_steps=0, epochs=4.0, batch_size=4, gradient_accumulation_steps=2, warmup_ratio=0.1)
+    chosen = replace(chosen, lr_scheduler_type="warmup_stable_decay")
+    args = hf_trainer.training_arguments(chosen, tmp_path, 100, evaluates=True)
+    names = ("max_steps", "num_train_epochs", "eval_steps", "save_steps", "warmup_steps", "lr_scheduler_type")
+    assert {name: getattr(args, name) for name in (*names, "lr_scheduler_kwargs")} == {
+        "max_steps": -1,
+        "num_train_epochs": 4.0,
+        "eval_steps": 6,
+        "save_steps": 6,
+        "warmup_steps": 5,
+        "lr_scheduler_type": "warmup_stable_decay",
+        "lr_scheduler_kwargs": {"num_decay_steps": 6},
+    }
+    few = hf_trainer.training_arguments(replace(chosen, max_steps=3, eval_steps=50), tmp_path, 100, evaluates=False)
+    assert [few.max_steps, few.eval_steps, few.save_steps, few.eval_strategy] == [3, 3, 3, "no"]
+
+
+def test_another_learning_rate_reaches_every_group_of_a_resumed_run_at_once(config, tmp_path):
+    """Each keeps its share of the rate and its place in the schedule; an unchanged rate changes nothing."""
+    import torch
+
+    trainer = trainer_of(replace(config, train_embeddings=True), tmp_path)
+    optimizer = trainer.create_optimizer()
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+
+    def found():
+        groups = [(group["lr"], group["initial_lr"], group["times"]) for group in optimizer.param_groups]
+        return sorted(groups), sorted(scheduler.base_lrs), sorted(scheduler.get_last_lr())
+
+    before = found()
+    callbacks.change_learning_rate(optimizer, scheduler, config.learning_rate)
+    assert found() == before
+    callbacks.change_learning_rate(optimizer, scheduler, 4 * config.learning_rate)
+    groups, bases, last = found()
+    assert groups[0] == pytest.approx((0.002, 0.004, 0.1))
+    assert groups[-1] == pytest.approx((0.02, 0.04, 1))
+    assert bases == pytest.approx([0.004] + [0.04] * (len(bases) - 1))
+    assert last == pytest.approx([0.002] + [0.02] * (len(bases) - 1))
 
 
 @pytest.mark.parametrize(

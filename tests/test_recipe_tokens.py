@@ -148,3 +148,48 @@ def test_rows_are_numbered_as_the_corpus_tab_does(tmp_path):
         (2, "b"),
         (4, WORDS),
     ]
+
+
+def test_which_rows_are_held_out_follows_from_a_hash_of_their_names():
+    """The same ones on every machine, and not those that come first by name."""
+    _, held_out = corpus_rows.split([{"id": f"row {number:02}"} for number in range(40)], 0.1)
+    assert [row["id"] for row in held_out] == ["row 13", "row 16", "row 25", "row 33"]
+
+
+def test_of_large_clusters_alone_the_smallest_is_held_out():
+    rows = [{"id": str(number), "cluster": "few" if number < 8 else "many"} for number in range(20)]
+    assert corpus_rows.split(rows, 0.1) == (rows[8:], rows[:8])
+    assert corpus_rows.split(rows[::-1], 0.1) == (rows[:7:-1], rows[7::-1])
+    assert corpus_rows.split(rows[8:], 0.1) == (rows[8:], [])
+
+
+def test_near_copies_are_held_out_together_when_a_corpus_is_encoded(config, tiny_tokenizer, tmp_path):
+    rows = [row | {"cluster": f"poem {number // 4}"} for number, row in enumerate(chat_rows(40))]
+    Path(config.corpus).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    training, held_out, _ = prepared(config, tiny_tokenizer, tmp_path / "tokens")
+    numbers = [{(int(number) - 1) // 4 for number in part.numbers} for part in (training, held_out)]
+    assert (len(numbers[0]), len(numbers[1]), numbers[0] & numbers[1]) == (9, 1, set())
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_of_texts_each_token_is_learned_but_the_first_of_a_packed_one(config, tiny_tokenizer, tmp_path, packing):
+    """That counts the first token of the vocabulary, whose id is 0."""
+    texts = [{"text": f"{number} sea<|endoftext|>lamp"} for number in range(10)]
+    Path(config.corpus).write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+    config = replace(config, task="text", packing=packing, validation_share=0.0)
+    rows, _, data = prepared(config, tiny_tokenizer, tmp_path / "tokens")
+    tokens = sum(len(row["input_ids"]) for row in bare(rows))
+    assert sum(row["input_ids"].count(0) for row in bare(rows)) == 10
+    assert (data["tokens_train"], data["tokens_learned"]) == (tokens, tokens - 10 * packing)
+    if packing:
+        assert data["tokens_learned"] == sum(label != encoding.IGNORED for row in bare(rows) for label in row["labels"])
+
+
+def test_another_version_of_the_program_encodes_anew(config, tiny_tokenizer, tmp_path, monkeypatch):
+    before = token_cache.tokens_key(config, tiny_tokenizer)
+    program = tmp_path / "token_cache.py"
+    program.write_bytes(Path(token_cache.__file__).read_bytes())
+    monkeypatch.setattr(token_cache, "__file__", str(program))
+    assert token_cache.tokens_key(config, tiny_tokenizer) == before
+    program.write_text(program.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert token_cache.tokens_key(config, tiny_tokenizer) != before

@@ -25,7 +25,7 @@ class Group:
 
 ENCODING = Group(
     "core/training",
-    ("test_recipe.py", "test_recipe_right.py", "test_corpus_masks.py", "test_recipe_tokens.py", "test_chat.py"),
+    ("test_encoding.py", "test_corpus_masks.py", "test_recipe_tokens.py", "test_recipe.py", "test_chat.py"),
     (
         ('    if learn == "all" or "text" in row:', '    if learn == "all":'),
         ("        learned.append(True)\n    if learn", "        learned.append(False)\n    if learn"),
@@ -94,7 +94,7 @@ ENCODING = Group(
 
 PACKING = Group(
     "core/training",
-    ("test_recipe.py", "test_recipe_right.py", "test_recipe_roads.py", "test_recipe_tokens.py"),
+    ("test_batches.py", "test_packed_masks.py", "test_recipe_tokens.py", "test_recipe.py"),
     (
         ('for label in [encoding.IGNORED, *row["labels"][1:]]]', 'for label in row["labels"]]'),
         (
@@ -182,7 +182,7 @@ TOKEN_CACHE = Group(
 
 SPLIT = Group(
     "core/training",
-    ("test_recipe.py", "test_recipe_right.py", "test_recipe_tokens.py"),
+    ("test_recipe_tokens.py", "test_recipe_roads.py", "test_recipe.py"),
     (
         (
             '    held_out = held_out_clusters(Counter(row.get("cluster", row["id"]) for row in rows), share)',
@@ -216,7 +216,7 @@ SPLIT = Group(
 
 LOSS = Group(
     "core/training",
-    ("test_recipe_right.py", "test_recipe_memory.py", "test_recipe.py", "test_recipe_roads.py"),
+    ("test_recipe_memory.py", "test_batches.py", "test_packed_masks.py", "test_recipe_right.py", "test_recipe.py"),
     (
         (
             "        return CausalLMOutput(loss=total / (len(target) if num_items_in_batch is None else num_items_in_batch))",
@@ -254,7 +254,7 @@ LOSS = Group(
 
 SCHEDULE = Group(
     "core/training",
-    ("test_recipe.py", "test_recipe_right.py", "test_recipe_roads.py", "test_training_defaults.py"),
+    ("test_batches.py", "test_recipe_roads.py", "test_recipe_right.py", "test_recipe.py"),
     (
         (
             "            generator = torch.Generator().manual_seed(seed + self.epoch)",
@@ -333,7 +333,7 @@ QUANTISATION = Group(
 
 CHECKPOINTS = Group(
     "core/training",
-    ("test_recipe.py", "test_runs.py", "test_recipe_right.py", "test_runs_hurt.py"),
+    ("test_checkpoints.py", "test_training_loop.py", "test_recipe_right.py", "test_recipe.py"),
     (
         (
             "    finite = [(loss, step) for step, loss in evals if math.isfinite(loss)]",
