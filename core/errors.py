@@ -1,6 +1,6 @@
 """Errors that are a sentence for the person at the screen, and how they travel between processes.
 
-A module names its own as subclasses with an English `template`; the page translates by the class name (ui/text) and
+A module names its own as subclasses with an English `template`; the page translates by the class name (assets/locales) and
 fills in the same `values`. Everything else keeps its traceback. UserError itself is defined in core/training, which
 imports nothing of ours.
 """

@@ -1,7 +1,7 @@
 """Attention of packed rows on this machine: `python -m tests.bench_attention [--steps] [--json]`.
 
 One layer, forward and backward, over the same blocks of documents: the masked call of SDPA, a call for each document
-(what core/recipe.py does on a processor), eager attention, and, on a card, flex_attention, torch's own kernel for
+(what core/training does on a processor), eager attention, and, on a card, flex_attention, torch's own kernel for
 documents end to end and that of flash-attn. A kernel that this machine has not says why; each that it has is held
 against the masked call. With --steps: whole steps of the recipe on a processor, masked and one by one in turn.
 """

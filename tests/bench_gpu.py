@@ -1,6 +1,6 @@
 """The calculator against a real card: `python -m tests.bench_gpu [--json] [--out DIR] [--quick] [--tiny] [--cpu]`.
 
-Random weights in the shapes of Qwen2.5 are trained for a few steps by core/recipe.py on rows of full length, and on
+Random weights in the shapes of Qwen2.5 are trained for a few steps by core/training on rows of full length, and on
 packed blocks of shorter ones, each job in a process of its own; what was predicted (at once, and by the trace) stands
 beside what was measured, as JSON and as Markdown for tests/benchmarks.md. The ways of attention over packed rows are
 timed as tests/bench_attention.py does. --quick ends within eight minutes. About 4 GB are needed in the temporary

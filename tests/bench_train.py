@@ -1,6 +1,6 @@
 """Training beside TRL: `python -m tests.bench_train [--quick] [--gpu] [--json] [--out DIR]`.
 
-The same rows, weights, adapter, optimizer and number of rows a step go to core/recipe.py and to TRL's SFTTrainer, each
+The same rows, weights, adapter, optimizer and number of rows a step go to core/training and to TRL's SFTTrainer, each
 job in a process of its own: useful tokens a second (tokens of rows; padding is not counted), peak memory, and the loss
 on held-out rows, measured by one function for all. Jobs that are compared take their steps in turn, a step each, so that
 whatever else the machine does slows all of them down alike; the time of a step is from its batch to its new weights.

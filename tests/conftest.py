@@ -140,6 +140,17 @@ def save_tiny_model(path: Path, tokenizer) -> None:
     tokenizer.save_pretrained(path)
 
 
+def put_program(out: Path) -> None:
+    """Put into a folder what a capsule has: train.py and the package that it runs."""
+    import zipfile
+
+    from core.training import training_loop
+
+    with zipfile.ZipFile(out / "program.zip", "w") as archive:
+        training_loop.write_program(archive)
+    shutil.unpack_archive(out / "program.zip", out)
+
+
 def chat_rows(count: int) -> list[dict]:
     """Chats of different lengths made of a few words, the same at every call."""
     import random

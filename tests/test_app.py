@@ -58,7 +58,7 @@ def test_the_flag_wins_over_the_browser():
     assert pages.language(asked((b"cookie", f"{pages.COOKIE}=en".encode())), "ru") == "en"
 
 
-@pytest.mark.parametrize("path", ["app.py", "/etc/passwd", "core/recipe.py", "../soulsmith.db"])
+@pytest.mark.parametrize("path", ["app.py", "/etc/passwd", "core/training/config.py", "../soulsmith.db"])
 def test_files_are_not_served(server, path):
     assert server.get(f"/gradio_api/file={path}").status_code in (403, 404)
 

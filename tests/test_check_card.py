@@ -27,7 +27,7 @@ from tests import pretended_card, pretended_driver
 from tests.pretended_driver import FAST, ROOMY
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import opening_check
-from ui.text import LANGUAGES, TROUBLES, WORDS, Say
+from ui.text import ENGLISH, LANGUAGES, LOCALES, Say
 
 ROOT = Path(__file__).parent.parent
 KEYS = {"device", "torch", "checks", "state"}
@@ -742,8 +742,8 @@ CHECKED = results.result(
 
 
 def test_every_check_and_every_figure_has_words_of_its_own():
-    assert {name for name in plan.NAMES if f"check.name.{name}" not in WORDS} == set()
-    assert {state for state in results.STATES if f"check.state.{state}" not in WORDS} == set()
+    assert {name for name in plan.NAMES if f"check.name.{name}" not in ENGLISH} == set()
+    assert {state for state in results.STATES if f"check.state.{state}" not in ENGLISH} == set()
 
 
 def test_a_result_is_shown_in_the_language_of_the_page(home):
@@ -752,7 +752,7 @@ def test_a_result_is_shown_in_the_language_of_the_page(home):
     assert "Всё работает, но что-то медленнее, чем должно быть: процессор." in shown
     assert "<td>Обучение, QLoRA с упаковкой</td>" in shown
     assert "815 токенов/с<br>пик памяти: 1,25 ГиБ<br>loss на шаге 1: 6,7" in shown
-    assert TROUBLES["ProcessorSlow"].format(command="<code>python -m core.check_card</code>") in shown
+    assert LOCALES["ru"]["errors"]["ProcessorSlow"].format(command="<code>python -m core.check_card</code>") in shown
     assert json.dumps(final, ensure_ascii=False).replace('"', "&quot;") in shown
 
 
@@ -878,4 +878,4 @@ def test_what_flash_attention_lacks_has_words_on_the_page(home):
             assert words in said(Say(lang), [{"event": "check", **one}, {"event": "stopped"}], home)
     lacks = ("card", "apple", "capability", "class", "precision", "package", "broken")
     words = {f"{kind}.{code}" for kind in ("check.word", "data.lacks") for code in lacks}
-    assert words | {"check.word.flash", "check.word.varlen", "check.word.by_document"} <= set(WORDS)
+    assert words | {"check.word.flash", "check.word.varlen", "check.word.by_document"} <= set(ENGLISH)

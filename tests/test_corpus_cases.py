@@ -110,7 +110,7 @@ def test_marks_in_a_text_are_shown_and_never_become_markup():
 def test_every_code_has_its_words():
     from core.corpus import checks, export, gauges, personal, preview, reasons
     from core.corpus.formats import detection
-    from ui.text import WORDS
+    from ui.text import ENGLISH
 
     keys = [f"corpora.reason.{code}" for code in reasons.WORDS]
     keys += [f"corpora.format.{module.NAME}" for module in (*detection.BINARY, *detection.TEXT)]
@@ -120,7 +120,7 @@ def test_every_code_has_its_words():
     ]
     keys += [f"corpora.gauge.{name}{end}" for name in gauges.LIMITS for end in ("", ".means")]
     keys += [f"corpora.token.{kind}" for kind in preview.KINDS]
-    assert [key for key in keys if key not in WORDS] == []
+    assert [key for key in keys if key not in ENGLISH] == []
 
 
 def russian(path: Path) -> str:

@@ -16,6 +16,7 @@ from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
 from core.estimate.sizes import Meter, Tape
 from core.hardware import hardware
+from core.training import errors
 from core.training.config import TrainConfig
 from tests.check_estimate import check, measurements
 
@@ -147,13 +148,13 @@ def test_counts_are_read_as_people_write_them(text, value):
     ("text", "trouble", "words"),
     [
         ("100М", troubles.CyrillicUnit, "Write 100M in Latin letters"),
-        ("0", troubles.NotPositive, "Try 10M"),
-        ("-5", troubles.NotPositive, "at least 1, got -5"),
-        ("many", troubles.NotANumber, 'such as 100M, 2.5B or 40000, got "many"'),
-        ("nan", troubles.NotANumber, "got"),
-        ("1e30", troubles.NotANumber, "got"),
+        ("0", errors.TooSmall, "Try 10M"),
+        ("-5", errors.TooSmall, "at least 1, got -5"),
+        ("many", troubles.NotAnAmount, 'such as 100M, 2.5B or 40000, got "many"'),
+        ("nan", troubles.NotAnAmount, "got"),
+        ("1e30", troubles.NotAnAmount, "got"),
         ("2.5", troubles.NotWhole, "Try 2"),
-        ("", troubles.NotANumber, "got"),
+        ("", troubles.NotAnAmount, "got"),
     ],
 )
 def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words):
@@ -170,14 +171,14 @@ def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words
         ({"model": "Qwen/Qwen3.5-4B"}, troubles.NeedsTrace, "Check exactly"),
         ({"card": "RTX 9090"}, troubles.UnknownCard, "RTX 5090"),
         ({"sequence_length": 999_999}, troubles.TooLong, "Take 131072 or less"),
-        ({"sequence_length": 0}, troubles.NotPositive, "Try 512"),
-        ({"card": "T4", "precision": "bf16"}, troubles.NoBf16, "Choose fp16"),
+        ({"sequence_length": 0}, errors.TooSmall, "Try 512"),
+        ({"card": "T4", "precision": "bf16"}, troubles.NoBf16OnCard, "Choose fp16"),
         (
             {"card": "T4", "precision": "fp16", "attention": "flash_attention_2"},
             troubles.NoFlashAttention,
             "Choose sdpa",
         ),
-        ({"method": "dpo"}, troubles.NotOneOf, "full, lora, qlora, cpt, prompt"),
+        ({"method": "dpo"}, errors.NotOneOf, "full, lora, qlora, cpt, prompt"),
         ({"target_modules": "q_prj"}, troubles.UnknownTargets, "It has q_proj"),
         ({"lora_rank": 100_000}, troubles.RankTooLarge, "Take 3584 or less"),
         ({"lora_dropout": 1.0}, troubles.OutOfRange, "0 ≤ x < 1"),
@@ -322,13 +323,13 @@ def test_all_weights_are_trained_as_fp32_masters_by_our_own_recipe():
 
 
 def test_every_number_has_a_formula_and_a_source():
-    from ui.text.calculator import WORDS
+    from ui.text import ENGLISH
 
     for method in setup.METHODS:
         for line in [*explain.memory(ask(method=method)), *explain.other(ask(method=method))]:
             assert line.formula
-            assert f"calculator.part.{line.key}" in WORDS
-            assert f"calculator.source.{line.source}" in WORDS
+            assert f"calculator.part.{line.key}" in ENGLISH
+            assert f"calculator.source.{line.source}" in ENGLISH
 
 
 def worked_out(formula: str) -> float | None:
@@ -387,10 +388,10 @@ def test_tiny_models_wait_for_python_on_a_processor_too():
 @pytest.mark.parametrize(
     ("kind", "fields", "trouble"),
     [
-        ("models", {"precision": "bf16"}, troubles.NoBf16),
-        ("methods", {"precision": "fp16", "method": "dpo"}, troubles.NotOneOf),
+        ("models", {"precision": "bf16"}, troubles.NoBf16OnCard),
+        ("methods", {"precision": "fp16", "method": "dpo"}, errors.NotOneOf),
         ("volumes", {"precision": "fp16", "sequence_length": 10**7}, troubles.TooLong),
-        ("models", {"precision": "fp16", "batch_size": 0}, troubles.NotPositive),
+        ("models", {"precision": "fp16", "batch_size": 0}, errors.TooSmall),
     ],
 )
 def test_a_table_is_refused_like_any_other_question(kind, fields, trouble):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +12,7 @@ import pytest
 from core.runs import alerts
 from core.training import batching, checkpoints, devices, training_loop
 from core.training.config import TrainConfig
+from tests.conftest import put_program
 
 ROOT = Path(__file__).parents[1]
 
@@ -268,9 +268,7 @@ def test_segments_grow_unless_somebody_chose_otherwise(monkeypatch, release, cho
 def launched(command: list[str], out: Path) -> list[dict]:
     """The events of train.py under a launcher of two processes, on the processor."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
-    if not (out / "train.py").exists():
-        (out / "train.py").write_text(training_loop.ENTRY)
-        shutil.copytree(ROOT / "core" / "training", out / "training")
+    put_program(out)
     command = [sys.executable, "-m", *command, "train.py", "config.json"]
     done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -13,7 +13,7 @@ from core import events, paths
 from core.runs import runs, trainer
 from core.training import training_loop
 from core.training.config import TrainConfig
-from tests.conftest import wait_for
+from tests.conftest import put_program, wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +69,8 @@ def test_two_processes_have_the_losses_of_one_with_the_double_batch(config, tmp_
     replace(config, batch_size=config.batch_size // 2).save(out / "config.json")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no"]
     command += ["--dynamo_backend", "no", "--num_processes", "2", "--multi_gpu", "--main_process_port", "0"]
-    command += [str(ROOT / "core" / "recipe.py"), str(out / "config.json")]
+    put_program(out)
+    command += ["train.py", "config.json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

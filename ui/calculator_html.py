@@ -1,7 +1,6 @@
 """Pieces of the Calculator tab as HTML: the verdict, the formulas, the changes, the tables."""
 
 import html
-import re
 
 from core.errors import UserError
 from core.estimate import advice, catalogue, explain, tables
@@ -12,7 +11,6 @@ from core.estimate.catalogue import Card
 from core.estimate.memory import GIB
 from core.estimate.setup import METHODS, Setup
 from ui.text import Say
-from ui.text.calculator import UNITS, WORDS
 
 BIG_CARD = 80 * GIB  # of these it is said that a 14B is on the edge
 MARKS = {"fits": "var(--good)", "tight": "var(--fair)", "no": "var(--bad)"}  # in style.css, readable on both grounds
@@ -58,7 +56,7 @@ def _opens(say: Say, value: str, name: str, lines: list[explain.Line]) -> str:
     """A number that opens to its formula and source."""
     inside = "".join(
         f"<div>{html.escape(say(f'calculator.part.{line.key}'))}: {html.escape(_value(say, line))} = "
-        f"{html.escape(_formula(say, line.formula))} <span>({html.escape(say(f'calculator.source.{line.source}'))})</span></div>"
+        f"{html.escape(say.formula(line.formula))} <span>({html.escape(say(f'calculator.source.{line.source}'))})</span></div>"
         for line in lines
     )
     summary = f"<b>{html.escape(value)}</b> <span>{html.escape(name)}</span>"
@@ -76,7 +74,7 @@ def _corrected(say: Say, answer: Answer) -> str:
 def trouble(say: Say, error: UserError) -> str:
     """The trouble in words, with the field under the name that the page gives it."""
     values = dict(error.values)
-    if f"calculator.{values.get('field')}" in WORDS:
+    if f"calculator.{values.get('field')}" in say:
         values["field"] = say(f"calculator.{values['field']}")
     text = say.worded(type(error).__name__, values, type(error).template.format(**values))
     return f'<div class="trouble" role="alert">{html.escape(text)}</div>'
@@ -84,8 +82,8 @@ def trouble(say: Say, error: UserError) -> str:
 
 def _size(say: Say, size: float) -> str:
     if 0 < size < 0.1 * GIB:
-        return f"{say.number(size / 2**20)} {'MiB' if say.lang == 'en' else 'МиБ'}"
-    return f"{say.number(size / GIB)} {'GiB' if say.lang == 'en' else 'ГиБ'}"
+        return f"{say.number(size / 2**20)} {say('unit.mib')}"
+    return f"{say.number(size / GIB)} {say('unit.gib')}"
 
 
 def formulas(say: Say, answer: Answer) -> str:
@@ -94,7 +92,7 @@ def formulas(say: Say, answer: Answer) -> str:
         [
             say(f"calculator.part.{line.key}"),
             _value(say, line),
-            _formula(say, line.formula),
+            say.formula(line.formula),
             say(f"calculator.source.{line.source}"),
         ]
         for line in [*explain.memory(answer), *explain.other(answer)]
@@ -109,23 +107,14 @@ def _value(say: Say, line: explain.Line) -> str:
     if line.key in ("epoch", "range"):
         return say.duration(line.value)
     if line.key in ("device", "launch"):
-        return f"{say.number(line.value)} {'s' if say.lang == 'en' else 'с'}"
+        return f"{say.number(line.value)} {say('unit.s')}"
     if line.key == "rate":
         return say.number(line.value)
     return _energy(say, line.value) if line.key == "energy" else _size(say, line.value)
 
 
 def _energy(say: Say, kilowatt_hours: float) -> str:
-    return f"{say.number(kilowatt_hours)} {'kWh' if say.lang == 'en' else 'кВт·ч'}"
-
-
-def _formula(say: Say, formula: str) -> str:
-    if say.lang == "en":
-        return formula
-    for english, russian in UNITS:
-        formula = formula.replace(english, russian)
-    formula = re.sub(r"(?<=\d),(?=\d{3})", "\u00a0", formula)
-    return re.sub(r"(?<=\d)\.(?=\d)", ",", formula)
+    return f"{say.number(kilowatt_hours)} {say('unit.kwh')}"
 
 
 def table(head: list[str], rows: list[list], colours: dict[tuple[int, int], str] | None = None) -> str:

@@ -162,7 +162,7 @@ def on_take(say: Say, sample_id: str | None):
     sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
     if sample is None:
         raise Refused(say.trouble(_trouble("NothingGiven")))
-    yield from _made(say, [sample["path"]], sample["title"][say.lang], corpus.Options())
+    yield from _made(say, [sample["path"]], say.pick(sample["title"]), corpus.Options())
 
 
 def on_create(say: Say, files, folder, names, name, *settings):

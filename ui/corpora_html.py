@@ -249,8 +249,9 @@ def report(say: Say, report: dict) -> str:
 
 
 def _quoted(say: Say, gauge: dict) -> str:
-    opens, closes = "«»" if say.lang == "ru" else "“”"
-    return f" {opens}{html.escape(gauge['example'])}{closes}" if gauge["example"] and gauge["value"] > 0 else ""
+    if not gauge["example"] or gauge["value"] <= 0:
+        return ""
+    return " " + say("text.quoted", text=html.escape(gauge["example"]))
 
 
 def _weight(say: Say, tokens: dict | None) -> str:

@@ -19,11 +19,11 @@ def build(say: Say) -> dict:
     """The components; `inputs` are what on_create takes."""
     # The sample in the page's own language first.
     found = sorted(corpus.samples(), key=lambda sample: not sample["id"].endswith(f"-{say.lang}"))
-    samples = [(sample["title"][say.lang], sample["id"]) for sample in found]
+    samples = [(say.pick(sample["title"]), sample["id"]) for sample in found]
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             first = samples[0][1] if samples else None
-            about = (found[0]["description"] or {}).get(say.lang) if found else None
+            about = say.pick({"en": ""} | found[0]["description"]) if found else None
             sample = gr.Dropdown(samples, value=first, label=say("corpora.sample"), info=about)
             take = gr.Button(say("corpora.take_sample"))
         with gr.Column(scale=2, min_width=420):
@@ -124,7 +124,7 @@ def remember(settings: tuple) -> None:
 
 def on_sample(say: Say, sample_id: str | None):
     sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
-    return gr.update(info=(sample["description"] or {}).get(say.lang) if sample else None)
+    return gr.update(info=say.pick({"en": ""} | sample["description"]) if sample else None)
 
 
 def on_files(say: Say, files, folder, names=()):

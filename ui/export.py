@@ -101,10 +101,10 @@ def on_open(say: Say, chosen: str | None) -> tuple:
         return "", hidden
     lines = [say("export.place", path=ending["path"])]
     if ending.get("difference") is not None and "precision" in ending:
-        values = {"precision": ending["precision"], "difference": _share(say, ending["difference"])}
+        values = {"precision": ending["precision"], "difference": say.percent(ending["difference"])}
         lines.append(say("export.difference", **values))
     for one in ending.get("files", []):
-        values = {"file": one["file"], "difference": _share(say, one["difference"])}
+        values = {"file": one["file"], "difference": say.percent(one["difference"])}
         lines.append(say("export.compared", **values, equal=one["replies_equal"], count=one["replies"]))
     if "lines" in ending:
         lines.append(f"{say('export.lines')}\n\n```python\n{ending['lines']}```")
@@ -149,10 +149,6 @@ def _choices(say: Say) -> list[tuple[str, str]]:
 def _look(listed: list[Path]) -> str:
     """What is cheap to ask of the exports, as text."""
     return json.dumps([(path.name, jobs.state(path), events.size(path)) for path in listed])
-
-
-def _share(say: Say, value: float) -> str:
-    return f"{say.number(100 * value)}\u00a0%" if say.lang == "ru" else f"{say.number(100 * value)}%"
 
 
 def _command(say: Say, command, *args):

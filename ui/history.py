@@ -84,7 +84,7 @@ def cells(say: Say, row: dict) -> list[str]:
         row["corpus"],
         row["method"],
         row["tags"] or "",
-        time.strftime("%d.%m.%Y %H:%M" if say.lang == "ru" else "%Y-%m-%d %H:%M", time.localtime(row["created"])),
+        time.strftime(say("date.format"), time.localtime(row["created"])),
         row["id"],
     ]
 

@@ -13,7 +13,7 @@ from core.check_card import results
 from core.errors import UserError
 from core.hardware import hardware
 from ui.refused import Refused
-from ui.text import WORDS, Say
+from ui.text import Say
 
 TICK_SECONDS = 2
 ACTIVE = ("queued", "running", "stopping")
@@ -139,7 +139,7 @@ def _advice(say: Say, advice: dict | None) -> str:
 
 def _name(say: Say, name: str) -> str:
     key = f"check.name.{name}"
-    return say(key) if key in WORDS else name
+    return say(key) if key in say else name
 
 
 def _device(say: Say, device: str) -> str:
@@ -156,7 +156,7 @@ def figures(say: Say, values: dict, kind: str = "figure") -> str:
         if isinstance(value, (int, float)):
             text = say.number(value) if value == 0 or abs(value) >= 0.0001 else say.number(value, 1)
         else:
-            text = say(f"check.word.{value}") if f"check.word.{value}" in WORDS else str(value)
-        words = next((words for words in (f"check.{kind}.{key}", f"check.figure.{key}") if words in WORDS), None)
+            text = say(f"check.word.{value}") if f"check.word.{value}" in say else str(value)
+        words = next((words for words in (f"check.{kind}.{key}", f"check.figure.{key}") if words in say), None)
         parts.append(say(words, value=text) if words else f"{key} {text}")
     return "<br>".join(escape(part) for part in parts)

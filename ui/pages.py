@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.routing import Mount
 
 from ui import theme
-from ui.text import LANGUAGES, Say
+from ui.text import LANGUAGES, LOCALES, Say
 
 # gradio keeps figures of the last 10,000 events and works through all of them at every event, for a dashboard that is off
 # here: 40 kB and ever more time a message, on a page that ticks for days.
@@ -37,7 +37,7 @@ new MutationObserver(() => {
 
 
 def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: str = "2gb") -> Starlette:
-    """The application that shows what `build` makes, in English and in Russian."""
+    """The application that shows what `build` makes, in every language."""
     apps = {}
     for code in LANGUAGES:
         apps[code] = gr.mount_gradio_app(
@@ -80,8 +80,11 @@ def language(request: Request, flag: str | None) -> str:
 
 
 def head(say: Say, tagline: str) -> str:
-    """Name, promise, and the link to the other language."""
-    other = LANGUAGES[1 - LANGUAGES.index(say.lang)]
-    switch = f"document.cookie='{COOKIE}={other};path=/;SameSite=Lax';location.reload();return false"
-    link = f'<a href="#" lang="{other}" onclick="{switch}">{say("page.other_language")}</a>'
-    return f'<div class="page-head"><h1>Soulsmith</h1><p>{tagline}</p>{link}</div>'
+    """Name, promise, and the links to the other languages."""
+    links = "".join(_link(lang) for lang in LANGUAGES if lang != say.lang)
+    return f'<div class="page-head"><h1>Soulsmith</h1><p>{tagline}</p>{links}</div>'
+
+
+def _link(lang: str) -> str:
+    switch = f"document.cookie='{COOKIE}={lang};path=/;SameSite=Lax';location.reload();return false"
+    return f'<a href="#" lang="{lang}" onclick="{switch}">{LOCALES[lang]["language"]}</a>'

@@ -42,7 +42,11 @@ def build(say: Say, at_home: bool = False) -> dict:
         a = gr.Dropdown([], label=say("arena.a"), interactive=True)
         b = gr.Dropdown([], label=say("arena.b"), interactive=True)
         chosen = gr.Dropdown(
-            set_choices(say), label=say("arena.set"), info=say("arena.set.info"), value=say.lang, interactive=True
+            set_choices(say),
+            label=say("arena.set"),
+            info=say("arena.set.info"),
+            value=set_choices(say)[0][1],
+            interactive=True,
         )
         start = gr.Button(say("arena.start"), variant="primary", min_width=120)
     with gr.Accordion(say("arena.own"), open=False):
@@ -130,7 +134,7 @@ def on_load(say: Say, *values: str | None) -> list:
     known = [id for _, id in set_choices(say)]
     listed = match_choices(say)
     ids = [id for _, id in listed]
-    new_set = {} if values[2] in known else {"value": say.lang}
+    new_set = {} if values[2] in known else {"value": set_choices(say)[0][1]}
     new_match = {} if values[3] in ids else {"value": (ids or [None])[0]}
     return [*sides, gr.Dropdown(choices=set_choices(say), **new_set), gr.Dropdown(choices=listed, **new_match)]
 
@@ -167,7 +171,7 @@ def on_own_delete(say: Say, chosen: str, _name: str, draft: str):
         raise Refused(say.trouble(prompts.DraftInTheWay()))
     prompts.delete(chosen)
     gr.Info(say("arena.own.deleted", name=name))
-    return gr.Dropdown(choices=set_choices(say), value=say.lang), name, text
+    return gr.Dropdown(choices=set_choices(say), value=set_choices(say)[0][1]), name, text
 
 
 def draw(say: Say, match_id: str | None) -> list:

@@ -46,8 +46,8 @@ def verdict(say: Say, request: dict, found: dict, measured: dict, judges: list) 
 
 
 def _votes(say: Say, one: dict) -> str:
-    rate = "—" if one["rate"] is None else _percent(say, one["rate"])
-    values = {"rate": rate, "low": _percent(say, one["low"]), "high": _percent(say, one["high"])}
+    rate = "—" if one["rate"] is None else say.percent(round(one["rate"], 2))
+    values = {"rate": rate, "low": say.percent(round(one["low"], 2)), "high": say.percent(round(one["high"], 2))}
     lines = [say("arena.rate", **values), say("arena.counts", **{k: one[k] for k in ("wins", "losses", "ties", "bad")})]
     if one["split"]:
         lines.append(say("arena.split", count=one["split"]))
@@ -77,13 +77,17 @@ def _bar(say: Say, one: dict) -> str:
     point = "" if one["rate"] is None else f'<div style="{mark.format("", 100 * one["rate"])}"></div>'
     return (
         f'<div style="position:relative;height:20px;max-width:480px;background:var(--border-color-primary)" '
-        f'role="img" aria-label="{_percent(say, one["low"])} – {_percent(say, one["high"])}">'
+        f'role="img" aria-label="{say.percent(round(one["low"], 2))} – {say.percent(round(one["high"], 2))}">'
         f'<div style="{span}"></div><div style="{mark.format("-subdued", 50)}"></div>{point}</div>'
     )
 
 
 def _topic(say: Say, name: str, one: dict) -> str:
-    interval = f"{_percent(say, one['low'])} – {_percent(say, one['high'])}" if one["wins"] + one["losses"] else "—"
+    interval = (
+        f"{say.percent(round(one['low'], 2))} – {say.percent(round(one['high'], 2))}"
+        if one["wins"] + one["losses"]
+        else "—"
+    )
     cells = (escape(name), one["wins"], one["losses"], one["ties"] + one["bad"], interval)
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
@@ -97,7 +101,7 @@ def _numbers(say: Say, measured: dict) -> str:
     for script in ("cyrillic", "latin", "cjk"):
         shares = [measured[side]["languages"].get(script, 0) for side in "ab"]
         if any(shares):
-            cells = "".join(f"<td>{_percent(say, share)}</td>" for share in shares)
+            cells = "".join(f"<td>{say.percent(round(share, 2))}</td>" for share in shares)
             rows.append(f"<tr><td>{say(f'arena.script.{script}')}</td>{cells}</tr>")
     if any(measured[side]["forgetting"] for side in "ab"):
         cells = [measured[side]["forgetting"] for side in "ab"]
@@ -110,8 +114,4 @@ def _numbers(say: Say, measured: dict) -> str:
 def _cell(say: Say, key: str, value: float | None) -> str:
     if value is None:
         return "—"
-    return _percent(say, value) if key in SHARES else say.number(value)
-
-
-def _percent(say: Say, share: float) -> str:
-    return f"{round(100 * share)}\u00a0%" if say.lang == "ru" else f"{round(100 * share)}%"
+    return say.percent(round(value, 2)) if key in SHARES else say.number(value)

@@ -16,7 +16,7 @@ def layout(say: Say, x: str, y: str, **more) -> dict:
         "font": {"family": "IBM Plex Sans, sans-serif", "size": 12, "color": "#808890"},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "separators": ",\u00a0" if say.lang == "ru" else ".,",
+        "separators": say("number.decimal") + say("number.thousands"),
         "xaxis": {"title": {"text": x}, **axis},
         "yaxis": {"title": {"text": y, "standoff": 12}, "automargin": True, **axis},
         "legend": {"orientation": "h", "y": 1.12, "x": 0},

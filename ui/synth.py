@@ -107,7 +107,7 @@ def recipe_choices(say: Say) -> list[tuple[str, str]]:
     """Recipes of the program, the page's language first, then the person's own."""
     found = sorted(recipes.listed(), key=lambda one: one["lang"] != say.lang)
     own = sorted((paths.home() / "recipes").glob("*.yaml"))
-    return [(one["title"][say.lang], one["name"]) for one in found] + [(path.name, str(path)) for path in own]
+    return [(say.pick(one["title"]), one["name"]) for one in found] + [(path.name, str(path)) for path in own]
 
 
 def model_choices(say: Say, none: str | None = None) -> list[tuple[str, str]]:

@@ -73,7 +73,7 @@ def costs(say: Say, found: dict) -> str:
 
 
 def size(say: Say, gigabytes: float) -> str:
-    units = ("ГБ", "МБ") if say.lang == "ru" else ("GB", "MB")
+    units = (say("unit.gb"), say("unit.mb"))
     small = gigabytes < 0.1
     return f"{say.number(max(0.1, 1000 * gigabytes) if small else gigabytes)}\u00a0{units[small]}"
 

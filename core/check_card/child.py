@@ -42,7 +42,7 @@ def reason(error: Exception) -> str:
 
 
 def first_card_only() -> None:
-    """Look at the card that a run takes by itself: core.recipe.train() does the same."""
+    """Look at the card that a run takes by itself: training_loop.train() does the same."""
     if "LOCAL_RANK" not in os.environ:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 

@@ -37,7 +37,7 @@ def bnb_4bit() -> dict:
     layer = bnb.nn.Linear4bit(IN, OUT, bias=False, compute_dtype=dtype, quant_type="nf4")
     layer.weight = params
     layer = layer.to(device)
-    layer.support_avx512bf16_for_cpu = False  # as core.recipe.load_base() does
+    layer.support_avx512bf16_for_cpu = False  # as model_loading.load_base() does
     unpacked = bnb.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state).cpu().double()
     rounding = _apart(unpacked, weight.double())
     x = torch.randn(32, IN, generator=draw).to(dtype)

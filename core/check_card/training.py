@@ -1,4 +1,4 @@
-"""One short training by core.recipe.train in this process: its losses, pace and peak memory."""
+"""One short training by training_loop.train() in this process: its losses, pace and peak memory."""
 
 import statistics
 import time

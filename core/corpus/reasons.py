@@ -1,4 +1,4 @@
-"""Why a record could not become a row: each code with its English words; ui/text/corpora.py has both languages."""
+"""Why a record could not become a row: each code with its English words; assets/locales has every language."""
 
 WORDS = {
     "bad_bytes": "bytes that are no text in the file's encoding",

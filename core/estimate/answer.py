@@ -107,7 +107,7 @@ def suited(setup: Setup, card: Card) -> Setup:
 
 
 def best_precision(card: Card) -> str:
-    """What core/recipe.py takes when it is left to choose."""
+    """What core/training takes when it is left to choose."""
     if card.kind == "cpu":
         return "bf16" if hardware.processor_has_bf16() else "fp32"
     return "bf16" if card.has_bf16 else "fp16" if card.kind == "cuda" else "fp32"

@@ -16,7 +16,7 @@ MAKERS = {"rocm": ("amd", "radeon", "instinct"), "xpu": ("intel",), "mps": ("app
 def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
     """Model, card, attention, method, and the predicted reserved bytes and seconds of an optimizer step.
 
-    `config` holds fields of core.recipe.TrainConfig (asdict of one); `card` is what it runs on, by default this
+    `config` holds fields of TrainConfig (asdict of one); `card` is what it runs on, by default this
     machine's usual card, else its processor. The figures are those without any correction, so that records stay
     comparable.
 

@@ -16,7 +16,7 @@ EVERY = 1000  # steps between two evaluations, as the original answer recommends
 
 
 def fields(answer: Answer, model: str, corpus: str = "") -> dict:
-    """Fields of core.recipe.TrainConfig: what the Training tab is filled with.
+    """Fields of TrainConfig: what the Training tab is filled with.
 
     Continued pretraining is of all weights, on texts; for a method that does not train, the plan is LoRA.
     """

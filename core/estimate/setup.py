@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from core.estimate import troubles
 from core.estimate.shape import ModelShape
+from core.training import errors
 
 METHODS = ("full", "lora", "qlora", "cpt", "prompt")
 OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
@@ -27,7 +28,7 @@ _CYRILLIC = {"М": "M", "м": "M", "К": "K", "к": "K", "Т": "T", "т": "T", "
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything about a run that its memory and time depend on. The defaults are what core/recipe.py does."""
+    """Everything about a run that its memory and time depend on. The defaults are what core/training does."""
 
     method: str = "qlora"
     sequence_length: int = 2048
@@ -134,12 +135,12 @@ def check(setup: Setup, shape: ModelShape, card=None, *, four_bit: bool = False)
         ("precision", PRECISIONS),
     ):
         if getattr(setup, field) not in choices:
-            raise troubles.NotOneOf(field=field, choices=", ".join(choices), value=getattr(setup, field))
+            raise errors.NotOneOf(field=field, allowed=", ".join(choices), value=getattr(setup, field))
     least = {"sequence_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16}
     for field, suggestion in least.items():
         value = getattr(setup, field)
         if value < 1 or value != int(value):
-            raise troubles.NotPositive(field=field, least=1, value=value, suggestion=suggestion)
+            raise errors.TooSmall(field=field, least=1, value=value, suggestion=suggestion)
     _check_ranges(setup, shape)
     if shape.longest and setup.sequence_length > shape.longest:
         raise troubles.TooLong(model=shape.name, longest=shape.longest, value=setup.sequence_length)
@@ -170,7 +171,7 @@ def _check_card(setup: Setup, card) -> None:
             raise troubles.FlashNeedsNvidia(card=card.name)
     elif card.capability < 8.0:
         if setup.precision == "bf16":
-            raise troubles.NoBf16(card=card.name, capability=card.capability)
+            raise troubles.NoBf16OnCard(card=card.name, capability=card.capability)
         if setup.attention == "flash_attention_2":
             raise troubles.NoFlashAttention(card=card.name, capability=card.capability)
 
@@ -190,12 +191,12 @@ def count(text: str | float, field: str = "tokens") -> int:
                 raise troubles.CyrillicUnit(field=field, value=text, letter=letter, latin=plain.replace(letter, latin))
         found = re.fullmatch(r"([+-]?\d+(?:[.,]\d+)?(?:,\d{3})*)([kmbt]?)", plain, re.IGNORECASE)
         if not found:
-            raise troubles.NotANumber(field=field, value=text)
+            raise troubles.NotAnAmount(field=field, value=text)
         digits = found[1]
         digits = digits.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", digits) else digits.replace(",", ".")
         value = float(digits) * _UNITS[found[2].lower()]
     if not 1 <= value < 1e16:
-        raise troubles.NotPositive(field=field, least=1, value=text, suggestion=_SUGGESTED.get(field, 8))
+        raise errors.TooSmall(field=field, least=1, value=text, suggestion=_SUGGESTED.get(field, 8))
     if value != round(value):
         raise troubles.NotWhole(field=field, value=text, suggestion=max(1, round(value)))
     return round(value)
@@ -206,7 +207,7 @@ def share(text: str | float, field: str) -> float:
     try:
         value = float(str(text).replace(",", "."))
     except ValueError:
-        raise troubles.NotANumber(field=field, value=text) from None
+        raise troubles.NotAnAmount(field=field, value=text) from None
     return value
 
 
@@ -215,7 +216,7 @@ def epochs(text: str | float) -> float:
     try:
         value = float(str(text).replace(",", "."))
     except ValueError:
-        raise troubles.NotANumber(field="epochs", value=text) from None
+        raise troubles.NotAnAmount(field="epochs", value=text) from None
     if not 0 < value <= 1000:
         raise troubles.OutOfRange(field="epochs", range="0 < x ≤ 1000", value=text, suggestion=3)
     return value

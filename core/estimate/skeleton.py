@@ -1,4 +1,4 @@
-"""A model of transformers without weights, made ready for training as core/recipe.py makes it: kernels, 4 bit, adapter."""
+"""A model of transformers without weights, made ready for training as core/training makes it: kernels, 4 bit, adapter."""
 
 import torch
 from torch import nn
@@ -78,7 +78,7 @@ def _fresh(weight: torch.Tensor, _memo: dict) -> nn.Parameter:
 
 
 def _vocabulary_layers(model: nn.Module) -> list[str]:
-    """The names of embedding and head, as core/recipe.py gives them to peft; of tied ones that of the embedding."""
+    """The names of embedding and head, as core/training gives them to peft; of tied ones that of the embedding."""
     names = {id(module): name.rpartition(".")[2] for name, module in model.named_modules()}
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     return [names[id(module)] for module in ((embedding,) if head.weight is embedding.weight else (embedding, head))]

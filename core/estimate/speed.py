@@ -26,7 +26,7 @@ UNPACKING = 0.45  # the same for bitsandbytes' dequantisation
 ATTENTION = {"flash": 0.8, "memory_efficient": 0.3, "scores": 0.5}
 HALF_SPEED = {"flash": 450}
 UPDATE = 40e-6  # seconds of AdamW on a processor for a tensor besides its bytes: ten operations, no modules; measured
-PIPELINE = 3e6  # tokens a second that core/recipe.py's collate() makes into batches on one core, measured
+PIPELINE = 3e6  # tokens a second that packing.collate() makes into batches on one core, measured
 LAUNCH = 17e-6  # seconds of Python and dispatch for a kernel, through transformers and peft modules
 # Cards before Ampere stand in hosts of their time, or are rented with two threads of one core at 2 GHz (T4 in Colab and
 # Kaggle): Python runs there at about half the pace of the hosts of an A100.

@@ -60,16 +60,12 @@ class ShapeUnknown(UserError):
     )
 
 
-class NotANumber(UserError):
+class NotAnAmount(UserError):
     template = '{field} must be a number such as 100M, 2.5B or 40000, got "{value}".'
 
 
 class CyrillicUnit(UserError):
     template = '{field} is "{value}" with a Cyrillic letter {letter}. Write {latin} in Latin letters.'
-
-
-class NotPositive(UserError):
-    template = "{field} must be at least {least}, got {value}. Try {suggestion}."
 
 
 class OutOfRange(UserError):
@@ -87,15 +83,11 @@ class NotWhole(UserError):
     template = "{field} must be a whole number, got {value}. Try {suggestion}."
 
 
-class NotOneOf(UserError):
-    template = '{field} must be one of {choices}, got "{value}".'
-
-
 class TooLong(UserError):
     template = "{model} reads at most {longest} tokens, and sequence_length is {value}. Take {longest} or less."
 
 
-class NoBf16(UserError):
+class NoBf16OnCard(UserError):
     template = "{card} has no bf16 (it needs compute capability 8.0, this is {capability}). Choose fp16."
 
 

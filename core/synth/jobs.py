@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from core import events, paths, process
+from core import events, jobs, paths, process
 from core.chat import reply_gpu
 from core.corpus import creating
 from core.errors import UserError
@@ -19,10 +19,6 @@ from core.synth import packing, personas, recipes
 
 FINAL = ("finished", "stopped", "paused", "failed")
 SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
-
-
-class JobGone(UserError):
-    template = "There is no job {job}. It was deleted: choose another one."
 
 
 class JobAtWork(UserError):
@@ -86,7 +82,7 @@ def find(job_id: str) -> Path:
     """The directory of a job that exists, whatever the id says."""
     path = home() / Path(job_id).name
     if Path(job_id).name != job_id or not (path / "job.json").is_file() or path.is_symlink():
-        raise JobGone(job=job_id)
+        raise jobs.JobGone(job=job_id)
     return path
 
 

@@ -1,4 +1,4 @@
-"""Tokens of many rows at once, exactly as core.recipe.encode counts them; without a model, an estimate by characters."""
+"""Tokens of many rows at once, exactly as encoding.encode counts them; without a model, an estimate by characters."""
 
 from contextlib import suppress
 from pathlib import Path
