@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from core import models, paths, stored
+from core import model_files, models, paths
 from core.errors import UserError
 from core.hardware import hardware
 from core.training.config import TrainConfig
@@ -38,7 +38,7 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
     if method == "full":
         values["learning_rate"] /= FULL_SLOWER
     gpu = hardware.card(card) or hardware.card()
-    if gpu and gpu.total_bytes < ROOMY and (not place or stored.size(Path(place)) > LARGE):
+    if gpu and gpu.total_bytes < ROOMY and (not place or model_files.size(Path(place)) > LARGE):
         values |= {"batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
     samples = _samples(corpus_id, values["max_length"])
     steps = samples * values["epochs"] / (values["batch_size"] * values["gradient_accumulation_steps"])

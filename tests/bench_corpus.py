@@ -110,11 +110,11 @@ def near_datasketch(given: list[str]) -> dict:
     """The same normalisation, shingles, permutations and threshold; texts equal to an earlier one are passed over."""
     from datasketch import MinHash, MinHashLSH
 
-    from core.corpus import normalised
+    from core.corpus import text_normalization
 
     began = now()
     index, found, seen = MinHashLSH(threshold=0.7, num_perm=128), 0, set()
-    for number, plain in enumerate(normalised.many(given)):
+    for number, plain in enumerate(text_normalization.many(given)):
         if plain in seen:
             continue
         seen.add(plain)

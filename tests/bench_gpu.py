@@ -25,7 +25,7 @@ from pathlib import Path
 
 from core import models, paths
 from core.errors import UserError
-from core.estimate import answer, catalogue, exact, forecast, speed
+from core.estimate import answer, catalogue, forecast, speed, trace_runner
 from core.estimate.troubles import TraceFailed
 from core.hardware import hardware
 from core.training.config import TrainConfig
@@ -256,7 +256,7 @@ def predict(config: TrainConfig, card: catalogue.Card, probed: catalogue.Card) -
         return {"instant": {}, "traced": {}, "seconds": seconds}
     instant = {"allocated": found.memory.allocated, "reserved": found.memory.reserved}
     try:
-        checked = exact.check(config.base_model, found.setup, card.capability)
+        checked = trace_runner.check(config.base_model, found.setup, card.capability)
         traced = {key: checked[key] for key in ("allocated", "reserved")}
     except TraceFailed as trouble:
         traced = {"trouble": str(trouble)}

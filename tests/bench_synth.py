@@ -70,10 +70,10 @@ def start(options, model: str, out: Path, seed: int) -> subprocess.Popen:
 
 
 def characters(corpus: Path) -> int:
-    from core.corpus import disk
-    from core.synth.weighing import said
+    from core.corpus import storage
+    from core.synth.token_counter import said
 
-    return sum(len(text) for row in disk.all_rows(corpus) for text in said(row))
+    return sum(len(text) for row in storage.all_rows(corpus) for text in said(row))
 
 
 def trained(path: Path) -> str:

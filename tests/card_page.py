@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from core import events, files, paths
 from core.corpus import corpus
-from core.estimate import catalogue, forecast, learned, probe
+from core.estimate import calibration, catalogue, forecast, probe
 from core.hardware import hardware
 from core.runs import requests, runs, store
 from core.training.config import TrainConfig
@@ -275,10 +275,12 @@ def _asked_again(say: Say, window: Session, model: str) -> str:
     """What the calculator answers of the same model, once this machine's runs have shown by how much it was wrong."""
     first = min(runs.listed(), key=lambda run_id: runs.label(run_id)["created"])
     expected = forecast.of_config(dataclasses.asdict(runs.config(first)))
-    expected = {name: value for name, value in expected.items() if name in inspect.signature(learned.record).parameters}
+    expected = {
+        name: value for name, value in expected.items() if name in inspect.signature(calibration.record).parameters
+    }
     as_much, longer = 1.25 * expected["predicted_bytes"], 2 * expected["predicted_seconds"]
-    learned.file().unlink(missing_ok=True)  # of the run: a pretended card has the memory that it likes
-    learned.record(**expected, measured_bytes=as_much, measured_seconds=longer)
+    calibration.file().unlink(missing_ok=True)  # of the run: a pretended card has the memory that it likes
+    calibration.record(**expected, measured_bytes=as_much, measured_seconds=longer)
     card = window.find("dropdown", "calculator", label=say("calculator.card"))
     mine = [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")]
     window.put(card, (mine or [catalogue.CPU])[0])

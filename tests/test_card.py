@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from core import events
-from core.chat import contestants, engine, generation, measuring, process, types
+from core.chat import chat_models, engine, generation, held_out_loss, process, types
 from core.chat.types import Question, Sampling
 from core.runs import gpu_access, runs, worker
 from core.synth import jobs, local
@@ -28,7 +28,7 @@ LONG = Sampling(temperature=1.5, max_new_tokens=300)
 
 @pytest.fixture(autouse=True)
 def let_go(tiny_model, monkeypatch):
-    monkeypatch.setitem(contestants._places, tiny_model, tiny_model)  # a base that was spoken to before
+    monkeypatch.setitem(chat_models._places, tiny_model, tiny_model)  # a base that was spoken to before
     yield
     engine._forget(set())
 
@@ -84,7 +84,7 @@ def test_who_waited_for_its_turn_is_refused_once_a_run_has_claimed_the_card(tiny
         with pytest.raises(gpu_access.CardBusy):
             next(generation.replies(ask(tiny_model), LONG))
         with pytest.raises(gpu_access.CardBusy):
-            measuring.held_out(f"base:{tiny_model}", [])
+            held_out_loss.held_out(f"base:{tiny_model}", [])
         assert next(generation.replies(ask(tiny_model), LONG, on_cpu=True))
 
 
@@ -162,7 +162,7 @@ def test_after_it_ran_out_of_memory_measuring_holds_nothing(tiny_model, monkeypa
     broken(monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), kept)
     rows = [{"messages": [*ASK, {"role": "assistant", "content": "sea lamp"}]}] * 20
     with pytest.raises(types.MemoryRanOut):
-        measuring.held_out(f"base:{tiny_model}", rows)
+        held_out_loss.held_out(f"base:{tiny_model}", rows)
     assert len(kept) > 10
     assert [one() for one in kept if one() is not None] == []
 

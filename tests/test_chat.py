@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from core import paths
-from core.chat import chat, contestants, engine, generation, process, profiles, types
+from core.chat import chat, chat_models, engine, generation, process, profiles, types
 from core.chat.types import BASE, TUNED, Question, Sampling
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access, runs
@@ -175,13 +175,13 @@ def test_a_reply_ends_at_the_turn_s_own_end_token(trained_run, tiny_tokenizer):
 def test_the_base_loses_as_in_training(trained_run, tiny_corpus):
     """The base inside the pair and the base of the run's first evaluation are the same model."""
     from core import events
-    from core.chat import measuring
+    from core.chat import held_out_loss
 
     config = runs.config(trained_run)
     held_out = corpus_rows.split(list(corpus_rows.read_rows(tiny_corpus)), config.validation_share)[1]
     evals = [event["eval_loss"] for event in events.read(paths.run(trained_run))[0] if event["event"] == "eval"]
     voice_of(trained_run)
-    base, tuned = (measuring.held_out(id, held_out) for id in (f"base:{config.base_model}", f"run:{trained_run}"))
+    base, tuned = (held_out_loss.held_out(id, held_out) for id in (f"base:{config.base_model}", f"run:{trained_run}"))
     assert base == {"loss": pytest.approx(evals[0], abs=1e-5), "rows": 4}
     assert tuned == {"loss": pytest.approx(evals[-1], abs=1e-5), "rows": 4}
 
@@ -256,7 +256,7 @@ def speak(columns: dict[str, str], messages=ASK, **settings) -> dict:
 def test_everything_that_can_speak_is_listed(stubborn_run, tiny_model):
     profile = profiles.save(profiles.Profile("Пират", base_model=tiny_model, system_prompt="Arr."))
     checkpoint(stubborn_run, 20)
-    found = [(one.kind, one.id) for one in contestants.listed()]
+    found = [(one.kind, one.id) for one in chat_models.listed()]
     assert found == [
         ("run", f"run:{stubborn_run}"),
         ("checkpoint", f"run:{stubborn_run}/checkpoint-20"),
@@ -386,10 +386,10 @@ def test_bad_contestants_are_named(stubborn_run, tiny_model, tiny_corpus, home):
 
 def test_a_base_from_the_hub_is_asked_for_once(tiny_model, monkeypatch):
     asked = []
-    monkeypatch.setattr(contestants, "_places", {})
-    monkeypatch.setattr(contestants.models, "prepare", lambda name: asked.append(name) or tiny_model)
-    one = contestants.Contestant("base:some/model", "base", "model", "some/model")
-    assert [contestants.base_of(one), contestants.base_of(one)] == [tiny_model] * 2
+    monkeypatch.setattr(chat_models, "_places", {})
+    monkeypatch.setattr(chat_models.models, "prepare", lambda name: asked.append(name) or tiny_model)
+    one = chat_models.Contestant("base:some/model", "base", "model", "some/model")
+    assert [chat_models.base_of(one), chat_models.base_of(one)] == [tiny_model] * 2
     assert asked == ["some/model"]
 
 

@@ -17,7 +17,7 @@ from core.chat import reply_gpu
 from core.check_card import advice, attention, children, kernels, plan, quantisation, results, stand_in
 from core.check_card import jobs as checks
 from core.check_card.starter import Starter
-from core.estimate import forecast, learned
+from core.estimate import calibration, forecast
 from core.hardware import hardware, torch_build
 from core.runs import gpu_access, runs
 from core.training import attention_kernels, devices, packages
@@ -552,7 +552,7 @@ def judged(home, device: str, monkeypatch, **more) -> plan.Plan:
 def test_a_training_on_the_card_of_its_forecast_teaches_the_calculator(home, monkeypatch):
     made = judged(home, "NVIDIA L4", monkeypatch)
     assert made.checks[0]["expected"] == {"tokens_per_second": 4096.0, "peak_gib": 2.0}
-    (row,) = learned.rows()
+    (row,) = calibration.rows()
     assert {key: row[key] for key in ("card", "measured_bytes", "measured_seconds")} == {
         "card": "NVIDIA L4",
         "measured_bytes": 1.5 * 2**30,
@@ -566,19 +566,19 @@ def test_a_check_corrects_forecasts_of_its_own_model_only_and_a_later_one_replac
         steps = [one | {"tokens_per_second": 2048 / seconds} for one in STEPS]
         monkeypatch.setattr(sys.modules[__name__], "STEPS", steps)
         judged(home, "NVIDIA L4", monkeypatch)
-    assert [row["measured_seconds"] for row in learned.rows()] == [1.0]
-    own = learned.correction("starter", "NVIDIA L4", "sdpa")
+    assert [row["measured_seconds"] for row in calibration.rows()] == [1.0]
+    own = calibration.correction("starter", "NVIDIA L4", "sdpa")
     assert (own.seconds, own.runs, own.exact) == (2.0, 1, True)
-    assert learned.correction("a 7B model", "NVIDIA L4", "sdpa") == learned.Correction()
-    learned.record(**FORECAST | {"model": "a 3B model"}, measured_seconds=0.6)
-    other = learned.correction("a 7B model", "NVIDIA L4", "sdpa")
+    assert calibration.correction("a 7B model", "NVIDIA L4", "sdpa") == calibration.Correction()
+    calibration.record(**FORECAST | {"model": "a 3B model"}, measured_seconds=0.6)
+    other = calibration.correction("a 7B model", "NVIDIA L4", "sdpa")
     assert (other.seconds, other.runs, other.exact) == (1.2, 1, False)
 
 
 def test_figures_of_another_device_or_of_a_stand_in_teach_nothing(home, monkeypatch):
     for made in (judged(home, "NVIDIA T4", monkeypatch), judged(home, "NVIDIA L4", monkeypatch, stands_in=True)):
         assert (made.checks[0]["state"], made.checks[0]["expected"]) == ("ok", {})
-    assert learned.rows() == []
+    assert calibration.rows() == []
 
 
 def test_a_first_loss_unlike_that_of_the_base_is_broken(home, monkeypatch):
@@ -602,7 +602,7 @@ def test_a_processor_is_checked_by_the_same_list(tiny_starter):
     assert [name for name, one in found["by"].items() if one["state"] == "broken"] == []
     assert found["by"]["resume"]["value"] == {"steps": 2, "error": 0.0}
     assert found["by"]["train_lora"]["expected"]["tokens_per_second"] > 0
-    assert learned.rows() == []  # two steps on a busy processor teach nothing
+    assert calibration.rows() == []  # two steps on a busy processor teach nothing
 
 
 @pytest.mark.slow

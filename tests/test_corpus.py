@@ -8,7 +8,7 @@ import pytest
 
 from core import paths
 from core.corpus import __main__ as commands
-from core.corpus import corpus, creating, disk, export, job
+from core.corpus import corpus, export, import_process, importer, storage
 from core.errors import ErrorElsewhere
 from core.training import corpus_rows
 
@@ -84,13 +84,13 @@ def test_the_same_rows_have_the_same_content_hash_and_copies_are_counted(tmp_pat
 
 
 def test_rows_are_found_across_shards(tmp_path):
-    writer = disk.Writer(tmp_path, shard_bytes=2000)
+    writer = storage.Writer(tmp_path, shard_bytes=2000)
     for number in range(1300):
         writer.row({"text": f"строка {number}"})
     writer.finish({})
-    assert len(disk.shards(tmp_path)) > 20
-    assert told(disk.rows(tmp_path, 1234, 2)) == ["строка 1234", "строка 1235"]
-    assert [row["text"] for row in disk.all_rows(tmp_path)] == [f"строка {number}" for number in range(1300)]
+    assert len(storage.shards(tmp_path)) > 20
+    assert told(storage.rows(tmp_path, 1234, 2)) == ["строка 1234", "строка 1235"]
+    assert [row["text"] for row in storage.all_rows(tmp_path)] == [f"строка {number}" for number in range(1300)]
 
 
 @pytest.mark.parametrize(
@@ -99,15 +99,15 @@ def test_rows_are_found_across_shards(tmp_path):
 def test_a_file_without_rows_leaves_nothing_behind(tmp_path, content, words):
     file = tmp_path / "a.bin"
     file.write_bytes(content)
-    with pytest.raises(creating.CorpusEmpty, match=words):
+    with pytest.raises(importer.CorpusEmpty, match=words):
         corpus.create([file], "x")
     assert list(paths.corpora().iterdir()) == []
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(creating.FileMissing, match=r"gone\.txt"):
+    with pytest.raises(importer.FileMissing, match=r"gone\.txt"):
         corpus.create([tmp_path / "gone.txt"], "x")
-    with pytest.raises(creating.NothingGiven):
+    with pytest.raises(importer.NothingGiven):
         corpus.create([], "x")
 
 
@@ -124,14 +124,14 @@ def test_a_broken_import_leaves_nothing_behind(tmp_path):
 
 def test_an_import_in_its_own_process_reports_and_can_be_cancelled(tmp_path):
     file = write(tmp_path / "a.jsonl", '{"text":"а"}\n')
-    said = list(job.create([file], "своё", corpus.Options()))
+    said = list(import_process.create([file], "своё", corpus.Options()))
     assert said[-1]["card"]["rows"] == 1
     empty = write(tmp_path / "пусто.txt", "")
     with pytest.raises(ErrorElsewhere) as caught:
-        list(job.create([empty], "x", corpus.Options()))
+        list(import_process.create([empty], "x", corpus.Options()))
     assert (caught.value.name, caught.value.values["codes"]) == ("CorpusEmpty", "empty_file")
     large = write(tmp_path / "b.jsonl", '{"text":"абвгд"}\n' * 400_000)
-    running = job.create([large], "large", corpus.Options())
+    running = import_process.create([large], "large", corpus.Options())
     next(running)
     running.close()
     assert [path.name for path in paths.corpora().iterdir()] == ["своё"]
@@ -179,17 +179,17 @@ def test_a_pipe_is_no_file_and_is_not_waited_for(tmp_path):
 
 def test_a_place_that_cannot_be_made_is_named(tmp_path):
     file = write(tmp_path / "a.txt", "да")
-    with pytest.raises(creating.PlaceUnwritable, match=r"a\.txt"):
+    with pytest.raises(importer.PlaceUnwritable, match=r"a\.txt"):
         corpus.create([file], "a", out=file / "below" / "out")
     card = corpus.create([file], "a")
-    with pytest.raises(creating.PlaceUnwritable, match=r"a\.txt"):
+    with pytest.raises(importer.PlaceUnwritable, match=r"a\.txt"):
         export.export(corpus.directory(card["id"]), "jsonl", file / "below" / "out.jsonl")
 
 
 def test_a_process_that_says_much_on_its_way_out_is_heard_to_the_end():
     command = [sys.executable, "-c", "import sys; sys.stderr.write('x' * 300_000 + '\\nlast words'); sys.exit(3)"]
-    with pytest.raises(job.ImportBroke, match="The import ended unexpectedly: last words"):
-        list(job.run(command))
+    with pytest.raises(import_process.ImportBroke, match="The import ended unexpectedly: last words"):
+        list(import_process.run(command))
 
 
 def test_the_samples_are_chats_in_both_languages():
@@ -234,14 +234,16 @@ def test_a_large_file_read_in_parts_is_the_same_corpus(tmp_path, monkeypatch):
     assert {name: other[name] for name in kept} == {name: one[name] for name in kept}
     assert corpus.rows(other["id"], 1490, 20) == corpus.rows(one["id"], 1490, 20)
     assert corpus.set_aside(other["id"]) == corpus.set_aside(one["id"])
-    assert list(corpus.disk.all_rows(paths.corpus(other["id"]))) == list(corpus.disk.all_rows(paths.corpus(one["id"])))
+    assert list(corpus.storage.all_rows(paths.corpus(other["id"]))) == list(
+        corpus.storage.all_rows(paths.corpus(one["id"]))
+    )
 
 
 def test_leftovers_of_a_killed_import_go_with_the_next_one(tmp_path):
     left = paths.corpora() / ".unfinished-1-2"
     left.mkdir()
     (left / "rows-00000.jsonl").write_text("x")
-    with disk.unfinished(paths.corpora()) as busy:
+    with storage.unfinished(paths.corpora()) as busy:
         file = write(tmp_path / "a.jsonl", '{"text":"а"}\n')
         card = corpus.create([file], "a")
         assert sorted(path.name for path in paths.corpora().iterdir()) == [busy.name, busy.name + ".lock", card["id"]]
@@ -256,13 +258,13 @@ def test_a_full_disk_is_told_and_nothing_stays(tmp_path, monkeypatch):
 
     file = write(tmp_path / "a.jsonl", '{"text":"а"}\n' * 3000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(1, 1, 2**20))
-    with pytest.raises(disk.CorpusDiskFull, match="1 MB are left"):
+    with pytest.raises(storage.CorpusDiskFull, match="1 MB are left"):
         corpus.create([file], "x")
     assert list(paths.corpora().iterdir()) == []
     asked = {"path": str(file), "start": 0, "end": 100, "line": 1, "name": "a.jsonl", "options": {}}
     part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
-    with pytest.raises(disk.CorpusDiskFull, match="1 MB are left"):
-        disk.Writer(tmp_path).adopt(part)
+    with pytest.raises(storage.CorpusDiskFull, match="1 MB are left"):
+        storage.Writer(tmp_path).adopt(part)
 
 
 def test_a_line_too_long_for_its_part_is_set_aside_with_its_number(tmp_path, monkeypatch):

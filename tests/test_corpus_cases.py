@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.corpus import corpus, duplicates, export, normalised
+from core.corpus import corpus, duplicates, export, text_normalization
 from tests.test_corpus_formats import lines, made, messages, said
 from ui import corpora_html
 from ui.text import Say
@@ -108,7 +108,7 @@ def test_marks_in_a_text_are_shown_and_never_become_markup():
 
 
 def test_every_code_has_its_words():
-    from core.corpus import checks, export, gauges, personal, preview, reasons
+    from core.corpus import checks, diversity_metrics, export, personal, preview, reasons
     from core.corpus.formats import detection
     from ui.text import ENGLISH
 
@@ -118,7 +118,7 @@ def test_every_code_has_its_words():
     keys += [f"corpora.personal.{kind}" for kind in personal.KINDS] + [
         f"corpora.export.{form}" for form in export.FORMATS
     ]
-    keys += [f"corpora.gauge.{name}{end}" for name in gauges.LIMITS for end in ("", ".means")]
+    keys += [f"corpora.gauge.{name}{end}" for name in diversity_metrics.LIMITS for end in ("", ".means")]
     keys += [f"corpora.token.{kind}" for kind in preview.KINDS]
     assert [key for key in keys if key not in ENGLISH] == []
 
@@ -150,10 +150,10 @@ def test_debian_fortunes_are_whole_and_have_the_known_copies(tmp_path):
     assert 370 < counts["exact"] < 430
     assert 1_200 < counts["exact"] + counts["normalised"] < 1_300
     assert 1_380 < sum(counts.values()) < 1_500
-    from core.corpus import gauges
+    from core.corpus import diversity_metrics
 
-    found = gauges.measure(texts)
-    assert (found["verdict"], found["texts"]) == ("green", gauges.SAMPLE)
+    found = diversity_metrics.measure(texts)
+    assert (found["verdict"], found["texts"]) == ("green", diversity_metrics.SAMPLE)
 
 
 @pytest.mark.slow
@@ -180,7 +180,7 @@ def test_one_debian_manual_reads_the_same_in_its_formats(folder):
     words = []
     for name in MANUALS[folder]:
         card = corpus.create([Path(folder, name)], "manual")
-        text = normalised.one(" ".join(row["text"] for row in corpus.rows(card["id"], 0, 10_000)))
+        text = text_normalization.one(" ".join(row["text"] for row in corpus.rows(card["id"], 0, 10_000)))
         words.append({word for word in text.split() if len(word) > 3 and word.isalpha()})
     for other in words[1:]:
         assert len(other & words[0]) / len(words[0]) > 0.95

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core import paths
-from core.corpus import corpus, creating, reading
+from core.corpus import corpus, importer, reading
 from core.corpus.reading import Options
 from tests import test_corpus_formats as samples
 
@@ -99,10 +99,10 @@ def survives(folder: Path, name: str, data: bytes):
         card = corpus.create([file], "x")
         assert card["rows_in"] == card["rows_kept"] + card["rows_set_aside"]
         assert card["rows_set_aside"] == sum(1 for _ in (paths.corpus(card["id"]) / "set_aside.jsonl").open("rb"))
-        assert card["rows"] == sum(1 for _ in corpus.disk.all_rows(paths.corpus(card["id"])))
+        assert card["rows"] == sum(1 for _ in corpus.storage.all_rows(paths.corpus(card["id"])))
         assert "file_damaged" not in card["reasons"] or name.endswith(BINARY), card
         corpus.delete(card["id"])
-    except creating.CorpusEmpty:
+    except importer.CorpusEmpty:
         pass
     assert time.monotonic() - began < SECONDS, name
     assert list(paths.corpora().iterdir()) == []
@@ -173,7 +173,7 @@ def test_a_zip_bomb_and_links_are_set_aside(tmp_path):
     card = samples.made(tmp_path, "bomb.zip", out.getvalue())
     assert (samples.said(card), card["reasons"]) == (["Привет, мир!"], {"packed_too_much": 1})
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"a\n" * (40 * 2**20)))
-    with pytest.raises(creating.CorpusEmpty, match="unpacks to too much"):
+    with pytest.raises(importer.CorpusEmpty, match="unpacks to too much"):
         corpus.create([tmp_path / "bomb.gz"], "x")
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -197,7 +197,7 @@ def test_a_line_of_60_mb_is_read_and_a_longer_one_set_aside(tmp_path):
 
 
 def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
-    from core.corpus import disk, parallel
+    from core.corpus import parallel, storage
     from core.corpus.formats import detection
     from core.corpus.sources import of_file
 
@@ -213,8 +213,8 @@ def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
         part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
         written = [json.loads(line) for line in (tmp_path / "part").read_bytes().splitlines()]
         rows = [row for row in found if isinstance(row, reading.Row)]
-        assert part.ids.hex() == "".join(disk.row_id(row.row) for row in rows)
-        assert [row["id"] for row in written] == [disk.row_id(row.row) for row in rows]
+        assert part.ids.hex() == "".join(storage.row_id(row.row) for row in rows)
+        assert [row["id"] for row in written] == [storage.row_id(row.row) for row in rows]
         assert [aside.place for aside in part.set_aside] == [
             one.place for one in found if not isinstance(one, reading.Row)
         ]
@@ -223,10 +223,10 @@ def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
 
 def test_rows_taken_by_the_short_way_are_those_of_the_careful_reader(tmp_path, monkeypatch):
     """Chats and texts in every spacing, with all that must not pass unseen: blanks, escapes, spoilt lines, odd roles."""
-    from core.corpus import parallel, quick
+    from core.corpus import fast_jsonl, parallel
     from core.training import corpus_rows
 
-    taken, take = [], quick.take
+    taken, take = [], fast_jsonl.take
     rng, path = random.Random(3), tmp_path / "a.jsonl"
     for kind in ("chat", "text", "both"):
         data = "".join(_line(kind, rng) for _ in range(700))
@@ -234,9 +234,9 @@ def test_rows_taken_by_the_short_way_are_those_of_the_careful_reader(tmp_path, m
         asked = {"path": str(path), "start": 0, "end": path.stat().st_size, "line": 1, "name": "a.jsonl", "options": {}}
         for block in (1 << 20, 9000):
             monkeypatch.setattr(parallel, "BLOCK", block)
-            monkeypatch.setattr(quick, "take", lambda *a, **k: taken.append(take(*a, **k)) or taken[-1])
+            monkeypatch.setattr(fast_jsonl, "take", lambda *a, **k: taken.append(take(*a, **k)) or taken[-1])
             one = parallel.read_part(asked | {"to": str(tmp_path / "one")})
-            monkeypatch.setattr(quick, "take", lambda *a, **k: quick.Taken([]))
+            monkeypatch.setattr(fast_jsonl, "take", lambda *a, **k: fast_jsonl.Taken([]))
             other = parallel.read_part(asked | {"to": str(tmp_path / "other")})
             rows = [[json.loads(line) for line in (tmp_path / name).open("rb")] for name in ("one", "other")]
             assert rows[0] == rows[1]

@@ -6,7 +6,18 @@ import random
 import pytest
 
 from core import tokenizer
-from core.corpus import checks, cleaning, corpus, duplicates, gauges, mojibake, personal, preview, report, tokens
+from core.corpus import (
+    checks,
+    cleaning,
+    corpus,
+    diversity_metrics,
+    duplicates,
+    mojibake,
+    personal,
+    preview,
+    report,
+    tokens,
+)
 from core.training import corpus_rows
 from tests import test_corpus_formats as samples
 from tests import tiny_tokenizers
@@ -114,7 +125,7 @@ def test_near_copies_are_the_same_however_many_rows_are_looked_at_once(monkeypat
     parts = duplicates.find(texts)
     for name in ("first", "kind", "similarity"):
         assert getattr(parts, name).tolist() == getattr(whole, name).tolist()
-    marks = duplicates.signatures(duplicates.normalised.many(texts))
+    marks = duplicates.signatures(duplicates.text_normalization.many(texts))
     real = [(marks[at] == marks[first]).mean() if first != at else 1 for at, first in enumerate(whole.first)]
     assert whole.similarity.tolist() == pytest.approx(real)
 
@@ -220,7 +231,7 @@ def template_corpus(count):
 
 
 def test_a_template_corpus_comes_out_red():
-    found = gauges.measure(template_corpus(400))
+    found = diversity_metrics.measure(template_corpus(400))
     lights = {name: one["light"] for name, one in found["gauges"].items()}
     assert found["verdict"] == "red"
     assert {name for name, colour in lights.items() if colour == "red"} >= {
@@ -235,8 +246,10 @@ def test_natural_text_comes_out_green():
     path = next(sample["path"] for sample in corpus.samples() if sample["id"] == "kuznets-ru")
     with path.open(encoding="utf-8") as lines:
         texts = [json.loads(line)["messages"][0]["content"] for line in lines]  # what people asked, in their own words
-    found = gauges.measure(texts)
-    assert {name: one["light"] for name, one in found["gauges"].items()} == dict.fromkeys(gauges.LIMITS, "green")
+    found = diversity_metrics.measure(texts)
+    assert {name: one["light"] for name, one in found["gauges"].items()} == dict.fromkeys(
+        diversity_metrics.LIMITS, "green"
+    )
 
 
 def test_long_texts_share_phrases_and_are_no_template():
@@ -244,8 +257,8 @@ def test_long_texts_share_phrases_and_are_no_template():
     words = [f"слово{number}" for number in range(1000)]
     often = [1 / (rank + 2) for rank in range(1000)]  # as in a language: few words are common, most are rare
     texts = [" ".join(rng.choices(words, often, k=400)) for _ in range(300)]
-    found = gauges.measure(texts)
-    assert gauges.shared([text.split() for text in texts], 4) > 0.7
+    found = diversity_metrics.measure(texts)
+    assert diversity_metrics.shared([text.split() for text in texts], 4) > 0.7
     assert (found["gauges"]["shared_4grams"]["light"], found["gauges"]["distinct_3"]["light"]) == ("green", "green")
 
 
@@ -253,18 +266,21 @@ def test_english_is_held_beside_natural_english():
     path = next(sample["path"] for sample in corpus.samples() if sample["id"] == "lighthouse-en")
     with path.open(encoding="utf-8") as lines:
         texts = [json.loads(line)["messages"][0]["content"] for line in lines]
-    found = gauges.measure(texts)
-    assert (found["lang"], gauges.natural("en")["compression"] < gauges.natural("ru")["compression"]) == ("en", True)
-    assert gauges.light("compression", 3.9, "ru") == "green"
-    assert gauges.light("compression", 3.9, "en") == "amber"
+    found = diversity_metrics.measure(texts)
+    assert (
+        found["lang"],
+        diversity_metrics.natural("en")["compression"] < diversity_metrics.natural("ru")["compression"],
+    ) == ("en", True)
+    assert diversity_metrics.light("compression", 3.9, "ru") == "green"
+    assert diversity_metrics.light("compression", 3.9, "en") == "amber"
 
 
 def test_one_canned_opening_and_copies_are_seen():
     canned = [f"Конечно, вот ответ! {POEM[at % 4]} {at}" for at in range(100)]
-    found = gauges.measure(canned)["gauges"]
+    found = diversity_metrics.measure(canned)["gauges"]
     assert (found["commonest_opening"]["value"], found["commonest_opening"]["example"]) == (1.0, "конечно вот ответ")
-    assert gauges.measure(["да"] * 10)["verdict"] == "none"
-    assert gauges.measure([])["gauges"] == {}
+    assert diversity_metrics.measure(["да"] * 10)["verdict"] == "none"
+    assert diversity_metrics.measure([])["gauges"] == {}
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from core import paths
-from core.estimate import advice, answer, catalogue, explain, forecast, learned, plan, setup, tables, troubles
+from core.estimate import advice, answer, calibration, catalogue, explain, forecast, plan, setup, tables, troubles
 from core.estimate.allocator import MIB, Allocator
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
-from core.estimate.sizes import Meter, Tape
+from core.estimate.size_autograd import Meter, Tape
 from core.hardware import hardware
 from core.training import errors
 from core.training.config import TrainConfig
@@ -287,7 +287,7 @@ def test_the_largest_that_fits_fits_and_a_longer_one_does_not():
 def test_runs_on_this_machine_correct_the_next_estimate():
     assert ask().correction.runs == 0
     for measured in (1.1e9, 1.2e9, 1.3e9):
-        learned.record(
+        calibration.record(
             model="Qwen/Qwen2.5-7B", card=CARD, attention="sdpa", method="qlora", predicted_bytes=1e9,
             measured_bytes=measured, predicted_seconds=2, measured_seconds=3,
         )  # fmt: skip
@@ -303,13 +303,13 @@ def test_a_run_is_forecast_from_its_config_and_learned_from():
     assert (found["model"], found["card"]) == ("HuggingFaceTB/SmolLM2-135M", "NVIDIA GeForce RTX 4090")
     assert 2 * GIB < found["predicted_bytes"] < 5 * GIB
     forecast.learn(found, measured_bytes=1.5 * found["predicted_bytes"])
-    assert learned.correction(found["model"], found["card"], "sdpa").memory == pytest.approx(1.5)
+    assert calibration.correction(found["model"], found["card"], "sdpa").memory == pytest.approx(1.5)
 
 
 def test_a_record_that_was_cut_off_is_passed_over():
-    learned.file().parent.mkdir(parents=True)
-    learned.file().write_text('{"model": "a", "card": "b"}\n{"model": "a", "ca', encoding="utf-8")
-    assert [row["model"] for row in learned.rows()] == ["a"]
+    calibration.file().parent.mkdir(parents=True)
+    calibration.file().write_text('{"model": "a", "card": "b"}\n{"model": "a", "ca', encoding="utf-8")
+    assert [row["model"] for row in calibration.rows()] == ["a"]
 
 
 def test_all_weights_are_trained_as_fp32_masters_by_our_own_recipe():

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from core.estimate import catalogue, exact
+from core.estimate import catalogue, trace_runner
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
 from core.estimate.troubles import NotInTransformers
@@ -25,7 +25,7 @@ MEASURED = {  # the table's SmolLM2-135M on a T4, eager attention: where a trace
 @pytest.mark.slow
 def test_the_trace_meets_a_measurement_with_eager_attention():
     row = measurements.understand(MEASURED)
-    found = exact.check(row.model, row.setup, 7.5)
+    found = trace_runner.check(row.model, row.setup, 7.5)
     assert found["allocated"] == pytest.approx(row.measured, rel=0.005)
     assert found["reserved"] == pytest.approx(row.reserved, rel=0.03)
 
@@ -33,8 +33,8 @@ def test_the_trace_meets_a_measurement_with_eager_attention():
 @pytest.mark.slow
 def test_the_trace_is_kept_and_agrees_with_the_instant_answer():
     setup = Setup(method="qlora", sequence_length=512)
-    first = exact.check(SMALL, setup, 8.0)
-    second = exact.check(SMALL, setup, 8.0)
+    first = trace_runner.check(SMALL, setup, 8.0)
+    second = trace_runner.check(SMALL, setup, 8.0)
     assert (first["kept"], second["kept"], first["allocated"]) == (False, True, second["allocated"])
     assert estimate(catalogue.shape(SMALL), setup).allocated == pytest.approx(first["allocated"], rel=0.02)
 
@@ -42,8 +42,8 @@ def test_the_trace_is_kept_and_agrees_with_the_instant_answer():
 def test_a_trace_that_is_cancelled_ends_at_once():
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
-    with pytest.raises(exact.Cancelled):
-        exact.check(SMALL, Setup(), 8.0, stop.is_set)
+    with pytest.raises(trace_runner.Cancelled):
+        trace_runner.check(SMALL, Setup(), 8.0, stop.is_set)
 
 
 @pytest.mark.slow
@@ -51,11 +51,11 @@ def test_a_trace_that_is_cancelled_ends_at_once():
 def test_an_architecture_that_transformers_does_not_have_is_refused_with_the_nearest(tmp_path, kind, nearest):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(NotInTransformers, match=f"no architecture {kind or '.none.'}.*({nearest})"):
-        exact.check(str(tmp_path), Setup(), 8.0)
+        trace_runner.check(str(tmp_path), Setup(), 8.0)
 
 
 @pytest.mark.slow
 def test_trained_embeddings_are_traced_and_agree_with_the_instant_answer():
     setup = Setup(method="lora", sequence_length=512, save_embeddings=True)
-    found = exact.check(SMALL, setup, 8.0)
+    found = trace_runner.check(SMALL, setup, 8.0)
     assert estimate(catalogue.shape(SMALL), setup).allocated == pytest.approx(found["allocated"], rel=0.02)

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from core.errors import UserError
-from core.estimate import advice, answer, catalogue, learned, speed
+from core.estimate import advice, answer, calibration, catalogue, speed
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
 
@@ -47,7 +47,7 @@ def test_the_memory_that_is_free_goes_before_what_the_card_has(told):
 def test_time_is_tokens_by_pace_by_epochs_and_by_what_this_machine_taught(told):
     once = 1_000_000 / told.pace.tokens_per_second
     assert (told.epoch_seconds, told.total_seconds) == (pytest.approx(once), pytest.approx(2 * once))
-    taught = dataclasses.replace(told, correction=learned.Correction(memory=1.5, seconds=3.0, runs=4, exact=True))
+    taught = dataclasses.replace(told, correction=calibration.Correction(memory=1.5, seconds=3.0, runs=4, exact=True))
     assert taught.total_seconds == pytest.approx(6 * once)
     assert taught.process == pytest.approx(1.5 * told.memory.reserved + told.memory.context)
     assert taught.range_seconds == (pytest.approx(6 * once / 1.3), pytest.approx(6 * once * 1.3))
@@ -107,7 +107,9 @@ def test_the_largest_model_that_fits_is_the_largest():
 
 def record(model: str, card: str, ratio: float) -> None:
     said = {"model": model, "card": card, "attention": "sdpa", "method": "lora"}
-    learned.record(**said, predicted_bytes=100, measured_bytes=100 * ratio, predicted_seconds=10, measured_seconds=20)
+    calibration.record(
+        **said, predicted_bytes=100, measured_bytes=100 * ratio, predicted_seconds=10, measured_seconds=20
+    )
 
 
 def test_a_correction_comes_from_the_same_model_else_from_the_same_card_and_never_from_another():
@@ -115,14 +117,14 @@ def test_a_correction_comes_from_the_same_model_else_from_the_same_card_and_neve
     record("a", "one card", 1.7)
     record("b", "one card", 0.5)
     record("a", "another card", 4.0)
-    found = learned.correction("a", "one card", "sdpa")
+    found = calibration.correction("a", "one card", "sdpa")
     assert (found.memory, found.seconds, found.runs, found.exact) == (pytest.approx(1.6), 2.0, 2, True)
-    found = learned.correction("c", "one card", "sdpa")
+    found = calibration.correction("c", "one card", "sdpa")
     assert (found.memory, found.runs, found.exact) == (1.5, 3, False)
-    assert learned.correction("a", "a third card", "sdpa") == learned.Correction()
+    assert calibration.correction("a", "a third card", "sdpa") == calibration.Correction()
 
 
 @pytest.mark.parametrize("ratio", [0.1, 6.0])
 def test_a_figure_that_is_a_mistake_teaches_nothing(ratio):
     record("a", "one card", ratio)
-    assert learned.correction("a", "one card", "sdpa").memory == 1.0
+    assert calibration.correction("a", "one card", "sdpa").memory == 1.0

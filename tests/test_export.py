@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from core import jobs, models, paths
-from core.chat import contestants, engine, types
-from core.export import adapters, export, gguf_file, gguf_tokenizer, ggufs, merging
+from core.chat import chat_models, engine, types
+from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging
 from core.runs import runs
 from core.training.config import TrainConfig
 
@@ -82,7 +82,7 @@ def test_a_merge_is_measured_and_can_speak(trained_run, home):
     made = export.make(trained_run, "merged", directory / "merged", quiet)
     assert made["precision"] == "float32"
     assert made["difference"] < 1e-5
-    assert f"merged:{directory.name}" in [one.id for one in contestants.listed()]
+    assert f"merged:{directory.name}" in [one.id for one in chat_models.listed()]
     shutil.rmtree(directory)
 
 
@@ -136,7 +136,7 @@ def family(request, tmp_path, tiny_tokenizer) -> Path:
 
 @pytest.mark.slow
 def test_gguf_files_reply_as_the_model_does(family, tiny_tokenizer):
-    files = ggufs._both("имя", family, family, quiet)
+    files = gguf_export._both("имя", family, family, quiet)
     assert [one["file"] for one in files] == ["имя-f16.gguf", "имя-q8_0.gguf"]
     assert files[0]["replies_equal"] == 3  # q8_0 rounds: it replies word for word as the rounded model, or is refused
     assert files[0]["difference"] < 0.002
@@ -172,8 +172,8 @@ def test_gguf_files_of_a_run_come_with_a_modelfile(trained_run, tmp_path):
 @pytest.mark.slow
 def test_a_file_that_speaks_differently_is_refused(family, tiny_tokenizer, monkeypatch):
     monkeypatch.setattr(gguf_file, "_converted", lambda data, kind: -gguf_file.gguf.quants.quantize(data, kind))
-    with pytest.raises(ggufs.GgufDiffers, match="The f16 file does not speak like the merged model"):
-        ggufs._both("x", family, family, quiet)
+    with pytest.raises(gguf_export.GgufDiffers, match="The f16 file does not speak like the merged model"):
+        gguf_export._both("x", family, family, quiet)
 
 
 def test_other_families_and_tokenizers_are_refused(tmp_path):
@@ -304,7 +304,7 @@ def test_the_starter_as_gguf_replies_as_it_did(starter_home, monkeypatch, tmp_pa
     monkeypatch.setenv("SOULSMITH_HOME", str(starter_home))
     directory = models.starter_directory()
     gguf_file.check(directory)
-    files = ggufs._both("starter", directory, tmp_path, quiet)
+    files = gguf_export._both("starter", directory, tmp_path, quiet)
     assert files[0]["replies_equal"] == 3
     assert files[0]["difference"] < 0.005
     assert files[1]["difference"] < 0.05

@@ -100,9 +100,9 @@ SHARED = (
     "plots",
     "theme",
     "pages",
-    "offers",
-    "offered",
-    "refused",
+    "model_choices",
+    "temp_files",
+    "errors",
     "run_view",
     "run_html",
     "run_plots",
@@ -124,7 +124,7 @@ def test_a_tab_never_imports_another_tab():
 def test_a_refusal_on_the_page_prints_no_traceback():
     loud = [path.name for path in (ROOT / "ui").glob("*.py") if "raise gr.Error(" in path.read_text(encoding="utf-8")]
     assert loud == []
-    from ui.refused import Refused
+    from ui.errors import Refused
 
     assert not Refused("no").print_exception
 

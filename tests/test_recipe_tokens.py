@@ -188,13 +188,7 @@ def test_of_texts_each_token_is_learned_but_the_first_of_a_packed_one(config, ti
         assert data["tokens_learned"] == sum(label != encoding.IGNORED for row in bare(rows) for label in row["labels"])
 
 
-STALE = pytest.mark.xfail(strict=True, reason="the key holds token_cache.py alone since the recipe became a package")
-
-
-@pytest.mark.parametrize(
-    "file",
-    ["token_cache.py", *(pytest.param(name, marks=STALE) for name in ("encoding.py", "corpus_rows.py"))],
-)
+@pytest.mark.parametrize("file", token_cache.ENCODERS)
 def test_another_version_of_the_program_encodes_anew(config, tiny_tokenizer, tmp_path, file):
     """A run that is resumed with a program that encodes otherwise never trains on rows of the one before."""
     folder = tmp_path / "training"

@@ -13,7 +13,7 @@ import pytest
 
 from core import events, files, paths
 from core.chat import process, reply_gpu
-from core.estimate import catalogue, forecast, learned
+from core.estimate import calibration, catalogue, forecast
 from core.hardware import hardware, nvidia, other_gpus, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Build
@@ -142,7 +142,7 @@ def test_nothing_is_learned_from_a_run_that_was_not_on_the_card_of_its_forecast(
     said = {"forecast": forecast.of_config(asdict(config), catalogue.card(card)), "model": {"device": device}}
     said["data"] = {"longest": 100}
     trainer._learn(config, said, {"peak_memory_gib": 1.0, "step_seconds": 1.0, "step_tokens": 400})
-    assert bool(learned.rows()) is same
+    assert bool(calibration.rows()) is same
 
 
 def test_where_torch_sees_no_card_the_processor_is_forecast_and_learned_from(driver, config):
@@ -499,7 +499,7 @@ TWO_RUNS = """
 import json, sys, time
 from core import events, paths
 from core.runs import runs
-from core.estimate import learned
+from core.estimate import calibration
 from core.training.config import TrainConfig
 
 model, corpus, *uuids = sys.argv[1:]
@@ -509,7 +509,7 @@ end = time.monotonic() + 240
 while time.monotonic() < end and any(runs.state(one) in runs.ACTIVE for one in started):
     time.sleep(0.2)
 seen = [{event["event"]: event for event in events.read(paths.run(one))[0]} for one in started]
-print(json.dumps({"seen": seen, "learned": learned.rows()}))
+print(json.dumps({"seen": seen, "learned": calibration.rows()}))
 """
 
 

@@ -420,10 +420,10 @@ def test_a_run_on_a_deleted_corpus_is_not_even_queued(config, no_worker):
 
 
 def test_a_finished_run_teaches_the_estimate(trained_run):
-    from core.estimate import learned
+    from core.estimate import calibration
 
     row = store.sync(trained_run)
-    known = learned.rows()
+    known = calibration.rows()
     assert [(found["method"], found["predicted_seconds"]) for found in known] == [("lora", row["predicted_seconds"])]
     assert known[0]["measured_seconds"] > 0
     assert known[0]["measured_bytes"] == 0  # resident memory of a process is not memory of a card

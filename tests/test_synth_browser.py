@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.corpus import corpus, disk
+from core.corpus import corpus, storage
 from core.runs import store
 from core.synth import jobs
 from tests.test_browser import (  # noqa: F401
@@ -63,7 +63,7 @@ def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, ser
 
     open_tab(page, say, "corpus")
     choose(page, say("corpora.yours"), "Style transfer")
-    first = next(disk.all_rows(corpus.directory(ending["corpus"])))
+    first = next(storage.all_rows(corpus.directory(ending["corpus"])))
     page.get_by_text(first["messages"][-1]["content"].split("\n")[0][:30]).first.wait_for()
     picture(page, "synth-corpus-en")
 

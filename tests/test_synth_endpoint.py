@@ -5,8 +5,8 @@ import time
 import pytest
 
 from core import events
-from core.corpus import corpus, disk
-from core.synth import endpoint, jobs, making, prompts, recipes, replies, shaping
+from core.corpus import corpus, storage
+from core.synth import endpoint, jobs, parse_reply, prompts, recipes, replies, worker
 from core.synth.endpoint import Endpoint, Reply
 from tests.endpoint_server import Server, answer, serving
 
@@ -109,14 +109,14 @@ def test_replies_are_set_aside_with_the_reason(reply, reason):
 
 def test_replies_take_the_shape_that_was_asked_for():
     pair = {"shape": "pair"}
-    assert shaping.row("Вопрос: Где море?\nОтвет: За дюной.", pair) == {
+    assert parse_reply.row("Вопрос: Где море?\nОтвет: За дюной.", pair) == {
         "messages": [{"role": "user", "content": "Где море?"}, {"role": "assistant", "content": "За дюной."}]
     }
-    assert shaping.row("no shape at all", pair) is None
-    assert shaping.row("A: hi\nB: hello\nA: bye", {"shape": "turns"})["messages"] == [
+    assert parse_reply.row("no shape at all", pair) is None
+    assert parse_reply.row("A: hi\nB: hello\nA: bye", {"shape": "turns"})["messages"] == [
         {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}, {"role": "user", "content": "bye"},
     ]  # fmt: skip
-    assert shaping.rarest("0.6 | rain\n20% | snow\n0,05 | frogs") == "frogs"
+    assert parse_reply.rarest("0.6 | rain\n20% | snow\n0,05 | frogs") == "frogs"
 
 
 def test_the_grid_is_covered_evenly():
@@ -155,10 +155,10 @@ def test_a_job_keeps_good_replies_and_sets_bad_ones_aside(serve, tmp_path):
         return 200, {}, answer(varied(number))
 
     directory = job(tmp_path, serve(script))
-    assert making.run(directory) == "finished"
+    assert worker.run(directory) == "finished"
     last = events.last(directory)
     assert (last["rows"] > 15, last["aside"]["refusal"] >= 3, last["tokens"] >= 1000) == (True, True, True)
-    rows = list(disk.all_rows(corpus.directory(last["corpus"])))
+    rows = list(storage.all_rows(corpus.directory(last["corpus"])))
     assert len(rows) == last["rows"]
     assert rows[0]["messages"][0]["content"] == rows[0]["recipe"]["prompt"][0]["content"]
     assert {key: rows[0]["recipe"][key] for key in ("seed", "row", "model", "tokens_in", "tokens_out", "temperature")} == {
@@ -172,14 +172,14 @@ def test_a_job_keeps_good_replies_and_sets_bad_ones_aside(serve, tmp_path):
 
 def test_a_job_pauses_when_nothing_new_is_said(serve, tmp_path):
     directory = job(tmp_path, serve(lambda number, body: (200, {}, answer(varied(number % 3)))), tokens=50_000)
-    assert making.run(directory) == "paused"
+    assert worker.run(directory) == "paused"
     assert events.last(directory)["reason"] == "novelty"
 
 
 def test_a_job_fails_at_once_with_the_address_when_the_key_is_wrong(serve, tmp_path):
     server = serve(lambda number, body: (401, {}, b"bad key"))
     directory = job(tmp_path, server)
-    assert making.run(directory) == "failed"
+    assert worker.run(directory) == "failed"
     assert f"{server.url}/chat/completions refused with 401: bad key" in events.last(directory)["message"]
 
 
@@ -188,13 +188,13 @@ def test_a_job_pauses_while_the_server_is_down_and_goes_on(serve, tmp_path, monk
     down = [True]
     server = serve(lambda number, body: (503, {}, b"") if down[0] else (200, {}, answer(varied(number))))
     directory = job(tmp_path, server)
-    assert making.run(directory) == "paused"
+    assert worker.run(directory) == "paused"
     assert events.last(directory)["reason"] == "EndpointDown"
     down[0] = False
-    assert making.run(directory) == "finished"
+    assert worker.run(directory) == "finished"
 
 
 def test_replies_that_are_all_bad_pause_the_job(serve, tmp_path):
     directory = job(tmp_path, serve(lambda number, body: (200, {}, b"<html>sleeping</html>")))
-    assert making.run(directory) == "paused"
+    assert worker.run(directory) == "paused"
     assert events.last(directory)["aside"] == {"html": 25}

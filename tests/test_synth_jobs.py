@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from core import events
-from core.corpus import corpus, disk
-from core.synth import costing, jobs, making, packing, recipes
-from core.synth.seen import Seen
-from core.synth.weighing import Scale
+from core.corpus import corpus, storage
+from core.synth import cost_preview, jobs, packing, recipes, worker
+from core.synth.dedup import Seen
+from core.synth.token_counter import Scale
 from core.training import encoding
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +31,7 @@ def run(*arguments: str) -> dict:
 
 
 def rows_of(path: Path) -> bytes:
-    return b"".join(shard.read_bytes() for shard in disk.shards(path))
+    return b"".join(shard.read_bytes() for shard in storage.shards(path))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
         key: whole[key] for key in ("rows", "tokens", "made", "dropped")
     }
     assert rows_of(again) == rows_of(tmp_path / "whole")
-    numbers = [row["recipe"]["row"] for row in disk.all_rows(again)]
+    numbers = [row["recipe"]["row"] for row in storage.all_rows(again)]
     assert numbers == sorted(set(numbers))
 
 
@@ -82,13 +82,13 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     path.write_text(NEARLY, encoding="utf-8")
     request = {"recipe": str(path), "tokens": 60_000, "seed": 3, "model": tiny_tokens, "pack": 64}
     whole, parts = jobs.create(request), jobs.create(request)
-    assert making.run(whole) == "finished"
+    assert worker.run(whole) == "finished"
     jobs.pause(parts)
-    assert making.run(parts) == "paused"
+    assert worker.run(parts) == "paused"
     (parts / "control.json").unlink()
     with (parts / "dropped.jsonl").open("ab") as torn:
         torn.write(b'{"row": 9')
-    assert making.run(parts) == "finished"
+    assert worker.run(parts) == "finished"
     dropped = [(one / "dropped.jsonl").read_text(encoding="utf-8") for one in (whole, parts)]
     assert dropped[0] == dropped[1]
     copies = [json.loads(line) for line in dropped[0].splitlines()]
@@ -117,8 +117,8 @@ def test_blocks_need_a_model_to_count_by():
 
 def test_a_row_is_made_again_from_its_provenance(tmp_path):
     directory = jobs.create({"recipe": "style-ru", "tokens": 5000, "seed": 9})
-    assert making.run(directory) == "finished"
-    row = list(disk.all_rows(corpus.directory(events.last(directory)["corpus"])))[7]
+    assert worker.run(directory) == "finished"
+    row = list(storage.all_rows(corpus.directory(events.last(directory)["corpus"])))[7]
     again = recipes.load("style-ru").make(row["recipe"]["seed"], row["recipe"]["row"])
     assert again["messages"] == row["messages"]
     assert row["recipe"] | {"tokens": 0, "path": ""} == {
@@ -161,10 +161,10 @@ def wait(directory: Path, *states: str) -> None:
 def test_a_paused_job_goes_on_with_the_next_row():
     whole, parts = (jobs.create({"recipe": "style-en", "tokens": 90_000, "seed": 1}) for _ in range(2))
     jobs.pause(parts)
-    assert making.run(parts) == "paused"
+    assert worker.run(parts) == "paused"
     assert jobs.progress(parts)["ending"]["reason"] == "asked"
     (parts / "control.json").unlink()
-    assert (making.run(parts), making.run(whole)) == ("finished", "finished")
+    assert (worker.run(parts), worker.run(whole)) == ("finished", "finished")
     first, second = (corpus.directory(events.last(one)["corpus"]) for one in (whole, parts))
     assert rows_of(first) == rows_of(second)
     with pytest.raises(jobs.NothingToGoOnWith, match="has ended"):
@@ -235,8 +235,8 @@ def test_a_mix_holds_its_shares_and_its_cap(tmp_path):
         encoding="utf-8",
     )
     directory = jobs.create({"recipe": str(mix), "tokens": 12_000, "seed": 3})
-    assert making.run(directory) == "finished"
-    rows = list(disk.all_rows(corpus.directory(events.last(directory)["corpus"])))
+    assert worker.run(directory) == "finished"
+    rows = list(storage.all_rows(corpus.directory(events.last(directory)["corpus"])))
     total = sum(row["recipe"]["tokens"] for row in rows)
     share = sum(row["recipe"]["tokens"] for row in rows if row["recipe"]["part"] == "fractals-en") / total
     assert abs(share - 0.75) < 0.02
@@ -255,11 +255,11 @@ def test_what_was_said_is_known_again_in_other_clothes():
 
 def test_the_price_follows_the_measurement():
     measured = {"tokens_a_row": 100, "tokens_per_second": 1000, "bytes_a_row": 500, "distinct": {"log10": 4.0}}
-    assert costing.cost(measured, 10_000_000) == {
+    assert cost_preview.cost(measured, 10_000_000) == {
         "tokens": 10_000_000, "rows": 100_000, "seconds": 10_000, "gigabytes": 0.05, "fits": True, "enough_texts": False,
         "good_for": "style",
     }  # fmt: skip
-    assert [costing.purpose(int(tokens)) for tokens in (1e6, 1e7, 1e8, 1e9, 1e10)] == [
+    assert [cost_preview.purpose(int(tokens)) for tokens in (1e6, 1e7, 1e8, 1e9, 1e10)] == [
         "touch", "style", "behaviour", "patterns", "language",
     ]  # fmt: skip
 

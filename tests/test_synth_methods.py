@@ -7,8 +7,8 @@ import time
 import pytest
 
 from core import events
-from core.corpus import corpus, disk
-from core.synth import jobs, making, personas, prompts, recipes, writers
+from core.corpus import corpus, storage
+from core.synth import jobs, personas, prompts, recipes, worker, writers
 from tests.endpoint_server import Server, answer, serving
 
 WORDS = [
@@ -78,7 +78,7 @@ def job(tmp_path, server: Server, text: str, **more) -> "object":
 
 
 def rows_of(directory) -> list[dict]:
-    return list(disk.all_rows(corpus.directory(events.last(directory)["corpus"])))
+    return list(storage.all_rows(corpus.directory(events.last(directory)["corpus"])))
 
 
 def written(method: str, more: str = "") -> str:
@@ -105,7 +105,7 @@ def test_each_method_makes_rows_of_its_shape_though_the_server_misbehaves(serve,
 
     server = serve(script)
     directory = job(tmp_path, server, written(method))
-    assert making.run(directory) == "finished"
+    assert worker.run(directory) == "finished"
     rows, last = rows_of(directory), events.last(directory)
     turns = SHAPES.get(method, 2)
     assert {len(row.get("messages", [])) for row in rows} == {turns}
@@ -118,7 +118,7 @@ def test_each_method_makes_rows_of_its_shape_though_the_server_misbehaves(serve,
 def test_a_judge_sets_low_rows_aside_and_its_score_is_kept(serve, tmp_path):
     server = serve(lambda number, body: (200, {}, answer(model(number, body))))
     directory = job(tmp_path, server, written("free", "judge: true\n"), parallel=1)
-    assert making.run(directory) == "finished"
+    assert worker.run(directory) == "finished"
     rows = rows_of(directory)
     assert {row["recipe"]["score"] for row in rows} == {8.0}
     assert events.last(directory).get("aside", {}).get("low_score", 0) == sum(
@@ -132,7 +132,7 @@ def test_a_verdict_without_a_number_keeps_the_row(serve, tmp_path):
         return 200, {}, answer("I would rather not say." if judge else sentence(number))
 
     directory = job(tmp_path, serve(script), written("free", "judge: true\n"))
-    assert making.run(directory) == "finished"
+    assert worker.run(directory) == "finished"
     assert "score" not in rows_of(directory)[0]["recipe"]
 
 
@@ -144,15 +144,15 @@ def test_seeds_of_a_corpus_are_the_parents_of_their_rows(serve, tmp_path):
     server = serve(lambda number, body: (200, {}, answer(model(number, body))))
     text = "kind: model\nlang: en\nmethod: questions\n"
     directory = job(tmp_path, server, text, corpus=card["id"])
-    assert making.run(directory) == "finished"
-    ids = {row["id"] for row in disk.all_rows(corpus.directory(card["id"]))}
+    assert worker.run(directory) == "finished"
+    ids = {row["id"] for row in storage.all_rows(corpus.directory(card["id"]))}
     assert {row["recipe"]["parent"] for row in rows_of(directory)} <= ids
 
 
 def test_personas_take_turns_and_are_kept(serve, tmp_path):
     server = serve(lambda number, body: (200, {}, answer(model(number, body))))
     directory = job(tmp_path, server, written("free"), personas=personas.read("- a pilot\n\na baker\na pilot\n"))
-    assert making.run(directory) == "finished"
+    assert worker.run(directory) == "finished"
     assert {body["messages"][0]["content"] for body in server.asked} == {"You are a pilot.", "You are a baker."}
     assert {row["recipe"]["persona"] for row in rows_of(directory)} == {"a pilot", "a baker"}
 
@@ -182,7 +182,7 @@ def test_a_pause_waits_for_the_replies_in_flight_and_none_is_asked_twice(serve, 
         return 200, {}, answer(sentence(body["seed"] % 1_000_003))
 
     directory = job(tmp_path, serve(script), written("free"), parallel=4, tokens=2000)
-    running = threading.Thread(target=making.run, args=(directory,))
+    running = threading.Thread(target=worker.run, args=(directory,))
     running.start()
     while len(asked) < 6:
         time.sleep(0.005)
@@ -193,7 +193,7 @@ def test_a_pause_waits_for_the_replies_in_flight_and_none_is_asked_twice(serve, 
     before = len(asked)
     assert events.last(directory)["made"] == before
     (directory / "control.json").unlink()
-    assert making.run(directory) == "finished"
+    assert worker.run(directory) == "finished"
     assert len(asked) == len(set(asked)) > before
 
 
@@ -209,9 +209,9 @@ def test_replies_that_came_in_before_a_failure_are_not_asked_for_again(serve, tm
         return 200, {}, answer(sentence(row))
 
     directory = job(tmp_path, serve(script), written("free"), parallel=4)
-    assert making.run(directory) == "failed"
+    assert worker.run(directory) == "failed"
     broken[0] = False
-    assert making.run(directory) == "finished"
+    assert worker.run(directory) == "finished"
     assert [row for row in set(asked) if asked.count(row) > 1] == [2]
     numbers = [row["recipe"]["row"] for row in rows_of(directory)]
     assert numbers == sorted(set(numbers) & set(asked))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core import models
-from core.chat import contestants, engine
+from core.chat import chat_models, engine
 from core.export import export, merging
 from core.training import adapters, attention_kernels, checks, devices, errors, model_loading
 from core.training.config import TrainConfig
@@ -81,7 +81,7 @@ def test_zoo_the_card_of_a_multimodal_adapter_opens_it(train, animal, family, tm
     made, found = export.make(run_id, "adapter", tmp_path / "adapter", lambda *_, **__: None), {}
     assert ("AutoModelForImageTextToText" in made["lines"]) == (family == "mistral3")
     exec(made["lines"], found)
-    one = contestants.find(f"run:{run_id}")
+    one = chat_models.find(f"run:{run_id}")
     wanted = merging.logits(zoo_walk.opened_plainly(Path(one.config.base_model), one.weights), found["tokenizer"])
     assert merging.distance(merging.logits(found["model"].eval(), found["tokenizer"]), wanted) == 0
 

@@ -92,11 +92,11 @@ def opened_plainly(directory: Path, adapter: Path):
 def merge(run_id: str) -> tuple[dict, float]:
     """What a merge says, and how far plain PEFT is from the merged model."""
     from core import paths
-    from core.chat import contestants
+    from core.chat import chat_models
     from core.export import merging
     from core.training import tokenizer_loading
 
-    one, out = contestants.find(f"run:{run_id}"), paths.run(run_id) / "merged"
+    one, out = chat_models.find(f"run:{run_id}"), paths.run(run_id) / "merged"
     out.mkdir()
     found = merging.into(one, out, lambda *_, **__: None)
     tokenizer = tokenizer_loading.load_tokenizer(one.config)

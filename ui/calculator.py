@@ -13,14 +13,14 @@ from core import paths
 from core.corpus import corpus as corpus_corpus
 from core.errors import UserError
 from core.estimate import answer as answers
-from core.estimate import catalogue, exact, plan, probe, tables
+from core.estimate import catalogue, plan, probe, tables, trace_runner
 from core.estimate import setup as setups
 from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
 from core.estimate.troubles import CardGone, NeedsTrace, UnknownArchitecture
 from core.hardware import hardware
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
-from ui import offers
+from ui import model_choices
 from ui.text import Say
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B"
@@ -72,7 +72,7 @@ def build_question(say: Say) -> dict:
     cards = card_choices(say)
     with gr.Row():
         model = gr.Dropdown(
-            offers.choices(say, only_shaped=True), value=DEFAULT_MODEL, allow_custom_value=True,
+            model_choices.choices(say, only_shaped=True), value=DEFAULT_MODEL, allow_custom_value=True,
             label=say("calculator.model"), info=say("calculator.model.info"), scale=2, min_width=260,
         )  # fmt: skip
         card = gr.Dropdown(
@@ -293,9 +293,9 @@ def on_exact(say: Say, ticket: str, **fields):
     try:
         asked = question(**fields)
         setup = answers.suited(asked["setup"], asked["card"])
-        found = exact.check(fields["model"] or "", setup, asked["card"].capability, lambda: ticket in _stopped)
+        found = trace_runner.check(fields["model"] or "", setup, asked["card"].capability, lambda: ticket in _stopped)
         yield _exactly(say, found, fields, asked)
-    except exact.Cancelled:
+    except trace_runner.Cancelled:
         yield f"<p>{say('calculator.exact.stopped')}</p>"
     except UserError as error:
         yield pieces.trouble(say, error)

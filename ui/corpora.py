@@ -6,12 +6,12 @@ from pathlib import Path
 
 import gradio as gr
 
-from core.corpus import corpus, job
+from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
 from ui.corpora_html import choices
-from ui.refused import Refused
+from ui.errors import Refused
 from ui.text import Say
 
 PAGE = 50  # rows that are sent at once
@@ -178,7 +178,7 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
     began, same = time.monotonic(), (gr.skip(), gr.skip())
     yield *same, markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
     try:
-        for said in job.create(paths, name, options):
+        for said in import_process.create(paths, name, options):
             if "card" in said:
                 card = said["card"]
                 gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
@@ -204,9 +204,9 @@ def worded(say: Say, error: ErrorElsewhere) -> str:
 
 
 def _trouble(name: str) -> UserError:
-    from core.corpus import creating
+    from core.corpus import importer
 
-    return getattr(creating, name)()
+    return getattr(importer, name)()
 
 
 def on_cancel(say: Say):

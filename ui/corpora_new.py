@@ -4,7 +4,7 @@ from functools import partial
 
 import gradio as gr
 
-from core.corpus import corpus, remembered
+from core.corpus import corpus, import_presets
 from core.errors import UserError
 from ui import corpora_files
 from ui import corpora_html as markup
@@ -117,7 +117,7 @@ def options(settings: tuple) -> corpus.Options:
 def remember(settings: tuple) -> None:
     """Keep the choices of a corpus that was made, for files of the same columns."""
     chosen = options(settings)
-    remembered.keep(
+    import_presets.keep(
         settings[0] or [], mapping=chosen.mapping, encoding=chosen.encoding, me=chosen.me, roles=chosen.roles
     )
 
@@ -134,7 +134,7 @@ def on_files(say: Say, files, folder, names=()):
     try:
         with corpora_files.gathered(files, folder, list(names)) as paths:
             seen = corpus.look(paths)
-            kept = remembered.recall(seen["columns"])
+            kept = import_presets.recall(seen["columns"])
             unknown = list(seen["unknown_roles"])[:MOST_ROLES]
             roles = {name: kept["roles"][name] for name in unknown if name in kept["roles"]}
             me = kept.get("me", "") if kept.get("me") in seen["speakers"] else ""

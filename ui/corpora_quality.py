@@ -6,12 +6,12 @@ from functools import partial
 
 import gradio as gr
 
-from core.corpus import corpus, job
+from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
 from ui import corpora_html as markup
 from ui import corpora_plots as plots
-from ui import offered
-from ui.refused import Refused
+from ui import temp_files
+from ui.errors import Refused
 from ui.text import Say
 
 COPIES = ("exact", "normalised", "near")
@@ -120,7 +120,7 @@ def on_check(say: Say, corpus_id: str | None, model: str | None, max_length: flo
     same = [gr.skip()] * 8
     yield [markup.stage(say, "copies", 0, 1), *same]
     try:
-        for said in job.report(corpus_id, model, int(max_length or 1024), "assistant"):
+        for said in import_process.report(corpus_id, model, int(max_length or 1024), "assistant"):
             if "report" in said:
                 yield _of_report(say, corpus_id, said["report"], corpus.card(corpus_id)["name"])
             else:
@@ -157,7 +157,7 @@ def on_clean(say: Say, corpus_id: str | None, name: str, *settings):
     if not corpus_id:
         raise Refused(say("corpora.none"))
     try:
-        card = job.clean(corpus_id, name.strip() or corpus.card(corpus_id)["name"], rules(settings))
+        card = import_process.clean(corpus_id, name.strip() or corpus.card(corpus_id)["name"], rules(settings))
     except ErrorElsewhere as error:
         raise Refused(say.trouble(error)) from error
     except UserError as error:
@@ -184,9 +184,9 @@ def on_export(say: Say, corpus_id: str | None, form: str):
         raise Refused(say("corpora.none"))
     from core.corpus import export
 
-    folder = offered.folder()
+    folder = temp_files.folder()
     try:
-        done = job.export(corpus_id, form, folder / (corpus_id + export.FORMATS[form]))
+        done = import_process.export(corpus_id, form, folder / (corpus_id + export.FORMATS[form]))
     except ErrorElsewhere as error:
         raise Refused(say.trouble(error)) from error
     except UserError as error:

@@ -12,7 +12,7 @@ from core import events, jobs, paths
 from core.errors import UserError
 from core.export import export
 from core.runs import runs
-from ui.refused import Refused
+from ui.errors import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2

@@ -12,8 +12,8 @@ from core.export import export
 from core.runs import compare, forgetting, metrics, promote_checkpoint, runs, store
 from core.runs import diagnosis as runs_diagnosis
 from core.training.config import TrainConfig
-from ui import offered, run_html, run_plots
-from ui.refused import Refused
+from ui import run_html, run_plots, temp_files
+from ui.errors import Refused
 from ui.text import Say
 
 SHOWN = (
@@ -249,13 +249,13 @@ def _started(say: Say, run_id: str) -> dict:
 
 def on_pack(say: Say, run_id: str) -> dict:
     """Write the capsule into a temporary directory and offer it."""
-    out = offered.folder() / f"{run_id}.zip"
+    out = temp_files.folder() / f"{run_id}.zip"
     return gr.File(value=str(_command(say, export.capsule, run_id, out)), visible=True)
 
 
 def on_csv(say: Say, run_id: str) -> dict:
     """Write all steps as a table and offer it."""
-    out = offered.folder() / f"{run_id}.csv"
+    out = temp_files.folder() / f"{run_id}.csv"
     return gr.File(value=_command(say, metrics.write, run_id, str(out))["csv"], visible=True)
 
 

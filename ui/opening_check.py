@@ -12,7 +12,7 @@ from core.check_card import jobs as checks
 from core.check_card import results
 from core.errors import UserError
 from core.hardware import hardware
-from ui.refused import Refused
+from ui.errors import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2

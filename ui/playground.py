@@ -1,6 +1,6 @@
 """The Playground: one prompt, up to four streamed replies side by side, and the blind arena.
 
-Nothing here takes a path or a model's name from text: who can speak is chosen by id from a list (core.chat.contestants).
+Nothing here takes a path or a model's name from text: who can speak is chosen by id from a list (core.chat.chat_models).
 """
 
 from functools import partial

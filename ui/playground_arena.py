@@ -7,13 +7,13 @@ import gradio as gr
 
 from core import jobs
 from core.arena import judging, matches, numbers, prompts, verdict, votes
-from core.chat import contestants
+from core.chat import chat_models
 from core.errors import UserError
 from core.runs import runs
-from ui import offered
 from ui import playground_arena_html as markup
+from ui import temp_files
+from ui.errors import Refused
 from ui.playground_show import LATEX, literal, thought, typed
-from ui.refused import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -124,7 +124,7 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
 
 def on_load(say: Say, *values: str | None) -> list:
     """Who can stand, the sets, the matches; what is chosen stays: a value is sent only where it is new."""
-    found = contestants.listed()
+    found = chat_models.listed()
     choices = runs.disambiguate([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     run = next((one for one in found if one.kind == "run"), None)
@@ -258,7 +258,7 @@ def on_judge(say: Say, match_id: str | None, url: str, model: str) -> None:
 
 def on_pairs(say: Say, match_id: str | None):
     """Write this match's votes as preference pairs and offer the file."""
-    out = offered.folder() / "pairs.jsonl"
+    out = temp_files.folder() / "pairs.jsonl"
     count = _command(say, votes.write_pairs, out, match_id)
     gr.Info(say("arena.pairs.made", count=count))
     return gr.File(value=str(out), visible=True)

@@ -6,13 +6,13 @@ from dataclasses import asdict, fields
 
 import gradio as gr
 
-from core.chat import chat, contestants, process, reply_gpu
+from core.chat import chat, chat_models, process, reply_gpu
 from core.chat.types import Question, Sampling
 from core.errors import UserError
 from core.runs import gpu_access, runs
 from ui import cards
+from ui.errors import Refused
 from ui.playground_show import facts, messages, turn_at, written
-from ui.refused import Refused
 from ui.text import Say
 
 COLUMNS = ("0", "1", "2", "3")
@@ -33,7 +33,7 @@ class NobodyChosen(UserError):
 
 def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     """Who can reply, the choices that still stand, and the settings that this browser remembers."""
-    found = contestants.listed()
+    found = chat_models.listed()
     choices = runs.disambiguate([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     tuned = [one for one in found if one.kind != "base"]

@@ -11,7 +11,7 @@ from core.hardware import hardware
 from core.runs import assigned_gpu, runs
 from core.runs import queue as runs_queue
 from ui import cards
-from ui.refused import Refused
+from ui.errors import Refused
 from ui.text import Say
 
 BUTTONS = ("up", "down", "hold", "let_go", "cancel")

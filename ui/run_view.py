@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.runs import diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
 from core.runs import queue as runs_queue
 from ui import run_html, run_plots, run_queue
-from ui.refused import Refused
+from ui.errors import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2

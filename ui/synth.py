@@ -12,12 +12,11 @@ from tempfile import TemporaryDirectory
 import gradio as gr
 
 from core import models, paths
-from core.corpus import corpus
-from core.corpus import job as process
+from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
-from core.synth import costing, jobs, personas, recipes
+from core.synth import cost_preview, jobs, personas, recipes
 from ui import synth_html as markup
-from ui.refused import Refused
+from ui.errors import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -60,11 +59,11 @@ def build(say: Say) -> dict:
 def build_form(say: Say) -> dict:
     """Components by the names that core.synth.jobs.create knows, and "volume" and "file"."""
     named = [(say("synth.volume.other"), OTHER)]
-    volumes = [(say.number(tokens, 12), tokens) for tokens in costing.VOLUMES]
+    volumes = [(say.number(tokens, 12), tokens) for tokens in cost_preview.VOLUMES]
     form = {
         "recipe": gr.Dropdown(recipe_choices(say), label=say("synth.recipe"), info=say("synth.recipe.info")),
         "volume": gr.Radio(
-            volumes + named, value=costing.VOLUMES[0], label=say("synth.volume"), info=say("synth.volume.info")
+            volumes + named, value=cost_preview.VOLUMES[0], label=say("synth.volume"), info=say("synth.volume.info")
         ),
         "tokens": gr.Number(200_000, label=say("synth.tokens"), precision=0, visible=False),
         "model": gr.Dropdown(
@@ -183,7 +182,7 @@ def on_show(say: Say, **values):
             command += [f"--{name.replace('_', '-')}", str(wanted[name])]
     try:
         with listed(wanted["personas"]) as file:
-            found = list(process.run([*command, *(["--personas", file] if file else [])]))[-1]
+            found = list(import_process.run([*command, *(["--personas", file] if file else [])]))[-1]
     except ErrorElsewhere as error:
         yield markup.trouble(say.trouble(error))
         return

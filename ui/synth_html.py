@@ -2,7 +2,7 @@
 
 import html
 
-from core.corpus import gauges
+from core.corpus import diversity_metrics
 from ui.text import Say
 
 LIGHTS = {"green": "#009E73", "amber": "#E69F00", "red": "#D55E00", "none": "#999999"}
@@ -80,7 +80,7 @@ def size(say: Say, gigabytes: float) -> str:
 
 def xray(say: Say, found: dict, lang: str = "ru") -> str:
     """The verdict in plain words, with the two gauges that show a template best."""
-    values, natural = found["gauges"], gauges.natural(found.get("lang", "en" if lang == "en" else "ru"))
+    values, natural = found["gauges"], diversity_metrics.natural(found.get("lang", "en" if lang == "en" else "ru"))
     verdict = "collapsed" if collapsed(found) else found["verdict"]
     if verdict == "green" and found.get("texts", 0) < ENOUGH:
         verdict = "few"

@@ -11,8 +11,8 @@ from core.corpus import corpus
 from core.errors import UserError
 from core.runs import runs, store
 from core.training.config import CHOICES, TrainConfig
-from ui import cards, offers, run_view, training_roads
-from ui.refused import Refused
+from ui import cards, model_choices, run_view, training_roads
+from ui.errors import Refused
 from ui.text import Say
 
 OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor")
@@ -131,7 +131,7 @@ def on_load(say: Say, corpus_id: str | None, run_id: str | None, card: str | Non
     chosen = (kept or [row for row in active if row["state"] != "queued"] or active or rows or [None])[0]
     corpora = [(card["name"], card["id"]) for card in corpus.listed()]
     starter = say("training.starter_ready" if models.local(models.STARTER) else "training.starter")
-    others = [(label, name) for label, name in offers.choices(say) if name != models.STARTER]
+    others = [(label, name) for label, name in model_choices.choices(say) if name != models.STARTER]
     names = [(starter, models.STARTER), *others]
     new_corpus = {} if corpus_id in [id for _, id in corpora] else {"value": corpora[0][1] if corpora else None}
     new_run = {} if kept else {"value": chosen and chosen["id"]}

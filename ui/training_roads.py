@@ -7,8 +7,8 @@ import gradio as gr
 from core import defaults, models
 from core.chat import profiles
 from core.errors import UserError
-from ui import offers
-from ui.refused import Refused
+from ui import model_choices
+from ui.errors import Refused
 from ui.text import Say
 
 ROADS = ("qlora", "lora", "full", "text", "prompt")
@@ -85,7 +85,9 @@ def on_road(say: Say, road: str, base_model: str | None) -> tuple:
     trains = road != "prompt"
     shown = (about(say, road), gr.Column(visible=trains), gr.Column(visible=not trains))
     saved = gr.skip() if trains else gr.Dropdown(choices=_saved(), value=None)
-    choices = gr.skip() if trains else gr.Dropdown(choices=offers.choices(say), value=base_model or models.STARTER)
+    choices = (
+        gr.skip() if trains else gr.Dropdown(choices=model_choices.choices(say), value=base_model or models.STARTER)
+    )
     if road == "text":
         return (*shown, saved, choices, gr.Radio(value="lora", visible=True), "text", True)
     method = gr.Radio(value=road, visible=False) if trains else gr.skip()

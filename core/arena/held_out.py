@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from core.chat import contestants, process
+from core.chat import chat_models, process
 from core.errors import UserError
 from core.runs import runs
 from core.training import corpus_rows
@@ -23,7 +23,7 @@ def held_out_rows(ids: list[str]) -> list[dict]:
     """The rows that the first run among the contestants held out; none if its corpus is gone."""
     for id in ids:
         try:
-            config = contestants.find(id).config
+            config = chat_models.find(id).config
             if config:
                 rows = list(corpus_rows.read_rows(runs.corpus_path(config)))
                 return corpus_rows.split(rows, config.validation_share)[1]

@@ -12,7 +12,7 @@ from pathlib import Path
 from core import jobs, paths
 from core.arena import held_out
 from core.arena import prompts as sets
-from core.chat import chat, contestants
+from core.chat import chat, chat_models
 from core.chat.types import Question, Sampling
 from core.errors import ErrorElsewhere, UserError
 from core.runs import gpu_access, runs
@@ -35,7 +35,7 @@ def create(a: str, b: str, prompt_set: str, sampling: dict | None = None, *, sys
     """Make a match of two contestants, by their ids, over a set of prompts, and start answering."""
     if a == b:
         raise SameContestant
-    one, other, asked = contestants.find(a), contestants.find(b), sets.load(prompt_set)
+    one, other, asked = chat_models.find(a), chat_models.find(b), sets.load(prompt_set)
     (title_a, _), (title_b, _) = runs.disambiguate([(one.title, a), (other.title, b)])
     titles = {"a": title_a, "b": title_b}
     name = f"{title_a} / {title_b} · {sets.title(prompt_set)}"

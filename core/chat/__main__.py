@@ -5,7 +5,7 @@ import json
 import sys
 from contextlib import nullcontext
 
-from core.chat import chat, contestants, types
+from core.chat import chat, chat_models, types
 from core.chat.types import BASE, TUNED, Question, Sampling
 from core.errors import UserError
 from core.runs import gpu_access, runs
@@ -19,7 +19,7 @@ def main() -> None:
         process.Server().serve()
         return
     if args.list:
-        found = [{"id": one.id, "kind": one.kind, "title": one.title} for one in contestants.listed()]
+        found = [{"id": one.id, "kind": one.kind, "title": one.title} for one in chat_models.listed()]
         print(json.dumps(found, ensure_ascii=False, indent=None if args.json else 2))
         return
     sampling = Sampling(**{name: getattr(args, name) for name in vars(Sampling())})

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from core import stored
-from core.chat import contestants as known
-from core.chat.contestants import Contestant
+from core import model_files
+from core.chat import chat_models
+from core.chat.chat_models import Contestant
 from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
 from core.errors import UserError
 from core.runs import gpu_access
@@ -79,7 +79,7 @@ def ran_out(error: Exception, contestant: str) -> None:
     empty_frames(error)
     title = contestant
     with suppress(UserError, OSError, ValueError):
-        title = known.find(contestant).title
+        title = chat_models.find(contestant).title
     _forget(set())
     raise MemoryRanOut(model=title) from error
 
@@ -105,8 +105,8 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
         CardBusy: when a run has the card that the voices would come from.
     """
     global _speaking
-    model = [known.find(loaded_as)] if loaded_as else []
-    chosen = {name: known.find(id) for name, id in ids.items()}
+    model = [chat_models.find(loaded_as)] if loaded_as else []
+    chosen = {name: chat_models.find(id) for name, id in ids.items()}
     adapters = [one for one in [*chosen.values(), *model] if one.config]
     places, device = {}, _device(on_cpu)
     _speaking = device
@@ -116,7 +116,7 @@ def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = No
         kin = [other.config for other in adapters if other.base_model == one.base_model and other.whole == one.whole]
         quantised = bool(kin) and {config.method for config in kin} == {"qlora"} and device != ON_CPU and not one.whole
         exact = any(config.precision == "fp32" for config in kin)
-        directory = one.weights if one.whole else Path(known.base_of(one))
+        directory = one.weights if one.whole else Path(chat_models.base_of(one))
         place = (str(directory), _written(directory), device, quantised, "fp32" if exact else "auto", _parameters(one))
         # A base that nobody's training says how to hold is spoken to as it is held already.
         places[name] = next((held for held in _opened if not kin and held[:3] == place[:3]), place)
@@ -246,7 +246,7 @@ def _on_cpu(directory: str):
 
 def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) -> None:
     """Raise NoRoom when a model of so many bytes a weight is surely larger than the memory that is free."""
-    need, free = stored.count(directory) * bytes_each, free_bytes(device)
+    need, free = model_files.count(directory) * bytes_each, free_bytes(device)
     if need > free:
         raise NoRoom(model=one.title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
 

@@ -285,6 +285,6 @@ class Server:
             raise ChatClosed
 
     def _measure(self, connection: Connection, contestant: str, rows: list[dict]) -> Iterator[dict]:
-        from core.chat import measuring
+        from core.chat import held_out_loss
 
-        yield {"measured": measuring.held_out(contestant, rows)}
+        yield {"measured": held_out_loss.held_out(contestant, rows)}

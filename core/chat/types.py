@@ -90,5 +90,5 @@ class Reply:
 class Question:
     """What one column is asked: who speaks, and what was said."""
 
-    contestant: str  # an id of core.chat.contestants
+    contestant: str  # an id of core.chat.chat_models
     messages: list[dict]

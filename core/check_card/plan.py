@@ -376,11 +376,11 @@ def _rates_known(name: str) -> bool:
 
 
 def _learn(forecast: dict, measured_bytes: float, measured_seconds: float) -> None:
+    from core.estimate import calibration
     from core.estimate import forecast as forecasts
-    from core.estimate import learned
 
     measured = {"measured_bytes": measured_bytes, "measured_seconds": measured_seconds}
-    forecasts.learn(forecast, **measured, origin=learned.CHECK)
+    forecasts.learn(forecast, **measured, origin=calibration.CHECK)
 
 
 def _time_was_short() -> UserError:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from core import errors
-from core.corpus import asked, corpus, disk, export, sources
+from core.corpus import cli_options, corpus, export, sources, storage
 from core.errors import UserError
 
 
@@ -99,7 +99,7 @@ def _teller(shaped):
 
 
 def _import(arguments) -> None:
-    options = asked.read(corpus.Options, arguments.options, "--options")
+    options = cli_options.read(corpus.Options, arguments.options, "--options")
     progress = _teller(lambda done, total, rows: {"done": done, "total": total, "rows": rows})
     name = sources.readable(arguments.name or arguments.files[0].stem)
     tell = progress if arguments.progress else None
@@ -184,7 +184,7 @@ def _export(arguments) -> None:
 def _clean(arguments) -> None:
     from core.corpus import cleaning
 
-    rules = asked.read(cleaning.Rules, arguments.rules, "--rules")
+    rules = cli_options.read(cleaning.Rules, arguments.rules, "--rules")
     card = cleaning.clean(where(arguments.corpus), arguments.name, rules, out=arguments.out)
     print(json.dumps(card, ensure_ascii=False) if arguments.json else f"{card['id']}: {card['rows']} rows")
 
@@ -193,9 +193,9 @@ def _preview(arguments) -> int:
     from core import tokenizer
     from core.corpus import preview
 
-    rows = disk.rows(where(arguments.corpus), arguments.row, 1) if arguments.row >= 0 else []
+    rows = storage.rows(where(arguments.corpus), arguments.row, 1) if arguments.row >= 0 else []
     if not rows:
-        raise NoSuchRow(row=arguments.row, rows=disk.read_card(where(arguments.corpus))["rows"])
+        raise NoSuchRow(row=arguments.row, rows=storage.read_card(where(arguments.corpus))["rows"])
     light = tokenizer.load(model_directory(arguments.model))
     shown = preview.tokens(preview.shortened(rows[0]), light, max_length=arguments.max_length, learn=arguments.learn)
     if arguments.json:

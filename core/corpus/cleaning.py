@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core.corpus import checks, creating, disk, documents, personal, report, turns
+from core.corpus import checks, documents, importer, personal, report, storage, turns
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ def kept(directory: Path, rules: Rules) -> dict[str, int]:
 
 def clean(directory: Path, name: str, rules: Rules, *, out: Path | None = None) -> dict:
     """Make the cleaned corpus and return its card; rows that are near copies share a `cluster`."""
-    card = disk.read_card(directory)
+    card = storage.read_card(directory)
     if not (directory / report.ATTRIBUTES).is_file():
         report.make(directory)
     left_out = {reason: count for reason, count in kept(directory, rules).items() if reason != "kept"}
     note = {"rules": asdict(rules), "left_out": left_out, "sources": card.get("sources", [])}
-    return creating.create_from_rows(_rows(directory, rules), name, parent=card["id"], note=note, out=out)
+    return importer.create_from_rows(_rows(directory, rules), name, parent=card["id"], note=note, out=out)
 
 
 def _judged(directory: Path, rules: Rules) -> Iterator[tuple[dict, str]]:
@@ -66,7 +66,7 @@ def _reason(values: dict, rules: Rules) -> str:
 
 def _rows(directory: Path, rules: Rules) -> Iterator[dict]:
     clustered = {values["of"] for values in report.attributes(directory) if values.get("copy")}
-    rows = zip(disk.all_rows(directory), _judged(directory, rules), strict=True)
+    rows = zip(storage.all_rows(directory), _judged(directory, rules), strict=True)
     for number, (row, (values, reason)) in enumerate(rows):
         if reason:
             continue

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from core import paths
-from core.corpus import creating, disk
+from core.corpus import importer, storage
 from core.corpus.reading import Options
 from core.errors import UserError
 
@@ -22,7 +22,7 @@ def create(
     name: str,
     *,
     options: Options | None = None,
-    progress: creating.Progress | None = None,
+    progress: importer.Progress | None = None,
     out: Path | None = None,
 ) -> dict:
     """Import files and folders as a new corpus and return its card.
@@ -33,14 +33,14 @@ def create(
     Raises:
         NothingGiven, FileMissing, CorpusEmpty, CorpusDiskFull, NameTaken: see their sentences.
     """
-    return creating.create(sources, name, options=options or Options(), progress=progress, out=out)
+    return importer.create(sources, name, options=options or Options(), progress=progress, out=out)
 
 
 def look(sources: list[Path], options: Options | None = None, count: int = 5) -> dict:
     """What the first records of some files look like: columns, mapping, unknown roles and converted rows."""
-    from core.corpus import looking
+    from core.corpus import sniff
 
-    return looking.look([Path(source) for source in sources], options or Options(), count)
+    return sniff.look([Path(source) for source in sources], options or Options(), count)
 
 
 def samples() -> list[dict]:
@@ -65,8 +65,8 @@ def listed() -> list[dict]:
         if path.name.startswith(".") or path.is_symlink() or not (path / "card.json").is_file():
             continue
         try:
-            cards.append(disk.read_card(path) | {"id": path.name})
-        except disk.CorpusDamaged:
+            cards.append(storage.read_card(path) | {"id": path.name})
+        except storage.CorpusDamaged:
             continue
     return sorted(cards, key=lambda card: card.get("created", ""), reverse=True)
 
@@ -80,18 +80,18 @@ def directory(corpus_id: str) -> Path:
 
 
 def card(corpus_id: str) -> dict:
-    return disk.read_card(directory(corpus_id)) | {"id": corpus_id}
+    return storage.read_card(directory(corpus_id)) | {"id": corpus_id}
 
 
 def rows(corpus_id: str, start: int = 0, count: int = 50) -> list[dict]:
     """Some rows by their number, counted from 0."""
-    return disk.rows(directory(corpus_id), start, count)
+    return storage.rows(directory(corpus_id), start, count)
 
 
 def find(corpus_id: str, words: str, start: int = 0, count: int = 50) -> tuple[list[tuple[int, dict]], int]:
     """Rows whose text contains the words, in any case, with their numbers; and how many there are in all."""
     wanted, found, total = words.lower(), [], 0
-    for number, row in enumerate(disk.all_rows(directory(corpus_id))):
+    for number, row in enumerate(storage.all_rows(directory(corpus_id))):
         texts = [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
         if any(wanted in text.lower() for text in texts):
             if start <= total < start + count:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.corpus import normalised
+from core.corpus import text_normalization
 
 KINDS = ("", "exact", "normalised", "near")  # what a row is of the first of its cluster
 THRESHOLD = 0.7  # estimated Jaccard similarity of shingles
@@ -53,7 +53,7 @@ def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOL
         path = Path(directory) / "signatures"
         with path.open("wb") as file:
             for batch in _batches(texts):
-                normals = normalised.many(batch)
+                normals = text_normalization.many(batch)
                 whole.extend(_digest(text) for text in batch)
                 plain.extend(_digest(said or text) for said, text in zip(normals, batch, strict=True))
                 if near:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from core.corpus import letters
+from core.corpus import russian_bigrams
 from core.corpus.sources import Source
 
 RUSSIAN = ("cp1251", "koi8-r", "cp866", "mac-cyrillic")
@@ -56,8 +56,8 @@ def detect(source: Source) -> str:
 
 def guess(sample: bytes) -> str:
     """The old eight-bit encoding in which these bytes read best."""
-    best = min(RUSSIAN, key=lambda name: letters.cost(sample.decode(name, errors="replace")))
-    if letters.cost(sample.decode(best, errors="replace")) <= READS_AS_RUSSIAN:
+    best = min(RUSSIAN, key=lambda name: russian_bigrams.cost(sample.decode(name, errors="replace")))
+    if russian_bigrams.cost(sample.decode(best, errors="replace")) <= READS_AS_RUSSIAN:
         return best
     from charset_normalizer import from_bytes  # a second opinion for other languages
 
@@ -100,14 +100,14 @@ def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> s
 def _decoded_otherwise(number: int, raw: bytes, fallback: str) -> Line:
     if fallback:
         text = raw.decode(fallback, errors="replace")
-        if "\ufffd" not in text and letters.cost(text) <= READS_AS_RUSSIAN:
+        if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN:
             return Line(number, text, repair=f"line in {fallback}")
     return Line(number, raw[:800].decode("utf-8", errors="replace"), "bad_bytes")
 
 
 def _fallback(raw: bytes) -> str:
-    best = min(RUSSIAN, key=lambda name: letters.cost(raw.decode(name, errors="replace")))
-    return best if letters.cost(raw.decode(best, errors="replace")) <= READS_AS_RUSSIAN else ""
+    best = min(RUSSIAN, key=lambda name: russian_bigrams.cost(raw.decode(name, errors="replace")))
+    return best if russian_bigrams.cost(raw.decode(best, errors="replace")) <= READS_AS_RUSSIAN else ""
 
 
 def _raw_lines(stream, longest: int) -> Iterator[tuple[int, bytes | None]]:

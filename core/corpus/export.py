@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from core.corpus import creating, disk, documents
+from core.corpus import documents, importer, storage
 from core.errors import UserError
 
 FORMATS = {
@@ -42,7 +42,7 @@ def export(directory: Path, form: str, out: Path) -> dict:
         raise FormatUnknown(format=form, known=", ".join(FORMATS))
     if out.exists():
         raise FileExists(path=out)
-    creating.make_place(out.parent)
+    importer.make_place(out.parent)
     _check(directory, form)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
     try:
@@ -52,7 +52,7 @@ def export(directory: Path, form: str, out: Path) -> dict:
         unfinished.rename(out)
     finally:
         unfinished.unlink(missing_ok=True)
-    card = disk.read_card(directory)
+    card = storage.read_card(directory)
     out.with_name(out.name + ".md").write_text(dataset_card(card, form, out.name), encoding="utf-8")
     return {"path": str(out), "rows": count, "bytes": out.stat().st_size, "format": form}
 
@@ -78,7 +78,7 @@ def _check(directory: Path, form: str) -> None:
     if form in ("jsonl", "jsonl.zst", "parquet"):
         return
     first, count, why = -1, 0, ""
-    for number, row in enumerate(disk.all_rows(directory)):
+    for number, row in enumerate(storage.all_rows(directory)):
         if trouble := _misfit(row, form):
             first, why = (number, trouble) if first < 0 else (first, why)
             count += 1
@@ -105,14 +105,14 @@ def _misfit(row: dict, form: str) -> str:
 
 def _separator(directory: Path) -> str | None:
     taken = set()
-    for row in disk.all_rows(directory):
+    for row in storage.all_rows(directory):
         lines = {line.strip(" \r") for line in row.get("text", "").split("\n")}
         taken.update(mark for mark in documents.SEPARATORS if mark in lines)
     return next((mark for mark in reversed(documents.SEPARATORS) if mark not in taken), None)
 
 
 def _lines(directory: Path, form: str) -> Iterator[bytes]:
-    for row in disk.all_rows(directory):
+    for row in storage.all_rows(directory):
         yield orjson.dumps(_shaped(row, form)) + b"\n"
 
 
@@ -161,7 +161,7 @@ def _write_text(directory: Path, path: Path) -> int:
     separator, count = _separator(directory), 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"{separator}\n")  # at the very beginning it tells the reader what the file is
-        for row in disk.all_rows(directory):
+        for row in storage.all_rows(directory):
             file.write(f"{row['text']}\n{separator}\n")
             count += 1
     return count
@@ -183,7 +183,7 @@ def _write_parquet(directory: Path, path: Path) -> int:
         return {name: row.get(name) for name in schema.names} | packed
 
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for row in disk.all_rows(directory):
+        for row in storage.all_rows(directory):
             batch.append(flat(row))
             count += 1
             if len(batch) == BATCH:

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from functools import cache
 
-from core.corpus import letters
+from core.corpus import russian_bigrams
 
 # (what the bytes were taken for, what they are): the commonest first.
 ROADS = (
@@ -89,8 +89,8 @@ class Repairer:
             walked = [(road, text) for road, text in walked if _reads_as_one_language(text, road)]
             if not walked:
                 continue
-            now = letters.cost(_beginning(line)) if now is None else now
-            price, road, text = min((letters.cost(_beginning(text)), road, text) for road, text in walked)
+            now = russian_bigrams.cost(_beginning(line)) if now is None else now
+            price, road, text = min((russian_bigrams.cost(_beginning(text)), road, text) for road, text in walked)
             if price < min(now - GAIN, most):
                 self.roads[road] += 1
                 return text
@@ -118,7 +118,7 @@ def _walked(line: str, road: tuple[str, str]) -> str | None:
 
 
 def _reads_as_one_language(text: str, road: tuple[str, str]) -> bool:
-    if letters.cyrillic_share(text) < 0.8:
+    if russian_bigrams.cyrillic_share(text) < 0.8:
         return False
     if road[1] == "utf-8":
         return True

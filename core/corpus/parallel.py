@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 import orjson
 
-from core.corpus import disk, encodings, mojibake, reading
+from core.corpus import encodings, mojibake, reading, storage
 from core.corpus.formats import detection
 from core.corpus.sources import Bad, Record, Source
 from core.process import ROOT
@@ -145,7 +145,7 @@ def read_part(asked: dict) -> Part:
     part = Part(asked["to"])
     try:
         _read_blocks(asked, part)
-    except (disk.CorpusDiskFull, OSError) as error:
+    except (storage.CorpusDiskFull, OSError) as error:
         if getattr(error, "errno", errno.ENOSPC) != errno.ENOSPC:
             raise
         part.disk_full = True
@@ -166,7 +166,7 @@ def _read_blocks(asked: dict, part: Part) -> None:
                 block = block.removeprefix(codecs.BOM_UTF8)
             block = block.replace(b"\r\n", b"\n") if b"\r" in block else block
             block = block if block.endswith(b"\n") else block + b"\n"
-            disk.check_space(Path(asked["to"]).parent)
+            storage.check_space(Path(asked["to"]).parent)
             count = int(np.count_nonzero(np.frombuffer(block, np.uint8) == 10))  # many times as fast as bytes.count
             out.writelines(_read(block, count, number, part, asked["name"], options, repairer))
             number += count
@@ -174,20 +174,22 @@ def _read_blocks(asked: dict, part: Part) -> None:
 
 def _read(block: bytes, count: int, first: int, part: Part, name: str, options, repairer) -> list[bytes | memoryview]:
     """The rows of so many lines: those that are normal already by the short way, all others one by one."""
-    from core.corpus import quick
+    from core.corpus import fast_jsonl
 
     known: dict[int, tuple[bytes, memoryview]] = {}
     if options.mapping is None and not options.replace_personal:
-        taken = quick.take(block, name, first, repair=options.repair_text)
+        taken = fast_jsonl.take(block, name, first, repair=options.repair_text)
         part.kinds[taken.kind] += len(taken.numbers)
         part.characters += taken.characters
         if len(taken.numbers) and len(taken.numbers) == count:
             part.ids += taken.ids
-            part.lengths.frombytes(quick.lengths(taken.lines).astype("u4").tobytes())
-            return [memoryview(taken.lines.buffers()[2])[: int(quick.lengths(taken.lines).sum())]]
+            part.lengths.frombytes(fast_jsonl.lengths(taken.lines).astype("u4").tobytes())
+            return [memoryview(taken.lines.buffers()[2])[: int(fast_jsonl.lengths(taken.lines).sum())]]
         if len(taken.numbers):
             ids = [taken.ids[at : at + 8] for at in range(0, len(taken.ids), 8)]
-            known = dict(zip(taken.numbers.tolist(), zip(ids, quick.pieces(taken.lines), strict=True), strict=True))
+            known = dict(
+                zip(taken.numbers.tolist(), zip(ids, fast_jsonl.pieces(taken.lines), strict=True), strict=True)
+            )
     written = []
     for number, raw in enumerate(block.split(b"\n")[:-1]):
         rows = [known[number]] if number in known else _carefully(raw, first + number, part, name, options, repairer)
@@ -209,8 +211,8 @@ def _carefully(raw: bytes, number: int, part: Part, name: str, options, repairer
             part.set_aside.append(found)
             continue
         row = found.row | {"source": {"file": name, "line": str(number)}}
-        identity = disk.row_id(row)
-        kind, characters = disk.weight(row)
+        identity = storage.row_id(row)
+        kind, characters = storage.weight(row)
         part.kinds[kind] += 1
         part.characters += characters
         part.repairs.update(found.repairs)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from core.corpus import checks, disk, duplicates, gauges, tokens
+from core.corpus import checks, diversity_metrics, duplicates, storage, tokens
 
 ATTRIBUTES = "attributes.jsonl"
 EXAMPLES = 5  # pairs of copies that are shown with both texts
@@ -27,7 +27,7 @@ def make(
     tell: Report | None = None,
 ) -> dict:
     """Everything that is worth knowing of a corpus; kept as report.json in its directory."""
-    card = disk.read_card(directory)
+    card = storage.read_card(directory)
     tell = tell or (lambda stage, done, total: None)
     found = duplicates.find(_texts(directory, card["rows"], tell))
     flags, languages, personal, sources = Counter(), Counter(), Counter(), Counter()
@@ -35,7 +35,7 @@ def make(
     every = max(1, card["rows"] // tokens.SAMPLE)
     lengths = array("I")
     with _whole(directory / ATTRIBUTES) as out:
-        for number, row in enumerate(disk.all_rows(directory)):
+        for number, row in enumerate(storage.all_rows(directory)):
             checked = checks.check(row)
             flags.update(checked["flags"])
             languages[checked["lang"]] += 1
@@ -50,7 +50,9 @@ def make(
             if number % 1000 == 0:
                 tell("checks", number, card["rows"])
     tell("gauges", 0, 1)
-    xray = gauges.measure([_learned(row) for row in gauges.spaced(sample, gauges.SAMPLE)])
+    xray = diversity_metrics.measure(
+        [_learned(row) for row in diversity_metrics.spaced(sample, diversity_metrics.SAMPLE)]
+    )
     report = {
         "corpus": card["id"],
         "rows": card["rows"],
@@ -62,7 +64,7 @@ def make(
         "sources": dict(sources.most_common(20)),
         "lengths": tokens.histogram(list(lengths[:: max(1, len(lengths) // 200_000)])),
         "xray": xray,
-        "natural": gauges.natural(xray["lang"]),
+        "natural": diversity_metrics.natural(xray["lang"]),
     }
     if tokenizer is not None:
         tell("tokens", 0, 1)
@@ -81,7 +83,7 @@ def attributes(directory: Path) -> Iterator[dict]:
 
 
 def _texts(directory: Path, count: int, tell: Report) -> Iterator[str]:
-    for number, row in enumerate(disk.all_rows(directory)):
+    for number, row in enumerate(storage.all_rows(directory)):
         if number % 1000 == 0:
             tell("copies", number, count)
         yield duplicates.text_of(row)
@@ -101,7 +103,7 @@ def _pairs(directory: Path, found: duplicates.Found) -> list[dict]:
     pairs = []
     for number in numbers:
         first = int(found.first[number])
-        one, other = disk.rows(directory, first, 1)[0], disk.rows(directory, number, 1)[0]
+        one, other = storage.rows(directory, first, 1)[0], storage.rows(directory, number, 1)[0]
         pairs.append(
             {"first": first, "copy": number, "kind": duplicates.KINDS[found.kind[number]],
              "similarity": round(float(found.similarity[number]), 3),

@@ -5,7 +5,7 @@ import json
 import sys
 
 from core.errors import UserError
-from core.estimate import advice, answer, catalogue, exact, tables, troubles
+from core.estimate import advice, answer, catalogue, tables, trace_runner, troubles
 from core.estimate import setup as setups
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
@@ -123,7 +123,7 @@ def as_line(change: advice.Change) -> dict:
 
 def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
     """The exact check in GiB."""
-    found = exact.check(model, answer.suited(setup, card), card.capability)
+    found = trace_runner.check(model, answer.suited(setup, card), card.capability)
     sizes = {name: round(found[name] / GIB, 4) for name in ("allocated", "reserved")}
     alive = {name: round(size / GIB, 4) for name, size in found["alive"].items()}
     return sizes | {"seconds": found["seconds"], "kept": found["kept"], "alive": alive}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from core.estimate import learned, space, speed
+from core.estimate import calibration, host_and_disk, speed
 from core.estimate import setup as setups
 from core.estimate.catalogue import Card
 from core.estimate.memory import GIB, Memory, estimate
@@ -30,7 +30,7 @@ class Answer:
     host: dict[str, float]
     disk: dict[str, float]
     budget: float
-    correction: learned.Correction = field(default_factory=learned.Correction)
+    correction: calibration.Correction = field(default_factory=calibration.Correction)
 
     @property
     def process(self) -> float:
@@ -90,10 +90,10 @@ def ask(
         tokens=tokens,
         epochs=epochs,
         pace=speed.pace(shape, setup, card),
-        host=space.host(shape, setup, memory),
-        disk=space.disk(shape, setup, memory, tokens),
+        host=host_and_disk.host(shape, setup, memory),
+        disk=host_and_disk.disk(shape, setup, memory, tokens),
         budget=card.memory_bytes if free is None else free,
-        correction=learned.correction(shape.name, card.name, setup.attention),
+        correction=calibration.correction(shape.name, card.name, setup.attention),
     )
 
 

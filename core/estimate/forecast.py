@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from core.estimate import answer, catalogue, learned, speed
+from core.estimate import answer, calibration, catalogue, speed
 from core.estimate import setup as setups
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
@@ -79,8 +79,8 @@ def ran_on(card: catalogue.Card, device: str) -> bool:
 
 
 def learn(
-    forecast: Mapping, *, measured_bytes: float = 0, measured_seconds: float = 0, origin: str = learned.RUN
+    forecast: Mapping, *, measured_bytes: float = 0, measured_seconds: float = 0, origin: str = calibration.RUN
 ) -> None:
     """Store a forecast beside what the first steps took: reserved bytes, seconds of an optimizer step."""
     measured = {"measured_bytes": measured_bytes, "measured_seconds": measured_seconds}
-    learned.record(**forecast, **measured, origin=origin)
+    calibration.record(**forecast, **measured, origin=origin)

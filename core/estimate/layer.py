@@ -20,7 +20,7 @@ from core.estimate.operations import (
 )
 from core.estimate.setup import Setup, targets
 from core.estimate.shape import ModelShape
-from core.estimate.sizes import Tape, Tensor, Weight
+from core.estimate.size_autograd import Tape, Tensor, Weight
 
 UNPACKED_FROM = 64  # rows; below, bitsandbytes multiplies the packed weight directly
 

@@ -11,7 +11,7 @@ from core.estimate.layer import Layer
 from core.estimate.loss import Head
 from core.estimate.setup import OPTIMIZERS, Setup, for_method, targets
 from core.estimate.shape import ModelShape
-from core.estimate.sizes import Meter, Tape, Tensor, Weight
+from core.estimate.size_autograd import Meter, Tape, Tensor, Weight
 
 MIB, GIB = 2**20, 2**30
 # NF4: half a byte, and a scale for every 64 weights; double quantisation packs the scales into bytes. arXiv:2305.14314.

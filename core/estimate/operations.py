@@ -4,7 +4,7 @@ Every rule follows PyTorch's derivatives.yaml and kernels as they are run on a c
 real modules, agrees with them to a few thousandths.
 """
 
-from core.estimate.sizes import Tape, Tensor, Weight
+from core.estimate.size_autograd import Tape, Tensor, Weight
 
 HALF, SINGLE = 2, 4  # bytes of an element
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from core import models, paths
 from core.estimate.answer import Answer
+from core.estimate.host_and_disk import TEXT_BYTES
 from core.estimate.setup import named_targets
-from core.estimate.space import TEXT_BYTES
 from core.training import training_loop
 from core.training.config import CHOICES
 

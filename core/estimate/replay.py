@@ -13,7 +13,7 @@ from core.estimate.loss import Head
 from core.estimate.memory import _embed, _embedding_weight, _stages
 from core.estimate.setup import Setup, for_method
 from core.estimate.shape import ModelShape
-from core.estimate.sizes import Storage, Tape, Tensor, Weight
+from core.estimate.size_autograd import Storage, Tape, Tensor, Weight
 
 FIRST, LAST = 1, 2  # checkpointed layers that are walked through; those between them only leave what outlives them
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from core.estimate import stand_ins
+from core.estimate import fake_kernels
 from core.estimate.setup import Setup
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -15,7 +15,7 @@ def build(config: dict, setup: Setup) -> nn.Module:
     from transformers.masking_utils import AttentionMaskInterface
     from transformers.modeling_utils import AttentionInterface
 
-    for name, function in (("fused_shape", stand_ins.flash), ("efficient_shape", stand_ins.memory_efficient)):
+    for name, function in (("fused_shape", fake_kernels.flash), ("efficient_shape", fake_kernels.memory_efficient)):
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, lambda *_, **__: None)
     kernel = "efficient_shape" if setup.memory_efficient else "fused_shape"
@@ -40,7 +40,7 @@ def _pack(model: nn.Module, setup: Setup) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear) and child is not head:
-                setattr(module, name, stand_ins.linear_4bit(child, setup.double_quant, DTYPES[setup.precision]))
+                setattr(module, name, fake_kernels.linear_4bit(child, setup.double_quant, DTYPES[setup.precision]))
     model.is_loaded_in_4bit = model.is_quantized = True
 
 

@@ -14,7 +14,7 @@ from core.estimate.loss import Head
 from core.estimate.memory import _embed, _embedding_weight, trainable, walk
 from core.estimate.setup import Setup, for_method, targets
 from core.estimate.shape import ModelShape
-from core.estimate.sizes import Meter, Tape
+from core.estimate.size_autograd import Meter, Tape
 
 MATMUL = 0.9  # of the best measured square product: a model's products are narrower
 SINGLE_MATMUL = 0.7  # the same against the data sheet of fp32 without TF32, where no measurement is at hand

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from core.estimate import host_and_disk, speed
 from core.estimate import setup as setups
-from core.estimate import space, speed
 from core.estimate.answer import fits, quick, reserve, suited
 from core.estimate.catalogue import Card, shape
 from core.estimate.memory import Memory, estimate
@@ -64,7 +64,7 @@ def methods(name: str, setup: Setup, card: Card, budget: float) -> list[Cell]:
     for method in setups.METHODS:
         chosen = suited(with_method(setup, method), card)
         memory = reserve(estimate(known, chosen, card.capability), known, chosen, card)
-        checkpoint = space.disk(known, chosen, memory, 0)["checkpoints"] / (space.KEPT + 1)
+        checkpoint = host_and_disk.disk(known, chosen, memory, 0)["checkpoints"] / (host_and_disk.KEPT + 1)
         pace = speed.pace(known, chosen, card)
         found.append(Cell(name, method, memory, fits(memory, budget), chosen.optimizer, pace, checkpoint))
     return found

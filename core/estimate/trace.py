@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from core.estimate import skeleton, stand_ins
+from core.estimate import fake_kernels, skeleton
 from core.estimate.allocator import Allocator
 from core.estimate.memory import CUBLAS, CUBLAS_HOPPER
 from core.estimate.setup import Setup, for_method
@@ -79,11 +79,11 @@ def as_on_a_card(autocast: bool):
 
     def card_softmax(x, dim=-1, dtype=None, **more):
         if dtype == torch.float32 and x.requires_grad:
-            return stand_ins.Softmax.apply(x)
+            return fake_kernels.Softmax.apply(x)
         return softmax(x, dim=dim, dtype=dtype, **more)
 
     def card_dropout(x, p=0.5, training=True, inplace=False):
-        return stand_ins.Dropout.apply(x) if p and training else x
+        return fake_kernels.Dropout.apply(x) if p and training else x
 
     nn.functional.softmax, nn.functional.dropout = card_softmax, card_dropout
     tuners_utils.BaseTunerLayer._move_adapter_to_device_of_base_layer = lambda *_, **__: None
@@ -199,7 +199,7 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     learned = max(1, int(setup.tokens * setup.labelled))
     hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(learned))
     if kind == "fused":
-        return stand_ins.FusedLoss.apply(hidden, head.weight).sum(), []
+        return fake_kernels.FusedLoss.apply(hidden, head.weight).sum(), []
 
     return cross_entropy.summed_loss(head, hidden, ids.view(-1)[:learned]), []
 

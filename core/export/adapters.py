@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 from core import events, models
-from core.chat import contestants
+from core.chat import chat_models
 from core.runs import runs
 from core.training import model_loading
 
@@ -40,7 +40,7 @@ The base model is looked for where adapter_config.json says (`base_model_name_or
 def write(run_id: str, out: Path, report) -> dict:
     """Copy a run's adapter into a directory with its tokenizer and card, and pack the same into a zip beside it."""
     report("progress", stage="packing", done=0, total=0)
-    one = contestants.find(f"run:{run_id}")
+    one = chat_models.find(f"run:{run_id}")
     unfinished = out.with_name(out.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -71,13 +71,13 @@ def lines(place: str, multimodal: str = "") -> str:
     return MULTIMODAL_LINES.format(place=place, base=multimodal) if multimodal else LINES.format(place=place)
 
 
-def _multimodal(one: contestants.Contestant) -> str:
+def _multimodal(one: chat_models.Contestant) -> str:
     """The name of a base that AutoModelForCausalLM does not open, or nothing."""
-    kind = model_loading.auto_class(model_loading.model_config(contestants.base_of(one))).__name__
+    kind = model_loading.auto_class(model_loading.model_config(chat_models.base_of(one))).__name__
     return "" if kind == "AutoModelForCausalLM" else models.local(one.base_model) or one.base_model
 
 
-def card(run_id: str, one: contestants.Contestant, place: str) -> str:
+def card(run_id: str, one: chat_models.Contestant, place: str) -> str:
     """The adapter's model card."""
     seen = {event["event"]: event for event in events.read(runs.directory(run_id))[0]}
     evals = [event["eval_loss"] for event in events.read(runs.directory(run_id))[0] if event["event"] == "eval"]
@@ -96,7 +96,7 @@ def card(run_id: str, one: contestants.Contestant, place: str) -> str:
     )
 
 
-def _name_base(directory: Path, one: contestants.Contestant) -> None:
+def _name_base(directory: Path, one: chat_models.Contestant) -> None:
     """Name the base so that it is found again: a hub id stays one, whatever cache it was trained from."""
     path = directory / "adapter_config.json"
     values = json.loads(path.read_text(encoding="utf-8"))

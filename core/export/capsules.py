@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from core import events, models, paths
-from core.chat import contestants
+from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters
 from core.runs import runs, trainer
@@ -63,7 +63,7 @@ def write(run_id: str, out: Path) -> Path:
         if (run_dir / "events.jsonl").exists():
             archive.write(run_dir / "events.jsonl", "events.jsonl")
         with suppress(NoAdapter):
-            one = contestants.find(f"run:{run_id}")
+            one = chat_models.find(f"run:{run_id}")
             if not one.whole:
                 archive.writestr("adapter-card.md", adapters.card(run_id, one, "adapter"))
         with archive.open("corpus.jsonl", "w", force_zip64=True) as rows:

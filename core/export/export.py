@@ -7,7 +7,7 @@ the background, whose files stay in the data directory until the export is delet
 from collections.abc import Callable
 from pathlib import Path
 
-from core import jobs, models, paths, stored
+from core import jobs, model_files, models, paths
 from core.errors import UserError
 from core.export import capsules
 from core.runs import runs
@@ -40,13 +40,13 @@ def check(run_id: str, kind: str, where: Path) -> None:
     Raises:
         RunGone, NoAdapter, BaseGone, DiskFull.
     """
-    from core.chat import contestants
+    from core.chat import chat_models
 
     runs.directory(run_id)
     if kind == "capsule":
         models.need_disk(where, needed_bytes(run_id, kind))
         return
-    one = contestants.find(f"run:{run_id}")
+    one = chat_models.find(f"run:{run_id}")
     if one.whole and kind in ("adapter", "merged"):
         raise NothingToMerge(name=one.title)
     models.need_disk(where, needed_bytes(run_id, kind))
@@ -54,17 +54,17 @@ def check(run_id: str, kind: str, where: Path) -> None:
 
 def needed_bytes(run_id: str, kind: str) -> int:
     """Room that an export takes at its largest, temporary files included, as far as the base's size is known."""
-    from core.chat import contestants
+    from core.chat import chat_models
 
     if kind == "capsule":
         corpus = runs.corpus_path(runs.config(run_id))
         files = corpus.glob("rows-*.jsonl") if corpus.is_dir() else [corpus]
         return SLACK + sum(file.stat().st_size for file in files)
-    one = contestants.find(f"run:{run_id}")
+    one = chat_models.find(f"run:{run_id}")
     if kind == "adapter":
-        return SLACK + 2 * stored.size(one.weights)
-    base = one.weights if one.whole else contestants.base_here(one)
-    whole = stored.size(Path(base)) if base else 0
+        return SLACK + 2 * model_files.size(one.weights)
+    base = one.weights if one.whole else chat_models.base_here(one)
+    whole = model_files.size(Path(base)) if base else 0
     return SLACK + (whole if kind == "merged" else 3 * whole)  # GGUF: the merged model, f16, q8_0
 
 
@@ -86,14 +86,14 @@ def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
         from core.export import adapters
 
         return adapters.write(run_id, out, report)
-    from core.chat import contestants
-    from core.export import ggufs, merging
+    from core.chat import chat_models
+    from core.export import gguf_export, merging
 
-    one = contestants.find(f"run:{run_id}")
+    one = chat_models.find(f"run:{run_id}")
     if not one.whole:
-        contestants.base_of(one)  # downloads what is not here
+        chat_models.base_of(one)  # downloads what is not here
         check(run_id, kind, _standing(out))
-    return (merging if kind == "merged" else ggufs).write(run_id, out, report)
+    return (merging if kind == "merged" else gguf_export).write(run_id, out, report)
 
 
 def _standing(path: Path) -> Path:

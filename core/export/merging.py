@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from core import stored
-from core.chat import contestants, engine
+from core import model_files
+from core.chat import chat_models, engine
 from core.errors import UserError
 from core.training import encoding, model_loading, tokenizer_loading
 
@@ -30,7 +30,7 @@ class MergeDiffers(UserError):
 
 def write(run_id: str, out: Path, report) -> dict:
     """Write the merged model into a directory and return its path, size, precision and the difference measured."""
-    one = contestants.find(f"run:{run_id}")
+    one = chat_models.find(f"run:{run_id}")
     unfinished = out.with_name(out.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -48,10 +48,10 @@ def write(run_id: str, out: Path, report) -> dict:
     return {"path": str(out), "bytes": size, **found}
 
 
-def into(one: contestants.Contestant, out: Path, report) -> dict:
+def into(one: chat_models.Contestant, out: Path, report) -> dict:
     """Merge into a directory that exists: {"precision", "difference"}."""
-    directory = Path(contestants.base_of(one))
-    engine.need_room(one, directory, "cpu", 1.2 * stored.width(directory))
+    directory = Path(chat_models.base_of(one))
+    engine.need_room(one, directory, "cpu", 1.2 * model_files.width(directory))
     report("progress", stage="loading", done=0, total=0)
     config = replace(one.config, base_model=str(directory))
     base, tokenizer = load(directory), tokenizer_loading.load_tokenizer(config)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import VERSION, errors, events, files, models, paths, process, stored
+from core import VERSION, errors, events, files, model_files, models, paths, process
 from core.errors import UserError
 from core.hardware import hardware, nvidia, torch_build
 from core.runs import assigned_gpu, disk_space, queue, requests, runs
@@ -197,7 +197,7 @@ def disk_bytes(config: TrainConfig) -> int:
     the newest ones, the best one, and the one that is being written; and there is the model at the end, in fp32."""
     if config.method != "full":
         return disk_space.RUN_BYTES
-    trained = stored.count(Path(config.base_model))
+    trained = model_files.count(Path(config.base_model))
     return disk_space.RUN_BYTES + trained * ((config.save_total_limit + 2) * disk_space.ADAM_BYTES + 4)
 
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from core import errors, events
-from core.corpus.creating import NameTaken
+from core.corpus.importer import NameTaken
 from core.errors import UserError
 from core.synth import jobs, personas, recipes
 
@@ -80,9 +80,9 @@ def _run(options) -> int:
         print(json.dumps(found, ensure_ascii=False) if options.json else "\n".join(one["name"] for one in found))
         return 0
     if options.job:
-        from core.synth import making
+        from core.synth import worker
 
-        return int(making.run(options.job.absolute()) == "failed")
+        return int(worker.run(options.job.absolute()) == "failed")
     if not options.recipe:
         _parser().error("give a recipe; --list shows those that come with the program")
     if options.row is not None:
@@ -97,18 +97,18 @@ def _run(options) -> int:
 
 
 def _preview(options) -> int:
-    from core.synth import costing
+    from core.synth import cost_preview
 
     recipe = recipes.load(options.recipe)
     personas.check(recipe, request(options)["personas"])
     if recipe.kind == "grammar":
-        found = costing.preview(recipe, options.seed, options.model)
+        found = cost_preview.preview(recipe, options.seed, options.model)
     else:
         from core.synth import writers
 
         found = writers.preview(recipe, options.seed, request(options))
-    volumes = sorted({*costing.VOLUMES, options.tokens})
-    found["costs"] = [costing.cost(found, tokens) for tokens in volumes]
+    volumes = sorted({*cost_preview.VOLUMES, options.tokens})
+    found["costs"] = [cost_preview.cost(found, tokens) for tokens in volumes]
     if options.model:
         from core.synth import epoch
 
@@ -144,7 +144,7 @@ def _text(path: Path) -> str:
 
 def _make(options) -> int:
     """Run a job in this process, or go on with the one that an earlier call of the same command left."""
-    from core.synth import making
+    from core.synth import worker
 
     wanted = request(options)
     directory = options.out and options.out.absolute().with_name(f".{options.out.name}.synth")
@@ -153,7 +153,7 @@ def _make(options) -> int:
     (directory / "control.json").unlink(missing_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: jobs.pause(directory))
     began = time.perf_counter()
-    ending = making.run(directory)
+    ending = worker.run(directory)
     last = events.last(directory)
     last = {key: value for key, value in last.items() if key not in ("event", "time")}
     result = {"state": ending, "job": str(directory), **last, "wall_seconds": round(time.perf_counter() - began, 2)}

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 
 from core.synth.grammar import Grammar, Record, Rule, Slot
-from core.synth.reach import reachable
+from core.synth.rule_graph import reachable
 
 EXACT = 5000  # texts up to which all are made and counted
 HOPELESS = 8  # log10 of the derivations from which the texts are not made to be counted

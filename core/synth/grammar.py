@@ -20,8 +20,8 @@ from itertools import accumulate
 from random import Random
 
 from core.errors import UserError
-from core.synth import agreement, points, tables
-from core.synth.reach import least_heights, reachable
+from core.synth import agreement, punctuation, tables
+from core.synth.rule_graph import least_heights, reachable
 
 DEPTH, DECAY = 6, 0.6  # nested uses of recursive rules; how their weight shrinks with each
 REDRAWS = 6
@@ -230,8 +230,8 @@ class Grammar:
 
     def text(self, row: Row, rule: Rule) -> str:
         """Expand a rule for a row."""
-        text = points.sentence_case(_said(self, self._expand(rule, row, 0), row, 0))
-        return points.russian(text) if self.lang == "ru" else text
+        text = punctuation.sentence_case(_said(self, self._expand(rule, row, 0), row, 0))
+        return punctuation.russian(text) if self.lang == "ru" else text
 
     def _expand(self, rule: Rule, row: Row, depth: int):
         alternatives = rule.alternatives

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core import events, jobs, paths, process
 from core.chat import reply_gpu
-from core.corpus import creating
+from core.corpus import importer
 from core.errors import UserError
 from core.runs import runs
 from core.synth import packing, personas, recipes
@@ -40,7 +40,7 @@ def home() -> Path:
 
 
 def create(request: dict, directory: Path | None = None) -> Path:
-    """Make the directory of a job, whole or not at all. `request` is what core.synth.making.run reads back.
+    """Make the directory of a job, whole or not at all. `request` is what core.synth.worker.run reads back.
 
     Raises:
         the troubles of core.synth.recipes, VolumeWrong.
@@ -55,7 +55,7 @@ def create(request: dict, directory: Path | None = None) -> Path:
         directory = home() / f"{time.strftime('%Y%m%d-%H%M%S')}-{paths.slug(name)}"
         while directory.exists():
             directory = directory.with_name(directory.name + "-2")
-    creating.make_place(directory.parent)
+    importer.make_place(directory.parent)
     unfinished = directory.with_name(f".{directory.name}.{os.getpid()}")
     unfinished.mkdir()
     kept = {"text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash, "name": name, "lang": recipe.lang}

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from core import stored
+from core import model_files
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth.endpoint import Reply
@@ -31,7 +31,7 @@ class Local:
     """A causal language model; it is loaded when it is first asked, and batches are padded on the left."""
 
     def __init__(self, model: str, seed: int = 0):
-        from core.synth.weighing import directory
+        from core.synth.token_counter import directory
 
         self.path, self.seed, self.written = Path(directory(model)), seed, 0
         self.model = self.tokenizer = None
@@ -132,7 +132,7 @@ class Local:
         from core.training.config import TrainConfig
 
         kind = devices.device_type()
-        count = stored.count(self.path)
+        count = model_files.count(self.path)
         config = TrainConfig(base_model=str(self.path), corpus="", method="lora")
         need = {"lora": MARGIN * engine.bytes_each(config, kind) * count, "qlora": engine.QUANTISED_BYTES * count}
         if need["lora"] > engine.free_bytes(kind):

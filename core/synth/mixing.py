@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from core.errors import UserError
 from core.synth import recipes
-from core.synth.weighing import Scale
+from core.synth.token_counter import Scale
 
 CHUNK = 200
 FREE = 20  # rows of a template before its cap counts
@@ -103,10 +103,10 @@ def _parts(recipe) -> list[dict]:
 
 
 def _of_corpus(name: str) -> Iterator[dict]:
-    from core.corpus import disk
+    from core.corpus import storage
     from core.corpus.__main__ import where
 
-    yield from disk.all_rows(where(str(name)))
+    yield from storage.all_rows(where(str(name)))
 
 
 def _of_recipe(name: str, seed: int) -> Iterator[dict]:

@@ -5,35 +5,35 @@ from pathlib import Path
 import orjson
 
 from core import paths
-from core.corpus import creating, disk, gauges
+from core.corpus import diversity_metrics, importer, storage
 from core.synth import resuming
-from core.synth.weighing import learned
+from core.synth.token_counter import learned
 
 
 def publish(job) -> tuple[dict, dict]:
     """The card of the corpus and the x-ray of its rows, evenly sampled; done once however often it is begun."""
     source = job.directory / "rows.jsonl"
     out = Path(job.request["out"]).absolute() if job.request.get("out") else None
-    every, sample = max(1, job.rows // gauges.SAMPLE), []
+    every, sample = max(1, job.rows // diversity_metrics.SAMPLE), []
     for existing in [out] if out else [path for path in paths.corpora().iterdir() if path.name[0] != "."]:
-        if (existing / "card.json").is_file() and disk.read_card(existing).get("job") == job.directory.name:
-            rows = list(disk.all_rows(existing))[::every]
-            return disk.read_card(existing), gauges.measure([learned(row) for row in rows])
+        if (existing / "card.json").is_file() and storage.read_card(existing).get("job") == job.directory.name:
+            rows = list(storage.all_rows(existing))[::every]
+            return storage.read_card(existing), diversity_metrics.measure([learned(row) for row in rows])
 
     def rows():
         for number, row in enumerate(resuming.read(source)):
-            if number % every == 0 and len(sample) < gauges.SAMPLE:
+            if number % every == 0 and len(sample) < diversity_metrics.SAMPLE:
                 sample.append(learned(row))
             yield row | {"source": {"file": job.request["file"], "line": row["recipe"]["row"]}}
 
     if out is None:
-        out = paths.corpora() / disk.free_name(paths.corpora(), job.request["name"])
-    card = creating.create_from_rows(rows(), job.request["name"], parent=None, note=_note(job), out=out)
+        out = paths.corpora() / storage.free_name(paths.corpora(), job.request["name"])
+    card = importer.create_from_rows(rows(), job.request["name"], parent=None, note=_note(job), out=out)
     with (out / "set_aside.jsonl").open("ab") as file:
         for one in resuming.read(job.directory / "aside.jsonl"):
             kept = {key: one[key] for key in ("reason", "detail", "excerpt")}
             file.write(orjson.dumps({"file": job.request["file"], "line": one["row"]} | kept) + b"\n")
-    return card, gauges.measure(sample)
+    return card, diversity_metrics.measure(sample)
 
 
 def _note(job) -> dict:

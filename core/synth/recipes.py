@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core import paths
 from core.errors import UserError
-from core.synth import including
+from core.synth import includes
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS
 
@@ -95,7 +95,7 @@ def load(name: str | Path) -> Recipe:
     except OSError as error:
         raise RecipeWrong(file=path.name, what=f"it cannot be read ({error.strerror})") from error
     try:
-        text = including.whole(text, folder() / "words")
+        text = includes.whole(text, folder() / "words")
     except FileNotFoundError as error:
         raise RecipeWrong(file=path.name, what=str(error)) from error
     return read(text, path.name)

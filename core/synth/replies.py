@@ -2,7 +2,7 @@
 
 import re
 
-from core.corpus.normalised import one as normal
+from core.corpus.text_normalization import one as normal
 
 SHORTEST = 20  # characters
 _THINK = re.compile(r"<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)

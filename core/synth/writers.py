@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from core.errors import UserError
-from core.synth import personas, prompts, received, replies, shaping
+from core.synth import parse_reply, personas, prompts, replies, reply_cache
 from core.synth.endpoint import Endpoint, Reply
 from core.synth.local import Local
 
@@ -25,7 +25,7 @@ class FromModel:
 
     def __init__(self, recipe, seed: int, request: dict, directory: Path | None = None, first: int = 0):
         self.recipe, self.seed, self.request = recipe, seed, request
-        self.received = received.Received(directory, first)
+        self.received = reply_cache.Received(directory, first)
         self.seeds = seeds_of(recipe, request)
         prompts.check(recipe, self.seeds)
         self.personas = request.get("personas") or []
@@ -84,7 +84,7 @@ class FromModel:
     def _row(self, number: int, prompt: dict, reply: Reply) -> dict:
         asked = prompt["messages"][-1]["content"]
         text, reason = replies.checked(reply, asked, self.recipe.lang)
-        row = None if reason else shaping.row(text, prompt)
+        row = None if reason else parse_reply.row(text, prompt)
         if row is None:
             aside = {"reason": reason or "wrong_shape", "detail": reply.detail[:200]}
             return {"number": number, "out": reply.tokens_out, "excerpt": reply.text or reply.detail} | aside
@@ -133,18 +133,18 @@ def seeds_of(recipe, request: dict) -> list[dict]:
     own = [{"text": str(text)} for text in recipe.values.get("seeds") or []]
     if not request.get("corpus"):
         return own
-    from core.corpus import disk
+    from core.corpus import storage
     from core.corpus.__main__ import where
-    from core.synth.weighing import said
+    from core.synth.token_counter import said
 
-    rows = disk.all_rows(where(request["corpus"]))
+    rows = storage.all_rows(where(request["corpus"]))
     return own + [{"text": "\n".join(said(row)), "id": row["id"]} for row in rows]
 
 
 def preview(recipe, seed: int, request: dict) -> dict:
     """Ten rows by the model, and how fast it writes; ones set aside are counted with their reasons."""
-    from core.corpus import gauges
-    from core.synth.weighing import Scale, learned, said
+    from core.corpus import diversity_metrics
+    from core.synth.token_counter import Scale, learned, said
 
     source, scale = FromModel(recipe, seed, request), Scale(request.get("model"), recipe.lang)
     made, alone = [], None
@@ -166,7 +166,7 @@ def preview(recipe, seed: int, request: dict) -> dict:
         "rows": rows,
         "lang": recipe.lang,
         "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
-        "xray": gauges.measure([learned(row) for row in rows]),
+        "xray": diversity_metrics.measure([learned(row) for row in rows]),
         "distinct": None,
         "new_share": 1.0,
         "tokens_a_row": max(1, round(sum(lengths) / max(1, len(rows)), 1)),

@@ -16,6 +16,7 @@ from . import corpus_rows, encoding, packing
 from .config import TrainConfig
 
 FEWEST_ROWS = 10  # below that nothing can be held out
+ENCODERS = ("corpus_rows.py", "encoding.py", "token_cache.py", "tokenizer_loading.py")  # that decide what rows become
 TOKENS_KEPT = 8  # encoded corpora on the disk; the one that was not used longest goes
 TELL_SECONDS = 1.0  # between two words about how far the encoding is
 
@@ -77,12 +78,12 @@ def lengths_of(rows) -> list[int]:
 def tokens_key(config: TrainConfig, tokenizer) -> str:
     """A name for the encoded rows of a config: it changes with anything that could change a token of them.
 
-    That is every byte of the corpus, the tokenizer and its template, how rows are cut and held out, and this file.
+    That is every byte of the corpus, the tokenizer and its template, how rows are cut and held out, and the code that does it.
     """
     import tokenizers
     import transformers
 
-    told = hashlib.sha256(Path(__file__).read_bytes())
+    told = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))
     for file in corpus_rows.corpus_files(config.corpus):
         with file.open("rb") as content:
             told.update(hashlib.file_digest(content, "sha256").digest())

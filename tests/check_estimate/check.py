@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
-from core.estimate import exact, speed
+from core.estimate import speed, trace_runner
 from core.estimate.answer import quick, reserve, suited
 from core.estimate.catalogue import Card, card
 from core.estimate.memory import estimate
@@ -179,7 +179,7 @@ def _trace(understood: list[Row], allocated: Report, on_trace) -> Report:
     def one(row: Row):
         capability = row.card.capability if row.card else 8.0
         try:
-            return exact.check(row.shape.name, row.setup, capability)
+            return trace_runner.check(row.shape.name, row.setup, capability)
         except UserError as trouble:
             return trouble
 

@@ -146,7 +146,10 @@ TOKEN_CACHE = Group(
             "        return learned - int((self.ids[self.starts[:-1]] >= 0).sum()) if packed and len(self) else learned",
             "        return learned",
         ),
-        ("    told = hashlib.sha256(Path(__file__).read_bytes())", "    told = hashlib.sha256()"),
+        (
+            '    told = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))',
+            "    told = hashlib.sha256()",
+        ),
         (
             '            told.update(hashlib.file_digest(content, "sha256").digest())',
             "            told.update(str(file).encode())",
@@ -720,7 +723,7 @@ ADVICE = Group(
 )
 
 LEARNED = Group(
-    "core/estimate/learned.py",
+    "core/estimate/calibration.py",
     ("test_estimate_verdict.py", "test_estimate.py", "test_runs_watching.py"),
     (
         ("LEAST, MOST = 0.2, 5.0", "LEAST, MOST = 0.0, 5000.0"),

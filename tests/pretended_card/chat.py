@@ -71,10 +71,10 @@ def held(model, quantised: bool) -> dict:
 
 def measured(contestant: str) -> dict:
     """The held-out loss."""
-    from core.chat import measuring
+    from core.chat import held_out_loss
     from tests.conftest import chat_rows
 
-    return measuring.held_out(contestant, chat_rows(10)) | {"mixed": mixed()}
+    return held_out_loss.held_out(contestant, chat_rows(10)) | {"mixed": mixed()}
 
 
 CHATS = [[{"role": "user", "content": text}] for text in ("sea?", "a longer question about the lamp?", "fog")]
@@ -117,11 +117,11 @@ def exported(run_id: str) -> dict:
     import tempfile
     from pathlib import Path
 
-    from core.export import ggufs, merging
+    from core.export import gguf_export, merging
 
     with tempfile.TemporaryDirectory() as folder:
         found = merging.write(run_id, Path(folder) / "merged", lambda *_, **__: None)
-        files = ggufs.write(run_id, Path(folder) / "gguf", lambda *_, **__: None)
+        files = gguf_export.write(run_id, Path(folder) / "gguf", lambda *_, **__: None)
         paths = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != "soulsmith.json"]
         told = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     differences = [found["difference"], *(one["difference"] for one in files["files"])]
@@ -238,14 +238,14 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
 
     from core import events
     from core.runs import gpu_access
-    from core.synth import jobs, making, replies
+    from core.synth import jobs, replies, worker
 
     replies.checked = lambda reply, *_: (reply.text, None)  # whatever a model of random weights says
-    making.NOVELTY_LEAST = 0
+    worker.NOVELTY_LEAST = 0
     path = Path(folder) / "recipe.yaml"
     path.write_text("kind: model\nlang: en\nmethod: free\nseeds: [sea, lamp, fog, tide]\n", encoding="utf-8")
     job = jobs.create({"recipe": str(path), "tokens": 10_000_000, "writer": model, "max_tokens": 16, "parallel": 2})
-    working = threading.Thread(target=making.run, args=[job], daemon=True)
+    working = threading.Thread(target=worker.run, args=[job], daemon=True)
     working.start()
 
     def rows() -> int:

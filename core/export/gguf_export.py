@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from core.chat import contestants, engine
+from core.chat import chat_models, engine
 from core.errors import UserError
 from core.export import gguf_file, merging
 from core.training import encoding
@@ -34,8 +34,8 @@ class GgufDiffers(UserError):
 
 def write(run_id: str, out: Path, report) -> dict:
     """Write both files and a Modelfile into a directory; returns their names, sizes and how they compare."""
-    one = contestants.find(f"run:{run_id}")
-    base = one.weights if one.whole else Path(contestants.base_of(one))
+    one = chat_models.find(f"run:{run_id}")
+    base = one.weights if one.whole else Path(chat_models.base_of(one))
     gguf_file.check(base)  # before the long work
     engine.need_room(one, base, "cpu", 4.5)  # the files are compared in fp32
     unfinished = out.with_name(out.name + ".unfinished")

@@ -5,7 +5,7 @@ import time
 
 from core import paths
 from core.synth.recipes import Recipe
-from core.synth.weighing import Scale, learned, said
+from core.synth.token_counter import Scale, learned, said
 
 VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
 PREVIEW, XRAY = 10, 2000  # rows shown, rows measured: fewer look more varied than they are
@@ -13,9 +13,9 @@ PREVIEW, XRAY = 10, 2000  # rows shown, rows measured: fewer look more varied th
 
 def preview(recipe: Recipe, seed: int, model: str | None) -> dict:
     """Ten rows, the x-ray of two thousand, what the grammar can say, and how fast it is here."""
-    from core.corpus import gauges
+    from core.corpus import diversity_metrics
     from core.synth import counting
-    from core.synth.seen import Copies
+    from core.synth.dedup import Copies
 
     scale, copies = Scale(model, recipe.lang), Copies()
     rows = [recipe.make(seed, number) for number in range(PREVIEW)]
@@ -30,7 +30,7 @@ def preview(recipe: Recipe, seed: int, model: str | None) -> dict:
     return {
         "rows": rows,
         "lang": recipe.lang,
-        "xray": gauges.measure([learned(row) for row in new]),
+        "xray": diversity_metrics.measure([learned(row) for row in new]),
         "distinct": counting.distinct(recipe),
         "lint": counting.lint(recipe),
         "new_share": round(len(new) / len(sample), 3),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core import paths
-from core.corpus import disk, parallel, reading, reasons
+from core.corpus import parallel, reading, reasons, storage
 from core.corpus.reading import Options, Row, SetAside
 from core.errors import UserError
 
@@ -56,19 +56,19 @@ def create(
         raise NameTaken(path=out)
     parent = out.parent if out is not None else paths.corpora()
     make_place(parent)
-    with disk.unfinished(parent) as directory:
-        writer = disk.Writer(directory)
+    with storage.unfinished(parent) as directory:
+        writer = storage.Writer(directory)
         try:
             tally = _written(reading.opened(given, options), writer, options, _sizes(given, progress))
         finally:
             writer.close()
         if not writer.rows:
             raise _nothing_kept(given, tally)
-        identity = out.name if out is not None else disk.free_name(parent, name)
+        identity = out.name if out is not None else storage.free_name(parent, name)
         card = writer.finish(
             tally.card(writer.rows) | {"id": identity, "name": name.strip() or identity, "parent": None}
         )
-        disk.publish(directory, parent / identity)
+        storage.publish(directory, parent / identity)
     return card
 
 
@@ -78,8 +78,8 @@ def create_from_rows(
     """A new corpus of rows that were rows already: cleaned, filtered or generated ones."""
     folder = out.parent if out is not None else paths.corpora()
     make_place(folder)
-    with disk.unfinished(folder) as directory:
-        writer = disk.Writer(directory)
+    with storage.unfinished(folder) as directory:
+        writer = storage.Writer(directory)
         try:
             for row in rows:
                 writer.row({key: value for key, value in row.items() if key != "id"})
@@ -87,10 +87,10 @@ def create_from_rows(
             writer.close()
         if not writer.rows:
             raise NoRowsLeft(name=name)
-        identity = out.name if out is not None else disk.free_name(folder, name)
+        identity = out.name if out is not None else storage.free_name(folder, name)
         card = Tally().card(writer.rows) | {"rows_in": writer.rows}
         card = writer.finish(card | {"id": identity, "name": name, "parent": parent} | note)
-        disk.publish(directory, folder / identity)
+        storage.publish(directory, folder / identity)
     return card
 
 
@@ -140,7 +140,7 @@ class Tally:
         }
 
 
-def _written(opened: Iterator, writer: disk.Writer, options: Options, tell: Callable) -> Tally:
+def _written(opened: Iterator, writer: storage.Writer, options: Options, tell: Callable) -> Tally:
     tally = Tally()
     for one in opened:
         tally.formats[one.format] += 1
@@ -161,7 +161,7 @@ def _written(opened: Iterator, writer: disk.Writer, options: Options, tell: Call
     return tally
 
 
-def _write_rows(one, writer: disk.Writer, tally: Tally, options: Options, tell: Callable) -> None:
+def _write_rows(one, writer: storage.Writer, tally: Tally, options: Options, tell: Callable) -> None:
     for found in reading.read(one, options):
         tally.rows_in += 1
         if isinstance(found, SetAside):
@@ -175,7 +175,7 @@ def _write_rows(one, writer: disk.Writer, tally: Tally, options: Options, tell: 
             tell(one.source, writer.rows)
 
 
-def _write_parts(one, writer: disk.Writer, tally: Tally, options: Options, tell: Callable) -> None:
+def _write_parts(one, writer: storage.Writer, tally: Tally, options: Options, tell: Callable) -> None:
     for part, done in parallel.parts(one.source, options, writer.directory):
         tally.rows_in += len(part.lengths) + len(part.set_aside)
         writer.adopt(part)
@@ -192,7 +192,7 @@ def _keep_examples(repaired: list[Row], tally: Tally) -> None:
             tally.examples.append(_example(found))
 
 
-def _put_aside(found: SetAside, writer: disk.Writer, tally: Tally) -> None:
+def _put_aside(found: SetAside, writer: storage.Writer, tally: Tally) -> None:
     tally.set_aside += 1
     tally.reasons[found.reason] += 1
     if found.reason == "unknown_role":

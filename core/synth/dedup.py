@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 
-from core.corpus import normalised
-from core.synth import near
+from core.corpus import text_normalization
+from core.synth import near_duplicates
 
 RECENT = 65_536
 
@@ -18,7 +18,7 @@ class Seen:
 
     def add(self, text: str) -> bool:
         """Whether the text is new; it is not from then on."""
-        return self.add_digest(digest(normalised.one(text) or text))
+        return self.add_digest(digest(text_normalization.one(text) or text))
 
     def add_digest(self, mark: int) -> bool:
         if mark in self._recent or self._is_old(mark):
@@ -42,13 +42,13 @@ class Copies:
     """What is a copy of what a job has kept: the same words in other clothes, or nearly the same words."""
 
     def __init__(self):
-        self.seen, self.near = Seen(), near.Near()
+        self.seen, self.near = Seen(), near_duplicates.Near()
 
     def judge(self, numbers: list[int], texts: list[str]) -> list[dict | None]:
         """For each text None where it is new, else why it is dropped: {"why": "equal" | "near", "of", "alike", "mark"}."""
         plain = _plain(texts)
         found = []
-        for number, said, (marks, keys) in zip(numbers, plain, near.prepared(plain), strict=True):
+        for number, said, (marks, keys) in zip(numbers, plain, near_duplicates.prepared(plain), strict=True):
             mark = digest(said)
             if not self.seen.add_digest(mark):
                 found.append({"why": "equal", "mark": mark})
@@ -62,7 +62,7 @@ class Copies:
     def kept(self, numbers: list[int], texts: list[str]) -> None:
         """Remember rows that a former process kept."""
         plain = _plain(texts)
-        for number, said, (marks, keys) in zip(numbers, plain, near.prepared(plain), strict=True):
+        for number, said, (marks, keys) in zip(numbers, plain, near_duplicates.prepared(plain), strict=True):
             self.seen.add_digest(digest(said))
             self.near.keep(number, marks, keys)
 
@@ -74,4 +74,4 @@ def digest(said: str) -> int:
 def _plain(texts: list[str]) -> list[str]:
     if not texts:
         return []
-    return [said or text for said, text in zip(normalised.many(texts), texts, strict=True)]
+    return [said or text for said, text in zip(text_normalization.many(texts), texts, strict=True)]

@@ -3,7 +3,7 @@
 import torch
 
 from core.chat import engine, profiles
-from core.chat.contestants import Contestant
+from core.chat.chat_models import Contestant
 from core.chat.types import ChatClosed
 from core.training import batching, encoding
 
