@@ -264,13 +264,20 @@ def test_the_price_follows_the_measurement():
     ]  # fmt: skip
 
 
-def test_the_command_line_shows_rows_and_troubles(tmp_path):
+def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch):
+    from core.synth import __main__ as commands
+
     shown = run("archetypes-ru", "--preview", "--tokens", "200000")
     assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)
     assert [one["tokens"] for one in shown["costs"]] == [200_000, 10**7, 10**8, 10**9]
-    assert run("nothing")["trouble"] == "RecipeMissing"
-    assert run("grid-en", "--tokens", "1000", "--out", str(tmp_path / "g"))["trouble"] == "NoWriter"
-    assert run("fractals-en", "--tokens", "5", "--out", str(tmp_path / "v"))["trouble"] == "VolumeWrong"
+    monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # that of this process stays as it is
+    for asked, trouble in (
+        (["nothing"], "RecipeMissing"),
+        (["grid-en", "--tokens", "1000", "--out", str(tmp_path / "g")], "NoWriter"),
+        (["fractals-en", "--tokens", "5", "--out", str(tmp_path / "v")], "VolumeWrong"),
+    ):
+        assert commands.main([*asked, "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)["trouble"] == trouble
 
 
 def test_a_place_that_holds_another_corpus_or_job_is_left_alone(tmp_path, capsys, monkeypatch):
