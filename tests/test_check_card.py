@@ -802,6 +802,13 @@ def test_a_check_that_is_broken_off_by_the_clock_was_left_out(home):
     assert results.is_whole(made.checks) is False
 
 
+@pytest.mark.parametrize(("said", "state"), [([{"event": "step", "step": 1}], "slow"), ([], "broken")])
+def test_a_training_that_steps_too_slowly_for_the_check_is_slow_and_one_that_hangs_broken(home, said, state):
+    made = plan.Plan(lambda event, **values: None, home, time.monotonic() + 600, "log.txt")
+    assert not made.done("train_lora", said, children.Ended(-9, True, ""))
+    assert [one["state"] for one in made.checks] == [state]
+
+
 @pytest.mark.parametrize("lang", LANGUAGES)
 def test_a_page_without_a_check_a_broken_off_and_a_failed_one_say_so(home, lang):
     say = Say(lang)

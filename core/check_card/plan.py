@@ -284,6 +284,9 @@ class Plan:
         """Whether a training came to its end; else it is told why not."""
         if any(one.get("event") == "done" for one in said):
             return True
+        if ended.timed_out and any(one.get("event") == "step" for one in said):  # it trains, but not in this time
+            self.add(result(name, "slow", {"left_out": "time"}, None, _time_was_short()))
+            return False
         told = next((one for one in said if "trouble" in one), None)
         self.broken(name, told["message"] if told else ended.reason)
         if told:
