@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from core import model_files, models, paths
+from core.corpus import token_counter
 from core.errors import UserError
 from core.hardware import hardware
 from core.training.config import TrainConfig
@@ -18,7 +19,6 @@ ROOMY = 40 * 2**30  # bytes of a card that holds four rows of a 7B model in 4 bi
 LARGE = 1_000_000_000  # bytes of weights above which a smaller card takes one row at a time
 EVERY = 1000  # steps between evaluations and log entries of a long run
 LOGGED = 200  # log entries of a shorter one
-CHARACTERS = 3  # of a token, roughly
 
 
 def suited(base_model: str, method: str, corpus_id: str | None, card: str | None = None) -> dict:
@@ -40,7 +40,7 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
     gpu = hardware.card(card) or hardware.card()
     if gpu and gpu.total_bytes < ROOMY and (not place or model_files.size(Path(place)) > LARGE):
         values |= {"batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
-    samples = _samples(corpus_id, values["max_length"])
+    samples = _samples(corpus_id, base_model, values["max_length"])
     steps = samples * values["epochs"] / (values["batch_size"] * values["gradient_accumulation_steps"])
     long = steps >= 10 * EVERY
     values["eval_steps"] = EVERY if long else 0  # 0: ten times a run
@@ -62,11 +62,11 @@ def _context(model: Path) -> int | None:
     return config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
 
 
-def _samples(corpus_id: str | None, max_length: int) -> float:
+def _samples(corpus_id: str | None, base_model: str, max_length: int) -> float:
     """What is read in an epoch: the rows of a corpus; of texts, which are packed, the blocks; 0 if there is none."""
     card = _card(corpus_id)
     if card.get("kind") == "text":
-        return card.get("characters", 0) / CHARACTERS / max_length
+        return token_counter.of_corpus(paths.corpus(corpus_id), base_model)[0] / max_length
     return card.get("rows", 0)
 
 

@@ -71,7 +71,7 @@ def start(options, model: str, out: Path, seed: int) -> subprocess.Popen:
 
 def characters(corpus: Path) -> int:
     from core.corpus import storage
-    from core.synth.token_counter import said
+    from core.corpus.token_counter import said
 
     return sum(len(text) for row in storage.all_rows(corpus) for text in said(row))
 

@@ -3,8 +3,8 @@
 import pytest
 
 from core.corpus import diversity_metrics
+from core.corpus.token_counter import learned
 from core.synth import agreement, counting, grammar, recipes
-from core.synth.token_counter import learned
 
 
 def read(rules: str, lang: str = "en", head: str = "") -> recipes.Recipe:

@@ -13,9 +13,9 @@ import pytest
 
 from core import events
 from core.corpus import corpus, storage
+from core.corpus.token_counter import Scale
 from core.synth import cost_preview, jobs, packing, recipes, worker
 from core.synth.dedup import Seen
-from core.synth.token_counter import Scale
 from core.training import encoding
 
 ROOT = Path(__file__).parent.parent

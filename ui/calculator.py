@@ -10,7 +10,8 @@ from pathlib import Path
 import gradio as gr
 
 from core import paths
-from core.corpus import corpus as corpus_corpus
+from core.corpus import corpus as corpora
+from core.corpus import token_counter
 from core.errors import UserError
 from core.estimate import answer as answers
 from core.estimate import catalogue, plan, probe, tables, trace_runner
@@ -212,8 +213,8 @@ def _title(say: Say, name: str, *, is_example: bool) -> str:
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
-    names = {card["id"]: card["name"] for card in corpus_corpus.listed()}
-    return [(say("calculator.corpus.none"), ""), *((names.get(id, id), id) for id in plan.corpora())]
+    found = [(card["name"], card["id"]) for card in corpora.listed() if card.get("rows")]
+    return [(say("calculator.corpus.none"), ""), *sorted(found)]
 
 
 def on_load(say: Say, **fields):
@@ -231,7 +232,7 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
         settings["precision"] = answers.best_precision(chosen)
-    amount = plan.corpora().get(corpus) if corpus else None
+    amount = token_counter.of_corpus(paths.corpus(corpus), model)[0] if corpus else None
     return {
         "setup": Setup(method=method, **settings),
         "card": chosen,

@@ -4,9 +4,8 @@ import json
 import zipfile
 from pathlib import Path
 
-from core import models, paths
+from core import models
 from core.estimate.answer import Answer
-from core.estimate.host_and_disk import TEXT_BYTES
 from core.estimate.setup import named_targets
 from core.training import training_loop
 from core.training.config import CHOICES
@@ -56,14 +55,3 @@ def pack(config: dict, out: Path) -> Path:
         training_loop.write_program(archive)
         archive.writestr("config.json", json.dumps(whole, ensure_ascii=False, indent=2) + "\n")
     return out
-
-
-def corpora() -> dict[str, int]:
-    """This person's corpora with how many tokens they are likely to be."""
-    found = {}
-    for directory in sorted(paths.corpora().iterdir()):
-        if (directory / "card.json").is_file() and not directory.name.startswith("."):
-            size = sum(file.stat().st_size for file in directory.glob("rows-*.jsonl"))
-            if size:
-                found[directory.name] = max(1, round(size / TEXT_BYTES))
-    return found

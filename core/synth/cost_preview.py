@@ -4,8 +4,8 @@ import shutil
 import time
 
 from core import paths
+from core.corpus.token_counter import Scale, learned, said
 from core.synth.recipes import Recipe
-from core.synth.token_counter import Scale, learned, said
 
 VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
 PREVIEW, XRAY = 10, 2000  # rows shown, rows measured: fewer look more varied than they are

@@ -31,7 +31,7 @@ class Local:
     """A causal language model; it is loaded when it is first asked, and batches are padded on the left."""
 
     def __init__(self, model: str, seed: int = 0):
-        from core.synth.token_counter import directory
+        from core.corpus.token_counter import directory
 
         self.path, self.seed, self.written = Path(directory(model)), seed, 0
         self.model = self.tokenizer = None

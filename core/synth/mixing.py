@@ -7,9 +7,9 @@ that one rule path may have. The part that is furthest behind its share gives th
 from collections import Counter
 from collections.abc import Iterator
 
+from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.synth import recipes
-from core.synth.token_counter import Scale
 
 CHUNK = 200
 FREE = 20  # rows of a template before its cap counts

@@ -6,8 +6,8 @@ import orjson
 
 from core import paths
 from core.corpus import diversity_metrics, importer, storage
+from core.corpus.token_counter import learned
 from core.synth import resuming
-from core.synth.token_counter import learned
 
 
 def publish(job) -> tuple[dict, dict]:

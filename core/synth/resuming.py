@@ -14,7 +14,7 @@ XRAY_TEXTS = 2000
 
 def resume(job, copies) -> None:
     """Bring a job and what it knows of copies to where the files end; a half-written last line goes."""
-    from core.synth.token_counter import learned, said
+    from core.corpus.token_counter import learned, said
 
     for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl"):
         mend(job.directory / name)

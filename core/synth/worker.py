@@ -88,8 +88,8 @@ def run(directory: Path) -> str:
 
 
 def _work(directory: Path) -> str:
+    from core.corpus.token_counter import Scale
     from core.synth.dedup import Copies
-    from core.synth.token_counter import Scale
 
     job = Job(directory)
     copies, scale = Copies(), Scale(job.request.get("model"), job.recipe.lang)
@@ -169,7 +169,7 @@ def open_source(job: Job):
 
 def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
     """Keep what is new of a batch of {"number", "row" | "reason"} until the volume is reached; how the job ends, if so."""
-    from core.synth.token_counter import said
+    from core.corpus.token_counter import said
 
     told = [one for one in batch if "row" in one]
     judged = copies.judge([one["number"] for one in told], ["\n".join(said(one["row"])) for one in told])
@@ -203,7 +203,7 @@ def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
 
 
 def _keep(job: Job, one: dict, ids: list[int], rows) -> None:
-    from core.synth.token_counter import learned
+    from core.corpus.token_counter import learned
 
     provenance = {"name": job.recipe.name, "hash": job.recipe.hash, "seed": job.seed, "row": one["number"]}
     provenance |= one.get("provenance", {}) | {"tokens": len(ids)}

@@ -135,7 +135,7 @@ def seeds_of(recipe, request: dict) -> list[dict]:
         return own
     from core.corpus import storage
     from core.corpus.__main__ import where
-    from core.synth.token_counter import said
+    from core.corpus.token_counter import said
 
     rows = storage.all_rows(where(request["corpus"]))
     return own + [{"text": "\n".join(said(row)), "id": row["id"]} for row in rows]
@@ -144,7 +144,7 @@ def seeds_of(recipe, request: dict) -> list[dict]:
 def preview(recipe, seed: int, request: dict) -> dict:
     """Ten rows by the model, and how fast it writes; ones set aside are counted with their reasons."""
     from core.corpus import diversity_metrics
-    from core.synth.token_counter import Scale, learned, said
+    from core.corpus.token_counter import Scale, learned, said
 
     source, scale = FromModel(recipe, seed, request), Scale(request.get("model"), recipe.lang)
     made, alone = [], None
