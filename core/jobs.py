@@ -16,10 +16,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import errors, events, paths, process
+from core import errors, events, files, paths, process
 from core.chat import reply_gpu
 from core.errors import UserError
-from core.runs import runs
 
 STARTING_SECONDS = 30  # that a new process gets to take its lock
 
@@ -40,17 +39,19 @@ class Stopped(Exception):
     """Somebody pressed Stop."""
 
 
-def create(home: Path, request: dict) -> Path:
-    """Make the directory of a job, whole or not at all; `request` has a "name" and whatever the work needs."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{paths.slug(request['name'])}"
-    directory, count = home / stem, 1
-    while directory.exists():
+def create(home: Path, request: dict, directory: Path | None = None) -> Path:
+    """Make the directory of a job, whole or not at all: a new one in `home`, or this one.
+
+    `request` has a "name" and whatever the work needs.
+    """
+    stem, count = f"{time.strftime('%Y%m%d-%H%M%S')}-{paths.slug(request['name'])}", 1
+    directory, new = directory or home / stem, directory is None
+    while new and directory.exists():
         count += 1
         directory = home / f"{stem}-{count}"
     unfinished = directory.with_name(f".{directory.name}.{os.getpid()}")
     unfinished.mkdir()
-    text = json.dumps({**request, "created": time.time()}, ensure_ascii=False)
-    (unfinished / "job.json").write_text(text, encoding="utf-8")
+    files.write_json(unfinished / "job.json", request | {"created": time.time()})
     unfinished.rename(directory)
     return directory
 
@@ -60,7 +61,7 @@ def start(directory: Path, module: str, environment: dict[str, str] | None = Non
 
     `environment` holds variables that are set for it; by default it computes on the card that replies come from.
     """
-    (directory / "stop").unlink(missing_ok=True)
+    (directory / "control.json").unlink(missing_ok=True)
     with (directory / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", module, "--job", str(directory)]
         seen = reply_gpu.environment() if environment is None else environment
@@ -85,14 +86,19 @@ def request(directory: Path) -> dict:
 
 
 def state(directory: Path) -> str:
-    """queued, running, stopping, finished, stopped, failed, or lost: killed, out of memory, power cut."""
-    if runs.is_alive(directory):
-        return "stopping" if stop_asked(directory) else "running"
+    """queued, running, pausing, stopping, finished, stopped, paused, failed, or lost: killed, out of memory, power cut."""
+    if is_alive(directory):
+        return {"pause": "pausing", "stop": "stopping"}.get(asked(directory), "running")
     last = events.last(directory)
     if last and last["event"] in events.FINAL:
         return last["event"]
     began = (directory / "job.json").stat().st_mtime
     return "queued" if last is None and time.time() - began < STARTING_SECONDS else "lost"
+
+
+def is_alive(directory: Path) -> bool:
+    """Whether a process works on the job."""
+    return process.is_lock_held(directory / "run.lock")
 
 
 def progress(directory: Path) -> dict:
@@ -101,16 +107,26 @@ def progress(directory: Path) -> dict:
 
 
 def stop(directory: Path) -> None:
-    (directory / "stop").touch()
+    """Ask the job's process to end."""
+    files.write_json(directory / "control.json", {"request": "stop"})
 
 
-def stop_asked(directory: Path) -> bool:
-    return (directory / "stop").exists()
+def pause(directory: Path) -> None:
+    """Ask the job's process to end so that it can go on later; for work that can."""
+    files.write_json(directory / "control.json", {"request": "pause"})
+
+
+def asked(directory: Path) -> str:
+    """What was asked of the job's process since it started: stop, pause or nothing."""
+    try:
+        return json.loads((directory / "control.json").read_text(encoding="utf-8")).get("request", "")
+    except (OSError, ValueError):
+        return ""
 
 
 def delete(directory: Path) -> None:
     """Delete a job with all that it made."""
-    if runs.is_alive(directory):
+    if is_alive(directory):
         raise JobStillAtWork(name=request(directory)["name"])
     shutil.rmtree(directory)
 
@@ -127,7 +143,7 @@ def run(directory: Path, work: Callable[[Path, dict, Callable], dict]) -> str:
 
     def report(event: str, **values) -> None:
         events.append(directory, event, **values)
-        if stop_asked(directory):
+        if asked(directory) == "stop":
             raise Stopped
 
     with lock:

@@ -15,7 +15,7 @@ from core import events
 from core.chat import chat_models, engine, generation, held_out_loss, process, types
 from core.chat.types import Question, Sampling
 from core.runs import gpu_access, runs, worker
-from core.synth import jobs, local
+from core.synth import local, synth_jobs
 from core.training import devices, model_loading
 from core.training.config import TrainConfig
 from ui import synth_html
@@ -349,12 +349,12 @@ def test_a_chat_s_process_ends_after_an_error_that_the_card_does_not_recover_fro
 def test_the_page_says_which_run_a_writing_job_waits_for(tmp_path, waiting):
     path = tmp_path / "recipe.yaml"
     path.write_text("kind: model\nlang: en\nmethod: free\nseeds: [sea, lamp, fog, tide]\n", encoding="utf-8")
-    job = jobs.create({"recipe": str(path), "tokens": 2000, "name": "rows"})
+    job = synth_jobs.create({"recipe": str(path), "tokens": 2000, "name": "rows"})
     events.append(job, "started", pid=1)
     events.append(job, "waiting", run="<night> run")
     with FileLock(job / "run.lock"):
-        found = jobs.progress(job)
+        found = synth_jobs.progress(job)
         assert "The run “&lt;night&gt; run” is using the card. The job waits" in synth_html.job(Say("en"), found)
         assert "Видеокарта занята обучением «&lt;night&gt; run»" in synth_html.job(Say("ru"), found)
         events.append(job, "going_on")
-        assert jobs.progress(job)["waits_for"] is None
+        assert synth_jobs.progress(job)["waits_for"] is None

@@ -6,7 +6,7 @@ import pytest
 
 from core import events
 from core.corpus import corpus, storage
-from core.synth import endpoint, jobs, parse_reply, prompts, recipes, replies, worker
+from core.synth import endpoint, parse_reply, prompts, recipes, replies, synth_jobs, worker
 from core.synth.endpoint import Endpoint, Reply
 from tests.endpoint_server import Server, answer, serving
 
@@ -136,7 +136,7 @@ def test_an_axis_of_one_value_is_refused():
 def job(tmp_path, server: Server, tokens: int = 1000) -> "object":
     recipe = tmp_path / "grid.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
-    return jobs.create(
+    return synth_jobs.create(
         {"recipe": str(recipe), "tokens": tokens, "seed": 5, "endpoint": server.url, "endpoint_model": "m"}
     )
 

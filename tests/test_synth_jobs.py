@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from core import events
+from core import events, jobs
 from core.corpus import corpus, storage
 from core.corpus.token_counter import Scale
-from core.synth import cost_preview, jobs, packing, recipes, worker
+from core.synth import cost_preview, packing, recipes, synth_jobs, worker
 from core.synth.dedup import Seen
 from core.training import encoding
 
@@ -81,7 +81,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     path = tmp_path / "nearly.yaml"
     path.write_text(NEARLY, encoding="utf-8")
     request = {"recipe": str(path), "tokens": 60_000, "seed": 3, "model": tiny_tokens, "pack": 64}
-    whole, parts = jobs.create(request), jobs.create(request)
+    whole, parts = synth_jobs.create(request), synth_jobs.create(request)
     assert worker.run(whole) == "finished"
     jobs.pause(parts)
     assert worker.run(parts) == "paused"
@@ -112,11 +112,11 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
 
 def test_blocks_need_a_model_to_count_by():
     with pytest.raises(packing.NothingToPack, match="choose a model"):
-        jobs.create({"recipe": "fractals-en", "tokens": 2000, "pack": 2048})
+        synth_jobs.create({"recipe": "fractals-en", "tokens": 2000, "pack": 2048})
 
 
 def test_a_row_is_made_again_from_its_provenance(tmp_path):
-    directory = jobs.create({"recipe": "style-ru", "tokens": 5000, "seed": 9})
+    directory = synth_jobs.create({"recipe": "style-ru", "tokens": 5000, "seed": 9})
     assert worker.run(directory) == "finished"
     row = list(storage.all_rows(corpus.directory(events.last(directory)["corpus"])))[7]
     again = recipes.load("style-ru").make(row["recipe"]["seed"], row["recipe"]["row"])
@@ -159,52 +159,52 @@ def wait(directory: Path, *states: str) -> None:
 
 
 def test_a_paused_job_goes_on_with_the_next_row():
-    whole, parts = (jobs.create({"recipe": "style-en", "tokens": 90_000, "seed": 1}) for _ in range(2))
+    whole, parts = (synth_jobs.create({"recipe": "style-en", "tokens": 90_000, "seed": 1}) for _ in range(2))
     jobs.pause(parts)
     assert worker.run(parts) == "paused"
-    assert jobs.progress(parts)["ending"]["reason"] == "asked"
+    assert synth_jobs.progress(parts)["ending"]["reason"] == "asked"
     (parts / "control.json").unlink()
     assert (worker.run(parts), worker.run(whole)) == ("finished", "finished")
     first, second = (corpus.directory(events.last(one)["corpus"]) for one in (whole, parts))
     assert rows_of(first) == rows_of(second)
-    with pytest.raises(jobs.NothingToGoOnWith, match="has ended"):
-        jobs.resume(parts)
+    with pytest.raises(synth_jobs.NothingToGoOnWith, match="has ended"):
+        synth_jobs.resume(parts)
 
 
 @pytest.mark.slow
 def test_a_detached_job_is_paused_and_goes_on_and_stops():
-    directory = jobs.create({"recipe": "fractals-en", "tokens": 1_000_000_000, "seed": 1, "name": "моря"})
-    assert jobs.state(directory) == "starting"
-    jobs.start(directory)
+    directory = synth_jobs.create({"recipe": "fractals-en", "tokens": 1_000_000_000, "seed": 1, "name": "моря"})
+    assert jobs.state(directory) == "queued"
+    synth_jobs.start(directory)
     wait(directory, "running")
-    while not jobs.progress(directory)["progress"].get("rows"):
+    while not synth_jobs.progress(directory)["progress"].get("rows"):
         time.sleep(0.02)
-    with pytest.raises(jobs.JobAtWork, match='"моря" is at work'):
+    with pytest.raises(jobs.JobStillAtWork, match='"моря" is still at work'):
         jobs.delete(directory)
     jobs.pause(directory)
     wait(directory, "paused")
-    paused = jobs.progress(directory)
+    paused = synth_jobs.progress(directory)
     assert paused["ending"]["reason"] == "asked"
-    jobs.resume(directory)
+    synth_jobs.resume(directory)
     wait(directory, "running")
-    jobs.stop(directory)
+    synth_jobs.stop(directory)
     wait(directory, "stopped")
-    ended = jobs.progress(directory)
+    ended = synth_jobs.progress(directory)
     card = corpus.card(ended["ending"]["corpus"])
     assert card["rows"] == ended["ending"]["rows"] > paused["ending"]["rows"]
-    assert [path.name for path in jobs.listed()] == [directory.name]
+    assert [path.name for path in synth_jobs.listed()] == [directory.name]
 
 
 @pytest.mark.slow
 def test_a_job_that_was_killed_is_lost_and_can_go_on():
-    directory = jobs.create({"recipe": "fractals-en", "tokens": 1_000_000_000, "seed": 1})
-    jobs.start(directory)
+    directory = synth_jobs.create({"recipe": "fractals-en", "tokens": 1_000_000_000, "seed": 1})
+    synth_jobs.start(directory)
     wait(directory, "running")
     while not (started := [e for e in events.read(directory)[0] if e["event"] == "started"]):
         time.sleep(0.01)
     os.kill(started[-1]["pid"], signal.SIGKILL)
     wait(directory, "lost")
-    jobs.stop(directory)
+    synth_jobs.stop(directory)
     wait(directory, "stopped")
 
 
@@ -234,7 +234,7 @@ def test_a_mix_holds_its_shares_and_its_cap(tmp_path):
         "  - {recipe: fractals-en, share: 3}\n",
         encoding="utf-8",
     )
-    directory = jobs.create({"recipe": str(mix), "tokens": 12_000, "seed": 3})
+    directory = synth_jobs.create({"recipe": str(mix), "tokens": 12_000, "seed": 3})
     assert worker.run(directory) == "finished"
     rows = list(storage.all_rows(corpus.directory(events.last(directory)["corpus"])))
     total = sum(row["recipe"]["tokens"] for row in rows)

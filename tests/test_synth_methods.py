@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from core import events
+from core import events, jobs
 from core.corpus import corpus, storage
-from core.synth import jobs, personas, prompts, recipes, worker, writers
+from core.synth import personas, prompts, recipes, synth_jobs, worker, writers
 from tests.endpoint_server import Server, answer, serving
 
 WORDS = [
@@ -74,7 +74,7 @@ def job(tmp_path, server: Server, text: str, **more) -> "object":
     path = tmp_path / "recipe.yaml"
     path.write_text(text, encoding="utf-8")
     request = {"recipe": str(path), "tokens": 1000, "seed": 5, "endpoint": server.url, "endpoint_model": "m"}
-    return jobs.create(request | more)
+    return synth_jobs.create(request | more)
 
 
 def rows_of(directory) -> list[dict]:
@@ -169,7 +169,7 @@ def test_one_persona_is_too_few_and_a_grammar_takes_none():
     with pytest.raises(personas.PersonaAlone, match='only one persona, "a pilot"'):
         personas.read("a pilot\n")
     with pytest.raises(personas.PersonasUnused, match='"fractals-en" has no use for personas'):
-        jobs.create({"recipe": "fractals-en", "tokens": 2000, "personas": ["a", "b"]})
+        synth_jobs.create({"recipe": "fractals-en", "tokens": 2000, "personas": ["a", "b"]})
 
 
 def test_a_pause_waits_for_the_replies_in_flight_and_none_is_asked_twice(serve, tmp_path):

@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from core.corpus import corpus
-from core.synth import jobs, worker
+from core.synth import synth_jobs, worker
 from ui import corpora_html, synth, synth_html
 from ui.text import Say
 
@@ -50,7 +50,7 @@ def test_a_bad_recipe_is_told_in_the_language_of_the_page(tmp_path):
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_a_job_is_drawn_and_its_corpus_marks_a_change(lang):
     say = Say(lang)
-    directory = jobs.create(synth.request(Say("en"), form()) | {"name": "первый"})
+    directory = synth_jobs.create(synth.request(Say("en"), form()) | {"name": "первый"})
     assert worker.run(directory) == "finished"
     probe = synth.look(directory.name)
     status, pause, resume, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)

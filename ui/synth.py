@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from core import models, paths
+from core import jobs, models, paths
 from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
-from core.synth import cost_preview, jobs, personas, recipes
+from core.synth import cost_preview, personas, recipes, synth_jobs
 from ui import synth_html as markup
 from ui.errors import Refused
 from ui.text import Say
@@ -50,7 +50,7 @@ def build(say: Say) -> dict:
     listing.focus(lambda: gr.update(choices=job_choices(say)), None, listing, show_progress="hidden")
     drawn = [status, *buttons, delete, changed]
     probe.change(partial(draw, say), [listing, probe, changed], drawn, show_progress="hidden")
-    for button, ask in zip(buttons, (jobs.pause, jobs.resume, jobs.stop), strict=True):
+    for button, ask in zip(buttons, (jobs.pause, synth_jobs.resume, synth_jobs.stop), strict=True):
         button.click(partial(on_ask, say, ask), listing, probe, show_progress="hidden")
     delete.click(partial(on_delete, say), listing, [listing, status])
     return {"changed": changed}
@@ -120,12 +120,12 @@ def corpus_choices() -> list[tuple[str, str]]:
 def job_choices(say: Say) -> list[tuple[str, str]]:
     return [
         (f"{jobs.request(path)['name']} · {say.number(jobs.request(path)['tokens'], 12)}", path.name)
-        for path in jobs.listed()
+        for path in synth_jobs.listed()
     ]
 
 
 def newest() -> str | None:
-    return next((path.name for path in jobs.listed()), None)
+    return next((path.name for path in synth_jobs.listed()), None)
 
 
 def on_volume(volume: int):
@@ -211,8 +211,8 @@ def on_start(say: Say, **values):
         raise Refused(say("synth.recipe.missing"))
     titles = {name: title for title, name in recipe_choices(say)}
     try:
-        directory = jobs.create(wanted | {"name": wanted["name"] or titles.get(wanted["recipe"], "")})
-        jobs.start(directory)
+        directory = synth_jobs.create(wanted | {"name": wanted["name"] or titles.get(wanted["recipe"], "")})
+        synth_jobs.start(directory)
     except UserError as error:
         raise Refused(say.trouble(error)) from error
     return gr.update(choices=job_choices(say), value=directory.name), look(directory.name)
@@ -221,7 +221,7 @@ def on_start(say: Say, **values):
 def look(job_id: str | None) -> str:
     """What is cheap to ask of a job, as text: the page is drawn anew only when it changes."""
     try:
-        return json.dumps(jobs.progress(jobs.find(job_id)), ensure_ascii=False) if job_id else ""
+        return json.dumps(synth_jobs.progress(synth_jobs.find(job_id)), ensure_ascii=False) if job_id else ""
     except (UserError, OSError, ValueError):
         return ""
 
@@ -241,7 +241,7 @@ def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
         return [f"<p>{say('synth.jobs.none')}</p>", *off, gr.skip()]
     found = json.loads(probe)
     now = found["state"]
-    at_work = now in ("running", "starting")
+    at_work = now in ("running", "queued")
     can = (at_work, now in ("paused", "failed", "lost"), now in ("running", "paused", "failed", "lost"))
     ending = found["ending"]
     mark = ending["time"] if ending.get("corpus") else 0.0
@@ -251,7 +251,7 @@ def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
 
 def on_ask(say: Say, ask, job_id: str | None):
     try:
-        ask(jobs.find(job_id or ""))
+        ask(synth_jobs.find(job_id or ""))
     except UserError as error:
         raise Refused(say.trouble(error)) from error
     time.sleep(0.3)  # a job that is woken takes its lock
@@ -260,7 +260,7 @@ def on_ask(say: Say, ask, job_id: str | None):
 
 def on_delete(say: Say, job_id: str | None):
     try:
-        jobs.delete(jobs.find(job_id or ""))
+        jobs.delete(synth_jobs.find(job_id or ""))
     except UserError as error:
         raise Refused(say.trouble(error)) from error
     return gr.update(choices=job_choices(say), value=newest()), f"<p>{say('synth.jobs.none')}</p>"

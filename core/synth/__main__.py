@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from core import errors, events
+from core import errors, events, jobs
 from core.corpus.importer import NameTaken
 from core.errors import UserError
-from core.synth import jobs, personas, recipes
+from core.synth import personas, recipes, synth_jobs
 
 PAUSES = {
     "novelty": "Fewer than 30 % of the last 200 rows were new. Give the recipe more to say, or be content with these.",
@@ -149,7 +149,7 @@ def _make(options) -> int:
     wanted = request(options)
     directory = options.out and options.out.absolute().with_name(f".{options.out.name}.synth")
     if not _goes_on(directory, options.out, wanted):
-        directory = jobs.create(wanted, directory)
+        directory = synth_jobs.create(wanted, directory)
     (directory / "control.json").unlink(missing_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: jobs.pause(directory))
     began = time.perf_counter()

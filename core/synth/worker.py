@@ -15,10 +15,10 @@ from pathlib import Path
 import orjson
 from filelock import FileLock, Timeout
 
-from core import errors, events, paths
+from core import errors, events, jobs, paths
 from core.errors import UserError
 from core.runs import gpu_access
-from core.synth import jobs, packing, publishing, recipes, resuming
+from core.synth import packing, publishing, recipes, resuming
 from core.synth.endpoint import EndpointDown
 
 NOVELTY_LEAST = 0.3

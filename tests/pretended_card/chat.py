@@ -236,20 +236,22 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
     from itertools import groupby
     from pathlib import Path
 
-    from core import events
+    from core import events, jobs
     from core.runs import gpu_access
-    from core.synth import jobs, replies, worker
+    from core.synth import replies, synth_jobs, worker
 
     replies.checked = lambda reply, *_: (reply.text, None)  # whatever a model of random weights says
     worker.NOVELTY_LEAST = 0
     path = Path(folder) / "recipe.yaml"
     path.write_text("kind: model\nlang: en\nmethod: free\nseeds: [sea, lamp, fog, tide]\n", encoding="utf-8")
-    job = jobs.create({"recipe": str(path), "tokens": 10_000_000, "writer": model, "max_tokens": 16, "parallel": 2})
+    job = synth_jobs.create(
+        {"recipe": str(path), "tokens": 10_000_000, "writer": model, "max_tokens": 16, "parallel": 2}
+    )
     working = threading.Thread(target=worker.run, args=[job], daemon=True)
     working.start()
 
     def rows() -> int:
-        return jobs.progress(job)["progress"].get("rows", 0)
+        return synth_jobs.progress(job)["progress"].get("rows", 0)
 
     def until(asked) -> None:
         end = time.monotonic() + 60
@@ -259,8 +261,8 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
 
     until(rows)
     run_id, found = started(model, corpus, "the run"), {}
-    until(lambda: jobs.progress(job)["waits_for"])
-    found |= {"waits_for": jobs.progress(job)["waits_for"], "rows_before": rows()}
+    until(lambda: synth_jobs.progress(job)["waits_for"])
+    found |= {"waits_for": synth_jobs.progress(job)["waits_for"], "rows_before": rows()}
     found["guests_during"] = not gpu_access.wait_for_guests(0)
     ended(run_id)
     until(lambda: rows() > found["rows_before"])

@@ -1,0 +1,94 @@
+"""Jobs that write synthetic rows: core.jobs with a recipe, a volume, pause and resume."""
+
+from pathlib import Path
+
+from core import events, jobs, paths
+from core.corpus import importer
+from core.errors import UserError
+from core.synth import packing, personas, recipes
+
+SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
+
+
+class NothingToGoOnWith(UserError):
+    template = 'The job "{name}" has ended; there is nothing to go on with. Start a new one.'
+
+
+class VolumeWrong(UserError):
+    template = "The volume is {tokens} tokens; it has to be between {least} and {most}."
+
+
+def home() -> Path:
+    path = paths.home() / "synth"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def create(request: dict, directory: Path | None = None) -> Path:
+    """Make the directory of a job, whole or not at all. `request` is what core.synth.worker.run reads back.
+
+    Raises:
+        the troubles of core.synth.recipes, VolumeWrong.
+    """
+    recipe = recipes.load(request["recipe"])
+    personas.check(recipe, request.get("personas") or [])
+    packing.check(request)
+    if not SMALLEST <= int(request["tokens"]) <= MOST:
+        raise VolumeWrong(tokens=request["tokens"], least=SMALLEST, most=MOST)
+    name = str(request.get("name") or "").strip() or recipe.name
+    importer.make_place(directory.parent if directory else home())
+    kept = {"text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash, "name": name, "lang": recipe.lang}
+    return jobs.create(home(), request | {"recipe": recipe.name} | kept, directory)
+
+
+def start(directory: Path) -> None:
+    """Start the process of a job, detached from this one; a local writer is on the card that the chat is on."""
+    jobs.start(directory, "core.synth")
+
+
+def listed() -> list[Path]:
+    """The directories of all jobs, newest first."""
+    return jobs.listed(home())
+
+
+def find(job_id: str) -> Path:
+    """The directory of a job that exists, whatever the id says."""
+    return jobs.find(home(), job_id)
+
+
+def stop(directory: Path) -> None:
+    """Ask the job to end and make a corpus of what there is; one that is paused or lost is woken for it."""
+    if not jobs.is_alive(directory):
+        if jobs.state(directory) in ("finished", "stopped"):
+            raise NothingToGoOnWith(name=jobs.request(directory)["name"])
+        start(directory)
+    jobs.stop(directory)
+
+
+def resume(directory: Path) -> None:
+    if jobs.is_alive(directory):
+        raise jobs.JobStillAtWork(name=jobs.request(directory)["name"])
+    if jobs.state(directory) in ("finished", "stopped"):
+        raise NothingToGoOnWith(name=jobs.request(directory)["name"])
+    start(directory)
+
+
+def progress(directory: Path) -> dict:
+    """The job at a glance: its request, state, the run that it waits for, the last report of progress, the last x-ray and
+    the ending."""
+    last: dict = {}
+    for event in events.read(directory)[0]:
+        last[event["event"]] = event
+        if event["event"] in ("going_on", "started"):
+            last.pop("waiting", None)
+    ending = events.last(directory) or {}
+    now = jobs.state(directory)
+    return {
+        "id": directory.name,
+        "request": jobs.request(directory),
+        "state": now,
+        "progress": last.get("progress", {}),
+        "waits_for": last["waiting"]["run"] if "waiting" in last and now == "running" else None,
+        "xray": (last.get("xray") or {}).get("xray"),
+        "ending": ending if ending.get("event") in events.FINAL and now in events.FINAL else {},
+    }
