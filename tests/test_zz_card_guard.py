@@ -73,7 +73,6 @@ NOT_RUN = {
     ): OUTDATED,
     ("core/training/devices.py", 'needed = torch.cuda.get_device_properties().gcnArchName.split(":")[0]'): AMD,
     ("core/training/devices.py", "if backend is not torch.xpu:"): INTEL,
-    ("core/training/attention_kernels.py", 'return "apple" if devices.device_type() == "mps" else "card"'): APPLE,
     ("core/training/checks.py", 'if kind == "mps":'): REFUSED,
     (
         "core/training/checks.py",
