@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core import models, tokenizer
 from core.corpus import diversity_metrics, storage, turns
+from core.errors import UserError
 from core.training import encoding, errors
 
 # Characters per token of Qwen's tokenizer, measured on aphorisms: Russian 2.55, English 3.87.
@@ -78,11 +79,11 @@ def of_corpus(path: Path, model: str | None = None) -> tuple[int, bool]:
     Without a tokenizer on this machine a token has as many characters as Qwen's in that language.
     """
     card = storage.read_card(path)
-    here = models.local(model) if model else None
-    if here is not None and not (Path(here) / "tokenizer.json").is_file():
-        here = None
-    total = _of_corpus(path, card.get("content_hash", ""), card.get("rows", 0), card.get("characters", 0), here)
-    return total, here is not None
+    known = path, card.get("content_hash", ""), card.get("rows", 0), card.get("characters", 0)
+    with suppress(UserError):  # what is no model here, or has no tokenizer that can be read
+        if model and (here := models.local(model)):
+            return _of_corpus(*known, here), True
+    return _of_corpus(*known, None), False
 
 
 @cache
