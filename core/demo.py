@@ -11,6 +11,7 @@ import sys
 import time
 
 from core import errors, events, models, paths
+from core.chat import chat, types
 from core.corpus import corpus
 from core.errors import UserError
 from core.runs import runs, store
@@ -75,8 +76,6 @@ def wait(run_id: str, tell) -> None:
 
 def ab(run_id: str) -> dict:
     """The same prompt, settings and seed to both columns."""
-    from core.chat import chat, types
-
     conversation = [{"role": "user", "content": PROMPT}]
     sampling = types.Sampling(temperature=0, max_new_tokens=90)
     *_, columns = chat.replies(run_id, {types.BASE: conversation, types.TUNED: conversation}, sampling)

@@ -44,3 +44,8 @@ def test_what_a_row_holds_besides_its_text_is_no_token(tmp_path):
 def test_a_model_that_is_not_here_does_not_count(tmp_path):
     corpus_path = made(tmp_path, [{"text": "A lamp burns over the sea."}] * 3)
     assert token_counter.of_corpus(corpus_path, "Qwen/Qwen2.5-7B-Instruct") == token_counter.of_corpus(corpus_path)
+
+
+def test_a_folder_that_is_no_model_does_not_count(tmp_path):
+    corpus_path = made(tmp_path, [{"text": "A lamp burns over the sea."}] * 3)
+    assert token_counter.of_corpus(corpus_path, str(tmp_path)) == token_counter.of_corpus(corpus_path)

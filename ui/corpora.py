@@ -6,8 +6,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from core.corpus import corpus, import_process
+from core import models as known
+from core import tokenizer
+from core.corpus import corpus, import_process, importer, preview
 from core.errors import ErrorElsewhere, UserError
+from core.training import errors
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
 from ui.corpora_html import choices
@@ -131,10 +134,6 @@ def build_rows(say: Say, listing) -> dict:
 
 def models() -> list[tuple[str, str]]:
     """Base models that are ready on this disk: title and directory."""
-    try:
-        from core import models as known
-    except ImportError:
-        return []
     return [(model["title"], model["path"]) for model in known.ready()]
 
 
@@ -204,8 +203,6 @@ def worded(say: Say, error: ErrorElsewhere) -> str:
 
 
 def _trouble(name: str) -> UserError:
-    from core.corpus import importer
-
     return getattr(importer, name)()
 
 
@@ -292,10 +289,6 @@ def on_row(say: Say, row: tuple[str, int] | None, model: str | None, max_length,
 
 
 def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str) -> str:
-    from core import tokenizer
-    from core.corpus import preview
-    from core.training import errors
-
     model = model or _first_model()
     if model is None:
         return say("corpora.no_model")

@@ -3,7 +3,7 @@
 import html
 import unicodedata
 
-from core.corpus import corpus
+from core.corpus import cleaning, corpus
 from ui.text import Say
 
 STYLE = """<style>
@@ -273,8 +273,6 @@ def _weight(say: Say, tokens: dict | None) -> str:
 
 def pairs(say: Say, found: list[dict]) -> str:
     """Pairs of near copies with what differs in them."""
-    from core.corpus import cleaning
-
     if not found:
         return f"<div>{say('corpora.no_copies')}</div>"
     rows = ""

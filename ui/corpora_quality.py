@@ -6,7 +6,7 @@ from functools import partial
 
 import gradio as gr
 
-from core.corpus import corpus, import_process
+from core.corpus import cleaning, corpus, export, import_process
 from core.errors import ErrorElsewhere, UserError
 from ui import corpora_html as markup
 from ui import corpora_plots as plots
@@ -132,8 +132,6 @@ def on_check(say: Say, corpus_id: str | None, model: str | None, max_length: flo
 
 
 def _counts(say: Say, corpus_id: str, values: dict) -> str:
-    from core.corpus import cleaning
-
     wanted = cleaning.Rules(**values | {"leave_out": tuple(values["leave_out"])})
     try:
         counts = cleaning.kept(corpus.directory(corpus_id), wanted)
@@ -182,8 +180,6 @@ def on_export(say: Say, corpus_id: str | None, form: str):
     """The file and its dataset card, in the temporary directory that the page may give out."""
     if not corpus_id:
         raise Refused(say("corpora.none"))
-    from core.corpus import export
-
     folder = temp_files.folder()
     try:
         done = import_process.export(corpus_id, form, folder / (corpus_id + export.FORMATS[form]))

@@ -5,7 +5,7 @@ import json
 import sys
 from contextlib import nullcontext
 
-from core.chat import chat, chat_models, types
+from core.chat import chat, chat_models, process, types
 from core.chat.types import BASE, TUNED, Question, Sampling
 from core.errors import UserError
 from core.runs import gpu_access, runs
@@ -14,8 +14,6 @@ from core.runs import gpu_access, runs
 def main() -> None:
     args = parse()
     if args.serve:
-        from core.chat import process
-
         process.Server().serve()
         return
     if args.list:

@@ -14,6 +14,8 @@ from core.check_card import children, stand_in, training
 from core.check_card.results import GROUPS, STAND_IN, final, result
 from core.check_card.starter import Starter
 from core.errors import UserError
+from core.estimate import calibration, catalogue, forecast
+from core.estimate import forecast as forecasts
 from core.hardware import hardware, nvidia
 from core.runs import gpu_access, runs
 from core.training.config import TrainConfig
@@ -295,8 +297,6 @@ class Plan:
 
     def forecast(self, config: TrainConfig) -> dict:
         """What the calculator expects of a training on this very device; nothing where it does not know it."""
-        from core.estimate import catalogue, forecast
-
         try:
             found = {} if self.stands_in else forecast.of_config(asdict(config))
         except UserError:
@@ -373,15 +373,10 @@ def driver() -> dict:
 
 def _rates_known(name: str) -> bool:
     """Whether the calculator has rates of this very card; those of an unknown one are a guess that nobody is held to."""
-    from core.estimate import catalogue
-
     return any(catalogue.of_machine(gpu).measured for gpu in hardware.gpus() if gpu.name == name)
 
 
 def _learn(forecast: dict, measured_bytes: float, measured_seconds: float) -> None:
-    from core.estimate import calibration
-    from core.estimate import forecast as forecasts
-
     measured = {"measured_bytes": measured_bytes, "measured_seconds": measured_seconds}
     forecasts.learn(forecast, **measured, origin=calibration.CHECK)
 

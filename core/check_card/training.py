@@ -4,6 +4,10 @@ import statistics
 import time
 from pathlib import Path
 
+from core import errors
+from core.training import checkpoints, training_loop
+from core.training.config import TrainConfig
+
 WAIT_SECONDS = 120  # for the one who kills it
 
 
@@ -17,10 +21,6 @@ def train(request: dict, say) -> int:
     `config` holds the fields of TrainConfig and `out` the directory; with `resume` it goes on from the newest
     checkpoint; with `hold` it waits at its first checkpoint for being killed; after step `stop_after` it ends unsaved.
     """
-    from core import errors
-    from core.training import checkpoints, training_loop
-    from core.training.config import TrainConfig
-
     out = Path(request["out"])
     out.mkdir(parents=True, exist_ok=True)
 

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from core import errors
-from core.corpus import cli_options, corpus, export, sources, storage
+from core import errors, models, tokenizer
+from core.corpus import cleaning, cli_options, corpus, export, preview, report, sources, storage
 from core.errors import UserError
 
 
@@ -132,18 +132,12 @@ def model_directory(name: str) -> Path:
     """The directory of a model given by its directory or its id."""
     if Path(name).is_dir():
         return Path(name)
-    from core import models
-
     return Path(models.local(name) or name)
 
 
 def _report(arguments) -> None:
-    from core.corpus import report
-
     light, model = None, ""
     if arguments.model:
-        from core import tokenizer
-
         model = str(model_directory(arguments.model))
         light = tokenizer.load(model)
     tell = (
@@ -182,17 +176,12 @@ def _export(arguments) -> None:
 
 
 def _clean(arguments) -> None:
-    from core.corpus import cleaning
-
     rules = cli_options.read(cleaning.Rules, arguments.rules, "--rules")
     card = cleaning.clean(where(arguments.corpus), arguments.name, rules, out=arguments.out)
     print(json.dumps(card, ensure_ascii=False) if arguments.json else f"{card['id']}: {card['rows']} rows")
 
 
 def _preview(arguments) -> int:
-    from core import tokenizer
-    from core.corpus import preview
-
     rows = storage.rows(where(arguments.corpus), arguments.row, 1) if arguments.row >= 0 else []
     if not rows:
         raise NoSuchRow(row=arguments.row, rows=storage.read_card(where(arguments.corpus))["rows"])

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from core import paths
-from core.corpus import importer, storage
+from core.corpus import importer, sniff, storage
 from core.corpus.reading import Options
 from core.errors import UserError
 
@@ -38,8 +38,6 @@ def create(
 
 def look(sources: list[Path], options: Options | None = None, count: int = 5) -> dict:
     """What the first records of some files look like: columns, mapping, unknown roles and converted rows."""
-    from core.corpus import sniff
-
     return sniff.look([Path(source) for source in sources], options or Options(), count)
 
 

@@ -7,7 +7,10 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from core.corpus import diversity_metrics, storage
+from core import models, tokenizer
+from core.corpus import diversity_metrics, storage, turns
+from core.errors import UserError
+from core.training import encoding, errors
 
 # Characters per token of Qwen's tokenizer, measured on aphorisms: Russian 2.55, English 3.87.
 CHARACTERS = {"ru": 2.55, "en": 3.87}
@@ -20,8 +23,6 @@ class Scale:
     def __init__(self, model: str | None, lang: str):
         self.exact, self.lang, self.tokenizer = model is not None, lang, None
         if model is not None:
-            from core import tokenizer
-
             self.tokenizer = tokenizer.load(directory(model))
 
     def ids(self, rows: list[dict]) -> list[list[int]]:
@@ -47,9 +48,6 @@ class Scale:
 
     def _rendered(self, messages: list[dict]) -> str:
         """The text of a chat; a template that takes no system turn gets it in the question, as a cleaned corpus would."""
-        from core.corpus import turns
-        from core.training import encoding, errors
-
         for one in (messages, turns.folded(messages)):
             with suppress(errors.TemplateRefused):
                 return encoding.apply_template(self.tokenizer, one)
@@ -71,8 +69,6 @@ def directory(model: str) -> Path:
     """The directory of a model given by its directory or its id."""
     if Path(model).is_dir():
         return Path(model)
-    from core import models
-
     return Path(models.local(model) or model)
 
 
@@ -82,14 +78,12 @@ def of_corpus(path: Path, model: str | None = None) -> tuple[int, bool]:
     Of a corpus of more than SAMPLE rows so many are counted, spread over it; the rest is estimated by its characters.
     Without a tokenizer on this machine a token has as many characters as Qwen's in that language.
     """
-    from core import models
-
     card = storage.read_card(path)
-    here = models.local(model) if model else None
-    if here is not None and not (Path(here) / "tokenizer.json").is_file():
-        here = None
-    total = _of_corpus(path, card.get("content_hash", ""), card.get("rows", 0), card.get("characters", 0), here)
-    return total, here is not None
+    known = path, card.get("content_hash", ""), card.get("rows", 0), card.get("characters", 0)
+    with suppress(UserError):  # what is no model here, or has no tokenizer that can be read
+        if model and (here := models.local(model)):
+            return _of_corpus(*known, here), True
+    return _of_corpus(*known, None), False
 
 
 @cache

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from core.corpus import preview
 from core.corpus.duplicates import text_of
+from core.estimate import forecast
 from core.training import encoding, errors
 from core.training.config import TrainConfig
 
@@ -60,8 +61,6 @@ def measure(rows: Iterable[dict], count: int, tokenizer, *, max_length: int, lea
 
 def epoch_seconds(measured: dict, model: str) -> float | None:
     """How long one epoch over these tokens takes on this machine with the default settings; None when unknown."""
-    from core.estimate import forecast
-
     config = asdict(TrainConfig(base_model=model, corpus="", max_length=measured["max_length"]))
     try:
         step = forecast.of_config(config)["predicted_seconds"]

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core import jobs, model_files, models, paths
+from core.chat import chat_models
 from core.errors import UserError
-from core.export import capsules
+from core.export import adapters, capsules
 from core.runs import runs
 
 KINDS = ("capsule", "adapter", "merged", "gguf")
@@ -40,8 +41,6 @@ def check(run_id: str, kind: str, where: Path) -> None:
     Raises:
         RunGone, NoAdapter, BaseGone, DiskFull.
     """
-    from core.chat import chat_models
-
     runs.directory(run_id)
     if kind == "capsule":
         models.need_disk(where, needed_bytes(run_id, kind))
@@ -54,8 +53,6 @@ def check(run_id: str, kind: str, where: Path) -> None:
 
 def needed_bytes(run_id: str, kind: str) -> int:
     """Room that an export takes at its largest, temporary files included, as far as the base's size is known."""
-    from core.chat import chat_models
-
     if kind == "capsule":
         corpus = runs.corpus_path(runs.config(run_id))
         files = corpus.glob("rows-*.jsonl") if corpus.is_dir() else [corpus]
@@ -83,10 +80,7 @@ def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
         report("progress", stage="packing", done=0, total=0)
         return {"path": str(capsule(run_id, out)), "bytes": out.stat().st_size}
     if kind == "adapter":
-        from core.export import adapters
-
         return adapters.write(run_id, out, report)
-    from core.chat import chat_models
     from core.export import gguf_export, merging
 
     one = chat_models.find(f"run:{run_id}")

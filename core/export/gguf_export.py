@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from core import paths
 from core.chat import chat_models, engine
 from core.errors import UserError
 from core.export import gguf_file, merging
@@ -155,6 +156,4 @@ def modelfile(merged: Path, file: str) -> str:
 
 
 def _name(title: str, kind: str) -> str:
-    from core import paths
-
     return f"{paths.slug(title)}-{kind}.gguf"

@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
 from core.process import is_lock_held
-from core.runs import assigned_gpu, requests
+from core.runs import assigned_gpu, disk_space, requests
 from core.training.checks import check_task
 from core.training.config import TrainConfig
 from core.training.errors import CorpusGone
@@ -288,8 +288,6 @@ def delete(run_id: str) -> None:
 
 
 def disk_bytes(run_id: str) -> int:
-    from core.runs import disk_space
-
     return disk_space.size(directory(run_id))
 
 

@@ -16,9 +16,11 @@ from filelock import FileLock, Timeout
 
 from core import VERSION, errors, events, files, model_files, models, paths, process
 from core.errors import UserError
+from core.estimate import forecast
 from core.hardware import hardware, nvidia, torch_build
 from core.runs import assigned_gpu, disk_space, queue, requests, runs
 from core.runs.observer import Observer
+from core.training import checks, devices, packages, tokenizer_loading, training_loop
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
 from core.training.devices import grow_segments, is_out_of_memory
@@ -170,8 +172,6 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
     disk_space.need(run_dir, disk_bytes(config), report, observer.should_stop)
     _end_if_asked(observer)
     report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
-    from core.training import training_loop
-
     ending = training_loop.train(
         config,
         run_dir,
@@ -203,8 +203,6 @@ def disk_bytes(config: TrainConfig) -> int:
 
 def _forecast(config: TrainConfig, longest: int) -> dict | None:
     """What the calculator expects of the run's longest batch, or None for a model that it does not know."""
-    from core.estimate import forecast
-
     try:
         return forecast.of_config(asdict(config) | {"max_length": longest}, _card())
     except UserError:
@@ -213,9 +211,6 @@ def _forecast(config: TrainConfig, longest: int) -> dict | None:
 
 def _card():
     """What this process computes on, as the calculator knows it: its card, or the processor where torch sees none."""
-    from core.estimate import forecast
-    from core.training import devices
-
     return forecast.card_of(None if devices.device_type() == "cpu" else hardware.card())
 
 
@@ -236,8 +231,6 @@ def _learn(config: TrainConfig, said: dict, ending: dict) -> None:
 
     A run that was not on the card of its forecast teaches nothing.
     """
-    from core.estimate import forecast
-
     if not forecast.ran_on(_card(), said["model"]["device"]):
         return
     tokens = config.batch_size * config.gradient_accumulation_steps * _length(config, said)
@@ -269,8 +262,6 @@ def local_config(config: TrainConfig, report, should_stop=lambda: "") -> TrainCo
 
 def check_outline(config: TrainConfig) -> None:
     """Refuse a run that this machine or this model cannot do, by the model's config and tokenizer alone."""
-    from core.training import checks, tokenizer_loading
-
     checks.check_machine(config)
     checks.check_model(config, tokenizer_loading.load_tokenizer(config))
 
@@ -320,8 +311,6 @@ def _out_of_memory(error: Exception, run_dir: Path) -> UserError:
 def _no_kernels() -> UserError | None:
     """What mends that torch, or a package beside it, has no kernels for the card; None where neither can be."""
     import torch
-
-    from core.training import devices, packages
 
     (needed, has), name = devices.architectures(), devices.device_name()
     if torch_build.covers(has, needed):

@@ -10,7 +10,7 @@ from pathlib import Path
 from core import errors, events, jobs
 from core.corpus.importer import NameTaken
 from core.errors import UserError
-from core.synth import personas, recipes, synth_jobs
+from core.synth import cost_preview, epoch, personas, recipes, synth_jobs, worker, writers
 
 PAUSES = {
     "novelty": "Fewer than 30 % of the last 200 rows were new. Give the recipe more to say, or be content with these.",
@@ -80,8 +80,6 @@ def _run(options) -> int:
         print(json.dumps(found, ensure_ascii=False) if options.json else "\n".join(one["name"] for one in found))
         return 0
     if options.job:
-        from core.synth import worker
-
         return int(worker.run(options.job.absolute()) == "failed")
     if not options.recipe:
         _parser().error("give a recipe; --list shows those that come with the program")
@@ -97,21 +95,15 @@ def _run(options) -> int:
 
 
 def _preview(options) -> int:
-    from core.synth import cost_preview
-
     recipe = recipes.load(options.recipe)
     personas.check(recipe, request(options)["personas"])
     if recipe.kind == "grammar":
         found = cost_preview.preview(recipe, options.seed, options.model)
     else:
-        from core.synth import writers
-
         found = writers.preview(recipe, options.seed, request(options))
     volumes = sorted({*cost_preview.VOLUMES, options.tokens})
     found["costs"] = [cost_preview.cost(found, tokens) for tokens in volumes]
     if options.model:
-        from core.synth import epoch
-
         found["epoch"] = epoch.seconds(options.model, volumes)
     if options.json:
         print(json.dumps(found, ensure_ascii=False))
@@ -144,8 +136,6 @@ def _text(path: Path) -> str:
 
 def _make(options) -> int:
     """Run a job in this process, or go on with the one that an earlier call of the same command left."""
-    from core.synth import worker
-
     wanted = request(options)
     directory = options.out and options.out.absolute().with_name(f".{options.out.name}.synth")
     if not _goes_on(directory, options.out, wanted):

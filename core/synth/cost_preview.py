@@ -4,7 +4,10 @@ import shutil
 import time
 
 from core import paths
+from core.corpus import diversity_metrics
 from core.corpus.token_counter import Scale, learned, said
+from core.synth import counting
+from core.synth.dedup import Copies
 from core.synth.recipes import Recipe
 
 VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
@@ -13,10 +16,6 @@ PREVIEW, XRAY = 10, 2000  # rows shown, rows measured: fewer look more varied th
 
 def preview(recipe: Recipe, seed: int, model: str | None) -> dict:
     """Ten rows, the x-ray of two thousand, what the grammar can say, and how fast it is here."""
-    from core.corpus import diversity_metrics
-    from core.synth import counting
-    from core.synth.dedup import Copies
-
     scale, copies = Scale(model, recipe.lang), Copies()
     rows = [recipe.make(seed, number) for number in range(PREVIEW)]
     scale.ids(rows)  # loads and warms what the speed would not show again

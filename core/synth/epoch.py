@@ -1,12 +1,12 @@
 """How long one epoch over a volume takes on this machine's card, through the estimate."""
 
+from core.errors import UserError
+from core.estimate import __main__ as command
+from core.estimate import answer, catalogue
+
 
 def seconds(model: str, volumes: list[int]) -> dict | None:
     """{"seconds": [...], "card"} of one QLoRA epoch over each volume; None where the estimate does not know the model."""
-    from core.errors import UserError
-    from core.estimate import __main__ as command
-    from core.estimate import answer, catalogue
-
     try:
         setup, card, free = command.question(command.parser().parse_args(["--model", model, "--method", "qlora"]))
         shape = catalogue.shape(model)

@@ -8,9 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from core import model_files
+from core.chat.types import NoRoom
+from core.corpus import turns
+from core.corpus.token_counter import directory
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth.endpoint import Reply
+from core.training import devices, encoding, errors, model_loading, tokenizer_loading
+from core.training.config import TrainConfig
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
 LOOK_SECONDS = 1.0  # between two looks, while it writes, whether a run wants the card
@@ -31,8 +36,6 @@ class Local:
     """A causal language model; it is loaded when it is first asked, and batches are padded on the left."""
 
     def __init__(self, model: str, seed: int = 0):
-        from core.corpus.token_counter import directory
-
         self.path, self.seed, self.written = Path(directory(model)), seed, 0
         self.model = self.tokenizer = None
         self.most = None  # rows at once, where memory has set a limit
@@ -64,8 +67,6 @@ class Local:
         """Give the memory back; the next batch loads the model again."""
         import gc
 
-        from core.training import devices
-
         if self.model is not None:
             self.model = self.tokenizer = None
             gc.collect()
@@ -75,7 +76,6 @@ class Local:
     def _tried(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply] | None:
         """Replies, or None where memory ran out."""
         from core.chat import engine
-        from core.training import devices
 
         try:
             self.open()
@@ -93,7 +93,6 @@ class Local:
     def open(self) -> None:
         """Load the model if it is not there; raises what batch() does."""
         from core.chat import engine
-        from core.training import devices
 
         self._need_card()
         if self.model is not None:
@@ -112,8 +111,6 @@ class Local:
         import torch
 
         from core.chat import engine
-        from core.training import devices, encoding, model_loading, tokenizer_loading
-        from core.training.config import TrainConfig
 
         if devices.device_type() != "cpu":
             self.held.enter_context(gpu_access.guest())
@@ -127,9 +124,6 @@ class Local:
     def _method(self) -> str:
         """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
         from core.chat import engine, process
-        from core.chat.types import NoRoom
-        from core.training import devices
-        from core.training.config import TrainConfig
 
         kind = devices.device_type()
         count = model_files.count(self.path)
@@ -143,8 +137,6 @@ class Local:
         return "lora" if need["lora"] <= free else "qlora"
 
     def _need_card(self) -> None:
-        from core.training import devices
-
         if devices.device_type() != "cpu":
             gpu_access.need(WriterWaits, sees_card=True)
 
@@ -186,9 +178,6 @@ class Local:
 
     def _prompt_ids(self, messages: list[dict]) -> list[int]:
         """The tokens of a prompt; a template that takes no system turn gets it in the question."""
-        from core.corpus import turns
-        from core.training import encoding, errors
-
         try:
             return encoding.prompt_ids(messages, self.tokenizer)
         except errors.TemplateRefused:

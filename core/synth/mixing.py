@@ -7,6 +7,8 @@ that one rule path may have. The part that is furthest behind its share gives th
 from collections import Counter
 from collections.abc import Iterator
 
+from core.corpus import storage
+from core.corpus.__main__ import where
 from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.synth import recipes
@@ -103,9 +105,6 @@ def _parts(recipe) -> list[dict]:
 
 
 def _of_corpus(name: str) -> Iterator[dict]:
-    from core.corpus import storage
-    from core.corpus.__main__ import where
-
     yield from storage.all_rows(where(str(name)))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import orjson
 
 from core import events
+from core.corpus.token_counter import learned, said
 from core.synth import packing
 
 BATCH = 500
@@ -14,8 +15,6 @@ XRAY_TEXTS = 2000
 
 def resume(job, copies) -> None:
     """Bring a job and what it knows of copies to where the files end; a half-written last line goes."""
-    from core.corpus.token_counter import learned, said
-
     for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl"):
         mend(job.directory / name)
     last: list[tuple[int, bool]] = []  # (number, kept) of the last rows, for the novelty

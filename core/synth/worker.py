@@ -16,10 +16,16 @@ import orjson
 from filelock import FileLock, Timeout
 
 from core import errors, events, jobs, paths
+from core.corpus import diversity_metrics
+from core.corpus.token_counter import Scale, learned, said
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth import packing, publishing, recipes, resuming
+from core.synth.dedup import Copies
 from core.synth.endpoint import EndpointDown
+from core.synth.mixing import FromMix
+from core.synth.sources import FromGrammar
+from core.synth.writers import FromModel
 
 NOVELTY_LEAST = 0.3
 TELL_SECONDS = 1.0
@@ -88,9 +94,6 @@ def run(directory: Path) -> str:
 
 
 def _work(directory: Path) -> str:
-    from core.corpus.token_counter import Scale
-    from core.synth.dedup import Copies
-
     job = Job(directory)
     copies, scale = Copies(), Scale(job.request.get("model"), job.recipe.lang)
     resuming.resume(job, copies)
@@ -155,22 +158,14 @@ class Files:
 def open_source(job: Job):
     """The source of rows that the recipe names."""
     if job.recipe.kind == "grammar":
-        from core.synth.sources import FromGrammar
-
         return FromGrammar(job.recipe, job.seed)
     if job.recipe.kind == "mix":
-        from core.synth.mixing import FromMix
-
         return FromMix(job.recipe, job.seed, job.target, job.request.get("model"))
-    from core.synth.writers import FromModel
-
     return FromModel(job.recipe, job.seed, job.request, job.directory, job.next)
 
 
 def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
     """Keep what is new of a batch of {"number", "row" | "reason"} until the volume is reached; how the job ends, if so."""
-    from core.corpus.token_counter import said
-
     told = [one for one in batch if "row" in one]
     judged = copies.judge([one["number"] for one in told], ["\n".join(said(one["row"])) for one in told])
     ids = iter(scale.ids([one["row"] for one, copy in zip(told, judged, strict=True) if copy is None]))
@@ -203,8 +198,6 @@ def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
 
 
 def _keep(job: Job, one: dict, ids: list[int], rows) -> None:
-    from core.corpus.token_counter import learned
-
     provenance = {"name": job.recipe.name, "hash": job.recipe.hash, "seed": job.seed, "row": one["number"]}
     provenance |= one.get("provenance", {}) | {"tokens": len(ids)}
     row = {key: one["row"][key] for key in ("text", "messages") if key in one["row"]}
@@ -259,8 +252,6 @@ def _progress(job: Job) -> dict:
 
 
 def _xray(job: Job) -> dict:
-    from core.corpus import diversity_metrics
-
     return diversity_metrics.measure(job.sample)
 
 

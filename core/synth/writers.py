@@ -6,6 +6,9 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from core.corpus import diversity_metrics, storage
+from core.corpus.__main__ import where
+from core.corpus.token_counter import Scale, learned, said
 from core.errors import UserError
 from core.synth import parse_reply, personas, prompts, replies, reply_cache
 from core.synth.endpoint import Endpoint, Reply
@@ -133,19 +136,12 @@ def seeds_of(recipe, request: dict) -> list[dict]:
     own = [{"text": str(text)} for text in recipe.values.get("seeds") or []]
     if not request.get("corpus"):
         return own
-    from core.corpus import storage
-    from core.corpus.__main__ import where
-    from core.corpus.token_counter import said
-
     rows = storage.all_rows(where(request["corpus"]))
     return own + [{"text": "\n".join(said(row)), "id": row["id"]} for row in rows]
 
 
 def preview(recipe, seed: int, request: dict) -> dict:
     """Ten rows by the model, and how fast it writes; ones set aside are counted with their reasons."""
-    from core.corpus import diversity_metrics
-    from core.corpus.token_counter import Scale, learned, said
-
     source, scale = FromModel(recipe, seed, request), Scale(request.get("model"), recipe.lang)
     made, alone = [], None
     try:

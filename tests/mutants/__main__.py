@@ -43,6 +43,13 @@ def passes(tree: Path, tests: list[str]) -> bool:
     return done.returncode == 0
 
 
+def need_sound(groups: set[faults.Group], tree: Path) -> None:
+    """End here if a group's tests fail without a fault: every fault would look as if it was caught."""
+    broken = [group.place for group in groups if not passes(tree, [f"tests/{name}" for name in group.tests])]
+    if broken:
+        raise SystemExit(f"Without a fault the tests of {', '.join(sorted(broken))} fail. Mend them first.")
+
+
 def survives(tree: Path, group: faults.Group, fault: tuple[str, str], everything: bool) -> bool:
     """Whether nobody notices a fault."""
     old, new = fault
@@ -80,6 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         for number in range(args.jobs):
             trees.put(copy_tree(Path(scratch) / str(number)))
+        need_sound({group for _, group, _ in jobs}, Path(scratch) / "0")
 
         def attempt(job) -> None:
             name, group, fault = job

@@ -24,7 +24,7 @@ from core.corpus.formats import (
     table,
     vault,
 )
-from core.corpus.sources import Bad, Record, Source
+from core.corpus.sources import Bad, PackedTooMuch, Record, Source
 
 BINARY = (parquet, arrow, pdf, epub, docx, archive)  # told by their first bytes; ZIP last, it is a box of others
 TEXT = (fb2, html, json_lines, json_whole, nexus, vault, table, plain)  # told by their first lines; plain takes all
@@ -63,8 +63,6 @@ def open_source(source: Source, encoding: str = "") -> Opened:
 
 def _guarded(module, source: Source) -> Iterator[Record | Bad]:
     """The records of a file; whatever a library throws at damaged bytes ends the file with one Bad."""
-    from core.corpus.sources import PackedTooMuch
-
     try:
         yield from module.read(source)
     except PackedTooMuch:
