@@ -103,6 +103,7 @@ SHARED = (
     "model_choices",
     "temp_files",
     "errors",
+    "templates",
     "run_view",
     "run_html",
     "run_plots",

@@ -10,6 +10,7 @@ from core.estimate.answer import Answer
 from core.estimate.catalogue import Card
 from core.estimate.memory import GIB
 from core.estimate.setup import METHODS, Setup
+from ui import templates
 from ui.text import Say
 
 BIG_CARD = 80 * GIB  # of these it is said that a 14B is on the edge
@@ -77,7 +78,7 @@ def trouble(say: Say, error: UserError) -> str:
     if f"calculator.{values.get('field')}" in say:
         values["field"] = say(f"calculator.{values['field']}")
     text = say.worded(type(error).__name__, values, type(error).template.format(**values))
-    return f'<div class="trouble" role="alert">{html.escape(text)}</div>'
+    return templates.macro("trouble", text)
 
 
 def _size(say: Say, size: float) -> str:
@@ -119,22 +120,7 @@ def _energy(say: Say, kilowatt_hours: float) -> str:
 
 def table(head: list[str], rows: list[list], colours: dict[tuple[int, int], str] | None = None) -> str:
     """A table; a cell's colour is that of its verdict."""
-    line = "border:0;border-bottom:1px solid var(--border-color-primary)"
-    top = "".join(f'<th style="{line};text-align:left;padding:4px 10px">{html.escape(str(cell))}</th>' for cell in head)
-    body = []
-    for y, row in enumerate(rows):
-        cells = ""
-        for x, cell in enumerate(row):
-            colour = (colours or {}).get((y, x))
-            style = f"{line};padding:4px 10px;vertical-align:top" + (
-                f";color:{colour};font-weight:700" if colour else ""
-            )
-            cells += f'<td style="{style}">{html.escape(str(cell))}</td>'
-        body.append(f'<tr style="border:0">{cells}</tr>')
-    return (
-        '<div style="overflow-x:auto"><table style="border:0;border-collapse:collapse;font-variant-numeric:tabular-nums">'
-        f'<thead><tr style="border:0">{top}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-    )
+    return templates.macro("table", head, rows, colours or {})
 
 
 def changes(say: Say, answer: Answer) -> str:

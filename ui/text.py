@@ -71,6 +71,11 @@ class Say:
             plain = plain.rstrip("0").rstrip(".")
         return plain.translate({ord(","): self("number.thousands"), ord("."): self("number.decimal")})
 
+    def size(self, size: float, unit: str = "gib") -> str:
+        """A number of bytes in gib, mib, gb or mb."""
+        divisor = {"gib": 2**30, "mib": 2**20, "gb": 1e9, "mb": 1e6}[unit]
+        return f"{self.number(size / divisor)}\u00a0{self(f'unit.{unit}')}"
+
     def percent(self, share: float) -> str:
         """A share as a percentage: 12.5%, in Russian 12,5 %."""
         return self("number.percent", value=self.number(100 * share))
