@@ -49,7 +49,9 @@ def build(say: Say) -> dict:
     timer.tick(partial(on_tick, say), [chosen, probe], drawn, **quiet)
     probe.change(**opened)
     chosen.change(**opened)
-    stop.click(partial(on_ask, say, jobs.stop), chosen, None, **quiet).then(partial(draw, say), chosen, drawn, **quiet)
+    stop.click(partial(on_ask, say, partial(jobs.ask, request="stop")), chosen, None, **quiet).then(
+        partial(draw, say), chosen, drawn, **quiet
+    )
     delete.click(partial(on_ask, say, jobs.delete), chosen, None, **quiet).success(
         partial(draw, say), chosen, drawn, **quiet
     )

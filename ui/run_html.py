@@ -6,10 +6,9 @@ import json
 import re
 import time
 
-from core import paths
+from core import jobs, paths
 from core.runs import alerts, disk_space, runs
 from core.runs import diagnosis as runs_diagnosis
-from core.runs import requests as runs_requests
 from ui import run_data
 from ui.text import Say
 
@@ -64,9 +63,9 @@ def _facts(say: Say, row: dict):
 
 def requests(say: Say, row: dict):
     """What was asked of the run last, and when it took effect."""
-    asked = runs_requests.asked(paths.run(row["id"]))
-    latest = [(asked["request"], asked["asked"])] if asked.get("request") in (*runs_requests.ENDS, "resume") else []
-    latest += list(runs_requests.wishes(paths.run(row["id"])).items())
+    asked = jobs.asked(paths.run(row["id"]))
+    latest = [(asked["request"], asked["asked"])] if asked.get("request") in (*jobs.ENDS, "resume") else []
+    latest += list(jobs.asked_once(paths.run(row["id"])).items())
     if not latest or row["state"] not in (*runs.AT_WORK, "queued", "paused", "stopped"):
         return
     request, when = max(latest, key=lambda one: one[1])
@@ -76,7 +75,7 @@ def requests(say: Say, row: dict):
         yield say("runs.heard", what=what, asked=at, heard=clock(row["heard"]), step=row["heard_step"])
     elif row["state"] == "queued":
         yield say("runs.its_turn", what=what, asked=at)
-    elif request not in runs_requests.WISHES and (began or 0) >= when:
+    elif request not in jobs.ONCE and (began or 0) >= when:
         yield say("runs.done", what=what, asked=at, done=clock(began))
     elif row["state"] in runs.AT_WORK:
         yield say("runs.not_heard", what=what, asked=at)

@@ -67,8 +67,8 @@ def connect(say: Say, live: dict, shown: list) -> None:
         "stop": (runs.stop, "training.stop_asked"),
         "pause": (runs.pause, "runs.pause_asked"),
         "resume": (runs.resume, "training.resumed"),
-        "save_now": (partial(runs.wish, what="save"), "runs.save_asked"),
-        "sample_now": (partial(runs.wish, what="sample"), "runs.sample_asked"),
+        "save_now": (partial(runs.ask_once, what="save"), "runs.save_asked"),
+        "sample_now": (partial(runs.ask_once, what="sample"), "runs.sample_asked"),
         "treat": (diagnosis.treat, "doctor.treated"),
         "end": (terminate.end, "runs.ended"),
     }

@@ -50,7 +50,9 @@ def build(say: Say) -> dict:
     listing.focus(lambda: gr.update(choices=job_choices(say)), None, listing, show_progress="hidden")
     drawn = [status, *buttons, delete, changed]
     probe.change(partial(draw, say), [listing, probe, changed], drawn, show_progress="hidden")
-    for button, ask in zip(buttons, (jobs.pause, synth_jobs.resume, synth_jobs.stop), strict=True):
+    for button, ask in zip(
+        buttons, (partial(jobs.ask, request="pause"), synth_jobs.resume, synth_jobs.stop), strict=True
+    ):
         button.click(partial(on_ask, say, ask), listing, probe, show_progress="hidden")
     delete.click(partial(on_delete, say), listing, [listing, status])
     return {"changed": changed}

@@ -62,8 +62,10 @@ def parser() -> argparse.ArgumentParser:
     verb("hold", "let a waiting run wait until let-go; the others pass it", asks(queue.hold))
     verb("let-go", "let a held run have its turn again", asks(queue.let_go))
     verb("end", "kill the process of a run that neither stops nor pauses; resume continues it", asks(terminate.end))
-    verb("save-now", "let a training run save a checkpoint after its step", asks(partial(runs.wish, what="save")))
-    verb("sample-now", "let a training run answer the film strip's prompts", asks(partial(runs.wish, what="sample")))
+    verb("save-now", "let a training run save a checkpoint after its step", asks(partial(runs.ask_once, what="save")))
+    verb(
+        "sample-now", "let a training run answer the film strip's prompts", asks(partial(runs.ask_once, what="sample"))
+    )
     return made
 
 

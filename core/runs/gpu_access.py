@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import paths
+from core import jobs, paths
 from core.chat import reply_gpu
 from core.errors import UserError
 from core.process import is_lock_held
@@ -36,7 +36,7 @@ def training() -> str | None:
     """The run that is training now."""
     for run_id in runs.listed():
         with suppress(UserError, OSError, ValueError):
-            if runs.is_alive(paths.run(run_id)):
+            if jobs.is_alive(paths.run(run_id)):
                 return run_id
     return None
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from core.runs import disk_space, eval_samples, forgetting, requests
+from core import jobs
+from core.runs import disk_space, eval_samples, forgetting
 from core.training.callbacks import Watcher
 from core.training.devices import empty_cache, is_out_of_memory
 
@@ -12,21 +13,20 @@ class Observer(Watcher):
 
     def __init__(self, run_dir: Path, report):
         self.run_dir, self.report, self.config = run_dir, report, None
-        self.wished = requests.wishes(run_dir)  # what was wished of an earlier process is not done again
+        self.wished = jobs.asked_once(run_dir)  # what was wished of an earlier process is not done again
         self.heard = None
         self.trained = 0  # weights, once the model says it
 
     def should_stop(self) -> str:
         """stop or pause, if one of them was asked."""
-        asked = requests.asked(self.run_dir)
-        return asked["request"] if asked.get("request") in requests.ENDS else ""
+        return jobs.asked_to_end(self.run_dir)
 
     def wishes(self, step: int) -> list[str]:
-        asked = requests.asked(self.run_dir)
-        if asked.get("request") in requests.ENDS and self.heard != asked:
+        asked = jobs.asked(self.run_dir)
+        if asked.get("request") in jobs.ENDS and self.heard != asked:
             self.heard = asked
             self.report("heard", step=step, request=asked["request"], asked=asked["asked"])
-        fresh = {what: when for what, when in requests.wishes(self.run_dir).items() if self.wished.get(what) != when}
+        fresh = {what: when for what, when in jobs.asked_once(self.run_dir).items() if self.wished.get(what) != when}
         self.wished |= fresh
         for what, when in fresh.items():
             self.report("heard", step=step, request=what, asked=when)

@@ -1,12 +1,13 @@
 """The checkpoint that a person chose by reading: its weights become what the run has made."""
 
 import shutil
+import time
 from pathlib import Path
 
 from core import files as core_files
 from core import models, paths
 from core.errors import UserError
-from core.runs import requests, runs
+from core.runs import runs
 from core.training.checkpoints import is_whole
 
 TRAINING = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "scaler", "whole", "README")
@@ -39,7 +40,7 @@ def take(run_id: str, step: int) -> Path:
     files |= {path.name: path for path in checkpoint.iterdir() if path.is_file() and _is_of_the_model(path, files)}
     models.need_disk(run_dir, sum(path.stat().st_size for path in files.values()))
     _put(files, target)
-    core_files.write_json(run_dir / "label.json", {**runs.label(run_id), "taken": [step, requests.now()]})
+    core_files.write_json(run_dir / "label.json", {**runs.label(run_id), "taken": [step, round(time.time(), 3)]})
     return target
 
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 from filelock import FileLock
 
-from core import events, files, paths, process
+from core import events, files, jobs, paths, process
 from core.errors import UserError
-from core.runs import requests, runs
+from core.runs import runs
 
 MOST_STARTS = 3  # a run that takes the machine down each time is not started for ever
 
@@ -26,7 +26,7 @@ def waiting() -> list[str]:
         with suppress(UserError, OSError, ValueError):
             # Cheap questions first: of hundreds of runs few wait.
             path = paths.run(run_id)
-            silent = not events.size(path) or requests.waits(path)
+            silent = not events.size(path) or jobs.waits(path)
             if silent and runs.state(run_id) in ("queued", "held"):
                 created[run_id] = runs.label(run_id)["created"]
     known = {run_id: rank for rank, run_id in enumerate(_order())}
@@ -52,13 +52,13 @@ def move(run_id: str, places: int) -> list[str]:
 def hold(run_id: str) -> None:
     """Let a waiting run wait until it is let go; the others pass it."""
     _need_waiting(run_id)
-    requests.ask(paths.run(run_id), "hold")
+    jobs.ask(paths.run(run_id), "hold")
 
 
 def let_go(run_id: str) -> None:
     """Let a held run have its turn again."""
     _need_waiting(run_id)
-    requests.ask(paths.run(run_id), "resume")
+    jobs.ask(paths.run(run_id), "resume")
     runs.start_worker()
 
 
@@ -77,7 +77,7 @@ def interrupted() -> list[str]:
 def come_back() -> None:
     """Queue the interrupted runs again."""
     for run_id in interrupted():
-        requests.ask(paths.run(run_id), "resume")
+        jobs.ask(paths.run(run_id), "resume")
 
 
 def _need_waiting(run_id: str) -> None:

@@ -12,18 +12,16 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
-from core import events, files, paths, process
+from core import events, files, jobs, paths, process
 from core.errors import UserError
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
-from core.process import is_lock_held
-from core.runs import assigned_gpu, disk_space, requests
+from core.jobs import ACTIVE, AT_WORK
+from core.runs import assigned_gpu, disk_space
 from core.training.checks import check_task
 from core.training.config import TrainConfig
 from core.training.errors import CorpusGone
 
-AT_WORK = ("running", "stopping", "pausing")  # a trainer lives
-ACTIVE = ("queued", *AT_WORK)  # something will happen by itself
 RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
 # All that a run's directory can hold that we put there; deleting a run deletes these and nothing else. The large parts
 # come first and config.json, which makes a directory a run, almost last: a deletion that was cut short can be repeated.
@@ -41,7 +39,7 @@ OURS = (
     "life.json",
     "wishes.json",
 )
-OURS += ("config.json", "control.json")
+OURS += ("config.json", "control.*")
 
 
 class AlreadyRunning(UserError):
@@ -69,19 +67,14 @@ class NothingToResume(UserError):
 def create(config: TrainConfig, name: str = "", trial: bool = False, gpu: Gpu | None = None) -> str:
     """Make the directory of a new run, whole or not at all, and return its id; `gpu` is the card that it trains on."""
     name = name.strip() or default_name(config)
-    stem = time.strftime("%Y%m%d-%H%M%S-") + paths.slug(name)
-    run_id, count = stem, 1
-    while (paths.runs() / run_id).exists():
-        count += 1
-        run_id = f"{stem}-{count}"
-    unfinished = paths.runs() / f".{run_id}"
-    unfinished.mkdir()
-    config.save(unfinished / "config.json")
-    kept = {"name": name, "note": "", "tags": [], "created": time.time()} | ({"trial": True} if trial else {})
-    files.write_json(unfinished / "label.json", kept)
-    assigned_gpu.write(unfinished, gpu)
-    unfinished.rename(paths.runs() / run_id)
-    return run_id
+    label = {"name": name, "note": "", "tags": [], "created": time.time()} | ({"trial": True} if trial else {})
+
+    def fill(unfinished: Path) -> None:
+        config.save(unfinished / "config.json")
+        files.write_json(unfinished / "label.json", label)
+        assigned_gpu.write(unfinished, gpu)
+
+    return jobs.make_directory(paths.runs(), name, fill).name
 
 
 def start(config: TrainConfig, name: str = "", trial: bool = False, *, card: str | None = None) -> str:
@@ -194,7 +187,7 @@ def change(run_id: str, **fields) -> None:
     after = TrainConfig.from_dict(vars(before) | fields)
     old = label(run_id)
     changed = {name: [getattr(before, name), value] for name, value in fields.items()}
-    record = [*old.get("changes", []), {"time": requests.now(), "changed": changed}]
+    record = [*old.get("changes", []), {"time": round(time.time(), 3), "changed": changed}]
     files.write_json(directory(run_id) / "label.json", {**old, "changes": record})
     scratch = directory(run_id) / "config.tmp"
     after.save(scratch)
@@ -211,26 +204,8 @@ def put_on(run_id: str, card: str) -> None:
 
 
 def state(run_id: str) -> str:
-    """queued, held, running, stopping, pausing, paused, finished, stopped, failed, or lost: killed, out of memory, power cut."""
-    path = directory(run_id)
-    # The lock first: a trainer lets go of it after its last event, so a free lock means that all events are there.
-    alive = is_alive(path)
-    request, last = requests.asked(path).get("request"), events.last(path)
-    if alive:
-        return {"stop": "stopping", "pause": "pausing"}.get(request, "running")
-    if waits := requests.waits(path):
-        return {"resume": "queued", "hold": "held"}[waits]
-    if last is None:
-        return "stopped" if request == "stop" else "queued"
-    if last["event"] in events.FINAL:
-        return last["event"]
-    # A trainer may have taken the lock after the first look: dead is who is silent at the second look too.
-    return "running" if is_alive(path) else "lost"
-
-
-def is_alive(run_dir: Path) -> bool:
-    """Whether a trainer holds the run's lock; the system drops it however the process dies."""
-    return is_lock_held(run_dir / "run.lock")
+    """The state of a run, as core.jobs.state derives it."""
+    return jobs.state(directory(run_id))
 
 
 def stop(run_id: str) -> None:
@@ -238,7 +213,7 @@ def stop(run_id: str) -> None:
     now = state(run_id)
     if now not in (*ACTIVE, "held"):
         raise NotRunning(name=label(run_id)["name"], state=now)
-    requests.ask(directory(run_id), "stop")
+    jobs.ask(directory(run_id), "stop")
 
 
 def pause(run_id: str) -> None:
@@ -246,15 +221,15 @@ def pause(run_id: str) -> None:
     now = state(run_id)
     if now not in ACTIVE:
         raise NotRunning(name=label(run_id)["name"], state=now)
-    requests.ask(directory(run_id), "hold" if now == "queued" else "pause")
+    jobs.ask(directory(run_id), "hold" if now == "queued" else "pause")
 
 
-def wish(run_id: str, what: str) -> None:
-    """Ask a running training to save a checkpoint or to answer the prompts of the film strip now."""
+def ask_once(run_id: str, what: str) -> None:
+    """Ask a running training to save a checkpoint ("save") or to reply to the evaluation prompts ("sample") now."""
     now = state(run_id)
     if now not in AT_WORK:
         raise NotRunning(name=label(run_id)["name"], state=now)
-    requests.wish(directory(run_id), what)
+    jobs.ask(directory(run_id), what)
 
 
 def resume(run_id: str) -> None:
@@ -266,17 +241,16 @@ def resume(run_id: str) -> None:
         raise NothingToResume(name=label(run_id)["name"])
     if (events.last(directory(run_id)) or {}).get("trouble") == "CardTakenOut":  # whoever resumes it has read so
         assigned_gpu.write(directory(run_id), hardware.card())
-    requests.ask(paths.run(run_id), "resume")
+    jobs.ask(paths.run(run_id), "resume")
     start_worker()
 
 
 def delete(run_id: str) -> None:
     """Delete what Soulsmith put into the run's directory; files of the person's own stay, and so does the directory."""
     path = directory(run_id)
-    if is_alive(path):
+    if jobs.is_alive(path):
         raise StillRunning(name=label(run_id)["name"])
-    with suppress(files.NothingWritten):  # deleting is what helps a full disk
-        requests.ask(path, "stop")  # without its events the run would count as queued
+    jobs.ask(path, "stop")  # without its events the run would count as queued
     for pattern in OURS:
         for found in path.glob(pattern):
             if found.is_dir() and not found.is_symlink():
@@ -303,7 +277,7 @@ def start_worker() -> None:
 
 def has_worker() -> bool:
     """Whether the queue is being worked off."""
-    return is_lock_held(queue_lock())
+    return process.is_lock_held(queue_lock())
 
 
 def last_life(run_id: str) -> dict:

@@ -319,7 +319,7 @@ def _put_in(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
 def _stamp(run_id: str) -> str:
     """Sizes and times of the files that a run's row is made from."""
     path, parts = paths.run(run_id), []
-    for name in ("events.jsonl", "label.json", "control.json", "config.json"):
+    for name in ("events.jsonl", "label.json", "control.json", "control.stop", "config.json"):
         try:
             found = (path / name).stat()
             parts.append(f"{found.st_size}.{found.st_mtime_ns}")

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from core import errors, events, paths
+from core import errors, events, jobs, paths
 from core import process as core_process
 from core.errors import UserError
-from core.runs import requests, runs
+from core.runs import runs
 
 PATIENCE_SECONDS = 60.0  # for which a request may go unheard before the page offers to end the process
 DEATH_SECONDS = 20.0  # a process that is deep in a driver dies late
@@ -34,7 +34,7 @@ def unheard(row: dict, now: float) -> float:
     """For how many seconds a run's trainer has not taken up that it should stop or pause; 0 where it has, or need not."""
     if row["state"] not in ("stopping", "pausing"):
         return 0.0
-    asked = requests.asked(paths.run(row["id"]))
+    asked = jobs.asked(paths.run(row["id"]))
     heard = row["request"] == asked.get("request") and row["asked"] == asked.get("asked")
     return 0.0 if heard or "asked" not in asked else max(0.0, now - asked["asked"])
 
@@ -61,7 +61,7 @@ def end(run_id: str) -> None:
 def trainer_of(run_id: str) -> psutil.Process | None:
     """The process that trains a run. A number alone proves nothing: the lock must be held and the command be ours."""
     run_dir, life = runs.directory(run_id), runs.last_life(run_id)
-    if not runs.is_alive(run_dir) or life.get("boot") != core_process.boot_id() or "pid" not in life:
+    if not jobs.is_alive(run_dir) or life.get("boot") != core_process.boot_id() or "pid" not in life:
         return None
     try:
         process = psutil.Process(life["pid"])

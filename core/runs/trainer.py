@@ -7,25 +7,20 @@ import logging
 import os
 import sys
 import time
-import traceback
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from core import VERSION, errors, events, files, model_files, models, paths, process
+from core import VERSION, events, files, jobs, model_files, models, paths, process
 from core.errors import UserError
 from core.estimate import forecast
 from core.hardware import hardware, nvidia, torch_build
-from core.runs import assigned_gpu, disk_space, queue, requests, runs
+from core.runs import assigned_gpu, disk_space, queue, runs
 from core.runs.observer import Observer
 from core.training import checks, devices, packages, tokenizer_loading, training_loop
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
 from core.training.devices import grow_segments, is_out_of_memory
 
-LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
 SURELY = 0.9  # of what the calculator predicts is needed for sure: it errs by a few percent
 FEWEST_STEPS = 3  # the first, slow one is not counted
 DO_WITHOUT = {  # the same in every language
@@ -33,10 +28,6 @@ DO_WITHOUT = {  # the same in every language
     "bitsandbytes": "method = lora, optim = adamw_torch",
     "liger-kernel": "use_liger_kernel = false",
 }
-
-
-class AlreadyTraining(UserError):
-    template = "The run {run} is being trained by another process already."
 
 
 class OutOfMemory(UserError):
@@ -84,56 +75,41 @@ class DeviceAssert(UserError):
     )
 
 
-class Unexpected(UserError):
-    template = "{kind}: {reason} The details are in log.txt in the run's directory."
-
-
-class _StopAsked(Exception):
-    """Somebody pressed Stop or Pause before there was anything to save."""
-
-
 def run(run_dir: Path, seen: int | None = None) -> str:
     """Train the run in this directory to its end and return the name of its last event.
 
     `seen` are the bytes of its log when it was chosen: where there are others now, another trainer was faster.
+
+    Raises:
+        AlreadyAtWork: while another process trains it.
     """
-    lock = FileLock(run_dir / "run.lock")
     # The lock comes before torch is imported: for those seconds the run must already count as alive.
-    try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise AlreadyTraining(run=run_dir.name) from None
-    try:
-        return "overtaken" if seen not in (None, events.size(run_dir)) else _recorded(run_dir)
-    finally:
-        lock.release()
+    with jobs.lock(run_dir):
+        if seen not in (None, events.size(run_dir)):
+            return "overtaken"
+        if jobs.waits(run_dir) == "hold":  # held in the very moment in which its turn came
+            return "held"
+        return _recorded(run_dir)
 
 
 def _recorded(run_dir: Path) -> str:
-    """Train between two events that say how it began and how it ended, whatever happens in between."""
-    if requests.waits(run_dir) == "hold":  # held in the very moment in which its turn came
-        return "held"
-    events.mend(run_dir)
-    checkpoint = whole_checkpoint(run_dir)
+    """Train from the newest checkpoint; a run that filled the disk is queued again and waits for room when it starts."""
+    checkpoint, waits_for_room = whole_checkpoint(run_dir), False
+
+    def describe(error: Exception) -> UserError:
+        nonlocal waits_for_room
+        error = _worded(error, run_dir)
+        waits_for_room = isinstance(error, DiskRanFull) and _short_of_room(run_dir)
+        if waits_for_room:
+            disk_space.clear(run_dir)  # the last event needs room too
+        return error
+
     _count_life(run_dir, bool(checkpoint))
-    events.append(run_dir, "started", pid=os.getpid(), resumed_from=checkpoint and Path(checkpoint).name)
-    try:
-        ending = _train(run_dir, checkpoint)
-    except _StopAsked as asked:
-        ending = {"event": "paused" if str(asked) == "pause" else "stopped", "steps": 0}
-    except Exception as error:  # what we cannot word better keeps its traceback in the log
-        with suppress(OSError):  # of a full disk
-            traceback.print_exc()
-        trouble = _worded(error, run_dir)
-        if short := isinstance(trouble, DiskRanFull) and _short_of_room(run_dir):
-            disk_space.clear(run_dir)  # the last words need room too
-        events.mend(run_dir)  # a full disk may have cut the last line short
-        events.append(run_dir, "failed", **errors.to_dict(trouble))
-        if short:  # its next start waits, in words, until there is room
-            requests.ask(run_dir, "resume")
-        return "failed"
-    events.append(run_dir, **ending)
-    return ending["event"]
+    resumed_from = checkpoint and Path(checkpoint).name
+    ending = jobs.record(run_dir, lambda: _train(run_dir, checkpoint), describe, resumed_from=resumed_from)
+    if waits_for_room and not jobs.asked_to_end(run_dir):
+        jobs.ask(run_dir, "resume")
+    return ending
 
 
 def _short_of_room(run_dir: Path) -> bool:
@@ -157,8 +133,8 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
 
     def report(event: str, **values) -> None:
         said[event] = values
-        if event == "preparing" and (asked := observer.should_stop()):
-            raise _StopAsked(asked)
+        if event == "preparing":
+            jobs.end_if_asked(run_dir)
         events.append(run_dir, event, **values)
         if event == "data" and (forecast := _forecast(config, _length(config, said))):
             report("forecast", **forecast)
@@ -167,10 +143,10 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
             observer.on_model(values["trainable_parameters"])
 
     observer = Observer(run_dir, report)
-    config = local_config(TrainConfig.load(run_dir / "config.json"), report, observer.should_stop)
+    config = local_config(TrainConfig.load(run_dir / "config.json"), report)
     observer.config = config
     disk_space.need(run_dir, disk_bytes(config), report, observer.should_stop)
-    _end_if_asked(observer)
+    jobs.end_if_asked(run_dir)
     report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
     ending = training_loop.train(
         config,
@@ -185,11 +161,6 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         _learn(config, said, ending)
     stopped, paused = ending.pop("stopped"), ending.pop("paused")
     return {"event": "paused" if paused else "stopped" if stopped else "finished", **ending}
-
-
-def _end_if_asked(observer: Observer) -> None:
-    if asked := observer.should_stop():
-        raise _StopAsked(asked)
 
 
 def disk_bytes(config: TrainConfig) -> int:
@@ -242,15 +213,13 @@ def _learn(config: TrainConfig, said: dict, ending: dict) -> None:
     )
 
 
-def local_config(config: TrainConfig, report, should_stop=lambda: "") -> TrainConfig:
+def local_config(config: TrainConfig, report) -> TrainConfig:
     """The config with directories for the names of its model and corpus; the model is made ready if it is not."""
     corpus = runs.corpus_path(config)
     told = 0.0
 
     def on_prepare(stage: str, done: float, total: float) -> None:
         nonlocal told
-        if asked := should_stop():
-            raise _StopAsked(asked)
         if time.monotonic() - told > 1 or done == total:
             told = time.monotonic()
             report("preparing", stage=stage, done=done, total=total)
@@ -291,10 +260,9 @@ def _worded(error: Exception, run_dir: Path) -> UserError:
         return trouble
     if "device-side assert" in said:
         return DeviceAssert()
-    reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
     if any(word in said for word in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "nvml")):
-        return DriverTrouble(reason=reason)
-    return Unexpected(kind=type(error).__name__, reason=reason)
+        return DriverTrouble(reason=jobs.reason(error))
+    return jobs.described(error, run_dir)
 
 
 def _out_of_memory(error: Exception, run_dir: Path) -> UserError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import events, paths, process
+from core import events, jobs, paths, process
 from core.chat import chat, reply_gpu
 from core.errors import UserError
 from core.runs import disk_space, gpu_access, queue, runs, terminate
@@ -40,7 +40,7 @@ def work() -> None:
     queue.come_back()
     tried = set()  # with the length of its events: a run that was resumed meanwhile is another matter
     while waiting := [run for run in map(_marked, queue.next_ones()) if run not in tried]:
-        if any(runs.is_alive(paths.run(run_id)) for run_id in runs.listed()) or disk_space.is_full():
+        if any(jobs.is_alive(paths.run(run_id)) for run_id in runs.listed()) or disk_space.is_full():
             time.sleep(1)  # a trainer that outlived its worker still holds the card; or no trainer could say a word
             continue
         tried.add(waiting[0])
@@ -75,7 +75,7 @@ def run_trainer(run_id: str) -> None:
         trouble = KilledForMemory(step=(events.last(run_dir) or {}).get("step", 0))
         with FileLock(run_dir / "run.lock", timeout=HANDOVER_SECONDS):
             terminate.put_on_record(run_dir, trouble)
-    elif events.size(run_dir) == before and code and not runs.is_alive(run_dir):
+    elif events.size(run_dir) == before and code and not jobs.is_alive(run_dir):
         lines = (run_dir / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         reason = lines[-1] if lines else f"exit code {code}"
         message = f"The trainer did not start: {reason} See log.txt in the run's directory."

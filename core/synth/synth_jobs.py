@@ -62,7 +62,7 @@ def stop(directory: Path) -> None:
         if jobs.state(directory) in ("finished", "stopped"):
             raise NothingToGoOnWith(name=jobs.request(directory)["name"])
         start(directory)
-    jobs.stop(directory)
+    jobs.ask(directory, "stop")
 
 
 def resume(directory: Path) -> None:

@@ -604,18 +604,33 @@ EVENTS = Group(
     ),
 )
 
+JOBS = Group(
+    "core/jobs.py",
+    ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
+    (
+        ('    return "running" if is_alive(directory) else "lost"', '    return "lost"'),
+        ("    if waiting := waits(directory):", '    if waiting := "":'),
+        ('        return "stopped" if control.get("request") == "stop" else "queued"', '        return "queued"'),
+        ("        if request not in ENDS:\n            raise", "        raise"),
+        (
+            '        control = {"after": -1, "asked": round((directory / "control.json").stat().st_mtime, 3)} | control',
+            "        pass",
+        ),
+    ),
+)
+
 RUNS = Group(
     "core/runs/runs.py",
     ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
     (
-        ('    return "running" if is_alive(path) else "lost"', '    return "lost"'),
-        ("    if waits := requests.waits(path):", '    if waits := "":'),
-        ('        return "stopped" if request == "stop" else "queued"', '        return "queued"'),
         ('    if now == "finished":\n        raise NothingToResume', "    if False:\n        raise NothingToResume"),
-        ('    if is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    with', "    with"),
         (
-            '    requests.ask(directory(run_id), "hold" if now == "queued" else "pause")',
-            '    requests.ask(directory(run_id), "pause")',
+            '    if jobs.is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    jobs',
+            "    jobs",
+        ),
+        (
+            '    jobs.ask(directory(run_id), "hold" if now == "queued" else "pause")',
+            '    jobs.ask(directory(run_id), "pause")',
         ),
         (
             '        if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:',
@@ -826,7 +841,7 @@ GROUPS = (
         GATE,
         STORE,
     ),
-    *(SERIES, EVENTS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
+    *(SERIES, EVENTS, JOBS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
 )
 
 # Faults that no fast test should be asked to notice, each with the reason.
