@@ -14,14 +14,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
 from core import errors, paths
 from core.errors import UserError
-from core.process import ROOT
 
 STARTER = "starter"
 STARTER_TITLE = "SmolLM2-135M-Instruct"
@@ -153,24 +152,6 @@ def prepare(name: str, report: Report = silent) -> str:
     if not _is_hub_id(name):
         raise ModelUnknown(name=name or '""')
     return _prepare_hub(name, report)
-
-
-def preparing(name: str) -> Iterator[tuple[str, float, float]]:
-    """Prepare a model in a process of its own and yield (stage, done, total); raises its trouble at the end."""
-    command = [sys.executable, "-m", "core.models", "prepare", name, "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True) as process:
-        try:
-            for line in process.stdout:
-                message = json.loads(line)
-                if "stage" in message:
-                    yield message["stage"], message["done"], message["total"]
-                elif "trouble" in message:
-                    raise errors.from_dict(message)
-        finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.terminate()
-    if process.returncode:
-        raise ModelUnknown(name=name)
 
 
 def delete(name: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -178,7 +177,7 @@ def on_show(say: Say, **values):
     if not wanted["recipe"]:
         raise Refused(say("synth.recipe.missing"))
     yield f"<p>{say('synth.showing')}</p>"
-    command = [sys.executable, "-m", "core.synth", wanted["recipe"], "--preview", "--json"]
+    command = ["-m", "core.synth", wanted["recipe"], "--preview", "--json"]
     for name in ("tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "parallel"):
         if wanted[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(wanted[name])]

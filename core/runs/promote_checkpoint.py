@@ -30,8 +30,7 @@ def take(run_id: str, step: int) -> Path:
         StillRunning, CheckpointGone, DiskFull.
     """
     run_dir, name = runs.directory(run_id), runs.label(run_id)["name"]
-    if runs.state(run_id) in runs.ACTIVE:
-        raise runs.StillRunning(name=name)
+    runs.need_state(run_id, (*runs.RESUMABLE, "finished"), runs.StillRunning)
     checkpoint = run_dir / f"checkpoint-{step}"
     if not is_whole(checkpoint):
         raise CheckpointGone(name=name, step=step, kept=", ".join(map(str, kept(run_id))) or "-")

@@ -1,6 +1,7 @@
-"""Runs: directories that are created by the page, filled by a trainer, and whose state is derived, never stored.
+"""A run: its directory with config and label, what can be asked of it, and the worker of the queue.
 
-Run it: `python -m core.runs list|show|start|queue|pause|resume|stop|compare --json`; the commands are in core.runs.__main__.
+The page or `python -m core.runs` makes the directory, a trainer (core.runs.trainer) fills it; states and requests are those
+of core.jobs.
 """
 
 import json
@@ -9,6 +10,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from core.training.config import TrainConfig
 from core.training.errors import CorpusGone
 
 RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
+IDLE = ("queued", *RESUMABLE, "finished")  # no trainer works on it
 # All that a run's directory can hold that we put there; deleting a run deletes these and nothing else. The large parts
 # come first and config.json, which makes a directory a run, almost last: a deletion that was cut short can be repeated.
 OURS = (
@@ -65,7 +68,7 @@ class NothingToResume(UserError):
 
 
 def create(config: TrainConfig, name: str = "", trial: bool = False, gpu: Gpu | None = None) -> str:
-    """Make the directory of a new run, whole or not at all, and return its id; `gpu` is the card that it trains on."""
+    """Make the directory of a new run and return its id; `gpu` is the card that it trains on."""
     name = name.strip() or default_name(config)
     label = {"name": name, "note": "", "tags": [], "created": time.time()} | ({"trial": True} if trial else {})
 
@@ -99,8 +102,8 @@ def start(config: TrainConfig, name: str = "", trial: bool = False, *, card: str
 
 def listed() -> list[str]:
     """The ids of all runs, oldest first."""
-    found = (path.parent for path in paths.runs().glob("[!.]*/config.json"))
-    return sorted(path.name for path in found if not path.is_symlink() and (path / "label.json").is_file())
+    directories = (path.parent for path in paths.runs().glob("[!.]*/config.json"))
+    return sorted(path.name for path in directories if not path.is_symlink() and (path / "label.json").is_file())
 
 
 def by_use() -> list[str]:
@@ -138,10 +141,10 @@ def check_corpus(config: TrainConfig) -> None:
     """Refuse at once a corpus that is gone, or whose card says that it holds nothing for this task."""
     card = corpus_path(config) / "card.json"
     if card.is_file():
-        known = json.loads(card.read_text(encoding="utf-8"))
-        chats = {"chat": known.get("rows"), "text": 0}.get(known.get("kind"))
+        corpus = json.loads(card.read_text(encoding="utf-8"))
+        chats = {"chat": corpus.get("rows"), "text": 0}.get(corpus.get("kind"))
         if chats is not None:
-            check_task(config, known["name"], known["rows"], chats)
+            check_task(config, corpus["name"], corpus["rows"], chats)
 
 
 def _corpus_place(config: TrainConfig) -> Path:
@@ -158,31 +161,29 @@ def label(run_id: str) -> dict:
 
 
 def disambiguate(titles: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """(title, id) with the time of its making behind each title that stands there twice: runs of one corpus are named
-    alike."""
+    """[(title, id)], each title that occurs twice with the time of creation: runs of one corpus have one name."""
     counts = Counter(title for title, _ in titles)
     return [(f"{title} · {created_at(id)}" if counts[title] > 1 else title, id) for title, id in titles]
 
 
 def created_at(id: str) -> str:
-    """When a run or an export was made, as its id says it; of other ids the name."""
+    """When a run or an export was created, from its id; of other ids the name."""
     name = id.partition(":")[2] or id
-    found = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", name)
-    return "{}-{}-{} {}:{}:{}".format(*found.groups()) if found else name
+    digits = re.match(r"(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)", name)
+    return "{}-{}-{} {}:{}:{}".format(*digits.groups()) if digits else name
 
 
 def rename(run_id: str, name: str, note: str, tags: list[str] | None = None) -> None:
     old = label(run_id)
-    kept = old["tags"] if tags is None else sorted({tag.strip().lower() for tag in tags} - {""})
-    files.write_json(
-        directory(run_id) / "label.json", {**old, "name": name.strip() or old["name"], "note": note, "tags": kept}
-    )
+    new = {"name": name.strip() or old["name"], "note": note}
+    if tags is not None:
+        new["tags"] = sorted({tag.strip().lower() for tag in tags} - {""})
+    files.write_json(directory(run_id) / "label.json", old | new)
 
 
 def change(run_id: str, **fields) -> None:
-    """Change the config of a run that is not at work; what it was before stays on record in label.json."""
-    if state(run_id) in AT_WORK:
-        raise StillRunning(name=label(run_id)["name"])
+    """Change the config of a run that is not at work; label.json records what it was before."""
+    need_state(run_id, IDLE, StillRunning)
     before = config(run_id)
     after = TrainConfig.from_dict(vars(before) | fields)
     old = label(run_id)
@@ -196,8 +197,7 @@ def change(run_id: str, **fields) -> None:
 
 def put_on(run_id: str, card: str) -> None:
     """Let a run that is not at work train on another card from now on, named by its UUID."""
-    if state(run_id) in AT_WORK:
-        raise StillRunning(name=label(run_id)["name"])
+    need_state(run_id, IDLE, StillRunning)
     gpu = assigned_gpu.choose(card)
     assigned_gpu.check(config(run_id), gpu)
     assigned_gpu.write(directory(run_id), gpu)
@@ -208,38 +208,38 @@ def state(run_id: str) -> str:
     return jobs.state(directory(run_id))
 
 
+def need_state(run_id: str, states: Collection[str], error: type[UserError]) -> str:
+    """The state of a run; raises the error, with its name and state, where that is none of these."""
+    now = state(run_id)
+    if now not in states:
+        raise error(name=label(run_id)["name"], state=now)
+    return now
+
+
 def stop(run_id: str) -> None:
     """Ask a run to save its adapter and end; a run that waits in the queue leaves it."""
-    now = state(run_id)
-    if now not in (*ACTIVE, "held"):
-        raise NotRunning(name=label(run_id)["name"], state=now)
+    need_state(run_id, (*ACTIVE, "held"), NotRunning)
     jobs.ask(directory(run_id), "stop")
 
 
 def pause(run_id: str) -> None:
     """Ask a run to save a checkpoint and give the card back; a run that waits in the queue is held there."""
-    now = state(run_id)
-    if now not in ACTIVE:
-        raise NotRunning(name=label(run_id)["name"], state=now)
+    now = need_state(run_id, ACTIVE, NotRunning)
     jobs.ask(directory(run_id), "hold" if now == "queued" else "pause")
 
 
 def ask_once(run_id: str, what: str) -> None:
     """Ask a running training to save a checkpoint ("save") or to reply to the evaluation prompts ("sample") now."""
-    now = state(run_id)
-    if now not in AT_WORK:
-        raise NotRunning(name=label(run_id)["name"], state=now)
+    need_state(run_id, AT_WORK, NotRunning)
     jobs.ask(directory(run_id), what)
 
 
 def resume(run_id: str) -> None:
     """Queue a run again that was paused, held, lost, stopped or failed; it goes on from its newest whole checkpoint."""
-    now = state(run_id)
-    if now in ACTIVE:
-        raise StillRunning(name=label(run_id)["name"])
+    now = need_state(run_id, (*RESUMABLE, "finished"), StillRunning)
     if now == "finished":
         raise NothingToResume(name=label(run_id)["name"])
-    if (events.last(directory(run_id)) or {}).get("trouble") == "CardTakenOut":  # whoever resumes it has read so
+    if (events.last(directory(run_id)) or {}).get("trouble") == "CardTakenOut":  # the person has read so
         assigned_gpu.write(directory(run_id), hardware.card())
     jobs.ask(paths.run(run_id), "resume")
     start_worker()
@@ -252,11 +252,11 @@ def delete(run_id: str) -> None:
         raise StillRunning(name=label(run_id)["name"])
     jobs.ask(path, "stop")  # without its events the run would count as queued
     for pattern in OURS:
-        for found in path.glob(pattern):
-            if found.is_dir() and not found.is_symlink():
-                shutil.rmtree(found)
+        for part in path.glob(pattern):
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part)
             else:
-                found.unlink()
+                part.unlink()
     if not any(path.iterdir()):
         path.rmdir()
 
@@ -270,7 +270,7 @@ def queue_lock() -> Path:
 
 
 def start_worker() -> None:
-    """Start a queue worker, detached from this process; where one is at work already, the new one ends by itself."""
+    """Start a worker of the queue, detached from this process; where there is one already, the new one ends by itself."""
     with (paths.runs().parent / "worker.log").open("ab") as log:
         process.spawn_detached([sys.executable, "-m", "core.runs.worker"], log)
 
