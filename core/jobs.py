@@ -33,7 +33,9 @@ ENDS = ("stop", "pause")
 WAITS = ("resume", "hold")
 ONCE = ("save", "sample")
 STARTING_SECONDS = 30  # that a new process gets to take its lock
-LOCK_SECONDS = 10  # where there is no flock, whoever looks whether a job is alive holds its lock for an instant
+LOCK_SECONDS = (
+    20  # a process that is killed deep in a driver dies late; without flock a look takes the lock for an instant
+)
 POLL_SECONDS = 0.5
 
 
@@ -193,7 +195,7 @@ def asked(directory: Path) -> dict:
         with suppress(FileNotFoundError):
             when = (directory / f"control.{name}").stat().st_mtime
             return {"request": name, "after": events.size(directory), "asked": round(when, 3)}
-    control = _read(directory / "control.json")
+    control = files.read_json(directory / "control.json")
     if control and "asked" not in control:  # of a job of an older version
         control = {"after": -1, "asked": round((directory / "control.json").stat().st_mtime, 3)} | control
     return control
@@ -219,16 +221,7 @@ def waits(directory: Path) -> str:
 
 def asked_once(directory: Path) -> dict[str, float]:
     """When a save and a sample were asked for last."""
-    return _read(directory / "wishes.json")
-
-
-def _read(path: Path) -> dict:
-    """What a file of requests holds; one that a power cut emptied asks for nothing."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+    return files.read_json(directory / "wishes.json")
 
 
 # Processes

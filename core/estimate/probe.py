@@ -6,9 +6,6 @@ so the page starts it as a process of its own.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 
 from core import paths, process
@@ -67,16 +64,12 @@ def run(gpu: Gpu | None = None) -> dict:
     Raises:
         ProbeFailed: with the reason.
     """
-    command = [sys.executable, "-m", "core.estimate.probe", "--json"]
-    options = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "timeout": PATIENCE}
-    options["env"] = os.environ | hardware.environment(gpu or hardware.card())
+    command, more = ["-m", "core.estimate.probe", "--json"], hardware.environment(gpu or hardware.card())
     try:
-        done = subprocess.run(command, cwd=process.ROOT, **options)
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        raise ProbeFailed(reason=f"it took longer than {PATIENCE} seconds") from None
-    except (OSError, ValueError, IndexError):
-        raise ProbeFailed(reason=(done.stderr.strip().splitlines() or ["no answer"])[-1][:300]) from None
+        return list(process.json_lines(command, more=more, seconds=PATIENCE))[-1]
+    except process.CommandFailed as failed:
+        reason = f"it took longer than {PATIENCE} seconds" if failed.timed_out else str(failed)[:300]
+        raise ProbeFailed(reason=reason) from None
 
 
 def main() -> None:

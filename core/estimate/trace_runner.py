@@ -5,8 +5,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from core.estimate.troubles import NeedsTrace, NotInTransformers, TraceFailed, U
 
 VERSION = 5  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
-BEAT = 0.3  # seconds between two looks at whether it was cancelled
 MEMORY_FIELDS = (
     "method", "sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_dropout",
     "target_modules", "optimizer", "gradient_checkpointing", "attention", "loss", "precision", "labelled", "autocast",
@@ -80,37 +77,22 @@ def _place(request: dict) -> Path:
 
 
 def _run(request: dict, should_stop: Callable[[], bool]) -> dict:
-    environment = os.environ | {
-        "PYTHONPATH": str(process.ROOT),
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    child = subprocess.Popen(
-        [sys.executable, "-m", "core.estimate.trace"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", cwd=process.ROOT,
-        env=environment,
-    )  # fmt: skip
-    waited, sent = 0.0, json.dumps(request)
+    def look() -> None:
+        if should_stop():
+            raise Cancelled
+
+    more = {"PYTHONPATH": str(process.ROOT), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command, answers = ["-m", "core.estimate.trace"], []
     try:
-        while True:
-            try:
-                out, errors = child.communicate(sent, timeout=BEAT)
-                break
-            except subprocess.TimeoutExpired:
-                waited, sent = waited + BEAT, None
-                if should_stop():
-                    raise Cancelled from None
-                if waited > PATIENCE:
-                    raise TraceFailed(reason=f"it took longer than {PATIENCE} seconds") from None
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
-    try:
-        return json.loads(out.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        if child.returncode < 0:
-            return {
-                "error": f"its process was ended from outside (signal {-child.returncode}); memory may be short here"
-            }
-        return {"error": (errors.strip().splitlines() or ["no answer"])[-1][:300]}
+        lines = process.json_lines(
+            command, stdin=json.dumps(request), more=more, seconds=PATIENCE, look=look, group=True
+        )
+        answers.extend(lines)
+    except process.CommandFailed as failed:
+        if failed.timed_out:
+            raise TraceFailed(reason=f"it took longer than {PATIENCE} seconds") from None
+        reason = str(failed)[:300]
+        if failed.code < 0:
+            reason = f"its process was ended from outside (signal {-failed.code}); memory may be short here"
+        answers = answers or [{"error": reason}]
+    return answers[-1]

@@ -1,4 +1,4 @@
-"""The checkpoint that a person chose by reading: its weights become what the run has made."""
+"""Make the checkpoint that a person chose by reading the result of its run."""
 
 import shutil
 import time
@@ -18,13 +18,13 @@ class CheckpointGone(UserError):
 
 
 def kept(run_id: str) -> list[int]:
-    """The steps of the checkpoints that are there, the oldest first."""
-    sealed = paths.run(run_id).glob("checkpoint-*/whole.json")
-    return sorted(int(path.parent.name.split("-")[1]) for path in sealed)
+    """The steps of the whole checkpoints that are there, the oldest first."""
+    whole = paths.run(run_id).glob("checkpoint-*/whole.json")
+    return sorted(int(path.parent.name.split("-")[1]) for path in whole)
 
 
 def take(run_id: str, step: int) -> Path:
-    """Put the weights of a checkpoint into the place of those that the run ended with, and say where they are.
+    """Replace the weights that the run ended with by those of a checkpoint; the directory with them.
 
     Raises:
         StillRunning, CheckpointGone, DiskFull.

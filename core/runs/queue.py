@@ -3,7 +3,6 @@
 order.json holds the order; runs that are not in it come after those that are, oldest first.
 """
 
-import json
 from contextlib import suppress
 
 from filelock import FileLock
@@ -82,9 +81,7 @@ def come_back() -> None:
 
 
 def _order() -> list[str]:
-    with suppress(FileNotFoundError, ValueError):
-        return json.loads(_file().read_text(encoding="utf-8"))
-    return []
+    return files.read_json(_file(), list)
 
 
 def _file():

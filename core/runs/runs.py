@@ -281,11 +281,8 @@ def has_worker() -> bool:
 
 
 def last_life(run_id: str) -> dict:
-    """The last process that trained a run: {"boot", "pid", "starts": how often since it got anywhere}, or {}."""
-    try:
-        return json.loads((directory(run_id) / "life.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
+    """The last process that trained a run: {"boot", "pid", "starts": in a row without a new checkpoint}, or {}."""
+    return files.read_json(directory(run_id) / "life.json")
 
 
 def default_name(config: TrainConfig) -> str:

@@ -25,10 +25,10 @@ def home() -> Path:
 
 
 def create(request: dict, directory: Path | None = None) -> Path:
-    """Make the directory of a job, whole or not at all. `request` is what core.synth.worker.run reads back.
+    """Make the directory of a job. `request` is what core.synth.worker.run reads back.
 
     Raises:
-        the troubles of core.synth.recipes, VolumeWrong.
+        the errors of core.synth.recipes, VolumeWrong.
     """
     recipe = recipes.load(request["recipe"])
     personas.check(recipe, request.get("personas") or [])
@@ -37,8 +37,8 @@ def create(request: dict, directory: Path | None = None) -> Path:
         raise VolumeWrong(tokens=request["tokens"], least=SMALLEST, most=MOST)
     name = str(request.get("name") or "").strip() or recipe.name
     importer.make_place(directory.parent if directory else home())
-    kept = {"text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash, "name": name, "lang": recipe.lang}
-    return jobs.create(home(), request | {"recipe": recipe.name} | kept, directory)
+    request = request | {"recipe": recipe.name, "text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash}
+    return jobs.create(home(), request | {"name": name, "lang": recipe.lang}, directory)
 
 
 def start(directory: Path) -> None:
@@ -57,15 +57,18 @@ def find(job_id: str) -> Path:
 
 
 def stop(directory: Path) -> None:
-    """Ask the job to end and make a corpus of what there is; one that is paused or lost is woken for it."""
+    """Ask the job to end and make a corpus of what there is; one that is paused or lost is started for it."""
     if not jobs.is_alive(directory):
-        if jobs.state(directory) in ("finished", "stopped"):
-            raise NothingToGoOnWith(name=jobs.request(directory)["name"])
-        start(directory)
+        resume(directory)
     jobs.ask(directory, "stop")
 
 
 def resume(directory: Path) -> None:
+    """Start a job again that is paused, failed or lost.
+
+    Raises:
+        JobStillAtWork, NothingToGoOnWith.
+    """
     if jobs.is_alive(directory):
         raise jobs.JobStillAtWork(name=jobs.request(directory)["name"])
     if jobs.state(directory) in ("finished", "stopped"):
@@ -74,8 +77,7 @@ def resume(directory: Path) -> None:
 
 
 def progress(directory: Path) -> dict:
-    """The job at a glance: its request, state, the run that it waits for, the last report of progress, the last x-ray and
-    the ending."""
+    """The job's id, request and state, its latest progress, the run that it waits for, the latest x-ray and its ending."""
     last: dict = {}
     for event in events.read(directory)[0]:
         last[event["event"]] = event
