@@ -133,7 +133,7 @@ def state(directory: Path) -> str:
         return {"stop": "stopping", "pause": "pausing"}.get(control.get("request"), "running")
     if waiting := waits(directory):
         return {"resume": "queued", "hold": "held"}[waiting]
-    if last is None and not (directory / "job.json").exists():  # a run: it waits for its turn, however long
+    if last is None and (directory / "config.json").exists():  # a run: it waits for its turn, however long
         return "stopped" if control.get("request") == "stop" else "queued"
     if last is None and time.time() - (directory / "job.json").stat().st_mtime < STARTING_SECONDS:
         return "queued"

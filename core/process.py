@@ -147,14 +147,17 @@ def _objects(process: subprocess.Popen, seconds: float, look: Callable[[], None]
             with suppress(subprocess.TimeoutExpired):
                 process.wait(TERMINATE_SECONDS)
             return
-        with suppress(ValueError):
-            if isinstance(values := json.loads(line), dict):
-                yield values
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict):
+            yield values
     raise TimeoutError
 
 
 def _read(stream, lines: queue.SimpleQueue) -> None:
-    with suppress(ValueError, OSError):  # it was closed after the process was killed
+    with stream:  # by this thread alone: to close what another thread reads would wait for it
         for line in stream:
             lines.put(line)
     lines.put(None)
@@ -170,7 +173,6 @@ def _end(process: subprocess.Popen, group: bool) -> None:
             process.wait(TERMINATE_SECONDS)
     process.kill()
     process.wait()
-    process.stdout.close()
 
 
 @cache
