@@ -128,7 +128,7 @@ def state(directory: Path) -> str:
     """queued, held, running, pausing, stopping, finished, stopped, paused, failed, or lost: killed, out of memory, power cut."""
     # The lock first: a process releases it after its last event, so a free lock means that all events are there.
     alive = is_alive(directory)
-    control, last = asked(directory), events.last(directory)
+    control, last = latest_request(directory), events.last(directory)
     if alive:
         return {"stop": "stopping", "pause": "pausing"}.get(control.get("request"), "running")
     if waiting := waits(directory):
@@ -175,7 +175,7 @@ def ask(directory: Path, request: str) -> None:
     """
     now = round(time.time(), 3)
     if request in ONCE:
-        files.write_json(directory / "wishes.json", asked_once(directory) | {request: now})
+        files.write_json(directory / "wishes.json", once_requests(directory) | {request: now})
         return
     try:
         control = {"request": request, "after": events.size(directory), "asked": now}
@@ -189,7 +189,7 @@ def ask(directory: Path, request: str) -> None:
         (directory / f"control.{name}").unlink(missing_ok=True)
 
 
-def asked(directory: Path) -> dict:
+def latest_request(directory: Path) -> dict:
     """The latest request as {"request", "after": bytes of the events then, "asked": when}, or {}."""
     for name in ENDS:
         with suppress(FileNotFoundError):
@@ -201,25 +201,25 @@ def asked(directory: Path) -> dict:
     return control
 
 
-def asked_to_end(directory: Path) -> str:
+def end_request(directory: Path) -> str:
     """stop or pause, if one of them is the latest request; else nothing."""
-    request = asked(directory).get("request", "")
+    request = latest_request(directory).get("request", "")
     return request if request in ENDS else ""
 
 
-def end_if_asked(directory: Path) -> None:
+def end_if_requested(directory: Path) -> None:
     """Raise Stopped where somebody asked to stop or to pause."""
-    if request := asked_to_end(directory):
+    if request := end_request(directory):
         raise Stopped(request)
 
 
 def waits(directory: Path) -> str:
     """resume or hold, if no event was written since; else nothing."""
-    control = asked(directory)
+    control = latest_request(directory)
     return control["request"] if control.get("request") in WAITS and control["after"] == events.size(directory) else ""
 
 
-def asked_once(directory: Path) -> dict[str, float]:
+def once_requests(directory: Path) -> dict[str, float]:
     """When a save and a sample were asked for last."""
     return files.read_json(directory / "wishes.json")
 
@@ -270,7 +270,7 @@ def run(directory: Path, work: Callable[[Path, dict, Callable], dict]) -> str:
 
     def report(event: str, **values) -> None:
         events.append(directory, event, **values)
-        end_if_asked(directory)
+        end_if_requested(directory)
 
     with lock(directory):
         return record(directory, lambda: work(directory, request(directory), report))

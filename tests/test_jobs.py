@@ -37,8 +37,8 @@ def test_a_directory_that_cannot_be_filled_leaves_nothing(tmp_path, full_disk):
 def test_a_request_of_an_older_version_is_still_read(job):
     (job / "control.json").write_text(json.dumps({"request": "pause"}), encoding="utf-8")
     with FileLock(job / "run.lock"):
-        assert (jobs.state(job), jobs.asked_to_end(job)) == ("pausing", "pause")
-    asked = jobs.asked(job)
+        assert (jobs.state(job), jobs.end_request(job)) == ("pausing", "pause")
+    asked = jobs.latest_request(job)
     assert asked == {"request": "pause", "after": -1, "asked": round((job / "control.json").stat().st_mtime, 3)}
     assert (jobs.waits(job), jobs.state(job)) == ("", "queued")
     for ending in ("paused", "stopped", "failed"):
@@ -50,10 +50,10 @@ def test_a_request_of_an_older_version_is_still_read(job):
 
 def test_a_wish_of_an_older_version_is_still_read(job):
     (job / "wishes.json").write_text('{"save": 12.5}', encoding="utf-8")
-    assert jobs.asked_once(job) == {"save": 12.5}
+    assert jobs.once_requests(job) == {"save": 12.5}
     jobs.ask(job, "stop")
     jobs.ask(job, "sample")
-    assert (jobs.asked_to_end(job), sorted(jobs.asked_once(job))) == ("stop", ["sample", "save"])
+    assert (jobs.end_request(job), sorted(jobs.once_requests(job))) == ("stop", ["sample", "save"])
 
 
 def test_resume_and_hold_expire_with_the_next_event(job):
@@ -74,13 +74,13 @@ def test_a_job_can_be_stopped_and_paused_on_a_full_disk(job, monkeypatch, reques
             jobs.ask(directory, request_)
             with pytest.raises(files.NothingWritten):
                 jobs.ask(directory, "resume")
-        assert (jobs.state(directory), jobs.asked(directory)["request"]) == (state, request_)
+        assert (jobs.state(directory), jobs.latest_request(directory)["request"]) == (state, request_)
         report("progress")
         raise AssertionError("it should have ended")
 
     assert jobs.run(job, work) == {"stop": "stopped", "pause": "paused"}[request_]
     jobs.ask(job, "resume")
-    assert (jobs.state(job), jobs.asked_to_end(job)) == ("queued", "")
+    assert (jobs.state(job), jobs.end_request(job)) == ("queued", "")
 
 
 def test_what_nobody_foresaw_is_recorded_with_its_first_line(job, capsys):

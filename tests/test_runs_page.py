@@ -64,16 +64,16 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
     write_steps(run_id, 1, 1, of=300)
     jobs.ask(path, "pause")
     row = {**store.sync(run_id), "state": "pausing"}
-    asked = run_html.clock(jobs.asked(path)["asked"])
+    asked = run_html.clock(jobs.latest_request(path)["asked"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}; takes effect after the current step."]
-    events.append(path, "heard", step=2, request="pause", asked=jobs.asked(path)["asked"])
+    events.append(path, "heard", step=2, request="pause", asked=jobs.latest_request(path)["asked"])
     events.append(path, "paused", steps=2)
     row = store.sync(run_id)
     heard = run_html.clock(row["heard"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}, took effect at {heard} after step 2."]
     assert "Resume goes on after step" in drawn(run_id)["status"]
     runs.resume(run_id)
-    asked = run_html.clock(jobs.asked(path)["asked"])
+    asked = run_html.clock(jobs.latest_request(path)["asked"])
     assert list(run_html.requests(SAY, store.sync(run_id))) == [
         f"Resume: asked at {asked}; takes effect when its turn comes."
     ]
@@ -90,7 +90,7 @@ def test_a_stop_before_the_first_step_says_when_it_took_effect(config, no_worker
     jobs.ask(path, "stop")
     events.append(path, "stopped", steps=0)
     row = store.sync(run_id)
-    asked, ended = run_html.clock(jobs.asked(path)["asked"]), run_html.clock(row["ended"])
+    asked, ended = run_html.clock(jobs.latest_request(path)["asked"]), run_html.clock(row["ended"])
     assert list(run_html.requests(SAY, row)) == [f"Stop: asked at {asked}, took effect at {ended}."]
 
 

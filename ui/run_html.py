@@ -63,9 +63,9 @@ def _facts(say: Say, row: dict):
 
 def requests(say: Say, row: dict):
     """What was asked of the run last, and when it took effect."""
-    asked = jobs.asked(paths.run(row["id"]))
+    asked = jobs.latest_request(paths.run(row["id"]))
     latest = [(asked["request"], asked["asked"])] if asked.get("request") in (*jobs.ENDS, "resume") else []
-    latest += list(jobs.asked_once(paths.run(row["id"])).items())
+    latest += list(jobs.once_requests(paths.run(row["id"])).items())
     if not latest or row["state"] not in (*runs.AT_WORK, "queued", "paused", "stopped"):
         return
     request, when = max(latest, key=lambda one: one[1])

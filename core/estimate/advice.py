@@ -1,5 +1,6 @@
 """What to change so that it fits, cheapest first, and the largest that still fits."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
@@ -40,11 +41,17 @@ def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[
     return sorted(found, key=lambda c: (c.verdict == "no", harm(c.name), c.slower, -c.saves))
 
 
-def way_to_fit(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
-    """Changes one after another until it fits, the least harmful first; each is counted from the one before it."""
+def way_to_fit(
+    shape: ModelShape, setup: Setup, card: Card, budget: float, allowed: Collection[str] | None = None
+) -> list[Change]:
+    """Changes one after another until it fits, the least harmful first; each is counted from the one before it.
+
+    `allowed` are the names of changes to choose from, by default all.
+    """
     taken: list[Change] = []
     while fits(quick(shape, setup, card), budget) != "fits" and len(taken) < 12:
         open_ = changes(shape, setup, card, budget)
+        open_ = [change for change in open_ if allowed is None or change.name in allowed]
         if not open_:
             break
         enough = [c for c in open_ if c.verdict == "fits" and harm(c.name) <= min(harm(o.name) for o in open_)]

@@ -75,29 +75,14 @@ def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool, gpu
         setup = answer.suited(forecast.setup_of(values, card), card)
         needs, free = answer.quick(shape, setup, card).process, free_bytes(gpu)
         budget = min(free, needs)
-        fields = way(shape, setup, card, budget, allowed)
+        changes = advice.way_to_fit(shape, setup, card, budget, allowed)
+        fields = {name: value for change in changes for name, value in change.fields.items()}
     except UserError:  # a model or a setup that the calculator does not know
         return {"changes": plain(config), "fits": None}
     after = answer.quick(shape, replace(setup, **fields), card)
     changes = {NAMES.get(name, name): value for name, value in fields.items() if NAMES.get(name, name) in KEPT}
     fits = bool(changes) and answer.fits(after, budget) != "no"
     return {"changes": changes, "fits": fits, "needs": needs, "after": after.process, "free": free}
-
-
-def way(shape, setup, card, budget: float, allowed: tuple[str, ...]) -> dict:
-    """Fields of the calculator's setup: one change if one is enough, else several, the least harmful first."""
-    fields: dict = {}
-    for _ in range(12):
-        changes = [change for change in advice.changes(shape, setup, card, budget) if change.name in allowed]
-        if not changes:
-            break
-        enough = [change for change in changes if change.verdict == "fits"]
-        chosen = (enough or sorted(changes, key=lambda change: (advice.harm(change.name), -change.saves)))[0]
-        fields |= chosen.fields
-        setup = replace(setup, **chosen.fields)
-        if enough:
-            break
-    return fields
 
 
 def plain(config: TrainConfig) -> dict:

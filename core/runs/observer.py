@@ -13,20 +13,20 @@ class Observer(Watcher):
 
     def __init__(self, run_dir: Path, report):
         self.run_dir, self.report, self.config = run_dir, report, None
-        self.done_once = jobs.asked_once(run_dir)  # what was asked of an earlier process is not done again
+        self.done_once = jobs.once_requests(run_dir)  # what was asked of an earlier process is not done again
         self.heard = None
         self.trained = 0  # parameters, known when the model is loaded
 
     def should_stop(self) -> str:
         """stop or pause, if one of them was asked."""
-        return jobs.asked_to_end(self.run_dir)
+        return jobs.end_request(self.run_dir)
 
     def wishes(self, step: int) -> list[str]:
-        asked = jobs.asked(self.run_dir)
+        asked = jobs.latest_request(self.run_dir)
         if asked.get("request") in jobs.ENDS and self.heard != asked:
             self.heard = asked
             self.report("heard", step=step, request=asked["request"], asked=asked["asked"])
-        once = jobs.asked_once(self.run_dir)
+        once = jobs.once_requests(self.run_dir)
         fresh = {request: when for request, when in once.items() if self.done_once.get(request) != when}
         self.done_once |= fresh
         for request, when in fresh.items():

@@ -4,7 +4,6 @@ The page or `python -m core.runs` makes the directory, a trainer (core.runs.trai
 of core.jobs.
 """
 
-import json
 import re
 import shutil
 import sys
@@ -139,12 +138,10 @@ def corpus_path(config: TrainConfig) -> Path:
 
 def check_corpus(config: TrainConfig) -> None:
     """Refuse at once a corpus that is gone, or whose card says that it holds nothing for this task."""
-    card = corpus_path(config) / "card.json"
-    if card.is_file():
-        corpus = json.loads(card.read_text(encoding="utf-8"))
-        chats = {"chat": corpus.get("rows"), "text": 0}.get(corpus.get("kind"))
-        if chats is not None:
-            check_task(config, corpus["name"], corpus["rows"], chats)
+    card = files.read_json(corpus_path(config) / "card.json")
+    chats = {"chat": card.get("rows"), "text": 0}.get(card.get("kind"))
+    if chats is not None:
+        check_task(config, card["name"], card["rows"], chats)
 
 
 def _corpus_place(config: TrainConfig) -> Path:
@@ -154,10 +151,8 @@ def _corpus_place(config: TrainConfig) -> Path:
 def label(run_id: str) -> dict:
     """What a person calls the run: {"name", "note", "tags", "created"}."""
     path = directory(run_id) / "label.json"
-    try:
-        return {"tags": []} | json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # a power cut
-        return {"name": run_id, "note": "", "tags": [], "created": path.stat().st_mtime}
+    damaged = {"name": run_id, "note": "", "created": path.stat().st_mtime}  # by a power cut
+    return {"tags": []} | (files.read_json(path) or damaged)
 
 
 def disambiguate(titles: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -287,6 +282,5 @@ def last_life(run_id: str) -> dict:
 
 def default_name(config: TrainConfig) -> str:
     """What a run is called when nobody says: after its corpus and method."""
-    card = _corpus_place(config) / "card.json"
-    corpus = json.loads(card.read_text(encoding="utf-8"))["name"] if card.is_file() else Path(config.corpus).stem
-    return f"{corpus} · {config.method}"
+    card = files.read_json(_corpus_place(config) / "card.json")
+    return f"{card.get('name') or Path(config.corpus).stem} · {config.method}"

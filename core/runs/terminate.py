@@ -32,7 +32,7 @@ def unheard(row: dict, now: float) -> float:
     """For how many seconds a run's trainer has ignored a stop or pause; 0 where it has not."""
     if row["state"] not in ("stopping", "pausing"):
         return 0.0
-    asked = jobs.asked(paths.run(row["id"]))
+    asked = jobs.latest_request(paths.run(row["id"]))
     heard = row["request"] == asked.get("request") and row["asked"] == asked.get("asked")
     return 0.0 if heard or "asked" not in asked else max(0.0, now - asked["asked"])
 

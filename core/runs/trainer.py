@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 import time
-from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -109,7 +108,7 @@ def _recorded(run_dir: Path) -> str:
     _count_life(run_dir, bool(checkpoint))
     resumed_from = checkpoint and Path(checkpoint).name
     ending = jobs.record(run_dir, lambda: _train(run_dir, checkpoint), describe, resumed_from=resumed_from)
-    if waits_for_room and not jobs.asked_to_end(run_dir):
+    if waits_for_room and not jobs.end_request(run_dir):
         jobs.ask(run_dir, "resume")
     return ending
 
@@ -136,7 +135,7 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
     def report(event: str, **values) -> None:
         reported[event] = values
         if event == "preparing":
-            jobs.end_if_asked(run_dir)
+            jobs.end_if_requested(run_dir)
         events.append(run_dir, event, **values)
         if event == "data" and (forecast := _forecast(config, _length(config, reported))):
             report("forecast", **forecast)
@@ -148,8 +147,9 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
     config = local_config(TrainConfig.load(run_dir / "config.json"), report)
     observer.config = config
     disk_space.need(run_dir, disk_bytes(config), report, observer.should_stop)
-    jobs.end_if_asked(run_dir)
-    report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
+    jobs.end_if_requested(run_dir)
+    card = files.read_json(Path(config.corpus) / "card.json")
+    report("loading", corpus_hash=card.get("content_hash"), versions=versions())
     ending = training_loop.train(
         config,
         run_dir,
@@ -244,12 +244,6 @@ def versions() -> dict[str, str]:
     """The versions that decide what a run computes."""
     names = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers")
     return {name: version(name) for name in names} | {"python": sys.version.split()[0], "soulsmith": VERSION}
-
-
-def _corpus_hash(corpus: str) -> str | None:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return json.loads((Path(corpus) / "card.json").read_text(encoding="utf-8")).get("content_hash")
-    return None
 
 
 def _worded(error: Exception, run_dir: Path) -> UserError:

@@ -235,7 +235,7 @@ def _xray(job: Job) -> dict:
 
 
 def _asked(job: Job) -> str:
-    return {"pause": "paused", "stop": "stopped"}.get(jobs.asked_to_end(job.directory), "")
+    return {"pause": "paused", "stop": "stopped"}.get(jobs.end_request(job.directory), "")
 
 
 def _end(job: Job, ending: str) -> dict:
