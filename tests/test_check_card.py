@@ -16,7 +16,7 @@ from core import process as core_process
 from core.chat import reply_gpu
 from core.check_card import advice, attention, children, kernels, plan, quantisation, results, stand_in
 from core.check_card import jobs as checks
-from core.check_card.starter import Starter
+from core.check_card.children import Starter
 from core.estimate import calibration, forecast
 from core.hardware import hardware, torch_build
 from core.runs import gpu_access, runs

@@ -11,8 +11,8 @@ from core import models
 from core.chat import chat
 from core.check_card import advice as advices
 from core.check_card import children, stand_in, training
+from core.check_card.children import Starter
 from core.check_card.results import GROUPS, STAND_IN, final, result
-from core.check_card.starter import Starter
 from core.errors import UserError
 from core.estimate import calibration, catalogue, forecast
 from core.estimate import forecast as forecasts
