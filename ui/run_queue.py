@@ -13,7 +13,13 @@ from ui import cards, templates
 from ui.errors import Refused
 from ui.text import Say
 
-BUTTONS = ("up", "down", "hold", "let_go", "cancel")
+COMMANDS = {
+    "up": partial(runs_queue.move, places=-1),
+    "down": partial(runs_queue.move, places=1),
+    "hold": runs_queue.hold,
+    "let_go": runs_queue.let_go,
+    "cancel": runs.stop,
+}
 
 
 def build(say: Say) -> dict:
@@ -24,21 +30,14 @@ def build(say: Say) -> dict:
         queue["run"] = gr.Dropdown(label=say("queue.run"), interactive=True)
         queue["card"] = cards.build(say, "queue")
         with gr.Row():
-            for name in BUTTONS:
+            for name in COMMANDS:
                 queue[name] = gr.Button(say(f"queue.{name}"), size="sm", min_width=60)
     queue["shown"] = [queue["box"], queue["list"], queue["run"], queue["card"]]
     return queue
 
 
 def connect(say: Say, queue: dict) -> None:
-    commands = {
-        "up": partial(runs_queue.move, places=-1),
-        "down": partial(runs_queue.move, places=1),
-        "hold": runs_queue.hold,
-        "let_go": runs_queue.let_go,
-        "cancel": runs.stop,
-    }
-    for name, command in commands.items():
+    for name, command in COMMANDS.items():
         queue[name].click(partial(on_command, say, command, name), queue["run"], queue["shown"], show_progress="hidden")
     both = [queue["run"], queue["card"]]
     queue["card"].input(partial(on_card, say), both, queue["shown"], show_progress="hidden")

@@ -40,8 +40,9 @@ OURS = (
     "card.json",
     "life.json",
     "wishes.json",
+    "config.json",
+    "control.*",
 )
-OURS += ("config.json", "control.*")
 
 
 class AlreadyRunning(UserError):
