@@ -1,5 +1,9 @@
 """The index over runs: what an event changes in a run's row, what a deletion takes along, which steps a long curve keeps."""
 
+import sqlite3
+
+import pytest
+
 from core import events, paths
 from core.runs import runs, store
 from core.training.config import TrainConfig
@@ -26,10 +30,23 @@ def test_a_run_that_starts_again_has_lost_its_trouble_and_one_that_ended_its_tim
     run_id = created(tiny_corpus)
     log(run_id, {"event": "started"}, step(1, 3.0), FAILED)
     row = store.sync(run_id)
-    assert (row["trouble"], row["message"], row["seconds_left"]) == ("OutOfMemory", "Memory ran out.", None)
+    assert (row["error"], row["error_message"], row["seconds_left"]) == ("OutOfMemory", "Memory ran out.", None)
     log(run_id, {"event": "started"})
     row = store.sync(run_id)
-    assert (row["trouble"], row["message"], row["ended"]) == (None, None, None)
+    assert (row["error"], row["error_message"], row["ended_at"]) == (None, None, None)
+
+
+def test_the_row_of_a_run_names_its_newest_checkpoint(tiny_corpus, no_worker):
+    run_id = created(tiny_corpus)
+    log(run_id, {"event": "started"}, step(1, 3.0))
+    for number in (2, 4):
+        log(run_id, {"event": "checkpoint", "step": number, "path": f"checkpoint-{number}", "bytes": 10})
+    assert store.sync(run_id)["checkpoint_step"] == 4
+
+
+def test_rows_of_a_run_that_is_not_in_the_database_are_refused():
+    with store.opened() as db, pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+        db.conn.execute("insert into evals (run_id, step, eval_loss) values ('nobody', 1, 2.0)")
 
 
 def test_a_deleted_run_leaves_no_row_in_any_table(tiny_corpus, no_worker):
@@ -39,7 +56,7 @@ def test_a_deleted_run_leaves_no_row_in_any_table(tiny_corpus, no_worker):
     log(run_id, {"event": "started"}, step(1, 3.0), {"event": "eval", "step": 1, "eval_loss": 2.0})
     log(run_id, {"event": "samples", "step": 2, "samples": samples}, score, FAILED)
     store.sync(run_id)
-    tables = ("steps", "marks", "evals", "samples", "forgetting", "runs")
+    tables = ("steps", "curve_buckets", "evals", "samples", "forgetting", "runs")
     with store.opened() as db:
         assert [db[table].count for table in tables] == [1] * 6
     store.delete(run_id)
@@ -65,4 +82,4 @@ def test_the_migration_that_added_tables_sets_every_run_back_to_the_beginning_of
     store.migrations.apply(db, stop_before="m003_watching")
     db["runs"].insert({"id": "old", "offset": 123})
     store.migrations.apply(db)
-    assert db["runs"].get("old")["offset"] == 0
+    assert db["runs"].get("old")["events_offset"] == 0

@@ -147,7 +147,7 @@ def facts(say: Say, row: dict, diagnosis: dict | None) -> str:
         "runs.directory": f"`{paths.run(row['id'])}`",
         "runs.occupies": run_html.disk(say, row["id"]),
     }
-    if row["state"] == "failed" and row["message"]:
+    if row["state"] == "failed" and row["error_message"]:
         found["runs.state"] += ": " + run_html.trouble(say, row)
     if diagnosis:
         found["runs.state"] += " " + run_html.remedy(say, diagnosis)
@@ -160,11 +160,11 @@ def facts(say: Say, row: dict, diagnosis: dict | None) -> str:
         )
     if votes := store.arena(row["id"]):
         found["runs.arena"] = say("runs.votes", share=round(100 * votes["share"]), count=votes["votes"])
-    changes = [change["changed"].items() for change in json.loads(row["changes"] or "[]")]
+    changes = [change["changed"].items() for change in json.loads(row["config_changes"] or "[]")]
     if changes:
         found["runs.changed"] = ", ".join(f"{name}: {old} → {new}" for one in changes for name, (old, new) in one)
     step, when = runs.label(row["id"]).get("taken", (0, 0))
-    if when > (row["ended"] or 0):  # a run that went on has made other weights since
+    if when > (row["ended_at"] or 0):  # a run that went on has made other weights since
         found["runs.result"] = say("runs.kept_step", step=step)
     return "  \n".join(f"{say(key)}: {value}" for key, value in found.items() if value)
 

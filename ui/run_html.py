@@ -25,7 +25,7 @@ def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
         state += f": {say('stage.' + row['stage'])}"
         if row["stage"] in ("download", "convert", "tokens"):
             share = (row["stage_done"] or 0) / row["stage_total"] if row["stage_total"] else 0
-    if at_work and row["waiting"]:
+    if at_work and row["disk_shortage"]:
         state += f" · {say('runs.waits')}"
     bar = f'<div class="meter"><div style="width:{100 * share:.1f}%"></div></div>'
     facts = "".join(f"<div>{fact}</div>" for fact in _facts(say, row))
@@ -42,21 +42,23 @@ def _facts(say: Say, row: dict):
         yield f"<span>{say('live.step')}</span> {row['step'] or 0} / {row['max_steps']}"
     if row["seconds_left"] and row["state"] in runs.ACTIVE:
         yield f"<span>{say('live.left')}</span> {say.duration(row['seconds_left'])}"
-    if row["seconds"]:
-        yield f"<span>{say('live.took')}</span> {say.duration(row['seconds'])}"
+    if row["duration_seconds"]:
+        yield f"<span>{say('live.took')}</span> {say.duration(row['duration_seconds'])}"
     if row["loss"] is not None:
         yield f"<span>{say('live.loss')}</span> {say.number(row['loss'])}"
     if row["base_eval_loss"] is not None:
         change = f"{say.number(row['base_eval_loss'])} → {say.number(row['eval_loss'])}"
-        if row["kept_step"]:
-            change += f" ({say('runs.kept_step', step=row['kept_step'])})"
+        if row["adapter_step"]:
+            change += f" ({say('runs.kept_step', step=row['adapter_step'])})"
         yield f"<span>{say('live.eval')}</span> {change}"
     if row["tokens_per_second"]:
         yield f"<span>{say('live.speed')}</span> {say.number(row['tokens_per_second'])}"
     if row["memory_gib"]:
         memory = f"{say.number(row['memory_gib'])}\u00a0{say('unit.gib')}"
-        if row["predicted_bytes"] and row["device"] != "cpu":  # a forecast is of a card's memory, not of a process's
-            memory += f" ({say('live.predicted')} {say.number(row['predicted_bytes'] / 2**30)})"
+        if (
+            row["predicted_memory_bytes"] and row["device"] != "cpu"
+        ):  # a forecast is of a card's memory, not of a process's
+            memory += f" ({say('live.predicted')} {say.number(row['predicted_memory_bytes'] / 2**30)})"
         yield f"<span>{say('live.memory')}</span> {memory}"
     if row["checkpoint_step"]:
         yield f"<span>{say('runs.checkpoint')}</span> {row['checkpoint_step']}"
@@ -71,9 +73,11 @@ def requests(say: Say, row: dict):
         return
     request, when = max(latest, key=lambda one: one[1])
     what, at = say(f"runs.asked.{request}"), clock(when)
-    began = row["started"] if request == "resume" else row["ended"]  # before the first step an end is all that is heard
-    if row["request"] == request and row["asked"] == when:
-        yield say("runs.heard", what=what, asked=at, heard=clock(row["heard"]), step=row["heard_step"])
+    began = (
+        row["started_at"] if request == "resume" else row["ended_at"]
+    )  # before the first step an end is all that is heard
+    if row["request"] == request and row["requested_at"] == when:
+        yield say("runs.heard", what=what, asked=at, heard=clock(row["request_seen_at"]), step=row["request_seen_step"])
     elif row["state"] == "queued":
         yield say("runs.its_turn", what=what, asked=at)
     elif request not in runs_requests.WISHES and (began or 0) >= when:
@@ -87,12 +91,12 @@ def clock(seconds: float) -> str:
 
 
 def _remarks(say: Say, row: dict, warnings: list[tuple[str, dict]]):
-    if row["waiting"] and row["state"] in runs.AT_WORK:
-        short = json.loads(row["waiting"])
+    if row["disk_shortage"] and row["state"] in runs.AT_WORK:
+        short = json.loads(row["disk_shortage"])
         yield say("runs.waits.help", need=_gb(say, short["needed"]), free=_gb(say, short["free"]))
     if row["state"] == "queued" and disk_space.is_full():
         yield say("runs.full")
-    if row["message"] and row["state"] == "failed":
+    if row["error_message"] and row["state"] == "failed":
         yield trouble(say, row)
     if row["state"] == "lost":
         yield say("state.lost.help")
@@ -116,9 +120,9 @@ def alert(say: Say, name: str, values: dict) -> str:
 def trouble(say: Say, row: dict) -> str:
     """The words of a run's trouble; those that an older version wrote without some values stay in English."""
     try:
-        return say.worded(row["trouble"], json.loads(row["trouble_values"] or "null"), row["message"])
+        return say.worded(row["error"], json.loads(row["error_values"] or "null"), row["error_message"])
     except KeyError:
-        return row["message"]
+        return row["error_message"]
 
 
 def remedy(say: Say, found: dict | None) -> str:

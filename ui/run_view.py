@@ -180,9 +180,9 @@ def probe(row: dict | None) -> list | None:
         "eval_loss",
         "seconds_left",
         "name",
-        "heard",
-        "waiting",
-        "offset",
+        "request_seen_at",
+        "disk_shortage",
+        "events_offset",
     )
     if not row:
         return None
@@ -192,7 +192,7 @@ def probe(row: dict | None) -> list | None:
 
 def _behind(row: dict) -> bool:
     """Whether a long log has not been read to its end yet."""
-    return row["stamp"] is None and row["state"] not in runs.ACTIVE
+    return row["files_fingerprint"] is None and row["state"] not in runs.ACTIVE
 
 
 def let_chat_go(say: Say, run_id: str) -> None:

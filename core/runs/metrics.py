@@ -37,13 +37,13 @@ def rows(run_id: str) -> list[dict]:
     store.sync(run_id, seconds=float("inf"))
     by_step: dict[int, dict] = {}
     with store.opened() as db:
-        for row in db.query("select * from steps where run = ?", [run_id]):
+        for row in db.query("select * from steps where run_id = ?", [run_id]):
             by_step[row["step"]] = {name: row[name] for name in STEP}
-        for row in db.query("select step, eval_loss from evals where run = ?", [run_id]):
+        for row in db.query("select step, eval_loss from evals where run_id = ?", [run_id]):
             by_step.setdefault(row["step"], {"step": row["step"]})["eval_loss"] = row["eval_loss"]
-        for row in db.query("select * from forgetting where run = ?", [run_id]):
+        for row in db.query("select * from forgetting where run_id = ?", [run_id]):
             kept = by_step.setdefault(row["step"], {"step": row["step"]})
-            kept |= {"forgetting": row["score"], "foreign": row["foreign"]}
+            kept |= {"forgetting": row["score"], "foreign": row["foreign_share"]}
     return [by_step[step] for step in sorted(by_step)]
 
 
@@ -57,7 +57,7 @@ def as_csv(found: list[dict], path: Path) -> Path:
 
 def as_tensorboard(run_id: str, found: list[dict], folder: str) -> str:
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import SummaryWriter  # noqa: PLC0415 - optional package
     except ImportError:
         raise PackageMissing(package="tensorboardX") from None
     place = Path(folder) / run_id
@@ -71,7 +71,7 @@ def as_tensorboard(run_id: str, found: list[dict], folder: str) -> str:
 
 def as_trackio(run_id: str, found: list[dict], project: str) -> str:
     try:
-        import trackio
+        import trackio  # noqa: PLC0415 - optional package
     except ImportError:
         raise PackageMissing(package="trackio") from None
     config, name = json.loads(store.sync(run_id)["config"]), f"{runs.label(run_id)['name']} {run_id}"
