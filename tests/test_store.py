@@ -13,20 +13,20 @@ def created(tiny_corpus) -> str:
     return runs.create(TrainConfig(base_model="base", corpus=tiny_corpus))
 
 
-def log(run_id: str, *said: dict) -> None:
-    for event in said:
+def log(run_id: str, *logged: dict) -> None:
+    for event in logged:
         events.append(paths.run(run_id), **event)
 
 
 def step(number: int, loss: float, grad_norm: float = 1.0, last: int = 4000) -> dict:
-    told = {"learning_rate": 1e-4, "tokens_per_second": 10.0, "seconds_left": 5.0, "memory_gib": 1.0}
-    return {"event": "step", "step": number, "max_steps": last, "loss": loss, "grad_norm": grad_norm} | told
+    others = {"learning_rate": 1e-4, "tokens_per_second": 10.0, "seconds_left": 5.0, "memory_gib": 1.0}
+    return {"event": "step", "step": number, "max_steps": last, "loss": loss, "grad_norm": grad_norm} | others
 
 
 FAILED = {"event": "failed", "trouble": "OutOfMemory", "values": {"step": "2"}, "message": "Memory ran out."}
 
 
-def test_a_run_that_starts_again_has_lost_its_trouble_and_one_that_ended_its_time_left(tiny_corpus, no_worker):
+def test_a_run_that_starts_again_has_lost_its_error_and_one_that_ended_its_time_left(tiny_corpus, no_worker):
     run_id = created(tiny_corpus)
     log(run_id, {"event": "started"}, step(1, 3.0), FAILED)
     row = store.sync(run_id)

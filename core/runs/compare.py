@@ -35,14 +35,14 @@ def measured(row: dict) -> dict:
     Memory is that of a card: what a process on a CPU holds is not what was predicted. The time is that of a step of
     the longest batch, as predicted; the measured mean step is counted up to its tokens.
     """
-    found = dict.fromkeys(("predicted_gib", "measured_gib", "predicted_seconds", "measured_seconds"))
+    figures = dict.fromkeys(("predicted_gib", "measured_gib", "predicted_seconds", "measured_seconds"))
     if row["predicted_memory_bytes"] and row["peak_memory_gib"] and row["device"] != "cpu":
-        found |= {"predicted_gib": row["predicted_memory_bytes"] / 2**30, "measured_gib": row["peak_memory_gib"]}
+        figures |= {"predicted_gib": row["predicted_memory_bytes"] / 2**30, "measured_gib": row["peak_memory_gib"]}
     if row["predicted_seconds_per_step"] and row["seconds_per_step"] and row["tokens_per_step"]:
         config = json.loads(row["config"])
         tokens = config["batch_size"] * config["gradient_accumulation_steps"] * row["longest_row_tokens"]
-        found |= {
+        figures |= {
             "predicted_seconds": row["predicted_seconds_per_step"],
             "measured_seconds": row["seconds_per_step"] * tokens / row["tokens_per_step"],
         }
-    return found
+    return figures
