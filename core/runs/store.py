@@ -21,47 +21,31 @@ from core.errors import UserError
 from core.runs import curves as runs_curves
 from core.runs import runs
 
-ENDED = {
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+_ENDED = _same("peak_memory_gib", "stopped_early") | {
     "time": "ended_at",
     "step_seconds": "seconds_per_step",
     "step_tokens": "tokens_per_step",
-    "peak_memory_gib": "peak_memory_gib",
     "kept_step": "adapter_step",
-    "stopped_early": "stopped_early",
 }
 # What an event changes in the row of its run: {event: {its key: column}}. Steps and evaluations have tables besides.
 COPIED = {
     "started": {"time": "started_at"},
     "preparing": {"stage": "stage", "done": "stage_done", "total": "stage_total"},
-    "loading": {"corpus_hash": "corpus_hash"},
-    "data": {
-        "rows_train": "rows_train",
-        "rows_eval": "rows_eval",
-        "tokens_train": "tokens_train",
-        "tokens_learned": "tokens_learned",
-        "longest": "longest_row_tokens",
-    },
+    "loading": _same("corpus_hash"),
+    "data": _same("rows_train", "rows_eval", "tokens_train", "tokens_learned") | {"longest": "longest_row_tokens"},
     "forecast": {"predicted_bytes": "predicted_memory_bytes", "predicted_seconds": "predicted_seconds_per_step"},
-    "model": {
-        "parameters": "parameters",
-        "trainable_parameters": "trainable_parameters",
-        "device": "device",
-        "precision": "precision",
-        "attention": "attention",
-    },
+    "model": _same("parameters", "trainable_parameters", "device", "precision", "attention"),
     "heard": {"request": "request", "asked": "requested_at", "time": "request_seen_at", "step": "request_seen_step"},
     "checkpoint": {"step": "checkpoint_step"},
-    "step": {
-        "step": "step",
-        "max_steps": "max_steps",
-        "loss": "loss",
-        "tokens_per_second": "tokens_per_second",
-        "seconds_left": "seconds_left",
-        "memory_gib": "memory_gib",
-    },
-    "eval": {"eval_loss": "eval_loss"},
-    **dict.fromkeys(events.FINAL, ENDED),
-    "failed": ENDED | {"trouble": "error", "message": "error_message"},
+    "step": _same("step", "max_steps", "loss", "tokens_per_second", "seconds_left", "memory_gib"),
+    "eval": _same("eval_loss"),
+    **dict.fromkeys(events.FINAL, _ENDED),
+    "failed": _ENDED | {"trouble": "error", "message": "error_message"},
 }
 # Values that an event sets whatever it says.
 SET = {

@@ -554,7 +554,8 @@ STORE = Group(
             "",
         ),
         ('{"stage": None, "seconds_left": None, "disk_shortage": None}', '{"stage": None, "disk_shortage": None}'),
-        ("    **dict.fromkeys(events.FINAL, ENDED),", "    **dict.fromkeys(events.FINAL, {}),"),
+        ('"checkpoint": {"step": "checkpoint_step"}', '"checkpoint": {"bytes": "checkpoint_step"}'),
+        ("    **dict.fromkeys(events.FINAL, _ENDED),", "    **dict.fromkeys(events.FINAL, {}),"),
         ('        connection.execute("pragma foreign_keys=on")', "        pass"),
         ("when verdict in ('tie', 'bad') then 0.5 else", "when verdict in ('tie', 'bad') then 0 else"),
         (
