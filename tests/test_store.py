@@ -44,6 +44,18 @@ def test_the_row_of_a_run_names_its_newest_checkpoint(tiny_corpus, no_worker):
     assert store.sync(run_id)["checkpoint_step"] == 4
 
 
+def test_the_end_of_a_run_stands_in_its_row(tiny_corpus, no_worker):
+    run_id = created(tiny_corpus)
+    ending = {"step_seconds": 0.5, "step_tokens": 80.0, "kept_step": 2, "stopped_early": True, "peak_memory_gib": 1.5}
+    losses = [{"event": "eval", "step": number, "eval_loss": loss} for number, loss in ((0, 4.0), (2, 2.0), (4, 3.0))]
+    log(run_id, {"event": "started"}, *losses, {"event": "finished", **ending})
+    row = store.sync(run_id)
+    assert (row["base_eval_loss"], row["eval_loss"], row["best_eval_loss"], row["best_step"]) == (4.0, 3.0, 2.0, 2)
+    names = ("seconds_per_step", "tokens_per_step", "adapter_step", "stopped_early", "peak_memory_gib")
+    assert tuple(row[name] for name in names) == tuple(ending.values())
+    assert row["duration_seconds"] == row["ended_at"] - row["started_at"]
+
+
 def test_rows_of_a_run_that_is_not_in_the_database_are_refused():
     with store.opened() as db, pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         db.conn.execute("insert into evals (run_id, step, eval_loss) values ('nobody', 1, 2.0)")
