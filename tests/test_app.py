@@ -69,21 +69,22 @@ def test_a_port_in_use_is_named_with_the_next_one():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(app.PortInUse, match=f"Port {port} is in use.*--port {port + 1}"):
-            app.check_port(port)
+            app.listening(port)
 
 
 def test_the_next_free_port_is_taken_when_asked(monkeypatch):
     taken = {7860, 7861}
 
-    def check(number):
+    def listening(number):
         if number in taken:
             raise app.PortInUse(port=number, next=number + 1)
+        return number
 
-    monkeypatch.setattr(app, "check_port", check)
-    assert app.next_port() == 7862
+    monkeypatch.setattr(app, "listening", listening)
+    assert app.next_free() == 7862
     taken |= set(range(7860, 7900))
     with pytest.raises(app.PortInUse, match="7860-7879"):
-        app.next_port()
+        app.next_free()
     assert (app.parse(["--port", "next"]).port, app.parse([]).port) == (0, 7860)
 
 

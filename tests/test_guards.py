@@ -98,7 +98,6 @@ SHARED = (
     "text",
     "cards",
     "plots",
-    "theme",
     "pages",
     "model_choices",
     "temp_files",

@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 import app
-from ui import opening, opening_tour, playground_talk
+from ui import opening, opening_demo, playground_talk
 from ui.text import LANGUAGES, Say
 
 INPUTS = ("textbox", "number", "slider", "dropdown", "radio", "checkbox", "checkboxgroup", "file")
@@ -15,7 +15,7 @@ PLAIN = {
     "Question column", "Column with the answer, the turns or the text", "Page", "Your corpora",
     "Name of the cleaned corpus", "Name of the corpus", "Tokens", "Your own recipe (YAML)", "Jobs", "Run shown",
     "Waiting run", "First", "Second", "Name of the set", "Run", "Name", "Note",
-    "New value", "Log scale", "Export", "As", "Road", "Or a file of personas", "Name of the profile",
+    "New value", "Log scale", "Export", "As", "Approach", "Or a file of personas", "Name of the profile",
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files: ", "Repair turns (", "Replace personal data (", "Who replies: ")
 OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
@@ -126,12 +126,12 @@ STEP = {"event": "step", "step": 12, "max_steps": 48, "tokens_per_second": 216.4
     ],
 )
 def test_the_demo_tells_how_far_it_is(lines, stage, done, total, unit):
-    now = opening_tour.read(lines)
+    now = opening_demo.read(lines)
     assert (now.stage, now.done, now.total, now.unit) == (stage, done, total, unit)
 
 
 def test_the_demo_s_steps_are_shown_with_the_time_left():
-    now = opening_tour.read(["corpus", json.dumps(STEP)])
+    now = opening_demo.read(["corpus", json.dumps(STEP)])
     now.state = "going"
     shown = opening.panel(Say("ru"), now)
     assert "12 / 48 шагов, 216 токенов в секунду, осталось примерно 1\u00a0мин 30\u00a0с" in shown
@@ -140,7 +140,7 @@ def test_the_demo_s_steps_are_shown_with_the_time_left():
 
 def test_a_demo_that_failed_says_why_in_the_page_s_language():
     told = {"trouble": "StarterUnreachable", "values": {"reason": "x"}, "message": "english"}
-    now = opening_tour.read(["model", json.dumps(told)])
+    now = opening_demo.read(["model", json.dumps(told)])
     now.state = "failed"
     assert "Не удалось скачать стартовую модель: x." in opening.panel(Say("ru"), now)
 
@@ -153,7 +153,7 @@ def test_what_the_models_said_is_shown_as_text():
         "base_reply": "<b>",
         "tuned_reply": "Lamp.",
     }
-    now = opening_tour.Now("done", message=json.dumps(result))
+    now = opening_demo.Progress("done", message=json.dumps(result))
     shown = opening.panel(Say("en"), now)
     assert "Held-out loss: 3.1 before, 2.04 after" in shown
     assert "&lt;b&gt;" in shown

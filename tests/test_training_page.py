@@ -1,4 +1,4 @@
-"""The Training tab's roads: what choosing one sets, and the profile that is saved."""
+"""The Training tab's approaches: what choosing one sets, and the profile that is saved."""
 
 from dataclasses import asdict
 
@@ -8,7 +8,7 @@ import pytest
 from core import events, paths
 from core.chat import profiles
 from core.training.config import TrainConfig
-from ui import run_data, training_roads
+from ui import run_data, training_approach
 from ui.text import Say
 
 SAY = Say("en")
@@ -22,14 +22,18 @@ def values(updates) -> list:
     ]
 
 
-def test_a_road_sets_method_task_and_packing():
-    for road in ("qlora", "lora", "full"):
-        assert values(training_roads.on_road(SAY, road, "starter"))[-3:] == [(road, False), "chat", False]
-    assert values(training_roads.on_road(SAY, "text", "starter"))[-3:] == [("lora", True), "text", True]
+def test_an_approach_sets_method_task_and_packing():
+    for approach in ("qlora", "lora", "full"):
+        assert values(training_approach.on_approach(SAY, approach, "starter"))[-3:] == [
+            (approach, False),
+            "chat",
+            False,
+        ]
+    assert values(training_approach.on_approach(SAY, "text", "starter"))[-3:] == [("lora", True), "text", True]
 
 
 @pytest.mark.parametrize(
-    ("kind", "road", "taken"),
+    ("kind", "approach", "taken"),
     [
         ("text", "qlora", "text"),
         ("text", "text", None),
@@ -39,38 +43,38 @@ def test_a_road_sets_method_task_and_packing():
         ("mixed", "text", None),
     ],
 )
-def test_a_corpus_chooses_its_road(monkeypatch, kind, road, taken):
+def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
     said = []
     monkeypatch.setattr(gr, "Info", said.append)
     (paths.corpora() / "c").mkdir()
     (paths.corpora() / "c" / "card.json").write_text(f'{{"kind": "{kind}"}}', encoding="utf-8")
-    updates = training_roads.on_corpus(SAY, "c", road, "starter")
-    assert said == []  # a page that opens sets the road as well, and nobody asked it anything
-    training_roads.on_chosen(SAY, "c", road)
+    updates = training_approach.on_corpus(SAY, "c", approach, "starter")
+    assert said == []  # a page that opens sets the approach as well, and nobody asked it anything
+    training_approach.on_chosen(SAY, "c", approach)
     if taken is None:
         assert updates == (gr.skip(),) * 9
         assert said == []
     else:
-        assert values(updates) == [taken, *values(training_roads.on_road(SAY, taken, "starter"))]
+        assert values(updates) == [taken, *values(training_approach.on_approach(SAY, taken, "starter"))]
         assert len(said) == 1
 
 
-def test_a_plan_of_the_calculator_chooses_its_road():
-    assert training_roads.on_fields(SAY, "qlora", "full", "chat")[0] == "full"
-    assert training_roads.on_fields(SAY, "qlora", "full", "text")[0] == "text"
+def test_a_plan_of_the_calculator_chooses_its_approach():
+    assert training_approach.on_fields(SAY, "qlora", "full", "chat")[0] == "full"
+    assert training_approach.on_fields(SAY, "qlora", "full", "text")[0] == "text"
 
 
 def test_a_profile_is_saved_from_the_form_and_opened_again(monkeypatch):
     monkeypatch.setattr(gr, "Info", lambda words: None)
     rows = [["Who are you?", "The keeper."], ["", ""], [None, None]]
-    saved = training_roads.on_save(SAY, " Keeper ", "starter", "You keep a lighthouse.", rows)
+    saved = training_approach.on_save(SAY, " Keeper ", "starter", "You keep a lighthouse.", rows)
     assert saved.value == "keeper"
     pairs = (("Who are you?", "The keeper."),)
     assert profiles.listed() == [profiles.Profile("Keeper", "starter", "You keep a lighthouse.", pairs)]
-    assert training_roads.on_open(SAY, "keeper") == ("Keeper", "starter", "You keep a lighthouse.", [list(pairs[0])])
+    assert training_approach.on_open(SAY, "keeper") == ("Keeper", "starter", "You keep a lighthouse.", [list(pairs[0])])
     with pytest.raises(gr.Error, match="Example 1 lacks its question or its reply"):
-        training_roads.on_save(SAY, "x", "starter", "", [["Who are you?", ""]])
-    training_roads.on_delete(SAY, "keeper")
+        training_approach.on_save(SAY, "x", "starter", "", [["Who are you?", ""]])
+    training_approach.on_delete(SAY, "keeper")
     assert profiles.listed() == []
 
 

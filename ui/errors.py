@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from html import escape
 
 import gradio as gr
 
@@ -9,10 +10,15 @@ from core.errors import UserError
 
 
 class Refused(gr.Error):
-    """raise Refused(say.trouble(error))"""
+    """raise Refused(say.trouble(error)); the browser takes a notice for HTML, so what it quotes is escaped."""
 
     def __init__(self, message: str, duration: float | None = 10):
-        super().__init__(message, duration, print_exception=False)
+        super().__init__(escape(message, quote=False), duration, print_exception=False)
+
+
+def inform(message: str) -> None:
+    """Show a notice; what it quotes is escaped."""
+    gr.Info(escape(message, quote=False))
 
 
 def show_errors(handler: Callable) -> Callable:

@@ -4,9 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from core import paths
-from ui.plots import horizontal_line, layout, smooth
+from ui.plots import PALETTE, horizontal_line, layout, smooth
 from ui.text import Say
-from ui.theme import PALETTE
 
 SMALL = {"learning_rate": "ends", "grad_norm": "steep", "tokens_per_second": "ends", "memory_gib": "ends"}
 FEW_STEPS = 10  # below that every step has its tick
