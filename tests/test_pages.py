@@ -5,9 +5,8 @@ import json
 import gradio as gr
 import pytest
 
-import app
 from ui import opening, opening_demo, playground_talk
-from ui.text import LANGUAGES, Say
+from ui.text import Say
 
 INPUTS = ("textbox", "number", "slider", "dropdown", "radio", "checkbox", "checkboxgroup", "file")
 # Lists of what is there, and fields whose label leaves no question: every other one carries a sentence of help.
@@ -19,11 +18,6 @@ PLAIN = {
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files: ", "Repair turns (", "Replace personal data (", "Who replies: ")
 OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
-
-
-@pytest.fixture(scope="module")
-def config():
-    return {lang: app.build_page(Say(lang)).get_config_file() for lang in LANGUAGES}
 
 
 def tabs(config: dict) -> dict[str, list[dict]]:
@@ -45,10 +39,10 @@ def below_all(node: dict) -> list[dict]:
     return [node, *[found for child in node.get("children") or [] for found in below_all(child)]]
 
 
-def test_every_input_says_what_it_is(config):
+def test_every_input_says_what_it_is(page_config):
     nameless = [
         component["id"]
-        for component in config["en"]["components"]
+        for component in page_config["en"]["components"]
         if component["type"] in INPUTS and component["props"].get("visible") is True
         if component["props"].get("interactive") is not False
         if not (component["props"].get("label") or component["props"].get("placeholder"))
@@ -56,10 +50,10 @@ def test_every_input_says_what_it_is(config):
     assert nameless == []
 
 
-def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(config):
+def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(page_config):
     bare = {
         component["props"].get("label") or ""
-        for component in config["en"]["components"]
+        for component in page_config["en"]["components"]
         if component["type"] in INPUTS and component["props"].get("visible") is True
         if component["props"].get("interactive") is not False
         if not (component["props"].get("info") or component["props"].get("placeholder"))
@@ -67,7 +61,7 @@ def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(config):
     assert {label for label in bare - PLAIN if not label.startswith(PLAIN_BEGINNINGS)} == set()
 
 
-def test_a_tab_shows_one_primary_button(config):
+def test_a_tab_shows_one_primary_button(page_config):
     primary = {
         tab: [
             part["props"]["value"]
@@ -75,13 +69,13 @@ def test_a_tab_shows_one_primary_button(config):
             if part["type"] == "button" and part["props"]["variant"] == "primary"
             if part["props"]["visible"] is not False
         ]
-        for tab, parts in tabs(config["en"]).items()
+        for tab, parts in tabs(page_config["en"]).items()
     }
     assert {tab: found for tab, found in primary.items() if len(found) > 1} == {}
 
 
-def test_the_tabs_stand_in_the_order_of_the_work(config):
-    assert tuple(tabs(config["ru"])) == OURS
+def test_the_tabs_stand_in_the_order_of_the_work(page_config):
+    assert tuple(tabs(page_config["ru"])) == OURS
 
 
 def test_an_empty_house_says_what_to_do_first(home):
