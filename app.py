@@ -87,7 +87,7 @@ def connect(page: gr.Blocks, labels: dict, parts: dict) -> None:
 
 
 def fill(event, part: dict):
-    """Fill a tab after an event: what its build() returned as "load", "inputs" (a list, or by parameter) and "outputs"."""
+    """Fill a tab after an event by its "load", with "inputs" (a list, or by parameter) and "outputs"."""
     inputs = {"inputs_kwargs" if isinstance(part["inputs"], dict) else "inputs": part["inputs"]}
     return event(part["load"], **inputs, outputs=part["outputs"], show_progress="hidden")
 

@@ -8,7 +8,7 @@ import pytest
 from core import events, paths
 from core.chat import profiles
 from core.training.config import TrainConfig
-from ui import run_data, training_approach
+from ui import run_html, training_approach
 from ui.text import Say
 
 SAY = Say("en")
@@ -80,34 +80,34 @@ def test_a_profile_is_saved_from_the_form_and_opened_again(monkeypatch):
 
 def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     (paths.runs() / "r").mkdir()
-    assert run_data.line(SAY, "r") == ""
+    assert run_html.start_line(SAY, "r") == ""
     events.append(
         paths.run("r"), "data", rows_train=36, rows_eval=4, tokens_train=1234, tokens_learned=600, fill=0.987, blocks=3,
         rows_cut=2, rows_text=0,
     )  # fmt: skip
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="package")
-    assert run_data.line(SAY, "r") == (
+    assert run_html.start_line(SAY, "r") == (
         "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7\u00a0% full · "
         "attention: sdpa, because the package flash-attn is not installed"
     )
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="card", by_document=True)
-    assert "attention: sdpa, each document of a block by itself, because" in run_data.line(SAY, "r")
+    assert "attention: sdpa, each document of a block by itself, because" in run_html.start_line(SAY, "r")
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="broken", varlen=True)
-    assert run_data.line(SAY, "r").endswith(
+    assert run_html.start_line(SAY, "r").endswith(
         "attention: sdpa, all documents of a block in one call, because the installed flash-attn does not load: "
         "reinstall it for this torch, or remove it"
     )
     events.append(
         paths.run("r"), "model", attention="sdpa", flash_attention_lacks="apple", varlen=True, by_document=True
     )
-    assert run_data.line(SAY, "r").endswith(
+    assert run_html.start_line(SAY, "r").endswith(
         "attention: sdpa, in some layers each document of a block by itself, because FlashAttention 2 is not made for "
         "Apple's GPU"
     )
     events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
-    assert run_data.line(Say("ru"), "r").endswith("внимание: flash_attention_2")
+    assert run_html.start_line(Say("ru"), "r").endswith("внимание: flash_attention_2")
     events.append(paths.run("r"), "model", attention="eager", flash_attention_lacks="class", experts=4)
-    assert run_data.line(SAY, "r").endswith(
+    assert run_html.start_line(SAY, "r").endswith(
         "attention: eager, because this kind of model does not support FlashAttention 2 · "
         "adapters on the experts, without dropout; the router is not trained"
     )

@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.export import export
 from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, store
 from core.training.config import TrainConfig
-from ui import run_html, run_plots, run_view, temp_files
+from ui import run_html, run_view, temp_files
 from ui.errors import Refused, inform, show_errors
 from ui.text import Say
 
@@ -25,7 +25,7 @@ class NoSuchValue(UserError):
 
 
 def build(say: Say, run: gr.Dropdown) -> dict:
-    """What is shown of the chosen run and what can be done with it; "changes" are events after which the list differs."""
+    """What is shown of the chosen run and what can be done with it; "changes": events after which the list differs."""
     details = {}
     with gr.Column(visible=False) as details["box"]:
         with gr.Row():
@@ -37,16 +37,10 @@ def build(say: Say, run: gr.Dropdown) -> dict:
         with gr.Row():
             details["resume"] = gr.Button(say("training.resume"), size="sm", visible=False)
             details["treat"] = gr.Button(say("doctor.treat"), size="sm", variant="primary", visible=False)
-        details["loss"] = gr.Plot(show_label=False)
-        with gr.Accordion(say("runs.more_curves"), open=False):
-            details["small"] = gr.Plot(show_label=False)
-        with gr.Accordion(say("film.title"), open=False):
-            details["film"] = gr.HTML(js_on_load=run_plots.keeper())
-            details["forgetting"] = gr.Plot(show_label=False, visible=False)
-            with gr.Row():
-                words = {"label": say("film.checkpoint"), "info": say("film.checkpoint.info")}
-                details["checkpoint"] = gr.Dropdown(interactive=True, scale=4, **words)
-                details["take"] = gr.Button(say("film.take"), scale=1)
+        with run_view.build_figures(say, details), gr.Row():
+            words = {"label": say("film.checkpoint"), "info": say("film.checkpoint.info")}
+            details["checkpoint"] = gr.Dropdown(interactive=True, scale=4, **words)
+            details["take"] = gr.Button(say("film.take"), scale=1)
         with gr.Accordion(say("runs.config"), open=False):
             details["config"] = gr.Code(language="json", show_label=False, interactive=False)
         with gr.Row():
@@ -108,11 +102,8 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         "resume": gr.Button(visible=row["state"] in runs.RESUMABLE),
         "treat": gr.Button(visible=bool(found and found["changes"])),
         "config": (paths.run(run_id) / "config.json").read_text(encoding="utf-8"),
-        "loss": run_plots.loss(say, row, curves),
-        "small": run_plots.small(say, row, curves),
-        "film": run_html.eval_samples(say, store.film(run_id), promote_checkpoint.kept(run_id)),
+        **run_view.figures(say, row, curves, store.forgetting(run_id)),
         "checkpoint": checkpoints(say, run_id, curves["evals"]),
-        "forgetting": run_view.forgetting_plot(say, store.forgetting(run_id)),
         "value": on_field(run_id, "learning_rate"),
         "box": gr.Column(visible=True),
     }

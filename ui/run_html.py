@@ -1,16 +1,17 @@
-"""A run in HTML and sentences: its state and figures, requests to it, warnings, replies over the steps, its disk."""
+"""A run in HTML and sentences: figures, requests, warnings, what it read at its start, replies over the steps."""
 
 import difflib
 import json
 import re
 import time
 
-from core import paths
-from core.runs import disk_space, runs
+from core import events, paths
+from core.runs import assigned_gpu, disk_space, runs
 from core.runs import requests as runs_requests
-from ui import run_data
 from ui.templates import render
 from ui.text import Say
+
+START_BYTES = 262_144  # of the events: the model and the rows come before the first step
 
 
 def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
@@ -28,7 +29,7 @@ def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
         share=(done or 0) / total if total else 0,
         requests=list(requests(say, row)),
         remarks=list(_remarks(say, row, warnings)),
-        data=run_data.line(say, row["id"]),
+        start_line=start_line(say, row["id"]),
     )
 
 
@@ -91,6 +92,46 @@ def error_of(say: Say, row: dict) -> str:
         return say.worded(row["trouble"], json.loads(row["trouble_values"] or "null"), row["message"])
     except KeyError:
         return row["message"]
+
+
+def start_line(say: Say, run_id: str) -> str:
+    """Rows, tokens, blocks, the kernel of attention and why, and whether the card was missed, as far as known."""
+    start = {event["event"]: event for event in events.read(paths.run(run_id), 0, START_BYTES)[0]}
+    model = start.get("model", {})
+    parts = [*_rows(say, start.get("data")), *_attention(say, model)]
+    card = assigned_gpu.read(paths.run(run_id)).get("name")
+    if card and model.get("device") == "cpu":
+        parts.append(say("cards.missed", card=card))
+    return " · ".join(parts)
+
+
+def _rows(say: Say, data: dict | None):
+    if not data:
+        return
+
+    def numbers(**counts: int) -> dict[str, str]:
+        return {name: say.number(count, 9) for name, count in counts.items()}
+
+    yield say("data.rows", **numbers(rows=data["rows_train"], held=data["rows_eval"]))
+    yield say("data.tokens", **numbers(tokens=data["tokens_train"], learned=data["tokens_learned"]))
+    for name in ("cut", "text"):
+        if count := data.get(f"rows_{name}"):
+            yield say(f"data.{name}", **numbers(rows=count))
+    if data.get("blocks"):
+        yield say("data.blocks", **numbers(blocks=data["blocks"]), fill=say.number(100 * data["fill"]))
+
+
+def _attention(say: Say, model: dict):
+    """The kernel and how packed rows were attended to; runs of an older version knew only by_document."""
+    if not model:
+        return
+    varlen, by_document = model.get("varlen"), model.get("by_document")
+    way = ".both" if varlen and by_document else ".varlen" if varlen else ".by_document" if by_document else ""
+    kernel = say(f"data.attention{way}", kernel=model["attention"])
+    reason = model.get("flash_attention_lacks")
+    yield say("data.attention.because", kernel=kernel, why=say(f"data.lacks.{reason}")) if reason else kernel
+    if model.get("experts"):
+        yield say("data.experts")
 
 
 def remedy(say: Say, diagnosis: dict | None) -> str:

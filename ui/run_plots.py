@@ -30,7 +30,7 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
     evals = curves["evals"]
     _line(figure, evals, "eval_loss", say("plot.eval_loss"), PALETTE[1], mode="lines+markers")
     if row["best_step"] is not None and row["best_eval_loss"] is not None:
-        drawn = [one["eval_loss"] for one in evals if one["step"] == row["best_step"]]  # where its point is
+        drawn = [point["eval_loss"] for point in evals if point["step"] == row["best_step"]]  # where its point is
         figure.add_scatter(
             x=[row["best_step"]],
             y=drawn[-1:] or [row["best_eval_loss"]],
@@ -50,21 +50,17 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
 
 def small(say: Say, row: dict, curves: dict) -> go.Figure:
     """Learning rate, gradient norm, tokens a second and memory, four small plots in one figure."""
-    words = layout(say, say("plot.step"), "", height=SMALL_HEIGHT, showlegend=False, uirevision=row["id"])
-    axis = {name: value for name, value in words.pop("yaxis").items() if name != "title"}
-    across = words.pop("xaxis")
-    for place, name in enumerate(SMALL):
-        number = str(place + 1) if place else ""
-        left, top = place % 2, 1 - place // 2
+    # Laid out by the browser: plotly's make_subplots takes ten times as long as all else here, at every drawing.
+    grid = {"rows": 2, "columns": 2, "pattern": "independent", "xgap": 0.214, "ygap": 0.246}
+    words = layout(say, "", "", height=SMALL_HEIGHT, showlegend=False, uirevision=row["id"], grid=grid)
+    across, axis, numbers = words.pop("xaxis"), words.pop("yaxis"), ("", "2", "3", "4")
+    for name, number in zip(SMALL, numbers, strict=True):
         title = {"text": say(f"plot.{name}"), "standoff": 6}
-        sides, ends = [0.56 * left, 0.56 * left + 0.44], [0.57 * top, 0.57 * top + 0.43]
-        words[f"xaxis{number}"] = {**across, "domain": sides, "anchor": f"y{number}", "title": {"text": ""}}
-        words[f"yaxis{number}"] = {**axis, "domain": ends, "anchor": f"x{number}", "title": title}
+        words |= {f"xaxis{number}": across, f"yaxis{number}": axis | {"title": title}}
     figure = go.Figure(layout=words)
-    for place, (name, rows) in enumerate(SMALL.items()):
-        number = str(place + 1) if place else ""
+    for name, number, colour in zip(SMALL, numbers, PALETTE[2:6], strict=True):
         axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
-        _line(figure, curves[rows], name, say(f"plot.{name}"), PALETTE[place + 2], **axes)
+        _line(figure, curves[SMALL[name]], name, say(f"plot.{name}"), colour, **axes)
     if row["predicted_bytes"] and row["device"] not in (None, "cpu"):  # of a card's memory, not of a process's
         line = {"dash": "dash", "color": PALETTE[6]}
         horizontal_line(figure, row["predicted_bytes"] / 2**30, say("live.predicted"), line, axes="4")

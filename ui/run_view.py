@@ -29,19 +29,8 @@ COMMANDS = {
 HANGING = ("stalled", "unheard")  # alerts of a trainer that may never answer
 DRAWN = ("status", *COMMANDS, "remedy", "loss", "small", "film", "forgetting", "log")
 # A run is drawn anew when one of these columns changes.
-PROBED = (
-    "id",
-    "name",
-    "state",
-    "step",
-    "stage",
-    "stage_done",
-    "eval_loss",
-    "seconds_left",
-    "heard",
-    "waiting",
-    "offset",
-)
+PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left", "heard", "waiting")
+PROBED += ("offset",)
 
 
 def build(say: Say) -> dict:
@@ -57,12 +46,7 @@ def build(say: Say) -> dict:
     with gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
         live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
-    live["loss"] = gr.Plot(show_label=False)
-    with gr.Accordion(say("runs.more_curves"), open=False):
-        live["small"] = gr.Plot(show_label=False)
-    with gr.Accordion(say("film.title"), open=False):
-        live["film"] = gr.HTML()
-        live["forgetting"] = gr.Plot(show_label=False, visible=False)
+    with build_figures(say, live):
         live["prompts"] = gr.Textbox(label=say("film.prompts"), info=say("film.prompts.info"), lines=3)
         live["keep_prompts"] = gr.Button(say("film.keep"), size="sm")
     with gr.Accordion(say("training.log"), open=False):
@@ -72,6 +56,28 @@ def build(say: Say) -> dict:
     live["timer"] = gr.Timer(TICK_SECONDS, active=False)
     connect(say, live)
     return live
+
+
+def build_figures(say: Say, parts: dict) -> gr.Accordion:
+    """Add the curves and the replies over the steps to `parts`; the accordion of the replies, for more."""
+    parts["loss"] = gr.Plot(show_label=False)
+    with gr.Accordion(say("runs.more_curves"), open=False):
+        parts["small"] = gr.Plot(show_label=False)
+    with gr.Accordion(say("film.title"), open=False) as replies:
+        parts["film"] = gr.HTML(js_on_load=run_plots.keeper())
+        parts["forgetting"] = gr.Plot(show_label=False, visible=False)
+    return replies
+
+
+def figures(say: Say, row: dict, curves: dict, scores: list[dict], log: bool = False) -> dict:
+    """What these parts show of a run; `scores` are those of the forgetting meter."""
+    forgotten = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
+    return {
+        "loss": run_plots.loss(say, row, curves, log),
+        "small": run_plots.small(say, row, curves),
+        "film": run_html.eval_samples(say, store.film(row["id"]), promote_checkpoint.kept(row["id"])),
+        "forgetting": gr.Plot(forgotten, visible=bool(scores)),
+    }
 
 
 def connect(say: Say, live: dict) -> None:
@@ -169,12 +175,11 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         "treat": gr.Button(visible=bool(found and found["changes"])),
         "end": gr.Button(visible=any(name in HANGING for name, _ in warnings)),
         "remedy": gr.Markdown(remedy, visible=bool(remedy)),
-        "loss": run_plots.loss(say, row, curves, log) if live else gr.skip(),
-        "small": run_plots.small(say, row, curves) if live else gr.skip(),
-        "film": run_html.eval_samples(say, store.film(run_id), promote_checkpoint.kept(run_id)),
-        "forgetting": forgetting_plot(say, scores) if live else gr.Plot(visible=bool(scores)),
+        **figures(say, row, curves, scores, log),
         "log": log_tail(run_id),
     }
+    if not live:
+        shown |= {"loss": gr.skip(), "small": gr.skip(), "forgetting": gr.Plot(visible=bool(scores))}
     return tuple(shown[name] for name in DRAWN)
 
 
@@ -200,11 +205,6 @@ def close_chat(say: Say, run_id: str) -> None:
     if (chat := sys.modules.get("core.chat.chat")) and chat.is_open() and reply_gpu.gives_way_to(run_id):
         chat.close()
         inform(say("training.chat_closed"))
-
-
-def forgetting_plot(say: Say, scores: list[dict]) -> gr.Plot:
-    """The plot of the forgetting meter, hidden where it measured nothing."""
-    return gr.Plot(run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None, visible=bool(scores))
 
 
 def log_tail(run_id: str) -> str:
