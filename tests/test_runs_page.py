@@ -148,6 +148,8 @@ def test_what_a_model_or_a_person_wrote_is_no_markup(config, no_worker, monkeypa
     shown.append(history.on_compare(SAY, [run_id, other], False)[1])
     assert [text.count("&lt;script&gt;") for text in shown] == [1, 3, 3, 1]
     assert [text for text in shown if "<script" in text] == []
+    markdown = [opened[history_details.SHOWN.index("facts")], history_details.on_delete(SAY, run_id)[1]]
+    assert [text.count(r"\<script\>") for text in markdown] == [1, 1]
     notices = []
     monkeypatch.setattr(gr, "Info", notices.append)
     history_details.on_again(SAY, run_id)

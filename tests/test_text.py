@@ -12,7 +12,7 @@ import app
 from core import paths
 from core.runs.runs import AlreadyRunning
 from core.training.errors import TooSmall
-from ui.text import Say
+from ui.text import Say, in_markdown
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,10 @@ def test_a_trouble_is_said_in_the_person_s_language():
 def test_the_state_inside_a_trouble_is_translated_too():
     error = AlreadyRunning(name="проба", state="queued")
     assert "уже есть (в очереди)" in Say("ru").trouble(error)
+
+
+def test_a_text_in_markdown_is_shown_as_it_is_written():
+    assert in_markdown("![a](http://b/c_d.png) <i>") == r"\!\[a\](http://b/c\_d.png) \<i\>"
 
 
 def test_an_unknown_language_is_english():

@@ -13,7 +13,7 @@ from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, sto
 from core.training.config import TrainConfig
 from ui import run_html, run_view, temp_files
 from ui.errors import Refused, inform, show_errors
-from ui.text import Say
+from ui.text import Say, in_markdown
 
 BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "doctor.treated")}
 TEXTS = ("name", "note", "tags", "facts", "config", "film", "value")
@@ -120,7 +120,7 @@ def facts(say: Say, row: dict, found: dict | None) -> str:
         "runs.occupies": run_html.disk(say, row["id"]),
     }
     if row["state"] == "failed" and row["message"]:
-        known["runs.state"] += ": " + run_html.error_of(say, row)
+        known["runs.state"] += ": " + in_markdown(run_html.error_of(say, row))
     if found:
         known["runs.state"] += " " + run_html.remedy(say, found)
     estimate = compare.measured(row)
@@ -225,8 +225,8 @@ def on_csv(say: Say, run_id: str) -> gr.File:
 @show_errors
 def on_delete(say: Say, run_id: str) -> tuple:
     """Ask whether to delete a run, with its size."""
-    size = say.size(runs.disk_bytes(run_id), "mb")
-    return gr.Group(visible=True), say("runs.delete.ask", name=runs.label(run_id)["name"], size=size)
+    name, size = in_markdown(runs.label(run_id)["name"]), say.size(runs.disk_bytes(run_id), "mb")
+    return gr.Group(visible=True), say("runs.delete.ask", name=name, size=size)
 
 
 @show_errors
