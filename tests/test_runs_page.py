@@ -1,6 +1,7 @@
 """Runs on the page, handlers called directly: what is shown of a run, the queue, the table, again and vary."""
 
 import json
+import sqlite3
 
 import gradio as gr
 import pytest
@@ -207,8 +208,6 @@ def test_two_runs_side_by_side(config, no_worker):
 
 
 def test_the_database_opens_read_only_for_others(config, no_worker):
-    import sqlite3
-
     run_id = runs.create(config)
     write_steps(run_id, 1, 3, of=3)
     store.sync(run_id)

@@ -7,8 +7,10 @@ import pytest
 
 from core import events, paths
 from core.chat import profiles
+from core.corpus import corpus
+from core.runs import runs
 from core.training.config import TrainConfig
-from ui import run_html, training_approach
+from ui import run_html, training, training_approach
 from ui.text import Say
 
 SAY = Say("en")
@@ -114,10 +116,6 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
 
 
 def test_three_steps_are_a_trial_that_nobody_is_offered_first(monkeypatch, tiny_model, tiny_corpus):
-    from core.corpus import corpus
-    from core.runs import runs
-    from ui import training
-
     monkeypatch.setattr(runs, "start_worker", lambda: None)
     monkeypatch.setattr(gr, "Info", lambda words: None)
     made = corpus.create([corpus.samples()[0]["path"]], "My corpus")["id"]
@@ -134,7 +132,5 @@ def test_three_steps_are_a_trial_that_nobody_is_offered_first(monkeypatch, tiny_
 
 
 def test_a_corpus_that_was_just_made_is_the_one_to_train_on():
-    from ui import training
-
     assert training.on_corpus("new").value == "new"
     assert training.on_corpus(None) == gr.skip()

@@ -69,15 +69,14 @@ def build_figures(say: Say, parts: dict) -> gr.Accordion:
     return replies
 
 
-def figures(say: Say, row: dict, curves: dict, scores: list[dict], log: bool = False) -> dict:
-    """What these parts show of a run; `scores` are those of the forgetting meter."""
+def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool = False, live: bool = True) -> dict:
+    """What these parts show of a run; `scores` are those of the forgetting meter. Not live, the plots stay as they are."""
+    shown = {"film": run_html.eval_samples(say, store.film(row["id"]), promote_checkpoint.kept(row["id"]))}
+    if not live:
+        return shown | {"loss": gr.skip(), "small": gr.skip(), "forgetting": gr.Plot(visible=bool(scores))}
     forgotten = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
-    return {
-        "loss": run_plots.loss(say, row, curves, log),
-        "small": run_plots.small(say, row, curves),
-        "film": run_html.eval_samples(say, store.film(row["id"]), promote_checkpoint.kept(row["id"])),
-        "forgetting": gr.Plot(forgotten, visible=bool(scores)),
-    }
+    shown["forgetting"] = gr.Plot(forgotten, visible=bool(scores))
+    return shown | {"loss": run_plots.loss(say, row, curves, log), "small": run_plots.small(say, row, curves)}
 
 
 def connect(say: Say, live: dict) -> None:
@@ -150,13 +149,8 @@ def on_prompts(say: Say, lines: str) -> str:
 def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:
     """Everything that is shown of a run, in the order of DRAWN; the plots stay as they are where they are paused."""
     if not run_id or run_id not in runs.listed():
-        shown = {
-            "status": templates.macro("paragraph", say("training.no_runs")),
-            "loss": None,
-            "small": None,
-            "film": "",
-            "log": "",
-        }
+        shown = {"status": templates.macro("paragraph", say("training.no_runs")), "film": "", "log": ""}
+        shown |= {"loss": None, "small": None}
         shown |= {name: gr.Button(interactive=False) for name in ("stop", "pause", "resume", "save_now", "sample_now")}
         shown |= {name: gr.Button(visible=False) for name in ("treat", "end")}
         shown |= {"remedy": gr.Markdown(visible=False), "forgetting": gr.Plot(visible=False)}
@@ -175,11 +169,9 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         "treat": gr.Button(visible=bool(found and found["changes"])),
         "end": gr.Button(visible=any(name in HANGING for name, _ in warnings)),
         "remedy": gr.Markdown(remedy, visible=bool(remedy)),
-        **figures(say, row, curves, scores, log),
+        **figures(say, row, curves, scores, log=log, live=live),
         "log": log_tail(run_id),
     }
-    if not live:
-        shown |= {"loss": gr.skip(), "small": gr.skip(), "forgetting": gr.Plot(visible=bool(scores))}
     return tuple(shown[name] for name in DRAWN)
 
 
