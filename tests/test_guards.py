@@ -148,6 +148,7 @@ def test_a_refusal_on_the_page_prints_no_traceback():
     loud = [path.name for path in (ROOT / "ui").glob("*.py") if "raise gr.Error(" in path.read_text(encoding="utf-8")]
     assert loud == []
     assert not Refused("no").print_exception
+    assert (Refused("no").duration, Refused("no", duration=3).duration) == (10, 3)
 
 
 def test_what_a_capsule_carries_imports_nothing_of_ours():

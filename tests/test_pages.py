@@ -78,6 +78,11 @@ def test_the_tabs_stand_in_the_order_of_the_work(page_config):
     assert tuple(tabs(page_config["ru"])) == OURS
 
 
+def test_the_exact_config_says_what_is_missing_until_a_corpus_is_chosen(page_config):
+    shown = [part["props"].get("value") for part in page_config["en"]["components"] if part["type"] == "code"]
+    assert "No corpus is chosen. Make one on the Corpus tab, or choose one from the list." in shown
+
+
 def test_an_empty_house_says_what_to_do_first(home):
     card, corpora, training, chat, panel, *_ = opening.on_load(Say("en"))
     assert (corpora, training, panel) == (
