@@ -21,12 +21,7 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
     """Training loss, raw and smoothed, and held-out loss with its best step."""
     figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss"), uirevision=row["id"]))
     _line(figure, curves["steps"], "loss", say("plot.train_loss"), PALETTE[0], opacity=0.35)
-    means = curves["means"]
-    smoothed = [
-        {"step": mean["step"], "loss": value}
-        for mean, value in zip(means, smooth([m["loss"] for m in means]), strict=True)
-    ]
-    _line(figure, smoothed, "loss", say("plot.smoothed"), PALETTE[0])
+    _line(figure, _smoothed(curves), "loss", say("plot.smoothed"), PALETTE[0])
     evals = curves["evals"]
     _line(figure, evals, "eval_loss", say("plot.eval_loss"), PALETTE[1], mode="lines+markers")
     if row["best_step"] is not None and row["best_eval_loss"] is not None:
@@ -85,21 +80,18 @@ def overlay(say: Say, runs: list[tuple[str, dict]], log: bool = False) -> go.Fig
     """Smoothed training loss and held-out loss of several runs, one colour a run."""
     figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss")))
     for number, (name, curves) in enumerate(runs):
-        colour, means = PALETTE[number % len(PALETTE)], curves["means"]
-        smoothed = smooth([mean["loss"] for mean in means])
-        figure.add_scatter(x=[m["step"] for m in means], y=smoothed, name=name, mode="lines", line={"color": colour})
-        _line(
-            figure,
-            curves["evals"],
-            "eval_loss",
-            f"{name} · eval_loss",
-            colour,
-            mode="lines+markers",
-            line_dash="dot",
-        )
+        colour = PALETTE[number % len(PALETTE)]
+        _line(figure, _smoothed(curves), "loss", name, colour)
+        evals = {"mode": "lines+markers", "line_dash": "dot"}
+        _line(figure, curves["evals"], "eval_loss", f"{name} · eval_loss", colour, **evals)
     if log:
         figure.update_yaxes(type="log")
     return figure
+
+
+def _smoothed(curves: dict) -> list[dict]:
+    losses = smooth([mean["loss"] for mean in curves["means"]])
+    return [{"step": mean["step"], "loss": loss} for mean, loss in zip(curves["means"], losses, strict=True)]
 
 
 def _line(figure, rows: list[dict], key: str, name: str, colour: str, *, mode: str = "lines", line_dash=None, **more):
