@@ -24,8 +24,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import psutil
 from filelock import FileLock
 
-from core import events, paths
-from core.runs import requests, runs, store
+from core import events, jobs, paths
+from core.runs import runs, store
 from core.training.config import TrainConfig
 from ui import history, run_view
 from ui.text import Say
@@ -90,7 +90,7 @@ def million() -> dict:
         first = seconds(lambda: shown.append(run_view.draw(SAY, run_id)))
         read = store.sync(run_id, 0)["step"]
         began = time.perf_counter()
-        while store.sync(run_id)["offset"] < events.size(paths.run(run_id)):
+        while store.sync(run_id)["events_offset"] < events.size(paths.run(run_id)):
             pass
         rest = time.perf_counter() - began
         opened = seconds(lambda: run_view.draw(SAY, run_id), 5)
@@ -137,7 +137,7 @@ def trainer() -> dict:
     with empty_home():
         run_id = runs.create(CONFIG, "events")
         run_dir = paths.run(run_id)
-        requests.ask(run_dir, "resume")
+        jobs.ask(run_dir, "resume")
         observer = Observer(run_dir, lambda event, **values: events.append(run_dir, event, **values))
 
         def a_step(number: int) -> None:
