@@ -65,7 +65,7 @@ ENCODING = Group(
             "    ids = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}",
             "    ids = {tokenizer.eos_token_id}",
         ),
-        ("if id != IGNORED][-1:])", "if id != IGNORED][:1])"),
+        ("if id != IGNORED][-1:]", "if id != IGNORED][:1]"),
         ('                if row["id"] not in seen:', "                if True:"),
         (
             "                row, number = json.loads(line), number + 1",
