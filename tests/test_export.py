@@ -267,7 +267,7 @@ def test_an_export_through_a_base_that_is_gone_is_refused_at_once(trained_run, h
     for run_id in (gone, hub):
         shutil.copytree(adapter, paths.run(run_id) / "adapter")
     for kind in ("merged", "gguf"):
-        with pytest.raises(types.BaseGone, match="gone is gone, and сирота speaks through it"):
+        with pytest.raises(types.BaseGone, match="gone is gone, and сирота needs it"):
             export.start(gone, kind)
         export.check(hub, kind, home)
     assert asked == []

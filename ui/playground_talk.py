@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 
 import gradio as gr
 
-from core.chat import chat, chat_models, process, reply_gpu
+from core.chat import chat, chat_models, reply_gpu
 from core.chat.types import Question, Sampling
 from core.errors import UserError
 from core.runs import gpu_access, runs
@@ -34,7 +34,7 @@ class NobodyChosen(UserError):
 def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
     """Who can reply, the choices that still stand, and the settings that this browser remembers."""
     found = chat_models.listed()
-    choices = runs.disambiguate([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
+    choices = runs.disambiguate([(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     tuned = [one for one in found if one.kind != "base"]
     first = next((one for one in tuned if one.kind in ("run", "profile")), None)
@@ -54,7 +54,7 @@ def on_load(say: Say, kept: dict | None, *chosen: str | None) -> list:
 def on_card(say: Say, uuid: str) -> gr.Dropdown:
     """Let replies come from another card; the model is loaded there with the next question."""
     try:
-        process.move(uuid)
+        chat.move(uuid)
     except UserError as error:
         raise Refused(say.trouble(error)) from error
     return cards.choice(uuid)
@@ -192,7 +192,7 @@ def before(say: Say, busy: str):
     """Say what the reply waits for: (notice, whether it will come from the processor)."""
     training = gpu_access.busy(sees_card=True)  # on a machine without a card it slows the reply down
     if not training:
-        seen = process.look()
+        seen = chat.look()
         sentence = "playground.turn" if seen["busy"] else "" if seen["open"] else "playground.loading"
         yield sentence and say(sentence), False
         return

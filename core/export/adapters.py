@@ -71,13 +71,13 @@ def lines(place: str, multimodal: str = "") -> str:
     return MULTIMODAL_LINES.format(place=place, base=multimodal) if multimodal else LINES.format(place=place)
 
 
-def _multimodal(one: chat_models.Contestant) -> str:
+def _multimodal(one: chat_models.ChatModel) -> str:
     """The name of a base that AutoModelForCausalLM does not open, or nothing."""
-    kind = model_loading.auto_class(model_loading.model_config(chat_models.base_of(one))).__name__
+    kind = model_loading.auto_class(model_loading.model_config(chat_models.base_directory(one))).__name__
     return "" if kind == "AutoModelForCausalLM" else models.local(one.base_model) or one.base_model
 
 
-def card(run_id: str, one: chat_models.Contestant, place: str) -> str:
+def card(run_id: str, one: chat_models.ChatModel, place: str) -> str:
     """The adapter's model card."""
     seen = {event["event"]: event for event in events.read(runs.directory(run_id))[0]}
     evals = [event["eval_loss"] for event in events.read(runs.directory(run_id))[0] if event["event"] == "eval"]
@@ -96,7 +96,7 @@ def card(run_id: str, one: chat_models.Contestant, place: str) -> str:
     )
 
 
-def _name_base(directory: Path, one: chat_models.Contestant) -> None:
+def _name_base(directory: Path, one: chat_models.ChatModel) -> None:
     """Name the base so that it is found again: a hub id stays one, whatever cache it was trained from."""
     path = directory / "adapter_config.json"
     values = json.loads(path.read_text(encoding="utf-8"))

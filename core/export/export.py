@@ -60,7 +60,7 @@ def needed_bytes(run_id: str, kind: str) -> int:
     one = chat_models.find(f"run:{run_id}")
     if kind == "adapter":
         return SLACK + 2 * model_files.size(one.weights)
-    base = one.weights if one.whole else chat_models.base_here(one)
+    base = one.weights if one.whole else chat_models.ready_base_directory(one)
     whole = model_files.size(Path(base)) if base else 0
     return SLACK + (whole if kind == "merged" else 3 * whole)  # GGUF: the merged model, f16, q8_0
 
@@ -85,7 +85,7 @@ def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
 
     one = chat_models.find(f"run:{run_id}")
     if not one.whole:
-        chat_models.base_of(one)  # downloads what is not here
+        chat_models.base_directory(one)  # downloads what is not here
         check(run_id, kind, _standing(out))
     return (merging if kind == "merged" else gguf_export).write(run_id, out, report)
 

@@ -36,7 +36,7 @@ class GgufDiffers(UserError):
 def write(run_id: str, out: Path, report) -> dict:
     """Write both files and a Modelfile into a directory; returns their names, sizes and how they compare."""
     one = chat_models.find(f"run:{run_id}")
-    base = one.weights if one.whole else Path(chat_models.base_of(one))
+    base = one.weights if one.whole else Path(chat_models.base_directory(one))
     gguf_file.check(base)  # before the long work
     engine.need_room(one, base, "cpu", 4.5)  # the files are compared in fp32
     unfinished = out.with_name(out.name + ".unfinished")
@@ -142,7 +142,7 @@ def modelfile(merged: Path, file: str) -> str:
     except OSError:
         generation = GenerationConfig(eos_token_id=AutoConfig.from_pretrained(merged).eos_token_id)
     holder = type("Model", (), {"generation_config": generation})
-    stops = [tokenizer.convert_ids_to_tokens(id) for id in sorted(engine.stop_ids(holder, tokenizer))]
+    stops = [tokenizer.convert_ids_to_tokens(id) for id in encoding.stop_ids(holder, tokenizer)]
     lines = [f"FROM ./{file}", *[f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]]
     if tokenizer.chat_template:
         text = encoding.apply_template(tokenizer, [{"role": "user", "content": "\ue0f0"}], True)

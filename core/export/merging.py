@@ -48,15 +48,15 @@ def write(run_id: str, out: Path, report) -> dict:
     return {"path": str(out), "bytes": size, **found}
 
 
-def into(one: chat_models.Contestant, out: Path, report) -> dict:
+def into(one: chat_models.ChatModel, out: Path, report) -> dict:
     """Merge into a directory that exists: {"precision", "difference"}."""
-    directory = Path(chat_models.base_of(one))
+    directory = Path(chat_models.base_directory(one))
     engine.need_room(one, directory, "cpu", 1.2 * model_files.width(directory))
     report("progress", stage="loading", done=0, total=0)
     config = replace(one.config, base_model=str(directory))
     base, tokenizer = load(directory), tokenizer_loading.load_tokenizer(config)
     weights = engine.Weights(base, tokenizer, "cpu", False, frozenset())
-    engine.hang(weights, one)
+    engine.attach_adapter(weights, one)
     report("progress", stage="merging", done=0, total=0)
     wanted = logits(weights.inner, tokenizer)
     merged = weights.model.merge_and_unload(safe_merge=True)
