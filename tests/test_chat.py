@@ -182,7 +182,7 @@ def test_a_reply_ends_at_the_turn_s_own_end_token(trained_run, tiny_tokenizer):
 def test_the_base_loses_as_in_training(trained_run, tiny_corpus):
     """The base inside the pair and the base of the run's first evaluation are the same model."""
     from core import events
-    
+
     config = runs.config(trained_run)
     held_out = corpus_rows.split(list(corpus_rows.read_rows(tiny_corpus)), config.validation_share)[1]
     evals = [event["eval_loss"] for event in events.read(paths.run(trained_run))[0] if event["event"] == "eval"]

@@ -42,7 +42,8 @@ def test_an_adapter_is_loaded_by_the_lines_of_its_card(trained_run, tmp_path):
             "tokenizer_config.json",
         )
     ]
-    assert adapters.lines("мой adapter") in (tmp_path / "мой adapter" / "README.md").read_text(encoding="utf-8")
+    model = chat_models.find(f"run:{trained_run}")
+    assert adapters.lines(model, "мой adapter") in (tmp_path / "мой adapter" / "README.md").read_text(encoding="utf-8")
     found: dict = {}
     exec(made["lines"], found)
     assert len(made["lines"].splitlines()) == 3
@@ -136,7 +137,7 @@ def family(request, tmp_path, tiny_tokenizer) -> Path:
 
 @pytest.mark.slow
 def test_gguf_files_reply_as_the_model_does(family, tiny_tokenizer):
-    files = gguf_export._both("имя", family, family, quiet)
+    files = gguf_export.write_files("имя", family, family, quiet)
     assert [one["file"] for one in files] == ["имя-f16.gguf", "имя-q8_0.gguf"]
     assert files[0]["replies_equal"] == 3  # q8_0 rounds: it replies word for word as the rounded model, or is refused
     assert files[0]["difference"] < 0.002
@@ -171,9 +172,9 @@ def test_gguf_files_of_a_run_come_with_a_modelfile(trained_run, tmp_path):
 
 @pytest.mark.slow
 def test_a_file_that_speaks_differently_is_refused(family, tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr(gguf_file, "_converted", lambda data, kind: -gguf_file.gguf.quants.quantize(data, kind))
-    with pytest.raises(gguf_export.GgufDiffers, match="The f16 file does not speak like the merged model"):
-        gguf_export._both("x", family, family, quiet)
+    monkeypatch.setattr(gguf_file, "_quantized", lambda data, kind: -gguf_file.gguf.quants.quantize(data, kind))
+    with pytest.raises(gguf_export.GgufDiffers, match="The f16 file does not reply like the merged model"):
+        gguf_export.write_files("x", family, family, quiet)
 
 
 def test_other_families_and_tokenizers_are_refused(tmp_path):
@@ -304,7 +305,7 @@ def test_the_starter_as_gguf_replies_as_it_did(starter_home, monkeypatch, tmp_pa
     monkeypatch.setenv("SOULSMITH_HOME", str(starter_home))
     directory = models.starter_directory()
     gguf_file.check(directory)
-    files = gguf_export._both("starter", directory, tmp_path, quiet)
+    files = gguf_export.write_files("starter", directory, tmp_path, quiet)
     assert files[0]["replies_equal"] == 3
     assert files[0]["difference"] < 0.005
     assert files[1]["difference"] < 0.05

@@ -96,11 +96,9 @@ def _add_special(writer: GGUFWriter, tokenizer) -> None:
             getattr(writer, f"add_{name}_token_id")(id)
     ends = tokenizer.eos_token_id
     if tokenizer.chat_template:
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        labels = encoding.encode({"messages": turn}, tokenizer)["labels"]
-        after = [label for label in labels if label != encoding.IGNORED][-1]
-        if after in tokenizer.added_tokens_decoder and after != ends:
-            writer.add_eot_token_id(after)
+        turn_end = encoding.turn_end_id(tokenizer)
+        if turn_end is not None and turn_end != ends:
+            writer.add_eot_token_id(turn_end)
         writer.add_chat_template(tokenizer.chat_template)
     if ends is not None:
         writer.add_eos_token_id(ends)

@@ -117,11 +117,11 @@ def exported(run_id: str) -> dict:
     import tempfile
     from pathlib import Path
 
-    from core.export import gguf_export, merging
+    from core.export import export
 
     with tempfile.TemporaryDirectory() as folder:
-        found = merging.write(run_id, Path(folder) / "merged", lambda *_, **__: None)
-        files = gguf_export.write(run_id, Path(folder) / "gguf", lambda *_, **__: None)
+        found = export.make(run_id, "merged", Path(folder) / "merged", lambda *_, **__: None)
+        files = export.make(run_id, "gguf", Path(folder) / "gguf", lambda *_, **__: None)
         paths = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != "soulsmith.json"]
         told = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     differences = [found["difference"], *(one["difference"] for one in files["files"])]
