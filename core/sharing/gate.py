@@ -101,19 +101,19 @@ class Gate:
 
     async def _answer(self, request: Request) -> Response | Visitor:
         """The gate's own answer, or the visitor whose request may go on."""
-        is_start = request.url.path == "/"
+        method, path = request.method, request.scope["path"]
         if self.share.ended:
             return _html(410, self.page(request, ShareEnded()))
-        if (request.method, request.scope["path"]) == ("POST", "/login"):
+        if (method, path) == ("POST", "/login"):
             return await self._log_in(request)
         if (visitor := self.share.visitor(token_of(request))) is None:
-            return _html(401, self.page(request, None) if request.method in ("GET", "HEAD") and is_start else "")
+            return _html(401, self.page(request, None) if method in ("GET", "HEAD") and path == "/" else "")
         return visitor
 
     async def _log_in(self, request: Request) -> Response:
         fields = parse_qs((await _body(request, 1024)).decode("utf-8", "replace"))
         try:
-            token = self.share.come_in(fields.get("password", [""])[0], address_of(request))
+            token = self.share.log_in(fields.get("password", [""])[0], address_of(request))
         except UserError as error:
             return _html(429 if isinstance(error, TooManyTries) else 401, self.page(request, error))
         answer = RedirectResponse("/", 303, OWN_HEADERS)
