@@ -485,7 +485,7 @@ def test_what_a_person_typed_comes_back_when_it_is_edited(text):
 
 
 def test_thinking_is_folded_and_never_lost():
-    turns = [{"said": "q", "replies": {"0": {"text": "<think>\nhm <b>\n</think>\n\nYes."}}}]
+    turns = [{"prompt": "q", "replies": {"0": {"text": "<think>\nhm <b>\n</think>\n\nYes."}}}]
     assert show.messages(Say("en"), turns, "0") == [
         {"role": "user", "content": "q"},
         {"role": "assistant", "content": "hm &lt;b>", "metadata": {"title": "Thinking", "status": "done"}},
@@ -497,15 +497,15 @@ def test_thinking_is_folded_and_never_lost():
 
 def test_an_edit_branches_and_keeps_the_old_branch():
     say, reply = Say("en"), {"0": {"text": "a"}}
-    history = talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}])
+    history = talk.with_prompt(talk.EMPTY, [], "one")
     history = talk.with_replies(history, reply)
-    history = talk.forked(history, [*talk.turns_of(history), {"said": "two", "replies": reply}])
+    history = talk.with_replies(talk.with_prompt(history, talk.turns_of(history), "two"), reply)
     assert [len(branch) for branch in history["branches"]] == [2]
     event = type("Event", (), {"index": 0, "value": "three"})
     edited = talk.on_edit(say, "0", history, event)[2]
-    assert [[turn["said"] for turn in branch] for branch in edited["branches"]] == [["one", "two"], ["three"]]
+    assert [[turn["prompt"] for turn in branch] for branch in edited["branches"]] == [["one", "two"], ["three"]]
     back = talk.on_back(say, 0, history)[0]
-    assert [[turn["said"] for turn in branch] for branch in back["branches"]] == [["one", "two"], ["one"]]
+    assert [[turn["prompt"] for turn in branch] for branch in back["branches"]] == [["one", "two"], ["one"]]
     assert talk.on_branch(say, 0, edited)[4]["current"] == 0
     stopped = talk.on_stop(say, edited)
     assert stopped[0].value == "three"
@@ -514,7 +514,7 @@ def test_an_edit_branches_and_keeps_the_old_branch():
 def test_somebody_else_replies_in_a_branch_of_their_own():
     """No reply stands under another's name, and the old branch brings back those who replied in it."""
     say, reply = Say("en"), {"0": {"text": "a", "finish_reason": ""}}
-    history = talk.with_replies(talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}]), reply, {"0": "base:x"})
+    history = talk.with_replies(talk.with_prompt(talk.EMPTY, [], "one"), reply, {"0": "base:x"})
     field, _, _, changed, *_ = talk.on_who(say, "", history)
     assert field.value == "one"  # ready to be put to the new one
     assert [len(branch) for branch in changed["branches"]] == [1, 0]
@@ -526,9 +526,9 @@ def test_somebody_else_replies_in_a_branch_of_their_own():
 
 
 def test_a_column_that_came_later_hears_questions_and_answers_in_turn():
-    turns = [{"said": "one", "replies": {"0": {"text": "a"}}}, {"said": "two", "replies": {}}]
-    assert [message["content"] for message in talk.said(turns, "0")] == ["one", "a", "two"]
-    assert [message["content"] for message in talk.said(turns, "1")] == ["two"]
+    turns = [{"prompt": "one", "replies": {"0": {"text": "a"}}}, {"prompt": "two", "replies": {}}]
+    assert [message["content"] for message in talk.conversation(turns, "0")] == ["one", "a", "two"]
+    assert [message["content"] for message in talk.conversation(turns, "1")] == ["two"]
 
 
 def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
@@ -538,9 +538,9 @@ def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
 
     monkeypatch.setattr(chat, "talk", without_room)
     monkeypatch.setattr(talk.gr, "Warning", lambda _: None)
-    history = talk.forked(talk.EMPTY, [{"said": "a long story", "replies": {}}])
+    history = talk.with_prompt(talk.EMPTY, [], "a long story")
     values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
-    *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, talk.Switch(), "", "cpu", **values)
+    *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, talk.StopFlag(), "", "cpu", **values)
     assert (field, ended["branches"]) == ("a long story", [[]])
     assert notice.startswith("Модели m нужно около 9.0 ГиБ, а свободно 1.0 ГиБ.")
 
@@ -557,12 +557,12 @@ def test_nothing_is_drawn_after_stop(monkeypatch):
             closed.append(True)
 
     monkeypatch.setattr(chat, "talk", endless)
-    history, switch = talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}]), talk.Switch()
+    history, switch = talk.with_prompt(talk.EMPTY, [], "one"), talk.StopFlag()
     values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
     stream = talk.on_answer(Say("en"), history, 1, switch, "", "cpu", **values)
     pieces = [next(stream) for _ in range(3)]
     assert pieces[-1][2]["branches"][0][0]["replies"]["0"]["text"] == "word"
-    talk.on_halt(switch)
+    talk.on_cancel(switch)
     assert list(stream) == []
     assert closed == [True]
     *_, (_, notice, *_) = [

@@ -1,4 +1,4 @@
-"""What was said, as the page shows it: markup as it was written, thinking folded, figures under each column."""
+"""Conversations as the page shows them: markup as it was written, thinking folded, figures under each column."""
 
 import html
 import re
@@ -51,7 +51,7 @@ def messages(say: Say, turns: list[dict], column: str) -> list[dict]:
     """The turns of one column as a Chatbot's messages; thinking is a message of its own that folds."""
     shown = []
     for turn in turns:
-        shown.append({"role": "user", "content": typed(turn["said"])})
+        shown.append({"role": "user", "content": typed(turn["prompt"])})
         if column not in turn["replies"]:
             continue
         thinking, ended, text = thought(turn["replies"][column]["text"])

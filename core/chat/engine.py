@@ -1,4 +1,4 @@
-"""The weights in memory: one set a base model with every adapter around it, and the lock that lets one reply compute."""
+"""The weights in memory: one set a base model with every adapter around it; one reply at a time computes."""
 
 import gc
 import itertools

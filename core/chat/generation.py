@@ -77,7 +77,7 @@ class Row:
         return True
 
     def _decode_new(self) -> None:
-        """Add the text of the newest tokens; half a character waits for its rest. Earlier ones are not decoded again."""
+        """Add the text of the newest tokens alone; half a character waits for its rest."""
         decode = self.loaded.weights.tokenizer.decode
         before = decode(self.new_ids[self.decoded_from : self.decoded_to])
         now = decode(self.new_ids[self.decoded_from :])
@@ -292,7 +292,7 @@ def _held_out_loss(model_id: str, rows: list[dict]) -> dict:
 
 
 def _behind_profile(profile: profiles.Profile | None, row: dict) -> dict:
-    """A row as the model reads it: a profile's system prompt replaces its own; examples would be learned, and stay out."""
+    """A row behind the system prompt of a profile; its examples stay out, since their replies would be counted."""
     if not profile or "messages" not in row:
         return row
     system = [{"role": "system", "content": profile.system_prompt.strip()}] if profile.system_prompt.strip() else []

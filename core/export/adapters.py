@@ -32,7 +32,7 @@ tokenizer = AutoTokenizer.from_pretrained("{place}")
 
 
 def write(model: ChatModel, directory: Path, out: Path) -> dict:
-    """Copy a run's adapter with its tokenizer and card into a directory that becomes `out`, and pack a zip beside it."""
+    """Copy a run's adapter with its tokenizer and card into a directory that becomes `out`, and zip them beside it."""
     for file in sorted(model.weights.iterdir()):
         if file.name.startswith(FILES):
             shutil.copyfile(file, directory / file.name)

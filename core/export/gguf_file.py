@@ -66,7 +66,10 @@ def write(directory: Path, tokenizer, path: Path, kind: str, report: Callable) -
             raise GgufFamily(family=name)
         progress = partial(report, "progress", stage="writing", done=done, total=len(tensors))
         meta = LazyNumpyTensor.meta_with_dtype_and_shape(np.float32, tuple(shape))
-        tensor, stored_as = LazyNumpyTensor(meta=meta, args=(file, name, config, progress), func=_read), _type(shape, kind)
+        tensor, stored_as = (
+            LazyNumpyTensor(meta=meta, args=(file, name, config, progress), func=_read),
+            _type(shape, kind),
+        )
         writer.add_tensor(new_name, _quantized(tensor, stored_as), raw_dtype=stored_as)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
