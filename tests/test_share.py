@@ -193,7 +193,7 @@ def test_the_line_is_served_in_order_one_message_a_visitor_and_each_knows_the_pl
     with pytest.raises(sharing.OneAtATime):
         share.ask(guests[2], asks("again"))
     assert [share.position(turn) for turn in turns] == [0, 1, 2, 3]
-    turns[1].stop()
+    turns[1].stopped.set()
     held.set()
     assert [waited(turn).columns.get("base") for turn in turns] == [
         Said(f"guest {n}", 2) if n != 1 else None for n in range(4)

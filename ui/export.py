@@ -16,7 +16,7 @@ from ui.errors import Refused
 from ui.text import Say
 
 TICK_SECONDS = 2
-OFFERED_BYTES = 500_000_000  # larger files are not copied for the browser: they lie where the row says
+OFFERED_BYTES = 500_000_000  # larger files are not copied for the browser: they stay where the row says
 
 
 class NoRunToExport(UserError):

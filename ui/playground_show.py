@@ -41,10 +41,10 @@ def _outside_code(text: str, change) -> str:
 
 def thought(text: str) -> tuple[str, bool, str]:
     """The thinking before a reply, whether it has ended, and the reply itself."""
-    found = THOUGHT.match(text)
-    if not found:
+    match = THOUGHT.match(text)
+    if not match:
         return "", True, text
-    return found[1].strip("\n"), bool(found[2]), found[3].lstrip("\n")
+    return match[1].strip("\n"), bool(match[2]), match[3].lstrip("\n")
 
 
 def messages(say: Say, turns: list[dict], column: str) -> list[dict]:

@@ -6,6 +6,7 @@ A history is {"branches": [turns], "current": index}; a turn is {"prompt", "repl
 
 import time
 from dataclasses import asdict, fields
+from html import escape
 
 import gradio as gr
 
@@ -14,8 +15,8 @@ from core.chat.types import Question, Sampling
 from core.errors import UserError
 from core.runs import gpu_access, runs
 from ui import cards
+from ui import playground_show as show
 from ui.errors import Refused
-from ui.playground_show import facts, messages, turn_at, written
 from ui.text import Say
 
 COLUMNS = ("0", "1", "2", "3")
@@ -114,21 +115,21 @@ def stopped(history: dict) -> dict:
 
 def conversation(turns: list[dict], column: str) -> list[dict]:
     """The messages of one column, as the model gets them."""
-    found = []
+    messages = []
     for turn in turns:
         if turn["replies"] and column not in turn["replies"]:
             continue  # a column that came later: templates want questions and answers in turn
-        found.append({"role": "user", "content": turn["prompt"]})
+        messages.append({"role": "user", "content": turn["prompt"]})
         if column in turn["replies"]:
-            found.append({"role": "assistant", "content": turn["replies"][column]["text"]})
-    return found
+            messages.append({"role": "assistant", "content": turn["replies"][column]["text"]})
+    return messages
 
 
 def drawing(say: Say, history: dict) -> list:
     """The history and all that shows it."""
     turns = turns_of(history)
-    boxes = [messages(say, turns, column) for column in COLUMNS]
-    lines = [facts(say, turns, column) for column in COLUMNS]
+    boxes = [show.messages(say, turns, column) for column in COLUMNS]
+    lines = [show.facts(say, turns, column) for column in COLUMNS]
     branches = [(_branch_name(say, index, branch), index) for index, branch in enumerate(history["branches"])]
     ends = [(f"{index + 1}. {turn['prompt'][:40]}", index) for index, turn in enumerate(turns)]
     branch = gr.Dropdown(choices=branches, value=history["current"])
@@ -156,7 +157,7 @@ def on_ask(say: Say, prompt: str, history: dict, count: int, *who: str | None) -
 def on_retry(say: Say, column: str, history: dict, event: gr.EventData, new_prompt: str | None = None) -> tuple:
     """Ask again what was asked there, or `new_prompt` instead, in a branch of its own."""
     turns = turns_of(history)
-    at = turn_at(say, turns, column, _index(event))
+    at = show.turn_at(say, turns, column, _index(event))
     history = with_prompt(history, turns[:at], turns[at]["prompt"] if new_prompt is None else new_prompt)
     return gr.Textbox(interactive=False), gr.Button(interactive=False), *drawing(say, history)
 
@@ -164,13 +165,13 @@ def on_retry(say: Say, column: str, history: dict, event: gr.EventData, new_prom
 def on_edit(say: Say, column: str, history: dict, event: gr.EventData) -> tuple:
     """Ask something else there, in a branch of its own."""
     value = event.value if isinstance(event.value, str) else event.value.get("text", "")
-    return on_retry(say, column, history, event, written(value))
+    return on_retry(say, column, history, event, show.written(value))
 
 
 def on_undo(say: Say, column: str, history: dict, event: gr.EventData) -> tuple:
     """Take the last question back into the field; the branch that it was in stays."""
     turns = turns_of(history)
-    at = turn_at(say, turns, column, _index(event))
+    at = show.turn_at(say, turns, column, _index(event))
     return turns[at]["prompt"], *drawing(say, with_branch(history, turns[:at]))
 
 
@@ -227,7 +228,7 @@ def on_answer(say: Say, history: dict, count: int, stop: StopFlag, system: str, 
     except UserError as error:
         field = gr.skip() if turns_of(shown)[-1]["replies"] else turns[-1]["prompt"]
         yield field, say.trouble(error), *drawing(say, stopped(shown))
-        gr.Warning(say.trouble(error))
+        gr.Warning(escape(say.trouble(error), quote=False))  # the browser takes a notice for HTML
 
 
 def waiting(say: Say, busy: str):

@@ -14,7 +14,7 @@ from ui import pages, templates
 from ui.text import Say
 
 COLUMNS = ("base", "tuned")
-LOOK_SECONDS = 0.25  # how often a growing reply is looked at
+LOOK_SECONDS = 0.25  # between two looks at a reply in progress
 
 
 def asking(flag: str | None, request: Request, error: Exception | None) -> str:
@@ -51,7 +51,7 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
                 async for state in states:
                     yield state
 
-        asked = gr.on(
+        answered = gr.on(
             [send.click, prompt.submit],
             on_message,
             [prompt, history],
@@ -60,13 +60,13 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
             show_progress="hidden",
             api_visibility="private",
         )
-        stop.click(None, None, None, cancels=[asked])
+        stop.click(None, None, None, cancels=[answered])
         gr.on(
             [clear.click, *[box.clear for box in boxes]],
             lambda: ("", {name: [] for name in COLUMNS}, [], []),
             None,
             [note, history, *boxes],
-            cancels=[asked],
+            cancels=[answered],
             api_visibility="private",
         )
     # Waiting takes no thread and writing has one of its own: the queue of the framework has nothing to hold back.
@@ -99,7 +99,7 @@ async def on_ask(say: Say, share: Share, prompt: str, history: dict, request: gr
         async for note, so_far in progress(say, share, turn, now):
             yield "", note, so_far, *shown(so_far)
     finally:
-        turn.stop()
+        turn.stopped.set()
     if turn.error:
         yield prompt, worded(say, turn.error), before, *shown(before)
     elif not turn.columns:

@@ -217,11 +217,11 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
             config = PeftConfig.from_pretrained(directory, inference_mode=True)
             weights.model = PeftModel(weights.model, config, adapter_name=name)
         # On this device, else PEFT reads onto the card, whoever else has it.
-        found = weights.model.load_adapter(directory, adapter_name=name, torch_device=str(weights.inner.device))
+        loaded = weights.model.load_adapter(directory, adapter_name=name, torch_device=str(weights.inner.device))
     except (RuntimeError, ValueError) as error:  # PEFT's words for another shape, and for a layer that isn't there
         raise AdapterForeign(**foreign, matched=0) from error
-    unexpected = [tensor for tensor in found.unexpected_keys if "lora_" in tensor]
-    if unexpected or found.missing_keys or not any("lora_" in tensor for tensor in saved):
+    unexpected = [tensor for tensor in loaded.unexpected_keys if "lora_" in tensor]
+    if unexpected or loaded.missing_keys or not any("lora_" in tensor for tensor in saved):
         raise AdapterForeign(**foreign, matched=len(saved) - len(unexpected))
     weights.model.eval()
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)

@@ -14,6 +14,7 @@ from core.chat import engine, profiles
 from core.chat.engine import BASE_ADAPTER, LoadedModel
 from core.chat.types import ChatClosed, NotNumbers, PromptTooLong, Question, Reply, Sampling
 from core.training import batching, encoding
+from core.training.config import TrainConfig
 
 CHUNK = {"cpu": 512, "mps": 1024}  # tokens of a prompt read at once: Stop is heard between two chunks
 CHUNK_OF_CARDS = 4096
@@ -225,7 +226,7 @@ def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
     def marked(message: dict) -> dict:
         if message["role"] == "assistant":
             return message
-        content = pattern.sub(lambda found: f"\ue0f0{special.index(found[0])}\ue0f1", message["content"])
+        content = pattern.sub(lambda match: f"\ue0f0{special.index(match[0])}\ue0f1", message["content"])
         return {**message, "content": content}
 
     text = encoding.apply_template(tokenizer, [marked(message) for message in messages], True)
@@ -275,9 +276,9 @@ def _held_out_loss(model_id: str, rows: list[dict]) -> dict:
     loaded = engine.load_models({"measured": model_id})["measured"]
     weights, profile = loaded.weights, loaded.chat_model.profile
     limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or LOSS_TOKENS
-    encoded = [encoding.encode(_behind_profile(profile, row), weights.tokenizer) for row in rows]
-    encoded = [{key: row[key][: min(limit, LOSS_TOKENS)] for key in ("input_ids", "labels")} for row in encoded]
-    encoded = [row for row in encoded if any(label != encoding.IGNORED for label in row["labels"][1:])]
+    config = TrainConfig(base_model="", corpus="", method="lora", max_length=min(limit, LOSS_TOKENS))
+    rows = [{"id": "", **_behind_profile(profile, row)} for row in rows]
+    encoded, _ = encoding.encode_rows(rows, weights.tokenizer, config)
     if not encoded:
         return {"loss": None, "rows": 0}
     engine.set_adapter(weights, loaded.adapter)

@@ -87,7 +87,7 @@ def logits(model, tokenizer) -> list:
         return [model(input_ids=torch.tensor([ids])).logits[0].float() for ids in prompts(tokenizer)]
 
 
-def distance(found: list, wanted: list) -> float:
-    """The length of the difference of logits as a share of their own length, after taking away their means."""
-    one, other = torch.cat([part.flatten() for part in found]), torch.cat([part.flatten() for part in wanted])
-    return float((one - other).norm() / (other - other.mean()).norm().clamp_min(1e-12))
+def distance(logits: list, reference: list) -> float:
+    """The norm of the difference of logits as a share of the norm of the reference without its mean."""
+    ours, theirs = (torch.cat([part.flatten() for part in parts]) for parts in (logits, reference))
+    return float((ours - theirs).norm() / (theirs - theirs.mean()).norm().clamp_min(1e-12))

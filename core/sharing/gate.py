@@ -123,7 +123,7 @@ class Gate:
         return answer
 
     async def _checked(self, request: Request, visitor: Visitor):
-        """What is left to receive of a request that is on the list, read and found harmless."""
+        """What is left to receive of an allowed request whose body is harmless."""
         path, raw_path = request.scope["path"], (request.scope.get("raw_path") or b"").partition(b"?")[0]
         routes = (route.fullmatch(path) for method, route in self.allowed if method == request.method)
         route = next(filter(None, routes), None)

@@ -89,11 +89,7 @@ class Turn:
     columns: dict = field(default_factory=dict)  # the replies so far
     error: Exception | None = None
     done: bool = False
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def stop(self) -> None:
-        """End the reply where it is, or never begin it."""
-        self.stopped.set()
+    stopped: threading.Event = field(default_factory=threading.Event)  # set: it ends where it is, or never begins
 
 
 class Share:
@@ -121,7 +117,7 @@ class Share:
         self._ended.set()
         with self._lock:
             for turn in self._queue:
-                turn.stop()
+                turn.stopped.set()
             self._arrived.notify_all()
 
     def log_in(self, password: str, address: str) -> str:
@@ -252,10 +248,10 @@ class Share:
 
 def recent(messages: list[dict]) -> list[dict]:
     """The end of a conversation, beginning with a message of the visitor."""
-    kept = messages[-KEPT_MESSAGES + 1 :] if len(messages) > KEPT_MESSAGES else messages
-    while kept and kept[0]["role"] != "user":
-        kept = kept[1:]
-    return kept
+    end = messages[-KEPT_MESSAGES + 1 :] if len(messages) > KEPT_MESSAGES else messages
+    while end and end[0]["role"] != "user":
+        end = end[1:]
+    return end
 
 
 def _plain(password: str) -> bytes:

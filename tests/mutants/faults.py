@@ -469,7 +469,7 @@ SHARING = Group(
             "                if turn.stopped.is_set() or self.ended:\n                    return",
             "                if False:\n                    return",
         ),
-        ('    while kept and kept[0]["role"] != "user":', "    while False:"),
+        ('    while end and end[0]["role"] != "user":', "    while False:"),
         ('    return "".join(password.lower().split()).replace("-", "").encode()', "    return password.encode()"),
     ),
 )
