@@ -450,7 +450,7 @@ SHARING = Group(
         ("TRIES_OF_ONE, TRIES_OF_ALL = 5, 60", "TRIES_OF_ONE, TRIES_OF_ALL = 5, 6000"),
         ("            while tries and now - tries[0] > MINUTE:", "            while tries:"),
         ("        if letters > limits.letters:", "        if False:"),
-        ("            if any(turn.visitor is visitor for turn in self._line):", "            if False:"),
+        ("            if any(turn.visitor is visitor for turn in self._queue):", "            if False:"),
         (
             "            if visitor.messages >= limits.messages or visitor.tokens >= limits.tokens:",
             "            if visitor.messages >= limits.messages:",
