@@ -121,7 +121,7 @@ def test_a_reply_that_is_stopped_ends_where_it_is():
     turn = share.ask(guest(share), asks("count"))
     while not turn.columns:
         time.sleep(0.005)
-    turn.stop()
+    turn.stopped.set()
     going_on.set()
     assert waited(turn).columns["base"] == Said("one two", 2)
     assert share.served == 0
