@@ -14,6 +14,8 @@ from core.chat import chat_models, engine, types
 from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging
 from core.runs import runs
 from core.training.config import TrainConfig
+from ui import export as ui_export
+from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
 
@@ -309,3 +311,18 @@ def test_the_starter_as_gguf_replies_as_it_did(starter_home, monkeypatch, tmp_pa
     assert files[0]["replies_equal"] == 3
     assert files[0]["difference"] < 0.005
     assert files[1]["difference"] < 0.05
+
+
+def test_the_table_of_exports_shows_names_and_errors_as_text(home):
+    done, broken = (jobs.create(paths.exports(), {"name": name, "run": "r", "kind": "gguf"}) for name in ("<b>a", "b"))
+    jobs.run(done, lambda *_: {"path": "/<i>", "bytes": 12_300_000})
+
+    def fail(*_):
+        raise jobs.JobGone(job="<u>")
+
+    jobs.run(broken, fail)
+    table = ui_export.draw(Say("ru"), None)[0]
+    assert [tag for tag in ("<b>", "<i>", "<u>") if tag in table] == []
+    assert "&lt;b&gt;a" in table
+    assert "12,3\u00a0МБ" in table
+    assert "Задания &lt;u&gt; нет" in table

@@ -49,8 +49,6 @@ class Weights:
 
     model: object  # the plain model until the first adapter comes, then PEFT's
     tokenizer: object
-    device: str
-    quantised: bool
     stop_ids: frozenset[int]
     adapters: dict[tuple, str] = field(default_factory=dict)  # (directory, when written): PEFT's name; latest last
     adapter_layers: tuple = ()  # the modules that hold adapters
@@ -189,7 +187,7 @@ def _load_weights(one: ChatModel, key: Key) -> Weights:
     else:
         base = for_replies(model_loading.load_base(config))
     tokenizer = tokenizer_loading.load_tokenizer(config)
-    return Weights(base.eval(), tokenizer, key.device, key.quantised, frozenset(encoding.stop_ids(base, tokenizer)))
+    return Weights(base.eval(), tokenizer, frozenset(encoding.stop_ids(base, tokenizer)))
 
 
 def attach_adapter(weights: Weights, one: ChatModel) -> str:

@@ -48,7 +48,7 @@ def merge(model: ChatModel, out: Path, report: Callable) -> dict:
     engine.need_room(model, directory, "cpu", 1.2 * model_files.width(directory))
     report("progress", stage="loading", done=0, total=0)
     tokenizer = tokenizer_loading.load_tokenizer(replace(model.config, base_model=str(directory)))
-    weights = engine.Weights(load(directory), tokenizer, "cpu", False, frozenset())
+    weights = engine.Weights(load(directory), tokenizer, frozenset())
     engine.attach_adapter(weights, model)
     report("progress", stage="merging", done=0, total=0)
     adapter_logits = logits(weights.inner, tokenizer)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from core.errors import UserError
@@ -100,7 +101,6 @@ class Share:
         self.password = "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(GROUPS))
         self.ends = time.time() + self.limits.hours * 3600
         self.visitors: dict[str, Visitor] = {}
-        self.served = 0  # replies that were written to their end
         self._answer, self._ended, self._lock = answer, threading.Event(), threading.Lock()
         self._tries: dict[str, deque[float]] = {}
         self._queue: deque[Turn] = deque()
@@ -231,19 +231,12 @@ class Share:
         if turn.stopped.is_set():
             return
         left = min(self.limits.tokens - turn.visitor.tokens, self.limits.tokens_in_all - self.tokens)
-        columns = self._answer(turn.conversations, max(1, min(self.limits.reply_tokens, left // 2)))
-        counted = 0
-        try:
-            for replies in columns:
-                turn.columns = replies
-                tokens = sum(reply.tokens for reply in replies.values())
-                turn.visitor.tokens += tokens - counted
-                counted = tokens
+        before, most_tokens = turn.visitor.tokens, max(1, min(self.limits.reply_tokens, left // 2))
+        with closing(self._answer(turn.conversations, most_tokens)) as replies:
+            for turn.columns in replies:
+                turn.visitor.tokens = before + sum(reply.tokens for reply in turn.columns.values())
                 if turn.stopped.is_set() or self.ended:
                     return
-            self.served += 1
-        finally:
-            columns.close()
 
 
 def recent(messages: list[dict]) -> list[dict]:

@@ -460,7 +460,7 @@ SHARING = Group(
             "            if False:",
         ),
         ("            visitor.messages += 1", "            pass"),
-        ("                turn.visitor.tokens += tokens - counted", "                turn.visitor.tokens = tokens"),
+        ("turn.visitor.tokens = before + sum(", "turn.visitor.tokens = sum("),
         (
             "        visitor = None if self.ended or not token else self.visitors.get(token)",
             "        visitor = self.visitors.get(token)",

@@ -56,7 +56,7 @@ def columns(ids: dict[str, str], tokens: int = 12, on_cpu: bool = False, **setti
         if replies is None:
             break
         waited.append(mode.counts)
-    kept = [held(one.inner, one.quantised) for one in engine._opened.values()]
+    kept = [held(weights.inner, key.quantised) for key, weights in engine._opened.items()]
     engine.unload()
     texts = {name: reply.text for name, reply in before.items()}
     return {"texts": texts, "held": kept, "mixed": mixed(), "waits": waited}
