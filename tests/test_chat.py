@@ -413,6 +413,24 @@ def test_an_adapter_of_which_nothing_fits_is_an_error(stubborn_run):
         speak({"a": f"run:{stubborn_run}"})
 
 
+def test_an_adapter_around_layers_that_the_base_lacks_is_an_error(stubborn_run):
+    path = paths.run(stubborn_run) / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["c_attn"]}))
+    with pytest.raises(types.AdapterForeign, match="0 of 28 tensors matched"):
+        speak({"a": f"run:{stubborn_run}"})
+
+
+def test_an_adapter_without_memory_for_it_is_not_called_foreign(stubborn_run, monkeypatch):
+    from peft import PeftModel
+
+    def full(*_, **__):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(PeftModel, "load_adapter", full)
+    with pytest.raises(types.MemoryRanOut):
+        speak({"a": f"run:{stubborn_run}"})
+
+
 def test_a_resized_vocabulary_is_an_error(stubborn_run):
     import torch
 

@@ -217,6 +217,8 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
         # On this device, else PEFT reads onto the card, whoever else has it.
         loaded = weights.model.load_adapter(directory, adapter_name=name, torch_device=str(weights.inner.device))
     except (RuntimeError, ValueError) as error:  # PEFT's words for another shape, and for a layer that isn't there
+        if devices.is_out_of_memory(error):
+            raise
         raise AdapterForeign(**foreign, matched=0) from error
     unexpected = [tensor for tensor in loaded.unexpected_keys if "lora_" in tensor]
     if unexpected or loaded.missing_keys or not any("lora_" in tensor for tensor in saved):
