@@ -12,7 +12,7 @@ from core.errors import UserError
 from core.export import export
 from core.runs import runs
 from ui import templates
-from ui.errors import Refused
+from ui.errors import show_errors
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -64,10 +64,11 @@ def on_load(say: Say, run: str | None, chosen: str | None) -> list:
     return [gr.Dropdown(choices=choices, **new), *draw(say, chosen)]
 
 
+@show_errors
 def on_start(say: Say, run: str | None, kind: str):
     if not run:
-        raise Refused(say.trouble(NoRunToExport()))
-    directory = _command(say, export.start, run, kind)
+        raise NoRunToExport()
+    directory = export.start(run, kind)
     return gr.Dropdown(choices=_choices(say), value=directory.name)
 
 
@@ -113,8 +114,9 @@ def on_open(say: Say, chosen: str | None) -> tuple:
     return "\n\n".join(lines), hidden
 
 
+@show_errors
 def on_action(say: Say, action, chosen: str | None) -> None:
-    _command(say, lambda: action(jobs.find(paths.exports(), chosen or "")))
+    action(jobs.find(paths.exports(), chosen or ""))
     time.sleep(0.2)
 
 
@@ -140,10 +142,3 @@ def _choices(say: Say) -> list[tuple[str, str]]:
 def _look(listed: list[Path]) -> str:
     """What is cheap to ask of the exports, as text."""
     return json.dumps([(path.name, jobs.state(path), events.size(path)) for path in listed])
-
-
-def _command(say: Say, command, *args):
-    try:
-        return command(*args)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error

@@ -16,7 +16,7 @@ from core.errors import UserError
 from core.runs import gpu_access, runs
 from ui import cards
 from ui import playground_show as show
-from ui.errors import Refused
+from ui.errors import Refused, show_errors
 from ui.text import Say
 
 COLUMNS = ("0", "1", "2", "3")
@@ -55,12 +55,10 @@ def on_load(say: Say, remembered: dict | None, *chosen: str | None) -> list:
     return [*[gr.Dropdown(choices=choices, **value) for value in new], notice, *settings, card]
 
 
+@show_errors
 def on_card(say: Say, uuid: str) -> gr.Dropdown:
     """Let replies come from another card; the model is loaded there with the next question."""
-    try:
-        chat.move(uuid)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
+    chat.move(uuid)
     return cards.choice(uuid)
 
 
@@ -144,10 +142,11 @@ def _branch_name(say: Say, index: int, turns: list[dict]) -> str:
 # Asking ---------------------------------------------------------------------------------------------------------------
 
 
+@show_errors
 def on_ask(say: Say, prompt: str, history: dict, count: int, *who: str | None) -> tuple:
     """Show the message at once in all columns."""
     if not all(who[:count]):
-        raise Refused(say.trouble(NobodyChosen()))
+        raise NobodyChosen()
     if not prompt.strip():
         raise Refused(say("playground.say_something"), duration=3)
     history = with_prompt(history, turns_of(history), prompt)
