@@ -563,6 +563,20 @@ def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
     assert notice.startswith("Модели m нужно около 9.0 ГиБ, а свободно 1.0 ГиБ.")
 
 
+def test_a_name_with_markup_is_text_in_the_notice(monkeypatch):
+    def without_room(*_, **__):
+        raise types.NoRoom(model="![a](http://b/c) <i>", need="9.0", free="1.0")
+        yield
+
+    warned = []
+    monkeypatch.setattr(chat, "talk", without_room)
+    monkeypatch.setattr(talk.gr, "Warning", warned.append)
+    history, values = talk.with_prompt(talk.EMPTY, [], "q"), dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
+    *_, (_, notice, *_) = talk.on_answer(Say("en"), history, 1, talk.StopFlag(), "", "cpu", **values)
+    assert notice.startswith(r"\!\[a\](http://b/c) \<i\> needs about 9.0 GiB")
+    assert warned[0].startswith("![a](http://b/c) &lt;i&gt; needs")
+
+
 def test_nothing_is_drawn_after_stop(monkeypatch):
     """Gradio runs Stop beside the stream that it cancels: a late piece would overwrite what Stop left."""
     closed = []

@@ -17,7 +17,7 @@ from core.runs import gpu_access, runs
 from ui import cards
 from ui import playground_show as show
 from ui.errors import Refused, show_errors
-from ui.text import Say
+from ui.text import Say, in_markdown
 
 COLUMNS = ("0", "1", "2", "3")
 SETTINGS = tuple(field.name for field in fields(Sampling))
@@ -226,7 +226,7 @@ def on_answer(say: Say, history: dict, count: int, stop: StopFlag, system: str, 
             yield gr.skip(), say("playground.on_cpu") if on_cpu else "", *drawing(say, shown)
     except UserError as error:
         field = gr.skip() if turns_of(shown)[-1]["replies"] else turns[-1]["prompt"]
-        yield field, say.trouble(error), *drawing(say, stopped(shown))
+        yield field, in_markdown(say.trouble(error)), *drawing(say, stopped(shown))
         gr.Warning(escape(say.trouble(error), quote=False))  # the browser takes a notice for HTML
 
 
@@ -238,7 +238,7 @@ def waiting(say: Say, busy: str):
         sentence = "playground.turn" if seen["busy"] else "" if seen["open"] else "playground.loading"
         yield sentence and say(sentence), False
         return
-    name = runs.label(training)["name"]
+    name = in_markdown(runs.label(training)["name"])
     if busy == "cpu":
         yield say("playground.training", name=name), bool(gpu_access.busy())
         return
