@@ -499,7 +499,10 @@ GATE = Group(
             "        if any(session in other.sessions for other in self.share.visitors.values() if other is not visitor):",
             "        if False:",
         ),
-        ('        if "session_hash" in message:\n            self._own(visitor, message["session_hash"])', "        pass"),
+        (
+            '        if "session_hash" in message:\n            self._own(visitor, message["session_hash"])',
+            "        pass",
+        ),
         (
             "            if len(body) > most:\n                raise Refused(413)",
             "            if False:\n                raise Refused(413)",
