@@ -4,7 +4,7 @@ import json
 from contextlib import contextmanager, suppress
 
 from core import files, paths
-from core.training.encoding import prompt_ids
+from core.training.encoding import prompt_ids, stop_ids
 from core.training.model_loading import autocast
 
 MOST_PROMPTS = 8
@@ -44,8 +44,7 @@ def reply(model, tokenizer, prompts: list[str], max_new_tokens: int) -> list[str
     longest = max(map(len, rows))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=model.device)  # (B, T)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
-    of_model = model.generation_config.eos_token_id
-    stops = {tokenizer.eos_token_id, *(of_model if isinstance(of_model, list) else [of_model])} - {None}
+    stops = stop_ids(model, tokenizer)
     with evaluating(model), torch.inference_mode(), autocast(model):
         generated = model.generate(
             input_ids=ids,
@@ -56,7 +55,7 @@ def reply(model, tokenizer, prompts: list[str], max_new_tokens: int) -> list[str
             top_p=None,
             top_k=None,
             use_cache=True,
-            eos_token_id=sorted(stops),
+            eos_token_id=stops or None,
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0),
         )
     return tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)
