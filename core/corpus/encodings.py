@@ -65,25 +65,33 @@ def guess(sample: bytes) -> str:
     return found.encoding if found and found.encoding not in ("utf_8", "ascii") else "cp1252"
 
 
-def lines(source: Source, encoding: str, longest: int = LONGEST_LINE) -> Iterator[Line]:
+def lines(source: Source, encoding: str) -> Iterator[Line]:
     """All lines of a text; a line that cannot be decoded or is too long comes with its trouble instead."""
     if encoding.startswith(("utf-16", "utf-32")):
-        yield from _wide_lines(source, encoding, longest)
+        yield from _wide_lines(source, encoding)
         return
-    fallback = None
-    with source.open() as stream:
-        for number, raw in _raw_lines(stream, longest):
-            if raw is None:
-                yield Line(number, "", "line_too_long")
-                continue
-            if number == 1 and encoding == "utf-8-sig":
-                raw = raw.removeprefix(codecs.BOM_UTF8)
-            try:
-                yield Line(number, str(raw, "utf-8" if encoding == "utf-8-sig" else encoding))
-            except UnicodeDecodeError:
-                if fallback is None:
-                    fallback = _fallback(raw) if encoding.startswith("utf-8") else ""
-                yield _decoded_otherwise(number, raw, fallback)
+    decode = LineDecoder(encoding)
+    for number, raw in raw_lines(source):
+        yield decode(number, raw)
+
+
+class LineDecoder:
+    """Decodes the lines of a file; where one is not in the file's encoding, an old Russian one is tried."""
+
+    def __init__(self, encoding: str):
+        self.encoding, self.fallback = encoding, None
+
+    def __call__(self, number: int, raw: bytes | None) -> Line:
+        if raw is None:
+            return Line(number, "", "line_too_long")
+        if number == 1 and self.encoding == "utf-8-sig":
+            raw = raw.removeprefix(codecs.BOM_UTF8)
+        try:
+            return Line(number, str(raw, "utf-8" if self.encoding == "utf-8-sig" else self.encoding))
+        except UnicodeDecodeError:
+            if self.fallback is None:
+                self.fallback = _fallback(raw) if self.encoding.startswith("utf-8") else ""
+            return _decoded_otherwise(number, raw, self.fallback)
 
 
 def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> str:
@@ -110,27 +118,28 @@ def _fallback(raw: bytes) -> str:
     return best if russian_bigrams.cost(raw.decode(best, errors="replace")) <= READS_AS_RUSSIAN else ""
 
 
-def _raw_lines(stream, longest: int) -> Iterator[tuple[int, bytes | None]]:
-    """Lines of bytes; None stands for one that is longer than can be held."""
+def raw_lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
+    """Number and bytes of each line without its end; None stands for a line that is longer than can be held."""
     number = 0
-    while raw := stream.readline(longest + 1):
-        number += 1
-        if len(raw) > longest and not raw.endswith(b"\n"):
-            while raw and not raw.endswith(b"\n"):
-                raw = stream.readline(BLOCK)
-            yield number, None
-            continue
-        ended = raw.removesuffix(b"\n").removesuffix(b"\r")
-        if b"\r" not in ended:
-            yield number, ended
-            continue
-        for part in ended.split(b"\r"):  # the line ends of old Macs
-            yield number, part
+    with source.open() as stream:
+        while raw := stream.readline(LONGEST_LINE + 1):
             number += 1
-        number -= 1
+            if len(raw) > LONGEST_LINE and not raw.endswith(b"\n"):
+                while raw and not raw.endswith(b"\n"):
+                    raw = stream.readline(BLOCK)
+                yield number, None
+                continue
+            ended = raw.removesuffix(b"\n").removesuffix(b"\r")
+            if b"\r" not in ended:
+                yield number, ended
+                continue
+            for part in ended.split(b"\r"):  # the line ends of old Macs
+                yield number, part
+                number += 1
+            number -= 1
 
 
-def _wide_lines(source: Source, encoding: str, longest: int) -> Iterator[Line]:
+def _wide_lines(source: Source, encoding: str) -> Iterator[Line]:
     with source.open() as stream:
         reader = codecs.getreader(encoding)(stream, errors="replace")
         number, held = 0, ""
@@ -144,7 +153,7 @@ def _wide_lines(source: Source, encoding: str, longest: int) -> Iterator[Line]:
                 yield Line(number, text[:800], "bad_bytes") if "\ufffd" in text else Line(number, text)
             if not block:
                 return
-            if len(held) > longest:
+            if len(held) > LONGEST_LINE:
                 yield Line(number + 1, "", "line_too_long")
                 return
 
@@ -199,17 +208,16 @@ def _broken_lines(source: Source) -> tuple[int, list[bytes]] | None:
     except UnicodeDecodeError:
         pass
     sound, broken, size = 0, [], 0
-    with source.open() as stream:
-        for _, raw in _raw_lines(stream, LONGEST_LINE):
-            if raw is None or raw.isascii():
-                continue
-            try:
-                raw.decode("utf-8")
-                sound += 1
-            except UnicodeDecodeError:
-                if size < SAMPLE_BYTES:
-                    broken.append(raw[:SAMPLE_BYTES])
-                    size += len(raw)
+    for _, raw in raw_lines(source):
+        if raw is None or raw.isascii():
+            continue
+        try:
+            raw.decode("utf-8")
+            sound += 1
+        except UnicodeDecodeError:
+            if size < SAMPLE_BYTES:
+                broken.append(raw[:SAMPLE_BYTES])
+                size += len(raw)
     return sound, broken
 
 

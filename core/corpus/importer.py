@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core import paths
-from core.corpus import parallel, reading, reasons, storage
+from core.corpus import reading, reasons, storage
 from core.corpus.reading import Options, Row, SetAside
 from core.errors import UserError
 
@@ -147,10 +147,7 @@ def _written(opened: Iterator, writer: storage.Writer, options: Options, tell: C
         if one.encoding:
             tally.encodings[one.encoding] += 1
         before = writer.rows, tally.set_aside
-        if parallel.applies(one):
-            _write_parts(one, writer, tally, options, tell)
-        else:
-            _write_rows(one, writer, tally, options, tell)
+        _write_rows(one, writer, tally, options, tell)
         tell(one.source, writer.rows, done=True)
         kept, aside = writer.rows - before[0], tally.set_aside - before[1]
         if len(tally.files) < 2000:
@@ -167,29 +164,13 @@ def _write_rows(one, writer: storage.Writer, tally: Tally, options: Options, tel
         if isinstance(found, SetAside):
             _put_aside(found, writer, tally)
         else:
-            writer.row(found.row | {"source": {"file": found.file, "line": found.place}})
+            writer.row(found.row, {"file": found.file, "line": found.place}, found.raw)
             if found.repairs:
                 tally.repairs.update(found.repairs)
-                _keep_examples([found], tally)
+                if found.before and len(tally.examples) < EXAMPLES:
+                    tally.examples.append(_example(found))
         if tally.rows_in % EVERY == 0:
             tell(one.source, writer.rows)
-
-
-def _write_parts(one, writer: storage.Writer, tally: Tally, options: Options, tell: Callable) -> None:
-    for part, done in parallel.parts(one.source, options, writer.directory):
-        tally.rows_in += len(part.lengths) + len(part.set_aside)
-        writer.adopt(part)
-        for found in part.set_aside:
-            _put_aside(found, writer, tally)
-        tally.repairs.update(part.repairs)
-        _keep_examples(part.repaired, tally)
-        tell(one.source, writer.rows, at=done)
-
-
-def _keep_examples(repaired: list[Row], tally: Tally) -> None:
-    for found in repaired:
-        if found.before and len(tally.examples) < EXAMPLES:
-            tally.examples.append(_example(found))
 
 
 def _put_aside(found: SetAside, writer: storage.Writer, tally: Tally) -> None:

@@ -47,6 +47,7 @@ class Row(NamedTuple):
     repairs: tuple[str, ...]
     before: str = ""  # a spoilt line as it was, when one was repaired
     after: str = ""
+    raw: bytes = b""  # the row as JSON, where the file has it so and nothing was repaired
 
 
 def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
@@ -110,53 +111,48 @@ def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) ->
         yield from _opened(member, options, found.name, depth + 1)
 
 
-def read(
-    one: detection.Opened, options: Options, repairer: mojibake.Repairer | None = None
-) -> Iterator[Row | SetAside]:
+def read(one: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
     """Each record of a source as a Row or a SetAside: never both, never neither."""
-    repairer = repairer or mojibake.Repairer()
-    for found in one.records:
-        yield row_of(found, one.source.name, options, repairer)
+    repairer, name = mojibake.Repairer(), one.source.name
+    for record in one.records:
+        if isinstance(record, Bad):
+            yield SetAside(name, record.place, record.reason, "", record.excerpt[:EXCERPT])
+            continue
+        try:
+            row = schema.convert(record.value, options.mapping, options.roles)
+            if record.repairs or options.replace_personal or not _is_normal(row):
+                yield _repaired_row(row, record, name, options, repairer)
+            else:
+                yield Row(row, name, record.place, (), "", "", record.raw if row is record.value else b"")
+        except schema.Unfit as unfit:
+            yield SetAside(name, record.place, unfit.reason, unfit.detail, _excerpt(record.value))
+        except RecursionError:
+            yield SetAside(name, record.place, "nested_too_deep", "", "")
 
 
-def row_of(found: Record | Bad, name: str, options: Options, repairer: mojibake.Repairer) -> Row | SetAside:
-    """What becomes of one record of the file of this name."""
-    if isinstance(found, Bad):
-        return SetAside(name, found.place, found.reason, "", found.excerpt[:EXCERPT])
-    try:
-        return _row(found, name, options, repairer)
-    except schema.Unfit as unfit:
-        return SetAside(name, found.place, unfit.reason, unfit.detail, _excerpt(found.value))
-    except RecursionError:
-        return SetAside(name, found.place, "nested_too_deep", "", "")
-
-
-def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
-    row = schema.convert(found.value, options.mapping, options.roles)
-    if not found.repairs and not options.replace_personal and _is_normal(row):
-        return Row(row, name, found.place, ())
-    repairs, before, after = list(found.repairs), found.before, found.after
+def _repaired_row(row: dict, record: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
+    repairs, before, after = list(record.repairs), record.before, record.after
     if options.repair_text:
         row, lines, *example = _repaired(row, repairer)
         before, after = (before, after) if before else example
         repairs += ["mojibake"] * lines
     if options.repair_turns and "messages" in row:
-        row["messages"], done = turns.repair(row["messages"])
+        messages, done = turns.repair(row["messages"])
+        row = row | {"messages": messages}
         repairs += done
     if "messages" in row and not any(turn["role"] == "assistant" for turn in row["messages"]):
         raise schema.Unfit("no_reply")
     if options.replace_personal:
         row, count = _without_personal(row)
         repairs += ["personal_replaced"] * count
-    return Row(row, name, found.place, tuple(repairs), before, after)
+    return Row(row, name, record.place, tuple(repairs), before, after)
 
 
 def _is_normal(row: dict) -> bool:
     """Whether there is nothing to repair in a row: most rows are left here."""
     if "text" in row:
         return not mojibake.is_suspect(row["text"])
-    turns_ = row["messages"]
-    return turns.is_sound(turns_) and not any(mojibake.is_suspect(turn["content"]) for turn in turns_)
+    return turns.is_sound(row["messages"]) and not any(mojibake.is_suspect(turn["content"]) for turn in row["messages"])
 
 
 def _without_personal(row: dict) -> tuple[dict, int]:

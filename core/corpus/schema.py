@@ -95,15 +95,13 @@ def guess(value: object) -> dict:
 def convert(value: object, mapping: dict | None = None, roles: dict | None = None) -> dict:
     """The normal row of a record: {"messages": [...]} or {"text": ...}, and its other plain fields under "fields".
 
+    A record that is such a row comes back as it is, the same object.
+
     Raises:
         Unfit: with a reason code when the record has no known fields, no text, or a role that nobody has named.
     """
-    if type(value) is dict and mapping is None:  # the commonest case by far, without a search
-        text = value.get("text")
-        if type(text) is str and len(value) == 1:
-            return _text(text)
-        if len(value) == 1 and (turns := _plain_turns(value.get("messages"))):
-            return {"messages": turns}
+    if type(value) is dict and mapping is None and len(value) == 1 and _is_row(value):
+        return value  # the commonest case by far, without a search
     if not mapping or not mapping.get("schema"):
         mapping = guess(value)
     kind = mapping["schema"]
@@ -124,19 +122,19 @@ def convert(value: object, mapping: dict | None = None, roles: dict | None = Non
     return row
 
 
-def _plain_turns(turns: object) -> list[dict] | None:
-    """The turns when they are normal already: each a role that is ours and a string, nothing else."""
-    if type(turns) is not list:
-        return None
+def _is_row(value: dict) -> bool:
+    """Whether a record of one field is a row already: a text, or turns with a role that is ours and a string."""
+    if type(text := value.get("text")) is str:
+        return bool(text.strip())
+    turns = value.get("messages")
+    if type(turns) is not list or not turns:
+        return False
     for turn in turns:
-        if (
-            type(turn) is not dict
-            or len(turn) != 2
-            or turn.get("role") not in _OURS
-            or type(turn.get("content")) is not str
-        ):
-            return None
-    return turns
+        if type(turn) is not dict or len(turn) != 2 or turn.get("role") not in _OURS:
+            return False
+        if type(turn.get("content")) is not str:
+            return False
+    return True
 
 
 def roles_in(value: object) -> list[str]:

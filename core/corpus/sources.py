@@ -45,6 +45,7 @@ class Record(NamedTuple):
     repairs: tuple[str, ...] = ()
     before: str = ""  # a text as it was, when lines of it were repaired while reading
     after: str = ""
+    raw: bytes = b""  # its JSON, where the file has it so
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,22 @@ def claims(source: Source, head: str) -> bool:
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    for line in encodings.lines(source, source.encoding):
-        if line.trouble:
-            yield Bad(str(line.number), line.trouble, line.text[:200])
-            continue
-        if not line.text or line.text.isspace():
-            continue
+    if source.encoding not in ("utf-8", "utf-8-sig"):
+        for line in encodings.lines(source, source.encoding):
+            yield from _of_line(line)
+        return
+    decode = encodings.LineDecoder(source.encoding)
+    for number, raw in encodings.raw_lines(source):
+        try:
+            yield Record(str(number), orjson.loads(raw), raw=raw)
+        except ValueError:  # empty, too long, not UTF-8, or not quite JSON
+            yield from _of_line(decode(number, raw))
+
+
+def _of_line(line: encodings.Line) -> Iterator[Record | Bad]:
+    if line.trouble:
+        yield Bad(str(line.number), line.trouble, line.text[:200])
+    elif line.text and not line.text.isspace():
         repairs = (line.repair,) if line.repair else ()
         try:
             yield Record(str(line.number), orjson.loads(line.text), repairs)
