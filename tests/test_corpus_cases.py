@@ -113,7 +113,7 @@ def test_every_code_has_its_words():
     from ui.text import ENGLISH
 
     keys = [f"corpora.reason.{code}" for code in reasons.WORDS]
-    keys += [f"corpora.format.{module.NAME}" for module in (*detection.BINARY, *detection.TEXT)]
+    keys += [f"corpora.format.{form.name}" for form in (*detection.BINARY_FORMATS, *detection.TEXT_FORMATS)]
     keys += [f"corpora.flag.{code}" for code in (*checks.FLAGS, *duplicates.KINDS[1:])]
     keys += [f"corpora.personal.{kind}" for kind in personal.KINDS] + [
         f"corpora.export.{form}" for form in export.FORMATS

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from core import paths
 from core.corpus import corpus, encodings, importer, reading, storage
-from core.corpus.formats import detection, json_lines
+from core.corpus.formats import detection, json_files
 from core.corpus.reading import Options
 from core.corpus.sources import Source, of_file
 from core.training import corpus_rows
@@ -201,8 +201,8 @@ def test_a_line_of_60_mb_is_read_and_a_longer_one_set_aside(tmp_path):
 def both_ways(path):
     """What is read of JSON Lines whose bytes are parsed as they are, and whose text is decoded first."""
     source = replace(of_file(path), encoding="utf-8")
-    decoded = (json_lines._of_line(line) for line in encodings.lines(source, "utf-8"))
-    for records in (json_lines.read(source), chain.from_iterable(decoded)):
+    decoded = (json_files._of_line(line) for line in encodings.lines(source, "utf-8"))
+    for records in (json_files.read_lines(source), chain.from_iterable(decoded)):
         yield reading.read(detection.Opened(source, "jsonl", "utf-8", records), Options())
 
 

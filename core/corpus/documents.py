@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from core.corpus.sources import Record
+
 LONGEST = 4000  # characters of a document, about 1,500 tokens of Russian
 SHORTEST = 1000  # a new document starts at a heading or a blank line only after so many
 SEPARATORS = ("%", "<|endoftext|>", "\f", "<|end of row|>")  # fortune files, token dumps, printed pages, our own export
@@ -19,6 +21,12 @@ def split(lines: Iterable[tuple[int, str]], separator: str | None = None) -> Ite
         else:
             for part in cut(text, LONGEST):
                 yield number, part
+
+
+def records(text: str) -> Iterator[Record]:
+    """The documents of a text, numbered from #1."""
+    for number, (_, part) in enumerate(split(enumerate(text.split("\n"))), 1):
+        yield Record(f"#{number}", {"text": part})
 
 
 def separator_of(lines: list[str]) -> str | None:

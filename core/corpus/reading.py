@@ -58,7 +58,7 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     notes: dict[str, list[Source]] = {}
     for one in each(paths, options):
         try:
-            conversation = nexus.conversation(one.source) if one.format == nexus.NAME else ""
+            conversation = nexus.conversation(one.source) if one.format == nexus.NEXUS.name else ""
             source = one.source if one.source.path or not conversation else sources.held(one.source)
         except Exception:  # a damaged file raises what it likes: the reader will say so
             conversation = ""
@@ -68,7 +68,7 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
             yield one
     for group in notes.values():
         for source, records in zip(group, nexus.joined(group), strict=True):
-            yield detection.Opened(source, nexus.NAME, source.encoding, records)
+            yield detection.Opened(source, nexus.NEXUS.name, source.encoding, records)
 
 
 def each(paths: list[Path], options: Options) -> Iterator[detection.Opened]:

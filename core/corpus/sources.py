@@ -77,6 +77,17 @@ class Source:
             yield copy
 
 
+class Format(NamedTuple):
+    """A file format: `claims` tells it by the first bytes of a source, or the first text; `read` yields its records.
+
+    `read` gives a Record for each record and a Bad for whatever could not become one.
+    """
+
+    name: str
+    claims: Callable[[Source, bytes], bool] | Callable[[Source, str], bool]
+    read: Callable[[Source], Iterator[Record | Bad]]
+
+
 class _Limited(io.RawIOBase):
     """A stream that refuses to give out more than a packed file can honestly hold."""
 

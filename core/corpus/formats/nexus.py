@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 from core.corpus import encodings, mojibake
 from core.corpus.formats import vault
-from core.corpus.sources import Bad, Record, Source
+from core.corpus.sources import Bad, Format, Record, Source
 
-NAME = "nexus"
 TURN = re.compile(r"\s*>\s?\[!nexus_(user|agent|assistant)\][+-]?", re.IGNORECASE)
 OLD_TURN = re.compile(r"(#{3,4}) (User|Assistant), on ")
 NESTED = re.compile(r"\s*>\s?>\s?\[!nexus_(attachment|artifact|prompt)\]", re.IGNORECASE)
@@ -130,3 +129,6 @@ def _unquoted(line: str, depth: int) -> str:
     for _ in range(depth):
         line = line[1:] if line.startswith(">") else line
     return line.removeprefix(" ")
+
+
+NEXUS = Format("nexus", claims, read)

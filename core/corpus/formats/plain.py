@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 
 from core.corpus import documents, encodings, mojibake
-from core.corpus.sources import Bad, Record, Source
-
-NAME = "text"
+from core.corpus.sources import Bad, Format, Record, Source
 
 
 def claims(source: Source, head: str) -> bool:
@@ -46,3 +44,6 @@ def _separator(source: Source) -> str | None:
         if len(first) >= 2000:
             break
     return documents.separator_of(first)
+
+
+TEXT = Format("text", claims, read)

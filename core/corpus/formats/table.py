@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from core.corpus import encodings, schema
-from core.corpus.sources import Bad, Record, Source
+from core.corpus.sources import Bad, Format, Record, Source
 
-NAME = "csv"
 DELIMITERS = ",;\t|"
 KNOWN = {
     *schema.ASKS, *schema.INPUTS, *schema.ANSWERS, *schema.TEXTS, *schema.SYSTEMS, *schema.LISTS,
@@ -69,3 +68,6 @@ def _dialect(head: str) -> tuple[str, list[str]]:
     if not outside.count(delimiter):
         return ",", [line.strip()]
     return delimiter, next(csv.reader([line], delimiter=delimiter), [line])
+
+
+CSV = Format("csv", claims, read)

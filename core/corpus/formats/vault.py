@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator
 
 from core.corpus import documents, encodings, mojibake
-from core.corpus.sources import Bad, Record, Source
+from core.corpus.sources import Bad, Format, Record, Source
 
-NAME = "markdown"
 FENCED = re.compile(r"^(```|~~~)[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
 QUERY = re.compile(r"^(```|~~~)\s*(?:dataview|dataviewjs|tasks|query)\b[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
 SIGNS = re.compile(
@@ -60,3 +59,6 @@ def _unmarked(text: str) -> str:
     text = re.sub(r"\[\[(?:[^\]|\n]*\|)?([^\]\n]*)\]\]", r"\1", text)
     text = re.sub(r"[ \t]\^[\w-]+[ \t]*$", "", text, flags=re.MULTILINE)
     return re.sub(r"^(>\s?)\[!\w+\][+-]?[ \t]*", r"\1", text, flags=re.MULTILINE)
+
+
+MARKDOWN = Format("markdown", claims, read)
