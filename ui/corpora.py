@@ -160,13 +160,13 @@ def on_load(say: Say, chosen: str | None):
 def on_take(say: Say, sample_id: str | None):
     sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
     if sample is None:
-        raise Refused(say.trouble(_trouble("NothingGiven")))
+        raise Refused(say.trouble(importer.NothingGiven()))
     yield from _made(say, [sample["path"]], say.pick(sample["title"]), corpus.Options())
 
 
 def on_create(say: Say, files, folder, names, name, *settings):
     if not files and not folder:
-        raise Refused(say.trouble(_trouble("NothingGiven")))
+        raise Refused(say.trouble(importer.NothingGiven()))
     with corpora_files.gathered(files, folder, names) as paths:
         if (yield from _made(say, paths, name or paths[0].stem, corpora_new.options(settings))):
             corpora_new.remember(settings)
@@ -187,23 +187,17 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
                 seconds = time.monotonic() - began
                 bar = markup.progress(say, said["done"], said["total"], said["rows"], seconds)
                 yield *same, bar, gr.update(visible=True)
-    except ErrorElsewhere as error:
-        yield *same, markup.trouble(say, worded(say, error)), gr.update(visible=False)
     except UserError as error:
-        yield *same, markup.trouble(say, say.trouble(error)), gr.update(visible=False)
+        yield *same, markup.trouble(_worded(say, error)), gr.update(visible=False)
     return False
 
 
-def worded(say: Say, error: ErrorElsewhere) -> str:
-    """The sentence of another process's trouble in the page's language."""
-    values = dict(error.values)
-    if codes := values.get("codes"):
-        values["reasons"] = "; ".join(say(f"corpora.reason.{code}") for code in codes.split())
-    return say.worded(error.name, values, str(error))
-
-
-def _trouble(name: str) -> UserError:
-    return getattr(importer, name)()
+def _worded(say: Say, error: UserError) -> str:
+    """The sentence of an error; reasons, which come as codes, in the page's language."""
+    if isinstance(error, ErrorElsewhere) and error.values and (codes := error.values.get("codes")):
+        reasons = "; ".join(say(f"corpora.reason.{code}") for code in codes.split())
+        error = ErrorElsewhere(error.name, error.values | {"reasons": reasons}, str(error))
+    return say.trouble(error)
 
 
 def on_cancel(say: Say):
@@ -282,7 +276,7 @@ def on_row(say: Say, row: tuple[str, int] | None, model: str | None, max_length,
     try:
         found = corpus.rows(*row, 1)
     except UserError as error:
-        return markup.trouble(say, say.trouble(error)), ""
+        return markup.trouble(say.trouble(error)), ""
     if not found:
         return say("corpora.choose_row"), say("corpora.choose_row")
     return markup.row(say, found[0]), _tokens(say, found[0], model, int(max_length or 1024), learn)
@@ -295,9 +289,9 @@ def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str)
     try:
         shown = preview.tokens(preview.shortened(row), tokenizer.load(model), max_length=max_length, learn=learn)
     except errors.TemplateRefused as error:
-        return markup.trouble(say, say("corpora.refused", reason=error.values.get("reason", "")))
+        return markup.trouble(say("corpora.refused", reason=error.values.get("reason", "")))
     except UserError as error:
-        return markup.trouble(say, say.trouble(error))
+        return markup.trouble(say.trouble(error))
     return markup.tokens(say, shown)
 
 

@@ -4,14 +4,13 @@ from functools import partial
 
 import gradio as gr
 
-from core.corpus import corpus, import_presets
+from core.corpus import corpus, import_presets, turns
 from core.errors import UserError
 from ui import corpora_files
 from ui import corpora_html as markup
 from ui.text import Say
 
 ENCODINGS = ("utf-8", "cp1251", "koi8-r", "cp866", "mac-cyrillic", "utf-16", "cp1252")
-ROLES = ("system", "user", "assistant", "tool")
 MOST_ROLES = 4  # unknown role names that are asked about at once
 
 
@@ -46,7 +45,7 @@ def build(say: Say) -> dict:
     names, told = gr.State([]), gr.Textbox(visible=False)
     shown = [seen, looked, *mapping["shown"]]
     folder.upload(
-        names_of_folder, [told, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
+        corpora_files.names, [told, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
     ).then(partial(on_files, say), [files, folder, names], shown)
     files.change(partial(on_files, say), [files, folder, names], shown)
     mapping["apply"].click(partial(on_apply, say), [files, folder, names, *settings], looked)
@@ -54,10 +53,6 @@ def build(say: Say) -> dict:
         "sample": sample, "take": take, "create": create, "cancel": cancel, "progress": progress,
         "inputs": [files, folder, names, name, *settings],
     }  # fmt: skip
-
-
-def names_of_folder(told: str, folder) -> list[str]:
-    return corpora_files.names(told, folder)
 
 
 def _build_mapping(say: Say) -> dict:
@@ -73,7 +68,7 @@ def _build_mapping(say: Say) -> dict:
     roles = []
     with gr.Row():
         for _ in range(MOST_ROLES):
-            options = [(say("corpora.role.skip"), ""), *[(say(f"corpora.role.{role}"), role) for role in ROLES]]
+            options = [(say("corpora.role.skip"), ""), *[(say(f"corpora.role.{role}"), role) for role in turns.ROLES]]
             roles.append(gr.Dropdown(options, value="", visible=False))
     me = gr.Dropdown([(say("corpora.me.auto"), "")], value="", label=say("corpora.me"), visible=False)
     with gr.Row():
@@ -143,7 +138,7 @@ def on_files(say: Say, files, folder, names=()):
                 settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
                 seen = corpus.look(paths, settled) | {"speakers": seen["speakers"]}
     except (UserError, OSError, LookupError) as error:
-        return gr.update(visible=True), markup.trouble(say, say.trouble(error)), *_untouched(say)
+        return gr.update(visible=True), markup.trouble(say.trouble(error)), *_untouched(say)
     return gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
 
 
@@ -182,4 +177,4 @@ def on_apply(say: Say, files, folder, names, *settings):
         with corpora_files.gathered(files, folder, names) as paths:
             return markup.look(say, corpus.look(paths, options(settings)))
     except (UserError, OSError, LookupError) as error:
-        return markup.trouble(say, say.trouble(error))
+        return markup.trouble(say.trouble(error))
