@@ -1,12 +1,11 @@
 """How a person had files of some shape read: kept, so that the next file with the same columns is read the same way."""
 
 import json
-import os
 from pathlib import Path
 
 from filelock import FileLock
 
-from core import paths
+from core import files, paths
 
 MOST = 500  # shapes
 
@@ -36,9 +35,7 @@ def keep(
                 kept["shapes"][shape] = chosen  # the newest last
         for old in list(kept["shapes"])[:-MOST]:
             del kept["shapes"][old]
-        new = _path().with_suffix(".new")
-        new.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(new, _path())
+        files.write_json(_path(), kept)
 
 
 def _path() -> Path:

@@ -1,5 +1,6 @@
 """Make a corpus out of files: read, repair, write, count; it appears when it is whole."""
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core import paths
-from core.corpus import reading, reasons, storage
+from core.corpus import reading, storage
 from core.corpus.reading import Options, Row, SetAside
 from core.errors import UserError
 
@@ -43,10 +44,22 @@ class NameTaken(UserError):
 
 
 def create(
-    sources: list[Path], name: str, *, options: Options, progress: Progress | None = None, out: Path | None = None
+    sources: list[Path],
+    name: str,
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    out: Path | None = None,
 ) -> dict:
-    """Import files and folders as a new corpus and return its card; see core.corpus.create."""
-    given = [Path(source) for source in sources]
+    """Import files and folders as a new corpus and return its card.
+
+    Rows in are rows kept plus rows set aside, always. With `out` the corpus becomes that directory instead of one
+    among the person's corpora.
+
+    Raises:
+        NothingGiven, FileMissing, NameTaken, CorpusEmpty, CorpusDiskFull: see their sentences.
+    """
+    given, options = [Path(source) for source in sources], options or Options()
     if not given:
         raise NothingGiven()
     for path in given:
@@ -54,43 +67,44 @@ def create(
             raise FileMissing(path=path)
     if out is not None and out.exists():
         raise NameTaken(path=out)
-    parent = out.parent if out is not None else paths.corpora()
-    make_place(parent)
-    with storage.unfinished(parent) as directory:
-        writer = storage.Writer(directory)
-        try:
-            tally = _written(reading.opened(given, options), writer, options, _sizes(given, progress))
-        finally:
-            writer.close()
+
+    def write(writer: storage.Writer) -> dict:
+        tally = _written(reading.opened(given, options), writer, options, _sizes(given, progress))
         if not writer.rows:
             raise _nothing_kept(given, tally)
-        identity = out.name if out is not None else storage.free_name(parent, name)
-        card = writer.finish(
-            tally.card(writer.rows) | {"id": identity, "name": name.strip() or identity, "parent": None}
-        )
-        storage.publish(directory, parent / identity)
-    return card
+        return tally.card(writer.rows) | {"parent": None}
+
+    return _new_corpus(name, out, write)
 
 
 def create_from_rows(
     rows: Iterable[dict], name: str, *, parent: str | None, note: dict, out: Path | None = None
 ) -> dict:
     """A new corpus of rows that were rows already: cleaned, filtered or generated ones."""
-    folder = out.parent if out is not None else paths.corpora()
-    make_place(folder)
-    with storage.unfinished(folder) as directory:
-        writer = storage.Writer(directory)
-        try:
-            for row in rows:
-                writer.row({key: value for key, value in row.items() if key != "id"})
-        finally:
-            writer.close()
+
+    def write(writer: storage.Writer) -> dict:
+        for row in rows:
+            writer.row({key: value for key, value in row.items() if key != "id"})
         if not writer.rows:
             raise NoRowsLeft(name=name)
-        identity = out.name if out is not None else storage.free_name(folder, name)
-        card = Tally().card(writer.rows) | {"rows_in": writer.rows}
-        card = writer.finish(card | {"id": identity, "name": name, "parent": parent} | note)
-        storage.publish(directory, folder / identity)
+        return Tally().card(writer.rows) | {"rows_in": writer.rows, "parent": parent} | note
+
+    return _new_corpus(name, out, write)
+
+
+def _new_corpus(name: str, out: Path | None, write: Callable[[storage.Writer], dict]) -> dict:
+    """Let `write` fill a corpus and give its card; the corpus appears when it is whole."""
+    parent = out.parent if out is not None else paths.corpora()
+    make_place(parent)
+    with storage.unfinished(parent) as directory:
+        writer = storage.Writer(directory)
+        try:
+            card = write(writer)
+        finally:
+            writer.close()
+        identity = out.name if out is not None else storage.free_name(parent, name)
+        card = writer.finish(card | {"id": identity, "name": name.strip() or identity})
+        directory.rename(parent / identity)
     return card
 
 
@@ -106,9 +120,11 @@ def make_place(directory: Path) -> None:
 
 def _nothing_kept(given: list[Path], tally) -> CorpusEmpty:
     codes = tally.reasons.most_common(4)
+    words = json.loads((paths.assets() / "locales" / "en.json").read_text(encoding="utf-8"))["words"]
     return CorpusEmpty(
         files=", ".join(path.name for path in given[:4]) + ("…" if len(given) > 4 else ""),
-        reasons="; ".join(f"{reasons.WORDS.get(code, code)} ({count})" for code, count in codes) or "no records",
+        reasons="; ".join(f"{words.get(f'corpora.reason.{code}', code)} ({count})" for code, count in codes)
+        or "no records",
         codes=" ".join(code for code, _ in codes),
     )
 

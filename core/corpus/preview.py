@@ -1,5 +1,6 @@
 """A row as the trainer will see it: its tokens as learned, not learned, special, or cut off by max_length."""
 
+from core.corpus import turns
 from core.training import encoding
 
 LONGEST = 100_000  # characters of a text that are encoded at once: unbroken runs take time that grows with their square
@@ -61,9 +62,8 @@ def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length:
 
 def specials_in(row: dict, tokenizer) -> list[str]:
     """The special tokens that stand inside the row's own text: they end turns where nobody wanted it."""
-    texts = [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
     names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special and token.content]
-    return [name for name in names if any(name in text for text in texts)]
+    return [name for name in names if any(name in text for text in turns.texts(row))]
 
 
 def _pieces(encoded: dict, kinds: list[str], names: dict[int, str]) -> list[tuple[str, str, int]]:

@@ -1,15 +1,17 @@
 """The report on a corpus: copies, checks, gauges and tokens; each row's attributes are written beside the rows."""
 
-import json
 import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
-from core.corpus import checks, diversity_metrics, duplicates, storage, tokens
+from core import files
+from core.corpus import checks, diversity_metrics, duplicates, storage, tokens, turns
 
 ATTRIBUTES = "attributes.jsonl"
 EXAMPLES = 5  # pairs of copies that are shown with both texts
@@ -34,7 +36,7 @@ def make(
     sample: list[dict] = []
     every = max(1, card["rows"] // tokens.SAMPLE)
     lengths = array("I")
-    with _whole(directory / ATTRIBUTES) as out:
+    with _replaced(directory / ATTRIBUTES) as out:
         for number, row in enumerate(storage.all_rows(directory)):
             checked = checks.check(row)
             flags.update(checked["flags"])
@@ -51,7 +53,7 @@ def make(
                 tell("checks", number, card["rows"])
     tell("gauges", 0, 1)
     xray = diversity_metrics.measure(
-        [_learned(row) for row in diversity_metrics.spaced(sample, diversity_metrics.SAMPLE)]
+        [turns.learned(row) for row in diversity_metrics.spaced(sample, diversity_metrics.SAMPLE)]
     )
     report = {
         "corpus": card["id"],
@@ -70,8 +72,7 @@ def make(
         tell("tokens", 0, 1)
         measured = tokens.measure(sample, card["rows"], tokenizer, max_length=max_length, learn=learn)
         report["tokens"] = measured | {"epoch_seconds": tokens.epoch_seconds(measured, model)}
-    with _whole(directory / "report.json") as out:
-        out.write(json.dumps(report, ensure_ascii=False).encode())
+    files.write_json(directory / "report.json", report)
     return report
 
 
@@ -87,13 +88,6 @@ def _texts(directory: Path, count: int, tell: Report) -> Iterator[str]:
         if number % 1000 == 0:
             tell("copies", number, count)
         yield duplicates.text_of(row)
-
-
-def _learned(row: dict) -> str:
-    """What a model learns to say from a row: a text, or the replies of a chat."""
-    if "text" in row:
-        return row["text"]
-    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
 
 
 def _pairs(directory: Path, found: duplicates.Found) -> list[dict]:
@@ -112,19 +106,13 @@ def _pairs(directory: Path, found: duplicates.Found) -> list[dict]:
     return pairs
 
 
-class _whole:
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
     """A file that replaces the old one only when it was written to its end."""
-
-    def __init__(self, path: Path):
-        self.path, self.unfinished = path, path.with_name(f".{path.name}.{os.getpid()}")
-
-    def __enter__(self):
-        self.file = self.unfinished.open("wb")
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        self.file.close()
-        if kind is None:
-            self.unfinished.replace(self.path)
-        else:
-            self.unfinished.unlink(missing_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -148,6 +148,11 @@ def roles_in(value: object) -> list[str]:
         return []
 
 
+def knows(role: str, roles: dict) -> bool:
+    """Whether a role's name is known, or was given its meaning."""
+    return role in roles or _plain(role) in ROLE_OF
+
+
 def _plain(key: object) -> str:
     return str(key).strip().strip("\ufeff").lower()
 

@@ -160,11 +160,6 @@ def _different(ids: bytearray) -> int:
     return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + 1 if ids else 0
 
 
-def publish(directory: Path, wanted: Path) -> None:
-    """Let a finished directory appear under its name."""
-    directory.rename(wanted)
-
-
 def _remove_if_left(directory: Path) -> None:
     lock = _lock_of(directory)
     try:

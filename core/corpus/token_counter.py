@@ -29,7 +29,7 @@ class Scale:
         """The token ids of rows; without a tokenizer lists of the estimated length."""
         if self.tokenizer is None:
             per = CHARACTERS.get(self.lang, 3.0)
-            return [[0] * max(1, round(sum(map(len, said(row))) / per)) for row in rows]
+            return [[0] * max(1, round(sum(map(len, turns.texts(row))) / per)) for row in rows]
         found: list = [None] * len(rows)
         for kind in ("text", "messages"):
             places = [at for at, row in enumerate(rows) if kind in row]
@@ -52,17 +52,6 @@ class Scale:
             with suppress(errors.TemplateRefused):
                 return encoding.apply_template(self.tokenizer, one)
         return "\n".join(turn["content"] for turn in messages)  # a base without a template has its tokens all the same
-
-
-def said(row: dict) -> list[str]:
-    return [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
-
-
-def learned(row: dict) -> str:
-    """What a model learns to say from a row: a text, or the replies of a chat; the x-ray looks at that."""
-    if "text" in row:
-        return row["text"]
-    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
 
 
 def directory(model: str) -> Path:
@@ -90,11 +79,11 @@ def of_corpus(path: Path, model: str | None = None) -> tuple[int, bool]:
 def _of_corpus(path: Path, _hash: str, count: int, characters: int, model: str | None) -> int:
     """The tokens of rows that never change: a corpus of another content has another hash."""
     rows = _spread(path, count)
-    texts = ["\n".join(said(row)) for row in rows]
+    texts = ["\n".join(turns.texts(row)) for row in rows]
     scale = Scale(model, diversity_metrics.language(texts) if texts else "")
     if not texts:
         return round(characters / CHARACTERS.get(scale.lang, 3.0))
-    tokens, seen = sum(map(len, scale.ids(rows))), sum(sum(map(len, said(row))) for row in rows)
+    tokens, seen = sum(map(len, scale.ids(rows))), sum(sum(map(len, turns.texts(row))) for row in rows)
     return tokens if len(rows) == count or not seen else round(tokens * characters / seen)
 
 

@@ -1,6 +1,18 @@
-"""Repairs of a chat's turns, each with a code: what trainers and templates refuse is put right and counted."""
+"""The texts of a row, and repairs of a chat's turns: what trainers and templates refuse is changed, with a code."""
 
 ROLES = ("system", "user", "assistant", "tool")
+
+
+def texts(row: dict) -> list[str]:
+    """The text of a row, or the contents of a chat's turns."""
+    return [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
+
+
+def learned(row: dict) -> str:
+    """What a model learns to write from a row: its text, or the replies of a chat."""
+    if "text" in row:
+        return row["text"]
+    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
 
 
 def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:

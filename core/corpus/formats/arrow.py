@@ -8,7 +8,7 @@ BATCH = 1000  # rows of Parquet
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    import pyarrow.parquet  # noqa: PLC0415 - half a second and 40 MB that only these files take
+    import pyarrow.parquet
 
     with source.on_disk() as path, pyarrow.OSFile(str(path)) as file:
         head = source.head(6)
