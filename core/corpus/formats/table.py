@@ -9,10 +9,8 @@ from core.corpus import encodings, schema
 from core.corpus.sources import Bad, Format, Record, Source
 
 DELIMITERS = ",;\t|"
-KNOWN = {
-    *schema.ASKS, *schema.INPUTS, *schema.ANSWERS, *schema.TEXTS, *schema.SYSTEMS, *schema.LISTS,
-    *schema.ROLE_KEYS, *schema.OURS, "history", "rejected",
-}  # fmt: skip
+KINDS = ("ask", "input", "answer", "text", "system", "messages", "role")
+KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"}
 
 
 def claims(source: Source, head: str) -> bool:
