@@ -15,6 +15,7 @@ from collections import Counter
 from functools import cache
 
 import numpy as np
+import zstandard
 
 from core import paths
 
@@ -97,8 +98,6 @@ def spaced(items: list, count: int) -> list:
 
 
 def compression(texts: list[str]) -> float:
-    import zstandard
-
     data = "\n".join(texts).encode("utf-8", "replace")
     return len(data) / len(zstandard.ZstdCompressor(level=19).compress(data))
 

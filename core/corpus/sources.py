@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import zstandard
+
 MOST_UNPACKED = 64 * 2**30  # bytes of one packed file
 BOMB_RATIO = 400  # unpacked by packed; JSON of a template corpus reaches 60
 BOMB_FREE = 64 * 2**20  # bytes that may come out whatever the ratio
@@ -116,23 +118,6 @@ def limited(stream: BinaryIO, packed: int) -> BinaryIO:
     return io.BufferedReader(_Limited(stream, packed), 1 << 18)
 
 
-class _Door:
-    """Opens a file and remembers the last opening, to tell how far it was read."""
-
-    def __init__(self, path: Path):
-        self.path, self.last = path, None
-
-    def __call__(self) -> BinaryIO:
-        self.last = self.path.open("rb", buffering=1 << 18)
-        return self.last
-
-    def at(self) -> int:
-        try:
-            return self.last.tell() if self.last else 0
-        except ValueError:  # closed
-            return self.path.stat().st_size
-
-
 def readable(name: str) -> str:
     """A file's name as it can be written down: some systems give the bytes of names that they cannot decode."""
     return name if name.isascii() else os.fsencode(name).decode("utf-8", errors="replace")
@@ -140,28 +125,34 @@ def readable(name: str) -> str:
 
 def of_file(path: Path, name: str | None = None) -> Source:
     """The bytes of a file, unpacked when it is gzip or Zstandard."""
-    door = _Door(path)
-    return unpacked(Source(readable(name or path.name), door, path.stat().st_size, path, door.at))
+    streams: list[BinaryIO] = []  # the one that was opened last tells how far the file was read
+
+    def opened() -> BinaryIO:
+        streams[:] = [path.open("rb", buffering=1 << 18)]
+        return streams[0]
+
+    def at() -> int:
+        try:
+            return streams[0].tell() if streams else 0
+        except ValueError:  # closed
+            return path.stat().st_size
+
+    return unpacked(Source(readable(name or path.name), opened, path.stat().st_size, path, at))
 
 
 def unpacked(source: Source) -> Source:
     """The same source without its gzip or Zstandard wrapping."""
     head = source.head(4)
-    if head[:2] == b"\x1f\x8b":
 
-        def opened() -> BinaryIO:
-            return limited(gzip.GzipFile(fileobj=source.open(), mode="rb"), source.size)
-
-        return Source(source.name, opened, source.size, at=source.at)
-    if head == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        def opened() -> BinaryIO:
+    def opened() -> BinaryIO:
+        if head[:2] == b"\x1f\x8b":
+            stream = gzip.GzipFile(fileobj=source.open(), mode="rb")
+        else:
             stream = zstandard.ZstdDecompressor().stream_reader(source.open(), read_across_frames=True, closefd=True)
-            return limited(stream, source.size)
+        return limited(stream, source.size)
 
-        return Source(source.name, opened, source.size, at=source.at)
-    return source
+    packed = head[:2] == b"\x1f\x8b" or head == b"\x28\xb5\x2f\xfd"
+    return Source(source.name, opened, source.size, at=source.at) if packed else source
 
 
 def held(source: Source) -> Source:

@@ -409,7 +409,7 @@ DUPLICATES = Group(
         ),
         ("    return Found(first_plain.astype(np.int32), kind", "    return Found(first_whole.astype(np.int32), kind"),
         ("                plain.extend(_digest(said or text)", "                plain.extend(_digest(said)"),
-        ("    rows[offsets[1:] == offsets[:-1]] = 0", "    pass"),
+        ("    rows[[not of_text for of_text in shingles]] = 0", "    pass"),
         (
             "        numbers = np.flatnonzero((found.kind == 0) & ~empty)",
             "        numbers = np.flatnonzero(found.kind == 0)",
@@ -421,8 +421,8 @@ DUPLICATES = Group(
         ("    found.first[:] = parents[found.first]", "    found.first[:] = parents"),
         ("        found.similarity[some] = _alike(marks, np.stack([found.first[some], some], 1))", "        pass"),
         (
-            "    return (marks.take(pairs[:, 0]) == marks.take(pairs[:, 1])).mean(axis=1)",
-            "    return (marks.take(pairs[:, 0]) == marks.take(pairs[:, 1])).any(axis=1)",
+            "    return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).mean(axis=1)",
+            "    return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).any(axis=1)",
         ),
         ("    return len(marks) - len(np.unique(marks))", "    return len(np.unique(marks))"),
         (

@@ -8,67 +8,14 @@ from core.corpus import documents, encodings, mojibake
 from core.corpus.sources import Bad, Format, Record, Source
 
 HTML_STARTS = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
-BLOCKS = frozenset(
-    [
-        "p",
-        "div",
-        "section",
-        "article",
-        "body",
-        "li",
-        "ul",
-        "ol",
-        "dl",
-        "dt",
-        "dd",
-        "table",
-        "tr",
-        "blockquote",
-        "pre",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "title",
-        "header",
-        "footer",
-        "figure",
-        "figcaption",
-        "main",
-        "aside",
-        "form",
-        "fieldset",
-        "hr",
-        "br",
-        "v",
-        "stanza",
-        "poem",
-        "subtitle",
-        "epigraph",
-        "text-author",
-        "cite",
-    ]
+_BLOCKS = (
+    "p div section article body li ul ol dl dt dd table tr blockquote pre h1 h2 h3 h4 h5 h6 title header "
+    "footer figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite"
 )
 STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
 STARTS |= {"li": "\n- ", "br": "\n", "td": " ", "th": " "}
-SKIPPED = frozenset(
-    [
-        "script",
-        "style",
-        "head",
-        "nav",
-        "noscript",
-        "template",
-        "svg",
-        "binary",
-        "iframe",
-        "button",
-        "select",
-        "description",
-    ]
-)
+_SKIPPED = "script style head nav noscript template svg binary iframe button select description"
+BLOCKS, SKIPPED = frozenset(_BLOCKS.split()), frozenset(_SKIPPED.split())
 
 
 class _Words(HTMLParser):
