@@ -68,9 +68,9 @@ def test_an_ansi_file_with_utf8_lines_is_read_line_by_line(tmp_path):
     assert (card["reasons"], card["repairs"]) == ({"bad_bytes": 1}, {"line in cp1251": 1})
 
 
-@pytest.mark.parametrize("road", mojibake.ROADS, ids="-".join)
-def test_wrongly_decoded_lines_are_repaired(road):
-    taken_for, really = road
+@pytest.mark.parametrize("pair", mojibake.WRONG_DECODINGS, ids="-".join)
+def test_wrongly_decoded_lines_are_repaired(pair):
+    taken_for, really = pair
     for line in POEM[:3]:
         spoilt = "".join(mojibake._char(byte, taken_for) for byte in line.encode(really))
         assert mojibake.Repairer().line(spoilt) == line

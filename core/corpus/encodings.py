@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from charset_normalizer import from_bytes
+
 from core.corpus import russian_bigrams
 from core.corpus.sources import Source
 
@@ -56,13 +58,17 @@ def detect(source: Source) -> str:
 
 def guess(sample: bytes) -> str:
     """The old eight-bit encoding in which these bytes read best."""
-    best = min(RUSSIAN, key=lambda name: russian_bigrams.cost(sample.decode(name, errors="replace")))
-    if russian_bigrams.cost(sample.decode(best, errors="replace")) <= READS_AS_RUSSIAN:
-        return best
-    from charset_normalizer import from_bytes  # a second opinion for other languages
+    if russian := _russian(sample):
+        return russian
+    best = from_bytes(sample[:SAMPLE_BYTES]).best()  # a second opinion for other languages
+    return best.encoding if best and best.encoding not in ("utf_8", "ascii") else "cp1252"
 
-    found = from_bytes(sample[:SAMPLE_BYTES]).best()
-    return found.encoding if found and found.encoding not in ("utf_8", "ascii") else "cp1252"
+
+def _russian(data: bytes) -> str:
+    """The encoding in which bytes read as Russian, "" where they do in none."""
+    costs = {name: russian_bigrams.cost(data.decode(name, errors="replace")) for name in RUSSIAN}
+    best = min(RUSSIAN, key=costs.get)
+    return best if costs[best] <= READS_AS_RUSSIAN else ""
 
 
 def lines(source: Source, encoding: str) -> Iterator[Line]:
@@ -90,8 +96,11 @@ class LineDecoder:
             return Line(number, str(raw, "utf-8" if self.encoding == "utf-8-sig" else self.encoding))
         except UnicodeDecodeError:
             if self.fallback is None:
-                self.fallback = _fallback(raw) if self.encoding.startswith("utf-8") else ""
-            return _decoded_otherwise(number, raw, self.fallback)
+                self.fallback = _russian(raw) if self.encoding.startswith("utf-8") else ""
+        text = raw.decode(self.fallback, errors="replace") if self.fallback else "\ufffd"
+        if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN:
+            return Line(number, text, repair=f"line in {self.fallback}")
+        return Line(number, raw[:800].decode("utf-8", errors="replace"), "bad_bytes")
 
 
 def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> str:
@@ -103,19 +112,6 @@ def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> s
     except UnicodeDecodeError:
         text = "\n".join(line.text or line.trouble for line in lines(source, encoding))
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _decoded_otherwise(number: int, raw: bytes, fallback: str) -> Line:
-    if fallback:
-        text = raw.decode(fallback, errors="replace")
-        if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN:
-            return Line(number, text, repair=f"line in {fallback}")
-    return Line(number, raw[:800].decode("utf-8", errors="replace"), "bad_bytes")
-
-
-def _fallback(raw: bytes) -> str:
-    best = min(RUSSIAN, key=lambda name: russian_bigrams.cost(raw.decode(name, errors="replace")))
-    return best if russian_bigrams.cost(raw.decode(best, errors="replace")) <= READS_AS_RUSSIAN else ""
 
 
 def raw_lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
@@ -169,27 +165,16 @@ def _declared(head: bytes) -> str | None:
 
 def _utf16_without_bom(head: bytes) -> str | None:
     """The name of the encoding, when the bytes alternate as in UTF-16 and read as text: tables of numbers do not."""
-    name = _alternates(head)
-    if name is None:
-        return None
-    text = head[: len(head) // 2 * 2].decode(name, errors="replace")
-    odd = sum(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") and char not in "\t\n\r\f" for char in text)
-    return name if odd <= len(text) / 50 else None
-
-
-def _alternates(head: bytes) -> str | None:
-    even, odd = head[0::2], head[1::2]
-    if len(head) < 8 or head.count(0) < len(head) / 20:
-        # Cyrillic without spaces has no zero bytes, but every other byte is 04.
-        if len(head) >= 16 and odd.count(4) > 0.6 * len(odd):
-            return "utf-16-le"
-        if len(head) >= 16 and even.count(4) > 0.6 * len(even):
-            return "utf-16-be"
-        return None
-    if odd.count(0) + odd.count(4) > 0.7 * len(odd):
-        return "utf-16-le"
-    if even.count(0) + even.count(4) > 0.7 * len(even):
-        return "utf-16-be"
+    zeros = len(head) >= 8 and head.count(0) >= len(head) / 20
+    for name, high in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
+        if zeros:
+            alternates = high.count(0) + high.count(4) > 0.7 * len(high)
+        else:  # Cyrillic without spaces has no zero bytes, but every other byte is 04
+            alternates = len(head) >= 16 and high.count(4) > 0.6 * len(high)
+        if alternates:
+            text = head[: len(head) // 2 * 2].decode(name, errors="replace")
+            odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") and c not in "\t\n\r\f" for c in text)
+            return name if odd <= len(text) / 50 else None
     return None
 
 

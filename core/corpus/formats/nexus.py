@@ -73,11 +73,6 @@ def _record(raw: str, text: str, turns: list[tuple[str, dict]], repaired: int) -
     return Record("1", value, ("mojibake",) * repaired, *((raw, text) if repaired else ()))
 
 
-def chat(text: str) -> list[dict]:
-    """The turns of a note, without attachments, links to images and the plugin's own marks."""
-    return [turn for _, turn in _turns(text)]
-
-
 def _turns(text: str) -> list[tuple[str, dict]]:
     turns: list[tuple[str, dict]] = []
     lines = text.split("\n")
