@@ -8,7 +8,7 @@ import gradio as gr
 
 from core import models as known
 from core import tokenizer
-from core.corpus import corpus, import_process, importer, preview
+from core.corpus import corpus, import_process, importer, preview, turns
 from core.errors import ErrorElsewhere, UserError
 from core.training import errors
 from ui import corpora_files, corpora_new, corpora_quality
@@ -45,17 +45,7 @@ def build(say: Say) -> dict:
             aside = gr.HTML()
         with gr.Tab(say("corpora.tab.export")):
             corpora_quality.build_export(say, listing)
-    shown = [
-        about,
-        inside,
-        aside,
-        rows["page"],
-        rows["table"],
-        rows["pages"],
-        rows["row"],
-        rows["full"],
-        rows["tokens"],
-    ]
+    shown = [about, inside, aside, *(rows[name] for name in ("page", "table", "pages", "row", "full", "tokens"))]
     listing.change(partial(on_choose, say), listing, [*shown, *quality], show_progress="hidden")
     makes = [listing, changed, new["progress"], new["cancel"]]
     made = [
@@ -90,29 +80,13 @@ def build_rows(say: Say, listing) -> dict:
             )  # fmt: skip
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
-                model = gr.Dropdown(
-                    label=say("corpora.model"),
-                    info=say("corpora.model.info"),
-                    choices=models(),
-                    value=_first_model(),
-                    scale=3,
-                )
-                max_length = gr.Number(
-                    1024,
-                    label=say("corpora.max_length"),
-                    info=say("corpora.max_length.info"),
-                    minimum=1,
-                    precision=0,
-                    min_width=110,
-                )
+                choice = {"label": say("corpora.model"), "info": say("corpora.model.info"), "scale": 3}
+                model = gr.Dropdown(choices=models(), value=_first_model(), **choice)
+                choice = {"label": say("corpora.max_length"), "info": say("corpora.max_length.info"), "min_width": 110}
+                max_length = gr.Number(1024, minimum=1, precision=0, **choice)
                 learned = [(say(f"corpora.learn.{name}"), name) for name in ("assistant", "all")]
-                learn = gr.Dropdown(
-                    learned,
-                    value="assistant",
-                    label=say("corpora.learn"),
-                    info=say("corpora.learn.info"),
-                    min_width=110,
-                )
+                choice = {"label": say("corpora.learn"), "info": say("corpora.learn.info"), "min_width": 110}
+                learn = gr.Dropdown(learned, value="assistant", **choice)
             with gr.Tab(say("corpora.as_tokens")):
                 tokens = gr.HTML(say("corpora.choose_row"))
             with gr.Tab(say("corpora.in_full")):
@@ -215,53 +189,36 @@ def on_choose(say: Say, corpus_id: str | None):
         return _empty(say), gr.update(visible=False), "", 1, [], "", None, "", "", *corpora_quality.shown(say, None)
     aside = markup.set_aside(say, card, corpus.set_aside(corpus_id, 0, ASIDE_SHOWN))
     table, pages = on_page(say, corpus_id, 1, "")
-    return (
-        markup.card(say, card),
-        gr.update(visible=True),
-        aside,
-        1,
-        table,
-        pages,
-        (corpus_id, 0),
-        gr.skip(),
-        gr.skip(),
-        *corpora_quality.shown(say, corpus_id),
-    )
+    first = (1, table, pages, (corpus_id, 0), gr.skip(), gr.skip())
+    return markup.card(say, card), gr.update(visible=True), aside, *first, *corpora_quality.shown(say, corpus_id)
 
 
 def on_page(say: Say, corpus_id: str | None, page: float | None, search: str):
-    """Fifty rows of the table and how many pages there are."""
+    """Fifty rows of the table, and how many pages or matches there are."""
     if not corpus_id:
         return [], ""
+    start, words = PAGE * (int(page or 1) - 1), search.strip()
     try:
-        if search.strip():
-            return _found(say, corpus_id, search, int(page or 1))
-        start = PAGE * (int(page or 1) - 1)
-        count = corpus.card(corpus_id)["rows"]
-        rows = list(enumerate(corpus.rows(corpus_id, start, PAGE), start))
+        if words:
+            rows, count = corpus.find(corpus_id, words, start, PAGE)
+        else:
+            rows, count = list(enumerate(corpus.rows(corpus_id, start, PAGE), start)), corpus.card(corpus_id)["rows"]
     except UserError as error:
         raise Refused(say.trouble(error)) from error
-    return [_cells(say, number, row) for number, row in rows], say("corpora.of_pages", pages=-(-count // PAGE))
+    pages = say("corpora.of_pages", pages=-(-count // PAGE))
+    total = say("corpora.found", count=say.number(count, 9)) if words else pages
+    return [_cells(say, number, row) for number, row in rows], total
 
 
 def on_search(say: Say, corpus_id: str | None, search: str):
-    table, pages = on_page(say, corpus_id, 1, search)
-    return 1, table, pages
-
-
-def _found(say: Say, corpus_id: str, search: str, page: int):
-    rows, total = corpus.find(corpus_id, search.strip(), PAGE * (page - 1), PAGE)
-    return [_cells(say, number, row) for number, row in rows], say("corpora.found", count=say.number(total, 9))
+    return 1, *on_page(say, corpus_id, 1, search)
 
 
 def _cells(say: Say, number: int, row: dict) -> list[str]:
-    if "text" in row:
-        said, kind, length = row["text"], say("corpora.cell.text"), len(row["text"])
-    else:
-        said = " → ".join(turn["content"][:EXCERPT] for turn in row["messages"][:3])
-        kind = say("corpora.cell.chat", turns=len(row["messages"]))
-        length = sum(len(turn["content"]) for turn in row["messages"])
-    return [str(number + 1), kind, say.number(length, 9), " ".join(said[: 2 * EXCERPT].split())[:EXCERPT]]
+    contents = turns.texts(row)
+    kind = say("corpora.cell.text") if "text" in row else say("corpora.cell.chat", turns=len(contents))
+    excerpt = " → ".join(text[: 2 * EXCERPT] for text in contents[:3])[: 2 * EXCERPT]
+    return [str(number + 1), kind, say.number(sum(map(len, contents)), 9), " ".join(excerpt.split())[:EXCERPT]]
 
 
 def on_select(corpus_id: str | None, event: gr.SelectData) -> tuple[str, int] | None:
