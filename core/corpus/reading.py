@@ -1,5 +1,6 @@
 """From files and folders to normal rows: what could not become one comes out beside it, with its place and reason."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,16 +57,16 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     Notes of one conversation come last, joined.
     """
     notes: dict[str, list[Source]] = {}
-    for one in each(paths, options):
+    for file in each(paths, options):
         try:
-            conversation = nexus.conversation(one.source) if one.format == nexus.NEXUS.name else ""
-            source = one.source if one.source.path or not conversation else sources.held(one.source)
+            conversation = nexus.conversation(file.source) if file.format == nexus.NEXUS.name else ""
+            source = file.source if file.source.path or not conversation else sources.held(file.source)
         except Exception:  # a damaged file raises what it likes: the reader will say so
             conversation = ""
         if conversation and (conversation in notes or len(notes) < MOST_CONVERSATIONS):
             notes.setdefault(conversation, []).append(source)
         else:
-            yield one
+            yield file
     for group in notes.values():
         for source, records in zip(group, nexus.joined(group), strict=True):
             yield detection.Opened(source, nexus.NEXUS.name, source.encoding, records)
@@ -74,47 +75,37 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
 def each(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     """Every source under these paths in its place."""
     for path in paths:
-        if path.is_dir():
-            for found in sources.of_folder(path):
-                yield from _opened(found, options, sources.readable(path.name))
-        elif not path.is_file():  # a pipe or a device may never end
-            yield from _opened(Bad("", "file_unreadable", "this is no file"), options, sources.readable(path.name))
-        else:
-            try:
-                source = sources.of_file(path)
-                source.head(1)
-            except (OSError, EOFError, ValueError, ImportError, sources.PackedTooMuch) as error:
-                source = Bad("", "file_unreadable", f"{type(error).__name__}: {error}"[:EXCERPT])
-            except Exception as error:  # zstandard has its own class, known only when it is imported
-                source = Bad("", "file_damaged", f"{type(error).__name__}: {error}"[:EXCERPT])
+        for source in sources.of_folder(path) if path.is_dir() else [sources.of_path(path)]:
             yield from _opened(source, options, sources.readable(path.name))
 
 
-def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) -> Iterator[detection.Opened]:
-    if isinstance(found, Bad):
-        full = found.place if found.place.startswith(name) else "/".join(part for part in (name, found.place) if part)
-        empty = Source(full, lambda: None)
-        yield detection.Opened(empty, "unknown", "", iter([Bad("", found.reason, found.excerpt)]))
+def _opened(source: Source | Bad, options: Options, name: str, depth: int = 0) -> Iterator[detection.Opened]:
+    if isinstance(source, Bad):
+        place = source.place
+        full = place if place.startswith(name) else "/".join(part for part in (name, place) if part)
+        yield _unknown(Source(full, lambda: None), source.reason, source.excerpt)
         return
     try:
-        one = detection.open_source(replace(found, me=options.me), options.encoding)
+        file = detection.open_source(replace(source, me=options.me), options.encoding)
     except sources.PackedTooMuch:
-        one = detection.Opened(found, "unknown", "", iter([Bad("", "packed_too_much")]))
+        file = _unknown(source, "packed_too_much")
     except Exception as error:  # the first bytes of a damaged packed file raise what they like
-        one = detection.Opened(
-            found, "unknown", "", iter([Bad("", "file_damaged", f"{type(error).__name__}"[:EXCERPT])])
-        )
-    if one.format != "zip" or depth >= DEEPEST:
-        yield one
+        file = _unknown(source, "file_damaged", type(error).__name__)
+    if file.format != "zip" or depth >= DEEPEST:
+        yield file
         return
-    for member in sources.of_zip(found):
-        yield from _opened(member, options, found.name, depth + 1)
+    for member in sources.of_zip(source):
+        yield from _opened(member, options, source.name, depth + 1)
 
 
-def read(one: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
+def _unknown(source: Source, reason: str, excerpt: str = "") -> detection.Opened:
+    return detection.Opened(source, "unknown", "", iter([Bad("", reason, excerpt)]))
+
+
+def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
     """Each record of a source as a Row or a SetAside: never both, never neither."""
-    repairer, name = mojibake.Repairer(), one.source.name
-    for record in one.records:
+    repairer, name = mojibake.Repairer(), file.source.name
+    for record in file.records:
         if isinstance(record, Bad):
             yield SetAside(name, record.place, record.reason, "", record.excerpt[:EXCERPT])
             continue
@@ -156,16 +147,13 @@ def _is_normal(row: dict) -> bool:
 
 
 def _without_personal(row: dict) -> tuple[dict, int]:
-    names: dict = {}
+    names: dict = {}  # of what was replaced: one chat has the same placeholders throughout
     if "text" in row:
         text, counts = personal.replaced(row["text"], names)
         return row | {"text": text}, counts.total()
-    messages, total = [], 0
-    for turn in row["messages"]:
-        content, counts = personal.replaced(turn["content"], names)
-        messages.append({"role": turn["role"], "content": content})
-        total += counts.total()
-    return row | {"messages": messages}, total
+    replaced = [personal.replaced(turn["content"], names) for turn in row["messages"]]
+    messages = [turn | {"content": text} for turn, (text, _) in zip(row["messages"], replaced, strict=True)]
+    return row | {"messages": messages}, sum(counts.total() for _, counts in replaced)
 
 
 def _repaired(row: dict, repairer: mojibake.Repairer) -> tuple[dict, int, str, str]:
@@ -185,8 +173,6 @@ def _repaired(row: dict, repairer: mojibake.Repairer) -> tuple[dict, int, str, s
 def _excerpt(value: object) -> str:
     if isinstance(value, dict) and set(value) == {"text"}:
         return str(value["text"])[:EXCERPT]
-    import json
-
     try:
         return json.dumps(value, ensure_ascii=False, default=str)[:EXCERPT]
     except (ValueError, RecursionError):

@@ -140,6 +140,19 @@ def of_file(path: Path, name: str | None = None) -> Source:
     return unpacked(Source(readable(name or path.name), opened, path.stat().st_size, path, at))
 
 
+def of_path(path: Path) -> Source | Bad:
+    """A file, or why it cannot be read."""
+    if not path.is_file():  # a pipe or a device may never end
+        return Bad("", "file_unreadable", "this is no file")
+    try:
+        source = of_file(path)
+        source.head(1)
+        return source
+    except Exception as error:  # no permission, or the first bytes of a damaged packed file
+        damaged = isinstance(error, zstandard.ZstdError)
+        return Bad("", "file_damaged" if damaged else "file_unreadable", f"{type(error).__name__}: {error}"[:200])
+
+
 def unpacked(source: Source) -> Source:
     """The same source without its gzip or Zstandard wrapping."""
     head = source.head(4)
@@ -164,21 +177,21 @@ def held(source: Source) -> Source:
 
 def of_folder(folder: Path) -> Iterator[Source | Bad]:
     """The files under a folder in the order of their names; links and hidden files are not followed."""
-    found = sorted(folder.rglob("*"))
-    has_rows = any(_holds_rows(path.name) for path in found)
-    for path in found:
-        name = path.relative_to(folder)
-        if any(part in HIDDEN or part.startswith(".") for part in name.parts):
+    paths = sorted(folder.rglob("*"))
+    has_rows = any(_holds_rows(path.name) for path in paths)
+    for path in paths:
+        name = readable(str(path.relative_to(folder)))
+        if any(part in HIDDEN or part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_symlink():
-            yield Bad(readable(str(name)), "link")
+            yield Bad(name, "link")
         elif has_rows and path.name.lower() in DESCRIPTIONS:
-            yield Bad(readable(str(name)), "describes_others")
+            yield Bad(name, "describes_others")
         elif path.is_file():
             try:
-                yield of_file(path, str(name))
+                yield of_file(path, name)
             except Exception as error:  # no permission, or the first bytes of a damaged packed file
-                yield Bad(readable(str(name)), "file_unreadable", type(error).__name__)
+                yield Bad(name, "file_unreadable", type(error).__name__)
 
 
 def _holds_rows(name: str) -> bool:
@@ -202,8 +215,8 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
             for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
                 if has_rows and Path(member.filename).name.lower() in DESCRIPTIONS:
                     yield Bad(member.filename, "describes_others")
-                elif (found := _of_member(source, archive, member)) is not None:
-                    yield found
+                elif (opened_member := _of_member(source, archive, member)) is not None:
+                    yield opened_member
 
 
 def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Source | Bad | None:
