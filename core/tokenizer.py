@@ -93,10 +93,10 @@ def load(directory: str | Path) -> LightTokenizer:
 
 def _mark(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(maxsize=3)
@@ -134,11 +134,9 @@ def _content(token: object) -> str | None:
 
 def _special_tokens(directory: Path, config: dict) -> dict[str, str]:
     """Name and text of the special tokens; special_tokens_map.json counts only where old configs left them out."""
-    found = {name: text for name in SPECIAL_NAMES if (text := _content(config.get(name))) is not None}
-    if "added_tokens_decoder" not in config:
-        said = _json(directory / "special_tokens_map.json")
-        found |= {name: text for name in SPECIAL_NAMES if (text := _content(said.get(name))) is not None}
-    return {name: found[name] for name in SPECIAL_NAMES if name in found}
+    old = {} if "added_tokens_decoder" in config else _json(directory / "special_tokens_map.json")
+    texts = {name: _content(old.get(name)) or _content(config.get(name)) for name in SPECIAL_NAMES}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def _add_tokens(backend, config: dict, special: dict[str, str]) -> None:
@@ -181,7 +179,7 @@ def _chat_template(directory: Path, config: dict) -> str | dict | None:
         pass
     template = config.get("chat_template")
     if isinstance(template, list):
-        return {one["name"]: one["template"] for one in template}
+        return {named["name"]: named["template"] for named in template}
     return template
 
 
@@ -189,8 +187,10 @@ def _with_reasoning(chat: list[dict]) -> list[dict]:
     """Reasoning under the names that templates read it by."""
     named = []
     for message in chat:
-        said = next((message[key] for key in ("reasoning_content", "thinking", "reasoning") if key in message), None)
-        named.append(message if said is None else {"thinking": said, **message, "reasoning_content": said})
+        thinking = next(
+            (message[key] for key in ("reasoning_content", "thinking", "reasoning") if key in message), None
+        )
+        named.append(message if thinking is None else {"thinking": thinking, **message, "reasoning_content": thinking})
     return named
 
 
@@ -209,9 +209,9 @@ def _compiled(template: str):
         def parse(self, parser):
             line = next(parser.stream).lineno
             body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-            return jinja2.nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+            return jinja2.nodes.CallBlock(self.call_method("_content_of"), [], [], body).set_lineno(line)
 
-        def _said(self, caller) -> str:
+        def _content_of(self, caller) -> str:
             return caller()
 
     def raise_exception(message: str):

@@ -92,8 +92,7 @@ def build_rows(say: Say, listing) -> dict:
             with gr.Tab(say("corpora.in_full")):
                 full = gr.HTML(say("corpora.choose_row"))
     row = gr.State(None)
-    asked = [listing, page, search]
-    page.change(partial(on_page, say), asked, [table, pages], show_progress="hidden")
+    page.change(partial(on_page, say), [listing, page, search], [table, pages], show_progress="hidden")
     search.submit(partial(on_search, say), [listing, search], [page, table, pages])
     table.select(on_select, listing, row, show_progress="hidden")
     seen = [row, model, max_length, learn]
@@ -117,8 +116,8 @@ def on_models(chosen: str | None):
 
 
 def _first_model() -> str | None:
-    found = models()
-    return found[0][1] if found else None
+    ready = models()
+    return ready[0][1] if ready else None
 
 
 def _empty(say: Say) -> str:
@@ -127,12 +126,12 @@ def _empty(say: Say) -> str:
 
 def on_load(say: Say, chosen: str | None):
     """The list of corpora as it is now; where none is chosen, the newest one is shown."""
-    found = choices(say)
-    return gr.update(choices=found) if chosen or not found else gr.update(choices=found, value=found[0][1])
+    listed = choices(say)
+    return gr.update(choices=listed) if chosen or not listed else gr.update(choices=listed, value=listed[0][1])
 
 
 def on_take(say: Say, sample_id: str | None):
-    sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
+    sample = next((sample for sample in corpus.samples() if sample["id"] == sample_id), None)
     if sample is None:
         raise Refused(say.trouble(importer.NothingGiven()))
     yield from _made(say, [sample["path"]], say.pick(sample["title"]), corpus.Options())
@@ -151,15 +150,15 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
     began, same = time.monotonic(), (gr.skip(), gr.skip())
     yield *same, markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
     try:
-        for said in import_process.create(paths, name, options):
-            if "card" in said:
-                card = said["card"]
+        for event in import_process.create(paths, name, options):
+            if "card" in event:
+                card = event["card"]
                 gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
                 yield gr.update(choices=choices(say), value=card["id"]), time.time(), "", gr.update(visible=False)
                 return True
             else:
                 seconds = time.monotonic() - began
-                bar = markup.progress(say, said["done"], said["total"], said["rows"], seconds)
+                bar = markup.progress(say, event["done"], event["total"], event["rows"], seconds)
                 yield *same, bar, gr.update(visible=True)
     except UserError as error:
         yield *same, markup.trouble(_worded(say, error)), gr.update(visible=False)
@@ -231,12 +230,12 @@ def on_row(say: Say, row: tuple[str, int] | None, model: str | None, max_length,
     if row is None:
         return say("corpora.choose_row"), say("corpora.choose_row")
     try:
-        found = corpus.rows(*row, 1)
+        rows = corpus.rows(*row, 1)
     except UserError as error:
         return markup.trouble(say.trouble(error)), ""
-    if not found:
+    if not rows:
         return say("corpora.choose_row"), say("corpora.choose_row")
-    return markup.row(say, found[0]), _tokens(say, found[0], model, int(max_length or 1024), learn)
+    return markup.row(say, rows[0]), _tokens(say, rows[0], model, int(max_length or 1024), learn)
 
 
 def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str) -> str:

@@ -27,8 +27,8 @@ def visible(text: str, line_ends: bool = False) -> Markup:
     return Markup(marked.replace("\n", _BADGE.format("↵") + "\n") if line_ends else marked)
 
 
-def _badge(found: re.Match) -> str:
-    char = found.group()
+def _badge(match: re.Match) -> str:
+    char = match.group()
     name = NAMES.get(char)
     if name is None and unicodedata.category(char) in ("Cc", "Cf", "Co", "Cn", "Zl", "Zp"):
         name = f"U+{ord(char):04X}"

@@ -17,12 +17,12 @@ MOST_ROLES = 4  # unknown role names that are asked about at once
 def build(say: Say) -> dict:
     """The components; `inputs` are what on_create takes."""
     # The sample in the page's own language first.
-    found = sorted(corpus.samples(), key=lambda sample: not sample["id"].endswith(f"-{say.lang}"))
-    samples = [(say.pick(sample["title"]), sample["id"]) for sample in found]
+    known = sorted(corpus.samples(), key=lambda sample: not sample["id"].endswith(f"-{say.lang}"))
+    samples = [(say.pick(sample["title"]), sample["id"]) for sample in known]
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             first = samples[0][1] if samples else None
-            about = say.pick({"en": ""} | found[0]["description"]) if found else None
+            about = say.pick({"en": ""} | known[0]["description"]) if known else None
             sample = gr.Dropdown(samples, value=first, label=say("corpora.sample"), info=about)
             take = gr.Button(say("corpora.take_sample"))
         with gr.Column(scale=2, min_width=420):
@@ -42,10 +42,10 @@ def build(say: Say) -> dict:
     progress = gr.HTML()
     sample.change(partial(on_sample, say), sample, sample, show_progress="hidden")
     settings = mapping["settings"]
-    names, told = gr.State([]), gr.Textbox(visible=False)
+    names, from_browser = gr.State([]), gr.Textbox(visible=False)
     shown = [seen, looked, *mapping["shown"]]
     folder.upload(
-        corpora_files.names, [told, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
+        corpora_files.names, [from_browser, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
     ).then(partial(on_files, say), [files, folder, names], shown)
     files.change(partial(on_files, say), [files, folder, names], shown)
     mapping["apply"].click(partial(on_apply, say), [files, folder, names, *settings], looked)
@@ -77,10 +77,10 @@ def _build_mapping(say: Say) -> dict:
         replace_personal = gr.Checkbox(False, label=say("corpora.replace_personal"))
         apply = gr.Button(say("corpora.apply"), min_width=180)
     unknown, columns = gr.State([]), gr.State([])
-    told = gr.Markdown(visible=False)
+    note = gr.Markdown(visible=False)
     return {
         "apply": apply,
-        "shown": [told, columns, schema, ask, answer, encoding, me, replace_personal, unknown, *roles],
+        "shown": [note, columns, schema, ask, answer, encoding, me, replace_personal, unknown, *roles],
         "settings": [
             columns, schema, ask, answer, encoding, me, repair_text, repair_turns, replace_personal, unknown, *roles,
         ],
@@ -118,7 +118,7 @@ def remember(settings: tuple) -> None:
 
 
 def on_sample(say: Say, sample_id: str | None):
-    sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
+    sample = next((sample for sample in corpus.samples() if sample["id"] == sample_id), None)
     return gr.update(info=say.pick({"en": ""} | sample["description"]) if sample else None)
 
 
@@ -129,11 +129,11 @@ def on_files(say: Say, files, folder, names=()):
     try:
         with corpora_files.gathered(files, folder, list(names)) as paths:
             seen = corpus.look(paths)
-            kept = import_presets.recall(seen["columns"])
+            preset = import_presets.recall(seen["columns"])
             unknown = list(seen["unknown_roles"])[:MOST_ROLES]
-            roles = {name: kept["roles"][name] for name in unknown if name in kept["roles"]}
-            me = kept.get("me", "") if kept.get("me") in seen["speakers"] else ""
-            again = {"mapping": kept.get("mapping"), "encoding": kept.get("encoding", ""), "me": me, "roles": roles}
+            roles = {name: preset["roles"][name] for name in unknown if name in preset["roles"]}
+            me = preset.get("me", "") if preset.get("me") in seen["speakers"] else ""
+            again = {"mapping": preset.get("mapping"), "encoding": preset.get("encoding", ""), "me": me, "roles": roles}
             if any(again.values()) or seen["speakers"]:
                 settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
                 seen = corpus.look(paths, settled) | {"speakers": seen["speakers"]}
@@ -152,13 +152,13 @@ def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
     mapping, columns, speakers = seen["mapping"], seen["columns"], seen["speakers"]
     ask = (mapping.get("ask") or [None])[0]
     answer = mapping.get("answer") or mapping.get("messages") or mapping.get("text")
-    told = say("corpora.remembered") if any(again.values()) else ""
-    asked = [
+    note = say("corpora.remembered") if any(again.values()) else ""
+    role_choices = [
         gr.update(visible=True, value=again["roles"].get(role, ""), label=say("corpora.role.of", role=role))
         for role in unknown
     ]
     return [
-        gr.update(value=told, visible=bool(told)),
+        gr.update(value=note, visible=bool(note)),
         columns,
         again["mapping"]["schema"] if again["mapping"] else "auto",
         gr.update(choices=columns, value=ask if ask in columns else None),
@@ -167,8 +167,8 @@ def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
         gr.update(choices=[(say("corpora.me.auto"), ""), *speakers], value=again["me"], visible=len(speakers) > 1),
         bool(speakers),  # a messenger's chats are full of other people's data
         unknown,
-        *asked,
-        *[gr.update(visible=False, value="")] * (MOST_ROLES - len(asked)),
+        *role_choices,
+        *[gr.update(visible=False, value="")] * (MOST_ROLES - len(role_choices)),
     ]
 
 

@@ -107,11 +107,11 @@ def on_check(say: Say, corpus_id: str | None, model: str | None, max_length: flo
     same = [gr.skip()] * 8
     yield [markup.stage(say, "copies", 0, 1), *same]
     try:
-        for said in import_process.report(corpus_id, model, int(max_length or 1024), "assistant"):
-            if "report" in said:
-                yield _of_report(say, corpus_id, said["report"], corpus.card(corpus_id)["name"])
+        for event in import_process.report(corpus_id, model, int(max_length or 1024), "assistant"):
+            if "report" in event:
+                yield _of_report(say, corpus_id, event["report"], corpus.card(corpus_id)["name"])
             else:
-                yield [markup.stage(say, said["stage"], said["done"], said["total"]), *same]
+                yield [markup.stage(say, event["stage"], event["done"], event["total"]), *same]
     except UserError as error:
         yield [markup.trouble(say.trouble(error)), *same]
 

@@ -12,19 +12,21 @@ class OptionsWrong(UserError):
     template = "{option}: {what}. It takes a JSON object with any of: {known}."
 
 
-def read(kind: type, said: str, option: str):
-    """An object of this dataclass with the values that were said.
+def read(kind: type, text: str, option: str):
+    """An object of this dataclass with the values of a JSON object.
 
     Raises:
         OptionsWrong: for what is not JSON, unknown names, values of another type, encodings and reasons unheard of.
     """
-    known = {one.name: one.default if one.default is not MISSING else one.default_factory() for one in fields(kind)}
+    known = {
+        item.name: item.default if item.default is not MISSING else item.default_factory() for item in fields(kind)
+    }
 
     def wrong(what: str) -> OptionsWrong:
         return OptionsWrong(option=option, what=what, known=", ".join(known))
 
     try:
-        values = json.loads(said)
+        values = json.loads(text)
     except ValueError as error:
         raise wrong(f"this is not JSON ({error})") from error
     if not isinstance(values, dict):
@@ -40,7 +42,7 @@ def read(kind: type, said: str, option: str):
 def _unfit(name: str, value, default) -> str | None:
     if name == "leave_out":
         reasons = (*duplicates.KINDS[1:], *checks.FLAGS)
-        good = isinstance(value, list) and all(one in reasons for one in value)
+        good = isinstance(value, list) and all(reason in reasons for reason in value)
         return None if good else f"has to be a list of: {', '.join(reasons)}"
     wanted = dict if default is None else type(default)
     if not ((isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))) or value is default):

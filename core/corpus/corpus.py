@@ -56,13 +56,13 @@ def rows(corpus_id: str, start: int = 0, count: int = 50) -> list[dict]:
 
 def find(corpus_id: str, words: str, start: int = 0, count: int = 50) -> tuple[list[tuple[int, dict]], int]:
     """Rows whose text contains the words, in any case, with their numbers; and how many there are in all."""
-    wanted, found, total = words.lower(), [], 0
+    wanted, matches, total = words.lower(), [], 0
     for number, row in enumerate(storage.all_rows(directory(corpus_id))):
         if any(wanted in text.lower() for text in turns.texts(row)):
             if start <= total < start + count:
-                found.append((number, row))
+                matches.append((number, row))
             total += 1
-    return found, total
+    return matches, total
 
 
 def set_aside(corpus_id: str, start: int = 0, count: int = 50) -> list[dict]:

@@ -45,7 +45,7 @@ def cut(text: str, longest: int) -> Iterator[str]:
         window = text[:longest]
         for mark in ("\n\n", "\n", None, " "):
             if mark is None:
-                ends = [found.start() for found in SENTENCE_END.finditer(window)]
+                ends = [end.start() for end in SENTENCE_END.finditer(window)]
                 at = ends[-1] if ends else -1
             else:
                 at = window.rfind(mark)

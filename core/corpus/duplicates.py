@@ -23,7 +23,7 @@ _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
-class Found:
+class Copies:
     """For each row: the number of the first row of its cluster, and what copy it is of one before it."""
 
     first: np.ndarray  # (rows,) int32
@@ -39,11 +39,11 @@ class Found:
 
 
 def text_of(row: dict) -> str:
-    """All that is said in a row."""
+    """The whole text of a row."""
     return row["text"] if "text" in row else "\n".join(turn["content"] for turn in row["messages"])
 
 
-def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Found:
+def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Copies:
     """The clusters of some texts, in one pass. Signatures lie in a temporary file: memory grows by 200 bytes a row."""
     whole, plain = array("Q"), array("Q")
     with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
@@ -52,16 +52,16 @@ def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOL
             for batch in _batches(texts):
                 normals = text_normalization.many(batch)
                 whole.extend(_digest(text) for text in batch)
-                plain.extend(_digest(said or text) for said, text in zip(normals, batch, strict=True))
+                plain.extend(_digest(normal or text) for normal, text in zip(normals, batch, strict=True))
                 if near:
                     file.write(signatures(normals).tobytes())
-        found = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
+        copies = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
         if near and len(whole):
-            _join_near(found, np.memmap(path, np.uint32, "r").reshape(-1, PERMUTATIONS), threshold)
-    return found
+            _join_near(copies, np.memmap(path, np.uint32, "r").reshape(-1, PERMUTATIONS), threshold)
+    return copies
 
 
-def _equal(whole: np.ndarray, plain: np.ndarray) -> Found:
+def _equal(whole: np.ndarray, plain: np.ndarray) -> Copies:
     """Clusters of rows that are equal, as they are or after normalisation."""
     _, at, group = np.unique(whole, return_index=True, return_inverse=True)
     first_whole = at[group]
@@ -69,7 +69,7 @@ def _equal(whole: np.ndarray, plain: np.ndarray) -> Found:
     first_plain = at[group]
     number = np.arange(len(whole))
     kind = np.where(first_whole != number, 1, np.where(first_plain != number, 2, 0)).astype(np.uint8)
-    return Found(first_plain.astype(np.int32), kind, np.ones(len(whole), np.float32))
+    return Copies(first_plain.astype(np.int32), kind, np.ones(len(whole), np.float32))
 
 
 def exact(texts: Iterable[str]) -> int:
@@ -112,7 +112,7 @@ def _shingles(text: str) -> list[str]:
     return [" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)]
 
 
-def _join_near(found: Found, marks: np.ndarray, threshold: float) -> None:
+def _join_near(copies: Copies, marks: np.ndarray, threshold: float) -> None:
     """Join the rows whose signatures share a band and agree enough; a row without shingles is like no other."""
     width, parent = PERMUTATIONS // BANDS, array("i", range(len(marks)))
     parents = np.frombuffer(parent, np.int32)
@@ -124,7 +124,7 @@ def _join_near(found: Found, marks: np.ndarray, threshold: float) -> None:
 
     for band in range(BANDS):
         keys, empty = _band_keys(marks, band * width, width)
-        numbers = np.flatnonzero((found.kind == 0) & ~empty).astype(np.int32)
+        numbers = np.flatnonzero((copies.kind == 0) & ~empty).astype(np.int32)
         order = np.argsort(keys[numbers], kind="stable")
         pairs = _candidates(numbers[order], keys[numbers[order]])
         _shorten(parents)
@@ -132,15 +132,15 @@ def _join_near(found: Found, marks: np.ndarray, threshold: float) -> None:
         for start in range(0, len(pairs), PAIRS):
             some = pairs[start : start + PAIRS]
             for here, other in some[_alike(marks, some) >= threshold].tolist():
-                one, two = root(here), root(other)
-                parent[max(one, two)] = min(one, two)
-    found.kind[parents != np.arange(len(parents))] = 3
+                first, second = root(here), root(other)
+                parent[max(first, second)] = min(first, second)
+    copies.kind[parents != np.arange(len(parents))] = 3
     _shorten(parents)
-    moved = np.flatnonzero(parents[found.first] != found.first)
-    found.first[:] = parents[found.first]  # copies follow the row that they are copies of
+    moved = np.flatnonzero(parents[copies.first] != copies.first)
+    copies.first[:] = parents[copies.first]  # copies follow the row that they are copies of
     for start in range(0, len(moved), PAIRS):
         some = moved[start : start + PAIRS]
-        found.similarity[some] = _alike(marks, np.stack([found.first[some], some], 1))
+        copies.similarity[some] = _alike(marks, np.stack([copies.first[some], some], 1))
 
 
 def _shorten(parents: np.ndarray) -> None:

@@ -156,9 +156,9 @@ def _wide_lines(source: Source, encoding: str) -> Iterator[Line]:
 
 def _declared(head: bytes) -> str | None:
     """The encoding that the prolog of XML or the head of HTML names, if there is one of that name."""
-    found = re.search(rb"<\?xml[^>]*encoding=[\"']([\w-]+)|<meta[^>]*charset=[\"']?([\w-]+)", head[:2048], re.I)
+    declared = re.search(rb"<\?xml[^>]*encoding=[\"']([\w-]+)|<meta[^>]*charset=[\"']?([\w-]+)", head[:2048], re.I)
     try:
-        return codecs.lookup((found[1] or found[2]).decode()).name if found else None
+        return codecs.lookup((declared[1] or declared[2]).decode()).name if declared else None
     except LookupError:
         return None
 

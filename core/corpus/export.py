@@ -73,7 +73,7 @@ def dataset_card(card: dict, form: str, file: str) -> str:
         if card.get(name):
             lines += ["", f"{name.replace('_', ' ').capitalize()}: {json.dumps(card[name], ensure_ascii=False)}"]
     lines += ["", "## Sources", ""]
-    lines += [f"- {one['file']} ({one['format']}, {one['rows']} rows)" for one in card.get("sources", [])[:200]]
+    lines += [f"- {file['file']} ({file['format']}, {file['rows']} rows)" for file in card.get("sources", [])[:200]]
     return "\n".join([*lines, "", "Licence: that of the sources; fill it in before you pass the file on.", ""])
 
 

@@ -37,10 +37,9 @@ def of(text: str) -> str:
 
 def _cyrillic(text: str, letters: int) -> str:
     # Russian has its own three letters in nearly every sentence: without them, or with foreign ones, it may be another.
-    if _NOT_RUSSIAN.search(text) or (letters >= 3 * LEAST and not _RUSSIAN_ONLY.search(text)):
-        found = _guess(text, CYRILLIC_CODES, letters)
-        if found:
-            return found
+    doubtful = _NOT_RUSSIAN.search(text) or (letters >= 3 * LEAST and not _RUSSIAN_ONLY.search(text))
+    if doubtful and (code := _guess(text, CYRILLIC_CODES, letters)):
+        return code
     if re.search("[їєґЇЄҐ]|(?:^|[^а-яё])і(?:[^а-яё]|$)", text):
         return "uk"
     return "be" if re.search("[ўЎ]", text) else "ru"

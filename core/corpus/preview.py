@@ -47,17 +47,17 @@ def shortened(row: dict, longest: int = LONGEST) -> dict:
 def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:
     """Codes of what will go wrong when this row is learned."""
     ids, learned = encoded["input_ids"], [label != encoding.IGNORED for label in encoded["labels"]]
-    found = []
+    codes = []
     if not any(learned[1:max_length]):
-        found.append("nothing_to_learn")
+        codes.append("nothing_to_learn")
     elif any(learned[max_length:]):  # the last thing that is learned is the end token
-        found.append("loses_end")
+        codes.append("loses_end")
     begin = getattr(tokenizer, "bos_token_id", None)
     if begin is not None and ids[:2] == [begin, begin]:
-        found.append("doubled_begin")
+        codes.append("doubled_begin")
     if specials_in(row, tokenizer):
-        found.append("special_in_text")
-    return found
+        codes.append("special_in_text")
+    return codes
 
 
 def specials_in(row: dict, tokenizer) -> list[str]:
@@ -75,12 +75,12 @@ def _pieces(encoded: dict, kinds: list[str], names: dict[int, str]) -> list[tupl
             continue
         if start > at:  # characters between tokens, such as spaces that a normaliser drops
             pieces.append([text[at:start], kind, 0])
-        said = text[max(start, at) : end]
+        piece = text[max(start, at) : end]
         at = max(at, end)
-        if not said and pieces:  # a further token of the same character
+        if not piece and pieces:  # a further token of the same character
             pieces[-1][2] += 1
         else:
-            pieces.append([said, kind, 1])
+            pieces.append([piece, kind, 1])
     if at < len(text):
         pieces.append([text[at:], kinds[-1] if kinds else "given", 0])
     return [tuple(piece) for piece in pieces]

@@ -31,7 +31,7 @@ def make(
     """Everything that is worth knowing of a corpus; kept as report.json in its directory."""
     card = storage.read_card(directory)
     tell = tell or (lambda stage, done, total: None)
-    found = duplicates.find(_texts(directory, card["rows"], tell))
+    copies = duplicates.find(_texts(directory, card["rows"], tell))
     flags, languages, personal, sources = Counter(), Counter(), Counter(), Counter()
     sample: list[dict] = []
     every = max(1, card["rows"] // tokens.SAMPLE)
@@ -44,8 +44,8 @@ def make(
             personal.update(checked.get("personal", {}))
             sources[(row.get("source") or {}).get("file", "")] += 1
             lengths.append(checked["chars"])
-            kind = duplicates.KINDS[found.kind[number]]
-            copy = {"copy": kind, "of": int(found.first[number])} if kind else {}
+            kind = duplicates.KINDS[copies.kind[number]]
+            copy = {"copy": kind, "of": int(copies.first[number])} if kind else {}
             out.write(orjson.dumps(checked | copy) + b"\n")
             if number % every == 0 and len(sample) < tokens.SAMPLE:
                 sample.append(row)
@@ -58,8 +58,8 @@ def make(
     report = {
         "corpus": card["id"],
         "rows": card["rows"],
-        "copies": found.counts() | {"clusters": found.clusters()},
-        "pairs": _pairs(directory, found),
+        "copies": copies.counts() | {"clusters": copies.clusters()},
+        "pairs": _pairs(directory, copies),
         "flags": {name: flags[name] for name in checks.FLAGS},
         "personal": dict(personal.most_common()),
         "languages": dict(languages.most_common()),
@@ -90,18 +90,18 @@ def _texts(directory: Path, count: int, tell: Report) -> Iterator[str]:
         yield duplicates.text_of(row)
 
 
-def _pairs(directory: Path, found: duplicates.Found) -> list[dict]:
+def _pairs(directory: Path, copies: duplicates.Copies) -> list[dict]:
     """Some rows that are near or normalised copies, with the row that they are copies of."""
-    numbers = [int(at) for at in (found.kind == 3).nonzero()[0][:EXAMPLES]]
-    numbers += [int(at) for at in (found.kind == 2).nonzero()[0][: EXAMPLES - len(numbers)]]
+    numbers = [int(at) for at in (copies.kind == 3).nonzero()[0][:EXAMPLES]]
+    numbers += [int(at) for at in (copies.kind == 2).nonzero()[0][: EXAMPLES - len(numbers)]]
     pairs = []
     for number in numbers:
-        first = int(found.first[number])
-        one, other = storage.rows(directory, first, 1)[0], storage.rows(directory, number, 1)[0]
+        first = int(copies.first[number])
+        row, other = storage.rows(directory, first, 1)[0], storage.rows(directory, number, 1)[0]
         pairs.append(
-            {"first": first, "copy": number, "kind": duplicates.KINDS[found.kind[number]],
-             "similarity": round(float(found.similarity[number]), 3),
-             "texts": [duplicates.text_of(one)[:600], duplicates.text_of(other)[:600]]}
+            {"first": first, "copy": number, "kind": duplicates.KINDS[copies.kind[number]],
+             "similarity": round(float(copies.similarity[number]), 3),
+             "texts": [duplicates.text_of(row)[:600], duplicates.text_of(other)[:600]]}
         )  # fmt: skip
     return pairs
 

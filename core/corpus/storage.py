@@ -198,7 +198,7 @@ def all_rows(directory: Path) -> Iterator[dict]:
 
 
 def rows(directory: Path, start: int, count: int) -> list[dict]:
-    """Some rows by their number, found through the index without reading what stands before."""
+    """Some rows by their number, through the index, without reading what stands before."""
     files, shard, offset, skip = shards(directory), 0, 0, max(0, start)
     if (directory / "index.json").is_file():
         index = json.loads((directory / "index.json").read_text(encoding="utf-8"))
@@ -206,16 +206,16 @@ def rows(directory: Path, start: int, count: int) -> list[dict]:
         if mark >= 0:
             shard, offset = index["marks"][mark]
             skip -= mark * index["every"]
-    found: list[dict] = []
+    read: list[dict] = []
     for file in files[shard:]:
         with file.open("rb") as lines:
             lines.seek(offset)
             for line in lines:
                 if skip:
                     skip -= 1
-                elif len(found) < count:
-                    found.append(orjson.loads(line))
+                elif len(read) < count:
+                    read.append(orjson.loads(line))
                 else:
-                    return found
+                    return read
         offset = 0
-    return found
+    return read

@@ -30,27 +30,27 @@ class Scale:
         if self.tokenizer is None:
             per = CHARACTERS.get(self.lang, 3.0)
             return [[0] * max(1, round(sum(map(len, turns.texts(row))) / per)) for row in rows]
-        found: list = [None] * len(rows)
+        ids_of: list = [None] * len(rows)
         for kind in ("text", "messages"):
             places = [at for at, row in enumerate(rows) if kind in row]
             for at, ids in zip(places, self._of_kind([rows[at] for at in places], kind), strict=True):
-                found[at] = ids
-        return found
+                ids_of[at] = ids
+        return ids_of
 
     def _of_kind(self, rows: list[dict], kind: str) -> list[list[int]]:
         texts = [row["text"] if kind == "text" else self._rendered(row["messages"]) for row in rows]
         backend, end = self.tokenizer.backend, self.tokenizer.eos_token_id
-        found = [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=kind == "text")]
-        for ids in found if kind == "text" and end is not None else []:
+        encoded = [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=kind == "text")]
+        for ids in encoded if kind == "text" and end is not None else []:
             if ids[-1:] != [end]:
                 ids.append(end)
-        return found
+        return encoded
 
     def _rendered(self, messages: list[dict]) -> str:
         """The text of a chat; a template that takes no system turn gets it in the question, as a cleaned corpus would."""
-        for one in (messages, turns.folded(messages)):
+        for chat in (messages, turns.folded(messages)):
             with suppress(errors.TemplateRefused):
-                return encoding.apply_template(self.tokenizer, one)
+                return encoding.apply_template(self.tokenizer, chat)
         return "\n".join(turn["content"] for turn in messages)  # a base without a template has its tokens all the same
 
 

@@ -107,26 +107,30 @@ def _is_telegram(value: object) -> bool:
 
 def _telegram_chats(value: dict, name: str = "") -> Iterator[Record | Bad]:
     """Each conversation; `name` is the assistant's among the speakers."""
-    rooms = value["chats"]["list"] if "chats" in value else [value]
+    chats = value["chats"]["list"] if "chats" in value else [value]
     about = value.get("personal_information") or {}
     me = f"user{about['user_id']}" if isinstance(about, dict) and "user_id" in about else None
     number = 0
-    for room in rooms:
-        if not isinstance(room, dict) or not isinstance(room.get("messages"), list):
+    for chat in chats:
+        if not isinstance(chat, dict) or not isinstance(chat.get("messages"), list):
             number += 1
-            yield Bad(f"#{number}", "unknown_fields", str(room)[:200])
+            yield Bad(f"#{number}", "unknown_fields", str(chat)[:200])
             continue
-        for session in _sessions(room["messages"]):
+        for session in _sessions(chat["messages"]):
             number += 1
-            yield Record(f"#{number}", {"messages": _turns(session, me or _other(room), name)})
+            yield Record(f"#{number}", {"messages": _turns(session, me or _other(chat), name)})
 
 
-def _other(room: dict) -> str | None:
+def _other(chat: dict) -> str | None:
     """Who answers in a chat of which the export does not say whose it is: not its namesake."""
     named = {
-        one.get("from_id") for one in room["messages"] if isinstance(one, dict) and one.get("from") == room.get("name")
+        message.get("from_id")
+        for message in chat["messages"]
+        if isinstance(message, dict) and message.get("from") == chat.get("name")
     }
-    count = Counter(one.get("from_id") for one in room["messages"] if isinstance(one, dict) and one.get("from_id"))
+    count = Counter(
+        message.get("from_id") for message in chat["messages"] if isinstance(message, dict) and message.get("from_id")
+    )
     return next((who for who, _ in count.most_common() if who not in named), None)
 
 
@@ -149,13 +153,13 @@ def _sessions(messages: list) -> Iterator[list[dict]]:
 def _turns(session: list[dict], me: str | None, name: str) -> list[dict]:
     turns: list[dict] = []
     for message in session:
-        said_by = str(message.get("from") or "")
-        role = "assistant" if (said_by == name if name else message.get("from_id") == me) else "user"
+        speaker = str(message.get("from") or "")
+        role = "assistant" if (speaker == name if name else message.get("from_id") == me) else "user"
         text = _text(message.get("text"))
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += "\n" + text
         else:
-            turns.append({"role": role, "content": text, "name": said_by})
+            turns.append({"role": role, "content": text, "name": speaker})
     return turns
 
 

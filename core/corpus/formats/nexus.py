@@ -68,8 +68,8 @@ def _record(raw: str, text: str, turns: list[tuple[str, dict]], repaired: int) -
     if not turns:
         return Bad("1", "empty_chat", text[:200])
     meta, _ = vault.front_matter(text)
-    kept = {key: meta[key] for key in ("provider", "conversation_id") if key in meta}
-    value = {"messages": [turn for _, turn in turns]} | kept
+    facts = {key: meta[key] for key in ("provider", "conversation_id") if key in meta}
+    value = {"messages": [turn for _, turn in turns]} | facts
     return Record("1", value, ("mojibake",) * repaired, *((raw, text) if repaired else ()))
 
 
@@ -109,11 +109,11 @@ def _body(lines: list[str], at: int, *, depth: int) -> tuple[list[str], int]:
             skipping = True
         if skipping and line.strip() == ">":
             skipping = False
-        said = _unquoted(line, depth)
+        text_of_line = _unquoted(line, depth)
         if not skipping:
-            if FENCE.match(said):
+            if FENCE.match(text_of_line):
                 fenced = not fenced
-            body.append(said)
+            body.append(text_of_line)
         at += 1
     return body, at
 

@@ -35,11 +35,11 @@ def read(source: Source) -> Iterator[Record | Bad]:
 
 def front_matter(text: str) -> tuple[dict[str, str], str]:
     """The plain `key: value` pairs of a note's front matter, and the note without it."""
-    found = re.match(r"---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|$)", text, re.DOTALL)
-    if not found or (found.group(1) and not re.search(r"^[\w -]+:", found.group(1), re.MULTILINE)):
+    block = re.match(r"---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|$)", text, re.DOTALL)
+    if not block or (block.group(1) and not re.search(r"^[\w -]+:", block.group(1), re.MULTILINE)):
         return {}, text
-    pairs = re.findall(r"^([\w-]+):[ \t]*(.+)$", found.group(1) or "", re.MULTILINE)
-    return {key: value.strip().strip("\"'") for key, value in pairs}, text[found.end() :]
+    pairs = re.findall(r"^([\w-]+):[ \t]*(.+)$", block.group(1) or "", re.MULTILINE)
+    return {key: value.strip().strip("\"'") for key, value in pairs}, text[block.end() :]
 
 
 def without_marks(text: str) -> str:

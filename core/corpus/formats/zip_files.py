@@ -69,9 +69,11 @@ def _spine(book: zipfile.ZipFile) -> list[str]:
         return pages
     items = {}
     for item in re.findall(r"<(?:\w+:)?item\b[^>]*>", text):
-        found = {key: value for key, value in re.findall(r'([\w:-]+)\s*=\s*"([^"]*)"', item)}
-        if "id" in found and "href" in found:
-            items[found["id"]] = posixpath.normpath(posixpath.join(posixpath.dirname(package), unquote(found["href"])))
+        attributes = {key: value for key, value in re.findall(r'([\w:-]+)\s*=\s*"([^"]*)"', item)}
+        if "id" in attributes and "href" in attributes:
+            items[attributes["id"]] = posixpath.normpath(
+                posixpath.join(posixpath.dirname(package), unquote(attributes["href"]))
+            )
     order = [items.get(name) for name in re.findall(r'<(?:\w+:)?itemref\b[^>]*idref="([^"]*)"', text)]
     return [name for name in order if name in names] or pages
 
