@@ -242,9 +242,9 @@ def _prepare_gguf(path: Path, report: Report) -> str:
 def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) -> None:
     """Turn a GGUF file into safetensors; the directory appears only when it is complete."""
     report("convert", 0, 0)
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
+    import torch  # noqa: PLC0415 - the page opens without torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415 - the page opens without torch
+    from transformers.utils import logging  # noqa: PLC0415 - the page opens without torch
 
     logging.disable_progress_bar()
     unfinished = _fresh(target.with_name("." + target.name))
@@ -281,7 +281,7 @@ def outline(name: str) -> str | None:
 
 def _prepare_hub(name: str, report: Report) -> str:
     """Download a model of the hub into the hub's own cache, with the hub's own token."""
-    from core.training import model_loading
+    from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
 
     model_loading.model_config(_download(name, OUTLINE))  # raises when it is no language model
     directory = _download(name, ["*.safetensors", *OUTLINE], report)
@@ -291,9 +291,9 @@ def _prepare_hub(name: str, report: Report) -> str:
 
 def _download(name: str, patterns: list[str], report: Report = silent) -> str:
     """The directory in the hub's cache with a model's files of these names."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-    from tqdm.auto import tqdm
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - the page opens without the hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415 - the page opens without the hub
+    from tqdm.auto import tqdm  # noqa: PLC0415 - the page opens without the hub
 
     class Bar(tqdm):
         def update(self, n=1):

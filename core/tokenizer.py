@@ -11,6 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import jinja2.ext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 from core.errors import UserError
 from core.training.tokenizer_loading import repair_mistral
 
@@ -101,7 +105,7 @@ def _mark(path: Path) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=3)
 def _loaded(directory: Path, marks: tuple) -> LightTokenizer:
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer  # noqa: PLC0415 - loaded with the first model
 
     try:
         backend = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -141,7 +145,7 @@ def _special_tokens(directory: Path, config: dict) -> dict[str, str]:
 
 def _add_tokens(backend, config: dict, special: dict[str, str]) -> None:
     """Tokens that the config names and tokenizer.json lacks, and the named special ones as special."""
-    from tokenizers import AddedToken
+    from tokenizers import AddedToken  # noqa: PLC0415 - loaded with the first model
 
     present = {token.content for token in backend.get_added_tokens_decoder().values()}
     declared = config.get("added_tokens_decoder", {})
@@ -164,7 +168,7 @@ def _is_metaspace_llama(directory: Path, config: dict, backend) -> bool:
 
 def _as_llama(backend, config: dict) -> None:
     """transformers builds this class's splitting from its settings, whatever tokenizer.json says."""
-    from tokenizers import pre_tokenizers
+    from tokenizers import pre_tokenizers  # noqa: PLC0415 - loaded with the first model
 
     prefix = config.get("add_prefix_space")
     scheme = "never" if prefix is False else "always" if config.get("legacy", False) else "first"
@@ -197,9 +201,6 @@ def _with_reasoning(chat: list[dict]) -> list[dict]:
 @lru_cache(maxsize=16)
 def _compiled(template: str):
     """The template in the sandbox that transformers sets up: the same filters, globals and white-space rules."""
-    import jinja2
-    import jinja2.ext
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(jinja2.ext.Extension):
         """`{% generation %}…{% endgeneration %}` marks replies for others; here it is only its content."""

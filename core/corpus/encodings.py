@@ -1,6 +1,7 @@
 """Which encoding the bytes of a text are in, and its lines one by one."""
 
 import codecs
+import io
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -136,22 +137,15 @@ def raw_lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _wide_lines(source: Source, encoding: str) -> Iterator[Line]:
-    with source.open() as stream:
-        reader = codecs.getreader(encoding)(stream, errors="replace")
-        number, held = 0, ""
-        while True:
-            block = reader.read(1 << 20)
-            parts = (held + block).split("\n")
-            held = parts.pop() if block else ""
-            for text in parts:
-                number += 1
-                text = text.removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
-                yield Line(number, text[:800], "bad_bytes") if "\ufffd" in text else Line(number, text)
-            if not block:
+    number = 0
+    with io.TextIOWrapper(source.open(), encoding, errors="replace", newline="\n") as stream:
+        while line := stream.readline(LONGEST_LINE):
+            number += 1
+            if len(line) == LONGEST_LINE and not line.endswith("\n"):
+                yield Line(number, "", "line_too_long")
                 return
-            if len(held) > LONGEST_LINE:
-                yield Line(number + 1, "", "line_too_long")
-                return
+            text = line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
+            yield Line(number, text[:800], "bad_bytes") if "\ufffd" in text else Line(number, text)
 
 
 def _declared(head: bytes) -> str | None:

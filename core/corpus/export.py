@@ -152,8 +152,8 @@ def _write(directory: Path, path: Path, form: str) -> None:
 
 
 def _write_parquet(directory: Path, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow as pa  # noqa: PLC0415 - pyarrow takes half a second
+    import pyarrow.parquet as pq  # noqa: PLC0415 - pyarrow takes half a second
 
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
     names = ("id", "text", "messages", "lang", "cluster", "source", "fields")

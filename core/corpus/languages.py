@@ -3,6 +3,8 @@
 import re
 from functools import cache
 
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 LEAST = 20  # letters of a text whose language is guessed: of a word or two nobody can tell
 SURE = 0.9
@@ -61,8 +63,6 @@ def _guess(text: str, wanted: str, letters: int) -> str:
 
 @cache
 def _identifier():
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 

@@ -8,7 +8,7 @@ BATCH = 1000  # rows of Parquet
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    import pyarrow.parquet
+    import pyarrow.parquet  # noqa: PLC0415 - pyarrow takes half a second
 
     with source.on_disk() as path, pyarrow.OSFile(str(path)) as file:
         head = source.head(6)

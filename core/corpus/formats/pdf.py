@@ -14,7 +14,7 @@ def claims(source: Source, head: bytes) -> bool:
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    import pypdfium2
+    import pypdfium2  # noqa: PLC0415 - a library of 8 MB for one format
 
     with source.on_disk() as path:
         book = pypdfium2.PdfDocument(path)
