@@ -1,7 +1,7 @@
 """A model's tokenizer and chat template without transformers: light enough for the page's process.
 
 It gives the ids, offsets and texts of transformers' AutoTokenizer for every model that has a tokenizer.json; a test
-compares the two. `load(directory)` takes what `recipe.encode` needs of a tokenizer and no more.
+compares the two. `load(directory)` takes what `encoding.encode` needs of a tokenizer and no more.
 """
 
 import json

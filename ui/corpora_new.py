@@ -90,16 +90,11 @@ def _build_mapping(say: Say) -> dict:
 def options(settings: tuple) -> corpus.Options:
     """What the form says of how to read the files."""
     _, schema, ask, answer, encoding, me, repair_text, repair_turns, replace_personal, unknown, *roles = settings
-    mapping = None
-    if schema == "messages" and answer:
-        mapping = {"schema": "messages", "messages": answer}
-    elif schema == "pair" and ask and answer:
-        mapping = {"schema": "pair", "ask": [ask], "answer": answer}
-    elif schema == "text" and answer:
-        mapping = {"schema": "text", "text": answer}
+    fields = {"messages": {"messages": answer}, "pair": {"ask": [ask], "answer": answer}, "text": {"text": answer}}
+    chosen = schema in fields and answer and (ask or schema != "pair")
     named = {name: role for name, role in zip(unknown or [], roles, strict=False) if role}
     return corpus.Options(
-        mapping=mapping,
+        mapping={"schema": schema} | fields[schema] if chosen else None,
         roles=named,
         encoding="" if encoding == "auto" else encoding,
         repair_turns=bool(repair_turns),
@@ -123,7 +118,7 @@ def on_sample(say: Say, sample_id: str | None):
 
 
 def on_files(say: Say, files, folder, names=()):
-    """A first look into dropped files: shown at once, before anything is made; what was chosen before is chosen again."""
+    """A first look into dropped files, before anything is made; what was chosen before is chosen again."""
     if not files and not folder:
         return gr.update(visible=False), "", *_untouched(say)
     try:

@@ -1,19 +1,25 @@
 """Corpora without the page: `python -m core.corpus import FILE… --name NAME`, and six more commands; see --help."""
 
 import argparse
+import codecs
 import json
 import signal
 import sys
 import time
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 from core import errors, tokenizer
-from core.corpus import cleaning, cli_options, corpus, export, preview, report, sources, storage, token_counter
+from core.corpus import checks, cleaning, corpus, duplicates, export, preview, report, sources, storage, token_counter
 from core.errors import UserError
 
 
 class NoSuchRow(UserError):
     template = "There is no row {row}: the corpus has {rows}, counted from 0."
+
+
+class OptionsWrong(UserError):
+    template = "{option}: {what}. It takes a JSON object with any of: {known}."
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -115,7 +121,7 @@ def _import(arguments) -> None:
     card = corpus.create(
         arguments.files,
         sources.readable(arguments.name or arguments.files[0].stem),
-        options=cli_options.read(corpus.Options, arguments.options, "--options"),
+        options=_object(corpus.Options, arguments.options, "--options"),
         progress=_progress(arguments, "done", "total", "rows"),
         out=arguments.out,
     )
@@ -163,7 +169,7 @@ def _export(arguments) -> None:
 
 
 def _clean(arguments) -> None:
-    rules = cli_options.read(cleaning.Rules, arguments.rules, "--rules")
+    rules = _object(cleaning.Rules, arguments.rules, "--rules")
     card = cleaning.clean(where(arguments.corpus), arguments.name, rules, out=arguments.out)
     _print(arguments, "card", card, f"{card['id']}: {card['rows']} rows")
 
@@ -177,6 +183,52 @@ def _preview(arguments) -> None:
     shown = preview.tokens(preview.shortened(rows[0]), model, max_length=arguments.max_length, learn=arguments.learn)
     counts = f"{shown['tokens']} tokens, {shown['learned']} learned, {shown['cut']} cut off"
     _print(arguments, "preview", shown, "\n".join([preview.in_terminal(shown), " ".join([counts, *shown["warnings"]])]))
+
+
+def _object(kind: type, text: str, option: str):
+    """An object of this dataclass with the values of a JSON object.
+
+    Raises:
+        OptionsWrong: for what is not JSON, unknown names, values of another type, encodings and reasons unheard of.
+    """
+    known = {
+        item.name: item.default if item.default is not MISSING else item.default_factory() for item in fields(kind)
+    }
+
+    def wrong(what: str) -> OptionsWrong:
+        return OptionsWrong(option=option, what=what, known=", ".join(known))
+
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise wrong(f"this is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise wrong("this is not an object")
+    for name, value in values.items():
+        if name not in known:
+            raise wrong(f'"{name}" is not known')
+        if (what := _unfit(name, value, known[name])) is not None:
+            raise wrong(f"{name} {what}")
+    return kind(**{name: tuple(value) if name == "leave_out" else value for name, value in values.items()})
+
+
+def _unfit(name: str, value, default) -> str | None:
+    if name == "leave_out":
+        reasons = (*duplicates.KINDS[1:], *checks.FLAGS)
+        good = isinstance(value, list) and all(reason in reasons for reason in value)
+        return None if good else f"has to be a list of: {', '.join(reasons)}"
+    wanted = dict if default is None else type(default)
+    if not ((isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))) or value is default):
+        return f"has to be {_NAMES[wanted]}"
+    if name == "encoding" and value:
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            return f'names the encoding "{value}", which is not known'
+    return None
+
+
+_NAMES = {bool: "true or false", str: "a text", int: "a number", dict: "an object"}
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def _band_keys(marks: np.ndarray, start: int, width: int) -> tuple[np.ndarray, n
 
 
 def _candidates(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Pairs of rows with equal keys, (pairs, 2), of rows that are sorted by them: with the first such row and the last."""
+    """Pairs of rows with equal keys, (pairs, 2), of rows sorted by them: with the first such row and the last."""
     begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
     later = np.ones(len(keys), bool)
     later[begins] = False

@@ -14,7 +14,7 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
     are codes: nothing_to_learn, loses_end, doubled_begin, special_in_text.
 
     Raises:
-        recipe.TemplateRefused: when the chat template does not take the row's roles.
+        errors.TemplateRefused: when the chat template does not take the row's roles.
     """
     encoded = encoding.encode(row, tokenizer, learn)
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -17,7 +17,7 @@ MOST_CONVERSATIONS = 100_000  # whose notes are kept in mind to be joined
 
 @dataclass(frozen=True)
 class Options:
-    """How records become rows; what is left out is told from the records."""
+    """How records become rows; what is left out is guessed from the records."""
 
     mapping: dict | None = None  # see schema.guess; None: by the names of the fields
     roles: dict = field(default_factory=dict)  # role name in the file -> user, assistant, system or tool

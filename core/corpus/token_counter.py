@@ -47,7 +47,7 @@ class Scale:
         return encoded
 
     def _rendered(self, messages: list[dict]) -> str:
-        """The text of a chat; a template that takes no system turn gets it in the question, as a cleaned corpus would."""
+        """The text of a chat; a template without a system turn gets it in the question, as in a cleaned corpus."""
         for chat in (messages, turns.folded(messages)):
             with suppress(errors.TemplateRefused):
                 return encoding.apply_template(self.tokenizer, chat)
@@ -83,7 +83,7 @@ def _of_corpus(path: Path, _hash: str, count: int, characters: int, model: str |
     scale = Scale(model, diversity_metrics.language(texts) if texts else "")
     if not texts:
         return round(characters / CHARACTERS.get(scale.lang, 3.0))
-    tokens, seen = sum(map(len, scale.ids(rows))), sum(sum(map(len, turns.texts(row))) for row in rows)
+    tokens, seen = sum(map(len, scale.ids(rows))), sum(len(text) for row in rows for text in turns.texts(row))
     return tokens if len(rows) == count or not seen else round(tokens * characters / seen)
 
 

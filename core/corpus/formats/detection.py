@@ -1,4 +1,4 @@
-"""Which format a source has, told by its content.
+"""Which format a source has, by its content.
 
 A new format is a Format(name, claims, read) in a module of this package, and its entry in one of the two lists.
 """
@@ -18,8 +18,8 @@ from core.corpus.formats.vault import MARKDOWN
 from core.corpus.formats.zip_files import DOCX, EPUB, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
-BINARY_FORMATS = (PARQUET, ARROW, PDF, EPUB, DOCX, ZIP)  # told by their first bytes; others are ZIP archives too
-TEXT_FORMATS = (FB2, HTML, JSONL, JSON, NEXUS, MARKDOWN, CSV, TEXT)  # told by their first lines; TEXT takes all
+BINARY_FORMATS = (PARQUET, ARROW, PDF, EPUB, DOCX, ZIP)  # known by their first bytes; EPUB and DOCX before ZIP
+TEXT_FORMATS = (FB2, HTML, JSONL, JSON, NEXUS, MARKDOWN, CSV, TEXT)  # known by their first lines; TEXT takes all
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Opened:
 
 
 def open_source(source: Source, encoding: str = "") -> Opened:
-    """Tell the format and encoding of a source; reading starts when `records` is asked."""
+    """Tell the format and encoding of a source; reading starts when `records` is iterated."""
     head = source.head()
     if not head:
         return Opened(source, "empty", "", iter([Bad("", "empty_file")]))
