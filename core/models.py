@@ -129,7 +129,7 @@ def local(name: str) -> str | None:
 
 
 def check(name: str) -> None:
-    """Raise the trouble that a name would certainly lead to, without downloading or converting anything."""
+    """Raise the error that a name would certainly lead to, without downloading or converting anything."""
     name = name.strip()
     path = Path(name).expanduser()
     if name == STARTER or local(name):
@@ -153,7 +153,7 @@ def prepare(name: str, report: Report = silent) -> str:
 
 
 def preparing(name: str) -> Iterator[tuple[str, float, float]]:
-    """Prepare a model in a process of its own and yield (stage, done, total); raises its trouble at the end."""
+    """Prepare a model in a process of its own and yield (stage, done, total); raises its error at the end."""
     command = [sys.executable, "-m", "core.models", "prepare", name, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True) as process:
         try:

@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
     number: int
     text: str
-    trouble: str = ""
+    problem: str = ""
     repair: str = ""
 
 
@@ -73,7 +73,7 @@ def _russian(data: bytes) -> str:
 
 
 def lines(source: Source, encoding: str) -> Iterator[Line]:
-    """All lines of a text; a line that cannot be decoded or is too long comes with its trouble instead."""
+    """All lines of a text; a line that cannot be decoded or is too long comes with its problem instead."""
     if encoding.startswith(("utf-16", "utf-32")):
         yield from _wide_lines(source, encoding)
         return
@@ -111,7 +111,7 @@ def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> s
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        text = "\n".join(line.text or line.trouble for line in lines(source, encoding))
+        text = "\n".join(line.text or line.problem for line in lines(source, encoding))
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core.corpus import mojibake, personal, schema, sources, turns
-from core.corpus.formats import detection, nexus
+from core.corpus.formats import detection
+from core.corpus.formats.notes import NEXUS, conversation_of, joined
 from core.corpus.sources import Bad, Record, Source
 
 DEEPEST = 2  # archives inside archives
@@ -59,7 +60,7 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     notes: dict[str, list[Source]] = {}
     for file in each(paths, options):
         try:
-            conversation = nexus.conversation(file.source) if file.format == nexus.NEXUS.name else ""
+            conversation = conversation_of(file.source) if file.format == NEXUS.name else ""
             source = file.source if file.source.path or not conversation else sources.held(file.source)
         except Exception:  # a damaged file raises what it likes: the reader will say so
             conversation = ""
@@ -68,8 +69,8 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
         else:
             yield file
     for group in notes.values():
-        for source, records in zip(group, nexus.joined(group), strict=True):
-            yield detection.Opened(source, nexus.NEXUS.name, source.encoding, records)
+        for source, records in zip(group, joined(group), strict=True):
+            yield detection.Opened(source, NEXUS.name, source.encoding, records)
 
 
 def each(paths: list[Path], options: Options) -> Iterator[detection.Opened]:

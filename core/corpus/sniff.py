@@ -18,12 +18,11 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
     """What the first records of some files look like.
 
     {"files": [{"file", "format", "encoding", "bytes"}], "columns", "mapping": the one that fits most, "unknown_roles":
-    counts by name, "speakers", "rows": the first `count` converted ones, "troubled": how many records became none}.
+    counts by name, "speakers", "rows": the first `count` converted ones}.
     """
     options = options or Options()
     files, columns, mappings, roles, speakers = [], Counter(), Counter(), Counter(), Counter()
     rows: list[dict] = []
-    failed = 0
     for source in islice(reading.each(paths, options), FILES):
         files.append(
             {
@@ -41,9 +40,7 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
             mappings[json.dumps(schema.guess(value))] += 1
             roles.update(name for name in schema.roles_in(value) if not schema.knows(name, options.roles))
         for row in reading.read(replace(source, records=iter(records)), options):
-            if not isinstance(row, Row):
-                failed += 1
-            elif len(rows) < count:
+            if isinstance(row, Row) and len(rows) < count:
                 rows.append(row._asdict())
     best = json.loads(mappings.most_common(1)[0][0]) if mappings else {"schema": ""}
     return {
@@ -53,7 +50,6 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
         "unknown_roles": dict(roles.most_common(20)),
         "speakers": [name for name, _ in speakers.most_common(20)],
         "rows": rows,
-        "troubled": failed,
     }
 
 

@@ -10,11 +10,10 @@ from core.corpus import documents, encodings
 from core.corpus.formats.arrow import ARROW, PARQUET
 from core.corpus.formats.json_files import JSON, JSONL
 from core.corpus.formats.markup import FB2, HTML
-from core.corpus.formats.nexus import NEXUS
+from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
 from core.corpus.formats.table import CSV
-from core.corpus.formats.vault import MARKDOWN
 from core.corpus.formats.zip_files import DOCX, EPUB, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 

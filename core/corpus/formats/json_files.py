@@ -68,8 +68,8 @@ def read_lines(source: Source) -> Iterator[Record | Bad]:
 
 
 def _of_line(line: encodings.Line) -> Iterator[Record | Bad]:
-    if line.trouble:
-        yield Bad(str(line.number), line.trouble, line.text[:200])
+    if line.problem:
+        yield Bad(str(line.number), line.problem, line.text[:200])
     elif line.text and not line.text.isspace():
         repairs = (line.repair,) if line.repair else ()
         try:

@@ -17,8 +17,8 @@ def read(source: Source) -> Iterator[Record | Bad]:
 
     def sound() -> Iterator[tuple[int, str]]:
         for line in encodings.lines(source, source.encoding):
-            if line.trouble:
-                bad.append(Bad(str(line.number), line.trouble, line.text[:200]))
+            if line.problem:
+                bad.append(Bad(str(line.number), line.problem, line.text[:200]))
                 continue
             text = repairer.line(line.text)
             if text is not line.text:

@@ -29,12 +29,12 @@ def read(source: Source) -> Iterator[Record | Bad]:
     csv.field_size_limit(encodings.LONGEST_LINE)
     first = encodings.read_text(source, source.encoding, most=1 << 18)
     delimiter, _ = _dialect(first)
-    troubled: list[Bad] = []
+    unreadable: list[Bad] = []
 
     def texts() -> Iterator[str]:
         for line in encodings.lines(source, source.encoding):
-            if line.trouble:
-                troubled.append(Bad(str(line.number), line.trouble, line.text[:200]))
+            if line.problem:
+                unreadable.append(Bad(str(line.number), line.problem, line.text[:200]))
             else:
                 yield line.text.replace("\x00", "\ufffd") + "\n"
 
@@ -46,8 +46,8 @@ def read(source: Source) -> Iterator[Record | Bad]:
         except csv.Error as error:
             yield Bad(str(reader.line_num), "bad_csv", str(error))
             continue
-        yield from troubled
-        troubled.clear()
+        yield from unreadable
+        unreadable.clear()
         if cells is None:
             return
         if not any(cell.strip() for cell in cells):
