@@ -120,7 +120,6 @@ def test_near_copies_are_the_same_however_many_rows_are_looked_at_once(monkeypat
     whole = duplicates.find(texts)
     assert whole.counts()["near"] > 20
     monkeypatch.setattr(duplicates, "PAIRS", 3)
-    monkeypatch.setattr(duplicates, "BAND_ROWS", 5)
     monkeypatch.setattr(duplicates, "BATCH_CHARACTERS", 1000)
     parts = duplicates.find(texts)
     for name in ("first", "kind", "similarity"):

@@ -18,7 +18,7 @@ SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
 BATCH, BATCH_CHARACTERS = 1000, 1_000_000  # rows that are looked at together, and as many characters
 MOST_CHARACTERS = 200_000  # of one text that are compared
-BAND_ROWS, PAIRS = 100_000, 20_000  # whose signatures are in memory at once
+PAIRS = 20_000  # whose signatures are in memory at once
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -122,8 +122,11 @@ def _join_near(copies: Copies, marks: np.ndarray, threshold: float) -> None:
             at = above
         return at
 
-    for band in range(BANDS):
-        keys, empty = _band_keys(marks, band * width, width)
+    empty = ~marks.any(axis=1)
+    for start in range(0, PERMUTATIONS, width):
+        keys = np.zeros(len(marks), np.uint64)  # a number for each row's part of a band
+        for column in range(start, start + width):
+            keys = (keys ^ marks[:, column]) * _PRIME
         numbers = np.flatnonzero((copies.kind == 0) & ~empty).astype(np.int32)
         order = np.argsort(keys[numbers], kind="stable")
         pairs = _candidates(numbers[order], keys[numbers[order]])
@@ -152,18 +155,6 @@ def _shorten(parents: np.ndarray) -> None:
 def _alike(marks: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """The estimated similarity of each of (pairs, 2)."""
     return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).mean(axis=1)
-
-
-def _band_keys(marks: np.ndarray, start: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each row's part of a band, and which rows have no shingle."""
-    keys, empty = np.zeros(len(marks), np.uint64), np.zeros(len(marks), bool)
-    for at in range(0, len(marks), BAND_ROWS):
-        rows = slice(at, at + BAND_ROWS)
-        part = marks[rows, start : start + width]
-        empty[rows] = ~part.any(axis=1)
-        for column in range(width):
-            keys[rows] = (keys[rows] ^ part[:, column].astype(np.uint64)) * _PRIME
-    return keys, empty
 
 
 def _candidates(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
