@@ -32,19 +32,15 @@ def _parts(name: str) -> tuple[str, ...]:
 @contextmanager
 def gathered(files: list | None, folder: list | None, relative: list[str]) -> Iterator[list[Path]]:
     """The paths to read: single files as they are, a folder laid out again as it was, for as long as it is needed."""
-    paths, laid = [Path(path) for path in files or []], None
-    try:
+    paths = [Path(path) for path in files or []]
+    with tempfile.TemporaryDirectory(prefix="soulsmith-folder-", ignore_cleanup_errors=True) as copy:
         if folder and len(relative) == len(folder):
-            laid = Path(tempfile.mkdtemp(prefix="soulsmith-folder-"))
             for path, name in zip(folder, relative, strict=True):
-                _place(Path(path), laid.joinpath(*_parts(name)))
-            paths += sorted(laid.iterdir())
+                _place(Path(path), Path(copy).joinpath(*_parts(name)))
+            paths += sorted(Path(copy).iterdir())
         else:
             paths += [Path(path) for path in folder or []]
         yield paths
-    finally:
-        if laid is not None:
-            shutil.rmtree(laid, ignore_errors=True)
 
 
 def _place(path: Path, wanted: Path) -> None:
