@@ -407,7 +407,10 @@ DUPLICATES = Group(
             "    kind = np.where(first_whole != number, 1, np.where(first_plain != number, 2, 0))",
             "    kind = np.where(first_plain != number, 2, 0)",
         ),
-        ("    return Copies(first_plain.astype(np.int32), kind", "    return Copies(first_whole.astype(np.int32), kind"),
+        (
+            "    return Copies(first_plain.astype(np.int32), kind",
+            "    return Copies(first_whole.astype(np.int32), kind",
+        ),
         ("                plain.extend(_digest(normal or text)", "                plain.extend(_digest(normal)"),
         ("    rows[[not of_text for of_text in shingles]] = 0", "    pass"),
         (
