@@ -125,7 +125,7 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
 def on_load(say: Say, *values: str | None) -> list:
     """Who can stand, the sets, the matches; what is chosen stays: a value is sent only where it is new."""
     found = chat_models.listed()
-    choices = runs.disambiguate([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
+    choices = runs.disambiguate([(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     run = next((one for one in found if one.kind == "run"), None)
     usual = [f"base:{run.base_model}" if run else None, run.id if run else None]
