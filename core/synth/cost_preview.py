@@ -6,7 +6,6 @@ import time
 from core import paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
-from core.corpus import turns
 from core.synth import counting
 from core.synth.dedup import Copies
 from core.synth.recipes import Recipe

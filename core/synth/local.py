@@ -11,7 +11,6 @@ from core import model_files
 from core.chat.types import NoRoom
 from core.corpus import turns
 from core.corpus.token_counter import directory
-from core.corpus import turns
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth.endpoint import Reply

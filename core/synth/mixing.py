@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from core.corpus import storage
 from core.corpus.__main__ import where
 from core.corpus.token_counter import Scale
-from core.corpus import turns
 from core.errors import UserError
 from core.synth import recipes
 

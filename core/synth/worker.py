@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 from core import errors, events, jobs, paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
-from core.corpus import turns
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth import packing, publishing, recipes, resuming

@@ -9,7 +9,6 @@ from pathlib import Path
 from core.corpus import diversity_metrics, storage, turns
 from core.corpus.__main__ import where
 from core.corpus.token_counter import Scale
-from core.corpus import turns
 from core.errors import UserError
 from core.synth import parse_reply, personas, prompts, replies, reply_cache
 from core.synth.endpoint import Endpoint, Reply
