@@ -45,7 +45,7 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
 def test_a_frozen_head_gives_the_stock_loss_and_gradient(config, tiny_tokenizer, monkeypatch):
     import torch
 
-    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 7)  # more than one tile
+    monkeypatch.setattr("core.training.config.LOSS_TILE", 7)  # more than one tile
     batch = packing.collate([encoding.encode(row, tiny_tokenizer) for row in chat_rows(6)])
     found = []
     for tiled in (False, True):

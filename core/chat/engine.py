@@ -16,7 +16,7 @@ from core.chat.chat_models import Contestant
 from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
 from core.errors import UserError
 from core.runs import gpu_access
-from core.training import devices, encoding, model_loading, packages, tokenizer_loading
+from core.training import devices, encoding, environment, model_loading, packages, tokenizer_loading
 from core.training.config import TrainConfig
 
 LOCK = threading.Lock()  # one reply at a time on the card, whatever the number of windows
@@ -74,7 +74,7 @@ def ran_out(error: Exception, contestant: str) -> None:
     The frames of a traceback hold the tensors of the forward pass that failed, the weights and the cache: they are
     emptied. Call it where no local variable holds any of these.
     """
-    if not devices.is_out_of_memory(error):
+    if not environment.is_out_of_memory(error):
         return
     empty_frames(error)
     title = contestant

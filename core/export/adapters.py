@@ -8,7 +8,6 @@ from pathlib import Path
 from core import events, models
 from core.chat import chat_models
 from core.runs import runs
-from core.training import model_loading
 
 LINES = """from peft import AutoPeftModelForCausalLM; from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained("{place}")
@@ -73,6 +72,8 @@ def lines(place: str, multimodal: str = "") -> str:
 
 def _multimodal(one: chat_models.Contestant) -> str:
     """The name of a base that AutoModelForCausalLM does not open, or nothing."""
+    from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
+
     kind = model_loading.auto_class(model_loading.model_config(chat_models.base_of(one))).__name__
     return "" if kind == "AutoModelForCausalLM" else models.local(one.base_model) or one.base_model
 

@@ -12,7 +12,7 @@ from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters
 from core.runs import runs, trainer
-from core.training import corpus_rows, training_loop
+from core.training import corpus_rows, program
 
 README = """# {name}
 
@@ -51,7 +51,7 @@ def write(run_id: str, out: Path) -> Path:
     pins = "".join(f"{name}=={versions[name].split('+')[0]}\n" for name in sorted(packages))
     unfinished = out.with_suffix(".unfinished")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-        training_loop.write_program(archive)
+        program.write(archive)
         archive.writestr("config.json", json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
         archive.writestr("requirements.txt", pins)
         for plan in sorted((paths.assets() / "accelerate").glob("*.yaml")):

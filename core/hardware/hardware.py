@@ -18,7 +18,7 @@ from core import paths
 from core.hardware import nvidia, other_gpus, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Build, Unseen
-from core.training.devices import processor_has_bf16 as processor_has_bf16
+from core.training.environment import processor_has_bf16 as processor_has_bf16
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ import re
 import warnings
 from pathlib import Path
 
+import torch
+from transformers.pytorch_utils import Conv1D
+
 from . import model_loading, packages
 from .config import TrainConfig
 from .errors import AdapterRefused, ExpertsTakePlainLora, LayersUnknown
@@ -23,8 +26,7 @@ def add_adapter(base, config: TrainConfig):
     if config.method == "full":
         return freeze_towers(base)
     packages.before_peft()
-    import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - it imports bitsandbytes
 
     name, names = Path(config.base_model).name, config.target_modules.strip()
     whole = vocabulary_layers(base) if config.train_embeddings else []
@@ -69,9 +71,6 @@ def adapter_targets(base, names: str) -> tuple[str | list[str], list[str]]:
     a little, it sends a token to other experts than those that learned from it. Left out as well are layers that their
     model goes around (in Mamba), and those that PEFT takes for experts by their name (shared experts).
     """
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
     if names != "all-linear":
         return [name.strip() for name in names.split(",")], []
     parameters, kind = expert_parameters(base), base.config.model_type
@@ -92,8 +91,6 @@ def adapter_targets(base, names: str) -> tuple[str | list[str], list[str]]:
 
 def expert_parameters(base) -> list[str]:
     """The ends of the names of tensors that hold a matrix an expert (E, X, Y); none in a model without such."""
-    import torch
-
     text, found = base.config.get_text_config(), []
     counts = {getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")} - {None}
     for name, module in base.named_modules():
@@ -108,7 +105,7 @@ def expert_parameters(base) -> list[str]:
 def _experts_of_peft(kind: str) -> set[str]:
     """The names of layers that PEFT, converting adapters made with transformers 4, takes for experts."""
     try:
-        from peft.utils import transformers_weight_conversion as conversion
+        from peft.utils import transformers_weight_conversion as conversion  # noqa: PLC0415 - PEFT's own affair
 
         pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind)
         return set(conversion._MOE_TARGET_MODULE_MAPPING.get(pattern, {}))
@@ -133,8 +130,7 @@ def add_dropout(model, share: float) -> None:
 
     An adapter is saved with lora_dropout 0 where it is around experts, or it would not open again.
     """
-    import torch
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import LoraLayer  # noqa: PLC0415 - it imports bitsandbytes
 
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     takes = [layer for layer in layers if not hasattr(layer, "parameter_name")]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import batching, checkpoints, devices
+from . import batching, checkpoints, devices, environment
 from .config import TrainConfig
 from .errors import LossIsZero, LossNotFinite
 
@@ -88,7 +88,7 @@ class Progress:
         # What is logged is looked at then: asking here as well would wait for the device a second time.
         if (
             not control.should_log
-            and devices.process_count() == 1
+            and environment.process_count() == 1
             and not devices.all_finite(loss for _, loss in self.batches)
         ):
             control.should_log = True  # whatever logging_steps says: the curve shows it, and the run ends
@@ -166,7 +166,7 @@ class Progress:
             self.not_finite(math.nan, state.global_step, args.output_dir)
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         devices.wait_for_everyone()  # each writes its part
-        if not devices.is_main_process():
+        if not environment.is_main_process():
             return
         size = checkpoints.seal(checkpoint, state.global_step, self.evals)
         self.report("checkpoint", step=state.global_step, path=checkpoint.name, bytes=size)
@@ -182,7 +182,7 @@ class Progress:
         if step:
             self.evals = [known for known in self.evals if known[0] != step] + [[step, loss]]
         self.report("eval", step=step, eval_loss=loss)
-        if devices.is_main_process() and (out / f"checkpoint-{step}" / "whole.json").is_file():
+        if environment.is_main_process() and (out / f"checkpoint-{step}" / "whole.json").is_file():
             checkpoints.note_evals(out / f"checkpoint-{step}", self.evals)
             checkpoints.rotate(out, self.config.save_total_limit)
         self.watcher.on_evaluation(model, self.tokenizer, step)
@@ -215,7 +215,7 @@ def change_learning_rate(optimizer, scheduler, learning_rate: float) -> None:
 
 
 def progress_callback(progress: Progress):
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback  # noqa: PLC0415 - it imports PEFT, and PEFT bitsandbytes
 
     names = ("on_train_begin", "on_step_begin", "on_step_end", "on_log", "on_save")
     return type("Events", (TrainerCallback,), {name: staticmethod(getattr(progress, name)) for name in names})()

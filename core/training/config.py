@@ -49,6 +49,16 @@ MOST = {
 }
 
 
+LOSS_TILE = 1024  # positions whose logits exist at one time, at most
+LEAST_TILE = 128  # and at least: below that the products of matrices become slow
+TILE_BYTES = 2**26  # of logits in 16 bit and in fp32
+
+
+def tile_rows(vocabulary: int) -> int:
+    """How many positions have logits at one time while the head is not trained."""
+    return min(LOSS_TILE, max(LEAST_TILE, TILE_BYTES // (6 * max(1, vocabulary))))
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """All that decides a run; JSON on disk, and the form's keys are these names."""

@@ -8,7 +8,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from . import batching, devices, token_cache
+import torch
+
+from . import batching, devices, environment, token_cache
 from .config import TrainConfig
 
 
@@ -47,9 +49,11 @@ class _Steps:
 
     def _fetched(self, loss, grad_norm):
         """Loss and norm of the gradient as the processor has them, in one transfer; the sum of losses begins anew."""
-        import torch
-
-        if devices.process_count() > 1 or not isinstance(grad_norm, torch.Tensor) or loss.device != grad_norm.device:
+        if (
+            environment.process_count() > 1
+            or not isinstance(grad_norm, torch.Tensor)
+            or loss.device != grad_norm.device
+        ):
             return loss, grad_norm
         total, norm = torch.stack((loss.float(), grad_norm.float())).tolist()
         loss.zero_()
@@ -57,10 +61,8 @@ class _Steps:
 
     def _add_up_tokens(self) -> None:
         """Count the tokens of all processes."""
-        import torch
-
         fresh, self.fresh_tokens = self.fresh_tokens, 0
-        if devices.process_count() > 1:
+        if environment.process_count() > 1:
             fresh = int(self.accelerator.gather(torch.tensor(fresh, device=self.args.device)).sum())
         self.state.num_input_tokens_seen += fresh
 
@@ -113,8 +115,8 @@ def _learning(config: TrainConfig, training, held_out) -> type:
 
     class Learning:
         def _get_train_sampler(self, train_dataset=None):
-            rows = config.batch_size * config.gradient_accumulation_steps * devices.process_count()
-            self.rows_in_order = batching.by_length(token_cache.lengths_of(training), rows, config.seed)
+            rows = config.batch_size * config.gradient_accumulation_steps * environment.process_count()
+            self.rows_in_order = batching.ByLength(token_cache.lengths_of(training), rows, config.seed)
             return self.rows_in_order
 
         def evaluate(self, *_, **__):
@@ -135,7 +137,7 @@ def _learning(config: TrainConfig, training, held_out) -> type:
 
         def create_optimizer(self, *args, **kwargs):
             if self.optimizer is None and config.loraplus_lr_ratio and config.method != "full":
-                from peft.optimizers import create_loraplus_optimizer
+                from peft.optimizers import create_loraplus_optimizer  # noqa: PLC0415 - it imports bitsandbytes
 
                 kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
                 settings |= {
@@ -152,7 +154,7 @@ def _learning(config: TrainConfig, training, held_out) -> type:
 
 def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_out, layout: dict | None = None):
     """The stock Trainer with parts of our own."""
-    from transformers import Trainer
+    from transformers import Trainer  # noqa: PLC0415 - it imports PEFT, and PEFT bitsandbytes
 
     parts = (_Steps, _learning(config, training, held_out), _saving(config, model))
     base = model if config.method == "full" else model.get_base_model()
@@ -168,9 +170,9 @@ def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, hel
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):
     """The config in the Trainer's own words."""
-    from transformers import TrainingArguments
+    from transformers import TrainingArguments  # noqa: PLC0415 - it imports PEFT, and PEFT bitsandbytes
 
-    batches = math.ceil(rows / (config.batch_size * devices.process_count()))
+    batches = math.ceil(rows / (config.batch_size * environment.process_count()))
     a_epoch = math.ceil(batches / config.gradient_accumulation_steps)
     steps = config.max_steps or math.ceil(config.epochs * a_epoch)
     every = min(steps, config.eval_steps or max(1, math.ceil(steps / 10)))

@@ -12,6 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy
+import tokenizers
+import transformers
+from filelock import FileLock
+
 from . import corpus_rows, encoding, packing
 from .config import TrainConfig
 
@@ -28,8 +33,6 @@ class Tokens:
     """
 
     def __init__(self, path: Path, part: str):
-        import numpy
-
         self.starts, self.numbers = (
             numpy.fromfile(path / f"{part}.{name}", numpy.int64) for name in ("starts", "rows")
         )
@@ -41,8 +44,6 @@ class Tokens:
         return len(self.lengths)
 
     def __getitem__(self, at: int) -> dict:
-        import numpy
-
         kept = numpy.asarray(self.ids[self.starts[at] : self.starts[at + 1]])
         return {
             "input_ids": numpy.where(kept < 0, ~kept, kept).tolist(),
@@ -80,9 +81,6 @@ def tokens_key(config: TrainConfig, tokenizer) -> str:
 
     That is every byte of the corpus, the tokenizer and its template, how rows are cut and held out, and the code that does it.
     """
-    import tokenizers
-    import transformers
-
     told = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))
     for file in corpus_rows.corpus_files(config.corpus):
         with file.open("rb") as content:
@@ -96,8 +94,6 @@ def tokens_key(config: TrainConfig, tokenizer) -> str:
 
 def encoded_corpus(config: TrainConfig, tokenizer, cache: Path, report: Callable[..., None]) -> Path:
     """The directory of a corpus's encoded rows; they are encoded only where that was not done before."""
-    from filelock import FileLock
-
     place = Path(cache) / tokens_key(config, tokenizer)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_suffix(".lock")):  # several processes of one run begin at the same time
