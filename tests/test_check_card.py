@@ -462,7 +462,9 @@ def test_arithmetic_that_no_run_computes_in_is_not_measured(monkeypatch):
     for kind, has_bf16 in (("cuda", True), ("cuda", False), ("mps", False), ("mps", True), ("cpu", False)):
         monkeypatch.setattr(devices, "device_type", lambda kind=kind: kind)
         monkeypatch.setattr(devices, "has_bf16", lambda has_bf16=has_bf16: has_bf16)
-        found[kind, has_bf16] = [one["name"] for one in (kernels.check_matmul_bf16(), kernels.check_matmul_fp16()) if one]
+        found[kind, has_bf16] = [
+            one["name"] for one in (kernels.check_matmul_bf16(), kernels.check_matmul_fp16()) if one
+        ]
     assert found == {
         ("cuda", True): ["bf16", "fp16"],
         ("cuda", False): ["fp16"],

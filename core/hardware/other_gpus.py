@@ -16,27 +16,14 @@ from pathlib import Path
 
 import psutil
 
-from core.hardware.gpu import Gpu
+from core.hardware.gpu import CATALOGUE, Gpu
 
 GIB = 2**30
 SYSFS = Path("/sys")
 NAMES = Path("/usr/share/libdrm/amdgpu.ids")  # device id, revision, product name
 INTEGRATED = 4 * GIB  # memory of its own below which a chip of AMD's is part of a processor
-SHARED = ("gfx1150", "gfx1151", "gfx1152")  # Ryzen AI: they compute in the machine's memory
-# Intel's cards for computing, by PCI id: https://dgpu-docs.intel.com/devices/hardware-table.html
-INTEL = {
-    0x56A0: ("Intel Arc A770", 16),
-    0x56A1: ("Intel Arc A750", 8),
-    0x56A5: ("Intel Arc A380", 6),
-    0x56C0: ("Intel Data Center GPU Flex 170", 16),
-    0x56C1: ("Intel Data Center GPU Flex 140", 6),
-    0x0BD5: ("Intel Data Center GPU Max 1550", 128),
-    0x0BDA: ("Intel Data Center GPU Max 1100", 48),
-    0xE20B: ("Intel Arc B580", 12),
-    0xE20C: ("Intel Arc B570", 10),
-    0xE211: ("Intel Arc Pro B60", 24),
-    0xE212: ("Intel Arc Pro B50", 16),
-}
+INTEL = {int(id, 16): card for id, card in CATALOGUE["intel"]["cards"].items()}
+SHARED = CATALOGUE["amd"]["shared_memory"]  # Ryzen AI: they compute in the machine's memory
 ROOMY = 36 * GIB  # memory of a Mac from which Metal gives three quarters to a program, else two thirds
 
 

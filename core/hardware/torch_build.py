@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import errors
 from core.errors import UserError
-from core.hardware.gpu import Gpu
+from core.hardware.gpu import CATALOGUE, Gpu
 
 INDEX = "https://download.pytorch.org/whl/"
 INSTALL = f"pip install --force-reinstall torch --index-url {INDEX}{{build}}"
@@ -18,45 +19,13 @@ BLACKWELL = 10.0  # capability of the first cards that CUDA 12.6 does not know
 FOR_BLACKWELL = (12, 8)
 MAXWELL, PASCAL, VOLTA, TURING = 5.0, 6.0, 7.0, 7.5
 WITHOUT_VOLTA = (2, 11)  # from this torch on, none but CUDA 12.6 has code for Volta
-# What PyTorch's own builds for ROCm have code for:
-# https://github.com/pytorch/pytorch/blob/release/2.13/.ci/docker/manywheel/build.sh
-AMD = {
-    "gfx900", "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1101", "gfx1102", "gfx1103",
-    "gfx1150", "gfx1151", "gfx1200", "gfx1201",
-}  # fmt: skip
-OF_LAPTOPS = {"gfx1103", "gfx1150"}  # among them, part of processors that nobody buys for computing
+AMD = set(CATALOGUE["amd"]["architectures"])  # that PyTorch's own builds for ROCm have code for
+OF_LAPTOPS = set(CATALOGUE["amd"]["of_laptops"])  # among them, part of processors that nobody buys for computing
+ERRORS = {"driver": "TorchNeedsDriver", "either": "TorchNeedsDriverOrBuild", "none": "NoTorchForCard"}
 PYTORCH_S_OWN = re.compile(r"\+rocm\d+\.\d+$")  # AMD's own builds, with three numbers, know more architectures
 NO_KERNELS = ("no kernel image", "invalid device function")  # words of CUDA and HIP where a build lacks a card's code
 # What bitsandbytes names in its own table of accelerators.
 AMD_4BIT = re.compile(r"gfx(908|90a|942|950|1250|101.|103.|110.|115.|120.)")
-
-
-class TorchNeedsBuild(UserError):
-    template = (
-        "torch {torch} cannot compute on {card}. Stop Soulsmith, run this in its environment, and start it again: "
-        "{command}"
-    )
-
-
-class TorchNeedsDriver(UserError):
-    template = (
-        "torch {torch} cannot compute on {card}. Update the driver of the card ({drivers}), then start Soulsmith again."
-    )
-
-
-class TorchNeedsDriverOrBuild(UserError):
-    template = (
-        "torch {torch} cannot compute on {card}. Update the driver of the card to one for CUDA 13 ({drivers}), then start "
-        "Soulsmith again. If you keep this driver, stop Soulsmith, run this command in its environment, which brings the "
-        "older torch 2.11, and start it again: {command}"
-    )
-
-
-class NoTorchForCard(UserError):
-    template = (
-        "torch {torch} cannot compute on {card}. No published torch supports it. Choose another card, or start "
-        "Soulsmith with CUDA_VISIBLE_DEVICES=-1 in the environment to train on the processor."
-    )
 
 
 @dataclass(frozen=True)
@@ -95,12 +64,8 @@ class Unseen:
     @property
     def error(self) -> UserError:
         """The same as a sentence, with what mends it."""
-        told = {"torch": self.version, "card": self.card}
-        if self.mend == "driver":
-            return TorchNeedsDriver(**told, drivers=DRIVERS)
-        if self.mend == "either":
-            return TorchNeedsDriverOrBuild(**told, drivers=DRIVERS, command=self.command)
-        return NoTorchForCard(**told) if self.mend == "none" else TorchNeedsBuild(**told, command=self.command)
+        name, values = ERRORS.get(self.mend, "TorchNeedsBuild"), {"torch": self.version, "card": self.card}
+        return errors.named(name, **values, drivers=DRIVERS, command=self.command)
 
 
 @dataclass(frozen=True)
@@ -131,11 +96,11 @@ def installed() -> Build:
 def parse(text: str) -> Build:
     """The build that torch/version.py describes: `cuda: Optional[str] = '12.8'`, or None."""
 
-    def said(name: str) -> str:
-        found = re.search(rf"^{name}\s*(?::[^=]*)?=\s*['\"]([^'\"]*)['\"]", text, re.MULTILINE)
-        return found[1] if found else ""
+    def value(name: str) -> str:
+        assigned = re.search(rf"^{name}\s*(?::[^=]*)?=\s*['\"]([^'\"]*)['\"]", text, re.MULTILINE)
+        return assigned[1] if assigned else ""
 
-    return Build(said("__version__"), said("cuda"), said("hip") or said("rocm"), said("xpu"))
+    return Build(value("__version__"), value("cuda"), value("hip") or value("rocm"), value("xpu"))
 
 
 def unseen(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0), build: Build | None = None) -> Unseen | None:
