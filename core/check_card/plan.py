@@ -340,14 +340,14 @@ class Plan:
         if not self.done(name, lines, ended):
             return
         after = losses_of(steps_of(lines))
-        wanted = {step: loss for step, loss in self.losses.items() if step > half}
-        if set(after) != set(wanted):
-            self.broken(name, f"it went on with the steps {sorted(after)}, not {sorted(wanted)}")
+        expected = {step: loss for step, loss in self.losses.items() if step > half}
+        if set(after) != set(expected):
+            self.broken(name, f"it went on with the steps {sorted(after)}, not {sorted(expected)}")
             return
-        error = max(abs(after[step] / wanted[step] - 1) for step in wanted)
+        error = max(abs(after[step] / expected[step] - 1) for step in expected)
         bound = RESUME_BOUND if self.on_card else 0.0
         state, wrong = ("ok", None) if error <= bound else ("broken", self.report_it())
-        self.add(result(name, state, {"steps": len(wanted), "error": error}, {"error": bound}, wrong))
+        self.add(result(name, state, {"steps": len(expected), "error": error}, {"error": bound}, wrong))
 
 
 def steps_of(lines: list[dict]) -> list[dict]:
@@ -360,14 +360,16 @@ def losses_of(steps: list[dict]) -> dict[int, float]:
 
 def driver() -> dict:
     """What the driver says, before torch is asked."""
-    gpu, asked = hardware.card(), nvidia.driver()
-    state = "broken" if asked.error else "ok"
+    gpu, answer = hardware.card(), nvidia.driver()
+    state = "broken" if answer.error else "ok"
     if gpu is None:
         here = hardware.machine()
         value = {"card": "none", "cores": here.cores, "memory_gib": here.memory_bytes / 2**30}
-        return result("card", state, value | ({"driver": asked.version} if asked.version else {}), advice=asked.error)
-    value = {"card": gpu.name, "driver": asked.version or "unknown", "capability": gpu.compute_capability}
+        return result(
+            "card", state, value | ({"driver": answer.version} if answer.version else {}), advice=answer.error
+        )
+    value = {"card": gpu.name, "driver": answer.version or "unknown", "capability": gpu.compute_capability}
     if gpu.total_bytes:
         value |= {"memory_gib": gpu.total_bytes / 2**30, "free_gib": gpu.free_bytes / 2**30}
     count = len(hardware.gpus())
-    return result("card", state, value | ({"cards": count} if count > 1 else {}), advice=asked.error)
+    return result("card", state, value | ({"cards": count} if count > 1 else {}), advice=answer.error)

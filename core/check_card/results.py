@@ -24,8 +24,8 @@ MISSED = ("time", "memory", "losses")  # why a check is left out that might have
 
 def result(name: str, state: str, value: dict, expected: dict | None = None, advice: Exception | None = None) -> dict:
     """The result of one check."""
-    told = None if advice is None else errors.to_dict(advice)
-    return {"name": name, "state": state, "value": _json(value), "expected": _json(expected or {}), "advice": told}
+    worded = None if advice is None else errors.to_dict(advice)
+    return {"name": name, "state": state, "value": _json(value), "expected": _json(expected or {}), "advice": worded}
 
 
 def _json(values: dict) -> dict:

@@ -29,12 +29,12 @@ ROOMY = 36 * GIB  # memory of a Mac from which Metal gives three quarters to a p
 
 def gpus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:
     """The cards of these makers that are here, in the order of the PCI bus."""
-    found = on_bus(sysfs)
+    cards = on_bus(sysfs)
     if sys.platform == "darwin":
-        return found
+        return cards
     # Intel's names for a choice among several could not be tried: torch takes the first, so only that is listed. So it is
     # with AMD's where not all of them have a UUID.
-    amd, intel = _left([gpu for gpu in found if gpu.kind == "rocm"]), [gpu for gpu in found if gpu.kind == "xpu"]
+    amd, intel = _left([gpu for gpu in cards if gpu.kind == "rocm"]), [gpu for gpu in cards if gpu.kind == "xpu"]
     can_choose = all(gpu.uuid.startswith("GPU-") for gpu in amd)
     return (*(amd if can_choose else amd[:1]), *intel[:1])
 
@@ -124,8 +124,8 @@ def _architecture(device: Path, sysfs: Path) -> str:
 
 
 def _capability(architecture: str) -> float:
-    found = re.fullmatch(r"gfx(\d+)([0-9a-f])[0-9a-f]", architecture)
-    return float(f"{found[1]}.{int(found[2], 16)}") if found else 0.0
+    digits = re.fullmatch(r"gfx(\d+)([0-9a-f])[0-9a-f]", architecture)
+    return float(f"{digits[1]}.{int(digits[2], 16)}") if digits else 0.0
 
 
 def _amd_name(device: Path) -> str:
@@ -138,10 +138,10 @@ def _amd_name(device: Path) -> str:
 
 
 def _intel(device: Path) -> Gpu | None:
-    known = INTEL.get(int(_text(device / "device") or "0", 16))
-    if not known:
+    listed = INTEL.get(int(_text(device / "device") or "0", 16))
+    if not listed:
         return None
-    name, gib = known
+    name, gib = listed
     return Gpu(name, gib * GIB, gib * GIB, 0.0, 0.0, uuid=_address(device), kind="xpu")
 
 

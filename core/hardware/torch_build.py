@@ -132,8 +132,8 @@ def lacks_make(gpu: Gpu, build: Build) -> bool:
 
 
 def _unseen(gpu: Gpu, reason: str, version: str, needs: str, driver_cuda: tuple[int, int]) -> Unseen:
-    found = mend(gpu, driver_cuda)
-    return Unseen(gpu.name, reason, version, needs, found.command, found.how)
+    repair = mend(gpu, driver_cuda)
+    return Unseen(gpu.name, reason, version, needs, repair.command, repair.how)
 
 
 def without_code(card: str, architecture: str, version: str, driver_cuda: tuple[int, int] = (0, 0)) -> Unseen:
@@ -187,11 +187,11 @@ def mend(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0)) -> Mend:
 
 def upgrade(packages: tuple[str, ...], gpu: Gpu | None, driver_cuda: tuple[int, int] = (0, 0)) -> tuple[str, ...]:
     """Arguments of `pip install` that keep torch one for this card: PyPI's has no CUDA on Windows, and none has ROCm."""
-    found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None
-    if found is None or "torch" not in packages:
+    repair = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None
+    if repair is None or "torch" not in packages:
         return packages
-    if found.how == "install":
-        return (*packages, "--extra-index-url", INDEX + found.build)
+    if repair.how == "install":
+        return (*packages, "--extra-index-url", INDEX + repair.build)
     return tuple(name for name in packages if name != "torch")  # the newest is none for this card
 
 
@@ -220,8 +220,8 @@ def covers(has: list[str], needed: str) -> bool:
 
 def _numbers(version: str) -> tuple[int, int]:
     """The first two numbers of a version: (12, 8) of "12.8", (0, 0) of none."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    digits = re.match(r"(\d+)\.(\d+)", version)
+    return (int(digits[1]), int(digits[2])) if digits else (0, 0)
 
 
 def four_bit_lacks(gpu: Gpu) -> str:
@@ -237,5 +237,5 @@ def _has_backend(name: str) -> bool:
     """Whether the installed bitsandbytes brings kernels for a kind of device; where it is not found, nothing is held
     against it."""
     folders = [Path(folder) / "bitsandbytes" / "backends" for folder in sys.path]
-    found = [folder for folder in folders if folder.is_dir()]
-    return not found or (found[0] / name / "ops.py").is_file()
+    installed_folders = [folder for folder in folders if folder.is_dir()]
+    return not installed_folders or (installed_folders[0] / name / "ops.py").is_file()

@@ -91,15 +91,15 @@ def adapter_targets(base, names: str) -> tuple[str | list[str], list[str]]:
 
 def expert_parameters(base) -> list[str]:
     """The ends of the names of tensors that hold a matrix an expert (E, X, Y); none in a model without such."""
-    text, found = base.config.get_text_config(), []
+    text, names = base.config.get_text_config(), []
     counts = {getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")} - {None}
     for name, module in base.named_modules():
         for leaf, weight in module.named_parameters(recurse=False):
             if weight.ndim != 3 or isinstance(module, torch.nn.modules.conv._ConvNd):
                 continue
             if "experts" in name.split(".") or weight.shape[0] in counts:
-                found.append(f"{name.rsplit('.', 1)[-1]}.{leaf}")
-    return list(dict.fromkeys(found))
+                names.append(f"{name.rsplit('.', 1)[-1]}.{leaf}")
+    return list(dict.fromkeys(names))
 
 
 def _experts_of_peft(kind: str) -> set[str]:

@@ -52,8 +52,8 @@ def _takes_flash_attention(base) -> bool:
     text = base.config.get_text_config()
     heads = [getattr(text, name, None) or 0 for name in ("head_dim", "global_head_dim")]
     listed = getattr(base, "_compatible_flash_implementations", None)  # gpt-oss: those that know attention sinks
-    known = not listed or "flash_attention_2" in listed
-    return known and max(heads) <= FLASH_HEAD and _all_take(base, "_supports_flash_attn")
+    allowed = not listed or "flash_attention_2" in listed
+    return allowed and max(heads) <= FLASH_HEAD and _all_take(base, "_supports_flash_attn")
 
 
 def _all_take(base, support: str) -> bool:
@@ -172,8 +172,8 @@ class _Documents:
         if self.ends is not ends:  # once a batch, not once a layer: on a card it is waited for
             self.ends, self.lengths = ends, ends.diff().tolist()
         documents = zip(*(x.split(self.lengths, dim=2) for x in (query, key, value)), strict=True)
-        seen = [_sdpa(module, *document, _window(document[0], window), **more)[0] for document in documents]
-        return torch.cat(seen, dim=1)
+        attended = [_sdpa(module, *document, _window(document[0], window), **more)[0] for document in documents]
+        return torch.cat(attended, dim=1)
 
 
 def _window(query, window: int | None):
@@ -207,6 +207,6 @@ def _attend_masked(module, query, key, value, mask, position_ids, **more):
         masks = (mask[at : at + 1, :, part, part] for part in parts)
         masks = (None if part.equal(torch.ones_like(part).tril()) else part for part in masks)
         pairs = zip(documents, masks, strict=True)
-        seen = [_sdpa(module, *document, part, is_causal=part is None, **more)[0] for document, part in pairs]
-        blocks.append(torch.cat(seen, dim=1))
+        attended = [_sdpa(module, *document, part, is_causal=part is None, **more)[0] for document, part in pairs]
+        blocks.append(torch.cat(attended, dim=1))
     return torch.cat(blocks)

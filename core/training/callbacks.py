@@ -67,9 +67,9 @@ class Progress:
         if time.monotonic() - self.listened < LISTEN_SECONDS:
             return False
         self.listened = time.monotonic()
-        if wanted := self.should_stop():
-            self.stopped = "pause" if wanted == "pause" else "stop"
-        return bool(wanted)
+        if request := self.should_stop():
+            self.stopped = "pause" if request == "pause" else "stop"
+        return bool(request)
 
     @contextmanager
     def naming_batch(self):
@@ -92,8 +92,8 @@ class Progress:
             and not devices.all_finite(loss for _, loss in self.batches)
         ):
             control.should_log = True  # whatever logging_steps says: the curve shows it, and the run ends
-        if wanted := self.should_stop():
-            self.stopped = "pause" if wanted == "pause" else "stop"
+        if request := self.should_stop():
+            self.stopped = "pause" if request == "pause" else "stop"
             control.should_training_stop = control.should_save = control.should_log = True
         wishes = self.watcher.wishes(state.global_step)
         if "save" in wishes:

@@ -95,20 +95,20 @@ def leaks(base, attention: str) -> bool:
         return devices.device_type() not in ("cuda", "xpu") or find_spec("fla") is None
     if "flash" in attention or {"flat": True} in layouts(base):  # they go by the positions, whatever the mask says
         return False
-    found = re.search(
+    mask_call = re.search(
         r"(?:mask_kwargs = \{|create_causal_mask\()(.*?)[})]", inspect.getsource(type(base.get_decoder())), re.S
     )
-    return found is not None and "position_ids" not in found[1] and "**" not in found[1]
+    return mask_call is not None and "position_ids" not in mask_call[1] and "**" not in mask_call[1]
 
 
 def check_causal(config: TrainConfig, base) -> None:
     """Refuse a model whose tokens see what comes after them; it is asked: a token's logits must not depend on that."""
     ids = torch.tensor([[2, 7, 1, 8], [2, 7, 5, 3]], device=base.device)
     with torch.no_grad(), model_loading.autocast(base):
-        one, other = base(input_ids=ids, use_cache=False).logits[:, :2].float()
-    if not (one.isfinite().all() and other.isfinite().all()):
+        first, second = base(input_ids=ids, use_cache=False).logits[:, :2].float()
+    if not (first.isfinite().all() and second.isfinite().all()):
         raise NotFinite(model=Path(config.base_model).name, precision=getattr(base, "computes_in", "fp32"))
-    if cross_entropy.distance(one, other) > _rounding(base):
+    if cross_entropy.distance(first, second) > _rounding(base):
         raise SeesAhead(model=Path(config.base_model).name)
 
 

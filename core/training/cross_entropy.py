@@ -1,4 +1,7 @@
-"""Cross entropy in tiles: the logits of all positions never exist at one time."""
+"""Cross entropy in tiles: the logits of all positions never exist at one time.
+
+Not by torch's linear_cross_entropy, which is new in 2.13 and was slower (tests/benchmarks.md).
+"""
 
 from __future__ import annotations
 
@@ -133,6 +136,6 @@ def _head_is_plain(base) -> bool:
     return plain.shape == real.shape and distance(plain, real) < 0.01
 
 
-def distance(one, other) -> float:
+def distance(tensor, reference) -> float:
     """The length of the difference of two tensors as a share of the second one's length."""
-    return float((one - other).norm() / other.norm().clamp_min(1e-12))
+    return float((tensor - reference).norm() / reference.norm().clamp_min(1e-12))

@@ -69,12 +69,12 @@ def towers(base) -> list[str]:
     """The names of the parts of a multimodal model that text does not pass: those that see and hear."""
     if base.config.get_text_config() is base.config:
         return []
-    inner, kept = base.base_model, {id(base.get_decoder()), id(base.get_input_embeddings())}
+    inner, text_parts = base.base_model, {id(base.get_decoder()), id(base.get_input_embeddings())}
     prefix = next(name for name, module in base.named_modules() if module is inner)
     apart = [
         name
         for name, part in inner._modules.items()
-        if part is None or not kept & {id(module) for module in part.modules()}
+        if part is None or not text_parts & {id(module) for module in part.modules()}
     ]
     return [f"{prefix}.{name}".lstrip(".") for name in apart]
 

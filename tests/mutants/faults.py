@@ -52,10 +52,10 @@ ENCODING = Group(
             '        if message["role"] != "assistant":\n            continue',
             '        if message["role"] == "system":\n            continue',
         ),
-        ("            start = found + len(asked)", "            start = found"),
+        ("            start = at + len(prompt)", "            start = found"),
         ("        last_end = end", "        last_end = start"),
         ("    return after[len(before) :] if after.startswith(before)", "    return after if after.startswith(before)"),
-        ("    low, high = 0, min(len(one), len(other))", "    low, high = 0, min(len(one), len(other)) - 1"),
+        ("    low, high = 0, min(len(first), len(second))", "    low, high = 0, min(len(one), len(other)) - 1"),
         (
             "apply_template(tokenizer, messages, True), add_special_tokens=False)",
             "apply_template(tokenizer, messages, False), add_special_tokens=False)",
@@ -122,7 +122,7 @@ PACKING = Group(
             "        if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):",
             "        if True:",
         ),
-        ("    if cross_entropy.distance(one, other) > _rounding(base):", "    if False:"),
+        ("    if cross_entropy.distance(first, second) > _rounding(base):", "    if False:"),
     ),
 )
 
@@ -131,11 +131,11 @@ TOKEN_CACHE = Group(
     ("test_recipe_tokens.py", "test_recipe.py"),
     (
         (
-            '            "labels": numpy.where(kept < 0, encoding.IGNORED, kept).tolist(),',
-            '            "labels": numpy.where(kept < 0, ~kept, kept).tolist(),',
+            '            "labels": numpy.where(ids < 0, encoding.IGNORED, ids).tolist(),',
+            '            "labels": numpy.where(ids < 0, ~ids, ids).tolist(),',
         ),
         (
-            '            "input_ids": numpy.where(kept < 0, ~kept, kept).tolist(),',
+            '            "input_ids": numpy.where(ids < 0, ~ids, ids).tolist(),',
             '            "input_ids": numpy.abs(kept).tolist(),',
         ),
         (
@@ -147,11 +147,11 @@ TOKEN_CACHE = Group(
             "        return learned",
         ),
         (
-            '    told = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))',
-            "    told = hashlib.sha256()",
+            '    digest = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))',
+            "    digest = hashlib.sha256()",
         ),
         (
-            '            told.update(hashlib.file_digest(content, "sha256").digest())',
+            '            digest.update(hashlib.file_digest(content, "sha256").digest())',
             "            told.update(str(file).encode())",
         ),
         ("    about = [tokenizer.chat_template, tokenizer.eos_token_id,", "    about = [tokenizer.eos_token_id,"),
@@ -300,8 +300,8 @@ SCHEDULE = Group(
         ('            group["lr"] *= rate / before', "            pass"),
         ("        if not math.isclose(rate, before):", "        if False:"),
         (
-            '                settings |= {\n                    "loraplus_lr_ratio": config.loraplus_lr_ratio,',
-            '                settings |= {\n                    "loraplus_lr_ratio": 1.0,',
+            '            more = {"loraplus_lr_ratio": config.loraplus_lr_ratio, ',
+            '            more = {"loraplus_lr_ratio": 1.0, ',
         ),
     ),
 )
@@ -331,8 +331,8 @@ QUANTISATION = Group(
         ),
         ("    base.generation_config.eos_token_id = encoding.stop_ids(base, tokenizer) or None", "    pass"),
         (
-            '            more = {"path_initial_model_for_weight_conversion": start.name} if start else {}',
-            "            more = {}",
+            '        more = {"path_initial_model_for_weight_conversion": self.start.name} if self.start else {}',
+            "        more = {}",
         ),
     ),
 )
@@ -349,7 +349,7 @@ CHECKPOINTS = Group(
             "    finite = [(loss, step) for step, loss in evals if math.isfinite(loss)]",
             "    finite = [(loss, -step) for step, loss in evals if math.isfinite(loss)]",
         ),
-        ("    for step in sorted(whole)[:-kept]:", "    for step in sorted(whole)[:-1]:"),
+        ("    for step in sorted(whole)[:-newest]:", "    for step in sorted(whole)[:-1]:"),
         ("        if step != best:", "        if True:"),
         (
             '    newest_first = sorted(sealed, key=lambda path: int(path.name.split("-")[1]), reverse=True)',
@@ -360,7 +360,7 @@ CHECKPOINTS = Group(
             "    return next((str(path) for path in newest_first), None)",
         ),
         (
-            "        return all(_digest(checkpoint / name) == known for name, known in files.items())",
+            "        return all(_digest(checkpoint / name) == digest for name, digest in files.items())",
             "        return all((checkpoint / name).exists() for name, known in files.items())",
         ),
         (
@@ -380,14 +380,17 @@ CHECKPOINTS = Group(
             "        since = [known for known, _ in self.evals if best is not None and known >= best]",
         ),
         ("        self.eval_loss, self.kept_step = dict(self.evals)[best], best", "        self.kept_step = best"),
-        ("                self.control.should_training_stop = True\n", "                pass\n"),
+        (
+            "            self.control.should_training_stop = True\n            return {}",
+            "            return {}",
+        ),
         (
             "    progress.tokenizer, progress.evals = tokenizer, checkpoints.evals_of(resume_from)",
             "    progress.tokenizer, progress.evals = tokenizer, []",
         ),
         ("    if held_out and not resume_from:", "    if held_out:"),
         (
-            '            self.stopped = "pause" if wanted == "pause" else "stop"\n            control.should_training_stop',
+            '            self.stopped = "pause" if request == "pause" else "stop"\n            control.should_training_stop',
             '            self.stopped = "stop"\n            control.should_training_stop',
         ),
         ('    if progress.stopped != "pause" and trainer.state.global_step:', "    if trainer.state.global_step:"),
