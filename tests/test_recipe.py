@@ -46,7 +46,7 @@ def events_of(config, out, **more) -> list[dict]:
 @pytest.fixture(autouse=True)
 def asked_at_steps_only(monkeypatch):
     """The tests here count how often a run looks whether to stop; on a slow machine it would look during evaluations too."""
-    monkeypatch.setattr(callbacks, "LISTEN_SECONDS", math.inf)
+    monkeypatch.setattr(callbacks, "STOP_CHECK_SECONDS", math.inf)
 
 
 @pytest.fixture

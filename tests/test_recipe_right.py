@@ -195,7 +195,7 @@ def stopped_at(config, out, look: int):
 
 
 def test_a_stop_is_heard_during_an_evaluation(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "LISTEN_SECONDS", 0)
+    monkeypatch.setattr(callbacks, "STOP_CHECK_SECONDS", 0)
     config = replace(config, batch_size=1, validation_share=0.2)  # eight batches an evaluation
     ending, looks = stopped_at(config, tmp_path, 5)
     assert (ending["steps"], ending["stopped"], ending["eval_loss"], looks) == (0, True, None, 5)

@@ -1,4 +1,4 @@
-"""What to do about a check that is slow or broken: each advice names the one command that mends it.
+"""What to do about a check that is slow or broken: each advice names the one command that repairs it.
 
 The sentences stand under "errors" in assets/locales.
 """

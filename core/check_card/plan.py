@@ -70,7 +70,7 @@ def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, on
 
     Raises:
         CheckFirst: while a run is training.
-        CardInUse: where somebody does not leave the card.
+        CardInUse: where another process does not leave the card.
         RunBegan: as soon as a run has begun: the check leaves the card to it.
     """
     need_quiet()
@@ -127,7 +127,7 @@ class Plan:
         return min(most, self.end - time.monotonic())
 
     def late(self, *names: str) -> bool:
-        """Whether there is no time left for some checks, which are then told."""
+        """Whether there is no time left for some checks, which are then reported."""
         if self.seconds(math.inf) > SPARE_SECONDS:
             return False
         for name in filter(self.wants, names):
@@ -271,14 +271,14 @@ class Plan:
         def on_line(line: dict) -> bool | None:
             lines.append(line)
             if line.get("event") == "step":
-                self.tell("step", step=line["step"])  # who was told to stop says so then
+                self.tell("step", step=line["step"])  # a job that was stopped ends at this
             return on_event(line)
 
         more = {"do": "train", "out": str(self.scratch / request["out"]), "cache": str(self.scratch / "tokens")}
         return lines, self.ask(request | more, TRAIN_SECONDS, on_line)
 
     def done(self, name: str, lines: list[dict], ended: children.Ended) -> bool:
-        """Whether a training came to its end; else it is told why not."""
+        """Whether a training came to its end; else why not is reported."""
         if any(line.get("event") == "done" for line in lines):
             return True
         if ended.timed_out and steps_of(lines):  # it trains, but not in this time

@@ -50,7 +50,7 @@ class Driver:
     trouble: str = ""
     on_bus: tuple[Gpu, ...] = ()  # all cards, whatever CUDA_VISIBLE_DEVICES leaves of them
     version: str = ""
-    command: str = ""  # that mends the package by which it is asked, where that is what is wrong
+    command: str = ""  # that repairs the package by which it is asked, where that is what is wrong
 
     @property
     def error(self) -> UserError | None:

@@ -52,18 +52,18 @@ class Build:
 
 @dataclass(frozen=True)
 class Unseen:
-    """Why torch does not compute on a card, and what mends it."""
+    """Why torch does not compute on a card, and what repairs it."""
 
     card: str
     reason: str  # build: made for another kind of device; new, old, architecture: lacks this card's code; driver: old
     version: str  # of torch
     needs: str  # the newest CUDA that the driver runs, or the card's capability or architecture; for `build` its kind
     command: str  # what to type; nothing where only the driver can be changed, or no build has code for the card
-    mend: str = "install"  # how, as Mend says it
+    mend: str = "install"  # how, see Mend
 
     @property
     def error(self) -> UserError:
-        """The same as a sentence, with what mends it."""
+        """The same as a sentence, with what repairs it."""
         name, values = ERRORS.get(self.mend, "TorchNeedsBuild"), {"torch": self.version, "card": self.card}
         return errors.named(name, **values, drivers=DRIVERS, command=self.command)
 
@@ -85,7 +85,7 @@ class Mend:
 
 
 def installed() -> Build:
-    """The torch that a process would import; all fields empty where it cannot be told."""
+    """The torch that a process would import; all fields empty where no version file can be read."""
     for folder in sys.path:
         file = Path(folder) / "torch" / "version.py"
         with suppress(OSError):
@@ -137,7 +137,7 @@ def _unseen(gpu: Gpu, reason: str, version: str, needs: str, driver_cuda: tuple[
 
 
 def without_code(card: str, architecture: str, version: str, driver_cuda: tuple[int, int] = (0, 0)) -> Unseen:
-    """What a torch that has no code for a card tells of it by itself: its name, and sm_120 or gfx1100."""
+    """The same from what a torch without code for a card knows of it: its name, and sm_120 or gfx1100."""
     if architecture.startswith("gfx"):
         gpu = Gpu(card, 0, 0, 0.0, 0.0, kind="rocm", architecture=architecture)
     else:

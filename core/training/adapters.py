@@ -68,8 +68,8 @@ def adapter_targets(base, names: str) -> tuple[str | list[str], list[str]]:
     """The modules and the bare parameters that adapters go around; all-linear means all of the text model but its head.
 
     Besides the linear layers, mixtures of experts keep theirs in one tensor a layer. A router is left as it is: moved
-    a little, it sends a token to other experts than those that learned from it. Left out as well are layers that their
-    model goes around (in Mamba), and those that PEFT takes for experts by their name (shared experts).
+    a little, it sends a token to other experts than those that learned from it. Left out as well are layers whose
+    weights bypass forward() (in Mamba), and those that PEFT takes for experts by their name (shared experts).
     """
     if names != "all-linear":
         return [name.strip() for name in names.split(",")], []
@@ -141,7 +141,7 @@ def add_dropout(model, share: float) -> None:
 
 
 def freeze_towers(base):
-    """The same model, whose parts that see and hear are not trained."""
+    """The same model, whose vision and audio towers are not trained."""
     for name in model_loading.towers(base):
         parent, _, child = name.rpartition(".")
         if part := getattr(base.get_submodule(parent), child):

@@ -69,13 +69,13 @@ def uses_flash_attention(base) -> bool:
 def attend_by_document() -> Counter:
     """Let sdpa look at the documents of packed rows by themselves, and never take a kernel that keeps all scores.
 
-    The stock way is one call with a mask (B, 1, T, T), which computes all scores between strangers and throws them
+    The stock way is one call with a mask (B, 1, T, T), which computes all scores across documents and throws them
     away: measured on a processor, 1.4 to 6.9 times as slow (tests/benchmarks.md). Rows that lie end to end come with
     the lengths of their documents (collate): they go to torch's kernel for such rows, or else one after the other.
     Blocks come with a mask. It still says what a document's tokens may see of it: where that is not simply all that
     came before (a sliding window), the document's part of it goes along.
     It takes the place of "sdpa" in this process, for some models ask for that very name; all else goes the stock way,
-    as do models that do not tell their attention the positions. What is returned counts the calls that took the short
+    as do models that pass no positions to their attention. What is returned counts the calls that took the short
     way: "varlen", torch's kernel for a whole row, or "one_by_one".
     """
     calls = Counter()

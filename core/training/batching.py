@@ -70,7 +70,7 @@ def batches_by_length(lengths: list[int], batch_size: int, generator) -> list[li
 
 
 def held_out_loss(model, rows, batch_size: int, should_stop: Callable[[], bool] = lambda: False) -> float | None:
-    """Mean cross-entropy over the learned tokens of encoded rows, in nats a token; None if it was told to stop."""
+    """Mean cross-entropy over the learned tokens of encoded rows, in nats a token; None if it was stopped."""
     was_training, losses, counts, stopped = model.training, [], [], False
     model.eval()
     lengths = token_cache.lengths_of(rows)

@@ -1,4 +1,4 @@
-"""What is reported while a model trains, and what somebody who watches may ask for."""
+"""Callbacks of the Trainer: what is reported while a model trains, and requests that are answered between two steps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from . import batching, checkpoints, devices, environment
 from .config import TrainConfig
 from .errors import LossIsZero, LossNotFinite
 
-LISTEN_SECONDS = 1.0  # between two looks, during an evaluation, whether somebody asked to stop
+STOP_CHECK_SECONDS = 1.0  # between two looks for a request to stop, during an evaluation
 
 
 class Watcher:
-    """What somebody outside may do on the way; this one does nothing."""
+    """Hooks of the caller of train(); these do nothing."""
 
     def wishes(self, step: int) -> Collection[str]:
-        """What was asked of the running training after a step: "save", "sample"."""
+        """The requests that are new after a step: "save", "sample"."""
         return ()
 
     def before_save(self, step: int) -> None:
@@ -31,16 +31,16 @@ class Watcher:
         """Called after each evaluation."""
 
     def on_sample(self, model, tokenizer, step: int) -> None:
-        """Called when a sample was wished for."""
+        """Called when a sample was requested."""
 
 
 class Progress:
-    """What a run tells while it goes on: turns the Trainer's logs into events."""
+    """Turn the Trainer's logs into events, and requests to stop, save and sample into its control flags."""
 
     def __init__(self, config: TrainConfig, report: Callable[..., None], should_stop, watcher: Watcher):
         self.config, self.report, self.should_stop, self.watcher = config, report, should_stop, watcher
         self.stopped, self.eval_loss, self.evaluated_at = "", None, None
-        self.stopped_early, self.kept_step, self.listened = False, None, time.monotonic()
+        self.stopped_early, self.kept_step, self.stop_checked = False, None, time.monotonic()
         self.tokenizer, self.evals = None, []  # evals: [step, loss] of every evaluation after training began
         self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
         self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
@@ -62,11 +62,11 @@ class Progress:
             "step_tokens": round(self.all_tokens / max(1, self.all_steps), 1),
         }
 
-    def hears_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether an evaluation should end where it is; asked between its batches, answered once a second."""
-        if time.monotonic() - self.listened < LISTEN_SECONDS:
+        if time.monotonic() - self.stop_checked < STOP_CHECK_SECONDS:
             return False
-        self.listened = time.monotonic()
+        self.stop_checked = time.monotonic()
         if request := self.should_stop():
             self.stopped = "pause" if request == "pause" else "stop"
         return bool(request)

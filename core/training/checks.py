@@ -102,7 +102,7 @@ def leaks(base, attention: str) -> bool:
 
 
 def check_causal(config: TrainConfig, base) -> None:
-    """Refuse a model whose tokens see what comes after them; it is asked: a token's logits must not depend on that."""
+    """Refuse a model whose tokens see what comes after them: logits of equal beginnings must be equal."""
     ids = torch.tensor([[2, 7, 1, 8], [2, 7, 5, 3]], device=base.device)
     with torch.no_grad(), model_loading.autocast(base):
         first, second = base(input_ids=ids, use_cache=False).logits[:, :2].float()
@@ -135,13 +135,13 @@ def layouts(base) -> list[dict]:
     passes_on, kind = _passes_on(base), base.config.get_text_config()._attn_implementation
     if attention_kernels.uses_flash_attention(base):
         return [{"flat": True}, {"flat": True, "lengths": False}] if passes_on else [{"flat": True, "lengths": False}]
-    # What a model tells FlashAttention (a window) it tells _Documents as well; of others only the mask knows it all.
+    # What a model passes to FlashAttention (a window) it passes to _Documents as well; else only the mask has it all.
     flat = kind == "sdpa" and passes_on and base._supports_flash_attn
     return [{"flat": True}, {}] if flat else [{}]
 
 
 def _passes_on(base) -> bool:
-    """Whether a model hands its attention what it does not know itself, such as the lengths of documents."""
+    """Whether a model passes unknown arguments on to its attention, such as the lengths of documents."""
     kinds = {parameter.kind for parameter in inspect.signature(base.get_decoder().forward).parameters.values()}
     return inspect.Parameter.VAR_KEYWORD in kinds
 

@@ -21,7 +21,7 @@ def without_logits(base) -> None:
     The stock loss holds 12 bytes x vocabulary x tokens at its peak; here the full matrix of logits never exists, and
     the head is not computed for tokens that are not learned. The value is the same: the sum of the cross-entropies
     over `num_items_in_batch` (their count here, when not given). A model that does something else between its hidden
-    states and its logits (caps them, scales them) keeps its own loss: it is asked, on a few tokens, not looked up.
+    states and its logits (caps them, scales them) keeps its own loss: that is tried on a few tokens, not looked up.
     """
     stock = base.forward
     base.loss_is_tiled = _head_is_plain(base)
@@ -52,7 +52,7 @@ def without_logits(base) -> None:
 def learned_positions(labels):
     """Where, in a batch of labels (B, T) laid end to end, the next token is learned: (N,), int64.
 
-    The collator asks on the processor: asked of a card, the number of them would have to be waited for.
+    The collator computes it on the processor: on a card, the step would wait for their number.
     """
     return torch.nn.functional.pad(labels[:, 1:] != encoding.IGNORED, (0, 1)).flatten().nonzero()[:, 0]
 

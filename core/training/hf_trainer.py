@@ -113,7 +113,9 @@ class _Parts:
     def evaluate(self, *_, **__):
         began, progress = time.monotonic(), self.soulsmith
         try:
-            loss = batching.held_out_loss(self.model, self.eval_dataset, self.settings.batch_size, progress.hears_stop)
+            loss = batching.held_out_loss(
+                self.model, self.eval_dataset, self.settings.batch_size, progress.stop_requested
+            )
         except Exception as error:
             error.step = self.state.global_step
             raise
@@ -206,7 +208,7 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
 
 
 def _schedule(name: str, steps: int) -> dict:
-    """What a schedule has to be told besides its name."""
+    """The arguments that a schedule needs besides its name."""
     if name == "cosine_with_min_lr":
         return {"min_lr_rate": 0.1}
     return {"num_decay_steps": math.ceil(steps / 10)} if name == "warmup_stable_decay" else {}

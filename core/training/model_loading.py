@@ -66,7 +66,7 @@ def skeleton(shape):
 
 
 def towers(base) -> list[str]:
-    """The names of the parts of a multimodal model that text does not pass: those that see and hear."""
+    """The names of the vision and audio towers of a multimodal model, which text does not pass."""
     if base.config.get_text_config() is base.config:
         return []
     inner, text_parts = base.base_model, {id(base.get_decoder()), id(base.get_input_embeddings())}
@@ -80,7 +80,7 @@ def towers(base) -> list[str]:
 
 
 def without_towers(base):
-    """The same model without the parts that see and hear: they are not trained, and take memory."""
+    """The same model without its vision and audio towers: they are not trained, and take memory."""
     for name in towers(base):
         parent, _, child = name.rpartition(".")
         setattr(base.get_submodule(parent), child, None)
@@ -161,7 +161,7 @@ def load_base(config: TrainConfig):
 
 
 def open_model(directory: str | Path, **more):
-    """A model in 16 bit or more on the processor, to speak or to be merged into; `more` goes to from_pretrained()."""
+    """A model in 16 bit or more on the processor, for replies or for a merge; `more` goes to from_pretrained()."""
     shape = model_config(directory)
     stored = quantization(TrainConfig(base_model=str(directory), corpus="", method="lora"), skeleton(shape))
     more = {"quantization_config": stored, "use_safetensors": True} | more

@@ -41,7 +41,7 @@ def make_block(rows: list[dict]) -> dict:
     """Rows end to end.
 
     The position_ids begin at 0 with each row: from them the attention knows where one document ends. The first token
-    of each row is not learned, since the token before it belongs to a stranger.
+    of each row is not learned, since the token before it belongs to another document.
     """
     return {
         "input_ids": [id for row in rows for id in row["input_ids"]],
@@ -52,7 +52,7 @@ def make_block(rows: list[dict]) -> dict:
 
 
 def collate(rows: list[dict], flat: bool = False, lengths: bool = True, alone: bool = False) -> dict:
-    """A batch (B, T), padded on the right; what is padding is told by position, never by the id of the pad token.
+    """A batch (B, T), padded on the right; what is padding follows from the position, never from the id of the pad token.
 
     There is no attention_mask: a causal model's tokens do not see what comes after them, so none sees the padding, and
     the fast kernels of attention take no mask. Packed blocks come with position_ids, by which transformers keeps the

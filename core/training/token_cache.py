@@ -61,7 +61,7 @@ class Tokens:
 
 
 class Blocks:
-    """Encoded rows packed into blocks; a block is put together when it is asked for."""
+    """Encoded rows packed into blocks; a block is put together on access."""
 
     def __init__(self, rows: Tokens, max_length: int):
         self.rows, self.blocks = rows, packing.bins(rows.lengths, max_length)

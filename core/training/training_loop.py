@@ -54,7 +54,7 @@ def train(
     out, began = Path(out), time.monotonic()
     if environment.is_main_process():
         checkpoints.sweep(out, report)
-    else:  # under a launcher with several processes one of them speaks and writes
+    else:  # under a launcher with several processes one of them reports and writes
         report = lambda event, **values: None  # noqa: E731
     devices.use_device()
     transformers.set_seed(config.seed)
@@ -85,8 +85,7 @@ def train(
 
 
 def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) -> tuple[Any, dict]:
-    """The model as it is trained, with the base's own loss and stop tokens set to rights, and how collate() lays its rows."""
-
+    """Load the base, patch its loss and stop tokens, add the adapter; with it the layout of collate() for its rows."""
     base = model_loading.load_base(config)
     parameters = base.num_parameters()
     checks.check_causal(config, base)

@@ -52,10 +52,10 @@ ENCODING = Group(
             '        if message["role"] != "assistant":\n            continue',
             '        if message["role"] == "system":\n            continue',
         ),
-        ("            start = at + len(prompt)", "            start = found"),
+        ("            start = at + len(prompt)", "            start = at"),
         ("        last_end = end", "        last_end = start"),
         ("    return after[len(before) :] if after.startswith(before)", "    return after if after.startswith(before)"),
-        ("    low, high = 0, min(len(first), len(second))", "    low, high = 0, min(len(one), len(other)) - 1"),
+        ("    low, high = 0, min(len(first), len(second))", "    low, high = 0, min(len(first), len(second)) - 1"),
         (
             "apply_template(tokenizer, messages, True), add_special_tokens=False)",
             "apply_template(tokenizer, messages, False), add_special_tokens=False)",
@@ -136,7 +136,7 @@ TOKEN_CACHE = Group(
         ),
         (
             '            "input_ids": numpy.where(ids < 0, ~ids, ids).tolist(),',
-            '            "input_ids": numpy.abs(kept).tolist(),',
+            '            "input_ids": numpy.abs(ids).tolist(),',
         ),
         (
             "        learned = int((self.ids >= 0).sum()) if len(self) else 0",
@@ -152,7 +152,7 @@ TOKEN_CACHE = Group(
         ),
         (
             '            digest.update(hashlib.file_digest(content, "sha256").digest())',
-            "            told.update(str(file).encode())",
+            "            digest.update(str(file).encode())",
         ),
         ("    about = [tokenizer.chat_template, tokenizer.eos_token_id,", "    about = [tokenizer.eos_token_id,"),
         (
@@ -361,7 +361,7 @@ CHECKPOINTS = Group(
         ),
         (
             "        return all(_digest(checkpoint / name) == digest for name, digest in files.items())",
-            "        return all((checkpoint / name).exists() for name, known in files.items())",
+            "        return all((checkpoint / name).exists() for name, digest in files.items())",
         ),
         (
             '        return f"{size} {hashlib.sha256(head + file.read()).hexdigest()}"',
