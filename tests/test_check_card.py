@@ -416,9 +416,9 @@ def test_the_way_of_packed_rows_is_told_and_slow_where_another_torch_has_a_faste
 def test_a_layout_that_was_given_up_leaves_no_trace_in_the_way(tiny_base, monkeypatch):
     monkeypatch.setattr(attention_kernels, "varlen_attention", lambda: by_hand)
     monkeypatch.setattr(attention_kernels, "_kernel_lacks", lambda query, value: "")
-    distance = training_checks.cross_entropy.distance
+    distance = training_checks.devices.distance
     found = iter((1.0, 0.0))  # the first layout leaks
-    monkeypatch.setattr(training_checks.cross_entropy, "distance", lambda *pair: distance(*pair) + next(found))
+    monkeypatch.setattr(training_checks.devices, "distance", lambda *pair: distance(*pair) + next(found))
     base, config = attention.tiny_base()
     calls = attention_kernels.attend_by_document()
     assert training_checks.check_packing(config, base, calls) == {}

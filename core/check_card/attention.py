@@ -13,7 +13,7 @@ from core.check_card.results import result
 from core.hardware import torch_build
 from core.training import attention_kernels, checks, devices, model_loading, packages
 from core.training.config import TrainConfig
-from core.training.cross_entropy import distance
+from core.training.devices import distance
 from core.training.errors import TrainingError
 
 BOUNDS = {"fp32": 0.002, "bf16": 0.05, "fp16": 0.02}  # of the logits of four layers, norm of the difference

@@ -10,8 +10,7 @@ from core.check_card import advice as advices
 from core.check_card.results import result, say
 from core.hardware import hardware, nvidia, torch_build
 from core.training import devices
-from core.training.cross_entropy import distance
-from core.training.model_loading import DTYPES
+from core.training.devices import DTYPES, distance
 
 SIZE = 512  # of the products that are held against the processor's
 SIZES = (512, 1024, 2048, 4096, 8192)  # of the products that are timed

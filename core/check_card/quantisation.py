@@ -9,7 +9,7 @@ from core.hardware import hardware, torch_build
 from core.runs import assigned_gpu
 from core.training import devices
 from core.training.config import TrainConfig
-from core.training.cross_entropy import distance
+from core.training.devices import distance
 
 OUT, IN = 256, 512
 NF4_ERROR = (0.04, 0.14)  # of normal weights in blocks of 64: 0.09 (QLoRA, arXiv:2305.14314, appendix E)

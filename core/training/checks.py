@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import utils
 
-from . import adapters, attention_kernels, cross_entropy, devices, model_loading, packages, packing
+from . import adapters, attention_kernels, devices, model_loading, packages, packing
 from .config import TrainConfig
 from .errors import (
     Bf16NeedsNewerMacOS,
@@ -108,7 +108,7 @@ def check_causal(config: TrainConfig, base) -> None:
         first, second = base(input_ids=ids, use_cache=False).logits[:, :2].float()
     if not (first.isfinite().all() and second.isfinite().all()):
         raise NotFinite(model=Path(config.base_model).name, precision=getattr(base, "computes_in", "fp32"))
-    if cross_entropy.distance(first, second) > _rounding(base):
+    if devices.distance(first, second) > _rounding(base):
         raise SeesAhead(model=Path(config.base_model).name)
 
 
@@ -125,7 +125,7 @@ def check_packing(config: TrainConfig, base, calls: Counter | None = None) -> di
     for layout in layouts(base):
         if calls:
             calls.clear()
-        if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
+        if devices.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
             return layout
     raise PackingUnsupported(model=Path(config.base_model).name)
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import CausalLMOutput
 
-from . import config, encoding, model_loading, packing
+from . import config, devices, encoding, model_loading, packing
 
 
 def without_logits(base) -> None:
@@ -133,9 +133,4 @@ def _head_is_plain(base) -> bool:
     with torch.no_grad(), model_loading.autocast(base):
         hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         plain, real = base.get_output_embeddings()(hidden).float(), base(input_ids=ids, use_cache=False).logits.float()
-    return plain.shape == real.shape and distance(plain, real) < 0.01
-
-
-def distance(tensor, reference) -> float:
-    """The length of the difference of two tensors as a share of the second one's length."""
-    return float((tensor - reference).norm() / reference.norm().clamp_min(1e-12))
+    return plain.shape == real.shape and devices.distance(plain, real) < 0.01

@@ -11,6 +11,7 @@ import torch
 from . import environment
 from .config import TrainConfig
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CARDS = ("cuda", "xpu")  # devices of which a machine may have several
 
 
@@ -137,3 +138,8 @@ def all_finite(tensors) -> bool:
     finite = [tensor.isfinite().all() for tensor in tensors]
     # Tensors that are sharded over processes cannot be stacked.
     return all(finite) if environment.process_count() > 1 else bool(torch.stack(finite).all())
+
+
+def distance(tensor, reference) -> float:
+    """The length of the difference of two tensors as a share of the second one's length."""
+    return float((tensor - reference).norm() / reference.norm().clamp_min(1e-12))

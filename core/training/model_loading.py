@@ -24,7 +24,6 @@ from . import attention_kernels, devices, environment, packages
 from .config import TrainConfig
 from .errors import ArchitectureUnknown, ModelUnreadable, StoredQuantized, TrainingError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PEFT_TAKES = ("gptq", "awq", "hqq", "aqlm", "eetq", "torchao")  # quantised weights that PEFT puts LoRA around
 
 
@@ -112,7 +111,7 @@ def quantization(config: TrainConfig, base):
         raise StoredQuantized(model=Path(config.base_model).name, kind=kind, method=config.method, methods=methods)
     if config.method != "qlora":
         return None
-    dtype = DTYPES[devices.precision(config)]
+    dtype = devices.DTYPES[devices.precision(config)]
     head = next((name for name, module in base.named_modules() if module is base.get_output_embeddings()), "lm_head")
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -137,7 +136,7 @@ def load_base(config: TrainConfig):
     attends = attention_kernels.attention(kind, outline)
     # fp32 weights, 16-bit arithmetic: bf16 has 8 bits for a number's digits, and a step of 2e-5 is lost in the
     # rounding of any weight above 0.008; fp16 has no gradients that could be unscaled.
-    dtype = torch.float32 if config.method == "full" else DTYPES[kind]
+    dtype = torch.float32 if config.method == "full" else devices.DTYPES[kind]
     try:
         base = auto_class(shape).from_pretrained(
             config.base_model,

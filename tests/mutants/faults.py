@@ -119,10 +119,10 @@ PACKING = Group(
             "        masks = (None for part in masks)",
         ),
         (
-            "        if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):",
+            "        if devices.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):",
             "        if True:",
         ),
-        ("    if cross_entropy.distance(first, second) > _rounding(base):", "    if False:"),
+        ("    if devices.distance(first, second) > _rounding(base):", "    if False:"),
     ),
 )
 
@@ -242,7 +242,7 @@ LOSS = Group(
             "        for start in range(0, len(target) - rows + 1, rows):",
         ),
         (
-            "    return plain.shape == real.shape and distance(plain, real) < 0.01",
+            "    return plain.shape == real.shape and devices.distance(plain, real) < 0.01",
             "    return plain.shape == real.shape",
         ),
         (
@@ -315,8 +315,8 @@ QUANTISATION = Group(
         ("        bnb_4bit_compute_dtype=dtype,", "        bnb_4bit_compute_dtype=torch.float16,"),
         ('    if config.method != "qlora":\n        return None\n', "    return None\n"),
         (
-            '    dtype = torch.float32 if config.method == "full" else DTYPES[kind]',
-            "    dtype = DTYPES[kind]",
+            '    dtype = torch.float32 if config.method == "full" else devices.DTYPES[kind]',
+            "    dtype = devices.DTYPES[kind]",
         ),
         ("            module.support_avx512bf16_for_cpu = False", "            pass"),
         ("        lora_alpha=config.lora_alpha,", "        lora_alpha=config.lora_rank,"),
