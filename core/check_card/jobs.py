@@ -23,7 +23,7 @@ def latest() -> Path | None:
 
 
 def start() -> Path:
-    """Begin a check in the background, or find the one that goes on.
+    """Begin a check in the background, or return the one that goes on.
 
     Raises:
         plan.CheckFirst: while a run is training, or about to.
@@ -47,11 +47,11 @@ def work(directory: Path, request: dict, report: Callable) -> dict:
 
 def results(directory: Path) -> tuple[list[dict], str]:
     """The results so far, and the name of the check that goes on now."""
-    results, now = {}, ""
+    by_name, now = {}, ""
     for event in events.read(directory)[0]:
         if event["event"] == "begins":
             now = event["name"]
         elif event["event"] == "check":
-            now = ""
-            results[event["name"]] = {key: value for key, value in event.items() if key not in ("event", "time")}
-    return list(results.values()), now
+            result = {key: value for key, value in event.items() if key not in ("event", "time")}
+            by_name[event["name"]], now = result, ""
+    return list(by_name.values()), now

@@ -4,12 +4,11 @@ from pathlib import Path
 
 from core import jobs
 from core.runs import disk_space, eval_samples, forgetting
-from core.training.callbacks import Watcher
-from core.training.devices import empty_cache, is_out_of_memory
+from core.training.environment import is_out_of_memory
 
 
-class Observer(Watcher):
-    """What the trainer's process does at each step and at each evaluation besides training."""
+class Observer:
+    """What the trainer's process does at each step and at each evaluation besides training: a callbacks.Watcher."""
 
     def __init__(self, run_dir: Path, report):
         self.run_dir, self.report, self.config = run_dir, report, None
@@ -65,6 +64,8 @@ class Observer(Watcher):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        empty_cache()  # after the error is gone, and with it the tensors of its frames
+        from core.training import devices  # noqa: PLC0415 - the page opens without torch
+
+        devices.empty_cache()  # after the error is gone, and with it the tensors of its frames
         self.report("skipped", step=step, what=what)
         return None

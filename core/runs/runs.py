@@ -19,8 +19,8 @@ from core.hardware import hardware
 from core.hardware.gpu import Gpu
 from core.jobs import ACTIVE, AT_WORK
 from core.runs import assigned_gpu, disk_space
-from core.training.checks import check_task
 from core.training.config import TrainConfig
+from core.training.corpus_rows import check_task
 from core.training.errors import CorpusGone
 
 RESUMABLE = ("held", "paused", "lost", "stopped", "failed")

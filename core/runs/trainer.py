@@ -17,10 +17,10 @@ from core.estimate import forecast
 from core.hardware import hardware, nvidia, torch_build
 from core.runs import assigned_gpu, disk_space, queue, runs
 from core.runs.observer import Observer
-from core.training import checks, devices, packages, tokenizer_loading, training_loop
+from core.training import packages
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
-from core.training.devices import grow_segments, is_out_of_memory
+from core.training.environment import grow_segments, is_out_of_memory
 
 SURELY = 0.9  # of the predicted memory is needed for certain: the forecast errs by a few percent
 FEWEST_STEPS = 3  # that a rate is learned from; the first, slow one is not counted
@@ -150,6 +150,8 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
     jobs.end_if_requested(run_dir)
     card = files.read_json(Path(config.corpus) / "card.json")
     report("loading", corpus_hash=card.get("content_hash"), versions=versions())
+    from core.training import training_loop  # noqa: PLC0415 - the page opens without torch
+
     ending = training_loop.train(
         config,
         run_dir,
@@ -187,6 +189,8 @@ def _forecast(config: TrainConfig, longest: int) -> dict | None:
 
 def _card():
     """The device of this process as the calculator knows it: its card, or the processor where torch sees none."""
+    from core.training import devices  # noqa: PLC0415 - the page opens without torch
+
     return forecast.card_of(None if devices.device_type() == "cpu" else hardware.card())
 
 
@@ -236,6 +240,8 @@ def local_config(config: TrainConfig, report) -> TrainConfig:
 
 def check_outline(config: TrainConfig) -> None:
     """Refuse what this machine or this model cannot do, by the model's config and tokenizer alone."""
+    from core.training import checks, tokenizer_loading  # noqa: PLC0415 - the page opens without torch
+
     checks.check_machine(config)
     checks.check_model(config, tokenizer_loading.load_tokenizer(config))
 
@@ -277,7 +283,9 @@ def _out_of_memory(error: Exception, run_dir: Path) -> UserError:
 
 def _no_kernels() -> UserError | None:
     """The error for torch, or a package beside it, without kernels for the card; None where it is neither."""
-    import torch  # noqa: PLC0415 - the page reads versions() without torch
+    import torch  # noqa: PLC0415 - the page opens without torch
+
+    from core.training import devices  # noqa: PLC0415 - the page opens without torch
 
     (needed, has), name = devices.architectures(), devices.device_name()
     if torch_build.covers(has, needed):
