@@ -57,7 +57,7 @@ def test_russian_agrees_by_gender_case_number_and_count():
         lang="ru",
     )
     assert texts(recipe, 1) == ["Старая мельница пришла без тёплого дома у моря, 5 лодок, тихая старая мельница"]
-    assert agreement.nature("дежурная по станции") == ("femn", "sing")
+    assert agreement.gender_and_number("дежурная по станции") == ("femn", "sing")
     assert agreement.phrase("молодой вдовец", frozenset({"accs"})) == "молодого вдовца"
 
 
