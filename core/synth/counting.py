@@ -3,8 +3,8 @@
 import math
 from collections import Counter
 
-from core.synth.grammar import Grammar, Record, Rule, Slot
-from core.synth.rule_graph import reachable
+from core.synth.grammar import Grammar
+from core.synth.rules import Record, Rule, Slot, reachable
 
 EXACT = 5000  # texts up to which all are made and counted
 HOPELESS = 8  # log10 of the derivations from which the texts are not made to be counted
