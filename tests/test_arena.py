@@ -11,7 +11,7 @@ from core.arena import held_out, judging, matches, numbers, prompts, verdict, vo
 from core.chat import chat, types
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access
-from core.synth.endpoint import Reply
+from core.synth.replies import Reply
 from ui import playground_arena
 from ui.text import Say
 

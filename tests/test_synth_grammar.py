@@ -3,7 +3,7 @@
 import pytest
 
 from core.corpus import diversity_metrics
-from core.corpus.token_counter import learned
+from core.corpus.token_counter import learned, said
 from core.synth import agreement, counting, grammar, recipes
 
 
@@ -130,8 +130,8 @@ def test_a_row_that_never_ends_is_refused():
 def test_the_recipes_of_the_program_are_sound(name):
     recipe = recipes.load(name)
     rows = [recipe.make(3, number) for number in range(300)]
-    said = [text for row in rows for text in recipe.texts(row)]
-    assert not [text for text in said if "{" in text or "}" in text or "  " in text or " ." in text or " ," in text]
+    written = [text for row in rows for text in said(row)]
+    assert not [text for text in written if "{" in text or "}" in text or "  " in text or " ." in text or " ," in text]
     assert len({str(row) for row in rows}) == 300
     assert [one for one in counting.lint(recipe) if one["code"] == "unreachable"] == []
     assert counting.distinct(recipe)["log10"] > 9

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from core import events, jobs
-from core.corpus import corpus, storage
+from core.corpus import corpus, duplicates, storage
 from core.corpus.token_counter import Scale
-from core.synth import cost_preview, packing, recipes, synth_jobs, worker
-from core.synth.dedup import Seen
+from core.synth import job_files, preview, recipes, synth_jobs, worker
+from core.synth.copies import Copies
 from core.training import encoding
 
 ROOT = Path(__file__).parent.parent
@@ -111,7 +111,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
 
 
 def test_blocks_need_a_model_to_count_by():
-    with pytest.raises(packing.NothingToPack, match="choose a model"):
+    with pytest.raises(synth_jobs.NothingToPack, match="choose a model"):
         synth_jobs.create({"recipe": "fractals-en", "tokens": 2000, "pack": 2048})
 
 
@@ -246,20 +246,41 @@ def test_a_mix_holds_its_shares_and_its_cap(tmp_path):
 
 
 def test_what_was_said_is_known_again_in_other_clothes():
-    seen = Seen()
-    assert [seen.add(text) for text in ("Ёлка, ночь!", "елка ночь", "Елка и ночь", "!!!", "???")] == [
-        True, False, True, True, True,
-    ]  # fmt: skip
-    assert len(seen) == 4
+    verdicts = Copies().judge(list(range(5)), ["Ёлка, ночь!", "елка ночь", "Елка и ночь", "!!!", "???"])
+    assert [verdict and verdict["why"] for verdict in verdicts] == [None, "equal", None, None, None]
+
+
+def test_near_copies_of_a_job_are_those_of_the_report_on_its_corpus():
+    texts = [recipes.load("style-en").make(1, number)["messages"][-1]["content"] for number in range(40)]
+    texts += [texts[3] + " Indeed.", "So: " + texts[5]]
+    verdicts = Copies().judge(list(range(len(texts))), texts)
+    report = duplicates.find(texts)
+    assert [at for at, verdict in enumerate(verdicts) if verdict] == [40, 41]
+    assert [(verdict["of"], verdict["alike"]) for verdict in verdicts[40:]] == [
+        (report.first[at], round(float(report.similarity[at]), 2)) for at in (40, 41)
+    ]
+
+
+def test_a_resumed_job_counts_what_was_new_among_its_last_rows():
+    """Many copies at its beginning are not the last rows."""
+    directory = synth_jobs.create({"recipe": "style-en", "tokens": 90_000})
+    rows = [{"text": f"row {number}", "recipe": {"row": number, "tokens": 2}} for number in range(600, 1400)]
+    (directory / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    copies = [{"row": number, "why": "equal", "mark": number} for number in [*range(600), 1400]]
+    (directory / "dropped.jsonl").write_text("".join(json.dumps(row) + "\n" for row in copies), encoding="utf-8")
+    job = worker.Job(directory)
+    job_files.resume(job, Copies())
+    assert list(job.novel) == [True] * 199 + [False]
+    assert (job.next, job.rows, job.tokens, job.dropped) == (1401, 800, 1600, 601)
 
 
 def test_the_price_follows_the_measurement():
     measured = {"tokens_a_row": 100, "tokens_per_second": 1000, "bytes_a_row": 500, "distinct": {"log10": 4.0}}
-    assert cost_preview.cost(measured, 10_000_000) == {
+    assert preview.cost(measured, 10_000_000) == {
         "tokens": 10_000_000, "rows": 100_000, "seconds": 10_000, "gigabytes": 0.05, "fits": True, "enough_texts": False,
         "good_for": "style",
     }  # fmt: skip
-    assert [cost_preview.purpose(int(tokens)) for tokens in (1e6, 1e7, 1e8, 1e9, 1e10)] == [
+    assert [preview.purpose(int(tokens)) for tokens in (1e6, 1e7, 1e8, 1e9, 1e10)] == [
         "touch", "style", "behaviour", "patterns", "language",
     ]  # fmt: skip
 

@@ -14,7 +14,7 @@ import gradio as gr
 from core import jobs, models, paths
 from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
-from core.synth import cost_preview, personas, recipes, synth_jobs
+from core.synth import preview, prompts, recipes, synth_jobs
 from ui import synth_html as markup
 from ui.errors import Refused
 from ui.text import Say
@@ -40,10 +40,10 @@ def build(say: Say) -> dict:
             status = gr.HTML(f"<p>{say('synth.jobs.none')}</p>")
             with gr.Row():
                 buttons = [gr.Button(say(f"synth.{name}"), size="sm") for name in ("pause", "resume", "stop")]
-            preview = gr.HTML(f"<p>{say('synth.empty')}</p>", elem_id=f"synth-preview-{say.lang}")
+            shown = gr.HTML(f"<p>{say('synth.empty')}</p>", elem_id=f"synth-preview-{say.lang}")
     form["volume"].change(on_volume, form["volume"], form["tokens"], show_progress="hidden")
     form["file"].upload(partial(on_own, say), form["file"], form["recipe"])
-    show.click(partial(on_show, say), inputs_kwargs=form, outputs=preview, show_progress="hidden")
+    show.click(partial(on_show, say), inputs_kwargs=form, outputs=shown, show_progress="hidden")
     start.click(partial(on_start, say), inputs_kwargs=form, outputs=[listing, probe])
     timer.tick(partial(on_tick, say), listing, [listing, probe], show_progress="hidden", api_visibility="private")
     listing.change(look, listing, probe, show_progress="hidden")
@@ -59,11 +59,11 @@ def build(say: Say) -> dict:
 def build_form(say: Say) -> dict:
     """Components by the names that core.synth.jobs.create knows, and "volume" and "file"."""
     named = [(say("synth.volume.other"), OTHER)]
-    volumes = [(say.number(tokens, 12), tokens) for tokens in cost_preview.VOLUMES]
+    volumes = [(say.number(tokens, 12), tokens) for tokens in preview.VOLUMES]
     form = {
         "recipe": gr.Dropdown(recipe_choices(say), label=say("synth.recipe"), info=say("synth.recipe.info")),
         "volume": gr.Radio(
-            volumes + named, value=cost_preview.VOLUMES[0], label=say("synth.volume"), info=say("synth.volume.info")
+            volumes + named, value=preview.VOLUMES[0], label=say("synth.volume"), info=say("synth.volume.info")
         ),
         "tokens": gr.Number(200_000, label=say("synth.tokens"), precision=0, visible=False),
         "model": gr.Dropdown(
@@ -160,7 +160,7 @@ def on_personas(say: Say, file: str | None):
 def request(say: Say, values: dict) -> dict:
     """The form as core.synth.jobs.create takes it."""
     try:
-        named = personas.read(values.pop("personas"))
+        named = prompts.read_personas(values.pop("personas"))
     except UserError as error:
         raise Refused(say.trouble(error)) from error
     values = {key: value or None if isinstance(value, str) else value for key, value in values.items()}

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 
+from core.corpus.token_counter import said
 from core.synth.grammar import Grammar
 from core.synth.rules import Record, Rule, Slot, reachable
 
@@ -109,8 +110,8 @@ def lint(recipe, rows: int = 300) -> list[dict]:
     ]
     counts = Counter()
     for number in range(rows):
-        said = " ".join(recipe.texts(recipe.make(1, number))).lower()
-        counts.update({line for _, line in lines if line.lower() in said})
+        text = " ".join(said(recipe.make(1, number))).lower()
+        counts.update({line for _, line in lines if line.lower() in text})
     for name, line in dict.fromkeys(lines):
         if counts[line] > DOMINATES * rows:
             share = round(counts[line] / rows, 2)

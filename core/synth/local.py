@@ -3,17 +3,22 @@
 On a graphics card it takes turns: a run that starts gets the memory, and the model is loaded again when it has ended.
 """
 
+import gc
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
+from transformers import StoppingCriteriaList
+
 from core import model_files
+from core.chat import engine, process
 from core.chat.types import NoRoom
 from core.corpus import turns
 from core.corpus.token_counter import directory
 from core.errors import UserError
 from core.runs import gpu_access
-from core.synth.endpoint import Reply
+from core.synth.replies import Reply
 from core.training import devices, encoding, errors, model_loading, tokenizer_loading
 from core.training.config import TrainConfig
 
@@ -65,8 +70,6 @@ class Local:
 
     def close(self) -> None:
         """Give the memory back; the next batch loads the model again."""
-        import gc
-
         if self.model is not None:
             self.model = self.tokenizer = None
             gc.collect()
@@ -75,8 +78,6 @@ class Local:
 
     def _tried(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply] | None:
         """Replies, or None where memory ran out."""
-        from core.chat import engine
-
         try:
             self.open()
             return self._generated(chats, temperature, max_tokens)
@@ -92,8 +93,6 @@ class Local:
 
     def open(self) -> None:
         """Load the model if it is not there; raises what batch() does."""
-        from core.chat import engine
-
         self._need_card()
         if self.model is not None:
             return
@@ -108,10 +107,6 @@ class Local:
 
     def _load(self) -> None:
         """Load it in what this machine computes fast, or in 4-bit where memory is too small for that."""
-        import torch
-
-        from core.chat import engine
-
         if devices.device_type() != "cpu":
             self.held.enter_context(gpu_access.guest())
             self._need_card()  # a run may have claimed it before it saw this guest
@@ -123,8 +118,6 @@ class Local:
 
     def _method(self) -> str:
         """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
-        from core.chat import engine, process
-
         kind = devices.device_type()
         count = model_files.count(self.path)
         config = TrainConfig(base_model=str(self.path), corpus="", method="lora")
@@ -141,9 +134,6 @@ class Local:
             gpu_access.need(WriterWaits, sees_card=True)
 
     def _generated(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply]:
-        import torch
-        from transformers import StoppingCriteriaList
-
         prompts = [self._prompt_ids(one) for one in chats]
         longest, device = max(map(len, prompts)), self.model.device
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else prompts[0][0]
