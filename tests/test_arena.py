@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from core import jobs, paths
-from core.arena import held_out, judging, matches, numbers, prompts, verdict, votes
+from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat, types
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access
@@ -36,15 +36,16 @@ def said(text: str) -> dict:
 def vote(match: str, winners: str) -> None:
     """One letter a prompt: a, b, t for a tie, n for neither."""
     for prompt, winner in enumerate(winners):
-        left = matches.left(match, prompt)
+        left = matches.sides(match, prompt)[0]
         shown = {"t": "tie", "n": "bad"}.get(winner) or ("left" if winner == left else "right")
         votes.cast(match, prompt, shown)
 
 
 def test_sides_are_shuffled_and_stay_where_they_are(match):
-    sides = [matches.left(match, prompt) for prompt in range(200)]
-    assert 70 < sides.count("a") < 130
-    assert sides == [matches.left(match, prompt) for prompt in range(200)]
+    sides = [matches.sides(match, prompt) for prompt in range(200)]
+    assert 70 < sides.count("ab") < 130
+    assert sides.count("ab") + sides.count("ba") == 200
+    assert sides == [matches.sides(match, prompt) for prompt in range(200)]
 
 
 def test_a_half_written_answer_is_left_for_later(match):
@@ -231,7 +232,7 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
         yield {side: types.Reply(text=asked[side].contestant) for side in asked}
 
     monkeypatch.setattr(chat, "talk", talk)
-    monkeypatch.setattr(held_out, "measure", lambda *_: None)
+    monkeypatch.setattr(matches, "measure", lambda *_: None)
     request = jobs.request(directory)
     assert matches.answer(directory, request, lambda event, **_: seen.append(event)) == {"answers": 12}
     assert seen == ["progress", "waiting", "going_on", *["progress"] * 12, "measuring"]

@@ -1,4 +1,4 @@
-"""What votes say: a win rate with its 95 % interval, how many more votes would settle it, topics, and the pull of length.
+"""What votes say: a win rate with its 95 % interval, how many more votes would settle it, topics, and length bias.
 
 The interval is Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953) over the votes that have a
 winner; ties and "both bad" say nothing about which side is better and are counted beside it.

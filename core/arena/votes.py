@@ -32,8 +32,8 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
     directory = matches.find(match_id)
     request = jobs.request(directory)
     row = next(row for row in matches.answers(directory) if row["prompt"] == prompt)
-    left = matches.left(match_id, prompt)
-    winner = {"left": left, "right": "ba"["ab".index(left)]}.get(verdict, verdict)
+    left, right = matches.sides(match_id, prompt)
+    winner = {"left": left, "right": right}.get(verdict, verdict)
     vote = {
         "match": match_id,
         "prompt": prompt,

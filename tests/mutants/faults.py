@@ -771,7 +771,7 @@ VOTES = Group(
     ("test_arena.py",),
     (
         (
-            '    winner = {"left": left, "right": "ba"["ab".index(left)]}.get(verdict, verdict)',
+            '    winner = {"left": left, "right": right}.get(verdict, verdict)',
             '    winner = {"left": "a", "right": "b"}.get(verdict, verdict)',
         ),
         (
