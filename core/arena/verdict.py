@@ -48,16 +48,16 @@ def of(votes: list[dict]) -> dict:
 
 
 def _counted(votes: list[dict]) -> dict:
-    said = Counter(vote["verdict"] for vote in votes)
-    wins, losses = said["b"], said["a"]
+    counts = Counter(vote["verdict"] for vote in votes)
+    wins, losses = counts["b"], counts["a"]
     low, high = wilson(wins, wins + losses)
     return {
         "votes": len(votes),
         "wins": wins,
         "losses": losses,
-        "ties": said["tie"],
-        "bad": said["bad"],
-        "split": said["split"],
+        "ties": counts["tie"],
+        "bad": counts["bad"],
+        "split": counts["split"],
         "rate": wins / (wins + losses) if wins + losses else None,
         "low": low,
         "high": high,

@@ -77,12 +77,12 @@ def pairs(match_id: str | None = None, voter: str | None = PERSON) -> list[dict]
 
 def write_pairs(path: Path, match_id: str | None = None) -> int:
     """Write the pairs as JSONL, and say how many."""
-    found = pairs(match_id)
-    if not found:
+    written = pairs(match_id)
+    if not written:
         raise NoPairs
-    lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in found)
+    lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in written)
     path.write_text("".join(lines), encoding="utf-8")
-    return len(found)
+    return len(written)
 
 
 def _pair(row: dict) -> dict:

@@ -97,16 +97,16 @@ class Grammar:
         if not (alternatives := rules.alternatives(written)):
             raise RuleEmpty(rule=rule.name)
         links = self.links[rule.number] = []
-        for at, one in enumerate(alternatives):
-            if isinstance(one, dict):
-                fields = {key: self._rule(f"{rule.name}[{at + 1}].{key}") for key in one}
-                for key, values in one.items():
+        for at, alternative in enumerate(alternatives):
+            if isinstance(alternative, dict):
+                fields = {key: self._rule(f"{rule.name}[{at + 1}].{key}") for key in alternative}
+                for key, values in alternative.items():
                     self._fill(fields[key], values)
                 rule.alternatives.append(Record(f"{rule.name}[{at + 1}]", fields, next(iter(fields.values()))))
                 rule.weights.append(1.0)
                 links.append({field.number for field in fields.values()})
                 continue
-            text = str(one)
+            text = str(alternative)
             weight = _WEIGHT.match(text)
             rule.weights.append(float(weight[1]) if weight else 1.0)
             pieces = self._pieces(rule.name, text[weight.end() :] if weight else text)
@@ -116,19 +116,19 @@ class Grammar:
 
     def _pieces(self, rule: str, text: str) -> tuple:
         pieces, end = [], 0
-        for found in _SLOT.finditer(text):
-            if found.start() > end:
-                pieces.append(text[end : found.start()])
-            pieces.append(self._slot(rule, found))
-            end = found.end()
+        for slot in _SLOT.finditer(text):
+            if slot.start() > end:
+                pieces.append(text[end : slot.start()])
+            pieces.append(self._slot(rule, slot))
+            end = slot.end()
         if "{" in (rest := text[end:]) or "}" in rest:
             raise SlotUnreadable(rule=rule, slot=rest[:40], example="{rule}")
         return (*pieces, rest) if rest else tuple(pieces)
 
-    def _slot(self, rule: str, found: re.Match) -> Slot:
-        inside = _INSIDE.match(found[1].strip())
+    def _slot(self, rule: str, written: re.Match) -> Slot:
+        inside = _INSIDE.match(written[1].strip())
         if not inside:
-            raise SlotUnreadable(rule=rule, slot=found[0][:40], example="{rule|gent}, {name=rule}, {$name.field}")
+            raise SlotUnreadable(rule=rule, slot=written[0][:40], example="{rule|gent}, {name=rule}, {$name.field}")
         name, equals, recall, target, field, how = inside.groups()
         slot = Slot(rule, name=name or "", silent=equals == ":=", field=field or "")
         if recall:
@@ -143,9 +143,9 @@ class Grammar:
 
     def _slots(self) -> Iterator[Slot]:
         for rule in self.all:
-            for one in rule.alternatives:
-                if type(one) is tuple:
-                    yield from (piece for piece in one if type(piece) is Slot)
+            for alternative in rule.alternatives:
+                if type(alternative) is tuple:
+                    yield from (piece for piece in alternative if type(piece) is Slot)
 
     def _check_names(self) -> None:
         remembered = {slot.name for slot in self._slots() if slot.name}
@@ -267,12 +267,12 @@ _DOUBLE_COMMA = re.compile(r",(?=\s*[.,:;!?)])")
 
 def sentence_case(text: str) -> str:
     """Capital letters where sentences and lines begin."""
-    return _START.sub(lambda found: found[1] + found[2] + found[3].upper(), text)
+    return _START.sub(lambda match: match[1] + match[2] + match[3].upper(), text)
 
 
 def russian_punctuation(text: str) -> str:
     """No doubled points, a comma before the words of who spoke, and "со снегом", "во втором"."""
     text = _DOUBLE_COMMA.sub("", text)
-    text = _WITH.sub(lambda found: f"{found[1] or found[2]}о ", text)
+    text = _WITH.sub(lambda match: f"{match[1] or match[2]}о ", text)
     text = re.sub(r"\.»\.?", "».", text)
     return re.sub(r"\. — (?=[а-яё])", ", — ", text)

@@ -56,11 +56,11 @@ def checked(reply: Reply, prompt: str, lang: str) -> tuple[str, str]:
 
 def is_copy(text: str, prompt: str) -> bool:
     """Whether a reply mostly repeats what it was asked: most of its five-word runs stand in the prompt."""
-    words, asked = normal(text).split(), normal(prompt)
+    words, prompt = normal(text).split(), normal(prompt)
     if len(words) < RUN:
-        return normal(text) in asked and len(words) > 1
+        return normal(text) in prompt and len(words) > 1
     runs = [" ".join(words[at : at + RUN]) for at in range(len(words) - RUN + 1)]
-    return sum(run in asked for run in runs) > COPIED * len(runs)
+    return sum(run in prompt for run in runs) > COPIED * len(runs)
 
 
 def to_row(text: str, prompt: dict) -> dict | None:
@@ -79,11 +79,11 @@ def to_row(text: str, prompt: dict) -> dict | None:
     if shape == "rare":
         return _chat(prompt["ask"], rarest(text))
     parts = _TURN.split(text)[1:]
-    turns = [(mark in "AА", said.strip()) for mark, said in zip(parts[::2], parts[1::2], strict=False) if said.strip()]
-    if len(turns) < 2 or any(one[0] == other[0] for one, other in itertools.pairwise(turns)):
+    turns = [(who in "AА", words.strip()) for who, words in zip(parts[::2], parts[1::2], strict=False) if words.strip()]
+    if len(turns) < 2 or any(turn[0] == next_turn[0] for turn, next_turn in itertools.pairwise(turns)):
         return None
     first = turns[0][0]
-    return {"messages": [{"role": "user" if who == first else "assistant", "content": said} for who, said in turns]}
+    return {"messages": [{"role": "user" if who == first else "assistant", "content": words} for who, words in turns]}
 
 
 def rarest(text: str) -> str | None:

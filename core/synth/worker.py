@@ -140,14 +140,14 @@ def open_source(job: Job):
 
 def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: Files) -> str:
     """Keep what is new of a batch of {"number", "row" | "reason"} until the volume is reached; how the job ends, if so."""
-    good = [one for one in batch if "row" in one]
-    verdicts = copies.judge([one["number"] for one in good], ["\n".join(said(one["row"])) for one in good])
-    ids = iter(scale.ids([one["row"] for one, copy in zip(good, verdicts, strict=True) if copy is None]))
+    good = [item for item in batch if "row" in item]
+    verdicts = copies.judge([item["number"] for item in good], ["\n".join(said(item["row"])) for item in good])
+    ids = iter(scale.ids([item["row"] for item, copy in zip(good, verdicts, strict=True) if copy is None]))
     verdicts = iter(verdicts)
-    for one in batch:
-        job.next = one["number"] + 1
-        if "reason" in one:
-            _set_aside(job, one, files)
+    for item in batch:
+        job.next = item["number"] + 1
+        if "reason" in item:
+            _set_aside(job, item, files)
             if job.bad_in_a_row >= BAD_IN_A_ROW:
                 return "bad_replies"
             continue
@@ -156,9 +156,9 @@ def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: File
         job.novel.append(copy is None)
         if copy:
             job.copies[copy["why"]] += 1
-            files.dropped.write(orjson.dumps({"row": one["number"]} | copy) + b"\n")
+            files.dropped.write(orjson.dumps({"row": item["number"]} | copy) + b"\n")
         else:
-            _keep(job, one, next(ids), files)
+            _keep(job, item, next(ids), files)
             if job.tokens >= job.target:
                 return "finished"
         if len(job.novel) == job_files.NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * job_files.NOVELTY_ROWS:
@@ -166,20 +166,20 @@ def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: File
     return ""
 
 
-def _set_aside(job: Job, one: dict, files: Files) -> None:
-    job.aside[one["reason"]] += 1
+def _set_aside(job: Job, item: dict, files: Files) -> None:
+    job.aside[item["reason"]] += 1
     job.bad_in_a_row += 1
-    values = {"row": one["number"], "reason": one["reason"], "detail": one["detail"], "excerpt": one["excerpt"][:200]}
-    files.aside.write(orjson.dumps(values) + b"\n")
+    values = {key: item[key] for key in ("reason", "detail")} | {"excerpt": item["excerpt"][:200]}
+    files.aside.write(orjson.dumps({"row": item["number"]} | values) + b"\n")
 
 
-def _keep(job: Job, one: dict, ids: list[int], files: Files) -> None:
-    provenance = {"name": job.recipe.name, "hash": job.recipe.hash, "seed": job.seed, "row": one["number"]}
-    provenance |= one.get("provenance", {}) | {"tokens": len(ids)}
-    row = {key: one["row"][key] for key in ("text", "messages") if key in one["row"]}
-    if path := one["row"].get("path"):
+def _keep(job: Job, item: dict, ids: list[int], files: Files) -> None:
+    provenance = {"name": job.recipe.name, "hash": job.recipe.hash, "seed": job.seed, "row": item["number"]}
+    provenance |= item.get("provenance", {}) | {"tokens": len(ids)}
+    row = {key: item["row"][key] for key in ("text", "messages") if key in item["row"]}
+    if path := item["row"].get("path"):
         provenance["path"] = path
-    line = orjson.dumps(row | {"lang": one.get("lang", job.recipe.lang), "recipe": provenance}) + b"\n"
+    line = orjson.dumps(row | {"lang": item.get("lang", job.recipe.lang), "recipe": provenance}) + b"\n"
     files.rows.write(line)
     files.add_tokens(ids)
     job.rows += 1

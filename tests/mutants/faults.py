@@ -745,7 +745,7 @@ ARENA = Group(
     (
         ("Z = 1.959964", "Z = 1.0"),
         ("    middle = (share + square / (2 * count)) / (1 + square / count)", "    middle = share"),
-        ('    wins, losses = said["b"], said["a"]', '    wins, losses = said["a"], said["b"]'),
+        ('    wins, losses = counts["b"], counts["a"]', '    wins, losses = counts["a"], counts["b"]'),
         (
             '        "rate": wins / (wins + losses) if wins + losses else None,',
             '        "rate": wins / len(votes) if votes else None,',
