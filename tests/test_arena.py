@@ -216,6 +216,34 @@ def test_numbers_stand_next_to_opinions(match):
     assert numbers.languages("море sea 海") == {"cyrillic": 0.5, "latin": 0.375, "cjk": 0.125}
 
 
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_verdict_shows_votes_topics_judges_and_numbers_escaped(match, lang):
+    say, directory = Say(lang), matches.find(match)
+    assert say("arena.no_votes") in playground_arena.on_show(say, match)
+    vote(match, "bbbbatnbbbbb")
+    votes.cast(match, 0, "split", "judge:<i>m</i>")
+    (directory / "judges").mkdir()
+    jobs.create(directory / "judges", {"name": "m", "judge": True, "match": match, "url": "", "model": "<i>m</i>"})
+    (directory / "measured.json").write_text(
+        json.dumps({"a": {"held_out_loss": 2.0}, "b": {"held_out_loss": None}}), encoding="utf-8"
+    )
+    shown = playground_arena.on_show(say, match)
+    assert "<i>" not in shown
+    for words in (
+        say("arena.counts", wins=9, losses=1, ties=1, bad=1),
+        say("arena.sure.b"),
+        say("arena.split", count=1),
+        say("arena.length", longer=9, count=10),
+        say("arena.held_out_loss"),
+        say("arena.judge.status", name="&lt;i&gt;m&lt;/i&gt;", state=say("arena.state.queued"), done=0, total=0),
+        "<td>bread</td><td>5</td><td>0</td><td>1</td>",
+        "<td>sea</td><td>4</td><td>1</td><td>1</td>",
+    ):
+        assert words in shown
+    assert "<td>2</td><td>—</td>" in shown
+    assert say("arena.all_voted") in playground_arena.draw(say, match)[1]
+
+
 def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
     """A run that is there already, and one that begins in the middle of a reply."""
     directory = matches.find(match)
