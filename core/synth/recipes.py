@@ -155,7 +155,9 @@ def read(text: str, file: str) -> Recipe:
         _compile(recipe, file)
     elif kind == "grid":
         _check_grid(values, file)
-    elif kind == "model" and str(values.get("method", "free")) not in METHODS:
+    elif kind == "mix":
+        _check_mix(values.get("parts"), file)
+    elif str(values.get("method", "free")) not in METHODS:
         raise RecipeWrong(file=file, what=f'method is "{values["method"]}", known are {", ".join(METHODS)}')
     return recipe
 
@@ -166,6 +168,20 @@ def _check_grid(values: dict, file: str) -> None:
         raise RecipeWrong(file=file, what="axes has to name lists, such as persona: [a pilot, a baker]")
     if not values.get("prompt"):
         raise RecipeWrong(file=file, what="it has no prompt")
+
+
+def _check_mix(parts, file: str) -> None:
+    if not isinstance(parts, list) or not parts:
+        raise RecipeWrong(file=file, what="there are no parts of the mix")
+    for number, part in enumerate(parts, 1):
+        if not isinstance(part, dict) or ("corpus" in part) == ("recipe" in part):
+            raise RecipeWrong(file=file, what=f"part {number} of the mix needs a corpus or a recipe")
+        try:
+            positive = float(part.get("share", 0)) > 0
+        except (TypeError, ValueError):
+            positive = False
+        if not positive:
+            raise RecipeWrong(file=file, what=f"part {number} of the mix needs a share above 0")
 
 
 def _compile(recipe: Recipe, file: str) -> None:

@@ -4,6 +4,7 @@ import itertools
 import re
 from dataclasses import dataclass
 
+from core.corpus.languages import CJK
 from core.corpus.text_normalization import one as normal
 
 SHORTEST = 20  # characters
@@ -16,7 +17,6 @@ _REFUSAL = re.compile(
     r"|как искусственный интеллект|простите, (?:но )?я не)",
     re.IGNORECASE,
 )
-_CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]")
 _PAIR = re.compile(
     r"(?:^|\n)\W*(?:question|request|вопрос|просьба)\W*:\s*(.+?)\n\W*(?:answer|ответ)\W*:\s*(.+)",
     re.DOTALL | re.IGNORECASE,
@@ -48,7 +48,7 @@ def checked(reply: Reply, prompt: str, lang: str) -> tuple[str, str]:
         "refusal": lambda: _REFUSAL.search(text[:200]),
         "copy": lambda: is_copy(text, prompt),
         "short": lambda: len(text) < SHORTEST,
-        "other_language": lambda: lang in ("ru", "en") and len(_CJK.findall(text)) > 2,
+        "other_language": lambda: lang in ("ru", "en") and len(CJK.findall(text)) > 2,
     }
     reason = next((name for name, holds in reasons.items() if holds()), "")
     return "" if reason else text, reason

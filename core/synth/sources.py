@@ -1,8 +1,8 @@
-"""Where rows come from. A source has batch(first) -> [{"number", "row" | "reason", …}], in the order of numbers.
+"""Where rows come from: a grammar, or a mix of corpora and recipes; core.synth.writers has those of a model.
 
-A mix takes corpora and recipes by their share of tokens: `parts` is a list of {"corpus": id or directory} or {"recipe":
-name} with a "share"; `cap` is the largest share of rows that one rule path may have. The part that is furthest behind its
-share gives the next row, so any length has the shares.
+A mix takes its parts by their share of tokens: `parts` is a list of {"corpus": id or directory} or {"recipe": name} with
+a "share"; `cap` is the largest share of rows that one rule path may have. The part that is furthest behind its share
+gives the next row, so any length has the shares.
 """
 
 from collections import Counter
@@ -12,18 +12,28 @@ from itertools import count, islice
 from core.corpus import storage
 from core.corpus.__main__ import where
 from core.corpus.token_counter import Scale
-from core.errors import UserError
 from core.synth import recipes
 
 GRAMMAR_BATCH, MIX_BATCH = 500, 200  # rows
 FREE = 20  # rows of a template before its cap counts
 
 
-class MixWrong(UserError):
-    template = "The shares of the mix do not work: {what}. Correct them in the recipe."
+class Source:
+    """Rows of a recipe."""
+
+    def batch(self, first: int) -> list[dict]:
+        """The next rows from a number on, {"number", "row" | "reason", …} in the order of numbers; none at the end."""
+        raise NotImplementedError
+
+    def drain(self) -> list[dict]:
+        """The rows that are on their way when the job ends."""
+        return []
+
+    def close(self) -> None:
+        """Give back what the source holds open."""
 
 
-class FromGrammar:
+class FromGrammar(Source):
     """Rows of a grammar: number n is the same row whenever it is asked for."""
 
     def __init__(self, recipe, seed: int):
@@ -33,15 +43,12 @@ class FromGrammar:
         make, seed = self.recipe.make, self.seed
         return [{"number": number, "row": make(seed, number)} for number in range(first, first + GRAMMAR_BATCH)]
 
-    def close(self) -> None:
-        pass
 
-
-class FromMix:
+class FromMix(Source):
     """Rows of several sources; the numbers of a mix are its own, and a resumed one walks its sources anew."""
 
     def __init__(self, recipe, seed: int, model: str | None):
-        parts = _parts(recipe)
+        parts = recipe.values["parts"]
         total = sum(float(part["share"]) for part in parts)
         self.parts = [_Part(one, seed + at, total) for at, one in enumerate(parts)]
         self.cap, self.scale = float(recipe.values.get("cap") or 1), Scale(model, recipe.lang)
@@ -69,9 +76,6 @@ class FromMix:
             provenance = {"part": part.name} | ({"from": origin} if origin else {})
             yield {"number": self.number - 1, "row": row, "lang": row.get("lang", ""), "provenance": provenance}
 
-    def close(self) -> None:
-        pass
-
 
 class _Part:
     """One source of a mix, the tokens of its rows counted a batch at a time."""
@@ -94,22 +98,6 @@ class _Part:
         return row
 
 
-def _parts(recipe) -> list[dict]:
-    parts = recipe.values.get("parts")
-    if not isinstance(parts, list) or not parts:
-        raise MixWrong(what="there are no parts")
-    for at, one in enumerate(parts):
-        if not isinstance(one, dict) or ("corpus" in one) == ("recipe" in one):
-            raise MixWrong(what=f"part {at + 1} needs a corpus or a recipe")
-        try:
-            positive = float(one.get("share", 0)) > 0
-        except (TypeError, ValueError):
-            positive = False
-        if not positive:
-            raise MixWrong(what=f"part {at + 1} needs a share above 0")
-    return parts
-
-
 def _of_corpus(name: str) -> Iterator[dict]:
     yield from storage.all_rows(where(str(name)))
 
@@ -117,6 +105,6 @@ def _of_corpus(name: str) -> Iterator[dict]:
 def _of_recipe(name: str, seed: int) -> Iterator[dict]:
     recipe = recipes.load(name)
     if recipe.kind != "grammar":
-        raise MixWrong(what=f'the recipe "{name}" is no grammar; make a corpus of it first')
+        raise recipes.RecipeWrong(file=name, what="it is a part of a mix but no grammar; make a corpus of it first")
     for number in count():
         yield recipe.make(seed, number) | {"lang": recipe.lang, "recipe": {"name": recipe.name, "row": number}}

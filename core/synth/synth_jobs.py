@@ -82,21 +82,16 @@ def resume(directory: Path) -> None:
 
 
 def progress(directory: Path) -> dict:
-    """The job at a glance: its request, state, the run that it waits for, the last report of progress, the last x-ray and
-    the ending."""
-    last: dict = {}
-    for event in events.read(directory)[0]:
-        last[event["event"]] = event
-        if event["event"] in ("going_on", "started"):
-            last.pop("waiting", None)
-    ending = events.last(directory) or {}
-    now = jobs.state(directory)
+    """The job's id, request and state, its latest progress, the run that it waits for, the latest x-ray and its ending."""
+    last, state, ending = jobs.progress(directory), jobs.state(directory), events.last(directory) or {}
+    went_on = max((last[name]["time"] for name in ("started", "going_on") if name in last), default=0)
+    waits = state == "running" and "waiting" in last and last["waiting"]["time"] > went_on
     return {
         "id": directory.name,
         "request": jobs.request(directory),
-        "state": now,
+        "state": state,
         "progress": last.get("progress", {}),
-        "waits_for": last["waiting"]["run"] if "waiting" in last and now == "running" else None,
-        "xray": (last.get("xray") or {}).get("xray"),
-        "ending": ending if ending.get("event") in events.FINAL and now in events.FINAL else {},
+        "waits_for": last["waiting"]["run"] if waits else None,
+        "xray": last.get("xray", {}).get("xray"),
+        "ending": ending if ending.get("event") in events.FINAL and state in events.FINAL else {},
     }

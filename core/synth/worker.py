@@ -24,7 +24,7 @@ from core.synth import job_files, recipes
 from core.synth.copies import Copies
 from core.synth.endpoint import EndpointDown
 from core.synth.job_files import Files
-from core.synth.sources import FromGrammar, FromMix
+from core.synth.sources import FromGrammar, FromMix, Source
 from core.synth.writers import FromModel
 
 try:
@@ -108,7 +108,7 @@ def _work(directory: Path) -> str:
                     ending = _wait_for_card(job, error)
                     continue
                 ending = "exhausted" if not batch else _take(job, batch, copies, scale, files)
-                if not ending and (ending := _asked(job)) and hasattr(source, "drain"):
+                if not ending and (ending := _asked(job)):
                     _take(job, source.drain(), copies, scale, files)
                 _sync(job, files, bool(ending))
                 _report(job, bool(ending))
@@ -129,7 +129,7 @@ def _wait_for_card(job: Job, busy: gpu_access.CardBusy) -> str:
     return ending
 
 
-def open_source(job: Job):
+def open_source(job: Job) -> Source:
     """The source of rows that the recipe names."""
     if job.recipe.kind == "grammar":
         return FromGrammar(job.recipe, job.seed)

@@ -15,6 +15,7 @@ from core.errors import UserError
 from core.synth import job_files, prompts, replies
 from core.synth.endpoint import Endpoint
 from core.synth.replies import Reply
+from core.synth.sources import Source
 
 LEAST_SCORE = 7  # of 10, by the judge
 
@@ -25,7 +26,7 @@ class NoWriter(UserError):
     )
 
 
-class FromModel:
+class FromModel(Source):
     """Rows in the order of their numbers, with so many requests in flight at the endpoint, or batches of a local model.
 
     A row is {"number", "row", "provenance"}, or {"number", "reason", "detail", "excerpt"} where the reply is set aside;
