@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from core import events, jobs
+from core import events, jobs, tokenizer
 from core.corpus import corpus, duplicates, storage
 from core.corpus.token_counter import Scale
+from core.synth import __main__ as commands
 from core.synth import job_files, preview, recipes, synth_jobs, worker
 from core.synth.copies import Copies
 from core.training import encoding
+from tests import tiny_tokenizers
 
 ROOT = Path(__file__).parent.parent
 
@@ -130,8 +132,6 @@ def test_a_row_is_made_again_from_its_provenance(tmp_path):
 
 
 def test_tokens_are_counted_as_training_will_count_them(tiny_tokens):
-    from core import tokenizer
-
     light = tokenizer.load(tiny_tokens)
     rows = [recipes.load(name).make(1, n) for name in ("style-en", "fractals-ru") for n in range(5)]
     counted = [len(ids) for ids in Scale(tiny_tokens, "en").ids(rows)]
@@ -140,8 +140,6 @@ def test_tokens_are_counted_as_training_will_count_them(tiny_tokens):
 
 @pytest.mark.parametrize("template", ["gemma", "mistral-v0.1", None])
 def test_chats_are_counted_for_a_base_that_takes_no_system_turn(tmp_path, template):
-    from tests import tiny_tokenizers
-
     model = tiny_tokenizers.build(tmp_path / "model", template or "chatml")
     if template is None:
         (model / "chat_template.jinja").unlink()
@@ -286,8 +284,6 @@ def test_the_price_follows_the_measurement():
 
 
 def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch):
-    from core.synth import __main__ as commands
-
     shown = run("archetypes-ru", "--preview", "--tokens", "200000")
     assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)
     assert [one["tokens"] for one in shown["costs"]] == [200_000, 10**7, 10**8, 10**9]
@@ -302,8 +298,6 @@ def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch)
 
 
 def test_a_place_that_holds_another_corpus_or_job_is_left_alone(tmp_path, capsys, monkeypatch):
-    from core.synth import __main__ as commands
-
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # that of this process stays as it is
     out, job = tmp_path / "made", tmp_path / ".made.synth"
 
@@ -329,8 +323,6 @@ def test_a_place_that_holds_another_corpus_or_job_is_left_alone(tmp_path, capsys
 
 
 def test_the_command_line_says_why_it_paused(tmp_path, capsys, monkeypatch):
-    from core.synth import __main__ as commands
-
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
     recipe_file = tmp_path / "two.yaml"
     recipe_file.write_text("lang: en\nrules:\n  text: [yes sir, no sir]\n", "utf-8")
@@ -342,8 +334,6 @@ def test_the_command_line_says_why_it_paused(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("said", ["nan", "inf", "many", "", "5T"])
 def test_what_is_no_volume_is_refused(said, capsys):
-    from core.synth import __main__ as commands
-
     with pytest.raises(SystemExit):
         commands.main(["resonance-en", "--tokens", said])
     assert f"{said} is not a number of tokens" in capsys.readouterr().err
@@ -351,7 +341,7 @@ def test_what_is_no_volume_is_refused(said, capsys):
 
 @pytest.mark.slow
 def test_a_local_model_writes_in_batches(tmp_path, tiny_model):
-    from core.synth.local import Local
+    from core.synth.local import Local  # noqa: PLC0415 - loads torch
 
     local = Local(tiny_model)
     chats = [[{"role": "user", "content": text}] for text in ("sea?", "a longer question about the lamp?")]

@@ -152,11 +152,7 @@ def on_own(say: Say, name: str, text: str):
 @show_errors
 def on_own_delete(say: Say, chosen: str, _name: str, draft: str):
     """Delete a person's own set; its text is put into the boxes, so that it can be kept again."""
-    prompts.check_own(chosen)
-    name, text = prompts.title(chosen), prompts.written(chosen)
-    if draft.strip() not in ("", text):
-        raise prompts.DraftInTheWay
-    prompts.delete(chosen)
+    name, text = prompts.delete(chosen, draft)
     inform(say("arena.own.deleted", name=name))
     return gr.Dropdown(choices=set_choices(say), value=set_choices(say)[0][1]), name, text
 

@@ -86,16 +86,21 @@ def written(name: str) -> str:
     return "\n".join(lines)
 
 
-def check_own(name: str) -> None:
-    """Raise NotYourPrompts for a set that comes with Soulsmith."""
-    if not _place(name).is_relative_to(_own()):
+def delete(name: str, draft: str) -> tuple[str, str]:
+    """Delete a person's own set and return its title and its text; matches that were played on it keep their prompts.
+
+    Raises:
+        NotYourPrompts: for a set that comes with Soulsmith.
+        DraftInTheWay: if `draft`, the place for the text, holds another one.
+    """
+    path, text = _place(name), written(name)
+    if not path.is_relative_to(_own()):
         raise NotYourPrompts(title=title(name))
-
-
-def delete(name: str) -> None:
-    """Delete a person's own set; the matches that were played on it keep their prompts."""
-    check_own(name)
-    _place(name).unlink()
+    if draft.strip() not in ("", text):
+        raise DraftInTheWay
+    values = title(name), text
+    path.unlink()
+    return values
 
 
 def _own() -> Path:

@@ -121,15 +121,8 @@ def request(options) -> dict:
     """The options as core.synth.synth_jobs.create takes them."""
     names = ("recipe", "model", "name", "seed", "endpoint", "endpoint_model", "writer", "corpus", "parallel")
     values = {name: getattr(options, name) for name in (*names, "temperature", "max_tokens", "pack", "tokens")}
-    values["personas"] = prompts.read_personas(_text(options.personas)) if options.personas else []
+    values["personas"] = prompts.read_personas(recipes.read_text(options.personas)) if options.personas else []
     return values | {"out": str(options.out.absolute()) if options.out else None}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise recipes.RecipeWrong(file=path.name, what="it cannot be read as UTF-8 text") from error
 
 
 def _make(options) -> int:

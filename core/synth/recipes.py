@@ -98,13 +98,19 @@ def load(name: str | Path) -> Recipe:
         path = folder() / f"{path.name}.yaml"
     if not path.is_file():
         raise RecipeMissing(name=name, known=", ".join(one.stem for one in sorted(folder().glob("*.yaml"))))
+    return read(_with_shared_rules(read_text(path), path.name), path.name)
+
+
+def read_text(path: Path) -> str:
+    """The text of a person's file.
+
+    Raises:
+        RecipeWrong: if it cannot be read as UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RecipeWrong(file=path.name, what="it is not UTF-8 text") from error
-    except OSError as error:
-        raise RecipeWrong(file=path.name, what=f"it cannot be read ({error.strerror})") from error
-    return read(_with_shared_rules(text, path.name), path.name)
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeWrong(file=path.name, what="it cannot be read as UTF-8 text") from error
 
 
 def _with_shared_rules(text: str, file: str) -> str:
