@@ -25,11 +25,6 @@ def job(say: Say, job: dict) -> str:
     return templates.render(say, "synth_job", job=job, reasons=reasons, xray=judged)
 
 
-def xray(say: Say, measured: dict) -> str:
-    """The verdict of the x-ray in plain words."""
-    return templates.render(say, "synth_xray", xray=_judged(measured, "ru"))
-
-
 def _judged(measured: dict, lang: str) -> dict:
     """{"verdict", "colour", "gauges"} of what diversity_metrics measured."""
     gauges, natural = (

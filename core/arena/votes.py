@@ -54,11 +54,10 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
         db["votes"].upsert(vote, pk=("match", "prompt", "voter"))
 
 
-def of_match(match_id: str, voter: str | None = None) -> list[dict]:
-    """The votes on a match, of one voter or of all, by prompt."""
+def of_match(match_id: str, voter: str = PERSON) -> list[dict]:
+    """The votes of a voter on a match, by prompt."""
     with store.opened() as db:
-        where, values = ("match = ? and voter = ?", [match_id, voter]) if voter else ("match = ?", [match_id])
-        return list(db["votes"].rows_where(where, values, order_by="prompt"))
+        return list(db["votes"].rows_where("match = ? and voter = ?", [match_id, voter], order_by="prompt"))
 
 
 def voters(match_id: str) -> list[str]:
@@ -67,12 +66,12 @@ def voters(match_id: str) -> list[str]:
         return [row["voter"] for row in db.query(query, [match_id])]
 
 
-def pairs(match_id: str | None = None, voter: str | None = PERSON) -> list[dict]:
-    """Preference pairs of the votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
+def pairs(match_id: str | None = None) -> list[dict]:
+    """Preference pairs of a person's votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
     with store.opened() as db:
         rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created"))
-    kept = [row for row in rows if match_id in (None, row["match"]) and voter in (None, row["voter"])]
-    return [_pair(row) for row in kept if row["text_a"] != row["text_b"]]
+    chosen = [row for row in rows if match_id in (None, row["match"]) and row["voter"] == PERSON]
+    return [_pair(row) for row in chosen if row["text_a"] != row["text_b"]]
 
 
 def write_pairs(path: Path, match_id: str | None = None) -> int:

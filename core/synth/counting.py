@@ -5,7 +5,7 @@ from collections import Counter
 
 from core.corpus.token_counter import said
 from core.synth.grammar import Grammar
-from core.synth.rules import Record, Rule, Slot, reachable
+from core.synth.rules import Record, Rule, Slot
 
 EXACT = 5000  # texts up to which all are made and counted
 HOPELESS = 8  # log10 of the derivations from which the texts are not made to be counted
@@ -89,8 +89,7 @@ def _of_slot(grammar: Grammar, slot: Slot, depth: int, known: dict) -> float:
 def lint(recipe, rows: int = 300) -> list[dict]:
     """What is doubtful: {"code": unreachable | dominating, "rule", "text", "share"}."""
     grammar: Grammar = recipe.grammar
-    below = reachable(grammar.links)
-    reached = {rule.number for rule in recipe.tops}.union(*(below[rule.number] for rule in recipe.tops))
+    reached = {rule.number for rule in recipe.tops}.union(*(grammar.below[rule.number] for rule in recipe.tops))
     doubts = [
         {"code": "unreachable", "rule": name, "text": "", "share": 0.0}
         for name, rule in grammar.rules.items()

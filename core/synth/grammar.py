@@ -157,7 +157,8 @@ class Grammar:
 
     def _measure(self) -> None:
         """Which rules lead back to themselves, the tables to draw from, and the labels of the rules that shape a row."""
-        least, below = rules.least_heights(self.links), rules.reachable(self.links)
+        least = rules.least_heights(self.links)
+        self.below = below = rules.reachable(self.links)
         for rule in self.all:
             links = self.links[rule.number]
             heights = [max((least.get(at, math.inf) for at in link), default=-1) for link in links]

@@ -49,8 +49,8 @@ def _of_model(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
         while len(made) < SHOWN:
             made += source.batch(len(made))
         seconds = time.perf_counter() - began
-        if source.local:  # the same prompts, one after the other
-            alone = _one_by_one(source)
+        if source.local:
+            alone = _speed_one_by_one(source)
     finally:
         source.close()
     rows = [one["row"] for one in made if "row" in one]
@@ -79,8 +79,8 @@ def _measured(rows: list[dict], scale: Scale, began: float, provenance_bytes: in
     }
 
 
-def _one_by_one(source: FromModel) -> float:
-    """Tokens that a local model writes a second when it is asked for one reply at a time."""
+def _speed_one_by_one(source: FromModel) -> float:
+    """Tokens a second that a local model writes for the same prompts, one after the other."""
     began = time.perf_counter()
     replies = [source.local.ask(source.prompt(number)["messages"], **source.sampling) for number in range(ALONE)]
     return round(sum(reply.tokens_out for reply in replies) / (time.perf_counter() - began), 1)

@@ -65,15 +65,18 @@ def find(job_id: str) -> Path:
 
 
 def stop(directory: Path) -> None:
-    """Ask the job to end and make a corpus of what there is; one that is paused or lost is woken for it."""
+    """Ask the job to end and make a corpus of what there is; one that is paused or lost is started for it."""
     if not jobs.is_alive(directory):
-        if jobs.state(directory) in ("finished", "stopped"):
-            raise NothingToGoOnWith(name=jobs.request(directory)["name"])
-        start(directory)
+        resume(directory)
     jobs.stop(directory)
 
 
 def resume(directory: Path) -> None:
+    """Start a job again that is paused, failed or lost.
+
+    Raises:
+        JobStillAtWork, NothingToGoOnWith.
+    """
     if jobs.is_alive(directory):
         raise jobs.JobStillAtWork(name=jobs.request(directory)["name"])
     if jobs.state(directory) in ("finished", "stopped"):

@@ -775,8 +775,8 @@ VOTES = Group(
             '    winner = {"left": "a", "right": "b"}.get(verdict, verdict)',
         ),
         (
-            '    return [_pair(row) for row in kept if row["text_a"] != row["text_b"]]',
-            "    return [_pair(row) for row in kept]",
+            '    return [_pair(row) for row in chosen if row["text_a"] != row["text_b"]]',
+            "    return [_pair(row) for row in chosen]",
         ),
         (
             'if row["verdict"] == "a" else (row["text_b"], row["text_a"])',
