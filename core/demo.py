@@ -40,7 +40,7 @@ def run(method: str = "qlora", steps: int = STEPS, tell=lambda line: None) -> di
     wait(run_id, tell)
     row, curves = store.sync(run_id), store.curves(run_id)
     if row["state"] != "finished":
-        raise UserError(message=row["message"] or f"The run ended as {row['state']}.")
+        raise UserError(message=row["error_message"] or f"The run ended as {row['state']}.")
     return {
         "run": run_id,
         "status": row["state"],

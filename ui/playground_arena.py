@@ -164,7 +164,7 @@ def draw(say: Say, match_id: str | None) -> list:
     except UserError:
         return [None, "", [], [], [], *[gr.Button(interactive=False)] * 4]
     request, rows = jobs.request(directory), matches.answers(directory)
-    voted = {vote["prompt"] for vote in votes.of_match(match_id, votes.PERSON)}
+    voted = {vote["prompt_index"] for vote in votes.of_match(match_id, votes.PERSON)}
     row = next((row for row in rows if row["prompt"] not in voted), None)
     line = status_line(say, directory, len(request["prompts"]), len(rows), len(voted))
     buttons = [gr.Button(interactive=row is not None)] * 4

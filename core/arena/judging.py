@@ -49,7 +49,7 @@ def work(directory: Path, request: dict, report) -> dict:
     endpoint = Endpoint(request["url"], request["model"])
     match_id, voter = request["match"], f"judge:{request['model']}"
     match = matches.find(match_id)
-    prompts, done = jobs.request(match)["prompts"], {vote["prompt"] for vote in votes.of_match(match_id, voter)}
+    prompts, done = jobs.request(match)["prompts"], {vote["prompt_index"] for vote in votes.of_match(match_id, voter)}
     rows, unclear = matches.answers(match), 0
     for row in rows:
         if row["prompt"] in done:

@@ -35,42 +35,42 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
     left, right = matches.sides(match_id, prompt)
     winner = {"left": left, "right": right}.get(verdict, verdict)
     vote = {
-        "match": match_id,
-        "prompt": prompt,
+        "match_id": match_id,
+        "prompt_index": prompt,
         "voter": voter,
         "topic": request["prompts"][prompt]["topic"],
         "question": request["prompts"][prompt]["prompt"],
         "system": request["system"],
         "verdict": winner,  # a, b, tie, bad or split
-        "left": left,
-        "a": request["a"],
-        "b": request["b"],
+        "left_side": left,
+        "model_a": request["a"],
+        "model_b": request["b"],
         "text_a": row["a"]["text"],
         "text_b": row["b"]["text"],
         "note": note,
-        "created": time.time(),
+        "created_at": time.time(),
     }
     with store.opened() as db, db.conn:
-        db["votes"].upsert(vote, pk=("match", "prompt", "voter"))
+        db["votes"].upsert(vote, pk=("match_id", "prompt_index", "voter"))
 
 
 def of_match(match_id: str, voter: str = PERSON) -> list[dict]:
     """The votes of a voter on a match, by prompt."""
     with store.opened() as db:
-        return list(db["votes"].rows_where("match = ? and voter = ?", [match_id, voter], order_by="prompt"))
+        return list(db["votes"].rows_where("match_id = ? and voter = ?", [match_id, voter], order_by="prompt_index"))
 
 
 def voters(match_id: str) -> list[str]:
     with store.opened() as db:
-        query = "select distinct voter from votes where match = ? order by voter != 'person', voter"
+        query = "select distinct voter from votes where match_id = ? order by voter != 'person', voter"
         return [row["voter"] for row in db.query(query, [match_id])]
 
 
 def pairs(match_id: str | None = None) -> list[dict]:
     """Preference pairs of a person's votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
     with store.opened() as db:
-        rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created"))
-    chosen = [row for row in rows if match_id in (None, row["match"]) and row["voter"] == PERSON]
+        rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created_at"))
+    chosen = [row for row in rows if match_id in (None, row["match_id"]) and row["voter"] == PERSON]
     return [_pair(row) for row in chosen if row["text_a"] != row["text_b"]]
 
 
