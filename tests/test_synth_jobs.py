@@ -341,7 +341,7 @@ def test_what_is_no_volume_is_refused(said, capsys):
 
 @pytest.mark.slow
 def test_a_local_model_writes_in_batches(tmp_path, tiny_model):
-    from core.synth.local import Local  # noqa: PLC0415 - loads torch
+    from core.synth.local import Local
 
     local = Local(tiny_model)
     chats = [[{"role": "user", "content": text}] for text in ("sea?", "a longer question about the lamp?")]
