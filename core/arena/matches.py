@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core import files, jobs, paths
 from core.arena import prompts as sets
-from core.chat import chat, chat_models, process
+from core.chat import chat, chat_models
 from core.chat.types import Question, Sampling
 from core.errors import ErrorElsewhere, UserError
 from core.runs import gpu_access, runs
@@ -95,7 +95,7 @@ def measure(directory: Path, request: dict) -> None:
     """Write the held-out loss of both contestants, over the rows that their run held out, into measured.json."""
     rows, losses = held_out_rows([request["a"], request["b"]]), {}
     for side in ("a", "b"):
-        measured = process.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
+        measured = chat.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
         losses[side] = {"held_out_loss": measured["loss"], "held_out_rows": measured["rows"]}
     files.write_json(directory / "measured.json", losses)
 

@@ -12,7 +12,7 @@ import torch
 from transformers import StoppingCriteriaList
 
 from core import model_files
-from core.chat import engine, process
+from core.chat import chat, engine
 from core.chat.types import NoRoom
 from core.corpus import turns
 from core.corpus.token_counter import directory
@@ -123,7 +123,7 @@ class Local:
         config = TrainConfig(base_model=str(self.path), corpus="", method="lora")
         need = {"lora": MARGIN * engine.bytes_each(config, kind) * count, "qlora": engine.QUANTISED_BYTES * count}
         if need["lora"] > engine.free_bytes(kind):
-            process.close(at_once=False)
+            chat.close(at_once=False)
         free = engine.free_bytes(kind)
         if need["qlora"] > free:
             raise NoRoom(model=self.path.name, need=f"{need['qlora'] / 2**30:.1f}", free=f"{free / 2**30:.1f}")

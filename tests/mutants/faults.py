@@ -65,7 +65,7 @@ ENCODING = Group(
             "    ids = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}",
             "    ids = {tokenizer.eos_token_id}",
         ),
-        ("if id != IGNORED][-1:])", "if id != IGNORED][:1])"),
+        ("if id != IGNORED][-1:]", "if id != IGNORED][:1]"),
         ('                if row["id"] not in seen:', "                if True:"),
         (
             "                row, number = json.loads(line), number + 1",
@@ -450,7 +450,7 @@ SHARING = Group(
         ("TRIES_OF_ONE, TRIES_OF_ALL = 5, 60", "TRIES_OF_ONE, TRIES_OF_ALL = 5, 6000"),
         ("            while tries and now - tries[0] > MINUTE:", "            while tries:"),
         ("        if letters > limits.letters:", "        if False:"),
-        ("            if any(turn.visitor is visitor for turn in self._line):", "            if False:"),
+        ("            if any(turn.visitor is visitor for turn in self._queue):", "            if False:"),
         (
             "            if visitor.messages >= limits.messages or visitor.tokens >= limits.tokens:",
             "            if visitor.messages >= limits.messages:",
@@ -460,16 +460,16 @@ SHARING = Group(
             "            if False:",
         ),
         ("            visitor.messages += 1", "            pass"),
-        ("                turn.visitor.tokens += tokens - counted", "                turn.visitor.tokens = tokens"),
+        ("turn.visitor.tokens = before + sum(", "turn.visitor.tokens = sum("),
         (
-            "        found = None if self.ended or not token else self.visitors.get(token)",
-            "        found = self.visitors.get(token)",
+            "        visitor = None if self.ended or not token else self.visitors.get(token)",
+            "        visitor = self.visitors.get(token)",
         ),
         (
             "                if turn.stopped.is_set() or self.ended:\n                    return",
             "                if False:\n                    return",
         ),
-        ('    while kept and kept[0]["role"] != "user":', "    while False:"),
+        ('    while end and end[0]["role"] != "user":', "    while False:"),
         ('    return "".join(password.lower().split()).replace("-", "").encode()', "    return password.encode()"),
     ),
 )
@@ -479,37 +479,40 @@ GATE = Group(
     ("test_share.py", "test_share_files.py"),
     (
         (
-            "        elif (visitor := self.share.visitor(token_of(scope))) is None:",
-            "        elif (visitor := self.share.visitor(token_of(scope))) is False:",
+            "        if (visitor := self.share.visitor(token_of(request))) is None:",
+            "        if (visitor := self.share.visitor(token_of(request))) is False:",
         ),
         (
-            "        if self.share.ended:\n            await respond(send, 410",
-            "        if False:\n            await respond(send, 410",
+            "        if self.share.ended:\n            return _html(410",
+            "        if False:\n            return _html(410",
         ),
-        ('or (scope.get("raw_path") or b"").partition(b"?")[0] != scope["path"].encode():', "or False:"),
+        ("or raw_path != path.encode():", "or False:"),
         (
             "        if not isinstance(data, list) or not all(value is None or isinstance(value, str) for value in data):",
             "        if not isinstance(data, list):",
         ),
         (
-            '        if not isinstance(asked, dict) or asked.get("event_data") is not None:',
-            "        if not isinstance(asked, dict):",
+            '        if not isinstance(message, dict) or message.get("event_data") is not None:',
+            "        if not isinstance(message, dict):",
         ),
         (
             "        if any(session in other.sessions for other in self.share.visitors.values() if other is not visitor):",
             "        if False:",
         ),
-        ('        if "session_hash" in asked:\n            self._own(visitor, asked["session_hash"])', "        pass"),
         (
-            "        if size > most:\n            raise Refused(413)",
-            "        if False:\n            raise Refused(413)",
+            '        if "session_hash" in message:\n            self._own(visitor, message["session_hash"])',
+            "        pass",
         ),
-        ("HttpOnly; SameSite=Lax", "SameSite=Lax"),
         (
-            '        if scope["type"] == "http" and not LOCAL.fullmatch(_header(scope, b"host") or ""):',
+            "            if len(body) > most:\n                raise Refused(413)",
+            "            if False:\n                raise Refused(413)",
+        ),
+        ('httponly=True, samesite="lax"', 'samesite="lax"'),
+        (
+            '        if scope["type"] == "http" and not LOCAL.fullmatch(Request(scope).headers.get("host", "")):',
             "        if False:",
         ),
-        ('    (b"x-frame-options", b"DENY"),\n', ""),
+        ('    "x-frame-options": "DENY",\n', ""),
     ),
 )
 
