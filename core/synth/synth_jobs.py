@@ -86,15 +86,18 @@ def resume(directory: Path) -> None:
 
 def progress(directory: Path) -> dict:
     """The job's id, request and state, its latest progress, the run that it waits for, the latest x-ray and its ending."""
-    last, state, ending = jobs.progress(directory), jobs.state(directory), events.last(directory) or {}
-    went_on = max((last[name]["time"] for name in ("started", "going_on") if name in last), default=0)
-    waits = state == "running" and "waiting" in last and last["waiting"]["time"] > went_on
+    last: dict = {}
+    for event in events.read(directory)[0]:
+        last[event["event"]] = event
+        if event["event"] in ("going_on", "started"):
+            last.pop("waiting", None)
+    ending, state = events.last(directory) or {}, jobs.state(directory)
     return {
         "id": directory.name,
         "request": jobs.request(directory),
         "state": state,
         "progress": last.get("progress", {}),
-        "waits_for": last["waiting"]["run"] if waits else None,
+        "waits_for": last["waiting"]["run"] if "waiting" in last and state == "running" else None,
         "xray": last.get("xray", {}).get("xray"),
         "ending": ending if ending.get("event") in events.FINAL and state in events.FINAL else {},
     }
