@@ -19,8 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from core.corpus import storage  # noqa: E402 - this file is run by its path
-from core.corpus.token_counter import said  # noqa: E402
+from core.corpus import storage, turns  # noqa: E402 - this file is run by its path
 from core.synth import recipes  # noqa: E402
 
 BLOCK = 2048
@@ -77,7 +76,7 @@ def start(options, model: str, out: Path, seed: int) -> subprocess.Popen:
 
 
 def characters(corpus: Path) -> int:
-    return sum(len(text) for row in storage.all_rows(corpus) for text in said(row))
+    return sum(len(text) for row in storage.all_rows(corpus) for text in turns.texts(row))
 
 
 def trained(path: Path) -> str:

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from core import errors, events, jobs
+from core.corpus import turns
 from core.corpus.importer import NameTaken
-from core.corpus.token_counter import said
 from core.errors import UserError
 from core.synth import preview, prompts, recipes, synth_jobs, worker
 
@@ -93,7 +93,7 @@ def _one_row(options) -> int:
     if options.row < 0:
         _parser().error("rows are counted from 0")
     row = recipes.load(options.recipe).make(options.seed, options.row)
-    print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(said(row)))
+    print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(turns.texts(row)))
     return 0
 
 
@@ -109,7 +109,7 @@ def _preview(options) -> int:
         print(json.dumps(measured, ensure_ascii=False))
         return 0
     for row in measured["rows"]:
-        print("\n".join(said(row)), end="\n\n---\n\n")
+        print("\n".join(turns.texts(row)), end="\n\n---\n\n")
     print({key: value for key, value in measured.items() if key not in ("rows", "xray", "costs")})
     for name, gauge in measured["xray"]["gauges"].items():
         print(f"  {gauge['light']:6} {name:18} {gauge['value']:10.4f}")

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 
-from core.corpus.token_counter import said
+from core.corpus import turns
 from core.synth.grammar import Grammar
 from core.synth.rules import Record, Rule, Slot
 
@@ -106,7 +106,7 @@ def lint(recipe, rows: int = 300) -> list[dict]:
     )
     counts = Counter()
     for number in range(rows):
-        text = " ".join(said(recipe.make(1, number))).lower()
+        text = " ".join(turns.texts(recipe.make(1, number))).lower()
         counts.update({line for _, line in lines if line.lower() in text})
     for name, line in lines:
         if counts[line] > DOMINATES * rows:

@@ -13,8 +13,7 @@ from pathlib import Path
 import orjson
 
 from core import events, jobs, paths
-from core.corpus import diversity_metrics, importer, storage
-from core.corpus.token_counter import learned, said
+from core.corpus import diversity_metrics, importer, storage, turns
 
 BATCH = 500  # rows that are read back at once
 NOVELTY_ROWS = 200  # the last rows, of which so many have to be new
@@ -66,9 +65,9 @@ def resume(job, copies) -> None:
         job.rows += 1
         job.tokens += row["recipe"]["tokens"]
         numbers.append(row["recipe"]["row"])
-        texts.append("\n".join(said(row)))
+        texts.append("\n".join(turns.texts(row)))
         if len(job.sample) < XRAY_TEXTS:
-            job.sample.append(learned(row))
+            job.sample.append(turns.learned(row))
         if len(numbers) == BATCH:
             copies.keep(numbers, texts)
             new, numbers, texts = dict.fromkeys(numbers, True), [], []
@@ -125,12 +124,12 @@ def publish(job) -> tuple[dict, dict]:
     for existing in [out] if out else [path for path in paths.corpora().iterdir() if path.name[0] != "."]:
         if (existing / "card.json").is_file() and storage.read_card(existing).get("job") == job.directory.name:
             rows = list(storage.all_rows(existing))[::every]
-            return storage.read_card(existing), diversity_metrics.measure([learned(row) for row in rows])
+            return storage.read_card(existing), diversity_metrics.measure([turns.learned(row) for row in rows])
 
     def rows():
         for number, row in enumerate(read(job.directory / "rows.jsonl")):
             if number % every == 0 and len(sample) < diversity_metrics.SAMPLE:
-                sample.append(learned(row))
+                sample.append(turns.learned(row))
             yield row | {"source": {"file": job.request["file"], "line": row["recipe"]["row"]}}
 
     out = out or paths.corpora() / storage.free_name(paths.corpora(), job.request["name"])

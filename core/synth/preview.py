@@ -4,8 +4,8 @@ import shutil
 import time
 
 from core import paths
-from core.corpus import diversity_metrics
-from core.corpus.token_counter import Scale, learned, said
+from core.corpus import diversity_metrics, turns
+from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.estimate import __main__ as estimate_command
 from core.estimate import answer, catalogue
@@ -32,7 +32,7 @@ def _of_grammar(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
     scale.ids(rows)  # loads and warms what the speed would not show again
     began = time.perf_counter()
     sample = [recipe.make(seed, number) for number in range(XRAY)]
-    verdicts = Copies().judge(list(range(XRAY)), ["\n".join(said(row)) for row in sample])
+    verdicts = Copies().judge(list(range(XRAY)), ["\n".join(turns.texts(row)) for row in sample])
     new = [row for row, copy in zip(sample, verdicts, strict=True) if copy is None]
     measured = _measured(new, scale, began, GRAMMAR_BYTES)
     measured |= {"distinct": counting.distinct(recipe), "lint": counting.lint(recipe)}
@@ -69,9 +69,9 @@ def _measured(rows: list[dict], scale: Scale, began: float, provenance_bytes: in
     """What rows that were made since `began` weigh, and how fast that was."""
     tokens, count = sum(map(len, scale.ids(rows))), max(1, len(rows))
     seconds = time.perf_counter() - began
-    size = sum(len(text.encode()) for row in rows for text in said(row))
+    size = sum(len(text.encode()) for row in rows for text in turns.texts(row))
     return {
-        "xray": diversity_metrics.measure([learned(row) for row in rows]),
+        "xray": diversity_metrics.measure([turns.learned(row) for row in rows]),
         "tokens_a_row": max(1, round(tokens / count, 1)),
         "bytes_a_row": round(size / count + provenance_bytes),
         "tokens_per_second": round(tokens / seconds, 1),

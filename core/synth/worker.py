@@ -16,8 +16,8 @@ import psutil
 from filelock import FileLock, Timeout
 
 from core import errors, events, jobs, paths
-from core.corpus import diversity_metrics
-from core.corpus.token_counter import Scale, learned, said
+from core.corpus import diversity_metrics, turns
+from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth import job_files, recipes
@@ -141,7 +141,7 @@ def open_source(job: Job) -> Source:
 def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: Files) -> str:
     """Keep what is new of a batch of {"number", "row" | "reason"} until the volume is reached; how the job ends, if so."""
     good = [item for item in batch if "row" in item]
-    verdicts = copies.judge([item["number"] for item in good], ["\n".join(said(item["row"])) for item in good])
+    verdicts = copies.judge([item["number"] for item in good], ["\n".join(turns.texts(item["row"])) for item in good])
     ids = iter(scale.ids([item["row"] for item, copy in zip(good, verdicts, strict=True) if copy is None]))
     verdicts = iter(verdicts)
     for item in batch:
@@ -186,7 +186,7 @@ def _keep(job: Job, item: dict, ids: list[int], files: Files) -> None:
     job.bytes += len(line)
     job.tokens += len(ids)
     if len(job.sample) < job_files.XRAY_TEXTS:
-        job.sample.append(learned(row))
+        job.sample.append(turns.learned(row))
 
 
 def _sync(job: Job, files: Files, last: bool) -> None:

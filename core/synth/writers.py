@@ -8,9 +8,8 @@ from pathlib import Path
 
 import orjson
 
-from core.corpus import storage
+from core.corpus import storage, turns
 from core.corpus.__main__ import where
-from core.corpus.token_counter import said
 from core.errors import UserError
 from core.synth import job_files, prompts, replies
 from core.synth.endpoint import Endpoint
@@ -107,7 +106,9 @@ class FromModel(Source):
 
     def _score(self, row: dict) -> float | None:
         """The judge's number; a reply without one is no verdict, and the row stays."""
-        question = prompts.in_language(prompts.WORDS["judge"], self.recipe.lang).format(seed="\n".join(said(row)))
+        question = prompts.in_language(prompts.WORDS["judge"], self.recipe.lang).format(
+            seed="\n".join(turns.texts(row))
+        )
         reply = self.writer.ask([{"role": "user", "content": question}], temperature=0.0, max_tokens=8)
         score = re.search(r"\b(10|[1-9])(?:[.,]\d)?\b", reply.text)
         return float(score[1]) if score else None
@@ -172,5 +173,5 @@ def seeds_of(recipe, request: dict) -> list[dict]:
     seeds = [{"text": str(text)} for text in recipe.values.get("seeds") or []]
     if request.get("corpus"):
         rows = storage.all_rows(where(request["corpus"]))
-        seeds += [{"text": "\n".join(said(row)), "id": row["id"]} for row in rows]
+        seeds += [{"text": "\n".join(turns.texts(row)), "id": row["id"]} for row in rows]
     return seeds
