@@ -1,6 +1,7 @@
 """What the Calculator tab says: every sentence in both languages, and pieces that hold the answer's own figures."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -76,8 +77,6 @@ def test_the_bar_holds_all_of_the_process():
 
 
 def test_the_stored_check_is_of_the_table_that_comes_with_it():
-    import json
-
     found = json.loads((paths.assets() / "check.json").read_text(encoding="utf-8"))
     assert [len(found[name]["errors"]) == found[name]["rows"] for name in ("instant", "trace", "time")] == [True] * 3
     assert found["instant"]["rows"] + found["instant"]["left_out"] == 453

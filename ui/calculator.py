@@ -16,8 +16,8 @@ from core.errors import UserError
 from core.estimate import answer as answers
 from core.estimate import catalogue, plan, probe, tables, trace_runner
 from core.estimate import setup as setups
-from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
-from core.estimate.troubles import CardGone, NeedsTrace, UnknownArchitecture
+from core.estimate.setup import CHOICES, KINDS, Setup
+from core.estimate.troubles import NeedsTrace, UnknownArchitecture
 from core.hardware import hardware
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
@@ -85,7 +85,7 @@ def build_question(say: Say) -> dict:
             min_width=260,
         )
         method = gr.Dropdown(
-            [(say(f"calculator.method.{name}"), name) for name in METHODS],
+            [(say(f"calculator.method.{name}"), name) for name in KINDS],
             value="qlora", label=say("calculator.method"), info=say("calculator.method.info"), scale=2, min_width=260,
         )  # fmt: skip
     with gr.Row():
@@ -113,21 +113,24 @@ def build_settings(say: Say) -> dict:
         return {"label": say(f"calculator.{name}"), "info": say(f"calculator.{name}.info")}
 
     with gr.Row():
-        for name in ("sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
+        for name in ("max_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
             made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **words(name))
     with gr.Row():
         made["target_modules"] = gr.Dropdown(
             TARGETS, value=base.target_modules, allow_custom_value=True, **words("target_modules")
         )
-        made["optimizer"] = gr.Dropdown(list(OPTIMIZERS), value=base.optimizer, **words("optimizer"))
-        made["attention"] = gr.Dropdown(ATTENTIONS, value=base.attention, **words("attention"))
+        made["optim"] = gr.Dropdown(CHOICES["optim"], value=base.optim, **words("optim"))
+        made["attention"] = gr.Dropdown(CHOICES["attention"], value=base.attention, **words("attention"))
     with gr.Row():
         losses = [(say(f"calculator.loss.{name}"), name) for name in LOSSES]
         made["loss"] = gr.Dropdown(losses, value=base.loss, **words("loss"))
-        precisions = [(say("calculator.precision.auto"), "auto"), *((name, name) for name in setups.PRECISIONS)]
+        precisions = [
+            (say("calculator.precision.auto"), "auto"),
+            *((name, name) for name in setups.CHOICES["precision"]),
+        ]
         made["precision"] = gr.Dropdown(precisions, value="auto", **words("precision"))
         made["gradient_checkpointing"] = gr.Checkbox(True, **words("gradient_checkpointing"))
-        made["save_embeddings"] = gr.Checkbox(False, **words("save_embeddings"))
+        made["train_embeddings"] = gr.Checkbox(False, **words("train_embeddings"))
     return made
 
 
@@ -203,7 +206,7 @@ def _mine() -> list[tuple[str, str]]:
     """(name, choice) of this computer's cards, the one that runs take if nobody chooses first."""
     usual = hardware.card()
     found = sorted(hardware.gpus(), key=lambda gpu: gpu != usual)
-    return [(gpu.name, f"mine:{gpu.uuid}") for gpu in found]
+    return [(gpu.name, catalogue.MINE + gpu.uuid) for gpu in found]
 
 
 def _title(say: Say, name: str, *, is_example: bool) -> str:
@@ -227,33 +230,19 @@ def on_load(say: Say, **fields):
 
 def question(model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, **settings) -> dict:
     """The form as arguments of answers.ask()."""
-    chosen, free = _card(card)
-    for name in ("sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
+    chosen, free = catalogue.chosen(card)
+    for name in ("max_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
         settings["precision"] = answers.best_precision(chosen)
     amount = token_counter.of_corpus(paths.corpus(corpus), model)[0] if corpus else None
     return {
-        "setup": Setup(method=method, **settings),
+        "setup": Setup(**setups.of_kind(method), **settings),
         "card": chosen,
         "free": free,
         "tokens": amount or setups.count(tokens or "", "tokens"),
         "epochs": setups.epochs(epochs or ""),
     }
-
-
-def _card(choice: str) -> tuple[catalogue.Card, float]:
-    if choice.startswith("mine:"):
-        gpu = hardware.card(choice.removeprefix("mine:"))
-        if gpu is None:
-            raise CardGone()
-        card = catalogue.of_machine(gpu)
-        return card, hardware.free_bytes(gpu) or card.memory_bytes
-    if choice == catalogue.CPU:
-        here = hardware.machine()
-        return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes
-    card = catalogue.card(choice)
-    return card, card.memory_bytes
 
 
 def on_ask(say: Say, **fields):
@@ -270,7 +259,7 @@ def on_ask(say: Say, **fields):
         pieces.formulas(say, found),
         figures.lengths(say, found),
         figures.batches(say, found),
-        plan.fields(found, fields["model"], fields["corpus"]),
+        plan.config_fields(found, fields["model"], fields["corpus"]),
     )
 
 
@@ -309,7 +298,9 @@ def on_measure(say: Say, card: str | None):
     yield f"<p>{say('calculator.probe.running')}</p>"
     try:
         found = probe.run(
-            hardware.card((card or "").removeprefix("mine:")) if (card or "").startswith("mine:") else None
+            hardware.card((card or "").removeprefix(catalogue.MINE))
+            if (card or "").startswith(catalogue.MINE)
+            else None
         )
         yield f"<p>{say('calculator.probe.done', name=found['name'], tflops=say.number(found['tflops']))}</p>"
     except UserError as error:
@@ -337,7 +328,7 @@ def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
         return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
-    text = pieces.plan(say, config, _card(card)[0], precision)
+    text = pieces.plan(say, config, catalogue.chosen(card)[0], precision)
     if config["method"] != method:
         text += " " + say("calculator.plan.adapter")
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

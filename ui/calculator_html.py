@@ -9,7 +9,7 @@ from core.estimate.advice import Change
 from core.estimate.answer import Answer
 from core.estimate.catalogue import Card
 from core.estimate.memory import GIB
-from core.estimate.setup import METHODS, Setup
+from core.estimate.setup import Setup
 from ui import templates
 from ui.text import Say
 
@@ -22,7 +22,7 @@ def verdict(say: Say, answer: Answer) -> str:
     low, high = answer.range_seconds
     values = {
         "model": answer.shape.name.rpartition("/")[2],
-        "method": say(f"calculator.method.{answer.setup.method}").partition(":")[0],
+        "method": say(f"calculator.method.{answer.setup.kind}").partition(":")[0],
         "process": say.number(answer.process / GIB),
         "budget": say.number(answer.budget / GIB),
         "card": answer.card.name.removeprefix("NVIDIA "),
@@ -174,12 +174,12 @@ def _largest(say: Say, answer: Answer) -> str:
 
 def all_tables(say: Say, name: str, setup: Setup, card: Card, budget: float, tokens: int) -> str:
     """Kinds of training, models by methods, volumes of text, all computed for the card."""
-    values = {"length": say.number(setup.sequence_length, 6), "batch": setup.batch_size}
+    values = {"length": say.number(setup.max_length, 6), "batch": setup.batch_size}
     note = say("calculator.tables.note", card=card.name, **values)
     if budget > BIG_CARD:
         known = catalogue.shape("Qwen/Qwen3-14B")
-        length = min(setup.sequence_length, known.longest)
-        qlora = answers.quick(known, tables.with_method(setup, "qlora").changed(sequence_length=length), card)
+        length = min(setup.max_length, known.longest)
+        qlora = answers.quick(known, tables.of_kind(setup, "qlora").changed(max_length=length), card)
         note += " " + say("calculator.tables.edge", gib=say.number(qlora.process / GIB))
     return (
         f"<p>{html.escape(note)}</p>"
@@ -193,8 +193,8 @@ def _kinds(say: Say, name: str, setup: Setup, card: Card, budget: float, tokens:
     rows, colours = [], {}
     for y, cell in enumerate(tables.methods(name, setup, card, budget)):
         size = say.number(cell.memory.process / GIB)
-        title, gives = say(f"calculator.method.{cell.method}"), say(f"calculator.kind.{cell.method}")
-        title += f" · {cell.optimizer}" if cell.optimizer != setup.optimizer else ""
+        title, gives = say(f"calculator.method.{cell.kind}"), say(f"calculator.kind.{cell.kind}")
+        title += f" · {cell.optim}" if cell.optim != setup.optim else ""
         mark = say(f"calculator.mark.{cell.verdict}")
         time = say.duration(tokens / cell.pace.tokens_per_second) if cell.verdict != "no" else "—"
         trained = say.number(cell.memory.trainable, 3)
@@ -212,7 +212,10 @@ def _models(say: Say, setup: Setup, card: Card, budget: float) -> str:
             cells.append(f"{say.number(cell.memory.process / GIB)} · {_reason(say, cell)}")
             colours[y, x] = MARKS[cell.verdict]
         rows.append(cells)
-    head = [say("calculator.column.model"), *(say(f"calculator.method.{m}").partition(":")[0] for m in METHODS[:3])]
+    head = [
+        say("calculator.column.model"),
+        *(say(f"calculator.method.{m}").partition(":")[0] for m in tables.MODEL_KINDS),
+    ]
     return table(head, rows, colours)
 
 
@@ -225,7 +228,7 @@ def _reason(say: Say, cell: tables.Cell) -> str:
 def _volumes(say: Say, name: str, setup: Setup, card: Card, budget: float) -> str:
     rows = []
     kinds = ("qlora", "lora", "full")
-    able = [cell.method for cell in tables.methods(name, setup, card, budget) if cell.verdict != "no"]
+    able = [cell.kind for cell in tables.methods(name, setup, card, budget) if cell.verdict != "no"]
     for row in tables.volumes(name, setup, card):
         times = [say.duration(row["seconds"][m]) if m in able else say("calculator.mark.no") for m in kinds]
         rows.append([say.number(row["tokens"], 12), say(f"calculator.volume.{row['tokens']}"), *times])

@@ -48,7 +48,7 @@ def lengths(say: Say, answer: Answer) -> go.Figure:
     """Memory of the process against the sequence length, with the card's line."""
     longest = answer.shape.longest or LENGTHS[-1]
     x = [n for n in LENGTHS if n <= longest]
-    y = [_process(answer, sequence_length=n) / GIB for n in x]
+    y = [_process(answer, max_length=n) / GIB for n in x]
     figure = go.Figure(layout=layout(say, say("calculator.plot.length"), say("calculator.plot.gib")))
     figure.add_scatter(x=x, y=y, mode="lines+markers", name=say("calculator.plot.memory"), line={"color": PALETTE[0]})
     figure.add_hline(y=answer.budget / GIB, line={"color": PALETTE[1], "width": 2})

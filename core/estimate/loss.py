@@ -6,7 +6,7 @@ and Liger's (logits never whole), `tiled` that of core/training/cross_entropy.py
 where the head is not trained, else checkpointed).
 """
 
-from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale
+from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale, tanh, unary
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
 from core.estimate.size_autograd import Tape, Tensor, Weight
@@ -20,7 +20,7 @@ class Head:
 
     def __init__(self, shape: ModelShape, setup: Setup):
         self.shape, self.setup = shape, setup
-        trains = setup.method in ("full", "cpt")
+        trains = setup.method == "full"
         width = SINGLE if setup.kbit_prepare else setup.weight_width
         self.norm = Weight(shape.hidden, width, trains)
         self.weight = Weight(shape.embedding, setup.saved_width if setup.saves else width, trains or setup.saves)
@@ -43,10 +43,7 @@ class Head:
         logits = matmul(tape, hidden, self.weight, shape.hidden, shape.vocabulary, autocast)
         if shape.softcap:
             logits = scale(tape, logits)
-            capped = tape.new(logits.numel, logits.width)
-            numel, width = logits.numel, logits.width
-            capped = tape.track(capped, (logits,), (capped,), lambda g, _: (tape.new(numel, width),))
-            logits = scale(tape, capped)
+            logits = scale(tape, tanh(tape, logits))
         return logits
 
     def _whole(self, tape: Tape, hidden: Tensor, kind: str) -> tuple[Tensor, list]:
@@ -56,21 +53,18 @@ class Head:
 
     def _tiled(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup
-        learned = max(1, int(setup.tokens * setup.labelled))
+        learned = setup.learned
         chosen = tape.new(learned * shape.hidden, hidden.width)
-        numel, width = hidden.numel, hidden.width
         tape.work(moved=2 * chosen.size)
-        chosen = tape.track(chosen, (hidden,), (), lambda g, _: (tape.new(numel, width),))
+        chosen = unary(tape, hidden, chosen, enters=False)
         if not self.weight.trains:
             return self._at_once(tape, chosen, learned)
         rows = min(LOSS_TILE, learned)
         # Every tile does the same, so one stands for all; its gradient goes into the gradient of all rows.
-        tile = Tensor(rows * shape.hidden, width, chosen.storage)
-        whole = chosen.numel
-        tile = tape.track(tile, (chosen,), (), lambda g, _: (tape.new(whole, width),))
-
-        several = learned > rows and self.weight.trains
-        tile = tape.track(tile, (tile,), (), lambda g, _: (setattr(tape, "held", None), g)[1:]) if several else tile
+        tile = unary(tape, chosen, Tensor(rows * shape.hidden, hidden.width, chosen.storage), enters=False)
+        several = learned > rows
+        if several:
+            tile = tape.track(tile, (tile,), (), lambda g, _: (setattr(tape, "held", None), g)[1:])
 
         def one(rows: Tensor) -> Tensor:
             return self._in_place(tape, self._logits(tape, rows))
@@ -93,8 +87,7 @@ class Head:
         wide = tape.scratch(logits.numel * SINGLE) if logits.width != SINGLE else None
         tape.work(moved=10 * logits.numel * SINGLE, launches=10)
         del wide
-        loss = tape.new(1, SINGLE)
-        return tape.track(loss, (logits,), (logits,), lambda g, kept: (tape.new(kept[0].numel, kept[0].width),))
+        return unary(tape, logits, tape.new(1, SINGLE), (logits,), enters=False)
 
     def _at_once(self, tape: Tape, chosen: Tensor, learned: int) -> Tensor:
         """The gradient of the chosen hidden states along with the loss; a tile's logits become their own gradient."""
@@ -106,18 +99,14 @@ class Head:
             back = tape.scratch(rows * shape.hidden * chosen.width)
             tape.work(2 * rows * shape.embedding, logits.width, 10 * logits.numel * SINGLE, launches=10)
             del logits, wide, back
-        loss = tape.new(1, SINGLE)
-        return tape.track(loss, (chosen,), (gradient,), lambda g, kept: (tape.new(kept[0].numel, kept[0].width),))
+        return unary(tape, chosen, tape.new(1, SINGLE), (gradient,), enters=False)
 
     def _fused(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup
-        labelled = max(1, int(setup.tokens * setup.labelled))
-        chosen = tape.new(labelled * shape.hidden, hidden.width)
-        numel, width = hidden.numel, hidden.width
-        if tape.wants(hidden):
-            chosen = tape.track(chosen, (hidden,), (), lambda g, _: (tape.new(numel, width),))
+        learned, width = setup.learned, hidden.width
+        chosen = unary(tape, hidden, tape.new(learned * shape.hidden, width), enters=False)
         half = setup.half if setup.autocast else width
-        rows, columns = min(labelled, FUSED_ROWS), min(shape.vocabulary, FUSED_COLUMNS)
+        rows, columns = min(learned, FUSED_ROWS), min(shape.vocabulary, FUSED_COLUMNS)
 
         def tile():
             parts = [tape.scratch(rows * columns * half)]
@@ -125,13 +114,13 @@ class Head:
                 parts.append(tape.scratch(rows * shape.hidden * half))
             if half != self.weight.width:
                 parts.append(tape.scratch(columns * shape.hidden * half))
-            flops = 2 * labelled * shape.embedding
-            tape.work(flops, half, 4 * labelled * shape.vocabulary, launches=12)
+            flops = 2 * learned * shape.embedding
+            tape.work(flops, half, 4 * learned * shape.vocabulary, launches=12)
             return parts
 
         working = tile()
-        out = tape.new(labelled, SINGLE)
-        sums = tape.new(labelled, SINGLE)
+        out = tape.new(learned, SINGLE)
+        sums = tape.new(learned, SINGLE)
         del working
         head = self.weight
 
@@ -141,9 +130,7 @@ class Head:
             working = tile()
             tile()
             del working
-            return cast(tape, Tensor(back.numel, SINGLE, back.storage), width), (
-                cast(tape, Tensor(ahead.numel, SINGLE, ahead.storage), head.width) if ahead else None
-            )
+            return cast(tape, back, width), cast(tape, ahead, head.width) if ahead else None
 
         return tape.track(out, (chosen, head), (chosen, sums), rule)
 
@@ -152,19 +139,11 @@ def cross_entropy(tape: Tape, logits: Tensor) -> Tensor:
     """log_softmax, which keeps its result, and nll_loss, whose gradient is as large as its input."""
     logs = tape.new(logits.numel, logits.width)
     tape.work(moved=2 * logits.size, launches=2)
-    if tape.wants(logits):
-        logs = tape.track(logs, (logits,), (logs,), lambda g, kept: (_softmax_gradient(tape, g, kept[0]),))
-    loss = tape.new(1, SINGLE)
-    if not tape.wants(logs):
-        return loss
 
-    def rule(g, kept):
-        return (tape.new(kept[0].numel, kept[0].width),)
+    def softmax_gradient(g, kept):
+        back = tape.new(kept[0].numel, kept[0].width)
+        tape.work(moved=4 * back.size, launches=2)
+        return (back,)
 
-    return tape.track(loss, (logs,), (logs,), rule)
-
-
-def _softmax_gradient(tape: Tape, g: Tensor, logs: Tensor) -> Tensor:
-    out = tape.new(logs.numel, logs.width)
-    tape.work(moved=4 * out.size, launches=2)
-    return out
+    logs = tape.track(logs, (logits,), (logs,), softmax_gradient)
+    return unary(tape, logs, tape.new(1, SINGLE), (logs,), enters=False)

@@ -1,34 +1,24 @@
 """The shape of a decoder language model, read from its config: all that memory and time depend on."""
 
+import difflib
+import functools
+import json
 import math
 from dataclasses import dataclass
 
+from core import paths
 from core.estimate.troubles import IncompleteConfig, NeedsTrace, UnknownArchitecture
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 GATED = ("gate_proj", "up_proj", "down_proj")
 
-# Families by model_type: what their modules do differently from Llama's.
-FAMILIES = {
-    "llama": {},
-    "mistral": {},
-    "ministral": {},
-    "ministral3": {},
-    "smollm3": {},
-    "qwen": {"qkv_bias": True},
-    "qwen2": {"qkv_bias": True},
-    "qwen3": {"qk_norm": True},
-    "qwen3_moe": {"qk_norm": True},
-    "qwen2_moe": {"qkv_bias": True},
-    "mixtral": {},
-    "phi3": {"fused": True},
-    "gemma": {"gemma": True, "scales_embedding": True},
-    "gemma2": {"gemma": True, "scales_embedding": True, "sandwich": True},
-    "gemma3_text": {"gemma": True, "scales_embedding": True, "sandwich": True, "qk_norm": True},
-    "gpt2": {"layer_norm": True, "gated": False, "biased": True},
-    "phi": {"layer_norm": True, "gated": False, "biased": True, "one_norm": True},
-}
-HYBRID = ("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_next", "jamba", "mamba", "mamba2", "lfm2", "bamba")
+TEXT_MODELS = {"gemma3": "gemma3_text", "mistral3": "ministral3"}  # whose decoder is the other
+
+
+@functools.cache
+def read_models() -> dict:
+    """The catalogue of models: its entries, what their architectures do differently, names that do not exist."""
+    return json.loads((paths.assets() / "models.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -53,18 +43,15 @@ class ModelShape:
     fused: bool = False
     gemma: bool = False
     sandwich: bool = False
-    scales_embedding: bool = False
     layer_norm: bool = False
     one_norm: bool = False
     gated: bool = True
     softcap: bool = False
     attention_softcap: bool = False
-    sliding_window: int = 0
     experts: int = 0
     experts_used: int = 0
     expert_inner: int = 0
     shared_inner: int = 0
-    dense_layers: int = 0  # of a mixture of experts: layers that have an ordinary MLP
 
     @property
     def q(self) -> int:
@@ -107,8 +94,7 @@ class ModelShape:
         if not self.experts:
             return 0
         one = self.hidden * self.expert_inner * (3 if self.gated else 2)
-        dense = self.dense_layers * self.hidden * self.inner * 3
-        return (self.layers - self.dense_layers) * (self.experts * one + self.hidden * self.experts) + dense
+        return self.layers * (self.experts * one + self.hidden * self.experts)
 
     @property
     def embedding(self) -> int:
@@ -135,14 +121,6 @@ class ModelShape:
         embeddings = self.embedding * (1 if self.tied else 2) + self.positions
         return self.linear_parameters + self.expert_parameters + embeddings + self.small_parameters
 
-    @property
-    def active_parameters(self) -> int:
-        """Weights that one token meets: those of the chosen experts only."""
-        if not self.experts:
-            return self.parameters
-        one = self.hidden * self.expert_inner * 3
-        return self.parameters - (self.layers - self.dense_layers) * (self.experts - self.experts_used) * one
-
     def lora_parameters(self, rank: int, targets: tuple[str, ...]) -> int:
         return self.layers * rank * sum(sum(ends) for name, ends in self.linears().items() if name in targets)
 
@@ -157,18 +135,14 @@ def from_config(config: dict, name: str) -> ModelShape:
     if isinstance(inner, dict):
         config = {**config, **inner}
     kind = str(config.get("model_type") or "").lower()
-    kind = {"gemma3": "gemma3_text", "mistral3": "ministral3"}.get(kind, kind)
-    if kind in HYBRID:
+    kind = TEXT_MODELS.get(kind, kind)
+    families = read_models()["families"]
+    if kind in read_models()["hybrid"]:
         raise NeedsTrace(name=name, nearest="Qwen/Qwen3-8B")
-    if kind not in FAMILIES:
-        raise UnknownArchitecture(name=kind or "(none)", nearest=", ".join(_nearest_family(kind)))
-    return ModelShape(**_sizes(config, name, kind), **_habits(config, kind))
-
-
-def _nearest_family(kind: str) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(kind, FAMILIES, n=3, cutoff=0.4) or ["llama", "qwen3", "mistral"]
+    if kind not in families:
+        near = difflib.get_close_matches(kind, families, n=3, cutoff=0.4) or ["llama", "qwen3", "mistral"]
+        raise UnknownArchitecture(name=kind or "(none)", nearest=", ".join(near))
+    return ModelShape(**_sizes(config, name, kind), **_differences(config, kind, families[kind]))
 
 
 def _sizes(config: dict, name: str, kind: str) -> dict:
@@ -201,16 +175,16 @@ def _sizes(config: dict, name: str, kind: str) -> dict:
     }
 
 
-def _habits(config: dict, kind: str) -> dict:
-    family = dict(FAMILIES[kind])
+def _differences(config: dict, kind: str, family: dict) -> dict:
+    """What the modules of a model do differently from Llama's: by its architecture, and by its own config."""
+    family = dict(family)
     biased = family.pop("biased", False) or bool(config.get("attention_bias"))
-    family["qkv_bias"] = family.get("qkv_bias", False) or biased
-    family["o_bias"] = biased
-    family["mlp_bias"] = bool(config.get("mlp_bias")) or kind in ("gpt2", "phi")
     ties = kind in ("gemma", "gemma2", "gemma3_text", "gpt2")
-    family["tied"] = bool(config.get("tie_word_embeddings", ties))
-    family["softcap"] = bool(config.get("final_logit_softcapping"))
-    family["attention_softcap"] = bool(config.get("attn_logit_softcapping"))
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else 0
-    family["sliding_window"] = window or 0
-    return family
+    return family | {
+        "qkv_bias": family.get("qkv_bias", False) or biased,
+        "o_bias": biased,
+        "mlp_bias": bool(config.get("mlp_bias")) or kind in ("gpt2", "phi"),
+        "tied": bool(config.get("tie_word_embeddings", ties)),
+        "softcap": bool(config.get("final_logit_softcapping")),
+        "attention_softcap": bool(config.get("attn_logit_softcapping")),
+    }

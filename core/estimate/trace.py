@@ -184,7 +184,7 @@ def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
 
 def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     """The loss by the kernel of the setup, and what the caller keeps meanwhile."""
-    ids = torch.zeros((setup.batch_size, setup.sequence_length), dtype=torch.long)
+    ids = torch.zeros((setup.batch_size, setup.max_length), dtype=torch.long)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     caps = getattr(base.config, "final_logit_softcapping", None)
     kind = "logits" if setup.loss == "tiled" and caps else setup.loss
@@ -196,17 +196,16 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
         return nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), ids.view(-1)), []
     hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     head = base.get_output_embeddings()
-    learned = max(1, int(setup.tokens * setup.labelled))
-    hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(learned))
+    hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(setup.learned))
     if kind == "fused":
         return fake_kernels.FusedLoss.apply(hidden, head.weight).sum(), []
 
-    return cross_entropy.summed_loss(head, hidden, ids.view(-1)[:learned]), []
+    return cross_entropy.summed_loss(head, hidden, ids.view(-1)[: setup.learned]), []
 
 
 def _optimize(trained: list, setup: Setup, *, first: bool) -> list:
     """The optimizer's states, made at the first step; then what its kernels need, which ends with the step."""
-    made = [state for p in trained for state in _states(p, setup.optimizer)] if first else []
+    made = [state for p in trained for state in _states(p, setup.optim)] if first else []
     if setup.foreach:
         copies = [torch.empty_like(p.grad) for p in trained if p.grad is not None]
         del copies

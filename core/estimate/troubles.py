@@ -83,10 +83,6 @@ class NotWhole(UserError):
     template = "{field} must be a whole number, got {value}. Try {suggestion}."
 
 
-class TooLong(UserError):
-    template = "{model} reads at most {longest} tokens, and sequence_length is {value}. Take {longest} or less."
-
-
 class NoBf16OnCard(UserError):
     template = "{card} has no bf16 (it needs compute capability 8.0, this is {capability}). Choose fp16."
 

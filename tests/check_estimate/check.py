@@ -87,7 +87,7 @@ def _named(comparison: Comparison) -> dict:
         "row": row.number,
         "model": row.model,
         "method": row.setup.method,
-        "sequence_length": row.setup.sequence_length,
+        "sequence_length": row.setup.max_length,
         "batch_size": row.setup.batch_size,
         "source": row.source,
         "error": round(comparison.error, 4),

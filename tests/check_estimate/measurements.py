@@ -172,7 +172,7 @@ def _shape(name: str) -> ModelShape:
 
 def _sizes(raw: dict, method: str, stack: str) -> dict:
     return {
-        "sequence_length": whole_of(raw, "seq_len"),
+        "max_length": whole_of(raw, "seq_len"),
         "batch_size": whole_of(raw, "micro_batch"),
         "gradient_accumulation_steps": whole_of(raw, "grad_accum", 1),
         "gradient_checkpointing": cells.truth_of(raw, "grad_checkpointing"),
@@ -184,7 +184,7 @@ def _sizes(raw: dict, method: str, stack: str) -> dict:
 def _path(raw: dict, method: str, stack: str) -> dict:
     dtype, scheme = raw.get("dtype", "").lower(), raw.get("quant_scheme", "").lower()
     optimizer, loss = raw.get("optimizer", "").lower(), raw.get("loss_impl", "").lower()
-    if method in ("full", "cpt") and not optimizer and stack != "soulsmith":
+    if method == "full" and not optimizer and stack != "soulsmith":
         raise LeftOut("the optimizer of a full fine-tuning is not given")
     trainer = stack in ("factory", "trl", "soulsmith") or "trainer" in raw.get("framework", "").lower()
     autocast = cells.autocast_of(dtype) or (trainer and not re.search(r"no[ -](amp|autocast)", dtype))
@@ -194,18 +194,17 @@ def _path(raw: dict, method: str, stack: str) -> dict:
     # What is not said of double quantisation is the framework's default; that of bitsandbytes' config is none.
     double = bool(re.search(r"dq|double|nested", scheme)) or stack in ("factory", "soulsmith")
     return cells.attention_of(raw.get("attn", "").lower()) | {
-        "method": "full" if method == "cpt" else method,
+        "method": method,
         "precision": cells.precision_of(dtype),
-        "autocast": autocast and not (method in ("full", "cpt") and width == 2),  # pure 16 bit: no masters
+        "autocast": autocast and not (method == "full" and width == 2),  # pure 16 bit: no masters
         "adapter_width": 2 if narrow or re.search(r"adapters? (bf16|fp16|in 16)|-true|pure", dtype) else 4,
         "weight_width": width,
-        "optimizer": cells.optimizer_of(optimizer),
+        "optim": cells.optimizer_of(optimizer),
         "loss": cells.loss_of(loss, stack),
         "double_quant": double and not re.search(r"no (double|nested|dq)", scheme),
         "kbit_prepare": prepared,
-        "save_embeddings": "modules_to_save" in raw.get("target_modules", "").lower(),
+        "train_embeddings": "modules_to_save" in raw.get("target_modules", "").lower(),
         "saved_width": 4 if prepared or stack == "soulsmith" else 2,  # peft copies the base's own
-        "released": "held" not in loss,
     }
 
 
