@@ -88,7 +88,7 @@ def test_advice_names_what_fits_first_then_what_changes_the_result_least():
     setup = Setup(method="full", max_length=2048, batch_size=8, gradient_checkpointing=False, loss="logits")
     roomy = estimate(SHAPE, setup).process
     found = advice.changes(SHAPE, setup, CARD, 0.8 * roomy)
-    keys = [(change.verdict == "no", advice.harm(change.name), change.slower, -change.saves) for change in found]
+    keys = [(change.verdict == "no", change.harm, change.slower, -change.saves) for change in found]
     assert keys == sorted(keys)
     assert len({change.verdict == "no" for change in found}) == 2
     assert [change.saves for change in found] != sorted((change.saves for change in found), reverse=True)

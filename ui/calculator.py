@@ -311,8 +311,8 @@ def _exactly(say: Say, found: dict, fields: dict, asked: dict) -> str:
     try:
         instant = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
     except (NeedsTrace, UnknownArchitecture):
-        return pieces.traced_only(say, found)
-    return pieces.exactly(say, instant, found)
+        instant = None
+    return pieces.exact(say, found, instant)
 
 
 def on_errors(say: Say):

@@ -24,6 +24,11 @@ class Change:
     slower: float  # 1.4: forty percent more time for the same tokens
     verdict: str
 
+    @property
+    def harm(self) -> int:
+        """To the result, 0: the same; 1: nearly the same; 2: another training."""
+        return {"loss": 0, "attention": 0, "checkpointing": 0, "batch": 0, "optimizer": 1}.get(self.name, 2)
+
 
 def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
     """Every single change that saves memory: those that make it fit first, then by time, then by bytes."""
@@ -37,7 +42,7 @@ def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[
         slower = pace / speed.pace(shape, other, card).tokens_per_second
         verdict = fits(memory, budget)
         found.append(Change(name, before, after, fields, base - memory.process, slower, verdict))
-    return sorted(found, key=lambda c: (c.verdict == "no", harm(c.name), c.slower, -c.saves))
+    return sorted(found, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))
 
 
 def way_to_fit(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
@@ -47,16 +52,11 @@ def way_to_fit(shape: ModelShape, setup: Setup, card: Card, budget: float) -> li
         open_ = changes(shape, setup, card, budget)
         if not open_:
             break
-        enough = [c for c in open_ if c.verdict == "fits" and harm(c.name) <= min(harm(o.name) for o in open_)]
-        chosen = enough[0] if enough else min(open_, key=lambda c: (harm(c.name), -c.saves))
+        enough = [c for c in open_ if c.verdict == "fits" and c.harm <= min(o.harm for o in open_)]
+        chosen = enough[0] if enough else min(open_, key=lambda c: (c.harm, -c.saves))
         taken.append(chosen)
         setup = replace(setup, **chosen.fields)
     return taken
-
-
-def harm(name: str) -> int:
-    """0: the same result; 1: nearly; 2: another training."""
-    return {"loss": 0, "attention": 0, "checkpointing": 0, "batch": 0, "optimizer": 1, "rank": 2}.get(name, 2)
 
 
 def _candidates(setup: Setup):

@@ -89,7 +89,7 @@ def way(shape, setup, card, budget: float, allowed: tuple[str, ...]) -> dict:
         if not changes:
             break
         enough = [change for change in changes if change.verdict == "fits"]
-        chosen = (enough or sorted(changes, key=lambda change: (advice.harm(change.name), -change.saves)))[0]
+        chosen = (enough or sorted(changes, key=lambda change: (change.harm, -change.saves)))[0]
         fields |= chosen.fields
         setup = replace(setup, **chosen.fields)
         if enough:

@@ -714,7 +714,7 @@ ADVICE = Group(
             "        more = setup.gradient_accumulation_steps",
         ),
         (
-            '    return sorted(found, key=lambda c: (c.verdict == "no", harm(c.name), c.slower, -c.saves))',
+            '    return sorted(found, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))',
             "    return sorted(found, key=lambda c: -c.saves)",
         ),
         ("            if candidate.parameters > best and fits", "            if fits"),
