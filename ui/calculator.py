@@ -71,67 +71,49 @@ def build(say: Say) -> dict:
 def build_question(say: Say) -> dict:
     """Model, card, method, corpus."""
     cards = card_choices(say)
+    models, methods = model_choices.choices(say, only_shaped=True), [(say(f"calculator.method.{k}"), k) for k in KINDS]
+    wide = {"scale": 2, "min_width": 260}
     with gr.Row():
-        model = gr.Dropdown(
-            model_choices.choices(say, only_shaped=True), value=DEFAULT_MODEL, allow_custom_value=True,
-            label=say("calculator.model"), info=say("calculator.model.info"), scale=2, min_width=260,
-        )  # fmt: skip
-        card = gr.Dropdown(
-            cards,
-            value=cards[0][1],
-            label=say("calculator.card"),
-            info=say("calculator.card.info"),
-            scale=2,
-            min_width=260,
-        )
-        method = gr.Dropdown(
-            [(say(f"calculator.method.{name}"), name) for name in KINDS],
-            value="qlora", label=say("calculator.method"), info=say("calculator.method.info"), scale=2, min_width=260,
-        )  # fmt: skip
+        model = gr.Dropdown(models, value=DEFAULT_MODEL, allow_custom_value=True, **_words(say, "model"), **wide)
+        card = gr.Dropdown(cards, value=cards[0][1], **_words(say, "card"), **wide)
+        method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
     with gr.Row():
-        corpus = gr.Dropdown(
-            corpus_choices(say),
-            value="",
-            label=say("calculator.corpus"),
-            info=say("calculator.corpus.info"),
-            scale=2,
-            min_width=260,
-        )
-        tokens = gr.Textbox(
-            "100M", label=say("calculator.tokens"), info=say("calculator.tokens.info"), scale=2, min_width=260
-        )
-        epochs = gr.Textbox("3", label=say("calculator.epochs"), info=say("calculator.epochs.info"), scale=1)
+        corpus = gr.Dropdown(corpus_choices(say), value="", **_words(say, "corpus"), **wide)
+        tokens = gr.Textbox("100M", **_words(say, "tokens"), **wide)
+        epochs = gr.Textbox("3", **_words(say, "epochs"), scale=1)
     return {"model": model, "card": card, "method": method, "corpus": corpus, "tokens": tokens, "epochs": epochs}
 
 
 def build_settings(say: Say) -> dict:
     """Everything else, with the defaults of the recipe."""
     base = Setup()
+    choices = {"optim": CHOICES["optim"], "attention": CHOICES["attention"]}
+    choices["loss"] = [(say(f"calculator.loss.{name}"), name) for name in LOSSES]
+    choices["precision"] = [(say("calculator.precision.auto"), "auto"), *CHOICES["precision"]]
     made = {}
 
-    def words(name: str) -> dict:
-        return {"label": say(f"calculator.{name}"), "info": say(f"calculator.{name}.info")}
+    def dropdown(name: str, **more) -> None:
+        more = {"value": getattr(base, name)} | more
+        made[name] = gr.Dropdown(choices[name], **more, **_words(say, name))
 
     with gr.Row():
-        for name in ("max_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
-            made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **words(name))
+        for name in setups.SUGGESTED:
+            made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **_words(say, name))
     with gr.Row():
-        made["target_modules"] = gr.Dropdown(
-            TARGETS, value=base.target_modules, allow_custom_value=True, **words("target_modules")
-        )
-        made["optim"] = gr.Dropdown(CHOICES["optim"], value=base.optim, **words("optim"))
-        made["attention"] = gr.Dropdown(CHOICES["attention"], value=base.attention, **words("attention"))
+        choices["target_modules"] = TARGETS
+        dropdown("target_modules", allow_custom_value=True)
+        dropdown("optim")
+        dropdown("attention")
     with gr.Row():
-        losses = [(say(f"calculator.loss.{name}"), name) for name in LOSSES]
-        made["loss"] = gr.Dropdown(losses, value=base.loss, **words("loss"))
-        precisions = [
-            (say("calculator.precision.auto"), "auto"),
-            *((name, name) for name in setups.CHOICES["precision"]),
-        ]
-        made["precision"] = gr.Dropdown(precisions, value="auto", **words("precision"))
-        made["gradient_checkpointing"] = gr.Checkbox(True, **words("gradient_checkpointing"))
-        made["train_embeddings"] = gr.Checkbox(False, **words("train_embeddings"))
+        dropdown("loss")
+        dropdown("precision", value="auto")
+        for name in ("gradient_checkpointing", "train_embeddings"):
+            made[name] = gr.Checkbox(getattr(base, name), **_words(say, name))
     return made
+
+
+def _words(say: Say, name: str) -> dict:
+    return {"label": say(f"calculator.{name}"), "info": say(f"calculator.{name}.info")}
 
 
 def build_answer(say: Say) -> dict:
@@ -195,24 +177,22 @@ def on_stop(ticket: str) -> None:
 
 
 def card_choices(say: Say) -> list[tuple[str, str]]:
-    """This computer's cards first, then the default, which is an example where there is none, then the catalogue."""
-    mine = [(say("calculator.card.mine", name=title), id) for title, id in _mine()]
-    names = sorted(catalogue.cards(), key=lambda name: name != catalogue.DEFAULT_CARD)
-    titles = [_title(say, name, is_example=not mine and not at) for at, name in enumerate(names)]
-    return [*mine, *zip(titles, names, strict=True), (say("calculator.card.cpu"), catalogue.CPU)]
+    """This computer's cards, the one that runs take if nobody chooses first, then the default, then the catalogue.
 
-
-def _mine() -> list[tuple[str, str]]:
-    """(name, choice) of this computer's cards, the one that runs take if nobody chooses first."""
+    The default is an example where this computer has no card.
+    """
     usual = hardware.card()
-    found = sorted(hardware.gpus(), key=lambda gpu: gpu != usual)
-    return [(gpu.name, catalogue.MINE + gpu.uuid) for gpu in found]
-
-
-def _title(say: Say, name: str, *, is_example: bool) -> str:
-    if is_example:
-        return say("calculator.card.example", name=name)
-    return name if catalogue.cards()[name].is_tried else say("calculator.card.untried", name=name)
+    mine = [
+        (say("calculator.card.mine", name=gpu.name), catalogue.MINE + gpu.uuid)
+        for gpu in sorted(hardware.gpus(), key=lambda gpu: gpu != usual)
+    ]
+    others = []
+    for name, card in catalogue.cards().items():
+        if name == catalogue.DEFAULT_CARD:
+            others.insert(0, (name if mine else say("calculator.card.example", name=name), name))
+        else:
+            others.append((name if card.is_tried else say("calculator.card.untried", name=name), name))
+    return [*mine, *others, (say("calculator.card.cpu"), catalogue.CPU)]
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
@@ -231,7 +211,7 @@ def on_load(say: Say, **fields):
 def question(model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, **settings) -> dict:
     """The form as arguments of answers.ask()."""
     chosen, free = catalogue.chosen(card)
-    for name in ("max_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
+    for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
         settings["precision"] = answers.best_precision(chosen)
@@ -281,10 +261,14 @@ def on_exact(say: Say, ticket: str, **fields):
     """Run the real step without weights; a generator, so that the page says what it is waiting for."""
     yield f"<p>{say('calculator.exact.running')}</p>"
     try:
-        asked = question(**fields)
+        asked, model = question(**fields), fields["model"] or ""
         setup = answers.suited(asked["setup"], asked["card"])
-        found = trace_runner.check(fields["model"] or "", setup, asked["card"].capability, lambda: ticket in _stopped)
-        yield _exactly(say, found, fields, asked)
+        found = trace_runner.check(model, setup, asked["card"].capability, lambda: ticket in _stopped)
+        try:
+            instant = answers.ask(catalogue.shape(model), **asked)
+        except (NeedsTrace, UnknownArchitecture):
+            instant = None
+        yield pieces.exact(say, found, instant)
     except trace_runner.Cancelled:
         yield f"<p>{say('calculator.exact.stopped')}</p>"
     except UserError as error:
@@ -296,29 +280,18 @@ def on_exact(say: Say, ticket: str, **fields):
 def on_measure(say: Say, card: str | None):
     """The rate of matrix products here, which later answers for this machine use: of the chosen card, if it is here."""
     yield f"<p>{say('calculator.probe.running')}</p>"
+    card = card or ""
     try:
-        found = probe.run(
-            hardware.card((card or "").removeprefix(catalogue.MINE))
-            if (card or "").startswith(catalogue.MINE)
-            else None
-        )
+        gpu = hardware.card(card.removeprefix(catalogue.MINE)) if card.startswith(catalogue.MINE) else None
+        found = probe.run(gpu)
         yield f"<p>{say('calculator.probe.done', name=found['name'], tflops=say.number(found['tflops']))}</p>"
     except UserError as error:
         yield pieces.trouble(say, error)
 
 
-def _exactly(say: Say, found: dict, fields: dict, asked: dict) -> str:
-    try:
-        instant = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
-    except (NeedsTrace, UnknownArchitecture):
-        instant = None
-    return pieces.exact(say, found, instant)
-
-
 def on_errors(say: Say):
     """Errors on the published measurements, as they were found when this version was made."""
-    file = paths.assets() / "check.json"
-    found = json.loads(file.read_text(encoding="utf-8"))
+    found = json.loads((paths.assets() / "check.json").read_text(encoding="utf-8"))
     return pieces.errors(say, found), figures.errors(say, found)
 
 
