@@ -36,7 +36,7 @@ def stored() -> dict[str, float]:
 
 def measure(seconds: float = SECONDS) -> dict:
     """TFLOP/s of square products: bf16 or fp16 on a card, fp32 on a processor."""
-    import torch
+    import torch  # noqa: PLC0415 - the page reads the stored rates without torch
 
     kind = devices.device_type()
     size = 1024 if kind == "cpu" else 8192

@@ -13,10 +13,12 @@ import weakref
 from collections import Counter
 
 import torch
+from peft.tuners import tuners_utils
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
 
 from core.estimate import fake_kernels, skeleton
 from core.estimate.allocator import Allocator
@@ -28,7 +30,7 @@ SHOWN = 12  # kinds of tensors that the answer names
 
 
 class Watch(TorchDispatchMode):
-    """Hears of every new storage and of its end."""
+    """Gives every new storage a block of the allocator, until it ends."""
 
     def __init__(self, allocator: Allocator):
         super().__init__()
@@ -37,10 +39,7 @@ class Watch(TorchDispatchMode):
         self.trained: set[torch.Size] = set()
 
     def see(self, tensor, label: str = "") -> None:
-        try:
-            storage = tensor.untyped_storage()
-        except (AttributeError, RuntimeError, NotImplementedError):
-            return
+        storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self.live or not size:
             return
@@ -72,8 +71,6 @@ class Watch(TorchDispatchMode):
 @contextlib.contextmanager
 def as_on_a_card(autocast: bool):
     """Let the modules take the paths that they take on a card."""
-    from peft.tuners import tuners_utils
-
     softmax, dropout, enabled = nn.functional.softmax, nn.functional.dropout, torch.is_autocast_enabled
     mover = tuners_utils.BaseTunerLayer._move_adapter_to_device_of_base_layer
 
@@ -119,19 +116,13 @@ def trace(config: dict, setup: Setup, capability: float = 8.0) -> dict:
 
 def load(model: nn.Module, watch: Watch, setup: Setup) -> None:
     """from_pretrained: room for the whole model at once, then tensor by tensor, packing and casting on the way."""
-    allocator, seen, base = watch.allocator, set(), []
-    for module in model.modules():
-        for name, weight in module._parameters.items():
-            if weight is not None and id(weight) not in seen and not (setup.adapts and weight.requires_grad):
-                seen.add(id(weight))
-                base.append((module, weight, name == "weight" and hasattr(module, "scales")))
-    half = setup.weight_width
-    allocator.give(allocator.take(sum(w.numel() * (1 if packed else half) for _, w, packed in base)))
-    halves = []
-    for module, weight, packed in base:
-        if packed:
+    allocator, half, halves = watch.allocator, setup.weight_width, []
+    base = _base_weights(model, setup)
+    allocator.give(allocator.take(sum(weight.numel() * (1 if scales else half) for weight, scales in base)))
+    for weight, scales in base:
+        if scales:
             wide = allocator.take(weight.numel() * 4)
-            for part in (weight, *module.scales):
+            for part in (weight, *scales):
                 watch.see(part, "weights")
             allocator.give(wide)
         elif setup.kbit_prepare and weight.element_size() == 4:
@@ -148,6 +139,16 @@ def load(model: nn.Module, watch: Watch, setup: Setup) -> None:
         watch.see(weight, "adapter")
     for buffer in model.buffers():
         watch.see(buffer, "weights")
+
+
+def _base_weights(model: nn.Module, setup: Setup) -> list[tuple[nn.Parameter, list]]:
+    """The weights that a base is loaded with, shared ones once; of those in 4 bit also their scales."""
+    found = {}
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and not (setup.adapts and weight.requires_grad):
+                found.setdefault(id(weight), (weight, getattr(module, "scales", []) if name == "weight" else []))
+    return list(found.values())
 
 
 def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
@@ -199,7 +200,6 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(setup.learned))
     if kind == "fused":
         return fake_kernels.FusedLoss.apply(hidden, head.weight).sum(), []
-
     return cross_entropy.summed_loss(head, hidden, ids.view(-1)[: setup.learned]), []
 
 
@@ -212,10 +212,10 @@ def _optimize(trained: list, setup: Setup, *, first: bool) -> list:
     return made
 
 
-def _states(weight: torch.Tensor, optimizer: str) -> list:
-    if optimizer in ("adamw_torch", "adamw_torch_fused"):
+def _states(weight: torch.Tensor, optim: str) -> list:
+    if optim in ("adamw_torch", "adamw_torch_fused"):
         return [torch.empty_like(weight) for _ in range(2)]
-    if optimizer != "adamw_8bit":
+    if optim != "adamw_8bit":
         return []
     if weight.numel() < 4096:
         return [torch.empty(weight.shape) for _ in range(2)]
@@ -225,8 +225,6 @@ def _states(weight: torch.Tensor, optimizer: str) -> list:
 
 def _unknown(config: dict) -> dict:
     """What to say of an architecture that the installed transformers does not have; nothing, if it has it."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
-
     kind = str(config.get("model_type") or "")
     if kind in KNOWN or f"{kind}_text" in KNOWN:
         return {}
