@@ -175,9 +175,10 @@ def _names() -> dict[str, dict]:
 
 
 def nearest(name: str, n: int = 3) -> list[str]:
-    """Hub ids of the catalogue that are spelt most like a name."""
-    close = difflib.get_close_matches(name.lower().rpartition("/")[2], _names(), n * 2, 0.4)
-    return list(dict.fromkeys(_names()[form]["hub_id"] for form in close))[:n] or ["Qwen/Qwen2.5-7B", "Qwen/Qwen3-8B"]
+    """Hub ids of the catalogue that are spelt most like a name, of models whose shape is known."""
+    ids = {form: entry["hub_id"] for form, entry in _names().items() if "config" in entry}
+    close = difflib.get_close_matches(name.lower().rpartition("/")[2], ids, n * 2, 0.4)
+    return list(dict.fromkeys(ids[form] for form in close))[:n] or ["Qwen/Qwen2.5-7B", "Qwen/Qwen3-8B"]
 
 
 def _entry(name: str) -> dict:

@@ -61,7 +61,7 @@ def estimate(shape: ModelShape, setup: Setup, capability: float = 8.0) -> Memory
     base = sum(resident.values()) + blas
     phase = max(lifted, key=lifted.get)
     components = resident | _at_peak(setup_walk, setup, phase, lifted[phase], more, gradients)
-    components["workspace"] = components.get("workspace", 0) + blas
+    components["workspace"] = blas
     allocated = base + lifted[phase]
     context = 0 if not capability else CONTEXT if capability >= 8.0 else CONTEXT_OLD
     return Memory(

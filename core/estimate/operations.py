@@ -6,7 +6,7 @@ real modules, agrees with them to a few thousandths.
 
 from core.estimate.size_autograd import Tape, Tensor, Weight
 
-HALF, SINGLE = 2, 4  # bytes of an element
+SINGLE = 4  # bytes of an element in fp32
 
 
 def unary(tape: Tape, x: Tensor, out: Tensor, saved: tuple = (), *, enters: bool = True) -> Tensor:

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from core import paths
 from core.estimate.troubles import IncompleteConfig, NeedsTrace, UnknownArchitecture
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-GATED = ("gate_proj", "up_proj", "down_proj")
-
 TEXT_MODELS = {"gemma3": "gemma3_text", "mistral3": "ministral3"}  # whose decoder is the other
 
 
@@ -61,27 +58,18 @@ class ModelShape:
     def kv(self) -> int:
         return self.kv_heads * self.head_dim
 
-    def attention_linears(self) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of the attention's linear layers."""
-        if self.fused:
-            return {"qkv_proj": (self.hidden, self.q + 2 * self.kv), "o_proj": (self.q, self.hidden)}
-        h, q, kv = self.hidden, self.q, self.kv
-        return {"q_proj": (h, q), "k_proj": (h, kv), "v_proj": (h, kv), "o_proj": (q, h)}
-
-    def mlp_linears(self, inner: int | None = None) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of an MLP's linear layers."""
-        inner = inner or self.inner
-        if self.fused:
-            return {"gate_up_proj": (self.hidden, 2 * inner), "down_proj": (inner, self.hidden)}
-        names = GATED if self.gated else GATED[1:]
-        return {n: (inner, self.hidden) if n == "down_proj" else (self.hidden, inner) for n in names}
-
     def linears(self) -> dict[str, tuple[int, int]]:
-        """All linear layers of one decoder layer that an adapter or 4-bit storage can take."""
-        found = self.attention_linears()
-        if not self.experts:
-            return found | self.mlp_linears()
-        return found | (self.mlp_linears(self.shared_inner) if self.shared_inner else {})
+        """Inputs and outputs of one decoder layer's linear layers that an adapter or 4-bit storage can take."""
+        hidden, q, kv = self.hidden, self.q, self.kv
+        inner = self.shared_inner if self.experts else self.inner
+        if self.fused:
+            found = {"qkv_proj": (hidden, q + 2 * kv), "o_proj": (q, hidden), "gate_up_proj": (hidden, 2 * inner)}
+        else:
+            found = {"q_proj": (hidden, q), "k_proj": (hidden, kv), "v_proj": (hidden, kv), "o_proj": (q, hidden)}
+            found |= {"gate_proj": (hidden, inner)} if self.gated else {}
+            found |= {"up_proj": (hidden, inner)}
+        found |= {"down_proj": (inner, hidden)}
+        return {name: ends for name, ends in found.items() if 0 not in ends}  # routed experts alone have no MLP here
 
     @property
     def linear_parameters(self) -> int:
@@ -111,14 +99,10 @@ class ModelShape:
         return self.layers * (norms + biases) + self.hidden * (2 if self.layer_norm else 1) + head
 
     @property
-    def positions(self) -> int:
-        """Learned positions, of the GPT-2 family."""
-        return self.longest * self.hidden if self.kind == "gpt2" else 0
-
-    @property
     def parameters(self) -> int:
         """All weights, tied ones once."""
-        embeddings = self.embedding * (1 if self.tied else 2) + self.positions
+        positions = self.longest * self.hidden if self.kind == "gpt2" else 0  # learned ones
+        embeddings = self.embedding * (1 if self.tied else 2) + positions
         return self.linear_parameters + self.expert_parameters + embeddings + self.small_parameters
 
     def lora_parameters(self, rank: int, targets: tuple[str, ...]) -> int:

@@ -61,30 +61,37 @@ class Storage:
         self.meter.give(self.block)
 
 
-class Tensor:
-    """Elements of one width. `node` made it, when a gradient is wanted."""
+class Sized:
+    """Elements of one width in bytes."""
 
-    __slots__ = ("node", "numel", "storage", "width")
+    __slots__ = ("numel", "width")
 
-    def __init__(self, numel: int, width: int, storage: Storage | None, node=None):
-        self.numel, self.width, self.storage, self.node = numel, width, storage, node
+    def __init__(self, numel: int, width: int):
+        self.numel, self.width = numel, width
 
     @property
     def size(self) -> int:
         return self.numel * self.width
 
 
-class Weight:
+class Tensor(Sized):
+    """An activation or a gradient. `node` made it, when a gradient is wanted."""
+
+    __slots__ = ("node", "storage")
+
+    def __init__(self, numel: int, width: int, storage: Storage):
+        super().__init__(numel, width)
+        self.storage, self.node = storage, None
+
+
+class Weight(Sized):
     """A parameter: its gradient, once there is one, stays until the optimizer's step."""
 
-    __slots__ = ("gradient", "numel", "trains", "width")
+    __slots__ = ("gradient", "trains")
 
     def __init__(self, numel: int, width: int, trains: bool):
-        self.numel, self.width, self.trains, self.gradient = numel, width, trains, None
-
-    @property
-    def size(self) -> int:
-        return self.numel * self.width
+        super().__init__(numel, width)
+        self.trains, self.gradient = trains, None
 
 
 class Node:
