@@ -12,14 +12,14 @@ from gguf import GGUFWriter
 
 from core import paths
 from core.estimate import __main__ as command
-from core.estimate import advice, answer, calibration, catalogue, explain, forecast, plan, setup, tables, troubles
+from core.estimate import advice, answer, calibration, catalogue, errors, explain, forecast, plan, setup, tables
 from core.estimate.allocator import Allocator
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
 from core.estimate.shape import read_models
 from core.estimate.size_autograd import MIB, Meter, Tape
 from core.hardware import hardware
-from core.training import errors
+from core.training import errors as config_errors
 from core.training.config import TrainConfig
 from tests.check_estimate import check, measurements
 from ui.text import ENGLISH
@@ -47,7 +47,7 @@ def test_every_known_parameter_count_is_met_to_the_last_digit():
     for name, entry in catalogue.models().items():
         try:
             found = catalogue.shape(name).parameters
-        except (troubles.NeedsTrace, troubles.ShapeUnknown):
+        except (errors.NeedsTrace, errors.ShapeUnknown):
             continue
         if entry["params_exact"] not in (None, found):
             wrong[name] = found
@@ -152,14 +152,14 @@ def test_counts_are_read_as_people_write_them(text, value):
 @pytest.mark.parametrize(
     ("text", "trouble", "words"),
     [
-        ("100М", troubles.CyrillicUnit, "Write 100M in Latin letters"),
-        ("0", errors.TooSmall, "Try 10M"),
-        ("-5", errors.TooSmall, "at least 1, got -5"),
-        ("many", troubles.NotAnAmount, 'such as 100M, 2.5B or 40000, got "many"'),
-        ("nan", troubles.NotAnAmount, "got"),
-        ("1e30", troubles.NotAnAmount, "got"),
-        ("2.5", troubles.NotWhole, "Try 2"),
-        ("", troubles.NotAnAmount, "got"),
+        ("100М", errors.CyrillicUnit, "Write 100M in Latin letters"),
+        ("0", config_errors.TooSmall, "Try 10M"),
+        ("-5", config_errors.TooSmall, "at least 1, got -5"),
+        ("many", errors.NotAnAmount, 'such as 100M, 2.5B or 40000, got "many"'),
+        ("nan", errors.NotAnAmount, "got"),
+        ("1e30", errors.NotAnAmount, "got"),
+        ("2.5", errors.NotWhole, "Try 2"),
+        ("", errors.NotAnAmount, "got"),
     ],
 )
 def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words):
@@ -170,25 +170,25 @@ def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words
 @pytest.mark.parametrize(
     ("fields", "trouble", "words"),
     [
-        ({"model": "Qwen/Qwen2.5-7B-Instrct"}, troubles.UnknownModel, "Qwen/Qwen2.5-7B"),
-        ({"model": "Saiga 1.3B"}, troubles.NoSuchModel, "never published"),
-        ({"model": ""}, troubles.UnknownModel, "nearest"),
-        ({"model": "Qwen/Qwen3.5-4B"}, troubles.NeedsTrace, "Check exactly"),
-        ({"card": "RTX 9090"}, troubles.UnknownCard, "RTX 5090"),
-        ({"max_length": 999_999}, errors.LongerThanTheModel, "Set max_length to 131072 or less"),
-        ({"max_length": 0}, errors.TooSmall, "Try 512"),
-        ({"card": "T4", "precision": "bf16"}, troubles.NoBf16OnCard, "Choose fp16"),
+        ({"model": "Qwen/Qwen2.5-7B-Instrct"}, errors.UnknownModel, "Qwen/Qwen2.5-7B"),
+        ({"model": "Saiga 1.3B"}, errors.NoSuchModel, "never published"),
+        ({"model": ""}, errors.UnknownModel, "nearest"),
+        ({"model": "Qwen/Qwen3.5-4B"}, errors.NeedsTrace, "Check exactly"),
+        ({"card": "RTX 9090"}, errors.UnknownCard, "RTX 5090"),
+        ({"max_length": 999_999}, config_errors.LongerThanTheModel, "Set max_length to 131072 or less"),
+        ({"max_length": 0}, config_errors.TooSmall, "Try 512"),
+        ({"card": "T4", "precision": "bf16"}, errors.NoBf16OnCard, "Choose fp16"),
         (
             {"card": "T4", "precision": "fp16", "attention": "flash_attention_2"},
-            troubles.NoFlashAttention,
+            errors.NoFlashAttention,
             "Choose sdpa",
         ),
-        ({"method": "dpo"}, errors.NotOneOf, "full, lora, qlora, cpt, prompt"),
-        ({"target_modules": "q_prj"}, troubles.UnknownTargets, "It has q_proj"),
-        ({"lora_rank": 100_000}, troubles.RankTooLarge, "Take 3584 or less"),
-        ({"lora_dropout": 1.0}, troubles.OutOfRange, "0 ≤ x < 1"),
-        ({"labelled": 2.0}, troubles.OutOfRange, "Try 1"),
-        ({"model": str(Path(__file__).parent)}, troubles.NoConfig, "config.json"),
+        ({"method": "dpo"}, config_errors.NotOneOf, "full, lora, qlora, cpt, prompt"),
+        ({"target_modules": "q_prj"}, errors.UnknownTargets, "It has q_proj"),
+        ({"lora_rank": 100_000}, errors.RankTooLarge, "Take 3584 or less"),
+        ({"lora_dropout": 1.0}, errors.OutOfRange, "0 ≤ x < 1"),
+        ({"labelled": 2.0}, errors.OutOfRange, "Try 1"),
+        ({"model": str(Path(__file__).parent)}, errors.NoConfig, "config.json"),
     ],
 )
 def test_a_question_without_an_answer_is_refused_with_the_nearest_right_thing(fields, trouble, words):
@@ -200,12 +200,12 @@ def test_a_question_without_an_answer_is_refused_with_the_nearest_right_thing(fi
     ("fields", "words"), [({"attention": "flash_attention_2"}, "Choose sdpa"), ({"precision": "fp16"}, "Choose fp32")]
 )
 def test_a_processor_is_not_asked_for_what_only_cards_have(fields, words):
-    with pytest.raises(troubles.NotOnProcessor, match=words):
+    with pytest.raises(errors.NotOnProcessor, match=words):
         answer.ask(catalogue.shape("starter"), Setup(**fields), catalogue.processor(2, 8 * GIB))
 
 
 def test_four_bit_full_fine_tuning_is_refused():
-    with pytest.raises(troubles.NoFourBitFull, match="Choose qlora"):
+    with pytest.raises(errors.NoFourBitFull, match="Choose qlora"):
         command.question(command.parser().parse_args(["--method", "full", "--load-in-4bit"]))
 
 
@@ -232,7 +232,7 @@ def test_the_header_of_a_gguf_file_is_enough(tmp_path):
 
 def test_a_file_that_only_says_it_is_gguf_is_refused(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF\x03\x00")
-    with pytest.raises(troubles.IncompleteConfig, match=r"broken\.gguf"):
+    with pytest.raises(errors.IncompleteConfig, match=r"broken\.gguf"):
         catalogue.shape(str(tmp_path / "broken.gguf"))
 
 
@@ -246,10 +246,10 @@ def test_fp32_weights_under_autocast_take_sixteen_bytes_a_parameter():
 @pytest.mark.parametrize(
     ("config", "trouble", "words"),
     [
-        ({"model_type": "llamma"}, troubles.UnknownArchitecture, "llama"),
-        ({"model_type": "llama", "hidden_size": 64}, troubles.IncompleteConfig, "num_attention_heads"),
-        ({}, troubles.UnknownArchitecture, "The nearest that it knows"),
-        ([], troubles.IncompleteConfig, "config.json of a decoder"),
+        ({"model_type": "llamma"}, errors.UnknownArchitecture, "llama"),
+        ({"model_type": "llama", "hidden_size": 64}, errors.IncompleteConfig, "num_attention_heads"),
+        ({}, errors.UnknownArchitecture, "The nearest that it knows"),
+        ([], errors.IncompleteConfig, "config.json of a decoder"),
     ],
 )
 def test_a_config_that_is_not_understood_is_refused_in_words(tmp_path, config, trouble, words):
@@ -388,10 +388,10 @@ def test_tiny_models_wait_for_python_on_a_processor_too():
 @pytest.mark.parametrize(
     ("kind", "fields", "trouble"),
     [
-        ("models", {"precision": "bf16"}, troubles.NoBf16OnCard),
-        ("methods", {"precision": "fp16", "method": "dpo"}, errors.NotOneOf),
-        ("volumes", {"precision": "fp16", "max_length": 10**7}, errors.LongerThanTheModel),
-        ("models", {"precision": "fp16", "batch_size": 0}, errors.TooSmall),
+        ("models", {"precision": "bf16"}, errors.NoBf16OnCard),
+        ("methods", {"precision": "fp16", "method": "dpo"}, config_errors.NotOneOf),
+        ("volumes", {"precision": "fp16", "max_length": 10**7}, config_errors.LongerThanTheModel),
+        ("models", {"precision": "fp16", "batch_size": 0}, config_errors.TooSmall),
     ],
 )
 def test_a_table_is_refused_like_any_other_question(kind, fields, trouble):

@@ -9,7 +9,7 @@ import pytest
 
 from core import paths
 from core.errors import UserError
-from core.estimate import answer, catalogue, troubles
+from core.estimate import answer, catalogue, errors
 from core.estimate.setup import Setup
 from ui import calculator_html, calculator_plots
 from ui.text import ENGLISH, LOCALES, Say
@@ -37,7 +37,7 @@ def test_both_languages_of_an_error_ask_for_the_same_values():
     russian = LOCALES["ru"]["errors"]
     found = {
         name: kind.template
-        for name, kind in inspect.getmembers(troubles, inspect.isclass)
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, UserError) and kind is not UserError
     }
     assert [name for name, english in found.items() if holes(english) != holes(russian[name])] == []
@@ -50,7 +50,7 @@ def test_the_verdict_says_the_answer_in_both_languages(lang, words):
 
 
 def test_a_trouble_names_the_field_as_the_page_does():
-    error = troubles.CyrillicUnit(field="tokens", value="100М", letter="М", latin="100M")
+    error = errors.CyrillicUnit(field="tokens", value="100М", letter="М", latin="100M")
     html = calculator_html.trouble(Say("ru"), error)
     assert "Токены: в «100М» стоит русская буква М. Напишите 100M латиницей." in html
 
@@ -62,7 +62,7 @@ def test_a_formula_is_written_with_the_readers_commas_and_units():
 
 
 def test_words_of_a_person_are_never_markup():
-    error = troubles.UnknownModel(name="<script>alert(1)</script>", nearest="a")
+    error = errors.UnknownModel(name="<script>alert(1)</script>", nearest="a")
     assert "<script>" not in calculator_html.trouble(Say("en"), error)
 
 

@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from core.estimate import catalogue, trace_runner
+from core.estimate.errors import NotInTransformers
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
-from core.estimate.troubles import NotInTransformers
 from tests.check_estimate import measurements
 
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -16,8 +16,8 @@ from core.errors import UserError
 from core.estimate import answer as answers
 from core.estimate import catalogue, plan, probe, tables, trace_runner
 from core.estimate import setup as setups
+from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.setup import CHOICES, KINDS, Setup
-from core.estimate.troubles import NeedsTrace, UnknownArchitecture
 from core.hardware import hardware
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures

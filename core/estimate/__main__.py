@@ -5,11 +5,11 @@ import json
 import sys
 
 from core.errors import UserError
-from core.estimate import advice, answer, catalogue, tables, trace_runner, troubles
+from core.estimate import advice, answer, catalogue, errors, tables, trace_runner
 from core.estimate import setup as setups
+from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
-from core.estimate.troubles import NeedsTrace, UnknownArchitecture
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,9 +46,9 @@ def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]
     fields = setups.of_kind(options.method.lower())
     if options.load_in_4bit:
         if fields["method"] == "prompt":
-            raise troubles.NoFourBitPrompt()
+            raise errors.NoFourBitPrompt()
         if fields["method"] == "full":
-            raise troubles.NoFourBitFull()
+            raise errors.NoFourBitFull()
         fields["method"] = "qlora"
     fields |= {name: setups.count(getattr(options, name), name) for name in setups.SUGGESTED}
     fields |= {name: setups.number(getattr(options, name), name) for name in ("lora_dropout", "labelled")}
@@ -69,16 +69,16 @@ def run(options: argparse.Namespace) -> dict:
         if not options.trace:
             raise
         return {"model": options.model, "gpu": card.name, "trace": traced(options.model, setup, card)}
-    found = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
-    result = answer.as_dict(found) | {"model": options.model}
-    result["advice"] = [as_line(c) for c in advice.changes(shape, found.setup, card, free)]
-    if found.verdict != "fits":
-        result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, found.setup, card, free)]
-    largest = advice.largest(shape, found.setup, card, free)
+    instant = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
+    result = answer.as_dict(instant) | {"model": options.model}
+    result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
+    if instant.verdict != "fits":
+        result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, instant.setup, card, free)]
+    largest = advice.largest(shape, instant.setup, card, free)
     result["largest"] = {"sequence_length": largest["max_length"], **largest}
-    result["largest"]["model"] = advice.largest_model(found.setup, card, free)
+    result["largest"]["model"] = advice.largest_model(instant.setup, card, free)
     if options.trace:
-        result["trace"] = traced(options.model, found.setup, card)
+        result["trace"] = traced(options.model, instant.setup, card)
     return result
 
 
@@ -96,23 +96,23 @@ def as_line(change: advice.Change) -> dict:
 
 def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
     """The exact check in GiB."""
-    found = trace_runner.check(model, answer.suited(setup, card), card.capability)
-    sizes = {name: round(found[name] / GIB, 4) for name in ("allocated", "reserved")}
-    alive = {name: round(size / GIB, 4) for name, size in found["alive"].items()}
-    return sizes | {"seconds": found["seconds"], "kept": found["kept"], "alive": alive}
+    result = trace_runner.check(model, answer.suited(setup, card), card.capability)
+    sizes = {name: round(result[name] / GIB, 4) for name in ("allocated", "reserved")}
+    alive = {name: round(size / GIB, 4) for name, size in result["alive"].items()}
+    return sizes | {"seconds": result["seconds"], "kept": result["kept"], "alive": alive}
 
 
 def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float) -> dict:
     """One of the three tables.
 
     Raises:
-        an error of core.estimate.troubles for a question that has none.
+        an error of core.estimate.errors for a question that has none.
     """
     tables.check(kind, model, setup, card)
     if kind == "volumes":
         return {"gpu": card.name, "model": model, "volumes": tables.volumes(model, setup, card)}
-    found = tables.methods(model, setup, card, free) if kind == "methods" else tables.models(setup, card, free)
-    rows = [found] if kind == "methods" else found
+    cells = tables.methods(model, setup, card, free) if kind == "methods" else tables.models(setup, card, free)
+    rows = [cells] if kind == "methods" else cells
     return {
         "gpu": card.name,
         "card_gib": round(free / GIB, 2),
@@ -124,7 +124,7 @@ def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float
 
 def as_cell(cell: tables.Cell) -> dict:
     """A cell of a table as plain values: the verdict, and what takes the most."""
-    found = {
+    values = {
         "model": cell.model,
         "method": cell.kind,
         "optimizer": cell.optim,
@@ -134,12 +134,12 @@ def as_cell(cell: tables.Cell) -> dict:
         "most_gib": round(cell.memory.components[cell.most] / GIB, 2),
     }
     if cell.pace:
-        found |= {
+        values |= {
             "trained_parameters": cell.memory.trainable,
             "tokens_per_second": round(cell.pace.tokens_per_second, 1),
             "checkpoint_gib": round(cell.checkpoint / GIB, 3),
         }
-    return found
+    return values
 
 
 def as_text(result: dict, indent: str = "") -> str:

@@ -33,7 +33,7 @@ class Change:
 def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
     """Every single change that saves memory: those that make it fit first, then by time, then by bytes."""
     base, pace = quick(shape, setup, card).process, speed.pace(shape, setup, card).tokens_per_second
-    found = []
+    options = []
     for name, before, after, fields in _candidates(setup):
         other = replace(setup, **fields)
         memory = quick(shape, other, card)
@@ -41,8 +41,8 @@ def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[
             continue
         slower = pace / speed.pace(shape, other, card).tokens_per_second
         verdict = fits(memory, budget)
-        found.append(Change(name, before, after, fields, base - memory.process, slower, verdict))
-    return sorted(found, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))
+        options.append(Change(name, before, after, fields, base - memory.process, slower, verdict))
+    return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))
 
 
 def way_to_fit(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
@@ -88,11 +88,11 @@ def _candidates(setup: Setup):
 def largest(shape: ModelShape, setup: Setup, card: Card, budget: float) -> dict[str, int]:
     """The largest sequence, batch and rank that fit, each with the rest as it is; 0: not even the smallest."""
     longest = shape.longest or 2**20
-    found = {"max_length": _most(shape, setup, card, budget, "max_length", 64, longest)}
-    found["batch_size"] = _most(shape, setup, card, budget, "batch_size", 1, 4096)
+    sizes = {"max_length": _most(shape, setup, card, budget, "max_length", 64, longest)}
+    sizes["batch_size"] = _most(shape, setup, card, budget, "batch_size", 1, 4096)
     if setup.adapts:
-        found["lora_rank"] = _most(shape, setup, card, budget, "lora_rank", 1, min(4096, shape.hidden))
-    return found
+        sizes["lora_rank"] = _most(shape, setup, card, budget, "lora_rank", 1, min(4096, shape.hidden))
+    return sizes
 
 
 def _most(shape: ModelShape, setup: Setup, card: Card, budget: float, name: str, low: int, high: int) -> int:

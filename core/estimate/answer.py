@@ -82,7 +82,7 @@ def ask(
     """The instant answer.
 
     Raises:
-        an error of core.estimate.troubles for a question that has none.
+        an error of core.estimate.errors for a question that has none.
     """
     setup = suited(setup, card)
     setups.check(setup, shape, card)

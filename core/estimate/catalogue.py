@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from core import paths
-from core.estimate import probe, troubles
+from core.estimate import errors, probe
 from core.estimate.shape import TEXT_MODELS, ModelShape, from_config, read_models
 from core.hardware import hardware
 
@@ -48,7 +48,6 @@ class Card:
     bandwidth: float  # bytes a second
     capability: float
     watts: int
-    source: str = ""
     kind: str = "cuda"  # of NVIDIA's cards; rocm, xpu and mps are AMD's, Intel's and Apple's; or cpu
     lacks_bf16: bool = False  # of this machine's Apple chip, before macOS 14
     has_hbm: bool = False  # memory that no machine shares with its processor
@@ -76,8 +75,8 @@ def models() -> dict[str, dict]:
 @functools.cache
 def cards() -> dict[str, Card]:
     """The catalogue's cards by name."""
-    found = json.loads((paths.assets() / "gpus.json").read_text(encoding="utf-8"))
-    return {entry["name"]: _card(entry) for entry in (*found["gpus"], *found["others"])}
+    data = json.loads((paths.assets() / "gpus.json").read_text(encoding="utf-8"))
+    return {entry["name"]: _card(entry) for entry in (*data["gpus"], *data["others"])}
 
 
 def _card(entry: dict) -> Card:
@@ -94,7 +93,6 @@ def _card(entry: dict) -> Card:
         bandwidth=entry["bandwidth_GBps"] * 1e9,
         capability=float(entry["compute_capability"]),
         watts=entry["tdp_W"],
-        source=entry.get("measured_source") or entry.get("dense_bf16_source") or "",
         kind=entry.get("kind", "cuda"),
         has_hbm=entry["memory_type"].startswith("HBM"),
     )
@@ -111,13 +109,13 @@ def card(name: str) -> Card:
         return known[name]
     words = _words(name)
     # "Tesla T4 16GB" and "L40S 48GB" carry a size that the name in the catalogue lacks.
-    for asked in (words, frozenset(w for w in words if not re.fullmatch(r"\d{1,3}", w))):
-        fits = [c for full, c in known.items() if asked and asked <= _words(full)]
+    for wanted in (words, frozenset(w for w in words if not re.fullmatch(r"\d{1,3}", w))):
+        fits = [c for full, c in known.items() if wanted and wanted <= _words(full)]
         if fits:
             return min(fits, key=lambda c: (len(_words(c.name) - words), list(known).index(c.name)))
     near = difflib.get_close_matches(" ".join(sorted(words)), {" ".join(sorted(_words(n))): n for n in known}, 3, 0.3)
     by_words = {" ".join(sorted(_words(n))): n for n in known}
-    raise troubles.UnknownCard(name=name, nearest=", ".join(by_words[n] for n in near) or DEFAULT_CARD)
+    raise errors.UnknownCard(name=name, nearest=", ".join(by_words[n] for n in near) or DEFAULT_CARD)
 
 
 def _words(name: str) -> frozenset[str]:
@@ -154,7 +152,7 @@ def config(model: str) -> dict:
 def config_of(entry: dict) -> dict:
     """A catalogue entry as the config.json that it was read from."""
     if "config" not in entry:
-        raise troubles.ShapeUnknown(name=entry["hub_id"], nearest=", ".join(nearest(entry["family"])[:2]))
+        raise errors.ShapeUnknown(name=entry["hub_id"], nearest=", ".join(nearest(entry["family"])[:2]))
     return entry["config"]
 
 
@@ -166,12 +164,12 @@ def find(name: str) -> dict | None:
 
 @functools.cache
 def _names() -> dict[str, dict]:
-    found: dict[str, dict] = {"starter": models()["HuggingFaceTB/SmolLM2-135M"]}
+    entries: dict[str, dict] = {"starter": models()["HuggingFaceTB/SmolLM2-135M"]}
     for entry in models().values():
         for alias in (entry["hub_id"], *entry["aliases"]):
             for form in (alias.lower(), alias.lower().rpartition("/")[2]):
-                found.setdefault(form, entry)
-    return found
+                entries.setdefault(form, entry)
+    return entries
 
 
 def nearest(name: str, n: int = 3) -> list[str]:
@@ -187,8 +185,8 @@ def _entry(name: str) -> dict:
     plain = _letters(name.lower().rpartition("/")[2])
     for entry in read_models()["absent"]:
         if plain in map(_letters, entry["names"]):
-            raise troubles.NoSuchModel(name=name, nearest=", ".join(entry["nearest"]))
-    raise troubles.UnknownModel(name=name, nearest=", ".join(nearest(name)))
+            raise errors.NoSuchModel(name=name, nearest=", ".join(entry["nearest"]))
+    raise errors.UnknownModel(name=name, nearest=", ".join(nearest(name)))
 
 
 def _letters(name: str) -> str:
@@ -200,13 +198,13 @@ def _from_disk(path: Path) -> dict:
         return gguf_config(path)
     file = path / "config.json" if path.is_dir() else path
     if not file.exists():
-        raise troubles.NoConfig(path=file)
+        raise errors.NoConfig(path=file)
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = None
     if not isinstance(config, dict):
-        raise troubles.IncompleteConfig(path=file, field="model_type")
+        raise errors.IncompleteConfig(path=file, field="model_type")
     return config
 
 
@@ -216,7 +214,7 @@ def gguf_config(path: Path) -> dict:
         with path.open("rb") as file:
             facts = _gguf_facts(file)
     except (OSError, struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise troubles.IncompleteConfig(path=path, field="general.architecture") from error
+        raise errors.IncompleteConfig(path=path, field="general.architecture") from error
     kind = facts.get("general.architecture", "")
     config = {name: facts.get(f"{kind}.{key}") for name, key in GGUF_KEYS.items()}
     config["vocab_size"] = config["vocab_size"] or facts.get("tokenizer.ggml.tokens")
@@ -268,12 +266,12 @@ def chosen(name: str | None = None) -> tuple[Card, float]:
     if not name or name.startswith(MINE):
         gpu = hardware.card(name and name.removeprefix(MINE))
     if gpu:
-        found = of_machine(gpu)
-        return found, hardware.free_bytes(gpu) or found.memory_bytes
+        known = of_machine(gpu)
+        return known, hardware.free_bytes(gpu) or known.memory_bytes
     if name and name.startswith(MINE):
-        raise troubles.CardGone()
-    found = card(name or DEFAULT_CARD)
-    return found, found.memory_bytes
+        raise errors.CardGone()
+    known = card(name or DEFAULT_CARD)
+    return known, known.memory_bytes
 
 
 def of_machine(gpu) -> Card:
@@ -304,11 +302,11 @@ def _known(gpu) -> Card:
     memory. Where that is another chip (an RTX 4070 Ti SUPER for an RTX 4070), its rates are a guess: not measured."""
     name = gpu.name.partition(" MIG ")[0]
     try:
-        found = card(name)
-    except troubles.UnknownCard:
-        found = _of_driver_name(name, gpu)
-    if found and found.kind == gpu.kind:
-        return replace(found, measured=found.measured and _is_same_chip(name, found.name))
+        known = card(name)
+    except errors.UnknownCard:
+        known = _of_driver_name(name, gpu)
+    if known and known.kind == gpu.kind:
+        return replace(known, measured=known.measured and _is_same_chip(name, known.name))
     alike = [c for c in cards().values() if c.kind == gpu.kind and not (gpu.memory == "shared" and c.has_hbm)]
     return replace(min(alike, key=lambda c: abs(c.memory_bytes - gpu.total_bytes)), measured=False)
 
@@ -316,9 +314,9 @@ def _known(gpu) -> Card:
 def _of_driver_name(name: str, gpu) -> Card | None:
     """The card that a driver calls by another name: "NVIDIA H100 80GB HBM3" for the SXM one, "NVIDIA A100-PCIE-40GB"."""
     wanted, pcie = _chip_words(name), "pcie" in name.lower()
-    found = [c for c in cards().values() if wanted and wanted <= _chip_words(c.name)]
+    alike = [c for c in cards().values() if wanted and wanted <= _chip_words(c.name)]
     return min(
-        found,
+        alike,
         key=lambda c: (("pcie" in c.name.lower()) != pcie, abs(c.memory_bytes - gpu.total_bytes)),
         default=None,
     )
@@ -331,9 +329,9 @@ def _chip_words(name: str) -> frozenset[str]:
     return frozenset(w for w in words if w and w not in common and not re.fullmatch(r"\d+gb|hbm\w*|sxm\d*|nvl", w))
 
 
-def _is_same_chip(asked: str, found: str) -> bool:
+def _is_same_chip(wanted: str, known: str) -> bool:
     """Whether a card of the catalogue is the one of a driver's name: it adds no word (Ti, SUPER), its socket is the same."""
-    return _chip_words(found) <= _chip_words(asked) and _socket(found) == _socket(asked)
+    return _chip_words(known) <= _chip_words(wanted) and _socket(known) == _socket(wanted)
 
 
 def _socket(name: str) -> str:

@@ -24,24 +24,24 @@ class Line:
 
 def memory(answer: Answer) -> list[Line]:
     """The parts of the peak, in bytes."""
-    setup, found = for_method(answer.setup), answer.memory
-    parts, width = found.components, _trained_width(setup)
+    setup, peak = for_method(answer.setup), answer.memory
+    parts, width = peak.components, _trained_width(setup)
     state = OPTIMIZERS[setup.optim][0 if width == 4 else 1]
-    every = found.trainable * width
+    every = peak.trainable * width
     some = "" if parts["gradients"] >= 0.99 * every else "≤ "
     foreach = "2 × " if parts["gradients"] > 1.5 * every else ""
     blas = "2 × 8.125 MiB" if answer.card.capability != 9.0 else "2 × 32 MiB"
-    spare = f"{found.reserved / GIB:.3f} − {found.allocated / GIB:.3f} GiB"
+    spare = f"{peak.reserved / GIB:.3f} − {peak.allocated / GIB:.3f} GiB"
     lines = [
         Line("weights", parts["weights"], _weights(answer), "nf4" if setup.method == "qlora" else "config"),
         Line("adapter", parts["adapter"], _adapter(answer), "prompt" if setup.method == "prompt" else "lora"),
-        Line("gradients", parts["gradients"], f"{some}{foreach}{found.trainable:,} × {width} B", "gradients"),
-        Line("optimizer", parts["optimizer"], f"{found.trainable:,} × {state:g} B", "optimizer"),
+        Line("gradients", parts["gradients"], f"{some}{foreach}{peak.trainable:,} × {width} B", "gradients"),
+        Line("optimizer", parts["optimizer"], f"{peak.trainable:,} × {state:g} B", "optimizer"),
         Line("activations", parts["activations"], _activations(answer), "walk"),
         Line("logits", parts["logits"], _logits(answer), f"loss_{setup.loss}"),
         Line("workspace", parts["workspace"], blas, "cublas"),
-        Line("allocator", found.reserved - found.allocated, spare, "allocator"),
-        Line("context", found.context, f"{found.context / GIB:.2f} GiB", "context"),
+        Line("allocator", peak.reserved - peak.allocated, spare, "allocator"),
+        Line("context", peak.context, f"{peak.context / GIB:.2f} GiB", "context"),
     ]
     return [line for line in lines if line.value]
 

@@ -22,7 +22,7 @@ def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
     comparable.
 
     Raises:
-        an error of core.estimate.troubles, if the model or the setup is not one that the calculator knows.
+        an error of core.estimate.errors, if the model or the setup is not one that the calculator knows.
     """
     card = card or card_of(hardware.card())
     shape = catalogue.shape(config["base_model"])

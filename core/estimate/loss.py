@@ -66,11 +66,11 @@ class Head:
         if several:
             tile = tape.track(tile, (tile,), (), lambda g, _: (setattr(tape, "held", None), g)[1:])
 
-        def one(rows: Tensor) -> Tensor:
+        def tile_loss(rows: Tensor) -> Tensor:
             return self._in_place(tape, self._logits(tape, rows))
 
         with tape.repeated(learned / rows):
-            loss = tape.checkpoint(one, tile)
+            loss = tape.checkpoint(tile_loss, tile)
         if not several:
             return loss
         head = self.weight

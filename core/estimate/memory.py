@@ -77,14 +77,14 @@ def estimate(shape: ModelShape, setup: Setup, capability: float = 8.0) -> Memory
     )
 
 
-def _at_peak(found: Walk, setup: Setup, phase: str, height: float, more: int, gradients: float) -> dict[str, float]:
+def _at_peak(step: Walk, setup: Setup, phase: str, height: float, more: int, gradients: float) -> dict[str, float]:
     """Share out the peak of a phase: gradients, activations, logits."""
-    saved = (more + 2) * (found.saved if phase in ("forward", "loss") else found.kept)
+    saved = (more + 2) * (step.saved if phase in ("forward", "loss") else step.kept)
     if phase == "optimizer":
         return {"gradients": height, "activations": 0, "logits": 0}
     alive = gradients if setup.gradient_accumulation_steps > 1 or phase == "backward_last" else 0
     if phase == "backward_first" and not alive:
-        alive = found.top_gradients
+        alive = step.top_gradients
     alive = min(alive, height)
     if phase in ("loss", "loss_backward"):
         activations = min(saved, height - alive)

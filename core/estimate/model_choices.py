@@ -50,13 +50,13 @@ def _of_entry(entry: dict, here: set[str]) -> list[Offer]:
 
 
 def on_disk() -> set[str]:
-    """The hub ids whose weights the hub's own cache holds, found without asking the hub."""
-    found = set()
+    """The hub ids whose weights the hub's own cache holds, ids without asking the hub."""
+    ids = set()
     for snapshot in hub_cache().glob("models--*--*/snapshots/*"):
         if (snapshot / "config.json").exists() and any(snapshot.glob("*.safetensors")):
             _, owner, name = snapshot.parent.parent.name.split("--", 2)
-            found.add(f"{owner}/{name}")
-    return found
+            ids.add(f"{owner}/{name}")
+    return ids
 
 
 def hub_cache() -> Path:

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass, replace
 
-from core.estimate import troubles
+from core.estimate import errors
 from core.estimate.shape import ModelShape
-from core.training import errors
+from core.training import errors as config_errors
 
 KINDS = ("full", "lora", "qlora", "cpt", "prompt")  # of training; of_kind() gives the method and task of one
 OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
@@ -108,7 +108,7 @@ def of_kind(kind: str) -> dict:
         NotOneOf: if there is no such kind.
     """
     if kind not in KINDS:
-        raise errors.NotOneOf(field="method", allowed=", ".join(KINDS), value=kind)
+        raise config_errors.NotOneOf(field="method", allowed=", ".join(KINDS), value=kind)
     return {"method": "full", "task": "text"} if kind == "cpt" else {"method": kind, "task": "chat"}
 
 
@@ -138,7 +138,7 @@ def targets(setup: Setup, shape: ModelShape) -> tuple[str, ...]:
     names = [name.strip() for name in setup.target_modules.split(",") if name.strip()]
     wrong = [name for name in names if name not in known]
     if wrong or not names:
-        raise troubles.UnknownTargets(model=shape.name, names=", ".join(wrong) or '""', known=", ".join(known))
+        raise errors.UnknownTargets(model=shape.name, names=", ".join(wrong) or '""', known=", ".join(known))
     return tuple(name for name in known if name in names)
 
 
@@ -156,14 +156,14 @@ def check(setup: Setup, shape: ModelShape, card=None) -> None:
     """Raise the trouble of a setup that cannot be trained or makes no sense."""
     for field, choices in CHOICES.items():
         if getattr(setup, field) not in choices:
-            raise errors.NotOneOf(field=field, allowed=", ".join(choices), value=getattr(setup, field))
+            raise config_errors.NotOneOf(field=field, allowed=", ".join(choices), value=getattr(setup, field))
     for field, suggestion in SUGGESTED.items():
         value = getattr(setup, field)
         if value < 1 or value != int(value):
-            raise errors.TooSmall(field=field, least=1, value=value, suggestion=suggestion)
+            raise config_errors.TooSmall(field=field, least=1, value=value, suggestion=suggestion)
     _check_ranges(setup, shape)
     if shape.longest and setup.max_length > shape.longest:
-        raise errors.LongerThanTheModel(model=shape.name, limit=shape.longest, value=setup.max_length)
+        raise config_errors.LongerThanTheModel(model=shape.name, limit=shape.longest, value=setup.max_length)
     targets(setup, shape)
     if card is not None:
         _check_card(setup, card)
@@ -171,27 +171,27 @@ def check(setup: Setup, shape: ModelShape, card=None) -> None:
 
 def _check_ranges(setup: Setup, shape: ModelShape) -> None:
     if not 0 < setup.labelled <= 1:
-        raise troubles.OutOfRange(field="labelled", range="0 < x ≤ 1", value=setup.labelled, suggestion=1)
+        raise errors.OutOfRange(field="labelled", range="0 < x ≤ 1", value=setup.labelled, suggestion=1)
     if not 0 <= setup.lora_dropout < 1:
-        raise troubles.OutOfRange(field="lora_dropout", range="0 ≤ x < 1", value=setup.lora_dropout, suggestion=0.05)
+        raise errors.OutOfRange(field="lora_dropout", range="0 ≤ x < 1", value=setup.lora_dropout, suggestion=0.05)
     if setup.adapts and setup.lora_rank > shape.hidden:
-        raise troubles.RankTooLarge(value=setup.lora_rank, model=shape.name, hidden=shape.hidden)
+        raise errors.RankTooLarge(value=setup.lora_rank, model=shape.name, hidden=shape.hidden)
 
 
 def _check_card(setup: Setup, card) -> None:
     if card.kind == "cpu":
         if setup.attention == "flash_attention_2":
-            raise troubles.NotOnProcessor(what="FlashAttention 2", instead="sdpa")
+            raise errors.NotOnProcessor(what="FlashAttention 2", instead="sdpa")
         if setup.precision == "fp16":
-            raise troubles.NotOnProcessor(what="fp16", instead="fp32")
+            raise errors.NotOnProcessor(what="fp16", instead="fp32")
     elif card.kind != "cuda":
         if setup.attention == "flash_attention_2":
-            raise troubles.FlashNeedsNvidia(card=card.name)
+            raise errors.FlashNeedsNvidia(card=card.name)
     elif card.capability < 8.0:
         if setup.precision == "bf16":
-            raise troubles.NoBf16OnCard(card=card.name, capability=card.capability)
+            raise errors.NoBf16OnCard(card=card.name, capability=card.capability)
         if setup.attention == "flash_attention_2":
-            raise troubles.NoFlashAttention(card=card.name, capability=card.capability)
+            raise errors.NoFlashAttention(card=card.name, capability=card.capability)
 
 
 def count(text: str | float, field: str = "tokens") -> int:
@@ -206,17 +206,17 @@ def count(text: str | float, field: str = "tokens") -> int:
         plain = re.sub(r"[\s_\u00a0]", "", str(text))
         for letter, latin in _CYRILLIC.items():
             if letter in plain:
-                raise troubles.CyrillicUnit(field=field, value=text, letter=letter, latin=plain.replace(letter, latin))
-        found = re.fullmatch(r"([+-]?\d+(?:[.,]\d+)?(?:,\d{3})*)([kmbt]?)", plain, re.IGNORECASE)
-        if not found:
-            raise troubles.NotAnAmount(field=field, value=text)
-        digits = found[1]
+                raise errors.CyrillicUnit(field=field, value=text, letter=letter, latin=plain.replace(letter, latin))
+        parts = re.fullmatch(r"([+-]?\d+(?:[.,]\d+)?(?:,\d{3})*)([kmbt]?)", plain, re.IGNORECASE)
+        if not parts:
+            raise errors.NotAnAmount(field=field, value=text)
+        digits = parts[1]
         digits = digits.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", digits) else digits.replace(",", ".")
-        value = float(digits) * _UNITS[found[2].lower()]
+        value = float(digits) * _UNITS[parts[2].lower()]
     if not 1 <= value < 1e16:
-        raise errors.TooSmall(field=field, least=1, value=text, suggestion=SUGGESTED.get(field, "10M"))
+        raise config_errors.TooSmall(field=field, least=1, value=text, suggestion=SUGGESTED.get(field, "10M"))
     if value != round(value):
-        raise troubles.NotWhole(field=field, value=text, suggestion=max(1, round(value)))
+        raise errors.NotWhole(field=field, value=text, suggestion=max(1, round(value)))
     return round(value)
 
 
@@ -229,12 +229,12 @@ def number(text: str | float, field: str) -> float:
     try:
         return float(str(text).replace(",", "."))
     except ValueError:
-        raise troubles.NotAnAmount(field=field, value=text) from None
+        raise errors.NotAnAmount(field=field, value=text) from None
 
 
 def epochs(text: str | float) -> float:
     """A number of epochs; half an epoch is fine."""
     value = number(text, "epochs")
     if not 0 < value <= 1000:
-        raise troubles.OutOfRange(field="epochs", range="0 < x ≤ 1000", value=text, suggestion=3)
+        raise errors.OutOfRange(field="epochs", range="0 < x ≤ 1000", value=text, suggestion=3)
     return value

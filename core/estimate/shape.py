@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from core import paths
-from core.estimate.troubles import IncompleteConfig, NeedsTrace, UnknownArchitecture
+from core.estimate.errors import IncompleteConfig, NeedsTrace, UnknownArchitecture
 
 TEXT_MODELS = {"gemma3": "gemma3_text", "mistral3": "ministral3"}  # whose decoder is the other
 
@@ -63,13 +63,13 @@ class ModelShape:
         hidden, q, kv = self.hidden, self.q, self.kv
         inner = self.shared_inner if self.experts else self.inner
         if self.fused:
-            found = {"qkv_proj": (hidden, q + 2 * kv), "o_proj": (q, hidden), "gate_up_proj": (hidden, 2 * inner)}
+            linears = {"qkv_proj": (hidden, q + 2 * kv), "o_proj": (q, hidden), "gate_up_proj": (hidden, 2 * inner)}
         else:
-            found = {"q_proj": (hidden, q), "k_proj": (hidden, kv), "v_proj": (hidden, kv), "o_proj": (q, hidden)}
-            found |= {"gate_proj": (hidden, inner)} if self.gated else {}
-            found |= {"up_proj": (hidden, inner)}
-        found |= {"down_proj": (inner, hidden)}
-        return {name: ends for name, ends in found.items() if 0 not in ends}  # routed experts alone have no MLP here
+            linears = {"q_proj": (hidden, q), "k_proj": (hidden, kv), "v_proj": (hidden, kv), "o_proj": (q, hidden)}
+            linears |= {"gate_proj": (hidden, inner)} if self.gated else {}
+            linears |= {"up_proj": (hidden, inner)}
+        linears |= {"down_proj": (inner, hidden)}
+        return {name: ends for name, ends in linears.items() if 0 not in ends}  # routed experts alone have no MLP here
 
     @property
     def linear_parameters(self) -> int:

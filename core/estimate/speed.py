@@ -48,8 +48,8 @@ class Pace:
 def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     """How fast a card trains."""
     setup = for_method(setup)
-    found = walk(shape, setup)
-    once, layer = (cost(kernels, setup, card) for kernels in (found.once, found.layer))
+    step = walk(shape, setup)
+    once, layer = (cost(kernels, setup, card) for kernels in (step.once, step.layer))
     device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))
     micro = device + launch if card.kind == "cpu" else (device**3 + launch**3) ** (1 / 3)
     fed = setup.tokens / PIPELINE > micro

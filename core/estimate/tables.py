@@ -57,22 +57,22 @@ def models(setup: Setup, card: Card, budget: float) -> list[list[Cell]]:
 def methods(name: str, setup: Setup, card: Card, budget: float) -> list[Cell]:
     """Every kind of training of one model."""
     known = shape(name)
-    found = []
+    cells = []
     for kind in setups.KINDS:
         chosen = suited(of_kind(setup, kind), card)
         memory = reserve(estimate(known, chosen, card.capability), known, chosen, card)
         checkpoint = disk(known, chosen, memory, 0)["checkpoints"] / CHECKPOINTS
         pace = speed.pace(known, chosen, card)
-        found.append(Cell(name, kind, memory, fits(memory, budget), chosen.optim, pace, checkpoint))
-    return found
+        cells.append(Cell(name, kind, memory, fits(memory, budget), chosen.optim, pace, checkpoint))
+    return cells
 
 
 def check(kind: str, name: str, setup: Setup, card: Card) -> None:
     """Raise the error of a question that no table answers; in that of models each takes its own length and layers."""
-    asked = shape(name)
+    known = shape(name)
     if kind == "models":
-        asked, setup = replace(asked, longest=0), setup.changed(target_modules="all-linear")
-    setups.check(setup, asked, card)
+        known, setup = replace(known, longest=0), setup.changed(target_modules="all-linear")
+    setups.check(setup, known, card)
 
 
 def volumes(name: str, setup: Setup, card: Card) -> list[dict]:

@@ -143,12 +143,12 @@ def load(model: nn.Module, watch: Watch, setup: Setup) -> None:
 
 def _base_weights(model: nn.Module, setup: Setup) -> list[tuple[nn.Parameter, list]]:
     """The weights that a base is loaded with, shared ones once; of those in 4 bit also their scales."""
-    found = {}
+    weights = {}
     for module in model.modules():
         for name, weight in module._parameters.items():
             if weight is not None and not (setup.adapts and weight.requires_grad):
-                found.setdefault(id(weight), (weight, getattr(module, "scales", []) if name == "weight" else []))
-    return list(found.values())
+                weights.setdefault(id(weight), (weight, getattr(module, "scales", []) if name == "weight" else []))
+    return list(weights.values())
 
 
 def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from core import paths, process
 from core.estimate import catalogue
+from core.estimate.errors import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 from core.estimate.setup import Setup, named_targets
-from core.estimate.troubles import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 
 VERSION = 6  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
@@ -34,18 +34,18 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
     with contextlib.suppress(NeedsTrace, UnknownArchitecture):
         setup = named_targets(setup, catalogue.shape(model))
     request = {"config": catalogue.config(model), "setup": dataclasses.asdict(setup), "capability": capability}
-    kept = _place(request)
-    if kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8")) | {"kept": True}
+    cached = _place(request)
+    if cached.exists():
+        return json.loads(cached.read_text(encoding="utf-8")) | {"kept": True}
     answer = _run(request, should_stop)
     if "architecture" in answer:
         raise NotInTransformers(name=answer["architecture"], nearest=", ".join(answer["nearest"]))
     if "error" in answer:
         raise TraceFailed(reason=answer["error"])
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(f".{os.getpid()}")
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    partial = cached.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(answer), encoding="utf-8")
-    partial.replace(kept)
+    partial.replace(cached)
     return answer | {"kept": False}
 
 

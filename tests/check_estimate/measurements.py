@@ -117,9 +117,27 @@ _STRANGE = (
     ("dpo", "preference training is not modelled"),
     ("peft bench", "the length of the longest batch is not published"),
 )
+_STACKS = {"qwen": "qwen", "factory": "factory", "soulsmith": "soulsmith", "core/recipe": "soulsmith"}
 
 
 def _stack(raw: dict) -> str:
+    """hf, soulsmith, qwen, factory or trl: whose step it was."""
+    _check_path(raw)
+    framework = raw.get("framework", "").lower()
+    for sign, stack in _STACKS.items():
+        if sign in framework:
+            return stack
+    old = re.search(r"\btrl\D{0,3}(\d+)\.", framework)
+    if "trl" in framework and not (old and old[1] == "0"):  # before 1.0 it took the stock loss, and fp32 adapters
+        return "trl"
+    known = ("transformers", "hf", "peft", "trl", "hugging", "accelerate", "bitsandbytes")
+    if not framework or any(sign in framework for sign in known):
+        return "hf"
+    raise LeftOut(f"the software path of {framework.split()[0]} is not known")
+
+
+def _check_path(raw: dict) -> None:
+    """Leave out what is not modelled, wherever the row says so."""
     columns = ("framework", "method", "loss_impl", "optimizer", "dtype", "grad_checkpointing")
     text = " ".join(raw.get(key, "") for key in columns).lower()
     text = re.sub(r"no (torch\.)?compile|without (torch\.)?compile", "", text)
@@ -133,24 +151,8 @@ def _stack(raw: dict) -> str:
         raise LeftOut("the length of the longest batch is not published")
     if "galore" in raw.get("target_modules", "").lower() or "dora=true" in note:
         raise LeftOut("GaLore and DoRA are not modelled")
-    framework = raw.get("framework", "").lower()
-    if "litgpt" in framework or "lit-gpt" in framework:
+    if re.search("lit-?gpt", raw.get("framework", "").lower()):
         raise LeftOut("litgpt has its own model code, which is not modelled")
-    for sign, stack in (
-        ("qwen", "qwen"),
-        ("factory", "factory"),
-        ("soulsmith", "soulsmith"),
-        ("core/recipe", "soulsmith"),
-    ):
-        if sign in framework:
-            return stack
-    old = re.search(r"\btrl\D{0,3}(\d+)\.", framework)
-    if "trl" in framework and not (old and old[1] == "0"):  # before 1.0 it took the stock loss, and fp32 adapters
-        return "trl"
-    known = ("transformers", "hf", "peft", "trl", "hugging", "accelerate", "bitsandbytes")
-    if not framework or any(sign in framework for sign in known):
-        return "hf"
-    raise LeftOut(f"the software path of {framework.split()[0]} is not known")
 
 
 def _shape(name: str) -> ModelShape:

@@ -714,8 +714,8 @@ ADVICE = Group(
             "        more = setup.gradient_accumulation_steps",
         ),
         (
-            '    return sorted(found, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))',
-            "    return sorted(found, key=lambda c: -c.saves)",
+            '    return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))',
+            "    return sorted(options, key=lambda c: -c.saves)",
         ),
         ("            if candidate.parameters > best and fits", "            if fits"),
         (
@@ -735,7 +735,7 @@ LEARNED = Group(
             "    for chosen, exact in ((same, True), (runs, False)):",
             "    for chosen, exact in ((runs, False),):",
         ),
-        ("            found.append(measured / predicted)", "            found.append(predicted / measured)"),
+        ("            ratios.append(measured / predicted)", "            ratios.append(predicted / measured)"),
     ),
 )
 
