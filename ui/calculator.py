@@ -226,20 +226,19 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
 
 
 def on_ask(say: Say, **fields):
-    """The whole answer, or the trouble where it would stand; never both."""
+    """The whole answer, or the error where it would stand; never both."""
     try:
-        asked = question(**fields)
-        found = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
+        answer = answers.ask(catalogue.shape(fields["model"] or ""), **question(**fields))
     except UserError as error:
         return pieces.trouble(say, error), gr.Plot(visible=False), "", "", None, None, {}
     return (
-        pieces.verdict(say, found),
-        gr.Plot(figures.bar(say, found), visible=True),
-        pieces.changes(say, found),
-        pieces.formulas(say, found),
-        figures.lengths(say, found),
-        figures.batches(say, found),
-        plan.config_fields(found, fields["model"], fields["corpus"]),
+        pieces.verdict(say, answer),
+        gr.Plot(figures.bar(say, answer), visible=True),
+        pieces.changes(say, answer),
+        pieces.formulas(say, answer),
+        figures.lengths(say, answer),
+        figures.batches(say, answer),
+        plan.config_fields(answer, fields["model"], fields["corpus"]),
     )
 
 
@@ -302,6 +301,6 @@ def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
     text = pieces.plan(say, config, catalogue.chosen(card)[0], precision)
-    if config["method"] != method:
+    if method == "prompt":
         text += " " + say("calculator.plan.adapter")
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

@@ -48,8 +48,7 @@ class Linear:
         result = self._base(tape, x)
         if self.lora is None:
             return result
-        setup, before = self.setup, result.width
-        autocast = setup.half if setup.autocast else 0
+        setup, before, autocast = self.setup, result.width, self.setup.autocast_width
         if self.packed:
             result = copy(tape, result)
         if not (self.packed and autocast):
@@ -68,7 +67,7 @@ class Linear:
         setup, (inner, outer) = self.setup, self.ends
         if self.packed:
             return matmul_4bit(tape, x, inner, outer, setup.half, x.numel // inner >= UNPACKED_FROM)
-        return matmul(tape, x, self.weight, inner, outer, setup.half if setup.autocast else 0)
+        return matmul(tape, x, self.weight, inner, outer, setup.autocast_width)
 
 
 class Layer:
@@ -211,8 +210,7 @@ class Layer:
         routed = tape.new(tokens * shape.experts_used * shape.hidden, x.width)
         tape.work(moved=2 * routed.size, launches=6 * shape.experts)
         routed = unary(tape, x, routed, enters=False)
-        autocast = setup.half if setup.autocast else 0
-        inner = shape.expert_inner
+        autocast, inner = setup.autocast_width, shape.expert_inner
         part = Weight(shape.hidden * 2 * inner, self.experts.width, False)
         both = matmul(tape, routed, part, shape.hidden, 2 * inner, autocast)
         gate, up = _split(tape, both, (1, 1))

@@ -38,9 +38,8 @@ class Head:
         return self._whole(tape, hidden, kind)
 
     def _logits(self, tape: Tape, hidden: Tensor) -> Tensor:
-        shape, setup = self.shape, self.setup
-        autocast = setup.half if setup.autocast else 0
-        logits = matmul(tape, hidden, self.weight, shape.hidden, shape.vocabulary, autocast)
+        shape = self.shape
+        logits = matmul(tape, hidden, self.weight, shape.hidden, shape.vocabulary, self.setup.autocast_width)
         if shape.softcap:
             logits = scale(tape, logits)
             logits = scale(tape, tanh(tape, logits))
@@ -105,7 +104,7 @@ class Head:
         shape, setup = self.shape, self.setup
         learned, width = setup.learned, hidden.width
         chosen = unary(tape, hidden, tape.new(learned * shape.hidden, width), enters=False)
-        half = setup.half if setup.autocast else width
+        half = setup.autocast_width or width
         rows, columns = min(learned, FUSED_ROWS), min(shape.vocabulary, FUSED_COLUMNS)
 
         def tile():

@@ -84,6 +84,11 @@ class Setup:
         return 4 if self.precision == "fp32" else 2
 
     @property
+    def autocast_width(self) -> int:
+        """Bytes of a number in products under autocast; 0 without it."""
+        return self.half if self.autocast else 0
+
+    @property
     def foreach(self) -> bool:
         """torch's AdamW goes over all tensors at once by default, with one more copy of all gradients."""
         return self.optim == "adamw_torch"
