@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from contextlib import suppress
 from functools import partial
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before the import: nothing here asks another host
@@ -36,98 +37,77 @@ class PortInUse(UserError):
     template = "Port {port} is in use by another program. Close it, or run: python app.py --port {next}"
 
 
+# The tabs in the order of the work: the id of each, which names it in the locales too, and what builds it.
+TABS = {
+    "opening": opening.build,
+    "calculator": calculator.build,
+    "corpus": corpora.build,
+    "synth": synth.build,
+    "training": training.build,
+    "playground": partial(playground.build, at_home=True),
+    "runs": history.build,
+    "export": export.build,
+    "share": sharing.build,
+}
+REFILLED = {"synth": ("corpus", "training"), "corpus": ("playground",), "runs": ("training", "playground")}
+
+
 def build_page(say: Say) -> gr.Blocks:
     """The whole page in one language."""
     with gr.Blocks(title="Soulsmith", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(pages.head(say, say("page.tagline")))
+        labels, parts = {}, {}
         with gr.Tabs() as tabs:
-            with gr.Tab(say("page.opening"), id="opening") as opening_label:
-                opening_tab = opening.build(say)
-            with gr.Tab(say("page.calculator"), id="calculator") as calculator_label:
-                calculator_tab = calculator.build(say)
-            with gr.Tab(say("page.corpus"), id="corpus") as corpus_label:
-                corpus_tab = corpora.build(say)
-            with gr.Tab(say("page.synth"), id="synth"):
-                synth_tab = synth.build(say)
-            with gr.Tab(say("page.training"), id="training") as training_label:
-                training_tab = training.build(say)
-            with gr.Tab(say("page.playground"), id="playground") as playground_label:
-                playground_tab = playground.build(say, at_home=True)
-            with gr.Tab(say("page.runs"), id="runs") as runs_label:
-                runs_tab = history.build(say)
-            with gr.Tab(say("page.export"), id="export") as export_label:
-                export_tab = export.build(say)
-            with gr.Tab(say("page.share"), id="share") as share_label:
-                share_tab = sharing.build(say)
-        connect_opening(page, opening_tab, opening_label, tabs, playground_tab)
-        page.load(export_tab["load"], export_tab["inputs"], export_tab["outputs"], show_progress="hidden")
-        export_label.select(export_tab["load"], export_tab["inputs"], export_tab["outputs"], show_progress="hidden")
-        page.load(share_tab["load"], share_tab["inputs"], share_tab["outputs"], show_progress="hidden")
-        share_label.select(share_tab["load"], share_tab["inputs"], share_tab["outputs"], show_progress="hidden")
-        connect(page, training_tab, playground_tab, runs_tab, corpus_tab)
-        made = synth_tab["changed"]
-        made.change(corpus_tab["load"], corpus_tab["inputs"], corpus_tab["outputs"], show_progress="hidden")
-        made.change(training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden")
-        connect_calculator(page, calculator_tab, calculator_label, training_tab, tabs)
-        # A model may have become ready since the page opened.
-        corpus_label.select(corpora.on_models, corpus_tab["model"], corpus_tab["model"], show_progress="hidden")
-        training_label.select(
-            training_tab["load"], training_tab["inputs"], training_tab["outputs"], show_progress="hidden"
-        )
-        playground_label.select(
-            playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"], show_progress="hidden"
-        )
-        runs_label.select(runs_tab["load"], runs_tab["inputs"], runs_tab["outputs"], show_progress="hidden")
+            for name, build in TABS.items():
+                with gr.Tab(say(f"page.{name}"), id=name) as labels[name]:
+                    parts[name] = build(say)
+        connect(page, labels, parts)
+        connect_buttons(tabs, parts)
         tabs.select(None, None, None, js=RESIZE)
     return page
 
 
-def connect(page: gr.Blocks, training_tab: dict, playground_tab: dict, runs_tab: dict, corpus_tab: dict) -> None:
-    """Fill every tab when the page opens, and tell the tabs of each other's changes."""
-    on_config, config_inputs, exact = training_tab["exact"]
-    filled = page.load(training_tab["load"], training_tab["inputs"], training_tab["outputs"])
-    filled.then(on_config, inputs_kwargs=config_inputs, outputs=exact, show_progress="hidden")
-    page.load(playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"])
-    page.load(corpus_tab["load"], corpus_tab["inputs"], corpus_tab["outputs"])
-    page.load(runs_tab["load"], runs_tab["inputs"], runs_tab["outputs"])
-    training_load = {"fn": training_tab["load"], "inputs": training_tab["inputs"], "outputs": training_tab["outputs"]}
-    runs_tab["changed"].change(**training_load, show_progress="hidden")
-    corpus_tab["changed"].change(**training_load, show_progress="hidden").then(
-        training.on_corpus, corpus_tab["corpora"], training_tab["inputs"][0], show_progress="hidden"
+def connect(page: gr.Blocks, labels: dict, parts: dict) -> None:
+    """Fill a tab when the page opens, whenever it is opened, and after a change on another tab that it shows."""
+    for name, part in parts.items():
+        if "load" in part:
+            fill(page.load, part)
+            fill(labels[name].select, part)
+    # A model may have become ready since the page opened.
+    labels["corpus"].select(
+        corpora.on_models, parts["corpus"]["model"], parts["corpus"]["model"], show_progress="hidden"
     )
-    for changed in (corpus_tab["changed"], runs_tab["changed"]):
-        changed.change(
-            playground_tab["load"], playground_tab["inputs"], playground_tab["outputs"], show_progress="hidden"
-        )
-
-
-def connect_calculator(page: gr.Blocks, calculator_tab: dict, label: gr.Tab, training_tab: dict, tabs: gr.Tabs) -> None:
-    """Answer the first question when the page opens, and carry a plan over to the Training tab."""
-    answer = {"fn": calculator_tab["load"], "outputs": calculator_tab["outputs"], "show_progress": "hidden"}
-    page.load(inputs_kwargs=calculator_tab["inputs"], **answer)
-    label.select(inputs_kwargs=calculator_tab["inputs"], **answer)
-    on_plan, fields = training_tab["fill"]
-    filled = calculator_tab["button"].click(on_plan, calculator_tab["plan"], fields)
-    filled.then(None, None, tabs, js=to_tab("training"))
-
-
-def to_tab(name: str) -> str:
-    """What opens a tab in the browser at once, with no answer to wait for."""
-    return f"() => ({{__type__: 'update', selected: '{name}'}})"
-
-
-def connect_opening(page: gr.Blocks, opening_tab: dict, label: gr.Tab, tabs: gr.Tabs, playground_tab: dict) -> None:
-    """Say what is there already, and let every way of the opening screen lead to its tab."""
-    answer = {"fn": opening_tab["load"], "outputs": opening_tab["outputs"], "show_progress": "hidden"}
-    page.load(**answer)
-    label.select(**answer)
-    for way, button in opening_tab["buttons"].items():
-        button.click(None, None, tabs, js=to_tab(way.removesuffix("_after")))
-    load, nothing = playground_tab["load"], [None] * len(playground_tab["inputs"])
-    # Whoever was chosen there before makes way for the newest run, which is the demo's.
-    opening_tab["buttons"]["playground_after"].click(
-        lambda: load(*nothing), None, playground_tab["outputs"], show_progress="hidden", api_visibility="private"
+    for name, others in REFILLED.items():
+        for other in others:
+            fill(parts[name]["changed"].change, parts[other])
+    filled = fill(parts["corpus"]["changed"].change, parts["training"])
+    filled.then(
+        training.on_corpus, parts["corpus"]["corpora"], parts["training"]["form"]["corpus"], show_progress="hidden"
     )
+
+
+def fill(event, part: dict):
+    """Fill a tab after an event by its "load", with "inputs" (a list, or by parameter) and "outputs"."""
+    inputs = {"inputs_kwargs" if isinstance(part["inputs"], dict) else "inputs": part["inputs"]}
+    return event(part["load"], **inputs, outputs=part["outputs"], show_progress="hidden")
+
+
+def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
+    """Let the buttons that lead to another tab open it, in the browser at once."""
+
+    def lead(event, name: str):
+        event(None, None, tabs, js=f"() => ({{__type__: 'update', selected: '{name}'}})")
+
+    for name, button in parts["opening"]["buttons"].items():
+        lead(button.click, name)
+    talk, chat = parts["opening"]["talk"], parts["playground"]
+    lead(talk.click, "playground")
+    # The models chosen there before make way for the newest run, which is the demo's.
+    newest = partial(chat["load"], *[None] * len(chat["inputs"]))
+    talk.click(newest, None, chat["outputs"], show_progress="hidden", api_visibility="private")
+    on_plan, fields = parts["training"]["fill"]
+    planned = parts["calculator"]["button"].click(on_plan, parts["calculator"]["plan"], fields)
+    lead(planned.then, "training")
 
 
 def build_server(lang: str | None) -> Starlette:
@@ -144,20 +124,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--home", help="data directory; default: SOULSMITH_HOME, or soulsmith/ in your home")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    reach = {"nargs": "?", "const": "link", "choices": links.REACHES}
     parser.add_argument(
         "--share",
-        nargs="?",
-        const="link",
-        choices=links.REACHES,
         help="let others chat with the newest trained model, with a password: by a public link, over this network, or "
         "behind a tunnel of your own",
+        **reach,
     )
     parser.add_argument(
         "--share-all",
-        nargs="?",
-        const="link",
-        choices=links.REACHES,
         help="the same for the whole page: whoever has the password controls this machine's training and files",
+        **reach,
     )
     parser.add_argument("--share-hours", type=float, default=Limits.hours, help="when a share ends, default 2 hours")
     return parser.parse_args(arguments)
@@ -172,46 +149,37 @@ def port(text: str) -> int:
     return int(text)
 
 
-def check_port(port: int) -> None:
-    """Raise PortInUse when another program has it."""
-    with socket.socket() as probe:
-        if sys.platform != "win32":  # there it would let two programs share the port
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            raise PortInUse(port=port, next=port + 1) from None
-
-
-def next_port(first: int = 7860) -> int:
-    """The first port from 7860 on that nobody has."""
-    for number in range(first, first + PORTS):
-        try:
-            check_port(number)
-            return number
-        except PortInUse:
-            continue
-    raise PortInUse(port=f"{first}-{first + PORTS - 1}", next=first + PORTS)
-
-
-def listening(host: str, number: int) -> socket.socket:
+def listening(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """A socket that is bound to a port, 0 for any; raises PortInUse when another program has it."""
     sock = socket.socket()
-    if sys.platform != "win32":
+    if sys.platform != "win32":  # there it would let two programs share the port
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((host, number))
+    try:
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise PortInUse(port=port, next=port + 1) from None
     return sock
+
+
+def next_free(first: int = 7860) -> socket.socket:
+    """A socket that is bound to the first port from 7860 on that no program has."""
+    for number in range(first, first + PORTS):
+        with suppress(PortInUse):
+            return listening(number)
+    raise PortInUse(port=f"{first}-{first + PORTS - 1}", next=first + PORTS)
 
 
 def share_all(page: Starlette, args: argparse.Namespace) -> tuple[Gate, socket.socket]:
     """The whole page behind a gate on a second port; what comes in by the first one passes untouched."""
-    door = listening("0.0.0.0" if args.share_all == "network" else "127.0.0.1", 0)
+    sock = listening(0, "0.0.0.0" if args.share_all == "network" else "127.0.0.1")
     share = Share(None, Limits(hours=args.share_hours))
-    number = door.getsockname()[1]
+    number = sock.getsockname()[1]
     gate = Gate(page, share, partial(sharing_page.asking, args.lang), roads=None, port=number)
     opened = links.Opened(share, "", number, args.share_all, "")
     links.reached(opened)
     links.keep(opened)
-    return gate, door
+    return gate, sock
 
 
 def share_chat(args: argparse.Namespace) -> None:
@@ -241,24 +209,23 @@ def main() -> None:
         os.environ["SOULSMITH_HOME"] = args.home
     say = Say(args.lang or (os.environ.get("LANG") or locale.getlocale()[0] or "")[:2].lower())
     try:
-        number = args.port or next_port()
-        check_port(number)
-        page, doors = build_server(args.lang), [listening("127.0.0.1", number)]
+        sockets = [listening(args.port) if args.port else next_free()]
+        page = build_server(args.lang)
         if "link" in (args.share, args.share_all):
             print(say("sharing.opening"), flush=True)
         if args.share_all:
-            page, door = share_all(page, args)
-            doors.append(door)
-        elif args.share:
-            share_chat(args)
-        if not args.share_all:
+            page, shared = share_all(page, args)
+            sockets.append(shared)
+        else:
             page = local_only(page)
+            if args.share:
+                share_chat(args)
     except UserError as error:
         sys.exit(say.trouble(error))
     if queue.needs_worker():  # runs that were queued when the machine went down
         runs.start_worker()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the system as by Ctrl+C
-    address = f"http://127.0.0.1:{number}"
+    address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
     # A page that is still open must not hold up the end: its streams are cut after two seconds.
     config = uvicorn.Config(page, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False)
     logging.getLogger("uvicorn.error").addFilter(is_news)
@@ -267,22 +234,19 @@ def main() -> None:
         announce(say, args)
         if not args.no_browser:
             threading.Timer(1, webbrowser.open, [address]).start()
-        uvicorn.Server(config).run(sockets=doors)
+        uvicorn.Server(config).run(sockets=sockets)
     except KeyboardInterrupt:
         pass
     finally:
         links.end()
-    print(say("page.ended.training" if training_goes_on() else "page.ended"), flush=True)
+    training_goes_on = any(row["state"] in runs.ACTIVE for row in store.sync_all())
+    print(say("page.ended.training" if training_goes_on else "page.ended"), flush=True)
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of the server's log tells anything: that windows which are still open are cut at the end does not."""
+    """Whether to show a line of the server's log: not that open windows are cut off at the end."""
     cut = record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError)
     return not cut and "graceful shutdown exceeded" not in str(record.msg)
-
-
-def training_goes_on() -> bool:
-    return any(row["state"] in runs.ACTIVE for row in store.sync_all())
 
 
 if __name__ == "__main__":

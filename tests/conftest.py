@@ -287,6 +287,25 @@ def pytest_collection_finish(session):
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def page(tmp_path_factory):
+    """A client of the whole page's server, in all languages."""
+    from starlette.testclient import TestClient
+
+    import app
+
+    with home_at(tmp_path_factory.mktemp("page") / "дом"), TestClient(app.build_server(None)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def page_config(page) -> dict:
+    """{language: what the page tells a browser about its components}."""
+    from ui.text import LANGUAGES
+
+    return {lang: page.get("/config", headers={"accept-language": lang}).json() for lang in LANGUAGES}
+
+
 @pytest.fixture
 def zoo_walked(request):
     """A function that gives what a family can, from the process that walks them."""

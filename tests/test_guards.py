@@ -8,35 +8,23 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from core import events, paths
 from core.export import export
 from core.training.config import TrainConfig
 from tests import structure
+from tests.conftest import made_once
+from ui import training
+from ui.errors import Refused
 from ui.text import ENGLISH, LANGUAGES, LOCALES, Say
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "ui").rglob("*.py")])
-
-
-def loaded_after(statement: str) -> set[str]:
-    """The top-level modules that a fresh interpreter has after a statement."""
-    code = f"{statement}\nimport sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return {name.split(".")[0] for name in done.stdout.split()}
-
-
-def test_core_works_without_gradio():
-    modules = [f"core.{path.stem}" for path in (ROOT / "core").glob("*.py") if path.stem != "__init__"]
-    modules += [f"core.{path.parent.name}" for path in (ROOT / "core").glob("*/__init__.py")]
-    assert not loaded_after("import " + ", ".join(modules)) & {"gradio", "plotly", "torch", "transformers", "ui"}
-
-
-def test_the_page_opens_without_torch():
-    assert not loaded_after("import app; app.build_server('en')") & {"torch", "transformers", "peft", "datasets"}
 
 
 COMMANDS = [
@@ -54,25 +42,53 @@ COMMANDS = [
     "trainer",
     "chat.profiles",
 ]
+# One fresh interpreter for three questions: a start of one takes seconds.
+FRESH = """
+import contextlib, importlib, io, json, runpy, sys
 
+core, commands = json.loads(sys.argv[1])
+for name in core:
+    importlib.import_module(name)
+found = {"core": sorted({name.split(".")[0] for name in sys.modules})}
+import app
 
-HELP = """
-import contextlib, io, json, runpy, sys
-
-said = {}
-for name in sys.argv[1:]:
+app.build_server("en")
+found |= {"page": sorted({name.split(".")[0] for name in sys.modules}), "help": {}}
+for name in commands:
     sys.argv, out = [name, "--help"], io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         runpy.run_module(f"core.{name}", run_name="__main__")
-    said[name] = out.getvalue()[:6]
-print(json.dumps(said))
+    found["help"][name] = out.getvalue()[:6]
+print(json.dumps(found))
 """
 
 
-def test_every_command_explains_itself():
-    command = [sys.executable, "-W", "ignore", "-c", HELP, *COMMANDS]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == dict.fromkeys(COMMANDS, "usage:")
+@pytest.fixture(scope="module")
+def fresh(shared) -> dict:
+    """A fresh interpreter: modules loaded with core alone, then with the page, and how each command's help begins."""
+
+    def ask(path: Path) -> None:
+        modules = [f"core.{path.stem}" for path in (ROOT / "core").glob("*.py") if path.stem != "__init__"]
+        modules += [f"core.{path.parent.name}" for path in (ROOT / "core").glob("*/__init__.py")]
+        command = [sys.executable, "-W", "ignore", "-c", FRESH, json.dumps([modules, COMMANDS])]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        path.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
+
+    return json.loads(made_once(shared / "fresh.json", ask).read_text(encoding="utf-8"))
+
+
+def test_core_works_without_gradio(fresh):
+    assert not set(fresh["core"]) & {"gradio", "plotly", "torch", "transformers", "ui"}
+    assert "core" in fresh["core"]
+
+
+def test_the_page_opens_without_torch(fresh):
+    assert not set(fresh["page"]) & {"torch", "transformers", "peft", "datasets"}
+    assert "gradio" in fresh["page"]
+
+
+def test_every_command_explains_itself(fresh):
+    assert fresh["help"] == dict.fromkeys(COMMANDS, "usage:")
 
 
 def test_core_never_names_the_page():
@@ -85,8 +101,15 @@ def test_core_never_names_the_page():
     assert named == {}
 
 
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in a module's source, the module first."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
 def imported(path: Path) -> list[str]:
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    nodes = nodes_of(path)
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -98,7 +121,6 @@ SHARED = (
     "text",
     "cards",
     "plots",
-    "theme",
     "pages",
     "model_choices",
     "temp_files",
@@ -125,9 +147,8 @@ def test_a_tab_never_imports_another_tab():
 def test_a_refusal_on_the_page_prints_no_traceback():
     loud = [path.name for path in (ROOT / "ui").glob("*.py") if "raise gr.Error(" in path.read_text(encoding="utf-8")]
     assert loud == []
-    from ui.errors import Refused
-
     assert not Refused("no").print_exception
+    assert (Refused("no").duration, Refused("no", duration=3).duration) == (10, 3)
 
 
 def test_what_a_capsule_carries_imports_nothing_of_ours():
@@ -136,10 +157,6 @@ def test_what_a_capsule_carries_imports_nothing_of_ours():
 
 
 def test_the_form_has_the_fields_of_the_config():
-    import gradio as gr
-
-    from ui import training
-
     with gr.Blocks():
         form = training.build_form(Say("en"))
     assert set(form) - {"name"} == {field.name for field in fields(TrainConfig)}
@@ -201,7 +218,7 @@ def test_no_two_errors_have_one_name():
 
 def troubles(path: Path):
     """(class name, English template) of every class of a file that has a template of its own."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.ClassDef) and node.name not in ("UserError", "TrainingError"):
             for line in node.body:
                 if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "template":
@@ -209,7 +226,8 @@ def troubles(path: Path):
 
 
 def test_no_module_imports_itself_through_others():
-    assert structure.measure()["circle"] == []
+    known = structure.sources()
+    assert structure.circle({name: structure.imports(name, file, known) for name, file in known.items()}) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is compiled on Linux only")
@@ -235,11 +253,11 @@ def test_no_function_is_longer_than_a_screen():
     long = {
         f"{path.relative_to(ROOT)}:{node.name}": node.end_lineno - node.lineno + 1
         for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes_of(path)
         if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60
     }
     assert long == {}
 
 
 def test_every_module_says_what_it_is():
-    assert [str(path) for path in SOURCES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
+    assert [str(path) for path in SOURCES if not ast.get_docstring(nodes_of(path)[0])] == []

@@ -5,9 +5,8 @@ import json
 import gradio as gr
 import pytest
 
-import app
-from ui import opening, opening_tour, playground_talk
-from ui.text import LANGUAGES, Say
+from ui import opening, opening_demo, playground_talk
+from ui.text import Say
 
 INPUTS = ("textbox", "number", "slider", "dropdown", "radio", "checkbox", "checkboxgroup", "file")
 # Lists of what is there, and fields whose label leaves no question: every other one carries a sentence of help.
@@ -15,15 +14,10 @@ PLAIN = {
     "Question column", "Column with the answer, the turns or the text", "Page", "Your corpora",
     "Name of the cleaned corpus", "Name of the corpus", "Tokens", "Your own recipe (YAML)", "Jobs", "Run shown",
     "Waiting run", "First", "Second", "Name of the set", "Run", "Name", "Note",
-    "New value", "Log scale", "Export", "As", "Road", "Or a file of personas", "Name of the profile",
+    "New value", "Log scale", "Export", "As", "Approach", "Or a file of personas", "Name of the profile",
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files: ", "Repair turns (", "Replace personal data (", "Who replies: ")
 OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
-
-
-@pytest.fixture(scope="module")
-def config():
-    return {lang: app.build_page(Say(lang)).get_config_file() for lang in LANGUAGES}
 
 
 def tabs(config: dict) -> dict[str, list[dict]]:
@@ -45,10 +39,10 @@ def below_all(node: dict) -> list[dict]:
     return [node, *[found for child in node.get("children") or [] for found in below_all(child)]]
 
 
-def test_every_input_says_what_it_is(config):
+def test_every_input_says_what_it_is(page_config):
     nameless = [
         component["id"]
-        for component in config["en"]["components"]
+        for component in page_config["en"]["components"]
         if component["type"] in INPUTS and component["props"].get("visible") is True
         if component["props"].get("interactive") is not False
         if not (component["props"].get("label") or component["props"].get("placeholder"))
@@ -56,10 +50,10 @@ def test_every_input_says_what_it_is(config):
     assert nameless == []
 
 
-def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(config):
+def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(page_config):
     bare = {
         component["props"].get("label") or ""
-        for component in config["en"]["components"]
+        for component in page_config["en"]["components"]
         if component["type"] in INPUTS and component["props"].get("visible") is True
         if component["props"].get("interactive") is not False
         if not (component["props"].get("info") or component["props"].get("placeholder"))
@@ -67,7 +61,7 @@ def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(config):
     assert {label for label in bare - PLAIN if not label.startswith(PLAIN_BEGINNINGS)} == set()
 
 
-def test_a_tab_shows_one_primary_button(config):
+def test_a_tab_shows_one_primary_button(page_config):
     primary = {
         tab: [
             part["props"]["value"]
@@ -75,13 +69,18 @@ def test_a_tab_shows_one_primary_button(config):
             if part["type"] == "button" and part["props"]["variant"] == "primary"
             if part["props"]["visible"] is not False
         ]
-        for tab, parts in tabs(config["en"]).items()
+        for tab, parts in tabs(page_config["en"]).items()
     }
     assert {tab: found for tab, found in primary.items() if len(found) > 1} == {}
 
 
-def test_the_tabs_stand_in_the_order_of_the_work(config):
-    assert tuple(tabs(config["ru"])) == OURS
+def test_the_tabs_stand_in_the_order_of_the_work(page_config):
+    assert tuple(tabs(page_config["ru"])) == OURS
+
+
+def test_the_exact_config_says_what_is_missing_until_a_corpus_is_chosen(page_config):
+    shown = [part["props"].get("value") for part in page_config["en"]["components"] if part["type"] == "code"]
+    assert "No corpus is chosen. Make one on the Corpus tab, or choose one from the list." in shown
 
 
 def test_an_empty_house_says_what_to_do_first(home):
@@ -126,12 +125,12 @@ STEP = {"event": "step", "step": 12, "max_steps": 48, "tokens_per_second": 216.4
     ],
 )
 def test_the_demo_tells_how_far_it_is(lines, stage, done, total, unit):
-    now = opening_tour.read(lines)
+    now = opening_demo.read(lines)
     assert (now.stage, now.done, now.total, now.unit) == (stage, done, total, unit)
 
 
 def test_the_demo_s_steps_are_shown_with_the_time_left():
-    now = opening_tour.read(["corpus", json.dumps(STEP)])
+    now = opening_demo.read(["corpus", json.dumps(STEP)])
     now.state = "going"
     shown = opening.panel(Say("ru"), now)
     assert "12 / 48 шагов, 216 токенов в секунду, осталось примерно 1\u00a0мин 30\u00a0с" in shown
@@ -140,7 +139,7 @@ def test_the_demo_s_steps_are_shown_with_the_time_left():
 
 def test_a_demo_that_failed_says_why_in_the_page_s_language():
     told = {"trouble": "StarterUnreachable", "values": {"reason": "x"}, "message": "english"}
-    now = opening_tour.read(["model", json.dumps(told)])
+    now = opening_demo.read(["model", json.dumps(told)])
     now.state = "failed"
     assert "Не удалось скачать стартовую модель: x." in opening.panel(Say("ru"), now)
 
@@ -153,7 +152,7 @@ def test_what_the_models_said_is_shown_as_text():
         "base_reply": "<b>",
         "tuned_reply": "Lamp.",
     }
-    now = opening_tour.Now("done", message=json.dumps(result))
+    now = opening_demo.Progress("done", message=json.dumps(result))
     shown = opening.panel(Say("en"), now)
     assert "Held-out loss: 3.1 before, 2.04 after" in shown
     assert "&lt;b&gt;" in shown

@@ -21,7 +21,7 @@ from core.runs import assigned_gpu, diagnosis, gpu_access, queue, runs, trainer
 from core.training.config import TrainConfig
 from tests import pretended_card, pretended_driver
 from tests.pretended_driver import FAST, GIB, ROOMY
-from ui import cards, opening, run_data, run_queue, training
+from ui import cards, opening, run_html, run_queue, training
 from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
@@ -157,7 +157,7 @@ def test_a_run_that_missed_its_card_says_so(driver, config):
     missed = f"training on the CPU: torch did not see {FAST['name']}"
     for device, said in (("cpu", True), (FAST["name"], False)):
         events.append(paths.run(run_id), "model", attention="sdpa", flash_attention_lacks="", device=device)
-        assert (missed in run_data.line(EN, run_id)) is said
+        assert (missed in run_html.start_line(EN, run_id)) is said
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Runs on the page, handlers called directly: what is shown of a run, the queue, the table, again and vary."""
 
 import json
+import sqlite3
 
 import gradio as gr
 import pytest
@@ -9,7 +10,7 @@ from core import events, paths
 from core.runs import diagnosis, requests, runs, store
 from core.training.config import TrainConfig
 from tests.test_runs import write_steps
-from ui import history, history_compare, history_details, run_html, run_queue, run_view
+from ui import history, history_details, run_html, run_queue, run_view
 from ui.text import Say
 
 SAY = Say("en")
@@ -117,7 +118,7 @@ def test_a_failed_run_is_mended_from_the_table_too(config, no_worker):
     shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, run_id), strict=True))
     assert (shown["resume"].visible, shown["treat"].visible) == (True, True)
     assert "What helps: **learning_rate → 2e-05**. The run begins again from step 0." in shown["facts"]
-    history_details.on_go_on(SAY, diagnosis.treat, "doctor.treated", run_id)
+    history_details.on_button(SAY, diagnosis.treat, "doctor.treated", run_id)
     assert (runs.state(run_id), runs.config(run_id).learning_rate) == ("queued", config.learning_rate / 10)
 
 
@@ -128,7 +129,35 @@ def test_a_trouble_of_an_older_version_stays_in_english(config, no_worker):
 
 
 def test_words_that_changed_are_marked():
-    assert run_html.marked("the old <lamp> burns", "the new <lamp> burns") == "the <mark>new</mark> &lt;lamp&gt; burns"
+    replies = ["the old <lamp> burns", "the new <lamp> burns"]
+    samples = [{"step": step, "prompt": "Who?", "reply": reply} for step, reply in enumerate(replies)]
+    shown = run_html.eval_samples(SAY, samples, [1])
+    assert "<b>before training</b><p>the old &lt;lamp&gt; burns</p>" in shown
+    assert "<b>step 1 · checkpoint</b><p>the <mark>new</mark> &lt;lamp&gt; burns</p>" in shown
+
+
+SCRIPT = "<script>alert('1')</script>"
+
+
+def test_what_a_model_or_a_person_wrote_is_no_markup(config, no_worker, monkeypatch):
+    run_id, other = runs.create(config, SCRIPT), runs.create(TrainConfig(**{**vars(config), "seed": 2}), "other")
+    for step, reply in enumerate((SCRIPT, f"so: {SCRIPT}"), 1):
+        events.append(paths.run(run_id), "samples", step=step, samples=[{"prompt": SCRIPT, "reply": reply}])
+    events.append(paths.run(run_id), "failed", trouble="Unknown", values=None, message=SCRIPT)
+    drawn_run, opened = drawn(run_id), history_details.on_open(SAY, run_id)
+    shown = [drawn_run["status"], drawn_run["film"], opened[history_details.SHOWN.index("film")]]
+    shown.append(history.on_compare(SAY, [run_id, other], False)[1])
+    assert [text.count("&lt;script&gt;") for text in shown] == [1, 3, 3, 1]
+    assert [text for text in shown if "<script" in text] == []
+    markdown = [opened[history_details.SHOWN.index("facts")], history_details.on_delete(SAY, run_id)[1]]
+    assert [text.count(r"\<script\>") for text in markdown] == [1, 1]
+    notices = []
+    monkeypatch.setattr(gr, "Info", notices.append)
+    history_details.on_again(SAY, run_id)
+    history_details.on_delete_yes(SAY, run_id)
+    assert [notice.count("&lt;script&gt;") for notice in notices] == [1, 1]
+    with pytest.raises(gr.Error, match="&lt;b&gt;"):
+        history_details.on_again(SAY, other, "packing", "<b>")
 
 
 def test_the_queue_shows_who_waits_in_which_order(config, no_worker):
@@ -172,15 +201,13 @@ def test_the_chosen_run_is_shown_in_full(trained_run):
 
 def test_two_runs_side_by_side(config, no_worker):
     pair = [runs.create(TrainConfig(**{**vars(config), "seed": seed}), f"run {seed}") for seed in (1, 2)]
-    plot, table = history_compare.on_compare(SAY, pair, False)
+    plot, table = history.on_compare(SAY, pair, False)
     assert plot.visible
     assert "<tr><th>seed</th><td>1</td><td>2</td></tr>" in table
-    assert history_compare.on_compare(SAY, pair[:1], False)[0].visible is False
+    assert history.on_compare(SAY, pair[:1], False)[0].visible is False
 
 
 def test_the_database_opens_read_only_for_others(config, no_worker):
-    import sqlite3
-
     run_id = runs.create(config)
     write_steps(run_id, 1, 3, of=3)
     store.sync(run_id)

@@ -1,17 +1,18 @@
 """Sentences, numbers and lengths of time in two languages."""
 
+import importlib
 import json
 import re
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+import app
+from core import paths
 from core.runs.runs import AlreadyRunning
 from core.training.errors import TooSmall
-from ui.text import Say
+from ui.text import Say, in_markdown
 
 
 @pytest.mark.parametrize(
@@ -58,35 +59,28 @@ def test_the_state_inside_a_trouble_is_translated_too():
     assert "уже есть (в очереди)" in Say("ru").trouble(error)
 
 
+def test_a_text_in_markdown_is_shown_as_it_is_written():
+    assert in_markdown("![a](http://b/c_d.png) <i>") == r"\!\[a\](http://b/c\_d.png) \<i\>"
+
+
 def test_an_unknown_language_is_english():
     assert Say("de").lang == "en"
 
 
-GERMAN = """
-import json, sys
-from pathlib import Path
-from core import paths
-
-paths.assets = lambda: Path(sys.argv[1])
-import app
-from ui.text import LANGUAGES, Say
-
-page = app.build_page(Say("de"))
-buttons = {block.value for block in page.blocks.values() if block.get_block_name() == "button"}
-heads = [block.value for block in page.blocks.values() if "page-head" in str(getattr(block, "value", ""))]
-print(json.dumps([LANGUAGES, sorted(buttons & {"Trainieren", "Stop"}), heads[0], Say("de").number(1234.5)]))
-"""
-
-
-def test_a_third_language_is_one_file(tmp_path):
+def test_a_third_language_is_one_file(tmp_path, monkeypatch):
     """Put into assets/locales it is on the page; what it lacks is said in English."""
-    root = Path(__file__).parent.parent
-    shutil.copytree(root / "assets", tmp_path / "assets")
+    shutil.copytree(paths.assets(), tmp_path / "assets")
     words = {"training.train": "Trainieren", "number.thousands": ".", "number.decimal": ","}
     german = {"language": "Deutsch", "words": words, "errors": {}, "formula_units": {}}
     (tmp_path / "assets" / "locales" / "de.json").write_text(json.dumps(german), encoding="utf-8")
-    command = [sys.executable, "-c", GERMAN, str(tmp_path / "assets")]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    languages, buttons, head, number = json.loads(done.stdout.splitlines()[-1])
-    assert (languages, buttons, number) == (["en", "de", "ru"], ["Stop", "Trainieren"], "1.234")
+    monkeypatch.setattr(paths, "assets", lambda: tmp_path / "assets")
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("app", "ui")]:
+        monkeypatch.delitem(sys.modules, name)  # the page is read anew, as after a start
+    page, text = importlib.import_module(app.__name__), importlib.import_module(Say.__module__)
+    say = text.Say("de")
+    blocks = page.build_page(say).blocks.values()
+    buttons = {block.value for block in blocks if block.get_block_name() == "button"}
+    head = next(block.value for block in blocks if "page-head" in str(getattr(block, "value", "")))
+    assert text.LANGUAGES == ("en", "de", "ru")
+    assert (buttons & {"Trainieren", "Stop"}, say.number(1234.5)) == ({"Trainieren", "Stop"}, "1.234")
     assert re.findall(r'lang="(\w+)"[^>]*>(\w+)<', head) == [("en", "English"), ("ru", "Русский")]

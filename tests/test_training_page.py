@@ -1,4 +1,4 @@
-"""The Training tab's roads: what choosing one sets, and the profile that is saved."""
+"""The Training tab's approaches: what choosing one sets, and the profile that is saved."""
 
 from dataclasses import asdict
 
@@ -7,8 +7,10 @@ import pytest
 
 from core import events, paths
 from core.chat import profiles
+from core.corpus import corpus
+from core.runs import runs
 from core.training.config import TrainConfig
-from ui import run_data, training_roads
+from ui import run_html, training, training_approach
 from ui.text import Say
 
 SAY = Say("en")
@@ -22,14 +24,18 @@ def values(updates) -> list:
     ]
 
 
-def test_a_road_sets_method_task_and_packing():
-    for road in ("qlora", "lora", "full"):
-        assert values(training_roads.on_road(SAY, road, "starter"))[-3:] == [(road, False), "chat", False]
-    assert values(training_roads.on_road(SAY, "text", "starter"))[-3:] == [("lora", True), "text", True]
+def test_an_approach_sets_method_task_and_packing():
+    for approach in ("qlora", "lora", "full"):
+        assert values(training_approach.on_approach(SAY, approach, "starter"))[-3:] == [
+            (approach, False),
+            "chat",
+            False,
+        ]
+    assert values(training_approach.on_approach(SAY, "text", "starter"))[-3:] == [("lora", True), "text", True]
 
 
 @pytest.mark.parametrize(
-    ("kind", "road", "taken"),
+    ("kind", "approach", "taken"),
     [
         ("text", "qlora", "text"),
         ("text", "text", None),
@@ -39,81 +45,77 @@ def test_a_road_sets_method_task_and_packing():
         ("mixed", "text", None),
     ],
 )
-def test_a_corpus_chooses_its_road(monkeypatch, kind, road, taken):
+def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
     said = []
     monkeypatch.setattr(gr, "Info", said.append)
     (paths.corpora() / "c").mkdir()
     (paths.corpora() / "c" / "card.json").write_text(f'{{"kind": "{kind}"}}', encoding="utf-8")
-    updates = training_roads.on_corpus(SAY, "c", road, "starter")
-    assert said == []  # a page that opens sets the road as well, and nobody asked it anything
-    training_roads.on_chosen(SAY, "c", road)
+    updates = training_approach.on_corpus(SAY, "c", approach, "starter")
+    assert said == []  # a page that opens sets the approach as well, and nobody asked it anything
+    training_approach.on_chosen(SAY, "c", approach)
     if taken is None:
         assert updates == (gr.skip(),) * 9
         assert said == []
     else:
-        assert values(updates) == [taken, *values(training_roads.on_road(SAY, taken, "starter"))]
+        assert values(updates) == [taken, *values(training_approach.on_approach(SAY, taken, "starter"))]
         assert len(said) == 1
 
 
-def test_a_plan_of_the_calculator_chooses_its_road():
-    assert training_roads.on_fields(SAY, "qlora", "full", "chat")[0] == "full"
-    assert training_roads.on_fields(SAY, "qlora", "full", "text")[0] == "text"
+def test_a_plan_of_the_calculator_chooses_its_approach():
+    assert training_approach.on_fields(SAY, "qlora", "full", "chat")[0] == "full"
+    assert training_approach.on_fields(SAY, "qlora", "full", "text")[0] == "text"
 
 
 def test_a_profile_is_saved_from_the_form_and_opened_again(monkeypatch):
     monkeypatch.setattr(gr, "Info", lambda words: None)
     rows = [["Who are you?", "The keeper."], ["", ""], [None, None]]
-    saved = training_roads.on_save(SAY, " Keeper ", "starter", "You keep a lighthouse.", rows)
+    saved = training_approach.on_save(SAY, " Keeper ", "starter", "You keep a lighthouse.", rows)
     assert saved.value == "keeper"
     pairs = (("Who are you?", "The keeper."),)
     assert profiles.listed() == [profiles.Profile("Keeper", "starter", "You keep a lighthouse.", pairs)]
-    assert training_roads.on_open(SAY, "keeper") == ("Keeper", "starter", "You keep a lighthouse.", [list(pairs[0])])
+    assert training_approach.on_open(SAY, "keeper") == ("Keeper", "starter", "You keep a lighthouse.", [list(pairs[0])])
     with pytest.raises(gr.Error, match="Example 1 lacks its question or its reply"):
-        training_roads.on_save(SAY, "x", "starter", "", [["Who are you?", ""]])
-    training_roads.on_delete(SAY, "keeper")
+        training_approach.on_save(SAY, "x", "starter", "", [["Who are you?", ""]])
+    training_approach.on_delete(SAY, "keeper")
     assert profiles.listed() == []
 
 
 def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     (paths.runs() / "r").mkdir()
-    assert run_data.line(SAY, "r") == ""
+    assert run_html.start_line(SAY, "r") == ""
     events.append(
         paths.run("r"), "data", rows_train=36, rows_eval=4, tokens_train=1234, tokens_learned=600, fill=0.987, blocks=3,
         rows_cut=2, rows_text=0,
     )  # fmt: skip
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="package")
-    assert run_data.line(SAY, "r") == (
+    assert run_html.start_line(SAY, "r") == (
         "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7\u00a0% full · "
         "attention: sdpa, because the package flash-attn is not installed"
     )
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="card", by_document=True)
-    assert "attention: sdpa, each document of a block by itself, because" in run_data.line(SAY, "r")
+    assert "attention: sdpa, each document of a block by itself, because" in run_html.start_line(SAY, "r")
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="broken", varlen=True)
-    assert run_data.line(SAY, "r").endswith(
+    assert run_html.start_line(SAY, "r").endswith(
         "attention: sdpa, all documents of a block in one call, because the installed flash-attn does not load: "
         "reinstall it for this torch, or remove it"
     )
     events.append(
         paths.run("r"), "model", attention="sdpa", flash_attention_lacks="apple", varlen=True, by_document=True
     )
-    assert run_data.line(SAY, "r").endswith(
+    assert run_html.start_line(SAY, "r").endswith(
         "attention: sdpa, in some layers each document of a block by itself, because FlashAttention 2 is not made for "
         "Apple's GPU"
     )
     events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
-    assert run_data.line(Say("ru"), "r").endswith("внимание: flash_attention_2")
+    assert run_html.start_line(Say("ru"), "r").endswith("внимание: flash_attention_2")
     events.append(paths.run("r"), "model", attention="eager", flash_attention_lacks="class", experts=4)
-    assert run_data.line(SAY, "r").endswith(
+    assert run_html.start_line(SAY, "r").endswith(
         "attention: eager, because this kind of model does not support FlashAttention 2 · "
         "adapters on the experts, without dropout; the router is not trained"
     )
 
 
 def test_three_steps_are_a_trial_that_nobody_is_offered_first(monkeypatch, tiny_model, tiny_corpus):
-    from core.corpus import corpus
-    from core.runs import runs
-    from ui import training
-
     monkeypatch.setattr(runs, "start_worker", lambda: None)
     monkeypatch.setattr(gr, "Info", lambda words: None)
     made = corpus.create([corpus.samples()[0]["path"]], "My corpus")["id"]
@@ -130,7 +132,5 @@ def test_three_steps_are_a_trial_that_nobody_is_offered_first(monkeypatch, tiny_
 
 
 def test_a_corpus_that_was_just_made_is_the_one_to_train_on():
-    from ui import training
-
     assert training.on_corpus("new").value == "new"
     assert training.on_corpus(None) == gr.skip()

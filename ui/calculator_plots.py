@@ -6,9 +6,8 @@ from core.estimate import answer as answers
 from core.estimate import speed
 from core.estimate.answer import Answer
 from core.estimate.memory import GIB
-from ui.plots import layout
+from ui.plots import PALETTE, layout
 from ui.text import Say
-from ui.theme import PALETTE
 
 PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "workspace", "allocator", "context")
 COLOURS = (*PALETTE, "#4D4D4D", "#B0B0B0")

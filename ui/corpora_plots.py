@@ -2,9 +2,8 @@
 
 import plotly.graph_objects as go
 
-from ui.plots import layout
+from ui.plots import PALETTE, layout
 from ui.text import Say
-from ui.theme import PALETTE
 
 
 def lengths(say: Say, histogram: list[list[int]], unit: str, limit: int | None = None) -> go.Figure:

@@ -1,10 +1,34 @@
-"""A refusal, told to the person at the screen; for the terminal it is no crash, so no traceback is printed there."""
+"""Errors that the page shows to the person; for the terminal they are no crash, so no traceback is printed there."""
+
+from collections.abc import Callable
+from functools import wraps
+from html import escape
 
 import gradio as gr
 
+from core.errors import UserError
+
 
 class Refused(gr.Error):
-    """raise Refused(say.trouble(error))"""
+    """raise Refused(say.trouble(error)); the browser takes a notice for HTML, so what it quotes is escaped."""
 
-    def __init__(self, message: str):
-        super().__init__(message, print_exception=False)
+    def __init__(self, message: str, duration: float | None = 10):
+        super().__init__(escape(message, quote=False), duration, print_exception=False)
+
+
+def inform(message: str) -> None:
+    """Show a notice; what it quotes is escaped."""
+    gr.Info(escape(message, quote=False))
+
+
+def show_errors(handler: Callable) -> Callable:
+    """Decorate handler(say, ...): a UserError becomes a notice in the person's language."""
+
+    @wraps(handler)
+    def guarded(say, *values, **named):
+        try:
+            return handler(say, *values, **named)
+        except UserError as error:
+            raise Refused(say.trouble(error)) from error
+
+    return guarded

@@ -1,4 +1,4 @@
-"""The Runs tab: every run with its figures, found by words and tags; one of them in full, or several side by side."""
+"""The Runs tab: a table of all runs with a search, one of them in full, and several side by side."""
 
 import time
 from functools import partial
@@ -6,8 +6,9 @@ from functools import partial
 import gradio as gr
 
 from core import models
-from core.runs import store
-from ui import history_compare, history_details
+from core.runs import compare, store
+from ui import history_details, run_plots, templates
+from ui.plots import PALETTE
 from ui.text import Say
 
 COLUMNS = ("name", "state", "base_loss", "loss", "steps", "time", "memory", "disk", "model", "corpus", "method", "tags")
@@ -28,10 +29,10 @@ def build(say: Say) -> dict:
         wrap=False,
     )
     run = gr.Dropdown(label=say("runs.pick"), interactive=True)
-    details = history_details.build(say)
-    compared = history_compare.build(say)
+    details = history_details.build(say, run)
+    compared = build_comparison(say)
     changed = gr.State(0)
-    inputs, listing = [run, search], [table, run, compared["runs"]]
+    inputs, listing = [run, search], [table, run, compared]
     load = partial(on_load, say)
     show = {"fn": partial(history_details.on_open, say), "inputs": run, "outputs": details["shown"]}
     refresh.click(load, inputs, listing).then(**show)
@@ -39,27 +40,39 @@ def build(say: Say) -> dict:
     search.change(load, inputs, listing, show_progress="hidden", trigger_mode="always_last")
     table.select(on_select, None, run, api_visibility="private").then(**show)
     run.input(**show)
-    for done in history_details.connect(say, details, run):
+    for done in details["changes"]:
         done.then(load, inputs, listing).then(**show).then(lambda count: count + 1, changed, changed)
-    history_compare.connect(say, compared)
     return {"load": load, "inputs": inputs, "outputs": listing, "changed": changed}
 
 
+def build_comparison(say: Say) -> gr.Dropdown:
+    """Several runs side by side; the choice of runs."""
+    with gr.Accordion(say("compare.title"), open=False):
+        with gr.Row():
+            words = {"label": say("compare.runs"), "info": say("compare.info")}
+            chosen = gr.Dropdown(multiselect=True, max_choices=len(PALETTE), scale=4, **words)
+            log = gr.Checkbox(False, label=say("runs.log_scale"), scale=1)
+        outputs = [gr.Plot(show_label=False, visible=False), gr.HTML()]
+    for component in (chosen, log):
+        component.input(partial(on_compare, say), [chosen, log], outputs)
+    return chosen
+
+
 def on_load(say: Say, chosen: str | None, search: str = "") -> tuple:
-    """The table, newest run first, as far as it fits the search, and the lists to choose from."""
+    """The table of the runs that match the search, newest first, and the lists to choose from."""
     rows = store.sync_all()
     choices = store.choices(rows)
     new = {} if chosen in [row["id"] for row in rows] else {"value": None}
     info = "" if rows else say("runs.empty")
     return (
-        [cells(say, row) for row in rows if fits(say, row, search or "")],
+        [cells(say, row) for row in rows if matches(say, row, search or "")],
         gr.Dropdown(choices=choices, info=info, **new),
         gr.Dropdown(choices=choices),
     )
 
 
-def fits(say: Say, row: dict, search: str) -> bool:
-    """Whether every word of a search stands somewhere in a run's row."""
+def matches(say: Say, row: dict, search: str) -> bool:
+    """Whether every word of a search is somewhere in a run's row."""
     texts = [row[name] or "" for name in ("name", "note", "tags", "corpus", "base_model", "method", "id", "device")]
     everything = " ".join([*texts, say(f"state.{row['state']}"), models.title(row["base_model"])]).lower()
     return all(word in everything for word in search.lower().split())
@@ -92,3 +105,12 @@ def cells(say: Say, row: dict) -> list[str]:
 def on_select(event: gr.SelectData) -> str:
     # The id column, not the index: a table that the browser sorted counts its rows in another order.
     return event.row_value[-1]
+
+
+def on_compare(say: Say, run_ids: list[str] | None, log: bool) -> tuple:
+    """The curves over each other and the table, once two runs are chosen."""
+    if not run_ids or len(run_ids) < 2:
+        return gr.Plot(visible=False), templates.macro("paragraph", say("compare.few"), css="subdued")
+    found = compare.compare(run_ids)
+    curves = [(row["name"], store.curves(row["run"])) for row in found["runs"]]
+    return gr.Plot(run_plots.overlay(say, curves, log), visible=True), templates.render(say, "history", **found)

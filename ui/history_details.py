@@ -9,39 +9,23 @@ import gradio as gr
 from core import paths
 from core.errors import UserError
 from core.export import export
-from core.runs import compare, forgetting, metrics, promote_checkpoint, runs, store
-from core.runs import diagnosis as runs_diagnosis
+from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, store
 from core.training.config import TrainConfig
-from ui import run_html, run_plots, temp_files
-from ui.errors import Refused
-from ui.text import Say
+from ui import run_html, run_view, temp_files
+from ui.errors import Refused, inform, show_errors
+from ui.text import Say, in_markdown
 
-SHOWN = (
-    "name",
-    "note",
-    "tags",
-    "facts",
-    "resume",
-    "treat",
-    "config",
-    "loss",
-    "small",
-    "film",
-    "checkpoint",
-    "forgetting",
-    "value",
-    "box",
-    "file",
-    "confirm",
-)
+BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "doctor.treated")}
+TEXTS = ("name", "note", "tags", "facts", "config", "film", "value")
+SHOWN = (*TEXTS, *BUTTONS, "loss", "small", "checkpoint", "forgetting", "box", "file", "confirm")
 
 
 class NoSuchValue(UserError):
     template = "{field} cannot be {value}. Write it as in the config of this run."
 
 
-def build(say: Say) -> dict:
-    """What is shown of the chosen run, and what can be done with it."""
+def build(say: Say, run: gr.Dropdown) -> dict:
+    """What is shown of the chosen run and what can be done with it; "changes": events after which the list differs."""
     details = {}
     with gr.Column(visible=False) as details["box"]:
         with gr.Row():
@@ -53,16 +37,10 @@ def build(say: Say) -> dict:
         with gr.Row():
             details["resume"] = gr.Button(say("training.resume"), size="sm", visible=False)
             details["treat"] = gr.Button(say("doctor.treat"), size="sm", variant="primary", visible=False)
-        details["loss"] = gr.Plot(show_label=False)
-        with gr.Accordion(say("runs.more_curves"), open=False):
-            details["small"] = gr.Plot(show_label=False)
-        with gr.Accordion(say("film.title"), open=False):
-            details["film"] = gr.HTML(js_on_load=run_plots.keeper())
-            details["forgetting"] = gr.Plot(show_label=False, visible=False)
-            with gr.Row():
-                words = {"label": say("film.checkpoint"), "info": say("film.checkpoint.info")}
-                details["checkpoint"] = gr.Dropdown(interactive=True, scale=4, **words)
-                details["take"] = gr.Button(say("film.take"), scale=1)
+        with run_view.build_figures(say, details), gr.Row():
+            words = {"label": say("film.checkpoint"), "info": say("film.checkpoint.info")}
+            details["checkpoint"] = gr.Dropdown(interactive=True, scale=4, **words)
+            details["take"] = gr.Button(say("film.take"), scale=1)
         with gr.Accordion(say("runs.config"), open=False):
             details["config"] = gr.Code(language="json", show_label=False, interactive=False)
         with gr.Row():
@@ -86,11 +64,12 @@ def build(say: Say) -> dict:
                 details["yes"] = gr.Button(say("runs.delete.yes"), variant="stop")
                 details["no"] = gr.Button(say("runs.delete.no"))
     details["shown"] = [details[name] for name in SHOWN]
+    details["changes"] = connect(say, details, run)
     return details
 
 
 def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
-    """Tie the buttons to their handlers; returns the events after which the list has changed."""
+    """Tie the buttons to their handlers; the events after which the list has changed."""
     details["pack"].click(partial(on_pack, say), run, details["file"])
     details["csv"].click(partial(on_csv, say), run, details["file"])
     details["field"].input(on_field, [run, details["field"]], details["value"], show_progress="hidden")
@@ -99,48 +78,41 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
     named = [run, details["name"], details["note"], details["tags"]]
     return [
         details["save"].click(partial(on_save, say), named, None),
-        details["resume"].click(partial(on_go_on, say, runs.resume, "training.resumed"), run, None),
-        details["treat"].click(partial(on_go_on, say, runs_diagnosis.treat, "doctor.treated"), run, None),
+        *(details[name].click(partial(on_button, say, *does), run, None) for name, does in BUTTONS.items()),
         details["again"].click(partial(on_again, say), run, run),
-        details["vary"].click(partial(on_vary, say), [run, details["field"], details["value"]], run),
+        details["vary"].click(partial(on_again, say), [run, details["field"], details["value"]], run),
         details["take"].click(partial(on_take, say), [run, details["checkpoint"]], None),
         details["yes"].click(partial(on_delete_yes, say), run, run),
     ]
 
 
 def on_open(say: Say, run_id: str | None) -> tuple:
-    """The chosen run in full."""
-    hidden = gr.File(visible=False), gr.Group(visible=False)
+    """The chosen run in full, in the order of SHOWN; nothing of one that is gone."""
+    shown = {"file": gr.File(visible=False), "confirm": gr.Group(visible=False)}
     if not run_id or run_id not in runs.listed():
-        empty = dict.fromkeys(SHOWN, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
-        empty |= {name: gr.Button(visible=False) for name in ("resume", "treat")}
-        empty |= {"forgetting": gr.Plot(visible=False), "box": gr.Column(visible=False)}
-        return tuple(empty.values())[: -len(hidden)] + hidden
-    row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
-    found = run_html.diagnosis(run_id)
-    figure = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
-    return (
-        row["name"],
-        row["note"],
-        row["tags"],
-        facts(say, row, found),
-        gr.Button(visible=row["state"] in runs.RESUMABLE),
-        gr.Button(visible=bool(found and found["changes"])),
-        (paths.run(run_id) / "config.json").read_text(encoding="utf-8"),
-        run_plots.loss(say, row, curves),
-        run_plots.small(say, row, curves),
-        run_html.film(say, store.film(run_id), promote_checkpoint.kept(run_id)),
-        checkpoints(say, run_id, curves["evals"]),
-        gr.Plot(figure, visible=bool(scores)),
-        on_field(run_id, "learning_rate"),
-        gr.Column(visible=True),
-        *hidden,
-    )
+        shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
+        shown |= {name: gr.Button(visible=False) for name in BUTTONS}
+        shown |= {"forgetting": gr.Plot(visible=False), "box": gr.Column(visible=False)}
+        return tuple(shown[name] for name in SHOWN)
+    row, curves = store.sync(run_id), store.curves(run_id)
+    found = diagnosis.diagnose(run_id)
+    shown |= {name: row[name] for name in ("name", "note", "tags")}
+    shown |= {
+        "facts": facts(say, row, found),
+        "resume": gr.Button(visible=row["state"] in runs.RESUMABLE),
+        "treat": gr.Button(visible=bool(found and found["changes"])),
+        "config": (paths.run(run_id) / "config.json").read_text(encoding="utf-8"),
+        **run_view.figures(say, row, curves, store.forgetting(run_id)),
+        "checkpoint": checkpoints(say, run_id, curves["evals"]),
+        "value": on_field(run_id, "learning_rate"),
+        "box": gr.Column(visible=True),
+    }
+    return tuple(shown[name] for name in SHOWN)
 
 
-def facts(say: Say, row: dict, diagnosis: dict | None) -> str:
-    """What is known of a run, a line each; what the doctor says of one that is ill."""
-    found = {
+def facts(say: Say, row: dict, found: dict | None) -> str:
+    """What is known of a run in Markdown, a line each; with what diagnosis.diagnose() found in one that failed."""
+    known = {
         "runs.state": say(f"state.{row['state']}"),
         "runs.corpus_hash": row["corpus_hash"] and f"`{row['corpus_hash']}`",
         "runs.device": row["device"] and f"{row['device']} {row['precision'] or ''}",
@@ -148,25 +120,22 @@ def facts(say: Say, row: dict, diagnosis: dict | None) -> str:
         "runs.occupies": run_html.disk(say, row["id"]),
     }
     if row["state"] == "failed" and row["message"]:
-        found["runs.state"] += ": " + run_html.trouble(say, row)
-    if diagnosis:
-        found["runs.state"] += " " + run_html.remedy(say, diagnosis)
-    beside, unit = compare.measured(row), f"\u00a0{say('unit.gib')}"
-    if beside["measured_gib"]:
-        found["runs.predicted_memory"] = pair(say, beside["predicted_gib"], beside["measured_gib"], unit)
-    if beside["measured_seconds"]:
-        found["runs.predicted_time"] = pair(
-            say, beside["predicted_seconds"], beside["measured_seconds"], f"\u00a0{say('runs.seconds')}"
-        )
+        known["runs.state"] += ": " + in_markdown(run_html.error_of(say, row))
+    if found:
+        known["runs.state"] += " " + run_html.remedy(say, found)
+    estimate = compare.measured(row)
+    for kind, name, unit in (("memory", "gib", "unit.gib"), ("time", "seconds", "runs.seconds")):
+        if measured := estimate[f"measured_{name}"]:
+            known[f"runs.predicted_{kind}"] = pair(say, estimate[f"predicted_{name}"], measured, f"\u00a0{say(unit)}")
     if votes := store.arena(row["id"]):
-        found["runs.arena"] = say("runs.votes", share=round(100 * votes["share"]), count=votes["votes"])
-    changes = [change["changed"].items() for change in json.loads(row["changes"] or "[]")]
-    if changes:
-        found["runs.changed"] = ", ".join(f"{name}: {old} → {new}" for one in changes for name, (old, new) in one)
-    step, when = runs.label(row["id"]).get("taken", (0, 0))
-    if when > (row["ended"] or 0):  # a run that went on has made other weights since
-        found["runs.result"] = say("runs.kept_step", step=step)
-    return "  \n".join(f"{say(key)}: {value}" for key, value in found.items() if value)
+        known["runs.arena"] = say("runs.votes", share=round(100 * votes["share"]), count=votes["votes"])
+    if changes := json.loads(row["changes"] or "[]"):
+        fields_changed = [item for change in changes for item in change["changed"].items()]
+        known["runs.changed"] = ", ".join(f"{name}: {old} → {new}" for name, (old, new) in fields_changed)
+    step, taken_at = runs.label(row["id"]).get("taken", (0, 0))
+    if taken_at > (row["ended"] or 0):  # a run that went on has made other weights since
+        known["runs.result"] = say("runs.kept_step", step=step)
+    return "  \n".join(f"{say(key)}: {value}" for key, value in known.items() if value)
 
 
 def pair(say: Say, predicted: float, measured: float, unit: str) -> str:
@@ -185,12 +154,13 @@ def checkpoints(say: Say, run_id: str, evals: list[dict]) -> gr.Dropdown:
     return gr.Dropdown(choices=[(words(step), step) for step in steps], value=steps[-1] if steps else None)
 
 
+@show_errors
 def on_take(say: Say, run_id: str, step: int | None) -> None:
     """Make a checkpoint the result of the run."""
     if step is None:
         raise Refused(say("film.no_checkpoint"))
-    _command(say, promote_checkpoint.take, run_id, step)
-    gr.Info(say("film.taken", step=step))
+    promote_checkpoint.take(run_id, step)
+    inform(say("film.taken", step=step))
 
 
 def on_field(run_id: str | None, field: str) -> str:
@@ -201,25 +171,26 @@ def on_field(run_id: str | None, field: str) -> str:
         return ""
 
 
+@show_errors
 def on_save(say: Say, run_id: str, name: str, note: str, tags: str) -> None:
-    _command(say, store.rename, run_id, name, note, tags.replace(",", " ").split())
-    gr.Info(say("runs.saved"))
+    """Rename a run."""
+    store.rename(run_id, name, note, tags.replace(",", " ").split())
+    inform(say("runs.saved"))
 
 
-def on_go_on(say: Say, command, said: str, run_id: str) -> None:
+@show_errors
+def on_button(say: Say, command, sentence: str, run_id: str) -> None:
     """Queue a run again, as it is or with what helps."""
-    _command(say, command, run_id)
-    gr.Info(say(said))
+    command(run_id)
+    inform(say(sentence))
 
 
-def on_again(say: Say, run_id: str) -> dict:
-    """Queue a run with the same settings."""
-    return _started(say, _command(say, again, run_id))
-
-
-def on_vary(say: Say, run_id: str, field: str, value: str) -> dict:
-    """Queue a run that differs in one setting."""
-    return _started(say, _command(say, again, run_id, field, value))
+@show_errors
+def on_again(say: Say, run_id: str, field: str | None = None, value: str = "") -> gr.Dropdown:
+    """Queue a run with the same settings, or with all but one."""
+    new = again(run_id, field, value)
+    inform(say("training.queued", name=runs.label(new)["name"]))
+    return gr.Dropdown(choices=store.choices(store.sync_all()), value=new)
 
 
 def again(run_id: str, field: str | None = None, value: str = "") -> str:
@@ -231,47 +202,36 @@ def again(run_id: str, field: str | None = None, value: str = "") -> str:
 
 
 def typed(config: TrainConfig, field: str, value: str):
-    """What a person typed, as the field's own kind of value."""
-    before = asdict(config)[field]
-    words = {"true": True, "false": False}
+    """What a person typed, as the field's own type; raises NoSuchValue."""
+    kind, text = type(asdict(config)[field]), value.strip()
     try:
-        return (
-            words[value.strip().lower()] if isinstance(before, bool) else type(before)(value.strip().replace(",", "."))
-        )
+        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text.replace(",", "."))
     except (KeyError, ValueError):
         raise NoSuchValue(field=field, value=value) from None
 
 
-def _started(say: Say, run_id: str) -> dict:
-    gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
-    return gr.Dropdown(choices=store.choices(store.sync_all()), value=run_id)
-
-
-def on_pack(say: Say, run_id: str) -> dict:
+@show_errors
+def on_pack(say: Say, run_id: str) -> gr.File:
     """Write the capsule into a temporary directory and offer it."""
-    out = temp_files.folder() / f"{run_id}.zip"
-    return gr.File(value=str(_command(say, export.capsule, run_id, out)), visible=True)
+    return gr.File(value=str(export.capsule(run_id, temp_files.folder() / f"{run_id}.zip")), visible=True)
 
 
-def on_csv(say: Say, run_id: str) -> dict:
+@show_errors
+def on_csv(say: Say, run_id: str) -> gr.File:
     """Write all steps as a table and offer it."""
-    out = temp_files.folder() / f"{run_id}.csv"
-    return gr.File(value=_command(say, metrics.write, run_id, str(out))["csv"], visible=True)
+    return gr.File(value=metrics.write(run_id, str(temp_files.folder() / f"{run_id}.csv"))["csv"], visible=True)
 
 
+@show_errors
 def on_delete(say: Say, run_id: str) -> tuple:
-    size = f"{say.number(_command(say, runs.disk_bytes, run_id) / 1e6)}\u00a0{say('unit.mb')}"
-    return gr.Group(visible=True), say("runs.delete.ask", name=runs.label(run_id)["name"], size=size)
+    """Ask whether to delete a run, with its size."""
+    name, size = in_markdown(runs.label(run_id)["name"]), say.size(runs.disk_bytes(run_id), "mb")
+    return gr.Group(visible=True), say("runs.delete.ask", name=name, size=size)
 
 
+@show_errors
 def on_delete_yes(say: Say, run_id: str) -> None:
+    """Delete a run; the choice is empty then."""
     name = runs.label(run_id)["name"]
-    _command(say, store.delete, run_id)
-    gr.Info(say("runs.deleted", name=name))
-
-
-def _command(say: Say, command, *args):
-    try:
-        return command(*args)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
+    store.delete(run_id)
+    inform(say("runs.deleted", name=name))

@@ -1,6 +1,7 @@
 """A page in each language behind one address: every request goes to the page in its sender's language."""
 
 import contextlib
+import json
 import os
 from collections.abc import Callable
 
@@ -10,7 +11,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from ui import theme
+from core import paths
+from ui import templates
 from ui.text import LANGUAGES, LOCALES, Say
 
 # gradio keeps figures of the last 10,000 events and works through all of them at every event, for a dashboard that is off
@@ -18,22 +20,18 @@ from ui.text import LANGUAGES, LOCALES, Say
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "10")
 os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 
+# Weights 400 and 700 only: at 600 the bundled fonts lack Cyrillic and the browser would mix families.
+# Every pair of text and ground has a contrast of 4.5 or more (WCAG AA): hence 700 and 600 where the base has 500 and 400.
+THEME = gr.themes.Base(
+    primary_hue="teal",
+    neutral_hue="slate",
+    radius_size="sm",
+    font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"],
+    font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "monospace"],
+).set(**json.loads((paths.assets() / "theme.json").read_text(encoding="utf-8")))
+
 COOKIE = "soulsmith_lang"
-# gradio says its own words ("Drop File Here") in the browser's language, which need not be the page's.
-SPEAKING = """
-document.documentElement.lang = '%(lang)s';
-Object.defineProperty(navigator, 'language', {value: '%(lang)s'});
-"""
-# gradio names the empty place of a plot without giving it a role, and screen readers then skip the name.
-EMPTY = """
-let asked = 0;
-new MutationObserver(() => {
-  asked ||= requestAnimationFrame(() => {
-    asked = 0;
-    for (const place of document.querySelectorAll('.empty[aria-label]:not([role])')) place.setAttribute('role', 'img');
-  });
-}).observe(document, {childList: true, subtree: true});
-"""
+SCRIPT = (paths.assets() / "page.js").read_text(encoding="utf-8")
 
 
 def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: str = "2gb") -> Starlette:
@@ -44,9 +42,9 @@ def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: st
             FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
             build(Say(code)),
             path="/",
-            theme=theme.THEME,
-            css_paths=[theme.STYLE],
-            head=f"<script>{SPEAKING % {'lang': code}}{EMPTY}</script>",
+            theme=THEME,
+            css_paths=[paths.assets() / "style.css"],
+            head=f"<script>document.documentElement.lang = '{code}';{SCRIPT}</script>",
             footer_links=[],
             run_history=False,
             enable_monitoring=False,
@@ -81,10 +79,5 @@ def language(request: Request, flag: str | None) -> str:
 
 def head(say: Say, tagline: str) -> str:
     """Name, promise, and the links to the other languages."""
-    links = "".join(_link(lang) for lang in LANGUAGES if lang != say.lang)
-    return f'<div class="page-head"><h1>Soulsmith</h1><p>{tagline}</p>{links}</div>'
-
-
-def _link(lang: str) -> str:
-    switch = f"document.cookie='{COOKIE}={lang};path=/;SameSite=Lax';location.reload();return false"
-    return f'<a href="#" lang="{lang}" onclick="{switch}">{LOCALES[lang]["language"]}</a>'
+    others = [(lang, LOCALES[lang]["language"]) for lang in LANGUAGES if lang != say.lang]
+    return templates.macro("page_head", tagline, others, COOKIE)

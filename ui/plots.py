@@ -1,7 +1,10 @@
-"""What every plot of the page has in common: its layout, and how a noisy curve is smoothed."""
+"""What every plot of the page has in common: colours, layout, and how a noisy curve is smoothed."""
 
 from ui.text import Say
 
+# Distinguishable with all kinds of colour vision: Okabe and Ito, https://jfly.uni-koeln.de/color/, the blue a little
+# lighter, so that it keeps a contrast of 3 on the dark ground too.
+PALETTE = ("#1F7FC1", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 HEIGHT = 300  # fixed: a plot that is replaced while it runs must not change the page's height
 SMOOTHING = 0.9  # weight of the past in the smoothed loss
 

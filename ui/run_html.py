@@ -1,75 +1,48 @@
-"""A run in HTML: its state and figures, what was asked of it, what is wrong, its replies over the steps, its disk."""
+"""A run in HTML and sentences: figures, requests, warnings, what it read at its start, replies over the steps."""
 
 import difflib
-import html
 import json
 import re
 import time
 
-from core import paths
-from core.runs import alerts, disk_space, runs
-from core.runs import diagnosis as runs_diagnosis
+from core import events, paths
+from core.runs import assigned_gpu, disk_space, runs
 from core.runs import requests as runs_requests
-from ui import run_data
+from ui.templates import render
 from ui.text import Say
+
+START_BYTES = 262_144  # of the events: the model and the rows come before the first step
 
 
 def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
     """State, bar, figures, requests and remarks."""
-    state, share = (
-        say(f"state.{row['state']}"),
-        row["step"] / row["max_steps"] if row["max_steps"] and row["step"] else 0,
-    )
     at_work = row["state"] in runs.AT_WORK
-    if at_work and row["stage"]:
-        state += f": {say('stage.' + row['stage'])}"
-        if row["stage"] in ("download", "convert", "tokens"):
-            share = (row["stage_done"] or 0) / row["stage_total"] if row["stage_total"] else 0
-    if at_work and row["waiting"]:
-        state += f" · {say('runs.waits')}"
-    bar = f'<div class="meter"><div style="width:{100 * share:.1f}%"></div></div>'
-    facts = "".join(f"<div>{fact}</div>" for fact in _facts(say, row))
-    remarks = "".join(f'<p class="trouble">{html.escape(remark)}</p>' for remark in _remarks(say, row, warnings))
-    asked = "".join(f'<p class="asked">{html.escape(line)}</p>' for line in requests(say, row))
-    found = f'<p class="asked">{html.escape(run_data.line(say, row["id"]))}</p>'
-    return f'<div class="state">{state}</div>{bar}<div class="facts">{facts}</div>{asked}{remarks}{found}'
-
-
-def _facts(say: Say, row: dict):
-    if row["state"] in runs.AT_WORK and row["stage"] in ("download", "convert"):
-        yield f"{say.number((row['stage_done'] or 0) / 1e6)}\u00a0{say('unit.mb')}"
-    if row["max_steps"]:
-        yield f"<span>{say('live.step')}</span> {row['step'] or 0} / {row['max_steps']}"
-    if row["seconds_left"] and row["state"] in runs.ACTIVE:
-        yield f"<span>{say('live.left')}</span> {say.duration(row['seconds_left'])}"
-    if row["seconds"]:
-        yield f"<span>{say('live.took')}</span> {say.duration(row['seconds'])}"
-    if row["loss"] is not None:
-        yield f"<span>{say('live.loss')}</span> {say.number(row['loss'])}"
-    if row["base_eval_loss"] is not None:
-        change = f"{say.number(row['base_eval_loss'])} → {say.number(row['eval_loss'])}"
-        if row["kept_step"]:
-            change += f" ({say('runs.kept_step', step=row['kept_step'])})"
-        yield f"<span>{say('live.eval')}</span> {change}"
-    if row["tokens_per_second"]:
-        yield f"<span>{say('live.speed')}</span> {say.number(row['tokens_per_second'])}"
-    if row["memory_gib"]:
-        memory = f"{say.number(row['memory_gib'])}\u00a0{say('unit.gib')}"
-        if row["predicted_bytes"] and row["device"] != "cpu":  # a forecast is of a card's memory, not of a process's
-            memory += f" ({say('live.predicted')} {say.number(row['predicted_bytes'] / 2**30)})"
-        yield f"<span>{say('live.memory')}</span> {memory}"
-    if row["checkpoint_step"]:
-        yield f"<span>{say('runs.checkpoint')}</span> {row['checkpoint_step']}"
+    done, total = row["step"], row["max_steps"]
+    if at_work and row["stage"] in ("download", "convert", "tokens"):
+        done, total = row["stage_done"], row["stage_total"]
+    return render(
+        say,
+        "run",
+        row=row,
+        at_work=at_work,
+        active=row["state"] in runs.ACTIVE,
+        share=(done or 0) / total if total else 0,
+        requests=list(requests(say, row)),
+        remarks=list(_remarks(say, row, warnings)),
+        start_line=start_line(say, row["id"]),
+    )
 
 
 def requests(say: Say, row: dict):
     """What was asked of the run last, and when it took effect."""
-    asked = runs_requests.asked(paths.run(row["id"]))
-    latest = [(asked["request"], asked["asked"])] if asked.get("request") in (*runs_requests.ENDS, "resume") else []
-    latest += list(runs_requests.wishes(paths.run(row["id"])).items())
-    if not latest or row["state"] not in (*runs.AT_WORK, "queued", "paused", "stopped"):
+    path = paths.run(row["id"])
+    control = runs_requests.asked(path)
+    times = {control["request"]: control["asked"]} if control.get("request") in (*runs_requests.ENDS, "resume") else {}
+    times |= runs_requests.wishes(path)
+    if not times or row["state"] not in (*runs.AT_WORK, "queued", "paused", "stopped"):
         return
-    request, when = max(latest, key=lambda one: one[1])
+    request = max(times, key=times.get)
+    when = times[request]
     what, at = say(f"runs.asked.{request}"), clock(when)
     began = row["started"] if request == "resume" else row["ended"]  # before the first step an end is all that is heard
     if row["request"] == request and row["asked"] == when:
@@ -89,11 +62,11 @@ def clock(seconds: float) -> str:
 def _remarks(say: Say, row: dict, warnings: list[tuple[str, dict]]):
     if row["waiting"] and row["state"] in runs.AT_WORK:
         short = json.loads(row["waiting"])
-        yield say("runs.waits.help", need=_gb(say, short["needed"]), free=_gb(say, short["free"]))
+        yield say("runs.waits.help", need=say.size(short["needed"], "gb"), free=say.size(short["free"], "gb"))
     if row["state"] == "queued" and disk_space.is_full():
         yield say("runs.full")
     if row["message"] and row["state"] == "failed":
-        yield trouble(say, row)
+        yield error_of(say, row)
     if row["state"] == "lost":
         yield say("state.lost.help")
     if row["state"] == "paused":
@@ -113,93 +86,98 @@ def alert(say: Say, name: str, values: dict) -> str:
     return say(f"alert.{name}", **shown, **({"step": values["step"]} if "step" in values else {}))
 
 
-def trouble(say: Say, row: dict) -> str:
-    """The words of a run's trouble; those that an older version wrote without some values stay in English."""
+def error_of(say: Say, row: dict) -> str:
+    """The sentence of a failed run's error; one that an older version wrote without some values stays in English."""
     try:
         return say.worded(row["trouble"], json.loads(row["trouble_values"] or "null"), row["message"])
     except KeyError:
         return row["message"]
 
 
-def remedy(say: Say, found: dict | None) -> str:
-    """What the doctor says: the smallest change, and from where the run would go on."""
-    if not found:
+def start_line(say: Say, run_id: str) -> str:
+    """Rows, tokens, blocks, the kernel of attention and why, and whether the card was missed, as far as known."""
+    start = {event["event"]: event for event in events.read(paths.run(run_id), 0, START_BYTES)[0]}
+    model = start.get("model", {})
+    parts = [*_rows(say, start.get("data")), *_attention(say, model)]
+    card = assigned_gpu.read(paths.run(run_id)).get("name")
+    if card and model.get("device") == "cpu":
+        parts.append(say("cards.missed", card=card))
+    return " · ".join(parts)
+
+
+def _rows(say: Say, data: dict | None):
+    if not data:
+        return
+
+    def numbers(**counts: int) -> dict[str, str]:
+        return {name: say.number(count, 9) for name, count in counts.items()}
+
+    yield say("data.rows", **numbers(rows=data["rows_train"], held=data["rows_eval"]))
+    yield say("data.tokens", **numbers(tokens=data["tokens_train"], learned=data["tokens_learned"]))
+    for name in ("cut", "text"):
+        if count := data.get(f"rows_{name}"):
+            yield say(f"data.{name}", **numbers(rows=count))
+    if data.get("blocks"):
+        yield say("data.blocks", **numbers(blocks=data["blocks"]), fill=say.number(100 * data["fill"]))
+
+
+def _attention(say: Say, model: dict):
+    """The kernel and how packed rows were attended to; runs of an older version knew only by_document."""
+    if not model:
+        return
+    varlen, by_document = model.get("varlen"), model.get("by_document")
+    way = ".both" if varlen and by_document else ".varlen" if varlen else ".by_document" if by_document else ""
+    kernel = say(f"data.attention{way}", kernel=model["attention"])
+    reason = model.get("flash_attention_lacks")
+    yield say("data.attention.because", kernel=kernel, why=say(f"data.lacks.{reason}")) if reason else kernel
+    if model.get("experts"):
+        yield say("data.experts")
+
+
+def remedy(say: Say, diagnosis: dict | None) -> str:
+    """The smallest change that helps a failed run, in Markdown, and from where the run would go on."""
+    if not diagnosis:
         return ""
     lines = []
-    if found["changes"]:
-        changes = ", ".join(f"{name} → {value}" for name, value in found["changes"].items())
+    if diagnosis["changes"]:
+        changes = ", ".join(f"{name} → {value}" for name, value in diagnosis["changes"].items())
         lines.append(say("doctor.change", changes=changes))
-        if found["fits"] and "needs" in found:
-            figures = {name: _gib(say, found[name]) for name in ("needs", "after", "free")}
-            lines.append(say("doctor.fits", **figures))
-        elif found["fits"] is False:
+        if diagnosis["fits"] and "needs" in diagnosis:
+            lines.append(say("doctor.fits", **{name: say.size(diagnosis[name]) for name in ("needs", "after", "free")}))
+        elif diagnosis["fits"] is False:
             lines.append(say("doctor.too_little"))
-    elif found["fits"] is False:
+    elif diagnosis["fits"] is False:
         lines.append(say("doctor.nothing"))
-    lines.append(say("doctor.from_checkpoint", step=found["step"]) if found["step"] else say("doctor.from_start"))
+    step = diagnosis["step"]
+    lines.append(say("doctor.from_checkpoint", step=step) if step else say("doctor.from_start"))
     return " ".join(lines)
 
 
-def film(say: Say, shots: list[dict], kept: list[int]) -> str:
-    """The replies to each prompt, side by side over the steps, with what changed since the one before marked."""
-    if not shots:
-        return f'<p class="subdued">{say("film.empty")}</p>'
+def eval_samples(say: Say, samples: list[dict], checkpoints: list[int]) -> str:
+    """The replies to each prompt, side by side over the steps; `checkpoints` are the steps whose weights are kept."""
     strips: dict[str, list[dict]] = {}
-    for shot in shots:
-        strips.setdefault(shot["prompt"], []).append(shot)
-    return "".join(
-        f'<h4>{html.escape(prompt)}</h4><div class="film">{"".join(_frames(say, frames, kept))}</div>'
-        for prompt, frames in strips.items()
-    )
+    for sample in samples:
+        frames = strips.setdefault(sample["prompt"], [])
+        before = frames[-1]["reply"] if frames else sample["reply"]
+        frames.append(sample | {"words": new_words(before, sample["reply"])})
+    return render(say, "eval_samples", strips=strips, checkpoints=checkpoints)
 
 
-def _frames(say: Say, frames: list[dict], kept: list[int]):
-    before = None
-    for frame in frames:
-        title = say("film.base") if frame["step"] == 0 else say("film.step", step=frame["step"])
-        if frame["step"] in kept:
-            title += f" · {say('film.kept_checkpoint')}"
-        text = html.escape(frame["reply"]) if before is None else marked(before, frame["reply"])
-        yield f"<section><b>{title}</b><p>{text}</p></section>"
-        before = frame["reply"]
-
-
-def marked(before: str, after: str) -> str:
-    """A reply in HTML with the words that the one before did not have there in <mark>."""
-    one, two = (re.findall(r"\s+|[^\s]+", text) for text in (before, after))
+def new_words(before: str, after: str) -> list[tuple[str, bool]]:
+    """A reply in parts: (words, whether the reply before did not have them there)."""
+    old, new = (re.findall(r"\s+|[^\s]+", text) for text in (before, after))
     parts = []
-    for kind, _, _, start, end in difflib.SequenceMatcher(None, one, two, autojunk=False).get_opcodes():
-        words = html.escape("".join(two[start:end]))
-        parts.append(words if kind == "equal" or not words.strip() else f"<mark>{words}</mark>")
-    return "".join(parts)
+    for kind, _, _, start, end in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        words = "".join(new[start:end])
+        parts.append((words, kind != "equal" and bool(words.strip())))
+    return parts
 
 
 def disk(say: Say, run_id: str) -> str:
     """What a run occupies, checkpoint by checkpoint, and the rule by which they are kept."""
     taken, config = disk_space.taken(run_id), runs.config(run_id)
-    parts = [f"{say('runs.checkpoint')} {step}: {_mb(say, size)}" for step, size in taken["checkpoints"].items()]
-    parts += [f"{name}: {_mb(say, taken[name])}" for name in ("adapter", "model") if name in taken]
-    rule = say("runs.rule", count=config.save_total_limit)
-    return (
-        f"{_mb(say, taken['bytes'])} ({', '.join(parts)}). {rule}" if parts else f"{_mb(say, taken['bytes'])}. {rule}"
-    )
-
-
-def warnings_of(row: dict, curves: dict, scores: list[dict]) -> list[tuple[str, dict]]:
-    return alerts.found(row, curves, scores)
-
-
-def diagnosis(run_id: str) -> dict | None:
-    return runs_diagnosis.diagnose(run_id)
-
-
-def _mb(say: Say, size: float) -> str:
-    return f"{say.number(size / 1e6)}\u00a0{say('unit.mb')}"
-
-
-def _gb(say: Say, size: float) -> str:
-    return f"{say.number(size / 1e9)}\u00a0{say('unit.gb')}"
-
-
-def _gib(say: Say, size: float) -> str:
-    return f"{say.number(size / 2**30)}\u00a0{say('unit.gib')}"
+    sizes = {f"{say('runs.checkpoint')} {step}": size for step, size in taken["checkpoints"].items()}
+    sizes |= {name: taken[name] for name in ("adapter", "model") if name in taken}
+    parts = ", ".join(f"{name}: {say.size(size, 'mb')}" for name, size in sizes.items())
+    whole = say.size(taken["bytes"], "mb") + (f" ({parts})" if parts else "")
+    return f"{whole}. {say('runs.rule', count=config.save_total_limit)}"

@@ -1,4 +1,4 @@
-"""A run as it goes: its state, its buttons, its curves, its replies and the end of its log; the queue below it."""
+"""A run live: its state, its buttons, its curves, its replies and the end of its log; the queue below it."""
 
 import sys
 from functools import partial
@@ -8,41 +8,45 @@ import gradio as gr
 from core import paths
 from core.chat import reply_gpu
 from core.errors import UserError
-from core.runs import diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
+from core.runs import alerts, diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
 from core.runs import queue as runs_queue
-from ui import run_html, run_plots, run_queue
-from ui.errors import Refused
+from ui import run_html, run_plots, run_queue, templates
+from ui.errors import inform, show_errors
 from ui.text import Say
 
 TICK_SECONDS = 2
 LOG_BYTES = 8_000
-BUTTONS = ("stop", "pause", "resume", "save_now", "sample_now", "treat")
+# Buttons: the label, what it does with the run that is shown, and the sentence that says so.
+COMMANDS = {
+    "stop": ("training.stop", runs.stop, "training.stop_asked"),
+    "pause": ("runs.pause", runs.pause, "runs.pause_asked"),
+    "resume": ("training.resume", runs.resume, "training.resumed"),
+    "save_now": ("runs.save_now", partial(runs.wish, what="save"), "runs.save_asked"),
+    "sample_now": ("runs.sample_now", partial(runs.wish, what="sample"), "runs.sample_asked"),
+    "treat": ("doctor.treat", diagnosis.treat, "doctor.treated"),
+    "end": ("runs.end", terminate.end, "runs.ended"),
+}
 HANGING = ("stalled", "unheard")  # alerts of a trainer that may never answer
-DRAWN = ("status", *BUTTONS, "end", "remedy", "loss", "small", "film", "forgetting", "log")
+DRAWN = ("status", *COMMANDS, "remedy", "loss", "small", "film", "forgetting", "log")
+# A run is drawn anew when one of these columns changes.
+PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left", "heard", "waiting")
+PROBED += ("offset",)
 
 
 def build(say: Say) -> dict:
     """The right-hand side: which run is shown, how it is, its buttons, its plots, and the queue."""
     live = {"run": gr.Dropdown(label=say("training.shown"), interactive=True)}
-    live["status"] = gr.HTML(f"<p>{say('training.no_runs')}</p>", js_on_load=run_plots.keeper())
+    live["status"] = gr.HTML(templates.macro("paragraph", say("training.no_runs")), js_on_load=run_plots.keeper())
     live["remedy"] = gr.Markdown(visible=False)
-    live["treat"] = gr.Button(say("doctor.treat"), variant="primary", size="sm", visible=False)
-    live["end"] = gr.Button(say("runs.end"), variant="stop", size="sm", visible=False)
+    for name, variant in (("treat", "primary"), ("end", "stop")):
+        live[name] = gr.Button(say(COMMANDS[name][0]), variant=variant, size="sm", visible=False)
     with gr.Row():
-        live["stop"] = gr.Button(say("training.stop"), size="sm", min_width=80, interactive=False)
-        live["pause"] = gr.Button(say("runs.pause"), size="sm", min_width=80, interactive=False)
-        live["resume"] = gr.Button(say("training.resume"), size="sm", min_width=80, interactive=False)
-        live["save_now"] = gr.Button(say("runs.save_now"), size="sm", min_width=80, interactive=False)
-        live["sample_now"] = gr.Button(say("runs.sample_now"), size="sm", min_width=80, interactive=False)
+        for name in ("stop", "pause", "resume", "save_now", "sample_now"):
+            live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, interactive=False)
     with gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
         live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
-    live["loss"] = gr.Plot(show_label=False)
-    with gr.Accordion(say("runs.more_curves"), open=False):
-        live["small"] = gr.Plot(show_label=False)
-    with gr.Accordion(say("film.title"), open=False):
-        live["film"] = gr.HTML()
-        live["forgetting"] = gr.Plot(show_label=False, visible=False)
+    with build_figures(say, live):
         live["prompts"] = gr.Textbox(label=say("film.prompts"), info=say("film.prompts.info"), lines=3)
         live["keep_prompts"] = gr.Button(say("film.keep"), size="sm")
     with gr.Accordion(say("training.log"), open=False):
@@ -50,36 +54,47 @@ def build(say: Say) -> dict:
     live["queue"] = run_queue.build(say)
     live["probe"] = gr.State()  # what is cheap to ask; the plots are drawn anew only when it changes
     live["timer"] = gr.Timer(TICK_SECONDS, active=False)
+    connect(say, live)
     return live
 
 
-def connect(say: Say, live: dict, shown: list) -> None:
-    """Tie the buttons to their handlers; `shown` are the run, the probe and the timer."""
-    looked = [live["probe"], live["timer"]]
-    drawn = [live[name] for name in DRAWN]
-    looks = [live["run"], live["live"], live["log_scale"]]
-    live["timer"].tick(partial(on_tick, say), live["run"], looked, api_visibility="private")
-    live["run"].input(on_choose, live["run"], [*looked, live["live"]], show_progress="hidden")
-    live["probe"].change(partial(draw, say), looks, drawn, show_progress="hidden")
-    for box in ("live", "log_scale"):
-        live[box].input(partial(draw, say), looks, drawn, show_progress="hidden")
-    commands = {
-        "stop": (runs.stop, "training.stop_asked"),
-        "pause": (runs.pause, "runs.pause_asked"),
-        "resume": (runs.resume, "training.resumed"),
-        "save_now": (partial(runs.wish, what="save"), "runs.save_asked"),
-        "sample_now": (partial(runs.wish, what="sample"), "runs.sample_asked"),
-        "treat": (diagnosis.treat, "doctor.treated"),
-        "end": (terminate.end, "runs.ended"),
-    }
+def build_figures(say: Say, parts: dict) -> gr.Accordion:
+    """Add the curves and the replies over the steps to `parts`; the accordion of the replies, for more."""
+    parts["loss"] = gr.Plot(show_label=False)
+    with gr.Accordion(say("runs.more_curves"), open=False):
+        parts["small"] = gr.Plot(show_label=False)
+    with gr.Accordion(say("film.title"), open=False) as replies:
+        parts["film"] = gr.HTML(js_on_load=run_plots.keeper())
+        parts["forgetting"] = gr.Plot(show_label=False, visible=False)
+    return replies
+
+
+def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool = False, live: bool = True) -> dict:
+    """What these parts show of a run; `scores` are those of the forgetting meter. Not live, the plots stay as they are."""
+    shown = {"film": run_html.eval_samples(say, store.film(row["id"]), promote_checkpoint.kept(row["id"]))}
+    if not live:
+        return shown | {"loss": gr.skip(), "small": gr.skip(), "forgetting": gr.Plot(visible=bool(scores))}
+    forgotten = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
+    shown["forgetting"] = gr.Plot(forgotten, visible=bool(scores))
+    return shown | {"loss": run_plots.loss(say, row, curves, log), "small": run_plots.small(say, row, curves)}
+
+
+def connect(say: Say, live: dict) -> None:
+    """Tie the parts to their handlers."""
+    run, probed, drawn = live["run"], [live["probe"], live["timer"]], [live[name] for name in DRAWN]
+    live["timer"].tick(partial(on_tick, say), run, probed, api_visibility="private")
+    run.input(on_choose, run, [*probed, live["live"]], show_progress="hidden")
+    run.change(lambda: "\n".join(eval_samples.prompts()), None, live["prompts"], show_progress="hidden")
+    for seen in (live["probe"].change, live["live"].input, live["log_scale"].input):
+        seen(partial(draw, say), [run, live["live"], live["log_scale"]], drawn, show_progress="hidden")
     queue = live["queue"]
-    for name, (command, said) in commands.items():
-        pressed = live[name].click(partial(on_command, say, command, said), live["run"], looked)
-        pressed.then(partial(run_queue.on_look, say), queue["run"], queue["shown"], show_progress="hidden")
-    live["probe"].change(partial(run_queue.on_look, say), queue["run"], queue["shown"], show_progress="hidden")
+    look = {"fn": partial(run_queue.on_look, say), "inputs": queue["run"], "outputs": queue["shown"]}
+    for name, (_, command, sentence) in COMMANDS.items():
+        pressed = live[name].click(partial(on_command, say, command, sentence), run, probed)
+        pressed.then(**look, show_progress="hidden")
+    live["probe"].change(**look, show_progress="hidden")
     run_queue.connect(say, queue)
     live["keep_prompts"].click(partial(on_prompts, say), live["prompts"], live["prompts"])
-    live["run"].change(lambda: "\n".join(eval_samples.prompts()), None, live["prompts"], show_progress="hidden")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -96,73 +111,68 @@ def on_tick(say: Say, run_id: str | None) -> tuple:
         return gr.skip(), gr.skip()
     except UserError:  # deleted in another window
         return None, gr.Timer(active=False)
-    if (
-        row["state"] not in runs.AT_WORK and store.some_wait() and runs_queue.needs_worker()
-    ):  # whichever run waits: its worker may have been killed
+    at_work = row["state"] in runs.AT_WORK
+    if not at_work and store.some_wait() and runs_queue.needs_worker():  # the worker of any run may have been killed
         runs.start_worker()
         return probe(row), gr.skip()
     if row["state"] == "running" and row["stage"] == "starting":  # its turn came: the card is its own
-        let_chat_go(say, run_id)
-    if row["state"] in runs.ACTIVE or runs.has_worker() or _behind(row):
-        return probe(row), gr.skip()
-    return probe(row), gr.Timer(active=False)
+        close_chat(say, run_id)
+    may_change = row["state"] in runs.ACTIVE or runs.has_worker() or _is_behind(row)
+    return probe(row), gr.skip() if may_change else gr.Timer(active=False)
 
 
 def on_choose(run_id: str | None) -> tuple:
-    """Show another run; its plots are drawn even where they were held still."""
+    """Show another run; its plots are drawn even where they were paused."""
     row = store.sync(run_id) if run_id else None
-    return probe(row), gr.Timer(active=bool(row and (row["state"] in runs.ACTIVE or _behind(row)))), True
+    return probe(row), gr.Timer(active=bool(row and (row["state"] in runs.ACTIVE or _is_behind(row)))), True
 
 
-def on_command(say: Say, command, said: str, run_id: str | None) -> tuple:
-    """Ask something of the shown run, and say what will happen."""
+@show_errors
+def on_command(say: Say, command, sentence: str, run_id: str | None) -> tuple:
+    """Request something of the shown run, and say what will happen."""
     if not run_id:
         return gr.skip(), gr.skip()
-    try:
-        command(run_id)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
+    command(run_id)
     if runs.state(run_id) == "queued":
-        let_chat_go(say, run_id)
-    gr.Info(say(said))
+        close_chat(say, run_id)
+    inform(say(sentence))
     return probe(store.sync(run_id)), gr.Timer(active=True)
 
 
 def on_prompts(say: Say, lines: str) -> str:
+    """Keep the prompts of the film strip, a line each."""
     kept = eval_samples.keep(lines.splitlines())
-    gr.Info(say("film.kept", count=len(kept)))
+    inform(say("film.kept", count=len(kept)))
     return "\n".join(kept or eval_samples.prompts())
 
 
 def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:
-    """Everything that is shown of a run; the plots stay as they are where they are held still."""
+    """Everything that is shown of a run, in the order of DRAWN; the plots stay as they are where they are paused."""
     if not run_id or run_id not in runs.listed():
-        hidden = (gr.Button(visible=False), gr.Button(visible=False), gr.Markdown(visible=False))
-        none = (gr.Button(interactive=False),) * (len(BUTTONS) - 1)
-        return (f"<p>{say('training.no_runs')}</p>", *none, *hidden, None, None, "", gr.Plot(visible=False), "")
+        shown = {"status": templates.macro("paragraph", say("training.no_runs")), "film": "", "log": ""}
+        shown |= {"loss": None, "small": None}
+        shown |= {name: gr.Button(interactive=False) for name in ("stop", "pause", "resume", "save_now", "sample_now")}
+        shown |= {name: gr.Button(visible=False) for name in ("treat", "end")}
+        shown |= {"remedy": gr.Markdown(visible=False), "forgetting": gr.Plot(visible=False)}
+        return tuple(shown[name] for name in DRAWN)
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
-    state, found = row["state"], run_html.diagnosis(run_id)
-    figures = (gr.skip(), gr.skip())
-    if live:
-        figures = run_plots.loss(say, row, curves, log), run_plots.small(say, row, curves)
-    remedy, warnings = run_html.remedy(say, found), run_html.warnings_of(row, curves, scores)
-    return (
-        run_html.status(say, row, warnings),
-        gr.Button(interactive=state in ("queued", "held", "running")),
-        gr.Button(interactive=state in ("queued", "running")),
-        gr.Button(interactive=state in runs.RESUMABLE),
-        gr.Button(interactive=state == "running" and row["stage"] == "training"),
-        gr.Button(interactive=state == "running" and row["stage"] == "training"),
-        gr.Button(visible=bool(found and found["changes"])),
-        gr.Button(visible=any(name in HANGING for name, _ in warnings)),
-        gr.Markdown(remedy, visible=bool(remedy)),
-        *figures,
-        run_html.film(say, store.film(run_id), promote_checkpoint.kept(run_id)),
-        gr.Plot(run_plots.forgetting(say, scores, forgetting.RED_LINE), visible=True)
-        if scores and live
-        else gr.Plot(visible=bool(scores)),
-        log_tail(run_id),
-    )
+    state, found = row["state"], diagnosis.diagnose(run_id)
+    remedy, warnings = run_html.remedy(say, found), alerts.found(row, curves, scores)
+    trains = state == "running" and row["stage"] == "training"
+    shown = {
+        "status": run_html.status(say, row, warnings),
+        "stop": gr.Button(interactive=state in ("queued", "held", "running")),
+        "pause": gr.Button(interactive=state in ("queued", "running")),
+        "resume": gr.Button(interactive=state in runs.RESUMABLE),
+        "save_now": gr.Button(interactive=trains),
+        "sample_now": gr.Button(interactive=trains),
+        "treat": gr.Button(visible=bool(found and found["changes"])),
+        "end": gr.Button(visible=any(name in HANGING for name, _ in warnings)),
+        "remedy": gr.Markdown(remedy, visible=bool(remedy)),
+        **figures(say, row, curves, scores, log=log, live=live),
+        "log": log_tail(run_id),
+    }
+    return tuple(shown[name] for name in DRAWN)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -171,35 +181,22 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
 
 def probe(row: dict | None) -> list | None:
     """The values whose change is worth a new drawing."""
-    keys = (
-        "id",
-        "state",
-        "step",
-        "stage",
-        "stage_done",
-        "eval_loss",
-        "seconds_left",
-        "name",
-        "heard",
-        "waiting",
-        "offset",
-    )
     if not row:
         return None
-    silent = [name for name, _ in run_html.warnings_of(row, {"steps": [], "means": [], "evals": []}, [])]
-    return [*(row[key] for key in keys), *silent]
+    nothing = {"steps": [], "means": [], "evals": []}
+    return [*(row[name] for name in PROBED), *(name for name, _ in alerts.found(row, nothing, []))]
 
 
-def _behind(row: dict) -> bool:
+def _is_behind(row: dict) -> bool:
     """Whether a long log has not been read to its end yet."""
     return row["stamp"] is None and row["state"] not in runs.ACTIVE
 
 
-def let_chat_go(say: Say, run_id: str) -> None:
+def close_chat(say: Say, run_id: str) -> None:
     """Ask an open chat for the memory that a run needs; core.chat is not even imported where nobody chatted."""
     if (chat := sys.modules.get("core.chat.chat")) and chat.is_open() and reply_gpu.gives_way_to(run_id):
         chat.close()
-        gr.Info(say("training.chat_closed"))
+        inform(say("training.chat_closed"))
 
 
 def log_tail(run_id: str) -> str:

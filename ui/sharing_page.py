@@ -57,7 +57,7 @@ def asking(flag: str | None, scope: dict, error: Exception | None) -> str:
 def build(share: Share, title: str, say: Say) -> gr.Blocks:
     """The chat of the visitors: a message, two replies, and nothing that could name a file."""
     with gr.Blocks(title="Soulsmith", fill_width=True, analytics_enabled=False) as page:
-        gr.HTML(pages.head(say, say("sharing.tagline", name=html.escape(title))))
+        gr.HTML(pages.head(say, say("sharing.tagline", name=title)))
         with gr.Row():
             boxes = [build_column(say, name) for name in COLUMNS]
         note = gr.Markdown(say("sharing.hello"), elem_classes=["share-note"])

@@ -57,9 +57,9 @@ class Say:
             return self(f"state.{value}")
         if key in ("instead", "reason") and f"check.word.{value}" in self:
             return self(f"check.word.{value}")
-        return (
-            value.replace(" or ", f" {self('word.or')} ") if key == "suggestion" and isinstance(value, str) else value
-        )
+        if key == "suggestion" and isinstance(value, str):
+            return value.replace(" or ", f" {self('word.or')} ")
+        return value
 
     def number(self, value: float | None, digits: int = 3) -> str:
         """A number with at most so many significant digits: 1,234 and 0.012 in English, 1 234 and 0,012 in Russian."""
@@ -95,3 +95,8 @@ class Say:
         units = self("duration.units").split()
         parts = [f"{n}\u00a0{unit}" for n, unit in zip((days, hours, minutes, rest), units, strict=True) if n]
         return " ".join(parts[:2]) or f"0\u00a0{units[-1]}"
+
+
+def in_markdown(text: str) -> str:
+    """A text so that Markdown shows it as it is written: no markup, and no image, which would ask another host."""
+    return re.sub(r"[\\`*_{}\[\]<>&!#|~$]", r"\\\g<0>", text)

@@ -11,8 +11,8 @@ from core.corpus import corpus
 from core.errors import UserError
 from core.runs import runs, store
 from core.training.config import CHOICES, TrainConfig
-from ui import cards, model_choices, run_view, training_roads
-from ui.errors import Refused
+from ui import cards, model_choices, run_view, training_approach
+from ui.errors import inform, show_errors
 from ui.text import Say
 
 OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor")
@@ -32,44 +32,43 @@ class NumberMissing(UserError):
 
 
 def build(say: Say) -> dict:
-    """The tab; returns what app.py connects: the form by field name, the tab's load handler and its outputs."""
+    """The tab; returns what app.py connects: the form by field name, the load handler, and how a plan fills the form."""
     gr.Markdown(say("training.intro"))
     with gr.Row():
         with gr.Column(scale=2, min_width=340):
-            road, note = training_roads.build_choice(say)
+            approach, note = training_approach.build_choice(say)
             with gr.Column() as run_part:
                 form = build_form(say)
+                fields = {name: component for name, component in form.items() if name != "name"}
                 card = cards.build(say, "training")
                 with gr.Accordion(say("training.exact"), open=False):
-                    exact = gr.Code(language="json", show_label=False, interactive=False)
+                    config = on_change(say, **{name: component.value for name, component in fields.items()})
+                    exact = gr.Code(config, language="json", show_label=False, interactive=False)
                 train = gr.Button(say("training.train"), variant="primary")
                 attempt = gr.Button(say("training.try"), size="sm")
                 gr.Markdown(say("training.try.info"), elem_classes="subdued")
-            profile = training_roads.build_profile(say)
+            profile = training_approach.build_profile(say)
         with gr.Column(scale=3, min_width=420):
             live = run_view.build(say)
-    config_inputs = {name: component for name, component in form.items() if name != "name"}
-    for component in config_inputs.values():
-        component.change(partial(on_change, say), inputs_kwargs=config_inputs, outputs=exact, show_progress="hidden")
-    suits = [form[name] for name in defaults.FIELDS]
+    for component in fields.values():
+        component.change(partial(on_change, say), inputs_kwargs=fields, outputs=exact, show_progress="hidden")
+    suited = [form[name] for name in defaults.FIELDS]
     choice = [form["base_model"], form["method"], form["corpus"], card]
     for component in choice:
-        component.input(on_model, choice, suits, show_progress="hidden")
-    shown = [live["run"], live["probe"], live["timer"]]
+        component.input(on_model, choice, suited, show_progress="hidden")
+    run = [live["run"], live["probe"], live["timer"]]
     # Hidden, or what is refused would leave the word "Error" lying over the list of runs.
-    asked = form | {"card": card}
-    train.click(partial(on_train, say), inputs_kwargs=asked, outputs=shown, show_progress="hidden")
-    attempt.click(partial(on_try, say), inputs_kwargs=asked, outputs=shown, show_progress="hidden")
-    run_view.connect(say, live, shown)
-    chosen = training_roads.connect(say, road, note, form, run_part, profile)
-    chosen.then(on_model, choice, suits, show_progress="hidden")
+    start = {"inputs_kwargs": form | {"card": card}, "outputs": run, "show_progress": "hidden"}
+    train.click(partial(on_train, say), **start)
+    attempt.click(partial(on_try, say), **start)
+    chosen = training_approach.connect(say, approach, note, form, run_part, profile)
+    chosen.then(on_model, choice, suited, show_progress="hidden")
     return {
         "form": form,
         "load": partial(on_load, say),
         "inputs": [form["corpus"], live["run"], card],
-        "outputs": [form["base_model"], form["corpus"], *shown, card],
-        "exact": (partial(on_change, say), config_inputs, exact),
-        "fill": (partial(on_plan, list(config_inputs)), list(config_inputs.values())),
+        "outputs": [form["base_model"], form["corpus"], *run, card],
+        "fill": (partial(on_plan, list(fields)), list(fields.values())),
     }
 
 
@@ -90,7 +89,7 @@ def build_form(say: Say) -> dict:
         "method": gr.Radio(
             [("QLoRA", "qlora"), ("LoRA", "lora"), (say("training.full"), "full")],
             value=DEFAULTS["method"],
-            visible=False,  # the road says it; continued pretraining asks
+            visible=False,  # the approach sets it; continued pretraining asks
             **words("method"),
         ),
         "epochs": gr.Number(DEFAULTS["epochs"], minimum=0, **words("epochs")),
@@ -121,27 +120,25 @@ def build_form(say: Say) -> dict:
 
 
 def on_load(say: Say, corpus_id: str | None, run_id: str | None, card: str | None = None) -> tuple:
-    """Fill the lists; what is chosen stays, even what is chosen or typed meanwhile: a value is sent only where it is new.
+    """Fill the lists, and show the active run or the newest after any reload or restart.
 
-    Else show the active run, or the newest: after any reload or restart.
+    What is chosen stays, even what is chosen or typed meanwhile: a value is sent only where it is new.
     """
     rows = store.sync_all()
     active = [row for row in rows if row["state"] in runs.ACTIVE]
-    kept = [row for row in rows if row["id"] == run_id]
-    chosen = (kept or [row for row in active if row["state"] != "queued"] or active or rows or [None])[0]
+    same = [row for row in rows if row["id"] == run_id]
+    shown = (same or [row for row in active if row["state"] != "queued"] or active or rows or [None])[0]
     corpora = [(card["name"], card["id"]) for card in corpus.listed()]
     starter = say("training.starter_ready" if models.local(models.STARTER) else "training.starter")
     others = [(label, name) for label, name in model_choices.choices(say) if name != models.STARTER]
-    names = [(starter, models.STARTER), *others]
     new_corpus = {} if corpus_id in [id for _, id in corpora] else {"value": corpora[0][1] if corpora else None}
-    new_run = {} if kept else {"value": chosen and chosen["id"]}
+    new_run = {} if same else {"value": shown and shown["id"]}
+    info = say("training.corpus.info" if corpora else "training.no_corpus")
     return (
-        gr.Dropdown(choices=names),
-        gr.Dropdown(
-            choices=corpora, info=say("training.corpus.info") if corpora else say("training.no_corpus"), **new_corpus
-        ),
+        gr.Dropdown(choices=[(starter, models.STARTER), *others]),
+        gr.Dropdown(choices=corpora, info=info, **new_corpus),
         gr.Dropdown(choices=store.choices(rows), **new_run),
-        run_view.probe(chosen),
+        run_view.probe(shown),
         gr.Timer(active=bool(active)),
         cards.choice(card),
     )
@@ -170,39 +167,25 @@ def on_change(say: Say, **values) -> str:
         return say.trouble(error)
 
 
-def on_train(say: Say, name: str, card: str | None = None, **values) -> tuple:
-    """Queue a run with the form's values and show it."""
-    return _queued(say, name, card, values)
-
-
-def _queued(say: Say, name: str, card: str | None, values: dict, *, trial: bool = False) -> tuple:
-    try:
-        config = to_config(values)
-        models.check(config.base_model)
-        if trial:
-            name = say("training.try.name", name=name or runs.default_name(config))
-        run_id = runs.start(config, name or "", trial, card=card)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
+@show_errors
+def on_train(say: Say, name: str, card: str | None = None, *, trial: bool = False, **values) -> tuple:
+    """Queue a run with the form's values and show it; a trial is named so."""
+    config = to_config(values)
+    models.check(config.base_model)
+    if trial:
+        name = say("training.try.name", name=name or runs.default_name(config))
+    run_id = runs.start(config, name or "", trial, card=card)
     cards.warn(say, card)
-    run_view.let_chat_go(say, run_id)
-    rows = store.sync_all()
-    gr.Info(say("training.queued", name=runs.label(run_id)["name"]))
-    return (
-        gr.Dropdown(choices=store.choices(rows), value=run_id),
-        run_view.probe(store.sync(run_id)),
-        gr.Timer(active=True),
-    )
+    run_view.close_chat(say, run_id)
+    inform(say("training.queued", name=runs.label(run_id)["name"]))
+    choices = store.choices(store.sync_all())
+    return gr.Dropdown(choices=choices, value=run_id), run_view.probe(store.sync(run_id)), gr.Timer(active=True)
 
 
 def on_try(say: Say, name: str, card: str | None = None, **values) -> tuple:
     """Three steps with the form's values: rows are grouped by length, the longest come first, so memory peaks at once."""
     short = {"max_steps": 3, "validation_share": 0.0, "logging_steps": 1, "save_total_limit": 2}
-    return _queued(say, name, card, values | short, trial=True)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What the handlers are made of
+    return on_train(say, name, card, trial=True, **values | short)
 
 
 def to_config(values: dict) -> TrainConfig:

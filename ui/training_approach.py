@@ -1,0 +1,142 @@
+"""The five approaches of the Training tab, a line about each, and the form of the fifth: a prompt profile."""
+
+from functools import partial
+
+import gradio as gr
+
+from core import defaults, models
+from core.chat import profiles
+from ui import model_choices
+from ui.errors import inform, show_errors
+from ui.text import Say
+
+APPROACHES = ("qlora", "lora", "full", "text", "prompt")
+EMPTY_ROWS = 3
+
+
+def build_choice(say: Say) -> tuple[gr.Radio, gr.Markdown]:
+    """The choice of an approach, and what the chosen one changes, costs and risks."""
+    choices = [(say(f"road.{name}"), name) for name in APPROACHES]
+    approach = gr.Radio(choices, value=APPROACHES[0], label=say("road"), elem_id="approach")
+    return approach, gr.Markdown(about(say, APPROACHES[0]), elem_classes="subdued")
+
+
+def build_profile(say: Say) -> dict:
+    """The form of a profile; hidden until that approach is chosen."""
+    with gr.Column(visible=False) as part:
+        saved = gr.Dropdown(label=say("profile.saved"), info=say("profile.saved.info"))
+        name = gr.Textbox(label=say("profile.name"))
+        base_model = gr.Dropdown(
+            label=say("training.base_model"), info=say("training.base_model.info"), allow_custom_value=True
+        )
+        system_prompt = gr.Textbox(
+            label=say("profile.system_prompt"), info=say("profile.system_prompt.info"), lines=4, max_lines=16
+        )
+        examples = gr.Dataframe(
+            [["", ""]] * EMPTY_ROWS,
+            headers=[say("profile.said"), say("profile.reply")],
+            datatype="str",
+            type="array",
+            row_count=EMPTY_ROWS,
+            column_count=2,
+            label=say("profile.examples"),
+            interactive=True,
+            wrap=True,
+        )
+        with gr.Row():
+            save = gr.Button(say("profile.save"), variant="primary")
+            delete = gr.Button(say("profile.delete"), size="sm")
+    fields = [name, base_model, system_prompt, examples]
+    save.click(partial(on_save, say), fields, saved, show_progress="hidden")
+    saved.input(partial(on_open, say), saved, fields)
+    delete.click(partial(on_delete, say), saved, saved)
+    return {"part": part, "saved": saved, "base_model": base_model}
+
+
+def connect(say: Say, approach: gr.Radio, note: gr.Markdown, form: dict, run_part: gr.Column, profile: dict):
+    """Let the approach set method and task, and follow them when the Calculator sets them; the event of a choice."""
+    outputs = [note, run_part, profile["part"], profile["saved"], profile["base_model"]]
+    outputs += [form["method"], form["task"], form["packing"]]
+    inputs, quiet = [approach, form["base_model"]], {"show_progress": "hidden"}
+    form["corpus"].change(partial(on_corpus, say), [form["corpus"], *inputs], [approach, *outputs], **quiet)
+    form["corpus"].input(partial(on_chosen, say), [form["corpus"], approach], None, **quiet)
+    values = [approach, form["method"], form["task"]]
+    changes = [form["method"].change, form["task"].change]
+    gr.on(changes, partial(on_fields, say), values, [approach, note, form["method"]], **quiet)
+    return approach.input(partial(on_approach, say), inputs, outputs, **quiet)
+
+
+def about(say: Say, approach: str) -> str:
+    return say(f"road.{approach}.about")
+
+
+def on_approach(say: Say, approach: str, base_model: str | None) -> tuple:
+    """Show what belongs to an approach, and set the fields that make it."""
+    if approach == "prompt":
+        saved = gr.Dropdown(choices=_saved(), value=None)
+        choices = gr.Dropdown(choices=model_choices.choices(say), value=base_model or models.STARTER)
+        fields = (gr.skip(),) * 3
+    else:
+        saved, choices, text = gr.skip(), gr.skip(), approach == "text"
+        fields = (gr.Radio(value="lora" if text else approach, visible=text), "text" if text else "chat", text)
+    run_part, profile_part = gr.Column(visible=approach != "prompt"), gr.Column(visible=approach == "prompt")
+    return about(say, approach), run_part, profile_part, saved, choices, *fields
+
+
+def on_corpus(say: Say, corpus_id: str | None, approach: str, base_model: str | None) -> tuple:
+    """Choose the approach that a corpus allows: texts are for continued pretraining, chats are not."""
+    better = _better(corpus_id, approach)
+    return (better, *on_approach(say, better, base_model)) if better else (gr.skip(),) * 9
+
+
+def on_chosen(say: Say, corpus_id: str | None, approach: str) -> None:
+    """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
+    if better := _better(corpus_id, approach):
+        inform(say("road.for_text" if better == "text" else "road.for_chats", road=say(f"road.{better}")))
+
+
+def _better(corpus_id: str | None, approach: str) -> str | None:
+    """The approach that suits a corpus, where it does not allow the chosen one."""
+    allowed = {"text": ("text",), "chat": ("qlora", "lora", "full")}.get(defaults.kind(corpus_id))
+    return allowed[0] if allowed and approach != "prompt" and approach not in allowed else None
+
+
+def on_fields(say: Say, approach: str, method: str, task: str) -> tuple:
+    """The approach that a method and a task make."""
+    if approach == "prompt":
+        return (gr.skip(),) * 3
+    made = "text" if task == "text" else method
+    return made, about(say, made), gr.Radio(visible=task == "text")
+
+
+@show_errors
+def on_save(say: Say, name: str, base_model: str, system_prompt: str, examples: list[list[str]]) -> gr.Dropdown:
+    """Save a profile; lines of the table that are empty do not count."""
+    pairs = [(question or "", reply or "") for question, reply in examples]
+    pairs = tuple(pair for pair in pairs if any(text.strip() for text in pair))
+    models.check(base_model or "")
+    profile_id = profiles.save(profiles.Profile(name.strip(), base_model.strip(), system_prompt, pairs))
+    inform(say("profile.kept", name=name.strip()))
+    return gr.Dropdown(choices=_saved(), value=profile_id)
+
+
+@show_errors
+def on_open(say: Say, profile_id: str | None) -> tuple:
+    """A saved profile in the form."""
+    if not profile_id:
+        return (gr.skip(),) * 4
+    profile = profiles.load(profile_id)
+    rows = [list(pair) for pair in profile.examples] or [["", ""]] * EMPTY_ROWS
+    return profile.name, profile.base_model, profile.system_prompt, rows
+
+
+def on_delete(say: Say, profile_id: str | None) -> gr.Dropdown:
+    """Delete the chosen profile."""
+    if profile_id:
+        profiles.delete(profile_id)
+        inform(say("profile.deleted"))
+    return gr.Dropdown(choices=_saved(), value=None)
+
+
+def _saved() -> list[tuple[str, str]]:
+    return [(profile.name, profile.id) for profile in profiles.listed()]
