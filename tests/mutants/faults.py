@@ -665,8 +665,8 @@ SPEED = Group(
     ("test_estimate_verdict.py", "test_estimate.py"),
     (
         (
-            "    device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))",
-            "    device, launch, flops = (a + shape.layers * (b - a) for a, b in zip(one, two, strict=True))",
+            "    device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))",
+            "    device, launch, flops = (a + shape.layers * b for a, b in zip(once, layer, strict=True))",
         ),
         ("    seconds = steps * micro + optimizer", "    seconds = micro + optimizer"),
         (
