@@ -57,8 +57,8 @@ def build(say: Say) -> dict:
         with gr.Row():
             button = gr.Button(say("calculator.plan.open"), variant="primary")
             take = gr.DownloadButton(say("calculator.plan.take"))
-    asked = [state, form["method"], form["card"], form["precision"]]
-    state.change(partial(on_plan, say), asked, [about, button, take], show_progress="hidden")
+    inputs = [state, form["method"], form["card"], form["precision"]]
+    state.change(partial(on_plan, say), inputs, [about, button, take], show_progress="hidden")
     return {
         "button": button,
         "plan": state,
@@ -196,8 +196,8 @@ def card_choices(say: Say) -> list[tuple[str, str]]:
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
-    found = [(card["name"], card["id"]) for card in corpora.listed() if card.get("rows")]
-    return [(say("calculator.corpus.none"), ""), *sorted(found)]
+    named = [(card["name"], card["id"]) for card in corpora.listed() if card.get("rows")]
+    return [(say("calculator.corpus.none"), ""), *sorted(named)]
 
 
 def on_load(say: Say, **fields):
@@ -247,11 +247,11 @@ def on_tables(say: Say, shown: bool, **fields) -> str:
     if not shown:
         return ""
     try:
-        asked = question(**fields)
+        chosen = question(**fields)
         name = fields["model"] or ""
-        setup = answers.suited(asked["setup"], asked["card"])
-        tables.check("methods", name, setup, asked["card"])
-        return pieces.all_tables(say, name, setup, asked["card"], asked["free"], asked["tokens"])
+        setup = answers.suited(chosen["setup"], chosen["card"])
+        tables.check("methods", name, setup, chosen["card"])
+        return pieces.all_tables(say, name, setup, chosen["card"], chosen["free"], chosen["tokens"])
     except UserError as error:
         return pieces.trouble(say, error)
 
@@ -260,14 +260,14 @@ def on_exact(say: Say, ticket: str, **fields):
     """Run the real step without weights; a generator, so that the page says what it is waiting for."""
     yield f"<p>{say('calculator.exact.running')}</p>"
     try:
-        asked, model = question(**fields), fields["model"] or ""
-        setup = answers.suited(asked["setup"], asked["card"])
-        found = trace_runner.check(model, setup, asked["card"].capability, lambda: ticket in _stopped)
+        chosen, model = question(**fields), fields["model"] or ""
+        setup = answers.suited(chosen["setup"], chosen["card"])
+        traced = trace_runner.check(model, setup, chosen["card"].capability, lambda: ticket in _stopped)
         try:
-            instant = answers.ask(catalogue.shape(model), **asked)
+            instant = answers.ask(catalogue.shape(model), **chosen)
         except (NeedsTrace, UnknownArchitecture):
             instant = None
-        yield pieces.exact(say, found, instant)
+        yield pieces.exact(say, traced, instant)
     except trace_runner.Cancelled:
         yield f"<p>{say('calculator.exact.stopped')}</p>"
     except UserError as error:
@@ -282,16 +282,16 @@ def on_measure(say: Say, card: str | None):
     card = card or ""
     try:
         gpu = hardware.card(card.removeprefix(catalogue.MINE)) if card.startswith(catalogue.MINE) else None
-        found = probe.run(gpu)
-        yield f"<p>{say('calculator.probe.done', name=found['name'], tflops=say.number(found['tflops']))}</p>"
+        measured = probe.run(gpu)
+        yield f"<p>{say('calculator.probe.done', name=measured['name'], tflops=say.number(measured['tflops']))}</p>"
     except UserError as error:
         yield pieces.trouble(say, error)
 
 
 def on_errors(say: Say):
-    """Errors on the published measurements, as they were found when this version was made."""
-    found = json.loads((paths.assets() / "check.json").read_text(encoding="utf-8"))
-    return pieces.errors(say, found), figures.errors(say, found)
+    """Errors on the published measurements, as they were when this version was made."""
+    check = json.loads((paths.assets() / "check.json").read_text(encoding="utf-8"))
+    return pieces.errors(say, check), figures.errors(say, check)
 
 
 def on_plan(say: Say, config: dict, method: str, card: str, precision: str):

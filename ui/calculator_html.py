@@ -12,7 +12,7 @@ from core.estimate.setup import Setup
 from ui import templates
 from ui.text import Say
 
-BIG_CARD = 80 * GIB  # of these it is said that a 14B is on the edge
+BIG_CARD = 80 * GIB  # of these people say that a 14B is on the edge
 
 
 def verdict(say: Say, answer: Answer) -> str:
@@ -68,13 +68,13 @@ def _short(say: Say, kind: str) -> str:
 
 def changes(say: Say, answer: Answer) -> str:
     """What to change, and the largest that fits."""
-    asked = (answer.shape, answer.setup, answer.card, answer.budget)
-    found = advice.changes(*asked) if answer.verdict == "fits" else advice.way_to_fit(*asked)
+    question = (answer.shape, answer.setup, answer.card, answer.budget)
+    options = advice.changes(*question) if answer.verdict == "fits" else advice.way_to_fit(*question)
     smaller = None
-    if answer.verdict != "fits" and (not found or found[-1].verdict != "fits"):
+    if answer.verdict != "fits" and (not options or options[-1].verdict != "fits"):
         smaller = advice.largest_model(answer.setup.changed(method="qlora", batch_size=1), answer.card, answer.budget)
-    largest = {**advice.largest(*asked), "model": advice.largest_model(*asked[1:])}
-    values = {"verdict": answer.verdict, "changes": found, "smaller": smaller, "largest": largest}
+    largest = {**advice.largest(*question), "model": advice.largest_model(*question[1:])}
+    values = {"verdict": answer.verdict, "changes": options, "smaller": smaller, "largest": largest}
     return templates.render(say, "calculator_changes", **values)
 
 
@@ -121,14 +121,14 @@ def plan(say: Say, config: dict, card: Card, precision: str) -> str:
     )
 
 
-def exact(say: Say, found: dict, answer: Answer | None) -> str:
-    """What the exact check found, beside the instant answer of a model that has one."""
-    sizes = [] if answer else [(name, found[name]) for name in ("allocated", "reserved")]
-    sizes = [[name, _size(say, size)] for name, size in [*sizes, *found["alive"].items()]]
-    return templates.render(say, "calculator_exact", found=found, instant=answer and answer.memory, sizes=sizes)
+def exact(say: Say, traced: dict, answer: Answer | None) -> str:
+    """The result of the exact check, beside the instant answer of a model that has one."""
+    sizes = [] if answer else [(name, traced[name]) for name in ("allocated", "reserved")]
+    sizes = [[name, _size(say, size)] for name, size in [*sizes, *traced["alive"].items()]]
+    return templates.render(say, "calculator_exact", traced=traced, instant=answer and answer.memory, sizes=sizes)
 
 
-def errors(say: Say, found: dict) -> str:
+def errors(say: Say, check: dict) -> str:
     """The figures of the check in words, with the worst rows named."""
-    rival, rule = found["rivals"].values()
-    return templates.render(say, "calculator_errors", found=found, rival=rival, rule=rule)
+    rival, rule = check["rivals"].values()
+    return templates.render(say, "calculator_errors", check=check, rival=rival, rule=rule)

@@ -80,12 +80,12 @@ def _process(answer: Answer, **fields) -> float:
     return answers.quick(answer.shape, answer.setup.changed(**fields), answer.card).process
 
 
-def errors(say: Say, found: dict) -> go.Figure:
+def errors(say: Say, check: dict) -> go.Figure:
     """How many rows lie within how large an error, for the three ways of knowing."""
     style = layout(say, say("calculator.plot.error"), say("calculator.plot.share")) | {"hovermode": "closest"}
     figure = go.Figure(layout=style)
-    curves = {name: found[name] for name in ("trace", "instant", "time")} | {
-        "rival": next(iter(found["rivals"].values()))
+    curves = {name: check[name] for name in ("trace", "instant", "time")} | {
+        "rival": next(iter(check["rivals"].values()))
     }
     colours = (PALETTE[2], PALETTE[0], PALETTE[4], PALETTE[1])
     for (name, summary), colour in zip(curves.items(), colours, strict=True):

@@ -1,4 +1,4 @@
-"""The resource calculator on the command line: `python -m core.estimate --model Qwen/Qwen2.5-7B-Instruct --method qlora`."""
+"""The resource calculator on the command line: `python -m core.estimate --model Qwen/Qwen2.5-7B --method qlora`."""
 
 import argparse
 import json
@@ -185,11 +185,11 @@ def main() -> int:
     options = parser().parse_args()
     try:
         result = run(options)
-    except UserError as trouble:
+    except UserError as error:
         if options.json:
-            print(json.dumps({"error": type(trouble).__name__, "message": str(trouble)}))
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         else:
-            print(trouble, file=sys.stderr)
+            print(error, file=sys.stderr)
         return 2
     print(json.dumps(result, ensure_ascii=False) if options.json else as_text(result))
     return 0

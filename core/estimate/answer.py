@@ -1,4 +1,4 @@
-"""One question, one answer: does it fit, what takes the memory, how long, how much energy, and how each number is known."""
+"""The answer to one question: whether it fits, what takes the memory, how long it takes and how much energy."""
 
 from dataclasses import dataclass, field, replace
 

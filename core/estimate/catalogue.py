@@ -312,7 +312,7 @@ def _known(gpu) -> Card:
 
 
 def _of_driver_name(name: str, gpu) -> Card | None:
-    """The card that a driver calls by another name: "NVIDIA H100 80GB HBM3" for the SXM one, "NVIDIA A100-PCIE-40GB"."""
+    """The card that a driver calls by another name: "NVIDIA A100-PCIE-40GB", and "H100 80GB HBM3" for the SXM one."""
     wanted, pcie = _chip_words(name), "pcie" in name.lower()
     alike = [c for c in cards().values() if wanted and wanted <= _chip_words(c.name)]
     return min(
@@ -323,14 +323,14 @@ def _of_driver_name(name: str, gpu) -> Card | None:
 
 
 def _chip_words(name: str) -> frozenset[str]:
-    """The words that tell one chip from another: not the maker's, not the size or kind of its memory, not its socket."""
+    """The words that distinguish chips: not the maker's, not the size or kind of its memory, not its socket."""
     common = {"nvidia", "geforce", "tesla", "rtx", "gpu", "pcie"}
     words = re.split(r"[\s/-]+", name.lower())
     return frozenset(w for w in words if w and w not in common and not re.fullmatch(r"\d+gb|hbm\w*|sxm\d*|nvl", w))
 
 
 def _is_same_chip(wanted: str, known: str) -> bool:
-    """Whether a card of the catalogue is the one of a driver's name: it adds no word (Ti, SUPER), its socket is the same."""
+    """Whether a card of the catalogue is that of a driver's name: no word more (Ti, SUPER), and the same socket."""
     return _chip_words(known) <= _chip_words(wanted) and _socket(known) == _socket(wanted)
 
 

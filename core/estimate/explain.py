@@ -1,4 +1,4 @@
-"""Every number's formula with the values put in, and where it comes from: mathematics, so the same in every language."""
+"""Every number's formula with the values put in, and its source: mathematics, so the same in every language."""
 
 from dataclasses import dataclass
 
@@ -79,7 +79,7 @@ def _with_rest(product: float, formula: str, value: float) -> str:
 
 
 def _activations(answer: Answer) -> str:
-    """What every layer keeps, and what the one at work holds besides; where only the first is left, that one's alone."""
+    """What every layer keeps and what the one at work holds besides; at the end that of the first layer alone."""
     value, saved = answer.memory.components["activations"], answer.memory.saved_per_layer
     tokens, layers = answer.setup.tokens, answer.shape.layers
     if answer.memory.peak_phase in ("backward_last", "optimizer"):

@@ -1,4 +1,4 @@
-"""What stands in for kernels of a graphics card when the real modules run under fake tensors: the same births and deaths.
+"""Stand-ins for kernels of a graphics card when the real modules run under fake tensors: they allocate the same.
 
 Fake tensors live on the "processor", whose kernels keep other things than the card's do. Each class here allocates and
 keeps what the CUDA kernel named in its docstring does; nothing is computed.

@@ -2,8 +2,8 @@
 
 Five kernels: `logits` is the stock Trainer's (ForCausalLMLoss), `held` the same in a hand-written loop that keeps the
 outputs through the backward pass, `half` the same without the cast to fp32 (DeepSpeed's fp16, litgpt), `fused` TRL's
-and Liger's (logits never whole), `tiled` that of core/training/cross_entropy.py (tiles of labelled positions: their gradient at once
-where the head is not trained, else checkpointed).
+and Liger's (logits never whole), `tiled` that of core/training/cross_entropy.py (tiles of labelled positions: their
+gradient at once where the head is not trained, else checkpointed).
 """
 
 from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale, tanh, unary

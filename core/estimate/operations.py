@@ -1,7 +1,7 @@
-"""The operations that decoder layers are made of, in sizes: what each keeps for its gradient and what it needs meanwhile.
+"""The operations of decoder layers in sizes: what each keeps for its gradient and what it needs meanwhile.
 
-Every rule follows PyTorch's derivatives.yaml and kernels as they are run on a card; the trace (trace.py), which runs the
-real modules, agrees with them to a few thousandths.
+Every rule follows PyTorch's derivatives.yaml and kernels as they are run on a card; the trace (trace.py), which runs
+the real modules, agrees with them to a few thousandths.
 """
 
 from core.estimate.size_autograd import Tape, Tensor, Weight

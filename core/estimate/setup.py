@@ -158,7 +158,7 @@ def named_targets(setup: Setup, shape: ModelShape) -> Setup:
 
 
 def check(setup: Setup, shape: ModelShape, card=None) -> None:
-    """Raise the trouble of a setup that cannot be trained or makes no sense."""
+    """Raise the error of a setup that cannot be trained or makes no sense."""
     for field, choices in CHOICES.items():
         if getattr(setup, field) not in choices:
             raise config_errors.NotOneOf(field=field, allowed=", ".join(choices), value=getattr(setup, field))

@@ -1,4 +1,4 @@
-"""A model of transformers without weights, made ready for training as core/training makes it: kernels, 4 bit, adapter."""
+"""A model of transformers without weights, prepared as core/training prepares it: kernels, 4 bit, adapter."""
 
 import torch
 from peft import LoraConfig, get_peft_model

@@ -1,4 +1,4 @@
-"""The exact check: the real transformers and peft step under fake tensors, every storage replayed through the allocator.
+"""The exact check: the real transformers and peft step under fake tensors, every storage given to the allocator.
 
 No weights, no card: `python -m core.estimate.trace` reads {"config", "setup", "capability"} as JSON from standard input
 and writes peaks and the tensors alive at the highest one. It is a process of its own, because it imports torch.

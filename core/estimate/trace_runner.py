@@ -62,9 +62,12 @@ def _run(request: dict, should_stop: Callable[[], bool]) -> dict:
     }
     child = subprocess.Popen(
         [sys.executable, "-m", "core.estimate.trace"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", cwd=process.ROOT,
+        **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
+        encoding="utf-8",
+        errors="replace",
+        cwd=process.ROOT,
         env=environment,
-    )  # fmt: skip
+    )
     waited, sent = 0.0, json.dumps(request)
     try:
         while True:
