@@ -175,9 +175,9 @@ def share_all(page: Starlette, args: argparse.Namespace) -> tuple[Gate, socket.s
     sock = listening(0, "0.0.0.0" if args.share_all == "network" else "127.0.0.1")
     share = Share(None, Limits(hours=args.share_hours))
     number = sock.getsockname()[1]
-    gate = Gate(page, share, partial(sharing_page.asking, args.lang), roads=None, port=number)
-    opened = links.Opened(share, "", number, args.share_all, "")
-    links.reached(opened)
+    gate = Gate(page, share, partial(sharing_page.asking, args.lang), allowed=None, port=number)
+    opened = links.Opened(share, number, args.share_all)
+    opened.find_address()
     links.keep(opened)
     return gate, sock
 

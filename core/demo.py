@@ -11,7 +11,7 @@ import sys
 import time
 
 from core import errors, events, models, paths
-from core.chat import chat, types
+from core.chat import chat_models, types
 from core.corpus import corpus
 from core.errors import UserError
 from core.runs import runs, store
@@ -40,7 +40,7 @@ def run(method: str = "qlora", steps: int = STEPS, tell=lambda line: None) -> di
     wait(run_id, tell)
     row, curves = store.sync(run_id), store.curves(run_id)
     if row["state"] != "finished":
-        raise UserError(message=row["message"] or f"The run ended as {row['state']}.")
+        raise UserError(message=row["error_message"] or f"The run ended as {row['state']}.")
     return {
         "run": run_id,
         "status": row["state"],
@@ -76,9 +76,12 @@ def wait(run_id: str, tell) -> None:
 
 def ab(run_id: str) -> dict:
     """The same prompt, settings and seed to both columns."""
+    from core.chat import generation  # noqa: PLC0415 - imports torch, and a run that fails comes first
+
     conversation = [{"role": "user", "content": PROMPT}]
     sampling = types.Sampling(temperature=0, max_new_tokens=90)
-    *_, columns = chat.replies(run_id, {types.BASE: conversation, types.TUNED: conversation}, sampling)
+    asked = {name: types.Question(id, conversation) for name, id in chat_models.ids_of_run(run_id).items()}
+    *_, columns = generation.replies(asked, sampling)
     return {"prompt": PROMPT, "base_reply": columns[types.BASE].text, "tuned_reply": columns[types.TUNED].text}
 
 

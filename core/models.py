@@ -383,6 +383,8 @@ def main() -> None:
         print(json.dumps(ready(), ensure_ascii=False, indent=None if args.json else 2))
     elif args.command == "delete":
         delete(args.name)
+        if args.json:
+            print(json.dumps({"deleted": args.name}, ensure_ascii=False))
     else:
         try:
             path = prepare(args.name, report)

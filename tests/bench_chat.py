@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 from core import models, paths
 from core.chat import engine, generation
 from core.chat.types import Question, Sampling
@@ -47,17 +49,14 @@ def ours(ids: list[str], tokens: int) -> tuple[float, float, int]:
     return first, (said - len(ids)) / (time.perf_counter() - began - first), said
 
 
-def plain(voice: engine.Voice, tokens: int) -> tuple[float, float]:
+def plain(loaded: engine.LoadedModel, tokens: int) -> tuple[float, float]:
     """The same of `model.generate`, which tells only when all is said: the first token is timed by asking for one."""
-    import torch
-
-    from core.chat import generation
-
-    engine.speak_as(voice)
-    model = voice.weights.model
-    ids = torch.tensor([generation.prompt_ids(PROMPT, voice.weights.tokenizer)], device=voice.weights.inner.device)
+    weights = loaded.weights
+    engine.set_adapter(weights, loaded.adapter)
+    model = weights.model
+    ids = torch.tensor([generation.prompt_ids(PROMPT, weights.tokenizer)], device=weights.inner.device)
     asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "do_sample": False}
-    asked |= {"eos_token_id": sorted(voice.weights.stop_ids), "repetition_penalty": 1.0}
+    asked |= {"eos_token_id": sorted(weights.stop_ids), "repetition_penalty": 1.0}
     with torch.inference_mode():
         began = time.perf_counter()
         model.generate(**asked, max_new_tokens=1)
@@ -71,7 +70,7 @@ def measured(directory: str, method: str, rounds: int, tokens: int) -> dict:
     run_id = made_run(directory, method)
     base, tuned = f"base:{directory}", f"run:{run_id}"
     try:
-        voices = engine.voiced({"base": base, "tuned": tuned})
+        loaded = engine.load_models({"base": base, "tuned": tuned})
         found: dict = {}
 
         def note(name: str, figures: tuple[float, float]) -> None:
@@ -82,9 +81,9 @@ def measured(directory: str, method: str, rounds: int, tokens: int) -> dict:
             if turn == 1:
                 found.clear()  # the first round warms up
             note("base ours", ours([base], tokens)[:2])
-            note("base plain", plain(voices["base"], tokens))
+            note("base plain", plain(loaded["base"], tokens))
             note("adapter ours", ours([tuned], tokens)[:2])
-            note("adapter plain", plain(voices["tuned"], tokens))
+            note("adapter plain", plain(loaded["tuned"], tokens))
             for name, columns in (("two as a batch", [[base, tuned]]), ("two in turn", [[base], [tuned]])):
                 began = time.perf_counter()
                 parts = [ours(column, tokens) for column in columns]
@@ -92,8 +91,8 @@ def measured(directory: str, method: str, rounds: int, tokens: int) -> dict:
                 note(name, (sum(part[0] for part in parts), sum(part[2] for part in parts) / seconds))
             began = time.perf_counter()
             for _ in range(10):
-                engine.speak_as(voices["tuned"])
-                engine.speak_as(voices["base"])
+                engine.set_adapter(loaded["tuned"].weights, loaded["tuned"].adapter)
+                engine.set_adapter(loaded["base"].weights, None)
             note("switch", ((time.perf_counter() - began) / 20, 1))
         found.pop("switch speed")
         return {name: round(statistics.median(values), 5) for name, values in found.items()} | ratios(found)

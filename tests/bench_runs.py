@@ -90,7 +90,7 @@ def million() -> dict:
         first = seconds(lambda: shown.append(run_view.draw(SAY, run_id)))
         read = store.sync(run_id, 0)["step"]
         began = time.perf_counter()
-        while store.sync(run_id)["offset"] < events.size(paths.run(run_id)):
+        while store.sync(run_id)["events_offset"] < events.size(paths.run(run_id)):
             pass
         rest = time.perf_counter() - began
         opened = seconds(lambda: run_view.draw(SAY, run_id), 5)

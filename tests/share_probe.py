@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from core.sharing.gate import COOKIE, ROADS
+from core.sharing.gate import ALLOWED, COOKIE
 from core.sharing.sharing import Limits, Share
 
 LOGIN = re.compile(r"/login")
@@ -95,18 +95,18 @@ def sweep(port: int, share: Share, home: Path) -> dict:
     (home / "secret.txt").write_text(canary, encoding="utf-8")
     if not (home / "link.txt").is_symlink():
         (home / "link.txt").symlink_to("/etc/passwd")
-    cookie = f"{COOKIE}={share.come_in(share.password, 'probe')}"
+    cookie = f"{COOKIE}={share.log_in(share.password, 'probe')}"
     tried, opened, beyond, read = attempts(home), [], [], []
     for method, path in tried:
         status, body = send(port, method, path)
         if 0 < status < 400:
             opened.append(f"{method} {path}")
         read += [path] * tells(body, canary)
-        if any(road.fullmatch(path) for kind, road in ROADS if kind == method and "heartbeat" in road.pattern):
+        if any(road.fullmatch(path) for kind, road in ALLOWED if kind == method and "heartbeat" in road.pattern):
             continue  # an endless stream, on the list
         status, body = send(port, method, path, cookie)
         read += [path] * tells(body, canary)
-        listed = any(kind == method and road.fullmatch(path.partition("?")[0]) for kind, road in ROADS)
+        listed = any(kind == method and road.fullmatch(path.partition("?")[0]) for kind, road in ALLOWED)
         if status not in (0, 400, 401, 404) and not listed:
             beyond.append(f"{method} {path} {status}")
     read += smuggle(port, cookie, home, canary)

@@ -228,7 +228,7 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
     def talk(asked, *_, **__):
         if closed:
             raise closed.pop()
-        yield {side: types.Reply(text=asked[side].contestant) for side in asked}
+        yield {side: types.Reply(text=asked[side].model_id) for side in asked}
 
     monkeypatch.setattr(chat, "talk", talk)
     monkeypatch.setattr(held_out, "measure", lambda *_: None)

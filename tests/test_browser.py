@@ -127,7 +127,7 @@ def open_playground(page, say: Say) -> None:
     open_tab(page, say, "playground")
     for number, kind in ((1, "base"), (2, "run")):
         shown = page.get_by_label(say("playground.who", number=number), exact=True)
-        expect(shown).to_have_value(re.compile(say(f"contestant.{kind}")))
+        expect(shown).to_have_value(re.compile(say(f"chat_model.{kind}")))
 
 
 def latest_run() -> dict:

@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from core import events
-from core.chat import chat_models, engine, generation, held_out_loss, process, types
+from core.chat import chat, chat_models, engine, generation, server, types
 from core.chat.types import Question, Sampling
 from core.runs import gpu_access, runs, worker
 from core.synth import local, synth_jobs
@@ -28,9 +28,9 @@ LONG = Sampling(temperature=1.5, max_new_tokens=300)
 
 @pytest.fixture(autouse=True)
 def let_go(tiny_model, monkeypatch):
-    monkeypatch.setitem(chat_models._places, tiny_model, tiny_model)  # a base that was spoken to before
+    monkeypatch.setitem(chat_models._base_directories, tiny_model, tiny_model)  # a base that was spoken to before
     yield
-    engine._forget(set())
+    engine.unload()
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_who_waited_for_its_turn_is_refused_once_a_run_has_claimed_the_card(tiny
         with pytest.raises(gpu_access.CardBusy):
             next(generation.replies(ask(tiny_model), LONG))
         with pytest.raises(gpu_access.CardBusy):
-            held_out_loss.held_out(f"base:{tiny_model}", [])
+            generation.held_out_loss(f"base:{tiny_model}", [])
         assert next(generation.replies(ask(tiny_model), LONG, on_cpu=True))
 
 
@@ -151,18 +151,18 @@ def test_after_it_ran_out_of_memory_a_chat_holds_nothing(tiny_model, trained_run
 
 
 def test_after_it_ran_out_of_memory_measuring_holds_nothing(tiny_model, monkeypatch):
-    kept, load = [], engine._load
+    kept, load = [], engine._load_weights
 
     def remembered(*arguments):
         weights = load(*arguments)
         kept.extend(map(weakref.ref, weights.inner.parameters()))
         return weights
 
-    monkeypatch.setattr(engine, "_load", remembered)
+    monkeypatch.setattr(engine, "_load_weights", remembered)
     broken(monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), kept)
     rows = [{"messages": [*ASK, {"role": "assistant", "content": "sea lamp"}]}] * 20
     with pytest.raises(types.MemoryRanOut):
-        held_out_loss.held_out(f"base:{tiny_model}", rows)
+        generation.held_out_loss(f"base:{tiny_model}", rows)
     assert len(kept) > 10
     assert [one() for one in kept if one() is not None] == []
 
@@ -258,7 +258,7 @@ def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tin
 def test_a_writer_for_which_there_is_no_room_asks_the_chat_first_and_takes_4_bit(tiny_model, monkeypatch):
     free, asked = [100_000, 200_000, 200_000], []
     monkeypatch.setattr(engine, "free_bytes", lambda device: free.pop(0))
-    monkeypatch.setattr(process, "close", lambda **how: asked.append(how))
+    monkeypatch.setattr(chat, "close", lambda **how: asked.append(how))
     assert local.Local(tiny_model)._method() == "qlora"
     assert asked == [{"at_once": False}]
     free[:] = [10**9, 10**9]
@@ -312,12 +312,12 @@ def test_a_chat_s_process_of_another_version_is_asked_in_words_that_it_knows(hom
         asked.append(request)
         return [{"trouble": "TypeError", "values": None, "message": ""} if "at_once" in request else {"closed": True}]
 
-    monkeypatch.setattr(process, "_asked_if_there", old)
-    assert process.close()
+    monkeypatch.setattr(chat, "_ask_if_there", old)
+    assert chat.close()
     assert asked == [{"do": "close", "at_once": True}, {"do": "close"}]
-    assert not process.close(at_once=False)  # a reply that grows is left alone
+    assert not chat.close(at_once=False)  # a reply that grows is left alone
     for request in ({}, {"at_once": False}, {"at_once": True, "of_tomorrow": 1}):
-        assert list(process.Server()._close(None, **request)) == [{"closed": False}]
+        assert list(server.Server()._close(None, **request)) == [{"closed": False}]
 
 
 def test_a_chat_that_fails_to_close_stops_no_run(waiting, monkeypatch):
@@ -342,8 +342,8 @@ def test_a_chat_s_process_ends_after_an_error_that_the_card_does_not_recover_fro
         RuntimeError("CUDA error: an illegal memory access was encountered"),
         type("AcceleratorError", (Exception,), {})(),
     ]
-    assert [process._is_lost(error) for error in lost] == [True, True]
-    assert not process._is_lost(RuntimeError("shapes differ"))
+    assert [server.is_card_lost(error) for error in lost] == [True, True]
+    assert not server.is_card_lost(RuntimeError("shapes differ"))
 
 
 def test_the_page_says_which_run_a_writing_job_waits_for(tmp_path, waiting):

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from core import paths
-from core.chat import chat, chat_models, engine, generation, process, profiles, types
+from core.chat import chat, chat_models, engine, generation, profiles, server, types
 from core.chat.types import BASE, TUNED, Question, Sampling
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access, runs
@@ -60,19 +60,26 @@ def stubborn_run(tiny_model, tiny_corpus, stubborn_adapter) -> str:
     return run_id
 
 
-def voice_of(run_id: str) -> engine.Voice:
-    return engine.voiced({TUNED: f"run:{run_id}"})[TUNED]
+def loaded(run_id: str) -> engine.LoadedModel:
+    return engine.load_models({TUNED: f"run:{run_id}"})[TUNED]
+
+
+def replies_of(run_id: str, conversations: dict[str, list[dict]], sampling: Sampling | None = None):
+    """The replies of a run and of its base; `conversations` maps "base" or "tuned" to messages."""
+    ids = chat_models.ids_of_run(run_id)
+    asked = {name: Question(ids[name], messages) for name, messages in conversations.items()}
+    return generation.replies(asked, sampling or Sampling())
 
 
 def said(run_id: str, **settings) -> dict:
-    *_, columns = chat.replies(run_id, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=12, **settings))
+    *_, columns = replies_of(run_id, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=12, **settings))
     return columns
 
 
 def test_both_columns_grow_token_by_token(trained_run):
     lengths = [
         (columns[BASE].tokens, columns[TUNED].tokens)
-        for columns in chat.replies(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=5, seed=3))
+        for columns in replies_of(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=5, seed=3))
     ]
     assert lengths == sorted(lengths)
     assert lengths[0] in ((1, 1), (0, 1), (1, 0), (0, 0))
@@ -115,18 +122,18 @@ def test_the_base_is_the_base_under_sends_at_the_same_time(stubborn_run):
 def test_a_reply_may_grow_on_any_thread(trained_run, stubborn_adapter):
     """Gradio takes each step of a generator on whatever thread is free, and closes it on another one."""
     first, second = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-    replies = chat.replies(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=50))
+    replies = replies_of(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=50))
     first.submit(next, replies).result()
     second.submit(replies.close).result()
     engine.close()
-    again = chat.replies(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=50))
+    again = replies_of(trained_run, {BASE: ASK, TUNED: ASK}, Sampling(max_new_tokens=50))
     first.submit(next, again).result()
     second.submit(next, again).result()
     again.close()
 
 
 def test_closing_the_chat_ends_a_reply_that_grows(trained_run):
-    replies = chat.replies(trained_run, {TUNED: ASK}, Sampling(max_new_tokens=200, temperature=0))
+    replies = replies_of(trained_run, {TUNED: ASK}, Sampling(max_new_tokens=200, temperature=0))
     next(replies)
     with ThreadPoolExecutor(1) as other:
         closed = other.submit(engine.close)
@@ -140,10 +147,10 @@ def test_weights_that_were_written_anew_are_loaded_anew(trained_run, home, monke
     source = paths.run(trained_run)
     monkeypatch.setenv("SOULSMITH_HOME", str(home))
     shutil.copytree(source, paths.run(trained_run))
-    first = voice_of(trained_run)
-    assert voice_of(trained_run) == first
+    first = loaded(trained_run)
+    assert loaded(trained_run) == first
     (paths.run(trained_run) / "adapter" / "adapter_model.safetensors").touch()
-    anew = voice_of(trained_run)
+    anew = loaded(trained_run)
     assert anew.weights is first.weights
     assert anew.adapter != first.adapter
 
@@ -157,11 +164,11 @@ def test_a_model_without_a_chat_template_goes_on_with_the_text(tiny_tokenizer):
     bare.chat_template = None
     assert bare.decode(encoding.prompt_ids(ASK, bare)) == "lamp?"
     model = type("Model", (), {"generation_config": type("Config", (), {"eos_token_id": 2})})
-    assert engine.stop_ids(model, bare) == {2}
+    assert encoding.stop_ids(model, bare) == [2]
 
 
 def test_closing_the_iterator_frees_the_card_at_once(trained_run):
-    replies = chat.replies(trained_run, {TUNED: ASK}, Sampling(max_new_tokens=200))
+    replies = replies_of(trained_run, {TUNED: ASK}, Sampling(max_new_tokens=200))
     next(replies)
     assert engine.LOCK.locked()
     replies.close()
@@ -169,19 +176,18 @@ def test_closing_the_iterator_frees_the_card_at_once(trained_run):
 
 
 def test_a_reply_ends_at_the_turn_s_own_end_token(trained_run, tiny_tokenizer):
-    assert tiny_tokenizer.convert_tokens_to_ids("<|im_end|>") in voice_of(trained_run).weights.stop_ids
+    assert tiny_tokenizer.convert_tokens_to_ids("<|im_end|>") in loaded(trained_run).weights.stop_ids
 
 
 def test_the_base_loses_as_in_training(trained_run, tiny_corpus):
     """The base inside the pair and the base of the run's first evaluation are the same model."""
     from core import events
-    from core.chat import held_out_loss
 
     config = runs.config(trained_run)
     held_out = corpus_rows.split(list(corpus_rows.read_rows(tiny_corpus)), config.validation_share)[1]
     evals = [event["eval_loss"] for event in events.read(paths.run(trained_run))[0] if event["event"] == "eval"]
-    voice_of(trained_run)
-    base, tuned = (held_out_loss.held_out(id, held_out) for id in (f"base:{config.base_model}", f"run:{trained_run}"))
+    loaded(trained_run)
+    base, tuned = (generation.held_out_loss(id, held_out) for id in (f"base:{config.base_model}", f"run:{trained_run}"))
     assert base == {"loss": pytest.approx(evals[0], abs=1e-5), "rows": 4}
     assert tuned == {"loss": pytest.approx(evals[-1], abs=1e-5), "rows": 4}
 
@@ -189,14 +195,14 @@ def test_the_base_loses_as_in_training(trained_run, tiny_corpus):
 def test_a_prompt_over_the_context_is_refused_in_words(trained_run):
     long = [{"role": "user", "content": "море " * 3000}]
     with pytest.raises(types.PromptTooLong, match="Shorten it, or begin a new conversation"):
-        list(chat.replies(trained_run, {BASE: long}, Sampling(max_new_tokens=10)))
+        list(replies_of(trained_run, {BASE: long}, Sampling(max_new_tokens=10)))
     assert not engine.LOCK.locked()
 
 
 def test_a_run_without_an_adapter_says_so(tiny_model, tiny_corpus):
     run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus), "пустой")
     with pytest.raises(types.NoAdapter, match='The run "пустой" has no adapter yet'):
-        list(chat.replies(run_id, {BASE: ASK}))
+        list(replies_of(run_id, {TUNED: ASK}))
 
 
 def test_an_adapter_of_another_model_is_refused(trained_run, home, monkeypatch, tiny_model, tiny_corpus):
@@ -210,7 +216,7 @@ def test_an_adapter_of_another_model_is_refused(trained_run, home, monkeypatch, 
     settings["target_modules"] = ["q_proj"]
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     with pytest.raises(types.AdapterForeign, match="4 of 28 tensors matched"):
-        list(chat.replies(run_id, {TUNED: ASK}))
+        list(replies_of(run_id, {TUNED: ASK}))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +249,7 @@ def test_all_weights_training_makes_a_model_that_speaks_beside_its_base(tiny_mod
     assert "storm" not in columns[BASE].text
 
 
-# Contestants, batches, the chat's own process --------------------------------------------------------------------------
+# Chat models, batches, the chat's own process --------------------------------------------------------------------------
 
 
 def speak(columns: dict[str, str], messages=ASK, **settings) -> dict:
@@ -335,9 +341,9 @@ def test_the_base_stays_the_base_when_it_is_asked_again(stubborn_run, tiny_model
 def test_a_base_in_4_bit_is_not_loaded_again_to_be_asked_alone(stubborn_adapter, tiny_model, tiny_corpus):
     run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="qlora"))
     shutil.copytree(stubborn_adapter, paths.run(run_id) / "adapter")
-    both = engine.voiced({"a": f"base:{tiny_model}", "b": f"run:{run_id}"})
-    alone = engine.voiced({"a": f"base:{tiny_model}"})
-    assert both["a"].weights.quantised
+    both = engine.load_models({"a": f"base:{tiny_model}", "b": f"run:{run_id}"})
+    alone = engine.load_models({"a": f"base:{tiny_model}"})
+    assert [key.quantised for key in engine._opened] == [True]
     assert both["a"].weights is both["b"].weights is alone["a"].weights
 
 
@@ -359,7 +365,7 @@ def test_thinking_that_the_template_opens_belongs_to_the_reply(tiny_tokenizer):
 
 
 def test_a_reply_ends_where_the_context_does(trained_run):
-    tokenizer = voice_of(trained_run).weights.tokenizer
+    tokenizer = loaded(trained_run).weights.tokenizer
     chats = ([{"role": "user", "content": "sea " * count}] for count in range(1020, 0, -40))
     messages = next(chat for chat in chats if len(generation.prompt_ids(chat, tokenizer)) <= 1020)
     reply = speak({"a": f"run:{trained_run}"}, messages, max_new_tokens=200, temperature=2.0)["a"]
@@ -367,29 +373,29 @@ def test_a_reply_ends_where_the_context_does(trained_run):
     assert reply.prompt_tokens + reply.tokens == reply.context == 1024
 
 
-def test_bad_contestants_are_named(stubborn_run, tiny_model, tiny_corpus, home):
+def test_bad_chat_models_are_named(stubborn_run, tiny_model, tiny_corpus, home):
     checks = [
         ("run:nothing", runs.RunGone, "There is no run nothing"),
         ("profile:nothing", profiles.ProfileGone, "There is no profile nothing"),
-        (f"run:{stubborn_run}/checkpoint-9", types.ContestantGone, "checkpoint-9 is gone"),
-        ("base:/etc", types.ContestantGone, "/etc is gone"),
-        ("merged:../runs", types.ContestantGone, "is gone"),
+        (f"run:{stubborn_run}/checkpoint-9", types.ChatModelGone, "checkpoint-9 is gone"),
+        ("base:/etc", types.ChatModelGone, "/etc is gone"),
+        ("merged:../runs", types.ChatModelGone, "is gone"),
     ]
     for id, kind, words in checks:
         with pytest.raises(kind, match=words):
             speak({"a": id})
     gone = runs.create(TrainConfig(base_model=str(home / "gone"), corpus=tiny_corpus, method="lora"), "сирота")
     shutil.copytree(paths.run(stubborn_run) / "adapter", paths.run(gone) / "adapter")
-    with pytest.raises(types.BaseGone, match="gone is gone, and сирота speaks through it"):
+    with pytest.raises(types.BaseGone, match="gone is gone, and сирота needs it"):
         speak({"a": f"run:{gone}"})
 
 
 def test_a_base_from_the_hub_is_asked_for_once(tiny_model, monkeypatch):
     asked = []
-    monkeypatch.setattr(chat_models, "_places", {})
+    monkeypatch.setattr(chat_models, "_base_directories", {})
     monkeypatch.setattr(chat_models.models, "prepare", lambda name: asked.append(name) or tiny_model)
-    one = chat_models.Contestant("base:some/model", "base", "model", "some/model")
-    assert [chat_models.base_of(one), chat_models.base_of(one)] == [tiny_model] * 2
+    one = chat_models.ChatModel("base:some/model", "base", "model", "some/model")
+    assert [chat_models.base_directory(one), chat_models.base_directory(one)] == [tiny_model] * 2
     assert asked == ["some/model"]
 
 
@@ -403,7 +409,25 @@ def rewritten(run_id: str, change) -> None:
 
 def test_an_adapter_of_which_nothing_fits_is_an_error(stubborn_run):
     rewritten(stubborn_run, lambda tensors: {name.replace("layers", "blocks"): one for name, one in tensors.items()})
-    with pytest.raises(types.AdapterForeign, match="0 of 14 tensors matched"):
+    with pytest.raises(types.AdapterForeign, match="0 of 28 tensors matched"):
+        speak({"a": f"run:{stubborn_run}"})
+
+
+def test_an_adapter_around_layers_that_the_base_lacks_is_an_error(stubborn_run):
+    path = paths.run(stubborn_run) / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["c_attn"]}))
+    with pytest.raises(types.AdapterForeign, match="0 of 28 tensors matched"):
+        speak({"a": f"run:{stubborn_run}"})
+
+
+def test_an_adapter_without_memory_for_it_is_not_called_foreign(stubborn_run, monkeypatch):
+    from peft import PeftModel
+
+    def full(*_, **__):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(PeftModel, "load_adapter", full)
+    with pytest.raises(types.MemoryRanOut):
         speak({"a": f"run:{stubborn_run}"})
 
 
@@ -456,8 +480,8 @@ def test_who_hung_up_while_another_reply_grew_is_not_served(trained_run):
     caller = type("Caller", (), {"poll": lambda *_: True})()
     question = {"contestant": f"run:{trained_run}", "messages": ASK}
     with engine.LOCK:
-        assert next(process.Server()._look(caller)) == {"open": False, "busy": True}
-        assert list(process.Server()._reply(caller, {"a": question}, vars(Sampling()), False)) == []
+        assert next(server.Server()._look(caller)) == {"open": False, "busy": True}
+        assert list(server.Server()._reply(caller, {"a": question}, vars(Sampling()), False)) == []
     assert not chat.is_open()
 
 
@@ -467,7 +491,7 @@ def test_a_run_that_has_the_card_is_named(trained_run, monkeypatch):
     with pytest.raises(gpu_access.CardBusy, match='The run "первый запуск" is training and has the card'):
         next(chat.talk({"a": Question(f"run:{trained_run}", ASK)}, Sampling()))
     with pytest.raises(gpu_access.CardBusy):
-        process.measure(f"run:{trained_run}", [])
+        chat.measure(f"run:{trained_run}", [])
 
 
 # What the page does with it --------------------------------------------------------------------------------------------
@@ -479,7 +503,7 @@ def test_what_a_person_typed_comes_back_when_it_is_edited(text):
 
 
 def test_thinking_is_folded_and_never_lost():
-    turns = [{"said": "q", "replies": {"0": {"text": "<think>\nhm <b>\n</think>\n\nYes."}}}]
+    turns = [{"prompt": "q", "replies": {"0": {"text": "<think>\nhm <b>\n</think>\n\nYes."}}}]
     assert show.messages(Say("en"), turns, "0") == [
         {"role": "user", "content": "q"},
         {"role": "assistant", "content": "hm &lt;b>", "metadata": {"title": "Thinking", "status": "done"}},
@@ -491,15 +515,15 @@ def test_thinking_is_folded_and_never_lost():
 
 def test_an_edit_branches_and_keeps_the_old_branch():
     say, reply = Say("en"), {"0": {"text": "a"}}
-    history = talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}])
+    history = talk.with_prompt(talk.EMPTY, [], "one")
     history = talk.with_replies(history, reply)
-    history = talk.forked(history, [*talk.turns_of(history), {"said": "two", "replies": reply}])
+    history = talk.with_replies(talk.with_prompt(history, talk.turns_of(history), "two"), reply)
     assert [len(branch) for branch in history["branches"]] == [2]
     event = type("Event", (), {"index": 0, "value": "three"})
     edited = talk.on_edit(say, "0", history, event)[2]
-    assert [[turn["said"] for turn in branch] for branch in edited["branches"]] == [["one", "two"], ["three"]]
+    assert [[turn["prompt"] for turn in branch] for branch in edited["branches"]] == [["one", "two"], ["three"]]
     back = talk.on_back(say, 0, history)[0]
-    assert [[turn["said"] for turn in branch] for branch in back["branches"]] == [["one", "two"], ["one"]]
+    assert [[turn["prompt"] for turn in branch] for branch in back["branches"]] == [["one", "two"], ["one"]]
     assert talk.on_branch(say, 0, edited)[4]["current"] == 0
     stopped = talk.on_stop(say, edited)
     assert stopped[0].value == "three"
@@ -508,7 +532,7 @@ def test_an_edit_branches_and_keeps_the_old_branch():
 def test_somebody_else_replies_in_a_branch_of_their_own():
     """No reply stands under another's name, and the old branch brings back those who replied in it."""
     say, reply = Say("en"), {"0": {"text": "a", "finish_reason": ""}}
-    history = talk.with_replies(talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}]), reply, {"0": "base:x"})
+    history = talk.with_replies(talk.with_prompt(talk.EMPTY, [], "one"), reply, {"0": "base:x"})
     field, _, _, changed, *_ = talk.on_who(say, "", history)
     assert field.value == "one"  # ready to be put to the new one
     assert [len(branch) for branch in changed["branches"]] == [1, 0]
@@ -520,9 +544,9 @@ def test_somebody_else_replies_in_a_branch_of_their_own():
 
 
 def test_a_column_that_came_later_hears_questions_and_answers_in_turn():
-    turns = [{"said": "one", "replies": {"0": {"text": "a"}}}, {"said": "two", "replies": {}}]
-    assert [message["content"] for message in talk.said(turns, "0")] == ["one", "a", "two"]
-    assert [message["content"] for message in talk.said(turns, "1")] == ["two"]
+    turns = [{"prompt": "one", "replies": {"0": {"text": "a"}}}, {"prompt": "two", "replies": {}}]
+    assert [message["content"] for message in talk.conversation(turns, "0")] == ["one", "a", "two"]
+    assert [message["content"] for message in talk.conversation(turns, "1")] == ["two"]
 
 
 def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
@@ -532,11 +556,25 @@ def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
 
     monkeypatch.setattr(chat, "talk", without_room)
     monkeypatch.setattr(talk.gr, "Warning", lambda _: None)
-    history = talk.forked(talk.EMPTY, [{"said": "a long story", "replies": {}}])
+    history = talk.with_prompt(talk.EMPTY, [], "a long story")
     values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
-    *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, talk.Switch(), "", "cpu", **values)
+    *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, talk.StopFlag(), "", "cpu", **values)
     assert (field, ended["branches"]) == ("a long story", [[]])
     assert notice.startswith("Модели m нужно около 9.0 ГиБ, а свободно 1.0 ГиБ.")
+
+
+def test_a_name_with_markup_is_text_in_the_notice(monkeypatch):
+    def without_room(*_, **__):
+        raise types.NoRoom(model="![a](http://b/c) <i>", need="9.0", free="1.0")
+        yield
+
+    warned = []
+    monkeypatch.setattr(chat, "talk", without_room)
+    monkeypatch.setattr(talk.gr, "Warning", warned.append)
+    history, values = talk.with_prompt(talk.EMPTY, [], "q"), dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
+    *_, (_, notice, *_) = talk.on_answer(Say("en"), history, 1, talk.StopFlag(), "", "cpu", **values)
+    assert notice.startswith(r"\!\[a\](http://b/c) \<i\> needs about 9.0 GiB")
+    assert warned[0].startswith("![a](http://b/c) &lt;i&gt; needs")
 
 
 def test_nothing_is_drawn_after_stop(monkeypatch):
@@ -551,12 +589,12 @@ def test_nothing_is_drawn_after_stop(monkeypatch):
             closed.append(True)
 
     monkeypatch.setattr(chat, "talk", endless)
-    history, switch = talk.forked(talk.EMPTY, [{"said": "one", "replies": {}}]), talk.Switch()
+    history, switch = talk.with_prompt(talk.EMPTY, [], "one"), talk.StopFlag()
     values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
     stream = talk.on_answer(Say("en"), history, 1, switch, "", "cpu", **values)
     pieces = [next(stream) for _ in range(3)]
     assert pieces[-1][2]["branches"][0][0]["replies"]["0"]["text"] == "word"
-    talk.on_halt(switch)
+    talk.on_cancel(switch)
     assert list(stream) == []
     assert closed == [True]
     *_, (_, notice, *_) = [

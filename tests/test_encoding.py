@@ -94,3 +94,28 @@ def test_a_reply_may_end_as_the_model_the_tokenizer_or_the_template_has_it(token
     assert stops(tokenizer, None) == [0, END]
     tokenizer.chat_template = None
     assert stops(tokenizer, None) == [0]
+
+
+REFUSES_WITHOUT_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}{{ raise_exception('a system message comes first') }}{% endif %}"
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}<|im_end|>{% endfor %}"
+)
+
+
+def test_a_template_that_refuses_a_chat_without_a_system_message_still_tells_its_end_token(tokenizer):
+    """Training, chat, samples at evaluations, synthesis and GGUF files all ask this one function."""
+    tokenizer.eos_token, tokenizer.chat_template = "<|endoftext|>", REFUSES_WITHOUT_SYSTEM
+    assert encoding.turn_end_id(tokenizer) == END
+    assert stops(tokenizer, None) == [0, END]
+
+
+def test_a_template_that_refuses_every_chat_leaves_the_other_stop_tokens(tokenizer):
+    tokenizer.eos_token, tokenizer.chat_template = "<|endoftext|>", "{{ raise_exception('no') }}"
+    assert encoding.turn_end_id(tokenizer) is None
+    assert stops(tokenizer, 5) == [0, 5]
+
+
+def test_a_word_of_the_reply_never_ends_replies(tokenizer):
+    """Of a template without end tokens, and a tokenizer without an end token, the last token learned is a word."""
+    tokenizer.eos_token, tokenizer.chat_template = None, "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
+    assert encoding.turn_end_id(tokenizer) is None

@@ -14,6 +14,8 @@ from core.chat import chat_models, engine, types
 from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging
 from core.runs import runs
 from core.training.config import TrainConfig
+from ui import export as ui_export
+from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,7 +44,8 @@ def test_an_adapter_is_loaded_by_the_lines_of_its_card(trained_run, tmp_path):
             "tokenizer_config.json",
         )
     ]
-    assert adapters.lines("мой adapter") in (tmp_path / "мой adapter" / "README.md").read_text(encoding="utf-8")
+    model = chat_models.find(f"run:{trained_run}")
+    assert adapters.lines(model, "мой adapter") in (tmp_path / "мой adapter" / "README.md").read_text(encoding="utf-8")
     found: dict = {}
     exec(made["lines"], found)
     assert len(made["lines"].splitlines()) == 3
@@ -136,7 +139,7 @@ def family(request, tmp_path, tiny_tokenizer) -> Path:
 
 @pytest.mark.slow
 def test_gguf_files_reply_as_the_model_does(family, tiny_tokenizer):
-    files = gguf_export._both("имя", family, family, quiet)
+    files = gguf_export.write_files("имя", family, family, quiet)
     assert [one["file"] for one in files] == ["имя-f16.gguf", "имя-q8_0.gguf"]
     assert files[0]["replies_equal"] == 3  # q8_0 rounds: it replies word for word as the rounded model, or is refused
     assert files[0]["difference"] < 0.002
@@ -171,9 +174,9 @@ def test_gguf_files_of_a_run_come_with_a_modelfile(trained_run, tmp_path):
 
 @pytest.mark.slow
 def test_a_file_that_speaks_differently_is_refused(family, tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr(gguf_file, "_converted", lambda data, kind: -gguf_file.gguf.quants.quantize(data, kind))
-    with pytest.raises(gguf_export.GgufDiffers, match="The f16 file does not speak like the merged model"):
-        gguf_export._both("x", family, family, quiet)
+    monkeypatch.setattr(gguf_file, "_quantized", lambda data, kind: -gguf_file.gguf.quants.quantize(data, kind))
+    with pytest.raises(gguf_export.GgufDiffers, match="The f16 file does not reply like the merged model"):
+        gguf_export.write_files("x", family, family, quiet)
 
 
 def test_other_families_and_tokenizers_are_refused(tmp_path):
@@ -267,7 +270,7 @@ def test_an_export_through_a_base_that_is_gone_is_refused_at_once(trained_run, h
     for run_id in (gone, hub):
         shutil.copytree(adapter, paths.run(run_id) / "adapter")
     for kind in ("merged", "gguf"):
-        with pytest.raises(types.BaseGone, match="gone is gone, and сирота speaks through it"):
+        with pytest.raises(types.BaseGone, match="gone is gone, and сирота needs it"):
             export.start(gone, kind)
         export.check(hub, kind, home)
     assert asked == []
@@ -304,7 +307,22 @@ def test_the_starter_as_gguf_replies_as_it_did(starter_home, monkeypatch, tmp_pa
     monkeypatch.setenv("SOULSMITH_HOME", str(starter_home))
     directory = models.starter_directory()
     gguf_file.check(directory)
-    files = gguf_export._both("starter", directory, tmp_path, quiet)
+    files = gguf_export.write_files("starter", directory, tmp_path, quiet)
     assert files[0]["replies_equal"] == 3
     assert files[0]["difference"] < 0.005
     assert files[1]["difference"] < 0.05
+
+
+def test_the_table_of_exports_shows_names_and_errors_as_text(home):
+    done, broken = (jobs.create(paths.exports(), {"name": name, "run": "r", "kind": "gguf"}) for name in ("<b>a", "b"))
+    jobs.run(done, lambda *_: {"path": "/<i>", "bytes": 12_300_000})
+
+    def fail(*_):
+        raise jobs.JobGone(job="<u>")
+
+    jobs.run(broken, fail)
+    table = ui_export.draw(Say("ru"), None)[0]
+    assert [tag for tag in ("<b>", "<i>", "<u>") if tag in table] == []
+    assert "&lt;b&gt;a" in table
+    assert "12,3\u00a0МБ" in table
+    assert "Задания &lt;u&gt; нет" in table

@@ -92,7 +92,7 @@ def trained(page, model: str) -> None:
     wait_until(lambda: store.sync_all() and (store.sync_all()[0]["step"] or 0) >= 4)
     # In mid-run: the plots are drawn of what there is.
     page.locator(".js-plotly-plot .scatterlayer path.js-line").first.wait_for()
-    wait_until(lambda: store.sync_all()[0]["ended"])
+    wait_until(lambda: store.sync_all()[0]["ended_at"])
 
 
 def seen_in_training(page) -> None:

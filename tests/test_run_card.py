@@ -12,7 +12,7 @@ import gradio as gr
 import pytest
 
 from core import events, files, paths
-from core.chat import process, reply_gpu
+from core.chat import chat, reply_gpu
 from core.estimate import calibration, catalogue, forecast
 from core.hardware import hardware, nvidia, other_gpus, torch_build
 from core.hardware.gpu import Gpu
@@ -223,7 +223,7 @@ def test_a_card_of_another_make_than_torch_is_built_for_cannot_be_chosen(
     monkeypatch.setattr(torch_build, "installed", lambda: Build("2.13.0+cpu"))
     assert [gpu.name for gpu in hardware.gpus()] == [FAST["name"], RADEON.name, ARC.name]  # the processor computes
     strange = next(gpu for gpu in hardware.gpus() if gpu.name == left_out[-1])
-    process.move(strange.uuid)
+    chat.move(strange.uuid)
     run_id = runs.create(config, gpu=strange)
     monkeypatch.setattr(torch_build, "installed", lambda: build)
     assert [gpu.name for gpu in hardware.gpus()] == offered
@@ -403,14 +403,14 @@ def test_a_card_that_torch_does_not_see_is_not_said_to_work(monkeypatch):
 def test_the_chat_has_a_card_of_its_own_and_is_not_in_the_way_of_a_run_on_another(driver, config, monkeypatch):
     driver(FAST, ROOMY)
     assert reply_gpu.card().name == ROOMY["name"]
-    process.move(FAST["uuid"])
+    chat.move(FAST["uuid"])
     assert reply_gpu.card().name == FAST["name"]
     run_id = runs.create(config, gpu=hardware.card(ROOMY["uuid"]))
     monkeypatch.setattr(gpu_access, "training", lambda: run_id)
     gpu_access.need()
     gpu_access.need(sees_card=True)
     assert gpu_access.busy() is None  # the run is on a card that replies do not come from
-    process.move(ROOMY["uuid"])
+    chat.move(ROOMY["uuid"])
     assert gpu_access.busy() == run_id
     with pytest.raises(gpu_access.CardBusy):
         gpu_access.need(sees_card=True)
@@ -518,19 +518,18 @@ import json, os, sys, time
 from pathlib import Path
 from core import paths
 from core.chat import chat
-from core.chat import process
 from core.chat.types import Question, Sampling
 
 model, *uuids = sys.argv[1:]
 said = []
 for uuid in uuids:
-    process.move(uuid)
+    chat.move(uuid)
     asked = {"0": Question(f"base:{model}", [{"role": "user", "content": "storm?"}])}
     *_, replies = chat.talk(asked, Sampling(max_new_tokens=3))
     pid = json.loads((paths.home() / "chat.json").read_text())["pid"]
     variables = Path(f"/proc/{pid}/environ").read_text().split(chr(0))
     said.append([pid, replies["0"].tokens, [one for one in variables if one.startswith("CUDA_VISIBLE")]])
-process._asked_if_there({"do": "leave"})
+chat._ask_if_there({"do": "leave"})
 print(json.dumps(said))
 """
 

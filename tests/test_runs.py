@@ -211,7 +211,7 @@ def test_a_line_that_a_full_disk_cut_short_is_passed_over(config, no_worker):
     with events.file(paths.run(run_id)).open("ab") as file:
         file.write(b'{"event": "step", "t{"event": "failed"}\n\x00\x00\n')
     events.append(paths.run(run_id), "failed", trouble="DiskRanFull", values={"path": "x"}, message="full")
-    assert (runs.state(run_id), store.sync(run_id)["trouble"]) == ("failed", "DiskRanFull")
+    assert (runs.state(run_id), store.sync(run_id)["error"]) == ("failed", "DiskRanFull")
 
 
 def test_those_who_look_do_not_see_each_other(trained_run):
@@ -265,7 +265,7 @@ def test_a_trainer_that_dies_before_its_first_word_is_put_on_record(config, monk
         {"reason": "ImportError: no such thing."},
     )
     config.save(paths.run(run_id) / "config.json")
-    assert (store.sync(run_id)["state"], store.sync(run_id)["seconds"]) == ("failed", None)
+    assert (store.sync(run_id)["state"], store.sync(run_id)["duration_seconds"]) == ("failed", None)
 
 
 class _Died:
@@ -424,7 +424,9 @@ def test_a_finished_run_teaches_the_estimate(trained_run):
 
     row = store.sync(trained_run)
     known = calibration.rows()
-    assert [(found["method"], found["predicted_seconds"]) for found in known] == [("lora", row["predicted_seconds"])]
+    assert [(found["method"], found["predicted_seconds"]) for found in known] == [
+        ("lora", row["predicted_seconds_per_step"])
+    ]
     assert known[0]["measured_seconds"] > 0
     assert known[0]["measured_bytes"] == 0  # resident memory of a process is not memory of a card
 
@@ -508,11 +510,11 @@ def test_pause_says_when_it_took_effect_and_a_paused_run_goes_on_to_the_same_los
         patch.setattr(trainer, "Observer", _asking({2: lambda: requests.ask(paths.run(paused), "pause")}))
         assert trainer.run(paths.run(paused)) == "paused"
     row = store.sync(paused)
-    assert (row["state"], row["request"], row["heard_step"], row["step"]) == ("paused", "pause", 3, 3)
+    assert (row["state"], row["request"], row["request_seen_step"], row["step"]) == ("paused", "pause", 3, 3)
     requests.ask(paths.run(paused), "resume")
     assert runs.state(paused) == "queued"
     assert trainer.run(paths.run(paused)) == "finished"
-    assert store.sync(paused)["heard"] >= row["asked"]
+    assert store.sync(paused)["request_seen_at"] >= row["requested_at"]
     store.sync(straight)
     assert (store.curves(paused)["evals"], _losses(paused)) == (store.curves(straight)["evals"], _losses(straight))
 
@@ -563,7 +565,7 @@ def test_a_run_waits_for_room_and_goes_on(config, monkeypatch):
     seen = events.read(paths.run(run_id))[0]
     waited = [(e["event"], e["free"]) for e in seen if e["event"] in ("waiting", "room")]
     assert waited == [("waiting", 10), ("room", much), ("waiting", 30), ("room", much), ("waiting", 40), ("room", much)]
-    assert store.sync(run_id)["waiting"] is None
+    assert store.sync(run_id)["disk_shortage"] is None
 
 
 def test_tags_are_kept_with_the_run(config, no_worker):

@@ -70,7 +70,7 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
     events.append(path, "heard", step=2, request="pause", asked=requests.asked(path)["asked"])
     events.append(path, "paused", steps=2)
     row = store.sync(run_id)
-    heard = run_html.clock(row["heard"])
+    heard = run_html.clock(row["request_seen_at"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}, took effect at {heard} after step 2."]
     assert "Resume goes on after step" in drawn(run_id)["status"]
     runs.resume(run_id)
@@ -80,7 +80,7 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
     ]
     events.append(path, "started", resumed_from="checkpoint-2")
     row = {**store.sync(run_id), "state": "running"}
-    began = run_html.clock(row["started"])
+    began = run_html.clock(row["started_at"])
     assert list(run_html.requests(SAY, row)) == [f"Resume: asked at {asked}, took effect at {began}."]
 
 
@@ -91,7 +91,7 @@ def test_a_stop_before_the_first_step_says_when_it_took_effect(config, no_worker
     requests.ask(path, "stop")
     events.append(path, "stopped", steps=0)
     row = store.sync(run_id)
-    asked, ended = run_html.clock(requests.asked(path)["asked"]), run_html.clock(row["ended"])
+    asked, ended = run_html.clock(requests.asked(path)["asked"]), run_html.clock(row["ended_at"])
     assert list(run_html.requests(SAY, row)) == [f"Stop: asked at {asked}, took effect at {ended}."]
 
 

@@ -47,10 +47,10 @@ def evals(*losses) -> list[dict]:
 ROW = {
     "state": "running",
     "stage": "training",
-    "waiting": None,
+    "disk_shortage": None,
     "skipped": None,
-    "event_at": 1000.0,
-    "started": 1.0,
+    "last_event_at": 1000.0,
+    "started_at": 1.0,
     "step": 100,
 }
 
@@ -82,7 +82,7 @@ def test_an_evaluation_loss_that_rises_twice_is_called_over_fitting():
 
 def test_a_trainer_that_says_nothing_is_called_stalled():
     assert names(now=1000.0 + 181) == ["stalled"]  # a step takes ten seconds
-    assert names({**ROW, "waiting": "{}"}, now=5000.0) == []
+    assert names({**ROW, "disk_shortage": "{}"}, now=5000.0) == []
     assert names({**ROW, "state": "lost"}, now=5000.0) == []
 
 
@@ -213,7 +213,8 @@ def test_votes_for_a_run_and_for_its_checkpoints_are_counted(config, no_worker):
     votes = [(me, stranger, "a"), (stranger, f"{me}/checkpoint-2", "b"), (me, stranger, "tie"), (me, stranger, "b")]
     with store.opened() as db, db.conn:
         for number, (a, b, verdict) in enumerate(votes):
-            db["votes"].insert({"match": "m", "prompt": number, "voter": "person", "a": a, "b": b, "verdict": verdict})
+            vote = {"match_id": "m", "prompt_index": number, "voter": "person", "model_a": a, "model_b": b}
+            db["votes"].insert(vote | {"verdict": verdict})
     assert store.arena(run_id) == {"votes": 4, "share": 0.625}
 
 

@@ -98,7 +98,7 @@ def merge(run_id: str) -> tuple[dict, float]:
 
     one, out = chat_models.find(f"run:{run_id}"), paths.run(run_id) / "merged"
     out.mkdir()
-    found = merging.into(one, out, lambda *_, **__: None)
+    found = merging.merge(one, out, lambda *_, **__: None)
     tokenizer = tokenizer_loading.load_tokenizer(one.config)
     plain = merging.logits(opened_plainly(Path(one.config.base_model), one.weights), tokenizer)
     return found, merging.distance(plain, merging.logits(merging.load(out), tokenizer))

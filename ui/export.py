@@ -1,9 +1,8 @@
-"""Take a run along: exports as background jobs, a row each, whoever looks and whenever; for the machine's owner only."""
+"""The Export tab: exports of runs as background jobs, a row each; for the machine's owner only."""
 
 import json
 import time
 from functools import partial
-from html import escape
 from pathlib import Path
 
 import gradio as gr
@@ -12,11 +11,12 @@ from core import events, jobs, paths
 from core.errors import UserError
 from core.export import export
 from core.runs import runs
-from ui.errors import Refused
+from ui import templates
+from ui.errors import show_errors
 from ui.text import Say
 
 TICK_SECONDS = 2
-OFFERED_BYTES = 500_000_000  # larger files are not copied for the browser: they lie where the row says
+OFFERED_BYTES = 500_000_000  # larger files are not copied for the browser: they stay where the row says
 
 
 class NoRunToExport(UserError):
@@ -49,25 +49,26 @@ def build(say: Say) -> dict:
     timer.tick(partial(on_tick, say), [chosen, probe], drawn, **quiet)
     probe.change(**opened)
     chosen.change(**opened)
-    stop.click(partial(on_ask, say, jobs.stop), chosen, None, **quiet).then(partial(draw, say), chosen, drawn, **quiet)
-    delete.click(partial(on_ask, say, jobs.delete), chosen, None, **quiet).success(
-        partial(draw, say), chosen, drawn, **quiet
-    )
+    for button, action in ((stop, jobs.stop), (delete, jobs.delete)):
+        button.click(partial(on_action, say, action), chosen, None, **quiet).success(
+            partial(draw, say), chosen, drawn, **quiet
+        )
     return {"load": partial(on_load, say), "inputs": [run, chosen], "outputs": [run, *drawn]}
 
 
 def on_load(say: Say, run: str | None, chosen: str | None) -> list:
     """The runs that left something behind, newest first, and the exports."""
-    found = runs.disambiguate([(runs.label(id)["name"], id) for id in runs.by_use()])
-    ids = [id for _, id in found]
+    ids = runs.by_use()
     new = {} if run in ids else {"value": (ids or [None])[0]}
-    return [gr.Dropdown(choices=found, **new), *draw(say, chosen)]
+    choices = runs.disambiguate([(runs.label(id)["name"], id) for id in ids])
+    return [gr.Dropdown(choices=choices, **new), *draw(say, chosen)]
 
 
+@show_errors
 def on_start(say: Say, run: str | None, kind: str):
     if not run:
-        raise Refused(say.trouble(NoRunToExport()))
-    directory = _command(say, export.start, run, kind)
+        raise NoRunToExport()
+    directory = export.start(run, kind)
     return gr.Dropdown(choices=_choices(say), value=directory.name)
 
 
@@ -76,9 +77,7 @@ def draw(say: Say, chosen: str | None) -> list:
     listed = jobs.listed(paths.exports())
     names = [path.name for path in listed]
     value = chosen if chosen in names else (names or [None])[0]
-    rows = "".join(_row(say, path) for path in listed)
-    head = "".join(f"<th>{say(f'export.head.{name}')}</th>" for name in ("name", "kind", "state", "size", "place"))
-    shown = f"<table><tr>{head}</tr>{rows}</table>" if listed else f"<p>{say('export.none')}</p>"
+    shown = templates.render(say, "export", rows=[_row(path) for path in listed])
     return [shown, gr.Dropdown(choices=_choices(say), value=value), _look(listed)]
 
 
@@ -96,63 +95,50 @@ def on_open(say: Say, chosen: str | None) -> tuple:
         directory = jobs.find(paths.exports(), chosen or "")
     except UserError:
         return "", hidden
-    ending = jobs.progress(directory).get("finished")
-    if not ending or jobs.state(directory) != "finished":
+    made = jobs.progress(directory).get("finished")
+    if not made or jobs.state(directory) != "finished":
         return "", hidden
-    lines = [say("export.place", path=ending["path"])]
-    if ending.get("difference") is not None and "precision" in ending:
-        values = {"precision": ending["precision"], "difference": say.percent(ending["difference"])}
-        lines.append(say("export.difference", **values))
-    for one in ending.get("files", []):
-        values = {"file": one["file"], "difference": say.percent(one["difference"])}
-        lines.append(say("export.compared", **values, equal=one["replies_equal"], count=one["replies"]))
-    if "lines" in ending:
-        lines.append(f"{say('export.lines')}\n\n```python\n{ending['lines']}```")
-    if "files" in ending:
-        lines.append(say("export.ollama", path=ending["path"]))
-    single = Path(ending.get("zip") or ending["path"])
+    lines = [say("export.place", path=made["path"])]
+    if made.get("difference") is not None and "precision" in made:
+        lines.append(say("export.difference", precision=made["precision"], difference=say.percent(made["difference"])))
+    for file in made.get("files", []):
+        values = {"file": file["file"], "difference": say.percent(file["difference"])}
+        lines.append(say("export.compared", **values, equal=file["replies_equal"], count=file["replies"]))
+    if "lines" in made:
+        lines.append(f"{say('export.lines')}\n\n```python\n{made['lines']}```")
+    if "files" in made:
+        lines.append(say("export.ollama", path=made["path"]))
+    single = Path(made.get("zip") or made["path"])
     if single.is_file() and single.stat().st_size <= OFFERED_BYTES:
         return "\n\n".join(lines), gr.File(value=str(single), visible=True)
     return "\n\n".join(lines), hidden
 
 
-def on_ask(say: Say, ask, chosen: str | None) -> None:
-    _command(say, ask, _command(say, jobs.find, paths.exports(), chosen or ""))
+@show_errors
+def on_action(say: Say, action, chosen: str | None) -> None:
+    action(jobs.find(paths.exports(), chosen or ""))
     time.sleep(0.2)
 
 
-def _row(say: Say, directory: Path) -> str:
-    """One export: whose, what, how far, how large, where."""
-    asked, seen, now = jobs.request(directory), jobs.progress(directory), jobs.state(directory)
-    state, ending = say(f"export.state.{now}"), seen.get("finished", {})
-    if now in ("running", "stopping") and (at := seen.get("progress")):
-        state += f": {say('export.stage.' + at['stage'])}"
-        if at["total"]:
-            state += f" {at['done']}\u00a0/\u00a0{at['total']}"
-    if now == "failed":
-        told = seen["failed"]
-        state += f": {escape(say.worded(told['trouble'], told['values'], told['message']))}"
-    size = f"{say.number(ending['bytes'] / 1e6)}\u00a0{say('unit.mb')}" if "bytes" in ending else ""
-    place = f"<code>{escape(ending.get('path', ''))}</code>"
-    cells = (escape(asked["name"]), say(f"export.{asked['kind']}"), state, size, place)
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+def _row(directory: Path) -> dict:
+    """What the table shows of one export."""
+    seen, state = jobs.progress(directory), jobs.state(directory)
+    made = seen.get("finished", {})
+    return {
+        "request": jobs.request(directory),
+        "state": state,
+        "stage": seen.get("progress") if state in ("running", "stopping") else None,
+        "failed": seen["failed"] if state == "failed" else None,
+        "bytes": made.get("bytes"),
+        "path": made.get("path", ""),
+    }
 
 
 def _choices(say: Say) -> list[tuple[str, str]]:
-    listed = [(jobs.request(path), path) for path in jobs.listed(paths.exports())]
-    return [
-        (f"{asked['name']} · {say('export.' + asked['kind'])} · {runs.created_at(path.name)}", path.name)
-        for asked, path in listed
-    ]
+    listed = [(jobs.request(path), path.name) for path in jobs.listed(paths.exports())]
+    return [(f"{job['name']} · {say('export.' + job['kind'])} · {runs.created_at(id)}", id) for job, id in listed]
 
 
 def _look(listed: list[Path]) -> str:
     """What is cheap to ask of the exports, as text."""
     return json.dumps([(path.name, jobs.state(path), events.size(path)) for path in listed])
-
-
-def _command(say: Say, command, *args):
-    try:
-        return command(*args)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error

@@ -90,14 +90,14 @@ def cells(say: Say, row: dict) -> list[str]:
         number(row["base_eval_loss"]),
         number(row["eval_loss"]),
         f"{row['step'] or 0} / {row['max_steps'] or '?'}",
-        say.duration(row["seconds"]) if row["seconds"] else "",
+        say.duration(row["duration_seconds"]) if row["duration_seconds"] else "",
         number(row["memory_gib"], f"\u00a0{say('unit.gib')}"),
         number(row["disk_bytes"] and round(row["disk_bytes"] / 1e6, 1), f"\u00a0{say('unit.mb')}"),
         models.title(row["base_model"]),
         row["corpus"],
         row["method"],
         row["tags"] or "",
-        time.strftime(say("date.format"), time.localtime(row["created"])),
+        time.strftime(say("date.format"), time.localtime(row["created_at"])),
         row["id"],
     ]
 

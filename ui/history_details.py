@@ -119,7 +119,7 @@ def facts(say: Say, row: dict, found: dict | None) -> str:
         "runs.directory": f"`{paths.run(row['id'])}`",
         "runs.occupies": run_html.disk(say, row["id"]),
     }
-    if row["state"] == "failed" and row["message"]:
+    if row["state"] == "failed" and row["error_message"]:
         known["runs.state"] += ": " + in_markdown(run_html.error_of(say, row))
     if found:
         known["runs.state"] += " " + run_html.remedy(say, found)
@@ -129,11 +129,11 @@ def facts(say: Say, row: dict, found: dict | None) -> str:
             known[f"runs.predicted_{kind}"] = pair(say, estimate[f"predicted_{name}"], measured, f"\u00a0{say(unit)}")
     if votes := store.arena(row["id"]):
         known["runs.arena"] = say("runs.votes", share=round(100 * votes["share"]), count=votes["votes"])
-    if changes := json.loads(row["changes"] or "[]"):
+    if changes := json.loads(row["config_changes"] or "[]"):
         fields_changed = [item for change in changes for item in change["changed"].items()]
         known["runs.changed"] = ", ".join(f"{name}: {old} → {new}" for name, (old, new) in fields_changed)
     step, taken_at = runs.label(row["id"]).get("taken", (0, 0))
-    if taken_at > (row["ended"] or 0):  # a run that went on has made other weights since
+    if taken_at > (row["ended_at"] or 0):  # a run that went on has made other weights since
         known["runs.result"] = say("runs.kept_step", step=step)
     return "  \n".join(f"{say(key)}: {value}" for key, value in known.items() if value)
 

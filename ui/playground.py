@@ -1,18 +1,25 @@
 """The Playground: one prompt, up to four streamed replies side by side, and the blind arena.
 
-Nothing here takes a path or a model's name from text: who can speak is chosen by id from a list (core.chat.chat_models).
+Nothing here takes a path or a model's name from text: who can reply is chosen by id from a list (core.chat.chat_models).
 """
 
 from functools import partial
 
 import gradio as gr
 
+from core.chat.types import Sampling
 from ui import cards
 from ui import playground_arena as arena
 from ui import playground_talk as talk
 from ui.playground_show import LATEX
 from ui.playground_talk import COLUMNS, EMPTY, REMEMBERED
 from ui.text import Say
+
+SLIDERS = (  # rows of (field of Sampling, lowest, highest, step)
+    (("temperature", 0, 2, 0.05), ("top_p", 0.05, 1, 0.05), ("top_k", 0, 200, 1)),
+    (("repetition_penalty", 1, 2, 0.05), ("max_new_tokens", 16, 2048, 8)),
+)
+QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
 def build(say: Say, at_home: bool = False) -> dict:
@@ -23,17 +30,12 @@ def build(say: Say, at_home: bool = False) -> dict:
         with gr.Tab(say("playground.arena")) as label:
             arena_part = arena.build(say, at_home)
     label.select(None, None, None, js=arena.KEYS)
+    split = len(chat_part["inputs"])
 
     def load(*values):
-        parts, start = [], 0
-        for part in (chat_part, arena_part):
-            end = start + len(part["inputs"])
-            parts += part["load"](*values[start:end])
-            start = end
-        return parts
+        return [*chat_part["load"](*values[:split]), *arena_part["load"](*values[split:])]
 
-    names = ("inputs", "outputs")
-    return {"load": load} | {name: [*chat_part[name], *arena_part[name]] for name in names}
+    return {"load": load} | {name: [*chat_part[name], *arena_part[name]] for name in ("inputs", "outputs")}
 
 
 def build_chat(say: Say) -> dict:
@@ -47,11 +49,9 @@ def build_chat(say: Say) -> dict:
         elem_id=f"columns-{say.lang}",
     )
     card = cards.build(say, "playground")
-    card.input(partial(talk.on_card, say), card, card, queue=False, show_progress="hidden", api_visibility="private")
+    card.input(partial(talk.on_card, say), card, card, **QUICK)
     with gr.Row():
-        parts = [build_column(say, index) for index in range(len(COLUMNS))]
-    boxes, who = [part["chat"] for part in parts], [part["who"] for part in parts]
-    lines, frames = [part["facts"] for part in parts], [part["frame"] for part in parts]
+        frames, who, boxes, lines = zip(*[build_column(say, index) for index in range(len(COLUMNS))], strict=True)
     notice = gr.Markdown(elem_id=f"notice-{say.lang}")
     prompt = gr.Textbox(label=say("playground.prompt"), placeholder=say("playground.prompt.placeholder"), max_lines=12)
     with gr.Row():
@@ -61,32 +61,22 @@ def build_chat(say: Say) -> dict:
         branch = gr.Dropdown([], label=say("playground.branch"), info=say("playground.branch.info"), interactive=True)
         back = gr.Dropdown([], label=say("playground.back"), info=say("playground.back.info"), interactive=True)
     settings = build_settings(say)
-    history, switch = gr.State(EMPTY), gr.State(talk.Switch())
-    kept = gr.BrowserState({}, storage_key="soulsmith-chat", secret="soulsmith")
+    history, stored = gr.State(EMPTY), gr.BrowserState({}, storage_key="soulsmith-chat", secret="soulsmith")
     drawn = [history, *boxes, *lines, branch, back]
-    parts = {
-        "say": say,
-        "drawn": drawn,
-        "history": history,
-        "switch": switch,
-        "boxes": boxes,
-        "who": who,
-        "count": count,
-    }
-    parts |= {"prompt": prompt, "send": send, "stop": stop, "clear": clear, "notice": notice, "settings": settings}
-    connect_chat(parts)
+    parts = {"history": history, "who": who, "count": count, "boxes": boxes, "drawn": drawn, "settings": settings}
+    connect_chat(say, **parts, prompt=prompt, send=send, stop=stop, clear=clear, notice=notice)
     count.input(lambda n: [gr.Column(visible=index < n) for index in range(len(COLUMNS))], count, frames, queue=False)
     branch.input(partial(talk.on_branch, say), [branch, history], [*who, *drawn], queue=False, show_progress="hidden")
     back.input(partial(talk.on_back, say), [back, history], drawn, queue=False, show_progress="hidden")
     remembered = [settings[name] for name in REMEMBERED]
     for part in remembered:
-        part.change(talk.on_remember, remembered, kept, queue=False, show_progress="hidden", api_visibility="private")
-    inputs, outputs = [kept, *who], [*who, notice, *remembered, card]
+        part.change(talk.on_remember, remembered, stored, **QUICK)
+    inputs, outputs = [stored, *who], [*who, notice, *remembered, card]
     return {"load": partial(talk.on_load, say), "inputs": inputs, "outputs": outputs}
 
 
-def build_column(say: Say, index: int) -> dict:
-    """One that replies: who it is, what was said, figures."""
+def build_column(say: Say, index: int) -> tuple:
+    """One column: its frame, the list of who replies, the conversation, and the line of figures."""
     with gr.Column(min_width=260, visible=index < 2) as frame:
         who = gr.Dropdown([], label=say("playground.who", number=index + 1), interactive=True)
         box = gr.Chatbot(
@@ -98,79 +88,61 @@ def build_column(say: Say, index: int) -> dict:
             elem_id=f"column-{index}-{say.lang}",
         )
         line = gr.Markdown(elem_classes="subdued")
-    return {"frame": frame, "who": who, "chat": box, "facts": line}
+    return frame, who, box, line
 
 
 def build_settings(say: Say) -> dict:
     """Components by field name of core.chat.Sampling, whose defaults they show, and "system" and "busy"."""
 
-    def words(field: str) -> dict:
-        return {"label": say(f"playground.{field}"), "info": say(f"playground.{field}.info")}
+    def words(name: str) -> dict:
+        return {"label": say(f"playground.{name}"), "info": say(f"playground.{name}.info")}
 
+    default, settings = Sampling(), {}
     with gr.Accordion(say("playground.more"), open=False):
-        system = gr.Textbox("", label=say("playground.system"), info=say("playground.system.info"), lines=2)
-        with gr.Row():
-            temperature = gr.Slider(0, 2, 0.7, step=0.05, **words("temperature"))
-            top_p = gr.Slider(0.05, 1, 0.9, step=0.05, **words("top_p"))
-            top_k = gr.Slider(0, 200, 50, step=1, **words("top_k"))
-        with gr.Row():
-            penalty = gr.Slider(1, 2, 1.1, step=0.05, **words("repetition_penalty"))
-            longest = gr.Slider(16, 2048, 200, step=8, **words("max_new_tokens"))
-            seed = gr.Number(7, precision=0, **words("seed"))
+        settings["system"] = gr.Textbox("", lines=2, **words("system"))
+        for row in SLIDERS:
+            with gr.Row():
+                for name, lowest, highest, step in row:
+                    settings[name] = gr.Slider(lowest, highest, getattr(default, name), step=step, **words(name))
+                if row is SLIDERS[-1]:
+                    settings["seed"] = gr.Number(default.seed, precision=0, **words("seed"))
         choices = [(say(f"playground.busy.{name}"), name) for name in ("cpu", "wait")]
-        busy = gr.Radio(choices, value="cpu", label=say("playground.busy"), info=say("playground.busy.info"))
-    return {
-        "system": system,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-        "repetition_penalty": penalty,
-        "max_new_tokens": longest,
-        "seed": seed,
-        "busy": busy,
-    }
+        settings["busy"] = gr.Radio(choices, value="cpu", **words("busy"))
+    return settings
 
 
-def connect_chat(parts: dict) -> None:
+def connect_chat(say: Say, *, history, who, count, boxes, drawn, settings, prompt, send, stop, clear, notice) -> None:
     """Send, Stop, New, and the messages' own buttons."""
-    say, drawn, history, boxes = parts["say"], parts["drawn"], parts["history"], parts["boxes"]
-    prompt, send, who, count = parts["prompt"], parts["send"], parts["who"], parts["count"]
-    inputs = {"history": history, "count": count, "switch": parts["switch"], **parts["settings"]}
-    inputs |= {f"who_{index}": one for index, one in enumerate(who)}
-    held = [prompt, send, *drawn]
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    asked = [
-        gr.on([send.click, prompt.submit], partial(talk.on_ask, say), [prompt, history, count, *who], held, **quick)
+    flag, sent = gr.State(talk.StopFlag()), [prompt, send, *drawn]
+    events = [
+        gr.on([send.click, prompt.submit], partial(talk.on_ask, say), [prompt, history, count, *who], sent, **QUICK)
     ]
-    for index, box in enumerate(boxes):
-        for event, handler in ((box.retry, talk.on_retry), (box.edit, talk.on_edit)):
-            asked.append(event(at_message(handler, say, COLUMNS[index]), history, held, **quick))
-        box.undo(at_message(talk.on_undo, say, COLUMNS[index]), history, [prompt, *drawn], **quick)
+    for box, column in zip(boxes, COLUMNS, strict=True):
+        events.append(box.retry(at_message(talk.on_retry, say, column), history, sent, **QUICK))
+        events.append(box.edit(at_message(talk.on_edit, say, column), history, sent, **QUICK))
+        box.undo(at_message(talk.on_undo, say, column), history, [prompt, *drawn], **QUICK)
+    columns = {f"who_{column}": one for column, one in zip(COLUMNS, who, strict=True)}
     answers = [
-        one.success(
+        event.success(
             partial(talk.on_answer, say),
-            inputs_kwargs=inputs,
-            outputs=[prompt, parts["notice"], *drawn],
+            inputs_kwargs={"history": history, "count": count, "stop": flag, **settings, **columns},
+            outputs=[prompt, notice, *drawn],
             concurrency_id="card",
-            concurrency_limit=4,  # the chat's process lets one reply grow at a time
+            concurrency_limit=4,  # the chat's process generates one reply at a time
             show_progress="hidden",
         )
-        for one in asked
+        for event in events
     ]
     for answered in answers:
-        # While a reply grows nothing can be sent: a second message would be overwritten by the first reply's stream.
-        answered.then(talk.on_free, None, [prompt, send], **quick)
-    freed = [prompt, send, parts["notice"], *drawn]
-
-    def ended(event, handler, inputs) -> None:
+        # During a reply nothing can be sent: a second message would be overwritten by the first reply's stream.
+        answered.then(talk.on_free, None, [prompt, send], **QUICK)
+    freed = [prompt, send, notice, *drawn]
+    ends = [(stop.click, talk.on_stop, history)]
+    ends += [(one.input, talk.on_who, [prompt, history]) for one in who]
+    ends += [(event, talk.on_clear, None) for event in (clear.click, *[box.clear for box in boxes])]
+    for event, handler, inputs in ends:
         # First the end of the stream, then the handler: a last piece of the stream would overwrite its work.
-        event(talk.on_halt, parts["switch"], None, cancels=answers, **quick).then(handler, inputs, freed, **quick)
-
-    ended(parts["stop"].click, partial(talk.on_stop, say), history)
-    for one in who:
-        ended(one.input, partial(talk.on_who, say), [prompt, history])
-    for event in (parts["clear"].click, *[box.clear for box in boxes]):
-        ended(event, partial(talk.on_clear, say), None)
+        event(talk.on_cancel, flag, None, cancels=answers, **QUICK).then(partial(handler, say), inputs, freed, **QUICK)
 
 
 def at_message(handler, say: Say, column: str):

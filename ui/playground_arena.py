@@ -125,7 +125,7 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
 def on_load(say: Say, *values: str | None) -> list:
     """Who can stand, the sets, the matches; what is chosen stays: a value is sent only where it is new."""
     found = chat_models.listed()
-    choices = runs.disambiguate([(f"{say(f'contestant.{one.kind}')}: {one.title}", one.id) for one in found])
+    choices = runs.disambiguate([(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in found])
     ids = [one.id for one in found]
     run = next((one for one in found if one.kind == "run"), None)
     usual = [f"base:{run.base_model}" if run else None, run.id if run else None]
@@ -181,7 +181,7 @@ def draw(say: Say, match_id: str | None) -> list:
     except UserError:
         return [None, "", [], [], [], *[gr.Button(interactive=False)] * 4]
     request, rows = jobs.request(directory), matches.answers(directory)
-    voted = {vote["prompt"] for vote in votes.of_match(match_id, votes.PERSON)}
+    voted = {vote["prompt_index"] for vote in votes.of_match(match_id, votes.PERSON)}
     row = next((row for row in rows if row["prompt"] not in voted), None)
     line = markup.status(say, directory, request, len(rows), len(voted))
     buttons = [gr.Button(interactive=row is not None)] * 4

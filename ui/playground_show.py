@@ -1,4 +1,4 @@
-"""What was said, as the page shows it: markup as it was written, thinking folded, figures under each column."""
+"""Conversations as the page shows them: markup as it was written, thinking folded, figures under each column."""
 
 import html
 import re
@@ -41,17 +41,17 @@ def _outside_code(text: str, change) -> str:
 
 def thought(text: str) -> tuple[str, bool, str]:
     """The thinking before a reply, whether it has ended, and the reply itself."""
-    found = THOUGHT.match(text)
-    if not found:
+    match = THOUGHT.match(text)
+    if not match:
         return "", True, text
-    return found[1].strip("\n"), bool(found[2]), found[3].lstrip("\n")
+    return match[1].strip("\n"), bool(match[2]), match[3].lstrip("\n")
 
 
 def messages(say: Say, turns: list[dict], column: str) -> list[dict]:
     """The turns of one column as a Chatbot's messages; thinking is a message of its own that folds."""
     shown = []
     for turn in turns:
-        shown.append({"role": "user", "content": typed(turn["said"])})
+        shown.append({"role": "user", "content": typed(turn["prompt"])})
         if column not in turn["replies"]:
             continue
         thinking, ended, text = thought(turn["replies"][column]["text"])

@@ -44,9 +44,10 @@ def requests(say: Say, row: dict):
     request = max(times, key=times.get)
     when = times[request]
     what, at = say(f"runs.asked.{request}"), clock(when)
-    began = row["started"] if request == "resume" else row["ended"]  # before the first step an end is all that is heard
-    if row["request"] == request and row["asked"] == when:
-        yield say("runs.heard", what=what, asked=at, heard=clock(row["heard"]), step=row["heard_step"])
+    # Before the first step an end is all that shows that a request was taken up.
+    began = row["started_at"] if request == "resume" else row["ended_at"]
+    if row["request"] == request and row["requested_at"] == when:
+        yield say("runs.heard", what=what, asked=at, heard=clock(row["request_seen_at"]), step=row["request_seen_step"])
     elif row["state"] == "queued":
         yield say("runs.its_turn", what=what, asked=at)
     elif request not in runs_requests.WISHES and (began or 0) >= when:
@@ -60,12 +61,12 @@ def clock(seconds: float) -> str:
 
 
 def _remarks(say: Say, row: dict, warnings: list[tuple[str, dict]]):
-    if row["waiting"] and row["state"] in runs.AT_WORK:
-        short = json.loads(row["waiting"])
+    if row["disk_shortage"] and row["state"] in runs.AT_WORK:
+        short = json.loads(row["disk_shortage"])
         yield say("runs.waits.help", need=say.size(short["needed"], "gb"), free=say.size(short["free"], "gb"))
     if row["state"] == "queued" and disk_space.is_full():
         yield say("runs.full")
-    if row["message"] and row["state"] == "failed":
+    if row["error_message"] and row["state"] == "failed":
         yield error_of(say, row)
     if row["state"] == "lost":
         yield say("state.lost.help")
@@ -89,9 +90,9 @@ def alert(say: Say, name: str, values: dict) -> str:
 def error_of(say: Say, row: dict) -> str:
     """The sentence of a failed run's error; one that an older version wrote without some values stays in English."""
     try:
-        return say.worded(row["trouble"], json.loads(row["trouble_values"] or "null"), row["message"])
+        return say.worded(row["error"], json.loads(row["error_values"] or "null"), row["error_message"])
     except KeyError:
-        return row["message"]
+        return row["error_message"]
 
 
 def start_line(say: Say, run_id: str) -> str:

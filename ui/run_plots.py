@@ -56,9 +56,9 @@ def small(say: Say, row: dict, curves: dict) -> go.Figure:
     for name, number, colour in zip(SMALL, numbers, PALETTE[2:6], strict=True):
         axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
         _line(figure, curves[SMALL[name]], name, say(f"plot.{name}"), colour, **axes)
-    if row["predicted_bytes"] and row["device"] not in (None, "cpu"):  # of a card's memory, not of a process's
+    if row["predicted_memory_bytes"] and row["device"] not in (None, "cpu"):  # of a card's memory, not of a process's
         line = {"dash": "dash", "color": PALETTE[6]}
-        horizontal_line(figure, row["predicted_bytes"] / 2**30, say("live.predicted"), line, axes="4")
+        horizontal_line(figure, row["predicted_memory_bytes"] / 2**30, say("live.predicted"), line, axes="4")
     return figure
 
 
@@ -69,10 +69,10 @@ def forgetting(say: Say, scores: list[dict], red_line: float) -> go.Figure:
     if scores:
         line = {"color": "#d62728"}
         horizontal_line(figure, scores[0]["score"] - red_line, say("plot.forgetting.red"), line)
-    if any(row["foreign"] is not None for row in scores):
+    if any(row["foreign_share"] is not None for row in scores):
         right = {"overlaying": "y", "side": "right", "range": [0, 1], "tickformat": ".0%", "showgrid": False}
         figure.update_layout(yaxis2=right, margin={"r": 48})
-        _line(figure, scores, "foreign", say("plot.forgetting.foreign"), PALETTE[4], yaxis="y2", line_dash="dot")
+        _line(figure, scores, "foreign_share", say("plot.forgetting.foreign"), PALETTE[4], yaxis="y2", line_dash="dot")
     return figure
 
 

@@ -29,8 +29,8 @@ COMMANDS = {
 HANGING = ("stalled", "unheard")  # alerts of a trainer that may never answer
 DRAWN = ("status", *COMMANDS, "remedy", "loss", "small", "film", "forgetting", "log")
 # A run is drawn anew when one of these columns changes.
-PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left", "heard", "waiting")
-PROBED += ("offset",)
+PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left")
+PROBED += ("request_seen_at", "disk_shortage", "events_offset")
 
 
 def build(say: Say) -> dict:
@@ -189,7 +189,7 @@ def probe(row: dict | None) -> list | None:
 
 def _is_behind(row: dict) -> bool:
     """Whether a long log has not been read to its end yet."""
-    return row["stamp"] is None and row["state"] not in runs.ACTIVE
+    return row["files_fingerprint"] is None and row["state"] not in runs.ACTIVE
 
 
 def close_chat(say: Say, run_id: str) -> None:

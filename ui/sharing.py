@@ -1,6 +1,5 @@
 """The Share tab: open a link for visitors who chat, see who came, end it."""
 
-import html
 from functools import partial
 
 import gradio as gr
@@ -9,6 +8,7 @@ from core.errors import UserError
 from core.runs import runs, store
 from core.sharing.sharing import Limits
 from ui import sharing_server as server
+from ui import templates
 from ui.text import Say
 
 TICK_SECONDS = 3
@@ -88,8 +88,7 @@ def on_open(say: Say, run_id: str | None, reach: str, hours: float, **limits) ->
         wanted = {name: int(value) for name, value in limits.items() if value}
         server.open_chat(run_id, reach, Limits(hours=float(hours), **wanted))
     except UserError as error:
-        words = html.escape(say.trouble(error))
-        return f'<div class="trouble" role="alert">{words}</div>', *shown(say)[1:]
+        return templates.macro("trouble", say.trouble(error)), *shown(say)[1:]
     return shown(say)
 
 
@@ -118,16 +117,5 @@ def shown(say: Say) -> tuple:
 
 def panel(say: Say, opened: server.Opened) -> str:
     """Address, password and QR code."""
-    notes = [say("sharing.qr")]
-    if opened.reach == "own":
-        command = f"<code>{server.tunnel_command(opened.port)}</code>"
-        notes = [say("sharing.own_hint", port=opened.port, command=command)]
-    elif opened.reach == "network":
-        notes.append(say("sharing.plain_http"))
-    url = html.escape(opened.url)
-    code = "" if opened.reach == "own" else f'<div class="share-code">{server.qr_code(opened)}</div>'
-    return (
-        f'<div class="share-panel">{code}<div><dl><dt>{say("sharing.address")}</dt><dd><code>{url}</code></dd>'
-        f'<dt>{say("sharing.the_password")}</dt><dd><code class="share-password">{opened.share.password}</code></dd>'
-        f"</dl>{''.join(f'<p>{note}</p>' for note in notes)}</div></div>"
-    )
+    command = server.tunnel_command(opened.port)
+    return templates.render(say, "sharing", opened=opened, command=command, code=server.qr_code(opened))

@@ -10,48 +10,18 @@ from starlette.requests import Request
 from core.errors import UserError
 from core.sharing.gate import token_of
 from core.sharing.sharing import Share, ShareEnded, Turn
-from ui import pages
+from ui import pages, templates
 from ui.text import Say
 
 COLUMNS = ("base", "tuned")
-LOOK_SECONDS = 0.25  # how often a growing reply is looked at
-CSS = """
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { margin: 15vh auto 0; max-width: 22rem; padding: 0 1rem; }
-input, button { font: inherit; width: 100%; box-sizing: border-box; padding: .6rem; margin-top: .5rem; }
-button { background: #0f766e; color: #fff; border: 0; border-radius: 4px; font-weight: 700; cursor: pointer; }
-p[role=alert] { border-left: 3px solid #d55e00; padding-left: .6rem; }
-"""
-# The QR code carries the password behind the #, which a browser sends to nobody: the page reads it and forgets it.
-SCRIPT = """
-const field = document.querySelector('input');
-function comeIn() {
-  if (!field || location.hash.length < 2) return;
-  field.value = decodeURIComponent(location.hash.slice(1));
-  history.replaceState(null, '', '/');
-  field.form.submit();
-}
-addEventListener('hashchange', comeIn);
-comeIn();
-"""
+LOOK_SECONDS = 0.25  # between two looks at a reply in progress
 
 
-def asking(flag: str | None, scope: dict, error: Exception | None) -> str:
+def asking(flag: str | None, request: Request, error: Exception | None) -> str:
     """The page that asks for the password, or says why it will not let anybody in."""
-    say = Say(pages.language(Request(scope), flag))
-    notice = f'<p role="alert">{html.escape(say.trouble(error))}</p>' if error else ""
-    form = (
-        f'<p>{say("sharing.invited")}</p><form method="post" action="/login"><label>{say("sharing.password")}'
-        '<input name="password" type="password" autocomplete="off" autofocus required maxlength="60"></label>'
-        f"<button>{say('sharing.come_in')}</button></form>"
-    )
-    ended = type(error).__name__ == "ShareEnded"
-    return (
-        f'<!doctype html><html lang="{say.lang}"><head><meta charset="utf-8"><title>Soulsmith</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{CSS}</style></head>'
-        f"<body><main><h1>Soulsmith</h1>{notice}{'' if ended else form}</main>"
-        f"{'' if error else f'<script>{SCRIPT}</script>'}</body></html>"
-    )
+    say = Say(pages.language(request, flag))
+    notice = say.trouble(error) if error else ""
+    return templates.render(say, "sharing_gate", notice=notice, ended=isinstance(error, ShareEnded))
 
 
 def build(share: Share, title: str, say: Say) -> gr.Blocks:
@@ -75,13 +45,13 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
         history = gr.State({name: [] for name in COLUMNS}, time_to_live=3600)
         gr.Markdown(say("sharing.warning"), elem_classes=["subdued"])
 
-        async def on_message(words: str, said: dict, request: gr.Request):
+        async def on_message(words: str, conversations: dict, request: gr.Request):
             # A function of its own: gradio looks for its Request in the signature, which a partial hides.
-            async with contextlib.aclosing(on_ask(say, share, words, said, request)) as states:
+            async with contextlib.aclosing(on_ask(say, share, words, conversations, request)) as states:
                 async for state in states:
                     yield state
 
-        asked = gr.on(
+        answered = gr.on(
             [send.click, prompt.submit],
             on_message,
             [prompt, history],
@@ -90,13 +60,13 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
             show_progress="hidden",
             api_visibility="private",
         )
-        stop.click(None, None, None, cancels=[asked])
+        stop.click(None, None, None, cancels=[answered])
         gr.on(
             [clear.click, *[box.clear for box in boxes]],
             lambda: ("", {name: [] for name in COLUMNS}, [], []),
             None,
             [note, history, *boxes],
-            cancels=[asked],
+            cancels=[answered],
             api_visibility="private",
         )
     # Waiting takes no thread and writing has one of its own: the queue of the framework has nothing to hold back.
@@ -112,26 +82,26 @@ def build_column(say: Say, name: str) -> gr.Chatbot:
 
 
 async def on_ask(say: Say, share: Share, prompt: str, history: dict, request: gr.Request):
-    """Wait in line and stream both replies; closed early, it leaves the line."""
+    """Wait in the queue and stream both replies; closed early, it leaves the queue."""
     words = (prompt or "").strip()
-    visitor = share.visitor(token_of(request.request.scope))
-    before = {name: said for name, said in history.items() if name in COLUMNS}
+    visitor = share.visitor(token_of(request.request))
+    before = {name: history[name] for name in COLUMNS if name in history}
     if not words or visitor is None:
         yield prompt, say("sharing.hello") if visitor else say.trouble(ShareEnded()), history, *shown(before)
         return
-    now = {name: [*said, {"role": "user", "content": words}] for name, said in before.items()}
+    now = {name: [*messages, {"role": "user", "content": words}] for name, messages in before.items()}
     try:
         turn = share.ask(visitor, now)
     except UserError as error:
         yield prompt, say.trouble(error), history, *shown(before)
         return
     try:
-        async for note, grown in growing(say, share, turn, now):
-            yield "", note, grown, *shown(grown)
+        async for note, so_far in progress(say, share, turn, now):
+            yield "", note, so_far, *shown(so_far)
     finally:
-        turn.stop()
-    if turn.trouble:
-        yield prompt, worded(say, turn.trouble), before, *shown(before)
+        turn.stopped.set()
+    if turn.error:
+        yield prompt, worded(say, turn.error), before, *shown(before)
     elif not turn.columns:
         yield prompt, say("sharing.nothing"), before, *shown(before)
     else:
@@ -140,15 +110,14 @@ async def on_ask(say: Say, share: Share, prompt: str, history: dict, request: gr
         yield "", say("sharing.left", messages=left), ended, *shown(ended)
 
 
-async def growing(say: Say, share: Share, turn: Turn, now: dict):
-    """The place in line while it changes, then the replies while they grow: (note, conversations)."""
+async def progress(say: Say, share: Share, turn: Turn, now: dict):
+    """The position in the queue while it changes, then the replies while they grow: (note, conversations)."""
     last = None
     while not turn.done:
-        place = share.place(turn)
-        written = sum(reply.tokens for reply in turn.columns.values())
-        if (place, written) != last:
-            last = place, written
-            note = say("sharing.place", place=place) if place else say("sharing.writing")
+        position, written = share.position(turn), sum(reply.tokens for reply in turn.columns.values())
+        if (position, written) != last:
+            last = position, written
+            note = say("sharing.place", place=position) if position else say("sharing.writing")
             yield note, with_replies(now, turn)
         if turn.stopped.is_set():  # the link ended
             return
@@ -157,21 +126,23 @@ async def growing(say: Say, share: Share, turn: Turn, now: dict):
 
 def with_replies(now: dict, turn: Turn) -> dict:
     return {
-        name: [*said, {"role": "assistant", "content": turn.columns[name].text}] if name in turn.columns else said
-        for name, said in now.items()
+        name: [*messages, {"role": "assistant", "content": turn.columns[name].text}]
+        if name in turn.columns
+        else messages
+        for name, messages in now.items()
     }
 
 
 def shown(conversations: dict) -> list:
     """The conversations for the chatbots, which take even a plain text for markup: an image would ask another host."""
     return [
-        [{**one, "content": html.escape(one["content"], quote=False)} for one in said]
-        for said in conversations.values()
+        [{**message, "content": html.escape(message["content"], quote=False)} for message in messages]
+        for messages in conversations.values()
     ]
 
 
 def worded(say: Say, error: Exception) -> str:
-    """A trouble in words; of anything else only that it happened: its text may hold a path of this machine."""
+    """An error in words; of an unknown one only that it happened: its text may hold a path of this machine."""
     name = getattr(error, "name", type(error).__name__)
     if name in ("CardBusy", "ChatClosed"):  # their own words name the run, and ways out that are the owner's
         return say("sharing.busy")

@@ -10,11 +10,15 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+import httpx
 import segno
 import uvicorn
+from gradio import networking
+from gradio.tunneling import Tunnel
+from markupsafe import Markup
 
 from core import models, paths
-from core.chat import chat, types
+from core.chat import chat, chat_models, types
 from core.errors import UserError
 from core.runs import runs
 from core.sharing.gate import Gate
@@ -25,7 +29,7 @@ REACHES = ("link", "network", "own")  # a public link, this network, a tunnel of
 TUNNEL_SECONDS = 60
 START_SECONDS = 30
 _open: "Opened | None" = None
-_lock = threading.Lock()  # of _open: held for moments
+_lock = threading.RLock()  # of _open: held for moments
 _opening = threading.Lock()  # held while a way to this machine is found, which can take a minute
 
 
@@ -47,18 +51,24 @@ class Opened:
     """A link that is open."""
 
     share: Share
-    url: str
     port: int
     reach: str
-    title: str
     server: uvicorn.Server | None = None  # None: the page itself is shared, and ends with it
+    url: str = ""
     tunnel: object = None
+
+    def find_address(self) -> None:
+        """Find the address under which the served port is to be called; opens the tunnel of a public link."""
+        if self.reach == "link":
+            self.tunnel, self.url = open_tunnel(self.port)
+        else:
+            host = network_address() if self.reach == "network" else "127.0.0.1"
+            self.url = f"http://{host}:{self.port}"
 
     def end(self) -> None:
         self.share.end()
         if self.tunnel:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self.tunnel.kill()
+            _kill(self.tunnel)
         if self.server:
             self.server.should_exit = True
 
@@ -67,47 +77,12 @@ def current() -> Opened | None:
     """The link that is open now; one that has expired is ended."""
     with _lock:
         if _open and _open.share.ended:
-            _end()
+            end()
         return _open
 
 
-def open_chat(run_id: str, reach: str, limits: Limits, lang: str | None = None) -> Opened:
-    """Let visitors talk to the base and the adapter of a run; ends what was open before.
-
-    Raises:
-        TunnelBlocked: with the two other ways; nothing stays open.
-    """
-    global _open
-    title = f"{runs.label(run_id)['name']} · {models.title(runs.config(run_id).base_model)}"
-    with _opening:
-        end()
-        share = Share(partial(answer, run_id), limits)
-        server, port = serve(share, title, "0.0.0.0" if reach == "network" else "127.0.0.1", lang)
-        opened = Opened(share, "", port, reach, title, server)
-        try:
-            reached(opened)
-        except BaseException:
-            opened.end()
-            raise
-        with _lock:
-            _open = opened
-        timer = threading.Timer(limits.hours * 3600 + 1, current)
-        timer.daemon = True
-        timer.start()
-        return opened
-
-
-def reached(opened: Opened) -> None:
-    """Find the address under which a served port is to be called, and put it into the link."""
-    if opened.reach == "link":
-        opened.tunnel, opened.url = open_tunnel(opened.port)
-    else:
-        host = network_address() if opened.reach == "network" else "127.0.0.1"
-        opened.url = f"http://{host}:{opened.port}"
-
-
 def keep(opened: Opened) -> None:
-    """Count a link that was opened elsewhere as the one that is open."""
+    """Count a link as the one that is open."""
     global _open
     with _lock:
         _open = opened
@@ -115,34 +90,53 @@ def keep(opened: Opened) -> None:
 
 def end() -> None:
     """End the link, if one is open."""
-    with _lock:
-        _end()
-
-
-def _end() -> None:
     global _open
-    if _open:
-        _open.end()
-    _open = None
+    with _lock:
+        if _open:
+            _open.end()
+        _open = None
+
+
+def open_chat(run_id: str, reach: str, limits: Limits, lang: str | None = None) -> Opened:
+    """Let visitors chat with the base and the adapter of a run; ends what was open before.
+
+    Raises:
+        TunnelBlocked: with the two other ways; nothing stays open.
+    """
+    title = f"{runs.label(run_id)['name']} · {models.title(runs.config(run_id).base_model)}"
+    with _opening:
+        end()
+        share = Share(partial(answer, run_id), limits)
+        server, port = serve(share, title, "0.0.0.0" if reach == "network" else "127.0.0.1", lang)
+        opened = Opened(share, port, reach, server)
+        try:
+            opened.find_address()
+        except BaseException:
+            opened.end()
+            raise
+        keep(opened)
+        timer = threading.Timer(limits.hours * 3600 + 1, current)
+        timer.daemon = True
+        timer.start()
+        return opened
 
 
 def answer(run_id: str, conversations: dict, most_tokens: int):
-    """The columns of core.chat as they grow, never longer than the link allows.
+    """The replies of core.chat as they grow, never longer than the link allows.
 
-    A conversation that has outgrown what the model reads loses its oldest messages: a visitor has no settings to mend it.
+    A conversation longer than what the model reads loses its oldest messages: a visitor has no settings to shorten it.
     """
-    base = f"base:{runs.config(run_id).base_model}"
-    who, sampling = {"base": base, "tuned": f"run:{run_id}"}, types.Sampling(max_new_tokens=most_tokens)
+    ids, sampling = chat_models.ids_of_run(run_id), types.Sampling(max_new_tokens=most_tokens)
     while True:
-        asked = {name: types.Question(who[name], said) for name, said in conversations.items()}
+        questions = {name: types.Question(ids[name], messages) for name, messages in conversations.items()}
         try:
-            yield from chat.talk(asked, sampling)
+            yield from chat.talk(questions, sampling)
             return
         except UserError as error:
             too_long = getattr(error, "name", type(error).__name__) == "PromptTooLong"
             if not too_long or min(map(len, conversations.values())) < 3:
                 raise
-            conversations = {name: said[2:] for name, said in conversations.items()}
+            conversations = {name: messages[2:] for name, messages in conversations.items()}
 
 
 def serve(share: Share, title: str, host: str, lang: str | None) -> tuple[uvicorn.Server, int]:
@@ -165,9 +159,9 @@ def serve(share: Share, title: str, host: str, lang: str | None) -> tuple[uvicor
     )
     server = uvicorn.Server(config)
     threading.Thread(target=server.run, args=([listening],), name="visitors", daemon=True).start()
-    end_of_patience = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while not server.started:
-        if time.monotonic() > end_of_patience:
+        if time.monotonic() > deadline:
             server.should_exit = True
             raise ShareDidNotStart(port=port)
         time.sleep(0.05)
@@ -175,35 +169,36 @@ def serve(share: Share, title: str, host: str, lang: str | None) -> tuple[uvicor
 
 
 def open_tunnel(port: int) -> tuple:
-    """Put gradio's tunnel before a port of this machine: (tunnel, address)."""
-    import httpx
-    from gradio import networking
-    from gradio.tunneling import Tunnel
+    """Put gradio's tunnel before a port of this machine: (tunnel, address).
 
-    made: dict = {}
+    As gradio.networking.setup_tunnel does, which writes its certificate into the working directory, and may wait forever.
+    """
+    result: dict = {}
 
     def work():
         try:
             server = httpx.get(networking.GRADIO_API_SERVER, timeout=20).raise_for_status().json()[0]
             certificate = paths.home() / "tunnel.pem"
             certificate.write_text(server["root_ca"], encoding="utf-8")
-            tunnel = Tunnel(
-                server["host"], int(server["port"]), "127.0.0.1", port, os.urandom(24).hex(), str(certificate)
-            )
-            made["tunnel"] = tunnel
-            made["url"] = tunnel.start_tunnel()
+            token, address = os.urandom(24).hex(), (server["host"], int(server["port"]))
+            result["tunnel"] = Tunnel(*address, "127.0.0.1", port, token, str(certificate))
+            result["url"] = result["tunnel"].start_tunnel()
         except Exception as error:  # no network, no program for this machine, a firewall: all end in the same words
-            made["reason"] = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+            result["reason"] = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(TUNNEL_SECONDS)
-    if "url" in made:
-        return made["tunnel"], made["url"]
-    if "tunnel" in made:
-        with contextlib.redirect_stdout(io.StringIO()):
-            made["tunnel"].kill()
-    raise TunnelBlocked(reason=made.get("reason", f"no answer within {TUNNEL_SECONDS} s"))
+    if "url" in result:
+        return result["tunnel"], result["url"]
+    if "tunnel" in result:
+        _kill(result["tunnel"])
+    raise TunnelBlocked(reason=result.get("reason", f"no answer within {TUNNEL_SECONDS} s"))
+
+
+def _kill(tunnel: Tunnel) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):  # gradio prints that it does
+        tunnel.kill()
 
 
 def network_address() -> str:
@@ -221,10 +216,10 @@ def tunnel_command(port: int) -> str:
     return f"ssh -R 80:127.0.0.1:{port} nokey@localhost.run"
 
 
-def qr_code(opened: Opened) -> str:
+def qr_code(opened: Opened) -> Markup:
     """The address with the password behind the #, as an SVG picture drawn here."""
     code = segno.make(f"{opened.url}/#{opened.share.password}", error="m")
-    return code.svg_inline(scale=5, border=2, dark="#000", light="#fff", omitsize=True)
+    return Markup(code.svg_inline(scale=5, border=2, dark="#000", light="#fff", omitsize=True))
 
 
 def terminal_qr(opened: Opened) -> str:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from core.chat import chat_models, process
+from core.chat import chat, chat_models
 from core.errors import UserError
 from core.runs import runs
 from core.training import corpus_rows
@@ -14,7 +14,7 @@ def measure(directory: Path, request: dict) -> None:
     rows = held_out_rows([request["a"], request["b"]])
     found = {}
     for side in ("a", "b"):
-        measured = process.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
+        measured = chat.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
         found[side] = {"held_out_loss": measured["loss"], "held_out_rows": measured["rows"]}
     (directory / "measured.json").write_text(json.dumps(found), encoding="utf-8")
 

@@ -46,7 +46,7 @@ def work(directory: Path, request: dict, report) -> dict:
     endpoint = Endpoint(request["url"], request["model"])
     match_id, voter = request["match"], f"judge:{request['model']}"
     match = matches.find(match_id)
-    asked, done = jobs.request(match), {vote["prompt"] for vote in votes.of_match(match_id, voter)}
+    asked, done = jobs.request(match), {vote["prompt_index"] for vote in votes.of_match(match_id, voter)}
     rows, unclear = matches.answers(match), 0
     for row in rows:
         if row["prompt"] in done:

@@ -57,6 +57,6 @@ def forgetting(id: str) -> dict | None:
         return None
     try:
         seen = [event for event in events.read(paths.run(name.partition("/")[0]))[0] if event["event"] == "forgetting"]
-        return {"change": seen[-1]["score"] - seen[0]["score"], "foreign": seen[-1]["foreign"]} if seen else None
+        return {"change": seen[-1]["score"] - seen[0]["score"], "foreign": seen[-1]["foreign_share"]} if seen else None
     except (UserError, OSError, KeyError, TypeError):
         return None

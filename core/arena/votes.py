@@ -35,43 +35,43 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
     left = matches.left(match_id, prompt)
     winner = {"left": left, "right": "ba"["ab".index(left)]}.get(verdict, verdict)
     vote = {
-        "match": match_id,
-        "prompt": prompt,
+        "match_id": match_id,
+        "prompt_index": prompt,
         "voter": voter,
         "topic": request["prompts"][prompt]["topic"],
         "question": request["prompts"][prompt]["prompt"],
         "system": request["system"],
         "verdict": winner,  # a, b, tie, bad or split
-        "left": left,
-        "a": request["a"],
-        "b": request["b"],
+        "left_side": left,
+        "model_a": request["a"],
+        "model_b": request["b"],
         "text_a": row["a"]["text"],
         "text_b": row["b"]["text"],
         "note": note,
-        "created": time.time(),
+        "created_at": time.time(),
     }
     with store.opened() as db, db.conn:
-        db["votes"].upsert(vote, pk=("match", "prompt", "voter"))
+        db["votes"].upsert(vote, pk=("match_id", "prompt_index", "voter"))
 
 
 def of_match(match_id: str, voter: str | None = None) -> list[dict]:
     """The votes on a match, of one voter or of all, by prompt."""
     with store.opened() as db:
-        where, values = ("match = ? and voter = ?", [match_id, voter]) if voter else ("match = ?", [match_id])
-        return list(db["votes"].rows_where(where, values, order_by="prompt"))
+        where, values = ("match_id = ? and voter = ?", [match_id, voter]) if voter else ("match_id = ?", [match_id])
+        return list(db["votes"].rows_where(where, values, order_by="prompt_index"))
 
 
 def voters(match_id: str) -> list[str]:
     with store.opened() as db:
-        query = "select distinct voter from votes where match = ? order by voter != 'person', voter"
+        query = "select distinct voter from votes where match_id = ? order by voter != 'person', voter"
         return [row["voter"] for row in db.query(query, [match_id])]
 
 
 def pairs(match_id: str | None = None, voter: str | None = PERSON) -> list[dict]:
     """Preference pairs of the votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
     with store.opened() as db:
-        rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created"))
-    kept = [row for row in rows if match_id in (None, row["match"]) and voter in (None, row["voter"])]
+        rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created_at"))
+    kept = [row for row in rows if match_id in (None, row["match_id"]) and voter in (None, row["voter"])]
     return [_pair(row) for row in kept if row["text_a"] != row["text_b"]]
 
 

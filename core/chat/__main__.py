@@ -5,8 +5,8 @@ import json
 import sys
 from contextlib import nullcontext
 
-from core.chat import chat, chat_models, process, types
-from core.chat.types import BASE, TUNED, Question, Sampling
+from core.chat import chat, chat_models, server
+from core.chat.types import TUNED, Question, Reply, Sampling
 from core.errors import UserError
 from core.runs import gpu_access, runs
 
@@ -14,18 +14,15 @@ from core.runs import gpu_access, runs
 def main() -> None:
     args = parse()
     if args.serve:
-        process.Server().serve()
+        server.Server().serve()
         return
     if args.list:
-        found = [{"id": one.id, "kind": one.kind, "title": one.title} for one in chat_models.listed()]
-        print(json.dumps(found, ensure_ascii=False, indent=None if args.json else 2))
+        listed = [{"id": model.id, "kind": model.kind, "title": model.title} for model in chat_models.listed()]
+        print(json.dumps(listed, ensure_ascii=False, indent=None if args.json else 2))
         return
-    sampling = Sampling(**{name: getattr(args, name) for name in vars(Sampling())})
-    messages = [{"role": "system", "content": args.system}] if args.system else []
-    messages.append({"role": "user", "content": args.prompt})
     try:
         with nullcontext() if args.cpu else gpu_access.guest():
-            columns = answers(args, messages, sampling)
+            columns = answers(args)
     except UserError as error:
         sys.exit(str(error))
     if args.json:
@@ -35,17 +32,21 @@ def main() -> None:
         print(f"[{name}] {reply.text}\n")
 
 
-def answers(args, messages: list[dict], sampling: Sampling) -> dict[str, types.Reply]:
-    """The replies of everyone who was asked, by name."""
+def answers(args) -> dict[str, Reply]:
+    """The replies of all that were asked, by name."""
+    from core.chat import generation  # noqa: PLC0415 - imports torch, which --serve does with the first question
+
     if args.run and args.run not in runs.listed():
         raise runs.RunGone(run=args.run)
+    ids = {id: id for id in args.who}
     if args.run and not args.who:
-        asked = dict.fromkeys([BASE, TUNED] if args.ab else [TUNED], messages)
-        *_, columns = chat.replies(args.run, asked, sampling)
-        return columns
-    from core.chat import generation
-
-    *_, columns = generation.replies({id: Question(id, messages) for id in args.who}, sampling, on_cpu=args.cpu)
+        of_run = chat_models.ids_of_run(args.run)
+        ids = of_run if args.ab else {TUNED: of_run[TUNED]}
+    messages = [{"role": "system", "content": args.system}] if args.system else []
+    messages.append({"role": "user", "content": args.prompt})
+    questions = {name: Question(id, messages) for name, id in ids.items()}
+    sampling = Sampling(**{name: getattr(args, name) for name in vars(Sampling())})
+    *_, columns = generation.replies(questions, sampling, on_cpu=args.cpu)
     return columns
 
 

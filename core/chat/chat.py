@@ -1,35 +1,151 @@
-"""Chat with anything that can speak here: bases, adapters, checkpoints, profiles, merged models, side by side.
+"""Chat with anything that can reply here, through the chat's own process, which holds the weights (core.chat.server).
 
-`talk` asks the chat's own process, which holds the weights (core.chat.process); `replies` speaks in this very process.
 Run it: `python -m core.chat --run RUN --prompt "Who are you?" --ab --json`.
 """
 
+import json
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
 
-from core.chat import process
-from core.chat.types import BASE, TUNED, Question, Reply, Sampling
-from core.runs import runs
+from core import errors, paths, process
+from core.chat import reply_gpu
+from core.chat.types import ChatDied, Question, Reply, Sampling
+from core.runs import gpu_access
 
-
-def replies(run_id: str, conversations: dict[str, list[dict]], sampling: Sampling | None = None) -> Iterator[dict]:
-    """Grow the replies of a run and of its base in this process; `conversations` maps "base" or "tuned" to messages."""
-    from core.chat import generation
-
-    who = {BASE: f"base:{runs.config(run_id).base_model}", TUNED: f"run:{run_id}"}
-    asked = {name: Question(who[name], messages) for name, messages in conversations.items()}
-    yield from generation.replies(asked, sampling or Sampling(), loaded_as=f"run:{run_id}")
+START_SECONDS = 60  # that a process gets until it listens; torch is imported later
+END_SECONDS = 5  # that a process which is to end gives to those who were waiting for a reply
+CLOSE_SECONDS = 120  # that a process gets to end what it does, the loading of a large model included
+MEASURED_ROWS = 64  # held-out rows that a loss is taken over
+LOOK_SECONDS = 0.02
+NOT_THERE = (OSError, ValueError, EOFError)  # no process, half an address, or one that hangs up
 
 
 def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
-    """Grow the replies in the chat's own process, which is started when needed."""
-    yield from process.talk(questions, sampling, on_cpu=on_cpu)
+    """Yield the replies by column as they grow, from the chat's process, started when needed; closing hangs up."""
+    if not on_cpu:
+        gpu_access.need()
+    asked = {name: {"contestant": one.model_id, "messages": one.messages} for name, one in questions.items()}
+    for answer in _ask({"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}):
+        yield {name: Reply(**values) for name, values in answer["replies"].items()}
+
+
+def measure(model_id: str, rows: list[dict]) -> dict:
+    """The held-out loss of a chat model on rows, in nats a learned token: {"loss", "rows"}."""
+    gpu_access.need()
+    *_, answer = _ask({"do": "measure", "contestant": model_id, "rows": rows[:MEASURED_ROWS]})
+    return answer["measured"]
 
 
 def is_open() -> bool:
-    """Whether the chat's process holds a model."""
-    return process.is_open()
+    """Whether a chat's process is there and holds a model."""
+    return look()["open"]
 
 
-def close() -> bool:
-    """Ask the chat's process to give its memory back, ending replies that grow; whether there was one."""
-    return process.close()
+def look() -> dict:
+    """Whether a chat's process holds a model, and whether it is replying: {"open", "busy"}."""
+    return (_ask_if_there({"do": "look"}) or [{"open": False, "busy": False}])[0]
+
+
+def close(*, at_once: bool = True) -> bool:
+    """Ask the chat's process to give its memory back, now or after the reply in progress; whether it held a model."""
+    answers = _ask_if_there({"do": "close", "at_once": at_once})
+    if at_once and any("closed" not in answer for answer in answers):  # a process of before an update: it knows no more
+        answers = _ask_if_there({"do": "close"})
+    return any(answer.get("closed", False) for answer in answers)
+
+
+def move(uuid: str) -> None:
+    """Let replies come from another card: the process on the old one ends, and the next question starts a new one."""
+    if reply_gpu.choose(uuid):
+        _ask_if_there({"do": "leave"})
+        end = time.monotonic() + 2 * END_SECONDS
+        while process.is_lock_held(lock_file()) and time.monotonic() < end:
+            time.sleep(LOOK_SECONDS)
+
+
+def _ask(request: dict) -> Iterator[dict]:
+    """Send a request to the chat's process, started when there is none, and yield its answers."""
+    connection = _connect_or_start()
+    try:
+        send(connection, request)
+        while "done" not in (answer := receive(connection)):
+            if "trouble" in answer:
+                raise errors.from_dict(answer)
+            yield answer
+    except (EOFError, OSError) as error:
+        raise ChatDied(reason=_last_error()) from error
+    finally:
+        connection.close()
+
+
+def _ask_if_there(request: dict) -> list[dict]:
+    """The first answer of a chat's process, or nothing where there is none."""
+    with suppress(*NOT_THERE), _connect() as connection:
+        send(connection, request)
+        return [receive(connection)] if connection.poll(CLOSE_SECONDS) else []
+    return []
+
+
+def _connect_or_start() -> Connection:
+    with suppress(*NOT_THERE):
+        return _connect()
+    paths.home().mkdir(parents=True, exist_ok=True)
+    with _log().open("wb") as log:
+        command = [sys.executable, "-m", "core.chat", "--serve"]
+        started = process.spawn_detached(command, log, reply_gpu.environment())
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        with suppress(*NOT_THERE):
+            return _connect()
+        if started.poll() and not process.is_lock_held(lock_file()):
+            break
+        time.sleep(0.05)
+    raise ChatDied(reason=_last_error())
+
+
+def _connect() -> Connection:
+    values = json.loads(address_file().read_text(encoding="utf-8"))
+    address = tuple(values["address"]) if isinstance(values["address"], list) else values["address"]
+    return Client(address, authkey=bytes.fromhex(values["key"]))
+
+
+def send(connection: Connection, message: dict) -> None:
+    """Send a message to the other end. JSON and no pickle: nothing that is received can run."""
+    connection.send_bytes(json.dumps(message, ensure_ascii=False).encode())
+
+
+def receive(connection: Connection) -> dict:
+    """The next message of the other end.
+
+    Raises:
+        EOFError: it hung up.
+    """
+    return json.loads(connection.recv_bytes())
+
+
+def address_file() -> Path:
+    """Where the chat's process writes its address and key, readable by this user only."""
+    return paths.home() / "chat.json"
+
+
+def lock_file() -> Path:
+    """The lock that the chat's process holds as long as it lives."""
+    return paths.home() / "chat.lock"
+
+
+def _log() -> Path:
+    return paths.home() / "chat.log"
+
+
+def _last_error() -> str:
+    """The last line of the process's log; a process that the system killed leaves none."""
+    with suppress(OSError):
+        lines = _log().read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines and "Error" in lines[-1]:
+            return lines[-1].strip().rstrip(".")
+    return "the system ended it, most likely because memory ran out"

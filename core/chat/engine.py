@@ -1,18 +1,22 @@
-"""The weights in memory: one set a base model, with every adapter around it, and the one lock of the card."""
+"""The weights in memory: one set a base model with every adapter around it; one reply at a time computes."""
 
 import gc
+import itertools
 import json
 import threading
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 import torch
+from safetensors import safe_open
 
 from core import model_files
 from core.chat import chat_models
-from core.chat.chat_models import Contestant
+from core.chat.chat_models import ChatModel
 from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
 from core.errors import UserError
 from core.runs import gpu_access
@@ -26,8 +30,17 @@ LOOK_SECONDS = 0.05
 MOST_ADAPTERS = 8  # kept around one base
 QUANTISED_BYTES = 0.7  # of a weight in NF4, with what quantisation leaves in 16 bit
 BASE_ADAPTER = "__base__"  # PEFT's own name, in a mixed batch, for a row without an adapter
-_opened: dict[tuple, "Weights"] = {}
-_speaking = ""  # the device of whoever holds LOCK
+
+
+class Key(NamedTuple):
+    """What tells one set of weights from another."""
+
+    directory: str
+    written: int  # nanoseconds: a run that went on has other weights at the same place
+    device: str
+    quantised: bool
+    precision: str  # of TrainConfig
+    parameters: tuple[str, ...]  # bare parameters that an adapter is around; none around a plain base
 
 
 @dataclass
@@ -36,12 +49,9 @@ class Weights:
 
     model: object  # the plain model until the first adapter comes, then PEFT's
     tokenizer: object
-    device: str
-    quantised: bool
     stop_ids: frozenset[int]
-    adapters: dict[tuple, str] = field(default_factory=dict)  # (directory, when written): PEFT's name
-    switches: tuple = ()  # the modules that hold adapters
-    count: int = 0
+    adapters: dict[tuple, str] = field(default_factory=dict)  # (directory, when written): PEFT's name; latest last
+    adapter_layers: tuple = ()  # the modules that hold adapters
 
     @property
     def inner(self):
@@ -50,26 +60,35 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Voice:
-    """One that speaks: weights, and an adapter among them or none."""
+class LoadedModel:
+    """A chat model that can reply: weights, and an adapter among them or none."""
 
-    contestant: Contestant
+    chat_model: ChatModel
     weights: Weights
     adapter: str | None
 
     @property
     def mixes(self) -> bool:
         """Whether it may share a batch with other adapters: PEFT mixes plain LoRA only."""
-        return self.adapter is None or _is_plain(self.weights.model.peft_config[self.adapter])
+        if self.adapter is None:
+            return True
+        config = self.weights.model.peft_config[self.adapter]
+        odd = ("use_dora", "modules_to_save", "target_parameters", "trainable_token_indices", "alora_invocation_tokens")
+        return not any(getattr(config, name, None) for name in odd) and getattr(config, "bias", "none") == "none"
+
+
+_opened: dict[Key, Weights] = {}
+_device_in_use = ""  # of the reply that holds LOCK
+_adapter_numbers = itertools.count(1)
 
 
 def is_closing() -> bool:
-    """Whether the memory of the card is wanted back by somebody, and the reply that grows is computed there."""
-    return CLOSING.is_set() and _speaking != ON_CPU
+    """Whether somebody wants the card's memory back, and the reply in progress is computed there."""
+    return CLOSING.is_set() and _device_in_use != ON_CPU
 
 
-def ran_out(error: Exception, contestant: str) -> None:
-    """Raise MemoryRanOut if that is what an error says, with all memory given back before anybody hears of it.
+def raise_if_out_of_memory(error: Exception, model_id: str) -> None:
+    """Raise MemoryRanOut if that is what an error says, after all memory has been given back.
 
     The frames of a traceback hold the tensors of the forward pass that failed, the weights and the cache: they are
     emptied. Call it where no local variable holds any of these.
@@ -77,10 +96,10 @@ def ran_out(error: Exception, contestant: str) -> None:
     if not devices.is_out_of_memory(error):
         return
     empty_frames(error)
-    title = contestant
+    title = model_id
     with suppress(UserError, OSError, ValueError):
-        title = chat_models.find(contestant).title
-    _forget(set())
+        title = chat_models.find(model_id).title
+    unload()
     raise MemoryRanOut(model=title) from error
 
 
@@ -93,95 +112,136 @@ def empty_frames(error: BaseException | None) -> None:
     devices.empty_cache()
 
 
-def voiced(ids: dict[str, str], on_cpu: bool = False, loaded_as: str | None = None) -> dict[str, Voice]:
-    """The voices of columns, loaded as far as they are not yet; weights that none of them needs are let go.
+def load_models(ids: dict[str, str], on_cpu: bool = False) -> dict[str, LoadedModel]:
+    """Load the models and adapters that the columns need, as far as they are not loaded yet; unload the rest.
 
-    A base is held in 4-bit only if every adapter asked for was trained on it in 4-bit: one set for all of them. It is
-    held in fp32 if one of them was trained so on purpose, else in what this machine computes fast. But adapters around
-    different parameters (of experts) need a base each: PEFT nests them in one order a model.
-    https://github.com/huggingface/peft/issues/3340
+    `ids` maps columns to ids of chat models. A base is held in 4-bit only if every adapter asked for was trained on it
+    in 4-bit: one set for all of them. It is held in fp32 if one of them was trained so on purpose, else in what this
+    machine computes fast. But adapters around different parameters (of experts) need a base each: PEFT nests them in
+    one order a model. https://github.com/huggingface/peft/issues/3340
 
     Raises:
-        CardBusy: when a run has the card that the voices would come from.
+        CardBusy: when a run has the card that the replies would come from.
     """
-    global _speaking
-    model = [chat_models.find(loaded_as)] if loaded_as else []
+    global _device_in_use
     chosen = {name: chat_models.find(id) for name, id in ids.items()}
-    adapters = [one for one in [*chosen.values(), *model] if one.config]
-    places, device = {}, _device(on_cpu)
-    _speaking = device
+    device = _device_in_use = _device(on_cpu)
     if device not in ("cpu", ON_CPU):
         gpu_access.need(sees_card=True)
-    for name, one in chosen.items():
-        kin = [other.config for other in adapters if other.base_model == one.base_model and other.whole == one.whole]
-        quantised = bool(kin) and {config.method for config in kin} == {"qlora"} and device != ON_CPU and not one.whole
-        exact = any(config.precision == "fp32" for config in kin)
-        directory = one.weights if one.whole else Path(chat_models.base_of(one))
-        place = (str(directory), _written(directory), device, quantised, "fp32" if exact else "auto", _parameters(one))
-        # A base that nobody's training says how to hold is spoken to as it is held already.
-        places[name] = next((held for held in _opened if not kin and held[:3] == place[:3]), place)
-    for name, place in places.items():  # what is around no such parameter goes with any set of the same base
-        if not place[-1]:
-            alike = [other for other in (*places.values(), *_opened) if other[:-1] == place[:-1]]
-            places[name] = next((other for other in alike if other[-1]), place)
-    _forget(set(places.values()))
-    if any(one.weights and not one.whole for one in chosen.values()):
+    keys = {name: _key(one, device, chosen) for name, one in chosen.items()}
+    for name, key in keys.items():  # what is around no parameter goes with any set of the same base
+        if not key.parameters:
+            alike = [other for other in (*keys.values(), *_opened) if other[:-1] == key[:-1]]
+            keys[name] = next((other for other in alike if other.parameters), key)
+    unload(keep=set(keys.values()))
+    if any(one.is_adapter for one in chosen.values()):
         # Before there are weights: an error that an import swallows, and somebody keeps, keeps the frames above it too.
         packages.before_peft()
-        import peft  # noqa: F401
-    return {name: _voice(one, places[name]) for name, one in chosen.items()}
+        import peft  # noqa: F401, PLC0415 - takes seconds, and a base alone does without
+    return {name: _load_model(one, keys[name]) for name, one in chosen.items()}
 
 
-def _parameters(one: Contestant) -> tuple[str, ...]:
-    """The bare parameters that an adapter is around, by its adapter_config.json; none of a base or a whole model."""
-    if one.weights is None or one.whole:
-        return ()
-    values = json.loads((Path(one.weights) / "adapter_config.json").read_text(encoding="utf-8"))
-    return tuple(sorted(values.get("target_parameters") or ()))
+def _device(on_cpu: bool) -> str:
+    kind = devices.device_type()
+    return ON_CPU if on_cpu and kind != "cpu" else kind
 
 
-def close(*, at_once: bool = True) -> bool:
-    """Give the memory back, ending a reply that grows, or else after it; whether anything was open.
+def _key(one: ChatModel, device: str, chosen: dict[str, ChatModel]) -> Key:
+    """The weights that a model needs when all of these are to reply."""
+    trained = [other for other in chosen.values() if other.config]
+    kin = [other.config for other in trained if (other.base_model, other.whole) == (one.base_model, one.whole)]
+    quantised = bool(kin) and {config.method for config in kin} == {"qlora"} and device != ON_CPU and not one.whole
+    precision = "fp32" if any(config.precision == "fp32" for config in kin) else "auto"
+    directory = one.weights if one.whole else Path(chat_models.base_directory(one))
+    parameters = ()
+    if one.is_adapter:
+        values = json.loads((one.weights / "adapter_config.json").read_text(encoding="utf-8"))
+        parameters = tuple(sorted(values.get("target_parameters") or ()))
+    key = Key(str(directory), _written(directory), device, quantised, precision, parameters)
+    # A base that no training says how to hold replies as it is held already.
+    return next((opened for opened in _opened if not kin and opened[:3] == key[:3]), key)
 
-    What was opened on the processor of a machine with a card stays, and a reply from there goes on.
-    """
-    if at_once:
-        CLOSING.set()
+
+def _load_model(one: ChatModel, key: Key) -> LoadedModel:
+    weights = _opened.get(key)
+    if weights is None:
+        weights = _opened[key] = _load_weights(one, key)
+    if not one.is_adapter:
+        return LoadedModel(one, weights, None)
+    place = (str(one.weights), _written(one.weights))
     try:
-        while not LOCK.acquire(timeout=LOOK_SECONDS):
-            if _speaking == ON_CPU and all(place[2] == ON_CPU for place in list(_opened)):
-                return False
-        try:
-            kept = {place for place in _opened if place[2] == ON_CPU}
-            was_open = len(_opened) > len(kept)
-            _forget(kept)
-            return was_open
-        finally:
-            LOCK.release()
-    finally:
-        CLOSING.clear()
+        name = weights.adapters.pop(place, None) or attach_adapter(weights, one)
+    except Exception:
+        del _opened[key]  # part of an adapter may be in its layers
+        raise
+    weights.adapters[place] = name
+    return LoadedModel(one, weights, name)
 
 
-def is_open() -> bool:
-    return bool(_opened)
+def _load_weights(one: ChatModel, key: Key) -> Weights:
+    method = "qlora" if key.quantised else "lora"
+    config = TrainConfig(base_model=key.directory, corpus="", method=method, precision=key.precision)
+    need_room(one, Path(key.directory), key.device, bytes_each(config, key.device))
+    if key.device == ON_CPU:
+        base = model_loading.without_towers(model_loading.open_model(key.directory, dtype=torch.float32))
+    else:
+        base = for_replies(model_loading.load_base(config))
+    tokenizer = tokenizer_loading.load_tokenizer(config)
+    return Weights(base.eval(), tokenizer, frozenset(encoding.stop_ids(base, tokenizer)))
 
 
-def silence(weights: Weights) -> None:
-    """Leave the model as its base."""
-    _switch(weights, None)
+def attach_adapter(weights: Weights, one: ChatModel) -> str:
+    """Load an adapter around the base and return PEFT's name for it.
+
+    Raises:
+        VocabularyResized, AdapterForeign: not every saved tensor has a place of its shape, or a place is left empty.
+    """
+    packages.before_peft()
+    from peft import PeftConfig, PeftModel  # noqa: PLC0415 - takes seconds, and a base alone does without
+    from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
+    from peft.utils.other import AuxiliaryTrainingWrapper  # noqa: PLC0415
+
+    directory, name = one.weights, f"adapter{next(_adapter_numbers)}"
+    saved = _saved_shapes(directory)
+    rows = weights.inner.get_input_embeddings().weight.shape[0]
+    for tensor, shape in saved.items():
+        if tensor.endswith(("embed_tokens.weight", "lm_head.weight")) and shape[0] != rows:
+            raise VocabularyResized(adapter=directory, rows=shape[0], model=one.base_model, vocabulary=rows)
+    for old in list(weights.adapters)[: max(0, len(weights.adapters) + 1 - MOST_ADAPTERS)]:
+        weights.model.delete_adapter(weights.adapters.pop(old))
+    foreign = {"adapter": directory, "model": one.base_model, "tensors": len(saved)}
+    try:
+        if not hasattr(weights.model, "peft_config"):
+            config = PeftConfig.from_pretrained(directory, inference_mode=True)
+            weights.model = PeftModel(weights.model, config, adapter_name=name)
+        # On this device, else PEFT reads onto the card, whoever else has it.
+        loaded = weights.model.load_adapter(directory, adapter_name=name, torch_device=str(weights.inner.device))
+    except (RuntimeError, ValueError) as error:  # PEFT's words for another shape, and for a layer that isn't there
+        if devices.is_out_of_memory(error):
+            raise
+        raise AdapterForeign(**foreign, matched=0) from error
+    unexpected = [tensor for tensor in loaded.unexpected_keys if "lora_" in tensor]
+    if unexpected or loaded.missing_keys or not any("lora_" in tensor for tensor in saved):
+        raise AdapterForeign(**foreign, matched=len(saved) - len(unexpected))
+    weights.model.eval()
+    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    weights.adapter_layers = tuple(module for module in weights.model.modules() if isinstance(module, kinds))
+    return name
 
 
-def speak_as(voice: Voice) -> None:
-    """Switch the layers, one by one, to a voice's adapter or to none.
+def _saved_shapes(adapter: Path) -> dict[str, list[int]]:
+    """The tensors of an adapter's file with their shapes, read from its header."""
+    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def set_adapter(weights: Weights, adapter: str | None) -> None:
+    """Switch the layers, one by one, to an adapter, or to the base alone for None.
 
     PEFT's own `disable_adapter()` and `set_adapter()` walk all modules each time and took as long as half a token of a
     135M model; these are two attributes of the layers that hold adapters.
     """
-    _switch(voice.weights, voice.adapter)
-
-
-def _switch(weights: Weights, adapter: str | None) -> None:
-    for module in weights.switches:
+    for module in weights.adapter_layers:
         if hasattr(module, "modules_to_save") or not hasattr(module, "lora_A"):  # a copy of a whole layer: few of them
             module.enable_adapters(adapter is not None)
             if adapter is not None:
@@ -192,36 +252,40 @@ def _switch(weights: Weights, adapter: str | None) -> None:
             module._active_adapter = [adapter]
 
 
-def _device(on_cpu: bool) -> str:
-    kind = devices.device_type()
-    return ON_CPU if on_cpu and kind != "cpu" else kind
+def close(*, at_once: bool = True) -> bool:
+    """Give the memory back, ending a reply in progress, or else after it; whether anything was open.
 
-
-def _voice(one: Contestant, place: tuple) -> Voice:
-    weights = _opened.get(place)
-    if weights is None:
-        weights = _opened[place] = _load(one, place)
-    if one.weights is None or one.whole:
-        return Voice(one, weights, None)
-    key = (str(one.weights), _written(one.weights))
-    if key not in weights.adapters:
+    What was opened on the processor of a machine with a card stays, and a reply from there goes on.
+    """
+    if at_once:
+        CLOSING.set()
+    try:
+        while not LOCK.acquire(timeout=LOOK_SECONDS):
+            if _device_in_use == ON_CPU and all(key.device == ON_CPU for key in list(_opened)):
+                return False
         try:
-            hang(weights, one, key)
-        except Exception:
-            del _opened[place]  # half an adapter may hang in it
-            raise
-    weights.adapters[key] = weights.adapters.pop(key)  # the latest one last
-    return Voice(one, weights, weights.adapters[key])
+            on_cpu = {key for key in _opened if key.device == ON_CPU}
+            was_open = len(_opened) > len(on_cpu)
+            unload(keep=on_cpu)
+            return was_open
+        finally:
+            LOCK.release()
+    finally:
+        CLOSING.clear()
 
 
-def _load(one: Contestant, place: tuple) -> Weights:
-    directory, _, device, quantised, precision, _ = place
-    method = "qlora" if quantised else "lora"
-    config = TrainConfig(base_model=directory, corpus="", method=method, precision=precision)
-    need_room(one, Path(directory), device, bytes_each(config, device))
-    base = _on_cpu(directory) if device == ON_CPU else for_replies(model_loading.load_base(config))
-    tokenizer = tokenizer_loading.load_tokenizer(config)
-    return Weights(base.eval(), tokenizer, device, quantised, stop_ids(base, tokenizer))
+def unload(keep: set[Key] = frozenset()) -> None:
+    """Let go of all weights but those."""
+    gone = [key for key in _opened if key not in keep]
+    for key in gone:
+        del _opened[key]
+    if gone:
+        gc.collect()
+        devices.empty_cache()
+
+
+def is_open() -> bool:
+    return bool(_opened)
 
 
 def bytes_each(config: TrainConfig, device: str) -> float:
@@ -239,12 +303,7 @@ def for_replies(base):
     return base
 
 
-def _on_cpu(directory: str):
-    """A model on the processor, while a run has the card."""
-    return model_loading.without_towers(model_loading.open_model(directory, dtype=torch.float32))
-
-
-def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) -> None:
+def need_room(one: ChatModel, directory: Path, device: str, bytes_each: float) -> None:
     """Raise NoRoom when a model of so many bytes a weight is surely larger than the memory that is free."""
     need, free = model_files.count(directory) * bytes_each, free_bytes(device)
     if need > free:
@@ -253,121 +312,9 @@ def need_room(one: Contestant, directory: Path, device: str, bytes_each: float) 
 
 def free_bytes(device: str) -> int:
     """Memory that is free where a device computes; a card that shares the machine's memory has what is free there."""
-    import psutil
-
     return psutil.virtual_memory().available if device.startswith("cpu") else devices.free_bytes()
 
 
-def hang(weights: Weights, one: Contestant, key: tuple = ()) -> None:
-    """Hang an adapter around the base; every saved tensor must have found its place."""
-    packages.before_peft()
-    from peft import PeftModel
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils.other import AuxiliaryTrainingWrapper
-
-    _check_fit(weights, one)
-    weights.count += 1
-    name, directory = f"adapter{weights.count}", one.weights
-    for old in list(weights.adapters)[: max(0, len(weights.adapters) + 1 - MOST_ADAPTERS)]:
-        weights.model.delete_adapter(weights.adapters.pop(old))
-    read_on = {"torch_device": str(weights.inner.device)}  # else PEFT reads onto the card, whoever else has it
-    try:
-        if hasattr(weights.model, "peft_config"):
-            weights.model.load_adapter(str(directory), adapter_name=name, **read_on)
-        else:
-            weights.model = PeftModel.from_pretrained(weights.model, directory, adapter_name=name, **read_on)
-    except RuntimeError as error:  # PEFT's way to say that a tensor has another shape than its place
-        raise AdapterForeign(
-            adapter=directory, model=one.base_model, matched=0, tensors=len(_saved(directory))
-        ) from error
-    weights.model.eval()
-    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
-    weights.switches = tuple(module for module in weights.model.modules() if isinstance(module, kinds))
-    saved = {tensor for tensor in _saved(directory) if "lora_" in tensor}
-    names = (parameter for parameter, _ in weights.model.named_parameters() if f".{name}." in parameter)
-    wanted = {parameter.replace(f".{name}.", ".") for parameter in names if "lora_" in parameter}
-    wanted |= {tensor for tensor in saved if "lora_embedding" in tensor and tensor + f".{name}" in _names(weights)}
-    if not saved or saved - wanted or {tensor for tensor in wanted if "lora_embedding" not in tensor} - saved:
-        found = len(saved & wanted)
-        raise AdapterForeign(adapter=directory, model=one.base_model, matched=found, tensors=len(saved))
-    weights.adapters[key] = name
-
-
-def _names(weights: Weights) -> set[str]:
-    return {name for name, _ in weights.model.named_parameters()}
-
-
-def _check_fit(weights: Weights, one: Contestant) -> None:
-    """Look at the shapes of an adapter's tensors before the base is touched."""
-    saved, matched = _saved(one.weights), 0
-    table = weights.inner.get_input_embeddings().weight
-    for tensor, shape in saved.items():
-        if tensor.endswith(("embed_tokens.weight", "lm_head.weight")) and shape[0] != table.shape[0]:
-            raise VocabularyResized(adapter=one.weights, rows=shape[0], model=one.base_model, vocabulary=table.shape[0])
-        matched += _has_place(weights.inner, tensor, shape)
-    lora = [tensor for tensor in saved if ".lora_A." in tensor]
-    if not saved or matched < len(lora):
-        raise AdapterForeign(adapter=one.weights, model=one.base_model, matched=matched, tensors=len(lora))
-
-
-def _has_place(base, tensor: str, shape: list[int]) -> bool:
-    """Whether a LoRA tensor's layer exists and takes that many numbers.
-
-    Of experts, whose matrices are one parameter (E, X, Y), one that takes them: PEFT wraps each parameter of a module
-    around the one before, and a saved name counts the wrappers.
-    """
-    if ".lora_A." not in tensor:
-        return False
-    path = tensor.removeprefix("base_model.model.").split(".lora_A.")[0]
-    while path.endswith(".base_layer"):
-        path = path.removesuffix(".base_layer")
-    try:
-        layer = base.get_submodule(path)
-    except AttributeError:
-        return False
-    while hasattr(layer, "base_layer"):
-        layer = layer.base_layer
-    weight = getattr(layer, "weight", None)
-    if weight is None:
-        return any(shape[1] in weight.shape[1:] for weight in layer.parameters(recurse=False) if weight.ndim == 3)
-    return (getattr(layer, "in_features", None) or weight.shape[0]) == shape[1]
-
-
-def _saved(adapter: Path) -> dict[str, list[int]]:
-    """The tensors of an adapter's file with their shapes, read from its header."""
-    from safetensors import safe_open
-
-    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dict)
-
-
-def _is_plain(config) -> bool:
-    odd = ("use_dora", "modules_to_save", "target_parameters", "trainable_token_indices", "alora_invocation_tokens")
-    return not any(getattr(config, name, None) for name in odd) and getattr(config, "bias", "none") == "none"
-
-
 def _written(directory: Path) -> int:
-    """When weights were written: a run that went on has others at the same place."""
+    """When weights were written, in nanoseconds."""
     return max((file.stat().st_mtime_ns for file in Path(directory).glob("*.safetensors")), default=0)
-
-
-def stop_ids(model, tokenizer) -> frozenset[int]:
-    """The tokens that end a reply: the model's own, and the one that its chat template writes after a reply."""
-    configured = model.generation_config.eos_token_id
-    ids = set(configured if isinstance(configured, list) else [configured])
-    ids.add(tokenizer.eos_token_id)
-    if tokenizer.chat_template:
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        labels = encoding.encode({"messages": turn}, tokenizer)["labels"]
-        ids.add([label for label in labels if label != encoding.IGNORED][-1])
-    return frozenset(ids - {None})
-
-
-def _forget(needed: set[tuple]) -> None:
-    """Let go of all weights but those."""
-    gone = [place for place in _opened if place not in needed]
-    for place in gone:
-        del _opened[place]
-    if gone:
-        gc.collect()
-        devices.empty_cache()

@@ -1,4 +1,4 @@
-"""Replies that grow: the columns of one set of weights advance together, a token a forward pass."""
+"""Replies token by token: the columns of one set of weights advance together, a token a forward pass."""
 
 import re
 import sys
@@ -8,26 +8,28 @@ from dataclasses import replace
 
 import torch
 from transformers import DynamicCache, LogitsProcessorList
-from transformers.generation import logits_process as process
+from transformers.generation import logits_process
 
 from core.chat import engine, profiles
-from core.chat.engine import BASE_ADAPTER, Voice, speak_as
-from core.chat.types import NotNumbers, PromptTooLong, Question, Reply, Sampling
-from core.training import encoding
+from core.chat.engine import BASE_ADAPTER, LoadedModel
+from core.chat.types import ChatClosed, NotNumbers, PromptTooLong, Question, Reply, Sampling
+from core.training import batching, encoding
+from core.training.config import TrainConfig
 
 CHUNK = {"cpu": 512, "mps": 1024}  # tokens of a prompt read at once: Stop is heard between two chunks
 CHUNK_OF_CARDS = 4096
 NOT_A_NUMBER = -1  # in place of a token: the scores it would be drawn from are not numbers
 MARK = re.compile("\ue0f0(\\d+)\ue0f1")
+LOSS_BATCH, LOSS_TOKENS = 4, 2048  # rows of a batch whose held-out loss is measured, and their tokens at most
 
 
 class Row:
-    """One reply: its tokens, its sampler, its words."""
+    """One reply: its tokens, its sampler, its text."""
 
-    def __init__(self, voice: Voice, messages: list[dict], sampling: Sampling):
-        weights, self.sampling, self.voice = voice.weights, sampling, voice
-        if voice.contestant.profile:
-            messages = profiles.messages(voice.contestant.profile, messages)
+    def __init__(self, loaded: LoadedModel, messages: list[dict], sampling: Sampling):
+        weights, self.sampling, self.loaded = loaded.weights, sampling, loaded
+        if loaded.chat_model.profile:
+            messages = profiles.messages(loaded.chat_model.profile, messages)
         self.prompt = prompt_ids(messages, weights.tokenizer)
         limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or 0
         if limit and len(self.prompt) >= limit:
@@ -38,7 +40,8 @@ class Row:
         self.ids = torch.tensor([self.prompt], device=device)
         self.random = torch.Generator(device).manual_seed(sampling.seed)
         self.warp = LogitsProcessorList(_warpers(sampling))
-        self.said, self.settled, self.read, self.began = [], 0, 0, 0.0
+        self.new_ids, self.began = [], 0.0
+        self.decoded_from, self.decoded_to = 0, 0  # the span of new_ids whose text ends the reply so far
         # A template that opens the thinking itself leaves only its end to the model.
         self.reply.text = self.opening = opening(self.prompt, weights.tokenizer)
 
@@ -57,94 +60,85 @@ class Row:
         self.ids = torch.cat([self.ids, token], dim=1)
         return torch.where(logits.amax(-1, keepdim=True).isfinite(), token, NOT_A_NUMBER)
 
-    def hear(self, token: int) -> bool:
+    def add(self, token: int) -> bool:
         """Take one token; whether there may be another one."""
         if token == NOT_A_NUMBER:
-            precision = str(self.voice.weights.inner.dtype).removeprefix("torch.")
-            raise NotNumbers(model=self.voice.contestant.title, precision=precision)
+            precision = str(self.loaded.weights.inner.dtype).removeprefix("torch.")
+            raise NotNumbers(model=self.loaded.chat_model.title, precision=precision)
         now = time.monotonic()
         self.began = self.began or now  # the clock starts at the first token: the prompt is read by then
-        if token in self.voice.weights.stop_ids:
+        if token in self.loaded.weights.stop_ids:
             return self._end("stop")
-        self.said.append(token)
-        self._spell()
-        self.reply.tokens = len(self.said)
-        self.reply.tokens_per_second = round((len(self.said) - 1) / max(1e-9, now - self.began), 1)
-        if len(self.said) >= self.room:
+        self.new_ids.append(token)
+        self._decode_new()
+        self.reply.tokens = len(self.new_ids)
+        self.reply.tokens_per_second = round((len(self.new_ids) - 1) / max(1e-9, now - self.began), 1)
+        if len(self.new_ids) >= self.room:
             return self._end("length" if self.room == self.sampling.max_new_tokens else "context")
         return True
 
-    def _spell(self) -> None:
-        """Add the words of the newest tokens; half a letter waits for its rest. Earlier tokens are not decoded again."""
-        decode = self.voice.weights.tokenizer.decode
-        before, now = decode(self.said[self.settled : self.read]), decode(self.said[self.settled :])
+    def _decode_new(self) -> None:
+        """Add the text of the newest tokens alone; half a character waits for its rest."""
+        decode = self.loaded.weights.tokenizer.decode
+        before = decode(self.new_ids[self.decoded_from : self.decoded_to])
+        now = decode(self.new_ids[self.decoded_from :])
         if len(now) > len(before) and not now.endswith("\ufffd"):
             self.reply.text += now[len(before) :]
-            self.settled, self.read = self.read, len(self.said)
+            self.decoded_from, self.decoded_to = self.decoded_to, len(self.new_ids)
 
     def _end(self, reason: str) -> bool:
         self.reply.finish_reason = reason
-        whole = self.voice.weights.tokenizer.decode(self.said)
-        self.reply.text = self.opening + whole.removesuffix("\ufffd")
+        self.reply.text = self.opening + self.loaded.weights.tokenizer.decode(self.new_ids).removesuffix("\ufffd")
         return False
 
 
-def replies(
-    questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False, loaded_as: str | None = None
-) -> Iterator[dict[str, Reply]]:
-    """Grow a reply in each column and yield the columns as they grow.
+def replies(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
+    """Generate a reply in each column and yield all columns after each token.
 
     All columns draw with the same settings from generators of the same seed, so an adapter that changes nothing replies
-    word for word like its base. Closing the iterator stops at once and frees the card. `loaded_as` names the run that
-    decides how the base is held, 4-bit or not, when it isn't asked itself.
+    word for word like its base. Closing the iterator stops at once and frees the card.
     """
     with engine.LOCK:
         try:
-            yield from _grown(questions, sampling, on_cpu, loaded_as)
+            yield from _replies(questions, sampling, on_cpu)
         except Exception as error:
-            engine.ran_out(error, next(question.contestant for question in questions.values()))
+            engine.raise_if_out_of_memory(error, next(iter(questions.values())).model_id)
             raise
 
 
-def _grown(questions: dict[str, Question], sampling: Sampling, on_cpu: bool, loaded_as: str | None) -> Iterator[dict]:
-    voices = engine.voiced({name: question.contestant for name, question in questions.items()}, on_cpu, loaded_as)
+def _replies(questions: dict[str, Question], sampling: Sampling, on_cpu: bool) -> Iterator[dict]:
+    loaded = engine.load_models({name: question.model_id for name, question in questions.items()}, on_cpu)
     try:
-        groups = []
-        for names in _batches(voices):
-            asked = {name: (voices[name], questions[name].messages) for name in names}
-            groups.append(Group(asked, sampling))
-        growing = groups
-        while growing and not engine.is_closing():
-            growing = [group for group in growing if group.grow()]
-            yield {name: replace(group.replies[name]) for name in questions for group in groups if name in group}
+        batches: dict = {}  # columns of one forward pass: of the same weights, with adapters that mix
+        for name, one in loaded.items():
+            batches.setdefault((id(one.weights), None if one.mixes else name), []).append(name)
+        groups = [
+            Group({name: (loaded[name], questions[name].messages) for name in names}, sampling)
+            for names in batches.values()
+        ]
+        unfinished = groups
+        while unfinished and not engine.is_closing():
+            unfinished = [group for group in unfinished if group.step()]
+            yield {name: replace(group.replies[name]) for name in questions for group in groups if name in group.rows}
     finally:
-        for weights in {id(voice.weights): voice.weights for voice in voices.values()}.values():
-            engine.silence(weights)
-
-
-def _batches(voices: dict[str, Voice]) -> list[list[str]]:
-    """Columns that grow in one forward pass: of the same weights, with adapters that mix."""
-    batches: dict = {}
-    for name, voice in voices.items():
-        alone = () if voice.mixes else (name,)
-        batches.setdefault((id(voice.weights), *alone), []).append(name)
-    return list(batches.values())
+        for one in loaded.values():
+            engine.set_adapter(one.weights, None)
 
 
 class Group:
-    """Columns that grow in one forward pass over one cache; shorter prompts are padded on the left."""
+    """Columns of one forward pass over one cache; shorter prompts are padded on the left."""
 
-    def __init__(self, asked: dict[str, tuple[Voice, list[dict]]], sampling: Sampling):
+    def __init__(self, columns: dict[str, tuple[LoadedModel, list[dict]]], sampling: Sampling):
         self.began = time.monotonic()
-        self.rows = {name: Row(voice, messages, sampling) for name, (voice, messages) in asked.items()}
+        self.rows = {name: Row(loaded, messages, sampling) for name, (loaded, messages) in columns.items()}
         self.replies = {name: row.reply for name, row in self.rows.items()}
-        self.growing = list(self.rows.values())
-        self.weights = self.growing[0].voice.weights
+        self.unfinished = list(self.rows.values())
+        self.weights = self.unfinished[0].loaded.weights
         model = self.weights.inner
         self.cache = DynamicCache(config=model.config.get_text_config())
-        longest = max(len(row.prompt) for row in self.growing)
-        pads = [longest - len(row.prompt) for row in self.growing]
-        ids = [[row.prompt[0]] * pad + row.prompt for row, pad in zip(self.growing, pads, strict=True)]
+        longest = max(len(row.prompt) for row in self.unfinished)
+        pads = [longest - len(row.prompt) for row in self.unfinished]
+        ids = [[row.prompt[0]] * pad + row.prompt for row, pad in zip(self.unfinished, pads, strict=True)]
         self.unread = torch.tensor(ids, device=model.device)  # (B, T)
         self.mask = None
         if any(pads):
@@ -153,77 +147,71 @@ class Group:
         self.position = 0
         self.chunk = CHUNK.get(model.device.type, CHUNK_OF_CARDS)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self.rows
-
-    def grow(self) -> bool:
-        """Read a chunk of the prompts, or say one token more in each row; whether there is more to do."""
+    def step(self) -> bool:
+        """Read a chunk of the prompts, or generate one token more in each row; whether there is more to do."""
         # Around one step, not around the whole reply: a page's steps run on whatever thread is free.
-        with torch.inference_mode(), Switched(self.growing):
+        with torch.inference_mode(), SwitchedLayers([row.loaded for row in self.unfinished]):
             chunk, self.unread = self.unread[:, : self.chunk], self.unread[:, self.chunk :]
-            logits = self.weights.inner(input_ids=chunk, cache=self.cache, use_cache=True, **self._where(chunk)).logits
-            if self.unread.shape[1]:
-                return True
-            return self._hear(logits[:, -1])
+            output = self.weights.inner(
+                input_ids=chunk, cache=self.cache, use_cache=True, logits_to_keep=1, **self._positions(chunk)
+            )
+            return self.unread.shape[1] > 0 or self._add_tokens(output.logits[:, -1])
 
-    def _where(self, chunk) -> dict:
+    def _positions(self, chunk) -> dict:
         """The mask and the positions of a chunk, needed only where rows are padded."""
         start, end = self.position, self.position + chunk.shape[1]
         self.position = end
         if self.mask is None:
-            return {"logits_to_keep": 1}
+            return {}
         positions = (self.mask[:, :end].cumsum(-1) - 1).clamp_min(0)[:, start:end]
-        return {"attention_mask": self.mask[:, :end], "position_ids": positions, "logits_to_keep": 1}
+        return {"attention_mask": self.mask[:, :end], "position_ids": positions}
 
-    def _hear(self, logits) -> bool:
-        drawn = torch.cat([row.draw(logits[index : index + 1]) for index, row in enumerate(self.growing)])  # (B, 1)
-        kept = []
-        tokens_drawn = drawn[:, 0].tolist()  # the one wait for the device in a step
-        for index, (row, token) in enumerate(zip(self.growing, tokens_drawn, strict=True)):
+    def _add_tokens(self, logits) -> bool:
+        """Draw a token in each row from logits (B, V) and drop the rows that end; whether any is left."""
+        drawn = torch.cat([row.draw(logits[index : index + 1]) for index, row in enumerate(self.unfinished)])  # (B, 1)
+        going_on = []
+        tokens = drawn[:, 0].tolist()  # the one wait for the device in a step
+        for index, (row, token) in enumerate(zip(self.unfinished, tokens, strict=True)):
             if not row.reply.seconds_to_first:
                 row.reply.seconds_to_first = round(time.monotonic() - self.began, 3)
-            if row.hear(token):
-                kept.append(index)
-        if not kept:
+            if row.add(token):
+                going_on.append(index)
+        if not going_on:
             return False
         self.unread = drawn
-        if len(kept) < len(self.growing):
-            rows = torch.tensor(kept, device=logits.device)
+        if len(going_on) < len(self.unfinished):
+            rows = torch.tensor(going_on, device=logits.device)
             self.cache.batch_select_indices(rows)
-            self.growing = [self.growing[index] for index in kept]
+            self.unfinished = [self.unfinished[index] for index in going_on]
             self.mask = None if self.mask is None else self.mask[rows]
             self.unread = drawn[rows]
         if self.mask is not None:
-            self.mask = torch.cat([self.mask, self.mask.new_ones(len(kept), 1)], dim=1)
+            self.mask = torch.cat([self.mask, self.mask.new_ones(len(going_on), 1)], dim=1)
         return True
 
 
-class Switched:
-    """The layers as these rows need them, for one forward pass: one voice for all, or a voice a row."""
+class SwitchedLayers:
+    """The layers as these rows need them, for one forward pass: one adapter for all, or an adapter a row."""
 
-    def __init__(self, rows: list[Row]):
-        self.voices, self.hooks = [row.voice for row in rows], []
+    def __init__(self, rows: list[LoadedModel]):
+        self.weights, self.adapters, self.hooks = rows[0].weights, [loaded.adapter for loaded in rows], []
 
     def __enter__(self):
-        adapters = {voice.adapter for voice in self.voices}
-        if len(adapters) == 1:
-            speak_as(self.voices[0])
+        engine.set_adapter(self.weights, next(filter(None, self.adapters), None))
+        if len(set(self.adapters)) == 1:
             return
-        names = [voice.adapter or BASE_ADAPTER for voice in self.voices]
-        speak_as(next(voice for voice in self.voices if voice.adapter))
-        for module in self.voices[0].weights.switches:
-            if hasattr(module, "parameter_name"):  # around experts, where no adapter of a mixed batch is
-                continue
-            self.hooks.append(module.register_forward_pre_hook(_named(names), with_kwargs=True))
+        names = [adapter or BASE_ADAPTER for adapter in self.adapters]
+
+        def hook(module, args, kwargs):  # as PEFT's own mixed batches hand a layer the name of each row's adapter
+            return args, {**kwargs, "adapter_names": names}
+
+        for module in self.weights.adapter_layers:
+            if not hasattr(module, "parameter_name"):  # around experts, where no adapter of a mixed batch is
+                self.hooks.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def __exit__(self, *_):
         for hook in self.hooks:
             hook.remove()
-
-
-def _named(names: list[str]):
-    """A hook that hands a layer the name of each row's adapter, as PEFT's own mixed batches do."""
-    return lambda module, args, kwargs: (args, {**kwargs, "adapter_names": names})
 
 
 def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
@@ -238,7 +226,7 @@ def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
     def marked(message: dict) -> dict:
         if message["role"] == "assistant":
             return message
-        content = pattern.sub(lambda found: f"\ue0f0{special.index(found[0])}\ue0f1", message["content"])
+        content = pattern.sub(lambda match: f"\ue0f0{special.index(match[0])}\ue0f1", message["content"])
         return {**message, "content": content}
 
     text = encoding.apply_template(tokenizer, [marked(message) for message in messages], True)
@@ -254,18 +242,60 @@ def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
 
 def opening(prompt: list[int], tokenizer) -> str:
     """What a template has begun in the model's name: an open `<think>`, or nothing."""
-    tail = tokenizer.decode(prompt[-8:])
-    return "<think>\n" if tail.rstrip().endswith("<think>") else ""
+    return "<think>\n" if tokenizer.decode(prompt[-8:]).rstrip().endswith("<think>") else ""
 
 
 def _warpers(sampling: Sampling) -> list:
     warpers = []
     if sampling.repetition_penalty != 1:
-        warpers.append(process.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
+        warpers.append(logits_process.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
     if sampling.temperature > 0:
-        warpers.append(process.TemperatureLogitsWarper(sampling.temperature))
+        warpers.append(logits_process.TemperatureLogitsWarper(sampling.temperature))
         if sampling.top_k:
-            warpers.append(process.TopKLogitsWarper(sampling.top_k))
+            warpers.append(logits_process.TopKLogitsWarper(sampling.top_k))
         if sampling.top_p < 1:
-            warpers.append(process.TopPLogitsWarper(sampling.top_p))
+            warpers.append(logits_process.TopPLogitsWarper(sampling.top_p))
     return warpers
+
+
+def held_out_loss(model_id: str, rows: list[dict]) -> dict:
+    """{"loss", "rows"} of one chat model: mean cross-entropy in nats a learned token over chats or texts.
+
+    Raises:
+        ChatClosed: when a run that starts wants the memory.
+    """
+    with engine.LOCK:
+        try:
+            return _held_out_loss(model_id, rows)
+        except Exception as error:
+            engine.raise_if_out_of_memory(error, model_id)
+            raise
+
+
+def _held_out_loss(model_id: str, rows: list[dict]) -> dict:
+    loaded = engine.load_models({"measured": model_id})["measured"]
+    weights, profile = loaded.weights, loaded.chat_model.profile
+    limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or LOSS_TOKENS
+    config = TrainConfig(base_model="", corpus="", method="lora", max_length=min(limit, LOSS_TOKENS))
+    rows = [{"id": "", **_behind_profile(profile, row)} for row in rows]
+    encoded, _ = encoding.encode_rows(rows, weights.tokenizer, config)
+    if not encoded:
+        return {"loss": None, "rows": 0}
+    engine.set_adapter(weights, loaded.adapter)
+    try:
+        with torch.inference_mode():
+            loss = batching.held_out_loss(weights.inner, encoded, LOSS_BATCH, engine.CLOSING.is_set)
+    finally:
+        engine.set_adapter(weights, None)
+    if loss is None:
+        raise ChatClosed
+    return {"loss": loss, "rows": len(encoded)}
+
+
+def _behind_profile(profile: profiles.Profile | None, row: dict) -> dict:
+    """A row behind the system prompt of a profile; its examples stay out, since their replies would be counted."""
+    if not profile or "messages" not in row:
+        return row
+    system = [{"role": "system", "content": profile.system_prompt.strip()}] if profile.system_prompt.strip() else []
+    own = row["messages"][1:] if row["messages"][0]["role"] == "system" else row["messages"]
+    return {**row, "messages": [*system, *own]}

@@ -1,15 +1,16 @@
 """Prompt profiles: a system prompt and examples put before every chat; no weight changes, and it chats like an adapter.
 
-Run it: `python -m core.chat.profiles list`, `show NAME`, `delete NAME`. A profile is one JSON file in the data directory.
+Run it: `python -m core.chat.profiles list`, `show NAME`, `delete NAME`. A profile is a JSON file in the data directory.
 """
 
 import argparse
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core import models, paths
+from core import files, models, paths
 from core.errors import UserError
 
 MOST_EXAMPLES = 50
@@ -39,12 +40,12 @@ class TooManyExamples(UserError):
 
 @dataclass(frozen=True)
 class Profile:
-    """What is said before a chat begins."""
+    """The messages put before a chat."""
 
     name: str
     base_model: str = models.STARTER  # a name that models.prepare understands
     system_prompt: str = ""
-    examples: tuple[tuple[str, str], ...] = ()  # (what the person says, what the model replies)
+    examples: tuple[tuple[str, str], ...] = ()  # (question, reply)
 
     def __post_init__(self):
         if not self.name.strip():
@@ -53,8 +54,8 @@ class Profile:
             raise ProfileEmpty
         if len(self.examples) > MOST_EXAMPLES:
             raise TooManyExamples(count=len(self.examples), most=MOST_EXAMPLES)
-        for number, (said, reply) in enumerate(self.examples, 1):
-            if not said.strip() or not reply.strip():
+        for number, (question, reply) in enumerate(self.examples, 1):
+            if not question.strip() or not reply.strip():
                 raise ExampleOneSided(number=number)
 
     @property
@@ -72,8 +73,8 @@ def messages(profile: Profile, chat: list[dict]) -> list[dict]:
     if chat and chat[0]["role"] == "system":
         system, chat = [*system, chat[0]["content"]], chat[1:]
     before = [{"role": "system", "content": "\n\n".join(system)}] if system else []
-    for said, reply in profile.examples:
-        before += [{"role": "user", "content": said}, {"role": "assistant", "content": reply}]
+    for question, reply in profile.examples:
+        before += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
     return [*before, *chat]
 
 
@@ -81,9 +82,7 @@ def save(profile: Profile) -> str:
     """Write a profile, over one of the same name, and return its id."""
     path = _file(profile.id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(asdict(profile), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    files.write_json(path, asdict(profile))
     return profile.id
 
 
@@ -93,22 +92,20 @@ def load(profile_id: str) -> Profile:
         values = json.loads(_file(profile_id).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ProfileGone(name=profile_id) from None
-    return Profile(**{**values, "examples": tuple((said, reply) for said, reply in values["examples"])})
+    return Profile(**{**values, "examples": tuple(map(tuple, values["examples"]))})
 
 
 def listed() -> list[Profile]:
     """All profiles, by name; a file that a person damaged is passed over."""
-    found = []
+    readable = []
     for path in sorted(_directory().glob("[!.]*.json")):
-        try:
-            found.append(load(path.stem))
-        except (UserError, ValueError, TypeError, KeyError):
-            continue
-    return sorted(found, key=lambda profile: profile.name.casefold())
+        with suppress(UserError, ValueError, TypeError, KeyError):
+            readable.append(load(path.stem))
+    return sorted(readable, key=lambda profile: profile.name.casefold())
 
 
 def delete(profile_id: str) -> None:
-    """Forget a profile."""
+    """Delete a profile."""
     _file(profile_id).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Which card replies are computed on, where there are several: chosen on the Playground, kept for the chat's process."""
+"""The card that computes replies, where there are several: chosen on the Playground, read by the chat's process."""
 
 import json
 from contextlib import suppress
@@ -28,7 +28,7 @@ def chosen() -> str | None:
 
 
 def choose(uuid: str) -> bool:
-    """Let replies come from this card from now on; whether that changes anything.
+    """Compute replies on this card from now on; whether that changes anything.
 
     Raises:
         CardNotHere: if it is not there any more.
@@ -44,14 +44,14 @@ def choose(uuid: str) -> bool:
 def is_taken_by(run_id: str) -> bool:
     """Whether a run trains on the card that replies come from; where one of them is not known, it may.
 
-    Replies that the processor computes, because torch cannot compute on the card, are in nobody's way.
+    Replies that the processor computes, because torch cannot compute on the card, take no memory from a run.
     """
     gpu = card()
     return gpu is not None and not hardware.unseen(gpu) and assigned_gpu.is_shared(paths.run(run_id), gpu.uuid)
 
 
 def gives_way_to(run_id: str) -> bool:
-    """Whether a run that starts needs the memory that a chat holds: it is on the same card, or both share the machine's."""
+    """Whether a run that starts needs the memory that a chat holds: of the same card, or of the machine for both."""
     gpu, run_dir = card(), paths.run(run_id)
     if gpu is None or assigned_gpu.is_shared(run_dir, gpu.uuid):
         return True

@@ -1,4 +1,4 @@
-"""What is asked of a chat and what it answers, and what can go wrong."""
+"""Questions to chat models, their replies, and what can go wrong."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ class NoAdapter(UserError):
     template = 'The run "{name}" has no adapter yet. Wait for its first checkpoint, or choose another run.'
 
 
-class ContestantGone(UserError):
-    template = "{contestant} is gone: it was deleted. Choose another one from the list."
+class ChatModelGone(UserError):
+    template = "{title} is gone: it was deleted. Choose another one from the list."
 
 
 class BaseGone(UserError):
-    template = "The base model {model} is gone, and {name} speaks through it: {reason}"
+    template = "The base model {model} is gone, and {name} needs it: {reason}"
 
 
 class AdapterForeign(UserError):
@@ -63,7 +63,7 @@ class ChatDied(UserError):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a reply is drawn; all columns use the same."""
+    """How a reply is sampled; all columns use the same."""
 
     temperature: float = 0.7  # 0: always the likeliest token
     top_p: float = 0.9  # of the likeliest tokens that make up this share
@@ -75,12 +75,12 @@ class Sampling:
 
 @dataclass
 class Reply:
-    """One column while it grows."""
+    """One column, complete or in progress."""
 
-    text: str = ""  # as it was said, thinking included
+    text: str = ""  # as the model wrote it, thinking included
     tokens: int = 0
     tokens_per_second: float = 0.0
-    finish_reason: str = ""  # stop: the model ended it; length: max_new_tokens; context: no room; empty: growing
+    finish_reason: str = ""  # stop: the model ended it; length: max_new_tokens; context: no room; empty: in progress
     prompt_tokens: int = 0
     context: int = 0  # tokens that the model reads at most; 0: it sets no limit
     seconds_to_first: float = 0.0
@@ -88,7 +88,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Question:
-    """What one column is asked: who speaks, and what was said."""
+    """What one column is asked: the model and the conversation so far."""
 
-    contestant: str  # an id of core.chat.chat_models
+    model_id: str  # of core.chat.chat_models
     messages: list[dict]

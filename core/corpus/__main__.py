@@ -107,7 +107,7 @@ def _import(arguments) -> None:
     if arguments.progress:
         print(json.dumps({"card": card}, ensure_ascii=False))
     elif arguments.json:
-        print(json.dumps(card, ensure_ascii=False, indent=2))
+        print(json.dumps(card, ensure_ascii=False))
     else:
         print(f"{card['id']}: {card['rows_in']} in, {card['rows_kept']} kept, {card['rows_set_aside']} set aside")
         for reason, count in card["reasons"].items():
@@ -157,7 +157,7 @@ def _report(arguments) -> None:
         print(json.dumps({"report": found}, ensure_ascii=False))
         return
     if arguments.json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
+        print(json.dumps(found, ensure_ascii=False))
         return
     print(f"{found['rows']} rows; copies: {found['copies']}; flags: {found['flags']}; languages: {found['languages']}")
     for name, gauge in found["xray"]["gauges"].items():

@@ -1,10 +1,12 @@
-"""Take a run along: as a capsule, a PEFT adapter, a merged model, or GGUF files for Ollama, LM Studio and llama.cpp.
+"""Export a run as capsule, PEFT adapter, merged model, or GGUF files for Ollama, LM Studio and llama.cpp.
 
 Run it: `python -m core.export RUN --as capsule|adapter|merged|gguf OUT --json`. The page starts the same as a job in
 the background, whose files stay in the data directory until the export is deleted.
 """
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core import jobs, model_files, models, paths
@@ -27,7 +29,7 @@ class PlaceTaken(UserError):
 
 
 def start(run_id: str, kind: str) -> Path:
-    """Begin an export in the background; raises at once what would surely stop it."""
+    """Begin an export in the background and return its job's directory; raises at once what check() finds."""
     check(run_id, kind, paths.exports())
     name = runs.label(run_id)["name"]
     directory = jobs.create(paths.exports(), {"name": name, "run": run_id, "kind": kind})
@@ -39,15 +41,11 @@ def check(run_id: str, kind: str, where: Path) -> None:
     """Raise when the run, its base or the room on the disk is missing; nothing is downloaded for that.
 
     Raises:
-        RunGone, NoAdapter, BaseGone, DiskFull.
+        RunGone, NoAdapter, NothingToMerge, BaseGone, DiskFull.
     """
     runs.directory(run_id)
-    if kind == "capsule":
-        models.need_disk(where, needed_bytes(run_id, kind))
-        return
-    one = chat_models.find(f"run:{run_id}")
-    if one.whole and kind in ("adapter", "merged"):
-        raise NothingToMerge(name=one.title)
+    if kind in ("adapter", "merged") and (model := chat_models.find(f"run:{run_id}")).whole:
+        raise NothingToMerge(name=model.title)
     models.need_disk(where, needed_bytes(run_id, kind))
 
 
@@ -57,41 +55,56 @@ def needed_bytes(run_id: str, kind: str) -> int:
         corpus = runs.corpus_path(runs.config(run_id))
         files = corpus.glob("rows-*.jsonl") if corpus.is_dir() else [corpus]
         return SLACK + sum(file.stat().st_size for file in files)
-    one = chat_models.find(f"run:{run_id}")
+    model = chat_models.find(f"run:{run_id}")
     if kind == "adapter":
-        return SLACK + 2 * model_files.size(one.weights)
-    base = one.weights if one.whole else chat_models.base_here(one)
+        return SLACK + 2 * model_files.size(model.weights)
+    base = model.weights if model.whole else chat_models.ready_base_directory(model)
     whole = model_files.size(Path(base)) if base else 0
     return SLACK + (whole if kind == "merged" else 3 * whole)  # GGUF: the merged model, f16, q8_0
 
 
 def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
-    """Make an export at `out`, a file for a capsule and a directory for the others, and say what it is.
+    """Make an export at `out`, a file for a capsule and a directory for the others: {"path", "bytes", ...}.
 
     Raises:
-        PlaceTaken: what lies there already is never replaced.
+        PlaceTaken: nothing that is there already is ever replaced. And what check() raises.
     """
-    check(run_id, kind, _standing(out))
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    check(run_id, kind, parent)
     for path in (out, out.with_name(out.name + ".zip")) if kind == "adapter" else (out,):
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise PlaceTaken(path=path)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    if kind == "capsule":
+    if kind in ("capsule", "adapter"):
         report("progress", stage="packing", done=0, total=0)
+    if kind == "capsule":
         return {"path": str(capsule(run_id, out)), "bytes": out.stat().st_size}
-    if kind == "adapter":
-        return adapters.write(run_id, out, report)
-    from core.export import gguf_export, merging
-
-    one = chat_models.find(f"run:{run_id}")
-    if not one.whole:
-        chat_models.base_of(one)  # downloads what is not here
-        check(run_id, kind, _standing(out))
-    return (merging if kind == "merged" else gguf_export).write(run_id, out, report)
+    model = chat_models.find(f"run:{run_id}")
+    with _complete_or_absent(out) as directory:
+        made = adapters.write(model, directory, out) if kind == "adapter" else _weights(model, kind, directory, report)
+    return {"path": str(out), "bytes": sum(file.stat().st_size for file in out.iterdir()), **made}
 
 
-def _standing(path: Path) -> Path:
-    path = path.absolute().parent
-    while not path.exists():
-        path = path.parent
-    return path
+def _weights(model: chat_models.ChatModel, kind: str, directory: Path, report: Callable) -> dict:
+    from core.export import gguf_export, merging  # noqa: PLC0415 - torch, which the page opens without
+
+    if not model.whole:
+        chat_models.base_directory(model)  # downloads a base that is not here, whose size is known only then
+        check(model.id.removeprefix("run:"), kind, directory)
+    return (merging if kind == "merged" else gguf_export).write(model, directory, report)
+
+
+@contextmanager
+def _complete_or_absent(out: Path) -> Iterator[Path]:
+    """A directory to fill, which gets the name `out` at the end, and goes when something is raised."""
+    unfinished = out.with_name(out.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    if out.exists():
+        out.rmdir()  # an empty directory
+    unfinished.rename(out)

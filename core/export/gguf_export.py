@@ -1,7 +1,7 @@
 """GGUF files (f16 and q8_0) of a run for Ollama, LM Studio and llama.cpp, with a Modelfile.
 
 Each file is read back with transformers: its logits and its greedy replies have to be those of the merged model with the
-weights rounded as the file rounds them; how far that is from the merged model itself is measured and said.
+weights rounded as the file rounds them; how far that is from the merged model itself is measured and shown.
 Written with the official gguf package: the format's names come from it, the layout of each family from llama.cpp's
 own reader. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -9,141 +9,118 @@ own reader. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import gc
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 
 from core import paths
 from core.chat import chat_models, engine
+from core.chat.chat_models import ChatModel
 from core.errors import UserError
 from core.export import gguf_file, merging
 from core.training import encoding
 
 KINDS = ("f16", "q8_0")
-EXACT = (
-    1e-3  # of the logits' length: between a file and the merged model with its weights rounded as the file rounds them
-)
+EXACT = 1e-3  # of the logits' length: between a file and the merged model with its weights rounded the same
 REPLY_TOKENS = 24
 
 
 class GgufDiffers(UserError):
     template = (
-        "The {kind} file does not speak like the merged model: its logits differ by {difference} and at most {limit} "
+        "The {kind} file does not reply like the merged model: its logits differ by {difference} and at most {limit} "
         "is rounding. It was removed. Take the merged model and llama.cpp's convert_hf_to_gguf.py instead."
     )
 
 
-def write(run_id: str, out: Path, report) -> dict:
-    """Write both files and a Modelfile into a directory; returns their names, sizes and how they compare."""
-    one = chat_models.find(f"run:{run_id}")
-    base = one.weights if one.whole else Path(chat_models.base_of(one))
+def write(model: ChatModel, directory: Path, report: Callable) -> dict:
+    """Write both files and a Modelfile into a directory that exists: {"difference", "files"}."""
+    base = model.weights if model.whole else Path(chat_models.base_directory(model))
     gguf_file.check(base)  # before the long work
-    engine.need_room(one, base, "cpu", 4.5)  # the files are compared in fp32
-    unfinished = out.with_name(out.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    merged = unfinished / "merged"
-    merged.mkdir(parents=True)
-    try:
-        found = {"difference": 0.0}
-        if one.whole:
-            merged = one.weights
-        else:
-            found = merging.into(one, merged, report)
-        found["files"] = _both(one.title, merged, unfinished, report)
-        (unfinished / "Modelfile").write_text(modelfile(merged, _name(one.title, "q8_0")), encoding="utf-8")
-        shutil.rmtree(unfinished / "merged", ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    if out.exists():
-        out.rmdir()  # an empty directory
-    unfinished.rename(out)
-    return {"path": str(out), "bytes": sum(file.stat().st_size for file in out.iterdir()), **found}
+    engine.need_room(model, base, "cpu", 4.5)  # the files are compared in fp32
+    made, merged = {"difference": 0.0}, model.weights
+    if not model.whole:
+        merged = directory / "merged"
+        merged.mkdir()
+        made = merging.merge(model, merged, report)
+    made["files"] = write_files(model.title, merged, directory, report)
+    (directory / "Modelfile").write_text(modelfile(merged, _name(model.title, "q8_0")), encoding="utf-8")
+    shutil.rmtree(directory / "merged", ignore_errors=True)
+    return made
 
 
-def _both(title: str, merged: Path, out: Path, report) -> list[dict]:
-    from transformers import AutoTokenizer
+def write_files(title: str, merged: Path, out: Path, report: Callable) -> list[dict]:
+    """Write a file of each kind and compare it: [{"file", "difference", "replies_equal", "replies"}].
 
+    Raises:
+        GgufDiffers: when a file read back differs from the rounded model.
+    """
     tokenizer = AutoTokenizer.from_pretrained(merged)
-    wanted, replies = _asked(merging.load(merged).float(), tokenizer)
+    wanted, replies = _logits_and_replies(merging.load(merged).float(), tokenizer)
     files = []
     for kind in KINDS:
         path = out / _name(title, kind)
-        gguf_file.write(
-            merged,
-            tokenizer,
-            path,
-            kind,
-            lambda done, total: report("progress", stage="writing", done=done, total=total),
-        )
+        gguf_file.write(merged, tokenizer, path, kind, report)
         report("progress", stage="comparing", done=0, total=0)
-        rounded, same_replies = _asked(gguf_file.rounded(merging.load(merged).float(), kind), tokenizer)
-        found, found_replies = _asked(read(path, merged), tokenizer)
-        if not merging.distance(found, rounded) <= EXACT or found_replies != same_replies:
-            difference = f"{merging.distance(found, wanted):.2%}"
-            raise GgufDiffers(kind=kind, difference=difference, limit=f"{merging.distance(rounded, wanted):.2%}")
-        equal = sum(one == other for one, other in zip(found_replies, replies, strict=True))
-        difference = round(merging.distance(found, wanted), 6)
-        files.append({"file": path.name, "difference": difference, "replies_equal": equal, "replies": len(replies)})
+        rounded, rounded_replies = _logits_and_replies(gguf_file.rounded(merging.load(merged).float(), kind), tokenizer)
+        logits, file_replies = _logits_and_replies(read(path, merged), tokenizer)
+        difference = merging.distance(logits, wanted)
+        if not merging.distance(logits, rounded) <= EXACT or file_replies != rounded_replies:
+            limit = f"{merging.distance(rounded, wanted):.2%}"
+            raise GgufDiffers(kind=kind, difference=f"{difference:.2%}", limit=limit)
+        equal = sum(one == other for one, other in zip(file_replies, replies, strict=True))
+        files.append(
+            {"file": path.name, "difference": round(difference, 6), "replies_equal": equal, "replies": len(replies)}
+        )
         gc.collect()
     return files
 
 
-def _asked(model, tokenizer) -> tuple[list, list]:
-    """The logits and the greedy replies of a model."""
+def _logits_and_replies(model, tokenizer) -> tuple[list, list]:
     return merging.logits(model, tokenizer), greedy(model, tokenizer)
 
 
 def read(path: Path, merged: Path):
     """The model of a GGUF file, as transformers reads it.
 
-    What its reader doesn't know of (a scaled rotary embedding, the size of a head) comes from the merged model.
+    What its reader doesn't know of (a scaled rotary embedding, the size of a head) comes from the merged model's
+    settings; of Mistral as a Llama, which its GGUF files are.
     """
-    from transformers import AutoModelForCausalLM, GgufConfig
-
+    config = AutoConfig.from_pretrained(merged)
+    if config.model_type == "mistral":
+        values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
+        config = AutoConfig.for_model("llama", **values)
     return AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,
-        config=_read_as(merged),
+        config=config,
         dtype=torch.float32,
         quantization_config=GgufConfig(dequantize=True),
     ).eval()
 
 
-def _read_as(merged: Path):
-    """The merged model's settings; of Mistral as a Llama, which its GGUF files are."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(merged)
-    if config.model_type != "mistral":
-        return config
-    values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
-    return AutoConfig.for_model("llama", **values)
-
-
 def greedy(model, tokenizer) -> list[list[int]]:
     """The likeliest continuation of each prompt that copies are compared on."""
-    found = []
+    settings, replies = {"do_sample": False, "max_new_tokens": REPLY_TOKENS, "repetition_penalty": 1.0}, []
     for ids in merging.prompts(tokenizer):
-        asked = torch.tensor([ids])
-        settings = {"do_sample": False, "max_new_tokens": REPLY_TOKENS, "repetition_penalty": 1.0}
-        said = model.generate(input_ids=asked, attention_mask=torch.ones_like(asked), **settings)
-        found.append(said[0, len(ids) :].tolist())
-    return found
+        prompt = torch.tensor([ids])
+        output = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **settings)
+        replies.append(output[0, len(ids) :].tolist())
+    return replies
 
 
 def modelfile(merged: Path, file: str) -> str:
     """What `ollama create` reads: the file, when a reply ends, and the template where it is ChatML."""
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
     tokenizer = AutoTokenizer.from_pretrained(merged)
     try:
         generation = GenerationConfig.from_pretrained(merged)
     except OSError:
         generation = GenerationConfig(eos_token_id=AutoConfig.from_pretrained(merged).eos_token_id)
-    holder = type("Model", (), {"generation_config": generation})
-    stops = [tokenizer.convert_ids_to_tokens(id) for id in sorted(engine.stop_ids(holder, tokenizer))]
-    lines = [f"FROM ./{file}", *[f"PARAMETER stop {json.dumps(stop, ensure_ascii=False)}" for stop in stops]]
+    ids = encoding.stop_ids(SimpleNamespace(generation_config=generation), tokenizer)
+    stops = [json.dumps(token, ensure_ascii=False) for token in tokenizer.convert_ids_to_tokens(ids)]
+    lines = [f"FROM ./{file}", *[f"PARAMETER stop {stop}" for stop in stops]]
     if tokenizer.chat_template:
         text = encoding.apply_template(tokenizer, [{"role": "user", "content": "\ue0f0"}], True)
         if text.endswith("<|im_start|>user\n\ue0f0<|im_end|>\n<|im_start|>assistant\n"):

@@ -1,14 +1,18 @@
 """One GGUF file of a model directory: the settings, the tokenizer and the tensors of the Llama, Mistral and Qwen families.
 
-Tensors are read, converted and written one at a time: memory for the largest one is enough.
+Tensors are lazy: each is read and converted as it is written, so memory for the largest one is enough.
 """
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
 from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter
+from gguf.lazy import LazyNumpyTensor
 from safetensors import safe_open
 
 from core.errors import UserError
@@ -44,55 +48,47 @@ def check(directory: Path) -> None:
     gguf_tokenizer.kind(directory)
 
 
-def write(directory: Path, tokenizer, path: Path, kind: str, report) -> None:
-    """Write a model directory as one file of a kind, f16 or q8_0; `report(done, total)` counts tensors."""
+def write(directory: Path, tokenizer, path: Path, kind: str, report: Callable) -> None:
+    """Write a model directory as one file of a kind, f16 or q8_0; progress is reported by tensors."""
     config = _config(directory)
-    architecture, interleaved = FAMILIES[config["model_type"]]
+    architecture, _ = FAMILIES[config["model_type"]]
     writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
-    _settings(writer, config, kind, path.stem)
+    _add_settings(writer, config, kind, path.stem)
     gguf_tokenizer.add(writer, directory, tokenizer, config["vocab_size"])
+    if (factors := _rope_factors(config)) is not None:
+        writer.add_tensor("rope_freqs.weight", factors)
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     tied = config.get("tie_word_embeddings", False)
-    places = [place for place in _tensors(directory) if not (tied and place[0] == "lm_head.weight")]
-    factors = _rope_factors(config)
-    if factors is not None:
-        writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
-    for name, _, shape in places:
-        raw = _type(shape, kind)
-        columns = gguf.quant_shape_to_byte_shape(shape, raw) if raw == GGMLQuantizationType.Q8_0 else shape
-        dtype = {"Q8_0": np.uint8, "F16": np.float16, "F32": np.float32}[raw.name]
-        size = int(np.prod(columns)) * np.dtype(dtype).itemsize
-        writer.add_tensor_info(_renamed(names, name), columns, np.dtype(dtype), size, raw_dtype=raw)
+    tensors = [tensor for tensor in _tensors(directory) if not (tied and tensor[0] == "lm_head.weight")]
+    for done, (name, file, shape) in enumerate(tensors):
+        new_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if new_name is None:
+            raise GgufFamily(family=name)
+        progress = partial(report, "progress", stage="writing", done=done, total=len(tensors))
+        meta = LazyNumpyTensor.meta_with_dtype_and_shape(np.float32, tuple(shape))
+        tensor, stored_as = (
+            LazyNumpyTensor(meta=meta, args=(file, name, config, progress), func=_read),
+            _type(shape, kind),
+        )
+        writer.add_tensor(new_name, _quantized(tensor, stored_as), raw_dtype=stored_as)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    if factors is not None:
-        writer.write_tensor_data(factors)
-    for done, (name, file, shape) in enumerate(places):
-        report(done, len(places))
-        data = _read(file, name)
-        if interleaved and name.endswith(("q_proj.weight", "k_proj.weight")):
-            heads = config["num_attention_heads"] if "q_proj" in name else _kv_heads(config)
-            data = _interleave(data, heads)
-        writer.write_tensor_data(_converted(data, _type(shape, kind)))
-    report(len(places), len(places))
+    writer.write_tensors_to_file()
     writer.close()
 
 
 def rounded(model, kind: str):
     """A model with its weights rounded in place as a file of a kind rounds them."""
-    import torch
-
     with torch.no_grad():
         for weight in model.parameters():
             raw = _type(list(weight.shape), kind)
             if raw != GGMLQuantizationType.F32:
-                data = gguf.quants.dequantize(_converted(weight.numpy(), raw), raw)
+                data = gguf.quants.dequantize(_quantized(weight.numpy(), raw), raw)
                 weight.copy_(torch.from_numpy(np.ascontiguousarray(data)))
     return model
 
 
-def _settings(writer: GGUFWriter, config: dict, kind: str, name: str) -> None:
+def _add_settings(writer: GGUFWriter, config: dict, kind: str, name: str) -> None:
     heads, size, rope = config["num_attention_heads"], config["hidden_size"], _rope(config)
     head = config.get("head_dim") or size // heads
     writer.add_name(name)
@@ -149,18 +145,11 @@ def _kv_heads(config: dict) -> int:
 
 def _tensors(directory: Path) -> list[tuple[str, Path, list[int]]]:
     """(name, file, shape) of every tensor of a model directory."""
-    found = []
+    listed = []
     for file in sorted(directory.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
-            found += [(name, file, tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118
-    return found
-
-
-def _renamed(names, name: str) -> str:
-    found = names.get_name(name, try_suffixes=(".weight", ".bias"))
-    if found is None:
-        raise GgufFamily(family=name)
-    return found
+            listed += [(name, file, tensors.get_slice(name).get_shape()) for name in tensors.keys()]  # noqa: SIM118
+    return listed
 
 
 def _type(shape: list[int], kind: str) -> GGMLQuantizationType:
@@ -169,16 +158,17 @@ def _type(shape: list[int], kind: str) -> GGMLQuantizationType:
     return GGMLQuantizationType.Q8_0 if kind == "q8_0" and shape[-1] % BLOCK == 0 else GGMLQuantizationType.F16
 
 
-def _read(file: Path, name: str) -> np.ndarray:
+def _read(file: Path, name: str, config: dict, progress: Callable) -> np.ndarray:
+    """A tensor in fp32, q and k in the order of llama.cpp's rotary embedding: pairs side by side, not halves apart."""
+    progress()
     with safe_open(file, "pt") as tensors:
-        return tensors.get_tensor(name).float().numpy()
-
-
-def _interleave(data: np.ndarray, heads: int) -> np.ndarray:
-    """Rows of q and k in the order of llama.cpp's rotary embedding: pairs side by side, not halves apart."""
+        data = tensors.get_tensor(name).float().numpy()
+    if not FAMILIES[config["model_type"]][1] or not name.endswith(("q_proj.weight", "k_proj.weight")):
+        return data
+    heads = config["num_attention_heads"] if "q_proj" in name else _kv_heads(config)
     half = data.shape[0] // heads // 2
     return data.reshape(heads, 2, half, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
 
 
-def _converted(data: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
-    return np.ascontiguousarray(gguf.quants.quantize(np.ascontiguousarray(data), kind))
+def _quantized(data, kind: GGMLQuantizationType):
+    return gguf.quants.quantize(data, kind)

@@ -42,10 +42,9 @@ def kind(directory: Path) -> str:
     before = values.get("pre_tokenizer") or {}
     steps = before.get("pretokenizers", [before])
     names = [step.get("type") for step in steps]
-    if names == ["Split", "ByteLevel"] and not steps[1].get("use_regex", True):
-        found = PATTERNS.get(steps[0]["pattern"].get("Regex"))
-        if found:
-            return found
+    pattern = steps[0].get("pattern", {}).get("Regex")
+    if names == ["Split", "ByteLevel"] and pattern in PATTERNS and not steps[1].get("use_regex", True):
+        return PATTERNS[pattern]
     if names == ["ByteLevel"] and steps[0].get("use_regex", True):
         return "gpt-2"
     if names == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
@@ -73,7 +72,7 @@ def add(writer: GGUFWriter, directory: Path, tokenizer, size: int) -> None:
         writer.add_add_space_prefix(True)
     else:
         merges = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]["merges"]
-        writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
+        writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in merges])
     _add_special(writer, tokenizer)
 
 
@@ -90,17 +89,15 @@ def _type(id: int, name: str | None, added: dict, tokenizer, split: str) -> Toke
 
 
 def _add_special(writer: GGUFWriter, tokenizer) -> None:
-    """The ids that begin, end and pad, and the chat template. A reply ends at its turn's end, whatever the text's end is."""
+    """The ids that begin, end and pad, and the chat template; a reply ends at its turn's end, whatever ends a text."""
     for name in ("bos", "unk", "pad"):
         if (id := getattr(tokenizer, f"{name}_token_id")) is not None:
             getattr(writer, f"add_{name}_token_id")(id)
     ends = tokenizer.eos_token_id
     if tokenizer.chat_template:
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        labels = encoding.encode({"messages": turn}, tokenizer)["labels"]
-        after = [label for label in labels if label != encoding.IGNORED][-1]
-        if after in tokenizer.added_tokens_decoder and after != ends:
-            writer.add_eot_token_id(after)
+        turn_end = encoding.turn_end_id(tokenizer)
+        if turn_end is not None and turn_end != ends:
+            writer.add_eot_token_id(turn_end)
         writer.add_chat_template(tokenizer.chat_template)
     if ends is not None:
         writer.add_eos_token_id(ends)

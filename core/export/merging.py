@@ -1,12 +1,12 @@
 """Merge an adapter into the base's own 16-bit or 32-bit weights, never into rounded 4-bit ones, and measure the difference.
 
-What lies on the disk afterwards is opened again and asked: an export whose logits differ from the adapter's is refused.
+What is on the disk afterwards is opened again: an export whose logits differ from the adapter's is refused.
 """
 
 import gc
 import json
-import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 
 from core import model_files
 from core.chat import chat_models, engine
+from core.chat.chat_models import ChatModel
 from core.errors import UserError
 from core.training import encoding, model_loading, tokenizer_loading
 
@@ -23,51 +24,43 @@ LIMIT = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.06}  # of t
 
 class MergeDiffers(UserError):
     template = (
-        "The merged model does not speak like the adapter: its logits differ by {difference} and at most {limit} is "
+        "The merged model does not reply like the adapter: its logits differ by {difference} and at most {limit} is "
         "rounding. Nothing was written. Take the adapter instead."
     )
 
 
-def write(run_id: str, out: Path, report) -> dict:
-    """Write the merged model into a directory and return its path, size, precision and the difference measured."""
-    one = chat_models.find(f"run:{run_id}")
-    unfinished = out.with_name(out.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        found = into(one, unfinished, report)
-        card = {"id": run_id, "title": one.title, "base_model": one.base_model, "created": time.time(), **found}
-        (unfinished / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    if out.exists():
-        out.rmdir()  # an empty directory
-    unfinished.rename(out)
-    size = sum(file.stat().st_size for file in out.iterdir())
-    return {"path": str(out), "bytes": size, **found}
+def write(model: ChatModel, directory: Path, report: Callable) -> dict:
+    """Write the merged model and its card into a directory that exists; what merge() returns."""
+    made = merge(model, directory, report)
+    card = {"id": model.id.removeprefix("run:"), "title": model.title, "base_model": model.base_model}
+    card |= {"created": time.time(), **made}
+    (directory / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
+    return made
 
 
-def into(one: chat_models.Contestant, out: Path, report) -> dict:
-    """Merge into a directory that exists: {"precision", "difference"}."""
-    directory = Path(chat_models.base_of(one))
-    engine.need_room(one, directory, "cpu", 1.2 * model_files.width(directory))
+def merge(model: ChatModel, out: Path, report: Callable) -> dict:
+    """Merge into a directory that exists: {"precision", "difference"}.
+
+    Raises:
+        MergeDiffers, and NoRoom when the base does not fit into memory.
+    """
+    directory = Path(chat_models.base_directory(model))
+    engine.need_room(model, directory, "cpu", 1.2 * model_files.width(directory))
     report("progress", stage="loading", done=0, total=0)
-    config = replace(one.config, base_model=str(directory))
-    base, tokenizer = load(directory), tokenizer_loading.load_tokenizer(config)
-    weights = engine.Weights(base, tokenizer, "cpu", False, frozenset())
-    engine.hang(weights, one)
+    tokenizer = tokenizer_loading.load_tokenizer(replace(model.config, base_model=str(directory)))
+    weights = engine.Weights(load(directory), tokenizer, frozenset())
+    engine.attach_adapter(weights, model)
     report("progress", stage="merging", done=0, total=0)
-    wanted = logits(weights.inner, tokenizer)
+    adapter_logits = logits(weights.inner, tokenizer)
     merged = weights.model.merge_and_unload(safe_merge=True)
     dtype = merged.dtype
     report("progress", stage="saving", done=0, total=0)
     merged.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    del base, merged, weights
+    del merged, weights
     gc.collect()
     report("progress", stage="comparing", done=0, total=0)
-    difference = distance(logits(load(out), tokenizer), wanted)
+    difference = distance(logits(load(out), tokenizer), adapter_logits)
     check(difference, LIMIT.get(dtype, 0.06))
     return {"precision": str(dtype).removeprefix("torch."), "difference": round(difference, 6)}
 
@@ -89,12 +82,12 @@ def prompts(tokenizer) -> list[list[int]]:
 
 
 def logits(model, tokenizer) -> list:
-    """The logits of a model after each token of the prompts."""
+    """The logits (T, V) of a model at each prompt, in fp32."""
     with torch.inference_mode():
         return [model(input_ids=torch.tensor([ids])).logits[0].float() for ids in prompts(tokenizer)]
 
 
-def distance(found: list, wanted: list) -> float:
-    """The length of the difference of logits as a share of their own length, after taking away their means."""
-    one, other = torch.cat([part.flatten() for part in found]), torch.cat([part.flatten() for part in wanted])
-    return float((one - other).norm() / (other - other.mean()).norm().clamp_min(1e-12))
+def distance(logits: list, reference: list) -> float:
+    """The norm of the difference of logits as a share of the norm of the reference without its mean."""
+    ours, theirs = (torch.cat([part.flatten() for part in parts]) for parts in (logits, reference))
+    return float((ours - theirs).norm() / (theirs - theirs.mean()).norm().clamp_min(1e-12))

@@ -32,12 +32,12 @@ def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = N
 
 
 def _stalled(row: dict, now: float) -> tuple[str, dict] | None:
-    if row["waiting"] or not row["event_at"]:
+    if row["disk_shortage"] or not row["last_event_at"]:
         return None
     patience = LOADING_SECONDS
-    if row["stage"] == "training" and row["started"] and row["step"]:
-        patience = max(SILENCE_SECONDS, 10 * (row["event_at"] - row["started"]) / row["step"])
-    silent = now - row["event_at"]
+    if row["stage"] == "training" and row["started_at"] and row["step"]:
+        patience = max(SILENCE_SECONDS, 10 * (row["last_event_at"] - row["started_at"]) / row["step"])
+    silent = now - row["last_event_at"]
     return ("stalled", {"seconds": silent}) if silent > patience else None
 
 

@@ -5,7 +5,7 @@ import json
 from core.runs import runs, store
 
 FIGURES = ("state", "step", "max_steps", "loss", "base_eval_loss", "eval_loss", "best_eval_loss", "best_step")
-FIGURES += ("seconds", "tokens_per_second", "memory_gib", "corpus_hash", "device")
+FIGURES += ("tokens_per_second", "memory_gib", "corpus_hash", "device")
 
 
 def compare(run_ids: list[str]) -> dict:
@@ -21,6 +21,7 @@ def compare(run_ids: list[str]) -> dict:
     figures = [
         {"run": row["id"], "name": row["name"], "corpus": row["corpus"]}
         | {name: row[name] for name in FIGURES}
+        | {"seconds": row["duration_seconds"]}
         | measured(row)
         | {"arena": store.arena(row["id"])}
         for row in rows
@@ -34,14 +35,14 @@ def measured(row: dict) -> dict:
     Memory is that of a card: what a process on a CPU holds is not what was predicted. The time is that of a step of
     the longest batch, as predicted; the measured mean step is counted up to its tokens.
     """
-    found = dict.fromkeys(("predicted_gib", "measured_gib", "predicted_seconds", "measured_seconds"))
-    if row["predicted_bytes"] and row["peak_memory_gib"] and row["device"] != "cpu":
-        found |= {"predicted_gib": row["predicted_bytes"] / 2**30, "measured_gib": row["peak_memory_gib"]}
-    if row["predicted_seconds"] and row["step_seconds"] and row["step_tokens"]:
+    figures = dict.fromkeys(("predicted_gib", "measured_gib", "predicted_seconds", "measured_seconds"))
+    if row["predicted_memory_bytes"] and row["peak_memory_gib"] and row["device"] != "cpu":
+        figures |= {"predicted_gib": row["predicted_memory_bytes"] / 2**30, "measured_gib": row["peak_memory_gib"]}
+    if row["predicted_seconds_per_step"] and row["seconds_per_step"] and row["tokens_per_step"]:
         config = json.loads(row["config"])
-        tokens = config["batch_size"] * config["gradient_accumulation_steps"] * row["longest"]
-        found |= {
-            "predicted_seconds": row["predicted_seconds"],
-            "measured_seconds": row["step_seconds"] * tokens / row["step_tokens"],
+        tokens = config["batch_size"] * config["gradient_accumulation_steps"] * row["longest_row_tokens"]
+        figures |= {
+            "predicted_seconds": row["predicted_seconds_per_step"],
+            "measured_seconds": row["seconds_per_step"] * tokens / row["tokens_per_step"],
         }
-    return found
+    return figures

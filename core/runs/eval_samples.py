@@ -4,7 +4,7 @@ import json
 from contextlib import contextmanager, suppress
 
 from core import files, paths
-from core.training.encoding import prompt_ids
+from core.training.encoding import prompt_ids, stop_ids
 from core.training.model_loading import autocast
 
 MOST_PROMPTS = 8
@@ -44,7 +44,7 @@ def reply(model, tokenizer, asked: list[str], most_tokens: int) -> list[str]:
     longest = max(map(len, rows))
     ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=model.device)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
-    stops = {tokenizer.eos_token_id, *_as_list(model.generation_config.eos_token_id)} - {None}
+    stops = stop_ids(model, tokenizer)
     with as_it_was(model), torch.inference_mode(), autocast(model):
         made = model.generate(
             input_ids=ids,
@@ -55,7 +55,7 @@ def reply(model, tokenizer, asked: list[str], most_tokens: int) -> list[str]:
             top_p=None,
             top_k=None,
             use_cache=True,
-            eos_token_id=sorted(stops),
+            eos_token_id=stops or None,
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0),
         )
     return tokenizer.batch_decode(made[:, longest:], skip_special_tokens=True)
@@ -73,10 +73,6 @@ def as_it_was(model):
         if patched:
             base.forward = patched
         model.train(was_training)
-
-
-def _as_list(value) -> list:
-    return value if isinstance(value, list) else [value]
 
 
 def _file():

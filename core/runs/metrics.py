@@ -18,66 +18,72 @@ class PackageMissing(UserError):
 
 
 def write(run_id: str, to_csv: str | None = None, tensorboard: str | None = None, trackio: str | None = None) -> dict:
-    """Write where it is asked for; by default metrics.csv in the current directory. Returns the places and the rows."""
+    """Write a run's metrics to a CSV file (by default metrics.csv here), a directory of TensorBoard, a trackio project.
+
+    Returns {"rows": how many, and of "csv", "tensorboard", "trackio" what was written to}.
+
+    Raises:
+        RunGone, PackageMissing.
+    """
     if not (to_csv or tensorboard or trackio):
         to_csv = "metrics.csv"
-    found, places = rows(run_id), {}
+    logged, places = rows(run_id), {}
     if to_csv:
-        places["csv"] = str(as_csv(found, Path(to_csv)))
+        places["csv"] = str(as_csv(logged, Path(to_csv)))
     if tensorboard:
-        places["tensorboard"] = as_tensorboard(run_id, found, tensorboard)
+        places["tensorboard"] = as_tensorboard(run_id, logged, tensorboard)
     if trackio:
-        places["trackio"] = as_trackio(run_id, found, trackio)
-    return {"rows": len(found), **places}
+        places["trackio"] = as_trackio(run_id, logged, trackio)
+    return {"rows": len(logged), **places}
 
 
 def rows(run_id: str) -> list[dict]:
-    """One row a step, all of them: what was logged, evaluated and measured there."""
+    """One row a step, by step, none left out: the keys of COLUMNS that were logged, evaluated or measured there."""
     runs.directory(run_id)
     store.sync(run_id, seconds=float("inf"))
     by_step: dict[int, dict] = {}
     with store.opened() as db:
-        for row in db.query("select * from steps where run = ?", [run_id]):
+        for row in db.query("select * from steps where run_id = ?", [run_id]):
             by_step[row["step"]] = {name: row[name] for name in STEP}
-        for row in db.query("select step, eval_loss from evals where run = ?", [run_id]):
+        for row in db.query("select step, eval_loss from evals where run_id = ?", [run_id]):
             by_step.setdefault(row["step"], {"step": row["step"]})["eval_loss"] = row["eval_loss"]
-        for row in db.query("select * from forgetting where run = ?", [run_id]):
-            kept = by_step.setdefault(row["step"], {"step": row["step"]})
-            kept |= {"forgetting": row["score"], "foreign": row["foreign"]}
+        for row in db.query("select * from forgetting where run_id = ?", [run_id]):
+            measured = by_step.setdefault(row["step"], {"step": row["step"]})
+            measured |= {"forgetting": row["score"], "foreign": row["foreign_share"]}
     return [by_step[step] for step in sorted(by_step)]
 
 
-def as_csv(found: list[dict], path: Path) -> Path:
+def as_csv(logged: list[dict], path: Path) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, restval="")
         table.writeheader()
-        table.writerows(found)
+        table.writerows(logged)
     return path
 
 
-def as_tensorboard(run_id: str, found: list[dict], folder: str) -> str:
+def as_tensorboard(run_id: str, logged: list[dict], folder: str) -> str:
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import SummaryWriter  # noqa: PLC0415 - optional package
     except ImportError:
         raise PackageMissing(package="tensorboardX") from None
     place = Path(folder) / run_id
     with SummaryWriter(str(place)) as writer:
-        for row in found:
+        for row in logged:
             for name in COLUMNS[1:]:
                 if row.get(name) is not None:
                     writer.add_scalar(name, row[name], row["step"])
     return str(place)
 
 
-def as_trackio(run_id: str, found: list[dict], project: str) -> str:
+def as_trackio(run_id: str, logged: list[dict], project: str) -> str:
     try:
-        import trackio
+        import trackio  # noqa: PLC0415 - optional package
     except ImportError:
         raise PackageMissing(package="trackio") from None
     config, name = json.loads(store.sync(run_id)["config"]), f"{runs.label(run_id)['name']} {run_id}"
-    with redirect_stdout(sys.stderr):  # it talks, and here only the answer goes to the output
+    with redirect_stdout(sys.stderr):  # it prints, and only the answer belongs on stdout
         trackio.init(project=project, name=name, config=config, embed=False, auto_log_gpu=False, auto_log_cpu=False)
-        for row in found:
+        for row in logged:
             trackio.log({key: row[key] for key in COLUMNS[1:] if row.get(key) is not None}, step=row["step"])
         trackio.finish()
     return project

@@ -35,7 +35,7 @@ def unheard(row: dict, now: float) -> float:
     if row["state"] not in ("stopping", "pausing"):
         return 0.0
     asked = requests.asked(paths.run(row["id"]))
-    heard = row["request"] == asked.get("request") and row["asked"] == asked.get("asked")
+    heard = row["request"] == asked.get("request") and row["requested_at"] == asked.get("asked")
     return 0.0 if heard or "asked" not in asked else max(0.0, now - asked["asked"])
 
 

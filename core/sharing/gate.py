@@ -1,14 +1,17 @@
 """The gate before a shared page: no password, no answer; and behind it only what chatting takes.
 
-An ASGI application around another. What is not on the list of roads does not exist: it is 404 for those who gave the
-password and 401 for those who did not, whatever the page behind would have said.
+An ASGI application around another. What is not on the list of allowed routes does not exist: it is 404 for those who
+gave the password and 401 for those who did not, whatever the page behind would have answered.
 """
 
 import json
 import re
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from core.errors import UserError
 from core.sharing.sharing import Share, ShareEnded, TooManyTries, Visitor
@@ -16,7 +19,7 @@ from core.sharing.sharing import Share, ShareEnded, TooManyTries, Visitor
 COOKIE = "soulsmith_visitor"
 SESSION = r"[A-Za-z0-9]{6,40}"
 # What the page of a visitor asks of its server, and nothing else of the routes that its framework has.
-ROADS = (
+ALLOWED = (
     ("GET", re.compile(r"/")),
     ("HEAD", re.compile(r"/")),
     ("GET", re.compile(r"/(gradio_api/)?theme\.css")),
@@ -30,17 +33,20 @@ ROADS = (
     ("POST", re.compile(r"/gradio_api/reset/?")),
 )
 MOST_BYTES = 64 * 1024  # of a request; nothing is uploaded over a link
-HEADERS = (
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-robots-tag", b"noindex"),
-)
-
-Page = Callable[[dict, Exception | None], str]  # the request's scope and what went wrong -> the page that asks
-
-
+HEADERS = {
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-robots-tag": "noindex",
+}
+OWN_HEADERS = HEADERS | {  # of the gate's own answers
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "form-action 'self'",
+}
 LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+Page = Callable[[Request, Exception | None], str]  # a request and what went wrong -> the page that asks
 
 
 def local_only(inner):
@@ -50,13 +56,14 @@ def local_only(inner):
     the name that the browser asks for.
     """
 
-    async def asked(scope, receive, send) -> None:
-        if scope["type"] == "http" and not LOCAL.fullmatch(_header(scope, b"host") or ""):
-            await respond(send, 421, "<p>This page answers at 127.0.0.1 only. To share it: --share or --share-all.</p>")
+    async def guarded(scope, receive, send) -> None:
+        if scope["type"] == "http" and not LOCAL.fullmatch(Request(scope).headers.get("host", "")):
+            words = "<p>This page answers at 127.0.0.1 only. To share it: --share or --share-all.</p>"
+            await HTMLResponse(words, 421, OWN_HEADERS)(scope, receive, send)
             return
         await inner(scope, receive, send)
 
-    return asked
+    return guarded
 
 
 class Refused(Exception):
@@ -66,12 +73,12 @@ class Refused(Exception):
 class Gate:
     """An application that lets visitors through to another one.
 
-    `roads` is what they may ask for; None: everything, which is full control. `port`: guard only what comes in by this
+    `allowed` is what they may ask for; None: everything, which is full control. `port`: guard only what comes in by this
     port of the machine; what comes in by the others is this machine's own.
     """
 
-    def __init__(self, inner, share: Share, page: Page, *, roads: tuple | None = ROADS, port: int | None = None):
-        self.inner, self.share, self.page, self.roads, self.port = inner, share, page, roads, port
+    def __init__(self, inner, share: Share, page: Page, *, allowed: tuple | None = ALLOWED, port: int | None = None):
+        self.inner, self.share, self.page, self.allowed, self.port = inner, share, page, allowed, port
         self.elsewhere = local_only(inner)
 
     async def __call__(self, scope, receive, send) -> None:
@@ -81,68 +88,68 @@ class Gate:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
+        request = Request(scope, receive)
         try:
-            await self._guard(scope, receive, send)
+            answer = await self._answer(request)
+            if isinstance(answer, Visitor):
+                receive = receive if self.allowed is None else await self._checked(request, answer)
+                await self.inner(scope, receive, _adding_headers(send))
+                return
         except Refused as refusal:
-            await respond(send, refusal.args[0], "")
+            answer = _html(refusal.args[0], "")
+        await answer(scope, receive, send)
 
-    async def _guard(self, scope, receive, send) -> None:
-        method, path = scope["method"], scope["path"]
+    async def _answer(self, request: Request) -> Response | Visitor:
+        """The gate's own answer, or the visitor whose request may go on."""
+        method, path = request.method, request.scope["path"]
         if self.share.ended:
-            await respond(send, 410, self.page(scope, ShareEnded()))
-        elif (method, path) == ("POST", "/login"):
-            await self._log_in(scope, receive, send)
-        elif (visitor := self.share.visitor(token_of(scope))) is None:
-            asks = method in ("GET", "HEAD") and path == "/"
-            await respond(send, 401, self.page(scope, None) if asks else "")
-        elif self.roads is None:
-            await self.inner(scope, receive, _adding_headers(send))
-        else:
-            receive = await self._checked(scope, receive, visitor)
-            await self.inner(scope, receive, _adding_headers(send))
+            return _html(410, self.page(request, ShareEnded()))
+        if (method, path) == ("POST", "/login"):
+            return await self._log_in(request)
+        if (visitor := self.share.visitor(token_of(request))) is None:
+            return _html(401, self.page(request, None) if method in ("GET", "HEAD") and path == "/" else "")
+        return visitor
 
-    async def _log_in(self, scope, receive, send) -> None:
-        fields = parse_qs((await _body(receive, 1024)).decode("utf-8", "replace"))
+    async def _log_in(self, request: Request) -> Response:
+        fields = parse_qs((await _body(request, 1024)).decode("utf-8", "replace"))
         try:
-            token = self.share.come_in(fields.get("password", [""])[0], address_of(scope))
+            token = self.share.log_in(fields.get("password", [""])[0], address_of(request))
         except UserError as error:
-            await respond(send, 429 if isinstance(error, TooManyTries) else 401, self.page(scope, error))
-            return
-        secure = "; Secure" if _header(scope, b"x-forwarded-proto") == "https" else ""
+            return _html(429 if isinstance(error, TooManyTries) else 401, self.page(request, error))
+        answer = RedirectResponse("/", 303, OWN_HEADERS)
         age = max(1, round(self.share.figures()["seconds_left"]))
-        cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}"
-        await respond(send, 303, "", (b"location", b"/"), (b"set-cookie", cookie.encode()))
+        secure = request.headers.get("x-forwarded-proto") == "https"
+        answer.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="lax", secure=secure)
+        return answer
 
-    async def _checked(self, scope, receive, visitor: Visitor):
-        """The rest of a request that is on the list, read and found harmless."""
-        road = next(
-            (m for method, road in self.roads if method == scope["method"] and (m := road.fullmatch(scope["path"]))),
-            None,
-        )
-        if road is None or (scope.get("raw_path") or b"").partition(b"?")[0] != scope["path"].encode():
+    async def _checked(self, request: Request, visitor: Visitor):
+        """What is left to receive of an allowed request whose body is harmless."""
+        path, raw_path = request.scope["path"], (request.scope.get("raw_path") or b"").partition(b"?")[0]
+        routes = (route.fullmatch(path) for method, route in self.allowed if method == request.method)
+        route = next(filter(None, routes), None)
+        if route is None or raw_path != path.encode():
             raise Refused(404)  # also whatever was written with % signs: no name on the list needs one
-        query = parse_qs(scope["query_string"].decode("ascii", "replace"))
-        for session in [*query.get("session_hash", ()), *road.groupdict().values()]:
+        for session in [*request.query_params.getlist("session_hash"), *route.groupdict().values()]:
             self._own(visitor, session)
-        if scope["method"] != "POST":
-            return receive
-        body = await _body(receive, MOST_BYTES)
+        if request.method != "POST":
+            return request.receive
+        body = await _body(request, MOST_BYTES)
         self._check_body(body, visitor)
-        return _again(body, receive)
+        return _again(body, request.receive)
 
     def _check_body(self, body: bytes, visitor: Visitor) -> None:
         """Let a message through that is made of plain values only: nothing that could name a file."""
         try:
-            asked = json.loads(body)
+            message = json.loads(body)
         except ValueError:
             raise Refused(400) from None
-        if not isinstance(asked, dict) or asked.get("event_data") is not None:
+        if not isinstance(message, dict) or message.get("event_data") is not None:
             raise Refused(400)
-        data = asked.get("data", [])
+        data = message.get("data", [])
         if not isinstance(data, list) or not all(value is None or isinstance(value, str) for value in data):
             raise Refused(400)
-        if "session_hash" in asked:
-            self._own(visitor, asked["session_hash"])
+        if "session_hash" in message:
+            self._own(visitor, message["session_hash"])
 
     def _own(self, visitor: Visitor, session: object) -> None:
         """A page belongs to the visitor who opened it: nobody listens to another's replies, or stops them."""
@@ -154,60 +161,40 @@ class Gate:
             visitor.sessions.append(session)
 
 
-def token_of(scope) -> str | None:
+def token_of(request: Request) -> str | None:
     """The visitor's token of a request, or None."""
-    try:
-        cookies = SimpleCookie(_header(scope, b"cookie") or "")
-    except CookieError:
-        return None
-    return cookies[COOKIE].value if COOKIE in cookies else None
+    return request.cookies.get(COOKIE)
 
 
-def address_of(scope) -> str:
+def address_of(request: Request) -> str:
     """Who tries passwords: the machine that called and, where a tunnel says so, the one behind it."""
-    forwarded = (_header(scope, b"x-forwarded-for") or "").rpartition(",")[2].strip()[:64]
-    return f"{(scope.get('client') or ('?', 0))[0]} {forwarded}"
+    forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()[:64]
+    return f"{request.client.host if request.client else '?'} {forwarded}"
 
 
-async def respond(send, status: int, html: str, *more: tuple[bytes, bytes]) -> None:
-    """A whole answer of the gate's own."""
-    policy = b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; form-action 'self'"
-    headers = [
-        (b"content-type", b"text/html; charset=utf-8"),
-        (b"cache-control", b"no-store"),
-        (b"content-security-policy", policy),
-        *HEADERS,
-        *more,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": html.encode()})
-
-
-def _header(scope, name: bytes) -> str | None:
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+def _html(status: int, html: str) -> Response:
+    return HTMLResponse(html, status, OWN_HEADERS)
 
 
 def _adding_headers(send):
     async def sending(message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], *HEADERS]}
+            MutableHeaders(scope=message).update(HEADERS)
         await send(message)
 
     return sending
 
 
-async def _body(receive, most: int) -> bytes:
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refused(400)
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
-            raise Refused(413)
-        if not message.get("more_body"):
-            return b"".join(parts)
+async def _body(request: Request, most: int) -> bytes:
+    body = b""
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > most:
+                raise Refused(413)
+    except ClientDisconnect:
+        raise Refused(400) from None
+    return body
 
 
 def _again(body: bytes, receive):

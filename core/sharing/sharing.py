@@ -1,6 +1,6 @@
-"""A share: who may come in, until when, and how much they may ask; and the line in which their questions wait.
+"""A share: its password, visitors and limits, and the queue of their messages.
 
-Nothing here knows of pages or networks: core/sharing_gate.py stands before the page and asks this.
+Nothing here knows of pages or networks: core/sharing/gate.py stands before the page and asks this.
 """
 
 import hmac
@@ -9,18 +9,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from core.errors import UserError
 
-ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # 31 signs that nobody confuses: no 0 and o, no 1, l and i
+ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # 31 characters that nobody confuses: no 0 and o, no 1, l and i
 GROUPS, GROUP = 3, 4  # 59 bits
 TRIES_OF_ONE, TRIES_OF_ALL = 5, 60  # wrong passwords a minute, from one address and in all
 MINUTE = 60.0
-AT_HOME = 300.0  # a visitor heard of in the last five minutes counts as present
-REMEMBERED = 20  # messages of a conversation that a reply still sees
+PRESENT_SECONDS = 300.0  # a visitor heard of within these counts as present
+KEPT_MESSAGES = 20  # messages of a conversation that a reply still sees
 
-Answer = Callable[[dict[str, list[dict]], int], Iterator[dict]]  # conversations, most tokens -> columns as they grow
+Answer = Callable[[dict[str, list[dict]], int], Iterator[dict]]  # conversations, most tokens -> columns, token by token
 
 
 class ShareEnded(UserError):
@@ -35,7 +36,7 @@ class TooManyTries(UserError):
     template = "Too many wrong passwords. Try again in {seconds} s."
 
 
-class HouseFull(UserError):
+class TooManyVisitors(UserError):
     template = "{most} visitors have come in already, and no more are let in over this link."
 
 
@@ -82,35 +83,30 @@ class Visitor:
 
 @dataclass(eq=False)
 class Turn:
-    """One message and its growing reply."""
+    """One message and its reply."""
 
     visitor: Visitor
     conversations: dict[str, list[dict]]
-    columns: dict = field(default_factory=dict)  # what has grown so far
-    trouble: Exception | None = None
+    columns: dict = field(default_factory=dict)  # the replies so far
+    error: Exception | None = None
     done: bool = False
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def stop(self) -> None:
-        """Let go of the reply: it ends where it is, or is never begun."""
-        self.stopped.set()
+    stopped: threading.Event = field(default_factory=threading.Event)  # set: it ends where it is, or never begins
 
 
 class Share:
-    """An open link: the password, the visitors, the counts, the line."""
+    """An open link: the password, the visitors, the counts, the queue."""
 
     def __init__(self, answer: Answer | None, limits: Limits | None = None):
         self.limits = limits or Limits()
         self.password = "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(GROUPS))
         self.ends = time.time() + self.limits.hours * 3600
         self.visitors: dict[str, Visitor] = {}
-        self.served = 0  # replies that were written to their end
         self._answer, self._ended, self._lock = answer, threading.Event(), threading.Lock()
         self._tries: dict[str, deque[float]] = {}
-        self._line: deque[Turn] = deque()
+        self._queue: deque[Turn] = deque()
         self._arrived = threading.Condition(self._lock)
         if answer:
-            threading.Thread(target=self._speak, name="share", daemon=True).start()
+            threading.Thread(target=self._serve, name="share", daemon=True).start()
 
     @property
     def ended(self) -> bool:
@@ -120,66 +116,66 @@ class Share:
         """Close the link at once: nobody comes in, nobody is answered any more."""
         self._ended.set()
         with self._lock:
-            for turn in self._line:
-                turn.stop()
+            for turn in self._queue:
+                turn.stopped.set()
             self._arrived.notify_all()
 
-    def come_in(self, password: str, address: str) -> str:
-        """Let somebody in for the password; returns the token of a new visitor.
+    def log_in(self, password: str, address: str) -> str:
+        """Check the password and return the token of a new visitor.
 
         Raises:
-            ShareEnded, TooManyTries, WrongPassword, HouseFull.
+            ShareEnded, TooManyTries, WrongPassword, TooManyVisitors.
         """
         if self.ended:
             raise ShareEnded()
         with self._lock:
-            self._slow_down(address)
+            self._check_tries(address)
             if not hmac.compare_digest(_plain(password), _plain(self.password)):
                 for key in (address, ""):
                     self._tries.setdefault(key, deque()).append(time.monotonic())
                 raise WrongPassword()
             if len(self.visitors) >= self.limits.visitors:
-                raise HouseFull(most=self.limits.visitors)
+                raise TooManyVisitors(most=self.limits.visitors)
             token = secrets.token_urlsafe(24)
             self.visitors[token] = Visitor(token, time.time())
             return token
 
     def visitor(self, token: str | None) -> Visitor | None:
         """The visitor of a token, while the link is open."""
-        found = None if self.ended or not token else self.visitors.get(token)
-        if found:
-            found.seen = time.time()
-        return found
+        visitor = None if self.ended or not token else self.visitors.get(token)
+        if visitor:
+            visitor.seen = time.time()
+        return visitor
 
     def ask(self, visitor: Visitor, conversations: dict[str, list[dict]]) -> Turn:
-        """Join the line with a message; the last message of each conversation is the visitor's.
+        """Queue a message; the last message of each conversation is the visitor's.
 
         Raises:
             ShareEnded, OneAtATime, MessageTooLong, VisitorLimit, ShareLimit.
         """
         limits = self.limits
-        letters = max(len(said[-1]["content"]) for said in conversations.values())
+        letters = max(len(messages[-1]["content"]) for messages in conversations.values())
         if letters > limits.letters:
             raise MessageTooLong(letters=letters, most=limits.letters)
         with self._lock:
             if self.ended:
                 raise ShareEnded()
-            if any(turn.visitor is visitor for turn in self._line):
+            if any(turn.visitor is visitor for turn in self._queue):
                 raise OneAtATime()
             if visitor.messages >= limits.messages or visitor.tokens >= limits.tokens:
                 raise VisitorLimit(messages=limits.messages, tokens=limits.tokens)
             if self.messages >= limits.messages_in_all or self.tokens >= limits.tokens_in_all:
                 raise ShareLimit(messages=limits.messages_in_all, tokens=limits.tokens_in_all)
             visitor.messages += 1
-            turn = Turn(visitor, {name: recent(said) for name, said in conversations.items()})
-            self._line.append(turn)
+            turn = Turn(visitor, {name: recent(messages) for name, messages in conversations.items()})
+            self._queue.append(turn)
             self._arrived.notify()
             return turn
 
-    def place(self, turn: Turn) -> int:
-        """How many are answered before this one; 0: it is being answered."""
+    def position(self, turn: Turn) -> int:
+        """How many messages are answered before this one; 0: it is being answered."""
         with self._lock:
-            return self._line.index(turn) if turn in self._line else 0
+            return self._queue.index(turn) if turn in self._queue else 0
 
     @property
     def messages(self) -> int:
@@ -191,17 +187,17 @@ class Share:
 
     def figures(self) -> dict:
         """What the owner of the link sees of it."""
-        present = sum(time.time() - visitor.seen < AT_HOME for visitor in self.visitors.values())
+        present = sum(time.time() - visitor.seen < PRESENT_SECONDS for visitor in self.visitors.values())
         return {
             "visitors": len(self.visitors),
             "present": present,
-            "waiting": len(self._line),
+            "waiting": len(self._queue),
             "messages": self.messages,
             "tokens": self.tokens,
             "seconds_left": max(0.0, self.ends - time.time()),
         }
 
-    def _slow_down(self, address: str) -> None:
+    def _check_tries(self, address: str) -> None:
         """Raise TooManyTries while too many wrong passwords of the last minute came from here, or from anywhere."""
         now = time.monotonic()
         for key in list(self._tries):
@@ -214,50 +210,43 @@ class Share:
             if len(tries := self._tries.get(key, ())) >= most:
                 raise TooManyTries(seconds=round(MINUTE - (now - tries[-most])) or 1)
 
-    def _speak(self) -> None:
-        """Answer one turn after another, in the order of their coming; a visitor has one turn in the line at most."""
+    def _serve(self) -> None:
+        """Answer the turns in the order they came; a visitor has one in the queue at most."""
         while True:
             with self._lock:
-                while not self._line and not self.ended:
+                while not self._queue and not self.ended:
                     self._arrived.wait(1)
                 if self.ended:
                     return
-                turn = self._line[0]
+                turn = self._queue[0]
             try:
-                self._write(turn)
-            except Exception as error:  # whatever a model stumbles over belongs to this turn, not to the next one
-                turn.trouble = error
+                self._reply(turn)
+            except Exception as error:  # whatever a model raises belongs to this turn, not to the next one
+                turn.error = error
             with self._lock:
                 turn.done = True
-                self._line.remove(turn)
+                self._queue.remove(turn)
 
-    def _write(self, turn: Turn) -> None:
+    def _reply(self, turn: Turn) -> None:
         if turn.stopped.is_set():
             return
         left = min(self.limits.tokens - turn.visitor.tokens, self.limits.tokens_in_all - self.tokens)
-        columns = self._answer(turn.conversations, max(1, min(self.limits.reply_tokens, left // 2)))
-        counted = 0
-        try:
-            for grown in columns:
-                turn.columns = grown
-                tokens = sum(reply.tokens for reply in grown.values())
-                turn.visitor.tokens += tokens - counted
-                counted = tokens
+        before, most_tokens = turn.visitor.tokens, max(1, min(self.limits.reply_tokens, left // 2))
+        with closing(self._answer(turn.conversations, most_tokens)) as replies:
+            for turn.columns in replies:
+                turn.visitor.tokens = before + sum(reply.tokens for reply in turn.columns.values())
                 if turn.stopped.is_set() or self.ended:
                     return
-            self.served += 1
-        finally:
-            columns.close()
 
 
 def recent(messages: list[dict]) -> list[dict]:
     """The end of a conversation, beginning with a message of the visitor."""
-    kept = messages[-REMEMBERED + 1 :] if len(messages) > REMEMBERED else messages
-    while kept and kept[0]["role"] != "user":
-        kept = kept[1:]
-    return kept
+    end = messages[-KEPT_MESSAGES + 1 :] if len(messages) > KEPT_MESSAGES else messages
+    while end and end[0]["role"] != "user":
+        end = end[1:]
+    return end
 
 
 def _plain(password: str) -> bytes:
-    """A password as it counts: capitals, blanks and hyphens are not told apart, since it is read off another screen."""
+    """A password as it is compared: without case, blanks and hyphens, since it is read off another screen."""
     return "".join(password.lower().split()).replace("-", "").encode()

@@ -123,14 +123,14 @@ class Local:
 
     def _method(self) -> str:
         """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
-        from core.chat import engine, process
+        from core.chat import chat, engine
 
         kind = devices.device_type()
         count = model_files.count(self.path)
         config = TrainConfig(base_model=str(self.path), corpus="", method="lora")
         need = {"lora": MARGIN * engine.bytes_each(config, kind) * count, "qlora": engine.QUANTISED_BYTES * count}
         if need["lora"] > engine.free_bytes(kind):
-            process.close(at_once=False)
+            chat.close(at_once=False)
         free = engine.free_bytes(kind)
         if need["qlora"] > free:
             raise NoRoom(model=self.path.name, need=f"{need['qlora'] / 2**30:.1f}", free=f"{free / 2**30:.1f}")

@@ -114,18 +114,25 @@ def prompt_ids(messages: list[dict], tokenizer) -> list[int]:
     return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
 
 
-def stop_ids(base, tokenizer) -> list[int]:
-    """The tokens that end a reply: the model's own, and the one that the chat template writes after a reply.
+def stop_ids(model, tokenizer) -> list[int]:
+    """The tokens that end a reply: the model's own, the tokenizer's, and the one that the chat template writes.
 
     A base model of Qwen ends texts with one token, and the replies of its chat template with another.
     """
-    configured = base.generation_config.eos_token_id
+    configured = model.generation_config.eos_token_id
     ids = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}
-    if tokenizer.chat_template:
-        turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    return sorted((ids | {turn_end_id(tokenizer)}) - {None})
+
+
+def turn_end_id(tokenizer) -> int | None:
+    """The token that the chat template writes after a reply; None without a template, or where it refuses these chats."""
+    turn = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    # Some templates refuse a chat without a system message, others one with it.
+    for messages in (turn, [{"role": "system", "content": "s"}, *turn]) if tokenizer.chat_template else ():
         with suppress(TemplateRefused):
-            ids |= set([id for id in encode({"messages": turn}, tokenizer)["labels"] if id != IGNORED][-1:])
-    return sorted(ids - {None})
+            last = [id for id in encode({"messages": messages}, tokenizer)["labels"] if id != IGNORED][-1:]
+            return last[0] if last and last[0] in tokenizer.added_tokens_decoder else None  # else a word of the reply
+    return None
 
 
 def _common(one: str, other: str) -> int:

@@ -19,7 +19,7 @@ class Group:
     def holds(self, root: Path, line: str) -> list[Path]:
         """The files below a root that hold a line, each as often as it does."""
         place = root / self.place
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        files = sorted([*place.rglob("*.py"), *place.rglob("*.sql")]) if place.is_dir() else [place]
         return [file for file in files for _ in range(file.read_text(encoding="utf-8").count(line))]
 
 
@@ -65,7 +65,7 @@ ENCODING = Group(
             "    ids = {*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id}",
             "    ids = {tokenizer.eos_token_id}",
         ),
-        ("if id != IGNORED][-1:])", "if id != IGNORED][:1])"),
+        ("if id != IGNORED][-1:]", "if id != IGNORED][:1]"),
         ('                if row["id"] not in seen:', "                if True:"),
         (
             "                row, number = json.loads(line), number + 1",
@@ -450,7 +450,7 @@ SHARING = Group(
         ("TRIES_OF_ONE, TRIES_OF_ALL = 5, 60", "TRIES_OF_ONE, TRIES_OF_ALL = 5, 6000"),
         ("            while tries and now - tries[0] > MINUTE:", "            while tries:"),
         ("        if letters > limits.letters:", "        if False:"),
-        ("            if any(turn.visitor is visitor for turn in self._line):", "            if False:"),
+        ("            if any(turn.visitor is visitor for turn in self._queue):", "            if False:"),
         (
             "            if visitor.messages >= limits.messages or visitor.tokens >= limits.tokens:",
             "            if visitor.messages >= limits.messages:",
@@ -460,16 +460,16 @@ SHARING = Group(
             "            if False:",
         ),
         ("            visitor.messages += 1", "            pass"),
-        ("                turn.visitor.tokens += tokens - counted", "                turn.visitor.tokens = tokens"),
+        ("turn.visitor.tokens = before + sum(", "turn.visitor.tokens = sum("),
         (
-            "        found = None if self.ended or not token else self.visitors.get(token)",
-            "        found = self.visitors.get(token)",
+            "        visitor = None if self.ended or not token else self.visitors.get(token)",
+            "        visitor = self.visitors.get(token)",
         ),
         (
             "                if turn.stopped.is_set() or self.ended:\n                    return",
             "                if False:\n                    return",
         ),
-        ('    while kept and kept[0]["role"] != "user":', "    while False:"),
+        ('    while end and end[0]["role"] != "user":', "    while False:"),
         ('    return "".join(password.lower().split()).replace("-", "").encode()', "    return password.encode()"),
     ),
 )
@@ -479,37 +479,40 @@ GATE = Group(
     ("test_share.py", "test_share_files.py"),
     (
         (
-            "        elif (visitor := self.share.visitor(token_of(scope))) is None:",
-            "        elif (visitor := self.share.visitor(token_of(scope))) is False:",
+            "        if (visitor := self.share.visitor(token_of(request))) is None:",
+            "        if (visitor := self.share.visitor(token_of(request))) is False:",
         ),
         (
-            "        if self.share.ended:\n            await respond(send, 410",
-            "        if False:\n            await respond(send, 410",
+            "        if self.share.ended:\n            return _html(410",
+            "        if False:\n            return _html(410",
         ),
-        ('or (scope.get("raw_path") or b"").partition(b"?")[0] != scope["path"].encode():', "or False:"),
+        ("or raw_path != path.encode():", "or False:"),
         (
             "        if not isinstance(data, list) or not all(value is None or isinstance(value, str) for value in data):",
             "        if not isinstance(data, list):",
         ),
         (
-            '        if not isinstance(asked, dict) or asked.get("event_data") is not None:',
-            "        if not isinstance(asked, dict):",
+            '        if not isinstance(message, dict) or message.get("event_data") is not None:',
+            "        if not isinstance(message, dict):",
         ),
         (
             "        if any(session in other.sessions for other in self.share.visitors.values() if other is not visitor):",
             "        if False:",
         ),
-        ('        if "session_hash" in asked:\n            self._own(visitor, asked["session_hash"])', "        pass"),
         (
-            "        if size > most:\n            raise Refused(413)",
-            "        if False:\n            raise Refused(413)",
+            '        if "session_hash" in message:\n            self._own(visitor, message["session_hash"])',
+            "        pass",
         ),
-        ("HttpOnly; SameSite=Lax", "SameSite=Lax"),
         (
-            '        if scope["type"] == "http" and not LOCAL.fullmatch(_header(scope, b"host") or ""):',
+            "            if len(body) > most:\n                raise Refused(413)",
+            "            if False:\n                raise Refused(413)",
+        ),
+        ('httponly=True, samesite="lax"', 'samesite="lax"'),
+        (
+            '        if scope["type"] == "http" and not LOCAL.fullmatch(Request(scope).headers.get("host", "")):',
             "        if False:",
         ),
-        ('    (b"x-frame-options", b"DENY"),\n', ""),
+        ('    "x-frame-options": "DENY",\n', ""),
     ),
 )
 
@@ -530,38 +533,58 @@ STORE = Group(
             "                pass",
         ),
         (
-            '    changed = dict(row, state=state, offset=offset, name=label["name"], note=label["note"])',
-            '    changed = dict(row, state=state, offset=0, name=label["name"], note=label["note"])',
+            '    changed = dict(row, state=state, events_offset=offset, name=label["name"], note=label["note"])',
+            '    changed = dict(row, state=state, events_offset=0, name=label["name"], note=label["note"])',
         ),
-        ('    changed["stamp"] = None if more or state in runs.ACTIVE else stamp', '    changed["stamp"] = stamp'),
         (
-            "            if run_id not in there:\n                _forget(db, run_id)",
+            '    changed["files_fingerprint"] = None if more or state in runs.ACTIVE else fingerprint',
+            '    changed["files_fingerprint"] = fingerprint',
+        ),
+        (
+            "            if run_id not in present:\n                _forget(db, run_id)",
             "            if False:\n                _forget(db, run_id)",
         ),
         (
-            '        if event["step"] == 0:\n            row["base_eval_loss"]',
-            '        if event["step"] == 1:\n            row["base_eval_loss"]',
+            '    if step == 0:\n        row["base_eval_loss"]',
+            '    if step == 1:\n        row["base_eval_loss"]',
         ),
         (
-            '(row["best_eval_loss"] or float("inf")) > event["eval_loss"]:',
-            '(row["best_eval_loss"] or float("inf")) < event["eval_loss"]:',
+            '(row["best_eval_loss"] or float("inf")) > eval_loss:',
+            '(row["best_eval_loss"] or float("inf")) < eval_loss:',
         ),
         (
-            'ended=None, stage="starting", trouble=None, message=None, waiting=None, skipped=None',
-            'ended=None, stage="starting", waiting=None, skipped=None',
+            '        "error": None,\n        "error_values": None,\n        "error_message": None,\n',
+            "",
         ),
-        ("            stage=None,\n            seconds_left=None,", "            stage=None,"),
-        ("        row.update({key: event[key] for key in ENDING if key in event})", "        pass"),
+        ('{"stage": None, "seconds_left": None, "disk_shortage": None}', '{"stage": None, "disk_shortage": None}'),
+        ('"checkpoint": {"step": "checkpoint_step"}', '"checkpoint": {"bytes": "checkpoint_step"}'),
+        ("    **dict.fromkeys(events.FINAL, _ENDED),", "    **dict.fromkeys(events.FINAL, {}),"),
+        ('        connection.execute("pragma foreign_keys=on")', "        pass"),
         ("when verdict in ('tie', 'bad') then 0.5 else", "when verdict in ('tie', 'bad') then 0 else"),
         (
             "        union all select verdict, 'b' side from votes where",
             "        union all select verdict, 'a' side from votes where",
         ),
+    ),
+)
+
+MIGRATIONS = Group(
+    "core/runs/migrations",
+    ("test_upgrades.py", "test_store.py"),
+    (
+        ('UPDATE runs SET "offset" = 0;', ""),
         (
-            '        for table in ("steps", "marks", "evals", "samples", "forgetting"):\n            db[table].delete_where',
-            '        for table in ("steps", "evals", "samples", "forgetting"):\n            db[table].delete_where',
+            "    run_id TEXT REFERENCES runs (id) ON DELETE CASCADE,  -- the run\n    bucket",
+            "    run_id TEXT,  -- the run\n    bucket",
         ),
-        ('    db.conn.execute("update runs set offset = 0")', "    pass"),
+        (
+            "    seconds, event_at, trouble, trouble_values, message,",
+            "    seconds, event_at, trouble, message, message,",
+        ),
+        (
+            'voter, topic, question, system, a, b, text_a, text_b, "left"',
+            'voter, topic, question, system, b, a, text_a, text_b, "left"',
+        ),
     ),
 )
 
@@ -570,19 +593,19 @@ SERIES = Group(
     ("test_store.py", "test_runs_watching.py", "test_runs.py"),
     (
         (
-            '        db.conn.execute(f"delete from {table} where run = ? and step > ?", [run_id, step])',
-            '        db.conn.execute(f"delete from {table} where run = ? and step >= ?", [run_id, step])',
+            '        db.conn.execute(f"delete from {table} where run_id = ? and step > ?", [run_id, step])',
+            '        db.conn.execute(f"delete from {table} where run_id = ? and step >= ?", [run_id, step])',
         ),
-        ("            total, kept = total + sum_before, kept + before", "            pass"),
+        ("            total, count = total + total_before, count + count_before", "            pass"),
         (
-            "            min(stretch, key=lambda step: (math.inf if step[1] is None else step[1], step[0])),",
-            "            stretch[0],",
+            "            min(members, key=lambda step: (math.inf if step[1] is None else step[1], step[0])),",
+            "            members[0],",
         ),
         (
-            "            max(stretch, key=lambda step: (-math.inf if step[2] is None else step[2], -step[0])),",
-            "            stretch[0],",
+            "            max(members, key=lambda step: (-math.inf if step[2] is None else step[2], -step[0])),",
+            "            members[0],",
         ),
-        ("            max(stretch, key=lambda step: step[0]),", "            stretch[0],"),
+        ("            max(members, key=lambda step: step[0]),", "            members[0],"),
     ),
 )
 
@@ -783,8 +806,8 @@ VOTES = Group(
             'if row["verdict"] == "b" else (row["text_b"], row["text_a"])',
         ),
         (
-            '        db["votes"].upsert(vote, pk=("match", "prompt", "voter"))',
-            '        db["votes"].insert(vote, ignore=True, pk=("match", "prompt", "voter"))',
+            '        db["votes"].upsert(vote, pk=("match_id", "prompt_index", "voter"))',
+            '        db["votes"].insert(vote, ignore=True, pk=("match_id", "prompt_index", "voter"))',
         ),
         ('    system = [{"role": "system", "content": row["system"]}] if row["system"] else []', "    system = []"),
     ),
@@ -825,6 +848,7 @@ GROUPS = (
         SHARING,
         GATE,
         STORE,
+        MIGRATIONS,
     ),
     *(SERIES, EVENTS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
 )

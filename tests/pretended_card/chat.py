@@ -56,8 +56,8 @@ def columns(ids: dict[str, str], tokens: int = 12, on_cpu: bool = False, **setti
         if replies is None:
             break
         waited.append(mode.counts)
-    kept = [held(one.inner, one.quantised) for one in engine._opened.values()]
-    engine._forget(set())
+    kept = [held(weights.inner, key.quantised) for key, weights in engine._opened.items()]
+    engine.unload()
     texts = {name: reply.text for name, reply in before.items()}
     return {"texts": texts, "held": kept, "mixed": mixed(), "waits": waited}
 
@@ -71,10 +71,10 @@ def held(model, quantised: bool) -> dict:
 
 def measured(contestant: str) -> dict:
     """The held-out loss."""
-    from core.chat import held_out_loss
+    from core.chat import generation
     from tests.conftest import chat_rows
 
-    return held_out_loss.held_out(contestant, chat_rows(10)) | {"mixed": mixed()}
+    return generation.held_out_loss(contestant, chat_rows(10)) | {"mixed": mixed()}
 
 
 CHATS = [[{"role": "user", "content": text}] for text in ("sea?", "a longer question about the lamp?", "fog")]
@@ -117,11 +117,11 @@ def exported(run_id: str) -> dict:
     import tempfile
     from pathlib import Path
 
-    from core.export import gguf_export, merging
+    from core.export import export
 
     with tempfile.TemporaryDirectory() as folder:
-        found = merging.write(run_id, Path(folder) / "merged", lambda *_, **__: None)
-        files = gguf_export.write(run_id, Path(folder) / "gguf", lambda *_, **__: None)
+        found = export.make(run_id, "merged", Path(folder) / "merged", lambda *_, **__: None)
+        files = export.make(run_id, "gguf", Path(folder) / "gguf", lambda *_, **__: None)
         paths = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != "soulsmith.json"]
         told = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     differences = [found["difference"], *(one["difference"] for one in files["files"])]
@@ -193,7 +193,7 @@ def ended(run_id: str) -> None:
 def evicted(run_id: str, model: str, corpus: str) -> dict:
     """What a run that starts does to a chat on the card, and, when it is resumed, to one on the processor."""
     from core import errors, events, paths
-    from core.chat import chat, process
+    from core.chat import chat
     from core.chat.types import Question, Sampling
     from core.runs import gpu_access, runs
 
@@ -202,9 +202,9 @@ def evicted(run_id: str, model: str, corpus: str) -> dict:
     try:
         growing = chat.talk(asked, Sampling(temperature=1.5, max_new_tokens=900))
         next(growing)
-        found["before"] = process.look()["open"]
+        found["before"] = chat.look()["open"]
         first = started(model, corpus, "first")
-        found["during"] = process.look()["open"]
+        found["during"] = chat.look()["open"]
         try:
             list(growing)
         except errors.ErrorElsewhere as error:
@@ -218,7 +218,7 @@ def evicted(run_id: str, model: str, corpus: str) -> dict:
         ended(first)
         runs.resume(first)  # asks the chat for the card while it replies on the processor
         stepped(first)
-        found["on_cpu_stays"] = process.look()["open"]
+        found["on_cpu_stays"] = chat.look()["open"]
         *_, last = growing
         found["on_cpu_finish"] = last["a"].finish_reason
         ended(first)
