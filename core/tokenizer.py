@@ -1,7 +1,7 @@
 """A model's tokenizer and chat template without transformers: light enough for the page's process.
 
 It gives the ids, offsets and texts of transformers' AutoTokenizer for every model that has a tokenizer.json; a test
-compares the two. `load(directory)` takes what `recipe.encode` needs of a tokenizer and no more.
+compares the two. `load(directory)` takes what `encoding.encode` needs of a tokenizer and no more.
 """
 
 import json
@@ -10,6 +10,10 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import jinja2
+import jinja2.ext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from core.errors import UserError
 from core.training.tokenizer_loading import repair_mistral
@@ -93,15 +97,15 @@ def load(directory: str | Path) -> LightTokenizer:
 
 def _mark(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
+    return stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(maxsize=3)
 def _loaded(directory: Path, marks: tuple) -> LightTokenizer:
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer  # noqa: PLC0415 - loaded with the first model
 
     try:
         backend = Tokenizer.from_file(str(directory / "tokenizer.json"))
@@ -134,16 +138,14 @@ def _content(token: object) -> str | None:
 
 def _special_tokens(directory: Path, config: dict) -> dict[str, str]:
     """Name and text of the special tokens; special_tokens_map.json counts only where old configs left them out."""
-    found = {name: text for name in SPECIAL_NAMES if (text := _content(config.get(name))) is not None}
-    if "added_tokens_decoder" not in config:
-        said = _json(directory / "special_tokens_map.json")
-        found |= {name: text for name in SPECIAL_NAMES if (text := _content(said.get(name))) is not None}
-    return {name: found[name] for name in SPECIAL_NAMES if name in found}
+    old = {} if "added_tokens_decoder" in config else _json(directory / "special_tokens_map.json")
+    texts = {name: _content(old.get(name)) or _content(config.get(name)) for name in SPECIAL_NAMES}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def _add_tokens(backend, config: dict, special: dict[str, str]) -> None:
     """Tokens that the config names and tokenizer.json lacks, and the named special ones as special."""
-    from tokenizers import AddedToken
+    from tokenizers import AddedToken  # noqa: PLC0415 - loaded with the first model
 
     present = {token.content for token in backend.get_added_tokens_decoder().values()}
     declared = config.get("added_tokens_decoder", {})
@@ -166,7 +168,7 @@ def _is_metaspace_llama(directory: Path, config: dict, backend) -> bool:
 
 def _as_llama(backend, config: dict) -> None:
     """transformers builds this class's splitting from its settings, whatever tokenizer.json says."""
-    from tokenizers import pre_tokenizers
+    from tokenizers import pre_tokenizers  # noqa: PLC0415 - loaded with the first model
 
     prefix = config.get("add_prefix_space")
     scheme = "never" if prefix is False else "always" if config.get("legacy", False) else "first"
@@ -181,7 +183,7 @@ def _chat_template(directory: Path, config: dict) -> str | dict | None:
         pass
     template = config.get("chat_template")
     if isinstance(template, list):
-        return {one["name"]: one["template"] for one in template}
+        return {named["name"]: named["template"] for named in template}
     return template
 
 
@@ -189,17 +191,16 @@ def _with_reasoning(chat: list[dict]) -> list[dict]:
     """Reasoning under the names that templates read it by."""
     named = []
     for message in chat:
-        said = next((message[key] for key in ("reasoning_content", "thinking", "reasoning") if key in message), None)
-        named.append(message if said is None else {"thinking": said, **message, "reasoning_content": said})
+        thinking = next(
+            (message[key] for key in ("reasoning_content", "thinking", "reasoning") if key in message), None
+        )
+        named.append(message if thinking is None else {"thinking": thinking, **message, "reasoning_content": thinking})
     return named
 
 
 @lru_cache(maxsize=16)
 def _compiled(template: str):
     """The template in the sandbox that transformers sets up: the same filters, globals and white-space rules."""
-    import jinja2
-    import jinja2.ext
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(jinja2.ext.Extension):
         """`{% generation %}…{% endgeneration %}` marks replies for others; here it is only its content."""
@@ -209,9 +210,9 @@ def _compiled(template: str):
         def parse(self, parser):
             line = next(parser.stream).lineno
             body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-            return jinja2.nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
+            return jinja2.nodes.CallBlock(self.call_method("_content_of"), [], [], body).set_lineno(line)
 
-        def _said(self, caller) -> str:
+        def _content_of(self, caller) -> str:
             return caller()
 
     def raise_exception(message: str):

@@ -29,7 +29,7 @@ from core.estimate import answer, catalogue, forecast, speed, trace_runner
 from core.estimate.errors import TraceFailed
 from core.hardware import hardware
 from core.training.config import TrainConfig
-from core.training.devices import grow_segments
+from core.training.environment import grow_segments
 from core.training.token_cache import FEWEST_ROWS
 from tests import bench_gpu_tables as tables
 from tests import tiny_tokenizers

@@ -70,10 +70,9 @@ def start(options, model: str, out: Path, seed: int) -> subprocess.Popen:
 
 
 def characters(corpus: Path) -> int:
-    from core.corpus import storage
-    from core.corpus.token_counter import said
+    from core.corpus import storage, turns
 
-    return sum(len(text) for row in storage.all_rows(corpus) for text in said(row))
+    return sum(len(text) for row in storage.all_rows(corpus) for text in turns.texts(row))
 
 
 def trained(path: Path) -> str:

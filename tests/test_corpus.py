@@ -8,7 +8,7 @@ import pytest
 
 from core import paths
 from core.corpus import __main__ as commands
-from core.corpus import corpus, export, import_process, importer, storage
+from core.corpus import corpus, encodings, export, import_process, importer, storage
 from core.errors import ErrorElsewhere
 from core.training import corpus_rows
 
@@ -83,8 +83,9 @@ def test_the_same_rows_have_the_same_content_hash_and_copies_are_counted(tmp_pat
     assert one["duplicates"] == 2 - 1
 
 
-def test_rows_are_found_across_shards(tmp_path):
-    writer = storage.Writer(tmp_path, shard_bytes=2000)
+def test_rows_are_found_across_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "SHARD_BYTES", 2000)
+    writer = storage.Writer(tmp_path)
     for number in range(1300):
         writer.row({"text": f"строка {number}"})
     writer.finish({})
@@ -209,17 +210,14 @@ def test_importing_the_package_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_a_large_file_read_in_parts_is_the_same_corpus(tmp_path, monkeypatch):
-    from core.corpus import parallel
-
+def test_a_corpus_of_several_shards_and_broken_lines_is_found_again_by_number(tmp_path, monkeypatch):
     rows = [f'{{"text":"строка {number}"}}\n' for number in range(3000)]
     rows[700], rows[701], rows[1999] = '{"text": "обрыв\n', "\n", '{"text":"РџСЂРёРІРµС‚, РјРёСЂ"}\n'
     file = write(tmp_path / "a.jsonl", "\ufeff" + "".join(rows).removesuffix("\n"))
-    monkeypatch.setattr(parallel, "_cores", lambda: 2)
     one = corpus.create([file], "one")
-    monkeypatch.setattr(parallel, "SMALLEST", 1000)
-    monkeypatch.setattr(parallel, "PART", (5000, 5000))
+    monkeypatch.setattr(storage, "SHARD_BYTES", 5000)
     other = corpus.create([file], "other")
+    assert len(storage.shards(paths.corpus(other["id"]))) > 20
     kept = (
         "rows",
         "rows_in",
@@ -232,7 +230,9 @@ def test_a_large_file_read_in_parts_is_the_same_corpus(tmp_path, monkeypatch):
         "bytes",
     )
     assert {name: other[name] for name in kept} == {name: one[name] for name in kept}
+    assert (one["rows"], one["reasons"], one["repairs"]) == (2998, {"bad_json": 1}, {"mojibake": 1})
     assert corpus.rows(other["id"], 1490, 20) == corpus.rows(one["id"], 1490, 20)
+    assert [row["text"] for row in corpus.rows(one["id"], 1997, 2)] == ["Привет, мир", "строка 2000"]
     assert corpus.set_aside(other["id"]) == corpus.set_aside(one["id"])
     assert list(corpus.storage.all_rows(paths.corpus(other["id"]))) == list(
         corpus.storage.all_rows(paths.corpus(one["id"]))
@@ -254,35 +254,20 @@ def test_a_full_disk_is_told_and_nothing_stays(tmp_path, monkeypatch):
     import shutil
     from collections import namedtuple
 
-    from core.corpus import parallel
-
     file = write(tmp_path / "a.jsonl", '{"text":"а"}\n' * 3000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "total used free")(1, 1, 2**20))
     with pytest.raises(storage.CorpusDiskFull, match="1 MB are left"):
         corpus.create([file], "x")
     assert list(paths.corpora().iterdir()) == []
-    asked = {"path": str(file), "start": 0, "end": 100, "line": 1, "name": "a.jsonl", "options": {}}
-    part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
-    with pytest.raises(storage.CorpusDiskFull, match="1 MB are left"):
-        storage.Writer(tmp_path).adopt(part)
 
 
-def test_a_line_too_long_for_its_part_is_set_aside_with_its_number(tmp_path, monkeypatch):
-    from core.corpus import encodings, parallel
-
+def test_a_line_too_long_to_hold_is_set_aside_with_its_number(tmp_path, monkeypatch):
     lines = [f'{{"text":"строка {number}"}}\n' for number in range(200)]
     lines[120] = json.dumps({"text": "а" * 9000}, ensure_ascii=False) + "\n"
     file = write(tmp_path / "a.jsonl", "".join(lines))
-    monkeypatch.setattr(parallel, "PART", (1000, 1000))
-    data, ranges = file.read_bytes(), list(parallel._ranges(file))
-    assert [data[:start].count(b"\n") + 1 for start, _, _ in ranges] == [line for _, _, line in ranges]
-    assert [end for _, end, _ in ranges] == [start for start, _, _ in ranges[1:]] + [len(data)]
-    assert all(data[end - 1 : end] == b"\n" for _, end, _ in ranges)
     monkeypatch.setattr(encodings, "LONGEST_LINE", 5000)
-    monkeypatch.setattr(parallel, "BLOCK", 1000)
-    asked = {"path": str(file), "start": 0, "end": len(data), "line": 1, "name": "a.jsonl", "options": {}}
-    part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
-    assert (len(part.lengths), [aside.place for aside in part.set_aside]) == (199, ["121"])
-    assert [row["source"]["line"] for row in map(json.loads, (tmp_path / "part").open(encoding="utf-8"))] == [
+    card = corpus.create([file], "a")
+    assert [aside["line"] for aside in corpus.set_aside(card["id"])] == ["121"]
+    assert [row["source"]["line"] for row in corpus.rows(card["id"], 0, 200)] == [
         str(number) for number in range(1, 201) if number != 121
     ]

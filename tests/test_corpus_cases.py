@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -108,12 +109,15 @@ def test_marks_in_a_text_are_shown_and_never_become_markup():
 
 
 def test_every_code_has_its_words():
-    from core.corpus import checks, diversity_metrics, export, personal, preview, reasons
+    from core.corpus import checks, diversity_metrics, export, personal, preview
     from core.corpus.formats import detection
     from ui.text import ENGLISH
 
-    keys = [f"corpora.reason.{code}" for code in reasons.WORDS]
-    keys += [f"corpora.format.{module.NAME}" for module in (*detection.BINARY, *detection.TEXT)]
+    code = "".join(path.read_text("utf-8") for path in Path("core/corpus").rglob("*.py"))
+    reasons = set(re.findall(r"""(?:Bad\([^"\n]*(?:"[^"]*", *)?|Unfit\(|Line\(number, .*)"([a-z_]{4,})\"""", code))
+    assert len(reasons) > 25
+    keys = [f"corpora.reason.{code}" for code in reasons]
+    keys += [f"corpora.format.{form.name}" for form in (*detection.BINARY_FORMATS, *detection.TEXT_FORMATS)]
     keys += [f"corpora.flag.{code}" for code in (*checks.FLAGS, *duplicates.KINDS[1:])]
     keys += [f"corpora.personal.{kind}" for kind in personal.KINDS] + [
         f"corpora.export.{form}" for form in export.FORMATS

@@ -6,6 +6,8 @@ import json
 import random
 import time
 import zipfile
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core import paths
-from core.corpus import corpus, importer, reading
+from core.corpus import corpus, encodings, importer, reading, storage
+from core.corpus.formats import detection, json_files
 from core.corpus.reading import Options
+from core.corpus.sources import Source, of_file
+from core.training import corpus_rows
 from tests import test_corpus_formats as samples
 
 SECONDS = 10  # that one damaged input may take
@@ -155,9 +160,6 @@ def test_any_json_is_survived(tmp_path, values, as_lines):
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60), min_size=1, max_size=5))
 def test_sound_rows_are_kept_to_the_letter(texts):
-    from core.corpus.formats import detection
-    from core.corpus.sources import Source
-
     data = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
     one = detection.open_source(Source("a.jsonl", lambda: io.BytesIO(data), len(data)))
     found = list(reading.read(one, Options(repair_text=False)))
@@ -196,56 +198,41 @@ def test_a_line_of_60_mb_is_read_and_a_longer_one_set_aside(tmp_path):
     assert time.monotonic() - began < 2 * SECONDS
 
 
-def test_damaged_parts_give_the_rows_that_the_whole_file_gives(tmp_path):
-    from core.corpus import parallel, storage
-    from core.corpus.formats import detection
-    from core.corpus.sources import of_file
+def both_ways(path):
+    """What is read of JSON Lines whose bytes are parsed as they are, and whose text is decoded first."""
+    source = replace(of_file(path), encoding="utf-8")
+    decoded = (json_files._of_line(line) for line in encodings.lines(source, "utf-8"))
+    for records in (json_files.read_lines(source), chain.from_iterable(decoded)):
+        yield reading.read(detection.Opened(source, "jsonl", "utf-8", records), Options())
 
+
+def test_damaged_lines_give_the_same_rows_parsed_as_bytes_and_as_text(tmp_path):
     rng, path = random.Random(5), tmp_path / "a.jsonl"
     seed = (samples.CHATS["messages.jsonl"] + samples.CHATS["saiga.jsonl"] + '{"text":"РџСЂРёРІРµС‚, РјРёСЂ"}\n') * 2
     for _ in range(150):
-        data = damaged(seed.encode(), rng).replace(b"\r", b" ").replace(b"\xef\xbb\xbf", b"")
-        path.write_bytes(data)
-        source = of_file(path)
-        one = detection.Opened(source, "jsonl", "utf-8", detection.json_lines.read(source_in_utf8(source)))
-        found = list(reading.read(one, Options()))
-        asked = {"path": str(path), "start": 0, "end": len(data), "line": 1, "name": "a.jsonl", "options": {}}
-        part = parallel.read_part(asked | {"to": str(tmp_path / "part")})
-        written = [json.loads(line) for line in (tmp_path / "part").read_bytes().splitlines()]
-        rows = [row for row in found if isinstance(row, reading.Row)]
-        assert part.ids.hex() == "".join(storage.row_id(row.row) for row in rows)
-        assert [row["id"] for row in written] == [storage.row_id(row.row) for row in rows]
-        assert [aside.place for aside in part.set_aside] == [
-            one.place for one in found if not isinstance(one, reading.Row)
-        ]
-        assert [row["source"]["line"] for row in written] == [row.place for row in rows]
+        path.write_bytes(damaged(seed.encode(), rng))
+        rows, others = ([row._replace(raw=b"") if isinstance(row, reading.Row) else row for row in way]
+                        for way in both_ways(path))  # fmt: skip
+        assert rows == others
 
 
-def test_rows_taken_by_the_short_way_are_those_of_the_careful_reader(tmp_path, monkeypatch):
+def test_rows_written_as_the_file_has_them_are_those_of_the_encoder(tmp_path):
     """Chats and texts in every spacing, with all that must not pass unseen: blanks, escapes, spoilt lines, odd roles."""
-    from core.corpus import fast_jsonl, parallel
-    from core.training import corpus_rows
-
-    taken, take = [], fast_jsonl.take
     rng, path = random.Random(3), tmp_path / "a.jsonl"
+    raw = 0
     for kind in ("chat", "text", "both"):
-        data = "".join(_line(kind, rng) for _ in range(700))
-        path.write_text(data, encoding="utf-8", newline="")
-        asked = {"path": str(path), "start": 0, "end": path.stat().st_size, "line": 1, "name": "a.jsonl", "options": {}}
-        for block in (1 << 20, 9000):
-            monkeypatch.setattr(parallel, "BLOCK", block)
-            monkeypatch.setattr(fast_jsonl, "take", lambda *a, **k: taken.append(take(*a, **k)) or taken[-1])
-            one = parallel.read_part(asked | {"to": str(tmp_path / "one")})
-            monkeypatch.setattr(fast_jsonl, "take", lambda *a, **k: fast_jsonl.Taken([]))
-            other = parallel.read_part(asked | {"to": str(tmp_path / "other")})
-            rows = [[json.loads(line) for line in (tmp_path / name).open("rb")] for name in ("one", "other")]
-            assert rows[0] == rows[1]
-            assert [row["id"] for row in rows[0]] == [corpus_rows.row_id(row) for row in rows[0]]
-            assert one.lengths.tolist() == [len(line) for line in (tmp_path / "one").open("rb")]
-            same = ("ids", "characters", "set_aside", "repairs", "repaired")
-            assert [getattr(one, name) for name in same] == [getattr(other, name) for name in same]
-            assert +one.kinds == +other.kinds
-    assert sum(len(one.numbers) for one in taken) > 200
+        path.write_text("".join(_line(kind, rng) for _ in range(700)), encoding="utf-8", newline="")
+        rows = []
+        for way in both_ways(path):
+            writer = storage.Writer(tmp_path)
+            for row in (row for row in way if isinstance(row, reading.Row)):
+                raw += bool(row.raw)
+                writer.row(row.row, {"file": "a.jsonl", "line": row.place}, row.raw)
+            writer.finish({})
+            rows.append(list(storage.all_rows(tmp_path)))
+        assert rows[0] == rows[1]
+        assert [row["id"] for row in rows[0]] == [corpus_rows.row_id(row) for row in rows[0]]
+    assert raw > 200
 
 
 BITS = ["слово ", "ещё одно слово, да ", "word ", "the quick "] * 14 + [
@@ -270,9 +257,3 @@ def _line(kind: str, rng: random.Random) -> str:
     spaces = (", ", ": ") if kind == "chat" or rng.random() < 0.3 else (",", ":")
     end = rng.choice(["\n"] * 20 + ["\r\n", "\n\n"])
     return json.dumps(value, ensure_ascii=rng.random() < 0.1, separators=spaces) + end
-
-
-def source_in_utf8(source):
-    from dataclasses import replace
-
-    return replace(source, encoding="utf-8")

@@ -52,7 +52,7 @@ def test_trouble_of_an_import_is_told_in_the_persons_language(tmp_path):
     settings = ([], "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
     _, _, said, cancel = last(corpora.on_create(SAY, [str(empty)], None, [], "", *settings))
     assert said == (
-        '<div class="trouble">В пусто.txt не нашлось ни текстов, ни переписок: пустой файл. '
+        '<div class="trouble" role="alert">В пусто.txt не нашлось ни текстов, ни переписок: пустой файл. '
         "Выберите другие файлы или укажите столбцы.</div>"
     )
     assert cancel["visible"] is False

@@ -68,9 +68,9 @@ def test_an_ansi_file_with_utf8_lines_is_read_line_by_line(tmp_path):
     assert (card["reasons"], card["repairs"]) == ({"bad_bytes": 1}, {"line in cp1251": 1})
 
 
-@pytest.mark.parametrize("road", mojibake.ROADS, ids="-".join)
-def test_wrongly_decoded_lines_are_repaired(road):
-    taken_for, really = road
+@pytest.mark.parametrize("pair", mojibake.WRONG_DECODINGS, ids="-".join)
+def test_wrongly_decoded_lines_are_repaired(pair):
+    taken_for, really = pair
     for line in POEM[:3]:
         spoilt = "".join(mojibake._char(byte, taken_for) for byte in line.encode(really))
         assert mojibake.Repairer().line(spoilt) == line
@@ -120,7 +120,6 @@ def test_near_copies_are_the_same_however_many_rows_are_looked_at_once(monkeypat
     whole = duplicates.find(texts)
     assert whole.counts()["near"] > 20
     monkeypatch.setattr(duplicates, "PAIRS", 3)
-    monkeypatch.setattr(duplicates, "BAND_ROWS", 5)
     monkeypatch.setattr(duplicates, "BATCH_CHARACTERS", 1000)
     parts = duplicates.find(texts)
     for name in ("first", "kind", "similarity"):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from core.corpus import diversity_metrics
-from core.corpus.token_counter import learned
+from core.corpus import diversity_metrics, turns
 from core.synth import agreement, counting, grammar, recipes
 
 
@@ -141,7 +140,9 @@ def test_the_recipes_of_the_program_are_sound(name):
 @pytest.mark.parametrize("name", [one["name"] for one in recipes.listed() if one["kind"] in (None, "grammar")])
 def test_the_x_ray_of_two_thousand_rows_sees_no_template(name):
     recipe = recipes.load(name)
-    found = diversity_metrics.measure([learned(recipe.make(7, number)) for number in range(diversity_metrics.SAMPLE)])
+    found = diversity_metrics.measure(
+        [turns.learned(recipe.make(7, number)) for number in range(diversity_metrics.SAMPLE)]
+    )
     lights = {gauge: one["light"] for gauge, one in found["gauges"].items()}
     assert "red" not in lights.values(), found["gauges"]
     assert {lights[gauge] for gauge in ("distinct_3", "openings", "vendi", "self_bleu")} == {"green"}

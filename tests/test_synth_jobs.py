@@ -14,6 +14,7 @@ import pytest
 from core import events, jobs
 from core.corpus import corpus, storage
 from core.corpus.token_counter import Scale
+from core.corpus import turns
 from core.synth import cost_preview, packing, recipes, synth_jobs, worker
 from core.synth.dedup import Seen
 from core.training import encoding

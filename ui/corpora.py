@@ -8,7 +8,7 @@ import gradio as gr
 
 from core import models as known
 from core import tokenizer
-from core.corpus import corpus, import_process, importer, preview
+from core.corpus import corpus, import_process, importer, preview, turns
 from core.errors import ErrorElsewhere, UserError
 from core.training import errors
 from ui import corpora_files, corpora_new, corpora_quality
@@ -45,17 +45,7 @@ def build(say: Say) -> dict:
             aside = gr.HTML()
         with gr.Tab(say("corpora.tab.export")):
             corpora_quality.build_export(say, listing)
-    shown = [
-        about,
-        inside,
-        aside,
-        rows["page"],
-        rows["table"],
-        rows["pages"],
-        rows["row"],
-        rows["full"],
-        rows["tokens"],
-    ]
+    shown = [about, inside, aside, *(rows[name] for name in ("page", "table", "pages", "row", "full", "tokens"))]
     listing.change(partial(on_choose, say), listing, [*shown, *quality], show_progress="hidden")
     makes = [listing, changed, new["progress"], new["cancel"]]
     made = [
@@ -90,36 +80,19 @@ def build_rows(say: Say, listing) -> dict:
             )  # fmt: skip
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
-                model = gr.Dropdown(
-                    label=say("corpora.model"),
-                    info=say("corpora.model.info"),
-                    choices=models(),
-                    value=_first_model(),
-                    scale=3,
-                )
-                max_length = gr.Number(
-                    1024,
-                    label=say("corpora.max_length"),
-                    info=say("corpora.max_length.info"),
-                    minimum=1,
-                    precision=0,
-                    min_width=110,
-                )
+                choice = {"label": say("corpora.model"), "info": say("corpora.model.info"), "scale": 3}
+                model = gr.Dropdown(choices=models(), value=_first_model(), **choice)
+                choice = {"label": say("corpora.max_length"), "info": say("corpora.max_length.info"), "min_width": 110}
+                max_length = gr.Number(1024, minimum=1, precision=0, **choice)
                 learned = [(say(f"corpora.learn.{name}"), name) for name in ("assistant", "all")]
-                learn = gr.Dropdown(
-                    learned,
-                    value="assistant",
-                    label=say("corpora.learn"),
-                    info=say("corpora.learn.info"),
-                    min_width=110,
-                )
+                choice = {"label": say("corpora.learn"), "info": say("corpora.learn.info"), "min_width": 110}
+                learn = gr.Dropdown(learned, value="assistant", **choice)
             with gr.Tab(say("corpora.as_tokens")):
                 tokens = gr.HTML(say("corpora.choose_row"))
             with gr.Tab(say("corpora.in_full")):
                 full = gr.HTML(say("corpora.choose_row"))
     row = gr.State(None)
-    asked = [listing, page, search]
-    page.change(partial(on_page, say), asked, [table, pages], show_progress="hidden")
+    page.change(partial(on_page, say), [listing, page, search], [table, pages], show_progress="hidden")
     search.submit(partial(on_search, say), [listing, search], [page, table, pages])
     table.select(on_select, listing, row, show_progress="hidden")
     seen = [row, model, max_length, learn]
@@ -143,8 +116,8 @@ def on_models(chosen: str | None):
 
 
 def _first_model() -> str | None:
-    found = models()
-    return found[0][1] if found else None
+    ready = models()
+    return ready[0][1] if ready else None
 
 
 def _empty(say: Say) -> str:
@@ -153,20 +126,20 @@ def _empty(say: Say) -> str:
 
 def on_load(say: Say, chosen: str | None):
     """The list of corpora as it is now; where none is chosen, the newest one is shown."""
-    found = choices(say)
-    return gr.update(choices=found) if chosen or not found else gr.update(choices=found, value=found[0][1])
+    listed = choices(say)
+    return gr.update(choices=listed) if chosen or not listed else gr.update(choices=listed, value=listed[0][1])
 
 
 def on_take(say: Say, sample_id: str | None):
-    sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
+    sample = next((sample for sample in corpus.samples() if sample["id"] == sample_id), None)
     if sample is None:
-        raise Refused(say.trouble(_trouble("NothingGiven")))
+        raise Refused(say.trouble(importer.NothingGiven()))
     yield from _made(say, [sample["path"]], say.pick(sample["title"]), corpus.Options())
 
 
 def on_create(say: Say, files, folder, names, name, *settings):
     if not files and not folder:
-        raise Refused(say.trouble(_trouble("NothingGiven")))
+        raise Refused(say.trouble(importer.NothingGiven()))
     with corpora_files.gathered(files, folder, names) as paths:
         if (yield from _made(say, paths, name or paths[0].stem, corpora_new.options(settings))):
             corpora_new.remember(settings)
@@ -177,33 +150,27 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
     began, same = time.monotonic(), (gr.skip(), gr.skip())
     yield *same, markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
     try:
-        for said in import_process.create(paths, name, options):
-            if "card" in said:
-                card = said["card"]
+        for event in import_process.create(paths, name, options):
+            if "card" in event:
+                card = event["card"]
                 gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
                 yield gr.update(choices=choices(say), value=card["id"]), time.time(), "", gr.update(visible=False)
                 return True
             else:
                 seconds = time.monotonic() - began
-                bar = markup.progress(say, said["done"], said["total"], said["rows"], seconds)
+                bar = markup.progress(say, event["done"], event["total"], event["rows"], seconds)
                 yield *same, bar, gr.update(visible=True)
-    except ErrorElsewhere as error:
-        yield *same, markup.trouble(say, worded(say, error)), gr.update(visible=False)
     except UserError as error:
-        yield *same, markup.trouble(say, say.trouble(error)), gr.update(visible=False)
+        yield *same, markup.trouble(_worded(say, error)), gr.update(visible=False)
     return False
 
 
-def worded(say: Say, error: ErrorElsewhere) -> str:
-    """The sentence of another process's trouble in the page's language."""
-    values = dict(error.values)
-    if codes := values.get("codes"):
-        values["reasons"] = "; ".join(say(f"corpora.reason.{code}") for code in codes.split())
-    return say.worded(error.name, values, str(error))
-
-
-def _trouble(name: str) -> UserError:
-    return getattr(importer, name)()
+def _worded(say: Say, error: UserError) -> str:
+    """The sentence of an error; reasons, which come as codes, in the page's language."""
+    if isinstance(error, ErrorElsewhere) and error.values and (codes := error.values.get("codes")):
+        reasons = "; ".join(say(f"corpora.reason.{code}") for code in codes.split())
+        error = ErrorElsewhere(error.name, error.values | {"reasons": reasons}, str(error))
+    return say.trouble(error)
 
 
 def on_cancel(say: Say):
@@ -221,53 +188,36 @@ def on_choose(say: Say, corpus_id: str | None):
         return _empty(say), gr.update(visible=False), "", 1, [], "", None, "", "", *corpora_quality.shown(say, None)
     aside = markup.set_aside(say, card, corpus.set_aside(corpus_id, 0, ASIDE_SHOWN))
     table, pages = on_page(say, corpus_id, 1, "")
-    return (
-        markup.card(say, card),
-        gr.update(visible=True),
-        aside,
-        1,
-        table,
-        pages,
-        (corpus_id, 0),
-        gr.skip(),
-        gr.skip(),
-        *corpora_quality.shown(say, corpus_id),
-    )
+    first = (1, table, pages, (corpus_id, 0), gr.skip(), gr.skip())
+    return markup.card(say, card), gr.update(visible=True), aside, *first, *corpora_quality.shown(say, corpus_id)
 
 
 def on_page(say: Say, corpus_id: str | None, page: float | None, search: str):
-    """Fifty rows of the table and how many pages there are."""
+    """Fifty rows of the table, and how many pages or matches there are."""
     if not corpus_id:
         return [], ""
+    start, words = PAGE * (int(page or 1) - 1), search.strip()
     try:
-        if search.strip():
-            return _found(say, corpus_id, search, int(page or 1))
-        start = PAGE * (int(page or 1) - 1)
-        count = corpus.card(corpus_id)["rows"]
-        rows = list(enumerate(corpus.rows(corpus_id, start, PAGE), start))
+        if words:
+            rows, count = corpus.find(corpus_id, words, start, PAGE)
+        else:
+            rows, count = list(enumerate(corpus.rows(corpus_id, start, PAGE), start)), corpus.card(corpus_id)["rows"]
     except UserError as error:
         raise Refused(say.trouble(error)) from error
-    return [_cells(say, number, row) for number, row in rows], say("corpora.of_pages", pages=-(-count // PAGE))
+    pages = say("corpora.of_pages", pages=-(-count // PAGE))
+    total = say("corpora.found", count=say.number(count, 9)) if words else pages
+    return [_cells(say, number, row) for number, row in rows], total
 
 
 def on_search(say: Say, corpus_id: str | None, search: str):
-    table, pages = on_page(say, corpus_id, 1, search)
-    return 1, table, pages
-
-
-def _found(say: Say, corpus_id: str, search: str, page: int):
-    rows, total = corpus.find(corpus_id, search.strip(), PAGE * (page - 1), PAGE)
-    return [_cells(say, number, row) for number, row in rows], say("corpora.found", count=say.number(total, 9))
+    return 1, *on_page(say, corpus_id, 1, search)
 
 
 def _cells(say: Say, number: int, row: dict) -> list[str]:
-    if "text" in row:
-        said, kind, length = row["text"], say("corpora.cell.text"), len(row["text"])
-    else:
-        said = " → ".join(turn["content"][:EXCERPT] for turn in row["messages"][:3])
-        kind = say("corpora.cell.chat", turns=len(row["messages"]))
-        length = sum(len(turn["content"]) for turn in row["messages"])
-    return [str(number + 1), kind, say.number(length, 9), " ".join(said[: 2 * EXCERPT].split())[:EXCERPT]]
+    contents = turns.texts(row)
+    kind = say("corpora.cell.text") if "text" in row else say("corpora.cell.chat", turns=len(contents))
+    excerpt = " → ".join(text[: 2 * EXCERPT] for text in contents[:3])[: 2 * EXCERPT]
+    return [str(number + 1), kind, say.number(sum(map(len, contents)), 9), " ".join(excerpt.split())[:EXCERPT]]
 
 
 def on_select(corpus_id: str | None, event: gr.SelectData) -> tuple[str, int] | None:
@@ -280,12 +230,12 @@ def on_row(say: Say, row: tuple[str, int] | None, model: str | None, max_length,
     if row is None:
         return say("corpora.choose_row"), say("corpora.choose_row")
     try:
-        found = corpus.rows(*row, 1)
+        rows = corpus.rows(*row, 1)
     except UserError as error:
-        return markup.trouble(say, say.trouble(error)), ""
-    if not found:
+        return markup.trouble(say.trouble(error)), ""
+    if not rows:
         return say("corpora.choose_row"), say("corpora.choose_row")
-    return markup.row(say, found[0]), _tokens(say, found[0], model, int(max_length or 1024), learn)
+    return markup.row(say, rows[0]), _tokens(say, rows[0], model, int(max_length or 1024), learn)
 
 
 def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str) -> str:
@@ -295,9 +245,9 @@ def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str)
     try:
         shown = preview.tokens(preview.shortened(row), tokenizer.load(model), max_length=max_length, learn=learn)
     except errors.TemplateRefused as error:
-        return markup.trouble(say, say("corpora.refused", reason=error.values.get("reason", "")))
+        return markup.trouble(say("corpora.refused", reason=error.values.get("reason", "")))
     except UserError as error:
-        return markup.trouble(say, say.trouble(error))
+        return markup.trouble(say.trouble(error))
     return markup.tokens(say, shown)
 
 

@@ -9,18 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 # Gradio sends a folder's files without the folders' names, but the browser's own list has them.
-NAMES_OF_FOLDER = """(told, folder) => [JSON.stringify(
+NAMES_OF_FOLDER = """(names, folder) => [JSON.stringify(
   [...document.querySelectorAll('input[type=file][webkitdirectory]')].filter(input => input.files.length).slice(-1)
   .flatMap(input => [...input.files].map(file => file.webkitRelativePath))), folder]"""
 
 
-def names(said: str, folder: list | None) -> list[str]:
-    """The relative names of a folder's files as the browser told them; none when they do not fit the files."""
+def names(text: str, folder: list | None) -> list[str]:
+    """The relative names of a folder's files as the browser gives them; none when they do not fit the files."""
     try:
-        found = [str(name) for name in json.loads(said)]
+        relative = [str(name) for name in json.loads(text)]
     except (TypeError, ValueError):
         return []
-    return found if len(found) == len(folder or []) and all(map(_parts, found)) else []
+    return relative if len(relative) == len(folder or []) and all(map(_parts, relative)) else []
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -32,19 +32,15 @@ def _parts(name: str) -> tuple[str, ...]:
 @contextmanager
 def gathered(files: list | None, folder: list | None, relative: list[str]) -> Iterator[list[Path]]:
     """The paths to read: single files as they are, a folder laid out again as it was, for as long as it is needed."""
-    paths, laid = [Path(path) for path in files or []], None
-    try:
+    paths = [Path(path) for path in files or []]
+    with tempfile.TemporaryDirectory(prefix="soulsmith-folder-", ignore_cleanup_errors=True) as copy:
         if folder and len(relative) == len(folder):
-            laid = Path(tempfile.mkdtemp(prefix="soulsmith-folder-"))
             for path, name in zip(folder, relative, strict=True):
-                _place(Path(path), laid.joinpath(*_parts(name)))
-            paths += sorted(laid.iterdir())
+                _place(Path(path), Path(copy).joinpath(*_parts(name)))
+            paths += sorted(Path(copy).iterdir())
         else:
             paths += [Path(path) for path in folder or []]
         yield paths
-    finally:
-        if laid is not None:
-            shutil.rmtree(laid, ignore_errors=True)
 
 
 def _place(path: Path, wanted: Path) -> None:

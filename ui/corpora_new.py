@@ -4,26 +4,25 @@ from functools import partial
 
 import gradio as gr
 
-from core.corpus import corpus, import_presets
+from core.corpus import corpus, import_presets, turns
 from core.errors import UserError
 from ui import corpora_files
 from ui import corpora_html as markup
 from ui.text import Say
 
 ENCODINGS = ("utf-8", "cp1251", "koi8-r", "cp866", "mac-cyrillic", "utf-16", "cp1252")
-ROLES = ("system", "user", "assistant", "tool")
 MOST_ROLES = 4  # unknown role names that are asked about at once
 
 
 def build(say: Say) -> dict:
     """The components; `inputs` are what on_create takes."""
     # The sample in the page's own language first.
-    found = sorted(corpus.samples(), key=lambda sample: not sample["id"].endswith(f"-{say.lang}"))
-    samples = [(say.pick(sample["title"]), sample["id"]) for sample in found]
+    known = sorted(corpus.samples(), key=lambda sample: not sample["id"].endswith(f"-{say.lang}"))
+    samples = [(say.pick(sample["title"]), sample["id"]) for sample in known]
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             first = samples[0][1] if samples else None
-            about = say.pick({"en": ""} | found[0]["description"]) if found else None
+            about = say.pick({"en": ""} | known[0]["description"]) if known else None
             sample = gr.Dropdown(samples, value=first, label=say("corpora.sample"), info=about)
             take = gr.Button(say("corpora.take_sample"))
         with gr.Column(scale=2, min_width=420):
@@ -43,10 +42,10 @@ def build(say: Say) -> dict:
     progress = gr.HTML()
     sample.change(partial(on_sample, say), sample, sample, show_progress="hidden")
     settings = mapping["settings"]
-    names, told = gr.State([]), gr.Textbox(visible=False)
+    names, from_browser = gr.State([]), gr.Textbox(visible=False)
     shown = [seen, looked, *mapping["shown"]]
     folder.upload(
-        names_of_folder, [told, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
+        corpora_files.names, [from_browser, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
     ).then(partial(on_files, say), [files, folder, names], shown)
     files.change(partial(on_files, say), [files, folder, names], shown)
     mapping["apply"].click(partial(on_apply, say), [files, folder, names, *settings], looked)
@@ -54,10 +53,6 @@ def build(say: Say) -> dict:
         "sample": sample, "take": take, "create": create, "cancel": cancel, "progress": progress,
         "inputs": [files, folder, names, name, *settings],
     }  # fmt: skip
-
-
-def names_of_folder(told: str, folder) -> list[str]:
-    return corpora_files.names(told, folder)
 
 
 def _build_mapping(say: Say) -> dict:
@@ -73,7 +68,7 @@ def _build_mapping(say: Say) -> dict:
     roles = []
     with gr.Row():
         for _ in range(MOST_ROLES):
-            options = [(say("corpora.role.skip"), ""), *[(say(f"corpora.role.{role}"), role) for role in ROLES]]
+            options = [(say("corpora.role.skip"), ""), *[(say(f"corpora.role.{role}"), role) for role in turns.ROLES]]
             roles.append(gr.Dropdown(options, value="", visible=False))
     me = gr.Dropdown([(say("corpora.me.auto"), "")], value="", label=say("corpora.me"), visible=False)
     with gr.Row():
@@ -82,10 +77,10 @@ def _build_mapping(say: Say) -> dict:
         replace_personal = gr.Checkbox(False, label=say("corpora.replace_personal"))
         apply = gr.Button(say("corpora.apply"), min_width=180)
     unknown, columns = gr.State([]), gr.State([])
-    told = gr.Markdown(visible=False)
+    note = gr.Markdown(visible=False)
     return {
         "apply": apply,
-        "shown": [told, columns, schema, ask, answer, encoding, me, replace_personal, unknown, *roles],
+        "shown": [note, columns, schema, ask, answer, encoding, me, replace_personal, unknown, *roles],
         "settings": [
             columns, schema, ask, answer, encoding, me, repair_text, repair_turns, replace_personal, unknown, *roles,
         ],
@@ -95,16 +90,11 @@ def _build_mapping(say: Say) -> dict:
 def options(settings: tuple) -> corpus.Options:
     """What the form says of how to read the files."""
     _, schema, ask, answer, encoding, me, repair_text, repair_turns, replace_personal, unknown, *roles = settings
-    mapping = None
-    if schema == "messages" and answer:
-        mapping = {"schema": "messages", "messages": answer}
-    elif schema == "pair" and ask and answer:
-        mapping = {"schema": "pair", "ask": [ask], "answer": answer}
-    elif schema == "text" and answer:
-        mapping = {"schema": "text", "text": answer}
+    fields = {"messages": {"messages": answer}, "pair": {"ask": [ask], "answer": answer}, "text": {"text": answer}}
+    chosen = schema in fields and answer and (ask or schema != "pair")
     named = {name: role for name, role in zip(unknown or [], roles, strict=False) if role}
     return corpus.Options(
-        mapping=mapping,
+        mapping={"schema": schema} | fields[schema] if chosen else None,
         roles=named,
         encoding="" if encoding == "auto" else encoding,
         repair_turns=bool(repair_turns),
@@ -123,27 +113,27 @@ def remember(settings: tuple) -> None:
 
 
 def on_sample(say: Say, sample_id: str | None):
-    sample = next((one for one in corpus.samples() if one["id"] == sample_id), None)
+    sample = next((sample for sample in corpus.samples() if sample["id"] == sample_id), None)
     return gr.update(info=say.pick({"en": ""} | sample["description"]) if sample else None)
 
 
 def on_files(say: Say, files, folder, names=()):
-    """A first look into dropped files: shown at once, before anything is made; what was chosen before is chosen again."""
+    """A first look into dropped files, before anything is made; what was chosen before is chosen again."""
     if not files and not folder:
         return gr.update(visible=False), "", *_untouched(say)
     try:
         with corpora_files.gathered(files, folder, list(names)) as paths:
             seen = corpus.look(paths)
-            kept = import_presets.recall(seen["columns"])
+            preset = import_presets.recall(seen["columns"])
             unknown = list(seen["unknown_roles"])[:MOST_ROLES]
-            roles = {name: kept["roles"][name] for name in unknown if name in kept["roles"]}
-            me = kept.get("me", "") if kept.get("me") in seen["speakers"] else ""
-            again = {"mapping": kept.get("mapping"), "encoding": kept.get("encoding", ""), "me": me, "roles": roles}
+            roles = {name: preset["roles"][name] for name in unknown if name in preset["roles"]}
+            me = preset.get("me", "") if preset.get("me") in seen["speakers"] else ""
+            again = {"mapping": preset.get("mapping"), "encoding": preset.get("encoding", ""), "me": me, "roles": roles}
             if any(again.values()) or seen["speakers"]:
                 settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
                 seen = corpus.look(paths, settled) | {"speakers": seen["speakers"]}
     except (UserError, OSError, LookupError) as error:
-        return gr.update(visible=True), markup.trouble(say, say.trouble(error)), *_untouched(say)
+        return gr.update(visible=True), markup.trouble(say.trouble(error)), *_untouched(say)
     return gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
 
 
@@ -157,13 +147,13 @@ def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
     mapping, columns, speakers = seen["mapping"], seen["columns"], seen["speakers"]
     ask = (mapping.get("ask") or [None])[0]
     answer = mapping.get("answer") or mapping.get("messages") or mapping.get("text")
-    told = say("corpora.remembered") if any(again.values()) else ""
-    asked = [
+    note = say("corpora.remembered") if any(again.values()) else ""
+    role_choices = [
         gr.update(visible=True, value=again["roles"].get(role, ""), label=say("corpora.role.of", role=role))
         for role in unknown
     ]
     return [
-        gr.update(value=told, visible=bool(told)),
+        gr.update(value=note, visible=bool(note)),
         columns,
         again["mapping"]["schema"] if again["mapping"] else "auto",
         gr.update(choices=columns, value=ask if ask in columns else None),
@@ -172,8 +162,8 @@ def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
         gr.update(choices=[(say("corpora.me.auto"), ""), *speakers], value=again["me"], visible=len(speakers) > 1),
         bool(speakers),  # a messenger's chats are full of other people's data
         unknown,
-        *asked,
-        *[gr.update(visible=False, value="")] * (MOST_ROLES - len(asked)),
+        *role_choices,
+        *[gr.update(visible=False, value="")] * (MOST_ROLES - len(role_choices)),
     ]
 
 
@@ -182,4 +172,4 @@ def on_apply(say: Say, files, folder, names, *settings):
         with corpora_files.gathered(files, folder, names) as paths:
             return markup.look(say, corpus.look(paths, options(settings)))
     except (UserError, OSError, LookupError) as error:
-        return markup.trouble(say, say.trouble(error))
+        return markup.trouble(say.trouble(error))

@@ -2,21 +2,18 @@
 
 import json
 import time
+from dataclasses import fields
 from functools import partial
 
 import gradio as gr
 
-from core.corpus import cleaning, corpus, export, import_process
-from core.errors import ErrorElsewhere, UserError
+from core.corpus import cleaning, corpus, duplicates, export, import_process
+from core.errors import UserError
 from ui import corpora_html as markup
 from ui import corpora_plots as plots
 from ui import temp_files
 from ui.errors import Refused
 from ui.text import Say
-
-COPIES = ("exact", "normalised", "near")
-FLAGS = ("cjk", "think", "refusal", "special", "mixed", "personal")
-FORMATS = ("jsonl", "jsonl.zst", "parquet", "messages", "sharegpt", "alpaca", "text")
 
 
 def build(say: Say, listing, model, max_length, changed) -> list:
@@ -44,36 +41,23 @@ def build(say: Say, listing, model, max_length, changed) -> list:
 
 
 def _build_rules(say: Say) -> list:
+    """The fields of core.corpus.cleaning.Rules, in their order."""
     leave_out = gr.CheckboxGroup([], label=say("corpora.clean.leave_out"), info=say("corpora.clean.leave_out.info"))
+
+    def field(kind, value, name: str, **more):
+        return kind(value, label=say(f"corpora.clean.{name}"), info=say(f"corpora.clean.{name}.info"), **more)
+
     with gr.Row():
-        personal = gr.Checkbox(False, label=say("corpora.clean.personal"), info=say("corpora.clean.personal.info"))
-        lookalikes = gr.Checkbox(
-            False, label=say("corpora.clean.lookalikes"), info=say("corpora.clean.lookalikes.info")
-        )
-        special = gr.Checkbox(False, label=say("corpora.clean.special"), info=say("corpora.clean.special.info"))
-        fold = gr.Checkbox(False, label=say("corpora.clean.fold"), info=say("corpora.clean.fold.info"))
+        switches = [field(gr.Checkbox, False, name) for name in ("personal", "lookalikes", "special", "fold")]
     with gr.Row():
-        split = gr.Number(
-            0, label=say("corpora.clean.split"), info=say("corpora.clean.split.info"), minimum=0, precision=0
-        )
-        shortest = gr.Number(
-            0, label=say("corpora.clean.shortest"), info=say("corpora.clean.shortest.info"), minimum=0, precision=0
-        )
-    return [leave_out, personal, lookalikes, special, fold, split, shortest]
+        numbers = [field(gr.Number, 0, name, minimum=0, precision=0) for name in ("split", "shortest")]
+    return [leave_out, *switches, *numbers]
 
 
 def rules(settings: tuple) -> dict:
     """The form as core.corpus.cleaning.Rules takes it."""
-    leave_out, personal, lookalikes, special, fold, split, shortest = settings
-    return {
-        "leave_out": list(leave_out or []),
-        "replace_personal": bool(personal),
-        "fix_lookalikes": bool(lookalikes),
-        "remove_special": bool(special),
-        "fold_system": bool(fold),
-        "split_texts": int(split or 0),
-        "shortest": int(shortest or 0),
-    }
+    kinds = {field.name: type(field.default) for field in fields(cleaning.Rules)}
+    return {name: kind(value) if value else kind() for (name, kind), value in zip(kinds.items(), settings, strict=True)}
 
 
 def shown(say: Say, corpus_id: str | None) -> list:
@@ -96,7 +80,10 @@ def _of_report(say: Say, corpus_id: str, report: dict, name: str) -> list:
     sources = report["sources"] if len(report["sources"]) > 1 else report["languages"]
     labels = [
         (f"{say(f'corpora.flag.{code}')} — {say.number(count, 9)}", code)
-        for code, count in [*((code, report["copies"][code]) for code in COPIES), *report["flags"].items()]
+        for code, count in [
+            *((code, report["copies"][code]) for code in duplicates.KINDS[1:]),
+            *report["flags"].items(),
+        ]
         if count
     ]
     chosen = [code for _, code in labels if code in ("exact", "normalised")]
@@ -108,7 +95,7 @@ def _of_report(say: Say, corpus_id: str, report: dict, name: str) -> list:
         plots.parts(say, sources),
         markup.pairs(say, report["pairs"]),
         gr.update(choices=labels, value=chosen),
-        _counts(say, corpus_id, {"leave_out": chosen}),
+        _counts(say, corpus_id, {"leave_out": tuple(chosen)}),
         say("corpora.clean.of", name=name),
     ]
 
@@ -120,21 +107,18 @@ def on_check(say: Say, corpus_id: str | None, model: str | None, max_length: flo
     same = [gr.skip()] * 8
     yield [markup.stage(say, "copies", 0, 1), *same]
     try:
-        for said in import_process.report(corpus_id, model, int(max_length or 1024), "assistant"):
-            if "report" in said:
-                yield _of_report(say, corpus_id, said["report"], corpus.card(corpus_id)["name"])
+        for event in import_process.report(corpus_id, model, int(max_length or 1024), "assistant"):
+            if "report" in event:
+                yield _of_report(say, corpus_id, event["report"], corpus.card(corpus_id)["name"])
             else:
-                yield [markup.stage(say, said["stage"], said["done"], said["total"]), *same]
-    except ErrorElsewhere as error:
-        yield [markup.trouble(say, say.trouble(error)), *same]
+                yield [markup.stage(say, event["stage"], event["done"], event["total"]), *same]
     except UserError as error:
-        yield [markup.trouble(say, say.trouble(error)), *same]
+        yield [markup.trouble(say.trouble(error)), *same]
 
 
 def _counts(say: Say, corpus_id: str, values: dict) -> str:
-    wanted = cleaning.Rules(**values | {"leave_out": tuple(values["leave_out"])})
     try:
-        counts = cleaning.kept(corpus.directory(corpus_id), wanted)
+        counts = cleaning.kept(corpus.directory(corpus_id), cleaning.Rules(**values))
     except (UserError, OSError):
         return ""
     left = "; ".join(
@@ -156,8 +140,6 @@ def on_clean(say: Say, corpus_id: str | None, name: str, *settings):
         raise Refused(say("corpora.none"))
     try:
         card = import_process.clean(corpus_id, name.strip() or corpus.card(corpus_id)["name"], rules(settings))
-    except ErrorElsewhere as error:
-        raise Refused(say.trouble(error)) from error
     except UserError as error:
         raise Refused(say.trouble(error)) from error
     gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
@@ -167,7 +149,7 @@ def on_clean(say: Say, corpus_id: str | None, name: str, *settings):
 def build_export(say: Say, listing) -> None:
     """A format, a button, and the file."""
     with gr.Row():
-        formats = [(say(f"corpora.export.{form}"), form) for form in FORMATS]
+        formats = [(say(f"corpora.export.{form}"), form) for form in export.FORMATS]
         form = gr.Dropdown(
             formats, value="jsonl", label=say("corpora.export.format"), info=say("corpora.export.format.info"), scale=3
         )
@@ -183,8 +165,6 @@ def on_export(say: Say, corpus_id: str | None, form: str):
     folder = temp_files.folder()
     try:
         done = import_process.export(corpus_id, form, folder / (corpus_id + export.FORMATS[form]))
-    except ErrorElsewhere as error:
-        raise Refused(say.trouble(error)) from error
     except UserError as error:
         raise Refused(say.trouble(error)) from error
     return gr.update(value=[done["path"], done["path"] + ".md"], visible=True)

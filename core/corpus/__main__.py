@@ -1,14 +1,16 @@
 """Corpora without the page: `python -m core.corpus import FILE… --name NAME`, and six more commands; see --help."""
 
 import argparse
+import codecs
 import json
 import signal
 import sys
 import time
+from dataclasses import MISSING, fields
 from pathlib import Path
 
-from core import errors, models, tokenizer
-from core.corpus import cleaning, cli_options, corpus, export, preview, report, sources, storage
+from core import errors, tokenizer
+from core.corpus import checks, cleaning, corpus, duplicates, export, preview, report, sources, storage, token_counter
 from core.errors import UserError
 
 
@@ -16,12 +18,17 @@ class NoSuchRow(UserError):
     template = "There is no row {row}: the corpus has {rows}, counted from 0."
 
 
+class OptionsWrong(UserError):
+    template = "{option}: {what}. It takes a JSON object with any of: {known}."
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an ended import cleans up behind itself
     sys.stdout.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)
     try:
-        return arguments.does(arguments) or 0
+        arguments.run(arguments)
+        return 0
     except UserError as error:
         if arguments.json:
             print(json.dumps(errors.to_dict(error), ensure_ascii=False))
@@ -34,46 +41,49 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m core.corpus", description="Read, look through and write corpora.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(name: str, does, about: str, *, where: bool = True) -> argparse.ArgumentParser:
-        one = commands.add_parser(name, help=about, description=about)
-        one.set_defaults(does=does)
-        one.add_argument("--json", action="store_true", help="print one JSON object")
-        if where:
-            one.add_argument("corpus", help="the id of a corpus, or its directory")
-        return one
+    def command(name: str, run, about: str, *options: str, corpus: bool = True) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=about, description=about)
+        added.set_defaults(run=run)
+        added.add_argument("--json", action="store_true", help="print one JSON object")
+        if corpus:
+            added.add_argument("corpus", help="the id of a corpus, or its directory")
+        for option in options:
+            added.add_argument(option, **_OPTIONS[option])
+        return added
 
-    one = command("import", _import, "Read files and folders into a new corpus.", where=False)
-    one.add_argument("files", nargs="+", type=Path)
-    one.add_argument("--name", help="default: the name of the first file")
-    one.add_argument("--out", type=Path, help="become this directory instead of one among your corpora")
-    one.add_argument("--options", default="{}", help="JSON: mapping, roles, encoding, repair_turns, repair_text")
-    one.add_argument("--progress", action="store_true", help="print a JSON line of progress twice a second")
-    command("list", _list, "List your corpora.", where=False)
+    added = command("import", _import, "Read files and folders into a new corpus.", "--out", "--progress", corpus=False)
+    added.add_argument("files", nargs="+", type=Path)
+    added.add_argument("--name", help="default: the name of the first file")
+    added.add_argument("--options", default="{}", help="JSON: mapping, roles, encoding, repair_turns, repair_text")
+    command("list", _list, "List your corpora.", corpus=False)
     command("delete", _delete, "Delete a corpus.")
-    one = command("report", _report, "Copies, checks, gauges, and tokens of a base model.")
-    one.add_argument("--model", help="a model directory, or the id of a model that is ready")
-    one.add_argument("--max-length", type=positive, default=1024)
-    one.add_argument("--learn", default="assistant", choices=("assistant", "all"))
-    one.add_argument("--progress", action="store_true", help="print a JSON line of progress twice a second")
-    one = command("export", _export, "Write a corpus in a format of others.")
-    one.add_argument("out", type=Path)
-    one.add_argument("--as", dest="form", default="jsonl", help=", ".join(export.FORMATS))
-    one = command("clean", _clean, "Make a cleaned corpus out of an old one.")
-    one.add_argument("--name", required=True)
-    one.add_argument("--out", type=Path, help="become this directory instead of one among your corpora")
-    one.add_argument("--rules", default="{}", help="JSON: leave_out, replace_personal, split_texts, …")
-    one = command("preview", _preview, "Show a row as the tokens that the trainer will see.")
-    one.add_argument("--model", required=True, help="a model directory, or the id of a model that is ready")
-    one.add_argument("--row", type=int, default=0, help="number of the row, from 0")
-    one.add_argument("--max-length", type=positive, default=1024)
-    one.add_argument("--learn", default="assistant", choices=("assistant", "all"))
+    options = ("--max-length", "--learn")
+    command("report", _report, "Copies, checks, gauges, and tokens of a base model.", "--model", "--progress", *options)
+    added = command("export", _export, "Write a corpus in a format of others.")
+    added.add_argument("out", type=Path)
+    added.add_argument("--as", dest="form", default="jsonl", help=", ".join(export.FORMATS))
+    added = command("clean", _clean, "Make a cleaned corpus out of an old one.", "--out")
+    added.add_argument("--name", required=True)
+    added.add_argument("--rules", default="{}", help="JSON: leave_out, replace_personal, split_texts, …")
+    added = command("preview", _preview, "Show a row as the tokens that the trainer will see.", *options)
+    added.add_argument("--model", required=True, help=_OPTIONS["--model"]["help"])
+    added.add_argument("--row", type=int, default=0, help="number of the row, from 0")
     return parser
 
 
-def positive(said: str) -> int:
-    if not said.isdecimal() or int(said) < 1:
-        raise argparse.ArgumentTypeError(f"{said} is not a number from 1")
-    return int(said)
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return int(text)
+
+
+_OPTIONS = {
+    "--out": {"type": Path, "help": "become this directory instead of one among your corpora"},
+    "--progress": {"action": "store_true", "help": "print a JSON line of progress twice a second"},
+    "--model": {"help": "a model directory, or the id of a model that is ready"},
+    "--max-length": {"type": _positive, "default": 1024},
+    "--learn": {"default": "assistant", "choices": ("assistant", "all")},
+}
 
 
 def where(name: str) -> Path:
@@ -86,113 +96,139 @@ def where(name: str) -> Path:
     return corpus.directory(name)
 
 
-def _teller(shaped):
-    """A function that prints its arguments as a JSON line, at most twice a second."""
-    told = [0.0]
+def _progress(arguments, *names: str):
+    """A function that prints its arguments under these names as a JSON line, at most twice a second, if asked to."""
+    last = 0.0
 
-    def tell(*values) -> None:
-        if time.monotonic() - told[0] > 0.5:
-            told[0] = time.monotonic()
-            print(json.dumps(shaped(*values)))
+    def report(*values) -> None:
+        nonlocal last
+        if arguments.progress and time.monotonic() - last > 0.5:
+            last = time.monotonic()
+            print(json.dumps(dict(zip(names, values, strict=True))))
 
-    return tell
+    return report
+
+
+def _print(arguments, name: str, values: dict | list, text: str) -> None:
+    """The result of a command: after its progress, as JSON, or as text."""
+    if getattr(arguments, "progress", False):
+        print(json.dumps({name: values}, ensure_ascii=False))
+    else:
+        print(json.dumps(values, ensure_ascii=False) if arguments.json else text)
 
 
 def _import(arguments) -> None:
-    options = cli_options.read(corpus.Options, arguments.options, "--options")
-    progress = _teller(lambda done, total, rows: {"done": done, "total": total, "rows": rows})
-    name = sources.readable(arguments.name or arguments.files[0].stem)
-    tell = progress if arguments.progress else None
-    card = corpus.create(arguments.files, name, options=options, progress=tell, out=arguments.out)
-    if arguments.progress:
-        print(json.dumps({"card": card}, ensure_ascii=False))
-    elif arguments.json:
-        print(json.dumps(card, ensure_ascii=False))
-    else:
-        print(f"{card['id']}: {card['rows_in']} in, {card['rows_kept']} kept, {card['rows_set_aside']} set aside")
-        for reason, count in card["reasons"].items():
-            print(f"  {reason}: {count}")
+    card = corpus.create(
+        arguments.files,
+        sources.readable(arguments.name or arguments.files[0].stem),
+        options=_object(corpus.Options, arguments.options, "--options"),
+        progress=_progress(arguments, "done", "total", "rows"),
+        out=arguments.out,
+    )
+    counts = f"{card['rows_in']} in, {card['rows_kept']} kept, {card['rows_set_aside']} set aside"
+    reasons = [f"  {reason}: {count}" for reason, count in card["reasons"].items()]
+    _print(arguments, "card", card, "\n".join([f"{card['id']}: {counts}", *reasons]))
 
 
 def _list(arguments) -> None:
     cards = corpus.listed()
-    if arguments.json:
-        print(json.dumps(cards, ensure_ascii=False))
-    for card in cards if not arguments.json else []:
-        print(f"{card['id']}  {card['rows']} rows  {card['name']}")
+    lines = [f"{card['id']}  {card['rows']} rows  {card['name']}" for card in cards]
+    _print(arguments, "corpora", cards, "\n".join(lines))
 
 
 def _delete(arguments) -> None:
     corpus.delete(arguments.corpus)
-    if arguments.json:
-        print(json.dumps({"deleted": arguments.corpus}, ensure_ascii=False))
-
-
-def model_directory(name: str) -> Path:
-    """The directory of a model given by its directory or its id."""
-    if Path(name).is_dir():
-        return Path(name)
-    return Path(models.local(name) or name)
+    _print(arguments, "deleted", {"deleted": arguments.corpus}, f"{arguments.corpus}: deleted")
 
 
 def _report(arguments) -> None:
-    light, model = None, ""
-    if arguments.model:
-        model = str(model_directory(arguments.model))
-        light = tokenizer.load(model)
-    tell = (
-        _teller(lambda stage, done, total: {"stage": stage, "done": done, "total": total})
-        if arguments.progress
-        else None
-    )
-    found = report.make(
+    model = str(token_counter.directory(arguments.model)) if arguments.model else ""
+    made = report.make(
         where(arguments.corpus),
-        tokenizer=light,
+        tokenizer=tokenizer.load(model) if model else None,
         model=model,
         max_length=arguments.max_length,
         learn=arguments.learn,
-        tell=tell,
+        tell=_progress(arguments, "stage", "done", "total"),
     )
-    if arguments.progress:
-        print(json.dumps({"report": found}, ensure_ascii=False))
-        return
-    if arguments.json:
-        print(json.dumps(found, ensure_ascii=False))
-        return
-    print(f"{found['rows']} rows; copies: {found['copies']}; flags: {found['flags']}; languages: {found['languages']}")
-    for name, gauge in found["xray"]["gauges"].items():
-        print(f"  {gauge['light']:6} {name:18} {gauge['value']:10.4f}   natural {found['natural'][name]:10.4f}")
-    if light is not None:
-        print({key: value for key, value in found["tokens"].items() if key != "histogram"})
+    lines = [
+        f"{made['rows']} rows; copies: {made['copies']}; flags: {made['flags']}; languages: {made['languages']}",
+        *(
+            f"  {gauge['light']:6} {name:18} {gauge['value']:10.4f}   natural {made['natural'][name]:10.4f}"
+            for name, gauge in made["xray"]["gauges"].items()
+        ),
+    ]
+    if model:
+        lines.append(str({key: value for key, value in made["tokens"].items() if key != "histogram"}))
+    _print(arguments, "report", made, "\n".join(lines))
 
 
 def _export(arguments) -> None:
     done = export.export(where(arguments.corpus), arguments.form, arguments.out)
-    print(
-        json.dumps(done, ensure_ascii=False)
-        if arguments.json
-        else f"{done['rows']} rows, {done['bytes']} bytes: {done['path']}"
-    )
+    _print(arguments, "export", done, f"{done['rows']} rows, {done['bytes']} bytes: {done['path']}")
 
 
 def _clean(arguments) -> None:
-    rules = cli_options.read(cleaning.Rules, arguments.rules, "--rules")
+    rules = _object(cleaning.Rules, arguments.rules, "--rules")
     card = cleaning.clean(where(arguments.corpus), arguments.name, rules, out=arguments.out)
-    print(json.dumps(card, ensure_ascii=False) if arguments.json else f"{card['id']}: {card['rows']} rows")
+    _print(arguments, "card", card, f"{card['id']}: {card['rows']} rows")
 
 
-def _preview(arguments) -> int:
-    rows = storage.rows(where(arguments.corpus), arguments.row, 1) if arguments.row >= 0 else []
+def _preview(arguments) -> None:
+    directory, number = where(arguments.corpus), arguments.row
+    rows = storage.rows(directory, number, 1) if number >= 0 else []
     if not rows:
-        raise NoSuchRow(row=arguments.row, rows=storage.read_card(where(arguments.corpus))["rows"])
-    light = tokenizer.load(model_directory(arguments.model))
-    shown = preview.tokens(preview.shortened(rows[0]), light, max_length=arguments.max_length, learn=arguments.learn)
-    if arguments.json:
-        print(json.dumps(shown, ensure_ascii=False))
-    else:
-        print(preview.in_terminal(shown))
-        print(f"{shown['tokens']} tokens, {shown['learned']} learned, {shown['cut']} cut off", *shown["warnings"])
-    return 0
+        raise NoSuchRow(row=number, rows=storage.read_card(directory)["rows"])
+    model = tokenizer.load(token_counter.directory(arguments.model))
+    shown = preview.tokens(preview.shortened(rows[0]), model, max_length=arguments.max_length, learn=arguments.learn)
+    counts = f"{shown['tokens']} tokens, {shown['learned']} learned, {shown['cut']} cut off"
+    _print(arguments, "preview", shown, "\n".join([preview.in_terminal(shown), " ".join([counts, *shown["warnings"]])]))
+
+
+def _object(kind: type, text: str, option: str):
+    """An object of this dataclass with the values of a JSON object.
+
+    Raises:
+        OptionsWrong: for what is not JSON, unknown names, values of another type, encodings and reasons unheard of.
+    """
+    known = {
+        item.name: item.default if item.default is not MISSING else item.default_factory() for item in fields(kind)
+    }
+
+    def wrong(what: str) -> OptionsWrong:
+        return OptionsWrong(option=option, what=what, known=", ".join(known))
+
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise wrong(f"this is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise wrong("this is not an object")
+    for name, value in values.items():
+        if name not in known:
+            raise wrong(f'"{name}" is not known')
+        if (what := _unfit(name, value, known[name])) is not None:
+            raise wrong(f"{name} {what}")
+    return kind(**{name: tuple(value) if name == "leave_out" else value for name, value in values.items()})
+
+
+def _unfit(name: str, value, default) -> str | None:
+    if name == "leave_out":
+        reasons = (*duplicates.KINDS[1:], *checks.FLAGS)
+        good = isinstance(value, list) and all(reason in reasons for reason in value)
+        return None if good else f"has to be a list of: {', '.join(reasons)}"
+    wanted = dict if default is None else type(default)
+    if not ((isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool))) or value is default):
+        return f"has to be {_NAMES[wanted]}"
+    if name == "encoding" and value:
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            return f'names the encoding "{value}", which is not known'
+    return None
+
+
+_NAMES = {bool: "true or false", str: "a text", int: "a number", dict: "an object"}
 
 
 if __name__ == "__main__":

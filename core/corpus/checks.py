@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from core.corpus import languages, personal
+from core.corpus import languages, personal, turns
 
 THINK = re.compile(r"</?think(?:ing)?>|◁think▷")
 SPECIAL = re.compile(
@@ -25,23 +25,22 @@ FLAGS = ("cjk", "think", "refusal", "special", "mixed", "personal")
 
 def check(row: dict) -> dict:
     """{"lang", "chars", and "flags": those that hold, "personal": counts by kind} of a row."""
-    texts = [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
-    learned = texts if "text" in row else [t["content"] for t in row["messages"] if t["role"] == "assistant"]
-    whole = "\n".join(texts)
-    lang, found, data = languages.of(whole), [], Counter()
+    whole, learned = "\n".join(turns.texts(row)), turns.learned(row)
+    lang, flags = languages.of(whole), []
     if not whole.isascii():
-        if lang in ("ru", "uk", "be") and languages.CJK.search("\n".join(learned)):
-            found.append("cjk")
+        if lang in ("ru", "uk", "be") and languages.CJK.search(learned):
+            flags.append("cjk")
         if MIXED.search(whole):
-            found.append("mixed")
+            flags.append("mixed")
     if "<" in whole or "[" in whole or "◁" in whole:
-        found += ["think"] * bool(THINK.search(whole)) + ["special"] * bool(SPECIAL.search(whole))
-    if any(REFUSAL.search(said) for said in learned):
-        found.append("refusal")
-    data.update(kind for _, _, kind in personal.find(whole))
-    if data:
-        found.append("personal")
-    return {"lang": lang, "chars": len(whole), "flags": found} | ({"personal": dict(data)} if data else {})
+        flags += ["think"] * bool(THINK.search(whole)) + ["special"] * bool(SPECIAL.search(whole))
+    if REFUSAL.search(learned):
+        flags.append("refusal")
+    checked = {"lang": lang, "chars": len(whole), "flags": flags}
+    if counts := Counter(kind for _, _, kind in personal.find(whole)):
+        flags.append("personal")
+        checked["personal"] = dict(counts)
+    return checked
 
 
 def without_lookalikes(text: str) -> str:

@@ -1,5 +1,6 @@
-"""A cleaned corpus out of an old one: which rows stay is told by their attributes, what is replaced by rules."""
+"""A cleaned corpus out of an old one: rules say which rows stay, by their attributes, and what is replaced."""
 
+import difflib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -101,11 +102,9 @@ def _changed(row: dict, rules: Rules) -> Iterator[dict]:
         yield row | {"text": part, "cluster": row.get("cluster", f"t{row['id']}")}
 
 
-def difference(one: str, other: str) -> list[tuple[str, str]]:
+def difference(before: str, after: str) -> list[tuple[str, str]]:
     """(sign, words) of the way from one text to another: "=" in both, "-" only in the first, "+" only in the second."""
-    import difflib
-
-    first, second = one.split(), other.split()
+    first, second = before.split(), after.split()
     parts = []
     for sign, a, b, c, d in difflib.SequenceMatcher(a=first, b=second, autojunk=False).get_opcodes():
         if sign == "equal":

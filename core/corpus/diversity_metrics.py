@@ -15,6 +15,7 @@ from collections import Counter
 from functools import cache
 
 import numpy as np
+import zstandard
 
 from core import paths
 
@@ -97,8 +98,6 @@ def spaced(items: list, count: int) -> list:
 
 
 def compression(texts: list[str]) -> float:
-    import zstandard
-
     data = "\n".join(texts).encode("utf-8", "replace")
     return len(data) / len(zstandard.ZstdCompressor(level=19).compress(data))
 
@@ -112,22 +111,22 @@ def _grams(words: list[str], size: int) -> list[tuple[str, ...]]:
 
 
 def distinct(words: list[list[str]], size: int) -> float:
-    grams = [gram for one in words for gram in _grams(one, size)]
+    grams = [gram for of_text in words for gram in _grams(of_text, size)]
     return len(set(grams)) / len(grams) if grams else 1.0
 
 
 def shared(words: list[list[str]], size: int) -> float:
     """The share of texts that have an n-gram in common with another text."""
-    sets = [set(_grams(one, size)) for one in words]
+    sets = [set(_grams(of_text, size)) for of_text in words]
     count = Counter(gram for grams in sets for gram in grams)
     return sum(any(count[gram] > 1 for gram in grams) for grams in sets) / len(sets)
 
 
 def openings(words: list[list[str]]) -> tuple[float, float, str]:
     """How many different first three words there are for each text, the share of the commonest, and which it is."""
-    first = Counter(" ".join(one[:3]) for one in words)
-    said, count = first.most_common(1)[0]
-    return len(first) / len(words), (count / len(words) if count > 1 else 0.0), said
+    first = Counter(" ".join(of_text[:3]) for of_text in words)
+    opening, count = first.most_common(1)[0]
+    return len(first) / len(words), (count / len(words) if count > 1 else 0.0), opening
 
 
 def commonest(ends: list[tuple[list[str], list[str]]], size: int) -> tuple[float, str]:
@@ -156,12 +155,12 @@ def vendi(texts: list[str], width: int = 4096) -> float:
 
 def self_bleu(words: list[list[str]]) -> float:
     """The mean BLEU-4 of each text against all others."""
-    words = [one for one in words if len(one) >= 4]
+    words = [of_text for of_text in words if len(of_text) >= 4]
     if len(words) < 2:
         return 0.0
     total = np.zeros(len(words))
     for size in range(1, 5):
-        counts = [Counter(_grams(one, size)) for one in words]
+        counts = [Counter(_grams(of_text, size)) for of_text in words]
         most: dict[tuple, list[int]] = {}  # the two highest counts of an n-gram: what the others have of it
         for count in counts:
             for gram, times in count.items():

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from core.corpus.sources import Record
+
 LONGEST = 4000  # characters of a document, about 1,500 tokens of Russian
 SHORTEST = 1000  # a new document starts at a heading or a blank line only after so many
 SEPARATORS = ("%", "<|endoftext|>", "\f", "<|end of row|>")  # fortune files, token dumps, printed pages, our own export
@@ -21,6 +23,12 @@ def split(lines: Iterable[tuple[int, str]], separator: str | None = None) -> Ite
                 yield number, part
 
 
+def records(text: str) -> Iterator[Record]:
+    """The documents of a text, numbered from #1."""
+    for number, (_, part) in enumerate(split(enumerate(text.split("\n"))), 1):
+        yield Record(f"#{number}", {"text": part})
+
+
 def separator_of(lines: list[str]) -> str | None:
     """The separator line that these first lines of a text use at least twice, or that a text begins with."""
     if lines and lines[0].strip(" \r") in SEPARATORS:
@@ -37,7 +45,7 @@ def cut(text: str, longest: int) -> Iterator[str]:
         window = text[:longest]
         for mark in ("\n\n", "\n", None, " "):
             if mark is None:
-                ends = [found.start() for found in SENTENCE_END.finditer(window)]
+                ends = [end.start() for end in SENTENCE_END.finditer(window)]
                 at = ends[-1] if ends else -1
             else:
                 at = window.rfind(mark)

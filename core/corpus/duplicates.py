@@ -1,16 +1,13 @@
 """Copies of rows: exact, equal after normalisation, and near ones by MinHash over shingles, as clusters."""
 
-import mmap
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import rensa
 
 from core.corpus import text_normalization
 
@@ -21,12 +18,12 @@ SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
 BATCH, BATCH_CHARACTERS = 1000, 1_000_000  # rows that are looked at together, and as many characters
 MOST_CHARACTERS = 200_000  # of one text that are compared
-BAND_ROWS, PAIRS = 100_000, 20_000  # whose signatures are in memory at once
+PAIRS = 20_000  # whose signatures are in memory at once
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
-class Found:
+class Copies:
     """For each row: the number of the first row of its cluster, and what copy it is of one before it."""
 
     first: np.ndarray  # (rows,) int32
@@ -42,11 +39,11 @@ class Found:
 
 
 def text_of(row: dict) -> str:
-    """All that is said in a row."""
+    """The whole text of a row."""
     return row["text"] if "text" in row else "\n".join(turn["content"] for turn in row["messages"])
 
 
-def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Found:
+def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Copies:
     """The clusters of some texts, in one pass. Signatures lie in a temporary file: memory grows by 200 bytes a row."""
     whole, plain = array("Q"), array("Q")
     with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
@@ -55,17 +52,16 @@ def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOL
             for batch in _batches(texts):
                 normals = text_normalization.many(batch)
                 whole.extend(_digest(text) for text in batch)
-                plain.extend(_digest(said or text) for said, text in zip(normals, batch, strict=True))
+                plain.extend(_digest(normal or text) for normal, text in zip(normals, batch, strict=True))
                 if near:
                     file.write(signatures(normals).tobytes())
-        found = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
+        copies = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
         if near and len(whole):
-            with path.open("rb") as file, closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as mapped:
-                _join_near(found, Marks(mapped), threshold)
-    return found
+            _join_near(copies, np.memmap(path, np.uint32, "r").reshape(-1, PERMUTATIONS), threshold)
+    return copies
 
 
-def _equal(whole: np.ndarray, plain: np.ndarray) -> Found:
+def _equal(whole: np.ndarray, plain: np.ndarray) -> Copies:
     """Clusters of rows that are equal, as they are or after normalisation."""
     _, at, group = np.unique(whole, return_index=True, return_inverse=True)
     first_whole = at[group]
@@ -73,7 +69,7 @@ def _equal(whole: np.ndarray, plain: np.ndarray) -> Found:
     first_plain = at[group]
     number = np.arange(len(whole))
     kind = np.where(first_whole != number, 1, np.where(first_plain != number, 2, 0)).astype(np.uint8)
-    return Found(first_plain.astype(np.int32), kind, np.ones(len(whole), np.float32))
+    return Copies(first_plain.astype(np.int32), kind, np.ones(len(whole), np.float32))
 
 
 def exact(texts: Iterable[str]) -> int:
@@ -101,90 +97,22 @@ def _digest(text: str) -> int:
 
 def signatures(texts: list[str]) -> np.ndarray:
     """MinHash signatures of normalised texts, (len(texts), PERMUTATIONS) of uint32; zeros for one without a shingle."""
-    import rensa
-
-    short, long = [], []
-    for at, text in enumerate(texts):
-        (short if text.count(" ") < LONG - 1 else long).append(at)
-    parts = dict(zip(short, _of_characters([texts[at] for at in short]), strict=True))
-    parts |= zip(long, _of_words([texts[at][:MOST_CHARACTERS] for at in long]), strict=True)
-    parts = [parts[at] for at in range(len(texts))]
-    offsets = np.zeros(len(parts) + 1, np.uint64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    flat = np.concatenate(parts)
-    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, PERMUTATIONS, 42)
+    shingles = [_shingles(text) for text in texts]
+    matrix = rensa.RMinHash.digest_matrix_from_token_sets(shingles, PERMUTATIONS, 42)
     rows = np.array([array("I", row) for row in matrix.to_rows()], np.uint32)  # by half faster than of the lists
-    rows[offsets[1:] == offsets[:-1]] = 0
+    rows[[not of_text for of_text in shingles]] = 0
     return rows
 
 
-def _of_words(texts: list[str]) -> list[np.ndarray]:
-    """Hashes of the word shingles of many long texts at once.
-
-    A word's is the sum of its characters, each times _PRIME to the power of its place: the difference of two sums from
-    the very beginning, divided by the power of the word's beginning.
-    """
-    if not texts:
-        return []
-    joined = " ".join(texts)
-    powers, inverses = _powers(max(2 * BATCH_CHARACTERS, len(joined)))
-    codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-    sums = np.zeros(len(codes) + 1, np.uint64)
-    np.cumsum(codes * powers[: len(codes)], out=sums[1:])
-    spaces = np.flatnonzero(codes == 32)
-    starts, ends = np.append(0, spaces + 1), np.append(spaces, len(codes))
-    hashes = _windows((sums[ends] - sums[starts]) * inverses[starts])
-    words = np.searchsorted(starts, np.cumsum([0, *[len(text) + 1 for text in texts]]))  # where each text's begin
-    return [hashes[start : max(start, end - SHINGLE + 1)] for start, end in pairwise(words.tolist())]
+def _shingles(text: str) -> list[str]:
+    """The shingles of a text: of characters in a short one, of words in a long one."""
+    if text.count(" ") < LONG - 1:
+        return [text[at : at + SHINGLE] for at in range(len(text) - SHINGLE + 1)]
+    words = text[:MOST_CHARACTERS].split(" ")
+    return [" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)]
 
 
-@lru_cache(maxsize=1)
-def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """_PRIME to the powers 0 to count, and their inverses, modulo 2^64."""
-    return tuple(
-        np.cumprod(np.append(np.uint64(1), np.full(count, base)), dtype=np.uint64)
-        for base in (_PRIME, np.uint64(pow(int(_PRIME), -1, 2**64)))
-    )
-
-
-def _of_characters(texts: list[str]) -> list[np.ndarray]:
-    """Hashes of the shingles of many short texts at once."""
-    if not texts:
-        return []
-    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-    hashes, parts, start = _windows(codes), [], 0
-    for text in texts:
-        parts.append(hashes[start : start + max(0, len(text) - SHINGLE + 1)])
-        start += len(text)
-    return parts
-
-
-def _windows(codes: np.ndarray) -> np.ndarray:
-    count = max(0, len(codes) - SHINGLE + 1)
-    hashes = np.zeros(count, np.uint64)
-    for step in range(SHINGLE):
-        hashes = (hashes ^ codes[step : step + count]) * _PRIME
-        hashes ^= hashes >> np.uint64(29)
-    return hashes
-
-
-class Marks:
-    """Signatures (rows, PERMUTATIONS) in a mapped file, whose pages do not stay in this process once they were used."""
-
-    def __init__(self, mapped: mmap.mmap):
-        self.mapped = mapped
-
-    def __len__(self) -> int:
-        return len(self.mapped) // (4 * PERMUTATIONS)
-
-    def take(self, rows, columns=slice(None)) -> np.ndarray:
-        found = np.frombuffer(self.mapped, np.uint32).reshape(len(self), PERMUTATIONS)[rows, columns].copy()
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self.mapped.madvise(mmap.MADV_DONTNEED)
-        return found
-
-
-def _join_near(found: Found, marks: Marks, threshold: float) -> None:
+def _join_near(copies: Copies, marks: np.ndarray, threshold: float) -> None:
     """Join the rows whose signatures share a band and agree enough; a row without shingles is like no other."""
     width, parent = PERMUTATIONS // BANDS, array("i", range(len(marks)))
     parents = np.frombuffer(parent, np.int32)
@@ -194,9 +122,12 @@ def _join_near(found: Found, marks: Marks, threshold: float) -> None:
             at = above
         return at
 
-    for band in range(BANDS):
-        keys, empty = _band_keys(marks, band * width, width)
-        numbers = np.flatnonzero((found.kind == 0) & ~empty).astype(np.int32)
+    empty = ~marks.any(axis=1)
+    for start in range(0, PERMUTATIONS, width):
+        keys = np.zeros(len(marks), np.uint64)  # a number for each row's part of a band
+        for column in range(start, start + width):
+            keys = (keys ^ marks[:, column]) * _PRIME
+        numbers = np.flatnonzero((copies.kind == 0) & ~empty).astype(np.int32)
         order = np.argsort(keys[numbers], kind="stable")
         pairs = _candidates(numbers[order], keys[numbers[order]])
         _shorten(parents)
@@ -204,15 +135,15 @@ def _join_near(found: Found, marks: Marks, threshold: float) -> None:
         for start in range(0, len(pairs), PAIRS):
             some = pairs[start : start + PAIRS]
             for here, other in some[_alike(marks, some) >= threshold].tolist():
-                one, two = root(here), root(other)
-                parent[max(one, two)] = min(one, two)
-    found.kind[parents != np.arange(len(parents))] = 3
+                first, second = root(here), root(other)
+                parent[max(first, second)] = min(first, second)
+    copies.kind[parents != np.arange(len(parents))] = 3
     _shorten(parents)
-    moved = np.flatnonzero(parents[found.first] != found.first)
-    found.first[:] = parents[found.first]  # copies follow the row that they are copies of
+    moved = np.flatnonzero(parents[copies.first] != copies.first)
+    copies.first[:] = parents[copies.first]  # copies follow the row that they are copies of
     for start in range(0, len(moved), PAIRS):
         some = moved[start : start + PAIRS]
-        found.similarity[some] = _alike(marks, np.stack([found.first[some], some], 1))
+        copies.similarity[some] = _alike(marks, np.stack([copies.first[some], some], 1))
 
 
 def _shorten(parents: np.ndarray) -> None:
@@ -221,25 +152,13 @@ def _shorten(parents: np.ndarray) -> None:
         parents[far] = parents[parents[far]]
 
 
-def _alike(marks: Marks, pairs: np.ndarray) -> np.ndarray:
+def _alike(marks: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """The estimated similarity of each of (pairs, 2)."""
-    return (marks.take(pairs[:, 0]) == marks.take(pairs[:, 1])).mean(axis=1)
-
-
-def _band_keys(marks: Marks, start: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A number for each row's part of a band, and which rows have no shingle."""
-    keys, empty = np.zeros(len(marks), np.uint64), np.zeros(len(marks), bool)
-    for at in range(0, len(marks), BAND_ROWS):
-        rows = slice(at, at + BAND_ROWS)
-        part = marks.take(rows, slice(start, start + width))
-        empty[rows] = ~part.any(axis=1)
-        for column in range(width):
-            keys[rows] = (keys[rows] ^ part[:, column].astype(np.uint64)) * _PRIME
-    return keys, empty
+    return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).mean(axis=1)
 
 
 def _candidates(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """Pairs of rows with equal keys, (pairs, 2), of rows that are sorted by them: with the first such row and the last."""
+    """Pairs of rows with equal keys, (pairs, 2), of rows sorted by them: with the first such row and the last."""
     begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
     later = np.ones(len(keys), bool)
     later[begins] = False

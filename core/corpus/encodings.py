@@ -1,10 +1,13 @@
 """Which encoding the bytes of a text are in, and its lines one by one."""
 
 import codecs
+import io
 import re
 import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from charset_normalizer import from_bytes
 
 from core.corpus import russian_bigrams
 from core.corpus.sources import Source
@@ -29,7 +32,7 @@ class Line(NamedTuple):
 
     number: int
     text: str
-    trouble: str = ""
+    problem: str = ""
     repair: str = ""
 
 
@@ -56,34 +59,49 @@ def detect(source: Source) -> str:
 
 def guess(sample: bytes) -> str:
     """The old eight-bit encoding in which these bytes read best."""
-    best = min(RUSSIAN, key=lambda name: russian_bigrams.cost(sample.decode(name, errors="replace")))
-    if russian_bigrams.cost(sample.decode(best, errors="replace")) <= READS_AS_RUSSIAN:
-        return best
-    from charset_normalizer import from_bytes  # a second opinion for other languages
-
-    found = from_bytes(sample[:SAMPLE_BYTES]).best()
-    return found.encoding if found and found.encoding not in ("utf_8", "ascii") else "cp1252"
+    if russian := _russian(sample):
+        return russian
+    best = from_bytes(sample[:SAMPLE_BYTES]).best()  # a second opinion for other languages
+    return best.encoding if best and best.encoding not in ("utf_8", "ascii") else "cp1252"
 
 
-def lines(source: Source, encoding: str, longest: int = LONGEST_LINE) -> Iterator[Line]:
-    """All lines of a text; a line that cannot be decoded or is too long comes with its trouble instead."""
+def _russian(data: bytes) -> str:
+    """The encoding in which bytes read as Russian, "" where they do in none."""
+    costs = {name: russian_bigrams.cost(data.decode(name, errors="replace")) for name in RUSSIAN}
+    best = min(RUSSIAN, key=costs.get)
+    return best if costs[best] <= READS_AS_RUSSIAN else ""
+
+
+def lines(source: Source, encoding: str) -> Iterator[Line]:
+    """All lines of a text; a line that cannot be decoded or is too long comes with its problem instead."""
     if encoding.startswith(("utf-16", "utf-32")):
-        yield from _wide_lines(source, encoding, longest)
+        yield from _wide_lines(source, encoding)
         return
-    fallback = None
-    with source.open() as stream:
-        for number, raw in _raw_lines(stream, longest):
-            if raw is None:
-                yield Line(number, "", "line_too_long")
-                continue
-            if number == 1 and encoding == "utf-8-sig":
-                raw = raw.removeprefix(codecs.BOM_UTF8)
-            try:
-                yield Line(number, str(raw, "utf-8" if encoding == "utf-8-sig" else encoding))
-            except UnicodeDecodeError:
-                if fallback is None:
-                    fallback = _fallback(raw) if encoding.startswith("utf-8") else ""
-                yield _decoded_otherwise(number, raw, fallback)
+    decode = LineDecoder(encoding)
+    for number, raw in raw_lines(source):
+        yield decode(number, raw)
+
+
+class LineDecoder:
+    """Decodes the lines of a file; where one is not in the file's encoding, an old Russian one is tried."""
+
+    def __init__(self, encoding: str):
+        self.encoding, self.fallback = encoding, None
+
+    def __call__(self, number: int, raw: bytes | None) -> Line:
+        if raw is None:
+            return Line(number, "", "line_too_long")
+        if number == 1 and self.encoding == "utf-8-sig":
+            raw = raw.removeprefix(codecs.BOM_UTF8)
+        try:
+            return Line(number, str(raw, "utf-8" if self.encoding == "utf-8-sig" else self.encoding))
+        except UnicodeDecodeError:
+            if self.fallback is None:
+                self.fallback = _russian(raw) if self.encoding.startswith("utf-8") else ""
+        text = raw.decode(self.fallback, errors="replace") if self.fallback else "\ufffd"
+        if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN:
+            return Line(number, text, repair=f"line in {self.fallback}")
+        return Line(number, raw[:800].decode("utf-8", errors="replace"), "bad_bytes")
 
 
 def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> str:
@@ -93,94 +111,64 @@ def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> s
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        text = "\n".join(line.text or line.trouble for line in lines(source, encoding))
+        text = "\n".join(line.text or line.problem for line in lines(source, encoding))
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _decoded_otherwise(number: int, raw: bytes, fallback: str) -> Line:
-    if fallback:
-        text = raw.decode(fallback, errors="replace")
-        if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN:
-            return Line(number, text, repair=f"line in {fallback}")
-    return Line(number, raw[:800].decode("utf-8", errors="replace"), "bad_bytes")
-
-
-def _fallback(raw: bytes) -> str:
-    best = min(RUSSIAN, key=lambda name: russian_bigrams.cost(raw.decode(name, errors="replace")))
-    return best if russian_bigrams.cost(raw.decode(best, errors="replace")) <= READS_AS_RUSSIAN else ""
-
-
-def _raw_lines(stream, longest: int) -> Iterator[tuple[int, bytes | None]]:
-    """Lines of bytes; None stands for one that is longer than can be held."""
+def raw_lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
+    """Number and bytes of each line without its end; None stands for a line that is longer than can be held."""
     number = 0
-    while raw := stream.readline(longest + 1):
-        number += 1
-        if len(raw) > longest and not raw.endswith(b"\n"):
-            while raw and not raw.endswith(b"\n"):
-                raw = stream.readline(BLOCK)
-            yield number, None
-            continue
-        ended = raw.removesuffix(b"\n").removesuffix(b"\r")
-        if b"\r" not in ended:
-            yield number, ended
-            continue
-        for part in ended.split(b"\r"):  # the line ends of old Macs
-            yield number, part
-            number += 1
-        number -= 1
-
-
-def _wide_lines(source: Source, encoding: str, longest: int) -> Iterator[Line]:
     with source.open() as stream:
-        reader = codecs.getreader(encoding)(stream, errors="replace")
-        number, held = 0, ""
-        while True:
-            block = reader.read(1 << 20)
-            parts = (held + block).split("\n")
-            held = parts.pop() if block else ""
-            for text in parts:
+        while raw := stream.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(raw) > LONGEST_LINE and not raw.endswith(b"\n"):
+                while raw and not raw.endswith(b"\n"):
+                    raw = stream.readline(BLOCK)
+                yield number, None
+                continue
+            ended = raw.removesuffix(b"\n").removesuffix(b"\r")
+            if b"\r" not in ended:
+                yield number, ended
+                continue
+            for part in ended.split(b"\r"):  # the line ends of old Macs
+                yield number, part
                 number += 1
-                text = text.removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
-                yield Line(number, text[:800], "bad_bytes") if "\ufffd" in text else Line(number, text)
-            if not block:
+            number -= 1
+
+
+def _wide_lines(source: Source, encoding: str) -> Iterator[Line]:
+    number = 0
+    with io.TextIOWrapper(source.open(), encoding, errors="replace", newline="\n") as stream:
+        while line := stream.readline(LONGEST_LINE):
+            number += 1
+            if len(line) == LONGEST_LINE and not line.endswith("\n"):
+                yield Line(number, "", "line_too_long")
                 return
-            if len(held) > longest:
-                yield Line(number + 1, "", "line_too_long")
-                return
+            text = line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
+            yield Line(number, text[:800], "bad_bytes") if "\ufffd" in text else Line(number, text)
 
 
 def _declared(head: bytes) -> str | None:
     """The encoding that the prolog of XML or the head of HTML names, if there is one of that name."""
-    found = re.search(rb"<\?xml[^>]*encoding=[\"']([\w-]+)|<meta[^>]*charset=[\"']?([\w-]+)", head[:2048], re.I)
+    declared = re.search(rb"<\?xml[^>]*encoding=[\"']([\w-]+)|<meta[^>]*charset=[\"']?([\w-]+)", head[:2048], re.I)
     try:
-        return codecs.lookup((found[1] or found[2]).decode()).name if found else None
+        return codecs.lookup((declared[1] or declared[2]).decode()).name if declared else None
     except LookupError:
         return None
 
 
 def _utf16_without_bom(head: bytes) -> str | None:
     """The name of the encoding, when the bytes alternate as in UTF-16 and read as text: tables of numbers do not."""
-    name = _alternates(head)
-    if name is None:
-        return None
-    text = head[: len(head) // 2 * 2].decode(name, errors="replace")
-    odd = sum(unicodedata.category(char) in ("Cc", "Cn", "Co", "Cs") and char not in "\t\n\r\f" for char in text)
-    return name if odd <= len(text) / 50 else None
-
-
-def _alternates(head: bytes) -> str | None:
-    even, odd = head[0::2], head[1::2]
-    if len(head) < 8 or head.count(0) < len(head) / 20:
-        # Cyrillic without spaces has no zero bytes, but every other byte is 04.
-        if len(head) >= 16 and odd.count(4) > 0.6 * len(odd):
-            return "utf-16-le"
-        if len(head) >= 16 and even.count(4) > 0.6 * len(even):
-            return "utf-16-be"
-        return None
-    if odd.count(0) + odd.count(4) > 0.7 * len(odd):
-        return "utf-16-le"
-    if even.count(0) + even.count(4) > 0.7 * len(even):
-        return "utf-16-be"
+    zeros = len(head) >= 8 and head.count(0) >= len(head) / 20
+    for name, high in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
+        if zeros:
+            alternates = high.count(0) + high.count(4) > 0.7 * len(high)
+        else:  # Cyrillic without spaces has no zero bytes, but every other byte is 04
+            alternates = len(head) >= 16 and high.count(4) > 0.6 * len(high)
+        if alternates:
+            text = head[: len(head) // 2 * 2].decode(name, errors="replace")
+            odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") and c not in "\t\n\r\f" for c in text)
+            return name if odd <= len(text) / 50 else None
     return None
 
 
@@ -199,17 +187,16 @@ def _broken_lines(source: Source) -> tuple[int, list[bytes]] | None:
     except UnicodeDecodeError:
         pass
     sound, broken, size = 0, [], 0
-    with source.open() as stream:
-        for _, raw in _raw_lines(stream, LONGEST_LINE):
-            if raw is None or raw.isascii():
-                continue
-            try:
-                raw.decode("utf-8")
-                sound += 1
-            except UnicodeDecodeError:
-                if size < SAMPLE_BYTES:
-                    broken.append(raw[:SAMPLE_BYTES])
-                    size += len(raw)
+    for _, raw in raw_lines(source):
+        if raw is None or raw.isascii():
+            continue
+        try:
+            raw.decode("utf-8")
+            sound += 1
+        except UnicodeDecodeError:
+            if size < SAMPLE_BYTES:
+                broken.append(raw[:SAMPLE_BYTES])
+                size += len(raw)
     return sound, broken
 
 

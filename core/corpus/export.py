@@ -3,9 +3,12 @@
 import json
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import orjson
+import zstandard
 
 from core.corpus import documents, importer, storage
 from core.errors import UserError
@@ -46,7 +49,7 @@ def export(directory: Path, form: str, out: Path) -> dict:
     _check(directory, form)
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
     try:
-        count = _WRITERS[form](directory, unfinished)
+        _write(directory, unfinished, form)
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.rename(out)
@@ -54,7 +57,7 @@ def export(directory: Path, form: str, out: Path) -> dict:
         unfinished.unlink(missing_ok=True)
     card = storage.read_card(directory)
     out.with_name(out.name + ".md").write_text(dataset_card(card, form, out.name), encoding="utf-8")
-    return {"path": str(out), "rows": count, "bytes": out.stat().st_size, "format": form}
+    return {"path": str(out), "rows": card["rows"], "bytes": out.stat().st_size, "format": form}
 
 
 def dataset_card(card: dict, form: str, file: str) -> str:
@@ -70,36 +73,32 @@ def dataset_card(card: dict, form: str, file: str) -> str:
         if card.get(name):
             lines += ["", f"{name.replace('_', ' ').capitalize()}: {json.dumps(card[name], ensure_ascii=False)}"]
     lines += ["", "## Sources", ""]
-    lines += [f"- {one['file']} ({one['format']}, {one['rows']} rows)" for one in card.get("sources", [])[:200]]
+    lines += [f"- {file['file']} ({file['format']}, {file['rows']} rows)" for file in card.get("sources", [])[:200]]
     return "\n".join([*lines, "", "Licence: that of the sources; fill it in before you pass the file on.", ""])
 
 
 def _check(directory: Path, form: str) -> None:
     if form in ("jsonl", "jsonl.zst", "parquet"):
         return
-    first, count, why = -1, 0, ""
-    for number, row in enumerate(storage.all_rows(directory)):
-        if trouble := _misfit(row, form):
-            first, why = (number, trouble) if first < 0 else (first, why)
-            count += 1
-    if count:
-        raise RowsDoNotFit(count=count, format=form, row=first + 1, why=why)
-    if form == "text" and _separator(directory) is None:
-        raise RowsDoNotFit(count=1, format=form, row=1, why="every separator stands in some text")
+    misfits = [(at, why) for at, row in enumerate(storage.all_rows(directory), 1) if (why := _misfit(row, form))]
+    if not misfits and form == "text" and _separator(directory) is None:
+        misfits = [(1, "every separator stands in some text")]
+    if misfits:
+        raise RowsDoNotFit(count=len(misfits), format=form, row=misfits[0][0], why=misfits[0][1])
 
 
 def _misfit(row: dict, form: str) -> str:
+    """Why a row does not fit a format, "" for one that does."""
+    if form == "text" and "text" not in row:
+        return "it is a chat"
     if form == "text":
-        if "text" not in row:
-            return "it is a chat"
         return "it has carriage returns" if "\r" in row["text"] else ""
     if "text" in row:
         return "it is a text"
     roles = [turn["role"] for turn in row["messages"]]
-    if form == "alpaca":
-        roles = roles[1:] if roles[0] == "system" else roles
-        if len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
-            return "its turns are not questions with answers"
+    roles = roles[1:] if roles[0] == "system" else roles
+    if form == "alpaca" and (len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2)):
+        return "its turns are not questions with answers"
     return ""
 
 
@@ -111,11 +110,6 @@ def _separator(directory: Path) -> str | None:
     return next((mark for mark in reversed(documents.SEPARATORS) if mark not in taken), None)
 
 
-def _lines(directory: Path, form: str) -> Iterator[bytes]:
-    for row in storage.all_rows(directory):
-        yield orjson.dumps(_shaped(row, form)) + b"\n"
-
-
 def _shaped(row: dict, form: str) -> dict:
     if form in ("jsonl", "jsonl.zst"):
         return row
@@ -125,76 +119,51 @@ def _shaped(row: dict, form: str) -> dict:
     if form == "sharegpt":
         return {"conversations": [{"from": SHAREGPT[t["role"]], "value": t["content"]} for t in messages]}
     system = [turn["content"] for turn in messages[:1] if turn["role"] == "system"]
-    said = [turn["content"] for turn in messages[len(system) :]]
-    history = [list(pair) for pair in zip(said[:-2:2], said[1:-2:2], strict=True)]
+    contents = [turn["content"] for turn in messages[len(system) :]]
+    history = [list(pair) for pair in zip(contents[:-2:2], contents[1:-2:2], strict=True)]
     return (
-        {"instruction": said[-2], "input": "", "output": said[-1]}
+        {"instruction": contents[-2], "input": "", "output": contents[-1]}
         | ({"system": system[0]} if system else {})
         | ({"history": history} if history else {})
     )
 
 
-def _write_lines(form: str):
-    def write(directory: Path, path: Path) -> int:
-        count = 0
-        with path.open("wb", buffering=1 << 20) as file:
-            for line in _lines(directory, form):
-                file.write(line)
-                count += 1
-        return count
-
-    return write
-
-
-def _write_packed(directory: Path, path: Path) -> int:
-    import zstandard
-
-    count = 0
-    with path.open("wb") as file, zstandard.ZstdCompressor(level=9).stream_writer(file) as packed:
-        for line in _lines(directory, "jsonl.zst"):
-            packed.write(line)
-            count += 1
-    return count
-
-
-def _write_text(directory: Path, path: Path) -> int:
-    separator, count = _separator(directory), 0
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(f"{separator}\n")  # at the very beginning it tells the reader what the file is
+def _lines(directory: Path, form: str) -> Iterator[bytes]:
+    """The corpus line by line, in every format but Parquet."""
+    if form == "text":
+        end = _separator(directory).encode() + b"\n"
+        yield end  # at the very beginning it tells the reader what the file is
         for row in storage.all_rows(directory):
-            file.write(f"{row['text']}\n{separator}\n")
-            count += 1
-    return count
+            yield row["text"].encode() + b"\n" + end
+    else:
+        for row in storage.all_rows(directory):
+            yield orjson.dumps(_shaped(row, form)) + b"\n"
 
 
-def _write_parquet(directory: Path, path: Path) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _write(directory: Path, path: Path, form: str) -> None:
+    if form == "parquet":
+        _write_parquet(directory, path)
+        return
+    with path.open("wb", buffering=1 << 20) as file:
+        packer = zstandard.ZstdCompressor(level=9).stream_writer(file) if form == "jsonl.zst" else nullcontext(file)
+        with packer as out:
+            for line in _lines(directory, form):
+                out.write(line)
+
+
+def _write_parquet(directory: Path, path: Path) -> None:
+    import pyarrow as pa  # noqa: PLC0415 - pyarrow takes half a second
+    import pyarrow.parquet as pq  # noqa: PLC0415 - pyarrow takes half a second
 
     turn = pa.struct([("role", pa.string()), ("content", pa.string())])
-    schema = pa.schema(
-        [("id", pa.string()), ("text", pa.string()), ("messages", pa.list_(turn)), ("lang", pa.string()),
-         ("cluster", pa.string()), ("source", pa.string()), ("fields", pa.string())]
-    )  # fmt: skip
-    count, batch = 0, []
+    names = ("id", "text", "messages", "lang", "cluster", "source", "fields")
+    schema = pa.schema([(name, pa.list_(turn) if name == "messages" else pa.string()) for name in names])
 
     def flat(row: dict) -> dict:
         packed = {key: orjson.dumps(row[key]).decode() for key in ("source", "fields") if key in row}
-        return {name: row.get(name) for name in schema.names} | packed
+        return {name: row.get(name) for name in names} | packed
 
+    rows = map(flat, storage.all_rows(directory))
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for row in storage.all_rows(directory):
-            batch.append(flat(row))
-            count += 1
-            if len(batch) == BATCH:
-                writer.write_table(pa.Table.from_pylist(batch, schema))
-                batch = []
-        writer.write_table(pa.Table.from_pylist(batch, schema))
-    return count
-
-
-_WRITERS = {
-    "jsonl": _write_lines("jsonl"), "jsonl.zst": _write_packed, "parquet": _write_parquet,
-    "messages": _write_lines("messages"), "sharegpt": _write_lines("sharegpt"), "alpaca": _write_lines("alpaca"),
-    "text": _write_text,
-}  # fmt: skip
+        while batch := list(islice(rows, BATCH)):
+            writer.write_table(pa.Table.from_pylist(batch, schema))

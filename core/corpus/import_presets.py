@@ -1,12 +1,11 @@
 """How a person had files of some shape read: kept, so that the next file with the same columns is read the same way."""
 
 import json
-import os
 from pathlib import Path
 
 from filelock import FileLock
 
-from core import paths
+from core import files, paths
 
 MOST = 500  # shapes
 
@@ -18,8 +17,8 @@ def signature(columns: list[str]) -> str:
 
 def recall(columns: list[str]) -> dict:
     """What was kept for this shape: any of "mapping", "encoding" and "me"; and all "roles" that were ever named."""
-    kept = _read()
-    return kept["shapes"].get(signature(columns), {}) | {"roles": kept["roles"]}
+    presets = _read()
+    return presets["shapes"].get(signature(columns), {}) | {"roles": presets["roles"]}
 
 
 def keep(
@@ -27,18 +26,16 @@ def keep(
 ) -> None:
     """Keep how files of this shape are read; what was left to be guessed is forgotten again."""
     with FileLock(str(_path()) + ".lock", timeout=10):
-        kept = _read()
-        kept["roles"] |= {name: role for name, role in (roles or {}).items() if role}
+        presets = _read()
+        presets["roles"] |= {name: role for name, role in (roles or {}).items() if role}
         chosen = {name: value for name, value in (("mapping", mapping), ("encoding", encoding), ("me", me)) if value}
         if shape := signature(columns):
-            kept["shapes"].pop(shape, None)
+            presets["shapes"].pop(shape, None)
             if chosen:
-                kept["shapes"][shape] = chosen  # the newest last
-        for old in list(kept["shapes"])[:-MOST]:
-            del kept["shapes"][old]
-        new = _path().with_suffix(".new")
-        new.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(new, _path())
+                presets["shapes"][shape] = chosen  # the newest last
+        for old in list(presets["shapes"])[:-MOST]:
+            del presets["shapes"][old]
+        files.write_json(_path(), presets)
 
 
 def _path() -> Path:
@@ -47,7 +44,7 @@ def _path() -> Path:
 
 def _read() -> dict:
     try:
-        kept = json.loads(_path().read_text(encoding="utf-8"))
-        return {name: dict(kept[name]) for name in ("shapes", "roles")}
+        presets = json.loads(_path().read_text(encoding="utf-8"))
+        return {name: dict(presets[name]) for name in ("shapes", "roles")}
     except (OSError, ValueError, KeyError, TypeError):
         return {"shapes": {}, "roles": {}}

@@ -1,18 +1,22 @@
 """Make a corpus out of files: read, repair, write, count; it appears when it is whole."""
 
+import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from core import paths
-from core.corpus import parallel, reading, reasons, storage
+from core.corpus import reading, sources, storage
+from core.corpus.formats import detection
 from core.corpus.reading import Options, Row, SetAside
 from core.errors import UserError
 
 Progress = Callable[[int, int, int], None]  # bytes read, bytes in all, rows so far
 EVERY = 1000  # rows between two reports of progress
+MOST_FILES = 2000  # that a card describes
 EXAMPLES = 20  # repaired lines that are shown with their original
 
 
@@ -43,10 +47,22 @@ class NameTaken(UserError):
 
 
 def create(
-    sources: list[Path], name: str, *, options: Options, progress: Progress | None = None, out: Path | None = None
+    files: list[Path],
+    name: str,
+    *,
+    options: Options | None = None,
+    progress: Progress | None = None,
+    out: Path | None = None,
 ) -> dict:
-    """Import files and folders as a new corpus and return its card; see core.corpus.create."""
-    given = [Path(source) for source in sources]
+    """Import files and folders as a new corpus and return its card.
+
+    Rows in are rows kept plus rows set aside, always. With `out` the corpus becomes that directory instead of one
+    among the person's corpora.
+
+    Raises:
+        NothingGiven, FileMissing, NameTaken, CorpusEmpty, CorpusDiskFull: see their sentences.
+    """
+    given, options = [Path(file) for file in files], options or Options()
     if not given:
         raise NothingGiven()
     for path in given:
@@ -54,43 +70,46 @@ def create(
             raise FileMissing(path=path)
     if out is not None and out.exists():
         raise NameTaken(path=out)
-    parent = out.parent if out is not None else paths.corpora()
-    make_place(parent)
-    with storage.unfinished(parent) as directory:
-        writer = storage.Writer(directory)
-        try:
-            tally = _written(reading.opened(given, options), writer, options, _sizes(given, progress))
-        finally:
-            writer.close()
+
+    def write(writer: storage.Writer) -> dict:
+        tally, report = Tally(writer), _sizes(given, progress)
+        for file in reading.opened(given, options):
+            tally.read(file, options, report)
         if not writer.rows:
             raise _nothing_kept(given, tally)
-        identity = out.name if out is not None else storage.free_name(parent, name)
-        card = writer.finish(
-            tally.card(writer.rows) | {"id": identity, "name": name.strip() or identity, "parent": None}
-        )
-        storage.publish(directory, parent / identity)
-    return card
+        return tally.card() | {"parent": None}
+
+    return _new_corpus(name, out, write)
 
 
 def create_from_rows(
     rows: Iterable[dict], name: str, *, parent: str | None, note: dict, out: Path | None = None
 ) -> dict:
     """A new corpus of rows that were rows already: cleaned, filtered or generated ones."""
-    folder = out.parent if out is not None else paths.corpora()
-    make_place(folder)
-    with storage.unfinished(folder) as directory:
-        writer = storage.Writer(directory)
-        try:
-            for row in rows:
-                writer.row({key: value for key, value in row.items() if key != "id"})
-        finally:
-            writer.close()
+
+    def write(writer: storage.Writer) -> dict:
+        for row in rows:
+            writer.row({key: value for key, value in row.items() if key != "id"})
         if not writer.rows:
             raise NoRowsLeft(name=name)
-        identity = out.name if out is not None else storage.free_name(folder, name)
-        card = Tally().card(writer.rows) | {"rows_in": writer.rows}
-        card = writer.finish(card | {"id": identity, "name": name, "parent": parent} | note)
-        storage.publish(directory, folder / identity)
+        return Tally(writer).card() | {"rows_in": writer.rows, "parent": parent} | note
+
+    return _new_corpus(name, out, write)
+
+
+def _new_corpus(name: str, out: Path | None, write: Callable[[storage.Writer], dict]) -> dict:
+    """Let `write` fill a corpus and give its card; the corpus appears when it is whole."""
+    parent = out.parent if out is not None else paths.corpora()
+    make_place(parent)
+    with storage.unfinished(parent) as directory:
+        writer = storage.Writer(directory)
+        try:
+            card = write(writer)
+        finally:
+            writer.close()
+        identity = out.name if out is not None else storage.free_name(parent, name)
+        card = writer.finish(card | {"id": identity, "name": name.strip() or identity})
+        directory.rename(parent / identity)
     return card
 
 
@@ -104,31 +123,34 @@ def make_place(directory: Path) -> None:
         raise PlaceUnwritable(path=directory, reason="no permission")
 
 
-def _nothing_kept(given: list[Path], tally) -> CorpusEmpty:
+def _nothing_kept(given: list[Path], tally: "Tally") -> CorpusEmpty:
     codes = tally.reasons.most_common(4)
+    words = json.loads((paths.assets() / "locales" / "en.json").read_text(encoding="utf-8"))["words"]
     return CorpusEmpty(
         files=", ".join(path.name for path in given[:4]) + ("…" if len(given) > 4 else ""),
-        reasons="; ".join(f"{reasons.WORDS.get(code, code)} ({count})" for code, count in codes) or "no records",
+        reasons="; ".join(f"{words.get(f'corpora.reason.{code}', code)} ({count})" for code, count in codes)
+        or "no records",
         codes=" ".join(code for code, _ in codes),
     )
 
 
 class Tally:
-    """Counts what was read, file by file."""
+    """Writes what is read, and counts it file by file."""
 
-    def __init__(self):
+    def __init__(self, writer: storage.Writer):
+        self.writer = writer
         self.rows_in = self.set_aside = 0
         self.reasons, self.repairs, self.encodings, self.formats = Counter(), Counter(), Counter(), Counter()
         self.roles: Counter = Counter()
         self.files: list[dict] = []
         self.examples: list[dict] = []
 
-    def card(self, kept: int) -> dict:
+    def card(self) -> dict:
         """The part of a card that says what was read."""
         return {
             "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "rows_in": self.rows_in,
-            "rows_kept": kept,
+            "rows_kept": self.writer.rows,
             "rows_set_aside": self.set_aside,
             "reasons": dict(self.reasons.most_common()),
             "unknown_roles": dict(self.roles.most_common(20)),
@@ -139,92 +161,59 @@ class Tally:
             "sources": self.files,
         }
 
+    def read(self, file: detection.Opened, options: Options, progress: Callable) -> None:
+        """Write the rows of a file."""
+        source, rows, set_aside = file.source, self.writer.rows, self.set_aside
+        self.formats[file.format] += 1
+        if file.encoding:
+            self.encodings[file.encoding] += 1
+        for record in reading.read(file, options):
+            self.rows_in += 1
+            if isinstance(record, SetAside):
+                self._put_aside(record)
+            else:
+                self.writer.row(record.row, {"file": record.file, "line": record.place}, record.raw)
+                if record.repairs:
+                    self.repairs.update(record.repairs)
+                if record.before and len(self.examples) < EXAMPLES:
+                    self.examples.append(_example(record))
+            if self.rows_in % EVERY == 0:
+                progress(source, self.writer.rows)
+        progress(source, self.writer.rows, done=True)
+        if len(self.files) < MOST_FILES:
+            about = {"file": source.name, "format": file.format, "encoding": file.encoding, "bytes": source.size}
+            self.files.append(about | {"rows": self.writer.rows - rows, "set_aside": self.set_aside - set_aside})
 
-def _written(opened: Iterator, writer: storage.Writer, options: Options, tell: Callable) -> Tally:
-    tally = Tally()
-    for one in opened:
-        tally.formats[one.format] += 1
-        if one.encoding:
-            tally.encodings[one.encoding] += 1
-        before = writer.rows, tally.set_aside
-        if parallel.applies(one):
-            _write_parts(one, writer, tally, options, tell)
-        else:
-            _write_rows(one, writer, tally, options, tell)
-        tell(one.source, writer.rows, done=True)
-        kept, aside = writer.rows - before[0], tally.set_aside - before[1]
-        if len(tally.files) < 2000:
-            tally.files.append(
-                {"file": one.source.name, "format": one.format, "encoding": one.encoding, "bytes": one.source.size,
-                 "rows": kept, "set_aside": aside}
-            )  # fmt: skip
-    return tally
-
-
-def _write_rows(one, writer: storage.Writer, tally: Tally, options: Options, tell: Callable) -> None:
-    for found in reading.read(one, options):
-        tally.rows_in += 1
-        if isinstance(found, SetAside):
-            _put_aside(found, writer, tally)
-        else:
-            writer.row(found.row | {"source": {"file": found.file, "line": found.place}})
-            if found.repairs:
-                tally.repairs.update(found.repairs)
-                _keep_examples([found], tally)
-        if tally.rows_in % EVERY == 0:
-            tell(one.source, writer.rows)
+    def _put_aside(self, record: SetAside) -> None:
+        self.set_aside += 1
+        self.reasons[record.reason] += 1
+        if record.reason == "unknown_role":
+            self.roles[record.detail] += 1
+        values = {"file": record.file, "line": record.place, "reason": record.reason}
+        for name in ("detail", "excerpt"):  # half a surrogate pair cannot be written
+            values[name] = getattr(record, name).encode("utf-8", errors="replace").decode()
+        self.writer.set_aside(values)
 
 
-def _write_parts(one, writer: storage.Writer, tally: Tally, options: Options, tell: Callable) -> None:
-    for part, done in parallel.parts(one.source, options, writer.directory):
-        tally.rows_in += len(part.lengths) + len(part.set_aside)
-        writer.adopt(part)
-        for found in part.set_aside:
-            _put_aside(found, writer, tally)
-        tally.repairs.update(part.repairs)
-        _keep_examples(part.repaired, tally)
-        tell(one.source, writer.rows, at=done)
-
-
-def _keep_examples(repaired: list[Row], tally: Tally) -> None:
-    for found in repaired:
-        if found.before and len(tally.examples) < EXAMPLES:
-            tally.examples.append(_example(found))
-
-
-def _put_aside(found: SetAside, writer: storage.Writer, tally: Tally) -> None:
-    tally.set_aside += 1
-    tally.reasons[found.reason] += 1
-    if found.reason == "unknown_role":
-        tally.roles[found.detail] += 1
-    excerpt = found.excerpt.encode("utf-8", errors="replace").decode()
-    detail = found.detail.encode("utf-8", errors="replace").decode()
-    writer.set_aside(
-        {"file": found.file, "line": found.place, "reason": found.reason, "detail": detail, "excerpt": excerpt}
-    )
-
-
-def _example(found: Row) -> dict:
-    pairs = zip(found.before.split("\n"), found.after.split("\n"), strict=False)
-    before, after = next(((one, other) for one, other in pairs if one != other), ("", ""))
-    return {"file": found.file, "line": found.place, "before": before[:160], "after": after[:160]}
+def _example(row: Row) -> dict:
+    """The first line of a row that was repaired, before and after."""
+    pairs = zip(row.before.split("\n"), row.after.split("\n"), strict=False)
+    before, after = next(((old, new) for old, new in pairs if old != new), ("", ""))
+    return {"file": row.file, "line": row.place, "before": before[:160], "after": after[:160]}
 
 
 def _sizes(given: list[Path], progress: Progress | None) -> Callable:
     """A function that reports how far the reading of all files is."""
     if progress is None:
-        return lambda source, rows, done=False, at=0: None
-    total = sum(
-        sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
-        for path in given
-    )
-    finished = [0]
+        return lambda source, rows, done=False: None
+    files = chain.from_iterable(path.rglob("*") if path.is_dir() else [path] for path in given)
+    total = sum(file.stat().st_size for file in files if file.is_file())
+    finished = 0
 
-    def tell(source, rows: int, done: bool = False, at: int = 0) -> None:
+    def report(source: sources.Source, rows: int, done: bool = False) -> None:
+        nonlocal finished
         if done:
-            finished[0] += source.size if source.path is not None or source.at() else 0
-            progress(min(finished[0], total), total, rows)
-        else:
-            progress(min(finished[0] + (at or source.at()), total), total, rows)
+            finished += source.size if source.path is not None or source.at() else 0
+        progress(min(finished + (0 if done else source.at()), total), total, rows)
 
-    return tell
+    return report

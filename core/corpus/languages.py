@@ -3,6 +3,8 @@
 import re
 from functools import cache
 
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
 CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 LEAST = 20  # letters of a text whose language is guessed: of a word or two nobody can tell
 SURE = 0.9
@@ -37,10 +39,9 @@ def of(text: str) -> str:
 
 def _cyrillic(text: str, letters: int) -> str:
     # Russian has its own three letters in nearly every sentence: without them, or with foreign ones, it may be another.
-    if _NOT_RUSSIAN.search(text) or (letters >= 3 * LEAST and not _RUSSIAN_ONLY.search(text)):
-        found = _guess(text, CYRILLIC_CODES, letters)
-        if found:
-            return found
+    doubtful = _NOT_RUSSIAN.search(text) or (letters >= 3 * LEAST and not _RUSSIAN_ONLY.search(text))
+    if doubtful and (code := _guess(text, CYRILLIC_CODES, letters)):
+        return code
     if re.search("[їєґЇЄҐ]|(?:^|[^а-яё])і(?:[^а-яё]|$)", text):
         return "uk"
     return "be" if re.search("[ўЎ]", text) else "ru"
@@ -62,8 +63,6 @@ def _guess(text: str, wanted: str, letters: int) -> str:
 
 @cache
 def _identifier():
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from core.corpus import russian_bigrams
 
 # (what the bytes were taken for, what they are): the commonest first.
-ROADS = (
+WRONG_DECODINGS = (
     ("cp1251", "utf-8"),
     ("mac_roman", "utf-8"),
     ("cp1252", "utf-8"),
@@ -26,8 +26,7 @@ ROADS = (
     ("cp1252", "koi8_r"),
     ("mac_roman", "cp1251"),
 )
-_TO_UTF8 = tuple(road for road in ROADS if road[1] == "utf-8")
-_TO_EIGHT_BITS = tuple(road for road in ROADS if road[1] != "utf-8")
+_TO_UTF8, _TO_EIGHT_BITS = WRONG_DECODINGS[:8], WRONG_DECODINGS[8:]
 GAIN = 0.6  # nats a character that a repair must win
 READS_WELL = 4.2  # nats a character that the result may cost
 STEPS = 2
@@ -56,10 +55,10 @@ def is_spoilt(line: str) -> bool:
 
 
 class Repairer:
-    """Repairs the lines of one file, and remembers by which roads its text went wrong."""
+    """Repairs the lines of one file, and counts how its text was decoded wrongly."""
 
     def __init__(self):
-        self.roads: Counter = Counter()
+        self.counts: Counter = Counter()
 
     def text(self, text: str) -> tuple[str, int]:
         """The text with its spoilt lines repaired, and how many there were."""
@@ -84,20 +83,20 @@ class Repairer:
     def _step(self, line: str) -> str | None:
         now = None
         # Text that decodes as UTF-8 at all is hardly chance; between eight-bit encodings anything decodes.
-        for roads, most in ((_TO_UTF8, 99.0), (_TO_EIGHT_BITS, READS_WELL)):
-            walked = [(road, text) for road in roads if (text := _walked(line, road)) is not None]
-            walked = [(road, text) for road, text in walked if _reads_as_one_language(text, road)]
-            if not walked:
+        for pairs, most in ((_TO_UTF8, 99.0), (_TO_EIGHT_BITS, READS_WELL)):
+            decoded = [(pair, text) for pair in pairs if (text := _decoded(line, pair)) is not None]
+            decoded = [(pair, text) for pair, text in decoded if _reads_as_one_language(text, pair)]
+            if not decoded:
                 continue
             now = russian_bigrams.cost(_beginning(line)) if now is None else now
-            price, road, text = min((russian_bigrams.cost(_beginning(text)), road, text) for road, text in walked)
-            if price < min(now - GAIN, most):
-                self.roads[road] += 1
+            cost, pair, text = min((russian_bigrams.cost(_beginning(text)), pair, text) for pair, text in decoded)
+            if cost < min(now - GAIN, most):
+                self.counts[pair] += 1
                 return text
-        # What has few letters (an emoji, a dash) proves nothing alone: it follows the road of its file.
-        for road, _ in self.roads.most_common():
-            if road in _TO_UTF8 and (candidate := _walked(line, road)) is not None:
-                return candidate
+        # What has few letters (an emoji, a dash) proves nothing alone: it was decoded as its file was.
+        for pair, _ in self.counts.most_common():
+            if pair in _TO_UTF8 and (text := _decoded(line, pair)) is not None:
+                return text
         return None
 
 
@@ -107,8 +106,9 @@ def _beginning(line: str) -> str:
     return line[first.start() : first.start() + SAMPLE] if first else ""
 
 
-def _walked(line: str, road: tuple[str, str]) -> str | None:
-    taken_for, really = road
+def _decoded(line: str, pair: tuple[str, str]) -> str | None:
+    """The line, decoded as what its bytes are; None where they cannot be that."""
+    taken_for, really = pair
     try:
         data = codecs.charmap_encode(line, "strict", _encoder(taken_for))[0]
         fixed = data.decode(really)
@@ -117,10 +117,10 @@ def _walked(line: str, road: tuple[str, str]) -> str | None:
     return fixed if fixed != line and not re.search(r"[\x80-\x9f]", fixed) else None
 
 
-def _reads_as_one_language(text: str, road: tuple[str, str]) -> bool:
+def _reads_as_one_language(text: str, pair: tuple[str, str]) -> bool:
     if russian_bigrams.cyrillic_share(text) < 0.8:
         return False
-    if road[1] == "utf-8":
+    if pair[1] == "utf-8":
         return True
     # Between two eight-bit encodings anything decodes: no word may mix alphabets, and there must be a few letters.
     if re.search(r"[a-zA-Z][А-яЁё]|[А-яЁё][a-zA-Z]", text):

@@ -20,17 +20,17 @@ _HINT = re.compile(r"\d{2}|@|sk-|hf_|gh[pousr]_|AKIA")  # a text without any of 
 
 
 def find(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, kind) of what was found, in order, without overlaps."""
+    """(start, end, kind) of personal data, in order, without overlaps."""
     if not _HINT.search(text):
         return []
-    found: list[tuple[int, int, str]] = []
+    places: list[tuple[int, int, str]] = []
     for kind, pattern in PATTERNS:
         for match in pattern.finditer(text):
             if _holds(kind, match.group(), text[max(0, match.start() - 25) : match.start()]) and not any(
-                start < match.end() and match.start() < end for start, end, _ in found
+                start < match.end() and match.start() < end for start, end, _ in places
             ):
-                found.append((match.start(), match.end(), kind))
-    return sorted(found)
+                places.append((match.start(), match.end(), kind))
+    return sorted(places)
 
 
 def replaced(text: str, names: dict[tuple[str, str], str] | None = None) -> tuple[str, Counter]:
@@ -50,8 +50,8 @@ def replaced(text: str, names: dict[tuple[str, str], str] | None = None) -> tupl
     return "".join([*parts, text[at:]]), counts
 
 
-def _holds(kind: str, said: str, before: str) -> bool:
-    digits = [int(char) for char in said if char.isdigit()]
+def _holds(kind: str, text: str, before: str) -> bool:
+    digits = [int(char) for char in text if char.isdigit()]
     if kind == "card":
         return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn(digits)
     if kind == "inn":
@@ -64,7 +64,7 @@ def _holds(kind: str, said: str, before: str) -> bool:
         return re.search(r"паспорт|passport|серия", before, re.IGNORECASE) is not None
     if kind == "ip":
         try:
-            return ipaddress.ip_address(said).is_global
+            return ipaddress.ip_address(text).is_global
         except ValueError:
             return False
     return True

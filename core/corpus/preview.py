@@ -1,5 +1,6 @@
 """A row as the trainer will see it: its tokens as learned, not learned, special, or cut off by max_length."""
 
+from core.corpus import turns
 from core.training import encoding
 
 LONGEST = 100_000  # characters of a text that are encoded at once: unbroken runs take time that grows with their square
@@ -13,7 +14,7 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
     are codes: nothing_to_learn, loses_end, doubled_begin, special_in_text.
 
     Raises:
-        recipe.TemplateRefused: when the chat template does not take the row's roles.
+        errors.TemplateRefused: when the chat template does not take the row's roles.
     """
     encoded = encoding.encode(row, tokenizer, learn)
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -46,24 +47,23 @@ def shortened(row: dict, longest: int = LONGEST) -> dict:
 def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:
     """Codes of what will go wrong when this row is learned."""
     ids, learned = encoded["input_ids"], [label != encoding.IGNORED for label in encoded["labels"]]
-    found = []
+    codes = []
     if not any(learned[1:max_length]):
-        found.append("nothing_to_learn")
+        codes.append("nothing_to_learn")
     elif any(learned[max_length:]):  # the last thing that is learned is the end token
-        found.append("loses_end")
+        codes.append("loses_end")
     begin = getattr(tokenizer, "bos_token_id", None)
     if begin is not None and ids[:2] == [begin, begin]:
-        found.append("doubled_begin")
+        codes.append("doubled_begin")
     if specials_in(row, tokenizer):
-        found.append("special_in_text")
-    return found
+        codes.append("special_in_text")
+    return codes
 
 
 def specials_in(row: dict, tokenizer) -> list[str]:
     """The special tokens that stand inside the row's own text: they end turns where nobody wanted it."""
-    texts = [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
     names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special and token.content]
-    return [name for name in names if any(name in text for text in texts)]
+    return [name for name in names if any(name in text for text in turns.texts(row))]
 
 
 def _pieces(encoded: dict, kinds: list[str], names: dict[int, str]) -> list[tuple[str, str, int]]:
@@ -75,12 +75,12 @@ def _pieces(encoded: dict, kinds: list[str], names: dict[int, str]) -> list[tupl
             continue
         if start > at:  # characters between tokens, such as spaces that a normaliser drops
             pieces.append([text[at:start], kind, 0])
-        said = text[max(start, at) : end]
+        piece = text[max(start, at) : end]
         at = max(at, end)
-        if not said and pieces:  # a further token of the same character
+        if not piece and pieces:  # a further token of the same character
             pieces[-1][2] += 1
         else:
-            pieces.append([said, kind, 1])
+            pieces.append([piece, kind, 1])
     if at < len(text):
         pieces.append([text[at:], kinds[-1] if kinds else "given", 0])
     return [tuple(piece) for piece in pieces]

@@ -1,12 +1,14 @@
 """From files and folders to normal rows: what could not become one comes out beside it, with its place and reason."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from core.corpus import mojibake, personal, schema, sources, turns
-from core.corpus.formats import detection, nexus
+from core.corpus.formats import detection
+from core.corpus.formats.notes import NEXUS, conversation_of, joined
 from core.corpus.sources import Bad, Record, Source
 
 DEEPEST = 2  # archives inside archives
@@ -16,7 +18,7 @@ MOST_CONVERSATIONS = 100_000  # whose notes are kept in mind to be joined
 
 @dataclass(frozen=True)
 class Options:
-    """How records become rows; what is left out is told from the records."""
+    """How records become rows; what is left out is guessed from the records."""
 
     mapping: dict | None = None  # see schema.guess; None: by the names of the fields
     roles: dict = field(default_factory=dict)  # role name in the file -> user, assistant, system or tool
@@ -47,6 +49,7 @@ class Row(NamedTuple):
     repairs: tuple[str, ...]
     before: str = ""  # a spoilt line as it was, when one was repaired
     after: str = ""
+    raw: bytes = b""  # the row as JSON, where the file has it so and nothing was repaired
 
 
 def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
@@ -55,121 +58,103 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     Notes of one conversation come last, joined.
     """
     notes: dict[str, list[Source]] = {}
-    for one in each(paths, options):
+    for file in each(paths, options):
         try:
-            conversation = nexus.conversation(one.source) if one.format == nexus.NAME else ""
-            source = one.source if one.source.path or not conversation else sources.held(one.source)
+            conversation = conversation_of(file.source) if file.format == NEXUS.name else ""
+            source = file.source if file.source.path or not conversation else sources.held(file.source)
         except Exception:  # a damaged file raises what it likes: the reader will say so
             conversation = ""
         if conversation and (conversation in notes or len(notes) < MOST_CONVERSATIONS):
             notes.setdefault(conversation, []).append(source)
         else:
-            yield one
+            yield file
     for group in notes.values():
-        for source, records in zip(group, nexus.joined(group), strict=True):
-            yield detection.Opened(source, nexus.NAME, source.encoding, records)
+        for source, records in zip(group, joined(group), strict=True):
+            yield detection.Opened(source, NEXUS.name, source.encoding, records)
 
 
 def each(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     """Every source under these paths in its place."""
     for path in paths:
-        if path.is_dir():
-            for found in sources.of_folder(path):
-                yield from _opened(found, options, sources.readable(path.name))
-        elif not path.is_file():  # a pipe or a device may never end
-            yield from _opened(Bad("", "file_unreadable", "this is no file"), options, sources.readable(path.name))
-        else:
-            try:
-                source = sources.of_file(path)
-                source.head(1)
-            except (OSError, EOFError, ValueError, ImportError, sources.PackedTooMuch) as error:
-                source = Bad("", "file_unreadable", f"{type(error).__name__}: {error}"[:EXCERPT])
-            except Exception as error:  # zstandard has its own class, known only when it is imported
-                source = Bad("", "file_damaged", f"{type(error).__name__}: {error}"[:EXCERPT])
+        for source in sources.of_folder(path) if path.is_dir() else [sources.of_path(path)]:
             yield from _opened(source, options, sources.readable(path.name))
 
 
-def _opened(found: Source | Bad, options: Options, name: str, depth: int = 0) -> Iterator[detection.Opened]:
-    if isinstance(found, Bad):
-        full = found.place if found.place.startswith(name) else "/".join(part for part in (name, found.place) if part)
-        empty = Source(full, lambda: None)
-        yield detection.Opened(empty, "unknown", "", iter([Bad("", found.reason, found.excerpt)]))
+def _opened(source: Source | Bad, options: Options, name: str, depth: int = 0) -> Iterator[detection.Opened]:
+    if isinstance(source, Bad):
+        place = source.place
+        full = place if place.startswith(name) else "/".join(part for part in (name, place) if part)
+        yield _unknown(Source(full, lambda: None), source.reason, source.excerpt)
         return
     try:
-        one = detection.open_source(replace(found, me=options.me), options.encoding)
+        file = detection.open_source(replace(source, me=options.me), options.encoding)
     except sources.PackedTooMuch:
-        one = detection.Opened(found, "unknown", "", iter([Bad("", "packed_too_much")]))
+        file = _unknown(source, "packed_too_much")
     except Exception as error:  # the first bytes of a damaged packed file raise what they like
-        one = detection.Opened(
-            found, "unknown", "", iter([Bad("", "file_damaged", f"{type(error).__name__}"[:EXCERPT])])
-        )
-    if one.format != "zip" or depth >= DEEPEST:
-        yield one
+        file = _unknown(source, "file_damaged", type(error).__name__)
+    if file.format != "zip" or depth >= DEEPEST:
+        yield file
         return
-    for member in sources.of_zip(found):
-        yield from _opened(member, options, found.name, depth + 1)
+    for member in sources.of_zip(source):
+        yield from _opened(member, options, source.name, depth + 1)
 
 
-def read(
-    one: detection.Opened, options: Options, repairer: mojibake.Repairer | None = None
-) -> Iterator[Row | SetAside]:
+def _unknown(source: Source, reason: str, excerpt: str = "") -> detection.Opened:
+    return detection.Opened(source, "unknown", "", iter([Bad("", reason, excerpt)]))
+
+
+def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
     """Each record of a source as a Row or a SetAside: never both, never neither."""
-    repairer = repairer or mojibake.Repairer()
-    for found in one.records:
-        yield row_of(found, one.source.name, options, repairer)
+    repairer, name = mojibake.Repairer(), file.source.name
+    for record in file.records:
+        if isinstance(record, Bad):
+            yield SetAside(name, record.place, record.reason, "", record.excerpt[:EXCERPT])
+            continue
+        try:
+            row = schema.convert(record.value, options.mapping, options.roles)
+            if record.repairs or options.replace_personal or not _is_normal(row):
+                yield _repaired_row(row, record, name, options, repairer)
+            else:
+                yield Row(row, name, record.place, (), "", "", record.raw if row is record.value else b"")
+        except schema.Unfit as unfit:
+            yield SetAside(name, record.place, unfit.reason, unfit.detail, _excerpt(record.value))
+        except RecursionError:
+            yield SetAside(name, record.place, "nested_too_deep", "", "")
 
 
-def row_of(found: Record | Bad, name: str, options: Options, repairer: mojibake.Repairer) -> Row | SetAside:
-    """What becomes of one record of the file of this name."""
-    if isinstance(found, Bad):
-        return SetAside(name, found.place, found.reason, "", found.excerpt[:EXCERPT])
-    try:
-        return _row(found, name, options, repairer)
-    except schema.Unfit as unfit:
-        return SetAside(name, found.place, unfit.reason, unfit.detail, _excerpt(found.value))
-    except RecursionError:
-        return SetAside(name, found.place, "nested_too_deep", "", "")
-
-
-def _row(found: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
-    row = schema.convert(found.value, options.mapping, options.roles)
-    if not found.repairs and not options.replace_personal and _is_normal(row):
-        return Row(row, name, found.place, ())
-    repairs, before, after = list(found.repairs), found.before, found.after
+def _repaired_row(row: dict, record: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
+    repairs, before, after = list(record.repairs), record.before, record.after
     if options.repair_text:
         row, lines, *example = _repaired(row, repairer)
         before, after = (before, after) if before else example
         repairs += ["mojibake"] * lines
     if options.repair_turns and "messages" in row:
-        row["messages"], done = turns.repair(row["messages"])
+        messages, done = turns.repair(row["messages"])
+        row = row | {"messages": messages}
         repairs += done
     if "messages" in row and not any(turn["role"] == "assistant" for turn in row["messages"]):
         raise schema.Unfit("no_reply")
     if options.replace_personal:
         row, count = _without_personal(row)
         repairs += ["personal_replaced"] * count
-    return Row(row, name, found.place, tuple(repairs), before, after)
+    return Row(row, name, record.place, tuple(repairs), before, after)
 
 
 def _is_normal(row: dict) -> bool:
     """Whether there is nothing to repair in a row: most rows are left here."""
     if "text" in row:
         return not mojibake.is_suspect(row["text"])
-    turns_ = row["messages"]
-    return turns.is_sound(turns_) and not any(mojibake.is_suspect(turn["content"]) for turn in turns_)
+    return turns.is_sound(row["messages"]) and not any(mojibake.is_suspect(turn["content"]) for turn in row["messages"])
 
 
 def _without_personal(row: dict) -> tuple[dict, int]:
-    names: dict = {}
+    names: dict = {}  # of what was replaced: one chat has the same placeholders throughout
     if "text" in row:
         text, counts = personal.replaced(row["text"], names)
         return row | {"text": text}, counts.total()
-    messages, total = [], 0
-    for turn in row["messages"]:
-        content, counts = personal.replaced(turn["content"], names)
-        messages.append({"role": turn["role"], "content": content})
-        total += counts.total()
-    return row | {"messages": messages}, total
+    replaced = [personal.replaced(turn["content"], names) for turn in row["messages"]]
+    messages = [turn | {"content": text} for turn, (text, _) in zip(row["messages"], replaced, strict=True)]
+    return row | {"messages": messages}, sum(counts.total() for _, counts in replaced)
 
 
 def _repaired(row: dict, repairer: mojibake.Repairer) -> tuple[dict, int, str, str]:
@@ -189,8 +174,6 @@ def _repaired(row: dict, repairer: mojibake.Repairer) -> tuple[dict, int, str, s
 def _excerpt(value: object) -> str:
     if isinstance(value, dict) and set(value) == {"text"}:
         return str(value["text"])[:EXCERPT]
-    import json
-
     try:
         return json.dumps(value, ensure_ascii=False, default=str)[:EXCERPT]
     except (ValueError, RecursionError):

@@ -1,15 +1,17 @@
 """The report on a corpus: copies, checks, gauges and tokens; each row's attributes are written beside the rows."""
 
-import json
 import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 
-from core.corpus import checks, diversity_metrics, duplicates, storage, tokens
+from core import files
+from core.corpus import checks, diversity_metrics, duplicates, storage, tokens, turns
 
 ATTRIBUTES = "attributes.jsonl"
 EXAMPLES = 5  # pairs of copies that are shown with both texts
@@ -29,12 +31,12 @@ def make(
     """Everything that is worth knowing of a corpus; kept as report.json in its directory."""
     card = storage.read_card(directory)
     tell = tell or (lambda stage, done, total: None)
-    found = duplicates.find(_texts(directory, card["rows"], tell))
+    copies = duplicates.find(_texts(directory, card["rows"], tell))
     flags, languages, personal, sources = Counter(), Counter(), Counter(), Counter()
     sample: list[dict] = []
     every = max(1, card["rows"] // tokens.SAMPLE)
     lengths = array("I")
-    with _whole(directory / ATTRIBUTES) as out:
+    with _replaced(directory / ATTRIBUTES) as out:
         for number, row in enumerate(storage.all_rows(directory)):
             checked = checks.check(row)
             flags.update(checked["flags"])
@@ -42,8 +44,8 @@ def make(
             personal.update(checked.get("personal", {}))
             sources[(row.get("source") or {}).get("file", "")] += 1
             lengths.append(checked["chars"])
-            kind = duplicates.KINDS[found.kind[number]]
-            copy = {"copy": kind, "of": int(found.first[number])} if kind else {}
+            kind = duplicates.KINDS[copies.kind[number]]
+            copy = {"copy": kind, "of": int(copies.first[number])} if kind else {}
             out.write(orjson.dumps(checked | copy) + b"\n")
             if number % every == 0 and len(sample) < tokens.SAMPLE:
                 sample.append(row)
@@ -51,13 +53,13 @@ def make(
                 tell("checks", number, card["rows"])
     tell("gauges", 0, 1)
     xray = diversity_metrics.measure(
-        [_learned(row) for row in diversity_metrics.spaced(sample, diversity_metrics.SAMPLE)]
+        [turns.learned(row) for row in diversity_metrics.spaced(sample, diversity_metrics.SAMPLE)]
     )
     report = {
         "corpus": card["id"],
         "rows": card["rows"],
-        "copies": found.counts() | {"clusters": found.clusters()},
-        "pairs": _pairs(directory, found),
+        "copies": copies.counts() | {"clusters": copies.clusters()},
+        "pairs": _pairs(directory, copies),
         "flags": {name: flags[name] for name in checks.FLAGS},
         "personal": dict(personal.most_common()),
         "languages": dict(languages.most_common()),
@@ -70,8 +72,7 @@ def make(
         tell("tokens", 0, 1)
         measured = tokens.measure(sample, card["rows"], tokenizer, max_length=max_length, learn=learn)
         report["tokens"] = measured | {"epoch_seconds": tokens.epoch_seconds(measured, model)}
-    with _whole(directory / "report.json") as out:
-        out.write(json.dumps(report, ensure_ascii=False).encode())
+    files.write_json(directory / "report.json", report)
     return report
 
 
@@ -89,42 +90,29 @@ def _texts(directory: Path, count: int, tell: Report) -> Iterator[str]:
         yield duplicates.text_of(row)
 
 
-def _learned(row: dict) -> str:
-    """What a model learns to say from a row: a text, or the replies of a chat."""
-    if "text" in row:
-        return row["text"]
-    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
-
-
-def _pairs(directory: Path, found: duplicates.Found) -> list[dict]:
+def _pairs(directory: Path, copies: duplicates.Copies) -> list[dict]:
     """Some rows that are near or normalised copies, with the row that they are copies of."""
-    numbers = [int(at) for at in (found.kind == 3).nonzero()[0][:EXAMPLES]]
-    numbers += [int(at) for at in (found.kind == 2).nonzero()[0][: EXAMPLES - len(numbers)]]
+    numbers = [int(at) for at in (copies.kind == 3).nonzero()[0][:EXAMPLES]]
+    numbers += [int(at) for at in (copies.kind == 2).nonzero()[0][: EXAMPLES - len(numbers)]]
     pairs = []
     for number in numbers:
-        first = int(found.first[number])
-        one, other = storage.rows(directory, first, 1)[0], storage.rows(directory, number, 1)[0]
+        first = int(copies.first[number])
+        row, other = storage.rows(directory, first, 1)[0], storage.rows(directory, number, 1)[0]
         pairs.append(
-            {"first": first, "copy": number, "kind": duplicates.KINDS[found.kind[number]],
-             "similarity": round(float(found.similarity[number]), 3),
-             "texts": [duplicates.text_of(one)[:600], duplicates.text_of(other)[:600]]}
+            {"first": first, "copy": number, "kind": duplicates.KINDS[copies.kind[number]],
+             "similarity": round(float(copies.similarity[number]), 3),
+             "texts": [duplicates.text_of(row)[:600], duplicates.text_of(other)[:600]]}
         )  # fmt: skip
     return pairs
 
 
-class _whole:
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
     """A file that replaces the old one only when it was written to its end."""
-
-    def __init__(self, path: Path):
-        self.path, self.unfinished = path, path.with_name(f".{path.name}.{os.getpid()}")
-
-    def __enter__(self):
-        self.file = self.unfinished.open("wb")
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        self.file.close()
-        if kind is None:
-            self.unfinished.replace(self.path)
-        else:
-            self.unfinished.unlink(missing_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

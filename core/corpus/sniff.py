@@ -1,6 +1,8 @@
 """A first look into files before they are imported: what they are, how their fields map, five rows of the result."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,51 +14,49 @@ SAMPLE = 200  # records of each file
 FILES = 20
 
 
-def look(paths: list[Path], options: Options, count: int) -> dict:
-    """Formats, encodings, the columns of the records, the mapping that fits most, unknown roles, converted rows."""
+def look(paths: list[Path], options: Options | None = None, count: int = 5) -> dict:
+    """What the first records of some files look like.
+
+    {"files": [{"file", "format", "encoding", "bytes"}], "columns", "mapping": the one that fits most, "unknown_roles":
+    counts by name, "speakers", "rows": the first `count` converted ones}.
+    """
+    options = options or Options()
     files, columns, mappings, roles, speakers = [], Counter(), Counter(), Counter(), Counter()
-    shown: list[dict] = []
-    troubled = 0
-    by_key: dict[str, dict] = {}
-    for one in islice(reading.each(paths, options), FILES):
+    rows: list[dict] = []
+    for source in islice(reading.each(paths, options), FILES):
         files.append(
-            {"file": one.source.name, "format": one.format, "encoding": one.encoding, "bytes": one.source.size}
+            {
+                "file": source.source.name,
+                "format": source.format,
+                "encoding": source.encoding,
+                "bytes": source.source.size,
+            }
         )
-        records = list(islice(one.records, SAMPLE))
-        for record in records:
-            if not isinstance(record, Record):
-                continue
-            if isinstance(record.value, dict):
-                columns.update(map(str, record.value))
-                speakers.update(_speakers(record.value))
-            mapping = schema.guess(record.value)
-            key = repr(sorted(mapping.items()))
-            by_key[key] = mapping
-            mappings[key] += 1
-            unknown = [name for name in schema.roles_in(record.value) if name.strip().lower() not in schema.ROLE_OF]
-            roles.update(name for name in unknown if name not in options.roles)
-        for found in reading.read(type(one)(one.source, one.format, one.encoding, iter(records)), options):
-            if not isinstance(found, Row):
-                troubled += 1
-            elif len(shown) < count:
-                shown.append(found._asdict())
-    best = by_key[mappings.most_common(1)[0][0]] if mappings else {"schema": ""}
+        records = list(islice(source.records, SAMPLE))
+        for value in (record.value for record in records if isinstance(record, Record)):
+            if isinstance(value, dict):
+                columns.update(map(str, value))
+                speakers.update(_speakers(value))
+            mappings[json.dumps(schema.guess(value))] += 1
+            roles.update(name for name in schema.roles_in(value) if not schema.knows(name, options.roles))
+        for row in reading.read(replace(source, records=iter(records)), options):
+            if isinstance(row, Row) and len(rows) < count:
+                rows.append(row._asdict())
+    best = json.loads(mappings.most_common(1)[0][0]) if mappings else {"schema": ""}
     return {
         "files": files,
         "columns": list(columns),
         "mapping": options.mapping or best,
         "unknown_roles": dict(roles.most_common(20)),
         "speakers": [name for name, _ in speakers.most_common(20)],
-        "rows": shown,
-        "troubled": troubled,
+        "rows": rows,
     }
 
 
 def _speakers(value: dict) -> list[str]:
     """The names beside the turns of a messenger's chat."""
     turns = value.get("messages")
-    return [turn["name"] for turn in turns if turn.get("name")] if isinstance(turns, list) and _named(turns) else []
-
-
-def _named(turns: list) -> bool:
-    return all(isinstance(turn, dict) and isinstance(turn.get("name"), str) for turn in turns)
+    if not isinstance(turns, list):
+        return []
+    names = [turn.get("name") if isinstance(turn, dict) else None for turn in turns]
+    return [name for name in names if name] if all(isinstance(name, str) for name in names) else []

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import zstandard
+
 MOST_UNPACKED = 64 * 2**30  # bytes of one packed file
 BOMB_RATIO = 400  # unpacked by packed; JSON of a template corpus reaches 60
 BOMB_FREE = 64 * 2**20  # bytes that may come out whatever the ratio
@@ -45,6 +47,7 @@ class Record(NamedTuple):
     repairs: tuple[str, ...] = ()
     before: str = ""  # a text as it was, when lines of it were repaired while reading
     after: str = ""
+    raw: bytes = b""  # its JSON, where the file has it so
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,17 @@ class Source:
             yield copy
 
 
+class Format(NamedTuple):
+    """A file format: `claims` tells it by the first bytes of a source, or the first text; `read` yields its records.
+
+    `read` gives a Record for each record and a Bad for whatever could not become one.
+    """
+
+    name: str
+    claims: Callable[[Source, bytes], bool] | Callable[[Source, str], bool]
+    read: Callable[[Source], Iterator[Record | Bad]]
+
+
 class _Limited(io.RawIOBase):
     """A stream that refuses to give out more than a packed file can honestly hold."""
 
@@ -104,23 +118,6 @@ def limited(stream: BinaryIO, packed: int) -> BinaryIO:
     return io.BufferedReader(_Limited(stream, packed), 1 << 18)
 
 
-class _Door:
-    """Opens a file and remembers the last opening, to tell how far it was read."""
-
-    def __init__(self, path: Path):
-        self.path, self.last = path, None
-
-    def __call__(self) -> BinaryIO:
-        self.last = self.path.open("rb", buffering=1 << 18)
-        return self.last
-
-    def at(self) -> int:
-        try:
-            return self.last.tell() if self.last else 0
-        except ValueError:  # closed
-            return self.path.stat().st_size
-
-
 def readable(name: str) -> str:
     """A file's name as it can be written down: some systems give the bytes of names that they cannot decode."""
     return name if name.isascii() else os.fsencode(name).decode("utf-8", errors="replace")
@@ -128,28 +125,47 @@ def readable(name: str) -> str:
 
 def of_file(path: Path, name: str | None = None) -> Source:
     """The bytes of a file, unpacked when it is gzip or Zstandard."""
-    door = _Door(path)
-    return unpacked(Source(readable(name or path.name), door, path.stat().st_size, path, door.at))
+    streams: list[BinaryIO] = []  # the one that was opened last tells how far the file was read
+
+    def opened() -> BinaryIO:
+        streams[:] = [path.open("rb", buffering=1 << 18)]
+        return streams[0]
+
+    def at() -> int:
+        try:
+            return streams[0].tell() if streams else 0
+        except ValueError:  # closed
+            return path.stat().st_size
+
+    return unpacked(Source(readable(name or path.name), opened, path.stat().st_size, path, at))
+
+
+def of_path(path: Path) -> Source | Bad:
+    """A file, or why it cannot be read."""
+    if not path.is_file():  # a pipe or a device may never end
+        return Bad("", "file_unreadable", "this is no file")
+    try:
+        source = of_file(path)
+        source.head(1)
+        return source
+    except Exception as error:  # no permission, or the first bytes of a damaged packed file
+        damaged = isinstance(error, zstandard.ZstdError)
+        return Bad("", "file_damaged" if damaged else "file_unreadable", f"{type(error).__name__}: {error}"[:200])
 
 
 def unpacked(source: Source) -> Source:
     """The same source without its gzip or Zstandard wrapping."""
     head = source.head(4)
-    if head[:2] == b"\x1f\x8b":
 
-        def opened() -> BinaryIO:
-            return limited(gzip.GzipFile(fileobj=source.open(), mode="rb"), source.size)
-
-        return Source(source.name, opened, source.size, at=source.at)
-    if head == b"\x28\xb5\x2f\xfd":
-        import zstandard
-
-        def opened() -> BinaryIO:
+    def opened() -> BinaryIO:
+        if head[:2] == b"\x1f\x8b":
+            stream = gzip.GzipFile(fileobj=source.open(), mode="rb")
+        else:
             stream = zstandard.ZstdDecompressor().stream_reader(source.open(), read_across_frames=True, closefd=True)
-            return limited(stream, source.size)
+        return limited(stream, source.size)
 
-        return Source(source.name, opened, source.size, at=source.at)
-    return source
+    packed = head[:2] == b"\x1f\x8b" or head == b"\x28\xb5\x2f\xfd"
+    return Source(source.name, opened, source.size, at=source.at) if packed else source
 
 
 def held(source: Source) -> Source:
@@ -161,21 +177,21 @@ def held(source: Source) -> Source:
 
 def of_folder(folder: Path) -> Iterator[Source | Bad]:
     """The files under a folder in the order of their names; links and hidden files are not followed."""
-    found = sorted(folder.rglob("*"))
-    has_rows = any(_holds_rows(path.name) for path in found)
-    for path in found:
-        name = path.relative_to(folder)
-        if any(part in HIDDEN or part.startswith(".") for part in name.parts):
+    paths = sorted(folder.rglob("*"))
+    has_rows = any(_holds_rows(path.name) for path in paths)
+    for path in paths:
+        name = readable(str(path.relative_to(folder)))
+        if any(part in HIDDEN or part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_symlink():
-            yield Bad(readable(str(name)), "link")
+            yield Bad(name, "link")
         elif has_rows and path.name.lower() in DESCRIPTIONS:
-            yield Bad(readable(str(name)), "describes_others")
+            yield Bad(name, "describes_others")
         elif path.is_file():
             try:
-                yield of_file(path, str(name))
+                yield of_file(path, name)
             except Exception as error:  # no permission, or the first bytes of a damaged packed file
-                yield Bad(readable(str(name)), "file_unreadable", type(error).__name__)
+                yield Bad(name, "file_unreadable", type(error).__name__)
 
 
 def _holds_rows(name: str) -> bool:
@@ -199,8 +215,8 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
             for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
                 if has_rows and Path(member.filename).name.lower() in DESCRIPTIONS:
                     yield Bad(member.filename, "describes_others")
-                elif (found := _of_member(source, archive, member)) is not None:
-                    yield found
+                elif (opened_member := _of_member(source, archive, member)) is not None:
+                    yield opened_member
 
 
 def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Source | Bad | None:

@@ -5,22 +5,21 @@ import json
 import os
 import shutil
 import time
-from array import array
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from json.encoder import encode_basestring
 from pathlib import Path
 
+import numpy as np
 import orjson
 from filelock import FileLock, Timeout
 
 from core import paths
+from core.corpus import turns
 from core.errors import UserError
-from core.training import corpus_rows
 
 SHARD_BYTES = 256 * 2**20
 EVERY = 500  # rows between two marks of the index
+_ROLES = {role: b', "role": "%b"}' % role.encode() for role in turns.ROLES}
 KEPT_FREE = 50 * 2**20  # bytes that are left on the disk
 
 
@@ -32,83 +31,56 @@ class CorpusDamaged(UserError):
     template = 'The corpus "{name}" cannot be read: {reason}. Delete it and import its files again.'
 
 
-_ROLES = {role: f'", "role": "{role}"}}' for role in ("system", "user", "assistant", "tool")}
-
-
 def row_id(row: dict) -> str:
-    """The same as recipe.row_id, without the costly general encoder: rows of plain turns are put together by hand."""
+    """The same as corpus_rows.row_id, which takes several times as long: its encoder has to sort keys."""
+    return _digest(row).hex()
+
+
+def _digest(row: dict) -> bytes:
     if "text" in row:
-        content = encode_basestring(row["text"])
+        content = orjson.dumps(row["text"])
     else:
-        turns = []
-        for turn in row["messages"]:
-            if len(turn) != 2 or turn["role"] not in _ROLES:
-                return corpus_rows.row_id(row)
-            turns.append('{"content": ' + encode_basestring(turn["content"])[:-1] + _ROLES[turn["role"]])
-        content = "[" + ", ".join(turns) + "]"
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def weight(row: dict) -> tuple[str, int]:
-    """Whether a row is a chat or a text, and how many characters it has."""
-    if "text" in row:
-        return "text", len(row["text"])
-    return "chat", sum(len(turn["content"]) for turn in row["messages"])
+        parts = [
+            b'{"content": %b%b' % (orjson.dumps(turn["content"]), _ROLES[turn["role"]]) for turn in row["messages"]
+        ]
+        content = b"[%b]" % b", ".join(parts)
+    return hashlib.sha256(content).digest()[:8]
 
 
 class Writer:
     """Writes the rows of a corpus into an unfinished directory."""
 
-    def __init__(self, directory: Path, shard_bytes: int = SHARD_BYTES):
-        self.directory, self.shard_bytes = directory, shard_bytes
-        self.rows = self.bytes = self.characters = 0
-        self.kinds: Counter = Counter()
-        self._hash, self._ids, self._marks = hashlib.sha256(), array("Q"), []
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.rows = self.texts = self.bytes = self.characters = 0
+        self._ids, self._marks = bytearray(), []
         self._shard, self._offset, self._file = -1, 0, None
         self._aside = (directory / "set_aside.jsonl").open("wb")
 
-    def row(self, row: dict) -> None:
-        """Write a row that has no id yet, its id first."""
-        identity = row_id(row)
-        line = orjson.dumps({"id": identity} | row) + b"\n"
-        if self._file is None or (self._offset + len(line) > self.shard_bytes and self._offset):
+    def row(self, row: dict, source: dict | None = None, raw: bytes = b"") -> None:
+        """Write a row that has no id yet, its id first; `raw` is the same row as JSON, when it is at hand."""
+        digest = _digest(row)
+        if raw[:1] == b"{" and raw[-1:] == b"}":
+            line = b'{"id":"%b",%b,"source":%b}\n' % (digest.hex().encode(), raw[1:-1], orjson.dumps(source))
+        else:
+            line = orjson.dumps({"id": digest.hex()} | row | ({"source": source} if source else {})) + b"\n"
+        size = len(line)
+        if self._file is None or (self._offset + size > SHARD_BYTES and self._offset):
             self._next_shard()
         if self.rows % EVERY == 0:
             self._marks.append([self._shard, self._offset])
-        self._file.write(line)
-        self._offset += len(line)
-        self.rows += 1
-        self.bytes += len(line)
-        self._hash.update(identity.encode())
-        self._ids.append(int(identity, 16))
-        kind, characters = weight(row)
-        self.kinds[kind] += 1
-        self.characters += characters
-        if self.rows % 2000 == 0:
             check_space(self.directory)
-
-    def adopt(self, part) -> None:
-        """Make the rows of a parallel.Part a shard of this corpus."""
-        import numpy as np
-
-        if part.disk_full:
-            raise _full(self.directory)
-        if not part.lengths:
-            Path(part.path).unlink()
-            return
-        self._close_shard()
-        self._shard += 1
-        Path(part.path).rename(self._path())
-        starts = np.cumsum(np.array([0, *part.lengths], np.int64))
-        next_mark = -self.rows % EVERY
-        self._marks += [[self._shard, int(start)] for start in starts[next_mark:-1:EVERY]]
-        self.rows += len(part.lengths)
-        self.bytes += int(starts[-1])
-        self._hash.update(part.ids.hex().encode())
-        self._ids.frombytes(np.frombuffer(part.ids, ">u8").astype("u8").tobytes())
-        self.kinds.update(part.kinds)
-        self.characters += part.characters
-        check_space(self.directory)
+        self._file.write(line)
+        self._ids += digest
+        self._offset += size
+        self.rows += 1
+        self.bytes += size
+        if "text" in row:
+            self.texts += 1
+            self.characters += len(row["text"])
+        else:
+            for turn in row["messages"]:
+                self.characters += len(turn["content"])
 
     def set_aside(self, values: dict) -> None:
         self._aside.write(orjson.dumps(values) + b"\n")
@@ -117,10 +89,9 @@ class Writer:
         """Write the index and the card; the corpus is whole after this."""
         self.close()
         (self.directory / "index.json").write_text(json.dumps({"every": EVERY, "marks": self._marks}), "utf-8")
-        kinds = [kind for kind, count in self.kinds.items() if count]
         card = card | {
-            "content_hash": self._hash.hexdigest(),
-            "kind": kinds[0] if len(kinds) == 1 else "mixed" if kinds else "",
+            "content_hash": hashlib.sha256(self._ids.hex().encode()).hexdigest(),
+            "kind": "chat" if not self.texts else "text" if self.texts == self.rows else "mixed",
             "rows": self.rows,
             "bytes": self.bytes,
             "characters": self.characters,
@@ -184,16 +155,9 @@ def _lock_of(directory: Path) -> FileLock:
     return FileLock(directory.with_name(directory.name + ".lock"), timeout=0)
 
 
-def _different(ids: array) -> int:
-    import numpy as np
-
+def _different(ids: bytearray) -> int:
     ordered = np.sort(np.frombuffer(ids, np.uint64))  # several times as fast as np.unique, which hashes
     return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + 1 if ids else 0
-
-
-def publish(directory: Path, wanted: Path) -> None:
-    """Let a finished directory appear under its name."""
-    directory.rename(wanted)
 
 
 def _remove_if_left(directory: Path) -> None:
@@ -234,7 +198,7 @@ def all_rows(directory: Path) -> Iterator[dict]:
 
 
 def rows(directory: Path, start: int, count: int) -> list[dict]:
-    """Some rows by their number, found through the index without reading what stands before."""
+    """Some rows by their number, through the index, without reading what stands before."""
     files, shard, offset, skip = shards(directory), 0, 0, max(0, start)
     if (directory / "index.json").is_file():
         index = json.loads((directory / "index.json").read_text(encoding="utf-8"))
@@ -242,16 +206,16 @@ def rows(directory: Path, start: int, count: int) -> list[dict]:
         if mark >= 0:
             shard, offset = index["marks"][mark]
             skip -= mark * index["every"]
-    found: list[dict] = []
+    read: list[dict] = []
     for file in files[shard:]:
         with file.open("rb") as lines:
             lines.seek(offset)
             for line in lines:
                 if skip:
                     skip -= 1
-                elif len(found) < count:
-                    found.append(orjson.loads(line))
+                elif len(read) < count:
+                    read.append(orjson.loads(line))
                 else:
-                    return found
+                    return read
         offset = 0
-    return found
+    return read

@@ -29,40 +29,29 @@ class Scale:
         """The token ids of rows; without a tokenizer lists of the estimated length."""
         if self.tokenizer is None:
             per = CHARACTERS.get(self.lang, 3.0)
-            return [[0] * max(1, round(sum(map(len, said(row))) / per)) for row in rows]
-        found: list = [None] * len(rows)
+            return [[0] * max(1, round(sum(map(len, turns.texts(row))) / per)) for row in rows]
+        ids_of: list = [None] * len(rows)
         for kind in ("text", "messages"):
             places = [at for at, row in enumerate(rows) if kind in row]
             for at, ids in zip(places, self._of_kind([rows[at] for at in places], kind), strict=True):
-                found[at] = ids
-        return found
+                ids_of[at] = ids
+        return ids_of
 
     def _of_kind(self, rows: list[dict], kind: str) -> list[list[int]]:
         texts = [row["text"] if kind == "text" else self._rendered(row["messages"]) for row in rows]
         backend, end = self.tokenizer.backend, self.tokenizer.eos_token_id
-        found = [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=kind == "text")]
-        for ids in found if kind == "text" and end is not None else []:
+        encoded = [row.ids for row in backend.encode_batch_fast(texts, add_special_tokens=kind == "text")]
+        for ids in encoded if kind == "text" and end is not None else []:
             if ids[-1:] != [end]:
                 ids.append(end)
-        return found
+        return encoded
 
     def _rendered(self, messages: list[dict]) -> str:
-        """The text of a chat; a template that takes no system turn gets it in the question, as a cleaned corpus would."""
-        for one in (messages, turns.folded(messages)):
+        """The text of a chat; a template without a system turn gets it in the question, as in a cleaned corpus."""
+        for chat in (messages, turns.folded(messages)):
             with suppress(errors.TemplateRefused):
-                return encoding.apply_template(self.tokenizer, one)
+                return encoding.apply_template(self.tokenizer, chat)
         return "\n".join(turn["content"] for turn in messages)  # a base without a template has its tokens all the same
-
-
-def said(row: dict) -> list[str]:
-    return [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
-
-
-def learned(row: dict) -> str:
-    """What a model learns to say from a row: a text, or the replies of a chat; the x-ray looks at that."""
-    if "text" in row:
-        return row["text"]
-    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
 
 
 def directory(model: str) -> Path:
@@ -90,11 +79,11 @@ def of_corpus(path: Path, model: str | None = None) -> tuple[int, bool]:
 def _of_corpus(path: Path, _hash: str, count: int, characters: int, model: str | None) -> int:
     """The tokens of rows that never change: a corpus of another content has another hash."""
     rows = _spread(path, count)
-    texts = ["\n".join(said(row)) for row in rows]
+    texts = ["\n".join(turns.texts(row)) for row in rows]
     scale = Scale(model, diversity_metrics.language(texts) if texts else "")
     if not texts:
         return round(characters / CHARACTERS.get(scale.lang, 3.0))
-    tokens, seen = sum(map(len, scale.ids(rows))), sum(sum(map(len, said(row))) for row in rows)
+    tokens, seen = sum(map(len, scale.ids(rows))), sum(len(text) for row in rows for text in turns.texts(row))
     return tokens if len(rows) == count or not seen else round(tokens * characters / seen)
 
 

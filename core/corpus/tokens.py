@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 
+import numpy as np
+
 from core.corpus import preview
 from core.corpus.duplicates import text_of
 from core.estimate import forecast
@@ -78,13 +80,6 @@ def histogram(lengths: list[int], bins: int = 40) -> list[list[int]]:
     """[[from, to, count]] over lengths, by factors that grow so that short and long rows both show."""
     if not lengths:
         return []
-    low, high = max(1, min(lengths)), max(lengths) + 1
-    step = max((high / low) ** (1 / bins), 1.0001)
-    edges = sorted({round(low * step**at) for at in range(bins)} | {high})
-    counts = Counter()
-    at = 0
-    for length in sorted(lengths):
-        while at + 1 < len(edges) - 1 and length >= edges[at + 1]:
-            at += 1
-        counts[at] += 1
-    return [[edges[at], edges[at + 1], counts[at]] for at in range(len(edges) - 1)]
+    edges = np.unique(np.geomspace(max(1, min(lengths)), max(lengths) + 1, bins + 1).round().astype(int))
+    counts, _ = np.histogram(lengths, edges)
+    return np.stack([edges[:-1], edges[1:], counts], axis=1).tolist()

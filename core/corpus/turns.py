@@ -1,6 +1,18 @@
-"""Repairs of a chat's turns, each with a code: what trainers and templates refuse is put right and counted."""
+"""The texts of a row, and repairs of a chat's turns: what trainers and templates refuse is changed, with a code."""
 
 ROLES = ("system", "user", "assistant", "tool")
+
+
+def texts(row: dict) -> list[str]:
+    """The text of a row, or the contents of a chat's turns."""
+    return [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
+
+
+def learned(row: dict) -> str:
+    """What a model learns to write from a row: its text, or the replies of a chat."""
+    if "text" in row:
+        return row["text"]
+    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
 
 
 def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:
@@ -39,48 +51,48 @@ def folded(messages: list[dict]) -> list[dict]:
     """The turns without a system turn: what it says stands in front of the first question."""
     if len(messages) < 2 or [turn["role"] for turn in messages[:2]] != ["system", "user"]:
         return messages
-    said = messages[0]["content"] + "\n\n" + messages[1]["content"]
-    return [{"role": "user", "content": said}, *messages[2:]]
+    content = messages[0]["content"] + "\n\n" + messages[1]["content"]
+    return [{"role": "user", "content": content}, *messages[2:]]
 
 
 def _without_empty(messages: list[dict], done: list[str]) -> list[dict]:
-    kept: list[dict] = []
+    repaired: list[dict] = []
     for index, turn in enumerate(messages):
         if turn["content"].strip():
-            kept.append(turn)
+            repaired.append(turn)
             continue
         done.append("empty_turn_dropped")
         # A question without its reply teaches nothing: both go.
-        if turn["role"] == "assistant" and kept and kept[-1]["role"] == "user" and index + 1 < len(messages):
-            kept.pop()
-    return kept
+        if turn["role"] == "assistant" and repaired and repaired[-1]["role"] == "user" and index + 1 < len(messages):
+            repaired.pop()
+    return repaired
 
 
 def _system_first(turns: list[dict], done: list[str]) -> list[dict]:
-    kept: list[dict] = []
+    repaired: list[dict] = []
     waiting: list[str] = []
     for turn in turns:
-        if turn["role"] == "system" and kept and kept[-1]["role"] != "system":
+        if turn["role"] == "system" and repaired and repaired[-1]["role"] != "system":
             waiting.append(turn["content"])
             done.append("system_moved_into_user")
         elif waiting and turn["role"] == "user":
-            kept.append({"role": "user", "content": "\n\n".join([*waiting, turn["content"]])})
+            repaired.append({"role": "user", "content": "\n\n".join([*waiting, turn["content"]])})
             waiting = []
         else:
-            kept.append(turn)
+            repaired.append(turn)
     if waiting:
-        first = kept[0]["content"] if kept[0]["role"] == "system" else None
-        said = "\n\n".join(([first] if first else []) + waiting)
-        kept = [{"role": "system", "content": said}, *kept[1 if first else 0 :]]
-    return kept
+        first = repaired[0]["content"] if repaired[0]["role"] == "system" else None
+        content = "\n\n".join(([first] if first else []) + waiting)
+        repaired = [{"role": "system", "content": content}, *repaired[1 if first else 0 :]]
+    return repaired
 
 
 def _merged(turns: list[dict], done: list[str]) -> list[dict]:
-    kept: list[dict] = []
+    repaired: list[dict] = []
     for turn in turns:
-        if kept and kept[-1]["role"] == turn["role"]:
-            kept[-1] = {"role": turn["role"], "content": kept[-1]["content"] + "\n\n" + turn["content"]}
+        if repaired and repaired[-1]["role"] == turn["role"]:
+            repaired[-1] = {"role": turn["role"], "content": repaired[-1]["content"] + "\n\n" + turn["content"]}
             done.append("neighbours_merged")
         else:
-            kept.append(turn)
-    return kept
+            repaired.append(turn)
+    return repaired

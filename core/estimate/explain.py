@@ -7,7 +7,7 @@ from core.estimate.answer import CACHE, CHECKPOINTS, DRAW, TEXT_BYTES, TOKEN_BYT
 from core.estimate.loss import FUSED_COLUMNS, FUSED_ROWS
 from core.estimate.memory import GIB, NF4, copies
 from core.estimate.setup import OPTIMIZERS, VIRTUAL_TOKENS, Setup, for_method, targets
-from core.training.cross_entropy import LOSS_TILE, tile_rows
+from core.training.config import LOSS_TILE, tile_rows
 
 SLIGHT = 0.005  # of a number; a remainder that is smaller is not written out
 

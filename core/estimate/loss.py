@@ -10,7 +10,7 @@ from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale, tanh
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
 from core.estimate.size_autograd import Tape, Tensor, Weight
-from core.training.cross_entropy import LOSS_TILE, tile_rows
+from core.training.config import LOSS_TILE, tile_rows
 
 FUSED_ROWS, FUSED_COLUMNS = 4096, 32768  # trl/kernels, the chunk of its log-probabilities
 

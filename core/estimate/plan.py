@@ -8,7 +8,7 @@ from pathlib import Path
 from core import models
 from core.estimate.answer import Answer
 from core.estimate.setup import named_targets
-from core.training import training_loop
+from core.training import program
 from core.training.config import TrainConfig
 
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # under which the catalogue knows the starter model
@@ -48,6 +48,6 @@ def pack(config: dict, out: Path) -> Path:
     whole = {"corpus": "corpus.jsonl"} | config
     out.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        training_loop.write_program(archive)
+        program.write(archive)
         archive.writestr("config.json", json.dumps(whole, ensure_ascii=False, indent=2) + "\n")
     return out

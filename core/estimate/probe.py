@@ -15,7 +15,6 @@ from core import paths, process
 from core.estimate.errors import ProbeFailed
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
-from core.training import devices
 
 SECONDS = 2.0
 PATIENCE = 120  # of the page; importing torch takes most of it
@@ -36,7 +35,9 @@ def stored() -> dict[str, float]:
 
 def measure(seconds: float = SECONDS) -> dict:
     """TFLOP/s of square products: bf16 or fp16 on a card, fp32 on a processor."""
-    import torch  # noqa: PLC0415 - the page reads the stored rates without torch
+    import torch  # noqa: PLC0415 - the page opens without torch
+
+    from core.training import devices  # noqa: PLC0415 - the page opens without torch
 
     kind = devices.device_type()
     size = 1024 if kind == "cpu" else 8192

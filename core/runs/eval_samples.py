@@ -5,7 +5,6 @@ from contextlib import contextmanager, suppress
 
 from core import files, paths
 from core.training.encoding import prompt_ids, stop_ids
-from core.training.model_loading import autocast
 
 MOST_PROMPTS = 8
 REPLY_TOKENS = 60
@@ -36,7 +35,9 @@ def shoot(model, tokenizer) -> list[dict]:
 
 def reply(model, tokenizer, asked: list[str], most_tokens: int) -> list[str]:
     """Greedy replies to prompts, all in one batch; the model is left as it was found."""
-    import torch
+    import torch  # noqa: PLC0415 - the page opens without torch
+
+    from core.training.model_loading import autocast  # noqa: PLC0415 - the page opens without torch
 
     if not asked:
         return []

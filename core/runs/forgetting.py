@@ -12,7 +12,6 @@ from functools import cache
 from core import paths
 from core.runs.eval_samples import as_it_was, reply
 from core.training.encoding import prompt_ids
-from core.training.model_loading import autocast
 
 RED_LINE = math.log(2)  # nats a token below the base
 BATCH = 4  # of a large vocabulary the logits of more would be felt on a full card
@@ -48,7 +47,9 @@ def foreign_share(replies: list[str]) -> float | None:
 
 def _scores(model, tokenizer, items: list[dict]) -> list[float]:
     """The mean log-probability of each item's answer, in nats a token."""
-    import torch
+    import torch  # noqa: PLC0415 - the page opens without torch
+
+    from core.training.model_loading import autocast  # noqa: PLC0415 - the page opens without torch
 
     rows = []
     for item in items:

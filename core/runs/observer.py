@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from core.runs import disk_space, eval_samples, forgetting, requests
-from core.training.callbacks import Watcher
-from core.training.devices import empty_cache, is_out_of_memory
+from core.training.environment import is_out_of_memory
 
 
-class Observer(Watcher):
-    """What the trainer's process does at each step and at each evaluation besides training."""
+class Observer:
+    """What the trainer's process does at each step and at each evaluation besides training: a callbacks.Watcher."""
 
     def __init__(self, run_dir: Path, report):
         self.run_dir, self.report, self.config = run_dir, report, None
@@ -63,6 +62,8 @@ class Observer(Watcher):
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-        empty_cache()  # after the error is gone, and with it what its frames held
+        from core.training import devices  # noqa: PLC0415 - the page opens without torch
+
+        devices.empty_cache()  # after the error is gone, and with it what its frames held
         self.report("skipped", step=step, what=what)
         return None

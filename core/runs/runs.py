@@ -18,8 +18,8 @@ from core.hardware import hardware
 from core.hardware.gpu import Gpu
 from core.process import is_lock_held
 from core.runs import assigned_gpu, disk_space, requests
-from core.training.checks import check_task
 from core.training.config import TrainConfig
+from core.training.corpus_rows import check_task
 from core.training.errors import CorpusGone
 
 AT_WORK = ("running", "stopping", "pausing")  # a trainer lives

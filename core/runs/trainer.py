@@ -20,10 +20,10 @@ from core.estimate import forecast
 from core.hardware import hardware, nvidia, torch_build
 from core.runs import assigned_gpu, disk_space, queue, requests, runs
 from core.runs.observer import Observer
-from core.training import checks, devices, packages, tokenizer_loading, training_loop
+from core.training import packages
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
-from core.training.devices import grow_segments, is_out_of_memory
+from core.training.environment import grow_segments, is_out_of_memory
 
 LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
 SURELY = 0.9  # of what the calculator predicts is needed for sure: it errs by a few percent
@@ -172,6 +172,8 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
     disk_space.need(run_dir, disk_bytes(config), report, observer.should_stop)
     _end_if_asked(observer)
     report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
+    from core.training import training_loop  # noqa: PLC0415 - the page opens without torch
+
     ending = training_loop.train(
         config,
         run_dir,
@@ -211,6 +213,8 @@ def _forecast(config: TrainConfig, longest: int) -> dict | None:
 
 def _card():
     """What this process computes on, as the calculator knows it: its card, or the processor where torch sees none."""
+    from core.training import devices  # noqa: PLC0415 - the page opens without torch
+
     return forecast.card_of(None if devices.device_type() == "cpu" else hardware.card())
 
 
@@ -262,6 +266,8 @@ def local_config(config: TrainConfig, report, should_stop=lambda: "") -> TrainCo
 
 def check_outline(config: TrainConfig) -> None:
     """Refuse a run that this machine or this model cannot do, by the model's config and tokenizer alone."""
+    from core.training import checks, tokenizer_loading  # noqa: PLC0415 - the page opens without torch
+
     checks.check_machine(config)
     checks.check_model(config, tokenizer_loading.load_tokenizer(config))
 
@@ -310,7 +316,9 @@ def _out_of_memory(error: Exception, run_dir: Path) -> UserError:
 
 def _no_kernels() -> UserError | None:
     """What mends that torch, or a package beside it, has no kernels for the card; None where neither can be."""
-    import torch
+    import torch  # noqa: PLC0415 - the page opens without torch
+
+    from core.training import devices  # noqa: PLC0415 - the page opens without torch
 
     (needed, has), name = devices.architectures(), devices.device_name()
     if torch_build.covers(has, needed):

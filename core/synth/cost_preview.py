@@ -4,8 +4,8 @@ import shutil
 import time
 
 from core import paths
-from core.corpus import diversity_metrics
-from core.corpus.token_counter import Scale, learned, said
+from core.corpus import diversity_metrics, turns
+from core.corpus.token_counter import Scale
 from core.synth import counting
 from core.synth.dedup import Copies
 from core.synth.recipes import Recipe
@@ -21,15 +21,15 @@ def preview(recipe: Recipe, seed: int, model: str | None) -> dict:
     scale.ids(rows)  # loads and warms what the speed would not show again
     began = time.perf_counter()
     sample = [recipe.make(seed, number) for number in range(XRAY)]
-    judged = copies.judge(list(range(XRAY)), ["\n".join(said(row)) for row in sample])
+    judged = copies.judge(list(range(XRAY)), ["\n".join(turns.texts(row)) for row in sample])
     new = [row for row, copy in zip(sample, judged, strict=True) if copy is None]
     lengths = [len(ids) for ids in scale.ids(new)]
     seconds = time.perf_counter() - began
-    size = sum(len(text.encode()) for row in new for text in said(row)) / len(new)
+    size = sum(len(text.encode()) for row in new for text in turns.texts(row)) / len(new)
     return {
         "rows": rows,
         "lang": recipe.lang,
-        "xray": diversity_metrics.measure([learned(row) for row in new]),
+        "xray": diversity_metrics.measure([turns.learned(row) for row in new]),
         "distinct": counting.distinct(recipe),
         "lint": counting.lint(recipe),
         "new_share": round(len(new) / len(sample), 3),

@@ -14,7 +14,7 @@ from core.corpus.token_counter import directory
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth.endpoint import Reply
-from core.training import devices, encoding, errors, model_loading, tokenizer_loading
+from core.training import devices, encoding, environment, errors, model_loading, tokenizer_loading
 from core.training.config import TrainConfig
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
@@ -85,7 +85,7 @@ class Local:
             self.close()
             raise
         except Exception as error:
-            if not devices.is_out_of_memory(error):
+            if not environment.is_out_of_memory(error):
                 raise
             engine.empty_frames(error)
             return None
@@ -102,7 +102,7 @@ class Local:
         except Exception as error:
             engine.empty_frames(error)
             self.close()
-            if devices.is_out_of_memory(error):
+            if environment.is_out_of_memory(error):
                 raise WriterOutOfMemory(model=self.path.name) from error
             raise
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import orjson
 
 from core import paths
-from core.corpus import diversity_metrics, importer, storage
-from core.corpus.token_counter import learned
+from core.corpus import diversity_metrics, importer, storage, turns
 from core.synth import resuming
 
 
@@ -18,12 +17,12 @@ def publish(job) -> tuple[dict, dict]:
     for existing in [out] if out else [path for path in paths.corpora().iterdir() if path.name[0] != "."]:
         if (existing / "card.json").is_file() and storage.read_card(existing).get("job") == job.directory.name:
             rows = list(storage.all_rows(existing))[::every]
-            return storage.read_card(existing), diversity_metrics.measure([learned(row) for row in rows])
+            return storage.read_card(existing), diversity_metrics.measure([turns.learned(row) for row in rows])
 
     def rows():
         for number, row in enumerate(resuming.read(source)):
             if number % every == 0 and len(sample) < diversity_metrics.SAMPLE:
-                sample.append(learned(row))
+                sample.append(turns.learned(row))
             yield row | {"source": {"file": job.request["file"], "line": row["recipe"]["row"]}}
 
     if out is None:

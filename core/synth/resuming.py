@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 
 from core import events
-from core.corpus.token_counter import learned, said
+from core.corpus import turns
 from core.synth import packing
 
 BATCH = 500
@@ -23,9 +23,9 @@ def resume(job, copies) -> None:
         job.rows += 1
         job.tokens += row["recipe"]["tokens"]
         numbers.append(row["recipe"]["row"])
-        texts.append("\n".join(said(row)))
+        texts.append("\n".join(turns.texts(row)))
         if len(job.sample) < XRAY_TEXTS:
-            job.sample.append(learned(row))
+            job.sample.append(turns.learned(row))
         if len(numbers) == BATCH:
             last = _kept(job, copies, numbers, texts, last)
     if numbers:

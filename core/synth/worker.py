@@ -16,8 +16,8 @@ import orjson
 from filelock import FileLock, Timeout
 
 from core import errors, events, jobs, paths
-from core.corpus import diversity_metrics
-from core.corpus.token_counter import Scale, learned, said
+from core.corpus import diversity_metrics, turns
+from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth import packing, publishing, recipes, resuming
@@ -167,7 +167,7 @@ def open_source(job: Job):
 def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
     """Keep what is new of a batch of {"number", "row" | "reason"} until the volume is reached; how the job ends, if so."""
     told = [one for one in batch if "row" in one]
-    judged = copies.judge([one["number"] for one in told], ["\n".join(said(one["row"])) for one in told])
+    judged = copies.judge([one["number"] for one in told], ["\n".join(turns.texts(one["row"])) for one in told])
     ids = iter(scale.ids([one["row"] for one, copy in zip(told, judged, strict=True) if copy is None]))
     verdicts = iter(judged)
     for one in batch:
@@ -209,7 +209,7 @@ def _keep(job: Job, one: dict, ids: list[int], rows) -> None:
     job.bytes += len(line)
     job.tokens += len(ids)
     if len(job.sample) < resuming.XRAY_TEXTS:
-        job.sample.append(learned(row))
+        job.sample.append(turns.learned(row))
 
 
 def _sync(job: Job, files: Files, last: bool) -> None:

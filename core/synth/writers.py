@@ -6,9 +6,9 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from core.corpus import diversity_metrics, storage
+from core.corpus import diversity_metrics, storage, turns
 from core.corpus.__main__ import where
-from core.corpus.token_counter import Scale, learned, said
+from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.synth import parse_reply, personas, prompts, replies, reply_cache
 from core.synth.endpoint import Endpoint, Reply
@@ -137,7 +137,7 @@ def seeds_of(recipe, request: dict) -> list[dict]:
     if not request.get("corpus"):
         return own
     rows = storage.all_rows(where(request["corpus"]))
-    return own + [{"text": "\n".join(said(row)), "id": row["id"]} for row in rows]
+    return own + [{"text": "\n".join(turns.texts(row)), "id": row["id"]} for row in rows]
 
 
 def preview(recipe, seed: int, request: dict) -> dict:
@@ -157,12 +157,12 @@ def preview(recipe, seed: int, request: dict) -> dict:
         source.close()
     rows = [one["row"] for one in made if "row" in one]
     lengths = [len(ids) for ids in scale.ids(rows)] or [0]
-    size = sum(len(text.encode()) for row in rows for text in said(row)) / max(1, len(rows))
+    size = sum(len(text.encode()) for row in rows for text in turns.texts(row)) / max(1, len(rows))
     return {
         "rows": rows,
         "lang": recipe.lang,
         "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
-        "xray": diversity_metrics.measure([learned(row) for row in rows]),
+        "xray": diversity_metrics.measure([turns.learned(row) for row in rows]),
         "distinct": None,
         "new_share": 1.0,
         "tokens_a_row": max(1, round(sum(lengths) / max(1, len(rows)), 1)),

@@ -1,33 +1,24 @@
-"""The formats, told by content: one module each with NAME, claims(source, head) and read(source).
+"""Which format a source has, by its content.
 
-`read` yields a Record for each record of the file and a Bad for whatever could not become one; it does not raise for
-damaged input. A new format is a new module in one of the two lists.
+A new format is a Format(name, claims, read) in a module of this package, and its entry in one of the two lists.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from core.corpus import documents, encodings
-from core.corpus.formats import (
-    archive,
-    arrow,
-    docx,
-    epub,
-    fb2,
-    html,
-    json_lines,
-    json_whole,
-    nexus,
-    parquet,
-    pdf,
-    plain,
-    table,
-    vault,
-)
-from core.corpus.sources import Bad, PackedTooMuch, Record, Source
+from core.corpus.formats.arrow import ARROW, PARQUET
+from core.corpus.formats.json_files import JSON, JSONL
+from core.corpus.formats.markup import FB2, HTML
+from core.corpus.formats.notes import MARKDOWN, NEXUS
+from core.corpus.formats.pdf import PDF
+from core.corpus.formats.plain import TEXT
+from core.corpus.formats.table import CSV
+from core.corpus.formats.zip_files import DOCX, EPUB, ZIP
+from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
-BINARY = (parquet, arrow, pdf, epub, docx, archive)  # told by their first bytes; ZIP last, it is a box of others
-TEXT = (fb2, html, json_lines, json_whole, nexus, vault, table, plain)  # told by their first lines; plain takes all
+BINARY_FORMATS = (PARQUET, ARROW, PDF, EPUB, DOCX, ZIP)  # known by their first bytes; EPUB and DOCX before ZIP
+TEXT_FORMATS = (FB2, HTML, JSONL, JSON, NEXUS, MARKDOWN, CSV, TEXT)  # known by their first lines; TEXT takes all
 
 
 @dataclass(frozen=True)
@@ -41,13 +32,13 @@ class Opened:
 
 
 def open_source(source: Source, encoding: str = "") -> Opened:
-    """Tell the format and encoding of a source; reading starts when `records` is asked."""
+    """Tell the format and encoding of a source; reading starts when `records` is iterated."""
     head = source.head()
     if not head:
         return Opened(source, "empty", "", iter([Bad("", "empty_file")]))
-    for module in BINARY:
-        if module.claims(source, head):
-            return Opened(source, module.NAME, "", _guarded(module, source))
+    for form in BINARY_FORMATS:
+        if form.claims(source, head):
+            return Opened(source, form.name, "", _guarded(form, source))
     if encodings.is_binary(head):
         return Opened(source, "unknown", "", iter([Bad("", "unknown_format", repr(head[:60]))]))
     encoding = encoding or encodings.detect(source)
@@ -56,15 +47,16 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     if not text.strip() and source.size <= len(head):
         return Opened(source, "empty", "", iter([Bad("", "empty_file")]))
     if documents.separator_of(text.split("\n")):  # texts between separators may look like anything
-        return Opened(source, plain.NAME, encoding, _guarded(plain, source))
-    module = next(module for module in TEXT if module.claims(source, text))
-    return Opened(source, module.NAME, encoding, _guarded(module, source))
+        form = TEXT
+    else:
+        form = next(form for form in TEXT_FORMATS if form.claims(source, text))
+    return Opened(source, form.name, encoding, _guarded(form, source))
 
 
-def _guarded(module, source: Source) -> Iterator[Record | Bad]:
+def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
     """The records of a file; whatever a library throws at damaged bytes ends the file with one Bad."""
     try:
-        yield from module.read(source)
+        yield from form.read(source)
     except PackedTooMuch:
         yield Bad("", "packed_too_much")
     except RecursionError:

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator
 
 from core.corpus import documents
-from core.corpus.sources import Bad, Record, Source
+from core.corpus.sources import Bad, Format, Record, Source
 
-NAME = "pdf"
 FEWEST_LETTERS = 50  # a page of a scan has fewer
 
 
@@ -15,7 +14,7 @@ def claims(source: Source, head: bytes) -> bool:
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    import pypdfium2
+    import pypdfium2  # noqa: PLC0415 - a library of 8 MB for one format
 
     with source.on_disk() as path:
         book = pypdfium2.PdfDocument(path)
@@ -27,9 +26,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
     if not pages or letters < FEWEST_LETTERS * min(len(pages), 20) / 2:
         yield Bad("", "no_text_layer")
         return
-    text = documents.unwrapped("\n".join(pages))
-    for number, (_, part) in enumerate(documents.split(enumerate(text.split("\n"))), 1):
-        yield Record(f"#{number}", {"text": part})
+    yield from documents.records(documents.unwrapped("\n".join(pages)))
 
 
 def _page(book, number: int) -> str:
@@ -41,3 +38,6 @@ def _page(book, number: int) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\u00ad")
     # A word that was divided at the end of a line.
     return re.sub(r"(\w)(?:\u00ad|(?<=[а-яё])-)\n(?=[а-яё])", r"\1", text).replace("\u00ad\n", "").replace("\u00ad", "")
+
+
+PDF = Format("pdf", claims, read)

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 
 from core.corpus import documents, encodings, mojibake
-from core.corpus.sources import Bad, Record, Source
-
-NAME = "text"
+from core.corpus.sources import Bad, Format, Record, Source
 
 
 def claims(source: Source, head: str) -> bool:
@@ -19,8 +17,8 @@ def read(source: Source) -> Iterator[Record | Bad]:
 
     def sound() -> Iterator[tuple[int, str]]:
         for line in encodings.lines(source, source.encoding):
-            if line.trouble:
-                bad.append(Bad(str(line.number), line.trouble, line.text[:200]))
+            if line.problem:
+                bad.append(Bad(str(line.number), line.problem, line.text[:200]))
                 continue
             text = repairer.line(line.text)
             if text is not line.text:
@@ -46,3 +44,6 @@ def _separator(source: Source) -> str | None:
         if len(first) >= 2000:
             break
     return documents.separator_of(first)
+
+
+TEXT = Format("text", claims, read)

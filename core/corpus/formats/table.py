@@ -6,14 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from core.corpus import encodings, schema
-from core.corpus.sources import Bad, Record, Source
+from core.corpus.sources import Bad, Format, Record, Source
 
-NAME = "csv"
 DELIMITERS = ",;\t|"
-KNOWN = {
-    *schema.ASKS, *schema.INPUTS, *schema.ANSWERS, *schema.TEXTS, *schema.SYSTEMS, *schema.LISTS,
-    *schema.ROLE_KEYS, *schema.OURS, "history", "rejected",
-}  # fmt: skip
+KINDS = ("ask", "input", "answer", "text", "system", "messages", "role")
+KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"}
 
 
 def claims(source: Source, head: str) -> bool:
@@ -32,12 +29,12 @@ def read(source: Source) -> Iterator[Record | Bad]:
     csv.field_size_limit(encodings.LONGEST_LINE)
     first = encodings.read_text(source, source.encoding, most=1 << 18)
     delimiter, _ = _dialect(first)
-    troubled: list[Bad] = []
+    unreadable: list[Bad] = []
 
     def texts() -> Iterator[str]:
         for line in encodings.lines(source, source.encoding):
-            if line.trouble:
-                troubled.append(Bad(str(line.number), line.trouble, line.text[:200]))
+            if line.problem:
+                unreadable.append(Bad(str(line.number), line.problem, line.text[:200]))
             else:
                 yield line.text.replace("\x00", "\ufffd") + "\n"
 
@@ -49,8 +46,8 @@ def read(source: Source) -> Iterator[Record | Bad]:
         except csv.Error as error:
             yield Bad(str(reader.line_num), "bad_csv", str(error))
             continue
-        yield from troubled
-        troubled.clear()
+        yield from unreadable
+        unreadable.clear()
         if cells is None:
             return
         if not any(cell.strip() for cell in cells):
@@ -69,3 +66,6 @@ def _dialect(head: str) -> tuple[str, list[str]]:
     if not outside.count(delimiter):
         return ",", [line.strip()]
     return delimiter, next(csv.reader([line], delimiter=delimiter), [line])
+
+
+CSV = Format("csv", claims, read)

@@ -1,13 +1,19 @@
-"""Notes that the Obsidian plugin Nexus AI Chat Importer writes: callouts of a user and an assistant in turn."""
+"""Notes in Markdown: front matter, links and Obsidian's own marks are taken off, headings and code stay.
+
+Notes that the Obsidian plugin Nexus AI Chat Importer writes are chats: callouts of a user and an assistant in turn.
+"""
 
 import re
 from collections.abc import Iterator
 
-from core.corpus import encodings, mojibake
-from core.corpus.formats import vault
-from core.corpus.sources import Bad, Record, Source
+from core.corpus import documents, encodings, mojibake
+from core.corpus.sources import Bad, Format, Record, Source
 
-NAME = "nexus"
+FENCED = re.compile(r"^(```|~~~)[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
+QUERY = re.compile(r"^(```|~~~)\s*(?:dataview|dataviewjs|tasks|query)\b[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
+SIGNS = re.compile(
+    r"^(?:#{1,6} \S|[-*] \[[ x]\] |```|>\s?\[!)|\[\[[^\]\n]+\]\]|\]\(https?:|\*\*[^*\n]+\*\*", re.MULTILINE
+)
 TURN = re.compile(r"\s*>\s?\[!nexus_(user|agent|assistant)\][+-]?", re.IGNORECASE)
 OLD_TURN = re.compile(r"(#{3,4}) (User|Assistant), on ")
 NESTED = re.compile(r"\s*>\s?>\s?\[!nexus_(attachment|artifact|prompt)\]", re.IGNORECASE)
@@ -16,28 +22,76 @@ FENCE = re.compile(r"\s*(```|~~~)")
 END = re.compile(r"## Related Queries")
 
 
-def claims(source: Source, head: str) -> bool:
+def _is_markdown(source: Source, head: str) -> bool:
+    named = source.name.lower().endswith((".md", ".markdown"))
+    return named or re.match(r"---\n(?:[\w-]+:.*\n)+", head) is not None or len(SIGNS.findall(head)) >= 8
+
+
+def read_markdown(source: Source) -> Iterator[Record | Bad]:
+    raw = encodings.read_text(source, source.encoding)
+    text, repaired = mojibake.Repairer().text(raw)
+    meta, body = front_matter(text)
+    plain = without_marks(body).strip("\n")
+    if not plain.strip():
+        yield Bad("1", "empty_text", text[:200])
+        return
+    skipped = text.count("\n") - body.count("\n")
+    title = {"title": meta["title"]} if meta.get("title") else {}
+    for count, (number, part) in enumerate(documents.split(enumerate(plain.split("\n"), 1 + skipped))):
+        spoilt = (("mojibake",) * repaired, raw, text) if repaired and count == 0 else ()
+        yield Record(str(number), {"text": part} | title, *spoilt)
+
+
+def front_matter(text: str) -> tuple[dict[str, str], str]:
+    """The plain `key: value` pairs of a note's front matter, and the note without it."""
+    block = re.match(r"---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|$)", text, re.DOTALL)
+    if not block or (block.group(1) and not re.search(r"^[\w -]+:", block.group(1), re.MULTILINE)):
+        return {}, text
+    pairs = re.findall(r"^([\w-]+):[ \t]*(.+)$", block.group(1) or "", re.MULTILINE)
+    return {key: value.strip().strip("\"'") for key, value in pairs}, text[block.end() :]
+
+
+def without_marks(text: str) -> str:
+    """Links become their words, embedded files and comments go; fenced code is not touched."""
+    text = QUERY.sub("", text)
+    parts, at = [], 0
+    for fence in FENCED.finditer(text):
+        parts += [_unmarked(text[at : fence.start()]), fence.group()]
+        at = fence.end()
+    return re.sub(r"\n{4,}", "\n\n\n", "".join([*parts, _unmarked(text[at:])]))
+
+
+def _unmarked(text: str) -> str:
+    text = re.sub(r"%%.*?%%", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"!\[\[[^\]\n]*\]\]", "", text)
+    text = re.sub(r"\[\[(?:[^\]|\n]*\|)?([^\]\n]*)\]\]", r"\1", text)
+    text = re.sub(r"[ \t]\^[\w-]+[ \t]*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"^(>\s?)\[!\w+\][+-]?[ \t]*", r"\1", text, flags=re.MULTILINE)
+
+
+def _is_nexus(source: Source, head: str) -> bool:
     if ">[!nexus_" in head or "> [!nexus_" in head:
         return True
     return bool(re.search(r"^#{3,4} (?:User|Assistant), on ", head, re.MULTILINE))
 
 
-def read(source: Source) -> Iterator[Record | Bad]:
+def read_nexus(source: Source) -> Iterator[Record | Bad]:
     yield _record(*_read(source))
 
 
-def conversation(source: Source) -> str:
+def conversation_of(source: Source) -> str:
     """The id of the conversation that a note holds, or a part of; "" when it tells none."""
     head = (
         source.head().decode(source.encoding or "utf-8", errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
     )
-    return vault.front_matter(head)[0].get("conversation_id", "")
+    return front_matter(head)[0].get("conversation_id", "")
 
 
 def joined(notes: list[Source]) -> Iterator[Iterator[Record | Bad]]:
     """The records of each of some notes of one conversation: all turns in the first note, each once, by their UID."""
     if len(notes) == 1:
-        yield read(notes[0])
+        yield read_nexus(notes[0])
         return
     all_turns: list[tuple[str, dict]] = []
     seen: set[str] = set()
@@ -55,7 +109,7 @@ def _read(source: Source) -> tuple[str, str, list[tuple[str, dict]], int]:
     """A note as it is and repaired, its turns with their UIDs, and how many of its lines were repaired."""
     raw = encodings.read_text(source, source.encoding)
     text, repaired = mojibake.Repairer().text(raw)
-    return raw, text, _turns(vault.front_matter(text)[1]), repaired
+    return raw, text, _turns(front_matter(text)[1]), repaired
 
 
 def _read_safely(source: Source) -> tuple[str, str, list[tuple[str, dict]], int]:
@@ -68,15 +122,10 @@ def _read_safely(source: Source) -> tuple[str, str, list[tuple[str, dict]], int]
 def _record(raw: str, text: str, turns: list[tuple[str, dict]], repaired: int) -> Record | Bad:
     if not turns:
         return Bad("1", "empty_chat", text[:200])
-    meta, _ = vault.front_matter(text)
-    kept = {key: meta[key] for key in ("provider", "conversation_id") if key in meta}
-    value = {"messages": [turn for _, turn in turns]} | kept
+    meta, _ = front_matter(text)
+    facts = {key: meta[key] for key in ("provider", "conversation_id") if key in meta}
+    value = {"messages": [turn for _, turn in turns]} | facts
     return Record("1", value, ("mojibake",) * repaired, *((raw, text) if repaired else ()))
-
-
-def chat(text: str) -> list[dict]:
-    """The turns of a note, without attachments, links to images and the plugin's own marks."""
-    return [turn for _, turn in _turns(text)]
 
 
 def _turns(text: str) -> list[tuple[str, dict]]:
@@ -93,7 +142,7 @@ def _turns(text: str) -> list[tuple[str, dict]]:
         role = "user" if (new or old).group(1 if new else 2).lower() == "user" else "assistant"
         body, at = _body(lines, at + 1, depth=2 if old and old.group(1) == "####" else 1)
         uid = UID.match(lines[at - 1])
-        content = vault.without_marks("\n".join(body)).strip("\n ")
+        content = without_marks("\n".join(body)).strip("\n ")
         if content and content != "[No content found]":
             turns.append((uid.group(1) if uid else "", {"role": role, "content": content}))
     return turns
@@ -115,11 +164,11 @@ def _body(lines: list[str], at: int, *, depth: int) -> tuple[list[str], int]:
             skipping = True
         if skipping and line.strip() == ">":
             skipping = False
-        said = _unquoted(line, depth)
+        text_of_line = _unquoted(line, depth)
         if not skipping:
-            if FENCE.match(said):
+            if FENCE.match(text_of_line):
                 fenced = not fenced
-            body.append(said)
+            body.append(text_of_line)
         at += 1
     return body, at
 
@@ -130,3 +179,7 @@ def _unquoted(line: str, depth: int) -> str:
     for _ in range(depth):
         line = line[1:] if line.startswith(">") else line
     return line.removeprefix(" ")
+
+
+MARKDOWN = Format("markdown", _is_markdown, read_markdown)
+NEXUS = Format("nexus", _is_nexus, read_nexus)

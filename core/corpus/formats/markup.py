@@ -1,0 +1,105 @@
+"""HTML pages and FictionBook 2, paragraph by paragraph; damaged markup is read as far as it makes sense."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+from core.corpus import documents, encodings, mojibake
+from core.corpus.sources import Bad, Format, Record, Source
+
+HTML_STARTS = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+_BLOCKS = (
+    "p div section article body li ul ol dl dt dd table tr blockquote pre h1 h2 h3 h4 h5 h6 title header "
+    "footer figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite"
+)
+STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
+STARTS |= {"li": "\n- ", "br": "\n", "td": " ", "th": " "}
+_SKIPPED = "script style head nav noscript template svg binary iframe button select description"
+BLOCKS, SKIPPED = frozenset(_BLOCKS.split()), frozenset(_SKIPPED.split())
+
+
+class _Words(HTMLParser):
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self.skipped: list[str] = []
+        self.pre = 0
+        self.title = ""
+        self.in_title = False
+
+    def handle_starttag(self, tag, attrs):
+        tag = tag.rpartition(":")[2]
+        if tag == "title" and not self.title and (not self.skipped or self.skipped == ["head"]):
+            self.in_title = True
+        if tag in SKIPPED:
+            self.skipped.append(tag)
+        if self.skipped:
+            return
+        self.parts.append(STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
+        self.pre += tag == "pre"
+
+    def handle_endtag(self, tag):
+        tag = tag.rpartition(":")[2]
+        if tag == "title":
+            self.in_title = False
+        if tag == "body":
+            self.skipped.clear()
+        if tag in self.skipped:
+            while self.skipped.pop() != tag:
+                pass
+            return
+        if not self.skipped and tag in BLOCKS:
+            self.parts.append("\n" if tag in ("li", "tr", "br") else "\n\n")
+        if tag == "pre" and self.pre:
+            self.pre -= 1
+
+    def handle_data(self, data):
+        if self.in_title:
+            self.title += data
+        if not self.skipped:
+            self.parts.append(data if self.pre else re.sub(r"[ \t\r\n\f]+", " ", data))
+
+
+def text_of(markup: str) -> tuple[str, str]:
+    """(text, title): paragraphs apart by a blank line, headings marked as in Markdown, list items by a hyphen."""
+    words = _Words()
+    words.feed(markup)
+    words.close()
+    text = "".join(words.parts).replace("\u00ad", "")
+    text = re.sub(r"[ \t]+\n", "\n", text)
+    text = re.sub(r"\n[ \t]+(?=\S)", "\n", text) if "<pre" not in markup else text
+    text = re.sub(r"\n- \s*", "\n- ", text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip(), " ".join(words.title.split())
+
+
+def of_page(page: str, place: str) -> Iterator[Record | Bad]:
+    """The documents of one page of markup."""
+    text, title = text_of(page)
+    text, repaired = mojibake.Repairer().text(text)
+    if not text:
+        yield Bad(place, "empty_text", page[:200])
+        return
+    named = {"title": title[:200]} if title else {}
+    for count, (_, part) in enumerate(documents.split(enumerate(text.split("\n")))):
+        where = place if count == 0 else f"{place}.{count + 1}"
+        yield Record(where, {"text": part} | named, ("mojibake",) * (repaired if count == 0 else 0))
+
+
+def read_html(source: Source) -> Iterator[Record | Bad]:
+    """The words of a page without its scripts, styles and navigation."""
+    yield from of_page(encodings.read_text(source, source.encoding), "1")
+
+
+def read_fb2(source: Source) -> Iterator[Record | Bad]:
+    """The words of the bodies of FictionBook 2, the usual format of Russian e-books."""
+    book = encodings.read_text(source, source.encoding)
+    title = re.search(r"<book-title>(.*?)</book-title>", book, re.DOTALL)
+    body = re.sub(r"<(/?)title>", r"<\1subtitle>", book[max(0, book.find("<body")) :])
+    for record in of_page(body, "1"):
+        if isinstance(record, Record) and title:
+            record.value["title"] = title.group(1).strip()[:200]
+        yield record
+
+
+HTML = Format("html", lambda source, head: HTML_STARTS.match(head) is not None, read_html)
+FB2 = Format("fb2", lambda source, head: "<FictionBook" in head, read_fb2)
