@@ -777,7 +777,7 @@ ARENA = Group(
     (
         ("Z = 1.959964", "Z = 1.0"),
         ("    middle = (share + square / (2 * count)) / (1 + square / count)", "    middle = share"),
-        ('    wins, losses = said["b"], said["a"]', '    wins, losses = said["a"], said["b"]'),
+        ('    wins, losses = counts["b"], counts["a"]', '    wins, losses = counts["a"], counts["b"]'),
         (
             '        "rate": wins / (wins + losses) if wins + losses else None,',
             '        "rate": wins / len(votes) if votes else None,',
@@ -803,12 +803,12 @@ VOTES = Group(
     ("test_arena.py",),
     (
         (
-            '    winner = {"left": left, "right": "ba"["ab".index(left)]}.get(verdict, verdict)',
+            '    winner = {"left": left, "right": right}.get(verdict, verdict)',
             '    winner = {"left": "a", "right": "b"}.get(verdict, verdict)',
         ),
         (
-            '    return [_pair(row) for row in kept if row["text_a"] != row["text_b"]]',
-            "    return [_pair(row) for row in kept]",
+            '    return [_pair(row) for row in chosen if row["text_a"] != row["text_b"]]',
+            "    return [_pair(row) for row in chosen]",
         ),
         (
             'if row["verdict"] == "a" else (row["text_b"], row["text_a"])',
