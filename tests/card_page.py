@@ -285,7 +285,7 @@ def _asked_again(say: Say, window: Session, model: str) -> str:
     mine = [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")]
     window.put(card, (mine or [catalogue.CPU])[0])
     window.put(window.find("dropdown", "calculator", label=say("calculator.model")), model)
-    window.put(window.find("number", "calculator", label=say("calculator.sequence_length")), 512)
+    window.put(window.find("number", "calculator", label=say("calculator.max_length")), 512)
     said = [text for text in window.texts() if text.startswith(('<div class="state" style', '<div class="trouble"'))]
     return " ".join(said)
 

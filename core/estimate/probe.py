@@ -9,7 +9,7 @@ import json
 import time
 
 from core import paths, process
-from core.estimate.troubles import ProbeFailed
+from core.estimate.errors import ProbeFailed
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
 
@@ -24,10 +24,10 @@ def file():
 def stored() -> dict[str, float]:
     """Measured TFLOP/s by device name."""
     try:
-        found = json.loads(file().read_text(encoding="utf-8"))
+        rates = json.loads(file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: rate for name, rate in found.items() if isinstance(rate, (int, float)) and rate > 0}
+    return {name: rate for name, rate in rates.items() if isinstance(rate, (int, float)) and rate > 0}
 
 
 def measure(seconds: float = SECONDS) -> dict:
@@ -77,10 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m core.estimate.probe", description=__doc__.split(":")[0] + ".")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     as_json = parser.parse_args().json
-    found = measure()
+    measured = measure()
     file().parent.mkdir(parents=True, exist_ok=True)
-    file().write_text(json.dumps(stored() | {found["name"]: found["tflops"]}), encoding="utf-8")
-    print(json.dumps(found) if as_json else f"{found['name']}: {found['tflops']:.2f} TFLOP/s")
+    file().write_text(json.dumps(stored() | {measured["name"]: measured["tflops"]}), encoding="utf-8")
+    print(json.dumps(measured) if as_json else f"{measured['name']}: {measured['tflops']:.2f} TFLOP/s")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,6 @@ MEMORY = ("OutOfMemory", "ModelTooLarge")
 # Changes after which a run still resumes from its checkpoint: with other weights or another optimizer it cannot.
 RESUMABLE = ("checkpointing", "batch", "sequence")
 ALWAYS = (*RESUMABLE, "optimizer", "rank", "method")
-NAMES = {"sequence_length": "max_length", "optimizer": "optim"}
-KEPT = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "max_length", "optim")
-KEPT += ("lora_rank", "method")
 
 
 def diagnose(run_id: str) -> dict | None:
@@ -80,7 +77,7 @@ def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool, gpu
     except UserError:  # a model or a setup that the calculator does not know
         return {"changes": plain(config), "fits": None}
     after = answer.quick(shape, replace(setup, **fields), card)
-    changes = {NAMES.get(name, name): value for name, value in fields.items() if NAMES.get(name, name) in KEPT}
+    changes = {name: value for name, value in fields.items() if name in values}
     fits = bool(changes) and answer.fits(after, budget) != "no"
     return {"changes": changes, "fits": fits, "needs": needs, "after": after.process, "free": free}
 

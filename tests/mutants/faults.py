@@ -712,8 +712,8 @@ SPEED = Group(
     ("test_estimate_verdict.py", "test_estimate.py"),
     (
         (
-            "    device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))",
-            "    device, launch, flops = (a + shape.layers * (b - a) for a, b in zip(one, two, strict=True))",
+            "    device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))",
+            "    device, launch, flops = (a + shape.layers * b for a, b in zip(once, layer, strict=True))",
         ),
         ("    seconds = steps * micro + optimizer", "    seconds = micro + optimizer"),
         (
@@ -761,8 +761,8 @@ ADVICE = Group(
             "        more = setup.gradient_accumulation_steps",
         ),
         (
-            '    return sorted(found, key=lambda c: (c.verdict == "no", harm(c.name), c.slower, -c.saves))',
-            "    return sorted(found, key=lambda c: -c.saves)",
+            '    return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))',
+            "    return sorted(options, key=lambda c: -c.saves)",
         ),
         ("            if candidate.parameters > best and fits", "            if fits"),
         (
@@ -782,7 +782,7 @@ LEARNED = Group(
             "    for chosen, exact in ((same, True), (runs, False)):",
             "    for chosen, exact in ((runs, False),):",
         ),
-        ("            found.append(measured / predicted)", "            found.append(predicted / measured)"),
+        ("            ratios.append(measured / predicted)", "            ratios.append(predicted / measured)"),
     ),
 )
 
