@@ -19,7 +19,7 @@ import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
-from core import VERSION
+from core import VERSION, damage
 from core.errors import UserError
 from core.runs import queue, runs, store
 from core.sharing.gate import Gate, local_only
@@ -56,6 +56,7 @@ def build_page(say: Say) -> gr.Blocks:
     """The whole page in one language."""
     with gr.Blocks(title="Soulsmith", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.HTML(pages.head(say, say("page.tagline")))
+        notice = gr.HTML(visible=False)
         labels, parts = {}, {}
         with gr.Tabs() as tabs:
             for name, build in TABS.items():
@@ -64,6 +65,7 @@ def build_page(say: Say) -> gr.Blocks:
         connect(page, labels, parts)
         connect_buttons(tabs, parts)
         tabs.select(None, None, None, js=RESIZE)
+        page.load(partial(pages.damage_notice, say), None, notice, show_progress="hidden", api_visibility="private")
     return page
 
 
@@ -210,6 +212,7 @@ def main() -> None:
     say = Say(args.lang or (os.environ.get("LANG") or locale.getlocale()[0] or "")[:2].lower())
     try:
         sockets = [listening(args.port) if args.port else next_free()]
+        damage.clear_the_way()
         page = build_server(args.lang)
         if "link" in (args.share, args.share_all):
             print(say("sharing.opening"), flush=True)

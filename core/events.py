@@ -45,7 +45,7 @@ def read(run_dir: Path, offset: int = 0, most_bytes: int = -1) -> tuple[list[dic
         with file(run_dir).open("rb") as lines:
             lines.seek(offset)
             fresh = lines.read(most_bytes)
-    except FileNotFoundError:
+    except OSError:  # there is none, or it cannot be read: core/damage.py says so
         return [], 0
     whole = fresh[: fresh.rfind(b"\n") + 1]
     return _parsed(whole), offset + len(whole)
@@ -57,7 +57,7 @@ def last(run_dir: Path) -> dict | None:
         with file(run_dir).open("rb") as lines:
             lines.seek(max(0, lines.seek(0, 2) - TAIL_BYTES))
             tail = lines.read()
-    except FileNotFoundError:
+    except OSError:
         return None
     for line in reversed(tail[: tail.rfind(b"\n") + 1].split(b"\n")):
         if parsed := _parsed(line):
@@ -66,10 +66,7 @@ def last(run_dir: Path) -> dict | None:
 
 
 def size(run_dir: Path) -> int:
-    try:
-        return file(run_dir).stat().st_size
-    except FileNotFoundError:
-        return 0
+    return file(run_dir).stat().st_size if file(run_dir).is_file() else 0
 
 
 def _parsed(lines: bytes) -> list[dict]:

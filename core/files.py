@@ -1,4 +1,4 @@
-"""Small JSON files: replaced in one step, and read even when a power cut has left them in pieces."""
+"""Small JSON files: replaced in one step, and read even when a power cut has left them in pieces; which were damaged."""
 
 import errno
 import json
@@ -8,18 +8,67 @@ from pathlib import Path
 
 from core.errors import UserError
 
+_damage: dict[Path, str] = {}  # files that this process found damaged: what was wrong when they were read last
+
 
 class NothingWritten(UserError):
     template = "The disk of {path} is full, so nothing could be written. Free some space, then try again."
 
 
-def read_json(path: Path, kind: type = dict):
-    """What a file holds if it is of this kind (dict or list), else an empty one: there is no file, or it is damaged."""
+def read_json(path: Path, kind: type = dict, *, needs: tuple[str, ...] = ()):
+    """What a file holds if it is of this kind (dict or list) and has these keys; else an empty one.
+
+    A file that is there and cannot be read so is noted: see damage().
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
+        _damage.pop(path, None)
         return kind()
-    return values if isinstance(values, kind) else kind()
+    except OSError:
+        return note_damage(path, reason(path)) or kind()
+    except (ValueError, RecursionError):
+        return note_damage(path, "empty" if _is_empty(path) else "not_json") or kind()
+    if not isinstance(values, kind) or any(name not in values for name in needs):
+        return note_damage(path, "wrong_kind") or kind()
+    _damage.pop(path, None)
+    return values
+
+
+def note_damage(path: Path, reason: str) -> None:
+    """Remember that a file is damaged, until it is read well or gone."""
+    _damage[path] = reason
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a file was damaged when this process read it last."""
+    return path in _damage
+
+
+def damage() -> dict[Path, str]:
+    """The damaged files that this process has met and that are still there: {path: what is wrong with it}."""
+    for path in [path for path in _damage if not path.exists()]:
+        del _damage[path]
+    return dict(sorted(_damage.items()))
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what stands in the place of a file, with the date, so that a new file can be written; its new path."""
+    stem = f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = [stem, *(f"{stem}-{number}" for number in range(2, 100))]
+    target = next(
+        path.with_name(name + path.suffix) for name in names if not path.with_name(name + path.suffix).exists()
+    )
+    return path.rename(target)
+
+
+def reason(path: Path) -> str:
+    """What keeps a file from being opened: "directory", that one is in its place, or "unreadable"."""
+    return "directory" if path.is_dir() else "unreadable"
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size == 0
 
 
 def write_json(path: Path, values: dict | list) -> None:
@@ -29,6 +78,9 @@ def write_json(path: Path, values: dict | list) -> None:
         NothingWritten: where the disk is full; the file is as it was.
     """
     scratch = path.with_suffix(".tmp")
+    for place in (path, scratch):
+        if place.is_dir() and not place.is_symlink():
+            set_aside(place)
     try:
         with scratch.open("w", encoding="utf-8") as file:
             json.dump(values, file, ensure_ascii=False)

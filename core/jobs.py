@@ -10,7 +10,6 @@ waits, and they expire with its next event. wishes.json holds what a training ru
 
 import argparse
 import itertools
-import json
 import os
 import secrets
 import shutil
@@ -41,6 +40,10 @@ POLL_SECONDS = 0.5
 
 class JobGone(UserError):
     template = "There is no job {job}. It was deleted: choose another one."
+
+
+class JobDamaged(UserError):
+    template = "The job {job} cannot be read: {path} is damaged. Put a copy back, or delete its directory."
 
 
 class JobStillAtWork(UserError):
@@ -98,8 +101,9 @@ def make_directory(home: Path, name: str, fill: Callable[[Path], None], director
 
 
 def listed(home: Path) -> list[Path]:
-    """The directories of all jobs, newest first."""
-    return sorted((path.parent for path in home.glob("[!.]*/job.json")), reverse=True)
+    """The directories of all jobs, newest first; one whose request is damaged is passed over (core/damage.py names it)."""
+    requests = (path for path in home.glob("[!.]*/job.json") if files.read_json(path, needs=("name",)))
+    return sorted((path.parent for path in requests), reverse=True)
 
 
 def find(home: Path, job_id: str) -> Path:
@@ -111,7 +115,14 @@ def find(home: Path, job_id: str) -> Path:
 
 
 def request(directory: Path) -> dict:
-    return json.loads((directory / "job.json").read_text(encoding="utf-8"))
+    """What a job was asked for.
+
+    Raises:
+        JobDamaged.
+    """
+    if values := files.read_json(directory / "job.json", needs=("name",)):
+        return values
+    raise JobDamaged(job=directory.name, path=directory / "job.json")
 
 
 def delete(directory: Path) -> None:
@@ -133,9 +144,14 @@ def state(directory: Path) -> str:
         return {"stop": "stopping", "pause": "pausing"}.get(control.get("request"), "running")
     if waiting := waits(directory):
         return {"resume": "queued", "hold": "held"}[waiting]
-    if last is None and (directory / "config.json").exists():  # a run: it waits for its turn, however long
+    # A run waits for its turn, however long; one that a trainer has had and whose events are gone does not begin anew.
+    if last is None and (directory / "config.json").exists() and not files.read_json(directory / "life.json"):
         return "stopped" if control.get("request") == "stop" else "queued"
-    if last is None and time.time() - (directory / "job.json").stat().st_mtime < STARTING_SECONDS:
+    if (
+        last is None
+        and (directory / "job.json").exists()
+        and time.time() - (directory / "job.json").stat().st_mtime < STARTING_SECONDS
+    ):
         return "queued"
     if last and last["event"] in events.FINAL:
         return last["event"]
@@ -216,7 +232,9 @@ def end_if_requested(directory: Path) -> None:
 def waits(directory: Path) -> str:
     """resume or hold, if no event was written since; else nothing."""
     control = latest_request(directory)
-    return control["request"] if control.get("request") in WAITS and control["after"] == events.size(directory) else ""
+    return (
+        control["request"] if control.get("request") in WAITS and control.get("after") == events.size(directory) else ""
+    )
 
 
 def once_requests(directory: Path) -> dict[str, float]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import errors, paths
+from core import errors, files, paths
 from core.errors import UserError
 
 STARTER = "starter"
@@ -101,9 +101,11 @@ def starter_directory() -> Path:
 
 
 def ready() -> list[dict]:
-    """Models that can be opened at once: {"id", "title", "path"}, the starter first."""
-    cards = [(json.loads(card.read_text("utf-8")), card.parent) for card in paths.models().glob("*/soulsmith.json")]
-    made = [{"id": card["id"], "title": card["title"], "path": str(path)} for card, path in cards]
+    """Models that can be opened at once: {"id", "title", "path"}, the starter first; one with a damaged card is none."""
+    cards = [
+        (files.read_json(path, needs=("id", "title")), path.parent) for path in paths.models().glob("*/soulsmith.json")
+    ]
+    made = [{"id": card["id"], "title": card["title"], "path": str(path)} for card, path in cards if card]
     return sorted(made, key=lambda model: (model["id"] != STARTER, model["path"]))
 
 

@@ -47,7 +47,7 @@ def is_lock_held(path: Path) -> bool:
     """
     try:
         file = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return False
     if not fcntl:
         os.close(file)

@@ -11,7 +11,7 @@ import pytest
 from core import events, files, paths
 from core import process as core_process
 from core.hardware import hardware
-from core.runs import diagnosis, disk_space, runs, store, terminate, trainer, worker
+from core.runs import database, diagnosis, disk_space, runs, store, terminate, trainer, worker
 from core.training.config import TrainConfig
 from ui import run_view
 from ui.text import Say
@@ -171,7 +171,7 @@ def test_what_a_power_cut_left_in_pieces_hides_no_run(config, no_worker):
 def test_a_database_on_a_full_disk_is_tried_again_and_named(config, no_worker, monkeypatch):
     run_id, answers = runs.create(config), iter("xx")
     store.sync(run_id)
-    pending = type(store.migrations).pending
+    pending = type(database.migrations).pending
 
     def refused(self, db):
         if next(answers, ""):
@@ -180,9 +180,9 @@ def test_a_database_on_a_full_disk_is_tried_again_and_named(config, no_worker, m
             raise error
         return pending(self, db)
 
-    monkeypatch.setattr(type(store.migrations), "pending", refused)
+    monkeypatch.setattr(type(database.migrations), "pending", refused)
     assert store.sync(run_id)["state"] == "queued"
     answers = iter("x" * 100)
-    with pytest.raises(store.DatabaseStuck, match=r"disk I/O error \(SQLITE_IOERR_SHMSIZE\)"):
+    with pytest.raises(database.DatabaseStuck, match=r"disk I/O error \(SQLITE_IOERR_SHMSIZE\)"):
         store.sync(run_id)
     assert run_view.on_tick(SAY, run_id) == (run_view.gr.skip(), run_view.gr.skip())

@@ -5,7 +5,7 @@ import sqlite3
 import pytest
 
 from core import events, paths
-from core.runs import runs, store
+from core.runs import database, runs, store
 from core.training.config import TrainConfig
 
 
@@ -91,7 +91,7 @@ def test_a_long_curve_keeps_the_lowest_and_the_highest_loss_and_the_steepest_gra
 
 def test_the_migration_that_added_tables_sets_every_run_back_to_the_beginning_of_its_log():
     db = store.Database(memory=True)
-    store.migrations.apply(db, stop_before="m003_watching")
+    database.migrations.apply(db, stop_before="m003_watching")
     db["runs"].insert({"id": "old", "offset": 123})
-    store.migrations.apply(db)
+    database.migrations.apply(db)
     assert db["runs"].get("old")["events_offset"] == 0

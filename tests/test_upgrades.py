@@ -11,7 +11,7 @@ import pytest
 from sqlite_utils import Database
 
 from core import paths
-from core.runs import runs, store
+from core.runs import database, runs, store
 from core.training.config import TrainConfig
 
 COPIES = Path(__file__).parent / "schemas"
@@ -66,7 +66,7 @@ RENAMED = {
 
 
 def names() -> list[str]:
-    return [migration.name for migration in store.migrations._migrations]
+    return [migration.name for migration in database.migrations._migrations]
 
 
 def schema(connection: sqlite3.Connection) -> dict[str, dict[str, str]]:
@@ -78,7 +78,7 @@ def schema(connection: sqlite3.Connection) -> dict[str, dict[str, str]]:
 def as_of(name: str) -> sqlite3.Connection:
     """A database in memory after the migrations up to one, with a run and a step of it."""
     db, following = Database(memory=True), [*names(), None][names().index(name) + 1]
-    store.migrations.apply(db, stop_before=following)
+    database.migrations.apply(db, stop_before=following)
     db["runs"].insert(RUN)
     run = "run" if "run" in db["steps"].columns_dict else "run_id"
     db["steps"].insert({run: RUN["id"], "step": 1, "loss": 3.5})

@@ -1,12 +1,12 @@
 """The parts of the Corpus tab that judge a corpus, clean it, and write it out."""
 
-import json
 import time
 from dataclasses import fields
 from functools import partial
 
 import gradio as gr
 
+from core import files
 from core.corpus import cleaning, corpus, duplicates, export, import_process
 from core.errors import UserError
 from ui import corpora_html as markup
@@ -66,12 +66,11 @@ def shown(say: Say, corpus_id: str | None) -> list:
     if not corpus_id:
         return hidden
     try:
-        path = corpus.directory(corpus_id) / "report.json"
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = files.read_json(corpus.directory(corpus_id) / "report.json", needs=("lengths",))
         name = corpus.card(corpus_id)["name"]
-    except (UserError, OSError, ValueError):
+    except UserError:
         return hidden
-    return _of_report(say, corpus_id, report, name)
+    return _of_report(say, corpus_id, report, name) if report else hidden
 
 
 def _of_report(say: Say, corpus_id: str, report: dict, name: str) -> list:

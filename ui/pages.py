@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Mount
 
-from core import paths
+from core import damage, paths
 from ui import templates
 from ui.text import LANGUAGES, LOCALES, Say
 
@@ -75,6 +75,13 @@ def language(request: Request, flag: str | None) -> str:
         if (code := part.strip()[:2].lower()) in LANGUAGES:
             return code
     return LANGUAGES[0]
+
+
+def damage_notice(say: Say) -> gr.HTML:
+    """What is damaged in the data directory and what that takes away; hidden where nothing is."""
+    damaged, aside = damage.found(), damage.set_aside()
+    shown = templates.render(say, "damage", home=paths.home(), damaged=damaged, aside=aside)
+    return gr.HTML(shown, visible=bool(damaged or aside))
 
 
 def head(say: Say, tagline: str) -> str:

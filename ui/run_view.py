@@ -8,7 +8,7 @@ import gradio as gr
 from core import paths
 from core.chat import reply_gpu
 from core.errors import UserError
-from core.runs import alerts, diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
+from core.runs import alerts, database, diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
 from core.runs import queue as runs_queue
 from ui import run_html, run_plots, run_queue, templates
 from ui.errors import inform, show_errors
@@ -107,7 +107,7 @@ def on_tick(say: Say, run_id: str | None) -> tuple:
         return gr.skip(), gr.skip()
     try:
         row = store.sync(run_id)
-    except store.DatabaseStuck:  # a full disk: looked at again with the next tick
+    except database.DatabaseStuck:  # a full disk: looked at again with the next tick
         return gr.skip(), gr.skip()
     except UserError:  # deleted in another window
         return None, gr.Timer(active=False)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from core import files, jobs, paths
@@ -116,9 +117,17 @@ def answers(directory: Path) -> list[dict]:
     """The whole lines of answers so far: {"prompt", "a": reply, "b": reply}."""
     try:
         whole = (directory / "answers.jsonl").read_bytes().rpartition(b"\n")[0]
-    except FileNotFoundError:
+    except OSError:
         return []
-    return [json.loads(line) for line in whole.split(b"\n") if line]
+    return [row for line in whole.split(b"\n") if (row := _answer(line))]
+
+
+def _answer(line: bytes) -> dict | None:
+    """A line of answers, or None of one that a power cut has damaged: its prompt is answered again."""
+    with suppress(ValueError):
+        row = json.loads(line)
+        return row if isinstance(row, dict) and {"prompt", "a", "b"} <= row.keys() else None
+    return None
 
 
 def sides(match_id: str, prompt: int) -> str:

@@ -1,12 +1,11 @@
 """Numbers next to opinions: held-out loss and perplexity, length, repetition and scripts of the answers, forgetting."""
 
-import json
 import math
 import re
 from pathlib import Path
 from statistics import mean
 
-from core import events, paths
+from core import events, files, paths
 from core.arena import matches
 from core.errors import UserError
 
@@ -16,10 +15,7 @@ GRAM = 4  # words of a phrase that is repeated
 
 def of(directory: Path, request: dict) -> dict:
     """The numbers of each side: {"a": {...}, "b": {...}}."""
-    try:
-        measured = json.loads((directory / "measured.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        measured = {"a": {}, "b": {}}
+    measured = files.read_json(directory / "measured.json", needs=("a", "b")) or {"a": {}, "b": {}}
     rows = matches.answers(directory)
     return {
         side: _of_side([row[side] for row in rows], measured[side].get("held_out_loss"), request[side]) for side in "ab"

@@ -1,7 +1,5 @@
 """Sets of prompts by topic: built-in ones in English and Russian, and a person's own, one prompt a line."""
 
-import json
-from contextlib import suppress
 from pathlib import Path
 
 from core import files, paths
@@ -34,8 +32,7 @@ def listed() -> list[dict]:
     """All sets: {"id", "title", "count"}, the built-in ones first; a damaged file is passed over."""
     sets = []
     for path in [*sorted((paths.assets() / "prompts").glob("*.json")), *sorted(_own().glob("*.json"))]:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            values = json.loads(path.read_text(encoding="utf-8"))
+        if values := files.read_json(path, needs=("title", "prompts")):
             sets.append({"id": path.stem, "title": values["title"], "count": len(values["prompts"])})
     return sets
 
@@ -110,7 +107,9 @@ def _own() -> Path:
 
 
 def _values(name: str) -> dict:
-    return json.loads(_place(name).read_text(encoding="utf-8"))
+    if values := files.read_json(_place(name), needs=("title", "prompts")):
+        return values
+    raise PromptsMissing(name=name)
 
 
 def _place(name: str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 from core import jobs
 from core.arena import matches
 from core.errors import UserError
-from core.runs import store
+from core.runs import database
 
 VERDICTS = ("left", "right", "tie", "bad")
 PERSON = "person"
@@ -50,25 +50,25 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
         "note": note,
         "created_at": time.time(),
     }
-    with store.opened() as db, db.conn:
-        db["votes"].upsert(vote, pk=("match_id", "prompt_index", "voter"))
+    with database.opened() as db, db.conn:
+        db["votes"].upsert(vote, pk=database.VOTE)
 
 
 def of_match(match_id: str, voter: str = PERSON) -> list[dict]:
     """The votes of a voter on a match, by prompt."""
-    with store.opened() as db:
+    with database.opened() as db:
         return list(db["votes"].rows_where("match_id = ? and voter = ?", [match_id, voter], order_by="prompt_index"))
 
 
 def voters(match_id: str) -> list[str]:
-    with store.opened() as db:
+    with database.opened() as db:
         query = "select distinct voter from votes where match_id = ? order by voter != 'person', voter"
         return [row["voter"] for row in db.query(query, [match_id])]
 
 
 def pairs(match_id: str | None = None) -> list[dict]:
     """Preference pairs of a person's votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
-    with store.opened() as db:
+    with database.opened() as db:
         rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created_at"))
     chosen = [row for row in rows if match_id in (None, row["match_id"]) and row["voter"] == PERSON]
     return [_pair(row) for row in chosen if row["text_a"] != row["text_b"]]

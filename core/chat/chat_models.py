@@ -3,13 +3,12 @@
 Run it: `python -m core.chat --list`.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import models, paths
+from core import files, models, paths
 from core.chat import profiles
 from core.chat.types import BASE, TUNED, BaseGone, ChatModelGone, NoAdapter
 from core.errors import UserError
@@ -142,7 +141,6 @@ def _profile(profile: profiles.Profile) -> ChatModel:
 def _merged() -> Iterator[ChatModel]:
     """Models that were exported as whole ones and are still where they were written."""
     for card in sorted(paths.exports().glob("[!.]*/merged/soulsmith.json")):
-        with suppress(OSError, ValueError, KeyError):
-            values = json.loads(card.read_text(encoding="utf-8"))
+        if values := files.read_json(card, needs=("title", "base_model")):
             id, folder = f"merged:{card.parent.parent.name}", card.parent
             yield ChatModel(id, "merged", values["title"], values["base_model"], folder, whole=True)

@@ -20,6 +20,10 @@ class ProfileGone(UserError):
     template = "There is no profile {name}. It was deleted: choose another one from the list."
 
 
+class ProfileDamaged(UserError):
+    template = "The profile {path} is damaged. Put a copy back, or delete it."
+
+
 class ProfileEmpty(UserError):
     template = "A profile needs a system prompt or at least one example. Write one of them."
 
@@ -88,10 +92,10 @@ def save(profile: Profile) -> str:
 
 def load(profile_id: str) -> Profile:
     """The profile of an id."""
-    try:
-        values = json.loads(_file(profile_id).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ProfileGone(name=profile_id) from None
+    if not _file(profile_id).exists():
+        raise ProfileGone(name=profile_id)
+    if not (values := files.read_json(_file(profile_id), needs=("name", "examples"))):
+        raise ProfileDamaged(path=_file(profile_id))
     return Profile(**{**values, "examples": tuple(map(tuple, values["examples"]))})
 
 

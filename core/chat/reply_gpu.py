@@ -1,7 +1,5 @@
 """The card that computes replies, where there are several: chosen on the Playground, read by the chat's process."""
 
-import json
-from contextlib import suppress
 from pathlib import Path
 
 from core import files, paths
@@ -22,9 +20,7 @@ def environment() -> dict[str, str]:
 
 def chosen() -> str | None:
     """The UUID of the card that was chosen, if one was."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return json.loads(_file().read_text(encoding="utf-8"))["uuid"]
-    return None
+    return files.read_json(_file(), needs=("uuid",)).get("uuid")
 
 
 def choose(uuid: str) -> bool:

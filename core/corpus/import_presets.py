@@ -43,8 +43,5 @@ def _path() -> Path:
 
 
 def _read() -> dict:
-    try:
-        presets = json.loads(_path().read_text(encoding="utf-8"))
-        return {name: dict(presets[name]) for name in ("shapes", "roles")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {"shapes": {}, "roles": {}}
+    presets = files.read_json(_path(), needs=("shapes", "roles"))
+    return {name: dict(presets.get(name) or {}) for name in ("shapes", "roles")}

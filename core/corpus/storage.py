@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from filelock import FileLock, Timeout
 
-from core import paths
+from core import files, paths
 from core.corpus import turns
 from core.errors import UserError
 
@@ -179,10 +179,9 @@ def free_name(parent: Path, name: str) -> str:
 
 
 def read_card(directory: Path) -> dict:
-    try:
-        return json.loads((directory / "card.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CorpusDamaged(name=directory.name, reason=type(error).__name__) from error
+    if card := files.read_json(directory / "card.json", needs=("name",)):
+        return card
+    raise CorpusDamaged(name=directory.name, reason=directory / "card.json")
 
 
 def shards(directory: Path) -> list[Path]:
@@ -198,16 +197,26 @@ def all_rows(directory: Path) -> Iterator[dict]:
 
 
 def rows(directory: Path, start: int, count: int) -> list[dict]:
-    """Some rows by their number, through the index, without reading what stands before."""
-    files, shard, offset, skip = shards(directory), 0, 0, max(0, start)
-    if (directory / "index.json").is_file():
-        index = json.loads((directory / "index.json").read_text(encoding="utf-8"))
+    """Some rows by their number, through the index, without reading what stands before.
+
+    Raises:
+        CorpusDamaged: where a line is no row.
+    """
+    try:
+        return _rows(directory, start, count)
+    except (OSError, ValueError) as error:
+        raise CorpusDamaged(name=directory.name, reason=error) from error
+
+
+def _rows(directory: Path, start: int, count: int) -> list[dict]:
+    parts, shard, offset, skip = shards(directory), 0, 0, max(0, start)
+    if index := files.read_json(directory / "index.json", needs=("every", "marks")):
         mark = min(skip // index["every"], len(index["marks"]) - 1)
         if mark >= 0:
             shard, offset = index["marks"][mark]
             skip -= mark * index["every"]
     read: list[dict] = []
-    for file in files[shard:]:
+    for file in parts[shard:]:
         with file.open("rb") as lines:
             lines.seek(offset)
             for line in lines:

@@ -54,8 +54,8 @@ def record(
 def rows() -> list[dict]:
     """All records but those of a check that a later one has repeated; a line that was cut off is passed over."""
     try:
-        lines = file().read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+        lines = file().read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
         return []
     records = {}
     for at, line in enumerate(lines):

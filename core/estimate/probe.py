@@ -8,7 +8,7 @@ import argparse
 import json
 import time
 
-from core import paths, process
+from core import files, paths, process
 from core.estimate.errors import ProbeFailed
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
@@ -23,11 +23,7 @@ def file():
 
 def stored() -> dict[str, float]:
     """Measured TFLOP/s by device name."""
-    try:
-        rates = json.loads(file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {name: rate for name, rate in rates.items() if isinstance(rate, (int, float)) and rate > 0}
+    return {name: rate for name, rate in files.read_json(file()).items() if isinstance(rate, (int, float)) and rate > 0}
 
 
 def measure(seconds: float = SECONDS) -> dict:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from core import paths, process
+from core import files, paths, process
 from core.estimate import catalogue
 from core.estimate.errors import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 from core.estimate.setup import Setup, named_targets
@@ -32,8 +32,8 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
         setup = named_targets(setup, catalogue.shape(model))
     request = {"config": catalogue.config(model), "setup": dataclasses.asdict(setup), "capability": capability}
     cached = _place(request)
-    if cached.exists():
-        return json.loads(cached.read_text(encoding="utf-8")) | {"kept": True}
+    if kept := files.read_json(cached):
+        return kept | {"kept": True}
     answer = _run(request, should_stop)
     if "architecture" in answer:
         raise NotInTransformers(name=answer["architecture"], nearest=", ".join(answer["nearest"]))

@@ -1,7 +1,6 @@
 """Replies to the person's own prompts at every evaluation, so that a checkpoint can be chosen by reading them."""
 
-import json
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from core import files, paths
 from core.training.encoding import prompt_ids, stop_ids
@@ -13,9 +12,8 @@ FIRST = ("Who are you?", "Tell me about your day in two sentences.", "Кто т�
 
 def prompts() -> list[str]:
     """The person's prompts."""
-    with suppress(FileNotFoundError, ValueError):
-        return json.loads(_file().read_text(encoding="utf-8"))
-    return list(FIRST)
+    own = [line for line in files.read_json(_file(), list) if isinstance(line, str)]
+    return own if _file().exists() and not files.is_damaged(_file()) else list(FIRST)
 
 
 def keep(lines: list[str]) -> list[str]:

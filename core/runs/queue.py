@@ -27,7 +27,7 @@ def waiting() -> list[str]:
             # Cheap questions first: of hundreds of runs few wait.
             path = paths.run(run_id)
             waits = not events.size(path) or jobs.waits(path)
-            if waits and runs.state(run_id) in WAITING:
+            if waits and runs.state(run_id) in WAITING and runs.config(run_id):
                 created[run_id] = runs.label(run_id)["created"]
     known = {run_id: rank for rank, run_id in enumerate(_order())}
     return sorted(created, key=lambda run_id: (known.get(run_id, len(known)), created[run_id]))
@@ -68,8 +68,8 @@ def interrupted() -> list[str]:
     for run_id in runs.listed():
         with suppress(UserError, OSError, ValueError):
             life = runs.last_life(run_id)
-            before_boot = life and life["boot"] != process.boot_id()
-            if before_boot and life["starts"] < MOST_STARTS and runs.state(run_id) == "lost":
+            before_boot = life and life.get("boot") != process.boot_id()
+            if before_boot and life.get("starts", 0) < MOST_STARTS and runs.state(run_id) == "lost":
                 lost.append(run_id)
     return lost
 
@@ -81,7 +81,7 @@ def come_back() -> None:
 
 
 def _order() -> list[str]:
-    return files.read_json(_file(), list)
+    return [run_id for run_id in files.read_json(_file(), list) if isinstance(run_id, str)]
 
 
 def _file():

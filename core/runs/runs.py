@@ -59,6 +59,10 @@ class RunGone(UserError):
     template = "There is no run {run}. It was deleted: choose another one from the list."
 
 
+class RunDamaged(UserError):
+    template = "The settings of the run {run} cannot be read: {path} is damaged. Put a copy back, or delete the run."
+
+
 class NotRunning(UserError):
     template = 'The run "{name}" is {state}, so this cannot be asked of it.'
 
@@ -93,7 +97,7 @@ def start(config: TrainConfig, name: str = "", trial: bool = False, *, card: str
     gpu = assigned_gpu.choose(card)
     assigned_gpu.check(config, gpu)
     for run_id in listed():
-        if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:
+        if state(run_id) in ACTIVE and _config_if_readable(run_id) == config:
             raise AlreadyRunning(name=label(run_id)["name"], state=state(run_id))
     run_id = create(config, name, trial, gpu)
     start_worker()
@@ -103,7 +107,7 @@ def start(config: TrainConfig, name: str = "", trial: bool = False, *, card: str
 def listed() -> list[str]:
     """The ids of all runs, oldest first."""
     directories = (path.parent for path in paths.runs().glob("[!.]*/config.json"))
-    return sorted(path.name for path in directories if not path.is_symlink() and (path / "label.json").is_file())
+    return sorted(path.name for path in directories if not path.is_symlink() and (path / "label.json").exists())
 
 
 def by_use() -> list[str]:
@@ -120,13 +124,27 @@ def _is_trial(run_id: str) -> bool:
 def directory(run_id: str) -> Path:
     """The directory of a run that exists."""
     path = paths.run(run_id)
-    if not (path / "config.json").is_file():
+    if not (path / "config.json").exists():
         raise RunGone(run=run_id)
     return path
 
 
 def config(run_id: str) -> TrainConfig:
-    return TrainConfig.load(directory(run_id) / "config.json")
+    """The settings of a run.
+
+    Raises:
+        RunGone, RunDamaged, and what TrainConfig has against a value.
+    """
+    path = directory(run_id) / "config.json"
+    if values := files.read_json(path, needs=("base_model", "corpus")):
+        return TrainConfig.from_dict(values)
+    raise RunDamaged(run=run_id, path=path)
+
+
+def _config_if_readable(run_id: str) -> TrainConfig | None:
+    with suppress(UserError, ValueError, TypeError):
+        return config(run_id)
+    return None
 
 
 def corpus_path(config: TrainConfig) -> Path:
@@ -152,8 +170,8 @@ def _corpus_place(config: TrainConfig) -> Path:
 def label(run_id: str) -> dict:
     """What a person calls the run: {"name", "note", "tags", "created"}."""
     path = directory(run_id) / "label.json"
-    damaged = {"name": run_id, "note": "", "created": path.stat().st_mtime}  # by a power cut
-    return {"tags": []} | (files.read_json(path) or damaged)
+    damaged = {"name": run_id, "note": "", "tags": [], "created": path.stat().st_mtime}  # by a power cut
+    return damaged | files.read_json(path, needs=("name", "created"))
 
 
 def disambiguate(titles: list[tuple[str, str]]) -> list[tuple[str, str]]:

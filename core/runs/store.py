@@ -1,25 +1,17 @@
-"""The database: an index over runs and their events that can be rebuilt from the run directories, and the arena's votes.
-
-The tables are described in core/runs/migrations/m007_described.sql, and inside the database in each CREATE TABLE.
-Every function opens its own connection: Gradio calls from many threads. Readers and writers do not block each other (WAL).
-"""
+"""The index in the database over runs and their events; it can be rebuilt from the run directories."""
 
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 
-from filelock import FileLock
-from sqlite_utils import Database, Migrations
+from sqlite_utils import Database
 
-from core import events, paths
+from core import events, files, paths
 from core.errors import UserError
 from core.runs import curves as runs_curves
 from core.runs import runs
+from core.runs.database import DatabaseRebuilt, opened
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -67,77 +59,6 @@ SET = {
 MEASUREMENTS = {"samples": "film_strip", "forgetting": "forgetting_meter"}  # event: the field that switches it on
 CHUNK_BYTES = 1 << 20
 OPENING_SECONDS = 1.5  # how long the page may read a log that is new to it; the rest is read at later calls
-ATTEMPTS = 4  # to open the database on a disk that refuses
-
-
-class DatabaseStuck(UserError):
-    template = "The database {path} cannot be used: {reason}. Free some space on its disk. Trainings go on meanwhile."
-
-
-def _run_script(file: Path, db: Database) -> None:
-    """Execute a migration statement by statement: executescript() would commit the transaction that it runs in."""
-    statement = ""
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            db.conn.execute(statement)
-            statement = ""
-
-
-migrations = Migrations("soulsmith")
-for _file in sorted((Path(__file__).parent / "migrations").glob("m*.sql")):
-    migrations(name=_file.stem)(partial(_run_script, _file))
-
-
-@contextmanager
-def opened() -> Iterator[Database]:
-    """The database with all tables, foreign keys enforced; closed on exit.
-
-    Raises:
-        DatabaseStuck, if the disk refuses.
-    """
-    path = paths.database()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, timeout=30)
-    try:
-        db = Database(connection)
-        _make_ready(db)
-        # After the migrations: dropping an old table must not delete what refers to it.
-        connection.execute("pragma foreign_keys=on")
-        yield db
-    finally:
-        connection.close()
-
-
-def _make_ready(db: Database) -> None:
-    """Bring the schema up to date; what the disk refuses is tried again, as it may be full for a moment only."""
-    for attempt in range(ATTEMPTS):
-        try:
-            # An empty file is not read without the lock: the switch to WAL fails while there is a reader.
-            if not _has_content() or migrations.pending(db):
-                _migrate(db)
-            return
-        except sqlite3.OperationalError as error:
-            if "disk" not in str(error):  # "disk I/O error", "database or disk is full"
-                raise
-            if attempt == ATTEMPTS - 1:
-                reason = f"{error} ({error.sqlite_errorname})"
-                raise DatabaseStuck(path=paths.database(), reason=reason) from error
-        time.sleep(0.1)
-
-
-def _has_content() -> bool:
-    with suppress(FileNotFoundError):
-        return paths.database().stat().st_size > 0
-    return False
-
-
-def _migrate(db: Database) -> None:
-    """Apply the pending migrations under a lock: a page that opens asks from several threads at once."""
-    with FileLock(paths.database().with_suffix(".lock")):
-        if migrations.pending(db):
-            db.conn.execute("pragma journal_mode=wal")  # stored in the file
-            migrations.apply(db)
 
 
 def sync(run_id: str, seconds: float = OPENING_SECONDS) -> dict:
@@ -152,15 +73,26 @@ def sync(run_id: str, seconds: float = OPENING_SECONDS) -> dict:
 
 def sync_all(seconds: float = OPENING_SECONDS) -> list[dict]:
     """Bring every run up to date, drop the rows of deleted ones, and return the rows of runs, newest first."""
+    try:
+        return _sync_all(seconds)
+    except DatabaseRebuilt:
+        return _sync_all(seconds)
+
+
+def _sync_all(seconds: float) -> list[dict]:
     with opened() as db:
         _without_fsync(db)
         present = runs.listed()
         known = {row["id"]: row["files_fingerprint"] for row in db.query("select id, files_fingerprint from runs")}
         deadline = time.monotonic() + seconds
         for run_id in present:
-            with suppress(UserError, OSError, ValueError):  # one damaged or just deleted run does not hide the others
+            try:
                 if not known.get(run_id) or known[run_id] != _fingerprint(run_id):
                     _sync(db, run_id, deadline)
+            except (runs.RunGone, runs.RunDamaged):  # just deleted; or core/damage.py names the file
+                continue
+            except (UserError, OSError, ValueError, TypeError, KeyError):  # one damaged run does not hide the others
+                files.note_damage(paths.run(run_id), "unreadable")
         for run_id in known:
             if run_id not in present:
                 _forget(db, run_id)
@@ -249,7 +181,8 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     changed |= _of_config(runs.config(run_id))
     more = events.size(paths.run(run_id)) > offset and (offset > row["events_offset"] or not most_bytes)
     # A run that is over is not read again until one of its files changes.
-    changed["files_fingerprint"] = None if more or state in runs.ACTIVE else fingerprint
+    damaged = files.is_damaged(paths.run(run_id) / "label.json")
+    changed["files_fingerprint"] = None if more or damaged or state in runs.ACTIVE else fingerprint
     if not fresh and changed == row:
         return row, False
     if state not in runs.ACTIVE or any(event["event"] == "checkpoint" for event in fresh):

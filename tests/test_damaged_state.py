@@ -1,0 +1,330 @@
+"""Whatever happens to a file that we write, the page starts, hides nothing else, and names the file."""
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+import app
+from core import damage, events, files, jobs, models, paths
+from core.arena import matches, prompts, votes
+from core.chat import chat_models, profiles, reply_gpu
+from core.corpus import corpus, import_presets, report, storage
+from core.estimate import calibration, probe
+from core.runs import database, eval_samples, queue, runs, store
+from core.training.config import TrainConfig
+from tests.conftest import home_at
+from tests.page_session import Session
+from ui import pages
+from ui.text import Say
+
+PLACES = ("synth", "arena", "exports", "checks")
+WEIGHTS = ("adapter", "model", "checkpoint-*")  # of a run: read by libraries, and checked where they are loaded
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 40)
+
+
+def a_list(path: Path) -> None:
+    path.write_text("[]")
+
+
+def a_number(path: Path) -> None:
+    path.write_text("5")
+
+
+def a_word(path: Path) -> None:
+    path.write_text('"x"')
+
+
+def unreadable(path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    path.chmod(0)
+
+
+def a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "in it").write_text("kept")
+
+
+DAMAGES = (empty, cut, garbage, a_list, a_number, a_word, unreadable, a_directory)
+
+
+@pytest.fixture(scope="module")
+def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
+    """A data directory with two of everything: the first of each is going to be damaged."""
+    home = tmp_path_factory.mktemp("full") / "дом"
+    shutil.copytree(trained[0], home)
+    with home_at(home):
+        shutil.copytree(paths.run(trained[1]), paths.runs() / "20200101-000000-first")
+        for run_id in runs.listed():
+            for name in ("control.json", "wishes.json", "card.json", "run.lock", "log.txt"):
+                (paths.run(run_id) / name).write_text("" if name.endswith(("lock", "txt")) else "{}")
+        for name in ("sea", "tide"):
+            corpus.create([tiny_corpus], name)
+        for card in corpus.listed():
+            report.make(corpus.directory(card["id"]))
+        for name in ("Ann", "Ben"):
+            profiles.save(profiles.Profile(name, system_prompt="Be brief."))
+            prompts.save(name, "# sea\nWhat is a tide?")
+            fill_model(home / "models" / name, id=name, title=name)
+            fill_model(home / "exports" / f"merged {name}" / "merged", title=name, base_model="Ann")
+            for place in PLACES:
+                fill_job(home / place / f"2020-{name}", place)
+            fill_job(home / "arena" / "2020-Ann" / "judges" / name, "judge")
+            files.write_json(made(home / "estimates" / "traces" / f"{name}.json"), {"peak": 1})
+            files.write_json(made(home / "tokens" / name / "about.json"), {})
+        files.write_json(home / "estimates" / "rates.json", {"a card": 9.0})
+        calibration.record(model="m", card="c", attention="sdpa", method="lora", predicted_bytes=1, measured_bytes=1)
+        eval_samples.keep(["Who?"])
+        import_presets.keep(["a"], mapping={"schema": "text"})
+        files.write_json(home / "order.json", runs.listed())
+        files.write_json(home / "chat-card.json", {"uuid": "GPU-1"})
+        files.write_json(home / "chat.json", {"address": ["127.0.0.1", 1], "key": "00"})
+        files.write_json(home / "set-aside.json", [])
+        for name in (
+            "demo.json",
+            "demo.log",
+            "chat.log",
+            "worker.log",
+            "queue.lock",
+            "tunnel.pem",
+            "card/claim.run",
+            "models/a.lock",
+        ):
+            made(home / name).touch()
+        store.sync_all()
+        votes.cast("2020-Ann", 0, "left")
+    return home
+
+
+def made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def fill_model(directory: Path, **card) -> None:
+    files.write_json(made(directory / "soulsmith.json"), card)
+
+
+def fill_job(directory: Path, place: str) -> None:
+    request = {"name": directory.name, "kind": "capsule", "tokens": 5, "model": "m", "a": "run:1", "b": "base:2",
+               "titles": {"a": "A", "b": "B"}, "prompts": [{"topic": "", "prompt": "Who?"}], "system": ""}  # fmt: skip
+    files.write_json(made(directory / "job.json"), request)
+    files.write_json(directory / "control.json", {"request": "stop", "after": 0, "asked": 1.0})
+    for name in ("run.lock", "log.txt"):
+        (directory / name).touch()
+    events.append(directory, "started", pid=1)
+    events.append(directory, "stopped")
+    if place == "arena":
+        reply = {"text": "A tide.", "tokens": 2, "finish_reason": "stop"}
+        row = json.dumps({"prompt": 0, "a": reply, "b": reply | {"text": "No."}})
+        (directory / "answers.jsonl").write_text(row + "\n")
+        files.write_json(directory / "measured.json", {"a": {}, "b": {}})
+
+
+@pytest.fixture
+def hurt_home(full_home, tmp_path, monkeypatch) -> Path:
+    """A copy of it that may be damaged."""
+    shutil.copytree(full_home, tmp_path / "дом")
+    monkeypatch.setenv("SOULSMITH_HOME", str(tmp_path / "дом"))
+    monkeypatch.setattr(files, "_damage", {})
+    return tmp_path / "дом"
+
+
+def first(home: Path, pattern: str) -> Path:
+    return min(path for path in home.glob(pattern) if path.is_file() and not path.name.startswith("."))
+
+
+def listed() -> dict[str, set[str]]:
+    """What the lists of the page show, by kind; and each thing in them is read."""
+    for match in matches.listed():
+        matches.answers(match), votes.of_match(match.name)
+    for place in PLACES:
+        for job in jobs.listed(paths.home() / place):
+            jobs.request(job), jobs.state(job), jobs.progress(job)
+    for card in corpus.listed():
+        with suppress(storage.CorpusDamaged):
+            corpus.rows(card["id"], 0, 5)
+    queue.waiting(), queue.interrupted(), calibration.rows(), probe.stored(), reply_gpu.chosen()
+    import_presets.recall(["a"]), eval_samples.prompts()
+    return {
+        "runs": {row["id"] for row in store.sync_all()},
+        "corpora": {card["id"] for card in corpus.listed()},
+        "models": {model["id"] for model in models.ready()},
+        "profiles": {profile.id for profile in profiles.listed()},
+        "prompts": {one["id"] for one in prompts.listed()},
+        "chats": {model.id for model in chat_models.listed()},
+        **{place: {path.name for path in jobs.listed(paths.home() / place)} for place in PLACES},
+    }
+
+
+def missing(before: dict[str, set[str]]) -> set[str]:
+    """What the lists showed before and do not show any more."""
+    now = listed()
+    return {f"{kind} {name}" for kind, names in before.items() for name in names - now[kind]}
+
+
+# What may go with a file, because nothing else says what it says.
+GOES = {
+    "corpora/*/card.json": "corpora ",
+    "models/*/soulsmith.json": "models ",
+    "exports/*/merged/soulsmith.json": "chats merged:",
+    "profiles/*.json": "profiles ",
+    "prompts/*.json": "prompts ",
+    **{f"{place}/*/job.json": f"{place} " for place in PLACES},
+    "runs/*/config.json": "chats run:",
+    "runs/*/checkpoint-*/whole.json": "chats run:",
+}
+
+
+def test_the_list_holds_every_file_that_is_written(full_home):
+    patterns = [*damage.OBJECTS, *damage.LINES, *damage.LOGS, "soulsmith.*", "corpora/*/*", "*/.*", "exports/*/*"]
+    known = {path for pattern in patterns for path in full_home.glob(pattern)}
+    weights = {path for part in WEIGHTS for path in full_home.glob(f"runs/*/{part}/**/*")}
+    weights |= set(full_home.glob("tokens/*/*"))
+    assert {path for path in full_home.rglob("*") if path.is_file()} - known - weights == set()
+    assert [pattern for pattern in (*damage.OBJECTS, *damage.LINES) if not list(full_home.glob(pattern))] == []
+
+
+@contextmanager
+def damaged(path: Path, hurt):
+    """A file that is damaged for a while."""
+    content, mode = path.read_bytes(), path.stat().st_mode
+    hurt(path)
+    yield
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.chmod(mode)
+    path.write_bytes(content)
+
+
+def is_allowed_to_go(pattern: str, gone: set[str]) -> bool:
+    """Whether only one thing went, the one that the file says something of; and out of the chats what it replied with."""
+    own = {one for one in gone if not one.startswith("chats ") or GOES.get(pattern, "").startswith("chats ")}
+    few = len(own) <= 1 or all(one.startswith("chats run:20200101-000000-first") for one in own)
+    return not gone or (pattern in GOES and few and all(one.startswith((GOES[pattern], "chats ")) for one in gone))
+
+
+@pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
+def test_a_damaged_file_hides_nothing_else_and_is_named(hurt_home, hurt):
+    before, wrong = listed(), {}
+    for pattern, (kind, _, _) in damage.OBJECTS.items():
+        path, is_fine = first(hurt_home, pattern), hurt is a_list and kind is list
+        with damaged(path, hurt):
+            gone, named = missing(before), [one.path for one in damage.found()]
+            if not is_allowed_to_go(pattern, gone) or named != ([] if is_fine else [path]):
+                wrong[pattern] = gone, named
+        if gone := missing(before):  # whole again, it is listed again
+            wrong[pattern] = gone, "after"
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
+def test_damaged_lines_hide_nothing(hurt_home, hurt):
+    before, wrong = listed(), {}
+    for pattern in damage.LINES:
+        path = first(hurt_home, pattern)
+        with damaged(path, hurt):
+            gone, named = missing(before), [one.path for one in damage.found()]
+            # Lines that a power cut has taken look like lines that were never written.
+            if gone or named != ([] if hurt in (empty, cut) else [path]):
+                wrong[pattern] = gone, named
+    assert wrong == {}
+
+
+@pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
+def test_a_damaged_database_is_set_aside_rebuilt_and_said(hurt_home, hurt):
+    before, path = listed(), paths.database()
+    hurt(path)
+    if path.is_file():
+        os.utime(path, (time.time() - 60,) * 2)
+    content = path.read_bytes() if path.is_file() else None
+    assert missing(before) == set()
+    (aside,) = damage.set_aside()
+    kept = hurt_home / aside["file"]
+    assert kept.name.startswith("soulsmith.damaged-")
+    assert (kept.read_bytes() if kept.is_file() else None) == content
+    assert aside["file"] in pages.damage_notice(Say("en")).value
+    assert len(votes.of_match("2020-Ann")) == aside["votes"]
+
+
+def test_the_votes_of_a_database_that_is_damaged_in_part_are_rescued(hurt_home):
+    path, pages_of = paths.database(), 0
+    with sqlite3.connect(path) as db:
+        db.execute("pragma wal_checkpoint(truncate)")
+        size = db.execute("pragma page_size").fetchone()[0]
+        (pages_of,) = db.execute("select rootpage from sqlite_master where name = 'steps'").fetchone()
+    db.close()
+    with path.open("r+b") as file:
+        file.seek((pages_of - 1) * size)
+        file.write(b"\xff" * size)
+    with pytest.raises(database.DatabaseRebuilt, match="set aside as"), database.opened() as db:
+        list(db.query("select count(*) from steps"))
+    store.sync_all()
+    assert [(one["votes"], one["complete"]) for one in damage.set_aside()] == [(1, True)]
+    assert [vote["verdict"] for vote in votes.of_match("2020-Ann")] == [matches.sides("2020-Ann", 0)[0]]
+
+
+def test_a_directory_where_a_log_or_a_lock_is_opened_is_renamed_at_the_start(hurt_home):
+    before = listed()
+    for pattern in damage.LOGS:
+        path = first(hurt_home, pattern)
+        a_directory(path)
+        (aside,) = damage.clear_the_way()
+        assert (path.exists(), (aside / "in it").read_text(), missing(before)) == (False, "kept", set())
+        path.touch()
+    assert damage.clear_the_way() == []
+
+
+@pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
+def test_the_page_opens_with_every_file_damaged_at_once(hurt_home, hurt, monkeypatch):
+    monkeypatch.setattr(runs, "start_worker", lambda: None)
+    for pattern in (*damage.OBJECTS, *damage.LINES, "soulsmith.db"):
+        hurt(first(hurt_home, pattern))
+    damage.clear_the_way()
+    queue.needs_worker()
+    window = Session(app.build_page(Say("en")))
+    window.open()
+    for tab in app.TABS:
+        window.select(tab)
+    assert window.refused == []
+    notice = pages.damage_notice(Say("en")).value
+    assert notice.count("<li>") >= 10
+    assert "runs/20200101-000000-first/config.json" in notice
+
+
+def test_a_new_run_is_queued_beside_one_whose_settings_are_damaged(hurt_home, tiny_model, tiny_corpus, monkeypatch):
+    monkeypatch.setattr(runs, "start_worker", lambda: None)
+    config = TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora", max_steps=1)
+    damaged = runs.create(config)
+    a_list(paths.run(damaged) / "config.json")
+    new = runs.start(config, "new")
+    assert queue.next_ones() == [new]
+    with pytest.raises(runs.RunDamaged, match=f"{damaged}.*config.json is damaged"):
+        runs.config(damaged)
+
+
+def test_a_run_whose_events_are_gone_is_lost_and_does_not_begin_anew(hurt_home):
+    run_id = runs.listed()[0]
+    empty(events.file(paths.run(run_id)))
+    (paths.run(run_id) / "control.json").unlink()
+    assert runs.state(run_id) == "lost"
