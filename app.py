@@ -1,14 +1,16 @@
-"""Soulsmith: retrain a language model on your own machine. Run it: `python app.py`, then open http://127.0.0.1:7860."""
+"""Soulsmith: retrain a language model on your own machine. Run it: `python app.py`; it prints the address."""
 
 import argparse
 import asyncio
 import locale
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from contextlib import suppress
 from functools import partial
@@ -19,15 +21,17 @@ import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
-from core import VERSION, damage
+from core import VERSION, damage, paths
 from core.errors import UserError
 from core.runs import queue, runs, store
-from core.sharing.gate import Gate, local_only
+from core.sharing import own_page
+from core.sharing.gate import Gate
 from core.sharing.sharing import Limits, Share
 from ui import calculator, corpora, export, history, opening, pages, playground, sharing, sharing_page, synth, training
 from ui import sharing_server as links
 from ui.text import LANGUAGES, Say
 
+UPLOADS_KEPT_SECONDS = 2 * 86400
 PORTS = 20  # how many ports are tried when the next free one is wanted
 # Plots that were replaced while their tab was hidden come back too narrow until the window is "resized".
 RESIZE = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 30) }"
@@ -126,6 +130,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--home", help="data directory; default: SOULSMITH_HOME, or soulsmith/ in your home")
     parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
+    parser.add_argument(
+        "--no-token", action="store_true", help="open to every program of this machine: for a proxy that asks itself"
+    )
     reach = {"nargs": "?", "const": "link", "choices": links.REACHES}
     parser.add_argument(
         "--share",
@@ -172,12 +179,12 @@ def next_free(first: int = 7860) -> socket.socket:
     raise PortInUse(port=f"{first}-{first + PORTS - 1}", next=first + PORTS)
 
 
-def share_all(page: Starlette, args: argparse.Namespace) -> tuple[Gate, socket.socket]:
-    """The whole page behind a gate on a second port; what comes in by the first one passes untouched."""
+def share_all(page: Starlette, own: own_page.OwnPage, args: argparse.Namespace) -> tuple[Gate, socket.socket]:
+    """The whole page behind a gate on a second port; what comes in by the first one is this machine's own."""
     sock = listening(0, "0.0.0.0" if args.share_all == "network" else "127.0.0.1")
     share = Share(None, Limits(hours=args.share_hours))
     number = sock.getsockname()[1]
-    gate = Gate(page, share, partial(sharing_page.asking, args.lang), allowed=None, port=number)
+    gate = Gate(page, share, partial(sharing_page.asking, args.lang), allowed=None, elsewhere=(number, own))
     opened = links.Opened(share, number, args.share_all)
     opened.find_address()
     links.keep(opened)
@@ -205,6 +212,18 @@ def announce(say: Say, args: argparse.Namespace) -> None:
         print(links.terminal_qr(opened))
 
 
+def prepare_home() -> None:
+    """Make the data directory this user's alone, uploads in it, and move away what would keep the page from starting."""
+    home = paths.home()
+    if not home.exists() or paths.database().exists():  # never a directory that somebody merely named
+        paths.make_private(home)
+    os.environ["GRADIO_TEMP_DIR"] = str(paths.make_private(paths.uploads()))
+    for left in paths.uploads().iterdir():  # by a server that was killed
+        if time.time() - left.stat().st_mtime > UPLOADS_KEPT_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    damage.clear_the_way()
+
+
 def main() -> None:
     args = parse()
     if args.home:
@@ -212,25 +231,25 @@ def main() -> None:
     say = Say(args.lang or (os.environ.get("LANG") or locale.getlocale()[0] or "")[:2].lower())
     try:
         sockets = [listening(args.port) if args.port else next_free()]
-        damage.clear_the_way()
+        prepare_home()
         page = build_server(args.lang)
+        token = None if args.no_token else own_page.token()
+        own = own_page.OwnPage(page, token, pages.asks_for_token)
         if "link" in (args.share, args.share_all):
             print(say("sharing.opening"), flush=True)
         if args.share_all:
-            page, shared = share_all(page, args)
+            own, shared = share_all(page, own, args)
             sockets.append(shared)
-        else:
-            page = local_only(page)
-            if args.share:
-                share_chat(args)
+        elif args.share:
+            share_chat(args)
     except UserError as error:
         sys.exit(say.trouble(error))
     if queue.needs_worker():  # runs that were queued when the machine went down
         runs.start_worker()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the system as by Ctrl+C
-    address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+    address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}/" + (f"?token={token}" if token else "")
     # A page that is still open must not hold up the end: its streams are cut after two seconds.
-    config = uvicorn.Config(page, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False)
+    config = uvicorn.Config(own, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False)
     logging.getLogger("uvicorn.error").addFilter(is_news)
     try:
         print(say("page.started", address=address), flush=True)

@@ -52,7 +52,7 @@ LINES = (
 )
 # Whatever these hold, they are opened anew: only a directory can be in their way, and it is renamed at the start.
 LOGS = (
-    *("*.log", "*.lock", "*/*.lock", "demo.json", "tunnel.pem", "card/claim.run"),
+    *("*.log", "*.lock", "*/*.lock", "demo.json", "tunnel.pem", "page.token", "card/claim.run"),
     *(f"{job}/{name}" for job in ("runs/*", *JOBS) for name in ("run.lock", "log.txt")),
 )
 LOOKED_AT = 1 << 16  # bytes of a file of lines

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 
 from core.errors import UserError
@@ -40,6 +41,19 @@ def models() -> Path:
 
 def exports() -> Path:
     return _made(home() / "exports")
+
+
+def uploads() -> Path:
+    """Where the page keeps the files that it was given, until they are imported."""
+    return home() / "uploads"
+
+
+def make_private(path: Path) -> Path:
+    """A directory that only this user can look into; one of somebody else stays as it is."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(OSError):
+        path.chmod(0o700)
+    return path
 
 
 def run(run_id: str) -> Path:

@@ -161,7 +161,7 @@ def browser(minutes: float) -> dict:
         lock = FileLock(paths.run(run_id) / "run.lock")  # as if a trainer were at work
         lock.acquire()
         page_process = subprocess.Popen(
-            [sys.executable, "app.py", "--no-browser", "--port", port],
+            [sys.executable, "app.py", "--no-browser", "--no-token", "--port", port],
             cwd=ROOT,
             env={**os.environ, "SOULSMITH_HOME": str(home)},
             stdout=subprocess.DEVNULL,

@@ -88,7 +88,9 @@ def ended_by(what: signal.Signals) -> str:
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes) as page:
         address, _, words = page.stdout.readline().removeprefix("Soulsmith: ").partition("  ")
         assert "обучение продолжается" in words
-        with httpx.stream("GET", f"{address}/gradio_api/heartbeat/window", timeout=60):
+        window = httpx.Client(timeout=60)
+        window.get(address)
+        with window.stream("GET", httpx.URL(address).join("/gradio_api/heartbeat/window")):
             os.killpg(page.pid, what)
             said, complaints = page.communicate(timeout=60)
     assert (page.returncode, "Traceback" in complaints) == (0, False)

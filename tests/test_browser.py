@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.address = f"http://127.0.0.1:{self.port}/"
+        self.address = ""
 
     def start(self) -> None:
         command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port)]
@@ -55,11 +56,12 @@ class Server:
         with (self.home / "page.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         for _ in range(240):
-            try:
-                urllib.request.urlopen(self.address, timeout=5).read()
-                return
-            except OSError:
-                time.sleep(0.25)
+            printed = re.findall(r"^Soulsmith: (\S+)", (self.home / "page.log").read_text(), re.MULTILINE)
+            with suppress(OSError):
+                if printed and urllib.request.urlopen(printed[-1], timeout=5).read():
+                    self.address = printed[-1]
+                    return
+            time.sleep(0.25)
         pytest.fail((self.home / "page.log").read_text()[-2000:])
 
     def kill(self) -> None:

@@ -108,6 +108,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
             "tunnel.pem",
             "card/claim.run",
             "models/a.lock",
+            "page.token",
         ):
             made(home / name).touch()
         store.sync_all()

@@ -17,7 +17,7 @@ from core.chat import types
 from core.export import export
 from core.runs import gpu_access
 from core.sharing import gate as sharing_gate
-from core.sharing import sharing
+from core.sharing import own_page, sharing
 from core.sharing.sharing import Limits, Share
 from tests import share_probe
 from ui import sharing_page
@@ -332,7 +332,9 @@ def test_full_control_takes_the_password_on_its_own_port_only():
         return statuses[0]
 
     share = Share(None)
-    gate = sharing_gate.Gate(inner, share, lambda scope, error: "", allowed=None, port=2)
+    gate = sharing_gate.Gate(
+        inner, share, lambda scope, error: "", allowed=None, elsewhere=(2, own_page.OwnPage(inner))
+    )
     cookie = f"{sharing_gate.COOKIE}={share.log_in(share.password, 'here')}"
     assert [asyncio.run(asked(1)), asyncio.run(asked(2)), asyncio.run(asked(2, cookie))] == [200, 401, 200]
     assert asyncio.run(asked(1, host=b"evil.example")) == 421  # a name of another site that leads here

@@ -77,6 +77,11 @@ def language(request: Request, flag: str | None) -> str:
     return LANGUAGES[0]
 
 
+def asks_for_token() -> str:
+    """The page of a browser that did not open the address with the token."""
+    return templates.render(Say(LANGUAGES[0]), "page_token", says=[Say(lang) for lang in LANGUAGES])
+
+
 def damage_notice(say: Say) -> gr.HTML:
     """What is damaged in the data directory and what that takes away; hidden where nothing is."""
     damaged, aside = damage.found(), damage.set_aside()

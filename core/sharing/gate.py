@@ -44,26 +44,8 @@ OWN_HEADERS = HEADERS | {  # of the gate's own answers
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "form-action 'self'",
 }
-LOCAL = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 Page = Callable[[Request, Exception | None], str]  # a request and what went wrong -> the page that asks
-
-
-def local_only(inner):
-    """An application that answers only to this machine's own name.
-
-    A page of another site can give its own name this machine's address and then count as the same site; it cannot change
-    the name that the browser asks for.
-    """
-
-    async def guarded(scope, receive, send) -> None:
-        if scope["type"] == "http" and not LOCAL.fullmatch(Request(scope).headers.get("host", "")):
-            words = "<p>This page answers at 127.0.0.1 only. To share it: --share or --share-all.</p>"
-            await HTMLResponse(words, 421, OWN_HEADERS)(scope, receive, send)
-            return
-        await inner(scope, receive, send)
-
-    return guarded
 
 
 class Refused(Exception):
@@ -73,13 +55,13 @@ class Refused(Exception):
 class Gate:
     """An application that lets visitors through to another one.
 
-    `allowed` is what they may ask for; None: everything, which is full control. `port`: guard only what comes in by this
-    port of the machine; what comes in by the others is this machine's own.
+    `allowed` is what they may ask for; None: everything, which is full control. `elsewhere` is (port, application): only
+    what comes in by this port of the machine is guarded here; what comes in by the others is the application's.
     """
 
-    def __init__(self, inner, share: Share, page: Page, *, allowed: tuple | None = ALLOWED, port: int | None = None):
-        self.inner, self.share, self.page, self.allowed, self.port = inner, share, page, allowed, port
-        self.elsewhere = local_only(inner)
+    def __init__(self, inner, share: Share, page: Page, *, allowed: tuple | None = ALLOWED, elsewhere=None):
+        self.inner, self.share, self.page, self.allowed = inner, share, page, allowed
+        self.port, self.elsewhere = elsewhere or (None, inner)
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan" or (self.port and (scope.get("server") or (None, None))[1] != self.port):
