@@ -192,7 +192,7 @@ def test_a_visitor_on_a_phone_comes_in_and_chats_by_keyboard(browser, shared):
     prompt.wait_for()
     assert share.password not in page.url
     share.ask(
-        share.visitor(share.come_in(share.password, "another")),
+        share.visitor(share.log_in(share.password, "another")),
         {name: [{"role": "user", "content": "a"}] for name in ("base", "tuned")},
     )
     prompt.fill("море")

@@ -3,16 +3,26 @@
 import os
 import re
 import stat
+import threading
+import time
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import gradio as gr
 import pytest
+import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 import app
 from core import paths
+from core.arena import matches
 from core.sharing import own_page
-from ui import pages
+from tests.test_browser import CHROMIUM, Server, browser  # noqa: F401 - a fixture
+from ui import pages, playground, playground_arena, run_html
+from ui import playground_show as show
 from ui.text import Say
 
 TOKEN = "a" * 32
@@ -142,3 +152,146 @@ def test_a_directory_that_is_merely_named_keeps_its_mode(tmp_path, monkeypatch):
     Path(tmp_path / "somebody's").mkdir(mode=0o755)
     app.prepare_home()
     assert stat.S_IMODE((tmp_path / "somebody's").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("```mermaid\ngraph TD\n```", "```\u200bmermaid\ngraph TD\n```"),
+        ("~~~ Mermaid\ngraph TD\n~~~", "~~~\u200b Mermaid\ngraph TD\n~~~"),
+        ("````mer&#109;aid\nx\n````", "````\u200bmer&#109;aid\nx\n````"),
+        ("```python\nprint(1)\n```", "```python\nprint(1)\n```"),
+        ("```c++\nint a;\n```", "```c++\nint a;\n```"),
+        ("\\`![a](http://x)`", "\\`!\\[a](http://x)`"),
+    ],
+)
+def test_a_diagram_is_shown_as_its_source(text, expected):
+    assert show.literal(text) == expected
+    assert show.written(show.typed(text)) == text
+
+
+HOSTILE = """![a]({sink}/markdown) <img src="{sink}/img"> <svg><image href="{sink}/svg"/></svg>
+
+<link rel="prefetch" href="{sink}/prefetch"> <div style="background: url({sink}/css)">a</div>
+<style>body {{ background: url({sink}/style) }}</style> <iframe src="{sink}/frame"></iframe> <audio src="{sink}/audio">
+
+\\`![a]({sink}/escaped)` [![a]({sink}/linked)]({sink}/link) ![b][ref]
+
+[ref]: {sink}/reference
+
+```mermaid
+graph TD; A["<img src='{sink}/mermaid'>"] --> B["![x]({sink}/label)"]
+```
+
+~~~mermaid
+%%{{init: {{"themeCSS": "@import url({sink}/theme);"}}}}%%
+graph TD; A["<img src='{sink}/tilde'>"]
+~~~
+
+> ```mermaid
+> graph TD; A["<img src='{sink}/quoted'>"]
+> ```
+
+$$\\includegraphics{{{sink}/latex}}$$
+"""
+
+
+class Sink(BaseHTTPRequestHandler):
+    """A stranger's server that notes what it is asked."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def sink():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def page_of(text: str, say: Say) -> gr.Blocks:
+    """Every place of the page that shows what a model or somebody else's prompt says."""
+    turns = [{"prompt": text, "replies": {"a": {"text": f"<think>{text}</think>{text}"}}}]
+    frames = [{"step": step, "prompt": text, "reply": text} for step in (0, 1)]
+    with gr.Blocks() as page:
+        with gr.Tabs(), gr.Tab("a"):
+            _, _, box, _ = playground.build_column(say, 0)
+            booth = playground_arena.build_booth(say)
+            film = gr.HTML()
+        page.load(
+            lambda: [
+                show.messages(say, turns, "a"),
+                *[playground_arena.shown(say, text)] * 2,
+                run_html.eval_samples(say, frames, []),
+            ],
+            None,
+            [box, *[booth[side] for side in matches.SIDES], film],
+        )
+    return page
+
+
+@contextmanager
+def served(application):
+    """An application on a free port, in a thread."""
+    server = uvicorn.Server(uvicorn.Config(application, log_level="error"))
+    listening = app.listening(0)
+    threading.Thread(target=server.run, args=([listening],), daemon=True).start()
+    while not server.started:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    server.should_exit = True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
+@pytest.mark.parametrize("walls", [1, 2])
+def test_nothing_that_a_model_writes_is_fetched(browser, sink, walls):  # noqa: F811
+    text = HOSTILE.format(sink=f"http://127.0.0.1:{sink.server_port}")
+    inner = pages.serve(partial(page_of, text), "en")
+    with served(own_page.OwnPage(inner, None) if walls == 2 else inner) as address:
+        window, complaints = browser.new_context(locale="en-US").new_page(), []
+        window.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+        window.goto(address)
+        window.get_by_text("/theme").first.wait_for()
+        window.wait_for_timeout(3000)
+        assert (sink.asked, complaints) == ([], [])
+        # The second wall alone.
+        window.evaluate(
+            "source => { document.body.append(Object.assign(new Image(), {src: source})) }", f"{text[5:].split(')')[0]}"
+        )
+        window.wait_for_timeout(500)
+        assert sink.asked == ([] if walls == 2 else ["/markdown"])
+        window.context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
+def test_the_page_opens_by_its_address_or_a_pasted_token_and_complains_of_nothing(browser, tmp_path):  # noqa: F811
+    server, say = Server(tmp_path), Say("en")
+    server.start()
+    try:
+        window, complaints = browser.new_context(locale="en-US").new_page(), []
+        window.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+        window.on("pageerror", lambda error: complaints.append(str(error)))
+        window.goto(server.address)
+        window.get_by_role("tab").first.wait_for()
+        assert "token" not in window.url
+        for tab in app.TABS:
+            window.get_by_role("tab", name=say(f"page.{tab}"), exact=True).click()
+            window.wait_for_timeout(500)
+        assert complaints == []
+        other = browser.new_context().new_page()
+        other.goto(window.url)
+        other.get_by_label("token").fill(server.address)
+        other.get_by_role("button").click()
+        other.get_by_role("tab").first.wait_for()
+    finally:
+        server.kill()

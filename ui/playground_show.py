@@ -6,7 +6,9 @@ import re
 from core.chat.types import Reply
 from ui.text import Say
 
-CODE = re.compile(r"(```.*?(?:```|\Z)|(?<!`)(?:``[^\n]*?``|`[^`\n]*`)(?!`))", re.DOTALL)
+CODE = re.compile(r"(```.*?(?:```|\Z)|(?<![`\\])(?:``[^\n]*?``|`[^`\n]*`)(?!`))", re.DOTALL)
+# What a fence says of its code: of more than a plain name of a language, Markdown might make a picture.
+FENCE = re.compile(r"(`{3,}|~{3,})(?=[ \t]*(?:mermaid|[\w+#.-]*[^\w+#.\s`~-]))", re.IGNORECASE)
 THOUGHT = re.compile(r"\s*<think>(.*?)(</think>|\Z)(.*)", re.DOTALL)
 UNSEEN = "\u200b"
 LATEX = [
@@ -31,12 +33,14 @@ def typed(text: str) -> str:
 
 def written(shown: str) -> str:
     """The text that `typed` shows so."""
-    return re.sub(f"([<&!]){UNSEEN}", r"\1", shown)
+    return re.sub(f"([<&!]|`{{3}}|~{{3}}){UNSEEN}", r"\1", shown)
 
 
 def _outside_code(text: str, change) -> str:
-    # An image is shown as its source too: nothing that a model writes makes the browser ask another host.
-    return "".join(part if index % 2 else change(part) for index, part in enumerate(CODE.split(text)))
+    # An image or a diagram is shown as its source: nothing that a model writes makes the browser ask another host. The
+    # second wall is the page's Content-Security-Policy (core/sharing/own_page.py).
+    plain = "".join(part if index % 2 else change(part) for index, part in enumerate(CODE.split(text)))
+    return FENCE.sub(f"\\g<0>{UNSEEN}", plain)
 
 
 def thought(text: str) -> tuple[str, bool, str]:

@@ -39,11 +39,13 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+# Not no-referrer: a form would then be sent with the origin null.
 HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-frame-options": "DENY",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
+    "x-dns-prefetch-control": "off",  # of the links in a model's text
     "cross-origin-resource-policy": "same-origin",
 }
 OWN_HEADERS = HEADERS | {"cache-control": "no-store"}
