@@ -25,6 +25,7 @@ from core import VERSION, damage, paths
 from core.errors import UserError
 from core.runs import queue, runs, store
 from core.sharing import own_page
+from core.sharing.connections import Connection
 from core.sharing.gate import Gate
 from core.sharing.sharing import Limits, Share
 from ui import calculator, corpora, export, history, opening, pages, playground, sharing, sharing_page, synth, training
@@ -184,7 +185,14 @@ def share_all(page: Starlette, own: own_page.OwnPage, args: argparse.Namespace) 
     sock = listening(0, "0.0.0.0" if args.share_all == "network" else "127.0.0.1")
     share = Share(None, Limits(hours=args.share_hours))
     number = sock.getsockname()[1]
-    gate = Gate(page, share, partial(sharing_page.asking, args.lang), allowed=None, elsewhere=(number, own))
+    gate = Gate(
+        page,
+        share,
+        partial(sharing_page.asking, args.lang),
+        allowed=None,
+        elsewhere=(number, own),
+        tunnelled=args.share_all != "network",
+    )
     opened = links.Opened(share, number, args.share_all)
     opened.find_address()
     links.keep(opened)
@@ -193,7 +201,7 @@ def share_all(page: Starlette, own: own_page.OwnPage, args: argparse.Namespace) 
 
 def share_chat(args: argparse.Namespace) -> None:
     """Open the link to the chat with the newest trained model."""
-    rows = [row["id"] for row in store.sync_all() if row["state"] == "finished"]
+    rows = [row["id"] for row in store.sync_all() if row["state"] == "finished" and links.can_talk(row["id"])]
     if not rows:
         raise sharing.NothingToShare()
     links.open_chat(rows[0], args.share, Limits(hours=args.share_hours), args.lang)
@@ -249,7 +257,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the system as by Ctrl+C
     address = f"http://127.0.0.1:{sockets[0].getsockname()[1]}/" + (f"?token={token}" if token else "")
     # A page that is still open must not hold up the end: its streams are cut after two seconds.
-    config = uvicorn.Config(own, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False)
+    config = uvicorn.Config(own, log_level="warning", timeout_graceful_shutdown=2, proxy_headers=False, http=Connection)
     logging.getLogger("uvicorn.error").addFilter(is_news)
     try:
         print(say("page.started", address=address), flush=True)

@@ -6,11 +6,14 @@ reply that reached the wrong visitor is found out.
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
 import re
+import resource
 import secrets
+import socket
 import sys
 import tempfile
 import threading
@@ -198,6 +201,37 @@ def crowd(port: int, password: str, visitors: int, messages: int, tell=lambda li
     }
 
 
+def idle_connections(port: int, password: str, count: int) -> int:
+    """How many silent connections a visitor comes in beside and reads the page; 0 if they keep the visitor out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))  # both ends are open here
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        try:
+            return count if Guest(port, password).client.get("/").status_code == 200 else 0
+        except (AssertionError, httpx.HTTPError):
+            return 0
+
+
+def lockouts(port: int, password: str, guesses: int) -> int:
+    """How often the right password does not open while wrong ones are tried from the same address."""
+    client, refused = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60), 0
+    for number in range(guesses):
+        client.post("/login", data={"password": f"wrong {number}"})
+        if number % 10 == 9:
+            refused += httpx.post(client.base_url.join("/login"), data={"password": password}).status_code != 303
+    return refused
+
+
+def minted_by_one(port: int, share: Share) -> int:
+    """How many visitors one browser becomes that gives the password ten times."""
+    before, guest = set(share.visitors), Guest(port, share.password)
+    for _ in range(9):
+        guest.client.post("/login", data={"password": share.password})
+    return len(set(share.visitors) - before)
+
+
 def memory() -> int:
     """Bytes that this process and its children hold."""
     own = psutil.Process()
@@ -260,6 +294,7 @@ def main() -> None:
     parser.add_argument("--run", help="id of the run, with --home")
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--messages", type=int, default=1000)
+    parser.add_argument("--idle", type=int, default=600, help="silent connections that are held open at once")
     parser.add_argument("--reply-tokens", type=int, default=8)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
@@ -278,6 +313,9 @@ def main() -> None:
     tell = partial(print, file=sys.stderr, flush=True)
     tell(f"{result['endpoints_tried']} endpoints tried; {result.pop('found') or 'nothing found'}")
     result |= crowd(opened.port, opened.share.password, args.visitors, args.messages, tell)
+    result["idle_connections_survived"] = idle_connections(opened.port, opened.share.password, args.idle)
+    result["lockouts_of_the_right_password"] = lockouts(opened.port, opened.share.password, 100)
+    result["visitors_minted_by_one"] = minted_by_one(opened.port, opened.share)
     links.end()
     result["secrets_on_disk"] = planted(home)
     print(json.dumps(result, indent=None if args.json else 2), flush=True)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import httpx
 import pytest
 from gradio.context import LocalContext
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from core.chat import types
 from core.export import export
 from core.runs import gpu_access
+from core.sharing import connections, own_page, sharing
 from core.sharing import gate as sharing_gate
-from core.sharing import own_page, sharing
 from core.sharing.sharing import Limits, Share
 from tests import share_probe
 from ui import sharing_page
@@ -85,10 +86,11 @@ def test_nobody_comes_in_without_the_password_and_five_tries_are_a_minute_s(shar
         with pytest.raises(sharing.WrongPassword):
             share.log_in("wrong", "there")
     with pytest.raises(sharing.TooManyTries, match="Try again in 60 s"):
-        share.log_in(share.password, "there")
-    assert share.log_in(share.password, "here")
+        share.log_in("wrong", "there")
+    assert share.log_in(share.password, "there")  # nobody can shut the others out by guessing
     now += sharing.MINUTE + 1
-    assert share.log_in(share.password, "there")
+    with pytest.raises(sharing.WrongPassword):
+        share.log_in("wrong", "there")
 
 
 def test_no_more_visitors_come_in_than_the_link_is_for():
@@ -377,3 +379,68 @@ def test_twenty_visitors_at_once_each_get_their_own_reply(tmp_path, monkeypatch)
     with zipfile.ZipFile(tmp_path / "capsule.zip") as archive:
         archive.extractall(tmp_path / "дом гостей" / "capsule")
     assert share_probe.planted(tmp_path / "дом гостей") == 0
+
+
+def test_silent_connections_keep_nobody_out(shared):
+    share, port = shared
+    assert share_probe.idle_connections(port, share.password, 600) == 600
+
+
+def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
+    share = Share(echo)
+    server, port = links.serve(share, "echo", "127.0.0.1", None)
+    for sent in (b"", b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+            silent.sendall(sent)
+            assert silent.recv(100) == b""
+    assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 401
+    share.end()
+    server.should_exit = True
+
+
+def test_a_password_that_comes_too_slowly_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(sharing_gate, "BODY_SECONDS", 0.2)
+    share = Share(echo)
+    server, port = links.serve(share, "echo", "127.0.0.1", None)
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+        slow.sendall(b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\npassword=")
+        assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+    share.end()
+    server.should_exit = True
+
+
+def test_the_right_password_opens_in_the_middle_of_guessing_and_one_visitor_stays_one(shared):
+    share, port = shared
+    assert share_probe.lockouts(port, share.password, 70) == 0
+    assert share_probe.minted_by_one(port, share) == 1
+
+
+def test_a_visitor_who_is_gone_makes_way_and_what_they_used_stays_counted(monkeypatch):
+    share = Share(echo, Limits(visitors=1, messages_in_all=2))
+    first = guest(share)
+    assert waited(share.ask(first, asks("one two"))).done
+    with pytest.raises(sharing.TooManyVisitors):
+        share.log_in(share.password, "here")
+    first.seen -= sharing.LAPSE_SECONDS + 1
+    second = guest(share)
+    assert (list(share.visitors), share.messages, share.tokens) == ([second.token], 1, 4)
+    assert waited(share.ask(second, asks("one"))).done
+    with pytest.raises(sharing.ShareLimit):
+        share.ask(second, asks("one"))
+    share.end()
+
+
+@pytest.mark.parametrize(
+    ("tunnelled", "caller", "expected"),
+    [
+        (True, "127.0.0.1", "203.0.113.9"),  # the last one, which the tunnel itself has put there
+        (True, "192.0.2.7", "192.0.2.7"),
+        (False, "127.0.0.1", "127.0.0.1"),
+        (False, "192.0.2.7", "192.0.2.7"),
+    ],
+)
+def test_only_a_tunnel_on_this_machine_says_where_a_visitor_comes_from(tunnelled, caller, expected):
+    headers = [(b"x-forwarded-for", b"198.51.100.1, 203.0.113.9")]
+    request = Request({"type": "http", "headers": headers, "client": (caller, 5)})
+    assert sharing_gate.address_of(request, tunnelled) == expected

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import threading
 import time
@@ -19,10 +20,14 @@ from starlette.testclient import TestClient
 import app
 from core import paths
 from core.arena import matches
+from core.chat.types import NoAdapter
 from core.sharing import own_page
+from core.sharing.sharing import Limits
 from tests.test_browser import CHROMIUM, Server, browser  # noqa: F401 - a fixture
 from ui import pages, playground, playground_arena, run_html
 from ui import playground_show as show
+from ui import sharing as sharing_tab
+from ui import sharing_server as links
 from ui.text import Say
 
 TOKEN = "a" * 32
@@ -152,6 +157,20 @@ def test_a_directory_that_is_merely_named_keeps_its_mode(tmp_path, monkeypatch):
     Path(tmp_path / "somebody's").mkdir(mode=0o755)
     app.prepare_home()
     assert stat.S_IMODE((tmp_path / "somebody's").stat().st_mode) == 0o755
+
+
+def test_a_run_that_has_nothing_to_say_is_not_offered(trained, home):
+    shutil.copytree(trained[0], home)
+    trained_run = trained[1]
+    silent = shutil.copytree(paths.run(trained_run), paths.runs() / "29990101-000000-silent")
+    shutil.rmtree(silent / "adapter")
+    for checkpoint in silent.glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    offered, *_ = sharing_tab.on_load(Say("en"), None)
+    assert ([id for _, id in offered.choices], offered.value) == ([trained_run], trained_run)
+    with pytest.raises(NoAdapter):
+        links.open_chat(silent.name, "own", Limits())
+    assert links.current() is None
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def build_form(say: Say) -> dict:
 def on_load(say: Say, chosen: str | None) -> tuple:
     """The runs that have something to chat with, and the link that is open."""
     rows = [row for row in store.sync_all() if row["best_step"] or row["state"] in ("finished", "stopped")]
+    rows = [row for row in rows if server.can_talk(row["id"])]
     ids = [row["id"] for row in rows]
     new = {} if chosen in ids else {"value": next((id for id in runs.by_use() if id in ids), None)}
     run = gr.Dropdown(choices=store.choices(rows), info=say("sharing.run.info" if rows else "sharing.no_runs"), **new)

@@ -21,6 +21,7 @@ from core import models, paths
 from core.chat import chat, chat_models, types
 from core.errors import UserError
 from core.runs import runs
+from core.sharing.connections import Connection
 from core.sharing.gate import Gate
 from core.sharing.sharing import Limits, Share
 from ui import pages, sharing_page
@@ -102,7 +103,9 @@ def open_chat(run_id: str, reach: str, limits: Limits, lang: str | None = None) 
 
     Raises:
         TunnelBlocked: with the two other ways; nothing stays open.
+        NoAdapter: of a run that cannot reply.
     """
+    chat_models.find(f"run:{run_id}")  # raises NoAdapter of a run that has nothing to say yet
     title = f"{runs.label(run_id)['name']} · {models.title(runs.config(run_id).base_model)}"
     with _opening:
         end()
@@ -119,6 +122,13 @@ def open_chat(run_id: str, reach: str, limits: Limits, lang: str | None = None) 
         timer.daemon = True
         timer.start()
         return opened
+
+
+def can_talk(run_id: str) -> bool:
+    """Whether a run has something to reply with: one that was stopped at step 0 has not."""
+    with contextlib.suppress(UserError, OSError, ValueError):
+        return chat_models.find(f"run:{run_id}") is not None
+    return False
 
 
 def answer(run_id: str, conversations: dict, most_tokens: int):
@@ -147,15 +157,15 @@ def serve(share: Share, title: str, host: str, lang: str | None) -> tuple[uvicor
     # In an empty context: inside a handler gradio takes new components for changes of those that are there.
     empty = contextvars.Context()
     inner = empty.run(pages.serve, partial(sharing_page.build, share, title), lang, max_file_size="1kb")
-    gate = Gate(inner, share, partial(sharing_page.asking, lang))
+    gate = Gate(inner, share, partial(sharing_page.asking, lang), tunnelled=host == "127.0.0.1")
     config = uvicorn.Config(
         gate,
         log_level="error",
         access_log=False,
         proxy_headers=False,
         timeout_graceful_shutdown=1,
-        limit_concurrency=64
-        + 8 * share.limits.visitors,  # requests at once: a crowd at the gate cannot fill the memory
+        http=Connection,
+        ws="none",
     )
     server = uvicorn.Server(config)
     threading.Thread(target=server.run, args=([listening],), name="visitors", daemon=True).start()

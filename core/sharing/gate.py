@@ -4,6 +4,7 @@ An ASGI application around another. What is not on the list of allowed routes do
 gave the password and 401 for those who did not, whatever the page behind would have answered.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -32,6 +33,7 @@ ALLOWED = (
     ("POST", re.compile(r"/gradio_api/cancel")),
     ("POST", re.compile(r"/gradio_api/reset/?")),
 )
+BODY_SECONDS = 10.0  # for a request's body to arrive
 MOST_BYTES = 64 * 1024  # of a request; nothing is uploaded over a link
 HEADERS = {
     "x-frame-options": "DENY",
@@ -57,10 +59,13 @@ class Gate:
 
     `allowed` is what they may ask for; None: everything, which is full control. `elsewhere` is (port, application): only
     what comes in by this port of the machine is guarded here; what comes in by the others is the application's.
+    `tunnelled`: visitors come through a tunnel that ends on this machine; only such a one says from where they came.
     """
 
-    def __init__(self, inner, share: Share, page: Page, *, allowed: tuple | None = ALLOWED, elsewhere=None):
-        self.inner, self.share, self.page, self.allowed = inner, share, page, allowed
+    def __init__(
+        self, inner, share: Share, page: Page, *, allowed: tuple | None = ALLOWED, elsewhere=None, tunnelled=False
+    ):
+        self.inner, self.share, self.page, self.allowed, self.tunnelled = inner, share, page, allowed, tunnelled
         self.port, self.elsewhere = elsewhere or (None, inner)
 
     async def __call__(self, scope, receive, send) -> None:
@@ -95,12 +100,13 @@ class Gate:
     async def _log_in(self, request: Request) -> Response:
         fields = parse_qs((await _body(request, 1024)).decode("utf-8", "replace"))
         try:
-            token = self.share.log_in(fields.get("password", [""])[0], address_of(request))
+            password, address = fields.get("password", [""])[0], address_of(request, self.tunnelled)
+            token = self.share.log_in(password, address, token_of(request))
         except UserError as error:
             return _html(429 if isinstance(error, TooManyTries) else 401, self.page(request, error))
         answer = RedirectResponse("/", 303, OWN_HEADERS)
         age = max(1, round(self.share.figures()["seconds_left"]))
-        secure = request.headers.get("x-forwarded-proto") == "https"
+        secure = self.tunnelled and request.headers.get("x-forwarded-proto") == "https"
         answer.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="lax", secure=secure)
         return answer
 
@@ -148,10 +154,12 @@ def token_of(request: Request) -> str | None:
     return request.cookies.get(COOKIE)
 
 
-def address_of(request: Request) -> str:
-    """Who tries passwords: the machine that called and, where a tunnel says so, the one behind it."""
-    forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()[:64]
-    return f"{request.client.host if request.client else '?'} {forwarded}"
+def address_of(request: Request, tunnelled: bool) -> str:
+    """Who tries passwords: the machine that called, or the one behind it where that is a tunnel on this machine."""
+    caller = request.client.host if request.client else "?"
+    if tunnelled and caller in ("127.0.0.1", "::1"):
+        return request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()[:64] or caller
+    return caller
 
 
 def _html(status: int, html: str) -> Response:
@@ -170,12 +178,15 @@ def _adding_headers(send):
 async def _body(request: Request, most: int) -> bytes:
     body = b""
     try:
-        async for part in request.stream():
-            body += part
-            if len(body) > most:
-                raise Refused(413)
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise Refused(413)
     except ClientDisconnect:
         raise Refused(400) from None
+    except TimeoutError:
+        raise Refused(408) from None
     return body
 
 

@@ -16,9 +16,10 @@ from core.errors import UserError
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # 31 characters that nobody confuses: no 0 and o, no 1, l and i
 GROUPS, GROUP = 3, 4  # 59 bits
-TRIES_OF_ONE, TRIES_OF_ALL = 5, 60  # wrong passwords a minute, from one address and in all
+TRIES_OF_ONE, TRIES_OF_ALL = 5, 60  # wrong passwords a minute that are told so, from one address and in all
 MINUTE = 60.0
 PRESENT_SECONDS = 300.0  # a visitor heard of within these counts as present
+LAPSE_SECONDS = 600.0  # a visitor not heard of for so long makes way for a new one where there is no room
 KEPT_MESSAGES = 20  # messages of a conversation that a reply still sees
 
 Answer = Callable[[dict[str, list[dict]], int], Iterator[dict]]  # conversations, most tokens -> columns, token by token
@@ -101,6 +102,7 @@ class Share:
         self.password = "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(GROUPS))
         self.ends = time.time() + self.limits.hours * 3600
         self.visitors: dict[str, Visitor] = {}
+        self._messages_of_lapsed = self._tokens_of_lapsed = 0
         self._answer, self._ended, self._lock = answer, threading.Event(), threading.Lock()
         self._tries: dict[str, deque[float]] = {}
         self._queue: deque[Turn] = deque()
@@ -120,8 +122,11 @@ class Share:
                 turn.stopped.set()
             self._arrived.notify_all()
 
-    def log_in(self, password: str, address: str) -> str:
-        """Check the password and return the token of a new visitor.
+    def log_in(self, password: str, address: str, known: str | None = None) -> str:
+        """Check the password and return the token of a visitor: of a new one, or the one that is `known` already.
+
+        The right password opens whatever was tried before: nobody can shut the others out by guessing, and 59 bits are
+        not guessed in the hours that a link lives.
 
         Raises:
             ShareEnded, TooManyTries, WrongPassword, TooManyVisitors.
@@ -129,11 +134,16 @@ class Share:
         if self.ended:
             raise ShareEnded()
         with self._lock:
-            self._check_tries(address)
             if not hmac.compare_digest(_plain(password), _plain(self.password)):
+                self._check_tries(address)
                 for key in (address, ""):
                     self._tries.setdefault(key, deque()).append(time.monotonic())
                 raise WrongPassword()
+            if known in self.visitors:
+                self.visitors[known].seen = time.time()
+                return known
+            if len(self.visitors) >= self.limits.visitors:
+                self._let_lapse()
             if len(self.visitors) >= self.limits.visitors:
                 raise TooManyVisitors(most=self.limits.visitors)
             token = secrets.token_urlsafe(24)
@@ -179,11 +189,11 @@ class Share:
 
     @property
     def messages(self) -> int:
-        return sum(visitor.messages for visitor in self.visitors.values())
+        return self._messages_of_lapsed + sum(visitor.messages for visitor in list(self.visitors.values()))
 
     @property
     def tokens(self) -> int:
-        return sum(visitor.tokens for visitor in self.visitors.values())
+        return self._tokens_of_lapsed + sum(visitor.tokens for visitor in list(self.visitors.values()))
 
     def figures(self) -> dict:
         """What the owner of the link sees of it."""
@@ -196,6 +206,16 @@ class Share:
             "tokens": self.tokens,
             "seconds_left": max(0.0, self.ends - time.time()),
         }
+
+    def _let_lapse(self) -> None:
+        """Forget the visitor who was not heard of for the longest time, if long enough; what was used stays counted."""
+        waiting = [turn.visitor for turn in self._queue]
+        idle = [visitor for visitor in self.visitors.values() if visitor not in waiting]
+        oldest = min(idle, key=lambda visitor: visitor.seen, default=None)
+        if oldest and time.time() - oldest.seen > LAPSE_SECONDS:
+            del self.visitors[oldest.token]
+            self._messages_of_lapsed += oldest.messages
+            self._tokens_of_lapsed += oldest.tokens
 
     def _check_tries(self, address: str) -> None:
         """Raise TooManyTries while too many wrong passwords of the last minute came from here, or from anywhere."""
