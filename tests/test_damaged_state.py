@@ -23,7 +23,7 @@ from tests.page_session import Session
 from ui import pages
 from ui.text import Say
 
-PLACES = ("synth", "arena", "exports", "checks")
+PLACES = ("synth", "arena", "exports", "checks", "demos")
 WEIGHTS = ("adapter", "model", "checkpoint-*")  # of a run: read by libraries, and checked where they are loaded
 
 
@@ -100,7 +100,6 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
         files.write_json(home / "chat.json", {"address": ["127.0.0.1", 1], "key": "00"})
         files.write_json(home / "set-aside.json", [])
         for name in (
-            "demo.json",
             "demo.log",
             "chat.log",
             "worker.log",
