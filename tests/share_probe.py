@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import re
-import resource
 import secrets
 import socket
 import sys
@@ -24,6 +23,11 @@ from pathlib import Path
 
 import httpx
 import psutil
+
+try:
+    import resource
+except ImportError:  # Windows, where a process may open as many
+    resource = None
 
 from core.sharing.gate import ALLOWED, COOKIE
 from core.sharing.sharing import Limits, Share
@@ -203,8 +207,9 @@ def crowd(port: int, password: str, visitors: int, messages: int, tell=lambda li
 
 def idle_connections(port: int, password: str, count: int) -> int:
     """How many silent connections a visitor comes in beside and reads the page; 0 if they keep the visitor out."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))  # both ends are open here
+    if resource:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))  # both ends are open here
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
