@@ -37,11 +37,9 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
 
 def shortened(row: dict, longest: int = LONGEST) -> dict:
     """A row of which every text has at most so many characters, quick to show."""
-    if "text" in row:
-        return row if len(row["text"]) <= longest else row | {"text": row["text"][:longest]}
-    if all(len(turn["content"]) <= longest for turn in row["messages"]):
+    if all(len(text) <= longest for text in turns.texts(row)):
         return row
-    return row | {"messages": [turn | {"content": turn["content"][:longest]} for turn in row["messages"]]}
+    return turns.mapped(row, lambda text: text[:longest])
 
 
 def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:

@@ -146,9 +146,10 @@ def check_corpus(config: TrainConfig) -> None:
     card = corpus_path(config) / "card.json"
     if card.is_file():
         known = json.loads(card.read_text(encoding="utf-8"))
-        chats = {"chat": known.get("rows"), "text": 0}.get(known.get("kind"))
-        if chats is not None:
-            check_task(config, known["name"], known["rows"], chats)
+        rows, kind = known.get("rows"), known.get("kind")
+        if kind in ("chat", "text", "preference"):
+            pairs = rows if kind == "preference" else 0
+            check_task(config, known["name"], rows, 0 if kind == "text" else rows, pairs)
 
 
 def _corpus_place(config: TrainConfig) -> Path:
