@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 from core import errors, tokenizer
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("files", nargs="+", type=Path)
     added.add_argument("--name", help="default: the name of the first file")
     added.add_argument("--options", default="{}", help="JSON: mapping, roles, encoding, repair_turns, repair_text")
+    added.add_argument("--learn-as", default="", metavar="NAME", help="who of a chat between people is the assistant")
     command("list", _list, "List your corpora.", corpus=False)
     command("delete", _delete, "Delete a corpus.")
     options = ("--max-length", "--learn")
@@ -118,15 +119,17 @@ def _print(arguments, name: str, values: dict | list, text: str) -> None:
 
 
 def _import(arguments) -> None:
+    options = _object(corpus.Options, arguments.options, "--options")
     card = corpus.create(
         arguments.files,
         sources.readable(arguments.name or arguments.files[0].stem),
-        options=_object(corpus.Options, arguments.options, "--options"),
+        options=replace(options, me=arguments.learn_as or options.me),
         progress=_progress(arguments, "done", "total", "rows"),
         out=arguments.out,
     )
     counts = f"{card['rows_in']} in, {card['rows_kept']} kept, {card['rows_set_aside']} set aside"
     reasons = [f"  {reason}: {count}" for reason, count in card["reasons"].items()]
+    reasons += [f"  the model learns to write like {name} (rows: {rows})" for name, rows in card["learned_as"].items()]
     _print(arguments, "card", card, "\n".join([f"{card['id']}: {counts}", *reasons]))
 
 

@@ -35,7 +35,7 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
         records = list(islice(source.records, SAMPLE))
         for value in (record.value for record in records if isinstance(record, Record)):
             if isinstance(value, dict):
-                columns.update(map(str, value))
+                columns.update(name for name in map(str, value) if name != "learn_as")  # which is the reader's
                 speakers.update(_speakers(value))
             mappings[json.dumps(schema.guess(value))] += 1
             roles.update(name for name in schema.roles_in(value) if not schema.knows(name, options.roles))

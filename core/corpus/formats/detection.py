@@ -7,18 +7,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from core.corpus import documents, encodings
+from core.corpus.formats import office
 from core.corpus.formats.arrow import ARROW, PARQUET
 from core.corpus.formats.json_files import JSON, JSONL
 from core.corpus.formats.markup import FB2, HTML
 from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
+from core.corpus.formats.sillytavern import SILLYTAVERN
+from core.corpus.formats.subtitles import SUBTITLES
 from core.corpus.formats.table import CSV
-from core.corpus.formats.zip_files import DOCX, EPUB, ZIP
+from core.corpus.formats.whatsapp import WHATSAPP
+from core.corpus.formats.zip_files import EPUB, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
-BINARY_FORMATS = (PARQUET, ARROW, PDF, EPUB, DOCX, ZIP)  # known by their first bytes; EPUB and DOCX before ZIP
-TEXT_FORMATS = (FB2, HTML, JSONL, JSON, NEXUS, MARKDOWN, CSV, TEXT)  # known by their first lines; TEXT takes all
+BINARY_FORMATS = (PARQUET, ARROW, PDF, *office.FORMATS, EPUB, ZIP)  # known by their first bytes; ZIP after its kinds
+TEXT_FORMATS = (
+    *(FB2, HTML, SILLYTAVERN, JSONL, JSON, NEXUS, WHATSAPP, SUBTITLES, MARKDOWN, CSV, TEXT),
+)  # known by their first lines; TEXT takes all
 
 
 @dataclass(frozen=True)
