@@ -122,3 +122,123 @@ def test_pairs_are_exported_for_trl_and_a_run_on_them_is_refused(tmp_path):
         "messages": [Q | {"content": "q0"}, A],
         "fields": {"rejected": "b"},
     }
+
+
+def chat_of(card):
+    return [(row["messages"], row.get("fields", {}).get("learn_as")) for row in corpus.rows(card["id"], 0, 1000)]
+
+
+WHATSAPP = {
+    "android_ru.txt": (
+        "12.02.25, 14:22 - Сообщения и звонки защищены сквозным шифрованием.\n12.02.25, 14:23 - Мама: Ты где?\n"
+        "12.02.25, 14:25 - Петя: Еду домой\nбуду: через час\n12.02.25, 14:26 - Мама: <Без медиафайлов>\n"
+        "13.02.25, 14:27 - Мама: Купи хлеба\n13.02.25, 14:30 - Петя: Хорошо <Сообщение изменено>\n"
+    ),
+    "android_en.txt": (
+        "2/12/25, 2:22\u202fPM - Messages and calls are end-to-end encrypted.\n2/12/25, 2:23\u202fPM - Мама: Ты где?\n"
+        "2/12/25, 2:25\u202fPM - Петя: Еду домой\nбуду: через час\n2/12/25, 2:26\u202fPM - Мама: <Media omitted>\n"
+        "2/13/25, 2:27\u202fPM - Мама: Купи хлеба\n2/13/25, 2:30\u202fPM - Петя: Хорошо\n"
+    ),
+    "_chat_en.txt": (
+        "[12/02/2025, 14:22:01] Мама: \u200eMessages and calls are end-to-end encrypted.\r\n"
+        "[12/02/2025, 14:23:01] Мама: Ты где?\r\n[12/02/2025, 14:25:59] ~\u202fПетя: Еду домой\r\nбуду: через час\r\n"
+        "\u200e[12/02/2025, 14:26:00] Мама: \u200eimage omitted\r\n[13/02/2025, 14:27:00] Мама: Купи хлеба\r\n"
+        "[13/02/2025, 14:30:00] ~\u202fПетя: Хорошо\r\n"
+    ),
+    "_chat_ru.txt": (
+        "[12.02.2025, 14:22:01] Мама: \u200eСообщения и звонки защищены сквозным шифрованием.\n"
+        "[12.02.2025, 14:23:01] Мама: Ты где?\n[12.02.2025, 14:25:59] Петя: Еду домой\nбуду: через час\n"
+        "\u200e[12.02.2025, 14:26:00] Мама: \u200e<прикреплено: 00000012-PHOTO-2025-02-12-14-26-00.jpg>\n"
+        "[13.02.2025, 14:27:00] Мама: Купи хлеба\n[13.02.2025, 14:30:00] Петя: Хорошо\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHATSAPP)
+def test_a_whatsapp_chat_learns_to_be_one_of_its_people(tmp_path, name):
+    card = made(tmp_path, name, WHATSAPP[name])
+    days = [["Ты где?", "Еду домой\nбуду: через час"], ["Купи хлеба", "Хорошо"]]
+    assert chat_of(card) == [(messages([("user", asked), ("assistant", said_)]), "Петя") for asked, said_ in days]
+    assert (card["repairs"], card["learned_as"]) == ({"service_dropped": 1, "media_dropped": 1}, {"Петя": 2})
+    card = made(tmp_path, name, WHATSAPP[name], me="Мама")
+    assert [[turn["content"] for turn in turns] for turns, _ in chat_of(card)] == [["Ты где?"], ["Купи хлеба"]]
+    card = corpus.look([tmp_path / name])
+    assert (card["speakers"], card["files"][0]["format"]) == (["Мама", "Петя"], "whatsapp")
+
+
+def test_telegram_discord_and_vk_chats_are_read_in_their_old_and_new_schemas(tmp_path):
+    def telegram(who, text, at, **more):
+        return {"id": at, "type": "message", "date": f"2020-01-01T10:00:0{at}", "text": text, **more} | who
+
+    anya, borya = {"from": "Аня", "from_id": 4321}, {"from": "Боря", "from_id": 1234}
+    old = {"personal_information": {"user_id": 1234}, "chats": {"about": "", "list": [{"name": "Аня", "messages": [
+        telegram(anya, ["q ", {"type": "bold", "text": "b"}], 1), telegram(anya, "", 2, media_type="sticker"),
+        telegram(borya, "a", 3),
+    ]}]}}  # fmt: skip
+    expected = [([("user", "q b"), ("assistant", "a")], "Боря")]
+    card = made(tmp_path, "result.json", json.dumps(old))
+    assert [([(t["role"], t["content"]) for t in turns], name) for turns, name in chat_of(card)] == expected
+    assert card["repairs"] == {"media_dropped": 1}
+    text = [{"type": "plain", "text": "q "}, {"type": "bold", "text": "b"}]
+    new = {"name": "Аня", "type": "personal_chat", "id": 4321, "messages": [
+        telegram({"from": "Аня", "from_id": "user4321"}, ["q ", text[1]], 1, date_unixtime="1577862001", text_entities=text),
+        telegram({"from": "Боря", "from_id": "user1234"}, "a", 2, date_unixtime="1577862002", text_entities=[]),
+    ]}  # fmt: skip
+    card = made(tmp_path, "new.json", json.dumps(new))
+    assert [([(t["role"], t["content"]) for t in turns], name) for turns, name in chat_of(card)] == expected
+
+    def discord(who, nickname, content, kind="Default", **more):
+        author = {"id": str(len(who)), "name": who, "discriminator": "0000", "nickname": nickname, "isBot": False}
+        return {"id": "1", "type": kind, "timestamp": "2025-01-01T10:00:00.123+00:00", "content": content} | {
+            "author": author, **more}  # fmt: skip
+
+    log = [discord("anya", "Аня", "", "GuildMemberJoin"), discord("anya", "Аня", "q b"),
+           discord("anya", "Аня", "", attachments=[{"url": "x"}]), discord("borya", "Боря", "a", "Reply")]  # fmt: skip
+    export_ = {
+        "guild": {"id": "1"},
+        "channel": {"id": "2", "type": "DirectTextChat"},
+        "messages": log,
+        "messageCount": 4,
+    }
+    card = made(tmp_path, "discord.json", json.dumps(export_), me="borya")
+    assert [([(t["role"], t["content"]) for t in turns], name) for turns, name in chat_of(card)] == [
+        ([("user", "q b"), ("assistant", "a")], "borya")
+    ]
+    assert card["repairs"] == {"service_dropped": 1, "media_dropped": 1}
+
+    def vk(header, text, number):
+        return f'<div class="item"><div class="item__main"><div class="message" data-id="{number}"><div class="message__header">{header}</div><div>{text}</div></div></div></div>'  # fmt: skip
+
+    link = '<a href="https://vk.com/id5">Аня Б</a>, '
+    photo = (
+        '<div class="kludges"><div class="attachment"><div class="attachment__description">Фотография</div></div></div>'
+    )
+    page = "<html><head><meta charset=windows-1251></head><body>" + "".join([
+        vk("Вы, 3 мая 2020 в 10:00:00", "позже", 5), vk("Вы, 1 мая 2020 в 10:00:03", "a", 3),
+        vk(link + "1 мая 2020 в 10:00:02", photo, 2), vk(link + "1 мая 2020 в 10:00:01", "q<br>b" + photo, 1),
+    ])  # fmt: skip
+    card = made(tmp_path, "messages0.html", page.encode("cp1251"))
+    assert [([(t["role"], t["content"]) for t in turns], name) for turns, name in chat_of(card)] == [
+        ([("user", "q\nb"), ("assistant", "a")], "Вы"), ([("assistant", "позже")], "Вы"),
+    ]  # fmt: skip
+    assert (card["repairs"], card["encodings"]) == ({"media_dropped": 1}, {"cp1251": 1})
+
+
+def test_a_page_of_telegram_is_a_chat(tmp_path):
+    def message(body, kind="default clearfix"):
+        return f'<div class="message {kind}" id="message1"><div class="body">{body}</div></div>'
+
+    def date(minute):
+        return f'<div class="pull_right date details" title="01.05.2020 10:0{minute}:00 UTC+03:00">10:0{minute}</div>'
+
+    page = '<!DOCTYPE html><html><body><div class="page_body chat_page"><div class="history">' + "".join([
+        message('<div class="body details">1 May 2020</div>', "service"),
+        message(date(1) + '<div class="from_name">Аня </div><div class="text">q<br>b</div>'),
+        message(date(2) + '<div class="media_wrap clearfix"><div class="title bold">Photo</div></div>', "default joined"),
+        message(date(3) + '<div class="from_name">Боря</div><div class="reply_to details">In reply</div><div class="text">a</div>'),
+    ])  # fmt: skip
+    card = made(tmp_path, "messages.html", page)
+    assert [([(t["role"], t["content"]) for t in turns], name) for turns, name in chat_of(card)] == [
+        ([("user", "q\nb"), ("assistant", "a")], "Боря")
+    ]
+    assert card["repairs"] == {"service_dropped": 1, "media_dropped": 1}

@@ -52,6 +52,10 @@ def is_list_of_turns(value: object) -> bool:
 
 def read(turns: object, roles: dict, notes: list[str]) -> list[dict]:
     """The turns of a field; one that is not to be learned has "weight": 0, as in OpenAI's files."""
+    turns = parsed(turns) if isinstance(turns, str) else turns
+    if isinstance(turns, list) and None in turns:
+        notes += ["empty_turn_dropped"] * turns.count(None)
+        turns = [turn for turn in turns if turn is not None]
     return [_turn(_role(role, roles), said, more, notes) for role, said, more in each(turns)]
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from core.corpus import documents, encodings
-from core.corpus.formats import office
+from core.corpus.formats import office, turn_rows
 from core.corpus.formats.arrow import ARROW, PARQUET
 from core.corpus.formats.json_files import JSON, JSONL
 from core.corpus.formats.markup import FB2, HTML
+from core.corpus.formats.messenger_pages import MESSENGER_PAGE
 from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
@@ -23,7 +24,7 @@ from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
 BINARY_FORMATS = (PARQUET, ARROW, PDF, *office.FORMATS, EPUB, ZIP)  # known by their first bytes; ZIP after its kinds
 TEXT_FORMATS = (
-    *(FB2, HTML, SILLYTAVERN, JSONL, JSON, NEXUS, WHATSAPP, SUBTITLES, MARKDOWN, CSV, TEXT),
+    *(FB2, MESSENGER_PAGE, HTML, SILLYTAVERN, JSONL, JSON, NEXUS, WHATSAPP, SUBTITLES, MARKDOWN, CSV, TEXT),
 )  # known by their first lines; TEXT takes all
 
 
@@ -62,7 +63,8 @@ def open_source(source: Source, encoding: str = "") -> Opened:
 def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
     """The records of a file; whatever a library throws at damaged bytes ends the file with one Bad."""
     try:
-        yield from form.read(source)
+        records = form.read(source)
+        yield from turn_rows.joined(records) if form.name in turn_rows.FORMATS else records
     except PackedTooMuch:
         yield Bad("", "packed_too_much")
     except RecursionError:
