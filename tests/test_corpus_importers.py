@@ -242,3 +242,187 @@ def test_a_page_of_telegram_is_a_chat(tmp_path):
         ([("user", "q\nb"), ("assistant", "a")], "Боря")
     ]
     assert card["repairs"] == {"service_dropped": 1, "media_dropped": 1}
+
+
+THOUGHT = "<think>\nr\n</think>\n\na"
+EXPORTS = {
+    "open_webui.json": [{
+        "id": "1", "title": "t", "chat": {"title": "t", "params": {"system": "s"}, "history": {"currentId": "3", "messages": {
+            "1": {"id": "1", "parentId": None, "childrenIds": ["2", "3"], "role": "user", "content": "q"},
+            "2": {"id": "2", "parentId": "1", "childrenIds": [], "role": "assistant", "content": "old"},
+            "3": {"id": "3", "parentId": "1", "childrenIds": [], "role": "assistant", "content":
+                  '<details type="reasoning" done="true" duration="1">\n<summary>Thought for 1 second</summary>\n> r\n</details>\na'},
+        }}},
+    }],
+    "1.conversation.json": {"name": "t", "systemPrompt": "s", "messages": [
+        {"versions": [{"type": "singleStep", "role": "user", "content": [{"type": "text", "text": "q"}]}], "currentlySelected": 0},
+        {"currentlySelected": 1, "versions": [
+            {"type": "multiStep", "role": "assistant", "steps": [{"type": "contentBlock", "content": [{"type": "text", "text": "old"}]}]},
+            {"type": "multiStep", "role": "assistant", "steps": [
+                {"type": "contentBlock", "style": {"type": "thinking", "ended": True}, "content": [{"type": "text", "text": "r"}]},
+                {"type": "contentBlock", "content": [{"type": "text", "text": "a"}]},
+                {"type": "debugInfoBlock", "debugInfo": "x"},
+            ]},
+        ]},
+    ]},
+    "librechat.json": {"conversationId": "c", "title": "t", "options": {"promptPrefix": "s"}, "recursive": True, "messages": [
+        {"messageId": "1", "parentMessageId": "00000000-0000-0000-0000-000000000000", "text": "q", "isCreatedByUser": True, "children": [
+            {"messageId": "2", "parentMessageId": "1", "text": "old", "isCreatedByUser": False, "children": []},
+            {"messageId": "3", "parentMessageId": "1", "text": "", "isCreatedByUser": False, "children": [],
+             "content": [{"type": "think", "think": "r"}, {"type": "text", "text": "a"}]},
+        ]},
+    ]},
+    "librechat_flat.json": {"conversationId": "c", "title": "t", "options": {"promptPrefix": "s"}, "messages": [
+        {"messageId": "1", "parentMessageId": "00000000-0000-0000-0000-000000000000", "text": "q", "isCreatedByUser": True},
+        {"messageId": "2", "parentMessageId": "1", "text": "old", "isCreatedByUser": False},
+        {"messageId": "3", "parentMessageId": "1", "isCreatedByUser": False,
+         "content": [{"type": "think", "think": "r"}, {"type": "text", "text": {"value": "a"}}]},
+    ]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_a_chat_of_a_program_is_the_branch_that_was_seen_last(tmp_path, name):
+    card = made(tmp_path, name, json.dumps(EXPORTS[name]))
+    assert rows_of(card) == [
+        {"messages": messages([("system", "s"), ("user", "q"), ("assistant", THOUGHT)]), "fields": {"title": "t"}}
+    ]
+    assert card["repairs"] == {"branches_dropped": 1, "thoughts_kept": 1}
+
+
+def test_stories_tasks_and_histories_of_programs_are_read(tmp_path):
+    tags = {"opmode": 4, "instruct_starttag": "{{[INPUT]}}", "instruct_endtag": "{{[OUTPUT]}}"}
+    lite = {
+        "gamestarted": True,
+        "prompt": "s\n{{[INPUT]}}q",
+        "memory": "",
+        "actions": ["{{[OUTPUT]}}a", "{{[INPUT]}}q2{{[OUTPUT]}}", "b"],
+    }
+    talk = {"opmode": 3, "chatname": "Петя", "chatopponent": "Алиса||$||Боб"}
+    activity = {
+        "header": "Gemini Apps",
+        "title": "Prompted q",
+        "time": "2026-03-02T09:15:00Z",
+        "products": ["Gemini Apps"],
+    }
+    run = {"v": 1, "model_type": "task_run", "input": "q", "output": {"output": "bad", "rating": {"value": 1}},
+           "repaired_output": {"output": "a"}, "intermediate_outputs": {"reasoning": "r"}}  # fmt: skip
+    texts = {
+        "internal": [["<|BEGIN-VISIBLE-CHAT|>", "hi"], ["q", "a"]],
+        "visible": [["", "hi"], ["q", "a"]],
+        "metadata": {},
+    }
+    for name, value, turns in (
+        ("lite.json", lite | {"savedsettings": tags}, [("system", "s"), ("user", "q"), ("assistant", "a"), ("user", "q2"), ("assistant", "b")]),
+        ("talk.json", {"gamestarted": True, "prompt": "Петя: q", "actions": ["\nАлиса: a\nБоб: b", "\nПетя: q2\n", "Боб: c"], "savedsettings": talk},
+         [("user", "q"), ("assistant", "a\n\nb"), ("user", "q2"), ("assistant", "c")]),
+        ("gemini.json", [activity | {"safeHtmlItem": [{"html": "<p>a</p><ul><li>b</li></ul>"}]}], [("user", "q"), ("assistant", "a\n\n- b")]),
+        ("task_run.kiln", run, [("user", "q"), ("assistant", THOUGHT)]),
+        ("textgen.json", texts, [("assistant", "hi"), ("user", "q"), ("assistant", "a")]),
+    ):  # fmt: skip
+        assert said(made(tmp_path, name, json.dumps(value))) == [turns], name
+    story = {
+        "gamestarted": True,
+        "prompt": "Once",
+        "memory": "",
+        "authorsnote": "",
+        "actions": [" upon", " a time."],
+        "worldinfo": [],
+    }
+    assert said(made(tmp_path, "story.json", json.dumps(story))) == ["Once upon a time."]
+    card = made(
+        tmp_path,
+        "MyActivity.json",
+        json.dumps([activity | {"title": "Used Gemini Apps"}, *[activity | {"safeHtmlItem": [{"html": "a"}]}]]),
+    )
+    assert (said(card), card["reasons"]) == ([[("user", "q"), ("assistant", "a")]], {"empty_chat": 1})
+    tavern = [{"user_name": "П", "character_name": "А", "create_date": "x", "chat_metadata": {}},
+              {"name": "П", "is_user": True, "is_system": False, "mes": "q", "extra": {}}, {"name": "S", "is_system": True, "mes": "hidden"},
+              {"name": "А", "is_user": False, "mes": "a", "swipes": ["old", "a"], "swipe_id": 1, "extra": {"reasoning": "r"}}]  # fmt: skip
+    card = made(tmp_path, "А - 2025.jsonl", lines(tavern))
+    assert rows_of(card) == [{"messages": messages([("user", "q"), ("assistant", THOUGHT)]), "fields": {"title": "А"}}]
+    assert card["repairs"] == {"service_dropped": 1, "branches_dropped": 1, "thoughts_kept": 1}
+
+
+def chatgpt(*turns):
+    """An export of one conversation: each turn a role and its content."""
+    mapping = {"0": {"id": "0", "parent": None, "children": ["1"], "message": None}}
+    for at, (role, kind, parts) in enumerate(turns, 1):
+        content = {"content_type": kind, "parts": parts}
+        message = {"author": {"role": role}, "content": content, "recipient": "all", "metadata": {}}
+        mapping[str(at)] = {"id": str(at), "parent": str(at - 1), "children": [str(at + 1)], "message": message}
+    return json.dumps([{"title": "t", "current_node": str(len(turns)), "mapping": mapping}])
+
+
+def test_voices_of_chatgpt_are_kept_and_questions_about_pictures_are_not(tmp_path):
+    voice = [{"content_type": "audio_asset_pointer", "asset_pointer": "sediment://1"}]
+    picture = [{"content_type": "image_asset_pointer", "asset_pointer": "file-service://x"}, "что на фото?"]
+    data = chatgpt(
+        ("user", "multimodal_text", [{"content_type": "audio_transcription", "text": "q"}, *voice]),
+        ("assistant", "thoughts", []),
+        ("assistant", "multimodal_text", [{"content_type": "audio_transcription", "text": "a"}, *voice]),
+        ("user", "multimodal_text", picture),
+        ("assistant", "text", ["кот"]),
+        ("user", "text", ["q2"]),
+        ("tool", "execution_output", ["x"]),
+        ("assistant", "text", ["b"]),
+    )
+    card = made(tmp_path, "conversations.json", data)
+    assert said(card) == [[("user", "q"), ("assistant", "a"), ("user", "q2"), ("assistant", "b")]]
+    assert card["repairs"] == {"thoughts_dropped": 1, "media_dropped": 1, "tools_dropped": 1}
+
+
+def test_a_claude_export_is_the_branch_that_was_seen_last(tmp_path):
+    def message(uuid, parent, sender, text, at, **more):
+        content = [{"type": "text", "text": text}]
+        return {"uuid": uuid, "parent_message_uuid": parent, "sender": sender, "text": text, "content": content,
+                "created_at": f"2026-01-01T00:00:0{at}Z", "attachments": [], "files": [], **more}  # fmt: skip
+
+    root = "00000000-0000-4000-8000-000000000000"
+    chat = [message("1", root, "human", "old", 1), message("2", "1", "assistant", "x", 2),
+            message("3", root, "human", "q", 3, attachments=[{"file_name": "a.txt", "extracted_content": "pasted"}]),
+            message("4", "3", "assistant", "first", 4), message("5", "3", "assistant", "a", 5)]  # fmt: skip
+    export_ = {"uuid": "c", "name": "t", "chat_messages": chat}
+    card = made(tmp_path, "conversations.json", json.dumps([export_]))
+    assert said(card) == [[("user", "q\n\npasted"), ("assistant", "a")]]
+    assert card["repairs"] == {"branches_dropped": 3}
+    card = made(tmp_path, "leaf.json", json.dumps([export_ | {"current_leaf_message_uuid": "4"}]))
+    assert said(card) == [[("user", "q\n\npasted"), ("assistant", "first")]]
+
+
+def test_the_companions_of_an_export_are_no_rows(tmp_path):
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for name, text in (
+        ("conversations-000.json", chatgpt(("user", "text", ["q"]), ("assistant", "text", ["a"]))),
+        ("user.json", '{"id": "user-1", "email": "ivan@example.org"}'), ("chat.html", "<html><body>q a</body></html>"),
+        ("message_feedback.json", '[{"id": "1", "rating": "thumbsUp", "content": "{}"}]'),
+    ):  # fmt: skip
+        (folder / name).write_text(text, "utf-8")
+    card = corpus.create([folder], "x")
+    assert (said(card), card["reasons"]) == ([[("user", "q"), ("assistant", "a")]], {"describes_others": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.csv", "c_id,role,message\n0,user,q\n1,user,q2\n0,assistant,a\n1,assistant,b\n"),
+        ("order.csv", "диалог;turn;роль;текст\n0;2;assistant;a\n0;1;user;q\n1;1;user;q2\n1;2;assistant;b\n"),
+        ("a.jsonl", lines([{"conversation_id": at // 2, "role": ("user", "bot")[at % 2], "text": text} for at, text in enumerate(("q", "a", "q2", "b"))])),
+        ("oasst.jsonl", lines([
+            {"message_id": id, "parent_id": parent, "message_tree_id": tree, "role": role, "text": text, "rank": rank}
+            for id, parent, tree, role, text, rank in (
+                ("1", None, "1", "prompter", "q", None), ("2", "1", "1", "assistant", "worse", 1),
+                ("3", "1", "1", "assistant", "a", 0), ("4", None, "4", "prompter", "q2", None), ("5", "4", "4", "assistant", "b", 0),
+            )])),
+    ],
+)  # fmt: skip
+def test_rows_of_one_turn_become_conversations(tmp_path, name, data):
+    card = made(tmp_path, name, data)
+    assert said(card) == [[("user", "q"), ("assistant", "a")], [("user", "q2"), ("assistant", "b")]]
+    assert card["repairs"] == ({"branches_dropped": 1} if name == "oasst.jsonl" else {})
+
+
+def test_a_table_of_authors_and_texts_is_no_chat(tmp_path):
+    card = made(tmp_path, "a.csv", "author,text\nПушкин,Мороз и солнце\nФет,Шёпот\n")
+    assert said(card) == ["Мороз и солнце", "Шёпот"]
