@@ -4,6 +4,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from functools import partial
+from itertools import count
 from xml.etree import ElementTree
 
 from core.corpus import documents, sources
@@ -55,6 +56,8 @@ def read_docx(source: Source) -> Iterator[Record | Bad]:
     # A footnote's number in the text, and the arrow that leads back to it.
     page = re.sub(r"<sup><a [^>]*note-ref[^>]*>\[(\d+)\]</a></sup>", r" [\1]", page)
     page = re.sub(r' ?<a href="#[^"]*note-ref-[^"]*">↑</a>', "", page)
+    number = count(1)
+    page = re.sub(r'<li id="(?:foot|end)note-[^"]*">\s*(?:<p>)?\s*', lambda _: f"<p>[{next(number)}] ", page)
     text, _ = markup.text_of(page)
     yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
 
