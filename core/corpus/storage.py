@@ -95,6 +95,7 @@ class Writer:
         card = card | {
             "content_hash": hashlib.sha256(self._ids.hex().encode()).hexdigest(),
             "kind": self._kind(),
+            "pairs": self.pairs,
             "rows": self.rows,
             "bytes": self.bytes,
             "characters": self.characters,
