@@ -8,8 +8,8 @@ import gradio as gr
 
 from core import models as known
 from core import tokenizer
-from core.corpus import corpus, import_process, importer, preview, turns
-from core.errors import ErrorElsewhere, UserError
+from core.corpus import corpus, hub, import_process, importer, preview, turns
+from core.errors import ErrorElsewhere, UserError, named
 from core.training import errors
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
@@ -50,6 +50,7 @@ def build(say: Say) -> dict:
     makes = [listing, changed, new["progress"], new["cancel"]]
     made = [
         new["take"].click(partial(on_take, say), new["sample"], makes, show_progress="hidden"),
+        new["fetch"].click(partial(on_hub, say), [new["hub"], new["name"]], makes, show_progress="hidden"),
         new["create"].click(partial(on_create, say), new["inputs"], makes, show_progress="hidden"),
     ]
     listing.change(on_models, rows["model"], rows["model"], show_progress="hidden")
@@ -135,6 +136,13 @@ def on_take(say: Say, sample_id: str | None):
     if sample is None:
         raise Refused(say.trouble(importer.NothingGiven()))
     yield from _made(say, [sample["path"]], say.pick(sample["title"]), corpus.Options())
+
+
+def on_hub(say: Say, id: str | None, name: str | None):
+    """Fetch a data set of the hub, named like it unless a name is given."""
+    if hub.place(id or "") is None:
+        raise Refused(say.trouble(named("HubIdWrong", id=id or "")))
+    yield from _made(say, [Path(id.strip())], name or id.strip(), corpus.Options())
 
 
 def on_create(say: Say, files, folder, names, name, *settings):

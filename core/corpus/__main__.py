@@ -52,9 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     added = command("import", _import, "Read files and folders into a new corpus.", "--out", "--progress", corpus=False)
-    added.add_argument("files", nargs="+", type=Path)
+    added.add_argument(
+        "files", nargs="+", type=Path, help="files, folders, or data sets of the hub as owner/name:config@split"
+    )
     added.add_argument("--name", help="default: the name of the first file")
-    added.add_argument("--options", default="{}", help="JSON: mapping, roles, encoding, repair_turns, repair_text")
+    added.add_argument("--options", default="{}", help="JSON: mapping, roles, encoding, repair_turns, most_rows, …")
     added.add_argument("--learn-as", default="", metavar="NAME", help="who of a chat between people is the assistant")
     command("list", _list, "List your corpora.", corpus=False)
     command("delete", _delete, "Delete a corpus.")

@@ -73,7 +73,9 @@ def dataset_card(card: dict, form: str, file: str) -> str:
         if card.get(name):
             lines += ["", f"{name.replace('_', ' ').capitalize()}: {json.dumps(card[name], ensure_ascii=False)}"]
     lines += ["", "## Sources", ""]
-    lines += [f"- {file['file']} ({file['format']}, {file['rows']} rows)" for file in card.get("sources", [])[:200]]
+    for file in card.get("sources", [])[:200]:
+        licence = f", licence: {file['licence']}" if file.get("licence") else ""
+        lines.append(f"- {file['file']} ({file['format']}, {file['rows']} rows{licence})")
     return "\n".join([*lines, "", "Licence: that of the sources; fill it in before you pass the file on.", ""])
 
 

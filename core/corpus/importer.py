@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from core import paths
-from core.corpus import reading, sources, storage
+from core.corpus import hub, reading, sources, storage
 from core.corpus.formats import detection
 from core.corpus.reading import Options, Row, SetAside
 from core.errors import UserError
@@ -66,7 +66,7 @@ def create(
     if not given:
         raise NothingGiven()
     for path in given:
-        if not path.exists():
+        if not path.exists() and hub.place(str(path)) is None:
             raise FileMissing(path=path)
     if out is not None and out.exists():
         raise NameTaken(path=out)
@@ -184,7 +184,12 @@ class Tally:
                 progress(source, self.writer.rows)
         progress(source, self.writer.rows, done=True)
         if len(self.files) < MOST_FILES:
-            about = {"file": source.name, "format": file.format, "encoding": file.encoding, "bytes": source.size}
+            about = {
+                "file": source.name,
+                "format": file.format,
+                "encoding": file.encoding,
+                "bytes": source.size,
+            } | file.about
             self.files.append(about | {"rows": self.writer.rows - rows, "set_aside": self.set_aside - set_aside})
 
     def _put_aside(self, record: SetAside) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from core.corpus import mojibake, personal, schema, sources, turns
+from core.corpus import hub, mojibake, personal, schema, sources, turns
 from core.corpus.formats import detection
 from core.corpus.formats.notes import NEXUS, conversation_of, joined
 from core.corpus.sources import Bad, Record, Source
@@ -27,6 +27,7 @@ class Options:
     repair_text: bool = True
     replace_personal: bool = False  # e-mail addresses, phones and the like become typed placeholders
     me: str = ""  # the name of the speaker who is the assistant in exports of a messenger; "": guessed
+    most_rows: int = 100_000  # that are read of a data set of the hub; 0: all
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
 def each(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     """Every source under these paths in its place."""
     for path in paths:
+        if not path.exists() and (place := hub.place(str(path))):
+            yield hub.opened(place, options.most_rows)
+            continue
         for source in sources.of_folder(path) if path.is_dir() else [sources.of_path(path)]:
             yield from _opened(source, options, sources.readable(path.name))
 

@@ -4,7 +4,7 @@ A new format is a Format(name, claims, read) in a module of this package, and it
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from core.corpus import documents, encodings
 from core.corpus.formats import office, turn_rows
@@ -36,6 +36,7 @@ class Opened:
     format: str
     encoding: str
     records: Iterator[Record | Bad]
+    about: dict = field(default_factory=dict)  # what the card says of it besides
 
 
 def open_source(source: Source, encoding: str = "") -> Opened:
