@@ -12,6 +12,8 @@ from core.training.config import TrainConfig
 from core.training.errors import PreferencePairs
 from tests import tiny_tokenizers
 from tests.test_corpus_formats import lines, made, messages, said
+from ui import corpora_html
+from ui.text import Say
 
 Q, A, B = ({"role": role, "content": words} for role, words in (("user", "q"), ("assistant", "a"), ("assistant", "b")))
 SYSTEM = {"role": "system", "content": "s"}
@@ -426,3 +428,48 @@ def test_rows_of_one_turn_become_conversations(tmp_path, name, data):
 def test_a_table_of_authors_and_texts_is_no_chat(tmp_path):
     card = made(tmp_path, "a.csv", "author,text\nПушкин,Мороз и солнце\nФет,Шёпот\n")
     assert said(card) == ["Мороз и солнце", "Шёпот"]
+
+
+def test_what_is_not_known_comes_with_the_choices_that_would_make_rows(tmp_path):
+    records = [
+        {"Кто спросил": "Аня", "Реплика": "Как дела у тебя?", "Ответная": f"Хорошо, спасибо {at}", "n": at}
+        for at in range(4)
+    ]
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines(records), "utf-8")
+    seen = corpus.look([file])
+    pair = {"schema": "pair", "ask": ["Реплика"], "answer": "Ответная"}
+    assert seen["rows"] == []
+    assert seen["suggestions"] == [
+        {"mapping": pair, "rows": 4}, {"mapping": {"schema": "text", "text": "Ответная"}, "rows": 4},
+    ]  # fmt: skip
+    shown = corpora_html.look(Say("ru"), seen)
+    assert "«Вопрос и ответ», столбцы Реплика → Ответная: из первых записей вышло бы строк: 4." in shown
+    assert made(tmp_path, "a.jsonl", lines(records), mapping=pair)["rows_kept"] == 4
+    chats = [
+        {
+            "id": 1,
+            "log": [{"who": "Гость", "role": "Гость", "text": "q"}, {"role": "Мастер", "text": "a"}],
+            "a": "b",
+            "c": "d",
+        }
+    ]
+    file.write_text(lines(chats), "utf-8")
+    assert corpus.look([file])["suggestions"][0] == {"mapping": {"schema": "messages", "messages": "log"}, "rows": 1}
+
+
+def test_a_file_that_is_no_text_says_what_it_looks_like(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name, head in (
+        ("a.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
+        ("a.rar", b"Rar!\x1a\x07"),
+        ("a.png", b"\x89PNG"),
+        ("a.db", b"SQLite format 3\x00"),
+        ("a.bin", b"\x01\x02"),
+    ):
+        (folder / name).write_bytes(head + bytes(100))
+    (folder / "a.txt").write_text("да", "utf-8")
+    card = corpus.create([folder], "x")
+    assert said(card) == ["да"]
+    assert card["reasons"] == {"unknown_format": 1, "database": 1, "old_office": 1, "media_file": 1, "other_archive": 1}

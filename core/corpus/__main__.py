@@ -10,7 +10,19 @@ from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 from core import errors, tokenizer
-from core.corpus import checks, cleaning, corpus, duplicates, export, preview, report, sources, storage, token_counter
+from core.corpus import (
+    checks,
+    cleaning,
+    corpus,
+    duplicates,
+    export,
+    importer,
+    preview,
+    report,
+    sources,
+    storage,
+    token_counter,
+)
 from core.errors import UserError
 
 
@@ -34,7 +46,16 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(errors.to_dict(error), ensure_ascii=False))
         else:
             print(error, file=sys.stderr)
+            _suggest(arguments, error)
         return 1
+
+
+def _suggest(arguments, error: UserError) -> None:
+    """Print the mappings that would make rows of files that gave none."""
+    if isinstance(error, importer.CorpusEmpty):
+        for one in corpus.look(arguments.files)["suggestions"]:
+            options = json.dumps({"mapping": one["mapping"]}, ensure_ascii=False)
+            print(f"  --options '{options}' would make {one['rows']} rows of the first records", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,6 +26,13 @@ BINARY_FORMATS = (PARQUET, ARROW, PDF, *office.FORMATS, EPUB, ZIP)  # known by t
 TEXT_FORMATS = (
     *(FB2, MESSENGER_PAGE, HTML, SILLYTAVERN, JSONL, JSON, NEXUS, WHATSAPP, SUBTITLES, MARKDOWN, CSV, TEXT),
 )  # known by their first lines; TEXT takes all
+LOOKS = {  # what a file that is no text begins with: https://en.wikipedia.org/wiki/List_of_file_signatures
+    "old_office": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
+    "other_archive": (b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"BZh", b"\xfd7zXZ\x00"),
+    "media_file": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"BM"),
+    "database": (b"SQLite format 3\x00",),
+    "weights": (b"GGUF",),
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     for form in BINARY_FORMATS:
         if form.claims(source, head):
             return Opened(source, form.name, "", _guarded(form, source))
-    if encodings.is_binary(head):
-        return Opened(source, "unknown", "", iter([Bad("", "unknown_format", repr(head[:60]))]))
+    if (looks := _looks_like(head)) or encodings.is_binary(head):
+        return Opened(source, "unknown", "", iter([Bad("", looks or "unknown_format", repr(head[:60]))]))
     encoding = encoding or encodings.detect(source)
     source = replace(source, encoding=encoding)
     text = head.decode(encoding.replace("utf-16-sig", "utf-16"), errors="ignore").removeprefix("\ufeff")
@@ -59,6 +66,14 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     else:
         form = next(form for form in TEXT_FORMATS if form.claims(source, text))
     return Opened(source, form.name, encoding, _guarded(form, source))
+
+
+def _looks_like(head: bytes) -> str:
+    """The reason why a binary file is not read, by its first bytes; "" for texts and what is not known."""
+    if b"\x00" not in head[:256]:
+        return ""
+    found = next((reason for reason, starts in LOOKS.items() if head.startswith(starts)), "")
+    return "media_file" if head[4:8] == b"ftyp" else found
 
 
 def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
