@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from core.corpus import corpus, export
+from core import tokenizer
+from core.corpus import corpus, export, preview
 from core.corpus.reading import Options
 from core.runs import runs
 from core.training import corpus_rows, encoding
@@ -473,3 +474,25 @@ def test_a_file_that_is_no_text_says_what_it_looks_like(tmp_path):
     card = corpus.create([folder], "x")
     assert said(card) == ["да"]
     assert card["reasons"] == {"unknown_format": 1, "database": 1, "old_office": 1, "media_file": 1, "other_archive": 1}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"systemInstruction": {"role": "system", "parts": [{"text": "s"}]}, "contents": [{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "a"}]}]},
+        {"system": "s", "conversation": [["q", "a"]]},
+        {"system": "s", "conversations": {"from": ["human", "gpt"], "value": ["q", "a"]}},
+        {"system": "s", "messages": [None, Q, {"role": "assistant", "content": None, "audio": {"id": "x", "transcript": "a"}}]},
+        {"system": "s", "history": [], "query": "q", "response": "a"},
+    ],
+)  # fmt: skip
+def test_turns_in_other_shapes_are_the_same_turns(tmp_path, record):
+    assert said(made(tmp_path, "a.jsonl", lines([record]))) == [[("system", "s"), ("user", "q"), ("assistant", "a")]]
+
+
+def test_tokens_of_a_pair_are_those_of_its_chosen_reply(tmp_path):
+    model = str(tiny_tokenizers.build(tmp_path / "model", "chatml"))
+    loaded = tokenizer.load(model)
+    shown = preview.tokens({"id": "x"} | PAIR, loaded, max_length=100)
+    assert shown == preview.tokens({"messages": [Q, A]}, loaded, max_length=100)
+    assert shown["learned"] > 0

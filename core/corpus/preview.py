@@ -16,6 +16,7 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
     Raises:
         errors.TemplateRefused: when the chat template does not take the row's roles.
     """
+    row = turns.as_chat(row)
     encoded = encoding.encode(row, tokenizer, learn)
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids, labels = encoded["input_ids"], encoded["labels"]

@@ -40,9 +40,14 @@ def is_turns(value: object) -> bool:
     """Whether a field may hold turns."""
     if isinstance(value, str):
         return value.lstrip()[:1] in "[{" and value.strip() != "" and parsed(value) is not None
-    if isinstance(value, dict):
-        return isinstance(value.get("role"), list) and isinstance(value.get("content"), list)
-    return isinstance(value, list)
+    return isinstance(value, list) or (isinstance(value, dict) and _columns(value) is not None)
+
+
+def _columns(value: dict) -> tuple[list, list] | None:
+    """The roles and the contents of turns that are kept as columns, as Parquet keeps lists of structs."""
+    names = {plain(key): key for key, cells in value.items() if isinstance(cells, list)}
+    role, said = first(names, "role"), first(names, "content")
+    return None if role is None or said is None else (value[role], value[said])
 
 
 def is_list_of_turns(value: object) -> bool:
@@ -63,15 +68,17 @@ def each(turns: object) -> list[tuple[object, object, dict]]:
     """(role, content, the turn's other fields by their plain names) of each turn."""
     if isinstance(turns, str):
         turns = parsed(turns)
-    if isinstance(turns, dict):  # columns instead of rows, as Parquet keeps lists of structs
-        roles, contents = turns.get("role"), turns.get("content")
-        if not isinstance(roles, list) or not isinstance(contents, list) or len(roles) != len(contents):
+    if isinstance(turns, dict):
+        roles, contents = _columns(turns) or ([], [None])
+        if len(roles) != len(contents):
             raise Unfit("turns_unreadable")
         return [(role, said, {}) for role, said in zip(roles, contents, strict=True)]
     if not isinstance(turns, list):
         raise Unfit("turns_unreadable")
     if not turns:
         raise Unfit("empty_chat")
+    if all(isinstance(pair, list) and len(pair) == 2 for pair in turns):  # pairs of a question and an answer
+        turns = [said for pair in turns for said in pair]
     if not any(isinstance(turn, dict) for turn in turns):  # a bare list: question, answer, question, answer
         if not all(isinstance(turn, str) for turn in turns) or len(turns) < 2:
             raise Unfit("turns_unreadable")

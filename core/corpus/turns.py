@@ -29,6 +29,11 @@ def learned(row: dict) -> str:
     return "\n".join(turn["content"] for turn in replies if is_learned(turn))
 
 
+def as_chat(row: dict) -> dict:
+    """A preference pair as the chat that ends in its chosen reply; another row as it is."""
+    return {"messages": row["messages"] + row["chosen"]} if "chosen" in row else row
+
+
 def is_learned(turn: dict) -> bool:
     """Whether a turn is a reply that is to be learned."""
     return turn["role"] == "assistant" and turn.get("weight") != 0
