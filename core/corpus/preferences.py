@@ -13,8 +13,9 @@ HUMAN_ASSISTANT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 
 def guess(names: dict, value: dict) -> dict | None:
     """How a record with these plain names is read as a pair; None when it is none."""
-    chosen, rejected = turn_lists.first(names, "chosen"), turn_lists.first(names, "rejected")
-    if chosen is None or rejected is None:
+    rejected = turn_lists.first(names, "rejected")
+    chosen = turn_lists.first(names, "chosen") if rejected is not None else None
+    if chosen is None:
         return None
     mapping = {"schema": "preference", "chosen": chosen, "rejected": rejected}
     if (system := turn_lists.first(names, "system")) is not None:

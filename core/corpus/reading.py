@@ -150,7 +150,7 @@ def _is_normal(row: dict) -> bool:
     """Whether there is nothing to repair in a row: most rows are left here."""
     if "text" in row:
         return not mojibake.is_suspect(row["text"])
-    if "chosen" in row or not any(map(turns.is_learned, row["messages"])):
+    if "chosen" in row or not row["messages"] or row["messages"][-1].get("weight") == 0:
         return False
     return turns.is_sound(row["messages"]) and not any(mojibake.is_suspect(turn["content"]) for turn in row["messages"])
 

@@ -9,6 +9,8 @@ from core.corpus.turns import ROLES
 
 OURS = ("id", "source", "cluster", "lang")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")  # columns beside a chat that belong to it
+LABELS = ("label", "kto_tag")  # of KTO: https://huggingface.co/docs/trl/dataset_formats
+BESIDE = frozenset((*MEDIA, *LABELS, "tools"))
 LISTS = ("messages", "answer", "text", "system", "history", "chosen", "rejected", "reasoning")
 
 
@@ -92,10 +94,12 @@ def _chat(value: object, mapping: dict, roles: dict, notes: list[str]) -> dict:
 
 def _check_beside(value: dict, notes: list[str]) -> None:
     """What a chat's other columns say of it: pictures that belong to it, tools, a label that calls the reply bad."""
+    if BESIDE.isdisjoint(value):
+        return
     for name in MEDIA:
         if value.get(name):
             raise Unfit("part_without_text", name)
-    for name in ("label", "kto_tag"):  # of KTO: https://huggingface.co/docs/trl/dataset_formats
+    for name in LABELS:
         if value.get(name) in (False, "False", "false") and type(value[name]) in (bool, str):
             raise Unfit("unwanted_reply", name)
     if value.get("tools"):

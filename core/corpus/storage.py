@@ -40,7 +40,7 @@ def row_id(row: dict) -> str:
 def _digest(row: dict) -> bytes:
     if "text" in row:
         content = orjson.dumps(row["text"])
-    elif "chosen" in row or any(len(turn) > 2 for turn in row["messages"]):
+    elif "chosen" in row or sum(map(len, row["messages"])) > 2 * len(row["messages"]):
         return bytes.fromhex(corpus_rows.row_id(row))
     else:
         parts = [
@@ -83,7 +83,8 @@ class Writer:
             self.characters += len(row["text"])
         else:
             self.pairs += "chosen" in row
-            self.characters += sum(map(len, turns.texts(row)))
+            for turn in row["messages"] if "chosen" not in row else turns.all_turns(row):
+                self.characters += len(turn["content"])
 
     def set_aside(self, values: dict) -> None:
         self._aside.write(orjson.dumps(values) + b"\n")

@@ -10,6 +10,7 @@ from core.corpus import content
 from core.corpus.content import Unfit
 
 NAMES = json.loads((paths.assets() / "field-names.json").read_text(encoding="utf-8"))  # of fields and of roles
+_SETS = {kind: frozenset(kinds) for kind, kinds in NAMES.items()}
 ROLE_OF = {name: role for role, names in NAMES["roles"].items() for name in names}
 
 
@@ -20,7 +21,9 @@ def plain(key: object) -> str:
 
 def first(names: dict, kind: str) -> str | None:
     """The first field of a kind, by NAMES, that a record has."""
-    return next((names[name] for name in NAMES[kind] if name in names), None)
+    if _SETS[kind].isdisjoint(names):
+        return None
+    return next(names[name] for name in NAMES[kind] if name in names)
 
 
 def parsed(text: str) -> list | dict | None:

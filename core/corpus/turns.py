@@ -8,7 +8,12 @@ LISTS = ("messages", "chosen", "rejected")  # of a chat the first alone, of a pr
 
 def texts(row: dict) -> list[str]:
     """The text of a row, or the contents of a chat's turns; of a pair those of the prompt and of both replies."""
-    return [row["text"]] if "text" in row else [turn["content"] for name in LISTS for turn in row.get(name, ())]
+    return [row["text"]] if "text" in row else [turn["content"] for turn in all_turns(row)]
+
+
+def all_turns(row: dict) -> list[dict]:
+    """The turns of a chat; of a pair those of the prompt and of both replies."""
+    return [turn for name in LISTS for turn in row[name]] if "chosen" in row else row["messages"]
 
 
 def mapped(row: dict, change: Callable[[str], str]) -> dict:
