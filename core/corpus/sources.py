@@ -223,7 +223,7 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
         except Exception:  # zipfile lets struct, zlib and Unicode errors through
             yield Bad("", "zip_damaged")
         else:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
             for member in members[MOST_MEMBERS:]:
                 yield Bad(member.filename, "too_many_members")
             describes = _describes([Path(member.filename).name for member in members])

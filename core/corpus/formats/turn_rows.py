@@ -19,12 +19,12 @@ def joined(records: Iterator[Record | Bad]) -> Iterator[Record | Bad]:
     if not before or not isinstance(before[-1], Record) or not _is_turn(before[-1].value):
         yield from chain(before, records)
         return
-    talks: dict[object, list[Record]] = {}
+    talks: dict[str, list[Record]] = {}
     for record in chain(before, records):
         if isinstance(record, Bad) or not isinstance(record.value, dict):
             yield record
         else:
-            talks.setdefault(_field(record.value, "conversation"), []).append(record)
+            talks.setdefault(str(_field(record.value, "conversation")), []).append(record)
     for rows in talks.values():
         yield _conversation(rows)
 
@@ -61,17 +61,17 @@ def _conversation(rows: list[Record]) -> Record:
 
 def _branch(values: list[dict], notes: list[str]) -> list[dict]:
     """The replies that people ranked first, down a tree of OpenAssistant: huggingface.co/datasets/OpenAssistant/oasst1."""
-    children: dict[object, list[dict]] = {}
-    known = {value["message_id"] for value in values}
+    children: dict[str | None, list[dict]] = {}
+    known = {str(value["message_id"]) for value in values}
     for value in values:
-        parent = value.get("parent_id")
+        parent = str(value.get("parent_id"))
         children.setdefault(parent if parent in known else None, []).append(value)
     branch: list[dict] = []
     at = None
     while children.get(at) and len(branch) < len(values):
         ranked = sorted(children[at], key=_rank)
         branch.append(ranked[0])
-        at = ranked[0]["message_id"]
+        at = str(ranked[0]["message_id"])
     notes += ["branches_dropped"] * (len(values) - len(branch))
     return branch
 
