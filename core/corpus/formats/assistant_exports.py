@@ -17,18 +17,18 @@ PROMPTED = re.compile(
 
 def walked(nodes: dict, leaf: object, parent: str, notes: list[str]) -> list:
     """The nodes from the root to a leaf; of those that stand aside the number is noted."""
-    branch, seen, at = [], set(), leaf
-    while isinstance(at, (str, int)) and at in nodes and at not in seen:
+    branch, seen, at = [], set(), str(leaf)
+    while at in nodes and at not in seen:
         seen.add(at)
         branch.append(nodes[at])
-        at = nodes[at].get(parent) if isinstance(nodes[at], dict) else None
+        at = str(nodes[at].get(parent))
     notes += ["branches_dropped"] * (len(nodes) - len(seen))
     return branch[::-1]
 
 
 def newest_leaf(nodes: dict, parent: str) -> object:
     """The last node that is no other's parent."""
-    parents = {node.get(parent) for node in nodes.values() if isinstance(node, dict)}
+    parents = {str(node.get(parent)) for node in nodes.values() if isinstance(node, dict)}
     leaves = [key for key in nodes if key not in parents]
     return leaves[-1] if leaves else None
 
@@ -46,7 +46,7 @@ def _chatgpt(chat: dict, notes: list[str]) -> dict:
     nodes = {key: node for key, node in chat["mapping"].items() if isinstance(node, dict)}
     leaf = chat.get("current_node")
     said: list[str] = []
-    branch = walked(nodes, leaf if leaf in nodes else newest_leaf(nodes, "parent"), "parent", said)
+    branch = walked(nodes, leaf if str(leaf) in nodes else newest_leaf(nodes, "parent"), "parent", said)
     aside = [node for node in nodes.values() if not any(node is other for other in branch)]
     notes += ["branches_dropped"] * sum(_chatgpt_turn(node.get("message"), []) is not None for node in aside)
     return titled(chat, [turn for node in branch if (turn := _chatgpt_turn(node.get("message"), notes))])
@@ -92,10 +92,10 @@ def _is_claude(chat: dict) -> bool:
 def _claude(chat: dict, notes: list[str]) -> dict:
     messages = [message for message in chat["chat_messages"] if isinstance(message, dict)]
     nodes = {message["uuid"]: message for message in messages if isinstance(message.get("uuid"), str)}
-    if len(nodes) == len(messages) and any(message.get("parent_message_uuid") in nodes for message in messages):
+    if len(nodes) == len(messages) and any(str(message.get("parent_message_uuid")) in nodes for message in messages):
         leaf = chat.get("current_leaf_message_uuid")
         by_time = dict(sorted(nodes.items(), key=lambda item: str(item[1].get("created_at") or "")))
-        leaf = leaf if leaf in nodes else newest_leaf(by_time, "parent_message_uuid")
+        leaf = leaf if str(leaf) in nodes else newest_leaf(by_time, "parent_message_uuid")
         messages = walked(nodes, leaf, "parent_message_uuid", notes)
     return titled(chat, [turn for message in messages if (turn := _claude_turn(message, notes))], "name")
 

@@ -11,7 +11,7 @@ from core.corpus.formats.assistant_exports import newest_leaf, titled, walked
 DETAILS = re.compile(r'<details\s+type="(\w+)"[^>]*>(.*?)</details>\s*', re.DOTALL)
 SUMMARY = re.compile(r"<summary>.*?</summary>\s*", re.DOTALL)
 VISIBLE = "<|BEGIN-VISIBLE-CHAT|>"  # stands where text-generation-webui has a greeting and no question
-ROLES = {"user": "user", "assistant": "assistant", "system": "system"}
+ROLES = ("user", "assistant", "system")
 KOBOLD_CHAT = 3  # opmode: 1 a story, 2 an adventure, 3 a chat, 4 instructions
 
 
@@ -19,7 +19,7 @@ def _turn(role: object, said: str, files: object = None) -> list[dict]:
     """A turn; a question with pictures is marked, for its reply cannot be learned without them."""
     if role == "user" and any("image" in str(file.get("type")) for file in files or [] if isinstance(file, dict)):
         return [{"role": "user", "content": said, "seen": True}]
-    return [{"role": ROLES[role], "content": said}] if role in ROLES and said.strip() else []
+    return [{"role": role, "content": said}] if role in ROLES and said.strip() else []
 
 
 def _text(value: object, notes: list[str]) -> str:
@@ -51,7 +51,7 @@ def _open_webui(chat: dict, notes: list[str]) -> dict:
     history = inner["history"]
     nodes = {key: node for key, node in history["messages"].items() if isinstance(node, dict)}
     leaf = history.get("currentId")
-    branch = walked(nodes, leaf if leaf in nodes else newest_leaf(nodes, "parentId"), "parentId", notes)
+    branch = walked(nodes, leaf if str(leaf) in nodes else newest_leaf(nodes, "parentId"), "parentId", notes)
     params = inner.get("params") if isinstance(inner.get("params"), dict) else {}
     turns = _turn("system", str(inner.get("system") or params.get("system") or ""))
     for node in branch:
@@ -121,10 +121,10 @@ def _librechat(chat: dict, notes: list[str]) -> dict:
     while waiting:  # a recursive export keeps the replies of a message as its children
         message = waiting.pop()
         if isinstance(message, dict):
-            nodes[message.get("messageId") or len(nodes)] = message
+            nodes[str(message.get("messageId") or len(nodes))] = message
             waiting += reversed(message.get("children") or [])
     branch = list(nodes.values())
-    if any(node.get("parentMessageId") in nodes for node in branch):
+    if any(str(node.get("parentMessageId")) in nodes for node in branch):
         branch = walked(nodes, newest_leaf(nodes, "parentMessageId"), "parentMessageId", notes)
     options = chat.get("options") if isinstance(chat.get("options"), dict) else {}
     turns = _turn("system", str(options.get("promptPrefix") or options.get("system") or ""))

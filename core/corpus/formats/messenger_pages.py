@@ -35,7 +35,7 @@ class _Messages(HTMLParser):
         if "message" in classes and not any("message" in names for _, names in self.open):
             self.messages.append({"classes": classes, "id": values.get("data-id") or values.get("id") or ""})
         self.open.append((tag, classes))
-        if self.messages and "title" in values and "date" in classes:
+        if self.messages and values.get("title") and "date" in classes:
             self.messages[-1]["date"] = values["title"]
         if self.messages and tag == "a" and "message__header" in {name for _, names in self.open for name in names}:
             self.messages[-1]["link"] = values.get("href") or ""
