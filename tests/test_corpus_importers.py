@@ -496,3 +496,35 @@ def test_tokens_of_a_pair_are_those_of_its_chosen_reply(tmp_path):
     shown = preview.tokens({"id": "x"} | PAIR, loaded, max_length=100)
     assert shown == preview.tokens({"messages": [Q, A]}, loaded, max_length=100)
     assert shown["learned"] > 0
+
+
+def test_questions_about_files_and_their_replies_are_left_out(tmp_path):
+    def version(role, *content):
+        return {"versions": [{"type": "singleStep", "role": role, "content": list(content)}], "currentlySelected": 0}
+
+    file, text = {"type": "file", "fileIdentifier": "x.png", "fileType": "image"}, {"type": "text", "text": "q"}
+    chat = [
+        version("user", text, file),
+        version("assistant", {"type": "text", "text": "cat"}),
+        version("user", text),
+        version("assistant", {"type": "text", "text": "a"}),
+    ]
+    card = made(tmp_path, "a.conversation.json", json.dumps({"name": "", "messages": chat}))
+    assert (said(card), card["repairs"]) == ([[("user", "q"), ("assistant", "a")]], {"media_dropped": 1})
+    card = made(tmp_path, "both.json", json.dumps([{"name": "", "messages": chat}, {"name": "", "messages": chat[:2]}]))
+    assert card["reasons"] == {"part_without_text": 1}
+
+
+def test_a_program_is_nobody_whom_a_model_learns_to_be_unasked(tmp_path):
+    def message(name, bot):
+        return {
+            "type": "Default",
+            "timestamp": "2025-01-01T10:00:00Z",
+            "content": name,
+            "author": {"id": name, "name": name, "isBot": bot},
+        }
+
+    log = [message("Аня", False), *[message("MEE6", True)] * 3, message("Боря", False)]
+    value = {"guild": {}, "channel": {"id": "1"}, "messages": log, "messageCount": 5}
+    assert made(tmp_path, "a.json", json.dumps(value))["learned_as"] == {"Боря": 1}
+    assert made(tmp_path, "b.json", json.dumps(value), me="MEE6")["learned_as"] == {"MEE6": 1}

@@ -59,6 +59,8 @@ def test_a_sheet_with_a_header_is_a_table_of_rows(tmp_path):
     mapping = {"schema": "pair", "ask": ["X"], "answer": "Y"}
     named = made(tmp_path, "named.xlsx", book({"1": [["X", "Y"], ["q", "a"]]}), mapping=mapping)
     assert said(named) == [[("user", "q"), ("assistant", "a")]]
+    titled = book({"1": [["Отчёт за год"], ["question", "answer"], ["q", "a"]], "2": [["text"], ["одна"], ["две"]]})
+    assert said(made(tmp_path, "titled.xlsx", titled)) == [[("user", "q"), ("assistant", "a")], "одна", "две"]
 
 
 def test_a_word_document_keeps_headings_lists_tables_footnotes_and_text_boxes(tmp_path):

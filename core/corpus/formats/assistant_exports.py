@@ -72,7 +72,7 @@ def _chatgpt_turn(message: object, notes: list[str]) -> dict | None:
     parts = [part for part in parts if isinstance(part, dict)]
     text = CITATION.sub("", "".join(part["text"] for part in parts if isinstance(part.get("text"), str)))
     kinds = [str(part.get("content_type")) for part in parts if not isinstance(part.get("text"), str)]
-    seen = any("image" in kind for kind in kinds)
+    seen = any("image" in kind for kind in kinds) or (role == "user" and bool(meta.get("attachments")))
     if seen or (kinds and not text.strip()):  # a voice has a transcription beside its sound
         notes.append("media_dropped")
     return _turn(role, text, seen)

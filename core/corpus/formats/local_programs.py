@@ -15,9 +15,9 @@ ROLES = ("user", "assistant", "system")
 KOBOLD_CHAT = 3  # opmode: 1 a story, 2 an adventure, 3 a chat, 4 instructions
 
 
-def _turn(role: object, said: str, files: object = None) -> list[dict]:
-    """A turn; a question with pictures is marked, for its reply cannot be learned without them."""
-    if role == "user" and any("image" in str(file.get("type")) for file in files or [] if isinstance(file, dict)):
+def _turn(role: object, said: str, seen: bool = False) -> list[dict]:
+    """A turn; a question with files is marked, for its reply cannot be learned without them."""
+    if role == "user" and seen:
         return [{"role": "user", "content": said, "seen": True}]
     return [{"role": role, "content": said}] if role in ROLES and said.strip() else []
 
@@ -40,6 +40,14 @@ def _text(value: object, notes: list[str]) -> str:
     return content.with_thoughts("".join(said), "\n\n".join(filter(None, thoughts)), notes)
 
 
+def _with_files(role: object, value: object, files: object, notes: list[str]) -> list[dict]:
+    """A turn of parts that may have files among them or beside them."""
+    before = notes.count("media_dropped")
+    notes += ["media_dropped"] * len(files if isinstance(files, list) else [])
+    said = _without_details(_text(value, notes), notes)
+    return _turn(role, said, notes.count("media_dropped") > before)
+
+
 def _is_open_webui(chat: dict) -> bool:
     inner = chat.get("chat") if isinstance(chat.get("chat"), dict) else chat
     history = inner.get("history")
@@ -55,8 +63,7 @@ def _open_webui(chat: dict, notes: list[str]) -> dict:
     params = inner.get("params") if isinstance(inner.get("params"), dict) else {}
     turns = _turn("system", str(inner.get("system") or params.get("system") or ""))
     for node in branch:
-        notes += ["media_dropped"] * len(node.get("files") or [])
-        turns += _turn(node.get("role"), _without_details(_text(node.get("content"), notes), notes), node.get("files"))
+        turns += _with_files(node.get("role"), node.get("content"), node.get("files"), notes)
     return titled(chat if chat.get("title") else inner, turns)
 
 
@@ -93,15 +100,16 @@ def _lm_studio(chat: dict, notes: list[str]) -> dict:
         at = at if isinstance(at, int) and -len(versions) <= at < len(versions) else -1
         notes += ["branches_dropped"] * (len(versions) - 1)
         chosen = versions[at] if isinstance(versions[at], dict) else {}
-        turns += _turn(chosen.get("role"), _lm_studio_text(chosen, notes))
+        if isinstance(chosen.get("steps"), list):
+            turns += _turn(chosen.get("role"), _lm_studio_text(chosen["steps"], notes))
+        else:
+            turns += _with_files(chosen.get("role"), chosen.get("content"), None, notes)
     return titled(chat, turns, "name")
 
 
-def _lm_studio_text(version: dict, notes: list[str]) -> str:
-    if not isinstance(version.get("steps"), list):
-        return _text(version.get("content"), notes)
+def _lm_studio_text(steps: list, notes: list[str]) -> str:
     thoughts, said = [], []
-    for step in version["steps"]:
+    for step in steps:
         blocks = _text(step.get("content"), notes) if isinstance(step, dict) else ""
         style = step.get("style") if isinstance(step, dict) else None
         thinks = isinstance(style, dict) and style.get("type") == "thinking"
@@ -129,9 +137,8 @@ def _librechat(chat: dict, notes: list[str]) -> dict:
     options = chat.get("options") if isinstance(chat.get("options"), dict) else {}
     turns = _turn("system", str(options.get("promptPrefix") or options.get("system") or ""))
     for node in branch:
-        notes += ["media_dropped"] * len(node.get("files") or [])
         role = "user" if node.get("isCreatedByUser") else "assistant"
-        turns += _turn(role, _text(node.get("content") or node.get("text"), notes), node.get("files"))
+        turns += _with_files(role, node.get("content") or node.get("text"), node.get("files"), notes)
     return titled(chat, turns)
 
 

@@ -84,4 +84,5 @@ def _of_discord(message: dict, learn_as: str) -> Said:
     who, text = str(author.get("id") or name), str(message.get("content") or "")
     if message.get("type", "Default") not in ("Default", "Reply", 0, 19):
         return Said(who, name, "", dropped="service_dropped")
-    return Said(who, name, text, _seconds(message), "" if text.strip() else "media_dropped")
+    dropped = "" if text.strip() else "media_dropped"
+    return Said(who, name, text, _seconds(message), dropped, bot=author.get("isBot") is True)

@@ -89,9 +89,9 @@ def read_xlsx(source: Source) -> Iterator[Record | Bad]:
 
 
 def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
-    """A record for each row below the header, which is the first row with words in two cells, or in the only one."""
+    """A record for each row below the header, which is the first row with words; a title above the header is none."""
     header: list[str] = []
-    empty = 0
+    empty = below = 0
     for number, cells in enumerate(rows, 1):
         words = [_cell(cell) for cell in cells]
         if not any(words):
@@ -100,7 +100,8 @@ def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
                 return
             continue
         empty = 0
-        if not header:
+        below += 1
+        if below == 1 or (below == 2 and len(list(filter(None, header))) == 1 < len(list(filter(None, words)))):
             header = words
             continue
         while len(words) > len(header) and not words[-1]:

@@ -17,6 +17,7 @@ class Said(NamedTuple):
     text: str
     at: float | None = None  # seconds
     dropped: str = ""  # media_dropped or service_dropped, instead of a text
+    bot: bool = False  # nobody is taken for the assistant unasked who is a program
 
 
 def chats(
@@ -45,7 +46,7 @@ def _speaker(said: list[Said], learn_as: str, exporter: str | None, other_than: 
         return next((one.who for one in said if wanted in (one.name.lower(), one.who.lower())), None)
     if exporter is not None:
         return exporter
-    count = Counter(one.who for one in said if not other_than or one.name != other_than)
+    count = Counter(one.who for one in said if not one.bot and (not other_than or one.name != other_than))
     return max(reversed(count), key=count.get, default=None)  # of equals the one who spoke later: they reply
 
 
