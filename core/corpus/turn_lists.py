@@ -64,6 +64,8 @@ def read(turns: object, roles: dict, notes: list[str]) -> list[dict]:
     if isinstance(turns, list) and None in turns:
         notes += ["empty_turn_dropped"] * turns.count(None)
         turns = [turn for turn in turns if turn is not None]
+        if not turns:
+            raise Unfit("turns_unreadable")
     return [_turn(_role(role, roles), said, more, notes) for role, said, more in each(turns)]
 
 
