@@ -167,6 +167,7 @@ def test_a_whatsapp_chat_learns_to_be_one_of_its_people(tmp_path, name):
     assert [[turn["content"] for turn in turns] for turns, _ in chat_of(card)] == [["Ты где?"], ["Купи хлеба"]]
     card = corpus.look([tmp_path / name])
     assert (card["speakers"], card["files"][0]["format"]) == (["Мама", "Петя"], "whatsapp")
+    assert "The model learns to write like: Петя" in corpora_html.look(Say("en"), card)
 
 
 def test_telegram_discord_and_vk_chats_are_read_in_their_old_and_new_schemas(tmp_path):
