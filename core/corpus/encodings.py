@@ -1,11 +1,10 @@
 """Which encoding the bytes of a text are in, and its lines one by one."""
 
 import codecs
-import io
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from charset_normalizer import from_bytes
 
@@ -20,11 +19,16 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+WIDE = ("utf-16", "utf-32")
 SAMPLE_BYTES = 64 * 1024  # of lines that are not ASCII, to tell the old encodings apart
 PROOF = 100_000  # bytes of sound UTF-8 beyond ASCII: no other encoding has that
 BLOCK = 4 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is set aside
 READS_AS_RUSSIAN = 4.2  # nats a character: text in its own encoding costs 2.3 to 3.6
+SOUND = 4  # characters of UTF-8 beyond ASCII for each broken place: other encodings reach a seventh of one
+PROVES = 6  # letters by which a line tells its old encoding
+FEW = 40  # bytes of a line for each broken place, where it has hardly a character beyond ASCII
+_OLD_WORD = re.compile(rb"[\x80-\xff]{3}")
 
 
 class Line(NamedTuple):
@@ -48,13 +52,23 @@ def detect(source: Source) -> str:
     broken = _broken_lines(source)
     if broken is None:
         return "utf-8"
+    whole, sample = broken
+    sound, lost = _utf8_places(b"\n".join(sample))
+    if sound >= SOUND * lost:  # a few bytes of it are lost
+        return "utf-8"
     if declared := _declared(head):
         return declared
-    whole, sample = broken
     # In a file of an old encoding hardly any line with letters passes for UTF-8.
     if whole and whole >= 0.2 * len(sample):
         return "utf-8"
     return guess(b"\n".join(sample))
+
+
+def _utf8_places(raw: bytes) -> tuple[int, int]:
+    """How many characters beyond ASCII these bytes hold as UTF-8, and how many places that are none."""
+    text = raw.decode("utf-8", errors="replace")
+    lost = text.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
+    return sum(not char.isascii() for char in text) - lost, lost
 
 
 def guess(sample: bytes) -> str:
@@ -74,7 +88,7 @@ def _russian(data: bytes) -> str:
 
 def lines(source: Source, encoding: str) -> Iterator[Line]:
     """All lines of a text; a line that cannot be decoded or is too long comes with its problem instead."""
-    if encoding.startswith(("utf-16", "utf-32")):
+    if encoding.startswith(WIDE):
         yield from _wide_lines(source, encoding)
         return
     decode = LineDecoder(encoding)
@@ -83,10 +97,10 @@ def lines(source: Source, encoding: str) -> Iterator[Line]:
 
 
 class LineDecoder:
-    """Decodes the lines of a file; where one is not in the file's encoding, an old Russian one is tried."""
+    """Decodes the lines of a file; in UTF-8, bytes that were lost leave U+FFFD, and a line may be in old Russian."""
 
     def __init__(self, encoding: str):
-        self.encoding, self.fallback = encoding, None
+        self.encoding, self.fallback = encoding, ""
 
     def __call__(self, number: int, raw: bytes | None) -> Line:
         if raw is None:
@@ -96,12 +110,23 @@ class LineDecoder:
         try:
             return Line(number, str(raw, "utf-8" if self.encoding == "utf-8-sig" else self.encoding))
         except UnicodeDecodeError:
-            if self.fallback is None:
-                self.fallback = _russian(raw) if self.encoding.startswith("utf-8") else ""
+            text = raw.decode("utf-8", errors="replace")
+        if not self.encoding.startswith("utf-8"):
+            return Line(number, text, "bad_bytes")
+        sound, lost = _utf8_places(raw)
+        if sound < lost and (old := self._old(raw)):
+            return Line(number, old, repair=f"line in {self.fallback}")
+        few = sound >= SOUND * lost or lost * FEW <= len(raw)
+        return Line(number, text, "" if few else "bad_bytes")
+
+    def _old(self, raw: bytes) -> str:
+        """The line in an old Russian encoding; one that a longer line has proved is enough for a word."""
+        if not _OLD_WORD.search(raw):
+            return ""
+        if not self.fallback and len(re.findall(rb"[\x80-\xff]", raw)) >= PROVES:
+            self.fallback = _russian(raw)
         text = raw.decode(self.fallback, errors="replace") if self.fallback else "\ufffd"
-        if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN:
-            return Line(number, text, repair=f"line in {self.fallback}")
-        return Line(number, raw[:800].decode("utf-8", errors="replace"), "bad_bytes")
+        return text if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN else ""
 
 
 def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> str:
@@ -111,7 +136,11 @@ def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> s
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        text = "\n".join(line.text or line.problem for line in lines(source, encoding))
+        if encoding.startswith(WIDE):
+            text = "\n".join("\ufffd" if line.problem else line.text for line in lines(source, encoding))
+        else:
+            decode = LineDecoder(encoding)
+            text = "\n".join(decode(number, raw).text for number, raw in enumerate(data.split(b"\n"), 1))
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -137,15 +166,35 @@ def raw_lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _wide_lines(source: Source, encoding: str) -> Iterator[Line]:
-    number = 0
-    with io.TextIOWrapper(source.open(), encoding, errors="replace", newline="\n") as stream:
-        while line := stream.readline(LONGEST_LINE):
-            number += 1
-            if len(line) == LONGEST_LINE and not line.endswith("\n"):
+    """The lines of UTF-16 or UTF-32. After a lost byte all others would read as foreign letters: each line is
+    looked for by itself, and one whose bytes do not come out even is set aside.
+    """
+    width = 4 if "32" in encoding else 2
+    with source.open() as stream:
+        mark = next((mark for mark, name in BOMS if name == encoding and source.head(4).startswith(mark)), b"")
+        stream.read(len(mark))
+        order = {"\xff": "-le", "\xfe": "-be", "\x00": "-be"}.get(mark[:1].decode("latin-1"), "")
+        for number, raw in enumerate(_wide_raw(stream, "\n".encode(encoding + order), width), 1):
+            if raw is None:
                 yield Line(number, "", "line_too_long")
-                return
-            text = line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
-            yield Line(number, text[:800], "bad_bytes") if "\ufffd" in text else Line(number, text)
+                continue
+            text = raw.decode(encoding + order, errors="replace").removesuffix("\r")
+            yield Line(number, text, "bad_bytes" if len(raw) % width or "\ufffd" in text else "")
+
+
+def _wide_raw(stream: BinaryIO, newline: bytes, width: int) -> Iterator[bytes | None]:
+    """The bytes of each line without its end; None stands for a line that is longer than can be held."""
+    held, too_long, after = bytearray(), False, width - 1 - newline.index(b"\n")
+    while part := stream.readline(BLOCK):
+        held += part + (stream.read(after) if part.endswith(b"\n") else b"")
+        too_long |= len(held) > LONGEST_LINE
+        if held.endswith(newline):
+            yield None if too_long else bytes(held[:-width])
+            held, too_long = bytearray(), False
+        elif too_long:
+            del held[:-width]
+    if held:
+        yield None if too_long else bytes(held)
 
 
 def _declared(head: bytes) -> str | None:

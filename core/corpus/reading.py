@@ -128,6 +128,8 @@ def _repaired_row(row: dict, record: Record, name: str, options: Options, repair
         row, lines, *example = _repaired(row, repairer)
         before, after = (before, after) if before else example
         repairs += ["mojibake"] * lines
+    if "lone_surrogate" not in repairs and any("\ufffd" in text for text in turns.texts(row)):
+        repairs.append("characters_lost")
     if options.repair_turns and "messages" in row:
         messages, done = turns.repair(row["messages"])
         row = row | {"messages": messages}
