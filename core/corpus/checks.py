@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from core.corpus import languages, personal, turns
+from core.corpus import languages, mojibake, personal, turns
 
 THINK = re.compile(r"</?think(?:ing)?>|◁think▷")
 SPECIAL = re.compile(
@@ -20,7 +20,7 @@ REFUSAL = re.compile(
 LOOKALIKE = "aceopxyABCEHKMOPTXiI"
 MIXED = re.compile(rf"(?<![\w/-])(?=[^\W\d_]*[а-яА-ЯёЁ])(?=[^\W\d_]*[a-zA-Z])[а-яА-ЯёЁ{LOOKALIKE}]+(?![\w/-])")
 TO_CYRILLIC = str.maketrans("aceopxyABCEHKMOPTXiI", "асеорхуАВСЕНКМОРТХіІ")
-FLAGS = ("cjk", "think", "refusal", "special", "mixed", "personal")
+FLAGS = ("cjk", "think", "refusal", "special", "mixed", "spoilt", "personal")
 
 
 def check(row: dict) -> dict:
@@ -32,6 +32,8 @@ def check(row: dict) -> dict:
             flags.append("cjk")
         if MIXED.search(whole):
             flags.append("mixed")
+        if mojibake.remains(whole):
+            flags.append("spoilt")
     if "<" in whole or "[" in whole or "◁" in whole:
         flags += ["think"] * bool(THINK.search(whole)) + ["special"] * bool(SPECIAL.search(whole))
     if REFUSAL.search(learned):

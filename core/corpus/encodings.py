@@ -28,6 +28,9 @@ READS_AS_RUSSIAN = 4.2  # nats a character: text in its own encoding costs 2.3 t
 SOUND = 4  # characters of UTF-8 beyond ASCII for each broken place: other encodings reach a seventh of one
 PROVES = 6  # letters by which a line tells its old encoding
 FEW = 40  # bytes of a line for each broken place, where it has hardly a character beyond ASCII
+# ASCII with a character of UTF-8 that lacks one of its bytes: two in a row of those that old encodings use seldom.
+_TORN = re.compile(rb"[\x00-\x7f]*(?:[\xe0-\xef][\x80-\xbf]|[\x80-\xbf]{2})[\x00-\x7f]*")
+_RUN, _IN_LATIN = re.compile(rb"[\x80-\xff]+"), re.compile(rb"[A-Za-z][\x80-\xff]+|[\x80-\xff]+[A-Za-z]")
 _OLD_WORD = re.compile(rb"[\x80-\xff]{3}")
 
 
@@ -54,7 +57,7 @@ def detect(source: Source) -> str:
         return "utf-8"
     whole, sample = broken
     sound, lost = _utf8_places(b"\n".join(sample))
-    if sound >= SOUND * lost:  # a few bytes of it are lost
+    if sound >= SOUND * lost and sound or _TORN.fullmatch(b"\n".join(sample)):  # a few bytes of it are lost
         return "utf-8"
     if declared := _declared(head):
         return declared
@@ -81,6 +84,8 @@ def guess(sample: bytes) -> str:
 
 def _russian(data: bytes) -> str:
     """The encoding in which bytes read as Russian, "" where they do in none."""
+    if len(_IN_LATIN.findall(data)) * 2 > len(_RUN.findall(data)):
+        return ""
     costs = {name: russian_bigrams.cost(data.decode(name, errors="replace")) for name in RUSSIAN}
     best = min(RUSSIAN, key=costs.get)
     return best if costs[best] <= READS_AS_RUSSIAN else ""
@@ -207,7 +212,14 @@ def _declared(head: bytes) -> str | None:
 
 
 def _utf16_without_bom(head: bytes) -> str | None:
-    """The name of the encoding, when the bytes alternate as in UTF-16 and read as text: tables of numbers do not."""
+    """The name of the encoding, when the bytes alternate as in UTF-16 and read as text: tables of numbers do not.
+
+    Where they do not, the first of them may: behind a lost byte the others are shifted.
+    """
+    return _alternates(head) or (_alternates(head[: len(head) // 4]) if len(head) >= 64 else None)
+
+
+def _alternates(head: bytes) -> str | None:
     zeros = len(head) >= 8 and head.count(0) >= len(head) / 20
     for name, high in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
         if zeros:

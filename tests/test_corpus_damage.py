@@ -1,0 +1,93 @@
+"""Damaged files: no kept row has what its source did not, and every record is kept or set aside."""
+
+import json
+
+import pytest
+
+from core.corpus import checks, mojibake
+from tests.test_corpus_formats import lines, made, said
+
+WORDS = "Отпущено масла две меры, фитилей одна"
+
+
+def without(data: bytes, *places: int) -> bytes:
+    """The bytes without those at some places."""
+    return bytes(byte for at, byte in enumerate(data) if at not in places)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.json", "a.csv", "a.html"])
+def test_a_lost_byte_leaves_a_mark_and_no_other_letter(tmp_path, name):
+    texts = [f"{WORDS} № {number}." for number in range(40)]
+    whole = {
+        "a.txt": "\n%\n".join(texts),
+        "a.jsonl": lines([{"text": text} for text in texts]),
+        "a.json": json.dumps([{"text": text} for text in texts], ensure_ascii=False),
+        "a.csv": "text\n" + "".join(f'"{text}"\n' for text in texts),
+        "a.html": "<html><body>" + "".join(f"<p>{text}</p>" for text in texts) + "</body></html>",
+    }[name].encode()
+    card = made(tmp_path, name, without(whole, whole.index("масла".encode(), len(whole) // 2) + 3))
+    spoilt = "\n\n".join(said(card)) if name == "a.html" else said(card)
+    at = next(number for number, text in enumerate(texts) if text.replace("масла", "м\ufffdсла") in spoilt)
+    marked = [text.replace("масла", "м\ufffdсла") if number == at else text for number, text in enumerate(texts)]
+    assert spoilt == ("\n\n".join(marked) if name == "a.html" else marked)
+    assert (card["repairs"], card["rows_set_aside"], set(card["encodings"])) == ({"characters_lost": 1}, 0, {"utf-8"})
+
+
+@pytest.mark.parametrize(
+    ("data", "rows", "reasons"),
+    [
+        ("да\n%\nнет\n%\nпривет".encode()[:-1], ["да", "нет", "приве\ufffd"], {}),
+        ("да\n%\nнет\n%\nой".encode()[:-1], ["да", "нет"], {"bad_bytes": 1}),
+        (("%\n" + WORDS + "\n%\nда, вот").encode()[:-1], [WORDS, "да, во\ufffd"], {}),
+        (
+            b"A line that has lost one byte of a dash \xe2\x80 here.",
+            ["A line that has lost one byte of a dash \ufffd here."],
+            {},
+        ),
+    ],
+)
+def test_a_torn_end_is_marked_or_set_aside(tmp_path, data, rows, reasons):
+    card = made(tmp_path, "a.txt", data)
+    assert (said(card), card["reasons"]) == (rows, reasons)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_byte_lost_in_wide_text_takes_one_line(tmp_path, encoding):
+    texts = [f"{WORDS} № {number}." for number in range(9)]
+    data = lines([{"text": text} for text in texts]).encode(encoding)
+    card = made(tmp_path, "a.jsonl", without(data, len(data) // 2 + 1))
+    kept = said(card)
+    assert [text for text in texts if text in kept] == kept
+    assert len(kept) >= 1 if encoding == "utf-32" else len(kept) == 8
+    assert set(card["reasons"]) <= {"bad_bytes", "bad_json"}
+
+
+def spoilt(text: str, *encodings: str) -> str:
+    for encoding in encodings:
+        text = "".join(mojibake._char(byte, encoding) for byte in text.encode())
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "encodings"),
+    [
+        ("café", ["cp1252"]), ("it’s fine — “ok”", ["cp1252"]), ("Größe und Maß", ["latin-1"]),
+        ("naïve façade", ["cp1252", "cp1252"]), ("Привет, мир! Как дела?", ["cp1252", "cp1252"]),
+        ("Привет, мир! Как дела?", ["mac_roman", "mac_roman"]), ("«Да», — сказал он.", ["latin-1", "latin-1"]),
+        ("Ёж — №5", ["cp1251", "cp1251"]), ("100 €", ["cp1252"]),
+    ],
+)  # fmt: skip
+def test_lines_in_other_languages_and_spoilt_twice_are_repaired(text, encodings):
+    assert mojibake.Repairer().line(spoilt(text, *encodings)) == text
+
+
+def test_what_stays_spoilt_is_flagged():
+    for text in (spoilt("it’s fine — “ok”", "koi8_r", "koi8_r"), "Привет\ufffd, мир", spoilt("café", "cp1252")):
+        assert "spoilt" in checks.check({"text": text})["flags"]
+    for text in (WORDS, "Größe und Maß für äöüß, naïve façade — œuvre “été”…", "Привет 🙂"):
+        assert "spoilt" not in checks.check({"text": text})["flags"]
+
+
+def test_a_line_that_can_only_be_half_repaired_stays():
+    line = spoilt("café", "cp1251", "cp1251")
+    assert mojibake.Repairer().line(line) is line
