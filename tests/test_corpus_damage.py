@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from core.corpus import checks, mojibake
+from core.corpus import checks, encodings, mojibake
 from tests.test_corpus_formats import lines, made, said
 
 WORDS = "Отпущено масла две меры, фитилей одна"
@@ -91,3 +91,8 @@ def test_what_stays_spoilt_is_flagged():
 def test_a_line_that_can_only_be_half_repaired_stays():
     line = spoilt("café", "cp1251", "cp1251")
     assert mojibake.Repairer().line(line) is line
+
+
+@pytest.mark.parametrize("text", ["café is nice", "it’s ok", "naïve façade", "c’est très bien là-bas", "Größe und Maß" * 9])
+def test_a_few_western_letters_are_no_other_alphabet(text):
+    assert encodings.guess(text.encode("cp1252")) == "cp1252"
