@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from core.corpus import checks, encodings, mojibake
+from core.corpus import checks, corpus, encodings, mojibake
 from tests.test_corpus_formats import lines, made, said
 
 WORDS = "Отпущено масла две меры, фитилей одна"
@@ -93,6 +93,29 @@ def test_a_line_that_can_only_be_half_repaired_stays():
     assert mojibake.Repairer().line(line) is line
 
 
-@pytest.mark.parametrize("text", ["café is nice", "it’s ok", "naïve façade", "c’est très bien là-bas", "Größe und Maß" * 9])
+@pytest.mark.parametrize(
+    "text", ["café is nice", "it’s ok", "naïve façade", "c’est très bien là-bas", "Größe und Maß" * 9]
+)
 def test_a_few_western_letters_are_no_other_alphabet(text):
     assert encodings.guess(text.encode("cp1252")) == "cp1252"
+
+
+@pytest.mark.parametrize(
+    ("open_row", "reason"),
+    [('"открыта', "open_quote"), ('"открыта","и, ещё', "open_quote"), ('"она "сказала" да","и "нет" тоже"', "")],
+)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_an_open_quote_takes_no_other_row(tmp_path, open_row, reason, quoted):
+    pairs = [(f"вопрос {number}", f"ответ {number}\nи ещё" if quoted else f"ответ {number}") for number in range(30)]
+    rows = [f'"{ask}","{answer}"' if quoted else f"{ask},{answer}" for ask, answer in pairs]
+    card = made(tmp_path, "a.csv", "\n".join(["instruction,output", *rows[:10], open_row, *rows[10:]]))
+    other = [] if reason else [('она "сказала" да', 'и "нет" тоже')]
+    wanted = [[("user", ask), ("assistant", answer)] for ask, answer in [*pairs[:10], *other, *pairs[10:]]]
+    assert (said(card), card["reasons"]) == (wanted, {reason: 1} if reason else {})
+
+
+def test_one_column_with_an_open_quote_is_read_on_at_the_next_line(tmp_path):
+    texts = [f"строка {number}" for number in range(100)]
+    card = made(tmp_path, "a.csv", "\n".join(["text", *texts[:3], '"открыта', *texts[3:]]))
+    assert (said(card), card["reasons"]) == (texts, {"open_quote": 1})
+    assert corpus.set_aside(card["id"])[0]["line"] == "5"

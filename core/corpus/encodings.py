@@ -60,7 +60,7 @@ def detect(source: Source) -> str:
         return "utf-8"
     whole, sample = broken
     sound, lost = _utf8_places(b"\n".join(sample))
-    if sound >= SOUND * lost and sound or _TORN.fullmatch(b"\n".join(sample)):  # a few bytes of it are lost
+    if (sound and sound >= SOUND * lost) or _TORN.fullmatch(b"\n".join(sample)):  # a few bytes of it are lost
         return "utf-8"
     if declared := _declared(head):
         return declared
