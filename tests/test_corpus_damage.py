@@ -1,10 +1,11 @@
 """Damaged files: no kept row has what its source did not, and every record is kept or set aside."""
 
 import json
+import zipfile
 
 import pytest
 
-from core.corpus import checks, corpus, encodings, mojibake
+from core.corpus import checks, corpus, encodings, mojibake, sniff
 from tests.test_corpus_formats import lines, made, said
 
 WORDS = "Отпущено масла две меры, фитилей одна"
@@ -119,3 +120,46 @@ def test_one_column_with_an_open_quote_is_read_on_at_the_next_line(tmp_path):
     card = made(tmp_path, "a.csv", "\n".join(["text", *texts[:3], '"открыта', *texts[3:]]))
     assert (said(card), card["reasons"]) == (texts, {"open_quote": 1})
     assert corpus.set_aside(card["id"])[0]["line"] == "5"
+
+
+PROSE = [
+    f"Это обычная строка прозы под номером {word}."
+    for word in ["один", "два", "три", "четыре", "пять", "шесть", "семь"]
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ([{"email": "ivan@example.org", "plus": True}], []),
+        ([{"user_id": "u", "settings": {}}], []),
+        ([{"spec": "chara_card_v2", "data": {"name": "Алиса"}}], []),
+        ([{"id": "1", "content": '{"rating": "up"}', "rating": "thumbsUp"}] * 3, []),
+        ([{"time": at, "message": f"Запрос номер {at} к серверу выполнен успешно"} for at in range(9)], []),
+        ([{"n": at, "row": f"Запрос номер {at} к серверу выполнен успешно"} for at in range(9)], []),
+        ([{"n": at, "key": f"ab{at}cd-7712-{at}"} for at in range(9)], []),
+        ([{"n": at, "joke": text} for at, text in enumerate(PROSE)], PROSE),
+        ([{"joke": "Короткая шутка о рыбаке."}], []),
+        ([{"joke": "Длинная шутка о рыбаке. " * 10}], ["Длинная шутка о рыбаке. " * 10]),
+        ([{"text": "да"}], ["да"]),
+    ],
+)
+def test_a_column_is_text_by_its_name_or_by_evidence(tmp_path, rows, kept):
+    file = tmp_path / "a.jsonl"
+    file.write_text(lines([*rows, {"text": "ок"}] if not kept else rows), "utf-8")
+    card = corpus.create([file], "a")
+    assert said(card) == (kept or ["ок"])
+    assert card["rows_in"] == len(rows) + (not kept)
+    if kept:
+        assert sniff.look([file])["rows"][0]["row"]["text"] == kept[0]
+
+
+def test_of_an_archive_of_chats_the_rest_is_listed(tmp_path):
+    chat = [{"chat_messages": [{"sender": "human", "text": "q"}, {"sender": "assistant", "text": "a"}]}]
+    out = tmp_path / "export.zip"
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("conversations.json", json.dumps(chat))
+        for name in ("user.json", "chat.html", "message_feedback.json"):
+            archive.writestr(name, '{"text": "Это описание."}')
+    card = corpus.create([out], "export")
+    assert (said(card), card["reasons"]) == ([[("user", "q"), ("assistant", "a")]], {"describes_others": 3})

@@ -42,10 +42,9 @@ def guess(value: object) -> dict:
         return pair | system | ({"history": names["history"]} if "history" in names else {})
     if "chosen" in names:
         return {"schema": "human_assistant", "text": names["chosen"]}
-    if (text := _first(names, "text")) is not None:
+    if (text := _first(names, "text")) is not None and (_plain(text) == "text" or not _is_packed(value[text])):
         return {"schema": "text", "text": text}
-    strings = [key for key, field in value.items() if isinstance(field, str) and _plain(key) not in OURS]
-    return {"schema": "text", "text": strings[0]} if len(strings) == 1 else {"schema": ""}
+    return {"schema": ""}
 
 
 def _guess_pair(names: dict) -> dict | None:
@@ -138,6 +137,11 @@ def _is_turns(value: object) -> bool:
     if isinstance(value, dict):
         return isinstance(value.get("role"), list) and isinstance(value.get("content"), list)
     return isinstance(value, list)
+
+
+def _is_packed(value: object) -> bool:
+    """Whether a field holds JSON, as the columns of a program's tables do."""
+    return isinstance(value, str) and value[:1] in ("{", "[") and _parsed(value) is not None
 
 
 def _parsed(text: str) -> list | dict | None:

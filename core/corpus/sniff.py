@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from core.corpus import reading, schema
+from core.corpus import reading, schema, text_columns
 from core.corpus.reading import Options, Row
 from core.corpus.sources import Record
 
@@ -33,11 +33,13 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
             }
         )
         records = list(islice(source.records, SAMPLE))
-        for value in (record.value for record in records if isinstance(record, Record)):
+        values = [record.value for record in records if isinstance(record, Record)]
+        text = text_columns.of(values)
+        for value in values:
             if isinstance(value, dict):
                 columns.update(map(str, value))
                 speakers.update(_speakers(value))
-            mappings[json.dumps(schema.guess(value))] += 1
+            mappings[json.dumps(text_columns.mapping(value, text) or schema.guess(value))] += 1
             roles.update(name for name in schema.roles_in(value) if not schema.knows(name, options.roles))
         for row in reading.read(replace(source, records=iter(records)), options):
             if isinstance(row, Row) and len(rows) < count:

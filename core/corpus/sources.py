@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -21,6 +22,11 @@ MOST_MEMBERS = 20_000
 DESCRIPTIONS = (  # of a data set, as other programs put them beside its rows
     *("manifest.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json"),
     *("card.json", "about.json", "datapackage.json", "croissant.json"),
+)
+CHATS = re.compile(r"(?:^|/)conversations(?:-\d+)?\.json$")  # of ChatGPT and Claude
+BESIDE_CHATS = (
+    *("chat.html", "user.json", "users.json", "user_settings.json", "message_feedback.json", "model_comparisons.json"),
+    *("shared_conversations.json", "group_chats.json", "export_manifest.json", "shopping.json", "memories.json"),
 )
 ROWS = (".jsonl", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")  # beside which they can only be descriptions
 HIDDEN = ("__MACOSX", ".git", ".obsidian", ".trash", ".DS_Store", "Thumbs.db", "desktop.ini")
@@ -178,14 +184,14 @@ def held(source: Source) -> Source:
 def of_folder(folder: Path) -> Iterator[Source | Bad]:
     """The files under a folder in the order of their names; links and hidden files are not followed."""
     paths = sorted(folder.rglob("*"))
-    has_rows = any(_holds_rows(path.name) for path in paths)
+    descriptions = _descriptions([path.name for path in paths])
     for path in paths:
         name = readable(str(path.relative_to(folder)))
         if any(part in HIDDEN or part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_symlink():
             yield Bad(name, "link")
-        elif has_rows and path.name.lower() in DESCRIPTIONS:
+        elif path.name.lower() in descriptions:
             yield Bad(name, "describes_others")
         elif path.is_file():
             try:
@@ -194,8 +200,11 @@ def of_folder(folder: Path) -> Iterator[Source | Bad]:
                 yield Bad(name, "file_unreadable", type(error).__name__)
 
 
-def _holds_rows(name: str) -> bool:
-    return name.lower().removesuffix(".gz").removesuffix(".zst").endswith(ROWS)
+def _descriptions(names: list[str]) -> tuple[str, ...]:
+    """What files beside files of these names are no rows, by their own names."""
+    names = [name.lower().removesuffix(".gz").removesuffix(".zst") for name in names]
+    rows, chats = any(name.endswith(ROWS) for name in names), any(map(CHATS.search, names))
+    return DESCRIPTIONS * rows + BESIDE_CHATS * chats
 
 
 def of_zip(source: Source) -> Iterator[Source | Bad]:
@@ -211,9 +220,9 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
             members = [member for member in archive.infolist() if not member.is_dir()]
             for member in members[MOST_MEMBERS:]:
                 yield Bad(member.filename, "too_many_members")
-            has_rows = any(_holds_rows(member.filename) for member in members)
+            descriptions = _descriptions([member.filename for member in members])
             for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
-                if has_rows and Path(member.filename).name.lower() in DESCRIPTIONS:
+                if Path(member.filename).name.lower() in descriptions:
                     yield Bad(member.filename, "describes_others")
                 elif (opened_member := _of_member(source, archive, member)) is not None:
                     yield opened_member
