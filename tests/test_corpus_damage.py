@@ -1,12 +1,13 @@
 """Damaged files: no kept row has what its source did not, and every record is kept or set aside."""
 
 import json
+import random
 import zipfile
 
 import pytest
 
-from core.corpus import checks, corpus, encodings, mojibake, sniff
-from tests.test_corpus_formats import lines, made, said
+from core.corpus import checks, cleaning, corpus, duplicates, encodings, mojibake, sniff
+from tests.test_corpus_formats import lines, made, messages, said
 
 WORDS = "Отпущено масла две меры, фитилей одна"
 
@@ -163,3 +164,62 @@ def test_of_an_archive_of_chats_the_rest_is_listed(tmp_path):
             archive.writestr(name, '{"text": "Это описание."}')
     card = corpus.create([out], "export")
     assert (said(card), card["reasons"]) == ([[("user", "q"), ("assistant", "a")]], {"describes_others": 3})
+
+
+def chat(ask: str, reply: str, system: str = "") -> dict:
+    told = [("system", system)] if system else []
+    return {"messages": messages([*told, ("user", ask), ("assistant", reply)])}
+
+
+def copies(rows: list[dict]) -> list[tuple[str, int]]:
+    """(kind, row that stays) of each row that is a copy."""
+    found = duplicates.find(map(duplicates.said, rows))
+    return [(duplicates.KINDS[kind], int(first)) for kind, first in zip(found.kind, found.first, strict=True) if kind]
+
+
+PERSONA = "Ты — Алиса, смотрительница маяка; говоришь мягко, помнишь море и никогда не спешишь с ответом. " * 8
+RNG = random.Random(5)
+VOCABULARY = [f"слово{number}" for number in range(900)]
+REPLIES = [" ".join(RNG.choices(VOCABULARY, k=6)) for _ in range(60)]
+LONG_REPLIES = [" ".join(RNG.choices(VOCABULARY, k=60)) for _ in range(60)]
+
+
+@pytest.mark.parametrize("replies", [REPLIES, LONG_REPLIES], ids=["short", "long"])
+@pytest.mark.parametrize("where", ["system", "question"])
+def test_rows_that_share_only_a_persona_are_no_copies(replies, where):
+    asks = [" ".join(RNG.choices(VOCABULARY, k=5)) for _ in replies]
+    rows = [
+        chat(ask, reply, PERSONA) if where == "system" else chat(f"{PERSONA}\n\n{ask}", reply)
+        for ask, reply in zip(asks, replies, strict=True)
+    ]
+    assert copies(rows) == []
+
+
+def test_labels_of_other_texts_are_no_copies_and_long_replies_that_are_alike_are():
+    assert copies([chat(ask, "да") for ask in REPLIES]) == []
+    assert copies([chat(f"Это важно: {LONG_REPLIES[0]}?", said) for said in ("да", "нет")]) == []
+    other = LONG_REPLIES[1].replace(LONG_REPLIES[1].split()[30], "иначе")
+    assert copies([chat("Первый вопрос", LONG_REPLIES[1]), chat("Совсем другое", other, PERSONA)]) == [("near", 0)]
+
+
+def test_a_near_copy_is_near_to_the_row_that_stays_and_a_chain_is_one_group():
+    words = [f"word{number}" for number in range(400)]
+    rows = [{"text": " ".join(words[at : at + 80])} for at in range(0, 300, 4)]
+    found = duplicates.find(map(duplicates.said, rows))
+    assert found.counts()["near"] > 30
+    assert 5 < len(set(found.first.tolist())) < 30
+    for row, first in enumerate(found.first.tolist()):
+        one, other = (set(zip(*(rows[at]["text"].split()[n:] for n in range(5)), strict=False)) for at in (row, first))
+        assert len(one & other) / len(one | other) > 0.55  # 0.7 as estimated by 128 numbers
+    assert set(found.group.tolist()) == {0}
+
+
+def test_rows_of_one_chain_stay_on_one_side_of_the_split(tmp_path):
+    words = [f"word{number}" for number in range(400)]
+    rows = [{"text": " ".join(words[at : at + 80])} for at in range(0, 300, 4)]
+    card = made(tmp_path, "a.jsonl", lines([*rows, {"text": "Совсем другой текст."}]))
+    cleaned = cleaning.clean(corpus.directory(card["id"]), "clean", cleaning.Rules(leave_out=("near",)))
+    clusters = [row.get("cluster") for row in corpus.rows(cleaned["id"], 0, 100)]
+    assert 5 < len(clusters) < 30
+    assert set(clusters[:-1]) == {"c0"}
+    assert clusters[-1] is None
