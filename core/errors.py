@@ -1,9 +1,14 @@
 """Errors that are a sentence for the person at the screen, and how they travel between processes.
 
 A module names its own as subclasses with an English `template`; the page translates by the class name (assets/locales) and
-fills in the same `values`. Everything else keeps its traceback. UserError itself is defined in core/training, which
+fills in the same `values`. Those that are shown and never caught need no class: named(). Everything else keeps its traceback. UserError itself is defined in core/training, which
 imports nothing of ours.
 """
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from core.training.errors import UserError as UserError
 
@@ -14,6 +19,18 @@ class ErrorElsewhere(UserError):
     def __init__(self, name: str, values: dict | None, message: str):
         super().__init__(message=message)
         self.name, self.values = name, values
+
+
+@cache
+def _english() -> dict[str, str]:
+    """The English of errors that have no class, by their names."""
+    file = Path(__file__).parent.parent / "assets" / "locales" / "en.json"
+    return json.loads(file.read_text(encoding="utf-8"))["errors"]
+
+
+def named(name: str, **values: Any) -> ErrorElsewhere:
+    """An error without a class of its own: its English, too, stands under "errors" in assets/locales."""
+    return ErrorElsewhere(name, values, _english()[name].format(**values))
 
 
 def to_dict(error: Exception) -> dict:

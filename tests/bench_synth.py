@@ -14,8 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+
+from core.corpus import storage, turns  # noqa: E402 - this file is run by its path
+from core.synth import recipes  # noqa: E402
+
 BLOCK = 2048
 
 
@@ -70,17 +76,11 @@ def start(options, model: str, out: Path, seed: int) -> subprocess.Popen:
 
 
 def characters(corpus: Path) -> int:
-    from core.corpus import storage, turns
-
     return sum(len(text) for row in storage.all_rows(corpus) for text in turns.texts(row))
 
 
 def trained(path: Path) -> str:
     """A byte-level tokenizer of about the fertility of today's models, made of the recipes' texts themselves."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    from core.synth import recipes
-
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     texts = [path.read_text(encoding="utf-8") for path in recipes.folder().glob("*.yaml")]

@@ -144,10 +144,10 @@ def put_program(out: Path) -> None:
     """Put into a folder what a capsule has: train.py and the package that it runs."""
     import zipfile
 
-    from core.training import training_loop
+    from core.training import program
 
     with zipfile.ZipFile(out / "program.zip", "w") as archive:
-        training_loop.write_program(archive)
+        program.write(archive)
     shutil.unpack_archive(out / "program.zip", out)
 
 

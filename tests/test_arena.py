@@ -7,11 +7,11 @@ import gradio as gr
 import pytest
 
 from core import jobs, paths
-from core.arena import held_out, judging, matches, numbers, prompts, verdict, votes
+from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat, types
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access
-from core.synth.endpoint import Reply
+from core.synth.replies import Reply
 from ui import playground_arena
 from ui.text import Say
 
@@ -36,15 +36,16 @@ def said(text: str) -> dict:
 def vote(match: str, winners: str) -> None:
     """One letter a prompt: a, b, t for a tie, n for neither."""
     for prompt, winner in enumerate(winners):
-        left = matches.left(match, prompt)
+        left = matches.sides(match, prompt)[0]
         shown = {"t": "tie", "n": "bad"}.get(winner) or ("left" if winner == left else "right")
         votes.cast(match, prompt, shown)
 
 
 def test_sides_are_shuffled_and_stay_where_they_are(match):
-    sides = [matches.left(match, prompt) for prompt in range(200)]
-    assert 70 < sides.count("a") < 130
-    assert sides == [matches.left(match, prompt) for prompt in range(200)]
+    sides = [matches.sides(match, prompt) for prompt in range(200)]
+    assert 70 < sides.count("ab") < 130
+    assert sides.count("ab") + sides.count("ba") == 200
+    assert sides == [matches.sides(match, prompt) for prompt in range(200)]
 
 
 def test_a_half_written_answer_is_left_for_later(match):
@@ -215,6 +216,34 @@ def test_numbers_stand_next_to_opinions(match):
     assert numbers.languages("море sea 海") == {"cyrillic": 0.5, "latin": 0.375, "cjk": 0.125}
 
 
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_verdict_shows_votes_topics_judges_and_numbers_escaped(match, lang):
+    say, directory = Say(lang), matches.find(match)
+    assert say("arena.no_votes") in playground_arena.on_show(say, match)
+    vote(match, "bbbbatnbbbbb")
+    votes.cast(match, 0, "split", "judge:<i>m</i>")
+    (directory / "judges").mkdir()
+    jobs.create(directory / "judges", {"name": "m", "judge": True, "match": match, "url": "", "model": "<i>m</i>"})
+    (directory / "measured.json").write_text(
+        json.dumps({"a": {"held_out_loss": 2.0}, "b": {"held_out_loss": None}}), encoding="utf-8"
+    )
+    shown = playground_arena.on_show(say, match)
+    assert "<i>" not in shown
+    for words in (
+        say("arena.counts", wins=9, losses=1, ties=1, bad=1),
+        say("arena.sure.b"),
+        say("arena.split", count=1),
+        say("arena.length", longer=9, count=10),
+        say("arena.held_out_loss"),
+        say("arena.judge.status", name="&lt;i&gt;m&lt;/i&gt;", state=say("arena.state.queued"), done=0, total=0),
+        "<td>bread</td><td>5</td><td>0</td><td>1</td>",
+        "<td>sea</td><td>4</td><td>1</td><td>1</td>",
+    ):
+        assert words in shown
+    assert "<td>2</td><td>—</td>" in shown
+    assert say("arena.all_voted") in playground_arena.draw(say, match)[1]
+
+
 def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
     """A run that is there already, and one that begins in the middle of a reply."""
     directory = matches.find(match)
@@ -231,7 +260,7 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
         yield {side: types.Reply(text=asked[side].model_id) for side in asked}
 
     monkeypatch.setattr(chat, "talk", talk)
-    monkeypatch.setattr(held_out, "measure", lambda *_: None)
+    monkeypatch.setattr(matches, "measure", lambda *_: None)
     request = jobs.request(directory)
     assert matches.answer(directory, request, lambda event, **_: seen.append(event)) == {"answers": 12}
     assert seen == ["progress", "waiting", "going_on", *["progress"] * 12, "measuring"]
@@ -254,7 +283,7 @@ def test_a_job_says_how_it_ended(home, tmp_path):
 
     assert jobs.run(directory, work) == "failed"
     assert jobs.progress(directory)["failed"]["trouble"] == "PromptsEmpty"
-    jobs.stop(directory)
+    jobs.ask(directory, "stop")
     assert jobs.run(directory, work) == "stopped"
     assert jobs.state(directory) == "stopped"
     jobs.delete(directory)

@@ -42,7 +42,7 @@ def test_padding_of_a_block_is_a_document_of_its_own():
 def test_rows_come_in_another_order_in_each_epoch_and_in_the_same_one_when_an_epoch_is_resumed():
     orders = []
     for epoch in (0, 1, 2, 1):
-        sampler = batching.by_length(list(range(1, 41)), 4, 7)
+        sampler = batching.ByLength(list(range(1, 41)), 4, 7)
         sampler.set_epoch(epoch)
         orders.append(list(sampler))
     assert [sorted(order) for order in orders] == [list(range(40))] * 4

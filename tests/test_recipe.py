@@ -46,7 +46,7 @@ def events_of(config, out, **more) -> list[dict]:
 @pytest.fixture(autouse=True)
 def asked_at_steps_only(monkeypatch):
     """The tests here count how often a run looks whether to stop; on a slow machine it would look during evaluations too."""
-    monkeypatch.setattr(callbacks, "LISTEN_SECONDS", math.inf)
+    monkeypatch.setattr(callbacks, "STOP_CHECK_SECONDS", math.inf)
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def test_nothing_is_held_out_when_nothing_is_asked_for():
 def test_the_tiled_loss_is_the_stock_loss(config, tiny_tokenizer, monkeypatch):
     import torch
 
-    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 7)  # more than one tile
+    monkeypatch.setattr("core.training.config.LOSS_TILE", 7)  # more than one tile
     batch = packing_module.collate([encoding.encode(row, tiny_tokenizer) for row in chat_rows(6)])
     base = model_loading.load_base(config)
     base(**batch).loss.backward()

@@ -8,7 +8,7 @@ import pytest
 from core.estimate import catalogue, trace_runner
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
-from core.training import cross_entropy
+from core.training import config, cross_entropy
 
 MODELS = ("HuggingFaceTB/SmolLM2-135M-Instruct", "Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-7B", "mistralai/Mistral-7B-v0.3")
 
@@ -19,7 +19,7 @@ def test_an_adapter_takes_no_more_memory_than_with_trl_s_fused_loss(name, method
     shape = catalogue.shape(name)
     for length in (2048, 4096, 8192):
         for checkpointing in (True, False):
-            ours = Setup(method=method, sequence_length=length, gradient_checkpointing=checkpointing)
+            ours = Setup(method=method, max_length=length, gradient_checkpointing=checkpointing)
             theirs = estimate(shape, replace(ours, loss="fused")).allocated
             assert estimate(shape, ours).allocated <= theirs
 
@@ -30,7 +30,7 @@ def test_the_trace_of_the_recipe_s_own_loss_stays_below_that_of_trl_s(tmp_path):
     shape = {"model_type": "qwen2", "hidden_size": 576, "intermediate_size": 1024, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 151_936, "tie_word_embeddings": True}
     (tmp_path / "config.json").write_text(json.dumps(shape), encoding="utf-8")
-    setup = Setup(method="qlora", sequence_length=2048)
+    setup = Setup(method="qlora", max_length=2048)
     ours, theirs = (trace_runner.check(str(tmp_path), replace(setup, loss=loss), 8.0) for loss in ("tiled", "fused"))
     assert ours["allocated"] < theirs["allocated"]
 
@@ -40,7 +40,7 @@ def test_the_trace_of_the_recipe_s_own_loss_stays_below_that_of_trl_s(tmp_path):
 def test_the_loss_and_its_gradients_are_those_of_torch(monkeypatch, dtype, head_learns):
     import torch
 
-    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 5)
+    monkeypatch.setattr("core.training.config.LOSS_TILE", 5)
     torch.manual_seed(0)
     kind = getattr(torch, dtype)
     head = torch.nn.Linear(16, 300, bias=False, dtype=kind).requires_grad_(head_learns)
@@ -64,7 +64,7 @@ def test_no_tensor_is_as_large_as_all_the_logits(monkeypatch):
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 8)
+    monkeypatch.setattr("core.training.config.LOSS_TILE", 8)
     largest = []
 
     class Watch(TorchDispatchMode):
@@ -92,7 +92,7 @@ def test_logits_that_a_number_of_16_bit_cannot_hold_give_a_finite_loss():
 
 
 def test_a_tile_suits_the_vocabulary():
-    assert {size: cross_entropy.tile_rows(size) for size in (1000, 32_000, 152_064, 0)} == {
+    assert {size: config.tile_rows(size) for size in (1000, 32_000, 152_064, 0)} == {
         1000: 1024,
         32_000: 349,
         152_064: 128,

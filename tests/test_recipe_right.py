@@ -45,7 +45,7 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
 def test_a_frozen_head_gives_the_stock_loss_and_gradient(config, tiny_tokenizer, monkeypatch):
     import torch
 
-    monkeypatch.setattr(cross_entropy, "LOSS_TILE", 7)  # more than one tile
+    monkeypatch.setattr("core.training.config.LOSS_TILE", 7)  # more than one tile
     batch = packing.collate([encoding.encode(row, tiny_tokenizer) for row in chat_rows(6)])
     found = []
     for tiled in (False, True):
@@ -195,7 +195,7 @@ def stopped_at(config, out, look: int):
 
 
 def test_a_stop_is_heard_during_an_evaluation(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "LISTEN_SECONDS", 0)
+    monkeypatch.setattr(callbacks, "STOP_CHECK_SECONDS", 0)
     config = replace(config, batch_size=1, validation_share=0.2)  # eight batches an evaluation
     ending, looks = stopped_at(config, tmp_path, 5)
     assert (ending["steps"], ending["stopped"], ending["eval_loss"], looks) == (0, True, None, 5)

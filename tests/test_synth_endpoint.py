@@ -6,8 +6,9 @@ import pytest
 
 from core import events
 from core.corpus import corpus, storage
-from core.synth import endpoint, parse_reply, prompts, recipes, replies, synth_jobs, worker
-from core.synth.endpoint import Endpoint, Reply
+from core.synth import endpoint, prompts, recipes, replies, synth_jobs, worker
+from core.synth.endpoint import Endpoint
+from core.synth.replies import Reply
 from tests.endpoint_server import Server, answer, serving
 
 RECIPE = """
@@ -25,13 +26,9 @@ def serve(monkeypatch):
     yield from serving(monkeypatch)
 
 
-def fast(server: Server, **more) -> Endpoint:
-    return Endpoint(server.url, "m", pause=0.01, **more)
-
-
 def test_a_reply_comes_with_its_tokens_and_the_key_is_sent(serve):
     server = serve(lambda number, body: (200, {}, answer("The sea is late.")))
-    reply = fast(server).ask([{"role": "user", "content": "hi"}], temperature=0.5)
+    reply = Endpoint(server.url, "m").ask([{"role": "user", "content": "hi"}], temperature=0.5)
     assert reply == Reply("The sea is late.", "stop", 9, 5)
     assert server.asked == [
         {"path": "/v1/chat/completions", "key": "Bearer k-1", "model": "m", "stream": False, "temperature": 0.5,
@@ -51,7 +48,7 @@ def test_a_reply_comes_with_its_tokens_and_the_key_is_sent(serve):
 )
 def test_a_broken_reply_is_named_and_does_not_end_anything(serve, raw, wrong):
     server = serve(lambda number, body: (200, {}, raw))
-    assert fast(server).ask([]).wrong == wrong
+    assert Endpoint(server.url, "m").ask([]).wrong == wrong
 
 
 def test_too_many_requests_and_hang_ups_are_waited_out(serve):
@@ -63,23 +60,24 @@ def test_too_many_requests_and_hang_ups_are_waited_out(serve):
     ]
     server = serve(lambda number, body: script[number])
     began = time.monotonic()
-    assert fast(server).ask([]).text == "at last, an answer"
+    assert Endpoint(server.url, "m").ask([]).text == "at last, an answer"
     assert len(server.asked) == 4
     assert time.monotonic() - began >= 0.1
 
 
 def test_a_server_that_hangs_is_given_up_with_its_address(serve, monkeypatch):
     monkeypatch.setattr(endpoint, "ATTEMPTS", 2)
+    monkeypatch.setattr(endpoint, "SECONDS", 0.1)
     server = serve(lambda number, body: time.sleep(1) or (200, {}, answer("too late")))
     with pytest.raises(endpoint.EndpointDown, match=r"http://127.0.0.1:\d+/v1/chat/completions did not answer in 2"):
-        fast(server, seconds=0.1).ask([])
+        Endpoint(server.url, "m").ask([])
 
 
 @pytest.mark.parametrize(("status", "trouble"), [(401, endpoint.EndpointRefused), (404, endpoint.EndpointMissing)])
 def test_a_refusal_stops_at_once_with_the_address(serve, status, trouble):
     server = serve(lambda number, body: (status, {}, b'{"error": {"message": "no such thing."}}'))
     with pytest.raises(trouble, match=rf"{server.url}/chat/completions.*{status}.*no such thing"):
-        fast(server).ask([])
+        Endpoint(server.url, "m").ask([])
     assert len(server.asked) == 1
 
 
@@ -109,14 +107,14 @@ def test_replies_are_set_aside_with_the_reason(reply, reason):
 
 def test_replies_take_the_shape_that_was_asked_for():
     pair = {"shape": "pair"}
-    assert parse_reply.row("Вопрос: Где море?\nОтвет: За дюной.", pair) == {
+    assert replies.to_row("Вопрос: Где море?\nОтвет: За дюной.", pair) == {
         "messages": [{"role": "user", "content": "Где море?"}, {"role": "assistant", "content": "За дюной."}]
     }
-    assert parse_reply.row("no shape at all", pair) is None
-    assert parse_reply.row("A: hi\nB: hello\nA: bye", {"shape": "turns"})["messages"] == [
+    assert replies.to_row("no shape at all", pair) is None
+    assert replies.to_row("A: hi\nB: hello\nA: bye", {"shape": "turns"})["messages"] == [
         {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}, {"role": "user", "content": "bye"},
     ]  # fmt: skip
-    assert parse_reply.rarest("0.6 | rain\n20% | snow\n0,05 | frogs") == "frogs"
+    assert replies.rarest("0.6 | rain\n20% | snow\n0,05 | frogs") == "frogs"
 
 
 def test_the_grid_is_covered_evenly():

@@ -56,7 +56,7 @@ def test_russian_agrees_by_gender_case_number_and_count():
         lang="ru",
     )
     assert texts(recipe, 1) == ["Старая мельница пришла без тёплого дома у моря, 5 лодок, тихая старая мельница"]
-    assert agreement.nature("дежурная по станции") == ("femn", "sing")
+    assert agreement.gender_and_number("дежурная по станции") == ("femn", "sing")
     assert agreement.phrase("молодой вдовец", frozenset({"accs"})) == "молодого вдовца"
 
 
@@ -129,8 +129,8 @@ def test_a_row_that_never_ends_is_refused():
 def test_the_recipes_of_the_program_are_sound(name):
     recipe = recipes.load(name)
     rows = [recipe.make(3, number) for number in range(300)]
-    said = [text for row in rows for text in recipe.texts(row)]
-    assert not [text for text in said if "{" in text or "}" in text or "  " in text or " ." in text or " ," in text]
+    written = [text for row in rows for text in turns.texts(row)]
+    assert not [text for text in written if "{" in text or "}" in text or "  " in text or " ." in text or " ," in text]
     assert len({str(row) for row in rows}) == 300
     assert [one for one in counting.lint(recipe) if one["code"] == "unreachable"] == []
     assert counting.distinct(recipe)["log10"] > 9

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from core import events, jobs
-from core.corpus import corpus, storage
+from core import events, jobs, tokenizer
+from core.corpus import corpus, duplicates, storage
 from core.corpus.token_counter import Scale
-from core.corpus import turns
-from core.synth import cost_preview, packing, recipes, synth_jobs, worker
-from core.synth.dedup import Seen
+from core.synth import __main__ as commands
+from core.synth import job_files, preview, recipes, synth_jobs, worker
+from core.synth.copies import Copies
 from core.training import encoding
+from tests import tiny_tokenizers
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,7 +85,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     request = {"recipe": str(path), "tokens": 60_000, "seed": 3, "model": tiny_tokens, "pack": 64}
     whole, parts = synth_jobs.create(request), synth_jobs.create(request)
     assert worker.run(whole) == "finished"
-    jobs.pause(parts)
+    jobs.ask(parts, "pause")
     assert worker.run(parts) == "paused"
     (parts / "control.json").unlink()
     with (parts / "dropped.jsonl").open("ab") as torn:
@@ -112,7 +113,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
 
 
 def test_blocks_need_a_model_to_count_by():
-    with pytest.raises(packing.NothingToPack, match="choose a model"):
+    with pytest.raises(synth_jobs.NothingToPack, match="choose a model"):
         synth_jobs.create({"recipe": "fractals-en", "tokens": 2000, "pack": 2048})
 
 
@@ -131,8 +132,6 @@ def test_a_row_is_made_again_from_its_provenance(tmp_path):
 
 
 def test_tokens_are_counted_as_training_will_count_them(tiny_tokens):
-    from core import tokenizer
-
     light = tokenizer.load(tiny_tokens)
     rows = [recipes.load(name).make(1, n) for name in ("style-en", "fractals-ru") for n in range(5)]
     counted = [len(ids) for ids in Scale(tiny_tokens, "en").ids(rows)]
@@ -141,8 +140,6 @@ def test_tokens_are_counted_as_training_will_count_them(tiny_tokens):
 
 @pytest.mark.parametrize("template", ["gemma", "mistral-v0.1", None])
 def test_chats_are_counted_for_a_base_that_takes_no_system_turn(tmp_path, template):
-    from tests import tiny_tokenizers
-
     model = tiny_tokenizers.build(tmp_path / "model", template or "chatml")
     if template is None:
         (model / "chat_template.jinja").unlink()
@@ -161,7 +158,7 @@ def wait(directory: Path, *states: str) -> None:
 
 def test_a_paused_job_goes_on_with_the_next_row():
     whole, parts = (synth_jobs.create({"recipe": "style-en", "tokens": 90_000, "seed": 1}) for _ in range(2))
-    jobs.pause(parts)
+    jobs.ask(parts, "pause")
     assert worker.run(parts) == "paused"
     assert synth_jobs.progress(parts)["ending"]["reason"] == "asked"
     (parts / "control.json").unlink()
@@ -182,7 +179,7 @@ def test_a_detached_job_is_paused_and_goes_on_and_stops():
         time.sleep(0.02)
     with pytest.raises(jobs.JobStillAtWork, match='"моря" is still at work'):
         jobs.delete(directory)
-    jobs.pause(directory)
+    jobs.ask(directory, "pause")
     wait(directory, "paused")
     paused = synth_jobs.progress(directory)
     assert paused["ending"]["reason"] == "asked"
@@ -247,27 +244,46 @@ def test_a_mix_holds_its_shares_and_its_cap(tmp_path):
 
 
 def test_what_was_said_is_known_again_in_other_clothes():
-    seen = Seen()
-    assert [seen.add(text) for text in ("Ёлка, ночь!", "елка ночь", "Елка и ночь", "!!!", "???")] == [
-        True, False, True, True, True,
-    ]  # fmt: skip
-    assert len(seen) == 4
+    verdicts = Copies().judge(list(range(5)), ["Ёлка, ночь!", "елка ночь", "Елка и ночь", "!!!", "???"])
+    assert [verdict and verdict["why"] for verdict in verdicts] == [None, "equal", None, None, None]
+
+
+def test_near_copies_of_a_job_are_those_of_the_report_on_its_corpus():
+    texts = [recipes.load("style-en").make(1, number)["messages"][-1]["content"] for number in range(40)]
+    texts += [texts[3] + " Indeed.", "So: " + texts[5]]
+    verdicts = Copies().judge(list(range(len(texts))), texts)
+    report = duplicates.find(texts)
+    assert [at for at, verdict in enumerate(verdicts) if verdict] == [40, 41]
+    assert [(verdict["of"], verdict["alike"]) for verdict in verdicts[40:]] == [
+        (report.first[at], round(float(report.similarity[at]), 2)) for at in (40, 41)
+    ]
+
+
+def test_a_resumed_job_counts_what_was_new_among_its_last_rows():
+    """Many copies at its beginning are not the last rows."""
+    directory = synth_jobs.create({"recipe": "style-en", "tokens": 90_000})
+    rows = [{"text": f"row {number}", "recipe": {"row": number, "tokens": 2}} for number in range(600, 1400)]
+    (directory / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    copies = [{"row": number, "why": "equal", "mark": number} for number in [*range(600), 1400]]
+    (directory / "dropped.jsonl").write_text("".join(json.dumps(row) + "\n" for row in copies), encoding="utf-8")
+    job = worker.Job(directory)
+    job_files.resume(job, Copies())
+    assert list(job.novel) == [True] * 199 + [False]
+    assert (job.next, job.rows, job.tokens, job.dropped) == (1401, 800, 1600, 601)
 
 
 def test_the_price_follows_the_measurement():
     measured = {"tokens_a_row": 100, "tokens_per_second": 1000, "bytes_a_row": 500, "distinct": {"log10": 4.0}}
-    assert cost_preview.cost(measured, 10_000_000) == {
+    assert preview.cost(measured, 10_000_000) == {
         "tokens": 10_000_000, "rows": 100_000, "seconds": 10_000, "gigabytes": 0.05, "fits": True, "enough_texts": False,
         "good_for": "style",
     }  # fmt: skip
-    assert [cost_preview.purpose(int(tokens)) for tokens in (1e6, 1e7, 1e8, 1e9, 1e10)] == [
+    assert [preview.purpose(int(tokens)) for tokens in (1e6, 1e7, 1e8, 1e9, 1e10)] == [
         "touch", "style", "behaviour", "patterns", "language",
     ]  # fmt: skip
 
 
 def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch):
-    from core.synth import __main__ as commands
-
     shown = run("archetypes-ru", "--preview", "--tokens", "200000")
     assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)
     assert [one["tokens"] for one in shown["costs"]] == [200_000, 10**7, 10**8, 10**9]
@@ -282,8 +298,6 @@ def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch)
 
 
 def test_a_place_that_holds_another_corpus_or_job_is_left_alone(tmp_path, capsys, monkeypatch):
-    from core.synth import __main__ as commands
-
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # that of this process stays as it is
     out, job = tmp_path / "made", tmp_path / ".made.synth"
 
@@ -309,8 +323,6 @@ def test_a_place_that_holds_another_corpus_or_job_is_left_alone(tmp_path, capsys
 
 
 def test_the_command_line_says_why_it_paused(tmp_path, capsys, monkeypatch):
-    from core.synth import __main__ as commands
-
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)
     recipe_file = tmp_path / "two.yaml"
     recipe_file.write_text("lang: en\nrules:\n  text: [yes sir, no sir]\n", "utf-8")
@@ -322,8 +334,6 @@ def test_the_command_line_says_why_it_paused(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("said", ["nan", "inf", "many", "", "5T"])
 def test_what_is_no_volume_is_refused(said, capsys):
-    from core.synth import __main__ as commands
-
     with pytest.raises(SystemExit):
         commands.main(["resonance-en", "--tokens", said])
     assert f"{said} is not a number of tokens" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 
 from core import events, jobs
 from core.corpus import corpus, storage
-from core.synth import personas, prompts, recipes, synth_jobs, worker, writers
+from core.synth import prompts, recipes, synth_jobs, worker, writers
 from tests.endpoint_server import Server, answer, serving
 
 WORDS = [
@@ -151,7 +151,9 @@ def test_seeds_of_a_corpus_are_the_parents_of_their_rows(serve, tmp_path):
 
 def test_personas_take_turns_and_are_kept(serve, tmp_path):
     server = serve(lambda number, body: (200, {}, answer(model(number, body))))
-    directory = job(tmp_path, server, written("free"), personas=personas.read("- a pilot\n\na baker\na pilot\n"))
+    directory = job(
+        tmp_path, server, written("free"), personas=prompts.read_personas("- a pilot\n\na baker\na pilot\n")
+    )
     assert worker.run(directory) == "finished"
     assert {body["messages"][0]["content"] for body in server.asked} == {"You are a pilot.", "You are a baker."}
     assert {row["recipe"]["persona"] for row in rows_of(directory)} == {"a pilot", "a baker"}
@@ -160,15 +162,15 @@ def test_personas_take_turns_and_are_kept(serve, tmp_path):
 def test_personas_replace_those_of_a_grid():
     recipe = recipes.load("grid-ru")
     source = writers.FromModel(recipe, 1, {"endpoint": "http://127.0.0.1:9/v1", "personas": ["стекольщик", "прачка"]})
-    cells = [source._prompt(number)["cell"]["persona"] for number in range(8)]
+    cells = [source.prompt(number)["cell"]["persona"] for number in range(8)]
     source.close()
     assert set(cells) == {"стекольщик", "прачка"}
 
 
 def test_one_persona_is_too_few_and_a_grammar_takes_none():
-    with pytest.raises(personas.PersonaAlone, match='only one persona, "a pilot"'):
-        personas.read("a pilot\n")
-    with pytest.raises(personas.PersonasUnused, match='"fractals-en" has no use for personas'):
+    with pytest.raises(prompts.PersonaAlone, match='only one persona, "a pilot"'):
+        prompts.read_personas("a pilot\n")
+    with pytest.raises(prompts.PersonasUnused, match='"fractals-en" has no use for personas'):
         synth_jobs.create({"recipe": "fractals-en", "tokens": 2000, "personas": ["a", "b"]})
 
 
@@ -186,7 +188,7 @@ def test_a_pause_waits_for_the_replies_in_flight_and_none_is_asked_twice(serve, 
     running.start()
     while len(asked) < 6:
         time.sleep(0.005)
-    jobs.pause(directory)
+    jobs.ask(directory, "pause")
     gate.set()
     running.join()
     assert events.last(directory)["event"] == "paused"

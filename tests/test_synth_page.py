@@ -73,12 +73,19 @@ def test_a_pause_says_why(reason):
     assert "&lt;b&gt;" in shown
 
 
+def judged(xray: dict) -> str:
+    """A job with this x-ray as the English page shows it."""
+    return synth_html.job(
+        Say("en"), {"request": {"name": ""}, "state": "running", "progress": {}, "ending": {}, "xray": xray}
+    )
+
+
 def test_a_collapse_is_called_by_its_name():
     gauge = {"light": "red", "value": 0.015, "example": ""}
     xray = {"gauges": {"vendi": gauge, "compression": gauge | {"value": 27}}, "verdict": "red"}
-    assert "do not train on them" in synth_html.xray(Say("en"), xray)
+    assert "do not train on them" in judged(xray)
     few = {"texts": 211, "gauges": {}, "verdict": "green"}
-    assert "these are few rows" in synth_html.xray(Say("en"), few)
-    assert "as varied as natural text" in synth_html.xray(Say("en"), few | {"texts": 2000})
+    assert "these are few rows" in judged(few)
+    assert "as varied as natural text" in judged(few | {"texts": 2000})
     xray["gauges"]["vendi"] = gauge | {"value": 0.18}
-    assert "The x-ray sees a template" in synth_html.xray(Say("en"), xray)
+    assert "The x-ray sees a template" in judged(xray)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.runs import alerts
-from core.training import batching, checkpoints, devices, training_loop
+from core.training import batching, checkpoints, devices, environment, training_loop
 from core.training.config import TrainConfig
 from tests.conftest import put_program
 
@@ -117,16 +117,16 @@ def test_memory_that_ran_out_is_known_in_every_dialect(error):
     from core import paths
     from core.runs import trainer
 
-    assert devices.is_out_of_memory(error)
+    assert environment.is_out_of_memory(error)
     assert type(trainer._worded(error, paths.run("none"))) is trainer.ModelTooLarge
 
 
 def test_memory_of_torch_s_own_class_is_known_without_a_word():
     import torch
 
-    assert devices.is_out_of_memory(torch.OutOfMemoryError())
-    assert not devices.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
-    assert not devices.is_out_of_memory(ValueError("lora_rank must be at least 1"))
+    assert environment.is_out_of_memory(torch.OutOfMemoryError())
+    assert not environment.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not environment.is_out_of_memory(ValueError("lora_rank must be at least 1"))
 
 
 @pytest.mark.parametrize("where", ["optimizer", "backward", "evaluation"])
@@ -216,7 +216,7 @@ def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(co
 
         return look
 
-    monkeypatch.setattr(eval_samples, "shoot", full_at((1,), [{"prompt": "a", "reply": "b"}]))
+    monkeypatch.setattr(eval_samples, "sample", full_at((1,), [{"prompt": "a", "reply": "b"}]))
     monkeypatch.setattr(forgetting, "measure", full_at((1, 2, 3), {"score": -1.0, "parts": {}, "foreign": None}))
     run_id = runs.create(replace(config, film_strip=True, forgetting_meter=True))
     assert trainer.run(paths.run(run_id)) == "finished"
@@ -257,9 +257,9 @@ def test_segments_grow_unless_somebody_chose_otherwise(monkeypatch, release, cho
         monkeypatch.delenv(name, raising=False)
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("importlib.metadata.version", lambda name: release)
+    monkeypatch.setattr(environment, "version", lambda name: release)
     monkeypatch.setattr("sys.platform", "linux")
-    devices.grow_segments()
+    environment.grow_segments()
     assert {name: os.environ[name] for name in names if name in os.environ} == found
     for name in names:
         os.environ.pop(name, None)
@@ -267,10 +267,10 @@ def test_segments_grow_unless_somebody_chose_otherwise(monkeypatch, release, cho
 
 def launched(command: list[str], out: Path) -> list[dict]:
     """The events of train.py under a launcher of two processes, on the processor."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true"}
     put_program(out)
     command = [sys.executable, "-m", *command, "train.py", "config.json"]
-    done = subprocess.run(command, env=environment, cwd=out, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, env=variables, cwd=out, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
@@ -309,7 +309,7 @@ def test_a_processor_takes_bf16_where_it_is_native_and_the_calculator_says_the_s
     from core.hardware import hardware
 
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n", encoding="utf-8")
-    for module in (devices, hardware):
+    for module in (environment, hardware):
         native = module.processor_has_bf16(tmp_path / "cpuinfo")
         monkeypatch.setattr(module, "processor_has_bf16", lambda native=native: native)
     monkeypatch.setattr(devices, "device_type", lambda: "cpu")
@@ -327,7 +327,7 @@ def test_rows_of_like_length_share_a_batch_whatever_the_size_of_the_corpus(rows,
 
     draw = random.Random(3)
     lengths = [min(512, 40 + int(draw.expovariate(1 / 120))) for _ in range(rows)]
-    sampler = batching.by_length(lengths, 4, 7)
+    sampler = batching.ByLength(lengths, 4, 7)
     epochs = []
     for epoch in (0, 1, 0):
         sampler.set_epoch(epoch)
@@ -342,4 +342,4 @@ def test_rows_of_like_length_share_a_batch_whatever_the_size_of_the_corpus(rows,
 
 
 def test_few_rows_come_in_one_batch():
-    assert sorted(batching.by_length([5, 9, 7], 4, 7)) == [0, 1, 2]
+    assert sorted(batching.ByLength([5, 9, 7], 4, 7)) == [0, 1, 2]

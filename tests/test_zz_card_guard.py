@@ -34,8 +34,6 @@ NOT_RUN = {
     ): APPLE,
     ("core/training/devices.py", "return round(torch.mps.driver_allocated_memory() / 2**30, 3)"): APPLE,
     ("core/training/devices.py", "return torch.backends.mps.is_macos_or_newer(14, 0)"): APPLE,
-    ("core/training/devices.py", 'if kind == "xpu":'): INTEL,
-    ("core/training/devices.py", "return torch.xpu.is_bf16_supported(including_emulation=False)"): INTEL,
     (
         "core/hardware/other_gpus.py",
         'return (Gpu(name, total, min(total, memory.available), 0.0, 0.0, uuid="apple", kind="mps", memory="shared"),)',
@@ -65,7 +63,7 @@ NOT_RUN = {
     ): OUTDATED,
     (
         "core/check_card/advice.py",
-        'blind = {"cuda": TorchSeesNoCard, "mps": MetalNotSeen}.get(gpu.kind, CardNotPermitted)',
+        'blind = {"cuda": "TorchSeesNoCard", "mps": "MetalNotSeen"}.get(gpu.kind, "CardNotPermitted")',
     ): UNSEEN,
     (
         "core/check_card/advice.py",

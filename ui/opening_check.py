@@ -2,10 +2,10 @@
 
 import json
 from functools import partial
-from html import escape
 from pathlib import Path
 
 import gradio as gr
+from markupsafe import Markup
 
 from core import events, jobs
 from core.check_card import jobs as checks
@@ -13,6 +13,7 @@ from core.check_card import results
 from core.errors import UserError
 from core.hardware import hardware
 from ui.errors import Refused
+from ui.templates import render
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -56,7 +57,7 @@ def on_start(say: Say) -> list:
 
 def on_stop(say: Say) -> list:
     if directory := checks.latest():
-        jobs.stop(directory)
+        jobs.ask(directory, "stop")
     return shown(say)
 
 
@@ -90,63 +91,44 @@ def panel(say: Say, directory: Path | None, state: str) -> str:
     if directory is None:
         return f"<p>{say('check.none')}</p>"
     found, now = checks.results(directory)
-    table = _table(say, found)
+    last, report = events.last(directory) or {}, ""
     if state in ACTIVE:
-        doing = say("check.doing", name=_name(say, now)) if now else say("check.beginning")
-        return f'<p role="status">{escape(doing)}</p>{table}'
-    last = events.last(directory) or {}
-    if state == "finished":
-        report = json.dumps(last["result"], ensure_ascii=False)
-        verdict = say(f"check.verdict.{_verdict(last['result'])}", device=_device(say, last["result"]["device"]))
-        more = f'<details class="check-report"><summary>{say("check.report")}</summary><pre tabindex="0">{escape(report)}</pre></details>'
-        return f"<p><b>{escape(verdict)}</b></p>{table}{more}"
-    words = say(f"check.ended.{state}")
-    if state == "failed":
-        words = f"{words} {say.worded(last['trouble'], last['values'], last['message'])}"
-    return f'<div class="trouble" role="alert">{escape(words)}</div>{table}'
-
-
-def _verdict(result: dict) -> str:
-    """The worst state; of a check that left something out and found nothing broken, that it did."""
-    return result["state"] if result["state"] == "broken" or results.is_whole(result["checks"]) else "incomplete"
-
-
-def _table(say: Say, found: list[dict]) -> str:
-    if not found:
-        return ""
-    head = "".join(f"<th>{say(f'check.head.{name}')}</th>" for name in ("name", "state", "value", "expected", "advice"))
-    return f'<div class="checks"><table><tr>{head}</tr>{"".join(_row(say, one) for one in found)}</table></div>'
-
-
-def _row(say: Say, one: dict) -> str:
-    state = f'<span class="check-{one["state"]}">{say("check.state." + one["state"])}</span>'
-    value, expected = figures(say, one["value"]), figures(say, one["expected"], "expected")
-    label = escape(say("check.head.expected"), quote=True)  # for a phone, where the head is hidden
-    return (
-        f"<tr><td>{escape(_name(say, one['name']))}</td><td>{state}</td><td>{value}</td>"
-        f'<td data-label="{label}">{expected}</td><td>{_advice(say, one["advice"])}</td></tr>'
-    )
+        words = say("check.doing", name=_word(say, "name", now)) if now else say("check.beginning")
+    elif state == "finished":
+        result, report = last["result"], json.dumps(last["result"], ensure_ascii=False)
+        # Of a check that left something out and found nothing broken, that it did.
+        whole = result["state"] == "broken" or results.is_whole(result["checks"])
+        device = _word(say, "word", "cpu") if result["device"] == "cpu" else result["device"]
+        words = say(f"check.verdict.{result['state'] if whole else 'incomplete'}", device=device)
+    else:
+        words = say(f"check.ended.{state}")
+        if state == "failed":
+            words += " " + say.worded(last["trouble"], last["values"], last["message"])
+    rows = [
+        check
+        | {"name": _word(say, "name", check["name"]), "advice": _advice(say, check["advice"])}
+        | {"value": figures(say, check["value"]), "expected": figures(say, check["expected"], "expected")}
+        for check in found
+    ]
+    parts = {"words": words, "checks": rows, "state": state, "active": state in ACTIVE, "report": report}
+    return render(say, "opening_check", **parts)
 
 
 def _advice(say: Say, advice: dict | None) -> str:
     """What to do, with its command set off."""
     if not advice:
         return ""
-    words = escape(say.worded(advice["trouble"], advice["values"], advice["message"]))
-    command = escape((advice["values"] or {}).get("command", ""))
-    return words.replace(command, f"<code>{command}</code>") if command else words
+    words = say.worded(advice["trouble"], advice["values"], advice["message"])
+    command = (advice["values"] or {}).get("command", "")
+    return Markup("<code>{}</code>").format(command).join(words.split(command)) if command else words
 
 
-def _name(say: Say, name: str) -> str:
-    key = f"check.name.{name}"
-    return say(key) if key in say else name
+def _word(say: Say, kind: str, word: str) -> str:
+    key = f"check.{kind}.{word}"
+    return say(key) if key in say else word
 
 
-def _device(say: Say, device: str) -> str:
-    return say("check.word.cpu") if device == "cpu" else device
-
-
-def figures(say: Say, values: dict, kind: str = "figure") -> str:
+def figures(say: Say, values: dict, kind: str = "figure") -> list[str]:
     """Figures with their units, in the page's language; facts without a word of their own stand as they are.
 
     Of kind "expected" those that are limits say so.
@@ -156,7 +138,7 @@ def figures(say: Say, values: dict, kind: str = "figure") -> str:
         if isinstance(value, (int, float)):
             text = say.number(value) if value == 0 or abs(value) >= 0.0001 else say.number(value, 1)
         else:
-            text = say(f"check.word.{value}") if f"check.word.{value}" in say else str(value)
+            text = _word(say, "word", str(value))
         words = next((words for words in (f"check.{kind}.{key}", f"check.figure.{key}") if words in say), None)
         parts.append(say(words, value=text) if words else f"{key} {text}")
-    return "<br>".join(escape(part) for part in parts)
+    return parts

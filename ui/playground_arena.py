@@ -5,34 +5,18 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import jobs
+from core import events, jobs, paths
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat_models
 from core.errors import UserError
 from core.runs import runs
-from ui import playground_arena_html as markup
-from ui import temp_files
-from ui.errors import Refused
+from ui import temp_files, templates
+from ui.errors import Refused, inform, show_errors
 from ui.playground_show import LATEX, literal, thought, typed
 from ui.text import Say
 
 TICK_SECONDS = 2
-# Arrow keys or digits press the four buttons while they can be seen and nobody is typing.
-KEYS = """() => {
-  if (window.soulsmithVotes) return;
-  window.soulsmithVotes = true;
-  const votes = {ArrowLeft: 'left', 1: 'left', ArrowRight: 'right', 2: 'right', ArrowUp: 'tie', 3: 'tie',
-                 ArrowDown: 'bad', 4: 'bad'};
-  document.addEventListener('keydown', (event) => {
-    const vote = votes[event.key];
-    if (!vote || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    if (event.target.closest('input, textarea, select, [contenteditable]')) return;
-    const button = document.getElementById('vote-' + vote);
-    if (!button || button.offsetParent === null || button.disabled) return;
-    event.preventDefault();
-    button.click();
-  });
-}"""
+KEYS = (paths.assets() / "arena.js").read_text(encoding="utf-8")
 
 
 def build(say: Say, at_home: bool = False) -> dict:
@@ -65,23 +49,21 @@ def build(say: Say, at_home: bool = False) -> dict:
     show = gr.Button(say("arena.show"))
     result = gr.HTML(elem_id=f"verdict-{say.lang}")
     drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"]]
-    private = {"show_progress": "hidden", "api_visibility": "private"}
-    start.click(partial(on_start, say), [a, b, chosen], match, show_progress="hidden").success(
-        partial(draw, say), match, drawn, **private
-    ).then(lambda: "", None, result, **private)
-    save.click(partial(on_own, say), [own_name, own], chosen, show_progress="hidden")
+    hidden, private = {"show_progress": "hidden"}, {"show_progress": "hidden", "api_visibility": "private"}
+    redraw, reset = (partial(draw, say), match, drawn), (lambda: "", None, result)
+    started = start.click(partial(on_start, say), [a, b, chosen], match, **hidden)
+    started.success(*redraw, **private).then(*reset, **private)
+    save.click(partial(on_own, say), [own_name, own], chosen, **hidden)
     boxes = [chosen, own_name, own]
-    drop.click(partial(on_own_delete, say), boxes, boxes, show_progress="hidden")
-    match.input(partial(draw, say), match, drawn, **private).then(lambda: "", None, result, **private)
+    drop.click(partial(on_own_delete, say), boxes, boxes, **hidden)
+    match.input(*redraw, **private).then(*reset, **private)
     for button, name in zip(booth["buttons"], votes.VERDICTS, strict=True):
         button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **private)
     timer.tick(partial(on_tick, say), [match, spot, status], drawn, **private)
-    show.click(partial(on_show, say), match, result, show_progress="hidden")
-    for button, ask in ((stop, jobs.stop), (go_on, _resume)):
-        button.click(partial(on_ask, say, ask), match, None, **private).then(
-            partial(draw, say), match, drawn, **private
-        )
-    delete.click(partial(on_delete, say), match, match, **private).success(partial(draw, say), match, drawn, **private)
+    show.click(partial(on_show, say), match, result, **hidden)
+    for button, ask in ((stop, partial(jobs.ask, request="stop")), (go_on, _resume)):
+        button.click(partial(on_ask, say, ask), match, None, **private).then(*redraw, **private)
+    delete.click(partial(on_delete, say), match, match, **private).success(*redraw, **private)
     if at_home:
         build_at_home(say, match)
     choices = [a, b, chosen, match]
@@ -122,55 +104,56 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
     pairs.click(partial(on_pairs, say), match, file, show_progress="hidden")
 
 
-def on_load(say: Say, *values: str | None) -> list:
-    """Who can stand, the sets, the matches; what is chosen stays: a value is sent only where it is new."""
-    found = chat_models.listed()
-    choices = runs.disambiguate([(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in found])
-    ids = [one.id for one in found]
-    run = next((one for one in found if one.kind == "run"), None)
-    usual = [f"base:{run.base_model}" if run else None, run.id if run else None]
-    new = [{} if value in ids else {"value": usual[index]} for index, value in enumerate(values[:2])]
-    sides = [gr.Dropdown(choices=choices, **value) for value in new]
-    known = [id for _, id in set_choices(say)]
-    listed = match_choices(say)
-    ids = [id for _, id in listed]
-    new_set = {} if values[2] in known else {"value": set_choices(say)[0][1]}
-    new_match = {} if values[3] in ids else {"value": (ids or [None])[0]}
-    return [*sides, gr.Dropdown(choices=set_choices(say), **new_set), gr.Dropdown(choices=listed, **new_match)]
+def on_load(say: Say, a: str | None, b: str | None, prompt_set: str | None, match: str | None) -> list:
+    """The contestants, the sets and the matches; what is chosen stays: a value is sent only where it is new."""
+    contestants = chat_models.listed()
+    names = [(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in contestants]
+    run = next((one for one in contestants if one.kind == "run"), None)
+    sides, sets, played = runs.disambiguate(names), set_choices(say), match_choices(say)
+    return [
+        _choice(sides, a, f"base:{run.base_model}" if run else None),
+        _choice(sides, b, run.id if run else None),
+        _choice(sets, prompt_set, sets[0][1]),
+        _choice(played, match, played[0][1] if played else None),
+    ]
+
+
+def _choice(choices: list[tuple[str, str]], chosen: str | None, usual: str | None) -> gr.Dropdown:
+    known = chosen in [value for _, value in choices]
+    return gr.Dropdown(choices=choices) if known else gr.Dropdown(choices=choices, value=usual)
 
 
 def set_choices(say: Say) -> list[tuple[str, str]]:
     """The sets of prompts, the page's language first."""
-    found = sorted(prompts.listed(), key=lambda one: one["id"] != say.lang)
-    return [(f"{one['title']} · {one['count']}", one["id"]) for one in found]
+    sets = sorted(prompts.listed(), key=lambda one: one["id"] != say.lang)
+    return [(f"{one['title']} · {one['count']}", one["id"]) for one in sets]
 
 
 def match_choices(say: Say) -> list[tuple[str, str]]:
     return [(f"{jobs.request(path)['name']} · {runs.created_at(path.name)}", path.name) for path in matches.listed()]
 
 
+@show_errors
 def on_start(say: Say, a: str | None, b: str | None, chosen: str):
     if not a or not b:
         raise Refused(say("arena.two"))
-    directory = _command(say, matches.create, a, b, chosen)
+    directory = matches.create(a, b, chosen)
     return gr.Dropdown(choices=match_choices(say), value=directory.name)
 
 
+@show_errors
 def on_own(say: Say, name: str, text: str):
     """Keep a person's own prompts and choose them."""
-    id = _command(say, prompts.save, name, text)
-    gr.Info(say("arena.own.kept", name=prompts.title(id)))
+    id = prompts.save(name, text)
+    inform(say("arena.own.kept", name=prompts.title(id)))
     return gr.Dropdown(choices=set_choices(say), value=id)
 
 
+@show_errors
 def on_own_delete(say: Say, chosen: str, _name: str, draft: str):
     """Delete a person's own set; its text is put into the boxes, so that it can be kept again."""
-    _command(say, prompts.check_own, chosen)
-    name, text = prompts.title(chosen), prompts.written(chosen)
-    if draft.strip() not in ("", text):
-        raise Refused(say.trouble(prompts.DraftInTheWay()))
-    prompts.delete(chosen)
-    gr.Info(say("arena.own.deleted", name=name))
+    name, text = prompts.delete(chosen, draft)
+    inform(say("arena.own.deleted", name=name))
     return gr.Dropdown(choices=set_choices(say), value=set_choices(say)[0][1]), name, text
 
 
@@ -183,59 +166,84 @@ def draw(say: Say, match_id: str | None) -> list:
     request, rows = jobs.request(directory), matches.answers(directory)
     voted = {vote["prompt_index"] for vote in votes.of_match(match_id, votes.PERSON)}
     row = next((row for row in rows if row["prompt"] not in voted), None)
-    line = markup.status(say, directory, request, len(rows), len(voted))
+    line = status_line(say, directory, len(request["prompts"]), len(rows), len(voted))
     buttons = [gr.Button(interactive=row is not None)] * 4
     if row is None:
         return [None, line, [], [], [], *buttons]
-    asked = request["prompts"][row["prompt"]]["prompt"]
-    left = matches.left(match_id, row["prompt"])
-    sides = [row[left], row["ba"["ab".index(left)]]]
-    question = [{"role": "user", "content": typed(asked)}]
-    return [row["prompt"], line, question, *[shown(say, reply["text"]) for reply in sides], *buttons]
+    question = [{"role": "user", "content": typed(request["prompts"][row["prompt"]]["prompt"])}]
+    answers = [shown(say, row[side]["text"]) for side in matches.sides(match_id, row["prompt"])]
+    return [row["prompt"], line, question, *answers, *buttons]
+
+
+def status_line(say: Say, directory: Path, count: int, answered: int, voted: int) -> str:
+    """How far the answers and the votes on `count` prompts are."""
+    state = jobs.state(directory)
+    failed = jobs.progress(directory)["failed"] if state == "failed" else None
+    if state == "running" and (events.last(directory) or {}).get("event") == "waiting":
+        state = "waiting"
+    values = {"count": count, "answered": answered, "voted": voted}
+    return templates.render(say, "arena_status", state=state, failed=failed, **values)
 
 
 def shown(say: Say, text: str) -> list[dict]:
     """An answer as a Chatbot's messages, thinking folded."""
     thinking, ended, rest = thought(text)
-    found = []
+    messages = [{"role": "assistant", "content": literal(rest) or "—"}]
     if thinking.strip():
         metadata = {"title": say("playground.thinking"), "status": "done" if ended else "pending"}
-        found.append({"role": "assistant", "content": literal(thinking), "metadata": metadata})
-    return [*found, {"role": "assistant", "content": literal(rest) or "—"}]
+        messages.insert(0, {"role": "assistant", "content": literal(thinking), "metadata": metadata})
+    return messages
 
 
+@show_errors
 def on_vote(say: Say, name: str, match_id: str | None, spot: int | None) -> list:
     """Keep the vote and show the next prompt."""
     if match_id and spot is not None:
-        _command(say, votes.cast, match_id, spot, name)
+        votes.cast(match_id, spot, name)
     return draw(say, match_id)
 
 
 def on_tick(say: Say, match_id: str | None, spot: int | None, line: str | None) -> list:
     """Follow the answers; redraw only what changed."""
-    found = draw(say, match_id)
-    if found[0] == spot and found[1] == (line or ""):
-        return [gr.skip()] * len(found)
-    return found if found[0] != spot else [gr.skip(), found[1], *[gr.skip()] * (len(found) - 2)]
+    drawn = draw(say, match_id)
+    if drawn[0] != spot:
+        return drawn
+    return [gr.skip(), gr.skip() if drawn[1] == (line or "") else drawn[1], *[gr.skip()] * (len(drawn) - 2)]
 
 
+@show_errors
 def on_show(say: Say, match_id: str | None) -> str:
     """Who was who, and what the votes say."""
-    directory = _found(say, match_id)
+    directory = _match(say, match_id)
     request = jobs.request(directory)
-    found = {voter: verdict.of(votes.of_match(match_id, voter)) for voter in votes.voters(match_id)}
-    judges = [(jobs.request(path), jobs.state(path), jobs.progress(path)) for path in jobs.listed(directory / "judges")]
-    return markup.verdict(say, request, found, numbers.of(directory, request), judges)
+    voters = votes.voters(match_id)
+    return templates.render(
+        say,
+        "arena_verdict",
+        titles=request["titles"],
+        verdicts={voter: verdict.of(votes.of_match(match_id, voter)) for voter in voters},
+        numbers=numbers.of(directory, request),
+        judges=[_judge(path) for path in jobs.listed(directory / "judges")],
+    )
 
 
+def _judge(directory: Path) -> dict:
+    """A job of a judge: its model, its state, how far it is, why it failed."""
+    state, seen = jobs.state(directory), jobs.progress(directory)
+    done = {key: seen.get("progress", {}).get(key, 0) for key in ("done", "total")}
+    failed = seen["failed"] if state == "failed" else None
+    return {"model": jobs.request(directory)["model"], "state": state, "failed": failed} | done
+
+
+@show_errors
 def on_ask(say: Say, ask, match_id: str | None) -> None:
-    ask(_found(say, match_id))
+    ask(_match(say, match_id))
 
 
-def _found(say: Say, match_id: str | None) -> Path:
+def _match(say: Say, match_id: str | None) -> Path:
     if not match_id:
         raise Refused(say("arena.no_match"))
-    return _command(say, matches.find, match_id)
+    return matches.find(match_id)
 
 
 def _resume(directory: Path) -> None:
@@ -243,29 +251,24 @@ def _resume(directory: Path) -> None:
         jobs.start(directory, "core.arena")
 
 
+@show_errors
 def on_delete(say: Say, match_id: str | None):
     """Delete the answers; the votes stay, with the texts they were cast on."""
-    _command(say, jobs.delete, _found(say, match_id))
-    listed = match_choices(say)
-    return gr.Dropdown(choices=listed, value=listed[0][1] if listed else None)
+    jobs.delete(_match(say, match_id))
+    played = match_choices(say)
+    return gr.Dropdown(choices=played, value=played[0][1] if played else None)
 
 
+@show_errors
 def on_judge(say: Say, match_id: str | None, url: str, model: str) -> None:
-    _found(say, match_id)
-    _command(say, judging.start, match_id, url, model)
+    _match(say, match_id)
+    judging.start(match_id, url, model)
     gr.Info(say("arena.judge.started"))
 
 
+@show_errors
 def on_pairs(say: Say, match_id: str | None):
     """Write this match's votes as preference pairs and offer the file."""
     out = temp_files.folder() / "pairs.jsonl"
-    count = _command(say, votes.write_pairs, out, match_id)
-    gr.Info(say("arena.pairs.made", count=count))
+    gr.Info(say("arena.pairs.made", count=votes.write_pairs(out, match_id)))
     return gr.File(value=str(out), visible=True)
-
-
-def _command(say: Say, command, *args):
-    try:
-        return command(*args)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error

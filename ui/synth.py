@@ -1,10 +1,8 @@
-"""The tab that makes corpora: a recipe, ten rows and the price, then a job that is watched, paused and gone on with."""
+"""The tab that makes corpora: a recipe, ten rows and the price, then a job that is watched, paused and resumed."""
 
 import json
 import shutil
-import sys
 import time
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +12,9 @@ import gradio as gr
 from core import jobs, models, paths
 from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
-from core.synth import cost_preview, personas, recipes, synth_jobs
-from ui import synth_html as markup
-from ui.errors import Refused
+from core.synth import preview, prompts, recipes, synth_jobs
+from ui import synth_html, templates
+from ui.errors import Refused, show_errors
 from ui.text import Say
 
 TICK_SECONDS = 2
@@ -37,80 +35,73 @@ def build(say: Say) -> dict:
             with gr.Row():
                 listing = gr.Dropdown(job_choices(say), value=None, label=say("synth.jobs"), scale=4)
                 delete = gr.Button(say("synth.delete"), size="sm", min_width=120, scale=1)
-            status = gr.HTML(f"<p>{say('synth.jobs.none')}</p>")
+            status = gr.HTML(_no_job(say))
             with gr.Row():
                 buttons = [gr.Button(say(f"synth.{name}"), size="sm") for name in ("pause", "resume", "stop")]
-            preview = gr.HTML(f"<p>{say('synth.empty')}</p>", elem_id=f"synth-preview-{say.lang}")
+            shown = gr.HTML(templates.macro("paragraph", say("synth.empty")), elem_id=f"synth-preview-{say.lang}")
     form["volume"].change(on_volume, form["volume"], form["tokens"], show_progress="hidden")
     form["file"].upload(partial(on_own, say), form["file"], form["recipe"])
-    show.click(partial(on_show, say), inputs_kwargs=form, outputs=preview, show_progress="hidden")
+    show.click(partial(on_show, say), inputs_kwargs=form, outputs=shown, show_progress="hidden")
     start.click(partial(on_start, say), inputs_kwargs=form, outputs=[listing, probe])
     timer.tick(partial(on_tick, say), listing, [listing, probe], show_progress="hidden", api_visibility="private")
     listing.change(look, listing, probe, show_progress="hidden")
     listing.focus(lambda: gr.update(choices=job_choices(say)), None, listing, show_progress="hidden")
     drawn = [status, *buttons, delete, changed]
     probe.change(partial(draw, say), [listing, probe, changed], drawn, show_progress="hidden")
-    for button, ask in zip(buttons, (jobs.pause, synth_jobs.resume, synth_jobs.stop), strict=True):
+    for button, ask in zip(
+        buttons, (partial(jobs.ask, request="pause"), synth_jobs.resume, synth_jobs.stop), strict=True
+    ):
         button.click(partial(on_ask, say, ask), listing, probe, show_progress="hidden")
     delete.click(partial(on_delete, say), listing, [listing, status])
     return {"changed": changed}
 
 
 def build_form(say: Say) -> dict:
-    """Components by the names that core.synth.jobs.create knows, and "volume" and "file"."""
-    named = [(say("synth.volume.other"), OTHER)]
-    volumes = [(say.number(tokens, 12), tokens) for tokens in cost_preview.VOLUMES]
+    """Components by the names that core.synth.synth_jobs.create knows, and "volume" and "file"."""
+
+    def words(name: str) -> dict:
+        return {"label": say(f"synth.{name}"), "info": say(f"synth.{name}.info")}
+
+    def counted_models():
+        return model_choices(say("synth.model.none"))
+
+    volumes = [(say.number(tokens, 12), tokens) for tokens in preview.VOLUMES] + [(say("synth.volume.other"), OTHER)]
     form = {
-        "recipe": gr.Dropdown(recipe_choices(say), label=say("synth.recipe"), info=say("synth.recipe.info")),
-        "volume": gr.Radio(
-            volumes + named, value=cost_preview.VOLUMES[0], label=say("synth.volume"), info=say("synth.volume.info")
-        ),
+        "recipe": gr.Dropdown(recipe_choices(say), **words("recipe")),
+        "volume": gr.Radio(volumes, value=preview.VOLUMES[0], **words("volume")),
         "tokens": gr.Number(200_000, label=say("synth.tokens"), precision=0, visible=False),
-        "model": gr.Dropdown(
-            model_choices(say, "synth.model.none"), value="", label=say("synth.model"), info=say("synth.model.info")
-        ),
+        "model": gr.Dropdown(counted_models(), value="", **words("model")),
     }
     with gr.Row():
         form["name"] = gr.Textbox(label=say("synth.name"), scale=3)
-        form["seed"] = gr.Number(
-            0, label=say("synth.seed"), info=say("synth.seed.info"), precision=0, minimum=0, scale=1, min_width=100
-        )
+        form["seed"] = gr.Number(0, precision=0, minimum=0, scale=1, min_width=100, **words("seed"))
     form["file"] = gr.File(label=say("synth.own"), file_types=[".yaml", ".yml"], height=110)
     with gr.Accordion(say("synth.writer"), open=False):
         gr.Markdown(say("synth.writer.about"))
         form["endpoint"] = gr.Textbox(label=say("synth.endpoint"), placeholder="http://127.0.0.1:11434/v1")
         form["endpoint_model"] = gr.Textbox(label=say("synth.endpoint_model"), placeholder="qwen3:8b")
-        form["writer"] = gr.Dropdown(
-            model_choices(say), value="", label=say("synth.local"), info=say("synth.local.info")
-        )
-        form["corpus"] = gr.Dropdown(
-            corpus_choices(), value="", label=say("synth.corpus"), info=say("synth.corpus.info")
-        )
-        form["personas"] = gr.Textbox(label=say("synth.personas"), info=say("synth.personas.info"), lines=3)
-        dropped = gr.File(
-            label=say("synth.personas.file"),
-            file_types=[".txt", ".md", ".csv"],
-            height=110,
-            elem_id=f"synth-personas-{say.lang}",
-        )
+        form["writer"] = gr.Dropdown(model_choices(), value="", **words("local"))
+        form["corpus"] = gr.Dropdown(corpus_choices(), value="", **words("corpus"))
+        form["personas"] = gr.Textbox(lines=3, **words("personas"))
+        types, id = [".txt", ".md", ".csv"], f"synth-personas-{say.lang}"
+        dropped = gr.File(label=say("synth.personas.file"), file_types=types, height=110, elem_id=id)
         dropped.upload(partial(on_personas, say), dropped, form["personas"])
-        form["parallel"] = gr.Slider(1, 32, 4, step=1, label=say("synth.parallel"), info=say("synth.parallel.info"))
-        form["corpus"].focus(lambda: gr.update(choices=corpus_choices()), None, form["corpus"], show_progress="hidden")
-    form["model"].focus(
-        lambda: gr.update(choices=model_choices(say, "synth.model.none")), None, form["model"], show_progress="hidden"
-    )
+        form["parallel"] = gr.Slider(1, 32, 4, step=1, **words("parallel"))
+    for name, choices in (("model", counted_models), ("corpus", corpus_choices)):
+        refresh = partial(lambda choices: gr.update(choices=choices()), choices)
+        form[name].focus(refresh, None, form[name], show_progress="hidden")
     return form
 
 
 def recipe_choices(say: Say) -> list[tuple[str, str]]:
     """Recipes of the program, the page's language first, then the person's own."""
-    found = sorted(recipes.listed(), key=lambda one: one["lang"] != say.lang)
+    ours = sorted(recipes.listed(), key=lambda one: one["lang"] != say.lang)
     own = sorted((paths.home() / "recipes").glob("*.yaml"))
-    return [(say.pick(one["title"]), one["name"]) for one in found] + [(path.name, str(path)) for path in own]
+    return [(say.pick(one["title"]), one["name"]) for one in ours] + [(path.name, str(path)) for path in own]
 
 
-def model_choices(say: Say, none: str | None = None) -> list[tuple[str, str]]:
-    return [(say(none) if none else "—", ""), *((model["title"], model["path"]) for model in models.ready())]
+def model_choices(none: str = "—") -> list[tuple[str, str]]:
+    return [(none, ""), *((model["title"], model["path"]) for model in models.ready())]
 
 
 def corpus_choices() -> list[tuple[str, str]]:
@@ -118,33 +109,23 @@ def corpus_choices() -> list[tuple[str, str]]:
 
 
 def job_choices(say: Say) -> list[tuple[str, str]]:
-    return [
-        (f"{jobs.request(path)['name']} · {say.number(jobs.request(path)['tokens'], 12)}", path.name)
-        for path in synth_jobs.listed()
-    ]
-
-
-def newest() -> str | None:
-    return next((path.name for path in synth_jobs.listed()), None)
+    requests = {path.name: jobs.request(path) for path in synth_jobs.listed()}
+    return [(f"{one['name']} · {say.number(one['tokens'], 12)}", id) for id, one in requests.items()]
 
 
 def on_volume(volume: int):
     return gr.update(visible=volume == OTHER)
 
 
+@show_errors
 def on_own(say: Say, file: str | None):
     """Keep a person's recipe among their own, after it was read without complaint."""
     if not file:
         return gr.skip()
-    try:
-        recipe = recipes.load(file)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
-    folder = paths.home() / "recipes"
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / f"{paths.slug(recipe.name)}.yaml"
-    shutil.copyfile(file, kept)
-    return gr.update(choices=recipe_choices(say), value=str(kept))
+    own = paths.home() / "recipes" / f"{paths.slug(recipes.load(file).name)}.yaml"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, own)
+    return gr.update(choices=recipe_choices(say), value=str(own))
 
 
 def on_personas(say: Say, file: str | None):
@@ -157,69 +138,53 @@ def on_personas(say: Say, file: str | None):
         raise Refused(say("synth.personas.unreadable")) from error
 
 
+@show_errors
 def request(say: Say, values: dict) -> dict:
-    """The form as core.synth.jobs.create takes it."""
-    try:
-        named = personas.read(values.pop("personas"))
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
-    values = {key: value or None if isinstance(value, str) else value for key, value in values.items()}
+    """The form as core.synth.synth_jobs.create takes it."""
+    if not values["recipe"]:
+        raise Refused(say("synth.recipe.missing"))
+    values = {key: value or None if isinstance(value, str) else value for key, value in values.items() if key != "file"}
     tokens = values.pop("volume") or values["tokens"]
-    values.pop("file")
-    values["personas"] = named
-    return values | {"tokens": int(tokens or 0), "seed": int(values["seed"] or 0), "name": values["name"] or ""}
+    values |= {"tokens": int(tokens or 0), "seed": int(values["seed"] or 0), "name": values["name"] or ""}
+    return values | {"personas": prompts.read_personas(values["personas"])}
 
 
 def on_show(say: Say, **values):
     """Ten rows, the x-ray and the price, made in a process of their own."""
     wanted = request(say, values)
-    if not wanted["recipe"]:
-        raise Refused(say("synth.recipe.missing"))
-    yield f"<p>{say('synth.showing')}</p>"
-    command = [sys.executable, "-m", "core.synth", wanted["recipe"], "--preview", "--json"]
+    yield templates.macro("paragraph", say("synth.showing"))
+    command = ["-m", "core.synth", wanted["recipe"], "--preview", "--json"]
     for name in ("tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "parallel"):
         if wanted[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(wanted[name])]
     try:
-        with listed(wanted["personas"]) as file:
-            found = list(import_process.run([*command, *(["--personas", file] if file else [])]))[-1]
+        with TemporaryDirectory(prefix="soulsmith-") as folder:
+            if wanted["personas"]:
+                file = Path(folder) / "personas.txt"
+                file.write_text("\n".join(wanted["personas"]), encoding="utf-8")
+                command += ["--personas", str(file)]
+            shown = list(import_process.run(command))[-1]
     except ErrorElsewhere as error:
-        yield markup.trouble(say.trouble(error))
+        yield templates.macro("trouble", say.trouble(error))
         return
-    except UserError as error:
-        yield markup.trouble(say("synth.failed", reason=error.values.get("reason", str(error))))
+    except import_process.ImportBroke as error:
+        yield templates.macro("trouble", say("synth.failed", reason=error.values["reason"]))
         return
-    yield markup.preview(say, found)
+    yield synth_html.preview(say, shown)
 
 
-@contextmanager
-def listed(names: list[str]):
-    """A file of personas for the command, or nothing where there are none."""
-    if not names:
-        yield None
-        return
-    with TemporaryDirectory(prefix="soulsmith-") as folder:
-        path = Path(folder) / "personas.txt"
-        path.write_text("\n".join(names), encoding="utf-8")
-        yield str(path)
-
-
+@show_errors
 def on_start(say: Say, **values):
     """Start the job of the form, detached from this page."""
     wanted = request(say, values)
-    if not wanted["recipe"]:
-        raise Refused(say("synth.recipe.missing"))
     titles = {name: title for title, name in recipe_choices(say)}
-    try:
-        directory = synth_jobs.create(wanted | {"name": wanted["name"] or titles.get(wanted["recipe"], "")})
-        synth_jobs.start(directory)
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
+    directory = synth_jobs.create(wanted | {"name": wanted["name"] or titles.get(wanted["recipe"], "")})
+    synth_jobs.start(directory)
     return gr.update(choices=job_choices(say), value=directory.name), look(directory.name)
 
 
 def look(job_id: str | None) -> str:
-    """What is cheap to ask of a job, as text: the page is drawn anew only when it changes."""
+    """What is cheap to read of a job, as text: the page is drawn anew only when it changes."""
     try:
         return json.dumps(synth_jobs.progress(synth_jobs.find(job_id)), ensure_ascii=False) if job_id else ""
     except (UserError, OSError, ValueError):
@@ -230,37 +195,39 @@ def on_tick(say: Say, job_id: str | None):
     """The job that is shown; after a reload, or when it was deleted, the newest."""
     if job_id and (probe := look(job_id)):
         return gr.skip(), probe
-    job_id = newest()
-    return (gr.update(choices=job_choices(say), value=job_id) if job_id else gr.skip()), look(job_id)
+    newest = _newest()
+    return (gr.update(choices=job_choices(say), value=newest) if newest else gr.skip()), look(newest)
+
+
+def _newest() -> str | None:
+    return next((path.name for path in synth_jobs.listed()), None)
 
 
 def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
     """The job at a glance, the buttons that make sense now, and a new mark once its corpus exists."""
     if not probe:
-        off = [gr.update(interactive=False)] * 4
-        return [f"<p>{say('synth.jobs.none')}</p>", *off, gr.skip()]
-    found = json.loads(probe)
-    now = found["state"]
-    at_work = now in ("running", "queued")
-    can = (at_work, now in ("paused", "failed", "lost"), now in ("running", "paused", "failed", "lost"))
-    ending = found["ending"]
+        return [_no_job(say), *[gr.update(interactive=False)] * 4, gr.skip()]
+    job = json.loads(probe)
+    state, ending = job["state"], job["ending"]
+    at_work, can_resume = state in ("running", "queued"), state in ("paused", "failed", "lost")
+    enabled = (at_work, can_resume, can_resume or state == "running", not at_work)  # pause, resume, stop, delete
     mark = ending["time"] if ending.get("corpus") else 0.0
-    buttons = [gr.update(interactive=one) for one in (*can, not at_work)]
-    return [markup.job(say, found), *buttons, mark if mark > changed else gr.skip()]
+    buttons = [gr.update(interactive=one) for one in enabled]
+    return [synth_html.job(say, job), *buttons, mark if mark > changed else gr.skip()]
 
 
+def _no_job(say: Say) -> str:
+    return templates.macro("paragraph", say("synth.jobs.none"))
+
+
+@show_errors
 def on_ask(say: Say, ask, job_id: str | None):
-    try:
-        ask(synth_jobs.find(job_id or ""))
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
-    time.sleep(0.3)  # a job that is woken takes its lock
+    ask(synth_jobs.find(job_id or ""))
+    time.sleep(0.3)  # a job that is resumed takes its lock
     return look(job_id)
 
 
+@show_errors
 def on_delete(say: Say, job_id: str | None):
-    try:
-        jobs.delete(synth_jobs.find(job_id or ""))
-    except UserError as error:
-        raise Refused(say.trouble(error)) from error
-    return gr.update(choices=job_choices(say), value=newest()), f"<p>{say('synth.jobs.none')}</p>"
+    jobs.delete(synth_jobs.find(job_id or ""))
+    return gr.update(choices=job_choices(say), value=_newest()), _no_job(say)

@@ -1,4 +1,4 @@
-"""Matches from the command line, and the process of one in the background: `python -m core.arena`."""
+"""Matches from the command line, and the process of a match in the background: `python -m core.arena`."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     if args.job:
-        jobs.main(parser, args.job, lambda path, request, report: _work(request)(path, request, report))
+        jobs.main(parser, args.job, _work)
     try:
         result = _command(args, parser)
     except (UserError, OSError) as error:
@@ -32,8 +32,8 @@ def main() -> None:
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 
 
-def _work(request: dict):
-    return judging.work if request.get("judge") else matches.answer
+def _work(directory: Path, request: dict, report) -> dict:
+    return (judging.work if request.get("judge") else matches.answer)(directory, request, report)
 
 
 def _command(args, parser):

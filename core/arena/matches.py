@@ -1,6 +1,7 @@
 """Matches: two contestants answer a set of prompts in the background; each prompt's sides are shuffled once for all.
 
-A match is a job's directory: job.json holds the request and the prompts, answers.jsonl grows a line a prompt.
+A match is a job's directory: job.json holds the request and the prompts, answers.jsonl grows a line a prompt, and
+measured.json holds the held-out loss of both contestants.
 """
 
 import hashlib
@@ -9,13 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core import jobs, paths
-from core.arena import held_out
+from core import files, jobs, paths
 from core.arena import prompts as sets
 from core.chat import chat, chat_models
 from core.chat.types import Question, Sampling
 from core.errors import ErrorElsewhere, UserError
 from core.runs import gpu_access, runs
+from core.training import corpus_rows
 
 SIDES = ("left", "right")
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
@@ -31,16 +32,15 @@ def home() -> Path:
     return path
 
 
-def create(a: str, b: str, prompt_set: str, sampling: dict | None = None, *, system: str = "", on_cpu=False) -> Path:
+def create(a: str, b: str, prompt_set: str, sampling: dict | None = None) -> Path:
     """Make a match of two contestants, by their ids, over a set of prompts, and start answering."""
     if a == b:
         raise SameContestant
-    one, other, asked = chat_models.find(a), chat_models.find(b), sets.load(prompt_set)
-    (title_a, _), (title_b, _) = runs.disambiguate([(one.title, a), (other.title, b)])
-    titles = {"a": title_a, "b": title_b}
-    name = f"{title_a} / {title_b} · {sets.title(prompt_set)}"
-    request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": asked}
-    request |= {"sampling": vars(Sampling(**(sampling or {}))), "system": system, "on_cpu": on_cpu}
+    named = [(chat_models.find(id).title, id) for id in (a, b)]
+    titles = dict(zip("ab", (title for title, _ in runs.disambiguate(named)), strict=True))
+    name = f"{titles['a']} / {titles['b']} · {sets.title(prompt_set)}"
+    request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": sets.load(prompt_set)}
+    request |= {"sampling": vars(Sampling(**(sampling or {}))), "system": "", "on_cpu": False}
     directory = jobs.create(home(), request)
     jobs.start(directory, "core.arena")
     return directory
@@ -50,12 +50,12 @@ def answer(directory: Path, request: dict, report) -> dict:
     """Answer what is not answered yet, both sides of a prompt at a time; the work of the match's process."""
     done = {row["prompt"] for row in answers(directory)}
     sampling, count = Sampling(**request["sampling"]), len(request["prompts"])
+    system = [{"role": "system", "content": request["system"]}] if request["system"] else []
     for index, prompt in enumerate(request["prompts"]):
         if index in done:
             continue
         report("progress", done=len(done), total=count)
-        first = [{"role": "system", "content": request["system"]}] if request["system"] else []
-        messages = [*first, {"role": "user", "content": prompt["prompt"]}]
+        messages = [*system, {"role": "user", "content": prompt["prompt"]}]
         asked = {side: Question(request[side], messages) for side in ("a", "b")}
         replies = _once_free(directory, request, report, lambda asked=asked: _last_of(asked, sampling, request))
         row = {"prompt": index} | {side: vars(reply) for side, reply in replies.items()}
@@ -65,7 +65,7 @@ def answer(directory: Path, request: dict, report) -> dict:
     report("progress", done=len(done), total=count)
     if not (directory / "measured.json").exists():
         report("measuring")
-        _once_free(directory, request, report, lambda: held_out.measure(directory, request))
+        _once_free(directory, request, report, lambda: measure(directory, request))
     return {"answers": len(done)}
 
 
@@ -75,11 +75,11 @@ def _last_of(asked: dict[str, Question], sampling: Sampling, request: dict) -> d
 
 
 def _once_free(directory: Path, request: dict, report, ask: Callable):
-    """What `ask()` returns, asked when no run has the card, and once more if one took it in the middle."""
+    """What `ask()` returns, called when no run has the card, and once more if one took it in the middle."""
     while True:
         if not request["on_cpu"] and gpu_access.busy():
             report("waiting")
-            while gpu_access.busy() and jobs.asked(directory) != "stop":
+            while gpu_access.busy() and not jobs.end_request(directory):
                 time.sleep(WAIT_SECONDS)
             report("going_on")
         try:
@@ -91,6 +91,27 @@ def _once_free(directory: Path, request: dict, report, ask: Callable):
                 raise
 
 
+def measure(directory: Path, request: dict) -> None:
+    """Write the held-out loss of both contestants, over the rows that their run held out, into measured.json."""
+    rows, losses = held_out_rows([request["a"], request["b"]]), {}
+    for side in ("a", "b"):
+        measured = chat.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
+        losses[side] = {"held_out_loss": measured["loss"], "held_out_rows": measured["rows"]}
+    files.write_json(directory / "measured.json", losses)
+
+
+def held_out_rows(ids: list[str]) -> list[dict]:
+    """The rows that the first run among the contestants held out; none if its corpus is gone."""
+    for id in ids:
+        try:
+            if config := chat_models.find(id).config:
+                rows = list(corpus_rows.read_rows(runs.corpus_path(config)))
+                return corpus_rows.split(rows, config.validation_share)[1]
+        except (UserError, OSError, ValueError):
+            continue
+    return []
+
+
 def answers(directory: Path) -> list[dict]:
     """The whole lines of answers so far: {"prompt", "a": reply, "b": reply}."""
     try:
@@ -100,9 +121,9 @@ def answers(directory: Path) -> list[dict]:
     return [json.loads(line) for line in whole.split(b"\n") if line]
 
 
-def left(match_id: str, prompt: int) -> str:
-    """Which contestant, "a" or "b", stands on the left at a prompt: drawn once, the same whoever looks and when."""
-    return "ab"[hashlib.sha256(f"{match_id} {prompt}".encode()).digest()[0] % 2]
+def sides(match_id: str, prompt: int) -> str:
+    """Which contestants stand on the left and on the right of a prompt, "ab" or "ba": the same whoever looks and when."""
+    return ("ab", "ba")[hashlib.sha256(f"{match_id} {prompt}".encode()).digest()[0] % 2]
 
 
 def listed() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Numbers next to opinions: held-out loss and perplexity, length, repetition and language of the answers, forgetting."""
+"""Numbers next to opinions: held-out loss and perplexity, length, repetition and scripts of the answers, forgetting."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from core.arena import matches
 from core.errors import UserError
 
 SCRIPTS = {"cyrillic": r"[Ѐ-ӿ]", "latin": r"[A-Za-zÀ-ɏ]", "cjk": r"[぀-ヿ㐀-鿿가-힯]"}
-GRAM = 4  # words that are said twice in a row of answers
+GRAM = 4  # words of a phrase that is repeated
 
 
 def of(directory: Path, request: dict) -> dict:
@@ -20,24 +20,26 @@ def of(directory: Path, request: dict) -> dict:
         measured = json.loads((directory / "measured.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         measured = {"a": {}, "b": {}}
-    rows, found = matches.answers(directory), {}
-    for side in ("a", "b"):
-        said = [row[side] for row in rows]
-        loss = measured[side].get("held_out_loss")
-        found[side] = {
-            "held_out_loss": loss,
-            "perplexity": math.exp(min(loss, 50)) if loss is not None else None,
-            "tokens": mean(reply["tokens"] for reply in said) if said else None,
-            "cut": mean(reply["finish_reason"] != "stop" for reply in said) if said else None,
-            "repetition": mean(repetition(reply["text"]) for reply in said) if said else None,
-            "languages": languages(" ".join(reply["text"] for reply in said)),
-            "forgetting": forgetting(request[side]),
-        }
-    return found
+    rows = matches.answers(directory)
+    return {
+        side: _of_side([row[side] for row in rows], measured[side].get("held_out_loss"), request[side]) for side in "ab"
+    }
+
+
+def _of_side(replies: list[dict], loss: float | None, contestant: str) -> dict:
+    return {
+        "held_out_loss": loss,
+        "perplexity": math.exp(min(loss, 50)) if loss is not None else None,
+        "tokens": mean(reply["tokens"] for reply in replies) if replies else None,
+        "cut": mean(reply["finish_reason"] != "stop" for reply in replies) if replies else None,
+        "repetition": mean(repetition(reply["text"]) for reply in replies) if replies else None,
+        "languages": languages(" ".join(reply["text"] for reply in replies)),
+        "forgetting": forgetting(contestant),
+    }
 
 
 def repetition(text: str) -> float:
-    """The share of a text's four-word phrases that were said before in it."""
+    """The share of a text's four-word phrases that it has had before."""
     words = re.findall(r"\w+", text.lower())
     grams = [tuple(words[at : at + GRAM]) for at in range(len(words) - GRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
@@ -51,7 +53,7 @@ def languages(text: str) -> dict[str, float]:
 
 
 def forgetting(id: str) -> dict | None:
-    """What the forgetting meter of a run says: {"change", "foreign"}; None where its trainer took no reading."""
+    """What the forgetting meter of a run measured: {"change", "foreign"}; None where its trainer took no reading."""
     kind, _, name = id.partition(":")
     if kind != "run":
         return None

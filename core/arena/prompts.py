@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from core import paths
+from core import files, paths
 from core.errors import UserError
 
 MOST = 500
@@ -32,12 +32,12 @@ class TooManyPrompts(UserError):
 
 def listed() -> list[dict]:
     """All sets: {"id", "title", "count"}, the built-in ones first; a damaged file is passed over."""
-    found = []
+    sets = []
     for path in [*sorted((paths.assets() / "prompts").glob("*.json")), *sorted(_own().glob("*.json"))]:
         with suppress(OSError, ValueError, KeyError, TypeError):
             values = json.loads(path.read_text(encoding="utf-8"))
-            found.append({"id": path.stem, "title": values["title"], "count": len(values["prompts"])})
-    return found
+            sets.append({"id": path.stem, "title": values["title"], "count": len(values["prompts"])})
+    return sets
 
 
 def load(name: str) -> list[dict]:
@@ -51,26 +51,27 @@ def title(name: str) -> str:
 
 def parse(text: str) -> list[dict]:
     """Prompts written one a line; "# cooking" names the topic of the lines after it."""
-    topic, found = "", []
+    topic, prompts = "", []
     for line in filter(None, map(str.strip, text.splitlines())):
         if line.startswith("#"):
             topic = line.lstrip("#").strip()
         else:
-            found.append({"topic": topic, "prompt": line.replace("\\n", "\n")})
-    if not found:
+            prompts.append({"topic": topic, "prompt": line.replace("\\n", "\n")})
+    if not prompts:
         raise PromptsEmpty
-    if len(found) > MOST:
-        raise TooManyPrompts(count=len(found), most=MOST)
-    return found
+    if len(prompts) > MOST:
+        raise TooManyPrompts(count=len(prompts), most=MOST)
+    return prompts
 
 
 def save(name: str, text: str) -> str:
-    """Keep a person's own set and return its id."""
-    found, id = parse(text), f"own-{paths.slug(name)}"
-    values = {"title": name.strip() or id, "prompts": found}
-    scratch = _own() / f"{id}.tmp"
-    scratch.write_text(json.dumps(values, ensure_ascii=False, indent=1), encoding="utf-8")
-    scratch.replace(_own() / f"{id}.json")
+    """Keep a person's own set and return its id.
+
+    Raises:
+        PromptsEmpty, TooManyPrompts.
+    """
+    prompts, id = parse(text), f"own-{paths.slug(name)}"
+    files.write_json(_own() / f"{id}.json", {"title": name.strip() or id, "prompts": prompts})
     return id
 
 
@@ -85,16 +86,21 @@ def written(name: str) -> str:
     return "\n".join(lines)
 
 
-def check_own(name: str) -> None:
-    """Raise NotYourPrompts for a set that comes with Soulsmith."""
-    if not _place(name).is_relative_to(_own()):
+def delete(name: str, draft: str) -> tuple[str, str]:
+    """Delete a person's own set and return its title and its text; matches that were played on it keep their prompts.
+
+    Raises:
+        NotYourPrompts: for a set that comes with Soulsmith.
+        DraftInTheWay: if `draft`, the place for the text, holds another one.
+    """
+    path, text = _place(name), written(name)
+    if not path.is_relative_to(_own()):
         raise NotYourPrompts(title=title(name))
-
-
-def delete(name: str) -> None:
-    """Delete a person's own set; the matches that were played on it keep their prompts."""
-    check_own(name)
-    _place(name).unlink()
+    if draft.strip() not in ("", text):
+        raise DraftInTheWay
+    values = title(name), text
+    path.unlink()
+    return values
 
 
 def _own() -> Path:

@@ -1,4 +1,4 @@
-"""What votes say: a win rate with its 95 % interval, how many more votes would settle it, topics, and the pull of length.
+"""What votes say: a win rate with its 95 % interval, how many more votes would settle it, topics, and length bias.
 
 The interval is Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953) over the votes that have a
 winner; ties and "both bad" say nothing about which side is better and are counted beside it.
@@ -48,16 +48,16 @@ def of(votes: list[dict]) -> dict:
 
 
 def _counted(votes: list[dict]) -> dict:
-    said = Counter(vote["verdict"] for vote in votes)
-    wins, losses = said["b"], said["a"]
+    counts = Counter(vote["verdict"] for vote in votes)
+    wins, losses = counts["b"], counts["a"]
     low, high = wilson(wins, wins + losses)
     return {
         "votes": len(votes),
         "wins": wins,
         "losses": losses,
-        "ties": said["tie"],
-        "bad": said["bad"],
-        "split": said["split"],
+        "ties": counts["tie"],
+        "bad": counts["bad"],
+        "split": counts["split"],
         "rate": wins / (wins + losses) if wins + losses else None,
         "low": low,
         "high": high,

@@ -32,8 +32,8 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
     directory = matches.find(match_id)
     request = jobs.request(directory)
     row = next(row for row in matches.answers(directory) if row["prompt"] == prompt)
-    left = matches.left(match_id, prompt)
-    winner = {"left": left, "right": "ba"["ab".index(left)]}.get(verdict, verdict)
+    left, right = matches.sides(match_id, prompt)
+    winner = {"left": left, "right": right}.get(verdict, verdict)
     vote = {
         "match_id": match_id,
         "prompt_index": prompt,
@@ -54,11 +54,10 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
         db["votes"].upsert(vote, pk=("match_id", "prompt_index", "voter"))
 
 
-def of_match(match_id: str, voter: str | None = None) -> list[dict]:
-    """The votes on a match, of one voter or of all, by prompt."""
+def of_match(match_id: str, voter: str = PERSON) -> list[dict]:
+    """The votes of a voter on a match, by prompt."""
     with store.opened() as db:
-        where, values = ("match_id = ? and voter = ?", [match_id, voter]) if voter else ("match_id = ?", [match_id])
-        return list(db["votes"].rows_where(where, values, order_by="prompt_index"))
+        return list(db["votes"].rows_where("match_id = ? and voter = ?", [match_id, voter], order_by="prompt_index"))
 
 
 def voters(match_id: str) -> list[str]:
@@ -67,22 +66,22 @@ def voters(match_id: str) -> list[str]:
         return [row["voter"] for row in db.query(query, [match_id])]
 
 
-def pairs(match_id: str | None = None, voter: str | None = PERSON) -> list[dict]:
-    """Preference pairs of the votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
+def pairs(match_id: str | None = None) -> list[dict]:
+    """Preference pairs of a person's votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
     with store.opened() as db:
         rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created_at"))
-    kept = [row for row in rows if match_id in (None, row["match_id"]) and voter in (None, row["voter"])]
-    return [_pair(row) for row in kept if row["text_a"] != row["text_b"]]
+    chosen = [row for row in rows if match_id in (None, row["match_id"]) and row["voter"] == PERSON]
+    return [_pair(row) for row in chosen if row["text_a"] != row["text_b"]]
 
 
 def write_pairs(path: Path, match_id: str | None = None) -> int:
     """Write the pairs as JSONL, and say how many."""
-    found = pairs(match_id)
-    if not found:
+    written = pairs(match_id)
+    if not written:
         raise NoPairs
-    lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in found)
+    lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in written)
     path.write_text("".join(lines), encoding="utf-8")
-    return len(found)
+    return len(written)
 
 
 def _pair(row: dict) -> dict:

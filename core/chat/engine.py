@@ -20,7 +20,7 @@ from core.chat.chat_models import ChatModel
 from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
 from core.errors import UserError
 from core.runs import gpu_access
-from core.training import devices, encoding, model_loading, packages, tokenizer_loading
+from core.training import devices, encoding, environment, model_loading, packages, tokenizer_loading
 from core.training.config import TrainConfig
 
 LOCK = threading.Lock()  # one reply at a time on the card, whatever the number of windows
@@ -93,7 +93,7 @@ def raise_if_out_of_memory(error: Exception, model_id: str) -> None:
     The frames of a traceback hold the tensors of the forward pass that failed, the weights and the cache: they are
     emptied. Call it where no local variable holds any of these.
     """
-    if not devices.is_out_of_memory(error):
+    if not environment.is_out_of_memory(error):
         return
     empty_frames(error)
     title = model_id
@@ -217,7 +217,7 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
         # On this device, else PEFT reads onto the card, whoever else has it.
         loaded = weights.model.load_adapter(directory, adapter_name=name, torch_device=str(weights.inner.device))
     except (RuntimeError, ValueError) as error:  # PEFT's words for another shape, and for a layer that isn't there
-        if devices.is_out_of_memory(error):
+        if environment.is_out_of_memory(error):
             raise
         raise AdapterForeign(**foreign, matched=0) from error
     unexpected = [tensor for tensor in loaded.unexpected_keys if "lora_" in tensor]

@@ -33,17 +33,17 @@ def main() -> None:
             print(f"{time.monotonic() - began:5.0f} s  {results.line(values)}", file=sys.stderr, flush=True)
 
     try:
-        found = plan.run(tell, minutes=args.minutes, only=only)
+        report = plan.run(tell, minutes=args.minutes, only=only)
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     if args.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(report, ensure_ascii=False))
     else:
-        missed = "" if results.is_whole(found["checks"]) else ", but not everything was checked"
-        print(f"{found['device']}, torch {found['torch']}: {found['state']}{missed}")
-    sys.exit(found["state"] == "broken")
+        missed = "" if results.is_whole(report["checks"]) else ", but not everything was checked"
+        print(f"{report['device']}, torch {report['torch']}: {report['state']}{missed}")
+    sys.exit(report["state"] == "broken")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from core import events, jobs, paths
 from core.check_card import plan
 from core.hardware import hardware
 
-MODULE = "core.check_card"
 KEPT = 5  # newest results
 
 
@@ -24,39 +23,35 @@ def latest() -> Path | None:
 
 
 def start() -> Path:
-    """Begin a check in the background, or find the one that goes on.
+    """Begin a check in the background, or return the one that goes on.
 
     Raises:
         plan.CheckFirst: while a run is training, or about to.
     """
     now = latest()
-    if now and jobs.state(now) in ("queued", "running", "stopping"):
+    if now and jobs.state(now) in jobs.ACTIVE:
         return now
     plan.need_quiet()
     for old in jobs.listed(home())[KEPT - 1 :]:
         jobs.delete(old)
     directory = jobs.create(home(), {"name": "check"})
-    jobs.start(
-        directory, MODULE, hardware.environment(hardware.card())
-    )  # where a run trains, not where replies come from
+    # On the card that a run takes, which may not be the one that replies come from.
+    jobs.start(directory, "core.check_card", hardware.environment(hardware.card()))
     return directory
 
 
 def work(directory: Path, request: dict, report: Callable) -> dict:
     """What core.jobs.run() runs: each result is an event, and the last one holds the object for a report."""
-
-    def tell(event: str, **values) -> None:
-        report(event, **values)
-
-    return {"result": plan.run(tell, log=directory / "log.txt")}
+    return {"result": plan.run(report, log=directory / "log.txt")}
 
 
 def results(directory: Path) -> tuple[list[dict], str]:
     """The results so far, and the name of the check that goes on now."""
-    seen, found, now = events.read(directory)[0], {}, ""
-    for event in seen:
+    by_name, now = {}, ""
+    for event in events.read(directory)[0]:
         if event["event"] == "begins":
             now = event["name"]
         elif event["event"] == "check":
-            found[event["name"]], now = {key: value for key, value in event.items() if key not in ("event", "time")}, ""
-    return list(found.values()), now
+            result = {key: value for key, value in event.items() if key not in ("event", "time")}
+            by_name[event["name"]], now = result, ""
+    return list(by_name.values()), now

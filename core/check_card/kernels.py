@@ -4,11 +4,13 @@ import importlib.metadata
 import platform
 import time
 
+import torch
+
 from core.check_card import advice as advices
 from core.check_card.results import result, say
-from core.estimate import catalogue
 from core.hardware import hardware, nvidia, torch_build
 from core.training import devices
+from core.training.devices import DTYPES, distance
 
 SIZE = 512  # of the products that are held against the processor's
 SIZES = (512, 1024, 2048, 4096, 8192)  # of the products that are timed
@@ -20,48 +22,23 @@ SLOW = 0.5  # of the rate that the calculator counts with
 BOUNDS = {"fp32": 0.002, "bf16": 0.01, "fp16": 0.005}
 
 
-def advice(name: str, error: Exception) -> Exception:
-    return advices.TorchUnusable(command=advices.torch_for())
-
-
-def torch() -> dict:
+def check_torch() -> dict:
     """The installed torch, and that it sees the card that the driver has."""
-    import torch
-
     kind, gpu = devices.device_type(), hardware.card()
-    say(facts=facts())
+    # What the other checks and the forecasts need to know about the device.
+    name, free = devices.device_name(), devices.free_bytes()
+    say(facts={"torch": torch.__version__, "kind": kind, "device": name, "free": free})
     built_for = {"rocm": torch.version.hip} if torch.version.hip else {"cuda": torch.version.cuda or "none"}
     value = {"torch": torch.__version__} | built_for
-    value |= {"transformers": importlib.metadata.version("transformers"), "device": devices.device_name()}
+    value |= {"transformers": importlib.metadata.version("transformers"), "device": name}
     value |= {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     if gpu and kind == "cpu":
         return result("torch", "broken", value, {"device": gpu.name}, advices.unseen(gpu, torch.__version__))
     return result("torch", "ok", value)
 
 
-def facts() -> dict:
-    """What the other checks and the forecasts need to know about the device."""
-    import torch
-
-    return {
-        "torch": torch.__version__,
-        "kind": devices.device_type(),
-        "device": devices.device_name(),
-        "free": devices.free_bytes(),
-    }
-
-
-def card() -> catalogue.Card | None:
-    """This process's card as the calculator knows it; None where it has no rates for it."""
-    name = devices.device_name()
-    found = next((catalogue.of_machine(gpu) for gpu in hardware.gpus() if gpu.name == name), None)
-    return found if found and found.measured else None
-
-
-def architecture() -> dict | None:
+def check_architecture() -> dict | None:
     """Whether this build of torch has kernels for the card's architecture, before one of them is launched."""
-    import torch
-
     if devices.device_type() != "cuda":
         return None
     needed, has = devices.architectures()
@@ -72,33 +49,28 @@ def architecture() -> dict | None:
     return result("architecture", "broken", value, {"kernels": needed}, wrong.error)
 
 
-def matmul_fp32() -> dict:
+def check_matmul_fp32() -> dict:
     return _matmul("fp32")
 
 
-def matmul_bf16() -> dict | None:
+def check_matmul_bf16() -> dict | None:
     return _matmul("bf16") if devices.has_bf16() else None  # no run computes in it where it is not
 
 
-def matmul_fp16() -> dict | None:
+def check_matmul_fp16() -> dict | None:
     return None if devices.device_type() in ("cpu", "mps") else _matmul("fp16")  # no run computes in it there
 
 
 def _matmul(kind: str) -> dict:
     """A product against the processor's in double precision, and how many TFLOP/s large ones reach."""
-    import torch
-
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
-    draw = torch.Generator().manual_seed(0)
+    dtype, draw = DTYPES[kind], torch.Generator().manual_seed(0)
     a, b = (torch.randn(SIZE, SIZE, generator=draw).to(dtype) for _ in range(2))
     right, device = a.double() @ b.double(), devices.device()
-    found = (a.to(device) @ b.to(device)).cpu().double()
-    value = {"error": float((found - right).norm() / right.norm()), "tflops": tflops(dtype)}
-    expected = {"error": BOUNDS[kind]}
-    if not value["error"] <= BOUNDS[kind]:  # NaN too
-        wrong = advices.NumbersWrong(package="torch", command=advices.torch_for())
-        return result(f"matmul_{kind}", "broken", value, expected, wrong)
-    if known := card():
+    error = distance((a.to(device) @ b.to(device)).cpu().double(), right)
+    value, expected = {"error": error, "tflops": tflops(dtype)}, {"error": BOUNDS[kind]}
+    if not error <= BOUNDS[kind]:  # NaN too
+        return result(f"matmul_{kind}", "broken", value, expected, advices.numbers_wrong("torch"))
+    if known := advices.measured_rates(devices.device_name()):
         expected["tflops"] = known.fp32_tflops if kind == "fp32" else known.matmul_tflops
     if value["tflops"] < SLOW * expected.get("tflops", 0):
         return result(f"matmul_{kind}", "slow", value, expected, advices.slow(on_card=True))
@@ -107,8 +79,6 @@ def _matmul(kind: str) -> dict:
 
 def tflops(dtype) -> float:
     """TFLOP/s of the largest square products that this device computes in a few milliseconds."""
-    import torch
-
     for size in SIZES:
         # Of random numbers: a card computes with equal ones at less power, and faster than with a model's.
         a = torch.randn(size, size, device=devices.device()).to(dtype)

@@ -1,21 +1,19 @@
 """The order of all checks and the time that they get: kernels, quantisation, attention, trainings, a kill and a resume."""
 
 import math
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from core import models
+from core import errors, models
 from core.chat import chat
-from core.check_card import advice as advices
-from core.check_card import children, stand_in, training
+from core.check_card import advice, children, stand_in
 from core.check_card.results import GROUPS, STAND_IN, final, result
-from core.check_card.starter import Starter
 from core.errors import UserError
 from core.estimate import calibration, catalogue, forecast
-from core.estimate import forecast as forecasts
 from core.hardware import hardware, nvidia
 from core.runs import gpu_access, runs
 from core.training.config import TrainConfig
@@ -53,27 +51,26 @@ class CardInUse(UserError):
     )
 
 
-def need_quiet() -> None:
-    """Raise CheckFirst while a run is training, or about to, on whatever card."""
+def need_quiet(error: type[UserError] = CheckFirst) -> None:
+    """Raise an error while a run is training, or about to, on whatever card."""
     if run_id := gpu_access.owner():
-        raise CheckFirst(name=runs.label(run_id)["name"])
+        raise error(name=runs.label(run_id)["name"])
 
 
 def give_way() -> None:
     """Raise RunBegan once a run has begun, or waits for the check to leave the card."""
-    if run_id := gpu_access.owner():
-        raise RunBegan(name=runs.label(run_id)["name"])
+    need_quiet(RunBegan)
 
 
 def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, only: Collection[str] = ()) -> dict:
     """Do all checks and return the object for a report: device, torch, checks, state.
 
     `tell("begins", name=...)`, `tell("step", ...)` and `tell("check", **result)` are called on the way. `log` is where a person finds what
-    the processes said, by default the terminal. `only` names the checks that are wanted, by default all.
+    the processes printed, by default the terminal. `only` names the checks that are wanted, by default all.
 
     Raises:
         CheckFirst: while a run is training.
-        CardInUse: where somebody does not leave the card.
+        CardInUse: where another process does not leave the card.
         RunBegan: as soon as a run has begun: the check leaves the card to it.
     """
     need_quiet()
@@ -88,20 +85,20 @@ def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, on
 def _run(tell: Callable, minutes: float, log: Path | None, only: Collection[str]) -> dict:
     with tempfile.TemporaryDirectory(prefix="soulsmith-check-", ignore_cleanup_errors=True) as scratch:
         plan = Plan(tell, Path(scratch), time.monotonic() + minutes * 60, str(log or "the terminal's output"), only)
-        with Starter(wanted=any(map(plan.wants, TRAININGS))) as starter:
+        with children.Starter(wanted=any(map(plan.wants, TRAININGS))) as starter:
             plan.do(starter)
     return final(plan.facts.get("device", "unknown"), plan.facts.get("torch", "none"), plan.checks)
 
 
 class Plan:
-    """What has been found so far, and how much time is left."""
+    """The results so far, and how much time is left."""
 
     def __init__(self, tell: Callable, scratch: Path, end: float, log: str, only: Collection[str] = ()):
         self.tell, self.scratch, self.end, self.log, self.only = tell, scratch, end, log, only
         self.checks, self.facts, self.losses = [], {}, {}
         self.stands_in, self.model = False, ""
 
-    def do(self, starter: Starter) -> None:
+    def do(self, starter: children.Starter) -> None:
         if self.wants("card"):
             self.add(driver())
         for group in GROUPS:
@@ -111,7 +108,7 @@ class Plan:
         if not any(map(self.wants, TRAININGS)):
             return
         if not self.prepare(starter):
-            self.all_late(TRAININGS[1:])
+            self.late(*TRAININGS[1:])
             return
         for method in METHODS:
             self.train(method, packing=False)
@@ -122,39 +119,40 @@ class Plan:
     def wants(self, name: str) -> bool:
         return not self.only or name in self.only or name == "torch"  # which tells what the others compute on
 
-    def add(self, found: dict) -> None:
-        self.checks.append(found)
-        self.tell("check", **found)
+    def add(self, check: dict) -> None:
+        self.checks.append(check)
+        self.tell("check", **check)
 
     def seconds(self, most: float) -> float:
         return min(most, self.end - time.monotonic())
 
-    def late(self, name: str) -> bool:
-        """Whether there is no time left for a check, which is then told."""
+    def late(self, *names: str) -> bool:
+        """Whether there is no time left for some checks, which are then reported."""
         if self.seconds(math.inf) > SPARE_SECONDS:
             return False
-        self.add(result(name, "slow", {"left_out": "time"}, None, _time_was_short()))
+        for name in filter(self.wants, names):
+            self.cut_short(name)
         return True
 
-    def all_late(self, names: Collection[str]) -> bool:
-        """The same of several checks: once there is no time for one, there is none for those after it."""
-        wanted = [name for name in names if self.wants(name)]
-        if not wanted or not self.late(wanted[0]):
-            return False
-        for name in wanted[1:]:
-            self.late(name)
-        return True
+    def cut_short(self, name: str) -> None:
+        """Tell that the time was over before a check was."""
+        longer = errors.named("TimeWasShort", command=f"{advice.AGAIN} --minutes 15")
+        self.add(result(name, "slow", {"left_out": "time"}, None, longer))
 
-    def ask(self, request: dict, seconds: float, on_line: Callable = lambda said: None) -> children.Ended:
+    def ask(self, request: dict, seconds: float, on_line: Callable = lambda line: None) -> children.Ended:
         """Let a process do what the request says, until a run begins; what it leaves behind goes with the check."""
         return children.run(request | {"scratch": str(self.scratch)}, self.seconds(seconds), on_line, give_way)
 
-    def broken(self, name: str, reason: str, advice: Exception | None = None) -> None:
+    def broken(self, name: str, reason: str, what_to_do: Exception | None = None) -> None:
         """A check that could not be brought to its end; when all the time is over, it was slow, not broken."""
         if self.seconds(math.inf) <= 0:
-            self.add(result(name, "slow", {"left_out": "time"}, None, _time_was_short()))
-            return
-        self.add(result(name, "broken", {"reason": reason}, None, advice or advices.CheckBroke(log=self.log)))
+            self.cut_short(name)
+        else:
+            self.add(result(name, "broken", {"reason": reason}, None, what_to_do or self.report_it()))
+
+    def report_it(self) -> UserError:
+        """What to do about something for which there is no advice."""
+        return errors.named("CheckBroke", log=self.log)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Groups of checks in a process of their own
@@ -163,27 +161,27 @@ class Plan:
         """Run the checks of a group; after a crash, those that are left go on in another process."""
         left = [name for name in GROUPS[group] if self.wants(name)]
         while left:
-            if self.all_late(left):
+            if self.late(*left):
                 return
             now = left[0]
 
-            def on_line(said: dict) -> None:
+            def on_line(line: dict) -> None:
                 nonlocal now
-                if "begins" in said:
-                    now = said["begins"]
+                if "begins" in line:
+                    now = line["begins"]
                     self.tell("begins", name=now)
-                elif "facts" in said:
-                    self.facts = said["facts"]
-                elif "check" in said:
-                    left.remove(said["check"]["name"])
-                    self.add(said["check"])
-                elif "skipped" in said:
-                    left.remove(said["skipped"])
+                elif "facts" in line:
+                    self.facts = line["facts"]
+                elif "check" in line:
+                    left.remove(line["check"]["name"])
+                    self.add(line["check"])
+                elif "skipped" in line:
+                    left.remove(line["skipped"])
 
             before = list(left)
             ended = self.ask({"do": "check", "group": group, "names": before}, GROUP_SECONDS, on_line)
             if left and (now in left or left == before):
-                self.broken(now, ended.reason, _advice_for(group))
+                self.broken(now, ended.reason, advice.for_group(group))
                 left.remove(now)
             if left and group == "kernels" and not self.facts:
                 return
@@ -191,205 +189,187 @@ class Plan:
     # -----------------------------------------------------------------------------------------------------------------
     # Trainings
 
-    def prepare(self, starter: Starter) -> bool:
+    def prepare(self, starter: children.Starter) -> bool:
         """Wait for the starter model, or make one that stands in for it; whether there is a model."""
         self.tell("begins", name="model")
-        found = starter.wait(self.seconds(STARTER_SECONDS), give_way)
-        advice = None
-        if not found:
+        model, wrong = starter.wait(self.seconds(STARTER_SECONDS), give_way), None
+        if not model:
             self.stands_in, folder = True, self.scratch / "stand-in"
             ended = self.ask({"do": "stand_in", "folder": str(folder)}, GROUP_SECONDS)
             if ended.code:
-                self.broken("model", ended.reason, _advice_for("attention"))
+                self.broken("model", ended.reason, advice.for_group("attention"))
                 return False
-            found = str(folder / "model")
-            command = "python -m core.models prepare starter"
-            advice = advices.StarterMissing(reason=starter.reason, command=command)
-        self.model = found
+            model, command = str(folder / "model"), "python -m core.models prepare starter"
+            wrong = errors.named("StarterMissing", reason=starter.reason, command=command)
+        self.model = model
         name, state = (STAND_IN, "slow") if self.stands_in else (models.STARTER_TITLE, "ok")
-        self.add(result("model", state, {"model": name}, {"model": models.STARTER_TITLE}, advice))
-        for kind, words in (("long", 1200), ("short", self.length() // DOCUMENTS - 8)):
-            stand_in.write_rows(self.scratch / f"{kind}.jsonl", words)
+        self.add(result("model", state, {"model": name}, {"model": models.STARTER_TITLE}, wrong))
+        stand_in.write_rows(self.scratch / "long.jsonl", 1200)
+        stand_in.write_rows(self.scratch / "short.jsonl", self.length // DOCUMENTS - 8)
         return True
 
+    @property
     def on_card(self) -> bool:
         return self.facts["kind"] != "cpu"
 
+    @property
     def length(self) -> int:
-        return 512 if self.on_card() else 64
+        return 512 if self.on_card else 64
 
+    @property
     def steps(self) -> int:
-        return 8 if self.on_card() else 4
-
-    def enough(self) -> int:
-        """After so many steps a training ends that is only timed: the first one is not counted."""
-        return self.steps() - 1 if self.on_card() else 2
+        return 8 if self.on_card else 4
 
     def config(self, method: str, packing: bool = False, checkpoint: int = 0) -> TrainConfig:
-        steps = self.steps()
         return TrainConfig(
             base_model=self.model,
             corpus=str(self.scratch / f"{'short' if packing else 'long'}.jsonl"),
             method=method,
             task="text",
-            max_length=self.length(),
+            max_length=self.length,
             packing=packing,
-            batch_size=4 if self.on_card() else 2,
-            max_steps=steps,
-            eval_steps=checkpoint or steps,
+            batch_size=4 if self.on_card else 2,
+            max_steps=self.steps,
+            eval_steps=checkpoint or self.steps,
             save_total_limit=4,
             validation_share=0,
         )
 
     def train(self, method: str, packing: bool) -> None:
-        """A few steps; LoRA without packing goes to its very end, for resume() to be held against it."""
+        """A few steps; LoRA without packing goes to its very end, for resume() to compare with."""
         name = f"train_{method}" + "_packed" * packing
         if not self.wants(name) and not (name == "train_lora" and self.wants("resume")):
             return
         if self.late(name):
             return
-        whole = method == "lora" and not packing
-        config = self.config(method, packing, self.steps() // 2 if whole else 0)
-        if self.on_card() and (refused := advices.refused(config)):
+        whole = name == "train_lora"
+        config = self.config(method, packing, self.steps // 2 if whole else 0)
+        if self.on_card and (refused := advice.refused(config)):
             self.add(result(name, "ok", {"left_out": "unsupported"}, None, refused))
             return
-        forecast = self.forecast(config)
-        need = forecast.get("predicted_bytes", 0)
+        expected = self.forecast(config)
+        need = expected.get("predicted_bytes", 0)
         if need > self.facts["free"]:
             short = {"left_out": "memory", "free_gib": self.facts["free"] / 2**30}
             self.add(result(name, "ok", short, {"peak_gib": need / 2**30}))
             return
         self.tell("begins", name=name)
-        request = {"config": asdict(config), "out": name} | ({} if whole else {"stop_after": self.enough()})
-        said, ended = self.child(request)
-        if not self.done(name, said, ended):
+        # A training that is only timed ends early; its first step is not counted.
+        end = {} if whole else {"stop_after": self.steps - 1 if self.on_card else 2}
+        lines, ended = self.child({"config": asdict(config), "out": name} | end)
+        if not self.done(name, lines, ended):
             return
-        steps = [one for one in said if one.get("event") == "step"]
+        steps = steps_of(lines)
         if whole:
-            self.losses = training.losses(steps)
-        self.judge(name, config, steps, forecast)
+            self.losses = losses_of(steps)
+        self.judge(name, config, steps, expected)
 
-    def child(self, request: dict, on_event: Callable[[dict], bool | None] = lambda said: None) -> tuple:
-        """What a training said, and how it ended."""
-        said = []
+    def child(self, request: dict, on_event: Callable[[dict], bool | None] = lambda line: None) -> tuple:
+        """The lines that a training printed, and how it ended."""
+        lines = []
 
         def on_line(line: dict) -> bool | None:
-            said.append(line)
+            lines.append(line)
             if line.get("event") == "step":
-                self.tell("step", step=line["step"])  # who was told to stop says so then
+                self.tell("step", step=line["step"])  # a job that was stopped ends at this
             return on_event(line)
 
         more = {"do": "train", "out": str(self.scratch / request["out"]), "cache": str(self.scratch / "tokens")}
-        return said, self.ask(request | more, TRAIN_SECONDS, on_line)
+        return lines, self.ask(request | more, TRAIN_SECONDS, on_line)
 
-    def done(self, name: str, said: list[dict], ended: children.Ended) -> bool:
-        """Whether a training came to its end; else it is told why not."""
-        if any(one.get("event") == "done" for one in said):
+    def done(self, name: str, lines: list[dict], ended: children.Ended) -> bool:
+        """Whether a training came to its end; else why not is reported."""
+        if any(line.get("event") == "done" for line in lines):
             return True
-        if ended.timed_out and any(one.get("event") == "step" for one in said):  # it trains, but not in this time
-            self.add(result(name, "slow", {"left_out": "time"}, None, _time_was_short()))
+        if ended.timed_out and steps_of(lines):  # it trains, but not in this time
+            self.cut_short(name)
             return False
-        told = next((one for one in said if "trouble" in one), None)
-        self.broken(name, told["message"] if told else ended.reason)
-        if told:
-            self.checks[-1]["advice"] = told
+        error = next((line for line in lines if "trouble" in line), None)
+        self.broken(name, error["message"] if error else ended.reason, error and errors.from_dict(error))
         return False
 
     def forecast(self, config: TrainConfig) -> dict:
         """What the calculator expects of a training on this very device; nothing where it does not know it."""
         try:
-            found = {} if self.stands_in else forecast.of_config(asdict(config))
+            expected = {} if self.stands_in else forecast.of_config(asdict(config))
         except UserError:
             return {}
         # Where torch computes on something else than the driver's card, the forecast is not of this device.
-        here = self.facts["device"] if self.on_card() else catalogue.CPU
-        return found if found.get("card") == here else {}
+        here = self.facts["device"] if self.on_card else catalogue.CPU
+        return expected if expected.get("card") == here else {}
 
-    def judge(self, name: str, config: TrainConfig, steps: list[dict], forecast: dict) -> None:
+    def judge(self, name: str, config: TrainConfig, steps: list[dict], forecasted: dict) -> None:
         """Pace, peak memory and first loss beside what was expected; a good pace teaches the calculator."""
-        tokens = config.batch_size * config.max_length
-        pace, loss, peak = training.pace(steps), steps[0]["loss"], max(step["memory_gib"] for step in steps)
+        # Tokens a second: the median of the steps but the first, which compiles and allocates.
+        pace = statistics.median(step["tokens_per_second"] for step in steps[1:] or steps)
+        tokens, loss = config.batch_size * config.max_length, steps[0]["loss"]
+        peak = max(step["memory_gib"] for step in steps)
         value, expected = {"tokens_per_second": pace, "peak_gib": peak, "loss": loss}, {}
-        if forecast:
-            expected["tokens_per_second"] = tokens / forecast["predicted_seconds"]
-            if self.on_card():
-                expected["peak_gib"] = forecast["predicted_bytes"] / 2**30
-        state, advice = "ok", None
-        known = not self.on_card() or _rates_known(self.facts["device"])
+        if forecasted:
+            expected["tokens_per_second"] = tokens / forecasted["predicted_seconds"]
+            if self.on_card:
+                expected["peak_gib"] = forecasted["predicted_bytes"] / 2**30
+        state, wrong = "ok", None
+        known = not self.on_card or advice.measured_rates(self.facts["device"])
         if known and pace < SLOW * expected.get("tokens_per_second", 0):
-            state, advice = "slow", advices.slow(self.on_card())
+            state, wrong = "slow", advice.slow(self.on_card)
         if not config.packing and config.method in LOSS_BOUNDS and (right := self.losses.get(1)):
             expected["loss"] = right
             if not abs(loss / right - 1) <= LOSS_BOUNDS[config.method]:
-                state, advice = "broken", advices.CheckBroke(log=self.log)
-        self.add(result(name, state, value, expected, advice))
+                state, wrong = "broken", self.report_it()
+        self.add(result(name, state, value, expected, wrong))
         # Two steps on a processor that other programs use too would teach little.
-        if forecast and state == "ok" and self.on_card() and not config.packing:
-            _learn(forecast, peak * 2**30, tokens / pace)
+        if forecasted and state == "ok" and self.on_card and not config.packing:
+            measured = {"measured_bytes": peak * 2**30, "measured_seconds": tokens / pace}
+            forecast.learn(forecasted, **measured, origin=calibration.CHECK)
 
     def resume(self) -> None:
         """Kill a training once its first checkpoint is written, resume it, and compare its losses."""
-        name, config = "resume", asdict(self.config("lora", checkpoint=self.steps() // 2))
+        name = "resume"
         if not self.wants(name) or self.late(name):
             return
         if not self.losses:
             self.add(result(name, "ok", {"left_out": "losses"}))
             return
         self.tell("begins", name=name)
-        killed, ended = self.child(
-            {"config": config, "out": name, "hold": True}, lambda one: one.get("event") == "checkpoint"
-        )
-        if not any(one.get("event") == "checkpoint" for one in killed):
-            self.done(name, killed, ended)
+        half = self.steps // 2
+        request = {"config": asdict(self.config("lora", checkpoint=half)), "out": name}
+        lines, ended = self.child(request | {"hold": True}, lambda line: line.get("event") == "checkpoint")
+        if any(line.get("event") == "checkpoint" for line in lines):
+            lines, ended = self.child(request | {"resume": True})
+        if not self.done(name, lines, ended):
             return
-        said, ended = self.child({"config": config, "out": name, "resume": True})
-        if not self.done(name, said, ended):
+        after = losses_of(steps_of(lines))
+        expected = {step: loss for step, loss in self.losses.items() if step > half}
+        if set(after) != set(expected):
+            self.broken(name, f"it went on with the steps {sorted(after)}, not {sorted(expected)}")
             return
-        after = training.losses([one for one in said if one.get("event") == "step"])
-        wanted = {step: loss for step, loss in self.losses.items() if step > self.steps() // 2}
-        if set(after) != set(wanted):
-            self.broken(name, f"it went on with the steps {sorted(after)}, not {sorted(wanted)}")
-            return
-        error = max(abs(after[step] / wanted[step] - 1) for step in wanted)
-        bound = RESUME_BOUND if self.on_card() else 0.0
-        state, advice = ("ok", None) if error <= bound else ("broken", advices.CheckBroke(log=self.log))
-        self.add(result(name, state, {"steps": len(wanted), "error": error}, {"error": bound}, advice))
+        error = max(abs(after[step] / expected[step] - 1) for step in expected)
+        bound = RESUME_BOUND if self.on_card else 0.0
+        state, wrong = ("ok", None) if error <= bound else ("broken", self.report_it())
+        self.add(result(name, state, {"steps": len(expected), "error": error}, {"error": bound}, wrong))
+
+
+def steps_of(lines: list[dict]) -> list[dict]:
+    return [line for line in lines if line.get("event") == "step"]
+
+
+def losses_of(steps: list[dict]) -> dict[int, float]:
+    return {step["step"]: step["loss"] for step in steps}
 
 
 def driver() -> dict:
     """What the driver says, before torch is asked."""
-    one, version, error = hardware.card(), nvidia.driver().version, nvidia.driver().error
-    state = "broken" if error else "ok"
-    if one is None:
+    gpu, answer = hardware.card(), nvidia.driver()
+    state = "broken" if answer.error else "ok"
+    if gpu is None:
         here = hardware.machine()
         value = {"card": "none", "cores": here.cores, "memory_gib": here.memory_bytes / 2**30}
-        return result("card", state, value | ({"driver": version} if version else {}), advice=error)
-    value = {"card": one.name, "driver": version or "unknown", "capability": one.compute_capability}
-    if one.total_bytes:
-        value |= {"memory_gib": one.total_bytes / 2**30, "free_gib": one.free_bytes / 2**30}
+        return result(
+            "card", state, value | ({"driver": answer.version} if answer.version else {}), advice=answer.error
+        )
+    value = {"card": gpu.name, "driver": answer.version or "unknown", "capability": gpu.compute_capability}
+    if gpu.total_bytes:
+        value |= {"memory_gib": gpu.total_bytes / 2**30, "free_gib": gpu.free_bytes / 2**30}
     count = len(hardware.gpus())
-    return result("card", state, value | ({"cards": count} if count > 1 else {}), advice=error)
-
-
-def _rates_known(name: str) -> bool:
-    """Whether the calculator has rates of this very card; those of an unknown one are a guess that nobody is held to."""
-    return any(catalogue.of_machine(gpu).measured for gpu in hardware.gpus() if gpu.name == name)
-
-
-def _learn(forecast: dict, measured_bytes: float, measured_seconds: float) -> None:
-    measured = {"measured_bytes": measured_bytes, "measured_seconds": measured_seconds}
-    forecasts.learn(forecast, **measured, origin=calibration.CHECK)
-
-
-def _time_was_short() -> UserError:
-    return advices.TimeWasShort(command=advices.again("--minutes 15"))
-
-
-def _advice_for(group: str) -> UserError:
-    """What to do where a process of the group died without a word."""
-    if group == "kernels":
-        return advices.TorchUnusable(command=advices.torch_for())
-    if group == "quantisation":
-        return advices.BitsandbytesUnusable(command=advices.pip("--force-reinstall", "--no-deps", "bitsandbytes"))
-    packages = ("--upgrade", "torch", "transformers", "peft", "accelerate")
-    return advices.PackageUnusable(command=advices.pip(*packages))
+    return result("card", state, value | ({"cards": count} if count > 1 else {}), advice=answer.error)

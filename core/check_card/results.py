@@ -1,7 +1,7 @@
 """A check's result as a dict, the result of all of them, and both as lines for the terminal.
 
 A result is {"name", "state", "value", "expected", "advice"}: value and expected are dicts of figures by their unit
-("tokens_per_second": 812.0) or of plain facts ("attention": "sdpa"); advice is a trouble as {"trouble", "values",
+("tokens_per_second": 812.0) or of plain facts ("attention": "sdpa"); advice is an error as {"trouble", "values",
 "message"}, so that the page can say it in its own language, or None.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from core import errors
 
-# Each check by its name, and the module that has the function of that name.
+# Each check by its name, and the module that has the function check_NAME.
 GROUPS = {
     "kernels": ("torch", "architecture", "matmul_fp32", "matmul_bf16", "matmul_fp16"),
     "quantisation": ("bnb_4bit", "bnb_8bit"),
@@ -24,28 +24,19 @@ MISSED = ("time", "memory", "losses")  # why a check is left out that might have
 
 def result(name: str, state: str, value: dict, expected: dict | None = None, advice: Exception | None = None) -> dict:
     """The result of one check."""
-    assert state in STATES, state
-    value, expected = _rounded(value), _rounded(expected or {})
-    return {"name": name, "state": state, "value": value, "expected": expected, "advice": worded(advice)}
+    worded = None if advice is None else errors.to_dict(advice)
+    return {"name": name, "state": state, "value": _json(value), "expected": _json(expected or {}), "advice": worded}
+
+
+def _json(values: dict) -> dict:
+    """The same with four digits: more would not be the same in the next run. What JSON has not (NaN) becomes a word."""
+    numbers = {key: value for key, value in values.items() if isinstance(value, float)}
+    return values | {key: float(f"{x:.4g}") if math.isfinite(x) else str(x) for key, x in numbers.items()}
 
 
 def say(**values) -> None:
     """Tell the process that started this one, in a line of JSON."""
     print("\n" + json.dumps(values, ensure_ascii=False), flush=True)  # on a line of its own, whatever libraries print
-
-
-def _rounded(values: dict) -> dict:
-    """The same with four digits: more would not be the same in the next run. What JSON has not (NaN) becomes a word."""
-    return {key: _number(value) if isinstance(value, float) else value for key, value in values.items()}
-
-
-def _number(value: float) -> float | str:
-    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
-
-
-def worded(error: Exception | None) -> dict | None:
-    """A trouble as its name, values and English."""
-    return None if error is None else errors.to_dict(error)
 
 
 def worst(states: Iterable[str]) -> str:
@@ -60,8 +51,8 @@ def is_whole(checks: list[dict]) -> bool:
 
 def final(device: str, torch: str, checks: list[dict]) -> dict:
     """The object that is printed last and pasted into a report: advice in plain English."""
-    told = [check | {"advice": (check["advice"] or {}).get("message", "")} for check in checks]
-    return {"device": device, "torch": torch, "checks": told, "state": worst(check["state"] for check in checks)}
+    plain = [check | {"advice": (check["advice"] or {}).get("message", "")} for check in checks]
+    return {"device": device, "torch": torch, "checks": plain, "state": worst(check["state"] for check in checks)}
 
 
 def line(check: dict) -> str:
@@ -74,6 +65,4 @@ def line(check: dict) -> str:
 
 
 def figures(values: dict) -> str:
-    return ", ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
-    )
+    return ", ".join(f"{key} {f'{x:.4g}' if isinstance(x, float) else x}" for key, x in values.items())

@@ -4,50 +4,10 @@ import json
 import random
 from pathlib import Path
 
-WORDS = [
-    "the",
-    "sea",
-    "was",
-    "calm",
-    "and",
-    "a",
-    "lamp",
-    "burned",
-    "in",
-    "window",
-    "where",
-    "keeper",
-    "wrote",
-    "down",
-    "wind",
-    "tide",
-    "of",
-    "every",
-    "ship",
-    "that",
-    "passed",
-    "night",
-    "bread",
-    "stood",
-    "on",
-    "table",
-    "coffee",
-    "grew",
-    "cold",
-    "he",
-    "counted",
-    "gulls",
-    "until",
-    "fog",
-    "came",
-    "up",
-    "from",
-    "south",
-    "light",
-    "turned",
-    "slowly",
-    "again",
-]
+TEXT = (
+    "the sea was calm and a lamp burned in window where keeper wrote down wind tide of every ship that passed night "
+    "bread stood on table coffee grew cold he counted gulls until fog came up from south light turned slowly again"
+)
 ROWS = 32
 SHAPE = {
     "vocab_size": 300,
@@ -64,9 +24,9 @@ SHAPE = {
 
 def make(folder: str) -> int:
     """Write FOLDER/model and FOLDER/rows.jsonl; an exit code."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    import torch  # noqa: PLC0415 - the page writes rows without torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: PLC0415 - as above
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: PLC0415 - as above
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -75,7 +35,7 @@ def make(folder: str) -> int:
     trainer = trainers.BpeTrainer(
         vocab_size=SHAPE["vocab_size"], initial_alphabet=alphabet, special_tokens=["<|end|>"], show_progress=False
     )
-    tokenizer.train_from_iterator([" ".join(WORDS)], trainer)
+    tokenizer.train_from_iterator([TEXT], trainer)
     torch.manual_seed(0)
     target = Path(folder) / "model"
     LlamaForCausalLM(LlamaConfig(**SHAPE)).save_pretrained(target)
@@ -88,5 +48,5 @@ def make(folder: str) -> int:
 def write_rows(path: Path, words: int) -> None:
     """Texts of so many words each, the same at every call."""
     draw = random.Random(1)
-    rows = [{"text": " ".join(draw.choices(WORDS, k=words))} for _ in range(ROWS)]
+    rows = [{"text": " ".join(draw.choices(TEXT.split(), k=words))} for _ in range(ROWS)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

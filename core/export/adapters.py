@@ -9,7 +9,6 @@ from core import events, models, paths
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
 from core.runs import runs
-from core.training import model_loading
 
 FILES = (
     "adapter_",
@@ -51,6 +50,8 @@ def write(model: ChatModel, directory: Path, out: Path) -> dict:
 
 def lines(model: ChatModel, place: str) -> str:
     """The three lines that load an adapter from a place in plain transformers and peft."""
+    from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
+
     config = model_loading.model_config(chat_models.base_directory(model))
     if model_loading.auto_class(config).__name__ == "AutoModelForCausalLM":
         return LINES.format(place=place)

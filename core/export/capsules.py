@@ -12,7 +12,7 @@ from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters
 from core.runs import runs, trainer
-from core.training import corpus_rows, training_loop
+from core.training import corpus_rows, program
 
 
 def write(run_id: str, out: Path) -> Path:
@@ -26,7 +26,7 @@ def write(run_id: str, out: Path) -> Path:
     readme = readme.format(name=runs.label(run_id)["name"], base_model=base, version=versions.get("soulsmith", "0.8"))
     unfinished = out.with_suffix(".unfinished")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
-        training_loop.write_program(archive)
+        program.write(archive)
         archive.writestr("config.json", json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
         archive.writestr("requirements.txt", "".join(f"{p}=={versions[p].split('+')[0]}\n" for p in packages))
         for plan in sorted((paths.assets() / "accelerate").glob("*.yaml")):

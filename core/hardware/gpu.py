@@ -1,10 +1,14 @@
 """One card as the driver describes it, whoever made it."""
 
+import json
 import platform
 import re
 from dataclasses import dataclass
 
+from core import paths
+
 KINDS = ("cuda", "rocm", "xpu", "mps")  # NVIDIA, AMD, Intel, Apple
+CATALOGUE = json.loads((paths.assets() / "other-gpus.json").read_text(encoding="utf-8"))  # what no driver says
 
 
 @dataclass(frozen=True)
@@ -32,5 +36,5 @@ class Gpu:
     @property
     def instance(self) -> int:
         """Of a MIG instance, its share of the card in sevenths; 0 for a whole card."""
-        found = re.search(r" MIG (\d+)[gc]\.", self.name)
-        return int(found[1]) if found else 0
+        sevenths = re.search(r" MIG (\d+)[gc]\.", self.name)
+        return int(sevenths[1]) if sevenths else 0

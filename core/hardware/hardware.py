@@ -1,16 +1,12 @@
-"""What this machine has: cards, memory, disk, and whether torch sees the cards. Run it: `python -m core.hardware --json`.
+"""What this machine has: cards, memory, disk, and whether torch sees the cards.
 
 No torch is imported: NVIDIA's cards are asked for through NVML, others of the system, and torch's build is read as text.
 """
 
-import argparse
-import dataclasses
-import json
 import os
 import platform
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import psutil
 
@@ -18,7 +14,7 @@ from core import paths
 from core.hardware import nvidia, other_gpus, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Build, Unseen
-from core.training.devices import processor_has_bf16 as processor_has_bf16
+from core.training.environment import processor_has_bf16 as processor_has_bf16
 
 
 @dataclass(frozen=True)
@@ -33,7 +29,7 @@ class Machine:
     disk_free_bytes: int
     cuda: tuple[int, int] = (0, 0)  # the newest that NVIDIA's driver runs
     driver_trouble: str = ""  # what NVIDIA's driver says instead of an answer
-    torch: Build = dataclasses.field(default_factory=Build)
+    torch: Build = field(default_factory=Build)
     unseen: tuple[Unseen, ...] = ()  # of these cards, those that torch cannot compute on
     left_out: tuple[Unseen, ...] = ()  # other cards, of a make that torch is not built for: they cannot be chosen
 
@@ -41,19 +37,21 @@ class Machine:
 def machine() -> Machine:
     """This machine as it is now."""
     memory, cards, driver, build = psutil.virtual_memory(), gpus(), nvidia.driver(), torch_build.installed()
-    others = tuple(gpu for gpu in _of_use() if gpu.uuid not in {one.uuid for one in cards})
+    uuids, home = {gpu.uuid for gpu in cards}, paths.home()
+    others = [gpu for gpu in _of_use() if gpu.uuid not in uuids]
+    disk = next(folder for folder in (home, *home.parents) if folder.exists())
     return Machine(
         gpus=cards,
         processor=platform.processor() or platform.machine(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_bytes=memory.total,
         memory_free_bytes=memory.available,
-        disk_free_bytes=shutil.disk_usage(_standing(paths.home())).free,
+        disk_free_bytes=shutil.disk_usage(disk).free,
         cuda=driver.cuda,
         driver_trouble=driver.trouble,
         torch=build,
-        unseen=tuple(found for gpu in cards if (found := torch_build.unseen(gpu, driver.cuda, build))),
-        left_out=tuple(found for gpu in others if (found := torch_build.unseen(gpu, driver.cuda, build))),
+        unseen=tuple(filter(None, (torch_build.unseen(gpu, driver.cuda, build) for gpu in cards))),
+        left_out=tuple(filter(None, (torch_build.unseen(gpu, driver.cuda, build) for gpu in others))),
     )
 
 
@@ -62,14 +60,14 @@ def gpus() -> tuple[Gpu, ...]:
 
     Where torch is built for the make of one of them, those of other makes are left out: a run would compute on the first.
     """
-    found, build = _of_use(), torch_build.installed()
-    return tuple(gpu for gpu in found if not torch_build.lacks_make(gpu, build)) or found
+    cards, build = _of_use(), torch_build.installed()
+    return tuple(gpu for gpu in cards if not torch_build.lacks_make(gpu, build)) or cards
 
 
 def _of_use() -> tuple[Gpu, ...]:
     """The cards of all makes that the installed torch, or one that is published, computes on."""
-    found, build = (*nvidia.driver().gpus, *other_gpus.gpus()), torch_build.installed()
-    return tuple(gpu for gpu in found if torch_build.is_of_use(gpu, build))
+    build = torch_build.installed()
+    return tuple(gpu for gpu in (*nvidia.driver().gpus, *other_gpus.gpus()) if torch_build.is_of_use(gpu, build))
 
 
 def on_bus() -> tuple[Gpu, ...]:
@@ -80,7 +78,7 @@ def on_bus() -> tuple[Gpu, ...]:
 def free_bytes(gpu: Gpu) -> int:
     """How much memory a card has free at this moment; 0 where the driver does not say."""
     now = (*nvidia.driver(nvidia.FRESH_SECONDS).gpus, *other_gpus.gpus())
-    return next((one.free_bytes for one in now if one.uuid == gpu.uuid), gpu.free_bytes)
+    return next((card.free_bytes for card in now if card.uuid == gpu.uuid), gpu.free_bytes)
 
 
 def card(uuid: str | None = None) -> Gpu | None:
@@ -88,13 +86,13 @@ def card(uuid: str | None = None) -> Gpu | None:
 
     That is one that torch can compute on, with the most memory; of equal ones the first.
     """
-    found = gpus()
+    cards = gpus()
     if uuid:
-        return next((gpu for gpu in found if gpu.uuid == uuid), None)
-    if len(found) < 2:
-        return found[0] if found else None
+        return next((gpu for gpu in cards if gpu.uuid == uuid), None)
+    if len(cards) < 2:
+        return cards[0] if cards else None
     build = torch_build.installed()
-    return max(found, key=lambda gpu: (torch_build.unseen(gpu, build=build) is None, gpu.total_bytes))
+    return max(cards, key=lambda gpu: (torch_build.unseen(gpu, build=build) is None, gpu.total_bytes))
 
 
 def unseen(gpu: Gpu) -> Unseen | None:
@@ -110,34 +108,3 @@ def environment(gpu: Gpu | None) -> dict[str, str]:
         # ROCR leaves one card, which HIP then counts from 0; left as they were, HIP's own lists might not name it.
         return {"ROCR_VISIBLE_DEVICES": gpu.uuid, "HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "0"}
     return {"CUDA_VISIBLE_DEVICES": gpu.uuid}
-
-
-def _standing(path: Path) -> Path:
-    while not path.exists():
-        path = path.parent
-    return path
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m core.hardware", description=__doc__.split("\n")[0])
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    as_json = parser.parse_args().json
-    found = machine()
-    if as_json:
-        print(json.dumps(dataclasses.asdict(found)))
-        return
-    for gpu in found.gpus:
-        size = f"{gpu.free_bytes / 2**30:.1f} of {gpu.total_bytes / 2**30:.1f} GiB free"
-        print(f"{gpu.name}: {size if gpu.total_bytes else 'the driver does not say how much memory'} ({gpu.uuid})")
-    for one in found.unseen:
-        print(one.error)
-    for one in found.left_out:
-        print(f"{one.card} is not used: torch {one.version} is built for another make of card.")
-    if error := nvidia.driver().error:
-        print(error)
-    print(f"{found.cores} cores, {found.memory_free_bytes / 2**30:.1f} of {found.memory_bytes / 2**30:.1f} GiB free")
-    print(f"{found.disk_free_bytes / 2**30:.0f} GiB of disk free in {paths.home()}")
-
-
-if __name__ == "__main__":
-    main()

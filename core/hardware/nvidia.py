@@ -17,6 +17,7 @@ from types import ModuleType
 
 import psutil
 
+from core import errors
 from core.errors import UserError
 from core.hardware.gpu import Gpu
 
@@ -34,26 +35,10 @@ for at in range(count.value):
     assert cuda.cuDeviceGet(ctypes.byref(device), at) == 0 and cuda.cuDeviceGetUuid(id, device) == 0
     print("GPU-" + str(uuid.UUID(bytes=bytes(id))))
 """
-
-
 KEPT_SECONDS = 10.0  # that an answer of the driver holds
 FRESH_SECONDS = 1.0  # that it holds for who asks how much memory is free
 _kept: tuple[tuple, float, "Driver"] | None = None
 _lock = threading.Lock()
-
-
-class DriverSilent(UserError):
-    template = (
-        "The driver of the NVIDIA card does not answer: {reason}. Restart the machine; if the problem returns, "
-        "reinstall the driver."
-    )
-
-
-class DriverNotAsked(UserError):
-    template = (
-        "The driver of the NVIDIA card could not be asked: the package nvidia-ml-py is not installed, or an old pynvml hides "
-        "it. Stop Soulsmith, run this in its environment, and start it again: {command}"
-    )
 
 
 @dataclass(frozen=True)
@@ -65,14 +50,14 @@ class Driver:
     trouble: str = ""
     on_bus: tuple[Gpu, ...] = ()  # all cards, whatever CUDA_VISIBLE_DEVICES leaves of them
     version: str = ""
-    command: str = ""  # that mends the package by which it is asked, where that is what is wrong
+    command: str = ""  # that repairs the package by which it is asked, where that is what is wrong
 
     @property
     def error(self) -> UserError | None:
         """What is wrong, and what to do about it."""
-        if not self.trouble:
-            return None
-        return DriverNotAsked(command=self.command) if self.command else DriverSilent(reason=self.trouble.rstrip("."))
+        if self.command:
+            return errors.named("DriverNotAsked", command=self.command)
+        return errors.named("DriverSilent", reason=self.trouble.rstrip(".")) if self.trouble else None
 
 
 @dataclass(frozen=True)
@@ -99,24 +84,24 @@ def driver(seconds: float = KEPT_SECONDS) -> Driver:
     seen = tuple(os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"))
     with _lock:
         if _kept is None or _kept[0] != seen or time.monotonic() - _kept[1] > seconds:
-            found = _ask()
-            _kept = seen, time.monotonic(), found
+            answer = _ask()
+            _kept = seen, time.monotonic(), answer
         return _kept[2]
 
 
 def _ask() -> Driver:
     try:
-        import pynvml as nvml
+        import pynvml as nvml  # noqa: PLC0415 - a machine without a card does without the package
     except ImportError:
-        lacks = Driver(trouble="the package nvidia-ml-py is not installed", command=f"pip install {PACKAGE}")
-        return lacks if _has_module() else Driver()
+        missing = Driver(trouble="the package nvidia-ml-py is not installed", command=f"pip install {PACKAGE}")
+        # Whether a driver of NVIDIA's runs here, as far as that shows without NVML.
+        return missing if os.path.exists("/proc/driver/nvidia/version") else Driver()
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        absent = error.value in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND,)
-        return Driver(trouble="" if absent else str(error))
+        return Driver(trouble="" if error.value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND else str(error))
     try:
-        return _asked(nvml)
+        return _answer(nvml)
     except nvml.NVMLError as error:
         return Driver(trouble=str(error))
     except (AttributeError, TypeError):
@@ -128,22 +113,17 @@ def _ask() -> Driver:
             nvml.nvmlShutdown()
 
 
-def _has_module() -> bool:
-    """Whether a driver of NVIDIA's runs here, as far as that shows without NVML."""
-    return os.path.exists("/proc/driver/nvidia/version")
-
-
-def _asked(nvml: ModuleType) -> Driver:
+def _answer(nvml: ModuleType) -> Driver:
     cards, trouble = [], ""
     for index in range(nvml.nvmlDeviceGetCount()):
         try:
             cards.append(_card(nvml, nvml.nvmlDeviceGetHandleByIndex(index)))
         except nvml.NVMLError as error:  # one that fell off the bus does not take the others along
             trouble = str(error)
-    version = _or(nvml, 0, lambda: nvml.nvmlSystemGetCudaDriverVersion_v2())
-    named = _or(nvml, "", lambda: nvml.nvmlSystemGetDriverVersion())
+    cuda = _or(nvml, 0, lambda: nvml.nvmlSystemGetCudaDriverVersion_v2())
+    version = _or(nvml, "", lambda: nvml.nvmlSystemGetDriverVersion())
     on_bus = tuple(part.gpu for card in cards for part in card.parts)
-    return Driver(visible(cards), (version // 1000, version % 1000 // 10), trouble, on_bus, named)
+    return Driver(visible(cards), (cuda // 1000, cuda % 1000 // 10), trouble, on_bus, version)
 
 
 def _card(nvml: ModuleType, handle) -> _Card:
@@ -171,7 +151,8 @@ def _instances(nvml: ModuleType, handle, parent: Gpu):
         whole = _or(nvml, 0, partial(nvml.nvmlDeviceGetGpuInstanceId, part))
         within = _or(nvml, 0, partial(nvml.nvmlDeviceGetComputeInstanceId, part))
         old_name = f"MIG-{parent.uuid}/{whole}/{within}"
-        total = total or _said_size(name)
+        if not total and (size := re.search(r"\.(\d+)gb", name)):  # that its name says: "1g.10gb"
+            total = int(size[1]) * 10**9
         gpu = replace(parent, name=name, total_bytes=total, free_bytes=free or total, uuid=uuid, memory=memory, watts=0)
         yield _Card(gpu, (uuid, old_name), 0.0)
 
@@ -179,21 +160,15 @@ def _instances(nvml: ModuleType, handle, parent: Gpu):
 def _memory(nvml: ModuleType, handle) -> tuple[int, int, str]:
     """Bytes in all, bytes free, and whose memory it is."""
     try:
-        found = nvml.nvmlDeviceGetMemoryInfo(handle)
-        if found.total:
-            return found.total, found.free, "own"
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+        if memory.total:
+            return memory.total, memory.free, "own"
     except nvml.NVMLError as error:
         if error.value != nvml.NVML_ERROR_NOT_SUPPORTED:  # no permission (vGPU, MIG), a card that is lost
             return 0, 0, "unknown"
     # GB10 and Jetson have no memory of their own: https://docs.nvidia.com/dgx/dgx-spark/known-issues.html
     machine = psutil.virtual_memory()
     return machine.total, machine.available, "shared"
-
-
-def _said_size(name: str) -> int:
-    """Bytes that the name of a MIG instance says: "1g.10gb"."""
-    found = re.search(r"\.(\d+)gb", name)
-    return int(found[1]) * 10**9 if found else 0
 
 
 def _or(nvml: ModuleType, otherwise, ask):
@@ -204,9 +179,9 @@ def _or(nvml: ModuleType, otherwise, ask):
         return otherwise
 
 
-def _text(said: str | bytes) -> str:
+def _text(text: str | bytes) -> str:
     """Text of the driver: bytes in packages of years ago."""
-    return said.decode() if isinstance(said, bytes) else said
+    return text.decode() if isinstance(text, bytes) else text
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -224,15 +199,15 @@ def visible(cards: list[_Card]) -> tuple[Gpu, ...]:
     if named is None:
         return tuple(part.gpu for card in in_cuda_order(cards) for part in card.parts)
     counted = in_cuda_order(cards) if re.search(r"(^|,)\s*\+?\d", named) else cards
-    found: list[Gpu] = []
+    chosen: list[Gpu] = []
     for entry in named.split(","):
-        one = _named(entry.strip(), counted)
-        if one is None:
+        gpu = _named(entry.strip(), counted)
+        if gpu is None:
             break
-        if one in found:
+        if gpu in chosen:
             return ()
-        found.append(one)
-    return tuple(found)
+        chosen.append(gpu)
+    return tuple(chosen)
 
 
 def _named(entry: str, cards: list[_Card]) -> Gpu | None:

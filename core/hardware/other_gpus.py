@@ -16,38 +16,25 @@ from pathlib import Path
 
 import psutil
 
-from core.hardware.gpu import Gpu
+from core.hardware.gpu import CATALOGUE, Gpu
 
 GIB = 2**30
 SYSFS = Path("/sys")
 NAMES = Path("/usr/share/libdrm/amdgpu.ids")  # device id, revision, product name
 INTEGRATED = 4 * GIB  # memory of its own below which a chip of AMD's is part of a processor
-SHARED = ("gfx1150", "gfx1151", "gfx1152")  # Ryzen AI: they compute in the machine's memory
-# Intel's cards for computing, by PCI id: https://dgpu-docs.intel.com/devices/hardware-table.html
-INTEL = {
-    0x56A0: ("Intel Arc A770", 16),
-    0x56A1: ("Intel Arc A750", 8),
-    0x56A5: ("Intel Arc A380", 6),
-    0x56C0: ("Intel Data Center GPU Flex 170", 16),
-    0x56C1: ("Intel Data Center GPU Flex 140", 6),
-    0x0BD5: ("Intel Data Center GPU Max 1550", 128),
-    0x0BDA: ("Intel Data Center GPU Max 1100", 48),
-    0xE20B: ("Intel Arc B580", 12),
-    0xE20C: ("Intel Arc B570", 10),
-    0xE211: ("Intel Arc Pro B60", 24),
-    0xE212: ("Intel Arc Pro B50", 16),
-}
+INTEL = {int(id, 16): card for id, card in CATALOGUE["intel"]["cards"].items()}
+SHARED = CATALOGUE["amd"]["shared_memory"]  # Ryzen AI: they compute in the machine's memory
 ROOMY = 36 * GIB  # memory of a Mac from which Metal gives three quarters to a program, else two thirds
 
 
 def gpus(sysfs: Path = SYSFS) -> tuple[Gpu, ...]:
     """The cards of these makers that are here, in the order of the PCI bus."""
-    found = on_bus(sysfs)
+    cards = on_bus(sysfs)
     if sys.platform == "darwin":
-        return found
+        return cards
     # Intel's names for a choice among several could not be tried: torch takes the first, so only that is listed. So it is
     # with AMD's where not all of them have a UUID.
-    amd, intel = _left([gpu for gpu in found if gpu.kind == "rocm"]), [gpu for gpu in found if gpu.kind == "xpu"]
+    amd, intel = _left([gpu for gpu in cards if gpu.kind == "rocm"]), [gpu for gpu in cards if gpu.kind == "xpu"]
     can_choose = all(gpu.uuid.startswith("GPU-") for gpu in amd)
     return (*(amd if can_choose else amd[:1]), *intel[:1])
 
@@ -137,8 +124,8 @@ def _architecture(device: Path, sysfs: Path) -> str:
 
 
 def _capability(architecture: str) -> float:
-    found = re.fullmatch(r"gfx(\d+)([0-9a-f])[0-9a-f]", architecture)
-    return float(f"{found[1]}.{int(found[2], 16)}") if found else 0.0
+    digits = re.fullmatch(r"gfx(\d+)([0-9a-f])[0-9a-f]", architecture)
+    return float(f"{digits[1]}.{int(digits[2], 16)}") if digits else 0.0
 
 
 def _amd_name(device: Path) -> str:
@@ -151,10 +138,10 @@ def _amd_name(device: Path) -> str:
 
 
 def _intel(device: Path) -> Gpu | None:
-    known = INTEL.get(int(_text(device / "device") or "0", 16))
-    if not known:
+    listed = INTEL.get(int(_text(device / "device") or "0", 16))
+    if not listed:
         return None
-    name, gib = known
+    name, gib = listed
     return Gpu(name, gib * GIB, gib * GIB, 0.0, 0.0, uuid=_address(device), kind="xpu")
 
 

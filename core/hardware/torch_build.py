@@ -7,8 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import errors
 from core.errors import UserError
-from core.hardware.gpu import Gpu
+from core.hardware.gpu import CATALOGUE, Gpu
 
 INDEX = "https://download.pytorch.org/whl/"
 INSTALL = f"pip install --force-reinstall torch --index-url {INDEX}{{build}}"
@@ -18,45 +19,13 @@ BLACKWELL = 10.0  # capability of the first cards that CUDA 12.6 does not know
 FOR_BLACKWELL = (12, 8)
 MAXWELL, PASCAL, VOLTA, TURING = 5.0, 6.0, 7.0, 7.5
 WITHOUT_VOLTA = (2, 11)  # from this torch on, none but CUDA 12.6 has code for Volta
-# What PyTorch's own builds for ROCm have code for:
-# https://github.com/pytorch/pytorch/blob/release/2.13/.ci/docker/manywheel/build.sh
-AMD = {
-    "gfx900", "gfx906", "gfx908", "gfx90a", "gfx942", "gfx950", "gfx1030", "gfx1100", "gfx1101", "gfx1102", "gfx1103",
-    "gfx1150", "gfx1151", "gfx1200", "gfx1201",
-}  # fmt: skip
-OF_LAPTOPS = {"gfx1103", "gfx1150"}  # among them, part of processors that nobody buys for computing
+AMD = set(CATALOGUE["amd"]["architectures"])  # that PyTorch's own builds for ROCm have code for
+OF_LAPTOPS = set(CATALOGUE["amd"]["of_laptops"])  # among them, part of processors that nobody buys for computing
+ERRORS = {"driver": "TorchNeedsDriver", "either": "TorchNeedsDriverOrBuild", "none": "NoTorchForCard"}
 PYTORCH_S_OWN = re.compile(r"\+rocm\d+\.\d+$")  # AMD's own builds, with three numbers, know more architectures
 NO_KERNELS = ("no kernel image", "invalid device function")  # words of CUDA and HIP where a build lacks a card's code
 # What bitsandbytes names in its own table of accelerators.
 AMD_4BIT = re.compile(r"gfx(908|90a|942|950|1250|101.|103.|110.|115.|120.)")
-
-
-class TorchNeedsBuild(UserError):
-    template = (
-        "torch {torch} cannot compute on {card}. Stop Soulsmith, run this in its environment, and start it again: "
-        "{command}"
-    )
-
-
-class TorchNeedsDriver(UserError):
-    template = (
-        "torch {torch} cannot compute on {card}. Update the driver of the card ({drivers}), then start Soulsmith again."
-    )
-
-
-class TorchNeedsDriverOrBuild(UserError):
-    template = (
-        "torch {torch} cannot compute on {card}. Update the driver of the card to one for CUDA 13 ({drivers}), then start "
-        "Soulsmith again. If you keep this driver, stop Soulsmith, run this command in its environment, which brings the "
-        "older torch 2.11, and start it again: {command}"
-    )
-
-
-class NoTorchForCard(UserError):
-    template = (
-        "torch {torch} cannot compute on {card}. No published torch supports it. Choose another card, or start "
-        "Soulsmith with CUDA_VISIBLE_DEVICES=-1 in the environment to train on the processor."
-    )
 
 
 @dataclass(frozen=True)
@@ -83,24 +52,20 @@ class Build:
 
 @dataclass(frozen=True)
 class Unseen:
-    """Why torch does not compute on a card, and what mends it."""
+    """Why torch does not compute on a card, and what repairs it."""
 
     card: str
     reason: str  # build: made for another kind of device; new, old, architecture: lacks this card's code; driver: old
     version: str  # of torch
     needs: str  # the newest CUDA that the driver runs, or the card's capability or architecture; for `build` its kind
     command: str  # what to type; nothing where only the driver can be changed, or no build has code for the card
-    mend: str = "install"  # how, as Mend says it
+    mend: str = "install"  # how, see Mend
 
     @property
     def error(self) -> UserError:
-        """The same as a sentence, with what mends it."""
-        told = {"torch": self.version, "card": self.card}
-        if self.mend == "driver":
-            return TorchNeedsDriver(**told, drivers=DRIVERS)
-        if self.mend == "either":
-            return TorchNeedsDriverOrBuild(**told, drivers=DRIVERS, command=self.command)
-        return NoTorchForCard(**told) if self.mend == "none" else TorchNeedsBuild(**told, command=self.command)
+        """The same as a sentence, with what repairs it."""
+        name, values = ERRORS.get(self.mend, "TorchNeedsBuild"), {"torch": self.version, "card": self.card}
+        return errors.named(name, **values, drivers=DRIVERS, command=self.command)
 
 
 @dataclass(frozen=True)
@@ -120,7 +85,7 @@ class Mend:
 
 
 def installed() -> Build:
-    """The torch that a process would import; all fields empty where it cannot be told."""
+    """The torch that a process would import; all fields empty where no version file can be read."""
     for folder in sys.path:
         file = Path(folder) / "torch" / "version.py"
         with suppress(OSError):
@@ -131,11 +96,11 @@ def installed() -> Build:
 def parse(text: str) -> Build:
     """The build that torch/version.py describes: `cuda: Optional[str] = '12.8'`, or None."""
 
-    def said(name: str) -> str:
-        found = re.search(rf"^{name}\s*(?::[^=]*)?=\s*['\"]([^'\"]*)['\"]", text, re.MULTILINE)
-        return found[1] if found else ""
+    def value(name: str) -> str:
+        assigned = re.search(rf"^{name}\s*(?::[^=]*)?=\s*['\"]([^'\"]*)['\"]", text, re.MULTILINE)
+        return assigned[1] if assigned else ""
 
-    return Build(said("__version__"), said("cuda"), said("hip") or said("rocm"), said("xpu"))
+    return Build(value("__version__"), value("cuda"), value("hip") or value("rocm"), value("xpu"))
 
 
 def unseen(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0), build: Build | None = None) -> Unseen | None:
@@ -167,12 +132,12 @@ def lacks_make(gpu: Gpu, build: Build) -> bool:
 
 
 def _unseen(gpu: Gpu, reason: str, version: str, needs: str, driver_cuda: tuple[int, int]) -> Unseen:
-    found = mend(gpu, driver_cuda)
-    return Unseen(gpu.name, reason, version, needs, found.command, found.how)
+    repair = mend(gpu, driver_cuda)
+    return Unseen(gpu.name, reason, version, needs, repair.command, repair.how)
 
 
 def without_code(card: str, architecture: str, version: str, driver_cuda: tuple[int, int] = (0, 0)) -> Unseen:
-    """What a torch that has no code for a card tells of it by itself: its name, and sm_120 or gfx1100."""
+    """The same from what a torch without code for a card knows of it: its name, and sm_120 or gfx1100."""
     if architecture.startswith("gfx"):
         gpu = Gpu(card, 0, 0, 0.0, 0.0, kind="rocm", architecture=architecture)
     else:
@@ -222,11 +187,11 @@ def mend(gpu: Gpu, driver_cuda: tuple[int, int] = (0, 0)) -> Mend:
 
 def upgrade(packages: tuple[str, ...], gpu: Gpu | None, driver_cuda: tuple[int, int] = (0, 0)) -> tuple[str, ...]:
     """Arguments of `pip install` that keep torch one for this card: PyPI's has no CUDA on Windows, and none has ROCm."""
-    found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None
-    if found is None or "torch" not in packages:
+    repair = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None
+    if repair is None or "torch" not in packages:
         return packages
-    if found.how == "install":
-        return (*packages, "--extra-index-url", INDEX + found.build)
+    if repair.how == "install":
+        return (*packages, "--extra-index-url", INDEX + repair.build)
     return tuple(name for name in packages if name != "torch")  # the newest is none for this card
 
 
@@ -255,8 +220,8 @@ def covers(has: list[str], needed: str) -> bool:
 
 def _numbers(version: str) -> tuple[int, int]:
     """The first two numbers of a version: (12, 8) of "12.8", (0, 0) of none."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    digits = re.match(r"(\d+)\.(\d+)", version)
+    return (int(digits[1]), int(digits[2])) if digits else (0, 0)
 
 
 def four_bit_lacks(gpu: Gpu) -> str:
@@ -272,5 +237,5 @@ def _has_backend(name: str) -> bool:
     """Whether the installed bitsandbytes brings kernels for a kind of device; where it is not found, nothing is held
     against it."""
     folders = [Path(folder) / "bitsandbytes" / "backends" for folder in sys.path]
-    found = [folder for folder in folders if folder.is_dir()]
-    return not found or (found[0] / name / "ops.py").is_file()
+    installed_folders = [folder for folder in folders if folder.is_dir()]
+    return not installed_folders or (installed_folders[0] / name / "ops.py").is_file()

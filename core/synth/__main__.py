@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 from core import errors, events, jobs
+from core.corpus import turns
 from core.corpus.importer import NameTaken
 from core.errors import UserError
-from core.synth import cost_preview, epoch, personas, recipes, synth_jobs, worker, writers
+from core.synth import preview, prompts, recipes, synth_jobs, worker
 
 PAUSES = {
     "novelty": "Fewer than 30 % of the last 200 rows were new. Give the recipe more to say, or be content with these.",
@@ -65,87 +66,76 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def volume(said: str) -> int:
+def volume(text: str) -> int:
     """A number of tokens as people write it: 200000, 1e6, 10M."""
-    number, scale = (said[:-1], said[-1].upper()) if said[-1:].isalpha() else (said, "")
+    number, scale = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
     try:
         return round(float(number) * {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}[scale])
     except (ValueError, OverflowError, KeyError):
-        raise argparse.ArgumentTypeError(f"{said} is not a number of tokens, such as 200000 or 10M") from None
+        raise argparse.ArgumentTypeError(f"{text} is not a number of tokens, such as 200000 or 10M") from None
 
 
 def _run(options) -> int:
     if options.list:
-        found = recipes.listed()
-        print(json.dumps(found, ensure_ascii=False) if options.json else "\n".join(one["name"] for one in found))
+        known = recipes.listed()
+        print(json.dumps(known, ensure_ascii=False) if options.json else "\n".join(recipe["name"] for recipe in known))
         return 0
     if options.job:
         return int(worker.run(options.job.absolute()) == "failed")
     if not options.recipe:
         _parser().error("give a recipe; --list shows those that come with the program")
     if options.row is not None:
-        if options.row < 0:
-            _parser().error("rows are counted from 0")
-        row = recipes.load(options.recipe).make(options.seed, options.row)
-        print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(recipes.Recipe.texts(row)))
-        return 0
-    if options.preview:
-        return _preview(options)
-    return _make(options)
+        return _one_row(options)
+    return _preview(options) if options.preview else _make(options)
+
+
+def _one_row(options) -> int:
+    if options.row < 0:
+        _parser().error("rows are counted from 0")
+    row = recipes.load(options.recipe).make(options.seed, options.row)
+    print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(turns.texts(row)))
+    return 0
 
 
 def _preview(options) -> int:
-    recipe = recipes.load(options.recipe)
-    personas.check(recipe, request(options)["personas"])
-    if recipe.kind == "grammar":
-        found = cost_preview.preview(recipe, options.seed, options.model)
-    else:
-        found = writers.preview(recipe, options.seed, request(options))
-    volumes = sorted({*cost_preview.VOLUMES, options.tokens})
-    found["costs"] = [cost_preview.cost(found, tokens) for tokens in volumes]
+    recipe, wanted = recipes.load(options.recipe), request(options)
+    prompts.check_personas(recipe, wanted["personas"])
+    measured = preview.preview(recipe, options.seed, wanted)
+    volumes = sorted({*preview.VOLUMES, options.tokens})
+    measured["costs"] = [preview.cost(measured, tokens) for tokens in volumes]
     if options.model:
-        found["epoch"] = epoch.seconds(options.model, volumes)
+        measured["epoch"] = preview.epochs(options.model, volumes)
     if options.json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(measured, ensure_ascii=False))
         return 0
-    for row in found["rows"]:
-        print("\n".join(recipes.Recipe.texts(row)), end="\n\n---\n\n")
-    print({key: value for key, value in found.items() if key not in ("rows", "xray", "costs")})
-    for name, gauge in found["xray"]["gauges"].items():
+    for row in measured["rows"]:
+        print("\n".join(turns.texts(row)), end="\n\n---\n\n")
+    print({key: value for key, value in measured.items() if key not in ("rows", "xray", "costs")})
+    for name, gauge in measured["xray"]["gauges"].items():
         print(f"  {gauge['light']:6} {name:18} {gauge['value']:10.4f}")
-    for one in found["costs"]:
-        print(one)
+    print(*measured["costs"], sep="\n")
     return 0
 
 
 def request(options) -> dict:
-    """The options as core.synth.jobs.create takes them."""
+    """The options as core.synth.synth_jobs.create takes them."""
     names = ("recipe", "model", "name", "seed", "endpoint", "endpoint_model", "writer", "corpus", "parallel")
-    found = {name: getattr(options, name) for name in (*names, "temperature", "max_tokens")}
-    found["personas"] = personas.read(_text(options.personas)) if options.personas else []
-    found["pack"] = options.pack
-    return found | {"tokens": options.tokens, "out": str(options.out.absolute()) if options.out else None}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise recipes.RecipeWrong(file=path.name, what="it cannot be read as UTF-8 text") from error
+    values = {name: getattr(options, name) for name in (*names, "temperature", "max_tokens", "pack", "tokens")}
+    values["personas"] = prompts.read_personas(recipes.read_text(options.personas)) if options.personas else []
+    return values | {"out": str(options.out.absolute()) if options.out else None}
 
 
 def _make(options) -> int:
     """Run a job in this process, or go on with the one that an earlier call of the same command left."""
     wanted = request(options)
     directory = options.out and options.out.absolute().with_name(f".{options.out.name}.synth")
-    if not _goes_on(directory, options.out, wanted):
+    if not _can_resume(directory, options.out, wanted):
         directory = synth_jobs.create(wanted, directory)
-    (directory / "control.json").unlink(missing_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: jobs.pause(directory))
+    jobs.forget_requests(directory)
+    signal.signal(signal.SIGTERM, lambda *_: jobs.ask(directory, "pause"))
     began = time.perf_counter()
     ending = worker.run(directory)
-    last = events.last(directory)
-    last = {key: value for key, value in last.items() if key not in ("event", "time")}
+    last = {key: value for key, value in events.last(directory).items() if key not in ("event", "time")}
     result = {"state": ending, "job": str(directory), **last, "wall_seconds": round(time.perf_counter() - began, 2)}
     if options.json:
         print(json.dumps(result, ensure_ascii=False))
@@ -157,7 +147,7 @@ def _make(options) -> int:
     return 0 if ending in ("finished", "stopped") else 1
 
 
-def _goes_on(directory: Path | None, out: Path | None, wanted: dict) -> bool:
+def _can_resume(directory: Path | None, out: Path | None, wanted: dict) -> bool:
     """Whether an earlier call of the same command left a job to go on with.
 
     Raises:
@@ -166,7 +156,7 @@ def _goes_on(directory: Path | None, out: Path | None, wanted: dict) -> bool:
     if directory is None:
         return False
     left = (directory / "job.json").exists()
-    same = left and _same(directory, wanted)
+    same = left and _is_same(jobs.request(directory), wanted)
     if out.exists() and not same:
         raise NameTaken(path=out)
     if same and (out.exists() or jobs.state(directory) not in ("finished", "stopped")):
@@ -179,11 +169,11 @@ def _goes_on(directory: Path | None, out: Path | None, wanted: dict) -> bool:
     return False
 
 
-def _same(directory: Path, wanted: dict) -> bool:
-    """Whether the job in this directory is the one that is wanted."""
-    old, new = jobs.request(directory), wanted | {"recipe": recipes.load(wanted["recipe"]).name}
+def _is_same(old: dict, wanted: dict) -> bool:
+    recipe = recipes.load(wanted["recipe"])
+    new = wanted | {"recipe": recipe.name, "hash": recipe.hash}
     keys = ("recipe", "tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "personas", "pack")
-    return all(old.get(key) == new.get(key) for key in keys) and old["hash"] == recipes.load(wanted["recipe"]).hash
+    return all(old.get(key) == new.get(key) for key in (*keys, "hash"))
 
 
 if __name__ == "__main__":

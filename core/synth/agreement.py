@@ -1,88 +1,87 @@
 """Words in the form that a sentence asks for: Russian cases, genders, numbers and tenses by pymorphy3; a little English."""
 
+import json
 import re
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 
+import pymorphy3
+
+from core import paths
 from core.errors import UserError
 
-CASES = ("nomn", "gent", "datv", "accs", "ablt", "loct")
-KNOWN = frozenset((*CASES, "sing", "plur", "masc", "femn", "neut", "past", "pres", "futr", "1per", "2per", "3per", "impr", "excl", "Supr", "COMP", "PRTF", "PRTS", "GRND", "ADJS", "actv", "pssv"))  # fmt: skip
-MOST_KNOWN = 100_000
+CASES = frozenset(("nomn", "gent", "datv", "accs", "ablt", "loct"))
+GENDERS = frozenset(("masc", "femn", "neut"))
 VERBAL = frozenset(("past", "pres", "futr", "impr", "GRND"))
-ENGLISH = ("a", "s", "cap")
+CACHED = 100_000  # inflected phrases that are remembered
 VOWEL = re.compile(r"^(?:[aeiou](?!ni|ne\b|se|ur)|hour|heir|honest|un[^i])", re.IGNORECASE)
-IRREGULAR = {"man": "men", "woman": "women", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives", "leaf": "leaves", "loaf": "loaves", "life": "lives", "wolf": "wolves", "half": "halves", "sheep": "sheep", "mouse": "mice"}  # fmt: skip
-
-PLURALS = frozenset((*IRREGULAR.values(), "geese", "people", "vertebrae", "breathing")) - {"sheep"}
-MASS = frozenset(
-    [
-        "smoke",
-        "sand",
-        "rain",
-        "snow",
-        "salt",
-        "ice",
-        "clay",
-        "grass",
-        "moss",
-        "honey",
-        "ash",
-        "fog",
-        "soap",
-        "ink",
-        "wallpaper",
-        "thread",
-    ]
-)
-VERBS = {"is": "are", "has": "have", "does": "do", "goes": "go"}
 PREPOSITION = re.compile(r" (?:in|on|of|at|by|over|under|through|to|between|from|with|after|beneath|overhead|above) ?")
+WORDS = json.loads((paths.assets() / "recipes" / "agreement.json").read_text(encoding="utf-8"))
 
 
 class FormUnknown(UserError):
     template = 'The rule "{rule}" asks for the form "{form}", which is not known. Known are: {known}.'
 
 
-class NoRussianForms(UserError):
-    template = "Russian words are inflected by pymorphy3, which is not installed. Run: pip install -r requirements.txt"
-
-
+@dataclass(frozen=True, eq=False)
 class How:
-    """What is asked of a word: grammemes, a variable to agree with, a capital letter."""
+    """What a slot asks of a word: forms in their order, and the variable that it agrees with or is counted by."""
 
-    __slots__ = ("cap", "forms", "known", "like", "number")
-
-    def __init__(self, forms: tuple[str, ...], like: str, number: str, cap: bool):
-        self.forms, self.like, self.cap, self.number = forms, like or number, cap, bool(number)
-        self.known: dict = {}  # what was inflected so
+    forms: tuple[str, ...]
+    like: str
+    counts: bool  # `like` is a number
 
 
-def of(lang: str, words: dict):
+class Inflector:
+    """Puts words into forms; the languages differ in which forms there are."""
+
+    FORMS: frozenset[str]
+    LINKS: tuple[str, ...]  # as=$name, num=$name
+
+    def how(self, text: str, rule: str) -> How:
+        """What stands after the bar of a slot: "gent plur", "past as=$hero".
+
+        Raises:
+            FormUnknown: for a form that the language does not have.
+        """
+        forms, links = [], {}
+        for part in text.split():
+            link, dollar, name = part.partition("=$")
+            if dollar and link in self.LINKS:
+                links[link] = name
+            elif part in self.FORMS:
+                forms.append(part)
+            else:
+                known = ", ".join([*sorted(self.FORMS), *(f"{link}=$name" for link in self.LINKS)])
+                raise FormUnknown(rule=rule, form=part, known=known)
+        return How(tuple(forms), links.get("as") or links.get("num", ""), bool(links.get("num")))
+
+
+def of(lang: str, words: dict) -> Inflector:
     """The inflector of a language. `words` gives forms that the dictionary lacks: {word: {"gent": form, "gender": "femn"}}."""
     return Russian(words) if lang == "ru" else English()
 
 
-class English:
-    def how(self, text: str, rule: str) -> How:
-        forms = tuple(text.split())
-        like = next((form[4:] for form in forms if form.startswith("as=$")), "")
-        forms = tuple(form for form in forms if not form.startswith("as=$"))
-        for form in forms:
-            if form not in ENGLISH:
-                raise FormUnknown(rule=rule, form=form, known=", ".join(ENGLISH) + ", as=$name")
-        return How(forms, like, "", False)
+class English(Inflector):
+    FORMS, LINKS = frozenset(("a", "s", "cap")), ("as",)
 
     def inflect(self, text: str, how: How, like: str) -> str:
+        """The text in these forms; a verb agrees with the words `like`."""
         if like and is_plural(like):
             verb, _, rest = text.partition(" ")
             text = f"{base(verb)} {rest}".strip()
         for form in how.forms:
-            if form == "a":
-                text = text if text.split()[-1] in MASS else f"{'an' if VOWEL.match(text) else 'a'} {text}"
-            elif form == "s":
+            if form == "s":
                 text = plural(text)
-            else:
-                text = text[:1].upper() + text[1:]
+            elif form == "cap":
+                text = capital(text)
+            elif text.split()[-1] not in WORDS["uncountable"]:
+                text = f"{'an' if VOWEL.match(text) else 'a'} {text}"
         return text
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def is_plural(text: str) -> bool:
@@ -90,13 +89,13 @@ def is_plural(text: str) -> bool:
     head = PREPOSITION.split(text)[0].split()
     if head[0] in ("a", "an", "one"):
         return False
-    return head[-1] in PLURALS or bool(re.search(r"[^sui]s$", head[-1]))
+    return head[-1] in WORDS["plurals"] or bool(re.search(r"[^sui]s$", head[-1]))
 
 
 def base(verb: str) -> str:
     """The plain form of a verb in the third person: "dies" -> "die", "catches" -> "catch"."""
-    if verb in VERBS:
-        return VERBS[verb]
+    if verb in WORDS["verbs"]:
+        return WORDS["verbs"][verb]
     if re.search(r"[^aeiou]ies$", verb) and len(verb) > 4:
         return verb[:-3] + "y"
     return verb[:-2] if re.search(r"(?:ss|x|zz|ch|sh)es$", verb) else verb.removesuffix("s")
@@ -106,8 +105,8 @@ def plural(text: str) -> str:
     """The plural of the first noun of a phrase: "ring of keys" -> "rings of keys"."""
     head, of_, rest = text.partition(" of ")
     before, _, last = head.rpartition(" ")
-    if last in IRREGULAR:
-        last = IRREGULAR[last]
+    if last in WORDS["irregular"]:
+        last = WORDS["irregular"][last]
     elif re.search(r"(?:s|x|z|ch|sh)$", last):
         last += "es"
     elif re.search(r"[^aeiou]y$", last):
@@ -117,171 +116,154 @@ def plural(text: str) -> str:
     return f"{before} {last}".strip() + of_ + rest
 
 
-class Russian:
-    def __init__(self, words: dict):
-        self.words, self.kinds = words, {}
+class Russian(Inflector):
+    FORMS, LINKS = frozenset((*WORDS["grammemes"], "cap")), ("as", "num")
 
-    def how(self, text: str, rule: str) -> How:
-        forms, like, number, cap = [], "", "", False
-        for part in text.split():
-            if part.startswith("as=$"):
-                like = part[4:]
-            elif part.startswith("num=$"):
-                number = part[5:]
-            elif part == "cap":
-                cap = True
-            elif part in KNOWN:
-                forms.append(part)
-            else:
-                raise FormUnknown(rule=rule, form=part, known=", ".join(sorted(KNOWN)) + ", as=$name, num=$name, cap")
-        return How(tuple(forms), like, number, cap)
+    def __init__(self, words: dict):
+        self.words = words
+        self._agreement = lru_cache(CACHED)(self._agreement)
+        self._inflected = lru_cache(CACHED)(self._inflected)
 
     def inflect(self, text: str, how: How, like: str) -> str:
-        kind = self._kind(like, how.number) if like else None
-        found = how.known.get((text, kind))
-        if found is None:
-            if len(how.known) > MOST_KNOWN:
-                how.known.clear()
-            found = how.known[text, kind] = self._inflected(text, how, kind)
-        return found
+        """The text in these forms; it agrees with the words `like`, or is counted by the number in them."""
+        kind = None
+        if like:
+            kind = count(like) if how.counts else self._agreement(like)
+        inflected = self._inflected(text, how, kind)
+        return capital(inflected) if "cap" in how.forms else inflected
 
-    def _kind(self, like: str, number: bool):
-        """What is asked of a word that agrees with these words: (gender, number, life), or a count."""
-        found = self.kinds.get((like, number))
-        if found is None:
-            if len(self.kinds) > MOST_KNOWN:
-                self.kinds.clear()
-            if number:
-                digits = re.sub(r"\D", "", like)
-                found = int(digits) if digits else NUMBERS.get(like.lower(), 5)
-            else:
-                gender, many = nature(like)
-                found = (self.words.get(like, {}).get("gender", gender), many, life(like))
-            self.kinds[like, number] = found
-        return found
+    def _agreement(self, like: str) -> tuple[str, str, str]:
+        """Gender, number and animacy of the words that another word agrees with."""
+        gender, number = gender_and_number(like)
+        return self.words.get(like, {}).get("gender", gender), number, animacy(like)
 
-    def _inflected(self, text: str, how: How, kind) -> str:
-        if how.number:
+    def _inflected(self, text: str, how: How, kind: int | tuple[str, str, str] | None) -> str:
+        if how.counts:
             word = noun(text)
-            said = word.make_agree_with_number(kind).word if word else text
-            return said[:1].upper() + said[1:] if how.cap else said
-        forms = set(how.forms)
+            return word.make_agree_with_number(kind).word if word else text
+        own_forms = [form for form in how.forms if form != "cap"]
+        forms = set(own_forms)
         if kind:
-            gender, number, alive = kind
+            gender, number, life = kind
             forms |= {number} if number == "plur" or forms & {"pres", "futr"} else {"sing", gender}
-        own = self.words.get(text, {}).get(" ".join(how.forms))
+        own = self.words.get(text, {}).get(" ".join(own_forms))
         if own is None and kind and not forms & VERBAL and _adjectival(text.split()[0]):
-            own = " ".join(_adjective(word, forms, "masc", alive) for word in text.split())
-        said = own or (phrase(text, frozenset(forms)) if forms else text)
-        return said[:1].upper() + said[1:] if how.cap else said
+            own = " ".join(_adjective(word, forms, "masc", life) for word in text.split())
+        return own or (phrase(text, frozenset(forms)) if forms else text)
 
 
-NUMBERS = {"ноль": 0, "один": 1, "два": 2, "три": 3, "четыре": 4, "пять": 5, "шесть": 6, "семь": 7, "восемь": 8}
-NUMBERS |= {"одна": 1, "одно": 1, "две": 2}
+def count(text: str) -> int:
+    """The number in a text, written in digits or in a word up to eight; five for any other."""
+    digits = re.sub(r"\D", "", text)
+    return int(digits) if digits else WORDS["russian_numbers"].get(text.lower(), 5)
 
 
 @cache
-def morphology():
-    try:
-        import pymorphy3
-    except ImportError as error:
-        raise NoRussianForms() from error
+def _morphology() -> pymorphy3.MorphAnalyzer:
     return pymorphy3.MorphAnalyzer(lang="ru")
+
+
+@lru_cache(20_000)
+def _readings(word: str) -> list:
+    """The ways to read a word, the likeliest first."""
+    return _morphology().parse(word)
 
 
 def noun(word: str):
     """The reading of a word as a noun in the nominative, if it has one; "флюгер" is a thing, though it may be alive."""
-    found = [one for one in morphology().parse(word) if one.tag.POS in ("NOUN", "NPRO") and "nomn" in one.tag]
-    best = next((one for one in found if "sing" in one.tag), found[0] if found else None)
+    readings = [one for one in _readings(word) if one.tag.POS in ("NOUN", "NPRO") and "nomn" in one.tag]
+    best = next((one for one in readings if "sing" in one.tag), readings[0] if readings else None)
     things = (
         one
-        for one in found
+        for one in readings
         if "inan" in one.tag and (one.normal_form, one.tag.number) == (best.normal_form, best.tag.number)
     )
     return next(things, best)
 
 
-def nature(text: str) -> tuple[str, str]:
+def gender_and_number(text: str) -> tuple[str, str]:
     """Gender and number of a phrase's head noun; of "дежурная по станции" those of its adjective."""
     adjective = None
     for word in (word.strip("«»,.()") for word in text.split()):
-        best = morphology().parse(word)[0].tag
+        best = _readings(word)[0].tag
         if best.POS == "PREP":
             break
         if _is_adjective(word):
             adjective = adjective or best
-        elif (one := noun(word)) is not None:
-            return _kind(one.tag)
-    if adjective is not None:
-        return _kind(adjective)
-    return "masc", "sing"
+        elif (head := noun(word)) is not None:
+            return _as_text(head.tag)
+    return _as_text(adjective) if adjective else ("masc", "sing")
 
 
-def life(text: str) -> str:
-    """Whether the head noun of a phrase is alive: it shows in the accusative."""
-    heads = [noun(word) for word in text.split() if not _is_adjective(word)]
-    return "anim" if heads and heads[0] is not None and "anim" in heads[0].tag else "inan"
-
-
-def _kind(tag) -> tuple[str, str]:
+def _as_text(tag) -> tuple[str, str]:
     """Gender and number as plain strings: pymorphy3's own refuse to be compared with grammemes of another kind."""
     return str(tag.gender or "masc"), str(tag.number or "sing")
 
 
+def animacy(text: str) -> str:
+    """Whether the head noun of a phrase is alive: it shows in the accusative."""
+    head = next((noun(word) for word in text.split() if not _is_adjective(word)), None)
+    return "anim" if head is not None and "anim" in head.tag else "inan"
+
+
 def _is_adjective(word: str) -> bool:
-    return morphology().parse(word)[0].tag.POS in ("ADJF", "PRTF")
+    return _readings(word)[0].tag.POS in ("ADJF", "PRTF")
 
 
 def phrase(text: str, forms: frozenset[str]) -> str:
     """A phrase in a form: adjectives before the head noun follow it, what stands after it stays as it is."""
     words = re.split(r"(\s+)", text)
-    heads = [at for at in range(0, len(words), 2) if noun(words[at]) and not _is_adjective(words[at])]
-    verb = next((at for at in range(0, len(words), 2) if _verb(words[at])), None)
+    places = range(0, len(words), 2)
+    verb = next((at for at in places if _verb(words[at])), None)
     if forms & VERBAL and verb is not None:
         words[verb] = _formed(_verb(words[verb]), forms, words[verb])
         return "".join(words)
-    if not heads:
-        last = next((at for at in range(0, len(words), 2) if not _is_adjective(words[at])), len(words))
-        for at in range(0, last, 2):
-            words[at] = _adjective(words[at], forms, "masc", "inan")
-        return "".join(words)
-    head = heads[0]
-    one = noun(words[head])
-    number = "plur" if "plur" in forms else "sing" if "sing" in forms else str(one.tag.number)
-    words[head] = _formed(one, frozenset((forms & set(CASES)) | {number}), words[head])
+    head = next((at for at in places if noun(words[at]) and not _is_adjective(words[at])), None)
+    if head is None:
+        head = next((at for at in places if not _is_adjective(words[at])), len(words))
+        gender, life = "masc", "inan"
+    else:
+        reading = noun(words[head])
+        number = "plur" if "plur" in forms else "sing" if "sing" in forms else str(reading.tag.number)
+        forms = (forms & CASES) | {number}
+        words[head] = _formed(reading, forms, words[head])
+        gender, life = reading.tag.gender or "masc", "anim" if "anim" in reading.tag else "inan"
     for at in range(0, head, 2):
-        life = "anim" if "anim" in one.tag else "inan"
-        words[at] = _adjective(words[at], (forms & set(CASES)) | {number}, one.tag.gender or "masc", life)
+        words[at] = _adjective(words[at], forms, gender, life)
     return "".join(words)
 
 
 def _verb(word: str):
-    return next((one for one in morphology().parse(word) if one.tag.POS == "INFN"), None)
+    return next((one for one in _readings(word) if one.tag.POS == "INFN"), None)
 
 
 def _adjectival(word: str):
     """The reading of a word as an adjective in the nominative, if it has one: "кривой" is a noun first."""
-    found = (one for one in morphology().parse(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag)
-    return next(found, None)
+    return next((one for one in _readings(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag), None)
 
 
 def _adjective(word: str, forms, gender: str, life: str) -> str:
-    one = _adjectival(word)
-    if one is None:
+    reading = _adjectival(word)
+    if reading is None:
         return word
-    wanted = set(forms) - {"masc", "femn", "neut"}
+    wanted = set(forms) - GENDERS
     if "plur" not in wanted:
-        gender = next(iter(set(forms) & {"masc", "femn", "neut"}), gender)
+        gender = next(iter(forms & GENDERS), gender)
         wanted |= {"sing", gender}
     if "accs" in wanted and ("plur" in wanted or gender == "masc"):
         wanted.add(life)
-    return _formed(one, frozenset(wanted), word)
+    return _formed(reading, wanted, word)
 
 
-def _formed(one, forms: frozenset[str], word: str) -> str:
-    made = one.inflect(set(forms))
-    if made is None and forms & {"pres", "futr"}:  # a perfective verb has no present, an imperfective no simple future
-        made = one.inflect({"futr" if form == "pres" else "pres" if form == "futr" else form for form in forms})
-    if made is None:
+def _formed(reading, forms, word: str) -> str:
+    """The reading in these forms, capital like the word; the word itself where there is no such form."""
+    inflected = reading.inflect(set(forms))
+    if inflected is None and forms & {
+        "pres",
+        "futr",
+    }:  # a perfective verb has no present, an imperfective no simple future
+        other = {"pres": "futr", "futr": "pres"}
+        inflected = reading.inflect({other.get(form, form) for form in forms})
+    if inflected is None:
         return word
-    return made.word[:1].upper() + made.word[1:] if word[:1].isupper() else made.word
+    return capital(inflected.word) if word[:1].isupper() else inflected.word

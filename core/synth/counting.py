@@ -1,15 +1,15 @@
-"""What a grammar can say, before it says it: how many texts, which rules are never used, which lines dominate."""
+"""What a grammar can write: how many texts, which rules are never used, which lines dominate."""
 
 import math
 from collections import Counter
 
-from core.synth.grammar import Grammar, Record, Rule, Slot
-from core.synth.rule_graph import reachable
+from core.corpus import turns
+from core.synth.grammar import Grammar
+from core.synth.rules import Record, Rule, Slot
 
 EXACT = 5000  # texts up to which all are made and counted
 HOPELESS = 8  # log10 of the derivations from which the texts are not made to be counted
-DOMINATES = 0.3  # share of rows
-WORDS = 4  # of a line that can dominate
+DOMINATES, WORDS = 0.3, 4  # share of rows, and words of a line, from which it dominates
 
 
 def distinct(recipe) -> dict:
@@ -63,16 +63,16 @@ def _log(grammar: Grammar, rule: Rule, depth: int, known: dict) -> float:
     if rule.recursive and depth > grammar.depth:
         return 0.0
     known[rule.number, depth] = 0.0  # a field of another record with the same name may lead back here
-    sums = []
-    for at, one in enumerate(rule.alternatives):
+    logs = []
+    for at, alternative in enumerate(rule.alternatives):
         if not _weight(rule, depth, at):
             continue
-        if type(one) is Record:
-            sums.append(_log(grammar, one.first, below, known))
+        if type(alternative) is Record:
+            logs.append(_log(grammar, alternative.first, below, known))
         else:
-            sums.append(sum(_of_slot(grammar, piece, below, known) for piece in one if type(piece) is Slot))
-    top = max(sums)
-    known[rule.number, depth] = top + math.log10(sum(10 ** (one - top) for one in sums))
+            logs.append(sum(_of_slot(grammar, piece, below, known) for piece in alternative if type(piece) is Slot))
+    top = max(logs)
+    known[rule.number, depth] = top + math.log10(sum(10 ** (log - top) for log in logs))
     return known[rule.number, depth]
 
 
@@ -87,32 +87,29 @@ def _of_slot(grammar: Grammar, slot: Slot, depth: int, known: dict) -> float:
 
 
 def lint(recipe, rows: int = 300) -> list[dict]:
-    """What is doubtful: {"code": unreachable | unused | dominating, "rule", "text", "share"}."""
+    """What is doubtful: {"code": unreachable | dominating, "rule", "text", "share"}."""
     grammar: Grammar = recipe.grammar
-    below = reachable(grammar.links)
-    reached = {rule.number for rule in recipe.tops}
-    for rule in recipe.tops:
-        reached |= below[rule.number]
-    found = [
+    reached = {rule.number for rule in recipe.tops}.union(*(grammar.below[rule.number] for rule in recipe.tops))
+    doubts = [
         {"code": "unreachable", "rule": name, "text": "", "share": 0.0}
         for name, rule in grammar.rules.items()
         if rule.number not in reached
     ]
-    lines = [
+    lines = dict.fromkeys(
         (rule.name, piece.strip(" .,;:!?—"))
         for rule in grammar.all
         if rule.number in reached
-        for one in rule.alternatives
-        if type(one) is not Record
-        for piece in ((one,) if type(one) is str else one)
+        for alternative in rule.alternatives
+        if type(alternative) is not Record
+        for piece in ((alternative,) if type(alternative) is str else alternative)
         if type(piece) is str and len(piece.split()) >= WORDS
-    ]
+    )
     counts = Counter()
     for number in range(rows):
-        said = " ".join(recipe.texts(recipe.make(1, number))).lower()
-        counts.update({line for _, line in lines if line.lower() in said})
-    for name, line in dict.fromkeys(lines):
+        text = " ".join(turns.texts(recipe.make(1, number))).lower()
+        counts.update({line for _, line in lines if line.lower() in text})
+    for name, line in lines:
         if counts[line] > DOMINATES * rows:
             share = round(counts[line] / rows, 2)
-            found.append({"code": "dominating", "rule": name, "text": line[:80], "share": share})
-    return found
+            doubts.append({"code": "dominating", "rule": name, "text": line[:80], "share": share})
+    return doubts

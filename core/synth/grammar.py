@@ -6,13 +6,14 @@ A rule is a list of alternatives. An alternative is a text with slots, `3 * text
     {$name}  {$name.field}                recall what was remembered, or a field of a remembered record
     {rule|gent}  {rule|past as=$hero}     inflect (Russian), agree with what was remembered; English: a, s, cap
 
-A block of lines (`rule: |`) is a list with an alternative in each line, or a table of records: see core.synth.tables.
+A block of lines (`rule: |`) is a list with an alternative in each line, or a table of records: see core.synth.rules.
 An alternative that is one slot and nothing else hands on the record that it draws.
 Every row draws from a generator of its own seed and number, so any row can be made again alone. Repetition is held
 back in two ways that keep this true: the first use of a rule in a row takes the row's place in a shuffled bag (a
 permutation of seed, rule and cycle: no alternative twice before all were used), later uses avoid what the row has had.
 """
 
+import math
 import re
 from bisect import bisect
 from collections.abc import Callable, Iterator
@@ -20,8 +21,8 @@ from itertools import accumulate
 from random import Random
 
 from core.errors import UserError
-from core.synth import agreement, punctuation, tables
-from core.synth.rule_graph import least_heights, reachable
+from core.synth import agreement, rules
+from core.synth.rules import Record, Rule, Slot
 
 DEPTH, DECAY = 6, 0.6  # nested uses of recursive rules; how their weight shrinks with each
 REDRAWS = 6
@@ -58,54 +59,8 @@ class RowTooLong(UserError):
     template = 'The rule "{rule}" makes texts of more than {most} characters. Lower depth, or its recursive weights.'
 
 
-class Rule:
-    """A named list of alternatives, compiled."""
-
-    __slots__ = (
-        "alternatives",
-        "bag",
-        "heights",
-        "labels",
-        "name",
-        "number",
-        "recursive",
-        "shuffled",
-        "structural",
-        "tables",
-        "weights",
-    )
-
-    def __init__(self, name: str, number: int):
-        self.name, self.number = name, number
-        self.alternatives: list = []  # a tuple of pieces, a text without slots, or a Record
-        self.weights: list[float] = []
-        self.recursive = self.bag = self.structural = False
-        self.shuffled: tuple[int, list[int]] = (-1, [])
-
-
-class Record:
-    """An alternative with named fields, each a rule of its own."""
-
-    __slots__ = ("fields", "first", "name")
-
-    def __init__(self, name: str, fields: dict[str, Rule]):
-        self.name, self.fields, self.first = name, fields, next(iter(fields.values()))
-
-
-class Slot:
-    """One {…} of an alternative."""
-
-    __slots__ = ("field", "inflect", "name", "plain", "rule", "silent", "var", "within")
-
-    def __init__(self, within: str):
-        self.within = within
-        self.rule: Rule | None = None
-        self.name = self.var = self.field = ""
-        self.silent, self.inflect, self.plain = False, None, False
-
-
 class Row:
-    """What one row remembers while it is made."""
+    """What one row remembers while it is made. `ask` chooses in place of chance: (alternatives, rule, depth) -> index."""
 
     __slots__ = ("ask", "length", "number", "path", "random", "seed", "used", "vars")
 
@@ -113,7 +68,7 @@ class Row:
         self.seed, self.number, self.ask = seed, number, ask
         self.random = Random((seed << 64) + number).random
         self.vars: dict = {}
-        self.used: dict[int, int] = {}
+        self.used: dict[int, int] = {}  # number of a rule -> bits of the alternatives that the row has had
         self.path: list[str] = []
         self.length = 0
 
@@ -121,66 +76,61 @@ class Row:
 class Grammar:
     """Compiled rules; `text(row, rule)` expands one of them."""
 
-    def __init__(self, rules: dict, *, lang: str, depth: int = DEPTH, decay: float = DECAY, words: dict | None = None):
+    def __init__(
+        self, written: dict, *, lang: str, depth: int = DEPTH, decay: float = DECAY, words: dict | None = None
+    ):
         self.lang, self.depth, self.decay = lang, depth, decay
         self.inflector = agreement.of(lang, words or {})
-        self.rules: dict[str, Rule] = {}
         self.all: list[Rule] = []
         self.links: dict[int, list[set[int]]] = {}  # rule -> for each alternative the rules that it expands
-        for name in rules:
-            self.rules[name] = self._rule(name)
-        for name, alternatives in rules.items():
+        self.rules = {name: self._rule(name) for name in written}
+        for name, alternatives in written.items():
             self._fill(self.rules[name], alternatives)
         self._check_names()
         self._measure()
 
     def _rule(self, name: str) -> Rule:
-        rule = Rule(name, len(self.all))
-        self.all.append(rule)
-        return rule
+        self.all.append(Rule(name, len(self.all)))
+        return self.all[-1]
 
-    def _fill(self, rule: Rule, alternatives) -> None:
-        if not (alternatives := tables.alternatives(alternatives)):
+    def _fill(self, rule: Rule, written) -> None:
+        if not (alternatives := rules.alternatives(written)):
             raise RuleEmpty(rule=rule.name)
-        self.links[rule.number] = []
-        for at, one in enumerate(alternatives):
-            if isinstance(one, dict):
-                fields = {key: self._rule(f"{rule.name}[{at + 1}].{key}") for key in one}
-                for key, values in one.items():
+        links = self.links[rule.number] = []
+        for at, alternative in enumerate(alternatives):
+            if isinstance(alternative, dict):
+                fields = {key: self._rule(f"{rule.name}[{at + 1}].{key}") for key in alternative}
+                for key, values in alternative.items():
                     self._fill(fields[key], values)
-                rule.alternatives.append(Record(f"{rule.name}[{at + 1}]", fields))
+                rule.alternatives.append(Record(f"{rule.name}[{at + 1}]", fields, next(iter(fields.values()))))
                 rule.weights.append(1.0)
-                self.links[rule.number].append({field.number for field in fields.values()})
+                links.append({field.number for field in fields.values()})
                 continue
-            text = str(one)
+            text = str(alternative)
             weight = _WEIGHT.match(text)
             rule.weights.append(float(weight[1]) if weight else 1.0)
             pieces = self._pieces(rule.name, text[weight.end() :] if weight else text)
             plain = len(pieces) == 1 and type(pieces[0]) is str
             rule.alternatives.append(pieces[0] if plain else pieces)
-            self.links[rule.number].append(
-                {piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule}
-            )
-            rule.structural |= any(type(piece) is Slot and piece.rule for piece in pieces)
+            links.append({piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule})
 
     def _pieces(self, rule: str, text: str) -> tuple:
         pieces, end = [], 0
-        for found in _SLOT.finditer(text):
-            if found.start() > end:
-                pieces.append(text[end : found.start()])
-            pieces.append(self._slot(rule, found))
-            end = found.end()
+        for slot in _SLOT.finditer(text):
+            if slot.start() > end:
+                pieces.append(text[end : slot.start()])
+            pieces.append(self._slot(rule, slot))
+            end = slot.end()
         if "{" in (rest := text[end:]) or "}" in rest:
             raise SlotUnreadable(rule=rule, slot=rest[:40], example="{rule}")
         return (*pieces, rest) if rest else tuple(pieces)
 
-    def _slot(self, rule: str, found: re.Match) -> Slot:
-        inside = _INSIDE.match(found[1].strip())
+    def _slot(self, rule: str, written: re.Match) -> Slot:
+        inside = _INSIDE.match(written[1].strip())
         if not inside:
-            raise SlotUnreadable(rule=rule, slot=found[0][:40], example="{rule|gent}, {name=rule}, {$name.field}")
+            raise SlotUnreadable(rule=rule, slot=written[0][:40], example="{rule|gent}, {name=rule}, {$name.field}")
         name, equals, recall, target, field, how = inside.groups()
-        slot = Slot(rule)
-        slot.name, slot.silent, slot.field = name or "", equals == ":=", field or ""
+        slot = Slot(rule, name=name or "", silent=equals == ":=", field=field or "")
         if recall:
             slot.var = target
         elif target in self.rules:
@@ -193,9 +143,9 @@ class Grammar:
 
     def _slots(self) -> Iterator[Slot]:
         for rule in self.all:
-            for one in rule.alternatives:
-                if type(one) is tuple:
-                    yield from (piece for piece in one if type(piece) is Slot)
+            for alternative in rule.alternatives:
+                if type(alternative) is tuple:
+                    yield from (piece for piece in alternative if type(piece) is Slot)
 
     def _check_names(self) -> None:
         remembered = {slot.name for slot in self._slots() if slot.name}
@@ -206,62 +156,51 @@ class Grammar:
                 raise NothingRemembered(rule=slot.within, name=slot.inflect.like)
 
     def _measure(self) -> None:
-        """Heights (the shortest way to an end), which rules lead back to themselves, and the tables to draw from."""
-        heights = least_heights(self.links)
+        """Which rules lead back to themselves, the tables to draw from, and the labels of the rules that shape a row."""
+        least = rules.least_heights(self.links)
+        self.below = below = rules.reachable(self.links)
         for rule in self.all:
-            rule.heights = [max((heights.get(at, 1e9) for at in link), default=-1) for link in self.links[rule.number]]
-            if min(rule.heights) >= 1e9:
+            links = self.links[rule.number]
+            heights = [max((least.get(at, math.inf) for at in link), default=-1) for link in links]
+            if min(heights) == math.inf:
                 raise RuleEndless(rule=rule.name)
-        reach = reachable(self.links)
-        for rule in self.all:
-            back = [
-                any(rule.number == at or rule.number in reach[at] for at in link) for link in self.links[rule.number]
-            ]
+            back = [any(rule.number == at or rule.number in below[at] for at in link) for link in links]
             rule.recursive = any(back)
-            shortest = min(rule.heights)
-            rule.tables = []
             for depth in range(self.depth + 1 if rule.recursive else 1):
                 weights = [w * (self.decay**depth if b else 1) for w, b in zip(rule.weights, back, strict=True)]
                 if rule.recursive and depth == self.depth:
-                    weights = [w if h == shortest else 0.0 for w, h in zip(rule.weights, rule.heights, strict=True)]
+                    weights = [w if h == min(heights) else 0.0 for w, h in zip(rule.weights, heights, strict=True)]
                 rule.tables.append(list(accumulate(weights)))
-            rule.labels = [f"{rule.name}{at + 1}" for at in range(len(rule.alternatives))]
-            rule.bag = len(rule.weights) >= BAG and not rule.recursive and len(set(rule.weights)) == 1
+            expands = any(link for one, link in zip(rule.alternatives, links, strict=True) if type(one) is not Record)
+            if expands and len(links) > 1:
+                rule.labels = [f"{rule.name}{at + 1}" for at in range(len(links))]
+            rule.bag = len(links) >= BAG and not rule.recursive and len(set(rule.weights)) == 1
 
     def text(self, row: Row, rule: Rule) -> str:
         """Expand a rule for a row."""
-        text = punctuation.sentence_case(_said(self, self._expand(rule, row, 0), row, 0))
-        return punctuation.russian(text) if self.lang == "ru" else text
+        text = sentence_case(self._words(self._expand(rule, row, 0), row, 0))
+        return russian_punctuation(text) if self.lang == "ru" else text
 
-    def _expand(self, rule: Rule, row: Row, depth: int):
-        alternatives = rule.alternatives
-        if len(alternatives) > 1:
-            at = self._pick(rule, row, depth)
-            chosen = alternatives[at]
-            if rule.structural:
-                row.path.append(rule.labels[at])
-        else:
-            chosen = alternatives[0]
+    def _expand(self, rule: Rule, row: Row, depth: int) -> str | Record:
+        at = self._pick(rule, row, depth) if len(rule.alternatives) > 1 else 0
+        if rule.labels:
+            row.path.append(rule.labels[at])
+        chosen = rule.alternatives[at]
         if type(chosen) is not tuple:  # a text without slots, or a record
             return chosen
         if rule.recursive:
             depth += 1
         if len(chosen) == 1 and chosen[0].plain:
             return self._expand(chosen[0].rule, row, depth)
-        parts = []
-        for piece in chosen:
-            if type(piece) is str:
-                parts.append(piece)
-            elif said := self._fill_slot(piece, row, depth):
-                parts.append(said)
-        text = "".join(parts)
+        pieces = [piece if type(piece) is str else self._fill_slot(piece, row, depth) for piece in chosen]
+        text = "".join(pieces)
         if rule.recursive:
             row.length += len(text)
             if row.length > MOST:
                 raise RowTooLong(rule=rule.name, most=MOST)
         return text
 
-    def _fill_slot(self, slot: Slot, row: Row, depth: int):
+    def _fill_slot(self, slot: Slot, row: Row, depth: int) -> str:
         value = _recalled(row, slot, slot.var) if slot.var else self._expand(slot.rule, row, depth)
         if slot.field:
             field = value.fields.get(slot.field) if type(value) is Record else None
@@ -272,12 +211,17 @@ class Grammar:
             row.vars[slot.name] = value
             if slot.silent:
                 return ""
-        if type(value) is Record:
-            value = _said(self, value, row, depth)
+        value = self._words(value, row, depth)
         if (how := slot.inflect) is None:
             return value
-        like = _said(self, _recalled(row, slot, how.like), row, depth) if how.like else ""
+        like = self._words(_recalled(row, slot, how.like), row, depth) if how.like else ""
         return self.inflector.inflect(value, how, like)
+
+    def _words(self, value: str | Record, row: Row, depth: int) -> str:
+        """The words of a value: a record stands for its first field."""
+        while type(value) is Record:
+            value = self._expand(value.first, row, depth)
+        return value
 
     def _pick(self, rule: Rule, row: Row, depth: int) -> int:
         count = len(rule.alternatives)
@@ -317,8 +261,19 @@ def _recalled(row: Row, slot: Slot, name: str):
         raise NothingRemembered(rule=slot.within, name=name) from None
 
 
-def _said(grammar: Grammar, value, row: Row, depth: int) -> str:
-    """The words of a value: a record stands for its first field."""
-    while type(value) is Record:
-        value = grammar._expand(value.first, row, depth)
-    return value
+_START = re.compile(r"(^|[.!?]\s+|\n\s*)([«“\"(]?)([a-zа-яё])")
+_WITH = re.compile(r"\b([Сс]) (?=[сзшжщ][бвгджзклмнпрстфхцчшщ]|мно)|\b([Вв]) (?=[вф][бвгджзклмнпрстфхцчшщ])")
+_DOUBLE_COMMA = re.compile(r",(?=\s*[.,:;!?)])")
+
+
+def sentence_case(text: str) -> str:
+    """Capital letters where sentences and lines begin."""
+    return _START.sub(lambda match: match[1] + match[2] + match[3].upper(), text)
+
+
+def russian_punctuation(text: str) -> str:
+    """No doubled points, a comma before the words of who spoke, and "со снегом", "во втором"."""
+    text = _DOUBLE_COMMA.sub("", text)
+    text = _WITH.sub(lambda match: f"{match[1] or match[2]}о ", text)
+    text = re.sub(r"\.»\.?", "».", text)
+    return re.sub(r"\. — (?=[а-яё])", ", — ", text)

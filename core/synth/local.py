@@ -3,18 +3,23 @@
 On a graphics card it takes turns: a run that starts gets the memory, and the model is loaded again when it has ended.
 """
 
+import gc
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import torch
+from transformers import StoppingCriteriaList
+
 from core import model_files
+from core.chat import chat, engine
 from core.chat.types import NoRoom
 from core.corpus import turns
 from core.corpus.token_counter import directory
 from core.errors import UserError
 from core.runs import gpu_access
-from core.synth.endpoint import Reply
-from core.training import devices, encoding, errors, model_loading, tokenizer_loading
+from core.synth.replies import Reply
+from core.training import devices, encoding, environment, errors, model_loading, tokenizer_loading
 from core.training.config import TrainConfig
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
@@ -33,12 +38,12 @@ class WriterOutOfMemory(UserError):
 
 
 class Local:
-    """A causal language model; it is loaded when it is first asked, and batches are padded on the left."""
+    """A causal language model; it is loaded for its first batch, and batches are padded on the left."""
 
     def __init__(self, model: str, seed: int = 0):
         self.path, self.seed, self.written = Path(directory(model)), seed, 0
         self.model = self.tokenizer = None
-        self.most = None  # rows at once, where memory has set a limit
+        self.most = None  # rows in a batch, where memory has set a limit
         self.held = ExitStack()
 
     def batch(self, chats: list[list[dict]], *, temperature: float, max_tokens: int) -> list[Reply]:
@@ -48,25 +53,23 @@ class Local:
             WriterWaits: when a run has the card or wants it; the memory is given back by then. Ask again after the run.
             NoRoom, WriterOutOfMemory: when the model, or one row of it, is too large for this machine.
         """
-        found: list[Reply] = []
-        while len(found) < len(chats):
-            asked = chats[len(found) :][: self.most]
-            told = self._tried(asked, temperature, max_tokens)
-            if told is None:
-                if len(asked) == 1:
-                    raise WriterOutOfMemory(model=self.path.name)
-                self.most = len(asked) // 2
-                continue
-            found += told
-        return found
+        replies: list[Reply] = []
+        while len(replies) < len(chats):
+            some = chats[len(replies) :][: self.most]
+            written = self._tried(some, temperature, max_tokens)
+            if written is not None:
+                replies += written
+            elif len(some) == 1:
+                raise WriterOutOfMemory(model=self.path.name)
+            else:
+                self.most = len(some) // 2
+        return replies
 
     def ask(self, messages: list[dict], *, temperature: float, max_tokens: int, **_) -> Reply:
         return self.batch([messages], temperature=temperature, max_tokens=max_tokens)[0]
 
     def close(self) -> None:
         """Give the memory back; the next batch loads the model again."""
-        import gc
-
         if self.model is not None:
             self.model = self.tokenizer = None
             gc.collect()
@@ -75,8 +78,6 @@ class Local:
 
     def _tried(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply] | None:
         """Replies, or None where memory ran out."""
-        from core.chat import engine
-
         try:
             self.open()
             return self._generated(chats, temperature, max_tokens)
@@ -85,15 +86,13 @@ class Local:
             self.close()
             raise
         except Exception as error:
-            if not devices.is_out_of_memory(error):
+            if not environment.is_out_of_memory(error):
                 raise
             engine.empty_frames(error)
             return None
 
     def open(self) -> None:
         """Load the model if it is not there; raises what batch() does."""
-        from core.chat import engine
-
         self._need_card()
         if self.model is not None:
             return
@@ -102,16 +101,12 @@ class Local:
         except Exception as error:
             engine.empty_frames(error)
             self.close()
-            if devices.is_out_of_memory(error):
+            if environment.is_out_of_memory(error):
                 raise WriterOutOfMemory(model=self.path.name) from error
             raise
 
     def _load(self) -> None:
         """Load it in what this machine computes fast, or in 4-bit where memory is too small for that."""
-        import torch
-
-        from core.chat import engine
-
         if devices.device_type() != "cpu":
             self.held.enter_context(gpu_access.guest())
             self._need_card()  # a run may have claimed it before it saw this guest
@@ -123,8 +118,6 @@ class Local:
 
     def _method(self) -> str:
         """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
-        from core.chat import chat, engine
-
         kind = devices.device_type()
         count = model_files.count(self.path)
         config = TrainConfig(base_model=str(self.path), corpus="", method="lora")
@@ -141,14 +134,11 @@ class Local:
             gpu_access.need(WriterWaits, sees_card=True)
 
     def _generated(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply]:
-        import torch
-        from transformers import StoppingCriteriaList
-
-        prompts = [self._prompt_ids(one) for one in chats]
+        prompts = [self._prompt_ids(chat) for chat in chats]
         longest, device = max(map(len, prompts)), self.model.device
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else prompts[0][0]
-        ids = torch.tensor([[pad] * (longest - len(one)) + one for one in prompts], device=device)  # (B, T)
-        mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in prompts], device=device)
+        ids = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts], device=device)  # (B, T)
+        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
         with torch.inference_mode():
             out = self.model.generate(
                 input_ids=ids,
@@ -161,7 +151,7 @@ class Local:
                 stopping_criteria=StoppingCriteriaList([self._listen()]),
             )
         self.written += len(chats)
-        return [self._reply(len(one), new) for one, new in zip(prompts, out[:, longest:].tolist(), strict=True)]
+        return [self._reply(len(ids), new) for ids, new in zip(prompts, out[:, longest:].tolist(), strict=True)]
 
     def _listen(self):
         """A criterion that never stops a reply, and raises WriterWaits when a run wants the card."""

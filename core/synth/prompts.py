@@ -1,65 +1,22 @@
-"""What a model is asked: ways to make rows from seeds, and the grid of persona, topic, style and form.
+"""What a model is asked: ways to make rows from seeds, the grid of persona, topic, style and form, and who speaks.
 
-A prompt is {"messages", "shape", "parent"?, "cell"?, "ask"?}; `shape` says how the reply becomes a row.
+A prompt is {"messages", "shape", "parent"?, "cell"?, "ask"?, "persona"?}; `shape` says how the reply becomes a row (see
+core.synth.replies). The words of the prompts are in assets/recipes/methods.json. Personas are lines of a person's own,
+such as "a ferry captain": they take the place of a grid's personas or introduce each prompt.
 """
 
+import json
+import math
 import random
 
+from core import paths
 from core.errors import UserError
 
-METHODS = ("continue", "questions", "rewrite", "summarise", "self_instruct", "evolve", "dialogue", "verbalised", "free")
-CHUNK = 2000  # characters of a seed that are shown
-LEAST = {"self_instruct": 3}
-WORDS = {
-    "continue": (
-        "Continue this text in the same voice. Write only the continuation.\n\n{seed}",
-        "Продолжи этот текст тем же голосом. Пиши только продолжение.\n\n{seed}",
-    ),
-    "questions": (
-        "Write one question that this text answers, and the answer in your own words.\nQuestion: …\nAnswer: …\n\n{seed}",
-        "Придумай один вопрос, на который отвечает этот текст, и ответь своими словами.\nВопрос: …\nОтвет: …\n\n{seed}",
-    ),
-    "rewrite": (
-        "Rewrite this text {style}. Keep the meaning. Write only the new text.\n\n{seed}",
-        "Перепиши этот текст {style}. Сохрани смысл. Пиши только новый текст.\n\n{seed}",
-    ),
-    "summarise": (
-        "Say what matters in this text in two or three sentences.\n\n{seed}",
-        "Передай главное из этого текста в двух-трёх предложениях.\n\n{seed}",
-    ),
-    "self_instruct": (
-        "Here are three requests:\n1. {a}\n2. {b}\n3. {c}\nWrite a fourth, on another subject, and fulfil it.\n"
-        "Question: …\nAnswer: …",
-        "Вот три просьбы:\n1. {a}\n2. {b}\n3. {c}\nПридумай четвёртую, о другом, и выполни её.\nВопрос: …\nОтвет: …",
-    ),
-    "evolve": (
-        "Make this request harder: {how}. Then fulfil it.\nQuestion: …\nAnswer: …\n\n{seed}",
-        "Усложни эту просьбу: {how}. Затем выполни её.\nВопрос: …\nОтвет: …\n\n{seed}",
-    ),
-    "dialogue": (
-        "Write a conversation of four to six turns about this text. Each turn begins with “A:” or “B:”.\n\n{seed}",
-        "Напиши разговор об этом тексте, четыре-шесть реплик. Каждая начинается с «А:» или «Б:».\n\n{seed}",
-    ),
-    "verbalised": (
-        "Give five different answers, each with how likely you would be to say it, from common to rare. "
-        "One answer a line: probability | answer.\n\n{seed}",
-        "Дай пять разных ответов, для каждого укажи вероятность, с которой ты бы так ответил, от частых к редким. "
-        "Каждый ответ с новой строки: вероятность | ответ.\n\n{seed}",
-    ),
-    "free": ("{seed}", "{seed}"),
-    "judge": (
-        "Rate this text from 1 to 10: clear, correct, worth learning from. Answer with the number only.\n\n{seed}",
-        "Оцени этот текст от 1 до 10: ясность, верность, стоит ли на нём учиться. Ответь одним числом.\n\n{seed}",
-    ),
-}
-HARDER = (
-    ("add a constraint", "добавь ограничение"),
-    ("ask for the reasons", "попроси объяснить причины"),
-    ("replace general words by concrete ones", "замени общие слова конкретными"),
-    ("ask for several steps", "потребуй нескольких шагов"),
-    ("move it to a rarer subject", "перенеси на более редкий предмет"),
-)
-SHAPES = {"questions": "pair", "self_instruct": "pair", "evolve": "pair", "dialogue": "turns", "verbalised": "rare"}
+WORDS = json.loads((paths.assets() / "recipes" / "methods.json").read_text(encoding="utf-8"))
+METHODS = WORDS["methods"]
+SEED_CHARACTERS, EXAMPLE_CHARACTERS = 2000, 300  # of a seed that are shown: alone, as one of three
+PERSONA_AXES = ("persona", "персона", "кто")  # of a grid
+LEAST_PERSONAS = 2
 
 
 class SeedsMissing(UserError):
@@ -72,40 +29,52 @@ class TooFewSeeds(UserError):
     template = "{what}: {count} found, at least {least} are needed. Add more."
 
 
+class PersonaAlone(UserError):
+    template = 'There is only one persona, "{persona}". Write at least {least}, one a line.'
+
+
+class PersonasUnused(UserError):
+    template = 'The recipe "{recipe}" has no use for personas: no model writes it. Empty their list or choose another.'
+
+
 def of_method(recipe, seeds: list[dict], seed: int, number: int) -> dict:
     """The prompt of a row: seeds are taken in a shuffled order, each once before any comes again."""
-    method, ru = recipe.values.get("method", "free"), recipe.lang == "ru"
-    draw = random.Random((seed << 64) + number)
-    one = shuffled(len(seeds), seed, number)
-    values = {"seed": seeds[one]["text"][:CHUNK], "style": recipe.values.get("style", "")}
-    if method == "self_instruct":
-        picked = draw.sample(range(len(seeds)), 3)
-        values |= {key: seeds[at]["text"][:300] for key, at in zip("abc", picked, strict=True)}
-    if method == "evolve":
-        values["how"] = draw.choice(HARDER)[ru]
-    template = recipe.values.get("prompt") or WORDS[method][ru]
-    text = template.format_map(_Kept(values))
-    shape = SHAPES.get(method, "answer" if method == "free" else "text")
+    name = recipe.values.get("method", "free")
+    draw, start = random.Random((seed << 64) + number), seeds[shuffled(len(seeds), seed, number)]
+    values = {"seed": start["text"][:SEED_CHARACTERS], "style": recipe.values.get("style", "")}
+    if name == "self_instruct":
+        examples = draw.sample(range(len(seeds)), 3)
+        values |= {key: seeds[at]["text"][:EXAMPLE_CHARACTERS] for key, at in zip("abc", examples, strict=True)}
+    if name == "evolve":
+        values["how"] = draw.choice(in_language(WORDS["harder"], recipe.lang))
+    template = recipe.values.get("prompt") or in_language(METHODS[name], recipe.lang)
     return {
-        "messages": _with_system(recipe, text),
-        "shape": shape,
+        "messages": _with_system(recipe, template.format_map(_Values(values))),
+        "shape": METHODS[name]["shape"],
         "ask": values["seed"],
-        "parent": seeds[one].get("id"),
+        "parent": start.get("id"),
     }
 
 
-def of_grid(recipe, seed: int, number: int, axes: dict | None = None) -> dict:
-    """The prompt of a row of the grid: every cell once, in shuffled order, before any comes again."""
-    axes = axes or recipe.values["axes"]
-    size = 1
-    for values in axes.values():
-        size *= len(values)
-    at, cell = shuffled(size, seed, number), {}
+def of_grid(recipe, seed: int, number: int, own: list[str] | None = None) -> dict:
+    """The prompt of a row of the grid: every cell once, in shuffled order, before any comes again.
+
+    `own` personas take the place of the grid's, if one of its axes is theirs.
+    """
+    axes = recipe.values["axes"]
+    if own:
+        axes = axes | {name: own for name in PERSONA_AXES if name in axes}
+    at, cell = shuffled(math.prod(map(len, axes.values())), seed, number), {}
     for name, values in axes.items():
         at, place = divmod(at, len(values))
         cell[name] = str(values[place])
-    text = recipe.values["prompt"].format_map(_Kept(cell))
+    text = recipe.values["prompt"].format_map(_Values(cell))
     return {"messages": _with_system(recipe, text), "shape": "answer", "ask": text, "cell": cell}
+
+
+def in_language(words: dict, lang: str):
+    """The Russian words for Russian, the English for every other language."""
+    return words["ru" if lang == "ru" else "en"]
 
 
 def shuffled(size: int, seed: int, number: int) -> int:
@@ -130,23 +99,58 @@ def shuffled(size: int, seed: int, number: int) -> int:
 
 
 def check(recipe, seeds: list[dict]) -> None:
-    """Refuse what cannot give rows: too few texts to begin with, an axis of one value.
+    """Refuse what cannot give rows.
 
     Raises:
-        SeedsMissing, TooFewSeeds: with what is short.
+        SeedsMissing: if there are too few texts to begin with. TooFewSeeds: for an axis of one value.
     """
     if recipe.kind == "grid":
         for name, values in recipe.values["axes"].items():
             if len(values) < 2:
                 raise TooFewSeeds(what=name, count=len(values), least=2)
         return
-    least = LEAST.get(recipe.values.get("method", "free"), 1)
+    least = METHODS[recipe.values.get("method", "free")]["least_seeds"]
     if len(seeds) < least:
         raise SeedsMissing(count=len(seeds), least=least)
 
 
-class _Kept(dict):
-    """Unknown names stay as they stand, so that a seed with braces does no harm."""
+def read_personas(text: str) -> list[str]:
+    """The personas of a text, one a line, each once.
+
+    Raises:
+        PersonaAlone: if there is only one.
+    """
+    lines = (line.strip(" \t-•*\ufeff") for line in (text or "").splitlines())
+    personas = list(dict.fromkeys(filter(None, lines)))
+    if len(personas) == 1:
+        raise PersonaAlone(persona=personas[0][:60], least=LEAST_PERSONAS)
+    return personas
+
+
+def check_personas(recipe, personas: list[str]) -> None:
+    """Refuse personas that nothing would come of.
+
+    Raises:
+        PersonasUnused: if no model writes the recipe.
+    """
+    if personas and recipe.kind not in ("grid", "model"):
+        raise PersonasUnused(recipe=recipe.name)
+
+
+def introduced(prompt: dict, recipe, personas: list[str], seed: int, number: int) -> dict:
+    """The prompt of a row as one of the personas gets it, each of them before any comes again."""
+    if not personas or (recipe.kind == "grid" and any(name in recipe.values["axes"] for name in PERSONA_AXES)):
+        return prompt
+    persona = personas[shuffled(len(personas), seed + 1, number)]
+    system = in_language(WORDS["persona"], recipe.lang).format(persona=persona)
+    messages = prompt["messages"]
+    if messages[0]["role"] == "system":
+        system, messages = f"{system} {messages[0]['content']}", messages[1:]
+    return prompt | {"messages": [{"role": "system", "content": system}, *messages], "persona": persona}
+
+
+class _Values(dict):
+    """Names that a prompt uses and nobody defined stay as they stand."""
 
     def __missing__(self, key: str) -> str:
         return "{" + key + "}"

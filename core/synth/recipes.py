@@ -1,23 +1,31 @@
-"""Recipes: YAML files that say how rows are made; those that come with the program lie in assets/recipes/."""
+"""Recipes: YAML files that say how rows are made; those that come with the program lie in assets/recipes/.
+
+`include: words-en` takes the rules that a recipe uses from assets/recipes/words/. They are copied into the text of the
+recipe, so that a job and a corpus keep all that made them.
+"""
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
 from core import paths
 from core.errors import UserError
-from core.synth import includes
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS
 
-KINDS = ("grammar", "grid", "model", "mix")
-KEYS = {
+KINDS = {
     "grammar": {"start", "messages", "depth", "decay", "words", "rules"},
     "grid": {"axes", "prompt", "system", "judge"},
     "model": {"method", "seeds", "prompt", "system", "style", "judge"},
     "mix": {"parts", "cap"},
 }
 COMMON = {"kind", "title", "about", "lang"}
+_INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
+_BLOCK = re.compile(r"^  (\w+):", re.MULTILINE)
+_USED = re.compile(r"\{(?:\w+:?=)?(\w+)")
 
 
 class RecipeMissing(UserError):
@@ -49,16 +57,21 @@ class Recipe:
     def make(self, seed: int, number: int, ask=None) -> dict:
         """The row of a seed and number: {"text"} or {"messages"}, and the "path" of the rules that made it."""
         row = Row(seed, number, ask)
-        said = [self.grammar.text(row, rule).strip() for rule in self.tops]
+        texts = [self.grammar.text(row, rule).strip() for rule in self.tops]
         path = ".".join(row.path[:24])
         if not self.roles:
-            return {"text": said[0], "path": path}
-        turns = [{"role": role, "content": text} for role, text in zip(self.roles, said, strict=True)]
+            return {"text": texts[0], "path": path}
+        turns = [{"role": role, "content": text} for role, text in zip(self.roles, texts, strict=True)]
         return {"messages": [turn for turn in turns if turn["content"]], "path": path}
 
-    @staticmethod
-    def texts(row: dict) -> list[str]:
-        return [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML where "yes", "no" and dates stay the words that a person wrote."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the name is the library's
+        first: [one for one in resolvers if one[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 def folder() -> Path:
@@ -67,70 +80,114 @@ def folder() -> Path:
 
 def listed() -> list[dict]:
     """The recipes that come with the program: name, kind, lang, and title and about in each language."""
-    import yaml
-
-    found = []
+    recipes = []
     for path in sorted(folder().glob("*.yaml")):
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
-        about = {key: values.get(key) for key in ("kind", "lang", "title", "about")}
-        found.append({"name": path.stem, **about})
-    return found
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        recipes.append({"name": path.stem} | {key: values.get(key) for key in ("kind", "lang", "title", "about")})
+    return recipes
 
 
 def load(name: str | Path) -> Recipe:
     """A recipe by its file or by the name of one that comes with the program.
 
     Raises:
-        RecipeMissing, RecipeUnreadable, RecipeWrong and the troubles of core.synth.grammar.
+        RecipeMissing, RecipeUnreadable, RecipeWrong and the errors of core.synth.grammar.
     """
     path = Path(name)
     if not path.is_file():
         path = folder() / f"{path.name}.yaml"
     if not path.is_file():
         raise RecipeMissing(name=name, known=", ".join(one.stem for one in sorted(folder().glob("*.yaml"))))
+    return read(_with_shared_rules(read_text(path), path.name), path.name)
+
+
+def read_text(path: Path) -> str:
+    """The text of a person's file.
+
+    Raises:
+        RecipeWrong: if it cannot be read as UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RecipeWrong(file=path.name, what="it is not UTF-8 text") from error
-    except OSError as error:
-        raise RecipeWrong(file=path.name, what=f"it cannot be read ({error.strerror})") from error
-    try:
-        text = includes.whole(text, folder() / "words")
-    except FileNotFoundError as error:
-        raise RecipeWrong(file=path.name, what=str(error)) from error
-    return read(text, path.name)
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeWrong(file=path.name, what="it cannot be read as UTF-8 text") from error
+
+
+def _with_shared_rules(text: str, file: str) -> str:
+    """The text of a recipe with the shared rules that it uses, instead of the line that names their file."""
+    include = _INCLUDE.search(text)
+    if not include:
+        return text
+    path = folder() / "words" / f"{include[1]}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
+        raise RecipeWrong(file=file, what=f'include names "{include[1]}", known are {known}')
+    text = _INCLUDE.sub("", text, count=1).rstrip() + "\n"
+    shared = _blocks(path.read_text(encoding="utf-8"))
+    used, taken = set(_USED.findall(text)), set(_blocks(text))
+    copied = set()
+    while missing := (used & shared.keys()) - taken - copied:
+        copied |= missing
+        used.update(name for block in missing for name in _USED.findall(shared[block]))
+    return text + "".join(block for name, block in shared.items() if name in copied)
+
+
+def _blocks(text: str) -> dict[str, str]:
+    """The rules of a text by their names, as they stand: each begins two spaces in."""
+    starts = list(_BLOCK.finditer(text))
+    ends = [start.start() for start in starts[1:]] + [len(text)]
+    return {start[1]: text[start.start() : end].rstrip() + "\n" for start, end in zip(starts, ends, strict=True)}
 
 
 def read(text: str, file: str) -> Recipe:
     """A recipe from the text of its file."""
-    import yaml
-
     try:
-        values = yaml.load(text, Loader=_loader())
+        values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise RecipeUnreadable(file=file, line=mark.line + 1 if mark else 1, reason=reason) from error
     if not isinstance(values, dict):
         raise RecipeWrong(file=file, what="it has to be a mapping with kind, lang and what that kind needs")
-    kind = values.get("kind", "grammar")
+    kind = str(values.get("kind", "grammar"))
     if kind not in KINDS:
         raise RecipeWrong(file=file, what=f'kind is "{kind}", known are {", ".join(KINDS)}')
-    if unknown := sorted(set(map(str, values)) - COMMON - KEYS[kind]):
-        raise RecipeWrong(file=file, what=f'"{unknown[0]}" is not known; a {kind} has {", ".join(sorted(KEYS[kind]))}')
+    if unknown := sorted(set(map(str, values)) - COMMON - KINDS[kind]):
+        known = ", ".join(sorted(KINDS[kind]))
+        raise RecipeWrong(file=file, what=f'"{unknown[0]}" is not known; a {kind} has {known}')
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     recipe = Recipe(Path(file).stem, digest, kind, str(values.get("lang", "en")), values, text)
     if kind == "grammar":
         _compile(recipe, file)
     elif kind == "grid":
-        axes = values.get("axes")
-        if not isinstance(axes, dict) or not all(isinstance(one, list) for one in axes.values()) or not axes:
-            raise RecipeWrong(file=file, what="axes has to name lists, such as persona: [a pilot, a baker]")
-        if not values.get("prompt"):
-            raise RecipeWrong(file=file, what="it has no prompt")
-    elif kind == "model" and values.get("method", "free") not in METHODS:
+        _check_grid(values, file)
+    elif kind == "mix":
+        _check_mix(values.get("parts"), file)
+    elif str(values.get("method", "free")) not in METHODS:
         raise RecipeWrong(file=file, what=f'method is "{values["method"]}", known are {", ".join(METHODS)}')
     return recipe
+
+
+def _check_grid(values: dict, file: str) -> None:
+    axes = values.get("axes")
+    if not isinstance(axes, dict) or not all(isinstance(one, list) for one in axes.values()) or not axes:
+        raise RecipeWrong(file=file, what="axes has to name lists, such as persona: [a pilot, a baker]")
+    if not values.get("prompt"):
+        raise RecipeWrong(file=file, what="it has no prompt")
+
+
+def _check_mix(parts, file: str) -> None:
+    if not isinstance(parts, list) or not parts:
+        raise RecipeWrong(file=file, what="there are no parts of the mix")
+    for number, part in enumerate(parts, 1):
+        if not isinstance(part, dict) or ("corpus" in part) == ("recipe" in part):
+            raise RecipeWrong(file=file, what=f"part {number} of the mix needs a corpus or a recipe")
+        try:
+            positive = float(part.get("share", 0)) > 0
+        except (TypeError, ValueError):
+            positive = False
+        if not positive:
+            raise RecipeWrong(file=file, what=f"part {number} of the mix needs a share above 0")
 
 
 def _compile(recipe: Recipe, file: str) -> None:
@@ -153,21 +210,6 @@ def _compile(recipe: Recipe, file: str) -> None:
 def _turns(messages: list, file: str):
     """(role, text) of the turns of a chat."""
     for at, turn in enumerate(messages):
-        found = list(turn.items()) if isinstance(turn, dict) else []
-        if len(found) != 1 or found[0][0] not in ("system", "user", "assistant"):
+        if not isinstance(turn, dict) or len(turn) != 1 or not turn.keys() <= {"system", "user", "assistant"}:
             raise RecipeWrong(file=file, what=f"turn {at + 1} of messages has to be system, user or assistant: text")
-        yield found[0][0], str(found[0][1])
-
-
-def _loader():
-    """YAML where "yes", "no" and dates stay the words that a person wrote."""
-    import yaml
-
-    class Plain(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        pass
-
-    Plain.yaml_implicit_resolvers = {
-        first: [one for one in found if one[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-    return Plain
+        yield from ((role, str(text)) for role, text in turn.items())

@@ -5,7 +5,7 @@ from pathlib import Path
 from core import events, jobs, paths
 from core.corpus import importer
 from core.errors import UserError
-from core.synth import packing, personas, recipes
+from core.synth import prompts, recipes
 
 SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
 
@@ -18,6 +18,12 @@ class VolumeWrong(UserError):
     template = "The volume is {tokens} tokens; it has to be between {least} and {most}."
 
 
+class NothingToPack(UserError):
+    template = (
+        "There are no blocks of {length} tokens to make: choose a model whose tokens are counted, and at least 2."
+    )
+
+
 def home() -> Path:
     path = paths.home() / "synth"
     path.mkdir(parents=True, exist_ok=True)
@@ -25,20 +31,22 @@ def home() -> Path:
 
 
 def create(request: dict, directory: Path | None = None) -> Path:
-    """Make the directory of a job, whole or not at all. `request` is what core.synth.worker.run reads back.
+    """Make the directory of a job. `request` is what core.synth.worker.run reads back.
 
     Raises:
-        the troubles of core.synth.recipes, VolumeWrong.
+        the errors of core.synth.recipes, PersonasUnused, NothingToPack, VolumeWrong.
     """
     recipe = recipes.load(request["recipe"])
-    personas.check(recipe, request.get("personas") or [])
-    packing.check(request)
+    prompts.check_personas(recipe, request.get("personas") or [])
+    length = request.get("pack")
+    if length is not None and (length < 2 or not request.get("model")):
+        raise NothingToPack(length=length)
     if not SMALLEST <= int(request["tokens"]) <= MOST:
         raise VolumeWrong(tokens=request["tokens"], least=SMALLEST, most=MOST)
     name = str(request.get("name") or "").strip() or recipe.name
     importer.make_place(directory.parent if directory else home())
-    kept = {"text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash, "name": name, "lang": recipe.lang}
-    return jobs.create(home(), request | {"recipe": recipe.name} | kept, directory)
+    values = {"recipe": recipe.name, "text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash}
+    return jobs.create(home(), request | values | {"name": name, "lang": recipe.lang}, directory)
 
 
 def start(directory: Path) -> None:
@@ -57,15 +65,18 @@ def find(job_id: str) -> Path:
 
 
 def stop(directory: Path) -> None:
-    """Ask the job to end and make a corpus of what there is; one that is paused or lost is woken for it."""
+    """Ask the job to end and make a corpus of what there is; one that is paused or lost is started for it."""
     if not jobs.is_alive(directory):
-        if jobs.state(directory) in ("finished", "stopped"):
-            raise NothingToGoOnWith(name=jobs.request(directory)["name"])
-        start(directory)
-    jobs.stop(directory)
+        resume(directory)
+    jobs.ask(directory, "stop")
 
 
 def resume(directory: Path) -> None:
+    """Start a job again that is paused, failed or lost.
+
+    Raises:
+        JobStillAtWork, NothingToGoOnWith.
+    """
     if jobs.is_alive(directory):
         raise jobs.JobStillAtWork(name=jobs.request(directory)["name"])
     if jobs.state(directory) in ("finished", "stopped"):
@@ -74,21 +85,19 @@ def resume(directory: Path) -> None:
 
 
 def progress(directory: Path) -> dict:
-    """The job at a glance: its request, state, the run that it waits for, the last report of progress, the last x-ray and
-    the ending."""
+    """The job's id, request and state, its latest progress, the run that it waits for, the latest x-ray and its ending."""
     last: dict = {}
     for event in events.read(directory)[0]:
         last[event["event"]] = event
         if event["event"] in ("going_on", "started"):
             last.pop("waiting", None)
-    ending = events.last(directory) or {}
-    now = jobs.state(directory)
+    ending, state = events.last(directory) or {}, jobs.state(directory)
     return {
         "id": directory.name,
         "request": jobs.request(directory),
-        "state": now,
+        "state": state,
         "progress": last.get("progress", {}),
-        "waits_for": last["waiting"]["run"] if "waiting" in last and now == "running" else None,
-        "xray": (last.get("xray") or {}).get("xray"),
-        "ending": ending if ending.get("event") in events.FINAL and now in events.FINAL else {},
+        "waits_for": last["waiting"]["run"] if "waiting" in last and state == "running" else None,
+        "xray": last.get("xray", {}).get("xray"),
+        "ending": ending if ending.get("event") in events.FINAL and state in events.FINAL else {},
     }

@@ -1,42 +1,39 @@
 """The process of one job: rows from a source, copies dropped, tokens counted, a corpus at the end.
 
-`python -m core.synth --job DIR`. It holds the job's lock; rows.jsonl, aside.jsonl and dropped.jsonl are append-only and
-each row has a number, so a killed job goes on with the number after the last one that is on the disk: nothing lost,
-nothing twice.
+`python -m core.synth --job DIR`. It holds the job's lock; a killed job goes on with the number after the last row that is
+on the disk: nothing lost, nothing twice.
 """
 
-import os
 import sys
 import time
-import traceback
 from collections import Counter, deque
 from pathlib import Path
 
 import orjson
-from filelock import FileLock, Timeout
+import psutil
 
 from core import errors, events, jobs, paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
-from core.errors import UserError
 from core.runs import gpu_access
-from core.synth import packing, publishing, recipes, resuming
-from core.synth.dedup import Copies
+from core.synth import job_files, recipes
+from core.synth.copies import Copies
 from core.synth.endpoint import EndpointDown
-from core.synth.mixing import FromMix
-from core.synth.sources import FromGrammar
+from core.synth.job_files import Files
+from core.synth.sources import FromGrammar, FromMix, Source
 from core.synth.writers import FromModel
 
-NOVELTY_LEAST = 0.3
-TELL_SECONDS = 1.0
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+NOVELTY_LEAST = 0.3  # share of the last rows that have to be new
+REPORT_SECONDS = 1.0
 SYNC_SECONDS = 5.0
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
 BAD_IN_A_ROW = 25
-XRAY_AT, XRAY_SHARE = 1000, 0.1  # rows; a job that is further than that is soon told by its end
-
-
-class AlreadyAtWork(UserError):
-    template = "The job {job} is at work in another process already."
+XRAY_AT, XRAY_SHARE = 1000, 0.1  # rows, share of the volume: later the end is near
 
 
 class Job:
@@ -48,15 +45,11 @@ class Job:
         self.seed, self.target = int(self.request.get("seed", 0)), int(self.request["tokens"])
         self.rows = self.tokens = self.next = self.bytes = 0
         self.aside, self.copies = Counter(), Counter()  # why rows were set aside; what kinds of copies were dropped
-        self.novel: deque = deque(maxlen=resuming.NOVELTY_ROWS)
+        self.novel: deque = deque(maxlen=job_files.NOVELTY_ROWS)  # of the last rows: whether each was new
         self.sample: list[str] = []
         self.bad_in_a_row, self.xrayed = 0, False
-        self.began, self.began_tokens, self.began_made = time.monotonic(), 0, 0
-        self.told = self.synced = 0.0
-
-    @property
-    def made(self) -> int:
-        return self.next
+        self.began, self.began_tokens = time.monotonic(), 0
+        self.reported = self.synced = 0.0
 
     @property
     def dropped(self) -> int:
@@ -65,38 +58,21 @@ class Job:
 
 def run(directory: Path) -> str:
     """Work on the job in this directory until it ends, and return how."""
-    lock = FileLock(directory / "run.lock", timeout=10)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise AlreadyAtWork(job=directory.name) from None
-    with lock:
-        events.mend(directory)
+    with jobs.lock(directory):
         last = events.last(directory)
         if last and last["event"] in ("finished", "stopped"):
             return last["event"]
-        events.append(directory, "started", pid=os.getpid())
-        try:
-            return _work(directory)
-        except EndpointDown as error:
-            told = errors.to_dict(error)
-            events.append(directory, "paused", reason=told["trouble"], values=told["values"], message=told["message"])
-            return "paused"
-        except Exception as error:  # every ending is put on record
-            known = isinstance(error, UserError)
-            if not known:
-                traceback.print_exc()
-            told = errors.to_dict(error)
-            if not known:
-                told |= {"values": {}, "message": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
-            events.append(directory, "failed", **told)
-            return "failed"
+        ending = jobs.record(directory, lambda: _work(directory))
+        if ending in ("finished", "stopped"):
+            for name in ("rows.jsonl", "received.jsonl"):
+                (directory / name).unlink(missing_ok=True)
+        return ending
 
 
-def _work(directory: Path) -> str:
+def _work(directory: Path) -> dict:
     job = Job(directory)
     copies, scale = Copies(), Scale(job.request.get("model"), job.recipe.lang)
-    resuming.resume(job, copies)
+    job_files.resume(job, copies)
     source = open_source(job)
     ending = "finished" if job.tokens >= job.target else ""
     with Files(directory) as files:
@@ -108,10 +84,13 @@ def _work(directory: Path) -> str:
                     ending = _wait_for_card(job, error)
                     continue
                 ending = "exhausted" if not batch else _take(job, batch, copies, scale, files)
-                if not ending and (ending := _asked(job)) and hasattr(source, "drain"):
+                if not ending and (ending := _asked(job)):
                     _take(job, source.drain(), copies, scale, files)
                 _sync(job, files, bool(ending))
-                _tell(job, bool(ending))
+                _report(job, bool(ending))
+        except EndpointDown as error:
+            values = errors.to_dict(error)
+            return {"event": "paused", "reason": values.pop("trouble"), **values}
         finally:
             source.close()
     return _end(job, ending)
@@ -129,54 +108,25 @@ def _wait_for_card(job: Job, busy: gpu_access.CardBusy) -> str:
     return ending
 
 
-class Files:
-    """The files that a job appends to: what was kept, set aside and dropped."""
-
-    def __init__(self, directory: Path):
-        self.rows = (directory / "rows.jsonl").open("ab", buffering=1 << 20)
-        self.aside = (directory / "aside.jsonl").open("ab")
-        self.dropped = (directory / "dropped.jsonl").open("ab", buffering=1 << 16)
-        self.tokens = packing.open_for(directory)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for file in self._all():
-            file.close()
-
-    def sync(self) -> None:
-        for file in self._all():
-            file.flush()
-        os.fsync(self.rows.fileno())
-
-    def _all(self) -> list:
-        """The rows last: what is beside them may be ahead of them on the disk, never behind."""
-        return [file for file in (self.tokens, self.aside, self.dropped, self.rows) if file]
-
-
-def open_source(job: Job):
+def open_source(job: Job) -> Source:
     """The source of rows that the recipe names."""
     if job.recipe.kind == "grammar":
         return FromGrammar(job.recipe, job.seed)
     if job.recipe.kind == "mix":
-        return FromMix(job.recipe, job.seed, job.target, job.request.get("model"))
+        return FromMix(job.recipe, job.seed, job.request.get("model"))
     return FromModel(job.recipe, job.seed, job.request, job.directory, job.next)
 
 
-def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
+def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: Files) -> str:
     """Keep what is new of a batch of {"number", "row" | "reason"} until the volume is reached; how the job ends, if so."""
-    told = [one for one in batch if "row" in one]
-    judged = copies.judge([one["number"] for one in told], ["\n".join(turns.texts(one["row"])) for one in told])
-    ids = iter(scale.ids([one["row"] for one, copy in zip(told, judged, strict=True) if copy is None]))
-    verdicts = iter(judged)
-    for one in batch:
-        job.next = one["number"] + 1
-        if "reason" in one:
-            job.aside[one["reason"]] += 1
-            entry = {"row": one["number"], "reason": one["reason"], "detail": one.get("detail", "")}
-            files.aside.write(orjson.dumps(entry | {"excerpt": one.get("excerpt", "")[:200]}) + b"\n")
-            job.bad_in_a_row += 1
+    good = [item for item in batch if "row" in item]
+    verdicts = copies.judge([item["number"] for item in good], ["\n".join(turns.texts(item["row"])) for item in good])
+    ids = iter(scale.ids([item["row"] for item, copy in zip(good, verdicts, strict=True) if copy is None]))
+    verdicts = iter(verdicts)
+    for item in batch:
+        job.next = item["number"] + 1
+        if "reason" in item:
+            _set_aside(job, item, files)
             if job.bad_in_a_row >= BAD_IN_A_ROW:
                 return "bad_replies"
             continue
@@ -185,30 +135,36 @@ def _take(job: Job, batch: list[dict], copies, scale, files: Files) -> str:
         job.novel.append(copy is None)
         if copy:
             job.copies[copy["why"]] += 1
-            files.dropped.write(orjson.dumps({"row": one["number"]} | copy) + b"\n")
+            files.dropped.write(orjson.dumps({"row": item["number"]} | copy) + b"\n")
         else:
-            _keep(job, one, row_ids := next(ids), files.rows)
-            if files.tokens:
-                packing.append(files.tokens, row_ids)
+            _keep(job, item, next(ids), files)
             if job.tokens >= job.target:
                 return "finished"
-        if len(job.novel) == resuming.NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * resuming.NOVELTY_ROWS:
+        if len(job.novel) == job_files.NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * job_files.NOVELTY_ROWS:
             return "novelty"
     return ""
 
 
-def _keep(job: Job, one: dict, ids: list[int], rows) -> None:
-    provenance = {"name": job.recipe.name, "hash": job.recipe.hash, "seed": job.seed, "row": one["number"]}
-    provenance |= one.get("provenance", {}) | {"tokens": len(ids)}
-    row = {key: one["row"][key] for key in ("text", "messages") if key in one["row"]}
-    if path := one["row"].get("path"):
+def _set_aside(job: Job, item: dict, files: Files) -> None:
+    job.aside[item["reason"]] += 1
+    job.bad_in_a_row += 1
+    values = {key: item[key] for key in ("reason", "detail")} | {"excerpt": item["excerpt"][:200]}
+    files.aside.write(orjson.dumps({"row": item["number"]} | values) + b"\n")
+
+
+def _keep(job: Job, item: dict, ids: list[int], files: Files) -> None:
+    provenance = {"name": job.recipe.name, "hash": job.recipe.hash, "seed": job.seed, "row": item["number"]}
+    provenance |= item.get("provenance", {}) | {"tokens": len(ids)}
+    row = {key: item["row"][key] for key in ("text", "messages") if key in item["row"]}
+    if path := item["row"].get("path"):
         provenance["path"] = path
-    line = orjson.dumps(row | {"lang": one.get("lang", job.recipe.lang), "recipe": provenance}) + b"\n"
-    rows.write(line)
+    line = orjson.dumps(row | {"lang": item.get("lang", job.recipe.lang), "recipe": provenance}) + b"\n"
+    files.rows.write(line)
+    files.add_tokens(ids)
     job.rows += 1
     job.bytes += len(line)
     job.tokens += len(ids)
-    if len(job.sample) < resuming.XRAY_TEXTS:
+    if len(job.sample) < job_files.XRAY_TEXTS:
         job.sample.append(turns.learned(row))
 
 
@@ -218,16 +174,16 @@ def _sync(job: Job, files: Files, last: bool) -> None:
         files.sync()
 
 
-def _tell(job: Job, last: bool) -> None:
+def _report(job: Job, last: bool) -> None:
     """Progress once a second, and the x-ray when enough rows are there to see a template."""
     if not job.xrayed and job.rows >= XRAY_AT and job.tokens < XRAY_SHARE * job.target:
         job.xrayed = True
         began = time.monotonic()
-        events.append(job.directory, "xray", rows=job.rows, xray=_xray(job))
+        events.append(job.directory, "xray", rows=job.rows, xray=diversity_metrics.measure(job.sample))
         job.began += time.monotonic() - began  # the rate is that of the rows
-    if not last and time.monotonic() - job.told < TELL_SECONDS:
+    if not last and time.monotonic() - job.reported < REPORT_SECONDS:
         return
-    job.told = time.monotonic()
+    job.reported = time.monotonic()
     events.append(job.directory, "progress", **_progress(job))
 
 
@@ -238,7 +194,7 @@ def _progress(job: Job) -> dict:
         "rows": job.rows,
         "tokens": job.tokens,
         "target": job.target,
-        "made": job.made,
+        "made": job.next,
         "dropped": job.dropped,
         "copies": dict(job.copies),
         "aside": dict(job.aside),
@@ -251,44 +207,27 @@ def _progress(job: Job) -> dict:
     }
 
 
-def _xray(job: Job) -> dict:
-    return diversity_metrics.measure(job.sample)
-
-
 def _asked(job: Job) -> str:
-    return {"pause": "paused", "stop": "stopped"}.get(jobs.asked(job.directory), "")
+    return {"pause": "paused", "stop": "stopped"}.get(jobs.end_request(job.directory), "")
 
 
-def _end(job: Job, ending: str) -> str:
-    """Put the ending on record; finished and stopped jobs become a corpus."""
-    if ending in ("novelty", "bad_replies"):
-        counts = {"novelty": round(sum(job.novel) / max(1, len(job.novel)), 3), "aside": dict(job.aside)}
-        events.append(job.directory, "paused", reason=ending, **_progress(job) | counts)
-        return "paused"
-    if ending == "paused":
-        events.append(job.directory, "paused", reason="asked", **_progress(job))
-        return "paused"
+def _end(job: Job, ending: str) -> dict:
+    """The values of the last event; finished and stopped jobs become a corpus."""
+    if ending in ("novelty", "bad_replies", "paused"):
+        return {"event": "paused", "reason": "asked" if ending == "paused" else ending, **_progress(job)}
     ending = "stopped" if ending == "stopped" else "finished"
     if not job.rows:
-        events.append(job.directory, ending, corpus=None, **_progress(job))
-        return ending
+        return {"event": ending, "corpus": None, **_progress(job)}
     counts = _progress(job)
-    card, xray = publishing.publish(job)
-    packing.finish(job.directory, Path(job.request["out"]) if job.request.get("out") else paths.corpora() / card["id"])
+    card, xray = job_files.publish(job)
+    out = Path(job.request["out"]) if job.request.get("out") else paths.corpora() / card["id"]
+    job_files.move_blocks(job.directory, out)
     events.append(job.directory, "xray", rows=job.rows, xray=xray)
-    events.append(job.directory, ending, corpus=card["id"], gauges=xray, **counts | {"memory_mb": peak_mb()})
-    for name in ("rows.jsonl", "received.jsonl"):
-        (job.directory / name).unlink(missing_ok=True)
-    return ending
+    return {"event": ending, "corpus": card["id"], "gauges": xray, **counts | {"memory_mb": peak_mb()}}
 
 
 def peak_mb() -> int:
     """The most memory that this process has had, in MB."""
-    try:
-        import resource
-
+    if resource:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    except ImportError:  # Windows
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset // 2**20
+    return psutil.Process().memory_info().peak_wset // 2**20

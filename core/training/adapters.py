@@ -6,6 +6,9 @@ import re
 import warnings
 from pathlib import Path
 
+import torch
+from transformers.pytorch_utils import Conv1D
+
 from . import model_loading, packages
 from .config import TrainConfig
 from .errors import AdapterRefused, ExpertsTakePlainLora, LayersUnknown
@@ -23,8 +26,7 @@ def add_adapter(base, config: TrainConfig):
     if config.method == "full":
         return freeze_towers(base)
     packages.before_peft()
-    import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - it imports bitsandbytes
 
     name, names = Path(config.base_model).name, config.target_modules.strip()
     whole = vocabulary_layers(base) if config.train_embeddings else []
@@ -66,12 +68,9 @@ def adapter_targets(base, names: str) -> tuple[str | list[str], list[str]]:
     """The modules and the bare parameters that adapters go around; all-linear means all of the text model but its head.
 
     Besides the linear layers, mixtures of experts keep theirs in one tensor a layer. A router is left as it is: moved
-    a little, it sends a token to other experts than those that learned from it. Left out as well are layers that their
-    model goes around (in Mamba), and those that PEFT takes for experts by their name (shared experts).
+    a little, it sends a token to other experts than those that learned from it. Left out as well are layers whose
+    weights bypass forward() (in Mamba), and those that PEFT takes for experts by their name (shared experts).
     """
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
     if names != "all-linear":
         return [name.strip() for name in names.split(",")], []
     parameters, kind = expert_parameters(base), base.config.model_type
@@ -92,23 +91,21 @@ def adapter_targets(base, names: str) -> tuple[str | list[str], list[str]]:
 
 def expert_parameters(base) -> list[str]:
     """The ends of the names of tensors that hold a matrix an expert (E, X, Y); none in a model without such."""
-    import torch
-
-    text, found = base.config.get_text_config(), []
+    text, names = base.config.get_text_config(), []
     counts = {getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")} - {None}
     for name, module in base.named_modules():
         for leaf, weight in module.named_parameters(recurse=False):
             if weight.ndim != 3 or isinstance(module, torch.nn.modules.conv._ConvNd):
                 continue
             if "experts" in name.split(".") or weight.shape[0] in counts:
-                found.append(f"{name.rsplit('.', 1)[-1]}.{leaf}")
-    return list(dict.fromkeys(found))
+                names.append(f"{name.rsplit('.', 1)[-1]}.{leaf}")
+    return list(dict.fromkeys(names))
 
 
 def _experts_of_peft(kind: str) -> set[str]:
     """The names of layers that PEFT, converting adapters made with transformers 4, takes for experts."""
     try:
-        from peft.utils import transformers_weight_conversion as conversion
+        from peft.utils import transformers_weight_conversion as conversion  # noqa: PLC0415 - PEFT's own affair
 
         pattern = conversion._MODEL_TO_CONVERSION_PATTERN.get(kind)
         return set(conversion._MOE_TARGET_MODULE_MAPPING.get(pattern, {}))
@@ -133,8 +130,7 @@ def add_dropout(model, share: float) -> None:
 
     An adapter is saved with lora_dropout 0 where it is around experts, or it would not open again.
     """
-    import torch
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import LoraLayer  # noqa: PLC0415 - it imports bitsandbytes
 
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
     takes = [layer for layer in layers if not hasattr(layer, "parameter_name")]
@@ -145,7 +141,7 @@ def add_dropout(model, share: float) -> None:
 
 
 def freeze_towers(base):
-    """The same model, whose parts that see and hear are not trained."""
+    """The same model, whose vision and audio towers are not trained."""
     for name in model_loading.towers(base):
         parent, _, child = name.rpartition(".")
         if part := getattr(base.get_submodule(parent), child):

@@ -6,8 +6,13 @@ import inspect
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 
-from . import devices, packages, packing
+import torch
+from transformers import AttentionInterface, PreTrainedModel, utils
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+
+from . import devices, environment, packages, packing
 
 FLASH_HEAD = 256  # numbers of a head, at most: FlashAttention 2's own limit
 
@@ -28,9 +33,6 @@ def flash_attention_lacks(kind: str, base=None) -> str:
     card; apple: not made for that one; capability 8.0; class: the model's refuses it; precision: 16 bit; package;
     broken: the package is installed and does not load.
     """
-    import torch
-    from transformers.utils import is_flash_attn_2_available
-
     if devices.device_type() not in ("cuda", "xpu"):
         return "apple" if devices.device_type() == "mps" else "card"
     if devices.device_type() == "cuda" and torch.cuda.get_device_capability() < (8, 0):
@@ -39,10 +41,10 @@ def flash_attention_lacks(kind: str, base=None) -> str:
         return "class"
     if kind == "fp32":
         return "precision"
-    if is_flash_attn_2_available():
+    if utils.is_flash_attn_2_available():
         return "broken" if packages.fault("flash-attn") else ""
     # Where flash-attn is not compiled, the package kernels brings it from the hub, or from the hub's cache.
-    return "" if is_flash_attn_2_available(kernels_fallback_ok=True) else "package"
+    return "" if utils.is_flash_attn_2_available(kernels_fallback_ok=True) else "package"
 
 
 def _takes_flash_attention(base) -> bool:
@@ -50,14 +52,12 @@ def _takes_flash_attention(base) -> bool:
     text = base.config.get_text_config()
     heads = [getattr(text, name, None) or 0 for name in ("head_dim", "global_head_dim")]
     listed = getattr(base, "_compatible_flash_implementations", None)  # gpt-oss: those that know attention sinks
-    known = not listed or "flash_attention_2" in listed
-    return known and max(heads) <= FLASH_HEAD and _all_take(base, "_supports_flash_attn")
+    allowed = not listed or "flash_attention_2" in listed
+    return allowed and max(heads) <= FLASH_HEAD and _all_take(base, "_supports_flash_attn")
 
 
 def _all_take(base, support: str) -> bool:
     """Whether a class of model, and that of each model inside it, says that it takes an attention."""
-    from transformers import PreTrainedModel
-
     return all(getattr(part, support) for part in base.modules() if isinstance(part, PreTrainedModel))
 
 
@@ -69,17 +69,15 @@ def uses_flash_attention(base) -> bool:
 def attend_by_document() -> Counter:
     """Let sdpa look at the documents of packed rows by themselves, and never take a kernel that keeps all scores.
 
-    The stock way is one call with a mask (B, 1, T, T), which computes all scores between strangers and throws them
+    The stock way is one call with a mask (B, 1, T, T), which computes all scores across documents and throws them
     away: measured on a processor, 1.4 to 6.9 times as slow (tests/benchmarks.md). Rows that lie end to end come with
     the lengths of their documents (collate): they go to torch's kernel for such rows, or else one after the other.
     Blocks come with a mask. It still says what a document's tokens may see of it: where that is not simply all that
     came before (a sliding window), the document's part of it goes along.
     It takes the place of "sdpa" in this process, for some models ask for that very name; all else goes the stock way,
-    as do models that do not tell their attention the positions. What is returned counts the calls that took the short
+    as do models that pass no positions to their attention. What is returned counts the calls that took the short
     way: "varlen", torch's kernel for a whole row, or "one_by_one".
     """
-    from transformers import AttentionInterface
-
     calls = Counter()
     documents = _Documents(calls)
 
@@ -107,10 +105,6 @@ def _sdpa(module, query, key, value, mask, **more):
     On a card without a mask transformers leaves the groups to torch, whose only kernel for groups is FlashAttention:
     where that cannot be taken (a card before 8.0, fp32), another one keeps all scores, the square of the length.
     """
-    from types import SimpleNamespace
-
-    from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
-
     groups = getattr(module, "num_key_value_groups", 1)
     if groups > 1 and query.device.type == "cuda" and mask is None and _kernel_lacks(query, value):
         causal = getattr(module, "is_causal", True)
@@ -120,8 +114,6 @@ def _sdpa(module, query, key, value, mask, **more):
 
 def _kernel_lacks(query, value) -> str:
     """What FlashAttention inside torch lacks for these heads (B, H, T, D): capability 8.0, 16 bit, width; or nothing."""
-    import torch
-
     if torch.cuda.get_device_capability() < (8, 0):
         return "capability"
     if _computed_in(query) not in (torch.float16, torch.bfloat16):
@@ -132,8 +124,6 @@ def _kernel_lacks(query, value) -> str:
 
 def _computed_in(query):
     """The dtype that attention is computed in: under autocast its own."""
-    import torch
-
     kind = query.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
 
@@ -155,8 +145,6 @@ class _Documents:
 
     def _works(self, query, key, value, *about) -> bool:
         """Whether this build's kernel has both passes for heads of this width: it is tried once, on two tokens."""
-        import torch
-
         kind = (query.shape[-1], value.shape[-1], query.shape[1], key.shape[1], _computed_in(query), *about)
         if kind not in self.tried:
             ends = torch.tensor([0, 2], dtype=torch.int32, device=query.device)
@@ -165,15 +153,13 @@ class _Documents:
                 try:
                     self._at_once(*tokens, ends, 2, *about).sum().backward()
                 except RuntimeError as error:
-                    if devices.is_out_of_memory(error):
+                    if environment.is_out_of_memory(error):
                         raise
                     self.kernel = None  # it is there in name only
             self.tried.add(kind)
         return self.kernel is not None
 
     def _at_once(self, query, key, value, ends, longest, window, scaling):
-        import torch
-
         width, kind = value.shape[-1], _computed_in(query)
         if width < query.shape[-1]:  # as DeepSeek's: the kernel takes one width, and what is added is cut off again
             value = torch.nn.functional.pad(value, (0, query.shape[-1] - width))
@@ -183,19 +169,15 @@ class _Documents:
         return self.kernel(*flat, ends, ends, longest, longest, **more)[None, ..., :width]
 
     def _one_by_one(self, module, query, key, value, ends, window, **more):
-        import torch
-
         if self.ends is not ends:  # once a batch, not once a layer: on a card it is waited for
             self.ends, self.lengths = ends, ends.diff().tolist()
         documents = zip(*(x.split(self.lengths, dim=2) for x in (query, key, value)), strict=True)
-        seen = [_sdpa(module, *document, _window(document[0], window), **more)[0] for document in documents]
-        return torch.cat(seen, dim=1)
+        attended = [_sdpa(module, *document, _window(document[0], window), **more)[0] for document in documents]
+        return torch.cat(attended, dim=1)
 
 
 def _window(query, window: int | None):
     """The mask (1, 1, T, T) of a document that is longer than the window its tokens see, else none."""
-    import torch
-
     if not window or query.shape[2] <= window:
         return None
     at = torch.arange(query.shape[2], device=query.device)
@@ -208,7 +190,7 @@ def varlen_attention() -> Callable | None:
     if devices.device_type() != "cuda":
         return None
     try:
-        from torch.nn.attention.varlen import varlen_attn
+        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - torch 2.12 and newer
     except ImportError:
         return None
     return varlen_attn if "enable_gqa" in inspect.signature(varlen_attn).parameters else None
@@ -216,8 +198,6 @@ def varlen_attention() -> Callable | None:
 
 def _attend_masked(module, query, key, value, mask, position_ids, **more):
     """Attention over blocks (B, H, T, D), a document after the other, each with its part of the mask (B, 1, T, T)."""
-    import torch
-
     blocks = []
     for at, positions in enumerate(position_ids):
         lengths = packing.document_lengths(positions)
@@ -227,6 +207,6 @@ def _attend_masked(module, query, key, value, mask, position_ids, **more):
         masks = (mask[at : at + 1, :, part, part] for part in parts)
         masks = (None if part.equal(torch.ones_like(part).tril()) else part for part in masks)
         pairs = zip(documents, masks, strict=True)
-        seen = [_sdpa(module, *document, part, is_causal=part is None, **more)[0] for document, part in pairs]
-        blocks.append(torch.cat(seen, dim=1))
+        attended = [_sdpa(module, *document, part, is_causal=part is None, **more)[0] for document, part in pairs]
+        blocks.append(torch.cat(attended, dim=1))
     return torch.cat(blocks)

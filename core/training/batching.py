@@ -6,6 +6,8 @@ import itertools
 import operator
 from collections.abc import Callable
 
+import torch
+
 from . import cross_entropy, encoding, model_loading, packing, token_cache
 
 SORTED_BATCHES = 50  # of rows at random are sorted by length together
@@ -29,35 +31,30 @@ def named_batch(rows: list[dict], layout: dict, tiled: bool) -> dict:
     return batch | more | {"rows": [row["id"] for row in rows], "tokens": tokens}
 
 
-def by_length(lengths: list[int], batch_size: int, seed: int):
+class ByLength(torch.utils.data.Sampler):
     """A sampler that puts rows of like length together; its order follows from the seed and the epoch alone.
 
     The stock one draws from the global generator as an epoch begins. A run resumed in its second epoch cannot repeat
     that draw: it would see some rows twice and others not at all. And of a small corpus it sorts a fourth at a time:
     24 rows in batches of 4 are not sorted at all, and padding costs them 1.6 times their tokens instead of 1.1.
     """
-    import torch
 
-    class ByLength(torch.utils.data.Sampler):
-        epoch = 0
+    def __init__(self, lengths: list[int], batch_size: int, seed: int):
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
 
-        def set_epoch(self, epoch: int):
-            self.epoch = epoch
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch
 
-        def __len__(self):
-            return len(lengths)
+    def __len__(self):
+        return len(self.lengths)
 
-        def __iter__(self):
-            generator = torch.Generator().manual_seed(seed + self.epoch)
-            return itertools.chain.from_iterable(batches_by_length(lengths, batch_size, generator))
-
-    return ByLength()
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return itertools.chain.from_iterable(batches_by_length(self.lengths, self.batch_size, generator))
 
 
 def batches_by_length(lengths: list[int], batch_size: int, generator) -> list[list[int]]:
     """Rows in batches of like length, each epoch others, the longest rows first; a batch that is not full comes last."""
-    import torch
-
     # A little noise: else the rows of a small corpus would meet the same others in every epoch.
     noisy = torch.tensor(lengths) * (1 + LENGTH_NOISE * torch.rand(len(lengths), generator=generator))
     full, rest = [], []
@@ -73,9 +70,7 @@ def batches_by_length(lengths: list[int], batch_size: int, generator) -> list[li
 
 
 def held_out_loss(model, rows, batch_size: int, should_stop: Callable[[], bool] = lambda: False) -> float | None:
-    """Mean cross-entropy over the learned tokens of encoded rows, in nats a token; None if it was told to stop."""
-    import torch
-
+    """Mean cross-entropy over the learned tokens of encoded rows, in nats a token; None if it was stopped."""
     was_training, losses, counts, stopped = model.training, [], [], False
     model.eval()
     lengths = token_cache.lengths_of(rows)

@@ -1,4 +1,4 @@
-"""What is reported while a model trains, and what somebody who watches may ask for."""
+"""Callbacks of the Trainer: what is reported while a model trains, and requests that are answered between two steps."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable, Collection
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import batching, checkpoints, devices
+from . import batching, checkpoints, devices, environment
 from .config import TrainConfig
 from .errors import LossIsZero, LossNotFinite
 
-LISTEN_SECONDS = 1.0  # between two looks, during an evaluation, whether somebody asked to stop
+STOP_CHECK_SECONDS = 1.0  # between two looks for a request to stop, during an evaluation
 
 
 class Watcher:
-    """What somebody outside may do on the way; this one does nothing."""
+    """Hooks of the caller of train(); these do nothing."""
 
     def wishes(self, step: int) -> Collection[str]:
-        """What was asked of the running training after a step: "save", "sample"."""
+        """The requests that are new after a step: "save", "sample"."""
         return ()
 
     def before_save(self, step: int) -> None:
@@ -31,16 +31,16 @@ class Watcher:
         """Called after each evaluation."""
 
     def on_sample(self, model, tokenizer, step: int) -> None:
-        """Called when a sample was wished for."""
+        """Called when a sample was requested."""
 
 
 class Progress:
-    """What a run tells while it goes on: turns the Trainer's logs into events."""
+    """Turn the Trainer's logs into events, and requests to stop, save and sample into its control flags."""
 
     def __init__(self, config: TrainConfig, report: Callable[..., None], should_stop, watcher: Watcher):
         self.config, self.report, self.should_stop, self.watcher = config, report, should_stop, watcher
         self.stopped, self.eval_loss, self.evaluated_at = "", None, None
-        self.stopped_early, self.kept_step, self.listened = False, None, time.monotonic()
+        self.stopped_early, self.kept_step, self.stop_checked = False, None, time.monotonic()
         self.tokenizer, self.evals = None, []  # evals: [step, loss] of every evaluation after training began
         self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
         self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
@@ -62,14 +62,14 @@ class Progress:
             "step_tokens": round(self.all_tokens / max(1, self.all_steps), 1),
         }
 
-    def hears_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether an evaluation should end where it is; asked between its batches, answered once a second."""
-        if time.monotonic() - self.listened < LISTEN_SECONDS:
+        if time.monotonic() - self.stop_checked < STOP_CHECK_SECONDS:
             return False
-        self.listened = time.monotonic()
-        if wanted := self.should_stop():
-            self.stopped = "pause" if wanted == "pause" else "stop"
-        return bool(wanted)
+        self.stop_checked = time.monotonic()
+        if request := self.should_stop():
+            self.stopped = "pause" if request == "pause" else "stop"
+        return bool(request)
 
     @contextmanager
     def naming_batch(self):
@@ -88,12 +88,12 @@ class Progress:
         # What is logged is looked at then: asking here as well would wait for the device a second time.
         if (
             not control.should_log
-            and devices.process_count() == 1
+            and environment.process_count() == 1
             and not devices.all_finite(loss for _, loss in self.batches)
         ):
             control.should_log = True  # whatever logging_steps says: the curve shows it, and the run ends
-        if wanted := self.should_stop():
-            self.stopped = "pause" if wanted == "pause" else "stop"
+        if request := self.should_stop():
+            self.stopped = "pause" if request == "pause" else "stop"
             control.should_training_stop = control.should_save = control.should_log = True
         wishes = self.watcher.wishes(state.global_step)
         if "save" in wishes:
@@ -166,7 +166,7 @@ class Progress:
             self.not_finite(math.nan, state.global_step, args.output_dir)
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         devices.wait_for_everyone()  # each writes its part
-        if not devices.is_main_process():
+        if not environment.is_main_process():
             return
         size = checkpoints.seal(checkpoint, state.global_step, self.evals)
         self.report("checkpoint", step=state.global_step, path=checkpoint.name, bytes=size)
@@ -182,7 +182,7 @@ class Progress:
         if step:
             self.evals = [known for known in self.evals if known[0] != step] + [[step, loss]]
         self.report("eval", step=step, eval_loss=loss)
-        if devices.is_main_process() and (out / f"checkpoint-{step}" / "whole.json").is_file():
+        if environment.is_main_process() and (out / f"checkpoint-{step}" / "whole.json").is_file():
             checkpoints.note_evals(out / f"checkpoint-{step}", self.evals)
             checkpoints.rotate(out, self.config.save_total_limit)
         self.watcher.on_evaluation(model, self.tokenizer, step)
@@ -215,7 +215,7 @@ def change_learning_rate(optimizer, scheduler, learning_rate: float) -> None:
 
 
 def progress_callback(progress: Progress):
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback  # noqa: PLC0415 - it imports PEFT, and PEFT bitsandbytes
 
     names = ("on_train_begin", "on_step_begin", "on_step_end", "on_log", "on_save")
     return type("Events", (TrainerCallback,), {name: staticmethod(getattr(progress, name)) for name in names})()

@@ -37,8 +37,8 @@ def seal(checkpoint: Path, step: int, evals: list) -> int:
 
 def note_evals(checkpoint: Path, evals: list) -> None:
     """Put the evaluations so far into a checkpoint that was declared whole before the latest of them."""
-    known = json.loads((checkpoint / "whole.json").read_text(encoding="utf-8"))
-    _write_seal(checkpoint, known | {"evals": evals})
+    sealed = json.loads((checkpoint / "whole.json").read_text(encoding="utf-8"))
+    _write_seal(checkpoint, sealed | {"evals": evals})
 
 
 def _write_seal(checkpoint: Path, about: dict) -> None:
@@ -64,11 +64,11 @@ def best_of(evals: list) -> int | None:
     return min(finite)[1] if finite else None
 
 
-def rotate(out: Path, kept: int) -> None:
+def rotate(out: Path, newest: int) -> None:
     """Delete all checkpoints but the newest ones and the best; a deletion that is cut short leaves none that looks whole."""
     whole = {int(path.parent.name.split("-")[1]): path.parent for path in out.glob("checkpoint-*/whole.json")}
     best = best_of(evals_of(str(whole[max(whole)])))
-    for step in sorted(whole)[:-kept]:
+    for step in sorted(whole)[:-newest]:
         if step != best:
             (whole[step] / "whole.json").unlink()
             shutil.rmtree(whole[step])
@@ -85,7 +85,7 @@ def is_whole(checkpoint: Path) -> bool:
     """Whether a checkpoint was written to its end and its files are as they were then."""
     try:
         files = json.loads((checkpoint / "whole.json").read_text(encoding="utf-8")).get("files", {})
-        return all(_digest(checkpoint / name) == known for name, known in files.items())
+        return all(_digest(checkpoint / name) == digest for name, digest in files.items())
     except (OSError, ValueError):
         return False
 

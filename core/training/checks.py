@@ -6,13 +6,16 @@ import inspect
 import re
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
-from . import adapters, attention_kernels, cross_entropy, devices, model_loading, packages, packing
+import torch
+from transformers import utils
+
+from . import adapters, attention_kernels, devices, model_loading, packages, packing
 from .config import TrainConfig
 from .errors import (
     Bf16NeedsNewerMacOS,
-    ChatsForPretraining,
     Fp16NeedsCard,
     Fp16NotOnApple,
     LigerMissing,
@@ -23,7 +26,6 @@ from .errors import (
     NotFinite,
     PackingUnsupported,
     SeesAhead,
-    TextsForChat,
     VocabularyTooLarge,
 )
 
@@ -55,11 +57,9 @@ def _check_precision(config: TrainConfig, kind: str) -> None:
 
 
 def _check_liger(kind: str) -> None:
-    from transformers.utils import is_liger_kernel_available
-
     if kind not in ("cuda", "xpu"):
         raise LigerNeedsCard
-    if not is_liger_kernel_available():
+    if not utils.is_liger_kernel_available():
         raise LigerMissing(missing="liger-kernel")
     packages.need("liger-kernel", "use_liger_kernel")
 
@@ -91,38 +91,24 @@ def leaks(base, attention: str) -> bool:
     Layers do that carry something from token to token besides attention (all such families convolve over time) where
     no kernels are that can begin anew; and a model does that makes its masks without the positions (gpt-oss in 5.24).
     """
-    from importlib.util import find_spec
-
-    import torch
-
     if any(isinstance(module, torch.nn.Conv1d) for module in base.modules()):
         return devices.device_type() not in ("cuda", "xpu") or find_spec("fla") is None
     if "flash" in attention or {"flat": True} in layouts(base):  # they go by the positions, whatever the mask says
         return False
-    found = re.search(
+    mask_call = re.search(
         r"(?:mask_kwargs = \{|create_causal_mask\()(.*?)[})]", inspect.getsource(type(base.get_decoder())), re.S
     )
-    return found is not None and "position_ids" not in found[1] and "**" not in found[1]
-
-
-def check_task(config: TrainConfig, name: str, rows: int, chats: int) -> None:
-    """Refuse a corpus of chats for continued pretraining, and one of texts only for chat tuning."""
-    if config.task == "text" and chats:
-        raise ChatsForPretraining(name=name, chats=chats)
-    if config.task == "chat" and rows and not chats:
-        raise TextsForChat(name=name)
+    return mask_call is not None and "position_ids" not in mask_call[1] and "**" not in mask_call[1]
 
 
 def check_causal(config: TrainConfig, base) -> None:
-    """Refuse a model whose tokens see what comes after them; it is asked: a token's logits must not depend on that."""
-    import torch
-
+    """Refuse a model whose tokens see what comes after them: logits of equal beginnings must be equal."""
     ids = torch.tensor([[2, 7, 1, 8], [2, 7, 5, 3]], device=base.device)
     with torch.no_grad(), model_loading.autocast(base):
-        one, other = base(input_ids=ids, use_cache=False).logits[:, :2].float()
-    if not (one.isfinite().all() and other.isfinite().all()):
+        first, second = base(input_ids=ids, use_cache=False).logits[:, :2].float()
+    if not (first.isfinite().all() and second.isfinite().all()):
         raise NotFinite(model=Path(config.base_model).name, precision=getattr(base, "computes_in", "fp32"))
-    if cross_entropy.distance(one, other) > _rounding(base):
+    if devices.distance(first, second) > _rounding(base):
         raise SeesAhead(model=Path(config.base_model).name)
 
 
@@ -139,7 +125,7 @@ def check_packing(config: TrainConfig, base, calls: Counter | None = None) -> di
     for layout in layouts(base):
         if calls:
             calls.clear()
-        if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
+        if devices.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
             return layout
     raise PackingUnsupported(model=Path(config.base_model).name)
 
@@ -149,21 +135,19 @@ def layouts(base) -> list[dict]:
     passes_on, kind = _passes_on(base), base.config.get_text_config()._attn_implementation
     if attention_kernels.uses_flash_attention(base):
         return [{"flat": True}, {"flat": True, "lengths": False}] if passes_on else [{"flat": True, "lengths": False}]
-    # What a model tells FlashAttention (a window) it tells _Documents as well; of others only the mask knows it all.
+    # What a model passes to FlashAttention (a window) it passes to _Documents as well; else only the mask has it all.
     flat = kind == "sdpa" and passes_on and base._supports_flash_attn
     return [{"flat": True}, {}] if flat else [{}]
 
 
 def _passes_on(base) -> bool:
-    """Whether a model hands its attention what it does not know itself, such as the lengths of documents."""
+    """Whether a model passes unknown arguments on to its attention, such as the lengths of documents."""
     kinds = {parameter.kind for parameter in inspect.signature(base.get_decoder().forward).parameters.values()}
     return inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def _after(base, before: list[int], layout: dict):
     """The logits of a document that stands behind another one in a block."""
-    import torch
-
     rows = [{"input_ids": ids, "labels": ids, "id": str(ids)} for ids in (before, [2, 7, 1, 8, 2, 8])]
     block = packing.collate(packing.pack(rows, 16), **layout)
     block = {name: value.to(base.device) if hasattr(value, "to") else value for name, value in block.items()}

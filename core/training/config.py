@@ -19,34 +19,37 @@ CHOICES = {
     "learn": ("assistant", "all"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
-LEAST = {  # field: (least value, what to try)
-    "max_length": (8, 1024),
-    "batch_size": (1, 4),
-    "gradient_accumulation_steps": (1, 1),
-    "max_steps": (0, 0),
-    "lora_rank": (1, "8 or 16"),
-    "lora_alpha": (1, 32),
-    "lora_dropout": (0, 0.05),
-    "loraplus_lr_ratio": (0, 16),
-    "embedding_learning_rate": (0, 0.00002),
-    "neftune_noise_alpha": (0, 5),
-    "warmup_ratio": (0, 0.03),
-    "weight_decay": (0, 0),
-    "max_grad_norm": (0, 1),
-    "validation_share": (0, 0.1),
-    "eval_steps": (0, 0),
-    "logging_steps": (1, 1),
-    "save_total_limit": (2, 2),
-    "early_stopping": (0, 3),
-    "seed": (0, 7),
+LIMITS = {  # field: (least value, greatest value, what to try)
+    "max_length": (8, None, 1024),
+    "batch_size": (1, None, 4),
+    "gradient_accumulation_steps": (1, None, 1),
+    "max_steps": (0, None, 0),
+    "learning_rate": (None, 1, 0.0002),
+    "lora_rank": (1, None, "8 or 16"),
+    "lora_alpha": (1, None, 32),
+    "lora_dropout": (0, 0.9, 0.05),
+    "loraplus_lr_ratio": (0, None, 16),
+    "embedding_learning_rate": (0, 1, 0.00002),
+    "neftune_noise_alpha": (0, None, 5),
+    "warmup_ratio": (0, 0.9, 0.03),
+    "weight_decay": (0, None, 0),
+    "max_grad_norm": (0, None, 1),
+    "validation_share": (0, 0.5, 0.1),
+    "eval_steps": (0, None, 0),
+    "logging_steps": (1, None, 1),
+    "save_total_limit": (2, None, 2),
+    "early_stopping": (0, None, 3),
+    "seed": (0, None, 7),
 }
-MOST = {
-    "learning_rate": (1, 0.0002),
-    "embedding_learning_rate": (1, 0.00002),
-    "lora_dropout": (0.9, 0.05),
-    "warmup_ratio": (0.9, 0.03),
-    "validation_share": (0.5, 0.1),
-}
+NUMBERS = {"int": int, "float": (int, float)}
+LOSS_TILE = 1024  # positions whose logits exist at one time, at most
+LEAST_TILE = 128  # and at least: below that the products of matrices become slow
+TILE_BYTES = 2**26  # of logits in 16 bit and in fp32
+
+
+def tile_rows(vocabulary: int) -> int:
+    """How many positions have logits at one time while the head is not trained."""
+    return min(LOSS_TILE, max(LEAST_TILE, TILE_BYTES // (6 * max(1, vocabulary))))
 
 
 @dataclass(frozen=True)
@@ -98,24 +101,25 @@ class TrainConfig:
 
     def __post_init__(self):
         for field in fields(self):
-            value, wanted = getattr(self, field.name), {"int": int, "float": (int, float)}.get(field.type)
-            if wanted and (isinstance(value, bool) or not isinstance(value, wanted)):
-                raise NotANumber(field=field.name, value=repr(value), kind=field.type)
-        for field, allowed in CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise NotOneOf(field=field, allowed=", ".join(allowed), value=getattr(self, field))
-        for field, (least, suggestion) in LEAST.items():
-            if not getattr(self, field) >= least:
-                raise TooSmall(field=field, least=least, value=getattr(self, field), suggestion=suggestion)
-        for field, (most, suggestion) in MOST.items():
-            if not getattr(self, field) <= most:
-                raise TooLarge(field=field, most=most, value=getattr(self, field), suggestion=suggestion)
+            self._check(field.name, field.type, getattr(self, field.name))
         if self.method == "qlora" and self.init_lora_weights.startswith("pissa"):
             raise PissaNeedsWholeBase(value=self.init_lora_weights)
         if not self.learning_rate > 0:
             raise NotPositive(field="learning_rate", value=self.learning_rate, suggestion=0.0002)
         if not self.max_steps and not self.epochs > 0:
             raise NotPositive(field="epochs", value=self.epochs, suggestion=3)
+
+    def _check(self, field: str, kind: str, value) -> None:
+        """Refuse a value of another kind, one that is not among the choices, and one beyond the limits."""
+        if kind in NUMBERS and (isinstance(value, bool) or not isinstance(value, NUMBERS[kind])):
+            raise NotANumber(field=field, value=repr(value), kind=kind)
+        if field in CHOICES and value not in CHOICES[field]:
+            raise NotOneOf(field=field, allowed=", ".join(CHOICES[field]), value=value)
+        least, most, suggestion = LIMITS.get(field, (None, None, None))
+        if least is not None and not value >= least:  # NaN too
+            raise TooSmall(field=field, least=least, value=value, suggestion=suggestion)
+        if most is not None and not value <= most:
+            raise TooLarge(field=field, most=most, value=value, suggestion=suggestion)
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainConfig:

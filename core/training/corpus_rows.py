@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import CorpusGone
+from .config import TrainConfig
+from .errors import ChatsForPretraining, CorpusGone, TextsForChat
 
 MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
 
@@ -70,3 +71,11 @@ def held_out_clusters(clusters: Counter, share: float) -> set:
     if share and not held_out and len(clusters) > 1:
         held_out.add(min(by_hash, key=clusters.get))
     return held_out
+
+
+def check_task(config: TrainConfig, name: str, rows: int, chats: int) -> None:
+    """Refuse a corpus of chats for continued pretraining, and one of texts only for chat tuning."""
+    if config.task == "text" and chats:
+        raise ChatsForPretraining(name=name, chats=chats)
+    if config.task == "chat" and rows and not chats:
+        raise TextsForChat(name=name)

@@ -1,15 +1,18 @@
-"""Cross entropy in tiles: the logits of all positions never exist at one time."""
+"""Cross entropy in tiles: the logits of all positions never exist at one time.
+
+Not by torch's linear_cross_entropy, which is new in 2.13 and was slower (tests/benchmarks.md).
+"""
 
 from __future__ import annotations
 
 import os
 from functools import wraps
 
-from . import encoding, model_loading, packing
+import torch
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import CausalLMOutput
 
-LOSS_TILE = 1024  # positions whose logits exist at one time, at most
-LEAST_TILE = 128  # and at least: below that the products of matrices become slow
-TILE_BYTES = 2**26  # of logits in 16 bit and in fp32
+from . import config, devices, encoding, model_loading, packing
 
 
 def without_logits(base) -> None:
@@ -18,10 +21,8 @@ def without_logits(base) -> None:
     The stock loss holds 12 bytes x vocabulary x tokens at its peak; here the full matrix of logits never exists, and
     the head is not computed for tokens that are not learned. The value is the same: the sum of the cross-entropies
     over `num_items_in_batch` (their count here, when not given). A model that does something else between its hidden
-    states and its logits (caps them, scales them) keeps its own loss: it is asked, on a few tokens, not looked up.
+    states and its logits (caps them, scales them) keeps its own loss: that is tried on a few tokens, not looked up.
     """
-    from transformers.modeling_outputs import CausalLMOutput
-
     stock = base.forward
     base.loss_is_tiled = _head_is_plain(base)
     if not base.loss_is_tiled:
@@ -51,105 +52,85 @@ def without_logits(base) -> None:
 def learned_positions(labels):
     """Where, in a batch of labels (B, T) laid end to end, the next token is learned: (N,), int64.
 
-    The collator asks on the processor: asked of a card, the number of them would have to be waited for.
+    The collator computes it on the processor: on a card, the step would wait for their number.
     """
-    import torch
-
     return torch.nn.functional.pad(labels[:, 1:] != encoding.IGNORED, (0, 1)).flatten().nonzero()[:, 0]
 
 
 def summed_loss(head, hidden, target):
     """The sum of the cross-entropies of hidden states (N, H) with their targets (N,); logits exist for a tile at a time."""
-    import torch
-    from torch.utils.checkpoint import checkpoint
-
     trained = torch.is_grad_enabled() and any(weight.requires_grad for weight in head.parameters())
     # FSDP's hooks bear no backward pass inside a forward pass: torch 2.13 crashed where norm and head were one group.
     if not trained and os.environ.get("ACCELERATE_USE_FSDP") != "true":
-        return _with_gradient(head)(hidden, target)
-
-    class InPlace(torch.autograd.Function):
-        @staticmethod
-        def forward(context, logits, target):
-            gradient = logits.detach()
-            total = cross_entropy_(gradient, target)
-            context.save_for_backward(gradient)
-            return total
-
-        @staticmethod
-        def backward(context, slope):
-            return context.saved_tensors[0] * slope, None
+        return _LossOfFrozenHead.apply(hidden, target, head)
 
     def tile(hidden, target):
-        return InPlace.apply(head(hidden), target)
+        return _LossInPlace.apply(head(hidden), target)
 
-    tiles = zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True)
+    tiles = zip(hidden.split(config.LOSS_TILE), target.split(config.LOSS_TILE), strict=True)
     return sum(checkpoint(tile, *pair, use_reentrant=False) for pair in tiles)
 
 
-def _with_gradient(head):
-    """A function of hidden states and targets: the summed loss of a head that is not trained.
+class _LossInPlace(torch.autograd.Function):
+    """The summed loss of logits (n, V), whose memory takes their gradient."""
+
+    @staticmethod
+    def forward(context, logits, target):
+        gradient = logits.detach()
+        total = cross_entropy_(gradient, target)
+        context.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(context, slope):
+        return context.saved_tensors[0] * slope, None
+
+
+class _LossOfFrozenHead(torch.autograd.Function):
+    """The summed loss of hidden states (N, H) with a head that is not trained.
 
     The gradient of the hidden states is worked out along with the loss, while a tile's logits are there: the head is
     computed once instead of once more for the backward pass.
     """
-    import torch
 
-    rows = tile_rows(getattr(head, "out_features", 0))
+    @staticmethod
+    def forward(context, hidden, target, head):
+        wanted, rows = context.needs_input_grad[0], config.tile_rows(getattr(head, "out_features", 0))
+        total = torch.zeros((), device=hidden.device)
+        gradient = torch.empty_like(hidden) if wanted else None
+        for start in range(0, len(target), rows):
+            part = slice(start, start + rows)
+            with torch.set_grad_enabled(wanted):
+                piece = hidden[part].detach().requires_grad_(wanted)
+                logits = head(piece)
+            total += cross_entropy_(logits.detach(), target[part])
+            if wanted:
+                gradient[part] = torch.autograd.grad(logits, piece, logits.detach())[0]
+            del logits
+        context.save_for_backward(gradient)
+        return total
 
-    class AtOnce(torch.autograd.Function):
-        @staticmethod
-        def forward(context, hidden, target):
-            wanted = context.needs_input_grad[0]
-            total = torch.zeros((), device=hidden.device)
-            gradient = torch.empty_like(hidden) if wanted else None
-            for start in range(0, len(target), rows):
-                part = slice(start, start + rows)
-                with torch.set_grad_enabled(wanted):
-                    piece = hidden[part].detach().requires_grad_(wanted)
-                    logits = head(piece)
-                total += cross_entropy_(logits.detach(), target[part])
-                if wanted:
-                    gradient[part] = torch.autograd.grad(logits, piece, logits.detach())[0]
-                del logits
-            context.save_for_backward(gradient)
-            return total
-
-        @staticmethod
-        def backward(context, slope):
-            return context.saved_tensors[0] * slope, None
-
-    return AtOnce.apply
-
-
-def tile_rows(vocabulary: int) -> int:
-    """How many positions have logits at one time."""
-    return min(LOSS_TILE, max(LEAST_TILE, TILE_BYTES // (6 * max(1, vocabulary))))
+    @staticmethod
+    def backward(context, slope):
+        return context.saved_tensors[0] * slope, None, None
 
 
 def cross_entropy_(logits, target):
     """The sum of the cross-entropies of logits (n, V), which become its gradient: in place, so that memory holds no
     more than they and one copy in fp32, of logits in fp32 not even that."""
     wide, target = logits.float(), target[:, None]
-    best, said = wide.max(-1, keepdim=True).values, wide.gather(-1, target)
+    best, right = wide.max(-1, keepdim=True).values, wide.gather(-1, target)
     mass = wide.sub_(best).exp_().sum(-1, keepdim=True)
-    wide.div_(mass).scatter_add_(-1, target, -said.new_ones(said.shape))
+    wide.div_(mass).scatter_add_(-1, target, -right.new_ones(right.shape))
     if wide is not logits:
         logits.copy_(wide)
-    return (best + mass.log() - said).sum()
+    return (best + mass.log() - right).sum()
 
 
 def _head_is_plain(base) -> bool:
     """Whether the logits of a model are its output embeddings applied to its last hidden states, and nothing more."""
-    import torch
-
     ids = torch.arange(8, device=base.device)[None] % base.get_input_embeddings().num_embeddings
     with torch.no_grad(), model_loading.autocast(base):
         hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         plain, real = base.get_output_embeddings()(hidden).float(), base(input_ids=ids, use_cache=False).logits.float()
-    return plain.shape == real.shape and distance(plain, real) < 0.01
-
-
-def distance(one, other) -> float:
-    """The length of the difference of two tensors as a share of the second one's length."""
-    return float((one - other).norm() / other.norm().clamp_min(1e-12))
+    return plain.shape == real.shape and devices.distance(plain, real) < 0.01

@@ -72,10 +72,10 @@ def _render(messages: list[dict], tokenizer) -> tuple[str, list[tuple[int, int]]
         changed = apply_template(tokenizer, [*messages[:index], {**message, "content": _MARK}, *messages[index + 1 :]])
         start = _common(text, changed)
         end = len(text) - _common(text[start:][::-1], changed[start:][::-1])
-        asked = _asked(tokenizer, messages[:index])
-        found = text.rfind(asked, last_end, start) if asked else -1
-        if found >= 0:
-            start = found + len(asked)
+        prompt = _asked(tokenizer, messages[:index])
+        at = text.rfind(prompt, last_end, start) if prompt else -1
+        if at >= 0:
+            start = at + len(prompt)
         replies.append((start, end))
         last_end = end
     return text, replies
@@ -135,12 +135,12 @@ def turn_end_id(tokenizer) -> int | None:
     return None
 
 
-def _common(one: str, other: str) -> int:
+def _common(first: str, second: str) -> int:
     """Length of the common beginning of two strings."""
-    low, high = 0, min(len(one), len(other))
+    low, high = 0, min(len(first), len(second))
     while low < high:  # bisect with slices: much faster than a loop over characters
         middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
+        if first[low:middle] == second[low:middle]:
             low = middle
         else:
             high = middle - 1
@@ -152,10 +152,10 @@ def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[
 
     With packing, a row that is longer goes on in further pieces; without it, the rest of the row is cut off.
     """
-    kept, counted = [], Counter()
+    pieces, counted = [], Counter()
     for row in rows:
-        kept += encode_pieces(row, tokenizer, config, counted)
-    return kept, +counted
+        pieces += encode_pieces(row, tokenizer, config, counted)
+    return pieces, +counted
 
 
 def encode_pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -> list[dict]:

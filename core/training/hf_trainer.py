@@ -8,13 +8,21 @@ import time
 from functools import partial
 from pathlib import Path
 
-from . import batching, devices, token_cache
+import torch
+
+from . import batching, devices, environment, token_cache
 from .config import TrainConfig
 
 
-class _Steps:
-    """Parts of the Trainer's step: the checkpoint comes before the evaluation, and the device is waited for once."""
+class _Parts:
+    """What the Trainer does in another way here.
 
+    The checkpoint comes before the evaluation; the device is waited for once a step; the order of the rows follows from
+    the seed and the epoch; the held-out loss is the mean over learned tokens; what is saved has the stop tokens.
+    """
+
+    settings: TrainConfig
+    start = None  # the directory of an adapter as PiSSA began it
     fresh_tokens = 0  # of this process, since the last time that those of all were added up
 
     def training_step(self, model, inputs, *args, **kwargs):
@@ -47,9 +55,11 @@ class _Steps:
 
     def _fetched(self, loss, grad_norm):
         """Loss and norm of the gradient as the processor has them, in one transfer; the sum of losses begins anew."""
-        import torch
-
-        if devices.process_count() > 1 or not isinstance(grad_norm, torch.Tensor) or loss.device != grad_norm.device:
+        if (
+            environment.process_count() > 1
+            or not isinstance(grad_norm, torch.Tensor)
+            or loss.device != grad_norm.device
+        ):
             return loss, grad_norm
         total, norm = torch.stack((loss.float(), grad_norm.float())).tolist()
         loss.zero_()
@@ -57,10 +67,8 @@ class _Steps:
 
     def _add_up_tokens(self) -> None:
         """Count the tokens of all processes."""
-        import torch
-
         fresh, self.fresh_tokens = self.fresh_tokens, 0
-        if devices.process_count() > 1:
+        if environment.process_count() > 1:
             fresh = int(self.accelerator.gather(torch.tensor(fresh, device=self.args.device)).sum())
         self.state.num_input_tokens_seen += fresh
 
@@ -73,90 +81,76 @@ class _Steps:
             self.control.should_training_stop = True
         return None if self.control.should_training_stop else super()._run_epoch(model, epoch, *args, **kwargs)
 
+    def gathered_weights(self) -> dict | None:
+        """The weights of all processes where they are shared out, else None: every process has to call this."""
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            return None
+        return self.accelerator.get_state_dict(self.model_wrapped)
 
-def _saving(config: TrainConfig, model) -> type:
-    """A part of the Trainer: what it saves knows the stop tokens and needs nothing but its base."""
+    def save_weights(self, path, state: dict | None = None) -> None:
+        """Save what is trained with the tokens that end a reply. What began as PiSSA is saved as plain LoRA."""
+        more = {"path_initial_model_for_weight_conversion": self.start.name} if self.start else {}
+        self.model.save_pretrained(path, **({} if state is None else {"state_dict": state}), **more)
+        if self.settings.method != "full":
+            self.model.get_base_model().generation_config.save_pretrained(path)
+
+    def _save(self, output_dir=None, state_dict=None):
+        super()._save(output_dir, state_dict)
+        if self.start and self.args.should_save:  # to go on from, it is needed as it is; to chat with, as plain LoRA
+            self.model.save_pretrained(Path(output_dir) / "pissa", state_dict=state_dict)
+            self.save_weights(output_dir, state_dict)
+
+    def _load_from_checkpoint(self, checkpoint, model=None):
+        inner = Path(checkpoint) / "pissa"
+        super()._load_from_checkpoint(str(inner) if inner.is_dir() else checkpoint, model)
+
+    def _get_train_sampler(self, train_dataset=None):
+        rows = self.settings.batch_size * self.settings.gradient_accumulation_steps * environment.process_count()
+        lengths = token_cache.lengths_of(self.train_dataset)
+        self.rows_in_order = batching.ByLength(lengths, rows, self.settings.seed)
+        return self.rows_in_order
+
+    def evaluate(self, *_, **__):
+        began, progress = time.monotonic(), self.soulsmith
+        try:
+            loss = batching.held_out_loss(
+                self.model, self.eval_dataset, self.settings.batch_size, progress.stop_requested
+            )
+        except Exception as error:
+            error.step = self.state.global_step
+            raise
+        if loss is None:
+            self.control.should_training_stop = True
+            return {}
+        progress.on_evaluation(self.state.global_step, loss, self.model, self.control, Path(self.args.output_dir))
+        progress.eval_seconds = time.monotonic() - began
+        metrics = {"eval_loss": loss}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def create_optimizer(self, *args, **kwargs):
+        config = self.settings
+        if self.optimizer is None and config.loraplus_lr_ratio and config.method != "full":
+            from peft.optimizers import create_loraplus_optimizer  # noqa: PLC0415 - it imports bitsandbytes
+
+            kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            more = {"loraplus_lr_ratio": config.loraplus_lr_ratio, "loraplus_weight_decay": config.weight_decay}
+            self.optimizer = create_loraplus_optimizer(self.model, kind, **settings, **more)
+        optimizer = super().create_optimizer(*args, **kwargs)
+        set_learning_rates(optimizer, self.model, config)
+        return optimizer
+
+
+def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_out, layout: dict | None = None):
+    """The stock Trainer with our parts; layout is what collate() is called with."""
+    from transformers import Trainer  # noqa: PLC0415 - it imports PEFT, and PEFT bitsandbytes
+
     start = None
     if config.init_lora_weights.startswith("pissa") and config.method == "lora":
         start = tempfile.TemporaryDirectory(prefix="pissa-")
         model.save_pretrained(start.name)
-
-    class Saving:
-        def gathered_weights(self) -> dict | None:
-            """The weights of all processes where they are shared out, else None: every process has to call this."""
-            if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-                return None
-            return self.accelerator.get_state_dict(self.model_wrapped)
-
-        def save_weights(self, path, state: dict | None = None) -> None:
-            """Save what is trained with the tokens that end a reply. What began as PiSSA is saved as plain LoRA."""
-            more = {"path_initial_model_for_weight_conversion": start.name} if start else {}
-            self.model.save_pretrained(path, **({} if state is None else {"state_dict": state}), **more)
-            if config.method != "full":
-                self.model.get_base_model().generation_config.save_pretrained(path)
-
-        def _save(self, output_dir=None, state_dict=None):
-            super()._save(output_dir, state_dict)
-            if start and self.args.should_save:  # to go on from, it is needed as it is; to chat with, as plain LoRA
-                self.model.save_pretrained(Path(output_dir) / "pissa", state_dict=state_dict)
-                self.save_weights(output_dir, state_dict)
-
-        def _load_from_checkpoint(self, checkpoint, model=None):
-            inner = Path(checkpoint) / "pissa"
-            super()._load_from_checkpoint(str(inner) if inner.is_dir() else checkpoint, model)
-
-    return Saving
-
-
-def _learning(config: TrainConfig, training, held_out) -> type:
-    """A part of the Trainer: the order of the rows, the rates, and held-out loss as the mean over learned tokens."""
-
-    class Learning:
-        def _get_train_sampler(self, train_dataset=None):
-            rows = config.batch_size * config.gradient_accumulation_steps * devices.process_count()
-            self.rows_in_order = batching.by_length(token_cache.lengths_of(training), rows, config.seed)
-            return self.rows_in_order
-
-        def evaluate(self, *_, **__):
-            began, progress = time.monotonic(), self.soulsmith
-            try:
-                loss = batching.held_out_loss(self.model, held_out, config.batch_size, progress.hears_stop)
-            except Exception as error:
-                error.step = self.state.global_step
-                raise
-            if loss is None:
-                self.control.should_training_stop = True
-                return {}
-            progress.on_evaluation(self.state.global_step, loss, self.model, self.control, Path(self.args.output_dir))
-            progress.eval_seconds = time.monotonic() - began
-            metrics = {"eval_loss": loss}
-            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-            return metrics
-
-        def create_optimizer(self, *args, **kwargs):
-            if self.optimizer is None and config.loraplus_lr_ratio and config.method != "full":
-                from peft.optimizers import create_loraplus_optimizer
-
-                kind, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-                settings |= {
-                    "loraplus_lr_ratio": config.loraplus_lr_ratio,
-                    "loraplus_weight_decay": config.weight_decay,
-                }
-                self.optimizer = create_loraplus_optimizer(self.model, kind, **settings)
-            optimizer = super().create_optimizer(*args, **kwargs)
-            set_learning_rates(optimizer, self.model, config)
-            return optimizer
-
-    return Learning
-
-
-def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, held_out, layout: dict | None = None):
-    """The stock Trainer with parts of our own."""
-    from transformers import Trainer
-
-    parts = (_Steps, _learning(config, training, held_out), _saving(config, model))
     base = model if config.method == "full" else model.get_base_model()
-    return type("SoulTrainer", (*parts, Trainer), {})(
+    return type("SoulTrainer", (_Parts, Trainer), {"settings": config, "start": start})(
         model=model,
         args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
         train_dataset=training,
@@ -168,9 +162,9 @@ def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, hel
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):
     """The config in the Trainer's own words."""
-    from transformers import TrainingArguments
+    from transformers import TrainingArguments  # noqa: PLC0415 - it imports PEFT, and PEFT bitsandbytes
 
-    batches = math.ceil(rows / (config.batch_size * devices.process_count()))
+    batches = math.ceil(rows / (config.batch_size * environment.process_count()))
     a_epoch = math.ceil(batches / config.gradient_accumulation_steps)
     steps = config.max_steps or math.ceil(config.epochs * a_epoch)
     every = min(steps, config.eval_steps or max(1, math.ceil(steps / 10)))
@@ -214,7 +208,7 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
 
 
 def _schedule(name: str, steps: int) -> dict:
-    """What a schedule has to be told besides its name."""
+    """The arguments that a schedule needs besides its name."""
     if name == "cosine_with_min_lr":
         return {"min_lr_rate": 0.1}
     return {"num_decay_steps": math.ceil(steps / 10)} if name == "warmup_stable_decay" else {}

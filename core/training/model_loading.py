@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
 from pathlib import Path
 
-from . import attention_kernels, devices, packages
+import torch
+import transformers
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    BitsAndBytesConfig,
+    FineGrainedFP8Config,
+    Mxfp4Config,
+)
+
+from . import attention_kernels, devices, environment, packages
 from .config import TrainConfig
 from .errors import ArchitectureUnknown, ModelUnreadable, StoredQuantized, TrainingError
 
@@ -21,9 +33,6 @@ def model_config(directory: str | Path):
     Raises:
         ArchitectureUnknown: of a kind that transformers does not know, or that does not write text.
     """
-    import transformers
-    from transformers import AutoConfig
-
     unknown = {"model": Path(directory).name, "version": transformers.__version__}
     try:
         shape = AutoConfig.from_pretrained(directory)
@@ -41,13 +50,6 @@ def auto_class(shape):
     Multimodal models that AutoModelForCausalLM does not know (mistral3) are opened as they are published: so their
     adapters fit the published weights.
     """
-    from transformers import (
-        MODEL_FOR_CAUSAL_LM_MAPPING,
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-        AutoModelForCausalLM,
-        AutoModelForImageTextToText,
-    )
-
     if type(shape) in MODEL_FOR_CAUSAL_LM_MAPPING:
         return AutoModelForCausalLM
     text = shape.get_text_config()
@@ -58,28 +60,26 @@ def auto_class(shape):
 
 def skeleton(shape):
     """A model without weights, as it is trained: its text part alone."""
-    import torch
-
     with torch.device("meta"):
         return without_towers(auto_class(shape).from_config(shape))
 
 
 def towers(base) -> list[str]:
-    """The names of the parts of a multimodal model that text does not pass: those that see and hear."""
+    """The names of the vision and audio towers of a multimodal model, which text does not pass."""
     if base.config.get_text_config() is base.config:
         return []
-    inner, kept = base.base_model, {id(base.get_decoder()), id(base.get_input_embeddings())}
+    inner, text_parts = base.base_model, {id(base.get_decoder()), id(base.get_input_embeddings())}
     prefix = next(name for name, module in base.named_modules() if module is inner)
     apart = [
         name
         for name, part in inner._modules.items()
-        if part is None or not kept & {id(module) for module in part.modules()}
+        if part is None or not text_parts & {id(module) for module in part.modules()}
     ]
     return [f"{prefix}.{name}".lstrip(".") for name in apart]
 
 
 def without_towers(base):
-    """The same model without the parts that see and hear: they are not trained, and take memory."""
+    """The same model without its vision and audio towers: they are not trained, and take memory."""
     for name in towers(base):
         parent, _, child = name.rpartition(".")
         setattr(base.get_submodule(parent), child, None)
@@ -94,9 +94,6 @@ def quantization(config: TrainConfig, base):
     Raises:
         StoredQuantized: for weights that are stored in a way that the method cannot begin with.
     """
-    import torch
-    from transformers import BitsAndBytesConfig, FineGrainedFP8Config, Mxfp4Config
-
     stored = getattr(base.config, "quantization_config", None) or {}
     stored = stored if isinstance(stored, dict) else stored.to_dict()
     kind = str(getattr(stored.get("quant_method"), "value", stored.get("quant_method", "")))
@@ -114,7 +111,7 @@ def quantization(config: TrainConfig, base):
         raise StoredQuantized(model=Path(config.base_model).name, kind=kind, method=config.method, methods=methods)
     if config.method != "qlora":
         return None
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[devices.precision(config)]
+    dtype = devices.DTYPES[devices.precision(config)]
     head = next((name for name, module in base.named_modules() if module is base.get_output_embeddings()), "lm_head")
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -122,7 +119,7 @@ def quantization(config: TrainConfig, base):
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
         # FSDP shards what has the type of the other weights, and leaves bytes on every card.
-        bnb_4bit_quant_storage=dtype if int(os.environ.get("WORLD_SIZE", 1)) > 1 else None,
+        bnb_4bit_quant_storage=dtype if environment.process_count() > 1 else None,
         llm_int8_skip_modules=[*sorted(around), head] if (around := bypassed(base)) else None,
     )
 
@@ -132,18 +129,14 @@ def load_base(config: TrainConfig):
 
     Of a multimodal model its text part; for method full the whole, since the whole is saved.
     """
-    import torch
-
     if config.method == "qlora":
         packages.need("bitsandbytes", "QLoRA")
     kind, shape = devices.precision(config), model_config(config.base_model)
     outline = skeleton(shape)
     attends = attention_kernels.attention(kind, outline)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
-    if config.method == "full":
-        # fp32 weights, 16-bit arithmetic: bf16 has 8 bits for a number's digits, and a step of 2e-5 is lost in the
-        # rounding of any weight above 0.008; fp16 has no gradients that could be unscaled.
-        dtype = torch.float32
+    # fp32 weights, 16-bit arithmetic: bf16 has 8 bits for a number's digits, and a step of 2e-5 is lost in the
+    # rounding of any weight above 0.008; fp16 has no gradients that could be unscaled.
+    dtype = torch.float32 if config.method == "full" else devices.DTYPES[kind]
     try:
         base = auto_class(shape).from_pretrained(
             config.base_model,
@@ -167,7 +160,7 @@ def load_base(config: TrainConfig):
 
 
 def open_model(directory: str | Path, **more):
-    """A model in 16 bit or more on the processor, to speak or to be merged into; `more` goes to from_pretrained()."""
+    """A model in 16 bit or more on the processor, for replies or for a merge; `more` goes to from_pretrained()."""
     shape = model_config(directory)
     stored = quantization(TrainConfig(base_model=str(directory), corpus="", method="lora"), skeleton(shape))
     more = {"quantization_config": stored, "use_safetensors": True} | more
@@ -180,14 +173,11 @@ def autocast(model):
     Weights in fp32 (of method full, or embeddings that are trained beside a 16-bit base) need it: kernels of attention
     take 16 bit only, and a product of two types is none.
     """
-    import torch
-
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(getattr(model, "computes_in", "fp32"))
     return torch.autocast(torch.device(model.device).type, dtype=dtype, enabled=dtype is not None)
 
 
 def bypassed(base) -> set[str]:
     """The names of layers whose weights a recurrent block hands to its kernel: neither 4 bits nor an adapter reach that."""
-
     blocks = {type(module) for module in base.modules() if hasattr(module, "conv1d")}
     return {name for block in blocks for name in re.findall(r"self\.(\w+_proj)\.weight\b", inspect.getsource(block))}

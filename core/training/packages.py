@@ -69,8 +69,8 @@ def _is_installed(package: str) -> bool:
 
 def _missing_library() -> str:
     """Why bitsandbytes has no compiled code for this card; it says so only when it is called."""
-    import torch
-    from bitsandbytes import cextension
+    import torch  # noqa: PLC0415 - the page opens without torch
+    from bitsandbytes import cextension  # noqa: PLC0415 - an optional package
 
     # Not getattr(): a library that did load answers any name with a function.
     return _first_line(vars(cextension.lib).get("error_msg", "")) if torch.cuda.is_available() else ""

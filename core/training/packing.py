@@ -7,6 +7,9 @@ import itertools
 from collections.abc import Sequence
 from contextlib import contextmanager
 
+import torch
+from transformers import masking_utils
+
 from . import encoding
 
 
@@ -38,7 +41,7 @@ def make_block(rows: list[dict]) -> dict:
     """Rows end to end.
 
     The position_ids begin at 0 with each row: from them the attention knows where one document ends. The first token
-    of each row is not learned, since the token before it belongs to a stranger.
+    of each row is not learned, since the token before it belongs to another document.
     """
     return {
         "input_ids": [id for row in rows for id in row["input_ids"]],
@@ -49,7 +52,7 @@ def make_block(rows: list[dict]) -> dict:
 
 
 def collate(rows: list[dict], flat: bool = False, lengths: bool = True, alone: bool = False) -> dict:
-    """A batch (B, T), padded on the right; what is padding is told by position, never by the id of the pad token.
+    """A batch (B, T), padded on the right; what is padding follows from the position, never from the id of the pad token.
 
     There is no attention_mask: a causal model's tokens do not see what comes after them, so none sees the padding, and
     the fast kernels of attention take no mask. Packed blocks come with position_ids, by which transformers keeps the
@@ -58,8 +61,6 @@ def collate(rows: list[dict], flat: bool = False, lengths: bool = True, alone: b
     in their words where each document ends: without that, every layer finds it anew and waits for the card to tell.
     With `alone` a row that is its whole batch says so too, as FlashAttention would ask that in every layer.
     """
-    import torch
-
     packed = "position_ids" in rows[0]
     if flat and packed:
         row = {key: [x for row in rows for x in row[key]] for key in ("input_ids", "labels", "position_ids")}
@@ -81,8 +82,6 @@ def collate(rows: list[dict], flat: bool = False, lengths: bool = True, alone: b
 def document_ends(positions: Sequence[int]) -> dict:
     """Where the documents of a packed row end, as attention kernels take it: running sums (N + 1,), int32, from 0 on,
     and the length of the longest one, a plain int. `positions` begin at 0 with each document."""
-    import torch
-
     ends = [at for at, position in enumerate(positions) if position == 0] + [len(positions)]
     longest = max(end - start for start, end in itertools.pairwise(ends))
     ends = torch.tensor(ends, dtype=torch.int32)
@@ -95,8 +94,6 @@ def documents_known(inputs: dict):
     waits for the answer and makes a mask of them (5.24). Rows without positions of their own hold one document each,
     and where the lengths of documents come along, attention needs neither the answer nor a mask, which would be the
     square of all rows together."""
-    from transformers import masking_utils
-
     find, masks = masking_utils.find_packed_sequence_indices, masking_utils.AttentionMaskInterface._global_mapping
     make = masks["sdpa"]
     if "cu_seq_lens_q" in inputs or "position_ids" not in inputs:
@@ -111,7 +108,5 @@ def documents_known(inputs: dict):
 
 def document_lengths(positions) -> list[int]:
     """Lengths of the documents of a block, from its position_ids (T,): where they do not go on by 1, one begins."""
-    import torch
-
     breaks = (positions.diff() != 1).nonzero()[:, 0] + 1
     return torch.cat([breaks.new_zeros(1), breaks, breaks.new_tensor([len(positions)])]).diff().tolist()

@@ -1,4 +1,7 @@
-"""The encoded corpus: written once, keyed by its content, and memory-mapped from then on."""
+"""The encoded corpus: written once, keyed by its content, and memory-mapped from then on.
+
+Not by `datasets`: its cache took twice the time and the disk (tests/benchmarks.md).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,11 @@ from array import array
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy
+import tokenizers
+import transformers
+from filelock import FileLock
 
 from . import corpus_rows, encoding, packing
 from .config import TrainConfig
@@ -28,8 +36,6 @@ class Tokens:
     """
 
     def __init__(self, path: Path, part: str):
-        import numpy
-
         self.starts, self.numbers = (
             numpy.fromfile(path / f"{part}.{name}", numpy.int64) for name in ("starts", "rows")
         )
@@ -41,12 +47,10 @@ class Tokens:
         return len(self.lengths)
 
     def __getitem__(self, at: int) -> dict:
-        import numpy
-
-        kept = numpy.asarray(self.ids[self.starts[at] : self.starts[at + 1]])
+        ids = numpy.asarray(self.ids[self.starts[at] : self.starts[at + 1]])
         return {
-            "input_ids": numpy.where(kept < 0, ~kept, kept).tolist(),
-            "labels": numpy.where(kept < 0, encoding.IGNORED, kept).tolist(),
+            "input_ids": numpy.where(ids < 0, ~ids, ids).tolist(),
+            "labels": numpy.where(ids < 0, encoding.IGNORED, ids).tolist(),
             "id": str(self.numbers[at]),
         }
 
@@ -57,7 +61,7 @@ class Tokens:
 
 
 class Blocks:
-    """Encoded rows packed into blocks; a block is put together when it is asked for."""
+    """Encoded rows packed into blocks; a block is put together on access."""
 
     def __init__(self, rows: Tokens, max_length: int):
         self.rows, self.blocks = rows, packing.bins(rows.lengths, max_length)
@@ -80,24 +84,19 @@ def tokens_key(config: TrainConfig, tokenizer) -> str:
 
     That is every byte of the corpus, the tokenizer and its template, how rows are cut and held out, and the code that does it.
     """
-    import tokenizers
-    import transformers
-
-    told = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))
+    digest = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))
     for file in corpus_rows.corpus_files(config.corpus):
         with file.open("rb") as content:
-            told.update(hashlib.file_digest(content, "sha256").digest())
+            digest.update(hashlib.file_digest(content, "sha256").digest())
     backend = tokenizer.backend_tokenizer.to_str()
     about = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizers.__version__, transformers.__version__]
     about += [config.learn, config.max_length, config.packing, config.validation_share]
-    told.update(json.dumps([backend, *about], sort_keys=True).encode())
-    return told.hexdigest()[:32]
+    digest.update(json.dumps([backend, *about], sort_keys=True).encode())
+    return digest.hexdigest()[:32]
 
 
 def encoded_corpus(config: TrainConfig, tokenizer, cache: Path, report: Callable[..., None]) -> Path:
     """The directory of a corpus's encoded rows; they are encoded only where that was not done before."""
-    from filelock import FileLock
-
     place = Path(cache) / tokens_key(config, tokenizer)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_suffix(".lock")):  # several processes of one run begin at the same time
@@ -113,11 +112,11 @@ def encoded_corpus(config: TrainConfig, tokenizer, cache: Path, report: Callable
     return place
 
 
-def _forget_old(cache: Path, kept: Path) -> None:
+def _forget_old(cache: Path, in_use: Path) -> None:
     """Delete the encoded corpora that were not used longest."""
     places = sorted((path for path in cache.iterdir() if path.is_dir()), key=lambda path: -path.stat().st_mtime)
     for path in places[TOKENS_KEPT:]:
-        if path != kept:
+        if path != in_use:
             (path / "about.json").unlink(missing_ok=True)
             shutil.rmtree(path, ignore_errors=True)
             path.with_suffix(".lock").unlink(missing_ok=True)
@@ -136,13 +135,13 @@ def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[.
     )
     about = {"rows": rows, "chats": chats}
     if rows >= FEWEST_ROWS and not (chats and not tokenizer.chat_template):  # else it is refused before long
-        parts, told = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
+        parts, reported = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
         for done, (number, row) in enumerate(corpus_rows.numbered_rows(config.corpus)):
             part = parts[row.get("cluster", row["id"]) in held_out]
             for piece in encoding.encode_pieces(row, tokenizer, config, counted):
                 part.add(number, piece)
-            if time.monotonic() - told > TELL_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported > TELL_SECONDS:
+                reported = time.monotonic()
                 report("preparing", stage="tokens", done=done, total=rows)
         for part in parts:
             part.close()

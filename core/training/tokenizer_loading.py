@@ -23,7 +23,7 @@ TEKKEN_SPLIT = (
 
 def load_tokenizer(config: TrainConfig):
     """The tokenizer of a model; that of a Mistral with the splitting it was trained with."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer  # noqa: PLC0415 - the page opens without transformers
 
     # Not transformers' own repair: it goes by the version in config.json and by nothing in the tokenizer.
     more = {"fix_mistral_regex": False} if is_mistral(config.base_model) else {}
@@ -53,7 +53,7 @@ def repair_mistral(backend, directory: str | Path) -> None:
     knows nothing of case: https://github.com/huggingface/transformers/issues/42591. `backend` is of the package
     tokenizers. A tokenizer that belongs to another family, and one that is right, stay as they are.
     """
-    from tokenizers import Regex, pre_tokenizers
+    from tokenizers import Regex, pre_tokenizers  # noqa: PLC0415 - the page opens without it
 
     steps = json.loads(backend.to_str())["pre_tokenizer"] or {}
     steps = steps.get("pretokenizers", [steps])

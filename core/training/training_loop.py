@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
-import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import transformers
 
 from . import (
     adapters,
@@ -19,9 +17,11 @@ from . import (
     callbacks,
     checkpoints,
     checks,
+    corpus_rows,
     cross_entropy,
     devices,
     encoding,
+    environment,
     hf_trainer,
     model_loading,
     token_cache,
@@ -29,12 +29,6 @@ from . import (
 )
 from .config import TrainConfig
 from .errors import CorpusTooSmall, NoChatTemplate, NothingToLearn
-
-ENTRY = """from training.training_loop import main
-
-if __name__ == "__main__":
-    main()
-"""
 
 
 def train(
@@ -54,15 +48,13 @@ def train(
     `report(event, **values)` is called for everything worth knowing on the way; `should_stop()` is asked at each step:
     "pause" ends the run with a checkpoint alone, anything else that is true ends it with what was trained.
     """
-    if "LOCAL_RANK" not in os.environ:  # else the Trainer would spread the batch over every card of the machine
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    import transformers
-    from transformers.trainer_callback import PrinterCallback
+    environment.first_card_only()
+    from transformers.trainer_callback import PrinterCallback  # noqa: PLC0415 - it imports PEFT, and PEFT bitsandbytes
 
     out, began = Path(out), time.monotonic()
-    if devices.is_main_process():
+    if environment.is_main_process():
         checkpoints.sweep(out, report)
-    else:  # under a launcher with several processes one of them speaks and writes
+    else:  # under a launcher with several processes one of them reports and writes
         report = lambda event, **values: None  # noqa: E731
     devices.use_device()
     transformers.set_seed(config.seed)
@@ -93,8 +85,7 @@ def train(
 
 
 def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) -> tuple[Any, dict]:
-    """The model as it is trained, with the base's own loss and stop tokens set to rights, and how collate() lays its rows."""
-
+    """Load the base, patch its loss and stop tokens, add the adapter; with it the layout of collate() for its rows."""
     base = model_loading.load_base(config)
     parameters = base.num_parameters()
     checks.check_causal(config, base)
@@ -126,11 +117,11 @@ def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
     progress.watcher.before_save(step)
     # Saved before the evaluation: nobody should lose it while that goes on.
     state = trainer.gathered_weights()  # all processes have a part in it
-    if devices.is_main_process():
+    if environment.is_main_process():
         checkpoints.save_whole(target, partial(trainer.save_weights, state=state), progress.tokenizer)
     if evaluates and step and progress.evaluated_at != step:
         trainer.evaluate()
-    if progress.config.keep_best and devices.is_main_process():
+    if progress.config.keep_best and environment.is_main_process():
         progress.keep_best(target)
 
 
@@ -141,7 +132,7 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
     about = json.loads((place / "about.json").read_text(encoding="utf-8"))
     if about["rows"] < token_cache.FEWEST_ROWS:
         raise CorpusTooSmall(name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)
-    checks.check_task(config, name, about["rows"], about["chats"])
+    corpus_rows.check_task(config, name, about["rows"], about["chats"])
     if about["chats"] and not tokenizer.chat_template:
         raise NoChatTemplate(model=Path(config.base_model).name, name=name)
     training, held_out = token_cache.Tokens(place, "train"), token_cache.Tokens(place, "eval")
@@ -163,26 +154,3 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
         fill=sum(training.lengths) / (len(shown) * config.max_length),
     )
     return shown, held_out
-
-
-def write_program(archive: zipfile.ZipFile) -> None:
-    """Put train.py and the package that it runs into a capsule."""
-    archive.writestr("train.py", ENTRY)
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        archive.write(file, f"training/{file.name}")
-
-
-def main() -> None:
-    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
-        sys.exit("Usage: python train.py config.json\nTrains into the directory of the config; one JSON line an event.")
-    devices.grow_segments()
-    path = Path(sys.argv[1])
-
-    def report(event: str, **values):
-        print(json.dumps({"event": event, **values}, ensure_ascii=False), flush=True)
-
-    out, config = path.absolute().parent, TrainConfig.load(path)
-    config = replace(config, corpus=str(out / config.corpus))  # an absolute path stays what it is
-    ending = train(config, out, report=report, resume_from=checkpoints.whole_checkpoint(out))
-    if devices.is_main_process():
-        report("finished", **ending)

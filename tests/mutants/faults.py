@@ -52,10 +52,10 @@ ENCODING = Group(
             '        if message["role"] != "assistant":\n            continue',
             '        if message["role"] == "system":\n            continue',
         ),
-        ("            start = found + len(asked)", "            start = found"),
+        ("            start = at + len(prompt)", "            start = at"),
         ("        last_end = end", "        last_end = start"),
         ("    return after[len(before) :] if after.startswith(before)", "    return after if after.startswith(before)"),
-        ("    low, high = 0, min(len(one), len(other))", "    low, high = 0, min(len(one), len(other)) - 1"),
+        ("    low, high = 0, min(len(first), len(second))", "    low, high = 0, min(len(first), len(second)) - 1"),
         (
             "apply_template(tokenizer, messages, True), add_special_tokens=False)",
             "apply_template(tokenizer, messages, False), add_special_tokens=False)",
@@ -119,10 +119,10 @@ PACKING = Group(
             "        masks = (None for part in masks)",
         ),
         (
-            "        if cross_entropy.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):",
+            "        if devices.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):",
             "        if True:",
         ),
-        ("    if cross_entropy.distance(one, other) > _rounding(base):", "    if False:"),
+        ("    if devices.distance(first, second) > _rounding(base):", "    if False:"),
     ),
 )
 
@@ -131,12 +131,12 @@ TOKEN_CACHE = Group(
     ("test_recipe_tokens.py", "test_recipe.py"),
     (
         (
-            '            "labels": numpy.where(kept < 0, encoding.IGNORED, kept).tolist(),',
-            '            "labels": numpy.where(kept < 0, ~kept, kept).tolist(),',
+            '            "labels": numpy.where(ids < 0, encoding.IGNORED, ids).tolist(),',
+            '            "labels": numpy.where(ids < 0, ~ids, ids).tolist(),',
         ),
         (
-            '            "input_ids": numpy.where(kept < 0, ~kept, kept).tolist(),',
-            '            "input_ids": numpy.abs(kept).tolist(),',
+            '            "input_ids": numpy.where(ids < 0, ~ids, ids).tolist(),',
+            '            "input_ids": numpy.abs(ids).tolist(),',
         ),
         (
             "        learned = int((self.ids >= 0).sum()) if len(self) else 0",
@@ -147,12 +147,12 @@ TOKEN_CACHE = Group(
             "        return learned",
         ),
         (
-            '    told = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))',
-            "    told = hashlib.sha256()",
+            '    digest = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))',
+            "    digest = hashlib.sha256()",
         ),
         (
-            '            told.update(hashlib.file_digest(content, "sha256").digest())',
-            "            told.update(str(file).encode())",
+            '            digest.update(hashlib.file_digest(content, "sha256").digest())',
+            "            digest.update(str(file).encode())",
         ),
         ("    about = [tokenizer.chat_template, tokenizer.eos_token_id,", "    about = [tokenizer.eos_token_id,"),
         (
@@ -226,28 +226,28 @@ LOSS = Group(
             "        return CausalLMOutput(loss=total / len(target))",
         ),
         (
-            "            context.save_for_backward(gradient)\n            return total\n\n        @staticmethod\n        def backward(context, slope):\n            return context.saved_tensors[0] * slope, None\n\n    def tile",
-            "            context.save_for_backward(gradient)\n            return total\n\n        @staticmethod\n        def backward(context, slope):\n            return context.saved_tensors[0], None\n\n    def tile",
+            "        return context.saved_tensors[0] * slope, None\n",
+            "        return context.saved_tensors[0], None\n",
         ),
         (
-            "            return context.saved_tensors[0] * slope, None\n\n    return AtOnce.apply",
-            "            return context.saved_tensors[0], None\n\n    return AtOnce.apply",
+            "        return context.saved_tensors[0] * slope, None, None\n",
+            "        return context.saved_tensors[0], None, None\n",
         ),
-        ("    wide.div_(mass).scatter_add_(-1, target, -said.new_ones(said.shape))", "    wide.div_(mass)"),
-        ("    return (best + mass.log() - said).sum()", "    return (mass.log() - said).sum()"),
-        ("    return (best + mass.log() - said).sum()", "    return (best + mass.log() - said).mean()"),
+        ("    wide.div_(mass).scatter_add_(-1, target, -right.new_ones(right.shape))", "    wide.div_(mass)"),
+        ("    return (best + mass.log() - right).sum()", "    return (mass.log() - right).sum()"),
+        ("    return (best + mass.log() - right).sum()", "    return (best + mass.log() - right).mean()"),
         ("    if wide is not logits:\n        logits.copy_(wide)", "    pass"),
         (
-            "            for start in range(0, len(target), rows):",
-            "            for start in range(0, len(target) - rows + 1, rows):",
+            "        for start in range(0, len(target), rows):",
+            "        for start in range(0, len(target) - rows + 1, rows):",
         ),
         (
-            "    return plain.shape == real.shape and distance(plain, real) < 0.01",
+            "    return plain.shape == real.shape and devices.distance(plain, real) < 0.01",
             "    return plain.shape == real.shape",
         ),
         (
-            "    tiles = zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True)",
-            "    tiles = list(zip(hidden.split(LOSS_TILE), target.split(LOSS_TILE), strict=True))[:1]",
+            "    tiles = zip(hidden.split(config.LOSS_TILE), target.split(config.LOSS_TILE), strict=True)",
+            "    tiles = list(zip(hidden.split(config.LOSS_TILE), target.split(config.LOSS_TILE), strict=True))[:1]",
         ),
         ("    return sum(map(operator.mul, means, counts)) / sum(counts)", "    return sum(means) / len(means)"),
         ("    model.train(was_training)\n    if stopped", "    if stopped"),
@@ -260,10 +260,10 @@ SCHEDULE = Group(
     ("test_batches.py", "test_recipe_roads.py", "test_recipe_right.py", "test_recipe.py"),
     (
         (
-            "            generator = torch.Generator().manual_seed(seed + self.epoch)",
-            "            generator = torch.Generator().manual_seed(seed)",
+            "        generator = torch.Generator().manual_seed(self.seed + self.epoch)",
+            "        generator = torch.Generator().manual_seed(self.seed)",
         ),
-        ("            self.epoch = epoch", "            pass"),
+        ("        self.epoch = epoch", "        pass"),
         (
             "    a_epoch = math.ceil(batches / config.gradient_accumulation_steps)",
             "    a_epoch = batches",
@@ -300,8 +300,8 @@ SCHEDULE = Group(
         ('            group["lr"] *= rate / before', "            pass"),
         ("        if not math.isclose(rate, before):", "        if False:"),
         (
-            '                settings |= {\n                    "loraplus_lr_ratio": config.loraplus_lr_ratio,',
-            '                settings |= {\n                    "loraplus_lr_ratio": 1.0,',
+            '            more = {"loraplus_lr_ratio": config.loraplus_lr_ratio, ',
+            '            more = {"loraplus_lr_ratio": 1.0, ',
         ),
     ),
 )
@@ -314,7 +314,10 @@ QUANTISATION = Group(
         ('        bnb_4bit_quant_type="nf4",', '        bnb_4bit_quant_type="fp4",'),
         ("        bnb_4bit_compute_dtype=dtype,", "        bnb_4bit_compute_dtype=torch.float16,"),
         ('    if config.method != "qlora":\n        return None\n', "    return None\n"),
-        ("        dtype = torch.float32\n    try", "        pass\n    try"),
+        (
+            '    dtype = torch.float32 if config.method == "full" else devices.DTYPES[kind]',
+            "    dtype = devices.DTYPES[kind]",
+        ),
         ("            module.support_avx512bf16_for_cpu = False", "            pass"),
         ("        lora_alpha=config.lora_alpha,", "        lora_alpha=config.lora_rank,"),
         ("        lora_dropout=0.0 if experts else config.lora_dropout,", "        lora_dropout=0.0,"),
@@ -328,8 +331,8 @@ QUANTISATION = Group(
         ),
         ("    base.generation_config.eos_token_id = encoding.stop_ids(base, tokenizer) or None", "    pass"),
         (
-            '            more = {"path_initial_model_for_weight_conversion": start.name} if start else {}',
-            "            more = {}",
+            '        more = {"path_initial_model_for_weight_conversion": self.start.name} if self.start else {}',
+            "        more = {}",
         ),
     ),
 )
@@ -346,7 +349,7 @@ CHECKPOINTS = Group(
             "    finite = [(loss, step) for step, loss in evals if math.isfinite(loss)]",
             "    finite = [(loss, -step) for step, loss in evals if math.isfinite(loss)]",
         ),
-        ("    for step in sorted(whole)[:-kept]:", "    for step in sorted(whole)[:-1]:"),
+        ("    for step in sorted(whole)[:-newest]:", "    for step in sorted(whole)[:-1]:"),
         ("        if step != best:", "        if True:"),
         (
             '    newest_first = sorted(sealed, key=lambda path: int(path.name.split("-")[1]), reverse=True)',
@@ -357,8 +360,8 @@ CHECKPOINTS = Group(
             "    return next((str(path) for path in newest_first), None)",
         ),
         (
-            "        return all(_digest(checkpoint / name) == known for name, known in files.items())",
-            "        return all((checkpoint / name).exists() for name, known in files.items())",
+            "        return all(_digest(checkpoint / name) == digest for name, digest in files.items())",
+            "        return all((checkpoint / name).exists() for name, digest in files.items())",
         ),
         (
             '        return f"{size} {hashlib.sha256(head + file.read()).hexdigest()}"',
@@ -377,14 +380,17 @@ CHECKPOINTS = Group(
             "        since = [known for known, _ in self.evals if best is not None and known >= best]",
         ),
         ("        self.eval_loss, self.kept_step = dict(self.evals)[best], best", "        self.kept_step = best"),
-        ("                self.control.should_training_stop = True\n", "                pass\n"),
+        (
+            "            self.control.should_training_stop = True\n            return {}",
+            "            return {}",
+        ),
         (
             "    progress.tokenizer, progress.evals = tokenizer, checkpoints.evals_of(resume_from)",
             "    progress.tokenizer, progress.evals = tokenizer, []",
         ),
         ("    if held_out and not resume_from:", "    if held_out:"),
         (
-            '            self.stopped = "pause" if wanted == "pause" else "stop"\n            control.should_training_stop',
+            '            self.stopped = "pause" if request == "pause" else "stop"\n            control.should_training_stop',
             '            self.stopped = "stop"\n            control.should_training_stop',
         ),
         ('    if progress.stopped != "pause" and trainer.state.global_step:', "    if trainer.state.global_step:"),
@@ -630,18 +636,33 @@ EVENTS = Group(
     ),
 )
 
+JOBS = Group(
+    "core/jobs.py",
+    ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
+    (
+        ('    return "running" if is_alive(directory) else "lost"', '    return "lost"'),
+        ("    if waiting := waits(directory):", '    if waiting := "":'),
+        ('        return "stopped" if control.get("request") == "stop" else "queued"', '        return "queued"'),
+        ("        if request not in ENDS:\n            raise", "        raise"),
+        (
+            '        control = {"after": -1, "asked": round((directory / "control.json").stat().st_mtime, 3)} | control',
+            "        pass",
+        ),
+    ),
+)
+
 RUNS = Group(
     "core/runs/runs.py",
     ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
     (
-        ('    return "running" if is_alive(path) else "lost"', '    return "lost"'),
-        ("    if waits := requests.waits(path):", '    if waits := "":'),
-        ('        return "stopped" if request == "stop" else "queued"', '        return "queued"'),
         ('    if now == "finished":\n        raise NothingToResume', "    if False:\n        raise NothingToResume"),
-        ('    if is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    with', "    with"),
         (
-            '    requests.ask(directory(run_id), "hold" if now == "queued" else "pause")',
-            '    requests.ask(directory(run_id), "pause")',
+            '    if jobs.is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    jobs',
+            "    jobs",
+        ),
+        (
+            '    jobs.ask(directory(run_id), "hold" if now == "queued" else "pause")',
+            '    jobs.ask(directory(run_id), "pause")',
         ),
         (
             '        if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:',
@@ -691,8 +712,8 @@ SPEED = Group(
     ("test_estimate_verdict.py", "test_estimate.py"),
     (
         (
-            "    device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))",
-            "    device, launch, flops = (a + shape.layers * (b - a) for a, b in zip(one, two, strict=True))",
+            "    device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))",
+            "    device, launch, flops = (a + shape.layers * b for a, b in zip(once, layer, strict=True))",
         ),
         ("    seconds = steps * micro + optimizer", "    seconds = micro + optimizer"),
         (
@@ -740,8 +761,8 @@ ADVICE = Group(
             "        more = setup.gradient_accumulation_steps",
         ),
         (
-            '    return sorted(found, key=lambda c: (c.verdict == "no", harm(c.name), c.slower, -c.saves))',
-            "    return sorted(found, key=lambda c: -c.saves)",
+            '    return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))',
+            "    return sorted(options, key=lambda c: -c.saves)",
         ),
         ("            if candidate.parameters > best and fits", "            if fits"),
         (
@@ -761,7 +782,7 @@ LEARNED = Group(
             "    for chosen, exact in ((same, True), (runs, False)):",
             "    for chosen, exact in ((runs, False),):",
         ),
-        ("            found.append(measured / predicted)", "            found.append(predicted / measured)"),
+        ("            ratios.append(measured / predicted)", "            ratios.append(predicted / measured)"),
     ),
 )
 
@@ -771,7 +792,7 @@ ARENA = Group(
     (
         ("Z = 1.959964", "Z = 1.0"),
         ("    middle = (share + square / (2 * count)) / (1 + square / count)", "    middle = share"),
-        ('    wins, losses = said["b"], said["a"]', '    wins, losses = said["a"], said["b"]'),
+        ('    wins, losses = counts["b"], counts["a"]', '    wins, losses = counts["a"], counts["b"]'),
         (
             '        "rate": wins / (wins + losses) if wins + losses else None,',
             '        "rate": wins / len(votes) if votes else None,',
@@ -797,12 +818,12 @@ VOTES = Group(
     ("test_arena.py",),
     (
         (
-            '    winner = {"left": left, "right": "ba"["ab".index(left)]}.get(verdict, verdict)',
+            '    winner = {"left": left, "right": right}.get(verdict, verdict)',
             '    winner = {"left": "a", "right": "b"}.get(verdict, verdict)',
         ),
         (
-            '    return [_pair(row) for row in kept if row["text_a"] != row["text_b"]]',
-            "    return [_pair(row) for row in kept]",
+            '    return [_pair(row) for row in chosen if row["text_a"] != row["text_b"]]',
+            "    return [_pair(row) for row in chosen]",
         ),
         (
             'if row["verdict"] == "a" else (row["text_b"], row["text_a"])',
@@ -853,7 +874,7 @@ GROUPS = (
         STORE,
         MIGRATIONS,
     ),
-    *(SERIES, EVENTS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
+    *(SERIES, EVENTS, JOBS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
 )
 
 # Faults that no fast test should be asked to notice, each with the reason.

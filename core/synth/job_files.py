@@ -1,0 +1,174 @@
+"""What a job writes: rows, what was set aside and what was dropped, tokens in blocks; read back, and made a corpus.
+
+rows.jsonl, aside.jsonl and dropped.jsonl are append-only and each row has a number, so that a killed job goes on with the
+row that it would have made next. With --pack the tokens lie in the order of the corpus in blocks of one length, as trainers of
+whole blocks read them (uint32): each row with its end of text, cut where a block ends; what does not fill the last block
+is left off.
+"""
+
+import os
+from array import array
+from pathlib import Path
+
+import orjson
+
+from core import events, jobs, paths
+from core.corpus import diversity_metrics, importer, storage, turns
+
+BATCH = 500  # rows that are read back at once
+NOVELTY_ROWS = 200  # the last rows, of which so many have to be new
+XRAY_TEXTS = 2000
+TOKENS, TOKEN_BYTES = "tokens.bin", 4
+
+
+class Files:
+    """The files that a job appends to."""
+
+    def __init__(self, directory: Path):
+        self.rows = (directory / "rows.jsonl").open("ab", buffering=1 << 20)
+        self.aside = (directory / "aside.jsonl").open("ab")
+        self.dropped = (directory / "dropped.jsonl").open("ab", buffering=1 << 16)
+        self.tokens = (directory / TOKENS).open("ab", buffering=1 << 20) if _block_length(directory) else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        for file in self._all():
+            file.close()
+
+    def add_tokens(self, ids: list[int]) -> None:
+        if self.tokens:
+            array("I", ids).tofile(self.tokens)
+
+    def sync(self) -> None:
+        for file in self._all():
+            file.flush()
+        os.fsync(self.rows.fileno())
+
+    def _all(self) -> list:
+        """The rows last: what is beside them may be ahead of them on the disk, never behind."""
+        return [file for file in (self.tokens, self.aside, self.dropped, self.rows) if file]
+
+
+def _block_length(directory: Path) -> int:
+    return jobs.request(directory).get("pack") or 0
+
+
+def resume(job, copies) -> None:
+    """Bring a job and the rows that it compares with to where the files end; a half-written last line is cut off."""
+    for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl"):
+        mend(job.directory / name)
+    new: dict[int, bool] = {}  # numbers of the last rows: whether each was kept
+    numbers, texts = [], []
+    for row in read(job.directory / "rows.jsonl"):
+        job.rows += 1
+        job.tokens += row["recipe"]["tokens"]
+        numbers.append(row["recipe"]["row"])
+        texts.append("\n".join(turns.texts(row)))
+        if len(job.sample) < XRAY_TEXTS:
+            job.sample.append(turns.learned(row))
+        if len(numbers) == BATCH:
+            copies.keep(numbers, texts)
+            new, numbers, texts = dict.fromkeys(numbers, True), [], []
+    copies.keep(numbers, texts)
+    new |= dict.fromkeys(numbers, True)
+    job.next = max(new, default=-1) + 1
+    for row in read(job.directory / "aside.jsonl"):
+        job.aside[row["reason"]] += 1
+        job.next = max(job.next, row["row"] + 1)
+    dropped = []
+    for row in read(job.directory / "dropped.jsonl"):
+        job.copies[row["why"]] += 1
+        job.next = max(job.next, row["row"] + 1)
+        copies.add_digest(row["mark"])
+        dropped = [*dropped[-NOVELTY_ROWS:], row["row"]]
+    job.novel.extend(kept for _, kept in sorted((new | dict.fromkeys(dropped, False)).items()))
+    tokens = job.directory / TOKENS
+    if tokens.exists():  # those of a killed job may be ahead of its rows
+        os.truncate(tokens, job.tokens * TOKEN_BYTES)
+    job.xrayed = any(event["event"] == "xray" for event in events.read(job.directory)[0])
+    job.began_tokens = job.tokens
+    rows = job.directory / "rows.jsonl"
+    job.bytes = rows.stat().st_size if rows.exists() else 0
+
+
+def read(path: Path):
+    """The rows of a file of lines, if it is there."""
+    if path.exists():
+        with path.open("rb", buffering=1 << 20) as lines:
+            yield from map(orjson.loads, lines)
+
+
+def mend(path: Path) -> None:
+    """Cut off a line that a dead process left half-written."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, 2)
+        while end:
+            start = max(0, end - 65_536)
+            file.seek(start)
+            at = file.read(end - start).rfind(b"\n")
+            if at >= 0:
+                file.truncate(start + at + 1)
+                return
+            end = start
+        file.truncate(0)
+
+
+def publish(job) -> tuple[dict, dict]:
+    """The card of the corpus and the x-ray of its rows, evenly sampled; done once however often it is begun."""
+    out = Path(job.request["out"]).absolute() if job.request.get("out") else None
+    every, sample = max(1, job.rows // diversity_metrics.SAMPLE), []
+    for existing in [out] if out else [path for path in paths.corpora().iterdir() if path.name[0] != "."]:
+        if (existing / "card.json").is_file() and storage.read_card(existing).get("job") == job.directory.name:
+            rows = list(storage.all_rows(existing))[::every]
+            return storage.read_card(existing), diversity_metrics.measure([turns.learned(row) for row in rows])
+
+    def rows():
+        for number, row in enumerate(read(job.directory / "rows.jsonl")):
+            if number % every == 0 and len(sample) < diversity_metrics.SAMPLE:
+                sample.append(turns.learned(row))
+            yield row | {"source": {"file": job.request["file"], "line": row["recipe"]["row"]}}
+
+    out = out or paths.corpora() / storage.free_name(paths.corpora(), job.request["name"])
+    card = importer.create_from_rows(rows(), job.request["name"], parent=None, note=_note(job), out=out)
+    with (out / "set_aside.jsonl").open("ab") as file:
+        for row in read(job.directory / "aside.jsonl"):
+            values = {key: row[key] for key in ("reason", "detail", "excerpt")}
+            file.write(orjson.dumps({"file": job.request["file"], "line": row["row"]} | values) + b"\n")
+    return card, diversity_metrics.measure(sample)
+
+
+def _note(job) -> dict:
+    """What the card says beyond the usual: the recipe whole, so that the corpus can be made again."""
+    request = job.request
+    options = ("seed", "model", "writer", "endpoint", "endpoint_model", "temperature", "max_tokens", "corpus")
+    synth = {
+        "recipe": job.recipe.name,
+        "hash": job.recipe.hash,
+        "kind": job.recipe.kind,
+        "text": job.recipe.text,
+        "tokens": job.tokens,
+        "tokens_exact": bool(request.get("model")),
+        "duplicates_dropped": job.dropped,
+        "copies": dict(job.copies),
+        "set_aside": dict(job.aside),
+    }
+    return {
+        "job": job.directory.name,
+        "synth": synth | {key: request[key] for key in options if request.get(key) is not None},
+        "rows_set_aside": sum(job.aside.values()),
+        "reasons": dict(job.aside),
+        "rows_in": job.next,
+    }
+
+
+def move_blocks(directory: Path, corpus: Path) -> None:
+    """Leave the whole blocks of tokens beside the rows of the corpus."""
+    path, length = directory / TOKENS, _block_length(directory)
+    if length and path.exists():
+        block = TOKEN_BYTES * length
+        os.truncate(path, path.stat().st_size // block * block)
+        path.replace(corpus / f"blocks-{length}.bin")

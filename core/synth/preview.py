@@ -1,0 +1,123 @@
+"""Ten rows of a recipe, their x-ray, and what a wanted volume costs: rows, hours, GB, an epoch; what it is good for."""
+
+import shutil
+import time
+
+from core import paths
+from core.corpus import diversity_metrics, turns
+from core.corpus.token_counter import Scale
+from core.errors import UserError
+from core.estimate import answer, catalogue
+from core.estimate.setup import Setup
+from core.synth import counting
+from core.synth.copies import Copies
+from core.synth.recipes import Recipe
+from core.synth.writers import FromModel
+
+VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
+SHOWN, XRAY = 10, 2000  # rows shown, rows of a grammar measured: fewer look more varied than they are
+ALONE = 3  # rows that a local model writes one by one, for comparison
+GRAMMAR_BYTES, MODEL_BYTES = 260, 900  # of the provenance of a row; that of a model has the prompt
+
+
+def preview(recipe: Recipe, seed: int, request: dict) -> dict:
+    """The first rows and what was measured: "rows", "xray", "tokens_a_row", "bytes_a_row", "tokens_per_second", …"""
+    make = _of_grammar if recipe.kind == "grammar" else _of_model
+    return {"lang": recipe.lang} | make(recipe, seed, request, Scale(request.get("model"), recipe.lang))
+
+
+def _of_grammar(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
+    """With what the grammar can say, and the share of rows that are new."""
+    rows = [recipe.make(seed, number) for number in range(SHOWN)]
+    scale.ids(rows)  # loads and warms what the speed would not show again
+    began = time.perf_counter()
+    sample = [recipe.make(seed, number) for number in range(XRAY)]
+    verdicts = Copies().judge(list(range(XRAY)), ["\n".join(turns.texts(row)) for row in sample])
+    new = [row for row, copy in zip(sample, verdicts, strict=True) if copy is None]
+    measured = _measured(new, scale, began, GRAMMAR_BYTES)
+    measured |= {"distinct": counting.distinct(recipe), "lint": counting.lint(recipe)}
+    return {"rows": rows, "new_share": round(len(new) / len(sample), 3)} | measured
+
+
+def _of_model(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
+    """With the replies that were set aside, and of a local model the speed in batches and one by one."""
+    source, made, alone = FromModel(recipe, seed, request), [], None
+    try:
+        if source.local:
+            source.local.open()  # the loading is no part of the speed
+        began = time.perf_counter()
+        while len(made) < SHOWN:
+            made += source.batch(len(made))
+        seconds = time.perf_counter() - began
+        if source.local:
+            alone = _speed_one_by_one(source)
+    finally:
+        source.close()
+    rows = [one["row"] for one in made if "row" in one]
+    measured = _measured(rows, scale, time.perf_counter() - seconds, MODEL_BYTES)
+    return {
+        "rows": rows,
+        "new_share": 1.0,
+        "distinct": None,
+        "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
+        "one_by_one_tokens_per_second": alone,
+        "batch_tokens_per_second": alone and round(sum(one["out"] for one in made) / seconds, 1),
+    } | measured
+
+
+def _measured(rows: list[dict], scale: Scale, began: float, provenance_bytes: int) -> dict:
+    """What rows that were made since `began` weigh, and how fast that was."""
+    tokens, count = sum(map(len, scale.ids(rows))), max(1, len(rows))
+    seconds = time.perf_counter() - began
+    size = sum(len(text.encode()) for row in rows for text in turns.texts(row))
+    return {
+        "xray": diversity_metrics.measure([turns.learned(row) for row in rows]),
+        "tokens_a_row": max(1, round(tokens / count, 1)),
+        "bytes_a_row": round(size / count + provenance_bytes),
+        "tokens_per_second": round(tokens / seconds, 1),
+        "exact": scale.exact,
+    }
+
+
+def _speed_one_by_one(source: FromModel) -> float:
+    """Tokens a second that a local model writes for the same prompts, one after the other."""
+    began = time.perf_counter()
+    replies = [source.local.ask(source.prompt(number)["messages"], **source.sampling) for number in range(ALONE)]
+    return round(sum(reply.tokens_out for reply in replies) / (time.perf_counter() - began), 1)
+
+
+def cost(measured: dict, tokens: int) -> dict:
+    """Rows, seconds and GB of a volume, and whether the recipe has that many texts and the disk that much room."""
+    rows = tokens / measured["tokens_a_row"]
+    distinct = measured.get("distinct")
+    gigabytes = rows * measured["bytes_a_row"] / 1e9
+    home = paths.home()
+    return {
+        "tokens": tokens,
+        "rows": round(rows),
+        "seconds": round(tokens / max(1, measured["tokens_per_second"])),
+        "gigabytes": round(gigabytes, 5),
+        "fits": shutil.disk_usage(home if home.exists() else home.parent).free > 2.2 * gigabytes * 1e9,
+        "enough_texts": distinct is None or 10 ** min(300, distinct["log10"]) > rows,
+        "good_for": purpose(tokens),
+    }
+
+
+def purpose(tokens: int) -> str:
+    """What a volume is good for: touch, style, behaviour, patterns, language."""
+    for most, name in ((3e6, "touch"), (3e7, "style"), (3e8, "behaviour"), (3e9, "patterns")):
+        if tokens < most:
+            return name
+    return "language"
+
+
+def epochs(model: str, volumes: list[int]) -> dict | None:
+    """{"seconds": [...], "card"} of one QLoRA epoch over each volume; None where the estimate does not know the model."""
+    try:
+        card, free = catalogue.chosen()
+        setup = Setup(precision=answer.best_precision(card))
+        shape = catalogue.shape(model)
+        answers = [answer.ask(shape, setup, card, tokens=tokens, epochs=1, free=free) for tokens in volumes]
+    except (UserError, OSError, ValueError, KeyError):
+        return None
+    return {"seconds": [round(one.epoch_seconds) for one in answers], "card": card.name}

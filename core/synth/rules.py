@@ -1,0 +1,121 @@
+"""The rules of a grammar: what they are made of, how they may be written, which of them lead where.
+
+A rule is a list of alternatives, a block with an alternative in each line, or a table of records:
+
+    thing: |
+      = word | adj | does | at=on the {floor}
+      kettle | dented, blue | whistle, cool | on the stove, by the door
+      rope | wet, short | swing
+
+The first line of a table names its fields; a cell holds alternatives separated by commas; a field that a line leaves out
+takes what follows `=` in the first line.
+"""
+
+from dataclasses import dataclass, field
+
+from core.synth.agreement import How
+
+
+@dataclass(slots=True, eq=False)
+class Rule:
+    """A named list of alternatives, compiled."""
+
+    name: str
+    number: int
+    alternatives: list = field(default_factory=list)  # a tuple of pieces, a text without slots, or a Record
+    weights: list[float] = field(default_factory=list)
+    tables: list[list[float]] = field(default_factory=list)  # sums of the weights, by the depth of recursion
+    labels: list[str] = field(
+        default_factory=list
+    )  # of the alternatives, for a row's path; none: it does not shape a row
+    recursive: bool = False
+    bag: bool = False  # drawn from a shuffled bag
+    shuffled: tuple = (None, [])  # (seed and cycle of the bag, its order)
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """An alternative with named fields, each a rule of its own."""
+
+    name: str
+    fields: dict[str, Rule]
+    first: Rule  # the words that the record stands for
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One {…} of an alternative."""
+
+    within: str  # name of its rule
+    rule: Rule | None = None
+    var: str = ""  # what is recalled, if no rule is expanded
+    field: str = ""
+    name: str = ""  # under which the value is remembered
+    silent: bool = False  # only remembered
+    inflect: How | None = None
+    plain: bool = False  # hands on what its rule draws
+
+
+def alternatives(written) -> list:
+    """The alternatives of a rule, however they were written."""
+    if isinstance(written, str) and "\n" in written.strip():
+        lines = [line.strip() for line in written.split("\n") if line.strip()]
+        return _records(lines) if lines[0].startswith("= ") else lines
+    if isinstance(written, str | dict | int | float):
+        return [written]
+    return written
+
+
+def _records(lines: list[str]) -> list[dict]:
+    fields = [part.strip().partition("=") for part in lines[0][1:].split("|")]
+    records = []
+    for line in lines[1:]:
+        cells = [cell.strip() for cell in _cells(line)]
+        cells += [""] * (len(fields) - len(cells))
+        record = {
+            name.strip(): _split(cell or default) for (name, _, default), cell in zip(fields, cells, strict=False)
+        }
+        records.append({name: values for name, values in record.items() if values})
+    return records
+
+
+def _cells(line: str) -> list[str]:
+    """The cells of a line: a bar within braces belongs to a slot."""
+    cells, depth = [""], 0
+    for char in line:
+        depth += (char == "{") - (char == "}")
+        if char == "|" and not depth:
+            cells.append("")
+        else:
+            cells[-1] += char
+    return cells
+
+
+def _split(cell: str) -> list[str]:
+    return [part.strip() for part in cell.split(",") if part.strip()]
+
+
+def least_heights(links: dict[int, list[set[int]]]) -> dict[int, int]:
+    """For each rule that can end: how many rules deep its shortest end lies. `links`: the rules below each alternative."""
+    heights: dict[int, int] = {}
+    changed = True
+    while changed:
+        changed = False
+        for rule, below in links.items():
+            ends = [max((heights[at] for at in link), default=-1) + 1 for link in below if link <= heights.keys()]
+            if ends and min(ends) < heights.get(rule, 1 << 30):
+                heights[rule], changed = min(ends), True
+    return heights
+
+
+def reachable(links: dict[int, list[set[int]]]) -> dict[int, set[int]]:
+    """For each rule all rules below it."""
+    below = {}
+    for start in links:
+        seen, stack = set(), [start]
+        while stack:
+            for link in links.get(stack.pop(), ()):
+                stack.extend(link - seen)
+                seen |= link
+        below[start] = seen
+    return below
