@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from core.corpus import checks, cleaning, corpus, duplicates, encodings, mojibake, sniff
+from core.training import corpus_rows, leakage
 from tests.test_corpus_formats import lines, made, messages, said
 
 WORDS = "Отпущено масла две меры, фитилей одна"
@@ -223,3 +224,29 @@ def test_rows_of_one_chain_stay_on_one_side_of_the_split(tmp_path):
     assert 5 < len(clusters) < 30
     assert set(clusters[:-1]) == {"c0"}
     assert clusters[-1] is None
+
+
+def test_rows_equal_but_for_punctuation_are_held_out_together():
+    texts = [f"{reply} {number}" for number, reply in enumerate(REPLIES)]
+    rows = [{"text": text, "id": str(at)} for at, text in enumerate([*texts, *(f"{text.upper()}!" for text in texts)])]
+    training, held_out = corpus_rows.split(rows, 0.1)
+    marks = [{corpus_rows.plain(row["text"]) for row in part} for part in (training, held_out)]
+    assert (len(training), len(held_out), marks[0] & marks[1]) == (108, 12, set())
+    again = corpus_rows.split(rows[::-1], 0.1)
+    assert {corpus_rows.plain(row["text"]) for row in again[1]} == marks[1]
+    singles = [{"text": text, "id": str(at)} for at, text in enumerate(texts)]
+    bare = [{"id": str(at)} for at in range(len(texts))]  # a corpus without copies is split as it always was
+    assert [row["id"] for row in corpus_rows.split(singles, 0.1)[1]] == [
+        row["id"] for row in corpus_rows.split(bare, 0.1)[1]
+    ]
+
+
+def test_held_out_rows_with_a_near_copy_in_training_are_counted():
+    def changed(text: str) -> str:
+        return text.replace(text.split()[20], "иначе")
+
+    training = [chat(f"Вопрос {at}", reply, PERSONA) for at, reply in enumerate(LONG_REPLIES[:30])]
+    held_out = [chat("Другой вопрос", changed(reply), PERSONA) for reply in LONG_REPLIES[20:40]]
+    assert leakage.count(held_out, training) == 10
+    short = [chat(f"{PERSONA} {ask}", reply) for ask, reply in zip(REPLIES[:30], REPLIES[30:], strict=True)]
+    assert leakage.count(short[:10], short[10:]) == 0
