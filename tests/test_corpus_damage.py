@@ -1,12 +1,14 @@
 """Damaged files: no kept row has what its source did not, and every record is kept or set aside."""
 
+import gzip
 import json
 import random
 import zipfile
 
 import pytest
+import zstandard
 
-from core.corpus import checks, cleaning, corpus, duplicates, encodings, mojibake, sniff
+from core.corpus import checks, cleaning, corpus, duplicates, encodings, importer, mojibake, sniff
 from core.training import corpus_rows, leakage
 from tests.test_corpus_formats import lines, made, messages, said
 
@@ -250,3 +252,42 @@ def test_held_out_rows_with_a_near_copy_in_training_are_counted():
     assert leakage.count(held_out, training) == 10
     short = [chat(f"{PERSONA} {ask}", reply) for ask, reply in zip(REPLIES[:30], REPLIES[30:], strict=True)]
     assert leakage.count(short[:10], short[10:]) == 0
+
+
+def packed(data: bytes, how: str) -> bytes:
+    return gzip.compress(data) if how == "gz" else zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+@pytest.mark.parametrize("how", ["gz", "zst"])
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_of_a_packed_file_that_is_cut_off_the_beginning_is_kept(tmp_path, how, form):
+    texts = [f"Строка {number}: " + " ".join(RNG.choices(VOCABULARY, k=60)) for number in range(2000)]
+    rows = [{"text": text} for text in texts]
+    data = packed((lines(rows) if form == "jsonl" else json.dumps(rows, ensure_ascii=False)).encode(), how)
+    card = made(tmp_path, f"a.{form}.{how}", data[: len(data) * 2 // 3])
+    assert said(card) == texts[: card["rows"]]
+    assert 900 < card["rows"] < 1500
+    assert card["reasons"]["file_cut"] == 1
+    assert made(tmp_path, f"b.{form}.{how}", data)["reasons"] == {}
+
+
+def test_of_packed_bytes_that_fail_their_check_nothing_is_kept(tmp_path):
+    data = lines([{"text": f"Строка {number}"} for number in range(3000)]).encode()
+    for how in ("gz", "zst"):
+        spoilt = bytearray(packed(data, how))
+        spoilt[len(spoilt) // 2] ^= 8
+        (tmp_path / f"a.jsonl.{how}").write_bytes(spoilt)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jsonl", data)
+    whole = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(whole.replace("Строка 7".encode(), "Строка 8".encode(), 1))
+    for path in tmp_path.glob("a.*"):
+        with pytest.raises(importer.CorpusEmpty, match="damaged"):
+            corpus.create([path], "a")
+
+
+def test_packed_files_in_a_row_are_read_as_one(tmp_path):
+    data = [lines([{"text": text}]).encode() for text in ("раз", "два")]
+    for how in ("gz", "zst"):
+        card = made(tmp_path, f"a.jsonl.{how}", b"".join(packed(part, how) for part in data))
+        assert (said(card), card["reasons"]) == (["раз", "два"], {})

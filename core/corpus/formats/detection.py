@@ -55,6 +55,9 @@ def open_source(source: Source, encoding: str = "") -> Opened:
 
 def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
     """The records of a file; whatever a library throws at damaged bytes ends the file with one Bad."""
+    if (damage := source.damage()) not in ("", "file_cut"):
+        yield Bad("", damage)
+        return
     try:
         yield from form.read(source)
     except PackedTooMuch:
@@ -65,3 +68,5 @@ def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
         yield Bad("", "too_large")
     except Exception as error:  # a dozen libraries' own classes: none of them may end the import
         yield Bad("", "file_damaged", f"{type(error).__name__}: {error}"[:200])
+    if damage:
+        yield Bad("", damage)
