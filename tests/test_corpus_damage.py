@@ -1,5 +1,6 @@
 """Damaged files: no kept row has what its source did not, and every record is kept or set aside."""
 
+import contextlib
 import gzip
 import json
 import random
@@ -291,3 +292,52 @@ def test_packed_files_in_a_row_are_read_as_one(tmp_path):
     for how in ("gz", "zst"):
         card = made(tmp_path, f"a.jsonl.{how}", b"".join(packed(part, how) for part in data))
         assert (said(card), card["reasons"]) == (["раз", "два"], {})
+
+
+PAIR = [("user", "q"), ("assistant", "a")]
+
+
+@pytest.mark.parametrize(
+    ("line", "rows", "reasons", "repairs"),
+    [
+        ('{"text": "a"}{"text": "b"}', ["a", "b"], {}, {}),
+        ('{"text": "a"}, {"text": "b"} ,', ["a", "b"], {}, {}),
+        ('{"text": "a"}{"text": "b', [], {"bad_json": 1}, {}),
+        ('{"text": "a{"text": "b"}', [], {"bad_json": 1}, {}),
+        ('{"text": "a", "text": "b"}', [], {"keys_twice": 1}, {}),
+        ('{"prompt": "q", "completion": "a", "prompt": "q2", "completion": "a2"}', [], {"keys_twice": 1}, {}),
+        (
+            '{"messages": [{"role": "user", "content": "q", "role": "assistant", "content": "a"}]}',
+            [], {"keys_twice": 1}, {},
+        ),
+        (r'{"text": "\"a\": 1, \"a\": 2"}', ['"a": 1, "a": 2'], {}, {}),
+        ("{'text': 'a', 'n': None, 'ok': True}", ["a"], {}, {"python_literal": 1}),
+        (
+            "{'messages': [{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': \"a\"}]}",
+            [PAIR], {}, {"python_literal": 1},
+        ),
+        ("{'text': array([1, 2])}", [], {"python_literal": 1}, {}),
+        (
+            '{"messages": [null, {"role": "user", "content": "q"}, null, {"role": "assistant", "content": "a"}]}',
+            [PAIR], {}, {"empty_turn_dropped": 2},
+        ),
+        ('{"messages": [null, {"role": "user", "content": "q"}]}', [], {"no_reply": 1}, {"empty_turn_dropped": 0}),
+        ('{"messages": [null, null]}', [], {"turns_unreadable": 1}, {"empty_turn_dropped": 0}),
+    ],
+)  # fmt: skip
+def test_fused_rows_null_turns_and_python_literals_are_right_or_set_aside(tmp_path, line, rows, reasons, repairs):
+    texts = [f'{{"text": "да"}}\n{line}\n{{"text": "нет"}}\n']
+    with contextlib.suppress(ValueError):
+        json.loads(line)
+        texts.append("[" + ",\n".join(texts[0].strip().split("\n")) + "]")
+    for text in texts:
+        card = made(tmp_path, "a.json", text)
+        assert (said(card), card["reasons"]) == (["да", *rows, "нет"], reasons)
+        assert card["repairs"] == {name: count for name, count in repairs.items() if count}
+
+
+@pytest.mark.parametrize(
+    "text", ["{'text': 'a'}\n{'text': 'b'}\n", "[{'text': 'a'},\n {'text': 'b'}]", "[{'text': 'a'}, {'text': 'b'}]"]
+)
+def test_a_file_that_python_printed_is_read(tmp_path, text):
+    assert said(made(tmp_path, "a.json", text)) == ["a", "b"]

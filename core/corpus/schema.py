@@ -203,6 +203,8 @@ def _role_and_content(turns: object) -> list[tuple[object, object]]:
 
 
 def _of_turn(turn: object) -> tuple[object, object]:
+    if turn is None:  # goes with the empty turns
+        return "user", ""
     if not isinstance(turn, dict):
         return None, turn
     if turn.get("tool_calls") or turn.get("function_call"):
