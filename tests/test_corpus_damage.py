@@ -4,12 +4,14 @@ import contextlib
 import gzip
 import json
 import random
+import re
+import textwrap
 import zipfile
 
 import pytest
 import zstandard
 
-from core.corpus import checks, cleaning, corpus, duplicates, encodings, importer, mojibake, sniff
+from core.corpus import checks, cleaning, corpus, documents, duplicates, encodings, importer, mojibake, sniff
 from core.training import corpus_rows, leakage
 from tests.test_corpus_formats import lines, made, messages, said
 
@@ -341,3 +343,45 @@ def test_fused_rows_null_turns_and_python_literals_are_right_or_set_aside(tmp_pa
 )
 def test_a_file_that_python_printed_is_read(tmp_path, text):
     assert said(made(tmp_path, "a.json", text)) == ["a", "b"]
+
+
+SENTENCES = [
+    f"Мой дядя приехал в город поздней осенью {number}, когда деревья уже сбросили листву и лужи затягивало льдом."
+    for number in range(240)
+]
+PARAGRAPHS = [" ".join(SENTENCES[at : at + 1 + at % 7]) for at in range(0, 233, 3)]
+
+
+@pytest.mark.parametrize("width", [60, 72, 78])
+@pytest.mark.parametrize("style", ["indent", "blank", "hyphens"])
+def test_a_hard_wrapped_book_has_its_paragraphs_again(tmp_path, style, width):
+    paragraphs = [*PARAGRAPHS[:9], "— Кто-нибудь дома? — спросил он.", "— Никого.", *PARAGRAPHS[9:]]
+    indent = "    " if style == "indent" else ""
+    wrapped = [textwrap.fill(text, width, initial_indent=indent, break_on_hyphens=False) for text in paragraphs]
+    if style == "hyphens":  # as a typesetter divides words
+        wrapped = [re.sub(r"\n(осе|дере|сбро)(\w+)", r" \1-\n\2", text) for text in wrapped]
+    card = made(tmp_path, "book.txt", ("\n" if style == "indent" else "\n\n").join(wrapped))
+    rows = said(card)
+    assert [line for row in rows for line in row.split("\n") if line] == paragraphs
+    assert all(row.endswith(".") for row in rows)
+    assert (min(map(len, rows)) > 1000, max(map(len, rows)) <= 2 * documents.LONGEST) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Мороз и солнце; день чудесный!\nещё ты дремлешь, друг прелестный —\nпора, красавица, проснись:\nоткрой\n" * 9,
+        "def load(path):\n    with open(path) as file:\n        return json.load(file)\n\n\nprint(load('a'))\n" * 9,
+        "12.02.25, 14:23 - Мама: Ты где?\n12.02.25, 14:25 - Петя: Еду домой\nбуду через час\n" * 9,
+        "- первый пункт длинного списка, который занимает почти всю строку\n- второй пункт\n" * 9,
+    ],
+    ids=["verse", "code", "chat", "list"],
+)
+def test_lines_that_are_lines_stay(tmp_path, text):
+    assert said(made(tmp_path, "a.txt", text)) == [text.strip("\n")]
+
+
+def test_a_long_text_is_cut_into_like_pieces_at_ends_of_sentences():
+    pieces = list(documents.cut(" ".join(SENTENCES[:45]), 4000))
+    assert (" ".join(pieces), all(piece.endswith(".") for piece in pieces)) == (" ".join(SENTENCES[:45]), True)
+    assert (len(pieces), min(map(len, pieces)) > 1500, max(map(len, pieces)) <= 4000) == (2, True, True)
