@@ -12,6 +12,7 @@ import pytest
 import zstandard
 
 from core.corpus import checks, cleaning, corpus, documents, duplicates, encodings, importer, mojibake, sniff
+from core.corpus.formats import pdf
 from core.training import corpus_rows, leakage
 from tests.test_corpus_formats import lines, made, messages, said
 
@@ -385,3 +386,30 @@ def test_a_long_text_is_cut_into_like_pieces_at_ends_of_sentences():
     pieces = list(documents.cut(" ".join(SENTENCES[:45]), 4000))
     assert (" ".join(pieces), all(piece.endswith(".") for piece in pieces)) == (" ".join(SENTENCES[:45]), True)
     assert (len(pieces), min(map(len, pieces)) > 1500, max(map(len, pieces)) <= 4000) == (2, True, True)
+
+
+def test_running_heads_and_page_numbers_go_and_lines_of_the_text_stay():
+    body = [SENTENCES[at : at + 5] for at in range(0, 100, 5)]
+    pages = [
+        [f"Глава {1 + at // 10}. Маяк" if at % 2 else "А. Смотритель", *lines, f"{at + 1}"]
+        for at, lines in enumerate(body)
+    ]
+    assert pdf.without_running_heads(pages) == ([line for page in body for line in page], 40)
+    once = [["Заголовок", *SENTENCES[:5]], SENTENCES[5:11]]
+    assert pdf.without_running_heads(once) == (["Заголовок", *SENTENCES[:11]], 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("разработчи\x02ка Debian", "разработчика\nDebian"),
+        ("разработчи\x02\nка, Debian", "разработчика,\nDebian"),
+        ("разработчи-\nка Debian", "разработчика\nDebian"),
+        ("мяг\u00adкий", "мягкий\n"),
+        ("кто\x02то и где\x02нибудь", "кто-то\nи где-нибудь\n"),
+        ("red-hot iron, red\x02hot coals", "red-hot iron, red-hot\ncoals"),
+        ("a line with a dash -\nand more", "a line with a dash -\nand more"),
+    ],
+)
+def test_words_that_a_printer_divided_are_whole(text, whole):
+    assert pdf.whole_words(text) == whole

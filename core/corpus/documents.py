@@ -113,23 +113,3 @@ def _packed(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         size += len(line) + 1
     if start is not None:
         yield start, "\n".join(held).strip("\n")
-
-
-def unwrapped(text: str) -> str:
-    """Hard-wrapped lines joined into paragraphs: a long line without a full stop goes on in the next one."""
-    lines = text.split("\n")
-    lengths = sorted(len(line) for line in lines if line.strip())
-    if not lengths:
-        return text
-    usual = lengths[len(lengths) // 2]
-    joined: list[str] = []
-    before = ""
-    for line in lines:
-        starts_small = re.match(r"\s*[a-zа-яё0-9(«\"]", line) is not None
-        goes_on = len(before) >= 0.6 * usual and not before.rstrip().endswith((".", "!", "?", ":", ";", "…", "»", '"'))
-        if joined and before.strip() and goes_on and starts_small:
-            joined[-1] = joined[-1].rstrip() + " " + line.strip()
-        else:
-            joined.append(line.rstrip())
-        before = line
-    return "\n".join(joined)

@@ -3,14 +3,25 @@
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import NamedTuple
 
 from core.corpus import documents
 
-WIDTHS = range(40, 121)  # characters a line at which people and programs wrap
 SAMPLE = 2000  # lines
 FEWEST = 4  # lines that go on in the next one, to tell
-FULL = 0.75  # of the width: as long a line that goes on is, but for few
 TOLERANCE = 8  # characters by which the next word may have fitted: not every program fills its lines
+
+
+class Wrapping(NamedTuple):
+    """What the lines of wrapped text are like."""
+
+    widths: range  # characters of the widest lines
+    full: float  # of the width: as long a line that goes on in the next one is, but for few
+    share: float  # least share of such lines among neighbours
+
+
+TYPED = Wrapping(range(40, 121), 0.75, 0.4)
+PRINTED = Wrapping(range(25, 200), 0.5, 0.25)  # in several sizes, with lists and captions
 _ENDS = re.compile(r"[.!?…:;][\"»”’)\]]*$")
 _GOES_ON = re.compile(r"\s*[a-zа-яё]")
 _BEGINS = re.compile(r"\s*(?:[—–*•+>|#]|-\s|\d{1,3}[.)]\s|```|~~~|[A-ZА-ЯЁ]{1,3}[.)]\s|\w[)]\s|\(\w{1,3}\)\s)")
@@ -22,7 +33,7 @@ _DIVIDED = re.compile(r"([^\W\d_]+)-$")
 _BEFORE, _AFTER = ("кое", "кой", "по", "во", "из"), ("то", "либо", "нибудь", "ка", "таки", "де", "с", "тка")
 
 
-def width(lines: Iterable[str]) -> int:
+def width(lines: Iterable[str], kind: Wrapping = TYPED) -> int:
     """The width at which the lines of a text are wrapped; 0 where they are lines of their own: verse, code, a list."""
     rows = [line.rstrip() for line in lines]
     lengths = sorted(map(len, filter(None, rows)))
@@ -31,18 +42,18 @@ def width(lines: Iterable[str]) -> int:
     widest = lengths[int(0.97 * (len(lengths) - 1))]
     pairs = [(one, other) for one, other in pairwise(rows) if one and other and not _apart(one, other)]
     going_on = [one for one, other in pairs if _GOES_ON.match(other) and not _ENDS.search(one)]
-    if widest not in WIDTHS or len(going_on) < FEWEST or len(going_on) < 0.4 * len(pairs):
+    if widest not in kind.widths or len(going_on) < max(FEWEST, kind.share * len(pairs)):
         return 0
-    return widest if sum(len(one) >= FULL * widest for one in going_on) >= 0.8 * len(going_on) else 0
+    return widest if sum(len(one) >= kind.full * widest for one in going_on) >= 0.8 * len(going_on) else 0
 
 
-def joined(lines: Iterable[tuple[int, str]], widest: int) -> Iterator[tuple[int, str]]:
+def joined(lines: Iterable[tuple[int, str]], widest: int, tolerance: int = TOLERANCE) -> Iterator[tuple[int, str]]:
     """(number of the first line, text) of each paragraph; what is no running text stays line by line."""
     number, held, last, indents, fenced = 0, "", "", set(), False
     for at, line in lines:
         line = line.rstrip()
         fence = documents.FENCE.match(line) is not None
-        if number and held and not fenced and not fence and line and _goes_on(last, line, widest):
+        if number and held and not fenced and not fence and line and _goes_on(last, line, widest, tolerance):
             indents.add(len(held) - len(held.lstrip()))
             held = join(held, line.strip())
         else:
@@ -68,19 +79,23 @@ def join(text: str, line: str) -> str:
     divided = _DIVIDED.search(text)
     if not divided or not _GOES_ON.match(line):
         return f"{text} {line}"
-    rest = re.match(r"\w+", line)[0].lower()
-    keeps = divided[1].lower() in _BEFORE or rest in _AFTER
+    keeps = keeps_hyphen(divided[1], re.match(r"\w+", line)[0])
     return (text if keeps else text[:-1]) + line
 
 
-def _goes_on(line: str, other: str, widest: int) -> bool:
+def keeps_hyphen(one: str, other: str) -> bool:
+    """Whether a hyphen at the end of a line belongs to its word, as in "кто-то"."""
+    return one.lower() in _BEFORE or other.lower() in _AFTER
+
+
+def _goes_on(line: str, other: str, widest: int, tolerance: int) -> bool:
     """Whether the next line belongs to the paragraph of this one: its first word had no room here."""
     if not line or _apart(line, other):
         return False
     room = widest - len(line) - 1 - len(other.split(maxsplit=1)[0])
     if _GOES_ON.match(other) and not _ENDS.search(line):
         return len(line) >= widest / 2
-    return room < TOLERANCE
+    return room < tolerance
 
 
 def _apart(line: str, other: str) -> bool:
