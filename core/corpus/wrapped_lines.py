@@ -29,8 +29,13 @@ _CODE = re.compile(r"[{};\\=<>$]|\(\)|^\s*--?\w")
 CODE_INDENT = 4  # spaces from which on lines may be code
 _TABLE = re.compile(r"\S(?: {3,}|\t)\S|\|.*\||^(?:[-=_*~.]\s?){3,}$")
 _DIVIDED = re.compile(r"([^\W\d_]+)-$")
-# Parts of words that keep their hyphen.
-_BEFORE, _AFTER = ("кое", "кой", "по", "во", "из"), ("то", "либо", "нибудь", "ка", "таки", "де", "с", "тка")
+# Words that keep their hyphen: кое-кто, по-русски, из-за, кто-нибудь, всё-таки.
+_HYPHENED = re.compile(
+    r"(?:кое|кой|по|во)-\w+|из-(?:за|под)|вс[её]-таки|"
+    r"(?:кто|кого|кому|кем|ком|что|чего|чему|чем|где|когда|куда|откуда|как\w*|чей|чь\w+|почему|отчего|зачем|сколько)"
+    r"-(?:то|либо|нибудь)",
+    re.IGNORECASE,
+)
 
 
 def width(lines: Iterable[str], kind: Wrapping = TYPED) -> int:
@@ -85,7 +90,7 @@ def join(text: str, line: str) -> str:
 
 def keeps_hyphen(one: str, other: str) -> bool:
     """Whether a hyphen at the end of a line belongs to its word, as in "кто-то"."""
-    return one.lower() in _BEFORE or other.lower() in _AFTER
+    return _HYPHENED.fullmatch(f"{one}-{other}") is not None
 
 
 def _goes_on(line: str, other: str, widest: int, tolerance: int) -> bool:
