@@ -2,19 +2,22 @@
 
 import contextlib
 import gzip
+import io
+import itertools
 import json
 import random
 import re
 import textwrap
 import zipfile
+from pathlib import Path
 
 import pytest
 import zstandard
 
-from core.corpus import checks, cleaning, corpus, documents, duplicates, encodings, importer, mojibake, sniff
+from core.corpus import checks, cleaning, corpus, documents, duplicates, encodings, importer, mojibake, sniff, turns
 from core.corpus.formats import pdf
 from core.training import corpus_rows, leakage
-from tests.test_corpus_formats import lines, made, messages, said
+from tests.test_corpus_formats import lines, made, messages, packed_arrow, packed_parquet, said
 
 WORDS = "Отпущено масла две меры, фитилей одна"
 
@@ -414,3 +417,90 @@ def test_running_heads_and_page_numbers_go_and_lines_of_the_text_stay():
 )
 def test_words_that_a_printer_divided_are_whole(text, whole):
     assert pdf.whole_words(text) == whole
+
+
+LINES = [f"{sentence} {word.capitalize()} — «ёж», №{number}…" for number, (sentence, word) in enumerate(
+    (WORDS, PROSE[at % 7].split()[0] + "эюя" * (at % 3)) for at in range(24))]  # fmt: skip
+
+
+def twins() -> dict[str, bytes]:
+    """One text in every format, undamaged."""
+    rows = [{"text": line} for line in LINES]
+    chats = [chat(line, LINES[at - 1]) for at, line in enumerate(LINES)]
+    html = "<html><body>" + "".join(f"<p>{line}</p>\n" for line in LINES) + "</body></html>"
+    cells = "".join(f'"{one}","{other}\nи ещё ""так"""\n' for one, other in itertools.pairwise(LINES))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("а.jsonl", lines(rows))
+        file.writestr("b.txt", "\n\n".join(LINES))
+    return {
+        "a.txt": "\n\n".join(LINES).encode(), "b.txt": "\n%\n".join(LINES).encode(),
+        "wrapped.txt": "\n".join(textwrap.fill(text, 70, initial_indent="   ") for text in PARAGRAPHS[:20]).encode(),
+        "a.jsonl": lines(rows).encode(), "chats.jsonl": lines(chats).encode(),
+        "a.json": json.dumps(rows, ensure_ascii=False).encode(),
+        "pretty.json": json.dumps(chats, ensure_ascii=False, indent=1).encode(),
+        "pairs.csv": f"instruction,output\n{cells}".encode(), "one.csv": ("text\n" + "\n".join(LINES)).encode(),
+        "pairs.tsv": ("вопрос\tответ\n" + "".join(f"{line}\tда, {line}\n" for line in LINES)).encode(),
+        "a.html": html.encode(), "a.md": ("# Глава\n\n" + "\n\n".join(LINES)).encode(),
+        "a.fb2": f"<FictionBook><body>{html[12:-14]}</body></FictionBook>".encode(),
+        "wide.jsonl": lines(rows).encode("utf-16"), "wide.txt": "\n%\n".join(LINES).encode("utf-16-le"),
+        "old.txt": "\n%\n".join(LINES).encode("cp1251", "replace"), "old.jsonl": lines(rows).encode("koi8-r", "replace"),
+        "a.jsonl.gz": gzip.compress(lines(rows).encode()), "a.json.zst": packed(json.dumps(rows).encode(), "zst"),
+        "a.zip": archive.getvalue(), "a.parquet": packed_parquet(rows), "a.arrow": packed_arrow(rows, True),
+    }  # fmt: skip
+
+
+def hurt(data: bytes, kind: str, rng: random.Random) -> bytes:
+    """The bytes cut off, with one to three of them lost, with a record twice, or partly in another encoding."""
+    at = rng.randrange(1, len(data))
+    if kind == "cut":
+        return data[:at]
+    if kind == "lost":  # neighbours that are lost together make one letter out of two, which nobody can tell
+        count = 1 if b"\0" in data[:9] else rng.choice([1, 1, 1, 2, 3])
+        return without(data, *rng.sample(range(rng.randrange(9), max(len(data), 40), 9), count))
+    start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1 or len(data)
+    if kind == "doubled":
+        return data[:end] + data[start:end] + data[end:]
+    try:
+        old = data[start:end].decode().encode(rng.choice(["cp1251", "koi8-r", "cp866"]), "replace")
+    except UnicodeDecodeError:
+        return data[:at]
+    return data[:start] + old + data[end:]
+
+
+def foreign(card: dict, name: str) -> set[str]:
+    """The characters beyond ASCII of the kept rows that the undamaged file does not have, but for U+FFFD."""
+    known = {*"".join([*LINES, *PARAGRAPHS, "Главаи ещётакда"]), "\ufffd"}
+    rows = corpus.rows(card["id"], 0, 10_000)
+    return {char for row in rows for text in turns.texts(row) for char in text if not char.isascii()} - known
+
+
+def keeps_the_law(folder: Path, name: str, data: bytes) -> None:
+    """Every record is kept or set aside, and no kept row has a character that the source did not have."""
+    (folder / name).write_bytes(data)
+    try:
+        card = corpus.create([folder / name], "x")
+    except importer.CorpusEmpty:
+        return
+    assert card["rows_in"] == card["rows_kept"] + card["rows_set_aside"]
+    assert foreign(card, name) == set(), data
+    corpus.delete(card["id"])
+
+
+HURTS = ("cut", "lost", "doubled", "encoding")
+
+
+def test_no_kept_row_of_a_damaged_file_has_a_letter_that_its_source_did_not_have(tmp_path):
+    rng = random.Random(17)
+    for name, data in twins().items():
+        keeps_the_law(tmp_path, name, data)
+        for kind in HURTS * 3:
+            keeps_the_law(tmp_path, name, hurt(data, kind, rng))
+
+
+@pytest.mark.slow
+def test_of_ten_thousand_damaged_files_none_has_a_foreign_letter(tmp_path):
+    rng, files = random.Random(19), twins()
+    for at in range(10_000):
+        name = list(files)[at % len(files)]
+        keeps_the_law(tmp_path, name, hurt(files[name], HURTS[at // len(files) % 4], rng))

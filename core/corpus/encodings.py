@@ -27,12 +27,15 @@ LONGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is set aside
 READS_AS_RUSSIAN = 4.2  # nats a character: text in its own encoding costs 2.3 to 3.6
 SOUND = 4  # characters of UTF-8 beyond ASCII for each broken place: other encodings reach a seventh of one
 LATIN = ["cp1252", "cp1250", "cp1254", "cp1257"]  # of languages whose letters beyond ASCII stand inside Latin words
+NOT_BY_GUESS = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]  # found otherwise
 TELLING = 40  # bytes beyond ASCII by which these can be told apart
 PROVES = 6  # letters by which a line tells its old encoding
 FEW = 40  # bytes of a line for each broken place, where it has hardly a character beyond ASCII
 # ASCII with a character of UTF-8 that lacks one of its bytes: two in a row of those that old encodings use seldom.
 _TORN = re.compile(rb"[\x00-\x7f]*(?:[\xe0-\xef][\x80-\xbf]|[\x80-\xbf]{2})[\x00-\x7f]*")
 _BEYOND_ASCII = bytes(range(128, 256))
+# Cyrillic or Latin letters of UTF-16 that are read one byte too late: U+0430 and U+0043 as U+3004 and U+4300.
+_SHIFTED = re.compile("[" + "".join(chr(high << 8 | low) for high in range(5, 216) for low in (0, 4)) + "]{3}")
 _RUN, _IN_LATIN = re.compile(rb"[\x80-\xff]+"), re.compile(rb"[A-Za-z][\x80-\xff]+|[\x80-\xff]+[A-Za-z]")
 _OLD_WORD = re.compile(rb"[\x80-\xff]{3}")
 
@@ -82,10 +85,13 @@ def guess(sample: bytes) -> str:
     if russian := _russian(sample):
         return russian
     latin = 2 * len(_IN_LATIN.findall(sample)) > len(_RUN.findall(sample))
-    if latin and len(sample) - len(sample.translate(None, _BEYOND_ASCII)) < TELLING:
+    beyond_ascii = len(sample) - len(sample.translate(None, _BEYOND_ASCII))
+    if latin and beyond_ascii < TELLING:
         return "cp1252"
+    if beyond_ascii < PROVES:  # a stray byte or two
+        return "utf-8"
     # A second opinion for other languages.
-    best = from_bytes(sample[:SAMPLE_BYTES], cp_isolation=LATIN if latin else None).best()
+    best = from_bytes(sample[:SAMPLE_BYTES], cp_isolation=LATIN if latin else None, cp_exclusion=NOT_BY_GUESS).best()
     return best.encoding if best and best.encoding not in ("utf_8", "ascii") else "cp1252"
 
 
@@ -191,7 +197,8 @@ def _wide_lines(source: Source, encoding: str) -> Iterator[Line]:
                 yield Line(number, "", "line_too_long")
                 continue
             text = raw.decode(encoding + order, errors="replace").removesuffix("\r")
-            yield Line(number, text, "bad_bytes" if len(raw) % width or "\ufffd" in text else "")
+            torn = len(raw) % width or "\ufffd" in text or _SHIFTED.search(text)
+            yield Line(number, text, "bad_bytes" if torn else "")
 
 
 def _wide_raw(stream: BinaryIO, newline: bytes, width: int) -> Iterator[bytes | None]:

@@ -1,5 +1,6 @@
 """Where bytes come from: a file, a packed file, a member of a ZIP archive, a folder; and what is read out of them."""
 
+import codecs
 import io
 import os
 import re
@@ -180,7 +181,7 @@ def unpacked(source: Source) -> Source:
     def damage() -> str:
         if not is_gzip and source.size <= CHECKED and _is_cut_frame(source):
             cut.append(True)
-        return _damage(opened, source.size) or ("file_cut" if cut else "")
+        return _damage(opened, source.size) or (("file_damaged" if _is_torn(opened) else "file_cut") if cut else "")
 
     return Source(source.name, opened, source.size, at=source.at, damage=cache(damage))
 
@@ -198,6 +199,18 @@ def _damage(opened: Callable[[], BinaryIO], size: int) -> str:
     except Exception:  # zipfile, zlib, bz2, lzma and zstandard each have errors of their own
         return "file_damaged"
     return ""
+
+
+def _is_torn(opened: Callable[[], BinaryIO]) -> bool:
+    """Whether text that begins as UTF-8 is none before its end: packed bytes that have lost one look like cut ones."""
+    decoder, sound = codecs.getincrementaldecoder("utf-8")(), 0
+    with opened() as stream:
+        while block := stream.read(1 << 16):
+            try:
+                sound += len(decoder.decode(block))
+            except UnicodeDecodeError as error:
+                return sound + error.start > 0
+    return False
 
 
 class _Gunzipped(io.RawIOBase):

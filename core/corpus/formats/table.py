@@ -9,6 +9,7 @@ from core.corpus import encodings, schema
 from core.corpus.sources import Bad, Format, Record, Source
 
 LONGEST_ROW = 4 * 1024 * 1024  # characters after which a quote counts as never closed
+NO_DELIMITER = "\x1f"  # of one column, whose lines may have commas
 DELIMITERS = ",;\t|"
 KINDS = ("ask", "input", "answer", "text", "system", "messages", "role")
 KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"}
@@ -108,7 +109,7 @@ def _dialect(head: str) -> tuple[str, list[str]]:
     outside = re.sub(r'"[^"]*"', "", line)
     delimiter = max(DELIMITERS, key=outside.count)
     if not outside.count(delimiter):
-        return ",", [line.strip()]
+        return NO_DELIMITER, [line.strip()]
     return delimiter, next(csv.reader([line], delimiter=delimiter), [line])
 
 
