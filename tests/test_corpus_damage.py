@@ -14,7 +14,19 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from core.corpus import checks, cleaning, corpus, documents, duplicates, encodings, importer, mojibake, sniff, turns
+from core.corpus import (
+    checks,
+    cleaning,
+    corpus,
+    documents,
+    duplicates,
+    encodings,
+    importer,
+    mojibake,
+    personal,
+    sniff,
+    turns,
+)
 from core.corpus.formats import pdf
 from core.training import corpus_rows, leakage
 from tests.test_corpus_formats import lines, made, messages, packed_arrow, packed_parquet, said
@@ -504,3 +516,43 @@ def test_of_ten_thousand_damaged_files_none_has_a_foreign_letter(tmp_path):
     for at in range(10_000):
         name = list(files)[at % len(files)]
         keeps_the_law(tmp_path, name, hurt(files[name], HURTS[at // len(files) % 4], rng))
+
+
+@pytest.mark.parametrize("name", ["Письма бабушке.txt", "Заметки/Море.txt"])
+@pytest.mark.parametrize("encoding", ["cp866", "cp1251", "utf-8"])
+def test_names_in_an_archive_are_russian_whatever_the_program(tmp_path, name, encoding):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x" * len(name.encode(encoding)), WORDS)
+    data = (tmp_path / "a.zip").read_bytes().replace(b"x" * len(name.encode(encoding)), name.encode(encoding))
+    card = made(tmp_path, "a.zip", data)
+    assert ([file["file"] for file in card["sources"]][-1], said(card)) == (f"a.zip/{name}", [WORDS])
+
+
+@pytest.mark.parametrize(
+    ("reply", "is_refusal"),
+    [
+        ("Извините, но я не могу прийти завтра.", False), ("Простите, я не могу найти ключи.", False),
+        ("I'm sorry, but I can't come tomorrow.", False), ("К сожалению, я не могу забыть то лето.", False),
+        ("Извините, но я не могу помочь с этим.", True), ("К сожалению, я не могу предоставить эти сведения.", True),
+        ("I'm sorry, but I can't help with that.", True), ("I am sorry, but I cannot assist you.", True),
+        ("Простите, но я не буду обсуждать эту тему.", True),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_told_from_a_regret(reply, is_refusal):
+    assert ("refusal" in checks.check(chat("q", reply))["flags"]) == is_refusal
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("паспорт 45 09 123456", ["passport"]), ("Паспорт серия 4509 № 123456", ["passport"]),
+        ("тел. 916 123-45-67", ["phone"]), ("звоните: (495) 123-45-67", ["phone"]), ("код 916 123-45-67", []),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dGVzdHNpZ25hdHVyZQ", ["key"]),
+        ("token glpat-abcdefghij0123456789", ["key"]), ("123456789:AAabcdefghijklmnopqrstuvwxyz0123456", ["key"]),
+        (f"-----BEGIN RSA PRIVATE KEY-----\n{'MIIB' * 20}\n-----END RSA PRIVATE KEY-----", ["key"]),
+        ("ISBN 978-5-17-118366-0", []), ("9785171183660", []), ("версия 77.88.8.8", []), ("сервер 77.88.8.8", ["ip"]),
+        ("4111 1111 1111 1111", ["card"]),
+    ],
+)  # fmt: skip
+def test_personal_data_is_found_and_what_looks_like_it_is_not(text, kinds):
+    assert [kind for _, _, kind in personal.find(text)] == kinds

@@ -17,6 +17,8 @@ from typing import BinaryIO, NamedTuple
 
 import zstandard
 
+from core.corpus import russian_bigrams
+
 MOST_UNPACKED = 64 * 2**30  # bytes of one packed file
 BOMB_RATIO = 400  # unpacked by packed; JSON of a template corpus reaches 60
 BOMB_FREE = 64 * 2**20  # bytes that may come out whatever the ratio
@@ -32,6 +34,7 @@ BESIDE_CHATS = (
     *("shared_conversations.json", "group_chats.json", "export_manifest.json", "shopping.json", "memories.json"),
 )
 ROWS = (".jsonl", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")  # beside which they can only be descriptions
+READS_AS_RUSSIAN = 4.2  # nats a character of a name
 HIDDEN = ("__MACOSX", ".git", ".obsidian", ".trash", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -305,6 +308,8 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
             yield Bad("", "zip_damaged")
         else:
             members = [member for member in archive.infolist() if not member.is_dir()]
+            for member in members:  # only for people: the archive itself goes by orig_filename
+                member.filename = _member_name(member)
             for member in members[MOST_MEMBERS:]:
                 yield Bad(member.filename, "too_many_members")
             descriptions = _descriptions([member.filename for member in members])
@@ -313,6 +318,18 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
                     yield Bad(member.filename, "describes_others")
                 elif (opened_member := _of_member(source, archive, member)) is not None:
                     yield opened_member
+
+
+def _member_name(member: zipfile.ZipInfo) -> str:
+    """The name of a member; zipfile takes those that are not marked as UTF-8 for CP437, and Windows wrote CP866."""
+    if member.flag_bits & 0x800 or member.filename.isascii():
+        return member.filename
+    raw = member.orig_filename.encode("cp437", errors="replace")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        name = min((raw.decode(name, errors="replace") for name in ("cp866", "cp1251")), key=russian_bigrams.cost)
+    return name if russian_bigrams.cost(name) <= READS_AS_RUSSIAN else member.filename
 
 
 def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Source | Bad | None:
