@@ -28,10 +28,11 @@ DESCRIPTIONS = (  # of a data set, as other programs put them beside its rows
     *("manifest.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json"),
     *("card.json", "about.json", "datapackage.json", "croissant.json"),
 )
-CHATS = re.compile(r"(?:^|/)conversations(?:-\d+)?\.json$")  # of ChatGPT and Claude
-BESIDE_CHATS = (
-    *("chat.html", "user.json", "users.json", "user_settings.json", "message_feedback.json", "model_comparisons.json"),
-    *("shared_conversations.json", "group_chats.json", "export_manifest.json", "shopping.json", "memories.json"),
+CONVERSATIONS = re.compile(r"conversations(?:-\d+)?\.json")
+COMPANIONS = (  # what stands beside the conversations in the exports of ChatGPT and Claude; chat.html repeats them
+    *("user.json", "users.json", "user_settings.json", "message_feedback.json", "shared_conversations.json"),
+    *("group_chats.json", "sora.json", "export_manifest.json", "model_comparisons.json", "shopping.json"),
+    *("projects.json", "memories.json", "chat.html"),
 )
 ROWS = (".jsonl", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")  # beside which they can only be descriptions
 READS_AS_RUSSIAN = 4.2  # nats a character of a name
@@ -274,14 +275,14 @@ def held(source: Source) -> Source:
 def of_folder(folder: Path) -> Iterator[Source | Bad]:
     """The files under a folder in the order of their names; links and hidden files are not followed."""
     paths = sorted(folder.rglob("*"))
-    descriptions = _descriptions([path.name for path in paths])
+    describes = _describes([path.name for path in paths])
     for path in paths:
         name = readable(str(path.relative_to(folder)))
         if any(part in HIDDEN or part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_symlink():
             yield Bad(name, "link")
-        elif path.name.lower() in descriptions:
+        elif describes(path.name):
             yield Bad(name, "describes_others")
         elif path.is_file():
             try:
@@ -290,11 +291,16 @@ def of_folder(folder: Path) -> Iterator[Source | Bad]:
                 yield Bad(name, "file_unreadable", type(error).__name__)
 
 
-def _descriptions(names: list[str]) -> tuple[str, ...]:
-    """What files beside files of these names are no rows, by their own names."""
-    names = [name.lower().removesuffix(".gz").removesuffix(".zst") for name in names]
-    rows, chats = any(name.endswith(ROWS) for name in names), any(map(CHATS.search, names))
-    return DESCRIPTIONS * rows + BESIDE_CHATS * chats
+def _describes(names: list[str]) -> Callable[[str], bool]:
+    """Whether a file with this name only describes the others, which have these names."""
+    known = DESCRIPTIONS if any(map(_holds_rows, names)) else ()
+    if any(CONVERSATIONS.fullmatch(name.lower()) for name in names):
+        known += COMPANIONS
+    return lambda name: name.lower() in known
+
+
+def _holds_rows(name: str) -> bool:
+    return name.lower().removesuffix(".gz").removesuffix(".zst").endswith(ROWS)
 
 
 def of_zip(source: Source) -> Iterator[Source | Bad]:
@@ -307,14 +313,14 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
         except Exception:  # zipfile lets struct, zlib and Unicode errors through
             yield Bad("", "zip_damaged")
         else:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
             for member in members:  # only for people: the archive itself goes by orig_filename
                 member.filename = _member_name(member)
             for member in members[MOST_MEMBERS:]:
                 yield Bad(member.filename, "too_many_members")
-            descriptions = _descriptions([member.filename for member in members])
+            describes = _describes([Path(member.filename).name for member in members])
             for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
-                if Path(member.filename).name.lower() in descriptions:
+                if describes(Path(member.filename).name):
                     yield Bad(member.filename, "describes_others")
                 elif (opened_member := _of_member(source, archive, member)) is not None:
                     yield opened_member

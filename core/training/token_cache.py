@@ -130,19 +130,22 @@ def _forget_old(cache: Path, in_use: Path) -> None:
 
 def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[..., None]) -> None:
     """Write the files of Tokens for the training and the held-out rows, and what there is to know of the corpus."""
-    chats = 0
+    chats = pairs = 0
 
     def rows_of_corpus() -> Iterator[dict]:
-        nonlocal chats
+        nonlocal chats, pairs
         for row in corpus_rows.read_rows(config.corpus):
             chats += "messages" in row
+            pairs += "chosen" in row
             yield row
 
     clusters, counted = corpus_rows.Clusters(rows_of_corpus()), Counter()
     held_out = corpus_rows.held_out_clusters(clusters.sizes, config.validation_share)
     rows = clusters.sizes.total()
-    about = {"rows": rows, "chats": chats}
-    if rows >= FEWEST_ROWS and not (chats and not tokenizer.chat_template):  # else it is refused before long
+    about = {"rows": rows, "chats": chats, "pairs": pairs}
+    if (
+        rows >= FEWEST_ROWS and not pairs and not (chats and not tokenizer.chat_template)
+    ):  # else it is refused before long
         parts, reported = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
         for done, (number, row) in enumerate(corpus_rows.numbered_rows(config.corpus)):
             part = parts[clusters.of(row) in held_out]

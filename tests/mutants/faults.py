@@ -37,7 +37,7 @@ ENCODING = Group(
             "            learned[at : stop + 1] = [True] * (stop + 1 - at)",
             "            learned[at:stop] = [True] * (stop - at)",
         ),
-        ('    ended = "messages" in row and row["messages"][-1]["role"] != "assistant"', "    ended = False"),
+        ('    ended = last["role"] != "assistant" or last.get("weight") == 0', "    ended = False"),
         ("    while at < len(spans) and spans[at][0] < end:", "    while at < len(spans) and spans[at][1] < end:"),
         (
             "    while at < len(spans) and (spans[at][1] <= start",

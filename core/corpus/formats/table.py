@@ -105,7 +105,7 @@ def _loosely_quoted(line: str, delimiter: str, count: int) -> list[str] | None:
 
 
 def _dialect(head: str) -> tuple[str, list[str]]:
-    line = next((line for line in head.split("\n") if line.strip()), "")
+    line = next((line for line in re.split(r"[\r\n]+", head) if line.strip()), "")
     outside = re.sub(r'"[^"]*"', "", line)
     delimiter = max(DELIMITERS, key=outside.count)
     if not outside.count(delimiter):
