@@ -14,12 +14,12 @@ import yaml
 from core import paths
 from core.errors import UserError
 from core.synth.grammar import Grammar, Row, Rule
-from core.synth.prompts import METHODS
+from core.synth.prompts import METHODS, check_placeholders
 
 KINDS = {
     "grammar": {"start", "messages", "depth", "decay", "words", "rules"},
-    "grid": {"axes", "prompt", "system", "judge"},
-    "model": {"method", "seeds", "prompt", "system", "style", "judge"},
+    "grid": {"axes", "prompt", "ask", "system", "judge"},
+    "model": {"method", "seeds", "prompt", "ask", "system", "style", "judge"},
     "mix": {"parts", "cap"},
 }
 COMMON = {"kind", "title", "about", "lang"}
@@ -165,6 +165,8 @@ def read(text: str, file: str) -> Recipe:
         _check_mix(values.get("parts"), file)
     elif str(values.get("method", "free")) not in METHODS:
         raise RecipeWrong(file=file, what=f'method is "{values["method"]}", known are {", ".join(METHODS)}')
+    if kind in ("grid", "model"):
+        check_placeholders(kind, recipe.lang, values)
     return recipe
 
 
