@@ -40,7 +40,7 @@ _BEFORE = [
     _compiled(rf"^{_MARK}(?:{WORDS['labels']})[*_]*:[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^[*_]*(?:{WORDS['assistant_speaks']})[*_]*\s*:[*_]*(?=\s)"),
 ]
-_AFTER = _compiled(rf"(?:^|\n){_MARK}{_either('postambles')}[*_)\s]*$")
+_AFTER = _compiled(rf"(?:^|\n){_MARK}(?:{_either('postambles')}[*_)\s]*)+$")
 _AFTER_INLINE = _compiled(rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]})$")
 _RULES = re.compile(r"^(?:\s*(?:-{3,}|\*{3,}|_{3,})\s*\n)+|(?:\n\s*(?:-{3,}|\*{3,}|_{3,}))+\s*$")
 _REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_starts')}")
