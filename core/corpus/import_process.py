@@ -1,10 +1,13 @@
 """An import in a process of its own, so that the page stays alive; ending the reader ends the import."""
 
 import json
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,15 +33,18 @@ def create(sources: list[Path], name: str, options: Options) -> Iterator[dict]:
     yield from run(command)
 
 
-def run(command: list[str]) -> Iterator[dict]:
-    """What a command of this package says, line by line."""
+def run(command: list[str], beat: float | None = None) -> Iterator[dict]:
+    """What a command of this package says, line by line; {} whenever it said nothing for `beat` seconds."""
     # What goes wrong is said to a file: a pipe that nobody empties while the other is read stops the process.
     with tempfile.TemporaryFile() as wrong:
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=wrong, encoding="utf-8", errors="replace"
         )
         try:
-            for line in process.stdout:
+            for line in process.stdout if beat is None else _lines(process.stdout, beat):
+                if line is None:
+                    yield {}
+                    continue
                 try:
                     last = json.loads(line)
                 except ValueError:
@@ -52,6 +58,28 @@ def run(command: list[str]) -> Iterator[dict]:
                 raise ImportBroke(reason=reason or f"exit status {process.returncode}")
         finally:
             _end(process)
+
+
+def _lines(stream, beat: float) -> Iterator[str | None]:
+    """The lines of a stream, and None whenever there was none for so many seconds."""
+    said: queue.SimpleQueue = queue.SimpleQueue()
+
+    def listen() -> None:
+        with suppress(ValueError):  # closed meanwhile
+            for line in stream:
+                said.put(line)
+        said.put("")
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        try:
+            line = said.get(timeout=beat)
+        except queue.Empty:
+            yield None
+            continue
+        if not line:
+            return
+        yield line
 
 
 def _end(process: subprocess.Popen) -> None:

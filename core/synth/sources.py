@@ -186,6 +186,6 @@ def _of_corpus(name: str) -> Iterator[dict]:
 def _of_recipe(name: str, seed: int) -> Iterator[dict]:
     recipe = recipes.load(name)
     if recipe.kind != "grammar":
-        raise recipes.RecipeWrong(file=name, what="it is a part of a mix but no grammar; make a corpus of it first")
+        raise recipes.PartNoGrammar(file=name)
     for number in count():
         yield recipe.make(seed, number) | {"lang": recipe.lang, "recipe": {"name": recipe.name, "row": number}}
