@@ -21,6 +21,7 @@ from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.runs import gpu_access
 from core.synth import job_files, recipes
+from core.synth.chain_source import FromChain
 from core.synth.copies import Copies
 from core.synth.endpoint import EndpointDown
 from core.synth.job_files import Files
@@ -63,6 +64,11 @@ class Job:
     def dropped(self) -> int:
         return sum(self.copies.values())
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the volume is reached and no group of rows is half written."""
+        return self.tokens >= self.target and self.next % self.recipe.parts == 0
+
 
 def run(directory: Path) -> str:
     """Work on the job in this directory until it ends, and return how."""
@@ -98,7 +104,7 @@ def _work(directory: Path) -> str:
     copies, scale = Copies(), Scale(job.request.get("model"), job.recipe.lang)
     job_files.resume(job, copies)
     source = open_source(job)
-    ending = "finished" if job.tokens >= job.target else ""
+    ending = "finished" if job.is_full else ""
     with Files(directory) as files:
         try:
             while not ending:
@@ -107,7 +113,7 @@ def _work(directory: Path) -> str:
                 except gpu_access.CardBusy as error:
                     ending = _wait_for_card(job, error)
                     continue
-                ending = "exhausted" if not batch else _take(job, batch, copies, scale, files)
+                ending = (_asked(job) or "exhausted") if not batch else _take(job, batch, copies, scale, files)
                 if not ending and (ending := _asked(job)):
                     _take(job, source.drain(), copies, scale, files)
                 _sync(job, files, bool(ending))
@@ -135,7 +141,8 @@ def open_source(job: Job) -> Source:
         return FromGrammar(job.recipe, job.seed)
     if job.recipe.kind == "mix":
         return FromMix(job.recipe, job.seed, job.request.get("model"))
-    return FromModel(job.recipe, job.seed, job.request, job.directory, job.next)
+    source = FromChain if job.recipe.kind == "chain" else FromModel
+    return source(job.recipe, job.seed, job.request, job.directory, job.next)
 
 
 def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: Files) -> str:
@@ -159,8 +166,8 @@ def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: File
             files.dropped.write(orjson.dumps({"row": item["number"]} | copy) + b"\n")
         else:
             _keep(job, item, next(ids), files)
-            if job.tokens >= job.target:
-                return "finished"
+        if job.is_full:
+            return "finished"
         if len(job.novel) == job_files.NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * job_files.NOVELTY_ROWS:
             return "novelty"
     return ""

@@ -133,10 +133,14 @@ class Received:
         path = directory / "received.jsonl"
         job_files.mend(path)
         rows = [row for row in job_files.read(path) if row["number"] >= first]
-        self.rows = {row["number"]: row for row in rows}
+        self.rows = {self.key(row): row for row in rows}
         self.file = path.open("wb")
         for row in rows:
             self.add(row)
+
+    @staticmethod
+    def key(row: dict):
+        return row["number"]
 
     def take(self, number: int) -> dict | None:
         """The row of this number, if a former process received it."""
