@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -49,7 +48,9 @@ def build(say: Say) -> dict:
     listing.focus(lambda: gr.update(choices=job_choices(say)), None, listing, show_progress="hidden")
     drawn = [status, *buttons, delete, changed]
     probe.change(partial(draw, say), [listing, probe, changed], drawn, show_progress="hidden")
-    for button, ask in zip(buttons, (jobs.pause, synth_jobs.resume, synth_jobs.stop), strict=True):
+    for button, ask in zip(
+        buttons, (partial(jobs.ask, request="pause"), synth_jobs.resume, synth_jobs.stop), strict=True
+    ):
         button.click(partial(on_ask, say, ask), listing, probe, show_progress="hidden")
     delete.click(partial(on_delete, say), listing, [listing, status])
     return {"changed": changed}
@@ -152,7 +153,7 @@ def on_show(say: Say, **values):
     """Ten rows, the x-ray and the price, made in a process of their own."""
     wanted = request(say, values)
     yield templates.macro("paragraph", say("synth.showing"))
-    command = [sys.executable, "-m", "core.synth", wanted["recipe"], "--preview", "--json"]
+    command = ["-m", "core.synth", wanted["recipe"], "--preview", "--json"]
     for name in ("tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "parallel"):
         if wanted[name] is not None:
             command += [f"--{name.replace('_', '-')}", str(wanted[name])]

@@ -131,8 +131,8 @@ def _make(options) -> int:
     directory = options.out and options.out.absolute().with_name(f".{options.out.name}.synth")
     if not _can_resume(directory, options.out, wanted):
         directory = synth_jobs.create(wanted, directory)
-    (directory / "control.json").unlink(missing_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: jobs.pause(directory))
+    jobs.forget_requests(directory)
+    signal.signal(signal.SIGTERM, lambda *_: jobs.ask(directory, "pause"))
     began = time.perf_counter()
     ending = worker.run(directory)
     last = {key: value for key, value in events.last(directory).items() if key not in ("event", "time")}

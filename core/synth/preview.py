@@ -7,8 +7,8 @@ from core import paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
 from core.errors import UserError
-from core.estimate import __main__ as estimate_command
 from core.estimate import answer, catalogue
+from core.estimate.setup import Setup
 from core.synth import counting
 from core.synth.chain_source import FromChain
 from core.synth.copies import Copies
@@ -120,10 +120,10 @@ def purpose(tokens: int) -> str:
 def epochs(model: str, volumes: list[int]) -> dict | None:
     """{"seconds": [...], "card"} of one QLoRA epoch over each volume; None where the estimate does not know the model."""
     try:
-        options = estimate_command.parser().parse_args(["--model", model, "--method", "qlora"])
-        setup, card, free = estimate_command.question(options)
+        card, free = catalogue.chosen()
+        setup = Setup(precision=answer.best_precision(card))
         shape = catalogue.shape(model)
         answers = [answer.ask(shape, setup, card, tokens=tokens, epochs=1, free=free) for tokens in volumes]
-    except (UserError, SystemExit, OSError, ValueError, KeyError):
+    except (UserError, OSError, ValueError, KeyError):
         return None
     return {"seconds": [round(one.epoch_seconds) for one in answers], "card": card.name}

@@ -4,21 +4,17 @@
 on the disk: nothing lost, nothing twice.
 """
 
-import os
 import sys
 import time
-import traceback
 from collections import Counter, deque
 from pathlib import Path
 
 import orjson
 import psutil
-from filelock import FileLock, Timeout
 
 from core import errors, events, jobs, paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
-from core.errors import UserError
 from core.runs import gpu_access
 from core.synth import job_files, recipes
 from core.synth.chain_source import FromChain
@@ -39,10 +35,6 @@ SYNC_SECONDS = 5.0
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
 BAD_IN_A_ROW = 25
 XRAY_AT, XRAY_SHARE = 1000, 0.1  # rows, share of the volume: later the end is near
-
-
-class AlreadyAtWork(UserError):
-    template = "The job {job} is at work in another process already."
 
 
 class Job:
@@ -72,34 +64,18 @@ class Job:
 
 def run(directory: Path) -> str:
     """Work on the job in this directory until it ends, and return how."""
-    lock = FileLock(directory / "run.lock", timeout=10)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise AlreadyAtWork(job=directory.name) from None
-    with lock:
-        events.mend(directory)
+    with jobs.lock(directory):
         last = events.last(directory)
         if last and last["event"] in ("finished", "stopped"):
             return last["event"]
-        events.append(directory, "started", pid=os.getpid())
-        try:
-            return _work(directory)
-        except EndpointDown as error:
-            values = errors.to_dict(error)
-            values["reason"] = values.pop("trouble")
-            events.append(directory, "paused", **values)
-            return "paused"
-        except Exception as error:  # every ending is put on record
-            values = errors.to_dict(error)
-            if not isinstance(error, UserError):
-                traceback.print_exc()
-                values |= {"values": {}, "message": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
-            events.append(directory, "failed", **values)
-            return "failed"
+        ending = jobs.record(directory, lambda: _work(directory))
+        if ending in ("finished", "stopped"):
+            for name in ("rows.jsonl", "received.jsonl"):
+                (directory / name).unlink(missing_ok=True)
+        return ending
 
 
-def _work(directory: Path) -> str:
+def _work(directory: Path) -> dict:
     job = Job(directory)
     copies, scale = Copies(), Scale(job.request.get("model"), job.recipe.lang)
     job_files.resume(job, copies)
@@ -118,6 +94,9 @@ def _work(directory: Path) -> str:
                     _take(job, source.drain(), copies, scale, files)
                 _sync(job, files, bool(ending))
                 _report(job, bool(ending))
+        except EndpointDown as error:
+            values = errors.to_dict(error)
+            return {"event": "paused", "reason": values.pop("trouble"), **values}
         finally:
             source.close()
     return _end(job, ending)
@@ -236,28 +215,22 @@ def _progress(job: Job) -> dict:
 
 
 def _asked(job: Job) -> str:
-    return {"pause": "paused", "stop": "stopped"}.get(jobs.asked(job.directory), "")
+    return {"pause": "paused", "stop": "stopped"}.get(jobs.end_request(job.directory), "")
 
 
-def _end(job: Job, ending: str) -> str:
-    """Put the ending on record; finished and stopped jobs become a corpus."""
+def _end(job: Job, ending: str) -> dict:
+    """The values of the last event; finished and stopped jobs become a corpus."""
     if ending in ("novelty", "bad_replies", "paused"):
-        reason = "asked" if ending == "paused" else ending
-        events.append(job.directory, "paused", reason=reason, **_progress(job))
-        return "paused"
+        return {"event": "paused", "reason": "asked" if ending == "paused" else ending, **_progress(job)}
     ending = "stopped" if ending == "stopped" else "finished"
     if not job.rows:
-        events.append(job.directory, ending, corpus=None, **_progress(job))
-        return ending
+        return {"event": ending, "corpus": None, **_progress(job)}
     counts = _progress(job)
     card, xray = job_files.publish(job)
     out = Path(job.request["out"]) if job.request.get("out") else paths.corpora() / card["id"]
     job_files.move_blocks(job.directory, out)
     events.append(job.directory, "xray", rows=job.rows, xray=xray)
-    events.append(job.directory, ending, corpus=card["id"], gauges=xray, **counts | {"memory_mb": peak_mb()})
-    for name in ("rows.jsonl", "received.jsonl"):
-        (job.directory / name).unlink(missing_ok=True)
-    return ending
+    return {"event": ending, "corpus": card["id"], "gauges": xray, **counts | {"memory_mb": peak_mb()}}
 
 
 def peak_mb() -> int:
