@@ -1,12 +1,12 @@
 """Defaults of a run: fields of TrainConfig that suit a model, a method, a corpus and this machine."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 from core import model_files, models, paths
-from core.corpus import token_counter
+from core.corpus import storage, token_counter
 from core.errors import UserError
+from core.estimate import catalogue
 from core.hardware import hardware
 from core.training.config import TrainConfig
 
@@ -27,14 +27,15 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
     `card` is the UUID of the card that is trained on; by default the usual one.
     """
     values = {name: value for name, value in asdict(TrainConfig("", "")).items() if name in FIELDS}
-    place = None
+    place, config = None, {}
     try:
         values |= models.suggested(base_model)
         place = models.local(base_model)
+        config = catalogue.config(place) if place else {}
     except UserError:  # a directory that is no model is refused when Train is pressed
         pass
-    if place:
-        values["max_length"] = min(values["max_length"], _context(Path(place)) or values["max_length"])
+    longest = (config | config.get("text_config", {})).get("max_position_embeddings")
+    values["max_length"] = min(values["max_length"], longest or values["max_length"])
     if method == "full":
         values["learning_rate"] /= FULL_SLOWER
     gpu = hardware.card(card) or hardware.card()
@@ -53,15 +54,6 @@ def kind(corpus_id: str | None) -> str:
     return _card(corpus_id).get("kind", "")
 
 
-def _context(model: Path) -> int | None:
-    """Tokens that a model in a directory reads, if its config.json says so."""
-    try:
-        config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings")
-
-
 def _samples(corpus_id: str | None, base_model: str, max_length: int) -> float:
     """What is read in an epoch: the rows of a corpus; of texts, which are packed, the blocks; 0 if there is none."""
     card = _card(corpus_id)
@@ -72,6 +64,6 @@ def _samples(corpus_id: str | None, base_model: str, max_length: int) -> float:
 
 def _card(corpus_id: str | None) -> dict:
     try:
-        return json.loads((paths.corpus(corpus_id or "") / "card.json").read_text(encoding="utf-8"))
-    except (UserError, OSError, ValueError):
+        return storage.read_card(paths.corpus(corpus_id or ""))
+    except UserError:
         return {}

@@ -8,9 +8,8 @@ import argparse
 import json
 import os
 import sys
-import time
 
-from core import errors, events, models, paths
+from core import errors, jobs, models, paths
 from core.chat import chat_models, types
 from core.corpus import corpus
 from core.errors import UserError
@@ -20,7 +19,6 @@ from core.training.config import TrainConfig
 SAMPLE = "lighthouse-en"
 PROMPT = "I can't sleep. What should I do?"
 STEPS = 48
-POLL_SECONDS = 0.5
 
 
 def run(method: str = "qlora", steps: int = STEPS, tell=lambda line: None) -> dict:
@@ -37,7 +35,8 @@ def run(method: str = "qlora", steps: int = STEPS, tell=lambda line: None) -> di
         **models.suggested(models.STARTER),
     )
     run_id = runs.start(config, "demo")
-    wait(run_id, tell)
+    for event in jobs.follow(paths.run(run_id)):
+        tell(json.dumps(event, ensure_ascii=False))
     row, curves = store.sync(run_id), store.curves(run_id)
     if row["state"] != "finished":
         raise UserError(message=row["error_message"] or f"The run ended as {row['state']}.")
@@ -59,19 +58,6 @@ def sample_corpus() -> str:
             return card["id"]
     sample = next(sample for sample in corpus.samples() if sample["id"] == SAMPLE)
     return corpus.create([sample["path"]], SAMPLE)["id"]
-
-
-def wait(run_id: str, tell) -> None:
-    """Follow a run until it ends."""
-    offset = 0
-    while True:
-        state = runs.state(run_id)
-        fresh, offset = events.read(paths.run(run_id), offset)
-        for event in fresh:
-            tell(json.dumps(event, ensure_ascii=False))
-        if state not in runs.ACTIVE:
-            return
-        time.sleep(POLL_SECONDS)
 
 
 def ab(run_id: str) -> dict:

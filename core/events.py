@@ -1,4 +1,4 @@
-"""The events of a run: one JSON line each in events.jsonl, written by the trainer alone, read by everybody."""
+"""The events of a job or run: one JSON line each in events.jsonl, written by its process alone, read by everybody."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 TAIL_BYTES = 65_536
-FINAL = ("finished", "stopped", "paused", "failed")  # after one of these a trainer says nothing more
+FINAL = ("finished", "stopped", "paused", "failed")  # the last event of a process is one of these
 
 
 def file(run_dir: Path) -> Path:
@@ -23,13 +23,13 @@ def append(run_dir: Path, event: str, **values: Any) -> None:
     line = json.dumps(_finite({"event": event, "time": round(time.time(), 3), **values}), ensure_ascii=False)
     with file(run_dir).open("ab") as output:  # one write of a whole line: a reader sees all of it or none
         output.write(line.encode() + b"\n")
-        if event == "checkpoint":  # after a power cut the log must not end before what is gone on from
+        if event == "checkpoint":  # after a power cut the log must not end before the checkpoint that is resumed
             output.flush()
             os.fsync(output.fileno())
 
 
 def mend(run_dir: Path) -> None:
-    """Cut off a line that a dead trainer left half-written; call it while holding the run's lock."""
+    """Cut off a line that a dead process left half-written; call it while holding the job's lock."""
     if not file(run_dir).exists():
         return
     with file(run_dir).open("rb+") as output:
@@ -40,7 +40,7 @@ def mend(run_dir: Path) -> None:
 
 
 def read(run_dir: Path, offset: int = 0, most_bytes: int = -1) -> tuple[list[dict], int]:
-    """The whole events after a byte offset, and the offset to go on from; a half-written line is left for later."""
+    """The events after a byte offset, and the next offset; a half-written line is left for later."""
     try:
         with file(run_dir).open("rb") as lines:
             lines.seek(offset)
@@ -60,8 +60,8 @@ def last(run_dir: Path) -> dict | None:
     except FileNotFoundError:
         return None
     for line in reversed(tail[: tail.rfind(b"\n") + 1].split(b"\n")):
-        if found := _parsed(line):
-            return found[0]
+        if parsed := _parsed(line):
+            return parsed[0]
     return None
 
 
@@ -73,14 +73,14 @@ def size(run_dir: Path) -> int:
 
 
 def _parsed(lines: bytes) -> list[dict]:
-    """The events of whole lines; what a power cut or a full disk made of a line is passed over."""
-    found = []
+    """The events of whole lines; lines that a power cut or a full disk has damaged are passed over."""
+    parsed = []
     for line in lines.split(b"\n"):
         with suppress(ValueError):
             event = orjson.loads(line)  # a million steps are read four times as fast as by json
             if isinstance(event, dict) and "event" in event:
-                found.append(event)
-    return found
+                parsed.append(event)
+    return parsed
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Files that are replaced in one step."""
+"""Small JSON files: replaced in one step, and read even when a power cut has left them in pieces."""
 
 import errno
 import json
@@ -11,6 +11,15 @@ from core.errors import UserError
 
 class NothingWritten(UserError):
     template = "The disk of {path} is full, so nothing could be written. Free some space, then try again."
+
+
+def read_json(path: Path, kind: type = dict):
+    """What a file holds if it is of this kind (dict or list), else an empty one: there is no file, or it is damaged."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return kind()
+    return values if isinstance(values, kind) else kind()
 
 
 def write_json(path: Path, values: dict | list) -> None:

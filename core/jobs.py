@@ -1,17 +1,24 @@
-"""Background jobs: a directory with a request, a detached process that writes events, a state that is derived.
+"""The engine of background work: a directory that is made whole, a process that holds its lock, requests, events.
 
-Who holds the directory's lock is at work; else the last event says how it ended. Nothing hangs on a page.
+Runs, synthesis, arena, exports and the check of the card are jobs. The state of a job is derived: while a process holds
+run.lock it is at work, afterwards its last event says how it ended; a page that is closed changes nothing.
+
+control.json holds the latest request: "stop" and "pause" are for the process at work, "resume" and "hold" for a job that
+waits, and they expire with its next event. wishes.json holds what a training run does once and goes on, "save" and
+"sample"; as a file of its own it can never replace a stop of the same moment.
 """
 
 import argparse
+import itertools
 import json
 import os
+import secrets
 import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,7 +27,16 @@ from core import errors, events, files, paths, process
 from core.chat import reply_gpu
 from core.errors import UserError
 
+AT_WORK = ("running", "stopping", "pausing")  # a process works on it
+ACTIVE = ("queued", *AT_WORK)  # its state will change without a person's doing
+ENDS = ("stop", "pause")
+WAITS = ("resume", "hold")
+ONCE = ("save", "sample")
 STARTING_SECONDS = 30  # that a new process gets to take its lock
+LOCK_SECONDS = (
+    20  # a process that is killed deep in a driver dies late; without flock a look takes the lock for an instant
+)
+POLL_SECONDS = 0.5
 
 
 class JobGone(UserError):
@@ -31,12 +47,19 @@ class JobStillAtWork(UserError):
     template = 'The job "{name}" is still at work. Stop it first.'
 
 
+class AlreadyAtWork(UserError):
+    template = "The job {job} is worked on by another process already."
+
+
 class JobFailed(UserError):
     template = "{kind}: {reason} The details are in log.txt in {path}."
 
 
 class Stopped(Exception):
-    """Somebody pressed Stop."""
+    """Somebody asked the job to stop or to pause: its argument is the request."""
+
+
+# Directories
 
 
 def create(home: Path, request: dict, directory: Path | None = None) -> Path:
@@ -44,28 +67,34 @@ def create(home: Path, request: dict, directory: Path | None = None) -> Path:
 
     `request` has a "name" and whatever the work needs.
     """
-    stem, count = f"{time.strftime('%Y%m%d-%H%M%S')}-{paths.slug(request['name'])}", 1
-    directory, new = directory or home / stem, directory is None
-    while new and directory.exists():
-        count += 1
-        directory = home / f"{stem}-{count}"
-    unfinished = directory.with_name(f".{directory.name}.{os.getpid()}")
-    unfinished.mkdir()
-    files.write_json(unfinished / "job.json", request | {"created": time.time()})
-    unfinished.rename(directory)
-    return directory
+
+    def fill(unfinished: Path) -> None:
+        files.write_json(unfinished / "job.json", request | {"created": time.time()})
+
+    return make_directory(home, request["name"], fill, directory)
 
 
-def start(directory: Path, module: str, environment: dict[str, str] | None = None) -> None:
-    """Run `python -m module --job DIRECTORY`, detached from this process.
+def make_directory(home: Path, name: str, fill: Callable[[Path], None], directory: Path | None = None) -> Path:
+    """A new directory in `home`, or this one, that appears after `fill(path)` has written its files.
 
-    `environment` holds variables that are set for it; by default it computes on the card that replies come from.
+    Its name is the time and the words of `name`, with a number where two are made within a second.
     """
-    (directory / "control.json").unlink(missing_ok=True)
-    with (directory / "log.txt").open("ab") as log:
-        command = [sys.executable, "-m", module, "--job", str(directory)]
-        seen = reply_gpu.environment() if environment is None else environment
-        process.spawn_detached(command, log, seen)
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{paths.slug(name)}"
+    target = directory or home / stem
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    unfinished.mkdir()
+    try:
+        fill(unfinished)
+        for number in itertools.count(2):
+            try:
+                return unfinished.rename(target)
+            except OSError:
+                if directory or not target.exists():
+                    raise
+            target = home / f"{stem}-{number}"
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 def listed(home: Path) -> list[Path]:
@@ -74,7 +103,7 @@ def listed(home: Path) -> list[Path]:
 
 
 def find(home: Path, job_id: str) -> Path:
-    """The directory of a job that exists, whatever the id says."""
+    """The directory of the job with this id, which is the name of a directory in `home` and nothing else."""
     path = home / Path(job_id or ".").name
     if Path(job_id or ".").name != job_id or path.is_symlink() or not (path / "job.json").is_file():
         raise JobGone(job=job_id)
@@ -85,19 +114,37 @@ def request(directory: Path) -> dict:
     return json.loads((directory / "job.json").read_text(encoding="utf-8"))
 
 
-def state(directory: Path) -> str:
-    """queued, running, pausing, stopping, finished, stopped, paused, failed, or lost: killed, out of memory, power cut."""
+def delete(directory: Path) -> None:
+    """Delete a job with all that it made."""
     if is_alive(directory):
-        return {"pause": "pausing", "stop": "stopping"}.get(asked(directory), "running")
-    last = events.last(directory)
+        raise JobStillAtWork(name=request(directory)["name"])
+    shutil.rmtree(directory)
+
+
+# States
+
+
+def state(directory: Path) -> str:
+    """queued, held, running, pausing, stopping, finished, stopped, paused, failed, or lost: killed, out of memory, power cut."""
+    # The lock first: a process releases it after its last event, so a free lock means that all events are there.
+    alive = is_alive(directory)
+    control, last = latest_request(directory), events.last(directory)
+    if alive:
+        return {"stop": "stopping", "pause": "pausing"}.get(control.get("request"), "running")
+    if waiting := waits(directory):
+        return {"resume": "queued", "hold": "held"}[waiting]
+    if last is None and (directory / "config.json").exists():  # a run: it waits for its turn, however long
+        return "stopped" if control.get("request") == "stop" else "queued"
+    if last is None and time.time() - (directory / "job.json").stat().st_mtime < STARTING_SECONDS:
+        return "queued"
     if last and last["event"] in events.FINAL:
         return last["event"]
-    began = (directory / "job.json").stat().st_mtime
-    return "queued" if last is None and time.time() - began < STARTING_SECONDS else "lost"
+    # A process may have taken the lock after the first look: a dead one is silent at the second look too.
+    return "running" if is_alive(directory) else "lost"
 
 
 def is_alive(directory: Path) -> bool:
-    """Whether a process works on the job."""
+    """Whether a process holds the job's lock; the system releases it however the process dies."""
     return process.is_lock_held(directory / "run.lock")
 
 
@@ -106,66 +153,161 @@ def progress(directory: Path) -> dict:
     return {event["event"]: event for event in events.read(directory)[0]}
 
 
-def stop(directory: Path) -> None:
-    """Ask the job's process to end."""
-    files.write_json(directory / "control.json", {"request": "stop"})
+def follow(directory: Path) -> Iterator[dict]:
+    """The events of a job as they are written, until it has ended."""
+    offset, now = 0, "queued"
+    while now in ACTIVE:
+        now = state(directory)  # before the events, so that the last ones are not missed
+        fresh, offset = events.read(directory, offset)
+        yield from fresh
+        if now in ACTIVE:
+            time.sleep(POLL_SECONDS)
 
 
-def pause(directory: Path) -> None:
-    """Ask the job's process to end so that it can go on later; for work that can."""
-    files.write_json(directory / "control.json", {"request": "pause"})
+# Requests
 
 
-def asked(directory: Path) -> str:
-    """What was asked of the job's process since it started: stop, pause or nothing."""
+def ask(directory: Path, request: str) -> None:
+    """Put a request (of ENDS, WAITS or ONCE) in the place of the one before.
+
+    Raises:
+        NothingWritten: where the disk is full; but to stop and to pause can be asked even then.
+    """
+    now = round(time.time(), 3)
+    if request in ONCE:
+        files.write_json(directory / "wishes.json", once_requests(directory) | {request: now})
+        return
     try:
-        return json.loads((directory / "control.json").read_text(encoding="utf-8")).get("request", "")
-    except (OSError, ValueError):
-        return ""
+        control = {"request": request, "after": events.size(directory), "asked": now}
+        files.write_json(directory / "control.json", control)
+    except files.NothingWritten:
+        if request not in ENDS:
+            raise
+        (directory / f"control.{request}").touch()  # an empty file needs no room
+        return
+    for name in ENDS:
+        (directory / f"control.{name}").unlink(missing_ok=True)
 
 
-def delete(directory: Path) -> None:
-    """Delete a job with all that it made."""
-    if is_alive(directory):
-        raise JobStillAtWork(name=request(directory)["name"])
-    shutil.rmtree(directory)
+def latest_request(directory: Path) -> dict:
+    """The latest request as {"request", "after": bytes of the events then, "asked": when}, or {}."""
+    for name in ENDS:
+        with suppress(FileNotFoundError):
+            when = (directory / f"control.{name}").stat().st_mtime
+            return {"request": name, "after": events.size(directory), "asked": round(when, 3)}
+    control = files.read_json(directory / "control.json")
+    if control and "asked" not in control:  # of a job of an older version
+        control = {"after": -1, "asked": round((directory / "control.json").stat().st_mtime, 3)} | control
+    return control
+
+
+def end_request(directory: Path) -> str:
+    """stop or pause, if one of them is the latest request; else nothing."""
+    request = latest_request(directory).get("request", "")
+    return request if request in ENDS else ""
+
+
+def end_if_requested(directory: Path) -> None:
+    """Raise Stopped where somebody asked to stop or to pause."""
+    if request := end_request(directory):
+        raise Stopped(request)
+
+
+def waits(directory: Path) -> str:
+    """resume or hold, if no event was written since; else nothing."""
+    control = latest_request(directory)
+    return control["request"] if control.get("request") in WAITS and control["after"] == events.size(directory) else ""
+
+
+def once_requests(directory: Path) -> dict[str, float]:
+    """When a save and a sample were asked for last."""
+    return files.read_json(directory / "wishes.json")
+
+
+# Processes
+
+
+def start(directory: Path, module: str, environment: dict[str, str] | None = None) -> None:
+    """Run `python -m module --job DIRECTORY`, detached from this process; earlier requests are forgotten.
+
+    `environment` holds variables that are set for it; by default it computes on the card that replies come from.
+    """
+    forget_requests(directory)
+    with (directory / "log.txt").open("ab") as log:
+        command = [sys.executable, "-m", module, "--job", str(directory)]
+        process.spawn_detached(command, log, reply_gpu.environment() if environment is None else environment)
+
+
+def forget_requests(directory: Path) -> None:
+    for path in directory.glob("control.*"):
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Be the one process that works on a job.
+
+    Raises:
+        AlreadyAtWork: when another one is.
+    """
+    held = FileLock(directory / "run.lock", timeout=LOCK_SECONDS)
+    try:
+        held.acquire()
+    except Timeout:
+        raise AlreadyAtWork(job=directory.name) from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def run(directory: Path, work: Callable[[Path, dict, Callable], dict]) -> str:
-    """Do a job's work between two events that say how it began and ended; the name of its last event.
+    """Lock a job, do its work and record how it began and ended; the name of its last event.
 
-    `work(directory, request, report)` reports with `report(event, **values)`, which raises Stopped once asked to.
+    `work(directory, request, report)` reports with `report(event, **values)`, which raises Stopped once asked to. It
+    returns the values of the last event.
     """
-    try:
-        lock = FileLock(directory / "run.lock").acquire(timeout=5)
-    except Timeout:
-        raise JobStillAtWork(name=request(directory)["name"]) from None
 
     def report(event: str, **values) -> None:
         events.append(directory, event, **values)
-        if asked(directory) == "stop":
-            raise Stopped
+        end_if_requested(directory)
 
-    with lock:
-        events.mend(directory)
-        events.append(directory, "started", pid=os.getpid())
-        try:
-            ending = {"event": "finished", **work(directory, request(directory), report)}
-        except Stopped:
-            ending = {"event": "stopped"}
-        except Exception as error:  # what cannot be worded better keeps its traceback in the log
+    with lock(directory):
+        return record(directory, lambda: work(directory, request(directory), report))
+
+
+def record(directory: Path, work: Callable[[], dict], describe=None, **started) -> str:
+    """Do the work of a job that is locked between its first and its last event; the name of the last one.
+
+    `work()` returns the values of the last event, which is "finished" unless they hold an "event". `describe(error)` makes
+    a UserError of whatever it raises; `started` are values of the first event.
+    """
+    events.mend(directory)
+    events.append(directory, "started", pid=os.getpid(), **started)
+    try:
+        ending = {"event": "finished", **work()}
+    except Stopped as stopped:
+        ending = {"event": "paused" if str(stopped) == "pause" else "stopped"}
+    except Exception as error:  # what cannot be worded better keeps its traceback in the log
+        with suppress(OSError):  # of a full disk
             traceback.print_exc()
-            ending = {"event": "failed", **_told(error, directory)}
-        events.append(directory, **ending)
-        return ending["event"]
+        error = describe(error) if describe else described(error, directory)
+        ending = {"event": "failed", **errors.to_dict(error)}
+        events.mend(directory)  # a full disk may have cut the last line short
+    events.append(directory, **ending)
+    return ending["event"]
 
 
-def _told(error: Exception, directory: Path) -> dict:
-    """A trouble as an event's values: its name, values and English."""
-    if not isinstance(error, UserError):
-        reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
-        error = JobFailed(kind=type(error).__name__, reason=reason, path=directory)
-    return errors.to_dict(error)
+def described(error: Exception, directory: Path) -> UserError:
+    """The error itself if it is a sentence for a person, else its class and its first line."""
+    if isinstance(error, UserError):
+        return error
+    return JobFailed(kind=type(error).__name__, reason=reason(error), path=directory)
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error as a sentence."""
+    return (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
 
 
 def main(parser: argparse.ArgumentParser, directory: str, work) -> None:

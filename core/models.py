@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from filelock import FileLock
 
 from core import errors, paths
 from core.errors import UserError
-from core.process import ROOT
 
 STARTER = "starter"
 STARTER_TITLE = "SmolLM2-135M-Instruct"
@@ -150,24 +149,6 @@ def prepare(name: str, report: Report = silent) -> str:
         return _prepare_starter(report)
     path = Path(name).expanduser()
     return _prepare_gguf(path, report) if path.is_file() else _prepare_hub(name, report)
-
-
-def preparing(name: str) -> Iterator[tuple[str, float, float]]:
-    """Prepare a model in a process of its own and yield (stage, done, total); raises its error at the end."""
-    command = [sys.executable, "-m", "core.models", "prepare", name, "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True) as process:
-        try:
-            for line in process.stdout:
-                message = json.loads(line)
-                if "stage" in message:
-                    yield message["stage"], message["done"], message["total"]
-                elif "trouble" in message:
-                    raise errors.from_dict(message)
-        finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.terminate()
-    if process.returncode:
-        raise ModelUnknown(name=name)
 
 
 def delete(name: str) -> None:

@@ -27,8 +27,8 @@ def main() -> None:
     card = catalogue.card(catalogue.DEFAULT_CARD)
     shape = catalogue.shape("Qwen/Qwen2.5-7B-Instruct")
     found = {
-        "instant": best(lambda length: answer.ask(shape, Setup(sequence_length=length), card)),
-        "table": best(lambda length: tables.models(Setup(sequence_length=length), card, card.memory_bytes)),
+        "instant": best(lambda length: answer.ask(shape, Setup(max_length=length), card)),
+        "table": best(lambda length: tables.models(Setup(max_length=length), card, card.memory_bytes)),
     }
     print(json.dumps(found))
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from core import models, paths
 from core.errors import UserError
 from core.estimate import answer, catalogue, forecast, speed, trace_runner
-from core.estimate.troubles import TraceFailed
+from core.estimate.errors import TraceFailed
 from core.hardware import hardware
 from core.training.config import TrainConfig
 from core.training.environment import grow_segments

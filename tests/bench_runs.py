@@ -24,8 +24,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import psutil
 from filelock import FileLock
 
-from core import events, paths
-from core.runs import requests, runs, store
+from core import events, jobs, paths
+from core.runs import runs, store
 from core.training.config import TrainConfig
 from ui import history, run_view
 from ui.text import Say
@@ -137,7 +137,7 @@ def trainer() -> dict:
     with empty_home():
         run_id = runs.create(CONFIG, "events")
         run_dir = paths.run(run_id)
-        requests.ask(run_dir, "resume")
+        jobs.ask(run_dir, "resume")
         observer = Observer(run_dir, lambda event, **values: events.append(run_dir, event, **values))
 
         def a_step(number: int) -> None:

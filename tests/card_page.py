@@ -16,11 +16,11 @@ from functools import cache
 
 from filelock import FileLock
 
-from core import events, files, paths
+from core import events, files, jobs, paths
 from core.corpus import corpus
 from core.estimate import calibration, catalogue, forecast, probe
 from core.hardware import hardware
-from core.runs import requests, runs, store
+from core.runs import runs, store
 from core.training.config import TrainConfig
 from tests.page_session import Session
 from ui.text import LANGUAGES, Say
@@ -89,14 +89,14 @@ def furnish(corpus_path: str, model: str = "Qwen/Qwen2.5-7B-Instruct") -> ExitSt
     at_work("plateau", losses=flat)
     at_work("stalled", silent=4000)
     unheard = at_work("unheard")
-    asked = {"request": "stop", "after": events.size(paths.run(unheard)), "asked": requests.now() - 600}
+    asked = {"request": "stop", "after": events.size(paths.run(unheard)), "asked": time.time() - 600}
     files.write_json(paths.run(unheard) / "control.json", asked)
     at_work("waiting for disk", upto="waiting")
     at_work("loading", upto="loading")
     for name in ("queued", "held"):
         run_id = made(name)
         if name == "held":
-            requests.ask(paths.run(run_id), "hold")
+            jobs.ask(paths.run(run_id), "hold")
     return alive
 
 
@@ -285,7 +285,7 @@ def _asked_again(say: Say, window: Session, model: str) -> str:
     mine = [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")]
     window.put(card, (mine or [catalogue.CPU])[0])
     window.put(window.find("dropdown", "calculator", label=say("calculator.model")), model)
-    window.put(window.find("number", "calculator", label=say("calculator.sequence_length")), 512)
+    window.put(window.find("number", "calculator", label=say("calculator.max_length")), 512)
     said = [text for text in window.texts() if text.startswith(('<div class="state" style', '<div class="trouble"'))]
     return " ".join(said)
 

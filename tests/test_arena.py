@@ -283,7 +283,7 @@ def test_a_job_says_how_it_ended(home, tmp_path):
 
     assert jobs.run(directory, work) == "failed"
     assert jobs.progress(directory)["failed"]["trouble"] == "PromptsEmpty"
-    jobs.stop(directory)
+    jobs.ask(directory, "stop")
     assert jobs.run(directory, work) == "stopped"
     assert jobs.state(directory) == "stopped"
     jobs.delete(directory)

@@ -114,13 +114,12 @@ def test_the_report_says_advice_in_plain_english():
 
 def child(code: str, seconds: float = 60, on_line=lambda said: None, monkeypatch=None) -> children.Ended:
     """A process that runs this code in place of the checks."""
-    monkeypatch.setattr(children, "ROOT", ROOT)
     real = subprocess.Popen
 
     def popen(command, **more):
         return real([sys.executable, "-c", code], **more)
 
-    monkeypatch.setattr(children.subprocess, "Popen", popen)
+    monkeypatch.setattr(core_process.subprocess, "Popen", popen)
     return children.run({}, seconds, on_line)
 
 
@@ -279,8 +278,8 @@ def test_a_check_leaves_the_card_as_soon_as_a_run_has_begun(training, tmp_path, 
         processes.append(real([sys.executable, "-c", "import time; print('{}', flush=True); time.sleep(60)"], **more))
         return processes[-1]
 
-    monkeypatch.setattr(children.subprocess, "Popen", popen)
-    monkeypatch.setattr(children, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(core_process.subprocess, "Popen", popen)
+    monkeypatch.setattr(core_process, "LOOK_SECONDS", 0.1)
     claims = ExitStack()
     began = iter([claims])
 
@@ -832,7 +831,7 @@ def test_a_second_press_finds_the_check_that_goes_on(home, monkeypatch):
 
 
 def test_no_check_begins_beside_a_training(training, monkeypatch):
-    monkeypatch.setattr(runs, "is_alive", lambda directory: directory.parent.name == "runs")
+    monkeypatch.setattr(jobs, "is_alive", lambda directory: directory.parent.name == "runs")
     with pytest.raises(plan.CheckFirst, match='The run "смотритель" is training now'):
         checks.start()
 

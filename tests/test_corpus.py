@@ -188,7 +188,7 @@ def test_a_place_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_process_that_says_much_on_its_way_out_is_heard_to_the_end():
-    command = [sys.executable, "-c", "import sys; sys.stderr.write('x' * 300_000 + '\\nlast words'); sys.exit(3)"]
+    command = ["-c", "import sys; sys.stderr.write('x' * 300_000 + '\\nlast words'); sys.exit(3)"]
     with pytest.raises(import_process.ImportBroke, match="The import ended unexpectedly: last words"):
         list(import_process.run(command))
 

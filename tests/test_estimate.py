@@ -8,17 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from gguf import GGUFWriter
 
 from core import paths
-from core.estimate import advice, answer, calibration, catalogue, explain, forecast, plan, setup, tables, troubles
-from core.estimate.allocator import MIB, Allocator
+from core.estimate import __main__ as command
+from core.estimate import advice, answer, calibration, catalogue, errors, explain, forecast, plan, setup, tables
+from core.estimate.allocator import Allocator
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
-from core.estimate.size_autograd import Meter, Tape
+from core.estimate.shape import read_models
+from core.estimate.size_autograd import MIB, Meter, Tape
 from core.hardware import hardware
-from core.training import errors
+from core.training import errors as config_errors
 from core.training.config import TrainConfig
 from tests.check_estimate import check, measurements
+from ui.text import ENGLISH
 
 CARD = catalogue.DEFAULT_CARD
 TABLE = paths.assets() / "vram_measured.csv"
@@ -34,7 +38,8 @@ FITCHECK = {  # one row of the table: Qwen2.5-1.5B, QLoRA on a T4
 
 
 def ask(model="Qwen/Qwen2.5-7B-Instruct", card=CARD, **fields):
-    return answer.ask(catalogue.shape(model), Setup(**fields), catalogue.card(card))
+    kind = setup.of_kind(fields.pop("method", "qlora"))
+    return answer.ask(catalogue.shape(model), Setup(**kind, **fields), catalogue.card(card))
 
 
 def test_every_known_parameter_count_is_met_to_the_last_digit():
@@ -42,7 +47,7 @@ def test_every_known_parameter_count_is_met_to_the_last_digit():
     for name, entry in catalogue.models().items():
         try:
             found = catalogue.shape(name).parameters
-        except (troubles.NeedsTrace, troubles.ShapeUnknown):
+        except (errors.NeedsTrace, errors.ShapeUnknown):
             continue
         if entry["params_exact"] not in (None, found):
             wrong[name] = found
@@ -83,7 +88,7 @@ def test_of_equal_free_blocks_the_one_at_the_lowest_address_is_taken():
 
 
 def test_the_answer_for_qlora_of_a_7b_stands_part_by_part():
-    found = ask(sequence_length=2048)
+    found = ask(max_length=2048)
     sizes = {name: round(size / GIB, 2) for name, size in found.memory.components.items()}
     assert sizes == {
         "weights": 5.17, "adapter": 0.15, "optimizer": 0.3, "gradients": 0.15, "activations": 1.08, "logits": 0.0,
@@ -99,29 +104,29 @@ def test_qlora_of_a_14b_is_far_from_the_edge_of_96_gib():
 
 
 def test_whole_logits_cost_twelve_bytes_for_token_and_word():
-    whole = ask(loss="logits", sequence_length=4096).memory
+    whole = ask(loss="logits", max_length=4096).memory
     assert whole.components["logits"] == pytest.approx(12 * 4096 * 152_064, rel=0.02)
 
 
 def test_accumulation_keeps_the_gradients_of_full_training():
     shape = catalogue.shape("Qwen/Qwen2.5-1.5B")
     one, many = (
-        estimate(shape, Setup(method="full", loss="logits", optimizer="adamw_8bit", gradient_accumulation_steps=n))
+        estimate(shape, Setup(method="full", loss="logits", optim="adamw_8bit", gradient_accumulation_steps=n))
         for n in (1, 8)
     )
     assert many.allocated > one.allocated
 
 
 def test_memory_grows_with_every_size():
-    base = ask(sequence_length=1024).memory.allocated
-    for fields in ({"sequence_length": 2048}, {"batch_size": 2}, {"lora_rank": 64}, {"gradient_checkpointing": False}):
-        assert ask(**({"sequence_length": 1024} | fields)).memory.allocated > base
+    base = ask(max_length=1024).memory.allocated
+    for fields in ({"max_length": 2048}, {"batch_size": 2}, {"lora_rank": 64}, {"gradient_checkpointing": False}):
+        assert ask(**({"max_length": 1024} | fields)).memory.allocated > base
 
 
 def test_the_table_of_models_has_every_method_for_each():
     card = catalogue.card(CARD)
-    table = tables.models(Setup(sequence_length=900), card, card.memory_bytes)
-    assert [len(row) for row in table] == [3] * len(tables.MODELS)
+    table = tables.models(Setup(max_length=900), card, card.memory_bytes)
+    assert [len(row) for row in table] == [3] * len(read_models()["table"])
 
 
 def test_the_command_line_answers_without_torch():
@@ -147,14 +152,14 @@ def test_counts_are_read_as_people_write_them(text, value):
 @pytest.mark.parametrize(
     ("text", "trouble", "words"),
     [
-        ("100М", troubles.CyrillicUnit, "Write 100M in Latin letters"),
-        ("0", errors.TooSmall, "Try 10M"),
-        ("-5", errors.TooSmall, "at least 1, got -5"),
-        ("many", troubles.NotAnAmount, 'such as 100M, 2.5B or 40000, got "many"'),
-        ("nan", troubles.NotAnAmount, "got"),
-        ("1e30", troubles.NotAnAmount, "got"),
-        ("2.5", troubles.NotWhole, "Try 2"),
-        ("", troubles.NotAnAmount, "got"),
+        ("100М", errors.CyrillicUnit, "Write 100M in Latin letters"),
+        ("0", config_errors.TooSmall, "Try 10M"),
+        ("-5", config_errors.TooSmall, "at least 1, got -5"),
+        ("many", errors.NotAnAmount, 'such as 100M, 2.5B or 40000, got "many"'),
+        ("nan", errors.NotAnAmount, "got"),
+        ("1e30", errors.NotAnAmount, "got"),
+        ("2.5", errors.NotWhole, "Try 2"),
+        ("", errors.NotAnAmount, "got"),
     ],
 )
 def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words):
@@ -165,25 +170,25 @@ def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words
 @pytest.mark.parametrize(
     ("fields", "trouble", "words"),
     [
-        ({"model": "Qwen/Qwen2.5-7B-Instrct"}, troubles.UnknownModel, "Qwen/Qwen2.5-7B"),
-        ({"model": "Saiga 1.3B"}, troubles.NoSuchModel, "never published"),
-        ({"model": ""}, troubles.UnknownModel, "nearest"),
-        ({"model": "Qwen/Qwen3.5-4B"}, troubles.NeedsTrace, "Check exactly"),
-        ({"card": "RTX 9090"}, troubles.UnknownCard, "RTX 5090"),
-        ({"sequence_length": 999_999}, troubles.TooLong, "Take 131072 or less"),
-        ({"sequence_length": 0}, errors.TooSmall, "Try 512"),
-        ({"card": "T4", "precision": "bf16"}, troubles.NoBf16OnCard, "Choose fp16"),
+        ({"model": "Qwen/Qwen2.5-7B-Instrct"}, errors.UnknownModel, "Qwen/Qwen2.5-7B"),
+        ({"model": "Saiga 1.3B"}, errors.NoSuchModel, "never published"),
+        ({"model": ""}, errors.UnknownModel, "nearest"),
+        ({"model": "Qwen/Qwen3.5-4B"}, errors.NeedsTrace, "Check exactly"),
+        ({"card": "RTX 9090"}, errors.UnknownCard, "RTX 5090"),
+        ({"max_length": 999_999}, config_errors.LongerThanTheModel, "Set max_length to 131072 or less"),
+        ({"max_length": 0}, config_errors.TooSmall, "Try 512"),
+        ({"card": "T4", "precision": "bf16"}, errors.NoBf16OnCard, "Choose fp16"),
         (
             {"card": "T4", "precision": "fp16", "attention": "flash_attention_2"},
-            troubles.NoFlashAttention,
+            errors.NoFlashAttention,
             "Choose sdpa",
         ),
-        ({"method": "dpo"}, errors.NotOneOf, "full, lora, qlora, cpt, prompt"),
-        ({"target_modules": "q_prj"}, troubles.UnknownTargets, "It has q_proj"),
-        ({"lora_rank": 100_000}, troubles.RankTooLarge, "Take 3584 or less"),
-        ({"lora_dropout": 1.0}, troubles.OutOfRange, "0 ≤ x < 1"),
-        ({"labelled": 2.0}, troubles.OutOfRange, "Try 1"),
-        ({"model": str(Path(__file__).parent)}, troubles.NoConfig, "config.json"),
+        ({"method": "dpo"}, config_errors.NotOneOf, "full, lora, qlora, cpt, prompt"),
+        ({"target_modules": "q_prj"}, errors.UnknownTargets, "It has q_proj"),
+        ({"lora_rank": 100_000}, errors.RankTooLarge, "Take 3584 or less"),
+        ({"lora_dropout": 1.0}, errors.OutOfRange, "0 ≤ x < 1"),
+        ({"labelled": 2.0}, errors.OutOfRange, "Try 1"),
+        ({"model": str(Path(__file__).parent)}, errors.NoConfig, "config.json"),
     ],
 )
 def test_a_question_without_an_answer_is_refused_with_the_nearest_right_thing(fields, trouble, words):
@@ -195,13 +200,13 @@ def test_a_question_without_an_answer_is_refused_with_the_nearest_right_thing(fi
     ("fields", "words"), [({"attention": "flash_attention_2"}, "Choose sdpa"), ({"precision": "fp16"}, "Choose fp32")]
 )
 def test_a_processor_is_not_asked_for_what_only_cards_have(fields, words):
-    with pytest.raises(troubles.NotOnProcessor, match=words):
+    with pytest.raises(errors.NotOnProcessor, match=words):
         answer.ask(catalogue.shape("starter"), Setup(**fields), catalogue.processor(2, 8 * GIB))
 
 
 def test_four_bit_full_fine_tuning_is_refused():
-    with pytest.raises(troubles.NoFourBitFull, match="Choose qlora"):
-        setup.check(Setup(method="full"), catalogue.shape("Qwen/Qwen2.5-7B"), four_bit=True)
+    with pytest.raises(errors.NoFourBitFull, match="Choose qlora"):
+        command.question(command.parser().parse_args(["--method", "full", "--load-in-4bit"]))
 
 
 def test_a_folder_with_a_config_is_enough(tmp_path):
@@ -211,8 +216,6 @@ def test_a_folder_with_a_config_is_enough(tmp_path):
 
 
 def test_the_header_of_a_gguf_file_is_enough(tmp_path):
-    from gguf import GGUFWriter
-
     writer = GGUFWriter(tmp_path / "small.gguf", "llama")
     writer.add_block_count(30)
     writer.add_embedding_length(576)
@@ -229,13 +232,13 @@ def test_the_header_of_a_gguf_file_is_enough(tmp_path):
 
 def test_a_file_that_only_says_it_is_gguf_is_refused(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF\x03\x00")
-    with pytest.raises(troubles.IncompleteConfig, match=r"broken\.gguf"):
+    with pytest.raises(errors.IncompleteConfig, match=r"broken\.gguf"):
         catalogue.shape(str(tmp_path / "broken.gguf"))
 
 
 def test_fp32_weights_under_autocast_take_sixteen_bytes_a_parameter():
     shape = catalogue.shape("Qwen/Qwen2.5-1.5B")
-    found = estimate(shape, Setup(method="full", weight_width=4, gradient_accumulation_steps=2, sequence_length=64))
+    found = estimate(shape, Setup(method="full", weight_width=4, gradient_accumulation_steps=2, max_length=64))
     parts = found.components
     assert (parts["weights"], parts["optimizer"]) == (4 * shape.parameters, 8 * shape.parameters)
 
@@ -243,10 +246,10 @@ def test_fp32_weights_under_autocast_take_sixteen_bytes_a_parameter():
 @pytest.mark.parametrize(
     ("config", "trouble", "words"),
     [
-        ({"model_type": "llamma"}, troubles.UnknownArchitecture, "llama"),
-        ({"model_type": "llama", "hidden_size": 64}, troubles.IncompleteConfig, "num_attention_heads"),
-        ({}, troubles.UnknownArchitecture, "The nearest that it knows"),
-        ([], troubles.IncompleteConfig, "config.json of a decoder"),
+        ({"model_type": "llamma"}, errors.UnknownArchitecture, "llama"),
+        ({"model_type": "llama", "hidden_size": 64}, errors.IncompleteConfig, "num_attention_heads"),
+        ({}, errors.UnknownArchitecture, "The nearest that it knows"),
+        ([], errors.IncompleteConfig, "config.json of a decoder"),
     ],
 )
 def test_a_config_that_is_not_understood_is_refused_in_words(tmp_path, config, trouble, words):
@@ -265,7 +268,7 @@ def test_cards_are_found_by_what_people_call_them():
 
 def test_advice_leads_to_a_setup_that_fits():
     shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), catalogue.card("4090")
-    hungry = Setup(method="lora", loss="logits", batch_size=8, sequence_length=4096)
+    hungry = Setup(method="lora", loss="logits", batch_size=8, max_length=4096)
     way = advice.way_to_fit(shape, hungry, card, card.memory_bytes)
     assert (way[0].name, way[-1].verdict) == ("loss", "fits")
     for change in way:
@@ -275,10 +278,9 @@ def test_advice_leads_to_a_setup_that_fits():
 
 def test_the_largest_that_fits_fits_and_a_longer_one_does_not():
     shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), catalogue.card("RTX 3060")
-    longest = advice.largest(shape, Setup(), card, card.memory_bytes)["sequence_length"]
+    longest = advice.largest(shape, Setup(), card, card.memory_bytes)["max_length"]
     fits = [
-        answer.fits(answer.quick(shape, Setup(sequence_length=n), card), card.memory_bytes)
-        for n in (longest, 2 * longest)
+        answer.fits(answer.quick(shape, Setup(max_length=n), card), card.memory_bytes) for n in (longest, 2 * longest)
     ]
     assert fits[0] == "fits"
     assert fits[1] != "fits"
@@ -323,9 +325,7 @@ def test_all_weights_are_trained_as_fp32_masters_by_our_own_recipe():
 
 
 def test_every_number_has_a_formula_and_a_source():
-    from ui.text import ENGLISH
-
-    for method in setup.METHODS:
+    for method in setup.KINDS:
         for line in [*explain.memory(ask(method=method)), *explain.other(ask(method=method))]:
             assert line.formula
             assert f"calculator.part.{line.key}" in ENGLISH
@@ -347,9 +347,9 @@ def worked_out(formula: str) -> float | None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"loss": "logits", "batch_size": 4}, {"save_embeddings": True}, {"loss": "fused"}]
+    "fields", [{}, {"loss": "logits", "batch_size": 4}, {"train_embeddings": True}, {"loss": "fused"}]
 )
-@pytest.mark.parametrize("method", setup.METHODS)
+@pytest.mark.parametrize("method", setup.KINDS)
 def test_a_formula_amounts_to_the_number_that_it_explains(method, fields):
     found = ask("Qwen/Qwen3-4B", method=method, **fields)
     for line in [*explain.memory(found), *explain.other(found)]:
@@ -363,14 +363,14 @@ def test_a_formula_amounts_to_the_number_that_it_explains(method, fields):
 def test_trained_embeddings_are_copies_in_fp32_and_tied_ones_stay_one():
     tied, untied = (catalogue.shape(f"Qwen/Qwen2.5-{size}") for size in ("1.5B", "7B"))
     for shape, copies in ((tied, 1), (untied, 2)):
-        plain, trained = (estimate(shape, Setup(save_embeddings=on)) for on in (False, True))
+        plain, trained = (estimate(shape, Setup(train_embeddings=on)) for on in (False, True))
         assert trained.trainable - plain.trainable == copies * shape.embedding
         assert trained.components["optimizer"] - plain.components["optimizer"] == 8 * copies * shape.embedding
 
 
 def test_the_allocator_is_followed_through_every_layer():
     shape, card = catalogue.shape("Qwen/Qwen-1.8B"), catalogue.card("A100 80")
-    full = Setup(method="full", sequence_length=1024, gradient_accumulation_steps=16, loss="logits", autocast=False)
+    full = Setup(method="full", max_length=1024, gradient_accumulation_steps=16, loss="logits", autocast=False)
     found = answer.ask(shape, full, card)  # ms-swift's published 18.62 GiB are no row of the check: lengths vary there
     assert found.memory.reserved == pytest.approx(18.62 * GIB, rel=0.02)
 
@@ -380,7 +380,7 @@ def test_tiny_models_wait_for_python_on_a_processor_too():
     tiny = dataclasses.replace(
         catalogue.shape("HuggingFaceTB/SmolLM2-135M"), hidden=64, inner=128, head_dim=8, vocabulary=256
     )
-    found = answer.ask(tiny, Setup(method="lora", precision="fp32", sequence_length=32), cpu)
+    found = answer.ask(tiny, Setup(method="lora", precision="fp32", max_length=32), cpu)
     assert found.pace.launch_seconds > 2 * found.pace.device_seconds
     assert found.pace.step_seconds > 8 * (found.pace.launch_seconds + found.pace.device_seconds)
 
@@ -388,10 +388,10 @@ def test_tiny_models_wait_for_python_on_a_processor_too():
 @pytest.mark.parametrize(
     ("kind", "fields", "trouble"),
     [
-        ("models", {"precision": "bf16"}, troubles.NoBf16OnCard),
-        ("methods", {"precision": "fp16", "method": "dpo"}, errors.NotOneOf),
-        ("volumes", {"precision": "fp16", "sequence_length": 10**7}, troubles.TooLong),
-        ("models", {"precision": "fp16", "batch_size": 0}, errors.TooSmall),
+        ("models", {"precision": "bf16"}, errors.NoBf16OnCard),
+        ("methods", {"precision": "fp16", "method": "dpo"}, config_errors.NotOneOf),
+        ("volumes", {"precision": "fp16", "max_length": 10**7}, config_errors.LongerThanTheModel),
+        ("models", {"precision": "fp16", "batch_size": 0}, config_errors.TooSmall),
     ],
 )
 def test_a_table_is_refused_like_any_other_question(kind, fields, trouble):
@@ -401,13 +401,13 @@ def test_a_table_is_refused_like_any_other_question(kind, fields, trouble):
 
 def test_the_table_of_methods_says_what_the_answer_says():
     card = catalogue.card(CARD)
-    row = {cell.method: cell for cell in tables.methods("Qwen/Qwen2.5-7B-Instruct", Setup(), card, card.memory_bytes)}
+    row = {cell.kind: cell for cell in tables.methods("Qwen/Qwen2.5-7B-Instruct", Setup(), card, card.memory_bytes)}
     assert row["qlora"].memory.process == pytest.approx(ask().process)
     assert row["lora"].checkpoint == 12 * row["lora"].memory.trainable
 
 
 def test_the_plan_is_a_config_of_the_recipe(tmp_path):
-    config = plan.fields(ask(), "Qwen/Qwen2.5-7B-Instruct")
+    config = plan.config_fields(ask(), "Qwen/Qwen2.5-7B-Instruct")
     made = TrainConfig(corpus="poems", **config)
     assert (made.method, made.max_length, made.lora_alpha, made.eval_steps) == ("qlora", 2048, 32, 183)
     assert plan.pack(config, tmp_path / "train.zip").stat().st_size > 5000
@@ -510,8 +510,6 @@ def test_the_command_line_prints_one_object_or_one_sentence():
 
 
 def test_lists_are_printed_as_tables():
-    from core.estimate import __main__ as command
-
     rows = [{"tokens": 10_000_000, "seconds": {"lora": 2563.7, "full": 0.25}}, {"tokens": 5, "note": "none"}]
     assert command.as_text({"volumes": rows}).split("\n") == [
         "volumes:",

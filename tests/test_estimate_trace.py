@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from core.estimate import catalogue, trace_runner
+from core.estimate.errors import NotInTransformers
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
-from core.estimate.troubles import NotInTransformers
 from tests.check_estimate import measurements
 
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -32,7 +32,7 @@ def test_the_trace_meets_a_measurement_with_eager_attention():
 
 @pytest.mark.slow
 def test_the_trace_is_kept_and_agrees_with_the_instant_answer():
-    setup = Setup(method="qlora", sequence_length=512)
+    setup = Setup(method="qlora", max_length=512)
     first = trace_runner.check(SMALL, setup, 8.0)
     second = trace_runner.check(SMALL, setup, 8.0)
     assert (first["kept"], second["kept"], first["allocated"]) == (False, True, second["allocated"])
@@ -56,6 +56,6 @@ def test_an_architecture_that_transformers_does_not_have_is_refused_with_the_nea
 
 @pytest.mark.slow
 def test_trained_embeddings_are_traced_and_agree_with_the_instant_answer():
-    setup = Setup(method="lora", sequence_length=512, save_embeddings=True)
+    setup = Setup(method="lora", max_length=512, train_embeddings=True)
     found = trace_runner.check(SMALL, setup, 8.0)
     assert estimate(catalogue.shape(SMALL), setup).allocated == pytest.approx(found["allocated"], rel=0.02)

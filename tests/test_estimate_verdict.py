@@ -6,13 +6,16 @@ from contextlib import suppress
 import pytest
 
 from core.errors import UserError
-from core.estimate import advice, answer, calibration, catalogue, speed
+from core.estimate import advice, answer, calibration, catalogue, speed, step
+from core.estimate.layer import Layer
+from core.estimate.loss import Head
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
+from core.estimate.size_autograd import Meter, Tape
 
 SHAPE = catalogue.shape("Qwen/Qwen2.5-0.5B-Instruct")
 CARD = catalogue.card(catalogue.DEFAULT_CARD)
-SETUP = Setup(method="lora", sequence_length=512)
+SETUP = Setup(method="lora", max_length=512)
 
 
 @pytest.fixture
@@ -60,7 +63,9 @@ def test_every_layer_costs_the_same_time_and_accumulation_repeats_the_step():
 
     one, two, four = (pace(layers).device_seconds for layers in (1, 2, 4))
     assert four - two == pytest.approx(2 * (two - one))
-    assert one == pytest.approx(speed._cost(speed.kernels(SHAPE, SETUP, 1), SETUP, CARD)[0])
+    tape = Tape(Meter())
+    step.micro_step(tape, SHAPE, SETUP, [Layer(SHAPE, SETUP)], Head(SHAPE, SETUP), step.embedding_weight(SHAPE, SETUP))
+    assert one == pytest.approx(speed.cost([kernel[1:] for kernel in tape.kernels], SETUP, CARD)[0])
     single, eight = pace(4), pace(4, 8)
     micro = single.step_seconds - single.optimizer_seconds
     assert eight.step_seconds == pytest.approx(8 * micro + eight.optimizer_seconds)
@@ -80,10 +85,10 @@ def test_half_the_batch_is_made_up_for_by_accumulation():
 
 
 def test_advice_names_what_fits_first_then_what_changes_the_result_least():
-    setup = Setup(method="full", sequence_length=2048, batch_size=8, gradient_checkpointing=False, loss="logits")
+    setup = Setup(method="full", max_length=2048, batch_size=8, gradient_checkpointing=False, loss="logits")
     roomy = estimate(SHAPE, setup).process
     found = advice.changes(SHAPE, setup, CARD, 0.8 * roomy)
-    keys = [(change.verdict == "no", advice.harm(change.name), change.slower, -change.saves) for change in found]
+    keys = [(change.verdict == "no", change.harm, change.slower, -change.saves) for change in found]
     assert keys == sorted(keys)
     assert len({change.verdict == "no" for change in found}) == 2
     assert [change.saves for change in found] != sorted((change.saves for change in found), reverse=True)
@@ -91,7 +96,7 @@ def test_advice_names_what_fits_first_then_what_changes_the_result_least():
 
 def test_the_largest_model_that_fits_is_the_largest():
     budget = 12 * GIB
-    name = advice.largest_model(Setup(sequence_length=512), CARD, budget)
+    name = advice.largest_model(Setup(max_length=512), CARD, budget)
     largest = catalogue.shape(name).parameters
     shapes = []
     for hub_id, entry in catalogue.models().items():
@@ -100,7 +105,7 @@ def test_the_largest_model_that_fits_is_the_largest():
     fitting = [
         shape.parameters
         for shape in shapes
-        if answer.fits(answer.quick(shape, Setup(sequence_length=512), CARD), budget) == "fits"
+        if answer.fits(answer.quick(shape, Setup(max_length=512), CARD), budget) == "fits"
     ]
     assert largest == max(fitting)
 

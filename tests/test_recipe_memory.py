@@ -19,7 +19,7 @@ def test_an_adapter_takes_no_more_memory_than_with_trl_s_fused_loss(name, method
     shape = catalogue.shape(name)
     for length in (2048, 4096, 8192):
         for checkpointing in (True, False):
-            ours = Setup(method=method, sequence_length=length, gradient_checkpointing=checkpointing)
+            ours = Setup(method=method, max_length=length, gradient_checkpointing=checkpointing)
             theirs = estimate(shape, replace(ours, loss="fused")).allocated
             assert estimate(shape, ours).allocated <= theirs
 
@@ -30,7 +30,7 @@ def test_the_trace_of_the_recipe_s_own_loss_stays_below_that_of_trl_s(tmp_path):
     shape = {"model_type": "qwen2", "hidden_size": 576, "intermediate_size": 1024, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 151_936, "tie_word_embeddings": True}
     (tmp_path / "config.json").write_text(json.dumps(shape), encoding="utf-8")
-    setup = Setup(method="qlora", sequence_length=2048)
+    setup = Setup(method="qlora", max_length=2048)
     ours, theirs = (trace_runner.check(str(tmp_path), replace(setup, loss=loss), 8.0) for loss in ("tiled", "fused"))
     assert ours["allocated"] < theirs["allocated"]
 

@@ -11,9 +11,9 @@ import time
 import pytest
 from filelock import FileLock
 
-from core import events, files, paths, process
+from core import events, files, jobs, paths, process
 from core.runs import __main__ as runs_cli
-from core.runs import eval_samples, queue, requests, runs, store
+from core.runs import eval_samples, queue, runs, store
 from core.training.config import TrainConfig
 from core.training.errors import CorpusGone
 from tests.conftest import wait_for
@@ -93,7 +93,7 @@ def test_a_trainer_that_took_the_lock_after_the_first_look_is_no_loss(config, mo
     run_id = runs.create(config)
     events.append(paths.run(run_id), "started")
     looks = iter([False, True])
-    monkeypatch.setattr(runs, "is_alive", lambda path: next(looks))
+    monkeypatch.setattr(jobs, "is_alive", lambda path: next(looks))
     assert runs.state(run_id) == "running"
     looks = iter([False, False])
     assert runs.state(run_id) == "lost"
@@ -152,11 +152,11 @@ def test_a_run_whose_corpus_is_gone_fails_in_words(config, tmp_path):
 def test_a_run_that_is_trained_already_is_not_trained_twice(config, monkeypatch):
     from core.runs import trainer
 
-    monkeypatch.setattr(trainer, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(jobs, "LOCK_SECONDS", 0.1)
     run_id = runs.create(config)
     with (
         FileLock(paths.run(run_id) / "run.lock"),
-        pytest.raises(trainer.AlreadyTraining, match="by another process already"),
+        pytest.raises(jobs.AlreadyAtWork, match="by another process already"),
     ):
         trainer.run(paths.run(run_id))
 
@@ -507,11 +507,11 @@ def test_pause_says_when_it_took_effect_and_a_paused_run_goes_on_to_the_same_los
     straight, paused = runs.create(config, "straight"), runs.create(config, "paused")
     trainer.run(paths.run(straight))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "Observer", _asking({2: lambda: requests.ask(paths.run(paused), "pause")}))
+        patch.setattr(trainer, "Observer", _asking({2: lambda: jobs.ask(paths.run(paused), "pause")}))
         assert trainer.run(paths.run(paused)) == "paused"
     row = store.sync(paused)
     assert (row["state"], row["request"], row["request_seen_step"], row["step"]) == ("paused", "pause", 3, 3)
-    requests.ask(paths.run(paused), "resume")
+    jobs.ask(paths.run(paused), "resume")
     assert runs.state(paused) == "queued"
     assert trainer.run(paths.run(paused)) == "finished"
     assert store.sync(paused)["request_seen_at"] >= row["requested_at"]
@@ -524,9 +524,7 @@ def test_save_now_and_sample_now_are_done_once_each(config):
 
     run_id = runs.create(config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            trainer, "Observer", _asking({1: lambda: [requests.wish(paths.run(run_id), w) for w in requests.WISHES]})
-        )
+        patch.setattr(trainer, "Observer", _asking({1: lambda: [jobs.ask(paths.run(run_id), w) for w in jobs.ONCE]}))
         trainer.run(paths.run(run_id))
     seen = events.read(paths.run(run_id))[0]
     assert [(e["request"], e["step"]) for e in seen if e["event"] == "heard"] == [("save", 2), ("sample", 2)]

@@ -6,8 +6,8 @@ import sqlite3
 import gradio as gr
 import pytest
 
-from core import events, paths
-from core.runs import diagnosis, requests, runs, store
+from core import events, jobs, paths
+from core.runs import diagnosis, runs, store
 from core.training.config import TrainConfig
 from tests.test_runs import write_steps
 from ui import history, history_details, run_html, run_queue, run_view
@@ -54,7 +54,7 @@ def test_a_tick_sees_to_it_that_the_queue_is_worked_off(config, monkeypatch):
     events.append(paths.run(done), "finished", steps=3, max_steps=3, eval_loss=None)
     store.sync_all()
     assert (run_view.on_tick(SAY, done)[1], started) == (gr.skip(), [1])
-    requests.ask(paths.run(waits), "hold")
+    jobs.ask(paths.run(waits), "hold")
     assert (run_view.on_tick(SAY, done)[1].active, started) == (False, [1])
 
 
@@ -63,18 +63,18 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
     path = paths.run(run_id)
     events.append(path, "started", resumed_from=None)
     write_steps(run_id, 1, 1, of=300)
-    requests.ask(path, "pause")
+    jobs.ask(path, "pause")
     row = {**store.sync(run_id), "state": "pausing"}
-    asked = run_html.clock(requests.asked(path)["asked"])
+    asked = run_html.clock(jobs.latest_request(path)["asked"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}; takes effect after the current step."]
-    events.append(path, "heard", step=2, request="pause", asked=requests.asked(path)["asked"])
+    events.append(path, "heard", step=2, request="pause", asked=jobs.latest_request(path)["asked"])
     events.append(path, "paused", steps=2)
     row = store.sync(run_id)
     heard = run_html.clock(row["request_seen_at"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}, took effect at {heard} after step 2."]
     assert "Resume goes on after step" in drawn(run_id)["status"]
     runs.resume(run_id)
-    asked = run_html.clock(requests.asked(path)["asked"])
+    asked = run_html.clock(jobs.latest_request(path)["asked"])
     assert list(run_html.requests(SAY, store.sync(run_id))) == [
         f"Resume: asked at {asked}; takes effect when its turn comes."
     ]
@@ -88,10 +88,10 @@ def test_a_stop_before_the_first_step_says_when_it_took_effect(config, no_worker
     run_id = runs.create(config)
     path = paths.run(run_id)
     events.append(path, "started", resumed_from=None)
-    requests.ask(path, "stop")
+    jobs.ask(path, "stop")
     events.append(path, "stopped", steps=0)
     row = store.sync(run_id)
-    asked, ended = run_html.clock(requests.asked(path)["asked"]), run_html.clock(row["ended_at"])
+    asked, ended = run_html.clock(jobs.latest_request(path)["asked"]), run_html.clock(row["ended_at"])
     assert list(run_html.requests(SAY, row)) == [f"Stop: asked at {asked}, took effect at {ended}."]
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from core import events, paths
+from core import events, jobs, paths
 from core.errors import UserError
 from core.runs import __main__ as runs_cli
 from core.runs import (
@@ -19,7 +19,6 @@ from core.runs import (
     forgetting,
     metrics,
     promote_checkpoint,
-    requests,
     runs,
     store,
 )
@@ -281,7 +280,7 @@ def test_a_long_log_is_read_in_bits_that_do_not_keep_the_page_waiting(config, no
 def test_a_request_is_bound_to_its_moment(config, no_worker):
     run_id, before = runs.create(config), time.time()
     runs.pause(run_id)
-    asked = requests.asked(paths.run(run_id))
+    asked = jobs.latest_request(paths.run(run_id))
     assert (asked["request"], asked["after"]) == ("hold", 0)
     assert before - 1 < asked["asked"] < before + 60
 

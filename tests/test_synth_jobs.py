@@ -85,7 +85,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     request = {"recipe": str(path), "tokens": 60_000, "seed": 3, "model": tiny_tokens, "pack": 64}
     whole, parts = synth_jobs.create(request), synth_jobs.create(request)
     assert worker.run(whole) == "finished"
-    jobs.pause(parts)
+    jobs.ask(parts, "pause")
     assert worker.run(parts) == "paused"
     (parts / "control.json").unlink()
     with (parts / "dropped.jsonl").open("ab") as torn:
@@ -158,7 +158,7 @@ def wait(directory: Path, *states: str) -> None:
 
 def test_a_paused_job_goes_on_with_the_next_row():
     whole, parts = (synth_jobs.create({"recipe": "style-en", "tokens": 90_000, "seed": 1}) for _ in range(2))
-    jobs.pause(parts)
+    jobs.ask(parts, "pause")
     assert worker.run(parts) == "paused"
     assert synth_jobs.progress(parts)["ending"]["reason"] == "asked"
     (parts / "control.json").unlink()
@@ -179,7 +179,7 @@ def test_a_detached_job_is_paused_and_goes_on_and_stops():
         time.sleep(0.02)
     with pytest.raises(jobs.JobStillAtWork, match='"моря" is still at work'):
         jobs.delete(directory)
-    jobs.pause(directory)
+    jobs.ask(directory, "pause")
     wait(directory, "paused")
     paused = synth_jobs.progress(directory)
     assert paused["ending"]["reason"] == "asked"

@@ -233,20 +233,20 @@ def test_a_job_that_gets_nothing_else_says_so(serve, tmp_path, said, reason):
     assert (last["reason"], last["rows"]) == (reason, int(said == GOOD))
 
 
-@pytest.mark.parametrize("ask", [jobs.pause, jobs.stop])
+@pytest.mark.parametrize("ask", ["pause", "stop"])
 def test_a_job_ends_within_seconds_while_its_server_hangs(serve, tmp_path, ask):
     hung = []
 
     def script(number, body):
         if number > 5:
             hung.append(number)
-            ask(directory)
+            jobs.ask(directory, ask)
             time.sleep(20)
         return 200, {}, answer(varied(number))
 
     directory = job(tmp_path, serve(script), tokens=100_000)
     began = time.monotonic()
-    assert worker.run(directory) == {jobs.pause: "paused", jobs.stop: "stopped"}[ask]
+    assert worker.run(directory) == {"pause": "paused", "stop": "stopped"}[ask]
     assert time.monotonic() - began < 8
     assert hung
 
@@ -338,7 +338,7 @@ def test_rows_that_were_set_aside_are_asked_for_again_on_request(serve, tmp_path
 
     def script(number, body):
         if number == 13:
-            jobs.pause(directory)
+            jobs.ask(directory, "pause")
         return 200, {}, answer("I cannot help with that.") if refuse[0] and number % 3 == 0 else answer(varied(number))
 
     server = serve(script)
@@ -361,7 +361,9 @@ def test_rows_that_were_set_aside_are_asked_for_again_on_request(serve, tmp_path
 
 
 def test_changed_settings_count_when_a_job_goes_on(serve, tmp_path):
-    server = serve(lambda number, body: (200, {}, (number == 5 and jobs.pause(directory)) or answer(varied(number))))
+    server = serve(
+        lambda number, body: (200, {}, (number == 5 and jobs.ask(directory, "pause")) or answer(varied(number)))
+    )
     directory = job(tmp_path, server, tokens=3000)
     assert worker.run(directory) == "paused"
     (directory / "control.json").unlink()

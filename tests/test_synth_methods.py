@@ -188,7 +188,7 @@ def test_a_pause_waits_for_the_replies_in_flight_and_none_is_asked_twice(serve, 
     running.start()
     while len(asked) < 6:
         time.sleep(0.005)
-    jobs.pause(directory)
+    jobs.ask(directory, "pause")
     gate.set()
     running.join()
     assert events.last(directory)["event"] == "paused"

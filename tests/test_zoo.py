@@ -286,7 +286,7 @@ said = {}
 class Watcher(callbacks.Watcher):
     def on_evaluation(self, model, tokenizer, step):
         if watched:
-            said.setdefault("film", eval_samples.shoot(model, tokenizer))
+            said.setdefault("film", eval_samples.sample(model, tokenizer))
             said.setdefault("score", forgetting.measure(model, tokenizer)["score"])
 
 pretended_torch.card.clear()

@@ -23,9 +23,9 @@ from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
 
-from core import events, paths, process
+from core import events, files, jobs, paths, process
 from core.runs import curves as runs_curves
-from core.runs import queue, requests, runs, store, trainer, worker
+from core.runs import queue, runs, store, trainer, worker
 from core.training import checkpoints, training_loop
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
@@ -211,7 +211,7 @@ def moments() -> dict:
         "adapter": (checkpoints, "save_whole", unfinished_adapter),
         "last word": (training_loop, "_conclude", after_it),
         "transaction": (runs_curves, "add", after_it),
-        "request": (requests, "write_json", half_a_request),
+        "request": (files, "write_json", half_a_request),
         "before a trainer": (worker, "run_trainer", die),
         "after a trainer": (worker, "run_trainer", after_it),
     }
@@ -301,7 +301,7 @@ def wake(names: list[str]) -> None:
     """What a person does who opens the app: resume what was lost, begin again what is done, let the queue work."""
     for name in names:
         if runs.state(name) in ("lost", "failed", "stopped", "paused"):
-            requests.ask(paths.run(name), "resume")
+            jobs.ask(paths.run(name), "resume")
     if not any(runs.state(name) in runs.ACTIVE for name in names):
         shutil.rmtree(paths.run(names[0]))  # both are done: another one, so that there is something to kill
         names[0] = runs.create(runs.config(names[1]), "another")
@@ -345,7 +345,7 @@ def truth(name: str) -> str:
     last = events.last(run_dir)
     if any(str(run_dir) in open_files(pid) for pid in pids("trainer")):
         return "running"
-    if requests.waits(run_dir) == "resume" or last is None:
+    if jobs.waits(run_dir) == "resume" or last is None:
         return "queued"
     return last["event"] if last["event"] in events.FINAL else "lost"
 

@@ -16,8 +16,8 @@ from core.errors import UserError
 from core.estimate import answer as answers
 from core.estimate import catalogue, plan, probe, tables, trace_runner
 from core.estimate import setup as setups
-from core.estimate.setup import ATTENTIONS, METHODS, OPTIMIZERS, Setup
-from core.estimate.troubles import CardGone, NeedsTrace, UnknownArchitecture
+from core.estimate.errors import NeedsTrace, UnknownArchitecture
+from core.estimate.setup import CHOICES, KINDS, Setup
 from core.hardware import hardware
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
@@ -57,8 +57,8 @@ def build(say: Say) -> dict:
         with gr.Row():
             button = gr.Button(say("calculator.plan.open"), variant="primary")
             take = gr.DownloadButton(say("calculator.plan.take"))
-    asked = [state, form["method"], form["card"], form["precision"]]
-    state.change(partial(on_plan, say), asked, [about, button, take], show_progress="hidden")
+    inputs = [state, form["method"], form["card"], form["precision"]]
+    state.change(partial(on_plan, say), inputs, [about, button, take], show_progress="hidden")
     return {
         "button": button,
         "plan": state,
@@ -71,64 +71,49 @@ def build(say: Say) -> dict:
 def build_question(say: Say) -> dict:
     """Model, card, method, corpus."""
     cards = card_choices(say)
+    models, methods = model_choices.choices(say, only_shaped=True), [(say(f"calculator.method.{k}"), k) for k in KINDS]
+    wide = {"scale": 2, "min_width": 260}
     with gr.Row():
-        model = gr.Dropdown(
-            model_choices.choices(say, only_shaped=True), value=DEFAULT_MODEL, allow_custom_value=True,
-            label=say("calculator.model"), info=say("calculator.model.info"), scale=2, min_width=260,
-        )  # fmt: skip
-        card = gr.Dropdown(
-            cards,
-            value=cards[0][1],
-            label=say("calculator.card"),
-            info=say("calculator.card.info"),
-            scale=2,
-            min_width=260,
-        )
-        method = gr.Dropdown(
-            [(say(f"calculator.method.{name}"), name) for name in METHODS],
-            value="qlora", label=say("calculator.method"), info=say("calculator.method.info"), scale=2, min_width=260,
-        )  # fmt: skip
+        model = gr.Dropdown(models, value=DEFAULT_MODEL, allow_custom_value=True, **_words(say, "model"), **wide)
+        card = gr.Dropdown(cards, value=cards[0][1], **_words(say, "card"), **wide)
+        method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
     with gr.Row():
-        corpus = gr.Dropdown(
-            corpus_choices(say),
-            value="",
-            label=say("calculator.corpus"),
-            info=say("calculator.corpus.info"),
-            scale=2,
-            min_width=260,
-        )
-        tokens = gr.Textbox(
-            "100M", label=say("calculator.tokens"), info=say("calculator.tokens.info"), scale=2, min_width=260
-        )
-        epochs = gr.Textbox("3", label=say("calculator.epochs"), info=say("calculator.epochs.info"), scale=1)
+        corpus = gr.Dropdown(corpus_choices(say), value="", **_words(say, "corpus"), **wide)
+        tokens = gr.Textbox("100M", **_words(say, "tokens"), **wide)
+        epochs = gr.Textbox("3", **_words(say, "epochs"), scale=1)
     return {"model": model, "card": card, "method": method, "corpus": corpus, "tokens": tokens, "epochs": epochs}
 
 
 def build_settings(say: Say) -> dict:
     """Everything else, with the defaults of the recipe."""
     base = Setup()
+    choices = {"optim": CHOICES["optim"], "attention": CHOICES["attention"]}
+    choices["loss"] = [(say(f"calculator.loss.{name}"), name) for name in LOSSES]
+    choices["precision"] = [(say("calculator.precision.auto"), "auto"), *CHOICES["precision"]]
     made = {}
 
-    def words(name: str) -> dict:
-        return {"label": say(f"calculator.{name}"), "info": say(f"calculator.{name}.info")}
+    def dropdown(name: str, **more) -> None:
+        more = {"value": getattr(base, name)} | more
+        made[name] = gr.Dropdown(choices[name], **more, **_words(say, name))
 
     with gr.Row():
-        for name in ("sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
-            made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **words(name))
+        for name in setups.SUGGESTED:
+            made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **_words(say, name))
     with gr.Row():
-        made["target_modules"] = gr.Dropdown(
-            TARGETS, value=base.target_modules, allow_custom_value=True, **words("target_modules")
-        )
-        made["optimizer"] = gr.Dropdown(list(OPTIMIZERS), value=base.optimizer, **words("optimizer"))
-        made["attention"] = gr.Dropdown(ATTENTIONS, value=base.attention, **words("attention"))
+        choices["target_modules"] = TARGETS
+        dropdown("target_modules", allow_custom_value=True)
+        dropdown("optim")
+        dropdown("attention")
     with gr.Row():
-        losses = [(say(f"calculator.loss.{name}"), name) for name in LOSSES]
-        made["loss"] = gr.Dropdown(losses, value=base.loss, **words("loss"))
-        precisions = [(say("calculator.precision.auto"), "auto"), *((name, name) for name in setups.PRECISIONS)]
-        made["precision"] = gr.Dropdown(precisions, value="auto", **words("precision"))
-        made["gradient_checkpointing"] = gr.Checkbox(True, **words("gradient_checkpointing"))
-        made["save_embeddings"] = gr.Checkbox(False, **words("save_embeddings"))
+        dropdown("loss")
+        dropdown("precision", value="auto")
+        for name in ("gradient_checkpointing", "train_embeddings"):
+            made[name] = gr.Checkbox(getattr(base, name), **_words(say, name))
     return made
+
+
+def _words(say: Say, name: str) -> dict:
+    return {"label": say(f"calculator.{name}"), "info": say(f"calculator.{name}.info")}
 
 
 def build_answer(say: Say) -> dict:
@@ -192,29 +177,27 @@ def on_stop(ticket: str) -> None:
 
 
 def card_choices(say: Say) -> list[tuple[str, str]]:
-    """This computer's cards first, then the default, which is an example where there is none, then the catalogue."""
-    mine = [(say("calculator.card.mine", name=title), id) for title, id in _mine()]
-    names = sorted(catalogue.cards(), key=lambda name: name != catalogue.DEFAULT_CARD)
-    titles = [_title(say, name, is_example=not mine and not at) for at, name in enumerate(names)]
-    return [*mine, *zip(titles, names, strict=True), (say("calculator.card.cpu"), catalogue.CPU)]
+    """This computer's cards, the one that runs take if nobody chooses first, then the default, then the catalogue.
 
-
-def _mine() -> list[tuple[str, str]]:
-    """(name, choice) of this computer's cards, the one that runs take if nobody chooses first."""
+    The default is an example where this computer has no card.
+    """
     usual = hardware.card()
-    found = sorted(hardware.gpus(), key=lambda gpu: gpu != usual)
-    return [(gpu.name, f"mine:{gpu.uuid}") for gpu in found]
-
-
-def _title(say: Say, name: str, *, is_example: bool) -> str:
-    if is_example:
-        return say("calculator.card.example", name=name)
-    return name if catalogue.cards()[name].is_tried else say("calculator.card.untried", name=name)
+    mine = [
+        (say("calculator.card.mine", name=gpu.name), catalogue.MINE + gpu.uuid)
+        for gpu in sorted(hardware.gpus(), key=lambda gpu: gpu != usual)
+    ]
+    others = []
+    for name, card in catalogue.cards().items():
+        if name == catalogue.DEFAULT_CARD:
+            others.insert(0, (name if mine else say("calculator.card.example", name=name), name))
+        else:
+            others.append((name if card.is_tried else say("calculator.card.untried", name=name), name))
+    return [*mine, *others, (say("calculator.card.cpu"), catalogue.CPU)]
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
-    found = [(card["name"], card["id"]) for card in corpora.listed() if card.get("rows")]
-    return [(say("calculator.corpus.none"), ""), *sorted(found)]
+    named = [(card["name"], card["id"]) for card in corpora.listed() if card.get("rows")]
+    return [(say("calculator.corpus.none"), ""), *sorted(named)]
 
 
 def on_load(say: Say, **fields):
@@ -227,14 +210,14 @@ def on_load(say: Say, **fields):
 
 def question(model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, **settings) -> dict:
     """The form as arguments of answers.ask()."""
-    chosen, free = _card(card)
-    for name in ("sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank"):
+    chosen, free = catalogue.chosen(card)
+    for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
         settings["precision"] = answers.best_precision(chosen)
     amount = token_counter.of_corpus(paths.corpus(corpus), model)[0] if corpus else None
     return {
-        "setup": Setup(method=method, **settings),
+        "setup": Setup(**setups.of_kind(method), **settings),
         "card": chosen,
         "free": free,
         "tokens": amount or setups.count(tokens or "", "tokens"),
@@ -242,35 +225,20 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
     }
 
 
-def _card(choice: str) -> tuple[catalogue.Card, float]:
-    if choice.startswith("mine:"):
-        gpu = hardware.card(choice.removeprefix("mine:"))
-        if gpu is None:
-            raise CardGone()
-        card = catalogue.of_machine(gpu)
-        return card, hardware.free_bytes(gpu) or card.memory_bytes
-    if choice == catalogue.CPU:
-        here = hardware.machine()
-        return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes
-    card = catalogue.card(choice)
-    return card, card.memory_bytes
-
-
 def on_ask(say: Say, **fields):
-    """The whole answer, or the trouble where it would stand; never both."""
+    """The whole answer, or the error where it would stand; never both."""
     try:
-        asked = question(**fields)
-        found = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
+        answer = answers.ask(catalogue.shape(fields["model"] or ""), **question(**fields))
     except UserError as error:
         return pieces.trouble(say, error), gr.Plot(visible=False), "", "", None, None, {}
     return (
-        pieces.verdict(say, found),
-        gr.Plot(figures.bar(say, found), visible=True),
-        pieces.changes(say, found),
-        pieces.formulas(say, found),
-        figures.lengths(say, found),
-        figures.batches(say, found),
-        plan.fields(found, fields["model"], fields["corpus"]),
+        pieces.verdict(say, answer),
+        gr.Plot(figures.bar(say, answer), visible=True),
+        pieces.changes(say, answer),
+        pieces.formulas(say, answer),
+        figures.lengths(say, answer),
+        figures.batches(say, answer),
+        plan.config_fields(answer, fields["model"], fields["corpus"]),
     )
 
 
@@ -279,11 +247,11 @@ def on_tables(say: Say, shown: bool, **fields) -> str:
     if not shown:
         return ""
     try:
-        asked = question(**fields)
+        chosen = question(**fields)
         name = fields["model"] or ""
-        setup = answers.suited(asked["setup"], asked["card"])
-        tables.check("methods", name, setup, asked["card"])
-        return pieces.all_tables(say, name, setup, asked["card"], asked["free"], asked["tokens"])
+        setup = answers.suited(chosen["setup"], chosen["card"])
+        tables.check("methods", name, setup, chosen["card"])
+        return pieces.all_tables(say, name, setup, chosen["card"], chosen["free"], chosen["tokens"])
     except UserError as error:
         return pieces.trouble(say, error)
 
@@ -292,10 +260,14 @@ def on_exact(say: Say, ticket: str, **fields):
     """Run the real step without weights; a generator, so that the page says what it is waiting for."""
     yield f"<p>{say('calculator.exact.running')}</p>"
     try:
-        asked = question(**fields)
-        setup = answers.suited(asked["setup"], asked["card"])
-        found = trace_runner.check(fields["model"] or "", setup, asked["card"].capability, lambda: ticket in _stopped)
-        yield _exactly(say, found, fields, asked)
+        chosen, model = question(**fields), fields["model"] or ""
+        setup = answers.suited(chosen["setup"], chosen["card"])
+        traced = trace_runner.check(model, setup, chosen["card"].capability, lambda: ticket in _stopped)
+        try:
+            instant = answers.ask(catalogue.shape(model), **chosen)
+        except (NeedsTrace, UnknownArchitecture):
+            instant = None
+        yield pieces.exact(say, traced, instant)
     except trace_runner.Cancelled:
         yield f"<p>{say('calculator.exact.stopped')}</p>"
     except UserError as error:
@@ -307,28 +279,19 @@ def on_exact(say: Say, ticket: str, **fields):
 def on_measure(say: Say, card: str | None):
     """The rate of matrix products here, which later answers for this machine use: of the chosen card, if it is here."""
     yield f"<p>{say('calculator.probe.running')}</p>"
+    card = card or ""
     try:
-        found = probe.run(
-            hardware.card((card or "").removeprefix("mine:")) if (card or "").startswith("mine:") else None
-        )
-        yield f"<p>{say('calculator.probe.done', name=found['name'], tflops=say.number(found['tflops']))}</p>"
+        gpu = hardware.card(card.removeprefix(catalogue.MINE)) if card.startswith(catalogue.MINE) else None
+        measured = probe.run(gpu)
+        yield f"<p>{say('calculator.probe.done', name=measured['name'], tflops=say.number(measured['tflops']))}</p>"
     except UserError as error:
         yield pieces.trouble(say, error)
 
 
-def _exactly(say: Say, found: dict, fields: dict, asked: dict) -> str:
-    try:
-        instant = answers.ask(catalogue.shape(fields["model"] or ""), **asked)
-    except (NeedsTrace, UnknownArchitecture):
-        return pieces.traced_only(say, found)
-    return pieces.exactly(say, instant, found)
-
-
 def on_errors(say: Say):
-    """Errors on the published measurements, as they were found when this version was made."""
-    file = paths.assets() / "check.json"
-    found = json.loads(file.read_text(encoding="utf-8"))
-    return pieces.errors(say, found), figures.errors(say, found)
+    """Errors on the published measurements, as they were when this version was made."""
+    check = json.loads((paths.assets() / "check.json").read_text(encoding="utf-8"))
+    return pieces.errors(say, check), figures.errors(say, check)
 
 
 def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
@@ -337,7 +300,7 @@ def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
         return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
-    text = pieces.plan(say, config, _card(card)[0], precision)
-    if config["method"] != method:
+    text = pieces.plan(say, config, catalogue.chosen(card)[0], precision)
+    if method == "prompt":
         text += " " + say("calculator.plan.adapter")
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

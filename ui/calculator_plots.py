@@ -47,7 +47,7 @@ def lengths(say: Say, answer: Answer) -> go.Figure:
     """Memory of the process against the sequence length, with the card's line."""
     longest = answer.shape.longest or LENGTHS[-1]
     x = [n for n in LENGTHS if n <= longest]
-    y = [_process(answer, sequence_length=n) / GIB for n in x]
+    y = [_process(answer, max_length=n) / GIB for n in x]
     figure = go.Figure(layout=layout(say, say("calculator.plot.length"), say("calculator.plot.gib")))
     figure.add_scatter(x=x, y=y, mode="lines+markers", name=say("calculator.plot.memory"), line={"color": PALETTE[0]})
     figure.add_hline(y=answer.budget / GIB, line={"color": PALETTE[1], "width": 2})
@@ -80,12 +80,12 @@ def _process(answer: Answer, **fields) -> float:
     return answers.quick(answer.shape, answer.setup.changed(**fields), answer.card).process
 
 
-def errors(say: Say, found: dict) -> go.Figure:
+def errors(say: Say, check: dict) -> go.Figure:
     """How many rows lie within how large an error, for the three ways of knowing."""
     style = layout(say, say("calculator.plot.error"), say("calculator.plot.share")) | {"hovermode": "closest"}
     figure = go.Figure(layout=style)
-    curves = {name: found[name] for name in ("trace", "instant", "time")} | {
-        "rival": next(iter(found["rivals"].values()))
+    curves = {name: check[name] for name in ("trace", "instant", "time")} | {
+        "rival": next(iter(check["rivals"].values()))
     }
     colours = (PALETTE[2], PALETTE[0], PALETTE[4], PALETTE[1])
     for (name, summary), colour in zip(curves.items(), colours, strict=True):

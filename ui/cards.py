@@ -13,22 +13,22 @@ GIB = 2**30
 
 
 def build(say: Say, use: str) -> gr.Dropdown:
-    """A choice of card for `use` (training, queue, playground), which on_load fills and shows where there are several."""
+    """A choice of card for `use` (training, queue, playground), which choice() fills and shows if there are several."""
     return gr.Dropdown([], label=say("cards.card"), info=say(f"cards.{use}.info"), visible=False, interactive=True)
 
 
 def choice(chosen: str | None = None) -> gr.Dropdown:
     """The choice as it is now: hidden where there is none; what is chosen stays as long as it is there."""
-    found, usual = hardware.gpus(), hardware.card(chosen) or hardware.card()
+    gpus, usual = hardware.gpus(), hardware.card(chosen) or hardware.card()
     return gr.Dropdown(
-        choices=titles(found), value=usual.uuid if usual else None, visible=len(found) > 1, interactive=True
+        choices=titles(gpus), value=usual.uuid if usual else None, visible=len(gpus) > 1, interactive=True
     )
 
 
-def titles(found: tuple[Gpu, ...]) -> list[tuple[str, str]]:
+def titles(gpus: tuple[Gpu, ...]) -> list[tuple[str, str]]:
     """(name with its memory, UUID) of each card; of cards of one name with the beginning of the UUID."""
-    counts = Counter(gpu.name for gpu in found)
-    return [(_title(gpu, alike=counts[gpu.name] > 1), gpu.uuid) for gpu in found]
+    counts = Counter(gpu.name for gpu in gpus)
+    return [(_title(gpu, alike=counts[gpu.name] > 1), gpu.uuid) for gpu in gpus]
 
 
 def _title(gpu: Gpu, *, alike: bool) -> str:

@@ -49,7 +49,7 @@ def build(say: Say) -> dict:
     timer.tick(partial(on_tick, say), [chosen, probe], drawn, **quiet)
     probe.change(**opened)
     chosen.change(**opened)
-    for button, action in ((stop, jobs.stop), (delete, jobs.delete)):
+    for button, action in ((stop, partial(jobs.ask, request="stop")), (delete, jobs.delete)):
         button.click(partial(on_action, say, action), chosen, None, **quiet).success(
             partial(draw, say), chosen, drawn, **quiet
         )

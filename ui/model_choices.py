@@ -14,7 +14,7 @@ def label(say: Say, offer: model_choices.Offer) -> str:
     facts = [offer.title]
     if offer.parameters:
         facts.append(say("offer.parameters", billions=say.number(offer.parameters / 1e9)))
-        facts.append(say("offer.bytes", gb=say.number(offer.weight_bytes / 1e9)))
+        facts.append(say("offer.bytes", gb=say.number(2 * offer.parameters / 1e9)))  # 16 bit
     if offer.licence:
         facts.append(offer.licence)
     if offer.gated:

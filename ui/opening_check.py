@@ -57,7 +57,7 @@ def on_start(say: Say) -> list:
 
 def on_stop(say: Say) -> list:
     if directory := checks.latest():
-        jobs.stop(directory)
+        jobs.ask(directory, "stop")
     return shown(say)
 
 

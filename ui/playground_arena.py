@@ -61,7 +61,7 @@ def build(say: Say, at_home: bool = False) -> dict:
         button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **private)
     timer.tick(partial(on_tick, say), [match, spot, status], drawn, **private)
     show.click(partial(on_show, say), match, result, **hidden)
-    for button, ask in ((stop, jobs.stop), (go_on, _resume)):
+    for button, ask in ((stop, partial(jobs.ask, request="stop")), (go_on, _resume)):
         button.click(partial(on_ask, say, ask), match, None, **private).then(*redraw, **private)
     delete.click(partial(on_delete, say), match, match, **private).success(*redraw, **private)
     if at_home:

@@ -5,9 +5,8 @@ import json
 import re
 import time
 
-from core import events, paths
+from core import events, jobs, paths
 from core.runs import assigned_gpu, disk_space, runs
-from core.runs import requests as runs_requests
 from ui.templates import render
 from ui.text import Say
 
@@ -36,9 +35,9 @@ def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
 def requests(say: Say, row: dict):
     """What was asked of the run last, and when it took effect."""
     path = paths.run(row["id"])
-    control = runs_requests.asked(path)
-    times = {control["request"]: control["asked"]} if control.get("request") in (*runs_requests.ENDS, "resume") else {}
-    times |= runs_requests.wishes(path)
+    control = jobs.latest_request(path)
+    times = {control["request"]: control["asked"]} if control.get("request") in (*jobs.ENDS, "resume") else {}
+    times |= jobs.once_requests(path)
     if not times or row["state"] not in (*runs.AT_WORK, "queued", "paused", "stopped"):
         return
     request = max(times, key=times.get)
@@ -50,7 +49,7 @@ def requests(say: Say, row: dict):
         yield say("runs.heard", what=what, asked=at, heard=clock(row["request_seen_at"]), step=row["request_seen_step"])
     elif row["state"] == "queued":
         yield say("runs.its_turn", what=what, asked=at)
-    elif request not in runs_requests.WISHES and (began or 0) >= when:
+    elif request not in jobs.ONCE and (began or 0) >= when:
         yield say("runs.done", what=what, asked=at, done=clock(began))
     elif row["state"] in runs.AT_WORK:
         yield say("runs.not_heard", what=what, asked=at)

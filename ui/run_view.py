@@ -21,8 +21,8 @@ COMMANDS = {
     "stop": ("training.stop", runs.stop, "training.stop_asked"),
     "pause": ("runs.pause", runs.pause, "runs.pause_asked"),
     "resume": ("training.resume", runs.resume, "training.resumed"),
-    "save_now": ("runs.save_now", partial(runs.wish, what="save"), "runs.save_asked"),
-    "sample_now": ("runs.sample_now", partial(runs.wish, what="sample"), "runs.sample_asked"),
+    "save_now": ("runs.save_now", partial(runs.ask_once, what="save"), "runs.save_asked"),
+    "sample_now": ("runs.sample_now", partial(runs.ask_once, what="sample"), "runs.sample_asked"),
     "treat": ("doctor.treat", diagnosis.treat, "doctor.treated"),
     "end": ("runs.end", terminate.end, "runs.ended"),
 }

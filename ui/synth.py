@@ -2,8 +2,9 @@
 
 import json
 import shutil
-import sys
+import threading
 import time
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from core import jobs, models, paths
 from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
 from core.synth import preview, prompts, recipes, synth_jobs
+from core.synth.writers import in_thread
 from ui import synth_html, templates
 from ui.errors import Refused, show_errors
 from ui.text import Say
@@ -175,28 +177,41 @@ def on_show(say: Say, **values):
     """Ten rows, the x-ray and the price, made in a process of their own."""
     wanted, began = request(say, values), time.monotonic()
     command, on, off = _preview_command(wanted), gr.update(visible=True), gr.update(visible=False)
-    shown = {}
+    closed = threading.Event()
     try:
         with TemporaryDirectory(prefix="soulsmith-") as folder:
             if wanted["personas"]:
                 file = Path(folder) / "personas.txt"
                 file.write_text("\n".join(wanted["personas"]), encoding="utf-8")
                 command += ["--personas", str(file)]
-            for said in import_process.run(command, beat=BEAT_SECONDS):
-                shown = said or shown
+            working = in_thread(lambda: list(import_process.run(command, look=partial(_end_if, closed)))[-1])
+            while not working.done():
                 seconds = say.duration(max(1, round(time.monotonic() - began)))
                 yield templates.macro("paragraph", say("synth.showing", seconds=seconds)), on
+                wait([working], timeout=BEAT_SECONDS)
+            shown = working.result()
     except ErrorElsewhere as error:
         yield templates.macro("trouble", say.trouble(error)), off
         return
     except import_process.ImportBroke as error:
         yield templates.macro("trouble", say("synth.failed", reason=error.values["reason"])), off
         return
+    finally:
+        closed.set()  # a cancelled preview leaves no process behind
     yield synth_html.preview(say, shown), off
 
 
+class _Closed(Exception):
+    """Nobody waits for the preview any more."""
+
+
+def _end_if(closed: threading.Event) -> None:
+    if closed.is_set():
+        raise _Closed
+
+
 def _preview_command(wanted: dict) -> list[str]:
-    command = [sys.executable, "-m", "core.synth", wanted["recipe"], "--preview", "--json"]
+    command = ["-m", "core.synth", wanted["recipe"], "--preview", "--json"]
     names = ("tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", *PREVIEWED)
     for name in names:
         if wanted[name] not in (None, ""):
@@ -261,7 +276,7 @@ def on_ask(say: Say, name: str, job_id: str | None, recipe: str | None = None, *
     """Pause, stop or go on; what the form says of how a model is asked counts from then on, if it has that recipe."""
     directory = synth_jobs.find(job_id or "")
     if name in ("pause", "stop"):
-        (jobs.pause if name == "pause" else synth_jobs.stop)(directory)
+        (partial(jobs.ask, request="pause") if name == "pause" else synth_jobs.stop)(directory)
     else:
         same = Path(recipe or "").stem == jobs.request(directory)["recipe"]
         changes = {key: value for key, value in (form | _sampling(form)).items() if value != ""} if same else {}

@@ -79,7 +79,7 @@ def _once_free(directory: Path, request: dict, report, ask: Callable):
     while True:
         if not request["on_cpu"] and gpu_access.busy():
             report("waiting")
-            while gpu_access.busy() and jobs.asked(directory) != "stop":
+            while gpu_access.busy() and not jobs.end_request(directory):
                 time.sleep(WAIT_SECONDS)
             report("going_on")
         try:

@@ -7,7 +7,6 @@ from core import events, jobs, paths
 from core.check_card import plan
 from core.hardware import hardware
 
-MODULE = "core.check_card"
 KEPT = 5  # newest results
 
 
@@ -30,14 +29,14 @@ def start() -> Path:
         plan.CheckFirst: while a run is training, or about to.
     """
     now = latest()
-    if now and jobs.state(now) in ("queued", "running", "stopping"):
+    if now and jobs.state(now) in jobs.ACTIVE:
         return now
     plan.need_quiet()
     for old in jobs.listed(home())[KEPT - 1 :]:
         jobs.delete(old)
     directory = jobs.create(home(), {"name": "check"})
-    # On the card where a run trains, not the one that replies come from.
-    jobs.start(directory, MODULE, hardware.environment(hardware.card()))
+    # On the card that a run takes, which may not be the one that replies come from.
+    jobs.start(directory, "core.check_card", hardware.environment(hardware.card()))
     return directory
 
 

@@ -1,16 +1,15 @@
-"""The resource calculator on the command line: `python -m core.estimate --model Qwen/Qwen2.5-7B-Instruct --method qlora`."""
+"""The resource calculator on the command line: `python -m core.estimate --model Qwen/Qwen2.5-7B --method qlora`."""
 
 import argparse
 import json
 import sys
 
 from core.errors import UserError
-from core.estimate import advice, answer, catalogue, tables, trace_runner, troubles
+from core.estimate import advice, answer, catalogue, errors, tables, trace_runner
 from core.estimate import setup as setups
+from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
-from core.estimate.troubles import NeedsTrace, UnknownArchitecture
-from core.hardware import hardware
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,21 +17,21 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m core.estimate", description=__doc__.split(":")[0] + ".")
     made.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="catalogue, hub id, folder or GGUF file")
     made.add_argument("--gpu", help="a card of the catalogue; default: this machine's, else RTX PRO 6000")
-    made.add_argument("--method", default="qlora", help=", ".join(setups.METHODS))
+    made.add_argument("--method", default="qlora", help=", ".join(setups.KINDS))
     made.add_argument("--tokens", default="10M", help="of the corpus: 100M, 2.5B")
     made.add_argument("--epochs", default="3")
-    made.add_argument("--sequence-length", default="2048")
+    made.add_argument("--max-length", "--sequence-length", default="2048")
     made.add_argument("--batch-size", default="1")
     made.add_argument("--gradient-accumulation-steps", default="8")
     made.add_argument("--lora-rank", default="16")
     made.add_argument("--lora-dropout", default="0.05")
     made.add_argument("--target-modules", default="all-linear", help="or names with commas")
-    made.add_argument("--optimizer", default="adamw_torch", help=", ".join(setups.OPTIMIZERS))
-    made.add_argument("--attention", default="sdpa", help=", ".join(setups.ATTENTIONS))
-    made.add_argument("--loss", default="tiled", help=", ".join(setups.LOSSES))
-    made.add_argument("--precision", help=", ".join(setups.PRECISIONS) + "; default: bf16 where the card has it")
+    for name, aliases in (("optim", ["--optimizer"]), ("attention", []), ("loss", []), ("precision", [])):
+        best = {"precision": "; default: bf16 where the card has it"}.get(name, "")
+        default = None if best else getattr(Setup, name)
+        made.add_argument(f"--{name}", *aliases, default=default, help=", ".join(setups.CHOICES[name]) + best)
     made.add_argument("--no-gradient-checkpointing", dest="gradient_checkpointing", action="store_false")
-    made.add_argument("--train-embeddings", dest="save_embeddings", action="store_true")
+    made.add_argument("--train-embeddings", action="store_true")
     made.add_argument("--load-in-4bit", action="store_true", help="what qlora means; refused with full")
     made.add_argument("--labelled", default="1", help="share of the tokens that count in the loss")
     made.add_argument("--trace", action="store_true", help="check exactly: run the real step without weights")
@@ -43,50 +42,23 @@ def parser() -> argparse.ArgumentParser:
 
 def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]:
     """The setup, the card and the memory that is free on it."""
-    card, free = card_of(options.gpu)
-    method = options.method.lower()
+    card, free = catalogue.chosen(options.gpu)
+    fields = setups.of_kind(options.method.lower())
     if options.load_in_4bit:
-        method = "qlora" if method == "lora" else method
-        if method == "prompt":
-            raise troubles.NoFourBitPrompt()
-        if method in ("full", "cpt"):
-            raise troubles.NoFourBitFull()
-    setup = Setup(
-        method=method,
-        sequence_length=setups.count(options.sequence_length, "sequence_length"),
-        batch_size=setups.count(options.batch_size, "batch_size"),
-        gradient_accumulation_steps=setups.count(options.gradient_accumulation_steps, "gradient_accumulation_steps"),
-        lora_rank=setups.count(options.lora_rank, "lora_rank"),
-        lora_dropout=setups.share(options.lora_dropout, "lora_dropout"),
-        target_modules=options.target_modules,
-        optimizer=options.optimizer,
-        attention=options.attention,
-        loss=options.loss,
-        precision=options.precision or answer.best_precision(card),
-        gradient_checkpointing=options.gradient_checkpointing,
-        save_embeddings=options.save_embeddings,
-        labelled=setups.share(options.labelled, "labelled"),
-    )
-    return setup, card, free
+        if fields["method"] == "prompt":
+            raise errors.NoFourBitPrompt()
+        if fields["method"] == "full":
+            raise errors.NoFourBitFull()
+        fields["method"] = "qlora"
+    fields |= {name: setups.count(getattr(options, name), name) for name in setups.SUGGESTED}
+    fields |= {name: setups.number(getattr(options, name), name) for name in ("lora_dropout", "labelled")}
+    plain = ("target_modules", "optim", "attention", "loss", "gradient_checkpointing", "train_embeddings")
+    fields |= {name: getattr(options, name) for name in plain}
+    return Setup(precision=options.precision or answer.best_precision(card), **fields), card, free
 
 
-def card_of(name: str | None) -> tuple[catalogue.Card, float]:
-    """A card by name with all its memory, or this machine's with what is free."""
-    if name and name.upper() == catalogue.CPU:
-        here = hardware.machine()
-        return catalogue.processor(here.cores, here.memory_bytes), here.memory_free_bytes
-    if name:
-        found = catalogue.card(name)
-        return found, found.memory_bytes
-    if gpu := hardware.card():
-        found = catalogue.of_machine(gpu)
-        return found, hardware.free_bytes(gpu) or found.memory_bytes
-    found = catalogue.card(catalogue.DEFAULT_CARD)
-    return found, found.memory_bytes
-
-
-def run(options: argparse.Namespace) -> dict | str:
-    """What to print: a dict, or text that is ready."""
+def run(options: argparse.Namespace) -> dict:
+    """What to print."""
     setup, card, free = question(options)
     if options.table:
         return table(options.table, options.model, setup, card, free)
@@ -97,15 +69,16 @@ def run(options: argparse.Namespace) -> dict | str:
         if not options.trace:
             raise
         return {"model": options.model, "gpu": card.name, "trace": traced(options.model, setup, card)}
-    found = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
-    result = answer.as_dict(found) | {"model": options.model}
-    result["advice"] = [as_line(c) for c in advice.changes(shape, found.setup, card, free)]
-    if found.verdict != "fits":
-        result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, found.setup, card, free)]
-    result["largest"] = advice.largest(shape, found.setup, card, free)
-    result["largest"]["model"] = advice.largest_model(found.setup, card, free)
+    instant = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
+    result = answer.as_dict(instant) | {"model": options.model}
+    result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
+    if instant.verdict != "fits":
+        result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, instant.setup, card, free)]
+    largest = advice.largest(shape, instant.setup, card, free)
+    result["largest"] = {"sequence_length": largest["max_length"], **largest}
+    result["largest"]["model"] = advice.largest_model(instant.setup, card, free)
     if options.trace:
-        result["trace"] = traced(options.model, found.setup, card)
+        result["trace"] = traced(options.model, instant.setup, card)
     return result
 
 
@@ -123,50 +96,50 @@ def as_line(change: advice.Change) -> dict:
 
 def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
     """The exact check in GiB."""
-    found = trace_runner.check(model, answer.suited(setup, card), card.capability)
-    sizes = {name: round(found[name] / GIB, 4) for name in ("allocated", "reserved")}
-    alive = {name: round(size / GIB, 4) for name, size in found["alive"].items()}
-    return sizes | {"seconds": found["seconds"], "kept": found["kept"], "alive": alive}
+    result = trace_runner.check(model, answer.suited(setup, card), card.capability)
+    sizes = {name: round(result[name] / GIB, 4) for name in ("allocated", "reserved")}
+    alive = {name: round(size / GIB, 4) for name, size in result["alive"].items()}
+    return sizes | {"seconds": result["seconds"], "kept": result["kept"], "alive": alive}
 
 
 def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float) -> dict:
     """One of the three tables.
 
     Raises:
-        a trouble of core.estimate.troubles for a question that has none.
+        an error of core.estimate.errors for a question that has none.
     """
     tables.check(kind, model, setup, card)
     if kind == "volumes":
         return {"gpu": card.name, "model": model, "volumes": tables.volumes(model, setup, card)}
-    found = tables.methods(model, setup, card, free) if kind == "methods" else tables.models(setup, card, free)
-    rows = [found] if kind == "methods" else found
-    asked = {"sequence_length": setup.sequence_length, "batch_size": setup.batch_size}
+    cells = tables.methods(model, setup, card, free) if kind == "methods" else tables.models(setup, card, free)
+    rows = [cells] if kind == "methods" else cells
     return {
         "gpu": card.name,
         "card_gib": round(free / GIB, 2),
-        **asked,
+        "sequence_length": setup.max_length,
+        "batch_size": setup.batch_size,
         kind: [as_cell(cell) for row in rows for cell in row],
     }
 
 
 def as_cell(cell: tables.Cell) -> dict:
     """A cell of a table as plain values: the verdict, and what takes the most."""
-    found = {
+    values = {
         "model": cell.model,
-        "method": cell.method,
-        "optimizer": cell.optimizer,
+        "method": cell.kind,
+        "optimizer": cell.optim,
         "process_gib": round(cell.memory.process / GIB, 2),
         "verdict": cell.verdict,
         "most": cell.most,
         "most_gib": round(cell.memory.components[cell.most] / GIB, 2),
     }
     if cell.pace:
-        found |= {
+        values |= {
             "trained_parameters": cell.memory.trainable,
             "tokens_per_second": round(cell.pace.tokens_per_second, 1),
             "checkpoint_gib": round(cell.checkpoint / GIB, 3),
         }
-    return found
+    return values
 
 
 def as_text(result: dict, indent: str = "") -> str:
@@ -212,19 +185,13 @@ def main() -> int:
     options = parser().parse_args()
     try:
         result = run(options)
-    except UserError as trouble:
+    except UserError as error:
         if options.json:
-            print(json.dumps({"error": type(trouble).__name__, "message": str(trouble)}))
+            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         else:
-            print(trouble, file=sys.stderr)
+            print(error, file=sys.stderr)
         return 2
-    print(
-        result
-        if isinstance(result, str)
-        else json.dumps(result, ensure_ascii=False)
-        if options.json
-        else as_text(result)
-    )
+    print(json.dumps(result, ensure_ascii=False) if options.json else as_text(result))
     return 0
 
 

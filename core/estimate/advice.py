@@ -1,5 +1,6 @@
 """What to change so that it fits, cheapest first, and the largest that still fits."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
@@ -24,43 +25,49 @@ class Change:
     slower: float  # 1.4: forty percent more time for the same tokens
     verdict: str
 
+    @property
+    def harm(self) -> int:
+        """To the result, 0: the same; 1: nearly the same; 2: another training."""
+        return {"loss": 0, "attention": 0, "checkpointing": 0, "batch": 0, "optimizer": 1}.get(self.name, 2)
+
 
 def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
     """Every single change that saves memory: those that make it fit first, then by time, then by bytes."""
     base, pace = quick(shape, setup, card).process, speed.pace(shape, setup, card).tokens_per_second
-    found = []
-    for name, before, after, fields in _candidates(setup, shape, card):
+    options = []
+    for name, before, after, fields in _candidates(setup):
         other = replace(setup, **fields)
         memory = quick(shape, other, card)
         if base - memory.process < NOTABLE:
             continue
         slower = pace / speed.pace(shape, other, card).tokens_per_second
         verdict = fits(memory, budget)
-        found.append(Change(name, before, after, fields, base - memory.process, slower, verdict))
-    return sorted(found, key=lambda c: (c.verdict == "no", harm(c.name), c.slower, -c.saves))
+        options.append(Change(name, before, after, fields, base - memory.process, slower, verdict))
+    return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))
 
 
-def way_to_fit(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
-    """Changes one after another until it fits, the least harmful first; each is counted from the one before it."""
+def way_to_fit(
+    shape: ModelShape, setup: Setup, card: Card, budget: float, allowed: Collection[str] | None = None
+) -> list[Change]:
+    """Changes one after another until it fits, the least harmful first; each is counted from the one before it.
+
+    `allowed` are the names of changes to choose from, by default all.
+    """
     taken: list[Change] = []
     while fits(quick(shape, setup, card), budget) != "fits" and len(taken) < 12:
         open_ = changes(shape, setup, card, budget)
+        open_ = [change for change in open_ if allowed is None or change.name in allowed]
         if not open_:
             break
-        enough = [c for c in open_ if c.verdict == "fits" and harm(c.name) <= min(harm(o.name) for o in open_)]
-        chosen = enough[0] if enough else min(open_, key=lambda c: (harm(c.name), -c.saves))
+        enough = [c for c in open_ if c.verdict == "fits" and c.harm <= min(o.harm for o in open_)]
+        chosen = enough[0] if enough else min(open_, key=lambda c: (c.harm, -c.saves))
         taken.append(chosen)
         setup = replace(setup, **chosen.fields)
     return taken
 
 
-def harm(name: str) -> int:
-    """0: the same result; 1: nearly; 2: another training."""
-    return {"loss": 0, "attention": 0, "checkpointing": 0, "batch": 0, "optimizer": 1, "rank": 2}.get(name, 2)
-
-
-def _candidates(setup: Setup, shape: ModelShape, card: Card):
-    full = setup.method in ("full", "cpt")
+def _candidates(setup: Setup):
+    """(name, value before, value after, fields that change) of everything that may save memory."""
     if setup.loss in ("logits", "held", "half"):
         yield "loss", setup.loss, "tiled", {"loss": "tiled"}
     if setup.attention == "eager":
@@ -71,31 +78,28 @@ def _candidates(setup: Setup, shape: ModelShape, card: Card):
         half = setup.batch_size // 2
         more = setup.gradient_accumulation_steps * setup.batch_size // half
         yield "batch", setup.batch_size, half, {"batch_size": half, "gradient_accumulation_steps": more}
-    for optimizer in ("adamw_8bit", "paged_adamw_8bit"):
-        if setup.optimizer.startswith("adamw_torch") or (setup.optimizer == "adamw_8bit" and "paged" in optimizer):
-            yield "optimizer", setup.optimizer, optimizer, {"optimizer": optimizer}
-    if setup.sequence_length >= 512:
-        yield (
-            "sequence",
-            setup.sequence_length,
-            setup.sequence_length // 2,
-            {"sequence_length": setup.sequence_length // 2},
-        )
+    for optim in ("adamw_8bit", "paged_adamw_8bit"):
+        if setup.optim.startswith("adamw_torch") or (setup.optim == "adamw_8bit" and "paged" in optim):
+            yield "optimizer", setup.optim, optim, {"optim": optim}
+    if setup.max_length >= 512:
+        half = setup.max_length // 2
+        yield "sequence", setup.max_length, half, {"max_length": half}
     if setup.adapts and setup.lora_rank >= 16:
-        yield "rank", setup.lora_rank, setup.lora_rank // 2, {"lora_rank": setup.lora_rank // 2}
-    for method in ("lora", "qlora") if full else ("qlora",) if setup.method == "lora" else ():
+        half = setup.lora_rank // 2
+        yield "rank", setup.lora_rank, half, {"lora_rank": half}
+    for method in {"full": ("lora", "qlora"), "lora": ("qlora",)}.get(setup.method, ()):
         fields = {"method": method, "adapter_width": 4, "weight_width": 2, "autocast": True}
-        yield "method", setup.method, method, fields
+        yield "method", setup.kind, method, fields
 
 
 def largest(shape: ModelShape, setup: Setup, card: Card, budget: float) -> dict[str, int]:
     """The largest sequence, batch and rank that fit, each with the rest as it is; 0: not even the smallest."""
     longest = shape.longest or 2**20
-    found = {"sequence_length": _most(shape, setup, card, budget, "sequence_length", 64, longest)}
-    found["batch_size"] = _most(shape, setup, card, budget, "batch_size", 1, 4096)
+    sizes = {"max_length": _most(shape, setup, card, budget, "max_length", 64, longest)}
+    sizes["batch_size"] = _most(shape, setup, card, budget, "batch_size", 1, 4096)
     if setup.adapts:
-        found["lora_rank"] = _most(shape, setup, card, budget, "lora_rank", 1, min(4096, shape.hidden))
-    return found
+        sizes["lora_rank"] = _most(shape, setup, card, budget, "lora_rank", 1, min(4096, shape.hidden))
+    return sizes
 
 
 def _most(shape: ModelShape, setup: Setup, card: Card, budget: float, name: str, low: int, high: int) -> int:
@@ -109,7 +113,7 @@ def _most(shape: ModelShape, setup: Setup, card: Card, budget: float, name: str,
     while high - low > max(1, low // 64):
         middle = (low + high) // 2
         low, high = (middle, high) if ok(middle) else (low, middle)
-    step = 64 if name == "sequence_length" else 1
+    step = 64 if name == "max_length" else 1
     return max(step, low // step * step) if low >= step else low
 
 
@@ -122,7 +126,7 @@ def largest_model(setup: Setup, card: Card, budget: float) -> str:
         try:
             candidate = shape(hub_id)
             chosen = replace(setup, target_modules="all-linear")
-            if candidate.longest and candidate.longest < setup.sequence_length:
+            if candidate.longest and candidate.longest < setup.max_length:
                 continue
             if candidate.parameters > best and fits(quick(candidate, chosen, card), budget) == "fits":
                 best, name = candidate.parameters, hub_id

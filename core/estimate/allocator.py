@@ -10,7 +10,8 @@ peaks.
 
 import bisect
 
-MIB = 2**20
+from core.estimate.size_autograd import MIB, Meter
+
 SMALL, SMALL_SEGMENT = MIB, 2 * MIB
 LARGE_FROM, LARGE_SEGMENT, ROUND = 10 * MIB, 20 * MIB, 2 * MIB
 
@@ -27,13 +28,13 @@ class Block:
         return self.address < other.address
 
 
-class Allocator:
-    """A meter (sizes.Meter) that hands out blocks."""
+class Allocator(Meter):
+    """A meter that hands out blocks."""
 
     def __init__(self):
+        super().__init__()
         self.pools: dict[bool, list[tuple[int, Block]]] = {True: [], False: []}
-        self.alive = self.peak = self.reserved = self.reserved_peak = 0
-        self.peaks: dict[str, int] = {}
+        self.reserved = self.reserved_peak = 0
         self.lowest = 0  # address of the newest segment
 
     def take(self, size: int) -> Block | None:
@@ -48,9 +49,7 @@ class Allocator:
         if rest >= 512 if small else rest > SMALL:
             self._split(block, size, pool)
         block.free = False
-        self.alive += block.size
-        if self.alive > self.peak:
-            self.peak = self.alive
+        self.count(block.size)
         return block
 
     def _segment(self, size: int, small: bool) -> Block:
@@ -98,8 +97,3 @@ class Allocator:
             whole = [item for item in pool if item[1].before is None and item[1].after is None]
             self.reserved -= sum(size for size, _ in whole)
             pool[:] = [item for item in pool if item not in whole]
-
-    def mark(self, phase: str) -> None:
-        """Close a phase: keep its peak, and start the next one from what is alive."""
-        self.peaks[phase] = max(self.peak, self.peaks.get(phase, 0))
-        self.peak = self.alive

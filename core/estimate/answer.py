@@ -1,17 +1,22 @@
-"""One question, one answer: does it fit, what takes the memory, how long, how much energy, and how each number is known."""
+"""The answer to one question: whether it fits, what takes the memory, how long it takes and how much energy."""
 
 from dataclasses import dataclass, field, replace
 
-from core.estimate import calibration, host_and_disk, speed
+from core.estimate import calibration, replay, speed
 from core.estimate import setup as setups
 from core.estimate.catalogue import Card
 from core.estimate.memory import GIB, Memory, estimate
-from core.estimate.replay import replay
-from core.estimate.setup import Setup
+from core.estimate.setup import OPTIMIZERS, Setup
 from core.estimate.shape import ModelShape
 from core.hardware import hardware
 
 SAMPLE = 3  # layers that the allocator is followed through where all of them are kept; more change little
+PROGRAM = 3.0 * GIB  # of host memory: Python, torch with its CUDA libraries, transformers, peft
+WORKER = 0.5 * GIB  # a dataloader's worker
+TOKEN_BYTES = 13  # tokenised: input_ids 4, attention_mask 1, labels 8; measured with datasets
+TEXT_BYTES = 4.5  # of UTF-8 for a token: English and Russian lie between 4 and 6
+CHECKPOINTS = 3  # on the disk: two that are kept, and the next while it is written
+CACHE = 2.0 * GIB  # on the disk: compiled kernels, tokenizer, logs
 UPPER = 1.08  # nine in ten measured runs reserve less than this times the estimate
 DRAW = 0.85  # of a card's power limit while it trains
 
@@ -77,7 +82,7 @@ def ask(
     """The instant answer.
 
     Raises:
-        a trouble of core.estimate.troubles for a question that has none.
+        an error of core.estimate.errors for a question that has none.
     """
     setup = suited(setup, card)
     setups.check(setup, shape, card)
@@ -90,16 +95,38 @@ def ask(
         tokens=tokens,
         epochs=epochs,
         pace=speed.pace(shape, setup, card),
-        host=host_and_disk.host(shape, setup, memory),
-        disk=host_and_disk.disk(shape, setup, memory, tokens),
+        host=host(shape, setup, memory),
+        disk=disk(shape, setup, memory, tokens),
         budget=card.memory_bytes if free is None else free,
         correction=calibration.correction(shape.name, card.name, setup.attention),
     )
 
 
+def host(shape: ModelShape, setup: Setup, memory: Memory) -> dict[str, float]:
+    """Bytes of host memory by what they are for; merging into the base is the largest moment of an adapter's life."""
+    paged = 0.0
+    if setup.optim.startswith("paged"):
+        paged = memory.trainable * (8.0 if "32bit" in setup.optim else 2 + 8 / 256)
+    merging = 2.0 * shape.parameters if setup.adapts else 0.0
+    largest = 2.0 * max(shape.embedding, *(a * b for a, b in shape.linears().values()))
+    return {"program": PROGRAM, "worker": WORKER, "paged_optimizer": paged, "loading": largest, "merging": merging}
+
+
+def disk(shape: ModelShape, setup: Setup, memory: Memory, tokens: int) -> dict[str, float]:
+    """Bytes on disk by what they are for; a checkpoint holds what is trained and the optimizer's states."""
+    width = 4 if memory.trainable < shape.parameters else setup.weight_width
+    state = OPTIMIZERS.get(setup.optim.removeprefix("paged_"), (8, 8))[0 if width == 4 else 1]
+    return {
+        "weights": 2.0 * shape.parameters,
+        "checkpoints": CHECKPOINTS * memory.trainable * (width + state),
+        "corpus": tokens * (TEXT_BYTES + TOKEN_BYTES),
+        "cache": CACHE,
+    }
+
+
 def suited(setup: Setup, card: Card) -> Setup:
     """The kernels that the card will really use; and of all weights that are trained, masters in fp32."""
-    if setup.method in ("full", "cpt") and setup.autocast and setup.precision != "fp32":
+    if setup.method == "full" and setup.autocast and setup.precision != "fp32":
         setup = replace(setup, weight_width=4)
     if card.kind == "cuda" and not card.has_flash_attention and setup.attention == "sdpa":
         return replace(setup, memory_efficient=True)
@@ -118,9 +145,8 @@ def reserve(memory: Memory, shape: ModelShape, setup: Setup, card: Card) -> Memo
     if card.kind == "cpu":
         return replace(memory, reserved=memory.allocated, context=0.0)
     if not setup.gradient_checkpointing:
-        shape = replace(shape, layers=min(shape.layers, SAMPLE), dense_layers=min(shape.dense_layers, 1))
-    found = replay(shape, setup)
-    return replace(memory, reserved=memory.allocated + found.reserved - found.allocated)
+        shape = replace(shape, layers=min(shape.layers, SAMPLE))
+    return replace(memory, reserved=memory.allocated + replay.unused(shape, setup))
 
 
 def quick(shape: ModelShape, setup: Setup, card: Card) -> Memory:
@@ -147,7 +173,7 @@ def as_dict(answer: Answer) -> dict:
     low, high = answer.range_seconds
     return {
         "model": answer.shape.name,
-        "method": answer.setup.method,
+        "method": answer.setup.kind,
         "gpu": answer.card.name,
         "parameters": memory.parameters,
         "trainable_parameters": memory.trainable,

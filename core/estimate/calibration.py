@@ -57,7 +57,7 @@ def rows() -> list[dict]:
         lines = file().read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    found = {}
+    records = {}
     for at, line in enumerate(lines):
         try:
             row = json.loads(line)
@@ -65,8 +65,8 @@ def rows() -> list[dict]:
             continue
         if isinstance(row, dict):
             measured = tuple(row.get(name) for name in ("model", "card", "attention", "method"))
-            found[measured if row.get("origin") == CHECK else at] = row
-    return list(found.values())
+            records[measured if row.get("origin") == CHECK else at] = row
+    return list(records.values())
 
 
 def correction(model: str, card: str, attention: str) -> Correction:
@@ -90,9 +90,9 @@ def correction(model: str, card: str, attention: str) -> Correction:
 
 
 def _ratios(chosen: list[dict], unit: str) -> list[float]:
-    found = []
+    ratios = []
     for row in chosen:
         predicted, measured = row.get(f"predicted_{unit}") or 0, row.get(f"measured_{unit}") or 0
         if predicted > 0 and LEAST < measured / predicted < MOST:
-            found.append(measured / predicted)
-    return found
+            ratios.append(measured / predicted)
+    return ratios

@@ -3,14 +3,16 @@
 import difflib
 import functools
 import json
+import os
 import re
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from core import paths
-from core.estimate import probe, troubles
-from core.estimate.shape import ModelShape, from_config
+from core.estimate import errors, probe
+from core.estimate.shape import TEXT_MODELS, ModelShape, from_config, read_models
 from core.hardware import hardware
 
 GIB = 2**30
@@ -20,35 +22,18 @@ CPU_BF16 = 2.1  # how much faster whole steps are where bf16 is native: tests/be
 CORE_TFLOPS = 0.06  # fp32 products of one core with AVX2 at 3 GHz, two thirds of its peak; the probe replaces it
 CPU_BANDWIDTH = 20e9  # two channels of DDR4, half of the data sheet
 CORE_WATTS = 10
-_KINDS = {
-    "Qwen2ForCausalLM": "qwen2",
-    "QWenLMHeadModel": "qwen",
-    "Qwen3ForCausalLM": "qwen3",
-    "Qwen3MoeForCausalLM": "qwen3_moe",
-    "MistralForCausalLM": "mistral",
-    "Ministral3ForCausalLM": "ministral3",
-    "LlamaForCausalLM": "llama",
-    "SmolLM3ForCausalLM": "smollm3",
-    "Phi3ForCausalLM": "phi3",
-    "Gemma2ForCausalLM": "gemma2",
-    "Gemma3ForCausalLM": "gemma3_text",
-    "Gemma3ForConditionalGeneration": "gemma3_text",
-    "Qwen3_5ForCausalLM": "qwen3_5",
-    "Qwen3_5MoeForCausalLM": "qwen3_5_moe",
+GGUF_FORMS = ("B", "b", "H", "h", "I", "i", "f", "?", "string", "array", "Q", "q", "d")  # by the number of a type
+GGUF_KEYS = {
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "num_attention_heads": "attention.head_count",
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "intermediate_size": "feed_forward_length",
+    "max_position_embeddings": "context_length",
+    "vocab_size": "vocab_size",
 }
-_SHAPE_FIELDS = (
-    "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "hidden_size", "intermediate_size",
-    "vocab_size", "tie_word_embeddings", "max_position_embeddings", "num_experts", "num_experts_per_tok",
-    "moe_intermediate_size", "shared_expert_intermediate_size",
-)  # fmt: skip
-_GGUF_KINDS = {
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "llama": "llama",
-    "gemma2": "gemma2",
-    "gemma3": "gemma3_text",
-    "phi3": "phi3",
-}
+MINE = "mine:"  # before the UUID of a card of this machine, where a card is chosen by name
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,6 @@ class Card:
     bandwidth: float  # bytes a second
     capability: float
     watts: int
-    source: str = ""
     kind: str = "cuda"  # of NVIDIA's cards; rocm, xpu and mps are AMD's, Intel's and Apple's; or cpu
     lacks_bf16: bool = False  # of this machine's Apple chip, before macOS 14
     has_hbm: bool = False  # memory that no machine shares with its processor
@@ -85,15 +69,14 @@ class Card:
 @functools.cache
 def models() -> dict[str, dict]:
     """The catalogue's entries by hub id, in its order."""
-    entries = json.loads((paths.assets() / "models.json").read_text(encoding="utf-8"))["models"]
-    return {entry["hub_id"]: entry for entry in entries}
+    return {entry["hub_id"]: entry for entry in read_models()["models"]}
 
 
 @functools.cache
 def cards() -> dict[str, Card]:
     """The catalogue's cards by name."""
-    found = json.loads((paths.assets() / "gpus.json").read_text(encoding="utf-8"))
-    return {entry["name"]: _card(entry) for entry in (*found["gpus"], *found["others"])}
+    data = json.loads((paths.assets() / "gpus.json").read_text(encoding="utf-8"))
+    return {entry["name"]: _card(entry) for entry in (*data["gpus"], *data["others"])}
 
 
 def _card(entry: dict) -> Card:
@@ -110,7 +93,6 @@ def _card(entry: dict) -> Card:
         bandwidth=entry["bandwidth_GBps"] * 1e9,
         capability=float(entry["compute_capability"]),
         watts=entry["tdp_W"],
-        source=entry.get("measured_source") or entry.get("dense_bf16_source") or "",
         kind=entry.get("kind", "cuda"),
         has_hbm=entry["memory_type"].startswith("HBM"),
     )
@@ -127,13 +109,13 @@ def card(name: str) -> Card:
         return known[name]
     words = _words(name)
     # "Tesla T4 16GB" and "L40S 48GB" carry a size that the name in the catalogue lacks.
-    for asked in (words, frozenset(w for w in words if not re.fullmatch(r"\d{1,3}", w))):
-        fits = [c for full, c in known.items() if asked and asked <= _words(full)]
+    for wanted in (words, frozenset(w for w in words if not re.fullmatch(r"\d{1,3}", w))):
+        fits = [c for full, c in known.items() if wanted and wanted <= _words(full)]
         if fits:
             return min(fits, key=lambda c: (len(_words(c.name) - words), list(known).index(c.name)))
     near = difflib.get_close_matches(" ".join(sorted(words)), {" ".join(sorted(_words(n))): n for n in known}, 3, 0.3)
     by_words = {" ".join(sorted(_words(n))): n for n in known}
-    raise troubles.UnknownCard(name=name, nearest=", ".join(by_words[n] for n in near) or DEFAULT_CARD)
+    raise errors.UnknownCard(name=name, nearest=", ".join(by_words[n] for n in near) or DEFAULT_CARD)
 
 
 def _words(name: str) -> frozenset[str]:
@@ -152,11 +134,26 @@ def shape(name: str) -> ModelShape:
     name = str(name).strip()
     path = Path(name).expanduser()
     if name and path.exists():
-        return _from_disk(path, name)
-    entry = find(name)
-    if entry is None:
-        _refuse(name)
-    return _from_entry(entry)
+        return from_config(_from_disk(path), name)
+    entry = _entry(name)
+    return from_config(config_of(entry), entry["hub_id"])
+
+
+def config(model: str) -> dict:
+    """The config.json of a model of the catalogue or a folder, of a GGUF file the one that it amounts to.
+
+    Raises:
+        UnknownModel, NoSuchModel, ShapeUnknown, NoConfig, IncompleteConfig.
+    """
+    path = Path(model).expanduser()
+    return _from_disk(path) if path.exists() else config_of(_entry(model))
+
+
+def config_of(entry: dict) -> dict:
+    """A catalogue entry as the config.json that it was read from."""
+    if "config" not in entry:
+        raise errors.ShapeUnknown(name=entry["hub_id"], nearest=", ".join(nearest(entry["family"])[:2]))
+    return entry["config"]
 
 
 def find(name: str) -> dict | None:
@@ -167,65 +164,48 @@ def find(name: str) -> dict | None:
 
 @functools.cache
 def _names() -> dict[str, dict]:
-    found: dict[str, dict] = {"starter": models()["HuggingFaceTB/SmolLM2-135M"]}
+    entries: dict[str, dict] = {"starter": models()["HuggingFaceTB/SmolLM2-135M"]}
     for entry in models().values():
         for alias in (entry["hub_id"], *entry["aliases"]):
             for form in (alias.lower(), alias.lower().rpartition("/")[2]):
-                found.setdefault(form, entry)
-    return found
+                entries.setdefault(form, entry)
+    return entries
 
 
 def nearest(name: str, n: int = 3) -> list[str]:
-    """Hub ids of the catalogue that are spelt most like a name."""
-    close = difflib.get_close_matches(name.lower().rpartition("/")[2], _names(), n * 2, 0.4)
-    return list(dict.fromkeys(_names()[form]["hub_id"] for form in close))[:n] or ["Qwen/Qwen2.5-7B", "Qwen/Qwen3-8B"]
+    """Hub ids of the catalogue that are spelt most like a name, of models whose shape is known."""
+    ids = {form: entry["hub_id"] for form, entry in _names().items() if "config" in entry}
+    close = difflib.get_close_matches(name.lower().rpartition("/")[2], ids, n * 2, 0.4)
+    return list(dict.fromkeys(ids[form] for form in close))[:n] or ["Qwen/Qwen2.5-7B", "Qwen/Qwen3-8B"]
 
 
-def _refuse(name: str):
-    absent = json.loads((paths.assets() / "models.json").read_text(encoding="utf-8"))["absent"]
-    plain = re.sub(r"[^a-z0-9.]", "", name.lower().rpartition("/")[2])
-    for entry in absent:
-        if plain in [re.sub(r"[^a-z0-9.]", "", known) for known in entry["names"]]:
-            raise troubles.NoSuchModel(name=name, nearest=", ".join(entry["nearest"]))
-    raise troubles.UnknownModel(name=name, nearest=", ".join(nearest(name)))
+def _entry(name: str) -> dict:
+    if entry := find(name):
+        return entry
+    plain = _letters(name.lower().rpartition("/")[2])
+    for entry in read_models()["absent"]:
+        if plain in map(_letters, entry["names"]):
+            raise errors.NoSuchModel(name=name, nearest=", ".join(entry["nearest"]))
+    raise errors.UnknownModel(name=name, nearest=", ".join(nearest(name)))
 
 
-def _from_entry(entry: dict) -> ModelShape:
-    return from_config(config_of(entry), entry["hub_id"])
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]", "", name)
 
 
-def config_of(entry: dict) -> dict:
-    """A catalogue entry as the config.json that it was read from."""
-    if entry["hidden_size"] is None or entry["vocab_size"] is None:
-        raise troubles.ShapeUnknown(name=entry["hub_id"], nearest=", ".join(nearest(entry["family"])[:2]))
-    architecture = entry["architecture"].split(" ")[0]
-    if architecture == "PEFT":
-        architecture = "MistralForCausalLM" if "mistral" in entry["hub_id"].lower() else "LlamaForCausalLM"
-        architecture = "GPT2" if "gigasaiga" in entry["hub_id"] else architecture
-    kind = _KINDS.get(architecture) or ("gpt2" if entry.get("mlp") == "gelu-2" else "")
-    if not kind:
-        raise troubles.ShapeUnknown(name=entry["hub_id"], nearest="Qwen/Qwen3-30B-A3B")
-    config = {key: entry[key] for key in _SHAPE_FIELDS if entry.get(key) is not None}
-    if kind == "gemma2":
-        config |= {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0, "sliding_window": 4096}
-    if kind == "gpt2":
-        config["n_inner"] = entry["intermediate_size"]
-    return {"model_type": kind, **config}
-
-
-def _from_disk(path: Path, name: str) -> ModelShape:
+def _from_disk(path: Path) -> dict:
     if path.suffix.lower() == ".gguf":
-        return from_config(gguf_config(path), name)
+        return gguf_config(path)
     file = path / "config.json" if path.is_dir() else path
     if not file.exists():
-        raise troubles.NoConfig(path=file)
+        raise errors.NoConfig(path=file)
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         config = None
     if not isinstance(config, dict):
-        raise troubles.IncompleteConfig(path=file, field="model_type")
-    return from_config(config, name)
+        raise errors.IncompleteConfig(path=file, field="model_type")
+    return config
 
 
 def gguf_config(path: Path) -> dict:
@@ -234,67 +214,64 @@ def gguf_config(path: Path) -> dict:
         with path.open("rb") as file:
             facts = _gguf_facts(file)
     except (OSError, struct.error, ValueError, KeyError, UnicodeDecodeError) as error:
-        raise troubles.IncompleteConfig(path=path, field="general.architecture") from error
+        raise errors.IncompleteConfig(path=path, field="general.architecture") from error
     kind = facts.get("general.architecture", "")
-
-    def fact(key):
-        return facts.get(f"{kind}.{key}")
-
-    config = {
-        "model_type": _GGUF_KINDS.get(kind, kind),
-        "hidden_size": fact("embedding_length"),
-        "num_hidden_layers": fact("block_count"),
-        "num_attention_heads": fact("attention.head_count"),
-        "num_key_value_heads": fact("attention.head_count_kv"),
-        "head_dim": fact("attention.key_length"),
-        "intermediate_size": fact("feed_forward_length"),
-        "max_position_embeddings": fact("context_length"),
-        "vocab_size": fact("vocab_size") or facts.get("tokenizer.ggml.tokens"),
-        "tie_word_embeddings": "output.weight" not in facts["tensors"],
-    }
-    return {key: value for key, value in config.items() if value is not None}
+    config = {name: facts.get(f"{kind}.{key}") for name, key in GGUF_KEYS.items()}
+    config["vocab_size"] = config["vocab_size"] or facts.get("tokenizer.ggml.tokens")
+    known = {name: value for name, value in config.items() if value is not None}
+    tied = "output.weight" not in facts["tensors"]
+    return {"model_type": TEXT_MODELS.get(kind, kind), "tie_word_embeddings": tied, **known}
 
 
-def _gguf_facts(file) -> dict:
-    def read(form):
+def _gguf_facts(file: BinaryIO) -> dict:
+    """The key-value pairs of a GGUF header and the names of its tensors; of an array only its length."""
+
+    def read(form: str):
         return struct.unpack("<" + form, file.read(struct.calcsize("<" + form)))[0]
 
-    def text():
+    def text() -> str:
         return file.read(read("Q")).decode("utf-8")
 
-    scalars = dict(zip(range(13), ["B", "b", "H", "h", "I", "i", "f", "?", "s", "a", "Q", "q", "d"], strict=True))
-
-    def value(kind):
-        if kind == 8:
-            return text()
-        if kind == 9:
+    def value(kind: int):
+        form = GGUF_FORMS[kind]
+        if form == "array":
             inner, length = read("I"), read("Q")
             for _ in range(length):
                 value(inner)
-            return length  # only how many: the vocabulary
-        return read(scalars[kind])
+            return length
+        return text() if form == "string" else read(form)
 
-    if file.read(4) != b"GGUF":
+    magic, _version, tensors, pairs = file.read(4), read("I"), read("Q"), read("Q")
+    if magic != b"GGUF" or pairs > 10_000 or tensors > 100_000:
         raise ValueError("not a GGUF file")
-    read("I")
-    tensors, pairs = read("Q"), read("Q")
-    if pairs > 10_000 or tensors > 100_000:
-        raise ValueError("not a GGUF file")
-    facts = {text(): value(read("I")) for _ in range(pairs)}
-    names = set()
+    facts: dict = {text(): value(read("I")) for _ in range(pairs)}
+    facts["tensors"] = set()
     for _ in range(tensors):
-        names.add(text())
-        for _ in range(read("I")):
-            read("Q")
-        read("I"), read("Q")
-    return facts | {"tensors": names}
+        facts["tensors"].add(text())
+        file.seek(8 * read("I") + 12, os.SEEK_CUR)  # its sizes, type and offset
+    return facts
 
 
-def hybrid_config(entry: dict) -> dict:
-    """The config of a model that mixes kinds of layers: only the trace can work with it."""
-    kind = {"Qwen3_5ForCausalLM": "qwen3_5_text", "Qwen3_5MoeForCausalLM": "qwen3_5_moe_text"}
-    found = {key: entry[key] for key in _SHAPE_FIELDS if entry.get(key) is not None}
-    return {"model_type": kind[entry["architecture"].split(" ")[0]], **found, **entry["hybrid"]}
+def chosen(name: str | None = None) -> tuple[Card, float]:
+    """A card and the bytes that are free on it: one of the catalogue by name, "CPU", or MINE and the UUID of one here.
+
+    Without a name this machine's usual card, and DEFAULT_CARD where there is none.
+
+    Raises:
+        UnknownCard, CardGone.
+    """
+    if name and name.upper() == CPU:
+        return processor(), hardware.machine().memory_free_bytes
+    gpu = None
+    if not name or name.startswith(MINE):
+        gpu = hardware.card(name and name.removeprefix(MINE))
+    if gpu:
+        known = of_machine(gpu)
+        return known, hardware.free_bytes(gpu) or known.memory_bytes
+    if name and name.startswith(MINE):
+        raise errors.CardGone()
+    known = card(name or DEFAULT_CARD)
+    return known, known.memory_bytes
 
 
 def of_machine(gpu) -> Card:
@@ -325,36 +302,36 @@ def _known(gpu) -> Card:
     memory. Where that is another chip (an RTX 4070 Ti SUPER for an RTX 4070), its rates are a guess: not measured."""
     name = gpu.name.partition(" MIG ")[0]
     try:
-        found = card(name)
-    except troubles.UnknownCard:
-        found = _of_driver_name(name, gpu)
-    if found and found.kind == gpu.kind:
-        return replace(found, measured=found.measured and _is_same_chip(name, found.name))
+        known = card(name)
+    except errors.UnknownCard:
+        known = _of_driver_name(name, gpu)
+    if known and known.kind == gpu.kind:
+        return replace(known, measured=known.measured and _is_same_chip(name, known.name))
     alike = [c for c in cards().values() if c.kind == gpu.kind and not (gpu.memory == "shared" and c.has_hbm)]
     return replace(min(alike, key=lambda c: abs(c.memory_bytes - gpu.total_bytes)), measured=False)
 
 
 def _of_driver_name(name: str, gpu) -> Card | None:
-    """The card that a driver calls by another name: "NVIDIA H100 80GB HBM3" for the SXM one, "NVIDIA A100-PCIE-40GB"."""
+    """The card that a driver calls by another name: "NVIDIA A100-PCIE-40GB", and "H100 80GB HBM3" for the SXM one."""
     wanted, pcie = _chip_words(name), "pcie" in name.lower()
-    found = [c for c in cards().values() if wanted and wanted <= _chip_words(c.name)]
+    alike = [c for c in cards().values() if wanted and wanted <= _chip_words(c.name)]
     return min(
-        found,
+        alike,
         key=lambda c: (("pcie" in c.name.lower()) != pcie, abs(c.memory_bytes - gpu.total_bytes)),
         default=None,
     )
 
 
 def _chip_words(name: str) -> frozenset[str]:
-    """The words that tell one chip from another: not the maker's, not the size or kind of its memory, not its socket."""
+    """The words that distinguish chips: not the maker's, not the size or kind of its memory, not its socket."""
     common = {"nvidia", "geforce", "tesla", "rtx", "gpu", "pcie"}
     words = re.split(r"[\s/-]+", name.lower())
     return frozenset(w for w in words if w and w not in common and not re.fullmatch(r"\d+gb|hbm\w*|sxm\d*|nvl", w))
 
 
-def _is_same_chip(asked: str, found: str) -> bool:
-    """Whether a card of the catalogue is the one of a driver's name: it adds no word (Ti, SUPER), its socket is the same."""
-    return _chip_words(found) <= _chip_words(asked) and _socket(found) == _socket(asked)
+def _is_same_chip(wanted: str, known: str) -> bool:
+    """Whether a card of the catalogue is that of a driver's name: no word more (Ti, SUPER), and the same socket."""
+    return _chip_words(known) <= _chip_words(wanted) and _socket(known) == _socket(wanted)
 
 
 def _socket(name: str) -> str:
@@ -363,8 +340,10 @@ def _socket(name: str) -> str:
     return socket[0] if socket else "sxm"
 
 
-def processor(cores: int, memory_bytes: int) -> Card:
-    """This machine's processor, for trying things out on small models."""
+def processor(cores: int = 0, memory_bytes: int = 0) -> Card:
+    """A processor, for trying things out on small models; by default this machine's."""
+    here = hardware.machine()
+    cores, memory_bytes = cores or here.cores, memory_bytes or here.memory_bytes
     rate = probe.stored().get(CPU)
     in_16_bit = CPU_BF16 if hardware.processor_has_bf16() else 1.0
     return Card(

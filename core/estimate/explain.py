@@ -1,13 +1,12 @@
-"""Every number's formula with the values put in, and where it comes from: mathematics, so the same in every language."""
+"""Every number's formula with the values put in, and its source: mathematics, so the same in every language."""
 
 from dataclasses import dataclass
 
 from core.estimate import speed
-from core.estimate.answer import DRAW, UPPER, Answer
-from core.estimate.host_and_disk import CACHE, KEPT, TEXT_BYTES, TOKEN_BYTES
+from core.estimate.answer import CACHE, CHECKPOINTS, DRAW, TEXT_BYTES, TOKEN_BYTES, UPPER, Answer
 from core.estimate.loss import FUSED_COLUMNS, FUSED_ROWS
 from core.estimate.memory import GIB, NF4, copies
-from core.estimate.setup import OPTIMIZERS, Setup, for_method, targets
+from core.estimate.setup import OPTIMIZERS, VIRTUAL_TOKENS, Setup, for_method, targets
 from core.training.config import LOSS_TILE, tile_rows
 
 SLIGHT = 0.005  # of a number; a remainder that is smaller is not written out
@@ -25,24 +24,24 @@ class Line:
 
 def memory(answer: Answer) -> list[Line]:
     """The parts of the peak, in bytes."""
-    setup, found = for_method(answer.setup), answer.memory
-    parts, width = found.components, _trained_width(setup)
-    state = OPTIMIZERS[setup.optimizer][0 if width == 4 else 1]
-    every = found.trainable * width
+    setup, peak = for_method(answer.setup), answer.memory
+    parts, width = peak.components, _trained_width(setup)
+    state = OPTIMIZERS[setup.optim][0 if width == 4 else 1]
+    every = peak.trainable * width
     some = "" if parts["gradients"] >= 0.99 * every else "≤ "
     foreach = "2 × " if parts["gradients"] > 1.5 * every else ""
     blas = "2 × 8.125 MiB" if answer.card.capability != 9.0 else "2 × 32 MiB"
-    spare = f"{found.reserved / GIB:.3f} − {found.allocated / GIB:.3f} GiB"
+    spare = f"{peak.reserved / GIB:.3f} − {peak.allocated / GIB:.3f} GiB"
     lines = [
         Line("weights", parts["weights"], _weights(answer), "nf4" if setup.method == "qlora" else "config"),
         Line("adapter", parts["adapter"], _adapter(answer), "prompt" if setup.method == "prompt" else "lora"),
-        Line("gradients", parts["gradients"], f"{some}{foreach}{found.trainable:,} × {width} B", "gradients"),
-        Line("optimizer", parts["optimizer"], f"{found.trainable:,} × {state:g} B", "optimizer"),
+        Line("gradients", parts["gradients"], f"{some}{foreach}{peak.trainable:,} × {width} B", "gradients"),
+        Line("optimizer", parts["optimizer"], f"{peak.trainable:,} × {state:g} B", "optimizer"),
         Line("activations", parts["activations"], _activations(answer), "walk"),
         Line("logits", parts["logits"], _logits(answer), f"loss_{setup.loss}"),
         Line("workspace", parts["workspace"], blas, "cublas"),
-        Line("allocator", found.reserved - found.allocated, spare, "allocator"),
-        Line("context", found.context, f"{found.context / GIB:.2f} GiB", "context"),
+        Line("allocator", peak.reserved - peak.allocated, spare, "allocator"),
+        Line("context", peak.context, f"{peak.context / GIB:.2f} GiB", "context"),
     ]
     return [line for line in lines if line.value]
 
@@ -64,7 +63,7 @@ def _weights(answer: Answer) -> str:
 def _adapter(answer: Answer) -> str:
     shape, setup = answer.shape, for_method(answer.setup)
     if setup.method == "prompt":
-        return f"{setup.virtual_tokens} × {shape.hidden:,} × 4 B"
+        return f"{VIRTUAL_TOKENS} × {shape.hidden:,} × 4 B"
     ends = sum(sum(e) for name, e in shape.linears().items() if setup.adapts and name in targets(setup, shape))
     lora = f"{setup.lora_rank} × {ends:,} × {shape.layers} × {setup.adapter_width} B"
     saved = copies(shape, setup)
@@ -80,8 +79,8 @@ def _with_rest(product: float, formula: str, value: float) -> str:
 
 
 def _activations(answer: Answer) -> str:
-    """What every layer keeps, and what the one at work holds besides; where only the first is left, that one's alone."""
-    value, saved = answer.memory.components["activations"], answer.memory.per_layer["saved"]
+    """What every layer keeps and what the one at work holds besides; at the end that of the first layer alone."""
+    value, saved = answer.memory.components["activations"], answer.memory.saved_per_layer
     tokens, layers = answer.setup.tokens, answer.shape.layers
     if answer.memory.peak_phase in ("backward_last", "optimizer"):
         return f"{tokens:,} × {value / tokens:,.0f} B"
@@ -91,7 +90,7 @@ def _activations(answer: Answer) -> str:
 def _logits(answer: Answer) -> str:
     setup, vocabulary = answer.setup, answer.shape.vocabulary
     value = answer.memory.components["logits"]
-    learned = max(1, int(setup.tokens * setup.labelled))
+    learned = setup.learned
     if setup.loss == "fused":
         rows, columns = min(learned, FUSED_ROWS), min(vocabulary, FUSED_COLUMNS)
         return _with_rest(2 * rows * columns, f"2 B × {rows:,} × {columns:,}", value)
@@ -109,7 +108,7 @@ def other(answer: Answer) -> list[Line]:
     card, shape, disk = answer.card, answer.shape, answer.disk
     hours = f"{answer.total_seconds / 3600:,.3f} h × {card.watts} W × {DRAW:g}"
     trained = answer.memory.trainable
-    each = disk["checkpoints"] / (KEPT + 1) / trained  # bytes of a trained number and its states
+    each = disk["checkpoints"] / CHECKPOINTS / trained  # bytes of a trained number and its states
     host = " + ".join(f"{v / GIB:.2f}" for v in answer.host.values() if v) + " GiB"
     return [
         *_time(answer),
@@ -117,7 +116,9 @@ def other(answer: Answer) -> list[Line]:
         Line("upper", answer.upper, _upper(answer), "upper"),
         Line("host", sum(answer.host.values()), host, "host"),
         Line("disk_weights", disk["weights"], f"{shape.parameters:,} × 2 B", "disk_weights"),
-        Line("disk_checkpoints", disk["checkpoints"], f"({KEPT} + 1) × {trained:,} × {each:.4g} B", "disk_checkpoints"),
+        Line(
+            "disk_checkpoints", disk["checkpoints"], f"{CHECKPOINTS} × {trained:,} × {each:.4g} B", "disk_checkpoints"
+        ),
         Line("disk_corpus", disk["corpus"], f"{answer.tokens:,} × ({TEXT_BYTES:g} + {TOKEN_BYTES}) B", "disk_corpus"),
         Line("disk_cache", disk["cache"], f"{CACHE / GIB:g} GiB", "disk_cache"),
     ]

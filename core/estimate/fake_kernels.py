@@ -1,4 +1,4 @@
-"""What stands in for kernels of a graphics card when the real modules run under fake tensors: the same births and deaths.
+"""Stand-ins for kernels of a graphics card when the real modules run under fake tensors: they allocate the same.
 
 Fake tensors live on the "processor", whose kernels keep other things than the card's do. Each class here allocates and
 keeps what the CUDA kernel named in its docstring does; nothing is computed.
@@ -7,6 +7,8 @@ keeps what the CUDA kernel named in its docstring does; nothing is computed.
 import torch
 from torch import nn
 from torch.autograd import Function
+
+from core.estimate.loss import FUSED_COLUMNS, FUSED_ROWS
 
 
 class Attention(Function):
@@ -107,11 +109,9 @@ class MatMul4Bit(Function):
 class FusedLoss(Function):
     """TRL's chunked log-probabilities: one tile of logits, gradients of the hidden states in fp32."""
 
-    ROWS, COLUMNS = 4096, 32768
-
     @staticmethod
     def _tile(hidden, weight, dtype):
-        rows, columns = min(len(hidden), FusedLoss.ROWS), min(len(weight), FusedLoss.COLUMNS)
+        rows, columns = min(len(hidden), FUSED_ROWS), min(len(weight), FUSED_COLUMNS)
         parts = [hidden.new_empty((rows, columns), dtype=dtype), hidden[:rows].to(dtype)]
         if weight.dtype != dtype:
             parts.append(weight.new_empty((columns, weight.shape[1]), dtype=dtype))
@@ -136,7 +136,7 @@ class FusedLoss(Function):
 
 def linear_4bit(linear: nn.Linear, double: bool, dtype: torch.dtype):
     """A bitsandbytes Linear4bit with the storages of a loaded one, in place of a linear layer."""
-    import bitsandbytes
+    import bitsandbytes  # noqa: PLC0415 - only QLoRA needs it
 
     class Linear4bit(bitsandbytes.nn.Linear4bit):
         def __init__(self):

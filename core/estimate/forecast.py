@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 
 from core.estimate import answer, calibration, catalogue, speed
 from core.estimate import setup as setups
@@ -21,7 +22,7 @@ def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
     comparable.
 
     Raises:
-        a trouble of core.estimate.troubles, if the model or the setup is not one that the calculator knows.
+        an error of core.estimate.errors, if the model or the setup is not one that the calculator knows.
     """
     card = card or card_of(hardware.card())
     shape = catalogue.shape(config["base_model"])
@@ -39,30 +40,16 @@ def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
 
 
 def setup_of(config: Mapping, card: catalogue.Card) -> Setup:
-    """The calculator's words for a TrainConfig."""
-    optimizer = config.get("optim", "adamw_torch")
-    chosen = config.get("precision", "auto")
-    return Setup(
-        method=config.get("method", "qlora"),
-        sequence_length=config["max_length"],
-        batch_size=config["batch_size"],
-        gradient_accumulation_steps=config["gradient_accumulation_steps"],
-        lora_rank=config["lora_rank"],
-        lora_dropout=config["lora_dropout"],
-        target_modules=config["target_modules"],
-        optimizer=optimizer if optimizer in setups.OPTIMIZERS else "adamw_torch",
-        gradient_checkpointing=config["gradient_checkpointing"],
-        save_embeddings=bool(config.get("train_embeddings")),
-        precision=answer.best_precision(card) if chosen == "auto" else chosen,
-    )
+    """The setup of a TrainConfig on a card; an optimizer that the calculator does not know counts as AdamW."""
+    setup = Setup(**{field.name: config[field.name] for field in fields(Setup) if field.name in config})
+    optim = setup.optim if setup.optim in setups.OPTIMIZERS else "adamw_torch"
+    precision = answer.best_precision(card) if config.get("precision", "auto") == "auto" else setup.precision
+    return setup.changed(optim=optim, precision=precision)
 
 
 def card_of(gpu: Gpu | None) -> catalogue.Card:
     """A card of this machine, or its processor where there is none."""
-    if gpu:
-        return catalogue.of_machine(gpu)
-    here = hardware.machine()
-    return catalogue.processor(here.cores, here.memory_bytes)
+    return catalogue.of_machine(gpu) if gpu else catalogue.processor()
 
 
 def ran_on(card: catalogue.Card, device: str) -> bool:
@@ -73,9 +60,9 @@ def ran_on(card: catalogue.Card, device: str) -> bool:
     if card.kind == "cuda" or device == name:
         return device == name
     # Other makes' cards are called by other names in the system than in torch: the maker and the model's number tell.
-    said, known = (set(re.findall(r"\b[a-z]*\d{3,}[a-z]*\b", words)) for words in (device, name))
+    reported, known = (set(re.findall(r"\b[a-z]*\d{3,}[a-z]*\b", words)) for words in (device, name))
     is_of_maker = any(word in device for word in MAKERS[card.kind])
-    return is_of_maker and (not said or not known or bool(said & known))
+    return is_of_maker and (not reported or not known or bool(reported & known))
 
 
 def learn(

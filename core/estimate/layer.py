@@ -17,6 +17,8 @@ from core.estimate.operations import (
     rms_norm,
     rope,
     scale,
+    tanh,
+    unary,
 )
 from core.estimate.setup import Setup, targets
 from core.estimate.shape import ModelShape
@@ -28,26 +30,25 @@ UNPACKED_FROM = 64  # rows; below, bitsandbytes multiplies the packed weight dir
 class Linear:
     """One linear layer with what the setup makes of it: frozen, trained, in 4 bit, with an adapter."""
 
-    def __init__(self, setup: Setup, name: str, ends: tuple[int, int], adapted: bool, *, resident: list):
+    def __init__(self, setup: Setup, ends: tuple[int, int], adapted: bool, trained: list[Weight]):
         self.setup, self.ends = setup, ends
         inner, outer = ends
         self.packed = setup.method == "qlora"
-        trains = setup.method in ("full", "cpt")
+        trains = setup.method == "full"
         self.weight = Weight(inner * outer, setup.weight_width, trains)
         self.lora = None
         if adapted:
             rank, width = setup.lora_rank, setup.adapter_width
             self.lora = (Weight(inner * rank, width, True), Weight(rank * outer, width, True))
-            resident += self.lora
+            trained += self.lora
         if trains:
-            resident.append(self.weight)
+            trained.append(self.weight)
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
         result = self._base(tape, x)
         if self.lora is None:
             return result
-        setup, before = self.setup, result.width
-        autocast = setup.half if setup.autocast else 0
+        setup, before, autocast = self.setup, result.width, self.setup.autocast_width
         if self.packed:
             result = copy(tape, result)
         if not (self.packed and autocast):
@@ -66,31 +67,26 @@ class Linear:
         setup, (inner, outer) = self.setup, self.ends
         if self.packed:
             return matmul_4bit(tape, x, inner, outer, setup.half, x.numel // inner >= UNPACKED_FROM)
-        return matmul(tape, x, self.weight, inner, outer, setup.half if setup.autocast else 0)
+        return matmul(tape, x, self.weight, inner, outer, setup.autocast_width)
 
 
 class Layer:
     """One decoder layer: modules made once, called for each pass."""
 
-    def __init__(self, shape: ModelShape, setup: Setup, *, expert: bool = False):
-        self.shape, self.setup, self.expert = shape, setup, expert
+    def __init__(self, shape: ModelShape, setup: Setup):
+        self.shape, self.setup = shape, setup
         self.weights: list[Weight] = []
         adapted = targets(setup, shape) if setup.adapts else ()
-        linears = dict(shape.attention_linears())
-        if not expert:
-            linears |= shape.mlp_linears()
-        elif shape.shared_inner:
-            linears |= shape.mlp_linears(shape.shared_inner)
-        self.linear = {n: Linear(setup, n, e, n in adapted, resident=self.weights) for n, e in linears.items()}
-        trains = setup.method in ("full", "cpt")
+        self.linear = {n: Linear(setup, e, n in adapted, self.weights) for n, e in shape.linears().items()}
+        trains = setup.method == "full"
         width = SINGLE if setup.kbit_prepare else setup.weight_width
         self.norm = Weight(shape.hidden, width, trains)
         self.head_norm = Weight(shape.head_dim, width, trains)
         if trains:
             bias = shape.small_parameters // shape.layers
             self.weights += [Weight(bias, width, True)]
-        if expert:
-            self.experts = Weight(shape.expert_parameters // max(1, shape.layers - shape.dense_layers), width, trains)
+        if shape.experts:
+            self.experts = Weight(shape.expert_parameters // shape.layers, width, trains)
             if trains:
                 self.weights.append(self.experts)
 
@@ -104,7 +100,7 @@ class Layer:
         hidden = add(tape, x, hidden)
         residual = hidden
         hidden = self._norm(tape, hidden)
-        hidden = self._experts(tape, hidden) if self.expert else self._mlp(tape, hidden)
+        hidden = self._experts(tape, hidden) if self.shape.experts else self._mlp(tape, hidden)
         if self.shape.sandwich:
             hidden = self._norm(tape, hidden)
         return add(tape, residual, hidden)
@@ -123,10 +119,7 @@ class Layer:
         x = cast(tape, x, SINGLE) if self.setup.autocast else x
         out = tape.new(x.numel, x.width)
         tape.work(moved=2 * x.size)
-        if not tape.wants(x, self.norm):
-            return out
-        numel, width = x.numel, x.width
-        return tape.track(out, (x,), (x,), lambda g, _: (tape.new(numel, width),))
+        return unary(tape, x, out, (x,), enters=False)
 
     def _norm(self, tape: Tape, x: Tensor) -> Tensor:
         return rms_norm(tape, x, self.norm, x.numel // self.shape.hidden, gemma=self.shape.gemma)
@@ -162,7 +155,7 @@ class Layer:
         out = tape.new(q.numel, q.width)
         rows = q.numel // shape.head_dim
         sums = tape.new(rows, SINGLE)
-        work = 4 * q.numel * setup.sequence_length // 2  # two products, half of the square is masked
+        work = 4 * q.numel * setup.max_length // 2  # two products, half of the square is masked
         kernel = "memory_efficient" if setup.memory_efficient else "flash"
         tape.work(work, q.width, 4 * q.size, attends=kernel)
         if not tape.wants(q, k, v):
@@ -188,16 +181,16 @@ class Layer:
         """The matrix of scores in the open: heads x T x T, three times."""
         shape, setup = self.shape, self.setup
         k, v = (_repeat(tape, t, q.numel, copied=shape.kv_heads < shape.heads) for t in (k, v))
-        squares = setup.batch_size * shape.heads * setup.sequence_length**2
+        squares = setup.batch_size * shape.heads * setup.max_length**2
         scores = scale(tape, _product(tape, q, k, squares, shape.head_dim, setup))
         if shape.attention_softcap:
-            scores = scale(tape, _tanh(tape, scale(tape, scores)))
-        scores = _masked(tape, scores)
+            scores = scale(tape, tanh(tape, scale(tape, scores)))
+        scores = copy(tape, scores)  # with the mask
         if setup.precision == "bf16":  # only fp16 has the kernel that casts inside
             scores = cast(tape, scores, SINGLE)
         weights = cast(tape, _softmax(tape, scores), q.width)
         del scores
-        out = _product(tape, weights, v, q.numel, setup.sequence_length, setup)
+        out = _product(tape, weights, v, q.numel, setup.max_length, setup)
         return copy(tape, out)
 
     def _mlp(self, tape: Tape, x: Tensor) -> Tensor:
@@ -216,21 +209,15 @@ class Layer:
         tokens = x.numel // shape.hidden
         routed = tape.new(tokens * shape.experts_used * shape.hidden, x.width)
         tape.work(moved=2 * routed.size, launches=6 * shape.experts)
-        if tape.wants(x):
-            numel, width = x.numel, x.width
-            routed = tape.track(routed, (x,), (), lambda g, _: (tape.new(numel, width),))
-        autocast = setup.half if setup.autocast else 0
-        inner = shape.expert_inner
+        routed = unary(tape, x, routed, enters=False)
+        autocast, inner = setup.autocast_width, shape.expert_inner
         part = Weight(shape.hidden * 2 * inner, self.experts.width, False)
         both = matmul(tape, routed, part, shape.hidden, 2 * inner, autocast)
         gate, up = _split(tape, both, (1, 1))
         made = multiply(tape, activate(tape, gate), up)
         out = matmul(tape, made, Weight(shape.hidden * inner, part.width, False), inner, shape.hidden, autocast)
         weighted = scale(tape, out)
-        joined = tape.new(x.numel, x.width)
-        if tape.wants(weighted):
-            numel, width = weighted.numel, weighted.width
-            joined = tape.track(joined, (weighted,), (), lambda g, _: (tape.new(numel, width),))
+        joined = unary(tape, weighted, tape.new(x.numel, x.width), enters=False)
         if shape.shared_inner:
             joined = add(tape, joined, self._mlp(tape, x))
         return joined
@@ -238,14 +225,8 @@ class Layer:
 
 def _split(tape: Tape, x: Tensor, parts: tuple[int, ...]) -> list[Tensor]:
     """Views of one tensor; the gradient of each is a padded copy of the whole."""
-    whole, pieces = sum(parts), []
-    for part in parts:
-        piece = Tensor(x.numel * part // whole, x.width, x.storage)
-        if tape.wants(x):
-            numel, width = x.numel, x.width
-            piece = tape.track(piece, (x,), (), lambda g, _, n=numel, w=width: (tape.new(n, w),))
-        pieces.append(piece)
-    return pieces
+    sizes = [x.numel * part // sum(parts) for part in parts]
+    return [unary(tape, x, Tensor(size, x.width, x.storage), enters=False) for size in sizes]
 
 
 def _repeat(tape: Tape, x: Tensor, numel: int, *, copied: bool) -> Tensor:
@@ -254,10 +235,7 @@ def _repeat(tape: Tape, x: Tensor, numel: int, *, copied: bool) -> Tensor:
         return x
     out = tape.new(numel, x.width)
     tape.work(moved=out.size + x.size)
-    if not tape.wants(x):
-        return out
-    before = x.numel
-    return tape.track(out, (x,), (), lambda g, _: (tape.new(before, g.width),))
+    return unary(tape, x, out, enters=False)
 
 
 def _product(tape: Tape, a: Tensor, b: Tensor, numel: int, inner: int, setup: Setup) -> Tensor:
@@ -277,20 +255,6 @@ def _product(tape: Tape, a: Tensor, b: Tensor, numel: int, inner: int, setup: Se
         return da, db
 
     return tape.track(out, (a, b), (a, b), rule)
-
-
-def _masked(tape: Tape, scores: Tensor) -> Tensor:
-    out = tape.new(scores.numel, scores.width)
-    tape.work(moved=2 * scores.size)
-    return tape.track(out, (scores,), (), lambda g, _: (g,)) if tape.wants(scores) else out
-
-
-def _tanh(tape: Tape, x: Tensor) -> Tensor:
-    out = tape.new(x.numel, x.width)
-    tape.work(moved=2 * x.size)
-    if not tape.wants(x):
-        return out
-    return tape.track(out, (x,), (out,), lambda g, kept: (tape.new(g.numel, g.width),))
 
 
 def _softmax(tape: Tape, scores: Tensor) -> Tensor:

@@ -2,11 +2,11 @@
 
 Five kernels: `logits` is the stock Trainer's (ForCausalLMLoss), `held` the same in a hand-written loop that keeps the
 outputs through the backward pass, `half` the same without the cast to fp32 (DeepSpeed's fp16, litgpt), `fused` TRL's
-and Liger's (logits never whole), `tiled` that of core/training/cross_entropy.py (tiles of labelled positions: their gradient at once
-where the head is not trained, else checkpointed).
+and Liger's (logits never whole), `tiled` that of core/training/cross_entropy.py (tiles of labelled positions: their
+gradient at once where the head is not trained, else checkpointed).
 """
 
-from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale
+from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale, tanh, unary
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
 from core.estimate.size_autograd import Tape, Tensor, Weight
@@ -20,7 +20,7 @@ class Head:
 
     def __init__(self, shape: ModelShape, setup: Setup):
         self.shape, self.setup = shape, setup
-        trains = setup.method in ("full", "cpt")
+        trains = setup.method == "full"
         width = SINGLE if setup.kbit_prepare else setup.weight_width
         self.norm = Weight(shape.hidden, width, trains)
         self.weight = Weight(shape.embedding, setup.saved_width if setup.saves else width, trains or setup.saves)
@@ -38,15 +38,11 @@ class Head:
         return self._whole(tape, hidden, kind)
 
     def _logits(self, tape: Tape, hidden: Tensor) -> Tensor:
-        shape, setup = self.shape, self.setup
-        autocast = setup.half if setup.autocast else 0
-        logits = matmul(tape, hidden, self.weight, shape.hidden, shape.vocabulary, autocast)
+        shape = self.shape
+        logits = matmul(tape, hidden, self.weight, shape.hidden, shape.vocabulary, self.setup.autocast_width)
         if shape.softcap:
             logits = scale(tape, logits)
-            capped = tape.new(logits.numel, logits.width)
-            numel, width = logits.numel, logits.width
-            capped = tape.track(capped, (logits,), (capped,), lambda g, _: (tape.new(numel, width),))
-            logits = scale(tape, capped)
+            logits = scale(tape, tanh(tape, logits))
         return logits
 
     def _whole(self, tape: Tape, hidden: Tensor, kind: str) -> tuple[Tensor, list]:
@@ -56,27 +52,24 @@ class Head:
 
     def _tiled(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup
-        learned = max(1, int(setup.tokens * setup.labelled))
+        learned = setup.learned
         chosen = tape.new(learned * shape.hidden, hidden.width)
-        numel, width = hidden.numel, hidden.width
         tape.work(moved=2 * chosen.size)
-        chosen = tape.track(chosen, (hidden,), (), lambda g, _: (tape.new(numel, width),))
+        chosen = unary(tape, hidden, chosen, enters=False)
         if not self.weight.trains:
             return self._at_once(tape, chosen, learned)
         rows = min(LOSS_TILE, learned)
         # Every tile does the same, so one stands for all; its gradient goes into the gradient of all rows.
-        tile = Tensor(rows * shape.hidden, width, chosen.storage)
-        whole = chosen.numel
-        tile = tape.track(tile, (chosen,), (), lambda g, _: (tape.new(whole, width),))
+        tile = unary(tape, chosen, Tensor(rows * shape.hidden, hidden.width, chosen.storage), enters=False)
+        several = learned > rows
+        if several:
+            tile = tape.track(tile, (tile,), (), lambda g, _: (setattr(tape, "held", None), g)[1:])
 
-        several = learned > rows and self.weight.trains
-        tile = tape.track(tile, (tile,), (), lambda g, _: (setattr(tape, "held", None), g)[1:]) if several else tile
-
-        def one(rows: Tensor) -> Tensor:
+        def tile_loss(rows: Tensor) -> Tensor:
             return self._in_place(tape, self._logits(tape, rows))
 
         with tape.repeated(learned / rows):
-            loss = tape.checkpoint(one, tile)
+            loss = tape.checkpoint(tile_loss, tile)
         if not several:
             return loss
         head = self.weight
@@ -93,8 +86,7 @@ class Head:
         wide = tape.scratch(logits.numel * SINGLE) if logits.width != SINGLE else None
         tape.work(moved=10 * logits.numel * SINGLE, launches=10)
         del wide
-        loss = tape.new(1, SINGLE)
-        return tape.track(loss, (logits,), (logits,), lambda g, kept: (tape.new(kept[0].numel, kept[0].width),))
+        return unary(tape, logits, tape.new(1, SINGLE), (logits,), enters=False)
 
     def _at_once(self, tape: Tape, chosen: Tensor, learned: int) -> Tensor:
         """The gradient of the chosen hidden states along with the loss; a tile's logits become their own gradient."""
@@ -106,18 +98,14 @@ class Head:
             back = tape.scratch(rows * shape.hidden * chosen.width)
             tape.work(2 * rows * shape.embedding, logits.width, 10 * logits.numel * SINGLE, launches=10)
             del logits, wide, back
-        loss = tape.new(1, SINGLE)
-        return tape.track(loss, (chosen,), (gradient,), lambda g, kept: (tape.new(kept[0].numel, kept[0].width),))
+        return unary(tape, chosen, tape.new(1, SINGLE), (gradient,), enters=False)
 
     def _fused(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup
-        labelled = max(1, int(setup.tokens * setup.labelled))
-        chosen = tape.new(labelled * shape.hidden, hidden.width)
-        numel, width = hidden.numel, hidden.width
-        if tape.wants(hidden):
-            chosen = tape.track(chosen, (hidden,), (), lambda g, _: (tape.new(numel, width),))
-        half = setup.half if setup.autocast else width
-        rows, columns = min(labelled, FUSED_ROWS), min(shape.vocabulary, FUSED_COLUMNS)
+        learned, width = setup.learned, hidden.width
+        chosen = unary(tape, hidden, tape.new(learned * shape.hidden, width), enters=False)
+        half = setup.autocast_width or width
+        rows, columns = min(learned, FUSED_ROWS), min(shape.vocabulary, FUSED_COLUMNS)
 
         def tile():
             parts = [tape.scratch(rows * columns * half)]
@@ -125,13 +113,13 @@ class Head:
                 parts.append(tape.scratch(rows * shape.hidden * half))
             if half != self.weight.width:
                 parts.append(tape.scratch(columns * shape.hidden * half))
-            flops = 2 * labelled * shape.embedding
-            tape.work(flops, half, 4 * labelled * shape.vocabulary, launches=12)
+            flops = 2 * learned * shape.embedding
+            tape.work(flops, half, 4 * learned * shape.vocabulary, launches=12)
             return parts
 
         working = tile()
-        out = tape.new(labelled, SINGLE)
-        sums = tape.new(labelled, SINGLE)
+        out = tape.new(learned, SINGLE)
+        sums = tape.new(learned, SINGLE)
         del working
         head = self.weight
 
@@ -141,9 +129,7 @@ class Head:
             working = tile()
             tile()
             del working
-            return cast(tape, Tensor(back.numel, SINGLE, back.storage), width), (
-                cast(tape, Tensor(ahead.numel, SINGLE, ahead.storage), head.width) if ahead else None
-            )
+            return cast(tape, back, width), cast(tape, ahead, head.width) if ahead else None
 
         return tape.track(out, (chosen, head), (chosen, sums), rule)
 
@@ -152,19 +138,11 @@ def cross_entropy(tape: Tape, logits: Tensor) -> Tensor:
     """log_softmax, which keeps its result, and nll_loss, whose gradient is as large as its input."""
     logs = tape.new(logits.numel, logits.width)
     tape.work(moved=2 * logits.size, launches=2)
-    if tape.wants(logits):
-        logs = tape.track(logs, (logits,), (logs,), lambda g, kept: (_softmax_gradient(tape, g, kept[0]),))
-    loss = tape.new(1, SINGLE)
-    if not tape.wants(logs):
-        return loss
 
-    def rule(g, kept):
-        return (tape.new(kept[0].numel, kept[0].width),)
+    def softmax_gradient(g, kept):
+        back = tape.new(kept[0].numel, kept[0].width)
+        tape.work(moved=4 * back.size, launches=2)
+        return (back,)
 
-    return tape.track(loss, (logs,), (logs,), rule)
-
-
-def _softmax_gradient(tape: Tape, g: Tensor, logs: Tensor) -> Tensor:
-    out = tape.new(logs.numel, logs.width)
-    tape.work(moved=4 * out.size, launches=2)
-    return out
+    logs = tape.track(logs, (logits,), (logs,), softmax_gradient)
+    return unary(tape, logs, tape.new(1, SINGLE), (logs,), enters=False)

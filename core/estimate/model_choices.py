@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import models
-from core.estimate import catalogue, troubles
+from core.estimate import catalogue
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,6 @@ class Offer:
     gated: bool = False  # its terms must be accepted on the hub, and HF_TOKEN set
     here: bool = False  # on this disk already: no download
     shaped: bool = True  # the catalogue knows enough of it for an estimate
-
-    @property
-    def weight_bytes(self) -> int | None:
-        """Bytes of its files in 16 bit, as the hub keeps nearly all of them."""
-        return self.parameters and 2 * self.parameters
 
 
 def listed() -> list[Offer]:
@@ -48,27 +43,20 @@ def _starter() -> Offer:
 def _of_entry(entry: dict, here: set[str]) -> list[Offer]:
     """The entry itself and its other hub ids: the same shape, trained to chat."""
     ids = [entry["hub_id"], *(alias for alias in entry["aliases"] if re.fullmatch(r"[\w.-]+/[\w.-]+", alias))]
-    shaped = _is_shaped(entry)
+    shaped = "config" in entry
     gated = str(entry["gated"] or "").startswith(("yes", "True"))
     terms = entry["license"] or ""
     return [Offer(name, name, entry["params_exact"], terms, gated, name in here, shaped) for name in ids]
 
 
-def _is_shaped(entry: dict) -> bool:
-    try:
-        return bool(catalogue.config_of(entry))
-    except troubles.ShapeUnknown:
-        return False
-
-
 def on_disk() -> set[str]:
-    """The hub ids whose weights the hub's own cache holds, found without asking the hub."""
-    found = set()
+    """The hub ids whose weights the hub's own cache holds, ids without asking the hub."""
+    ids = set()
     for snapshot in hub_cache().glob("models--*--*/snapshots/*"):
         if (snapshot / "config.json").exists() and any(snapshot.glob("*.safetensors")):
             _, owner, name = snapshot.parent.parent.name.split("--", 2)
-            found.add(f"{owner}/{name}")
-    return found
+            ids.add(f"{owner}/{name}")
+    return ids
 
 
 def hub_cache() -> Path:

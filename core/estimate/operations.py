@@ -1,63 +1,75 @@
-"""The operations that decoder layers are made of, in sizes: what each keeps for its gradient and what it needs meanwhile.
+"""The operations of decoder layers in sizes: what each keeps for its gradient and what it needs meanwhile.
 
-Every rule follows PyTorch's derivatives.yaml and kernels as they are run on a card; the trace (trace.py), which runs the
-real modules, agrees with them to a few thousandths.
+Every rule follows PyTorch's derivatives.yaml and kernels as they are run on a card; the trace (trace.py), which runs
+the real modules, agrees with them to a few thousandths.
 """
 
 from core.estimate.size_autograd import Tape, Tensor, Weight
 
-HALF, SINGLE = 2, 4  # bytes of an element
+SINGLE = 4  # bytes of an element in fp32
 
 
-def cast(tape: Tape, x: Tensor, width: int) -> Tensor:
-    """The tensor in another width; itself, if it has it already."""
-    if x.width == width:
-        return x
-    out = tape.new(x.numel, width)
-    tape.work(moved=x.size + out.size)
-    if tape.wants(x):
-        numel, before = x.numel, x.width
-        return tape.track(out, (x,), (), lambda g, _: (_fresh(tape, numel, before, g),))
-    return out
+def unary(tape: Tape, x: Tensor, out: Tensor, saved: tuple = (), *, enters: bool = True) -> Tensor:
+    """Let `out` be a function of x alone: its gradient is a new tensor of x's size, by a kernel that reads the gradient
+    and the tensors that were saved; `enters`: this kernel counts in the time."""
+    if not tape.wants(x):
+        return out
+    numel, width = x.numel, x.width
+
+    def rule(g, kept):
+        back = tape.new(numel, width)
+        if enters:
+            tape.work(moved=back.size + g.size + sum(t.size for t in kept if type(t) is Tensor))
+        return (back,)
+
+    return tape.track(out, (x,), saved, rule)
 
 
-def _fresh(tape: Tape, numel: int, width: int, *read) -> Tensor:
+def _new(tape: Tape, numel: int, width: int, *read) -> Tensor:
+    """The result of one kernel that reads these tensors."""
     out = tape.new(numel, width)
     tape.work(moved=out.size + sum(t.size for t in read))
     return out
 
 
+def cast(tape: Tape, x: Tensor, width: int) -> Tensor:
+    """The tensor in another width; itself, if it has it already."""
+    return x if x.width == width else unary(tape, x, _new(tape, x.numel, width, x))
+
+
 def scale(tape: Tape, x: Tensor) -> Tensor:
     """Times a number."""
-    out = _fresh(tape, x.numel, x.width, x)
-    if tape.wants(x):
-        numel, width = x.numel, x.width
-        return tape.track(out, (x,), (), lambda g, _: (_fresh(tape, numel, width, g),))
-    return out
+    return unary(tape, x, _new(tape, x.numel, x.width, x))
+
+
+def tanh(tape: Tape, x: Tensor) -> Tensor:
+    """Keeps its result."""
+    out = _new(tape, x.numel, x.width, x)
+    return unary(tape, x, out, (out,), enters=False)
 
 
 def copy(tape: Tape, x: Tensor) -> Tensor:
     """A contiguous copy; its gradient passes as it is."""
-    out = _fresh(tape, x.numel, x.width, x)
+    out = _new(tape, x.numel, x.width, x)
     return tape.track(out, (x,), (), lambda g, _: (g,)) if tape.wants(x) else out
 
 
 def add(tape: Tape, x: Tensor, y: Tensor) -> Tensor:
     """The sum; the wider type wins, and each gradient goes back in its own."""
-    out = _fresh(tape, x.numel, max(x.width, y.width), x, y)
+    out = _new(tape, x.numel, max(x.width, y.width), x, y)
     if not tape.wants(x, y):
         return out
     widths = (x.width, y.width)
 
     def rule(g, _):
-        return tuple(g if width == g.width else _fresh(tape, g.numel, width, g) for width in widths)
+        return tuple(g if width == g.width else _new(tape, g.numel, width, g) for width in widths)
 
     return tape.track(out, (x, y), (), rule)
 
 
 def multiply(tape: Tape, x: Tensor, y: Tensor) -> Tensor:
     """The elementwise product of two activations of one size."""
-    out = _fresh(tape, x.numel, max(x.width, y.width), x, y)
+    out = _new(tape, x.numel, max(x.width, y.width), x, y)
     wanted = (tape.wants(x), tape.wants(y))
     if not any(wanted):
         return out
@@ -65,17 +77,14 @@ def multiply(tape: Tape, x: Tensor, y: Tensor) -> Tensor:
     saved = (y if wanted[0] else None, x if wanted[1] else None)
 
     def rule(g, kept):
-        return tuple(_fresh(tape, numel, w, g, k) if k is not None else None for k, w in zip(kept, widths, strict=True))
+        return tuple(_new(tape, numel, w, g, k) if k is not None else None for k, w in zip(kept, widths, strict=True))
 
     return tape.track(out, (x, y), saved, rule)
 
 
 def activate(tape: Tape, x: Tensor) -> Tensor:
     """SiLU or GELU: keeps its input."""
-    out = _fresh(tape, x.numel, x.width, x)
-    if not tape.wants(x):
-        return out
-    return tape.track(out, (x,), (x,), lambda g, kept: (_fresh(tape, kept[0].numel, kept[0].width, g, kept[0]),))
+    return unary(tape, x, _new(tape, x.numel, x.width, x), (x,))
 
 
 def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
@@ -84,10 +93,7 @@ def dropout(tape: Tape, x: Tensor, probability: float) -> Tensor:
         return x
     out, mask = tape.new(x.numel, x.width), tape.scratch(x.numel)
     tape.work(moved=2 * x.size + x.numel)
-    if not tape.wants(x):
-        return out
-    numel, width = x.numel, x.width
-    return tape.track(out, (x,), (mask,), lambda g, _: (_fresh(tape, numel, width, g),))
+    return unary(tape, x, out, (mask,))
 
 
 def matmul(tape: Tape, x: Tensor, weight: Weight, inner: int, outer: int, autocast: int = 0) -> Tensor:
@@ -124,10 +130,10 @@ def autocast_weight(tape: Tape, weight: Weight, width: int) -> Tensor:
     known = tape.casts.get(id(weight))
     if known is not None:
         return known
-    out = _fresh(tape, weight.numel, width)
+    out = _new(tape, weight.numel, width)
     if weight.trains:
         numel, before = weight.numel, weight.width
-        out = tape.track(out, (weight,), (), lambda g, _: (_fresh(tape, numel, before, g),))
+        out = tape.track(out, (weight,), (), lambda g, _: (_new(tape, numel, before, g),))
         tape.casts[id(weight)] = out
     return out
 
@@ -203,10 +209,10 @@ def weigh(tape: Tape, x: Tensor, weight: Weight, width: int) -> Tensor:
     x_wanted, trains, before = tape.wants(x), tape.wants(weight), x.width
 
     def rule(g, kept):
-        back = _fresh(tape, g.numel, before, g) if x_wanted else None
+        back = _new(tape, g.numel, before, g) if x_wanted else None
         ahead = None
         if trains:
-            product = _fresh(tape, g.numel, width, g, kept[0])
+            product = _new(tape, g.numel, width, g, kept[0])
             ahead = tape.new(weight.numel, weight.width)
             del product
         return back, ahead

@@ -6,13 +6,10 @@ so the page starts it as a process of its own.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import time
 
 from core import paths, process
-from core.estimate.troubles import ProbeFailed
+from core.estimate.errors import ProbeFailed
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
 
@@ -27,10 +24,10 @@ def file():
 def stored() -> dict[str, float]:
     """Measured TFLOP/s by device name."""
     try:
-        found = json.loads(file().read_text(encoding="utf-8"))
+        rates = json.loads(file().read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {name: rate for name, rate in found.items() if isinstance(rate, (int, float)) and rate > 0}
+    return {name: rate for name, rate in rates.items() if isinstance(rate, (int, float)) and rate > 0}
 
 
 def measure(seconds: float = SECONDS) -> dict:
@@ -68,26 +65,22 @@ def run(gpu: Gpu | None = None) -> dict:
     Raises:
         ProbeFailed: with the reason.
     """
-    command = [sys.executable, "-m", "core.estimate.probe", "--json"]
-    options = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "timeout": PATIENCE}
-    options["env"] = os.environ | hardware.environment(gpu or hardware.card())
+    command, more = ["-m", "core.estimate.probe", "--json"], hardware.environment(gpu or hardware.card())
     try:
-        done = subprocess.run(command, cwd=process.ROOT, **options)
-        return json.loads(done.stdout.strip().splitlines()[-1])
-    except subprocess.TimeoutExpired:
-        raise ProbeFailed(reason=f"it took longer than {PATIENCE} seconds") from None
-    except (OSError, ValueError, IndexError):
-        raise ProbeFailed(reason=(done.stderr.strip().splitlines() or ["no answer"])[-1][:300]) from None
+        return list(process.json_lines(command, more=more, seconds=PATIENCE))[-1]
+    except process.CommandFailed as failed:
+        reason = f"it took longer than {PATIENCE} seconds" if failed.timed_out else str(failed)[:300]
+        raise ProbeFailed(reason=reason) from None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m core.estimate.probe", description=__doc__.split(":")[0] + ".")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     as_json = parser.parse_args().json
-    found = measure()
+    measured = measure()
     file().parent.mkdir(parents=True, exist_ok=True)
-    file().write_text(json.dumps(stored() | {found["name"]: found["tflops"]}), encoding="utf-8")
-    print(json.dumps(found) if as_json else f"{found['name']}: {found['tflops']:.2f} TFLOP/s")
+    file().write_text(json.dumps(stored() | {measured["name"]: measured["tflops"]}), encoding="utf-8")
+    print(json.dumps(measured) if as_json else f"{measured['name']}: {measured['tflops']:.2f} TFLOP/s")
 
 
 if __name__ == "__main__":

@@ -5,27 +5,16 @@ them, and hence what is reserved.
 """
 
 import functools
-from dataclasses import dataclass
 
 from core.estimate.allocator import Allocator
 from core.estimate.layer import Layer
 from core.estimate.loss import Head
-from core.estimate.memory import _embed, _embedding_weight, _stages
 from core.estimate.setup import Setup, for_method
 from core.estimate.shape import ModelShape
 from core.estimate.size_autograd import Storage, Tape, Tensor, Weight
+from core.estimate.step import embedding_weight, micro_step
 
 FIRST, LAST = 1, 2  # checkpointed layers that are walked through; those between them only leave what outlives them
-
-
-@dataclass(frozen=True)
-class Replay:
-    """Bytes: peaks of the phases, what is allocated at the highest of them, and what is reserved."""
-
-    phases: dict[str, int]
-    allocated: int
-    reserved: int
-    resident: int
 
 
 class Between:
@@ -45,29 +34,29 @@ class Between:
 
 
 @functools.lru_cache(maxsize=256)
-def replay(shape: ModelShape, setup: Setup) -> Replay:
-    """Two optimizer steps: the first brings the states, the second is the one that lasts."""
+def unused(shape: ModelShape, setup: Setup) -> int:
+    """Bytes that the allocator reserves beyond what is allocated at the peak, over two optimizer steps.
+
+    The first step brings the optimizer's states, the second is the one that lasts.
+    """
     setup = for_method(setup)
     meter = Allocator()
-    experts = bool(shape.experts)
     walked = shape.layers if not setup.gradient_checkpointing else min(shape.layers, FIRST + LAST)
-    layers = [Layer(shape, setup, expert=experts and i >= shape.dense_layers) for i in range(walked)]
+    layers = [Layer(shape, setup) for _ in range(walked)]
     layers[FIRST:FIRST] = [Between(layers[-1]) for _ in range(shape.layers - walked)]
-    head, embedding = Head(shape, setup), _embedding_weight(shape, setup)
+    head, embedding = Head(shape, setup), embedding_weight(shape, setup)
     held = load(meter, shape, setup)
     weights = [w for layer in layers for w in layer.weights] + head.weights + [embedding] * embedding.trains
     if setup.adapts or setup.method == "prompt":
         held += [Storage(meter, w.size) for w in weights]
-    resident = meter.alive
-    for _ in range(2):
-        _micro_step(meter, shape, setup, layers, head, embedding)
-        held += _optimize(meter, setup, weights, first=not meter.peaks.get("optimizer"))
-    phases = {name: peak for name, peak in meter.peaks.items() if name != "load"}
-    result = Replay(phases, max(phases.values()), meter.reserved_peak, resident)
+    for first in (True, False):
+        micro_step(Tape(meter), shape, setup, layers, head, embedding)
+        held += _optimize(meter, setup, weights, first=first)
+    overhead = meter.reserved_peak - max(meter.peaks.values())
     for weight in weights:
         weight.gradient = None
     del held
-    return result
+    return overhead
 
 
 def load(meter: Allocator, shape: ModelShape, setup: Setup) -> list[Storage]:
@@ -98,7 +87,6 @@ def load(meter: Allocator, shape: ModelShape, setup: Setup) -> list[Storage]:
     halves.clear()
     if setup.kbit_prepare:
         meter.empty_cache()
-    meter.mark("load")
     meter.peak, meter.reserved_peak = meter.alive, meter.reserved
     return held
 
@@ -108,26 +96,6 @@ def _scales(numel: int, double: bool) -> list[int]:
     if not double:
         return [blocks * 4, 16 * 4]
     return [blocks, 16 * 4, -(-blocks // 256) * 4, 256 * 4, 4]
-
-
-def _micro_step(meter, shape, setup, layers, head, embedding) -> None:
-    tape = Tape(meter)
-    hidden = _embed(tape, shape, setup, embedding)
-    borders = [tape.order]
-    for at, layer in enumerate(layers):
-        walked = setup.gradient_checkpointing and type(layer) is Layer
-        hidden = tape.checkpoint(layer, tape, hidden) if walked else layer(tape, hidden)
-        if at in (0, shape.layers - 2, shape.layers - 1):
-            borders.append(tape.order)
-    meter.mark("forward")
-    loss, kept = head(tape, hidden)
-    del hidden
-    meter.mark("loss")
-    stage = _stages(meter, [borders[0], borders[-2], borders[-1]])
-    tape.casts.clear()
-    tape.backward(loss, stage)
-    del loss, kept
-    stage(None)
 
 
 def _optimize(meter: Allocator, setup: Setup, weights: list[Weight], *, first: bool) -> list[Storage]:
@@ -145,7 +113,7 @@ def _optimize(meter: Allocator, setup: Setup, weights: list[Weight], *, first: b
 
 
 def _states(setup: Setup, weight: Weight) -> list[int]:
-    name = setup.optimizer
+    name = setup.optim
     if name in ("adamw_torch", "adamw_torch_fused"):
         return [weight.size, weight.size]
     if name == "adamw_8bit":

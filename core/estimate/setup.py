@@ -3,11 +3,11 @@
 import re
 from dataclasses import dataclass, replace
 
-from core.estimate import troubles
+from core.estimate import errors
 from core.estimate.shape import ModelShape
-from core.training import errors
+from core.training import errors as config_errors
 
-METHODS = ("full", "lora", "qlora", "cpt", "prompt")
+KINDS = ("full", "lora", "qlora", "cpt", "prompt")  # of training; of_kind() gives the method and task of one
 OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
     "adamw_torch": (8, 4),
     "adamw_torch_fused": (8, 4),
@@ -17,34 +17,43 @@ OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; 
     "adafactor": (0.02, 0.02),
     "sgd": (0, 0),
 }
-ATTENTIONS = ("sdpa", "flash_attention_2", "eager")
-LOSSES = ("tiled", "fused", "logits", "held", "half")
-PRECISIONS = ("bf16", "fp16", "fp32")
-# Each step halves what went before it; written so that a number that was typed by hand is read as meant.
+CHOICES = {
+    "method": ("full", "lora", "qlora", "prompt"),
+    "optim": tuple(OPTIMIZERS),
+    "attention": ("sdpa", "flash_attention_2", "eager"),
+    "loss": ("tiled", "fused", "logits", "held", "half"),
+    "precision": ("bf16", "fp16", "fp32"),
+}
+VIRTUAL_TOKENS = 20  # of prompt injection: trained vectors before the text
+SUGGESTED = {"max_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16}
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-_SUGGESTED = {"tokens": "10M", "sequence_length": 1024, "batch_size": 1, "lora_rank": 16}
 _CYRILLIC = {"М": "M", "м": "M", "К": "K", "к": "K", "Т": "T", "т": "T", "Б": "B", "б": "B", "В": "B", "в": "B"}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything about a run that its memory and time depend on. The defaults are what core/training does."""
+    """Everything about a run that its memory and time depend on.
 
-    method: str = "qlora"
-    sequence_length: int = 2048
+    What TrainConfig has too bears its name there and means the same; the rest is the software around the step, whose
+    defaults are what core/training does.
+    """
+
+    method: str = "qlora"  # those of TrainConfig, or prompt: VIRTUAL_TOKENS trained vectors before the text
+    task: str = "chat"
+    max_length: int = 2048
     batch_size: int = 1
     gradient_accumulation_steps: int = 8
     lora_rank: int = 16
     lora_dropout: float = 0.05
     target_modules: str = "all-linear"  # or names with commas
-    optimizer: str = "adamw_torch"
+    optim: str = "adamw_torch"
+    train_embeddings: bool = False  # as full copies beside an adapter
     gradient_checkpointing: bool = True
     attention: str = "sdpa"  # the kernel: sdpa and flash_attention_2 need no matrix of scores, eager does
     loss: str = (
         "tiled"  # tiled: our own; fused: TRL's and Liger's; logits: the stock Trainer's; held, half: see loss.py
     )
     precision: str = "bf16"
-    virtual_tokens: int = 20  # of prompt injection: trained vectors before the text
     labelled: float = 1.0  # share of the tokens that count in the loss
     # The software path. Ours: fp32 adapters under autocast, no preparation of the 4-bit base, double quantisation.
     autocast: bool = True
@@ -52,30 +61,42 @@ class Setup:
     weight_width: int = 2
     double_quant: bool = True
     kbit_prepare: bool = False  # peft's prepare_model_for_kbit_training: embeddings, head and norms in fp32
-    save_embeddings: bool = False  # modules_to_save: embedding and head are trained too, as full copies
-    saved_width: int = 4  # bytes of an element of those copies
+    saved_width: int = 4  # bytes of an element of the copies of embedding and head
     memory_efficient: bool = False  # the attention kernel of cards without FlashAttention: expands grouped heads
     padded_mask: bool = False  # sdpa with a mask of T x T
-    released: bool = True  # the outputs are let go before the backward pass
-    world_overhead: int = 0  # bytes that a framework around the step keeps on the card
+
+    @property
+    def kind(self) -> str:
+        """Which of KINDS it is: continued pretraining is that of all weights on text."""
+        return "cpt" if self.method == "full" and self.task == "text" else self.method
 
     @property
     def tokens(self) -> int:
-        return self.sequence_length * self.batch_size
+        return self.max_length * self.batch_size
+
+    @property
+    def learned(self) -> int:
+        """How many tokens count in the loss."""
+        return max(1, int(self.tokens * self.labelled))
 
     @property
     def half(self) -> int:
         return 4 if self.precision == "fp32" else 2
 
     @property
+    def autocast_width(self) -> int:
+        """Bytes of a number in products under autocast; 0 without it."""
+        return self.half if self.autocast else 0
+
+    @property
     def foreach(self) -> bool:
         """torch's AdamW goes over all tensors at once by default, with one more copy of all gradients."""
-        return self.optimizer == "adamw_torch"
+        return self.optim == "adamw_torch"
 
     @property
     def saves(self) -> bool:
         """Copies of embedding and head are trained beside an adapter."""
-        return self.adapts and self.save_embeddings
+        return self.adapts and self.train_embeddings
 
     @property
     def adapts(self) -> bool:
@@ -85,12 +106,23 @@ class Setup:
         return replace(self, **fields)
 
 
+def of_kind(kind: str) -> dict:
+    """The fields method and task of a kind of training.
+
+    Raises:
+        NotOneOf: if there is no such kind.
+    """
+    if kind not in KINDS:
+        raise config_errors.NotOneOf(field="method", allowed=", ".join(KINDS), value=kind)
+    return {"method": "full", "task": "text"} if kind == "cpt" else {"method": kind, "task": "chat"}
+
+
 def for_method(setup: Setup) -> Setup:
     """What follows from the method: full fine-tuning with weights of 16 bit is pure, its states of the same type.
 
     fp32 weights (weight_width 4, which answer.suited() chooses for our own recipe) stay so under autocast.
     """
-    if setup.method in ("full", "cpt"):
+    if setup.method == "full":
         if setup.weight_width == 4 and setup.precision != "fp32" and setup.autocast:
             return setup
         return replace(setup, autocast=False, adapter_width=setup.half, weight_width=setup.half)
@@ -111,7 +143,7 @@ def targets(setup: Setup, shape: ModelShape) -> tuple[str, ...]:
     names = [name.strip() for name in setup.target_modules.split(",") if name.strip()]
     wrong = [name for name in names if name not in known]
     if wrong or not names:
-        raise troubles.UnknownTargets(model=shape.name, names=", ".join(wrong) or '""', known=", ".join(known))
+        raise errors.UnknownTargets(model=shape.name, names=", ".join(wrong) or '""', known=", ".join(known))
     return tuple(name for name in known if name in names)
 
 
@@ -125,27 +157,18 @@ def named_targets(setup: Setup, shape: ModelShape) -> Setup:
     return setup
 
 
-def check(setup: Setup, shape: ModelShape, card=None, *, four_bit: bool = False) -> None:
-    """Raise the trouble of a setup that cannot be trained or makes no sense."""
-    for field, choices in (
-        ("method", METHODS),
-        ("optimizer", OPTIMIZERS),
-        ("attention", ATTENTIONS),
-        ("loss", LOSSES),
-        ("precision", PRECISIONS),
-    ):
+def check(setup: Setup, shape: ModelShape, card=None) -> None:
+    """Raise the error of a setup that cannot be trained or makes no sense."""
+    for field, choices in CHOICES.items():
         if getattr(setup, field) not in choices:
-            raise errors.NotOneOf(field=field, allowed=", ".join(choices), value=getattr(setup, field))
-    least = {"sequence_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16}
-    for field, suggestion in least.items():
+            raise config_errors.NotOneOf(field=field, allowed=", ".join(choices), value=getattr(setup, field))
+    for field, suggestion in SUGGESTED.items():
         value = getattr(setup, field)
         if value < 1 or value != int(value):
-            raise errors.TooSmall(field=field, least=1, value=value, suggestion=suggestion)
+            raise config_errors.TooSmall(field=field, least=1, value=value, suggestion=suggestion)
     _check_ranges(setup, shape)
-    if shape.longest and setup.sequence_length > shape.longest:
-        raise troubles.TooLong(model=shape.name, longest=shape.longest, value=setup.sequence_length)
-    if four_bit and setup.method in ("full", "cpt"):
-        raise troubles.NoFourBitFull()
+    if shape.longest and setup.max_length > shape.longest:
+        raise config_errors.LongerThanTheModel(model=shape.name, limit=shape.longest, value=setup.max_length)
     targets(setup, shape)
     if card is not None:
         _check_card(setup, card)
@@ -153,27 +176,27 @@ def check(setup: Setup, shape: ModelShape, card=None, *, four_bit: bool = False)
 
 def _check_ranges(setup: Setup, shape: ModelShape) -> None:
     if not 0 < setup.labelled <= 1:
-        raise troubles.OutOfRange(field="labelled", range="0 < x ≤ 1", value=setup.labelled, suggestion=1)
+        raise errors.OutOfRange(field="labelled", range="0 < x ≤ 1", value=setup.labelled, suggestion=1)
     if not 0 <= setup.lora_dropout < 1:
-        raise troubles.OutOfRange(field="lora_dropout", range="0 ≤ x < 1", value=setup.lora_dropout, suggestion=0.05)
+        raise errors.OutOfRange(field="lora_dropout", range="0 ≤ x < 1", value=setup.lora_dropout, suggestion=0.05)
     if setup.adapts and setup.lora_rank > shape.hidden:
-        raise troubles.RankTooLarge(value=setup.lora_rank, model=shape.name, hidden=shape.hidden)
+        raise errors.RankTooLarge(value=setup.lora_rank, model=shape.name, hidden=shape.hidden)
 
 
 def _check_card(setup: Setup, card) -> None:
     if card.kind == "cpu":
         if setup.attention == "flash_attention_2":
-            raise troubles.NotOnProcessor(what="FlashAttention 2", instead="sdpa")
+            raise errors.NotOnProcessor(what="FlashAttention 2", instead="sdpa")
         if setup.precision == "fp16":
-            raise troubles.NotOnProcessor(what="fp16", instead="fp32")
+            raise errors.NotOnProcessor(what="fp16", instead="fp32")
     elif card.kind != "cuda":
         if setup.attention == "flash_attention_2":
-            raise troubles.FlashNeedsNvidia(card=card.name)
+            raise errors.FlashNeedsNvidia(card=card.name)
     elif card.capability < 8.0:
         if setup.precision == "bf16":
-            raise troubles.NoBf16OnCard(card=card.name, capability=card.capability)
+            raise errors.NoBf16OnCard(card=card.name, capability=card.capability)
         if setup.attention == "flash_attention_2":
-            raise troubles.NoFlashAttention(card=card.name, capability=card.capability)
+            raise errors.NoFlashAttention(card=card.name, capability=card.capability)
 
 
 def count(text: str | float, field: str = "tokens") -> int:
@@ -188,35 +211,35 @@ def count(text: str | float, field: str = "tokens") -> int:
         plain = re.sub(r"[\s_\u00a0]", "", str(text))
         for letter, latin in _CYRILLIC.items():
             if letter in plain:
-                raise troubles.CyrillicUnit(field=field, value=text, letter=letter, latin=plain.replace(letter, latin))
-        found = re.fullmatch(r"([+-]?\d+(?:[.,]\d+)?(?:,\d{3})*)([kmbt]?)", plain, re.IGNORECASE)
-        if not found:
-            raise troubles.NotAnAmount(field=field, value=text)
-        digits = found[1]
+                raise errors.CyrillicUnit(field=field, value=text, letter=letter, latin=plain.replace(letter, latin))
+        parts = re.fullmatch(r"([+-]?\d+(?:[.,]\d+)?(?:,\d{3})*)([kmbt]?)", plain, re.IGNORECASE)
+        if not parts:
+            raise errors.NotAnAmount(field=field, value=text)
+        digits = parts[1]
         digits = digits.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", digits) else digits.replace(",", ".")
-        value = float(digits) * _UNITS[found[2].lower()]
+        value = float(digits) * _UNITS[parts[2].lower()]
     if not 1 <= value < 1e16:
-        raise errors.TooSmall(field=field, least=1, value=text, suggestion=_SUGGESTED.get(field, 8))
+        raise config_errors.TooSmall(field=field, least=1, value=text, suggestion=SUGGESTED.get(field, "10M"))
     if value != round(value):
-        raise troubles.NotWhole(field=field, value=text, suggestion=max(1, round(value)))
+        raise errors.NotWhole(field=field, value=text, suggestion=max(1, round(value)))
     return round(value)
 
 
-def share(text: str | float, field: str) -> float:
-    """A fraction as people write it; check() says whether it makes sense."""
+def number(text: str | float, field: str) -> float:
+    """A number as people write it, with a point or a comma; check() says whether it makes sense.
+
+    Raises:
+        NotAnAmount: if it is none.
+    """
     try:
-        value = float(str(text).replace(",", "."))
+        return float(str(text).replace(",", "."))
     except ValueError:
-        raise troubles.NotAnAmount(field=field, value=text) from None
-    return value
+        raise errors.NotAnAmount(field=field, value=text) from None
 
 
 def epochs(text: str | float) -> float:
     """A number of epochs; half an epoch is fine."""
-    try:
-        value = float(str(text).replace(",", "."))
-    except ValueError:
-        raise troubles.NotAnAmount(field="epochs", value=text) from None
+    value = number(text, "epochs")
     if not 0 < value <= 1000:
-        raise troubles.OutOfRange(field="epochs", range="0 < x ≤ 1000", value=text, suggestion=3)
+        raise errors.OutOfRange(field="epochs", range="0 < x ≤ 1000", value=text, suggestion=3)
     return value

@@ -1,34 +1,21 @@
 """The shape of a decoder language model, read from its config: all that memory and time depend on."""
 
+import difflib
+import functools
+import json
 import math
 from dataclasses import dataclass
 
-from core.estimate.troubles import IncompleteConfig, NeedsTrace, UnknownArchitecture
+from core import paths
+from core.estimate.errors import IncompleteConfig, NeedsTrace, UnknownArchitecture
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-GATED = ("gate_proj", "up_proj", "down_proj")
+TEXT_MODELS = {"gemma3": "gemma3_text", "mistral3": "ministral3"}  # whose decoder is the other
 
-# Families by model_type: what their modules do differently from Llama's.
-FAMILIES = {
-    "llama": {},
-    "mistral": {},
-    "ministral": {},
-    "ministral3": {},
-    "smollm3": {},
-    "qwen": {"qkv_bias": True},
-    "qwen2": {"qkv_bias": True},
-    "qwen3": {"qk_norm": True},
-    "qwen3_moe": {"qk_norm": True},
-    "qwen2_moe": {"qkv_bias": True},
-    "mixtral": {},
-    "phi3": {"fused": True},
-    "gemma": {"gemma": True, "scales_embedding": True},
-    "gemma2": {"gemma": True, "scales_embedding": True, "sandwich": True},
-    "gemma3_text": {"gemma": True, "scales_embedding": True, "sandwich": True, "qk_norm": True},
-    "gpt2": {"layer_norm": True, "gated": False, "biased": True},
-    "phi": {"layer_norm": True, "gated": False, "biased": True, "one_norm": True},
-}
-HYBRID = ("qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_next", "jamba", "mamba", "mamba2", "lfm2", "bamba")
+
+@functools.cache
+def read_models() -> dict:
+    """The catalogue of models: its entries, what their architectures do differently, names that do not exist."""
+    return json.loads((paths.assets() / "models.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -53,18 +40,15 @@ class ModelShape:
     fused: bool = False
     gemma: bool = False
     sandwich: bool = False
-    scales_embedding: bool = False
     layer_norm: bool = False
     one_norm: bool = False
     gated: bool = True
     softcap: bool = False
     attention_softcap: bool = False
-    sliding_window: int = 0
     experts: int = 0
     experts_used: int = 0
     expert_inner: int = 0
     shared_inner: int = 0
-    dense_layers: int = 0  # of a mixture of experts: layers that have an ordinary MLP
 
     @property
     def q(self) -> int:
@@ -74,27 +58,18 @@ class ModelShape:
     def kv(self) -> int:
         return self.kv_heads * self.head_dim
 
-    def attention_linears(self) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of the attention's linear layers."""
-        if self.fused:
-            return {"qkv_proj": (self.hidden, self.q + 2 * self.kv), "o_proj": (self.q, self.hidden)}
-        h, q, kv = self.hidden, self.q, self.kv
-        return {"q_proj": (h, q), "k_proj": (h, kv), "v_proj": (h, kv), "o_proj": (q, h)}
-
-    def mlp_linears(self, inner: int | None = None) -> dict[str, tuple[int, int]]:
-        """Inputs and outputs of an MLP's linear layers."""
-        inner = inner or self.inner
-        if self.fused:
-            return {"gate_up_proj": (self.hidden, 2 * inner), "down_proj": (inner, self.hidden)}
-        names = GATED if self.gated else GATED[1:]
-        return {n: (inner, self.hidden) if n == "down_proj" else (self.hidden, inner) for n in names}
-
     def linears(self) -> dict[str, tuple[int, int]]:
-        """All linear layers of one decoder layer that an adapter or 4-bit storage can take."""
-        found = self.attention_linears()
-        if not self.experts:
-            return found | self.mlp_linears()
-        return found | (self.mlp_linears(self.shared_inner) if self.shared_inner else {})
+        """Inputs and outputs of one decoder layer's linear layers that an adapter or 4-bit storage can take."""
+        hidden, q, kv = self.hidden, self.q, self.kv
+        inner = self.shared_inner if self.experts else self.inner
+        if self.fused:
+            linears = {"qkv_proj": (hidden, q + 2 * kv), "o_proj": (q, hidden), "gate_up_proj": (hidden, 2 * inner)}
+        else:
+            linears = {"q_proj": (hidden, q), "k_proj": (hidden, kv), "v_proj": (hidden, kv), "o_proj": (q, hidden)}
+            linears |= {"gate_proj": (hidden, inner)} if self.gated else {}
+            linears |= {"up_proj": (hidden, inner)}
+        linears |= {"down_proj": (inner, hidden)}
+        return {name: ends for name, ends in linears.items() if 0 not in ends}  # routed experts alone have no MLP here
 
     @property
     def linear_parameters(self) -> int:
@@ -107,8 +82,7 @@ class ModelShape:
         if not self.experts:
             return 0
         one = self.hidden * self.expert_inner * (3 if self.gated else 2)
-        dense = self.dense_layers * self.hidden * self.inner * 3
-        return (self.layers - self.dense_layers) * (self.experts * one + self.hidden * self.experts) + dense
+        return self.layers * (self.experts * one + self.hidden * self.experts)
 
     @property
     def embedding(self) -> int:
@@ -125,23 +99,11 @@ class ModelShape:
         return self.layers * (norms + biases) + self.hidden * (2 if self.layer_norm else 1) + head
 
     @property
-    def positions(self) -> int:
-        """Learned positions, of the GPT-2 family."""
-        return self.longest * self.hidden if self.kind == "gpt2" else 0
-
-    @property
     def parameters(self) -> int:
         """All weights, tied ones once."""
-        embeddings = self.embedding * (1 if self.tied else 2) + self.positions
+        positions = self.longest * self.hidden if self.kind == "gpt2" else 0  # learned ones
+        embeddings = self.embedding * (1 if self.tied else 2) + positions
         return self.linear_parameters + self.expert_parameters + embeddings + self.small_parameters
-
-    @property
-    def active_parameters(self) -> int:
-        """Weights that one token meets: those of the chosen experts only."""
-        if not self.experts:
-            return self.parameters
-        one = self.hidden * self.expert_inner * 3
-        return self.parameters - (self.layers - self.dense_layers) * (self.experts - self.experts_used) * one
 
     def lora_parameters(self, rank: int, targets: tuple[str, ...]) -> int:
         return self.layers * rank * sum(sum(ends) for name, ends in self.linears().items() if name in targets)
@@ -157,18 +119,14 @@ def from_config(config: dict, name: str) -> ModelShape:
     if isinstance(inner, dict):
         config = {**config, **inner}
     kind = str(config.get("model_type") or "").lower()
-    kind = {"gemma3": "gemma3_text", "mistral3": "ministral3"}.get(kind, kind)
-    if kind in HYBRID:
+    kind = TEXT_MODELS.get(kind, kind)
+    families = read_models()["families"]
+    if kind in read_models()["hybrid"]:
         raise NeedsTrace(name=name, nearest="Qwen/Qwen3-8B")
-    if kind not in FAMILIES:
-        raise UnknownArchitecture(name=kind or "(none)", nearest=", ".join(_nearest_family(kind)))
-    return ModelShape(**_sizes(config, name, kind), **_habits(config, kind))
-
-
-def _nearest_family(kind: str) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(kind, FAMILIES, n=3, cutoff=0.4) or ["llama", "qwen3", "mistral"]
+    if kind not in families:
+        near = difflib.get_close_matches(kind, families, n=3, cutoff=0.4) or ["llama", "qwen3", "mistral"]
+        raise UnknownArchitecture(name=kind or "(none)", nearest=", ".join(near))
+    return ModelShape(**_sizes(config, name, kind), **_differences(config, kind, families[kind]))
 
 
 def _sizes(config: dict, name: str, kind: str) -> dict:
@@ -201,16 +159,16 @@ def _sizes(config: dict, name: str, kind: str) -> dict:
     }
 
 
-def _habits(config: dict, kind: str) -> dict:
-    family = dict(FAMILIES[kind])
+def _differences(config: dict, kind: str, family: dict) -> dict:
+    """What the modules of a model do differently from Llama's: by its architecture, and by its own config."""
+    family = dict(family)
     biased = family.pop("biased", False) or bool(config.get("attention_bias"))
-    family["qkv_bias"] = family.get("qkv_bias", False) or biased
-    family["o_bias"] = biased
-    family["mlp_bias"] = bool(config.get("mlp_bias")) or kind in ("gpt2", "phi")
     ties = kind in ("gemma", "gemma2", "gemma3_text", "gpt2")
-    family["tied"] = bool(config.get("tie_word_embeddings", ties))
-    family["softcap"] = bool(config.get("final_logit_softcapping"))
-    family["attention_softcap"] = bool(config.get("attn_logit_softcapping"))
-    window = config.get("sliding_window") if config.get("use_sliding_window", True) else 0
-    family["sliding_window"] = window or 0
-    return family
+    return family | {
+        "qkv_bias": family.get("qkv_bias", False) or biased,
+        "o_bias": biased,
+        "mlp_bias": bool(config.get("mlp_bias")) or kind in ("gpt2", "phi"),
+        "tied": bool(config.get("tie_word_embeddings", ties)),
+        "softcap": bool(config.get("final_logit_softcapping")),
+        "attention_softcap": bool(config.get("attn_logit_softcapping")),
+    }

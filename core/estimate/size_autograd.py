@@ -31,7 +31,9 @@ class Meter:
         self.peaks: dict[str, int] = {}
 
     def take(self, size: int) -> int:
-        size = counted(size)
+        return self.count(counted(size))
+
+    def count(self, size: int) -> int:
         self.alive += size
         if self.alive > self.peak:
             self.peak = self.alive
@@ -59,30 +61,37 @@ class Storage:
         self.meter.give(self.block)
 
 
-class Tensor:
-    """Elements of one width. `node` made it, when a gradient is wanted."""
+class Sized:
+    """Elements of one width in bytes."""
 
-    __slots__ = ("node", "numel", "storage", "width")
+    __slots__ = ("numel", "width")
 
-    def __init__(self, numel: int, width: int, storage: Storage | None, node=None):
-        self.numel, self.width, self.storage, self.node = numel, width, storage, node
+    def __init__(self, numel: int, width: int):
+        self.numel, self.width = numel, width
 
     @property
     def size(self) -> int:
         return self.numel * self.width
 
 
-class Weight:
+class Tensor(Sized):
+    """An activation or a gradient. `node` made it, when a gradient is wanted."""
+
+    __slots__ = ("node", "storage")
+
+    def __init__(self, numel: int, width: int, storage: Storage):
+        super().__init__(numel, width)
+        self.storage, self.node = storage, None
+
+
+class Weight(Sized):
     """A parameter: its gradient, once there is one, stays until the optimizer's step."""
 
-    __slots__ = ("gradient", "numel", "trains", "width")
+    __slots__ = ("gradient", "trains")
 
     def __init__(self, numel: int, width: int, trains: bool):
-        self.numel, self.width, self.trains, self.gradient = numel, width, trains, None
-
-    @property
-    def size(self) -> int:
-        return self.numel * self.width
+        super().__init__(numel, width)
+        self.trains, self.gradient = trains, None
 
 
 class Node:
@@ -117,11 +126,13 @@ class Frame:
 
 
 class Tape:
-    """Runs functions over sizes, forwards and backwards, on a meter; counts the work if it is given a ledger."""
+    """Runs functions over sizes, forwards and backwards, on a meter, and writes down their kernels."""
 
-    def __init__(self, meter, ledger=None):
-        self.meter, self.ledger = meter, ledger
-        self.order = 0
+    def __init__(self, meter: Meter):
+        self.meter, self.order = meter, 0
+        # (stage, products, width, bytes, kind of attention, launches, unpacks 4-bit weights) of each kernel.
+        self.kernels: list[tuple] = []
+        self.stage, self.times = "", 1.0  # of the kernels that are run now, and how often they really run
         self.frame: Frame | None = None
         self.replays: Frame | None = None
         self.mask: Tensor | None = None  # held through the layers
@@ -135,18 +146,16 @@ class Tape:
         return Storage(self.meter, size)
 
     def work(self, flops=0, width=2, moved=0, *, attends="", launches=1, unpacks=False) -> None:
-        """Enter a kernel in the ledger: its products, the width they are made in, and the bytes read and written."""
-        if self.ledger is not None:
-            self.ledger.enter(flops, width, moved, attends, launches, unpacks)
+        """Enter a kernel: its products, the width they are made in, and the bytes read and written."""
+        times = self.times
+        self.kernels.append((self.stage, flops * times, width, moved * times, attends, launches * times, unpacks))
 
     @contextmanager
     def repeated(self, times: float):
         """Enter the kernels of what follows as often as it really runs; its sizes are those of one turn."""
-        if self.ledger is not None:
-            self.ledger.times *= times
+        self.times *= times
         yield
-        if self.ledger is not None:
-            self.ledger.times /= times
+        self.times /= times
 
     def wants(self, *tensors) -> bool:
         """Whether any of these has a gradient coming."""
@@ -185,7 +194,7 @@ class Tape:
         finally:
             self.frame = None
 
-    def backward(self, output: Tensor, on_node: Callable | None = None) -> None:
+    def backward(self, output: Tensor, on_node: Callable[[int], None] | None = None) -> None:
         """Walk from the output to the weights; gradients of the same tensor are added up on the way."""
         waits = _consumers(output.node)
         gradients = {output.node: self.new(output.numel, output.width)}
@@ -193,7 +202,7 @@ class Tape:
         while ready:
             _, node = heapq.heappop(ready)
             if on_node is not None:
-                on_node(node)
+                on_node(node.order)
             gradient, frame = gradients.pop(node), node.frame
             if node.index is None:
                 saved = node.saved

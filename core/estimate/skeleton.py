@@ -1,7 +1,11 @@
-"""A model of transformers without weights, made ready for training as core/training makes it: kernels, 4 bit, adapter."""
+"""A model of transformers without weights, prepared as core/training prepares it: kernels, 4 bit, adapter."""
 
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.modeling_utils import AttentionInterface
 
 from core.estimate import fake_kernels
 from core.estimate.setup import Setup
@@ -11,17 +15,12 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 def build(config: dict, setup: Setup) -> nn.Module:
     """The model as it would be trained: attention kernel, 4-bit layers, adapter."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.masking_utils import AttentionMaskInterface
-    from transformers.modeling_utils import AttentionInterface
-
     for name, function in (("fused_shape", fake_kernels.flash), ("efficient_shape", fake_kernels.memory_efficient)):
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, lambda *_, **__: None)
     kernel = "efficient_shape" if setup.memory_efficient else "fused_shape"
     settings = dict(config)
-    known = AutoConfig.for_model(settings.pop("model_type"), **settings)
-    known = known.get_text_config()
+    known = AutoConfig.for_model(settings.pop("model_type"), **settings).get_text_config()
     dtype = DTYPES["fp32"] if setup.weight_width == 4 else DTYPES[setup.precision]
     capped = getattr(known, "attn_logit_softcapping", None)  # no fused kernel of torch caps scores
     attention = "eager" if setup.attention == "eager" or capped else kernel
@@ -45,8 +44,6 @@ def _pack(model: nn.Module, setup: Setup) -> None:
 
 
 def _adapt(model: nn.Module, setup: Setup) -> nn.Module:
-    from peft import LoraConfig, get_peft_model
-
     model.requires_grad_(False)
     if setup.kbit_prepare:
         _recast(model, lambda p: p.dtype in (torch.float16, torch.bfloat16), torch.float32)

@@ -5,16 +5,13 @@ while to launch each. Whichever is slower overall sets the pace: small models an
 processor runs its kernels itself: there, launching and computing add up.
 """
 
-import functools
 from dataclasses import dataclass
 
 from core.estimate.catalogue import Card
-from core.estimate.layer import Layer
-from core.estimate.loss import Head
-from core.estimate.memory import _embed, _embedding_weight, trainable, walk
+from core.estimate.memory import trainable
 from core.estimate.setup import Setup, for_method, targets
 from core.estimate.shape import ModelShape
-from core.estimate.size_autograd import Meter, Tape
+from core.estimate.step import walk
 
 MATMUL = 0.9  # of the best measured square product: a model's products are narrower
 SINGLE_MATMUL = 0.7  # the same against the data sheet of fp32 without TF32, where no measurement is at hand
@@ -34,33 +31,6 @@ OLD_HOST = 2.0
 SPREAD = 1.3  # how far below and above the estimate a real run may lie: nine in ten published rows
 
 
-class Ledger:
-    """The kernels of a walk, as (products, width, bytes, attention?, launches, unpacks?) with how often they run."""
-
-    def __init__(self):
-        self.entries: list[tuple] = []
-        self.times = 1.0
-
-    def enter(self, flops, width, moved, attends, launches, unpacks) -> None:
-        self.entries.append((flops * self.times, width, moved * self.times, attends, launches * self.times, unpacks))
-
-
-@functools.lru_cache(maxsize=2048)
-def kernels(shape: ModelShape, setup: Setup, layers: int) -> tuple:
-    """All kernels of one micro-step with so many layers."""
-    ledger = Ledger()
-    tape = Tape(Meter(), ledger)
-    stack = [Layer(shape, setup, expert=bool(shape.experts)) for _ in range(layers)]
-    head, embedding = Head(shape, setup), _embedding_weight(shape, setup)
-    hidden = _embed(tape, shape, setup, embedding)
-    for layer in stack:
-        hidden = tape.checkpoint(layer, tape, hidden) if setup.gradient_checkpointing else layer(tape, hidden)
-    loss, kept = head(tape, hidden)
-    tape.backward(loss)
-    del kept
-    return tuple(ledger.entries)
-
-
 @dataclass(frozen=True)
 class Pace:
     """Seconds of one optimizer step and where they go."""
@@ -78,18 +48,18 @@ class Pace:
 def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     """How fast a card trains."""
     setup = for_method(setup)
-    one, two = (_cost(kernels(shape, setup, n), setup, card) for n in (1, 2))
-    device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))
+    step = walk(shape, setup)
+    once, layer = (cost(kernels, setup, card) for kernels in (step.once, step.layer))
+    device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))
     micro = device + launch if card.kind == "cpu" else (device**3 + launch**3) ** (1 / 3)
     fed = setup.tokens / PIPELINE > micro
     micro = max(micro, setup.tokens / PIPELINE)
-    found = walk(shape, setup, bool(shape.experts))
-    trained = trainable(shape, setup, found)
+    trained = trainable(shape, setup)
     # AdamW reads weight, gradient and two states, and writes three of them.
     optimizer = 7 * 4 * trained / (MEMORY * card.bandwidth)
     if card.kind == "cpu":  # tensor by tensor; a card takes all at once
         optimizer += UPDATE * _tensors(shape, setup)
-    if setup.optimizer.startswith("paged"):
+    if setup.optim.startswith("paged"):
         optimizer += 2 * 2 * trained / 20e9  # states over PCIe
     steps = setup.gradient_accumulation_steps
     seconds = steps * micro + optimizer
@@ -101,20 +71,21 @@ def _launch(card: Card) -> float:
     return LAUNCH * (OLD_HOST if card.kind == "cuda" and card.capability < 8.0 else 1)
 
 
-def _cost(entries: tuple, setup: Setup, card: Card) -> tuple[float, float, float]:
+def cost(kernels: tuple, setup: Setup, card: Card) -> tuple[float, float, float]:
+    """Seconds on the card, seconds of the host's launches, and products of these kernels of a walk."""
     half = card.matmul_tflops * 1e12 * MATMUL
     # The rate of a processor is measured, or what its cores really reach; that of a card in fp32 is the data sheet's.
     single = card.fp32_tflops * 1e12 * (MATMUL if card.kind == "cpu" else SINGLE_MATMUL)
     bandwidth = card.bandwidth
     device = launch = total = 0.0
     slow_bf16 = setup.precision == "bf16" and not card.has_bf16
-    for flops, width, moved, attends, launches, unpacks in entries:
+    for flops, width, moved, attends, launches, unpacks in kernels:
         seconds = moved / (bandwidth * (UNPACKING if unpacks else MEMORY))
         if flops:
             rate = single if width == 4 or slow_bf16 else half
             rate *= ATTENTION.get(attends, 1)
             if attends in HALF_SPEED:
-                rate *= setup.sequence_length / (setup.sequence_length + HALF_SPEED[attends])
+                rate *= setup.max_length / (setup.max_length + HALF_SPEED[attends])
             seconds = max(seconds, flops / rate)
             total += flops
         device += seconds

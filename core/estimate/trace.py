@@ -1,4 +1,4 @@
-"""The exact check: the real transformers and peft step under fake tensors, every storage replayed through the allocator.
+"""The exact check: the real transformers and peft step under fake tensors, every storage given to the allocator.
 
 No weights, no card: `python -m core.estimate.trace` reads {"config", "setup", "capability"} as JSON from standard input
 and writes peaks and the tensors alive at the highest one. It is a process of its own, because it imports torch.
@@ -13,10 +13,12 @@ import weakref
 from collections import Counter
 
 import torch
+from peft.tuners import tuners_utils
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
 
 from core.estimate import fake_kernels, skeleton
 from core.estimate.allocator import Allocator
@@ -28,7 +30,7 @@ SHOWN = 12  # kinds of tensors that the answer names
 
 
 class Watch(TorchDispatchMode):
-    """Hears of every new storage and of its end."""
+    """Gives every new storage a block of the allocator, until it ends."""
 
     def __init__(self, allocator: Allocator):
         super().__init__()
@@ -37,10 +39,7 @@ class Watch(TorchDispatchMode):
         self.trained: set[torch.Size] = set()
 
     def see(self, tensor, label: str = "") -> None:
-        try:
-            storage = tensor.untyped_storage()
-        except (AttributeError, RuntimeError, NotImplementedError):
-            return
+        storage = tensor.untyped_storage()
         key, size = storage._cdata, storage.nbytes()
         if key in self.live or not size:
             return
@@ -72,8 +71,6 @@ class Watch(TorchDispatchMode):
 @contextlib.contextmanager
 def as_on_a_card(autocast: bool):
     """Let the modules take the paths that they take on a card."""
-    from peft.tuners import tuners_utils
-
     softmax, dropout, enabled = nn.functional.softmax, nn.functional.dropout, torch.is_autocast_enabled
     mover = tuners_utils.BaseTunerLayer._move_adapter_to_device_of_base_layer
 
@@ -119,19 +116,13 @@ def trace(config: dict, setup: Setup, capability: float = 8.0) -> dict:
 
 def load(model: nn.Module, watch: Watch, setup: Setup) -> None:
     """from_pretrained: room for the whole model at once, then tensor by tensor, packing and casting on the way."""
-    allocator, seen, base = watch.allocator, set(), []
-    for module in model.modules():
-        for name, weight in module._parameters.items():
-            if weight is not None and id(weight) not in seen and not (setup.adapts and weight.requires_grad):
-                seen.add(id(weight))
-                base.append((module, weight, name == "weight" and hasattr(module, "scales")))
-    half = setup.weight_width
-    allocator.give(allocator.take(sum(w.numel() * (1 if packed else half) for _, w, packed in base)))
-    halves = []
-    for module, weight, packed in base:
-        if packed:
+    allocator, half, halves = watch.allocator, setup.weight_width, []
+    base = _base_weights(model, setup)
+    allocator.give(allocator.take(sum(weight.numel() * (1 if scales else half) for weight, scales in base)))
+    for weight, scales in base:
+        if scales:
             wide = allocator.take(weight.numel() * 4)
-            for part in (weight, *module.scales):
+            for part in (weight, *scales):
                 watch.see(part, "weights")
             allocator.give(wide)
         elif setup.kbit_prepare and weight.element_size() == 4:
@@ -148,6 +139,16 @@ def load(model: nn.Module, watch: Watch, setup: Setup) -> None:
         watch.see(weight, "adapter")
     for buffer in model.buffers():
         watch.see(buffer, "weights")
+
+
+def _base_weights(model: nn.Module, setup: Setup) -> list[tuple[nn.Parameter, list]]:
+    """The weights that a base is loaded with, shared ones once; of those in 4 bit also their scales."""
+    weights = {}
+    for module in model.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and not (setup.adapts and weight.requires_grad):
+                weights.setdefault(id(weight), (weight, getattr(module, "scales", []) if name == "weight" else []))
+    return list(weights.values())
 
 
 def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
@@ -184,7 +185,7 @@ def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
 
 def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     """The loss by the kernel of the setup, and what the caller keeps meanwhile."""
-    ids = torch.zeros((setup.batch_size, setup.sequence_length), dtype=torch.long)
+    ids = torch.zeros((setup.batch_size, setup.max_length), dtype=torch.long)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     caps = getattr(base.config, "final_logit_softcapping", None)
     kind = "logits" if setup.loss == "tiled" and caps else setup.loss
@@ -196,27 +197,25 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
         return nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), ids.view(-1)), []
     hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     head = base.get_output_embeddings()
-    learned = max(1, int(setup.tokens * setup.labelled))
-    hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(learned))
+    hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(setup.learned))
     if kind == "fused":
         return fake_kernels.FusedLoss.apply(hidden, head.weight).sum(), []
-
-    return cross_entropy.summed_loss(head, hidden, ids.view(-1)[:learned]), []
+    return cross_entropy.summed_loss(head, hidden, ids.view(-1)[: setup.learned]), []
 
 
 def _optimize(trained: list, setup: Setup, *, first: bool) -> list:
     """The optimizer's states, made at the first step; then what its kernels need, which ends with the step."""
-    made = [state for p in trained for state in _states(p, setup.optimizer)] if first else []
+    made = [state for p in trained for state in _states(p, setup.optim)] if first else []
     if setup.foreach:
         copies = [torch.empty_like(p.grad) for p in trained if p.grad is not None]
         del copies
     return made
 
 
-def _states(weight: torch.Tensor, optimizer: str) -> list:
-    if optimizer in ("adamw_torch", "adamw_torch_fused"):
+def _states(weight: torch.Tensor, optim: str) -> list:
+    if optim in ("adamw_torch", "adamw_torch_fused"):
         return [torch.empty_like(weight) for _ in range(2)]
-    if optimizer != "adamw_8bit":
+    if optim != "adamw_8bit":
         return []
     if weight.numel() < 4096:
         return [torch.empty(weight.shape) for _ in range(2)]
@@ -226,8 +225,6 @@ def _states(weight: torch.Tensor, optimizer: str) -> list:
 
 def _unknown(config: dict) -> dict:
     """What to say of an architecture that the installed transformers does not have; nothing, if it has it."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
-
     kind = str(config.get("model_type") or "")
     if kind in KNOWN or f"{kind}_text" in KNOWN:
         return {}

@@ -5,25 +5,16 @@ import dataclasses
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from core import paths, process
 from core.estimate import catalogue
+from core.estimate.errors import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 from core.estimate.setup import Setup, named_targets
-from core.estimate.troubles import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 
-VERSION = 5  # of the trace; a change makes what was kept stale
+VERSION = 6  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
-BEAT = 0.3  # seconds between two looks at whether it was cancelled
-MEMORY_FIELDS = (
-    "method", "sequence_length", "batch_size", "gradient_accumulation_steps", "lora_rank", "lora_dropout",
-    "target_modules", "optimizer", "gradient_checkpointing", "attention", "loss", "precision", "labelled", "autocast",
-    "adapter_width", "weight_width", "double_quant", "kbit_prepare", "save_embeddings", "saved_width",
-    "memory_efficient",
-)  # fmt: skip
 
 
 class Cancelled(Exception):
@@ -39,78 +30,44 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
     """
     with contextlib.suppress(NeedsTrace, UnknownArchitecture):
         setup = named_targets(setup, catalogue.shape(model))
-    request = {"config": config(model), "setup": dataclasses.asdict(setup), "capability": capability}
-    kept = _place(request)
-    if kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8")) | {"kept": True}
+    request = {"config": catalogue.config(model), "setup": dataclasses.asdict(setup), "capability": capability}
+    cached = _place(request)
+    if cached.exists():
+        return json.loads(cached.read_text(encoding="utf-8")) | {"kept": True}
     answer = _run(request, should_stop)
     if "architecture" in answer:
         raise NotInTransformers(name=answer["architecture"], nearest=", ".join(answer["nearest"]))
     if "error" in answer:
         raise TraceFailed(reason=answer["error"])
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(f".{os.getpid()}")
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    partial = cached.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps(answer), encoding="utf-8")
-    partial.replace(kept)
+    partial.replace(cached)
     return answer | {"kept": False}
 
 
-def config(model: str) -> dict:
-    """The config of a model of the catalogue, a folder or a GGUF file, in the words of transformers."""
-    path = Path(model).expanduser()
-    if path.suffix.lower() == ".gguf":
-        return catalogue.gguf_config(path)
-    if path.exists():
-        return json.loads((path / "config.json" if path.is_dir() else path).read_text(encoding="utf-8"))
-    entry = catalogue.find(model)
-    if entry is None:
-        catalogue.shape(model)  # raises the trouble
-    if entry.get("hybrid"):
-        return catalogue.hybrid_config(entry)
-    found = catalogue.config_of(entry)
-    if found["model_type"] == "qwen":  # the first Qwen had code of its own; its layers are those of Qwen2
-        found["model_type"] = "qwen2"
-    return found
-
-
 def _place(request: dict) -> Path:
-    setup = {name: request["setup"][name] for name in MEMORY_FIELDS}
-    key = json.dumps([VERSION, request["config"], setup, request["capability"]], sort_keys=True)
+    key = json.dumps([VERSION, request], sort_keys=True)
     return paths.home() / "estimates" / "traces" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
 
 
 def _run(request: dict, should_stop: Callable[[], bool]) -> dict:
-    environment = os.environ | {
-        "PYTHONPATH": str(process.ROOT),
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    child = subprocess.Popen(
-        [sys.executable, "-m", "core.estimate.trace"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace", cwd=process.ROOT,
-        env=environment,
-    )  # fmt: skip
-    waited, sent = 0.0, json.dumps(request)
+    def look() -> None:
+        if should_stop():
+            raise Cancelled
+
+    more = {"PYTHONPATH": str(process.ROOT), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command, answers = ["-m", "core.estimate.trace"], []
     try:
-        while True:
-            try:
-                out, errors = child.communicate(sent, timeout=BEAT)
-                break
-            except subprocess.TimeoutExpired:
-                waited, sent = waited + BEAT, None
-                if should_stop():
-                    raise Cancelled from None
-                if waited > PATIENCE:
-                    raise TraceFailed(reason=f"it took longer than {PATIENCE} seconds") from None
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
-    try:
-        return json.loads(out.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        if child.returncode < 0:
-            return {
-                "error": f"its process was ended from outside (signal {-child.returncode}); memory may be short here"
-            }
-        return {"error": (errors.strip().splitlines() or ["no answer"])[-1][:300]}
+        lines = process.json_lines(
+            command, stdin=json.dumps(request), more=more, seconds=PATIENCE, look=look, group=True
+        )
+        answers.extend(lines)
+    except process.CommandFailed as failed:
+        if failed.timed_out:
+            raise TraceFailed(reason=f"it took longer than {PATIENCE} seconds") from None
+        reason = str(failed)[:300]
+        if failed.code < 0:
+            reason = f"its process was ended from outside (signal {-failed.code}); memory may be short here"
+        answers = answers or [{"error": reason}]
+    return answers[-1]

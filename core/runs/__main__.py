@@ -1,4 +1,4 @@
-"""The commands of `python -m core.runs`: what can be asked of runs without the page."""
+"""The command line of runs: `python -m core.runs list|show|start|queue|pause|resume|stop|compare --json` and more."""
 
 import argparse
 import json
@@ -25,16 +25,18 @@ from core.training.config import TrainConfig
 
 def parser() -> argparse.ArgumentParser:
     """One verb each with its own arguments: a flag that a verb does not take is refused."""
-    made = argparse.ArgumentParser(prog="python -m core.runs", description="Runs: list, queue, watch, stop, look back.")
-    verbs = made.add_subparsers(dest="command", metavar="VERB", required=True)
+    whole = argparse.ArgumentParser(
+        prog="python -m core.runs", description="Runs: list, queue, watch, stop, look back."
+    )
+    verbs = whole.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    def verb(name: str, words: str, does, *, run: bool = True) -> argparse.ArgumentParser:
-        one = verbs.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
-        one.add_argument("--json", action="store_true", help="print one JSON object")
-        one.set_defaults(does=does)
+    def verb(name: str, words: str, command, *, run: bool = True) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=words, description=words[0].upper() + words[1:] + ".")
+        added.add_argument("--json", action="store_true", help="print one JSON object")
+        added.set_defaults(command=command)
         if run:
-            one.add_argument("run", help="id of a run, as printed by list")
-        return one
+            added.add_argument("run", help="id of a run, as printed by list")
+        return added
 
     verb("list", "all runs with their states, oldest first", lambda args: many(runs.listed()), run=False)
     verb("show", "all that is known of a run but its curves", lambda args: show(args.run))
@@ -62,15 +64,15 @@ def parser() -> argparse.ArgumentParser:
     verb("hold", "let a waiting run wait until let-go; the others pass it", asks(queue.hold))
     verb("let-go", "let a held run have its turn again", asks(queue.let_go))
     verb("end", "kill the process of a run that neither stops nor pauses; resume continues it", asks(terminate.end))
-    verb("save-now", "let a training run save a checkpoint after its step", asks(partial(runs.wish, what="save")))
-    verb("sample-now", "let a training run answer the film strip's prompts", asks(partial(runs.wish, what="sample")))
-    return made
+    verb("save-now", "let a training run save a checkpoint after its step", asks(partial(runs.ask_once, what="save")))
+    verb("sample-now", "let a training run reply to your prompts", asks(partial(runs.ask_once, what="sample")))
+    return whole
 
 
 def main() -> None:
     args = parser().parse_args()
     try:
-        result = args.does(args)
+        result = args.command(args)
     except (UserError, OSError, json.JSONDecodeError) as error:
         sys.exit(str(error))
     if args.json:
@@ -83,11 +85,11 @@ def main() -> None:
 def asks(request: Callable[[str], None]) -> Callable:
     """A verb that asks something of a run and prints its state."""
 
-    def does(args) -> dict:
+    def command(args) -> dict:
         request(args.run)
         return brief(args.run, named=False)
 
-    return does
+    return command
 
 
 def on_start(args) -> dict:
@@ -118,15 +120,17 @@ def many(ids: list[str]) -> list[dict]:
 
 
 def brief(run_id: str, named: bool = True) -> dict:
-    found = {"run": run_id, "state": runs.state(run_id)}
-    return found | {"name": runs.label(run_id)["name"]} if named else found
+    shown = {"run": run_id, "state": runs.state(run_id)}
+    return shown | {"name": runs.label(run_id)["name"]} if named else shown
 
 
 def show(run_id: str) -> dict:
-    """All that is known of a run without its series."""
-
-    shown = {"run": run_id, "state": runs.state(run_id), **runs.label(run_id), "last": events.last(paths.run(run_id))}
-    return shown | {
+    """All that is known of a run except its curves."""
+    return {
+        "run": run_id,
+        "state": runs.state(run_id),
+        **runs.label(run_id),
+        "last": events.last(paths.run(run_id)),
         "checkpoint": whole_checkpoint(paths.run(run_id)),
         "disk": disk_space.taken(run_id),
         "doctor": diagnosis.diagnose(run_id),

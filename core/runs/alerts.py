@@ -1,4 +1,4 @@
-"""What the curves of a run say by themselves: nothing moves, it diverges, stands still, learns by heart, forgets, is silent."""
+"""Warnings from the events and curves of a run: stalled, no gradient, diverging, overfitting, plateau, forgetting."""
 
 import json
 import time
@@ -6,17 +6,20 @@ import time
 from core.runs import runs, terminate
 from core.runs.forgetting import RED_LINE
 
-FEWEST = 20  # stretches of the curve before anything is said about it
-SILENCE_SECONDS = 180.0  # and ten steps' time: evaluations and saving take their while
+FEWEST = 20  # points of the curve before it is judged
+SILENCE_SECONDS = 180.0  # or the time of ten steps: evaluations and saving take time too
 LOADING_SECONDS = 1800.0
 RISE = 1.3  # of the smoothed loss over its lowest
 FLAT = 0.005  # less gain than this from one quarter of the run to the next
-STILL = 2  # steps in a row without a gradient; one may be an accident
+STILL = 2  # steps in a row without a gradient; a single one happens
 OVER = 1.02  # of the evaluation loss over its best
 
 
 def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = None) -> list[tuple[str, dict]]:
-    """[(name of the alert, its values)] of a run, the most pressing first."""
+    """[(name of the alert, its values)] of a run, the most urgent first.
+
+    `row` is its row of core.runs.store, `curves` what store.curves() returns, `forgetting` rows of step and score.
+    """
     at_work, now = row["state"] in runs.AT_WORK, time.time() if now is None else now
     checks = (
         at_work and _stalled(row, now),
@@ -54,16 +57,15 @@ def _nothing_moved(steps: list[dict]) -> tuple[str, dict] | None:
 
 
 def _skipped(row: dict) -> tuple[str, dict] | None:
-    """The film strip or the forgetting meter found too little memory, and did not look at the model since."""
+    """Evaluation samples or the forgetting meter that had too little memory at their latest turn."""
     if not row["skipped"]:
         return None
-    skipped = json.loads(row["skipped"])
-    what = next(iter(skipped))
-    return f"skipped.{what}", {"step": skipped[what]}
+    what, step = next(iter(json.loads(row["skipped"]).items()))
+    return f"skipped.{what}", {"step": step}
 
 
 def _smoothed(means: list[dict]) -> list[tuple[int, float]]:
-    """(step, mean of the stretch and the four before it)."""
+    """(step, mean of the point and the four before it)."""
     known = [(mean["step"], mean["loss"]) for mean in means if mean["loss"] is not None]
     losses = [loss for _, loss in known]
     return [(known[at][0], sum(losses[at - 4 : at + 1]) / 5) for at in range(4, len(known))]

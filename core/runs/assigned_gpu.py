@@ -1,6 +1,5 @@
-"""Which card a run trains on: card.json in its directory names it by UUID. Runs without one take the usual card."""
+"""The card that a run trains on: card.json in its directory has its UUID; runs without the file take the usual card."""
 
-import json
 from pathlib import Path
 
 from core import files
@@ -42,10 +41,10 @@ def choose(uuid: str | None) -> Gpu | None:
     Raises:
         CardNotHere: if the chosen one is not there.
     """
-    found = hardware.card(uuid)
-    if uuid and found is None:
+    gpu = hardware.card(uuid)
+    if uuid and gpu is None:
         raise CardNotHere
-    return found
+    return gpu
 
 
 def check(config: TrainConfig, gpu: Gpu | None) -> None:
@@ -61,7 +60,7 @@ def check(config: TrainConfig, gpu: Gpu | None) -> None:
 
 
 def write(run_dir: Path, gpu: Gpu | None) -> None:
-    """Let a run train on this card; without one, on whatever there is when its turn comes."""
+    """Let a run train on this card; on None, on whatever there is when its turn comes."""
     if gpu:
         files.write_json(run_dir / FILE, {"uuid": gpu.uuid, "name": gpu.name})
     else:
@@ -70,11 +69,8 @@ def write(run_dir: Path, gpu: Gpu | None) -> None:
 
 def read(run_dir: Path) -> dict:
     """{"uuid", "name"} of the card that a run trains on, or {}: a run of an older version, or no card."""
-    try:
-        found = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and {"uuid", "name"} <= set(found) else {}
+    assigned = files.read_json(run_dir / FILE)
+    return assigned if {"uuid", "name"} <= set(assigned) else {}
 
 
 def of(run_dir: Path) -> Gpu | None:
@@ -83,18 +79,19 @@ def of(run_dir: Path) -> Gpu | None:
     Raises:
         CardTakenOut: with the card that it would get instead.
     """
-    kept = read(run_dir)
-    if not kept:
-        return hardware.card()
-    gpu = _alike(kept)
+    assigned, usual = read(run_dir), hardware.card()
+    if not assigned:
+        return usual
+    same = hardware.card(assigned["uuid"]) if assigned["uuid"] else None
+    # Rented machines have another card of the same name each time.
+    gpu = same or next((gpu for gpu in hardware.gpus() if gpu.name == assigned["name"]), None)
     if gpu is None:
-        instead = hardware.card()
-        raise CardTakenOut(card=kept["name"], instead=instead.name if instead else PROCESSOR)
+        raise CardTakenOut(card=assigned["name"], instead=usual.name if usual else PROCESSOR)
     return gpu
 
 
 def take(run_dir: Path) -> Gpu | None:
-    """The card of a run that begins now, as `of` says it; where that is another one than before, it is put on record.
+    """The card of a run that begins now, as `of` finds it; recorded where it is another one than before.
 
     Raises:
         CardTakenOut: as `of` does.
@@ -106,27 +103,21 @@ def take(run_dir: Path) -> Gpu | None:
 
 
 def is_shared(run_dir: Path, uuid: str) -> bool:
-    """Whether a run trains on this card; where either is not known, it may.
+    """Whether a run trains on this card; True where either is not known.
 
-    All cards of the machine are looked at: a process that computes on this one may not see the run's.
+    It looks at all cards of the machine: this process may not see the run's.
     """
-    kept, on_bus = read(run_dir), hardware.on_bus()
-    if not kept or not uuid:
+    assigned, on_bus = read(run_dir), hardware.on_bus()
+    if not assigned or not uuid:
         return True
-    if any(gpu.uuid == kept["uuid"] for gpu in on_bus):
-        return kept["uuid"] == uuid
-    alike = {gpu.uuid for gpu in on_bus if gpu.name == kept["name"]}
-    return not alike or uuid in alike
+    if any(gpu.uuid == assigned["uuid"] for gpu in on_bus):
+        return assigned["uuid"] == uuid
+    same_name = {gpu.uuid for gpu in on_bus if gpu.name == assigned["name"]}
+    return not same_name or uuid in same_name
 
 
 def is_on_processor(run_dir: Path) -> bool:
-    """Whether the processor computes a run, as torch cannot compute on its card or the card is not there."""
+    """Whether the processor computes a run, because torch cannot use its card or the card is not there."""
     uuid = read(run_dir).get("uuid")
     gpu = next((gpu for gpu in hardware.on_bus() if gpu.uuid == uuid), None)
     return gpu is None or bool(hardware.unseen(gpu))
-
-
-def _alike(kept: dict) -> Gpu | None:
-    """The card of a record, or another one of the same name: rented machines have a new one each time."""
-    others = (gpu for gpu in hardware.gpus() if gpu.name == kept["name"])
-    return (hardware.card(kept["uuid"]) if kept["uuid"] else None) or next(others, None)

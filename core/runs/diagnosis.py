@@ -1,4 +1,4 @@
-"""The crash doctor: why a run ended before its time, and the smallest change with which it goes on."""
+"""Why a run failed, and the smallest change of its config with which it goes on."""
 
 from dataclasses import asdict, replace
 
@@ -12,49 +12,46 @@ from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
 
 MEMORY = ("OutOfMemory", "ModelTooLarge")
-# What a checkpoint outlives: with other weights or another optimizer there is nothing to go on from.
+# Changes after which a run still resumes from its checkpoint: with other weights or another optimizer it cannot.
 RESUMABLE = ("checkpointing", "batch", "sequence")
 ALWAYS = (*RESUMABLE, "optimizer", "rank", "method")
-NAMES = {"sequence_length": "max_length", "optimizer": "optim"}
-KEPT = ("batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "max_length", "optim")
-KEPT += ("lora_rank", "method")
 
 
 def diagnose(run_id: str) -> dict | None:
-    """What befell a run, or None of one that is well.
+    """Failure cause and suggested change of the config, or None for a run that has neither failed nor is lost.
 
-    {"cause": name of the trouble, or "lost"; "values", "message": its words; "step": of the checkpoint from which it
-    would go on, 0 without one; "changes": fields of the config with their new values; "fits": whether the estimate says
-    that it then fits, None where it cannot tell; "needs", "free": bytes before the change and on the card}.
+    {"cause": class name of the error, or "lost"; "values", "message": of the error; "step": of the checkpoint from which
+    it would go on, 0 without one; "changes": fields of the config with their new values; "fits": whether it then fits by
+    the estimate, None where there is none; "needs", "free": bytes before the change and on the card}.
     """
     state = runs.state(run_id)
     if state not in ("failed", "lost"):
         return None
     checkpoint = whole_checkpoint(paths.run(run_id))
     step = int(checkpoint.rpartition("-")[2]) if checkpoint else 0
-    found = {"cause": "lost", "values": {}, "message": "", "step": step, "changes": {}, "fits": None}
+    diagnosis = {"cause": "lost", "values": {}, "message": "", "step": step, "changes": {}, "fits": None}
     if state == "failed":
         last = events.last(paths.run(run_id))
-        found |= {"cause": last["trouble"], "values": last.get("values") or {}, "message": last["message"]}
-    if found["cause"] in MEMORY or (found["cause"] == "KilledForMemory" and not hardware.gpus()):
-        tokens = found["values"].get("tokens", "")
+        diagnosis |= {"cause": last["trouble"], "values": last.get("values") or {}, "message": last["message"]}
+    if diagnosis["cause"] in MEMORY or (diagnosis["cause"] == "KilledForMemory" and not hardware.gpus()):
+        tokens = diagnosis["values"].get("tokens", "")
         longest = int(tokens) if tokens.isdigit() else None
-        found |= memory_remedy(runs.config(run_id), longest, resumes=bool(step), gpu=_card(run_id))
-    if found["cause"] == "LossNotFinite":
-        found["changes"] = {"learning_rate": runs.config(run_id).learning_rate / 10}
-    return found
+        diagnosis |= memory_remedy(runs.config(run_id), longest, resumes=bool(step), gpu=_card(run_id))
+    if diagnosis["cause"] == "LossNotFinite":
+        diagnosis["changes"] = {"learning_rate": runs.config(run_id).learning_rate / 10}
+    return diagnosis
 
 
 def treat(run_id: str) -> None:
     """Apply the smallest change and queue the run again."""
-    found = diagnose(run_id)
-    if found and found["changes"]:
-        runs.change(run_id, **found["changes"])
+    diagnosis = diagnose(run_id)
+    if diagnosis and diagnosis["changes"]:
+        runs.change(run_id, **diagnosis["changes"])
     runs.resume(run_id)
 
 
 def _card(run_id: str) -> Gpu | None:
-    """The card that a run would train on now, the processor where there is none."""
+    """The card that a run would train on now; None for the processor."""
     try:
         return assigned_gpu.of(paths.run(run_id))
     except assigned_gpu.CardTakenOut:
@@ -62,10 +59,10 @@ def _card(run_id: str) -> Gpu | None:
 
 
 def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool, gpu: Gpu | None) -> dict:
-    """The change that makes a run fit, by the estimate: the result stays the same wherever that is enough.
+    """The change that makes a run fit by the estimate, without an effect on the result wherever that is enough.
 
-    The run has just shown that its card is too small for it. So the change has to bring the estimate below what is
-    free now and below the estimate of what failed, whichever is less.
+    The run has just shown that it does not fit. So the change has to bring the estimate below what is free now and below
+    the estimate of what failed, whichever is less.
     """
     allowed = RESUMABLE if resumes else ALWAYS
     try:
@@ -75,33 +72,18 @@ def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool, gpu
         setup = answer.suited(forecast.setup_of(values, card), card)
         needs, free = answer.quick(shape, setup, card).process, free_bytes(gpu)
         budget = min(free, needs)
-        fields = way(shape, setup, card, budget, allowed)
+        changes = advice.way_to_fit(shape, setup, card, budget, allowed)
+        fields = {name: value for change in changes for name, value in change.fields.items()}
     except UserError:  # a model or a setup that the calculator does not know
         return {"changes": plain(config), "fits": None}
     after = answer.quick(shape, replace(setup, **fields), card)
-    changes = {NAMES.get(name, name): value for name, value in fields.items() if NAMES.get(name, name) in KEPT}
+    changes = {name: value for name, value in fields.items() if name in values}
     fits = bool(changes) and answer.fits(after, budget) != "no"
     return {"changes": changes, "fits": fits, "needs": needs, "after": after.process, "free": free}
 
 
-def way(shape, setup, card, budget: float, allowed: tuple[str, ...]) -> dict:
-    """Fields of the calculator's setup: one change if one is enough, else one after another, the least harmful first."""
-    fields: dict = {}
-    for _ in range(12):
-        changes = [change for change in advice.changes(shape, setup, card, budget) if change.name in allowed]
-        if not changes:
-            break
-        enough = [change for change in changes if change.verdict == "fits"]
-        chosen = (enough or sorted(changes, key=lambda change: (advice.harm(change.name), -change.saves)))[0]
-        fields |= chosen.fields
-        setup = replace(setup, **chosen.fields)
-        if enough:
-            break
-    return fields
-
-
 def plain(config: TrainConfig) -> dict:
-    """What helps whatever the model: half the rows at once, or activations computed anew, or shorter rows."""
+    """A change that helps any model: half the batch, else gradient checkpointing, else shorter rows."""
     if config.batch_size > 1:
         half = config.batch_size // 2
         more = -(-config.gradient_accumulation_steps * config.batch_size // half)
@@ -112,7 +94,7 @@ def plain(config: TrainConfig) -> dict:
 
 
 def free_bytes(gpu: Gpu | None) -> float:
-    """What is free on the card now that the run is gone; without a card, memory."""
+    """What is free on the card, or in memory without one, now that the run has ended."""
     if gpu:
         return hardware.free_bytes(gpu) or forecast.card_of(gpu).memory_bytes
     return hardware.machine().memory_free_bytes

@@ -1,4 +1,4 @@
-"""Room on the disk: looked for before a run starts and before each save; a run that finds too little waits for it."""
+"""Disk space: checked before a run starts and before each save; a run that finds too little waits for more."""
 
 import os
 import shutil
@@ -8,23 +8,23 @@ from pathlib import Path
 
 from core import paths
 
-RUN_BYTES = 300_000_000  # room for log, checkpoints and adapter of a small run
+RUN_BYTES = 300_000_000  # of the log, checkpoints and adapter of a small run
 SPARE_BYTES = 50_000_000  # beyond a checkpoint: the log, the database, other programs
-LAST_BYTES = 5_000_000  # below that not even a start is tried
+LAST_BYTES = 5_000_000  # with less no run is started
 ADAM_BYTES = 12  # of a trained weight in a checkpoint: itself and two states of AdamW, 4 bytes each
 LOOK_SECONDS = 2.0
 
 
 def need(run_dir: Path, needed: int, report, should_stop=lambda: "") -> None:
-    """Return when so many bytes are free beside the run, or when it was asked to end; say once that it waits."""
-    said = False
+    """Return when so many bytes are free beside the run, or when it was asked to end; report the wait once."""
+    reported = False
     while (free := free_bytes(run_dir)) < needed and not should_stop():
-        if not said:
+        if not reported:
             with suppress(OSError):  # not even a line can be written: it is tried again
                 report("waiting", needed=needed, free=free)
-                said = True
+                reported = True
         time.sleep(LOOK_SECONDS)
-    if said:
+    if reported:
         report("room", free=free_bytes(run_dir))
 
 
@@ -33,25 +33,25 @@ def free_bytes(path: Path) -> int:
 
 
 def is_full() -> bool:
-    """Whether there is so little room that a run could not even say that it waits for more."""
+    """Whether there is so little space that a run could not even write the event that it waits for more."""
     return free_bytes(paths.runs()) < LAST_BYTES
 
 
 def checkpoint_bytes(run_dir: Path, trained: int = 0) -> int:
-    """What the next checkpoint will take: as much as the largest that is there, or as so many trained weights."""
+    """What the next checkpoint will take: as much as the largest that is there, or as so many trained parameters."""
     sizes = [size(path) for path in run_dir.glob("checkpoint-*")]
     return SPARE_BYTES + int(1.1 * max(sizes, default=ADAM_BYTES * trained))
 
 
 def clear(run_dir: Path) -> None:
-    """Delete what a full disk cut short: half a checkpoint, half an adapter. Nothing can be gone on from it."""
+    """Delete what a full disk cut short: half a checkpoint, half an adapter."""
     cut = [path for path in run_dir.glob("checkpoint-*") if not (path / "whole.json").exists()]
     for path in [*cut, *run_dir.glob("*.unfinished")]:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def taken(run_id: str) -> dict:
-    """What a run occupies, in bytes: all of it, its checkpoints by step, what was trained, the log of events."""
+    """{"bytes": of the whole run, "checkpoints": {step: bytes}, and those of "adapter" or "model" if it is there}."""
     run_dir = paths.run(run_id)
     steps = {int(path.name.split("-")[1]): size(path) for path in run_dir.glob("checkpoint-*")}
     parts = {name: size(run_dir / name) for name in ("adapter", "model") if (run_dir / name).is_dir()}
@@ -59,7 +59,7 @@ def taken(run_id: str) -> dict:
 
 
 def size(path: Path) -> int:
-    """Bytes of the files under a directory; what vanishes meanwhile counts nothing."""
+    """Bytes of the files under a directory; files that vanish meanwhile are not counted."""
     total = 0
     for folder, _, names in os.walk(path):  # a directory that is being deleted is passed over
         for name in names:

@@ -1,4 +1,4 @@
-"""The film strip: a person's own prompts, replied to at every evaluation, so that a checkpoint can be chosen by reading."""
+"""Replies to the person's own prompts at every evaluation, so that a checkpoint can be chosen by reading them."""
 
 import json
 from contextlib import contextmanager, suppress
@@ -19,38 +19,38 @@ def prompts() -> list[str]:
 
 
 def keep(lines: list[str]) -> list[str]:
-    """Save the person's prompts, without doubles and empty lines, and return what is kept."""
-    kept = list(dict.fromkeys(line.strip() for line in lines if line.strip()))[:MOST_PROMPTS]
+    """Save the person's prompts without duplicates and empty lines, the first MOST_PROMPTS, and return them."""
+    unique = list(dict.fromkeys(line.strip() for line in lines if line.strip()))[:MOST_PROMPTS]
     _file().parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(_file(), kept)
-    return kept
+    files.write_json(_file(), unique)
+    return unique
 
 
-def shoot(model, tokenizer) -> list[dict]:
-    """[{"prompt", "reply"}]: each prompt replied to without chance."""
-    asked = prompts()
-    said = reply(model, tokenizer, asked, REPLY_TOKENS)
-    return [{"prompt": prompt, "reply": text} for prompt, text in zip(asked, said, strict=True)]
+def sample(model, tokenizer) -> list[dict]:
+    """[{"prompt", "reply"}] of the person's prompts, decoded greedily."""
+    lines = prompts()
+    replies = reply(model, tokenizer, lines, REPLY_TOKENS)
+    return [{"prompt": prompt, "reply": text} for prompt, text in zip(lines, replies, strict=True)]
 
 
-def reply(model, tokenizer, asked: list[str], most_tokens: int) -> list[str]:
-    """Greedy replies to prompts, all in one batch; the model is left as it was found."""
+def reply(model, tokenizer, prompts: list[str], max_new_tokens: int) -> list[str]:
+    """Greedy replies to prompts, all in one batch padded on the left; the model is left in its mode."""
     import torch  # noqa: PLC0415 - the page opens without torch
 
     from core.training.model_loading import autocast  # noqa: PLC0415 - the page opens without torch
 
-    if not asked:
+    if not prompts:
         return []
-    rows = [prompt_ids([{"role": "user", "content": prompt}], tokenizer) for prompt in asked]
+    rows = [prompt_ids([{"role": "user", "content": prompt}], tokenizer) for prompt in prompts]
     longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=model.device)
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=model.device)  # (B, T)
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
     stops = stop_ids(model, tokenizer)
-    with as_it_was(model), torch.inference_mode(), autocast(model):
-        made = model.generate(
+    with evaluating(model), torch.inference_mode(), autocast(model):
+        generated = model.generate(
             input_ids=ids,
             attention_mask=mask,
-            max_new_tokens=most_tokens,
+            max_new_tokens=max_new_tokens,
             do_sample=False,
             temperature=None,
             top_p=None,
@@ -59,12 +59,12 @@ def reply(model, tokenizer, asked: list[str], most_tokens: int) -> list[str]:
             eos_token_id=stops or None,
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0),
         )
-    return tokenizer.batch_decode(made[:, longest:], skip_special_tokens=True)
+    return tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)
 
 
 @contextmanager
-def as_it_was(model):
-    """Evaluation mode and the stock forward pass for a while: generation reads what a forward pass accepts."""
+def evaluating(model):
+    """Evaluation mode and the stock forward pass until the block ends: generation inspects the arguments of forward."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     was_training, patched = model.training, base.__dict__.pop("forward", None)
     model.eval()

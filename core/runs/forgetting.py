@@ -1,8 +1,8 @@
-"""The forgetting meter: how likely the model still finds answers that it knew before, from assets/forgetting.json.
+"""The forgetting meter: log-probabilities of answers that the base model knows, from assets/forgetting.json.
 
 The score is the mean log-probability of the right answers, in nats a token, over facts, sums and simple instructions
-in English and Russian. A score that falls by ln 2 means that each token of a right answer has become half as likely:
-there runs the red line. Beside it stands the share of letters in Russian replies that are not Cyrillic.
+in English and Russian. A score that falls by ln 2, the red line, means that each token of a right answer has become half
+as likely. Beside it is the share of letters in Russian replies that are not Cyrillic.
 """
 
 import json
@@ -10,17 +10,17 @@ import math
 from functools import cache
 
 from core import paths
-from core.runs.eval_samples import as_it_was, reply
+from core.runs.eval_samples import evaluating, reply
 from core.training.encoding import prompt_ids
 
 RED_LINE = math.log(2)  # nats a token below the base
-BATCH = 4  # of a large vocabulary the logits of more would be felt on a full card
+BATCH = 4  # rows: with a large vocabulary the logits of more would not fit on a full card
 REPLY_TOKENS = 40
 
 
 @cache
 def questions() -> dict:
-    """{"items": prompts with their answers, "russian": prompts that are answered freely}."""
+    """{"items": [{"prompt", "answer", "lang", "kind"}], "russian": prompts that are replied to freely}."""
     return json.loads((paths.assets() / "forgetting.json").read_text(encoding="utf-8"))
 
 
@@ -53,21 +53,21 @@ def _scores(model, tokenizer, items: list[dict]) -> list[float]:
 
     rows = []
     for item in items:
-        asked = prompt_ids([{"role": "user", "content": item["prompt"]}], tokenizer)
-        rows.append((asked, tokenizer(item["answer"], add_special_tokens=False)["input_ids"]))
+        prompt = prompt_ids([{"role": "user", "content": item["prompt"]}], tokenizer)
+        rows.append((prompt, tokenizer(item["answer"], add_special_tokens=False)["input_ids"]))
     scores = []
-    with as_it_was(model), torch.inference_mode(), autocast(model):
+    with evaluating(model), torch.inference_mode(), autocast(model):
         for start in range(0, len(rows), BATCH):
             batch = rows[start : start + BATCH]
-            longest = max(len(asked) + len(answer) for asked, answer in batch)
-            ids = [asked + answer + [0] * (longest - len(asked) - len(answer)) for asked, answer in batch]
-            mask = [[1] * (len(asked) + len(answer)) for asked, answer in batch]
-            mask = [row + [0] * (longest - len(row)) for row in mask]
-            given = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
-            logits = model(**{name: value.to(model.device) for name, value in given.items()}, use_cache=False).logits
-            for row, (asked, answer) in enumerate(batch):
-                at = slice(len(asked) - 1, len(asked) + len(answer) - 1)
-                likely = torch.log_softmax(logits[row, at].float(), -1)  # (T, V)
-                wanted = torch.tensor(answer, device=likely.device)[:, None]
-                scores.append(float(likely.gather(1, wanted).mean()))
+            lengths = [len(prompt) + len(answer) for prompt, answer in batch]
+            padding = [max(lengths) - length for length in lengths]
+            ids = [prompt + answer + [0] * pad for (prompt, answer), pad in zip(batch, padding, strict=True)]
+            mask = [[1] * length + [0] * pad for length, pad in zip(lengths, padding, strict=True)]
+            ids, mask = torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)  # (B, T)
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # (B, T, V)
+            for row, (prompt, answer) in enumerate(batch):
+                at = slice(len(prompt) - 1, len(prompt) + len(answer) - 1)
+                log_probabilities = torch.log_softmax(logits[row, at].float(), -1)  # (T of the answer, V)
+                targets = torch.tensor(answer, device=model.device)[:, None]
+                scores.append(float(log_probabilities.gather(1, targets).mean()))
     return scores

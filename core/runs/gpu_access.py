@@ -1,10 +1,10 @@
-"""Whose turn it is on the graphics card: a run that trains has it, and everybody else gives it up.
+"""Access to the graphics card: a run that trains has it, every other process frees its memory.
 
-Where there are several, it is the one that replies come from (core.chat.reply_gpu): a run on another one is in nobody's way.
+Of several cards, it is the one that replies come from (core.chat.reply_gpu): a run on another one disturbs nobody.
 
-A worker claims the card for a run. The chat's process is asked to give its memory back; every other process that holds
-memory there (a model that writes rows, a chat of the command line) is a guest: it asks `need()` before it loads a model,
-keeps `guest()` open as long as the model is there, and leaves as soon as `busy()` names a run.
+A worker claims the card for a run. The chat's process is asked to free its memory; every other process that holds memory
+there (a model that writes rows, a chat of the command line) is a guest: it calls `need()` before it loads a model, keeps
+`guest()` open as long as the model is loaded, and leaves as soon as `busy()` names a run.
 """
 
 import itertools
@@ -16,15 +16,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import paths
+from core import jobs, paths
 from core.chat import reply_gpu
 from core.errors import UserError
 from core.process import is_lock_held
 from core.runs import runs
 
-LEAVE_SECONDS = 120  # that guests get, the loading of a large model included; then the run begins all the same
+LEAVE_SECONDS = 120  # that guests get to leave, a large model may be loading; then the run begins all the same
 LOOK_SECONDS = 0.1
-LOCK_SECONDS = 10  # somebody who looks whether a lock is held may hold it for an instant
+LOCK_SECONDS = 10  # without flock, a look at a lock takes it for an instant
 _counted = itertools.count()
 
 
@@ -33,10 +33,10 @@ class CardBusy(UserError):
 
 
 def training() -> str | None:
-    """The run that is training now."""
+    """The id of the run that is training now."""
     for run_id in runs.listed():
         with suppress(UserError, OSError, ValueError):
-            if runs.is_alive(paths.run(run_id)):
+            if jobs.is_alive(paths.run(run_id)):
                 return run_id
     return None
 
@@ -52,37 +52,36 @@ def busy(*, sees_card: bool = False) -> str | None:
     `sees_card`: torch has found a card, whatever the driver lists.
     """
     run_id = owner()
-    in_the_way = reply_gpu.gives_way_to if sees_card else reply_gpu.is_taken_by
-    return run_id if run_id and in_the_way(run_id) else None
+    is_taken = reply_gpu.gives_way_to if sees_card else reply_gpu.is_taken_by
+    return run_id if run_id and is_taken(run_id) else None
 
 
-def need(trouble: type[CardBusy] = CardBusy, *, sees_card: bool = False) -> None:
-    """Raise CardBusy, or the given kind of it, when a run has the card."""
+def need(error: type[CardBusy] = CardBusy, *, sees_card: bool = False) -> None:
+    """Raise CardBusy, or the given subclass, when a run has the card."""
     if run_id := busy(sees_card=sees_card):
-        raise trouble(name=runs.label(run_id)["name"])
+        raise error(name=runs.label(run_id)["name"])
 
 
 def claimed() -> str | None:
     """The run that a worker has claimed the card for, until it has ended: its process may take a second longer."""
-    if not is_lock_held(_claim()):
-        return None
-    with suppress(UserError, OSError, ValueError):
-        run_id = _claim().with_suffix(".run").read_text(encoding="utf-8")
-        return run_id if runs.state(run_id) in runs.ACTIVE else None
+    if is_lock_held(_place() / "claim.lock"):
+        with suppress(UserError, OSError, ValueError):
+            run_id = (_place() / "claim.run").read_text(encoding="utf-8")
+            return run_id if runs.state(run_id) in runs.ACTIVE else None
     return None
 
 
 @contextmanager
 def claim(run_id: str) -> Iterator[None]:
-    """Claim the card for a run: from now on nobody else loads a model there, and guests leave."""
-    with FileLock(_claim(), timeout=LOCK_SECONDS):
-        _claim().with_suffix(".run").write_text(run_id, encoding="utf-8")
+    """Claim the card for a run until the block ends: nobody else loads a model there, and guests leave."""
+    with FileLock(_place() / "claim.lock", timeout=LOCK_SECONDS):
+        (_place() / "claim.run").write_text(run_id, encoding="utf-8")
         yield
 
 
 @contextmanager
 def guest() -> Iterator[None]:
-    """Be on the card until the block ends; the system ends it with the process."""
+    """Be a guest on the card until the block, or the process, ends."""
     lock = FileLock(_place() / f"guest-{os.getpid()}-{next(_counted)}.lock", timeout=LOCK_SECONDS)
     with lock:
         yield
@@ -91,17 +90,13 @@ def guest() -> Iterator[None]:
 
 
 def wait_for_guests(seconds: float = LEAVE_SECONDS) -> bool:
-    """Wait until nobody is a guest on the card; whether they all left in time."""
+    """Wait until there is no guest on the card; whether all left in time."""
     end = time.monotonic() + seconds
     while any(is_lock_held(lock) for lock in _place().glob("guest-*.lock")):
         if time.monotonic() > end:
             return False
         time.sleep(LOOK_SECONDS)
     return True
-
-
-def _claim() -> Path:
-    return _place() / "claim.lock"
 
 
 def _place() -> Path:

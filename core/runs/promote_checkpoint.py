@@ -1,12 +1,13 @@
-"""The checkpoint that a person chose by reading: its weights become what the run has made."""
+"""Make the checkpoint that a person chose by reading the result of its run."""
 
 import shutil
+import time
 from pathlib import Path
 
 from core import files as core_files
 from core import models, paths
 from core.errors import UserError
-from core.runs import requests, runs
+from core.runs import runs
 from core.training.checkpoints import is_whole
 
 TRAINING = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "scaler", "whole", "README")
@@ -17,20 +18,19 @@ class CheckpointGone(UserError):
 
 
 def kept(run_id: str) -> list[int]:
-    """The steps of the checkpoints that are there, the oldest first."""
-    sealed = paths.run(run_id).glob("checkpoint-*/whole.json")
-    return sorted(int(path.parent.name.split("-")[1]) for path in sealed)
+    """The steps of the whole checkpoints that are there, the oldest first."""
+    whole = paths.run(run_id).glob("checkpoint-*/whole.json")
+    return sorted(int(path.parent.name.split("-")[1]) for path in whole)
 
 
 def take(run_id: str, step: int) -> Path:
-    """Put the weights of a checkpoint into the place of those that the run ended with, and say where they are.
+    """Replace the weights that the run ended with by those of a checkpoint; the directory with them.
 
     Raises:
         StillRunning, CheckpointGone, DiskFull.
     """
     run_dir, name = runs.directory(run_id), runs.label(run_id)["name"]
-    if runs.state(run_id) in runs.ACTIVE:
-        raise runs.StillRunning(name=name)
+    runs.need_state(run_id, (*runs.RESUMABLE, "finished"), runs.StillRunning)
     checkpoint = run_dir / f"checkpoint-{step}"
     if not is_whole(checkpoint):
         raise CheckpointGone(name=name, step=step, kept=", ".join(map(str, kept(run_id))) or "-")
@@ -39,7 +39,7 @@ def take(run_id: str, step: int) -> Path:
     files |= {path.name: path for path in checkpoint.iterdir() if path.is_file() and _is_of_the_model(path, files)}
     models.need_disk(run_dir, sum(path.stat().st_size for path in files.values()))
     _put(files, target)
-    core_files.write_json(run_dir / "label.json", {**runs.label(run_id), "taken": [step, requests.now()]})
+    core_files.write_json(run_dir / "label.json", {**runs.label(run_id), "taken": [step, round(time.time(), 3)]})
     return target
 
 

@@ -1,18 +1,18 @@
-"""Whose turn it is: the runs that wait in their order, moved, held and let go; and those that a reboot interrupted.
+"""The queue: the order of the runs that wait, hold and release, and runs that a reboot interrupted.
 
-The order is kept in order.json; who is not named there comes after those who are, oldest first.
+order.json holds the order; runs that are not in it come after those that are, oldest first.
 """
 
-import json
 from contextlib import suppress
 
 from filelock import FileLock
 
-from core import events, files, paths, process
+from core import events, files, jobs, paths, process
 from core.errors import UserError
-from core.runs import requests, runs
+from core.runs import runs
 
 MOST_STARTS = 3  # a run that takes the machine down each time is not started for ever
+WAITING = ("queued", "held")
 
 
 class NotWaiting(UserError):
@@ -20,14 +20,14 @@ class NotWaiting(UserError):
 
 
 def waiting() -> list[str]:
-    """The runs that wait, held ones too, in their order; a damaged one does not hold up the others."""
+    """The runs that wait, held ones too, in their order; a damaged one is passed over."""
     created = {}
     for run_id in runs.listed():
         with suppress(UserError, OSError, ValueError):
             # Cheap questions first: of hundreds of runs few wait.
             path = paths.run(run_id)
-            silent = not events.size(path) or requests.waits(path)
-            if silent and runs.state(run_id) in ("queued", "held"):
+            waits = not events.size(path) or jobs.waits(path)
+            if waits and runs.state(run_id) in WAITING:
                 created[run_id] = runs.label(run_id)["created"]
     known = {run_id: rank for rank, run_id in enumerate(_order())}
     return sorted(created, key=lambda run_id: (known.get(run_id, len(known)), created[run_id]))
@@ -40,7 +40,7 @@ def next_ones() -> list[str]:
 
 def move(run_id: str, places: int) -> list[str]:
     """Move a waiting run so many places down, or up where it is negative; the new order."""
-    _need_waiting(run_id)
+    runs.need_state(run_id, WAITING, NotWaiting)
     with FileLock(_file().with_suffix(".lock")):
         order = waiting()
         at = order.index(run_id)
@@ -50,46 +50,38 @@ def move(run_id: str, places: int) -> list[str]:
 
 
 def hold(run_id: str) -> None:
-    """Let a waiting run wait until it is let go; the others pass it."""
-    _need_waiting(run_id)
-    requests.ask(paths.run(run_id), "hold")
+    """Let a waiting run wait until let_go(); the others pass it."""
+    runs.need_state(run_id, WAITING, NotWaiting)
+    jobs.ask(paths.run(run_id), "hold")
 
 
 def let_go(run_id: str) -> None:
     """Let a held run have its turn again."""
-    _need_waiting(run_id)
-    requests.ask(paths.run(run_id), "resume")
+    runs.need_state(run_id, WAITING, NotWaiting)
+    jobs.ask(paths.run(run_id), "resume")
     runs.start_worker()
 
 
 def interrupted() -> list[str]:
     """The lost runs whose machine went down while they were trained: they go on when the app is opened."""
-    found = []
+    lost = []
     for run_id in runs.listed():
         with suppress(UserError, OSError, ValueError):
             life = runs.last_life(run_id)
             before_boot = life and life["boot"] != process.boot_id()
             if before_boot and life["starts"] < MOST_STARTS and runs.state(run_id) == "lost":
-                found.append(run_id)
-    return found
+                lost.append(run_id)
+    return lost
 
 
 def come_back() -> None:
     """Queue the interrupted runs again."""
     for run_id in interrupted():
-        requests.ask(paths.run(run_id), "resume")
-
-
-def _need_waiting(run_id: str) -> None:
-    state = runs.state(run_id)
-    if state not in ("queued", "held"):
-        raise NotWaiting(name=runs.label(run_id)["name"], state=state)
+        jobs.ask(paths.run(run_id), "resume")
 
 
 def _order() -> list[str]:
-    with suppress(FileNotFoundError, ValueError):
-        return json.loads(_file().read_text(encoding="utf-8"))
-    return []
+    return files.read_json(_file(), list)
 
 
 def _file():

@@ -1,20 +1,18 @@
-"""The end of a trainer that does not listen: its process is killed, what it did is put on record, it can be resumed.
+"""Kill the process of a trainer that ignores stop and pause, and record the failure; the run can be resumed.
 
-Stop and Pause are asked of a trainer, which obeys after its step. One that hangs in a driver never does.
+A trainer obeys after its step; one that hangs in a driver never does.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
-from core import errors, events, paths
-from core import process as core_process
+from core import errors, events, jobs, paths, process
 from core.errors import UserError
-from core.runs import requests, runs
+from core.runs import runs
 
-PATIENCE_SECONDS = 60.0  # for which a request may go unheard before the page offers to end the process
-DEATH_SECONDS = 20.0  # a process that is deep in a driver dies late
+PATIENCE_SECONDS = 60.0  # that a request may go unheard before the page offers to end the process
 
 
 class EndedByForce(UserError):
@@ -31,66 +29,53 @@ class DoesNotDie(UserError):
 
 
 def unheard(row: dict, now: float) -> float:
-    """For how many seconds a run's trainer has not taken up that it should stop or pause; 0 where it has, or need not."""
+    """For how many seconds a run's trainer has ignored a stop or pause; 0 where it has not."""
     if row["state"] not in ("stopping", "pausing"):
         return 0.0
-    asked = requests.asked(paths.run(row["id"]))
+    asked = jobs.latest_request(paths.run(row["id"]))
     heard = row["request"] == asked.get("request") and row["requested_at"] == asked.get("asked")
     return 0.0 if heard or "asked" not in asked else max(0.0, now - asked["asked"])
 
 
 def end(run_id: str) -> None:
-    """Kill the process of a run at work, without its checkpoint; it can be resumed from the newest one that is there.
+    """Kill the trainer of a run without a checkpoint; the run can be resumed from the newest one that is there.
 
     Raises:
         NotRunning, DoesNotDie.
     """
     run_dir, name = runs.directory(run_id), runs.label(run_id)["name"]
-    process = trainer_of(run_id)
-    if not process:
+    trainer = trainer_of(run_id)
+    if not trainer:
         raise runs.NotRunning(name=name, state=runs.state(run_id))
-    for one in [*_children(process), process]:
-        _kill(one)
+    processes = [trainer]
+    with suppress(psutil.Error):
+        processes = [*trainer.children(recursive=True), trainer]
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
     try:
-        with FileLock(run_dir / "run.lock", timeout=DEATH_SECONDS):  # dead: the system has dropped it
-            put_on_record(run_dir, EndedByForce())
-    except Timeout:
-        raise DoesNotDie(pid=process.pid, name=name) from None
+        with jobs.lock(run_dir):  # the system releases it when the process is dead
+            record_failure(run_dir, EndedByForce())
+    except jobs.AlreadyAtWork:
+        raise DoesNotDie(pid=trainer.pid, name=name) from None
 
 
 def trainer_of(run_id: str) -> psutil.Process | None:
-    """The process that trains a run. A number alone proves nothing: the lock must be held and the command be ours."""
+    """The process that trains a run: its pid may be another's by now, so the lock must be held and the command ours."""
     run_dir, life = runs.directory(run_id), runs.last_life(run_id)
-    if not runs.is_alive(run_dir) or life.get("boot") != core_process.boot_id() or "pid" not in life:
+    if not jobs.is_alive(run_dir) or life.get("boot") != process.boot_id() or "pid" not in life:
         return None
     try:
-        process = psutil.Process(life["pid"])
-        words = process.cmdline()
+        trainer = psutil.Process(life["pid"])
+        words = trainer.cmdline()
     except psutil.Error:
         return None
-    return process if "core.trainer" in words and str(run_dir) in words else None
+    return trainer if "core.trainer" in words and str(run_dir) in words else None
 
 
-def put_on_record(run_dir: Path, trouble: UserError) -> None:
-    """Write the last word that a dead trainer could not say; one that ended by itself meanwhile has said it.
-
-    Whoever calls holds the run's lock: the trainer is dead.
-    """
+def record_failure(run_dir: Path, error: UserError) -> None:
+    """Append a failed event for a dead trainer, unless it ended by itself meanwhile; call it while holding the run's lock."""
     events.mend(run_dir)
     last = events.last(run_dir) or {}
     if last.get("event") not in events.FINAL:
-        events.append(run_dir, "failed", **errors.to_dict(trouble))
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        return
+        events.append(run_dir, "failed", **errors.to_dict(error))

@@ -1,4 +1,4 @@
-"""The process of one run: `python -m core.trainer RUN_DIR` takes the lock, trains by the recipe, writes the events."""
+"""The process of one run, `python -m core.trainer RUN_DIR`: takes the lock, trains, writes the events."""
 
 import argparse
 import errno
@@ -7,36 +7,28 @@ import logging
 import os
 import sys
 import time
-import traceback
-from contextlib import suppress
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from core import VERSION, errors, events, files, model_files, models, paths, process
+from core import VERSION, events, files, jobs, model_files, models, paths, process
 from core.errors import UserError
 from core.estimate import forecast
 from core.hardware import hardware, nvidia, torch_build
-from core.runs import assigned_gpu, disk_space, queue, requests, runs
+from core.runs import assigned_gpu, disk_space, queue, runs
 from core.runs.observer import Observer
 from core.training import packages
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
 from core.training.environment import grow_segments, is_out_of_memory
 
-LOCK_SECONDS = 10  # somebody who looks whether this run is alive holds the lock for an instant
-SURELY = 0.9  # of what the calculator predicts is needed for sure: it errs by a few percent
-FEWEST_STEPS = 3  # the first, slow one is not counted
-DO_WITHOUT = {  # the same in every language
+SURELY = 0.9  # of the predicted memory is needed for certain: the forecast errs by a few percent
+FEWEST_STEPS = 3  # that a rate is learned from; the first, slow one is not counted
+DO_WITHOUT = {  # what to change in the run or the machine, the same in every language
     "flash-attn": "pip uninstall flash-attn",
     "bitsandbytes": "method = lora, optim = adamw_torch",
     "liger-kernel": "use_liger_kernel = false",
 }
-
-
-class AlreadyTraining(UserError):
-    template = "The run {run} is being trained by another process already."
 
 
 class OutOfMemory(UserError):
@@ -84,94 +76,80 @@ class DeviceAssert(UserError):
     )
 
 
-class Unexpected(UserError):
-    template = "{kind}: {reason} The details are in log.txt in the run's directory."
-
-
-class _StopAsked(Exception):
-    """Somebody pressed Stop or Pause before there was anything to save."""
-
-
 def run(run_dir: Path, seen: int | None = None) -> str:
     """Train the run in this directory to its end and return the name of its last event.
 
-    `seen` are the bytes of its log when it was chosen: where there are others now, another trainer was faster.
+    `seen` is the size of its log when the worker chose it: where it has changed, another trainer was faster.
+
+    Raises:
+        AlreadyAtWork: while another process trains it.
     """
-    lock = FileLock(run_dir / "run.lock")
     # The lock comes before torch is imported: for those seconds the run must already count as alive.
-    try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        raise AlreadyTraining(run=run_dir.name) from None
-    try:
-        return "overtaken" if seen not in (None, events.size(run_dir)) else _recorded(run_dir)
-    finally:
-        lock.release()
+    with jobs.lock(run_dir):
+        if seen not in (None, events.size(run_dir)):
+            return "overtaken"
+        if jobs.waits(run_dir) == "hold":  # held in the moment when its turn came
+            return "held"
+        return _recorded(run_dir)
 
 
 def _recorded(run_dir: Path) -> str:
-    """Train between two events that say how it began and how it ended, whatever happens in between."""
-    if requests.waits(run_dir) == "hold":  # held in the very moment in which its turn came
-        return "held"
-    events.mend(run_dir)
-    checkpoint = whole_checkpoint(run_dir)
+    """Train from the newest checkpoint; a run that filled the disk is queued again and waits for room when it starts."""
+    checkpoint, waits_for_room = whole_checkpoint(run_dir), False
+
+    def describe(error: Exception) -> UserError:
+        nonlocal waits_for_room
+        error = _worded(error, run_dir)
+        waits_for_room = isinstance(error, DiskRanFull) and _short_of_room(run_dir)
+        if waits_for_room:
+            disk_space.clear(run_dir)  # the last event needs room too
+        return error
+
     _count_life(run_dir, bool(checkpoint))
-    events.append(run_dir, "started", pid=os.getpid(), resumed_from=checkpoint and Path(checkpoint).name)
-    try:
-        ending = _train(run_dir, checkpoint)
-    except _StopAsked as asked:
-        ending = {"event": "paused" if str(asked) == "pause" else "stopped", "steps": 0}
-    except Exception as error:  # what we cannot word better keeps its traceback in the log
-        with suppress(OSError):  # of a full disk
-            traceback.print_exc()
-        trouble = _worded(error, run_dir)
-        if short := isinstance(trouble, DiskRanFull) and _short_of_room(run_dir):
-            disk_space.clear(run_dir)  # the last words need room too
-        events.mend(run_dir)  # a full disk may have cut the last line short
-        events.append(run_dir, "failed", **errors.to_dict(trouble))
-        if short:  # its next start waits, in words, until there is room
-            requests.ask(run_dir, "resume")
-        return "failed"
-    events.append(run_dir, **ending)
-    return ending["event"]
+    resumed_from = checkpoint and Path(checkpoint).name
+    ending = jobs.record(run_dir, lambda: _train(run_dir, checkpoint), describe, resumed_from=resumed_from)
+    if waits_for_room and not jobs.end_request(run_dir):
+        jobs.ask(run_dir, "resume")
+    return ending
 
 
 def _short_of_room(run_dir: Path) -> bool:
-    """Whether a run would find too little room if it started now. Where there is enough, a limit of another kind was met."""
+    """Whether a run that started now would find too little room; else a quota or the like has stopped it."""
     config = runs.config(run_dir.name)
     base = models.local(config.base_model) or config.base_model
     return disk_space.free_bytes(run_dir) < disk_bytes(replace(config, base_model=base))
 
 
-def _count_life(run_dir: Path, got_somewhere: bool) -> None:
-    """Note who trains the run in which life of the machine, and how often in a row it was begun without a checkpoint."""
+def _count_life(run_dir: Path, has_checkpoint: bool) -> None:
+    """Record the trainer's process, the boot of the machine, and how often in a row it started without a checkpoint."""
     before = runs.last_life(run_dir.name) if (run_dir / "life.json").exists() else {}
-    starts = 1 if got_somewhere else before.get("starts", 0) + 1
+    starts = 1 if has_checkpoint else before.get("starts", 0) + 1
     files.write_json(run_dir / "life.json", {"boot": process.boot_id(), "pid": os.getpid(), "starts": starts})
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:
     # Before torch is imported, which then sees no other card.
     os.environ.update(hardware.environment(assigned_gpu.take(run_dir)))
-    said: dict[str, dict] = {}
+    reported: dict[str, dict] = {}
 
     def report(event: str, **values) -> None:
-        said[event] = values
-        if event == "preparing" and (asked := observer.should_stop()):
-            raise _StopAsked(asked)
+        reported[event] = values
+        if event == "preparing":
+            jobs.end_if_requested(run_dir)
         events.append(run_dir, event, **values)
-        if event == "data" and (forecast := _forecast(config, _length(config, said))):
+        if event == "data" and (forecast := _forecast(config, _length(config, reported))):
             report("forecast", **forecast)
-            need_memory(forecast["predicted_bytes"], config, _length(config, said), _card().memory_bytes)
+            need_memory(forecast["predicted_bytes"], config, _length(config, reported), _card().memory_bytes)
         if event == "model":
             observer.on_model(values["trainable_parameters"])
 
     observer = Observer(run_dir, report)
-    config = local_config(TrainConfig.load(run_dir / "config.json"), report, observer.should_stop)
+    config = local_config(TrainConfig.load(run_dir / "config.json"), report)
     observer.config = config
     disk_space.need(run_dir, disk_bytes(config), report, observer.should_stop)
-    _end_if_asked(observer)
-    report("loading", corpus_hash=_corpus_hash(config.corpus), versions=versions())
+    jobs.end_if_requested(run_dir)
+    card = files.read_json(Path(config.corpus) / "card.json")
+    report("loading", corpus_hash=card.get("content_hash"), versions=versions())
     from core.training import training_loop  # noqa: PLC0415 - the page opens without torch
 
     ending = training_loop.train(
@@ -183,20 +161,18 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
         resume_from=checkpoint,
         cache=paths.home() / "tokens",
     )
-    if "forecast" in said and ending["steps"] >= FEWEST_STEPS:
-        _learn(config, said, ending)
+    if "forecast" in reported and ending["steps"] >= FEWEST_STEPS:
+        _learn(config, reported, ending)
     stopped, paused = ending.pop("stopped"), ending.pop("paused")
     return {"event": "paused" if paused else "stopped" if stopped else "finished", **ending}
 
 
-def _end_if_asked(observer: Observer) -> None:
-    if asked := observer.should_stop():
-        raise _StopAsked(asked)
-
-
 def disk_bytes(config: TrainConfig) -> int:
-    """Room that a run may take: an adapter's is small. Of all weights, each checkpoint has AdamW's two states besides:
-    the newest ones, the best one, and the one that is being written; and there is the model at the end, in fp32."""
+    """Disk space that a run may take, in bytes; an adapter takes little.
+
+    With all weights trained, a checkpoint has them and AdamW's two states. There are the newest ones, the best one and the
+    one that is being written, and at the end the model in fp32.
+    """
     if config.method != "full":
         return disk_space.RUN_BYTES
     trained = model_files.count(Path(config.base_model))
@@ -204,7 +180,7 @@ def disk_bytes(config: TrainConfig) -> int:
 
 
 def _forecast(config: TrainConfig, longest: int) -> dict | None:
-    """What the calculator expects of the run's longest batch, or None for a model that it does not know."""
+    """Memory and time that the calculator expects of the longest batch, or None for a model that it does not know."""
     try:
         return forecast.of_config(asdict(config) | {"max_length": longest}, _card())
     except UserError:
@@ -212,51 +188,49 @@ def _forecast(config: TrainConfig, longest: int) -> dict | None:
 
 
 def _card():
-    """What this process computes on, as the calculator knows it: its card, or the processor where torch sees none."""
+    """The device of this process as the calculator knows it: its card, or the processor where torch sees none."""
     from core.training import devices  # noqa: PLC0415 - the page opens without torch
 
     return forecast.card_of(None if devices.device_type() == "cpu" else hardware.card())
 
 
 def need_memory(predicted_bytes: float, config: TrainConfig, length: int, there: float) -> None:
-    """Raise DoesNotFit, before the model loads, when a run would surely not fit into so many bytes."""
+    """Raise DoesNotFit, before the model loads, when a run certainly needs more than `there` bytes."""
     if predicted_bytes * SURELY > there:
         need, there = (f"{size / 2**30:.1f}" for size in (predicted_bytes, there))
         raise DoesNotFit(need=need, there=there, length=length, rows=config.batch_size)
 
 
-def _length(config: TrainConfig, said: dict) -> int:
-    """Tokens of the longest row of a batch: packed blocks are as long as they may be."""
-    return config.max_length if config.packing else said["data"]["longest"]
+def _length(config: TrainConfig, reported: dict) -> int:
+    """Tokens of the longest row of a batch; packed blocks have the maximum."""
+    return config.max_length if config.packing else reported["data"]["longest"]
 
 
-def _learn(config: TrainConfig, said: dict, ending: dict) -> None:
-    """Let later estimates learn from this run: peak bytes of the card, and seconds of a step of the forecast's size.
+def _learn(config: TrainConfig, reported: dict, ending: dict) -> None:
+    """Store the run's peak bytes on the card and its seconds a step beside the forecast, to correct later estimates.
 
-    A run that was not on the card of its forecast teaches nothing.
+    A run that was not on the card of its forecast is left out.
     """
-    if not forecast.ran_on(_card(), said["model"]["device"]):
+    if not forecast.ran_on(_card(), reported["model"]["device"]):
         return
-    tokens = config.batch_size * config.gradient_accumulation_steps * _length(config, said)
-    on_card = said["model"]["device"] != "cpu"
+    tokens = config.batch_size * config.gradient_accumulation_steps * _length(config, reported)
+    on_card = reported["model"]["device"] != "cpu"
     forecast.learn(
-        said["forecast"],
+        reported["forecast"],
         measured_bytes=ending["peak_memory_gib"] * 2**30 if on_card else 0,
         measured_seconds=ending["step_seconds"] * tokens / max(1, ending["step_tokens"]),
     )
 
 
-def local_config(config: TrainConfig, report, should_stop=lambda: "") -> TrainConfig:
-    """The config with directories for the names of its model and corpus; the model is made ready if it is not."""
+def local_config(config: TrainConfig, report) -> TrainConfig:
+    """The config with directories in place of the ids of its model and corpus; prepares the model if need be."""
     corpus = runs.corpus_path(config)
-    told = 0.0
+    reported_at = 0.0
 
     def on_prepare(stage: str, done: float, total: float) -> None:
-        nonlocal told
-        if asked := should_stop():
-            raise _StopAsked(asked)
-        if time.monotonic() - told > 1 or done == total:
-            told = time.monotonic()
+        nonlocal reported_at
+        if time.monotonic() - reported_at > 1 or done == total:
+            reported_at = time.monotonic()
             report("preparing", stage=stage, done=done, total=total)
 
     if outline := models.outline(config.base_model):
@@ -265,7 +239,7 @@ def local_config(config: TrainConfig, report, should_stop=lambda: "") -> TrainCo
 
 
 def check_outline(config: TrainConfig) -> None:
-    """Refuse a run that this machine or this model cannot do, by the model's config and tokenizer alone."""
+    """Refuse what this machine or this model cannot do, by the model's config and tokenizer alone."""
     from core.training import checks, tokenizer_loading  # noqa: PLC0415 - the page opens without torch
 
     checks.check_machine(config)
@@ -274,64 +248,59 @@ def check_outline(config: TrainConfig) -> None:
 
 def versions() -> dict[str, str]:
     """The versions that decide what a run computes."""
-    from importlib.metadata import version
-
     names = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers")
     return {name: version(name) for name in names} | {"python": sys.version.split()[0], "soulsmith": VERSION}
 
 
-def _corpus_hash(corpus: str) -> str | None:
-    card = Path(corpus) / "card.json"
-    return json.loads(card.read_text(encoding="utf-8")).get("content_hash") if card.is_file() else None
-
-
 def _worded(error: Exception, run_dir: Path) -> UserError:
+    """An error of training as a sentence for the person."""
     if isinstance(error, UserError):
         return error
-    said = str(error).lower()
-    if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in said or "no space left" in said:
+    words = str(error).lower()
+    if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in words or "no space left" in words:
         return DiskRanFull(path=run_dir)
     if is_out_of_memory(error):
         return _out_of_memory(error, run_dir)
-    if any(words in said for words in torch_build.NO_KERNELS) and (trouble := _no_kernels()):
-        return trouble
-    if "device-side assert" in said:
+    if any(sign in words for sign in torch_build.NO_KERNELS) and (missing := _no_kernels()):
+        return missing
+    if "device-side assert" in words:
         return DeviceAssert()
-    reason = (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
-    if any(word in said for word in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "nvml")):
-        return DriverTrouble(reason=reason)
-    return Unexpected(kind=type(error).__name__, reason=reason)
+    if any(sign in words for sign in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "nvml")):
+        return DriverTrouble(reason=jobs.reason(error))
+    return jobs.described(error, run_dir)
 
 
 def _out_of_memory(error: Exception, run_dir: Path) -> UserError:
-    """Where memory ran out: the step, and the batch that it was too small for."""
-    seen = events.read(run_dir)[0]
-    if not any(event["event"] == "model" for event in seen):
+    """The step and the batch at which memory ran out."""
+    latest = jobs.progress(run_dir)
+    if "model" not in latest:
         return ModelTooLarge()
-    done = ([event["step"] for event in seen if event["event"] == "step"] or [0])[-1]
+    done = latest.get("step", {}).get("step", 0)
     step = getattr(error, "step", done + 1)  # an evaluation belongs to the step before it
     rows, tokens = getattr(error, "batch_shape", None) or ("?", "?")
     return OutOfMemory(step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
 
 
 def _no_kernels() -> UserError | None:
-    """What mends that torch, or a package beside it, has no kernels for the card; None where neither can be."""
+    """The error for torch, or a package beside it, without kernels for the card; None where it is neither."""
     import torch  # noqa: PLC0415 - the page opens without torch
 
     from core.training import devices  # noqa: PLC0415 - the page opens without torch
 
     (needed, has), name = devices.architectures(), devices.device_name()
     if torch_build.covers(has, needed):
-        found = packages.installed()
-        command, without = packages.reinstall(*found), "; ".join(DO_WITHOUT[package] for package in found)
-        told = {"packages": ", ".join(found), "command": command, "without": without}
-        return PackageLacksKernels(card=name, needed=needed, **told) if found else None
+        if not (installed := packages.installed()):
+            return None
+        command, without = packages.reinstall(*installed), "; ".join(DO_WITHOUT[package] for package in installed)
+        return PackageLacksKernels(
+            card=name, needed=needed, packages=", ".join(installed), command=command, without=without
+        )
     print(f"The card is {needed}; torch has kernels for {' '.join(has) or 'none'}.", file=sys.stderr)  # for the log
     return torch_build.without_code(name, needed, torch.__version__, nvidia.driver().cuda).error
 
 
 def _quiet() -> None:
-    """Leave out of the log what libraries tell their developers: progress bars, and kernels that they tried in vain."""
+    """Keep progress bars and messages for the developers of libraries out of the log."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
@@ -353,7 +322,7 @@ def main() -> None:
         sys.exit(str(error))
     os.environ.clear()
     os.environ.update(before)  # a worker that is started here sees all cards, not this run's only
-    if queue.needs_worker():  # the worker that started this run is gone, and others wait
+    if queue.needs_worker():  # the worker that started this run is gone, and other runs wait
         runs.start_worker()
     if args.json:
         print(json.dumps(events.last(args.run_dir), ensure_ascii=False))

@@ -1,16 +1,17 @@
-"""The queue's own process: holds the queue's lock and runs one trainer after another until nothing waits.
+"""The process of the queue, `python -m core.runs.worker`: starts one trainer after another until no run waits.
 
-Started by core.runs when needed: `python -m core.runs.worker`. It imports nothing heavy and survives the page.
+It holds the queue's lock, imports nothing heavy and outlives the page.
 """
 
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import events, paths, process
+from core import errors, events, jobs, paths, process
 from core.chat import chat, reply_gpu
 from core.errors import UserError
 from core.runs import disk_space, gpu_access, queue, runs, terminate
@@ -26,25 +27,26 @@ class KilledForMemory(UserError):
     )
 
 
+class TrainerDidNotStart(UserError):
+    template = "The trainer did not start: {reason} See log.txt in the run's directory."
+
+
 def main() -> None:
     # A second worker waits a moment: were the first one just about to end, a new run would be overlooked.
-    try:
-        with FileLock(runs.queue_lock(), timeout=HANDOVER_SECONDS):
-            work()
-    except Timeout:
-        return
+    with suppress(Timeout), FileLock(runs.queue_lock(), timeout=HANDOVER_SECONDS):
+        work()
 
 
 def work() -> None:
-    """Run what is queued, in its order, one at a time; first what a reboot interrupted."""
+    """Train the runs that wait, in their order, one at a time; first those that a reboot interrupted."""
     queue.come_back()
-    tried = set()  # with the length of its events: a run that was resumed meanwhile is another matter
-    while waiting := [run for run in map(_marked, queue.next_ones()) if run not in tried]:
-        if any(runs.is_alive(paths.run(run_id)) for run_id in runs.listed()) or disk_space.is_full():
-            time.sleep(1)  # a trainer that outlived its worker still holds the card; or no trainer could say a word
+    tried = set()  # (run, size of its events): a run that was resumed meanwhile is tried again
+    while waiting := [run for run in map(_with_size, queue.next_ones()) if run not in tried]:
+        if any(jobs.is_alive(paths.run(run_id)) for run_id in runs.listed()) or disk_space.is_full():
+            time.sleep(1)  # a trainer that outlived its worker still holds the card; or no event could be written
             continue
         tried.add(waiting[0])
-        # A run that was deleted this very moment, a process that the system refused: on with the next.
+        # A run that was deleted this very moment, a process that the system refused: the next one has its turn.
         try:
             with gpu_access.claim(waiting[0][0]):
                 run_trainer(waiting[0][0])
@@ -52,39 +54,37 @@ def work() -> None:
             traceback.print_exc()
 
 
-def _marked(run_id: str) -> tuple[str, int]:
+def _with_size(run_id: str) -> tuple[str, int]:
     return run_id, events.size(paths.run(run_id))
 
 
 def run_trainer(run_id: str) -> None:
-    """Train one run in a process of its own; what a dead trainer could not say is put on record."""
+    """Train one run in a process of its own; record the failure of a trainer that died without a last event."""
     run_dir = paths.run(run_id)
     before, killed_before = events.size(run_dir), kills_for_memory()
-    if runs.state(run_id) != "queued":  # the trainer of a worker that is gone was about to begin
+    if runs.state(run_id) != "queued":  # the trainer of a worker that is gone has begun
         return
     if reply_gpu.gives_way_to(run_id):
         try:
             chat.close()  # by agreement: a starting run gets the memory that a chat holds
-        except Exception:  # a chat that does not understand is no reason not to train
+        except Exception:  # whatever is wrong with a chat, the run is trained
             traceback.print_exc()
         gpu_access.wait_for_guests()
     with (run_dir / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.trainer", str(run_dir), "--seen", str(before)]
         code = process.spawn_detached(command, log).wait()
     if code in KILLED and kills_for_memory() > killed_before:
-        trouble = KilledForMemory(step=(events.last(run_dir) or {}).get("step", 0))
-        with FileLock(run_dir / "run.lock", timeout=HANDOVER_SECONDS):
-            terminate.put_on_record(run_dir, trouble)
-    elif events.size(run_dir) == before and code and not runs.is_alive(run_dir):
+        error = KilledForMemory(step=(events.last(run_dir) or {}).get("step", 0))
+        with jobs.lock(run_dir):
+            terminate.record_failure(run_dir, error)
+    elif events.size(run_dir) == before and code and not jobs.is_alive(run_dir):
         lines = (run_dir / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        reason = lines[-1] if lines else f"exit code {code}"
-        message = f"The trainer did not start: {reason} See log.txt in the run's directory."
-        values = {"reason": reason}
-        events.append(run_dir, "failed", trouble="TrainerDidNotStart", values=values, message=message)
+        error = TrainerDidNotStart(reason=lines[-1] if lines else f"exit code {code}")
+        events.append(run_dir, "failed", **errors.to_dict(error))
 
 
 def kills_for_memory() -> int:
-    """How many processes the system has ended for want of memory since it started; 0 where it does not say."""
+    """How many processes the system has killed for lack of memory since it started; 0 where that is not known."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:  # not Linux

@@ -146,8 +146,8 @@ def _make(options) -> int:
         directory = synth_jobs.create(wanted, directory)
     elif not options.out.exists():
         synth_jobs.change(directory, wanted, again=options.again)
-    (directory / "control.json").unlink(missing_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: jobs.pause(directory))
+    jobs.forget_requests(directory)
+    signal.signal(signal.SIGTERM, lambda *_: jobs.ask(directory, "pause"))
     began = time.perf_counter()
     ending = worker.run(directory)
     last = {key: value for key, value in events.last(directory).items() if key not in ("event", "time")}

@@ -164,14 +164,14 @@ def _morphology() -> pymorphy3.MorphAnalyzer:
 
 
 @lru_cache(20_000)
-def _readings(word: str) -> list:
+def parses(word: str) -> list:
     """The ways to read a word, the likeliest first."""
     return _morphology().parse(word)
 
 
 def noun(word: str):
     """The reading of a word as a noun in the nominative, if it has one; "флюгер" is a thing, though it may be alive."""
-    readings = [one for one in _readings(word) if one.tag.POS in ("NOUN", "NPRO") and "nomn" in one.tag]
+    readings = [one for one in parses(word) if one.tag.POS in ("NOUN", "NPRO") and "nomn" in one.tag]
     best = next((one for one in readings if "sing" in one.tag), readings[0] if readings else None)
     things = (
         one
@@ -185,7 +185,7 @@ def gender_and_number(text: str) -> tuple[str, str]:
     """Gender and number of a phrase's head noun; of "дежурная по станции" those of its adjective."""
     adjective = None
     for word in (word.strip("«»,.()") for word in text.split()):
-        best = _readings(word)[0].tag
+        best = parses(word)[0].tag
         if best.POS == "PREP":
             break
         if _is_adjective(word):
@@ -207,7 +207,7 @@ def animacy(text: str) -> str:
 
 
 def _is_adjective(word: str) -> bool:
-    return _readings(word)[0].tag.POS in ("ADJF", "PRTF")
+    return parses(word)[0].tag.POS in ("ADJF", "PRTF")
 
 
 def phrase(text: str, forms: frozenset[str]) -> str:
@@ -234,12 +234,12 @@ def phrase(text: str, forms: frozenset[str]) -> str:
 
 
 def _verb(word: str):
-    return next((one for one in _readings(word) if one.tag.POS == "INFN"), None)
+    return next((one for one in parses(word) if one.tag.POS == "INFN"), None)
 
 
 def _adjectival(word: str):
     """The reading of a word as an adjective in the nominative, if it has one: "кривой" is a noun first."""
-    return next((one for one in _readings(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag), None)
+    return next((one for one in parses(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag), None)
 
 
 def _adjective(word: str, forms, gender: str, life: str) -> str:

@@ -245,6 +245,10 @@ class Grammar:
             raise RowTooDeep(rule=rule.name) from None
         return russian_punctuation(text) if self.lang == "ru" else text
 
+    def phrase(self, row: Row, rule: Rule) -> str:
+        """The words of a rule as they stand, with no capital or point of a sentence: for the fields of a plan."""
+        return self._words(self._expand(rule, row, 0), row, 0).strip()
+
     def _expand(self, rule: Rule, row: Row, depth: int) -> str | Record:
         row.steps += 1
         if row.steps > MOST_STEPS:

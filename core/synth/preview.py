@@ -7,9 +7,10 @@ from core import paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
 from core.errors import UserError
-from core.estimate import __main__ as estimate_command
 from core.estimate import answer, catalogue
+from core.estimate.setup import Setup
 from core.synth import counting
+from core.synth.chain_source import FromChain
 from core.synth.copies import Copies
 from core.synth.recipes import Recipe
 from core.synth.sources import FromMix
@@ -17,6 +18,7 @@ from core.synth.writers import FromModel
 
 VOLUMES = (20_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000)
 SHOWN, XRAY = 10, 2000  # rows shown, rows of a grammar measured: fewer look more varied than they are
+CHAINS = 4  # rows or groups of a chain that are shown: each takes several calls
 ALONE = 3  # rows that a local model writes one by one, for comparison
 GRAMMAR_BYTES, MODEL_BYTES = 260, 900  # of the provenance of a row; that of a model has the prompt
 
@@ -50,25 +52,29 @@ def _of_mix(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
 
 def _of_model(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
     """With the replies that were set aside, and of a local model the speed in batches and one by one."""
-    source, made, alone = FromModel(recipe, seed, request), [], None
+    make = FromChain if recipe.kind == "chain" else FromModel
+    source, made, alone = make(recipe, seed, request), [], None
+    shown = SHOWN if recipe.kind != "chain" else CHAINS * recipe.parts
     try:
         if source.local:
             source.local.open()  # the loading is no part of the speed
         began = time.perf_counter()
-        while len(made) < SHOWN:
-            made += source.batch(len(made))
+        while not made or made[-1]["number"] + 1 < shown:
+            made += source.batch(made[-1]["number"] + 1 if made else 0)
         seconds = time.perf_counter() - began
-        if source.local:
+        if source.local and recipe.kind != "chain":
             alone = _speed_one_by_one(source)
     finally:
         source.close()
     rows = [one["row"] for one in made if "row" in one]
+    calls = sum(one.get("calls", 1) for one in made)
     measured = _measured(rows, scale, time.perf_counter() - seconds, MODEL_BYTES)
     return {
         "rows": rows,
         "new_share": 1.0,
         "distinct": None,
         "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
+        "calls_a_row": round(calls / len(made), 1),
         "one_by_one_tokens_per_second": alone,
         "batch_tokens_per_second": alone and round(sum(one["out"] for one in made) / seconds, 1),
     } | measured
@@ -123,10 +129,10 @@ def purpose(tokens: int) -> str:
 def epochs(model: str, volumes: list[int]) -> dict | None:
     """{"seconds": [...], "card"} of one QLoRA epoch over each volume; None where the estimate does not know the model."""
     try:
-        options = estimate_command.parser().parse_args(["--model", model, "--method", "qlora"])
-        setup, card, free = estimate_command.question(options)
+        card, free = catalogue.chosen()
+        setup = Setup(precision=answer.best_precision(card))
         shape = catalogue.shape(model)
         answers = [answer.ask(shape, setup, card, tokens=tokens, epochs=1, free=free) for tokens in volumes]
-    except (UserError, SystemExit, OSError, ValueError, KeyError):
+    except (UserError, OSError, ValueError, KeyError):
         return None
     return {"seconds": [round(one.epoch_seconds) for one in answers], "card": card.name}

@@ -152,6 +152,8 @@ def check(recipe, seeds: list[dict]) -> None:
             if len(values) < 2:
                 raise TooFewSeeds(what=name, count=len(values), least=2)
         return
+    if recipe.kind == "chain":
+        return
     least = METHODS[recipe.values.get("method", "free")]["least_seeds"]
     if len(seeds) < least:
         raise SeedsMissing(count=len(seeds), least=least)

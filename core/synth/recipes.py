@@ -13,6 +13,8 @@ import yaml
 
 from core import paths
 from core.errors import UserError
+from core.synth import chain_steps
+from core.synth.chain_steps import Chain, ChainWrong
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS, check_placeholders
 
@@ -21,9 +23,11 @@ KINDS = {
     "grid": {"axes", "prompt", "ask", "system", "judge"},
     "model": {"method", "seeds", "prompt", "ask", "system", "style", "judge"},
     "mix": {"parts", "cap"},
+    "chain": {"cards", "system", "checks", "steps", "rows", "rules", "depth", "decay", "words"},
 }
 COMMON = {"kind", "title", "about", "lang"}
 _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
+_CARDS = re.compile(r"^cards:[ \t]*([\w-]+(?: [\w-]+)*)[ \t]*$\n?", re.MULTILINE)
 _BLOCK = re.compile(r"^  (\w+):", re.MULTILINE)
 _USED = re.compile(r"\{(?:\w+:?=)?(\w+)")
 
@@ -45,7 +49,7 @@ class RecipeNotText(RecipeWrong):
 
 
 class IncludeUnknown(RecipeWrong):
-    template = '{file}: include names "{name}", known are {known}. Correct it and try again.'
+    template = '{file}: {line} names "{name}", known are {known}. Correct it and try again.'
 
 
 class RecipeNotMapping(RecipeWrong):
@@ -117,6 +121,8 @@ class Recipe:
     grammar: Grammar | None = None
     tops: list[Rule] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
+    chain: Chain | None = None
+    parts: int = 1  # rows that are made together
 
     def make(self, seed: int, number: int, ask=None) -> dict:
         """The row of a seed and number: {"text"} or {"messages"}, and the "path" of the rules that made it."""
@@ -127,6 +133,18 @@ class Recipe:
             return {"text": texts[0], "path": path}
         turns = [{"role": role, "content": text} for role, text in zip(self.roles, texts, strict=True)]
         return {"messages": [turn for turn in turns if turn["content"]], "path": path}
+
+    def plans(self, seed: int, number: int) -> dict:
+        """The values of the plan steps of a chain, their texts drawn by the grammar."""
+        row = Row(seed, number)
+        return {name: self._drawn(row, plan, name) for name, plan in self.chain.plans().items()}
+
+    def _drawn(self, row: Row, plan, path: str):
+        if isinstance(plan, dict):
+            return {key: self._drawn(row, one, f"{path}.{key}") for key, one in plan.items()}
+        if isinstance(plan, list):
+            return [self._drawn(row, one, f"{path}.{at}") for at, one in enumerate(plan)]
+        return self.grammar.phrase(row, self.grammar.rules[path]) if isinstance(plan, str) else plan
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -143,12 +161,12 @@ def folder() -> Path:
 
 
 def listed() -> list[dict]:
-    """The recipes that come with the program: name, kind, lang, and title and about in each language."""
+    """The recipes that come with the program, chains first: name, kind, lang, and title and about in each language."""
     recipes = []
     for path in sorted(folder().glob("*.yaml")):
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         recipes.append({"name": path.stem} | {key: values.get(key) for key in ("kind", "lang", "title", "about")})
-    return recipes
+    return sorted(recipes, key=lambda one: one["kind"] != "chain")
 
 
 def load(name: str | Path) -> Recipe:
@@ -179,21 +197,30 @@ def read_text(path: Path) -> str:
 
 def _with_shared_rules(text: str, file: str) -> str:
     """The text of a recipe with the shared rules that it uses, instead of the line that names their file."""
+    if cards := _CARDS.search(text):
+        shared = "".join(_shared("cards", name, file) for name in cards[1].split())
+        text = f"{text[: cards.start()]}cards:\n{shared}{text[cards.end() :]}"
     include = _INCLUDE.search(text)
     if not include:
         return text
-    path = folder() / "words" / f"{include[1]}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
-        raise IncludeUnknown(file=file, name=include[1], known=known)
+    shared = _blocks(_shared("words", include[1], file))
     text = _INCLUDE.sub("", text, count=1).rstrip() + "\n"
-    shared = _blocks(path.read_text(encoding="utf-8"))
     used, taken = set(_USED.findall(text)), set(_blocks(text))
     copied = set()
     while missing := (used & shared.keys()) - taken - copied:
         copied |= missing
         used.update(name for block in missing for name in _USED.findall(shared[block]))
     return text + "".join(block for name, block in shared.items() if name in copied)
+
+
+def _shared(place: str, name: str, file: str) -> str:
+    """The text of a file that recipes share."""
+    path = folder() / place / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
+        line = "include" if place == "words" else place
+        raise IncludeUnknown(file=file, line=line, name=name, known=known)
+    return path.read_text(encoding="utf-8")
 
 
 def _blocks(text: str) -> dict[str, str]:
@@ -236,6 +263,8 @@ def _check(recipe: Recipe, file: str) -> None:
         _check_grid(values, file)
     elif kind == "mix":
         _check_mix(values.get("parts"), file)
+    elif kind == "chain":
+        _read_chain(recipe, file)
     elif str(values.get("method", "free")) not in METHODS:
         raise MethodUnknown(file=file, method=values["method"], known=", ".join(METHODS))
     if kind in ("grid", "model"):
@@ -262,6 +291,28 @@ def _check_mix(parts, file: str) -> None:
             positive = False
         if not positive:
             raise ShareMissing(file=file, number=number)
+
+
+def _read_chain(recipe: Recipe, file: str) -> None:
+    """The steps, rows and grammar of a chain: each text of a plan is a rule of its own, named by its place."""
+    try:
+        recipe.chain = chain_steps.read(recipe.values)
+    except ChainWrong as error:
+        raise RecipeWrong(file=file, what=str(error)) from error
+    recipe.parts = len(recipe.chain.rows)
+    rules = {str(name): one for name, one in (recipe.values.get("rules") or {}).items()}
+    for name, plan in recipe.chain.plans().items():
+        rules |= _planned(plan, name)
+    settings = {key: recipe.values[key] for key in ("depth", "decay", "words") if key in recipe.values}
+    recipe.grammar = Grammar(rules, lang=recipe.lang, **settings)
+
+
+def _planned(plan, path: str) -> dict[str, list[str]]:
+    """The texts of a plan by their places in it."""
+    if isinstance(plan, str):
+        return {path: [plan]}
+    places = plan.items() if isinstance(plan, dict) else enumerate(plan) if isinstance(plan, list) else ()
+    return {name: text for key, one in places for name, text in _planned(one, f"{path}.{key}").items()}
 
 
 def _compile(recipe: Recipe, file: str) -> None:

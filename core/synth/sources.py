@@ -38,6 +38,18 @@ def shard_of(text: str | None) -> tuple[int, int]:
     return int(found[1]) - 1, int(found[2])
 
 
+def place(number: int, shard: tuple[int, int], parts: int = 1) -> int:
+    """The number in the whole job of a row of a shard; `parts` rows that belong together are in one shard."""
+    group, part = divmod(number, parts)
+    return (group * shard[1] + shard[0]) * parts + part
+
+
+def local(place: int, shard: tuple[int, int], parts: int = 1) -> int:
+    """The number in its shard of a row of the whole job."""
+    group, part = divmod(place, parts)
+    return group // shard[1] * parts + part
+
+
 class MixTooShort(UserError):
     template = (
         "The part {part} of the mix has about {has} tokens, and its share of {share} % of {tokens} needs {needs}. Lower the "

@@ -33,7 +33,7 @@ def home() -> Path:
 
 
 def create(request: dict, directory: Path | None = None) -> Path:
-    """Make the directory of a job, whole or not at all. `request` is what core.synth.worker.run reads back.
+    """Make the directory of a job. `request` is what core.synth.worker.run reads back.
 
     Raises:
         the errors of core.synth.recipes, PersonasUnused, NothingToPack, VolumeWrong, ShardWrong, MixTooShort,
@@ -76,7 +76,7 @@ def stop(directory: Path) -> None:
     """Ask the job to end and make a corpus of what there is; one that is paused or lost is started for it."""
     if not jobs.is_alive(directory):
         resume(directory)
-    jobs.stop(directory)
+    jobs.ask(directory, "stop")
 
 
 def resume(directory: Path, changes: dict | None = None, *, again: bool = False) -> None:

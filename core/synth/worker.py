@@ -5,29 +5,26 @@ on the disk: nothing lost, nothing twice.
 """
 
 import math
-import os
 import sys
 import time
-import traceback
 from collections import Counter, deque
 from functools import partial
 from pathlib import Path
 
 import orjson
 import psutil
-from filelock import FileLock, Timeout
 
 from core import errors, events, jobs, paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
-from core.errors import UserError
 from core.runs import gpu_access
-from core.synth import job_files, recipes
+from core.synth import job_files, recipes, sources
+from core.synth.chain_source import FromChain
 from core.synth.copies import Copies
 from core.synth.endpoint import EndpointDown
 from core.synth.job_files import Files
 from core.synth.novelty import Novelty
-from core.synth.sources import FromGrammar, FromMix, Source, shard_of
+from core.synth.sources import FromGrammar, FromMix, Source
 from core.synth.writers import FromModel
 
 try:
@@ -44,10 +41,6 @@ PAUSES = ("paused", "novelty", "bad_replies", "refusals", "repeats", "short")
 XRAY_AT, XRAY_SHARE = 1000, 0.1  # rows, share of the volume: later the end is near
 
 
-class AlreadyAtWork(UserError):
-    template = "The job {job} is at work in another process already."
-
-
 class Job:
     """What the process of a job holds open and counts."""
 
@@ -55,7 +48,7 @@ class Job:
         self.directory, self.request = directory, jobs.request(directory)
         self.recipe = recipes.read(self.request["text"], self.request["file"])
         self.seed, self.target = int(self.request.get("seed", 0)), int(self.request["tokens"])
-        self.shard = shard_of(self.request.get("shard"))
+        self.shard = sources.shard_of(self.request.get("shard"))
         self.target = math.ceil(self.target / self.shard[1])
         self.rows = self.tokens = self.next = self.bytes = 0  # next: the number of a row among those of its shard
         self.aside, self.copies = Counter(), Counter()  # why rows were set aside; what kinds of copies were dropped
@@ -75,9 +68,18 @@ class Job:
     def by_model(self) -> bool:
         return self.recipe.kind not in ("grammar", "mix")
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the volume is reached and no group of rows is half written."""
+        return self.tokens >= self.target and self.next % self.recipe.parts == 0
+
     def place(self, number: int) -> int:
         """The number of a row in the whole job, of which this may be a shard."""
-        return number * self.shard[1] + self.shard[0]
+        return sources.place(number, self.shard, self.recipe.parts)
+
+    def local(self, place: int) -> int:
+        """The number in this shard of a row of the whole job."""
+        return sources.local(place, self.shard, self.recipe.parts)
 
     def compared(self, row: dict) -> str:
         """What makes a row a copy: of a model's rows the answers, whatever they were asked."""
@@ -86,38 +88,23 @@ class Job:
 
 def run(directory: Path) -> str:
     """Work on the job in this directory until it ends, and return how."""
-    try:
-        held = FileLock(directory / "run.lock", timeout=10).acquire()
-    except Timeout:
-        raise AlreadyAtWork(job=directory.name) from None
-    with held:
-        events.mend(directory)
+    with jobs.lock(directory):
         last = events.last(directory)
         if last and last["event"] in ("finished", "stopped"):
             return last["event"]
-        events.append(directory, "started", pid=os.getpid())
-        try:
-            return _work(directory)
-        except EndpointDown as error:
-            values = errors.to_dict(error)
-            values["reason"] = values.pop("trouble")
-            events.append(directory, "paused", **values)
-            return "paused"
-        except Exception as error:  # every ending is put on record
-            values = errors.to_dict(error)
-            if not isinstance(error, UserError):
-                traceback.print_exc()
-                values |= {"values": {}, "message": f"{type(error).__name__}: {str(error).splitlines()[:1]}"}
-            events.append(directory, "failed", **values)
-            return "failed"
+        ending = jobs.record(directory, lambda: _work(directory))
+        if ending in ("finished", "stopped"):
+            for name in ("rows.jsonl", "received.jsonl"):
+                (directory / name).unlink(missing_ok=True)
+        return ending
 
 
-def _work(directory: Path) -> str:
+def _work(directory: Path) -> dict:
     job = Job(directory)
     copies, scale = Copies(), Scale(job.request.get("model"), job.recipe.lang)
     job_files.resume(job, copies)
     source = open_source(job)
-    ending = "finished" if job.tokens >= job.target else ""
+    ending = "finished" if job.is_full else ""
     with Files(directory) as files:
         try:
             ending = ending or _again(job, source, copies, scale, files)
@@ -134,6 +121,9 @@ def _work(directory: Path) -> str:
                     ending = ending or ("short" if source.short else "exhausted")
                 _sync(job, files, bool(ending))
                 _report(job, bool(ending))
+        except EndpointDown as error:
+            values = errors.to_dict(error)
+            return {"event": "paused", "reason": values.pop("trouble"), **values}
         finally:
             source.close()
     return _end(job, ending, source.short)
@@ -141,7 +131,7 @@ def _work(directory: Path) -> str:
 
 def _again(job: Job, source: Source, copies: Copies, scale: Scale, files: Files) -> str:
     """Ask once more for the rows that were set aside and are wanted; how the job ends, if it does so meanwhile."""
-    numbers = [number // job.shard[1] for number in job_files.to_ask_again(job.directory)]
+    numbers = [job.local(place) for place in job_files.to_ask_again(job.directory)]
     following, ending = job.next, ""
     for batch in source.again(numbers, int(job.request.get("attempt") or 1)) if numbers and job.by_model else ():
         ending = _take(job, batch, copies, scale, files, source) or _asked(job)
@@ -173,7 +163,8 @@ def open_source(job: Job) -> Source:
         return FromGrammar(job.recipe, job.seed, job.shard)
     if job.recipe.kind == "mix":
         return FromMix(job.recipe, job.seed, job.request.get("model"), job.shard, job.dropped_rows)
-    return FromModel(job.recipe, job.seed, job.request, job.directory, job.next, partial(_asked, job))
+    source = FromChain if job.recipe.kind == "chain" else FromModel
+    return source(job.recipe, job.seed, job.request, job.directory, job.next, partial(_asked, job))
 
 
 def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: Files, source: Source) -> str:
@@ -202,7 +193,7 @@ def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: File
 
 def _ended(job: Job) -> str:
     """finished; or what speaks against going on: refusals, repeats (one text again and again), bad_replies, novelty."""
-    if job.tokens >= job.target:
+    if job.is_full:
         return "finished"
     if job.by_model and len(job.useless) == BAD_IN_A_ROW:
         reason, times = Counter(job.useless).most_common(1)[0]
@@ -289,28 +280,23 @@ def _progress(job: Job) -> dict:
 
 
 def _asked(job: Job) -> str:
-    return {"pause": "paused", "stop": "stopped"}.get(jobs.asked(job.directory), "")
+    return {"pause": "paused", "stop": "stopped"}.get(jobs.end_request(job.directory), "")
 
 
-def _end(job: Job, ending: str, short: dict) -> str:
-    """Put the ending on record; finished and stopped jobs become a corpus."""
+def _end(job: Job, ending: str, short: dict) -> dict:
+    """The values of the last event; finished and stopped jobs become a corpus."""
     if ending in PAUSES:
         reason = "asked" if ending == "paused" else ending
-        events.append(job.directory, "paused", reason=reason, values=short, **_progress(job))
-        return "paused"
+        return {"event": "paused", "reason": reason, "values": short, **_progress(job)}
     ending = "stopped" if ending == "stopped" else "finished"
     if not job.rows:
-        events.append(job.directory, ending, corpus=None, **_progress(job))
-        return ending
+        return {"event": ending, "corpus": None, **_progress(job)}
     counts = _progress(job)
     card, xray = job_files.publish(job)
     out = Path(job.request["out"]) if job.request.get("out") else paths.corpora() / card["id"]
     job_files.move_blocks(job.directory, out)
     events.append(job.directory, "xray", rows=job.rows, xray=xray)
-    events.append(job.directory, ending, corpus=card["id"], gauges=xray, **counts | {"memory_mb": peak_mb()})
-    for name in ("rows.jsonl", "received.jsonl"):
-        (job.directory / name).unlink(missing_ok=True)
-    return ending
+    return {"event": ending, "corpus": card["id"], "gauges": xray, **counts | {"memory_mb": peak_mb()}}
 
 
 def peak_mb() -> int:

@@ -13,7 +13,7 @@ def accelerate(shape: ModelShape, setup: Setup) -> float:
 def rule_of_thumb(shape: ModelShape, setup: Setup) -> float:
     """Weights and a fifth, and 16 bytes for a trained parameter."""
     width = 0.5 if setup.method == "qlora" else setup.weight_width
-    if setup.method in ("full", "cpt"):
+    if setup.method == "full":
         return 16 * shape.parameters
     trained = shape.lora_parameters(setup.lora_rank, targets(setup, shape)) if setup.adapts else 0
     return 1.2 * shape.parameters * width + 16 * trained

@@ -87,7 +87,7 @@ def _named(comparison: Comparison) -> dict:
         "row": row.number,
         "model": row.model,
         "method": row.setup.method,
-        "sequence_length": row.setup.sequence_length,
+        "sequence_length": row.setup.max_length,
         "batch_size": row.setup.batch_size,
         "source": row.source,
         "error": round(comparison.error, 4),
@@ -166,25 +166,12 @@ def _trace(understood: list[Row], allocated: Report, on_trace) -> Report:
     """Trace the rows whose step the installed libraries run; one process for a core."""
     reserved, chosen = Report(), []
     for row in understood:
-        reason = row.why_no_memory
-        if not reason and row.stack not in TRACED:
-            reason = "another stack than the installed one"
-        if not reason and row.kind == "process":
-            reason = "neither allocated nor reserved memory is given"
-        if reason:
+        if reason := _why_no_trace(row):
             allocated.left_out[reason] += 1
         else:
             chosen.append(row)
-
-    def one(row: Row):
-        capability = row.card.capability if row.card else 8.0
-        try:
-            return trace_runner.check(row.shape.name, row.setup, capability)
-        except UserError as trouble:
-            return trouble
-
     with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
-        for done, (row, found) in enumerate(zip(chosen, pool.map(one, chosen), strict=True), start=1):
+        for done, (row, found) in enumerate(zip(chosen, pool.map(_traced, chosen), strict=True), start=1):
             on_trace(done, len(chosen))
             if isinstance(found, UserError):
                 allocated.left_out[str(found)] += 1
@@ -194,6 +181,21 @@ def _trace(understood: list[Row], allocated: Report, on_trace) -> Report:
             if row.reserved:
                 reserved.add(row, found["reserved"], row.reserved)
     return reserved
+
+
+def _why_no_trace(row: Row) -> str:
+    if row.why_no_memory:
+        return row.why_no_memory
+    if row.stack not in TRACED:
+        return "another stack than the installed one"
+    return "neither allocated nor reserved memory is given" if row.kind == "process" else ""
+
+
+def _traced(row: Row) -> dict | UserError:
+    try:
+        return trace_runner.check(row.shape.name, row.setup, row.card.capability if row.card else 8.0)
+    except UserError as error:
+        return error
 
 
 def as_text(found: Check) -> str:

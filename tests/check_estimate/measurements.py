@@ -117,9 +117,27 @@ _STRANGE = (
     ("dpo", "preference training is not modelled"),
     ("peft bench", "the length of the longest batch is not published"),
 )
+_STACKS = {"qwen": "qwen", "factory": "factory", "soulsmith": "soulsmith", "core/recipe": "soulsmith"}
 
 
 def _stack(raw: dict) -> str:
+    """hf, soulsmith, qwen, factory or trl: whose step it was."""
+    _check_path(raw)
+    framework = raw.get("framework", "").lower()
+    for sign, stack in _STACKS.items():
+        if sign in framework:
+            return stack
+    old = re.search(r"\btrl\D{0,3}(\d+)\.", framework)
+    if "trl" in framework and not (old and old[1] == "0"):  # before 1.0 it took the stock loss, and fp32 adapters
+        return "trl"
+    known = ("transformers", "hf", "peft", "trl", "hugging", "accelerate", "bitsandbytes")
+    if not framework or any(sign in framework for sign in known):
+        return "hf"
+    raise LeftOut(f"the software path of {framework.split()[0]} is not known")
+
+
+def _check_path(raw: dict) -> None:
+    """Leave out what is not modelled, wherever the row says so."""
     columns = ("framework", "method", "loss_impl", "optimizer", "dtype", "grad_checkpointing")
     text = " ".join(raw.get(key, "") for key in columns).lower()
     text = re.sub(r"no (torch\.)?compile|without (torch\.)?compile", "", text)
@@ -133,24 +151,8 @@ def _stack(raw: dict) -> str:
         raise LeftOut("the length of the longest batch is not published")
     if "galore" in raw.get("target_modules", "").lower() or "dora=true" in note:
         raise LeftOut("GaLore and DoRA are not modelled")
-    framework = raw.get("framework", "").lower()
-    if "litgpt" in framework or "lit-gpt" in framework:
+    if re.search("lit-?gpt", raw.get("framework", "").lower()):
         raise LeftOut("litgpt has its own model code, which is not modelled")
-    for sign, stack in (
-        ("qwen", "qwen"),
-        ("factory", "factory"),
-        ("soulsmith", "soulsmith"),
-        ("core/recipe", "soulsmith"),
-    ):
-        if sign in framework:
-            return stack
-    old = re.search(r"\btrl\D{0,3}(\d+)\.", framework)
-    if "trl" in framework and not (old and old[1] == "0"):  # before 1.0 it took the stock loss, and fp32 adapters
-        return "trl"
-    known = ("transformers", "hf", "peft", "trl", "hugging", "accelerate", "bitsandbytes")
-    if not framework or any(sign in framework for sign in known):
-        return "hf"
-    raise LeftOut(f"the software path of {framework.split()[0]} is not known")
 
 
 def _shape(name: str) -> ModelShape:
@@ -172,7 +174,7 @@ def _shape(name: str) -> ModelShape:
 
 def _sizes(raw: dict, method: str, stack: str) -> dict:
     return {
-        "sequence_length": whole_of(raw, "seq_len"),
+        "max_length": whole_of(raw, "seq_len"),
         "batch_size": whole_of(raw, "micro_batch"),
         "gradient_accumulation_steps": whole_of(raw, "grad_accum", 1),
         "gradient_checkpointing": cells.truth_of(raw, "grad_checkpointing"),
@@ -184,7 +186,7 @@ def _sizes(raw: dict, method: str, stack: str) -> dict:
 def _path(raw: dict, method: str, stack: str) -> dict:
     dtype, scheme = raw.get("dtype", "").lower(), raw.get("quant_scheme", "").lower()
     optimizer, loss = raw.get("optimizer", "").lower(), raw.get("loss_impl", "").lower()
-    if method in ("full", "cpt") and not optimizer and stack != "soulsmith":
+    if method == "full" and not optimizer and stack != "soulsmith":
         raise LeftOut("the optimizer of a full fine-tuning is not given")
     trainer = stack in ("factory", "trl", "soulsmith") or "trainer" in raw.get("framework", "").lower()
     autocast = cells.autocast_of(dtype) or (trainer and not re.search(r"no[ -](amp|autocast)", dtype))
@@ -194,18 +196,17 @@ def _path(raw: dict, method: str, stack: str) -> dict:
     # What is not said of double quantisation is the framework's default; that of bitsandbytes' config is none.
     double = bool(re.search(r"dq|double|nested", scheme)) or stack in ("factory", "soulsmith")
     return cells.attention_of(raw.get("attn", "").lower()) | {
-        "method": "full" if method == "cpt" else method,
+        "method": method,
         "precision": cells.precision_of(dtype),
-        "autocast": autocast and not (method in ("full", "cpt") and width == 2),  # pure 16 bit: no masters
+        "autocast": autocast and not (method == "full" and width == 2),  # pure 16 bit: no masters
         "adapter_width": 2 if narrow or re.search(r"adapters? (bf16|fp16|in 16)|-true|pure", dtype) else 4,
         "weight_width": width,
-        "optimizer": cells.optimizer_of(optimizer),
+        "optim": cells.optimizer_of(optimizer),
         "loss": cells.loss_of(loss, stack),
         "double_quant": double and not re.search(r"no (double|nested|dq)", scheme),
         "kbit_prepare": prepared,
-        "save_embeddings": "modules_to_save" in raw.get("target_modules", "").lower(),
+        "train_embeddings": "modules_to_save" in raw.get("target_modules", "").lower(),
         "saved_width": 4 if prepared or stack == "soulsmith" else 2,  # peft copies the base's own
-        "released": "held" not in loss,
     }
 
 

@@ -636,18 +636,33 @@ EVENTS = Group(
     ),
 )
 
+JOBS = Group(
+    "core/jobs.py",
+    ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
+    (
+        ('    return "running" if is_alive(directory) else "lost"', '    return "lost"'),
+        ("    if waiting := waits(directory):", '    if waiting := "":'),
+        ('        return "stopped" if control.get("request") == "stop" else "queued"', '        return "queued"'),
+        ("        if request not in ENDS:\n            raise", "        raise"),
+        (
+            '        control = {"after": -1, "asked": round((directory / "control.json").stat().st_mtime, 3)} | control',
+            "        pass",
+        ),
+    ),
+)
+
 RUNS = Group(
     "core/runs/runs.py",
     ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
     (
-        ('    return "running" if is_alive(path) else "lost"', '    return "lost"'),
-        ("    if waits := requests.waits(path):", '    if waits := "":'),
-        ('        return "stopped" if request == "stop" else "queued"', '        return "queued"'),
         ('    if now == "finished":\n        raise NothingToResume', "    if False:\n        raise NothingToResume"),
-        ('    if is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    with', "    with"),
         (
-            '    requests.ask(directory(run_id), "hold" if now == "queued" else "pause")',
-            '    requests.ask(directory(run_id), "pause")',
+            '    if jobs.is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    jobs',
+            "    jobs",
+        ),
+        (
+            '    jobs.ask(directory(run_id), "hold" if now == "queued" else "pause")',
+            '    jobs.ask(directory(run_id), "pause")',
         ),
         (
             '        if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:',
@@ -697,8 +712,8 @@ SPEED = Group(
     ("test_estimate_verdict.py", "test_estimate.py"),
     (
         (
-            "    device, launch, flops = (a + (shape.layers - 1) * (b - a) for a, b in zip(one, two, strict=True))",
-            "    device, launch, flops = (a + shape.layers * (b - a) for a, b in zip(one, two, strict=True))",
+            "    device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))",
+            "    device, launch, flops = (a + shape.layers * b for a, b in zip(once, layer, strict=True))",
         ),
         ("    seconds = steps * micro + optimizer", "    seconds = micro + optimizer"),
         (
@@ -746,8 +761,8 @@ ADVICE = Group(
             "        more = setup.gradient_accumulation_steps",
         ),
         (
-            '    return sorted(found, key=lambda c: (c.verdict == "no", harm(c.name), c.slower, -c.saves))',
-            "    return sorted(found, key=lambda c: -c.saves)",
+            '    return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))',
+            "    return sorted(options, key=lambda c: -c.saves)",
         ),
         ("            if candidate.parameters > best and fits", "            if fits"),
         (
@@ -767,7 +782,7 @@ LEARNED = Group(
             "    for chosen, exact in ((same, True), (runs, False)):",
             "    for chosen, exact in ((runs, False),):",
         ),
-        ("            found.append(measured / predicted)", "            found.append(predicted / measured)"),
+        ("            ratios.append(measured / predicted)", "            ratios.append(predicted / measured)"),
     ),
 )
 
@@ -859,7 +874,7 @@ GROUPS = (
         STORE,
         MIGRATIONS,
     ),
-    *(SERIES, EVENTS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
+    *(SERIES, EVENTS, JOBS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
 )
 
 # Faults that no fast test should be asked to notice, each with the reason.

@@ -267,7 +267,7 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
     ended(run_id)
     until(lambda: rows() > found["rows_before"])
     found["rows_after"] = rows()
-    jobs.pause(job)
+    jobs.ask(job, "pause")
     working.join()
     told = [event["event"] for event in events.read(job)[0]]
     return found | {"events": [name for name, _ in groupby(told)]}

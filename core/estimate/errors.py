@@ -74,17 +74,13 @@ class OutOfRange(UserError):
 
 class RankTooLarge(UserError):
     template = (
-        "lora_rank is {value}, and {model} is only {hidden} wide: such an adapter would be larger than the layers that it "
-        "adapts. Take {hidden} or less; 8 to 64 is usual."
+        "lora_rank is {value}, and {model} is only {hidden} wide: such an adapter would be larger than the layers that "
+        "it adapts. Take {hidden} or less; 8 to 64 is usual."
     )
 
 
 class NotWhole(UserError):
     template = "{field} must be a whole number, got {value}. Try {suggestion}."
-
-
-class TooLong(UserError):
-    template = "{model} reads at most {longest} tokens, and sequence_length is {value}. Take {longest} or less."
 
 
 class NoBf16OnCard(UserError):
@@ -110,7 +106,10 @@ class NoFourBitPrompt(UserError):
 
 
 class NoFourBitFull(UserError):
-    template = "4-bit weights have no gradient: full fine-tuning and 4-bit exclude each other. Choose qlora for 4-bit, or full in 16 bit."
+    template = (
+        "4-bit weights have no gradient: full fine-tuning and 4-bit exclude each other. "
+        "Choose qlora for 4-bit, or full in 16 bit."
+    )
 
 
 class UnknownTargets(UserError):
