@@ -25,7 +25,10 @@ def test_the_tab_is_built_in_both_languages(lang):
     with gr.Blocks():
         assert set(synth.build(say)) == {"changed"}
         assert set(synth.build_form(say)) == set(form())
-    assert [name for title, name in synth.recipe_choices(say)][:2] == [f"fractal-answers-{lang}", f"fractal-story-{lang}"]
+    assert [name for title, name in synth.recipe_choices(say)][:2] == [
+        f"fractal-answers-{lang}",
+        f"fractal-story-{lang}",
+    ]
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
