@@ -286,7 +286,7 @@ def test_the_price_follows_the_measurement():
 def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch):
     shown = run("archetypes-ru", "--preview", "--tokens", "200000")
     assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)
-    assert [one["tokens"] for one in shown["costs"]] == [200_000, 10**7, 10**8, 10**9]
+    assert [one["tokens"] for one in shown["costs"]] == [20_000, 200_000, 10**6, 10**7, 10**8, 10**9, 10**10]
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # that of this process stays as it is
     for asked, trouble in (
         (["nothing"], "RecipeMissing"),

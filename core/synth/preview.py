@@ -13,9 +13,10 @@ from core.synth import counting
 from core.synth.chain_source import FromChain
 from core.synth.copies import Copies
 from core.synth.recipes import Recipe
+from core.synth.sources import FromMix
 from core.synth.writers import FromModel
 
-VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
+VOLUMES = (20_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000)
 SHOWN, XRAY = 10, 2000  # rows shown, rows of a grammar measured: fewer look more varied than they are
 CHAINS = 4  # rows or groups of a chain that are shown: each takes several calls
 ALONE = 3  # rows that a local model writes one by one, for comparison
@@ -24,7 +25,7 @@ GRAMMAR_BYTES, MODEL_BYTES = 260, 900  # of the provenance of a row; that of a m
 
 def preview(recipe: Recipe, seed: int, request: dict) -> dict:
     """The first rows and what was measured: "rows", "xray", "tokens_a_row", "bytes_a_row", "tokens_per_second", …"""
-    make = _of_grammar if recipe.kind == "grammar" else _of_model
+    make = {"grammar": _of_grammar, "mix": _of_mix}.get(recipe.kind, _of_model)
     return {"lang": recipe.lang} | make(recipe, seed, request, Scale(request.get("model"), recipe.lang))
 
 
@@ -39,6 +40,14 @@ def _of_grammar(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
     measured = _measured(new, scale, began, GRAMMAR_BYTES)
     measured |= {"distinct": counting.distinct(recipe), "lint": counting.lint(recipe)}
     return {"rows": rows, "new_share": round(len(new) / len(sample), 3)} | measured
+
+
+def _of_mix(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
+    """Of the first rows, in the shares that the whole has."""
+    began = time.perf_counter()
+    rows = [one["row"] for one in FromMix(recipe, seed, request.get("model")).batch(0)]
+    shown = [{key: row[key] for key in ("text", "messages") if key in row} for row in rows]
+    return {"rows": shown[:SHOWN], "new_share": 1.0, "distinct": None} | _measured(shown, scale, began, GRAMMAR_BYTES)
 
 
 def _of_model(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:

@@ -16,12 +16,12 @@ from core.errors import UserError
 from core.synth import chain_steps
 from core.synth.chain_steps import Chain, ChainWrong
 from core.synth.grammar import Grammar, Row, Rule
-from core.synth.prompts import METHODS
+from core.synth.prompts import METHODS, check_placeholders
 
 KINDS = {
     "grammar": {"start", "messages", "depth", "decay", "words", "rules"},
-    "grid": {"axes", "prompt", "system", "judge"},
-    "model": {"method", "seeds", "prompt", "system", "style", "judge"},
+    "grid": {"axes", "prompt", "ask", "system", "judge"},
+    "model": {"method", "seeds", "prompt", "ask", "system", "style", "judge"},
     "mix": {"parts", "cap"},
     "chain": {"cards", "system", "checks", "steps", "rows", "rules", "depth", "decay", "words"},
 }
@@ -184,28 +184,28 @@ def read(text: str, file: str) -> Recipe:
         raise RecipeWrong(file=file, what=f'"{unknown[0]}" is not known; a {kind} has {known}')
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     recipe = Recipe(Path(file).stem, digest, kind, str(values.get("lang", "en")), values, text)
-    if kind == "grammar":
-        _compile(recipe, file)
-    elif kind == "grid":
-        _check_grid(values, file)
-    elif kind == "mix":
-        _check_mix(values.get("parts"), file)
-    elif kind == "chain":
-        _read_chain(recipe, file)
-    elif str(values.get("method", "free")) not in METHODS:
-        raise RecipeWrong(file=file, what=f'method is "{values["method"]}", known are {", ".join(METHODS)}')
+    _READERS[kind](recipe, file)
+    if kind in ("grid", "model"):
+        check_placeholders(kind, recipe.lang, values)
     return recipe
 
 
-def _check_grid(values: dict, file: str) -> None:
-    axes = values.get("axes")
+def _check_method(recipe: Recipe, file: str) -> None:
+    method = str(recipe.values.get("method", "free"))
+    if method not in METHODS:
+        raise RecipeWrong(file=file, what=f'method is "{method}", known are {", ".join(METHODS)}')
+
+
+def _check_grid(recipe: Recipe, file: str) -> None:
+    values, axes = recipe.values, recipe.values.get("axes")
     if not isinstance(axes, dict) or not all(isinstance(one, list) for one in axes.values()) or not axes:
         raise RecipeWrong(file=file, what="axes has to name lists, such as persona: [a pilot, a baker]")
     if not values.get("prompt"):
         raise RecipeWrong(file=file, what="it has no prompt")
 
 
-def _check_mix(parts, file: str) -> None:
+def _check_mix(recipe: Recipe, file: str) -> None:
+    parts = recipe.values.get("parts")
     if not isinstance(parts, list) or not parts:
         raise RecipeWrong(file=file, what="there are no parts of the mix")
     for number, part in enumerate(parts, 1):
@@ -264,3 +264,12 @@ def _turns(messages: list, file: str):
         if not isinstance(turn, dict) or len(turn) != 1 or not turn.keys() <= {"system", "user", "assistant"}:
             raise RecipeWrong(file=file, what=f"turn {at + 1} of messages has to be system, user or assistant: text")
         yield from ((role, str(text)) for role, text in turn.items())
+
+
+_READERS = {
+    "grammar": _compile,
+    "grid": _check_grid,
+    "mix": _check_mix,
+    "chain": _read_chain,
+    "model": _check_method,
+}
