@@ -15,6 +15,7 @@ from ui.text import Say
 def form(**more) -> dict:
     values = {"recipe": "style-en", "volume": 0, "tokens": 5000, "model": "", "name": "", "seed": 4, "file": None}
     values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4, "personas": ""}
+    values |= {"temperature": 0.9, "top_p": 1, "max_tokens": 600, "thinking": "", "timeout": 300, "shard": ""}
     return values | more
 
 
@@ -24,13 +25,13 @@ def test_the_tab_is_built_in_both_languages(lang):
     with gr.Blocks():
         assert set(synth.build(say)) == {"changed"}
         assert set(synth.build_form(say)) == set(form())
-    assert [name for title, name in synth.recipe_choices(say)][:2] == [f"archetypes-{lang}", f"fractals-{lang}"]
+    assert [name for title, name in synth.recipe_choices(say)][:2] == [f"fractal-answers-{lang}", f"fractal-story-{lang}"]
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_ten_rows_and_the_price_are_shown(lang):
     say = Say(lang)
-    shown = list(synth.on_show(say, **form()))[-1]
+    shown = list(synth.on_show(say, **form()))[-1][0]
     assert shown.count('class="synth-row"') == 10
     assert say("synth.verdict.amber") in shown
     assert say("synth.good.patterns") in shown
@@ -39,7 +40,7 @@ def test_ten_rows_and_the_price_are_shown(lang):
 def test_a_bad_recipe_is_told_in_the_language_of_the_page(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("lang: ru\nrules:\n  text: ['{t}']\n  t: ['{t}']\n", encoding="utf-8")
-    shown = list(synth.on_show(Say("ru"), **form(recipe=str(path))))[-1]
+    shown = list(synth.on_show(Say("ru"), **form(recipe=str(path))))[-1][0]
     assert "никогда не кончается" in shown
     with pytest.raises(gr.Error, match="не кончается"):
         synth.on_own(Say("ru"), str(path))
@@ -53,17 +54,17 @@ def test_a_job_is_drawn_and_its_corpus_marks_a_change(lang):
     directory = synth_jobs.create(synth.request(Say("en"), form()) | {"name": "первый"})
     assert worker.run(directory) == "finished"
     probe = synth.look(directory.name)
-    status, pause, resume, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)
+    status, pause, resume, again, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)
     assert say("synth.state.finished") in status
     assert "первый" in status
-    assert [one["interactive"] for one in (pause, resume, stop, delete)] == [False, False, False, True]
+    assert [one["interactive"] for one in (pause, resume, again, stop, delete)] == [*[False] * 4, True]
     assert time.time() - changed < 60
     assert synth.draw(say, directory.name, probe, changed)[-1] == gr.skip()
     card = corpus.card(json.loads(probe)["ending"]["corpus"])
     assert corpora_html.card(say, card)
 
 
-@pytest.mark.parametrize("reason", ["novelty", "bad_replies", "asked"])
+@pytest.mark.parametrize("reason", ["novelty", "bad_replies", "refusals", "repeats", "asked"])
 def test_a_pause_says_why(reason):
     progress = {"tokens": 5, "target": 10, "rows": 1, "dropped": 0, "aside": {"refusal": 2}}
     ending = {"event": "paused", "reason": reason, "aside": {"refusal": 2}}

@@ -71,9 +71,9 @@ def resume(job, copies) -> None:
         copies.add_digest(row["mark"])
         dropped = [*dropped[-NOVELTY_ROWS:], row["row"]]
         if job.recipe.kind == "mix":
-            job.dropped_rows.add(row["row"] // job.shard[1])
+            job.dropped_rows.add(job.local(row["row"]))
     last = max([last, *(row["row"] for row in read(job.directory / AGAIN))])
-    job.next = last // job.shard[1] + 1
+    job.next = job.local(last) + 1 if last >= 0 else 0
     job.novel.extend(new for _, new in sorted((kept | dict.fromkeys(dropped, False)).items()))
     tokens = job.directory / TOKENS
     if tokens.exists():  # those of a killed job may be ahead of its rows

@@ -44,6 +44,70 @@ class RecipeWrong(UserError):
     template = "{file}: {what}. Correct it and try again."
 
 
+class RecipeNotText(RecipeWrong):
+    template = "{file}: it cannot be read as UTF-8 text. Correct it and try again."
+
+
+class IncludeUnknown(RecipeWrong):
+    template = '{file}: {line} names "{name}", known are {known}. Correct it and try again.'
+
+
+class RecipeNotMapping(RecipeWrong):
+    template = "{file}: it has to be a mapping with kind, lang and what that kind needs. Correct it and try again."
+
+
+class KindUnknown(RecipeWrong):
+    template = '{file}: kind is "{kind}", known are {known}. Correct it and try again.'
+
+
+class FieldUnknown(RecipeWrong):
+    template = '{file}: "{field}" is not known; a {kind} has {known}. Correct it and try again.'
+
+
+class MethodUnknown(RecipeWrong):
+    template = '{file}: method is "{method}", known are {known}. Correct it and try again.'
+
+
+class AxesMissing(RecipeWrong):
+    template = "{file}: axes has to name lists, such as persona: [a pilot, a baker]. Correct it and try again."
+
+
+class PromptMissing(RecipeWrong):
+    template = "{file}: it has no prompt. Correct it and try again."
+
+
+class PartsMissing(RecipeWrong):
+    template = "{file}: there are no parts of the mix. Correct it and try again."
+
+
+class PartUnknown(RecipeWrong):
+    template = "{file}: part {number} of the mix needs a corpus or a recipe. Correct it and try again."
+
+
+class ShareMissing(RecipeWrong):
+    template = "{file}: part {number} of the mix needs a share above 0. Correct it and try again."
+
+
+class RulesMissing(RecipeWrong):
+    template = "{file}: it has no rules. Correct it and try again."
+
+
+class StartUnknown(RecipeWrong):
+    template = '{file}: start names the rule "{start}", which is not defined. Correct it and try again.'
+
+
+class TurnWrong(RecipeWrong):
+    template = "{file}: turn {number} of messages has to be system, user or assistant: text. Correct it and try again."
+
+
+class RulesEndless(RecipeWrong):
+    template = "{file}: its rules or lists contain themselves. Correct it and try again."
+
+
+class PartNoGrammar(RecipeWrong):
+    template = "{file}: it is a part of a mix but no grammar; make a corpus of it first. Correct it and try again."
+
+
 @dataclass
 class Recipe:
     """A recipe as it was read, and for a grammar its compiled rules."""
@@ -128,7 +192,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeWrong(file=path.name, what="it cannot be read as UTF-8 text") from error
+        raise RecipeNotText(file=path.name) from error
 
 
 def _with_shared_rules(text: str, file: str) -> str:
@@ -155,7 +219,7 @@ def _shared(place: str, name: str, file: str) -> str:
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
         line = "include" if place == "words" else place
-        raise RecipeWrong(file=file, what=f'{line} names "{name}", known are {known}')
+        raise IncludeUnknown(file=file, line=line, name=name, known=known)
     return path.read_text(encoding="utf-8")
 
 
@@ -170,18 +234,20 @@ def read(text: str, file: str) -> Recipe:
     """A recipe from the text of its file."""
     try:
         values = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise RulesEndless(file=file) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise RecipeUnreadable(file=file, line=mark.line + 1 if mark else 1, reason=reason) from error
     if not isinstance(values, dict):
-        raise RecipeWrong(file=file, what="it has to be a mapping with kind, lang and what that kind needs")
+        raise RecipeNotMapping(file=file)
     kind = str(values.get("kind", "grammar"))
     if kind not in KINDS:
-        raise RecipeWrong(file=file, what=f'kind is "{kind}", known are {", ".join(KINDS)}')
+        raise KindUnknown(file=file, kind=kind, known=", ".join(KINDS))
     if unknown := sorted(set(map(str, values)) - COMMON - KINDS[kind]):
         known = ", ".join(sorted(KINDS[kind]))
-        raise RecipeWrong(file=file, what=f'"{unknown[0]}" is not known; a {kind} has {known}')
+        raise FieldUnknown(file=file, field=unknown[0], kind=kind, known=known)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     recipe = Recipe(Path(file).stem, digest, kind, str(values.get("lang", "en")), values, text)
     _READERS[kind](recipe, file)
@@ -193,30 +259,30 @@ def read(text: str, file: str) -> Recipe:
 def _check_method(recipe: Recipe, file: str) -> None:
     method = str(recipe.values.get("method", "free"))
     if method not in METHODS:
-        raise RecipeWrong(file=file, what=f'method is "{method}", known are {", ".join(METHODS)}')
+        raise MethodUnknown(file=file, method=method, known=", ".join(METHODS))
 
 
 def _check_grid(recipe: Recipe, file: str) -> None:
     values, axes = recipe.values, recipe.values.get("axes")
     if not isinstance(axes, dict) or not all(isinstance(one, list) for one in axes.values()) or not axes:
-        raise RecipeWrong(file=file, what="axes has to name lists, such as persona: [a pilot, a baker]")
+        raise AxesMissing(file=file)
     if not values.get("prompt"):
-        raise RecipeWrong(file=file, what="it has no prompt")
+        raise PromptMissing(file=file)
 
 
 def _check_mix(recipe: Recipe, file: str) -> None:
     parts = recipe.values.get("parts")
     if not isinstance(parts, list) or not parts:
-        raise RecipeWrong(file=file, what="there are no parts of the mix")
+        raise PartsMissing(file=file)
     for number, part in enumerate(parts, 1):
         if not isinstance(part, dict) or ("corpus" in part) == ("recipe" in part):
-            raise RecipeWrong(file=file, what=f"part {number} of the mix needs a corpus or a recipe")
+            raise PartUnknown(file=file, number=number)
         try:
             positive = float(part.get("share", 0)) > 0
         except (TypeError, ValueError):
             positive = False
         if not positive:
-            raise RecipeWrong(file=file, what=f"part {number} of the mix needs a share above 0")
+            raise ShareMissing(file=file, number=number)
 
 
 def _read_chain(recipe: Recipe, file: str) -> None:
@@ -245,15 +311,18 @@ def _compile(recipe: Recipe, file: str) -> None:
     values = recipe.values
     rules = values.get("rules")
     if not isinstance(rules, dict) or not rules:
-        raise RecipeWrong(file=file, what="it has no rules")
+        raise RulesMissing(file=file)
     settings = {key: values[key] for key in ("depth", "decay", "words") if key in values}
     turns = list(_turns(values.get("messages") or [], file))
     start = str(values.get("start", "text"))
     if not turns and start not in rules:
-        raise RecipeWrong(file=file, what=f'start names the rule "{start}", which is not defined')
+        raise StartUnknown(file=file, start=start)
     chat = {f"messages[{at + 1}]": [text] for at, (_, text) in enumerate(turns)}
     named = {str(name): one for name, one in rules.items()}
-    recipe.grammar = Grammar(named | chat, lang=recipe.lang, **settings)
+    try:
+        recipe.grammar = Grammar(named | chat, lang=recipe.lang, **settings)
+    except RecursionError:
+        raise RulesEndless(file=file) from None
     recipe.roles = [role for role, _ in turns]
     recipe.tops = [recipe.grammar.rules[name] for name in (chat or [start])]
 
@@ -262,7 +331,7 @@ def _turns(messages: list, file: str):
     """(role, text) of the turns of a chat."""
     for at, turn in enumerate(messages):
         if not isinstance(turn, dict) or len(turn) != 1 or not turn.keys() <= {"system", "user", "assistant"}:
-            raise RecipeWrong(file=file, what=f"turn {at + 1} of messages has to be system, user or assistant: text")
+            raise TurnWrong(file=file, number=at + 1)
         yield from ((role, str(text)) for role, text in turn.items())
 
 

@@ -38,6 +38,18 @@ def shard_of(text: str | None) -> tuple[int, int]:
     return int(found[1]) - 1, int(found[2])
 
 
+def place(number: int, shard: tuple[int, int], parts: int = 1) -> int:
+    """The number in the whole job of a row of a shard; `parts` rows that belong together are in one shard."""
+    group, part = divmod(number, parts)
+    return (group * shard[1] + shard[0]) * parts + part
+
+
+def local(place: int, shard: tuple[int, int], parts: int = 1) -> int:
+    """The number in its shard of a row of the whole job."""
+    group, part = divmod(place, parts)
+    return group // shard[1] * parts + part
+
+
 class MixTooShort(UserError):
     template = (
         "The part {part} of the mix has about {has} tokens, and its share of {share} % of {tokens} needs {needs}. Lower the "
@@ -186,6 +198,6 @@ def _of_corpus(name: str) -> Iterator[dict]:
 def _of_recipe(name: str, seed: int) -> Iterator[dict]:
     recipe = recipes.load(name)
     if recipe.kind != "grammar":
-        raise recipes.RecipeWrong(file=name, what="it is a part of a mix but no grammar; make a corpus of it first")
+        raise recipes.PartNoGrammar(file=name)
     for number in count():
         yield recipe.make(seed, number) | {"lang": recipe.lang, "recipe": {"name": recipe.name, "row": number}}

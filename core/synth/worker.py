@@ -18,13 +18,13 @@ from core import errors, events, jobs, paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
 from core.runs import gpu_access
-from core.synth import job_files, recipes
+from core.synth import job_files, recipes, sources
 from core.synth.chain_source import FromChain
 from core.synth.copies import Copies
 from core.synth.endpoint import EndpointDown
 from core.synth.job_files import Files
 from core.synth.novelty import Novelty
-from core.synth.sources import FromGrammar, FromMix, Source, shard_of
+from core.synth.sources import FromGrammar, FromMix, Source
 from core.synth.writers import FromModel
 
 try:
@@ -48,7 +48,7 @@ class Job:
         self.directory, self.request = directory, jobs.request(directory)
         self.recipe = recipes.read(self.request["text"], self.request["file"])
         self.seed, self.target = int(self.request.get("seed", 0)), int(self.request["tokens"])
-        self.shard = shard_of(self.request.get("shard"))
+        self.shard = sources.shard_of(self.request.get("shard"))
         self.target = math.ceil(self.target / self.shard[1])
         self.rows = self.tokens = self.next = self.bytes = 0  # next: the number of a row among those of its shard
         self.aside, self.copies = Counter(), Counter()  # why rows were set aside; what kinds of copies were dropped
@@ -65,17 +65,21 @@ class Job:
         return sum(self.copies.values())
 
     @property
+    def by_model(self) -> bool:
+        return self.recipe.kind not in ("grammar", "mix")
+
+    @property
     def is_full(self) -> bool:
         """Whether the volume is reached and no group of rows is half written."""
         return self.tokens >= self.target and self.next % self.recipe.parts == 0
 
-    @property
-    def by_model(self) -> bool:
-        return self.recipe.kind not in ("grammar", "mix")
-
     def place(self, number: int) -> int:
         """The number of a row in the whole job, of which this may be a shard."""
-        return number * self.shard[1] + self.shard[0]
+        return sources.place(number, self.shard, self.recipe.parts)
+
+    def local(self, place: int) -> int:
+        """The number in this shard of a row of the whole job."""
+        return sources.local(place, self.shard, self.recipe.parts)
 
     def compared(self, row: dict) -> str:
         """What makes a row a copy: of a model's rows the answers, whatever they were asked."""
@@ -127,7 +131,7 @@ def _work(directory: Path) -> dict:
 
 def _again(job: Job, source: Source, copies: Copies, scale: Scale, files: Files) -> str:
     """Ask once more for the rows that were set aside and are wanted; how the job ends, if it does so meanwhile."""
-    numbers = [number // job.shard[1] for number in job_files.to_ask_again(job.directory)]
+    numbers = [job.local(place) for place in job_files.to_ask_again(job.directory)]
     following, ending = job.next, ""
     for batch in source.again(numbers, int(job.request.get("attempt") or 1)) if numbers and job.by_model else ():
         ending = _take(job, batch, copies, scale, files, source) or _asked(job)
@@ -282,12 +286,8 @@ def _asked(job: Job) -> str:
 def _end(job: Job, ending: str, short: dict) -> dict:
     """The values of the last event; finished and stopped jobs become a corpus."""
     if ending in PAUSES:
-        return {
-            "event": "paused",
-            "reason": "asked" if ending == "paused" else ending,
-            "values": short,
-            **_progress(job),
-        }
+        reason = "asked" if ending == "paused" else ending
+        return {"event": "paused", "reason": reason, "values": short, **_progress(job)}
     ending = "stopped" if ending == "stopped" else "finished"
     if not job.rows:
         return {"event": ending, "corpus": None, **_progress(job)}

@@ -56,7 +56,7 @@ class FromModel(Source):
         self.writer = open_writer(recipe, request)
         self.local = None if isinstance(self.writer, Endpoint) else self.writer
         self.flying: deque = deque()  # (number, future) of the requests in flight
-        self.attempt = 0  # of the rows that are asked for again
+        self.attempt, self.drained = 0, False  # attempt: of the rows that are asked for again
         self.which, self.of = shard_of(request.get("shard"))
         self.sampling = sampling(request)
 
@@ -87,6 +87,7 @@ class FromModel(Source):
     def drain(self) -> list[dict]:
         """The rows in flight, waited for a moment: what was asked for is paid for."""
         wait([future for _, future in self.flying], timeout=DRAIN_SECONDS)
+        self.drained = True
         return self._done()
 
     def _ready(self) -> list[dict]:
@@ -104,17 +105,7 @@ class FromModel(Source):
         return rows
 
     def _sent(self, number: int) -> Future:
-        """Ask in a thread that does not keep the process alive: a server may hang."""
-        future: Future = Future()
-
-        def ask() -> None:
-            try:
-                future.set_result(self._received_or_asked(number))
-            except BaseException as error:  # it is raised where the row is wanted
-                future.set_exception(error)
-
-        threading.Thread(target=ask, daemon=True).start()
-        return future
+        return in_thread(self._received_or_asked, number)
 
     def _written(self, numbers) -> list[dict]:
         """Rows of the local model."""
@@ -170,6 +161,8 @@ class FromModel(Source):
 
     def close(self) -> None:
         self.writer.close()
+        if not self.drained:  # the replies on their way are kept for the next process
+            wait([future for _, future in self.flying], timeout=DRAIN_SECONDS)
         self.received.close()
 
 
@@ -210,6 +203,20 @@ class Received:
             if self.file is not None:
                 self.file.close()
                 self.file = None
+
+
+def in_thread(work: Callable, *values, **named) -> Future:
+    """What some work will return; its thread does not keep the process alive: a server may hang."""
+    future: Future = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(*values, **named))
+        except BaseException as error:  # it is raised where the result is wanted
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def sampling(request: dict) -> dict:
