@@ -7,7 +7,7 @@ import gradio as gr
 import pytest
 
 from core.corpus import corpus
-from core.synth import synth_jobs, worker
+from core.synth import prompts, synth_jobs, worker
 from ui import corpora_html, synth, synth_html
 from ui.text import Say
 
@@ -16,7 +16,7 @@ def form(**more) -> dict:
     values = {"recipe": "style-en", "volume": 0, "tokens": 5000, "model": "", "name": "", "seed": 4, "file": None}
     values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4, "personas": ""}
     values |= {"temperature": 0.9, "top_p": 1, "max_tokens": 600, "thinking": "", "timeout": 300, "shard": ""}
-    return values | more
+    return values | {"judge_endpoint": "", "judge_model": ""} | more
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
@@ -25,7 +25,10 @@ def test_the_tab_is_built_in_both_languages(lang):
     with gr.Blocks():
         assert set(synth.build(say)) == {"changed"}
         assert set(synth.build_form(say)) == set(form())
-    assert [name for title, name in synth.recipe_choices(say)][:2] == [f"fractal-answers-{lang}", f"fractal-story-{lang}"]
+    assert [name for title, name in synth.recipe_choices(say)][:2] == [
+        f"fractal-answers-{lang}",
+        f"fractal-story-{lang}",
+    ]
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
@@ -90,3 +93,26 @@ def test_a_collapse_is_called_by_its_name():
     assert "as varied as natural text" in judged(few | {"texts": 2000})
     xray["gauges"]["vendi"] = gauge | {"value": 0.18}
     assert "The x-ray sees a template" in judged(xray)
+
+
+def test_a_recipe_is_told_in_a_sentence_with_its_steps():
+    told = synth.on_recipe(Say("ru"), "voices-ru")
+    assert told.startswith("Двое из двенадцати голосов спорят над чьим-то вопросом")
+    assert "Шаги: `plan` замысел; `talk` текст, проверка, правка; `said_a` сборка, проверка;" in told
+    assert "Шаги" not in synth.on_recipe(Say("ru"), "style-ru")
+    assert synth.on_recipe(Say("en"), None) == ""
+    assert "There is no recipe nowhere" in synth.on_recipe(Say("en"), "nowhere")
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_every_reason_of_a_chain_has_words(lang):
+    reasons = {"length", "turns", "turn_length", "missing_word", "banned_word", "forbidden_word", "spec", "worn"}
+    reasons |= {"too_often", "ending", "repeats", "not_longer", "not_new", "shared_noun", "shared_name", "new_number"}
+    reasons |= {"other_language", "low_score", "not_recognised", "no_verdict", "template"}
+    assert {reason: reason in prompts.WORDS["faults"][lang] for reason in reasons - OF_A_ROW} == dict.fromkeys(
+        reasons - OF_A_ROW, True
+    )
+    assert all(f"corpora.reason.{reason}" in Say(lang) for reason in reasons)
+
+
+OF_A_ROW = {"low_score", "no_verdict", "template"}  # the judge's own words tell the writer, or nothing is mended
