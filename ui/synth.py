@@ -105,7 +105,7 @@ def build_form(say: Say) -> dict:
         form["endpoint_model"] = gr.Textbox(label=say("synth.endpoint_model"), placeholder="qwen3:8b")
         with gr.Row():
             form["judge_endpoint"] = gr.Textbox(min_width=260, **words("judge"))
-            form["judge_model"] = gr.Textbox(label=say("synth.judge_model"), min_width=160)
+            form["judge_model"] = gr.Textbox(min_width=160, **words("judge_model"))
         form["writer"] = gr.Dropdown(model_choices(), value="", **words("local"))
         form["corpus"] = gr.Dropdown(corpus_choices(), value="", **words("corpus"))
         form["personas"] = gr.Textbox(lines=3, **words("personas"))

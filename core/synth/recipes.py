@@ -14,7 +14,7 @@ import yaml
 from core import paths
 from core.errors import UserError
 from core.synth import chain_steps
-from core.synth.chain_steps import Chain, ChainWrong
+from core.synth.chain_steps import Chain
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS, check_placeholders
 
@@ -287,10 +287,7 @@ def _check_mix(recipe: Recipe, file: str) -> None:
 
 def _read_chain(recipe: Recipe, file: str) -> None:
     """The steps, rows and grammar of a chain: each text of a plan is a rule of its own, named by its place."""
-    try:
-        recipe.chain = chain_steps.read(recipe.values)
-    except ChainWrong as error:
-        raise RecipeWrong(file=file, what=str(error)) from error
+    recipe.chain = chain_steps.read(recipe.values, file)
     recipe.parts = len(recipe.chain.rows)
     rules = {str(name): one for name, one in (recipe.values.get("rules") or {}).items()}
     for name, plan in recipe.chain.plans().items():
