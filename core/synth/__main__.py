@@ -108,7 +108,10 @@ def _run(options) -> int:
 def _one_row(options) -> int:
     if options.row < 0:
         _parser().error("rows are counted from 0")
-    row = recipes.load(options.recipe).make(options.seed, options.row)
+    recipe = recipes.load(options.recipe)
+    if recipe.kind != "grammar":
+        _parser().error(f"--row makes a row of a grammar again; {recipe.name} is written by a model, or a mix")
+    row = recipe.make(options.seed, options.row)
     print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(turns.texts(row)))
     return 0
 
