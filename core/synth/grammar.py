@@ -166,13 +166,14 @@ class Grammar:
         for slot in _SLOT.finditer(text):
             if slot.start() > end:
                 pieces.append(text[end : slot.start()])
-            pieces.append(self._slot(rule, slot))
+            before = pieces[-1] if pieces and type(pieces[-1]) is str and slot.start() > 0 else ""
+            pieces.append(self._slot(rule, slot, before if text[: slot.start()].endswith(before) else ""))
             end = slot.end()
         if "{" in (rest := text[end:]) or "}" in rest:
             raise SlotUnreadable(rule=rule, slot=rest[:40], example="{rule}")
         return (*pieces, rest) if rest else tuple(pieces)
 
-    def _slot(self, rule: str, written: re.Match) -> Slot:
+    def _slot(self, rule: str, written: re.Match, before: str) -> Slot:
         inside = _INSIDE.match(written[1].strip())
         if not inside:
             raise SlotUnreadable(rule=rule, slot=written[0][:40], example="{rule|gent}, {name=rule}, {$name.field}")
@@ -184,7 +185,7 @@ class Grammar:
             slot.rule = self.rules[target]
         else:
             raise RuleMissing(rule=rule, missing=target)
-        slot.inflect = self.inflector.how(how.replace("|", " "), rule) if how else None
+        slot.inflect = self.inflector.how(how.replace("|", " "), rule, before) if how else None
         slot.plain = bool(slot.rule) and not (slot.name or slot.inflect)
         return slot
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from core import events, jobs, paths
+from core import events, files, jobs, paths
 from core.corpus import diversity_metrics, importer, storage, turns
 
 BATCH = 500  # rows that are read back at once
@@ -59,7 +59,7 @@ def _block_length(directory: Path) -> int:
 def resume(job, copies) -> None:
     """Bring a job and the rows that it compares with to where the files end; a half-written last line is cut off."""
     for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl", AGAIN):
-        mend(job.directory / name)
+        files.cut_partial_line(job.directory / name)
     kept, last = _read_kept(job, copies)
     for row in read(job.directory / "aside.jsonl"):
         job.aside[row["reason"]] += 1
@@ -115,7 +115,7 @@ def _read_kept(job, copies) -> tuple[dict[int, bool], int]:
 def ask_again(directory: Path) -> int:
     """Put what a job that is not at work has set aside where it will be asked for again; how many rows wait there."""
     aside, waiting = directory / "aside.jsonl", directory / AGAIN
-    mend(aside)
+    files.cut_partial_line(aside)
     rows = {row["row"]: row for name in (AGAIN, "aside.jsonl") for row in read(directory / name)}
     unfinished = directory / f".{AGAIN}"
     unfinished.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows.values()))
@@ -142,23 +142,6 @@ def read(path: Path):
     if path.exists():
         with path.open("rb", buffering=1 << 20) as lines:
             yield from map(orjson.loads, lines)
-
-
-def mend(path: Path) -> None:
-    """Cut off a line that a dead process left half-written."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        end = file.seek(0, 2)
-        while end:
-            start = max(0, end - 65_536)
-            file.seek(start)
-            at = file.read(end - start).rfind(b"\n")
-            if at >= 0:
-                file.truncate(start + at + 1)
-                return
-            end = start
-        file.truncate(0)
 
 
 def publish(job) -> tuple[dict, dict]:

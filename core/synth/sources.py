@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import count, islice
 
-from core.corpus import storage, token_counter
-from core.corpus.__main__ import where
+from core.corpus import corpus, storage, token_counter
 from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.synth import recipes
@@ -67,7 +66,7 @@ def check_mix(recipe, model: str | None, tokens: int) -> None:
     total = sum(float(part["share"]) for part in parts)
     for part in parts:
         share = float(part["share"]) / total
-        has = token_counter.of_corpus(where(str(part["corpus"])), model)[0] if "corpus" in part else math.inf
+        has = token_counter.of_corpus(corpus.locate(str(part["corpus"])), model)[0] if "corpus" in part else math.inf
         if ALLOWED * has < share * tokens:
             values = {"share": f"{100 * share:g}", "needs": round(share * tokens), "most": math.floor(has / share)}
             raise MixTooShort(part=part["corpus"], has=round(has), tokens=tokens, **values)
@@ -192,7 +191,7 @@ class _Part:
 
 
 def _of_corpus(name: str) -> Iterator[dict]:
-    yield from storage.all_rows(where(str(name)))
+    yield from storage.all_rows(corpus.locate(str(name)))
 
 
 def _of_recipe(name: str, seed: int) -> Iterator[dict]:
