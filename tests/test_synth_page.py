@@ -9,7 +9,7 @@ import pytest
 
 from core import jobs
 from core.corpus import corpus
-from core.synth import synth_jobs, worker
+from core.synth import prompts, synth_jobs, worker
 from ui import corpora_html, synth, synth_html
 from ui.text import Say
 
@@ -18,7 +18,7 @@ def form(**more) -> dict:
     values = {"recipe": "style-en", "volume": 0, "tokens": 5000, "model": "", "name": "", "seed": 4, "file": None}
     values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4, "personas": ""}
     values |= {"temperature": 0.9, "top_p": 1, "max_tokens": 600, "thinking": "", "timeout": 300, "shard": ""}
-    return values | more
+    return values | {"judge_endpoint": "", "judge_model": ""} | more
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
@@ -100,6 +100,7 @@ def test_a_collapse_is_called_by_its_name():
 def test_a_cancelled_preview_leaves_no_process_behind():
     shown = synth.on_show(Say("en"), **form())
     assert "Writing ten rows" in next(shown)[0]
+    next(shown)  # half a second later its process has begun
     working = [child for child in psutil.Process().children() if "--preview" in child.cmdline()]
     shown.close()
     assert len(working) == 1
@@ -118,3 +119,26 @@ def test_settings_of_the_form_count_when_its_job_goes_on(monkeypatch):
     synth.on_ask(Say("en"), "resume", directory.name, recipe="grid-en", **changed)
     now = jobs.request(directory)
     assert (now["temperature"], now["top_p"], now["thinking"], now["endpoint_model"]) == (0.3, 0.8, "off", "m")
+
+
+def test_a_recipe_is_told_in_a_sentence_with_its_steps():
+    told = synth.on_recipe(Say("ru"), "voices-ru")
+    assert told.startswith("Двое из двенадцати голосов спорят над чьим-то вопросом")
+    assert "Шаги: `plan` замысел; `talk` текст, проверка, правка; `said_a` сборка, проверка;" in told
+    assert "Шаги" not in synth.on_recipe(Say("ru"), "style-ru")
+    assert synth.on_recipe(Say("en"), None) == ""
+    assert "There is no recipe nowhere" in synth.on_recipe(Say("en"), "nowhere")
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_every_reason_of_a_chain_has_words(lang):
+    reasons = {"length", "turns", "turn_length", "missing_word", "banned_word", "forbidden_word", "spec", "worn"}
+    reasons |= {"too_often", "ending", "repeats", "not_longer", "not_new", "shared_noun", "shared_name", "new_number"}
+    reasons |= {"other_language", "low_score", "not_recognised", "no_verdict", "template"}
+    assert {reason: reason in prompts.WORDS["faults"][lang] for reason in reasons - OF_A_ROW} == dict.fromkeys(
+        reasons - OF_A_ROW, True
+    )
+    assert all(f"corpora.reason.{reason}" in Say(lang) for reason in reasons)
+
+
+OF_A_ROW = {"low_score", "no_verdict", "template"}  # the judge's own words tell the writer, or nothing is mended

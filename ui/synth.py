@@ -23,7 +23,19 @@ from ui.text import Say
 TICK_SECONDS = 2
 BEAT_SECONDS = 0.5  # between two looks whether a preview was cancelled
 ASKED = ("pause", "resume", "again", "stop")  # of a job
-PREVIEWED = ("parallel", "temperature", "top_p", "max_tokens", "thinking", "timeout", "shard")
+PREVIEWED = (
+    *(
+        "parallel",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "thinking",
+        "timeout",
+        "shard",
+        "judge_endpoint",
+        "judge_model",
+    ),
+)
 OTHER = 0  # of the volumes: the number is typed
 
 
@@ -74,8 +86,10 @@ def build_form(say: Say) -> dict:
         return model_choices(say("synth.model.none"))
 
     volumes = [(say.number(tokens, 12), tokens) for tokens in preview.VOLUMES] + [(say("synth.volume.other"), OTHER)]
-    form = {
-        "recipe": gr.Dropdown(recipe_choices(say), **words("recipe")),
+    form = {"recipe": gr.Dropdown(recipe_choices(say), **words("recipe"))}
+    about = gr.Markdown()
+    form["recipe"].change(partial(on_recipe, say), form["recipe"], about, show_progress="hidden")
+    form |= {
         "volume": gr.Radio(volumes, value=preview.VOLUMES[0], **words("volume")),
         "tokens": gr.Number(200_000, label=say("synth.tokens"), precision=0, visible=False),
         "model": gr.Dropdown(counted_models(), value="", **words("model")),
@@ -89,6 +103,9 @@ def build_form(say: Say) -> dict:
         gr.Markdown(say("synth.writer.about"))
         form["endpoint"] = gr.Textbox(label=say("synth.endpoint"), placeholder="http://127.0.0.1:11434/v1")
         form["endpoint_model"] = gr.Textbox(label=say("synth.endpoint_model"), placeholder="qwen3:8b")
+        with gr.Row():
+            form["judge_endpoint"] = gr.Textbox(min_width=260, **words("judge"))
+            form["judge_model"] = gr.Textbox(min_width=160, **words("judge_model"))
         form["writer"] = gr.Dropdown(model_choices(), value="", **words("local"))
         form["corpus"] = gr.Dropdown(corpus_choices(), value="", **words("corpus"))
         form["personas"] = gr.Textbox(lines=3, **words("personas"))
@@ -114,7 +131,30 @@ def recipe_choices(say: Say) -> list[tuple[str, str]]:
     """Recipes of the program, the page's language first, then the person's own."""
     ours = sorted(recipes.listed(), key=lambda one: one["lang"] != say.lang)
     own = sorted((paths.home() / "recipes").glob("*.yaml"))
-    return [(say.pick(one["title"]), one["name"]) for one in ours] + [(path.name, str(path)) for path in own]
+    return [(_title(say, one), one["name"]) for one in ours] + [(path.name, str(path)) for path in own]
+
+
+def _title(say: Say, recipe: dict) -> str:
+    """The title of a recipe of the program; written recipes and grammars of one name are told from each other."""
+    title = say.pick(recipe["title"])
+    return say("synth.recipe.no_model", title=title) if recipe["kind"] == "grammar" else title
+
+
+def on_recipe(say: Say, name: str | None) -> str:
+    """What a recipe is in a sentence, and the steps of a chain in their order."""
+    try:
+        recipe = recipes.load(name) if name else None
+    except UserError as error:
+        return say.trouble(error)
+    about = recipe.values.get("about") if recipe else None
+    text = say.pick(about) if isinstance(about, dict) else str(about or "")
+    if not recipe or not recipe.chain:
+        return text
+    verbs: dict[str, list[str]] = {}
+    for step in recipe.chain.steps:
+        verbs.setdefault(step.name, []).append(say(f"synth.recipe.verb.{step.verb}"))
+    steps = "; ".join(f"`{name}` {', '.join(some)}" for name, some in verbs.items())
+    return f"{text}\n\n{say('synth.recipe.steps', steps=steps)}"
 
 
 def model_choices(none: str = "—") -> list[tuple[str, str]]:

@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--endpoint", help="address of an OpenAI-compatible server, such as http://127.0.0.1:11434/v1")
     add("--endpoint-model", help="the name of the model at that server")
     add("--writer", help="a local model that writes the rows: its directory or id")
+    add("--judge-endpoint", help="of a chain: the server that judges, if not the writer")
+    add("--judge-model", help="the name of the model at the judge's server")
+    add("--judge-writer", help="a local model that judges: its directory or id")
     add("--corpus", help="seeds for a model: the id or directory of a corpus")
     add("--personas", type=Path, help="a file of those who write, one a line: for grids and recipes of a model")
     add("--pack", type=int, metavar="LENGTH", help="also write the tokens as blocks of this length; needs --model")
@@ -105,7 +108,10 @@ def _run(options) -> int:
 def _one_row(options) -> int:
     if options.row < 0:
         _parser().error("rows are counted from 0")
-    row = recipes.load(options.recipe).make(options.seed, options.row)
+    recipe = recipes.load(options.recipe)
+    if recipe.kind != "grammar":
+        _parser().error(f"--row makes a row of a grammar again; {recipe.name} is written by a model, or a mix")
+    row = recipe.make(options.seed, options.row)
     print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(turns.texts(row)))
     return 0
 
@@ -133,6 +139,7 @@ def _preview(options) -> int:
 def request(options) -> dict:
     """The options as core.synth.synth_jobs.create takes them."""
     names = ("recipe", "model", "name", "seed", "endpoint", "endpoint_model", "writer", "corpus", "parallel")
+    names += ("judge_endpoint", "judge_model", "judge_writer")
     values = {name: getattr(options, name) for name in (*names, *OPTIONS)}
     values["personas"] = prompts.read_personas(recipes.read_text(options.personas)) if options.personas else []
     return values | {"out": str(options.out.absolute()) if options.out else None}

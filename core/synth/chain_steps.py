@@ -19,6 +19,7 @@ expression, a list stands for itself, but where texts are wanted (`apart: [sente
 
 from dataclasses import dataclass, field
 
+from core.errors import UserError
 from core.synth import chain_checks, chain_templates
 from core.synth.chain_templates import TemplateWrong
 
@@ -31,8 +32,44 @@ MOST_STEPS, MOST_ROWS = 60, 20
 LEAST, MEAN, DROP = 6, 7, 5  # of 10: each score, their mean; a mean below which nothing is mended
 
 
-class ChainWrong(Exception):
-    """What is wrong with a chain, and where."""
+class StepsMissing(UserError):
+    template = "{file}: steps has to be a list of 1 to {most} steps. Correct it and try again."
+
+
+class StepUnnamed(UserError):
+    template = "{file}: step {number} needs a name of letters, digits and _. Correct it and try again."
+
+
+class StepNameTaken(UserError):
+    template = '{file}: the name "{step}" of step {number} is taken. Correct it and try again.'
+
+
+class StepFieldUnknown(UserError):
+    template = '{file}, step {step}: "{field}" is not known; known are {known}. Correct it and try again.'
+
+
+class StepEmpty(UserError):
+    template = (
+        "{file}, step {step}: it needs one of {known}, and of plan, write and join only one. Correct it and try again."
+    )
+
+
+class StepNameUnknown(UserError):
+    template = (
+        '{file}, step {step}: it uses "{name}", which no step before it makes; known are {known}. Correct the name.'
+    )
+
+
+class StepWrong(UserError):
+    template = "{file}, step {step}: {verb} cannot be read: {reason}. Correct it and try again."
+
+
+class RowsMissing(UserError):
+    template = "{file}: rows has to be a list of 1 to {most} rows. Correct it and try again."
+
+
+class RowWrong(UserError):
+    template = "{file}: row {number} cannot be read: {reason}. Correct it and try again."
 
 
 @dataclass(frozen=True)
@@ -58,23 +95,26 @@ class Chain:
         return {step.name: step.value for step in self.steps if step.verb == "plan"}
 
 
-def read(values: dict) -> Chain:
+def read(values: dict, file: str) -> Chain:
     """The chain of a recipe's values.
 
     Raises:
-        ChainWrong
+        StepsMissing, StepUnnamed, StepNameTaken, StepFieldUnknown, StepEmpty, StepNameUnknown, StepWrong, RowsMissing,
+        RowWrong.
     """
     written = values.get("steps")
     if not isinstance(written, list) or not 0 < len(written) <= MOST_STEPS:
-        raise ChainWrong(f"steps has to be a list of 1 to {MOST_STEPS} steps")
+        raise StepsMissing(file=file, most=MOST_STEPS)
     known, texts, steps, fields = {"cards", "lang"}, set(), [], set()
     for number, one in enumerate(written, 1):
-        name, more = _named(one, number, known)
+        name, more = _named(one, number, known, file)
         for step in more:
             try:
                 _check(step, values, known, texts)
             except TemplateWrong as error:
-                raise ChainWrong(f"step {name}, {step.verb}: {error}") from error
+                if error.unknown:
+                    raise StepNameUnknown(file=file, step=name, name=error.unknown, known=error.known) from error
+                raise StepWrong(file=file, step=name, verb=step.verb, reason=error) from error
             if step.verb in ("plan", "write", "join"):
                 known.add(name)
             if step.verb in ("write", "join"):
@@ -83,31 +123,31 @@ def read(values: dict) -> Chain:
                 fields |= _names(step.value)
         steps += more
         fields.add(name)
-    return Chain(steps, _rows(values.get("rows"), known), fields)
+    return Chain(steps, _rows(values.get("rows"), known, file), fields)
 
 
-def _named(one, number: int, known: set[str]) -> tuple[str, list[Step]]:
+def _named(one, number: int, known: set[str], file: str) -> tuple[str, list[Step]]:
     if not isinstance(one, dict) or not str(one.get("name", "")).isidentifier():
-        raise ChainWrong(f"step {number} needs a name of letters, digits and _")
+        raise StepUnnamed(file=file, number=number)
     name = one["name"]
     if name in known:
-        raise ChainWrong(f'step {number}: the name "{name}" is taken')
+        raise StepNameTaken(file=file, number=number, step=name)
     if unknown := sorted(set(one) - OPTIONS - set(VERBS)):
-        raise ChainWrong(f'step {name}: "{unknown[0]}" is not known; a step has {", ".join(VERBS)}')
+        raise StepFieldUnknown(file=file, step=name, field=unknown[0], known=", ".join([*VERBS, *sorted(OPTIONS)]))
     verbs = [verb for verb in VERBS if verb in one]
     if not verbs or sum(verb in ("plan", "write", "join") for verb in verbs) > 1:
-        raise ChainWrong(f"step {name} needs one of {', '.join(VERBS)}")
+        raise StepEmpty(file=file, step=name, known=", ".join(VERBS))
     options = {key: one[key] for key in OPTIONS - {"name"} if key in one}
-    return name, [_step(name, verb, one[verb], options) for verb in verbs]
+    return name, [_step(name, verb, one[verb], options, file) for verb in verbs]
 
 
-def _step(name: str, verb: str, value, options: dict) -> Step:
+def _step(name: str, verb: str, value, options: dict, file: str) -> Step:
     if verb in ("check", "judge") and not isinstance(value, dict):
-        raise ChainWrong(f"step {name}: {verb} has to be a mapping")
+        raise StepWrong(file=file, step=name, verb=verb, reason="it has to be a mapping")
     if verb == "rewrite" and not isinstance(value, dict):
         value = {"prompt": value if isinstance(value, str) and value not in ("true", "yes") else None}
     if verb in ("write", "join") and not isinstance(value, str):
-        raise ChainWrong(f"step {name}: {verb} has to be a text")
+        raise StepWrong(file=file, step=name, verb=verb, reason="it has to be a text")
     of = (name,) if verb in ("plan", "write", "join") else value.get("of", name)
     if verb in ("check", "judge", "rewrite"):
         value = {key: one for key, one in value.items() if key != "of"}
@@ -117,7 +157,7 @@ def _step(name: str, verb: str, value, options: dict) -> Step:
 def _check(step: Step, values: dict, known: set[str], texts: set[str]) -> None:
     """Refuse a step that cannot work with what is known before it."""
     if missing := sorted(set(step.of) - texts) if step.verb in ("check", "judge", "rewrite") else []:
-        raise TemplateWrong(f'"{missing[0]}" is no text that an earlier step makes')
+        raise TemplateWrong(f'"{missing[0]}" is no text of a step', missing[0], ", ".join(sorted(texts)))
     if "system" in step.options:
         chain_templates.check(str(step.options["system"]), known)
     if step.verb in ("write", "join"):
@@ -160,21 +200,21 @@ def _check_judge(judge: dict, known: set[str]) -> None:
         chain_templates.check_value(judge["expect"], known)
 
 
-def _rows(rows, known: set[str]) -> list[dict]:
+def _rows(rows, known: set[str], file: str) -> list[dict]:
     if not isinstance(rows, list) or not 0 < len(rows) <= MOST_ROWS:
-        raise ChainWrong(f"rows has to be a list of 1 to {MOST_ROWS} rows")
+        raise RowsMissing(file=file, most=MOST_ROWS)
     for number, row in enumerate(rows, 1):
         if (
             not isinstance(row, dict)
             or set(row) - {"name", "text", "messages"}
             or ("text" in row) == ("messages" in row)
         ):
-            raise ChainWrong(f"row {number} has to have a text or messages, and perhaps a name")
+            raise RowWrong(file=file, number=number, reason="it has a text or messages, and perhaps a name")
         try:
             for template in templates(row):
                 chain_templates.check(template, known)
         except TemplateWrong as error:
-            raise ChainWrong(f"row {number}: {error}") from error
+            raise RowWrong(file=file, number=number, reason=error) from error
     return rows
 
 

@@ -26,7 +26,11 @@ _GROWING = (nodes.Macro, nodes.CallBlock, nodes.Assign, nodes.AssignBlock, nodes
 
 
 class TemplateWrong(Exception):
-    """What is wrong with a template, in words for the one who wrote it."""
+    """What is wrong with a template, in words for the one who wrote it; `unknown` is a name that nothing before it has."""
+
+    def __init__(self, reason: str, unknown: str = "", known: str = ""):
+        super().__init__(reason)
+        self.unknown, self.known = unknown, known
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -113,7 +117,8 @@ def check(source: str, known: set[str]) -> None:
     if _depth(tree) > MOST_LOOPS:
         raise TemplateWrong(f"more than {MOST_LOOPS} loops lie within each other")
     if unknown := sorted(meta.find_undeclared_variables(tree) - known - {"range"}):
-        raise TemplateWrong(f'"{unknown[0]}" is not known here; known are {", ".join(sorted(known))}')
+        listed = ", ".join(sorted(known))
+        raise TemplateWrong(f'"{unknown[0]}" is not known here; known are {listed}', unknown[0], listed)
 
 
 def check_value(expression: str, known: set[str]) -> None:

@@ -171,7 +171,20 @@ def publish(job) -> tuple[dict, dict]:
 def _note(job) -> dict:
     """What the card says beyond the usual: the recipe whole, so that the corpus can be made again."""
     request = job.request
-    options = ("seed", "shard", "model", "writer", "endpoint", "endpoint_model", "temperature", "max_tokens", "corpus")
+    options = (
+        "seed",
+        "shard",
+        "model",
+        "writer",
+        "judge_endpoint",
+        "judge_model",
+        "judge_writer",
+        "endpoint",
+        "endpoint_model",
+        "temperature",
+        "max_tokens",
+        "corpus",
+    )
     options += ("top_p", "thinking")
     synth = {
         "recipe": job.recipe.name,

@@ -14,7 +14,7 @@ import yaml
 from core import paths
 from core.errors import UserError
 from core.synth import chain_steps
-from core.synth.chain_steps import Chain, ChainWrong
+from core.synth.chain_steps import Chain
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS, check_placeholders
 
@@ -250,36 +250,28 @@ def read(text: str, file: str) -> Recipe:
         raise FieldUnknown(file=file, field=unknown[0], kind=kind, known=known)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     recipe = Recipe(Path(file).stem, digest, kind, str(values.get("lang", "en")), values, text)
-    _check(recipe, file)
+    _READERS[kind](recipe, file)
+    if kind in ("grid", "model"):
+        check_placeholders(kind, recipe.lang, values)
     return recipe
 
 
-def _check(recipe: Recipe, file: str) -> None:
-    """Refuse what the kind of the recipe cannot work with; compile the rules of a grammar."""
-    kind, values = recipe.kind, recipe.values
-    if kind == "grammar":
-        _compile(recipe, file)
-    elif kind == "grid":
-        _check_grid(values, file)
-    elif kind == "mix":
-        _check_mix(values.get("parts"), file)
-    elif kind == "chain":
-        _read_chain(recipe, file)
-    elif str(values.get("method", "free")) not in METHODS:
-        raise MethodUnknown(file=file, method=values["method"], known=", ".join(METHODS))
-    if kind in ("grid", "model"):
-        check_placeholders(kind, recipe.lang, values)
+def _check_method(recipe: Recipe, file: str) -> None:
+    method = str(recipe.values.get("method", "free"))
+    if method not in METHODS:
+        raise MethodUnknown(file=file, method=method, known=", ".join(METHODS))
 
 
-def _check_grid(values: dict, file: str) -> None:
-    axes = values.get("axes")
+def _check_grid(recipe: Recipe, file: str) -> None:
+    values, axes = recipe.values, recipe.values.get("axes")
     if not isinstance(axes, dict) or not all(isinstance(one, list) for one in axes.values()) or not axes:
         raise AxesMissing(file=file)
     if not values.get("prompt"):
         raise PromptMissing(file=file)
 
 
-def _check_mix(parts, file: str) -> None:
+def _check_mix(recipe: Recipe, file: str) -> None:
+    parts = recipe.values.get("parts")
     if not isinstance(parts, list) or not parts:
         raise PartsMissing(file=file)
     for number, part in enumerate(parts, 1):
@@ -295,10 +287,7 @@ def _check_mix(parts, file: str) -> None:
 
 def _read_chain(recipe: Recipe, file: str) -> None:
     """The steps, rows and grammar of a chain: each text of a plan is a rule of its own, named by its place."""
-    try:
-        recipe.chain = chain_steps.read(recipe.values)
-    except ChainWrong as error:
-        raise RecipeWrong(file=file, what=str(error)) from error
+    recipe.chain = chain_steps.read(recipe.values, file)
     recipe.parts = len(recipe.chain.rows)
     rules = {str(name): one for name, one in (recipe.values.get("rules") or {}).items()}
     for name, plan in recipe.chain.plans().items():
@@ -341,3 +330,12 @@ def _turns(messages: list, file: str):
         if not isinstance(turn, dict) or len(turn) != 1 or not turn.keys() <= {"system", "user", "assistant"}:
             raise TurnWrong(file=file, number=at + 1)
         yield from ((role, str(text)) for role, text in turn.items())
+
+
+_READERS = {
+    "grammar": _compile,
+    "grid": _check_grid,
+    "mix": _check_mix,
+    "chain": _read_chain,
+    "model": _check_method,
+}

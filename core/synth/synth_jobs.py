@@ -10,7 +10,15 @@ from core.errors import UserError
 from core.synth import endpoint, job_files, novelty, prompts, recipes, sources, writers
 
 SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
-CHANGEABLE = (*writers.SAMPLING, "endpoint", "endpoint_model", "parallel", "timeout")  # while a job is paused
+CHANGEABLE = (
+    *writers.SAMPLING,
+    "endpoint",
+    "endpoint_model",
+    "parallel",
+    "timeout",
+    "judge_endpoint",
+    "judge_model",
+)  # while a job is paused
 
 
 class NothingToGoOnWith(UserError):
@@ -48,8 +56,9 @@ def create(request: dict, directory: Path | None = None) -> Path:
     if not SMALLEST <= int(request["tokens"]) <= MOST:
         raise VolumeWrong(tokens=request["tokens"], least=SMALLEST, most=MOST)
     sources.shard_of(request.get("shard"))
-    if request.get("endpoint"):
-        endpoint.address(request["endpoint"])  # before an address with a key is written down
+    for name in ("endpoint", "judge_endpoint"):
+        if request.get(name):
+            endpoint.address(request[name])  # before an address with a key is written down
     if recipe.kind == "mix":
         sources.check_mix(recipe, request.get("model"), int(request["tokens"]))
     name = str(request.get("name") or "").strip() or recipe.name
@@ -104,8 +113,9 @@ def change(directory: Path, changes: dict, *, again: bool = False) -> dict:
     wanted = request | {key: value for key, value in changes.items() if key in CHANGEABLE}
     wanted |= writers.sampling(wanted)
     changed = {key: wanted.get(key) for key in CHANGEABLE if wanted.get(key) != now.get(key)}
-    if changed.get("endpoint"):
-        endpoint.address(changed["endpoint"])
+    for name in ("endpoint", "judge_endpoint"):
+        if changed.get(name):
+            endpoint.address(changed[name])
     if changed:
         events.mend(directory)
         events.append(directory, "changed", **changed)
