@@ -570,7 +570,7 @@ def test_a_name_with_markup_is_text_in_the_notice(monkeypatch):
 
     warned = []
     monkeypatch.setattr(chat, "talk", without_room)
-    monkeypatch.setattr(talk, "warn", warned.append)
+    monkeypatch.setattr("gradio.Warning", lambda words, **_: warned.append(words))
     history, values = talk.with_prompt(talk.EMPTY, [], "q"), dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
     *_, (_, notice, *_) = talk.on_answer(Say("en"), history, 1, talk.StopFlag(), "", "cpu", **values)
     assert notice.startswith(r"\!\[a\](http://b/c) \<i\> needs about 9.0 GiB")
