@@ -301,3 +301,13 @@ def test_a_place_becomes_a_goal():
         "на кончиках пальцев": "на кончики пальцев", "на Выборгской": "на Выборгскую", "посреди избы": "посреди избы",
     }  # fmt: skip
     assert {place: formed(place, "goal") for place in goals} == goals
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_fractals_hold_a_rule_within_itself_to_different_depths(lang):
+    recipe = recipes.load(f"fractals-{lang}")
+    paths = [recipe.make(1, number)["path"].split(".") for number in range(600)]
+    depths = {sum(step[:-1] == "deep" for step in path) for path in paths}
+    assert recipe.grammar.rules["deep"].recursive
+    assert depths >= {0, 1, 2, 3}
+    assert max(depths) <= recipe.grammar.depth + 1

@@ -4,8 +4,10 @@ import json
 import time
 
 import gradio as gr
+import psutil
 import pytest
 
+from core import jobs
 from core.corpus import corpus
 from core.synth import prompts, synth_jobs, worker
 from ui import corpora_html, synth, synth_html
@@ -116,3 +118,26 @@ def test_every_reason_of_a_chain_has_words(lang):
 
 
 OF_A_ROW = {"low_score", "no_verdict", "template"}  # the judge's own words tell the writer, or nothing is mended
+
+
+def test_a_cancelled_preview_leaves_no_process_behind():
+    shown = synth.on_show(Say("en"), **form())
+    assert "Writing ten rows" in next(shown)[0]
+    working = [child for child in psutil.Process().children() if "--preview" in child.cmdline()]
+    shown.close()
+    assert len(working) == 1
+    assert psutil.wait_procs(working, timeout=10)[1] == []
+
+
+def test_settings_of_the_form_count_when_its_job_goes_on(monkeypatch):
+    wanted = synth.request(Say("en"), form(recipe="grid-en", endpoint="http://127.0.0.1:1/v1", endpoint_model="m"))
+    assert (wanted["top_p"], wanted["shard"], wanted["max_tokens"]) == (None, None, 600)
+    directory = synth_jobs.create(wanted)
+    monkeypatch.setattr(synth_jobs, "start", lambda _: None)
+    settings = {key: form()[key] for key in synth_jobs.CHANGEABLE} | {"endpoint": "http://127.0.0.1:1/v1"}
+    changed = settings | {"endpoint_model": "m", "temperature": 0.3, "top_p": 0.8, "thinking": "off"}
+    synth.on_ask(Say("en"), "resume", directory.name, recipe="style-en", **changed)
+    assert jobs.request(directory)["temperature"] == 0.9
+    synth.on_ask(Say("en"), "resume", directory.name, recipe="grid-en", **changed)
+    now = jobs.request(directory)
+    assert (now["temperature"], now["top_p"], now["thinking"], now["endpoint_model"]) == (0.3, 0.8, "off", "m")
