@@ -78,8 +78,8 @@ def told(salt: int, *words: str) -> str:
 
 
 def number_of(body: dict) -> int:
-    """The row that a prompt is for: with the seed 0 it is in the seed of the call."""
-    return body["seed"] % 2**20
+    """The row that a prompt is for: with the seed 0 it is in the seed of the call, and so is the attempt."""
+    return body["seed"] % 2**20 % 500_009
 
 
 def author(bad: dict):
@@ -241,6 +241,34 @@ def test_a_pause_ends_within_a_row_and_no_reply_is_asked_for_twice(serve, tmp_pa
     assert worker.run(directory) == "finished"
     asked = Counter((body["seed"], body["messages"][-1]["content"]) for body in server.asked)
     assert max(asked.values()) == 1
+
+
+def test_shards_share_the_groups_of_a_chain(serve, tmp_path):
+    server = serve(author({}))
+    whole = job(tmp_path, server, out=str(tmp_path / "whole"), tokens=2000)
+    assert worker.run(whole) == "finished"
+    plans = {row["recipe"]["row"]: row["recipe"]["plan"] for row in storage.all_rows(tmp_path / "whole")}
+    for which in (0, 1):
+        out = tmp_path / f"shard-{which}"
+        assert worker.run(job(tmp_path, server, out=str(out), tokens=2000, shard=f"{which + 1}/2")) == "finished"
+        rows = [row["recipe"] for row in storage.all_rows(out)]
+        assert {row["row"] // 2 % 2 for row in rows} == {which}
+        assert all(plans.get(row["row"], row["plan"]) == row["plan"] for row in rows)
+
+
+def test_chains_that_were_set_aside_are_asked_for_again(serve, tmp_path):
+    bad = {2: {"judge": "It is lovely."}}
+    directory = job(tmp_path, serve(author(bad)), tokens=1_000_000, parallel=1)
+    threading.Timer(1, jobs.ask, (directory, "pause")).start()
+    assert worker.run(directory) == "paused"
+    assert events.last(directory)["aside"] == {"no_verdict": 1}
+    bad.clear()
+    assert synth_jobs.change(directory, {}, again=True) == {"attempt": 1}
+    jobs.forget_requests(directory)
+    threading.Timer(1, jobs.ask, (directory, "stop")).start()
+    assert worker.run(directory) == "stopped"
+    assert [row["recipe"]["part"] for row in written(directory) if row["recipe"]["row"] // 2 == 2] == ["whole", "asked"]
+    assert events.last(directory)["aside"] == {}
 
 
 def test_another_server_may_judge(serve, tmp_path):
