@@ -71,8 +71,9 @@ def changes(say: Say, answer: Answer) -> str:
     question = (answer.shape, answer.setup, answer.card, answer.budget)
     options = advice.changes(*question) if answer.verdict == "fits" else advice.way_to_fit(*question)
     smaller = None
-    if answer.verdict != "fits" and (not options or options[-1].verdict != "fits"):
-        smaller = advice.largest_model(answer.setup.changed(method="qlora", batch_size=1), answer.card, answer.budget)
+    if answer.verdict == "no" and (not options or options[-1].verdict == "no"):  # steps that lead nowhere are no help
+        options, least = [], answer.setup.changed(method="qlora", batch_size=1)
+        smaller = advice.largest_model(least, answer.card, answer.budget, below=answer.shape.parameters)
     largest = {**advice.largest(*question), "model": advice.largest_model(*question[1:])}
     values = {"verdict": answer.verdict, "changes": options, "smaller": smaller, "largest": largest}
     return templates.render(say, "calculator_changes", **values)

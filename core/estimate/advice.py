@@ -1,11 +1,13 @@
 """What to change so that it fits, cheapest first, and the largest that still fits."""
 
+import contextlib
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
 from core.estimate import speed
-from core.estimate.answer import fits, quick
+from core.estimate.answer import judge, quick, verdict
 from core.estimate.catalogue import Card, models, shape
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
@@ -28,6 +30,8 @@ class Change:
     @property
     def harm(self) -> int:
         """To the result, 0: the same; 1: nearly the same; 2: another training."""
+        if self.after == "qlora" and self.before == "lora":
+            return 1
         return {"loss": 0, "attention": 0, "checkpointing": 0, "batch": 0, "optimizer": 1}.get(self.name, 2)
 
 
@@ -37,12 +41,11 @@ def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[
     options = []
     for name, before, after, fields in _candidates(setup):
         other = replace(setup, **fields)
-        memory = quick(shape, other, card)
-        if base - memory.process < NOTABLE:
+        saves = base - quick(shape, other, card).process
+        if saves < NOTABLE:
             continue
         slower = pace / speed.pace(shape, other, card).tokens_per_second
-        verdict = fits(memory, budget)
-        options.append(Change(name, before, after, fields, base - memory.process, slower, verdict))
+        options.append(Change(name, before, after, fields, saves, slower, judge(shape, other, card, budget)[1]))
     return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))
 
 
@@ -51,10 +54,11 @@ def way_to_fit(
 ) -> list[Change]:
     """Changes one after another until it fits, the least harmful first; each is counted from the one before it.
 
-    `allowed` are the names of changes to choose from, by default all.
+    `allowed` are the names of changes to choose from, by default all. Where all of them are not enough, the last one's
+    verdict says so.
     """
-    taken: list[Change] = []
-    while fits(quick(shape, setup, card), budget) != "fits" and len(taken) < 12:
+    taken, first = [], setup
+    while judge(shape, setup, card, budget)[1] != "fits" and len(taken) < 12:
         open_ = changes(shape, setup, card, budget)
         open_ = [change for change in open_ if allowed is None or change.name in allowed]
         if not open_:
@@ -63,7 +67,26 @@ def way_to_fit(
         chosen = enough[0] if enough else min(open_, key=lambda c: (c.harm, -c.saves))
         taken.append(chosen)
         setup = replace(setup, **chosen.fields)
-    return taken
+    return _only_needed(shape, first, card, budget, taken)
+
+
+def _only_needed(shape: ModelShape, setup: Setup, card: Card, budget: float, taken: list[Change]) -> list[Change]:
+    """The same way with one step a kind, without the steps that later ones have made superfluous."""
+    kinds = {change.name: change for change in taken}  # the last of each
+    for name in sorted(kinds, key=lambda name: -kinds[name].harm):
+        rest = {field: value for other in kinds if other != name for field, value in kinds[other].fields.items()}
+        if judge(shape, replace(setup, **rest), card, budget)[1] == "fits":
+            del kinds[name]
+    way = []
+    for change in kinds.values():
+        after = replace(setup, **change.fields)
+        before = next(other.before for other in taken if other.name == change.name)
+        saves = quick(shape, setup, card).process - quick(shape, after, card).process
+        rates = [speed.pace(shape, each, card).tokens_per_second for each in (setup, after)]
+        then = judge(shape, after, card, budget)[1]
+        way.append(replace(change, before=before, saves=saves, slower=rates[0] / rates[1], verdict=then))
+        setup = after
+    return way
 
 
 def _candidates(setup: Setup):
@@ -103,33 +126,43 @@ def largest(shape: ModelShape, setup: Setup, card: Card, budget: float) -> dict[
 
 
 def _most(shape: ModelShape, setup: Setup, card: Card, budget: float, name: str, low: int, high: int) -> int:
-    def ok(value: int) -> bool:
-        return fits(quick(shape, replace(setup, **{name: value}), card), budget) == "fits"
+    """The largest value that judge() lets fit, found with the closed form and the overhead of the setup as it is."""
 
-    if not ok(low):
-        return 0
-    if ok(high):
-        return high
+    def other(value: int) -> Setup:
+        return replace(setup, **{name: value})
+
+    def ok(value: int) -> bool:
+        memory = quick(shape, other(value), card)
+        return verdict(replace(memory, reserved=overhead * memory.allocated), budget) == "fits"
+
+    def fits(value: int) -> bool:
+        return judge(shape, other(value), card, budget)[1] == "fits"
+
+    now = judge(shape, setup, card, budget)[0]
+    overhead, least, step = now.reserved / now.allocated, low, 64 if name == "max_length" else 1
+    if not ok(low) or ok(high):
+        return high if ok(low) and fits(high) else low if fits(low) else 0
     while high - low > max(1, low // 64):
         middle = (low + high) // 2
         low, high = (middle, high) if ok(middle) else (low, middle)
-    step = 64 if name == "max_length" else 1
-    return max(step, low // step * step) if low >= step else low
+    low = max(least, low // step * step)
+    while low > least and not fits(low):
+        low = max(least, min(low - step, low * 31 // 32 // step * step))
+    return low if low > least or fits(low) else 0
 
 
-def largest_model(setup: Setup, card: Card, budget: float) -> str:
-    """The largest model of the catalogue that fits with this setup."""
-    best, name = 0, ""
+def largest_model(setup: Setup, card: Card, budget: float, below: float = math.inf) -> str:
+    """The largest model of the catalogue that fits with this setup, of fewer than `below` parameters."""
+    candidates = {}
     for hub_id, entry in models().items():
-        if entry.get("adapter"):
-            continue
-        try:
-            candidate = shape(hub_id)
-            chosen = replace(setup, target_modules="all-linear")
-            if candidate.longest and candidate.longest < setup.max_length:
-                continue
-            if candidate.parameters > best and fits(quick(candidate, chosen, card), budget) == "fits":
-                best, name = candidate.parameters, hub_id
-        except UserError:
-            continue
-    return name
+        with contextlib.suppress(UserError):
+            known = shape(hub_id)
+            if (
+                not entry.get("adapter")
+                and known.parameters < below
+                and setup.max_length <= (known.longest or math.inf)
+            ):
+                candidates[hub_id] = known
+    chosen = replace(setup, target_modules="all-linear")
+    largest_first = sorted(candidates, key=lambda hub_id: -candidates[hub_id].parameters)
+    return next((name for name in largest_first if judge(candidates[name], chosen, card, budget)[1] == "fits"), "")

@@ -17,6 +17,7 @@ TOKEN_BYTES = 13  # tokenised: input_ids 4, attention_mask 1, labels 8; measured
 TEXT_BYTES = 4.5  # of UTF-8 for a token: English and Russian lie between 4 and 6
 CHECKPOINTS = 3  # on the disk: two that are kept, and the next while it is written
 CACHE = 2.0 * GIB  # on the disk: compiled kernels, tokenizer, logs
+MOST_RESERVED = 1.6  # of what is allocated: no measured run reserved more than 1.49 of it
 UPPER = 1.08  # nine in ten measured runs reserve less than this times the estimate
 DRAW = 0.85  # of a card's power limit while it trains
 
@@ -49,9 +50,7 @@ class Answer:
     @property
     def verdict(self) -> str:
         """fits, tight or no."""
-        if self.upper <= self.budget:
-            return "fits"
-        return "tight" if self.process <= self.budget else "no"
+        return verdict(self.memory, self.budget, self.correction.memory)
 
     @property
     def epoch_seconds(self) -> float:
@@ -157,11 +156,27 @@ def quick(shape: ModelShape, setup: Setup, card: Card) -> Memory:
     return replace(memory, reserved=1.06 * memory.allocated)
 
 
-def fits(memory: Memory, budget: float) -> str:
-    """fits, tight or no, of a memory that was worked out by quick()."""
-    if UPPER * memory.reserved + memory.context <= budget:
+def verdict(memory: Memory, budget: float, correction: float = 1.0) -> str:
+    """fits, tight or no: what every table, piece of advice and forecast says.
+
+    It fits where the memory that nine in ten runs reserve does. It is tight where the tensors themselves fit, and the
+    allocator has to give back blocks that it keeps for later: torch does so before it reports that memory is short.
+    A correction alone never turns fits into no.
+    """
+    if memory.reserved * (correction + UPPER - 1) + memory.context <= budget:
         return "fits"
-    return "tight" if memory.process <= budget else "no"
+    if memory.allocated * correction + memory.context <= budget:
+        return "tight"
+    return "tight" if correction > 1 and verdict(memory, budget) == "fits" else "no"
+
+
+def judge(shape: ModelShape, setup: Setup, card: Card, budget: float) -> tuple[Memory, str]:
+    """The memory and the verdict of a setup, as ask() gives it; the allocator is followed only where it decides."""
+    memory = quick(shape, setup, card)
+    needed = memory.allocated + memory.context
+    if needed <= budget < needed * MOST_RESERVED:
+        memory = reserve(memory, shape, suited(setup, card), card)
+    return memory, verdict(memory, budget)
 
 
 def as_dict(answer: Answer) -> dict:

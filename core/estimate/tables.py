@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from core.estimate import setup as setups
 from core.estimate import speed
-from core.estimate.answer import CHECKPOINTS, disk, fits, quick, reserve, suited
+from core.estimate.answer import CHECKPOINTS, disk, judge, reserve, suited, verdict
 from core.estimate.catalogue import Card, shape
 from core.estimate.memory import Memory, estimate
 from core.estimate.setup import Setup
@@ -48,8 +48,7 @@ def models(setup: Setup, card: Card, budget: float) -> list[list[Cell]]:
         row = []
         for kind in MODEL_KINDS:
             chosen = of_kind(setup, kind).changed(max_length=length)
-            memory = quick(known, chosen, card)
-            row.append(Cell(name, kind, memory, fits(memory, budget), chosen.optim))
+            row.append(Cell(name, kind, *judge(known, chosen, card, budget), chosen.optim))
         table.append(row)
     return table
 
@@ -63,7 +62,7 @@ def methods(name: str, setup: Setup, card: Card, budget: float) -> list[Cell]:
         memory = reserve(estimate(known, chosen, card.capability), known, chosen, card)
         checkpoint = disk(known, chosen, memory, 0)["checkpoints"] / CHECKPOINTS
         pace = speed.pace(known, chosen, card)
-        cells.append(Cell(name, kind, memory, fits(memory, budget), chosen.optim, pace, checkpoint))
+        cells.append(Cell(name, kind, memory, verdict(memory, budget), chosen.optim, pace, checkpoint))
     return cells
 
 

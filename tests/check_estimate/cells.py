@@ -7,6 +7,8 @@ import re
 
 GIB = 2**30
 UNITS = {"gib": GIB, "gb": 1e9, "mib": 2**20, "mb": 1e6, "kib": 2**10, "kb": 1e3, "bytes": 1, "byte": 1, "b": 1}
+# Versions of transformers 4: until 49 the loss copied the shifted logits in fp32, from 45 on with those in 16 bit kept.
+KEPT, UNSHIFTED = 45, 49
 _LARGE = {"k": 1024, "": 1}  # 4k tokens are 4,096
 _YES, _NO = ("true", "1", "1.0", "yes", "y", "on", "enabled"), ("false", "0", "0.0", "no", "n", "off", "disabled")
 
@@ -133,8 +135,10 @@ def optimizer_of(text: str) -> str:
     raise LeftOut(f"optimizer {text} is not modelled")
 
 
-def loss_of(text: str, stack: str) -> str:
+def loss_of(text: str, stack: str, raw: dict) -> str:
     """The loss kernel in the calculator's words."""
+    if "foak" in raw.get("framework", "").lower() and "liger" not in text:  # IBM's kernels
+        return "in_place"
     if "held" in text:
         return "held"
     if "litgpt" in text or "no upcast" in text:
@@ -147,7 +151,9 @@ def loss_of(text: str, stack: str) -> str:
         return "fused" if stack == "trl" else "tiled" if stack == "soulsmith" else "logits"
     whole = r"\bhf\b|fp32 logits|full logits|stock|standard|default|forcausallm|cross[_ -]?entropy"
     if "chunk" not in text and re.search(whole, text):
-        return "logits"
+        version = re.search(r"transformers (4\.\d+)", raw.get("framework", "").lower())
+        minor = int(version[1][2:]) if version else UNSHIFTED
+        return "floated" if minor < KEPT else "shifted" if minor < UNSHIFTED else "logits"
     raise LeftOut(f"the loss kernel ({text}) is not modelled")
 
 
@@ -178,6 +184,29 @@ def targets_of(text: str, known: dict) -> str:
             raise LeftOut(f"target modules {text}")
         found += names
     return ",".join(dict.fromkeys(found))
+
+
+def dropout_of(raw: dict, default: float) -> float:
+    """The adapter's dropout: of its column, of a note that names it, else the framework's own."""
+    found = re.search(r"lora_dropout[ :=]*([\d.]*\d)", raw.get("note", "").lower())
+    text = raw.get("lora_dropout", "") or (found[1] if found else "")
+    if not text:
+        return default
+    value = float(text.replace(",", ".")) if re.fullmatch(r"\d*[.,]?\d+", text) else -1
+    if not 0 <= value < 1:
+        raise LeftOut(f"lora_dropout is {text}")
+    return value
+
+
+def ran_of(text: str) -> str:
+    """yes, no or longest; empty where the row does not say whether it ran."""
+    if text.lower() in (*_YES, "fits"):
+        return "yes"
+    if text.lower() in (*_NO, "oom", "out of memory"):
+        return "no"
+    if text and text.lower() != "longest":
+        raise LeftOut(f'fits is "{text}"')
+    return text.lower()
 
 
 def reserved_of(note: str) -> float:
