@@ -14,7 +14,7 @@ from core.corpus import corpus as corpora
 from core.corpus import token_counter
 from core.errors import UserError
 from core.estimate import answer as answers
-from core.estimate import catalogue, plan, probe, tables, trace_runner
+from core.estimate import calibration, catalogue, plan, probe, tables, trace_runner
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.setup import CHOICES, KINDS, Setup
@@ -37,7 +37,8 @@ def build(say: Say) -> dict:
         form |= build_settings(say)
     shown = build_answer(say)
     state = gr.State({})
-    outputs = [*shown["now"], state]
+    asked = gr.State({})  # the form as it was when the answer came: what takes longer is computed anew when it changes
+    outputs = [*shown["now"], state, asked]
     for component in form.values():
         component.change(
             partial(on_ask, say),
@@ -49,7 +50,9 @@ def build(say: Say) -> dict:
     form["corpus"].change(  # a corpus has as many as it has
         lambda corpus: gr.Textbox(interactive=not corpus), form["corpus"], form["tokens"], show_progress="hidden"
     )
-    build_tables(say, form, state)
+    build_mosaic(say, form, shown["mosaic"], asked)
+    shown["forget"].click(partial(on_forget, say), inputs_kwargs=form, outputs=outputs, show_progress="hidden")
+    build_tables(say, form, asked)
     build_exact(say, form)
     with gr.Column():
         gr.Markdown(f"### {say('calculator.plan')}")
@@ -99,6 +102,7 @@ def build_settings(say: Say) -> dict:
     with gr.Row():
         for name in setups.SUGGESTED:
             made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **_words(say, name))
+        made["price"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "price"))
     with gr.Row():
         choices["target_modules"] = TARGETS
         dropdown("target_modules", allow_custom_value=True)
@@ -117,9 +121,15 @@ def _words(say: Say, name: str) -> dict:
 
 
 def build_answer(say: Say) -> dict:
-    """Verdict, bar, formulas, changes, plots."""
-    verdict = gr.HTML()
-    bar = gr.Plot(show_label=False)
+    """Verdict, bar and mosaic beside each other; formulas, changes, plots."""
+    with gr.Row():
+        with gr.Column(scale=6, min_width=420):
+            verdict = gr.HTML()
+            forget = gr.Button(say("calculator.forget"), size="sm", visible=False)
+            bar = gr.Plot(show_label=False)
+        with gr.Column(scale=5, min_width=420):
+            script = (paths.assets() / "mosaic.js").read_text(encoding="utf-8")
+            mosaic = gr.HTML(js_on_load=script, elem_classes="scroll")
     with gr.Accordion(say("calculator.change"), open=True):
         changes = gr.HTML()
     with gr.Accordion(say("calculator.how"), open=False):
@@ -127,16 +137,24 @@ def build_answer(say: Say) -> dict:
     with gr.Accordion(say("calculator.plots"), open=False), gr.Row():
         lengths = gr.Plot(show_label=False)
         batches = gr.Plot(show_label=False)
-    return {"now": [verdict, bar, changes, formulas, lengths, batches]}
+    now = [verdict, forget, bar, changes, formulas, lengths, batches]
+    return {"now": now, "mosaic": mosaic, "forget": forget}
 
 
-def build_tables(say: Say, form: dict, state: gr.State) -> None:
+def build_mosaic(say: Say, form: dict, mosaic: gr.HTML, asked: gr.State) -> None:
+    """The picture of models by kinds of training, and of volumes by epochs: a click fills the form."""
+    asked.change(partial(on_mosaic, say), asked, mosaic, show_progress="hidden")
+    filled = ("model", "method", "corpus", "tokens", "epochs")
+    mosaic.select(on_tile, None, [form[name] for name in filled], show_progress="hidden")
+
+
+def build_tables(say: Say, form: dict, asked: gr.State) -> None:
     """The three tables: computed when they are opened, and again when the question changes meanwhile."""
     with gr.Accordion(say("calculator.tables"), open=False) as folded:
         table, shown = gr.HTML(), gr.State(False)
     folded.expand(lambda: True, None, shown, show_progress="hidden")
     folded.collapse(lambda: False, None, shown, show_progress="hidden")
-    for changed in (shown, state):
+    for changed in (shown, asked):
         changed.change(
             partial(on_tables, say), inputs_kwargs=form | {"shown": shown}, outputs=table, show_progress="hidden"
         )
@@ -208,8 +226,10 @@ def on_load(say: Say, **fields):
     return gr.Dropdown(cards, value=fields["card"]), gr.Dropdown(corpora), *on_ask(say, **fields)
 
 
-def question(model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, **settings) -> dict:
-    """The form as arguments of answers.ask()."""
+def question(
+    model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, price: float = 0, **settings
+) -> dict:
+    """The form as arguments of answers.ask(); the price of a kWh is not one of them."""
     chosen, free = catalogue.chosen(card)
     for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
@@ -230,16 +250,42 @@ def on_ask(say: Say, **fields):
     try:
         answer = answers.ask(catalogue.shape(fields["model"] or ""), **question(**fields))
     except UserError as error:
-        return pieces.trouble(say, error), gr.Plot(visible=False), "", "", None, None, {}
+        return pieces.trouble(say, error), gr.Button(visible=False), gr.Plot(visible=False), "", "", None, None, {}, {}
     return (
-        pieces.verdict(say, answer),
+        pieces.verdict(say, answer, fields.get("price") or 0),
+        gr.Button(visible=bool(answer.correction.runs)),
         gr.Plot(figures.bar(say, answer), visible=True),
         pieces.changes(say, answer),
         pieces.formulas(say, answer),
         figures.lengths(say, answer),
         figures.batches(say, answer),
         plan.config_fields(answer, fields["model"], fields["corpus"]),
+        fields,
     )
+
+
+def on_mosaic(say: Say, asked: dict) -> str:
+    """The mosaic for the card and the settings of the question that was answered last."""
+    if not asked:
+        return ""
+    answer = answers.ask(catalogue.shape(asked["model"]), **question(**asked))
+    return pieces.mosaic(say, answer, {"model": asked["model"], "method": asked["method"]})
+
+
+def on_tile(event: gr.EventData) -> list:
+    """The form with what a tile stands for: model and method, or tokens and epochs, which replace a corpus."""
+    fields = json.loads(event.fields)
+    if "tokens" in fields:
+        fields["corpus"] = ""
+    return [fields.get(name, gr.skip()) for name in ("model", "method", "corpus", "tokens", "epochs")]
+
+
+def on_forget(say: Say, **fields):
+    """Forget the runs that correct this answer, and answer without them."""
+    chosen = question(**fields)
+    setup = answers.suited(chosen["setup"], chosen["card"])
+    calibration.forget(chosen["card"].name, setup.attention, setup.method)
+    return on_ask(say, **fields)
 
 
 def on_tables(say: Say, shown: bool, **fields) -> str:
@@ -297,10 +343,12 @@ def on_errors(say: Say):
 def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
     """What the plan says of itself, and train.py with its config as one file behind the button."""
     if not config:
-        return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
+        return (
+            say("calculator.plan.prompt" if method == "prompt" else "calculator.plan.broken"),
+            gr.Button(interactive=False),
+            gr.DownloadButton(interactive=False),
+        )
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
     text = pieces.plan(say, config, catalogue.chosen(card)[0], precision)
-    if method == "prompt":
-        text += " " + say("calculator.plan.adapter")
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

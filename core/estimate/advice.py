@@ -6,8 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
-from core.estimate import speed
-from core.estimate.answer import judge, quick, verdict
+from core.estimate.answer import judge, pace, quick, verdict
 from core.estimate.catalogue import Card, models, shape
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
@@ -37,14 +36,14 @@ class Change:
 
 def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
     """Every single change that saves memory: those that make it fit first, then by time, then by bytes."""
-    base, pace = quick(shape, setup, card).process, speed.pace(shape, setup, card).tokens_per_second
+    base, rate = quick(shape, setup, card).process, pace(shape, setup, card).tokens_per_second
     options = []
     for name, before, after, fields in _candidates(setup):
         other = replace(setup, **fields)
         saves = base - quick(shape, other, card).process
         if saves < NOTABLE:
             continue
-        slower = pace / speed.pace(shape, other, card).tokens_per_second
+        slower = rate / pace(shape, other, card).tokens_per_second
         options.append(Change(name, before, after, fields, saves, slower, judge(shape, other, card, budget)[1]))
     return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))
 
@@ -70,6 +69,12 @@ def way_to_fit(
     return _only_needed(shape, first, card, budget, taken)
 
 
+def helpful(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
+    """The way to fit, or nothing where it would not lead there: steps that are not enough are no help."""
+    way = way_to_fit(shape, setup, card, budget)
+    return way if way and way[-1].verdict != "no" else []
+
+
 def _only_needed(shape: ModelShape, setup: Setup, card: Card, budget: float, taken: list[Change]) -> list[Change]:
     """The same way with one step a kind, without the steps that later ones have made superfluous."""
     kinds = {change.name: change for change in taken}  # the last of each
@@ -82,7 +87,7 @@ def _only_needed(shape: ModelShape, setup: Setup, card: Card, budget: float, tak
         after = replace(setup, **change.fields)
         before = next(other.before for other in taken if other.name == change.name)
         saves = quick(shape, setup, card).process - quick(shape, after, card).process
-        rates = [speed.pace(shape, each, card).tokens_per_second for each in (setup, after)]
+        rates = [pace(shape, each, card).tokens_per_second for each in (setup, after)]
         then = judge(shape, after, card, budget)[1]
         way.append(replace(change, before=before, saves=saves, slower=rates[0] / rates[1], verdict=then))
         setup = after
@@ -91,6 +96,15 @@ def _only_needed(shape: ModelShape, setup: Setup, card: Card, budget: float, tak
 
 def _candidates(setup: Setup):
     """(name, value before, value after, fields that change) of everything that may save memory."""
+    half = setup.max_length // 2
+    if half >= (setup.prompt_tokens if setup.method == "prompt" else 256):
+        yield "sequence", setup.max_length, half, {"max_length": half}
+    if setup.method != "prompt":
+        yield from _of_step(setup)
+        yield from _of_weights(setup)
+
+
+def _of_step(setup: Setup):
     if setup.loss in ("logits", "held", "half"):
         yield "loss", setup.loss, "tiled", {"loss": "tiled"}
     if setup.attention == "eager":
@@ -101,12 +115,12 @@ def _candidates(setup: Setup):
         half = setup.batch_size // 2
         more = setup.gradient_accumulation_steps * setup.batch_size // half
         yield "batch", setup.batch_size, half, {"batch_size": half, "gradient_accumulation_steps": more}
+
+
+def _of_weights(setup: Setup):
     for optim in ("adamw_8bit", "paged_adamw_8bit"):
         if setup.optim.startswith("adamw_torch") or (setup.optim == "adamw_8bit" and "paged" in optim):
             yield "optimizer", setup.optim, optim, {"optim": optim}
-    if setup.max_length >= 512:
-        half = setup.max_length // 2
-        yield "sequence", setup.max_length, half, {"max_length": half}
     if setup.adapts and setup.lora_rank >= 16:
         half = setup.lora_rank // 2
         yield "rank", setup.lora_rank, half, {"lora_rank": half}
@@ -118,6 +132,8 @@ def _candidates(setup: Setup):
 def largest(shape: ModelShape, setup: Setup, card: Card, budget: float) -> dict[str, int]:
     """The largest sequence, batch and rank that fit, each with the rest as it is; 0: not even the smallest."""
     longest = shape.longest or 2**20
+    if setup.method == "prompt":
+        return {"max_length": _most(shape, setup, card, budget, "max_length", setup.prompt_tokens, longest)}
     sizes = {"max_length": _most(shape, setup, card, budget, "max_length", 64, longest)}
     sizes["batch_size"] = _most(shape, setup, card, budget, "batch_size", 1, 4096)
     if setup.adapts:

@@ -6,7 +6,6 @@ from dataclasses import fields
 
 from core.estimate import answer, calibration, catalogue, speed
 from core.estimate import setup as setups
-from core.estimate.memory import estimate
 from core.estimate.setup import Setup
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
@@ -28,12 +27,13 @@ def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
     shape = catalogue.shape(config["base_model"])
     setup = answer.suited(setup_of(config, card), card)
     setups.check(setup, shape, card)
-    memory = answer.reserve(estimate(shape, setup, card.capability), shape, setup, card)
+    memory = answer.peak(shape, setup, card)
     return {
         "model": shape.name,
         "card": card.name,
         "attention": setup.attention,
         "method": setup.method,
+        "parameters": shape.parameters,
         "predicted_bytes": memory.reserved,
         "predicted_seconds": speed.pace(shape, setup, card).step_seconds,
     }

@@ -52,14 +52,12 @@ def truth_of(raw: dict, field: str) -> bool:
 
 
 def method_of(raw: dict) -> str:
-    """full, lora, qlora or prompt; continued pretraining is full."""
+    """full, lora or qlora; continued pretraining is full."""
     text = re.sub(r"[\s_-]+", " ", raw.get("method", "").lower()).strip()
     if re.fullmatch(r"(?:full|fft)(?: (?:ft|sft|fine ?tun(?:e|ing)|parameter|training|bf16|fp16))*", text):
         return "full"
     if text in ("cpt", "continued pretraining", "continual pretraining", "pretraining"):
         return "full"
-    if text in ("prompt", "prompt tuning", "prompt injection"):
-        return "prompt"
     if text in ("qlora", "q lora", "4bit lora", "4 bit lora", "lora 4bit", "lora 4 bit", "qlora 4bit", "qlora nf4"):
         return "qlora"
     if text == "lora":

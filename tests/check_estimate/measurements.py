@@ -225,6 +225,7 @@ def _path(raw: dict, method: str, stack: str) -> dict:
         "optim": cells.optimizer_of(optimizer),
         "loss": cells.loss_of(loss, stack, raw),
         "double_quant": double and not re.search(r"no (double|nested|dq)", scheme),
+        "packed_experts": bool(re.search(r"experts in 4 bit|quantize_moe", raw.get("note", "").lower())),
         "kbit_prepare": prepared,
         "train_embeddings": "modules_to_save" in raw.get("target_modules", "").lower(),
         "saved_width": 4 if prepared or stack == "soulsmith" else 2,  # peft copies the base's own
