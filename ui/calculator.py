@@ -26,6 +26,7 @@ from ui.text import Say
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B"
 TARGETS = ("all-linear", "q_proj,v_proj", "q_proj,k_proj,v_proj,o_proj")
+FILLED = ("model", "method", "corpus", "tokens", "epochs", "optim", "target_modules", "max_length")  # by a tile
 LOSSES = ("tiled", "fused", "logits")
 
 
@@ -144,8 +145,7 @@ def build_answer(say: Say) -> dict:
 def build_mosaic(say: Say, form: dict, mosaic: gr.HTML, asked: gr.State) -> None:
     """The picture of models by kinds of training, and of volumes by epochs: a click fills the form."""
     asked.change(partial(on_mosaic, say), asked, mosaic, show_progress="hidden")
-    filled = ("model", "method", "corpus", "tokens", "epochs")
-    mosaic.select(on_tile, None, [form[name] for name in filled], show_progress="hidden")
+    mosaic.select(on_tile, None, [form[name] for name in FILLED], show_progress="hidden")
 
 
 def build_tables(say: Say, form: dict, asked: gr.State) -> None:
@@ -273,11 +273,11 @@ def on_mosaic(say: Say, asked: dict) -> str:
 
 
 def on_tile(event: gr.EventData) -> list:
-    """The form with what a tile stands for: model and method, or tokens and epochs, which replace a corpus."""
+    """The form with what a tile stands for: model, method and settings, or tokens and epochs, which replace a corpus."""
     fields = json.loads(event.fields)
     if "tokens" in fields:
         fields["corpus"] = ""
-    return [fields.get(name, gr.skip()) for name in ("model", "method", "corpus", "tokens", "epochs")]
+    return [fields.get(name, gr.skip()) for name in FILLED]
 
 
 def on_forget(say: Say, **fields):

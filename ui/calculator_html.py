@@ -19,7 +19,7 @@ BIG_CARD = 80 * GIB  # of these people say that a 14B is on the edge
 
 def verdict(say: Say, answer: Answer, price: float = 0) -> str:
     """The answer in one line, whether the plan pays, and the other figures below it; `price` of a kWh."""
-    lines = {line.key: _cells(say, line) for line in explain.other(answer)}
+    lines = {line.key: _cells(say, line) for line in [*explain.memory(answer), *explain.other(answer)]}
     method, disk = _short(say, answer.setup.kind), _size(say, sum(answer.disk.values()))
     return templates.render(
         say, "calculator_verdict", answer=answer, method=method, lines=lines, disk=disk, **_more(answer, price)

@@ -73,19 +73,25 @@ class Tile:
 
 
 def mosaic(setup: Setup, card: Card, budget: float, *, tokens: int, epochs: float, model: str = "") -> list[list[Tile]]:
-    """Models by kinds of training for one card: a row for the model in question, and for each of the table."""
+    """Models by kinds of training for one card: a row for the model in question, and for each of the table.
+
+    The tile of the question itself is its own setup; of every other a click sets what it was worked out with.
+    """
     rows = []
     for name in dict.fromkeys([*([model] if model else []), *read_models()["table"]]):
         known = shape(name)
         length = min(setup.max_length, known.longest or setup.max_length)
         row = []
         for kind in MOSAIC_KINDS:
-            chosen = suited(of_kind(setup, kind).changed(max_length=length), card)
+            own = (name, kind) == (model, setup.kind)
+            chosen = suited(setup if own else of_kind(setup, kind).changed(max_length=length), card)
             memory, fits = judge(known, chosen, card, budget)
             rate = pace(known, chosen, card).tokens_per_second
             seconds = 0.0 if kind == "prompt" else tokens * epochs / rate
             paid = worth.DOES_NOT_PAY if fits == "no" else worth.of_days(seconds / worth.DAY)
-            row.append(Tile({"model": name, "method": kind}, memory.process, seconds, fits, paid))
+            fields = {"model": name, "method": kind}
+            fields |= {field: getattr(chosen, field) for field in ("optim", "target_modules", "max_length")}
+            row.append(Tile(fields, memory.process, seconds, fits, paid))
         rows.append(row)
     return rows
 
