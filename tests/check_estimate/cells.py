@@ -198,13 +198,12 @@ def dropout_of(raw: dict, default: float) -> float:
 
 def ran_of(text: str) -> str:
     """yes, no or longest; empty where the row does not say whether it ran."""
-    if text.lower() in (*_YES, "fits"):
+    plain = text.lower().strip()
+    if re.match(r"(yes|y|true|1(\.0)?|fits|ran)\b", plain):
         return "yes"
-    if text.lower() in (*_NO, "oom", "out of memory"):
+    if re.match(r"(no|n|false|0(\.0)?|oom|out[ -]of[ -]memory|does not fit)\b", plain):
         return "no"
-    if text and text.lower() != "longest":
-        raise LeftOut(f'fits is "{text}"')
-    return text.lower()
+    return "longest" if plain.startswith(("longest", "max")) else ""
 
 
 def reserved_of(note: str) -> float:
