@@ -44,6 +44,7 @@ def record(
     attention: str,
     method: str,
     parameters: int = 0,
+    predicted_least_bytes: float = 0,
     predicted_bytes: float = 0,
     measured_bytes: float = 0,
     predicted_seconds: float = 0,

@@ -14,7 +14,7 @@ MAKERS = {"rocm": ("amd", "radeon", "instinct"), "xpu": ("intel",), "mps": ("app
 
 
 def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
-    """Model, card, attention, method, and the predicted reserved bytes and seconds of an optimizer step.
+    """Model, card, attention, method, and the predicted bytes (reserved; the least) and seconds of an optimizer step.
 
     `config` holds fields of TrainConfig (asdict of one); `card` is what it runs on, by default this
     machine's usual card, else its processor. The figures are those without any correction, so that records stay
@@ -35,6 +35,7 @@ def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
         "method": setup.method,
         "parameters": shape.parameters,
         "predicted_bytes": memory.reserved,
+        "predicted_least_bytes": memory.allocated + memory.context,
         "predicted_seconds": speed.pace(shape, setup, card).step_seconds,
     }
 

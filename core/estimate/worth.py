@@ -41,6 +41,7 @@ class Worth:
 
     verdict: str
     reasons: list[Reason]
+    kilowatt_hours: float
     cost: float | None = None  # of the energy, in the currency of the price
     same_days: dict = field(default_factory=dict)
     nearest: dict = field(default_factory=dict)  # fields of the form with new values; empty: this one, or none
@@ -48,12 +49,18 @@ class Worth:
     def as_dict(self) -> dict:
         """Plain values for --json."""
         reasons = [
-            {"name": r.name, "value": round(r.value, 5), "limits": list(r.limits), "verdict": r.verdict}
+            {
+                "name": r.name,
+                "value": round(r.value, 5),
+                "limits": [round(limit, 3) for limit in r.limits],
+                "verdict": r.verdict,
+            }
             for r in self.reasons
         ]
         return {
             "verdict": self.verdict,
             "reasons": reasons,
+            "energy_kwh": round(self.kilowatt_hours, 3),
             "energy_cost": self.cost,
             "same_days": self.same_days,
             "nearest": self.nearest,
@@ -66,8 +73,8 @@ def of(answer: Answer, price: float = 0.0) -> Worth:
     found = _worst(reasons)
     cost = round(answer.kilowatt_hours * price, 2) if price else None
     if found == WORTH_IT:
-        return Worth(found, reasons, cost)
-    return Worth(found, reasons, cost, same_days(answer), nearest(answer))
+        return Worth(found, reasons, answer.kilowatt_hours, cost)
+    return Worth(found, reasons, answer.kilowatt_hours, cost, same_days(answer), nearest(answer))
 
 
 def verdict(answer: Answer) -> str:
