@@ -51,7 +51,9 @@ def build(say: Say) -> dict:
     form["corpus"].change(  # a corpus has as many as it has
         lambda corpus: gr.Textbox(interactive=not corpus), form["corpus"], form["tokens"], show_progress="hidden"
     )
-    build_mosaic(say, form, shown["mosaic"], asked)
+    asked.change(partial(on_details, say), asked, shown["details"], show_progress="hidden")
+    tiles = [form[name] for name in FILLED]
+    shown["details"][-1].select(on_tile, None, tiles, show_progress="hidden")
     shown["forget"].click(partial(on_forget, say), inputs_kwargs=form, outputs=outputs, show_progress="hidden")
     build_tables(say, form, asked)
     build_exact(say, form)
@@ -138,14 +140,8 @@ def build_answer(say: Say) -> dict:
     with gr.Accordion(say("calculator.plots"), open=False), gr.Row():
         lengths = gr.Plot(show_label=False)
         batches = gr.Plot(show_label=False)
-    now = [verdict, forget, bar, changes, formulas, lengths, batches]
-    return {"now": now, "mosaic": mosaic, "forget": forget}
-
-
-def build_mosaic(say: Say, form: dict, mosaic: gr.HTML, asked: gr.State) -> None:
-    """The picture of models by kinds of training, and of volumes by epochs: a click fills the form."""
-    asked.change(partial(on_mosaic, say), asked, mosaic, show_progress="hidden")
-    mosaic.select(on_tile, None, [form[name] for name in FILLED], show_progress="hidden")
+    details = [changes, formulas, lengths, batches, mosaic]
+    return {"now": [verdict, forget, bar], "details": details, "forget": forget}
 
 
 def build_tables(say: Say, form: dict, asked: gr.State) -> None:
@@ -246,30 +242,32 @@ def question(
 
 
 def on_ask(say: Say, **fields):
-    """The whole answer, or the error where it would stand; never both."""
+    """The verdict with its figures, or the error where it would stand; never both. on_details() follows."""
     try:
         answer = answers.ask(catalogue.shape(fields["model"] or ""), **question(**fields))
     except UserError as error:
-        return pieces.trouble(say, error), gr.Button(visible=False), gr.Plot(visible=False), "", "", None, None, {}, {}
+        return pieces.trouble(say, error), gr.Button(visible=False), gr.Plot(visible=False), {}, {}
     return (
         pieces.verdict(say, answer, fields.get("price") or 0),
         gr.Button(visible=bool(answer.correction.runs)),
         gr.Plot(figures.bar(say, answer), visible=True),
-        pieces.changes(say, answer),
-        pieces.formulas(say, answer),
-        figures.lengths(say, answer),
-        figures.batches(say, answer),
         plan.config_fields(answer, fields["model"], fields["corpus"]),
         fields,
     )
 
 
-def on_mosaic(say: Say, asked: dict) -> str:
-    """The mosaic for the card and the settings of the question that was answered last."""
+def on_details(say: Say, asked: dict):
+    """What takes longer than the verdict, for the question that was answered last: changes, formulas, plots, mosaic."""
     if not asked:
-        return ""
+        return "", "", None, None, ""
     answer = answers.ask(catalogue.shape(asked["model"]), **question(**asked))
-    return pieces.mosaic(say, answer, {"model": asked["model"], "method": asked["method"]})
+    return (
+        pieces.changes(say, answer),
+        pieces.formulas(say, answer),
+        figures.lengths(say, answer),
+        figures.batches(say, answer),
+        pieces.mosaic(say, answer, {"model": asked["model"], "method": asked["method"]}),
+    )
 
 
 def on_tile(event: gr.EventData) -> list:

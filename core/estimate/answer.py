@@ -188,8 +188,8 @@ def verdict(memory: Memory, budget: float, correction: float = 1.0) -> str:
 def judge(shape: ModelShape, setup: Setup, card: Card, budget: float) -> tuple[Memory, str]:
     """The memory and the verdict of a setup, as ask() gives it; the allocator is followed only where it decides."""
     memory = quick(shape, setup, card)
-    needed = memory.allocated + memory.context
-    if setup.method != "prompt" and needed <= budget < needed * MOST_RESERVED:
+    least, most = (times * memory.allocated + memory.context for times in (UPPER, MOST_RESERVED))
+    if setup.method != "prompt" and least <= budget < most:  # below, the tensors alone decide
         memory = reserve(memory, shape, suited(setup, card), card)
     return memory, verdict(memory, budget)
 
