@@ -266,7 +266,8 @@ def _walked(say: Say, window: Session, **fields) -> dict:
     window.select("runs")
     window.put(window.find("dropdown", "runs", label=say("runs.pick")), run_id)
     facts = next(text for text in window.texts() if text.startswith(say("runs.state")))
-    told = {name: row[name] for name in ("state", "device", "precision", "attention", "step", "trouble", "message")}
+    told = {name: row[name] for name in ("state", "device", "precision", "attention", "step")}
+    told |= {"trouble": row["error"], "message": row["error_message"]}
     problems = list(dict.fromkeys([*found, *window.unreadable(), *window.refused]))
     return told | {"stages": sorted(stages), "status": status, "facts": facts, "problems": problems}
 
