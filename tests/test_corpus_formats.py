@@ -29,7 +29,10 @@ def made(tmp_path, name, data, **options):
 
 def said(card):
     rows = corpus.rows(card["id"], 0, 10_000)
-    return [row.get("text") or [(turn["role"], turn["content"]) for turn in row["messages"]] for row in rows]
+    return [
+        row.get("text") or [(turn["role"], turn["content"]) for turn in row["messages"] + row.get("chosen", [])]
+        for row in rows
+    ]
 
 
 def lines(values):
@@ -90,7 +93,9 @@ CHATS = {
     "alpaca.json": json.dumps([{"instruction": t[0][1], "input": "", "output": t[1][1]} for t in TURNS]),
     "pairs.jsonl": lines([{"prompt": t[0][1], "completion": t[1][1]} for t in TURNS]),
     "preference.jsonl": lines([{"prompt": t[0][1], "chosen": t[1][1], "rejected": "нет"} for t in TURNS]),
-    "preference-chats.jsonl": lines([{"chosen": messages(t), "rejected": messages(t[:1])} for t in TURNS]),
+    "preference-chats.jsonl": lines(
+        [{"chosen": messages(t), "rejected": messages([t[0], ("assistant", "нет")])} for t in TURNS]
+    ),
     "comma.csv": table(TURNS),
     "russian.csv": "\ufeff" + table(TURNS, ";", "вопрос,ответ"),
     "tabs.tsv": table(TURNS, "\t"),
@@ -326,6 +331,12 @@ def test_an_export_comes_back_as_the_same_rows(tmp_path, form):
         rows += [{"text": text, "n": 7} for text in texts]
     chats = [("user", "q"), ("assistant", "a"), ("user", "q\r\n\u2028"), ("assistant", "b")]
     rows += [{"messages": messages([("system", "s"), *chats])}] if form != "text" else []
+    replies = {name: messages([("assistant", name)]) for name in ("chosen", "rejected")}
+    pairs = [row | {"messages": row["messages"][:-1]} | replies for row in rows if "messages" in row]
+    rows = pairs if form == "preference" else rows + pairs if form in ("jsonl", "jsonl.zst", "parquet") else rows
+    weighted = messages(chats)
+    weighted[1]["weight"] = 0
+    rows += [{"messages": weighted}] if form in ("jsonl", "jsonl.zst", "parquet", "messages") else []
     card = made(tmp_path, "a.jsonl", lines(rows))
     out = tmp_path / ("out" + export.FORMATS[form])
     done = export.export(corpus.directory(card["id"]), form, out)

@@ -102,7 +102,7 @@ def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
     file.write_text(json.dumps({"name": "Аня", "type": "personal_chat", "messages": log}), "utf-8")
     shown = corpora_new.on_files(SAY, [str(file)], None)
     me, personal = shown[8], shown[9]
-    assert me["choices"] == [("Определить по выгрузке", ""), "Аня", "Боря"]
+    assert me["choices"] == [("Автор выгрузки, а если он не указан — тот, кто написал больше всех", ""), "Аня", "Боря"]
     assert (me["visible"], personal, "Пиши на [EMAIL_1]" in shown[1]) == (True, True, True)
     for name, turns in (
         ("", [("user", "Пиши на [EMAIL_1]"), ("assistant", "Хорошо")]),

@@ -8,8 +8,8 @@ import gradio as gr
 
 from core import models as known
 from core import tokenizer
-from core.corpus import corpus, import_process, importer, preview, turns
-from core.errors import ErrorElsewhere, UserError
+from core.corpus import corpus, hub, import_process, importer, preview, turns
+from core.errors import ErrorElsewhere, UserError, named
 from core.training import errors
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
@@ -50,6 +50,7 @@ def build(say: Say) -> dict:
     makes = [listing, changed, new["progress"], new["cancel"]]
     made = [
         new["take"].click(partial(on_take, say), new["sample"], makes, show_progress="hidden"),
+        new["fetch"].click(partial(on_hub, say), [new["hub"], new["name"]], makes, show_progress="hidden"),
         new["create"].click(partial(on_create, say), new["inputs"], makes, show_progress="hidden"),
     ]
     listing.change(on_models, rows["model"], rows["model"], show_progress="hidden")
@@ -137,6 +138,13 @@ def on_take(say: Say, sample_id: str | None):
     yield from _made(say, [sample["path"]], say.pick(sample["title"]), corpus.Options())
 
 
+def on_hub(say: Say, id: str | None, name: str | None):
+    """Fetch a data set of the hub, named like it unless a name is given."""
+    if hub.place(id or "") is None:
+        raise Refused(say.trouble(named("HubIdWrong", id=id or "")))
+    yield from _made(say, [Path(id.strip())], name or id.strip(), corpus.Options())
+
+
 def on_create(say: Say, files, folder, names, name, *settings):
     if not files and not folder:
         raise Refused(say.trouble(importer.NothingGiven()))
@@ -215,7 +223,8 @@ def on_search(say: Say, corpus_id: str | None, search: str):
 
 def _cells(say: Say, number: int, row: dict) -> list[str]:
     contents = turns.texts(row)
-    kind = say("corpora.cell.text") if "text" in row else say("corpora.cell.chat", turns=len(contents))
+    kind = "text" if "text" in row else "preference" if "chosen" in row else "chat"
+    kind = say(f"corpora.cell.{kind}", turns=len(contents))
     excerpt = " → ".join(text[: 2 * EXCERPT] for text in contents[:3])[: 2 * EXCERPT]
     return [str(number + 1), kind, say.number(sum(map(len, contents)), 9), " ".join(excerpt.split())[:EXCERPT]]
 

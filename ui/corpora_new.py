@@ -31,6 +31,12 @@ def build(say: Say) -> dict:
                 folder = gr.UploadButton(say("corpora.folder"), file_count="directory", scale=1, min_width=150)
                 name = gr.Textbox(label=say("corpora.name"), placeholder=say("corpora.name.info"), scale=3)
             gr.Markdown(say("corpora.big"))
+            with gr.Row():
+                most = say.number(corpus.Options().most_rows, 9)
+                hub = gr.Textbox(
+                    label=say("corpora.hub"), info=say("corpora.hub.info", rows=most), placeholder="owner/name", scale=3
+                )
+                fetch = gr.Button(say("corpora.hub.fetch"), scale=1, min_width=150)
     with gr.Accordion(say("corpora.look"), open=True, visible=False) as seen:
         looked = gr.HTML()
         mapping = _build_mapping(say)
@@ -50,8 +56,8 @@ def build(say: Say) -> dict:
     files.change(partial(on_files, say), [files, folder, names], shown)
     mapping["apply"].click(partial(on_apply, say), [files, folder, names, *settings], looked)
     return {
-        "sample": sample, "take": take, "create": create, "cancel": cancel, "progress": progress,
-        "inputs": [files, folder, names, name, *settings],
+        "sample": sample, "take": take, "hub": hub, "fetch": fetch, "create": create, "cancel": cancel, "progress": progress,
+        "name": name, "inputs": [files, folder, names, name, *settings],
     }  # fmt: skip
 
 

@@ -6,11 +6,23 @@ import json
 import signal
 import sys
 import time
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 from core import errors, tokenizer
-from core.corpus import checks, cleaning, corpus, duplicates, export, preview, report, sources, storage, token_counter
+from core.corpus import (
+    checks,
+    cleaning,
+    corpus,
+    duplicates,
+    export,
+    importer,
+    preview,
+    report,
+    sources,
+    storage,
+    token_counter,
+)
 from core.errors import UserError
 
 
@@ -34,7 +46,16 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(errors.to_dict(error), ensure_ascii=False))
         else:
             print(error, file=sys.stderr)
+            _suggest(arguments, error)
         return 1
+
+
+def _suggest(arguments, error: UserError) -> None:
+    """Print the mappings that would make rows of files that gave none."""
+    if isinstance(error, importer.CorpusEmpty):
+        for one in corpus.look(arguments.files)["suggestions"]:
+            options = json.dumps({"mapping": one["mapping"]}, ensure_ascii=False)
+            print(f"  --options '{options}' would make {one['rows']} rows of the first records", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,9 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     added = command("import", _import, "Read files and folders into a new corpus.", "--out", "--progress", corpus=False)
-    added.add_argument("files", nargs="+", type=Path)
+    added.add_argument(
+        "files", nargs="+", type=Path, help="files, folders, or data sets of the hub as owner/name:config@split"
+    )
     added.add_argument("--name", help="default: the name of the first file")
-    added.add_argument("--options", default="{}", help="JSON: mapping, roles, encoding, repair_turns, repair_text")
+    added.add_argument("--options", default="{}", help="JSON: mapping, roles, encoding, repair_turns, most_rows, …")
+    added.add_argument("--learn-as", default="", metavar="NAME", help="who of a chat between people is the assistant")
     command("list", _list, "List your corpora.", corpus=False)
     command("delete", _delete, "Delete a corpus.")
     options = ("--max-length", "--learn")
@@ -108,15 +132,17 @@ def _print(arguments, name: str, values: dict | list, text: str) -> None:
 
 
 def _import(arguments) -> None:
+    options = _object(corpus.Options, arguments.options, "--options")
     card = corpus.create(
         arguments.files,
         sources.readable(arguments.name or arguments.files[0].stem),
-        options=_object(corpus.Options, arguments.options, "--options"),
+        options=replace(options, me=arguments.learn_as or options.me),
         progress=_progress(arguments, "done", "total", "rows"),
         out=arguments.out,
     )
     counts = f"{card['rows_in']} in, {card['rows_kept']} kept, {card['rows_set_aside']} set aside"
     reasons = [f"  {reason}: {count}" for reason, count in card["reasons"].items()]
+    reasons += [f"  the model learns to write like {name} (rows: {rows})" for name, rows in card["learned_as"].items()]
     _print(arguments, "card", card, "\n".join([f"{card['id']}: {counts}", *reasons]))
 
 

@@ -90,8 +90,8 @@ def _changed(row: dict, rules: Rules) -> Iterator[dict]:
         return checks.SPECIAL.sub("", text) if rules.remove_special else text
 
     if "messages" in row:
-        messages = [turn | {"content": fixed(turn["content"])} for turn in row["messages"]]
-        yield row | {"messages": turns.folded(messages) if rules.fold_system else messages}
+        row = turns.mapped(row, fixed)
+        yield row | {"messages": turns.folded(row["messages"])} if rules.fold_system else row
         return
     text = fixed(row["text"])
     if not rules.split_texts or len(text) <= rules.split_texts:

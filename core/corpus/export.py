@@ -10,12 +10,12 @@ from pathlib import Path
 import orjson
 import zstandard
 
-from core.corpus import documents, importer, storage
+from core.corpus import documents, importer, storage, turns
 from core.errors import UserError
 
 FORMATS = {
     "jsonl": ".jsonl", "jsonl.zst": ".jsonl.zst", "parquet": ".parquet", "messages": ".jsonl",
-    "sharegpt": ".jsonl", "alpaca": ".jsonl", "text": ".txt",
+    "sharegpt": ".jsonl", "alpaca": ".jsonl", "preference": ".jsonl", "text": ".txt",
 }  # fmt: skip
 BATCH = 2000  # rows of a Parquet row group
 SHAREGPT = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
@@ -73,7 +73,9 @@ def dataset_card(card: dict, form: str, file: str) -> str:
         if card.get(name):
             lines += ["", f"{name.replace('_', ' ').capitalize()}: {json.dumps(card[name], ensure_ascii=False)}"]
     lines += ["", "## Sources", ""]
-    lines += [f"- {file['file']} ({file['format']}, {file['rows']} rows)" for file in card.get("sources", [])[:200]]
+    for file in card.get("sources", [])[:200]:
+        licence = f", licence: {file['licence']}" if file.get("licence") else ""
+        lines.append(f"- {file['file']} ({file['format']}, {file['rows']} rows{licence})")
     return "\n".join([*lines, "", "Licence: that of the sources; fill it in before you pass the file on.", ""])
 
 
@@ -95,6 +97,10 @@ def _misfit(row: dict, form: str) -> str:
         return "it has carriage returns" if "\r" in row["text"] else ""
     if "text" in row:
         return "it is a text"
+    if (form == "preference") != ("chosen" in row):
+        return "it is a preference pair" if "chosen" in row else "it is a chat"
+    if form in ("sharegpt", "alpaca") and any(turn.get("weight") == 0 for turn in row["messages"]):
+        return "it has a reply that is not to be learned"
     roles = [turn["role"] for turn in row["messages"]]
     roles = roles[1:] if roles[0] == "system" else roles
     if form == "alpaca" and (len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2)):
@@ -116,6 +122,8 @@ def _shaped(row: dict, form: str) -> dict:
     messages = row["messages"]
     if form == "messages":
         return {"messages": messages}
+    if form == "preference":  # https://huggingface.co/docs/trl/dataset_formats#preference
+        return {"prompt": messages, "chosen": row["chosen"], "rejected": row["rejected"]}
     if form == "sharegpt":
         return {"conversations": [{"from": SHAREGPT[t["role"]], "value": t["content"]} for t in messages]}
     system = [turn["content"] for turn in messages[:1] if turn["role"] == "system"]
@@ -155,9 +163,12 @@ def _write_parquet(directory: Path, path: Path) -> None:
     import pyarrow as pa  # noqa: PLC0415 - pyarrow takes half a second
     import pyarrow.parquet as pq  # noqa: PLC0415 - pyarrow takes half a second
 
-    turn = pa.struct([("role", pa.string()), ("content", pa.string())])
-    names = ("id", "text", "messages", "lang", "cluster", "source", "fields")
-    schema = pa.schema([(name, pa.list_(turn) if name == "messages" else pa.string()) for name in names])
+    weighted = any(turn.get("weight") == 0 for row in storage.all_rows(directory) for turn in row.get("messages", ()))
+    weight = [("weight", pa.int8())] if weighted else []
+    turn = pa.struct([("role", pa.string()), ("content", pa.string()), *weight])
+    pairs = turns.LISTS[1:] if storage.read_card(directory).get("kind") in ("preference", "mixed") else ()
+    names = ("id", "text", "messages", *pairs, "lang", "cluster", "source", "fields")
+    schema = pa.schema([(name, pa.list_(turn) if name in turns.LISTS else pa.string()) for name in names])
 
     def flat(row: dict) -> dict:
         packed = {key: orjson.dumps(row[key]).decode() for key in ("source", "fields") if key in row}

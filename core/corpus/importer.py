@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from core import paths
-from core.corpus import reading, sources, storage
+from core.corpus import hub, reading, sources, storage
 from core.corpus.formats import detection
 from core.corpus.reading import Options, Row, SetAside
 from core.errors import UserError
@@ -66,7 +66,7 @@ def create(
     if not given:
         raise NothingGiven()
     for path in given:
-        if not path.exists():
+        if not path.exists() and hub.place(str(path)) is None:
             raise FileMissing(path=path)
     if out is not None and out.exists():
         raise NameTaken(path=out)
@@ -141,7 +141,7 @@ class Tally:
         self.writer = writer
         self.rows_in = self.set_aside = 0
         self.reasons, self.repairs, self.encodings, self.formats = Counter(), Counter(), Counter(), Counter()
-        self.roles: Counter = Counter()
+        self.roles, self.learned_as = Counter(), Counter()
         self.files: list[dict] = []
         self.examples: list[dict] = []
 
@@ -154,6 +154,7 @@ class Tally:
             "rows_set_aside": self.set_aside,
             "reasons": dict(self.reasons.most_common()),
             "unknown_roles": dict(self.roles.most_common(20)),
+            "learned_as": dict(self.learned_as.most_common(20)),
             "repairs": dict(self.repairs.most_common()),
             "repaired": self.examples,
             "encodings": dict(self.encodings.most_common()),
@@ -173,6 +174,8 @@ class Tally:
                 self._put_aside(record)
             else:
                 self.writer.row(record.row, {"file": record.file, "line": record.place}, record.raw)
+                if "fields" in record.row and (name := record.row["fields"].get("learn_as")):
+                    self.learned_as[name] += 1
                 if record.repairs:
                     self.repairs.update(record.repairs)
                 if record.before and len(self.examples) < EXAMPLES:
@@ -181,7 +184,12 @@ class Tally:
                 progress(source, self.writer.rows)
         progress(source, self.writer.rows, done=True)
         if len(self.files) < MOST_FILES:
-            about = {"file": source.name, "format": file.format, "encoding": file.encoding, "bytes": source.size}
+            about = {
+                "file": source.name,
+                "format": file.format,
+                "encoding": file.encoding,
+                "bytes": source.size,
+            } | file.about
             self.files.append(about | {"rows": self.writer.rows - rows, "set_aside": self.set_aside - set_aside})
 
     def _put_aside(self, record: SetAside) -> None:

@@ -16,6 +16,7 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
     Raises:
         errors.TemplateRefused: when the chat template does not take the row's roles.
     """
+    row = turns.as_chat(row)
     encoded = encoding.encode(row, tokenizer, learn)
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     ids, labels = encoded["input_ids"], encoded["labels"]
@@ -37,11 +38,9 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
 
 def shortened(row: dict, longest: int = LONGEST) -> dict:
     """A row of which every text has at most so many characters, quick to show."""
-    if "text" in row:
-        return row if len(row["text"]) <= longest else row | {"text": row["text"][:longest]}
-    if all(len(turn["content"]) <= longest for turn in row["messages"]):
+    if all(len(text) <= longest for text in turns.texts(row)):
         return row
-    return row | {"messages": [turn | {"content": turn["content"][:longest]} for turn in row["messages"]]}
+    return turns.mapped(row, lambda text: text[:longest])
 
 
 def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from core.corpus import mojibake, personal, schema, sources, turns
+from core.corpus import hub, mojibake, personal, schema, sources, turns
 from core.corpus.formats import detection
 from core.corpus.formats.notes import NEXUS, conversation_of, joined
 from core.corpus.sources import Bad, Record, Source
@@ -27,6 +27,7 @@ class Options:
     repair_text: bool = True
     replace_personal: bool = False  # e-mail addresses, phones and the like become typed placeholders
     me: str = ""  # the name of the speaker who is the assistant in exports of a messenger; "": guessed
+    most_rows: int = 100_000  # that are read of a data set of the hub; 0: all
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ def opened(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
 def each(paths: list[Path], options: Options) -> Iterator[detection.Opened]:
     """Every source under these paths in its place."""
     for path in paths:
+        if not path.exists() and (place := hub.place(str(path))):
+            yield hub.opened(place, options.most_rows)
+            continue
         for source in sources.of_folder(path) if path.is_dir() else [sources.of_path(path)]:
             yield from _opened(source, options, sources.readable(path.name))
 
@@ -110,8 +114,11 @@ def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
         if isinstance(record, Bad):
             yield SetAside(name, record.place, record.reason, "", record.excerpt[:EXCERPT])
             continue
+        notes: list[str] = []
         try:
-            row = schema.convert(record.value, options.mapping, options.roles)
+            row = schema.convert(record.value, options.mapping, options.roles, notes)
+            if notes:
+                record = record._replace(repairs=(*record.repairs, *notes))
             if record.repairs or options.replace_personal or not _is_normal(row):
                 yield _repaired_row(row, record, name, options, repairer)
             else:
@@ -129,10 +136,9 @@ def _repaired_row(row: dict, record: Record, name: str, options: Options, repair
         before, after = (before, after) if before else example
         repairs += ["mojibake"] * lines
     if options.repair_turns and "messages" in row:
-        messages, done = turns.repair(row["messages"])
-        row = row | {"messages": messages}
+        row, done = turns.repair_row(row)
         repairs += done
-    if "messages" in row and not any(turn["role"] == "assistant" for turn in row["messages"]):
+    if "messages" in row and not any(map(turns.is_learned, row.get("chosen") or row["messages"])):
         raise schema.Unfit("no_reply")
     if options.replace_personal:
         row, count = _without_personal(row)
@@ -144,31 +150,36 @@ def _is_normal(row: dict) -> bool:
     """Whether there is nothing to repair in a row: most rows are left here."""
     if "text" in row:
         return not mojibake.is_suspect(row["text"])
+    if "chosen" in row or not row["messages"] or row["messages"][-1].get("weight") == 0:
+        return False
     return turns.is_sound(row["messages"]) and not any(mojibake.is_suspect(turn["content"]) for turn in row["messages"])
 
 
 def _without_personal(row: dict) -> tuple[dict, int]:
-    names: dict = {}  # of what was replaced: one chat has the same placeholders throughout
-    if "text" in row:
-        text, counts = personal.replaced(row["text"], names)
-        return row | {"text": text}, counts.total()
-    replaced = [personal.replaced(turn["content"], names) for turn in row["messages"]]
-    messages = [turn | {"content": text} for turn, (text, _) in zip(row["messages"], replaced, strict=True)]
-    return row | {"messages": messages}, sum(counts.total() for _, counts in replaced)
+    names: dict = {}  # of what was replaced: one row has the same placeholders throughout
+    total = 0
+
+    def replaced(text: str) -> str:
+        nonlocal total
+        text, counts = personal.replaced(text, names)
+        total += counts.total()
+        return text
+
+    return turns.mapped(row, replaced), total
 
 
 def _repaired(row: dict, repairer: mojibake.Repairer) -> tuple[dict, int, str, str]:
-    if "text" in row:
-        text, lines = repairer.text(row["text"])
-        return (row, 0, "", "") if not lines else (row | {"text": text}, lines, row["text"], text)
-    total, before, after, messages = 0, "", "", []
-    for turn in row["messages"]:
-        content, lines = repairer.text(turn["content"])
+    total, before, after = 0, "", ""
+
+    def repaired(text: str) -> str:
+        nonlocal total, before, after
+        fixed, lines = repairer.text(text)
         if lines:
-            total, before, after = total + lines, before or turn["content"], after or content
-            turn = {"role": turn["role"], "content": content}
-        messages.append(turn)
-    return (row | {"messages": messages} if total else row), total, before, after
+            total, before, after = total + lines, before or text, after or fixed
+        return fixed
+
+    fixed = turns.mapped(row, repaired)
+    return (fixed if total else row), total, before, after
 
 
 def _excerpt(value: object) -> str:

@@ -1,26 +1,17 @@
 """From a record with any field names to the one normal row: `messages` with role and content, or `text`."""
 
-import ast
-import json
-import re
-
-import orjson
-
-from core import paths
+from core.corpus import content, preferences, turn_lists
+from core.corpus.content import Unfit as Unfit
+from core.corpus.turn_lists import NAMES, ROLE_OF
+from core.corpus.turn_lists import first as _first
+from core.corpus.turn_lists import plain as _plain
 from core.corpus.turns import ROLES
 
-NAMES = json.loads((paths.assets() / "field-names.json").read_text(encoding="utf-8"))  # of fields and of roles
-ROLE_OF = {name: role for role, names in NAMES["roles"].items() for name in names}
 OURS = ("id", "source", "cluster", "lang")
-HUMAN_ASSISTANT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
-
-
-class Unfit(Exception):
-    """A record that cannot become a row; `reason` is a code, `detail` what it is about."""
-
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(reason)
-        self.reason, self.detail = reason, detail
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")  # columns beside a chat that belong to it
+LABELS = ("label", "kto_tag")  # of KTO: https://huggingface.co/docs/trl/dataset_formats
+BESIDE = frozenset((*MEDIA, *LABELS, "tools"))
+LISTS = ("messages", "answer", "text", "system", "history", "chosen", "rejected", "reasoning")
 
 
 def guess(value: object) -> dict:
@@ -31,17 +22,24 @@ def guess(value: object) -> dict:
         return {"schema": "messages", "messages": ""}
     if not isinstance(value, dict):
         return {"schema": ""}
-    names = {_plain(key): key for key in value}
+    names = {_plain(key): key for key in value if value[key] is not None or _plain(key) != "chosen"}
+    return preferences.guess(names, value) or _guess_chat(names, value) or _guess_text(names, value)
+
+
+def _guess_chat(names: dict, value: dict) -> dict | None:
     system = {"system": key} if (key := _first(names, "system")) is not None else {}
     for name in NAMES["messages"]:
-        if name in names and _is_turns(value[names[name]]):
+        if name in names and turn_lists.is_turns(value[names[name]]):
             return {"schema": "messages", "messages": names[name]} | system
-    if "chosen" in names and _is_turns(value[names["chosen"]]):
+    if "chosen" in names and turn_lists.is_turns(value[names["chosen"]]):
         return {"schema": "messages", "messages": names["chosen"]}
     if pair := _guess_pair(names):
-        return pair | system | ({"history": names["history"]} if "history" in names else {})
-    if "chosen" in names:
-        return {"schema": "human_assistant", "text": names["chosen"]}
+        thoughts = {"reasoning": key} if (key := _first(names, "reasoning")) is not None else {}
+        return pair | system | thoughts | ({"history": names["history"]} if "history" in names else {})
+    return {"schema": "human_assistant", "text": names["chosen"]} if "chosen" in names else None
+
+
+def _guess_text(names: dict, value: dict) -> dict:
     if (text := _first(names, "text")) is not None:
         return {"schema": "text", "text": text}
     strings = [key for key, field in value.items() if isinstance(field, str) and _plain(key) not in OURS]
@@ -58,10 +56,12 @@ def _guess_pair(names: dict) -> dict | None:
     return {"schema": "pair", "ask": [ask, *more[:1]], "answer": answer}
 
 
-def convert(value: object, mapping: dict | None = None, roles: dict | None = None) -> dict:
-    """The normal row of a record: {"messages": [...]} or {"text": ...}, and its other plain fields under "fields".
+def convert(
+    value: object, mapping: dict | None = None, roles: dict | None = None, notes: list[str] | None = None
+) -> dict:
+    """The normal row of a record: {"text"}, {"messages"}, or a pair of preferences.py; other fields are "fields".
 
-    A record that is such a row comes back as it is, the same object.
+    A record that is such a row comes back as it is, the same object. `notes` gets the codes of what was changed.
 
     Raises:
         Unfit: with a reason code when the record has no known fields, no text, or a role that nobody has named.
@@ -70,18 +70,40 @@ def convert(value: object, mapping: dict | None = None, roles: dict | None = Non
         return value  # the commonest case by far, without a search
     if not mapping or not mapping.get("schema"):
         mapping = guess(value)
-    kind = mapping["schema"]
+    kind, notes = mapping["schema"], [] if notes is None else notes
     if kind == "text":
-        row = {"text": _string(_field(value, mapping["text"]))}
+        row = {"text": content.text_of(_field(value, mapping["text"]), notes)}
         if not row["text"].strip():
             raise Unfit("empty_text")
     elif kind == "":
         raise Unfit("unknown_fields", ", ".join(map(str, value))[:200] if isinstance(value, dict) else "")
     else:
-        row = {"messages": _CHATS[kind](value, mapping, roles or {})}
+        row = _chat(value, mapping, roles or {}, notes)
     if isinstance(value, dict) and (rest := _rest(value, mapping)):
         row["fields"] = rest
     return row
+
+
+def _chat(value: object, mapping: dict, roles: dict, notes: list[str]) -> dict:
+    if isinstance(value, dict):
+        _check_beside(value, notes)
+    if mapping["schema"] == "preference":
+        return preferences.of(value, mapping, roles, notes)
+    return {"messages": _CHATS[mapping["schema"]](value, mapping, roles, notes)}
+
+
+def _check_beside(value: dict, notes: list[str]) -> None:
+    """What a chat's other columns say of it: pictures that belong to it, tools, a label that calls the reply bad."""
+    if BESIDE.isdisjoint(value):
+        return
+    for name in MEDIA:
+        if value.get(name):
+            raise Unfit("part_without_text", name)
+    for name in LABELS:
+        if value.get(name) in (False, "False", "false") and type(value[name]) in (bool, str):
+            raise Unfit("unwanted_reply", name)
+    if value.get("tools"):
+        notes.append("tools_dropped")
 
 
 def _is_row(value: dict) -> bool:
@@ -105,7 +127,7 @@ def roles_in(value: object) -> list[str]:
     if mapping["schema"] != "messages":
         return []
     try:
-        return list(dict.fromkeys(str(role) for role, _ in _role_and_content(_field(value, mapping["messages"]))))
+        return list(dict.fromkeys(str(role) for role, *_ in turn_lists.each(_field(value, mapping["messages"]))))
     except Unfit:
         return []
 
@@ -113,15 +135,6 @@ def roles_in(value: object) -> list[str]:
 def knows(role: str, roles: dict) -> bool:
     """Whether a role's name is known, or was given its meaning."""
     return role in roles or _plain(role) in ROLE_OF
-
-
-def _plain(key: object) -> str:
-    return str(key).strip().strip("\ufeff").lower()
-
-
-def _first(names: dict, kind: str) -> str | None:
-    """The first field of a kind, by NAMES, that a record has."""
-    return next((names[name] for name in NAMES[kind] if name in names), None)
 
 
 def _field(value: object, key: str) -> object:
@@ -132,142 +145,51 @@ def _field(value: object, key: str) -> object:
     return value[key]
 
 
-def _is_turns(value: object) -> bool:
-    if isinstance(value, str):
-        return value.lstrip()[:1] in "[{" and value.strip() != "" and _parsed(value) is not None
-    if isinstance(value, dict):
-        return isinstance(value.get("role"), list) and isinstance(value.get("content"), list)
-    return isinstance(value, list)
+def _system(value: dict, mapping: dict, notes: list[str]) -> list[dict]:
+    said = content.text_of(value.get(mapping["system"]), notes).strip() if mapping.get("system") else ""
+    return [{"role": "system", "content": said}] if said else []
 
 
-def _parsed(text: str) -> list | dict | None:
-    try:
-        value = orjson.loads(text)
-    except ValueError:
-        try:  # what pandas and `datasets` write into CSV cells
-            value = ast.literal_eval(text) if len(text) < 100_000 else None
-            orjson.dumps(value)  # half a surrogate pair cannot be written
-        except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
-    return value if isinstance(value, (list, dict)) else None
+def _messages(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[dict]:
+    turns = turn_lists.read(_field(value, mapping["messages"]), roles, notes)
+    if turns[0]["role"] == "system" or not mapping.get("system"):
+        return turns
+    return _system(value, mapping, notes) + turns
 
 
-def _string(value: object) -> str:
-    """The text of a content field, whatever shape it has."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return "".join(_part(part) for part in value)
-    if isinstance(value, dict):
-        return _part(value)
-    return json.dumps(value) if isinstance(value, (bool, int, float)) else str(value)
-
-
-def _part(part: object) -> str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, dict):
-        return ""
-    if isinstance(part.get("text"), str):
-        return part["text"]
-    if isinstance(part.get("parts"), list):
-        return _string(part["parts"])
-    is_text = part.get("type") in (None, "text") and isinstance(part.get("content"), str)
-    return part["content"] if is_text else ""
-
-
-def _role_and_content(turns: object) -> list[tuple[object, object]]:
-    """(role, content) of each turn in any of the shapes that people use."""
-    if isinstance(turns, str):
-        turns = _parsed(turns)
-    if isinstance(turns, dict):  # columns instead of rows, as Parquet keeps lists of structs
-        roles, contents = turns.get("role"), turns.get("content")
-        if not isinstance(roles, list) or not isinstance(contents, list) or len(roles) != len(contents):
-            raise Unfit("turns_unreadable")
-        return list(zip(roles, contents, strict=True))
-    if not isinstance(turns, list):
-        raise Unfit("turns_unreadable")
-    if not turns:
-        raise Unfit("empty_chat")
-    if not any(isinstance(turn, dict) for turn in turns):  # a bare list: question, answer, question, answer
-        if not all(isinstance(turn, str) for turn in turns) or len(turns) < 2:
-            raise Unfit("turns_unreadable")
-        return [(("user", "assistant")[index % 2], content) for index, content in enumerate(turns)]
-    return [_of_turn(turn) for turn in turns]
-
-
-def _of_turn(turn: object) -> tuple[object, object]:
-    if not isinstance(turn, dict):
-        return None, turn
-    if turn.get("tool_calls") or turn.get("function_call"):
-        raise Unfit("tool_calls")
-    names = {_plain(key): key for key in turn}
-    role, content = _first(names, "role"), _first(names, "content")
-    if role is None or content is None:
-        raise Unfit("turns_unreadable")
-    return turn[role], turn[content]
-
-
-def _turns(turns: object, roles: dict) -> list[dict]:
-    return [{"role": _role(role, roles), "content": _string(content)} for role, content in _role_and_content(turns)]
-
-
-def _role(name: object, roles: dict) -> str:
-    if isinstance(name, dict):
-        name = name.get("role") or name.get("name")
-    plain = _plain(name)
-    known = roles.get(str(name)) or roles.get(plain) or ROLE_OF.get(plain)
-    if known is None:
-        raise Unfit("unknown_role", str(name)[:60])
-    return known
-
-
-def _system(value: dict, mapping: dict) -> list[dict]:
-    content = _string(value.get(mapping["system"])).strip() if mapping.get("system") else ""
-    return [{"role": "system", "content": content}] if content else []
-
-
-def _messages(value: object, mapping: dict, roles: dict) -> list[dict]:
-    turns = _turns(_field(value, mapping["messages"]), roles)
-    return turns if turns[0]["role"] == "system" or not mapping.get("system") else _system(value, mapping) + turns
-
-
-def _pair(value: object, mapping: dict, roles: dict) -> list[dict]:
+def _pair(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[dict]:
     asks, answer = mapping["ask"], _field(value, mapping["answer"])
-    first = _field(value, asks[0])
-    if _is_turn_list(first):  # the prompt is a chat
-        answer = answer if _is_turn_list(answer) else [{"role": "assistant", "content": answer}]
-        return _turns(first, roles) + _turns(answer, roles)
-    history, before = [], value.get(mapping.get("history", ""))
-    for pair in before if isinstance(before, list) else []:
-        if isinstance(pair, list) and len(pair) == 2:
-            history += pair
-    parts = [_string(value.get(key)).strip("\n") for key in asks]
+    asked = _field(value, asks[0])
+    if turn_lists.is_list_of_turns(asked):  # the prompt is a chat
+        answer = answer if turn_lists.is_list_of_turns(answer) else [{"role": "assistant", "content": answer}]
+        return turn_lists.read(asked, roles, notes) + turn_lists.read(answer, roles, notes)
+    parts = [content.text_of(value.get(key), notes).strip("\n") for key in asks]
     ask = "\n\n".join(part for part in parts if part.strip())
-    reply = _string(answer)
+    reply = content.text_of(answer, notes)
     if not ask.strip():
         raise Unfit("empty_question")
     if not reply.strip():
         raise Unfit("empty_reply")
-    contents = [*map(_string, history), ask, reply]
-    turns = [{"role": ("user", "assistant")[at % 2], "content": content} for at, content in enumerate(contents)]
-    return _system(value, mapping) + turns
+    reply = content.with_thoughts(reply, value.get(mapping.get("reasoning", "")), notes)
+    contents = [*_history(value.get(mapping.get("history", "")), notes), ask, reply]
+    turns = [{"role": ("user", "assistant")[at % 2], "content": said} for at, said in enumerate(contents)]
+    return _system(value, mapping, notes) + turns
 
 
-def _is_turn_list(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+def _history(before: object, notes: list[str]) -> list[str]:
+    """What was said before the question: pairs, as in Alpaca's history."""
+    before = turn_lists.parsed(before) if isinstance(before, str) and before.strip() else before
+    pairs = [pair for pair in before if isinstance(pair, list) and len(pair) == 2] if isinstance(before, list) else []
+    if before and (not isinstance(before, list) or len(pairs) < len(before)):
+        raise Unfit("turns_unreadable", "history")
+    return [content.text_of(said, notes) for pair in pairs for said in pair]
 
 
-def _human_assistant(value: object, mapping: dict, roles: dict) -> list[dict]:
-    parts = HUMAN_ASSISTANT.split(_string(_field(value, mapping["text"])))
-    if len(parts) < 3:
+def _human_assistant(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[dict]:
+    turns = preferences.human_assistant(content.text_of(_field(value, mapping["text"]), notes))
+    if not turns:
         raise Unfit("unknown_fields", "chosen")
-    return [
-        {"role": "user" if name == "Human" else "assistant", "content": content.strip()}
-        for name, content in zip(parts[1::2], parts[2::2], strict=True)
-    ]
+    return turns
 
 
 _CHATS = {"messages": _messages, "pair": _pair, "human_assistant": _human_assistant}
@@ -275,11 +197,11 @@ _CHATS = {"messages": _messages, "pair": _pair, "human_assistant": _human_assist
 
 def _rest(value: dict, mapping: dict) -> dict:
     """The record's other plain fields; long ones and nested ones are not carried along."""
-    used = {mapping.get(name) for name in ("messages", "answer", "text", "system", "history")}
+    used = {mapping.get(name) for name in LISTS}
     used.update(mapping.get("ask", ()))
     fields = {}
     for key, field in value.items():
-        if key == "fields" and isinstance(ours := _parsed(field) if isinstance(field, str) else field, dict):
+        if key == "fields" and isinstance(ours := turn_lists.parsed(field) if isinstance(field, str) else field, dict):
             fields |= ours  # our own row come back
         elif key not in used and key not in OURS and _is_short(field):
             fields[str(key)] = field

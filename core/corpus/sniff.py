@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from core.corpus import reading, schema
+from core.corpus import reading, schema, suggestions
 from core.corpus.reading import Options, Row
 from core.corpus.sources import Record
 
@@ -18,11 +18,13 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
     """What the first records of some files look like.
 
     {"files": [{"file", "format", "encoding", "bytes"}], "columns", "mapping": the one that fits most, "unknown_roles":
-    counts by name, "speakers", "rows": the first `count` converted ones}.
+    counts by name, "speakers", "rows": the first `count` converted ones, "suggestions": see suggestions.py, where there
+    are none}.
     """
     options = options or Options()
     files, columns, mappings, roles, speakers = [], Counter(), Counter(), Counter(), Counter()
     rows: list[dict] = []
+    values: list = []
     for source in islice(reading.each(paths, options), FILES):
         files.append(
             {
@@ -33,9 +35,10 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
             }
         )
         records = list(islice(source.records, SAMPLE))
+        values += [record.value for record in records if isinstance(record, Record)]
         for value in (record.value for record in records if isinstance(record, Record)):
             if isinstance(value, dict):
-                columns.update(map(str, value))
+                columns.update(name for name in map(str, value) if name != "learn_as")  # which is the reader's
                 speakers.update(_speakers(value))
             mappings[json.dumps(schema.guess(value))] += 1
             roles.update(name for name in schema.roles_in(value) if not schema.knows(name, options.roles))
@@ -50,6 +53,7 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
         "unknown_roles": dict(roles.most_common(20)),
         "speakers": [name for name, _ in speakers.most_common(20)],
         "rows": rows,
+        "suggestions": [] if rows else suggestions.of(values[:SAMPLE], options.roles),
     }
 
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -21,6 +22,12 @@ MOST_MEMBERS = 20_000
 DESCRIPTIONS = (  # of a data set, as other programs put them beside its rows
     *("manifest.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json"),
     *("card.json", "about.json", "datapackage.json", "croissant.json"),
+)
+CONVERSATIONS = re.compile(r"conversations(?:-\d+)?\.json")
+COMPANIONS = (  # what stands beside the conversations in the exports of ChatGPT and Claude; chat.html repeats them
+    *("user.json", "users.json", "user_settings.json", "message_feedback.json", "shared_conversations.json"),
+    *("group_chats.json", "sora.json", "export_manifest.json", "model_comparisons.json", "shopping.json"),
+    *("projects.json", "memories.json", "chat.html"),
 )
 ROWS = (".jsonl", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")  # beside which they can only be descriptions
 HIDDEN = ("__MACOSX", ".git", ".obsidian", ".trash", ".DS_Store", "Thumbs.db", "desktop.ini")
@@ -178,20 +185,28 @@ def held(source: Source) -> Source:
 def of_folder(folder: Path) -> Iterator[Source | Bad]:
     """The files under a folder in the order of their names; links and hidden files are not followed."""
     paths = sorted(folder.rglob("*"))
-    has_rows = any(_holds_rows(path.name) for path in paths)
+    describes = _describes([path.name for path in paths])
     for path in paths:
         name = readable(str(path.relative_to(folder)))
         if any(part in HIDDEN or part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_symlink():
             yield Bad(name, "link")
-        elif has_rows and path.name.lower() in DESCRIPTIONS:
+        elif describes(path.name):
             yield Bad(name, "describes_others")
         elif path.is_file():
             try:
                 yield of_file(path, name)
             except Exception as error:  # no permission, or the first bytes of a damaged packed file
                 yield Bad(name, "file_unreadable", type(error).__name__)
+
+
+def _describes(names: list[str]) -> Callable[[str], bool]:
+    """Whether a file with this name only describes the others, which have these names."""
+    known = DESCRIPTIONS if any(map(_holds_rows, names)) else ()
+    if any(CONVERSATIONS.fullmatch(name.lower()) for name in names):
+        known += COMPANIONS
+    return lambda name: name.lower() in known
 
 
 def _holds_rows(name: str) -> bool:
@@ -208,12 +223,12 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
         except Exception:  # zipfile lets struct, zlib and Unicode errors through
             yield Bad("", "zip_damaged")
         else:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
             for member in members[MOST_MEMBERS:]:
                 yield Bad(member.filename, "too_many_members")
-            has_rows = any(_holds_rows(member.filename) for member in members)
+            describes = _describes([Path(member.filename).name for member in members])
             for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
-                if has_rows and Path(member.filename).name.lower() in DESCRIPTIONS:
+                if describes(Path(member.filename).name):
                     yield Bad(member.filename, "describes_others")
                 elif (opened_member := _of_member(source, archive, member)) is not None:
                     yield opened_member

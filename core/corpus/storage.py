@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from core import paths
 from core.corpus import turns
 from core.errors import UserError
+from core.training import corpus_rows
 
 SHARD_BYTES = 256 * 2**20
 EVERY = 500  # rows between two marks of the index
@@ -39,6 +40,8 @@ def row_id(row: dict) -> str:
 def _digest(row: dict) -> bytes:
     if "text" in row:
         content = orjson.dumps(row["text"])
+    elif "chosen" in row or sum(map(len, row["messages"])) > 2 * len(row["messages"]):
+        return bytes.fromhex(corpus_rows.row_id(row))
     else:
         parts = [
             b'{"content": %b%b' % (orjson.dumps(turn["content"]), _ROLES[turn["role"]]) for turn in row["messages"]
@@ -52,7 +55,7 @@ class Writer:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.rows = self.texts = self.bytes = self.characters = 0
+        self.rows = self.texts = self.pairs = self.bytes = self.characters = 0
         self._ids, self._marks = bytearray(), []
         self._shard, self._offset, self._file = -1, 0, None
         self._aside = (directory / "set_aside.jsonl").open("wb")
@@ -79,7 +82,8 @@ class Writer:
             self.texts += 1
             self.characters += len(row["text"])
         else:
-            for turn in row["messages"]:
+            self.pairs += "chosen" in row
+            for turn in row["messages"] if "chosen" not in row else turns.all_turns(row):
                 self.characters += len(turn["content"])
 
     def set_aside(self, values: dict) -> None:
@@ -91,7 +95,8 @@ class Writer:
         (self.directory / "index.json").write_text(json.dumps({"every": EVERY, "marks": self._marks}), "utf-8")
         card = card | {
             "content_hash": hashlib.sha256(self._ids.hex().encode()).hexdigest(),
-            "kind": "chat" if not self.texts else "text" if self.texts == self.rows else "mixed",
+            "kind": self._kind(),
+            "pairs": self.pairs,
             "rows": self.rows,
             "bytes": self.bytes,
             "characters": self.characters,
@@ -100,6 +105,10 @@ class Writer:
         text = json.dumps(card, ensure_ascii=False, indent=2)
         (self.directory / "card.json").write_text(text + "\n", encoding="utf-8")
         return card
+
+    def _kind(self) -> str:
+        kinds = {"text": self.texts, "preference": self.pairs, "chat": self.rows - self.texts - self.pairs}
+        return next((kind for kind, rows in kinds.items() if rows == self.rows), "mixed")
 
     def close(self) -> None:
         self._close_shard()

@@ -30,6 +30,7 @@ class Scale:
         if self.tokenizer is None:
             per = CHARACTERS.get(self.lang, 3.0)
             return [[0] * max(1, round(sum(map(len, turns.texts(row))) / per)) for row in rows]
+        rows = list(map(turns.as_chat, rows))
         ids_of: list = [None] * len(rows)
         for kind in ("text", "messages"):
             places = [at for at, row in enumerate(rows) if kind in row]

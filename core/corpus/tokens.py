@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from core.corpus import preview
+from core.corpus import preview, turns
 from core.corpus.duplicates import text_of
 from core.estimate import forecast
 from core.training import encoding, errors
@@ -24,6 +24,7 @@ def measure(rows: Iterable[dict], count: int, tokenizer, *, max_length: int, lea
     seen = 0
     for row in rows:
         seen += 1
+        row = turns.as_chat(row)
         if (shorter := preview.shortened(row)) is not row:
             row = shorter
             wrong["measured_in_part"] += 1

@@ -1,18 +1,57 @@
 """The texts of a row, and repairs of a chat's turns: what trainers and templates refuse is changed, with a code."""
 
+from collections.abc import Callable
+
 ROLES = ("system", "user", "assistant", "tool")
+LISTS = ("messages", "chosen", "rejected")  # of a chat the first alone, of a preference pair all three
 
 
 def texts(row: dict) -> list[str]:
-    """The text of a row, or the contents of a chat's turns."""
-    return [row["text"]] if "text" in row else [turn["content"] for turn in row["messages"]]
+    """The text of a row, or the contents of a chat's turns; of a pair those of the prompt and of both replies."""
+    return [row["text"]] if "text" in row else [turn["content"] for turn in all_turns(row)]
+
+
+def all_turns(row: dict) -> list[dict]:
+    """The turns of a chat; of a pair those of the prompt and of both replies."""
+    return [turn for name in LISTS for turn in row[name]] if "chosen" in row else row["messages"]
+
+
+def mapped(row: dict, change: Callable[[str], str]) -> dict:
+    """The row with each of its texts changed."""
+    if "text" in row:
+        return row | {"text": change(row["text"])}
+    lists = {name: row[name] for name in LISTS if name in row}
+    return row | {
+        name: [turn | {"content": change(turn["content"])} for turn in turns] for name, turns in lists.items()
+    }
 
 
 def learned(row: dict) -> str:
-    """What a model learns to write from a row: its text, or the replies of a chat."""
+    """What a model learns to write from a row: its text, the replies of a chat, the chosen reply of a pair."""
     if "text" in row:
         return row["text"]
-    return "\n".join(turn["content"] for turn in row["messages"] if turn["role"] == "assistant")
+    replies = row.get("chosen") or row["messages"]
+    return "\n".join(turn["content"] for turn in replies if is_learned(turn))
+
+
+def as_chat(row: dict) -> dict:
+    """A preference pair as the chat that ends in its chosen reply; another row as it is."""
+    return {"messages": row["messages"] + row["chosen"]} if "chosen" in row else row
+
+
+def is_learned(turn: dict) -> bool:
+    """Whether a turn is a reply that is to be learned."""
+    return turn["role"] == "assistant" and turn.get("weight") != 0
+
+
+def repair_row(row: dict) -> tuple[dict, list[str]]:
+    """A row with its turns repaired: see repair(). Of a pair the prompt is, and its last question stays."""
+    if "chosen" not in row:
+        messages, done = repair(row["messages"])
+        return row | {"messages": messages}, done
+    done: list[str] = []
+    repaired = {name: _merged(_system_first(_without_empty(row[name], done), done), done) for name in LISTS}
+    return row | repaired, done
 
 
 def repair(messages: list[dict]) -> tuple[list[dict], list[str]]:
@@ -91,7 +130,9 @@ def _merged(turns: list[dict], done: list[str]) -> list[dict]:
     repaired: list[dict] = []
     for turn in turns:
         if repaired and repaired[-1]["role"] == turn["role"]:
-            repaired[-1] = {"role": turn["role"], "content": repaired[-1]["content"] + "\n\n" + turn["content"]}
+            weight = {"weight": 0} if 0 in (turn.get("weight"), repaired[-1].get("weight")) else {}
+            joined = repaired[-1]["content"] + "\n\n" + turn["content"]
+            repaired[-1] = {"role": turn["role"], "content": joined} | weight
             done.append("neighbours_merged")
         else:
             repaired.append(turn)

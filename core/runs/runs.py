@@ -140,9 +140,9 @@ def corpus_path(config: TrainConfig) -> Path:
 def check_corpus(config: TrainConfig) -> None:
     """Refuse at once a corpus that is gone, or whose card says that it holds nothing for this task."""
     card = files.read_json(corpus_path(config) / "card.json")
-    chats = {"chat": card.get("rows"), "text": 0}.get(card.get("kind"))
-    if chats is not None:
-        check_task(config, card["name"], card["rows"], chats)
+    kind, pairs = card.get("kind"), card.get("pairs", 0)
+    if pairs or kind in ("chat", "text"):
+        check_task(config, card["name"], card["rows"], 0 if kind == "text" else card["rows"], pairs)
 
 
 def _corpus_place(config: TrainConfig) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .config import TrainConfig
-from .errors import ChatsForPretraining, CorpusGone, TextsForChat
+from .errors import ChatsForPretraining, CorpusGone, PreferencePairs, TextsForChat
 
 MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
 
@@ -17,6 +17,8 @@ MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, 
 def row_id(row: dict) -> str:
     """16 hex digits of the row's content: equal texts or chats have equal ids, wherever they come from."""
     content = row["messages"] if "messages" in row else row["text"]
+    if "chosen" in row:
+        content = {name: row[name] for name in ("messages", "chosen", "rejected")}
     return hashlib.sha256(json.dumps(content, ensure_ascii=False, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -73,8 +75,10 @@ def held_out_clusters(clusters: Counter, share: float) -> set:
     return held_out
 
 
-def check_task(config: TrainConfig, name: str, rows: int, chats: int) -> None:
-    """Refuse a corpus of chats for continued pretraining, and one of texts only for chat tuning."""
+def check_task(config: TrainConfig, name: str, rows: int, chats: int, pairs: int = 0) -> None:
+    """Refuse preference pairs, a corpus of chats for continued pretraining, and one of texts only for chat tuning."""
+    if pairs:
+        raise PreferencePairs(name=name, pairs=pairs)
     if config.task == "text" and chats:
         raise ChatsForPretraining(name=name, chats=chats)
     if config.task == "chat" and rows and not chats:

@@ -26,7 +26,8 @@ def encode(row: dict, tokenizer, learn: str = "assistant") -> dict[str, list]:
     ids, spans = list(tokens["input_ids"]), [tuple(span) for span in tokens["offset_mapping"]]
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
     learned = [False] * len(ids)
-    ended = "messages" in row and row["messages"][-1]["role"] != "assistant"  # the last word is not the model's
+    last = row["messages"][-1] if "messages" in row else {"role": "assistant"}
+    ended = last["role"] != "assistant" or last.get("weight") == 0  # the last word is not the model's
     for start, end in replies:
         ended = _mark_learned(learned, ids, spans, start, end, text, special) or ended
     if replies and not ended and ids[-1:] != [tokenizer.eos_token_id] and tokenizer.eos_token_id is not None:
@@ -76,7 +77,8 @@ def _render(messages: list[dict], tokenizer) -> tuple[str, list[tuple[int, int]]
         at = text.rfind(prompt, last_end, start) if prompt else -1
         if at >= 0:
             start = at + len(prompt)
-        replies.append((start, end))
+        if message.get("weight") != 0:  # a reply that only leads to the next one
+            replies.append((start, end))
         last_end = end
     return text, replies
 

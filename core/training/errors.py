@@ -104,6 +104,14 @@ class ChatsForPretraining(TrainingError):
     )
 
 
+class PreferencePairs(TrainingError):
+    template = (
+        'The corpus "{name}" holds preference pairs ({pairs}), which cannot be trained on here yet. Export it as '
+        "preference for TRL's DPOTrainer, or import its chosen replies as chats: choose the columns of the question "
+        "and of the chosen reply yourself."
+    )
+
+
 class TextsForChat(TrainingError):
     template = (
         'The corpus "{name}" holds plain texts only, and chat tuning learns replies. '

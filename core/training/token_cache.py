@@ -124,17 +124,20 @@ def _forget_old(cache: Path, in_use: Path) -> None:
 
 def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[..., None]) -> None:
     """Write the files of Tokens for the training and the held-out rows, and what there is to know of the corpus."""
-    clusters, chats = Counter(), 0
+    clusters, chats, pairs = Counter(), 0, 0
     for row in corpus_rows.read_rows(config.corpus):
         clusters[row.get("cluster", row["id"])] += 1
         chats += "messages" in row
+        pairs += "chosen" in row
     held_out, rows, counted = (
         corpus_rows.held_out_clusters(clusters, config.validation_share),
         clusters.total(),
         Counter(),
     )
-    about = {"rows": rows, "chats": chats}
-    if rows >= FEWEST_ROWS and not (chats and not tokenizer.chat_template):  # else it is refused before long
+    about = {"rows": rows, "chats": chats, "pairs": pairs}
+    if (
+        rows >= FEWEST_ROWS and not pairs and not (chats and not tokenizer.chat_template)
+    ):  # else it is refused before long
         parts, reported = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
         for done, (number, row) in enumerate(corpus_rows.numbered_rows(config.corpus)):
             part = parts[row.get("cluster", row["id"]) in held_out]

@@ -132,7 +132,7 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
     about = json.loads((place / "about.json").read_text(encoding="utf-8"))
     if about["rows"] < token_cache.FEWEST_ROWS:
         raise CorpusTooSmall(name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)
-    corpus_rows.check_task(config, name, about["rows"], about["chats"])
+    corpus_rows.check_task(config, name, about["rows"], about["chats"], about.get("pairs", 0))
     if about["chats"] and not tokenizer.chat_template:
         raise NoChatTemplate(model=Path(config.base_model).name, name=name)
     training, held_out = token_cache.Tokens(place, "train"), token_cache.Tokens(place, "eval")

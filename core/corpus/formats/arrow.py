@@ -24,15 +24,15 @@ def read(source: Source) -> Iterator[Record | Bad]:
             batch.validate(full=True)  # damaged offsets would end the process, not raise
             for row in batch.to_pylist():
                 number += 1
-                yield Record(f"#{number}", _plain(row))
+                yield Record(f"#{number}", plain(row))
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Dates and the like as their text."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

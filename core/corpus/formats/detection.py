@@ -4,21 +4,35 @@ A new format is a Format(name, claims, read) in a module of this package, and it
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from core.corpus import documents, encodings
+from core.corpus.formats import office, turn_rows
 from core.corpus.formats.arrow import ARROW, PARQUET
 from core.corpus.formats.json_files import JSON, JSONL
 from core.corpus.formats.markup import FB2, HTML
+from core.corpus.formats.messenger_pages import MESSENGER_PAGE
 from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
+from core.corpus.formats.sillytavern import SILLYTAVERN
+from core.corpus.formats.subtitles import SUBTITLES
 from core.corpus.formats.table import CSV
-from core.corpus.formats.zip_files import DOCX, EPUB, ZIP
+from core.corpus.formats.whatsapp import WHATSAPP
+from core.corpus.formats.zip_files import EPUB, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
-BINARY_FORMATS = (PARQUET, ARROW, PDF, EPUB, DOCX, ZIP)  # known by their first bytes; EPUB and DOCX before ZIP
-TEXT_FORMATS = (FB2, HTML, JSONL, JSON, NEXUS, MARKDOWN, CSV, TEXT)  # known by their first lines; TEXT takes all
+BINARY_FORMATS = (PARQUET, ARROW, PDF, *office.FORMATS, EPUB, ZIP)  # known by their first bytes; ZIP after its kinds
+TEXT_FORMATS = (
+    *(FB2, MESSENGER_PAGE, HTML, SILLYTAVERN, JSONL, JSON, NEXUS, WHATSAPP, SUBTITLES, MARKDOWN, CSV, TEXT),
+)  # known by their first lines; TEXT takes all
+LOOKS = {  # what a file that is no text begins with: https://en.wikipedia.org/wiki/List_of_file_signatures
+    "old_office": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
+    "other_archive": (b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"BZh", b"\xfd7zXZ\x00"),
+    "media_file": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"BM"),
+    "database": (b"SQLite format 3\x00",),
+    "weights": (b"GGUF",),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class Opened:
     format: str
     encoding: str
     records: Iterator[Record | Bad]
+    about: dict = field(default_factory=dict)  # what the card says of it besides
 
 
 def open_source(source: Source, encoding: str = "") -> Opened:
@@ -39,8 +54,8 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     for form in BINARY_FORMATS:
         if form.claims(source, head):
             return Opened(source, form.name, "", _guarded(form, source))
-    if encodings.is_binary(head):
-        return Opened(source, "unknown", "", iter([Bad("", "unknown_format", repr(head[:60]))]))
+    if (looks := _looks_like(head)) or encodings.is_binary(head):
+        return Opened(source, "unknown", "", iter([Bad("", looks or "unknown_format", repr(head[:60]))]))
     encoding = encoding or encodings.detect(source)
     source = replace(source, encoding=encoding)
     text = head.decode(encoding.replace("utf-16-sig", "utf-16"), errors="ignore").removeprefix("\ufeff")
@@ -53,10 +68,19 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     return Opened(source, form.name, encoding, _guarded(form, source))
 
 
+def _looks_like(head: bytes) -> str:
+    """The reason why a binary file is not read, by its first bytes; "" for texts and what is not known."""
+    if b"\x00" not in head[:256]:
+        return ""
+    found = next((reason for reason, starts in LOOKS.items() if head.startswith(starts)), "")
+    return "media_file" if head[4:8] == b"ftyp" else found
+
+
 def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
     """The records of a file; whatever a library throws at damaged bytes ends the file with one Bad."""
     try:
-        yield from form.read(source)
+        records = form.read(source)
+        yield from turn_rows.joined(records) if form.name in turn_rows.FORMATS else records
     except PackedTooMuch:
         yield Bad("", "packed_too_much")
     except RecursionError:

@@ -155,7 +155,9 @@ def _boxed_rows(value: dict) -> list | None:
 def _is_table(value: dict) -> bool:
     """Columns instead of rows: lists of one length under two names or more."""
     lists = [cells for cells in value.values() if isinstance(cells, list)]
-    return len(value) == len(lists) > 1 and len({len(cells) for cells in lists}) == 1 and "role" not in value
+    turns = any(cells and isinstance(cells[0], dict) and _is_turn(cells[0]) for cells in lists)
+    same = len(value) == len(lists) > 1 and len({len(cells) for cells in lists}) == 1
+    return same and not turns and "role" not in value
 
 
 def _is_turn(value: dict) -> bool:

@@ -8,22 +8,30 @@ from core.corpus import documents, encodings, mojibake
 from core.corpus.sources import Bad, Format, Record, Source
 
 HTML_STARTS = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+FRAGMENT = re.compile(
+    r"\s*(?:<!--.*?-->\s*)*<(div|p|article|section|main|table|ul|ol|h[1-6]|blockquote|span|dl|pre)\b[^<>]*>",
+    re.I | re.S,
+)
 _BLOCKS = (
     "p div section article body li ul ol dl dt dd table tr blockquote pre h1 h2 h3 h4 h5 h6 title header "
     "footer figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite"
 )
 STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
-STARTS |= {"li": "\n- ", "br": "\n", "td": " ", "th": " "}
+ITEM, CELL = "\ue0f2", "\ue0f3"  # stand for the mark of a list item and between cells until the white space is known
+STARTS |= {"li": "\n" + ITEM, "br": "\n"}
+ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
 _SKIPPED = "script style head nav noscript template svg binary iframe button select description"
 BLOCKS, SKIPPED = frozenset(_BLOCKS.split()), frozenset(_SKIPPED.split())
 
 
 class _Words(HTMLParser):
-    def __init__(self):
+    def __init__(self, whole: bool):
         super().__init__(convert_charrefs=True)
+        self.kept_aside = ("header",) if whole else ()  # of a page that does not mark its main part
+        self.within = 0  # main and article
         self.parts: list[str] = []
         self.skipped: list[str] = []
-        self.pre = 0
+        self.pre = self.cells = 0
         self.title = ""
         self.in_title = False
 
@@ -31,15 +39,28 @@ class _Words(HTMLParser):
         tag = tag.rpartition(":")[2]
         if tag == "title" and not self.title and (not self.skipped or self.skipped == ["head"]):
             self.in_title = True
-        if tag in SKIPPED:
+        self.within += tag in ("main", "article")
+        if tag in SKIPPED or self._is_aside(tag, dict(attrs)) or (self.skipped and tag == self.skipped[-1]):
             self.skipped.append(tag)
         if self.skipped:
             return
+        if tag in ("td", "th"):
+            self.parts.append(CELL if self.cells else "")
+            self.cells += 1
+        self.cells = 0 if tag == "tr" else self.cells
         self.parts.append(STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
         self.pre += tag == "pre"
 
+    def _is_aside(self, tag: str, attrs: dict) -> bool:
+        """Whether an element belongs to the site and not to the page; a footnote of a book may be an aside."""
+        if attrs.get("role") in ROLES and tag in BLOCKS:
+            return True
+        note = "note" in (attrs.get("epub:type") or "") + (attrs.get("role") or "")
+        return tag in ASIDE and not self.within and tag not in self.kept_aside and not note
+
     def handle_endtag(self, tag):
         tag = tag.rpartition(":")[2]
+        self.within -= tag in ("main", "article") and self.within > 0
         if tag == "title":
             self.in_title = False
         if tag == "body":
@@ -62,14 +83,20 @@ class _Words(HTMLParser):
 
 def text_of(markup: str) -> tuple[str, str]:
     """(text, title): paragraphs apart by a blank line, headings marked as in Markdown, list items by a hyphen."""
-    words = _Words()
+    words = _Words(whole=re.search(r"<(?:main|article)\b", markup, re.I) is None)
     words.feed(markup)
     words.close()
     text = "".join(words.parts).replace("\u00ad", "")
     text = re.sub(r"[ \t]+\n", "\n", text)
     text = re.sub(r"\n[ \t]+(?=\S)", "\n", text) if "<pre" not in markup else text
-    text = re.sub(r"\n- \s*", "\n- ", text)
-    return re.sub(r"\n{3,}", "\n\n", text).strip(), " ".join(words.title.split())
+    return marked(text).strip(), " ".join(words.title.split())
+
+
+def marked(text: str) -> str:
+    """A text with the marks of its lists and tables in place of ITEM and CELL; at most one blank line in a row."""
+    text = re.sub(rf"\s*{CELL}\s*", " | ", re.sub(rf"{ITEM}\s+", ITEM, text))
+    text = re.sub(r"\n{3,}", "\n\n", text)
+    return re.sub(rf"({ITEM}.*)\n\n(?={ITEM})", r"\1\n", text).replace(ITEM, "- ")
 
 
 def of_page(page: str, place: str) -> Iterator[Record | Bad]:
@@ -101,5 +128,13 @@ def read_fb2(source: Source) -> Iterator[Record | Bad]:
         yield record
 
 
-HTML = Format("html", lambda source, head: HTML_STARTS.match(head) is not None, read_html)
+def _is_html(source: Source, head: str) -> bool:
+    if HTML_STARTS.match(head):
+        return True
+    start = FRAGMENT.match(head)
+    named = source.name.lower().endswith((".html", ".htm", ".xhtml"))
+    return start is not None and (named or f"</{start[1].lower()}>" in head.lower())
+
+
+HTML = Format("html", _is_html, read_html)
 FB2 = Format("fb2", lambda source, head: "<FictionBook" in head, read_fb2)

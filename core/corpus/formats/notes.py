@@ -10,6 +10,9 @@ from core.corpus import documents, encodings, mojibake
 from core.corpus.sources import Bad, Format, Record, Source
 
 FENCED = re.compile(r"^(```|~~~)[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(rf"(?:{FENCED.pattern})|(?<!`)(?P<ticks>`+)(?!`)[^`\n]+(?P=ticks)(?!`)", FENCED.flags)
+# Obsidian's comments begin after a space and end before one: 50%% is a number.
+COMMENT = re.compile(rf"(?P<comment>(?<![^\s(>])%%(?!%).*?(?<!%)%%(?![\w%])|<!--.*?-->)|{CODE.pattern}", FENCED.flags)
 QUERY = re.compile(r"^(```|~~~)\s*(?:dataview|dataviewjs|tasks|query)\b[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
 SIGNS = re.compile(
     r"^(?:#{1,6} \S|[-*] \[[ x]\] |```|>\s?\[!)|\[\[[^\]\n]+\]\]|\]\(https?:|\*\*[^*\n]+\*\*", re.MULTILINE
@@ -52,18 +55,16 @@ def front_matter(text: str) -> tuple[dict[str, str], str]:
 
 
 def without_marks(text: str) -> str:
-    """Links become their words, embedded files and comments go; fenced code is not touched."""
-    text = QUERY.sub("", text)
+    """Links become their words, embedded files and comments go; code is not touched."""
+    text = COMMENT.sub(lambda found: "" if found["comment"] else found.group(), QUERY.sub("", text))
     parts, at = [], 0
-    for fence in FENCED.finditer(text):
-        parts += [_unmarked(text[at : fence.start()]), fence.group()]
-        at = fence.end()
+    for code in CODE.finditer(text):
+        parts += [_unmarked(text[at : code.start()]), code.group()]
+        at = code.end()
     return re.sub(r"\n{4,}", "\n\n\n", "".join([*parts, _unmarked(text[at:])]))
 
 
 def _unmarked(text: str) -> str:
-    text = re.sub(r"%%.*?%%", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"!\[\[[^\]\n]*\]\]", "", text)
     text = re.sub(r"\[\[(?:[^\]|\n]*\|)?([^\]\n]*)\]\]", r"\1", text)
     text = re.sub(r"[ \t]\^[\w-]+[ \t]*$", "", text, flags=re.MULTILINE)

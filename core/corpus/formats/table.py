@@ -60,7 +60,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
 
 
 def _dialect(head: str) -> tuple[str, list[str]]:
-    line = next((line for line in head.split("\n") if line.strip()), "")
+    line = next((line for line in re.split(r"[\r\n]+", head) if line.strip()), "")
     outside = re.sub(r'"[^"]*"', "", line)
     delimiter = max(DELIMITERS, key=outside.count)
     if not outside.count(delimiter):

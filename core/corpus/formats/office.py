@@ -1,0 +1,275 @@
+"""Office files: tables of XLSX and ODS, texts of DOCX, ODT, PPTX and RTF, slides with what the speaker says."""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
+from xml.etree import ElementTree
+
+from core.corpus import documents, sources
+from core.corpus.formats import markup
+from core.corpus.sources import Bad, Format, Record, Source
+
+LARGEST = 256 * 2**20  # bytes of a part of a file, unpacked
+MOST_REPEATED = 1000  # cells or rows that a sheet of ODS says stand there once more
+EMPTY_ROWS = 10_000  # in a row, after which nothing more is looked for
+WORD, XLSX, SLIDES = "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml"
+ODF = b"mimetypeapplication/vnd.oasis.opendocument."
+
+
+def holds(member: str, source: Source, head: bytes) -> bool:
+    """Whether a source is a ZIP archive with this member."""
+    if not head.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with source.on_disk() as path, zipfile.ZipFile(path) as archive:
+            return member in archive.namelist()
+    except Exception:  # zipfile lets struct and Unicode errors through
+        return False
+
+
+def _check(archive: zipfile.ZipFile) -> None:
+    """Refuse an archive of which a part unpacks to far more than any document does."""
+    for member in archive.infolist():
+        if member.file_size > max(sources.BOMB_FREE, member.compress_size * sources.BOMB_RATIO):
+            raise sources.PackedTooMuch(member.filename)
+
+
+def part(archive: zipfile.ZipFile, member: str, most: int = LARGEST) -> bytes:
+    """The bytes of a part, at most so many."""
+    with sources.limited(archive.open(member), archive.getinfo(member).compress_size) as stream:
+        return stream.read(most)
+
+
+def read_docx(source: Source) -> Iterator[Record | Bad]:
+    """Headings, lists, tables, footnotes and text boxes of a Word document, as of a page."""
+    import mammoth  # noqa: PLC0415 - a library for one format
+
+    with source.on_disk() as path, zipfile.ZipFile(path) as archive:
+        _check(archive)
+        try:
+            with path.open("rb") as file:
+                page = mammoth.convert_to_html(file, convert_image=mammoth.images.img_element(lambda image: {})).value
+        except Exception:  # a damaged one gives what its paragraphs have
+            page = _paragraphs(part(archive, WORD).decode("utf-8", errors="replace"))
+    # A footnote's number in the text, and the arrow that leads back to it.
+    page = re.sub(r"<sup><a [^>]*note-ref[^>]*>\[(\d+)\]</a></sup>", r" [\1]", page)
+    page = re.sub(r' ?<a href="#[^"]*note-ref-[^"]*">↑</a>', "", page)
+    number = count(1)
+    page = re.sub(r'<li id="(?:foot|end)note-[^"]*">\s*(?:<p>)?\s*', lambda _: f"<p>[{next(number)}] ", page)
+    text, _ = markup.text_of(page)
+    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+
+
+def _paragraphs(xml: str) -> str:
+    """A page of the paragraphs of document.xml, whether or not it is whole."""
+    paragraphs = []
+    for piece in re.split(r"</w:p\s*>", xml):
+        piece = re.sub(r"<w:(?:tab|br|cr)\b[^>]*/>", "<w:t> </w:t>", piece)
+        paragraphs.append("".join(re.findall(r"<w:t(?:\s[^>]*)?>(.*?)</w:t>", piece, re.DOTALL)))
+    return "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph.strip())
+
+
+def read_xlsx(source: Source) -> Iterator[Record | Bad]:
+    """The rows of each sheet under its header; formulas are read as what they gave."""
+    import openpyxl  # noqa: PLC0415 - a library for one format
+
+    with source.on_disk() as path:
+        with zipfile.ZipFile(path) as archive:
+            _check(archive)
+        with path.open("rb") as file:
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            try:
+                for sheet in book.worksheets:
+                    sheet.reset_dimensions()  # some programs write them wrongly
+                    yield from _of_sheet(sheet.title, sheet.iter_rows(values_only=True))
+            finally:
+                book.close()
+
+
+def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
+    """A record for each row below the header, which is the first row with words; a title above the header is none."""
+    header: list[str] = []
+    empty = below = 0
+    for number, cells in enumerate(rows, 1):
+        words = [_cell(cell) for cell in cells]
+        if not any(words):
+            empty += 1
+            if empty > EMPTY_ROWS:
+                return
+            continue
+        empty = 0
+        below += 1
+        if below == 1 or (below == 2 and len(list(filter(None, header))) == 1 < len(list(filter(None, words)))):
+            header = words
+            continue
+        while len(words) > len(header) and not words[-1]:
+            words.pop()
+        if len(words) > len(header) or any(word and not name for name, word in zip(header, words, strict=False)):
+            yield Bad(f"{title}!{number}", "too_many_cells", "\t".join(words)[:200])
+            continue
+        values = zip(header, words, strict=False)
+        yield Record(f"{title}!{number}", {name: word for name, word in values if name and word})
+
+
+def _cell(cell: object) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def _is_odf(kind: bytes, source: Source, head: bytes) -> bool:
+    return head.startswith(b"PK\x03\x04") and head[30:].startswith(ODF + kind)
+
+
+def _content(source: Source) -> ElementTree.Element:
+    with source.on_disk() as path, zipfile.ZipFile(path) as archive:
+        return ElementTree.fromstring(part(archive, "content.xml"))
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _attribute(element: ElementTree.Element, name: str) -> str:
+    return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), "")
+
+
+def read_odt(source: Source) -> Iterator[Record | Bad]:
+    """Headings, paragraphs, lists, tables and notes of a text of LibreOffice; what was deleted stays deleted."""
+    blocks, notes = [], []
+    for element in _content(source).iter():
+        if _name(element) == "text" and len(element):
+            blocks = list(_blocks(element, notes))
+    text = "\n\n".join(block for block in [*blocks, *notes] if block.strip())
+    text = markup.marked(text)
+    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+
+
+def _blocks(parent: ElementTree.Element, notes: list[str], lead: str = "") -> Iterator[str]:
+    for element in parent:
+        name = _name(element)
+        if name == "h":
+            level = _attribute(element, "outline-level")
+            yield "#" * min(6, int(level) if level.isdecimal() else 1) + " " + _words(element, notes)
+        elif name == "p":
+            yield lead + _words(element, notes)
+            yield from (block for box in element.iter() if _name(box) == "text-box" for block in _blocks(box, notes))
+        elif name == "list-item":
+            yield from _blocks(element, notes, markup.ITEM)
+        elif name == "table":
+            yield "\n".join(" | ".join(cells) for cells in _table(element, notes))
+        elif name not in ("tracked-changes", "forms", "sequence-decls", "table-of-content"):
+            yield from _blocks(element, notes, lead)
+
+
+def _table(table: ElementTree.Element, notes: list[str]) -> Iterator[list[str]]:
+    for row in table.iter():
+        if _name(row) != "table-row":
+            continue
+        cells: list[str] = []
+        for cell in row:
+            if _name(cell) in ("table-cell", "covered-table-cell"):
+                words = "\n".join(_words(element, notes) for element in cell if _name(element) in ("p", "h"))
+                again = _attribute(cell, "number-columns-repeated")
+                cells += [words] * min(int(again) if again.isdecimal() else 1, MOST_REPEATED)
+        while cells and not cells[-1]:
+            cells.pop()
+        if cells:
+            yield cells
+
+
+def _words(element: ElementTree.Element, notes: list[str]) -> str:
+    """The words of a paragraph; a footnote leaves its mark there and goes to the notes, a text box is a block."""
+    said = element.text or ""
+    for child in element:
+        name = _name(child)
+        if name == "s":
+            again = _attribute(child, "c")
+            said += " " * min(int(again) if again.isdecimal() else 1, 80)
+        elif name in ("tab", "line-break"):
+            said += "\t" if name == "tab" else "\n"
+        elif name == "note":
+            body = next((inner for inner in child if _name(inner) == "note-body"), child)
+            mark = next((inner.text or "" for inner in child if _name(inner) == "note-citation"), "")
+            said += f" [{mark}]"
+            notes.append(f"[{mark}] " + "\n".join(_words(inner, notes) for inner in body))
+        elif name not in ("annotation", "frame", "text-box", "bookmark"):
+            said += _words(child, notes)
+        said += child.tail or ""
+    return re.sub(r"[ \n]*\n[ \n]*", "\n", said)
+
+
+def read_ods(source: Source) -> Iterator[Record | Bad]:
+    """The rows of each sheet of LibreOffice under its header."""
+    for table in _content(source).iter():
+        if _name(table) == "table" and _attribute(table, "name"):
+            yield from _of_sheet(_attribute(table, "name"), iter(map(tuple, _table(table, []))))
+
+
+def read_pptx(source: Source) -> Iterator[Record | Bad]:
+    """A document of all slides: the words of each, and below them what its notes say."""
+    slides = []
+    with source.on_disk() as path, zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        numbered = [
+            (int(found[1]), name) for name in names if (found := re.fullmatch(r"ppt/slides/slide(\d+)\.xml", name))
+        ]
+        for _, name in sorted(numbered):
+            words = _shapes(ElementTree.fromstring(part(archive, name)))
+            relations = name.replace("slides/", "slides/_rels/") + ".rels"
+            links = part(archive, relations).decode("utf-8", errors="replace") if relations in names else ""
+            notes = re.search(r"notesSlides/(notesSlide\d+\.xml)", links)
+            if notes and (at := f"ppt/notesSlides/{notes[1]}") in names:
+                words += _shapes(ElementTree.fromstring(part(archive, at)), body_only=True)
+            slides.append("\n\n".join(words))
+    text = "\n\n".join(slide for slide in slides if slide.strip())
+    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+
+
+def _shapes(slide: ElementTree.Element, body_only: bool = False) -> list[str]:
+    """The words of each shape and table; numbers, dates and footers of slides are left out."""
+    words = []
+    for shape in slide.iter():
+        name = _name(shape)
+        if name not in ("sp", "graphicFrame"):
+            continue
+        kind = next((_attribute(inner, "type") or "body" for inner in shape.iter() if _name(inner) == "ph"), "")
+        if kind in ("sldNum", "dt", "ftr", "hdr", "sldImg") or (body_only and kind != "body"):
+            continue
+        lines = []
+        for row in shape.iter() if name == "graphicFrame" else [shape]:
+            if name == "graphicFrame" and _name(row) != "tr":
+                continue
+            paragraphs = [inner for inner in row.iter() if _name(inner) == "p"]
+            said = ["".join(_run(run) for run in paragraph.iter()).strip() for paragraph in paragraphs]
+            lines.append((" | " if name == "graphicFrame" else "\n").join(filter(None, said)))
+        title = "# " if kind in ("title", "ctrTitle") else ""
+        words += [title + "\n".join(filter(None, lines))] if any(lines) else []
+    return words
+
+
+def _run(run: ElementTree.Element) -> str:
+    return (run.text or "") if _name(run) == "t" else "\n" if _name(run) == "br" else ""
+
+
+def read_rtf(source: Source) -> Iterator[Record | Bad]:
+    """The words of an RTF document in its own code page."""
+    from striprtf.striprtf import rtf_to_text  # noqa: PLC0415 - a library for one format
+
+    with source.open() as stream:
+        text = rtf_to_text(stream.read(LARGEST).decode("latin-1"), errors="replace")
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text)).strip()
+    yield from documents.records(text) if text else [Bad("#1", "empty_text")]
+
+
+DOCX = Format("docx", partial(holds, WORD), read_docx)
+XLSX_TABLE = Format("xlsx", partial(holds, XLSX), read_xlsx)
+PPTX = Format("pptx", partial(holds, SLIDES), read_pptx)
+ODT = Format("odt", partial(_is_odf, b"text"), read_odt)
+ODS = Format("ods", partial(_is_odf, b"spreadsheet"), read_ods)
+RTF = Format("rtf", lambda source, head: head.startswith(b"{\\rtf"), read_rtf)
+FORMATS = (DOCX, XLSX_TABLE, PPTX, ODT, ODS, RTF)
