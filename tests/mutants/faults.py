@@ -37,7 +37,7 @@ ENCODING = Group(
             "            learned[at : stop + 1] = [True] * (stop + 1 - at)",
             "            learned[at:stop] = [True] * (stop - at)",
         ),
-        ('    ended = "messages" in row and row["messages"][-1]["role"] != "assistant"', "    ended = False"),
+        ('    ended = last["role"] != "assistant" or last.get("weight") == 0', "    ended = False"),
         ("    while at < len(spans) and spans[at][0] < end:", "    while at < len(spans) and spans[at][1] < end:"),
         (
             "    while at < len(spans) and (spans[at][1] <= start",
@@ -177,7 +177,7 @@ TOKEN_CACHE = Group(
             '        self.starts.append(len(piece["input_ids"]))',
         ),
         (
-            '            part = parts[row.get("cluster", row["id"]) in held_out]',
+            "            part = parts[clusters.of(row) in held_out]",
             '            part = parts[row["id"] in held_out]',
         ),
     ),
@@ -188,8 +188,12 @@ SPLIT = Group(
     ("test_recipe_tokens.py", "test_recipe_roads.py", "test_recipe.py"),
     (
         (
-            '    held_out = held_out_clusters(Counter(row.get("cluster", row["id"]) for row in rows), share)',
-            '    held_out = held_out_clusters(Counter(row["id"] for row in rows), share)',
+            '            own = ("cluster" not in row, row.get("cluster", row["id"]), row["id"])',
+            '            own = (False, row["id"], row["id"])',
+        ),
+        (
+            '        return self._names.get(row["id"], row.get("cluster", row["id"]))',
+            '        return row.get("cluster", row["id"])',
         ),
         (
             "    wanted = min(MOST_HELD_OUT, max(1, round(clusters.total() * share))) if share else 0",
@@ -414,10 +418,10 @@ DUPLICATES = Group(
             "    kind = np.where(first_plain != number, 2, 0)",
         ),
         (
-            "    return Copies(first_plain.astype(np.int32), kind",
-            "    return Copies(first_whole.astype(np.int32), kind",
+            "    first = first_plain.astype(np.int32)",
+            "    first = first_whole.astype(np.int32)",
         ),
-        ("                plain.extend(_digest(normal or text)", "                plain.extend(_digest(normal)"),
+        ("                plain.extend(_digest(normal or text.whole)", "                plain.extend(_digest(normal)"),
         ("    rows[[not of_text for of_text in shingles]] = 0", "    pass"),
         (
             "        numbers = np.flatnonzero((copies.kind == 0) & ~empty)",
@@ -427,16 +431,16 @@ DUPLICATES = Group(
             "                parent[max(first, second)] = min(first, second)",
             "                parent[min(first, second)] = max(first, second)",
         ),
-        ("    copies.first[:] = parents[copies.first]", "    copies.first[:] = parents"),
-        ("        copies.similarity[some] = _alike(marks, np.stack([copies.first[some], some], 1))", "        pass"),
+        ("    copies.first[:] = first[copies.first]", "    copies.first[:] = first"),
+        ("    copies.similarity[moved] = similarity[copies.first[moved]]", "    pass"),
         (
-            "    return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).mean(axis=1)",
-            "    return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).any(axis=1)",
+            "        alike = (self.whole[here] == self.whole[other]).mean(axis=1)",
+            "        alike = (self.whole[here] == self.whole[other]).any(axis=1)",
         ),
         ("    return len(marks) - len(np.unique(marks))", "    return len(np.unique(marks))"),
         (
-            '    return row["text"] if "text" in row else "\\n".join(turn["content"] for turn in row["messages"])',
-            '    return row["text"] if "text" in row else row["messages"][0]["content"]',
+            '    asked = [turn["content"] for turn in row["messages"] if turn["role"] not in ("system", "assistant")]',
+            '    asked = [turn["content"] for turn in row["messages"] if turn["role"] != "assistant"]',
         ),
     ),
 )
