@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from core.errors import UserError
-from core.estimate import advice, answer, catalogue, errors, tables, trace_runner
+from core.estimate import advice, answer, catalogue, errors, page, tables, trace_runner, worth
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.memory import GIB
@@ -25,6 +26,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--gradient-accumulation-steps", default="8")
     made.add_argument("--lora-rank", default="16")
     made.add_argument("--lora-dropout", default="0.05")
+    made.add_argument("--prompt-tokens", default="500", help="of a system prompt with its examples (method prompt)")
+    made.add_argument("--price", default="0", help="of a kWh, for the cost of the energy")
     made.add_argument("--target-modules", default="all-linear", help="or names with commas")
     for name, aliases in (("optim", ["--optimizer"]), ("attention", []), ("loss", []), ("precision", [])):
         best = {"precision": "; default: bf16 where the card has it"}.get(name, "")
@@ -36,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--labelled", default="1", help="share of the tokens that count in the loss")
     made.add_argument("--trace", action="store_true", help="check exactly: run the real step without weights")
     made.add_argument("--table", choices=("models", "volumes", "methods"))
+    made.add_argument("--page", metavar="OUT.html", help="write one static page: models by cards by methods")
     made.add_argument("--json", action="store_true", help="print one JSON object")
     return made
 
@@ -59,6 +63,8 @@ def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]
 
 def run(options: argparse.Namespace) -> dict:
     """What to print."""
+    if options.page:
+        return page.write(Path(options.page), setups.count(options.max_length, "max_length"))
     setup, card, free = question(options)
     if options.table:
         return table(options.table, options.model, setup, card, free)
@@ -71,9 +77,10 @@ def run(options: argparse.Namespace) -> dict:
         return {"model": options.model, "gpu": card.name, "trace": traced(options.model, setup, card)}
     instant = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
     result = answer.as_dict(instant) | {"model": options.model}
+    result["worth"] = worth.of(instant, setups.number(options.price, "price")).as_dict()
     result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
     if instant.verdict != "fits":
-        result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, instant.setup, card, free)]
+        result["way_to_fit"] = [as_line(c) for c in advice.helpful(shape, instant.setup, card, free)]
     largest = advice.largest(shape, instant.setup, card, free)
     result["largest"] = {"sequence_length": largest["max_length"], **largest}
     result["largest"]["model"] = advice.largest_model(instant.setup, card, free)
@@ -133,7 +140,7 @@ def as_cell(cell: tables.Cell) -> dict:
         "most": cell.most,
         "most_gib": round(cell.memory.components[cell.most] / GIB, 2),
     }
-    if cell.pace:
+    if cell.pace and cell.memory.trainable:
         values |= {
             "trained_parameters": cell.memory.trainable,
             "tokens_per_second": round(cell.pace.tokens_per_second, 1),
