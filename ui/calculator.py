@@ -14,6 +14,7 @@ from core.corpus import corpus as corpora
 from core.corpus import token_counter
 from core.errors import UserError
 from core.estimate import answer as answers
+from core.estimate import cards as known_cards
 from core.estimate import catalogue, plan, probe, tables, trace_runner
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
@@ -43,7 +44,8 @@ def build(say: Say) -> dict:
             partial(on_ask, say),
             inputs_kwargs=form,
             outputs=outputs,
-            show_progress="hidden",
+            show_progress="minimal",  # until the new answer comes, the old one is faded
+            show_progress_on=[shown["now"][0], *shown["now"][2:4]],
             trigger_mode="always_last",
         )
     form["corpus"].change(  # a corpus has as many as it has
@@ -57,7 +59,7 @@ def build(say: Say) -> dict:
         with gr.Row():
             button = gr.Button(say("calculator.plan.open"), variant="primary")
             take = gr.DownloadButton(say("calculator.plan.take"))
-    inputs = [state, form["method"], form["card"], form["precision"]]
+    inputs = [state, form["method"], form["card"], form["memory_gb"], form["precision"]]
     state.change(partial(on_plan, say), inputs, [about, button, take], show_progress="hidden")
     return {
         "button": button,
@@ -75,13 +77,15 @@ def build_question(say: Say) -> dict:
     wide = {"scale": 2, "min_width": 260}
     with gr.Row():
         model = gr.Dropdown(models, value=DEFAULT_MODEL, allow_custom_value=True, **_words(say, "model"), **wide)
-        card = gr.Dropdown(cards, value=cards[0][1], **_words(say, "card"), **wide)
+        card = gr.Dropdown(cards, value=cards[0][1], allow_custom_value=True, **_words(say, "card"), **wide)
+        memory = gr.Number(None, minimum=0, **_words(say, "memory_gb"), scale=1, min_width=140)
         method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
     with gr.Row():
         corpus = gr.Dropdown(corpus_choices(say), value="", **_words(say, "corpus"), **wide)
         tokens = gr.Textbox("100M", **_words(say, "tokens"), **wide)
         epochs = gr.Textbox("3", **_words(say, "epochs"), scale=1)
-    return {"model": model, "card": card, "method": method, "corpus": corpus, "tokens": tokens, "epochs": epochs}
+    question = {"model": model, "card": card, "memory_gb": memory, "method": method}
+    return question | {"corpus": corpus, "tokens": tokens, "epochs": epochs}
 
 
 def build_settings(say: Say) -> dict:
@@ -204,13 +208,14 @@ def on_load(say: Say, **fields):
     """Fill the lists again, and answer."""
     cards, corpora = card_choices(say), corpus_choices(say)
     known = [value for _, value in cards]
-    fields["card"] = fields["card"] if fields["card"] in known else known[0]
+    gone = (fields["card"] or "").startswith(catalogue.MINE) and fields["card"] not in known
+    fields["card"] = known[0] if gone or not fields["card"] else fields["card"]
     return gr.Dropdown(cards, value=fields["card"]), gr.Dropdown(corpora), *on_ask(say, **fields)
 
 
 def question(model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, **settings) -> dict:
     """The form as arguments of answers.ask()."""
-    chosen, free = catalogue.chosen(card)
+    chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb")))
     for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
@@ -294,13 +299,13 @@ def on_errors(say: Say):
     return pieces.errors(say, check), figures.errors(say, check)
 
 
-def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
+def on_plan(say: Say, config: dict, method: str, card: str, memory_gb: float | None, precision: str):
     """What the plan says of itself, and train.py with its config as one file behind the button."""
     if not config:
         return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
-    text = pieces.plan(say, config, catalogue.chosen(card)[0], precision)
+    text = pieces.plan(say, config, catalogue.chosen(card, known_cards.gigabytes(memory_gb))[0], precision)
     if method == "prompt":
         text += " " + say("calculator.plan.adapter")
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

@@ -15,7 +15,14 @@ class NoSuchModel(UserError):
 
 
 class UnknownCard(UserError):
-    template = 'No card "{name}" is in the catalogue. The nearest: {nearest}.'
+    template = (
+        'No card "{name}" is in the catalogue. The nearest: {nearest}. '
+        "Of any other card its memory in GB is enough: write it in its own field (--memory-gb), or alone: 12 GB."
+    )
+
+
+class AmbiguousCard(UserError):
+    template = '"{name}" is sold with different memories: {cards}. Write the memory too, for example "{example}".'
 
 
 class CardGone(UserError):
@@ -62,10 +69,6 @@ class ShapeUnknown(UserError):
 
 class NotAnAmount(UserError):
     template = '{field} must be a number such as 100M, 2.5B or 40000, got "{value}".'
-
-
-class CyrillicUnit(UserError):
-    template = '{field} is "{value}" with a Cyrillic letter {letter}. Write {latin} in Latin letters.'
 
 
 class OutOfRange(UserError):

@@ -98,6 +98,8 @@ def understand(raw: dict, number: int = 0) -> Row:
     try:
         card = catalogue.card(raw.get("gpu", "").replace("A800", "A100"))
     except UserError:
+        card = None
+    if card is None or card.is_guess:
         card, why_no_time = None, why_no_time or "the card is not in the catalogue"
     reserved = cells.reserved_of(raw.get("note", "")) if kind == "allocated" else measured if kind == "reserved" else 0
     if card and card.capability < 8 and setup.attention != "eager":
