@@ -261,9 +261,9 @@ def test_fp32_weights_under_autocast_take_sixteen_bytes_a_parameter():
     ("config", "trouble", "words"),
     [
         ({"model_type": "llamma"}, errors.UnknownArchitecture, "llama"),
-        ({"model_type": "llama", "hidden_size": 64}, errors.IncompleteConfig, "num_attention_heads"),
+        ({"model_type": "llama", "hidden_size": "64"}, errors.WrongInConfig, 'hidden_size: "64"'),
         ({}, errors.UnknownArchitecture, "The nearest that it knows"),
-        ([], errors.IncompleteConfig, "config.json of a decoder"),
+        ([], errors.NotAnObject, "holds a list"),
     ],
 )
 def test_a_config_that_is_not_understood_is_refused_in_words(tmp_path, config, trouble, words):

@@ -220,7 +220,7 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
         settings["precision"] = answers.best_precision(chosen)
-    amount = token_counter.of_corpus(paths.corpus(corpus), model)[0] if corpus else None
+    amount = token_counter.of_corpus(paths.corpus(corpus), catalogue.hub_name(model))[0] if corpus else None
     return {
         "setup": Setup(**setups.of_kind(method), **settings),
         "card": chosen,
@@ -233,7 +233,9 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
 def on_ask(say: Say, **fields):
     """The whole answer, or the error where it would stand; never both."""
     try:
-        answer = answers.ask(catalogue.shape(fields["model"] or ""), **question(**fields))
+        model = fields["model"] or ""
+        catalogue.fetch(model)
+        answer = answers.ask(catalogue.shape(model), **question(**fields))
     except UserError as error:
         return pieces.trouble(say, error), gr.Plot(visible=False), "", "", None, None, {}
     return (
@@ -243,7 +245,7 @@ def on_ask(say: Say, **fields):
         pieces.formulas(say, answer),
         figures.lengths(say, answer),
         figures.batches(say, answer),
-        plan.config_fields(answer, fields["model"], fields["corpus"]),
+        plan.config_fields(answer, catalogue.hub_name(model), fields["corpus"]),
     )
 
 
@@ -301,8 +303,12 @@ def on_errors(say: Say):
 
 def on_plan(say: Say, config: dict, method: str, card: str, memory_gb: float | None, precision: str):
     """What the plan says of itself, and train.py with its config as one file behind the button."""
-    if not config:
-        return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
+    if not config or not config["base_model"]:
+        return (
+            say(f"calculator.plan.{'nameless' if config else 'broken'}"),
+            gr.Button(interactive=False),
+            gr.DownloadButton(interactive=False),
+        )
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
     text = pieces.plan(say, config, catalogue.chosen(card, known_cards.gigabytes(memory_gb))[0], precision)

@@ -15,7 +15,11 @@ from core.estimate.setup import Setup
 def parser() -> argparse.ArgumentParser:
     """The options: one for every setting."""
     made = argparse.ArgumentParser(prog="python -m core.estimate", description=__doc__.split(":")[0] + ".")
-    made.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="catalogue, hub id, folder or GGUF file")
+    made.add_argument(
+        "--model",
+        default="Qwen/Qwen2.5-7B-Instruct",
+        help="catalogue, hub id, folder, GGUF file, or the text of a config.json",
+    )
     made.add_argument(
         "--gpu", help="a card of the catalogue, or its memory: 12 GB; default: this machine's, else RTX PRO 6000"
     )
@@ -63,6 +67,7 @@ def question(options: argparse.Namespace) -> tuple[Setup, cards.Card, float]:
 def run(options: argparse.Namespace) -> dict:
     """What to print."""
     setup, card, free = question(options)
+    catalogue.fetch(options.model)
     if options.table:
         return table(options.table, options.model, setup, card, free)
     tokens, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
@@ -73,7 +78,11 @@ def run(options: argparse.Namespace) -> dict:
             raise
         return {"model": options.model, "gpu": card.name, **about(card), "trace": traced(options.model, setup, card)}
     instant = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
-    result = answer.as_dict(instant) | {"model": options.model, "taken_as": shape.name, **about(card)}
+    result = answer.as_dict(instant) | {
+        "model": catalogue.hub_name(options.model) or shape.name,
+        "taken_as": shape.name,
+        **about(card),
+    }
     result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
     if instant.verdict != "fits":
         result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, instant.setup, card, free)]
