@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-TAIL_BYTES = 65_536
+from core import files
+
 FINAL = ("finished", "stopped", "paused", "failed")  # the last event of a process is one of these
 
 
@@ -30,13 +31,7 @@ def append(run_dir: Path, event: str, **values: Any) -> None:
 
 def mend(run_dir: Path) -> None:
     """Cut off a line that a dead process left half-written; call it while holding the job's lock."""
-    if not file(run_dir).exists():
-        return
-    with file(run_dir).open("rb+") as output:
-        end = output.seek(0, 2)
-        output.seek(max(0, end - TAIL_BYTES))
-        tail = output.read()
-        output.truncate(end - (len(tail) - tail.rfind(b"\n") - 1))
+    files.cut_partial_line(file(run_dir))
 
 
 def read(run_dir: Path, offset: int = 0, most_bytes: int = -1) -> tuple[list[dict], int]:
@@ -53,15 +48,10 @@ def read(run_dir: Path, offset: int = 0, most_bytes: int = -1) -> tuple[list[dic
 
 def last(run_dir: Path) -> dict | None:
     """The newest whole event, found from the end of the file."""
-    try:
-        with file(run_dir).open("rb") as lines:
-            lines.seek(max(0, lines.seek(0, 2) - TAIL_BYTES))
-            tail = lines.read()
-    except FileNotFoundError:
-        return None
-    for line in reversed(tail[: tail.rfind(b"\n") + 1].split(b"\n")):
-        if parsed := _parsed(line):
-            return parsed[0]
+    with suppress(FileNotFoundError):
+        for line in files.last_lines(file(run_dir)):
+            if parsed := _parsed(line):
+                return parsed[0]
     return None
 
 

@@ -24,7 +24,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from core import errors, events, files, paths, process
-from core.chat import reply_gpu
 from core.errors import UserError
 
 AT_WORK = ("running", "stopping", "pausing")  # a process works on it
@@ -33,9 +32,8 @@ ENDS = ("stop", "pause")
 WAITS = ("resume", "hold")
 ONCE = ("save", "sample")
 STARTING_SECONDS = 30  # that a new process gets to take its lock
-LOCK_SECONDS = (
-    20  # a process that is killed deep in a driver dies late; without flock a look takes the lock for an instant
-)
+# A process that is killed deep in a driver dies late; without flock a look takes the lock for an instant.
+LOCK_SECONDS = 20
 POLL_SECONDS = 0.5
 
 
@@ -55,8 +53,8 @@ class JobFailed(UserError):
     template = "{kind}: {reason} The details are in log.txt in {path}."
 
 
-class Stopped(Exception):
-    """Somebody asked the job to stop or to pause: its argument is the request."""
+class Stopped(BaseException):
+    """Somebody asked the job to stop or to pause: its argument is the request. No handler of errors may swallow it."""
 
 
 # Directories
@@ -125,7 +123,10 @@ def delete(directory: Path) -> None:
 
 
 def state(directory: Path) -> str:
-    """queued, held, running, pausing, stopping, finished, stopped, paused, failed, or lost: killed, out of memory, power cut."""
+    """queued, held, running, pausing, stopping, finished, stopped, paused or failed.
+
+    Or lost: its process was killed, by a person, for memory or by a power cut.
+    """
     # The lock first: a process releases it after its last event, so a free lock means that all events are there.
     alive = is_alive(directory)
     control, last = latest_request(directory), events.last(directory)
@@ -133,7 +134,7 @@ def state(directory: Path) -> str:
         return {"stop": "stopping", "pause": "pausing"}.get(control.get("request"), "running")
     if waiting := waits(directory):
         return {"resume": "queued", "hold": "held"}[waiting]
-    if last is None and (directory / "config.json").exists():  # a run: it waits for its turn, however long
+    if last is None and not (directory / "job.json").exists():  # a run: it waits for its turn, however long
         return "stopped" if control.get("request") == "stop" else "queued"
     if last is None and time.time() - (directory / "job.json").stat().st_mtime < STARTING_SECONDS:
         return "queued"
@@ -177,16 +178,17 @@ def ask(directory: Path, request: str) -> None:
     if request in ONCE:
         files.write_json(directory / "wishes.json", once_requests(directory) | {request: now})
         return
+    control, full = {"request": request, "after": events.size(directory), "asked": now}, False
     try:
-        control = {"request": request, "after": events.size(directory), "asked": now}
         files.write_json(directory / "control.json", control)
     except files.NothingWritten:
         if request not in ENDS:
             raise
+        full = True
         (directory / f"control.{request}").touch()  # an empty file needs no room
-        return
     for name in ENDS:
-        (directory / f"control.{name}").unlink(missing_ok=True)
+        if not (full and name == request):
+            (directory / f"control.{name}").unlink(missing_ok=True)
 
 
 def latest_request(directory: Path) -> dict:
@@ -194,7 +196,7 @@ def latest_request(directory: Path) -> dict:
     for name in ENDS:
         with suppress(FileNotFoundError):
             when = (directory / f"control.{name}").stat().st_mtime
-            return {"request": name, "after": events.size(directory), "asked": round(when, 3)}
+            return {"request": name, "after": -1, "asked": round(when, 3)}
     control = files.read_json(directory / "control.json")
     if control and "asked" not in control:  # of a job of an older version
         control = {"after": -1, "asked": round((directory / "control.json").stat().st_mtime, 3)} | control
@@ -227,15 +229,15 @@ def once_requests(directory: Path) -> dict[str, float]:
 # Processes
 
 
-def start(directory: Path, module: str, environment: dict[str, str] | None = None) -> None:
+def start(directory: Path, module: str, environment: dict[str, str]) -> None:
     """Run `python -m module --job DIRECTORY`, detached from this process; earlier requests are forgotten.
 
-    `environment` holds variables that are set for it; by default it computes on the card that replies come from.
+    `environment` holds variables that are set for it, such as those that choose its card.
     """
     forget_requests(directory)
     with (directory / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", module, "--job", str(directory)]
-        process.spawn_detached(command, log, reply_gpu.environment() if environment is None else environment)
+        process.spawn_detached(command, log, environment)
 
 
 def forget_requests(directory: Path) -> None:

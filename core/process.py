@@ -4,7 +4,6 @@ import json
 import math
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -103,7 +102,7 @@ def json_lines(
     of its environment.
 
     Raises:
-        CommandFailed: when it failed, or took more than so many seconds.
+        CommandFailed: when it failed, printed no object, or took more than so many seconds.
     """
     # stderr is a file: a pipe that nobody empties while the other one is read stops the process.
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as stderr:
@@ -120,15 +119,17 @@ def json_lines(
             errors="replace",
             start_new_session=group,
         )
-        timed_out = False
+        timed_out, answered = False, False
         try:
-            yield from _objects(process, seconds, look)
+            for values in _objects(process, seconds, look):
+                answered = True
+                yield values
         except TimeoutError:
             timed_out = True
         finally:
             _end(process, group)
         stderr.seek(0)
-        if process.returncode or timed_out:
+        if process.returncode or timed_out or not answered:
             raise CommandFailed(process.returncode, timed_out, stderr.read().decode("utf-8", "replace"))
 
 
@@ -164,9 +165,10 @@ def _read(stream, lines: queue.SimpleQueue) -> None:
 
 
 def _end(process: subprocess.Popen, group: bool) -> None:
-    if process.poll() is None and group and hasattr(os, "killpg"):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is None and group:
+        with suppress(ProcessLookupError, PermissionError, psutil.Error):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
     elif process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):

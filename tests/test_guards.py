@@ -143,6 +143,13 @@ def test_a_tab_never_imports_another_tab():
     assert strangers == set()
 
 
+def test_notices_are_escaped_in_one_place():
+    """gr.Info and gr.Warning take their text for HTML; ui/errors escapes what it quotes."""
+    bare = re.compile(r"gr\.(Info|Warning)\(")
+    found = [path.name for path in (ROOT / "ui").glob("*.py") if bare.search(path.read_text(encoding="utf-8"))]
+    assert found == ["errors.py"]
+
+
 def test_a_refusal_on_the_page_prints_no_traceback():
     loud = [path.name for path in (ROOT / "ui").glob("*.py") if "raise gr.Error(" in path.read_text(encoding="utf-8")]
     assert loud == []

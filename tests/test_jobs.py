@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from filelock import FileLock
 
-from core import events, files, jobs
+from core import events, files, jobs, process
 
 
 @pytest.fixture
@@ -81,6 +81,40 @@ def test_a_job_can_be_stopped_and_paused_on_a_full_disk(job, monkeypatch, reques
     assert jobs.run(job, work) == {"stop": "stopped", "pause": "paused"}[request_]
     jobs.ask(job, "resume")
     assert (jobs.state(job), jobs.end_request(job)) == ("queued", "")
+
+
+def test_requests_of_one_moment_leave_the_later_one(job):
+    """Two windows press at once: no writer takes the other's half-written file."""
+    with ThreadPoolExecutor(8) as pages:
+        list(pages.map(lambda number: jobs.ask(job, ("stop", "pause")[number % 2]), range(200)))
+    assert jobs.latest_request(job)["request"] in ("stop", "pause")
+    assert [path.name for path in job.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_on_a_full_disk_the_later_request_counts_and_stays_the_same(job, full_disk):
+    for request in ("stop", "pause", "stop"):
+        jobs.ask(job, request)
+        first = jobs.latest_request(job)
+        events.append(job, "progress")
+        assert (first["request"], jobs.latest_request(job)) == (request, first)
+
+
+def test_a_stop_passes_every_handler_of_errors(job):
+    """A library that turns any Exception into one of its own must not turn a stop into a failure."""
+
+    def work(directory, request, report):
+        jobs.ask(directory, "stop")
+        try:
+            report("download", done=1)
+        except Exception as error:
+            raise ValueError("the network is broken") from error
+
+    assert jobs.run(job, work) == "stopped"
+
+
+def test_a_command_that_prints_no_object_has_failed():
+    with pytest.raises(process.CommandFailed, match="exit status 0"):
+        list(process.json_lines(["-c", "print('hello')"]))
 
 
 def test_what_nobody_foresaw_is_recorded_with_its_first_line(job, capsys):

@@ -216,7 +216,7 @@ def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(co
 
         return look
 
-    monkeypatch.setattr(eval_samples, "shoot", full_at((1,), [{"prompt": "a", "reply": "b"}]))
+    monkeypatch.setattr(eval_samples, "sample", full_at((1,), [{"prompt": "a", "reply": "b"}]))
     monkeypatch.setattr(forgetting, "measure", full_at((1, 2, 3), {"score": -1.0, "parts": {}, "foreign": None}))
     run_id = runs.create(replace(config, film_strip=True, forgetting_meter=True))
     assert trainer.run(paths.run(run_id)) == "finished"

@@ -7,6 +7,7 @@ import gradio as gr
 from core.hardware import hardware, nvidia, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Unseen
+from ui import errors
 from ui.text import Say
 
 GIB = 2**30
@@ -66,6 +67,6 @@ def warn(say: Say, uuid: str | None) -> None:
     """Say before a run that the processor would compute it, though there is a card."""
     gpu = hardware.card(uuid)
     if gpu and (found := hardware.unseen(gpu)):
-        gr.Warning(unseen(say, found), duration=None)
+        errors.warn(unseen(say, found), duration=None)
     if gpu is None and (error := nvidia.driver().error):
-        gr.Warning(say.trouble(error), duration=None)
+        errors.warn(say.trouble(error), duration=None)

@@ -14,8 +14,8 @@ from core.training import errors
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
 from ui.corpora_html import choices
-from ui.errors import Refused
-from ui.text import Say
+from ui.errors import Refused, inform, warn
+from ui.text import Say, in_markdown
 
 PAGE = 50  # rows that are sent at once
 EXCERPT = 160  # characters of a row in the table
@@ -153,7 +153,7 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
         for event in import_process.create(paths, name, options):
             if "card" in event:
                 card = event["card"]
-                gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
+                inform(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
                 yield gr.update(choices=choices(say), value=card["id"]), time.time(), "", gr.update(visible=False)
                 return True
             else:
@@ -182,7 +182,7 @@ def on_choose(say: Say, corpus_id: str | None):
     try:
         card = corpus.card(corpus_id) if corpus_id else None
     except UserError as error:
-        gr.Warning(say.trouble(error))
+        warn(say.trouble(error))
         card = None
     if card is None:
         return _empty(say), gr.update(visible=False), "", 1, [], "", None, "", "", *corpora_quality.shown(say, None)
@@ -258,7 +258,9 @@ def on_delete(say: Say, corpus_id: str | None):
         card = corpus.card(corpus_id)
     except UserError as error:
         raise Refused(say.trouble(error)) from error
-    return gr.update(visible=True), say("corpora.delete.ask", name=card["name"], rows=say.number(card["rows"], 9))
+    return gr.update(visible=True), say(
+        "corpora.delete.ask", name=in_markdown(card["name"]), rows=say.number(card["rows"], 9)
+    )
 
 
 def on_delete_yes(say: Say, corpus_id: str | None):
@@ -267,5 +269,5 @@ def on_delete_yes(say: Say, corpus_id: str | None):
         corpus.delete(corpus_id)
     except UserError as error:
         raise Refused(say.trouble(error)) from error
-    gr.Info(say("corpora.deleted", name=name))
+    inform(say("corpora.deleted", name=name))
     return gr.update(choices=choices(say), value=None), time.time(), gr.update(visible=False)

@@ -12,7 +12,7 @@ from core.errors import UserError
 from ui import corpora_html as markup
 from ui import corpora_plots as plots
 from ui import temp_files
-from ui.errors import Refused
+from ui.errors import Refused, inform
 from ui.text import Say
 
 
@@ -142,7 +142,7 @@ def on_clean(say: Say, corpus_id: str | None, name: str, *settings):
         card = import_process.clean(corpus_id, name.strip() or corpus.card(corpus_id)["name"], rules(settings))
     except UserError as error:
         raise Refused(say.trouble(error)) from error
-    gr.Info(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
+    inform(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
     return gr.update(choices=markup.choices(say), value=card["id"]), time.time()
 
 

@@ -21,6 +21,11 @@ def inform(message: str) -> None:
     gr.Info(escape(message, quote=False))
 
 
+def warn(message: str, duration: float | None = 10) -> None:
+    """Show a warning; what it quotes is escaped."""
+    gr.Warning(escape(message, quote=False), duration)
+
+
 def show_errors(handler: Callable) -> Callable:
     """Decorate handler(say, ...): a UserError becomes a notice in the person's language."""
 

@@ -7,7 +7,7 @@ import gradio as gr
 
 from core import events, jobs, paths
 from core.arena import judging, matches, numbers, prompts, verdict, votes
-from core.chat import chat_models
+from core.chat import chat_models, reply_gpu
 from core.errors import UserError
 from core.runs import runs
 from ui import temp_files, templates
@@ -248,7 +248,7 @@ def _match(say: Say, match_id: str | None) -> Path:
 
 def _resume(directory: Path) -> None:
     if jobs.state(directory) in ("stopped", "failed", "lost"):
-        jobs.start(directory, "core.arena")
+        jobs.start(directory, "core.arena", reply_gpu.environment())
 
 
 @show_errors
@@ -263,12 +263,12 @@ def on_delete(say: Say, match_id: str | None):
 def on_judge(say: Say, match_id: str | None, url: str, model: str) -> None:
     _match(say, match_id)
     judging.start(match_id, url, model)
-    gr.Info(say("arena.judge.started"))
+    inform(say("arena.judge.started"))
 
 
 @show_errors
 def on_pairs(say: Say, match_id: str | None):
     """Write this match's votes as preference pairs and offer the file."""
     out = temp_files.folder() / "pairs.jsonl"
-    gr.Info(say("arena.pairs.made", count=votes.write_pairs(out, match_id)))
+    inform(say("arena.pairs.made", count=votes.write_pairs(out, match_id)))
     return gr.File(value=str(out), visible=True)

@@ -6,7 +6,6 @@ A history is {"branches": [turns], "current": index}; a turn is {"prompt", "repl
 
 import time
 from dataclasses import asdict, fields
-from html import escape
 
 import gradio as gr
 
@@ -16,7 +15,7 @@ from core.errors import UserError
 from core.runs import gpu_access, runs
 from ui import cards
 from ui import playground_show as show
-from ui.errors import Refused, show_errors
+from ui.errors import Refused, show_errors, warn
 from ui.text import Say, in_markdown
 
 COLUMNS = ("0", "1", "2", "3")
@@ -227,7 +226,7 @@ def on_answer(say: Say, history: dict, count: int, stop: StopFlag, system: str, 
     except UserError as error:
         field = gr.skip() if turns_of(shown)[-1]["replies"] else turns[-1]["prompt"]
         yield field, in_markdown(say.trouble(error)), *drawing(say, stopped(shown))
-        gr.Warning(escape(say.trouble(error), quote=False))  # the browser takes a notice for HTML
+        warn(say.trouble(error))
 
 
 def waiting(say: Say, busy: str):

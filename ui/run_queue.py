@@ -10,7 +10,7 @@ from core.hardware import hardware
 from core.runs import assigned_gpu, runs
 from core.runs import queue as runs_queue
 from ui import cards, templates
-from ui.errors import Refused
+from ui.errors import Refused, inform
 from ui.text import Say
 
 COMMANDS = {
@@ -49,7 +49,7 @@ def on_card(say: Say, run_id: str | None, uuid: str) -> tuple:
     if run_id:
         _ask(say, runs.put_on, run_id, uuid)
         card = assigned_gpu.read(paths.run(run_id))["name"]
-        gr.Info(say("cards.queue.done", name=runs.label(run_id)["name"], card=card))
+        inform(say("cards.queue.done", name=runs.label(run_id)["name"], card=card))
     return on_look(say, run_id)
 
 
@@ -57,7 +57,7 @@ def on_command(say: Say, command, name: str, run_id: str | None) -> tuple:
     """Change the order or one run's part in it; it takes effect at once, and the page says so."""
     if run_id:
         _ask(say, command, run_id)
-        gr.Info(say(f"queue.{name}.done", name=runs.label(run_id)["name"]))
+        inform(say(f"queue.{name}.done", name=runs.label(run_id)["name"]))
     return on_look(say, run_id)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core import jobs
 from core.arena import matches, votes
+from core.chat import reply_gpu
 from core.errors import UserError
 from core.synth.endpoint import Endpoint
 
@@ -40,7 +41,7 @@ def start(match_id: str, url: str, model: str) -> Path:
     home = directory / "judges"
     home.mkdir(exist_ok=True)
     job = jobs.create(home, {"name": model, "judge": True, "match": match_id, "url": url, "model": model})
-    jobs.start(job, "core.arena")
+    jobs.start(job, "core.arena", reply_gpu.environment())
     return job
 
 

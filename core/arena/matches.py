@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core import files, jobs, paths
 from core.arena import prompts as sets
-from core.chat import chat, chat_models
+from core.chat import chat, chat_models, reply_gpu
 from core.chat.types import Question, Sampling
 from core.errors import ErrorElsewhere, UserError
 from core.runs import gpu_access, runs
@@ -42,7 +42,7 @@ def create(a: str, b: str, prompt_set: str, sampling: dict | None = None) -> Pat
     request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": sets.load(prompt_set)}
     request |= {"sampling": vars(Sampling(**(sampling or {}))), "system": "", "on_cpu": False}
     directory = jobs.create(home(), request)
-    jobs.start(directory, "core.arena")
+    jobs.start(directory, "core.arena", reply_gpu.environment())
     return directory
 
 

@@ -86,16 +86,6 @@ _OPTIONS = {
 }
 
 
-def where(name: str) -> Path:
-    """The directory of a corpus given by its directory or its id."""
-    path = Path(name)
-    if (path / "card.json").is_file():
-        return path
-    if path.name != name:
-        raise corpus.NoSuchCorpus(name=name)
-    return corpus.directory(name)
-
-
 def _progress(arguments, *names: str):
     """A function that prints its arguments under these names as a JSON line, at most twice a second, if asked to."""
     last = 0.0
@@ -144,7 +134,7 @@ def _delete(arguments) -> None:
 def _report(arguments) -> None:
     model = str(token_counter.directory(arguments.model)) if arguments.model else ""
     made = report.make(
-        where(arguments.corpus),
+        corpus.locate(arguments.corpus),
         tokenizer=tokenizer.load(model) if model else None,
         model=model,
         max_length=arguments.max_length,
@@ -164,18 +154,18 @@ def _report(arguments) -> None:
 
 
 def _export(arguments) -> None:
-    done = export.export(where(arguments.corpus), arguments.form, arguments.out)
+    done = export.export(corpus.locate(arguments.corpus), arguments.form, arguments.out)
     _print(arguments, "export", done, f"{done['rows']} rows, {done['bytes']} bytes: {done['path']}")
 
 
 def _clean(arguments) -> None:
     rules = _object(cleaning.Rules, arguments.rules, "--rules")
-    card = cleaning.clean(where(arguments.corpus), arguments.name, rules, out=arguments.out)
+    card = cleaning.clean(corpus.locate(arguments.corpus), arguments.name, rules, out=arguments.out)
     _print(arguments, "card", card, f"{card['id']}: {card['rows']} rows")
 
 
 def _preview(arguments) -> None:
-    directory, number = where(arguments.corpus), arguments.row
+    directory, number = corpus.locate(arguments.corpus), arguments.row
     rows = storage.rows(directory, number, 1) if number >= 0 else []
     if not rows:
         raise NoSuchRow(row=number, rows=storage.read_card(directory)["rows"])

@@ -37,6 +37,20 @@ def listed() -> list[dict]:
     return sorted(cards, key=lambda card: card.get("created", ""), reverse=True)
 
 
+def locate(name: str) -> Path:
+    """The directory of a corpus given by its directory or its id.
+
+    Raises:
+        NoSuchCorpus: where it is neither.
+    """
+    path = Path(name)
+    if (path / "card.json").is_file():
+        return path
+    if path.name != name:
+        raise NoSuchCorpus(name=name)
+    return directory(name)
+
+
 def directory(corpus_id: str) -> Path:
     """The directory of a corpus that exists."""
     path = paths.corpus(corpus_id)

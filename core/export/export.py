@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core import jobs, model_files, models, paths
-from core.chat import chat_models
+from core.chat import chat_models, reply_gpu
 from core.errors import UserError
 from core.export import adapters, capsules
 from core.runs import runs
@@ -33,7 +33,7 @@ def start(run_id: str, kind: str) -> Path:
     check(run_id, kind, paths.exports())
     name = runs.label(run_id)["name"]
     directory = jobs.create(paths.exports(), {"name": name, "run": run_id, "kind": kind})
-    jobs.start(directory, "core.export")
+    jobs.start(directory, "core.export", reply_gpu.environment())
     return directory
 
 

@@ -52,7 +52,7 @@ class AlreadyRunning(UserError):
 
 
 class StillRunning(UserError):
-    template = 'The run "{name}" is still at work. Stop it first.'
+    template = 'The run "{name}" is {state}. Stop it first.'
 
 
 class RunGone(UserError):
@@ -245,7 +245,7 @@ def delete(run_id: str) -> None:
     """Delete what Soulsmith put into the run's directory; files of the person's own stay, and so does the directory."""
     path = directory(run_id)
     if jobs.is_alive(path):
-        raise StillRunning(name=label(run_id)["name"])
+        raise StillRunning(name=label(run_id)["name"], state=state(run_id))
     jobs.ask(path, "stop")  # without its events the run would count as queued
     for pattern in OURS:
         for part in path.glob(pattern):

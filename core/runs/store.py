@@ -305,7 +305,7 @@ def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
 def _fingerprint(run_id: str) -> str:
     """Sizes and times of the files that a run's row is made from."""
     path, parts = paths.run(run_id), []
-    for name in ("events.jsonl", "label.json", "control.json", "control.stop", "config.json"):
+    for name in ("events.jsonl", "label.json", "control.json", "control.stop", "control.pause", "config.json"):
         try:
             stat = (path / name).stat()
             parts.append(f"{stat.st_size}.{stat.st_mtime_ns}")

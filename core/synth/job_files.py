@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from core import events, jobs, paths
+from core import events, files, jobs, paths
 from core.corpus import diversity_metrics, importer, storage, turns
 
 BATCH = 500  # rows that are read back at once
@@ -58,7 +58,7 @@ def _block_length(directory: Path) -> int:
 def resume(job, copies) -> None:
     """Bring a job and the rows that it compares with to where the files end; a half-written last line is cut off."""
     for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl"):
-        mend(job.directory / name)
+        files.cut_partial_line(job.directory / name)
     new: dict[int, bool] = {}  # numbers of the last rows: whether each was kept
     numbers, texts = [], []
     for row in read(job.directory / "rows.jsonl"):
@@ -98,23 +98,6 @@ def read(path: Path):
     if path.exists():
         with path.open("rb", buffering=1 << 20) as lines:
             yield from map(orjson.loads, lines)
-
-
-def mend(path: Path) -> None:
-    """Cut off a line that a dead process left half-written."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        end = file.seek(0, 2)
-        while end:
-            start = max(0, end - 65_536)
-            file.seek(start)
-            at = file.read(end - start).rfind(b"\n")
-            if at >= 0:
-                file.truncate(start + at + 1)
-                return
-            end = start
-        file.truncate(0)
 
 
 def publish(job) -> tuple[dict, dict]:

@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import count, islice
 
-from core.corpus import storage
-from core.corpus.__main__ import where
+from core.corpus import corpus, storage
 from core.corpus.token_counter import Scale
 from core.synth import recipes
 
@@ -99,7 +98,7 @@ class _Part:
 
 
 def _of_corpus(name: str) -> Iterator[dict]:
-    yield from storage.all_rows(where(str(name)))
+    yield from storage.all_rows(corpus.locate(str(name)))
 
 
 def _of_recipe(name: str, seed: int) -> Iterator[dict]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from core import events, jobs, paths
+from core.chat import reply_gpu
 from core.corpus import importer
 from core.errors import UserError
 from core.synth import prompts, recipes
@@ -51,7 +52,7 @@ def create(request: dict, directory: Path | None = None) -> Path:
 
 def start(directory: Path) -> None:
     """Start the process of a job, detached from this one; a local writer is on the card that the chat is on."""
-    jobs.start(directory, "core.synth")
+    jobs.start(directory, "core.synth", reply_gpu.environment())
 
 
 def listed() -> list[Path]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import orjson
 
-from core.corpus import storage, turns
-from core.corpus.__main__ import where
+from core import files
+from core.corpus import corpus, storage, turns
 from core.errors import UserError
 from core.synth import job_files, prompts, replies
 from core.synth.endpoint import Endpoint
@@ -131,7 +131,7 @@ class Received:
         if directory is None:
             return
         path = directory / "received.jsonl"
-        job_files.mend(path)
+        files.cut_partial_line(path)
         rows = [row for row in job_files.read(path) if row["number"] >= first]
         self.rows = {row["number"]: row for row in rows}
         self.file = path.open("wb")
@@ -172,6 +172,6 @@ def seeds_of(recipe, request: dict) -> list[dict]:
     """The texts that a model starts from, {"text", "id"?}: the recipe's own, then the rows of a corpus."""
     seeds = [{"text": str(text)} for text in recipe.values.get("seeds") or []]
     if request.get("corpus"):
-        rows = storage.all_rows(where(request["corpus"]))
+        rows = storage.all_rows(corpus.locate(request["corpus"]))
         seeds += [{"text": "\n".join(turns.texts(row)), "id": row["id"]} for row in rows]
     return seeds

@@ -624,15 +624,23 @@ EVENTS = Group(
     (
         ('    whole = fresh[: fresh.rfind(b"\\n") + 1]', "    whole = fresh"),
         ("    return _parsed(whole), offset + len(whole)", "    return _parsed(whole), offset + len(fresh)"),
-        ('        output.truncate(end - (len(tail) - tail.rfind(b"\\n") - 1))', "        pass"),
         (
             "    if isinstance(value, float) and not math.isfinite(value):\n        return None",
             "    if False:\n        return None",
         ),
-        (
-            '    for line in reversed(tail[: tail.rfind(b"\\n") + 1].split(b"\\n")):',
-            '    for line in tail[: tail.rfind(b"\\n") + 1].split(b"\\n"):',
-        ),
+    ),
+)
+
+FILES = Group(
+    "core/files.py",
+    ("test_events.py", "test_jobs.py"),
+    (
+        ("                file.truncate(start + newline + 1)", "                pass"),
+        ("        file.truncate(0)", "        pass"),
+        ("            end = start\n        file", "            break\n        file"),
+        ("            for line in reversed(lines):", "            for line in lines:"),
+        ("            rest = first", '            rest = b""'),
+        ('f"{path.stem}.{secrets.token_hex(4)}.tmp"', 'f"{path.stem}.tmp"'),
     ),
 )
 
@@ -657,7 +665,7 @@ RUNS = Group(
     (
         ('    if now == "finished":\n        raise NothingToResume', "    if False:\n        raise NothingToResume"),
         (
-            '    if jobs.is_alive(path):\n        raise StillRunning(name=label(run_id)["name"])\n    jobs',
+            '    if jobs.is_alive(path):\n        raise StillRunning(name=label(run_id)["name"], state=state(run_id))\n    jobs',
             "    jobs",
         ),
         (
@@ -874,7 +882,7 @@ GROUPS = (
         STORE,
         MIGRATIONS,
     ),
-    *(SERIES, EVENTS, JOBS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
+    *(SERIES, EVENTS, FILES, JOBS, RUNS, QUEUE, ESTIMATE, SPEED, VERDICT, ADVICE, LEARNED, ARENA, VOTES),
 )
 
 # Faults that no fast test should be asked to notice, each with the reason.
