@@ -5,6 +5,7 @@ import pytest
 from core.estimate import __main__ as command
 from core.estimate import cards, errors
 from core.estimate.cards import GIB
+from core.estimate.setup import SUGGESTED
 from ui import calculator
 from ui.text import Say
 
@@ -163,10 +164,9 @@ def test_every_entry_has_a_source_and_rates_that_are_possible():
         assert found.fp32_tflops <= 1.1 * (entry.get("dense_bf16_tflops") or entry["dense_fp16_tflops"])
 
 
-QUESTION = {
+QUESTION = SUGGESTED | {
     "model": "Qwen/Qwen2.5-7B", "method": "qlora", "corpus": "", "tokens": "100M", "epochs": "3", "max_length": 2048,
-    "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16, "target_modules": "all-linear",
-    "optim": "adamw_torch", "attention": "sdpa", "loss": "tiled", "precision": "auto",
+    "target_modules": "all-linear", "optim": "adamw_torch", "attention": "sdpa", "loss": "tiled", "precision": "auto",
     "gradient_checkpointing": True, "train_embeddings": False,
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ from gguf import GGUFWriter
 from core.errors import UserError
 from core.estimate import __main__ as command
 from core.estimate import catalogue, config_sources, errors
+from core.estimate.setup import SUGGESTED
 from core.estimate.shape import MOST_LAYERS, from_config, read_models
 from ui import calculator
 from ui.text import Say
@@ -160,18 +161,20 @@ def test_a_folder_with_a_broken_config_is_refused_by_the_page_too(tmp_path, case
     assert "config.json" in html or str(tmp_path) in html
 
 
-QUESTION = {
+QUESTION = SUGGESTED | {
     "card": "RTX 4090", "memory_gb": None, "method": "qlora", "corpus": "", "tokens": "100М", "epochs": "3",
-    "max_length": 2048, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16, "loss": "tiled",
-    "target_modules": "all-linear", "optim": "adamw_torch", "attention": "sdpa", "precision": "auto",
+    "loss": "tiled", "target_modules": "all-linear", "optim": "adamw_torch", "attention": "sdpa", "precision": "auto",
     "gradient_checkpointing": True, "train_embeddings": False,
 }  # fmt: skip
 
 
 def test_the_page_plans_for_the_hub_s_name_and_not_for_a_pasted_config():
-    state = calculator.on_ask(Say("en"), **QUESTION, model="Сайга 13Б")[-1]
-    assert state["base_model"] == "IlyaGusev/saiga2_13b_lora"
-    state = calculator.on_ask(Say("en"), **QUESTION, model='{"model_type": "llama"}')[-1]
+    def plan_of(model: str) -> dict:
+        answer = calculator.on_ask(Say("en"), **QUESTION, model=model)
+        return next(part for part in answer if isinstance(part, dict) and "base_model" in part)
+
+    assert plan_of("Сайга 13Б")["base_model"] == "IlyaGusev/saiga2_13b_lora"
+    state = plan_of('{"model_type": "llama"}')
     assert calculator.on_plan(Say("en"), state, "qlora", "RTX 4090", None, "auto")[0].startswith("A pasted config.json")
 
 
@@ -262,6 +265,12 @@ def test_an_adapter_of_the_hub_is_its_base(hub):
     assert catalogue.shape("me/adapter").hidden == 64
 
 
+def test_a_folder_with_an_adapter_alone_is_its_base(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Qwen2.5-7B-Instruct"}')
+    shape = catalogue.shape(str(tmp_path))
+    assert (shape.name, shape.parameters) == (str(tmp_path), 7_615_616_512)
+
+
 def test_what_the_hub_refuses_is_said_and_not_asked_again_at_once(hub):
     with pytest.raises(errors.ConfigGated, match="accepted its terms"):
         catalogue.fetch("me/gated")
@@ -276,5 +285,6 @@ def test_what_the_hub_refuses_is_said_and_not_asked_again_at_once(hub):
 
 def test_a_hub_that_does_not_answer_is_said(hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(config_sources, "PATIENCE", 3)
     html = calculator.on_ask(Say("en"), **QUESTION, model="me/model")[0]
     assert "the hub cannot be reached for its config.json" in html

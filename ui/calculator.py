@@ -45,7 +45,7 @@ def build(say: Say) -> dict:
             inputs_kwargs=form,
             outputs=outputs,
             show_progress="minimal",  # until the new answer comes, the old one is faded
-            show_progress_on=[shown["now"][0], *shown["now"][2:4]],
+            show_progress_on=[part for part in shown["now"] if isinstance(part, gr.HTML)],
             trigger_mode="always_last",
         )
     form["corpus"].change(  # a corpus has as many as it has

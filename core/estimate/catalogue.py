@@ -85,7 +85,9 @@ def _known(name: str) -> tuple[str, dict]:
         config = config_sources.pasted(name)
         return str(config.get("_name_or_path") or "config.json"), config
     if _exists(name):
-        return name, config_sources.from_disk(Path(name).expanduser())
+        place = Path(name).expanduser()
+        base = config_sources.base_of_adapter(place)
+        return (name, _known(base)[1]) if base else (name, config_sources.from_disk(place))
     if not is_exact(name) and config_sources.HUB_ID.fullmatch(name) and (config := config_sources.cached(name)):
         return name, config
     entry = resolve(name)[1]

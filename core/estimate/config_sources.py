@@ -17,7 +17,7 @@ from typing import BinaryIO
 from core import process
 from core.estimate import errors
 
-PATIENCE = 20  # seconds for the hub to answer
+PATIENCE = 12  # seconds for the hub to answer
 AGAIN = 300  # seconds until a model that the hub did not give is asked for again
 GGUF_FORMS = ("B", "b", "H", "h", "I", "i", "f", "?", "string", "array", "Q", "q", "d")  # by the number of a type
 GGUF_LISTED = 1024  # longest array that is read: of a number for each layer; the tokens are only counted
@@ -81,6 +81,17 @@ def _object(text: str, path: str) -> dict:
     if not isinstance(config, dict):
         raise errors.NotAnObject(path=path, kind=type(config).__name__)
     return config
+
+
+def base_of_adapter(place: Path) -> str:
+    """The base that a folder with an adapter alone names; "" where the folder is a model, or is its own base."""
+    file = place / "adapter_config.json"
+    if not file.is_file() or (place / "config.json").exists():
+        return ""
+    base = str(
+        _object(file.read_text(encoding="utf-8-sig", errors="replace"), str(file)).get("base_model_name_or_path")
+    )
+    return "" if base in ("None", "") or (Path(base) / "adapter_config.json").exists() else base
 
 
 def hub_cache() -> Path:
