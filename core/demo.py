@@ -1,31 +1,63 @@
 """The whole of Soulsmith without a page: `python -m core.demo --json`.
 
 Starter model, sample corpus, a queued QLoRA run, and one prompt answered by the base and by the adapter. Needs the
-package registry on first use, about 800 MB of disk, and under five minutes on two cores.
+package registry on first use, about 800 MB of disk, and under five minutes on two cores. The page runs it as a job.
 """
 
 import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from core import errors, jobs, models, paths
-from core.chat import chat_models, types
+from core.chat import chat_models, reply_gpu, types
 from core.corpus import corpus
-from core.errors import UserError
+from core.errors import ErrorElsewhere, UserError
 from core.runs import runs, store
 from core.training.config import TrainConfig
 
 SAMPLE = "lighthouse-en"
 PROMPT = "I can't sleep. What should I do?"
 STEPS = 48
+STAGES = ("model", "corpus", "training", "chat")
 
 
-def run(method: str = "qlora", steps: int = STEPS, tell=lambda line: None) -> dict:
-    """Do the job and return its figures; raises the trouble of a run that failed."""
-    tell("model")
-    models.prepare(models.STARTER, lambda stage, done, total: tell(f"{stage} {done / 1e6:.0f}/{total / 1e6:.0f} MB"))
-    tell("corpus")
+def home() -> Path:
+    """Where the page's demos are."""
+    path = paths.home() / "demos"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def latest() -> Path | None:
+    """The newest demo that the page has started."""
+    return next(iter(jobs.listed(home())), None)
+
+
+def start() -> None:
+    """Start the demo as a job, unless one is at work; it takes the place of the one before."""
+    if latest() and jobs.state(latest()) in jobs.ACTIVE:
+        return
+    for directory in jobs.listed(home()):
+        jobs.delete(directory)
+    jobs.start(jobs.create(home(), {"name": "demo"}), "core.demo", reply_gpu.environment())
+
+
+def run(report: Callable, method: str = "qlora", steps: int = STEPS, look: Callable[[], None] = lambda: None) -> dict:
+    """Do the job and return its figures.
+
+    `report(event, **values)` is told "stage" (one of STAGES, with bytes done and in all of a download) and "step" (those
+    of the run); what `look()` raises, which is called all the time, ends the demo and its run.
+
+    Raises:
+        ErrorElsewhere: of a run that failed.
+    """
+    report("stage", stage="model")
+    models.prepare(models.STARTER, lambda what, done, total: report("stage", stage="model", done=done, total=total))
+    report("stage", stage="corpus")
     config = TrainConfig(
         base_model=models.STARTER,
         corpus=sample_corpus(),
@@ -35,11 +67,21 @@ def run(method: str = "qlora", steps: int = STEPS, tell=lambda line: None) -> di
         **models.suggested(models.STARTER),
     )
     run_id = runs.start(config, "demo")
-    for event in jobs.follow(paths.run(run_id)):
-        tell(json.dumps(event, ensure_ascii=False))
+    try:
+        report("stage", stage="training")
+        for event in jobs.follow(paths.run(run_id), look):
+            if event["event"] == "step":
+                shown = ("step", "max_steps", "loss", "tokens_per_second", "seconds_left")
+                report("step", **{name: event.get(name) for name in shown})
+    except BaseException:
+        with suppress(UserError):
+            runs.stop(run_id)
+        raise
     row, curves = store.sync(run_id), store.curves(run_id)
     if row["state"] != "finished":
-        raise UserError(message=row["error_message"] or f"The run ended as {row['state']}.")
+        message = row["error_message"] or f"The run ended as {row['state']}."
+        raise ErrorElsewhere(row["error"] or "", json.loads(row["error_values"] or "null"), message)
+    report("stage", stage="chat")
     return {
         "run": run_id,
         "status": row["state"],
@@ -77,16 +119,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"optimizer steps, default {STEPS}")
     parser.add_argument("--home", help="data directory; default: SOULSMITH_HOME, or soulsmith/ in your home")
     parser.add_argument("--json", action="store_true", help="print one JSON object last")
+    parser.add_argument("--job", metavar="DIRECTORY", help=argparse.SUPPRESS)  # how the page starts it
     args = parser.parse_args()
     if args.home:
         os.environ["SOULSMITH_HOME"] = args.home
+    if args.job:
+        jobs.main(parser, args.job, work)
     try:
-        result = run(args.method, args.steps, lambda line: print(line, file=sys.stderr, flush=True))
+        result = run(_print_event, args.method, args.steps)
     except UserError as error:
-        if args.json:  # the page says it in its own language
-            sys.exit(json.dumps(errors.to_dict(error), ensure_ascii=False))
-        sys.exit(str(error))
+        sys.exit(json.dumps(errors.to_dict(error), ensure_ascii=False) if args.json else str(error))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
+
+
+def work(directory: Path, request: dict, report: Callable) -> dict:
+    """The demo as the work of a job."""
+    return run(report, look=lambda: jobs.end_if_requested(directory))
+
+
+def _print_event(event: str, **values) -> None:
+    print(json.dumps({"event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Errors that are a sentence for the person at the screen, and how they travel between processes.
 
 A module names its own as subclasses with an English `template`; the page translates by the class name (assets/locales) and
-fills in the same `values`. Those that are shown and never caught need no class: named(). Everything else keeps its traceback. UserError itself is defined in core/training, which
-imports nothing of ours.
+fills in the same `values`. Those that are shown and never caught need no class: named(). Everything else keeps its
+traceback. UserError itself is defined in core/training, which imports nothing of ours.
 """
 
 import json

@@ -154,10 +154,11 @@ def progress(directory: Path) -> dict:
     return {event["event"]: event for event in events.read(directory)[0]}
 
 
-def follow(directory: Path) -> Iterator[dict]:
-    """The events of a job as they are written, until it has ended."""
+def follow(directory: Path, look: Callable[[], None] = lambda: None) -> Iterator[dict]:
+    """The events of a job as they are written, until it has ended; what `look()` raises, called at each poll, ends it."""
     offset, now = 0, "queued"
     while now in ACTIVE:
+        look()
         now = state(directory)  # before the events, so that the last ones are not missed
         fresh, offset = events.read(directory, offset)
         yield from fresh

@@ -1,10 +1,9 @@
 """The page as a whole: help beside every setting, one primary button a tab, the opening screen and its demo."""
 
-import json
-
 import gradio as gr
 import pytest
 
+from core import demo, events, jobs
 from ui import opening, opening_demo, playground_talk
 from ui.text import Say
 
@@ -109,39 +108,75 @@ def test_a_house_with_a_run_says_so(trained_run):
     assert opening.on_load(Say("ru"))[3] == "Обученных моделей здесь: 1"
 
 
-STEP = {"event": "step", "step": 12, "max_steps": 48, "tokens_per_second": 216.4, "seconds_left": 90.0}
+STEP = {"step": 12, "max_steps": 48, "loss": 3.0, "tokens_per_second": 216.4, "seconds_left": 90.0}
+DOWNLOAD = {"stage": "model", "done": 12.3e6, "total": 93e6}
+
+
+@pytest.fixture
+def demo_job(tmp_path, monkeypatch):
+    """A demo's directory with these events, and whoever asks for its state is told that it is at work."""
+    monkeypatch.setenv("SOULSMITH_HOME", str(tmp_path))
+
+    def write(*happened, alive=True):
+        job = jobs.create(demo.home(), {"name": "demo"})
+        for name, values in happened:
+            events.append(job, name, **values)
+        monkeypatch.setattr(jobs, "is_alive", lambda directory: alive and directory == job)
+        return job
+
+    return write
 
 
 @pytest.mark.parametrize(
-    ("lines", "stage", "done", "total", "unit"),
+    ("happened", "stage", "done", "total", "unit"),
     [
         ([], 0, 0, 0, ""),
-        (["model", "download 12/93 MB"], 0, 12, 93, "MB"),
-        (["model", "download 93/93 MB", "convert 0/0 MB"], 0, 0, 0, "MB"),
-        (["model", "corpus"], 1, 0, 0, ""),
-        (["model", "corpus", json.dumps({"event": "started"}), json.dumps(STEP)], 2, 12, 48, "steps"),
-        (["corpus", json.dumps(STEP), json.dumps({"event": "finished"})], 3, 0, 0, "steps"),
-        (["corpus", '{"event": "st'], 1, 0, 0, ""),
+        ([("stage", DOWNLOAD)], 0, 12, 93, "MB"),
+        ([("stage", DOWNLOAD), ("stage", {"stage": "corpus"})], 1, 0, 0, ""),
+        ([("stage", {"stage": "training"})], 2, 0, 0, ""),
+        ([("stage", {"stage": "training"}), ("step", STEP)], 2, 12, 48, "steps"),
+        ([("step", STEP), ("stage", {"stage": "chat"})], 3, 0, 0, ""),
     ],
 )
-def test_the_demo_tells_how_far_it_is(lines, stage, done, total, unit):
-    now = opening_demo.read(lines)
-    assert (now.stage, now.done, now.total, now.unit) == (stage, done, total, unit)
+def test_the_demo_tells_how_far_it_is(demo_job, happened, stage, done, total, unit):
+    demo_job(*happened)
+    now = opening_demo.progress()
+    assert (now.state, now.stage, now.done, now.total, now.unit) == ("going", stage, done, total, unit)
 
 
-def test_the_demo_s_steps_are_shown_with_the_time_left():
-    now = opening_demo.read(["corpus", json.dumps(STEP)])
-    now.state = "going"
-    shown = opening.panel(Say("ru"), now)
+def test_the_demo_s_steps_are_shown_with_the_time_left(demo_job):
+    demo_job(("stage", {"stage": "training"}), ("step", STEP))
+    shown = opening.panel(Say("ru"), opening_demo.progress())
     assert "12 / 48 шагов, 216 токенов в секунду, осталось примерно 1\u00a0мин 30\u00a0с" in shown
     assert shown.count('class="done"') == 2
 
 
-def test_a_demo_that_failed_says_why_in_the_page_s_language():
-    told = {"trouble": "StarterUnreachable", "values": {"reason": "x"}, "message": "english"}
-    now = opening_demo.read(["model", json.dumps(told)])
-    now.state = "failed"
-    assert "Не удалось скачать стартовую модель: x." in opening.panel(Say("ru"), now)
+def test_a_demo_that_failed_says_why_in_the_page_s_language(demo_job):
+    demo_job(
+        ("failed", {"trouble": "StarterUnreachable", "values": {"reason": "x"}, "message": "english"}), alive=False
+    )
+    assert "Не удалось скачать стартовую модель: x." in opening.panel(Say("ru"), opening_demo.progress())
+
+
+def test_a_demo_that_was_killed_says_so_and_one_that_was_stopped_is_as_if_never_started(demo_job):
+    job = demo_job(("started", {}), ("stage", {"stage": "training"}), alive=False)
+    assert "The demo broke off: lost" in opening.panel(Say("en"), opening_demo.progress())
+    events.append(job, "stopped")
+    assert opening_demo.progress() == opening_demo.Progress()
+    assert opening.panel(Say("en"), opening_demo.progress()) == ""
+
+
+def test_a_demo_that_is_stopped_takes_its_run_with_it(demo_job, monkeypatch):
+    stopped = []
+    job = demo_job(("started", {}))
+    for name, value in (("start", lambda *_: "run-1"), ("stop", stopped.append)):
+        monkeypatch.setattr(demo.runs, name, value)
+    for name in ("prepare", "suggested"):
+        monkeypatch.setattr(demo.models, name, lambda *_: {})
+    monkeypatch.setattr(demo, "sample_corpus", lambda: "corpus")
+    opening_demo.stop()
+    assert jobs.record(job, lambda: demo.work(job, {}, lambda *_, **__: None)) == "stopped"
+    assert stopped == ["run-1"]
 
 
 def test_what_the_models_said_is_shown_as_text():
@@ -152,7 +187,7 @@ def test_what_the_models_said_is_shown_as_text():
         "base_reply": "<b>",
         "tuned_reply": "Lamp.",
     }
-    now = opening_demo.Progress("done", message=json.dumps(result))
+    now = opening_demo.Progress("done", last=result)
     shown = opening.panel(Say("en"), now)
     assert "Held-out loss: 3.1 before, 2.04 after" in shown
     assert "&lt;b&gt;" in shown

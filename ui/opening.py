@@ -1,12 +1,12 @@
 """The opening screen: what do you want to do? Four tabs to go to, what is there already, a check and a guided demo."""
 
-import json
 import re
 from functools import partial
 
 import gradio as gr
 from markupsafe import Markup
 
+from core import demo
 from core.corpus import corpus
 from core.hardware import hardware
 from core.runs import runs, store
@@ -46,7 +46,7 @@ def build_demo(say: Say) -> tuple[list, gr.Button]:
         talk = gr.Button(say("opening.tour.talk"), visible=False, scale=0, min_width=260)
     timer = gr.Timer(TICK_SECONDS, active=False)
     outputs = [panel, timer, start, stop, talk]
-    start.click(partial(on_demo, say, opening_demo.start), None, outputs, api_visibility="private")
+    start.click(partial(on_demo, say, demo.start), None, outputs, api_visibility="private")
     stop.click(partial(on_demo, say, opening_demo.stop), None, outputs, api_visibility="private")
     timer.tick(partial(demo_outputs, say), None, outputs, show_progress="hidden", api_visibility="private")
     return outputs, talk
@@ -84,23 +84,24 @@ def on_demo(say: Say, command) -> tuple:
 
 def demo_outputs(say: Say) -> tuple:
     """Panel, timer, and the three buttons, as the demo is now."""
-    demo = opening_demo.progress()
-    going = demo.state == "going"
+    now = opening_demo.progress()
+    going = now.state == "going"
     return (
-        panel(say, demo),
+        panel(say, now),
         gr.Timer(active=going),
         gr.Button(visible=not going),
         gr.Button(visible=going),
-        gr.Button(visible=demo.state == "done"),
+        gr.Button(visible=now.state == "done"),
     )
 
 
-def panel(say: Say, demo: opening_demo.Progress) -> str:
+def panel(say: Say, now: opening_demo.Progress) -> str:
     """The four stages and what came of them; nothing before the demo is started."""
-    if demo.state == "idle":
+    if now.state == "idle":
         return ""
-    result, error = json.loads(demo.message) if demo.state == "done" else None, ""
-    if demo.state == "failed":
-        known = demo.error_name and say.worded(demo.error_name, demo.error_values, demo.message)
-        error = known or say("opening.failed", why=demo.message)
-    return templates.render(say, "opening", demo=demo, stages=opening_demo.STAGES, result=result, error=error)
+    result, error = now.last if now.state == "done" else None, ""
+    if now.state == "failed":
+        error = say.worded(now.last["trouble"], now.last["values"], now.last["message"])
+    elif now.state == "lost":
+        error = say("opening.failed", why=say("state.lost"))
+    return templates.render(say, "opening", demo=now, stages=demo.STAGES, result=result, error=error)

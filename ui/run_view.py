@@ -1,12 +1,11 @@
 """A run live: its state, its buttons, its curves, its replies and the end of its log; the queue below it."""
 
-import sys
 from functools import partial
 
 import gradio as gr
 
 from core import paths
-from core.chat import reply_gpu
+from core.chat import chat, reply_gpu
 from core.errors import UserError
 from core.runs import alerts, diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
 from core.runs import queue as runs_queue
@@ -193,8 +192,8 @@ def _is_behind(row: dict) -> bool:
 
 
 def close_chat(say: Say, run_id: str) -> None:
-    """Ask an open chat for the memory that a run needs; core.chat is not even imported where nobody chatted."""
-    if (chat := sys.modules.get("core.chat.chat")) and chat.is_open() and reply_gpu.gives_way_to(run_id):
+    """Ask an open chat for the memory that a run needs."""
+    if chat.is_open() and reply_gpu.gives_way_to(run_id):
         chat.close()
         inform(say("training.chat_closed"))
 

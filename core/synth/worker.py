@@ -10,7 +10,6 @@ from collections import Counter, deque
 from pathlib import Path
 
 import orjson
-import psutil
 
 from core import errors, events, jobs, paths
 from core.corpus import diversity_metrics, turns
@@ -22,11 +21,7 @@ from core.synth.endpoint import EndpointDown
 from core.synth.job_files import Files
 from core.synth.sources import FromGrammar, FromMix, Source
 from core.synth.writers import FromModel
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
+from core.training.environment import peak_resident_bytes
 
 NOVELTY_LEAST = 0.3  # share of the last rows that have to be new
 REPORT_SECONDS = 1.0
@@ -203,7 +198,7 @@ def _progress(job: Job) -> dict:
         "tokens_per_second": round(rate, 1),
         "seconds_left": round((job.target - job.tokens) / rate) if rate > 0 else None,
         "novelty": round(sum(job.novel) / len(job.novel), 3) if job.novel else None,
-        "memory_mb": peak_mb(),
+        "memory_mb": peak_resident_bytes() // 2**20,
     }
 
 
@@ -223,11 +218,9 @@ def _end(job: Job, ending: str) -> dict:
     out = Path(job.request["out"]) if job.request.get("out") else paths.corpora() / card["id"]
     job_files.move_blocks(job.directory, out)
     events.append(job.directory, "xray", rows=job.rows, xray=xray)
-    return {"event": ending, "corpus": card["id"], "gauges": xray, **counts | {"memory_mb": peak_mb()}}
-
-
-def peak_mb() -> int:
-    """The most memory that this process has had, in MB."""
-    if resource:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return psutil.Process().memory_info().peak_wset // 2**20
+    return {
+        "event": ending,
+        "corpus": card["id"],
+        "gauges": xray,
+        **counts | {"memory_mb": peak_resident_bytes() // 2**20},
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import psutil
 import torch
@@ -110,12 +109,7 @@ def peak_memory_gib() -> float:
         return round(getattr(torch, kind).max_memory_reserved() / 2**30, 3)
     if kind == "mps":  # it keeps no peak, and gives nothing back by itself
         return round(torch.mps.driver_allocated_memory() / 2**30, 3)
-    if sys.platform == "win32":
-        return round(psutil.Process().memory_info().peak_wset / 2**30, 3)
-    import resource  # noqa: PLC0415 - Windows has no such module
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
+    return round(environment.peak_resident_bytes() / 2**30, 3)
 
 
 def precision(config: TrainConfig) -> str:

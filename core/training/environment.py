@@ -1,4 +1,4 @@
-"""What a process of training sets before torch is imported, and what it knows without torch."""
+"""The environment of a training process: variables that torch and CUDA read, and what can be asked without torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 OUT_OF_MEMORY = (  # torch, CUDA, cuBLAS, cuDNN, NCCL; HIP and its libraries; Level Zero and SYCL; MPS; a processor; Windows
@@ -58,3 +65,10 @@ def is_main_process() -> bool:
 def process_count() -> int:
     """How many processes train together, each with rows of its own."""
     return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def peak_resident_bytes() -> int:
+    """The most memory that this process has held so far."""
+    if resource is None:
+        return psutil.Process().memory_info().peak_wset
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)  # else KiB
