@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from core.errors import UserError
-from core.estimate import advice, answer, cards, catalogue, errors, tables, trace_runner
+from core.estimate import advice, answer, cards, catalogue, errors, page, tables, trace_runner, worth
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.memory import GIB
@@ -32,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--gradient-accumulation-steps", default="8")
     made.add_argument("--lora-rank", default="16")
     made.add_argument("--lora-dropout", default="0.05")
+    made.add_argument("--prompt-tokens", default="500", help="of a system prompt with its examples (method prompt)")
+    made.add_argument("--price", default="0", help="of a kWh, for the cost of the energy")
     made.add_argument("--target-modules", default="all-linear", help="or names with commas")
     for name, aliases in (("optim", ["--optimizer"]), ("attention", []), ("loss", []), ("precision", [])):
         best = {"precision": "; default: bf16 where the card has it"}.get(name, "")
@@ -43,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--labelled", default="1", help="share of the tokens that count in the loss")
     made.add_argument("--trace", action="store_true", help="check exactly: run the real step without weights")
     made.add_argument("--table", choices=("models", "volumes", "methods"))
+    made.add_argument("--page", metavar="OUT.html", help="write one static page: models by cards by methods")
     made.add_argument("--json", action="store_true", help="print one JSON object")
     return made
 
@@ -66,6 +70,8 @@ def question(options: argparse.Namespace) -> tuple[Setup, cards.Card, float]:
 
 def run(options: argparse.Namespace) -> dict:
     """What to print."""
+    if options.page:
+        return page.write(Path(options.page), setups.count(options.max_length, "max_length"))
     setup, card, free = question(options)
     catalogue.fetch(options.model)
     if options.table:
@@ -83,9 +89,10 @@ def run(options: argparse.Namespace) -> dict:
         "taken_as": shape.name,
         **about(card),
     }
+    result["worth"] = worth.of(instant, setups.number(options.price, "price")).as_dict()
     result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
     if instant.verdict != "fits":
-        result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, instant.setup, card, free)]
+        result["way_to_fit"] = [as_line(c) for c in advice.helpful(shape, instant.setup, card, free)]
     largest = advice.largest(shape, instant.setup, card, free)
     result["largest"] = {"sequence_length": largest["max_length"], **largest}
     result["largest"]["model"] = advice.largest_model(instant.setup, card, free)

@@ -137,7 +137,17 @@ class NotOnProcessor(UserError):
 
 
 class NoFourBitPrompt(UserError):
-    template = "Prompt injection is worked out on 16-bit weights only. Leave 4-bit out, or choose qlora."
+    template = "A system prompt is worked out on 16-bit weights only. Leave 4-bit out, or choose qlora."
+
+
+class PromptFillsContext(UserError):
+    template = (
+        "prompt_tokens is {value}, and a conversation has room for {length}. Shorten the prompt, or raise max_length."
+    )
+
+
+class NothingToTrace(UserError):
+    template = "A system prompt trains nothing, so there is no step to check exactly. Choose lora or qlora."
 
 
 class NoFourBitFull(UserError):

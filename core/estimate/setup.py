@@ -23,8 +23,9 @@ CHOICES = {
     "loss": ("tiled", "fused", "logits", "held", "half"),
     "precision": ("bf16", "fp16", "fp32"),
 }
-VIRTUAL_TOKENS = 20  # of prompt injection: trained vectors before the text
-SUGGESTED = {"max_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16}
+SUGGESTED = {
+    "max_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16, "prompt_tokens": 500,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Setup:
     defaults are what core/training does.
     """
 
-    method: str = "qlora"  # those of TrainConfig, or prompt: VIRTUAL_TOKENS trained vectors before the text
+    method: str = "qlora"  # those of TrainConfig, or prompt: a system prompt and examples, and nothing is trained
     task: str = "chat"
     max_length: int = 2048
     batch_size: int = 1
@@ -51,12 +52,16 @@ class Setup:
         "tiled"  # tiled: our own; fused: TRL's and Liger's; logits: the stock Trainer's; held, half: see loss.py
     )
     precision: str = "bf16"
+    prompt_tokens: int = 500  # of a system prompt with its examples, before every message
     labelled: float = 1.0  # share of the tokens that count in the loss
     # The software path. Ours: fp32 adapters under autocast, no preparation of the 4-bit base, double quantisation.
     autocast: bool = True
     adapter_width: int = 4
     weight_width: int = 2
     double_quant: bool = True
+    packed_experts: bool = (
+        False  # of a mixture, in 4 bit: as transformers 4 did, whose experts were layers of their own
+    )
     kbit_prepare: bool = False  # peft's prepare_model_for_kbit_training: embeddings, head and norms in fp32
     saved_width: int = 4  # bytes of an element of the copies of embedding and head
     memory_efficient: bool = False  # the attention kernel of cards without FlashAttention: expands grouped heads
@@ -166,6 +171,8 @@ def check(setup: Setup, shape: ModelShape, card=None) -> None:
     _check_ranges(setup, shape)
     if shape.longest and setup.max_length > shape.longest:
         raise config_errors.LongerThanTheModel(model=shape.name, limit=shape.longest, value=setup.max_length)
+    if setup.method == "prompt" and setup.prompt_tokens > setup.max_length:
+        raise errors.PromptFillsContext(value=setup.prompt_tokens, length=setup.max_length)
     targets(setup, shape)
     if card is not None:
         _check_card(setup, card)

@@ -703,8 +703,8 @@ ESTIMATE = Group(
             "    return 2 * shape.embedding if setup.saves else 0",
         ),
         (
-            "    weights = linear * packed + (rest - experts) * side + experts * setup.weight_width",
-            "    weights = linear * packed + (rest - experts) * side + experts * packed",
+            "    expert = packed if setup.packed_experts else setup.weight_width",
+            "    expert = packed",
         ),
         (
             "        states = shape.parameters * _state(setup, setup.weight_width)",
@@ -738,8 +738,11 @@ VERDICT = Group(
     "core/estimate/answer.py",
     ("test_estimate_verdict.py", "test_estimate.py", "test_estimate_page.py", "test_runs_watching.py"),
     (
-        ("        if self.upper <= self.budget:", "        if self.process <= self.budget:"),
-        ('        return "tight" if self.process <= self.budget else "no"', '        return "tight"'),
+        (
+            "    if memory.allocated * correction + memory.context <= budget:",
+            "    if memory.process <= budget:",
+        ),
+        ('    return "tight" if correction > 1 and', '    return "tight" if False and'),
         ("        return self.process + (UPPER - 1) * self.memory.reserved", "        return self.process"),
         ("        return self.epoch_seconds * self.epochs", "        return self.epoch_seconds"),
         (
@@ -754,8 +757,8 @@ VERDICT = Group(
         ("        setup = replace(setup, weight_width=4)", "        pass"),
         ('        "fits": answer.verdict != "no",', '        "fits": answer.verdict == "fits",'),
         (
-            "    if UPPER * memory.reserved + memory.context <= budget:",
-            "    if memory.reserved + memory.context <= budget:",
+            "    if memory.reserved * (correction + UPPER - 1) + memory.context <= budget:",
+            "    if memory.reserved * correction + memory.context <= budget:",
         ),
     ),
 )
@@ -772,7 +775,8 @@ ADVICE = Group(
             '    return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))',
             "    return sorted(options, key=lambda c: -c.saves)",
         ),
-        ("            if candidate.parameters > best and fits", "            if fits"),
+        ("known.parameters < below", "True"),
+        ("            del kinds[name]", "            pass"),
         (
             "        low, high = (middle, high) if ok(middle) else (low, middle)",
             "        low, high = (middle, high) if not ok(middle) else (low, middle)",
@@ -785,12 +789,10 @@ LEARNED = Group(
     ("test_estimate_verdict.py", "test_estimate.py", "test_runs_watching.py"),
     (
         ("LEAST, MOST = 0.2, 5.0", "LEAST, MOST = 0.0, 5000.0"),
-        ('    same_card = [row for row in rows() if row.get("card") == card]', "    same_card = rows()"),
-        (
-            "    for chosen, exact in ((same, True), (runs, False)):",
-            "    for chosen, exact in ((runs, False),):",
-        ),
-        ("            ratios.append(measured / predicted)", "            ratios.append(predicted / measured)"),
+        ("!= (card, attention, method):", "[:2] != (card, attention):"),
+        ("    bound = weight * math.log(FAR)", "    bound = math.inf"),
+        (" * min(1.0, weight))", ")"),
+        ("    return measured / predicted if", "    return predicted / measured if"),
     ),
 )
 
