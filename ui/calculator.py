@@ -215,7 +215,7 @@ def on_load(say: Say, **fields):
 
 def question(model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, **settings) -> dict:
     """The form as arguments of answers.ask()."""
-    chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb")))
+    chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb", None)))
     for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
