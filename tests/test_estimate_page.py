@@ -104,6 +104,13 @@ def test_every_kind_of_training_has_its_whole_answer(lang, kind, model):
     assert "calculator." not in re.sub("<.*?>", "", shown + calculator_html.changes(say, found))
 
 
+def test_a_system_prompt_has_neither_an_epoch_nor_a_checkpoint_in_the_table():
+    card = catalogue.card("RTX 4090")
+    html = calculator_html.all_tables(Say("en"), "Qwen/Qwen3-8B", Setup(), card, card.memory_bytes, 10**8)
+    (row,) = [row for row in html.split("<tr>") if Say("en")("calculator.kind.prompt") in row]
+    assert re.findall("<td.*?>(.*?)</td>", row)[2:] == ["—", "16.8", "fits", "—", "—"]
+
+
 @pytest.mark.parametrize("kind", ["full", "qlora", "prompt"])
 def test_every_tile_of_the_mosaic_is_a_button_that_fills_the_form(kind):
     chosen = Setup(**setup.of_kind(kind))

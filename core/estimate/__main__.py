@@ -158,7 +158,7 @@ def as_cell(cell: tables.Cell) -> dict:
         "most": cell.most,
         "most_gib": round(cell.memory.components[cell.most] / GIB, 2),
     }
-    if cell.pace:
+    if cell.pace and cell.memory.trainable:
         values |= {
             "trained_parameters": cell.memory.trainable,
             "tokens_per_second": round(cell.pace.tokens_per_second, 1),
