@@ -51,9 +51,9 @@ def test_the_verdict_says_the_answer_in_both_languages(lang, words):
 
 
 def test_a_trouble_names_the_field_as_the_page_does():
-    error = errors.CyrillicUnit(field="tokens", value="100М", letter="М", latin="100M")
+    error = errors.NotAnAmount(field="memory_gb", value="много")
     html = calculator_html.trouble(Say("ru"), error)
-    assert "Токены: в «100М» стоит русская буква М. Напишите 100M латиницей." in html
+    assert "Память, ГБ: нужно число, например 100M, 2.5B или 40000, а указано «много»." in html
 
 
 def test_a_formula_is_written_with_the_readers_commas_and_units():
@@ -68,7 +68,7 @@ def test_words_of_a_person_are_never_markup():
 
 
 def test_what_does_not_fit_is_followed_by_a_way_that_does():
-    html = calculator_html.changes(Say("en"), ask("RTX 3060", method="lora", loss="logits"))
+    html = calculator_html.changes(Say("en"), ask("RTX 3060 12GB", method="lora", loss="logits"))
     assert "The shortest way to make it fit" in html
     assert "method: lora → qlora" in html
 

@@ -209,7 +209,7 @@ PLANS = {
     "slow": (10**9, 3, {}),
     "many epochs": (10**7, 30, {}),
     "little text for all weights": (10**6, 3, {"method": "full"}),
-    "too large": (10**8, 3, {"method": "full", "model": "Qwen/Qwen3-32B", "card": catalogue.card("RTX 3060")}),
+    "too large": (10**8, 3, {"method": "full", "model": "Qwen/Qwen3-32B", "card": catalogue.card("RTX 3060 12GB")}),
     "a mixture that is too large": (10**7, 3, {"model": "Qwen/Qwen3-30B-A3B", "card": catalogue.card("RTX 4090")}),
 }
 
@@ -270,7 +270,7 @@ def test_a_system_prompt_trains_nothing_and_costs_context_at_every_reply():
 
 
 def test_qlora_comes_before_a_smaller_model_and_no_step_is_useless():
-    card, shape = catalogue.card("RTX 3060"), catalogue.shape("Qwen/Qwen2.5-7B")
+    card, shape = catalogue.card("RTX 3060 12GB"), catalogue.shape("Qwen/Qwen2.5-7B")
     setup = Setup(method="lora", max_length=2048)
     way = advice.helpful(shape, setup, card, card.memory_bytes)
     assert [(change.name, change.after) for change in way] == [("method", "qlora")]

@@ -15,6 +15,7 @@ from core.corpus import token_counter
 from core.errors import UserError
 from core.estimate import answer as answers
 from core.estimate import calibration, catalogue, plan, probe, tables, trace_runner
+from core.estimate import cards as known_cards
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.setup import CHOICES, KINDS, Setup
@@ -45,7 +46,8 @@ def build(say: Say) -> dict:
             partial(on_ask, say),
             inputs_kwargs=form,
             outputs=outputs,
-            show_progress="hidden",
+            show_progress="minimal",  # until the new answer comes, the old one is faded
+            show_progress_on=[part for part in shown["now"] if isinstance(part, gr.HTML)],
             trigger_mode="always_last",
         )
     form["corpus"].change(  # a corpus has as many as it has
@@ -63,7 +65,7 @@ def build(say: Say) -> dict:
         with gr.Row():
             button = gr.Button(say("calculator.plan.open"), variant="primary")
             take = gr.DownloadButton(say("calculator.plan.take"))
-    inputs = [state, form["method"], form["card"], form["precision"]]
+    inputs = [state, form["method"], form["card"], form["memory_gb"], form["precision"]]
     state.change(partial(on_plan, say), inputs, [about, button, take], show_progress="hidden")
     return {
         "button": button,
@@ -81,13 +83,15 @@ def build_question(say: Say) -> dict:
     wide = {"scale": 2, "min_width": 260}
     with gr.Row():
         model = gr.Dropdown(models, value=DEFAULT_MODEL, allow_custom_value=True, **_words(say, "model"), **wide)
-        card = gr.Dropdown(cards, value=cards[0][1], **_words(say, "card"), **wide)
+        card = gr.Dropdown(cards, value=cards[0][1], allow_custom_value=True, **_words(say, "card"), **wide)
+        memory = gr.Number(None, minimum=0, **_words(say, "memory_gb"), scale=1, min_width=140)
         method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
     with gr.Row():
         corpus = gr.Dropdown(corpus_choices(say), value="", **_words(say, "corpus"), **wide)
         tokens = gr.Textbox("100M", **_words(say, "tokens"), **wide)
         epochs = gr.Textbox("3", **_words(say, "epochs"), scale=1)
-    return {"model": model, "card": card, "method": method, "corpus": corpus, "tokens": tokens, "epochs": epochs}
+    question = {"model": model, "card": card, "memory_gb": memory, "method": method}
+    return question | {"corpus": corpus, "tokens": tokens, "epochs": epochs}
 
 
 def build_settings(say: Say) -> dict:
@@ -218,7 +222,8 @@ def on_load(say: Say, **fields):
     """Fill the lists again, and answer."""
     cards, corpora = card_choices(say), corpus_choices(say)
     known = [value for _, value in cards]
-    fields["card"] = fields["card"] if fields["card"] in known else known[0]
+    gone = (fields["card"] or "").startswith(catalogue.MINE) and fields["card"] not in known
+    fields["card"] = known[0] if gone or not fields["card"] else fields["card"]
     return gr.Dropdown(cards, value=fields["card"]), gr.Dropdown(corpora), *on_ask(say, **fields)
 
 
@@ -226,12 +231,12 @@ def question(
     model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, price: float = 0, **settings
 ) -> dict:
     """The form as arguments of answers.ask(); the price of a kWh is not one of them."""
-    chosen, free = catalogue.chosen(card)
+    chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb", None)))
     for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
         settings["precision"] = answers.best_precision(chosen)
-    amount = token_counter.of_corpus(paths.corpus(corpus), model)[0] if corpus else None
+    amount = token_counter.of_corpus(paths.corpus(corpus), catalogue.hub_name(model))[0] if corpus else None
     return {
         "setup": Setup(**setups.of_kind(method), **settings),
         "card": chosen,
@@ -244,14 +249,16 @@ def question(
 def on_ask(say: Say, **fields):
     """The verdict with its figures, or the error where it would stand; never both. on_details() follows."""
     try:
-        answer = answers.ask(catalogue.shape(fields["model"] or ""), **question(**fields))
+        model = fields["model"] or ""
+        catalogue.fetch(model)
+        answer = answers.ask(catalogue.shape(model), **question(**fields))
     except UserError as error:
         return pieces.trouble(say, error), gr.Button(visible=False), gr.Plot(visible=False), {}, {}
     return (
         pieces.verdict(say, answer, fields.get("price") or 0),
         gr.Button(visible=bool(answer.correction.runs)),
         gr.Plot(figures.bar(say, answer), visible=True),
-        plan.config_fields(answer, fields["model"], fields["corpus"]),
+        plan.config_fields(answer, catalogue.hub_name(model), fields["corpus"]),
         fields,
     )
 
@@ -338,15 +345,16 @@ def on_errors(say: Say):
     return pieces.errors(say, check), figures.errors(say, check)
 
 
-def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
+def on_plan(say: Say, config: dict, method: str, card: str, memory_gb: float | None, precision: str):
     """What the plan says of itself, and train.py with its config as one file behind the button."""
-    if not config:
+    if not config or not config["base_model"]:
+        words = "nameless" if config else "prompt" if method == "prompt" else "broken"
         return (
-            say("calculator.plan.prompt" if method == "prompt" else "calculator.plan.broken"),
+            say(f"calculator.plan.{words}"),
             gr.Button(interactive=False),
             gr.DownloadButton(interactive=False),
         )
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
-    text = pieces.plan(say, config, catalogue.chosen(card)[0], precision)
+    text = pieces.plan(say, config, catalogue.chosen(card, known_cards.gigabytes(memory_gb))[0], precision)
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

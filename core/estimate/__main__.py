@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from core.errors import UserError
-from core.estimate import advice, answer, catalogue, errors, page, tables, trace_runner, worth
+from core.estimate import advice, answer, cards, catalogue, errors, page, tables, trace_runner, worth
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.memory import GIB
@@ -16,8 +16,15 @@ from core.estimate.setup import Setup
 def parser() -> argparse.ArgumentParser:
     """The options: one for every setting."""
     made = argparse.ArgumentParser(prog="python -m core.estimate", description=__doc__.split(":")[0] + ".")
-    made.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="catalogue, hub id, folder or GGUF file")
-    made.add_argument("--gpu", help="a card of the catalogue; default: this machine's, else RTX PRO 6000")
+    made.add_argument(
+        "--model",
+        default="Qwen/Qwen2.5-7B-Instruct",
+        help="catalogue, hub id, folder, GGUF file, or the text of a config.json",
+    )
+    made.add_argument(
+        "--gpu", help="a card of the catalogue, or its memory: 12 GB; default: this machine's, else RTX PRO 6000"
+    )
+    made.add_argument("--memory-gb", help="of the card, whatever its name says: 12; without --gpu of any card")
     made.add_argument("--method", default="qlora", help=", ".join(setups.KINDS))
     made.add_argument("--tokens", default="10M", help="of the corpus: 100M, 2.5B")
     made.add_argument("--epochs", default="3")
@@ -44,9 +51,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]:
+def question(options: argparse.Namespace) -> tuple[Setup, cards.Card, float]:
     """The setup, the card and the memory that is free on it."""
-    card, free = catalogue.chosen(options.gpu)
+    card, free = cards.chosen(options.gpu, cards.gigabytes(options.memory_gb))
     fields = setups.of_kind(options.method.lower())
     if options.load_in_4bit:
         if fields["method"] == "prompt":
@@ -66,6 +73,7 @@ def run(options: argparse.Namespace) -> dict:
     if options.page:
         return page.write(Path(options.page), setups.count(options.max_length, "max_length"))
     setup, card, free = question(options)
+    catalogue.fetch(options.model)
     if options.table:
         return table(options.table, options.model, setup, card, free)
     tokens, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
@@ -74,9 +82,13 @@ def run(options: argparse.Namespace) -> dict:
     except (NeedsTrace, UnknownArchitecture):
         if not options.trace:
             raise
-        return {"model": options.model, "gpu": card.name, "trace": traced(options.model, setup, card)}
+        return {"model": options.model, "gpu": card.name, **about(card), "trace": traced(options.model, setup, card)}
     instant = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
-    result = answer.as_dict(instant) | {"model": options.model}
+    result = answer.as_dict(instant) | {
+        "model": catalogue.hub_name(options.model) or shape.name,
+        "taken_as": shape.name,
+        **about(card),
+    }
     result["worth"] = worth.of(instant, setups.number(options.price, "price")).as_dict()
     result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
     if instant.verdict != "fits":
@@ -87,6 +99,12 @@ def run(options: argparse.Namespace) -> dict:
     if options.trace:
         result["trace"] = traced(options.model, instant.setup, card)
     return result
+
+
+def about(card: cards.Card) -> dict:
+    """What a person must know of the card that was not quite the one in question."""
+    told = {"rates": "a guess: those of a typical card with as much memory"} if card.is_guess else {}
+    return told | ({"gpus_asked": card.asked, "gpus_answered": 1} if card.asked > 1 else {})
 
 
 def as_line(change: advice.Change) -> dict:
@@ -101,7 +119,7 @@ def as_line(change: advice.Change) -> dict:
     }
 
 
-def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
+def traced(model: str, setup: Setup, card: cards.Card) -> dict:
     """The exact check in GiB."""
     result = trace_runner.check(model, answer.suited(setup, card), card.capability)
     sizes = {name: round(result[name] / GIB, 4) for name in ("allocated", "reserved")}
@@ -109,7 +127,7 @@ def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
     return sizes | {"seconds": result["seconds"], "kept": result["kept"], "alive": alive}
 
 
-def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float) -> dict:
+def table(kind: str, model: str, setup: Setup, card: cards.Card, free: float) -> dict:
     """One of the three tables.
 
     Raises:

@@ -1,9 +1,8 @@
 """One question to the calculator: how a model is trained, checked for sense, with the defaults of our own recipe."""
 
-import re
 from dataclasses import dataclass, replace
 
-from core.estimate import errors
+from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
 from core.training import errors as config_errors
 
@@ -27,8 +26,6 @@ CHOICES = {
 SUGGESTED = {
     "max_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16, "prompt_tokens": 500,
 }  # fmt: skip
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-_CYRILLIC = {"М": "M", "м": "M", "К": "K", "к": "K", "Т": "T", "т": "T", "Б": "B", "б": "B", "В": "B", "в": "B"}
 
 
 @dataclass(frozen=True)
@@ -207,24 +204,14 @@ def _check_card(setup: Setup, card) -> None:
 
 
 def count(text: str | float, field: str = "tokens") -> int:
-    """A count as people write it: 100M, 2.5B, 10 000.
+    """A count as people write it: 100M, 2.5B, 10 000, 10 млн, «сто миллионов».
 
     Raises:
-        CyrillicUnit, NotANumber, NotPositive: with what to write instead.
+        NotAnAmount, TooSmall, NotWhole: with what to write instead.
     """
-    if isinstance(text, (int, float)):
-        value = text
-    else:
-        plain = re.sub(r"[\s_\u00a0]", "", str(text))
-        for letter, latin in _CYRILLIC.items():
-            if letter in plain:
-                raise errors.CyrillicUnit(field=field, value=text, letter=letter, latin=plain.replace(letter, latin))
-        parts = re.fullmatch(r"([+-]?\d+(?:[.,]\d+)?(?:,\d{3})*)([kmbt]?)", plain, re.IGNORECASE)
-        if not parts:
-            raise errors.NotAnAmount(field=field, value=text)
-        digits = parts[1]
-        digits = digits.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", digits) else digits.replace(",", ".")
-        value = float(digits) * _UNITS[parts[2].lower()]
+    value = text if isinstance(text, (int, float)) else amounts.read(str(text))
+    if value is None:
+        raise errors.NotAnAmount(field=field, value=text)
     if not 1 <= value < 1e16:
         raise config_errors.TooSmall(field=field, least=1, value=text, suggestion=SUGGESTED.get(field, "10M"))
     if value != round(value):

@@ -100,6 +100,8 @@ def understand(raw: dict, number: int = 0) -> Row:
     try:
         card = catalogue.card(raw.get("gpu", "").replace("A800", "A100"))
     except UserError:
+        card = None
+    if card is None or card.is_guess:
         card, why_no_time = None, why_no_time or "the card is not in the catalogue"
     ran = cells.ran_of(raw.get("fits", ""))
     if why_no_memory and why_no_time and not ran:
