@@ -555,7 +555,7 @@ def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
         yield
 
     monkeypatch.setattr(chat, "talk", without_room)
-    monkeypatch.setattr(talk.gr, "Warning", lambda _: None)
+    monkeypatch.setattr(talk, "warn", lambda _: None)
     history = talk.with_prompt(talk.EMPTY, [], "a long story")
     values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
     *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, talk.StopFlag(), "", "cpu", **values)
@@ -570,7 +570,7 @@ def test_a_name_with_markup_is_text_in_the_notice(monkeypatch):
 
     warned = []
     monkeypatch.setattr(chat, "talk", without_room)
-    monkeypatch.setattr(talk.gr, "Warning", warned.append)
+    monkeypatch.setattr("gradio.Warning", lambda words, **_: warned.append(words))
     history, values = talk.with_prompt(talk.EMPTY, [], "q"), dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
     *_, (_, notice, *_) = talk.on_answer(Say("en"), history, 1, talk.StopFlag(), "", "cpu", **values)
     assert notice.startswith(r"\!\[a\](http://b/c) \<i\> needs about 9.0 GiB")

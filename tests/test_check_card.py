@@ -535,7 +535,7 @@ def test_only_a_slow_card_of_nvidia_is_looked_at_with_nvidia_smi(monkeypatch, ki
 # What a training teaches
 
 
-FORECAST = {"model": "starter", "card": "NVIDIA L4", "attention": "sdpa", "method": "lora"}
+FORECAST = {"model": "starter", "card": "NVIDIA L4", "attention": "sdpa", "method": "lora", "parameters": 10**8}
 FORECAST |= {"predicted_bytes": 2**31, "predicted_seconds": 0.5}
 STEPS = [{"step": at, "loss": 3.0, "tokens_per_second": 4096.0, "memory_gib": 1.5} for at in (1, 2, 3)]
 
@@ -570,12 +570,13 @@ def test_a_check_corrects_forecasts_of_its_own_model_only_and_a_later_one_replac
         monkeypatch.setattr(sys.modules[__name__], "STEPS", steps)
         judged(home, "NVIDIA L4", monkeypatch)
     assert [row["measured_seconds"] for row in calibration.rows()] == [1.0]
-    own = calibration.correction("starter", "NVIDIA L4", "sdpa")
-    assert (own.seconds, own.runs, own.exact) == (2.0, 1, True)
-    assert calibration.correction("a 7B model", "NVIDIA L4", "sdpa") == calibration.Correction()
-    calibration.record(**FORECAST | {"model": "a 3B model"}, measured_seconds=0.6)
-    other = calibration.correction("a 7B model", "NVIDIA L4", "sdpa")
-    assert (other.seconds, other.runs, other.exact) == (1.2, 1, False)
+    asked = {"card": "NVIDIA L4", "attention": "sdpa", "method": "lora", "parameters": 10**8}
+    own = calibration.correction("starter", **asked)
+    assert (own.seconds, own.runs) == (pytest.approx(calibration.FAR), 1)
+    assert calibration.correction("another of its size", **asked) == calibration.Correction()
+    calibration.record(**FORECAST | {"model": "a third"}, measured_seconds=0.6)
+    other = calibration.correction("another of its size", **asked)
+    assert (other.seconds, other.runs) == (pytest.approx(1.2), 1)
 
 
 def test_figures_of_another_device_or_of_a_stand_in_teach_nothing(home, monkeypatch):

@@ -196,7 +196,7 @@ def test_a_card_without_memory_of_its_own_has_the_machine_s(driver):
 
 
 def test_a_chip_that_shares_the_machine_s_memory_is_not_estimated_as_one_with_its_own(driver):
-    from core.estimate import catalogue
+    from core.estimate import cards, catalogue
 
     driver({"name": "NVIDIA GB10", "uuid": "GPU-10", "memory": "unsupported", "capability": (12, 1)})
     known = catalogue.of_machine(hardware.card())
@@ -205,8 +205,8 @@ def test_a_chip_that_shares_the_machine_s_memory_is_not_estimated_as_one_with_it
     of_tomorrow = Gpu("NVIDIA N1X", 128 * GIB, 100 * GIB, 12.1, 0, "GPU-11", memory="shared")
     assert catalogue.of_machine(of_tomorrow).bandwidth == 273e9
     radeon = Gpu("AMD Radeon 890M", 64 * GIB, 64 * GIB, 11.5, 0, "GPU-12", "rocm", memory="shared")
-    assert not catalogue._known(radeon).has_hbm
-    assert catalogue._known(Gpu("NVIDIA H300", 140 * GIB, 140 * GIB, 9.0, 0)).has_hbm
+    assert not cards._known(radeon).has_hbm
+    assert cards._known(Gpu("NVIDIA H300", 140 * GIB, 140 * GIB, 9.0, 0)).has_hbm
 
 
 def test_memory_that_may_not_be_read_is_taken_from_the_catalogue(driver):
@@ -495,23 +495,27 @@ def test_the_command_says_all_of_it(driver):
 @pytest.mark.parametrize(
     ("driver_name", "gib", "known", "measured"),
     [
-        ("NVIDIA GeForce RTX 4070", 12, "NVIDIA GeForce RTX 4070 Ti SUPER 16GB", False),
-        ("NVIDIA GeForce RTX 4070 Ti", 12, "NVIDIA GeForce RTX 4070 Ti SUPER 16GB", False),
-        ("NVIDIA GeForce RTX 4070 SUPER", 12, "NVIDIA GeForce RTX 4070 Ti SUPER 16GB", False),
+        ("NVIDIA GeForce RTX 4070", 12, "NVIDIA GeForce RTX 4070 12GB", False),
+        ("NVIDIA GeForce RTX 4070 Ti", 12, "NVIDIA GeForce RTX 4070 Ti 12GB", False),
+        ("NVIDIA GeForce RTX 4070 SUPER", 12, "NVIDIA GeForce RTX 4070 SUPER 12GB", False),
+        ("NVIDIA GeForce RTX 4070 Laptop GPU", 8, "NVIDIA GeForce RTX 4070 Laptop 8GB", False),
         ("NVIDIA GeForce RTX 4070 Ti SUPER", 16, "NVIDIA GeForce RTX 4070 Ti SUPER 16GB", True),
-        ("NVIDIA GeForce RTX 5070", 12, "NVIDIA GeForce RTX 5070 Ti", False),
-        ("NVIDIA GeForce RTX 4060", 8, "NVIDIA GeForce RTX 4060 Ti 16GB", False),
-        ("NVIDIA GeForce RTX 4060 Ti", 8, "NVIDIA GeForce RTX 4060 Ti 16GB", True),  # a smaller memory, the same chip
+        ("NVIDIA GeForce RTX 5070", 12, "NVIDIA GeForce RTX 5070 12GB", False),
+        ("NVIDIA GeForce RTX 4060", 8, "NVIDIA GeForce RTX 4060 8GB", False),
+        ("NVIDIA GeForce RTX 4060 Ti", 8, "NVIDIA GeForce RTX 4060 Ti 8GB", True),  # a smaller memory, the same chip
         ("NVIDIA H100 80GB HBM3", 80, "NVIDIA H100 80GB SXM", True),
         ("NVIDIA H100 PCIe", 80, "NVIDIA H100 80GB PCIe", True),
-        ("NVIDIA H100 NVL", 94, "NVIDIA H100 80GB SXM", False),
+        ("NVIDIA H100 NVL", 94, "NVIDIA H100 NVL 94GB", False),
         ("NVIDIA H200", 140, "NVIDIA H200 SXM", True),
-        ("NVIDIA H200 NVL", 140, "NVIDIA H200 SXM", False),
+        ("NVIDIA H200 NVL", 140, "NVIDIA H200 NVL 141GB", False),
         ("NVIDIA A100-SXM4-80GB", 79, "NVIDIA A100 80GB SXM", True),
-        ("NVIDIA A100 80GB PCIe", 79, "NVIDIA A100 80GB SXM", False),
+        ("NVIDIA A100 80GB PCIe", 79, "NVIDIA A100 80GB PCIe", False),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 95, "NVIDIA RTX PRO 6000 Blackwell Server Edition", True),
-        ("NVIDIA A100-PCIE-40GB", 39, "NVIDIA A100 40GB", False),
+        ("NVIDIA A100-PCIE-40GB", 39, "NVIDIA A100 40GB PCIe", False),
+        ("Tesla V100-SXM2-16GB", 16, "NVIDIA V100 16GB", False),
         ("NVIDIA GeForce RTX 3060", 12, "NVIDIA GeForce RTX 3060 12GB", False),  # nobody's rates are known
+        ("NVIDIA GeForce RTX 3060", 8, "NVIDIA GeForce RTX 3060 8GB", False),
+        ("NVIDIA GeForce RTX 2080 with Max-Q Design", 8, "NVIDIA GeForce RTX 2080 8GB", False),
         ("Tesla T4", 15, "NVIDIA T4", True),
     ],
 )

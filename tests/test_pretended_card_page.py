@@ -55,7 +55,7 @@ def test_a_run_is_trained_through_the_page_on_a_pretended_card(home, tiny_corpus
     assert "ГиБ (по расчёту" in trained["status"]  # memory beside its forecast: a card's
     assert f"Устройство: {A100['name']} bf16" in trained["facts"]
     assert "Видеопамять: по расчёту" in trained["facts"]
-    assert "Поправка по запускам на этой машине (1): память × 1,25, время × 2." in found["answer"]
+    assert "Поправка по запускам на этой машине (4): память × 1,25, время × 2." in found["answer"]
     assert (refused["state"], refused["trouble"]) == ("failed", "LigerMissing")
     assert "liger-kernel" in refused["status"]
     assert (damaged["state"], damaged["trouble"]) == ("failed", "JobFailed")

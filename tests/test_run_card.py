@@ -129,7 +129,7 @@ def test_the_doctor_looks_at_the_run_s_own_card(driver, config, no_worker):
         ("RX 7900 XTX", "AMD Radeon RX 9070 XT", False),
         ("RX 7900 XTX", "Intel(R) Arc(TM) A770 Graphics", False),
         ("RX 7900 XTX", "NVIDIA GeForce RTX 4090", False),
-        ("Arc A770", "Intel(R) Arc(TM) A770 Graphics", True),
+        ("Arc A770 16GB", "Intel(R) Arc(TM) A770 Graphics", True),
         ("8060S", "AMD Ryzen AI MAX+ 395 w/ Radeon 8060S", True),
         ("Apple M3 Max", "Apple GPU", True),
         ("RX 7900 XTX", "cpu", False),

@@ -1,9 +1,11 @@
 """The grammar: rows that can be made again, agreement, counting, and what a bad recipe is told."""
 
+import time
+
 import pytest
 
 from core.corpus import diversity_metrics, turns
-from core.synth import agreement, counting, grammar, recipes
+from core.synth import agreement, counting, grammar, recipes, rules
 
 
 def read(rules: str, lang: str = "en", head: str = "") -> recipes.Recipe:
@@ -112,6 +114,56 @@ def test_a_bad_rule_is_named(rules, trouble, words):
         read(rules)
 
 
+DOUBLING = "".join(f"  r{at}: ['{{r{at + 1}}}{{r{at + 1}}}']\n" for at in range(45)) + "  r45: [x]\n"
+CHAIN = "".join(f"  r{at}: ['{{r{at + 1}}}']\n" for at in range(20_000)) + "  r20000: [x]\n"
+LOOP = "".join(f"  r{at}: ['{{r{(at + 1) % 20_000}}}', x]\n" for at in range(20_000))
+LAUGHS = "".join(f"  r{at}: &r{at} [{{x: *r{at - 1}, y: *r{at - 1}, z: *r{at - 1}}}]\n" for at in range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("head", "rules", "trouble", "words"),
+    [
+        ("", "  r0: ['0 * x', '0 * y']\n", grammar.WeightsZero, 'rule "r0" every alternative has the weight 0'),
+        ("", f"  r0: ['{'9' * 400} * x', y]\n", grammar.WeightWrong, r"the weight 999999999999… \(400\) is not between"),
+        ("", "  r0: ['-3 * x', y]\n", grammar.WeightWrong, "the weight -3 is not between 0 and 1e"),
+        ("depth: 1000000000\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "depth is 1000000000; .* between 1 and 64"),
+        ("depth: lots\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "depth is lots"),
+        ("depth: -5\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "depth is -5"),
+        ("decay: -3\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "decay is -3; .* between 0.01 and 1"),
+        ("decay: .nan\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "decay is nan"),
+        ("", DOUBLING, grammar.RowTooManySteps, "more than 100000 rules to make one row"),
+        ("", CHAIN, grammar.RowTooDeep, 'rule "r0" uses rules within rules so deep'),
+        ("", "  r0: &r [{x: &a [1, 2]}]\n" + LAUGHS.replace("*r0", "*r"), grammar.TooManyRules, "more than 100000 rules"),
+        ("", "  r0: &r\n    x: *r\n", recipes.RulesEndless, "rules or lists contain themselves"),
+    ],
+)  # fmt: skip
+def test_what_would_never_end_ends_in_words_within_seconds(head, rules, trouble, words):
+    began = time.monotonic()
+    with pytest.raises(trouble, match=words):
+        counting.distinct(read(rules, head=f"start: r0\n{head}"))
+    assert time.monotonic() - began < 20
+
+
+def test_twenty_thousand_rules_in_a_loop_make_rows():
+    recipe = read(LOOP, head="start: r0\n")
+    assert texts(recipe, 3) == ["X"] * 3
+
+
+def test_an_alternative_of_weight_zero_is_never_drawn():
+    assert set(texts(read("  text: ['0 * rain', snow, '0 * {text} {text}']\n"), 50)) == {"Snow"}
+    ends = read("  text: ['{t}']\n  t: ['0 * x', 'a {t}', b]\n", head="decay: 0.01\ndepth: 3\n")
+    assert {text.split()[-1].lower() for text in texts(ends, 50)} == {"b"}
+
+
+def test_loops_and_heights_are_those_of_the_rules():
+    links = {0: [{1}, {2}], 1: [{0, 3}], 2: [set()], 3: [{4}], 4: [{3}, set()], 5: [{5}]}
+    assert rules.least_heights(links) == {2: 0, 4: 0, 0: 1, 3: 1, 1: 2}
+    loops = rules.loops(links)
+    assert (loops[0] == loops[1], loops[3] == loops[4], loops[0] != loops[3]) == (True, True, True)
+    assert sorted(loops) == [0, 1, 3, 4, 5]
+    assert rules.reached(links, [3]) == {3, 4}
+
+
 def test_bad_yaml_is_told_by_its_line():
     with pytest.raises(recipes.RecipeUnreadable, match=r"test.yaml, line 4: this is not YAML"):
         recipes.read("lang: en\nrules:\n  text: [a, b\n  c: d\n", "test.yaml")
@@ -189,3 +241,73 @@ def test_english_verbs_follow_their_plurals():
     assert verbs == ["dry up", "dries up", "dry up", "dry up", "dries up"]
     verbs = {"dies": "die", "catches": "catch", "forks": "fork", "closes": "close", "freezes": "freeze", "is": "are"}
     assert [agreement.base(verb) for verb in verbs] == list(verbs.values())
+
+
+def formed(text: str, forms: str, like: str = "", before: str = "") -> str:
+    russian = agreement.Russian({})
+    return russian.inflect(text, russian.how(forms, "rule", before), like)
+
+
+@pytest.mark.parametrize(
+    ("text", "gent", "accs", "loct"),
+    [
+        ("Лука", "Луки", "Луку", "Луке"),
+        ("Лев", "Льва", "Льва", "Льве"),
+        ("Лев Толстой", "Льва Толстого", "Льва Толстого", "Льве Толстом"),
+        ("Анна Каренина", "Анны Карениной", "Анну Каренину", "Анне Карениной"),
+        ("Мария Кюри", "Марии Кюри", "Марию Кюри", "Марии Кюри"),
+        ("Иван Иванович Иванов", "Ивана Ивановича Иванова", "Ивана Ивановича Иванова", "Иване Ивановиче Иванове"),
+        ("Садовая", "Садовой", "Садовую", "Садовой"),
+        ("улица Тверская", "улицы Тверской", "улицу Тверскую", "улице Тверской"),
+        ("Тверская улица", "Тверской улицы", "Тверскую улицу", "Тверской улице"),
+        ("Невский проспект", "Невского проспекта", "Невский проспект", "Невском проспекте"),
+        ("рабочий стол", "рабочего стола", "рабочий стол", "рабочем столе"),
+        ("тренер по шахматам", "тренера по шахматам", "тренера по шахматам", "тренере по шахматам"),
+    ],
+)
+def test_names_surnames_and_streets_are_inflected_whole(text, gent, accs, loct):
+    assert [formed(text, form) for form in ("gent", "accs", "loct")] == [gent, accs, loct]
+
+
+@pytest.mark.parametrize(
+    ("like", "came", "goes"),
+    [("Лука", "пришёл", "идёт"), ("я", "пришёл", "иду"), ("мы", "пришли", "идём"), ("она", "пришла", "идёт"),
+     ("всё", "пришло", "идёт"), ("старые часы", "пришли", "идут"), ("Анна Каренина", "пришла", "идёт")],
+)  # fmt: skip
+def test_verbs_agree_with_names_and_pronouns(like, came, goes):
+    assert (formed("прийти", "past as=$p", like), formed("идти", "pres as=$p", like)) == (came, goes)
+
+
+def test_pronouns_take_an_n_after_a_preposition():
+    assert [formed(word, "gent", before="это у ") for word in ("он", "она", "они", "ты")] == [
+        "него",
+        "неё",
+        "них",
+        "тебя",
+    ]
+    assert [formed(word, "gent", before="боится ") for word in ("он", "она", "они")] == ["его", "её", "их"]
+
+
+def test_a_place_is_in_the_second_locative_and_what_is_told_of_is_not():
+    recipe = read('  text: ["Он в {thing|loct}, речь о {thing|loct}."]\n  thing: [старый лес]\n', lang="ru")
+    assert texts(recipe, 1) == ["Он в старом лесу, речь о старом лесе."]
+    assert [formed(word, "loct", before="на ") for word in ("мост", "снег", "стол")] == ["мосту", "снегу", "столе"]
+
+
+def test_a_place_becomes_a_goal():
+    goals = {
+        "во дворе": "во двор", "на старом мосту": "на старый мост", "в Старой Руссе": "в Старую Руссу",
+        "под кроватью": "под кровать", "за железной дорогой": "за железную дорогу", "у окна": "к окну",
+        "на кончиках пальцев": "на кончики пальцев", "на Выборгской": "на Выборгскую", "посреди избы": "посреди избы",
+    }  # fmt: skip
+    assert {place: formed(place, "goal") for place in goals} == goals
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_fractals_hold_a_rule_within_itself_to_different_depths(lang):
+    recipe = recipes.load(f"fractals-{lang}")
+    paths = [recipe.make(1, number)["path"].split(".") for number in range(600)]
+    depths = {sum(step[:-1] == "deep" for step in path) for path in paths}
+    assert recipe.grammar.rules["deep"].recursive
+    assert depths >= {0, 1, 2, 3}
+    assert max(depths) <= recipe.grammar.depth + 1

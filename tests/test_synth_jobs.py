@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -12,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from core import events, jobs, tokenizer
-from core.corpus import corpus, duplicates, storage
+from core.corpus import corpus, duplicates, storage, turns
 from core.corpus.token_counter import Scale
 from core.synth import __main__ as commands
-from core.synth import job_files, preview, recipes, synth_jobs, worker
+from core.synth import job_files, novelty, preview, recipes, sources, synth_jobs, worker
 from core.synth.copies import Copies
 from core.training import encoding
 from tests import tiny_tokenizers
@@ -243,6 +245,133 @@ def test_a_mix_holds_its_shares_and_its_cap(tmp_path):
     assert next(row for row in rows if row["recipe"]["part"] == card["id"])["recipe"]["from"]["id"]
 
 
+def mix_of(tmp_path, natural: list[str], shares=(1, 1), recipe: str = "fractals-en") -> Path:
+    file = tmp_path / "natural.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in natural), encoding="utf-8")
+    card = corpus.create([file], "natural")
+    mix = tmp_path / "mix.yaml"
+    parts = f"  - {{corpus: {card['id']}, share: {shares[0]}}}\n  - {{recipe: {recipe}, share: {shares[1]}}}\n"
+    mix.write_text(f"kind: mix\nlang: en\nparts:\n{parts}", encoding="utf-8")
+    return mix
+
+
+def share_of(directory: Path) -> float:
+    rows = list(storage.all_rows(corpus.directory(events.last(directory)["corpus"])))
+    tokens = [(row["recipe"]["tokens"], row["recipe"]["part"] == "fractals-en") for row in rows]
+    return sum(count for count, own in tokens if own) / sum(count for count, _ in tokens)
+
+
+def natural_lines(count: int) -> list[str]:
+    draw = random.Random(1)
+    vowels = "aeioubdgklmnprst"
+    return [" ".join("".join(draw.choices(vowels, k=draw.randint(2, 9))) for _ in range(12)) for _ in range(count)]
+
+
+def test_a_mix_holds_its_shares_where_one_part_repeats_itself(tmp_path):
+    """Copies are dropped after they were drawn: the shares are those of what is kept."""
+    lines = [line for line in natural_lines(700) for _ in range(3)]
+    mix = mix_of(tmp_path, lines)
+    whole, parts = (synth_jobs.create({"recipe": str(mix), "tokens": 20_000, "seed": 3}) for _ in range(2))
+    assert worker.run(whole) == "finished"
+    assert events.last(whole)["dropped"] > 500
+    assert abs(share_of(whole) - 0.5) < 0.01
+    jobs.ask(parts, "pause")
+    assert worker.run(parts) == "paused"
+    jobs.forget_requests(parts)
+    assert worker.run(parts) == "finished"
+    first, second = (corpus.directory(events.last(one)["corpus"]) for one in (whole, parts))
+    assert rows_of(first) == rows_of(second)
+
+
+def test_a_mix_that_cannot_hold_its_shares_is_refused_or_pauses_in_words(tmp_path):
+    mix = mix_of(tmp_path, natural_lines(60))
+    with pytest.raises(sources.MixTooShort, match=r"share of 50 % of 100000 needs 50000. Lower the volume to \d+"):
+        synth_jobs.create({"recipe": str(mix), "tokens": 100_000})
+    mix = mix_of(tmp_path, [line for line in natural_lines(200) for _ in range(3)])
+    directory = synth_jobs.create({"recipe": str(mix), "tokens": 20_000})
+    assert worker.run(directory) == "paused"
+    last = events.last(directory)
+    assert last["reason"] == "short"
+    assert last["values"]["part"].startswith("natural")
+    assert 0 < last["tokens"] < 20_000
+
+
+@pytest.mark.parametrize("of", [2, 3])
+def test_shards_make_the_rows_of_the_whole_and_no_row_twice(of):
+    whole = synth_jobs.create({"recipe": "style-en", "tokens": 30_000, "seed": 4})
+    assert worker.run(whole) == "finished"
+    wanted = {row["recipe"]["row"]: row["messages"] for row in rows_in(whole)}
+    made = {}
+    for which in range(1, of + 1):
+        one = synth_jobs.create({"recipe": "style-en", "tokens": 30_000, "seed": 4, "shard": f"{which}/{of}"})
+        jobs.ask(one, "pause")
+        assert worker.run(one) in ("paused", "finished")
+        jobs.forget_requests(one)
+        if events.last(one)["event"] == "paused":
+            assert worker.run(one) == "finished"
+        own = {row["recipe"]["row"]: row["messages"] for row in rows_in(one)}
+        assert abs(events.last(one)["tokens"] - 30_000 / of) < 500
+        assert {number % of for number in own} == {which - 1}
+        assert not own.keys() & made.keys()
+        made |= own
+    last = min(max(wanted), max(made) - 60)
+    assert {number: row for number, row in made.items() if number <= last} == {
+        number: row for number, row in wanted.items() if number <= last
+    }
+
+
+def rows_in(directory: Path) -> list[dict]:
+    return list(storage.all_rows(corpus.directory(events.last(directory)["corpus"])))
+
+
+def test_shards_of_chains_keep_rows_together():
+    places = {sources.place(number, (which, 3), 2) for which in range(3) for number in range(8)}
+    assert places == set(range(24))
+    assert [sources.place(number, (1, 3), 2) for number in range(4)] == [2, 3, 8, 9]
+    assert [sources.local(sources.place(number, (2, 5), 4), (2, 5), 4) for number in range(9)] == list(range(9))
+    for wrong in ("0/3", "4/3", "x", "1/0"):
+        with pytest.raises(sources.ShardWrong, match=f"{wrong} is not a shard"):
+            sources.shard_of(wrong)
+
+
+def test_what_is_new_is_counted_over_all_rows_and_told_again_after_a_pause():
+    whole, parts = (synth_jobs.create({"recipe": "resonance-en", "tokens": 60_000, "seed": 1}) for _ in range(2))
+    jobs.ask(parts, "pause")
+    assert worker.run(parts) == "paused"
+    jobs.forget_requests(parts)
+    assert (worker.run(parts), worker.run(whole)) == ("finished", "finished")
+    curves = [synth_jobs.progress(one)["curve"] for one in (whole, parts)]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) >= 8
+    texts = [turns.learned(row) for row in rows_in(whole)]
+    words = [re.findall(r"\w+", text.lower()) for text in texts]
+    grams = {gram for one in words for gram in zip(one, one[1:], one[2:], strict=False)}
+    shapes = {shape for text in texts for shape in novelty.sentence_shapes(text)}
+    said = corpus.card(events.last(whole)["corpus"])["synth"]["novelty"]
+    assert abs(said["grams"] - len(grams)) < 0.01 * len(grams)
+    assert said["shapes"] == pytest.approx(len(shapes), abs=1)
+    assert said["points"] == curves[0]
+
+
+def test_a_recipe_that_says_the_same_is_told_from_one_that_does_not():
+    draw = random.Random(2)
+    said, flat = (novelty.Novelty(200_000) for _ in range(2))
+    for _ in range(2500):
+        words = [f"w{draw.randrange(10**6)}" + draw.choice(",;:") * draw.randrange(2) for _ in range(40)]
+        said.add([{"text": " ".join(words)}], [80])
+        flat.add(
+            [{"text": f"The {draw.choice('abcdefgh')} is {draw.choice('klmnopqr')} and {draw.choice('st')}."}], [80]
+        )
+    assert said.summary()["flat_at"] is None
+    assert flat.summary()["flat_at"] == 5_040
+    assert said.points[-1]["share"] > 0.99
+
+
+def test_sentences_of_one_template_have_one_shape():
+    lines = ("Лень любит яблоню и не любит выгоревшую афишу.", "Река помнит старый мост и не помнит лодку.")
+    assert [novelty.sentence_shapes(line) for line in lines] == [["w и не w ."]] * 2
+
+
 def test_what_was_said_is_known_again_in_other_clothes():
     verdicts = Copies().judge(list(range(5)), ["Ёлка, ночь!", "елка ночь", "Елка и ночь", "!!!", "???"])
     assert [verdict and verdict["why"] for verdict in verdicts] == [None, "equal", None, None, None]
@@ -286,7 +415,7 @@ def test_the_price_follows_the_measurement():
 def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch):
     shown = run("archetypes-ru", "--preview", "--tokens", "200000")
     assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)
-    assert [one["tokens"] for one in shown["costs"]] == [200_000, 10**7, 10**8, 10**9]
+    assert [one["tokens"] for one in shown["costs"]] == [20_000, 200_000, 10**6, 10**7, 10**8, 10**9, 10**10]
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # that of this process stays as it is
     for asked, trouble in (
         (["nothing"], "RecipeMissing"),

@@ -4,10 +4,12 @@ import json
 import time
 
 import gradio as gr
+import psutil
 import pytest
 
+from core import jobs
 from core.corpus import corpus
-from core.synth import synth_jobs, worker
+from core.synth import prompts, synth_jobs, worker
 from ui import corpora_html, synth, synth_html
 from ui.text import Say
 
@@ -15,7 +17,8 @@ from ui.text import Say
 def form(**more) -> dict:
     values = {"recipe": "style-en", "volume": 0, "tokens": 5000, "model": "", "name": "", "seed": 4, "file": None}
     values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4, "personas": ""}
-    return values | more
+    values |= {"temperature": 0.9, "top_p": 1, "max_tokens": 600, "thinking": "", "timeout": 300, "shard": ""}
+    return values | {"judge_endpoint": "", "judge_model": ""} | more
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
@@ -24,13 +27,16 @@ def test_the_tab_is_built_in_both_languages(lang):
     with gr.Blocks():
         assert set(synth.build(say)) == {"changed"}
         assert set(synth.build_form(say)) == set(form())
-    assert [name for title, name in synth.recipe_choices(say)][:2] == [f"archetypes-{lang}", f"fractals-{lang}"]
+    assert [name for title, name in synth.recipe_choices(say)][:2] == [
+        f"fractal-answers-{lang}",
+        f"fractal-story-{lang}",
+    ]
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_ten_rows_and_the_price_are_shown(lang):
     say = Say(lang)
-    shown = list(synth.on_show(say, **form()))[-1]
+    shown = list(synth.on_show(say, **form()))[-1][0]
     assert shown.count('class="synth-row"') == 10
     assert say("synth.verdict.amber") in shown
     assert say("synth.good.patterns") in shown
@@ -39,7 +45,7 @@ def test_ten_rows_and_the_price_are_shown(lang):
 def test_a_bad_recipe_is_told_in_the_language_of_the_page(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("lang: ru\nrules:\n  text: ['{t}']\n  t: ['{t}']\n", encoding="utf-8")
-    shown = list(synth.on_show(Say("ru"), **form(recipe=str(path))))[-1]
+    shown = list(synth.on_show(Say("ru"), **form(recipe=str(path))))[-1][0]
     assert "никогда не кончается" in shown
     with pytest.raises(gr.Error, match="не кончается"):
         synth.on_own(Say("ru"), str(path))
@@ -53,17 +59,17 @@ def test_a_job_is_drawn_and_its_corpus_marks_a_change(lang):
     directory = synth_jobs.create(synth.request(Say("en"), form()) | {"name": "первый"})
     assert worker.run(directory) == "finished"
     probe = synth.look(directory.name)
-    status, pause, resume, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)
+    status, pause, resume, again, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)
     assert say("synth.state.finished") in status
     assert "первый" in status
-    assert [one["interactive"] for one in (pause, resume, stop, delete)] == [False, False, False, True]
+    assert [one["interactive"] for one in (pause, resume, again, stop, delete)] == [*[False] * 4, True]
     assert time.time() - changed < 60
     assert synth.draw(say, directory.name, probe, changed)[-1] == gr.skip()
     card = corpus.card(json.loads(probe)["ending"]["corpus"])
     assert corpora_html.card(say, card)
 
 
-@pytest.mark.parametrize("reason", ["novelty", "bad_replies", "asked"])
+@pytest.mark.parametrize("reason", ["novelty", "bad_replies", "refusals", "repeats", "asked"])
 def test_a_pause_says_why(reason):
     progress = {"tokens": 5, "target": 10, "rows": 1, "dropped": 0, "aside": {"refusal": 2}}
     ending = {"event": "paused", "reason": reason, "aside": {"refusal": 2}}
@@ -89,3 +95,50 @@ def test_a_collapse_is_called_by_its_name():
     assert "as varied as natural text" in judged(few | {"texts": 2000})
     xray["gauges"]["vendi"] = gauge | {"value": 0.18}
     assert "The x-ray sees a template" in judged(xray)
+
+
+def test_a_cancelled_preview_leaves_no_process_behind():
+    shown = synth.on_show(Say("en"), **form())
+    assert "Writing ten rows" in next(shown)[0]
+    next(shown)  # half a second later its process has begun
+    working = [child for child in psutil.Process().children() if "--preview" in child.cmdline()]
+    shown.close()
+    assert len(working) == 1
+    assert psutil.wait_procs(working, timeout=10)[1] == []
+
+
+def test_settings_of_the_form_count_when_its_job_goes_on(monkeypatch):
+    wanted = synth.request(Say("en"), form(recipe="grid-en", endpoint="http://127.0.0.1:1/v1", endpoint_model="m"))
+    assert (wanted["top_p"], wanted["shard"], wanted["max_tokens"]) == (None, None, 600)
+    directory = synth_jobs.create(wanted)
+    monkeypatch.setattr(synth_jobs, "start", lambda _: None)
+    settings = {key: form()[key] for key in synth_jobs.CHANGEABLE} | {"endpoint": "http://127.0.0.1:1/v1"}
+    changed = settings | {"endpoint_model": "m", "temperature": 0.3, "top_p": 0.8, "thinking": "off"}
+    synth.on_ask(Say("en"), "resume", directory.name, recipe="style-en", **changed)
+    assert jobs.request(directory)["temperature"] == 0.9
+    synth.on_ask(Say("en"), "resume", directory.name, recipe="grid-en", **changed)
+    now = jobs.request(directory)
+    assert (now["temperature"], now["top_p"], now["thinking"], now["endpoint_model"]) == (0.3, 0.8, "off", "m")
+
+
+def test_a_recipe_is_told_in_a_sentence_with_its_steps():
+    told = synth.on_recipe(Say("ru"), "voices-ru")
+    assert told.startswith("Двое из двенадцати голосов спорят над чьим-то вопросом")
+    assert "Шаги: `plan` замысел; `talk` текст, проверка, правка; `said_a` сборка, проверка;" in told
+    assert "Шаги" not in synth.on_recipe(Say("ru"), "style-ru")
+    assert synth.on_recipe(Say("en"), None) == ""
+    assert "There is no recipe nowhere" in synth.on_recipe(Say("en"), "nowhere")
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_every_reason_of_a_chain_has_words(lang):
+    reasons = {"length", "turns", "turn_length", "missing_word", "banned_word", "forbidden_word", "spec", "worn"}
+    reasons |= {"too_often", "ending", "repeats", "not_longer", "not_new", "shared_noun", "shared_name", "new_number"}
+    reasons |= {"other_language", "low_score", "not_recognised", "no_verdict", "template"}
+    assert {reason: reason in prompts.WORDS["faults"][lang] for reason in reasons - OF_A_ROW} == dict.fromkeys(
+        reasons - OF_A_ROW, True
+    )
+    assert all(f"corpora.reason.{reason}" in Say(lang) for reason in reasons)
+
+
+OF_A_ROW = {"low_score", "no_verdict", "template"}  # the judge's own words tell the writer, or nothing is mended

@@ -51,7 +51,7 @@ def test_all_weights_need_room_for_fp32_masters_and_the_states_of_adamw(config, 
 def test_a_run_too_large_for_the_memory_fails_before_its_model_loads(config, monkeypatch):
     from core.estimate import forecast
 
-    monkeypatch.setattr(forecast, "of_config", lambda *_: {"predicted_bytes": 2**60, "predicted_seconds": 1.0})
+    monkeypatch.setattr(forecast, "of_config", lambda *_: {"predicted_least_bytes": 2**60})
     run_id = runs.create(config)
     assert trainer.run(paths.run(run_id)) == "failed"
     said = [event["event"] for event in events.read(paths.run(run_id))[0]]

@@ -14,7 +14,8 @@ from core.corpus import corpus as corpora
 from core.corpus import token_counter
 from core.errors import UserError
 from core.estimate import answer as answers
-from core.estimate import catalogue, plan, probe, tables, trace_runner
+from core.estimate import calibration, catalogue, plan, probe, tables, trace_runner
+from core.estimate import cards as known_cards
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.setup import CHOICES, KINDS, Setup
@@ -26,6 +27,7 @@ from ui.text import Say
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B"
 TARGETS = ("all-linear", "q_proj,v_proj", "q_proj,k_proj,v_proj,o_proj")
+FILLED = ("model", "method", "corpus", "tokens", "epochs", "optim", "target_modules", "max_length")  # by a tile
 LOSSES = ("tiled", "fused", "logits")
 
 
@@ -37,19 +39,25 @@ def build(say: Say) -> dict:
         form |= build_settings(say)
     shown = build_answer(say)
     state = gr.State({})
-    outputs = [*shown["now"], state]
+    asked = gr.State({})  # the form as it was when the answer came: what takes longer is computed anew when it changes
+    outputs = [*shown["now"], state, asked]
     for component in form.values():
         component.change(
             partial(on_ask, say),
             inputs_kwargs=form,
             outputs=outputs,
-            show_progress="hidden",
+            show_progress="minimal",  # until the new answer comes, the old one is faded
+            show_progress_on=[part for part in shown["now"] if isinstance(part, gr.HTML)],
             trigger_mode="always_last",
         )
     form["corpus"].change(  # a corpus has as many as it has
         lambda corpus: gr.Textbox(interactive=not corpus), form["corpus"], form["tokens"], show_progress="hidden"
     )
-    build_tables(say, form, state)
+    asked.change(partial(on_details, say), asked, shown["details"], show_progress="hidden")
+    tiles = [form[name] for name in FILLED]
+    shown["details"][-1].select(on_tile, None, tiles, show_progress="hidden")
+    shown["forget"].click(partial(on_forget, say), inputs_kwargs=form, outputs=outputs, show_progress="hidden")
+    build_tables(say, form, asked)
     build_exact(say, form)
     with gr.Column():
         gr.Markdown(f"### {say('calculator.plan')}")
@@ -57,7 +65,7 @@ def build(say: Say) -> dict:
         with gr.Row():
             button = gr.Button(say("calculator.plan.open"), variant="primary")
             take = gr.DownloadButton(say("calculator.plan.take"))
-    inputs = [state, form["method"], form["card"], form["precision"]]
+    inputs = [state, form["method"], form["card"], form["memory_gb"], form["precision"]]
     state.change(partial(on_plan, say), inputs, [about, button, take], show_progress="hidden")
     return {
         "button": button,
@@ -75,13 +83,15 @@ def build_question(say: Say) -> dict:
     wide = {"scale": 2, "min_width": 260}
     with gr.Row():
         model = gr.Dropdown(models, value=DEFAULT_MODEL, allow_custom_value=True, **_words(say, "model"), **wide)
-        card = gr.Dropdown(cards, value=cards[0][1], **_words(say, "card"), **wide)
+        card = gr.Dropdown(cards, value=cards[0][1], allow_custom_value=True, **_words(say, "card"), **wide)
+        memory = gr.Number(None, minimum=0, **_words(say, "memory_gb"), scale=1, min_width=140)
         method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
     with gr.Row():
         corpus = gr.Dropdown(corpus_choices(say), value="", **_words(say, "corpus"), **wide)
         tokens = gr.Textbox("100M", **_words(say, "tokens"), **wide)
         epochs = gr.Textbox("3", **_words(say, "epochs"), scale=1)
-    return {"model": model, "card": card, "method": method, "corpus": corpus, "tokens": tokens, "epochs": epochs}
+    question = {"model": model, "card": card, "memory_gb": memory, "method": method}
+    return question | {"corpus": corpus, "tokens": tokens, "epochs": epochs}
 
 
 def build_settings(say: Say) -> dict:
@@ -99,6 +109,7 @@ def build_settings(say: Say) -> dict:
     with gr.Row():
         for name in setups.SUGGESTED:
             made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **_words(say, name))
+        made["price"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "price"))
     with gr.Row():
         choices["target_modules"] = TARGETS
         dropdown("target_modules", allow_custom_value=True)
@@ -117,9 +128,15 @@ def _words(say: Say, name: str) -> dict:
 
 
 def build_answer(say: Say) -> dict:
-    """Verdict, bar, formulas, changes, plots."""
-    verdict = gr.HTML()
-    bar = gr.Plot(show_label=False)
+    """Verdict, bar and mosaic beside each other; formulas, changes, plots."""
+    with gr.Row():
+        with gr.Column(scale=6, min_width=420):
+            verdict = gr.HTML()
+            forget = gr.Button(say("calculator.forget"), size="sm", visible=False)
+            bar = gr.Plot(show_label=False)
+        with gr.Column(scale=5, min_width=420):
+            script = (paths.assets() / "mosaic.js").read_text(encoding="utf-8")
+            mosaic = gr.HTML(js_on_load=script, elem_classes="scroll")
     with gr.Accordion(say("calculator.change"), open=True):
         changes = gr.HTML()
     with gr.Accordion(say("calculator.how"), open=False):
@@ -127,16 +144,17 @@ def build_answer(say: Say) -> dict:
     with gr.Accordion(say("calculator.plots"), open=False), gr.Row():
         lengths = gr.Plot(show_label=False)
         batches = gr.Plot(show_label=False)
-    return {"now": [verdict, bar, changes, formulas, lengths, batches]}
+    details = [changes, formulas, lengths, batches, mosaic]
+    return {"now": [verdict, forget, bar], "details": details, "forget": forget}
 
 
-def build_tables(say: Say, form: dict, state: gr.State) -> None:
+def build_tables(say: Say, form: dict, asked: gr.State) -> None:
     """The three tables: computed when they are opened, and again when the question changes meanwhile."""
     with gr.Accordion(say("calculator.tables"), open=False) as folded:
         table, shown = gr.HTML(), gr.State(False)
     folded.expand(lambda: True, None, shown, show_progress="hidden")
     folded.collapse(lambda: False, None, shown, show_progress="hidden")
-    for changed in (shown, state):
+    for changed in (shown, asked):
         changed.change(
             partial(on_tables, say), inputs_kwargs=form | {"shown": shown}, outputs=table, show_progress="hidden"
         )
@@ -204,18 +222,21 @@ def on_load(say: Say, **fields):
     """Fill the lists again, and answer."""
     cards, corpora = card_choices(say), corpus_choices(say)
     known = [value for _, value in cards]
-    fields["card"] = fields["card"] if fields["card"] in known else known[0]
+    gone = (fields["card"] or "").startswith(catalogue.MINE) and fields["card"] not in known
+    fields["card"] = known[0] if gone or not fields["card"] else fields["card"]
     return gr.Dropdown(cards, value=fields["card"]), gr.Dropdown(corpora), *on_ask(say, **fields)
 
 
-def question(model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, **settings) -> dict:
-    """The form as arguments of answers.ask()."""
-    chosen, free = catalogue.chosen(card)
+def question(
+    model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, price: float = 0, **settings
+) -> dict:
+    """The form as arguments of answers.ask(); the price of a kWh is not one of them."""
+    chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb", None)))
     for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     if settings["precision"] == "auto":
         settings["precision"] = answers.best_precision(chosen)
-    amount = token_counter.of_corpus(paths.corpus(corpus), model)[0] if corpus else None
+    amount = token_counter.of_corpus(paths.corpus(corpus), catalogue.hub_name(model))[0] if corpus else None
     return {
         "setup": Setup(**setups.of_kind(method), **settings),
         "card": chosen,
@@ -226,20 +247,50 @@ def question(model: str, card: str, method: str, corpus: str, tokens: str, epoch
 
 
 def on_ask(say: Say, **fields):
-    """The whole answer, or the error where it would stand; never both."""
+    """The verdict with its figures, or the error where it would stand; never both. on_details() follows."""
     try:
-        answer = answers.ask(catalogue.shape(fields["model"] or ""), **question(**fields))
+        model = fields["model"] or ""
+        catalogue.fetch(model)
+        answer = answers.ask(catalogue.shape(model), **question(**fields))
     except UserError as error:
-        return pieces.trouble(say, error), gr.Plot(visible=False), "", "", None, None, {}
+        return pieces.trouble(say, error), gr.Button(visible=False), gr.Plot(visible=False), {}, {}
     return (
-        pieces.verdict(say, answer),
+        pieces.verdict(say, answer, fields.get("price") or 0),
+        gr.Button(visible=bool(answer.correction.runs)),
         gr.Plot(figures.bar(say, answer), visible=True),
+        plan.config_fields(answer, catalogue.hub_name(model), fields["corpus"]),
+        fields,
+    )
+
+
+def on_details(say: Say, asked: dict):
+    """What takes longer than the verdict, for the question that was answered last: changes, formulas, plots, mosaic."""
+    if not asked:
+        return "", "", None, None, ""
+    answer = answers.ask(catalogue.shape(asked["model"]), **question(**asked))
+    return (
         pieces.changes(say, answer),
         pieces.formulas(say, answer),
         figures.lengths(say, answer),
         figures.batches(say, answer),
-        plan.config_fields(answer, fields["model"], fields["corpus"]),
+        pieces.mosaic(say, answer, {"model": asked["model"], "method": asked["method"]}),
     )
+
+
+def on_tile(event: gr.EventData) -> list:
+    """The form with what a tile stands for: model, method and settings, or tokens and epochs, which replace a corpus."""
+    fields = json.loads(event.fields)
+    if "tokens" in fields:
+        fields["corpus"] = ""
+    return [fields.get(name, gr.skip()) for name in FILLED]
+
+
+def on_forget(say: Say, **fields):
+    """Forget the runs that correct this answer, and answer without them."""
+    chosen = question(**fields)
+    setup = answers.suited(chosen["setup"], chosen["card"])
+    calibration.forget(chosen["card"].name, setup.attention, setup.method)
+    return on_ask(say, **fields)
 
 
 def on_tables(say: Say, shown: bool, **fields) -> str:
@@ -294,13 +345,16 @@ def on_errors(say: Say):
     return pieces.errors(say, check), figures.errors(say, check)
 
 
-def on_plan(say: Say, config: dict, method: str, card: str, precision: str):
+def on_plan(say: Say, config: dict, method: str, card: str, memory_gb: float | None, precision: str):
     """What the plan says of itself, and train.py with its config as one file behind the button."""
-    if not config:
-        return say("calculator.plan.broken"), gr.Button(interactive=False), gr.DownloadButton(interactive=False)
+    if not config or not config["base_model"]:
+        words = "nameless" if config else "prompt" if method == "prompt" else "broken"
+        return (
+            say(f"calculator.plan.{words}"),
+            gr.Button(interactive=False),
+            gr.DownloadButton(interactive=False),
+        )
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
-    text = pieces.plan(say, config, catalogue.chosen(card)[0], precision)
-    if method == "prompt":
-        text += " " + say("calculator.plan.adapter")
+    text = pieces.plan(say, config, catalogue.chosen(card, known_cards.gigabytes(memory_gb))[0], precision)
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

@@ -1,9 +1,10 @@
 """Pieces of the Calculator tab as HTML: what the templates calculator_*.html are filled with."""
 
+import time
 from functools import partial
 
 from core.errors import UserError
-from core.estimate import advice, catalogue, explain, tables
+from core.estimate import advice, catalogue, explain, reply, tables, worth
 from core.estimate import answer as answers
 from core.estimate.answer import Answer
 from core.estimate.catalogue import Card
@@ -12,14 +13,47 @@ from core.estimate.setup import Setup
 from ui import templates
 from ui.text import Say
 
+MOSAIC_TOKENS = 10**8  # where the question has none: a system prompt trains nothing
 BIG_CARD = 80 * GIB  # of these people say that a 14B is on the edge
 
 
-def verdict(say: Say, answer: Answer) -> str:
-    """The answer in one line, and the other figures below it."""
-    lines = {line.key: _cells(say, line) for line in explain.other(answer)}
+def verdict(say: Say, answer: Answer, price: float = 0) -> str:
+    """The answer in one line, whether the plan pays, and the other figures below it; `price` of a kWh."""
+    lines = {line.key: _cells(say, line) for line in [*explain.memory(answer), *explain.other(answer)]}
     method, disk = _short(say, answer.setup.kind), _size(say, sum(answer.disk.values()))
-    return templates.render(say, "calculator_verdict", answer=answer, method=method, lines=lines, disk=disk)
+    return templates.render(
+        say, "calculator_verdict", answer=answer, method=method, lines=lines, disk=disk, **_more(answer, price)
+    )
+
+
+def _more(answer: Answer, price: float) -> dict:
+    """Whether it pays, what a system prompt costs, what packed experts would need, and the runs behind a correction."""
+    told = None
+    if answer.setup.method == "prompt":
+        told = reply.cost(answer.shape, answer.setup, answer.card)
+    dated = [dict(source, day=_day(source["time"])) for source in answer.correction.sources]
+    others = {"packed": answers.in_4_bit(answer), "pure": answers.in_pure_bf16(answer)}
+    return {"worth": worth.of(answer, price), "reply": told, "sources": dated, **others}
+
+
+def _day(seconds: float | None) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(seconds)) if seconds else ""
+
+
+def mosaic(say: Say, answer: Answer, chosen: dict) -> str:
+    """Models by kinds of training for the card, and volumes by epochs for the model, as tables of buttons."""
+    amounts = {"tokens": answer.tokens or MOSAIC_TOKENS, "epochs": answer.epochs or 1}
+    return templates.render(
+        say,
+        "calculator_mosaic",
+        models=tables.mosaic(answer.setup, answer.card, answer.budget, model=chosen["model"], **amounts),
+        plans=tables.plans(answer),
+        chosen=chosen,
+        card=answer.card.name.removeprefix("NVIDIA "),
+        model=answer.shape.name.rpartition("/")[2],
+        method=answer.setup.kind,
+        **amounts,
+    )
 
 
 def trouble(say: Say, error: UserError) -> str:
@@ -51,7 +85,7 @@ def _cells(say: Say, line: explain.Line) -> list[str]:
 def _value(say: Say, line: explain.Line) -> str:
     if line.key in ("epoch", "range"):
         return say.duration(line.value)
-    units = {"device": "s", "launch": "s", "energy": "kwh"}
+    units = {"device": "s", "launch": "s", "energy": "kwh", "reading": "s", "reply": "s"}
     if line.key in units:
         return f"{say.number(line.value)} {say(f'unit.{units[line.key]}')}"
     return say.number(line.value) if line.key == "rate" else _size(say, line.value)
@@ -69,10 +103,11 @@ def _short(say: Say, kind: str) -> str:
 def changes(say: Say, answer: Answer) -> str:
     """What to change, and the largest that fits."""
     question = (answer.shape, answer.setup, answer.card, answer.budget)
-    options = advice.changes(*question) if answer.verdict == "fits" else advice.way_to_fit(*question)
+    options = advice.changes(*question) if answer.verdict == "fits" else advice.helpful(*question)
     smaller = None
-    if answer.verdict != "fits" and (not options or options[-1].verdict != "fits"):
-        smaller = advice.largest_model(answer.setup.changed(method="qlora", batch_size=1), answer.card, answer.budget)
+    if answer.verdict == "no" and not options:
+        least = answer.setup.changed(method="qlora", batch_size=1)
+        smaller = advice.largest_model(least, answer.card, answer.budget, below=answer.shape.parameters)
     largest = {**advice.largest(*question), "model": advice.largest_model(*question[1:])}
     values = {"verdict": answer.verdict, "changes": options, "smaller": smaller, "largest": largest}
     return templates.render(say, "calculator_changes", **values)

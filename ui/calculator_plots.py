@@ -3,14 +3,24 @@
 import plotly.graph_objects as go
 
 from core.estimate import answer as answers
-from core.estimate import speed
 from core.estimate.answer import Answer
 from core.estimate.memory import GIB
 from ui.plots import PALETTE, layout
 from ui.text import Say
 
-PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "workspace", "allocator", "context")
-COLOURS = (*PALETTE, "#4D4D4D", "#B0B0B0")
+PARTS = (
+    "weights",
+    "adapter",
+    "gradients",
+    "optimizer",
+    "cache",
+    "activations",
+    "logits",
+    "workspace",
+    "allocator",
+    "context",
+)
+COLOURS = (*PALETTE, "#4D4D4D", "#8C8C8C", "#B0B0B0")
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 BATCHES = (1, 2, 4, 8, 16, 32)
 
@@ -56,15 +66,17 @@ def lengths(say: Say, answer: Answer) -> go.Figure:
     return figure
 
 
-def batches(say: Say, answer: Answer) -> go.Figure:
-    """Hours of an epoch against the batch; batches that do not fit are hollow."""
+def batches(say: Say, answer: Answer) -> go.Figure | None:
+    """Hours of an epoch against the batch; batches that do not fit are hollow. Nothing where nothing is trained."""
+    if answer.setup.method == "prompt":
+        return None
     x, y, full = [], [], []
     for size in BATCHES:
         setup = answer.setup.changed(batch_size=size)
-        rate = speed.pace(answer.shape, setup, answer.card).tokens_per_second
+        rate = answers.pace(answer.shape, setup, answer.card).tokens_per_second
         x.append(size)
         y.append(answer.tokens / rate / 3600 * answer.correction.seconds)
-        full.append(_process(answer, batch_size=size) <= answer.budget)
+        full.append(answers.judge(answer.shape, setup, answer.card, answer.budget)[1] != "no")
     figure = go.Figure(layout=layout(say, say("calculator.plot.batch"), say("calculator.plot.hours")))
     symbols = ["circle" if ok else "circle-open" for ok in full]
     marks = [say("calculator.mark.fits" if ok else "calculator.mark.no") for ok in full]

@@ -23,7 +23,7 @@ def inform(message: str) -> None:
 
 def warn(message: str, duration: float | None = 10) -> None:
     """Show a warning; what it quotes is escaped."""
-    gr.Warning(escape(message, quote=False), duration)
+    gr.Warning(escape(message, quote=False), duration=duration)
 
 
 def show_errors(handler: Callable) -> Callable:

@@ -114,7 +114,7 @@ def _rows(say: Say, data: dict | None):
 
     yield say("data.rows", **numbers(rows=data["rows_train"], held=data["rows_eval"]))
     yield say("data.tokens", **numbers(tokens=data["tokens_train"], learned=data["tokens_learned"]))
-    for name in ("cut", "text"):
+    for name in ("cut", "text", "alike"):
         if count := data.get(f"rows_{name}"):
             yield say(f"data.{name}", **numbers(rows=count))
     if data.get("blocks"):

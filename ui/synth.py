@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 import time
+from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +15,27 @@ from core import jobs, models, paths
 from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
 from core.synth import preview, prompts, recipes, synth_jobs
+from core.synth.writers import in_thread
 from ui import synth_html, templates
 from ui.errors import Refused, show_errors
 from ui.text import Say
 
 TICK_SECONDS = 2
+BEAT_SECONDS = 0.5  # between two looks whether a preview was cancelled
+ASKED = ("pause", "resume", "again", "stop")  # of a job
+PREVIEWED = (
+    *(
+        "parallel",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "thinking",
+        "timeout",
+        "shard",
+        "judge_endpoint",
+        "judge_model",
+    ),
+)
 OTHER = 0  # of the volumes: the number is typed
 
 
@@ -30,6 +48,7 @@ def build(say: Say) -> dict:
             form = build_form(say)
             with gr.Row():
                 show = gr.Button(say("synth.show"), variant="secondary")
+                cancel = gr.Button(say("synth.cancel"), visible=False)
                 start = gr.Button(say("synth.start"), variant="primary")
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
@@ -37,21 +56,22 @@ def build(say: Say) -> dict:
                 delete = gr.Button(say("synth.delete"), size="sm", min_width=120, scale=1)
             status = gr.HTML(_no_job(say))
             with gr.Row():
-                buttons = [gr.Button(say(f"synth.{name}"), size="sm") for name in ("pause", "resume", "stop")]
+                buttons = [gr.Button(say(f"synth.{name}"), size="sm") for name in ASKED]
             shown = gr.HTML(templates.macro("paragraph", say("synth.empty")), elem_id=f"synth-preview-{say.lang}")
     form["volume"].change(on_volume, form["volume"], form["tokens"], show_progress="hidden")
     form["file"].upload(partial(on_own, say), form["file"], form["recipe"])
-    show.click(partial(on_show, say), inputs_kwargs=form, outputs=shown, show_progress="hidden")
+    shows = [shown, cancel]
+    made = show.click(partial(on_show, say), inputs_kwargs=form, outputs=shows, show_progress="hidden")
+    cancel.click(partial(on_cancel, say), None, shows, cancels=made, show_progress="hidden")
     start.click(partial(on_start, say), inputs_kwargs=form, outputs=[listing, probe])
     timer.tick(partial(on_tick, say), listing, [listing, probe], show_progress="hidden", api_visibility="private")
     listing.change(look, listing, probe, show_progress="hidden")
     listing.focus(lambda: gr.update(choices=job_choices(say)), None, listing, show_progress="hidden")
     drawn = [status, *buttons, delete, changed]
     probe.change(partial(draw, say), [listing, probe, changed], drawn, show_progress="hidden")
-    for button, ask in zip(
-        buttons, (partial(jobs.ask, request="pause"), synth_jobs.resume, synth_jobs.stop), strict=True
-    ):
-        button.click(partial(on_ask, say, ask), listing, probe, show_progress="hidden")
+    asked = {"job_id": listing} | {name: form[name] for name in ("recipe", *synth_jobs.CHANGEABLE)}
+    for button, name in zip(buttons, ASKED, strict=True):
+        button.click(partial(on_ask, say, name), inputs_kwargs=asked, outputs=probe, show_progress="hidden")
     delete.click(partial(on_delete, say), listing, [listing, status])
     return {"changed": changed}
 
@@ -66,8 +86,10 @@ def build_form(say: Say) -> dict:
         return model_choices(say("synth.model.none"))
 
     volumes = [(say.number(tokens, 12), tokens) for tokens in preview.VOLUMES] + [(say("synth.volume.other"), OTHER)]
-    form = {
-        "recipe": gr.Dropdown(recipe_choices(say), **words("recipe")),
+    form = {"recipe": gr.Dropdown(recipe_choices(say), **words("recipe"))}
+    about = gr.Markdown()
+    form["recipe"].change(partial(on_recipe, say), form["recipe"], about, show_progress="hidden")
+    form |= {
         "volume": gr.Radio(volumes, value=preview.VOLUMES[0], **words("volume")),
         "tokens": gr.Number(200_000, label=say("synth.tokens"), precision=0, visible=False),
         "model": gr.Dropdown(counted_models(), value="", **words("model")),
@@ -75,18 +97,30 @@ def build_form(say: Say) -> dict:
     with gr.Row():
         form["name"] = gr.Textbox(label=say("synth.name"), scale=3)
         form["seed"] = gr.Number(0, precision=0, minimum=0, scale=1, min_width=100, **words("seed"))
+        form["shard"] = gr.Textbox(placeholder="2/4", scale=1, min_width=100, **words("shard"))
     form["file"] = gr.File(label=say("synth.own"), file_types=[".yaml", ".yml"], height=110)
     with gr.Accordion(say("synth.writer"), open=False):
         gr.Markdown(say("synth.writer.about"))
         form["endpoint"] = gr.Textbox(label=say("synth.endpoint"), placeholder="http://127.0.0.1:11434/v1")
         form["endpoint_model"] = gr.Textbox(label=say("synth.endpoint_model"), placeholder="qwen3:8b")
+        with gr.Row():
+            form["judge_endpoint"] = gr.Textbox(min_width=260, **words("judge"))
+            form["judge_model"] = gr.Textbox(min_width=160, **words("judge_model"))
         form["writer"] = gr.Dropdown(model_choices(), value="", **words("local"))
         form["corpus"] = gr.Dropdown(corpus_choices(), value="", **words("corpus"))
         form["personas"] = gr.Textbox(lines=3, **words("personas"))
         types, id = [".txt", ".md", ".csv"], f"synth-personas-{say.lang}"
         dropped = gr.File(label=say("synth.personas.file"), file_types=types, height=110, elem_id=id)
         dropped.upload(partial(on_personas, say), dropped, form["personas"])
-        form["parallel"] = gr.Slider(1, 32, 4, step=1, **words("parallel"))
+        with gr.Row():
+            form["temperature"] = gr.Slider(0, 2, 0.9, step=0.05, min_width=160, **words("temperature"))
+            form["top_p"] = gr.Slider(0.05, 1, 1, step=0.05, min_width=160, **words("top_p"))
+            form["max_tokens"] = gr.Number(600, precision=0, minimum=16, min_width=160, **words("max_tokens"))
+        with gr.Row():
+            thinking = [(say(f"synth.thinking.{value or 'auto'}"), value) for value in ("", "off", "on")]
+            form["thinking"] = gr.Radio(thinking, value="", min_width=260, **words("thinking"))
+            form["parallel"] = gr.Slider(1, 32, 4, step=1, min_width=160, **words("parallel"))
+            form["timeout"] = gr.Number(300, precision=0, minimum=5, min_width=160, **words("timeout"))
     for name, choices in (("model", counted_models), ("corpus", corpus_choices)):
         refresh = partial(lambda choices: gr.update(choices=choices()), choices)
         form[name].focus(refresh, None, form[name], show_progress="hidden")
@@ -97,7 +131,30 @@ def recipe_choices(say: Say) -> list[tuple[str, str]]:
     """Recipes of the program, the page's language first, then the person's own."""
     ours = sorted(recipes.listed(), key=lambda one: one["lang"] != say.lang)
     own = sorted((paths.home() / "recipes").glob("*.yaml"))
-    return [(say.pick(one["title"]), one["name"]) for one in ours] + [(path.name, str(path)) for path in own]
+    return [(_title(say, one), one["name"]) for one in ours] + [(path.name, str(path)) for path in own]
+
+
+def _title(say: Say, recipe: dict) -> str:
+    """The title of a recipe of the program; written recipes and grammars of one name are told from each other."""
+    title = say.pick(recipe["title"])
+    return say("synth.recipe.no_model", title=title) if recipe["kind"] == "grammar" else title
+
+
+def on_recipe(say: Say, name: str | None) -> str:
+    """What a recipe is in a sentence, and the steps of a chain in their order."""
+    try:
+        recipe = recipes.load(name) if name else None
+    except UserError as error:
+        return say.trouble(error)
+    about = recipe.values.get("about") if recipe else None
+    text = say.pick(about) if isinstance(about, dict) else str(about or "")
+    if not recipe or not recipe.chain:
+        return text
+    verbs: dict[str, list[str]] = {}
+    for step in recipe.chain.steps:
+        verbs.setdefault(step.name, []).append(say(f"synth.recipe.verb.{step.verb}"))
+    steps = "; ".join(f"`{name}` {', '.join(some)}" for name, some in verbs.items())
+    return f"{text}\n\n{say('synth.recipe.steps', steps=steps)}"
 
 
 def model_choices(none: str = "—") -> list[tuple[str, str]]:
@@ -146,31 +203,64 @@ def request(say: Say, values: dict) -> dict:
     values = {key: value or None if isinstance(value, str) else value for key, value in values.items() if key != "file"}
     tokens = values.pop("volume") or values["tokens"]
     values |= {"tokens": int(tokens or 0), "seed": int(values["seed"] or 0), "name": values["name"] or ""}
+    values |= _sampling(values)
     return values | {"personas": prompts.read_personas(values["personas"])}
+
+
+def _sampling(values: dict) -> dict:
+    """How a model is asked, as a request has it; all words are drawn from where top_p is 1."""
+    top_p = values["top_p"] if values["top_p"] and values["top_p"] < 1 else None
+    return {"thinking": values["thinking"] or "", "top_p": top_p, "max_tokens": int(values["max_tokens"] or 600)}
 
 
 def on_show(say: Say, **values):
     """Ten rows, the x-ray and the price, made in a process of their own."""
-    wanted = request(say, values)
-    yield templates.macro("paragraph", say("synth.showing"))
-    command = ["-m", "core.synth", wanted["recipe"], "--preview", "--json"]
-    for name in ("tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "parallel"):
-        if wanted[name] is not None:
-            command += [f"--{name.replace('_', '-')}", str(wanted[name])]
+    wanted, began = request(say, values), time.monotonic()
+    command, on, off = _preview_command(wanted), gr.update(visible=True), gr.update(visible=False)
+    closed = threading.Event()
     try:
         with TemporaryDirectory(prefix="soulsmith-") as folder:
             if wanted["personas"]:
                 file = Path(folder) / "personas.txt"
                 file.write_text("\n".join(wanted["personas"]), encoding="utf-8")
                 command += ["--personas", str(file)]
-            shown = list(import_process.run(command))[-1]
+            working = in_thread(lambda: list(import_process.run(command, look=partial(_end_if, closed)))[-1])
+            while not working.done():
+                seconds = say.duration(max(1, round(time.monotonic() - began)))
+                yield templates.macro("paragraph", say("synth.showing", seconds=seconds)), on
+                wait([working], timeout=BEAT_SECONDS)
+            shown = working.result()
     except ErrorElsewhere as error:
-        yield templates.macro("trouble", say.trouble(error))
+        yield templates.macro("trouble", say.trouble(error)), off
         return
     except import_process.ImportBroke as error:
-        yield templates.macro("trouble", say("synth.failed", reason=error.values["reason"]))
+        yield templates.macro("trouble", say("synth.failed", reason=error.values["reason"])), off
         return
-    yield synth_html.preview(say, shown)
+    finally:
+        closed.set()  # a cancelled preview leaves no process behind
+    yield synth_html.preview(say, shown), off
+
+
+class _Closed(Exception):
+    """Nobody waits for the preview any more."""
+
+
+def _end_if(closed: threading.Event) -> None:
+    if closed.is_set():
+        raise _Closed
+
+
+def _preview_command(wanted: dict) -> list[str]:
+    command = ["-m", "core.synth", wanted["recipe"], "--preview", "--json"]
+    names = ("tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", *PREVIEWED)
+    for name in names:
+        if wanted[name] not in (None, ""):
+            command += [f"--{name.replace('_', '-')}", str(wanted[name])]
+    return command
+
+
+def on_cancel(say: Say):
+    return templates.macro("paragraph", say("synth.cancelled")), gr.update(visible=False)
 
 
 @show_errors
@@ -206,11 +296,12 @@ def _newest() -> str | None:
 def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
     """The job at a glance, the buttons that make sense now, and a new mark once its corpus exists."""
     if not probe:
-        return [_no_job(say), *[gr.update(interactive=False)] * 4, gr.skip()]
+        return [_no_job(say), *[gr.update(interactive=False)] * 5, gr.skip()]
     job = json.loads(probe)
     state, ending = job["state"], job["ending"]
     at_work, can_resume = state in ("running", "queued"), state in ("paused", "failed", "lost")
-    enabled = (at_work, can_resume, can_resume or state == "running", not at_work)  # pause, resume, stop, delete
+    again = can_resume and bool(job["progress"].get("aside"))
+    enabled = (at_work, can_resume, again, can_resume or state == "running", not at_work)  # ASKED, delete
     mark = ending["time"] if ending.get("corpus") else 0.0
     buttons = [gr.update(interactive=one) for one in enabled]
     return [synth_html.job(say, job), *buttons, mark if mark > changed else gr.skip()]
@@ -221,8 +312,15 @@ def _no_job(say: Say) -> str:
 
 
 @show_errors
-def on_ask(say: Say, ask, job_id: str | None):
-    ask(synth_jobs.find(job_id or ""))
+def on_ask(say: Say, name: str, job_id: str | None, recipe: str | None = None, **form):
+    """Pause, stop or go on; what the form says of how a model is asked counts from then on, if it has that recipe."""
+    directory = synth_jobs.find(job_id or "")
+    if name in ("pause", "stop"):
+        (partial(jobs.ask, request="pause") if name == "pause" else synth_jobs.stop)(directory)
+    else:
+        same = Path(recipe or "").stem == jobs.request(directory)["recipe"]
+        changes = {key: value for key, value in (form | _sampling(form)).items() if value != ""} if same else {}
+        synth_jobs.resume(directory, changes, again=name == "again")
     time.sleep(0.3)  # a job that is resumed takes its lock
     return look(job_id)
 

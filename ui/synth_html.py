@@ -7,6 +7,7 @@ from ui.text import Say
 COLOURS = {"green": "#009E73", "amber": "#E69F00", "red": "#D55E00", "collapsed": "#D55E00"}
 OTHER_COLOUR = "#999999"
 ENOUGH = 1000  # rows; fewer look more varied than they are
+WIDE, HIGH = 400, 90  # of a plot
 COLLAPSED = 0.03  # Vendi: rows that are one flat template in many disguises measured 0.015
 
 
@@ -22,7 +23,21 @@ def job(say: Say, job: dict) -> str:
         return ", ".join(f"{say('corpora.reason.' + code)} — {count}" for code, count in counts.items())
 
     judged = job.get("xray") and _judged(job["xray"], job["request"].get("lang", "ru"))
-    return templates.render(say, "synth_job", job=job, reasons=reasons, xray=judged)
+    return templates.render(say, "synth_job", job=job, reasons=reasons, xray=judged, curve=_curve(job))
+
+
+def _curve(job: dict) -> dict | None:
+    """What the plot of new 3-grams and shapes is drawn from: a line of each, in a box of WIDE by HIGH."""
+    points, new = job.get("curve") or [], job["progress"].get("new")
+    if not new:
+        return None
+    end = points[-1]["tokens"] if points else 0
+    lines = {}
+    for name in ("grams", "shapes") if len(points) > 1 else ():
+        top = max(point[name] for point in points) or 1
+        places = (f"{WIDE * point['tokens'] / end:.0f},{HIGH * (1 - point[name] / top):.0f}" for point in points)
+        lines[name] = {"points": " ".join(places), "top": top, "now": points[-1][name]}
+    return {"new": new, "lines": lines, "end": end, "wide": WIDE, "high": HIGH}
 
 
 def _judged(measured: dict, lang: str) -> dict:

@@ -66,13 +66,16 @@ def _reason(values: dict, rules: Rules) -> str:
 
 
 def _rows(directory: Path, rules: Rules) -> Iterator[dict]:
-    clustered = {values["of"] for values in report.attributes(directory) if values.get("copy")}
+    def group(number: int, values: dict) -> int:
+        return values.get("group", values.get("of", number))  # reports of older versions have no groups
+
+    judged = enumerate(report.attributes(directory))
+    clustered = {group(number, values) for number, values in judged if "group" in values or values.get("copy")}
     rows = zip(storage.all_rows(directory), _judged(directory, rules), strict=True)
     for number, (row, (values, reason)) in enumerate(rows):
         if reason:
             continue
-        first = values.get("of", number)
-        if first in clustered:
+        if (first := group(number, values)) in clustered:
             row["cluster"] = f"c{first}"
         if values["lang"] not in ("none", "mixed", "other"):
             row["lang"] = values["lang"]

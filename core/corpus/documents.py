@@ -9,18 +9,35 @@ LONGEST = 4000  # characters of a document, about 1,500 tokens of Russian
 SHORTEST = 1000  # a new document starts at a heading or a blank line only after so many
 SEPARATORS = ("%", "<|endoftext|>", "\f", "<|end of row|>")  # fortune files, token dumps, printed pages, our own export
 HEADING = re.compile(r"#{1,6} |(?:Глава|ГЛАВА|Часть|ЧАСТЬ|Chapter|CHAPTER|Part|PART)\s")
+FENCE = re.compile(r"\s*(?:```|~{3,4}(?!~))")  # more of these underline a heading
 SENTENCE_END = re.compile(r"(?<=[.!?…»\"”])\s+")
+ENDS = (".", "!", "?", "…", "»", '"', "”")
+MARKS = (re.compile("\n\n"), re.compile(r"(?<=[.!?…»\"”])\n"), SENTENCE_END, re.compile("\n"), re.compile(" "))
 
 
 def split(lines: Iterable[tuple[int, str]], separator: str | None = None) -> Iterator[tuple[int, str]]:
     """(number of the first line, text) of each document; with a separator the texts between it are kept as they are."""
-    pieces = _between(lines, separator) if separator else _packed(lines)
-    for number, text in pieces:
-        if separator or len(text) <= 2 * LONGEST:
+    if separator:
+        yield from _between(lines, separator)
+        return
+    for number, text in _without_stub(_packed(lines)):
+        if len(text) <= 2 * LONGEST:
             yield number, text
         else:
             for part in cut(text, LONGEST):
                 yield number, part
+
+
+def _without_stub(pieces: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The same pieces; a last one that is short goes to the one before it."""
+    waiting: list[tuple[int, str]] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if len(waiting) > 2:
+            yield waiting.pop(0)
+    if len(waiting) == 2 and len(waiting[1][1]) < SHORTEST and len(waiting[0][1]) <= LONGEST + SHORTEST:
+        waiting = [(waiting[0][0], f"{waiting[0][1]}\n\n{waiting[1][1]}")]
+    yield from waiting
 
 
 def records(text: str) -> Iterator[Record]:
@@ -40,24 +57,22 @@ def separator_of(lines: list[str]) -> str | None:
 
 
 def cut(text: str, longest: int) -> Iterator[str]:
-    """Pieces of at most so many characters: at paragraphs, else lines, else sentences, else words, else anywhere."""
+    """Pieces of at most so many characters and about one length: at paragraphs, else at ends of sentences, else at
+    lines, else words, else anywhere.
+    """
     while len(text) > longest:
-        window = text[:longest]
-        for mark in ("\n\n", "\n", None, " "):
-            if mark is None:
-                ends = [end.start() for end in SENTENCE_END.finditer(window)]
-                at = ends[-1] if ends else -1
-            else:
-                at = window.rfind(mark)
-            if at >= longest // 2:
-                break
-        if at < longest // 2:
-            at = longest
+        pieces = -(-len(text) // longest)
+        least, most = longest // 2, min(longest, len(text) * 5 // (4 * pieces))
+        at = next((at for mark in MARKS if (at := _last(mark, text[:most])) >= least), most)
         if piece := text[:at].strip("\n"):
             yield piece
         text = text[at:].lstrip("\n ")
     if text.strip():
         yield text
+
+
+def _last(mark: re.Pattern, text: str) -> int:
+    return max((found.start() for found in mark.finditer(text)), default=-1)
 
 
 def _between(lines: Iterable[tuple[int, str]], separator: str) -> Iterator[tuple[int, str]]:
@@ -78,13 +93,15 @@ def _between(lines: Iterable[tuple[int, str]], separator: str) -> Iterator[tuple
 def _packed(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Paragraphs gathered into documents of SHORTEST to LONGEST characters; fenced code is not torn apart."""
     held: list[str] = []
-    size, start, fenced = 0, None, False
+    size, start, fenced, ended = 0, None, False, False
     for number, line in lines:
         blank = not line.strip()
-        if line.lstrip().startswith(("```", "~~~")):
+        if FENCE.match(line):
             fenced = not fenced
         heading = not fenced and HEADING.match(line) is not None
         full = size >= SHORTEST and (heading or (blank and not fenced and size >= LONGEST // 2))
+        full = full or (size >= LONGEST and ended and not fenced)  # paragraphs without blank lines
+        ended = line.rstrip().endswith(ENDS)
         if full or size > 2 * LONGEST:
             yield start, "\n".join(held).strip("\n")
             held, size, start = [], 0, None
@@ -96,23 +113,3 @@ def _packed(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         size += len(line) + 1
     if start is not None:
         yield start, "\n".join(held).strip("\n")
-
-
-def unwrapped(text: str) -> str:
-    """Hard-wrapped lines joined into paragraphs: a long line without a full stop goes on in the next one."""
-    lines = text.split("\n")
-    lengths = sorted(len(line) for line in lines if line.strip())
-    if not lengths:
-        return text
-    usual = lengths[len(lengths) // 2]
-    joined: list[str] = []
-    before = ""
-    for line in lines:
-        starts_small = re.match(r"\s*[a-zа-яё0-9(«\"]", line) is not None
-        goes_on = len(before) >= 0.6 * usual and not before.rstrip().endswith((".", "!", "?", ":", ";", "…", "»", '"'))
-        if joined and before.strip() and goes_on and starts_small:
-            joined[-1] = joined[-1].rstrip() + " " + line.strip()
-        else:
-            joined.append(line.rstrip())
-        before = line
-    return "\n".join(joined)

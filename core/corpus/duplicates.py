@@ -1,63 +1,102 @@
-"""Copies of rows: exact, equal after normalisation, and near ones by MinHash over shingles, as clusters."""
+"""Copies of rows: exact, equal after normalisation, and near ones by MinHash over shingles.
+
+Exact and normalised copies are equal as a whole. Near ones are alike in what the model is to say: one system prompt, or
+one beginning of all questions, makes no copies. A near copy is near to the row that stays; a group is all rows that are
+linked by some chain of copies, which must not be torn apart between training and evaluation.
+"""
 
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import rensa
 
-from core.corpus import text_normalization
+from core.corpus import text_normalization, turns
 
 KINDS = ("", "exact", "normalised", "near")  # what a row is of the first of its cluster
 THRESHOLD = 0.7  # estimated Jaccard similarity of shingles
 PERMUTATIONS, BANDS = 128, 16  # candidates above (1/16)^(1/8) = 0.71
 SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
+ENOUGH = 100  # characters of replies that are compared alone; shorter ones together with their questions
+MOST_LEADERS = 200  # rows that stay of one group, with which the next of it is compared
 BATCH, BATCH_CHARACTERS = 1000, 1_000_000  # rows that are looked at together, and as many characters
 MOST_CHARACTERS = 200_000  # of one text that are compared
+REPLY_MARKS, REPLY_ALIKE = 32, 0.5  # of short replies: a guard, where a few words decide
 PAIRS = 20_000  # whose signatures are in memory at once
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
 class Copies:
-    """For each row: the number of the first row of its cluster, and what copy it is of one before it."""
+    """For each row: the number of the row that stays for it, what copy it is of that one, and its group."""
 
     first: np.ndarray  # (rows,) int32
     kind: np.ndarray  # (rows,) uint8: an index of KINDS
-    similarity: np.ndarray  # (rows,) float32: to the first row of its cluster
+    similarity: np.ndarray  # (rows,) float32: to the row that stays
+    group: np.ndarray  # (rows,) int32: the number of the first row of its group
 
     def counts(self) -> dict[str, int]:
         return {name: int((self.kind == at).sum()) for at, name in enumerate(KINDS) if name}
 
     def clusters(self) -> int:
-        """How many clusters have more than one row."""
+        """How many rows stay for others."""
         return len(np.unique(self.first[self.kind > 0]))
+
+    def grouped(self) -> np.ndarray:
+        """Whether each row has others in its group."""
+        return np.bincount(self.group, minlength=len(self.group))[self.group] > 1
+
+
+class Said(NamedTuple):
+    """A text by which copies are found: whole, and as what near copies are compared by."""
+
+    whole: str
+    compared: str
+    reply: str | None = None  # has to be alike too, where `compared` holds more than it
 
 
 def text_of(row: dict) -> str:
     """The whole text of a row."""
-    return row["text"] if "text" in row else "\n".join(turn["content"] for turn in row["messages"])
+    return "\n".join(turns.texts(row))
 
 
-def find(texts: Iterable[str], *, near: bool = True, threshold: float = THRESHOLD) -> Copies:
-    """The clusters of some texts, in one pass. Signatures lie in a temporary file: memory grows by 200 bytes a row."""
-    whole, plain = array("Q"), array("Q")
+def said(row: dict) -> Said:
+    """What is compared of a row: of a chat the replies; short ones ("yes") together with what was asked."""
+    whole, reply = text_of(row), turns.learned(row)
+    if "text" in row or len(reply) >= ENOUGH:
+        return Said(whole, reply)
+    asked = [turn["content"] for turn in row["messages"] if turn["role"] not in ("system", "assistant")]
+    return Said(whole, "\n".join([*asked, reply]), reply)
+
+
+def find(texts: Iterable[str | Said], *, near: bool = True, threshold: float = THRESHOLD) -> Copies:
+    """The copies among some texts, in one pass. Signatures lie in temporary files: memory grows by 200 bytes a row."""
+    whole, plain, short = array("Q"), array("Q"), array("b")
     with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
         path = Path(directory) / "signatures"
-        with path.open("wb") as file:
-            for batch in _batches(texts):
-                normals = text_normalization.many(batch)
-                whole.extend(_digest(text) for text in batch)
-                plain.extend(_digest(normal or text) for normal, text in zip(normals, batch, strict=True))
+        with path.open("wb") as file, path.with_suffix(".replies").open("wb") as replies:
+            for batch in _batches(Said(text, text) if isinstance(text, str) else text for text in texts):
+                normals = text_normalization.many([text.whole for text in batch])
+                whole.extend(_digest(text.whole) for text in batch)
+                plain.extend(_digest(normal or text.whole) for normal, text in zip(normals, batch, strict=True))
+                short.extend(text.reply is not None for text in batch)
                 if near:
-                    file.write(signatures(normals).tobytes())
+                    compared = [
+                        normal if text.compared == text.whole else text_normalization.one(text.compared)
+                        for normal, text in zip(normals, batch, strict=True)
+                    ]
+                    file.write(signatures(compared).tobytes())
+                    replies.write(_of_replies([text.reply for text in batch]).tobytes())
         copies = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
         if near and len(whole):
-            _join_near(copies, np.memmap(path, np.uint32, "r").reshape(-1, PERMUTATIONS), threshold)
+            marks = np.memmap(path, np.uint32, "r").reshape(-1, PERMUTATIONS)
+            of_replies = np.memmap(path.with_suffix(".replies"), np.uint32, "r").reshape(-1, REPLY_MARKS)
+            _join_near(copies, _Marks(marks, of_replies, np.frombuffer(short, bool)), threshold)
     return copies
 
 
@@ -69,7 +108,8 @@ def _equal(whole: np.ndarray, plain: np.ndarray) -> Copies:
     first_plain = at[group]
     number = np.arange(len(whole))
     kind = np.where(first_whole != number, 1, np.where(first_plain != number, 2, 0)).astype(np.uint8)
-    return Copies(first_plain.astype(np.int32), kind, np.ones(len(whole), np.float32))
+    first = first_plain.astype(np.int32)
+    return Copies(first, kind, np.ones(len(whole), np.float32), first.copy())
 
 
 def exact(texts: Iterable[str]) -> int:
@@ -78,11 +118,11 @@ def exact(texts: Iterable[str]) -> int:
     return len(marks) - len(np.unique(marks))
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def _batches(texts: Iterable[Said]) -> Iterator[list[Said]]:
     batch, size = [], 0
     for text in texts:
         batch.append(text)
-        size += len(text)
+        size += len(text.whole)
         if len(batch) == BATCH or size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
@@ -112,9 +152,39 @@ def _shingles(text: str) -> list[str]:
     return [" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)]
 
 
-def _join_near(copies: Copies, marks: np.ndarray, threshold: float) -> None:
-    """Join the rows whose signatures share a band and agree enough; a row without shingles is like no other."""
-    width, parent = PERMUTATIONS // BANDS, array("i", range(len(marks)))
+def _of_replies(replies: list[str | None]) -> np.ndarray:
+    """Short signatures of some replies, (len(replies), REPLY_MARKS): zeros for None, else of one shingle at least."""
+    rows = np.zeros((len(replies), REPLY_MARKS), np.uint32)
+    if given := [at for at, reply in enumerate(replies) if reply is not None]:
+        normals = text_normalization.many([replies[at] for at in given])
+        shingles = [_shingles(normal) or [normal] for normal in normals]
+        rows[given] = rensa.RMinHash.digest_matrix_from_token_sets(shingles, REPLY_MARKS, 42).to_rows()
+    return rows
+
+
+class _Marks(NamedTuple):
+    """The signatures of rows, and of the replies of those that are compared together with their questions."""
+
+    whole: np.ndarray  # (rows, PERMUTATIONS)
+    replies: np.ndarray  # (rows, REPLY_MARKS)
+    short: np.ndarray  # (rows,) bool
+
+    def alike(self, pairs: np.ndarray) -> np.ndarray:
+        """The estimated similarity of each of (pairs, 2); 0 where short replies differ."""
+        here, other = pairs[:, 0], pairs[:, 1]
+        alike = (self.whole[here] == self.whole[other]).mean(axis=1)
+        both = np.flatnonzero(self.short[here] & self.short[other])
+        replies = (self.replies[here[both]] == self.replies[other[both]]).mean(axis=1)
+        alike[both[replies < REPLY_ALIKE]] = 0
+        return alike
+
+
+def _join_near(copies: Copies, marks: _Marks, threshold: float) -> None:
+    """Group the rows whose signatures share a band and agree enough; a row without shingles is like no other.
+
+    In each group the rows that are near to its first one are copies of it; of the others the next one stays.
+    """
+    width, parent = PERMUTATIONS // BANDS, array("i", range(len(marks.short)))
     parents = np.frombuffer(parent, np.int32)
 
     def root(at: int) -> int:
@@ -122,11 +192,11 @@ def _join_near(copies: Copies, marks: np.ndarray, threshold: float) -> None:
             at = above
         return at
 
-    empty = ~marks.any(axis=1)
+    empty = ~marks.whole.any(axis=1)
     for start in range(0, PERMUTATIONS, width):
-        keys = np.zeros(len(marks), np.uint64)  # a number for each row's part of a band
+        keys = np.zeros(len(empty), np.uint64)  # a number for each row's part of a band
         for column in range(start, start + width):
-            keys = (keys ^ marks[:, column]) * _PRIME
+            keys = (keys ^ marks.whole[:, column]) * _PRIME
         numbers = np.flatnonzero((copies.kind == 0) & ~empty).astype(np.int32)
         order = np.argsort(keys[numbers], kind="stable")
         pairs = _candidates(numbers[order], keys[numbers[order]])
@@ -134,27 +204,46 @@ def _join_near(copies: Copies, marks: np.ndarray, threshold: float) -> None:
         pairs = pairs[parents[pairs[:, 0]] != parents[pairs[:, 1]]]
         for start in range(0, len(pairs), PAIRS):
             some = pairs[start : start + PAIRS]
-            for here, other in some[_alike(marks, some) >= threshold].tolist():
+            for here, other in some[marks.alike(some) >= threshold].tolist():
                 first, second = root(here), root(other)
                 parent[max(first, second)] = min(first, second)
-    copies.kind[parents != np.arange(len(parents))] = 3
     _shorten(parents)
-    moved = np.flatnonzero(parents[copies.first] != copies.first)
-    copies.first[:] = parents[copies.first]  # copies follow the row that they are copies of
-    for start in range(0, len(moved), PAIRS):
-        some = moved[start : start + PAIRS]
-        copies.similarity[some] = _alike(marks, np.stack([copies.first[some], some], 1))
+    _leaders(copies, parents, marks, threshold)
+    copies.group[:] = parents[copies.group]
+
+
+def _leaders(copies: Copies, parents: np.ndarray, marks: _Marks, threshold: float) -> None:
+    """Which row stays for each row of a group: the first to which it is near itself."""
+    first = np.arange(len(parents), dtype=np.int32)
+    similarity = np.ones(len(parents), np.float32)
+    members = np.flatnonzero(parents != first).astype(np.int32)
+    far: dict[int, list[int]] = {}
+    for start in range(0, len(members), PAIRS):
+        some = members[start : start + PAIRS]
+        alike = marks.alike(np.stack([parents[some], some], 1))
+        near = alike >= threshold
+        first[some[near]], similarity[some[near]] = parents[some[near]], alike[near]
+        for member in some[~near].tolist():
+            far.setdefault(int(parents[member]), []).append(member)
+    for rows in far.values():
+        stay: list[int] = []
+        for row in rows:
+            pairs = np.array([(leader, row) for leader in stay[-MOST_LEADERS:]], np.int32).reshape(-1, 2)
+            near = np.flatnonzero((alike := marks.alike(pairs)) >= threshold)
+            if len(near):
+                first[row], similarity[row] = pairs[near[0], 0], alike[near[0]]
+            else:
+                stay.append(row)
+    copies.kind[first != np.arange(len(first))] = 3
+    moved = first[copies.first] != copies.first  # equal copies follow the row that they are copies of
+    copies.similarity[moved] = similarity[copies.first[moved]]
+    copies.first[:] = first[copies.first]
 
 
 def _shorten(parents: np.ndarray) -> None:
     """Let every row point at the root of its tree."""
     while len(far := np.flatnonzero(parents[parents] != parents)):
         parents[far] = parents[parents[far]]
-
-
-def _alike(marks: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """The estimated similarity of each of (pairs, 2)."""
-    return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).mean(axis=1)
 
 
 def _candidates(rows: np.ndarray, keys: np.ndarray) -> np.ndarray:

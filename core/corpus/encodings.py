@@ -1,11 +1,10 @@
 """Which encoding the bytes of a text are in, and its lines one by one."""
 
 import codecs
-import io
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from charset_normalizer import from_bytes
 
@@ -20,11 +19,25 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+WIDE = ("utf-16", "utf-32")
 SAMPLE_BYTES = 64 * 1024  # of lines that are not ASCII, to tell the old encodings apart
 PROOF = 100_000  # bytes of sound UTF-8 beyond ASCII: no other encoding has that
 BLOCK = 4 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is set aside
 READS_AS_RUSSIAN = 4.2  # nats a character: text in its own encoding costs 2.3 to 3.6
+SOUND = 4  # characters of UTF-8 beyond ASCII for each broken place: other encodings reach a seventh of one
+LATIN = ["cp1252", "cp1250", "cp1254", "cp1257"]  # of languages whose letters beyond ASCII stand inside Latin words
+NOT_BY_GUESS = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]  # found otherwise
+TELLING = 40  # bytes beyond ASCII by which these can be told apart
+PROVES = 6  # letters by which a line tells its old encoding
+FEW = 40  # bytes of a line for each broken place, where it has hardly a character beyond ASCII
+# ASCII with a character of UTF-8 that lacks one of its bytes: two in a row of those that old encodings use seldom.
+_TORN = re.compile(rb"[\x00-\x7f]*(?:[\xe0-\xef][\x80-\xbf]|[\x80-\xbf]{2})[\x00-\x7f]*")
+_BEYOND_ASCII = bytes(range(128, 256))
+# Cyrillic or Latin letters of UTF-16 that are read one byte too late: U+0430 and U+0043 as U+3004 and U+4300.
+_SHIFTED = re.compile("[" + "".join(chr(high << 8 | low) for high in range(5, 216) for low in (0, 4)) + "]{3}")
+_RUN, _IN_LATIN = re.compile(rb"[\x80-\xff]+"), re.compile(rb"[A-Za-z][\x80-\xff]+|[\x80-\xff]+[A-Za-z]")
+_OLD_WORD = re.compile(rb"[\x80-\xff]{3}")
 
 
 class Line(NamedTuple):
@@ -48,25 +61,44 @@ def detect(source: Source) -> str:
     broken = _broken_lines(source)
     if broken is None:
         return "utf-8"
+    whole, sample = broken
+    sound, lost = _utf8_places(b"\n".join(sample))
+    if (sound and sound >= SOUND * lost) or _TORN.fullmatch(b"\n".join(sample)):  # a few bytes of it are lost
+        return "utf-8"
     if declared := _declared(head):
         return declared
-    whole, sample = broken
     # In a file of an old encoding hardly any line with letters passes for UTF-8.
     if whole and whole >= 0.2 * len(sample):
         return "utf-8"
     return guess(b"\n".join(sample))
 
 
+def _utf8_places(raw: bytes) -> tuple[int, int]:
+    """How many characters beyond ASCII these bytes hold as UTF-8, and how many places that are none."""
+    text = raw.decode("utf-8", errors="replace")
+    lost = text.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
+    return sum(not char.isascii() for char in text) - lost, lost
+
+
 def guess(sample: bytes) -> str:
     """The old eight-bit encoding in which these bytes read best."""
     if russian := _russian(sample):
         return russian
-    best = from_bytes(sample[:SAMPLE_BYTES]).best()  # a second opinion for other languages
+    latin = 2 * len(_IN_LATIN.findall(sample)) > len(_RUN.findall(sample))
+    beyond_ascii = len(sample) - len(sample.translate(None, _BEYOND_ASCII))
+    if latin and beyond_ascii < TELLING:
+        return "cp1252"
+    if beyond_ascii < PROVES:  # a stray byte or two
+        return "utf-8"
+    # A second opinion for other languages.
+    best = from_bytes(sample[:SAMPLE_BYTES], cp_isolation=LATIN if latin else None, cp_exclusion=NOT_BY_GUESS).best()
     return best.encoding if best and best.encoding not in ("utf_8", "ascii") else "cp1252"
 
 
 def _russian(data: bytes) -> str:
     """The encoding in which bytes read as Russian, "" where they do in none."""
+    if len(_IN_LATIN.findall(data)) * 2 > len(_RUN.findall(data)):
+        return ""
     costs = {name: russian_bigrams.cost(data.decode(name, errors="replace")) for name in RUSSIAN}
     best = min(RUSSIAN, key=costs.get)
     return best if costs[best] <= READS_AS_RUSSIAN else ""
@@ -74,7 +106,7 @@ def _russian(data: bytes) -> str:
 
 def lines(source: Source, encoding: str) -> Iterator[Line]:
     """All lines of a text; a line that cannot be decoded or is too long comes with its problem instead."""
-    if encoding.startswith(("utf-16", "utf-32")):
+    if encoding.startswith(WIDE):
         yield from _wide_lines(source, encoding)
         return
     decode = LineDecoder(encoding)
@@ -83,10 +115,10 @@ def lines(source: Source, encoding: str) -> Iterator[Line]:
 
 
 class LineDecoder:
-    """Decodes the lines of a file; where one is not in the file's encoding, an old Russian one is tried."""
+    """Decodes the lines of a file; in UTF-8, bytes that were lost leave U+FFFD, and a line may be in old Russian."""
 
     def __init__(self, encoding: str):
-        self.encoding, self.fallback = encoding, None
+        self.encoding, self.fallback = encoding, ""
 
     def __call__(self, number: int, raw: bytes | None) -> Line:
         if raw is None:
@@ -96,12 +128,23 @@ class LineDecoder:
         try:
             return Line(number, str(raw, "utf-8" if self.encoding == "utf-8-sig" else self.encoding))
         except UnicodeDecodeError:
-            if self.fallback is None:
-                self.fallback = _russian(raw) if self.encoding.startswith("utf-8") else ""
+            text = raw.decode("utf-8", errors="replace")
+        if not self.encoding.startswith("utf-8"):
+            return Line(number, text, "bad_bytes")
+        sound, lost = _utf8_places(raw)
+        if sound < lost and (old := self._old(raw)):
+            return Line(number, old, repair=f"line in {self.fallback}")
+        few = sound >= SOUND * lost or lost * FEW <= len(raw)
+        return Line(number, text, "" if few else "bad_bytes")
+
+    def _old(self, raw: bytes) -> str:
+        """The line in an old Russian encoding; one that a longer line has proved is enough for a word."""
+        if not _OLD_WORD.search(raw):
+            return ""
+        if not self.fallback and len(re.findall(rb"[\x80-\xff]", raw)) >= PROVES:
+            self.fallback = _russian(raw)
         text = raw.decode(self.fallback, errors="replace") if self.fallback else "\ufffd"
-        if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN:
-            return Line(number, text, repair=f"line in {self.fallback}")
-        return Line(number, raw[:800].decode("utf-8", errors="replace"), "bad_bytes")
+        return text if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN else ""
 
 
 def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> str:
@@ -111,7 +154,11 @@ def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> s
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        text = "\n".join(line.text or line.problem for line in lines(source, encoding))
+        if encoding.startswith(WIDE):
+            text = "\n".join("\ufffd" if line.problem else line.text for line in lines(source, encoding))
+        else:
+            decode = LineDecoder(encoding)
+            text = "\n".join(decode(number, raw).text for number, raw in enumerate(data.split(b"\n"), 1))
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -137,15 +184,36 @@ def raw_lines(source: Source) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _wide_lines(source: Source, encoding: str) -> Iterator[Line]:
-    number = 0
-    with io.TextIOWrapper(source.open(), encoding, errors="replace", newline="\n") as stream:
-        while line := stream.readline(LONGEST_LINE):
-            number += 1
-            if len(line) == LONGEST_LINE and not line.endswith("\n"):
+    """The lines of UTF-16 or UTF-32. After a lost byte all others would read as foreign letters: each line is
+    looked for by itself, and one whose bytes do not come out even is set aside.
+    """
+    width = 4 if "32" in encoding else 2
+    with source.open() as stream:
+        mark = next((mark for mark, name in BOMS if name == encoding and source.head(4).startswith(mark)), b"")
+        stream.read(len(mark))
+        order = {"\xff": "-le", "\xfe": "-be", "\x00": "-be"}.get(mark[:1].decode("latin-1"), "")
+        for number, raw in enumerate(_wide_raw(stream, "\n".encode(encoding + order), width), 1):
+            if raw is None:
                 yield Line(number, "", "line_too_long")
-                return
-            text = line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff" if number == 1 else "")
-            yield Line(number, text[:800], "bad_bytes") if "\ufffd" in text else Line(number, text)
+                continue
+            text = raw.decode(encoding + order, errors="replace").removesuffix("\r")
+            torn = len(raw) % width or "\ufffd" in text or _SHIFTED.search(text)
+            yield Line(number, text, "bad_bytes" if torn else "")
+
+
+def _wide_raw(stream: BinaryIO, newline: bytes, width: int) -> Iterator[bytes | None]:
+    """The bytes of each line without its end; None stands for a line that is longer than can be held."""
+    held, too_long, after = bytearray(), False, width - 1 - newline.index(b"\n")
+    while part := stream.readline(BLOCK):
+        held += part + (stream.read(after) if part.endswith(b"\n") else b"")
+        too_long |= len(held) > LONGEST_LINE
+        if held.endswith(newline):
+            yield None if too_long else bytes(held[:-width])
+            held, too_long = bytearray(), False
+        elif too_long:
+            del held[:-width]
+    if held:
+        yield None if too_long else bytes(held)
 
 
 def _declared(head: bytes) -> str | None:
@@ -158,7 +226,14 @@ def _declared(head: bytes) -> str | None:
 
 
 def _utf16_without_bom(head: bytes) -> str | None:
-    """The name of the encoding, when the bytes alternate as in UTF-16 and read as text: tables of numbers do not."""
+    """The name of the encoding, when the bytes alternate as in UTF-16 and read as text: tables of numbers do not.
+
+    Where they do not, the first of them may: behind a lost byte the others are shifted.
+    """
+    return _alternates(head) or (_alternates(head[: len(head) // 4]) if len(head) >= 64 else None)
+
+
+def _alternates(head: bytes) -> str | None:
     zeros = len(head) >= 8 and head.count(0) >= len(head) / 20
     for name, high in (("utf-16-le", head[1::2]), ("utf-16-be", head[0::2])):
         if zeros:

@@ -1,7 +1,7 @@
 """The slow work on corpora in processes of their own, so that the page stays alive; who stops reading ends the process."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -44,10 +44,10 @@ def export(corpus_id: str, form: str, out: Path) -> dict:
     return list(run(["-m", "core.corpus", "export", corpus_id, str(out), "--as", form, "--json"]))[-1]
 
 
-def run(arguments: list[str]) -> Iterator[dict]:
-    """The JSON objects that `python *arguments` prints; raises as create() does."""
+def run(arguments: list[str], look: Callable[[], None] = lambda: None) -> Iterator[dict]:
+    """The JSON objects that `python *arguments` prints; raises as create() does, and what look() raises."""
     try:
-        with closing(json_lines(arguments)) as lines:
+        with closing(json_lines(arguments, look=look)) as lines:
             for values in lines:
                 if "trouble" in values:
                     raise errors.from_dict(values)

@@ -5,6 +5,9 @@ import re
 from collections import Counter
 from functools import cache
 
+import ftfy
+from ftfy.badness import is_bad
+
 from core.corpus import russian_bigrams
 
 # (what the bytes were taken for, what they are): the commonest first.
@@ -29,7 +32,7 @@ WRONG_DECODINGS = (
 _TO_UTF8, _TO_EIGHT_BITS = WRONG_DECODINGS[:8], WRONG_DECODINGS[8:]
 GAIN = 0.6  # nats a character that a repair must win
 READS_WELL = 4.2  # nats a character that the result may cost
-STEPS = 2
+STEPS = 3
 SAMPLE = 200  # characters of a long line by which it is judged
 SIGNS = "«»…„“”’‘№°§•·→←×÷±≈₽€"  # in good text, beside letters, dashes and spaces
 _GOOD = f"А-яЁё—–\u00a0\u202f{SIGNS}"
@@ -38,6 +41,8 @@ _GOOD = f"А-яЁё—–\u00a0\u202f{SIGNS}"
 _STRANGE = re.compile(rf"[^\x00-\x7f{_GOOD}]")
 _CROWDED = re.compile(r"[А-ЯЁ–—][^\x00-\x7fа-яё\s]")
 _BEYOND = re.compile(r"[^\x00-\x7f\s]")
+_LATIN, _OTHER = "a-zA-Z\u00c0-\u024f", "\u0370-\u052f"
+_MIXED = re.compile(f"[{_LATIN}][{_OTHER}]|[{_OTHER}][{_LATIN}]")
 SPOILT = 1 / 50  # least share of such places among the characters beyond ASCII of a spoilt line
 
 
@@ -71,14 +76,15 @@ class Repairer:
 
     def line(self, line: str) -> str:
         """The line as it was before it was decoded wrongly; the same object when nothing is wrong with it."""
-        if not is_spoilt(line):
+        if not is_suspect(line):
             return line
+        fixed = line
         for _ in range(STEPS):
-            better = self._step(line)
+            better = (self._step(fixed) if is_spoilt(fixed) else None) or _by_ftfy(fixed)
             if better is None:
                 break
-            line = better
-        return line
+            fixed = better
+        return line if fixed is line or _MIXED.search(fixed) or is_bad(fixed) else fixed
 
     def _step(self, line: str) -> str | None:
         now = None
@@ -98,6 +104,17 @@ class Repairer:
             if pair in _TO_UTF8 and (text := _decoded(line, pair)) is not None:
                 return text
         return None
+
+
+def remains(text: str) -> bool:
+    """Whether a text has characters that were lost, or is still wrongly decoded."""
+    return "\ufffd" in text or (is_suspect(text) and is_bad(text))
+
+
+def _by_ftfy(line: str) -> str | None:
+    """The line by ftfy, which knows spoilt places inside good text and languages of Latin letters."""
+    fixed = ftfy.fix_encoding(line) if is_bad(line) else line
+    return fixed if len(fixed) < len(line) else None  # as many characters: control characters, which it guesses
 
 
 def _beginning(line: str) -> str:

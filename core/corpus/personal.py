@@ -5,18 +5,26 @@ import re
 from collections import Counter
 
 PATTERNS = (
+    ("key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.{20,8000}?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)),
+    ("key", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),
     ("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})*\.[a-zA-Zа-яА-Я]{2,24}\b")),
-    ("key", re.compile(r"\b(?:sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})\b")),
+    ("key", re.compile(
+        r"\b(?:sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|AKIA[A-Z0-9]{16}|"
+        r"glpat-[\w-]{20,}|xox[abprs]-[\w-]{20,}|AIza[\w-]{35}|\d{8,10}:AA[\w-]{33})(?![\w-])"
+    )),
     ("snils", re.compile(r"(?<!\d)\d{3}-\d{3}-\d{3}[ -]\d{2}(?!\d)")),
     ("card", re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")),
     ("inn", re.compile(r"(?<!\d)(?:\d{12}|\d{10})(?!\d)")),
     ("phone", re.compile(r"(?<![\d\w])(?:\+7|8)[ \u00a0-]?\(?\d{3}\)?[ \u00a0-]?\d{3}[ \u00a0-]?\d{2}[ \u00a0-]?\d{2}(?!\d)")),
     ("phone", re.compile(r"(?<![\d\w])\+(?!7)\d{1,3}[ -]?\(?\d{2,4}\)?(?:[ -]?\d{2,4}){2,3}(?!\d)")),
-    ("passport", re.compile(r"(?<!\d)\d{2} ?\d{2} ?\d{6}(?!\d)")),
+    ("passport", re.compile(r"(?<!\d)\d{2} ?\d{2}(?: |-|, |,? ?(?:№|номер|no\.?) ?)?\d{6}(?!\d)", re.IGNORECASE)),
+    ("phone", re.compile(r"(?<![\d\w])\(?\d{3}\)?[ -]?\d{3}[ -]?\d{2}[ -]?\d{2}(?![\d\w])")),
     ("ip", re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")),
 )  # fmt: skip
 KINDS = tuple(dict.fromkeys(kind for kind, _ in PATTERNS))
-_HINT = re.compile(r"\d{2}|@|sk-|hf_|gh[pousr]_|AKIA")  # a text without any of these has none
+_HINT = re.compile(
+    r"\d{2}|@|sk-|hf_|gh[pousr]_|github_pat_|AKIA|glpat-|xox|AIza|eyJ|-----BEGIN"
+)  # a text without any of these has none
 
 
 def find(text: str) -> list[tuple[int, int, str]]:
@@ -53,7 +61,10 @@ def replaced(text: str, names: dict[tuple[str, str], str] | None = None) -> tupl
 def _holds(kind: str, text: str, before: str) -> bool:
     digits = [int(char) for char in text if char.isdigit()]
     if kind == "card":
-        return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and luhn(digits)
+        is_book = re.search(r"isbn|ean|штрих", before, re.IGNORECASE) or (len(digits) == 13 and digits[:2] == [9, 7])
+        return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and not is_book and luhn(digits)
+    if kind == "phone" and len(digits) == 10 and text[0] != "+":  # without its country: by the word before it
+        return re.search(r"\b(?:тел|моб|phone|mobile|whatsapp|звони)", before, re.IGNORECASE) is not None
     if kind == "inn":
         # Ten digits pass the checksum by chance in one of eleven: they need their name beside them.
         named = re.search(r"инн|inn", before, re.IGNORECASE) is not None
@@ -63,6 +74,8 @@ def _holds(kind: str, text: str, before: str) -> bool:
     if kind == "passport":
         return re.search(r"паспорт|passport|серия", before, re.IGNORECASE) is not None
     if kind == "ip":
+        if re.search(r"(?:верси\w*|version|ver\.?|\bv\.?|релиз|release|сборк\w*|build)\s*$", before, re.IGNORECASE):
+            return False
         try:
             return ipaddress.ip_address(text).is_global
         except ValueError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from core.corpus import hub, mojibake, personal, schema, sources, turns
+from core.corpus import hub, mojibake, personal, schema, sources, text_columns, turns
 from core.corpus.formats import detection
 from core.corpus.formats.notes import NEXUS, conversation_of, joined
 from core.corpus.sources import Bad, Record, Source
@@ -110,13 +110,15 @@ def _unknown(source: Source, reason: str, excerpt: str = "") -> detection.Opened
 def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
     """Each record of a source as a Row or a SetAside: never both, never neither."""
     repairer, name = mojibake.Repairer(), file.source.name
-    for record in file.records:
+    records, text = text_columns.ahead(file.records)
+    for record in records:
         if isinstance(record, Bad):
             yield SetAside(name, record.place, record.reason, "", record.excerpt[:EXCERPT])
             continue
         notes: list[str] = []
         try:
-            row = schema.convert(record.value, options.mapping, options.roles, notes)
+            mapping = options.mapping or (text_columns.mapping(record.value, text) if text else None)
+            row = schema.convert(record.value, mapping, options.roles, notes)
             if notes:
                 record = record._replace(repairs=(*record.repairs, *notes))
             if record.repairs or options.replace_personal or not _is_normal(row):
@@ -135,6 +137,8 @@ def _repaired_row(row: dict, record: Record, name: str, options: Options, repair
         row, lines, *example = _repaired(row, repairer)
         before, after = (before, after) if before else example
         repairs += ["mojibake"] * lines
+    if "lone_surrogate" not in repairs and any("\ufffd" in text for text in turns.texts(row)):
+        repairs.append("characters_lost")
     if options.repair_turns and "messages" in row:
         row, done = turns.repair_row(row)
         repairs += done

@@ -31,7 +31,8 @@ def make(
     """Everything that is worth knowing of a corpus; kept as report.json in its directory."""
     card = storage.read_card(directory)
     tell = tell or (lambda stage, done, total: None)
-    copies = duplicates.find(_texts(directory, card["rows"], tell))
+    copies = duplicates.find(_said(directory, card["rows"], tell))
+    grouped = copies.grouped()
     flags, languages, personal, sources = Counter(), Counter(), Counter(), Counter()
     sample: list[dict] = []
     every = max(1, card["rows"] // tokens.SAMPLE)
@@ -46,6 +47,7 @@ def make(
             lengths.append(checked["chars"])
             kind = duplicates.KINDS[copies.kind[number]]
             copy = {"copy": kind, "of": int(copies.first[number])} if kind else {}
+            copy |= {"group": int(copies.group[number])} if grouped[number] else {}
             out.write(orjson.dumps(checked | copy) + b"\n")
             if number % every == 0 and len(sample) < tokens.SAMPLE:
                 sample.append(row)
@@ -83,11 +85,11 @@ def attributes(directory: Path) -> Iterator[dict]:
             yield orjson.loads(line)
 
 
-def _texts(directory: Path, count: int, tell: Report) -> Iterator[str]:
+def _said(directory: Path, count: int, tell: Report) -> Iterator[duplicates.Said]:
     for number, row in enumerate(storage.all_rows(directory)):
         if number % 1000 == 0:
             tell("copies", number, count)
-        yield duplicates.text_of(row)
+        yield duplicates.said(row)
 
 
 def _pairs(directory: Path, copies: duplicates.Copies) -> list[dict]:

@@ -12,6 +12,7 @@ UNSEEN = 7.5  # nats for a pair of letters that the table lacks
 CASE_FLIP = 5.0  # nats more for a capital right after a small letter
 TYPOGRAPHY = 3.0
 USUAL = frozenset("«»—–…„“”’‘№°§\u00a0\u202f•·→←×÷±≈≠≤≥₽€£©®™✓")
+SYMBOLS = frozenset("€£₽§№©®±×÷≈≠≤≥√°¶¬")  # that never follow a letter
 RUSSIAN = frozenset("абвгдеёжзийклмнопрстуфхцчшщъыьэюя")
 CYRILLIC = range(0x400, 0x530)
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -44,8 +45,10 @@ def cost(text: str) -> float:
                 total += CASE_FLIP
             before = char
             continue
-        before = " "
-        if char in USUAL or ord(char) > 0x1F000 or 0x2600 <= ord(char) < 0x2800 or char == "\ufe0f":
+        in_word, before = before != " ", " "
+        if in_word and char in SYMBOLS:  # "д€д€" is "дядя" in another encoding
+            total += ODD
+        elif char in USUAL or ord(char) > 0x1F000 or 0x2600 <= ord(char) < 0x2800 or char == "\ufe0f":
             total += TYPOGRAPHY
         elif ord(char) in CYRILLIC and char.isalpha():
             total += OTHER_CYRILLIC

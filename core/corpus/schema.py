@@ -40,10 +40,9 @@ def _guess_chat(names: dict, value: dict) -> dict | None:
 
 
 def _guess_text(names: dict, value: dict) -> dict:
-    if (text := _first(names, "text")) is not None:
+    if (text := _first(names, "text")) is not None and (_plain(text) == "text" or not _is_packed(value[text])):
         return {"schema": "text", "text": text}
-    strings = [key for key, field in value.items() if isinstance(field, str) and _plain(key) not in OURS]
-    return {"schema": "text", "text": strings[0]} if len(strings) == 1 else {"schema": ""}
+    return {"schema": ""}
 
 
 def _guess_pair(names: dict) -> dict | None:
@@ -148,6 +147,11 @@ def _field(value: object, key: str) -> object:
 def _system(value: dict, mapping: dict, notes: list[str]) -> list[dict]:
     said = content.text_of(value.get(mapping["system"]), notes).strip() if mapping.get("system") else ""
     return [{"role": "system", "content": said}] if said else []
+
+
+def _is_packed(value: object) -> bool:
+    """Whether a field holds JSON, as the columns of a program's tables do."""
+    return isinstance(value, str) and value[:1] in ("{", "[") and turn_lists.parsed(value) is not None
 
 
 def _messages(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[dict]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from core.corpus import reading, schema, suggestions
+from core.corpus import reading, schema, suggestions, text_columns
 from core.corpus.reading import Options, Row
 from core.corpus.sources import Record
 
@@ -35,12 +35,14 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
             }
         )
         records = list(islice(source.records, SAMPLE))
-        values += [record.value for record in records if isinstance(record, Record)]
-        for value in (record.value for record in records if isinstance(record, Record)):
+        found = [record.value for record in records if isinstance(record, Record)]
+        values += found
+        text = text_columns.of(found)
+        for value in found:
             if isinstance(value, dict):
                 columns.update(name for name in map(str, value) if name != "learn_as")  # which is the reader's
                 speakers.update(_speakers(value))
-            mappings[json.dumps(schema.guess(value))] += 1
+            mappings[json.dumps(text_columns.mapping(value, text) or schema.guess(value))] += 1
             roles.update(name for name in schema.roles_in(value) if not schema.knows(name, options.roles))
         for row in reading.read(replace(source, records=iter(records)), options):
             if isinstance(row, Row) and len(rows) < count:

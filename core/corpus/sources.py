@@ -1,23 +1,28 @@
 """Where bytes come from: a file, a packed file, a member of a ZIP archive, a folder; and what is read out of them."""
 
-import gzip
+import codecs
 import io
 import os
 import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import zstandard
 
+from core.corpus import russian_bigrams
+
 MOST_UNPACKED = 64 * 2**30  # bytes of one packed file
 BOMB_RATIO = 400  # unpacked by packed; JSON of a template corpus reaches 60
 BOMB_FREE = 64 * 2**20  # bytes that may come out whatever the ratio
+CHECKED = 256 * 2**20  # packed bytes that are unpacked once more to know whether they are sound
 MOST_MEMBERS = 20_000
 DESCRIPTIONS = (  # of a data set, as other programs put them beside its rows
     *("manifest.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json"),
@@ -30,6 +35,7 @@ COMPANIONS = (  # what stands beside the conversations in the exports of ChatGPT
     *("projects.json", "memories.json", "chat.html"),
 )
 ROWS = (".jsonl", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")  # beside which they can only be descriptions
+READS_AS_RUSSIAN = 4.2  # nats a character of a name
 HIDDEN = ("__MACOSX", ".git", ".obsidian", ".trash", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -68,6 +74,7 @@ class Source:
     at: Callable[[], int] = lambda: 0  # how many of `size` bytes have been read
     encoding: str = ""
     me: str = ""  # see reading.Options
+    damage: Callable[[], str] = lambda: ""  # the reason why packed bytes are not, or not all, what was packed
 
     def head(self, size: int = 8192) -> bytes:
         with self.open() as stream:
@@ -156,23 +163,106 @@ def of_path(path: Path) -> Source | Bad:
         source.head(1)
         return source
     except Exception as error:  # no permission, or the first bytes of a damaged packed file
-        damaged = isinstance(error, zstandard.ZstdError)
+        damaged = isinstance(error, (zstandard.ZstdError, zlib.error))
         return Bad("", "file_damaged" if damaged else "file_unreadable", f"{type(error).__name__}: {error}"[:200])
 
 
 def unpacked(source: Source) -> Source:
-    """The same source without its gzip or Zstandard wrapping."""
+    """The same source without its gzip or Zstandard wrapping; one that is cut off is read up to the cut."""
     head = source.head(4)
+    is_gzip = head[:2] == b"\x1f\x8b"
+    if not is_gzip and head != b"\x28\xb5\x2f\xfd":
+        return source
+    cut: list[bool] = []
 
     def opened() -> BinaryIO:
-        if head[:2] == b"\x1f\x8b":
-            stream = gzip.GzipFile(fileobj=source.open(), mode="rb")
+        if is_gzip:
+            stream = _Gunzipped(source.open(), cut)
         else:
             stream = zstandard.ZstdDecompressor().stream_reader(source.open(), read_across_frames=True, closefd=True)
         return limited(stream, source.size)
 
-    packed = head[:2] == b"\x1f\x8b" or head == b"\x28\xb5\x2f\xfd"
-    return Source(source.name, opened, source.size, at=source.at) if packed else source
+    def damage() -> str:
+        if not is_gzip and source.size <= CHECKED and _is_cut_frame(source):
+            cut.append(True)
+        return _damage(opened, source.size) or (("file_damaged" if _is_torn(opened) else "file_cut") if cut else "")
+
+    return Source(source.name, opened, source.size, at=source.at, damage=cache(damage))
+
+
+def _damage(opened: Callable[[], BinaryIO], size: int) -> str:
+    """Whether packed bytes fail their checks: what came out before that may be wrong as well."""
+    if size > CHECKED:
+        return ""
+    try:
+        with opened() as stream:
+            while stream.read(1 << 20):
+                pass
+    except PackedTooMuch:
+        return "packed_too_much"
+    except Exception:  # zipfile, zlib, bz2, lzma and zstandard each have errors of their own
+        return "file_damaged"
+    return ""
+
+
+def _is_torn(opened: Callable[[], BinaryIO]) -> bool:
+    """Whether text that begins as UTF-8 is none before its end: packed bytes that have lost one look like cut ones."""
+    decoder, sound = codecs.getincrementaldecoder("utf-8")(), 0
+    with opened() as stream:
+        while block := stream.read(1 << 16):
+            try:
+                sound += len(decoder.decode(block))
+            except UnicodeDecodeError as error:
+                return sound + error.start > 0
+    return False
+
+
+class _Gunzipped(io.RawIOBase):
+    """The bytes of a gzip file up to its end, or to where it was cut off."""
+
+    def __init__(self, stream: BinaryIO, cut: list[bool]):
+        self._stream, self._cut, self._packed = stream, cut, b""
+        self._member = zlib.decompressobj(wbits=31)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while True:
+            if self._member.eof:
+                rest = (self._packed or self._stream.read(1 << 16)).lstrip(b"\x00")  # some programs pad with zeros
+                if not rest.startswith(b"\x1f"):
+                    return 0
+                self._member, self._packed = zlib.decompressobj(wbits=31), rest
+            packed = self._packed or self._stream.read(1 << 16)
+            if not packed:
+                self._cut.append(True)
+                return 0
+            data = self._member.decompress(packed, len(buffer))
+            self._packed = self._member.unconsumed_tail or self._member.unused_data
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def _is_cut_frame(source: Source) -> bool:
+    """Whether a Zstandard file ends inside a frame, of which its reader says nothing."""
+    frame, begun = zstandard.ZstdDecompressor().decompressobj(), False
+    try:
+        with source.open() as stream:
+            while packed := stream.read(1 << 9):  # half a kilobyte unpacks to 16 MB at most
+                while packed:
+                    frame.decompress(packed)
+                    begun, packed = not frame.eof, frame.unused_data
+                    frame = zstandard.ZstdDecompressor().decompressobj() if frame.eof else frame
+        return begun
+    except Exception:  # damaged otherwise: its reader says so
+        return False
 
 
 def held(source: Source) -> Source:
@@ -224,6 +314,8 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
             yield Bad("", "zip_damaged")
         else:
             members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
+            for member in members:  # only for people: the archive itself goes by orig_filename
+                member.filename = _member_name(member)
             for member in members[MOST_MEMBERS:]:
                 yield Bad(member.filename, "too_many_members")
             describes = _describes([Path(member.filename).name for member in members])
@@ -232,6 +324,18 @@ def of_zip(source: Source) -> Iterator[Source | Bad]:
                     yield Bad(member.filename, "describes_others")
                 elif (opened_member := _of_member(source, archive, member)) is not None:
                     yield opened_member
+
+
+def _member_name(member: zipfile.ZipInfo) -> str:
+    """The name of a member; zipfile takes those that are not marked as UTF-8 for CP437, and Windows wrote CP866."""
+    if member.flag_bits & 0x800 or member.filename.isascii():
+        return member.filename
+    raw = member.orig_filename.encode("cp437", errors="replace")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        name = min((raw.decode(name, errors="replace") for name in ("cp866", "cp1251")), key=russian_bigrams.cost)
+    return name if russian_bigrams.cost(name) <= READS_AS_RUSSIAN else member.filename
 
 
 def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Source | Bad | None:
@@ -252,6 +356,7 @@ def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo
 
     name = f"{source.name}/{member.filename}"
     try:
-        return unpacked(Source(name, opened, member.file_size))
+        damage = cache(partial(_damage, opened, member.compress_size))
+        return unpacked(Source(name, opened, member.file_size, damage=damage))
     except Exception:  # zipfile, zlib, bz2, lzma and zstandard each have errors of their own
         return Bad(member.filename, "zip_damaged")

@@ -92,6 +92,8 @@ def each(turns: object) -> list[tuple[object, object, dict]]:
 
 
 def _fields(turn: object) -> tuple[object, object, dict]:
+    if turn is None:  # goes with the empty turns
+        return "user", "", {}
     if not isinstance(turn, dict):
         return None, turn, {}
     if turn.get("tool_calls") or turn.get("function_call"):

@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from core.errors import UserError
-from core.estimate import advice, answer, catalogue, errors, tables, trace_runner
+from core.estimate import advice, answer, cards, catalogue, errors, page, tables, trace_runner, worth
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.memory import GIB
@@ -15,8 +16,15 @@ from core.estimate.setup import Setup
 def parser() -> argparse.ArgumentParser:
     """The options: one for every setting."""
     made = argparse.ArgumentParser(prog="python -m core.estimate", description=__doc__.split(":")[0] + ".")
-    made.add_argument("--model", default="Qwen/Qwen2.5-7B-Instruct", help="catalogue, hub id, folder or GGUF file")
-    made.add_argument("--gpu", help="a card of the catalogue; default: this machine's, else RTX PRO 6000")
+    made.add_argument(
+        "--model",
+        default="Qwen/Qwen2.5-7B-Instruct",
+        help="catalogue, hub id, folder, GGUF file, or the text of a config.json",
+    )
+    made.add_argument(
+        "--gpu", help="a card of the catalogue, or its memory: 12 GB; default: this machine's, else RTX PRO 6000"
+    )
+    made.add_argument("--memory-gb", help="of the card, whatever its name says: 12; without --gpu of any card")
     made.add_argument("--method", default="qlora", help=", ".join(setups.KINDS))
     made.add_argument("--tokens", default="10M", help="of the corpus: 100M, 2.5B")
     made.add_argument("--epochs", default="3")
@@ -25,6 +33,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--gradient-accumulation-steps", default="8")
     made.add_argument("--lora-rank", default="16")
     made.add_argument("--lora-dropout", default="0.05")
+    made.add_argument("--prompt-tokens", default="500", help="of a system prompt with its examples (method prompt)")
+    made.add_argument("--price", default="0", help="of a kWh, for the cost of the energy")
     made.add_argument("--target-modules", default="all-linear", help="or names with commas")
     for name, aliases in (("optim", ["--optimizer"]), ("attention", []), ("loss", []), ("precision", [])):
         best = {"precision": "; default: bf16 where the card has it"}.get(name, "")
@@ -36,13 +46,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--labelled", default="1", help="share of the tokens that count in the loss")
     made.add_argument("--trace", action="store_true", help="check exactly: run the real step without weights")
     made.add_argument("--table", choices=("models", "volumes", "methods"))
+    made.add_argument("--page", metavar="OUT.html", help="write one static page: models by cards by methods")
     made.add_argument("--json", action="store_true", help="print one JSON object")
     return made
 
 
-def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]:
+def question(options: argparse.Namespace) -> tuple[Setup, cards.Card, float]:
     """The setup, the card and the memory that is free on it."""
-    card, free = catalogue.chosen(options.gpu)
+    card, free = cards.chosen(options.gpu, cards.gigabytes(options.memory_gb))
     fields = setups.of_kind(options.method.lower())
     if options.load_in_4bit:
         if fields["method"] == "prompt":
@@ -59,7 +70,10 @@ def question(options: argparse.Namespace) -> tuple[Setup, catalogue.Card, float]
 
 def run(options: argparse.Namespace) -> dict:
     """What to print."""
+    if options.page:
+        return page.write(Path(options.page), setups.count(options.max_length, "max_length"))
     setup, card, free = question(options)
+    catalogue.fetch(options.model)
     if options.table:
         return table(options.table, options.model, setup, card, free)
     tokens, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
@@ -68,18 +82,29 @@ def run(options: argparse.Namespace) -> dict:
     except (NeedsTrace, UnknownArchitecture):
         if not options.trace:
             raise
-        return {"model": options.model, "gpu": card.name, "trace": traced(options.model, setup, card)}
+        return {"model": options.model, "gpu": card.name, **about(card), "trace": traced(options.model, setup, card)}
     instant = answer.ask(shape, setup, card, tokens=tokens, epochs=epochs, free=free)
-    result = answer.as_dict(instant) | {"model": options.model}
+    result = answer.as_dict(instant) | {
+        "model": catalogue.hub_name(options.model) or shape.name,
+        "taken_as": shape.name,
+        **about(card),
+    }
+    result["worth"] = worth.of(instant, setups.number(options.price, "price")).as_dict()
     result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
     if instant.verdict != "fits":
-        result["way_to_fit"] = [as_line(c) for c in advice.way_to_fit(shape, instant.setup, card, free)]
+        result["way_to_fit"] = [as_line(c) for c in advice.helpful(shape, instant.setup, card, free)]
     largest = advice.largest(shape, instant.setup, card, free)
     result["largest"] = {"sequence_length": largest["max_length"], **largest}
     result["largest"]["model"] = advice.largest_model(instant.setup, card, free)
     if options.trace:
         result["trace"] = traced(options.model, instant.setup, card)
     return result
+
+
+def about(card: cards.Card) -> dict:
+    """What a person must know of the card that was not quite the one in question."""
+    told = {"rates": "a guess: those of a typical card with as much memory"} if card.is_guess else {}
+    return told | ({"gpus_asked": card.asked, "gpus_answered": 1} if card.asked > 1 else {})
 
 
 def as_line(change: advice.Change) -> dict:
@@ -94,7 +119,7 @@ def as_line(change: advice.Change) -> dict:
     }
 
 
-def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
+def traced(model: str, setup: Setup, card: cards.Card) -> dict:
     """The exact check in GiB."""
     result = trace_runner.check(model, answer.suited(setup, card), card.capability)
     sizes = {name: round(result[name] / GIB, 4) for name in ("allocated", "reserved")}
@@ -102,7 +127,7 @@ def traced(model: str, setup: Setup, card: catalogue.Card) -> dict:
     return sizes | {"seconds": result["seconds"], "kept": result["kept"], "alive": alive}
 
 
-def table(kind: str, model: str, setup: Setup, card: catalogue.Card, free: float) -> dict:
+def table(kind: str, model: str, setup: Setup, card: cards.Card, free: float) -> dict:
     """One of the three tables.
 
     Raises:
@@ -133,7 +158,7 @@ def as_cell(cell: tables.Cell) -> dict:
         "most": cell.most,
         "most_gib": round(cell.memory.components[cell.most] / GIB, 2),
     }
-    if cell.pace:
+    if cell.pace and cell.memory.trainable:
         values |= {
             "trained_parameters": cell.memory.trainable,
             "tokens_per_second": round(cell.pace.tokens_per_second, 1),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from core.estimate import calibration, replay, speed
+from core.estimate import calibration, replay, reply, speed
 from core.estimate import setup as setups
 from core.estimate.catalogue import Card
 from core.estimate.memory import GIB, Memory, estimate
@@ -17,6 +17,7 @@ TOKEN_BYTES = 13  # tokenised: input_ids 4, attention_mask 1, labels 8; measured
 TEXT_BYTES = 4.5  # of UTF-8 for a token: English and Russian lie between 4 and 6
 CHECKPOINTS = 3  # on the disk: two that are kept, and the next while it is written
 CACHE = 2.0 * GIB  # on the disk: compiled kernels, tokenizer, logs
+MOST_RESERVED = 1.6  # of what is allocated: no measured run reserved more than 1.49 of it
 UPPER = 1.08  # nine in ten measured runs reserve less than this times the estimate
 DRAW = 0.85  # of a card's power limit while it trains
 
@@ -49,9 +50,7 @@ class Answer:
     @property
     def verdict(self) -> str:
         """fits, tight or no."""
-        if self.upper <= self.budget:
-            return "fits"
-        return "tight" if self.process <= self.budget else "no"
+        return verdict(self.memory, self.budget, self.correction.memory)
 
     @property
     def epoch_seconds(self) -> float:
@@ -86,20 +85,33 @@ def ask(
     """
     setup = suited(setup, card)
     setups.check(setup, shape, card)
-    memory = reserve(estimate(shape, setup, card.capability), shape, setup, card)
+    memory = peak(shape, setup, card)
+    trains = setup.method != "prompt"
     return Answer(
         shape=shape,
         setup=setup,
         card=card,
         memory=memory,
-        tokens=tokens,
-        epochs=epochs,
-        pace=speed.pace(shape, setup, card),
+        tokens=tokens if trains else 0,
+        epochs=epochs if trains else 0,
+        pace=pace(shape, setup, card),
         host=host(shape, setup, memory),
-        disk=disk(shape, setup, memory, tokens),
+        disk=disk(shape, setup, memory, tokens if trains else 0),
         budget=card.memory_bytes if free is None else free,
-        correction=calibration.correction(shape.name, card.name, setup.attention),
+        correction=calibration.correction(shape.name, card.name, setup.attention, setup.method, shape.parameters),
     )
+
+
+def peak(shape: ModelShape, setup: Setup, card: Card) -> Memory:
+    """The memory of a setup that is suited() to the card, with what the allocator holds beside the tensors."""
+    if setup.method == "prompt":
+        return reply.memory(shape, setup, card.capability)
+    return reserve(estimate(shape, setup, card.capability), shape, setup, card)
+
+
+def pace(shape: ModelShape, setup: Setup, card: Card) -> speed.Pace:
+    """How fast a suited setup trains; with a system prompt alone, how fast it replies."""
+    return (reply if setup.method == "prompt" else speed).pace(shape, setup, card)
 
 
 def host(shape: ModelShape, setup: Setup, memory: Memory) -> dict[str, float]:
@@ -151,17 +163,58 @@ def reserve(memory: Memory, shape: ModelShape, setup: Setup, card: Card) -> Memo
 
 def quick(shape: ModelShape, setup: Setup, card: Card) -> Memory:
     """The closed form alone, for tables and searches: reserved is taken as 1.06 of allocated, the median of replays."""
+    if setup.method == "prompt":
+        return reply.memory(shape, setup, card.capability)
     memory = estimate(shape, suited(setup, card), card.capability)
     if card.kind == "cpu":
         return replace(memory, reserved=memory.allocated, context=0.0)
     return replace(memory, reserved=1.06 * memory.allocated)
 
 
-def fits(memory: Memory, budget: float) -> str:
-    """fits, tight or no, of a memory that was worked out by quick()."""
-    if UPPER * memory.reserved + memory.context <= budget:
+def verdict(memory: Memory, budget: float, correction: float = 1.0) -> str:
+    """fits, tight or no: what every table, piece of advice and forecast says.
+
+    It fits where the memory that nine in ten runs reserve does. It is tight where the tensors themselves fit, and the
+    allocator has to give back blocks that it keeps for later: torch does so before it reports that memory is short.
+    A correction alone never turns fits into no.
+    """
+    if memory.reserved * (correction + UPPER - 1) + memory.context <= budget:
         return "fits"
-    return "tight" if memory.process <= budget else "no"
+    if memory.allocated * correction + memory.context <= budget:
+        return "tight"
+    return "tight" if correction > 1 and verdict(memory, budget) == "fits" else "no"
+
+
+def judge(shape: ModelShape, setup: Setup, card: Card, budget: float) -> tuple[Memory, str]:
+    """The memory and the verdict of a setup, as ask() gives it; the allocator is followed only where it decides."""
+    memory = quick(shape, setup, card)
+    least, most = (times * memory.allocated + memory.context for times in (UPPER, MOST_RESERVED))
+    if setup.method != "prompt" and least <= budget < most:  # below, the tensors alone decide
+        memory = reserve(memory, shape, suited(setup, card), card)
+    return memory, verdict(memory, budget)
+
+
+def in_4_bit(answer: Answer) -> tuple[Memory, str] | None:
+    """The memory and the verdict if the experts were packed too; None where none stay in 16 bit beside packed layers.
+
+    transformers 5 keeps a layer's experts in one tensor, which bitsandbytes does not pack. transformers 4 had a linear
+    layer for each, and was measured with them packed (fms-acceleration); axolotl packs the tensor (quantize_moe_experts).
+    """
+    setup = answer.setup
+    if not answer.shape.experts or setup.method != "qlora" or setup.packed_experts:
+        return None
+    return judge(answer.shape, setup.changed(packed_experts=True), answer.card, answer.budget)
+
+
+def in_pure_bf16(answer: Answer) -> tuple[Memory, str] | None:
+    """The memory and the verdict of full training with bf16 weights and an 8-bit optimizer; None for an adapter.
+
+    core/training does not train so: it has no stochastic rounding, without which most steps are lost.
+    """
+    if answer.setup.method != "full" or not answer.card.has_bf16 or answer.card.kind == "cpu":
+        return None
+    pure = answer.setup.changed(precision="bf16", autocast=False, weight_width=2, optim="adamw_8bit")
+    return judge(answer.shape, pure, answer.card, answer.budget)
 
 
 def as_dict(answer: Answer) -> dict:
@@ -171,7 +224,18 @@ def as_dict(answer: Answer) -> dict:
     parts["allocator"] = round((memory.reserved - memory.allocated) / GIB, 4)
     parts["context"] = round(memory.context / GIB, 4)
     low, high = answer.range_seconds
-    return {
+    more = {}
+    if answer.setup.method == "prompt":
+        told = reply.cost(answer.shape, answer.setup, answer.card)
+        cost = {"kv_gib": round(told.cache / GIB, 4), "seconds_until_first_word": round(told.reading, 3)}
+        more["reply"] = {"prompt_tokens": told.tokens, **cost, "seconds": round(told.seconds, 2)}
+    if packed := in_4_bit(answer):
+        gib = {"in_16_bit_gib": 2 * answer.shape.expert_parameters / GIB, "if_packed_gib": packed[0].process / GIB}
+        more["experts"] = {name: round(size, 2) for name, size in gib.items()} | {"if_packed": packed[1]}
+    if pure := in_pure_bf16(answer):
+        gib = round(pure[0].process / GIB, 2)
+        more["pure_bf16_8bit"] = {"process_gib": gib, "verdict": pure[1], "trainable_here": False}
+    return more | {
         "model": answer.shape.name,
         "method": answer.setup.kind,
         "gpu": answer.card.name,
@@ -199,5 +263,6 @@ def as_dict(answer: Answer) -> dict:
             "memory": answer.correction.memory,
             "seconds": answer.correction.seconds,
             "runs": answer.correction.runs,
+            "from": [dict(source) for source in answer.correction.sources],
         },
     }

@@ -1,28 +1,36 @@
 """What this machine has shown: predicted and measured figures of every run, and the correction that follows.
 
-The trainer's process calls `record(...)` once a run has taken its first steps; estimates of the same model, card and
-attention then carry `correction(...)`, which the page shows as such.
+The trainer's process calls `record(...)` once a run has taken its first steps; estimates for the same card, attention and
+method, of models of like size, then carry `correction(...)`, which the page shows with the runs behind it.
 """
 
+import contextlib
 import json
-import statistics
+import math
 import time
 from dataclasses import dataclass
 
 from core import paths
+from core.errors import UserError
+from core.estimate import catalogue
 
 RUN, CHECK = "run", "check"
+FAR = 1.25  # how far one run alone may move an estimate
+LIKE = 4  # times a model's size: a run of one further away says nothing of it
 LEAST, MOST = 0.2, 5.0  # a ratio beyond is a mistake in the record, not a property of the machine
 
 
 @dataclass(frozen=True)
 class Correction:
-    """By how much this machine's runs differed from their estimates, and how many runs say so."""
+    """By how much this machine's runs differed from their estimates, and which runs say so."""
 
     memory: float = 1.0
     seconds: float = 1.0
-    runs: int = 0
-    exact: bool = False  # the same model, not just the same card
+    sources: tuple[dict, ...] = ()  # model, memory, seconds (ratios or None), time, weight of each
+
+    @property
+    def runs(self) -> int:
+        return len(self.sources)
 
 
 def file():
@@ -35,6 +43,8 @@ def record(
     card: str,
     attention: str,
     method: str,
+    parameters: int = 0,
+    predicted_least_bytes: float = 0,
     predicted_bytes: float = 0,
     measured_bytes: float = 0,
     predicted_seconds: float = 0,
@@ -69,30 +79,71 @@ def rows() -> list[dict]:
     return list(records.values())
 
 
-def correction(model: str, card: str, attention: str) -> Correction:
-    """The median ratio of this model's runs with this card and attention; else of all runs of the card.
+def correction(model: str, card: str, attention: str, method: str, parameters: int) -> Correction:
+    """What runs of this card, attention and method, of models of like size, say of a model of so many parameters.
 
-    A check trains a tiny model, whose time is mostly that of starting kernels: it says nothing of other models.
+    A run of the same model counts as one, of another the less the more their sizes differ. The correction is the middle
+    of the runs' ratios; all of them that count less than one run together give only a part of it, and none goes further
+    than FAR for each run that it rests on: one run on a busy machine moves little. A check trains a tiny model, whose time
+    is mostly that of starting kernels: it says nothing of other models.
     """
-    same_card = [row for row in rows() if row.get("card") == card]
-    same = [row for row in same_card if row.get("model") == model and row.get("attention") == attention]
-    runs = [row for row in same_card if row.get("origin") != CHECK]
-    for chosen, exact in ((same, True), (runs, False)):
-        memory, seconds = _ratios(chosen, "bytes"), _ratios(chosen, "seconds")
-        if memory or seconds:
-            return Correction(
-                statistics.median(memory) if memory else 1.0,
-                statistics.median(seconds) if seconds else 1.0,
-                len(chosen),
-                exact,
-            )
-    return Correction()
+    sources = []
+    for row in rows():
+        if (row.get("card"), row.get("attention"), row.get("method")) != (card, attention, method):
+            continue
+        same = row.get("model") == model
+        weight = 1.0 if same else 0.0 if row.get("origin") == CHECK else _likeness(_size(row), parameters)
+        ratios = {unit: _ratio(row, unit) for unit in ("bytes", "seconds")}
+        if weight and any(ratios.values()):
+            known = {"model": row.get("model"), "time": row.get("time"), "weight": weight}
+            sources.append(known | {"memory": ratios["bytes"], "seconds": ratios["seconds"]})
+    return Correction(_middle(sources, "memory"), _middle(sources, "seconds"), tuple(sources))
 
 
-def _ratios(chosen: list[dict], unit: str) -> list[float]:
-    ratios = []
-    for row in chosen:
-        predicted, measured = row.get(f"predicted_{unit}") or 0, row.get(f"measured_{unit}") or 0
-        if predicted > 0 and LEAST < measured / predicted < MOST:
-            ratios.append(measured / predicted)
-    return ratios
+def forget(card: str, attention: str, method: str) -> int:
+    """Delete what corrections of this card, attention and method rest on; how many records those were."""
+    asked = (card, attention, method)
+    kept = [row for row in rows() if (row.get("card"), row.get("attention"), row.get("method")) != asked]
+    forgotten = len(rows()) - len(kept)
+    if forgotten:
+        partial = file().with_suffix(".part")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        partial.replace(file())
+    return forgotten
+
+
+def _size(row: dict) -> int:
+    """Parameters of a record's model: its own figure, else the catalogue's; 0 where neither is known."""
+    if not row.get("parameters"):
+        with contextlib.suppress(UserError):
+            return catalogue.shape(str(row.get("model"))).parameters
+    return row.get("parameters") or 0
+
+
+def _likeness(size: int, other: int) -> float:
+    """1 for models of one size, half for twice or half of it, 0 beyond LIKE times."""
+    if not size or not other or not 1 / LIKE <= size / other <= LIKE:
+        return 0.0
+    return 0.5 ** abs(math.log2(size / other))
+
+
+def _middle(sources: list[dict], unit: str) -> float:
+    """The weighted median of the ratios, by as much as they weigh."""
+    known = sorted((math.log(source[unit]), source["weight"]) for source in sources if source[unit])
+    weight = sum(each for _, each in known)
+    if not known:
+        return 1.0
+    below, middle = 0.0, known[-1][0]
+    for at, (ratio, each) in enumerate(known):
+        below += each
+        if below >= weight / 2:
+            even = math.isclose(below, weight / 2) and at + 1 < len(known)
+            middle = (ratio + known[at + 1][0]) / 2 if even else ratio
+            break
+    bound = weight * math.log(FAR)
+    return math.exp(max(-bound, min(bound, middle)) * min(1.0, weight))
+
+
+def _ratio(row: dict, unit: str) -> float | None:
+    predicted, measured = row.get(f"predicted_{unit}") or 0, row.get(f"measured_{unit}") or 0
+    return measured / predicted if predicted > 0 and LEAST < measured / predicted < MOST else None

@@ -5,8 +5,8 @@ from core.errors import UserError
 
 class UnknownModel(UserError):
     template = (
-        'No model "{name}" is in the catalogue, in a folder or in a GGUF file here. The nearest: {nearest}. '
-        "A folder with its config.json is enough."
+        'No model "{name}" is in the catalogue, on the hub, in a folder or in a GGUF file here. The nearest: {nearest}. '
+        "A folder with its config.json is enough, or the text of that file."
     )
 
 
@@ -15,7 +15,14 @@ class NoSuchModel(UserError):
 
 
 class UnknownCard(UserError):
-    template = 'No card "{name}" is in the catalogue. The nearest: {nearest}.'
+    template = (
+        'No card "{name}" is in the catalogue. The nearest: {nearest}. '
+        "Of any other card its memory in GB is enough: write it in its own field (--memory-gb), or alone: 12 GB."
+    )
+
+
+class AmbiguousCard(UserError):
+    template = '"{name}" is sold with different memories: {cards}. Write the memory too, for example "{example}".'
 
 
 class CardGone(UserError):
@@ -39,13 +46,45 @@ class NotInTransformers(UserError):
 
 class NeedsTrace(UserError):
     template = (
-        "{name} mixes kinds of layers that the instant formula does not cover. "
+        "{name} has kinds of layers that the instant formula does not cover. "
         'Use "Check exactly" (--trace), or choose {nearest}.'
     )
 
 
 class IncompleteConfig(UserError):
     template = "{path} does not say {field}. It must be the config.json of a decoder language model."
+
+
+class WrongInConfig(UserError):
+    template = "{path} says {field}: {value}. It must be a whole number from {least} to {most}."
+
+
+class NotJson(UserError):
+    template = (
+        "{path} is no JSON. It must be the config.json of a decoder language model, from its first {{ to its last }}."
+    )
+
+
+class NotAnObject(UserError):
+    template = "{path} holds a {kind}. A config.json is an object: names and values in curly brackets."
+
+
+class ConfigGated(UserError):
+    template = (
+        "The hub gives {name} only to who has accepted its terms. Accept them on its page there and set HF_TOKEN, "
+        "or paste its config.json here."
+    )
+
+
+class ConfigUnreachable(UserError):
+    template = (
+        "{name} is not in the catalogue, and the hub cannot be reached for its config.json: {reason}. "
+        "Check the network, or give a folder, a GGUF file or the text of its config.json."
+    )
+
+
+class AmbiguousModel(UserError):
+    template = '"{name}" means models of several sizes: {models}. Add the size, such as 7B.'
 
 
 class NoConfig(UserError):
@@ -62,10 +101,6 @@ class ShapeUnknown(UserError):
 
 class NotAnAmount(UserError):
     template = '{field} must be a number such as 100M, 2.5B or 40000, got "{value}".'
-
-
-class CyrillicUnit(UserError):
-    template = '{field} is "{value}" with a Cyrillic letter {letter}. Write {latin} in Latin letters.'
 
 
 class OutOfRange(UserError):
@@ -102,7 +137,17 @@ class NotOnProcessor(UserError):
 
 
 class NoFourBitPrompt(UserError):
-    template = "Prompt injection is worked out on 16-bit weights only. Leave 4-bit out, or choose qlora."
+    template = "A system prompt is worked out on 16-bit weights only. Leave 4-bit out, or choose qlora."
+
+
+class PromptFillsContext(UserError):
+    template = (
+        "prompt_tokens is {value}, and a conversation has room for {length}. Shorten the prompt, or raise max_length."
+    )
+
+
+class NothingToTrace(UserError):
+    template = "A system prompt trains nothing, so there is no step to check exactly. Choose lora or qlora."
 
 
 class NoFourBitFull(UserError):

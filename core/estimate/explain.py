@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from core.estimate import speed
+from core.estimate import reply, speed
 from core.estimate.answer import CACHE, CHECKPOINTS, DRAW, TEXT_BYTES, TOKEN_BYTES, UPPER, Answer
 from core.estimate.loss import FUSED_COLUMNS, FUSED_ROWS
 from core.estimate.memory import GIB, NF4, copies
-from core.estimate.setup import OPTIMIZERS, VIRTUAL_TOKENS, Setup, for_method, targets
+from core.estimate.setup import OPTIMIZERS, Setup, for_method, targets
 from core.training.config import LOSS_TILE, tile_rows
 
 SLIGHT = 0.005  # of a number; a remainder that is smaller is not written out
@@ -24,6 +24,8 @@ class Line:
 
 def memory(answer: Answer) -> list[Line]:
     """The parts of the peak, in bytes."""
+    if answer.setup.method == "prompt":
+        return _prompt_memory(answer)
     setup, peak = for_method(answer.setup), answer.memory
     parts, width = peak.components, _trained_width(setup)
     state = OPTIMIZERS[setup.optim][0 if width == 4 else 1]
@@ -34,7 +36,7 @@ def memory(answer: Answer) -> list[Line]:
     spare = f"{peak.reserved / GIB:.3f} − {peak.allocated / GIB:.3f} GiB"
     lines = [
         Line("weights", parts["weights"], _weights(answer), "nf4" if setup.method == "qlora" else "config"),
-        Line("adapter", parts["adapter"], _adapter(answer), "prompt" if setup.method == "prompt" else "lora"),
+        Line("adapter", parts["adapter"], _adapter(answer), "lora"),
         Line("gradients", parts["gradients"], f"{some}{foreach}{peak.trainable:,} × {width} B", "gradients"),
         Line("optimizer", parts["optimizer"], f"{peak.trainable:,} × {state:g} B", "optimizer"),
         Line("activations", parts["activations"], _activations(answer), "walk"),
@@ -46,9 +48,32 @@ def memory(answer: Answer) -> list[Line]:
     return [line for line in lines if line.value]
 
 
+def _prompt_memory(answer: Answer) -> list[Line]:
+    shape, setup, peak = answer.shape, answer.setup, answer.memory
+    cache = f"2 × {shape.layers} × {shape.kv:,} × {setup.half} B × {setup.max_length:,}"
+    read = f"{setup.prompt_tokens:,} × {peak.components['activations'] / setup.prompt_tokens:,.0f} B"
+    return [
+        Line("weights", peak.components["weights"], f"{shape.parameters:,} × {setup.half} B", "config"),
+        Line("cache", peak.components["cache"], cache, "cache"),
+        Line("activations", peak.components["activations"], read, "reading"),
+        Line("context", peak.context, f"{peak.context / GIB:.2f} GiB", "context"),
+    ]
+
+
+def _prompt_time(answer: Answer) -> list[Line]:
+    card, pace, tokens = answer.card, answer.pace, answer.setup.prompt_tokens
+    rate = f"{card.matmul_tflops:,.4g} TFLOP/s × {speed.MATMUL:g}"
+    read = f"2 × {reply.active(answer.shape):,} × {tokens:,} / ({rate})"
+    if pace.device_seconds == pace.launch_seconds:
+        read = f"{reply.KERNELS} × {answer.shape.layers} × {pace.launch * 1e6:.0f} µs"
+    written = f"{pace.device_seconds:.4g} s + {reply.REPLY} / {pace.tokens_per_second:,.4g} s"
+    source = "rate" if card.measured else "rate_sheet"
+    return [Line("reading", pace.device_seconds, read, source), Line("reply", pace.step_seconds, written, "reply")]
+
+
 def _trained_width(setup: Setup) -> int:
     """Bytes of a trained number."""
-    return 4 if setup.method == "prompt" else setup.adapter_width if setup.adapts else setup.weight_width
+    return setup.adapter_width if setup.adapts else setup.weight_width
 
 
 def _weights(answer: Answer) -> str:
@@ -62,8 +87,6 @@ def _weights(answer: Answer) -> str:
 
 def _adapter(answer: Answer) -> str:
     shape, setup = answer.shape, for_method(answer.setup)
-    if setup.method == "prompt":
-        return f"{VIRTUAL_TOKENS} × {shape.hidden:,} × 4 B"
     ends = sum(sum(e) for name, e in shape.linears().items() if setup.adapts and name in targets(setup, shape))
     lora = f"{setup.lora_rank} × {ends:,} × {shape.layers} × {setup.adapter_width} B"
     saved = copies(shape, setup)
@@ -108,7 +131,7 @@ def other(answer: Answer) -> list[Line]:
     card, shape, disk = answer.card, answer.shape, answer.disk
     hours = f"{answer.total_seconds / 3600:,.3f} h × {card.watts} W × {DRAW:g}"
     trained = answer.memory.trainable
-    each = disk["checkpoints"] / CHECKPOINTS / trained  # bytes of a trained number and its states
+    each = disk["checkpoints"] / CHECKPOINTS / max(1, trained)  # bytes of a trained number and its states
     host = " + ".join(f"{v / GIB:.2f}" for v in answer.host.values() if v) + " GiB"
     return [
         *_time(answer),
@@ -130,6 +153,8 @@ def _upper(answer: Answer) -> str:
 
 
 def _time(answer: Answer) -> list[Line]:
+    if answer.setup.method == "prompt":
+        return _prompt_time(answer)
     pace, card, setup = answer.pace, answer.card, answer.setup
     launches = round(pace.launch_seconds / pace.launch)
     steps, learned = setup.gradient_accumulation_steps, answer.correction.seconds

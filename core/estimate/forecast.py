@@ -6,7 +6,6 @@ from dataclasses import fields
 
 from core.estimate import answer, calibration, catalogue, speed
 from core.estimate import setup as setups
-from core.estimate.memory import estimate
 from core.estimate.setup import Setup
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
@@ -15,7 +14,7 @@ MAKERS = {"rocm": ("amd", "radeon", "instinct"), "xpu": ("intel",), "mps": ("app
 
 
 def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
-    """Model, card, attention, method, and the predicted reserved bytes and seconds of an optimizer step.
+    """Model, card, attention, method, and the predicted bytes (reserved; the least) and seconds of an optimizer step.
 
     `config` holds fields of TrainConfig (asdict of one); `card` is what it runs on, by default this
     machine's usual card, else its processor. The figures are those without any correction, so that records stay
@@ -28,13 +27,15 @@ def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
     shape = catalogue.shape(config["base_model"])
     setup = answer.suited(setup_of(config, card), card)
     setups.check(setup, shape, card)
-    memory = answer.reserve(estimate(shape, setup, card.capability), shape, setup, card)
+    memory = answer.peak(shape, setup, card)
     return {
         "model": shape.name,
         "card": card.name,
         "attention": setup.attention,
         "method": setup.method,
+        "parameters": shape.parameters,
         "predicted_bytes": memory.reserved,
+        "predicted_least_bytes": memory.allocated + memory.context,
         "predicted_seconds": speed.pace(shape, setup, card).step_seconds,
     }
 

@@ -3,7 +3,9 @@
 Five kernels: `logits` is the stock Trainer's (ForCausalLMLoss), `held` the same in a hand-written loop that keeps the
 outputs through the backward pass, `half` the same without the cast to fp32 (DeepSpeed's fp16, litgpt), `fused` TRL's
 and Liger's (logits never whole), `tiled` that of core/training/cross_entropy.py (tiles of labelled positions: their
-gradient at once where the head is not trained, else checkpointed).
+gradient at once where the head is not trained, else checkpointed). Three more that only measurements of others use, and
+`setup.CHOICES` does not offer: `shifted`, transformers' before 4.49, which copies the shifted fp32 logits; `floated`,
+that before 4.45, by then without those in 16 bit; `in_place`, with a kernel that turns the copy into its own gradient.
 """
 
 from core.estimate.operations import SINGLE, cast, matmul, rms_norm, scale, tanh, unary
@@ -47,8 +49,19 @@ class Head:
 
     def _whole(self, tape: Tape, hidden: Tensor, kind: str) -> tuple[Tensor, list]:
         logits = self._logits(tape, hidden)
+        if kind == "shifted":
+            return self._shifted(tape, cast(tape, logits, SINGLE), kind), []
+        if kind in ("floated", "in_place"):
+            logits = cast(tape, logits, SINGLE)  # and those in 16 bit are gone
+            return self._shifted(tape, logits, kind), []
         loss = cross_entropy(tape, logits if kind == "half" else cast(tape, logits, SINGLE))
         return loss, [logits] if kind == "held" else []
+
+    def _shifted(self, tape: Tape, logits: Tensor, kind: str) -> Tensor:
+        moved = unary(
+            tape, logits, tape.new(logits.numel, SINGLE)
+        )  # whose gradient is put into zeros of the full length
+        return self._in_place(tape, moved) if kind == "in_place" else cross_entropy(tape, moved)
 
     def _tiled(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup

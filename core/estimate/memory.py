@@ -6,7 +6,7 @@ pass, its weights, its gradients and its optimizer states.
 
 from dataclasses import dataclass
 
-from core.estimate.setup import OPTIMIZERS, VIRTUAL_TOKENS, Setup, for_method, targets
+from core.estimate.setup import OPTIMIZERS, Setup, for_method, targets
 from core.estimate.shape import ModelShape
 from core.estimate.step import Walk, walk
 
@@ -96,8 +96,6 @@ def trainable(shape: ModelShape, setup: Setup) -> int:
     """How many parameters are trained."""
     if setup.method == "full":
         return shape.parameters
-    if setup.method == "prompt":
-        return VIRTUAL_TOKENS * shape.hidden
     return copies(shape, setup) + shape.lora_parameters(setup.lora_rank, targets(setup, shape))
 
 
@@ -113,13 +111,12 @@ def residents(shape: ModelShape, setup: Setup) -> dict[str, float]:
     side = 4 if setup.kbit_prepare else setup.weight_width
     packed = NF4[setup.double_quant] if setup.method == "qlora" else setup.weight_width
     experts = shape.expert_parameters
-    weights = linear * packed + (rest - experts) * side + experts * setup.weight_width
+    expert = packed if setup.packed_experts else setup.weight_width
+    weights = linear * packed + (rest - experts) * side + experts * expert
     adapter = gradients = states = 0.0
     if full:
         gradients = shape.parameters * setup.weight_width
         states = shape.parameters * _state(setup, setup.weight_width)
-    elif setup.method == "prompt":
-        adapter, gradients, states = (VIRTUAL_TOKENS * shape.hidden * n for n in (4, 4, _state(setup, 4)))
     else:
         lora = shape.lora_parameters(setup.lora_rank, targets(setup, shape))
         saved = copies(shape, setup)

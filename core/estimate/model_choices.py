@@ -1,12 +1,10 @@
 """What can be typed into a model field: the catalogue with sizes and terms, and what of it is on this disk already."""
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from core import models
-from core.estimate import catalogue
+from core.estimate import catalogue, config_sources
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,8 @@ def _of_entry(entry: dict, here: set[str]) -> list[Offer]:
 def on_disk() -> set[str]:
     """The hub ids whose weights the hub's own cache holds, ids without asking the hub."""
     ids = set()
-    for snapshot in hub_cache().glob("models--*--*/snapshots/*"):
+    for snapshot in config_sources.hub_cache().glob("models--*--*/snapshots/*"):
         if (snapshot / "config.json").exists() and any(snapshot.glob("*.safetensors")):
             _, owner, name = snapshot.parent.parent.name.split("--", 2)
             ids.add(f"{owner}/{name}")
     return ids
-
-
-def hub_cache() -> Path:
-    """Where the hub's library keeps what it downloads."""
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()

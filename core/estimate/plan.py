@@ -19,8 +19,10 @@ UNSAID = {"task": "chat", "train_embeddings": False}  # these leave the form as 
 def config_fields(answer: Answer, model: str, corpus: str = "") -> dict:
     """Fields of TrainConfig: what the Training tab is filled with.
 
-    Continued pretraining is of all weights, on texts; for a method that does not train, the plan is LoRA.
+    Continued pretraining is of all weights, on texts; a system prompt trains nothing, so there is no plan.
     """
+    if answer.setup.method == "prompt":
+        return {}
     setup = named_targets(answer.setup, answer.shape)
     setup = setup.changed(train_embeddings=setup.saves)
     rows = answer.tokens / setup.max_length
@@ -30,7 +32,6 @@ def config_fields(answer: Answer, model: str, corpus: str = "") -> dict:
     config = {name: value for name, value in asdict(setup).items() if name in known and UNSAID.get(name) != value}
     config |= {
         "base_model": models.STARTER if model == STARTER_HUB_ID else model,
-        "method": "lora" if setup.method == "prompt" else setup.method,
         "epochs": float(answer.epochs),
         "lora_alpha": 2 * setup.lora_rank,
         "optim": "adamw_torch" if setup.optim == "adamw_torch_fused" else setup.optim,

@@ -47,7 +47,7 @@ def unused(shape: ModelShape, setup: Setup) -> int:
     head, embedding = Head(shape, setup), embedding_weight(shape, setup)
     held = load(meter, shape, setup)
     weights = [w for layer in layers for w in layer.weights] + head.weights + [embedding] * embedding.trains
-    if setup.adapts or setup.method == "prompt":
+    if setup.adapts:
         held += [Storage(meter, w.size) for w in weights]
     for first in (True, False):
         micro_step(Tape(meter), shape, setup, layers, head, embedding)
@@ -66,7 +66,7 @@ def load(meter: Allocator, shape: ModelShape, setup: Setup) -> list[Storage]:
     linears = list(shape.linears().values())
     per_layer = [(a * b, packed) for a, b in linears] + [(shape.small_parameters // shape.layers, False)]
     if shape.expert_parameters:
-        per_layer.append((shape.expert_parameters // shape.layers, False))
+        per_layer.append((shape.expert_parameters // shape.layers, packed and setup.packed_experts))
     whole = [(shape.embedding, False)] + per_layer * shape.layers + ([] if shape.tied else [(shape.embedding, False)])
     meter.give(meter.take(int(sum(n * (0.5 if quantised else width) for n, quantised in whole))))
     held, halves = [], []

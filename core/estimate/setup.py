@@ -1,9 +1,8 @@
 """One question to the calculator: how a model is trained, checked for sense, with the defaults of our own recipe."""
 
-import re
 from dataclasses import dataclass, replace
 
-from core.estimate import errors
+from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
 from core.training import errors as config_errors
 
@@ -24,10 +23,9 @@ CHOICES = {
     "loss": ("tiled", "fused", "logits", "held", "half"),
     "precision": ("bf16", "fp16", "fp32"),
 }
-VIRTUAL_TOKENS = 20  # of prompt injection: trained vectors before the text
-SUGGESTED = {"max_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16}
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
-_CYRILLIC = {"М": "M", "м": "M", "К": "K", "к": "K", "Т": "T", "т": "T", "Б": "B", "б": "B", "В": "B", "в": "B"}
+SUGGESTED = {
+    "max_length": 512, "batch_size": 1, "gradient_accumulation_steps": 8, "lora_rank": 16, "prompt_tokens": 500,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Setup:
     defaults are what core/training does.
     """
 
-    method: str = "qlora"  # those of TrainConfig, or prompt: VIRTUAL_TOKENS trained vectors before the text
+    method: str = "qlora"  # those of TrainConfig, or prompt: a system prompt and examples, and nothing is trained
     task: str = "chat"
     max_length: int = 2048
     batch_size: int = 1
@@ -54,12 +52,16 @@ class Setup:
         "tiled"  # tiled: our own; fused: TRL's and Liger's; logits: the stock Trainer's; held, half: see loss.py
     )
     precision: str = "bf16"
+    prompt_tokens: int = 500  # of a system prompt with its examples, before every message
     labelled: float = 1.0  # share of the tokens that count in the loss
     # The software path. Ours: fp32 adapters under autocast, no preparation of the 4-bit base, double quantisation.
     autocast: bool = True
     adapter_width: int = 4
     weight_width: int = 2
     double_quant: bool = True
+    packed_experts: bool = (
+        False  # of a mixture, in 4 bit: as transformers 4 did, whose experts were layers of their own
+    )
     kbit_prepare: bool = False  # peft's prepare_model_for_kbit_training: embeddings, head and norms in fp32
     saved_width: int = 4  # bytes of an element of the copies of embedding and head
     memory_efficient: bool = False  # the attention kernel of cards without FlashAttention: expands grouped heads
@@ -169,6 +171,8 @@ def check(setup: Setup, shape: ModelShape, card=None) -> None:
     _check_ranges(setup, shape)
     if shape.longest and setup.max_length > shape.longest:
         raise config_errors.LongerThanTheModel(model=shape.name, limit=shape.longest, value=setup.max_length)
+    if setup.method == "prompt" and setup.prompt_tokens > setup.max_length:
+        raise errors.PromptFillsContext(value=setup.prompt_tokens, length=setup.max_length)
     targets(setup, shape)
     if card is not None:
         _check_card(setup, card)
@@ -200,24 +204,14 @@ def _check_card(setup: Setup, card) -> None:
 
 
 def count(text: str | float, field: str = "tokens") -> int:
-    """A count as people write it: 100M, 2.5B, 10 000.
+    """A count as people write it: 100M, 2.5B, 10 000, 10 млн, «сто миллионов».
 
     Raises:
-        CyrillicUnit, NotANumber, NotPositive: with what to write instead.
+        NotAnAmount, TooSmall, NotWhole: with what to write instead.
     """
-    if isinstance(text, (int, float)):
-        value = text
-    else:
-        plain = re.sub(r"[\s_\u00a0]", "", str(text))
-        for letter, latin in _CYRILLIC.items():
-            if letter in plain:
-                raise errors.CyrillicUnit(field=field, value=text, letter=letter, latin=plain.replace(letter, latin))
-        parts = re.fullmatch(r"([+-]?\d+(?:[.,]\d+)?(?:,\d{3})*)([kmbt]?)", plain, re.IGNORECASE)
-        if not parts:
-            raise errors.NotAnAmount(field=field, value=text)
-        digits = parts[1]
-        digits = digits.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", digits) else digits.replace(",", ".")
-        value = float(digits) * _UNITS[parts[2].lower()]
+    value = text if isinstance(text, (int, float)) else amounts.read(str(text))
+    if value is None:
+        raise errors.NotAnAmount(field=field, value=text)
     if not 1 <= value < 1e16:
         raise config_errors.TooSmall(field=field, least=1, value=text, suggestion=SUGGESTED.get(field, "10M"))
     if value != round(value):

@@ -7,9 +7,24 @@ import math
 from dataclasses import dataclass
 
 from core import paths
-from core.estimate.errors import IncompleteConfig, NeedsTrace, UnknownArchitecture
+from core.estimate.errors import IncompleteConfig, NeedsTrace, UnknownArchitecture, WrongInConfig
 
-TEXT_MODELS = {"gemma3": "gemma3_text", "mistral3": "ministral3"}  # whose decoder is the other
+TEXT_MODELS = {  # whose decoder is the other
+    "gemma3": "gemma3_text",
+    "mistral3": "ministral3",
+    "qwen2_vl": "qwen2",
+    "qwen2_vl_text": "qwen2",
+    "qwen2_5_vl": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen3_vl": "qwen3",
+    "qwen3_vl_text": "qwen3",
+    "qwen3_vl_moe": "qwen3_moe",
+    "qwen3_vl_moe_text": "qwen3_moe",
+}
+INNER = ("text_config", "llm_config", "language_config")  # of models that see or hear: their decoder's own config
+ALIASES = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads",
+           "n_positions": "max_position_embeddings", "n_inner": "intermediate_size"}  # fmt: skip
+MOST_LAYERS = 1000
 
 
 @functools.cache
@@ -110,52 +125,74 @@ class ModelShape:
 
 
 def from_config(config: dict, name: str) -> ModelShape:
-    """The shape in a config.json of transformers.
+    """The shape in a config.json of transformers; what it leaves out has the default of its class there.
 
     Raises:
-        UnknownArchitecture, NeedsTrace, IncompleteConfig: in words, with the nearest thing that works.
+        UnknownArchitecture, NeedsTrace, IncompleteConfig, WrongInConfig: in words, with the nearest thing that works.
     """
-    inner = config.get("text_config")
-    if isinstance(inner, dict):
+    inner = next((config[key] for key in INNER if isinstance(config.get(key), dict)), None)
+    if inner is not None:
         config = {**config, **inner}
-    kind = str(config.get("model_type") or "").lower()
-    kind = TEXT_MODELS.get(kind, kind)
+    kind = _kind(config)
     families = read_models()["families"]
-    if kind in read_models()["hybrid"]:
+    if kind in read_models()["traced"] or _is_mixed(config):
         raise NeedsTrace(name=name, nearest="Qwen/Qwen3-8B")
     if kind not in families:
         near = difflib.get_close_matches(kind, families, n=3, cutoff=0.4) or ["llama", "qwen3", "mistral"]
         raise UnknownArchitecture(name=kind or "(none)", nearest=", ".join(near))
-    return ModelShape(**_sizes(config, name, kind), **_differences(config, kind, families[kind]))
+    said = {ALIASES.get(key, key): value for key, value in config.items()}
+    whole = read_models()["defaults"].get(kind, {}) | said
+    return ModelShape(**_sizes(whole, name, kind), **_differences(whole, kind, families[kind]))
+
+
+def _kind(config: dict) -> str:
+    """The model_type, or what the name of its class says where that is left out."""
+    kind = str(config.get("model_type") or "").lower()
+    listed = config.get("architectures")
+    if not kind and isinstance(listed, list) and listed:
+        plain = str(listed[0]).lower().removesuffix("forcausallm")
+        kind = next((known for known in read_models()["families"] if known.replace("_", "") == plain), "")
+    return TEXT_MODELS.get(kind, kind)
+
+
+def _is_mixed(config: dict) -> bool:
+    """Whether some layers have another kind of attention than all keys and a window, or no experts beside some that do."""
+    layers = config.get("layer_types")
+    kinds = {str(kind) for kind in layers} if isinstance(layers, list) else set()
+    sparse = config.get("decoder_sparse_step") not in (None, 1) or bool(config.get("mlp_only_layers"))
+    return sparse or bool(kinds - {"full_attention", "sliding_attention", "chunked_attention"})
 
 
 def _sizes(config: dict, name: str, kind: str) -> dict:
-    def must(*fields: str) -> int:
-        for field in fields:
-            value = config.get(field)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-                return value
-        raise IncompleteConfig(path=name, field=fields[0])
+    def size(field: str, otherwise: int | None = None, most: int = 2**20) -> int:
+        value = config.get(field)
+        if value is None and otherwise is not None:
+            return otherwise
+        if value is None:
+            raise IncompleteConfig(path=name, field=field)
+        if not isinstance(value, int) or isinstance(value, bool) or not (otherwise != 0) <= value <= most:
+            shown = json.dumps(value, ensure_ascii=False)[:40]
+            raise WrongInConfig(path=name, field=field, value=shown, least=int(otherwise != 0), most=most)
+        return value
 
-    heads = must("num_attention_heads", "n_head")
-    hidden = must("hidden_size", "n_embd")
-    experts = config.get("num_experts") or config.get("num_local_experts") or 0
-    expert_inner = config.get("moe_intermediate_size") or (config.get("intermediate_size") or 0) if experts else 0
+    heads, hidden = size("num_attention_heads", most=4096), size("hidden_size")
+    experts = size("num_experts", size("num_local_experts", 0, 4096), 4096)
+    inner = size("intermediate_size", 4 * hidden if kind == "gpt2" else None, 2**22)
     return {
         "name": name,
         "kind": kind,
         "hidden": hidden,
-        "layers": must("num_hidden_layers", "n_layer"),
+        "layers": size("num_hidden_layers", most=MOST_LAYERS),
         "heads": heads,
-        "kv_heads": config.get("num_key_value_heads") or heads,
-        "head_dim": config.get("head_dim") or math.ceil(hidden / heads),
-        "inner": config.get("n_inner") or 4 * hidden if kind == "gpt2" else must("intermediate_size"),
-        "vocabulary": must("vocab_size"),
-        "longest": config.get("max_position_embeddings") or config.get("n_positions") or 0,
+        "kv_heads": size("num_key_value_heads", heads, 4096),
+        "head_dim": size("head_dim", math.ceil(hidden / heads), 2**16),
+        "inner": inner,
+        "vocabulary": size("vocab_size", most=2**24),
+        "longest": size("max_position_embeddings", 0, 2**30),
         "experts": experts,
-        "experts_used": config.get("num_experts_per_tok") or 0,
-        "expert_inner": expert_inner,
-        "shared_inner": config.get("shared_expert_intermediate_size") or 0,
+        "experts_used": size("num_experts_per_tok", 0, 4096),
+        "expert_inner": size("moe_intermediate_size", inner, 2**22) if experts else 0,
+        "shared_inner": size("shared_expert_intermediate_size", 0, 2**22),
     }
 
 
@@ -163,12 +200,11 @@ def _differences(config: dict, kind: str, family: dict) -> dict:
     """What the modules of a model do differently from Llama's: by its architecture, and by its own config."""
     family = dict(family)
     biased = family.pop("biased", False) or bool(config.get("attention_bias"))
-    ties = kind in ("gemma", "gemma2", "gemma3_text", "gpt2")
     return family | {
         "qkv_bias": family.get("qkv_bias", False) or biased,
         "o_bias": biased,
         "mlp_bias": bool(config.get("mlp_bias")) or kind in ("gpt2", "phi"),
-        "tied": bool(config.get("tie_word_embeddings", ties)),
+        "tied": bool(config.get("tie_word_embeddings")),
         "softcap": bool(config.get("final_logit_softcapping")),
         "attention_softcap": bool(config.get("attn_logit_softcapping")),
     }

@@ -30,7 +30,6 @@ def build(config: dict, setup: Setup) -> nn.Module:
         _pack(model, setup)
     if setup.adapts:
         return _adapt(model, setup)
-    model.requires_grad_(setup.method != "prompt")
     return model
 
 

@@ -63,10 +63,10 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
         optimizer += 2 * 2 * trained / 20e9  # states over PCIe
     steps = setup.gradient_accumulation_steps
     seconds = steps * micro + optimizer
-    return Pace(seconds, steps * setup.tokens / seconds, flops, device, launch, optimizer, _launch(card), fed)
+    return Pace(seconds, steps * setup.tokens / seconds, flops, device, launch, optimizer, launch_seconds(card), fed)
 
 
-def _launch(card: Card) -> float:
+def launch_seconds(card: Card) -> float:
     """Seconds that the card's host needs for a kernel."""
     return LAUNCH * (OLD_HOST if card.kind == "cuda" and card.capability < 8.0 else 1)
 
@@ -89,14 +89,12 @@ def cost(kernels: tuple, setup: Setup, card: Card) -> tuple[float, float, float]
             seconds = max(seconds, flops / rate)
             total += flops
         device += seconds
-        launch += launches * _launch(card)
+        launch += launches * launch_seconds(card)
     return device, launch, total
 
 
 def _tensors(shape: ModelShape, setup: Setup) -> int:
     """How many tensors the optimizer goes over."""
-    if setup.method == "prompt":
-        return 1
     if setup.adapts:
         return 2 * shape.layers * len(targets(setup, shape))  # A and B
     return shape.layers * (len(shape.linears()) + 2)  # and the norms

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from core.estimate.layer import Layer
 from core.estimate.loss import Head
-from core.estimate.setup import VIRTUAL_TOKENS, Setup
+from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
 from core.estimate.size_autograd import Meter, Tape, Tensor, Weight, counted
 
@@ -89,9 +89,7 @@ def micro_step(tape: Tape, shape: ModelShape, setup: Setup, layers: list, head: 
 
 
 def embedding_weight(shape: ModelShape, setup: Setup) -> Weight:
-    """The embedding, or for prompt injection the trained vectors; of tied ones that are trained, nothing."""
-    if setup.method == "prompt":
-        return Weight(VIRTUAL_TOKENS * shape.hidden, 4, True)
+    """The embedding; of tied ones that are trained, nothing."""
     trains = setup.method == "full" or setup.saves
     width = setup.saved_width if setup.saves else 4 if setup.kbit_prepare else setup.weight_width
     if shape.tied and trains:
@@ -100,12 +98,11 @@ def embedding_weight(shape: ModelShape, setup: Setup) -> Weight:
 
 
 def _embed(tape: Tape, shape: ModelShape, setup: Setup, weight: Weight) -> Tensor:
-    width = weight.width if setup.method != "prompt" else setup.weight_width
-    out = tape.new(setup.tokens * shape.hidden, width)
+    out = tape.new(setup.tokens * shape.hidden, weight.width)
     tape.work(moved=2 * out.size)
     if setup.attention == "eager" or shape.attention_softcap:  # the causal mask, for as long as the layers run
-        tape.mask = tape.new(setup.batch_size * setup.max_length**2, width)
-    differentiable = setup.gradient_checkpointing or setup.method not in ("lora", "qlora") or setup.saves
+        tape.mask = tape.new(setup.batch_size * setup.max_length**2, weight.width)
+    differentiable = setup.gradient_checkpointing or not setup.adapts or setup.saves
     if not differentiable:
         return out
     made = weight.numel, weight.width

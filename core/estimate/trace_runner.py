@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core import files, paths, process
 from core.estimate import catalogue
-from core.estimate.errors import NeedsTrace, NotInTransformers, TraceFailed, UnknownArchitecture
+from core.estimate.errors import NeedsTrace, NothingToTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 from core.estimate.setup import Setup, named_targets
 
 VERSION = 6  # of the trace; a change makes what was kept stale
@@ -28,6 +28,8 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
         TraceFailed: with the reason, in words.
         Cancelled: when should_stop() said so.
     """
+    if setup.method == "prompt":
+        raise NothingToTrace()
     with contextlib.suppress(NeedsTrace, UnknownArchitecture):
         setup = named_targets(setup, catalogue.shape(model))
     request = {"config": catalogue.config(model), "setup": dataclasses.asdict(setup), "capability": capability}

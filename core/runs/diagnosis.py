@@ -76,9 +76,9 @@ def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool, gpu
         fields = {name: value for change in changes for name, value in change.fields.items()}
     except UserError:  # a model or a setup that the calculator does not know
         return {"changes": plain(config), "fits": None}
-    after = answer.quick(shape, replace(setup, **fields), card)
+    after, verdict = answer.judge(shape, replace(setup, **fields), card, budget)
     changes = {name: value for name, value in fields.items() if name in values}
-    fits = bool(changes) and answer.fits(after, budget) != "no"
+    fits = bool(changes) and verdict == "fits"
     return {"changes": changes, "fits": fits, "needs": needs, "after": after.process, "free": free}
 
 

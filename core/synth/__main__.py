@@ -11,13 +11,21 @@ from core import errors, events, jobs
 from core.corpus import turns
 from core.corpus.importer import NameTaken
 from core.errors import UserError
-from core.synth import preview, prompts, recipes, synth_jobs, worker
+from core.synth import endpoint, preview, prompts, recipes, synth_jobs, worker
 
 PAUSES = {
+    "refusals": "The model refuses: its last 25 replies were no rows. Change the prompt, or choose another model.",
+    "repeats": "The model says the same again and again: its last 25 replies were no new rows. Raise the temperature, or "
+    "give the recipe more seeds or axes.",
+    "short": "A part of the mix has no more rows, and the shares would no longer hold. Use a larger corpus or a smaller "
+    "volume, or stop and keep what is there.",
     "novelty": "Fewer than 30 % of the last 200 rows were new. Give the recipe more to say, or be content with these.",
     "bad_replies": "25 replies in a row could not be used. See what they say in aside.jsonl, and change the prompt.",
     "asked": "The same command goes on.",
 }
+
+
+OPTIONS = ("temperature", "top_p", "max_tokens", "thinking", "timeout", "shard", "pack", "tokens")
 
 
 class OtherJobThere(UserError):
@@ -44,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m core.synth", description=__doc__)
     add = parser.add_argument
     add("recipe", nargs="?", help="a recipe file, or the name of one that comes with the program (see --list)")
-    add("--tokens", type=volume, default=200_000, help="in tokens of the model: 200000 (the default), 10M, 1B")
+    add("--tokens", type=volume, default=20_000, help="in tokens of the model: 20000 (the default), 10M, 1B")
     add("--model", help="whose tokens are counted: a model directory or the id of one that is ready")
     add("--out", type=Path, help="become this directory; the same command goes on where a killed one was")
     add("--name", default="", help="what to call the corpus")
@@ -52,12 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--endpoint", help="address of an OpenAI-compatible server, such as http://127.0.0.1:11434/v1")
     add("--endpoint-model", help="the name of the model at that server")
     add("--writer", help="a local model that writes the rows: its directory or id")
+    add("--judge-endpoint", help="of a chain: the server that judges, if not the writer")
+    add("--judge-model", help="the name of the model at the judge's server")
+    add("--judge-writer", help="a local model that judges: its directory or id")
     add("--corpus", help="seeds for a model: the id or directory of a corpus")
     add("--personas", type=Path, help="a file of those who write, one a line: for grids and recipes of a model")
     add("--pack", type=int, metavar="LENGTH", help="also write the tokens as blocks of this length; needs --model")
     add("--parallel", type=int, default=4, help="requests in flight at the endpoint (default 4)")
     add("--temperature", type=float, default=0.9)
+    add("--top-p", type=float, help="of the likeliest words that make up this share")
     add("--max-tokens", type=int, default=600, help="of one reply (default 600)")
+    add("--thinking", choices=("on", "off"), default="", help="ask the server to think first, or not to")
+    add("--timeout", type=float, help=f"seconds of one request (default {endpoint.SECONDS:g})")
+    add("--again", action="store_true", help="going on, ask once more for the rows that were set aside")
+    add("--shard", help="2/4: the second of four machines that share a recipe; each makes its part of the volume")
     add("--preview", action="store_true", help="only show ten rows, the x-ray and what the volume costs")
     add("--row", type=int, help="only make this one row again")
     add("--list", action="store_true", help="list the recipes that come with the program")
@@ -92,7 +108,10 @@ def _run(options) -> int:
 def _one_row(options) -> int:
     if options.row < 0:
         _parser().error("rows are counted from 0")
-    row = recipes.load(options.recipe).make(options.seed, options.row)
+    recipe = recipes.load(options.recipe)
+    if recipe.kind != "grammar":
+        _parser().error(f"--row makes a row of a grammar again; {recipe.name} is written by a model, or a mix")
+    row = recipe.make(options.seed, options.row)
     print(json.dumps(row, ensure_ascii=False) if options.json else "\n\n".join(turns.texts(row)))
     return 0
 
@@ -120,7 +139,8 @@ def _preview(options) -> int:
 def request(options) -> dict:
     """The options as core.synth.synth_jobs.create takes them."""
     names = ("recipe", "model", "name", "seed", "endpoint", "endpoint_model", "writer", "corpus", "parallel")
-    values = {name: getattr(options, name) for name in (*names, "temperature", "max_tokens", "pack", "tokens")}
+    names += ("judge_endpoint", "judge_model", "judge_writer")
+    values = {name: getattr(options, name) for name in (*names, *OPTIONS)}
     values["personas"] = prompts.read_personas(recipes.read_text(options.personas)) if options.personas else []
     return values | {"out": str(options.out.absolute()) if options.out else None}
 
@@ -131,6 +151,8 @@ def _make(options) -> int:
     directory = options.out and options.out.absolute().with_name(f".{options.out.name}.synth")
     if not _can_resume(directory, options.out, wanted):
         directory = synth_jobs.create(wanted, directory)
+    elif not options.out.exists():
+        synth_jobs.change(directory, wanted, again=options.again)
     jobs.forget_requests(directory)
     signal.signal(signal.SIGTERM, lambda *_: jobs.ask(directory, "pause"))
     began = time.perf_counter()
@@ -172,8 +194,8 @@ def _can_resume(directory: Path | None, out: Path | None, wanted: dict) -> bool:
 def _is_same(old: dict, wanted: dict) -> bool:
     recipe = recipes.load(wanted["recipe"])
     new = wanted | {"recipe": recipe.name, "hash": recipe.hash}
-    keys = ("recipe", "tokens", "seed", "model", "endpoint", "endpoint_model", "writer", "corpus", "personas", "pack")
-    return all(old.get(key) == new.get(key) for key in (*keys, "hash"))
+    keys = ("recipe", "hash", "tokens", "seed", "shard", "model", "writer", "corpus", "personas", "pack")
+    return all(old.get(key) == new.get(key) for key in keys) and bool(old.get("endpoint")) == bool(new.get("endpoint"))
 
 
 if __name__ == "__main__":

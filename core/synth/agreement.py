@@ -10,12 +10,23 @@ import pymorphy3
 from core import paths
 from core.errors import UserError
 
-CASES = frozenset(("nomn", "gent", "datv", "accs", "ablt", "loct"))
+CASES = frozenset(("nomn", "gent", "datv", "accs", "ablt", "loct", "loc2"))
 GENDERS = frozenset(("masc", "femn", "neut"))
 VERBAL = frozenset(("past", "pres", "futr", "impr", "GRND"))
 CACHED = 100_000  # inflected phrases that are remembered
 VOWEL = re.compile(r"^(?:[aeiou](?!ni|ne\b|se|ur)|hour|heir|honest|un[^i])", re.IGNORECASE)
 PREPOSITION = re.compile(r" (?:in|on|of|at|by|over|under|through|to|between|from|with|after|beneath|overhead|above) ?")
+INTO = re.compile(r"(?:^|[\s«(—])(?:в|во|на) $", re.IGNORECASE)  # before a place: "в лесу", but "о лесе"
+AFTER = re.compile(
+    r"(?:^|[\s«(—])(?:у|к|ко|от|до|из|с|со|без|для|за|над|под|перед|о|об|про|через|на|в|во|по|при|около|после|между|мимо"
+    r"|против|вокруг|возле|из-за|из-под) $",
+    re.IGNORECASE,
+)
+# Where something is, by its preposition and case, and where it goes: "на столе" -> "на стол", "у окна" -> "к окну".
+GOALS = {
+    "в": ("loct", "в", "accs"), "во": ("loct", "во", "accs"), "на": ("loct", "на", "accs"), "под": ("ablt", "под", "accs"),
+    "за": ("ablt", "за", "accs"), "у": ("gent", "к", "datv"), "возле": ("gent", "к", "datv"),
+}  # fmt: skip
 WORDS = json.loads((paths.assets() / "recipes" / "agreement.json").read_text(encoding="utf-8"))
 
 
@@ -30,6 +41,7 @@ class How:
     forms: tuple[str, ...]
     like: str
     counts: bool  # `like` is a number
+    after: bool = False  # a preposition stands before it
 
 
 class Inflector:
@@ -38,8 +50,8 @@ class Inflector:
     FORMS: frozenset[str]
     LINKS: tuple[str, ...]  # as=$name, num=$name
 
-    def how(self, text: str, rule: str) -> How:
-        """What stands after the bar of a slot: "gent plur", "past as=$hero".
+    def how(self, text: str, rule: str, before: str = "") -> How:
+        """What stands after the bar of a slot: "gent plur", "past as=$hero"; `before` is the text before the slot.
 
         Raises:
             FormUnknown: for a form that the language does not have.
@@ -54,7 +66,9 @@ class Inflector:
             else:
                 known = ", ".join([*sorted(self.FORMS), *(f"{link}=$name" for link in self.LINKS)])
                 raise FormUnknown(rule=rule, form=part, known=known)
-        return How(tuple(forms), links.get("as") or links.get("num", ""), bool(links.get("num")))
+        forms = tuple("loc2" if form == "loct" and INTO.search(before) else form for form in forms)
+        link = links.get("as") or links.get("num", "")
+        return How(forms, link, bool(links.get("num")), bool(AFTER.search(before)))
 
 
 def of(lang: str, words: dict) -> Inflector:
@@ -117,7 +131,7 @@ def plural(text: str) -> str:
 
 
 class Russian(Inflector):
-    FORMS, LINKS = frozenset((*WORDS["grammemes"], "cap")), ("as", "num")
+    FORMS, LINKS = frozenset((*WORDS["grammemes"], "cap", "goal")), ("as", "num")
 
     def __init__(self, words: dict):
         self.words = words
@@ -129,23 +143,28 @@ class Russian(Inflector):
         kind = None
         if like:
             kind = count(like) if how.counts else self._agreement(like)
-        inflected = self._inflected(text, how, kind)
+        inflected = goal(text) if "goal" in how.forms else self._inflected(text, how, kind)
+        if how.after and text in WORDS["pronouns"] and inflected[:1] != "н":
+            inflected = f"н{inflected}"
         return capital(inflected) if "cap" in how.forms else inflected
 
-    def _agreement(self, like: str) -> tuple[str, str, str]:
-        """Gender, number and animacy of the words that another word agrees with."""
+    def _agreement(self, like: str) -> tuple[str, str, str, str]:
+        """Gender, number, animacy and person of the words that another word agrees with."""
         gender, number = gender_and_number(like)
-        return self.words.get(like, {}).get("gender", gender), number, animacy(like)
+        person = WORDS["persons"].get(like.lower(), "3per")
+        return self.words.get(like, {}).get("gender", gender), number, animacy(like), person
 
-    def _inflected(self, text: str, how: How, kind: int | tuple[str, str, str] | None) -> str:
+    def _inflected(self, text: str, how: How, kind: int | tuple[str, str, str, str] | None) -> str:
         if how.counts:
             word = noun(text)
             return word.make_agree_with_number(kind).word if word else text
         own_forms = [form for form in how.forms if form != "cap"]
         forms = set(own_forms)
         if kind:
-            gender, number, life = kind
+            gender, number, life, person = kind
             forms |= {number} if number == "plur" or forms & {"pres", "futr"} else {"sing", gender}
+            if forms & {"pres", "futr"}:
+                forms = forms - {"1per", "2per", "3per"} | {person}
         own = self.words.get(text, {}).get(" ".join(own_forms))
         if own is None and kind and not forms & VERBAL and _adjectival(text.split()[0]):
             own = " ".join(_adjective(word, forms, "masc", life) for word in text.split())
@@ -164,14 +183,16 @@ def _morphology() -> pymorphy3.MorphAnalyzer:
 
 
 @lru_cache(20_000)
-def _readings(word: str) -> list:
+def parses(word: str) -> list:
     """The ways to read a word, the likeliest first."""
     return _morphology().parse(word)
 
 
 def noun(word: str):
     """The reading of a word as a noun in the nominative, if it has one; "флюгер" is a thing, though it may be alive."""
-    readings = [one for one in _readings(word) if one.tag.POS in ("NOUN", "NPRO") and "nomn" in one.tag]
+    readings = [one for one in parses(word) if one.tag.POS in ("NOUN", "NPRO") and "nomn" in one.tag]
+    if given := _given_name(word, readings):
+        return given
     best = next((one for one in readings if "sing" in one.tag), readings[0] if readings else None)
     things = (
         one
@@ -181,11 +202,24 @@ def noun(word: str):
     return next(things, best)
 
 
+def _given_name(word: str, readings: list):
+    """The reading of a word as somebody's given name: "Лука", "Лев" and "Роман" are people, "лука" is none."""
+    if not word[:1].isupper():
+        return None
+    return next((one for one in readings if "Name" in one.tag and "sing" in one.tag), None)
+
+
 def gender_and_number(text: str) -> tuple[str, str]:
     """Gender and number of a phrase's head noun; of "дежурная по станции" those of its adjective."""
+    if text.lower() in WORDS["genders"]:
+        return WORDS["genders"][text.lower()], "sing"
     adjective = None
+    words = text.split()
+    for word in (one for at, one in enumerate(words) if not _modifies(words, at)) if len(words) > 1 else words:
+        if head := _given_name(word, [one for one in parses(word) if "nomn" in one.tag]):
+            return _as_text(head.tag)
     for word in (word.strip("«»,.()") for word in text.split()):
-        best = _readings(word)[0].tag
+        best = parses(word)[0].tag
         if best.POS == "PREP":
             break
         if _is_adjective(word):
@@ -202,12 +236,13 @@ def _as_text(tag) -> tuple[str, str]:
 
 def animacy(text: str) -> str:
     """Whether the head noun of a phrase is alive: it shows in the accusative."""
-    head = next((noun(word) for word in text.split() if not _is_adjective(word)), None)
+    words = text.split()
+    head = next((noun(one) for at, one in enumerate(words) if not (_is_adjective(one) or _modifies(words, at))), None)
     return "anim" if head is not None and "anim" in head.tag else "inan"
 
 
 def _is_adjective(word: str) -> bool:
-    return _readings(word)[0].tag.POS in ("ADJF", "PRTF")
+    return parses(word)[0].tag.POS in ("ADJF", "PRTF")
 
 
 def phrase(text: str, forms: frozenset[str]) -> str:
@@ -218,35 +253,119 @@ def phrase(text: str, forms: frozenset[str]) -> str:
     if forms & VERBAL and verb is not None:
         words[verb] = _formed(_verb(words[verb]), forms, words[verb])
         return "".join(words)
-    head = next((at for at in places if noun(words[at]) and not _is_adjective(words[at])), None)
+    plain = words[::2]
+    nouns = (at for at in places if noun(words[at]) and not _is_adjective(words[at]) and not _modifies(plain, at // 2))
+    head = next(nouns, None)
     if head is None:
         head = next((at for at in places if not _is_adjective(words[at])), len(words))
-        gender, life = "masc", "inan"
+        adjective = _adjectival(words[0])
+        gender, life = (adjective and str(adjective.tag.gender or "")) or "masc", "inan"
     else:
         reading = noun(words[head])
         number = "plur" if "plur" in forms else "sing" if "sing" in forms else str(reading.tag.number)
         forms = (forms & CASES) | {number}
+        gender, life = str(reading.tag.gender or "masc"), "anim" if "anim" in reading.tag else "inan"
+        _follow(words, head, forms, (gender, life))
         words[head] = _formed(reading, forms, words[head])
-        gender, life = reading.tag.gender or "masc", "anim" if "anim" in reading.tag else "inan"
     for at in range(0, head, 2):
         words[at] = _adjective(words[at], forms, gender, life)
     return "".join(words)
 
 
+def _follow(words: list[str], head: int, forms: frozenset[str], kind: tuple[str, str]) -> None:
+    """Inflect what agrees behind a noun: surnames ("Анна Каренина"), names of streets ("улица Тверская")."""
+    person = "Name" in noun(words[head]).tag
+    for at in range(head + 2, len(words), 2):
+        word = words[at]
+        if not word[:1].isupper():
+            return
+        own = next((one for one in parses(word) if _is_surname(one, kind[0])), None) if person else None
+        adjective = _adjectival(word)
+        if own is not None:
+            words[at] = _formed(own, forms & CASES | {"sing"}, word)
+        elif adjective is not None and str(adjective.tag.gender) == kind[0]:
+            words[at] = _adjective(word, forms, *kind)
+        else:
+            return
+
+
+def _is_surname(reading, gender: str) -> bool:
+    tag = reading.tag
+    return ("Surn" in tag or "Patr" in tag) and "nomn" in tag and "sing" in tag and str(tag.gender) == gender
+
+
+def _modifies(words: list[str], at: int) -> bool:
+    """Whether a word that may be a noun is an adjective of the next noun: "Невский проспект", "рабочий стол"."""
+    own = _adjectival(words[at])
+    if own is None or at + 1 >= len(words):
+        return False
+    following = words[at + 1]
+    if _adjectival(following) is not None and _modifies(words, at + 1):
+        return True
+    head = noun(following)
+    return head is not None and (own.tag.gender, own.tag.number) == (head.tag.gender, head.tag.number)
+
+
+def goal(text: str) -> str:
+    """Where something goes that ends up at a place: "во дворе" -> "во двор"; what is no such place stays."""
+    preposition, _, place = text.partition(" ")
+    if preposition.lower() not in GOALS or not place:
+        return text
+    case, to, wanted = GOALS[preposition.lower()]
+    words = place.split(" ")
+    heads = [at for at, word in enumerate(words) if _in_case(word, case, ("NOUN",))]
+    head = next((at for at in heads if not _cased(words[at], case)), heads[0] if heads else len(words) - 1)
+    readings = _in_case(words[head], case, ("NOUN",) if heads else ("NOUN", "ADJF"))
+    if not readings:
+        return text
+    reading = next((one for one in readings if _agrees(words[:head], case, one)), None)
+    if reading is None and words[head].endswith("е"):  # "в Старой Руссе": a name that the dictionary lacks
+        reading = parses("страна")[0]
+        words[head] = f"{words[head][:-1]}у" if wanted == "accs" else words[head]
+    else:
+        reading = reading or readings[0]
+        words[head] = _formed(reading, {wanted, str(reading.tag.number)}, words[head])
+    gender, number = str(reading.tag.gender), str(reading.tag.number)
+    life = "anim" if "anim" in reading.tag else "inan"
+    for at in range(head):
+        if found := _in_case(words[at], case, ("ADJF", "PRTF")):
+            forms = {wanted, number} | ({gender} if number == "sing" else set())
+            forms |= {life} if wanted == "accs" and (number == "plur" or gender == "masc") else set()
+            words[at] = _formed(found[0], forms, words[at])
+    return " ".join([capital(to) if preposition[:1].isupper() else to, *words])
+
+
+def _agrees(words: list[str], case: str, head) -> bool:
+    """Whether the adjectives before a noun may belong to this reading of it."""
+    wanted = (head.tag.gender, head.tag.number) if str(head.tag.number) == "sing" else (None, head.tag.number)
+    found = [_in_case(word, case, ("ADJF", "PRTF")) for word in words]
+    return all(any((one.tag.gender, one.tag.number) == wanted for one in readings) for readings in found if readings)
+
+
+def _cased(word: str, case: str) -> bool:
+    return parses(word)[0].tag.POS in ("ADJF", "PRTF") and bool(_in_case(word, case, ("ADJF", "PRTF")))
+
+
+def _in_case(word: str, case: str, kinds: tuple[str, ...]) -> list:
+    """The readings of a word in a case; "саду" is one of the locatives, too."""
+    cases = {case, "loc2"} if case == "loct" else {case}
+    return [one for one in parses(word) if one.tag.POS in kinds and str(one.tag.case) in cases]
+
+
 def _verb(word: str):
-    return next((one for one in _readings(word) if one.tag.POS == "INFN"), None)
+    return next((one for one in parses(word) if one.tag.POS == "INFN"), None)
 
 
 def _adjectival(word: str):
     """The reading of a word as an adjective in the nominative, if it has one: "кривой" is a noun first."""
-    return next((one for one in _readings(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag), None)
+    return next((one for one in parses(word) if one.tag.POS in ("ADJF", "PRTF") and "nomn" in one.tag), None)
 
 
 def _adjective(word: str, forms, gender: str, life: str) -> str:
     reading = _adjectival(word)
     if reading is None:
         return word
-    wanted = set(forms) - GENDERS
+    wanted = {"loct" if form == "loc2" else form for form in forms} - GENDERS
     if "plur" not in wanted:
         gender = next(iter(forms & GENDERS), gender)
         wanted |= {"sing", gender}
@@ -257,6 +376,8 @@ def _adjective(word: str, forms, gender: str, life: str) -> str:
 
 def _formed(reading, forms, word: str) -> str:
     """The reading in these forms, capital like the word; the word itself where there is no such form."""
+    if "loc2" in forms and reading.normal_form not in WORDS["second_locative"]:  # the dictionary has "столу", too
+        forms = {"loct" if form == "loc2" else form for form in forms}
     inflected = reading.inflect(set(forms))
     if inflected is None and forms & {
         "pres",

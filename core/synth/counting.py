@@ -4,7 +4,8 @@ import math
 from collections import Counter
 
 from core.corpus import turns
-from core.synth.grammar import Grammar
+from core.synth import rules
+from core.synth.grammar import Grammar, RowTooDeep
 from core.synth.rules import Record, Rule, Slot
 
 EXACT = 5000  # texts up to which all are made and counted
@@ -19,7 +20,10 @@ def distinct(recipe) -> dict:
     """
     grammar: Grammar = recipe.grammar
     known: dict[tuple[int, int], float] = {}
-    total = sum(_log(grammar, rule, 0, known) for rule in recipe.tops)
+    try:
+        total = sum(_log(grammar, rule, 0, known) for rule in recipe.tops)
+    except RecursionError:
+        raise RowTooDeep(rule=recipe.tops[0].name) from None
     seen, path = set(), []
     for _ in range(EXACT if total < HOPELESS else 0):
         seen.add(str(recipe.make(0, 0, ask=_Script(path))))
@@ -81,15 +85,15 @@ def _of_slot(grammar: Grammar, slot: Slot, depth: int, known: dict) -> float:
         return _log(grammar, slot.rule, depth, known)
     if not slot.field:
         return 0.0
-    rules = [rule for rule in grammar.all if rule.name.endswith(f"].{slot.field}")]
-    counts = [_log(grammar, rule, depth, known) for rule in rules]
+    fields = [rule for rule in grammar.all if rule.name.endswith(f"].{slot.field}")]
+    counts = [_log(grammar, rule, depth, known) for rule in fields]
     return sum(counts) / len(counts) if counts else 0.0
 
 
 def lint(recipe, rows: int = 300) -> list[dict]:
     """What is doubtful: {"code": unreachable | dominating, "rule", "text", "share"}."""
     grammar: Grammar = recipe.grammar
-    reached = {rule.number for rule in recipe.tops}.union(*(grammar.below[rule.number] for rule in recipe.tops))
+    reached = rules.reached(grammar.links, [rule.number for rule in recipe.tops])
     doubts = [
         {"code": "unreachable", "rule": name, "text": "", "share": 0.0}
         for name, rule in grammar.rules.items()

@@ -1,14 +1,16 @@
 """An OpenAI-compatible server that writes: Ollama, llama.cpp, vLLM, LM Studio, or one on the network.
 
-The key comes from SOULSMITH_API_KEY or OPENAI_API_KEY and is never kept. What can get better by waiting (no answer,
-429, 5xx) is tried again with growing pauses; 401, 403 and 404 stop at once with the address. By the standard library:
-httpx would be as long, trusts another list of certificates than the system, and ends at a SOCKS proxy in ALL_PROXY.
+The key comes from SOULSMITH_API_KEY or OPENAI_API_KEY and is never kept: what a server says is cleaned of it. What can
+get better by waiting (no answer, 429, 5xx) is tried again with growing pauses; 401, 403 and 404 stop at once with the
+address. A field that a server refuses (top_p, thinking) is left out from then on. By the standard library: httpx would
+be as long, trusts another list of certificates than the system, and ends at a SOCKS proxy in ALL_PROXY.
 """
 
 import http.client
 import json
 import os
 import random
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -19,12 +21,30 @@ from core.synth.replies import Reply
 
 KEYS = ("SOULSMITH_API_KEY", "OPENAI_API_KEY")
 ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE = 7, 0.5, 60.0
-SECONDS = 300.0  # without a byte of a reply
+SECONDS = 300.0  # of one request, unless the request of a job says otherwise
+TIMEOUTS = 2  # requests without an answer in time, after which the server counts as down
 MOST_BYTES = 20 * 2**20  # of a reply
+# Servers know different names for it: vLLM, SGLang and llama.cpp the first, Ollama and OpenAI the second.
+THINKING = {
+    "off": {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "none"},
+    "on": {"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "medium"},
+}
+OPTIONAL = ("reasoning_effort", "chat_template_kwargs", "top_p", "seed", "temperature")  # the first to go is first
 
 
 class EndpointNotAnAddress(UserError):
     template = "{url} is not the address of a server. It looks like http://127.0.0.1:11434/v1"
+
+
+class EndpointHoldsKey(UserError):
+    template = (
+        "The address of {host} holds a key or a password, which would be stored with the corpus. Leave it out, and put the "
+        "key in the variable {key}."
+    )
+
+
+class KeyUnreadable(UserError):
+    template = "The key in {key} has characters that cannot be sent. Copy it again, without spaces and line ends."
 
 
 class EndpointRefused(UserError):
@@ -39,56 +59,141 @@ class EndpointDown(UserError):
     template = "{url} did not answer in {attempts} attempts. The last: {reason}. Start the server, then go on."
 
 
+class Closed(Exception):
+    """The job ended while this thread was asking."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key to another address."""
+
+    def redirect_request(self, *_):
+        return None
+
+
+def address(url: str) -> str:
+    """The address of chat completions at a server.
+
+    Raises:
+        EndpointNotAnAddress. EndpointHoldsKey: for one with a password or a key.
+    """
+    parts = urlsplit(url.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EndpointNotAnAddress(url=url)
+    if parts.username or parts.password or parts.query:
+        raise EndpointHoldsKey(host=parts.hostname, key=KEYS[0])
+    base = url.strip().rstrip("/").removesuffix("/chat/completions")
+    return f"{base}/chat/completions" if parts.path.strip("/") else f"{base}/v1/chat/completions"
+
+
 class Endpoint:
     """A server and the model on it; several threads may ask at once."""
 
-    def __init__(self, url: str, model: str):
-        parts = urlsplit(url.strip())
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EndpointNotAnAddress(url=url)
-        base = url.strip().rstrip("/").removesuffix("/chat/completions")
-        self.url = f"{base}/chat/completions" if parts.path.strip("/") else f"{base}/v1/chat/completions"
-        self.model, key = model, next((os.environ[name] for name in KEYS if os.environ.get(name)), "")
-        self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    def __init__(self, url: str, model: str, seconds: float | None = None):
+        self.url, self.model, self.seconds = address(url), model, seconds or SECONDS
+        name = next((name for name in KEYS if os.environ.get(name, "").strip()), "")
+        self.key = os.environ[name].strip() if name else ""
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise KeyUnreadable(key=name)
+        self.headers = {"Content-Type": "application/json"}
+        if self.key:
+            self.headers["Authorization"] = f"Bearer {self.key}"
+        self.refused: set[str] = set()  # fields that this server does not take
+        self.closed = threading.Event()
+        self.opener = urllib.request.build_opener(_NoRedirect)
 
-    def ask(self, messages: list[dict], **sampling) -> Reply:
-        """One reply; bad ones come back with what is wrong.
+    def ask(self, messages: list[dict], *, thinking: str = "", **sampling) -> Reply:
+        """One reply; bad ones come back with what is wrong. `thinking`: on, off, or as the server likes.
 
         Raises:
-            EndpointRefused, EndpointMissing: at once. EndpointDown: after all attempts.
+            EndpointRefused, EndpointMissing: at once. EndpointDown: after all attempts. Closed: after close().
         """
-        body = json.dumps({"model": self.model, "messages": messages, "stream": False} | sampling).encode()
-        reason, pause = "", 0.0
-        for attempt in range(ATTEMPTS):
-            time.sleep(pause)
+        fields = {key: value for key, value in sampling.items() if value is not None} | THINKING.get(thinking, {})
+        fields = {key: value for key, value in fields.items() if key not in self.refused}
+        if "max_completion_tokens" in self.refused and "max_tokens" in fields:  # refused under its older name
+            fields["max_completion_tokens"] = fields.pop("max_tokens")
+        reply, left_out = self._answered(messages, fields), set()
+        while reply.wrong == "bad_request" and (name := _to_leave_out(reply.detail, fields)):
+            value = fields.pop(name)
+            left_out.add(name)
+            if name == "max_tokens":
+                fields["max_completion_tokens"] = value
+                left_out = left_out - {name} | {"max_completion_tokens"}
+            reply = self._answered(messages, fields)
+        if not reply.wrong:
+            self.refused |= left_out
+        return reply
+
+    def close(self) -> None:
+        """Ask no more: threads that wait for a better moment give up."""
+        self.closed.set()
+
+    def _answered(self, messages: list[dict], fields: dict) -> Reply:
+        """The reply to one body, in as many attempts as that takes."""
+        body = json.dumps({"model": self.model, "messages": messages, "stream": False} | fields).encode()
+        reason, pause, timeouts, attempt = "", 0.0, 0, 0
+        while attempt < ATTEMPTS and timeouts < TIMEOUTS:
+            if self.closed.wait(pause):
+                raise Closed
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.8, 1.2)
+            attempt += 1
             try:
-                request = urllib.request.Request(self.url, body, self.headers)
-                with urllib.request.urlopen(request, timeout=SECONDS) as response:
-                    return parsed(response.read(MOST_BYTES))
+                return parsed(self._read(body), self._hidden)
             except urllib.error.HTTPError as error:
                 reason = f"{error.code} {self._reason(error)}"
                 if error.code < 500 and error.code not in (408, 425, 429):
                     return Reply("", wrong="bad_request", detail=reason)
                 pause = max(pause, _retry_after(error))
             except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, cut in the middle
-                reason = str(getattr(error, "reason", error)) or type(error).__name__
-        raise EndpointDown(url=self.url, attempts=ATTEMPTS, reason=reason.rstrip("."))
+                timeouts += isinstance(getattr(error, "reason", error), TimeoutError)
+                reason = self._hidden(str(getattr(error, "reason", error)) or type(error).__name__)
+        raise EndpointDown(url=self.url, attempts=attempt, reason=reason.rstrip("."))
+
+    def _read(self, body: bytes) -> bytes:
+        """The body of a response, all of it within the seconds of a request: a server may drip."""
+        end, raw = time.monotonic() + self.seconds, b""
+        request = urllib.request.Request(self.url, body, self.headers)
+        with self.opener.open(request, timeout=self.seconds) as response:
+            while (piece := response.read1(65_536)) and len(raw) < MOST_BYTES:
+                raw += piece
+                if time.monotonic() > end:
+                    raise TimeoutError(f"no whole answer in {self.seconds:g} s")
+        if response.length:  # of what was announced
+            raise http.client.IncompleteRead(raw, response.length)
+        return raw
+
+    def _hidden(self, text: str) -> str:
+        """What a server said, without the key."""
+        return text.replace(self.key, "[key]") if self.key else text
 
     def _reason(self, error: urllib.error.HTTPError) -> str:
         """What a server says about an HTTP error; raises where another attempt cannot help."""
-        text = error.read(4000).decode("utf-8", "replace")
+        try:
+            text = error.read(4000).decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException):
+            text = ""
         try:
             body = json.loads(text)["error"]
             reason = body["message"] if isinstance(body, dict) else body
         except (ValueError, KeyError, TypeError):
             reason = " ".join(text.split()) or error.reason
-        values = {"url": self.url, "status": error.code, "reason": str(reason)[:200].rstrip(".")}
+        values = {"url": self.url, "status": error.code, "reason": self._hidden(str(reason))[:200].rstrip(".")}
         if error.code in (401, 403):
-            raise EndpointRefused(**values, key=" / ".join(KEYS)) from error
+            raise EndpointRefused(**values, key=" / ".join(KEYS)) from None
         if error.code == 404:
-            raise EndpointMissing(**values) from error
+            raise EndpointMissing(**values) from None
         return values["reason"]
+
+
+def _to_leave_out(detail: str, fields: dict) -> str:
+    """The field that a server complains of; if it names none, the least usual of them."""
+    if not detail.startswith(("400", "422", "501")):
+        return ""
+    named = {"enable_thinking": "chat_template_kwargs", "thinking": "chat_template_kwargs"}
+    for word in ("max_tokens", *OPTIONAL, *named):
+        name = named.get(word, word)
+        if word in detail and name in fields:
+            return name
+    return next((name for name in OPTIONAL[:2] if name in fields), "")
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float:
@@ -99,24 +204,36 @@ def _retry_after(error: urllib.error.HTTPError) -> float:
         return 0.0
 
 
-def parsed(raw: bytes) -> Reply:
-    """The reply in a response body, whatever it is."""
-    start = raw[:200].decode("utf-8", "replace").strip()
+def parsed(raw: bytes, hidden=str) -> Reply:
+    """The reply in a response body, whatever it is; `hidden` takes secrets out of a text."""
+    start = hidden(raw[:2000].decode("utf-8", "replace"))[:200].strip()
     try:
         body = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Reply("", wrong="html" if start[:1] == "<" else "half_json", detail=start)
     choices = body.get("choices") if isinstance(body, dict) else None
     if not choices or not isinstance(choices, list):
         return Reply("", wrong="no_choices", detail=start)
     choice = choices[0] if isinstance(choices[0], dict) else {}
-    text = (choice.get("message") or {}).get("content") or choice.get("text") or ""
-    if isinstance(text, list):
-        text = "".join(part.get("text", "") for part in text if isinstance(part, dict))
-    usage = body.get("usage") or {}
+    message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
+    usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
+    thought = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking") or ""
     return Reply(
-        str(text),
-        finish=choice.get("finish_reason") or "stop",
-        tokens_in=usage.get("prompt_tokens") or 0,
-        tokens_out=usage.get("completion_tokens") or 0,
+        hidden(_text(message.get("content") or choice.get("text") or message.get("refusal") or "")),
+        finish=str(choice.get("finish_reason") or "stop"),
+        tokens_in=_count(usage.get("prompt_tokens")),
+        tokens_out=_count(usage.get("completion_tokens")),
+        reasoning=hidden(_text(thought)),
     )
+
+
+def _text(content) -> str:
+    """A text that may come in parts; those that are thinking are not part of it."""
+    if not isinstance(content, list):
+        return str(content)
+    parts = (part for part in content if isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"))
+    return "".join(str(part.get("text") or "") for part in parts)
+
+
+def _count(number) -> int:
+    return int(number) if isinstance(number, int | float) and number == number else 0

@@ -25,12 +25,15 @@ from core.synth import agreement, rules
 from core.synth.rules import Record, Rule, Slot
 
 DEPTH, DECAY = 6, 0.6  # nested uses of recursive rules; how their weight shrinks with each
+MOST_DEPTH, LEAST_DECAY, MOST_WEIGHT = 64, 0.01, 1e6
+MOST_RULES = 100_000  # with those of the fields of records
+MOST_STEPS = 100_000  # uses of rules in one row
 REDRAWS = 6
 BAG = 20  # alternatives from which a rule is a shuffled bag; of fewer, some repetition is what chance gives anyway
 MOST = 200_000  # characters of a row
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
-_WEIGHT = re.compile(r"^\s*(\d+(?:\.\d+)?) \* ")
+_WEIGHT = re.compile(r"^\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?) \* ")
 
 
 class RuleMissing(UserError):
@@ -56,13 +59,47 @@ class RuleEmpty(UserError):
 
 
 class RowTooLong(UserError):
-    template = 'The rule "{rule}" makes texts of more than {most} characters. Lower depth, or its recursive weights.'
+    template = (
+        'The rule "{rule}" makes texts of more than {most} characters. Lower depth, its recursive weights, or how often '
+        "rules use each other."
+    )
+
+
+class RowTooDeep(UserError):
+    template = (
+        'The rule "{rule}" uses rules within rules so deep that no row comes of it. Lower depth, or shorten the chain.'
+    )
+
+
+class RowTooManySteps(UserError):
+    template = (
+        'The rule "{rule}" uses more than {most} rules to make one row. Lower depth, its recursive weights, or how often rules '
+        "use each other."
+    )
+
+
+class WeightWrong(UserError):
+    template = 'In the rule "{rule}" the weight {weight} is not between 0 and {most}. Write it like 3 * text.'
+
+
+class WeightsZero(UserError):
+    template = (
+        'In the rule "{rule}" every alternative has the weight 0, so none can be drawn. Give one a weight above 0.'
+    )
+
+
+class SettingWrong(UserError):
+    template = "{name} is {value}; it has to be a number between {least} and {most}. Correct it."
+
+
+class TooManyRules(UserError):
+    template = "The recipe has more than {most} rules, fields of records included. Leave some out, or see whether one repeats itself."
 
 
 class Row:
     """What one row remembers while it is made. `ask` chooses in place of chance: (alternatives, rule, depth) -> index."""
 
-    __slots__ = ("ask", "length", "number", "path", "random", "seed", "used", "vars")
+    __slots__ = ("ask", "length", "number", "path", "random", "seed", "steps", "used", "vars")
 
     def __init__(self, seed: int, number: int, ask: Callable | None = None):
         self.seed, self.number, self.ask = seed, number, ask
@@ -70,7 +107,7 @@ class Row:
         self.vars: dict = {}
         self.used: dict[int, int] = {}  # number of a rule -> bits of the alternatives that the row has had
         self.path: list[str] = []
-        self.length = 0
+        self.length = self.steps = 0
 
 
 class Grammar:
@@ -79,7 +116,8 @@ class Grammar:
     def __init__(
         self, written: dict, *, lang: str, depth: int = DEPTH, decay: float = DECAY, words: dict | None = None
     ):
-        self.lang, self.depth, self.decay = lang, depth, decay
+        self.lang, self.depth = lang, int(_number("depth", depth, 1, MOST_DEPTH, whole=True))
+        self.decay = _number("decay", decay, LEAST_DECAY, 1)
         self.inflector = agreement.of(lang, words or {})
         self.all: list[Rule] = []
         self.links: dict[int, list[set[int]]] = {}  # rule -> for each alternative the rules that it expands
@@ -90,6 +128,8 @@ class Grammar:
         self._measure()
 
     def _rule(self, name: str) -> Rule:
+        if len(self.all) >= MOST_RULES:
+            raise TooManyRules(most=MOST_RULES)
         self.all.append(Rule(name, len(self.all)))
         return self.all[-1]
 
@@ -99,33 +139,41 @@ class Grammar:
         links = self.links[rule.number] = []
         for at, alternative in enumerate(alternatives):
             if isinstance(alternative, dict):
-                fields = {key: self._rule(f"{rule.name}[{at + 1}].{key}") for key in alternative}
+                fields = {str(key): self._rule(f"{rule.name[:200]}[{at + 1}].{key}") for key in alternative}
                 for key, values in alternative.items():
-                    self._fill(fields[key], values)
+                    self._fill(fields[str(key)], values)
+                if not fields:
+                    raise RuleEmpty(rule=f"{rule.name}[{at + 1}]")
                 rule.alternatives.append(Record(f"{rule.name}[{at + 1}]", fields, next(iter(fields.values()))))
                 rule.weights.append(1.0)
                 links.append({field.number for field in fields.values()})
                 continue
             text = str(alternative)
             weight = _WEIGHT.match(text)
-            rule.weights.append(float(weight[1]) if weight else 1.0)
+            number = _weight(rule.name, weight[1]) if weight else 1.0
             pieces = self._pieces(rule.name, text[weight.end() :] if weight else text)
+            if number == 0:
+                continue
+            rule.weights.append(number)
             plain = len(pieces) == 1 and type(pieces[0]) is str
             rule.alternatives.append(pieces[0] if plain else pieces)
             links.append({piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule})
+        if not rule.alternatives:
+            raise WeightsZero(rule=rule.name)
 
     def _pieces(self, rule: str, text: str) -> tuple:
         pieces, end = [], 0
         for slot in _SLOT.finditer(text):
             if slot.start() > end:
                 pieces.append(text[end : slot.start()])
-            pieces.append(self._slot(rule, slot))
+            before = pieces[-1] if pieces and type(pieces[-1]) is str and slot.start() > 0 else ""
+            pieces.append(self._slot(rule, slot, before if text[: slot.start()].endswith(before) else ""))
             end = slot.end()
         if "{" in (rest := text[end:]) or "}" in rest:
             raise SlotUnreadable(rule=rule, slot=rest[:40], example="{rule}")
         return (*pieces, rest) if rest else tuple(pieces)
 
-    def _slot(self, rule: str, written: re.Match) -> Slot:
+    def _slot(self, rule: str, written: re.Match, before: str) -> Slot:
         inside = _INSIDE.match(written[1].strip())
         if not inside:
             raise SlotUnreadable(rule=rule, slot=written[0][:40], example="{rule|gent}, {name=rule}, {$name.field}")
@@ -137,7 +185,7 @@ class Grammar:
             slot.rule = self.rules[target]
         else:
             raise RuleMissing(rule=rule, missing=target)
-        slot.inflect = self.inflector.how(how.replace("|", " "), rule) if how else None
+        slot.inflect = self.inflector.how(how.replace("|", " "), rule, before) if how else None
         slot.plain = bool(slot.rule) and not (slot.name or slot.inflect)
         return slot
 
@@ -158,13 +206,13 @@ class Grammar:
     def _measure(self) -> None:
         """Which rules lead back to themselves, the tables to draw from, and the labels of the rules that shape a row."""
         least = rules.least_heights(self.links)
-        self.below = below = rules.reachable(self.links)
+        self.loops = loops = rules.loops(self.links)
         for rule in self.all:
             links = self.links[rule.number]
             heights = [max((least.get(at, math.inf) for at in link), default=-1) for link in links]
             if min(heights) == math.inf:
                 raise RuleEndless(rule=rule.name)
-            back = [any(rule.number == at or rule.number in below[at] for at in link) for link in links]
+            back = [any(loops.get(at) == loops.get(rule.number, -1) for at in link) for link in links]
             rule.recursive = any(back)
             for depth in range(self.depth + 1 if rule.recursive else 1):
                 weights = [w * (self.decay**depth if b else 1) for w, b in zip(rule.weights, back, strict=True)]
@@ -175,13 +223,37 @@ class Grammar:
             if expands and len(links) > 1:
                 rule.labels = [f"{rule.name}{at + 1}" for at in range(len(links))]
             rule.bag = len(links) >= BAG and not rule.recursive and len(set(rule.weights)) == 1
+        self._check_steps(least)
+
+    def _check_steps(self, least: dict[int, int]) -> None:
+        """Refuse rules that use too many others even in their shortest text: forty that double each other."""
+        steps: dict[int, int] = {}
+        for rule in sorted(self.all, key=lambda one: least[one.number]):
+            counts = [
+                sum(steps.get(piece.rule.number, 0) for piece in one if type(piece) is Slot and piece.rule)
+                for one in rule.alternatives
+                if type(one) is tuple
+            ]
+            steps[rule.number] = 1 + (min(counts) if len(counts) == len(rule.alternatives) else 0)
+            if steps[rule.number] > MOST_STEPS:
+                raise RowTooManySteps(rule=rule.name, most=MOST_STEPS)
 
     def text(self, row: Row, rule: Rule) -> str:
         """Expand a rule for a row."""
-        text = sentence_case(self._words(self._expand(rule, row, 0), row, 0))
+        try:
+            text = sentence_case(self._words(self._expand(rule, row, 0), row, 0))
+        except RecursionError:
+            raise RowTooDeep(rule=rule.name) from None
         return russian_punctuation(text) if self.lang == "ru" else text
 
+    def phrase(self, row: Row, rule: Rule) -> str:
+        """The words of a rule as they stand, with no capital or point of a sentence: for the fields of a plan."""
+        return self._words(self._expand(rule, row, 0), row, 0).strip()
+
     def _expand(self, rule: Rule, row: Row, depth: int) -> str | Record:
+        row.steps += 1
+        if row.steps > MOST_STEPS:
+            raise RowTooManySteps(rule=rule.name, most=MOST_STEPS)
         at = self._pick(rule, row, depth) if len(rule.alternatives) > 1 else 0
         if rule.labels:
             row.path.append(rule.labels[at])
@@ -194,10 +266,9 @@ class Grammar:
             return self._expand(chosen[0].rule, row, depth)
         pieces = [piece if type(piece) is str else self._fill_slot(piece, row, depth) for piece in chosen]
         text = "".join(pieces)
-        if rule.recursive:
-            row.length += len(text)
-            if row.length > MOST:
-                raise RowTooLong(rule=rule.name, most=MOST)
+        row.length += len(text) if rule.recursive else 0
+        if row.length > MOST or len(text) > MOST:
+            raise RowTooLong(rule=rule.name, most=MOST)
         return text
 
     def _fill_slot(self, slot: Slot, row: Row, depth: int) -> str:
@@ -252,6 +323,22 @@ class Grammar:
             Random((row.seed << 96) + (rule.number << 64) + (1 << 60) + cycle).shuffle(order)
             rule.shuffled = ((row.seed, cycle), order)
         return rule.shuffled[1][place]
+
+
+def _number(name: str, value, least: float, most: float, *, whole: bool = False) -> float:
+    """A setting of a recipe."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+    if not good or (whole and value != int(value)):
+        raise SettingWrong(name=name, value=str(value)[:40], least=least, most=most)
+    return value
+
+
+def _weight(rule: str, text: str) -> float:
+    weight = float(text)
+    if not 0 <= weight <= MOST_WEIGHT or 0 < weight < 1 / MOST_WEIGHT:
+        shown = text if len(text) <= 20 else f"{text[:12]}… ({len(text)})"
+        raise WeightWrong(rule=rule, weight=shown, most=f"{MOST_WEIGHT:g}")
+    return weight
 
 
 def _recalled(row: Row, slot: Slot, name: str):

@@ -1,7 +1,7 @@
 """What a job writes: rows, what was set aside and what was dropped, tokens in blocks; read back, and made a corpus.
 
 rows.jsonl, aside.jsonl and dropped.jsonl are append-only and each row has a number, so that a killed job goes on with the
-row that it would have made next. With --pack the tokens lie in the order of the corpus in blocks of one length, as trainers of
+row that it would have made next. What was set aside and is to be asked for again waits in again.jsonl. With --pack the tokens lie in the order of the corpus in blocks of one length, as trainers of
 whole blocks read them (uint32): each row with its end of text, cut where a block ends; what does not fill the last block
 is left off.
 """
@@ -19,6 +19,7 @@ BATCH = 500  # rows that are read back at once
 NOVELTY_ROWS = 200  # the last rows, of which so many have to be new
 XRAY_TEXTS = 2000
 TOKENS, TOKEN_BYTES = "tokens.bin", 4
+AGAIN = "again.jsonl"
 
 
 class Files:
@@ -57,40 +58,83 @@ def _block_length(directory: Path) -> int:
 
 def resume(job, copies) -> None:
     """Bring a job and the rows that it compares with to where the files end; a half-written last line is cut off."""
-    for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl"):
+    for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl", AGAIN):
         files.cut_partial_line(job.directory / name)
-    new: dict[int, bool] = {}  # numbers of the last rows: whether each was kept
-    numbers, texts = [], []
-    for row in read(job.directory / "rows.jsonl"):
-        job.rows += 1
-        job.tokens += row["recipe"]["tokens"]
-        numbers.append(row["recipe"]["row"])
-        texts.append("\n".join(turns.texts(row)))
-        if len(job.sample) < XRAY_TEXTS:
-            job.sample.append(turns.learned(row))
-        if len(numbers) == BATCH:
-            copies.keep(numbers, texts)
-            new, numbers, texts = dict.fromkeys(numbers, True), [], []
-    copies.keep(numbers, texts)
-    new |= dict.fromkeys(numbers, True)
-    job.next = max(new, default=-1) + 1
+    kept, last = _read_kept(job, copies)
     for row in read(job.directory / "aside.jsonl"):
         job.aside[row["reason"]] += 1
-        job.next = max(job.next, row["row"] + 1)
+        last = max(last, row["row"])
     dropped = []
     for row in read(job.directory / "dropped.jsonl"):
         job.copies[row["why"]] += 1
-        job.next = max(job.next, row["row"] + 1)
+        last = max(last, row["row"])
         copies.add_digest(row["mark"])
         dropped = [*dropped[-NOVELTY_ROWS:], row["row"]]
-    job.novel.extend(kept for _, kept in sorted((new | dict.fromkeys(dropped, False)).items()))
+        if job.recipe.kind == "mix":
+            job.dropped_rows.add(job.local(row["row"]))
+    last = max([last, *(row["row"] for row in read(job.directory / AGAIN))])
+    job.next = job.local(last) + 1 if last >= 0 else 0
+    job.novel.extend(new for _, new in sorted((kept | dict.fromkeys(dropped, False)).items()))
     tokens = job.directory / TOKENS
     if tokens.exists():  # those of a killed job may be ahead of its rows
         os.truncate(tokens, job.tokens * TOKEN_BYTES)
-    job.xrayed = any(event["event"] == "xray" for event in events.read(job.directory)[0])
+    known = events.read(job.directory)[0]
+    job.xrayed = any(event["event"] == "xray" for event in known)
+    job.charted = max((event["point"]["tokens"] for event in known if event["event"] == "novelty"), default=0)
     job.began_tokens = job.tokens
     rows = job.directory / "rows.jsonl"
     job.bytes = rows.stat().st_size if rows.exists() else 0
+
+
+def _read_kept(job, copies) -> tuple[dict[int, bool], int]:
+    """Count the kept rows; {number: True} of the last of them, and the highest number."""
+    new: dict[int, bool] = {}
+    last, batch = -1, []
+
+    def take() -> None:
+        numbers, tokens = [row["recipe"]["row"] for row in batch], [row["recipe"]["tokens"] for row in batch]
+        copies.keep(numbers, [job.compared(row) for row in batch])
+        job.curve.add(batch, tokens)
+        job.rows += len(batch)
+        job.tokens += sum(tokens)
+        new.update(dict.fromkeys(numbers, True))
+
+    for row in read(job.directory / "rows.jsonl"):
+        last = max(last, row["recipe"]["row"])
+        batch.append(row)
+        if len(job.sample) < XRAY_TEXTS:
+            job.sample.append(turns.learned(row))
+        if len(batch) == BATCH:
+            new.clear()
+            take()
+            batch.clear()
+    take()
+    return new, last
+
+
+def ask_again(directory: Path) -> int:
+    """Put what a job that is not at work has set aside where it will be asked for again; how many rows wait there."""
+    aside, waiting = directory / "aside.jsonl", directory / AGAIN
+    files.cut_partial_line(aside)
+    rows = {row["row"]: row for name in (AGAIN, "aside.jsonl") for row in read(directory / name)}
+    unfinished = directory / f".{AGAIN}"
+    unfinished.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows.values()))
+    unfinished.replace(waiting)
+    aside.unlink(missing_ok=True)
+    return len(rows)
+
+
+def to_ask_again(directory: Path) -> list[int]:
+    """The numbers of the rows that wait to be asked for again and have not had their answer."""
+    wanted = dict.fromkeys(row["row"] for row in read(directory / AGAIN))
+    if not wanted:
+        return []
+    for name in ("aside.jsonl", "dropped.jsonl"):
+        for row in read(directory / name):
+            wanted.pop(row["row"], None)
+    for row in read(directory / "rows.jsonl"):
+        wanted.pop(row["recipe"]["row"], None)
+    return list(wanted)
 
 
 def read(path: Path):
@@ -127,7 +171,21 @@ def publish(job) -> tuple[dict, dict]:
 def _note(job) -> dict:
     """What the card says beyond the usual: the recipe whole, so that the corpus can be made again."""
     request = job.request
-    options = ("seed", "model", "writer", "endpoint", "endpoint_model", "temperature", "max_tokens", "corpus")
+    options = (
+        "seed",
+        "shard",
+        "model",
+        "writer",
+        "judge_endpoint",
+        "judge_model",
+        "judge_writer",
+        "endpoint",
+        "endpoint_model",
+        "temperature",
+        "max_tokens",
+        "corpus",
+    )
+    options += ("top_p", "thinking")
     synth = {
         "recipe": job.recipe.name,
         "hash": job.recipe.hash,
@@ -138,6 +196,7 @@ def _note(job) -> dict:
         "duplicates_dropped": job.dropped,
         "copies": dict(job.copies),
         "set_aside": dict(job.aside),
+        "novelty": job.curve.summary() | {"points": job.curve.spaced()},
     }
     return {
         "job": job.directory.name,

@@ -46,7 +46,9 @@ class Local:
         self.most = None  # rows in a batch, where memory has set a limit
         self.held = ExitStack()
 
-    def batch(self, chats: list[list[dict]], *, temperature: float, max_tokens: int) -> list[Reply]:
+    def batch(
+        self, chats: list[list[dict]], *, temperature: float, max_tokens: int, top_p: float | None = None
+    ) -> list[Reply]:
         """Replies to several chats at once; in smaller batches where memory is too small for that.
 
         Raises:
@@ -56,7 +58,7 @@ class Local:
         replies: list[Reply] = []
         while len(replies) < len(chats):
             some = chats[len(replies) :][: self.most]
-            written = self._tried(some, temperature, max_tokens)
+            written = self._tried(some, temperature, max_tokens, top_p)
             if written is not None:
                 replies += written
             elif len(some) == 1:
@@ -65,8 +67,10 @@ class Local:
                 self.most = len(some) // 2
         return replies
 
-    def ask(self, messages: list[dict], *, temperature: float, max_tokens: int, **_) -> Reply:
-        return self.batch([messages], temperature=temperature, max_tokens=max_tokens)[0]
+    def ask(
+        self, messages: list[dict], *, temperature: float, max_tokens: int, top_p: float | None = None, **_
+    ) -> Reply:
+        return self.batch([messages], temperature=temperature, max_tokens=max_tokens, top_p=top_p)[0]
 
     def close(self) -> None:
         """Give the memory back; the next batch loads the model again."""
@@ -76,11 +80,11 @@ class Local:
             devices.empty_cache()
         self.held.close()
 
-    def _tried(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply] | None:
+    def _tried(self, chats: list[list[dict]], *sampling) -> list[Reply] | None:
         """Replies, or None where memory ran out."""
         try:
             self.open()
-            return self._generated(chats, temperature, max_tokens)
+            return self._generated(chats, *sampling)
         except WriterWaits as error:
             engine.empty_frames(error)
             self.close()
@@ -133,7 +137,9 @@ class Local:
         if devices.device_type() != "cpu":
             gpu_access.need(WriterWaits, sees_card=True)
 
-    def _generated(self, chats: list[list[dict]], temperature: float, max_tokens: int) -> list[Reply]:
+    def _generated(
+        self, chats: list[list[dict]], temperature: float, max_tokens: int, top_p: float | None
+    ) -> list[Reply]:
         prompts = [self._prompt_ids(chat) for chat in chats]
         longest, device = max(map(len, prompts)), self.model.device
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else prompts[0][0]
@@ -146,6 +152,7 @@ class Local:
                 max_new_tokens=max_tokens,
                 do_sample=temperature > 0,
                 temperature=temperature if temperature > 0 else None,
+                top_p=top_p if temperature > 0 else None,
                 eos_token_id=self.stop_ids or None,
                 pad_token_id=pad,
                 stopping_criteria=StoppingCriteriaList([self._listen()]),

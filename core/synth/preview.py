@@ -10,19 +10,22 @@ from core.errors import UserError
 from core.estimate import answer, catalogue
 from core.estimate.setup import Setup
 from core.synth import counting
+from core.synth.chain_source import FromChain
 from core.synth.copies import Copies
 from core.synth.recipes import Recipe
+from core.synth.sources import FromMix
 from core.synth.writers import FromModel
 
-VOLUMES = (10_000_000, 100_000_000, 1_000_000_000)
+VOLUMES = (20_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000)
 SHOWN, XRAY = 10, 2000  # rows shown, rows of a grammar measured: fewer look more varied than they are
+CHAINS = 4  # rows or groups of a chain that are shown: each takes several calls
 ALONE = 3  # rows that a local model writes one by one, for comparison
 GRAMMAR_BYTES, MODEL_BYTES = 260, 900  # of the provenance of a row; that of a model has the prompt
 
 
 def preview(recipe: Recipe, seed: int, request: dict) -> dict:
     """The first rows and what was measured: "rows", "xray", "tokens_a_row", "bytes_a_row", "tokens_per_second", …"""
-    make = _of_grammar if recipe.kind == "grammar" else _of_model
+    make = {"grammar": _of_grammar, "mix": _of_mix}.get(recipe.kind, _of_model)
     return {"lang": recipe.lang} | make(recipe, seed, request, Scale(request.get("model"), recipe.lang))
 
 
@@ -39,27 +42,39 @@ def _of_grammar(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
     return {"rows": rows, "new_share": round(len(new) / len(sample), 3)} | measured
 
 
+def _of_mix(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
+    """Of the first rows, in the shares that the whole has."""
+    began = time.perf_counter()
+    rows = [one["row"] for one in FromMix(recipe, seed, request.get("model")).batch(0)]
+    shown = [{key: row[key] for key in ("text", "messages") if key in row} for row in rows]
+    return {"rows": shown[:SHOWN], "new_share": 1.0, "distinct": None} | _measured(shown, scale, began, GRAMMAR_BYTES)
+
+
 def _of_model(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
     """With the replies that were set aside, and of a local model the speed in batches and one by one."""
-    source, made, alone = FromModel(recipe, seed, request), [], None
+    make = FromChain if recipe.kind == "chain" else FromModel
+    source, made, alone = make(recipe, seed, request), [], None
+    shown = SHOWN if recipe.kind != "chain" else CHAINS * recipe.parts
     try:
         if source.local:
             source.local.open()  # the loading is no part of the speed
         began = time.perf_counter()
-        while len(made) < SHOWN:
-            made += source.batch(len(made))
+        while not made or made[-1]["number"] + 1 < shown:
+            made += source.batch(made[-1]["number"] + 1 if made else 0)
         seconds = time.perf_counter() - began
-        if source.local:
+        if source.local and recipe.kind != "chain":
             alone = _speed_one_by_one(source)
     finally:
         source.close()
     rows = [one["row"] for one in made if "row" in one]
+    calls = sum(one.get("calls", 1) for one in made)
     measured = _measured(rows, scale, time.perf_counter() - seconds, MODEL_BYTES)
     return {
         "rows": rows,
         "new_share": 1.0,
         "distinct": None,
         "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
+        "calls_a_row": round(calls / len(made), 1),
         "one_by_one_tokens_per_second": alone,
         "batch_tokens_per_second": alone and round(sum(one["out"] for one in made) / seconds, 1),
     } | measured

@@ -1,22 +1,27 @@
 """What a model is asked: ways to make rows from seeds, the grid of persona, topic, style and form, and who speaks.
 
-A prompt is {"messages", "shape", "parent"?, "cell"?, "ask"?, "persona"?}; `shape` says how the reply becomes a row (see
-core.synth.replies). The words of the prompts are in assets/recipes/methods.json. Personas are lines of a person's own,
+A prompt is {"messages", "shape", "parent"?, "cell"?, "ask"?, "said"?, "persona"?}; `shape` says how the reply becomes a
+row (see core.synth.replies), `said` what a person would have asked for it: the recipe's `ask`. {name} in these texts is
+filled in, {name|gent} in a grammatical form (core.synth.agreement). The words of the prompts are in assets/recipes/methods.json. Personas are lines of a person's own,
 such as "a ferry captain": they take the place of a grid's personas or introduce each prompt.
 """
 
 import json
 import math
 import random
+import re
 
 from core import paths
 from core.errors import UserError
+from core.synth import agreement
 
 WORDS = json.loads((paths.assets() / "recipes" / "methods.json").read_text(encoding="utf-8"))
 METHODS = WORDS["methods"]
 SEED_CHARACTERS, EXAMPLE_CHARACTERS = 2000, 300  # of a seed that are shown: alone, as one of three
 PERSONA_AXES = ("persona", "персона", "кто")  # of a grid
 LEAST_PERSONAS = 2
+TEMPLATES = ("prompt", "ask", "system", "style")  # texts of a recipe in which names are filled in
+_PLACE = re.compile(r"\{([^\W\d][\w ]*)(?:\|([^{}]+))?\}")
 
 
 class SeedsMissing(UserError):
@@ -37,6 +42,42 @@ class PersonasUnused(UserError):
     template = 'The recipe "{recipe}" has no use for personas: no model writes it. Empty their list or choose another.'
 
 
+class PlaceholderUnknown(UserError):
+    template = "The {where} of the recipe uses {name}, which nothing fills. Known are: {known}. Correct the name."
+
+
+def check_placeholders(kind: str, lang: str, values: dict) -> None:
+    """Refuse a recipe whose texts name what nothing fills.
+
+    Raises:
+        PlaceholderUnknown. FormUnknown: for {name|form} in a form that the language lacks.
+    """
+    known = list(map(str, values["axes"])) if kind == "grid" else ["seed", "style"]
+    if kind == "model":
+        known += {"self_instruct": ["a", "b", "c"], "evolve": ["how"]}.get(str(values.get("method", "free")), [])
+    for where in TEMPLATES:
+        for place in _PLACE.finditer(str(values.get(where) or "")):
+            if place[1] not in known:
+                names = ", ".join(f"{{{name}}}" for name in known)
+                raise PlaceholderUnknown(where=where, name=place[0], known=names)
+            if place[2]:
+                agreement.of(lang, {}).how(place[2], where)
+
+
+def filled(template: str, values: dict, lang: str) -> str:
+    """A text with its {names} filled in; other braces stay as they are, doubled ones become one."""
+
+    def value(place: re.Match) -> str:
+        if place[1] not in values:
+            return place[0]
+        text = str(values[place[1]])
+        inflector = agreement.of(lang, {}) if place[2] else None
+        return inflector.inflect(text, inflector.how(place[2], place[1]), "") if inflector else text
+
+    pieces = re.split(r"(\{\{|\}\})", template) if "{{" in template else [template]
+    return "".join(piece[0] if piece in ("{{", "}}") else _PLACE.sub(value, piece) for piece in pieces)
+
+
 def of_method(recipe, seeds: list[dict], seed: int, number: int) -> dict:
     """The prompt of a row: seeds are taken in a shuffled order, each once before any comes again."""
     name = recipe.values.get("method", "free")
@@ -49,9 +90,10 @@ def of_method(recipe, seeds: list[dict], seed: int, number: int) -> dict:
         values["how"] = draw.choice(in_language(WORDS["harder"], recipe.lang))
     template = recipe.values.get("prompt") or in_language(METHODS[name], recipe.lang)
     return {
-        "messages": _with_system(recipe, template.format_map(_Values(values))),
+        "messages": _with_system(recipe, filled(template, values, recipe.lang), values),
         "shape": METHODS[name]["shape"],
         "ask": values["seed"],
+        "said": _said(recipe, values),
         "parent": start.get("id"),
     }
 
@@ -68,8 +110,9 @@ def of_grid(recipe, seed: int, number: int, own: list[str] | None = None) -> dic
     for name, values in axes.items():
         at, place = divmod(at, len(values))
         cell[name] = str(values[place])
-    text = recipe.values["prompt"].format_map(_Values(cell))
-    return {"messages": _with_system(recipe, text), "shape": "answer", "ask": text, "cell": cell}
+    text = filled(str(recipe.values["prompt"]), cell, recipe.lang)
+    messages = _with_system(recipe, text, cell)
+    return {"messages": messages, "shape": "answer", "ask": text, "said": _said(recipe, cell), "cell": cell}
 
 
 def in_language(words: dict, lang: str):
@@ -108,6 +151,8 @@ def check(recipe, seeds: list[dict]) -> None:
         for name, values in recipe.values["axes"].items():
             if len(values) < 2:
                 raise TooFewSeeds(what=name, count=len(values), least=2)
+        return
+    if recipe.kind == "chain":
         return
     least = METHODS[recipe.values.get("method", "free")]["least_seeds"]
     if len(seeds) < least:
@@ -149,13 +194,13 @@ def introduced(prompt: dict, recipe, personas: list[str], seed: int, number: int
     return prompt | {"messages": [{"role": "system", "content": system}, *messages], "persona": persona}
 
 
-class _Values(dict):
-    """Names that a prompt uses and nobody defined stay as they stand."""
+def _said(recipe, values: dict) -> str | None:
+    """What the user's turn of a row says, if not the whole prompt."""
+    ask = recipe.values.get("ask")
+    return filled(str(ask), values, recipe.lang) if ask else None
 
-    def __missing__(self, key: str) -> str:
-        return "{" + key + "}"
 
-
-def _with_system(recipe, text: str) -> list[dict]:
+def _with_system(recipe, text: str, values: dict) -> list[dict]:
     system = recipe.values.get("system")
-    return ([{"role": "system", "content": str(system)}] if system else []) + [{"role": "user", "content": text}]
+    before = [{"role": "system", "content": filled(str(system), values, recipe.lang)}] if system else []
+    return [*before, {"role": "user", "content": text}]

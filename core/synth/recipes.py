@@ -13,17 +13,21 @@ import yaml
 
 from core import paths
 from core.errors import UserError
+from core.synth import chain_steps
+from core.synth.chain_steps import Chain
 from core.synth.grammar import Grammar, Row, Rule
-from core.synth.prompts import METHODS
+from core.synth.prompts import METHODS, check_placeholders
 
 KINDS = {
     "grammar": {"start", "messages", "depth", "decay", "words", "rules"},
-    "grid": {"axes", "prompt", "system", "judge"},
-    "model": {"method", "seeds", "prompt", "system", "style", "judge"},
+    "grid": {"axes", "prompt", "ask", "system", "judge"},
+    "model": {"method", "seeds", "prompt", "ask", "system", "style", "judge"},
     "mix": {"parts", "cap"},
+    "chain": {"cards", "system", "checks", "steps", "rows", "rules", "depth", "decay", "words"},
 }
 COMMON = {"kind", "title", "about", "lang"}
 _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
+_CARDS = re.compile(r"^cards:[ \t]*([\w-]+(?: [\w-]+)*)[ \t]*$\n?", re.MULTILINE)
 _BLOCK = re.compile(r"^  (\w+):", re.MULTILINE)
 _USED = re.compile(r"\{(?:\w+:?=)?(\w+)")
 
@@ -40,6 +44,70 @@ class RecipeWrong(UserError):
     template = "{file}: {what}. Correct it and try again."
 
 
+class RecipeNotText(RecipeWrong):
+    template = "{file}: it cannot be read as UTF-8 text. Correct it and try again."
+
+
+class IncludeUnknown(RecipeWrong):
+    template = '{file}: {line} names "{name}", known are {known}. Correct it and try again.'
+
+
+class RecipeNotMapping(RecipeWrong):
+    template = "{file}: it has to be a mapping with kind, lang and what that kind needs. Correct it and try again."
+
+
+class KindUnknown(RecipeWrong):
+    template = '{file}: kind is "{kind}", known are {known}. Correct it and try again.'
+
+
+class FieldUnknown(RecipeWrong):
+    template = '{file}: "{field}" is not known; a {kind} has {known}. Correct it and try again.'
+
+
+class MethodUnknown(RecipeWrong):
+    template = '{file}: method is "{method}", known are {known}. Correct it and try again.'
+
+
+class AxesMissing(RecipeWrong):
+    template = "{file}: axes has to name lists, such as persona: [a pilot, a baker]. Correct it and try again."
+
+
+class PromptMissing(RecipeWrong):
+    template = "{file}: it has no prompt. Correct it and try again."
+
+
+class PartsMissing(RecipeWrong):
+    template = "{file}: there are no parts of the mix. Correct it and try again."
+
+
+class PartUnknown(RecipeWrong):
+    template = "{file}: part {number} of the mix needs a corpus or a recipe. Correct it and try again."
+
+
+class ShareMissing(RecipeWrong):
+    template = "{file}: part {number} of the mix needs a share above 0. Correct it and try again."
+
+
+class RulesMissing(RecipeWrong):
+    template = "{file}: it has no rules. Correct it and try again."
+
+
+class StartUnknown(RecipeWrong):
+    template = '{file}: start names the rule "{start}", which is not defined. Correct it and try again.'
+
+
+class TurnWrong(RecipeWrong):
+    template = "{file}: turn {number} of messages has to be system, user or assistant: text. Correct it and try again."
+
+
+class RulesEndless(RecipeWrong):
+    template = "{file}: its rules or lists contain themselves. Correct it and try again."
+
+
+class PartNoGrammar(RecipeWrong):
+    template = "{file}: it is a part of a mix but no grammar; make a corpus of it first. Correct it and try again."
+
+
 @dataclass
 class Recipe:
     """A recipe as it was read, and for a grammar its compiled rules."""
@@ -53,6 +121,8 @@ class Recipe:
     grammar: Grammar | None = None
     tops: list[Rule] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
+    chain: Chain | None = None
+    parts: int = 1  # rows that are made together
 
     def make(self, seed: int, number: int, ask=None) -> dict:
         """The row of a seed and number: {"text"} or {"messages"}, and the "path" of the rules that made it."""
@@ -63,6 +133,18 @@ class Recipe:
             return {"text": texts[0], "path": path}
         turns = [{"role": role, "content": text} for role, text in zip(self.roles, texts, strict=True)]
         return {"messages": [turn for turn in turns if turn["content"]], "path": path}
+
+    def plans(self, seed: int, number: int) -> dict:
+        """The values of the plan steps of a chain, their texts drawn by the grammar."""
+        row = Row(seed, number)
+        return {name: self._drawn(row, plan, name) for name, plan in self.chain.plans().items()}
+
+    def _drawn(self, row: Row, plan, path: str):
+        if isinstance(plan, dict):
+            return {key: self._drawn(row, one, f"{path}.{key}") for key, one in plan.items()}
+        if isinstance(plan, list):
+            return [self._drawn(row, one, f"{path}.{at}") for at, one in enumerate(plan)]
+        return self.grammar.phrase(row, self.grammar.rules[path]) if isinstance(plan, str) else plan
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -79,12 +161,12 @@ def folder() -> Path:
 
 
 def listed() -> list[dict]:
-    """The recipes that come with the program: name, kind, lang, and title and about in each language."""
+    """The recipes that come with the program, chains first: name, kind, lang, and title and about in each language."""
     recipes = []
     for path in sorted(folder().glob("*.yaml")):
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         recipes.append({"name": path.stem} | {key: values.get(key) for key in ("kind", "lang", "title", "about")})
-    return recipes
+    return sorted(recipes, key=lambda one: one["kind"] != "chain")
 
 
 def load(name: str | Path) -> Recipe:
@@ -110,26 +192,35 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeWrong(file=path.name, what="it cannot be read as UTF-8 text") from error
+        raise RecipeNotText(file=path.name) from error
 
 
 def _with_shared_rules(text: str, file: str) -> str:
     """The text of a recipe with the shared rules that it uses, instead of the line that names their file."""
+    if cards := _CARDS.search(text):
+        shared = "".join(_shared("cards", name, file) for name in cards[1].split())
+        text = f"{text[: cards.start()]}cards:\n{shared}{text[cards.end() :]}"
     include = _INCLUDE.search(text)
     if not include:
         return text
-    path = folder() / "words" / f"{include[1]}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
-        raise RecipeWrong(file=file, what=f'include names "{include[1]}", known are {known}')
+    shared = _blocks(_shared("words", include[1], file))
     text = _INCLUDE.sub("", text, count=1).rstrip() + "\n"
-    shared = _blocks(path.read_text(encoding="utf-8"))
     used, taken = set(_USED.findall(text)), set(_blocks(text))
     copied = set()
     while missing := (used & shared.keys()) - taken - copied:
         copied |= missing
         used.update(name for block in missing for name in _USED.findall(shared[block]))
     return text + "".join(block for name, block in shared.items() if name in copied)
+
+
+def _shared(place: str, name: str, file: str) -> str:
+    """The text of a file that recipes share."""
+    path = folder() / place / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
+        line = "include" if place == "words" else place
+        raise IncludeUnknown(file=file, line=line, name=name, known=known)
+    return path.read_text(encoding="utf-8")
 
 
 def _blocks(text: str) -> dict[str, str]:
@@ -143,66 +234,92 @@ def read(text: str, file: str) -> Recipe:
     """A recipe from the text of its file."""
     try:
         values = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise RulesEndless(file=file) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).split("\n")[0]
         raise RecipeUnreadable(file=file, line=mark.line + 1 if mark else 1, reason=reason) from error
     if not isinstance(values, dict):
-        raise RecipeWrong(file=file, what="it has to be a mapping with kind, lang and what that kind needs")
+        raise RecipeNotMapping(file=file)
     kind = str(values.get("kind", "grammar"))
     if kind not in KINDS:
-        raise RecipeWrong(file=file, what=f'kind is "{kind}", known are {", ".join(KINDS)}')
+        raise KindUnknown(file=file, kind=kind, known=", ".join(KINDS))
     if unknown := sorted(set(map(str, values)) - COMMON - KINDS[kind]):
         known = ", ".join(sorted(KINDS[kind]))
-        raise RecipeWrong(file=file, what=f'"{unknown[0]}" is not known; a {kind} has {known}')
+        raise FieldUnknown(file=file, field=unknown[0], kind=kind, known=known)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     recipe = Recipe(Path(file).stem, digest, kind, str(values.get("lang", "en")), values, text)
-    if kind == "grammar":
-        _compile(recipe, file)
-    elif kind == "grid":
-        _check_grid(values, file)
-    elif kind == "mix":
-        _check_mix(values.get("parts"), file)
-    elif str(values.get("method", "free")) not in METHODS:
-        raise RecipeWrong(file=file, what=f'method is "{values["method"]}", known are {", ".join(METHODS)}')
+    _READERS[kind](recipe, file)
+    if kind in ("grid", "model"):
+        check_placeholders(kind, recipe.lang, values)
     return recipe
 
 
-def _check_grid(values: dict, file: str) -> None:
-    axes = values.get("axes")
+def _check_method(recipe: Recipe, file: str) -> None:
+    method = str(recipe.values.get("method", "free"))
+    if method not in METHODS:
+        raise MethodUnknown(file=file, method=method, known=", ".join(METHODS))
+
+
+def _check_grid(recipe: Recipe, file: str) -> None:
+    values, axes = recipe.values, recipe.values.get("axes")
     if not isinstance(axes, dict) or not all(isinstance(one, list) for one in axes.values()) or not axes:
-        raise RecipeWrong(file=file, what="axes has to name lists, such as persona: [a pilot, a baker]")
+        raise AxesMissing(file=file)
     if not values.get("prompt"):
-        raise RecipeWrong(file=file, what="it has no prompt")
+        raise PromptMissing(file=file)
 
 
-def _check_mix(parts, file: str) -> None:
+def _check_mix(recipe: Recipe, file: str) -> None:
+    parts = recipe.values.get("parts")
     if not isinstance(parts, list) or not parts:
-        raise RecipeWrong(file=file, what="there are no parts of the mix")
+        raise PartsMissing(file=file)
     for number, part in enumerate(parts, 1):
         if not isinstance(part, dict) or ("corpus" in part) == ("recipe" in part):
-            raise RecipeWrong(file=file, what=f"part {number} of the mix needs a corpus or a recipe")
+            raise PartUnknown(file=file, number=number)
         try:
             positive = float(part.get("share", 0)) > 0
         except (TypeError, ValueError):
             positive = False
         if not positive:
-            raise RecipeWrong(file=file, what=f"part {number} of the mix needs a share above 0")
+            raise ShareMissing(file=file, number=number)
+
+
+def _read_chain(recipe: Recipe, file: str) -> None:
+    """The steps, rows and grammar of a chain: each text of a plan is a rule of its own, named by its place."""
+    recipe.chain = chain_steps.read(recipe.values, file)
+    recipe.parts = len(recipe.chain.rows)
+    rules = {str(name): one for name, one in (recipe.values.get("rules") or {}).items()}
+    for name, plan in recipe.chain.plans().items():
+        rules |= _planned(plan, name)
+    settings = {key: recipe.values[key] for key in ("depth", "decay", "words") if key in recipe.values}
+    recipe.grammar = Grammar(rules, lang=recipe.lang, **settings)
+
+
+def _planned(plan, path: str) -> dict[str, list[str]]:
+    """The texts of a plan by their places in it."""
+    if isinstance(plan, str):
+        return {path: [plan]}
+    places = plan.items() if isinstance(plan, dict) else enumerate(plan) if isinstance(plan, list) else ()
+    return {name: text for key, one in places for name, text in _planned(one, f"{path}.{key}").items()}
 
 
 def _compile(recipe: Recipe, file: str) -> None:
     values = recipe.values
     rules = values.get("rules")
     if not isinstance(rules, dict) or not rules:
-        raise RecipeWrong(file=file, what="it has no rules")
+        raise RulesMissing(file=file)
     settings = {key: values[key] for key in ("depth", "decay", "words") if key in values}
     turns = list(_turns(values.get("messages") or [], file))
     start = str(values.get("start", "text"))
     if not turns and start not in rules:
-        raise RecipeWrong(file=file, what=f'start names the rule "{start}", which is not defined')
+        raise StartUnknown(file=file, start=start)
     chat = {f"messages[{at + 1}]": [text] for at, (_, text) in enumerate(turns)}
     named = {str(name): one for name, one in rules.items()}
-    recipe.grammar = Grammar(named | chat, lang=recipe.lang, **settings)
+    try:
+        recipe.grammar = Grammar(named | chat, lang=recipe.lang, **settings)
+    except RecursionError:
+        raise RulesEndless(file=file) from None
     recipe.roles = [role for role, _ in turns]
     recipe.tops = [recipe.grammar.rules[name] for name in (chat or [start])]
 
@@ -211,5 +328,14 @@ def _turns(messages: list, file: str):
     """(role, text) of the turns of a chat."""
     for at, turn in enumerate(messages):
         if not isinstance(turn, dict) or len(turn) != 1 or not turn.keys() <= {"system", "user", "assistant"}:
-            raise RecipeWrong(file=file, what=f"turn {at + 1} of messages has to be system, user or assistant: text")
+            raise TurnWrong(file=file, number=at + 1)
         yield from ((role, str(text)) for role, text in turn.items())
+
+
+_READERS = {
+    "grammar": _compile,
+    "grid": _check_grid,
+    "mix": _check_mix,
+    "chain": _read_chain,
+    "model": _check_method,
+}

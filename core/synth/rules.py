@@ -96,26 +96,73 @@ def _split(cell: str) -> list[str]:
 
 
 def least_heights(links: dict[int, list[set[int]]]) -> dict[int, int]:
-    """For each rule that can end: how many rules deep its shortest end lies. `links`: the rules below each alternative."""
+    """For each rule that can end: how many rules deep its shortest end lies. `links`: the rules below each alternative.
+
+    Rules are settled from the lowest up, each alternative when the last rule below it is: one look at every link.
+    """
+    above: dict[int, list[tuple[int, int]]] = {}
+    waiting: dict[tuple[int, int], int] = {}
+    level = []
+    for rule, alternatives in links.items():
+        for at, link in enumerate(alternatives):
+            waiting[rule, at] = len(link)
+            for below in link:
+                above.setdefault(below, []).append((rule, at))
+            if not link:
+                level.append(rule)
     heights: dict[int, int] = {}
-    changed = True
-    while changed:
-        changed = False
-        for rule, below in links.items():
-            ends = [max((heights[at] for at in link), default=-1) + 1 for link in below if link <= heights.keys()]
-            if ends and min(ends) < heights.get(rule, 1 << 30):
-                heights[rule], changed = min(ends), True
+    height = 0
+    while level:
+        settled = [rule for rule in dict.fromkeys(level) if rule not in heights]
+        heights |= dict.fromkeys(settled, height)
+        level = []
+        for rule in settled:
+            for one in above.get(rule, ()):
+                waiting[one] -= 1
+                if not waiting[one]:
+                    level.append(one[0])
+        height += 1
     return heights
 
 
-def reachable(links: dict[int, list[set[int]]]) -> dict[int, set[int]]:
-    """For each rule all rules below it."""
-    below = {}
+def loops(links: dict[int, list[set[int]]]) -> dict[int, int]:
+    """For each rule that leads back to itself the number of its loop (strongly connected component, Tarjan 1972)."""
+    below = {rule: sorted(set().union(*alternatives)) for rule, alternatives in links.items()}
+    order: dict[int, int] = {}
+    low: dict[int, int] = {}
+    path, on_path, found = [], set(), {}
     for start in links:
-        seen, stack = set(), [start]
-        while stack:
-            for link in links.get(stack.pop(), ()):
-                stack.extend(link - seen)
-                seen |= link
-        below[start] = seen
-    return below
+        work = [(start, iter(below[start]))] if start not in order else []
+        while work:
+            rule, rest = work[-1]
+            if rule not in order:
+                order[rule] = low[rule] = len(order)
+                path.append(rule)
+                on_path.add(rule)
+            following = next(rest, None)
+            if following is not None:
+                if following not in order:
+                    work.append((following, iter(below.get(following, ()))))
+                elif following in on_path:
+                    low[rule] = min(low[rule], order[following])
+                continue
+            work.pop()
+            if work:
+                low[work[-1][0]] = min(low[work[-1][0]], low[rule])
+            if low[rule] == order[rule]:
+                loop = path[path.index(rule) :] if path[-1] != rule else [rule]
+                del path[-len(loop) :]
+                on_path.difference_update(loop)
+                if len(loop) > 1 or rule in below[rule]:
+                    found |= dict.fromkeys(loop, order[rule])
+    return found
+
+
+def reached(links: dict[int, list[set[int]]], starts: list[int]) -> set[int]:
+    """The rules that these lead to, and they themselves."""
+    seen, stack = set(starts), list(starts)
+    while stack:
+        for link in links.get(stack.pop(), ()):
+            stack.extend(link - seen)
+            seen |= link
+    return seen

@@ -1,14 +1,24 @@
 """Jobs that write synthetic rows: core.jobs with a recipe, a volume, pause and resume."""
 
+import math
 from pathlib import Path
 
-from core import events, jobs, paths
+from core import events, files, jobs, paths
 from core.chat import reply_gpu
 from core.corpus import importer
 from core.errors import UserError
-from core.synth import prompts, recipes
+from core.synth import endpoint, job_files, novelty, prompts, recipes, sources, writers
 
 SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
+CHANGEABLE = (
+    *writers.SAMPLING,
+    "endpoint",
+    "endpoint_model",
+    "parallel",
+    "timeout",
+    "judge_endpoint",
+    "judge_model",
+)  # while a job is paused
 
 
 class NothingToGoOnWith(UserError):
@@ -35,7 +45,8 @@ def create(request: dict, directory: Path | None = None) -> Path:
     """Make the directory of a job. `request` is what core.synth.worker.run reads back.
 
     Raises:
-        the errors of core.synth.recipes, PersonasUnused, NothingToPack, VolumeWrong.
+        the errors of core.synth.recipes, PersonasUnused, NothingToPack, VolumeWrong, ShardWrong, MixTooShort,
+        EndpointNotAnAddress, EndpointHoldsKey.
     """
     recipe = recipes.load(request["recipe"])
     prompts.check_personas(recipe, request.get("personas") or [])
@@ -44,6 +55,12 @@ def create(request: dict, directory: Path | None = None) -> Path:
         raise NothingToPack(length=length)
     if not SMALLEST <= int(request["tokens"]) <= MOST:
         raise VolumeWrong(tokens=request["tokens"], least=SMALLEST, most=MOST)
+    sources.shard_of(request.get("shard"))
+    for name in ("endpoint", "judge_endpoint"):
+        if request.get(name):
+            endpoint.address(request[name])  # before an address with a key is written down
+    if recipe.kind == "mix":
+        sources.check_mix(recipe, request.get("model"), int(request["tokens"]))
     name = str(request.get("name") or "").strip() or recipe.name
     importer.make_place(directory.parent if directory else home())
     values = {"recipe": recipe.name, "text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash}
@@ -72,24 +89,50 @@ def stop(directory: Path) -> None:
     jobs.ask(directory, "stop")
 
 
-def resume(directory: Path) -> None:
+def resume(directory: Path, changes: dict | None = None, *, again: bool = False) -> None:
     """Start a job again that is paused, failed or lost.
 
+    `changes` of how its model is asked count from the next row on; with `again`, rows that were set aside are asked for
+    once more.
+
     Raises:
-        JobStillAtWork, NothingToGoOnWith.
+        JobStillAtWork, NothingToGoOnWith; EndpointNotAnAddress, EndpointHoldsKey.
     """
     if jobs.is_alive(directory):
         raise jobs.JobStillAtWork(name=jobs.request(directory)["name"])
     if jobs.state(directory) in ("finished", "stopped"):
         raise NothingToGoOnWith(name=jobs.request(directory)["name"])
+    change(directory, changes or {}, again=again)
     start(directory)
+
+
+def change(directory: Path, changes: dict, *, again: bool = False) -> dict:
+    """Write down what changes for a job that is not at work: {name: value}; with `again`, what was set aside waits."""
+    request = jobs.request(directory)
+    now = request | writers.sampling(request)
+    wanted = request | {key: value for key, value in changes.items() if key in CHANGEABLE}
+    wanted |= writers.sampling(wanted)
+    changed = {key: wanted.get(key) for key in CHANGEABLE if wanted.get(key) != now.get(key)}
+    for name in ("endpoint", "judge_endpoint"):
+        if changed.get(name):
+            endpoint.address(changed[name])
+    if changed:
+        events.mend(directory)
+        events.append(directory, "changed", **changed)
+    if again and job_files.ask_again(directory):
+        changed["attempt"] = int(request.get("attempt") or 0) + 1
+    if changed:
+        files.write_json(directory / "job.json", request | changed)
+    return changed
 
 
 def progress(directory: Path) -> dict:
     """The job's id, request and state, its latest progress, the run that it waits for, the latest x-ray and its ending."""
-    last: dict = {}
+    last, curve = {}, []
     for event in events.read(directory)[0]:
         last[event["event"]] = event
+        if event["event"] == "novelty":
+            curve.append(event["point"])
         if event["event"] in ("going_on", "started"):
             last.pop("waiting", None)
     ending, state = events.last(directory) or {}, jobs.state(directory)
@@ -100,5 +143,6 @@ def progress(directory: Path) -> dict:
         "progress": last.get("progress", {}),
         "waits_for": last["waiting"]["run"] if "waiting" in last and state == "running" else None,
         "xray": last.get("xray", {}).get("xray"),
+        "curve": curve[:: math.ceil(len(curve) / novelty.SHOWN) or 1],
         "ending": ending if ending.get("event") in events.FINAL and state in events.FINAL else {},
     }

@@ -3,7 +3,9 @@
 import re
 import threading
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, TimeoutError, wait
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -11,12 +13,15 @@ import orjson
 from core import files
 from core.corpus import corpus, storage, turns
 from core.errors import UserError
-from core.synth import job_files, prompts, replies
+from core.synth import cleaning, job_files, prompts, replies
 from core.synth.endpoint import Endpoint
 from core.synth.replies import Reply
-from core.synth.sources import Source
+from core.synth.sources import Source, shard_of
 
 LEAST_SCORE = 7  # of 10, by the judge
+LOOK_SECONDS = 0.2  # between two looks, while a reply is waited for, whether the job is asked to end
+DRAIN_SECONDS = 3.0  # that replies on their way get when a job ends
+SAMPLING = {"temperature": 0.9, "max_tokens": 600, "top_p": None, "thinking": ""}  # of a request, and its defaults
 
 
 class NoWriter(UserError):
@@ -32,8 +37,16 @@ class FromModel(Source):
     "out" are the tokens of the reply.
     """
 
-    def __init__(self, recipe, seed: int, request: dict, directory: Path | None = None, first: int = 0):
-        self.recipe, self.seed, self.request = recipe, seed, request
+    def __init__(
+        self,
+        recipe,
+        seed: int,
+        request: dict,
+        directory: Path | None = None,
+        first: int = 0,
+        asked: Callable[[], str] = str,
+    ):
+        self.recipe, self.seed, self.request, self.asked = recipe, seed, request, asked
         self.received = Received(directory, first)
         self.seeds = seeds_of(recipe, request)
         prompts.check(recipe, self.seeds)
@@ -42,37 +55,68 @@ class FromModel(Source):
         self.parallel = max(1, int(request.get("parallel") or 4))
         self.writer = open_writer(recipe, request)
         self.local = None if isinstance(self.writer, Endpoint) else self.writer
-        self.pool = ThreadPoolExecutor(self.parallel)
         self.flying: deque = deque()  # (number, future) of the requests in flight
-        self.sampling = {
-            "temperature": request.get("temperature") or 0.9,
-            "max_tokens": request.get("max_tokens") or 600,
-        }
+        self.attempt, self.drained = 0, False  # attempt: of the rows that are asked for again
+        self.which, self.of = shard_of(request.get("shard"))
+        self.sampling = sampling(request)
 
     def batch(self, first: int) -> list[dict]:
-        """The next rows: as many as are ready in order, at least one."""
+        """The next rows: as many as are ready in order, at least one; none where the job is asked to end meanwhile."""
         if self.local:
-            numbers = range(first, first + self.parallel)
-            asked = [self.prompt(number) for number in numbers]
-            written = self.local.batch([one["messages"] for one in asked], **self.sampling)
-            return [self._row(*row) for row in zip(numbers, asked, written, strict=True)]
+            return self._written(range(first, first + self.parallel))
         start = self.flying[-1][0] + 1 if self.flying else first
         for number in range(start, first + self.parallel):
-            self.flying.append((number, self.pool.submit(self._received_or_asked, number)))
-        rows = [self.flying.popleft()[1].result()]
+            self.flying.append((number, self._sent(number)))
+        return self._ready()
+
+    def again(self, numbers: list[int], attempt: int) -> Iterator[list[dict]]:
+        """The rows of these numbers, asked for anew with another seed, until the job is asked to end."""
+        self.attempt = attempt
+        for at in range(0, len(numbers), self.parallel):
+            some = numbers[at : at + self.parallel]
+            if self.local:
+                yield self._written(some)
+                continue
+            self.flying.extend((number, self._sent(number)) for number in some)
+            while self.flying and (rows := self._ready()):
+                yield rows
+            if self.flying:
+                return
+        self.attempt = 0
+
+    def drain(self) -> list[dict]:
+        """The rows in flight, waited for a moment: what was asked for is paid for."""
+        wait([future for _, future in self.flying], timeout=DRAIN_SECONDS)
+        self.drained = True
+        return self._done()
+
+    def _ready(self) -> list[dict]:
+        """The first row in flight and those behind it that are done."""
+        while not self.asked():
+            with suppress(TimeoutError):
+                self.flying[0][1].result(timeout=LOOK_SECONDS)
+                return self._done()
+        return []
+
+    def _done(self) -> list[dict]:
+        rows = []
         while self.flying and self.flying[0][1].done() and not self.flying[0][1].exception():
             rows.append(self.flying.popleft()[1].result())
         return rows
 
-    def drain(self) -> list[dict]:
-        """The rows in flight, waited for: what was asked for is paid for."""
-        rows = []
-        while self.flying and not self.flying[0][1].exception():
-            rows.append(self.flying.popleft()[1].result())
-        return rows
+    def _sent(self, number: int) -> Future:
+        return in_thread(self._received_or_asked, number)
+
+    def _written(self, numbers) -> list[dict]:
+        """Rows of the local model."""
+        asked = [self.prompt(number) for number in numbers]
+        known = {key: self.sampling[key] for key in ("temperature", "max_tokens", "top_p")}
+        written = self.local.batch([one["messages"] for one in asked], **known)
+        return [self._row(*row) for row in zip(numbers, asked, written, strict=True)]
 
     def prompt(self, number: int) -> dict:
         """What is asked for the row of this number."""
+        number = number * self.of + self.which
         if self.recipe.kind == "grid":
             prompt = prompts.of_grid(self.recipe, self.seed, number, self.personas)
         else:
@@ -80,26 +124,26 @@ class FromModel(Source):
         return prompts.introduced(prompt, self.recipe, self.personas, self.seed, number)
 
     def _received_or_asked(self, number: int) -> dict:
-        if row := self.received.take(number):
+        if not self.attempt and (row := self.received.take(number)):
             return row
-        prompt = self.prompt(number)
-        reply = self.writer.ask(prompt["messages"], seed=self.seed * 1_000_003 + number, **self.sampling)
+        prompt, place = self.prompt(number), number * self.of + self.which
+        seed = self.seed * 1_000_003 + place + 500_009 * self.attempt
+        reply = self.writer.ask(prompt["messages"], seed=seed, **self.sampling)
         row = self._row(number, prompt, reply)
         self.received.add(row)
         return row
 
     def _row(self, number: int, prompt: dict, reply: Reply) -> dict:
-        text, reason = replies.checked(reply, prompt["messages"][-1]["content"], self.recipe.lang)
-        row = None if reason else replies.to_row(text, prompt)
+        row, text, reason = replies.judged(reply, prompt, self.recipe.lang)
         base = {"number": number, "out": reply.tokens_out}
         if row is None:
-            excerpt = reply.text or reply.detail
-            return base | {"excerpt": excerpt, "reason": reason or "wrong_shape", "detail": reply.detail[:200]}
+            return base | {"excerpt": text or reply.detail, "reason": reason, "detail": reply.detail[:200]}
         score = self._score(row) if self.recipe.values.get("judge") else None
         if score is not None and score < LEAST_SCORE:
             return base | {"excerpt": text, "reason": "low_score", "detail": str(score)}
         provenance = {"prompt": prompt["messages"], "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out}
-        provenance |= {"model": self.request.get("endpoint_model") or self.request.get("writer"), **self.sampling}
+        provenance |= {"model": self.request.get("endpoint_model") or self.request.get("writer")}
+        provenance |= {key: value for key, value in self.sampling.items() if value not in (None, "")}
         extra = {key: prompt.get(key) for key in ("parent", "cell", "persona")} | {"score": score}
         provenance |= {key: value for key, value in extra.items() if value is not None}
         return base | {"row": row, "provenance": provenance}
@@ -109,15 +153,17 @@ class FromModel(Source):
         question = prompts.in_language(prompts.WORDS["judge"], self.recipe.lang).format(
             seed="\n".join(turns.texts(row))
         )
-        reply = self.writer.ask([{"role": "user", "content": question}], temperature=0.0, max_tokens=8)
-        score = re.search(r"\b(10|[1-9])(?:[.,]\d)?\b", reply.text)
+        thinking = self.sampling["thinking"] and "off"  # it would eat the eight tokens
+        asked = [{"role": "user", "content": question}]
+        reply = self.writer.ask(asked, temperature=0.0, max_tokens=8, thinking=thinking)
+        score = re.search(r"\b(10|[1-9])(?:[.,]\d)?\b", cleaning.without_thinking(reply.text)[0])
         return float(score[1]) if score else None
 
     def close(self) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.writer.close()
+        if not self.drained:  # the replies on their way are kept for the next process
+            wait([future for _, future in self.flying], timeout=DRAIN_SECONDS)
         self.received.close()
-        if self.local:
-            self.local.close()
 
 
 class Received:
@@ -133,24 +179,50 @@ class Received:
         path = directory / "received.jsonl"
         files.cut_partial_line(path)
         rows = [row for row in job_files.read(path) if row["number"] >= first]
-        self.rows = {row["number"]: row for row in rows}
+        self.rows = {self.key(row): row for row in rows}
         self.file = path.open("wb")
         for row in rows:
             self.add(row)
+
+    @staticmethod
+    def key(row: dict):
+        return row["number"]
 
     def take(self, number: int) -> dict | None:
         """The row of this number, if a former process received it."""
         return self.rows.pop(number, None)
 
     def add(self, row: dict) -> None:
-        if self.file is not None:
-            with self.lock:
+        with self.lock:
+            if self.file is not None:
                 self.file.write(orjson.dumps(row) + b"\n")
                 self.file.flush()
 
     def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
+        with self.lock:
+            if self.file is not None:
+                self.file.close()
+                self.file = None
+
+
+def in_thread(work: Callable, *values, **named) -> Future:
+    """What some work will return; its thread does not keep the process alive: a server may hang."""
+    future: Future = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work(*values, **named))
+        except BaseException as error:  # it is raised where the result is wanted
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def sampling(request: dict) -> dict:
+    """How a model of this request draws its words; a temperature of 0 is one."""
+    said = {key: request.get(key) for key in SAMPLING}
+    return {key: default if said[key] is None else said[key] for key, default in SAMPLING.items()}
 
 
 def open_writer(recipe, request: dict):
@@ -160,7 +232,7 @@ def open_writer(recipe, request: dict):
         NoWriter: if it names none. EndpointNotAnAddress.
     """
     if request.get("endpoint"):
-        return Endpoint(request["endpoint"], request.get("endpoint_model") or "")
+        return Endpoint(request["endpoint"], request.get("endpoint_model") or "", request.get("timeout"))
     if request.get("writer"):
         from core.synth.local import Local  # noqa: PLC0415 - loads torch, which no other job needs
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .config import TrainConfig
 from .errors import ChatsForPretraining, CorpusGone, PreferencePairs, TextsForChat
 
 MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
+_APART = re.compile(r"[\W_]+")
 
 
 def row_id(row: dict) -> str:
@@ -49,15 +52,54 @@ def corpus_files(corpus: str | Path) -> list[Path]:
     return files
 
 
+class Clusters:
+    """The clusters of rows: those that the corpus names; rows that differ only in case and punctuation share one too."""
+
+    def __init__(self, rows: Iterable[dict]):
+        self.sizes: Counter = Counter()
+        self._names: dict[str, str] = {}  # of the rows that are equal to others, by id
+        first: dict[bytes, tuple[bool, str, str]] = {}
+        equal: dict[bytes, list[tuple[bool, str, str]]] = {}
+        for row in rows:
+            own = ("cluster" not in row, row.get("cluster", row["id"]), row["id"])
+            self.sizes[own[1]] += 1
+            if (mark := _mark(row)) and first.setdefault(mark, own) is not own:
+                equal.setdefault(mark, [first[mark]]).append(own)
+        for group in equal.values():
+            name = min(group)[1]
+            for _, own_name, row_id in group:
+                self.sizes[own_name] -= 1
+                self.sizes[name] += 1
+                self._names[row_id] = name
+        self.sizes = +self.sizes
+
+    def of(self, row: dict) -> str:
+        """The name of a row's cluster."""
+        return self._names.get(row["id"], row.get("cluster", row["id"]))
+
+
+def _mark(row: dict) -> bytes:
+    """A digest of all that is said in a row; empty where there is nothing."""
+    said = row["text"] if "text" in row else "\n".join(turn["content"] for turn in row.get("messages", ()))
+    words = plain(said)
+    return hashlib.blake2b(words.encode("utf-8", "replace"), digest_size=8).digest() if words else b""
+
+
+def plain(text: str) -> str:
+    """A text in small letters, its words apart by one space."""
+    return _APART.sub(" ", unicodedata.normalize("NFKC", text).lower()).replace("ё", "е").strip()
+
+
 def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
     """Training and validation rows: clusters of near-equal rows stay together, chosen by the hash of their name.
 
     The same rows are held out whatever their order, the seed or the machine; at most MOST_HELD_OUT.
     """
-    held_out = held_out_clusters(Counter(row.get("cluster", row["id"]) for row in rows), share)
+    clusters = Clusters(rows)
+    held_out = held_out_clusters(clusters.sizes, share)
     parts: tuple[list[dict], list[dict]] = ([], [])
     for row in rows:
-        parts[row.get("cluster", row["id"]) in held_out].append(row)
+        parts[clusters.of(row) in held_out].append(row)
     return parts
 
 

@@ -12,7 +12,7 @@ import shutil
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
@@ -20,11 +20,17 @@ import tokenizers
 import transformers
 from filelock import FileLock
 
-from . import corpus_rows, encoding, packing
+from . import corpus_rows, encoding, leakage, packing
 from .config import TrainConfig
 
 FEWEST_ROWS = 10  # below that nothing can be held out
-ENCODERS = ("corpus_rows.py", "encoding.py", "token_cache.py", "tokenizer_loading.py")  # that decide what rows become
+ENCODERS = (
+    "corpus_rows.py",
+    "encoding.py",
+    "leakage.py",
+    "token_cache.py",
+    "tokenizer_loading.py",
+)  # that decide what rows become
 TOKENS_KEPT = 8  # encoded corpora on the disk; the one that was not used longest goes
 TELL_SECONDS = 1.0  # between two words about how far the encoding is
 
@@ -124,23 +130,25 @@ def _forget_old(cache: Path, in_use: Path) -> None:
 
 def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[..., None]) -> None:
     """Write the files of Tokens for the training and the held-out rows, and what there is to know of the corpus."""
-    clusters, chats, pairs = Counter(), 0, 0
-    for row in corpus_rows.read_rows(config.corpus):
-        clusters[row.get("cluster", row["id"])] += 1
-        chats += "messages" in row
-        pairs += "chosen" in row
-    held_out, rows, counted = (
-        corpus_rows.held_out_clusters(clusters, config.validation_share),
-        clusters.total(),
-        Counter(),
-    )
+    chats = pairs = 0
+
+    def rows_of_corpus() -> Iterator[dict]:
+        nonlocal chats, pairs
+        for row in corpus_rows.read_rows(config.corpus):
+            chats += "messages" in row
+            pairs += "chosen" in row
+            yield row
+
+    clusters, counted = corpus_rows.Clusters(rows_of_corpus()), Counter()
+    held_out = corpus_rows.held_out_clusters(clusters.sizes, config.validation_share)
+    rows = clusters.sizes.total()
     about = {"rows": rows, "chats": chats, "pairs": pairs}
     if (
         rows >= FEWEST_ROWS and not pairs and not (chats and not tokenizer.chat_template)
     ):  # else it is refused before long
         parts, reported = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
         for done, (number, row) in enumerate(corpus_rows.numbered_rows(config.corpus)):
-            part = parts[row.get("cluster", row["id"]) in held_out]
+            part = parts[clusters.of(row) in held_out]
             for piece in encoding.encode_pieces(row, tokenizer, config, counted):
                 part.add(number, piece)
             if time.monotonic() - reported > TELL_SECONDS:
@@ -148,8 +156,19 @@ def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[.
                 report("preparing", stage="tokens", done=done, total=rows)
         for part in parts:
             part.close()
+        about["alike"] = _alike(config, clusters, held_out)
     about |= {"cut": counted.pop("cut", 0), "left_out": +counted}
     (out / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _alike(config: TrainConfig, clusters: corpus_rows.Clusters, held_out: set) -> int:
+    """How many held-out rows have a near copy in training."""
+    if not held_out:
+        return 0
+    kept = [row for row in corpus_rows.read_rows(config.corpus) if clusters.of(row) in held_out]
+    return leakage.count(
+        kept, (row for row in corpus_rows.read_rows(config.corpus) if clusters.of(row) not in held_out)
+    )
 
 
 class _TokenFiles:

@@ -7,6 +7,8 @@ import re
 
 GIB = 2**30
 UNITS = {"gib": GIB, "gb": 1e9, "mib": 2**20, "mb": 1e6, "kib": 2**10, "kb": 1e3, "bytes": 1, "byte": 1, "b": 1}
+# Versions of transformers 4: until 49 the loss copied the shifted logits in fp32, from 45 on with those in 16 bit kept.
+KEPT, UNSHIFTED = 45, 49
 _LARGE = {"k": 1024, "": 1}  # 4k tokens are 4,096
 _YES, _NO = ("true", "1", "1.0", "yes", "y", "on", "enabled"), ("false", "0", "0.0", "no", "n", "off", "disabled")
 
@@ -50,14 +52,12 @@ def truth_of(raw: dict, field: str) -> bool:
 
 
 def method_of(raw: dict) -> str:
-    """full, lora, qlora or prompt; continued pretraining is full."""
+    """full, lora or qlora; continued pretraining is full."""
     text = re.sub(r"[\s_-]+", " ", raw.get("method", "").lower()).strip()
     if re.fullmatch(r"(?:full|fft)(?: (?:ft|sft|fine ?tun(?:e|ing)|parameter|training|bf16|fp16))*", text):
         return "full"
     if text in ("cpt", "continued pretraining", "continual pretraining", "pretraining"):
         return "full"
-    if text in ("prompt", "prompt tuning", "prompt injection"):
-        return "prompt"
     if text in ("qlora", "q lora", "4bit lora", "4 bit lora", "lora 4bit", "lora 4 bit", "qlora 4bit", "qlora nf4"):
         return "qlora"
     if text == "lora":
@@ -133,8 +133,10 @@ def optimizer_of(text: str) -> str:
     raise LeftOut(f"optimizer {text} is not modelled")
 
 
-def loss_of(text: str, stack: str) -> str:
+def loss_of(text: str, stack: str, raw: dict) -> str:
     """The loss kernel in the calculator's words."""
+    if "foak" in raw.get("framework", "").lower() and "liger" not in text:  # IBM's kernels
+        return "in_place"
     if "held" in text:
         return "held"
     if "litgpt" in text or "no upcast" in text:
@@ -147,7 +149,9 @@ def loss_of(text: str, stack: str) -> str:
         return "fused" if stack == "trl" else "tiled" if stack == "soulsmith" else "logits"
     whole = r"\bhf\b|fp32 logits|full logits|stock|standard|default|forcausallm|cross[_ -]?entropy"
     if "chunk" not in text and re.search(whole, text):
-        return "logits"
+        version = re.search(r"transformers (4\.\d+)", raw.get("framework", "").lower())
+        minor = int(version[1][2:]) if version else UNSHIFTED
+        return "floated" if minor < KEPT else "shifted" if minor < UNSHIFTED else "logits"
     raise LeftOut(f"the loss kernel ({text}) is not modelled")
 
 
@@ -178,6 +182,28 @@ def targets_of(text: str, known: dict) -> str:
             raise LeftOut(f"target modules {text}")
         found += names
     return ",".join(dict.fromkeys(found))
+
+
+def dropout_of(raw: dict, default: float) -> float:
+    """The adapter's dropout: of its column, of a note that names it, else the framework's own."""
+    found = re.search(r"lora_dropout[ :=]*([\d.]*\d)", raw.get("note", "").lower())
+    text = raw.get("lora_dropout", "") or (found[1] if found else "")
+    if not text:
+        return default
+    value = float(text.replace(",", ".")) if re.fullmatch(r"\d*[.,]?\d+", text) else -1
+    if not 0 <= value < 1:
+        raise LeftOut(f"lora_dropout is {text}")
+    return value
+
+
+def ran_of(text: str) -> str:
+    """yes, no or longest; empty where the row does not say whether it ran."""
+    plain = text.lower().strip()
+    if re.match(r"(yes|y|true|1(\.0)?|fits|ran)\b", plain):
+        return "yes"
+    if re.match(r"(no|n|false|0(\.0)?|oom|out[ -]of[ -]memory|does not fit)\b", plain):
+        return "no"
+    return "longest" if plain.startswith(("longest", "max")) else ""
 
 
 def reserved_of(note: str) -> float:

@@ -4,14 +4,15 @@ import os
 import statistics
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from core.errors import UserError
 from core.estimate import speed, trace_runner
-from core.estimate.answer import quick, reserve, suited
+from core.estimate.answer import judge, quick, reserve, suited, verdict
 from core.estimate.catalogue import Card, card
 from core.estimate.memory import estimate
+from core.estimate.setup import CHOICES
 from tests.check_estimate import baselines, measurements
 from tests.check_estimate.measurements import LeftOut, Row
 
@@ -95,6 +96,38 @@ def _named(comparison: Comparison) -> dict:
 
 
 @dataclass
+class Verdicts:
+    """What the calculator says of runs of which it is known whether they ran."""
+
+    rows: int = 0
+    right: int = 0
+    tight: int = 0
+    wrong: list[dict] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """A run that ended is a "fits", one that ran out of memory a "no"; "tight" is neither right nor wrong."""
+        self.rows += 1
+        said = [told(row)]
+        if row.ran == "longest":
+            said.append(told(replace(row, setup=row.setup.changed(max_length=2 * row.setup.max_length))))
+        expected = {"yes": ["fits"], "no": ["no"], "longest": ["fits", "no"]}[row.ran]
+        if all(one in ("tight", other) for one, other in zip(said, expected, strict=True)):
+            self.right += said == expected
+            self.tight += said != expected
+            return
+        named = {"row": row.number, "model": row.model, "method": row.setup.method, "source": row.source}
+        self.wrong.append(named | {"ran": row.ran, "verdict": ", ".join(said)})
+
+
+def told(row: Row) -> str:
+    """The verdict on a row's setup and card; of a step that is not the installed one by the closed form alone."""
+    used = row.card or _any_card()
+    if row.stack in TRACED:
+        return judge(row.shape, row.setup, used, row.budget)[1]
+    return verdict(quick(row.shape, row.setup, used), row.budget)
+
+
+@dataclass
 class Check:
     """What a table shows of the three ways of knowing, and of public calculators on the same rows."""
 
@@ -103,6 +136,7 @@ class Check:
     trace_reserved: Report
     time: Report
     rivals: dict[str, Report]
+    verdict: Verdicts
 
     def as_dict(self) -> dict:
         found = {"instant": self.instant.summary(), "trace": self.trace.summary(), "time": self.time.summary()}
@@ -112,6 +146,7 @@ class Check:
             "trace": self.trace.by_source(),
             "time": self.time.by_source(),
         }
+        found["verdict"] = asdict(self.verdict)
         found["rivals"] = {name: report.summary() for name, report in self.rivals.items()}
         return found
 
@@ -121,7 +156,7 @@ def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: 
     instant, time = Report(), Report()
     others = {name: Report() for name in baselines.FORMULAS}
     understood: list[Row] = []
-    traced = Report()
+    traced, verdicts = Report(), Verdicts()
     for number, raw in enumerate(measurements.read(path), start=2):
         try:
             row = measurements.understand(raw, number)
@@ -131,6 +166,8 @@ def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: 
                 report.left_out[str(reason)] += 1
             continue
         understood.append(row)
+        if row.ran and row.budget:
+            verdicts.add(row)
         if row.why_no_memory:
             instant.left_out[row.why_no_memory] += 1
         else:
@@ -143,7 +180,7 @@ def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: 
             setup = suited(row.setup, row.card)
             time.add(row, speed.pace(row.shape, setup, row.card).tokens_per_second, row.tokens_per_second)
     reserved = _trace(understood, traced, on_trace) if trace else Report()
-    return Check(instant, traced, reserved, time, others)
+    return Check(instant, traced, reserved, time, others, verdicts)
 
 
 def predicted(row: Row) -> float:
@@ -186,7 +223,7 @@ def _trace(understood: list[Row], allocated: Report, on_trace) -> Report:
 def _why_no_trace(row: Row) -> str:
     if row.why_no_memory:
         return row.why_no_memory
-    if row.stack not in TRACED:
+    if row.stack not in TRACED or row.setup.loss not in CHOICES["loss"]:
         return "another stack than the installed one"
     return "neither allocated nor reserved memory is given" if row.kind == "process" else ""
 
@@ -215,6 +252,11 @@ def as_text(found: Check) -> str:
             for w in report.summary()["worst"]
         ]
         lines += [f"    left out: {count} {reason}" for reason, count in report.left_out.most_common()]
+    said = found.verdict
+    lines.append(f"Verdict: {said.rows} rows, {said.right} right, {said.tight} tight, {len(said.wrong)} wrong")
+    lines += [
+        f"    wrong: {w['verdict']}, ran: {w['ran']}, {w['model']} {w['method']} (row {w['row']})" for w in said.wrong
+    ]
     lines.append("The same rows through public formulas:")
     lines += [f"    {_line(report.summary())}  {name}" for name, report in found.rivals.items()]
     return "\n".join(lines)

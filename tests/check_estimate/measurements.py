@@ -19,6 +19,8 @@ from tests.check_estimate.cells import GIB, UNITS, LeftOut, number_of, whole_of
 
 NEEDED = ("model", "method", "seq_len", "micro_batch")
 _NAMES = {"peak_mem_gib": "peak_mem_GiB", "params_b": "params_B"}  # columns whose capitals are part of their name
+SIZES = (6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 80, 96, 141)  # GB of common cards
+USABLE = 0.975  # of it that torch can allocate: the middle of the catalogue's cards
 COARSE = 0.025  # a published figure whose last digit alone is worth more than this cannot tell a good estimate from a bad one
 
 
@@ -43,6 +45,8 @@ class Row:
     card: catalogue.Card | None
     why_no_memory: str = ""
     why_no_time: str = ""
+    ran: str = ""  # yes, no, or longest: as long as its length it ran, and no longer
+    budget: float = 0.0  # bytes of the card that it ran on, or did not
 
 
 def read(path: str | Path) -> list[dict]:
@@ -93,18 +97,30 @@ def understand(raw: dict, number: int = 0) -> Row:
     setup = Setup(**_sizes(raw, method, stack) | _path(raw, method, stack) | _targets(raw, method, shape))
     kind, measured, why_no_memory = _memory(raw)
     speed, why_no_time = _speed(raw, setup)
-    if why_no_memory and why_no_time:
-        raise LeftOut(why_no_memory)
     try:
         card = catalogue.card(raw.get("gpu", "").replace("A800", "A100"))
     except UserError:
+        card = None
+    if card is None or card.is_guess:
         card, why_no_time = None, why_no_time or "the card is not in the catalogue"
+    ran = cells.ran_of(raw.get("fits", ""))
+    if why_no_memory and why_no_time and not ran:
+        raise LeftOut(why_no_memory)
     reserved = cells.reserved_of(raw.get("note", "")) if kind == "allocated" else measured if kind == "reserved" else 0
     if card and card.capability < 8 and setup.attention != "eager":
         setup = setup.changed(memory_efficient=True)
     source = raw.get("source", "") or "(no source)"
-    rest = kind, measured, reserved, speed, card, why_no_memory, why_no_time
+    rest = kind, measured, reserved, speed, card, why_no_memory, why_no_time, ran, _budget(raw, card, measured)
     return Row(number, source, raw["model"], shape, setup, stack, *rest)
+
+
+def _budget(raw: dict, card: catalogue.Card | None, measured: float) -> float:
+    """Bytes of the row's card: the catalogue's, the size in its name, or the least common size that held the peak."""
+    if card:
+        return card.memory_bytes
+    named = re.search(r"(\d+) ?GB", raw.get("gpu", ""))
+    sizes = [int(named[1])] if named else [size for size in SIZES if measured and size * USABLE * GIB >= measured]
+    return sizes[0] * USABLE * GIB if sizes else 0
 
 
 _STRANGE = (
@@ -128,12 +144,17 @@ def _stack(raw: dict) -> str:
         if sign in framework:
             return stack
     old = re.search(r"\btrl\D{0,3}(\d+)\.", framework)
-    if "trl" in framework and not (old and old[1] == "0"):  # before 1.0 it took the stock loss, and fp32 adapters
+    # Before 1.0 it took the stock loss, and fp32 adapters.
+    if "trl" in framework and not (old and old[1] == "0") and not _loss_is_stock(raw):
         return "trl"
-    known = ("transformers", "hf", "peft", "trl", "hugging", "accelerate", "bitsandbytes")
+    known = ("transformers", "hf", "peft", "trl", "hugging", "accelerate", "bitsandbytes", "axolotl")
     if not framework or any(sign in framework for sign in known):
         return "hf"
     raise LeftOut(f"the software path of {framework.split()[0]} is not known")
+
+
+def _loss_is_stock(raw: dict) -> bool:
+    return raw.get("loss_impl", "").lower().startswith("hf")
 
 
 def _check_path(raw: dict) -> None:
@@ -179,7 +200,7 @@ def _sizes(raw: dict, method: str, stack: str) -> dict:
         "gradient_accumulation_steps": whole_of(raw, "grad_accum", 1),
         "gradient_checkpointing": cells.truth_of(raw, "grad_checkpointing"),
         "lora_rank": whole_of(raw, "lora_rank") if method in ("lora", "qlora") else 16,
-        "lora_dropout": 0.05 if stack in ("qwen", "soulsmith") else 0.0,  # their own defaults
+        "lora_dropout": cells.dropout_of(raw, 0.05 if stack in ("qwen", "soulsmith") else 0.0),  # their own defaults
     }
 
 
@@ -193,6 +214,8 @@ def _path(raw: dict, method: str, stack: str) -> dict:
     width = 4 if re.search(r"(fp32|float32) (base )?weights|weights (in )?(fp32|float32)", dtype) else 2
     narrow = method == "qlora" and stack == "trl"  # TRL casts the adapters of a quantised base to bf16
     prepared = "kbit" in dtype or "prepare_model" in dtype
+    if not dtype and method == "qlora" and "trl" in raw.get("framework", "").lower():
+        prepared = _loss_is_stock(raw)  # as TRL did before 1.0
     # What is not said of double quantisation is the framework's default; that of bitsandbytes' config is none.
     double = bool(re.search(r"dq|double|nested", scheme)) or stack in ("factory", "soulsmith")
     return cells.attention_of(raw.get("attn", "").lower()) | {
@@ -202,8 +225,9 @@ def _path(raw: dict, method: str, stack: str) -> dict:
         "adapter_width": 2 if narrow or re.search(r"adapters? (bf16|fp16|in 16)|-true|pure", dtype) else 4,
         "weight_width": width,
         "optim": cells.optimizer_of(optimizer),
-        "loss": cells.loss_of(loss, stack),
+        "loss": cells.loss_of(loss, stack, raw),
         "double_quant": double and not re.search(r"no (double|nested|dq)", scheme),
+        "packed_experts": bool(re.search(r"experts in 4 bit|quantize_moe", raw.get("note", "").lower())),
         "kbit_prepare": prepared,
         "train_embeddings": "modules_to_save" in raw.get("target_modules", "").lower(),
         "saved_width": 4 if prepared or stack == "soulsmith" else 2,  # peft copies the base's own

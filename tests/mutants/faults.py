@@ -37,7 +37,7 @@ ENCODING = Group(
             "            learned[at : stop + 1] = [True] * (stop + 1 - at)",
             "            learned[at:stop] = [True] * (stop - at)",
         ),
-        ('    ended = "messages" in row and row["messages"][-1]["role"] != "assistant"', "    ended = False"),
+        ('    ended = last["role"] != "assistant" or last.get("weight") == 0', "    ended = False"),
         ("    while at < len(spans) and spans[at][0] < end:", "    while at < len(spans) and spans[at][1] < end:"),
         (
             "    while at < len(spans) and (spans[at][1] <= start",
@@ -177,7 +177,7 @@ TOKEN_CACHE = Group(
             '        self.starts.append(len(piece["input_ids"]))',
         ),
         (
-            '            part = parts[row.get("cluster", row["id"]) in held_out]',
+            "            part = parts[clusters.of(row) in held_out]",
             '            part = parts[row["id"] in held_out]',
         ),
     ),
@@ -188,8 +188,12 @@ SPLIT = Group(
     ("test_recipe_tokens.py", "test_recipe_roads.py", "test_recipe.py"),
     (
         (
-            '    held_out = held_out_clusters(Counter(row.get("cluster", row["id"]) for row in rows), share)',
-            '    held_out = held_out_clusters(Counter(row["id"] for row in rows), share)',
+            '            own = ("cluster" not in row, row.get("cluster", row["id"]), row["id"])',
+            '            own = (False, row["id"], row["id"])',
+        ),
+        (
+            '        return self._names.get(row["id"], row.get("cluster", row["id"]))',
+            '        return row.get("cluster", row["id"])',
         ),
         (
             "    wanted = min(MOST_HELD_OUT, max(1, round(clusters.total() * share))) if share else 0",
@@ -414,10 +418,10 @@ DUPLICATES = Group(
             "    kind = np.where(first_plain != number, 2, 0)",
         ),
         (
-            "    return Copies(first_plain.astype(np.int32), kind",
-            "    return Copies(first_whole.astype(np.int32), kind",
+            "    first = first_plain.astype(np.int32)",
+            "    first = first_whole.astype(np.int32)",
         ),
-        ("                plain.extend(_digest(normal or text)", "                plain.extend(_digest(normal)"),
+        ("                plain.extend(_digest(normal or text.whole)", "                plain.extend(_digest(normal)"),
         ("    rows[[not of_text for of_text in shingles]] = 0", "    pass"),
         (
             "        numbers = np.flatnonzero((copies.kind == 0) & ~empty)",
@@ -427,16 +431,16 @@ DUPLICATES = Group(
             "                parent[max(first, second)] = min(first, second)",
             "                parent[min(first, second)] = max(first, second)",
         ),
-        ("    copies.first[:] = parents[copies.first]", "    copies.first[:] = parents"),
-        ("        copies.similarity[some] = _alike(marks, np.stack([copies.first[some], some], 1))", "        pass"),
+        ("    copies.first[:] = first[copies.first]", "    copies.first[:] = first"),
+        ("    copies.similarity[moved] = similarity[copies.first[moved]]", "    pass"),
         (
-            "    return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).mean(axis=1)",
-            "    return (marks[pairs[:, 0]] == marks[pairs[:, 1]]).any(axis=1)",
+            "        alike = (self.whole[here] == self.whole[other]).mean(axis=1)",
+            "        alike = (self.whole[here] == self.whole[other]).any(axis=1)",
         ),
         ("    return len(marks) - len(np.unique(marks))", "    return len(np.unique(marks))"),
         (
-            '    return row["text"] if "text" in row else "\\n".join(turn["content"] for turn in row["messages"])',
-            '    return row["text"] if "text" in row else row["messages"][0]["content"]',
+            '    asked = [turn["content"] for turn in row["messages"] if turn["role"] not in ("system", "assistant")]',
+            '    asked = [turn["content"] for turn in row["messages"] if turn["role"] != "assistant"]',
         ),
     ),
 )
@@ -703,8 +707,8 @@ ESTIMATE = Group(
             "    return 2 * shape.embedding if setup.saves else 0",
         ),
         (
-            "    weights = linear * packed + (rest - experts) * side + experts * setup.weight_width",
-            "    weights = linear * packed + (rest - experts) * side + experts * packed",
+            "    expert = packed if setup.packed_experts else setup.weight_width",
+            "    expert = packed",
         ),
         (
             "        states = shape.parameters * _state(setup, setup.weight_width)",
@@ -738,8 +742,11 @@ VERDICT = Group(
     "core/estimate/answer.py",
     ("test_estimate_verdict.py", "test_estimate.py", "test_estimate_page.py", "test_runs_watching.py"),
     (
-        ("        if self.upper <= self.budget:", "        if self.process <= self.budget:"),
-        ('        return "tight" if self.process <= self.budget else "no"', '        return "tight"'),
+        (
+            "    if memory.allocated * correction + memory.context <= budget:",
+            "    if memory.process <= budget:",
+        ),
+        ('    return "tight" if correction > 1 and', '    return "tight" if False and'),
         ("        return self.process + (UPPER - 1) * self.memory.reserved", "        return self.process"),
         ("        return self.epoch_seconds * self.epochs", "        return self.epoch_seconds"),
         (
@@ -754,8 +761,8 @@ VERDICT = Group(
         ("        setup = replace(setup, weight_width=4)", "        pass"),
         ('        "fits": answer.verdict != "no",', '        "fits": answer.verdict == "fits",'),
         (
-            "    if UPPER * memory.reserved + memory.context <= budget:",
-            "    if memory.reserved + memory.context <= budget:",
+            "    if memory.reserved * (correction + UPPER - 1) + memory.context <= budget:",
+            "    if memory.reserved * correction + memory.context <= budget:",
         ),
     ),
 )
@@ -772,7 +779,8 @@ ADVICE = Group(
             '    return sorted(options, key=lambda c: (c.verdict == "no", c.harm, c.slower, -c.saves))',
             "    return sorted(options, key=lambda c: -c.saves)",
         ),
-        ("            if candidate.parameters > best and fits", "            if fits"),
+        ("known.parameters < below", "True"),
+        ("            del kinds[name]", "            pass"),
         (
             "        low, high = (middle, high) if ok(middle) else (low, middle)",
             "        low, high = (middle, high) if not ok(middle) else (low, middle)",
@@ -785,12 +793,10 @@ LEARNED = Group(
     ("test_estimate_verdict.py", "test_estimate.py", "test_runs_watching.py"),
     (
         ("LEAST, MOST = 0.2, 5.0", "LEAST, MOST = 0.0, 5000.0"),
-        ('    same_card = [row for row in rows() if row.get("card") == card]', "    same_card = rows()"),
-        (
-            "    for chosen, exact in ((same, True), (runs, False)):",
-            "    for chosen, exact in ((runs, False),):",
-        ),
-        ("            ratios.append(measured / predicted)", "            ratios.append(predicted / measured)"),
+        ("!= (card, attention, method):", "[:2] != (card, attention):"),
+        ("    bound = weight * math.log(FAR)", "    bound = math.inf"),
+        (" * min(1.0, weight))", ")"),
+        ("    return measured / predicted if", "    return predicted / measured if"),
     ),
 )
 

@@ -78,6 +78,9 @@ def _looks_like(head: bytes) -> str:
 
 def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
     """The records of a file; whatever a library throws at damaged bytes ends the file with one Bad."""
+    if (damage := source.damage()) not in ("", "file_cut"):
+        yield Bad("", damage)
+        return
     try:
         records = form.read(source)
         yield from turn_rows.joined(records) if form.name in turn_rows.FORMATS else records
@@ -89,3 +92,5 @@ def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
         yield Bad("", "too_large")
     except Exception as error:  # a dozen libraries' own classes: none of them may end the import
         yield Bad("", "file_damaged", f"{type(error).__name__}: {error}"[:200])
+    if damage:
+        yield Bad("", damage)

@@ -3,6 +3,7 @@
 Of JSON Lines a bad line is set aside and every other one is read.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -14,11 +15,14 @@ from core.corpus.formats import chat_exports
 from core.corpus.sources import Bad, Format, Record, Source
 
 STARTS = re.compile(r"\s*[\[{]")
-WHOLE_STARTS = re.compile(r'\s*(?:\[\s*(?:[\[{"\]]|$)|\{\s*(?:["}]|$))')
+WHOLE_STARTS = re.compile(r"""\s*(?:\[\s*(?:[\[{"\]]|$)|\{\s*(?:["'}]|$))""")
 LONG_LINE = 1 << 20  # bytes in which a second line is looked for
 WHOLE_UP_TO = 128 * 1024 * 1024  # bytes that are parsed at once; larger files are read object by object
 SURROGATE = re.compile("[\ud800-\udfff]")
 BOXES = ("data", "rows", "examples", "train", "items", "records", "conversations", "dialogs", "chats")
+LONGEST_LITERAL = 4_000_000  # characters; Python's parser needs a hundred times as much memory
+_PYTHON = re.compile(r"\s*(?:\[\s*)*\{\s*'")
+_DECODER, _BETWEEN = json.JSONDecoder(strict=False), re.compile(r"[\s,]*")
 _MARK = re.compile(r'["{}]|\\.', re.DOTALL)
 
 
@@ -40,7 +44,7 @@ def _parses(line: str) -> bool:
     try:
         return isinstance(orjson.loads(line.strip()), (dict, list))
     except ValueError:
-        return False
+        return _literal(line) is not None
 
 
 def _is_one_row(source: Source, line: str) -> bool:
@@ -62,31 +66,121 @@ def read_lines(source: Source) -> Iterator[Record | Bad]:
     decode = encodings.LineDecoder(source.encoding)
     for number, raw in encodings.raw_lines(source):
         try:
-            yield Record(str(number), orjson.loads(raw), raw=raw)
+            value = orjson.loads(raw)
         except ValueError:  # empty, too long, not UTF-8, or not quite JSON
             yield from _of_line(decode(number, raw))
+            continue
+        count = raw.count(b'":')
+        plain = count == _plain_keys(value) or count == _keys(value)
+        if not plain and _has_twins(_checked(raw.decode(), value)):
+            yield Bad(str(number), "keys_twice", raw[:400].decode("utf-8", errors="replace"))
+        else:
+            yield Record(str(number), value, raw=raw)
 
 
 def _of_line(line: encodings.Line) -> Iterator[Record | Bad]:
     if line.problem:
         yield Bad(str(line.number), line.problem, line.text[:200])
     elif line.text and not line.text.isspace():
-        repairs = (line.repair,) if line.repair else ()
+        place, repairs = str(line.number), (line.repair,) if line.repair else ()
+        record = parsed(line.text, place, repairs)
+        fused = _fused(line.text) if isinstance(record, Bad) else []
+        if not fused:
+            yield record
+        for part, text in enumerate(fused, 1):
+            yield parsed(text, f"{place}.{part}", repairs)
+
+
+def _fused(text: str) -> list[str]:
+    """The objects of a line that has several, one after the other; none where anything else stands between them."""
+    parts, at = [], 0
+    while at < len(text):
         try:
-            yield Record(str(line.number), orjson.loads(line.text), repairs)
-        except ValueError:
-            yield parsed(line.text, str(line.number), repairs)
+            value, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            return []
+        if not isinstance(value, dict):
+            return []
+        parts.append(text[at:end])
+        at = _BETWEEN.match(text, end).end()
+    return parts
+
+
+def _plain_keys(value: object) -> int:
+    """How many keys the commonest rows have, quickly: a text, or turns of two fields."""
+    if type(value) is not dict:
+        return 0
+    turns = value.get("messages")
+    return len(value) + (2 * len(turns) if type(turns) is list else 0)
+
+
+def _keys(value: object, deep: int = 4) -> int:
+    """How many keys the objects of a row have, those of its turns among them."""
+    if not deep or not isinstance(value, (dict, list)):
+        return 0
+    inside = value.values() if isinstance(value, dict) else value
+    return len(value) * isinstance(value, dict) + sum(
+        _keys(item, deep - 1) for item in inside if isinstance(item, (dict, list))
+    )
+
+
+def _checked(text: str, value: object) -> object:
+    """The value of a JSON text, with its objects marked that have a key twice, where there are such."""
+    try:
+        marked = _with_twins(text)
+    except (ValueError, RecursionError):
+        return value
+    return marked if _has_twins(marked) else value
+
+
+class _Twins(dict):
+    """An object that has a key twice: what stood under the first one is lost to every parser."""
+
+
+def _with_twins(text: str) -> object:
+    """The value of a JSON text, its objects with a key twice marked so."""
+
+    def made(pairs: list[tuple[str, object]]) -> dict:
+        value = dict(pairs)
+        return value if len(value) == len(pairs) else _Twins(value)
+
+    return json.loads(text, object_pairs_hook=made, strict=False)
+
+
+def _has_twins(value: object) -> bool:
+    if isinstance(value, dict):
+        return isinstance(value, _Twins) or any(map(_has_twins, value.values()))
+    return isinstance(value, list) and any(map(_has_twins, value))
+
+
+def _literal(text: str) -> object:
+    """The value of a row as Python prints it; None where it is none."""
+    if not _PYTHON.match(text) or len(text) > LONGEST_LITERAL:
+        return None
+    try:
+        value = ast.literal_eval(text.strip())
+        orjson.dumps(value)
+    except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return value
 
 
 def parsed(text: str, place: str, repairs: tuple[str, ...] = ()) -> Record | Bad:
-    """A record out of JSON that the fast parser refuses: NaN, lone surrogates, a byte order mark, a trailing comma."""
+    """A record out of JSON that the fast parser refuses: NaN, lone surrogates, a byte order mark, a trailing comma.
+
+    Also one that Python printed, and not a JSON library.
+    """
     text = text.strip().strip("\ufeff").rstrip(",")
     try:
-        value = json.loads(text, strict=False)
+        value = _with_twins(text)
     except RecursionError:
         return Bad(place, "nested_too_deep", text[:200])
     except ValueError:
-        return Bad(place, "bad_json", text[:200])
+        if (value := _literal(text)) is None:
+            return Bad(place, "python_literal" if _PYTHON.match(text) else "bad_json", text[:200])
+        return Record(place, value, (*repairs, "python_literal"))
+    if _has_twins(value):
+        return Bad(place, "keys_twice", text[:200])
     try:
         orjson.dumps(value)
     except TypeError:
@@ -102,13 +196,14 @@ def read_whole(source: Source) -> Iterator[Record | Bad]:
     if source.size <= WHOLE_UP_TO:
         text = encodings.read_text(source, source.encoding)
         try:
-            yield from _of_value(orjson.loads(text), source.me)
-            return
+            value = orjson.loads(text)
+            value = value if text.count('":') == _keys(value) else _checked(text, value)
         except ValueError:
             whole = parsed(text, "#1")
-            if isinstance(whole, Record) and isinstance(whole.value, (list, dict)):
-                yield from _of_value(whole.value, source.me)
-                return
+            value = whole.value if isinstance(whole, Record) else None
+        if isinstance(value, (list, dict)):
+            yield from _of_value(value, source.me)
+            return
         yield from _objects(line + "\n" for line in text.split("\n"))
         return
     yield from _objects(line.text + "\n" for line in encodings.lines(source, source.encoding))
@@ -136,7 +231,8 @@ def _of_value(value: object, me: str = "") -> Iterator[Record | Bad]:
     if not value:
         yield Bad("", "empty_file")
     for number, record in enumerate(value, 1):
-        yield Record(f"#{number}", record)
+        twice = _has_twins(record)
+        yield Bad(f"#{number}", "keys_twice", str(record)[:200]) if twice else Record(f"#{number}", record)
 
 
 def _is_box(value: dict) -> bool:

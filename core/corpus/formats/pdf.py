@@ -1,11 +1,16 @@
 """PDF with a text layer: lines joined into paragraphs again; a scan is set aside with its reason."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
-from core.corpus import documents
+from core.corpus import documents, wrapped_lines
 from core.corpus.sources import Bad, Format, Record, Source
 
+HEAD_PAGES = 0.05  # least share of the pages that have a running head; chapters and left pages have their own
+# pdfium puts U+0002, and older versions U+FFFE, for a hyphen at the end of a line, most often without the line end.
+_DIVIDED = re.compile(r"(\w+)(?:[\x02\u00ad]\n?|(?<=[а-яё])-\n(?=[а-яё]))(\w+)([^\s\x02\u00ad]*) ?")
+_CONTROLS = re.compile(r"[\x00\x01\x03-\x08\x0b\x0e-\x1f]")
 FEWEST_LETTERS = 50  # a page of a scan has fewer
 
 
@@ -26,7 +31,50 @@ def read(source: Source) -> Iterator[Record | Bad]:
     if not pages or letters < FEWEST_LETTERS * min(len(pages), 20) / 2:
         yield Bad("", "no_text_layer")
         return
-    yield from documents.records(documents.unwrapped("\n".join(pages)))
+    lines, heads = without_running_heads([page.split("\n") for page in pages])
+    lines = whole_words("\n".join(lines)).split("\n")
+    if width := wrapped_lines.width(lines, wrapped_lines.PRINTED):
+        paragraphs = wrapped_lines.joined(enumerate(lines, 1), width, tolerance=width // 4)
+        lines = [text for _, text in paragraphs]
+    for number, record in enumerate(documents.records("\n".join(lines))):
+        yield record._replace(repairs=("running_head_dropped",) * heads) if number == 0 else record
+
+
+def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
+    """The lines of all pages without those that stand at the top or bottom of many, digits apart; and their number."""
+    counts = Counter(line for page in pages for line in {_head(page[at]) for at in _edges(page)})
+    least = max(3, HEAD_PAGES * len(pages))
+    kept: list[str] = []
+    dropped = 0
+    for page in pages:
+        heads = {at for at in _edges(page) if counts[_head(page[at])] >= least}
+        kept += [line for at, line in enumerate(page) if at not in heads]
+        dropped += len(heads)
+    return kept, dropped
+
+
+def _edges(page: list[str]) -> set[int]:
+    """Where running heads and page numbers stand: the outermost lines, and the next ones beside a number alone."""
+    filled = [at for at, line in enumerate(page) if line.strip()]
+    return {*filled[:2], *filled[-2:]} if len(filled) > 4 else set()
+
+
+def _head(line: str) -> str:
+    """A line as it is on every page."""
+    return re.sub(r"\b[ivxlc]+\b|\d+", "#", line.strip().lower())
+
+
+def whole_words(text: str) -> str:
+    """The text with words whole that were divided at the ends of lines; one that is written with a hyphen keeps it."""
+    counts = Counter(re.findall(r"\w+(?:-\w+)*", text.lower()))
+
+    def joined(match: re.Match) -> str:
+        one, other = match[1], match[2]
+        whole, hyphened = counts[(one + other).lower()], counts[f"{one}-{other}".lower()]
+        keeps = hyphened > whole if hyphened or whole else wrapped_lines.keeps_hyphen(one, other)
+        return f"{one}{'-' * keeps}{other}{match[3]}\n"
+
+    return _DIVIDED.sub(joined, text).replace("\x02", "").replace("\u00ad", "")
 
 
 def _page(book, number: int) -> str:
@@ -35,9 +83,8 @@ def _page(book, number: int) -> str:
         text = page.get_textpage().get_text_bounded()
     finally:
         page.close()
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\u00ad")
-    # A word that was divided at the end of a line.
-    return re.sub(r"(\w)(?:\u00ad|(?<=[а-яё])-)\n(?=[а-яё])", r"\1", text).replace("\u00ad\n", "").replace("\u00ad", "")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\x02")
+    return _CONTROLS.sub("", text)
 
 
 PDF = Format("pdf", claims, read)

@@ -1,8 +1,9 @@
 """Plain text: documents between separator lines, or paragraphs gathered at blank lines."""
 
 from collections.abc import Iterator
+from itertools import islice
 
-from core.corpus import documents, encodings, mojibake
+from core.corpus import documents, encodings, mojibake, wrapped_lines
 from core.corpus.sources import Bad, Format, Record, Source
 
 
@@ -28,7 +29,9 @@ def read(source: Source) -> Iterator[Record | Bad]:
                 repaired.append(line.repair)
             yield line.number, text
 
-    for number, text in documents.split(sound(), _separator(source)):
+    separator, width = _layout(source)
+    lines = wrapped_lines.joined(sound(), width) if width else sound()
+    for number, text in documents.split(lines, separator):
         yield from bad
         yield Record(str(number), {"text": text}, tuple(repaired), *(example if repaired else ()))
         bad.clear()
@@ -37,13 +40,11 @@ def read(source: Source) -> Iterator[Record | Bad]:
     yield from bad
 
 
-def _separator(source: Source) -> str | None:
-    first = []
-    for line in encodings.lines(source, source.encoding):
-        first.append(line.text)
-        if len(first) >= 2000:
-            break
-    return documents.separator_of(first)
+def _layout(source: Source) -> tuple[str | None, int]:
+    """The line that separates texts, if there is one, and else the width at which lines are wrapped, if they are."""
+    first = [line.text for line in islice(encodings.lines(source, source.encoding), wrapped_lines.SAMPLE)]
+    separator = documents.separator_of(first)
+    return separator, 0 if separator else wrapped_lines.width(first)
 
 
 TEXT = Format("text", claims, read)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from core.corpus import encodings, schema
 from core.corpus.sources import Bad, Format, Record, Source
 
+LONGEST_ROW = 4 * 1024 * 1024  # characters after which a quote counts as never closed
+NO_DELIMITER = "\x1f"  # of one column, whose lines may have commas
 DELIMITERS = ",;\t|"
 KINDS = ("ask", "input", "answer", "text", "system", "messages", "role")
 KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"}
@@ -27,36 +29,79 @@ def claims(source: Source, head: str) -> bool:
 
 def read(source: Source) -> Iterator[Record | Bad]:
     csv.field_size_limit(encodings.LONGEST_LINE)
-    first = encodings.read_text(source, source.encoding, most=1 << 18)
-    delimiter, _ = _dialect(first)
-    unreadable: list[Bad] = []
+    delimiter, _ = _dialect(encodings.read_text(source, source.encoding, most=1 << 18))
+    header: list[str] = []
+    for row in _rows(encodings.lines(source, source.encoding), delimiter):
+        if isinstance(row, Bad):
+            yield row
+            continue
+        place, cells = row
+        if not header:
+            header = [name.strip().strip("\ufeff") for name in cells]
+        elif len(cells) > len(header):
+            yield Bad(place, "too_many_cells", delimiter.join(cells)[:200])
+        elif any(cell.strip() for cell in cells):
+            yield Record(place, {name: cell for name, cell in zip(header, cells, strict=False) if name})
 
-    def texts() -> Iterator[str]:
-        for line in encodings.lines(source, source.encoding):
+
+class _Lines:
+    """The lines of a file for csv.reader, which can be read again from any line of the row that is read now."""
+
+    def __init__(self, lines: Iterator[encodings.Line]):
+        self.lines, self.held, self.again, self.unreadable = lines, [], [], []
+
+    def __iter__(self) -> Iterator[str]:
+        size = 0
+        while (line := self.again.pop() if self.again else next(self.lines, None)) is not None:
             if line.problem:
-                unreadable.append(Bad(str(line.number), line.problem, line.text[:200]))
-            else:
-                yield line.text.replace("\x00", "\ufffd") + "\n"
+                self.unreadable.append(Bad(str(line.number), line.problem, line.text[:200]))
+                continue
+            size = size + len(line.text) if self.held else 0
+            self.held.append(line)
+            if size > LONGEST_ROW:
+                raise csv.Error
+            yield line.text.replace("\x00", "\ufffd") + "\n"
 
-    reader = csv.reader(texts(), delimiter=delimiter)
-    header = [name.strip().strip("\ufeff") for name in next(reader, [])]
+    def back(self, quoted: bool) -> list[encodings.Line]:
+        """Give back the lines of a row that cannot be read, but for its first one and those that cannot begin a row."""
+        count = 1
+        while quoted and count < len(self.held) and not self.held[count].text.startswith('"'):
+            count += 1
+        self.again += self.held[: count - 1 : -1]
+        return self.held[:count]
+
+
+def _rows(lines: Iterator[encodings.Line], delimiter: str) -> Iterator[tuple[str, list[str]] | Bad]:
+    """(line, cells) of each row; one whose quotes do not fit is set aside, and reading goes on at the next line."""
+    source, count, rows, quoted = _Lines(lines), 0, 0, 0
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
     while True:
+        source.held.clear()
         try:
             cells = next(reader, None)
-        except csv.Error as error:
-            yield Bad(str(reader.line_num), "bad_csv", str(error))
-            continue
-        yield from unreadable
-        unreadable.clear()
-        if cells is None:
+            place = source.held[-1].number if source.held else 0
+        except csv.Error:
+            left = source.back(2 * quoted > rows)
+            cells, place = _loosely_quoted(left[0].text, delimiter, count), left[0].number
+            if cells is None:
+                yield Bad(str(place), "open_quote", "\n".join(line.text for line in left)[:200])
+            reader = csv.reader(source, delimiter=delimiter, strict=True)
+        yield from source.unreadable
+        source.unreadable.clear()
+        if cells is None and not source.held:
             return
-        if not any(cell.strip() for cell in cells):
-            continue
-        place = str(reader.line_num)
-        if len(cells) > len(header):
-            yield Bad(place, "too_many_cells", delimiter.join(cells)[:200])
-            continue
-        yield Record(place, {name: cell for name, cell in zip(header, cells, strict=False) if name})
+        if cells:
+            count, rows, quoted = count or len(cells), rows + 1, quoted + source.held[0].text.startswith('"')
+            yield str(place), cells
+
+
+def _loosely_quoted(line: str, delimiter: str, count: int) -> list[str] | None:
+    """The cells of a line with quotes inside quotes, or None where a quote stays open."""
+    mark = re.escape(delimiter)
+    parts = re.findall(rf'(?:^|{mark})(?:"((?:[^"]|"(?!\s*(?:{mark}|$)))*)"\s*(?={mark}|$)|([^{mark}]*))', line)
+    cells = [inside.replace('""', '"') or bare for inside, bare in parts]
+    is_open = any(bare.startswith('"') and bare.count('"') % 2 for _, bare in parts)
+    return cells if len(cells) == count and not is_open else None
 
 
 def _dialect(head: str) -> tuple[str, list[str]]:
@@ -64,7 +109,7 @@ def _dialect(head: str) -> tuple[str, list[str]]:
     outside = re.sub(r'"[^"]*"', "", line)
     delimiter = max(DELIMITERS, key=outside.count)
     if not outside.count(delimiter):
-        return ",", [line.strip()]
+        return NO_DELIMITER, [line.strip()]
     return delimiter, next(csv.reader([line], delimiter=delimiter), [line])
 
 

@@ -1,0 +1,114 @@
+"""Hard-wrapped text, as of printed books: whether its lines are broken at a width, and its paragraphs whole again."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+from core.corpus import documents
+
+SAMPLE = 2000  # lines
+FEWEST = 4  # lines that go on in the next one, to tell
+TOLERANCE = 8  # characters by which the next word may have fitted: not every program fills its lines
+
+
+class Wrapping(NamedTuple):
+    """What the lines of wrapped text are like."""
+
+    widths: range  # characters of the widest lines
+    full: float  # of the width: as long a line that goes on in the next one is, but for few
+    share: float  # least share of such lines among neighbours
+
+
+TYPED = Wrapping(range(40, 121), 0.75, 0.4)
+PRINTED = Wrapping(range(25, 200), 0.5, 0.25)  # in several sizes, with lists and captions
+_ENDS = re.compile(r"[.!?…:;][\"»”’)\]]*$")
+_GOES_ON = re.compile(r"\s*[a-zа-яё]")
+_BEGINS = re.compile(r"\s*(?:[—–*•+>|#]|-\s|\d{1,3}[.)]\s|```|~~~|[A-ZА-ЯЁ]{1,3}[.)]\s|\w[)]\s|\(\w{1,3}\)\s)")
+_CODE = re.compile(r"[{};\\=<>$]|\(\)|^\s*--?\w")
+CODE_INDENT = 4  # spaces from which on lines may be code
+_TABLE = re.compile(r"\S(?: {3,}|\t)\S|\|.*\||^(?:[-=_*~.]\s?){3,}$")
+_DIVIDED = re.compile(r"([^\W\d_]+)-$")
+# Words that keep their hyphen: кое-кто, по-русски, из-за, кто-нибудь, всё-таки.
+_HYPHENED = re.compile(
+    r"(?:кое|кой)-\w+|по-\w+(?:[сц]ки|[ое]му)|во-\w+ых|из-(?:за|под)|вс[её]-таки|"
+    r"(?:кто|кого|кому|кем|ком|что|чего|чему|чем|где|когда|куда|откуда|как\w*|чей|чь\w+|почему|отчего|зачем|сколько)"
+    r"-(?:то|либо|нибудь)",
+    re.IGNORECASE,
+)
+
+
+def width(lines: Iterable[str], kind: Wrapping = TYPED) -> int:
+    """The width at which the lines of a text are wrapped; 0 where they are lines of their own: verse, code, a list."""
+    rows = [line.rstrip() for line in lines]
+    lengths = sorted(map(len, filter(None, rows)))
+    if not lengths:
+        return 0
+    widest = lengths[int(0.97 * (len(lengths) - 1))]
+    pairs = [(one, other) for one, other in pairwise(rows) if one and other and not _apart(one, other)]
+    going_on = [one for one, other in pairs if _GOES_ON.match(other) and not _ENDS.search(one)]
+    if widest not in kind.widths or len(going_on) < max(FEWEST, kind.share * len(pairs)):
+        return 0
+    return widest if sum(len(one) >= kind.full * widest for one in going_on) >= 0.8 * len(going_on) else 0
+
+
+def joined(lines: Iterable[tuple[int, str]], widest: int, tolerance: int = TOLERANCE) -> Iterator[tuple[int, str]]:
+    """(number of the first line, text) of each paragraph; what is no running text stays line by line."""
+    number, held, last, indents, fenced = 0, "", "", set(), False
+    for at, line in lines:
+        line = line.rstrip()
+        fence = documents.FENCE.match(line) is not None
+        if number and held and not fenced and not fence and line and _goes_on(last, line, widest, tolerance):
+            indents.add(len(held) - len(held.lstrip()))
+            held = join(held, line.strip())
+        else:
+            if number:
+                yield number, _without_indent(held, indents)
+            number, held = at, line
+        fenced ^= fence
+        last = line
+    if number:
+        yield number, _without_indent(held, indents)
+
+
+def _without_indent(text: str, indents: set[int]) -> str:
+    """A paragraph without the indent of first lines."""
+    plain = text.lstrip()
+    return plain if len(text) - len(plain) in indents else text
+
+
+def join(text: str, line: str) -> str:
+    """A line and the next one; a word that was divided at the end of the line is whole again."""
+    if text.endswith("\u00ad"):
+        return text[:-1] + line
+    divided = _DIVIDED.search(text)
+    if not divided or not _GOES_ON.match(line):
+        return f"{text} {line}"
+    keeps = keeps_hyphen(divided[1], re.match(r"\w+", line)[0])
+    return (text if keeps else text[:-1]) + line
+
+
+def keeps_hyphen(one: str, other: str) -> bool:
+    """Whether a hyphen at the end of a line belongs to its word, as in "кто-то"."""
+    return _HYPHENED.fullmatch(f"{one}-{other}") is not None
+
+
+def _goes_on(line: str, other: str, widest: int, tolerance: int) -> bool:
+    """Whether the next line belongs to the paragraph of this one: its first word had no room here."""
+    if not line or _apart(line, other):
+        return False
+    room = widest - len(line) - 1 - len(other.split(maxsplit=1)[0])
+    if _GOES_ON.match(other) and not _ENDS.search(line):
+        return len(line) >= widest / 2
+    return room < tolerance
+
+
+def _apart(line: str, other: str) -> bool:
+    """Whether two lines are surely no running text: a list, a table, a heading, a line that is indented."""
+    indent, next_indent = len(line) - len(line.lstrip()), len(other) - len(other.lstrip())
+    runs = not _CODE.search(line) and not _CODE.search(other)
+    if next_indent > indent and not (_BEGINS.match(line) and runs):
+        return True
+    if next_indent == indent >= CODE_INDENT and not runs:
+        return True
+    return bool(_BEGINS.match(other) or _TABLE.search(line) or _TABLE.search(other)) or line.lstrip().startswith("#")
