@@ -342,7 +342,7 @@ def test_the_button_checks_the_card_that_a_run_takes_not_the_one_that_replies_co
     reply_gpu.choose("GPU-small")
     started = []
     monkeypatch.setattr(core_process, "spawn_detached", lambda command, log, seen: started.append(seen))
-    jobs.start(jobs.create(home, {"name": "another job"}), "core.export")
+    jobs.start(jobs.create(home, {"name": "another job"}), "core.export", reply_gpu.environment())
     checks.start()
     assert started == [{"CUDA_VISIBLE_DEVICES": "GPU-small"}, {"CUDA_VISIBLE_DEVICES": "GPU-large"}]
 

@@ -257,15 +257,21 @@ def test_shards_share_the_groups_of_a_chain(serve, tmp_path):
 
 
 def test_chains_that_were_set_aside_are_asked_for_again(serve, tmp_path):
-    bad = {2: {"judge": "It is lovely."}}
-    directory = job(tmp_path, serve(author(bad)), tokens=1_000_000, parallel=1)
-    threading.Timer(1, jobs.ask, (directory, "pause")).start()
+    bad, limit = {2: {"judge": "It is lovely."}}, {"row": 8, "request": "pause"}
+
+    def script(count, body):
+        if number_of(body) >= limit["row"]:
+            jobs.ask(directory, limit["request"])
+        return author_of_all(count, body)
+
+    author_of_all = author(bad)
+    directory = job(tmp_path, serve(script), tokens=1_000_000, parallel=1)
     assert worker.run(directory) == "paused"
     assert events.last(directory)["aside"] == {"no_verdict": 1}
     bad.clear()
     assert synth_jobs.change(directory, {}, again=True) == {"attempt": 1}
     jobs.forget_requests(directory)
-    threading.Timer(1, jobs.ask, (directory, "stop")).start()
+    limit |= {"row": 12, "request": "stop"}
     assert worker.run(directory) == "stopped"
     assert [row["recipe"]["part"] for row in written(directory) if row["recipe"]["row"] // 2 == 2] == ["whole", "asked"]
     assert events.last(directory)["aside"] == {}

@@ -129,12 +129,12 @@ def test_lines_that_ask_are_found_by_their_tokens():
 
 
 def test_a_process_notes_the_statements_that_ask_before_they_run(tmp_path):
-    code = "from core.training import devices; devices.device_type(); from core.estimate import catalogue"
+    code = "from core.training import devices; devices.device_type(); from core.estimate import cards"
     site = Path(pretended_card.__file__).parent / "site"
     code = f"import sys; sys.path.insert(0, {str(site)!r}); import card_lines; card_lines.install(); {code}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"CARD_LINES": str(tmp_path)}, check=True)
     seen = {line.rpartition(" ")[0] for file in tmp_path.iterdir() for line in file.read_text().splitlines()}
-    assert seen >= {"core/training/devices.py", "core/estimate/catalogue.py"}
+    assert seen >= {"core/training/devices.py", "core/estimate/cards.py"}
 
 
 def test_a_line_that_nobody_reaches_and_an_entry_that_is_gone_are_named():
