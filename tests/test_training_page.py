@@ -49,7 +49,7 @@ def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
     said = []
     monkeypatch.setattr(gr, "Info", said.append)
     (paths.corpora() / "c").mkdir()
-    (paths.corpora() / "c" / "card.json").write_text(f'{{"kind": "{kind}"}}', encoding="utf-8")
+    (paths.corpora() / "c" / "card.json").write_text(f'{{"name": "c", "kind": "{kind}"}}', encoding="utf-8")
     updates = training_approach.on_corpus(SAY, "c", approach, "starter")
     assert said == []  # a page that opens sets the approach as well, and nobody asked it anything
     training_approach.on_chosen(SAY, "c", approach)

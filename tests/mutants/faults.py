@@ -449,10 +449,13 @@ SHARING = Group(
     "core/sharing/sharing.py",
     ("test_share.py", "test_share_files.py"),
     (
-        ("            if len(self.visitors) >= self.limits.visitors:", "            if False:"),
         (
-            "            if len(self.visitors) >= self.limits.visitors:",
-            "            if len(self.visitors) > self.limits.visitors:",
+            "            if len(self.visitors) >= self.limits.visitors:\n                raise",
+            "            if False:\n                raise",
+        ),
+        (
+            "            if len(self.visitors) >= self.limits.visitors:\n                raise",
+            "            if len(self.visitors) > self.limits.visitors:\n                raise",
         ),
         (
             "            if not hmac.compare_digest(_plain(password), _plain(self.password)):",
@@ -517,14 +520,10 @@ GATE = Group(
             "        pass",
         ),
         (
-            "            if len(body) > most:\n                raise Refused(413)",
-            "            if False:\n                raise Refused(413)",
+            "                if len(body) > most:\n                    raise Refused(413)",
+            "                if False:\n                    raise Refused(413)",
         ),
         ('httponly=True, samesite="lax"', 'samesite="lax"'),
-        (
-            '        if scope["type"] == "http" and not LOCAL.fullmatch(Request(scope).headers.get("host", "")):',
-            "        if False:",
-        ),
         ('    "x-frame-options": "DENY",\n', ""),
     ),
 )
@@ -550,7 +549,7 @@ STORE = Group(
             '    changed = dict(row, state=state, events_offset=0, name=label["name"], note=label["note"])',
         ),
         (
-            '    changed["files_fingerprint"] = None if more or state in runs.ACTIVE else fingerprint',
+            '    changed["files_fingerprint"] = None if more or damaged or state in runs.ACTIVE else fingerprint',
             '    changed["files_fingerprint"] = fingerprint',
         ),
         (
@@ -572,7 +571,6 @@ STORE = Group(
         ('{"stage": None, "seconds_left": None, "disk_shortage": None}', '{"stage": None, "disk_shortage": None}'),
         ('"checkpoint": {"step": "checkpoint_step"}', '"checkpoint": {"bytes": "checkpoint_step"}'),
         ("    **dict.fromkeys(events.FINAL, _ENDED),", "    **dict.fromkeys(events.FINAL, {}),"),
-        ('        connection.execute("pragma foreign_keys=on")', "        pass"),
         ("when verdict in ('tie', 'bad') then 0.5 else", "when verdict in ('tie', 'bad') then 0 else"),
         (
             "        union all select verdict, 'b' side from votes where",
@@ -677,7 +675,7 @@ RUNS = Group(
             '    jobs.ask(directory(run_id), "pause")',
         ),
         (
-            '        if state(run_id) in ACTIVE and TrainConfig.load(paths.run(run_id) / "config.json") == config:',
+            "        if state(run_id) in ACTIVE and _config_if_readable(run_id) == config:",
             "        if False:",
         ),
     ),
@@ -844,8 +842,8 @@ VOTES = Group(
             'if row["verdict"] == "b" else (row["text_b"], row["text_a"])',
         ),
         (
-            '        db["votes"].upsert(vote, pk=("match_id", "prompt_index", "voter"))',
-            '        db["votes"].insert(vote, ignore=True, pk=("match_id", "prompt_index", "voter"))',
+            '        db["votes"].upsert(vote, pk=database.VOTE)',
+            '        db["votes"].insert(vote, ignore=True, pk=database.VOTE)',
         ),
         ('    system = [{"role": "system", "content": row["system"]}] if row["system"] else []', "    system = []"),
     ),
@@ -861,7 +859,7 @@ QUEUE = Group(
             "        order.insert(max(0, at - places), order.pop(at))",
         ),
         (
-            '            if before_boot and life["starts"] < MOST_STARTS and',
+            '            if before_boot and life.get("starts", 0) < MOST_STARTS and',
             "            if before_boot and",
         ),
         (
@@ -869,6 +867,25 @@ QUEUE = Group(
             "    return sorted(created, key=lambda run_id: created[run_id])",
         ),
     ),
+)
+
+
+OWN_PAGE = Group(
+    "core/sharing/own_page.py",
+    ("test_walls.py", "test_app.py"),
+    (
+        ('        if not LOCAL.fullmatch(request.headers.get("host", "")):', "        if False:"),
+        (
+            '    return site in ("same-origin", "none") and (origin is None or',
+            '    return site in ("same-origin", "none") or (origin is None or',
+        ),
+    ),
+)
+
+DATABASE = Group(
+    "core/runs/database.py",
+    ("test_store.py", "test_upgrades.py"),
+    (('        connection.execute("pragma foreign_keys=on")', "        pass"),),
 )
 
 
@@ -885,6 +902,8 @@ GROUPS = (
         DUPLICATES,
         SHARING,
         GATE,
+        OWN_PAGE,
+        DATABASE,
         STORE,
         MIGRATIONS,
     ),
