@@ -377,6 +377,17 @@ def test_what_was_said_is_known_again_in_other_clothes():
     assert [verdict and verdict["why"] for verdict in verdicts] == [None, "equal", None, None, None]
 
 
+@pytest.mark.parametrize(("length", "replaced", "added"), [(60, 3, 0), (49, 0, 2), (200, 8, 0)])
+def test_a_template_with_other_words_in_it_is_a_near_copy_at_any_length(length, replaced, added):
+    """Long texts are not compared by words: three of sixty changed words are in fifteen of its shingles."""
+    words = [f"word{chr(97 + at % 26)}{chr(97 + at // 26)}" for at in range(length + added)]
+    other = list(words)
+    for at in range(replaced):
+        other[at * (length // replaced)] = "quite"
+    verdicts = Copies().judge([7, 8], [" ".join(words[:length]), " ".join(other)])
+    assert [verdict and (verdict["why"], verdict["of"]) for verdict in verdicts] == [None, ("near", 7)]
+
+
 def test_near_copies_of_a_job_are_those_of_the_report_on_its_corpus():
     texts = [recipes.load("style-en").make(1, number)["messages"][-1]["content"] for number in range(40)]
     texts += [texts[3] + " Indeed.", "So: " + texts[5]]

@@ -135,18 +135,21 @@ def _digest(text: str) -> int:
     return hash(text) & 0xFFFFFFFFFFFFFFFF
 
 
-def signatures(texts: list[str]) -> np.ndarray:
-    """MinHash signatures of normalised texts, (len(texts), PERMUTATIONS) of uint32; zeros for one without a shingle."""
-    shingles = [_shingles(text) for text in texts]
+def signatures(texts: list[str], long: int = LONG) -> np.ndarray:
+    """MinHash signatures of normalised texts, (len(texts), PERMUTATIONS) of uint32; zeros for one without a shingle.
+
+    Texts of at least `long` words are shingled by words.
+    """
+    shingles = [_shingles(text, long) for text in texts]
     matrix = rensa.RMinHash.digest_matrix_from_token_sets(shingles, PERMUTATIONS, 42)
     rows = np.array([array("I", row) for row in matrix.to_rows()], np.uint32)  # by half faster than of the lists
     rows[[not of_text for of_text in shingles]] = 0
     return rows
 
 
-def _shingles(text: str) -> list[str]:
+def _shingles(text: str, long: int = LONG) -> list[str]:
     """The shingles of a text: of characters in a short one, of words in a long one."""
-    if text.count(" ") < LONG - 1:
+    if text.count(" ") < long - 1:
         return [text[at : at + SHINGLE] for at in range(len(text) - SHINGLE + 1)]
     words = text[:MOST_CHARACTERS].split(" ")
     return [" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)]

@@ -1,6 +1,8 @@
 """Which rows a job has kept: equal ones by digests of 8 bytes (80 MB for ten million rows), near ones by MinHash.
 
-Signatures, bands and threshold are those of the report on a corpus, core.corpus.duplicates. The index is another one:
+Signatures, bands and threshold are those of the report on a corpus, core.corpus.duplicates, but long texts too are
+compared by their characters: rows of one recipe differ by a word in a sentence, which changes most shingles of five words.
+The index is another one:
 the report makes clusters of a whole corpus; a job judges each row when it is made, in bounded memory, and after a kill it
 feeds in the kept rows and finds the same copies. The last WINDOW kept rows are compared; the tables of the bands are
 overwritten as they fill, so near copies take about 100 MB for any number of rows.
@@ -88,7 +90,7 @@ def _prepared(numbers: list[int], texts: list[str]):
     if not texts:
         return []
     plain = [normal or text for normal, text in zip(text_normalization.many(texts), texts, strict=True)]
-    signatures = duplicates.signatures([text[:MOST] if len(text) >= LEAST else "" for text in plain])
+    signatures = duplicates.signatures([text[:MOST] if len(text) >= LEAST else "" for text in plain], long=MOST)
     slots = np.zeros((len(texts), BANDS), np.uint64)
     for column in np.split(signatures.reshape(len(texts), BANDS, -1), PERMUTATIONS // BANDS, axis=2):
         slots = (slots ^ column[:, :, 0]) * _MIX
