@@ -6,16 +6,16 @@ from core.estimate import calibration, replay, reply, speed
 from core.estimate import setup as setups
 from core.estimate.catalogue import Card
 from core.estimate.memory import GIB, Memory, estimate
-from core.estimate.setup import OPTIMIZERS, Setup
+from core.estimate.setup import Setup, saved_bytes
 from core.estimate.shape import ModelShape
 from core.hardware import hardware
 
 SAMPLE = 3  # layers that the allocator is followed through where all of them are kept; more change little
 PROGRAM = 3.0 * GIB  # of host memory: Python, torch with its CUDA libraries, transformers, peft
 WORKER = 0.5 * GIB  # a dataloader's worker
-TOKEN_BYTES = 13  # tokenised: input_ids 4, attention_mask 1, labels 8; measured with datasets
+TOKEN_BYTES = 4  # of the token cache: an id of int32, whose sign says whether it is learned
 TEXT_BYTES = 4.5  # of UTF-8 for a token: English and Russian lie between 4 and 6
-CHECKPOINTS = 3  # on the disk: two that are kept, and the next while it is written
+CHECKPOINTS = 4  # on the disk, as core/training keeps them: two newest, the best, and the next while it is written
 CACHE = 2.0 * GIB  # on the disk: compiled kernels, tokenizer, logs
 MOST_RESERVED = 1.6  # of what is allocated: no measured run reserved more than 1.49 of it
 UPPER = 1.08  # nine in ten measured runs reserve less than this times the estimate
@@ -127,10 +127,9 @@ def host(shape: ModelShape, setup: Setup, memory: Memory) -> dict[str, float]:
 def disk(shape: ModelShape, setup: Setup, memory: Memory, tokens: int) -> dict[str, float]:
     """Bytes on disk by what they are for; a checkpoint holds what is trained and the optimizer's states."""
     width = 4 if memory.trainable < shape.parameters else setup.weight_width
-    state = OPTIMIZERS.get(setup.optim.removeprefix("paged_"), (8, 8))[0 if width == 4 else 1]
     return {
         "weights": 2.0 * shape.parameters,
-        "checkpoints": CHECKPOINTS * memory.trainable * (width + state),
+        "checkpoints": CHECKPOINTS * memory.trainable * saved_bytes(setup.optim, width),
         "corpus": tokens * (TEXT_BYTES + TOKEN_BYTES),
         "cache": CACHE,
     }

@@ -28,6 +28,11 @@ SUGGESTED = {
 }  # fmt: skip
 
 
+def saved_bytes(optim: str, width: int = 4) -> float:
+    """Bytes of a trained number in a checkpoint: itself, of `width` bytes, and the optimizer's states."""
+    return width + OPTIMIZERS.get(optim.removeprefix("paged_"), (8, 8))[0 if width == 4 else 1]
+
+
 @dataclass(frozen=True)
 class Setup:
     """Everything about a run that its memory and time depend on.

@@ -14,6 +14,7 @@ from pathlib import Path
 from core import VERSION, events, files, jobs, model_files, models, paths, process
 from core.errors import UserError
 from core.estimate import forecast
+from core.estimate.setup import saved_bytes
 from core.hardware import hardware, nvidia, torch_build
 from core.runs import assigned_gpu, disk_space, queue, runs
 from core.runs.observer import Observer
@@ -170,13 +171,13 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
 def disk_bytes(config: TrainConfig) -> int:
     """Disk space that a run may take, in bytes; an adapter takes little.
 
-    With all weights trained, a checkpoint has them and AdamW's two states. There are the newest ones, the best one and the
+    With all weights trained, a checkpoint has them in fp32 and the optimizer's states. There are the newest ones, the best one and the
     one that is being written, and at the end the model in fp32.
     """
     if config.method != "full":
         return disk_space.RUN_BYTES
     trained = model_files.count(Path(config.base_model))
-    return disk_space.RUN_BYTES + trained * ((config.save_total_limit + 2) * disk_space.ADAM_BYTES + 4)
+    return disk_space.RUN_BYTES + int(trained * ((config.save_total_limit + 2) * saved_bytes(config.optim) + 4))
 
 
 def _forecast(config: TrainConfig, longest: int) -> dict | None:
