@@ -15,7 +15,7 @@ PLAIN = {
     "Waiting run", "First", "Second", "Name of the set", "Run", "Name", "Note",
     "New value", "Log scale", "Export", "As", "Approach", "Or a file of personas", "Name of the profile",
 }  # fmt: skip
-PLAIN_BEGINNINGS = ("Files: ", "Repair turns (", "Replace personal data (", "Who replies: ")
+PLAIN_BEGINNINGS = ("Files of any kind", "Repair turns (", "Replace personal data (", "Who replies: ")
 OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
 
 

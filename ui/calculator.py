@@ -84,7 +84,7 @@ def build_question(say: Say) -> dict:
     with gr.Row():
         model = gr.Dropdown(models, value=DEFAULT_MODEL, allow_custom_value=True, **_words(say, "model"), **wide)
         card = gr.Dropdown(cards, value=cards[0][1], allow_custom_value=True, **_words(say, "card"), **wide)
-        memory = gr.Number(None, minimum=0, **_words(say, "memory_gb"), scale=1, min_width=140)
+        memory = gr.Textbox(placeholder="12", **_words(say, "memory_gb"), scale=1, min_width=140)
         method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
     with gr.Row():
         corpus = gr.Dropdown(corpus_choices(say), value="", **_words(say, "corpus"), **wide)

@@ -30,7 +30,7 @@ def build(say: Say) -> dict:
             with gr.Row():
                 folder = gr.UploadButton(say("corpora.folder"), file_count="directory", scale=1, min_width=150)
                 name = gr.Textbox(label=say("corpora.name"), placeholder=say("corpora.name.info"), scale=3)
-            gr.Markdown(say("corpora.big"))
+            gr.Markdown(f"{say('corpora.files.kinds')}\n\n{say('corpora.big')}", elem_classes=["subdued"])
             with gr.Row():
                 most = say.number(corpus.Options().most_rows, 9)
                 hub = gr.Textbox(

@@ -86,8 +86,8 @@ def build_form(say: Say) -> dict:
         return model_choices(say("synth.model.none"))
 
     volumes = [(say.number(tokens, 12), tokens) for tokens in preview.VOLUMES] + [(say("synth.volume.other"), OTHER)]
-    form = {"recipe": gr.Dropdown(recipe_choices(say), **words("recipe"))}
-    about = gr.Markdown()
+    form = {"recipe": gr.Dropdown(recipe_choices(say), value=first_recipe(say), **words("recipe"))}
+    about = gr.Markdown(on_recipe(say, first_recipe(say)))
     form["recipe"].change(partial(on_recipe, say), form["recipe"], about, show_progress="hidden")
     form |= {
         "volume": gr.Radio(volumes, value=preview.VOLUMES[0], **words("volume")),
@@ -132,6 +132,13 @@ def recipe_choices(say: Say) -> list[tuple[str, str]]:
     ours = sorted(recipes.listed(), key=lambda one: one["lang"] != say.lang)
     own = sorted((paths.home() / "recipes").glob("*.yaml"))
     return [(_title(say, one), one["name"]) for one in ours] + [(path.name, str(path)) for path in own]
+
+
+def first_recipe(say: Say) -> str:
+    """The recipe that is chosen at first: one that writes at once, where there is no model to write."""
+    listed = sorted(recipes.listed(), key=lambda recipe: recipe["lang"] != say.lang)
+    able = listed if models.ready() else [recipe for recipe in listed if recipe["kind"] == "grammar"]
+    return able[0]["name"]
 
 
 def _title(say: Say, recipe: dict) -> str:
