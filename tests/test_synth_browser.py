@@ -84,7 +84,7 @@ def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, ser
 def test_the_tab_in_russian_with_personas_from_a_file(browser, server, tmp_path, picture):  # noqa: F811
     say = Say("ru")
     page = opened(browser, server, "ru-RU")
-    show(page, say, "Фракталы")
+    show(page, say, "Фракталы · без модели")
     picture(page, "synth-preview-ru")
     page.get_by_text(say("synth.writer"), exact=True).click()
     file = tmp_path / "персоны.txt"

@@ -36,7 +36,9 @@ _TORN = re.compile(rb"[\x00-\x7f]*(?:[\xe0-\xef][\x80-\xbf]|[\x80-\xbf]{2})[\x00
 _BEYOND_ASCII = bytes(range(128, 256))
 # Cyrillic or Latin letters of UTF-16 that are read one byte too late: U+0430 and U+0043 as U+3004 and U+4300.
 _SHIFTED = re.compile("[" + "".join(chr(high << 8 | low) for high in range(5, 216) for low in (0, 4)) + "]{3}")
-_RUN, _IN_LATIN = re.compile(rb"[\x80-\xff]+"), re.compile(rb"[A-Za-z][\x80-\xff]+|[\x80-\xff]+[A-Za-z]")
+_RUN = re.compile(rb"[\x80-\xff]+")
+# A run is tried from its first byte alone: from each of them, a long run without a letter takes minutes.
+_IN_LATIN = re.compile(rb"[A-Za-z][\x80-\xff]++|(?<![\x80-\xff])[\x80-\xff]++[A-Za-z]")
 _OLD_WORD = re.compile(rb"[\x80-\xff]{3}")
 
 
