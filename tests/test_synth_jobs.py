@@ -187,6 +187,8 @@ def test_a_detached_job_is_paused_and_goes_on_and_stops():
     assert paused["ending"]["reason"] == "asked"
     synth_jobs.resume(directory)
     wait(directory, "running")
+    while synth_jobs.progress(directory)["progress"]["rows"] <= paused["ending"]["rows"]:
+        time.sleep(0.02)
     synth_jobs.stop(directory)
     wait(directory, "stopped")
     ended = synth_jobs.progress(directory)
