@@ -26,6 +26,7 @@ PROCESSOR = "of the free memory of a processor, which no walk asks for"
 CONVOLVES = "of families that convolve, which no walk trains on the card"
 UNSEEN = "for a card that torch does not see; tests/test_run_card.py has them"
 OUTDATED = "for a torch or a package that is too old; tests/test_run_card.py has them"
+TYPED = "of a memory that a person types; tests/test_cards.py types it"
 # {(file, line of source): why no walk can reach it here}. An entry that is gone or is reached makes the test fail.
 NOT_RUN = {
     (
@@ -44,11 +45,15 @@ NOT_RUN = {
     ): INTEL,
     ("core/hardware/gpu.py", 'return self.kind != "cuda" or self.compute_capability >= 8.0'): UNASKED,
     ("core/training/devices.py", 'if kind == "mps":'): PROCESSOR,
+    ("core/estimate/cards.py", 'if card.kind == "mps":'): TYPED,
     (
         "core/training/checks.py",
         'return devices.device_type() not in ("cuda", "xpu") or find_spec("fla") is None',
     ): CONVOLVES,
-    ("core/hardware/torch_build.py", 'found = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None'): OUTDATED,
+    (
+        "core/hardware/torch_build.py",
+        'repair = mend(gpu, driver_cuda) if gpu and gpu.kind != "mps" else None',
+    ): OUTDATED,
     (
         "core/runs/trainer.py",
         "return torch_build.without_code(name, needed, torch.__version__, nvidia.driver().cuda).error",
