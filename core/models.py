@@ -20,8 +20,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import errors, files, paths
-from core.errors import UserError
+from core import errors, files, foreign, model_check, paths
+from core.errors import ErrorElsewhere, UserError
 
 STARTER = "starter"
 STARTER_TITLE = "SmolLM2-135M-Instruct"
@@ -133,9 +133,11 @@ def check(name: str) -> None:
     """Raise the error that a name would certainly lead to, without downloading or converting anything."""
     name = name.strip()
     path = Path(name).expanduser()
-    if name == STARTER or local(name):
+    if directory := local(name):
+        model_check.ask(Path(directory))
+    elif name == STARTER:
         return
-    if path.is_file():
+    elif path.is_file():
         _check_gguf(path)
     elif not _is_hub_id(name):
         raise ModelUnknown(name=name or '""')
@@ -144,9 +146,9 @@ def check(name: str) -> None:
 def prepare(name: str, report: Report = silent) -> str:
     """Make a model ready and return its directory; downloads and converts only what is not here yet."""
     name = name.strip()
+    check(name)
     if directory := local(name):
         return directory
-    check(name)
     if name == STARTER:
         return _prepare_starter(report)
     path = Path(name).expanduser()
@@ -302,6 +304,10 @@ def _check_gguf(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
+    try:
+        foreign.ask("gguf", str(path), file=path)
+    except ErrorElsewhere as error:
+        raise GgufUnreadable(path=path, reason="its header is damaged or that of no language model") from error
 
 
 def _is_hub_id(name: str) -> bool:

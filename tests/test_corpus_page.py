@@ -28,6 +28,10 @@ def last(steps):
     return final
 
 
+def last_of(handler, *values):
+    return last(handler(*values))
+
+
 def test_a_sample_is_taken_looked_through_and_deleted():
     listing, changed, progress, cancel = last(corpora.on_take(SAY, "kuznets-ru"))
     card = corpus.listed()[0]
@@ -63,13 +67,13 @@ def test_trouble_of_an_import_is_told_in_the_persons_language(tmp_path):
 def test_dropped_files_are_looked_into_and_their_mapping_is_asked(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text(lines([{"messages": messages([("Гость", "q"), ("Мастер", "a")])}]), "utf-8")
-    seen, looked, told, columns, *_ = shown = corpora_new.on_files(SAY, [str(file)], None)
-    unknown, roles = shown[10], shown[11:]
+    seen, looked, told, columns, *_ = shown = last_of(corpora_new.on_files, SAY, [str(file)], None)
+    unknown, roles = shown[10], shown[11:-1]
     assert (seen["visible"], told["visible"], columns, unknown) == (True, False, ["messages"], ["Гость", "Мастер"])
     assert "Ни одной строки" in looked
     assert [role["visible"] for role in roles] == [True, True, False, False]
     chosen = (["messages"], "auto", None, None, "auto", "", True, True, False, unknown, "user", "assistant", "", "")
-    assert "<b>Ассистент:</b> a" in corpora_new.on_apply(SAY, [str(file)], None, [], *chosen)
+    assert "<b>Ассистент:</b> a" in last_of(corpora_new.on_apply, SAY, [str(file)], None, [], *chosen)[0]
     card = last(corpora.on_create(SAY, [str(file)], None, [], "Гости", *chosen))[0]["value"]
     assert corpus.card(card)["rows"] == 1
 
@@ -83,13 +87,13 @@ def test_what_was_chosen_is_chosen_again_for_files_of_the_same_shape(tmp_path):
     chosen = (columns, "pair", columns[0], columns[1], "utf-8", "", True, True, False, ["Гость"], "user", "", "", "")
     card = last(corpora.on_create(SAY, [str(first)], None, [], "", *chosen))[0]["value"]
     assert [turn["content"] for turn in corpus.rows(card)[0]["messages"]] == ["q", "a"]
-    _, looked, told, _, schema, ask, answer, encoding, *_ = corpora_new.on_files(SAY, [str(second)], None)
+    _, looked, told, _, schema, ask, answer, encoding, *_ = last_of(corpora_new.on_files, SAY, [str(second)], None)
     assert told == gr.update(value=SAY("corpora.remembered"), visible=True)
     assert (schema, ask["value"], answer["value"], encoding) == ("pair", columns[0], columns[1], "utf-8")
     assert looked.count("<b>Ассистент:</b> a") == 2
     forgotten = (columns, "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
     corpora_new.remember(forgotten)
-    assert corpora_new.on_files(SAY, [str(second)], None)[4] == "auto"
+    assert last_of(corpora_new.on_files, SAY, [str(second)], None)[4] == "auto"
 
 
 def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
@@ -100,7 +104,7 @@ def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
     ]
     file = tmp_path / "result.json"
     file.write_text(json.dumps({"name": "Аня", "type": "personal_chat", "messages": log}), "utf-8")
-    shown = corpora_new.on_files(SAY, [str(file)], None)
+    shown = last_of(corpora_new.on_files, SAY, [str(file)], None)
     me, personal = shown[8], shown[9]
     assert me["choices"] == [("Автор выгрузки, а если он не указан — тот, кто написал больше всех", ""), "Аня", "Боря"]
     assert (me["visible"], personal, "Пиши на [EMAIL_1]" in shown[1]) == (True, True, True)
@@ -112,7 +116,7 @@ def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
         card = last(corpora.on_create(SAY, [str(file)], None, [], "", *chosen))[0]["value"]
         assert corpus.rows(card)[0]["messages"] == messages(turns)
         assert corpus.card(card)["repairs"]["personal_replaced"] == 1
-    assert corpora_new.on_files(SAY, [str(file)], None)[8]["value"] == "Аня"
+    assert last_of(corpora_new.on_files, SAY, [str(file)], None)[8]["value"] == "Аня"
 
 
 def test_a_folder_from_the_browser_keeps_the_names_of_its_folders(tmp_path):

@@ -4,6 +4,7 @@ from functools import partial
 
 import gradio as gr
 
+from core import process
 from core.corpus import corpus, import_presets, turns
 from core.errors import UserError
 from ui import corpora_files
@@ -39,6 +40,7 @@ def build(say: Say) -> dict:
                 fetch = gr.Button(say("corpora.hub.fetch"), scale=1, min_width=150)
     with gr.Accordion(say("corpora.look"), open=True, visible=False) as seen:
         looked = gr.HTML()
+        stop = gr.Button(say("corpora.cancel"), visible=False, size="sm")
         mapping = _build_mapping(say)
     with gr.Row():
         gr.Column(scale=1, min_width=300)
@@ -49,12 +51,18 @@ def build(say: Say) -> dict:
     sample.change(partial(on_sample, say), sample, sample, show_progress="hidden")
     settings = mapping["settings"]
     names, from_browser = gr.State([]), gr.Textbox(visible=False)
-    shown = [seen, looked, *mapping["shown"]]
-    folder.upload(
+    shown = [seen, looked, *mapping["shown"], stop]
+    of_folder = folder.upload(
         corpora_files.names, [from_browser, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
-    ).then(partial(on_files, say), [files, folder, names], shown)
-    files.change(partial(on_files, say), [files, folder, names], shown)
-    mapping["apply"].click(partial(on_apply, say), [files, folder, names, *settings], looked)
+    )
+    looks = [
+        of_folder.then(partial(on_files, say), [files, folder, names], shown, show_progress="hidden"),
+        files.change(partial(on_files, say), [files, folder, names], shown, show_progress="hidden"),
+        mapping["apply"].click(
+            partial(on_apply, say), [files, folder, names, *settings], [looked, stop], show_progress="hidden"
+        ),
+    ]
+    stop.click(lambda: (say("corpora.look.cancelled"), gr.update(visible=False)), None, [looked, stop], cancels=looks)
     return {
         "sample": sample, "take": take, "hub": hub, "fetch": fetch, "create": create, "cancel": cancel, "progress": progress,
         "name": name, "inputs": [files, folder, names, name, *settings],
@@ -126,21 +134,34 @@ def on_sample(say: Say, sample_id: str | None):
 def on_files(say: Say, files, folder, names=()):
     """A first look into dropped files, before anything is made; what was chosen before is chosen again."""
     if not files and not folder:
-        return gr.update(visible=False), "", *_untouched(say)
+        yield gr.update(visible=False), "", *_untouched(say), gr.update(visible=False)
+        return
+    same = [gr.skip()] * len(_untouched(say))
     try:
         with corpora_files.gathered(files, folder, list(names)) as paths:
-            seen = corpus.look(paths)
-            preset = import_presets.recall(seen["columns"])
-            unknown = list(seen["unknown_roles"])[:MOST_ROLES]
-            roles = {name: preset["roles"][name] for name in unknown if name in preset["roles"]}
-            me = preset.get("me", "") if preset.get("me") in seen["speakers"] else ""
-            again = {"mapping": preset.get("mapping"), "encoding": preset.get("encoding", ""), "me": me, "roles": roles}
-            if any(again.values()) or seen["speakers"]:
-                settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
-                seen = corpus.look(paths, settled) | {"speakers": seen["speakers"]}
+            for looking in process.beats(partial(_look, paths)):
+                if not looking.done():
+                    yield gr.update(visible=True), say("corpora.look.reading"), *same, gr.update(visible=True)
+            seen, again, unknown = looking.result()
     except (UserError, OSError, LookupError) as error:
-        return gr.update(visible=True), markup.trouble(say.trouble(error)), *_untouched(say)
-    return gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
+        shown = markup.trouble(say.trouble(error)), *_untouched(say)
+    else:
+        shown = markup.look(say, seen), *_mapped(say, seen, again, unknown)
+    yield gr.update(visible=True), *shown, gr.update(visible=False)
+
+
+def _look(paths: list, wait) -> tuple[dict, dict, list[str]]:
+    """What is seen in files, what was chosen for such files before, and the roles to ask about."""
+    seen = corpus.look(paths, wait=wait)
+    preset = import_presets.recall(seen["columns"])
+    unknown = list(seen["unknown_roles"])[:MOST_ROLES]
+    roles = {name: preset["roles"][name] for name in unknown if name in preset["roles"]}
+    me = preset.get("me", "") if preset.get("me") in seen["speakers"] else ""
+    again = {"mapping": preset.get("mapping"), "encoding": preset.get("encoding", ""), "me": me, "roles": roles}
+    if any(again.values()) or seen["speakers"]:
+        settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
+        seen = corpus.look(paths, settled, wait) | {"speakers": seen["speakers"]}
+    return seen, again, unknown
 
 
 def _untouched(say: Say) -> list:
@@ -176,6 +197,10 @@ def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
 def on_apply(say: Say, files, folder, names, *settings):
     try:
         with corpora_files.gathered(files, folder, names) as paths:
-            return markup.look(say, corpus.look(paths, options(settings)))
+            for looking in process.beats(lambda wait: corpus.look(paths, options(settings), wait)):
+                if not looking.done():
+                    yield say("corpora.look.reading"), gr.update(visible=True)
+            shown = markup.look(say, looking.result())
     except (UserError, OSError, LookupError) as error:
-        return markup.trouble(say.trouble(error))
+        shown = markup.trouble(say.trouble(error))
+    yield shown, gr.update(visible=False)

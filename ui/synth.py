@@ -2,20 +2,17 @@
 
 import json
 import shutil
-import threading
 import time
-from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from core import jobs, models, paths
+from core import jobs, models, paths, process
 from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
 from core.synth import preview, prompts, recipes, synth_jobs
-from core.synth.writers import in_thread
 from ui import synth_html, templates
 from ui.errors import Refused, show_errors
 from ui.text import Say
@@ -224,18 +221,16 @@ def on_show(say: Say, **values):
     """Ten rows, the x-ray and the price, made in a process of their own."""
     wanted, began = request(say, values), time.monotonic()
     command, on, off = _preview_command(wanted), gr.update(visible=True), gr.update(visible=False)
-    closed = threading.Event()
     try:
         with TemporaryDirectory(prefix="soulsmith-") as folder:
             if wanted["personas"]:
                 file = Path(folder) / "personas.txt"
                 file.write_text("\n".join(wanted["personas"]), encoding="utf-8")
                 command += ["--personas", str(file)]
-            working = in_thread(lambda: list(import_process.run(command, look=partial(_end_if, closed)))[-1])
-            while not working.done():
-                seconds = say.duration(max(1, round(time.monotonic() - began)))
-                yield templates.macro("paragraph", say("synth.showing", seconds=seconds)), on
-                wait([working], timeout=BEAT_SECONDS)
+            for working in process.beats(lambda look: list(import_process.run(command, look=look))[-1], BEAT_SECONDS):
+                if not working.done():
+                    seconds = say.duration(max(1, round(time.monotonic() - began)))
+                    yield templates.macro("paragraph", say("synth.showing", seconds=seconds)), on
             shown = working.result()
     except ErrorElsewhere as error:
         yield templates.macro("trouble", say.trouble(error)), off
@@ -243,18 +238,7 @@ def on_show(say: Say, **values):
     except import_process.ImportBroke as error:
         yield templates.macro("trouble", say("synth.failed", reason=error.values["reason"])), off
         return
-    finally:
-        closed.set()  # a cancelled preview leaves no process behind
     yield synth_html.preview(say, shown), off
-
-
-class _Closed(Exception):
-    """Nobody waits for the preview any more."""
-
-
-def _end_if(closed: threading.Event) -> None:
-    if closed.is_set():
-        raise _Closed
 
 
 def _preview_command(wanted: dict) -> list[str]:

@@ -3,20 +3,21 @@
 import argparse
 import codecs
 import json
+import os
 import signal
 import sys
 import time
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
-from core import errors, tokenizer
+from core import errors, foreign, process, tokenizer
 from core.corpus import (
     checks,
     cleaning,
     corpus,
     duplicates,
     export,
-    importer,
+    import_process,
     preview,
     report,
     sources,
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _suggest(arguments, error: UserError) -> None:
     """Print the mappings that would make rows of files that gave none."""
-    if isinstance(error, importer.CorpusEmpty):
+    if getattr(error, "name", "") == "CorpusEmpty":
         for one in corpus.look(arguments.files)["suggestions"]:
             options = json.dumps({"mapping": one["mapping"]}, ensure_ascii=False)
             print(f"  --options '{options}' would make {one['rows']} rows of the first records", file=sys.stderr)
@@ -133,13 +134,17 @@ def _print(arguments, name: str, values: dict | list, text: str) -> None:
 
 def _import(arguments) -> None:
     options = _object(corpus.Options, arguments.options, "--options")
-    card = corpus.create(
-        arguments.files,
-        sources.readable(arguments.name or arguments.files[0].stem),
-        options=replace(options, me=arguments.learn_as or options.me),
-        progress=_progress(arguments, "done", "total", "rows"),
-        out=arguments.out,
-    )
+    options = replace(options, me=arguments.learn_as or options.me)
+    name = sources.readable(arguments.name or arguments.files[0].stem)
+    if process.WATCHED in os.environ:
+        process.end_with_parent()
+        tell = _progress(arguments, "done", "total", "rows")
+        card = corpus.create(arguments.files, name, options=options, progress=tell, out=arguments.out)
+    else:
+        for event in import_process.create(arguments.files, name, options, arguments.out):
+            if arguments.progress and "card" not in event:
+                print(json.dumps(event))
+        card = event["card"]
     counts = f"{card['rows_in']} in, {card['rows_kept']} kept, {card['rows_set_aside']} set aside"
     reasons = [f"  {reason}: {count}" for reason, count in card["reasons"].items()]
     reasons += [f"  the model learns to write like {name} (rows: {rows})" for name, rows in card["learned_as"].items()]
@@ -195,8 +200,8 @@ def _preview(arguments) -> None:
     rows = storage.rows(directory, number, 1) if number >= 0 else []
     if not rows:
         raise NoSuchRow(row=number, rows=storage.read_card(directory)["rows"])
-    model = tokenizer.load(token_counter.directory(arguments.model))
-    shown = preview.tokens(preview.shortened(rows[0]), model, max_length=arguments.max_length, learn=arguments.learn)
+    model = str(token_counter.directory(arguments.model))
+    shown = foreign.ask("preview", rows[0], model, arguments.max_length, arguments.learn, file=model)
     counts = f"{shown['tokens']} tokens, {shown['learned']} learned, {shown['cut']} cut off"
     _print(arguments, "preview", shown, "\n".join([preview.in_terminal(shown), " ".join([counts, *shown["warnings"]])]))
 

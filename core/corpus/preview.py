@@ -1,5 +1,6 @@
 """A row as the trainer will see it: its tokens as learned, not learned, special, or cut off by max_length."""
 
+from core import tokenizer as tokenizers
 from core.corpus import turns
 from core.training import encoding
 
@@ -34,6 +35,11 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
         "cut": max(0, len(ids) - max_length),
         "warnings": warnings(row, encoded, special, tokenizer, max_length),
     }
+
+
+def of_model(row: dict, model: str, max_length: int, learn: str) -> dict:
+    """tokens() of a row by the tokenizer of a model directory."""
+    return tokens(shortened(row), tokenizers.load(model), max_length=max_length, learn=learn)
 
 
 def shortened(row: dict, longest: int = LONGEST) -> dict:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from core import models, tokenizer
+from core import foreign, models, tokenizer
 from core.corpus import diversity_metrics, storage, turns
 from core.errors import UserError
 from core.training import encoding, errors
@@ -77,9 +77,16 @@ def of_corpus(path: Path, model: str | None = None) -> tuple[int, bool]:
 
 
 @cache
-def _of_corpus(path: Path, _hash: str, count: int, characters: int, model: str | None) -> int:
+def _of_corpus(path: Path, _hash: str, rows: int, characters: int, model: str | None) -> int:
     """The tokens of rows that never change: a corpus of another content has another hash."""
-    rows = _spread(path, count)
+    return (
+        foreign.ask("count", str(path), rows, characters, model, file=model) if model else count(path, rows, characters)
+    )
+
+
+def count(path: str | Path, count: int, characters: int, model: str | None = None) -> int:
+    """The tokens of a corpus that has so many rows and characters; see of_corpus()."""
+    rows = _spread(Path(path), count)
     texts = ["\n".join(turns.texts(row)) for row in rows]
     scale = Scale(model, diversity_metrics.language(texts) if texts else "")
     if not texts:
