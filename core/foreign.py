@@ -66,20 +66,21 @@ def ask(task: str, *values, file: str | Path, seconds: float = SECONDS, look: Ca
         raise
     if answer is None:
         _end(child)
-        raise named(child.failure(), file, seconds)
+        raise named(child, file, seconds)
     _keep(child)
     if "trouble" in answer:
         raise errors.from_dict(answer)
     return answer["answer"]
 
 
-def named(failed: process.CommandFailed, file: str | Path, seconds: float, memory: int = process.MEMORY) -> UserError:
+def named(child: process.Child, file: str | Path, seconds: float) -> UserError:
     """What ended the reading of a file, in words; `file` where the process did not say which one it was at."""
+    failed = child.failure()
     file = failed.at or file
     if failed.cause == "time":
         return TookTooLong(file=file, seconds=round(seconds))
     if failed.cause:
-        return TookTooMuch(file=file, memory=f"{memory / 2**30:.3g}")
+        return TookTooMuch(file=file, memory=f"{child.memory / 2**30:.3g}")
     return ReaderBroke(file=file, reason=str(failed))
 
 

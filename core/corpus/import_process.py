@@ -6,12 +6,12 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from core import errors
+from core import errors, process
 from core.corpus.reading import Options
 from core.errors import UserError
 from core.process import CommandFailed, json_lines
 
-MEMORY = 4 * 2**30  # bytes for an import, however large its files are
+MEMORY = process.MEMORY  # bytes for an import, however large its files are; 1 GB of JSONL takes 71 MB
 SILENT_SECONDS = 300  # that a file may take without giving fifty rows
 MOST_GIVEN_UP = 5  # files of one import
 REASONS = {"memory": "too_large", "time": "too_slow", "output": "too_large"}
