@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,7 +139,7 @@ def main() -> None:
         except UserError as error:
             answer = errors.to_dict(error)
         except Exception:  # the caller hears the last line
-            traceback.print_exc()
+            errors.log()
             sys.exit(1)
         print(json.dumps(answer), flush=True)
 

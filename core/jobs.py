@@ -15,7 +15,6 @@ import secrets
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -307,7 +306,7 @@ def record(directory: Path, work: Callable[[], dict], describe=None, **started) 
         ending = {"event": "paused" if str(stopped) == "pause" else "stopped"}
     except Exception as error:  # what cannot be worded better keeps its traceback in the log
         with suppress(OSError):  # of a full disk
-            traceback.print_exc()
+            errors.log()
         error = describe(error) if describe else described(error, directory)
         ending = {"event": "failed", **errors.to_dict(error)}
         events.mend(directory)  # a full disk may have cut the last line short
