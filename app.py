@@ -21,7 +21,7 @@ import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
-from core import VERSION, damage, paths
+from core import VERSION, damage, files, paths, process
 from core.errors import UserError
 from core.runs import queue, runs, store
 from core.sharing import own_page
@@ -134,6 +134,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--no-token", action="store_true", help="open to every program of this machine: for a proxy that asks itself"
     )
+    parser.add_argument("--offline", action="store_true", help="let nothing of this reach another machine")
     reach = {"nargs": "?", "const": "link", "choices": links.REACHES}
     parser.add_argument(
         "--share",
@@ -236,6 +237,9 @@ def main() -> None:
     args = parse()
     if args.home:
         os.environ["SOULSMITH_HOME"] = args.home
+    if args.offline:
+        os.environ.update(SOULSMITH_OFFLINE="1", HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # for all that is started
+        process.stay_offline()
     say = Say(args.lang or (os.environ.get("LANG") or locale.getlocale()[0] or "")[:2].lower())
     try:
         sockets = [listening(args.port) if args.port else next_free()]
@@ -250,8 +254,8 @@ def main() -> None:
             sockets.append(shared)
         elif args.share:
             share_chat(args)
-    except UserError as error:
-        sys.exit(say.trouble(error))
+    except (UserError, OSError) as error:
+        sys.exit(say.trouble(error if isinstance(error, UserError) else files.worded(error, paths.home())))
     if queue.needs_worker():  # runs that were queued when the machine went down
         runs.start_worker()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the system as by Ctrl+C

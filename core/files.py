@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from core.errors import UserError
@@ -16,6 +17,40 @@ _damage: dict[Path, str] = {}  # files that this process found damaged: what was
 
 class NothingWritten(UserError):
     template = "The disk of {path} is full, so nothing could be written. Free some space, then try again."
+
+
+class NotAllowed(UserError):
+    template = (
+        "{path} cannot be written or read: it belongs to another user, or is read-only. "
+        "Change its owner, or choose another data directory (--home, SOULSMITH_HOME)."
+    )
+
+
+class PathTooLong(UserError):
+    template = "The path {path} is too long for this system. Choose a shorter data directory (--home, SOULSMITH_HOME)."
+
+
+class FilesExhausted(UserError):
+    template = "The system lets this program open no more files at once. Raise the limit (ulimit -n), then try again."
+
+
+class SystemRefused(UserError):
+    template = "{path}: the system refused ({reason}). Check the disk, then try again."
+
+
+def worded(error: OSError, path: Path | None = None) -> UserError:
+    """An error of the system as a sentence; `path` where it does not say which file it is about."""
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    shown = str(named or Path.cwd())
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NothingWritten(path=shown)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return NotAllowed(path=shown)
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return PathTooLong(path=shown[:60] + "…" * (len(shown) > 60))
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return FilesExhausted()
+    return SystemRefused(path=shown, reason=error.strerror or error)
 
 
 def read_json(path: Path, kind: type = dict, *, needs: tuple[str, ...] = ()):
@@ -89,10 +124,9 @@ def write_json(path: Path, values: dict | list) -> None:
             file.flush()
             os.fsync(file.fileno())  # else the new name may outlive the new contents
     except OSError as error:
-        scratch.unlink(missing_ok=True)
-        if error.errno != errno.ENOSPC:
-            raise
-        raise NothingWritten(path=path.parent) from error
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise NothingWritten(path=path.parent) if error.errno == errno.ENOSPC else worded(error, path) from error
     for attempt in range(20):
         try:
             scratch.replace(path)

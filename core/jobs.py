@@ -318,6 +318,8 @@ def described(error: Exception, directory: Path) -> UserError:
     """The error itself if it is a sentence for a person, else its class and its first line."""
     if isinstance(error, UserError):
         return error
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+        return files.worded(error, directory)
     return JobFailed(kind=type(error).__name__, reason=reason(error), path=directory)
 
 

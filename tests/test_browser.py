@@ -50,8 +50,8 @@ class Server:
             self.port = probe.getsockname()[1]
         self.address = ""
 
-    def start(self) -> None:
-        command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port)]
+    def start(self, *flags: str) -> None:
+        command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port), *flags]
         environment = {**(self.environment or os.environ), "SOULSMITH_HOME": str(self.home)}
         with (self.home / "page.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
