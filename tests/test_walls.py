@@ -377,7 +377,8 @@ def test_no_tab_asks_another_host_whatever_a_stranger_wrote(browser, hostile_hom
     server, say = Server(hostile_home), Say(lang)
     server.start("--offline")
     try:
-        window, asked, complaints = browser.new_context(locale=f"{lang}-XX").new_page(), [], []
+        window, asked, complaints = browser.new_context(locale={"en": "en-US", "ru": "ru-RU"}[lang]).new_page(), [], []
+        window.set_default_timeout(90_000)
         window.on("request", lambda request: asked.append(request.url))
         window.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
         window.goto(server.address)
