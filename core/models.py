@@ -147,6 +147,7 @@ def prepare(name: str, report: Report = silent) -> str:
     """Make a model ready and return its directory; downloads and converts only what is not here yet."""
     name = name.strip()
     check(name)
+    foreign.close()  # the process that checked: its memory is wanted for the weights now
     if directory := local(name):
         return directory
     if name == STARTER:
@@ -268,14 +269,20 @@ def outline(name: str) -> str | None:
     What cannot be trained is refused by these, before gigabytes are fetched.
     """
     name = name.strip()
-    return _download(name, OUTLINE) if _is_hub_id(name) and not local(name) else None
+    return _outline(name) if _is_hub_id(name) and not local(name) else None
+
+
+def _outline(name: str) -> str:
+    directory = _download(name, OUTLINE)
+    model_check.ask(Path(directory))
+    return directory
 
 
 def _prepare_hub(name: str, report: Report) -> str:
     """Download a model of the hub into the hub's own cache, with the hub's own token."""
     from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
 
-    model_loading.model_config(_download(name, OUTLINE))  # raises when it is no language model
+    model_loading.model_config(_outline(name))  # raises when it is no language model
     directory = _download(name, ["*.safetensors", *OUTLINE], report)
     _check_directory(Path(directory))
     return directory

@@ -94,6 +94,7 @@ def spawn_detached(command: list[str], log, more: dict[str, str] | None = None) 
     if sys.platform == "win32":
         detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
     variables = environment(more) | {"TOKENIZERS_PARALLELISM": "false"}
+    variables.pop(WATCHED, None)
     return subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, **detached
     )

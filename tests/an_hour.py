@@ -186,7 +186,7 @@ def start(home: Path) -> tuple[subprocess.Popen, str, int, str]:
     ]
     with (home / "page.log").open("ab") as output:
         server = subprocess.Popen(command, cwd=process.ROOT, stdout=output, stderr=output, env=process.environment())
-    for _ in range(240):
+    for _ in range(1000):
         text = (home / "page.log").read_text(encoding="utf-8")
         address = re.search(r"^Soulsmith: (http://127\.0\.0\.1:\d+/)", text, re.MULTILINE)
         port = re.findall(r"http://127\.0\.0\.1:(\d+)", text)

@@ -12,7 +12,6 @@ from functools import partial
 
 import uvicorn
 
-from core import process
 from core.chat import chat, chat_models, types
 from core.errors import UserError
 from core.sharing.connections import Connection
@@ -69,7 +68,6 @@ def serve(share: Share, title: str, host: str, lang: str | None, port: int = 0) 
 
 
 def main() -> None:
-    process.end_with_parent()
     request = json.loads(sys.stdin.readline())
     share = Share(partial(answer, request["run_id"]), Limits(**request["limits"]), request["state"])
     server, port = serve(share, request["title"], request["host"], request["lang"], request["port"])

@@ -87,7 +87,8 @@ class DistantShare:
         self._child.end(at_once=True)
 
     def _start(self, port: int) -> process.Child:
-        child = process.Child(["-m", "ui.sharing_process"], subprocess.PIPE, group=True, memory=process.MEMORY)
+        # Without a limit of memory: the chat's process, which may be started by this one, would have it too.
+        child = process.Child(["-m", "ui.sharing_process"], subprocess.PIPE, group=True)
         request = self._request | {"port": port, "limits": asdict(self.limits), "state": self._state}
         with contextlib.suppress(OSError):  # it has died already
             child.process.stdin.write(json.dumps(request) + "\n")
@@ -97,6 +98,8 @@ class DistantShare:
     def _watch(self) -> None:
         while True:
             for said in self._child.objects(silent=SILENT_SECONDS):
+                if "state" not in said:  # printed by something else
+                    continue
                 self._figures, self._state = said["figures"], said["state"]
                 if not self._port.done():
                     self._port.set_result(said["port"])

@@ -10,7 +10,7 @@ import time
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
-from core import errors, foreign, process, tokenizer
+from core import errors, foreign, model_check, process, tokenizer
 from core.corpus import (
     checks,
     cleaning,
@@ -164,6 +164,8 @@ def _delete(arguments) -> None:
 
 def _report(arguments) -> None:
     model = str(token_counter.directory(arguments.model)) if arguments.model else ""
+    if model:
+        model_check.ask(Path(model))
     made = report.make(
         corpus.locate(arguments.corpus),
         tokenizer=tokenizer.load(model) if model else None,

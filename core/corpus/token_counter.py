@@ -3,11 +3,12 @@
 Counted rows have as many tokens as encoding.encode gives them.
 """
 
+import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from core import foreign, models, tokenizer
+from core import foreign, model_check, models, process, tokenizer
 from core.corpus import diversity_metrics, storage, turns
 from core.errors import UserError
 from core.training import encoding, errors
@@ -23,6 +24,8 @@ class Scale:
     def __init__(self, model: str | None, lang: str):
         self.exact, self.lang, self.tokenizer = model is not None, lang, None
         if model is not None:
+            if process.WATCHED not in os.environ:
+                model_check.ask(directory(model))
             self.tokenizer = tokenizer.load(directory(model))
 
     def ids(self, rows: list[dict]) -> list[list[int]]:
