@@ -346,7 +346,7 @@ def hub_cut_off(config: TrainConfig, straight: dict) -> None:
 # Homes
 
 
-def app(home: Path, first: str = "") -> subprocess.CompletedProcess:
+def app(home: Path, first: str = "pass") -> subprocess.CompletedProcess:
     """app.py with a home in which it cannot work: what it says at its end; `first` is done after its imports."""
     flags = ["app.py", "--no-browser", "--port", "next", "--home", str(home)]
     code = f"import app, os, sys; {first}; sys.argv = {flags!r}; app.main()"
