@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from core import tokenizer
 from core.corpus import (
     checks,
     cleaning,
@@ -18,6 +17,7 @@ from core.corpus import (
     report,
     tokens,
 )
+from core.models import tokenizer
 from core.training import corpus_rows
 from tests import test_corpus_formats as samples
 from tests import tiny_tokenizers

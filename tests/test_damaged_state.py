@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import app
-from core import damage, events, files, jobs, models, paths
+from core import damage, events, files, jobs, paths
 from core.arena import matches, prompts, votes
 from core.chat import chat_models, profiles, reply_gpu
 from core.corpus import corpus, import_presets, report, storage
 from core.estimate import calibration, probe
+from core.models import models
 from core.runs import database, eval_samples, queue, runs, store
 from core.training.config import TrainConfig
 from tests.conftest import home_at

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core import models
 from core.chat import chat_models, engine
 from core.export import export, merging
+from core.models import models
 from core.training import adapters, attention_kernels, checks, devices, errors, model_loading
 from core.training.config import TrainConfig
 from tests import pretended_card, zoo, zoo_walk

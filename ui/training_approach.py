@@ -4,8 +4,9 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults, models
+from core import defaults
 from core.chat import profiles
+from core.models import models
 from ui import model_choices
 from ui.errors import inform, show_errors
 from ui.text import Say

@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import files, models, paths
+from core import files, paths
 from core.chat import profiles
 from core.chat.types import BASE, TUNED, BaseGone, ChatModelGone, NoAdapter
 from core.errors import UserError
+from core.models import models
 from core.runs import runs
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig

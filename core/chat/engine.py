@@ -14,11 +14,11 @@ import psutil
 import torch
 from safetensors import safe_open
 
-from core import model_files
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
 from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
 from core.errors import UserError
+from core.models import model_files
 from core.runs import gpu_access
 from core.training import devices, encoding, environment, model_loading, packages, tokenizer_loading
 from core.training.config import TrainConfig

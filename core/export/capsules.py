@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from core import events, models, paths
+from core import events, paths
 from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters
+from core.models import models
 from core.runs import runs, trainer
 from core.training import corpus_rows, program
 

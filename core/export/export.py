@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core import jobs, model_files, models, paths
+from core import jobs, paths
 from core.chat import chat_models, reply_gpu
 from core.errors import UserError
 from core.export import adapters, capsules
+from core.models import model_files, models
 from core.runs import runs
 
 KINDS = ("capsule", "adapter", "merged", "gguf")

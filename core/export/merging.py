@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from core import model_files
 from core.chat import chat_models, engine
 from core.chat.chat_models import ChatModel
 from core.errors import UserError
+from core.models import model_files
 from core.training import encoding, model_loading, tokenizer_loading
 
 PROMPTS = ("Who are you, and what do you do all day?", "Кто ты и чем занят весь день?", "2 + 2 =")

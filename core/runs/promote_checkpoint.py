@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 from core import files as core_files
-from core import models, paths
+from core import paths
 from core.errors import UserError
+from core.models import models
 from core.runs import runs
 from core.training.checkpoints import is_whole
 

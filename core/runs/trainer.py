@@ -11,11 +11,12 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from core import VERSION, events, files, jobs, model_files, models, paths, process
+from core import VERSION, events, files, jobs, paths, process
 from core.errors import UserError
 from core.estimate import forecast
 from core.estimate.setup import saved_bytes
 from core.hardware import hardware, nvidia, torch_build
+from core.models import model_files, models
 from core.runs import assigned_gpu, disk_space, queue, runs
 from core.runs.observer import Observer
 from core.training import packages

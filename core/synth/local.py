@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from transformers import StoppingCriteriaList
 
-from core import model_files
 from core.chat import chat, engine
 from core.chat.types import NoRoom
 from core.corpus import turns
 from core.corpus.token_counter import directory
 from core.errors import UserError
+from core.models import model_files
 from core.runs import gpu_access
 from core.synth.replies import Reply
 from core.training import devices, encoding, environment, errors, model_loading, tokenizer_loading

@@ -1,9 +1,5 @@
-"""Base models: the starter model, any directory, GGUF file or hub id, made ready as plain safetensors.
+"""Base models: the starter model, any directory, GGUF file or hub id, made ready as plain safetensors."""
 
-Run it: `python -m core.models prepare starter`, `python -m core.models list --json`.
-"""
-
-import argparse
 import errno
 import hashlib
 import json
@@ -20,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import errors, files, paths
+from core import files, paths
 from core.errors import UserError
 
 STARTER = "starter"
@@ -342,38 +338,3 @@ def _fingerprint(path: Path) -> str:
         head = file.read(2**20)
         file.seek(max(0, path.stat().st_size - 2**20))
         return hashlib.sha256(f"{path.stat().st_size}".encode() + head + file.read()).hexdigest()[:8]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m core.models", description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=["prepare", "list", "delete"])
-    parser.add_argument("name", nargs="?", default=STARTER, help="starter, a directory, a GGUF file or a hub id")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    args = parser.parse_args()
-
-    def report(stage: str, done: float, total: float) -> None:
-        if args.json:
-            print(json.dumps({"stage": stage, "done": done, "total": total}), flush=True)
-        else:
-            share = f" {100 * done / total:.0f} %" if total else ""
-            print(f"\r{stage}{share}      ", end="", file=sys.stderr, flush=True)
-
-    if args.command == "list":
-        print(json.dumps(ready(), ensure_ascii=False, indent=None if args.json else 2))
-    elif args.command == "delete":
-        delete(args.name)
-        if args.json:
-            print(json.dumps({"deleted": args.name}, ensure_ascii=False))
-    else:
-        try:
-            path = prepare(args.name, report)
-        except UserError as error:
-            if not args.json:
-                sys.exit(f"\n{error}")
-            print(json.dumps(errors.to_dict(error), ensure_ascii=False), flush=True)
-            sys.exit(1)
-        print(json.dumps({"path": path}, ensure_ascii=False) if args.json else f"\n{path}")
-
-
-if __name__ == "__main__":
-    main()
