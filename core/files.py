@@ -6,7 +6,9 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from core.errors import UserError
 
@@ -74,7 +76,7 @@ def _is_empty(path: Path) -> bool:
     return path.is_file() and path.stat().st_size == 0
 
 
-def write_json(path: Path, values: dict | list) -> None:
+def write_json(path: Path, values: dict | list, indent: int | None = None) -> None:
     """Replace a small file in one step, so that nobody reads half of it, even after a power cut.
 
     Raises:
@@ -82,17 +84,34 @@ def write_json(path: Path, values: dict | list) -> None:
     """
     if path.is_dir() and not path.is_symlink():
         set_aside(path)
+    with replaced(path) as file:
+        file.write(json.dumps(values, ensure_ascii=False, indent=indent).encode())
+
+
+@contextmanager
+def replaced(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """A file to write, which replaces the one at `path` when the block ends, and goes when something is raised.
+
+    Raises:
+        NothingWritten: where the disk is full.
+    """
     scratch = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.tmp")  # two processes may write at one moment
     try:
-        with scratch.open("w", encoding="utf-8") as file:
-            json.dump(values, file, ensure_ascii=False)
+        scratch.touch(mode)
+        with scratch.open("wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())  # else the new name may outlive the new contents
+        _rename(scratch, path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         if error.errno != errno.ENOSPC:
             raise
         raise NothingWritten(path=path.parent) from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _rename(scratch: Path, path: Path) -> None:
     for attempt in range(20):
         try:
             scratch.replace(path)

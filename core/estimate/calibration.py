@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from core import paths
+from core import files, paths
 from core.errors import UserError
 from core.estimate import catalogue
 
@@ -106,9 +106,8 @@ def forget(card: str, attention: str, method: str) -> int:
     kept = [row for row in rows() if (row.get("card"), row.get("attention"), row.get("method")) != asked]
     forgotten = len(rows()) - len(kept)
     if forgotten:
-        partial = file().with_suffix(".part")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        partial.replace(file())
+        with files.replaced(file()) as out:
+            out.writelines(json.dumps(row).encode() + b"\n" for row in kept)
     return forgotten
 
 

@@ -45,7 +45,7 @@ def merge(model: ChatModel, out: Path, report: Callable) -> dict:
         MergeDiffers, and NoRoom when the base does not fit into memory.
     """
     directory = Path(chat_models.base_directory(model))
-    engine.need_room(model, directory, "cpu", 1.2 * model_files.width(directory))
+    engine.need_room(model.title, 1.2 * model_files.size(directory), "cpu")
     report("progress", stage="loading", done=0, total=0)
     tokenizer = tokenizer_loading.load_tokenizer(replace(model.config, base_model=str(directory)))
     weights = engine.Weights(load(directory), tokenizer, frozenset())

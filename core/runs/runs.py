@@ -204,9 +204,7 @@ def change(run_id: str, **fields) -> None:
     changed = {name: [getattr(before, name), value] for name, value in fields.items()}
     record = [*old.get("changes", []), {"time": round(time.time(), 3), "changed": changed}]
     files.write_json(directory(run_id) / "label.json", {**old, "changes": record})
-    scratch = directory(run_id) / "config.tmp"
-    after.save(scratch)
-    scratch.replace(directory(run_id) / "config.json")
+    files.write_json(directory(run_id) / "config.json", vars(after), indent=2)
 
 
 def put_on(run_id: str, card: str) -> None:

@@ -117,9 +117,8 @@ def ask_again(directory: Path) -> int:
     aside, waiting = directory / "aside.jsonl", directory / AGAIN
     files.cut_partial_line(aside)
     rows = {row["row"]: row for name in (AGAIN, "aside.jsonl") for row in read(directory / name)}
-    unfinished = directory / f".{AGAIN}"
-    unfinished.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows.values()))
-    unfinished.replace(waiting)
+    with files.replaced(waiting) as file:
+        file.writelines(orjson.dumps(row) + b"\n" for row in rows.values())
     aside.unlink(missing_ok=True)
     return len(rows)
 
