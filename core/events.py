@@ -12,6 +12,7 @@ import orjson
 
 from core import files
 
+EARLIER_NAMES = {"heard": "request_seen", "room": "disk_free", "going_on": "resumed"}  # of events, up to 0.9.0
 FINAL = ("finished", "stopped", "paused", "failed")  # the last event of a process is one of these
 
 
@@ -66,8 +67,14 @@ def _parsed(lines: bytes) -> list[dict]:
         with suppress(ValueError):
             event = orjson.loads(line)  # a million steps are read four times as fast as by json
             if isinstance(event, dict) and "event" in event:
-                parsed.append(event)
+                parsed.append(_renamed(event) if event["event"] in EARLIER_NAMES else event)
     return parsed
+
+
+def _renamed(event: dict) -> dict:
+    """An event of an older version under today's names."""
+    names = {"asked": "requested_at"} if event["event"] == "heard" else {}
+    return {names.get(key, key): value for key, value in event.items()} | {"event": EARLIER_NAMES[event["event"]]}
 
 
 def _finite(value: Any) -> Any:

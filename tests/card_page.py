@@ -227,7 +227,7 @@ def train() -> None:
     (damaged / "model.safetensors").write_bytes(b"no weights")
     made = corpus.create([paths.home() / "rows.jsonl"], "строки", options=corpus.Options())
     window.open()
-    fields = {"corpus": made["id"], "method": "lora", "film_strip": True, "forgetting_meter": True}
+    fields = {"corpus": made["id"], "method": "lora", "eval_samples": True, "forgetting_meter": True}
     fields |= {"max_steps": 6, "eval_steps": 3, "max_length": 128, "batch_size": 2}
     found = {"trained": _walked(say, window, base_model=str(tiny), **fields)}
     found["refused"] = _walked(say, window, use_liger_kernel=True)
@@ -236,7 +236,7 @@ def train() -> None:
         time.sleep(0.1)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     window.open()  # the page as it is found after a restart without the card
-    few = {"film_strip": False, "forgetting_meter": False, "max_steps": 2, "eval_steps": 2}
+    few = {"eval_samples": False, "forgetting_meter": False, "max_steps": 2, "eval_steps": 2}
     found["hidden"] = _walked(say, window, base_model=str(tiny), **few)
     del os.environ["CUDA_VISIBLE_DEVICES"]
     window.open()  # and with it again

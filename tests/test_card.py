@@ -357,5 +357,5 @@ def test_the_page_says_which_run_a_writing_job_waits_for(tmp_path, waiting):
         found = synth_jobs.progress(job)
         assert "The run “&lt;night&gt; run” is using the card. The job waits" in synth_html.job(Say("en"), found)
         assert "Видеокарта занята обучением «&lt;night&gt; run»" in synth_html.job(Say("ru"), found)
-        events.append(job, "going_on")
+        events.append(job, "resumed")
         assert synth_jobs.progress(job)["waits_for"] is None

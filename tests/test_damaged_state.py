@@ -76,7 +76,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
     with home_at(home):
         shutil.copytree(paths.run(trained[1]), paths.runs() / "20200101-000000-first")
         for run_id in runs.listed():
-            for name in ("control.json", "wishes.json", "card.json", "run.lock", "log.txt"):
+            for name in ("control.json", "once.json", "wishes.json", "card.json", "run.lock", "log.txt"):
                 (paths.run(run_id) / name).write_text("" if name.endswith(("lock", "txt")) else "{}")
         for name in ("sea", "tide"):
             corpus.create([tiny_corpus], name)

@@ -97,7 +97,7 @@ def build_form(say: Say) -> dict:
         "name": gr.Textbox(**words("name")),
     }
     with gr.Row():
-        for name in ("film_strip", "forgetting_meter"):
+        for name in ("eval_samples", "forgetting_meter"):
             form[name] = gr.Checkbox(DEFAULTS[name], min_width=150, **words(name))
     choices = CHOICES | {"optim": OPTIMIZERS}
     with gr.Accordion(say("training.more"), open=False):

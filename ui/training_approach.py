@@ -17,8 +17,8 @@ EMPTY_ROWS = 3
 
 def build_choice(say: Say) -> tuple[gr.Radio, gr.Markdown]:
     """The choice of an approach, and what the chosen one changes, costs and risks."""
-    choices = [(say(f"road.{name}"), name) for name in APPROACHES]
-    approach = gr.Radio(choices, value=APPROACHES[0], label=say("road"), elem_id="approach")
+    choices = [(say(f"approach.{name}"), name) for name in APPROACHES]
+    approach = gr.Radio(choices, value=APPROACHES[0], label=say("approach"), elem_id="approach")
     return approach, gr.Markdown(about(say, APPROACHES[0]), elem_classes="subdued")
 
 
@@ -68,7 +68,7 @@ def connect(say: Say, approach: gr.Radio, note: gr.Markdown, form: dict, run_par
 
 
 def about(say: Say, approach: str) -> str:
-    return say(f"road.{approach}.about")
+    return say(f"approach.{approach}.about")
 
 
 def on_approach(say: Say, approach: str, base_model: str | None) -> tuple:
@@ -93,7 +93,7 @@ def on_corpus(say: Say, corpus_id: str | None, approach: str, base_model: str | 
 def on_chosen(say: Say, corpus_id: str | None, approach: str) -> None:
     """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
     if better := _better(corpus_id, approach):
-        inform(say("road.for_text" if better == "text" else "road.for_chats", road=say(f"road.{better}")))
+        inform(say("approach.for_text" if better == "text" else "approach.for_chats", road=say(f"approach.{better}")))
 
 
 def _better(corpus_id: str | None, approach: str) -> str | None:

@@ -82,7 +82,7 @@ def _once_free(directory: Path, request: dict, report, ask: Callable):
             report("waiting")
             while gpu_access.busy() and not jobs.end_request(directory):
                 time.sleep(WAIT_SECONDS)
-            report("going_on")
+            report("resumed")
         try:
             return ask()
         except gpu_access.CardBusy:

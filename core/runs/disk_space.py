@@ -25,7 +25,7 @@ def need(run_dir: Path, needed: int, report, should_stop=lambda: "") -> None:
                 reported = True
         time.sleep(LOOK_SECONDS)
     if reported:
-        report("room", free=free_bytes(run_dir))
+        report("disk_free", free=free_bytes(run_dir))
 
 
 def free_bytes(path: Path) -> int:

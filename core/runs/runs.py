@@ -39,7 +39,9 @@ OURS = (
     "label.json",
     "card.json",
     "life.json",
+    "process.json",
     "wishes.json",
+    "once.json",
     "config.json",
     "control.*",
 )
@@ -290,11 +292,6 @@ def start_worker() -> None:
 def has_worker() -> bool:
     """Whether the queue is being worked off."""
     return process.is_lock_held(queue_lock())
-
-
-def last_life(run_id: str) -> dict:
-    """The last process that trained a run: {"boot", "pid", "starts": in a row without a new checkpoint}, or {}."""
-    return files.read_json(directory(run_id) / "life.json")
 
 
 def default_name(config: TrainConfig) -> str:

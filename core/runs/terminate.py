@@ -62,11 +62,12 @@ def end(run_id: str) -> None:
 
 def trainer_of(run_id: str) -> psutil.Process | None:
     """The process that trains a run: its pid may be another's by now, so the lock must be held and the command ours."""
-    run_dir, life = runs.directory(run_id), runs.last_life(run_id)
-    if not jobs.is_alive(run_dir) or life.get("boot") != process.boot_id() or "pid" not in life:
+    run_dir = runs.directory(run_id)
+    last = jobs.last_process(run_dir)
+    if not jobs.is_alive(run_dir) or last.get("boot_id") != process.boot_id() or "pid" not in last:
         return None
     try:
-        trainer = psutil.Process(life["pid"])
+        trainer = psutil.Process(last["pid"])
         words = trainer.cmdline()
     except psutil.Error:
         return None

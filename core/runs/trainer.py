@@ -107,7 +107,7 @@ def _recorded(run_dir: Path) -> str:
             disk_space.clear(run_dir)  # the last event needs room too
         return error
 
-    _count_life(run_dir, bool(checkpoint))
+    _record_process(run_dir, bool(checkpoint))
     resumed_from = checkpoint and Path(checkpoint).name
     ending = jobs.record(run_dir, lambda: _train(run_dir, checkpoint), describe, resumed_from=resumed_from)
     if waits_for_room and not jobs.end_request(run_dir):
@@ -122,11 +122,10 @@ def _short_of_room(run_dir: Path) -> bool:
     return disk_space.free_bytes(run_dir) < disk_bytes(replace(config, base_model=base))
 
 
-def _count_life(run_dir: Path, has_checkpoint: bool) -> None:
+def _record_process(run_dir: Path, has_checkpoint: bool) -> None:
     """Record the trainer's process, the boot of the machine, and how often in a row it started without a checkpoint."""
-    before = runs.last_life(run_dir.name) if (run_dir / "life.json").exists() else {}
-    starts = 1 if has_checkpoint else before.get("starts", 0) + 1
-    files.write_json(run_dir / "life.json", {"boot": process.boot_id(), "pid": os.getpid(), "starts": starts})
+    starts = 1 if has_checkpoint else jobs.last_process(run_dir).get("starts", 0) + 1
+    files.write_json(run_dir / "process.json", {"boot_id": process.boot_id(), "pid": os.getpid(), "starts": starts})
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:

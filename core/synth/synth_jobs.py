@@ -133,7 +133,7 @@ def progress(directory: Path) -> dict:
         last[event["event"]] = event
         if event["event"] == "novelty":
             curve.append(event["point"])
-        if event["event"] in ("going_on", "started"):
+        if event["event"] in ("resumed", "started"):
             last.pop("waiting", None)
     ending, state = events.last(directory) or {}, jobs.state(directory)
     return {

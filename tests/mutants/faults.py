@@ -859,7 +859,7 @@ QUEUE = Group(
             "        order.insert(max(0, at - places), order.pop(at))",
         ),
         (
-            '            if before_boot and life.get("starts", 0) < MOST_STARTS and',
+            '            if before_boot and last.get("starts", 0) < MOST_STARTS and',
             "            if before_boot and",
         ),
         (
