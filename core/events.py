@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from core import files
 
 EARLIER_NAMES = {"heard": "request_seen", "room": "disk_free", "going_on": "resumed"}  # of events, up to 0.9.0
@@ -61,18 +59,12 @@ def size(run_dir: Path) -> int:
 
 
 def _parsed(lines: bytes) -> list[dict]:
-    """The events of whole lines; lines that a power cut or a full disk has damaged are passed over."""
-    parsed = []
-    for line in lines.split(b"\n"):
-        with suppress(ValueError):
-            event = orjson.loads(line)  # a million steps are read four times as fast as by json
-            if isinstance(event, dict) and "event" in event:
-                parsed.append(_renamed(event) if event["event"] in EARLIER_NAMES else event)
-    return parsed
+    """The events of whole lines, under today's names."""
+    found = [event for event in files.parsed(lines) if "event" in event]
+    return [_renamed(event) if event["event"] in EARLIER_NAMES else event for event in found]
 
 
 def _renamed(event: dict) -> dict:
-    """An event of an older version under today's names."""
     names = {"asked": "requested_at"} if event["event"] == "heard" else {}
     return {names.get(key, key): value for key, value in event.items()} | {"event": EARLIER_NAMES[event["event"]]}
 

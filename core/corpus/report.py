@@ -77,9 +77,7 @@ def make(
 
 def attributes(directory: Path) -> Iterator[dict]:
     """The attributes of each row, in order; make() has to be called before."""
-    with (directory / ATTRIBUTES).open("rb") as lines:
-        for line in lines:
-            yield orjson.loads(line)
+    return files.lines(directory / ATTRIBUTES)
 
 
 def _said(directory: Path, count: int, tell: Report) -> Iterator[duplicates.Said]:

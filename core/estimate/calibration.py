@@ -64,18 +64,13 @@ def record(
 def rows() -> list[dict]:
     """All records but those of a check that a later one has repeated; a line that was cut off is passed over."""
     try:
-        lines = file().read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = file().read_bytes()
     except OSError:
         return []
     records = {}
-    for at, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            measured = tuple(row.get(name) for name in ("model", "card", "attention", "method"))
-            records[measured if row.get("origin") == CHECK else at] = row
+    for at, row in enumerate(files.parsed(lines)):
+        measured = tuple(row.get(name) for name in ("model", "card", "attention", "method"))
+        records[measured if row.get("origin") == CHECK else at] = row
     return list(records.values())
 
 

@@ -1,6 +1,5 @@
 """Base models: the starter model, any directory, GGUF file or hub id, made ready as plain safetensors."""
 
-import errno
 import hashlib
 import json
 import os
@@ -226,32 +225,34 @@ def _prepare_gguf(path: Path, report: Report) -> str:
 def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) -> None:
     """Turn a GGUF file into safetensors; the directory appears only when it is complete."""
     report("convert", 0, 0)
+    try:
+        with files.new_directory(target) as unfinished:
+            _to_safetensors(gguf, unfinished)
+            card = {"id": name, "title": title, "source": gguf.name, "created": time.time()}
+            (unfinished / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
+    except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
+        if files.is_disk_full(error):
+            raise _disk_full(paths.models(), gguf.stat().st_size * 4) from error
+        raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
+
+
+def _to_safetensors(gguf: Path, directory: Path) -> None:
     import torch  # noqa: PLC0415 - the page opens without torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415 - the page opens without torch
     from transformers.utils import logging  # noqa: PLC0415 - the page opens without torch
 
     logging.disable_progress_bar()
-    unfinished = _fresh(target.with_name("." + target.name))
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        if model.num_parameters() * 4 > FP32_UP_TO:
-            model = model.to(torch.bfloat16)
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        card = {"id": name, "title": title, "source": gguf.name, "created": time.time()}
-        (unfinished / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
-    except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if "os error 28" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
-            raise _disk_full(paths.models(), gguf.stat().st_size * 4) from error
-        raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
-    unfinished.rename(target)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    if model.num_parameters() * 4 > FP32_UP_TO:
+        model = model.to(torch.bfloat16)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
 
 
 def outline(name: str) -> str | None:

@@ -1,7 +1,6 @@
 """The process of one run, `python -m core.trainer RUN_DIR`: takes the lock, trains, writes the events."""
 
 import argparse
-import errno
 import json
 import logging
 import os
@@ -260,11 +259,11 @@ def _worded(error: Exception, run_dir: Path) -> UserError:
     """An error of training as a sentence for the person."""
     if isinstance(error, UserError):
         return error
-    words = str(error).lower()
-    if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in words or "no space left" in words:
+    if files.is_disk_full(error):
         return DiskRanFull(path=run_dir)
     if is_out_of_memory(error):
         return _out_of_memory(error, run_dir)
+    words = str(error).lower()
     if any(sign in words for sign in torch_build.NO_KERNELS) and (missing := _no_kernels()):
         return missing
     if "device-side assert" in words:
