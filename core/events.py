@@ -28,7 +28,7 @@ def append(run_dir: Path, event: str, **values: Any) -> None:
             os.fsync(output.fileno())
 
 
-def mend(run_dir: Path) -> None:
+def cut_partial_line(run_dir: Path) -> None:
     """Cut off a line that a dead process left half-written; call it while holding the job's lock."""
     files.cut_partial_line(file(run_dir))
 

@@ -308,7 +308,7 @@ def record(directory: Path, work: Callable[[], dict], describe=None, **started) 
     `work()` returns the values of the last event, which is "finished" unless they hold an "event". `describe(error)` makes
     a UserError of whatever it raises; `started` are values of the first event.
     """
-    events.mend(directory)
+    events.cut_partial_line(directory)
     events.append(directory, "started", pid=os.getpid(), **started)
     try:
         ending = {"event": "finished", **work()}
@@ -319,7 +319,7 @@ def record(directory: Path, work: Callable[[], dict], describe=None, **started) 
             traceback.print_exc()
         error = describe(error) if describe else described(error, directory)
         ending = {"event": "failed", **errors.to_dict(error)}
-        events.mend(directory)  # a full disk may have cut the last line short
+        events.cut_partial_line(directory)  # a full disk may have cut the last line short
     events.append(directory, **ending)
     return ending["event"]
 

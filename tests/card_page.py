@@ -88,9 +88,9 @@ def furnish(corpus_path: str, model: str = "Qwen/Qwen2.5-7B-Instruct") -> ExitSt
     begin(made("before its forecast"), upto="model")
     at_work("plateau", losses=flat)
     at_work("stalled", silent=4000)
-    unheard = at_work("unheard")
-    asked = {"request": "stop", "after": events.size(paths.run(unheard)), "asked": time.time() - 600}
-    files.write_json(paths.run(unheard) / "control.json", asked)
+    unanswered = at_work("unanswered")
+    asked = {"request": "stop", "after": events.size(paths.run(unanswered)), "asked": time.time() - 600}
+    files.write_json(paths.run(unanswered) / "control.json", asked)
     at_work("waiting for disk", upto="waiting")
     at_work("loading", upto="loading")
     for name in ("queued", "held"):

@@ -25,7 +25,7 @@ COMMANDS = {
     "treat": ("diagnosis.treat", diagnosis.treat, "diagnosis.treated"),
     "end": ("runs.end", terminate.end, "runs.ended"),
 }
-HANGING = ("stalled", "unheard")  # alerts of a trainer that may never answer
+HANGING = ("stalled", "unanswered")  # alerts of a trainer that may never answer
 DRAWN = ("status", *COMMANDS, "remedy", "loss", "small", "samples", "forgetting", "log")
 # A run is drawn anew when one of these columns changes.
 PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left")

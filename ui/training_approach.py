@@ -93,7 +93,9 @@ def on_corpus(say: Say, corpus_id: str | None, approach: str, base_model: str | 
 def on_chosen(say: Say, corpus_id: str | None, approach: str) -> None:
     """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
     if better := _better(corpus_id, approach):
-        inform(say("approach.for_text" if better == "text" else "approach.for_chats", road=say(f"approach.{better}")))
+        inform(
+            say("approach.for_text" if better == "text" else "approach.for_chats", approach=say(f"approach.{better}"))
+        )
 
 
 def _better(corpus_id: str | None, approach: str) -> str | None:

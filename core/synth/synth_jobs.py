@@ -117,7 +117,7 @@ def change(directory: Path, changes: dict, *, again: bool = False) -> dict:
         if changed.get(name):
             endpoint.address(changed[name])
     if changed:
-        events.mend(directory)
+        events.cut_partial_line(directory)
         events.append(directory, "changed", **changed)
     if again and job_files.ask_again(directory):
         changed["attempt"] = int(request.get("attempt") or 0) + 1

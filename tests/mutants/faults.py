@@ -185,7 +185,7 @@ TOKEN_CACHE = Group(
 
 SPLIT = Group(
     "core/training",
-    ("test_recipe_tokens.py", "test_recipe_roads.py", "test_recipe.py"),
+    ("test_recipe_tokens.py", "test_recipe_options.py", "test_recipe.py"),
     (
         (
             '            own = ("cluster" not in row, row.get("cluster", row["id"]), row["id"])',
@@ -261,7 +261,7 @@ LOSS = Group(
 
 SCHEDULE = Group(
     "core/training",
-    ("test_batches.py", "test_recipe_roads.py", "test_recipe_right.py", "test_recipe.py"),
+    ("test_batches.py", "test_recipe_options.py", "test_recipe_right.py", "test_recipe.py"),
     (
         (
             "        generator = torch.Generator().manual_seed(self.seed + self.epoch)",
@@ -312,7 +312,7 @@ SCHEDULE = Group(
 
 QUANTISATION = Group(
     "core/training",
-    ("test_recipe_roads.py", "test_recipe_right.py", "test_recipe.py", "test_recipe_memory.py"),
+    ("test_recipe_options.py", "test_recipe_right.py", "test_recipe.py", "test_recipe_memory.py"),
     (
         ("        bnb_4bit_use_double_quant=True,", "        bnb_4bit_use_double_quant=False,"),
         ('        bnb_4bit_quant_type="nf4",', '        bnb_4bit_quant_type="fp4",'),
