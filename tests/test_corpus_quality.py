@@ -90,7 +90,7 @@ def test_good_text_in_any_language_is_left_alone(line):
     assert mojibake.Repairer().line(line) is line
 
 
-def test_an_emoji_alone_follows_the_road_of_its_file():
+def test_an_emoji_alone_is_read_as_its_file_is():
     def spoil(text):
         return "".join(mojibake._char(byte, "mac_roman") for byte in text.encode())
 

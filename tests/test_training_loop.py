@@ -130,7 +130,7 @@ def test_memory_of_torch_s_own_class_is_known_without_a_word():
 
 
 @pytest.mark.parametrize("where", ["optimizer", "backward", "evaluation"])
-def test_memory_that_ran_out_anywhere_reaches_the_doctor_with_step_and_batch(config, monkeypatch, where):
+def test_memory_that_ran_out_anywhere_reaches_the_diagnosis_with_step_and_batch(config, monkeypatch, where):
     import torch
     from accelerate import Accelerator
 
