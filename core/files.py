@@ -167,6 +167,16 @@ def parsed(lines: bytes) -> list[dict]:
     return objects
 
 
+def size(path: Path) -> int:
+    """Bytes of the files under a directory; files that vanish meanwhile are not counted."""
+    total = 0
+    for folder, _, names in os.walk(path):  # a directory that is being deleted is passed over
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(folder, name)).st_size
+    return total
+
+
 def cut_partial_line(path: Path) -> None:
     """Cut off a line at the end of a file that a dead process left half-written, however long it is."""
     if not path.exists():

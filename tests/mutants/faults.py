@@ -356,8 +356,8 @@ CHECKPOINTS = Group(
         ("    for step in sorted(whole)[:-newest]:", "    for step in sorted(whole)[:-1]:"),
         ("        if step != best:", "        if True:"),
         (
-            '    newest_first = sorted(sealed, key=lambda path: int(path.name.split("-")[1]), reverse=True)',
-            "    newest_first = sorted(sealed, key=lambda path: path.name, reverse=True)",
+            '    return dict(sorted((int(path.name.split("-")[1]), path) for path in found))',
+            '    return {int(path.name.split("-")[1]): path for path in sorted(found)}',
         ),
         (
             "    return next((str(path) for path in newest_first if is_whole(path)), None)",
