@@ -80,6 +80,11 @@ def _is_empty(path: Path) -> bool:
 
 
 def write_json(path: Path, values: dict | list, indent: int | None = None) -> None:
+    """Replace a small file of JSON in one step: see write_text()."""
+    write_text(path, json.dumps(values, ensure_ascii=False, indent=indent))
+
+
+def write_text(path: Path, text: str) -> None:
     """Replace a small file in one step, so that nobody reads half of it, even after a power cut.
 
     Raises:
@@ -88,7 +93,7 @@ def write_json(path: Path, values: dict | list, indent: int | None = None) -> No
     if path.is_dir() and not path.is_symlink():
         set_aside(path)
     with replaced(path) as file:
-        file.write(json.dumps(values, ensure_ascii=False, indent=indent).encode())
+        file.write(text.encode())
 
 
 @contextmanager

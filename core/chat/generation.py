@@ -23,7 +23,7 @@ MARK = re.compile("\ue0f0(\\d+)\ue0f1")
 LOSS_BATCH, LOSS_TOKENS = 4, 2048  # rows of a batch whose held-out loss is measured, and their tokens at most
 
 
-class Sequence:
+class Row:
     """One reply: its tokens, its sampler, its text."""
 
     def __init__(self, loaded: LoadedModel, messages: list[dict], sampling: Sampling):
@@ -130,7 +130,7 @@ class Group:
 
     def __init__(self, columns: dict[str, tuple[LoadedModel, list[dict]]], sampling: Sampling):
         self.began = time.monotonic()
-        self.rows = {name: Sequence(loaded, messages, sampling) for name, (loaded, messages) in columns.items()}
+        self.rows = {name: Row(loaded, messages, sampling) for name, (loaded, messages) in columns.items()}
         self.replies = {name: row.reply for name, row in self.rows.items()}
         self.unfinished = list(self.rows.values())
         self.weights = self.unfinished[0].loaded.weights
