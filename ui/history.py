@@ -5,7 +5,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import models
+from core.models import models
 from core.runs import compare, store
 from ui import history_details, run_plots, run_view, templates
 from ui.plots import PALETTE

@@ -105,10 +105,10 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
 
 
 def on_load(say: Say, a: str | None, b: str | None, prompt_set: str | None, match: str | None) -> list:
-    """The contestants, the sets and the matches; what is chosen stays: a value is sent only where it is new."""
-    contestants = chat_models.listed()
-    names = [(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in contestants]
-    run = next((one for one in contestants if one.kind == "run"), None)
+    """The models, the sets and the matches; what is chosen stays: a value is sent only where it is new."""
+    models = chat_models.listed()
+    names = [(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in models]
+    run = next((one for one in models if one.kind == "run"), None)
     sides, sets, played = runs.disambiguate(names), set_choices(say), match_choices(say)
     return [
         _choice(sides, a, f"base:{run.base_model}" if run else None),

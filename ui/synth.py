@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from core import jobs, models, paths
+from core import jobs, paths
 from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
+from core.models import models
 from core.synth import preview, prompts, recipes, synth_jobs
 from core.synth.writers import in_thread
 from ui import synth_html, templates

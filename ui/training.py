@@ -6,9 +6,10 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults, models
+from core import defaults
 from core.corpus import corpus
 from core.errors import UserError
+from core.models import models
 from core.runs import runs, store
 from core.training.config import CHOICES, TrainConfig
 from ui import cards, model_choices, run_view, training_approach
@@ -97,7 +98,7 @@ def build_form(say: Say) -> dict:
         "name": gr.Textbox(**words("name")),
     }
     with gr.Row():
-        for name in ("film_strip", "forgetting_meter"):
+        for name in ("eval_samples", "forgetting_meter"):
             form[name] = gr.Checkbox(DEFAULTS[name], min_width=150, **words(name))
     choices = CHOICES | {"optim": OPTIMIZERS}
     with gr.Accordion(say("training.more"), open=False):
