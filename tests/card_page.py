@@ -164,8 +164,6 @@ def problems(lang: str) -> list[str]:
     """What is wrong with the page on this machine as it is now: what was refused, and what cannot be read."""
     say, window = Say(lang), Session(_page(lang))
     window.open()
-    for tab in window.ids("tabitem"):
-        window.fire(tab, "select")
     window.expand()
     found = [f"at once: {text}" for text in window.unreadable()]
     shown = window.find("dropdown", "training", label=say("training.shown"))

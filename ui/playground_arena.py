@@ -49,7 +49,7 @@ def build(say: Say, at_home: bool = False) -> dict:
     show = gr.Button(say("arena.show"))
     result = gr.HTML(elem_id=f"verdict-{say.lang}")
     drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"]]
-    hidden, private = {"show_progress": "hidden"}, {"show_progress": "hidden", "api_visibility": "private"}
+    hidden, private = {"show_progress": "hidden"}, {"show_progress": "hidden"}
     redraw, reset = (partial(draw, say), match, drawn), (lambda: "", None, result)
     started = start.click(partial(on_start, say), [a, b, chosen], match, **hidden)
     started.success(*redraw, **private).then(*reset, **private)

@@ -81,8 +81,8 @@ def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool 
 def connect(say: Say, live: dict) -> None:
     """Tie the parts to their handlers."""
     run, probed, drawn = live["run"], [live["probe"], live["timer"]], [live[name] for name in DRAWN]
-    live["timer"].tick(partial(on_tick, say), run, probed, api_visibility="private")
-    run.input(on_choose, run, [*probed, live["live"]], show_progress="hidden")
+    live["timer"].tick(partial(on_tick, say), run, probed)
+    run.change(on_choose, run, [*probed, live["live"]], show_progress="hidden")
     run.change(lambda: "\n".join(eval_samples.prompts()), None, live["prompts"], show_progress="hidden")
     for seen in (live["probe"].change, live["live"].input, live["log_scale"].input):
         seen(partial(draw, say), [run, live["live"], live["log_scale"]], drawn, show_progress="hidden")
@@ -124,6 +124,14 @@ def on_choose(run_id: str | None) -> tuple:
     """Show another run; its plots are drawn even where they were paused."""
     row = store.sync(run_id) if run_id else None
     return probe(row), gr.Timer(active=bool(row and (row["state"] in runs.ACTIVE or _is_behind(row)))), True
+
+
+def known(say: Say, rows: list[dict], asked: str) -> str | None:
+    """The run that an address asks for, if it is among these; one that was deleted meanwhile is said to be gone."""
+    if asked and asked not in [row["id"] for row in rows]:
+        inform(say("runs.gone", run=asked))
+        return None
+    return asked or None
 
 
 @show_errors
