@@ -200,7 +200,7 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(setup.learned))
     if kind == "fused":
         return fake_kernels.FusedLoss.apply(hidden, head.weight).sum(), []
-    return cross_entropy.summed_loss(head, hidden, ids.view(-1)[: setup.learned]), []
+    return cross_entropy.each_loss(head, hidden, ids.view(-1)[: setup.learned]).sum(), []
 
 
 def _optimize(trained: list, setup: Setup, *, first: bool) -> list:

@@ -69,7 +69,7 @@ class TrainConfig:
     # chat: conversations; text: continued pretraining on raw text, every token of which is learned; preference: pairs
     # of a chosen and a rejected reply
     task: str = "chat"
-    preference_loss: str = "dpo"  # Rafailov et al. 2023, arXiv:2305.18290; kto: Ethayarajh et al. 2024, arXiv:2402.01306
+    preference_loss: str = "dpo"  # Rafailov et al. 2023, arXiv:2305.18290; kto: arXiv:2402.01306
     beta: float = 0.1  # of either: the higher, the nearer the model stays to the one it started from
     label_smoothing: float = 0.0  # of dpo: share of pairs that are the wrong way round, arXiv:2403.00409
     desirable_weight: float = 1.0  # of kto: how much chosen replies count in the loss
