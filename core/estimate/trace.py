@@ -185,7 +185,7 @@ def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
 
 def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     """The loss by the kernel of the setup, and what the caller keeps meanwhile."""
-    ids = torch.zeros((setup.batch_size, setup.max_length), dtype=torch.long)
+    ids = torch.zeros((setup.sequences, setup.max_length), dtype=torch.long)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     caps = getattr(base.config, "final_logit_softcapping", None)
     kind = "logits" if setup.loss == "tiled" and caps else setup.loss
