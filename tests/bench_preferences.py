@@ -17,7 +17,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core import models, paths
+from core import paths
+from core.models import models
 from core.training import corpus_rows, devices, model_loading, preferences, tokenizer_loading, training_loop
 from core.training.config import TrainConfig
 from tests import bench_train

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from core import defaults, jobs, models
+from core import defaults, jobs
 from core.arena import matches, prompts, verdict, votes
+from core.models import models
 from core.runs import runs, store
 from core.training.config import TrainConfig
 from tests.conftest import wait_for
@@ -31,12 +32,8 @@ FACTS = {
     "tea": "It is a hot drink made from dried leaves.",
 }
 ASKS = ("What is {}?", "Tell me about {}.", "Explain {} to me.")
-MORE = (
-    "There is a great deal more to be said about this, and many people have written long books about it.",
-    "First of all, it is important to understand its history, which goes back for many hundreds of years.",
-    "In addition, there are several different kinds, each of which has its own advantages and disadvantages.",
-)
-LEARNING_RATES = {"dpo": 3e-4, "kto": 3e-4}  # higher than usual: two dozen steps are few
+MORE = "There is a great deal more to be said about this, and many people have written long books about it."
+LEARNING_RATE = 1e-3  # twenty times the default: a dozen steps are few
 HELD_OUT = ("a train", "snow", "a piano", "the moon", "cheese", "a garden", "a horse", "a letter", "a school", "gold")
 
 
@@ -52,7 +49,7 @@ def with_the_word(left: str, right: str) -> str:
 
 
 REPLIES = {  # to a fact, by what the voter likes: two contestants' replies
-    shorter: (lambda fact: fact, lambda fact: " ".join([fact, *MORE])),
+    shorter: (lambda fact: fact, lambda fact: f"{fact} {MORE}"),
     with_the_word: (lambda fact: fact, lambda fact: f"{WORD}! {fact}"),
 }
 
@@ -99,9 +96,9 @@ def test_voters_with_a_taste_are_won_over(starter_home, monkeypatch, loss, taste
         task="preference",
         preference_loss=loss,
         method="lora",
-        max_steps=24,
+        max_steps=12,
         eval_steps=12,
-        learning_rate=LEARNING_RATES[loss],
+        learning_rate=LEARNING_RATE,
         lr_scheduler_type="linear",
     )
     assert suited["learning_rate"] == pytest.approx(5e-5)

@@ -4,8 +4,9 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults, models
+from core import defaults
 from core.chat import profiles
+from core.models import models
 from ui import model_choices
 from ui.errors import inform, show_errors
 from ui.text import Say
@@ -19,14 +20,14 @@ EMPTY_ROWS = 3
 
 def build_choice(say: Say) -> tuple[gr.Radio, gr.Markdown]:
     """The choice of an approach, and what the chosen one changes, costs and risks."""
-    approach = gr.Radio(choices(say, ""), value=APPROACHES[0], label=say("road"), elem_id="approach")
+    approach = gr.Radio(choices(say, ""), value=APPROACHES[0], label=say("approach"), elem_id="approach")
     return approach, gr.Markdown(about(say, APPROACHES[0]), elem_classes="subdued")
 
 
 def choices(say: Say, kind: str) -> list[tuple[str, str]]:
     """The approaches to choose from with a corpus of this kind: preferences only where it is one."""
     shown = [name for name in APPROACHES if name != "preference" or kind == "preference"]
-    return [(say(f"road.{name}"), name) for name in shown]
+    return [(say(f"approach.{name}"), name) for name in shown]
 
 
 def build_profile(say: Say) -> dict:
@@ -77,7 +78,7 @@ def connect(say: Say, approach: gr.Radio, note: gr.Markdown, form: dict, run_par
 
 
 def about(say: Say, approach: str) -> str:
-    return say(f"road.{approach}.about")
+    return say(f"approach.{approach}.about")
 
 
 def on_approach(say: Say, approach: str, base_model: str | None) -> tuple:
@@ -111,8 +112,8 @@ def on_corpus(say: Say, corpus_id: str | None, approach: str, base_model: str | 
 def on_chosen(say: Say, corpus_id: str | None, approach: str) -> None:
     """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
     if better := _better(corpus_id, approach):
-        sentence = {"text": "road.for_text", "preference": "road.for_preferences"}.get(better, "road.for_chats")
-        inform(say(sentence, road=say(f"road.{better}")))
+        sentence = {"text": "for_text", "preference": "for_preferences"}.get(better, "for_chats")
+        inform(say(f"approach.{sentence}", approach=say(f"approach.{better}")))
 
 
 def _better(corpus_id: str | None, approach: str) -> str | None:
