@@ -61,14 +61,17 @@ class _Parts:
             self.evaluate()
 
     def _fetched(self, loss, grad_norm):
-        """Loss and norm of the gradient as the processor has them, in one transfer; the sum of losses begins anew."""
+        """Loss and norm of the gradient as the processor has them, and the means of what was measured besides, in one
+        transfer; the sum of losses begins anew."""
         if (
             environment.process_count() > 1
             or not isinstance(grad_norm, torch.Tensor)
             or loss.device != grad_norm.device
         ):
             return loss, grad_norm
-        total, norm = torch.stack((loss.float(), grad_norm.float())).tolist()
+        values, measures = torch.stack((loss.float(), grad_norm.float())), self.soulsmith.measures
+        total, norm, *means = torch.cat([values, *([torch.stack(measures).mean(0)] if measures else [])]).tolist()
+        self.soulsmith.measures = [torch.tensor(means)] if measures else []
         loss.zero_()
         return torch.tensor(total), norm
 
