@@ -63,6 +63,15 @@ def to_dict(error: Exception) -> dict:
     return {"trouble": name, "values": values, "message": without_keys(str(error)) or name}
 
 
+def tell(error: Exception, as_json: bool) -> int:
+    """Print the error that ends a command line, as one line of JSON or as a sentence on stderr; the exit status."""
+    if as_json:
+        print(json.dumps(to_dict(error), ensure_ascii=False), flush=True)
+    else:
+        print(error, file=sys.stderr)
+    return 1
+
+
 def from_dict(told: dict) -> ErrorElsewhere:
     """The error that to_dict() described."""
     return ErrorElsewhere(told["trouble"], told["values"], told["message"])

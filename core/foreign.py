@@ -22,7 +22,7 @@ TASKS = {  # what is asked for: (module, function)
     "preview": ("core.corpus.preview", "of_model"),
     "count": ("core.corpus.token_counter", "count"),
     "gguf": ("core.estimate.config_sources", "read_gguf"),
-    "model": ("core.model_check", "check"),
+    "model": ("core.models.model_check", "check"),
 }
 SECONDS = 60.0  # for an answer
 IDLE_SECONDS = 120.0  # that a process is kept for the next question

@@ -174,7 +174,7 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_that_bites_is_refused_before_torch_reads_it(name, directory, monkeypatch):
     models.check(str(directory))
-    monkeypatch.setattr("core.model_check.SECONDS", SECONDS)
+    monkeypatch.setattr("core.models.model_check.SECONDS", SECONDS)
     file, content, words = MODELS[name]
     if callable(content):
         content(directory / file)

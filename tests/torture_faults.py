@@ -331,7 +331,7 @@ def hub_cut_off(config: TrainConfig, straight: dict) -> None:
         "HF_HUB_DISABLE_XET": "1",
     }
     code = (
-        "import sys; from core import models, errors\n"
+        "import sys; from core import errors; from core.models import models\n"
         "try: print(open(models.outline('a/b') + '/config.json').read()[-20:])\n"
         "except errors.UserError as error: sys.exit(str(error))"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 import gradio as gr
 
 from core import foreign
-from core import models as known
 from core.corpus import corpus, hub, import_process, importer, turns
 from core.errors import ErrorElsewhere, UserError, named
+from core.models import models as known
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
 from ui.corpora_html import choices

@@ -18,9 +18,10 @@ from gradio import networking
 from gradio.tunneling import Tunnel
 from markupsafe import Markup
 
-from core import models, paths, process
+from core import paths, process
 from core.chat import chat_models
 from core.errors import UserError
+from core.models import models
 from core.runs import runs
 from core.sharing.sharing import Limits, Share, new_password
 

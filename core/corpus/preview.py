@@ -1,7 +1,7 @@
 """A row as the trainer will see it: its tokens as learned, not learned, special, or cut off by max_length."""
 
-from core import tokenizer as tokenizers
 from core.corpus import turns
+from core.models import tokenizer as tokenizers
 from core.training import encoding
 
 LONGEST = 100_000  # characters of a text that are encoded at once: unbroken runs take time that grows with their square

@@ -8,9 +8,10 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from core import foreign, model_check, models, process, tokenizer
+from core import foreign, process
 from core.corpus import diversity_metrics, storage, turns
 from core.errors import UserError
+from core.models import model_check, models, tokenizer
 from core.training import encoding, errors
 
 # Characters per token of Qwen's tokenizer, measured on aphorisms: Russian 2.55, English 3.87.

@@ -8,8 +8,9 @@ import struct
 from functools import lru_cache
 from pathlib import Path
 
-from core import foreign, process, tokenizer
+from core import foreign, process
 from core.errors import UserError
+from core.models import tokenizer
 
 SECONDS = 30.0
 MOST_LAYERS = 1000
