@@ -13,11 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core import foreign, models, process
+from core import foreign, process
 from core.corpus import corpus, import_process
 from core.corpus.reading import Options
 from core.errors import UserError
 from core.estimate import catalogue
+from core.models import models
 from tests import tiny_tokenizers
 from ui import corpora_new
 from ui.text import Say
