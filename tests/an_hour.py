@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import secrets
 import statistics
 import subprocess
 import sys
@@ -25,8 +26,10 @@ import psutil
 from core import events, jobs, paths, process
 from core.corpus import corpus
 from core.runs import runs
+from core.sharing.sharing import Limits
 from core.synth import synth_jobs
 from tests import share_probe
+from ui import sharing_server as links
 
 SAMPLE_SECONDS = 5
 ROLES = {  # of a process, by what its command line holds
@@ -68,16 +71,18 @@ def until_over(log: Log, work) -> None:
         number += 1
 
 
-def visit(log: Log, port: int, password: str, name: str, number: int) -> None:
+def visit(log: Log, guest: share_probe.Guest, name: str, number: int) -> None:
     """One conversation of three turns; each box must hold this visitor's own words in their order."""
-    guest, asked = share_probe.Guest(port, password), []
+    guest.session, asked = "g" + secrets.token_hex(6), []
     for turn in range(3):
         if log.over.is_set():
             return
         asked.append(f"{name} number {number} turn {turn}")
-        _, boxes = guest.ask(asked[-1])
-        if not boxes:
-            log.report(f"no reply to {asked[-1]}")
+        note, boxes = guest.ask(asked[-1])
+        if not boxes or not boxes[0]:
+            if not log.over.is_set():
+                log.count("replies_lost")
+                log.report(f"no reply to {asked[-1]}: {note}")
             return
         for box in boxes:
             said = [words for words in box if re.match(r"guest\d+ number", words)]
@@ -188,11 +193,8 @@ def start(home: Path) -> tuple[subprocess.Popen, str, int, str]:
         server = subprocess.Popen(command, cwd=process.ROOT, stdout=output, stderr=output, env=process.environment())
     for _ in range(1000):
         text = (home / "page.log").read_text(encoding="utf-8")
-        address = re.search(r"^Soulsmith: (http://127\.0\.0\.1:\d+/)", text, re.MULTILINE)
-        port = re.findall(r"http://127\.0\.0\.1:(\d+)", text)
-        password = re.search(r"\b[2-9a-z]{4}-[2-9a-z]{4}-[2-9a-z]{4}\b", text)
-        if address and password and len(set(port)) > 1:
-            return server, address[1], int(next(one for one in port if one not in address[1])), password[0]
+        if address := re.search(r"^Soulsmith: (http://127\.0\.0\.1:\d+/)", text, re.MULTILINE):
+            return server, address[1]
         time.sleep(0.5)
     raise SystemExit((home / "page.log").read_text()[-2000:])
 
@@ -209,10 +211,15 @@ def main() -> None:
     home.mkdir()
     os.environ["SOULSMITH_HOME"] = str(home)
     first = share_probe.make_run(home)
-    server, address, port, password = start(home)
+    server, address = start(home)
+    many = 10**9
+    limits = Limits(visitors=args.visitors, messages=many, tokens=many, messages_in_all=many, tokens_in_all=many,
+                    reply_tokens=16)  # fmt: skip
+    opened = links.open_chat(first, "own", limits, "en")
+    guests = [share_probe.Guest(opened.port, opened.share.password) for _ in range(args.visitors)]
     log = Log()
     work = [
-        *(partial(until_over, log, partial(visit, log, port, password, f"guest{at}")) for at in range(args.visitors)),
+        *(partial(until_over, log, partial(visit, log, guest, f"guest{at}")) for at, guest in enumerate(guests)),
         partial(until_over, log, partial(train, log, first, args.steps)),
         partial(until_over, log, partial(write, log, 20_000)),
         partial(until_over, log, lambda _: watch(log, address)),
@@ -226,10 +233,13 @@ def main() -> None:
     log.over.set()
     for thread in threads:
         thread.join(90)
+    restarts = opened.share.restarts
+    links.end()
     answered = httpx.get(address, timeout=60).status_code if alive else 0
     server.terminate()
     server.wait(60)
-    result = {"minutes": args.minutes, "visitors": args.visitors, "page_answers": answered, **log.counts}
+    result = {"minutes": args.minutes, "visitors": args.visitors, "page_answers": answered, "share_restarts": restarts}
+    result |= log.counts
     result |= {"replies_mixed_up": log.counts.get("replies_mixed_up", 0), "wrong": log.wrong, "memory_mb": growth(log)}
     print(json.dumps(result, indent=None if args.json else 2), flush=True)
     scratch.cleanup()
