@@ -27,7 +27,7 @@ from core.sharing.sharing import Limits, Share, new_password
 
 REACHES = ("link", "network", "own")  # a public link, this network, a tunnel of one's own
 TUNNEL_SECONDS = 60
-START_SECONDS = 90  # that the visitors' page gets to answer; gradio takes four of them on a quiet machine
+START_SECONDS = 180  # that the visitors' page gets to answer; gradio takes four of them on a quiet machine
 SILENT_SECONDS = 60.0  # after which it hangs; it says its figures every second
 MOST_RESTARTS = 5  # of one link
 _open: "Opened | None" = None
