@@ -80,9 +80,10 @@ def test_every_layer_costs_the_same_time_and_accumulation_repeats_the_step():
     tape = Tape(Meter())
     step.micro_step(tape, SHAPE, SETUP, [Layer(SHAPE, SETUP)], Head(SHAPE, SETUP), step.embedding_weight(SHAPE, SETUP))
     assert one == pytest.approx(speed.cost([kernel[1:] for kernel in tape.kernels], SETUP, CARD)[0])
-    single, eight = pace(4), pace(4, 8)
-    micro = single.step_seconds - single.optimizer_seconds
+    single, twice, eight = pace(4), pace(4, 2), pace(4, 8)
+    micro = (twice.step_seconds - twice.optimizer_seconds) / 2
     assert eight.step_seconds == pytest.approx(8 * micro + eight.optimizer_seconds)
+    assert micro > single.step_seconds - single.optimizer_seconds  # gradients are added to those before
     assert eight.tokens_per_second == pytest.approx(8 * 512 / eight.step_seconds)
 
 
