@@ -391,13 +391,6 @@ def test_trained_embeddings_are_copies_in_fp32_and_tied_ones_stay_one():
         assert trained.components["optimizer"] - plain.components["optimizer"] == 8 * copies * shape.embedding
 
 
-def test_the_allocator_is_followed_through_every_layer():
-    shape, card = catalogue.shape("Qwen/Qwen-1.8B"), catalogue.card("A100 80")
-    full = Setup(method="full", max_length=1024, gradient_accumulation_steps=16, loss="logits", autocast=False)
-    found = answer.ask(shape, full, card)  # ms-swift's published 18.62 GiB are no row of the check: lengths vary there
-    assert found.memory.reserved == pytest.approx(18.62 * GIB, rel=0.02)
-
-
 def test_tiny_models_wait_for_python_on_a_processor_too():
     cpu = catalogue.processor(1, 8 * GIB)
     tiny = dataclasses.replace(
