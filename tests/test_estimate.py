@@ -134,6 +134,17 @@ def test_the_command_line_answers_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 
 
+def test_a_length_that_nobody_said_is_one_that_the_model_reads(tmp_path):
+    small = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "intermediate_size": 128, "vocab_size": 512, "max_position_embeddings": 512}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(small))
+    options = command.parser().parse_args(["--model", str(tmp_path), "--gpu", CARD])
+    command.run(options)
+    assert options.max_length == 512
+    with pytest.raises(LongerThanTheModel, match="Set max_length to 512"):
+        command.run(command.parser().parse_args(["--model", str(tmp_path), "--gpu", CARD, "--max-length", "600"]))
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

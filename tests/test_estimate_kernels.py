@@ -66,7 +66,7 @@ def _operations(layers: int, setup: Setup) -> Counter:
     with trace.as_on_a_card(setup.autocast), FakeTensorMode(allow_non_fake_inputs=True):
         import torch
 
-        model = skeleton.build(config, setup)
+        model = skeleton.build(skeleton.text_config(config), setup)
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if setup.adapts:
             model.enable_input_require_grads()
