@@ -141,7 +141,7 @@ def test_a_length_that_nobody_said_is_one_that_the_model_reads(tmp_path):
     options = command.parser().parse_args(["--model", str(tmp_path), "--gpu", CARD])
     command.run(options)
     assert options.max_length == 512
-    with pytest.raises(LongerThanTheModel, match="Set max_length to 512"):
+    with pytest.raises(config_errors.LongerThanTheModel, match="Set max_length to 512"):
         command.run(command.parser().parse_args(["--model", str(tmp_path), "--gpu", CARD, "--max-length", "600"]))
 
 
