@@ -9,8 +9,10 @@ import gradio as gr
 import pytest
 
 from core import jobs, paths
+from core.arena import __main__ as command
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat, types
+from core.corpus import corpus
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access
 from core.synth.replies import Reply
@@ -166,6 +168,34 @@ def test_without_a_winner_there_are_no_pairs(match, tmp_path):
     vote(match, "tn")
     with pytest.raises(votes.NoPairs, match="a pair needs a winner"):
         votes.write_pairs(tmp_path / "pairs.jsonl", match)
+
+
+def test_votes_become_a_corpus_of_pairs_and_what_prefers_neither_is_set_aside(match, capsys, monkeypatch):
+    vote(match, "abtn")
+    votes.cast(match, 5, "left", voter="judge:x")  # is no person's vote
+    monkeypatch.setattr("sys.argv", ["core.arena", "pairs", match, "--preferences", "Мой вкус", "--json"])
+    command.main()
+    card = corpus.card(json.loads(capsys.readouterr().out)["id"])
+    assert (card["name"], card["kind"], card["pairs"]) == ("Мой вкус", "preference", 2)
+    assert (card["rows_in"], card["rows_kept"], card["rows_set_aside"]) == (4, 2, 2)
+    assert card["reasons"] == {"vote_tie": 1, "vote_bad": 1}
+    assert [aside["excerpt"] for aside in corpus.set_aside(card["id"])] == ["question 2", "question 3"]
+    first, second = corpus.rows(card["id"])
+    said_of = {name: [turn["content"] for turn in first[name]] for name in ("messages", "chosen", "rejected")}
+    assert said_of == {"messages": ["be brief", "question 0"], "chosen": ["short 0"], "rejected": ["long 0 " * 5]}
+    assert (second["chosen"][0]["content"], second["rejected"][0]["content"]) == ("long 1 " * 5, "short 1")
+    assert second["fields"] == {"topic": "sea", "chosen_model": "run:y", "rejected_model": "base:x"}
+    assert second["source"] == {"file": match, "line": "2"}
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_page_makes_a_corpus_of_votes_and_says_what_became_of_each(match, lang, monkeypatch):
+    informed = []
+    monkeypatch.setattr(gr, "Info", informed.append)
+    vote(match, "aabtt")
+    assert playground_arena.on_corpus(Say(lang), match, "") == ""
+    assert corpus.listed()[0]["pairs"] == 3
+    assert Say(lang)("corpora.reason.vote_tie") + ": 2" in informed[0]
 
 
 def test_a_deleted_set_of_prompts_can_be_kept_again(home):

@@ -17,7 +17,7 @@ from ui.text import Say, in_markdown
 
 BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "diagnosis.treated")}
 TEXTS = ("name", "note", "tags", "learned", "facts", "config", "samples", "value")
-SHOWN = (*TEXTS, *BUTTONS, "loss", "small", "checkpoint", "forgetting", "box", "file", "confirm")
+SHOWN = (*TEXTS, *BUTTONS, "loss", "preferences", "small", "checkpoint", "forgetting", "box", "file", "confirm")
 
 
 class NoSuchValue(UserError):
@@ -93,7 +93,8 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     if not run_id or run_id not in runs.listed():
         shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
         shown |= {name: gr.Button(visible=False) for name in BUTTONS}
-        shown |= {"forgetting": gr.Plot(visible=False), "box": gr.Column(visible=False)}
+        shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
+        shown |= {"box": gr.Column(visible=False)}
         return tuple(shown[name] for name in SHOWN)
     row, curves = store.sync(run_id), store.curves(run_id)
     found = diagnosis.diagnose(run_id)

@@ -26,7 +26,7 @@ COMMANDS = {
     "end": ("runs.end", terminate.end, "runs.ended"),
 }
 HANGING = ("stalled", "unanswered")  # alerts of a trainer that may never answer
-DRAWN = ("status", "learned", *COMMANDS, "remedy", "loss", "small", "samples", "forgetting", "log")
+DRAWN = ("status", "learned", *COMMANDS, "remedy", "loss", "preferences", "small", "samples", "forgetting", "log")
 # A run is drawn anew when one of these columns changes.
 PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left")
 PROBED += ("request_seen_at", "disk_shortage", "events_offset")
@@ -61,6 +61,7 @@ def build(say: Say) -> dict:
 def build_figures(say: Say, parts: dict) -> gr.Accordion:
     """Add the curves and the replies over the steps to `parts`; the accordion of the replies, for more."""
     parts["loss"] = gr.Plot(show_label=False)
+    parts["preferences"] = gr.Plot(show_label=False, visible=False)
     with gr.Accordion(say("runs.more_curves"), open=False):
         parts["small"] = gr.Plot(show_label=False)
     with gr.Accordion(say("eval_samples.title"), open=False) as replies:
@@ -72,8 +73,13 @@ def build_figures(say: Say, parts: dict) -> gr.Accordion:
 def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool = False, live: bool = True) -> dict:
     """What these parts show of a run; `scores` are those of the forgetting meter. Not live, the plots stay as they are."""
     shown = {"samples": run_html.eval_samples(say, store.samples(row["id"]), promote_checkpoint.kept(row["id"]))}
+    measured = curves["preferences"]
+    compares = any(measured.values())
     if not live:
-        return shown | {"loss": gr.skip(), "small": gr.skip(), "forgetting": gr.Plot(visible=bool(scores))}
+        shown |= {"loss": gr.skip(), "small": gr.skip(), "preferences": gr.Plot(visible=compares)}
+        return shown | {"forgetting": gr.Plot(visible=bool(scores))}
+    compared = run_plots.preferences(say, row, measured) if compares else None
+    shown["preferences"] = gr.Plot(compared, visible=compares)
     forgotten = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
     shown["forgetting"] = gr.Plot(forgotten, visible=bool(scores))
     return shown | {"loss": run_plots.loss(say, row, curves, log), "small": run_plots.small(say, row, curves)}
@@ -166,7 +172,8 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         shown |= {"loss": None, "small": None}
         shown |= {name: gr.Button(interactive=False) for name in ("stop", "pause", "resume", "save_now", "sample_now")}
         shown |= {name: gr.Button(visible=False) for name in ("treat", "end")}
-        shown |= {"remedy": gr.Markdown(visible=False), "forgetting": gr.Plot(visible=False)}
+        shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
+        shown |= {"remedy": gr.Markdown(visible=False)}
         return tuple(shown[name] for name in DRAWN)
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
     state, found = row["state"], diagnosis.diagnose(run_id)

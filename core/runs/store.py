@@ -235,7 +235,13 @@ def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
         for event in fresh
         if event["event"] == "forgetting"
     ]
+    preferences = [
+        tuple({"run_id": run_id, **event}[name] for name in ("run_id", "part", "step", *runs_curves.PREFERENCES))
+        for event in fresh
+        if event["event"] == "preference"
+    ]
     for table, columns, rows in (
+        ("preferences", f"run_id, part, step, {', '.join(runs_curves.PREFERENCES)}", preferences),
         ("evals", "run_id, step, eval_loss", evals),
         ("samples", "run_id, step, prompt_index, prompt, reply", samples),
         ("forgetting", "run_id, step, score, foreign_share, score_parts", scores),
