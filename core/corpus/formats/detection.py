@@ -3,6 +3,7 @@
 A new format is a Format(name, claims, read) in a module of this package, and its entry in one of the two lists.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -55,7 +56,7 @@ def open_source(source: Source, encoding: str = "") -> Opened:
         if form.claims(source, head):
             return Opened(source, form.name, "", _guarded(form, source))
     if (looks := _looks_like(head)) or encodings.is_binary(head):
-        return Opened(source, "unknown", "", iter([Bad("", looks or "unknown_format", repr(head[:60]))]))
+        return Opened(source, "unknown", "", iter([Bad("", looks or "unknown_format", _printable(head))]))
     encoding = encoding or encodings.detect(source)
     source = replace(source, encoding=encoding)
     text = head.decode(encoding.replace("utf-16-sig", "utf-16"), errors="ignore").removeprefix("\ufeff")
@@ -66,6 +67,11 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     else:
         form = next(form for form in TEXT_FORMATS if form.claims(source, text))
     return Opened(source, form.name, encoding, _guarded(form, source))
+
+
+def _printable(head: bytes) -> str:
+    """The first bytes of a file as they can be read: a dot for each that is no letter or sign of ASCII."""
+    return re.sub(r"[^ -~]", "·", head[:60].decode("latin-1"))
 
 
 def _looks_like(head: bytes) -> str:
