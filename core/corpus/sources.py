@@ -29,6 +29,7 @@ DESCRIPTIONS = (  # of a data set, as other programs put them beside its rows
     *("card.json", "about.json", "datapackage.json", "croissant.json"),
 )
 CONVERSATIONS = re.compile(r"conversations(?:-\d+)?\.json")
+VK_MESSAGES = re.compile(r"messages\d*\.html")
 COMPANIONS = (  # what stands beside the conversations in the exports of ChatGPT and Claude; chat.html repeats them
     *("user.json", "users.json", "user_settings.json", "message_feedback.json", "shared_conversations.json"),
     *("group_chats.json", "sora.json", "export_manifest.json", "model_comparisons.json", "shopping.json"),
@@ -296,6 +297,11 @@ def _describes(names: list[str]) -> Callable[[str], bool]:
     known = DESCRIPTIONS if any(map(_holds_rows, names)) else ()
     if any(CONVERSATIONS.fullmatch(name.lower()) for name in names):
         known += COMPANIONS
+    lower = list(map(str.lower, names))
+    if "index-messages.html" in lower:  # the archive of VK: of its pages only those with messages are read
+        return lambda name: name.lower().endswith(".html") and not VK_MESSAGES.fullmatch(name.lower())
+    if "messages.html" in lower and "style.css" in lower:  # Telegram's export as pages
+        known += ("style.css", "script.js", "export_results.html")
     return lambda name: name.lower() in known
 
 

@@ -10,6 +10,7 @@ from core.corpus.formats import markup
 CITATION = re.compile("(?: (?=\ue200[^\ue201]*\ue201[.,;:!?]))?\ue200[^\ue201]*\ue201")
 HIDDEN = ("user_editable_context", "model_editable_context")  # what the person told of themselves once for all chats
 THOUGHTS = ("thoughts", "reasoning_recap")
+GEMINI = ("Gemini Apps", "Gemini", "Bard", "Приложения Gemini", "Приложения с Gemini")  # in Google Takeout
 PROMPTED = re.compile(
     r"(?:Prompted|Asked|Said|Запрос|Вы (?:спросили|ввели запрос|отправили запрос)|Отправлен запрос)[:\s]\s*",
 )
@@ -130,7 +131,7 @@ def _claude_block(block: object, notes: list[str]) -> str:
 
 
 def _is_gemini(chat: dict) -> bool:
-    return chat.get("header") in ("Gemini Apps", "Gemini", "Bard", "Приложения Gemini") and "time" in chat
+    return chat.get("header") in GEMINI and "time" in chat
 
 
 def _gemini(chat: dict, notes: list[str]) -> dict | None:

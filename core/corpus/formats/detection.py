@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from core.corpus import documents, encodings
 from core.corpus.formats import office, turn_rows
 from core.corpus.formats.arrow import ARROW, PARQUET
+from core.corpus.formats.discord import DISCORD
 from core.corpus.formats.json_files import JSON, JSONL
 from core.corpus.formats.markup import FB2, HTML
 from core.corpus.formats.messenger_pages import MESSENGER_PAGE
@@ -19,13 +20,29 @@ from core.corpus.formats.plain import TEXT
 from core.corpus.formats.sillytavern import SILLYTAVERN
 from core.corpus.formats.subtitles import SUBTITLES
 from core.corpus.formats.table import CSV
+from core.corpus.formats.takeout_page import TAKEOUT_PAGE
 from core.corpus.formats.whatsapp import WHATSAPP
 from core.corpus.formats.zip_files import EPUB, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
 BINARY_FORMATS = (PARQUET, ARROW, PDF, *office.FORMATS, EPUB, ZIP)  # known by their first bytes; ZIP after its kinds
 TEXT_FORMATS = (
-    *(FB2, MESSENGER_PAGE, HTML, SILLYTAVERN, JSONL, JSON, NEXUS, WHATSAPP, SUBTITLES, MARKDOWN, CSV, TEXT),
+    *(
+        FB2,
+        MESSENGER_PAGE,
+        TAKEOUT_PAGE,
+        HTML,
+        SILLYTAVERN,
+        JSONL,
+        JSON,
+        NEXUS,
+        WHATSAPP,
+        DISCORD,
+        SUBTITLES,
+        MARKDOWN,
+        CSV,
+        TEXT,
+    ),
 )  # known by their first lines; TEXT takes all
 LOOKS = {  # what a file that is no text begins with: https://en.wikipedia.org/wiki/List_of_file_signatures
     "old_office": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),

@@ -17,9 +17,16 @@ _BLOCKS = (
     "footer figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite"
 )
 STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
-ITEM, CELL = "\ue0f2", "\ue0f3"  # stand for the mark of a list item and between cells until the white space is known
-STARTS |= {"li": "\n" + ITEM, "br": "\n"}
+# They stand for the mark of a list item, before cells, for a step of indent and after the number of an item until the
+# white space is known.
+ITEM, CELL, INDENT, NUMBERED = "\ue0f2", "\ue0f3", "\ue0f4", "\ue0f5"
+STARTS |= {"br": "\n", "tr": "\n"}
+MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
+# Names of elements that belong to the site where most of their words are links.
+SITE = re.compile(
+    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|nav|navbar|navigation|menu|sidebar|breadcrumbs?)"
+)
 _SKIPPED = "script style head nav noscript template svg binary iframe button select description"
 BLOCKS, SKIPPED = frozenset(_BLOCKS.split()), frozenset(_SKIPPED.split())
 
@@ -30,6 +37,12 @@ class _Words(HTMLParser):
         self.kept_aside = ("header",) if whole else ()  # of a page that does not mark its main part
         self.within = 0  # main and article
         self.parts: list[str] = []
+        self.main: list[list[int]] = []  # from which part to which each main and article goes
+        self.links = 0  # characters of links
+        self.linked = 0
+        self.lists: list[list] = []  # [tag, items so far] of each list that is open
+        self.references = False  # whether a link to a footnote is open
+        self.site: list[list] = []  # [tag, how deep in elements of it, its first part, self.links before it]
         self.skipped: list[str] = []
         self.pre = self.cells = 0
         self.title = ""
@@ -37,9 +50,13 @@ class _Words(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         tag = tag.rpartition(":")[2]
+        self._open_site(tag, dict(attrs))
+        self.linked += tag == "a"
         if tag == "title" and not self.title and (not self.skipped or self.skipped == ["head"]):
             self.in_title = True
-        self.within += tag in ("main", "article")
+        if tag in ("main", "article"):
+            self.main += [] if self.within else [[len(self.parts), 0]]
+            self.within += 1
         if tag in SKIPPED or self._is_aside(tag, dict(attrs)) or (self.skipped and tag == self.skipped[-1]):
             self.skipped.append(tag)
         if self.skipped:
@@ -48,8 +65,40 @@ class _Words(HTMLParser):
             self.parts.append(CELL if self.cells else "")
             self.cells += 1
         self.cells = 0 if tag == "tr" else self.cells
-        self.parts.append(STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
+        if tag in ("ol", "ul"):
+            self.lists.append([tag, 0])
+        self.parts.append(self._item() if tag == "li" else STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
+        if tag == "a" and _is_reference(dict(attrs)):
+            self.parts.append(" [")
+            self.references = True
         self.pre += tag == "pre"
+
+    def _item(self) -> str:
+        """The mark of the next item of the innermost list."""
+        if not self.lists:
+            return "\n" + ITEM
+        self.lists[-1][1] += 1
+        number = f"{self.lists[-1][1]}{NUMBERED}" if self.lists[-1][0] == "ol" else ""
+        return "\n" + INDENT * (len(self.lists) - 1) + ITEM + number
+
+    def _open_site(self, tag: str, attrs: dict) -> None:
+        if self.site and self.site[-1][0] == tag:
+            self.site[-1][1] += 1
+        elif tag in ("div", "ul", "table", "td", "section") and not self.within:
+            names = f"{attrs.get('id') or ''} {attrs.get('class') or ''}".lower().split()
+            if any(map(SITE.fullmatch, names)):
+                self.site.append([tag, 1, len(self.parts), self.links])
+
+    def _close_site(self, tag: str) -> None:
+        """Drop an element of the site, of which links are a good part, or that has the mark of an owner."""
+        if not self.site or self.site[-1][0] != tag:
+            return
+        self.site[-1][1] -= 1
+        if not self.site[-1][1]:
+            _, _, start, before = self.site.pop()
+            words = "".join(self.parts[start:])
+            if 3 * (self.links - before) >= len("".join(words.split())) or "©" in words:
+                del self.parts[start:]
 
     def _is_aside(self, tag: str, attrs: dict) -> bool:
         """Whether an element belongs to the site and not to the page; a footnote of a book may be an aside."""
@@ -60,7 +109,10 @@ class _Words(HTMLParser):
 
     def handle_endtag(self, tag):
         tag = tag.rpartition(":")[2]
-        self.within -= tag in ("main", "article") and self.within > 0
+        if tag in ("main", "article") and self.within:
+            self.within -= 1
+            self.main[-1][1] = len(self.parts)
+        self.linked -= tag == "a" and self.linked > 0
         if tag == "title":
             self.in_title = False
         if tag == "body":
@@ -69,16 +121,34 @@ class _Words(HTMLParser):
             while self.skipped.pop() != tag:
                 pass
             return
-        if not self.skipped and tag in BLOCKS:
-            self.parts.append("\n" if tag in ("li", "tr", "br") else "\n\n")
+        if tag == "a" and self.references:
+            self.parts.append("]")
+            self.references = False
+        if tag in ("ol", "ul") and self.lists and not self.skipped:
+            self.lists.pop()
+        if not self.skipped and tag in BLOCKS and tag not in ("tr", "br"):
+            self.parts.append("\n" if tag == "li" or (tag in ("ol", "ul") and self.lists) else "\n\n")
         if tag == "pre" and self.pre:
             self.pre -= 1
+        self._close_site(tag)
+
+    def text(self) -> str:
+        """The text of what the page marks as its main part, where that is a good part of all; else all text."""
+        main = "".join("".join(self.parts[start : end or None]) for start, end in self.main)
+        whole = "".join(self.parts)
+        return main if len(main.strip()) >= max(MAIN, len(whole.strip()) / 2) else whole
 
     def handle_data(self, data):
         if self.in_title:
             self.title += data
         if not self.skipped:
+            self.links += len("".join(data.split())) if self.linked else 0
             self.parts.append(data if self.pre else re.sub(r"[ \t\r\n\f]+", " ", data))
+
+
+def _is_reference(attrs: dict) -> bool:
+    """Whether a link leads to a footnote of a book."""
+    return "noteref" in (attrs.get("epub:type") or "") + (attrs.get("role") or "")
 
 
 def text_of(markup: str) -> tuple[str, str]:
@@ -86,17 +156,18 @@ def text_of(markup: str) -> tuple[str, str]:
     words = _Words(whole=re.search(r"<(?:main|article)\b", markup, re.I) is None)
     words.feed(markup)
     words.close()
-    text = "".join(words.parts).replace("\u00ad", "")
+    text = words.text().replace("\u00ad", "")
     text = re.sub(r"[ \t]+\n", "\n", text)
     text = re.sub(r"\n[ \t]+(?=\S)", "\n", text) if "<pre" not in markup else text
     return marked(text).strip(), " ".join(words.title.split())
 
 
 def marked(text: str) -> str:
-    """A text with the marks of its lists and tables in place of ITEM and CELL; at most one blank line in a row."""
-    text = re.sub(rf"\s*{CELL}\s*", " | ", re.sub(rf"{ITEM}\s+", ITEM, text))
+    """A text with the marks of its lists and tables in place of ITEM and the others; at most one blank line in a row."""
+    text = re.sub(rf"\s*{CELL}\s*", " | ", re.sub(rf"({ITEM}|{NUMBERED})\s+", r"\1", text))
     text = re.sub(r"\n{3,}", "\n\n", text)
-    return re.sub(rf"({ITEM}.*)\n\n(?={ITEM})", r"\1\n", text).replace(ITEM, "- ")
+    text = re.sub(rf"({ITEM}.*)\n\n(?={INDENT}*{ITEM})", r"\1\n", text).replace(INDENT, "  ")
+    return re.sub(rf"{ITEM}(\d+){NUMBERED}", r"\1. ", text).replace(ITEM, "- ")
 
 
 def of_page(page: str, place: str) -> Iterator[Record | Bad]:
