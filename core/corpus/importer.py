@@ -115,7 +115,7 @@ def _new_corpus(name: str, out: Path | None, write: Callable[[storage.Writer], d
             card = writer.finish(card | {"id": out.name, "name": name.strip() or out.name})
             directory.rename(out)
             return card
-        with FileLock(str(parent / ".naming.lock")):  # two that end at once would both be the first
+        with FileLock(f"{parent}.lock"):  # two that end at once would both be the first
             identity = storage.free_name(parent, name)
             card = writer.finish(card | {"id": identity, "name": name.strip() or identity})
             if twin := _twin(card):

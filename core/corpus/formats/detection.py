@@ -22,10 +22,18 @@ from core.corpus.formats.subtitles import SUBTITLES
 from core.corpus.formats.table import CSV
 from core.corpus.formats.takeout_page import TAKEOUT_PAGE
 from core.corpus.formats.whatsapp import WHATSAPP
-from core.corpus.formats.zip_files import EPUB, ZIP
+from core.corpus.formats.zip_files import EPUB, TAR, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
-BINARY_FORMATS = (PARQUET, ARROW, PDF, *office.FORMATS, EPUB, ZIP)  # known by their first bytes; ZIP after its kinds
+BINARY_FORMATS = (
+    PARQUET,
+    ARROW,
+    PDF,
+    *office.FORMATS,
+    EPUB,
+    ZIP,
+    TAR,
+)  # known by their first bytes; ZIP after its kinds
 TEXT_FORMATS = (
     *(
         FB2,
@@ -68,7 +76,7 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     """Tell the format and encoding of a source; reading starts when `records` is iterated."""
     head = source.head()
     if not head:
-        return Opened(source, "empty", "", iter([Bad("", "empty_file")]))
+        return Opened(source, "empty", "", iter([Bad("", source.damage() or "empty_file")]))
     for form in BINARY_FORMATS:
         if form.claims(source, head):
             return Opened(source, form.name, "", _guarded(form, source))

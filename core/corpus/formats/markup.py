@@ -20,13 +20,15 @@ STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
 # They stand for the mark of a list item, before cells, for a step of indent and after the number of an item until the
 # white space is known.
 ITEM, CELL, INDENT, NUMBERED = "\ue0f2", "\ue0f3", "\ue0f4", "\ue0f5"
-STARTS |= {"br": "\n", "tr": "\n"}
+STARTS |= {"br": "\n", "tr": "\n", "v": "\n"}
+LINKED = 1 / 3  # least share of links among the letters of what belongs to the site
+PERMALINKS = ("¶", "🔗", "§", "#")  # beside the headings of manuals
+CELL_LINES = 300  # characters of a cell that becomes one line
 MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
-# Names of elements that belong to the site where most of their words are links.
-SITE = re.compile(
-    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|nav|navbar|navigation|menu|sidebar|breadcrumbs?)"
-)
+# Names of elements that belong to the site, and of those that do where a good part of their words are links.
+NAVIGATION = re.compile(r"nav|nav[-_]?(?:header|footer|bar|menu)|navigation|breadcrumbs?")
+SITE = re.compile(r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)")
 _SKIPPED = "script style head nav noscript template svg binary iframe button select description"
 BLOCKS, SKIPPED = frozenset(_BLOCKS.split()), frozenset(_SKIPPED.split())
 
@@ -42,9 +44,9 @@ class _Words(HTMLParser):
         self.linked = 0
         self.lists: list[list] = []  # [tag, items so far] of each list that is open
         self.references = False  # whether a link to a footnote is open
-        self.site: list[list] = []  # [tag, how deep in elements of it, its first part, self.links before it]
+        self.site: list[list] = []  # [tag, how deep in elements of it, its first part, self.links before it, share]
         self.skipped: list[str] = []
-        self.pre = self.cells = 0
+        self.pre = self.cells = self.cell = 0
         self.title = ""
         self.in_title = False
 
@@ -64,6 +66,7 @@ class _Words(HTMLParser):
         if tag in ("td", "th"):
             self.parts.append(CELL if self.cells else "")
             self.cells += 1
+            self.cell = len(self.parts)
         self.cells = 0 if tag == "tr" else self.cells
         if tag in ("ol", "ul"):
             self.lists.append([tag, 0])
@@ -86,18 +89,19 @@ class _Words(HTMLParser):
             self.site[-1][1] += 1
         elif tag in ("div", "ul", "table", "td", "section") and not self.within:
             names = f"{attrs.get('id') or ''} {attrs.get('class') or ''}".lower().split()
-            if any(map(SITE.fullmatch, names)):
-                self.site.append([tag, 1, len(self.parts), self.links])
+            share = 0 if any(map(NAVIGATION.fullmatch, names)) else LINKED
+            if not share or any(map(SITE.fullmatch, names)):
+                self.site.append([tag, 1, len(self.parts), self.links, share])
 
     def _close_site(self, tag: str) -> None:
-        """Drop an element of the site, of which links are a good part, or that has the mark of an owner."""
+        """Drop an element of the site, or one of which links are a good part, or that has the mark of an owner."""
         if not self.site or self.site[-1][0] != tag:
             return
         self.site[-1][1] -= 1
         if not self.site[-1][1]:
-            _, _, start, before = self.site.pop()
+            _, _, start, before, share = self.site.pop()
             words = "".join(self.parts[start:])
-            if 3 * (self.links - before) >= len("".join(words.split())) or "©" in words:
+            if self.links - before >= share * len("".join(words.split())) or "©" in words:
                 del self.parts[start:]
 
     def _is_aside(self, tag: str, attrs: dict) -> bool:
@@ -121,12 +125,16 @@ class _Words(HTMLParser):
             while self.skipped.pop() != tag:
                 pass
             return
+        if tag in ("td", "th") and 0 < self.cell < len(self.parts):
+            words = "".join(self.parts[self.cell :])
+            if len(words) <= CELL_LINES and "#" not in words:  # else the table is there for the look of the page
+                self.parts[self.cell :] = [re.sub(r"\s*\n\s*", " ", words.strip())]
         if tag == "a" and self.references:
             self.parts.append("]")
             self.references = False
         if tag in ("ol", "ul") and self.lists and not self.skipped:
             self.lists.pop()
-        if not self.skipped and tag in BLOCKS and tag not in ("tr", "br"):
+        if not self.skipped and tag in BLOCKS and tag not in ("tr", "br", "v"):
             self.parts.append("\n" if tag == "li" or (tag in ("ol", "ul") and self.lists) else "\n\n")
         if tag == "pre" and self.pre:
             self.pre -= 1
@@ -141,9 +149,13 @@ class _Words(HTMLParser):
     def handle_data(self, data):
         if self.in_title:
             self.title += data
+        if self.linked and data.strip() in PERMALINKS:
+            return
         if not self.skipped:
             self.links += len("".join(data.split())) if self.linked else 0
-            self.parts.append(data if self.pre else re.sub(r"[ \t\r\n\f]+", " ", data))
+            words = data if self.pre else re.sub(r"[ \t\r\n\f]+", " ", data)
+            begins = not self.pre and next((part for part in reversed(self.parts) if part), "\n").endswith(("\n", "# "))
+            self.parts.append(words.lstrip(" ") if begins else words)
 
 
 def _is_reference(attrs: dict) -> bool:
@@ -158,7 +170,6 @@ def text_of(markup: str) -> tuple[str, str]:
     words.close()
     text = words.text().replace("\u00ad", "")
     text = re.sub(r"[ \t]+\n", "\n", text)
-    text = re.sub(r"\n[ \t]+(?=\S)", "\n", text) if "<pre" not in markup else text
     return marked(text).strip(), " ".join(words.title.split())
 
 
@@ -192,11 +203,19 @@ def read_fb2(source: Source) -> Iterator[Record | Bad]:
     """The words of the bodies of FictionBook 2, the usual format of Russian e-books."""
     book = encodings.read_text(source, source.encoding)
     title = re.search(r"<book-title>(.*?)</book-title>", book, re.DOTALL)
-    body = re.sub(r"<(/?)title>", r"<\1subtitle>", book[max(0, book.find("<body")) :])
+    body = book[max(0, book.find("<body")) :]
+    body = re.sub(r"<title>\s*<p>([\w*]{1,4})</p>\s*</title>\s*<p>", r"<p>[\1] ", body)  # of a note its number
+    body = re.sub(r"<title>(.*?)</title>", _heading, body, flags=re.DOTALL)
     for record in of_page(body, "1"):
         if isinstance(record, Record) and title:
             record.value["title"] = title.group(1).strip()[:200]
         yield record
+
+
+def _heading(title: re.Match) -> str:
+    """A heading in the place of a title, whose lines are paragraphs."""
+    lines = re.findall(r"<p\b[^>]*>(.*?)</p>", title[1], re.DOTALL) or [title[1]]
+    return f"<h2>{'. '.join(line.strip() for line in lines)}</h2>"
 
 
 def _is_html(source: Source, head: str) -> bool:

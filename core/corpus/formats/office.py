@@ -3,6 +3,7 @@
 import re
 import zipfile
 from collections.abc import Iterator
+from datetime import datetime, time
 from functools import partial
 from itertools import count
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from core.corpus.sources import Bad, Format, Record, Source
 
 LARGEST = 256 * 2**20  # bytes of a part of a file, unpacked
 LONGEST_NOTE = 1 << 16  # characters of the RTF of a footnote
+PROSE = 5  # words of a cell that names no column
 MOST_REPEATED = 1000  # cells or rows that a sheet of ODS says stand there once more
 EMPTY_ROWS = 10_000  # in a row, after which nothing more is looked for
 WORD, XLSX, SLIDES = "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml"
@@ -102,7 +104,9 @@ def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
             continue
         empty = 0
         below += 1
-        if below == 1 or (below == 2 and len(list(filter(None, header))) == 1 < len(list(filter(None, words)))):
+        if below == 1 and len(words) == 1 and len(words[0].split()) >= PROSE:  # no header: texts from the first row on
+            header = ["text"]
+        elif below == 1 or (below == 2 and len(list(filter(None, header))) == 1 < len(list(filter(None, words)))):
             header = words
             continue
         while len(words) > len(header) and not words[-1]:
@@ -119,6 +123,8 @@ def _cell(cell: object) -> str:
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
+    if isinstance(cell, datetime) and cell.time() == time():
+        cell = cell.date()
     return str(cell).strip()
 
 
