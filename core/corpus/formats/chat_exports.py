@@ -17,6 +17,8 @@ def of(value: object) -> Callable[[object, str], Iterator[Record | Bad]] | None:
         return messengers.telegram
     if discord.is_json(value):
         return discord.of_json
+    if assistant_exports.is_gemini(value):
+        return assistant_exports.gemini
     if sillytavern.is_card(value):
         return sillytavern.of_card
     chats = value if isinstance(value, list) else [value]

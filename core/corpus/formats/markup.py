@@ -117,14 +117,20 @@ class _Words(HTMLParser):
             self.within -= 1
             self.main[-1][1] = len(self.parts)
         self.linked -= tag == "a" and self.linked > 0
-        if tag == "title":
-            self.in_title = False
+        self.in_title &= tag != "title"
         if tag == "body":
             self.skipped.clear()
         if tag in self.skipped:
             while self.skipped.pop() != tag:
                 pass
             return
+        if not self.skipped:
+            self._close(tag)
+        self.pre -= tag == "pre" and self.pre > 0
+        self._close_site(tag)
+
+    def _close(self, tag: str) -> None:
+        """What stands at the end of an element that is read."""
         if tag in ("td", "th") and 0 < self.cell < len(self.parts):
             words = "".join(self.parts[self.cell :])
             if len(words) <= CELL_LINES and "#" not in words:  # else the table is there for the look of the page
@@ -132,13 +138,10 @@ class _Words(HTMLParser):
         if tag == "a" and self.references:
             self.parts.append("]")
             self.references = False
-        if tag in ("ol", "ul") and self.lists and not self.skipped:
+        if tag in ("ol", "ul") and self.lists:
             self.lists.pop()
-        if not self.skipped and tag in BLOCKS and tag not in ("tr", "br", "v"):
+        if tag in BLOCKS and tag not in ("tr", "br", "v"):
             self.parts.append("\n" if tag == "li" or (tag in ("ol", "ul") and self.lists) else "\n\n")
-        if tag == "pre" and self.pre:
-            self.pre -= 1
-        self._close_site(tag)
 
     def text(self) -> str:
         """The text of what the page marks as its main part, where that is a good part of all; else all text."""

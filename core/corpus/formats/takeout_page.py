@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from core.corpus import encodings
 from core.corpus.formats import markup
-from core.corpus.formats.assistant_exports import GEMINI, PROMPTED
+from core.corpus.formats.assistant_exports import PROMPTED
 from core.corpus.sources import Bad, Format, Record, Source
 
 CELL = re.compile(r"<div class=\"outer-cell\b")
@@ -30,7 +30,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
     for number, cell in enumerate(cells, 1):
         title, body = TITLE.search(cell), BODY.search(cell)
         date = DATE.search(body[1]) if body else None
-        of_gemini = title is not None and title[1].strip() in GEMINI
+        of_gemini = title is not None and re.search(r"\b(?:Gemini|Bard)\b", title[1]) is not None
         asked = markup.text_of(body[1][: date.start()])[0].replace("\xa0", " ") if date and of_gemini else ""
         reply = markup.text_of(body[1][date.end() :])[0] if date else ""
         if not PROMPTED.match(asked) or not reply:

@@ -11,7 +11,7 @@ from core.corpus.sources import Bad, Format, Record, Source
 
 # A comma between date and time; in some languages a word, or nothing.
 _DATE, _TIME = (
-    r"(\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?)(?:,|\s(?:at|à|в|um|a las|às))?\s",
+    r"(\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?)(?:,|\s[^\W\d]{1,3}|\sa las)?\s",
     r"(\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?)",
 )
 MARKS = "\u200e\u200f\u202a\u202c\ufeff"
