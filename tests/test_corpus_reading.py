@@ -75,7 +75,10 @@ def test_of_a_printed_book_the_contents_and_heads_with_sections_go():
     lines = ["Начало", *(f"{at}.1 Глава . . . . . . . . {at}" for at in range(1, 7)), "Конец"]
     assert pdf.without_contents(lines) == (["Начало", "Конец"], 6)
     pages = [
-        [f"ГЛАВА 7. ОСНОВЫ ВСЕГО 7.{at}. ЧТО ЭТО {at * 'Я'}", *(f"{chr(1072 + at)}{chr(1072 + n)} идут по снегу" for n in range(6))]
+        [
+            f"ГЛАВА 7. ОСНОВЫ ВСЕГО 7.{at}. ЧТО ЭТО {at * 'Я'}",
+            *(f"{chr(1072 + at)}{chr(1072 + n)} идут по снегу" for n in range(6)),
+        ]
         for at in range(6)
     ]
     kept, dropped = pdf.without_running_heads(pages)
