@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from core import errors, jobs, models, paths
+from core import errors, jobs, paths
 from core.chat import chat_models, reply_gpu, types
 from core.corpus import corpus
 from core.errors import ErrorElsewhere, UserError
+from core.models import models
 from core.runs import runs, store
 from core.training.config import TrainConfig
 
@@ -128,7 +129,7 @@ def main() -> None:
     try:
         result = run(_print_event, args.method, args.steps)
     except UserError as error:
-        sys.exit(json.dumps(errors.to_dict(error), ensure_ascii=False) if args.json else str(error))
+        sys.exit(errors.tell(error, args.json))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 
 

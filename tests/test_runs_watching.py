@@ -1,4 +1,4 @@
-"""What is watched in a run: alerts, the crash doctor, replies and scores, comparisons, metrics for other programs."""
+"""What is watched in a run: alerts, the diagnosis of failures, replies and scores, comparisons, metrics for other programs."""
 
 import csv
 import json
@@ -79,6 +79,16 @@ def test_an_evaluation_loss_that_rises_twice_is_called_over_fitting():
     assert names(evaluations=evals(3.0, 2.0, 2.2)) == []
 
 
+def test_a_run_that_only_gets_worse_is_called_worse_and_not_over_fitting():
+    assert names(evaluations=evals(4.6, 9.0, 14.8), losses=[4.6, 40.0]) == ["worse"]
+    assert names(evaluations=evals(4.6, 14.8)) == ["worse"]
+
+
+def test_held_out_loss_that_rises_with_the_training_loss_is_not_over_fitting():
+    rising = [2.0] * 10 + [2.0 + step / 20 for step in range(30)]
+    assert names(evaluations=evals(3.0, 2.0, 2.1, 2.2), losses=rising) == ["diverging"]
+
+
 def test_a_trainer_that_says_nothing_is_called_stalled():
     assert names(now=1000.0 + 181) == ["stalled"]  # a step takes ten seconds
     assert names({**ROW, "disk_shortage": "{}"}, now=5000.0) == []
@@ -105,7 +115,7 @@ def card(monkeypatch, gib: float) -> None:
     monkeypatch.setattr(hardware, "gpus", lambda: (gpu,))
 
 
-def test_the_doctor_finds_the_smallest_change_that_fits(config, monkeypatch, no_worker):
+def test_the_diagnosis_finds_the_smallest_change_that_fits(config, monkeypatch, no_worker):
     card(monkeypatch, 12)
     run_id = failed(config, "OutOfMemory", step="41", rows="4", tokens="2048")
     found = diagnosis.diagnose(run_id)
@@ -116,7 +126,7 @@ def test_the_doctor_finds_the_smallest_change_that_fits(config, monkeypatch, no_
     assert (runs.state(run_id), runs.config(run_id).gradient_checkpointing) == ("queued", True)
 
 
-def test_after_a_checkpoint_the_doctor_changes_only_what_it_outlives(config, monkeypatch, no_worker):
+def test_after_a_checkpoint_the_diagnosis_changes_only_what_it_outlives(config, monkeypatch, no_worker):
     card(monkeypatch, 3)
     run_id = failed(config, "OutOfMemory", step="41", rows="4", tokens="2048")
     checkpoint = paths.run(run_id) / "checkpoint-40"
@@ -143,7 +153,7 @@ def test_a_loss_that_is_not_a_number_is_treated_with_a_tenth_of_the_learning_rat
     assert found["changes"] == {"learning_rate": config.learning_rate / 10}
 
 
-def test_the_doctor_leaves_the_healthy_alone(config, no_worker):
+def test_the_diagnosis_leaves_the_healthy_alone(config, no_worker):
     run_id = runs.start(config)
     assert diagnosis.diagnose(run_id) is None
 

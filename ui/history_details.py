@@ -11,13 +11,13 @@ from core.errors import UserError
 from core.export import export
 from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, store
 from core.training.config import TrainConfig
-from ui import run_html, run_view, temp_files
+from ui import run_html, run_learned, run_view, temp_files
 from ui.errors import Refused, inform, show_errors
 from ui.text import Say, in_markdown
 
-BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "doctor.treated")}
-TEXTS = ("name", "note", "tags", "facts", "config", "film", "value")
-SHOWN = (*TEXTS, *BUTTONS, "loss", "small", "checkpoint", "forgetting", "box", "file", "confirm")
+BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "diagnosis.treated")}
+TEXTS = ("name", "note", "tags", "learned", "facts", "config", "samples", "value")
+SHOWN = (*TEXTS, *BUTTONS, "loss", "preferences", "small", "checkpoint", "forgetting", "box", "file", "confirm")
 
 
 class NoSuchValue(UserError):
@@ -33,14 +33,15 @@ def build(say: Say, run: gr.Dropdown) -> dict:
             details["note"] = gr.Textbox(label=say("runs.note"), scale=2)
             details["tags"] = gr.Textbox(label=say("runs.tags"), info=say("runs.tags.info"))
             details["save"] = gr.Button(say("runs.save"), min_width=120)
+        details["learned"] = gr.HTML(js_on_load=f"({run_learned.SAVE})()")
         details["facts"] = gr.Markdown()
         with gr.Row():
             details["resume"] = gr.Button(say("training.resume"), size="sm", visible=False)
-            details["treat"] = gr.Button(say("doctor.treat"), size="sm", variant="primary", visible=False)
+            details["treat"] = gr.Button(say("diagnosis.treat"), size="sm", variant="primary", visible=False)
         with run_view.build_figures(say, details), gr.Row():
-            words = {"label": say("film.checkpoint"), "info": say("film.checkpoint.info")}
+            words = {"label": say("eval_samples.checkpoint"), "info": say("eval_samples.checkpoint.info")}
             details["checkpoint"] = gr.Dropdown(interactive=True, scale=4, **words)
-            details["take"] = gr.Button(say("film.take"), scale=1)
+            details["take"] = gr.Button(say("eval_samples.take"), scale=1)
         with gr.Accordion(say("runs.config"), open=False):
             details["config"] = gr.Code(language="json", show_label=False, interactive=False)
         with gr.Row():
@@ -92,12 +93,14 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     if not run_id or run_id not in runs.listed():
         shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
         shown |= {name: gr.Button(visible=False) for name in BUTTONS}
-        shown |= {"forgetting": gr.Plot(visible=False), "box": gr.Column(visible=False)}
+        shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
+        shown |= {"box": gr.Column(visible=False)}
         return tuple(shown[name] for name in SHOWN)
     row, curves = store.sync(run_id), store.curves(run_id)
     found = diagnosis.diagnose(run_id)
     shown |= {name: row[name] for name in ("name", "note", "tags")}
     shown |= {
+        "learned": run_learned.card(say, row),
         "facts": facts(say, row, found),
         "resume": gr.Button(visible=row["state"] in runs.RESUMABLE),
         "treat": gr.Button(visible=bool(found and found["changes"])),
@@ -148,7 +151,7 @@ def checkpoints(say: Say, run_id: str, evals: list[dict]) -> gr.Dropdown:
     steps, losses = promote_checkpoint.kept(run_id), {row["step"]: row["eval_loss"] for row in evals}
 
     def words(step: int) -> str:
-        title = say("film.step", step=step)
+        title = say("eval_samples.step", step=step)
         return title if losses.get(step) is None else f"{title} · eval_loss {say.number(losses[step])}"
 
     return gr.Dropdown(choices=[(words(step), step) for step in steps], value=steps[-1] if steps else None)
@@ -158,9 +161,9 @@ def checkpoints(say: Say, run_id: str, evals: list[dict]) -> gr.Dropdown:
 def on_take(say: Say, run_id: str, step: int | None) -> None:
     """Make a checkpoint the result of the run."""
     if step is None:
-        raise Refused(say("film.no_checkpoint"))
+        raise Refused(say("eval_samples.no_checkpoint"))
     promote_checkpoint.take(run_id, step)
-    inform(say("film.taken", step=step))
+    inform(say("eval_samples.taken", step=step))
 
 
 def on_field(run_id: str | None, field: str) -> str:

@@ -49,7 +49,7 @@ def build(say: Say, at_home: bool = False) -> dict:
     show = gr.Button(say("arena.show"))
     result = gr.HTML(elem_id=f"verdict-{say.lang}")
     drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"]]
-    hidden, private = {"show_progress": "hidden"}, {"show_progress": "hidden", "api_visibility": "private"}
+    hidden, private = {"show_progress": "hidden"}, {"show_progress": "hidden"}
     redraw, reset = (partial(draw, say), match, drawn), (lambda: "", None, result)
     started = start.click(partial(on_start, say), [a, b, chosen], match, **hidden)
     started.success(*redraw, **private).then(*reset, **private)
@@ -92,23 +92,30 @@ def build_booth(say: Say) -> dict:
 
 
 def build_at_home(say: Say, match: gr.Dropdown) -> None:
-    """A model as a judge, and the votes as a file: for the machine's owner."""
+    """A model as a judge, and the votes as a corpus or a file: for the machine's owner."""
     with gr.Accordion(say("arena.judge"), open=False):
         gr.Markdown(say("arena.judge.about"))
         with gr.Row():
             url = gr.Textbox(label=say("arena.judge.url"), placeholder="http://127.0.0.1:11434/v1")
             model = gr.Textbox(label=say("arena.judge.model"), placeholder="qwen3:8b")
             judge = gr.Button(say("arena.judge.start"))
-    pairs, file = gr.Button(say("arena.pairs")), gr.File(label=say("arena.pairs.file"), visible=False)
+    with gr.Accordion(say("arena.learn"), open=False):
+        gr.Markdown(say("arena.learn.about"))
+        with gr.Row():
+            name = gr.Textbox(label=say("arena.learn.name"), elem_id=f"pairs-name-{say.lang}")
+            make = gr.Button(say("arena.learn.make"))
+            pairs = gr.Button(say("arena.pairs"))
+        file = gr.File(label=say("arena.pairs.file"), visible=False)
     judge.click(partial(on_judge, say), [match, url, model], None, show_progress="hidden")
+    make.click(partial(on_corpus, say), [match, name], name, show_progress="hidden")
     pairs.click(partial(on_pairs, say), match, file, show_progress="hidden")
 
 
 def on_load(say: Say, a: str | None, b: str | None, prompt_set: str | None, match: str | None) -> list:
-    """The contestants, the sets and the matches; what is chosen stays: a value is sent only where it is new."""
-    contestants = chat_models.listed()
-    names = [(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in contestants]
-    run = next((one for one in contestants if one.kind == "run"), None)
+    """The models, the sets and the matches; what is chosen stays: a value is sent only where it is new."""
+    models = chat_models.listed()
+    names = [(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in models]
+    run = next((one for one in models if one.kind == "run"), None)
     sides, sets, played = runs.disambiguate(names), set_choices(say), match_choices(say)
     return [
         _choice(sides, a, f"base:{run.base_model}" if run else None),
@@ -272,3 +279,13 @@ def on_pairs(say: Say, match_id: str | None):
     out = temp_files.folder() / "pairs.jsonl"
     inform(say("arena.pairs.made", count=votes.write_pairs(out, match_id)))
     return gr.File(value=str(out), visible=True)
+
+
+@show_errors
+def on_corpus(say: Say, match_id: str | None, name: str) -> str:
+    """Make a corpus of preference pairs of this match's votes, say what became of them, and empty the name."""
+    _match(say, match_id)
+    card = votes.make_corpus(name or say("arena.learn.default"), match_id)
+    reasons = [f"{say(f'corpora.reason.{reason}')}: {count}" for reason, count in card["reasons"].items()]
+    inform(" ".join([say("arena.learn.made", name=card["name"], count=card["pairs"]), *[f"{one}." for one in reasons]]))
+    return ""

@@ -9,7 +9,7 @@ import time
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
-from core import errors, tokenizer
+from core import errors
 from core.corpus import (
     checks,
     cleaning,
@@ -24,6 +24,7 @@ from core.corpus import (
     token_counter,
 )
 from core.errors import UserError
+from core.models import tokenizer
 
 
 class NoSuchRow(UserError):
@@ -42,12 +43,10 @@ def main(argv: list[str] | None = None) -> int:
         arguments.run(arguments)
         return 0
     except UserError as error:
-        if arguments.json:
-            print(json.dumps(errors.to_dict(error), ensure_ascii=False))
-        else:
-            print(error, file=sys.stderr)
+        status = errors.tell(error, arguments.json)
+        if not arguments.json:
             _suggest(arguments, error)
-        return 1
+        return status
 
 
 def _suggest(arguments, error: UserError) -> None:

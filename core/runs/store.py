@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.runs import curves as runs_curves
 from core.runs import runs
 from core.runs.database import DatabaseRebuilt, opened
+from core.training.config import EARLIER_NAMES
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -32,7 +33,7 @@ COPIED = {
     "data": _same("rows_train", "rows_eval", "tokens_train", "tokens_learned") | {"longest": "longest_row_tokens"},
     "forecast": {"predicted_bytes": "predicted_memory_bytes", "predicted_seconds": "predicted_seconds_per_step"},
     "model": _same("parameters", "trainable_parameters", "device", "precision", "attention"),
-    "heard": {"request": "request", "asked": "requested_at", "time": "request_seen_at", "step": "request_seen_step"},
+    "request_seen": _same("request", "requested_at") | {"time": "request_seen_at", "step": "request_seen_step"},
     "checkpoint": {"step": "checkpoint_step"},
     "step": _same("step", "max_steps", "loss", "tokens_per_second", "seconds_left", "memory_gib"),
     "eval": _same("eval_loss"),
@@ -49,14 +50,15 @@ SET = {
         "error_message": None,
         "disk_shortage": None,
         "skipped": None,
+        "adapter_step": None,
     },
     "loading": {"stage": "loading"},
     "data": {"stage": "loading"},  # of the model
     "step": {"stage": "training"},
-    "room": {"disk_shortage": None},
+    "disk_free": {"disk_shortage": None},
     **{event: {"stage": None, "seconds_left": None, "disk_shortage": None} for event in events.FINAL},
 }
-MEASUREMENTS = {"samples": "film_strip", "forgetting": "forgetting_meter"}  # event: the field that switches it on
+MEASUREMENTS = {"samples": "eval_samples", "forgetting": "forgetting_meter"}  # event: the field that switches it on
 CHUNK_BYTES = 1 << 20
 OPENING_SECONDS = 1.5  # how long the page may read a log that is new to it; the rest is read at later calls
 
@@ -134,8 +136,8 @@ def curves(run_id: str) -> dict[str, list[dict]]:
         return runs_curves.curves(db, run_id)
 
 
-def film(run_id: str) -> list[dict]:
-    """Every reply of the film strip: {"step", "prompt", "reply"}, by prompt and step."""
+def samples(run_id: str) -> list[dict]:
+    """Every reply to the person's prompts: {"step", "prompt", "reply"}, by prompt and step."""
     query = "select step, prompt, reply from samples where run_id = ? order by prompt_index, prompt, step"
     with opened() as db:
         return list(db.query(query, [run_id]))
@@ -183,12 +185,14 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     # A run that is over is not read again until one of its files changes.
     damaged = files.is_damaged(paths.run(run_id) / "label.json")
     changed["files_fingerprint"] = None if more or damaged or state in runs.ACTIVE else fingerprint
-    if not fresh and changed == row:
+    step, taken_at = label.get("taken", (None, 0))
+    promoted = {"adapter_step": step} if taken_at > (row["started_at"] or 0) else {}
+    if not fresh and changed | promoted == row:
         return row, False
     if state not in runs.ACTIVE or any(event["event"] == "checkpoint" for event in fresh):
         changed["disk_bytes"] = runs.disk_bytes(run_id)
     try:
-        _record(db, run_id, changed, fresh)
+        _record(db, run_id, changed, fresh, label.get("taken", (None, 0)))
     except sqlite3.OperationalError as error:
         if "full" not in str(error):
             raise
@@ -196,8 +200,8 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     return changed, more
 
 
-def _record(db: Database, run_id: str, changed: dict, fresh: list[dict]) -> None:
-    """Insert events into the tables and change the run's row by them."""
+def _record(db: Database, run_id: str, changed: dict, fresh: list[dict], taken: tuple[int | None, float]) -> None:
+    """Insert events into the tables and change the run's row by them, and by the checkpoint (step, when) taken since."""
     with db.conn:  # rows and offset in one transaction: an event is counted once or not at all
         db.conn.execute("insert or ignore into runs (id) values (?)", [run_id])  # the other tables refer to it
         for event in fresh:
@@ -208,6 +212,11 @@ def _record(db: Database, run_id: str, changed: dict, fresh: list[dict]) -> None
                 fresh = fresh[fresh.index(event) :]
             fold(changed, event)
         _insert(db, run_id, changed, fresh)
+        if taken[1] > (changed["started_at"] or 0):
+            changed["adapter_step"] = taken[0]
+        if changed["adapter_step"] is not None:  # the loss is that of the weights that are there
+            loss = "select eval_loss from evals where run_id = ? and step = ?"
+            changed["eval_loss"] = (db.conn.execute(loss, [run_id, changed["adapter_step"]]).fetchone() or [None])[0]
         db["runs"].upsert(changed, pk="id")
 
 
@@ -226,7 +235,13 @@ def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
         for event in fresh
         if event["event"] == "forgetting"
     ]
+    preferences = [
+        tuple({"run_id": run_id, **event}[name] for name in ("run_id", "part", "step", *runs_curves.PREFERENCES))
+        for event in fresh
+        if event["event"] == "preference"
+    ]
     for table, columns, rows in (
+        ("preferences", f"run_id, part, step, {', '.join(runs_curves.PREFERENCES)}", preferences),
         ("evals", "run_id, step, eval_loss", evals),
         ("samples", "run_id, step, prompt_index, prompt, reply", samples),
         ("forgetting", "run_id, step, score, foreign_share, score_parts", scores),
@@ -267,7 +282,7 @@ def fold(row: dict, event: dict) -> None:
     elif kind in MEASUREMENTS or kind == "skipped":
         skipped = json.loads(row["skipped"] or "{}")
         skipped.pop(MEASUREMENTS.get(kind), None)
-        skipped |= {event["what"]: event["step"]} if kind == "skipped" else {}
+        skipped |= {EARLIER_NAMES.get(event["what"], event["what"]): event["step"]} if kind == "skipped" else {}
         row["skipped"] = json.dumps(skipped) if skipped else None
 
 
