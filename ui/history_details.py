@@ -205,6 +205,8 @@ def typed(config: TrainConfig, field: str, value: str):
     """What a person typed, as the field's own type; raises NoSuchValue."""
     kind, text = type(asdict(config)[field]), value.strip()
     try:
+        if kind is tuple:
+            return json.loads(text)
         return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text.replace(",", "."))
     except (KeyError, ValueError):
         raise NoSuchValue(field=field, value=value) from None

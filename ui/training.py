@@ -106,6 +106,8 @@ def build_form(say: Say) -> dict:
                 continue
             if field.name in choices:
                 form[field.name] = gr.Dropdown(list(choices[field.name]), value=value, **words(field.name))
+            elif field.type == "tuple":
+                form[field.name] = gr.State(value)
             elif field.type == "bool":
                 form[field.name] = gr.Checkbox(value, **words(field.name))
             elif field.type == "str":

@@ -43,6 +43,14 @@ class TooLarge(TrainingError):
     template = "{field} must be at most {most}, got {value}. Try {suggestion}."
 
 
+class NotAMix(TrainingError):
+    template = 'mix must be a list of corpora and shares, got {value}. Try [["my-texts", 0.2]].'
+
+
+class MixedTwice(TrainingError):
+    template = "A corpus stands twice in {value}. Name each once, with its share."
+
+
 class CorpusGone(TrainingError):
     template = "There is no corpus in {path}. It was moved or deleted: choose another one."
 
