@@ -1,7 +1,7 @@
 """One run of the Runs tab in full: facts, curves, replies; rename, tag, run again, change one thing, pack, delete."""
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import fields
 from functools import partial
 
 import gradio as gr
@@ -18,10 +18,6 @@ from ui.text import Say, in_markdown
 BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "doctor.treated")}
 TEXTS = ("name", "note", "tags", "facts", "config", "film", "value")
 SHOWN = (*TEXTS, *BUTTONS, "loss", "small", "checkpoint", "forgetting", "box", "file", "confirm")
-
-
-class NoSuchValue(UserError):
-    template = "{field} cannot be {value}. Write it as in the config of this run."
 
 
 def build(say: Say, run: gr.Dropdown) -> dict:
@@ -197,19 +193,8 @@ def again(run_id: str, field: str | None = None, value: str = "") -> str:
     """A new run with the settings of another one, all of them or all but one; its id."""
     config, name = runs.config(run_id), runs.label(run_id)["name"]
     if field:
-        config, name = replace(config, **{field: typed(config, field, value)}), f"{name} · {field} {value.strip()}"
+        config, name = config.with_typed(field, value), f"{name} · {field} {value.strip()}"
     return runs.start(config, name)
-
-
-def typed(config: TrainConfig, field: str, value: str):
-    """What a person typed, as the field's own type; raises NoSuchValue."""
-    kind, text = type(asdict(config)[field]), value.strip()
-    try:
-        if kind is tuple:
-            return json.loads(text)
-        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text.replace(",", "."))
-    except (KeyError, ValueError):
-        raise NoSuchValue(field=field, value=value) from None
 
 
 @show_errors

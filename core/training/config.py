@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from .errors import (
     MixedTwice,
+    NoSuchValue,
     NotAMix,
     NotANumber,
     NotOneOf,
@@ -16,6 +17,7 @@ from .errors import (
     PissaNeedsWholeBase,
     TooLarge,
     TooSmall,
+    TrainingError,
     UnknownField,
 )
 
@@ -153,6 +155,26 @@ class TrainConfig:
         if len({self.corpus, *(corpus for corpus, _ in mix)}) <= len(mix):
             raise MixedTwice(value=", ".join([self.corpus, *(corpus for corpus, _ in mix)]))
         return mix
+
+    def with_typed(self, field: str, text: str) -> TrainConfig:
+        """The config with one field as a person typed it.
+
+        Raises:
+            UnknownField, NoSuchValue, and what the config has against the value.
+        """
+        kinds, text = {known.name: known.type for known in fields(self)}, text.strip()
+        if field not in kinds:
+            self.from_dict({field: text})
+        read = {"bool": lambda: {"true": True, "false": False}[text.lower()], "tuple": lambda: json.loads(text)}
+        read |= {"int": lambda: int(text), "float": lambda: float(text.replace(",", ".")), "str": lambda: text}
+        try:
+            return replace(self, **{field: read[kinds[field]]()})
+        except (KeyError, json.JSONDecodeError) as error:
+            raise NoSuchValue(field=field, value=text) from error
+        except ValueError as error:
+            if isinstance(error, TrainingError):
+                raise
+            raise NoSuchValue(field=field, value=text) from error
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainConfig:

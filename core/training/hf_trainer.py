@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import batching, devices, environment, token_cache
+from . import batching, devices, environment, mixing, token_cache
 from .config import TrainConfig
 
 
@@ -105,16 +105,17 @@ class _Parts:
         super()._load_from_checkpoint(str(inner) if inner.is_dir() else checkpoint, model)
 
     def _get_train_sampler(self, train_dataset=None):
-        rows = self.settings.batch_size * self.settings.gradient_accumulation_steps * environment.process_count()
-        lengths = token_cache.lengths_of(self.train_dataset)
-        self.rows_in_order = batching.ByLength(lengths, rows, self.settings.seed)
+        self.rows_in_order = rows_in_order(self.train_dataset, self.settings)
         return self.rows_in_order
 
     def evaluate(self, *_, **__):
         began, progress = time.monotonic(), self.soulsmith
         try:
-            loss = batching.held_out_loss(
-                self.model, self.eval_dataset, self.settings.batch_size, progress.stop_requested
+            loss, by_corpus = mixing.held_out_losses(
+                self.eval_dataset,
+                lambda rows: batching.held_out_loss(
+                    self.model, rows, self.settings.batch_size, progress.stop_requested
+                ),
             )
         except Exception as error:
             error.step = self.state.global_step
@@ -122,7 +123,8 @@ class _Parts:
         if loss is None:
             self.control.should_training_stop = True
             return {}
-        progress.on_evaluation(self.state.global_step, loss, self.model, self.control, Path(self.args.output_dir))
+        out = Path(self.args.output_dir)
+        progress.on_evaluation(self.state.global_step, loss, self.model, self.control, out, by_corpus)
         progress.eval_seconds = time.monotonic() - began
         metrics = {"eval_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -152,12 +154,20 @@ def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, hel
     base = model if config.method == "full" else model.get_base_model()
     return type("SoulTrainer", (_Parts, Trainer), {"settings": config, "start": start})(
         model=model,
-        args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
+        args=training_arguments(config, out, len(rows_in_order(training, config)), evaluates=bool(held_out)),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
         data_collator=partial(batching.named_batch, layout=layout or {}, tiled=getattr(base, "loss_is_tiled", False)),
         processing_class=tokenizer,
     )
+
+
+def rows_in_order(training, config: TrainConfig):
+    """The sampler of a run: rows of like length together, of several corpora by their shares."""
+    rows_a_step = config.batch_size * config.gradient_accumulation_steps * environment.process_count()
+    if isinstance(training, mixing.Mixture):
+        return mixing.ByShare(training, rows_a_step, config.seed)
+    return batching.ByLength(token_cache.lengths_of(training), rows_a_step, config.seed)
 
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):

@@ -1,0 +1,126 @@
+"""Several corpora in one run: each has its share of the tokens that are read, so that what is learned anew and what
+should not be forgotten are read side by side.
+
+Rows are drawn one by one from the corpus that is furthest behind its share: after any number of steps each has had its
+share to within a batch. An epoch is one pass over the first corpus; the others begin again whenever they end. The
+order follows from the seed, the lengths of the rows and the shares alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from array import array
+from collections.abc import Callable, Iterator
+
+import numpy
+
+from .config import TrainConfig
+from .errors import PreferencesAlone
+
+STREAM_SEEDS = 1_000_003  # between the seeds of two corpora: their orders have nothing to do with each other
+
+
+def corpora(config: TrainConfig) -> list[str]:
+    """All corpora of a run, the first one first."""
+    return [config.corpus, *(corpus for corpus, _ in config.mix)]
+
+
+def shares(config: TrainConfig) -> list[float]:
+    """The share of each of corpora() in the tokens that are read; they add up to 1."""
+    further = [share for _, share in config.mix]
+    return [1 - sum(further), *further]
+
+
+def check_alone(config: TrainConfig, name: str, pairs: int) -> None:
+    """Refuse preference pairs beside other corpora: their loss is another one."""
+    if config.mix and pairs:
+        raise PreferencesAlone(name=name, pairs=pairs)
+
+
+class Mixture:
+    """Encoded rows (or blocks) of several corpora end to end; the id of a row of the second begins with "2:"."""
+
+    def __init__(self, parts: list, shares: list[float]):
+        self.parts, self.shares = parts, shares
+        self.lengths = [length for part in parts for length in part.lengths]
+        self.starts = list(itertools.accumulate((len(part) for part in parts), initial=0))
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, at: int) -> dict:
+        number = int(numpy.searchsorted(self.starts, at, side="right")) - 1
+        row = self.parts[number][at - self.starts[number]]
+        prefix = f"{number + 1}:" if number else ""
+        return row | {"id": " ".join(prefix + id for id in row["id"].split())}
+
+
+class ByShare:
+    """A sampler over a Mixture; `rows_a_step` rows make an optimizer step."""
+
+    def __init__(self, mixture: Mixture, rows_a_step: int, seed: int):
+        self.mixture, self.rows_a_step, self.epoch = mixture, rows_a_step, 0
+        self.drawn, self._order = array("q"), self._draw(seed)
+        first, passed = len(mixture.parts[0]), 0
+        while passed < first or len(self.drawn) % rows_a_step:
+            passed += self._next() < first
+        self.rows_in_epoch = len(self.drawn)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows_in_epoch
+
+    def __iter__(self) -> Iterator[int]:
+        start, end = self.epoch * self.rows_in_epoch, (self.epoch + 1) * self.rows_in_epoch
+        while len(self.drawn) < end:
+            self._next()
+        lengths = self.mixture.lengths
+        for step in range(start, end, self.rows_a_step):  # the batches of a step hold rows of like length
+            yield from sorted(self.drawn[step : step + self.rows_a_step], key=lambda at: -lengths[at])
+
+    def _next(self) -> int:
+        self.drawn.append(next(self._order))
+        return self.drawn[-1]
+
+    def _draw(self, seed: int) -> Iterator[int]:
+        """Rows without end."""
+        mixture, numbers = self.mixture, range(len(self.mixture.parts))
+        streams = [self._stream(number, seed + STREAM_SEEDS * number) for number in numbers]
+        read, total = [0] * len(streams), 0
+        while True:
+            number = max(numbers, key=lambda at: mixture.shares[at] * total - read[at])
+            at = next(streams[number])
+            read[number] += mixture.lengths[at]
+            total += mixture.lengths[at]
+            yield at
+
+    def _stream(self, number: int, seed: int) -> Iterator[int]:
+        """The rows of one corpus, pass after pass, those of like length one after another."""
+        import torch  # noqa: PLC0415 - the page opens without torch
+
+        from . import batching  # noqa: PLC0415 - the page opens without torch
+
+        part, start = self.mixture.parts[number], self.mixture.starts[number]
+        together = max(1, round(self.mixture.shares[number] * self.rows_a_step))
+        for epoch in itertools.count():
+            generator = torch.Generator().manual_seed(seed + epoch)
+            for batch in batching.batches_by_length(part.lengths, together, generator):
+                yield from (start + at for at in batch)
+
+
+def held_out_losses(rows, measure: Callable) -> tuple[float | None, list[float | None] | None]:
+    """The held-out loss, and that of each corpus of a Mixture: `measure(rows)` of each, together as by the shares.
+
+    A corpus without held-out rows has none and does not count. None for all where an evaluation was stopped.
+    """
+    if not isinstance(rows, Mixture):
+        return measure(rows), None
+    losses = []
+    for part in rows.parts:
+        losses.append(measure(part) if len(part) else None)
+        if len(part) and losses[-1] is None:
+            return None, None
+    known = [(share, loss) for share, loss in zip(rows.shares, losses, strict=True) if loss is not None]
+    return sum(share * loss for share, loss in known) / sum(share for share, _ in known), losses
