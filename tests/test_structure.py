@@ -33,6 +33,10 @@ def test_no_module_is_longer_than_400_lines(figures):
     assert figures["modules_over_400_lines"] == []
 
 
+def test_core_itself_holds_at_most_a_dozen_files():
+    assert len(list((structure.ROOT / "core").glob("*.py"))) <= 12
+
+
 def test_a_short_module_has_a_reason(figures):
     assert sorted(set(figures["modules_under_40_lines"]) - SHORT.keys()) == []
 

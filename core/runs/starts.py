@@ -12,8 +12,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from core import events, files, model_files, models, paths
+from core import events, files, paths
 from core.errors import UserError
+from core.models import model_files, models
 from core.training import start as training_start
 from core.training.checkpoints import evals_of, is_whole, whole_checkpoint
 from core.training.config import TrainConfig
@@ -235,16 +236,13 @@ def _last_parts(name: str) -> set[str]:
 
 def _link(folder: Path, target: Path) -> None:
     """Put what a start consists of into a directory that appears when it is whole."""
-    unfinished = target.with_name(target.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     adapts = training_start.is_adapter(folder)
-    for file in (path for pattern in (ADAPTER if adapts else WHOLE) for path in folder.glob(pattern)):
-        linked = False
-        if not adapts and not folder.name.startswith("checkpoint-"):  # its run may write it anew, in place
-            with suppress(OSError):  # another disk, or one that knows no links
-                os.link(file.resolve(), unfinished / file.name)
-                linked = True
-        if not linked:
-            shutil.copyfile(file, unfinished / file.name)
-    unfinished.rename(target)
+    with files.new_directory(target) as unfinished:
+        for file in (path for pattern in (ADAPTER if adapts else WHOLE) for path in folder.glob(pattern)):
+            linked = False
+            if not adapts and not folder.name.startswith("checkpoint-"):  # its run may write it anew, in place
+                with suppress(OSError):  # another disk, or one that knows no links
+                    os.link(file.resolve(), unfinished / file.name)
+                    linked = True
+            if not linked:
+                shutil.copyfile(file, unfinished / file.name)
