@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core import events, paths
+from core import events, files, paths
 from core.chat import chat, chat_models, engine
 from core.export import export, merging
 from core.runs import promote_checkpoint, runs, starts, store
@@ -291,7 +291,7 @@ def test_a_killed_worker_of_a_run_that_goes_on_leaves_it_lost_and_it_is_resumed(
     while not (events.last(paths.run(child)) or {}).get("step", 0) >= 1:
         if runs.state(child) not in ("queued", "running"):
             pytest.fail(str(events.last(paths.run(child))))
-    os.kill(runs.last_life(child)["pid"], signal.SIGKILL)
+    os.kill(files.read_json(paths.run(child) / "process.json")["pid"], signal.SIGKILL)
     wait_for(child, "lost")
     runs.change(child, max_steps=4)
     runs.resume(child)

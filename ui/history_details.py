@@ -9,7 +9,7 @@ import gradio as gr
 from core import paths
 from core.errors import UserError
 from core.export import export
-from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, store
+from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, starts, store
 from core.training.config import TrainConfig
 from ui import run_html, run_view, temp_files
 from ui.errors import Refused, inform, show_errors
@@ -17,7 +17,7 @@ from ui.text import Say, in_markdown
 
 BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "diagnosis.treated")}
 TEXTS = ("name", "note", "tags", "facts", "config", "samples", "value")
-SHOWN = (*TEXTS, *BUTTONS, "loss", "small", "checkpoint", "forgetting", "box", "file", "confirm")
+SHOWN = (*TEXTS, *BUTTONS, "go_on", "loss", "small", "checkpoint", "forgetting", "box", "file", "confirm")
 
 
 def build(say: Say, run: gr.Dropdown) -> dict:
@@ -49,6 +49,7 @@ def build(say: Say, run: gr.Dropdown) -> dict:
             details["value"] = gr.Textbox(label=say("runs.new_value"))
             details["vary"] = gr.Button(say("runs.vary"))
             details["again"] = gr.Button(say("runs.again"))
+            details["go_on"] = gr.Button(say("training.go_on"))
         with gr.Row():
             details["pack"] = gr.Button(say("runs.capsule"))
             details["csv"] = gr.Button(say("runs.csv"))
@@ -87,7 +88,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     shown = {"file": gr.File(visible=False), "confirm": gr.Group(visible=False)}
     if not run_id or run_id not in runs.listed():
         shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
-        shown |= {name: gr.Button(visible=False) for name in BUTTONS}
+        shown |= {name: gr.Button(visible=False) for name in (*BUTTONS, "go_on")}
         shown |= {"forgetting": gr.Plot(visible=False), "box": gr.Column(visible=False)}
         return tuple(shown[name] for name in SHOWN)
     row, curves = store.sync(run_id), store.curves(run_id)
@@ -101,6 +102,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         **run_view.figures(say, row, curves, store.forgetting(run_id)),
         "checkpoint": checkpoints(say, run_id, curves["evals"]),
         "value": on_field(run_id, "learning_rate"),
+        "go_on": gr.Button(visible=starts.has_weights(run_id)),
         "box": gr.Column(visible=True),
     }
     return tuple(shown[name] for name in SHOWN)
@@ -111,6 +113,7 @@ def facts(say: Say, row: dict, found: dict | None) -> str:
     known = {
         "runs.state": say(f"state.{row['state']}"),
         "runs.corpus_hash": row["corpus_hash"] and f"`{row['corpus_hash']}`",
+        "runs.start": " ← ".join(in_markdown(ancestor(say, entry)) for entry in starts.ancestry(row["id"])),
         "runs.device": row["device"] and f"{row['device']} {row['precision'] or ''}",
         "runs.directory": f"`{paths.run(row['id'])}`",
         "runs.occupies": run_html.disk(say, row["id"]),
@@ -132,6 +135,14 @@ def facts(say: Say, row: dict, found: dict | None) -> str:
     if taken_at > (row["ended_at"] or 0):  # a run that went on has made other weights since
         known["runs.result"] = say("runs.kept_step", step=step)
     return "  \n".join(f"{say(key)}: {value}" for key, value in known.items() if value)
+
+
+def ancestor(say: Say, entry: dict) -> str:
+    """What a run goes on from in words: its name, the step and the loss of its weights, and whether it was deleted."""
+    words = entry["name"] if entry["step"] is None else say("runs.start.one", name=entry["name"], step=entry["step"])
+    loss = entry["eval_loss"] is not None and say("runs.start.loss", loss=say.number(entry["eval_loss"]))
+    more = ", ".join(filter(None, [loss, entry["gone"] and say("runs.start.gone")]))
+    return f"{words} ({more})" if more else words
 
 
 def pair(say: Say, predicted: float, measured: float, unit: str) -> str:

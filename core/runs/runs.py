@@ -304,6 +304,10 @@ def has_worker() -> bool:
 
 
 def default_name(config: TrainConfig) -> str:
-    """What a run is called when nobody says: after its corpus and method."""
-    card = files.read_json(paths.corpus_of_run(config.corpus) / "card.json")
-    return f"{card.get('name') or Path(config.corpus).stem} · {config.method}"
+    """What a run is called when nobody says: after its corpora and method."""
+    return f"{' + '.join(map(corpus_name, mixing.corpora(config)))} · {config.method}"
+
+
+def corpus_name(corpus: str) -> str:
+    """What a person calls a corpus that a config names."""
+    return files.read_json(paths.corpus_of_run(corpus) / "card.json").get("name") or Path(corpus).stem

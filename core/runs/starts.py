@@ -81,6 +81,11 @@ def source(start: str) -> Path | None:
     return None
 
 
+def has_weights(run_id: str) -> bool:
+    """Whether a run has ended with weights that another one can go on from."""
+    return any((paths.run(run_id) / name).is_dir() for name in ("adapter", "model"))
+
+
 def fields(start: str) -> dict:
     """The fields of TrainConfig that go with a start: all settings of a run, of an adapter those that it was begun with.
 

@@ -31,6 +31,19 @@ def shares(config: TrainConfig) -> list[float]:
     return [1 - sum(further), *further]
 
 
+def amounts(tokens: list[float], further: list[float], epochs: float) -> list[dict]:
+    """What a run reads of each corpus, given their tokens and the shares of all but the first.
+
+    {"share", "tokens": read in all epochs, "passes": how often each row is read}.
+    """
+    shares = [1 - sum(further), *further]
+    whole = epochs * tokens[0] / shares[0]
+    return [
+        {"share": share, "tokens": whole * share, "passes": whole * share / own}
+        for share, own in zip(shares, tokens, strict=True)
+    ]
+
+
 def check_alone(config: TrainConfig, name: str, pairs: int) -> None:
     """Refuse preference pairs beside other corpora: their loss is another one."""
     if config.mix and pairs:
