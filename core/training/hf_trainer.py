@@ -166,7 +166,7 @@ def rows_in_order(training, config: TrainConfig):
     """The sampler of a run: rows of like length together, of several corpora by their shares."""
     rows_a_step = config.batch_size * config.gradient_accumulation_steps * environment.process_count()
     if isinstance(training, mixing.Mixture):
-        return mixing.ByShare(training, rows_a_step, config.seed)
+        return mixing.ByShare(training, rows_a_step, config.seed, config.epochs)
     return batching.ByLength(token_cache.lengths_of(training), rows_a_step, config.seed)
 
 

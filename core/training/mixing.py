@@ -8,7 +8,10 @@ order follows from the seed, the lengths of the rows and the shares alone.
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import math
+import random
 from array import array
 from collections.abc import Callable, Iterator
 
@@ -17,7 +20,8 @@ import numpy
 from .config import TrainConfig
 from .errors import PreferencesAlone
 
-STREAM_SEEDS = 1_000_003  # between the seeds of two corpora: their orders have nothing to do with each other
+POOL_STEPS = 50  # as many rows as these steps take are at hand at a time
+POOL_SEEDS = 1_000_003  # between the seeds of two corpora: their orders have nothing to do with each other
 
 
 def corpora(config: TrainConfig) -> list[str]:
@@ -69,15 +73,19 @@ class Mixture:
 
 
 class ByShare:
-    """A sampler over a Mixture; `rows_a_step` rows make an optimizer step."""
+    """A sampler over a Mixture; `rows_a_step` rows make an optimizer step.
 
-    def __init__(self, mixture: Mixture, rows_a_step: int, seed: int):
+    Its epochs are of equal length, and after so many of them the first corpus was read as often.
+    """
+
+    def __init__(self, mixture: Mixture, rows_a_step: int, seed: int, epochs: float):
         self.mixture, self.rows_a_step, self.epoch = mixture, rows_a_step, 0
         self.drawn, self._order = array("q"), self._draw(seed)
         first, passed = len(mixture.parts[0]), 0
-        while passed < first or len(self.drawn) % rows_a_step:
+        while passed < max(1, epochs) * first:
             passed += self._next() < first
-        self.rows_in_epoch = len(self.drawn)
+        steps = math.ceil(len(self.drawn) / max(1, epochs) / rows_a_step)
+        self.rows_in_epoch = steps * rows_a_step
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -98,29 +106,55 @@ class ByShare:
         return self.drawn[-1]
 
     def _draw(self, seed: int) -> Iterator[int]:
-        """Rows without end."""
+        """Rows without end: those of a step are of like length, those of the first one the longest, where memory peaks."""
         mixture, numbers = self.mixture, range(len(self.mixture.parts))
-        streams = [self._stream(number, seed + STREAM_SEEDS * number) for number in numbers]
-        read, total = [0] * len(streams), 0
-        while True:
-            number = max(numbers, key=lambda at: mixture.shares[at] * total - read[at])
-            at = next(streams[number])
-            read[number] += mixture.lengths[at]
-            total += mixture.lengths[at]
-            yield at
+        pools = [self._pool(number, seed) for number in numbers]
+        read, total, choice = [0] * len(pools), 0, random.Random(seed)
+        for step in itertools.count():
+            wanted = None if step else math.inf
+            for _ in range(self.rows_a_step):
+                number = max(numbers, key=lambda at: mixture.shares[at] * total - read[at])
+                length, at = pools[number].take(wanted, choice)
+                wanted = length if wanted is None else wanted
+                read[number] += length
+                total += length
+                yield at
 
-    def _stream(self, number: int, seed: int) -> Iterator[int]:
-        """The rows of one corpus, pass after pass, those of like length one after another."""
-        import torch  # noqa: PLC0415 - the page opens without torch
+    def _pool(self, number: int, seed: int) -> _Pool:
+        mixture = self.mixture
+        size = POOL_STEPS * max(1, round(mixture.shares[number] * self.rows_a_step))
+        lengths, start = mixture.parts[number].lengths, mixture.starts[number]
+        return _Pool(lengths, start, size, seed + POOL_SEEDS * number)
 
-        from . import batching  # noqa: PLC0415 - the page opens without torch
 
-        part, start = self.mixture.parts[number], self.mixture.starts[number]
-        together = max(1, round(self.mixture.shares[number] * self.rows_a_step))
-        for epoch in itertools.count():
-            generator = torch.Generator().manual_seed(seed + epoch)
-            for batch in batching.batches_by_length(part.lengths, together, generator):
-                yield from (start + at for at in batch)
+class _Pool:
+    """The rows of one corpus, pass after pass in an order of its own each; some of them at a time, by length."""
+
+    def __init__(self, lengths: list[int], start: int, size: int, seed: int):
+        self.lengths, self.start, self.size, self.seed = lengths, start, size, seed
+        self.passes, self.left, self.rows = 0, [], []
+
+    def take(self, length: float | None, choice: random.Random) -> tuple[int, int]:
+        """(length, number) of the row whose length is nearest; of any one for None."""
+        if not self.rows:
+            self._fill()
+        if length is None:
+            return self.rows.pop(choice.randrange(len(self.rows)))
+        at = min(bisect.bisect_left(self.rows, (length,)), len(self.rows) - 1)
+        shorter = at > 0 and length - self.rows[at - 1][0] < abs(self.rows[at][0] - length)
+        return self.rows.pop(at - shorter)
+
+    def _fill(self) -> None:
+        if not self.left:
+            self.left = list(range(len(self.lengths)))
+            random.Random(self.seed + self.passes).shuffle(self.left)
+            if not self.passes:
+                longest = max(self.left, key=self.lengths.__getitem__)
+                self.left.remove(longest)
+                self.left.append(longest)
+            self.passes += 1
+        self.rows = sorted((self.lengths[at], self.start + at) for at in self.left[-self.size :])
+        del self.left[-self.size :]
 
 
 def held_out_losses(rows, measure: Callable) -> tuple[float | None, list[float | None] | None]:
