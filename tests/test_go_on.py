@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_go_on_from_a_run_resumes_to_the_last_bit_when_the_run_before_is_gone(co
     command = [sys.executable, "-m", "core.trainer", str(paths.run(cut))]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while not (paths.run(cut) / "checkpoint-2" / "whole.json").exists() and process.poll() is None:
-            pass
+            time.sleep(0.01)
         process.kill() if process.poll() is None else None
     if (paths.run(cut) / "checkpoint-4").exists():  # it was faster: what it did after step 2 is undone
         shutil.rmtree(paths.run(cut) / "checkpoint-4")
@@ -291,6 +292,7 @@ def test_a_killed_worker_of_a_run_that_goes_on_leaves_it_lost_and_it_is_resumed(
     while not (events.last(paths.run(child)) or {}).get("step", 0) >= 1:
         if runs.state(child) not in ("queued", "running"):
             pytest.fail(str(events.last(paths.run(child))))
+        time.sleep(0.1)
     os.kill(files.read_json(paths.run(child) / "process.json")["pid"], signal.SIGKILL)
     wait_for(child, "lost")
     runs.change(child, max_steps=4)
