@@ -35,10 +35,18 @@ CASES = {
     "lora goes on": {"method": "lora", "goes_on": True, "resume": True},
     "qlora goes on": {"method": "qlora", "goes_on": True, "resume": True},
     "fused": {"method": "lora", "optim": "adamw_torch_fused"},
+    "dpo": {"method": "qlora", "task": "preference", "resume": True},
+    "kto packed": {"method": "lora", "task": "preference", "preference_loss": "kto", **PACKED},
 }
-OLD = ("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "pissa", "lora goes on")
-FLASH = ("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "neftune packed")
-WAITS = {f"waits, {name}": {**CASES[name], "waits": True, "eval_steps": 4, "resume": False} for name in FLASH[:3]}
+OLD = ("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "pissa", "dpo")
+OLD += ("lora goes on",)
+FLASH = (
+    *("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "neftune packed"),
+    *("dpo", "kto packed"),
+)
+WAITS = {
+    f"waits, {name}": {**CASES[name], "waits": True, "eval_steps": 4, "resume": False} for name in (*FLASH[:3], "dpo")
+}
 LOGGED_SELDOM = {"waits, logged seldom": {"method": "lora", "waits": True, "eval_steps": 4, "logging_steps": 2}}
 CARDS = {  # capability, flash-attn, cases
     "a100": ((8, 0), False, CASES | WAITS | LOGGED_SELDOM),

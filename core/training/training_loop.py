@@ -27,6 +27,7 @@ from . import (
     hf_trainer,
     mixing,
     model_loading,
+    preferences,
     start,
     token_cache,
     tokenizer_loading,
@@ -74,6 +75,10 @@ def train(
     progress.tokenizer, progress.evals = tokenizer, checkpoints.evals_of(resume_from)
     trainer.add_callback(callbacks.progress_callback(progress))
     trainer.remove_callback(PrinterCallback)  # the events say it all
+    if config.task == "preference" and not preferences.add_reference(
+        model, [training, held_out], config, training.rows.place, report, progress.stop_requested
+    ):
+        return _ending(trainer, began)
     if held_out and not resume_from:
         trainer.evaluate()
     if not progress.stopped:
@@ -81,10 +86,15 @@ def train(
             trainer.train(resume_from_checkpoint=resume_from)
     if progress.stopped != "pause" and trainer.state.global_step:
         _conclude(trainer, out / ("model" if config.method == "full" else "adapter"), evaluates=bool(held_out))
+    return _ending(trainer, began)
+
+
+def _ending(trainer, began: float) -> dict:
+    """How a run ended, in figures."""
     return {
         "steps": trainer.state.global_step,
         "max_steps": trainer.state.max_steps,
-        **progress.ending(),
+        **trainer.soulsmith.ending(),
         "seconds": round(time.monotonic() - began, 1),
         "peak_memory_gib": devices.peak_memory_gib(),
     }
@@ -103,6 +113,8 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
     model = adapters.add_adapter(base, config)
     if config.start and config.method != "full":
         start.load(config, model)
+    if config.task == "preference":
+        preferences.without_dropout(model)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     report(
         "model",
@@ -136,11 +148,11 @@ def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
 
 def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], cache: Path) -> tuple:
     """The encoded training and held-out rows, mapped into memory; raises when there is nothing that could be learned."""
-    names, told = mixing.corpora(config), []
+    names, told, pairs = mixing.corpora(config), [], config.task == "preference"
     training, held_out, read = [], [], []
     for corpus in names:
         rows, kept, about = _encoded(config, corpus, tokenizer, report, cache)
-        blocks = token_cache.Blocks(rows, config.max_length) if config.packing else None
+        blocks = token_cache.Blocks(rows, config.max_length) if config.packing and not pairs else None
         training.append(blocks or rows)
         held_out.append(kept)
         read.append(_described(config, rows, kept, about))
@@ -158,12 +170,12 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
         "data",
         **whole,
         rows_left_out=sum((Counter(of_one["rows_left_out"]) for of_one in read), Counter()),
-        blocks=sum(map(len, training)) if config.packing else None,
+        blocks=sum(map(len, training)) if config.packing and not pairs else None,
         longest=max(of_one["longest"] for of_one in read),
         fill=sum(shown.lengths) / (len(shown) * config.max_length),
         **({"corpora": told} if told else {}),
     )
-    return shown, kept
+    return tuple(preferences.Pairs(part, config) for part in (shown, kept)) if pairs else (shown, kept)
 
 
 def _encoded(config: TrainConfig, corpus: str, tokenizer, report: Callable[..., None], cache: Path) -> tuple:
@@ -194,6 +206,6 @@ def _described(config: TrainConfig, training, held_out, about: dict) -> dict:
         "rows_alike": about["alike"],
         "rows_text": about["rows"] - about["chats"] if config.task == "chat" else 0,
         "tokens_train": sum(training.lengths),
-        "tokens_learned": training.learned(packed=config.packing),
+        "tokens_learned": training.learned(packed=config.packing and config.task != "preference"),
         "longest": max(training.lengths),
     }

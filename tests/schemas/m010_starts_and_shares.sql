@@ -5,15 +5,16 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'soulsmith','m001_runs','2026-11-30 10:15:03.282407+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(2,'soulsmith','m002_forecast','2026-11-30 10:15:03.305844+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(3,'soulsmith','m003_watching','2026-11-30 10:15:03.316325+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(4,'soulsmith','m004_votes','2026-11-30 10:15:03.316755+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(5,'soulsmith','m005_disk','2026-11-30 10:15:03.317118+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(6,'soulsmith','m006_skipped','2026-11-30 10:15:03.317459+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(7,'soulsmith','m007_described','2026-11-30 10:15:03.379182+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(8,'soulsmith','m008_eval_samples','2026-11-30 10:15:03.379579+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(9,'soulsmith','m010_starts_and_shares','2026-11-30 10:15:03.380320+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'soulsmith','m001_runs','2026-11-30 10:35:59.410303+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(2,'soulsmith','m002_forecast','2026-11-30 10:35:59.433963+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(3,'soulsmith','m003_watching','2026-11-30 10:35:59.446393+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(4,'soulsmith','m004_votes','2026-11-30 10:35:59.459729+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(5,'soulsmith','m005_disk','2026-11-30 10:35:59.460542+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(6,'soulsmith','m006_skipped','2026-11-30 10:35:59.461195+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(7,'soulsmith','m007_described','2026-11-30 10:35:59.518107+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(8,'soulsmith','m008_eval_samples','2026-11-30 10:35:59.518584+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(9,'soulsmith','m009_preferences','2026-11-30 10:35:59.531735+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(10,'soulsmith','m010_starts_and_shares','2026-11-30 10:35:59.533190+00:00');
 CREATE TABLE curve_buckets (  -- steps thinned out for drawing: one row a stretch of runs.bucket_steps steps
     run_id TEXT REFERENCES runs (id) ON DELETE CASCADE,  -- the run
     bucket INTEGER,  -- step divided by runs.bucket_steps, rounded down
@@ -39,6 +40,16 @@ CREATE TABLE forgetting (  -- the forgetting meter: one row a measurement
     score_parts TEXT,  -- the score by language and kind of question, JSON
     PRIMARY KEY (run_id, step)
 );
+CREATE TABLE preferences (  -- one row a logged step and one an evaluation
+    run_id TEXT REFERENCES runs (id) ON DELETE CASCADE,  -- the run
+    part TEXT,  -- train: means of the batches of the logged steps; eval: of the pairs held out
+    step INTEGER,  -- optimizer step; 0: the start
+    margin REAL,  -- how much more the chosen reply has gained over the start than the rejected one, nats times beta
+    accuracy REAL,  -- share of pairs whose chosen reply has gained more
+    chosen_logp REAL,  -- log-probability of the chosen reply, nats
+    rejected_logp REAL,  -- log-probability of the rejected reply, nats
+    PRIMARY KEY (run_id, part, step)
+) WITHOUT ROWID;
 CREATE TABLE runs (  -- one row a run; rebuilt from the run's directory
     id TEXT PRIMARY KEY,  -- name of the directory in runs/
     name TEXT,  -- what a person calls the run
