@@ -1,6 +1,7 @@
 """A run that goes on from a run, a checkpoint or an adapter: its first loss, its ancestry, what is refused."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -11,6 +12,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from core import events, files, paths
@@ -23,6 +25,8 @@ from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
 from core.training.errors import StartForeign, StartIsAdapter, StartIsWhole, StartNotPlainLora, StartSetting
 from tests.conftest import wait_for
+from ui import history_details, run_html, training, training_start
+from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
 
@@ -299,6 +303,47 @@ def test_a_killed_worker_of_a_run_that_goes_on_leaves_it_lost_and_it_is_resumed(
     runs.resume(child)
     wait_for(child, "finished")
     assert store_curves(child)["evals"][0]["eval_loss"] == store_curves(parent)["evals"][-1]["eval_loss"]
+
+
+def test_preferences_go_on_from_chats_and_compare_with_their_start(config, tmp_path):
+    events_of(config, tmp_path / "before")
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [json.loads(line) for line in Path(config.corpus).read_text(encoding="utf-8").splitlines()]
+    made = [
+        {"messages": row["messages"][:1], "chosen": row["messages"][1]["content"], "rejected": "fog"} for row in rows
+    ]
+    pairs.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), encoding="utf-8")
+    asked = replace(config, corpus=str(pairs), task="preference", start=str(tmp_path / "before" / "adapter"))
+    losses = evals(events_of(asked, tmp_path / "after"))
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-6)  # nothing is preferred over the reference yet
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_form_is_filled_with_a_run_to_go_on_from(config, no_worker, lang):
+    say = Say(lang)
+    parent = trained_here(replace(config, lora_rank=4, lora_alpha=8, max_steps=2), "отец")
+    filled = training.on_go_on(say, ["start", "lora_rank", "corpus", "name"], parent)
+    assert filled == [f"run:{parent}", 4, config.corpus, ""]
+    offered = training_start.choices(say, [("отец", parent)])
+    assert [start for _, start in offered] == [
+        "",
+        f"run:{parent}",
+        f"run:{parent}/checkpoint-2",
+        f"run:{parent}/checkpoint-1",
+    ]
+    brought = training_start.on_start(say, ["lora_rank", "method", "epochs"], f"run:{parent}/checkpoint-2")
+    assert brought[:2] == [4, "lora"]
+    assert brought[2] == gr.skip()  # what a start says nothing of stays
+    child = trained_here(replace(runs.config(parent), start=f"run:{parent}"))
+    loss = say.number(starts.ancestry(child)[0]["eval_loss"])
+    words = say("runs.start.one", name="отец", step=2)
+    assert f"{words} ({say('runs.start.loss', loss=loss)})" in history_details.facts(say, store.sync(child), None)
+    assert say("data.goes_on", name="отец") in run_html.start_line(say, child)
+    store.delete(parent)
+    assert say("runs.start.gone") in history_details.facts(say, store.sync(child), None)
+    again = history_details.again(child, "seed", "8")
+    assert starts.ancestry(again) == starts.ancestry(child)
 
 
 def test_runs_of_before_have_no_ancestry(config, no_worker):

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from core import paths
+from core.corpus import corpus
+from core.errors import UserError
+from core.estimate import setup
 from core.export import export
 from core.runs import runs, store
 from core.runs import trainer as run_trainer
@@ -17,6 +20,8 @@ from core.training import checkpoints, corpus_rows, mixing, tokenizer_loading, t
 from core.training.config import TrainConfig
 from core.training.errors import CorpusTooSmall, MixedTwice, NotAMix, PreferencesAlone, TooLarge
 from tests.conftest import WORDS, chat_rows
+from ui import training_start
+from ui.text import Say
 
 
 def write(path: Path, rows: list[dict]) -> str:
@@ -260,3 +265,30 @@ def test_a_capsule_carries_every_corpus_and_the_database_every_loss(config, no_w
         packed = json.loads(archive.read("config.json"))
         assert packed["mix"] == [["corpus-2.jsonl", 0.25]]
         assert len(archive.read("corpus-2.jsonl").splitlines()) == 90
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_shares_are_chosen_in_the_form_and_their_meaning_is_told(lang, tiny_corpus, texts):
+    say = Say(lang)
+    first, second = (corpus.create([path], name)["id"] for path, name in ((tiny_corpus, "чаты"), (texts, "тексты")))
+    assert training_start.on_mix([second], "25") == [[second, 0.25]]
+    assert training_start.on_mix(["a", "b"], "20 10,5") == [["a", 0.2], ["b", 0.105]]
+    assert training_start.on_mix(["a", "b"], "20") == [["a", 0.2], ["b", 0.2]]
+    assert training_start.on_mix(["a", "b", "c"], "20 10") == [["a", 0.2], ["b", 0.1], ["c", None]]
+    assert training_start.on_mix([], "20") == []
+    assert training_start.on_mixed([["a", 0.2], ["b", 0.105]], [], "20") == (["a", "b"], "20  10.5")
+    told = training_start.on_told(say, [[second, 0.25]], first, "", 2)
+    assert ("чаты: 75" in told, "тексты: 25" in told) == (True, True)
+    assert training_start.on_told(say, [], first, "", 2) == ""
+
+
+def test_the_calculator_counts_what_is_read_besides():
+    assert mixing.amounts([1000, 100], [0.2], 3) == [
+        {"share": 0.8, "tokens": 3000.0, "passes": 3.0},
+        {"share": 0.2, "tokens": 750.0, "passes": 7.5},
+    ]
+    assert setup.with_mix(1000, "20") == 1250
+    assert setup.with_mix(1000, 0) == 1000
+    for percent in ("95", "-1"):
+        with pytest.raises(UserError, match="20"):
+            setup.with_mix(1000, percent)

@@ -217,7 +217,7 @@ def on_again(say: Say, run_id: str, field: str | None = None, value: str = "") -
 
 def again(run_id: str, field: str | None = None, value: str = "") -> str:
     """A new run with the settings of another one, all of them or all but one; its id."""
-    config, name = runs.config(run_id), runs.label(run_id)["name"]
+    config, name = starts.repeated(runs.config(run_id), run_id), runs.label(run_id)["name"]
     if field:
         config, name = config.with_typed(field, value), f"{name} · {field} {value.strip()}"
     return runs.start(config, name)

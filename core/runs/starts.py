@@ -10,6 +10,7 @@ things to carry where there was one.
 import os
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from core import events, files, paths
@@ -117,14 +118,23 @@ def check(config: TrainConfig) -> None:
         base = _base_name(training_start.read_adapter(folder)) if training_start.is_adapter(folder) else ""
     if base and not _same_base(base, config.base_model):
         raise StartOtherBase(start=config.start, base=base, model=config.base_model)
-    with_folder = TrainConfig.from_dict(vars(config) | {"start": str(folder)})
+    with_folder = replace(config, start=str(folder))
     training_start.check_settings(with_folder)
+
+
+def repeated(config: TrainConfig, run_id: str) -> TrainConfig:
+    """The config of a run that is trained again: where what it went on from was deleted, from what it has kept of it."""
+    kept = paths.run(run_id) / FOLDER
+    gone = config.start.startswith(RUN) and not _config(_parts(config.start)[0])
+    return replace(config, start=str(kept)) if gone and kept.is_dir() else config
 
 
 def keep(config: TrainConfig, run_dir: Path) -> None:
     """Put the weights of a config's start and the ancestry into the directory of a run; a hub id's come later."""
     if (folder := source(config.start)) is not None:
-        files.write_json(run_dir / CARD, {"ancestry": [_entry(config.start), *_ancestry_of(config.start)]})
+        of_copy = files.read_json(folder.parent / CARD).get("ancestry") if folder.name == FOLDER else None
+        ancestry = of_copy or [_entry(config.start), *_ancestry_of(config.start)]
+        files.write_json(run_dir / CARD, {"ancestry": ancestry})
         _link(folder, run_dir / FOLDER)
 
 
@@ -149,7 +159,7 @@ def ready(config: TrainConfig, run_dir: Path, report) -> TrainConfig:
     found, expected = model_files.digest(Path(config.base_model)), parent.get("base_hash")
     if expected and found != expected:
         raise StartOtherWeights(model=config.base_model, start=config.start, found=found, expected=expected)
-    return TrainConfig.from_dict(vars(config) | {"start": str(run_dir / FOLDER)})
+    return replace(config, start=str(run_dir / FOLDER))
 
 
 def ancestry(run_id: str) -> list[dict]:
