@@ -120,6 +120,9 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     on_plan, fields = parts["training"]["fill"]
     planned = parts["calculator"]["button"].click(on_plan, parts["calculator"]["plan"], fields)
     lead(planned.then, "training")
+    on_go_on, fields = parts["training"]["go_on"]
+    filled = parts["runs"]["go_on"].click(on_go_on, parts["runs"]["pick"], fields, show_progress="hidden")
+    lead(filled.success, "training")
 
 
 def connect_address(page: gr.Blocks, tabs: gr.Tabs, labels: dict, parts: dict) -> None:

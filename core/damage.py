@@ -18,6 +18,7 @@ OBJECTS = {
     "runs/*/config.json": (dict, ("base_model", "corpus"), "run"),
     "runs/*/label.json": (dict, ("name", "created"), "label"),
     "runs/*/card.json": (dict, (), "setting"),
+    "runs/*/start.json": (dict, (), "setting"),
     "runs/*/control.json": (dict, (), "setting"),
     "runs/*/wishes.json": (dict, (), "setting"),
     "runs/*/life.json": (dict, (), "setting"),

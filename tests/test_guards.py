@@ -164,7 +164,7 @@ def test_what_a_capsule_carries_imports_nothing_of_ours():
 
 def test_the_form_has_the_fields_of_the_config():
     with gr.Blocks():
-        form = training.build_form(Say("en"))
+        form, _ = training.build_form(Say("en"))
     assert set(form) - {"name"} == {field.name for field in fields(TrainConfig)}
 
 

@@ -6,7 +6,7 @@ import re
 import time
 
 from core import events, jobs, paths
-from core.runs import assigned_gpu, disk_space, runs
+from core.runs import assigned_gpu, disk_space, runs, starts
 from ui.templates import render
 from ui.text import Say
 
@@ -100,6 +100,8 @@ def start_line(say: Say, run_id: str) -> str:
     start = {event["event"]: event for event in events.read(paths.run(run_id), 0, START_BYTES)[0]}
     model = start.get("model", {})
     parts = [*_rows(say, start.get("data")), *_attention(say, model)]
+    if parent := next(iter(starts.ancestry(run_id)), None):
+        parts.append(say("data.goes_on", name=parent["name"]))
     card = assigned_gpu.read(paths.run(run_id)).get("name")
     if card and model.get("device") == "cpu":
         parts.append(say("cards.missed", card=card))
@@ -118,6 +120,9 @@ def _rows(say: Say, data: dict | None):
     for name in ("cut", "text", "alike"):
         if (count := data.get(f"rows_{name}")) and not (name == "cut" and _most_cut(data)):
             yield say(f"data.{name}", **numbers(rows=count))
+    for one in data.get("corpora", ()):
+        counts = numbers(tokens=one["tokens_train"], held=one["rows_eval"])
+        yield say("data.corpus", name=runs.corpus_name(one["corpus"]), share=say.number(100 * one["share"]), **counts)
     if data.get("blocks"):
         yield say("data.blocks", **numbers(blocks=data["blocks"]), fill=say.number(100 * data["fill"]))
 

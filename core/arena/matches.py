@@ -106,7 +106,7 @@ def held_out_rows(ids: list[str]) -> list[dict]:
     for id in ids:
         try:
             if config := chat_models.find(id).config:
-                rows = list(corpus_rows.read_rows(runs.corpus_path(config)))
+                rows = list(corpus_rows.read_rows(runs.corpus_path(config.corpus)))
                 return [turns.as_chat(row) for row in corpus_rows.split(rows, config.validation_share)[1]]
         except (UserError, OSError, ValueError):
             continue

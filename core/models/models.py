@@ -131,7 +131,7 @@ def check(name: str) -> None:
         return
     if path.is_file():
         _check_gguf(path)
-    elif not _is_hub_id(name):
+    elif not is_hub_id(name):
         raise ModelUnknown(name=name or '""')
 
 
@@ -260,20 +260,20 @@ def outline(name: str) -> str | None:
     What cannot be trained is refused by these, before gigabytes are fetched.
     """
     name = name.strip()
-    return _download(name, OUTLINE) if _is_hub_id(name) and not local(name) else None
+    return download(name, OUTLINE) if is_hub_id(name) and not local(name) else None
 
 
 def _prepare_hub(name: str, report: Report) -> str:
     """Download a model of the hub into the hub's own cache, with the hub's own token."""
     from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
 
-    model_loading.model_config(_download(name, OUTLINE))  # raises when it is no language model
-    directory = _download(name, ["*.safetensors", *OUTLINE], report)
+    model_loading.model_config(download(name, OUTLINE))  # raises when it is no language model
+    directory = download(name, ["*.safetensors", *OUTLINE], report)
     _check_directory(Path(directory))
     return directory
 
 
-def _download(name: str, patterns: list[str], report: Report = silent) -> str:
+def download(name: str, patterns: list[str], report: Report = silent) -> str:
     """The directory in the hub's cache with a model's files of these names."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - the page opens without the hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415 - the page opens without the hub
@@ -300,7 +300,8 @@ def _check_gguf(path: Path) -> None:
             raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether a name looks like one of the hub: owner/name."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
 
 
