@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.training.errors import UserError as UserError
+from core.training.errors import first_line as first_line
 
 
 class ErrorElsewhere(UserError):
