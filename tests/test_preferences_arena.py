@@ -33,7 +33,7 @@ FACTS = {
 }
 ASKS = ("What is {}?", "Tell me about {}.", "Explain {} to me.")
 MORE = "There is a great deal more to be said about this, and many people have written long books about it."
-LEARNING_RATE = 1e-3  # twenty times the default: a dozen steps are few
+LEARNING_RATE = 3e-4  # six times the default: eight steps are few
 HELD_OUT = ("a train", "snow", "a piano", "the moon", "cheese", "a garden", "a horse", "a letter", "a school", "gold")
 
 
@@ -96,8 +96,8 @@ def test_voters_with_a_taste_are_won_over(starter_home, monkeypatch, loss, taste
         task="preference",
         preference_loss=loss,
         method="lora",
-        max_steps=12,
-        eval_steps=12,
+        max_steps=8,
+        eval_steps=8,
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="linear",
     )
