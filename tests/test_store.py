@@ -50,7 +50,12 @@ def test_the_end_of_a_run_stands_in_its_row(tiny_corpus, no_worker):
     losses = [{"event": "eval", "step": number, "eval_loss": loss} for number, loss in ((0, 4.0), (2, 2.0), (4, 3.0))]
     log(run_id, {"event": "started"}, *losses, {"event": "finished", **ending})
     row = store.sync(run_id)
-    assert (row["base_eval_loss"], row["eval_loss"], row["best_eval_loss"], row["best_step"]) == (4.0, 3.0, 2.0, 2)
+    assert (row["base_eval_loss"], row["eval_loss"], row["best_eval_loss"], row["best_step"]) == (
+        4.0,
+        2.0,
+        2.0,
+        2,
+    )  # of the weights kept
     names = ("seconds_per_step", "tokens_per_step", "adapter_step", "stopped_early", "peak_memory_gib")
     assert tuple(row[name] for name in names) == tuple(ending.values())
     assert row["duration_seconds"] == row["ended_at"] - row["started_at"]

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from core import arena, jobs
+from core import arena, errors, jobs
 from core.arena import judging, matches, numbers, verdict, votes
 from core.errors import UserError
 
@@ -29,7 +29,7 @@ def main() -> None:
     try:
         result = _command(args, parser)
     except (UserError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 
 

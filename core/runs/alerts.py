@@ -1,4 +1,4 @@
-"""Warnings from the events and curves of a run: stalled, no gradient, diverging, overfitting, plateau, forgetting."""
+"""Warnings from the events and curves of a run: stalled, no gradient, diverging, worse than the base, overfitting, plateau, forgetting."""
 
 import json
 import time
@@ -28,7 +28,7 @@ def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = N
         _nothing_moved(curves["steps"]),
         _skipped(row),
         _diverging(curves["means"]),
-        _overfitting(curves["evals"]),
+        _worse_than_base(curves["evals"]) or _overfitting(curves["evals"], curves["means"]),
         at_work and _plateau(curves["means"]),
         _chosen_falls(curves),
         _forgot(forgetting),
@@ -95,12 +95,28 @@ def _plateau(means: list[dict]) -> tuple[str, dict] | None:
     return None
 
 
-def _overfitting(evals: list[dict]) -> tuple[str, dict] | None:
+def _worse_than_base(evals: list[dict]) -> tuple[str, dict] | None:
+    known = [row for row in evals if row["eval_loss"] is not None]
+    if len(known) < 2 or known[0]["step"] or known[0]["eval_loss"] > min(row["eval_loss"] for row in known):
+        return None
+    base, last = known[0]["eval_loss"], known[-1]
+    return (
+        ("worse", {"base": base, "step": last["step"], "last": last["eval_loss"]})
+        if last["eval_loss"] > OVER * base
+        else None
+    )
+
+
+def _overfitting(evals: list[dict], means: list[dict]) -> tuple[str, dict] | None:
+    """Held-out loss that rises while the loss of the rows that are trained on falls; together they only diverge."""
     known = [(row["eval_loss"], row["step"]) for row in evals if row["eval_loss"] is not None]
     if len(known) < 3:
         return None
     best, step = min(known)
     since = [loss for loss, later in known if later > step]
+    trained = [mean["loss"] for mean in means if mean["loss"] is not None and mean["step"] >= step]
+    if len(trained) > 1 and trained[-1] > trained[0]:
+        return None
     if len(since) >= 2 and all(loss > best for loss in since) and since[-1] > OVER * best:
         return "overfitting", {"best": best, "step": step, "last": since[-1]}
     return None
