@@ -104,6 +104,7 @@ def test_voters_with_a_taste_are_won_over(starter_home, monkeypatch, loss, taste
     assert suited["learning_rate"] == pytest.approx(5e-5)
     run_id = runs.start(config, f"{loss} {taste.__name__}")
     wait_for(run_id, "finished", seconds=900)
+    store.sync(run_id)
     measured = store.curves(run_id)["preferences"]["eval"]
     assert measured[-1]["margin"] > measured[0]["margin"] + 0.5
     assert measured[-1]["accuracy"] > 0.9

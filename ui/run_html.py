@@ -114,9 +114,9 @@ def _rows(say: Say, data: dict | None):
 
     yield say("data.rows", **numbers(rows=data["rows_train"], held=data["rows_eval"]))
     yield say("data.tokens", **numbers(tokens=data["tokens_train"], learned=data["tokens_learned"]))
-    for name in ("cut", "text", "alike"):
-        if count := data.get(f"rows_{name}"):
-            yield say(f"data.{name}", **numbers(rows=count))
+    for name in ("rows_cut", "pairs_cut", "rows_text", "rows_alike"):
+        if count := data.get(name):
+            yield say(f"data.{name.removeprefix('rows_')}", **numbers(rows=count))
     if data.get("blocks"):
         yield say("data.blocks", **numbers(blocks=data["blocks"]), fill=say.number(100 * data["fill"]))
 

@@ -158,7 +158,7 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
         rows_train=len(set(training.numbers.tolist())),
         rows_eval=len(set(held_out.numbers.tolist())),
         rows_left_out=about["left_out"],
-        rows_cut=about["cut"],
+        **{"pairs_cut" if pairs else "rows_cut": about["cut"]},
         rows_alike=about["alike"],
         rows_text=about["rows"] - about["chats"] if config.task == "chat" else 0,
         tokens_train=sum(training.lengths),
