@@ -195,7 +195,7 @@ def test_the_page_makes_a_corpus_of_votes_and_says_what_became_of_each(match, la
     vote(match, "aabtt")
     assert playground_arena.on_corpus(Say(lang), match, "") == ""
     assert corpus.listed()[0]["pairs"] == 3
-    assert Say(lang)("corpora.reason.vote_tie") + ": 2" in informed[0]
+    assert f"{Say(lang)('corpora.reason.vote_tie')} (2)" in informed[0]
 
 
 def test_a_deleted_set_of_prompts_can_be_kept_again(home):

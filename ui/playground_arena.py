@@ -286,6 +286,8 @@ def on_corpus(say: Say, match_id: str | None, name: str) -> str:
     """Make a corpus of preference pairs of this match's votes, say what became of them, and empty the name."""
     _match(say, match_id)
     card = votes.make_corpus(name or say("arena.learn.default"), match_id)
-    reasons = [f"{say(f'corpora.reason.{reason}')}: {count}" for reason, count in card["reasons"].items()]
-    inform(" ".join([say("arena.learn.made", name=card["name"], count=card["pairs"]), *[f"{one}." for one in reasons]]))
+    sentence = say("arena.learn.made", name=card["name"], count=card["pairs"])
+    if reasons := [f"{say(f'corpora.reason.{reason}')} ({count})" for reason, count in card["reasons"].items()]:
+        sentence += " " + say("arena.learn.aside", reasons=", ".join(reasons))
+    inform(sentence)
     return ""

@@ -117,9 +117,9 @@ def _rows(say: Say, data: dict | None):
 
     yield say("data.rows", **numbers(rows=data["rows_train"], held=data["rows_eval"]))
     yield say("data.tokens", **numbers(tokens=data["tokens_train"], learned=data["tokens_learned"]))
-    for name in ("cut", "text", "alike"):
-        if (count := data.get(f"rows_{name}")) and not (name == "cut" and _most_cut(data)):
-            yield say(f"data.{name}", **numbers(rows=count))
+    for name in ("rows_cut", "pairs_cut", "rows_text", "rows_alike"):
+        if (count := data.get(name)) and not (name == "rows_cut" and _most_cut(data)):
+            yield say(f"data.{name.removeprefix('rows_')}", **numbers(rows=count))
     for one in data.get("corpora", ()):
         counts = numbers(tokens=one["tokens_train"], held=one["rows_eval"])
         yield say("data.corpus", name=runs.corpus_name(one["corpus"]), share=say.number(100 * one["share"]), **counts)
