@@ -103,6 +103,26 @@ def write_json(path: Path, values: dict | list) -> None:
             time.sleep(0.05)
 
 
+def read_secret(path: Path) -> str:
+    """What write_secret() wrote; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def write_secret(path: Path, secret: str) -> str:
+    """Write a token or key into a file of its own, which only this user can read, and return it."""
+    if path.is_dir():
+        set_aside(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.tmp")
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
+        output.write(secret)
+    scratch.replace(path)
+    return secret
+
+
 def cut_partial_line(path: Path) -> None:
     """Cut off a line at the end of a file that a dead process left half-written, however long it is."""
     if not path.exists():
