@@ -137,7 +137,7 @@ def check(name: str) -> None:
         return
     if path.is_file():
         _check_gguf(path)
-    elif not _is_hub_id(name):
+    elif not is_hub_id(name):
         raise ModelUnknown(name=name or '""')
 
 
@@ -264,7 +264,7 @@ def outline(name: str) -> str | None:
     What cannot be trained is refused by these, before gigabytes are fetched.
     """
     name = name.strip()
-    return _download(name, OUTLINE) if _is_hub_id(name) and not local(name) else None
+    return _download(name, OUTLINE) if is_hub_id(name) and not local(name) else None
 
 
 def _prepare_hub(name: str, report: Report) -> str:
@@ -304,7 +304,8 @@ def _check_gguf(path: Path) -> None:
             raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether a name is of the form owner/model."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
 
 
