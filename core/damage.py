@@ -27,6 +27,7 @@ OBJECTS = {
     "corpora/*/report.json": (dict, ("lengths",), "setting"),
     "models/*/soulsmith.json": (dict, ("id", "title"), "model"),
     "exports/*/merged/soulsmith.json": (dict, ("title", "base_model"), "model"),
+    "adapters/*/soulsmith.json": (dict, ("id", "title", "base_model"), "model"),
     "tokens/*/about.json": (dict, (), "setting"),
     "profiles/*.json": (dict, ("name",), "profile"),
     "prompts/*.json": (dict, ("title", "prompts"), "prompts"),

@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from core import events, models, paths
+from core import base_identity, events, models, paths
 from core.chat import chat_models
 from core.chat.types import NoAdapter
-from core.export import adapters
+from core.export import adapters, cards
 from core.runs import runs, trainer
 from core.training import corpus_rows, program
 
@@ -18,12 +18,12 @@ from core.training import corpus_rows, program
 def write(run_id: str, out: Path) -> Path:
     """Write the zip of a run: the program, its config, its rows and the versions it was trained with."""
     run_dir, config = runs.directory(run_id), runs.config(run_id)
-    base = models.local(config.base_model) or config.base_model
-    packed = asdict(config) | {"corpus": "corpus.jsonl", "base_model": base}
+    base = base_identity.of(config.base_model)
+    packed = asdict(config) | {"corpus": "corpus.jsonl", "base_model": base.name}
     versions = next((e["versions"] for e in events.read(run_dir)[0] if "versions" in e), None) or trainer.versions()
     packages = sorted(versions.keys() - {"python", "soulsmith"})
     readme = (paths.assets() / "export" / "capsule.md").read_text(encoding="utf-8")
-    readme = readme.format(name=runs.label(run_id)["name"], base_model=base, version=versions.get("soulsmith", "0.8"))
+    readme = readme.format(name=runs.label(run_id)["name"], base=base, version=versions.get("soulsmith", "0.8"))
     unfinished = out.with_suffix(".unfinished")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
         program.write(archive)
@@ -32,14 +32,26 @@ def write(run_id: str, out: Path) -> Path:
         for plan in sorted((paths.assets() / "accelerate").glob("*.yaml")):
             archive.write(plan, f"accelerate/{plan.name}")
         archive.writestr("README.md", readme)
+        archive.writestr(base_identity.FILE, json.dumps(asdict(base), ensure_ascii=False) + "\n")
         if (run_dir / "events.jsonl").exists():
-            archive.write(run_dir / "events.jsonl", "events.jsonl")
+            archive.writestr("events.jsonl", _without_paths(run_dir, config.base_model, base.name))
         with suppress(NoAdapter):
             model = chat_models.find(f"run:{run_id}")
             if not model.whole:
-                archive.writestr("adapter-card.md", adapters.card(model, "adapter"))
+                archive.writestr(
+                    "adapter-card.md", cards.card(model, "adapter", lines=adapters.lines(model, "adapter"))
+                )
         with archive.open("corpus.jsonl", "w", force_zip64=True) as rows:
             for row in corpus_rows.read_rows(runs.corpus_path(config)):
                 rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     unfinished.replace(out)
     return out
+
+
+def _without_paths(run_dir: Path, base_model: str, name: str) -> str:
+    """The events of a run, in which the base has its name and the data directory none."""
+    text = (run_dir / "events.jsonl").read_text(encoding="utf-8")
+    places = {place: name for place in (models.local(base_model), base_model) if place and Path(place).is_absolute()}
+    for place, instead in (places | {str(run_dir): "run", str(paths.home()): "soulsmith"}).items():
+        text = text.replace(json.dumps(place, ensure_ascii=False)[1:-1], instead)
+    return text

@@ -18,7 +18,7 @@ from core import paths
 from core.chat import chat_models, engine
 from core.chat.chat_models import ChatModel
 from core.errors import UserError
-from core.export import fidelity, gguf_file, merging, ollama, quantizer
+from core.export import cards, fidelity, gguf_file, merging, ollama, quantizer
 from core.export.fidelity import Reference
 
 PUBLISHER = "soulsmith"  # LM Studio finds models as PUBLISHER/MODEL/FILE
@@ -53,6 +53,7 @@ def write(model: ChatModel, directory: Path, report: Callable, kinds: tuple[str,
     notes = [sentence(file) for file in made["files"]]
     (directory / "Modelfile").write_text(ollama.modelfile(merged, chosen, notes), encoding="utf-8")
     shutil.rmtree(directory / "merged", ignore_errors=True)
+    (directory / "README.md").write_text(cards.card(model, "gguf", made=made), encoding="utf-8")
     return made
 
 

@@ -99,6 +99,11 @@ def _gets_more(name: str, layers: int) -> bool:
     return part in ("attn_v", "ffn_down") and chosen
 
 
+def bits(kind: str) -> float:
+    """Bits that a weight takes in a file of a kind, at most."""
+    return max(8 * size / numbers for numbers, size in (gguf.GGML_QUANT_SIZES[one] for one in MIXES[kind]))
+
+
 def stored_bytes(shape: list[int], kind: Type) -> int:
     """Bytes of a tensor of a type."""
     numbers, size = gguf.GGML_QUANT_SIZES[kind]
