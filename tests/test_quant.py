@@ -70,11 +70,11 @@ def test_importance_keeps_the_columns_that_matter():
     import gguf
 
     data, weights = np.random.default_rng(0).normal(size=(64, 512)).astype(np.float32), np.ones(512, np.float32)
-    weights[:64] = 100
+    weights[::8] = 100  # one in each group of numbers that share a scale
 
     def error(weights) -> float:
         read = gguf.quants.dequantize(quantizer.quantize(data, Type.IQ3_S, weights), Type.IQ3_S)
-        return float(np.linalg.norm((read - data)[:, :64]))
+        return float(np.linalg.norm((read - data)[:, ::8]))
 
     assert error(weights) < 0.9 * error(np.ones(512, np.float32))
 
