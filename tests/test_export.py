@@ -148,7 +148,7 @@ ROWS = ([], chat_rows(8), "held_out")
 def asked() -> list[dict]:
     """Questions with answers, as rows."""
     return [
-        {"id": "", "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "It is so."}]}
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "It is so."}]}
         for text in merging.PROMPTS
     ]
 

@@ -140,7 +140,7 @@ def test_the_divergence_is_that_of_the_distributions(wide, tiny_tokenizer):
     rows = chat_rows(3)
     reference = fidelity.Reference(model, tiny_tokenizer, rows)
     wanted, count = 0.0, 0
-    for row in fidelity.encoded([{**row, "id": ""} for row in rows], tiny_tokenizer):
+    for row in fidelity.encoded(rows, tiny_tokenizer):
         ids = torch.tensor([row["input_ids"]])
         with torch.inference_mode():
             p, q = (one(ids).logits[0, :-1].softmax(-1) for one in (model, other))
@@ -155,7 +155,7 @@ def test_importance_is_the_mean_square_of_what_a_layer_reads(wide, tiny_tokenize
     import torch
 
     model = merging.load(wide).float()
-    rows = fidelity.encoded([{**row, "id": ""} for row in chat_rows(4)], tiny_tokenizer)
+    rows = fidelity.encoded(chat_rows(4), tiny_tokenizer)
     read = []
     hook = model.lm_head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0][0]))
     found = fidelity.importance(model, rows)

@@ -51,4 +51,5 @@ def shown(say: Say) -> list:
         seen, state = jobs.progress(directory), jobs.state(directory)
         rows.append({"request": jobs.request(directory), "state": state, "made": seen.get("finished") or {}})
         rows[-1]["failed"] = seen.get("failed") if state == "failed" else None
-    return [templates.render(say, "export_hub", rows=rows)]
+    known = [row for row in rows if {"do", "repo"} <= row["request"].keys()]
+    return [templates.render(say, "export_hub", rows=known)]

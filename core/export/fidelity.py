@@ -17,6 +17,7 @@ from core.export import gguf_file, quantizer
 from core.runs import forgetting, runs
 from core.training import corpus_rows, encoding
 from core.training.config import TrainConfig
+from core.training.errors import TemplateRefused
 
 HELD_OUT_ROWS, LEARNED_ROWS = 16, 64
 ROW_TOKENS, REPLY_TOKENS = 256, 24
@@ -32,7 +33,6 @@ def rows_of(model: ChatModel) -> tuple[list[dict], list[dict], str]:
             return learned[:LEARNED_ROWS], held_out[:HELD_OUT_ROWS], "held_out"
     asked = [
         {
-            "id": "",
             "messages": [
                 {"role": "user", "content": item["prompt"]},
                 {"role": "assistant", "content": item["answer"]},
@@ -46,7 +46,7 @@ def rows_of(model: ChatModel) -> tuple[list[dict], list[dict], str]:
 def encoded(rows: list[dict], tokenizer) -> list[dict]:
     """Rows with token ids and labels, at most ROW_TOKENS each."""
     config = TrainConfig(base_model="", corpus="", method="lora", max_length=ROW_TOKENS)
-    return encoding.encode_rows(rows, tokenizer, config)[0]
+    return encoding.encode_rows([{"id": "", **row} for row in rows], tokenizer, config)[0]
 
 
 def importance(model, rows: list[dict]) -> dict[str, np.ndarray]:
@@ -84,7 +84,10 @@ class Reference:
         self.rows = encoded(rows, tokenizer)
         most = REFERENCE_BYTES // (4 * model.config.get_text_config().vocab_size) // max(1, len(self.rows))
         self.most = max(1, most)  # positions of a row
-        self.prompts = [_prompt(row, tokenizer) for row in rows]
+        self.prompts = []
+        for row in rows:
+            with suppress(TemplateRefused):
+                self.prompts.append(_prompt(row, tokenizer))
         self.log_probabilities = [self._of(model, row) for row in self.rows]
         self.replies = greedy(model, self.prompts)
 
