@@ -189,6 +189,7 @@ GOES = {
     "corpora/*/card.json": "corpora ",
     "models/*/soulsmith.json": "models ",
     "exports/*/merged/soulsmith.json": "chats merged:",
+    "adapters/*/soulsmith.json": "chats adapter:",
     "profiles/*.json": "profiles ",
     "prompts/*.json": "prompts ",
     **{f"{place}/*/job.json": f"{place} " for place in PLACES},
