@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from core import files, models
+from core import files
+from core.models import models
 
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 IN_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)$")  # how the hub's cache calls the directory of a model

@@ -16,9 +16,9 @@ from contextlib import suppress
 
 import openai
 
-from core import models
 from core.chat import chat
 from core.chat.types import Question, Sampling
+from core.models import models
 from core.serve import serve
 from tests.bench_chat import PROMPT, ROUNDS, TOKENS
 

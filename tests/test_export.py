@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from core import events, jobs, models, paths
+from core import events, jobs, paths
 from core.chat import chat_models, engine, types
 from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging, quantizer
+from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
 from tests.conftest import chat_rows

@@ -42,7 +42,7 @@ def test_llama_cpp_replies_as_the_model_does(family, tiny_tokenizer, tmp_path): 
     gguf_file.write(family, tiny_tokenizer, tmp_path / "f16.gguf", "f16", quiet)
     engine = Engine(tmp_path / "f16.gguf")
     as_read = gguf_export.read(tmp_path / "f16.gguf", family)
-    assert [engine.greedy(prompt) for prompt in prompts] == fidelity.greedy(as_read, prompts)
+    assert [engine.greedy(prompt) for prompt in prompts] == fidelity.greedy(as_read, tiny_tokenizer, prompts)
     said = [{"role": "user", "content": text} for text in merging.PROMPTS]
     written = [engine.ask("apply-template", messages=[message])["prompt"] for message in said]
     assert [engine.ask("tokenize", content=text, parse_special=True)["tokens"] for text in written] == prompts

@@ -48,7 +48,7 @@ def build(say: Say) -> dict:
         stop = gr.Button(say("export.stop"), size="sm", min_width=100)
         delete = gr.Button(say("export.delete"), size="sm", min_width=100)
     details = gr.HTML()
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet = {"show_progress": "hidden"}
     drawn = [table, chosen, probe, *export_serve.build(say), *export_hub.build(say, chosen)]
     kind.change(partial(on_kind, say), kind, [about, kinds], queue=False, **quiet)
     opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": details, **quiet}

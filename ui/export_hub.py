@@ -25,7 +25,7 @@ def build(say: Say, chosen: gr.Dropdown) -> list:
             push = gr.Button(say("hub.push"), size="sm")
             fetch = gr.Button(say("hub.import"), size="sm")
         panel = gr.HTML(elem_id=f"hub-{say.lang}")
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet = {"show_progress": "hidden"}
     outputs = [token, panel]  # the token leaves the page as soon as it was used
     push.click(partial(on_push, say), [chosen, repo, token, private], outputs, **quiet)
     fetch.click(partial(on_import, say), [repo, token], outputs, **quiet)

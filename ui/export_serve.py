@@ -21,7 +21,7 @@ def build(say: Say) -> list:
             port = gr.Number(serve.PORT, precision=0, minimum=0, maximum=65535, label=say("serve.port"))
             key = gr.Button(say("serve.new_key"), size="sm", min_width=120)
         panel = gr.HTML()
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet = {"show_progress": "hidden"}
     switch.input(partial(on_switch, say), [switch, network, port], [switch, panel], **quiet)
     key.click(partial(on_key, say), None, panel, **quiet)
     return [switch, panel]

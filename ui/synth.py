@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from core import jobs, models, paths
+from core import jobs, paths
 from core.corpus import corpus, import_process
 from core.errors import ErrorElsewhere, UserError
+from core.models import models
 from core.synth import preview, prompts, recipes, synth_jobs
 from core.synth.writers import in_thread
 from ui import synth_html, templates
@@ -64,7 +65,7 @@ def build(say: Say) -> dict:
     made = show.click(partial(on_show, say), inputs_kwargs=form, outputs=shows, show_progress="hidden")
     cancel.click(partial(on_cancel, say), None, shows, cancels=made, show_progress="hidden")
     start.click(partial(on_start, say), inputs_kwargs=form, outputs=[listing, probe])
-    timer.tick(partial(on_tick, say), listing, [listing, probe], show_progress="hidden", api_visibility="private")
+    timer.tick(partial(on_tick, say), listing, [listing, probe], show_progress="hidden")
     listing.change(look, listing, probe, show_progress="hidden")
     listing.focus(lambda: gr.update(choices=job_choices(say)), None, listing, show_progress="hidden")
     drawn = [status, *buttons, delete, changed]

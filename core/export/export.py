@@ -4,15 +4,14 @@ Run it: `python -m core.export RUN --as capsule|adapter|merged|gguf OUT --files 
 the background, whose files stay in the data directory until the export is deleted.
 """
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from core import jobs, model_files, models, paths
+from core import files, jobs, paths
 from core.chat import chat_models, reply_gpu
 from core.errors import UserError
 from core.export import adapters, capsules, quantizer
+from core.models import model_files, models
 from core.runs import runs
 
 KINDS = ("capsule", "adapter", "merged", "gguf")
@@ -94,7 +93,7 @@ def make(run_id: str, kind: str, out: Path, report: Callable, gguf_kinds: tuple[
     if kind == "capsule":
         return {"path": str(capsule(run_id, out)), "bytes": out.stat().st_size}
     model = chat_models.find(f"run:{run_id}")
-    with _complete_or_absent(out) as directory:
+    with files.new_directory(out) as directory:
         if kind == "adapter":
             made = adapters.write(model, directory, out)
         else:
@@ -123,19 +122,3 @@ def _weights(model: chat_models.ChatModel, kind: str, directory: Path, report: C
     if kind == "merged":
         return merging.write(model, directory, report)
     return gguf_export.write(model, directory, report, gguf_kinds)
-
-
-@contextmanager
-def _complete_or_absent(out: Path) -> Iterator[Path]:
-    """A directory to fill, which gets the name `out` at the end, and goes when something is raised."""
-    unfinished = out.with_name(out.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    if out.exists():
-        out.rmdir()  # an empty directory
-    unfinished.rename(out)

@@ -18,6 +18,7 @@ from core.runs import forgetting, runs
 from core.training import corpus_rows, encoding
 from core.training.config import TrainConfig
 from core.training.errors import TemplateRefused
+from core.training.generate import generate
 
 HELD_OUT_ROWS, LEARNED_ROWS = 16, 64
 ROW_TOKENS, REPLY_TOKENS = 256, 24
@@ -81,7 +82,7 @@ class Reference:
     """What a model says of held-out rows, for its copies to be compared with."""
 
     def __init__(self, model, tokenizer, rows: list[dict]):
-        self.rows = encoded(rows, tokenizer)
+        self.tokenizer, self.rows = tokenizer, encoded(rows, tokenizer)
         most = REFERENCE_BYTES // (4 * model.config.get_text_config().vocab_size) // max(1, len(self.rows))
         self.most = max(1, most)  # positions of a row
         self.prompts = []
@@ -89,7 +90,7 @@ class Reference:
             with suppress(TemplateRefused):
                 self.prompts.append(_prompt(row, tokenizer))
         self.log_probabilities = [self._of(model, row) for row in self.rows]
-        self.replies = greedy(model, self.prompts)
+        self.replies = greedy(model, self.tokenizer, self.prompts)
 
     def compare(self, model) -> dict:
         """{"kl": nats a learned token, "changed": greedy replies that differ, "replies": of so many}."""
@@ -98,7 +99,7 @@ class Reference:
             found = self._of(model, row)
             divergence += float((wanted.exp() * (wanted - found)).sum())
             positions += len(wanted)
-        replies = greedy(model, self.prompts)
+        replies = greedy(model, self.tokenizer, self.prompts)
         changed = sum(one != other for one, other in zip(replies, self.replies, strict=True))
         kl = max(0.0, divergence / max(1, positions))
         return {"kl": float(f"{kl:.3g}"), "changed": changed, "replies": len(replies)}
@@ -111,14 +112,9 @@ class Reference:
             return logits[at[: self.most]].float().log_softmax(-1)
 
 
-def greedy(model, prompts: list[list[int]]) -> list[list[int]]:
+def greedy(model, tokenizer, prompts: list[list[int]]) -> list[list[int]]:
     """The likeliest continuation of each prompt, in tokens."""
-    settings, replies = {"do_sample": False, "max_new_tokens": REPLY_TOKENS, "repetition_penalty": 1.0}, []
-    for ids in prompts:
-        prompt = torch.tensor([ids])
-        output = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **settings)
-        replies.append(output[0, len(ids) :].tolist())
-    return replies
+    return [ids for ids, _ in generate(model, tokenizer, prompts, REPLY_TOKENS)] if prompts else []
 
 
 def wrong_tensor(model, merged: Path, kind: str) -> tuple[str, float, float] | None:

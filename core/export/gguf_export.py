@@ -20,6 +20,7 @@ from core.chat.chat_models import ChatModel
 from core.errors import UserError
 from core.export import cards, fidelity, gguf_file, merging, ollama, quantizer
 from core.export.fidelity import Reference
+from core.models import model_files
 
 PUBLISHER = "soulsmith"  # LM Studio finds models as PUBLISHER/MODEL/FILE
 
@@ -36,7 +37,7 @@ def write(model: ChatModel, directory: Path, report: Callable, kinds: tuple[str,
     quantizer.check(kinds)
     base = model.weights if model.whole else Path(chat_models.base_directory(model))
     gguf_file.check(base)  # before the long work
-    engine.need_room(model, base, "cpu", 4.5)  # the files are compared in fp32
+    engine.need_room(model.title, 4.5 * model_files.count(base), "cpu")  # the files are compared in fp32
     made, merged = {"difference": 0.0}, model.weights
     if not model.whole:
         merged = directory / "merged"

@@ -117,7 +117,7 @@ def change(directory: Path, changes: dict, *, again: bool = False) -> dict:
         if changed.get(name):
             endpoint.address(changed[name])
     if changed:
-        events.mend(directory)
+        events.cut_partial_line(directory)
         events.append(directory, "changed", **changed)
     if again and job_files.ask_again(directory):
         changed["attempt"] = int(request.get("attempt") or 0) + 1
@@ -133,7 +133,7 @@ def progress(directory: Path) -> dict:
         last[event["event"]] = event
         if event["event"] == "novelty":
             curve.append(event["point"])
-        if event["event"] in ("going_on", "started"):
+        if event["event"] in ("resumed", "started"):
             last.pop("waiting", None)
     ending, state = events.last(directory) or {}, jobs.state(directory)
     return {
