@@ -38,9 +38,11 @@ COMMANDS = [
     "hardware",
     "models",
     "runs",
+    "serve",
     "synth",
     "trainer",
     "chat.profiles",
+    "export.hub",
 ]
 # One fresh interpreter for three questions: a start of one takes seconds.
 FRESH = """

@@ -21,7 +21,7 @@ def build(say: Say, chosen: gr.Dropdown) -> list:
             repo = gr.Textbox(label=say("hub.repo"), info=say("hub.repo.info"), placeholder="owner/name", max_lines=1)
             token = gr.Textbox(label=say("hub.token"), info=say("hub.token.info"), type="password", max_lines=1)
         with gr.Row():
-            private = gr.Checkbox(True, label=say("hub.private"))
+            private = gr.Checkbox(True, label=say("hub.private"), info=say("hub.private.info"))
             push = gr.Button(say("hub.push"), size="sm")
             fetch = gr.Button(say("hub.import"), size="sm")
         panel = gr.HTML(elem_id=f"hub-{say.lang}")

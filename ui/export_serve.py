@@ -18,7 +18,9 @@ def build(say: Say) -> list:
         with gr.Row():
             switch = gr.Checkbox(label=say("serve.switch"), info=say("serve.switch.info"), elem_id=f"serve-{say.lang}")
             network = gr.Checkbox(label=say("serve.network"), info=say("serve.network.info"))
-            port = gr.Number(serve.PORT, precision=0, minimum=0, maximum=65535, label=say("serve.port"))
+            port = gr.Number(
+                serve.PORT, precision=0, minimum=0, maximum=65535, label=say("serve.port"), info=say("serve.port.info")
+            )
             key = gr.Button(say("serve.new_key"), size="sm", min_width=120)
         panel = gr.HTML()
     quiet = {"show_progress": "hidden"}
