@@ -39,7 +39,7 @@ class Hub:
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
             self.repositories.setdefault(name, {})
-            self.private[name] = asked.get("private")
+            self.private[name] = asked.get("visibility") == "private" or asked.get("private")
             return {"url": f"{self.url}/{name}", "name": name, "id": name}
         if path == "/api/validate-yaml":
             return {"errors": [], "warnings": []}

@@ -11,7 +11,6 @@ from core import base_identity, events, files, paths
 from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters, cards
-from core.models import models
 from core.runs import runs, trainer
 from core.training import corpus_rows, program
 
@@ -34,7 +33,7 @@ def write(run_id: str, out: Path) -> Path:
         archive.writestr("README.md", readme)
         archive.writestr(base_identity.FILE, json.dumps(asdict(base), ensure_ascii=False) + "\n")
         if (run_dir / "events.jsonl").exists():
-            archive.writestr("events.jsonl", _without_paths(run_dir, config.base_model, base.name))
+            archive.writestr("events.jsonl", _without_paths(run_dir, base.name))
         with suppress(NoAdapter):
             model = chat_models.find(f"run:{run_id}")
             if not model.whole:
@@ -47,10 +46,10 @@ def write(run_id: str, out: Path) -> Path:
     return out
 
 
-def _without_paths(run_dir: Path, base_model: str, name: str) -> str:
-    """The events of a run, in which the base has its name and the data directory none."""
-    text = (run_dir / "events.jsonl").read_text(encoding="utf-8")
-    places = {place: name for place in (models.local(base_model), base_model) if place and Path(place).is_absolute()}
-    for place, instead in (places | {str(run_dir): "run", str(paths.home()): "soulsmith"}).items():
-        text = text.replace(json.dumps(place, ensure_ascii=False)[1:-1], instead)
+def _without_paths(run_dir: Path, name: str) -> str:
+    """The events of a run, in which the base has this name, and no directory of this disk is named."""
+    seen = [event | {"model": name} if "model" in event else event for event in events.read(run_dir)[0]]
+    text = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in seen)
+    for place, instead in ((run_dir, "run"), (paths.home(), "soulsmith"), (Path.home(), "~")):
+        text = text.replace(json.dumps(str(place), ensure_ascii=False)[1:-1], instead)
     return text
