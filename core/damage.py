@@ -40,7 +40,7 @@ OBJECTS = {
     "order.json": (list, (), "setting"),
     "chat-card.json": (dict, ("uuid",), "setting"),
     "chat.json": (dict, ("address", "key"), "setting"),
-    "remembered.json": (dict, ("shapes", "roles"), "setting"),
+    "import-presets.json": (dict, ("shapes", "roles"), "setting"),
     "set-aside.json": (list, (), "setting"),
     **{f"{job}/job.json": (dict, ("name",), "job") for job in JOBS},
     **{f"{job}/control.json": (dict, (), "setting") for job in JOBS},

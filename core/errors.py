@@ -6,6 +6,7 @@ traceback. UserError itself is defined in core/training, which imports nothing o
 """
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ def to_dict(error: Exception) -> dict:
     values = getattr(error, "values", None) if isinstance(error, UserError) else None
     values = None if values is None else {key: str(value) for key, value in values.items()}
     return {"trouble": name, "values": values, "message": str(error) or name}
+
+
+def tell(error: Exception, as_json: bool) -> int:
+    """Print the error that ends a command line, as one line of JSON or as a sentence on stderr; the exit status."""
+    if as_json:
+        print(json.dumps(to_dict(error), ensure_ascii=False), flush=True)
+    else:
+        print(error, file=sys.stderr)
+    return 1
 
 
 def from_dict(told: dict) -> ErrorElsewhere:

@@ -197,7 +197,7 @@ def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words
             errors.NoFlashAttention,
             "Choose sdpa",
         ),
-        ({"method": "dpo"}, config_errors.NotOneOf, "full, lora, qlora, cpt, prompt"),
+        ({"method": "ppo"}, config_errors.NotOneOf, "full, lora, qlora, dpo, kto, cpt, prompt"),
         ({"target_modules": "q_prj"}, errors.UnknownTargets, "It has q_proj"),
         ({"lora_rank": 100_000}, errors.RankTooLarge, "Take 3584 or less"),
         ({"lora_dropout": 1.0}, errors.OutOfRange, "0 ≤ x < 1"),

@@ -33,10 +33,17 @@ CASES = {
     "8 bit": {"method": "qlora", "optim": "adamw_8bit"},
     "paged": {"method": "lora", "optim": "paged_adamw_8bit"},
     "fused": {"method": "lora", "optim": "adamw_torch_fused"},
+    "dpo": {"method": "qlora", "task": "preference", "resume": True},
+    "kto packed": {"method": "lora", "task": "preference", "preference_loss": "kto", **PACKED},
 }
-OLD = ("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "pissa")
-FLASH = ("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "neftune packed")
-WAITS = {f"waits, {name}": {**CASES[name], "waits": True, "eval_steps": 4, "resume": False} for name in FLASH[:3]}
+OLD = ("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "pissa", "dpo")
+FLASH = (
+    *("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "neftune packed"),
+    *("dpo", "kto packed"),
+)
+WAITS = {
+    f"waits, {name}": {**CASES[name], "waits": True, "eval_steps": 4, "resume": False} for name in (*FLASH[:3], "dpo")
+}
 LOGGED_SELDOM = {"waits, logged seldom": {"method": "lora", "waits": True, "eval_steps": 4, "logging_steps": 2}}
 CARDS = {  # capability, flash-attn, cases
     "a100": ((8, 0), False, CASES | WAITS | LOGGED_SELDOM),

@@ -79,6 +79,16 @@ def test_an_evaluation_loss_that_rises_twice_is_called_over_fitting():
     assert names(evaluations=evals(3.0, 2.0, 2.2)) == []
 
 
+def test_a_run_that_only_gets_worse_is_called_worse_and_not_over_fitting():
+    assert names(evaluations=evals(4.6, 9.0, 14.8), losses=[4.6, 40.0]) == ["worse"]
+    assert names(evaluations=evals(4.6, 14.8)) == ["worse"]
+
+
+def test_held_out_loss_that_rises_with_the_training_loss_is_not_over_fitting():
+    rising = [2.0] * 10 + [2.0 + step / 20 for step in range(30)]
+    assert names(evaluations=evals(3.0, 2.0, 2.1, 2.2), losses=rising) == ["diverging"]
+
+
 def test_a_trainer_that_says_nothing_is_called_stalled():
     assert names(now=1000.0 + 181) == ["stalled"]  # a step takes ten seconds
     assert names({**ROW, "disk_shortage": "{}"}, now=5000.0) == []

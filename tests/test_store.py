@@ -50,7 +50,12 @@ def test_the_end_of_a_run_stands_in_its_row(tiny_corpus, no_worker):
     losses = [{"event": "eval", "step": number, "eval_loss": loss} for number, loss in ((0, 4.0), (2, 2.0), (4, 3.0))]
     log(run_id, {"event": "started"}, *losses, {"event": "finished", **ending})
     row = store.sync(run_id)
-    assert (row["base_eval_loss"], row["eval_loss"], row["best_eval_loss"], row["best_step"]) == (4.0, 3.0, 2.0, 2)
+    assert (row["base_eval_loss"], row["eval_loss"], row["best_eval_loss"], row["best_step"]) == (
+        4.0,
+        2.0,
+        2.0,
+        2,
+    )  # of the weights kept
     names = ("seconds_per_step", "tokens_per_step", "adapter_step", "stopped_early", "peak_memory_gib")
     assert tuple(row[name] for name in names) == tuple(ending.values())
     assert row["duration_seconds"] == row["ended_at"] - row["started_at"]
@@ -66,14 +71,16 @@ def test_a_deleted_run_leaves_no_row_in_any_table(tiny_corpus, no_worker):
     samples = [{"prompt": "who?", "reply": "me"}]
     score = {"event": "forgetting", "step": 2, "score": -1.0, "foreign": 0.0, "parts": {}}
     log(run_id, {"event": "started"}, step(1, 3.0), {"event": "eval", "step": 1, "eval_loss": 2.0})
-    log(run_id, {"event": "samples", "step": 2, "samples": samples}, score, FAILED)
+    measured = dict.fromkeys(("margin", "accuracy", "chosen_logp", "rejected_logp"), 0.5)
+    pairs = {"event": "preference", "part": "eval", "step": 2, **measured}
+    log(run_id, {"event": "samples", "step": 2, "samples": samples}, score, pairs, FAILED)
     store.sync(run_id)
-    tables = ("steps", "curve_buckets", "evals", "samples", "forgetting", "runs")
+    tables = ("steps", "curve_buckets", "evals", "samples", "forgetting", "preferences", "runs")
     with store.opened() as db:
-        assert [db[table].count for table in tables] == [1] * 6
+        assert [db[table].count for table in tables] == [1] * 7
     store.delete(run_id)
     with store.opened() as db:
-        assert [db[table].count for table in tables] == [0] * 6
+        assert [db[table].count for table in tables] == [0] * 7
 
 
 def test_a_long_curve_keeps_the_lowest_and_the_highest_loss_and_the_steepest_gradient(tiny_corpus, no_worker):

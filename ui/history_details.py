@@ -11,13 +11,13 @@ from core.errors import UserError
 from core.export import export
 from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, store
 from core.training.config import TrainConfig
-from ui import run_html, run_view, temp_files
+from ui import run_html, run_learned, run_view, temp_files
 from ui.errors import Refused, inform, show_errors
 from ui.text import Say, in_markdown
 
 BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "diagnosis.treated")}
-TEXTS = ("name", "note", "tags", "facts", "config", "samples", "value")
-SHOWN = (*TEXTS, *BUTTONS, "loss", "small", "checkpoint", "forgetting", "box", "file", "confirm")
+TEXTS = ("name", "note", "tags", "learned", "facts", "config", "samples", "value")
+SHOWN = (*TEXTS, *BUTTONS, "loss", "preferences", "small", "checkpoint", "forgetting", "box", "file", "confirm")
 
 
 class NoSuchValue(UserError):
@@ -33,6 +33,7 @@ def build(say: Say, run: gr.Dropdown) -> dict:
             details["note"] = gr.Textbox(label=say("runs.note"), scale=2)
             details["tags"] = gr.Textbox(label=say("runs.tags"), info=say("runs.tags.info"))
             details["save"] = gr.Button(say("runs.save"), min_width=120)
+        details["learned"] = gr.HTML(js_on_load=f"({run_learned.SAVE})()")
         details["facts"] = gr.Markdown()
         with gr.Row():
             details["resume"] = gr.Button(say("training.resume"), size="sm", visible=False)
@@ -92,12 +93,14 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     if not run_id or run_id not in runs.listed():
         shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
         shown |= {name: gr.Button(visible=False) for name in BUTTONS}
-        shown |= {"forgetting": gr.Plot(visible=False), "box": gr.Column(visible=False)}
+        shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
+        shown |= {"box": gr.Column(visible=False)}
         return tuple(shown[name] for name in SHOWN)
     row, curves = store.sync(run_id), store.curves(run_id)
     found = diagnosis.diagnose(run_id)
     shown |= {name: row[name] for name in ("name", "note", "tags")}
     shown |= {
+        "learned": run_learned.card(say, row),
         "facts": facts(say, row, found),
         "resume": gr.Button(visible=row["state"] in runs.RESUMABLE),
         "treat": gr.Button(visible=bool(found and found["changes"])),

@@ -1,7 +1,7 @@
 """The Training tab: a form that becomes a TrainConfig, and the run that is shown, live."""
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import Field, asdict, fields
 from functools import partial
 
 import gradio as gr
@@ -100,21 +100,25 @@ def build_form(say: Say) -> dict:
     with gr.Row():
         for name in ("eval_samples", "forgetting_meter"):
             form[name] = gr.Checkbox(DEFAULTS[name], min_width=150, **words(name))
-    choices = CHOICES | {"optim": OPTIMIZERS}
+    settings = {field.name: field for field in fields(TrainConfig) if field.name not in form}
+    with gr.Row():
+        for name in training_approach.OF_PREFERENCES:
+            form[name] = component(settings.pop(name), visible=False, min_width=150, **words(name))
     with gr.Accordion(say("training.more"), open=False):
-        for field in fields(TrainConfig):
-            value = DEFAULTS[field.name]
-            if field.name in form:
-                continue
-            if field.name in choices:
-                form[field.name] = gr.Dropdown(list(choices[field.name]), value=value, **words(field.name))
-            elif field.type == "bool":
-                form[field.name] = gr.Checkbox(value, **words(field.name))
-            elif field.type == "str":
-                form[field.name] = gr.Textbox(value, **words(field.name))
-            else:
-                form[field.name] = gr.Number(value, precision=0 if field.type == "int" else None, **words(field.name))
+        form |= {name: component(field, **words(name)) for name, field in settings.items()}
     return form
+
+
+def component(field: Field, **more) -> gr.components.Component:
+    """What a field of TrainConfig is filled in with, by its type."""
+    value, choices = DEFAULTS[field.name], CHOICES | {"optim": OPTIMIZERS}
+    if field.name in choices:
+        return gr.Dropdown(list(choices[field.name]), value=value, **more)
+    if field.type == "bool":
+        return gr.Checkbox(value, **more)
+    if field.type == "str":
+        return gr.Textbox(value, **more)
+    return gr.Number(value, precision=0 if field.type == "int" else None, **more)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -83,16 +83,25 @@ def create(
 
 
 def create_from_rows(
-    rows: Iterable[dict], name: str, *, parent: str | None, note: dict, out: Path | None = None
+    rows: Iterable[dict],
+    name: str,
+    *,
+    parent: str | None,
+    note: dict,
+    out: Path | None = None,
+    set_aside: Iterable[SetAside] = (),
 ) -> dict:
-    """A new corpus of rows that were rows already: cleaned, filtered or generated ones."""
+    """A new corpus of rows that were rows already: cleaned, filtered, generated or voted on."""
 
     def write(writer: storage.Writer) -> dict:
+        tally = Tally(writer)
         for row in rows:
             writer.row({key: value for key, value in row.items() if key != "id"})
         if not writer.rows:
             raise NoRowsLeft(name=name)
-        return Tally(writer).card() | {"rows_in": writer.rows, "parent": parent} | note
+        for record in set_aside:
+            tally.put_aside(record)
+        return tally.card() | {"rows_in": writer.rows + tally.set_aside, "parent": parent} | note
 
     return _new_corpus(name, out, write)
 
@@ -171,7 +180,7 @@ class Tally:
         for record in reading.read(file, options):
             self.rows_in += 1
             if isinstance(record, SetAside):
-                self._put_aside(record)
+                self.put_aside(record)
             else:
                 self.writer.row(record.row, {"file": record.file, "line": record.place}, record.raw)
                 if "fields" in record.row and (name := record.row["fields"].get("learn_as")):
@@ -192,7 +201,8 @@ class Tally:
             } | file.about
             self.files.append(about | {"rows": self.writer.rows - rows, "set_aside": self.set_aside - set_aside})
 
-    def _put_aside(self, record: SetAside) -> None:
+    def put_aside(self, record: SetAside) -> None:
+        """Keep what became no row, with its reason."""
         self.set_aside += 1
         self.reasons[record.reason] += 1
         if record.reason == "unknown_role":

@@ -57,8 +57,13 @@ class Answer:
         return self.tokens / self.pace.tokens_per_second * self.correction.seconds
 
     @property
+    def reference_seconds(self) -> float:
+        """Of the one pass that tells what the starting model thinks of all preference pairs."""
+        return self.epoch_seconds * speed.reference_share(self.setup) if self.epochs else 0.0
+
+    @property
     def total_seconds(self) -> float:
-        return self.epoch_seconds * self.epochs
+        return self.epoch_seconds * self.epochs + self.reference_seconds
 
     @property
     def range_seconds(self) -> tuple[float, float]:

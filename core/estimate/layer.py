@@ -181,7 +181,7 @@ class Layer:
         """The matrix of scores in the open: heads x T x T, three times."""
         shape, setup = self.shape, self.setup
         k, v = (_repeat(tape, t, q.numel, copied=shape.kv_heads < shape.heads) for t in (k, v))
-        squares = setup.batch_size * shape.heads * setup.max_length**2
+        squares = setup.sequences * shape.heads * setup.max_length**2
         scores = scale(tape, _product(tape, q, k, squares, shape.head_dim, setup))
         if shape.attention_softcap:
             scores = scale(tape, tanh(tape, scale(tape, scores)))

@@ -6,7 +6,7 @@ from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
 from core.training import errors as config_errors
 
-KINDS = ("full", "lora", "qlora", "cpt", "prompt")  # of training; of_kind() gives the method and task of one
+KINDS = ("full", "lora", "qlora", "dpo", "kto", "cpt", "prompt")  # of training; of_kind() gives the fields of one
 OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
     "adamw_torch": (8, 4),
     "adamw_torch_fused": (8, 4),
@@ -43,6 +43,7 @@ class Setup:
 
     method: str = "qlora"  # those of TrainConfig, or prompt: a system prompt and examples, and nothing is trained
     task: str = "chat"
+    preference_loss: str = "dpo"
     max_length: int = 2048
     batch_size: int = 1
     gradient_accumulation_steps: int = 8
@@ -75,11 +76,18 @@ class Setup:
     @property
     def kind(self) -> str:
         """Which of KINDS it is: continued pretraining is that of all weights on text."""
+        if self.task == "preference":
+            return self.preference_loss
         return "cpt" if self.method == "full" and self.task == "text" else self.method
 
     @property
     def tokens(self) -> int:
-        return self.max_length * self.batch_size
+        return self.max_length * self.sequences
+
+    @property
+    def sequences(self) -> int:
+        """Of a batch: a preference pair has two, each the prompt with a reply."""
+        return self.batch_size * (2 if self.task == "preference" else 1)
 
     @property
     def learned(self) -> int:
@@ -114,13 +122,15 @@ class Setup:
 
 
 def of_kind(kind: str) -> dict:
-    """The fields method and task of a kind of training.
+    """The fields of a kind of training: its method and task; preferences are learned by QLoRA.
 
     Raises:
         NotOneOf: if there is no such kind.
     """
     if kind not in KINDS:
         raise config_errors.NotOneOf(field="method", allowed=", ".join(KINDS), value=kind)
+    if kind in ("dpo", "kto"):
+        return {"method": "qlora", "task": "preference", "preference_loss": kind}
     return {"method": "full", "task": "text"} if kind == "cpt" else {"method": kind, "task": "chat"}
 
 

@@ -53,7 +53,7 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))
     micro = device + launch if card.kind == "cpu" else (device**3 + launch**3) ** (1 / 3)
     fed = setup.tokens / PIPELINE > micro
-    micro = max(micro, setup.tokens / PIPELINE)
+    micro = max(micro, setup.tokens / PIPELINE) * (1 + mismatched_share(setup))
     trained = trainable(shape, setup)
     # AdamW reads weight, gradient and two states, and writes three of them.
     optimizer = 7 * 4 * trained / (MEMORY * card.bandwidth)
@@ -64,6 +64,25 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     steps = setup.gradient_accumulation_steps
     seconds = steps * micro + optimizer
     return Pace(seconds, steps * setup.tokens / seconds, flops, device, launch, optimizer, launch_seconds(card), fed)
+
+
+def mismatched_share(setup: Setup) -> float:
+    """What KTO adds to a step, as a share of it: a forward pass over as many replies that do not fit their prompts."""
+    return _forward_share(setup) if setup.kind == "kto" else 0.0
+
+
+def reference_share(setup: Setup) -> float:
+    """The pass over all pairs before the first step, as a share of an epoch."""
+    if setup.task != "preference":
+        return 0.0
+    share = _forward_share(setup)
+    return 2 * share / (1 + share) if setup.kind == "kto" else share
+
+
+def _forward_share(setup: Setup) -> float:
+    """A backward pass takes as long as the forward one, twice as long where all weights are trained; with checkpoints
+    there is a second forward pass."""
+    return 1 / (2 + setup.gradient_checkpointing + (not setup.adapts))
 
 
 def launch_seconds(card: Card) -> float:

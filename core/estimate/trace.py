@@ -185,7 +185,7 @@ def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
 
 def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     """The loss by the kernel of the setup, and what the caller keeps meanwhile."""
-    ids = torch.zeros((setup.batch_size, setup.max_length), dtype=torch.long)
+    ids = torch.zeros((setup.sequences, setup.max_length), dtype=torch.long)
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     caps = getattr(base.config, "final_logit_softcapping", None)
     kind = "logits" if setup.loss == "tiled" and caps else setup.loss
@@ -200,7 +200,7 @@ def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:
     hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, torch.arange(setup.learned))
     if kind == "fused":
         return fake_kernels.FusedLoss.apply(hidden, head.weight).sum(), []
-    return cross_entropy.summed_loss(head, hidden, ids.view(-1)[: setup.learned]), []
+    return cross_entropy.each_loss(head, hidden, ids.view(-1)[: setup.learned]).sum(), []
 
 
 def _optimize(trained: list, setup: Setup, *, first: bool) -> list:

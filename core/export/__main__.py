@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from core import jobs
+from core import errors, jobs
 from core.errors import UserError
 from core.export import export, quantizer
 
@@ -31,7 +31,7 @@ def main() -> None:
         kinds = tuple(filter(None, args.files.lower().split(",")))
         made = export.make(args.run, args.kind, args.out, tell, kinds)
     except (UserError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     print(json.dumps({"kind": args.kind, **made}, ensure_ascii=False) if args.json else made["path"])
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from core import events, paths
+from core import errors, events, paths
 from core.errors import UserError
 from core.runs import (
     assigned_gpu,
@@ -74,7 +74,7 @@ def main() -> None:
     try:
         result = args.command(args)
     except (UserError, OSError, json.JSONDecodeError) as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
         return

@@ -50,6 +50,7 @@ SET = {
         "error_message": None,
         "disk_shortage": None,
         "skipped": None,
+        "adapter_step": None,
     },
     "loading": {"stage": "loading"},
     "data": {"stage": "loading"},  # of the model
@@ -184,12 +185,14 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     # A run that is over is not read again until one of its files changes.
     damaged = files.is_damaged(paths.run(run_id) / "label.json")
     changed["files_fingerprint"] = None if more or damaged or state in runs.ACTIVE else fingerprint
-    if not fresh and changed == row:
+    step, taken_at = label.get("taken", (None, 0))
+    promoted = {"adapter_step": step} if taken_at > (row["started_at"] or 0) else {}
+    if not fresh and changed | promoted == row:
         return row, False
     if state not in runs.ACTIVE or any(event["event"] == "checkpoint" for event in fresh):
         changed["disk_bytes"] = runs.disk_bytes(run_id)
     try:
-        _record(db, run_id, changed, fresh)
+        _record(db, run_id, changed, fresh, label.get("taken", (None, 0)))
     except sqlite3.OperationalError as error:
         if "full" not in str(error):
             raise
@@ -197,8 +200,8 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     return changed, more
 
 
-def _record(db: Database, run_id: str, changed: dict, fresh: list[dict]) -> None:
-    """Insert events into the tables and change the run's row by them."""
+def _record(db: Database, run_id: str, changed: dict, fresh: list[dict], taken: tuple[int | None, float]) -> None:
+    """Insert events into the tables and change the run's row by them, and by the checkpoint (step, when) taken since."""
     with db.conn:  # rows and offset in one transaction: an event is counted once or not at all
         db.conn.execute("insert or ignore into runs (id) values (?)", [run_id])  # the other tables refer to it
         for event in fresh:
@@ -209,6 +212,11 @@ def _record(db: Database, run_id: str, changed: dict, fresh: list[dict]) -> None
                 fresh = fresh[fresh.index(event) :]
             fold(changed, event)
         _insert(db, run_id, changed, fresh)
+        if taken[1] > (changed["started_at"] or 0):
+            changed["adapter_step"] = taken[0]
+        if changed["adapter_step"] is not None:  # the loss is that of the weights that are there
+            loss = "select eval_loss from evals where run_id = ? and step = ?"
+            changed["eval_loss"] = (db.conn.execute(loss, [run_id, changed["adapter_step"]]).fetchone() or [None])[0]
         db["runs"].upsert(changed, pk="id")
 
 
@@ -227,7 +235,13 @@ def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
         for event in fresh
         if event["event"] == "forgetting"
     ]
+    preferences = [
+        tuple({"run_id": run_id, **event}[name] for name in ("run_id", "part", "step", *runs_curves.PREFERENCES))
+        for event in fresh
+        if event["event"] == "preference"
+    ]
     for table, columns, rows in (
+        ("preferences", f"run_id, part, step, {', '.join(runs_curves.PREFERENCES)}", preferences),
         ("evals", "run_id, step, eval_loss", evals),
         ("samples", "run_id, step, prompt_index, prompt, reply", samples),
         ("forgetting", "run_id, step, score, foreign_share, score_parts", scores),

@@ -78,7 +78,7 @@ def resume(job, copies) -> None:
     tokens = job.directory / TOKENS
     if tokens.exists():  # those of a killed job may be ahead of its rows
         os.truncate(tokens, job.tokens * TOKEN_BYTES)
-    known = events.files.lines(job.directory)[0]
+    known = events.read(job.directory)[0]
     job.xrayed = any(event["event"] == "xray" for event in known)
     job.charted = max((event["point"]["tokens"] for event in known if event["event"] == "novelty"), default=0)
     job.began_tokens = job.tokens

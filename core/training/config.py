@@ -10,7 +10,8 @@ from .errors import NotANumber, NotOneOf, NotPositive, PissaNeedsWholeBase, TooL
 
 CHOICES = {
     "method": ("qlora", "lora", "full"),
-    "task": ("chat", "text"),
+    "task": ("chat", "text", "preference"),
+    "preference_loss": ("dpo", "kto"),
     "init_lora_weights": ("default", "gaussian", "pissa", "pissa_niter_16"),
     "lr_scheduler_type": (
         *("cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr"),
@@ -25,6 +26,10 @@ LIMITS = {  # field: (least value, greatest value, what to try)
     "gradient_accumulation_steps": (1, None, 1),
     "max_steps": (0, None, 0),
     "learning_rate": (None, 1, 0.0002),
+    "beta": (0.001, None, 0.1),
+    "label_smoothing": (0, 0.49, 0),
+    "desirable_weight": (0, None, 1),
+    "undesirable_weight": (0, None, 1),
     "lora_rank": (1, None, "8 or 16"),
     "lora_alpha": (1, None, 32),
     "lora_dropout": (0, 0.9, 0.05),
@@ -62,7 +67,14 @@ class TrainConfig:
     method: str = (
         "qlora"  # qlora: LoRA on a base in 4-bit NF4, double quantisation; lora: on the base; full: all weights
     )
-    task: str = "chat"  # chat: conversations; text: continued pretraining on raw text, every token of which is learned
+    # chat: conversations; text: continued pretraining on raw text, every token of which is learned; preference: pairs
+    # of a chosen and a rejected reply
+    task: str = "chat"
+    preference_loss: str = "dpo"  # Rafailov et al. 2023, arXiv:2305.18290; kto: arXiv:2402.01306
+    beta: float = 0.1  # of either: the higher, the nearer the model stays to the one it started from
+    label_smoothing: float = 0.0  # of dpo: share of pairs that are the wrong way round, arXiv:2403.00409
+    desirable_weight: float = 1.0  # of kto: how much chosen replies count in the loss
+    undesirable_weight: float = 1.0  # and rejected ones
     learn: str = "assistant"  # assistant: only replies and their end token count in the loss; all: every token
     max_length: int = 1024  # tokens of a row, or of a block; the rest is cut off
     packing: bool = False  # rows share blocks of max_length without seeing each other; long texts go on in more blocks

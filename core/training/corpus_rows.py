@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .config import TrainConfig
-from .errors import ChatsForPretraining, CorpusGone, PreferencePairs, TextsForChat
+from .errors import ChatsForPretraining, CorpusGone, NotPreferencePairs, PreferencePairs, TextsForChat
 
 MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
 _APART = re.compile(r"[\W_]+")
@@ -118,10 +118,13 @@ def held_out_clusters(clusters: Counter, share: float) -> set:
 
 
 def check_task(config: TrainConfig, name: str, rows: int, chats: int, pairs: int = 0) -> None:
-    """Refuse preference pairs, a corpus of chats for continued pretraining, and one of texts only for chat tuning."""
-    if pairs:
+    """Refuse a corpus that holds something else than the task learns from: pairs, chats or texts."""
+    if config.task == "preference":
+        if pairs < rows:
+            raise NotPreferencePairs(name=name, others=rows - pairs)
+    elif pairs:
         raise PreferencePairs(name=name, pairs=pairs)
-    if config.task == "text" and chats:
+    elif config.task == "text" and chats:
         raise ChatsForPretraining(name=name, chats=chats)
-    if config.task == "chat" and rows and not chats:
+    elif config.task == "chat" and rows and not chats:
         raise TextsForChat(name=name)

@@ -106,9 +106,15 @@ class ChatsForPretraining(TrainingError):
 
 class PreferencePairs(TrainingError):
     template = (
-        'The corpus "{name}" holds preference pairs ({pairs}), which cannot be trained on here yet. Export it as '
-        "preference for TRL's DPOTrainer, or import its chosen replies as chats: choose the columns of the question "
-        "and of the chosen reply yourself."
+        'The corpus "{name}" holds preference pairs ({pairs}). Train on preferences (set task to preference), or import '
+        "its chosen replies as chats: choose the columns of the question and of the chosen reply yourself."
+    )
+
+
+class NotPreferencePairs(TrainingError):
+    template = (
+        'The corpus "{name}" holds {others} rows that are no preference pairs, and training on preferences compares '
+        "two replies. Choose a corpus of pairs, or tune on chats: set task to chat."
     )
 
 

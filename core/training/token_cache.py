@@ -42,6 +42,7 @@ class Tokens:
     """
 
     def __init__(self, path: Path, part: str):
+        self.place = path
         self.starts, self.numbers = (
             numpy.fromfile(path / f"{part}.{name}", numpy.int64) for name in ("starts", "rows")
         )
@@ -96,7 +97,7 @@ def tokens_key(config: TrainConfig, tokenizer) -> str:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     backend = tokenizer.backend_tokenizer.to_str()
     about = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizers.__version__, transformers.__version__]
-    about += [config.learn, config.max_length, config.packing, config.validation_share]
+    about += [config.learn, config.max_length, config.packing, config.validation_share, config.task == "preference"]
     digest.update(json.dumps([backend, *about], sort_keys=True).encode())
     return digest.hexdigest()[:32]
 
@@ -143,9 +144,8 @@ def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[.
     held_out = corpus_rows.held_out_clusters(clusters.sizes, config.validation_share)
     rows = clusters.sizes.total()
     about = {"rows": rows, "chats": chats, "pairs": pairs}
-    if (
-        rows >= FEWEST_ROWS and not pairs and not (chats and not tokenizer.chat_template)
-    ):  # else it is refused before long
+    fits = pairs == (rows if config.task == "preference" else 0)
+    if rows >= FEWEST_ROWS and fits and not (chats and not tokenizer.chat_template):  # else it is refused before long
         parts, reported = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
         for done, (number, row) in enumerate(corpus_rows.numbered_rows(config.corpus)):
             part = parts[clusters.of(row) in held_out]

@@ -24,6 +24,7 @@ from . import (
     environment,
     hf_trainer,
     model_loading,
+    preferences,
     token_cache,
     tokenizer_loading,
 )
@@ -68,6 +69,10 @@ def train(
     progress.tokenizer, progress.evals = tokenizer, checkpoints.evals_of(resume_from)
     trainer.add_callback(callbacks.progress_callback(progress))
     trainer.remove_callback(PrinterCallback)  # the events say it all
+    if config.task == "preference" and not preferences.add_reference(
+        model, [training, held_out], config, training.rows.place, report, progress.stop_requested
+    ):
+        return _ending(trainer, began)
     if held_out and not resume_from:
         trainer.evaluate()
     if not progress.stopped:
@@ -75,10 +80,15 @@ def train(
             trainer.train(resume_from_checkpoint=resume_from)
     if progress.stopped != "pause" and trainer.state.global_step:
         _conclude(trainer, out / ("model" if config.method == "full" else "adapter"), evaluates=bool(held_out))
+    return _ending(trainer, began)
+
+
+def _ending(trainer, began: float) -> dict:
+    """How a run ended, in figures."""
     return {
         "steps": trainer.state.global_step,
         "max_steps": trainer.state.max_steps,
-        **progress.ending(),
+        **trainer.soulsmith.ending(),
         "seconds": round(time.monotonic() - began, 1),
         "peak_memory_gib": devices.peak_memory_gib(),
     }
@@ -95,6 +105,8 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
     base.generation_config.eos_token_id = encoding.stop_ids(base, tokenizer) or None
     cross_entropy.without_logits(base)
     model = adapters.add_adapter(base, config)
+    if config.task == "preference":
+        preferences.without_dropout(model)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     report(
         "model",
@@ -138,7 +150,8 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
     training, held_out = token_cache.Tokens(place, "train"), token_cache.Tokens(place, "eval")
     if not training:
         raise NothingToLearn(name=name, max_length=config.max_length)
-    blocks = token_cache.Blocks(training, config.max_length) if config.packing else None
+    pairs = config.task == "preference"
+    blocks = token_cache.Blocks(training, config.max_length) if config.packing and not pairs else None
     shown = blocks or training
     report(
         "data",
@@ -149,9 +162,9 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
         rows_alike=about["alike"],
         rows_text=about["rows"] - about["chats"] if config.task == "chat" else 0,
         tokens_train=sum(training.lengths),
-        tokens_learned=training.learned(packed=config.packing),
+        tokens_learned=training.learned(packed=config.packing and not pairs),
         longest=max(training.lengths),
         blocks=blocks and len(blocks),
         fill=sum(training.lengths) / (len(shown) * config.max_length),
     )
-    return shown, held_out
+    return tuple(preferences.Pairs(part, config) for part in (training, held_out)) if pairs else (shown, held_out)

@@ -10,7 +10,7 @@ import time
 import traceback
 from pathlib import Path
 
-from core.training import callbacks, checkpoints, training_loop
+from core.training import callbacks, checkpoints, corpus_rows, training_loop
 from core.training.config import TrainConfig
 
 STEPS = 4
@@ -87,9 +87,21 @@ def waits_of(config, out: Path) -> list[list[str]]:
     return steps[2:]  # the first two hold what comes before training, and the first step
 
 
+def pairs_of(corpus: str, out: Path) -> str:
+    """A corpus of preference pairs: each chat's question with its own reply and with that of the next chat."""
+    chats = [row["messages"] for row in corpus_rows.read_rows(corpus)]
+    pairs = zip(chats, chats[1:] + chats[:1], strict=True)
+    rows = [{"messages": chat[:-1], "chosen": chat[-1:], "rejected": other[-1:]} for chat, other in pairs]
+    out.mkdir(parents=True, exist_ok=True)
+    place = out / "pairs.jsonl"
+    place.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(place)
+
+
 def train(fields: dict, model: str, corpus: str, out: Path) -> dict:
     common = {"max_length": 64, "batch_size": 2, "eval_steps": 2, "max_steps": STEPS, "learning_rate": 0.001}
     resumes, waits = fields.pop("resume", False), fields.pop("waits", False)
+    corpus = pairs_of(corpus, out) if fields.get("task") == "preference" else corpus
     config = TrainConfig(**{"base_model": model, "corpus": corpus, "lora_dropout": 0.0} | common | fields)
     if waits:
         return {"waits": waits_of(config, out)}
