@@ -185,9 +185,9 @@ def main() -> None:
         )
         *_, last = jobs.follow(begun)
     except UserError as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     if last["event"] != "finished":
-        sys.exit(str(errors.from_dict(last)) if "trouble" in last else last["event"])
+        sys.exit(errors.tell(errors.from_dict(last), args.json) if "trouble" in last else last["event"])
     print(json.dumps(last, ensure_ascii=False) if args.json else last.get("url") or f"adapter:{last['adapter']}")
 
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from core import jobs
+from core import errors, jobs
 from core.errors import UserError
 from core.serve import serve
 
@@ -36,7 +36,7 @@ def main() -> None:
     try:
         serve.listen(args.host, args.port, tell)
     except UserError as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     except KeyboardInterrupt:
         pass
 
