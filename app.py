@@ -147,8 +147,8 @@ def ask_address(parts: dict) -> None:
 
 
 def build_server(lang: str | None) -> Starlette:
-    """One address, the page in each language behind it."""
-    return pages.serve(build_page, lang)
+    """One address, the page in each language behind it, and the files of exports."""
+    return pages.serve(build_page, lang, routes=(export.DOWNLOADS,))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
