@@ -29,6 +29,7 @@ OBJECTS = {
     "exports/*/merged/soulsmith.json": (dict, ("title", "base_model"), "model"),
     "tokens/*/about.json": (dict, (), "setting"),
     "profiles/*.json": (dict, ("name",), "profile"),
+    "votes/*.json": (dict, (), "setting"),
     "prompts/*.json": (dict, ("title", "prompts"), "prompts"),
     "arena/*/measured.json": (dict, ("a", "b"), "setting"),
     "estimates/traces/*.json": (dict, (), "setting"),

@@ -75,6 +75,11 @@ def _is_empty(path: Path) -> bool:
 
 
 def write_json(path: Path, values: dict | list) -> None:
+    """Replace a small file of JSON in one step: see write_text()."""
+    write_text(path, json.dumps(values, ensure_ascii=False))
+
+
+def write_text(path: Path, text: str) -> None:
     """Replace a small file in one step, so that nobody reads half of it, even after a power cut.
 
     Raises:
@@ -85,7 +90,7 @@ def write_json(path: Path, values: dict | list) -> None:
     scratch = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.tmp")  # two processes may write at one moment
     try:
         with scratch.open("w", encoding="utf-8") as file:
-            json.dump(values, file, ensure_ascii=False)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())  # else the new name may outlive the new contents
     except OSError as error:

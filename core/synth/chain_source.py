@@ -77,7 +77,7 @@ class FromChain(FromModel):
 
     def _walk(self, number: int) -> Walk:
         plans = self.recipe.plans(self.seed, number * self.of + self.which)
-        return Walk(self.recipe.chain, self.recipe.values, self.recipe.lang, plans)
+        return Walk(self.recipe.chain, self.recipe.values, self.recipe.lang, plans, self.request.get("examples"))
 
     def _received_or_asked(self, number: int) -> list[dict]:
         """The rows of one chain, each reply asked for when the one before it is there."""

@@ -16,7 +16,7 @@ from core import events, files, jobs, paths
 from core.corpus import diversity_metrics, importer, storage, turns
 
 BATCH = 500  # rows that are read back at once
-NOVELTY_ROWS = 200  # the last rows, of which so many have to be new
+NOVELTY_ROWS, NOVELTY_LEAST = 200, 0.3  # the last rows, and the share of them that has to be new
 XRAY_TEXTS = 2000
 TOKENS, TOKEN_BYTES = "tokens.bin", 4
 AGAIN = "again.jsonl"

@@ -194,6 +194,14 @@ def introduced(prompt: dict, recipe, personas: list[str], seed: int, number: int
     return prompt | {"messages": [{"role": "system", "content": system}, *messages], "persona": persona}
 
 
+def steered(question: str, examples: dict, lang: str) -> str:
+    """A judge's question with a person's examples before it."""
+    if not examples:
+        return question
+    listed = {name: "\n\n".join(f"<{name}>\n{one}\n</{name}>" for one in some) for name, some in examples.items()}
+    return f"{in_language(WORDS['steer'], lang).format(**listed)}\n\n{question}"
+
+
 def _said(recipe, values: dict) -> str | None:
     """What the user's turn of a row says, if not the whole prompt."""
     ask = recipe.values.get("ask")

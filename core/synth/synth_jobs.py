@@ -1,15 +1,17 @@
 """Jobs that write synthetic rows: core.jobs with a recipe, a volume, pause and resume."""
 
 import math
+from itertools import islice
 from pathlib import Path
 
 from core import events, files, jobs, paths
 from core.chat import reply_gpu
-from core.corpus import importer
+from core.corpus import corpus, importer, storage
 from core.errors import UserError
-from core.synth import endpoint, job_files, novelty, prompts, recipes, sources, writers
+from core.synth import endpoint, job_files, novelty, prompts, recipes, sources, votes, writers
 
 SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
+READ = 50  # rows that a person reads at a sitting
 CHANGEABLE = (
     *writers.SAMPLING,
     "endpoint",
@@ -23,6 +25,10 @@ CHANGEABLE = (
 
 class NothingToGoOnWith(UserError):
     template = 'The job "{name}" has ended; there is nothing to go on with. Start a new one.'
+
+
+class NothingToRead(UserError):
+    template = 'The recipe "{recipe}" has no rows yet: a model writes them. Start a job first.'
 
 
 class VolumeWrong(UserError):
@@ -64,7 +70,8 @@ def create(request: dict, directory: Path | None = None) -> Path:
     name = str(request.get("name") or "").strip() or recipe.name
     importer.make_place(directory.parent if directory else home())
     values = {"recipe": recipe.name, "text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash}
-    return jobs.create(home(), request | values | {"name": name, "lang": recipe.lang}, directory)
+    values |= {"name": name, "lang": recipe.lang, "examples": votes.examples(recipe.name)}
+    return jobs.create(home(), request | values, directory)
 
 
 def start(directory: Path) -> None:
@@ -146,3 +153,29 @@ def progress(directory: Path) -> dict:
         "curve": curve[:: math.ceil(len(curve) / novelty.SHOWN) or 1],
         "ending": ending if ending.get("event") in events.FINAL and state in events.FINAL else {},
     }
+
+
+def sample(recipe: str, job_id: str | None = None) -> list[dict]:
+    """Up to READ rows of a recipe, {"text"} or {"messages"}, evenly from a job of it, or the first of a grammar.
+
+    Raises:
+        NothingToRead: where a model writes and there is no job with rows. The errors of core.synth.recipes.
+    """
+    rows = _rows(find(job_id)) if job_id else []
+    if not rows:
+        loaded = recipes.load(recipe)
+        if loaded.kind != "grammar":
+            raise NothingToRead(recipe=loaded.name)
+        rows = [loaded.make(0, number) for number in range(READ)]
+    rows = rows[:: max(1, len(rows) // READ)][:READ]
+    return [{key: row[key] for key in ("text", "messages") if key in row} for row in rows]
+
+
+def _rows(directory: Path) -> list[dict]:
+    """The first rows that a job has written, or of the corpus that came of it."""
+    rows = list(islice(job_files.read(directory / "rows.jsonl"), 100 * READ))
+    made = events.last(directory) or {}
+    if not rows and made.get("corpus"):
+        place = jobs.request(directory).get("out") or made["corpus"]
+        rows = list(islice(storage.all_rows(corpus.locate(str(place))), 100 * READ))
+    return rows

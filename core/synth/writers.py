@@ -153,6 +153,7 @@ class FromModel(Source):
         question = prompts.in_language(prompts.WORDS["judge"], self.recipe.lang).format(
             seed="\n".join(turns.texts(row))
         )
+        question = prompts.steered(question, self.request.get("examples") or {}, self.recipe.lang)
         thinking = self.sampling["thinking"] and "off"  # it would eat the eight tokens
         asked = [{"role": "user", "content": question}]
         reply = self.writer.ask(asked, temperature=0.0, max_tokens=8, thinking=thinking)
