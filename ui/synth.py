@@ -80,10 +80,11 @@ def on_show(say: Say, **values):
     closed = threading.Event()
     try:
         with TemporaryDirectory(prefix="soulsmith-") as folder:
-            if wanted["personas"]:
-                file = Path(folder) / "personas.txt"
-                file.write_text("\n".join(wanted["personas"]), encoding="utf-8")
-                command += ["--personas", str(file)]
+            for name in ("personas", "topics"):
+                if wanted[name]:
+                    file = Path(folder) / f"{name}.txt"
+                    file.write_text("\n".join(wanted[name]), encoding="utf-8")
+                    command += [f"--{name}", str(file)]
             working = in_thread(lambda: list(import_process.run(command, look=partial(_end_if, closed)))[-1])
             while not working.done():
                 seconds = say.duration(max(1, round(time.monotonic() - began)))

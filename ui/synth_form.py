@@ -7,7 +7,8 @@ import gradio as gr
 
 from core import models
 from core.corpus import corpus
-from core.synth import preview, prompts, recipes
+from core.errors import UserError
+from core.synth import material, preview, prompts, recipes
 from ui import synth_recipe
 from ui.errors import Refused, show_errors
 from ui.text import Say
@@ -42,6 +43,8 @@ def build_more(say: Say) -> dict:
             form["judge_model"] = gr.Textbox(min_width=160, **words("judge_model"))
         form["writer"] = gr.Dropdown(model_choices(), value="", **words("local"))
         form["corpus"] = gr.Dropdown(corpus_choices(), value="", **words("corpus"))
+        form["topics"] = gr.CheckboxGroup([], visible=False, **words("topics"))
+        form["corpus"].input(partial(on_corpus, say), form["corpus"], form["topics"], show_progress="hidden")
         form["personas"] = gr.Textbox(lines=3, **words("personas"))
         types, id = [".txt", ".md", ".csv"], f"synth-personas-{say.lang}"
         dropped = gr.File(label=say("synth.personas.file"), file_types=types, height=110, elem_id=id)
@@ -91,6 +94,16 @@ def on_volume(volume: int):
     return gr.update(visible=volume == OTHER)
 
 
+def on_corpus(say: Say, name: str | None):
+    """The topics of the chosen corpus, all of them ticked; hidden where there is only one."""
+    try:
+        topics = material.topics(name) if name else {}
+    except (UserError, OSError):
+        topics = {}
+    choices = [(f"{topic or '—'} ({say.number(count, 12)})", topic) for topic, count in topics.items()]
+    return gr.update(choices=choices, value=list(topics), visible=len(topics) > 1)
+
+
 def on_personas(say: Say, file: str | None):
     """The lines of a dropped file, in the box where they can be read and changed."""
     if not file:
@@ -109,7 +122,7 @@ def request(say: Say, values: dict) -> dict:
     values = {key: value or None if isinstance(value, str) else value for key, value in values.items() if key != "file"}
     tokens = values.pop("volume") or values["tokens"]
     values |= {"tokens": int(tokens or 0), "seed": int(values["seed"] or 0), "name": values["name"] or ""}
-    values |= sampling(values)
+    values |= sampling(values) | {"topics": values["topics"] or None}
     return values | {"personas": prompts.read_personas(values["personas"])}
 
 

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--judge-model", help="the name of the model at the judge's server")
     add("--judge-writer", help="a local model that judges: its directory or id")
     add("--corpus", help="seeds for a model: the id or directory of a corpus")
+    add("--topics", type=Path, help="a file of the topics of that corpus to use, one a line; all of them without it")
     add("--personas", type=Path, help="a file of those who write, one a line: for grids and recipes of a model")
     add("--pack", type=int, metavar="LENGTH", help="also write the tokens as blocks of this length; needs --model")
     add("--parallel", type=int, default=4, help="requests in flight at the endpoint (default 4)")
@@ -142,6 +143,7 @@ def request(options) -> dict:
     names += ("judge_endpoint", "judge_model", "judge_writer")
     values = {name: getattr(options, name) for name in (*names, *OPTIONS)}
     values["personas"] = prompts.read_personas(recipes.read_text(options.personas)) if options.personas else []
+    values["topics"] = recipes.read_text(options.topics).splitlines() if options.topics else None
     return values | {"out": str(options.out.absolute()) if options.out else None}
 
 
@@ -194,7 +196,7 @@ def _can_resume(directory: Path | None, out: Path | None, wanted: dict) -> bool:
 def _is_same(old: dict, wanted: dict) -> bool:
     recipe = recipes.load(wanted["recipe"])
     new = wanted | {"recipe": recipe.name, "hash": recipe.hash}
-    keys = ("recipe", "hash", "tokens", "seed", "shard", "model", "writer", "corpus", "personas", "pack")
+    keys = ("recipe", "hash", "tokens", "seed", "shard", "model", "writer", "corpus", "topics", "personas", "pack")
     return all(old.get(key) == new.get(key) for key in keys) and bool(old.get("endpoint")) == bool(new.get("endpoint"))
 
 

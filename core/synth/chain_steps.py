@@ -14,7 +14,8 @@
 
 `join: "{{ a }} {{ b }}"` makes a text of others. A check is a mapping of core.synth.chain_checks; a value in quotes is an
 expression, a list stands for itself, but where texts are wanted (`apart: [sentence]`) its items are expressions. Each of
-`rows` becomes a row; those of one chain share a group.
+`rows` becomes a row; those of one chain share a group. With `material: true` the steps see a passage of the person's own
+texts, {{ passage.text }} and {{ passage.topic }}, each passage once before any comes again. Every chain sees the {{ names }} of a corpus that was chosen, else an empty list.
 """
 
 from dataclasses import dataclass, field
@@ -141,7 +142,9 @@ def read(values: dict, file: str) -> Chain:
     written = values.get("steps")
     if not isinstance(written, list) or not 0 < len(written) <= MOST_STEPS:
         raise StepsMissing(file=file, most=MOST_STEPS)
-    known, texts, steps, fields = {"cards", "lang"}, set(), [], set()
+    known, texts, steps, fields = {"cards", "lang", "names"}, set(), [], set()
+    if values.get("material"):
+        known.add("passage")
     for number, one in enumerate(written, 1):
         name, more = _named(one, number, known, file)
         for step in more:

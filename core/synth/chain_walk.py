@@ -32,10 +32,11 @@ class Aside(Exception):
 class Walk:
     """The way of one row through the steps of a chain; `plans` are the drawn values of its plan steps."""
 
-    def __init__(self, chain: Chain, recipe_values: dict, lang: str, plans: dict, examples: dict | None = None):
-        self.examples = examples or {}  # rows that a person kept and rejected
+    def __init__(self, chain: Chain, recipe_values: dict, lang: str, plans: dict, given: dict | None = None):
+        given = given or {}  # the rows that a person kept and rejected; of a recipe with material, passage and names
+        self.examples = given.pop("examples", None) or {}
         self.chain, self.recipe, self.lang, self.plans = chain, recipe_values, lang, plans
-        self.values = {"cards": recipe_values.get("cards") or {}, "lang": lang}
+        self.values = {"cards": recipe_values.get("cards") or {}, "lang": lang, "names": []} | given
         self.prompts: dict[str, Ask] = {}
         self.faults: dict[str, list[tuple[str, str]]] = {}
         self.rewritten: list[str] = []

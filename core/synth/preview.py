@@ -45,6 +45,9 @@ def first(recipe: Recipe, seed: int = 0) -> dict:
     if recipe.kind == "chain":
         cards = recipe.values.get("cards") or {}
         examples = [some[0] for name, some in cards.items() if name.startswith("example_") and isinstance(some, list)]
+        if recipe.values.get("material"):
+            step = next(step for step in recipe.chain.steps if step.verb == "write")
+            return {"kind": "prompts", "rows": [{"text": str(step.value).strip()}]}
         plans = [{"text": "\n".join(_told(recipe.plans(seed, number)))} for number in range(FIRST)]
         return {"kind": "plans", "rows": plans, "example": "\n\n".join(map(str, examples))}
     if recipe.kind == "grid":

@@ -17,7 +17,7 @@ from core.synth import agreement
 
 WORDS = json.loads((paths.assets() / "recipes" / "methods.json").read_text(encoding="utf-8"))
 METHODS = WORDS["methods"]
-SEED_CHARACTERS, EXAMPLE_CHARACTERS = 2000, 300  # of a seed that are shown: alone, as one of three
+EXAMPLE_CHARACTERS = 300  # of a seed that is one of three
 PERSONA_AXES = ("persona", "персона", "кто")  # of a grid
 LEAST_PERSONAS = 2
 TEMPLATES = ("prompt", "ask", "system", "style")  # texts of a recipe in which names are filled in
@@ -82,7 +82,7 @@ def of_method(recipe, seeds: list[dict], seed: int, number: int) -> dict:
     """The prompt of a row: seeds are taken in a shuffled order, each once before any comes again."""
     name = recipe.values.get("method", "free")
     draw, start = random.Random((seed << 64) + number), seeds[shuffled(len(seeds), seed, number)]
-    values = {"seed": start["text"][:SEED_CHARACTERS], "style": recipe.values.get("style", "")}
+    values = {"seed": start["text"], "style": recipe.values.get("style", "")}
     if name == "self_instruct":
         examples = draw.sample(range(len(seeds)), 3)
         values |= {key: seeds[at]["text"][:EXAMPLE_CHARACTERS] for key, at in zip("abc", examples, strict=True)}
@@ -153,6 +153,8 @@ def check(recipe, seeds: list[dict]) -> None:
                 raise TooFewSeeds(what=name, count=len(values), least=2)
         return
     if recipe.kind == "chain":
+        if recipe.values.get("material") and not seeds:
+            raise SeedsMissing(count=0, least=1)
         return
     least = METHODS[recipe.values.get("method", "free")]["least_seeds"]
     if len(seeds) < least:
