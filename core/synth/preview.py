@@ -133,7 +133,7 @@ def _warm(source: FromModel) -> None:
     """Load a local model, or let a server load its own: that is no part of the speed."""
     for writer in {id(one): one for one in (source.writer, getattr(source, "judge", source.writer))}.values():
         if isinstance(writer, Endpoint):
-            writer.ask([{"role": "user", "content": "."}], temperature=0.0, max_tokens=1)
+            writer.ask([{"role": "user", "content": "."}], seed=0, temperature=0.0, max_tokens=1)
         else:
             writer.open()
 
