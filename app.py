@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import locale
 import logging
 import os
@@ -67,19 +68,20 @@ def build_page(say: Say) -> gr.Blocks:
             for name, build in TABS.items():
                 with gr.Tab(say(f"page.{name}"), id=name) as labels[name]:
                     parts[name] = build(say)
-        connect(page, labels, parts)
+        ask_address(parts)
+        connect(labels, parts)
         connect_buttons(tabs, parts)
+        connect_address(page, tabs, labels, parts)
         tabs.select(None, None, None, js=RESIZE)
-        page.load(partial(pages.damage_notice, say), None, notice, show_progress="hidden", api_visibility="private")
+        page.load(partial(pages.damage_notice, say), None, notice, show_progress="hidden")
     return page
 
 
-def connect(page: gr.Blocks, labels: dict, parts: dict) -> None:
-    """Fill a tab when the page opens, whenever it is opened, and after a change on another tab that it shows."""
+def connect(labels: dict, parts: dict) -> None:
+    """Fill a tab whenever it is opened, and after a change on another tab that it shows."""
     for name, part in parts.items():
         if "load" in part:
-            fill(page.load, part)
-            fill(labels[name].select, part)
+            fill(labels[name].select, part)  # comes by itself for the tab that is shown first
     # A model may have become ready since the page opened.
     labels["corpus"].select(
         corpora.on_models, parts["corpus"]["model"], parts["corpus"]["model"], show_progress="hidden"
@@ -96,7 +98,7 @@ def connect(page: gr.Blocks, labels: dict, parts: dict) -> None:
 def fill(event, part: dict):
     """Fill a tab after an event by its "load", with "inputs" (a list, or by parameter) and "outputs"."""
     inputs = {"inputs_kwargs" if isinstance(part["inputs"], dict) else "inputs": part["inputs"]}
-    return event(part["load"], **inputs, outputs=part["outputs"], show_progress="hidden")
+    return event(part["load"], **inputs, outputs=part["outputs"], js=part.get("js"), show_progress="hidden")
 
 
 def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
@@ -111,10 +113,31 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     lead(talk.click, "playground")
     # The models chosen there before make way for the newest run, which is the demo's.
     newest = partial(chat["load"], *[None] * len(chat["inputs"]))
-    talk.click(newest, None, chat["outputs"], show_progress="hidden", api_visibility="private")
+    talk.click(newest, None, chat["outputs"], show_progress="hidden")
     on_plan, fields = parts["training"]["fill"]
     planned = parts["calculator"]["button"].click(on_plan, parts["calculator"]["plan"], fields)
     lead(planned.then, "training")
+
+
+def connect_address(page: gr.Blocks, tabs: gr.Tabs, labels: dict, parts: dict) -> None:
+    """Keep the tab and what is chosen on it in the address, in the browser alone; see assets/page.js."""
+    go = {"fn": None, "inputs": None, "outputs": tabs, "js": f"() => place.go({json.dumps(list(TABS))})"}
+    page.load(**go)
+    gr.Button(elem_id="place-moved", visible="hidden").click(**go)
+    for name, label in labels.items():
+        pick = parts[name].get("pick")
+        label.select(None, pick, None, js=f"(pick) => {{ place.opened('{name}', pick) }}")
+        if pick:
+            pick.change(None, pick, None, js=f"(pick) => {{ place.picked('{name}', pick) }}")
+            fill(gr.Button(elem_id=f"place-{name}", visible="hidden").click, parts[name])
+
+
+def ask_address(parts: dict) -> None:
+    """Give the load handlers of tabs with a "pick" what the address asks for, as their last input; "" for nothing."""
+    for name, part in parts.items():
+        if "pick" in part:
+            part["inputs"] = [*part["inputs"], gr.Textbox(visible="hidden")]
+            part["js"] = f"(...values) => [...values.slice(0, -1), place.asked('{name}')]"
 
 
 def build_server(lang: str | None) -> Starlette:

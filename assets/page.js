@@ -11,3 +11,53 @@ Object.defineProperty(navigator, "language", { value: document.documentElement.l
     });
   }).observe(document, { childList: true, subtree: true });
 }
+
+// The tab and what is chosen on it stand in the address (#training/RUN): Back, bookmarks and a reload find them again.
+const place = {
+  ready: false, // the first tab is selected before the address was read, and would overwrite it
+  read() {
+    const [tab, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
+    return { tab, pick: rest.join("/") };
+  },
+  // The tabs' own first choice can come later than this one: asked again until it holds.
+  go(tabs) {
+    const { tab } = this.read();
+    const known = tabs.includes(tab);
+    this.ready = true;
+    setTimeout(() => {
+      if (known && tab === this.read().tab && tab !== this.seen()) this.click("#place-moved");
+    }, 200);
+    return { __type__: "update", selected: known ? tab : tabs[0] };
+  },
+  seen() {
+    return document.querySelector("[role=tab][aria-selected=true]")?.dataset.tabId;
+  },
+  click(button) {
+    document.querySelector(button)?.click();
+  },
+  asked(tab) {
+    const here = this.read();
+    return here.tab === tab ? here.pick : "";
+  },
+  async opened(tab, pick) {
+    await new Promise((done) => setTimeout(done, 50)); // a tab that was selected for a moment only is none
+    if (this.ready && this.seen() === tab && this.read().tab !== tab) this.write(tab, pick);
+  },
+  picked(tab, pick) {
+    const here = this.read();
+    if (this.ready && here.tab === tab && pick && pick !== here.pick) this.write(tab, pick, !here.pick);
+  },
+  write(tab, pick, instead = false) {
+    const hash = "#" + encodeURIComponent(tab) + (pick ? "/" + encodeURIComponent(pick) : "");
+    history[instead ? "replaceState" : "pushState"](null, "", hash);
+    this.here = tab;
+  },
+  moved() {
+    this.click("#place-moved");
+    const { tab } = this.read();
+    if (tab === this.here) this.click(`#place-${CSS.escape(tab)}`); // else the tab fills itself
+    this.here = tab;
+  },
+};
+window.place = place;
+addEventListener("popstate", () => place.moved()); // an address that was typed comes as one too

@@ -21,6 +21,8 @@ OBJECTS = {
     "runs/*/control.json": (dict, (), "setting"),
     "runs/*/wishes.json": (dict, (), "setting"),
     "runs/*/life.json": (dict, (), "setting"),
+    "runs/*/once.json": (dict, (), "setting"),
+    "runs/*/process.json": (dict, (), "setting"),
     "runs/*/checkpoint-*/whole.json": (dict, (), "checkpoint"),
     "corpora/*/card.json": (dict, ("name",), "corpus"),
     "corpora/*/index.json": (dict, ("every", "marks"), "setting"),

@@ -3,11 +3,12 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from core import model_files, models, paths
+from core import paths
 from core.corpus import storage, token_counter
 from core.errors import UserError
 from core.estimate import catalogue
 from core.hardware import hardware
+from core.models import model_files, models
 from core.training.config import TrainConfig
 
 FIELDS = (

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from core import errors, jobs, models, paths
+from core import errors, jobs, paths
 from core.chat import chat_models, reply_gpu, types
 from core.corpus import corpus
 from core.errors import ErrorElsewhere, UserError
+from core.models import models
 from core.runs import runs, store
 from core.training.config import TrainConfig
 

@@ -4,7 +4,7 @@ Runs, synthesis, arena, exports and the check of the card are jobs. The state of
 run.lock it is at work, afterwards its last event says how it ended; a page that is closed changes nothing.
 
 control.json holds the latest request: "stop" and "pause" are for the process at work, "resume" and "hold" for a job that
-waits, and they expire with its next event. wishes.json holds what a training run does once and goes on, "save" and
+waits, and they expire with its next event. once.json holds what a training run does once and goes on, "save" and
 "sample"; as a file of its own it can never replace a stop of the same moment.
 """
 
@@ -146,7 +146,7 @@ def state(directory: Path) -> str:
     if waiting := waits(directory):
         return {"resume": "queued", "hold": "held"}[waiting]
     if last is None and not (directory / "job.json").exists():  # a run: it waits for its turn, however long
-        if not files.read_json(directory / "life.json"):  # else a trainer had it and its events are gone
+        if not last_process(directory):  # else a trainer had it and its events are gone
             return "stopped" if control.get("request") == "stop" else "queued"
     elif last is None and time.time() - (directory / "job.json").stat().st_mtime < STARTING_SECONDS:
         return "queued"
@@ -189,7 +189,7 @@ def ask(directory: Path, request: str) -> None:
     """
     now = round(time.time(), 3)
     if request in ONCE:
-        files.write_json(directory / "wishes.json", once_requests(directory) | {request: now})
+        files.write_json(directory / "once.json", once_requests(directory) | {request: now})
         return
     control, full = {"request": request, "after": events.size(directory), "asked": now}, False
     try:
@@ -238,10 +238,19 @@ def waits(directory: Path) -> str:
 
 def once_requests(directory: Path) -> dict[str, float]:
     """When a save and a sample were asked for last."""
-    return files.read_json(directory / "wishes.json")
+    # Up to 0.9.0 the file had another name.
+    return files.read_json(directory / "wishes.json") | files.read_json(directory / "once.json")
 
 
 # Processes
+
+
+def last_process(directory: Path) -> dict:
+    """The last process of a run: {"boot_id", "pid", "starts": in a row without a new checkpoint}, or {}."""
+    earlier = files.read_json(directory / "life.json")  # its name before process.json
+    if "boot" in earlier:
+        earlier["boot_id"] = earlier.pop("boot")
+    return earlier | files.read_json(directory / "process.json")
 
 
 def start(directory: Path, module: str, environment: dict[str, str]) -> None:
@@ -299,7 +308,7 @@ def record(directory: Path, work: Callable[[], dict], describe=None, **started) 
     `work()` returns the values of the last event, which is "finished" unless they hold an "event". `describe(error)` makes
     a UserError of whatever it raises; `started` are values of the first event.
     """
-    events.mend(directory)
+    events.cut_partial_line(directory)
     events.append(directory, "started", pid=os.getpid(), **started)
     try:
         ending = {"event": "finished", **work()}
@@ -310,7 +319,7 @@ def record(directory: Path, work: Callable[[], dict], describe=None, **started) 
             traceback.print_exc()
         error = describe(error) if describe else described(error, directory)
         ending = {"event": "failed", **errors.to_dict(error)}
-        events.mend(directory)  # a full disk may have cut the last line short
+        events.cut_partial_line(directory)  # a full disk may have cut the last line short
     events.append(directory, **ending)
     return ending["event"]
 

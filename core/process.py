@@ -166,15 +166,24 @@ def _read(stream, lines: queue.SimpleQueue) -> None:
 
 def _end(process: subprocess.Popen, group: bool) -> None:
     if process.poll() is None and group:
-        with suppress(ProcessLookupError, PermissionError, psutil.Error):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
+        with suppress(psutil.Error):
+            kill(psutil.Process(process.pid))
     elif process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(TERMINATE_SECONDS)
     process.kill()
     process.wait()
+
+
+def kill(process: psutil.Process) -> None:
+    """Kill a process with all that it has started."""
+    processes = [process]
+    with suppress(psutil.Error):
+        processes = [*process.children(recursive=True), process]
+    for one in processes:
+        with suppress(psutil.Error):
+            one.kill()
 
 
 @cache

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from core import models, paths
+from core import paths
 from core.chat import engine, generation
 from core.chat.types import Question, Sampling
+from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
 

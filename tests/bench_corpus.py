@@ -164,7 +164,7 @@ def _model() -> Path:
 
 
 def tokens_ours(path: Path) -> dict:
-    from core import tokenizer
+    from core.models import tokenizer
     from core.training import encoding
 
     rows, light = _rows(path), tokenizer.load(_model())
@@ -191,7 +191,7 @@ def tokens_datasets(path: Path) -> dict:
 
 
 def _encoded(path: Path) -> list[dict]:
-    from core import tokenizer
+    from core.models import tokenizer
     from core.training import encoding
 
     light = tokenizer.load(_model())

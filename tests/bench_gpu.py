@@ -23,11 +23,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core import models, paths
+from core import paths
 from core.errors import UserError
 from core.estimate import answer, catalogue, forecast, speed, trace_runner
 from core.estimate.errors import TraceFailed
 from core.hardware import hardware
+from core.models import models
 from core.training.config import TrainConfig
 from core.training.environment import grow_segments
 from core.training.token_cache import FEWEST_ROWS

@@ -131,7 +131,7 @@ def five_hundred() -> dict:
 
 
 def trainer() -> dict:
-    """What a step costs that is not training: one event, a look at the requests and at the wishes."""
+    """What a step costs that is not training: one event, a look at both files of requests."""
     from core.runs.observer import Observer
 
     with empty_home():
@@ -142,7 +142,7 @@ def trainer() -> dict:
 
         def a_step(number: int) -> None:
             observer.should_stop()
-            observer.wishes(number)
+            observer.once_requests(number)
             values = step(number, 1_000_000)
             observer.report(values.pop("event"), **{key: value for key, value in values.items() if key != "time"})
 

@@ -21,8 +21,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core import models, paths
+from core import paths
 from core.hardware import hardware
+from core.models import models
 from core.training import batching, corpus_rows, devices, encoding, model_loading, tokenizer_loading, training_loop
 from core.training.config import TrainConfig
 

@@ -88,9 +88,9 @@ def furnish(corpus_path: str, model: str = "Qwen/Qwen2.5-7B-Instruct") -> ExitSt
     begin(made("before its forecast"), upto="model")
     at_work("plateau", losses=flat)
     at_work("stalled", silent=4000)
-    unheard = at_work("unheard")
-    asked = {"request": "stop", "after": events.size(paths.run(unheard)), "asked": time.time() - 600}
-    files.write_json(paths.run(unheard) / "control.json", asked)
+    unanswered = at_work("unanswered")
+    asked = {"request": "stop", "after": events.size(paths.run(unanswered)), "asked": time.time() - 600}
+    files.write_json(paths.run(unanswered) / "control.json", asked)
     at_work("waiting for disk", upto="waiting")
     at_work("loading", upto="loading")
     for name in ("queued", "held"):
@@ -164,8 +164,6 @@ def problems(lang: str) -> list[str]:
     """What is wrong with the page on this machine as it is now: what was refused, and what cannot be read."""
     say, window = Say(lang), Session(_page(lang))
     window.open()
-    for tab in window.ids("tabitem"):
-        window.fire(tab, "select")
     window.expand()
     found = [f"at once: {text}" for text in window.unreadable()]
     shown = window.find("dropdown", "training", label=say("training.shown"))
@@ -227,7 +225,7 @@ def train() -> None:
     (damaged / "model.safetensors").write_bytes(b"no weights")
     made = corpus.create([paths.home() / "rows.jsonl"], "строки", options=corpus.Options())
     window.open()
-    fields = {"corpus": made["id"], "method": "lora", "film_strip": True, "forgetting_meter": True}
+    fields = {"corpus": made["id"], "method": "lora", "eval_samples": True, "forgetting_meter": True}
     fields |= {"max_steps": 6, "eval_steps": 3, "max_length": 128, "batch_size": 2}
     found = {"trained": _walked(say, window, base_model=str(tiny), **fields)}
     found["refused"] = _walked(say, window, use_liger_kernel=True)
@@ -236,7 +234,7 @@ def train() -> None:
         time.sleep(0.1)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     window.open()  # the page as it is found after a restart without the card
-    few = {"film_strip": False, "forgetting_meter": False, "max_steps": 2, "eval_steps": 2}
+    few = {"eval_samples": False, "forgetting_meter": False, "max_steps": 2, "eval_steps": 2}
     found["hidden"] = _walked(say, window, base_model=str(tiny), **few)
     del os.environ["CUDA_VISIBLE_DEVICES"]
     window.open()  # and with it again

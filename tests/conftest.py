@@ -261,7 +261,7 @@ def wait_for(run_id: str, *states: str, seconds: float = 120) -> None:
 @pytest.fixture(scope="session")
 def starter_home(tmp_path_factory):
     """A data directory in which the starter model is ready: one download for all slow tests."""
-    from core import models
+    from core.models import models
 
     home = tmp_path_factory.mktemp("starter") / "дом soulsmith"
     with home_at(home):

@@ -28,8 +28,10 @@ class Session:
         self.refused: list[str] = []
 
     def open(self) -> None:
-        """What a browser does first: every load event."""
+        """What a browser does first, every load event, and then a look at each tab."""
         self._run([fn for fn in self.page.fns.values() for _, event in fn.targets if event == "load"])
+        for tab in self.ids("tabitem"):
+            self.fire(tab, "select")
 
     def select(self, tab: str) -> None:
         """Click on a tab, by its id."""

@@ -263,7 +263,7 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
     monkeypatch.setattr(matches, "measure", lambda *_: None)
     request = jobs.request(directory)
     assert matches.answer(directory, request, lambda event, **_: seen.append(event)) == {"answers": 12}
-    assert seen == ["progress", "waiting", "going_on", *["progress"] * 12, "measuring"]
+    assert seen == ["progress", "waiting", "resumed", *["progress"] * 12, "measuring"]
     assert [row["b"]["text"] for row in matches.answers(directory)] == ["run:y"] * 12
 
 

@@ -256,14 +256,15 @@ def test_a_writer_leaves_in_the_middle_of_a_reply_when_a_run_claims_the_card(tin
 
 
 def test_a_writer_for_which_there_is_no_room_asks_the_chat_first_and_takes_4_bit(tiny_model, monkeypatch):
-    free, asked = [100_000, 200_000, 200_000], []
-    monkeypatch.setattr(engine, "free_bytes", lambda device: free.pop(0))
-    monkeypatch.setattr(chat, "close", lambda **how: asked.append(how))
+    free, asked = [100_000], []
+    monkeypatch.setattr(engine, "free_bytes", lambda device: free[0])
+    monkeypatch.setattr(chat, "close", lambda **how: (asked.append(how), free.insert(0, 200_000)))
     assert local.Local(tiny_model)._method() == "qlora"
     assert asked == [{"at_once": False}]
-    free[:] = [10**9, 10**9]
+    free[0] = 10**9
     assert local.Local(tiny_model)._method() == "lora"
-    free[:] = [10, 10]
+    free[0] = 10
+    monkeypatch.setattr(chat, "close", lambda **how: None)
     with pytest.raises(types.NoRoom, match="GiB are free"):
         local.Local(tiny_model)._method()
 
@@ -356,5 +357,5 @@ def test_the_page_says_which_run_a_writing_job_waits_for(tmp_path, waiting):
         found = synth_jobs.progress(job)
         assert "The run “&lt;night&gt; run” is using the card. The job waits" in synth_html.job(Say("en"), found)
         assert "Видеокарта занята обучением «&lt;night&gt; run»" in synth_html.job(Say("ru"), found)
-        events.append(job, "going_on")
+        events.append(job, "resumed")
         assert synth_jobs.progress(job)["waits_for"] is None

@@ -280,7 +280,7 @@ def test_columns_begin_with_the_base_and_what_was_made_of_it(stubborn_run, tiny_
     assert chosen() == [None, f"profile:{profile}", None, None]
 
 
-def test_runs_of_the_same_name_are_told_apart():
+def test_runs_of_the_same_name_get_their_time():
     titles = [("Run: a", "run:20261125-012830-a"), ("Run: a", "run:20261125-064737-a"), ("Base: a", "base:a")]
     assert [title for title, _ in runs.disambiguate(titles)] == [
         "Run: a · 2026-11-25 01:28:30",

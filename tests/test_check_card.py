@@ -13,7 +13,7 @@ import pytest
 from markupsafe import escape
 
 from core import errors as core_errors
-from core import events, jobs, models
+from core import events, jobs
 from core import process as core_process
 from core.chat import reply_gpu
 from core.check_card import advice, attention, children, kernels, plan, quantisation, results, stand_in
@@ -21,6 +21,7 @@ from core.check_card import jobs as checks
 from core.check_card.children import Starter
 from core.estimate import calibration, forecast
 from core.hardware import hardware, torch_build
+from core.models import models
 from core.runs import gpu_access, runs
 from core.training import attention_kernels, devices, packages
 from core.training import checks as training_checks

@@ -206,7 +206,7 @@ def test_the_samples_are_chats_in_both_languages():
 def test_importing_the_package_is_light():
     import subprocess
 
-    code = "import sys, core.corpus, core.tokenizer; print([n for n in ('torch','pyarrow','pandas','transformers') if n in sys.modules])"
+    code = "import sys, core.corpus, core.models.tokenizer; print([n for n in ('torch','pyarrow','pandas','transformers') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 

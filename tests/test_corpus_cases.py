@@ -211,8 +211,8 @@ def test_a_row_of_a_million_letters_is_counted_in_time(tmp_path):
     # https://github.com/huggingface/tokenizers/issues/1449
     import time
 
-    from core import tokenizer
     from core.corpus import tokens
+    from core.models import tokenizer
     from tests import tiny_tokenizers
 
     light = tokenizer.load(tiny_tokenizers.build(tmp_path / "model", "chatml"))
@@ -223,7 +223,7 @@ def test_a_row_of_a_million_letters_is_counted_in_time(tmp_path):
 
 def test_a_long_text_is_packed_whole(tmp_path):
     # https://github.com/huggingface/trl/issues/4632
-    from core import tokenizer
+    from core.models import tokenizer
     from core.training import encoding, packing
     from core.training.config import TrainConfig
     from tests import tiny_tokenizers

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from core import tokenizer
 from core.corpus import corpus, export, preview
 from core.corpus.reading import Options
+from core.models import tokenizer
 from core.runs import runs
 from core.training import corpus_rows, encoding
 from core.training.config import TrainConfig

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import tokenizer
 from core.corpus import preview
+from core.models import tokenizer
 from core.training import encoding
 from core.training.config import TrainConfig
 from tests import tiny_tokenizers

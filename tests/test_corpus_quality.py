@@ -5,7 +5,6 @@ import random
 
 import pytest
 
-from core import tokenizer
 from core.corpus import (
     checks,
     cleaning,
@@ -18,6 +17,7 @@ from core.corpus import (
     report,
     tokens,
 )
+from core.models import tokenizer
 from core.training import corpus_rows
 from tests import test_corpus_formats as samples
 from tests import tiny_tokenizers
@@ -90,7 +90,7 @@ def test_good_text_in_any_language_is_left_alone(line):
     assert mojibake.Repairer().line(line) is line
 
 
-def test_an_emoji_alone_follows_the_road_of_its_file():
+def test_an_emoji_alone_is_read_as_its_file_is():
     def spoil(text):
         return "".join(mojibake._char(byte, "mac_roman") for byte in text.encode())
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 import app
-from core import damage, events, files, jobs, models, paths
+from core import damage, events, files, jobs, paths
 from core.arena import matches, prompts, votes
 from core.chat import chat_models, profiles, reply_gpu
 from core.corpus import corpus, import_presets, report, storage
 from core.estimate import calibration, probe
+from core.models import models
 from core.runs import database, eval_samples, queue, runs, store
 from core.training.config import TrainConfig
 from tests.conftest import home_at
@@ -75,7 +76,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
     with home_at(home):
         shutil.copytree(paths.run(trained[1]), paths.runs() / "20200101-000000-first")
         for run_id in runs.listed():
-            for name in ("control.json", "wishes.json", "card.json", "run.lock", "log.txt"):
+            for name in ("control.json", "once.json", "wishes.json", "card.json", "run.lock", "log.txt"):
                 (paths.run(run_id) / name).write_text("" if name.endswith(("lock", "txt")) else "{}")
         for name in ("sea", "tide"):
             corpus.create([tiny_corpus], name)

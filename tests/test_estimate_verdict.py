@@ -36,7 +36,7 @@ def test_it_is_tight_where_the_tensors_fit_and_the_allocators_cache_does_not(tol
     assert [answer.as_dict(one)["fits"] for one in answers] == [False, True, True, True]
 
 
-def test_table_advice_doctor_and_answer_give_one_verdict(told):
+def test_table_advice_diagnosis_and_answer_give_one_verdict(told):
     for budget in borders(told):
         verdict = answer.ask(SHAPE, SETUP, CARD, free=budget).verdict
         assert answer.judge(SHAPE, SETUP, CARD, budget)[1] == verdict

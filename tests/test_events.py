@@ -32,7 +32,7 @@ def test_mending_cuts_off_what_a_dead_trainer_left(tmp_path):
     events.append(tmp_path, "step", step=1)
     with events.file(tmp_path).open("ab") as file:
         file.write(b'{"event": "st')
-    events.mend(tmp_path)
+    events.cut_partial_line(tmp_path)
     events.append(tmp_path, "step", step=2)
     assert [event["step"] for event in events.read(tmp_path)[0]] == [1, 2]
 
@@ -46,7 +46,7 @@ def test_what_json_does_not_have_becomes_null(tmp_path):
 def test_a_run_without_events_has_none(tmp_path):
     assert events.read(tmp_path) == ([], 0)
     assert events.last(tmp_path) is None
-    events.mend(tmp_path)
+    events.cut_partial_line(tmp_path)
 
 
 def test_the_last_event_is_found_in_a_long_file(tmp_path):
@@ -66,7 +66,7 @@ def test_a_line_longer_than_a_block_is_an_event_and_its_half_is_none(tmp_path, l
     with events.file(tmp_path).open("ab") as file:
         file.write(b'{"event": "samples", "text": "' + b"y" * length)
     assert events.last(tmp_path)["text"] == "x" * length
-    events.mend(tmp_path)
+    events.cut_partial_line(tmp_path)
     assert events.size(tmp_path) == whole
     events.append(tmp_path, "started", pid=2)
     assert [event["event"] for event in events.read(tmp_path)[0]] == ["started", "samples", "started"]
@@ -75,5 +75,5 @@ def test_a_line_longer_than_a_block_is_an_event_and_its_half_is_none(tmp_path, l
 def test_a_file_of_half_a_line_is_emptied(tmp_path):
     events.file(tmp_path).write_bytes(b"x" * (files.BLOCK_BYTES + 1))
     assert events.last(tmp_path) is None
-    events.mend(tmp_path)
+    events.cut_partial_line(tmp_path)
     assert events.size(tmp_path) == 0

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from core import jobs, models, paths
+from core import jobs, paths
 from core.chat import chat_models, engine, types
 from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging
+from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
 from ui import export as ui_export

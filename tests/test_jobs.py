@@ -48,7 +48,7 @@ def test_a_request_of_an_older_version_is_still_read(job):
     assert jobs.state(job) == "lost"
 
 
-def test_a_wish_of_an_older_version_is_still_read(job):
+def test_a_single_request_of_an_older_version_is_still_read(job):
     (job / "wishes.json").write_text('{"save": 12.5}', encoding="utf-8")
     assert jobs.once_requests(job) == {"save": 12.5}
     jobs.ask(job, "stop")

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from core import errors, models, paths, process
+from core import errors, paths, process
+from core.models import models
 
 
 def test_a_model_directory_is_used_where_it_is(tiny_model):

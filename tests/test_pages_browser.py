@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from core.runs import runs
 from core.sharing.sharing import Limits, Share
 from tests.screenshots import LOCALES, PHONE, TABS, to_tab
 from tests.test_browser import CHROMIUM, FLAGS, Server
@@ -210,3 +211,47 @@ def test_a_visitor_on_a_phone_comes_in_and_chats_by_keyboard(browser, shared):
     serious = [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
     assert serious == []
     page.context.close()
+
+
+def test_the_address_holds_the_tab_and_the_run(browser, tmp_path, monkeypatch):
+    """Back, a reload, an address in a new window; a run that is gone is said to be."""
+    from tests.share_probe import make_run
+
+    home = tmp_path / "дом"
+    home.mkdir()
+    monkeypatch.setenv("SOULSMITH_HOME", str(home))
+    make_run(home)
+    run = runs.listed()[0]
+    server = Server(home)
+    server.start()
+    try:
+        page = window(browser, server.address, "ru")
+        say, root = Say("ru"), server.address.split("?")[0]
+
+        def stands(tab: str, pick: str = "") -> None:
+            page.wait_for_url(f"{root}#{tab}{pick and '/' + pick}")
+            page.locator(f"[role=tab][aria-selected=true][data-tab-id={tab}]").wait_for()
+
+        stands("opening")
+        to_tab(page, say, "training")
+        stands("training", run)
+        to_tab(page, say, "export")
+        stands("export")
+        page.go_back()
+        stands("training", run)
+        page.go_back()
+        stands("opening")
+        page.go_forward()
+        stands("training", run)
+        page.reload()
+        stands("training", run)
+        page.goto(f"{root}#runs/{run}")
+        stands("runs", run)
+        page.get_by_label(say("runs.note"), exact=True).wait_for()
+        page = page.context.new_page()
+        page.goto(f"{root}#runs/gone")
+        page.get_by_text(say("runs.gone", run="gone")).wait_for()
+        page.goto(f"{root}#no-such-tab")
+        page.locator("[role=tab][aria-selected=true][data-tab-id=opening]").wait_for()
+    finally:
+        server.kill()

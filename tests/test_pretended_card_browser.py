@@ -82,7 +82,7 @@ def trained(page, model: str) -> None:
     expect(page.get_by_label(SAY("training.corpus"), exact=True)).to_have_value("строки")
     page.get_by_label(SAY("training.base_model"), exact=True).fill(model)
     page.keyboard.press("Enter")
-    for name in ("film_strip", "forgetting_meter"):
+    for name in ("eval_samples", "forgetting_meter"):
         page.get_by_label(SAY(f"training.{name}"), exact=True).check()
     page.get_by_text(SAY("training.more"), exact=True).click()
     for name, value in {"max_steps": 12, "eval_steps": 4, "max_length": 128}.items():
@@ -101,8 +101,8 @@ def seen_in_training(page) -> None:
     page.get_by_text(re.compile(r"ГиБ \(по расчёту")).first.wait_for()
     page.get_by_text(SAY("runs.more_curves"), exact=True).first.click()
     page.locator(".js-plotly-plot .shapelayer path").first.wait_for(state="attached")
-    page.get_by_text(SAY("film.title"), exact=True).first.click()
-    page.get_by_text(SAY("film.base"), exact=True).first.wait_for()
+    page.get_by_text(SAY("eval_samples.title"), exact=True).first.click()
+    page.get_by_text(SAY("eval_samples.base"), exact=True).first.wait_for()
 
 
 def seen_among_runs(page, row: dict) -> None:

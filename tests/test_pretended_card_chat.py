@@ -211,7 +211,7 @@ def test_pretended_card_goes_from_a_writer_to_a_run_and_back(house, tiny_model, 
     home, _ = house
     values = {"model": tiny_model, "corpus": tiny_corpus, "folder": str(tmp_path)}
     found = walk(with_driver(home), home, {"found": ["written_beside_a_run", values]})["found"]
-    assert found["events"] == ["started", "progress", "waiting", "going_on", "progress", "paused"]
+    assert found["events"] == ["started", "progress", "waiting", "resumed", "progress", "paused"]
     assert found["waits_for"] == "the run"
     assert found["guests_during"] is False
     assert found["rows_after"] > found["rows_before"] > 0

@@ -111,7 +111,7 @@ def test_a_forecast_is_about_the_run_s_own_card(driver, config, tiny_model):
     assert forecast.of_config(values, forecast.card_of(hardware.card(FAST["uuid"])))["card"] == FAST["name"]
 
 
-def test_the_doctor_looks_at_the_run_s_own_card(driver, config, no_worker):
+def test_the_diagnosis_looks_at_the_run_s_own_card(driver, config, no_worker):
     driver(FAST, ROOMY)
     run_id = runs.start(replace(config, base_model="Qwen/Qwen2.5-7B"), card=FAST["uuid"])
     events.append(paths.run(run_id), "failed", trouble="ModelTooLarge", values={}, message="words")

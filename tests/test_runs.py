@@ -486,7 +486,7 @@ def test_a_run_that_a_reboot_interrupted_comes_back_by_itself(config, no_worker)
     run_id, killed = runs.create(config, "rebooted"), runs.create(config, "killed")
     for lost, boot in ((run_id, "another"), (killed, process.boot_id())):
         events.append(paths.run(lost), "started")
-        files.write_json(paths.run(lost) / "life.json", {"boot": boot, "starts": 1})
+        files.write_json(paths.run(lost) / "process.json", {"boot_id": boot, "starts": 1})
     assert queue.needs_worker()
     queue.come_back()
     assert [runs.state(lost) for lost in (run_id, killed)] == ["queued", "lost"]
@@ -495,7 +495,7 @@ def test_a_run_that_a_reboot_interrupted_comes_back_by_itself(config, no_worker)
 def test_a_run_that_takes_the_machine_down_each_time_is_left_alone(config, no_worker):
     run_id = runs.create(config)
     events.append(paths.run(run_id), "started")
-    files.write_json(paths.run(run_id) / "life.json", {"boot": "another", "starts": 3})
+    files.write_json(paths.run(run_id) / "process.json", {"boot_id": "another", "starts": 3})
     assert queue.interrupted() == []
 
 
@@ -527,15 +527,15 @@ def test_save_now_and_sample_now_are_done_once_each(config):
         patch.setattr(trainer, "Observer", _asking({1: lambda: [jobs.ask(paths.run(run_id), w) for w in jobs.ONCE]}))
         trainer.run(paths.run(run_id))
     seen = events.read(paths.run(run_id))[0]
-    assert [(e["request"], e["step"]) for e in seen if e["event"] == "heard"] == [("save", 2), ("sample", 2)]
+    assert [(e["request"], e["step"]) for e in seen if e["event"] == "request_seen"] == [("save", 2), ("sample", 2)]
     assert [e["step"] for e in seen if e["event"] == "checkpoint"] == [2, 4]
     assert [e["step"] for e in seen if e["event"] == "samples"] == [2]
-    assert [sample["prompt"] for sample in store_film(run_id)] == list(eval_samples.FIRST)
+    assert [sample["prompt"] for sample in store_samples(run_id)] == list(eval_samples.FIRST)
 
 
-def store_film(run_id: str) -> list[dict]:
+def store_samples(run_id: str) -> list[dict]:
     store.sync(run_id)
-    return store.film(run_id)
+    return store.samples(run_id)
 
 
 def _asking(at: dict):
@@ -543,8 +543,8 @@ def _asking(at: dict):
     from core.runs.observer import Observer
 
     class Asking(Observer):
-        def wishes(self, step):
-            found = super().wishes(step)
+        def once_requests(self, step):
+            found = super().once_requests(step)
             at.get(step, lambda: None)()
             return found
 
@@ -561,8 +561,15 @@ def test_a_run_waits_for_room_and_goes_on(config, monkeypatch):
     monkeypatch.setattr(disk_space, "free_bytes", lambda path: next(free, much))
     assert trainer.run(paths.run(run_id)) == "finished"
     seen = events.read(paths.run(run_id))[0]
-    waited = [(e["event"], e["free"]) for e in seen if e["event"] in ("waiting", "room")]
-    assert waited == [("waiting", 10), ("room", much), ("waiting", 30), ("room", much), ("waiting", 40), ("room", much)]
+    waited = [(e["event"], e["free"]) for e in seen if e["event"] in ("waiting", "disk_free")]
+    assert waited == [
+        ("waiting", 10),
+        ("disk_free", much),
+        ("waiting", 30),
+        ("disk_free", much),
+        ("waiting", 40),
+        ("disk_free", much),
+    ]
     assert store.sync(run_id)["disk_shortage"] is None
 
 
@@ -596,11 +603,11 @@ def test_what_is_watched_changes_nothing_in_the_training(config, method):
     from core.runs import trainer
 
     settings = {**vars(config), "method": method, "gradient_checkpointing": True}
-    watched = {**settings, "film_strip": True, "forgetting_meter": True}
+    watched = {**settings, "eval_samples": True, "forgetting_meter": True}
     alone, seen = runs.create(TrainConfig(**settings), "alone"), runs.create(TrainConfig(**watched), "seen")
     for run_id in (alone, seen):
         assert trainer.run(paths.run(run_id)) == "finished"
         store.sync(run_id)
     assert (_losses(seen), store.curves(seen)["evals"]) == (_losses(alone), store.curves(alone)["evals"])
     assert [row["step"] for row in store.forgetting(seen)] == [0, 2, 4]
-    assert [row["step"] for row in store.film(seen)] == [0, 2, 4] * len(eval_samples.FIRST)
+    assert [row["step"] for row in store.samples(seen)] == [0, 2, 4] * len(eval_samples.FIRST)

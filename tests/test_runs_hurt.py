@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from core import events, files, paths
+from core import events, files, jobs, paths
 from core import process as core_process
 from core.hardware import hardware
 from core.runs import database, diagnosis, disk_space, runs, store, terminate, trainer, worker
@@ -27,7 +27,7 @@ from core import process
 run_dir = Path(sys.argv[2])
 lock = FileLock(run_dir / "run.lock")
 lock.acquire()
-files.write_json(run_dir / "life.json", {"boot": process.boot_id(), "pid": os.getpid(), "starts": 1})
+files.write_json(run_dir / "process.json", {"boot_id": process.boot_id(), "pid": os.getpid(), "starts": 1})
 events.append(run_dir, "started", pid=os.getpid(), resumed_from=None)
 time.sleep(600)
 """
@@ -71,11 +71,11 @@ def test_a_trainer_that_hears_nothing_can_be_ended(hanging, monkeypatch):
 
 
 def test_only_the_process_of_the_run_is_ended(hanging, config):
-    life = runs.last_life(hanging)
-    files.write_json(paths.run(hanging) / "life.json", life | {"pid": 1})
+    last = jobs.last_process(paths.run(hanging))
+    files.write_json(paths.run(hanging) / "process.json", last | {"pid": 1})
     with pytest.raises(runs.NotRunning):
         terminate.end(hanging)
-    files.write_json(paths.run(hanging) / "life.json", life | {"boot": "another"})
+    files.write_json(paths.run(hanging) / "process.json", last | {"boot_id": "another"})
     with pytest.raises(runs.NotRunning):
         terminate.end(hanging)
     assert runs.state(hanging) == "running"
@@ -161,9 +161,9 @@ def test_a_run_that_the_system_killed_for_memory_says_so(config, no_worker, monk
 
 def test_what_a_power_cut_left_in_pieces_hides_no_run(config, no_worker):
     run_id = runs.create(config)
-    for name in ("control.json", "wishes.json", "life.json"):
+    for name in ("control.json", "once.json", "process.json"):
         (paths.run(run_id) / name).write_bytes(b"\0\0\0")
-    assert (runs.state(run_id), runs.last_life(run_id)) == ("queued", {})
+    assert (runs.state(run_id), jobs.last_process(paths.run(run_id))) == ("queued", {})
     (paths.run(run_id) / "label.json").write_bytes(b"")
     assert [(row["id"], row["name"]) for row in store.sync_all()] == [(run_id, run_id)]
 

@@ -67,7 +67,7 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
     row = {**store.sync(run_id), "state": "pausing"}
     asked = run_html.clock(jobs.latest_request(path)["asked"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}; takes effect after the current step."]
-    events.append(path, "heard", step=2, request="pause", asked=jobs.latest_request(path)["asked"])
+    events.append(path, "request_seen", step=2, request="pause", requested_at=jobs.latest_request(path)["asked"])
     events.append(path, "paused", steps=2)
     row = store.sync(run_id)
     heard = run_html.clock(row["request_seen_at"])
@@ -118,7 +118,7 @@ def test_a_failed_run_is_mended_from_the_table_too(config, no_worker):
     shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, run_id), strict=True))
     assert (shown["resume"].visible, shown["treat"].visible) == (True, True)
     assert "What helps: **learning_rate → 2e-05**. The run begins again from step 0." in shown["facts"]
-    history_details.on_button(SAY, diagnosis.treat, "doctor.treated", run_id)
+    history_details.on_button(SAY, diagnosis.treat, "diagnosis.treated", run_id)
     assert (runs.state(run_id), runs.config(run_id).learning_rate) == ("queued", config.learning_rate / 10)
 
 
@@ -145,7 +145,7 @@ def test_what_a_model_or_a_person_wrote_is_no_markup(config, no_worker, monkeypa
         events.append(paths.run(run_id), "samples", step=step, samples=[{"prompt": SCRIPT, "reply": reply}])
     events.append(paths.run(run_id), "failed", trouble="Unknown", values=None, message=SCRIPT)
     drawn_run, opened = drawn(run_id), history_details.on_open(SAY, run_id)
-    shown = [drawn_run["status"], drawn_run["film"], opened[history_details.SHOWN.index("film")]]
+    shown = [drawn_run["status"], drawn_run["samples"], opened[history_details.SHOWN.index("samples")]]
     shown.append(history.on_compare(SAY, [run_id, other], False)[1])
     assert [text.count("&lt;script&gt;") for text in shown] == [1, 3, 3, 1]
     assert [text for text in shown if "<script" in text] == []

@@ -1,4 +1,4 @@
-"""What is watched in a run: alerts, the crash doctor, replies and scores, comparisons, metrics for other programs."""
+"""What is watched in a run: alerts, the diagnosis of failures, replies and scores, comparisons, metrics for other programs."""
 
 import csv
 import json
@@ -105,7 +105,7 @@ def card(monkeypatch, gib: float) -> None:
     monkeypatch.setattr(hardware, "gpus", lambda: (gpu,))
 
 
-def test_the_doctor_finds_the_smallest_change_that_fits(config, monkeypatch, no_worker):
+def test_the_diagnosis_finds_the_smallest_change_that_fits(config, monkeypatch, no_worker):
     card(monkeypatch, 12)
     run_id = failed(config, "OutOfMemory", step="41", rows="4", tokens="2048")
     found = diagnosis.diagnose(run_id)
@@ -116,7 +116,7 @@ def test_the_doctor_finds_the_smallest_change_that_fits(config, monkeypatch, no_
     assert (runs.state(run_id), runs.config(run_id).gradient_checkpointing) == ("queued", True)
 
 
-def test_after_a_checkpoint_the_doctor_changes_only_what_it_outlives(config, monkeypatch, no_worker):
+def test_after_a_checkpoint_the_diagnosis_changes_only_what_it_outlives(config, monkeypatch, no_worker):
     card(monkeypatch, 3)
     run_id = failed(config, "OutOfMemory", step="41", rows="4", tokens="2048")
     checkpoint = paths.run(run_id) / "checkpoint-40"
@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_a_number_is_treated_with_a_tenth_of_the_learning_rat
     assert found["changes"] == {"learning_rate": config.learning_rate / 10}
 
 
-def test_the_doctor_leaves_the_healthy_alone(config, no_worker):
+def test_the_diagnosis_leaves_the_healthy_alone(config, no_worker):
     run_id = runs.start(config)
     assert diagnosis.diagnose(run_id) is None
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from core import models, paths
+from core import paths
+from core.models import models
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "ui").rglob("*.py")])

@@ -6,7 +6,7 @@ from tests import structure
 
 # Modules of fewer than 40 lines that stay on their own: {name: reason}.
 SHORT = {
-    "core.model_files": "the export, the chat, synthesis and the trainer need it, and nothing of core.models",
+    "core.models.model_files": "the export, the chat, synthesis and the trainer need it, and nothing of models.py",
     "core.trainer": "the command by which a trainer's process is recognised; older versions started it too",
     "core.corpus.text_normalization": "corpora and synthesis compare texts by it",
     "ui.corpora_plots": "plots stand apart from handlers, as in every tab",
@@ -32,6 +32,10 @@ def test_no_function_is_longer_than_a_screen(figures):
 
 def test_no_module_is_longer_than_400_lines(figures):
     assert figures["modules_over_400_lines"] == []
+
+
+def test_core_itself_holds_at_most_a_dozen_files():
+    assert len(list((structure.ROOT / "core").glob("*.py"))) <= 12
 
 
 def test_a_short_module_has_a_reason(figures):

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from core import events, jobs, tokenizer
+from core import events, jobs
 from core.corpus import corpus, duplicates, storage, turns
 from core.corpus.token_counter import Scale
+from core.models import tokenizer
 from core.synth import __main__ as commands
 from core.synth import job_files, novelty, preview, recipes, sources, synth_jobs, worker
 from core.synth.copies import Copies

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from core import events, jobs
+from core import events, files, jobs
 from core.corpus import corpus, storage
 from core.errors import UserError
-from core.synth import endpoint, job_files, prompts, recipes, replies, synth_jobs, worker
+from core.synth import endpoint, prompts, recipes, replies, synth_jobs, worker
 from core.synth.replies import Reply
 from tests.endpoint_server import Server, answer, serving
 
@@ -397,7 +397,7 @@ def test_rows_that_were_set_aside_are_asked_for_again_on_request(serve, tmp_path
     directory = job(tmp_path, server, tokens=3000)
     assert worker.run(directory) == "paused"
     (directory / "control.json").unlink()
-    aside = {row["row"] for row in job_files.read(directory / "aside.jsonl")}
+    aside = {row["row"] for row in files.lines(directory / "aside.jsonl")}
     assert len(aside) >= 4
     refuse[0] = False
     assert synth_jobs.change(directory, {}, again=True) == {"attempt": 1}

@@ -10,7 +10,7 @@ import pytest
 from core import jobs
 from core.corpus import corpus
 from core.synth import prompts, synth_jobs, worker
-from ui import corpora_html, synth, synth_form, synth_html, synth_reading, synth_recipe
+from ui import corpora_html, synth, synth_form, synth_html, synth_recipe
 from ui.text import Say
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from core import tokenizer
+from core.models import tokenizer
 from core.training import tokenizer_loading
 from core.training.config import TrainConfig
 from tests import tiny_tokenizers

@@ -130,7 +130,7 @@ def test_memory_of_torch_s_own_class_is_known_without_a_word():
 
 
 @pytest.mark.parametrize("where", ["optimizer", "backward", "evaluation"])
-def test_memory_that_ran_out_anywhere_reaches_the_doctor_with_step_and_batch(config, monkeypatch, where):
+def test_memory_that_ran_out_anywhere_reaches_the_diagnosis_with_step_and_batch(config, monkeypatch, where):
     import torch
     from accelerate import Accelerator
 
@@ -199,8 +199,8 @@ def test_what_a_card_says_of_itself_is_worded(monkeypatch, capsys):
     assert "outside the vocabulary" in str(trainer._worded(assertion, paths.run("none")))
 
 
-def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(config, monkeypatch):
-    """At step 2 there is too little for both; later there is enough again for the film."""
+def test_samples_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(config, monkeypatch):
+    """At step 2 there is too little for both; later there is enough again for the samples."""
     from core import events, paths
     from core.runs import eval_samples, forgetting, runs, store, trainer
     from ui import run_html
@@ -218,7 +218,7 @@ def test_a_film_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(co
 
     monkeypatch.setattr(eval_samples, "sample", full_at((1,), [{"prompt": "a", "reply": "b"}]))
     monkeypatch.setattr(forgetting, "measure", full_at((1, 2, 3), {"score": -1.0, "parts": {}, "foreign": None}))
-    run_id = runs.create(replace(config, film_strip=True, forgetting_meter=True))
+    run_id = runs.create(replace(config, eval_samples=True, forgetting_meter=True))
     assert trainer.run(paths.run(run_id)) == "finished"
     said = [(e["event"], e["step"]) for e in events.read(paths.run(run_id))[0] if e["event"] in ("samples", "skipped")]
     skipped, shot = ("skipped", "samples")

@@ -3,6 +3,7 @@
 After a new migration, `python -m tests.test_upgrades` adds its copy.
 """
 
+import json
 import re
 import sqlite3
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from core import paths
+from core import events, files, jobs, paths
 from core.runs import database, runs, store
 from core.training.config import TrainConfig
 
@@ -85,10 +86,10 @@ def as_of(name: str) -> sqlite3.Connection:
     return db.conn
 
 
-def open_copy(copy: Path) -> sqlite3.Connection:
-    """Put a database of an older version where this version looks for it."""
-    paths.home().mkdir()
-    old = sqlite3.connect(paths.database())
+def open_copy(copy: Path, place: Path | None = None) -> sqlite3.Connection:
+    """Put a database of an older version in a place, or where this version looks for it."""
+    paths.home().mkdir(exist_ok=True)
+    old = sqlite3.connect(place or paths.database())
     old.executescript(copy.read_text(encoding="utf-8"))
     return old
 
@@ -188,6 +189,37 @@ def test_a_database_describes_its_tables_and_columns():
             assert re.match(rf"CREATE TABLE {table} \(  -- \w", sql), table
             for column in db[table].columns_dict:
                 assert re.search(rf"\n    {column} [A-Z].*  -- \w|\b{column} /\* \w", sql), (table, column)
+
+
+def test_a_setting_of_an_older_version_goes_under_its_present_name(tiny_corpus, no_worker):
+    """In the database, in the run's own config, and in what its log says was skipped."""
+    config = TrainConfig(base_model="base", corpus=tiny_corpus)
+    run_id = runs.create(config)
+    path = paths.run(run_id)
+    values = {"film_strip" if key == "eval_samples" else key: value for key, value in vars(config).items()}
+    files.write_json(path / "config.json", values | {"film_strip": True})
+    events.append(path, "started", pid=1)
+    events.append(path, "skipped", step=4, what="film_strip")
+    assert runs.config(run_id).eval_samples
+    assert json.loads(store.sync(run_id)["skipped"]) == {"eval_samples": 4}
+    old = open_copy(COPIES / "m007_described.sql", paths.home() / "old.db")
+    with old:
+        old.execute("""update runs set config = '{"film_strip": true}', skipped = '{"film_strip": 2}'""")
+    database.migrations.apply(Database(old))
+    assert old.execute("select config, skipped from runs").fetchall() == [
+        ('{"eval_samples": true}', '{"eval_samples": 2}')
+    ]
+
+
+def test_events_and_files_of_an_older_version_are_read_under_their_present_names(tmp_path):
+    events.append(tmp_path, "heard", step=2, request="stop", asked=5.0)
+    events.append(tmp_path, "room", free=7)
+    assert [{**event, "time": 0} for event in events.read(tmp_path)[0]] == [
+        {"event": "request_seen", "time": 0, "step": 2, "request": "stop", "requested_at": 5.0},
+        {"event": "disk_free", "time": 0, "free": 7},
+    ]
+    files.write_json(tmp_path / "life.json", {"boot": "b", "pid": 3, "starts": 2})
+    assert jobs.last_process(tmp_path) == {"boot_id": "b", "pid": 3, "starts": 2}
 
 
 def test_votes_stay_when_a_run_is_deleted(tiny_corpus, no_worker):

@@ -244,7 +244,7 @@ def page_of(text: str, say: Say) -> gr.Blocks:
         with gr.Tabs(), gr.Tab("a"):
             _, _, box, _ = playground.build_column(say, 0)
             booth = playground_arena.build_booth(say)
-            film = gr.HTML()
+            samples = gr.HTML()
         page.load(
             lambda: [
                 show.messages(say, turns, "a"),
@@ -252,7 +252,7 @@ def page_of(text: str, say: Say) -> gr.Blocks:
                 run_html.eval_samples(say, frames, []),
             ],
             None,
-            [box, *[booth[side] for side in matches.SIDES], film],
+            [box, *[booth[side] for side in matches.SIDES], samples],
         )
     return page
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core import models
 from core.chat import chat_models, engine
 from core.export import export, merging
+from core.models import models
 from core.training import adapters, attention_kernels, checks, devices, errors, model_loading
 from core.training.config import TrainConfig
 from tests import pretended_card, zoo, zoo_walk
@@ -286,7 +286,7 @@ said = {}
 class Watcher(callbacks.Watcher):
     def on_evaluation(self, model, tokenizer, step):
         if watched:
-            said.setdefault("film", eval_samples.sample(model, tokenizer))
+            said.setdefault("samples", eval_samples.sample(model, tokenizer))
             said.setdefault("score", forgetting.measure(model, tokenizer)["score"])
 
 pretended_torch.card.clear()
@@ -296,7 +296,7 @@ asked = {id: Question(id, [{"role": "user", "content": "lamp?"}]) for id in (f"b
 *_, columns = generation.replies(asked, Sampling(max_new_tokens=2))
 print(json.dumps({
     "attention": said["model"]["attention"], "lacks": said["model"]["flash_attention_lacks"],
-    "precision": said["model"]["precision"], "loss": ending["eval_loss"], "film": bool(said.get("film")),
+    "precision": said["model"]["precision"], "loss": ending["eval_loss"], "samples": bool(said.get("samples")),
     "score": said.get("score"), "columns": len(columns), "mixed": pretended_torch.card.mixed(),
 }))
 """
@@ -347,9 +347,9 @@ def test_zoo_a_family_trains_and_talks_on_a_pretended_card(animal, few_rows, hom
 def test_what_is_trained_in_fp32_is_watched_with_flash_attention_on_a_pretended_card(
     animal, few_rows, home, options, packing
 ):
-    """Probes, evaluations, the film strip and the forgetting meter compute as the training does."""
+    """Probes, evaluations, the sample replies and the forgetting meter compute as the training does."""
     found = on_card(settings(animal, few_rows, "llama", packing=packing, **options), flash=True, watched=True)
-    assert (found["attention"], found["precision"], found["film"]) == ("flash_attention_2", "bf16", True)
+    assert (found["attention"], found["precision"], found["samples"]) == ("flash_attention_2", "bf16", True)
     assert found["score"] < 0
 
 

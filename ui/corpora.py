@@ -6,10 +6,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import models as known
-from core import tokenizer
 from core.corpus import corpus, hub, import_process, importer, preview, turns
 from core.errors import ErrorElsewhere, UserError, named
+from core.models import models as known
+from core.models import tokenizer
 from core.training import errors
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup

@@ -39,7 +39,7 @@ def build(say: Say) -> dict:
         delete = gr.Button(say("export.delete"), size="sm", min_width=100)
     details = gr.Markdown()
     file = gr.File(label=say("export.file"), visible=False, interactive=False)
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet = {"show_progress": "hidden"}
     drawn = [table, chosen, probe]
     kind.change(lambda kind: say(f"export.{kind}.about"), kind, about, queue=False, **quiet)
     opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": [details, file], **quiet}

@@ -5,9 +5,9 @@ from functools import partial
 
 import gradio as gr
 
-from core import models
+from core.models import models
 from core.runs import compare, store
-from ui import history_details, run_plots, templates
+from ui import history_details, run_plots, run_view, templates
 from ui.plots import PALETTE
 from ui.text import Say
 
@@ -38,11 +38,11 @@ def build(say: Say) -> dict:
     refresh.click(load, inputs, listing).then(**show)
     search.submit(load, inputs, listing)
     search.change(load, inputs, listing, show_progress="hidden", trigger_mode="always_last")
-    table.select(on_select, None, run, api_visibility="private").then(**show)
-    run.input(**show)
+    table.select(on_select, None, run)
+    run.change(**show)
     for done in details["changes"]:
         done.then(load, inputs, listing).then(**show).then(lambda count: count + 1, changed, changed)
-    return {"load": load, "inputs": inputs, "outputs": listing, "changed": changed}
+    return {"load": load, "inputs": inputs, "outputs": listing, "changed": changed, "pick": run}
 
 
 def build_comparison(say: Say) -> gr.Dropdown:
@@ -58,11 +58,15 @@ def build_comparison(say: Say) -> gr.Dropdown:
     return chosen
 
 
-def on_load(say: Say, chosen: str | None, search: str = "") -> tuple:
-    """The table of the runs that match the search, newest first, and the lists to choose from."""
+def on_load(say: Say, chosen: str | None, search: str = "", asked: str = "") -> tuple:
+    """The table of the runs that match the search, newest first, and the lists to choose from.
+
+    `asked`: the run that the address names; it is shown.
+    """
     rows = store.sync_all()
+    asked = run_view.known(say, rows, asked)
     choices = store.choices(rows)
-    new = {} if chosen in [row["id"] for row in rows] else {"value": None}
+    new = {} if not asked and chosen in [row["id"] for row in rows] else {"value": asked}
     info = "" if rows else say("runs.empty")
     return (
         [cells(say, row) for row in rows if matches(say, row, search or "")],

@@ -15,8 +15,8 @@ from ui import run_html, run_view, temp_files
 from ui.errors import Refused, inform, show_errors
 from ui.text import Say, in_markdown
 
-BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "doctor.treated")}
-TEXTS = ("name", "note", "tags", "facts", "config", "film", "value")
+BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "diagnosis.treated")}
+TEXTS = ("name", "note", "tags", "facts", "config", "samples", "value")
 SHOWN = (*TEXTS, *BUTTONS, "loss", "small", "checkpoint", "forgetting", "box", "file", "confirm")
 
 
@@ -36,11 +36,11 @@ def build(say: Say, run: gr.Dropdown) -> dict:
         details["facts"] = gr.Markdown()
         with gr.Row():
             details["resume"] = gr.Button(say("training.resume"), size="sm", visible=False)
-            details["treat"] = gr.Button(say("doctor.treat"), size="sm", variant="primary", visible=False)
+            details["treat"] = gr.Button(say("diagnosis.treat"), size="sm", variant="primary", visible=False)
         with run_view.build_figures(say, details), gr.Row():
-            words = {"label": say("film.checkpoint"), "info": say("film.checkpoint.info")}
+            words = {"label": say("eval_samples.checkpoint"), "info": say("eval_samples.checkpoint.info")}
             details["checkpoint"] = gr.Dropdown(interactive=True, scale=4, **words)
-            details["take"] = gr.Button(say("film.take"), scale=1)
+            details["take"] = gr.Button(say("eval_samples.take"), scale=1)
         with gr.Accordion(say("runs.config"), open=False):
             details["config"] = gr.Code(language="json", show_label=False, interactive=False)
         with gr.Row():
@@ -148,7 +148,7 @@ def checkpoints(say: Say, run_id: str, evals: list[dict]) -> gr.Dropdown:
     steps, losses = promote_checkpoint.kept(run_id), {row["step"]: row["eval_loss"] for row in evals}
 
     def words(step: int) -> str:
-        title = say("film.step", step=step)
+        title = say("eval_samples.step", step=step)
         return title if losses.get(step) is None else f"{title} · eval_loss {say.number(losses[step])}"
 
     return gr.Dropdown(choices=[(words(step), step) for step in steps], value=steps[-1] if steps else None)
@@ -158,9 +158,9 @@ def checkpoints(say: Say, run_id: str, evals: list[dict]) -> gr.Dropdown:
 def on_take(say: Say, run_id: str, step: int | None) -> None:
     """Make a checkpoint the result of the run."""
     if step is None:
-        raise Refused(say("film.no_checkpoint"))
+        raise Refused(say("eval_samples.no_checkpoint"))
     promote_checkpoint.take(run_id, step)
-    inform(say("film.taken", step=step))
+    inform(say("eval_samples.taken", step=step))
 
 
 def on_field(run_id: str | None, field: str) -> str:

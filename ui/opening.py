@@ -46,9 +46,9 @@ def build_demo(say: Say) -> tuple[list, gr.Button]:
         talk = gr.Button(say("opening.tour.talk"), visible=False, scale=0, min_width=260)
     timer = gr.Timer(TICK_SECONDS, active=False)
     outputs = [panel, timer, start, stop, talk]
-    start.click(partial(on_demo, say, demo.start), None, outputs, api_visibility="private")
-    stop.click(partial(on_demo, say, opening_demo.stop), None, outputs, api_visibility="private")
-    timer.tick(partial(demo_outputs, say), None, outputs, show_progress="hidden", api_visibility="private")
+    start.click(partial(on_demo, say, demo.start), None, outputs)
+    stop.click(partial(on_demo, say, opening_demo.stop), None, outputs)
+    timer.tick(partial(demo_outputs, say), None, outputs, show_progress="hidden")
     return outputs, talk
 
 

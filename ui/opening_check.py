@@ -39,7 +39,7 @@ def build(say: Say) -> list:
         panel = gr.HTML(elem_id=f"check-{say.lang}")
     probe, timer = gr.State(""), gr.Timer(TICK_SECONDS, active=False)
     drawn = [panel, start, stop, copy, timer, probe]
-    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    quiet = {"show_progress": "hidden"}
     start.click(partial(on_start, say), None, drawn, **quiet)
     stop.click(partial(on_stop, say), None, drawn, **quiet)
     timer.tick(partial(on_tick, say), probe, drawn, **quiet)

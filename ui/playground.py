@@ -19,7 +19,7 @@ SLIDERS = (  # rows of (field of Sampling, lowest, highest, step)
     (("temperature", 0, 2, 0.05), ("top_p", 0.05, 1, 0.05), ("top_k", 0, 200, 1)),
     (("repetition_penalty", 1, 2, 0.05), ("max_new_tokens", 16, 2048, 8)),
 )
-QUICK = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+QUICK = {"queue": False, "show_progress": "hidden"}
 
 
 def build(say: Say, at_home: bool = False) -> dict:

@@ -49,7 +49,7 @@ def build(say: Say, at_home: bool = False) -> dict:
     show = gr.Button(say("arena.show"))
     result = gr.HTML(elem_id=f"verdict-{say.lang}")
     drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"]]
-    hidden, private = {"show_progress": "hidden"}, {"show_progress": "hidden", "api_visibility": "private"}
+    hidden, private = {"show_progress": "hidden"}, {"show_progress": "hidden"}
     redraw, reset = (partial(draw, say), match, drawn), (lambda: "", None, result)
     started = start.click(partial(on_start, say), [a, b, chosen], match, **hidden)
     started.success(*redraw, **private).then(*reset, **private)
@@ -105,10 +105,10 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
 
 
 def on_load(say: Say, a: str | None, b: str | None, prompt_set: str | None, match: str | None) -> list:
-    """The contestants, the sets and the matches; what is chosen stays: a value is sent only where it is new."""
-    contestants = chat_models.listed()
-    names = [(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in contestants]
-    run = next((one for one in contestants if one.kind == "run"), None)
+    """The models, the sets and the matches; what is chosen stays: a value is sent only where it is new."""
+    models = chat_models.listed()
+    names = [(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in models]
+    run = next((one for one in models if one.kind == "run"), None)
     sides, sets, played = runs.disambiguate(names), set_choices(say), match_choices(say)
     return [
         _choice(sides, a, f"base:{run.base_model}" if run else None),

@@ -141,15 +141,17 @@ def remedy(say: Say, diagnosis: dict | None) -> str:
     lines = []
     if diagnosis["changes"]:
         changes = ", ".join(f"{name} → {value}" for name, value in diagnosis["changes"].items())
-        lines.append(say("doctor.change", changes=changes))
+        lines.append(say("diagnosis.change", changes=changes))
         if diagnosis["fits"] and "needs" in diagnosis:
-            lines.append(say("doctor.fits", **{name: say.size(diagnosis[name]) for name in ("needs", "after", "free")}))
+            lines.append(
+                say("diagnosis.fits", **{name: say.size(diagnosis[name]) for name in ("needs", "after", "free")})
+            )
         elif diagnosis["fits"] is False:
-            lines.append(say("doctor.too_little"))
+            lines.append(say("diagnosis.too_little"))
     elif diagnosis["fits"] is False:
-        lines.append(say("doctor.nothing"))
+        lines.append(say("diagnosis.nothing"))
     step = diagnosis["step"]
-    lines.append(say("doctor.from_checkpoint", step=step) if step else say("doctor.from_start"))
+    lines.append(say("diagnosis.from_checkpoint", step=step) if step else say("diagnosis.from_start"))
     return " ".join(lines)
 
 

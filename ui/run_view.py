@@ -22,11 +22,11 @@ COMMANDS = {
     "resume": ("training.resume", runs.resume, "training.resumed"),
     "save_now": ("runs.save_now", partial(runs.ask_once, what="save"), "runs.save_asked"),
     "sample_now": ("runs.sample_now", partial(runs.ask_once, what="sample"), "runs.sample_asked"),
-    "treat": ("doctor.treat", diagnosis.treat, "doctor.treated"),
+    "treat": ("diagnosis.treat", diagnosis.treat, "diagnosis.treated"),
     "end": ("runs.end", terminate.end, "runs.ended"),
 }
-HANGING = ("stalled", "unheard")  # alerts of a trainer that may never answer
-DRAWN = ("status", *COMMANDS, "remedy", "loss", "small", "film", "forgetting", "log")
+HANGING = ("stalled", "unanswered")  # alerts of a trainer that may never answer
+DRAWN = ("status", *COMMANDS, "remedy", "loss", "small", "samples", "forgetting", "log")
 # A run is drawn anew when one of these columns changes.
 PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left")
 PROBED += ("request_seen_at", "disk_shortage", "events_offset")
@@ -46,8 +46,8 @@ def build(say: Say) -> dict:
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
         live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
     with build_figures(say, live):
-        live["prompts"] = gr.Textbox(label=say("film.prompts"), info=say("film.prompts.info"), lines=3)
-        live["keep_prompts"] = gr.Button(say("film.keep"), size="sm")
+        live["prompts"] = gr.Textbox(label=say("eval_samples.prompts"), info=say("eval_samples.prompts.info"), lines=3)
+        live["keep_prompts"] = gr.Button(say("eval_samples.keep"), size="sm")
     with gr.Accordion(say("training.log"), open=False):
         live["log"] = gr.Code(language=None, show_label=False, interactive=False, max_lines=20)
     live["queue"] = run_queue.build(say)
@@ -62,15 +62,15 @@ def build_figures(say: Say, parts: dict) -> gr.Accordion:
     parts["loss"] = gr.Plot(show_label=False)
     with gr.Accordion(say("runs.more_curves"), open=False):
         parts["small"] = gr.Plot(show_label=False)
-    with gr.Accordion(say("film.title"), open=False) as replies:
-        parts["film"] = gr.HTML(js_on_load=run_plots.keeper())
+    with gr.Accordion(say("eval_samples.title"), open=False) as replies:
+        parts["samples"] = gr.HTML(js_on_load=run_plots.keeper())
         parts["forgetting"] = gr.Plot(show_label=False, visible=False)
     return replies
 
 
 def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool = False, live: bool = True) -> dict:
     """What these parts show of a run; `scores` are those of the forgetting meter. Not live, the plots stay as they are."""
-    shown = {"film": run_html.eval_samples(say, store.film(row["id"]), promote_checkpoint.kept(row["id"]))}
+    shown = {"samples": run_html.eval_samples(say, store.samples(row["id"]), promote_checkpoint.kept(row["id"]))}
     if not live:
         return shown | {"loss": gr.skip(), "small": gr.skip(), "forgetting": gr.Plot(visible=bool(scores))}
     forgotten = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
@@ -81,8 +81,8 @@ def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool 
 def connect(say: Say, live: dict) -> None:
     """Tie the parts to their handlers."""
     run, probed, drawn = live["run"], [live["probe"], live["timer"]], [live[name] for name in DRAWN]
-    live["timer"].tick(partial(on_tick, say), run, probed, api_visibility="private")
-    run.input(on_choose, run, [*probed, live["live"]], show_progress="hidden")
+    live["timer"].tick(partial(on_tick, say), run, probed)
+    run.change(on_choose, run, [*probed, live["live"]], show_progress="hidden")
     run.change(lambda: "\n".join(eval_samples.prompts()), None, live["prompts"], show_progress="hidden")
     for seen in (live["probe"].change, live["live"].input, live["log_scale"].input):
         seen(partial(draw, say), [run, live["live"], live["log_scale"]], drawn, show_progress="hidden")
@@ -126,6 +126,14 @@ def on_choose(run_id: str | None) -> tuple:
     return probe(row), gr.Timer(active=bool(row and (row["state"] in runs.ACTIVE or _is_behind(row)))), True
 
 
+def known(say: Say, rows: list[dict], asked: str) -> str | None:
+    """The run that an address asks for, if it is among these; one that was deleted meanwhile is said to be gone."""
+    if asked and asked not in [row["id"] for row in rows]:
+        inform(say("runs.gone", run=asked))
+        return None
+    return asked or None
+
+
 @show_errors
 def on_command(say: Say, command, sentence: str, run_id: str | None) -> tuple:
     """Request something of the shown run, and say what will happen."""
@@ -139,16 +147,16 @@ def on_command(say: Say, command, sentence: str, run_id: str | None) -> tuple:
 
 
 def on_prompts(say: Say, lines: str) -> str:
-    """Keep the prompts of the film strip, a line each."""
+    """Keep the prompts of the sample replies, a line each."""
     kept = eval_samples.keep(lines.splitlines())
-    inform(say("film.kept", count=len(kept)))
+    inform(say("eval_samples.kept", count=len(kept)))
     return "\n".join(kept or eval_samples.prompts())
 
 
 def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:
     """Everything that is shown of a run, in the order of DRAWN; the plots stay as they are where they are paused."""
     if not run_id or run_id not in runs.listed():
-        shown = {"status": templates.macro("paragraph", say("training.no_runs")), "film": "", "log": ""}
+        shown = {"status": templates.macro("paragraph", say("training.no_runs")), "samples": "", "log": ""}
         shown |= {"loss": None, "small": None}
         shown |= {name: gr.Button(interactive=False) for name in ("stop", "pause", "resume", "save_now", "sample_now")}
         shown |= {name: gr.Button(visible=False) for name in ("treat", "end")}

@@ -35,10 +35,9 @@ def build(say: Say) -> dict:
         inputs_kwargs=form,
         outputs=outputs,
         concurrency_limit=1,
-        api_visibility="private",
     )
-    stop.click(partial(on_end, say), None, outputs, api_visibility="private")
-    timer.tick(partial(on_tick, say), None, outputs, show_progress="hidden", api_visibility="private")
+    stop.click(partial(on_end, say), None, outputs)
+    timer.tick(partial(on_tick, say), None, outputs, show_progress="hidden")
     return {"load": partial(on_load, say), "inputs": [form["run_id"]], "outputs": [form["run_id"], *outputs]}
 
 

@@ -58,7 +58,6 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
             [prompt, note, history, *boxes],
             concurrency_limit=None,
             show_progress="hidden",
-            api_visibility="private",
         )
         stop.click(None, None, None, cancels=[answered])
         gr.on(
@@ -67,7 +66,6 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
             None,
             [note, history, *boxes],
             cancels=[answered],
-            api_visibility="private",
         )
     # Waiting takes no thread and writing has one of its own: the queue of the framework has nothing to hold back.
     page.queue(max_size=4 * share.limits.visitors, default_concurrency_limit=None)

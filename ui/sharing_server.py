@@ -17,9 +17,10 @@ from gradio import networking
 from gradio.tunneling import Tunnel
 from markupsafe import Markup
 
-from core import models, paths
+from core import paths
 from core.chat import chat, chat_models, types
 from core.errors import UserError
+from core.models import models
 from core.runs import runs
 from core.sharing.connections import Connection
 from core.sharing.gate import Gate

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import models
 from core.corpus import corpus
 from core.errors import UserError
+from core.models import models
 from core.synth import material, preview, prompts, recipes
 from ui import synth_recipe
 from ui.errors import Refused, show_errors

@@ -6,9 +6,10 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults, models
+from core import defaults
 from core.corpus import corpus
 from core.errors import UserError
+from core.models import models
 from core.runs import runs, store
 from core.training.config import CHOICES, TrainConfig
 from ui import cards, model_choices, run_view, training_approach
@@ -65,6 +66,7 @@ def build(say: Say) -> dict:
     chosen.then(on_model, choice, suited, show_progress="hidden")
     return {
         "form": form,
+        "pick": live["run"],
         "load": partial(on_load, say),
         "inputs": [form["corpus"], live["run"], card],
         "outputs": [form["base_model"], form["corpus"], *run, card],
@@ -96,7 +98,7 @@ def build_form(say: Say) -> dict:
         "name": gr.Textbox(**words("name")),
     }
     with gr.Row():
-        for name in ("film_strip", "forgetting_meter"):
+        for name in ("eval_samples", "forgetting_meter"):
             form[name] = gr.Checkbox(DEFAULTS[name], min_width=150, **words(name))
     choices = CHOICES | {"optim": OPTIMIZERS}
     with gr.Accordion(say("training.more"), open=False):
@@ -119,20 +121,21 @@ def build_form(say: Say) -> dict:
 # Handlers
 
 
-def on_load(say: Say, corpus_id: str | None, run_id: str | None, card: str | None = None) -> tuple:
-    """Fill the lists, and show the active run or the newest after any reload or restart.
+def on_load(say: Say, corpus_id: str | None, run_id: str | None, card: str | None = None, asked: str = "") -> tuple:
+    """Fill the lists, and show the run that the address asks for, else the active one or the newest.
 
     What is chosen stays, even what is chosen or typed meanwhile: a value is sent only where it is new.
     """
     rows = store.sync_all()
+    asked = run_view.known(say, rows, asked)
     active = [row for row in rows if row["state"] in runs.ACTIVE]
-    same = [row for row in rows if row["id"] == run_id]
+    same = [row for row in rows if row["id"] == (asked or run_id)]
     shown = (same or [row for row in active if row["state"] != "queued"] or active or rows or [None])[0]
     corpora = [(card["name"], card["id"]) for card in corpus.listed()]
     starter = say("training.starter_ready" if models.local(models.STARTER) else "training.starter")
     others = [(label, name) for label, name in model_choices.choices(say) if name != models.STARTER]
     new_corpus = {} if corpus_id in [id for _, id in corpora] else {"value": corpora[0][1] if corpora else None}
-    new_run = {} if same else {"value": shown and shown["id"]}
+    new_run = {} if same and not asked else {"value": shown and shown["id"]}
     info = say("training.corpus.info" if corpora else "training.no_corpus")
     return (
         gr.Dropdown(choices=[(starter, models.STARTER), *others]),

@@ -4,8 +4,9 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults, models
+from core import defaults
 from core.chat import profiles
+from core.models import models
 from ui import model_choices
 from ui.errors import inform, show_errors
 from ui.text import Say
@@ -16,8 +17,8 @@ EMPTY_ROWS = 3
 
 def build_choice(say: Say) -> tuple[gr.Radio, gr.Markdown]:
     """The choice of an approach, and what the chosen one changes, costs and risks."""
-    choices = [(say(f"road.{name}"), name) for name in APPROACHES]
-    approach = gr.Radio(choices, value=APPROACHES[0], label=say("road"), elem_id="approach")
+    choices = [(say(f"approach.{name}"), name) for name in APPROACHES]
+    approach = gr.Radio(choices, value=APPROACHES[0], label=say("approach"), elem_id="approach")
     return approach, gr.Markdown(about(say, APPROACHES[0]), elem_classes="subdued")
 
 
@@ -67,7 +68,7 @@ def connect(say: Say, approach: gr.Radio, note: gr.Markdown, form: dict, run_par
 
 
 def about(say: Say, approach: str) -> str:
-    return say(f"road.{approach}.about")
+    return say(f"approach.{approach}.about")
 
 
 def on_approach(say: Say, approach: str, base_model: str | None) -> tuple:
@@ -92,7 +93,9 @@ def on_corpus(say: Say, corpus_id: str | None, approach: str, base_model: str | 
 def on_chosen(say: Say, corpus_id: str | None, approach: str) -> None:
     """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
     if better := _better(corpus_id, approach):
-        inform(say("road.for_text" if better == "text" else "road.for_chats", road=say(f"road.{better}")))
+        inform(
+            say("approach.for_text" if better == "text" else "approach.for_chats", approach=say(f"approach.{better}"))
+        )
 
 
 def _better(corpus_id: str | None, approach: str) -> str | None:

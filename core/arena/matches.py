@@ -1,14 +1,13 @@
-"""Matches: two contestants answer a set of prompts in the background; each prompt's sides are shuffled once for all.
+"""Matches: two models answer a set of prompts in the background; each prompt's sides are shuffled once for all.
 
 A match is a job's directory: job.json holds the request and the prompts, answers.jsonl grows a line a prompt, and
-measured.json holds the held-out loss of both contestants.
+measured.json holds the held-out loss of both.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from core import files, jobs, paths
@@ -34,7 +33,7 @@ def home() -> Path:
 
 
 def create(a: str, b: str, prompt_set: str, sampling: dict | None = None) -> Path:
-    """Make a match of two contestants, by their ids, over a set of prompts, and start answering."""
+    """Make a match of two chat models, by their ids, over a set of prompts, and start answering."""
     if a == b:
         raise SameContestant
     named = [(chat_models.find(id).title, id) for id in (a, b)]
@@ -82,7 +81,7 @@ def _once_free(directory: Path, request: dict, report, ask: Callable):
             report("waiting")
             while gpu_access.busy() and not jobs.end_request(directory):
                 time.sleep(WAIT_SECONDS)
-            report("going_on")
+            report("resumed")
         try:
             return ask()
         except gpu_access.CardBusy:
@@ -93,7 +92,7 @@ def _once_free(directory: Path, request: dict, report, ask: Callable):
 
 
 def measure(directory: Path, request: dict) -> None:
-    """Write the held-out loss of both contestants, over the rows that their run held out, into measured.json."""
+    """Write the held-out loss of both models, over the rows that their run held out, into measured.json."""
     rows, losses = held_out_rows([request["a"], request["b"]]), {}
     for side in ("a", "b"):
         measured = chat.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
@@ -102,7 +101,7 @@ def measure(directory: Path, request: dict) -> None:
 
 
 def held_out_rows(ids: list[str]) -> list[dict]:
-    """The rows that the first run among the contestants held out; none if its corpus is gone."""
+    """The rows that the first run among the models held out; none if its corpus is gone."""
     for id in ids:
         try:
             if config := chat_models.find(id).config:
@@ -119,19 +118,11 @@ def answers(directory: Path) -> list[dict]:
         whole = (directory / "answers.jsonl").read_bytes().rpartition(b"\n")[0]
     except OSError:
         return []
-    return [row for line in whole.split(b"\n") if (row := _answer(line))]
-
-
-def _answer(line: bytes) -> dict | None:
-    """A line of answers, or None of one that a power cut has damaged: its prompt is answered again."""
-    with suppress(ValueError):
-        row = json.loads(line)
-        return row if isinstance(row, dict) and {"prompt", "a", "b"} <= row.keys() else None
-    return None
+    return [row for row in files.parsed(whole) if {"prompt", "a", "b"} <= row.keys()]
 
 
 def sides(match_id: str, prompt: int) -> str:
-    """Which contestants stand on the left and on the right of a prompt, "ab" or "ba": the same whoever looks and when."""
+    """Which models stand on the left and on the right of a prompt, "ab" or "ba": the same whoever looks and when."""
     return ("ab", "ba")[hashlib.sha256(f"{match_id} {prompt}".encode()).digest()[0] % 2]
 
 

@@ -8,12 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import files, models, paths
+from core import files, paths
 from core.chat import profiles
 from core.chat.types import BASE, TUNED, BaseGone, ChatModelGone, NoAdapter
 from core.errors import UserError
+from core.models import models
 from core.runs import runs
-from core.training.checkpoints import whole_checkpoint
+from core.training.checkpoints import complete, whole_checkpoint
 from core.training.config import TrainConfig
 
 _base_directories: dict[str, str] = {}  # of bases in use, by name: a hub is not asked at every message
@@ -99,14 +100,8 @@ def _is_known_base(name: str) -> bool:
 def _of_run(run_id: str) -> Iterator[ChatModel]:
     with suppress(UserError, OSError, ValueError, KeyError):
         yield _run(run_id)
-        for path in _checkpoints(paths.run(run_id)):
+        for path in complete(paths.run(run_id)).values():
             yield _checkpoint(run_id, path.name)
-
-
-def _checkpoints(run_dir: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    complete = [path.parent for path in run_dir.glob("checkpoint-*/whole.json")]
-    return sorted(complete, key=lambda path: int(path.name.split("-")[1]))
 
 
 def _run(run_id: str) -> ChatModel:
@@ -122,7 +117,7 @@ def _run(run_id: str) -> ChatModel:
 
 def _checkpoint(run_id: str, name: str) -> ChatModel:
     run_dir, config = runs.directory(run_id), runs.config(run_id)
-    weights = next((path for path in _checkpoints(run_dir) if path.name == name), None)
+    weights = next((path for path in complete(run_dir).values() if path.name == name), None)
     title = f"{runs.label(run_id)['name']} · {name}"
     if weights is None:
         raise ChatModelGone(title=title)

@@ -14,11 +14,13 @@ import psutil
 import torch
 from safetensors import safe_open
 
-from core import model_files
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
 from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
 from core.errors import UserError
+from core.estimate import catalogue, memory
+from core.estimate.setup import Setup
+from core.models import model_files
 from core.runs import gpu_access
 from core.training import devices, encoding, environment, model_loading, packages, tokenizer_loading
 from core.training.config import TrainConfig
@@ -28,7 +30,6 @@ CLOSING = threading.Event()  # set while the card's memory is wanted back: repli
 ON_CPU = "cpu-instead"  # the processor of a machine that has a card: nothing there is in the way of a run
 LOOK_SECONDS = 0.05
 MOST_ADAPTERS = 8  # kept around one base
-QUANTISED_BYTES = 0.7  # of a weight in NF4, with what quantisation leaves in 16 bit
 BASE_ADAPTER = "__base__"  # PEFT's own name, in a mixed batch, for a row without an adapter
 
 
@@ -181,7 +182,7 @@ def _load_model(one: ChatModel, key: Key) -> LoadedModel:
 def _load_weights(one: ChatModel, key: Key) -> Weights:
     method = "qlora" if key.quantised else "lora"
     config = TrainConfig(base_model=key.directory, corpus="", method=method, precision=key.precision)
-    need_room(one, Path(key.directory), key.device, bytes_each(config, key.device))
+    need_room(one.title, weight_bytes(config, key.device), key.device)
     if key.device == ON_CPU:
         base = model_loading.without_towers(model_loading.open_model(key.directory, dtype=torch.float32))
     else:
@@ -288,11 +289,14 @@ def is_open() -> bool:
     return bool(_opened)
 
 
-def bytes_each(config: TrainConfig, device: str) -> float:
-    """Bytes that a weight takes in memory, of a base that this config loads on this device."""
+def weight_bytes(config: TrainConfig, device: str) -> float:
+    """Bytes that the weights of a base take in memory as this config loads it on this device."""
+    count = model_files.count(Path(config.base_model))
     if config.method == "qlora":
-        return QUANTISED_BYTES
-    return 4 if device == ON_CPU or devices.precision(config) == "fp32" else 2
+        with suppress(UserError):
+            return memory.residents(catalogue.shape(config.base_model), Setup())["weights"]
+        return memory.NF4[True] * count  # at least, of an architecture without formulas
+    return count * (4 if device == ON_CPU or devices.precision(config) == "fp32" else 2)
 
 
 def for_replies(base):
@@ -303,11 +307,11 @@ def for_replies(base):
     return base
 
 
-def need_room(one: ChatModel, directory: Path, device: str, bytes_each: float) -> None:
-    """Raise NoRoom when a model of so many bytes a weight is surely larger than the memory that is free."""
-    need, free = model_files.count(directory) * bytes_each, free_bytes(device)
+def need_room(title: str, need: float, device: str) -> None:
+    """Raise NoRoom when a model needs more bytes than are free."""
+    free = free_bytes(device)
     if need > free:
-        raise NoRoom(model=one.title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
+        raise NoRoom(model=title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
 
 
 def free_bytes(device: str) -> int:

@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core import files, models, paths
+from core import files, paths
 from core.errors import UserError
+from core.models import models
 
 MOST_EXAMPLES = 50
 

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, Listener
 
 from filelock import FileLock, Timeout
 
-from core import errors
+from core import errors, files
 from core.chat.chat import END_SECONDS, LOOK_SECONDS, address_file, lock_file, receive, send
 from core.chat.types import ChatClosed, Question, Sampling
 from core.errors import UserError
@@ -42,11 +42,9 @@ class Server:
         with lock:
             key = secrets.token_bytes(32)
             listener = Listener(authkey=key)
-            scratch = address_file().with_suffix(".tmp")
-            scratch.touch(mode=0o600)
             values = {"address": listener.address, "key": key.hex(), "pid": os.getpid()}
-            scratch.write_text(json.dumps(values), encoding="utf-8")
-            scratch.replace(address_file())
+            with files.replaced(address_file(), mode=0o600) as file:
+                file.write(json.dumps(values).encode())
             threading.Thread(target=self._watch, args=[listener], daemon=True).start()
             while True:
                 try:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 
-from core import models, process
+from core import process
 from core.hardware import hardware
+from core.models import models
 
 TAIL_CHARACTERS = 300  # of the last line, for a table
 TAIL_LINES = 40  # that go to the log

@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from core import errors, models
+from core import errors
 from core.chat import chat
 from core.check_card import advice, children, stand_in
 from core.check_card.results import GROUPS, STAND_IN, final, result
 from core.errors import UserError
 from core.estimate import calibration, catalogue, forecast
 from core.hardware import hardware, nvidia
+from core.models import models
 from core.runs import gpu_access, runs
 from core.training.config import TrainConfig
 

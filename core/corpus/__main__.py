@@ -9,7 +9,7 @@ import time
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
-from core import errors, tokenizer
+from core import errors
 from core.corpus import (
     checks,
     cleaning,
@@ -24,6 +24,7 @@ from core.corpus import (
     token_counter,
 )
 from core.errors import UserError
+from core.models import tokenizer
 
 
 class NoSuchRow(UserError):

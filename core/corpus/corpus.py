@@ -5,7 +5,7 @@ import shutil
 from itertools import islice
 from pathlib import Path
 
-from core import paths
+from core import files, paths
 from core.corpus import storage, turns
 from core.corpus.importer import create as create
 from core.corpus.reading import Options as Options
@@ -81,11 +81,7 @@ def find(corpus_id: str, words: str, start: int = 0, count: int = 50) -> tuple[l
 
 def set_aside(corpus_id: str, start: int = 0, count: int = 50) -> list[dict]:
     """What could not become rows: file, line or record, reason, detail and the first 200 characters."""
-    path = directory(corpus_id) / "set_aside.jsonl"
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [json.loads(line) for line in islice(lines, start, start + count)]
+    return list(islice(files.lines(directory(corpus_id) / "set_aside.jsonl"), start, start + count))
 
 
 def delete(corpus_id: str) -> None:

@@ -1,15 +1,15 @@
 """A corpus written out in the formats of others: whole or not at all, with a dataset card beside it."""
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import orjson
 import zstandard
 
+from core import files
 from core.corpus import documents, importer, storage, turns
 from core.errors import UserError
 
@@ -47,14 +47,8 @@ def export(directory: Path, form: str, out: Path) -> dict:
         raise FileExists(path=out)
     importer.make_place(out.parent)
     _check(directory, form)
-    unfinished = out.with_name(f".{out.name}.{os.getpid()}.unfinished")
-    try:
-        _write(directory, unfinished, form)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.rename(out)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with files.replaced(out) as file:
+        _write(directory, file, form)
     card = storage.read_card(directory)
     out.with_name(out.name + ".md").write_text(dataset_card(card, form, out.name), encoding="utf-8")
     return {"path": str(out), "rows": card["rows"], "bytes": out.stat().st_size, "format": form}
@@ -148,18 +142,18 @@ def _lines(directory: Path, form: str) -> Iterator[bytes]:
             yield orjson.dumps(_shaped(row, form)) + b"\n"
 
 
-def _write(directory: Path, path: Path, form: str) -> None:
+def _write(directory: Path, file: BinaryIO, form: str) -> None:
     if form == "parquet":
-        _write_parquet(directory, path)
-        return
-    with path.open("wb", buffering=1 << 20) as file:
-        packer = zstandard.ZstdCompressor(level=9).stream_writer(file) if form == "jsonl.zst" else nullcontext(file)
-        with packer as out:
+        _write_parquet(directory, file)
+    elif form == "jsonl.zst":
+        with zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as out:
             for line in _lines(directory, form):
                 out.write(line)
+    else:
+        file.writelines(_lines(directory, form))
 
 
-def _write_parquet(directory: Path, path: Path) -> None:
+def _write_parquet(directory: Path, file: BinaryIO) -> None:
     import pyarrow as pa  # noqa: PLC0415 - pyarrow takes half a second
     import pyarrow.parquet as pq  # noqa: PLC0415 - pyarrow takes half a second
 
@@ -175,6 +169,6 @@ def _write_parquet(directory: Path, path: Path) -> None:
         return {name: row.get(name) for name in names} | packed
 
     rows = map(flat, storage.all_rows(directory))
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         while batch := list(islice(rows, BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema))

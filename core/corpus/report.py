@@ -1,12 +1,9 @@
 """The report on a corpus: copies, checks, gauges and tokens; each row's attributes are written beside the rows."""
 
-import os
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import orjson
 
@@ -37,7 +34,7 @@ def make(
     sample: list[dict] = []
     every = max(1, card["rows"] // tokens.SAMPLE)
     lengths = array("I")
-    with _replaced(directory / ATTRIBUTES) as out:
+    with files.replaced(directory / ATTRIBUTES) as out:
         for number, row in enumerate(storage.all_rows(directory)):
             checked = checks.check(row)
             flags.update(checked["flags"])
@@ -80,9 +77,7 @@ def make(
 
 def attributes(directory: Path) -> Iterator[dict]:
     """The attributes of each row, in order; make() has to be called before."""
-    with (directory / ATTRIBUTES).open("rb") as lines:
-        for line in lines:
-            yield orjson.loads(line)
+    return files.lines(directory / ATTRIBUTES)
 
 
 def _said(directory: Path, count: int, tell: Report) -> Iterator[duplicates.Said]:
@@ -106,15 +101,3 @@ def _pairs(directory: Path, copies: duplicates.Copies) -> list[dict]:
              "texts": [duplicates.text_of(row)[:600], duplicates.text_of(other)[:600]]}
         )  # fmt: skip
     return pairs
-
-
-@contextmanager
-def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file that replaces the old one only when it was written to its end."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

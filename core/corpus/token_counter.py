@@ -7,9 +7,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from core import models, tokenizer
 from core.corpus import diversity_metrics, storage, turns
 from core.errors import UserError
+from core.models import models, tokenizer
 from core.training import encoding, errors
 
 # Characters per token of Qwen's tokenizer, measured on aphorisms: Russian 2.55, English 3.87.

@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from core import paths
+from core import files, paths
 from core.errors import UserError
 from core.estimate import catalogue
 
@@ -64,18 +64,13 @@ def record(
 def rows() -> list[dict]:
     """All records but those of a check that a later one has repeated; a line that was cut off is passed over."""
     try:
-        lines = file().read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = file().read_bytes()
     except OSError:
         return []
     records = {}
-    for at, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            measured = tuple(row.get(name) for name in ("model", "card", "attention", "method"))
-            records[measured if row.get("origin") == CHECK else at] = row
+    for at, row in enumerate(files.parsed(lines)):
+        measured = tuple(row.get(name) for name in ("model", "card", "attention", "method"))
+        records[measured if row.get("origin") == CHECK else at] = row
     return list(records.values())
 
 
@@ -106,9 +101,8 @@ def forget(card: str, attention: str, method: str) -> int:
     kept = [row for row in rows() if (row.get("card"), row.get("attention"), row.get("method")) != asked]
     forgotten = len(rows()) - len(kept)
     if forgotten:
-        partial = file().with_suffix(".part")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        partial.replace(file())
+        with files.replaced(file()) as out:
+            out.writelines(json.dumps(row).encode() + b"\n" for row in kept)
     return forgotten
 
 

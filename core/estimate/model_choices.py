@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from core import models
 from core.estimate import catalogue, config_sources
+from core.models import models
 
 
 @dataclass(frozen=True)

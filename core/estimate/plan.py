@@ -5,9 +5,9 @@ import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from core import models
 from core.estimate.answer import Answer
 from core.estimate.setup import named_targets
+from core.models import models
 from core.training import program
 from core.training.config import TrainConfig
 

@@ -75,7 +75,7 @@ def main() -> None:
     as_json = parser.parse_args().json
     measured = measure()
     file().parent.mkdir(parents=True, exist_ok=True)
-    file().write_text(json.dumps(stored() | {measured["name"]: measured["tflops"]}), encoding="utf-8")
+    files.write_json(file(), stored() | {measured["name"]: measured["tflops"]})
     print(json.dumps(measured) if as_json else f"{measured['name']}: {measured['tflops']:.2f} TFLOP/s")
 
 

@@ -13,7 +13,7 @@ KERNELS = 12  # of a layer for one new token: norms, products, rotation, attenti
 
 
 @dataclass(frozen=True)
-class Reply:
+class ReplyCost:
     """What a prompt before every message costs: tokens, bytes of keys and values, seconds."""
 
     tokens: int
@@ -52,10 +52,10 @@ def memory(shape: ModelShape, setup: Setup, capability: float) -> Memory:
     )
 
 
-def cost(shape: ModelShape, setup: Setup, card: Card) -> Reply:
+def cost(shape: ModelShape, setup: Setup, card: Card) -> ReplyCost:
     """A reply reads the prompt at the rate of matrix products, and writes at the pace of the memory or of the host."""
     read, written, _ = _seconds(shape, setup, card)
-    return Reply(setup.prompt_tokens, setup.prompt_tokens * token_bytes(shape, setup), read, REPLY * written)
+    return ReplyCost(setup.prompt_tokens, setup.prompt_tokens * token_bytes(shape, setup), read, REPLY * written)
 
 
 def pace(shape: ModelShape, setup: Setup, card: Card) -> speed.Pace:

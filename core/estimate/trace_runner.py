@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,9 +41,7 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
     if "error" in answer:
         raise TraceFailed(reason=answer["error"])
     cached.parent.mkdir(parents=True, exist_ok=True)
-    partial = cached.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(answer), encoding="utf-8")
-    partial.replace(cached)
+    files.write_json(cached, answer)
     return answer | {"kept": False}
 
 

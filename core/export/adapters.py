@@ -5,9 +5,10 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from core import events, models, paths
+from core import events, paths
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
+from core.models import models
 from core.runs import runs
 
 FILES = (

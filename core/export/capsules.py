@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from core import events, models, paths
+from core import events, files, paths
 from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters
+from core.models import models
 from core.runs import runs, trainer
 from core.training import corpus_rows, program
 
@@ -24,8 +25,7 @@ def write(run_id: str, out: Path) -> Path:
     packages = sorted(versions.keys() - {"python", "soulsmith"})
     readme = (paths.assets() / "export" / "capsule.md").read_text(encoding="utf-8")
     readme = readme.format(name=runs.label(run_id)["name"], base_model=base, version=versions.get("soulsmith", "0.8"))
-    unfinished = out.with_suffix(".unfinished")
-    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+    with files.replaced(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         program.write(archive)
         archive.writestr("config.json", json.dumps(packed, indent=2, ensure_ascii=False) + "\n")
         archive.writestr("requirements.txt", "".join(f"{p}=={versions[p].split('+')[0]}\n" for p in packages))
@@ -41,5 +41,4 @@ def write(run_id: str, out: Path) -> Path:
         with archive.open("corpus.jsonl", "w", force_zip64=True) as rows:
             for row in corpus_rows.read_rows(runs.corpus_path(config)):
                 rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    unfinished.replace(out)
     return out

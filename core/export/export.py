@@ -4,15 +4,14 @@ Run it: `python -m core.export RUN --as capsule|adapter|merged|gguf OUT --json`.
 the background, whose files stay in the data directory until the export is deleted.
 """
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from core import jobs, model_files, models, paths
+from core import files, jobs, paths
 from core.chat import chat_models, reply_gpu
 from core.errors import UserError
 from core.export import adapters, capsules
+from core.models import model_files, models
 from core.runs import runs
 
 KINDS = ("capsule", "adapter", "merged", "gguf")
@@ -80,7 +79,7 @@ def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
     if kind == "capsule":
         return {"path": str(capsule(run_id, out)), "bytes": out.stat().st_size}
     model = chat_models.find(f"run:{run_id}")
-    with _complete_or_absent(out) as directory:
+    with files.new_directory(out) as directory:
         made = adapters.write(model, directory, out) if kind == "adapter" else _weights(model, kind, directory, report)
     return {"path": str(out), "bytes": sum(file.stat().st_size for file in out.iterdir()), **made}
 
@@ -92,19 +91,3 @@ def _weights(model: chat_models.ChatModel, kind: str, directory: Path, report: C
         chat_models.base_directory(model)  # downloads a base that is not here, whose size is known only then
         check(model.id.removeprefix("run:"), kind, directory)
     return (merging if kind == "merged" else gguf_export).write(model, directory, report)
-
-
-@contextmanager
-def _complete_or_absent(out: Path) -> Iterator[Path]:
-    """A directory to fill, which gets the name `out` at the end, and goes when something is raised."""
-    unfinished = out.with_name(out.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    if out.exists():
-        out.rmdir()  # an empty directory
-    unfinished.rename(out)

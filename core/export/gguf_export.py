@@ -21,7 +21,9 @@ from core.chat import chat_models, engine
 from core.chat.chat_models import ChatModel
 from core.errors import UserError
 from core.export import gguf_file, merging
+from core.models import model_files
 from core.training import encoding
+from core.training.generate import generate
 
 KINDS = ("f16", "q8_0")
 EXACT = 1e-3  # of the logits' length: between a file and the merged model with its weights rounded the same
@@ -39,7 +41,7 @@ def write(model: ChatModel, directory: Path, report: Callable) -> dict:
     """Write both files and a Modelfile into a directory that exists: {"difference", "files"}."""
     base = model.weights if model.whole else Path(chat_models.base_directory(model))
     gguf_file.check(base)  # before the long work
-    engine.need_room(model, base, "cpu", 4.5)  # the files are compared in fp32
+    engine.need_room(model.title, 4.5 * model_files.count(base), "cpu")  # the files are compared in fp32
     made, merged = {"difference": 0.0}, model.weights
     if not model.whole:
         merged = directory / "merged"
@@ -103,12 +105,8 @@ def read(path: Path, merged: Path):
 
 def greedy(model, tokenizer) -> list[list[int]]:
     """The likeliest continuation of each prompt that copies are compared on."""
-    settings, replies = {"do_sample": False, "max_new_tokens": REPLY_TOKENS, "repetition_penalty": 1.0}, []
-    for ids in merging.prompts(tokenizer):
-        prompt = torch.tensor([ids])
-        output = model.generate(input_ids=prompt, attention_mask=torch.ones_like(prompt), **settings)
-        replies.append(output[0, len(ids) :].tolist())
-    return replies
+    prompts = merging.prompts(tokenizer)
+    return [generate(model, tokenizer, [ids], REPLY_TOKENS)[0][0] for ids in prompts]
 
 
 def modelfile(merged: Path, file: str) -> str:

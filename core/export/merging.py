@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from core import model_files
 from core.chat import chat_models, engine
 from core.chat.chat_models import ChatModel
 from core.errors import UserError
+from core.models import model_files
 from core.training import encoding, model_loading, tokenizer_loading
 
 PROMPTS = ("Who are you, and what do you do all day?", "Кто ты и чем занят весь день?", "2 + 2 =")
@@ -45,7 +45,7 @@ def merge(model: ChatModel, out: Path, report: Callable) -> dict:
         MergeDiffers, and NoRoom when the base does not fit into memory.
     """
     directory = Path(chat_models.base_directory(model))
-    engine.need_room(model, directory, "cpu", 1.2 * model_files.width(directory))
+    engine.need_room(model.title, 1.2 * model_files.size(directory), "cpu")
     report("progress", stage="loading", done=0, total=0)
     tokenizer = tokenizer_loading.load_tokenizer(replace(model.config, base_model=str(directory)))
     weights = engine.Weights(load(directory), tokenizer, frozenset())

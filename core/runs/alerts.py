@@ -23,7 +23,7 @@ def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = N
     at_work, now = row["state"] in runs.AT_WORK, time.time() if now is None else now
     checks = (
         at_work and _stalled(row, now),
-        at_work and _unheard(row, now),
+        at_work and _unanswered(row, now),
         _nothing_moved(curves["steps"]),
         _skipped(row),
         _diverging(curves["means"]),
@@ -44,9 +44,9 @@ def _stalled(row: dict, now: float) -> tuple[str, dict] | None:
     return ("stalled", {"seconds": silent}) if silent > patience else None
 
 
-def _unheard(row: dict, now: float) -> tuple[str, dict] | None:
-    seconds = terminate.unheard(row, now)
-    return ("unheard", {"seconds": seconds}) if seconds > terminate.PATIENCE_SECONDS else None
+def _unanswered(row: dict, now: float) -> tuple[str, dict] | None:
+    seconds = terminate.unanswered(row, now)
+    return ("unanswered", {"seconds": seconds}) if seconds > terminate.PATIENCE_SECONDS else None
 
 
 def _nothing_moved(steps: list[dict]) -> tuple[str, dict] | None:

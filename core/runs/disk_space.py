@@ -1,12 +1,11 @@
 """Disk space: checked before a run starts and before each save; a run that finds too little waits for more."""
 
-import os
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from core import paths
+from core import files, paths
 
 RUN_BYTES = 300_000_000  # of the log, checkpoints and adapter of a small run
 SPARE_BYTES = 50_000_000  # beyond a checkpoint: the log, the database, other programs
@@ -25,7 +24,7 @@ def need(run_dir: Path, needed: int, report, should_stop=lambda: "") -> None:
                 reported = True
         time.sleep(LOOK_SECONDS)
     if reported:
-        report("room", free=free_bytes(run_dir))
+        report("disk_free", free=free_bytes(run_dir))
 
 
 def free_bytes(path: Path) -> int:
@@ -39,7 +38,7 @@ def is_full() -> bool:
 
 def checkpoint_bytes(run_dir: Path, trained: int = 0) -> int:
     """What the next checkpoint will take: as much as the largest that is there, or as so many trained parameters."""
-    sizes = [size(path) for path in run_dir.glob("checkpoint-*")]
+    sizes = [files.size(path) for path in run_dir.glob("checkpoint-*")]
     return SPARE_BYTES + int(1.1 * max(sizes, default=ADAM_BYTES * trained))
 
 
@@ -53,16 +52,6 @@ def clear(run_dir: Path) -> None:
 def taken(run_id: str) -> dict:
     """{"bytes": of the whole run, "checkpoints": {step: bytes}, and those of "adapter" or "model" if it is there}."""
     run_dir = paths.run(run_id)
-    steps = {int(path.name.split("-")[1]): size(path) for path in run_dir.glob("checkpoint-*")}
-    parts = {name: size(run_dir / name) for name in ("adapter", "model") if (run_dir / name).is_dir()}
-    return {"bytes": size(run_dir), "checkpoints": dict(sorted(steps.items())), **parts}
-
-
-def size(path: Path) -> int:
-    """Bytes of the files under a directory; files that vanish meanwhile are not counted."""
-    total = 0
-    for folder, _, names in os.walk(path):  # a directory that is being deleted is passed over
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(folder, name)).st_size
-    return total
+    steps = {int(path.name.split("-")[1]): files.size(path) for path in run_dir.glob("checkpoint-*")}
+    parts = {name: files.size(run_dir / name) for name in ("adapter", "model") if (run_dir / name).is_dir()}
+    return {"bytes": files.size(run_dir), "checkpoints": dict(sorted(steps.items())), **parts}

@@ -1,9 +1,7 @@
 """Replies to the person's own prompts at every evaluation, so that a checkpoint can be chosen by reading them."""
 
-from contextlib import contextmanager
-
 from core import files, paths
-from core.training.encoding import prompt_ids, stop_ids
+from core.training.encoding import prompt_ids
 
 MOST_PROMPTS = 8
 REPLY_TOKENS = 60
@@ -32,46 +30,14 @@ def sample(model, tokenizer) -> list[dict]:
 
 
 def reply(model, tokenizer, prompts: list[str], max_new_tokens: int) -> list[str]:
-    """Greedy replies to prompts, all in one batch padded on the left; the model is left in its mode."""
-    import torch  # noqa: PLC0415 - the page opens without torch
-
+    """Greedy replies to prompts, all in one batch; the model is left in its mode."""
+    from core.training.generate import generate  # noqa: PLC0415 - the page opens without torch
     from core.training.model_loading import autocast  # noqa: PLC0415 - the page opens without torch
 
-    if not prompts:
-        return []
     rows = [prompt_ids([{"role": "user", "content": prompt}], tokenizer) for prompt in prompts]
-    longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=model.device)  # (B, T)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
-    stops = stop_ids(model, tokenizer)
-    with evaluating(model), torch.inference_mode(), autocast(model):
-        generated = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            use_cache=True,
-            eos_token_id=stops or None,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(stops, default=0),
-        )
-    return tokenizer.batch_decode(generated[:, longest:], skip_special_tokens=True)
-
-
-@contextmanager
-def evaluating(model):
-    """Evaluation mode and the stock forward pass until the block ends: generation inspects the arguments of forward."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    was_training, patched = model.training, base.__dict__.pop("forward", None)
-    model.eval()
-    try:
-        yield
-    finally:
-        if patched:
-            base.forward = patched
-        model.train(was_training)
+    with autocast(model):
+        replies = generate(model, tokenizer, rows, max_new_tokens) if rows else []
+    return tokenizer.batch_decode([ids for ids, _ in replies], skip_special_tokens=True)
 
 
 def _file():

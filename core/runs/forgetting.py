@@ -10,7 +10,7 @@ import math
 from functools import cache
 
 from core import paths
-from core.runs.eval_samples import evaluating, reply
+from core.runs.eval_samples import reply
 from core.training.encoding import prompt_ids
 
 RED_LINE = math.log(2)  # nats a token below the base
@@ -49,6 +49,7 @@ def _scores(model, tokenizer, items: list[dict]) -> list[float]:
     """The mean log-probability of each item's answer, in nats a token."""
     import torch  # noqa: PLC0415 - the page opens without torch
 
+    from core.training.generate import evaluating  # noqa: PLC0415 - the page opens without torch
     from core.training.model_loading import autocast  # noqa: PLC0415 - the page opens without torch
 
     rows = []

@@ -13,23 +13,23 @@ class Observer:
     def __init__(self, run_dir: Path, report):
         self.run_dir, self.report, self.config = run_dir, report, None
         self.done_once = jobs.once_requests(run_dir)  # what was asked of an earlier process is not done again
-        self.heard = None
+        self.seen = None  # the latest request to stop or pause that was reported
         self.trained = 0  # parameters, known when the model is loaded
 
     def should_stop(self) -> str:
         """stop or pause, if one of them was asked."""
         return jobs.end_request(self.run_dir)
 
-    def wishes(self, step: int) -> list[str]:
+    def once_requests(self, step: int) -> list[str]:
         asked = jobs.latest_request(self.run_dir)
-        if asked.get("request") in jobs.ENDS and self.heard != asked:
-            self.heard = asked
-            self.report("heard", step=step, request=asked["request"], asked=asked["asked"])
+        if asked.get("request") in jobs.ENDS and self.seen != asked:
+            self.seen = asked
+            self.report("request_seen", step=step, request=asked["request"], requested_at=asked["asked"])
         once = jobs.once_requests(self.run_dir)
         fresh = {request: when for request, when in once.items() if self.done_once.get(request) != when}
         self.done_once |= fresh
         for request, when in fresh.items():
-            self.report("heard", step=step, request=request, asked=when)
+            self.report("request_seen", step=step, request=request, requested_at=when)
         self._wait_for_space(disk_space.SPARE_BYTES)
         return list(fresh)
 
@@ -45,7 +45,7 @@ class Observer:
         disk_space.need(self.run_dir, needed, self.report, self.should_stop)
 
     def on_evaluation(self, model, tokenizer, step: int) -> None:
-        if self.config.film_strip:
+        if self.config.eval_samples:
             self.on_sample(model, tokenizer, step)
         if self.config.forgetting_meter:
             scores = self._unless_full("forgetting_meter", step, lambda: forgetting.measure(model, tokenizer))
@@ -53,7 +53,7 @@ class Observer:
                 self.report("forgetting", step=step, **scores)
 
     def on_sample(self, model, tokenizer, step: int) -> None:
-        samples = self._unless_full("film_strip", step, lambda: eval_samples.sample(model, tokenizer))
+        samples = self._unless_full("eval_samples", step, lambda: eval_samples.sample(model, tokenizer))
         if samples is not None:
             self.report("samples", step=step, samples=samples)
 

@@ -5,10 +5,11 @@ import time
 from pathlib import Path
 
 from core import files as core_files
-from core import models, paths
+from core import paths
 from core.errors import UserError
+from core.models import models
 from core.runs import runs
-from core.training.checkpoints import is_whole
+from core.training.checkpoints import complete, is_whole
 
 TRAINING = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "scaler", "whole", "README")
 
@@ -18,9 +19,8 @@ class CheckpointGone(UserError):
 
 
 def kept(run_id: str) -> list[int]:
-    """The steps of the whole checkpoints that are there, the oldest first."""
-    whole = paths.run(run_id).glob("checkpoint-*/whole.json")
-    return sorted(int(path.parent.name.split("-")[1]) for path in whole)
+    """The steps of the complete checkpoints that are there, the oldest first."""
+    return list(complete(paths.run(run_id)))
 
 
 def take(run_id: str, step: int) -> Path:

@@ -67,9 +67,9 @@ def interrupted() -> list[str]:
     lost = []
     for run_id in runs.listed():
         with suppress(UserError, OSError, ValueError):
-            life = runs.last_life(run_id)
-            before_boot = life and life.get("boot") != process.boot_id()
-            if before_boot and life.get("starts", 0) < MOST_STARTS and runs.state(run_id) == "lost":
+            last = jobs.last_process(runs.directory(run_id))
+            before_boot = last and last.get("boot_id") != process.boot_id()
+            if before_boot and last.get("starts", 0) < MOST_STARTS and runs.state(run_id) == "lost":
                 lost.append(run_id)
     return lost
 

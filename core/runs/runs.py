@@ -18,7 +18,7 @@ from core.errors import UserError
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
 from core.jobs import ACTIVE, AT_WORK
-from core.runs import assigned_gpu, disk_space
+from core.runs import assigned_gpu
 from core.training.config import TrainConfig
 from core.training.corpus_rows import check_task
 from core.training.errors import CorpusGone
@@ -39,7 +39,9 @@ OURS = (
     "label.json",
     "card.json",
     "life.json",
+    "process.json",
     "wishes.json",
+    "once.json",
     "config.json",
     "control.*",
 )
@@ -204,9 +206,7 @@ def change(run_id: str, **fields) -> None:
     changed = {name: [getattr(before, name), value] for name, value in fields.items()}
     record = [*old.get("changes", []), {"time": round(time.time(), 3), "changed": changed}]
     files.write_json(directory(run_id) / "label.json", {**old, "changes": record})
-    scratch = directory(run_id) / "config.tmp"
-    after.save(scratch)
-    scratch.replace(directory(run_id) / "config.json")
+    files.write_json(directory(run_id) / "config.json", vars(after), indent=2)
 
 
 def put_on(run_id: str, card: str) -> None:
@@ -276,7 +276,7 @@ def delete(run_id: str) -> None:
 
 
 def disk_bytes(run_id: str) -> int:
-    return disk_space.size(directory(run_id))
+    return files.size(directory(run_id))
 
 
 def queue_lock() -> Path:
@@ -292,11 +292,6 @@ def start_worker() -> None:
 def has_worker() -> bool:
     """Whether the queue is being worked off."""
     return process.is_lock_held(queue_lock())
-
-
-def last_life(run_id: str) -> dict:
-    """The last process that trained a run: {"boot", "pid", "starts": in a row without a new checkpoint}, or {}."""
-    return files.read_json(directory(run_id) / "life.json")
 
 
 def default_name(config: TrainConfig) -> str:

@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.runs import curves as runs_curves
 from core.runs import runs
 from core.runs.database import DatabaseRebuilt, opened
+from core.training.config import EARLIER_NAMES
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -32,7 +33,7 @@ COPIED = {
     "data": _same("rows_train", "rows_eval", "tokens_train", "tokens_learned") | {"longest": "longest_row_tokens"},
     "forecast": {"predicted_bytes": "predicted_memory_bytes", "predicted_seconds": "predicted_seconds_per_step"},
     "model": _same("parameters", "trainable_parameters", "device", "precision", "attention"),
-    "heard": {"request": "request", "asked": "requested_at", "time": "request_seen_at", "step": "request_seen_step"},
+    "request_seen": _same("request", "requested_at") | {"time": "request_seen_at", "step": "request_seen_step"},
     "checkpoint": {"step": "checkpoint_step"},
     "step": _same("step", "max_steps", "loss", "tokens_per_second", "seconds_left", "memory_gib"),
     "eval": _same("eval_loss"),
@@ -53,10 +54,10 @@ SET = {
     "loading": {"stage": "loading"},
     "data": {"stage": "loading"},  # of the model
     "step": {"stage": "training"},
-    "room": {"disk_shortage": None},
+    "disk_free": {"disk_shortage": None},
     **{event: {"stage": None, "seconds_left": None, "disk_shortage": None} for event in events.FINAL},
 }
-MEASUREMENTS = {"samples": "film_strip", "forgetting": "forgetting_meter"}  # event: the field that switches it on
+MEASUREMENTS = {"samples": "eval_samples", "forgetting": "forgetting_meter"}  # event: the field that switches it on
 CHUNK_BYTES = 1 << 20
 OPENING_SECONDS = 1.5  # how long the page may read a log that is new to it; the rest is read at later calls
 
@@ -134,8 +135,8 @@ def curves(run_id: str) -> dict[str, list[dict]]:
         return runs_curves.curves(db, run_id)
 
 
-def film(run_id: str) -> list[dict]:
-    """Every reply of the film strip: {"step", "prompt", "reply"}, by prompt and step."""
+def samples(run_id: str) -> list[dict]:
+    """Every reply to the person's prompts: {"step", "prompt", "reply"}, by prompt and step."""
     query = "select step, prompt, reply from samples where run_id = ? order by prompt_index, prompt, step"
     with opened() as db:
         return list(db.query(query, [run_id]))
@@ -267,7 +268,7 @@ def fold(row: dict, event: dict) -> None:
     elif kind in MEASUREMENTS or kind == "skipped":
         skipped = json.loads(row["skipped"] or "{}")
         skipped.pop(MEASUREMENTS.get(kind), None)
-        skipped |= {event["what"]: event["step"]} if kind == "skipped" else {}
+        skipped |= {EARLIER_NAMES.get(event["what"], event["what"]): event["step"]} if kind == "skipped" else {}
         row["skipped"] = json.dumps(skipped) if skipped else None
 
 

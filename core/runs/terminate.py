@@ -3,7 +3,6 @@
 A trainer obeys after its step; one that hangs in a driver never does.
 """
 
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,7 +11,7 @@ from core import errors, events, jobs, paths, process
 from core.errors import UserError
 from core.runs import runs
 
-PATIENCE_SECONDS = 60.0  # that a request may go unheard before the page offers to end the process
+PATIENCE_SECONDS = 60.0  # that a request may go unanswered before the page offers to end the process
 
 
 class EndedByForce(UserError):
@@ -28,7 +27,7 @@ class DoesNotDie(UserError):
     )
 
 
-def unheard(row: dict, now: float) -> float:
+def unanswered(row: dict, now: float) -> float:
     """For how many seconds a run's trainer has ignored a stop or pause; 0 where it has not."""
     if row["state"] not in ("stopping", "pausing"):
         return 0.0
@@ -47,12 +46,7 @@ def end(run_id: str) -> None:
     trainer = trainer_of(run_id)
     if not trainer:
         raise runs.NotRunning(name=name, state=runs.state(run_id))
-    processes = [trainer]
-    with suppress(psutil.Error):
-        processes = [*trainer.children(recursive=True), trainer]
-    for one in processes:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
+    process.kill(trainer)
     try:
         with jobs.lock(run_dir):  # the system releases it when the process is dead
             record_failure(run_dir, EndedByForce())
@@ -62,11 +56,12 @@ def end(run_id: str) -> None:
 
 def trainer_of(run_id: str) -> psutil.Process | None:
     """The process that trains a run: its pid may be another's by now, so the lock must be held and the command ours."""
-    run_dir, life = runs.directory(run_id), runs.last_life(run_id)
-    if not jobs.is_alive(run_dir) or life.get("boot") != process.boot_id() or "pid" not in life:
+    run_dir = runs.directory(run_id)
+    last = jobs.last_process(run_dir)
+    if not jobs.is_alive(run_dir) or last.get("boot_id") != process.boot_id() or "pid" not in last:
         return None
     try:
-        trainer = psutil.Process(life["pid"])
+        trainer = psutil.Process(last["pid"])
         words = trainer.cmdline()
     except psutil.Error:
         return None
@@ -75,7 +70,7 @@ def trainer_of(run_id: str) -> psutil.Process | None:
 
 def record_failure(run_dir: Path, error: UserError) -> None:
     """Append a failed event for a dead trainer, unless it ended by itself meanwhile; call it while holding the run's lock."""
-    events.mend(run_dir)
+    events.cut_partial_line(run_dir)
     last = events.last(run_dir) or {}
     if last.get("event") not in events.FINAL:
         events.append(run_dir, "failed", **errors.to_dict(error))

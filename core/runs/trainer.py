@@ -1,7 +1,6 @@
 """The process of one run, `python -m core.trainer RUN_DIR`: takes the lock, trains, writes the events."""
 
 import argparse
-import errno
 import json
 import logging
 import os
@@ -11,11 +10,12 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from core import VERSION, events, files, jobs, model_files, models, paths, process
+from core import VERSION, events, files, jobs, paths, process
 from core.errors import UserError
 from core.estimate import forecast
 from core.estimate.setup import saved_bytes
 from core.hardware import hardware, nvidia, torch_build
+from core.models import model_files, models
 from core.runs import assigned_gpu, disk_space, queue, runs
 from core.runs.observer import Observer
 from core.training import packages
@@ -106,7 +106,7 @@ def _recorded(run_dir: Path) -> str:
             disk_space.clear(run_dir)  # the last event needs room too
         return error
 
-    _count_life(run_dir, bool(checkpoint))
+    _record_process(run_dir, bool(checkpoint))
     resumed_from = checkpoint and Path(checkpoint).name
     ending = jobs.record(run_dir, lambda: _train(run_dir, checkpoint), describe, resumed_from=resumed_from)
     if waits_for_room and not jobs.end_request(run_dir):
@@ -121,11 +121,10 @@ def _short_of_room(run_dir: Path) -> bool:
     return disk_space.free_bytes(run_dir) < disk_bytes(replace(config, base_model=base))
 
 
-def _count_life(run_dir: Path, has_checkpoint: bool) -> None:
+def _record_process(run_dir: Path, has_checkpoint: bool) -> None:
     """Record the trainer's process, the boot of the machine, and how often in a row it started without a checkpoint."""
-    before = runs.last_life(run_dir.name) if (run_dir / "life.json").exists() else {}
-    starts = 1 if has_checkpoint else before.get("starts", 0) + 1
-    files.write_json(run_dir / "life.json", {"boot": process.boot_id(), "pid": os.getpid(), "starts": starts})
+    starts = 1 if has_checkpoint else jobs.last_process(run_dir).get("starts", 0) + 1
+    files.write_json(run_dir / "process.json", {"boot_id": process.boot_id(), "pid": os.getpid(), "starts": starts})
 
 
 def _train(run_dir: Path, checkpoint: str | None) -> dict:
@@ -260,11 +259,11 @@ def _worded(error: Exception, run_dir: Path) -> UserError:
     """An error of training as a sentence for the person."""
     if isinstance(error, UserError):
         return error
-    words = str(error).lower()
-    if getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in words or "no space left" in words:
+    if files.is_disk_full(error):
         return DiskRanFull(path=run_dir)
     if is_out_of_memory(error):
         return _out_of_memory(error, run_dir)
+    words = str(error).lower()
     if any(sign in words for sign in torch_build.NO_KERNELS) and (missing := _no_kernels()):
         return missing
     if "device-side assert" in words:

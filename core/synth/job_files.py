@@ -61,18 +61,18 @@ def resume(job, copies) -> None:
     for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl", AGAIN):
         files.cut_partial_line(job.directory / name)
     kept, last = _read_kept(job, copies)
-    for row in read(job.directory / "aside.jsonl"):
+    for row in files.lines(job.directory / "aside.jsonl"):
         job.aside[row["reason"]] += 1
         last = max(last, row["row"])
     dropped = []
-    for row in read(job.directory / "dropped.jsonl"):
+    for row in files.lines(job.directory / "dropped.jsonl"):
         job.copies[row["why"]] += 1
         last = max(last, row["row"])
         copies.add_digest(row["mark"])
         dropped = [*dropped[-NOVELTY_ROWS:], row["row"]]
         if job.recipe.kind == "mix":
             job.dropped_rows.add(job.local(row["row"]))
-    last = max([last, *(row["row"] for row in read(job.directory / AGAIN))])
+    last = max([last, *(row["row"] for row in files.lines(job.directory / AGAIN))])
     job.next = job.local(last) + 1 if last >= 0 else 0
     job.novel.extend(new for _, new in sorted((kept | dict.fromkeys(dropped, False)).items()))
     tokens = job.directory / TOKENS
@@ -99,7 +99,7 @@ def _read_kept(job, copies) -> tuple[dict[int, bool], int]:
         job.tokens += sum(tokens)
         new.update(dict.fromkeys(numbers, True))
 
-    for row in read(job.directory / "rows.jsonl"):
+    for row in files.lines(job.directory / "rows.jsonl"):
         last = max(last, row["recipe"]["row"])
         batch.append(row)
         if len(job.sample) < XRAY_TEXTS:
@@ -116,32 +116,24 @@ def ask_again(directory: Path) -> int:
     """Put what a job that is not at work has set aside where it will be asked for again; how many rows wait there."""
     aside, waiting = directory / "aside.jsonl", directory / AGAIN
     files.cut_partial_line(aside)
-    rows = {row["row"]: row for name in (AGAIN, "aside.jsonl") for row in read(directory / name)}
-    unfinished = directory / f".{AGAIN}"
-    unfinished.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows.values()))
-    unfinished.replace(waiting)
+    rows = {row["row"]: row for name in (AGAIN, "aside.jsonl") for row in files.lines(directory / name)}
+    with files.replaced(waiting) as file:
+        file.writelines(orjson.dumps(row) + b"\n" for row in rows.values())
     aside.unlink(missing_ok=True)
     return len(rows)
 
 
 def to_ask_again(directory: Path) -> list[int]:
     """The numbers of the rows that wait to be asked for again and have not had their answer."""
-    wanted = dict.fromkeys(row["row"] for row in read(directory / AGAIN))
+    wanted = dict.fromkeys(row["row"] for row in files.lines(directory / AGAIN))
     if not wanted:
         return []
     for name in ("aside.jsonl", "dropped.jsonl"):
-        for row in read(directory / name):
+        for row in files.lines(directory / name):
             wanted.pop(row["row"], None)
-    for row in read(directory / "rows.jsonl"):
+    for row in files.lines(directory / "rows.jsonl"):
         wanted.pop(row["recipe"]["row"], None)
     return list(wanted)
-
-
-def read(path: Path):
-    """The rows of a file of lines, if it is there."""
-    if path.exists():
-        with path.open("rb", buffering=1 << 20) as lines:
-            yield from map(orjson.loads, lines)
 
 
 def publish(job) -> tuple[dict, dict]:
@@ -154,7 +146,7 @@ def publish(job) -> tuple[dict, dict]:
             return storage.read_card(existing), diversity_metrics.measure([turns.learned(row) for row in rows])
 
     def rows():
-        for number, row in enumerate(read(job.directory / "rows.jsonl")):
+        for number, row in enumerate(files.lines(job.directory / "rows.jsonl")):
             if number % every == 0 and len(sample) < diversity_metrics.SAMPLE:
                 sample.append(turns.learned(row))
             yield row | {"source": {"file": job.request["file"], "line": row["recipe"]["row"]}}
@@ -162,7 +154,7 @@ def publish(job) -> tuple[dict, dict]:
     out = out or paths.corpora() / storage.free_name(paths.corpora(), job.request["name"])
     card = importer.create_from_rows(rows(), job.request["name"], parent=None, note=_note(job), out=out)
     with (out / "set_aside.jsonl").open("ab") as file:
-        for row in read(job.directory / "aside.jsonl"):
+        for row in files.lines(job.directory / "aside.jsonl"):
             values = {key: row[key] for key in ("reason", "detail", "excerpt")}
             file.write(orjson.dumps({"file": job.request["file"], "line": row["row"]} | values) + b"\n")
     return card, diversity_metrics.measure(sample)

@@ -5,15 +5,13 @@ On a graphics card it takes turns: a run that starts gets the memory, and the mo
 
 import gc
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from transformers import StoppingCriteriaList
 
-from core import model_files
 from core.chat import chat, engine
-from core.chat.types import NoRoom
 from core.corpus import turns
 from core.corpus.token_counter import directory
 from core.errors import UserError
@@ -21,6 +19,7 @@ from core.runs import gpu_access
 from core.synth.replies import Reply
 from core.training import devices, encoding, environment, errors, model_loading, tokenizer_loading
 from core.training.config import TrainConfig
+from core.training.generate import generate
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
 LOOK_SECONDS = 1.0  # between two looks, while it writes, whether a run wants the card
@@ -117,21 +116,19 @@ class Local:
         config = TrainConfig(base_model=str(self.path), corpus="", method=self._method())
         self.tokenizer = tokenizer_loading.load_tokenizer(config)
         self.model = engine.for_replies(model_loading.load_base(config)).eval()
-        self.stop_ids = encoding.stop_ids(self.model, self.tokenizer)
         torch.manual_seed(self.seed + self.written)
 
     def _method(self) -> str:
         """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
         kind = devices.device_type()
-        count = model_files.count(self.path)
-        config = TrainConfig(base_model=str(self.path), corpus="", method="lora")
-        need = {"lora": MARGIN * engine.bytes_each(config, kind) * count, "qlora": engine.QUANTISED_BYTES * count}
-        if need["lora"] > engine.free_bytes(kind):
+        need = {
+            method: engine.weight_bytes(TrainConfig(base_model=str(self.path), corpus="", method=method), kind)
+            for method in ("lora", "qlora")
+        }
+        if MARGIN * need["lora"] > engine.free_bytes(kind):
             chat.close(at_once=False)
-        free = engine.free_bytes(kind)
-        if need["qlora"] > free:
-            raise NoRoom(model=self.path.name, need=f"{need['qlora'] / 2**30:.1f}", free=f"{free / 2**30:.1f}")
-        return "lora" if need["lora"] <= free else "qlora"
+        engine.need_room(self.path.name, need["qlora"], kind)
+        return "lora" if MARGIN * need["lora"] <= engine.free_bytes(kind) else "qlora"
 
     def _need_card(self) -> None:
         if devices.device_type() != "cpu":
@@ -141,37 +138,26 @@ class Local:
         self, chats: list[list[dict]], temperature: float, max_tokens: int, top_p: float | None
     ) -> list[Reply]:
         prompts = [self._prompt_ids(chat) for chat in chats]
-        longest, device = max(map(len, prompts)), self.model.device
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else prompts[0][0]
-        ids = torch.tensor([[pad] * (longest - len(ids)) + ids for ids in prompts], device=device)  # (B, T)
-        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-        with torch.inference_mode():
-            out = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=max_tokens,
-                do_sample=temperature > 0,
-                temperature=temperature if temperature > 0 else None,
-                top_p=top_p if temperature > 0 else None,
-                eos_token_id=self.stop_ids or None,
-                pad_token_id=pad,
-                stopping_criteria=StoppingCriteriaList([self._listen()]),
-            )
+        settings = {"temperature": temperature, "top_p": top_p, "look": self._look()}
+        replies = generate(self.model, self.tokenizer, prompts, max_tokens, **settings)
         self.written += len(chats)
-        return [self._reply(len(ids), new) for ids, new in zip(prompts, out[:, longest:].tolist(), strict=True)]
+        texts = self.tokenizer.batch_decode([ids for ids, _ in replies], skip_special_tokens=True)
+        return [
+            Reply(text, "stop" if ended else "length", len(prompt), len(ids) + ended)
+            for text, prompt, (ids, ended) in zip(texts, prompts, replies, strict=True)
+        ]
 
-    def _listen(self):
-        """A criterion that never stops a reply, and raises WriterWaits when a run wants the card."""
+    def _look(self) -> Callable[[], None]:
+        """A function that raises WriterWaits when a run wants the card; it asks once in LOOK_SECONDS."""
         looked = time.monotonic()
 
-        def criterion(ids, scores, **_) -> bool:
+        def look() -> None:
             nonlocal looked
             if time.monotonic() - looked > LOOK_SECONDS:
                 looked = time.monotonic()
                 self._need_card()
-            return False
 
-        return criterion
+        return look
 
     def _prompt_ids(self, messages: list[dict]) -> list[int]:
         """The tokens of a prompt; a template that takes no system turn gets it in the question."""
@@ -179,9 +165,3 @@ class Local:
             return encoding.prompt_ids(messages, self.tokenizer)
         except errors.TemplateRefused:
             return encoding.prompt_ids(turns.folded(messages), self.tokenizer)
-
-    def _reply(self, tokens_in: int, new: list[int]) -> Reply:
-        at = next((place for place, id in enumerate(new) if id in self.stop_ids), None)
-        text = self.tokenizer.decode(new if at is None else new[:at], skip_special_tokens=True)
-        finish = "length" if at is None else "stop"
-        return Reply(text, finish, tokens_in, len(new) if at is None else at + 1)

@@ -124,7 +124,7 @@ def change(directory: Path, changes: dict, *, again: bool = False) -> dict:
         if changed.get(name):
             endpoint.address(changed[name])
     if changed:
-        events.mend(directory)
+        events.cut_partial_line(directory)
         events.append(directory, "changed", **changed)
     if again and job_files.ask_again(directory):
         changed["attempt"] = int(request.get("attempt") or 0) + 1
@@ -140,7 +140,7 @@ def progress(directory: Path) -> dict:
         last[event["event"]] = event
         if event["event"] == "novelty":
             curve.append(event["point"])
-        if event["event"] in ("going_on", "started"):
+        if event["event"] in ("resumed", "started"):
             last.pop("waiting", None)
     ending, state = events.last(directory) or {}, jobs.state(directory)
     return {
@@ -173,7 +173,7 @@ def sample(recipe: str, job_id: str | None = None) -> list[dict]:
 
 def _rows(directory: Path) -> list[dict]:
     """The first rows that a job has written, or of the corpus that came of it."""
-    rows = list(islice(job_files.read(directory / "rows.jsonl"), 100 * READ))
+    rows = list(islice(files.lines(directory / "rows.jsonl"), 100 * READ))
     made = events.last(directory) or {}
     if not rows and made.get("corpus"):
         place = jobs.request(directory).get("out") or made["corpus"]

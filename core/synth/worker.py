@@ -147,7 +147,7 @@ def _wait_for_card(job: Job, busy: gpu_access.CardBusy) -> str:
     while gpu_access.busy(sees_card=True) and not (ending := _asked(job)):
         time.sleep(WAIT_SECONDS)
     job.began += time.monotonic() - began  # the rate is that of the rows
-    events.append(job.directory, "going_on")
+    events.append(job.directory, "resumed")
     return ending
 
 

@@ -13,7 +13,7 @@ import orjson
 from core import files
 from core.corpus import turns
 from core.errors import UserError
-from core.synth import cleaning, job_files, material, prompts, replies
+from core.synth import cleaning, material, prompts, replies
 from core.synth.endpoint import Endpoint
 from core.synth.replies import Reply
 from core.synth.sources import Source, shard_of
@@ -179,7 +179,7 @@ class Received:
             return
         path = directory / "received.jsonl"
         files.cut_partial_line(path)
-        rows = [row for row in job_files.read(path) if row["number"] >= first]
+        rows = [row for row in files.lines(path) if row["number"] >= first]
         self.rows = {self.key(row): row for row in rows}
         self.file = path.open("wb")
         for row in rows:

@@ -20,7 +20,7 @@ STOP_CHECK_SECONDS = 1.0  # between two looks for a request to stop, during an e
 class Watcher:
     """Hooks of the caller of train(); these do nothing."""
 
-    def wishes(self, step: int) -> Collection[str]:
+    def once_requests(self, step: int) -> Collection[str]:
         """The requests that are new after a step: "save", "sample"."""
         return ()
 
@@ -95,10 +95,10 @@ class Progress:
         if request := self.should_stop():
             self.stopped = "pause" if request == "pause" else "stop"
             control.should_training_stop = control.should_save = control.should_log = True
-        wishes = self.watcher.wishes(state.global_step)
-        if "save" in wishes:
+        requests = self.watcher.once_requests(state.global_step)
+        if "save" in requests:
             control.should_save = True
-        if "sample" in wishes:
+        if "sample" in requests:
             devices.synchronize()
             began = time.monotonic()
             self.watcher.on_sample(model, self.tokenizer, state.global_step)

@@ -66,7 +66,7 @@ def best_of(evals: list) -> int | None:
 
 def rotate(out: Path, newest: int) -> None:
     """Delete all checkpoints but the newest ones and the best; a deletion that is cut short leaves none that looks whole."""
-    whole = {int(path.parent.name.split("-")[1]): path.parent for path in out.glob("checkpoint-*/whole.json")}
+    whole = complete(out)
     best = best_of(evals_of(str(whole[max(whole)])))
     for step in sorted(whole)[:-newest]:
         if step != best:
@@ -76,9 +76,14 @@ def rotate(out: Path, newest: int) -> None:
 
 def whole_checkpoint(out: str | Path) -> str | None:
     """The newest checkpoint in a directory that was written to its end and has not been damaged since."""
-    sealed = [path.parent for path in Path(out).glob("checkpoint-*/whole.json")]
-    newest_first = sorted(sealed, key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    newest_first = reversed(complete(Path(out)).values())
     return next((str(path) for path in newest_first if is_whole(path)), None)
+
+
+def complete(out: Path) -> dict[int, Path]:
+    """The checkpoints in a directory that were written to their end, by step, the oldest first; their files are not read."""
+    found = [path.parent for path in out.glob("checkpoint-*/whole.json")]
+    return dict(sorted((int(path.name.split("-")[1]), path) for path in found))
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -41,6 +41,7 @@ LIMITS = {  # field: (least value, greatest value, what to try)
     "early_stopping": (0, None, 3),
     "seed": (0, None, 7),
 }
+EARLIER_NAMES = {"film_strip": "eval_samples"}  # of fields, in configs of older versions
 NUMBERS = {"int": int, "float": (int, float)}
 LOSS_TILE = 1024  # positions whose logits exist at one time, at most
 LEAST_TILE = 128  # and at least: below that the products of matrices become slow
@@ -95,7 +96,7 @@ class TrainConfig:
     save_total_limit: int = 2  # newest checkpoints kept; the one with the lowest evaluation loss is kept besides
     early_stopping: int = 0  # end after so many evaluations in a row without a new lowest loss; 0: never
     keep_best: bool = False  # save the weights of the checkpoint with the lowest evaluation loss, not the last ones
-    film_strip: bool = False  # reply to the person's own prompts at each evaluation; train.py alone passes it over
+    eval_samples: bool = False  # reply to the person's own prompts at each evaluation; train.py alone passes it over
     forgetting_meter: bool = False  # ask about old knowledge at each evaluation; train.py alone passes it over
     seed: int = 7
 
@@ -123,6 +124,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainConfig:
+        values = {EARLIER_NAMES.get(key, key): value for key, value in values.items()}
         known = {field.name for field in fields(cls)}
         for key in values:
             if key not in known:

@@ -185,7 +185,7 @@ TOKEN_CACHE = Group(
 
 SPLIT = Group(
     "core/training",
-    ("test_recipe_tokens.py", "test_recipe_roads.py", "test_recipe.py"),
+    ("test_recipe_tokens.py", "test_recipe_options.py", "test_recipe.py"),
     (
         (
             '            own = ("cluster" not in row, row.get("cluster", row["id"]), row["id"])',
@@ -261,7 +261,7 @@ LOSS = Group(
 
 SCHEDULE = Group(
     "core/training",
-    ("test_batches.py", "test_recipe_roads.py", "test_recipe_right.py", "test_recipe.py"),
+    ("test_batches.py", "test_recipe_options.py", "test_recipe_right.py", "test_recipe.py"),
     (
         (
             "        generator = torch.Generator().manual_seed(self.seed + self.epoch)",
@@ -312,7 +312,7 @@ SCHEDULE = Group(
 
 QUANTISATION = Group(
     "core/training",
-    ("test_recipe_roads.py", "test_recipe_right.py", "test_recipe.py", "test_recipe_memory.py"),
+    ("test_recipe_options.py", "test_recipe_right.py", "test_recipe.py", "test_recipe_memory.py"),
     (
         ("        bnb_4bit_use_double_quant=True,", "        bnb_4bit_use_double_quant=False,"),
         ('        bnb_4bit_quant_type="nf4",', '        bnb_4bit_quant_type="fp4",'),
@@ -356,8 +356,8 @@ CHECKPOINTS = Group(
         ("    for step in sorted(whole)[:-newest]:", "    for step in sorted(whole)[:-1]:"),
         ("        if step != best:", "        if True:"),
         (
-            '    newest_first = sorted(sealed, key=lambda path: int(path.name.split("-")[1]), reverse=True)',
-            "    newest_first = sorted(sealed, key=lambda path: path.name, reverse=True)",
+            '    return dict(sorted((int(path.name.split("-")[1]), path) for path in found))',
+            '    return {int(path.name.split("-")[1]): path for path in sorted(found)}',
         ),
         (
             "    return next((str(path) for path in newest_first if is_whole(path)), None)",
@@ -635,8 +635,13 @@ EVENTS = Group(
 
 FILES = Group(
     "core/files.py",
-    ("test_events.py", "test_jobs.py"),
+    ("test_events.py", "test_files.py", "test_jobs.py"),
     (
+        ("        _rename(scratch, path)\n    except", "        pass\n    except"),
+        ("        scratch.touch(mode)", "        pass"),
+        ("        scratch.unlink(missing_ok=True)", "        pass"),
+        ("            target.rmdir()", "            shutil.rmtree(target)"),
+        ("    shutil.rmtree(unfinished, ignore_errors=True)\n    unfinished.mkdir", "    unfinished.mkdir"),
         ("                file.truncate(start + newline + 1)", "                pass"),
         ("        file.truncate(0)", "        pass"),
         ("            end = start\n        file", "            break\n        file"),
@@ -859,7 +864,7 @@ QUEUE = Group(
             "        order.insert(max(0, at - places), order.pop(at))",
         ),
         (
-            '            if before_boot and life.get("starts", 0) < MOST_STARTS and',
+            '            if before_boot and last.get("starts", 0) < MOST_STARTS and',
             "            if before_boot and",
         ),
         (

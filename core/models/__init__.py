@@ -1,0 +1,1 @@
+"""Base models: ready on this disk, their files, their tokenizers."""
