@@ -18,12 +18,16 @@ _BORDERS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"(?<=[.!?…]
 
 
 def passages(text: str, most: int = MOST) -> list[str]:
-    """A text in pieces of at most `most` characters, cut between paragraphs, else lines, sentences, words; none is lost."""
+    """A text in pieces of at most `most` characters, cut between paragraphs, else lines, sentences, words; none is lost.
+
+    A heading goes with what follows it, even where that is a piece of the full length.
+    """
     joined: list[str] = []
     for piece in _pieces(text.strip(), most, 0):
         before = joined[-1] if joined else ""
+        heading = before and _HEADING.fullmatch(before.rsplit("\n", 1)[-1])
         fits = before and len(before) + 2 + len(piece) <= most and not _HEADING.match(piece)
-        if fits and (min(len(before), len(piece)) < LEAST or _HEADING.match(before) or len(before) < most // 2):
+        if heading or (fits and (min(len(before), len(piece)) < LEAST or len(before) < most // 2)):
             joined[-1] = f"{before}\n\n{piece}"
         else:
             joined.append(piece)
