@@ -25,9 +25,10 @@ def build(say: Say, form: dict, about: gr.Markdown, shown: gr.HTML) -> None:
     """The text of the chosen recipe, folded; it changes with the recipe, and `shown` has five rows of it."""
     with gr.Accordion(say("synth.text"), open=False):
         gr.Markdown(say("synth.text.about"))
-        text = gr.Code("", language="yaml", label=say("synth.text.code"), lines=12, max_lines=24)
+        _, _, written, called = on_recipe(say, form["recipe"].value)
+        text = gr.Code(written, language="yaml", label=say("synth.text.code"), lines=12, max_lines=24)
         said = gr.HTML()
-        name = gr.Textbox(label=say("synth.text.name"), info=say("synth.text.name.info"))
+        name = gr.Textbox(called, label=say("synth.text.name"), info=say("synth.text.name.info"))
         with gr.Row():
             save = gr.Button(say("synth.text.save"), size="sm", min_width=120)
             new = gr.Button(say("synth.text.new"), size="sm", min_width=120)
