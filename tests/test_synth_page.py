@@ -18,7 +18,11 @@ def form(**more) -> dict:
     values = {"recipe": "style-en", "volume": 0, "tokens": 5000, "model": "", "name": "", "seed": 4, "file": None}
     values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4, "personas": ""}
     values |= {"temperature": 0.9, "top_p": 1, "max_tokens": 600, "thinking": "", "timeout": 300, "shard": ""}
-    return values | {"judge_endpoint": "", "judge_model": "", "topics": []} | more
+    return (
+        values
+        | {"judge_endpoint": "", "judge_model": "", "topics": [], "replay": 0, "replay_corpus": "", "curriculum": False}
+        | more
+    )
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])

@@ -5,7 +5,7 @@ import json
 import gradio as gr
 import pytest
 
-from core import paths
+from core import events, paths
 from core.corpus import corpus, importer, storage, turns
 from core.errors import UserError
 from core.synth import chain_steps, chain_templates, material, preview, prompts, recipes, synth_jobs, votes, worker
@@ -255,3 +255,26 @@ def test_a_chain_with_material_writes_of_each_passage_once(serve, vault, tmp_pat
     asked = [body["messages"][-1]["content"] for body in server.asked if body["messages"][-1]["content"] != "."]
     assert len(set(asked)) == len(asked)
     assert all("имена Игнат:" in text for text in asked)
+
+
+def test_natural_text_is_mixed_in_and_short_rows_come_first():
+    words = [
+        f"word{number} stone{number * 7 % 1000} gull{number * 13 % 997} rope{number * 29 % 991}"
+        for number in range(900)
+    ]
+    rows = [{"text": " ".join(words[at : at + 5])} for at in range(0, 900, 2)]
+    natural = importer.create_from_rows(rows, "natural", parent=None, note={})["id"]
+    wanted = {"recipe": "fractals-en", "tokens": 8000, "seed": 1, "replay": 30, "replay_corpus": natural}
+    directory = synth_jobs.create(wanted | {"curriculum": True})
+    assert worker.run(directory) == "finished"
+    card = corpus.card(events.last(directory)["corpus"])
+    made = list(storage.all_rows(corpus.directory(card["id"])))
+    tokens = [(row["recipe"]["tokens"], row["recipe"]["part"] == natural) for row in made]
+    share = sum(count for count, is_natural in tokens if is_natural) / sum(count for count, _ in tokens)
+    assert abs(share - 0.3) < 0.01
+    assert [count for count, _ in tokens] == sorted(count for count, _ in tokens)
+    assert (card["synth"]["replay"], card["synth"]["curriculum"]) == (30, True)
+    with pytest.raises(synth_jobs.ReplayNeedsCorpus, match="30 % of natural text needs a corpus"):
+        synth_jobs.create(wanted | {"replay_corpus": None})
+    with pytest.raises(synth_jobs.ReplayNeedsGrammar, match='"questions-en" is no grammar'):
+        synth_jobs.create(wanted | {"recipe": "questions-en"})

@@ -65,7 +65,11 @@ def build_more(say: Say) -> dict:
         with gr.Row():
             form["seed"] = gr.Number(0, precision=0, minimum=0, min_width=140, **words("seed"))
             form["shard"] = gr.Textbox(placeholder="2/4", min_width=140, **words("shard"))
-    for name, choices in (("model", counted), ("corpus", corpus_choices)):
+        with gr.Row():
+            form["replay"] = gr.Slider(0, 60, 0, step=5, min_width=160, **words("replay"))
+            form["replay_corpus"] = gr.Dropdown(corpus_choices(), value="", min_width=160, **words("replay_corpus"))
+        form["curriculum"] = gr.Checkbox(False, **words("curriculum"))
+    for name, choices in (("model", counted), ("corpus", corpus_choices), ("replay_corpus", corpus_choices)):
         refresh = partial(lambda choices: gr.update(choices=choices()), choices)
         form[name].focus(refresh, None, form[name], show_progress="hidden")
     return form

@@ -25,7 +25,19 @@ PAUSES = {
 }
 
 
-OPTIONS = ("temperature", "top_p", "max_tokens", "thinking", "timeout", "shard", "pack", "tokens")
+OPTIONS = (
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "thinking",
+    "timeout",
+    "shard",
+    "pack",
+    "tokens",
+    "replay",
+    "replay_corpus",
+    "curriculum",
+)
 
 
 class OtherJobThere(UserError):
@@ -76,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--again", action="store_true", help="going on, ask once more for the rows that were set aside")
     add("--shard", help="2/4: the second of four machines that share a recipe; each makes its part of the volume")
     add("--preview", action="store_true", help="only show ten rows, the x-ray and what the volume costs")
+    add(
+        "--replay", type=float, default=0, metavar="PERCENT", help="of natural text beside a grammar; 20 to 50 is usual"
+    )
+    add("--replay-corpus", help="the corpus of that text: its id or directory")
+    add("--curriculum", action="store_true", help="short rows first in the corpus")
     add("--row", type=int, help="only make this one row again")
     add("--list", action="store_true", help="list the recipes that come with the program")
     add("--job", type=Path, help=argparse.SUPPRESS)
@@ -118,7 +135,8 @@ def _one_row(options) -> int:
 
 
 def _preview(options) -> int:
-    recipe, wanted = recipes.load(options.recipe), request(options)
+    wanted = request(options)
+    recipe = synth_jobs.with_replay(wanted)
     prompts.check_personas(recipe, wanted["personas"])
     measured = preview.preview(recipe, options.seed, wanted)
     volumes = sorted({*preview.VOLUMES, options.tokens})
@@ -194,7 +212,7 @@ def _can_resume(directory: Path | None, out: Path | None, wanted: dict) -> bool:
 
 
 def _is_same(old: dict, wanted: dict) -> bool:
-    recipe = recipes.load(wanted["recipe"])
+    recipe = synth_jobs.with_replay(wanted)
     new = wanted | {"recipe": recipe.name, "hash": recipe.hash}
     keys = ("recipe", "hash", "tokens", "seed", "shard", "model", "writer", "corpus", "topics", "personas", "pack")
     return all(old.get(key) == new.get(key) for key in keys) and bool(old.get("endpoint")) == bool(new.get("endpoint"))

@@ -4,6 +4,8 @@ import math
 from itertools import islice
 from pathlib import Path
 
+import yaml
+
 from core import events, files, jobs, paths
 from core.chat import reply_gpu
 from core.corpus import corpus, importer, storage
@@ -31,6 +33,14 @@ class NothingToRead(UserError):
     template = 'The recipe "{recipe}" has no rows yet: a model writes them. Start a job first.'
 
 
+class ReplayNeedsGrammar(UserError):
+    template = 'Natural text can be mixed in while a grammar writes; "{recipe}" is no grammar. Make its corpus first, then mix both.'
+
+
+class ReplayNeedsCorpus(UserError):
+    template = "{share} % of natural text needs a corpus of it. Choose one, or set the share to 0."
+
+
 class VolumeWrong(UserError):
     template = "The volume is {tokens} tokens; it has to be between {least} and {most}."
 
@@ -52,9 +62,9 @@ def create(request: dict, directory: Path | None = None) -> Path:
 
     Raises:
         the errors of core.synth.recipes, PersonasUnused, NothingToPack, VolumeWrong, ShardWrong, MixTooShort,
-        EndpointNotAnAddress, EndpointHoldsKey.
+        ReplayNeedsCorpus, ReplayNeedsGrammar, EndpointNotAnAddress, EndpointHoldsKey.
     """
-    recipe = recipes.load(request["recipe"])
+    recipe = with_replay(request)
     prompts.check_personas(recipe, request.get("personas") or [])
     length = request.get("pack")
     if length is not None and (length < 2 or not request.get("model")):
@@ -72,6 +82,27 @@ def create(request: dict, directory: Path | None = None) -> Path:
     values = {"recipe": recipe.name, "text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash}
     values |= {"name": name, "lang": recipe.lang, "examples": votes.examples(recipe.name)}
     return jobs.create(home(), request | values, directory)
+
+
+def with_replay(request: dict) -> recipes.Recipe:
+    """The recipe of a request; with a `replay` share in percent the mix of it and of the `replay_corpus`.
+
+    Raises:
+        ReplayNeedsCorpus, ReplayNeedsGrammar; the errors of core.synth.recipes.
+    """
+    recipe, share = recipes.load(request["recipe"]), float(request.get("replay") or 0)
+    if not share:
+        return recipe
+    if not request.get("replay_corpus"):
+        raise ReplayNeedsCorpus(share=f"{share:g}")
+    if recipe.kind != "grammar":
+        raise ReplayNeedsGrammar(recipe=recipe.name)
+    parts = [
+        {"recipe": str(request["recipe"]), "share": 100 - share},
+        {"corpus": request["replay_corpus"], "share": share},
+    ]
+    text = yaml.safe_dump({"kind": "mix", "lang": recipe.lang, "parts": parts}, allow_unicode=True)
+    return recipes.read(text, f"{recipe.name}.yaml")
 
 
 def start(directory: Path) -> None:
