@@ -33,6 +33,7 @@ OBJECTS = {
     "adapters/*/soulsmith.json": (dict, ("id", "title", "base_model"), "model"),
     "tokens/*/about.json": (dict, (), "setting"),
     "profiles/*.json": (dict, ("name",), "profile"),
+    "votes/*.json": (dict, (), "setting"),
     "prompts/*.json": (dict, ("title", "prompts"), "prompts"),
     "arena/*/measured.json": (dict, ("a", "b"), "setting"),
     "estimates/traces/*.json": (dict, (), "setting"),

@@ -339,7 +339,7 @@ def test_shards_of_chains_keep_rows_together():
 
 
 def test_what_is_new_is_counted_over_all_rows_and_told_again_after_a_pause():
-    whole, parts = (synth_jobs.create({"recipe": "resonance-en", "tokens": 60_000, "seed": 1}) for _ in range(2))
+    whole, parts = (synth_jobs.create({"recipe": "fractals-en", "tokens": 60_000, "seed": 1}) for _ in range(2))
     jobs.ask(parts, "pause")
     assert worker.run(parts) == "paused"
     jobs.forget_requests(parts)
@@ -428,7 +428,7 @@ def test_the_price_follows_the_measurement():
 
 
 def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch):
-    shown = run("archetypes-ru", "--preview", "--tokens", "200000")
+    shown = run("style-ru", "--preview", "--tokens", "200000")
     assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)
     assert [one["tokens"] for one in shown["costs"]] == [20_000, 200_000, 10**6, 10**7, 10**8, 10**9, 10**10]
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # that of this process stays as it is
