@@ -107,8 +107,6 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     def lead(event, name: str):
         event(None, None, tabs, js=f"() => ({{__type__: 'update', selected: '{name}'}})")
 
-    for name, button in parts["opening"]["buttons"].items():
-        lead(button.click, name)
     talk, chat = parts["opening"]["talk"], parts["playground"]
     lead(talk.click, "playground")
     # The models chosen there before make way for the newest run, which is the demo's.
