@@ -42,6 +42,19 @@ def ask(model="Qwen/Qwen2.5-7B-Instruct", card=CARD, **fields):
     return answer.ask(catalogue.shape(model), Setup(**kind, **fields), catalogue.card(card))
 
 
+def test_dpo_costs_two_sequences_a_pair_and_a_pass_over_all_before_it_begins():
+    one, two, three = ask(method="dpo"), ask(method="qlora", batch_size=2), ask(method="kto")
+    assert one.memory == two.memory
+    assert one.pace.step_seconds == pytest.approx(two.pace.step_seconds)
+    assert one.epoch_seconds == pytest.approx(two.epoch_seconds)
+    # Forward, recomputed, backward: the pass before it begins is a third of an epoch.
+    assert one.total_seconds == pytest.approx(two.total_seconds + one.epoch_seconds / 3)
+    assert "reference" in [line.key for line in explain.other(one)]
+    assert three.memory == one.memory
+    assert three.epoch_seconds == pytest.approx(one.epoch_seconds * 4 / 3, rel=0.01)
+    assert three.reference_seconds == pytest.approx(2 * one.reference_seconds, rel=0.01)
+
+
 def test_every_known_parameter_count_is_met_to_the_last_digit():
     wrong = {}
     for name, entry in catalogue.models().items():

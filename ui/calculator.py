@@ -110,6 +110,7 @@ def build_settings(say: Say) -> dict:
     with gr.Row():
         for name in setups.SUGGESTED:
             made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **_words(say, name))
+        made["mix"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "mix"))
         made["price"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "price"))
     with gr.Row():
         choices["target_modules"] = TARGETS
@@ -229,7 +230,15 @@ def on_load(say: Say, **fields):
 
 
 def question(
-    model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, price: float = 0, **settings
+    model: str,
+    card: str,
+    method: str,
+    corpus: str,
+    tokens: str,
+    epochs: str,
+    price: float = 0,
+    mix: float = 0,
+    **settings,
 ) -> dict:
     """The form as arguments of answers.ask(); the price of a kWh is not one of them."""
     chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb", None)))
@@ -242,7 +251,7 @@ def question(
         "setup": Setup(**setups.of_kind(method), **settings),
         "card": chosen,
         "free": free,
-        "tokens": amount or setups.count(tokens or "", "tokens"),
+        "tokens": setups.with_mix(amount or setups.count(tokens or "", "tokens"), mix),
         "epochs": setups.epochs(epochs or ""),
     }
 

@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--method", default="qlora", help=", ".join(setups.KINDS))
     made.add_argument("--tokens", default="10M", help="of the corpus: 100M, 2.5B")
     made.add_argument("--epochs", default="3")
+    made.add_argument("--mix", default="0", metavar="PERCENT", help="of what is read is of other corpora: 20")
     made.add_argument("--max-length", "--sequence-length", help="default: 2048, or what the model reads at most")
     made.add_argument("--batch-size", default="1")
     made.add_argument("--gradient-accumulation-steps", default="8")
@@ -78,7 +79,8 @@ def run(options: argparse.Namespace) -> dict:
     setup, card, free = question(options)
     if options.table:
         return table(options.table, options.model, setup, card, free)
-    tokens, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
+    own, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
+    tokens = setups.with_mix(own, options.mix)
     try:
         shape = catalogue.shape(options.model)
     except (NeedsTrace, UnknownArchitecture):
@@ -91,6 +93,8 @@ def run(options: argparse.Namespace) -> dict:
         "taken_as": shape.name,
         **about(card),
     }
+    if tokens != own:
+        result["read"] = {"corpus": own * epochs, "others": (tokens - own) * epochs}
     result["worth"] = worth.of(instant, setups.number(options.price, "price")).as_dict()
     result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
     if instant.verdict != "fits":

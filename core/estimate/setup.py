@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
 from core.training import errors as config_errors
+from core.training.config import MOST_MIXED
 
 KINDS = ("full", "lora", "qlora", "dpo", "kto", "cpt", "prompt")  # of training; of_kind() gives the fields of one
 OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
@@ -247,6 +248,18 @@ def number(text: str | float, field: str) -> float:
         return float(str(text).replace(",", "."))
     except ValueError:
         raise errors.NotAnAmount(field=field, value=text) from None
+
+
+def with_mix(tokens: float, percent: str | float) -> int:
+    """Tokens of an epoch, one pass over a corpus of so many, where others have so many per cent of what is read.
+
+    Raises:
+        NotAnAmount, OutOfRange.
+    """
+    share = number(percent or 0, "mix") / 100
+    if not 0 <= share <= MOST_MIXED:
+        raise errors.OutOfRange(field="mix", range="0 ≤ x ≤ 90", value=percent, suggestion=20)
+    return round(tokens / (1 - share))
 
 
 def epochs(text: str | float) -> float:
