@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from core import base_identity, events, files, paths
 from core.chat.chat_models import ChatModel
-from core.runs import runs
+from core.runs import runs, starts, store
 
 
 def card(model: ChatModel, kind: str, *, made: dict | None = None, lines: str = "") -> str:
@@ -16,7 +16,7 @@ def card(model: ChatModel, kind: str, *, made: dict | None = None, lines: str = 
     `made` is what was measured; `lines` load it.
     """
     base, seen = base_identity.of(model.base_model), events.read(runs.directory(model.id.removeprefix("run:")))[0]
-    losses = [f"{event['eval_loss']:.4g}" for event in seen if event["event"] == "eval" and event.get("eval_loss")]
+    row = store.sync(model.id.removeprefix("run:").partition("/")[0])  # its loss is that of the weights that are there
     return _template().render(
         name=model.title,
         kind=kind,
@@ -25,12 +25,19 @@ def card(model: ChatModel, kind: str, *, made: dict | None = None, lines: str = 
         config=model.config,
         data=_data(model, seen),
         steps=_steps(seen),
-        before=losses[0] if losses else "?",
-        after=losses[-1] if len(losses) > 1 else "?",
+        before=_loss(row["base_eval_loss"]),
+        after=_loss(row["eval_loss"] if row["step"] else None),
+        ancestry=[
+            f"{one['name']} (step {one['step']})" if one["step"] else one["name"] for one in starts.ancestry(row["id"])
+        ],
         versions=", ".join(f"{name} {number}" for name, number in _versions(seen).items()) or "unknown",
         made=made or {},
         lines=lines,
     )
+
+
+def _loss(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"
 
 
 def licence(hub_id: str) -> str:
