@@ -114,9 +114,15 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     # The models chosen there before make way for the newest run, which is the demo's.
     newest = partial(chat["load"], *[None] * len(chat["inputs"]))
     talk.click(newest, None, chat["outputs"], show_progress="hidden")
+    train, chosen = parts["corpus"]["train"], parts["corpus"]["corpora"]
+    lead(train.click, "training")
+    train.click(training.on_corpus, chosen, parts["training"]["form"]["corpus"], show_progress="hidden")
     on_plan, fields = parts["training"]["fill"]
     planned = parts["calculator"]["button"].click(on_plan, parts["calculator"]["plan"], fields)
     lead(planned.then, "training")
+    on_go_on, fields = parts["training"]["go_on"]
+    filled = parts["runs"]["go_on"].click(on_go_on, parts["runs"]["pick"], fields, show_progress="hidden")
+    lead(filled.success, "training")
 
 
 def connect_address(page: gr.Blocks, tabs: gr.Tabs, labels: dict, parts: dict) -> None:

@@ -61,3 +61,23 @@ const place = {
 };
 window.place = place;
 addEventListener("popstate", () => place.moved()); // an address that was typed comes as one too
+
+// An SVG of the page, drawn with colours of its own, as a PNG of twice its size.
+window.savePicture = (drawing) => {
+  const shown = drawing.cloneNode(true);
+  shown.removeAttribute("hidden");
+  const { width, height } = drawing.viewBox.baseVal;
+  const image = new Image();
+  image.onload = () => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height });
+    canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+    const link = document.createElement("a");
+    canvas.toBlob((blob) => {
+      link.href = URL.createObjectURL(blob);
+      link.download = `${drawing.dataset.name}.png`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    });
+  };
+  image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(new XMLSerializer().serializeToString(shown));
+};

@@ -15,6 +15,7 @@ FIELDS = (
     *("learning_rate", "batch_size", "gradient_accumulation_steps", "max_length", "epochs", "gradient_checkpointing"),
     *("logging_steps", "eval_steps"),
 )
+PREFERENCE_SLOWER = 20  # 1e-5 for adapters, 1e-6 for all weights: https://huggingface.co/docs/trl/dpo_trainer
 FULL_SLOWER = 10  # LoRA takes about ten times the learning rate of all-weights training
 ROOMY = 40 * 2**30  # bytes of a card that holds four rows of a 7B model in 4 bits without recomputing
 LARGE = 1_000_000_000  # bytes of weights above which a smaller card takes one row at a time
@@ -39,6 +40,8 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
     values["max_length"] = min(values["max_length"], longest or values["max_length"])
     if method == "full":
         values["learning_rate"] /= FULL_SLOWER
+    if kind(corpus_id) == "preference":
+        values["learning_rate"] /= PREFERENCE_SLOWER
     gpu = hardware.card(card) or hardware.card()
     if gpu and gpu.total_bytes < ROOMY and (not place or model_files.size(Path(place)) > LARGE):
         values |= {"batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
@@ -51,7 +54,7 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
 
 
 def kind(corpus_id: str | None) -> str:
-    """What a corpus holds: chat, text, mixed; nothing where that is not known."""
+    """What a corpus holds: chat, text, preference, mixed; nothing where that is not known."""
     return _card(corpus_id).get("kind", "")
 
 

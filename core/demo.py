@@ -129,7 +129,7 @@ def main() -> None:
     try:
         result = run(_print_event, args.method, args.steps)
     except UserError as error:
-        sys.exit(json.dumps(errors.to_dict(error), ensure_ascii=False) if args.json else str(error))
+        sys.exit(errors.tell(error, args.json))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 
 

@@ -6,11 +6,13 @@ traceback. UserError itself is defined in core/training, which imports nothing o
 """
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from core.training.errors import UserError as UserError
+from core.training.errors import first_line as first_line
 
 
 class ErrorElsewhere(UserError):
@@ -47,6 +49,15 @@ def to_dict(error: Exception) -> dict:
 def _told(value: Any) -> str | dict:
     """A value of an error as text; one that is an error itself keeps its name, so that it can be translated too."""
     return to_dict(value) if isinstance(value, UserError) else value if isinstance(value, dict) else str(value)
+
+
+def tell(error: Exception, as_json: bool) -> int:
+    """Print the error that ends a command line, as one line of JSON or as a sentence on stderr; the exit status."""
+    if as_json:
+        print(json.dumps(to_dict(error), ensure_ascii=False), flush=True)
+    else:
+        print(error, file=sys.stderr)
+    return 1
 
 
 def from_dict(told: dict) -> ErrorElsewhere:

@@ -52,6 +52,7 @@ class Job:
     method: str = "lora"
     max_length: int = 512
     model: str = "starter"
+    program: str = "tests.bench_train"  # which trains it in a process of its own
 
     def config(self, folder: Path) -> TrainConfig:
         """What is common to all who train, as the recipe's config."""
@@ -286,7 +287,7 @@ class Running:
         self.folder.mkdir()
         for shared in folder.iterdir():
             (self.folder / shared.name).symlink_to(shared)
-        command = [sys.executable, "-m", "tests.bench_train", "--job", json.dumps(asdict(job))]
+        command = [sys.executable, "-m", job.program, "--job", json.dumps(asdict(job))]
         environment = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "PASSIVE"}
         self.log = (self.folder / "log.txt").open("w+", encoding="utf-8")
         self.process = subprocess.Popen(

@@ -1,14 +1,18 @@
 """The arena: who stands where, what votes say, how they leave, how a judge is asked."""
 
 import json
+import math
 import shutil
+from random import Random
 
 import gradio as gr
 import pytest
 
 from core import jobs, paths
+from core.arena import __main__ as command
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat, types
+from core.corpus import corpus
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access
 from core.synth.replies import Reply
@@ -52,17 +56,54 @@ def test_a_half_written_answer_is_left_for_later(match):
     assert len(matches.answers(matches.find(match))) == 12
 
 
-@pytest.mark.parametrize(
-    ("wins", "count", "low", "high"),
-    [(0, 0, 0, 1), (5, 10, 0.2366, 0.7634), (9, 10, 0.5958, 0.9821), (10, 10, 0.7225, 1)],
-)
-def test_the_interval_is_wilson_s(wins, count, low, high):
-    assert verdict.wilson(wins, count) == pytest.approx((low, high), abs=1e-4)
+def evidence(share: float, wins: int, losses: int) -> float:
+    """The uniform mixture of likelihoods over the likelihood of a share."""
+    mixture = 1 / ((wins + losses + 1) * math.comb(wins + losses, wins))
+    return mixture / (share**wins * (1 - share) ** losses)
+
+
+@pytest.mark.parametrize(("wins", "count"), [(5, 10), (9, 10), (1, 30), (600, 1000)])
+def test_the_interval_ends_where_the_evidence_is_one_to_twenty(wins, count):
+    for bound in verdict.interval(wins, count):
+        assert evidence(bound, wins, count - wins) == pytest.approx(20, rel=1e-6)
+
+
+def test_the_interval_opens_to_the_ends():
+    assert verdict.interval(0, 0) == (0, 1)
+    assert verdict.interval(8, 8)[1] == 1
+    assert verdict.interval(0, 8)[0] == 0
+
+
+def test_seven_to_nil_is_not_sure_and_eight_to_nil_is():
+    """Somebody who looks after every vote would be told of a winner among equals far more often than once in twenty."""
+    assert verdict.interval(7, 7)[0] < 0.5 < verdict.interval(8, 8)[0]
+
+
+def test_equals_are_told_apart_less_than_once_in_twenty_however_often_one_looks():
+    random, wrong = Random(0), 0
+    for _ in range(300):
+        wins = 0
+        for count in range(1, 101):
+            wins += random.random() < 0.5
+            low, high = verdict.interval(wins, count)
+            if low > 0.5 or high < 0.5:
+                wrong += 1
+                break
+    assert wrong / 300 < 0.05
 
 
 @pytest.mark.parametrize(
     ("wins", "losses", "others", "more"),
-    [(9, 1, 0, 0), (1, 9, 5, 0), (5, 5, 0, None), (0, 0, 0, None), (7, 3, 0, 11), (7, 3, 10, 22), (501, 500, 0, None)],
+    [
+        (11, 1, 0, 0),
+        (1, 11, 5, 0),
+        (5, 5, 0, None),
+        (0, 0, 0, None),
+        (9, 1, 0, 2),
+        (7, 3, 0, 48),
+        (7, 3, 10, 96),
+        (501, 500, 0, None),
+    ],
 )
 def test_the_votes_that_are_missing_are_counted(wins, losses, others, more):
     assert verdict.more_votes(wins, losses, others) == more
@@ -72,9 +113,9 @@ def test_a_verdict_counts_by_winner_whatever_the_side(match):
     vote(match, "bbbbatnbbbbb")
     found = verdict.of(votes.of_match(match))
     counted = {key: found[key] for key in ("votes", "wins", "losses", "ties", "bad", "split", "more")}
-    assert counted == {"votes": 12, "wins": 9, "losses": 1, "ties": 1, "bad": 1, "split": 0, "more": 0}
+    assert counted == {"votes": 12, "wins": 9, "losses": 1, "ties": 1, "bad": 1, "split": 0, "more": 3}
     assert (found["topics"]["sea"]["wins"], found["topics"]["bread"]["wins"]) == (4, 5)
-    assert found["length"] == {"longer": 9, "count": 10, "warns": True}
+    assert found["length"] == {"longer": 9, "count": 10, "warns": False}
 
 
 def test_the_rate_counts_votes_with_a_winner_only():
@@ -85,12 +126,11 @@ def test_the_rate_counts_votes_with_a_winner_only():
     assert verdict.of([])["rate"] is None
 
 
-def test_length_warns_from_five_votes_on():
+def test_length_warns_as_soon_as_it_is_sure():
     def bias(count: int) -> dict:
         return verdict.length_bias([{"verdict": "b", "text_a": "a", "text_b": "much longer"}] * count)
 
-    assert verdict.wilson(4, 4)[0] > 0.5
-    assert [bias(count)["warns"] for count in (4, 5)] == [False, True]
+    assert [bias(count)["warns"] for count in (0, 7, 8)] == [False, False, True]
 
 
 def test_length_does_not_warn_when_the_shorter_ones_win(match):
@@ -128,6 +168,34 @@ def test_without_a_winner_there_are_no_pairs(match, tmp_path):
     vote(match, "tn")
     with pytest.raises(votes.NoPairs, match="a pair needs a winner"):
         votes.write_pairs(tmp_path / "pairs.jsonl", match)
+
+
+def test_votes_become_a_corpus_of_pairs_and_what_prefers_neither_is_set_aside(match, capsys, monkeypatch):
+    vote(match, "abtn")
+    votes.cast(match, 5, "left", voter="judge:x")  # is no person's vote
+    monkeypatch.setattr("sys.argv", ["core.arena", "pairs", match, "--preferences", "Мой вкус", "--json"])
+    command.main()
+    card = corpus.card(json.loads(capsys.readouterr().out)["id"])
+    assert (card["name"], card["kind"], card["pairs"]) == ("Мой вкус", "preference", 2)
+    assert (card["rows_in"], card["rows_kept"], card["rows_set_aside"]) == (4, 2, 2)
+    assert card["reasons"] == {"vote_tie": 1, "vote_bad": 1}
+    assert [aside["excerpt"] for aside in corpus.set_aside(card["id"])] == ["question 2", "question 3"]
+    first, second = corpus.rows(card["id"])
+    said_of = {name: [turn["content"] for turn in first[name]] for name in ("messages", "chosen", "rejected")}
+    assert said_of == {"messages": ["be brief", "question 0"], "chosen": ["short 0"], "rejected": ["long 0 " * 5]}
+    assert (second["chosen"][0]["content"], second["rejected"][0]["content"]) == ("long 1 " * 5, "short 1")
+    assert second["fields"] == {"topic": "sea", "chosen_model": "run:y", "rejected_model": "base:x"}
+    assert second["source"] == {"file": match, "line": "2"}
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_page_makes_a_corpus_of_votes_and_says_what_became_of_each(match, lang, monkeypatch):
+    informed = []
+    monkeypatch.setattr(gr, "Info", informed.append)
+    vote(match, "aabtt")
+    assert playground_arena.on_corpus(Say(lang), match, "") == ""
+    assert corpus.listed()[0]["pairs"] == 3
+    assert f"{Say(lang)('corpora.reason.vote_tie')} (2)" in informed[0]
 
 
 def test_a_deleted_set_of_prompts_can_be_kept_again(home):
@@ -220,7 +288,7 @@ def test_numbers_stand_next_to_opinions(match):
 def test_the_verdict_shows_votes_topics_judges_and_numbers_escaped(match, lang):
     say, directory = Say(lang), matches.find(match)
     assert say("arena.no_votes") in playground_arena.on_show(say, match)
-    vote(match, "bbbbatnbbbbb")
+    vote(match, "bbbbbtnbbbbb")
     votes.cast(match, 0, "split", "judge:<i>m</i>")
     (directory / "judges").mkdir()
     jobs.create(directory / "judges", {"name": "m", "judge": True, "match": match, "url": "", "model": "<i>m</i>"})
@@ -230,14 +298,14 @@ def test_the_verdict_shows_votes_topics_judges_and_numbers_escaped(match, lang):
     shown = playground_arena.on_show(say, match)
     assert "<i>" not in shown
     for words in (
-        say("arena.counts", wins=9, losses=1, ties=1, bad=1),
+        say("arena.counts", wins=10, losses=0, ties=1, bad=1),
         say("arena.sure.b"),
         say("arena.split", count=1),
-        say("arena.length", longer=9, count=10),
+        say("arena.length", longer=10, count=10),
         say("arena.held_out_loss"),
         say("arena.judge.status", name="&lt;i&gt;m&lt;/i&gt;", state=say("arena.state.queued"), done=0, total=0),
         "<td>bread</td><td>5</td><td>0</td><td>1</td>",
-        "<td>sea</td><td>4</td><td>1</td><td>1</td>",
+        "<td>sea</td><td>5</td><td>0</td><td>1</td>",
     ):
         assert words in shown
     assert "<td>2</td><td>—</td>" in shown

@@ -53,7 +53,12 @@ ANSWERS = [
     ("runs let-go {held}", OBJECT, {"run", "state"}),
     ("runs resume {held}", OBJECT, {"run", "state"}),
     ("chat --list", LIST, set()),
+    ("chat --run nobody --prompt Hello", OBJECT, {"trouble", "message"}),
+    ("chat.profiles show nobody", OBJECT, {"trouble", "message"}),
+    ("export nobody {out}", OBJECT, {"trouble", "message"}),
+    ("runs show nobody", OBJECT, {"trouble", "message"}),
     ("arena list", LIST, set()),
+    ("arena show nobody", OBJECT, {"trouble", "message"}),
     ("arena pairs", LIST, set()),
 ]
 

@@ -19,6 +19,10 @@ from ui.text import LANGUAGES, Say
 
 UI = Path(__file__).parent.parent / "ui"
 MODULES = (calculator_plots, corpora_plots, run_plots)
+PAIRS = [
+    {"step": step, "margin": step / 9, "accuracy": 0.7, "chosen_logp": -40.5, "rejected_logp": -40 - step}
+    for step in range(50)
+]
 CARDS = {card.name: card for cards in MACHINES.values() for card in cards}
 
 
@@ -62,6 +66,7 @@ def of_a_run(say: Say, run) -> dict[str, go.Figure]:
         "run_plots.loss": run_plots.loss(say, row, curves, log=True),
         "run_plots.small": run_plots.small(say, row, curves),
         "run_plots.small of a run that has just begun": run_plots.small(say, row, nothing),
+        "run_plots.preferences": run_plots.preferences(say, row, {"train": PAIRS, "eval": PAIRS[::9]}),
         "run_plots.forgetting": run_plots.forgetting(say, scores, 0.7),
         "run_plots.overlay": run_plots.overlay(say, [(row["name"], curves)] * 7, log=True),
     }

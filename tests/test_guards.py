@@ -69,6 +69,7 @@ def fresh(shared) -> dict:
     def ask(path: Path) -> None:
         modules = [f"core.{path.stem}" for path in (ROOT / "core").glob("*.py") if path.stem != "__init__"]
         modules += [f"core.{path.parent.name}" for path in (ROOT / "core").glob("*/__init__.py")]
+        modules += ["core.models.models", "core.models.tokenizer"]
         command = [sys.executable, "-W", "ignore", "-c", FRESH, json.dumps([modules, COMMANDS])]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         path.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
@@ -164,7 +165,7 @@ def test_what_a_capsule_carries_imports_nothing_of_ours():
 
 def test_the_form_has_the_fields_of_the_config():
     with gr.Blocks():
-        form = training.build_form(Say("en"))
+        form, _ = training.build_form(Say("en"))
     assert set(form) - {"name"} == {field.name for field in fields(TrainConfig)}
 
 

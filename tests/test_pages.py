@@ -27,6 +27,8 @@ def tabs(config: dict) -> dict[str, list[dict]]:
         kind = kinds.get(node["id"], {"type": ""})
         shut = kind["type"] in ("accordion", "tabs") or kind.get("props", {}).get("visible") is False
         inside = [] if shut else node.get("children") or []
+        if kind["type"] == "walkthrough":  # one step is in sight
+            inside = [child for child in inside if kinds[child["id"]]["props"]["id"] == kind["props"]["selected"]]
         return [kind, *[found for child in inside for found in below(child)]]
 
     every = [node for node in below_all(config["layout"]) if node["id"] in kinds]

@@ -25,13 +25,19 @@ def values(updates) -> list:
 
 
 def test_an_approach_sets_method_task_and_packing():
+    def fields(approach: str) -> list:
+        return values(training_approach.on_approach(SAY, approach, "starter"))[5:8]
+
     for approach in ("qlora", "lora", "full"):
-        assert values(training_approach.on_approach(SAY, approach, "starter"))[-3:] == [
-            (approach, False),
-            "chat",
-            False,
-        ]
-    assert values(training_approach.on_approach(SAY, "text", "starter"))[-3:] == [("lora", True), "text", True]
+        assert fields(approach) == [(approach, False), "chat", False]
+    assert fields("text") == [("lora", True), "text", True]
+    assert fields("preference") == [("lora", True), "preference", False]
+
+
+def test_the_settings_of_preferences_are_there_for_preferences_alone():
+    for approach in training_approach.APPROACHES:
+        shown = training_approach.on_approach(SAY, approach, "starter")[8:]
+        assert [field.visible for field in shown] == [approach == "preference"] * 5
 
 
 @pytest.mark.parametrize(
@@ -43,6 +49,10 @@ def test_an_approach_sets_method_task_and_packing():
         ("chat", "text", "qlora"),
         ("chat", "full", None),
         ("mixed", "text", None),
+        ("mixed", "preference", "qlora"),
+        ("preference", "qlora", "preference"),
+        ("preference", "preference", None),
+        ("chat", "preference", "qlora"),
     ],
 )
 def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
@@ -50,20 +60,28 @@ def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
     monkeypatch.setattr(gr, "Info", said.append)
     (paths.corpora() / "c").mkdir()
     (paths.corpora() / "c" / "card.json").write_text(f'{{"name": "c", "kind": "{kind}"}}', encoding="utf-8")
-    updates = training_approach.on_corpus(SAY, "c", approach, "starter")
+    first, *updates = training_approach.on_corpus(SAY, "c", approach, "starter")
+    assert [value for _, value in first.choices if value == "preference"] == ["preference"] * (kind == "preference")
     assert said == []  # a page that opens sets the approach as well, and nobody asked it anything
     training_approach.on_chosen(SAY, "c", approach)
     if taken is None:
-        assert updates == (gr.skip(),) * 9
+        assert updates == [gr.skip()] * 13
         assert said == []
     else:
-        assert values(updates) == [taken, *values(training_approach.on_approach(SAY, taken, "starter"))]
+        assert first.value == taken
+        assert values(updates) == values(training_approach.on_approach(SAY, taken, "starter"))
         assert len(said) == 1
 
 
 def test_a_plan_of_the_calculator_chooses_its_approach():
-    assert training_approach.on_fields(SAY, "qlora", "full", "chat")[0] == "full"
-    assert training_approach.on_fields(SAY, "qlora", "full", "text")[0] == "text"
+    for method, task, approach in (
+        ("full", "chat", "full"),
+        ("full", "text", "text"),
+        ("qlora", "preference", "preference"),
+    ):
+        chosen = training_approach.on_fields(SAY, None, "qlora", method, task)[0]
+        assert chosen.value == approach
+        assert approach in [value for _, value in chosen.choices]
 
 
 def test_a_profile_is_saved_from_the_form_and_opened_again(monkeypatch):
@@ -80,6 +98,13 @@ def test_a_profile_is_saved_from_the_form_and_opened_again(monkeypatch):
     assert profiles.listed() == []
 
 
+def test_most_rows_cut_off_is_a_warning_and_no_small_print():
+    (paths.runs() / "r").mkdir()
+    events.append(paths.run("r"), "data", rows_train=181, rows_eval=4, tokens_train=9, tokens_learned=6, rows_cut=181)
+    assert run_html.start_warning(SAY, "r").startswith("181 of 181 rows are cut off at max_length:")
+    assert "cut off" not in run_html.start_line(SAY, "r")
+
+
 def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     (paths.runs() / "r").mkdir()
     assert run_html.start_line(SAY, "r") == ""
@@ -87,6 +112,7 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
         paths.run("r"), "data", rows_train=36, rows_eval=4, tokens_train=1234, tokens_learned=600, fill=0.987, blocks=3,
         rows_cut=2, rows_text=0,
     )  # fmt: skip
+    assert run_html.start_warning(SAY, "r") == ""
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="package")
     assert run_html.start_line(SAY, "r") == (
         "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7\u00a0% full · "

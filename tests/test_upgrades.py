@@ -12,6 +12,7 @@ import pytest
 from sqlite_utils import Database
 
 from core import events, files, jobs, paths
+from core.corpus import import_presets
 from core.runs import database, runs, store
 from core.training.config import TrainConfig
 
@@ -218,6 +219,9 @@ def test_events_and_files_of_an_older_version_are_read_under_their_present_names
         {"event": "request_seen", "time": 0, "step": 2, "request": "stop", "requested_at": 5.0},
         {"event": "disk_free", "time": 0, "free": 7},
     ]
+    paths.home().mkdir()
+    files.write_json(paths.home() / "remembered.json", {"shapes": {'["q"]': {"encoding": "cp1251"}}, "roles": {}})
+    assert import_presets.recall(["q"]) == {"encoding": "cp1251", "roles": {}}
     files.write_json(tmp_path / "life.json", {"boot": "b", "pid": 3, "starts": 2})
     assert jobs.last_process(tmp_path) == {"boot_id": "b", "pid": 3, "starts": 2}
 

@@ -92,15 +92,22 @@ def build_booth(say: Say) -> dict:
 
 
 def build_at_home(say: Say, match: gr.Dropdown) -> None:
-    """A model as a judge, and the votes as a file: for the machine's owner."""
+    """A model as a judge, and the votes as a corpus or a file: for the machine's owner."""
     with gr.Accordion(say("arena.judge"), open=False):
         gr.Markdown(say("arena.judge.about"))
         with gr.Row():
             url = gr.Textbox(label=say("arena.judge.url"), placeholder="http://127.0.0.1:11434/v1")
             model = gr.Textbox(label=say("arena.judge.model"), placeholder="qwen3:8b")
             judge = gr.Button(say("arena.judge.start"))
-    pairs, file = gr.Button(say("arena.pairs")), gr.File(label=say("arena.pairs.file"), visible=False)
+    with gr.Accordion(say("arena.learn"), open=False):
+        gr.Markdown(say("arena.learn.about"))
+        with gr.Row():
+            name = gr.Textbox(label=say("arena.learn.name"), elem_id=f"pairs-name-{say.lang}")
+            make = gr.Button(say("arena.learn.make"))
+            pairs = gr.Button(say("arena.pairs"))
+        file = gr.File(label=say("arena.pairs.file"), visible=False)
     judge.click(partial(on_judge, say), [match, url, model], None, show_progress="hidden")
+    make.click(partial(on_corpus, say), [match, name], name, show_progress="hidden")
     pairs.click(partial(on_pairs, say), match, file, show_progress="hidden")
 
 
@@ -272,3 +279,15 @@ def on_pairs(say: Say, match_id: str | None):
     out = temp_files.folder() / "pairs.jsonl"
     inform(say("arena.pairs.made", count=votes.write_pairs(out, match_id)))
     return gr.File(value=str(out), visible=True)
+
+
+@show_errors
+def on_corpus(say: Say, match_id: str | None, name: str) -> str:
+    """Make a corpus of preference pairs of this match's votes, say what became of them, and empty the name."""
+    _match(say, match_id)
+    card = votes.make_corpus(name or say("arena.learn.default"), match_id)
+    sentence = say("arena.learn.made", name=card["name"], count=card["pairs"])
+    if reasons := [f"{say(f'corpora.reason.{reason}')} ({count})" for reason, count in card["reasons"].items()]:
+        sentence += " " + say("arena.learn.aside", reasons=", ".join(reasons))
+    inform(sentence)
+    return ""

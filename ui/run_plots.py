@@ -1,13 +1,18 @@
 """Figures of a run and of several, over their whole length: few points, fixed heights, one colour for each thing."""
 
+import json
+
 import numpy as np
 import plotly.graph_objects as go
 
 from core import paths
+from core.runs import runs
+from core.runs.curves import PREFERENCES
 from ui.plots import PALETTE, horizontal_line, layout, smooth
 from ui.text import Say
 
 SMALL = {"learning_rate": "ends", "grad_norm": "steep", "tokens_per_second": "ends", "memory_gib": "ends"}
+FOUR = tuple({"xaxis": f"x{number}", "yaxis": f"y{number}"} for number in ("", "2", "3", "4"))
 FEW_STEPS = 10  # below that every step has its tick
 SMALL_HEIGHT = 420
 
@@ -19,11 +24,18 @@ def keeper() -> str:
 
 def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
     """Training loss, raw and smoothed, and held-out loss with its best step."""
-    figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss"), uirevision=row["id"]))
+    title = "plot.preference.loss" if any(curves.get("preferences", {}).values()) else "plot.loss"
+    figure = go.Figure(layout=layout(say, say("plot.step"), say(title), uirevision=row["id"]))
     _line(figure, curves["steps"], "loss", say("plot.train_loss"), PALETTE[0], opacity=0.35)
     _line(figure, _smoothed(curves), "loss", say("plot.smoothed"), PALETTE[0])
     evals = curves["evals"]
     _line(figure, evals, "eval_loss", say("plot.eval_loss"), PALETTE[1], mode="lines+markers")
+    config = json.loads(row["config"]) if any("by_corpus" in point for point in evals) else {"mix": ()}
+    names = [config["corpus"], *(corpus for corpus, _ in config["mix"])] if config["mix"] else ()
+    for number, corpus in enumerate(names):
+        points = [point | {"own": point["by_corpus"][number]} for point in evals if "by_corpus" in point]
+        name = say("plot.eval_loss.of", name=runs.corpus_name(corpus))
+        _line(figure, points, "own", name, PALETTE[2 + number % 4], mode="lines+markers", line_dash="dot")
     if row["best_step"] is not None and row["best_eval_loss"] is not None:
         drawn = [point["eval_loss"] for point in evals if point["step"] == row["best_step"]]  # where its point is
         figure.add_scatter(
@@ -45,21 +57,35 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
 
 def small(say: Say, row: dict, curves: dict) -> go.Figure:
     """Learning rate, gradient norm, tokens a second and memory, four small plots in one figure."""
-    # Laid out by the browser: plotly's make_subplots takes ten times as long as all else here, at every drawing.
-    grid = {"rows": 2, "columns": 2, "pattern": "independent", "xgap": 0.214, "ygap": 0.246}
-    words = layout(say, "", "", height=SMALL_HEIGHT, showlegend=False, uirevision=row["id"], grid=grid)
-    across, axis, numbers = words.pop("xaxis"), words.pop("yaxis"), ("", "2", "3", "4")
-    for name, number in zip(SMALL, numbers, strict=True):
-        title = {"text": say(f"plot.{name}"), "standoff": 6}
-        words |= {f"xaxis{number}": across, f"yaxis{number}": axis | {"title": title}}
-    figure = go.Figure(layout=words)
-    for name, number, colour in zip(SMALL, numbers, PALETTE[2:6], strict=True):
-        axes = {"xaxis": f"x{number}", "yaxis": f"y{number}"}
+    figure = go.Figure(layout=_four(say, row, tuple(SMALL)))
+    for name, axes, colour in zip(SMALL, FOUR, PALETTE[2:6], strict=True):
         _line(figure, curves[SMALL[name]], name, say(f"plot.{name}"), colour, **axes)
     if row["predicted_memory_bytes"] and row["device"] not in (None, "cpu"):  # of a card's memory, not of a process's
         line = {"dash": "dash", "color": PALETTE[6]}
         horizontal_line(figure, row["predicted_memory_bytes"] / 2**30, say("live.predicted"), line, axes="4")
     return figure
+
+
+def preferences(say: Say, row: dict, measured: dict[str, list[dict]]) -> go.Figure:
+    """Margin, accuracy and the likelihood of either side over the steps, in training and on the pairs held out."""
+    figure = go.Figure(layout=_four(say, row, PREFERENCES))
+    for name, axes in zip(PREFERENCES, FOUR, strict=True):
+        _line(figure, measured["train"], name, say("plot.preference.train"), PALETTE[0], **axes)
+        held_out = {"mode": "lines+markers", **axes}
+        _line(figure, measured["eval"], name, say("plot.preference.eval"), PALETTE[1], **held_out)
+    return figure
+
+
+def _four(say: Say, row: dict, names: tuple[str, ...]) -> dict:
+    """The layout of four plots in one figure, titled plot.<name>."""
+    # Laid out by the browser: plotly's make_subplots takes ten times as long as all else here, at every drawing.
+    grid = {"rows": 2, "columns": 2, "pattern": "independent", "xgap": 0.214, "ygap": 0.246}
+    words = layout(say, "", "", height=SMALL_HEIGHT, showlegend=False, uirevision=row["id"], grid=grid)
+    across, axis = words.pop("xaxis"), words.pop("yaxis")
+    for name, number in zip(names, ("", "2", "3", "4"), strict=True):
+        title = {"text": say(f"plot.{name}"), "standoff": 6}
+        words |= {f"xaxis{number}": across, f"yaxis{number}": axis | {"title": title}}
+    return words
 
 
 def forgetting(say: Say, scores: list[dict], red_line: float) -> go.Figure:

@@ -7,9 +7,20 @@ import gradio as gr
 from core import paths
 from core.chat import chat, reply_gpu
 from core.errors import UserError
-from core.runs import alerts, database, diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
+from core.runs import (
+    alerts,
+    database,
+    diagnosis,
+    eval_samples,
+    forgetting,
+    promote_checkpoint,
+    runs,
+    starts,
+    store,
+    terminate,
+)
 from core.runs import queue as runs_queue
-from ui import run_html, run_plots, run_queue, templates
+from ui import run_html, run_learned, run_plots, run_queue, templates
 from ui.errors import inform, show_errors
 from ui.text import Say
 
@@ -26,7 +37,19 @@ COMMANDS = {
     "end": ("runs.end", terminate.end, "runs.ended"),
 }
 HANGING = ("stalled", "unanswered")  # alerts of a trainer that may never answer
-DRAWN = ("status", *COMMANDS, "remedy", "loss", "small", "samples", "forgetting", "log")
+DRAWN = (
+    "status",
+    "learned",
+    *COMMANDS,
+    "go_on",
+    "remedy",
+    "loss",
+    "preferences",
+    "small",
+    "samples",
+    "forgetting",
+    "log",
+)
 # A run is drawn anew when one of these columns changes.
 PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left")
 PROBED += ("request_seen_at", "disk_shortage", "events_offset")
@@ -36,12 +59,14 @@ def build(say: Say) -> dict:
     """The right-hand side: which run is shown, how it is, its buttons, its plots, and the queue."""
     live = {"run": gr.Dropdown(label=say("training.shown"), interactive=True)}
     live["status"] = gr.HTML(templates.macro("paragraph", say("training.no_runs")), js_on_load=run_plots.keeper())
+    live["learned"] = gr.HTML(js_on_load=f"({run_learned.SAVE})()")
     live["remedy"] = gr.Markdown(visible=False)
     for name, variant in (("treat", "primary"), ("end", "stop")):
         live[name] = gr.Button(say(COMMANDS[name][0]), variant=variant, size="sm", visible=False)
     with gr.Row():
         for name in ("stop", "pause", "resume", "save_now", "sample_now"):
             live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, interactive=False)
+    live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False)
     with gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
         live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
@@ -60,6 +85,7 @@ def build(say: Say) -> dict:
 def build_figures(say: Say, parts: dict) -> gr.Accordion:
     """Add the curves and the replies over the steps to `parts`; the accordion of the replies, for more."""
     parts["loss"] = gr.Plot(show_label=False)
+    parts["preferences"] = gr.Plot(show_label=False, visible=False)
     with gr.Accordion(say("runs.more_curves"), open=False):
         parts["small"] = gr.Plot(show_label=False)
     with gr.Accordion(say("eval_samples.title"), open=False) as replies:
@@ -71,8 +97,13 @@ def build_figures(say: Say, parts: dict) -> gr.Accordion:
 def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool = False, live: bool = True) -> dict:
     """What these parts show of a run; `scores` are those of the forgetting meter. Not live, the plots stay as they are."""
     shown = {"samples": run_html.eval_samples(say, store.samples(row["id"]), promote_checkpoint.kept(row["id"]))}
+    measured = curves["preferences"]
+    compares = any(measured.values())
     if not live:
-        return shown | {"loss": gr.skip(), "small": gr.skip(), "forgetting": gr.Plot(visible=bool(scores))}
+        shown |= {"loss": gr.skip(), "small": gr.skip(), "preferences": gr.Plot(visible=compares)}
+        return shown | {"forgetting": gr.Plot(visible=bool(scores))}
+    compared = run_plots.preferences(say, row, measured) if compares else None
+    shown["preferences"] = gr.Plot(compared, visible=compares)
     forgotten = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
     shown["forgetting"] = gr.Plot(forgotten, visible=bool(scores))
     return shown | {"loss": run_plots.loss(say, row, curves, log), "small": run_plots.small(say, row, curves)}
@@ -156,11 +187,17 @@ def on_prompts(say: Say, lines: str) -> str:
 def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:
     """Everything that is shown of a run, in the order of DRAWN; the plots stay as they are where they are paused."""
     if not run_id or run_id not in runs.listed():
-        shown = {"status": templates.macro("paragraph", say("training.no_runs")), "samples": "", "log": ""}
+        shown = {
+            "status": templates.macro("paragraph", say("training.no_runs")),
+            "learned": "",
+            "samples": "",
+            "log": "",
+        }
         shown |= {"loss": None, "small": None}
         shown |= {name: gr.Button(interactive=False) for name in ("stop", "pause", "resume", "save_now", "sample_now")}
-        shown |= {name: gr.Button(visible=False) for name in ("treat", "end")}
-        shown |= {"remedy": gr.Markdown(visible=False), "forgetting": gr.Plot(visible=False)}
+        shown |= {name: gr.Button(visible=False) for name in ("treat", "end", "go_on")}
+        shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
+        shown |= {"remedy": gr.Markdown(visible=False)}
         return tuple(shown[name] for name in DRAWN)
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
     state, found = row["state"], diagnosis.diagnose(run_id)
@@ -168,6 +205,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
     trains = state == "running" and row["stage"] == "training"
     shown = {
         "status": run_html.status(say, row, warnings),
+        "learned": run_learned.card(say, row),
         "stop": gr.Button(interactive=state in ("queued", "held", "running")),
         "pause": gr.Button(interactive=state in ("queued", "running")),
         "resume": gr.Button(interactive=state in runs.RESUMABLE),
@@ -175,6 +213,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         "sample_now": gr.Button(interactive=trains),
         "treat": gr.Button(visible=bool(found and found["changes"])),
         "end": gr.Button(visible=any(name in HANGING for name, _ in warnings)),
+        "go_on": gr.Button(visible=starts.has_weights(run_id) and state not in runs.ACTIVE),
         "remedy": gr.Markdown(remedy, visible=bool(remedy)),
         **figures(say, row, curves, scores, log=log, live=live),
         "log": log_tail(run_id),

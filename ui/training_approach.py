@@ -1,4 +1,4 @@
-"""The five approaches of the Training tab, a line about each, and the form of the fifth: a prompt profile."""
+"""The approaches of the Training tab, a line about each, and the form of the last: a prompt profile."""
 
 from functools import partial
 
@@ -11,15 +11,23 @@ from ui import model_choices
 from ui.errors import inform, show_errors
 from ui.text import Say
 
-APPROACHES = ("qlora", "lora", "full", "text", "prompt")
+APPROACHES = ("qlora", "lora", "full", "text", "preference", "prompt")
+ALLOWED = {"text": ("text",), "chat": ("qlora", "lora", "full"), "preference": ("preference",)}  # by kind of corpus
+WITH_METHOD = ("text", "preference")  # approaches that are tasks: their method is chosen besides
+OF_PREFERENCES = ("preference_loss", "beta", "label_smoothing", "desirable_weight", "undesirable_weight")
 EMPTY_ROWS = 3
 
 
 def build_choice(say: Say) -> tuple[gr.Radio, gr.Markdown]:
     """The choice of an approach, and what the chosen one changes, costs and risks."""
-    choices = [(say(f"approach.{name}"), name) for name in APPROACHES]
-    approach = gr.Radio(choices, value=APPROACHES[0], label=say("approach"), elem_id="approach")
+    approach = gr.Radio(choices(say, ""), value=APPROACHES[0], label=say("approach"), elem_id="approach")
     return approach, gr.Markdown(about(say, APPROACHES[0]), elem_classes="subdued")
+
+
+def choices(say: Say, kind: str) -> list[tuple[str, str]]:
+    """The approaches to choose from with a corpus of this kind: preferences only where it is one."""
+    shown = [name for name in APPROACHES if name != "preference" or kind == "preference"]
+    return [(say(f"approach.{name}"), name) for name in shown]
 
 
 def build_profile(say: Say) -> dict:
@@ -57,13 +65,15 @@ def build_profile(say: Say) -> dict:
 def connect(say: Say, approach: gr.Radio, note: gr.Markdown, form: dict, run_part: gr.Column, profile: dict):
     """Let the approach set method and task, and follow them when the Calculator sets them; the event of a choice."""
     outputs = [note, run_part, profile["part"], profile["saved"], profile["base_model"]]
-    outputs += [form["method"], form["task"], form["packing"]]
+    of_preferences = [form[name] for name in OF_PREFERENCES]
+    outputs += [form["method"], form["task"], form["packing"], *of_preferences]
     inputs, quiet = [approach, form["base_model"]], {"show_progress": "hidden"}
     form["corpus"].change(partial(on_corpus, say), [form["corpus"], *inputs], [approach, *outputs], **quiet)
     form["corpus"].input(partial(on_chosen, say), [form["corpus"], approach], None, **quiet)
     values = [approach, form["method"], form["task"]]
     changes = [form["method"].change, form["task"].change]
-    gr.on(changes, partial(on_fields, say), values, [approach, note, form["method"]], **quiet)
+    made = [approach, note, form["method"], *of_preferences]
+    gr.on(changes, partial(on_fields, say), [form["corpus"], *values], made, **quiet)
     return approach.input(partial(on_approach, say), inputs, outputs, **quiet)
 
 
@@ -75,41 +85,51 @@ def on_approach(say: Say, approach: str, base_model: str | None) -> tuple:
     """Show what belongs to an approach, and set the fields that make it."""
     if approach == "prompt":
         saved = gr.Dropdown(choices=_saved(), value=None)
-        choices = gr.Dropdown(choices=model_choices.choices(say), value=base_model or models.STARTER)
+        models_there = gr.Dropdown(choices=model_choices.choices(say), value=base_model or models.STARTER)
         fields = (gr.skip(),) * 3
     else:
-        saved, choices, text = gr.skip(), gr.skip(), approach == "text"
-        fields = (gr.Radio(value="lora" if text else approach, visible=text), "text" if text else "chat", text)
+        saved, models_there, task = gr.skip(), gr.skip(), approach if approach in WITH_METHOD else "chat"
+        method = "lora" if approach in WITH_METHOD else approach
+        fields = (gr.Radio(value=method, visible=approach in WITH_METHOD), task, approach == "text")
     run_part, profile_part = gr.Column(visible=approach != "prompt"), gr.Column(visible=approach == "prompt")
-    return about(say, approach), run_part, profile_part, saved, choices, *fields
+    return about(say, approach), run_part, profile_part, saved, models_there, *fields, *_of_preferences(approach)
+
+
+def _of_preferences(approach: str) -> list:
+    """The fields of OF_PREFERENCES, shown where they mean something."""
+    shown = approach == "preference"
+    return [gr.Dropdown(visible=shown), *(gr.Number(visible=shown) for _ in OF_PREFERENCES[1:])]
 
 
 def on_corpus(say: Say, corpus_id: str | None, approach: str, base_model: str | None) -> tuple:
-    """Choose the approach that a corpus allows: texts are for continued pretraining, chats are not."""
-    better = _better(corpus_id, approach)
-    return (better, *on_approach(say, better, base_model)) if better else (gr.skip(),) * 9
+    """Choose the approach that a corpus allows: texts are for continued pretraining, pairs for preferences."""
+    better, offered = _better(corpus_id, approach), choices(say, defaults.kind(corpus_id))
+    if better:
+        return gr.Radio(choices=offered, value=better), *on_approach(say, better, base_model)
+    return gr.Radio(choices=offered), *(gr.skip(),) * (8 + len(OF_PREFERENCES))
 
 
 def on_chosen(say: Say, corpus_id: str | None, approach: str) -> None:
     """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
     if better := _better(corpus_id, approach):
-        inform(
-            say("approach.for_text" if better == "text" else "approach.for_chats", approach=say(f"approach.{better}"))
-        )
+        sentence = {"text": "for_text", "preference": "for_preferences"}.get(better, "for_chats")
+        inform(say(f"approach.{sentence}", approach=say(f"approach.{better}")))
 
 
 def _better(corpus_id: str | None, approach: str) -> str | None:
     """The approach that suits a corpus, where it does not allow the chosen one."""
-    allowed = {"text": ("text",), "chat": ("qlora", "lora", "full")}.get(defaults.kind(corpus_id))
-    return allowed[0] if allowed and approach != "prompt" and approach not in allowed else None
+    allowed = ALLOWED.get(defaults.kind(corpus_id), ("qlora", "lora", "full", "text"))
+    return allowed[0] if approach != "prompt" and approach not in allowed else None
 
 
-def on_fields(say: Say, approach: str, method: str, task: str) -> tuple:
+def on_fields(say: Say, corpus_id: str | None, approach: str, method: str, task: str) -> tuple:
     """The approach that a method and a task make."""
     if approach == "prompt":
-        return (gr.skip(),) * 3
-    made = "text" if task == "text" else method
-    return made, about(say, made), gr.Radio(visible=task == "text")
+        return (gr.skip(),) * (3 + len(OF_PREFERENCES))
+    made = task if task in WITH_METHOD else method
+    offered = choices(say, task if task == "preference" else defaults.kind(corpus_id))
+    shown = gr.Radio(visible=task in WITH_METHOD)
+    return gr.Radio(choices=offered, value=made), about(say, made), shown, *_of_preferences(made)
 
 
 @show_errors

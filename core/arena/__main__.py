@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from core import arena, jobs
+from core import arena, errors, jobs
 from core.arena import judging, matches, numbers, verdict, votes
 from core.errors import UserError
 
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--endpoint", help="for judge: the address of an OpenAI-compatible server")
     parser.add_argument("--model", default="", help="for judge: the model's name there")
     parser.add_argument("--out", type=Path, help="for pairs: the JSONL file to write")
+    parser.add_argument("--preferences", metavar="NAME", help="for pairs: the corpus of preference pairs to make")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
@@ -28,7 +29,7 @@ def main() -> None:
     try:
         result = _command(args, parser)
     except (UserError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 
 
@@ -45,6 +46,9 @@ def _command(args, parser):
         return [
             {"match": path.name, "state": jobs.state(path), **jobs.request(path)["titles"]} for path in matches.listed()
         ]
+    if args.command == "pairs" and args.preferences:
+        card = votes.make_corpus(args.preferences, args.match)
+        return {name: card[name] for name in ("id", "name", "pairs", "reasons")}
     if args.command == "pairs":
         return {"pairs": votes.write_pairs(args.out, args.match)} if args.out else votes.pairs(args.match)
     if not args.match:

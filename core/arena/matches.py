@@ -14,6 +14,7 @@ from core import files, jobs, paths
 from core.arena import prompts as sets
 from core.chat import chat, chat_models, reply_gpu
 from core.chat.types import Question, Sampling
+from core.corpus import turns
 from core.errors import ErrorElsewhere, UserError
 from core.runs import gpu_access, runs
 from core.training import corpus_rows
@@ -105,8 +106,8 @@ def held_out_rows(ids: list[str]) -> list[dict]:
     for id in ids:
         try:
             if config := chat_models.find(id).config:
-                rows = list(corpus_rows.read_rows(runs.corpus_path(config)))
-                return corpus_rows.split(rows, config.validation_share)[1]
+                rows = list(corpus_rows.read_rows(runs.corpus_path(config.corpus)))
+                return [turns.as_chat(row) for row in corpus_rows.split(rows, config.validation_share)[1]]
         except (UserError, OSError, ValueError):
             continue
     return []

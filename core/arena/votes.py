@@ -1,4 +1,4 @@
-"""Votes, in the database; they carry the texts they were cast on and leave as preference pairs (JSONL as DPO reads it)."""
+"""Votes, in the database; they carry the texts they were cast on, and become preference pairs: a corpus, or JSONL."""
 
 import json
 import time
@@ -6,11 +6,14 @@ from pathlib import Path
 
 from core import jobs
 from core.arena import matches
+from core.corpus import importer
+from core.corpus.reading import SetAside
 from core.errors import UserError
 from core.runs import database
 
 VERDICTS = ("left", "right", "tie", "bad")
 PERSON = "person"
+EXCERPT = 200  # characters of a question that became no pair
 
 
 class VoteUnknown(UserError):
@@ -68,10 +71,7 @@ def voters(match_id: str) -> list[str]:
 
 def pairs(match_id: str | None = None) -> list[dict]:
     """Preference pairs of a person's votes that have a winner: {"prompt", "chosen", "rejected"} as lists of messages."""
-    with database.opened() as db:
-        rows = list(db["votes"].rows_where("verdict in ('a', 'b')", order_by="created_at"))
-    chosen = [row for row in rows if match_id in (None, row["match_id"]) and row["voter"] == PERSON]
-    return [_pair(row) for row in chosen if row["text_a"] != row["text_b"]]
+    return [_pair(row) for row in _of_person(match_id) if not _no_pair(row)]
 
 
 def write_pairs(path: Path, match_id: str | None = None) -> int:
@@ -82,6 +82,52 @@ def write_pairs(path: Path, match_id: str | None = None) -> int:
     lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in written)
     path.write_text("".join(lines), encoding="utf-8")
     return len(written)
+
+
+def make_corpus(name: str, match_id: str | None = None, out: Path | None = None) -> dict:
+    """Make a corpus of preference pairs of a person's votes, of one match or of all, and return its card.
+
+    A vote that prefers neither reply is no pair: it is set aside with its reason, as a tie or both bad.
+
+    Raises:
+        NoPairs: before there is a vote for one side.
+    """
+    voted = _of_person(match_id)
+    rows = [_row(vote) for vote in voted if not _no_pair(vote)]
+    if not rows:
+        raise NoPairs
+    aside = (
+        SetAside(vote["match_id"], str(vote["prompt_index"] + 1), reason, "", vote["question"][:EXCERPT])
+        for vote in voted
+        if (reason := _no_pair(vote))
+    )
+    return importer.create_from_rows(rows, name, parent=None, note={}, out=out, set_aside=aside)
+
+
+def _of_person(match_id: str | None) -> list[dict]:
+    with database.opened() as db:
+        rows = db["votes"].rows_where("voter = ?", [PERSON], order_by="created_at")
+        return [row for row in rows if match_id in (None, row["match_id"])]
+
+
+def _no_pair(vote: dict) -> str:
+    """Why a vote makes no pair, by the code of a reason; empty where it does."""
+    if vote["verdict"] not in ("a", "b"):
+        return f"vote_{vote['verdict']}"
+    return "equal_pair" if vote["text_a"] == vote["text_b"] else ""
+
+
+def _row(vote: dict) -> dict:
+    """The row of a vote: the pair, whose replies they were, and where it was cast."""
+    pair, (better, worse) = _pair(vote), "ab" if vote["verdict"] == "a" else "ba"
+    fields = {"topic": vote["topic"], "chosen_model": vote[f"model_{better}"], "rejected_model": vote[f"model_{worse}"]}
+    return {
+        "messages": pair["prompt"],
+        "chosen": pair["chosen"],
+        "rejected": pair["rejected"],
+        "fields": {key: value for key, value in fields.items() if value},
+        "source": {"file": vote["match_id"], "line": str(vote["prompt_index"] + 1)},
+    }
 
 
 def _pair(row: dict) -> dict:

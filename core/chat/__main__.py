@@ -5,6 +5,7 @@ import json
 import sys
 from contextlib import nullcontext
 
+from core import errors
 from core.chat import chat, chat_models, server
 from core.chat.types import TUNED, Question, Reply, Sampling
 from core.errors import UserError
@@ -24,7 +25,7 @@ def main() -> None:
         with nullcontext() if args.cpu else gpu_access.guest():
             columns = answers(args)
     except UserError as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     if args.json:
         print(json.dumps({name: vars(reply) for name, reply in columns.items()}, ensure_ascii=False))
         return

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from core import files, paths
+from core import errors, files, paths
 from core.errors import UserError
 from core.models import models
 
@@ -136,7 +136,7 @@ def main() -> None:
     try:
         result = _command(args.command, args.profile)
     except UserError as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 
 

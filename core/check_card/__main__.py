@@ -5,6 +5,7 @@ import json
 import sys
 import time
 
+from core import errors
 from core import jobs as background
 from core.check_card import jobs, plan, results
 from core.errors import UserError
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         report = plan.run(tell, minutes=args.minutes, only=only)
     except UserError as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     except KeyboardInterrupt:
         sys.exit(130)
     if args.json:

@@ -43,12 +43,10 @@ def main(argv: list[str] | None = None) -> int:
         arguments.run(arguments)
         return 0
     except UserError as error:
-        if arguments.json:
-            print(json.dumps(errors.to_dict(error), ensure_ascii=False))
-        else:
-            print(error, file=sys.stderr)
+        status = errors.tell(error, arguments.json)
+        if not arguments.json:
             _suggest(arguments, error)
-        return 1
+        return status
 
 
 def _suggest(arguments, error: UserError) -> None:

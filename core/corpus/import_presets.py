@@ -39,7 +39,10 @@ def keep(
 
 
 def _path() -> Path:
-    return paths.home() / "remembered.json"
+    path, earlier = paths.home() / "import-presets.json", paths.home() / "remembered.json"
+    if earlier.is_file() and not path.exists():
+        earlier.replace(path)
+    return path
 
 
 def _read() -> dict:

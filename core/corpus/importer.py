@@ -4,9 +4,11 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
+
+from filelock import FileLock
 
 from core import paths
 from core.corpus import hub, reading, sources, storage
@@ -17,6 +19,7 @@ from core.errors import UserError
 Progress = Callable[[int, int, int], None]  # bytes read, bytes in all, rows so far
 EVERY = 1000  # rows between two reports of progress
 MOST_FILES = 2000  # that a card describes
+DOUBLE = timedelta(minutes=1)  # in which the same corpus made once more is a double click
 EXAMPLES = 20  # repaired lines that are shown with their original
 
 
@@ -57,7 +60,8 @@ def create(
     """Import files and folders as a new corpus and return its card.
 
     Rows in are rows kept plus rows set aside, always. With `out` the corpus becomes that directory instead of one
-    among the person's corpora.
+    among the person's corpora. Where a corpus of this name and content was made within a minute, its card comes back,
+    with "made_already".
 
     Raises:
         NothingGiven, FileMissing, NameTaken, CorpusEmpty, CorpusDiskFull: see their sentences.
@@ -83,16 +87,25 @@ def create(
 
 
 def create_from_rows(
-    rows: Iterable[dict], name: str, *, parent: str | None, note: dict, out: Path | None = None
+    rows: Iterable[dict],
+    name: str,
+    *,
+    parent: str | None,
+    note: dict,
+    out: Path | None = None,
+    set_aside: Iterable[SetAside] = (),
 ) -> dict:
-    """A new corpus of rows that were rows already: cleaned, filtered or generated ones."""
+    """A new corpus of rows that were rows already: cleaned, filtered, generated or voted on."""
 
     def write(writer: storage.Writer) -> dict:
+        tally = Tally(writer)
         for row in rows:
             writer.row({key: value for key, value in row.items() if key != "id"})
         if not writer.rows:
             raise NoRowsLeft(name=name)
-        return Tally(writer).card() | {"rows_in": writer.rows, "parent": parent} | note
+        for record in set_aside:
+            tally.put_aside(record)
+        return tally.card() | {"rows_in": writer.rows + tally.set_aside, "parent": parent} | note
 
     return _new_corpus(name, out, write)
 
@@ -107,10 +120,25 @@ def _new_corpus(name: str, out: Path | None, write: Callable[[storage.Writer], d
             card = write(writer)
         finally:
             writer.close()
-        identity = out.name if out is not None else storage.free_name(parent, name)
-        card = writer.finish(card | {"id": identity, "name": name.strip() or identity})
-        directory.rename(parent / identity)
+        if out is not None:
+            card = writer.finish(card | {"id": out.name, "name": name.strip() or out.name})
+            directory.rename(out)
+            return card
+        with FileLock(f"{parent}.lock"):  # two that end at once would both be the first
+            identity = storage.free_name(parent, name)
+            card = writer.finish(card | {"id": identity, "name": name.strip() or identity})
+            if twin := _twin(card):
+                return twin | {"made_already": True}
+            directory.rename(parent / identity)
     return card
+
+
+def _twin(card: dict) -> dict | None:
+    """The card of a corpus of the same name, content and origin that was made a moment ago."""
+    same = ("name", "content_hash", "parent", "rows_in")
+    since = (datetime.fromisoformat(card["created"]) - DOUBLE).isoformat(timespec="milliseconds")
+    newer = (other for other in storage.cards(paths.corpora()) if other.get("created", "") >= since)
+    return next((other for other in newer if all(other.get(key) == card[key] for key in same)), None)
 
 
 def make_place(directory: Path) -> None:
@@ -171,7 +199,7 @@ class Tally:
         for record in reading.read(file, options):
             self.rows_in += 1
             if isinstance(record, SetAside):
-                self._put_aside(record)
+                self.put_aside(record)
             else:
                 self.writer.row(record.row, {"file": record.file, "line": record.place}, record.raw)
                 if "fields" in record.row and (name := record.row["fields"].get("learn_as")):
@@ -192,7 +220,8 @@ class Tally:
             } | file.about
             self.files.append(about | {"rows": self.writer.rows - rows, "set_aside": self.set_aside - set_aside})
 
-    def _put_aside(self, record: SetAside) -> None:
+    def put_aside(self, record: SetAside) -> None:
+        """Keep what became no row, with its reason."""
         self.set_aside += 1
         self.reasons[record.reason] += 1
         if record.reason == "unknown_role":

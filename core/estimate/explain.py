@@ -152,6 +152,12 @@ def _upper(answer: Answer) -> str:
     return f"{memory.reserved / GIB:.2f} GiB × {factor:g} + {memory.context / GIB:.2f} GiB"
 
 
+def _reference(answer: Answer) -> list[Line]:
+    if not (share := speed.reference_share(answer.setup)):
+        return []
+    return [Line("reference", answer.reference_seconds, f"{answer.epoch_seconds:,.1f} s × {share:.3g}", "reference")]
+
+
 def _time(answer: Answer) -> list[Line]:
     if answer.setup.method == "prompt":
         return _prompt_time(answer)
@@ -168,6 +174,8 @@ def _time(answer: Answer) -> list[Line]:
         micro = f"({pace.device_seconds:.4g}³ + {pace.launch_seconds:.4g}³)^(1/3) s"
     if pace.fed:
         micro = f"{setup.tokens / speed.PIPELINE:.4g} s"
+    if extra := speed.mismatched_share(setup):
+        micro += f" × {1 + extra:.4g}"
     rate = f"{steps} × {setup.tokens:,} / ({steps} × {micro} + {pace.optimizer_seconds:.4g} s)"
     corrected = f" × {learned:.3g}" if learned != 1 else ""
     return [
@@ -175,5 +183,6 @@ def _time(answer: Answer) -> list[Line]:
         Line("launch", pace.launch_seconds, f"{launches:,} × {pace.launch * 1e6:.0f} µs", "launch"),
         Line("rate", pace.tokens_per_second, rate, "fed" if pace.fed else "step"),
         Line("epoch", answer.epoch_seconds, f"{answer.tokens:,} / {pace.tokens_per_second:,.1f}{corrected} s", "time"),
+        *_reference(answer),
         Line("range", answer.total_seconds, f"÷ {speed.SPREAD:g} … × {speed.SPREAD:g}", "spread"),
     ]

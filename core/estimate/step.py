@@ -101,7 +101,7 @@ def _embed(tape: Tape, shape: ModelShape, setup: Setup, weight: Weight) -> Tenso
     out = tape.new(setup.tokens * shape.hidden, weight.width)
     tape.work(moved=2 * out.size)
     if setup.attention == "eager" or shape.attention_softcap:  # the causal mask, for as long as the layers run
-        tape.mask = tape.new(setup.batch_size * setup.max_length**2, weight.width)
+        tape.mask = tape.new(setup.sequences * setup.max_length**2, weight.width)
     differentiable = setup.gradient_checkpointing or not setup.adapts or setup.saves
     if not differentiable:
         return out

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from core import jobs
+from core import errors, jobs
 from core.errors import UserError
 from core.export import export
 
@@ -29,7 +29,7 @@ def main() -> None:
     try:
         made = export.make(args.run, args.kind, args.out, tell)
     except (UserError, OSError) as error:
-        sys.exit(str(error))
+        sys.exit(errors.tell(error, args.json))
     print(json.dumps({"kind": args.kind, **made}, ensure_ascii=False) if args.json else made["path"])
 
 

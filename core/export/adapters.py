@@ -9,7 +9,7 @@ from core import events, paths
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
 from core.models import models
-from core.runs import runs
+from core.runs import runs, starts
 
 FILES = (
     "adapter_",
@@ -79,5 +79,13 @@ def card(model: ChatModel, place: str) -> str:
             before=before,
             after=after,
             lines=lines(model, place),
+            ancestry=_ancestry(model),
         )
     )
+
+
+def _ancestry(model: ChatModel) -> str:
+    """What the adapter went on from, a sentence; nothing for one that began anew."""
+    entries = starts.ancestry(model.id.removeprefix("run:").partition("/")[0])
+    named = [entry["name"] + (f" (step {entry['step']})" if entry["step"] else "") for entry in entries]
+    return f" It went on from {', before that '.join(named)}." if named else ""

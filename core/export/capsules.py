@@ -12,15 +12,20 @@ from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters
 from core.models import models
-from core.runs import runs, trainer
-from core.training import corpus_rows, program
+from core.runs import runs, starts, trainer
+from core.training import corpus_rows, mixing, program
 
 
 def write(run_id: str, out: Path) -> Path:
     """Write the zip of a run: the program, its config, its rows and the versions it was trained with."""
     run_dir, config = runs.directory(run_id), runs.config(run_id)
     base = models.local(config.base_model) or config.base_model
-    packed = asdict(config) | {"corpus": "corpus.jsonl", "base_model": base}
+    kept = run_dir / starts.FOLDER
+    names = ["corpus.jsonl", *(f"corpus-{number}.jsonl" for number in range(2, len(config.mix) + 2))]
+    corpora = dict(zip(names, mixing.corpora(config), strict=True))
+    mix = [[name, share] for name, (_, share) in zip(names[1:], config.mix, strict=True)]
+    packed = asdict(config) | {"corpus": "corpus.jsonl", "base_model": base, "mix": mix}
+    packed |= {"start": starts.FOLDER} if kept.is_dir() else {}
     versions = next((e["versions"] for e in events.read(run_dir)[0] if "versions" in e), None) or trainer.versions()
     packages = sorted(versions.keys() - {"python", "soulsmith"})
     readme = (paths.assets() / "export" / "capsule.md").read_text(encoding="utf-8")
@@ -38,7 +43,10 @@ def write(run_id: str, out: Path) -> Path:
             model = chat_models.find(f"run:{run_id}")
             if not model.whole:
                 archive.writestr("adapter-card.md", adapters.card(model, "adapter"))
-        with archive.open("corpus.jsonl", "w", force_zip64=True) as rows:
-            for row in corpus_rows.read_rows(runs.corpus_path(config)):
-                rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        for file in sorted(kept.glob("*")):
+            archive.write(file, f"{starts.FOLDER}/{file.name}")
+        for name, corpus in corpora.items():
+            with archive.open(name, "w", force_zip64=True) as rows:
+                for row in corpus_rows.read_rows(runs.corpus_path(corpus)):
+                    rows.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     return out

@@ -12,7 +12,8 @@ from core.chat import chat_models, reply_gpu
 from core.errors import UserError
 from core.export import adapters, capsules
 from core.models import model_files, models
-from core.runs import runs
+from core.runs import runs, starts
+from core.training import mixing
 
 KINDS = ("capsule", "adapter", "merged", "gguf")
 SLACK = 50_000_000  # bytes for cards, tokenizers and the zip's own
@@ -51,9 +52,10 @@ def check(run_id: str, kind: str, where: Path) -> None:
 def needed_bytes(run_id: str, kind: str) -> int:
     """Room that an export takes at its largest, temporary files included, as far as the base's size is known."""
     if kind == "capsule":
-        corpus = runs.corpus_path(runs.config(run_id))
-        files = corpus.glob("rows-*.jsonl") if corpus.is_dir() else [corpus]
-        return SLACK + sum(file.stat().st_size for file in files)
+        corpora = map(runs.corpus_path, mixing.corpora(runs.config(run_id)))
+        rows = [file for corpus in corpora for file in (corpus.glob("rows-*.jsonl") if corpus.is_dir() else [corpus])]
+        start = (runs.directory(run_id) / starts.FOLDER).glob("*")
+        return SLACK + sum(file.stat().st_size for file in [*rows, *start])
     model = chat_models.find(f"run:{run_id}")
     if kind == "adapter":
         return SLACK + 2 * model_files.size(model.weights)

@@ -33,10 +33,8 @@ def main() -> None:
         try:
             path = models.prepare(args.name, report)
         except UserError as error:
-            if not args.json:
-                sys.exit(f"\n{error}")
-            print(json.dumps(errors.to_dict(error), ensure_ascii=False), flush=True)
-            sys.exit(1)
+            print(file=sys.stderr)  # after the progress
+            sys.exit(errors.tell(error, args.json))
         print(json.dumps({"path": path}, ensure_ascii=False) if args.json else f"\n{path}")
 
 

@@ -1,4 +1,4 @@
-"""Warnings from the events and curves of a run: stalled, no gradient, diverging, overfitting, plateau, forgetting."""
+"""Warnings from the events and curves of a run: stalled, no gradient, diverging, worse than the base, overfitting, plateau, forgetting."""
 
 import json
 import time
@@ -11,6 +11,7 @@ SILENCE_SECONDS = 180.0  # or the time of ten steps: evaluations and saving take
 LOADING_SECONDS = 1800.0
 RISE = 1.3  # of the smoothed loss over its lowest
 FLAT = 0.005  # less gain than this from one quarter of the run to the next
+UNLIKELIER = 0.3  # of a log-probability: by so much a reply has to become unlikelier
 STILL = 2  # steps in a row without a gradient; a single one happens
 OVER = 1.02  # of the evaluation loss over its best
 
@@ -27,8 +28,9 @@ def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = N
         _nothing_moved(curves["steps"]),
         _skipped(row),
         _diverging(curves["means"]),
-        _overfitting(curves["evals"]),
+        _worse_than_base(curves["evals"]) or _overfitting(curves["evals"], curves["means"]),
         at_work and _plateau(curves["means"]),
+        _chosen_falls(curves),
         _forgot(forgetting),
     )
     return [alert for alert in checks if alert]
@@ -93,14 +95,43 @@ def _plateau(means: list[dict]) -> tuple[str, dict] | None:
     return None
 
 
-def _overfitting(evals: list[dict]) -> tuple[str, dict] | None:
+def _worse_than_base(evals: list[dict]) -> tuple[str, dict] | None:
+    known = [row for row in evals if row["eval_loss"] is not None]
+    if len(known) < 2 or known[0]["step"] or known[0]["eval_loss"] > min(row["eval_loss"] for row in known):
+        return None
+    base, last = known[0]["eval_loss"], known[-1]
+    return (
+        ("worse", {"base": base, "step": last["step"], "last": last["eval_loss"]})
+        if last["eval_loss"] > OVER * base
+        else None
+    )
+
+
+def _overfitting(evals: list[dict], means: list[dict]) -> tuple[str, dict] | None:
+    """Held-out loss that rises while the loss of the rows that are trained on falls; together they only diverge."""
     known = [(row["eval_loss"], row["step"]) for row in evals if row["eval_loss"] is not None]
     if len(known) < 3:
         return None
     best, step = min(known)
     since = [loss for loss, later in known if later > step]
+    trained = [mean["loss"] for mean in means if mean["loss"] is not None and mean["step"] >= step]
+    if len(trained) > 1 and trained[-1] > trained[0]:
+        return None
     if len(since) >= 2 and all(loss > best for loss in since) and since[-1] > OVER * best:
         return "overfitting", {"best": best, "step": step, "last": since[-1]}
+    return None
+
+
+def _chosen_falls(curves: dict) -> tuple[str, dict] | None:
+    """The chosen replies become much unlikelier while the margin grows: both sides fall, the rejected one faster."""
+    parts = curves.get("preferences", {})
+    seen = max(parts.values(), key=len, default=[]) if len(parts.get("eval", ())) < 2 else parts["eval"]
+    if len(seen) < 2 or None in (seen[0]["chosen_logp"], seen[-1]["chosen_logp"]):
+        return None
+    first, last = seen[0], seen[-1]
+    before, now = first["chosen_logp"], last["chosen_logp"]
+    if now < before - UNLIKELIER * abs(before) and last["margin"] > first["margin"]:
+        return "chosen_falls", {"step": last["step"], "before": before, "now": now}
     return None
 
 

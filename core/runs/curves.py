@@ -12,6 +12,7 @@ import orjson
 from sqlite_utils import Database
 
 STEP = ("step", "loss", "grad_norm", "learning_rate", "tokens_per_second", "memory_gib")
+PREFERENCES = ("margin", "accuracy", "chosen_logp", "rejected_logp")
 BUCKETS = 400  # in a whole run
 _STEP_COLUMNS = ", ".join(STEP)
 _BUCKET_STEPS = ("lowest_loss", "highest_loss", "highest_grad_norm", "last_step")
@@ -35,7 +36,7 @@ def add(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
 
 def go_back(db: Database, run_id: str, row: dict, step: int) -> None:
     """Delete what a run did after the step that it is resumed from: it is done again."""
-    for table in ("steps", "evals", "samples", "forgetting"):
+    for table in ("steps", "evals", "samples", "forgetting", "preferences"):
         db.conn.execute(f"delete from {table} where run_id = ? and step > ?", [run_id, step])
     best = """select step, eval_loss from evals where run_id = ? and eval_loss is not null
         order by eval_loss, step limit 1"""
@@ -50,7 +51,8 @@ def curves(db: Database, run_id: str) -> dict[str, list[dict]]:
     """A run over its whole length.
 
     {"steps": the logged steps of all buckets; "ends": the last step of each bucket; "steep": that of the highest
-    gradient norm; "means": last step and mean loss of each bucket; "evals": all evaluations}.
+    gradient norm; "means": last step and mean loss of each bucket; "evals": all evaluations; "preferences": what they
+    and the logged steps measured, {"train": the means of each bucket, "eval": all}}.
     """
     logged, ends, steep, means = {}, [], [], []
     query = f"select {_BUCKET_COLUMNS} from curve_buckets where run_id = ? order by bucket"
@@ -60,10 +62,21 @@ def curves(db: Database, run_id: str) -> dict[str, list[dict]]:
         ends.append(last)
         steep.append(peak)
         means.append({"step": last[0], "loss": total / count if count else None})
-    evals = list(db.query("select step, eval_loss from evals where run_id = ? order by step", [run_id]))
+    evals = []
+    for row in db.query("select step, eval_loss, by_corpus from evals where run_id = ? order by step", [run_id]):
+        losses = row.pop("by_corpus")
+        evals.append(row | ({"by_corpus": json.loads(losses)} if losses else {}))
     parts = {"steps": [logged[step] for step in sorted(logged)], "ends": ends, "steep": steep}
     named = {name: [dict(zip(STEP, step, strict=True)) for step in part] for name, part in parts.items()}
-    return named | {"means": means, "evals": evals}
+    return named | {"means": means, "evals": evals, "preferences": _preferences(db, run_id)}
+
+
+def _preferences(db: Database, run_id: str) -> dict[str, list[dict]]:
+    means = ", ".join(f"avg({name}) {name}" for name in PREFERENCES)
+    width = "coalesce((select bucket_steps from runs where id = :run), 1)"
+    query = f"""select max(step) step, {means} from preferences where run_id = :run and part = :part
+        group by case part when 'eval' then step else step / {width} end order by 1"""
+    return {part: list(db.query(query, {"run": run_id, "part": part})) for part in ("train", "eval")}
 
 
 def _steps(db: Database, run_id: str, first: int) -> list[tuple]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.runs import runs, store
-from core.runs.curves import STEP
+from core.runs.curves import PREFERENCES, STEP
 
 COLUMNS = (*STEP, "eval_loss", "forgetting", "foreign")
+PREFERENCE_COLUMNS = (*PREFERENCES, *(f"eval_{name}" for name in PREFERENCES))  # of a run on preference pairs
 
 
 class PackageMissing(UserError):
@@ -47,6 +48,10 @@ def rows(run_id: str) -> list[dict]:
             by_step[row["step"]] = {name: row[name] for name in STEP}
         for row in db.query("select step, eval_loss from evals where run_id = ?", [run_id]):
             by_step.setdefault(row["step"], {"step": row["step"]})["eval_loss"] = row["eval_loss"]
+        for row in db.query("select * from preferences where run_id = ?", [run_id]):
+            prefix = "eval_" if row["part"] == "eval" else ""
+            measured = by_step.setdefault(row["step"], {"step": row["step"]})
+            measured |= {f"{prefix}{name}": row[name] for name in PREFERENCES}
         for row in db.query("select * from forgetting where run_id = ?", [run_id]):
             measured = by_step.setdefault(row["step"], {"step": row["step"]})
             measured |= {"forgetting": row["score"], "foreign": row["foreign_share"]}
@@ -55,7 +60,8 @@ def rows(run_id: str) -> list[dict]:
 
 def as_csv(logged: list[dict], path: Path) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, COLUMNS, restval="")
+        more = [name for name in PREFERENCE_COLUMNS if any(name in row for row in logged)]
+        table = csv.DictWriter(file, [*COLUMNS, *more], restval="")
         table.writeheader()
         table.writerows(logged)
     return path
@@ -69,7 +75,7 @@ def as_tensorboard(run_id: str, logged: list[dict], folder: str) -> str:
     place = Path(folder) / run_id
     with SummaryWriter(str(place)) as writer:
         for row in logged:
-            for name in COLUMNS[1:]:
+            for name in (*COLUMNS[1:], *PREFERENCE_COLUMNS):
                 if row.get(name) is not None:
                     writer.add_scalar(name, row[name], row["step"])
     return str(place)
@@ -84,6 +90,7 @@ def as_trackio(run_id: str, logged: list[dict], project: str) -> str:
     with redirect_stdout(sys.stderr):  # it prints, and only the answer belongs on stdout
         trackio.init(project=project, name=name, config=config, embed=False, auto_log_gpu=False, auto_log_cpu=False)
         for row in logged:
-            trackio.log({key: row[key] for key in COLUMNS[1:] if row.get(key) is not None}, step=row["step"])
+            known = (*COLUMNS[1:], *PREFERENCE_COLUMNS)
+            trackio.log({key: row[key] for key in known if row.get(key) is not None}, step=row["step"])
         trackio.finish()
     return project

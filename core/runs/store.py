@@ -10,7 +10,7 @@ from sqlite_utils import Database
 from core import events, files, paths
 from core.errors import UserError
 from core.runs import curves as runs_curves
-from core.runs import runs
+from core.runs import runs, starts
 from core.runs.database import DatabaseRebuilt, opened
 from core.training.config import EARLIER_NAMES
 
@@ -50,6 +50,7 @@ SET = {
         "error_message": None,
         "disk_shortage": None,
         "skipped": None,
+        "adapter_step": None,
     },
     "loading": {"stage": "loading"},
     "data": {"stage": "loading"},  # of the model
@@ -180,16 +181,21 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     changed = dict(row, state=state, events_offset=offset, name=label["name"], note=label["note"])
     changed |= {"tags": " ".join(label["tags"]), "config_changes": json.dumps(label.get("changes", []))}
     changed |= _of_config(runs.config(run_id))
+    changed["start_name"] = (
+        next((entry["name"] for entry in starts.ancestry(run_id)), None) if changed["start"] else None
+    )
     more = events.size(paths.run(run_id)) > offset and (offset > row["events_offset"] or not most_bytes)
     # A run that is over is not read again until one of its files changes.
     damaged = files.is_damaged(paths.run(run_id) / "label.json")
     changed["files_fingerprint"] = None if more or damaged or state in runs.ACTIVE else fingerprint
-    if not fresh and changed == row:
+    step, taken_at = label.get("taken", (None, 0))
+    promoted = {"adapter_step": step} if taken_at > (row["started_at"] or 0) else {}
+    if not fresh and changed | promoted == row:
         return row, False
     if state not in runs.ACTIVE or any(event["event"] == "checkpoint" for event in fresh):
         changed["disk_bytes"] = runs.disk_bytes(run_id)
     try:
-        _record(db, run_id, changed, fresh)
+        _record(db, run_id, changed, fresh, label.get("taken", (None, 0)))
     except sqlite3.OperationalError as error:
         if "full" not in str(error):
             raise
@@ -197,8 +203,8 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     return changed, more
 
 
-def _record(db: Database, run_id: str, changed: dict, fresh: list[dict]) -> None:
-    """Insert events into the tables and change the run's row by them."""
+def _record(db: Database, run_id: str, changed: dict, fresh: list[dict], taken: tuple[int | None, float]) -> None:
+    """Insert events into the tables and change the run's row by them, and by the checkpoint (step, when) taken since."""
     with db.conn:  # rows and offset in one transaction: an event is counted once or not at all
         db.conn.execute("insert or ignore into runs (id) values (?)", [run_id])  # the other tables refer to it
         for event in fresh:
@@ -209,13 +215,22 @@ def _record(db: Database, run_id: str, changed: dict, fresh: list[dict]) -> None
                 fresh = fresh[fresh.index(event) :]
             fold(changed, event)
         _insert(db, run_id, changed, fresh)
+        if taken[1] > (changed["started_at"] or 0):
+            changed["adapter_step"] = taken[0]
+        if changed["adapter_step"] is not None:  # the loss is that of the weights that are there
+            loss = "select eval_loss from evals where run_id = ? and step = ?"
+            changed["eval_loss"] = (db.conn.execute(loss, [run_id, changed["adapter_step"]]).fetchone() or [None])[0]
         db["runs"].upsert(changed, pk="id")
 
 
 def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
     """Insert the events that have tables of their own."""
     runs_curves.add(db, run_id, row, [event for event in fresh if event["event"] == "step"])
-    evals = [(run_id, event["step"], event["eval_loss"]) for event in fresh if event["event"] == "eval"]
+    evals = [
+        (run_id, event["step"], event["eval_loss"], json.dumps(event["by_corpus"]) if "by_corpus" in event else None)
+        for event in fresh
+        if event["event"] == "eval"
+    ]
     samples = [
         (run_id, event["step"], index, sample["prompt"], sample["reply"])
         for event in fresh
@@ -227,8 +242,14 @@ def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
         for event in fresh
         if event["event"] == "forgetting"
     ]
+    preferences = [
+        tuple({"run_id": run_id, **event}[name] for name in ("run_id", "part", "step", *runs_curves.PREFERENCES))
+        for event in fresh
+        if event["event"] == "preference"
+    ]
     for table, columns, rows in (
-        ("evals", "run_id, step, eval_loss", evals),
+        ("preferences", f"run_id, part, step, {', '.join(runs_curves.PREFERENCES)}", preferences),
+        ("evals", "run_id, step, eval_loss, by_corpus", evals),
         ("samples", "run_id, step, prompt_index, prompt, reply", samples),
         ("forgetting", "run_id, step, score, foreign_share, score_parts", scores),
     ):
@@ -289,6 +310,7 @@ def _of_config(config) -> dict:
         "base_model": config.base_model,
         "corpus": config.corpus,
         "method": config.method,
+        "start": config.start or None,
         "config": json.dumps(asdict(config), ensure_ascii=False),
     }
 

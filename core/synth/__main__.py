@@ -53,11 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(options)
     except UserError as error:
-        if not options.json:
-            print(error, file=sys.stderr)
-            return 1
-        print(json.dumps(errors.to_dict(error), ensure_ascii=False))
-        return 1
+        return errors.tell(error, options.json)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import contextmanager
 from pathlib import Path
 
-from . import batching, checkpoints, devices, environment
+from . import batching, checkpoints, devices, environment, preferences
 from .config import TrainConfig
 from .errors import LossIsZero, LossNotFinite
 
@@ -46,6 +46,7 @@ class Progress:
         self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
         self.warm = False
         self.batches = []  # of the step that goes on: [numbers of rows, loss]
+        self.measures = []  # of preferences.loss(), since the last log
         self.latest = None  # shape and rows of the batch that was computed last
         self.recent = deque(maxlen=50)  # seconds of the latest steps, for the time that is left
         self.eval_seconds = 0.0  # of the latest evaluation
@@ -144,6 +145,9 @@ class Progress:
             memory_gib=devices.peak_memory_gib(),
         )
         self.tokens, self.seconds = tokens, 0.0
+        if self.measures:
+            means, self.measures = preferences.means(self.measures), []
+            self.report("preference", step=state.global_step, part="train", **means)
         if not math.isfinite(loss):
             self.not_finite(loss, state.global_step, args.output_dir)
         if loss == 0 and not logs.get("grad_norm"):
@@ -177,11 +181,11 @@ class Progress:
         due = args.eval_strategy != "no" and state.global_step and state.global_step % args.eval_steps == 0
         return bool(due) and state.global_step not in dict(self.evals)
 
-    def on_evaluation(self, step: int, loss: float, model, control, out: Path):
+    def on_evaluation(self, step: int, loss: float, model, control, out: Path, by_corpus: list | None = None):
         self.eval_loss, self.evaluated_at = loss, step
         if step:
             self.evals = [known for known in self.evals if known[0] != step] + [[step, loss]]
-        self.report("eval", step=step, eval_loss=loss)
+        self.report("eval", step=step, eval_loss=loss, **({"by_corpus": by_corpus} if by_corpus else {}))
         if environment.is_main_process() and (out / f"checkpoint-{step}" / "whole.json").is_file():
             checkpoints.note_evals(out / f"checkpoint-{step}", self.evals)
             checkpoints.rotate(out, self.config.save_total_limit)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .config import TrainConfig
-from .errors import ChatsForPretraining, CorpusGone, PreferencePairs, TextsForChat
+from .errors import ChatsForPretraining, CorpusGone, NotPreferencePairs, PreferencePairs, TextsForChat
 
 MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
 _APART = re.compile(r"[\W_]+")
@@ -63,8 +63,8 @@ class Clusters:
         for row in rows:
             own = ("cluster" not in row, row.get("cluster", row["id"]), row["id"])
             self.sizes[own[1]] += 1
-            if (mark := _mark(row)) and first.setdefault(mark, own) is not own:
-                equal.setdefault(mark, [first[mark]]).append(own)
+            if (words := mark(row)) and first.setdefault(words, own) is not own:
+                equal.setdefault(words, [first[words]]).append(own)
         for group in equal.values():
             name = min(group)[1]
             for _, own_name, row_id in group:
@@ -78,7 +78,7 @@ class Clusters:
         return self._names.get(row["id"], row.get("cluster", row["id"]))
 
 
-def _mark(row: dict) -> bytes:
+def mark(row: dict) -> bytes:
     """A digest of all that is said in a row; empty where there is nothing."""
     said = row["text"] if "text" in row else "\n".join(turn["content"] for turn in row.get("messages", ()))
     words = plain(said)
@@ -103,6 +103,11 @@ def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
     return parts
 
 
+def held_out_rows(corpus: str | Path, clusters: Clusters, held_out: set) -> list[dict]:
+    """The rows of a corpus that are in held-out clusters, in their order."""
+    return [row for row in read_rows(corpus) if clusters.of(row) in held_out]
+
+
 def held_out_clusters(clusters: Counter, share: float) -> set:
     """Which clusters of near-equal rows, given with their numbers of rows, are held out."""
     wanted = min(MOST_HELD_OUT, max(1, round(clusters.total() * share))) if share else 0
@@ -118,10 +123,13 @@ def held_out_clusters(clusters: Counter, share: float) -> set:
 
 
 def check_task(config: TrainConfig, name: str, rows: int, chats: int, pairs: int = 0) -> None:
-    """Refuse preference pairs, a corpus of chats for continued pretraining, and one of texts only for chat tuning."""
-    if pairs:
+    """Refuse a corpus that holds something else than the task learns from: pairs, chats or texts."""
+    if config.task == "preference":
+        if pairs < rows:
+            raise NotPreferencePairs(name=name, others=rows - pairs)
+    elif pairs:
         raise PreferencePairs(name=name, pairs=pairs)
-    if config.task == "text" and chats:
+    elif config.task == "text" and chats:
         raise ChatsForPretraining(name=name, chats=chats)
-    if config.task == "chat" and rows and not chats:
+    elif config.task == "chat" and rows and not chats:
         raise TextsForChat(name=name)

@@ -162,6 +162,8 @@ def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[
 
 def encode_pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -> list[dict]:
     """The pieces of one row that have something to learn in them; a row without any is counted, and one cut short."""
+    if "chosen" in row:
+        return encode_pair(row, tokenizer, config.max_length, counted)
     try:
         encoded = encode(row, tokenizer, config.learn)
     except TemplateRefused:
@@ -175,6 +177,40 @@ def encode_pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -
     counted["nothing_to_learn"] += not learnable
     counted["cut"] += bool(learnable) and not config.packing and last + 1 > config.max_length
     return learnable
+
+
+def encode_pair(row: dict, tokenizer, max_length: int, counted: Counter) -> list[dict]:
+    """The chosen and the rejected side of a preference pair, each the prompt with its reply, which alone is learned.
+
+    A reply is never cut, or a long one would be judged without its end. Where a side is longer than max_length, the
+    oldest exchanges of the prompt are left out of both and the pair is counted as cut; a pair whose last question and
+    replies are too long even so is counted as too_long and left out.
+    """
+    turns = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in row["messages"]]
+    cut = False
+    while True:
+        try:
+            sides = [encode({"messages": turns + row[name]}, tokenizer) for name in ("chosen", "rejected")]
+        except TemplateRefused:
+            counted["template_refused"] += 1
+            return []
+        if not all(any(label != IGNORED for label in side["labels"][1:]) for side in sides):
+            counted["nothing_to_learn"] += 1
+            return []
+        if max(len(side["input_ids"]) for side in sides) <= max_length:
+            counted["cut"] += cut
+            return [_piece(side, row["id"], 0, max_length) for side in sides]
+        if not (shorter := _without_oldest(turns)):
+            counted["too_long"] += 1
+            return []
+        turns, cut = shorter, True
+
+
+def _without_oldest(turns: list[dict]) -> list[dict]:
+    """The turns without their oldest question and what was replied to it; none where there is one question alone."""
+    system = turns[: turns[0]["role"] == "system"]
+    asked = [at for at, turn in enumerate(turns) if turn["role"] == "user" and at > len(system)]
+    return system + turns[asked[0] :] if asked else []
 
 
 def _piece(encoded: dict, id: str, start: int, length: int) -> dict:

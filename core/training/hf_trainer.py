@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import batching, devices, environment, token_cache
+from . import batching, devices, environment, mixing, preferences, token_cache
 from .config import TrainConfig
 
 
@@ -38,6 +38,13 @@ class _Parts:
         self.soulsmith.latest = shape, named
         return loss
 
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        if self.settings.task != "preference":
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        loss, measures = preferences.loss(model, inputs, self.settings)
+        self.soulsmith.measures.append(measures)
+        return loss
+
     def floating_point_ops(self, inputs) -> int:
         return 0  # nobody reads the sum, and it goes through all modules for every batch
 
@@ -54,14 +61,17 @@ class _Parts:
             self.evaluate()
 
     def _fetched(self, loss, grad_norm):
-        """Loss and norm of the gradient as the processor has them, in one transfer; the sum of losses begins anew."""
+        """Loss and norm of the gradient as the processor has them, and the means of what was measured besides, in one
+        transfer; the sum of losses begins anew."""
         if (
             environment.process_count() > 1
             or not isinstance(grad_norm, torch.Tensor)
             or loss.device != grad_norm.device
         ):
             return loss, grad_norm
-        total, norm = torch.stack((loss.float(), grad_norm.float())).tolist()
+        values, measures = torch.stack((loss.float(), grad_norm.float())), self.soulsmith.measures
+        total, norm, *means = torch.cat([values, *([torch.stack(measures).mean(0)] if measures else [])]).tolist()
+        self.soulsmith.measures = [torch.tensor(means)] if measures else []
         loss.zero_()
         return torch.tensor(total), norm
 
@@ -105,28 +115,39 @@ class _Parts:
         super()._load_from_checkpoint(str(inner) if inner.is_dir() else checkpoint, model)
 
     def _get_train_sampler(self, train_dataset=None):
-        rows = self.settings.batch_size * self.settings.gradient_accumulation_steps * environment.process_count()
-        lengths = token_cache.lengths_of(self.train_dataset)
-        self.rows_in_order = batching.ByLength(lengths, rows, self.settings.seed)
+        self.rows_in_order = rows_in_order(self.train_dataset, self.settings)
         return self.rows_in_order
 
     def evaluate(self, *_, **__):
         began, progress = time.monotonic(), self.soulsmith
         try:
-            loss = batching.held_out_loss(
-                self.model, self.eval_dataset, self.settings.batch_size, progress.stop_requested
-            )
+            loss, by_corpus = self._held_out_loss()
         except Exception as error:
             error.step = self.state.global_step
             raise
         if loss is None:
             self.control.should_training_stop = True
             return {}
-        progress.on_evaluation(self.state.global_step, loss, self.model, self.control, Path(self.args.output_dir))
+        out = Path(self.args.output_dir)
+        progress.on_evaluation(self.state.global_step, loss, self.model, self.control, out, by_corpus)
         progress.eval_seconds = time.monotonic() - began
         metrics = {"eval_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _held_out_loss(self) -> tuple[float | None, list | None]:
+        """The held-out loss, and that of each corpus where there are several."""
+        config, progress = self.settings, self.soulsmith
+        if config.task != "preference":
+            return mixing.held_out_losses(
+                self.eval_dataset,
+                lambda rows: batching.held_out_loss(self.model, rows, config.batch_size, progress.stop_requested),
+            )
+        found = preferences.held_out(self.model, self.eval_dataset, config, progress.stop_requested)
+        if not found:
+            return None, None
+        progress.report("preference", step=self.state.global_step, part="eval", **found[1])
+        return found[0], None
 
     def create_optimizer(self, *args, **kwargs):
         config = self.settings
@@ -150,14 +171,29 @@ def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, hel
         start = tempfile.TemporaryDirectory(prefix="pissa-")
         model.save_pretrained(start.name)
     base = model if config.method == "full" else model.get_base_model()
-    return type("SoulTrainer", (_Parts, Trainer), {"settings": config, "start": start})(
+    how = {"layout": layout or {}, "tiled": getattr(base, "loss_is_tiled", False)}
+    collate = partial(batching.named_batch, **how)
+    if config.task == "preference":
+        collate = partial(preferences.collate, **how, packed=config.packing)
+    trainer = type("SoulTrainer", (_Parts, Trainer), {"settings": config, "start": start})(
         model=model,
-        args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
+        args=training_arguments(config, out, len(rows_in_order(training, config)), evaluates=bool(held_out)),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
-        data_collator=partial(batching.named_batch, layout=layout or {}, tiled=getattr(base, "loss_is_tiled", False)),
+        data_collator=collate,
         processing_class=tokenizer,
     )
+    if config.task == "preference":
+        trainer.loss_is_scaled_for_ga = False  # the mean of a batch, not a sum over the tokens of all batches of a step
+    return trainer
+
+
+def rows_in_order(training, config: TrainConfig):
+    """The sampler of a run: rows of like length together, of several corpora by their shares."""
+    rows_a_step = config.batch_size * config.gradient_accumulation_steps * environment.process_count()
+    if isinstance(training, mixing.Mixture):
+        return mixing.ByShare(training, rows_a_step, config.seed, config.epochs)
+    return batching.ByLength(token_cache.lengths_of(training), rows_a_step, config.seed)
 
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):

@@ -1,16 +1,17 @@
 """Train on whatever this process finds, case by case: `python -m tests.pretended_card.training MODEL CORPUS OUT CASES`.
 
 CASES is JSON, {name: fields of TrainConfig}; with "resume" the last step is trained once more from the checkpoint before
-it. One JSON line a case, and a last one about the card: operators that met tensors of two devices, and calls of kernels.
+it; with "goes_on" the run goes on from another one. One JSON line a case, and a last one about the card: operators that met tensors of two devices, and calls of kernels.
 """
 
 import json
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
-from core.training import callbacks, checkpoints, training_loop
+from core.training import callbacks, checkpoints, corpus_rows, training_loop
 from core.training.config import TrainConfig
 
 STEPS = 4
@@ -87,18 +88,36 @@ def waits_of(config, out: Path) -> list[list[str]]:
     return steps[2:]  # the first two hold what comes before training, and the first step
 
 
+def pairs_of(corpus: str, out: Path) -> str:
+    """A corpus of preference pairs: each chat's question with its own reply and with that of the next chat."""
+    chats = [row["messages"] for row in corpus_rows.read_rows(corpus)]
+    pairs = zip(chats, chats[1:] + chats[:1], strict=True)
+    rows = [{"messages": chat[:-1], "chosen": chat[-1:], "rejected": other[-1:]} for chat, other in pairs]
+    out.mkdir(parents=True, exist_ok=True)
+    place = out / "pairs.jsonl"
+    place.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(place)
+
+
 def train(fields: dict, model: str, corpus: str, out: Path) -> dict:
     common = {"max_length": 64, "batch_size": 2, "eval_steps": 2, "max_steps": STEPS, "learning_rate": 0.001}
-    resumes, waits = fields.pop("resume", False), fields.pop("waits", False)
+    resumes, waits, goes_on = (fields.pop(name, False) for name in ("resume", "waits", "goes_on"))
+    corpus = pairs_of(corpus, out) if fields.get("task") == "preference" else corpus
     config = TrainConfig(**{"base_model": model, "corpus": corpus, "lora_dropout": 0.0} | common | fields)
     if waits:
         return {"waits": waits_of(config, out)}
+    if goes_on:
+        before = training_loop.train(config, out / "before", report=lambda *_, **__: None)
+        config = replace(config, start=str(out / "before" / "adapter"))
     events: list = []
     began = time.monotonic()
     ending = training_loop.train(config, out, report=lambda event, **values: events.append({"event": event, **values}))
     found = {"losses": [e["loss"] for e in events if e["event"] == "step"], "eval_loss": ending["eval_loss"]}
     found |= {"grad_norms": [e["grad_norm"] for e in events if e["event"] == "step"]}
     found |= next(e for e in events if e["event"] == "model")
+    if goes_on:
+        begins = next(e["eval_loss"] for e in events if e["event"] == "eval")
+        found["begins"] = [before["eval_loss"], begins]
     if resumes:
         (out / f"checkpoint-{STEPS}" / "whole.json").unlink()
         events.clear()

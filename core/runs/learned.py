@@ -1,0 +1,93 @@
+"""Whether a run has learned: what its measurements say together, as one verdict, and which checkpoint is the best.
+
+Losses are in nats a token over the held-out rows, before the first step and of the weights that the run left.
+"""
+
+from core.runs import promote_checkpoint, runs, store
+from core.runs.alerts import OVER
+from core.runs.forgetting import RED_LINE
+
+FEWEST_ROWS = 8  # held-out rows: the mean of fewer says little
+GAIN = 0.02  # of the loss before: less is within what another choice of held-out rows would change
+FALLING = 0.01  # of the loss, from the last evaluation but one to the last
+DRIFT = 0.1  # more letters of a foreign script in Russian replies than the base writes
+
+
+def of(run_id: str) -> dict:
+    """{"verdict", "before", "after", "step", "best", "forgot", "drift", "arena", "rows", "sample"} of a run.
+
+    `verdict` is one of unmeasured, too_small, worse, overfit, forgot, falling, nothing, learned; `best` the step of the
+    checkpoint to take instead, or None; `sample` the first prompt with the first and the last reply to it, or None.
+    """
+    row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
+    known = {eval["step"]: eval["eval_loss"] for eval in curves["evals"] if eval["eval_loss"] is not None}
+    step = row["adapter_step"] if row["adapter_step"] is not None else row["step"] or 0
+    found = {
+        "before": known.get(0),
+        "after": known.get(step, row["eval_loss"] if len(known) > 1 else None),
+        "step": step,
+        "rows": row["rows_eval"] or 0,
+        "forgot": _change(scores, step, "score"),
+        "drift": _change(scores, step, "foreign_share"),
+        "arena": store.arena(run_id),
+        "sample": _sample(store.samples(run_id), step),
+    }
+    best = best_checkpoint(known, scores, promote_checkpoint.kept(run_id)) if row["state"] not in runs.ACTIVE else None
+    found["best"] = best if best != step else None
+    return found | {"verdict": _verdict(found, known)}
+
+
+def best_checkpoint(losses: dict[int, float], scores: list[dict], steps: list[int]) -> int | None:
+    """The step with the lowest held-out loss among those that forgot and drifted little; None where none was measured.
+
+    Args:
+        losses: nats a token by step. scores: rows of the forgetting meter: step, score, foreign_share. steps: to choose from.
+    """
+    measured = [step for step in steps if step in losses]
+    sound = [step for step in measured if _is_sound(scores, step)]
+    return min(sound or measured, key=losses.get, default=None)
+
+
+def _is_sound(scores: list[dict], step: int) -> bool:
+    forgot, drift = _change(scores, step, "score"), _change(scores, step, "foreign_share")
+    return (forgot is None or forgot > -RED_LINE) and (drift is None or drift < DRIFT)
+
+
+def _change(scores: list[dict], step: int, name: str) -> float | None:
+    """How much a measurement changed from the base to the last one that is not after a step."""
+    values = [row[name] for row in scores if row["step"] <= step and row[name] is not None]
+    return values[-1] - values[0] if len(values) > 1 and scores[0]["step"] == 0 else None
+
+
+def _verdict(found: dict, losses: dict[int, float]) -> str:
+    before, after, best = found["before"], found["after"], found["best"]
+    if before is None or after is None or not found["step"]:
+        return "unmeasured"
+    if after > OVER * before:
+        return "worse"
+    if found["rows"] < FEWEST_ROWS:
+        return "too_small"
+    if (found["forgot"] or 0) < -RED_LINE or (found["drift"] or 0) > DRIFT:
+        return "forgot"
+    if best is not None and after > OVER * losses[best]:
+        return "overfit"
+    if after > (1 - GAIN) * before:
+        return "nothing"
+    return "falling" if _falls(losses, found["step"]) else "learned"
+
+
+def _falls(losses: dict[int, float], step: int) -> bool:
+    """Whether the held-out loss was still falling when the run ended."""
+    *_, last_but_one, last = sorted(losses)
+    return step == last and len(losses) > 2 and losses[last] < (1 - FALLING) * losses[last_but_one]
+
+
+def _sample(samples: list[dict], step: int) -> dict | None:
+    """The first prompt whose reply changed, or else the first, with the base's reply and the one nearest to a step."""
+    by_prompt: dict[str, list[dict]] = {}
+    for sample in samples:
+        if sample["step"] <= step:
+            by_prompt.setdefault(sample["prompt"], []).append(sample)
+    pairs = [(prompt, rows[0], rows[-1]) for prompt, rows in by_prompt.items() if rows[0]["step"] == 0 and rows[1:]]
+    pairs.sort(key=lambda pair: pair[1]["reply"] == pair[2]["reply"])
+    return {"prompt": pairs[0][0], "before": pairs[0][1]["reply"], "after": pairs[0][2]["reply"]} if pairs else None

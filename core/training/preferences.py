@@ -1,0 +1,246 @@
+"""Training on preference pairs, DPO and KTO: batches, the loss, and the reference that replies are compared with.
+
+The reference is the model as it starts, whatever that is made of: a base, a base with the adapters of earlier runs, all
+weights. It is asked once, before the first step, and kept as a number a reply: no second model, no second pass a step.
+
+Not by TRL's trainers: they compute the same loss (tests/test_preferences.py) and lack the rest of ours
+(tests/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+import numpy
+import torch
+from filelock import FileLock
+from torch.nn.functional import logsigmoid
+
+from . import batching, cross_entropy, encoding, environment, model_loading, packing, token_cache
+from .config import TrainConfig
+
+MEASURES = ("margin", "accuracy", "chosen_logp", "rejected_logp")  # of a batch, means over its pairs
+TELL_SECONDS = 1.0  # between two words about how far the reference is
+REFERENCES_KEPT = 8  # of an encoded corpus; the oldest goes
+CHECKSUM_BYTES = 2**24  # of a tensor that are added up at a time
+
+
+class Pairs:
+    """Encoded pairs: pair[at] has two replies to a prompt, for KTO also two replies to another prompt, and what the
+    reference thinks of each of them.
+
+    KTO estimates how far the model has moved from replies that do not belong to their prompt. Here they are those of
+    the pair before, so that the reference knows them beforehand; TRL takes the row before in the batch.
+    """
+
+    def __init__(self, rows: token_cache.Tokens, config: TrainConfig):
+        self.rows, self.kto, self.max_length = rows, config.preference_loss == "kto", config.max_length
+        sides = rows.lengths
+        self.lengths = [max(pair) for pair in zip(sides[::2], sides[1::2], strict=True)]
+        self.reference = numpy.zeros((len(self.lengths), 4 if self.kto else 2), numpy.float32)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, at: int) -> dict:
+        sides = [self.rows[2 * at], self.rows[2 * at + 1]]
+        if self.kto:
+            sides += [
+                self._mismatched(side, self.rows[(2 * at + n - 2) % len(self.rows)]) for n, side in enumerate(sides)
+            ]
+        return {"sides": sides, "reference": self.reference[at], "id": sides[0]["id"]}
+
+    def _mismatched(self, asked: dict, replied: dict) -> dict:
+        """The prompt of one side with the reply of another; what is too long is cut off."""
+        prompt, reply = (_first_learned(side["labels"]) for side in (asked, replied))
+        ids = asked["input_ids"][:prompt] + replied["input_ids"][reply:]
+        labels = asked["labels"][:prompt] + replied["labels"][reply:]
+        return {"input_ids": ids[: self.max_length], "labels": labels[: self.max_length], "id": asked["id"]}
+
+
+def _first_learned(labels: list[int]) -> int:
+    return next(at for at, label in enumerate(labels) if label != encoding.IGNORED)
+
+
+def collate(pairs: list[dict], layout: dict, *, packed: bool, tiled: bool) -> dict:
+    """A batch of 2B sequences, first the chosen sides of all pairs and then the rejected ones, each as long as the
+    longest, or `packed` end to end; with `reference` (2B,) and, for KTO, a batch of the mismatched ones as `others`."""
+    batch = _batch(pairs, (0, 1), layout, packed, tiled)
+    if len(pairs[0]["sides"]) > 2:
+        batch["others"] = _batch(pairs, (2, 3), layout, packed, tiled)
+    tokens = sum(len(side["input_ids"]) for pair in pairs for side in pair["sides"][:2])
+    return batch | {"rows": [pair["id"] for pair in pairs], "tokens": tokens}
+
+
+def _batch(pairs: list[dict], which: tuple[int, int], layout: dict, packed: bool, tiled: bool) -> dict:
+    sides = [pair["sides"][side] for side in which for pair in pairs]
+    batch = packing.collate([packing.make_block(sides)], **layout) if packed else packing.collate(sides)
+    if tiled:
+        batch["learned"] = cross_entropy.learned_positions(batch["labels"])
+    batch["counts"] = [sum(label != encoding.IGNORED for label in side["labels"][1:]) for side in sides]
+    reference = [pair["reference"][side] for side in which for pair in pairs]
+    return batch | {"reference": torch.tensor(numpy.array(reference), dtype=torch.float32)}
+
+
+def log_probabilities(model, batch: dict):
+    """The log-probability (2B,) of each reply of a batch, in nats: the sum over its tokens.
+
+    Summed one by one, which is the same each time: index_add is not on a card.
+    """
+    inputs = {name: value for name, value in batch.items() if name not in ("counts", "reference", "others")}
+    losses = model(**inputs, token_losses=True).loss.float()
+    return torch.stack([-some.sum() for some in losses.split(batch["counts"])])
+
+
+def loss(model, batch: dict, config: TrainConfig) -> tuple:
+    """The loss of a batch, and MEASURES of it (4,), on the device.
+
+    DPO with label_smoothing is its robust form: Chowdhury et al. 2024, arXiv:2403.00409, as TRL's loss_type "robust".
+    """
+    moved_away = None
+    if "others" in batch:
+        with torch.no_grad():
+            others = batch["others"]
+            moved_away = (log_probabilities(model, others) - others["reference"]).mean().clamp_min(0)
+    logps = log_probabilities(model, batch)
+    chosen, rejected = (logps - batch["reference"]).chunk(2)  # by how much each reply has become likelier: (B,) each
+    if moved_away is None:
+        margin, wrong = config.beta * (chosen - rejected), config.label_smoothing
+        losses = (wrong * logsigmoid(-margin) - (1 - wrong) * logsigmoid(margin)) / (1 - 2 * wrong)
+    else:
+        liked = config.desirable_weight * (1 - torch.sigmoid(config.beta * (chosen - moved_away)))
+        disliked = config.undesirable_weight * (1 - torch.sigmoid(config.beta * (moved_away - rejected)))
+        losses = (liked + disliked) / 2
+    means = [half.mean() for half in logps.detach().chunk(2)]
+    gained = (chosen - rejected).detach()
+    return losses.mean(), torch.stack([config.beta * gained.mean(), (gained > 0).float().mean(), *means])
+
+
+def means(measures: list) -> dict[str, float]:
+    """MEASURES of several batches by name."""
+    return dict(zip(MEASURES, torch.stack(measures).mean(0).tolist(), strict=True))
+
+
+def held_out(model, pairs: Pairs, config: TrainConfig, should_stop: Callable[[], bool]) -> tuple | None:
+    """The mean loss of held-out pairs, and their MEASURES by name; None if it was stopped."""
+    found, counts = [], []
+
+    def work(chosen: list[int], batch: dict) -> bool:
+        value, measures = loss(model, batch, config)
+        found.append(torch.cat([value[None], measures]))
+        counts.append(len(chosen))
+        return should_stop()
+
+    if _evaluated(model, pairs, config, work):
+        return None
+    value, *measures = numpy.average(torch.stack(found).cpu().numpy(), axis=0, weights=counts).tolist()
+    return value, dict(zip(MEASURES, measures, strict=True))
+
+
+def _evaluated(model, pairs: Pairs, config: TrainConfig, work: Callable[[list[int], dict], bool]) -> bool:
+    """Call work(numbers of pairs, their batch on the device) for pairs of like length, the model in evaluation mode,
+    until it returns true; whether it did."""
+    was_training, tiled = model.training, getattr(model, "loss_is_tiled", False)
+    by_length, stopped = sorted(range(len(pairs)), key=pairs.lengths.__getitem__), False
+    model.eval()
+    with torch.inference_mode(), model_loading.autocast(model):
+        for start in range(0, len(by_length), config.batch_size):
+            chosen = by_length[start : start + config.batch_size]
+            batch = collate([pairs[at] for at in chosen], {}, packed=False, tiled=tiled)
+            rows, _ = batch.pop("rows"), batch.pop("tokens")
+            try:
+                stopped = work(chosen, _moved(batch, model.device))
+            except Exception as error:
+                error.batch_shape, error.batch_rows = tuple(batch["input_ids"].shape), batching.named_rows([rows])
+                raise
+            if stopped:
+                break
+    model.train(was_training)
+    return stopped
+
+
+def _moved(batch: dict, device) -> dict:
+    moved = {name: value.to(device) for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    return batch | moved | ({"others": _moved(batch["others"], device)} if "others" in batch else {})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The reference
+
+
+def add_reference(
+    model, parts: list[Pairs], config: TrainConfig, place: Path, report, should_stop: Callable[[], bool]
+) -> bool:
+    """Fill in what the model, as it is now, thinks of all replies; False if it was stopped.
+
+    It is kept in `place` by the fingerprint of the weights: a run that is resumed reads the very numbers it began with,
+    and another run with other settings of the loss asks nothing.
+    """
+    path = Path(place) / f"reference-{config.preference_loss}-{_fingerprint(model, config)}.f32"
+    with FileLock(path.with_suffix(".lock")):  # several processes of one run begin at the same time
+        if not path.is_file():
+            if not _ask(model, parts, config, report, should_stop):
+                return False
+            unfinished = path.with_suffix(".unfinished")
+            numpy.concatenate([pairs.reference.ravel() for pairs in parts]).tofile(unfinished)
+            unfinished.replace(path)
+            newest_first = sorted(path.parent.glob("reference-*.f32"), key=lambda file: -file.stat().st_mtime)
+            for old in newest_first[REFERENCES_KEPT:]:
+                old.unlink()
+                old.with_suffix(".lock").unlink(missing_ok=True)
+    kept, start = numpy.fromfile(path, numpy.float32), 0
+    for pairs in parts:
+        end = start + pairs.reference.size
+        pairs.reference[:] = kept[start:end].reshape(pairs.reference.shape)
+        start = end
+    return True
+
+
+def _ask(model, parts: list[Pairs], config: TrainConfig, report, should_stop: Callable[[], bool]) -> bool:
+    """Fill in the log-probabilities of all replies of all parts, and say how far that is; False if it was stopped."""
+    total, done, told = sum(map(len, parts)), 0, monotonic()
+
+    def work(pairs: Pairs, chosen: list[int], batch: dict) -> bool:
+        nonlocal done, told
+        for first, some in enumerate([batch, batch["others"]] if pairs.kto else [batch]):
+            logps = log_probabilities(model, some).reshape(2, -1).T.cpu().numpy()
+            pairs.reference[chosen, 2 * first : 2 * first + 2] = logps
+        done += len(chosen)
+        if monotonic() - told > TELL_SECONDS:
+            told = monotonic()
+            report("preparing", stage="reference", done=done, total=total)
+        return should_stop()
+
+    return not any(_evaluated(model, pairs, config, partial(work, pairs)) for pairs in parts)
+
+
+def _fingerprint(model, config: TrainConfig) -> str:
+    """16 hex digits that change with any weight, and with what computes them: their device does the adding up."""
+    digest = hashlib.sha256(f"{torch.__version__} {model.device.type} {environment.process_count()}".encode())
+    digest.update(f"{getattr(model, 'computes_in', '')} {config.use_liger_kernel}".encode())
+    for name, value in sorted(model.state_dict().items()):
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)} {_checksum(value)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _checksum(tensor) -> int:
+    """A sum over the bytes of a tensor that knows their order, modulo 2^64."""
+    data, total = tensor.detach().contiguous().flatten().view(torch.uint8), 0
+    for start in range(0, len(data), CHECKSUM_BYTES):
+        some = data[start : start + CHECKSUM_BYTES]
+        some = torch.nn.functional.pad(some, (0, -len(some) % 4)).view(torch.int32).long()
+        odd = torch.arange(2 * start + 1, 2 * (start + len(some)) + 1, 2, device=some.device)
+        total += int((some * odd * odd).sum())
+    return total % 2**64
+
+
+def without_dropout(model) -> None:
+    """Switch dropout off, as TRL does: the reference has none, and its noise would count as a change of the model."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0

@@ -1,0 +1,130 @@
+"""Did it learn: the verdict of a run's measurements, the best checkpoint, the card, and the loss of the weights there."""
+
+import re
+
+import pytest
+
+from core import events, paths
+from core.runs import learned, promote_checkpoint, runs, store
+from core.training import checkpoints
+from core.training.config import TrainConfig
+from ui import run_learned
+from ui.text import Say
+
+
+@pytest.fixture
+def ended(tiny_corpus, no_worker):
+    """A function that makes a run which has ended, by its evaluations."""
+
+    def make(losses: dict[int, float], *, rows=20, scores=(), replies=(), ending="finished", **more) -> str:
+        run_id = runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus, eval_steps=10))
+        run_dir = paths.run(run_id)
+        events.append(run_dir, "started", resumed_from=None)
+        events.append(
+            run_dir,
+            "data",
+            rows_train=100,
+            rows_eval=rows,
+            tokens_train=1,
+            tokens_learned=1,
+            longest=9,
+            rows_left_out={},
+        )
+        for step, loss in losses.items():
+            if step:
+                events.append(run_dir, "step", step=step, max_steps=max(losses), loss=loss, tokens=step)
+            events.append(run_dir, "eval", step=step, eval_loss=loss)
+        for step, score, foreign in scores:
+            events.append(run_dir, "forgetting", step=step, score=score, foreign=foreign, parts={})
+        for step, reply in replies:
+            events.append(run_dir, "samples", step=step, samples=[{"prompt": "Who are you?", "reply": reply}])
+        events.append(run_dir, ending, **more)
+        return run_id
+
+    return make
+
+
+def checkpoint(run_id: str, step: int) -> None:
+    """A complete checkpoint of a run, with weights of a few bytes."""
+    directory = paths.run(run_id) / f"checkpoint-{step}"
+    directory.mkdir()
+    (directory / "adapter_model.safetensors").write_bytes(str(step).encode())
+    checkpoints.seal(directory, step, [])
+
+
+@pytest.mark.parametrize(
+    ("losses", "more", "verdict"),
+    [
+        ({0: 4.0, 10: 2.0, 20: 1.99}, {}, "learned"),
+        ({0: 4.0, 10: 3.0, 20: 2.0}, {}, "falling"),
+        ({0: 4.0, 10: 3.97, 20: 3.96}, {}, "nothing"),
+        ({0: 4.6, 10: 9.0, 20: 14.8}, {}, "worse"),
+        ({0: 4.0, 10: 2.0, 20: 1.99}, {"rows": 3}, "too_small"),
+        ({0: 4.0, 10: 2.0, 20: 1.99}, {"scores": [(0, -1.0, 0.0), (20, -1.8, 0.0)]}, "forgot"),
+        ({0: 4.0, 10: 2.0, 20: 1.99}, {"scores": [(0, -1.0, 0.0), (20, -1.0, 0.4)]}, "forgot"),
+        ({0: 4.0}, {}, "unmeasured"),
+        ({}, {}, "unmeasured"),
+    ],
+)
+def test_the_verdict_follows_from_what_was_measured(ended, losses, more, verdict):
+    assert learned.of(ended(losses, **more))["verdict"] == verdict
+
+
+def test_a_run_that_then_learned_by_heart_names_the_checkpoint_to_take(ended):
+    run_id = ended({0: 4.0, 10: 2.0, 20: 2.5})
+    assert learned.of(run_id)["verdict"] == "learned"  # nothing better is there to take
+    checkpoint(run_id, 10)
+    found = learned.of(run_id)
+    assert (found["verdict"], found["best"]) == ("overfit", 10)
+    assert "10" in run_learned.card(Say("en"), store.sync(run_id))
+
+
+def test_the_best_checkpoint_has_not_forgotten():
+    losses, scores = (
+        {10: 2.0, 20: 1.5},
+        [
+            {"step": 0, "score": -1.0, "foreign_share": 0.0},
+            {"step": 10, "score": -1.1, "foreign_share": 0.0},
+            {"step": 20, "score": -2.0, "foreign_share": 0.0},
+        ],
+    )
+    assert learned.best_checkpoint(losses, [], [10, 20]) == 20
+    assert learned.best_checkpoint(losses, scores, [10, 20]) == 10
+    assert learned.best_checkpoint(losses, scores, [20]) == 20  # better than none
+    assert learned.best_checkpoint({}, scores, [10]) is None
+
+
+def test_the_loss_is_that_of_the_weights_that_are_there(ended):
+    kept = ended({0: 4.0, 10: 2.0, 20: 2.5}, kept_step=10, eval_loss=2.0)
+    assert (store.sync(kept)["adapter_step"], store.sync(kept)["eval_loss"]) == (10, 2.0)
+
+    taken = ended({0: 4.0, 10: 2.0, 20: 2.5})
+    assert store.sync(taken)["eval_loss"] == 2.5
+    checkpoint(taken, 10)
+    promote_checkpoint.take(taken, 10)
+    assert (store.sync(taken)["adapter_step"], store.sync(taken)["eval_loss"]) == (10, 2.0)
+    assert learned.of(taken)["after"] == 2.0
+    events.append(paths.run(taken), "started", resumed_from="checkpoint-20")  # it goes on: other weights come of it
+    events.append(paths.run(taken), "step", step=30, max_steps=30, loss=1.8, tokens=30)
+    events.append(paths.run(taken), "eval", step=30, eval_loss=1.9)
+    events.append(paths.run(taken), "finished", kept_step=None)
+    row = store.sync(taken)
+    assert (row["adapter_step"], row["eval_loss"]) == (None, 1.9)
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_card_shows_both_replies_and_is_a_picture(ended, lang):
+    say = Say(lang)
+    run_id = ended({0: 4.0, 10: 2.0, 20: 1.99}, replies=[(0, "A model."), (20, "<b>a smith</b> " * 60)])
+    shown = run_learned.card(say, store.sync(run_id))
+    assert say("learned.learned", before=say.number(4.0), after=say.number(1.99)) in shown
+    assert "A model." in shown
+    assert "<b>a smith" not in shown
+    drawn = re.search(r"<svg.*</svg>", shown, re.DOTALL)[0]
+    assert "foreignObject" not in drawn
+    assert drawn.count("smith") < 30  # six lines of it
+    assert "…" in drawn
+
+
+def test_no_card_while_a_run_goes_on(ended):
+    assert run_learned.card(Say("en"), store.sync(ended({0: 4.0, 10: 2.0}, ending="failed"))) == ""

@@ -1,0 +1,336 @@
+"""Preference pairs: their encoding, the losses beside TRL's, the reference, and runs on them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.training import cross_entropy, encoding, model_loading, preferences, training_loop
+from core.training.config import TrainConfig
+from core.training.errors import NotPreferencePairs, PreferencePairs
+from tests.conftest import chat_rows, put_program
+
+ROOT = Path(__file__).parents[1]
+LOSSES = [
+    {"preference_loss": "dpo"},
+    {"preference_loss": "dpo", "label_smoothing": 0.2, "beta": 0.3},
+    {"preference_loss": "kto", "desirable_weight": 1.5, "undesirable_weight": 0.5},
+]
+
+
+def pair_rows(count: int) -> list[dict]:
+    """Pairs whose chosen reply is the shorter one."""
+    chats = [row["messages"] for row in chat_rows(2 * count)]
+    rows = []
+    for (asked, one), (_, other) in zip(chats[::2], chats[1::2], strict=True):
+        more = {"role": "assistant", "content": f"{other['content']} {one['content']}"}
+        rows.append({"messages": [asked], "chosen": [one], "rejected": [more]})
+    return rows
+
+
+@pytest.fixture
+def corpus(tmp_path) -> str:
+    return write(tmp_path / "pairs.jsonl", pair_rows(30))
+
+
+def write(path: Path, rows: list[dict]) -> str:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def config(tiny_model, corpus) -> TrainConfig:
+    return TrainConfig(
+        base_model=tiny_model,
+        corpus=corpus,
+        task="preference",
+        method="lora",
+        max_steps=6,
+        eval_steps=3,
+        learning_rate=0.003,
+        precision="fp32",
+    )
+
+
+def events_of(config: TrainConfig, out: Path, **more) -> list[dict]:
+    found = []
+    training_loop.train(config, out, report=lambda event, **values: found.append({"event": event, **values}), **more)
+    return found
+
+
+def measured(events: list[dict], part: str) -> list[dict]:
+    return [event for event in events if event["event"] == "preference" and event["part"] == part]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The loss, beside TRL's
+
+
+@pytest.mark.parametrize("more", LOSSES, ids=["dpo", "robust dpo", "kto"])
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_dpo_and_kto_have_the_loss_and_the_gradients_of_trl(config, tiny_tokenizer, tmp_path, more, packed):
+    import torch
+
+    config = replace(config, **more)
+    base = model_loading.load_base(config)
+    base.requires_grad_(False)
+    training, _ = training_loop.prepare_rows(config, tiny_tokenizer, lambda *_, **__: None, tmp_path / "tokens")
+    pairs = [training[at] for at in range(4)]
+    drawn = torch.Generator().manual_seed(3)
+    for pair in pairs:  # a reference that differs from the model, as after some steps
+        pair["reference"][:] = -40 + 5 * torch.randn(len(pair["reference"]), generator=drawn).numpy()
+    theirs = _by_trl(base, tiny_tokenizer, pairs, config, tmp_path)
+    cross_entropy.without_logits(base)
+    layout = {"flat": True} if packed else {}
+    if packed:
+        from core.training import attention_kernels
+
+        attention_kernels.attend_by_document()
+    batch = preferences.collate(pairs, layout, packed=packed, tiled=True)
+    rows, tokens = batch.pop("rows"), batch.pop("tokens")
+    assert tokens == sum(len(side["input_ids"]) for pair in pairs for side in pair["sides"][:2])
+    assert rows == [pair["id"] for pair in pairs]
+    ours = _with_gradients(base, lambda: preferences.loss(base, batch, config)[0])
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def _with_gradients(base, compute) -> list:
+    """A loss, and its gradients in the second half of the layers."""
+    weights = [weight for name, weight in base.named_parameters() if ".layers.1." in name and "proj" in name]
+    for weight in weights:
+        weight.requires_grad_(True).grad = None
+    loss = compute()
+    loss.backward()
+    assert all(weight.grad.abs().max() > 1e-3 for weight in weights)
+    return [loss.detach(), *(weight.grad for weight in weights)]
+
+
+def _by_trl(base, tokenizer, pairs: list[dict], config: TrainConfig, tmp_path: Path) -> list:
+    """Loss and gradients as TRL computes them on the same tokens, with the same reference."""
+    import datasets
+    import torch
+    import trl
+
+    usual = {"output_dir": str(tmp_path), "beta": config.beta, "use_cpu": True, "report_to": "none", "bf16": False}
+    usual |= {"precompute_ref_log_probs": True, "gradient_checkpointing": False, "per_device_train_batch_size": 4}
+    asked, said = [{"role": "user", "content": "a"}], [{"role": "assistant", "content": "b"}]
+    rows = datasets.Dataset.from_list([{"prompt": asked, "chosen": said, "rejected": said}] * 4)
+    sides = [pair["sides"][side] for side in (0, 1) for pair in pairs]
+    inputs = _padded(sides)
+    if config.preference_loss == "dpo":
+        kind = {"loss_type": ["robust"], "label_smoothing": config.label_smoothing} if config.label_smoothing else {}
+        trainer = trl.DPOTrainer(
+            base, args=trl.DPOConfig(**usual, **kind), train_dataset=rows, processing_class=tokenizer
+        )
+        for side, name in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
+            inputs[name] = torch.tensor([float(pair["reference"][side]) for pair in pairs])
+    else:
+        usual |= {name: getattr(config, name) for name in ("desirable_weight", "undesirable_weight")}
+        trainer = trl.KTOTrainer(base, args=trl.KTOConfig(**usual), train_dataset=rows, processing_class=tokenizer)
+        others = _padded([pair["sides"][side] for side in (2, 3) for pair in pairs])
+        inputs |= {f"KL_{name}": value for name, value in others.items()}
+        inputs["label"] = torch.tensor([True] * 4 + [False] * 4)
+        for first, name in ((0, "ref_logps"), (2, "ref_KL_logps")):
+            inputs[name] = torch.tensor([float(pair["reference"][first + side]) for side in (0, 1) for pair in pairs])
+    base.requires_grad_(False)
+    return _with_gradients(base, lambda: trainer.compute_loss(trainer.model, inputs))
+
+
+def _padded(sides: list[dict]) -> dict:
+    import torch
+
+    longest = max(len(side["input_ids"]) for side in sides)
+
+    def padded(rows: list[list[int]]):
+        return torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+
+    return {
+        "input_ids": padded([side["input_ids"] for side in sides]),
+        "attention_mask": padded([[1] * len(side["input_ids"]) for side in sides]),
+        "completion_mask": padded([[int(label != encoding.IGNORED) for label in side["labels"]] for side in sides]),
+    }
+
+
+def test_a_loss_can_weigh_each_token_by_itself(tiny_model, monkeypatch):
+    """With the head frozen, where the gradient is worked out along with the loss, and with it trained."""
+    import torch
+
+    monkeypatch.setattr("core.training.config.LOSS_TILE", 5)
+    monkeypatch.setattr("core.training.config.LEAST_TILE", 5)
+    torch.manual_seed(0)
+    hidden, target, weights = torch.randn(13, 16, requires_grad=True), torch.randint(300, (13,)), torch.randn(13)
+    for head_learns in (False, True):
+        head = torch.nn.Linear(16, 300, bias=False).requires_grad_(head_learns)
+        found = []
+        for compute in (
+            lambda head=head: cross_entropy.each_loss(head, hidden, target),
+            lambda head=head: torch.nn.functional.cross_entropy(head(hidden), target, reduction="none"),
+        ):
+            hidden.grad = head.weight.grad = None
+            losses = compute()
+            (losses * weights).sum().backward()
+            found.append([losses.detach(), hidden.grad, *([head.weight.grad] if head_learns else [])])
+        torch.testing.assert_close(*found)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Encoding
+
+
+def turn(role: str, content: str, **more) -> dict:
+    return {"role": role, "content": content, **more}
+
+
+def encoded(row: dict, tokenizer, max_length: int = 1024) -> tuple[list[dict], dict]:
+    counted = Counter()
+    return encoding.encode_pair({"id": "1", **row}, tokenizer, max_length, counted), dict(+counted)
+
+
+def learned(side: dict, tokenizer) -> str:
+    return tokenizer.decode([label for label in side["labels"] if label != encoding.IGNORED])
+
+
+def test_of_a_pair_the_replies_alone_are_learned_whatever_was_said_before(tiny_tokenizer):
+    asked = [turn("system", "s"), turn("user", "a"), turn("assistant", "old words"), turn("user", "b")]
+    row = {"messages": asked, "chosen": [turn("assistant", "yes")], "rejected": [turn("assistant", "no no")]}
+    sides, counted = encoded(row, tiny_tokenizer)
+    assert [learned(side, tiny_tokenizer).strip() for side in sides] == ["yes<|im_end|>", "no no<|im_end|>"]
+    assert all("old words" in tiny_tokenizer.decode(side["input_ids"]) for side in sides)
+    assert counted == {}
+    assert encoding.encode_pieces({"id": "1", **row}, tiny_tokenizer, TrainConfig("", ""), Counter()) == sides
+
+
+def test_a_pair_that_is_too_long_loses_its_oldest_exchanges_and_never_a_reply(tiny_tokenizer):
+    asked = [turn("system", "s"), turn("user", "a " * 40), turn("assistant", "c"), turn("user", "b")]
+    row = {"messages": asked, "chosen": [turn("assistant", "yes")], "rejected": [turn("assistant", "no " * 20)]}
+    whole, _ = encoded(row, tiny_tokenizer)
+    short, _ = encoded(row | {"messages": [asked[0], asked[3]]}, tiny_tokenizer)
+    longest = len(short[1]["input_ids"])
+    assert encoded(row, tiny_tokenizer, len(whole[1]["input_ids"])) == (whole, {})
+    assert encoded(row, tiny_tokenizer, len(whole[1]["input_ids"]) - 1) == (short, {"cut": 1})
+    assert encoded(row, tiny_tokenizer, longest) == (short, {"cut": 1})
+    assert encoded(row, tiny_tokenizer, longest - 1) == ([], {"too_long": 1})
+
+
+def test_a_pair_with_an_empty_reply_is_left_out(tiny_tokenizer):
+    row = {"messages": [turn("user", "a")], "chosen": [turn("assistant", "b")], "rejected": [turn("user", "c")]}
+    assert encoded(row, tiny_tokenizer) == ([], {"nothing_to_learn": 1})
+
+
+def test_a_mismatched_reply_of_kto_is_that_of_the_pair_before(config, tiny_tokenizer, tmp_path):
+    config = replace(config, preference_loss="kto")
+    training, _ = training_loop.prepare_rows(config, tiny_tokenizer, lambda *_, **__: None, tmp_path / "tokens")
+    replies = [[learned(side, tiny_tokenizer) for side in training[at]["sides"]] for at in range(len(training))]
+    for at in range(len(training)):
+        assert replies[at][2:] == replies[at - 1][:2]
+        chosen, mismatched = training[at]["sides"][0], training[at]["sides"][2]
+        prompt = next(at for at, label in enumerate(chosen["labels"]) if label != encoding.IGNORED)
+        assert mismatched["input_ids"][:prompt] == chosen["input_ids"][:prompt]
+
+
+@pytest.mark.parametrize(
+    ("task", "rows", "error"),
+    [
+        ("chat", pair_rows(12), PreferencePairs),
+        ("text", pair_rows(12), PreferencePairs),
+        ("preference", chat_rows(12), NotPreferencePairs),
+        ("preference", [*pair_rows(12), *chat_rows(3)], NotPreferencePairs),
+    ],
+)
+def test_pairs_are_for_preferences_and_preferences_for_pairs(config, tmp_path, task, rows, error):
+    corpus = write(tmp_path / "other.jsonl", rows)
+    with pytest.raises(error):
+        events_of(replace(config, task=task, corpus=corpus), tmp_path / "out")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Runs
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto"])
+def test_a_run_of_dpo_or_kto_begins_at_its_reference_and_moves_towards_the_chosen(config, tmp_path, loss):
+    events = events_of(replace(config, preference_loss=loss, max_steps=12, epochs=9), tmp_path)
+    first, *_, last = measured(events, "eval")
+    assert (first["step"], last["step"]) == (0, 12)
+    assert first["margin"] == pytest.approx(0, abs=1e-5)
+    assert last["margin"] > 0.05
+    assert last["accuracy"] > 0.6
+    losses = [event["eval_loss"] for event in events if event["event"] == "eval"]
+    assert losses[0] == pytest.approx(0.6931 if loss == "dpo" else 0.5, abs=1e-4)
+    assert losses[-1] < losses[0]
+    trained = measured(events, "train")
+    assert [event["step"] for event in trained] == list(range(1, 13))
+    assert set(preferences.MEASURES) <= trained[0].keys()
+    assert trained[0]["margin"] == pytest.approx(0, abs=1e-4)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("more", [{"method": "full"}, {"packing": True}, {"init_lora_weights": "pissa"}])
+def test_dpo_begins_at_its_reference_whatever_is_trained_and_however_it_lies(config, tmp_path, more):
+    events = events_of(replace(config, max_steps=2, learning_rate=1e-4, **more), tmp_path)
+    assert measured(events, "train")[0]["margin"] == pytest.approx(0, abs=1e-3)
+    assert measured(events, "eval")[0]["margin"] == pytest.approx(0, abs=1e-3)
+
+
+def test_batches_of_dpo_that_are_gathered_are_one_large_batch(config, tmp_path):
+    """Gradients of two batches of 2 pairs are those of one of 4."""
+    more = {"max_steps": 1, "validation_share": 0, "warmup_ratio": 0.0}
+    found = []
+    for rows, gathered in ((4, 1), (2, 2)):
+        folder = tmp_path / str(rows)
+        together = replace(config, batch_size=rows, gradient_accumulation_steps=gathered, **more)
+        found.append(next(event for event in events_of(together, folder) if event["event"] == "step"))
+    assert found[0]["loss"] == pytest.approx(found[1]["loss"], abs=1e-5)
+    assert found[0]["grad_norm"] == pytest.approx(found[1]["grad_norm"], rel=1e-4)
+
+
+def test_the_reference_is_asked_once_and_anew_for_other_weights(config, tmp_path, monkeypatch):
+    asked, ask = [], preferences._ask
+    monkeypatch.setattr(preferences, "_ask", lambda *args: asked.append(1) or ask(*args))
+    config, cache = replace(config, max_steps=1), tmp_path / "tokens"
+    begun = [
+        measured(events_of(replace(config, **more), tmp_path / f"out-{at}", cache=cache), "eval")[0]
+        for at, more in enumerate(({}, {"beta": 0.5}, {"learning_rate": 0.1}, {"seed": 8}))
+    ]
+    assert len(asked) == 2  # with another seed the adapter begins with other weights
+    assert [begin["margin"] for begin in begun] == pytest.approx([0] * 4, abs=1e-5)
+    assert len({begin["chosen_logp"] for begin in begun[:3]}) == 1
+
+
+def test_dpo_goes_on_bit_by_bit_after_a_sigkill_and_elsewhere(config, tmp_path):
+    """In a capsule, which has nothing of ours but the package: its reference too is the one that it began with."""
+    ended = {}
+    for name in ("whole", "killed"):
+        out = tmp_path / name
+        out.mkdir()
+        put_program(out)
+        write(out / "rows.jsonl", pair_rows(30))
+        replace(config, corpus="rows.jsonl", logging_steps=1, eval_steps=2).save(out / "config.json")
+        process = _capsule(out)
+        if name == "killed":
+            for line in process.stdout:
+                if line.startswith('{"event": "step", "step": 5'):
+                    process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert not (out / "adapter").exists()
+            assert (out / "checkpoint-4").is_dir()
+            process = _capsule(out)
+        lines = process.stdout.read().splitlines()
+        assert process.wait() == 0, lines[-20:]
+        ended[name] = (out / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert ended["whole"] == ended["killed"]
+
+
+def _capsule(out: Path) -> subprocess.Popen:
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    variables |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "train.py", "config.json"]
+    return subprocess.Popen(
+        command, cwd=out, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )

@@ -1,0 +1,59 @@
+"""What a run has learned: one card with a sentence, figures and a reply before and after, and the same as a picture."""
+
+import textwrap
+from pathlib import Path
+
+from core.runs import learned
+from ui.templates import render
+from ui.text import Say
+
+LINE, LINES = 56, 6  # letters a line and lines a reply in the picture
+SAVE = """() => element.addEventListener('click', event => {
+  if (event.target.closest('.save-picture')) savePicture(element.querySelector('svg.learned'));
+})"""
+
+
+def card(say: Say, row: dict) -> str:
+    """The card of a run that has ended, as HTML; nothing while it goes on or before its first step."""
+    if row["state"] not in ("finished", "stopped", "paused") or not row["step"]:
+        return ""
+    found = learned.of(row["id"])
+    sentence = say(f"learned.{found['verdict']}", **_values(say, found))
+    if found["best"] is not None:
+        sentence += " " + say("learned.best", step=found["best"])
+    return render(
+        say,
+        "learned",
+        found=found,
+        title=row["name"],
+        model=Path(row["base_model"]).name,
+        corpus=row["corpus"],
+        sentence=sentence,
+        sentence_lines=textwrap.wrap(sentence, 2 * LINE)[:3],
+        figures=list(_figures(say, found)),
+        replies=[_wrapped(found["sample"][side]) for side in ("before", "after")] if found["sample"] else [],
+    )
+
+
+def _values(say: Say, found: dict) -> dict:
+    return {name: say.number(found[name]) for name in ("before", "after", "rows") if found[name] is not None}
+
+
+def _figures(say: Say, found: dict):
+    """(label, value) of what was measured."""
+    if found["before"] is not None and found["after"] is not None:
+        yield say("learned.loss"), f"{say.number(found['before'])} → {say.number(found['after'])}"
+    if found["forgot"] is not None:
+        yield say("learned.forgot_by"), say.number(found["forgot"])
+    if found["drift"] is not None:
+        yield say("learned.drift"), say.percent(round(found["drift"], 3))
+    if found["arena"]:
+        yield (
+            say("learned.arena"),
+            say("runs.votes", share=round(100 * found["arena"]["share"]), count=found["arena"]["votes"]),
+        )
+
+
+def _wrapped(reply: str) -> list[str]:
+    lines = [line for part in reply.splitlines() for line in textwrap.wrap(part, LINE)]
+    return [*lines[: LINES - 1], lines[LINES - 1][: LINE - 1] + "…"] if len(lines) > LINES else lines
