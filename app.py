@@ -107,8 +107,6 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     def lead(event, name: str):
         event(None, None, tabs, js=f"() => ({{__type__: 'update', selected: '{name}'}})")
 
-    for name, button in parts["opening"]["buttons"].items():
-        lead(button.click, name)
     talk, chat = parts["opening"]["talk"], parts["playground"]
     lead(talk.click, "playground")
     # The models chosen there before make way for the newest run, which is the demo's.
@@ -147,8 +145,8 @@ def ask_address(parts: dict) -> None:
 
 
 def build_server(lang: str | None) -> Starlette:
-    """One address, the page in each language behind it."""
-    return pages.serve(build_page, lang)
+    """One address, the page in each language behind it, and the files of exports."""
+    return pages.serve(build_page, lang, routes=(export.DOWNLOADS,))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
