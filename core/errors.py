@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.training.errors import UserError as UserError
+from core.training.errors import first_line as first_line
 
 KEYS = ("SOULSMITH_API_KEY", "OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # variables with a secret
 
@@ -59,8 +60,19 @@ def to_dict(error: Exception) -> dict:
     """
     name = error.name if isinstance(error, ErrorElsewhere) else type(error).__name__
     values = getattr(error, "values", None) if isinstance(error, UserError) else None
-    values = None if values is None else {key: without_keys(str(value)) for key, value in values.items()}
+    values = None if values is None else {key: _told(value) for key, value in values.items()}
     return {"trouble": name, "values": values, "message": without_keys(str(error)) or name}
+
+
+def _told(value: Any) -> str | dict:
+    """A value of an error as text; one that is an error itself keeps its name, so that it can be translated too."""
+    return (
+        to_dict(value)
+        if isinstance(value, UserError)
+        else value
+        if isinstance(value, dict)
+        else without_keys(str(value))
+    )
 
 
 def tell(error: Exception, as_json: bool) -> int:

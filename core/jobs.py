@@ -329,12 +329,7 @@ def described(error: Exception, directory: Path) -> UserError:
         return error
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
         return files.worded(error, directory)
-    return JobFailed(kind=type(error).__name__, reason=reason(error), path=directory)
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error as a sentence."""
-    return (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
+    return JobFailed(kind=type(error).__name__, reason=errors.first_line(error) + ".", path=directory)
 
 
 def main(parser: argparse.ArgumentParser, directory: str, work) -> None:

@@ -119,7 +119,7 @@ def test_the_hub_s_token_goes_to_the_hub_alone_and_into_no_words(hub, elsewhere,
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(errors.UserError) as trouble:
-        models._download("a/b", ["config.json"])
+        models.download("a/b", ["config.json"])
     assert f"Bearer {TOKEN}" in [key for _, key in first.asked]
     assert ([key for _, key in sink.asked if key], bool(sink.asked)) == ([], elsewhere)
     assert TOKEN not in json.dumps(errors.to_dict(trouble.value))
