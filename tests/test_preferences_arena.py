@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from core import defaults, jobs
+from core import jobs
 from core.arena import matches, prompts, verdict, votes
 from core.models import models
-from core.runs import runs, store
+from core.runs import defaults, runs, store
 from core.training.config import TrainConfig
 from tests.conftest import wait_for
 

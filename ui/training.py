@@ -6,11 +6,10 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults
 from core.corpus import corpus
 from core.errors import UserError
 from core.models import models
-from core.runs import runs, starts, store
+from core.runs import defaults, runs, starts, store
 from core.training.config import CHOICES, TrainConfig
 from ui import cards, model_choices, run_view, training_approach, training_start
 from ui.errors import inform, show_errors
