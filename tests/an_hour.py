@@ -87,6 +87,10 @@ def visit(log: Log, guest: share_probe.Guest, name: str, number: int) -> None:
         for box in boxes:
             said = [words for words in box if re.match(r"guest\d+ number", words)]
             log.count("replies")
+            if said == asked[:-1]:
+                log.count("replies_lost")
+                log.report(f"no reply to {asked[-1]}: {note}")
+                return
             if said != asked:
                 log.count("replies_mixed_up")
                 log.report(f"{name} asked {asked} and was shown {said}")
