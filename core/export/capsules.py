@@ -46,7 +46,10 @@ def write(run_id: str, out: Path) -> Path:
                     "adapter-card.md", cards.card(model, "adapter", lines=adapters.lines(model, "adapter"))
                 )
         for file in sorted(kept.glob("*")):
-            archive.write(file, f"{starts.FOLDER}/{file.name}")
+            if file.suffix == ".json":
+                archive.writestr(f"{starts.FOLDER}/{file.name}", base_identity.cleaned(file, base))
+            else:
+                archive.write(file, f"{starts.FOLDER}/{file.name}")
         for name, corpus in corpora.items():
             with archive.open(name, "w", force_zip64=True) as rows:
                 for row in corpus_rows.read_rows(runs.corpus_path(corpus)):
