@@ -127,6 +127,7 @@ SHARED = (
     "templates",
     "run_view",
     "run_html",
+    "run_learned",
     "run_plots",
 )
 
