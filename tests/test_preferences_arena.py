@@ -33,7 +33,7 @@ FACTS = {
 }
 ASKS = ("What is {}?", "Tell me about {}.", "Explain {} to me.")
 MORE = "There is a great deal more to be said about this, and many people have written long books about it."
-LEARNING_RATE = 1e-3  # twenty times the default: a dozen steps are few
+LEARNING_RATE = 3e-4  # six times the default: eight steps are few
 HELD_OUT = ("a train", "snow", "a piano", "the moon", "cheese", "a garden", "a horse", "a letter", "a school", "gold")
 
 
@@ -96,14 +96,15 @@ def test_voters_with_a_taste_are_won_over(starter_home, monkeypatch, loss, taste
         task="preference",
         preference_loss=loss,
         method="lora",
-        max_steps=12,
-        eval_steps=12,
+        max_steps=8,
+        eval_steps=8,
         learning_rate=LEARNING_RATE,
         lr_scheduler_type="linear",
     )
     assert suited["learning_rate"] == pytest.approx(5e-5)
     run_id = runs.start(config, f"{loss} {taste.__name__}")
     wait_for(run_id, "finished", seconds=900)
+    store.sync(run_id)
     measured = store.curves(run_id)["preferences"]["eval"]
     assert measured[-1]["margin"] > measured[0]["margin"] + 0.5
     assert measured[-1]["accuracy"] > 0.9

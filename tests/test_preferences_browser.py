@@ -66,7 +66,7 @@ def test_votes_become_a_corpus_and_a_run_of_dpo(browser, server, picture, tiny_m
     page.get_by_label(say("arena.learn.name"), exact=True).fill("taste")
     page.get_by_role("button", name=say("arena.learn.make"), exact=True).click()
     wait_until(lambda: [(card["name"], card["pairs"]) for card in corpus.listed()] == [("taste", 29)])
-    page.get_by_text(say("corpora.reason.vote_tie") + ": 1").wait_for()
+    page.get_by_text(f"{say('corpora.reason.vote_tie')} (1)").wait_for()
     picture(page, f"votes-{lang}")
 
     open_tab(page, say, "training")
@@ -86,6 +86,6 @@ def test_votes_become_a_corpus_and_a_run_of_dpo(browser, server, picture, tiny_m
     measured = store.curves(row["id"])["preferences"]["eval"]
     assert measured[-1]["margin"] > measured[0]["margin"]
     page.get_by_text(say("plot.margin"), exact=True).first.wait_for()
-    page.get_by_text(say("plot.margin"), exact=True).first.scroll_into_view_if_needed()
+    page.mouse.wheel(0, 300)
     picture(page, f"preferences-{lang}")
     assert page.foreign == []

@@ -59,6 +59,17 @@ def names(row=ROW, losses=(), evaluations=(), scores=(), now=1001.0) -> list[str
     return [name for name, _ in alerts.found(row, curves, list(scores), now)]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "margin", "alert"),
+    [(-70.0, 2.0, True), (-60.0, 2.0, False), (-40.0, 2.0, False), (-70.0, -0.5, False)],
+)
+def test_chosen_replies_that_become_unlikelier_while_the_margin_grows_raise_an_alert(chosen, margin, alert):
+    first = {"step": 0, "margin": 0.0, "chosen_logp": -50.0}
+    curves = {"preferences": {"train": [], "eval": [first, {"step": 9, "margin": margin, "chosen_logp": chosen}]}}
+    found = alerts._chosen_falls(curves)
+    assert found == (("chosen_falls", {"step": 9, "before": -50.0, "now": chosen}) if alert else None)
+
+
 def test_a_run_that_goes_well_raises_no_alert():
     falling = [3 * 0.97**step + 0.3 for step in range(100)]
     assert names(losses=falling, evaluations=evals(3.0, 2.0, 1.5)) == []
@@ -236,6 +247,18 @@ def test_metrics_leave_as_a_table_of_every_step(config, no_worker, tmp_path):
         rows = list(csv.DictReader(file))
     assert done == {"rows": 1_000, "csv": str(tmp_path / "m.csv")}
     assert (rows[499]["step"], float(rows[499]["loss"]), rows[-1]["eval_loss"]) == ("500", 1 / 500, "0.5")
+
+
+def test_what_preferences_measure_leaves_in_columns_of_its_own(config, no_worker, tmp_path):
+    run_id = runs.create(config)
+    write_steps(run_id, 1, 2, of=2)
+    measured = {"margin": 0.5, "accuracy": 1.0, "chosen_logp": -9.0, "rejected_logp": -11.0}
+    for part in ("train", "eval"):
+        events.append(paths.run(run_id), "preference", step=2, part=part, **measured)
+    metrics.write(run_id, str(tmp_path / "m.csv"))
+    with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["margin"], second["margin"], second["eval_rejected_logp"]) == ("", "0.5", "-11.0")
 
 
 def test_metrics_leave_as_tensorboard_reads_them(config, no_worker, tmp_path):

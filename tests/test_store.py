@@ -71,9 +71,7 @@ def test_a_deleted_run_leaves_no_row_in_any_table(tiny_corpus, no_worker):
     samples = [{"prompt": "who?", "reply": "me"}]
     score = {"event": "forgetting", "step": 2, "score": -1.0, "foreign": 0.0, "parts": {}}
     log(run_id, {"event": "started"}, step(1, 3.0), {"event": "eval", "step": 1, "eval_loss": 2.0})
-    measured = dict.fromkeys(("margin", "accuracy", "chosen_logp", "rejected_logp"), 0.5)
-    pairs = {"event": "preference", "part": "eval", "step": 2, **measured}
-    log(run_id, {"event": "samples", "step": 2, "samples": samples}, score, pairs, FAILED)
+    log(run_id, {"event": "samples", "step": 2, "samples": samples}, score, pairs(2), FAILED)
     store.sync(run_id)
     tables = ("steps", "curve_buckets", "evals", "samples", "forgetting", "preferences", "runs")
     with store.opened() as db:
@@ -102,3 +100,29 @@ def test_the_migration_that_added_tables_sets_every_run_back_to_the_beginning_of
     db["runs"].insert({"id": "old", "offset": 123})
     database.migrations.apply(db)
     assert db["runs"].get("old")["events_offset"] == 0
+
+
+def test_what_preferences_measure_is_thinned_like_the_loss_and_gone_when_a_run_goes_back(tiny_corpus, no_worker):
+    run_id = created(tiny_corpus)
+    log(run_id, {"event": "started"}, *(one for number in range(1, 41) for one in (step(number, 3.0), pairs(number))))
+    log(run_id, pairs(0, "eval"), pairs(20, "eval"), pairs(40, "eval"))
+    store.sync(run_id)
+    measured = store.curves(run_id)["preferences"]
+    assert [row["step"] for row in measured["train"]] == [9, 19, 29, 39, 40]  # buckets of ten steps of 4,000
+    assert measured["train"][1] == {
+        "step": 19,
+        "margin": 14.5,
+        "accuracy": 0.5,
+        "chosen_logp": -14.5,
+        "rejected_logp": -29,
+    }
+    assert [row["step"] for row in measured["eval"]] == [0, 20, 40]
+    log(run_id, {"event": "started", "resumed_from": "checkpoint-20"})
+    store.sync(run_id)
+    measured = store.curves(run_id)["preferences"]
+    assert [measured[part][-1]["step"] for part in ("train", "eval")] == [20, 20]
+
+
+def pairs(number: int, part: str = "train") -> dict:
+    measured = {"margin": number, "accuracy": 0.5, "chosen_logp": -number, "rejected_logp": -2 * number}
+    return {"event": "preference", "part": part, "step": number, **measured}

@@ -8,6 +8,7 @@ from core import paths
 from core.corpus import corpus, token_counter
 from core.training import encoding
 from tests.conftest import chat_rows
+from tests.test_preferences import pair_rows
 
 
 def made(tmp_path, rows: list[dict], name: str = "rows"):
@@ -23,6 +24,12 @@ def tokens(rows: list[dict], tokenizer) -> int:
 def test_a_small_corpus_is_counted_as_training_will(tmp_path, tiny_model, tiny_tokenizer):
     rows = chat_rows(60)
     assert token_counter.of_corpus(made(tmp_path, rows), tiny_model) == (tokens(rows, tiny_tokenizer), True)
+
+
+def test_a_preference_pair_counts_as_the_two_sequences_that_it_is_read_as(tmp_path, tiny_model, tiny_tokenizer):
+    rows = pair_rows(20)
+    sides = [{"messages": row["messages"] + row[side]} for row in rows for side in ("chosen", "rejected")]
+    assert token_counter.of_corpus(made(tmp_path, rows), tiny_model) == (tokens(sides, tiny_tokenizer), True)
 
 
 def test_of_a_large_corpus_a_part_is_counted(tmp_path, tiny_model, tiny_tokenizer):

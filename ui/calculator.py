@@ -41,19 +41,20 @@ def build(say: Say) -> dict:
     state = gr.State({})
     asked = gr.State({})  # the form as it was when the answer came: what takes longer is computed anew when it changes
     outputs = [*shown["now"], state, asked]
+    marked = [part for part in (*shown["now"], *shown["details"]) if isinstance(part, gr.HTML)]
+    busy = {"show_progress": "minimal", "show_progress_on": marked}  # until the new answer comes, the old one is faded
     for component in form.values():
         component.change(
             partial(on_ask, say),
             inputs_kwargs=form,
             outputs=outputs,
-            show_progress="minimal",  # until the new answer comes, the old one is faded
-            show_progress_on=[part for part in shown["now"] if isinstance(part, gr.HTML)],
             trigger_mode="always_last",
+            **busy,
         )
     form["corpus"].change(  # a corpus has as many as it has
         lambda corpus: gr.Textbox(interactive=not corpus), form["corpus"], form["tokens"], show_progress="hidden"
     )
-    asked.change(partial(on_details, say), asked, shown["details"], show_progress="hidden")
+    asked.change(partial(on_details, say), asked, shown["details"], **busy)
     tiles = [form[name] for name in FILLED]
     shown["details"][-1].select(on_tile, None, tiles, show_progress="hidden")
     shown["forget"].click(partial(on_forget, say), inputs_kwargs=form, outputs=outputs, show_progress="hidden")

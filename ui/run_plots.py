@@ -24,7 +24,8 @@ def keeper() -> str:
 
 def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
     """Training loss, raw and smoothed, and held-out loss with its best step."""
-    figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss"), uirevision=row["id"]))
+    title = "plot.preference.loss" if any(curves.get("preferences", {}).values()) else "plot.loss"
+    figure = go.Figure(layout=layout(say, say("plot.step"), say(title), uirevision=row["id"]))
     _line(figure, curves["steps"], "loss", say("plot.train_loss"), PALETTE[0], opacity=0.35)
     _line(figure, _smoothed(curves), "loss", say("plot.smoothed"), PALETTE[0])
     evals = curves["evals"]

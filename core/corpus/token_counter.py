@@ -84,7 +84,8 @@ def _of_corpus(path: Path, _hash: str, count: int, characters: int, model: str |
     scale = Scale(model, diversity_metrics.language(texts) if texts else "")
     if not texts:
         return round(characters / CHARACTERS.get(scale.lang, 3.0))
-    tokens, seen = sum(map(len, scale.ids(rows))), sum(len(text) for row in rows for text in turns.texts(row))
+    chats = [chat for row in rows for chat in turns.as_chats(row)]  # a pair is read as two sequences
+    tokens, seen = sum(map(len, scale.ids(chats))), sum(len(text) for row in rows for text in turns.texts(row))
     return tokens if len(rows) == count or not seen else round(tokens * characters / seen)
 
 

@@ -36,7 +36,12 @@ def learned(row: dict) -> str:
 
 def as_chat(row: dict) -> dict:
     """A preference pair as the chat that ends in its chosen reply; another row as it is."""
-    return {"messages": row["messages"] + row["chosen"]} if "chosen" in row else row
+    return as_chats(row)[0]
+
+
+def as_chats(row: dict) -> list[dict]:
+    """A preference pair as two chats, which end in the chosen and in the rejected reply; another row as it is."""
+    return [{"messages": row["messages"] + row[name]} for name in LISTS[1:]] if "chosen" in row else [row]
 
 
 def is_learned(turn: dict) -> bool:

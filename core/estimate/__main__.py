@@ -1,6 +1,7 @@
 """The resource calculator on the command line: `python -m core.estimate --model Qwen/Qwen2.5-7B --method qlora`."""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tokens", default="10M", help="of the corpus: 100M, 2.5B")
     made.add_argument("--epochs", default="3")
     made.add_argument("--mix", default="0", metavar="PERCENT", help="of what is read is of other corpora: 20")
-    made.add_argument("--max-length", "--sequence-length", default="2048")
+    made.add_argument("--max-length", "--sequence-length", help="default: 2048, or what the model reads at most")
     made.add_argument("--batch-size", default="1")
     made.add_argument("--gradient-accumulation-steps", default="8")
     made.add_argument("--lora-rank", default="16")
@@ -72,9 +73,10 @@ def question(options: argparse.Namespace) -> tuple[Setup, cards.Card, float]:
 def run(options: argparse.Namespace) -> dict:
     """What to print."""
     if options.page:
-        return page.write(Path(options.page), setups.count(options.max_length, "max_length"))
-    setup, card, free = question(options)
+        return page.write(Path(options.page), setups.count(options.max_length or Setup.max_length, "max_length"))
     catalogue.fetch(options.model)
+    options.max_length = options.max_length or _usual_length(options.model)
+    setup, card, free = question(options)
     if options.table:
         return table(options.table, options.model, setup, card, free)
     own, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
@@ -103,6 +105,12 @@ def run(options: argparse.Namespace) -> dict:
     if options.trace:
         result["trace"] = traced(options.model, instant.setup, card)
     return result
+
+
+def _usual_length(model: str) -> int:
+    with contextlib.suppress(UserError):  # which is said when the question is answered
+        return min(Setup.max_length, catalogue.shape(model).longest or Setup.max_length)
+    return Setup.max_length
 
 
 def about(card: cards.Card) -> dict:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import files, paths
+from core import errors, files, paths
 from core.errors import UserError
 
 STARTER = "starter"
@@ -232,7 +232,7 @@ def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) ->
     except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
         if files.is_disk_full(error):
             raise _disk_full(paths.models(), gguf.stat().st_size * 4) from error
-        raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
+        raise GgufUnreadable(path=gguf, reason=errors.first_line(error)) from error
 
 
 def _to_safetensors(gguf: Path, directory: Path) -> None:
@@ -289,9 +289,9 @@ def download(name: str, patterns: list[str], report: Report = silent) -> str:
     try:
         return snapshot_download(name, allow_patterns=patterns, tqdm_class=Bar)
     except (GatedRepoError, RepositoryNotFoundError) as error:
-        raise HubRefused(name=name, reason=_first_line(error)) from error
+        raise HubRefused(name=name, reason=errors.first_line(error)) from error
     except Exception as error:  # httpx and its friends have no common base that huggingface_hub promises
-        raise HubUnreachable(name=name, reason=_first_line(error)) from error
+        raise HubUnreachable(name=name, reason=errors.first_line(error)) from error
 
 
 def _check_gguf(path: Path) -> None:
@@ -311,10 +311,6 @@ def _check_directory(path: Path) -> None:
     there = {"config.json": (path / "config.json").is_file(), "*.safetensors": weights, "tokenizer.json": tokenizer}
     if missing := next((name for name, is_there in there.items() if not is_there), None):
         raise NoWeights(path=path, missing=missing)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
 
 
 def _fresh(path: Path) -> Path:

@@ -75,7 +75,7 @@ def as_tensorboard(run_id: str, logged: list[dict], folder: str) -> str:
     place = Path(folder) / run_id
     with SummaryWriter(str(place)) as writer:
         for row in logged:
-            for name in COLUMNS[1:]:
+            for name in (*COLUMNS[1:], *PREFERENCE_COLUMNS):
                 if row.get(name) is not None:
                     writer.add_scalar(name, row[name], row["step"])
     return str(place)
@@ -90,6 +90,7 @@ def as_trackio(run_id: str, logged: list[dict], project: str) -> str:
     with redirect_stdout(sys.stderr):  # it prints, and only the answer belongs on stdout
         trackio.init(project=project, name=name, config=config, embed=False, auto_log_gpu=False, auto_log_cpu=False)
         for row in logged:
-            trackio.log({key: row[key] for key in COLUMNS[1:] if row.get(key) is not None}, step=row["step"])
+            known = (*COLUMNS[1:], *PREFERENCE_COLUMNS)
+            trackio.log({key: row[key] for key in known if row.get(key) is not None}, step=row["step"])
         trackio.finish()
     return project

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from core import VERSION, events, files, jobs, paths, process
+from core import VERSION, errors, events, files, jobs, paths, process
 from core.errors import UserError
 from core.estimate import forecast
 from core.estimate.setup import saved_bytes
@@ -277,7 +277,7 @@ def _worded(error: Exception, run_dir: Path) -> UserError:
     if "device-side assert" in words:
         return DeviceAssert()
     if any(sign in words for sign in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "nvml")):
-        return DriverTrouble(reason=jobs.reason(error))
+        return DriverTrouble(reason=errors.first_line(error) + ".")
     return jobs.described(error, run_dir)
 
 

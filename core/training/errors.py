@@ -15,6 +15,11 @@ class UserError(Exception):
         self.values = values
 
 
+def first_line(error: object) -> str:
+    """The first line of an error's message without its full stop; of one without a message the name of its class."""
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+
+
 class TrainingError(UserError, ValueError):
     """Something in a config, a corpus or a model that it cannot be trained with."""
 

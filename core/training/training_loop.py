@@ -166,6 +166,8 @@ def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], ca
     else:
         shown, kept = training[0], held_out[0]
     whole = {name: sum(filter(None, (of_one[name] for of_one in read))) for name in ADDED}
+    if pairs:
+        whole["pairs_cut"] = whole.pop("rows_cut")
     report(
         "data",
         **whole,
