@@ -107,16 +107,20 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     def lead(event, name: str):
         event(None, None, tabs, js=f"() => ({{__type__: 'update', selected: '{name}'}})")
 
-    for name, button in parts["opening"]["buttons"].items():
-        lead(button.click, name)
     talk, chat = parts["opening"]["talk"], parts["playground"]
     lead(talk.click, "playground")
     # The models chosen there before make way for the newest run, which is the demo's.
     newest = partial(chat["load"], *[None] * len(chat["inputs"]))
     talk.click(newest, None, chat["outputs"], show_progress="hidden")
+    train, chosen = parts["corpus"]["train"], parts["corpus"]["corpora"]
+    lead(train.click, "training")
+    train.click(training.on_corpus, chosen, parts["training"]["form"]["corpus"], show_progress="hidden")
     on_plan, fields = parts["training"]["fill"]
     planned = parts["calculator"]["button"].click(on_plan, parts["calculator"]["plan"], fields)
     lead(planned.then, "training")
+    on_go_on, fields = parts["training"]["go_on"]
+    filled = parts["runs"]["go_on"].click(on_go_on, parts["runs"]["pick"], fields, show_progress="hidden")
+    lead(filled.success, "training")
 
 
 def connect_address(page: gr.Blocks, tabs: gr.Tabs, labels: dict, parts: dict) -> None:
@@ -141,8 +145,8 @@ def ask_address(parts: dict) -> None:
 
 
 def build_server(lang: str | None) -> Starlette:
-    """One address, the page in each language behind it."""
-    return pages.serve(build_page, lang)
+    """One address, the page in each language behind it, and the files of exports."""
+    return pages.serve(build_page, lang, routes=(export.DOWNLOADS,))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -12,12 +12,13 @@ import orjson
 from core import files, paths
 from core.runs import database
 
-JOBS = ("synth/*", "arena/*", "arena/*/judges/*", "exports/*", "checks/*", "demos/*")
+JOBS = ("synth/*", "arena/*", "arena/*/judges/*", "exports/*", "checks/*", "demos/*", "serve/*", "hub/*")
 # JSON in one piece: {pattern: (kind, what it must have, what is missing without it)}.
 OBJECTS = {
     "runs/*/config.json": (dict, ("base_model", "corpus"), "run"),
     "runs/*/label.json": (dict, ("name", "created"), "label"),
     "runs/*/card.json": (dict, (), "setting"),
+    "runs/*/start.json": (dict, (), "setting"),
     "runs/*/control.json": (dict, (), "setting"),
     "runs/*/wishes.json": (dict, (), "setting"),
     "runs/*/life.json": (dict, (), "setting"),
@@ -29,8 +30,10 @@ OBJECTS = {
     "corpora/*/report.json": (dict, ("lengths",), "setting"),
     "models/*/soulsmith.json": (dict, ("id", "title"), "model"),
     "exports/*/merged/soulsmith.json": (dict, ("title", "base_model"), "model"),
+    "adapters/*/soulsmith.json": (dict, ("id", "title", "base_model"), "model"),
     "tokens/*/about.json": (dict, (), "setting"),
     "profiles/*.json": (dict, ("name",), "profile"),
+    "votes/*.json": (dict, (), "setting"),
     "prompts/*.json": (dict, ("title", "prompts"), "prompts"),
     "arena/*/measured.json": (dict, ("a", "b"), "setting"),
     "estimates/traces/*.json": (dict, (), "setting"),
@@ -54,7 +57,7 @@ LINES = (
 )
 # Whatever these hold, they are opened anew: only a directory can be in their way, and it is renamed at the start.
 LOGS = (
-    *("*.log", "*.lock", "*/*.lock", "tunnel.pem", "page.token", "card/claim.run"),
+    *("*.log", "*.lock", "*/*.lock", "tunnel.pem", "page.token", "serve.key", "card/claim.run"),
     *(f"{job}/{name}" for job in ("runs/*", *JOBS) for name in ("run.lock", "log.txt")),
 )
 LOOKED_AT = 1 << 16  # bytes of a file of lines

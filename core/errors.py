@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.training.errors import UserError as UserError
+from core.training.errors import first_line as first_line
 
 
 class ErrorElsewhere(UserError):
@@ -41,8 +42,13 @@ def to_dict(error: Exception) -> dict:
     """
     name = error.name if isinstance(error, ErrorElsewhere) else type(error).__name__
     values = getattr(error, "values", None) if isinstance(error, UserError) else None
-    values = None if values is None else {key: str(value) for key, value in values.items()}
+    values = None if values is None else {key: _told(value) for key, value in values.items()}
     return {"trouble": name, "values": values, "message": str(error) or name}
+
+
+def _told(value: Any) -> str | dict:
+    """A value of an error as text; one that is an error itself keeps its name, so that it can be translated too."""
+    return to_dict(value) if isinstance(value, UserError) else value if isinstance(value, dict) else str(value)
 
 
 def tell(error: Exception, as_json: bool) -> int:

@@ -130,6 +130,24 @@ def _rename(scratch: Path, path: Path) -> None:
             time.sleep(0.05)
 
 
+def read_secret(path: Path) -> str:
+    """What write_secret() wrote; nothing where it cannot be read."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def write_secret(path: Path, secret: str) -> str:
+    """Write a token or key into a file of its own, which only this user can read, and return it."""
+    if path.is_dir():
+        set_aside(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path, 0o600) as file:
+        file.write(secret.encode())
+    return secret
+
+
 @contextmanager
 def new_directory(target: Path) -> Iterator[Path]:
     """A directory to fill, which gets the name `target` when the block ends, and goes when something is raised.

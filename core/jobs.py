@@ -328,12 +328,7 @@ def described(error: Exception, directory: Path) -> UserError:
     """The error itself if it is a sentence for a person, else its class and its first line."""
     if isinstance(error, UserError):
         return error
-    return JobFailed(kind=type(error).__name__, reason=reason(error), path=directory)
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error as a sentence."""
-    return (str(error).strip().split("\n")[0] or "no message").rstrip(".") + "."
+    return JobFailed(kind=type(error).__name__, reason=errors.first_line(error) + ".", path=directory)
 
 
 def main(parser: argparse.ArgumentParser, directory: str, work) -> None:

@@ -66,6 +66,11 @@ def corpus(corpus_id: str) -> Path:
     return _inside(corpora(), corpus_id)
 
 
+def corpus_of_run(corpus: str) -> Path:
+    """Where the corpus of a run is: it is named by its id among the corpora, or by an absolute path."""
+    return Path(corpus) if Path(corpus).is_absolute() else _inside(corpora(), corpus)
+
+
 def slug(name: str) -> str:
     """A short directory name made of a person's words: letters of any script, digits and hyphens."""
     words = re.findall(r"[^\W_]+", unicodedata.normalize("NFC", name).lower())

@@ -356,3 +356,48 @@ def test_a_job_says_how_it_ended(home, tmp_path):
     assert jobs.state(directory) == "stopped"
     jobs.delete(directory)
     assert not directory.exists()
+
+
+def test_a_vote_is_taken_back_and_its_prompt_comes_again(match):
+    vote(match, "ab")
+    say = Say("en")
+    drawn = playground_arena.draw(say, match)
+    assert drawn[0] == 2
+    assert drawn[-2].interactive
+    assert playground_arena.on_undo(say, match)[0] == 1
+    assert playground_arena.on_undo(say, match)[0] == 0
+    assert not playground_arena.on_undo(say, match)[-2].interactive
+    assert votes.of_match(match) == []
+
+
+def test_a_judge_s_votes_stay_when_a_person_s_is_taken_back(match):
+    vote(match, "a")
+    votes.cast(match, 0, "left", "judge:m")
+    votes.take_back(match)
+    assert votes.voters(match) == ["judge:m"]
+
+
+def test_a_set_of_prompts_is_edited(home):
+    say, id = Say("en"), prompts.save("mine", "# sea\none\ntwo")
+    assert playground_arena.on_own_edit(say, id, "", "") == ("mine", "# sea\none\ntwo")
+    with pytest.raises(gr.Error):
+        playground_arena.on_own_edit(say, id, "", "another text that was typed")
+    assert prompts.save("mine", "# sea\none") == id
+    assert len(prompts.load(id)) == 1
+
+
+def test_stop_ends_a_match_in_the_middle_of_a_reply(match, monkeypatch):
+    directory = matches.find(match)
+    seen = []
+
+    def talk(*_, **__):
+        for words in range(100):
+            seen.append(words)
+            jobs.ask(directory, "stop")
+            yield {}
+
+    monkeypatch.setattr(chat, "talk", talk)
+    request = jobs.request(directory) | {"prompts": [{"topic": "", "prompt": "x"}] * 20}
+    with jobs.lock(directory), pytest.raises(jobs.Stopped):
+        matches.answer(directory, request, lambda *_, **__: None)
+    assert seen == [0]

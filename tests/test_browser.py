@@ -203,12 +203,12 @@ def test_the_page_in_russian(browser, server, picture):
 
 def take_sample(page, say: Say, name: str) -> None:
     open_tab(page, say, "corpus")
-    page.get_by_label(say("corpora.sample")).first.click()
     from core.corpus import corpus
 
     sample = next(sample for sample in corpus.samples() if sample["id"].startswith(name))
-    page.get_by_role("option", name=re.compile(re.escape(sample["title"][say.lang]))).first.click()
-    page.get_by_role("button", name=say("corpora.take_sample"), exact=True).click()
+    page.get_by_role("tab", name=say("corpora.step.take")).click()
+    words = say("corpora.take_sample", title=sample["title"][say.lang])
+    page.get_by_role("button", name=words, exact=True).click()
     wait_until(
         lambda: any(name in card["name"] or sample["title"][say.lang] in card["name"] for card in corpus.listed())
     )

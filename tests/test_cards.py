@@ -1,5 +1,7 @@
 """Names of cards: what people and drivers write is the card that is meant, or a question."""
 
+import re
+
 import pytest
 
 from core.estimate import __main__ as command
@@ -157,11 +159,50 @@ def test_the_command_line_says_which_card_it_answers_for():
 
 
 def test_every_entry_has_a_source_and_rates_that_are_possible():
+    recalled = []
     for entry in (*cards._data()["gpus"], *cards._data()["others"]):
         assert entry["dense_bf16_source"]
+        assert entry["source"]
+        recalled += [entry["name"]] * ("from memory" in entry["source"] + entry["dense_bf16_source"])
         found = cards.cards()[entry["name"]]
         assert 0.5 < found.memory_bytes / GIB / found.sold_gb <= 1
         assert found.fp32_tflops <= 1.1 * (entry.get("dense_bf16_tflops") or entry["dense_fp16_tflops"])
+    assert len(recalled) < 24, recalled
+
+
+# Of the fp32 rate: what tensor cores of a family reach with fp16 or bf16 and sums in fp32, without sparsity.
+FAMILIES = {
+    "GTX 10": 1, "GTX 16": 2, "GeForce RTX 20": 4, "GeForce RTX 30": 2, "GeForce RTX 40": 2, "GeForce RTX 50": 2,
+    "Quadro RTX": 8, "RTX A": 4, "Ada Generation": 4, "RTX PRO": 4, "RX 6": 2, "RX 7": 2, "RX 9": 4, "Arc": 8,
+    "Apple M": 1,
+}  # fmt: skip
+
+
+def test_the_tensor_rate_of_a_card_is_that_of_its_family():
+    for entry in (*cards._data()["gpus"], *cards._data()["others"]):
+        times = next((times for words, times in FAMILIES.items() if words in entry["name"]), None)
+        rate = entry["dense_bf16_tflops"] or entry["dense_fp16_tflops"]
+        if times:
+            assert rate / entry["fp32_tflops"] == pytest.approx(times, rel=0.08), entry["name"]
+
+
+def test_a_laptops_card_is_slower_than_the_desktop_one_of_its_number():
+    names = {name: card for name, card in cards.cards().items() if "Laptop" in name}
+    assert len(names) > 15
+    for name, laptop in names.items():
+        number = name.partition(" Laptop")[0]
+        desktop = [card for other, card in cards.cards().items() if re.fullmatch(rf"{number}( \d+GB)?", other)]
+        assert not desktop or laptop.fp32_tflops < max(card.fp32_tflops for card in desktop), name
+
+
+def test_a_measured_rate_is_near_the_data_sheets_but_where_the_reason_is_written():
+    for entry in (*cards._data()["gpus"], *cards._data()["others"]):
+        if entry.get("measured_bf16_matmul_tflops"):
+            sheet = entry["dense_bf16_tflops"] or entry["dense_fp16_tflops"]
+            share = cards.cards()[entry["name"]].matmul_tflops / sheet
+            explained = "slowly" in entry["measured_source"] or "power-capped" in entry["measured_source"]
+            assert explained or 0.5 < share < 1.3, entry["name"]
+            assert entry["measured_source"]
 
 
 QUESTION = SUGGESTED | {

@@ -69,13 +69,12 @@ def _import_dirty_file(page, say: Say, folder: Path) -> None:
     file.write_text("\n".join([*lines, '{"conversations": [{"from": "hum']) + "\n", encoding="utf-8")
     page.locator("input[type=file]:not([webkitdirectory])").first.set_input_files(file)
     page.get_by_text(say("corpora.look.rows")).wait_for()
-    page.get_by_role("button", name=say("corpora.create"), exact=True).click()
+    page.get_by_role("button", name=say("corpora.create"), exact=True).dblclick()
     summed = say("corpora.summed", rows_in="4", kept="3", aside="1")
     page.get_by_text(summed).wait_for()
-    page.get_by_role("tab", name=say("corpora.tab.aside"), exact=True).click()
+    page.get_by_role("button", name=say("corpora.aside.count", count="1")).click()
     page.get_by_text(say("corpora.reason.bad_json")).first.wait_for()
-    page.get_by_role("tab", name=say("corpora.tab.rows"), exact=True).click()
-    card = corpus.listed()[0]
+    (card,) = corpus.listed()
     assert (card["rows_in"], card["rows_kept"], card["reasons"]) == (4, 3, {"bad_json": 1})
 
 
@@ -83,6 +82,7 @@ def _import_folder(page, say: Say, folder: Path) -> None:
     page.reload()
     page.get_by_role("tab").first.wait_for()
     open_tab(page, say, "corpus")
+    page.get_by_role("tab", name=say("corpora.step.take")).click()
     vault = folder / "Хранилище"
     for name in ("Дневник/заметка.md", "Книги/заметка.md", ".obsidian/app.json"):
         (vault / name).parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +101,7 @@ def _cancel_import(page, say: Say, folder: Path) -> None:
     page.reload()
     page.get_by_role("tab").first.wait_for()
     open_tab(page, say, "corpus")
+    page.get_by_role("tab", name=say("corpora.step.take")).click()
     before = sorted(path.name for path in paths.corpora().iterdir())
     file = folder / "много.csv"  # read row by row: tens of seconds
     with file.open("w", encoding="utf-8") as out:

@@ -174,7 +174,7 @@ def test_a_packed_fictionbook_and_parts_of_pages_are_read(tmp_path):
         "<table><tr><th>А</th><th>Б</th></tr>\n<tr><td>1</td>\n<td><p>2</p></td></tr></table></main>"
         "<aside>Реклама</aside><footer><p>© 2025</p></footer></body>"
     )
-    assert said(made(tmp_path, "page.html", page)) == ["# Т\n\nслова\n\nА | Б\n\n1 | 2"]
+    assert said(made(tmp_path, "page.html", page)) == ["# Т\n\nслова\n\nА | Б\n1 | 2"]
 
 
 def test_percent_signs_and_code_of_a_note_stay(tmp_path):

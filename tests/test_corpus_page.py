@@ -20,7 +20,8 @@ def test_the_tab_is_built_in_both_languages(lang):
         given = corpora.build(Say(lang))
     assert isinstance(given["corpora"], gr.Dropdown)
     assert isinstance(given["changed"], gr.State)
-    assert given["load"](None)["choices"] == []
+    listing, step = given["load"](None)
+    assert (listing["choices"], step) == ([], gr.skip())
 
 
 def last(steps):
@@ -29,12 +30,16 @@ def last(steps):
 
 
 def test_a_sample_is_taken_looked_through_and_deleted():
-    listing, changed, progress, cancel = last(corpora.on_take(SAY, "kuznets-ru"))
-    card = corpus.listed()[0]
-    assert (listing["value"], progress, cancel["visible"], changed > 0) == (card["id"], "", False, True)
-    about, inside, aside, page, table, pages, row, *_ = corpora.on_choose(SAY, card["id"])
+    first, *_ = corpora.on_take(SAY, "kuznets-ru")
+    assert first[0]["selected"] == corpora.CHECK  # where the progress is
+    step, listing, changed, progress, cancel = last(corpora.on_take(SAY, "kuznets-ru"))
+    (card,) = corpus.listed()
+    shown = (step["selected"], listing["value"], progress, cancel["visible"], changed > 0)
+    assert shown == (corpora.READ, card["id"], "", False, True)
+    about, inside, folded, aside, _, pager, _, page, table, pages, row, *_ = corpora.on_choose(SAY, card["id"])
     assert f"Прочитано записей: {card['rows']} = сохранено {card['rows']} + отложено 0." in about
-    assert (inside["visible"], aside, page, row) == (True, "<div>Ничего не отложено.</div>", 1, (card["id"], 0))
+    assert (inside["visible"], folded["visible"], aside, pager["visible"]) == (True, False, "", False)
+    assert (page, row) == (1, (card["id"], 0))
     assert ([cells[0] for cells in table], pages) == ([str(at) for at in range(1, 51)], "из 4")
     table, _ = corpora.on_page(SAY, card["id"], 4, "")
     assert len(table) == card["rows"] - 150
@@ -50,27 +55,82 @@ def test_trouble_of_an_import_is_told_in_the_persons_language(tmp_path):
     empty = tmp_path / "пусто.txt"
     empty.write_bytes(b"")
     settings = ([], "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
-    _, _, said, cancel = last(corpora.on_create(SAY, [str(empty)], None, [], "", *settings))
+    step, _, _, said, cancel = last(corpora.on_create(SAY, [str(empty)], None, [], "", *settings))
     assert said == (
         '<div class="trouble" role="alert">В пусто.txt не нашлось ни текстов, ни переписок: пустой файл. '
         "Выберите другие файлы или укажите столбцы.</div>"
     )
-    assert cancel["visible"] is False
+    assert (step["selected"], cancel["visible"]) == (corpora.CHECK, False)
     with pytest.raises(gr.Error, match="Не выбран ни один файл"):
         last(corpora.on_create(SAY, None, None, [], "", *settings))
+    with pytest.raises(gr.Error, match="Не выбран ни один файл"):
+        corpora_new.on_read(SAY, None, None)
+
+
+def test_a_double_click_makes_one_corpus_and_says_so(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    file.write_text("Слова о разном.", "utf-8")
+    settings = ([], "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
+    told = []
+    monkeypatch.setattr(corpora, "inform", told.append)
+    ids = [last(corpora.on_create(SAY, [str(file)], None, [], "", *settings))[1]["value"] for _ in range(2)]
+    assert (ids, [card["id"] for card in corpus.listed()]) == (["a", "a"], ["a"])
+    assert [sentence.partition(" (")[0] for sentence in told] == [
+        "Корпус «a» готов, строк: 1.", "Такой корпус «a» с теми же строками",
+    ]  # fmt: skip
+    assert corpus.create([file], "другой")["id"] == "другой"
+    file.write_text("Другие слова.", "utf-8")
+    assert corpus.create([file], "a")["id"] == "a-2"
+
+
+def test_what_was_set_aside_is_paged_through_to_its_end(tmp_path):
+    card = made(tmp_path, "a.jsonl", lines([{"text": "да"}]) + '{"text": "обрыв\n' * 112)
+    _, _, folded, table, start, pager, place, *_ = corpora.on_choose(SAY, card["id"])
+    assert (folded["label"], pager["visible"], start, place) == ("Отложено: 112", True, 0, "1–50 из 112")
+    assert table.count("<tr>") == 51
+    _, start, _, place = corpora.on_aside(SAY, 50, card["id"], 50)
+    assert (start, place) == (100, "101–112 из 112")
+    table, start, *_ = corpora.on_aside(SAY, 50, card["id"], 100)
+    assert (start, table.count("<tr>")) == (100, 13)
+    assert corpora.on_aside(SAY, -50, card["id"], 0)[1] == 0
+    assert "·PNG····" in corpora.on_choose(SAY, _picture(tmp_path)["id"])[3]
+
+
+def _picture(folder):
+    """A corpus beside whose text a picture was set aside."""
+    (folder / "в").mkdir()
+    (folder / "в" / "a.txt").write_text("Слова.", "utf-8")
+    (folder / "в" / "b.txt").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(300))
+    return corpus.create([folder / "в"], "в")
+
+
+def test_lists_say_how_much_they_do_not_show(tmp_path):
+    for number in range(25):
+        (tmp_path / f"{number:02}.txt").write_text(f"Слова {number}.", "utf-8")
+    seen = corpora_new.on_files(SAY, [str(path) for path in sorted(tmp_path.iterdir())], None)[2]
+    assert "Показано: 10 из 20." in seen
+    assert "Просмотрены только первые файлы, 20; остальные прочтутся при создании корпуса." in seen
+    assert "Просмотрено записей: 20; вышло строк: 20." in seen
+    file = tmp_path / "b.jsonl"
+    file.write_text(
+        lines([{"messages": messages([("user", "q" * 300), ("assistant", "a")] * 3)}, {"text": ""}]), "utf-8"
+    )
+    seen = corpora_new.on_files(SAY, [str(file)], None)[2]
+    assert ("q" * 200 + "…" in seen, "Показано: 4 из 6." in seen, "Отложено: пустой текст — 1." in seen) == (True,) * 3
 
 
 def test_dropped_files_are_looked_into_and_their_mapping_is_asked(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text(lines([{"messages": messages([("Гость", "q"), ("Мастер", "a")])}]), "utf-8")
-    seen, looked, told, columns, *_ = shown = corpora_new.on_files(SAY, [str(file)], None)
-    unknown, roles = shown[10], shown[11:]
+    step, seen, looked, mend, told, columns, *_ = shown = corpora_new.on_files(SAY, [str(file)], None)
+    unknown, roles = shown[12], shown[13:]
+    assert (step["selected"], mend["open"]) == (corpora_new.CHECK, True)
     assert (seen["visible"], told["visible"], columns, unknown) == (True, False, ["messages"], ["Гость", "Мастер"])
     assert "Ни одной строки" in looked
     assert [role["visible"] for role in roles] == [True, True, False, False]
     chosen = (["messages"], "auto", None, None, "auto", "", True, True, False, unknown, "user", "assistant", "", "")
     assert "<b>Ассистент:</b> a" in corpora_new.on_apply(SAY, [str(file)], None, [], *chosen)
-    card = last(corpora.on_create(SAY, [str(file)], None, [], "Гости", *chosen))[0]["value"]
+    card = last(corpora.on_create(SAY, [str(file)], None, [], "Гости", *chosen))[1]["value"]
     assert corpus.card(card)["rows"] == 1
 
 
@@ -81,15 +141,15 @@ def test_what_was_chosen_is_chosen_again_for_files_of_the_same_shape(tmp_path):
     second.write_text(lines([row] * 2), "utf-8")
     columns = list(row)
     chosen = (columns, "pair", columns[0], columns[1], "utf-8", "", True, True, False, ["Гость"], "user", "", "", "")
-    card = last(corpora.on_create(SAY, [str(first)], None, [], "", *chosen))[0]["value"]
+    card = last(corpora.on_create(SAY, [str(first)], None, [], "", *chosen))[1]["value"]
     assert [turn["content"] for turn in corpus.rows(card)[0]["messages"]] == ["q", "a"]
-    _, looked, told, _, schema, ask, answer, encoding, *_ = corpora_new.on_files(SAY, [str(second)], None)
+    _, _, looked, _, told, _, schema, ask, answer, encoding, *_ = corpora_new.on_files(SAY, [str(second)], None)
     assert told == gr.update(value=SAY("corpora.remembered"), visible=True)
     assert (schema, ask["value"], answer["value"], encoding) == ("pair", columns[0], columns[1], "utf-8")
     assert looked.count("<b>Ассистент:</b> a") == 2
     forgotten = (columns, "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
     corpora_new.remember(forgotten)
-    assert corpora_new.on_files(SAY, [str(second)], None)[4] == "auto"
+    assert corpora_new.on_files(SAY, [str(second)], None)[6] == "auto"
 
 
 def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
@@ -101,18 +161,18 @@ def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
     file = tmp_path / "result.json"
     file.write_text(json.dumps({"name": "Аня", "type": "personal_chat", "messages": log}), "utf-8")
     shown = corpora_new.on_files(SAY, [str(file)], None)
-    me, personal = shown[8], shown[9]
+    me, personal = shown[10], shown[11]
     assert me["choices"] == [("Автор выгрузки, а если он не указан — тот, кто написал больше всех", ""), "Аня", "Боря"]
-    assert (me["visible"], personal, "Пиши на [EMAIL_1]" in shown[1]) == (True, True, True)
+    assert (me["visible"], personal, "Пиши на [EMAIL_1]" in shown[2]) == (True, True, True)
     for name, turns in (
         ("", [("user", "Пиши на [EMAIL_1]"), ("assistant", "Хорошо")]),
         ("Аня", [("assistant", "Пиши на [EMAIL_1]"), ("user", "Хорошо"), ("assistant", "Жду")]),
     ):
         chosen = (["messages"], "auto", None, None, "auto", name, True, True, True, [], "", "", "", "")
-        card = last(corpora.on_create(SAY, [str(file)], None, [], "", *chosen))[0]["value"]
+        card = last(corpora.on_create(SAY, [str(file)], None, [], "", *chosen))[1]["value"]
         assert corpus.rows(card)[0]["messages"] == messages(turns)
         assert corpus.card(card)["repairs"]["personal_replaced"] == 1
-    assert corpora_new.on_files(SAY, [str(file)], None)[8]["value"] == "Аня"
+    assert corpora_new.on_files(SAY, [str(file)], None)[10]["value"] == "Аня"
 
 
 def test_a_folder_from_the_browser_keeps_the_names_of_its_folders(tmp_path):
@@ -126,7 +186,7 @@ def test_a_folder_from_the_browser_keeps_the_names_of_its_folders(tmp_path):
     told = corpora_files.names(json.dumps(names), files)
     assert told == names
     chosen = ([], "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
-    card = corpus.card(last(corpora.on_create(SAY, None, files, told, "", *chosen))[0]["value"])
+    card = corpus.card(last(corpora.on_create(SAY, None, files, told, "", *chosen))[1]["value"])
     assert (card["name"], card["rows_in"]) == ("Vault", 2)
     assert [one["file"] for one in card["sources"]] == ["Дневник/a.md", "Книги/a.md"]
     assert corpora_files.names(json.dumps(["../a.md"]), files[:1]) == []
@@ -165,9 +225,10 @@ def test_a_corpus_is_checked_and_a_cleaned_one_made(tmp_path):
 
 def test_the_newest_corpus_is_shown_when_the_page_opens_unless_one_is_chosen():
     say = Say("en")
-    assert "value" not in corpora.on_load(say, None)
+    assert "value" not in corpora.on_load(say, None)[0]
     first, second = (corpus.create([corpus.samples()[at]["path"]], f"c{at}")["id"] for at in (0, 1))
-    assert corpora.on_load(say, None)["value"] == second
-    chosen = corpora.on_load(say, first)
-    assert "value" not in chosen
+    listing, step = corpora.on_load(say, None)
+    assert (listing["value"], step["selected"]) == (second, corpora.READ)
+    chosen, step = corpora.on_load(say, first)
+    assert ("value" in chosen, step) == (False, gr.skip())
     assert {id for _, id in chosen["choices"]} == {first, second}

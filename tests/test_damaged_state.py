@@ -24,7 +24,7 @@ from tests.page_session import Session
 from ui import pages
 from ui.text import Say
 
-PLACES = ("synth", "arena", "exports", "checks", "demos")
+PLACES = ("synth", "arena", "exports", "checks", "demos", "serve", "hub")
 WEIGHTS = ("adapter", "model", "checkpoint-*")  # of a run: read by libraries, and checked where they are loaded
 
 
@@ -87,6 +87,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
             prompts.save(name, "# sea\nWhat is a tide?")
             fill_model(home / "models" / name, id=name, title=name)
             fill_model(home / "exports" / f"merged {name}" / "merged", title=name, base_model="Ann")
+            fill_model(home / "adapters" / name, id=f"me/{name}", title=name, base_model="Ann")
             for place in PLACES:
                 fill_job(home / place / f"2020-{name}", place)
             fill_job(home / "arena" / "2020-Ann" / "judges" / name, "judge")
@@ -109,6 +110,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
             "card/claim.run",
             "models/a.lock",
             "page.token",
+            "serve.key",
         ):
             made(home / name).touch()
         store.sync_all()
@@ -188,6 +190,7 @@ GOES = {
     "corpora/*/card.json": "corpora ",
     "models/*/soulsmith.json": "models ",
     "exports/*/merged/soulsmith.json": "chats merged:",
+    "adapters/*/soulsmith.json": "chats adapter:",
     "profiles/*.json": "profiles ",
     "prompts/*.json": "prompts ",
     **{f"{place}/*/job.json": f"{place} " for place in PLACES},

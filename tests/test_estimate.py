@@ -147,6 +147,17 @@ def test_the_command_line_answers_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
 
 
+def test_a_length_that_nobody_said_is_one_that_the_model_reads(tmp_path):
+    small = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "intermediate_size": 128, "vocab_size": 512, "max_position_embeddings": 512}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(small))
+    options = command.parser().parse_args(["--model", str(tmp_path), "--gpu", CARD])
+    command.run(options)
+    assert options.max_length == 512
+    with pytest.raises(config_errors.LongerThanTheModel, match="Set max_length to 512"):
+        command.run(command.parser().parse_args(["--model", str(tmp_path), "--gpu", CARD, "--max-length", "600"]))
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -404,13 +415,6 @@ def test_trained_embeddings_are_copies_in_fp32_and_tied_ones_stay_one():
         assert trained.components["optimizer"] - plain.components["optimizer"] == 8 * copies * shape.embedding
 
 
-def test_the_allocator_is_followed_through_every_layer():
-    shape, card = catalogue.shape("Qwen/Qwen-1.8B"), catalogue.card("A100 80")
-    full = Setup(method="full", max_length=1024, gradient_accumulation_steps=16, loss="logits", autocast=False)
-    found = answer.ask(shape, full, card)  # ms-swift's published 18.62 GiB are no row of the check: lengths vary there
-    assert found.memory.reserved == pytest.approx(18.62 * GIB, rel=0.02)
-
-
 def test_tiny_models_wait_for_python_on_a_processor_too():
     cpu = catalogue.processor(1, 8 * GIB)
     tiny = dataclasses.replace(
@@ -519,7 +523,7 @@ def test_the_instant_answer_and_the_time_meet_the_published_measurements():
     assert instant["rows"] >= 70
     assert (instant["median"] < 0.01, instant["p90"] < 0.05) == (True, True)
     assert pace["rows"] >= 70
-    assert (pace["median"] < 0.10, pace["p90"] < 0.30) == (True, True)
+    assert (pace["median"] < 0.08, pace["p90"] < 0.16) == (True, True)
     assert instant["rows"] + instant["left_out"] == 453
     assert found["rivals"]["accelerate estimate-memory"]["median"] > 0.5
 
@@ -532,7 +536,9 @@ def test_the_verdict_is_right_for_every_published_run_of_which_it_is_known_wheth
     assert (said["wrong"], said["rows"]) == ([], len(measurements.read(table)))
     assert said["right"] >= 18
     assert said["right"] + said["tight"] == said["rows"]
-    assert (found["instant"]["median"] < 0.015, found["instant"]["p90"] < 0.07) == (True, True)
+    assert (found["instant"]["median"] < 0.01, found["instant"]["p90"] < 0.06) == (True, True)
+    assert (found["time"]["median"] < 0.05, found["time"]["p90"] < 0.10) == (True, True)
+    assert found["time"]["left_out"] <= found["time"]["rows"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 
 import pytest
 
@@ -59,3 +60,20 @@ def test_trained_embeddings_are_traced_and_agree_with_the_instant_answer():
     setup = Setup(method="lora", max_length=512, train_embeddings=True)
     found = trace_runner.check(SMALL, setup, 8.0)
     assert estimate(catalogue.shape(SMALL), setup).allocated == pytest.approx(found["allocated"], rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "layers"), [("Qwen/Qwen3-30B-A3B", 6), ("Qwen/Qwen3.5-9B", 12)])
+def test_four_layers_tell_what_all_layers_take(model, layers):
+    """Of a mixture and of a hybrid: the first and the last layer of each kind, and all of them, come to the same."""
+    from core.estimate import trace, trace_layers
+
+    setup = Setup(max_length=128, gradient_accumulation_steps=1)
+    config = catalogue.config(model) | {"num_hidden_layers": layers}
+    few = trace.trace(config, setup)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace_layers, "shorten", lambda known: Counter())
+        every = trace.trace(config, setup)
+    for phase, peak in every["phases"].items():
+        assert few["phases"][phase] == pytest.approx(peak, rel=0.002), phase
+    assert few["reserved"] == pytest.approx(every["reserved"], rel=0.03)

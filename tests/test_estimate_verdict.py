@@ -44,16 +44,21 @@ def test_table_advice_diagnosis_and_answer_give_one_verdict(told):
         assert kinds["lora"] == verdict
 
 
-def test_what_nobody_can_mistake_is_judged_without_following_the_allocator(monkeypatch):
-    monkeypatch.setattr(answer, "reserve", None)
-    assert [answer.judge(SHAPE, SETUP, CARD, budget)[1] for budget in (0.1 * GIB, 90 * GIB)] == ["no", "fits"]
-
-
 @pytest.mark.parametrize("factor", [1.0, 1.3, 2.0, 5.0])
 def test_a_correction_alone_never_turns_fits_into_no(told, factor):
     budget = told.upper + 1
     assert answer.verdict(told.memory, budget, factor) == ("fits" if factor == 1 else "tight")
     assert answer.verdict(told.memory, borders(told)[1], factor) == ("tight" if factor == 1 else "no")
+
+
+def test_the_reserve_is_that_of_the_kind_of_step(told):
+    def reserved(**fields) -> float:
+        memory = answer.peak(SHAPE, dataclasses.replace(SETUP, **fields), CARD)
+        return memory.reserved / memory.allocated
+
+    assert (reserved(method="lora"), reserved(method="qlora")) == (pytest.approx(1.02), pytest.approx(1.05))
+    assert (reserved(method="full"), reserved(method="full", loss="logits")) == (1.03, pytest.approx(1.08))
+    assert reserved(method="qlora", loss="held", attention="eager") == pytest.approx(1.20)
 
 
 def test_the_memory_that_is_free_goes_before_what_the_card_has(told):
@@ -80,9 +85,10 @@ def test_every_layer_costs_the_same_time_and_accumulation_repeats_the_step():
     tape = Tape(Meter())
     step.micro_step(tape, SHAPE, SETUP, [Layer(SHAPE, SETUP)], Head(SHAPE, SETUP), step.embedding_weight(SHAPE, SETUP))
     assert one == pytest.approx(speed.cost([kernel[1:] for kernel in tape.kernels], SETUP, CARD)[0])
-    single, eight = pace(4), pace(4, 8)
-    micro = single.step_seconds - single.optimizer_seconds
+    single, twice, eight = pace(4), pace(4, 2), pace(4, 8)
+    micro = (twice.step_seconds - twice.optimizer_seconds) / 2
     assert eight.step_seconds == pytest.approx(8 * micro + eight.optimizer_seconds)
+    assert micro > single.step_seconds - single.optimizer_seconds  # gradients are added to those before
     assert eight.tokens_per_second == pytest.approx(8 * 512 / eight.step_seconds)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from core import jobs, paths
+from core import events, jobs, paths
 from core.chat import chat_models, engine, types
-from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging
+from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging, quantizer
 from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
+from tests.conftest import chat_rows
 from ui import export as ui_export
 from ui.text import Say
 
@@ -40,6 +41,7 @@ def test_an_adapter_is_loaded_by_the_lines_of_its_card(trained_run, tmp_path):
             "README.md",
             "adapter_config.json",
             "adapter_model.safetensors",
+            "base.json",
             "chat_template.jinja",
             "tokenizer.json",
             "tokenizer_config.json",
@@ -48,7 +50,8 @@ def test_an_adapter_is_loaded_by_the_lines_of_its_card(trained_run, tmp_path):
     model = chat_models.find(f"run:{trained_run}")
     assert adapters.lines(model, "мой adapter") in (tmp_path / "мой adapter" / "README.md").read_text(encoding="utf-8")
     found: dict = {}
-    exec(made["lines"], found)
+    base = runs.config(trained_run).base_model
+    exec(made["lines"].replace("DIRECTORY OF tiny model", base), found)
     assert len(made["lines"].splitlines()) == 3
     merged = tmp_path / "merged"
     export.make(trained_run, "merged", merged, quiet)
@@ -69,14 +72,16 @@ def test_a_capsule_holds_all_that_trains_again_and_no_secret(trained_run, tmp_pa
         "config.json",
         "requirements.txt",
         "README.md",
+        "base.json",
         "events.jsonl",
         "adapter-card.md",
         "corpus.jsonl",
     ]
     assert program == {f"training/{file.name}": file.read_bytes() for file in (ROOT / "core" / "training").glob("*.py")}
-    assert held["events.jsonl"] == (paths.run(trained_run) / "events.jsonl").read_bytes()
+    first = [{**event, "model": ""} for event in events.read(paths.run(trained_run))[0]]
+    assert [{**json.loads(line), "model": ""} for line in held["events.jsonl"].splitlines()] == first
     assert len(held["corpus.jsonl"].splitlines()) == 40
-    assert b"6 steps on 36 rows" in held["adapter-card.md"]
+    assert b"36 rows to learn from, 4 held out" in held["adapter-card.md"]
     assert b"torch==" in held["requirements.txt"]
     assert not any(secret.encode() in content for secret in secrets for content in held.values())
 
@@ -138,13 +143,24 @@ def family(request, tmp_path, tiny_tokenizer) -> Path:
     return tmp_path / request.param
 
 
+ROWS = ([], chat_rows(8), "held_out")
+
+
+def asked() -> list[dict]:
+    """Questions with answers, as rows."""
+    return [
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "It is so."}]}
+        for text in merging.PROMPTS
+    ]
+
+
 @pytest.mark.slow
 def test_gguf_files_reply_as_the_model_does(family, tiny_tokenizer):
-    files = gguf_export.write_files("имя", family, family, quiet)
+    files = gguf_export.write_files("имя", family, family, ("f16", "q8_0"), ROWS, quiet)
     assert [one["file"] for one in files] == ["имя-f16.gguf", "имя-q8_0.gguf"]
-    assert files[0]["replies_equal"] == 3  # q8_0 rounds: it replies word for word as the rounded model, or is refused
-    assert files[0]["difference"] < 0.002
-    assert files[1]["difference"] < 0.03
+    assert (files[0]["changed"], files[0]["replies"]) == (0, 8)
+    assert files[0]["kl"] < 1e-5
+    assert files[1]["kl"] < 1e-2
     import gguf
 
     fields = gguf.GGUFReader(family / "имя-q8_0.gguf").fields
@@ -158,26 +174,36 @@ def test_gguf_files_reply_as_the_model_does(family, tiny_tokenizer):
 
 
 def test_gguf_files_of_a_run_come_with_a_modelfile(trained_run, tmp_path):
-    made = export.make(trained_run, "gguf", tmp_path / "gguf", quiet)
+    made = export.make(trained_run, "gguf", tmp_path / "gguf", quiet, ("f16", "q8_0"))
     name = paths.slug(runs.label(trained_run)["name"])
-    assert sorted(path.name for path in (tmp_path / "gguf").iterdir()) == [
-        "Modelfile",
-        f"{name}-f16.gguf",
-        f"{name}-q8_0.gguf",
+    made_files = [path.relative_to(tmp_path / "gguf").as_posix() for path in (tmp_path / "gguf").rglob("*.*")]
+    assert sorted(made_files) == [
+        "README.md",
+        f"soulsmith/{name}/{name}-f16.gguf",
+        f"soulsmith/{name}/{name}-q8_0.gguf",
     ]
-    assert made["files"][0]["replies_equal"] == 3
-    assert (tmp_path / "gguf" / "Modelfile").read_text(encoding="utf-8") == (
-        f'FROM ./{name}-q8_0.gguf\nPARAMETER stop "<|im_end|>"\nTEMPLATE """'
-        "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
+    assert made["files"][0]["kl"] < 1e-4
+    assert made["measured_on"] == {"rows": 4, "from": "held_out"}
+    notes, modelfile = (tmp_path / "gguf" / "Modelfile").read_text(encoding="utf-8").split("FROM ")
+    assert notes.splitlines()[0].startswith(
+        f"# {name}-f16.gguf: 0 MB, {made['files'][0]['changed']} of 4 greedy replies changed, KL "
+    )
+    assert modelfile == (
+        f'./{made["chosen"]}\nPARAMETER stop "<|im_end|>"\nPARAMETER temperature 0.7\nPARAMETER top_p 0.9\n'
+        'PARAMETER top_k 50\nPARAMETER repeat_penalty 1.1\nPARAMETER num_ctx 1024\nTEMPLATE """{{ range .Messages }}'
+        '{{ if eq .Role "user" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n'
+        '{{ else if eq .Role "assistant" }}<|im_start|>assistant\n{{ .Content }}<|im_end|>\n'
+        "{{ else }}<|im_start|>system\n{{ .Content }}<|im_end|>\n{{ end }}{{ end }}<|im_start|>assistant\n"
         '"""\n'
     )
 
 
 @pytest.mark.slow
 def test_a_file_that_speaks_differently_is_refused(family, tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr(gguf_file, "_quantized", lambda data, kind: -gguf_file.gguf.quants.quantize(data, kind))
-    with pytest.raises(gguf_export.GgufDiffers, match="The f16 file does not reply like the merged model"):
-        gguf_export.write_files("x", family, family, quiet)
+    right = quantizer.quantize
+    monkeypatch.setattr(quantizer, "quantize", lambda data, kind, weights=None: right(-data, kind, weights))
+    with pytest.raises(gguf_export.GgufDiffers, match=r"embed_tokens.weight differs by 200.00% and at most 0.10%"):
+        gguf_export.write_files("x", family, family, ("f16",), ROWS, quiet)
 
 
 def test_other_families_and_tokenizers_are_refused(tmp_path):
@@ -308,10 +334,10 @@ def test_the_starter_as_gguf_replies_as_it_did(starter_home, monkeypatch, tmp_pa
     monkeypatch.setenv("SOULSMITH_HOME", str(starter_home))
     directory = models.starter_directory()
     gguf_file.check(directory)
-    files = gguf_export.write_files("starter", directory, tmp_path, quiet)
-    assert files[0]["replies_equal"] == 3
-    assert files[0]["difference"] < 0.005
-    assert files[1]["difference"] < 0.05
+    files = gguf_export.write_files("starter", directory, tmp_path, ("f16", "q8_0"), ([], asked(), "questions"), quiet)
+    assert files[0]["changed"] == 0
+    assert files[0]["kl"] < 1e-4
+    assert files[1]["kl"] < 5e-3
 
 
 def test_the_table_of_exports_shows_names_and_errors_as_text(home):

@@ -16,6 +16,7 @@ import pytest
 
 from core import events, paths
 from core.export import export
+from core.runs import runs
 from core.training.config import TrainConfig
 from tests.conftest import made_once
 from ui import training
@@ -37,9 +38,11 @@ COMMANDS = [
     "hardware",
     "models",
     "runs",
+    "serve",
     "synth",
     "trainer",
     "chat.profiles",
+    "export.hub",
 ]
 # One fresh interpreter for three questions: a start of one takes seconds.
 FRESH = """
@@ -69,6 +72,7 @@ def fresh(shared) -> dict:
     def ask(path: Path) -> None:
         modules = [f"core.{path.stem}" for path in (ROOT / "core").glob("*.py") if path.stem != "__init__"]
         modules += [f"core.{path.parent.name}" for path in (ROOT / "core").glob("*/__init__.py")]
+        modules += ["core.models.models", "core.models.tokenizer"]
         command = [sys.executable, "-W", "ignore", "-c", FRESH, json.dumps([modules, COMMANDS])]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         path.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
@@ -164,7 +168,7 @@ def test_what_a_capsule_carries_imports_nothing_of_ours():
 
 def test_the_form_has_the_fields_of_the_config():
     with gr.Blocks():
-        form = training.build_form(Say("en"))
+        form, _ = training.build_form(Say("en"))
     assert set(form) - {"name"} == {field.name for field in fields(TrainConfig)}
 
 
@@ -178,6 +182,9 @@ def test_every_field_is_labelled_and_explained():
 def test_the_exported_train_py_repeats_the_run(trained_run, tmp_path):
     with zipfile.ZipFile(export.capsule(trained_run, tmp_path / "capsule.zip")) as archive:
         archive.extractall(tmp_path / "empty")
+    settings = tmp_path / "empty" / "config.json"  # the base is not on the hub: the README asks for its directory
+    placed = json.loads(settings.read_text()) | {"base_model": runs.config(trained_run).base_model}
+    settings.write_text(json.dumps(placed))
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "SOULSMITH"))}
     done = subprocess.run(
         [sys.executable, "train.py", "config.json"],

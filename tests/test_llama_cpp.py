@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from core.export import gguf_export, gguf_file, merging
+from core.export import fidelity, gguf_export, gguf_file, merging
 from tests.test_export import family, quiet  # noqa: F401 (a fixture)
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ class Engine:
         return json.load(urllib.request.urlopen(asked, timeout=60))
 
     def greedy(self, prompt) -> list[int]:
-        settings = {"top_k": 1, "samplers": ["top_k"], "return_tokens": True, "n_predict": gguf_export.REPLY_TOKENS}
+        settings = {"top_k": 1, "samplers": ["top_k"], "return_tokens": True, "n_predict": fidelity.REPLY_TOKENS}
         return self.ask("completion", prompt=prompt, **settings)["tokens"]
 
 
@@ -41,8 +41,8 @@ def test_llama_cpp_replies_as_the_model_does(family, tiny_tokenizer, tmp_path): 
     prompts = merging.prompts(tiny_tokenizer)
     gguf_file.write(family, tiny_tokenizer, tmp_path / "f16.gguf", "f16", quiet)
     engine = Engine(tmp_path / "f16.gguf")
-    rounded = gguf_file.rounded(merging.load(family).float(), "f16")
-    assert [engine.greedy(prompt) for prompt in prompts] == gguf_export.greedy(rounded, tiny_tokenizer)
+    as_read = gguf_export.read(tmp_path / "f16.gguf", family)
+    assert [engine.greedy(prompt) for prompt in prompts] == fidelity.greedy(as_read, tiny_tokenizer, prompts)
     said = [{"role": "user", "content": text} for text in merging.PROMPTS]
     written = [engine.ask("apply-template", messages=[message])["prompt"] for message in said]
     assert [engine.ask("tokenize", content=text, parse_special=True)["tokens"] for text in written] == prompts
@@ -52,4 +52,4 @@ def test_llama_cpp_opens_a_file_in_q8_0(family, tiny_tokenizer, tmp_path):  # no
     """It rounds what it multiplies with, too: its replies are not compared word for word."""
     gguf_file.write(family, tiny_tokenizer, tmp_path / "q8_0.gguf", "q8_0", quiet)
     said = Engine(tmp_path / "q8_0.gguf").greedy(merging.prompts(tiny_tokenizer)[0])
-    assert 0 < len(said) <= gguf_export.REPLY_TOKENS
+    assert 0 < len(said) <= fidelity.REPLY_TOKENS

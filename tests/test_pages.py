@@ -1,10 +1,14 @@
 """The page as a whole: help beside every setting, one primary button a tab, the opening screen and its demo."""
 
+import re
+
 import gradio as gr
 import pytest
 
-from core import demo, events, jobs
-from ui import opening, opening_demo, playground_talk
+from core import demo, events, jobs, paths
+from core.runs import runs
+from core.training.config import TrainConfig
+from ui import opening, opening_demo, opening_road, playground_talk
 from ui.text import Say
 
 INPUTS = ("textbox", "number", "slider", "dropdown", "radio", "checkbox", "checkboxgroup", "file")
@@ -27,6 +31,8 @@ def tabs(config: dict) -> dict[str, list[dict]]:
         kind = kinds.get(node["id"], {"type": ""})
         shut = kind["type"] in ("accordion", "tabs") or kind.get("props", {}).get("visible") is False
         inside = [] if shut else node.get("children") or []
+        if kind["type"] == "walkthrough":  # one step is in sight
+            inside = [child for child in inside if kinds[child["id"]]["props"]["id"] == kind["props"]["selected"]]
         return [kind, *[found for child in inside for found in below(child)]]
 
     every = [node for node in below_all(config["layout"]) if node["id"] in kinds]
@@ -83,14 +89,36 @@ def test_the_exact_config_says_what_is_missing_until_a_corpus_is_chosen(page_con
 
 
 def test_an_empty_house_says_what_to_do_first(home):
-    card, corpora, training, chat, panel, *_ = opening.on_load(Say("en"))
-    assert (corpora, training, panel) == (
-        "No corpus yet. This is the first step.",
-        "It takes a corpus: build one first.",
-        "",
-    )
-    assert chat == "Nothing is trained yet: train first, or run the demo below."
-    assert card.startswith("Here: ")
+    road = opening.on_load(Say("en"))[0]
+    assert Say("en")("opening.empty") in road
+    assert re.findall(r'class="step (\w+)" href="#(\w+)"', road) == [
+        ("next", "corpus"),
+        ("later", "training"),
+        ("later", "playground"),
+        ("later", "export"),
+    ]
+    assert 'href="#calculator"' in road
+
+
+def test_the_road_says_how_far_a_training_is(home, tiny_corpus, no_worker):
+    run_id = runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus), "<b>one</b>")
+    with jobs.lock(paths.run(run_id)):
+        events.append(paths.run(run_id), "started")
+        events.append(paths.run(run_id), "step", step=4, max_steps=10, loss=2.0, tokens=9, seconds_left=90)
+        road = opening_road.draw(Say("en"))
+    assert Say("en")("opening.step.training", percent=40, left=Say("en").duration(90)) in road
+    assert f'class="step now" href="#training/{run_id}"' in road
+    assert f'class="button primary" href="#training/{run_id}"' in road
+    assert "<b>one" not in road
+
+
+def test_the_road_names_the_remedy_of_a_run_that_failed(home, tiny_corpus, no_worker):
+    run_id = runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus))
+    events.append(paths.run(run_id), "started")
+    events.append(paths.run(run_id), "failed", trouble="", values={}, message="it broke")
+    road = opening_road.draw(Say("ru"))
+    assert "it broke" in road
+    assert f'href="#training/{run_id}"' in road
 
 
 def test_the_playground_says_that_nobody_is_there_until_somebody_is(home, trained, monkeypatch):
@@ -104,8 +132,13 @@ def test_the_playground_says_that_nobody_is_there_until_somebody_is(home, traine
     assert notice(f"run:{trained[1]}", None, None, None) == gr.skip()
 
 
-def test_a_house_with_a_run_says_so(trained_run):
-    assert opening.on_load(Say("ru"))[3] == "Обученных моделей здесь: 1"
+def test_a_house_with_a_run_says_what_it_learned_and_what_comes_next(trained_run):
+    say, (road, timer, tour, *_) = Say("ru"), opening.on_load(Say("ru"))
+    assert say("opening.step.trained", count=1) in road
+    assert say("learned.title") in road
+    assert 'class="step done" href="#playground"' in road
+    assert 'class="button primary" href="#playground"' in road
+    assert (timer.active, tour.open) == (False, False)
 
 
 STEP = {"step": 12, "max_steps": 48, "loss": 3.0, "tokens_per_second": 216.4, "seconds_left": 90.0}

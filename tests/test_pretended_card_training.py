@@ -32,11 +32,14 @@ CASES = {
     "neftune packed": {"method": "lora", "neftune_noise_alpha": 5.0, **PACKED},
     "8 bit": {"method": "qlora", "optim": "adamw_8bit"},
     "paged": {"method": "lora", "optim": "paged_adamw_8bit"},
+    "lora goes on": {"method": "lora", "goes_on": True, "resume": True},
+    "qlora goes on": {"method": "qlora", "goes_on": True, "resume": True},
     "fused": {"method": "lora", "optim": "adamw_torch_fused"},
     "dpo": {"method": "qlora", "task": "preference", "resume": True},
     "kto packed": {"method": "lora", "task": "preference", "preference_loss": "kto", **PACKED},
 }
 OLD = ("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "pissa", "dpo")
+OLD += ("lora goes on",)
 FLASH = (
     *("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "neftune packed"),
     *("dpo", "kto packed"),
@@ -100,6 +103,14 @@ def test_a_training_on_a_pretended_card_resumes_to_the_same_losses(walked, card,
         pytest.skip("this card does not walk it")
     found = walked(card)[case]
     assert found["resumed"] == pytest.approx(found["losses"][2:], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("card", "case"), [("a100", "lora goes on"), ("a100", "qlora goes on"), ("t4", "lora goes on")]
+)
+def test_go_on_begins_with_the_loss_that_the_run_before_ended_with_on_a_pretended_card(walked, card, case):
+    ended, begins = walked(card)[case]["begins"]
+    assert begins == ended
 
 
 @pytest.mark.parametrize("card", ["a100", "a100 flash", "t4"])

@@ -6,7 +6,6 @@ from tests import structure
 
 # Modules of fewer than 40 lines that stay on their own: {name: reason}.
 SHORT = {
-    "core.models.model_files": "the export, the chat, synthesis and the trainer need it, and nothing of models.py",
     "core.trainer": "the command by which a trainer's process is recognised; older versions started it too",
     "core.corpus.text_normalization": "corpora and synthesis compare texts by it",
     "ui.corpora_plots": "plots stand apart from handlers, as in every tab",

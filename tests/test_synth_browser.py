@@ -20,6 +20,7 @@ from tests.test_browser import (  # noqa: F401
     server,
     wait_until,
 )
+from ui import synth
 from ui.text import Say
 
 pytestmark = [
@@ -34,20 +35,23 @@ def choose(page, label: str, option: str) -> None:
     page.get_by_role("option", name=re.compile(re.escape(option))).first.click()
 
 
-def show(page, say: Say, recipe: str) -> None:
+def show(page, say: Say, recipe: str, verdict: str = "amber") -> None:
     """Ten rows of a recipe, with the price of the volume that was typed, in tokens of the starter."""
     open_tab(page, say, "synth")
     choose(page, say("synth.recipe"), recipe)
     page.get_by_label(say("synth.volume.other"), exact=True).click()
     page.get_by_label(say("synth.tokens"), exact=True).fill(str(TOKENS))
+    page.get_by_text(say("synth.more"), exact=True).click()
     choose(page, say("synth.model"), "SmolLM2")
+    page.locator(".synth-row").nth(4).wait_for()
+    assert page.locator(".synth-row").count() == 5  # of the recipe, before anything was pressed
     page.get_by_role("button", name=say("synth.show"), exact=True).click()
     page.locator(".synth-row").nth(9).wait_for()
     assert page.locator(".synth-row").count() == 10
     price = page.locator(".synth-costs").inner_text()
     for shown in (say.number(TOKENS, 12), say.number(10**9, 12), say("synth.cost.epoch"), say("synth.good.touch")):
         assert shown in price
-    page.get_by_text(say("synth.verdict.amber")).wait_for()
+    page.get_by_text(say(f"synth.verdict.{verdict}")).wait_for()
 
 
 def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, server, picture):  # noqa: F811
@@ -84,7 +88,7 @@ def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, ser
 def test_the_tab_in_russian_with_personas_from_a_file(browser, server, tmp_path, picture):  # noqa: F811
     say = Say("ru")
     page = opened(browser, server, "ru-RU")
-    show(page, say, "Фракталы · без модели")
+    show(page, say, "Фракталы · без модели", "red")
     picture(page, "synth-preview-ru")
     page.get_by_text(say("synth.writer"), exact=True).click()
     file = tmp_path / "персоны.txt"
@@ -96,5 +100,30 @@ def test_the_tab_in_russian_with_personas_from_a_file(browser, server, tmp_path,
     page.get_by_role("button", name=say("synth.start"), exact=True).click()
     page.get_by_text("Персона всего одна").first.wait_for()
     picture(page, "synth-personas-ru")
+    assert page.foreign == []
+    page.context.close()
+
+
+@pytest.mark.parametrize(("lang", "locale"), [("ru", "ru-RU"), ("en", "en-US")])
+def test_rows_are_kept_by_the_arrows_and_a_recipe_is_checked_while_it_is_typed(browser, server, lang, locale, picture):  # noqa: F811
+    say = Say(lang)
+    page = opened(browser, server, locale)
+    open_tab(page, say, "synth")
+    for name in synth.ASKED:
+        assert not page.get_by_role("button", name=say(f"synth.{name}"), exact=True).is_visible()
+    page.get_by_text(say("synth.reading"), exact=True).click()
+    page.get_by_text(say("synth.reading.at", number=1, of=50, kept=0, rejected=0)).wait_for()
+    for key, number, kept, rejected in (("Right", 2, 1, 0), ("Left", 3, 1, 1), ("Up", 2, 1, 0), ("Right", 3, 2, 0)):
+        page.keyboard.press(f"Arrow{key}")
+        page.get_by_text(say("synth.reading.at", number=number, of=50, kept=kept, rejected=rejected)).wait_for()
+    picture(page, f"synth-reading-{lang}")
+    page.get_by_text(say("synth.text"), exact=True).click()
+    page.get_by_role("button", name=say("synth.text.new"), exact=True).click()
+    page.get_by_text(say("synth.text.reads")).wait_for()
+    page.locator(".cm-content").first.click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("oops: 1")
+    page.get_by_text(say("synth.text.reads")).wait_for(state="hidden")
+    picture(page, f"synth-recipe-{lang}")
     assert page.foreign == []
     page.context.close()

@@ -327,11 +327,18 @@ def test_the_preview_makes_four_rows_and_their_price(serve):
     assert preview.cost(shown, 100_000)["rows"] == round(100_000 / shown["tokens_a_row"])
 
 
+ROWS_OF = {
+    "ru": "Маяк погасили в 1931 году, и лодки впервые не нашли берега.",
+    "en": "The lighthouse was put out in 1931, and no boat found the shore.",
+}
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_row_of_each_recipe_can_be_made_in_its_own_language(name):
     recipe = recipes.load(name)
     for number in range(3):
-        walk = Walk(recipe.chain, recipe.values, recipe.lang, recipe.plans(5, number))
+        passage = {"text": ROWS_OF[recipe.lang], "topic": "lamps"}
+        walk = Walk(recipe.chain, recipe.values, recipe.lang, recipe.plans(5, number), {"passage": passage})
         asks, reply = walk.asks(), None
         try:
             while True:
@@ -585,8 +592,16 @@ def test_phrases_are_found_by_their_lemmas(text, phrase, lang, count):
 
 def test_the_written_recipes_come_first_and_those_without_a_model_keep_their_names():
     listed = recipes.listed()
-    names = ("fractal-story", "fractal-answers", "voices", "voices-answers", "resonance-set", "resonance-answers")
-    assert {one["name"] for one in listed[:12]} == {f"{name}-{lang}" for name in names for lang in ("ru", "en")}
+    names = (
+        "fractal-story",
+        "fractal-answers",
+        "voices",
+        "voices-answers",
+        "resonance-set",
+        "resonance-answers",
+        "own-answers",
+    )
+    assert {one["name"] for one in listed[:14]} == {f"{name}-{lang}" for name in names for lang in ("ru", "en")}
     old = {one["name"] for one in listed if one["kind"] == "grammar"}
     assert {f"{name}-{lang}" for name in ("fractals", "archetypes", "resonance") for lang in ("ru", "en")} <= old
-    assert all({"ru", "en"} == one["title"].keys() for one in listed[:12])
+    assert all({"ru", "en"} == one["title"].keys() for one in listed[:14])

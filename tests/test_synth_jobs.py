@@ -46,6 +46,7 @@ def tiny_tokens(tmp_path, tiny_tokenizer) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
     whole = run("resonance-en", "--tokens", "40000", "--out", str(tmp_path / "whole"), "--seed", "7")
     assert (whole["state"], whole["corpus"], whole["tokens"] >= 40_000) == ("finished", "whole", True)
@@ -85,7 +86,7 @@ rules:
 def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_the_same(tmp_path, tiny_tokens):
     path = tmp_path / "nearly.yaml"
     path.write_text(NEARLY, encoding="utf-8")
-    request = {"recipe": str(path), "tokens": 60_000, "seed": 3, "model": tiny_tokens, "pack": 64}
+    request = {"recipe": str(path), "tokens": 20_000, "seed": 3, "model": tiny_tokens, "pack": 64}
     whole, parts = synth_jobs.create(request), synth_jobs.create(request)
     assert worker.run(whole) == "finished"
     jobs.ask(parts, "pause")
@@ -160,7 +161,7 @@ def wait(directory: Path, *states: str) -> None:
 
 
 def test_a_paused_job_goes_on_with_the_next_row():
-    whole, parts = (synth_jobs.create({"recipe": "style-en", "tokens": 90_000, "seed": 1}) for _ in range(2))
+    whole, parts = (synth_jobs.create({"recipe": "style-en", "tokens": 30_000, "seed": 1}) for _ in range(2))
     jobs.ask(parts, "pause")
     assert worker.run(parts) == "paused"
     assert synth_jobs.progress(parts)["ending"]["reason"] == "asked"
@@ -338,7 +339,7 @@ def test_shards_of_chains_keep_rows_together():
 
 
 def test_what_is_new_is_counted_over_all_rows_and_told_again_after_a_pause():
-    whole, parts = (synth_jobs.create({"recipe": "resonance-en", "tokens": 60_000, "seed": 1}) for _ in range(2))
+    whole, parts = (synth_jobs.create({"recipe": "fractals-en", "tokens": 60_000, "seed": 1}) for _ in range(2))
     jobs.ask(parts, "pause")
     assert worker.run(parts) == "paused"
     jobs.forget_requests(parts)
@@ -427,7 +428,7 @@ def test_the_price_follows_the_measurement():
 
 
 def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch):
-    shown = run("archetypes-ru", "--preview", "--tokens", "200000")
+    shown = run("style-ru", "--preview", "--tokens", "200000")
     assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)
     assert [one["tokens"] for one in shown["costs"]] == [20_000, 200_000, 10**6, 10**7, 10**8, 10**9, 10**10]
     monkeypatch.setattr(commands.signal, "signal", lambda *_: None)  # that of this process stays as it is

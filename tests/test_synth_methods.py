@@ -86,7 +86,7 @@ def written(method: str, more: str = "") -> str:
     return f"kind: model\nlang: en\nmethod: {method}\nstyle: as a sailor\n{more}seeds:\n{seeds}"
 
 
-SHAPES = {"continue": 0, "rewrite": 0, "summarise": 0, "dialogue": 3}  # turns; 0 for a text
+SHAPES = {"continue": 0, "rewrite": 0, "summarise": 0, "critique": 0, "voice": 0, "dialogue": 3}  # turns; 0 for a text
 
 
 @pytest.mark.parametrize("method", prompts.METHODS)

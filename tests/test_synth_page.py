@@ -10,7 +10,7 @@ import pytest
 from core import jobs
 from core.corpus import corpus
 from core.synth import prompts, synth_jobs, worker
-from ui import corpora_html, synth, synth_html
+from ui import corpora_html, synth, synth_form, synth_html, synth_recipe
 from ui.text import Say
 
 
@@ -18,7 +18,11 @@ def form(**more) -> dict:
     values = {"recipe": "style-en", "volume": 0, "tokens": 5000, "model": "", "name": "", "seed": 4, "file": None}
     values |= {"endpoint": "", "endpoint_model": "", "writer": "", "corpus": "", "parallel": 4, "personas": ""}
     values |= {"temperature": 0.9, "top_p": 1, "max_tokens": 600, "thinking": "", "timeout": 300, "shard": ""}
-    return values | {"judge_endpoint": "", "judge_model": ""} | more
+    return (
+        values
+        | {"judge_endpoint": "", "judge_model": "", "topics": [], "replay": 0, "replay_corpus": "", "curriculum": False}
+        | more
+    )
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
@@ -26,8 +30,9 @@ def test_the_tab_is_built_in_both_languages(lang):
     say = Say(lang)
     with gr.Blocks():
         assert set(synth.build(say)) == {"changed"}
-        assert set(synth.build_form(say)) == set(form())
-    assert [name for title, name in synth.recipe_choices(say)][:2] == [
+        made, _ = synth_form.build(say)
+        assert set(made) | set(synth_form.build_more(say)) | {"file"} == set(form())
+    assert [name for title, name in synth_recipe.choices(say)][:2] == [
         f"fractal-answers-{lang}",
         f"fractal-story-{lang}",
     ]
@@ -48,7 +53,7 @@ def test_a_bad_recipe_is_told_in_the_language_of_the_page(tmp_path):
     shown = list(synth.on_show(Say("ru"), **form(recipe=str(path))))[-1][0]
     assert "никогда не кончается" in shown
     with pytest.raises(gr.Error, match="не кончается"):
-        synth.on_own(Say("ru"), str(path))
+        synth_recipe.on_own(Say("ru"), str(path))
     with pytest.raises(gr.Error, match="Choose a recipe first"):
         synth.on_start(Say("en"), **form(recipe=None))
 
@@ -56,13 +61,13 @@ def test_a_bad_recipe_is_told_in_the_language_of_the_page(tmp_path):
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_a_job_is_drawn_and_its_corpus_marks_a_change(lang):
     say = Say(lang)
-    directory = synth_jobs.create(synth.request(Say("en"), form()) | {"name": "первый"})
+    directory = synth_jobs.create(synth_form.request(Say("en"), form()) | {"name": "первый"})
     assert worker.run(directory) == "finished"
     probe = synth.look(directory.name)
     status, pause, resume, again, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)
     assert say("synth.state.finished") in status
     assert "первый" in status
-    assert [one["interactive"] for one in (pause, resume, again, stop, delete)] == [*[False] * 4, True]
+    assert [one["visible"] for one in (pause, resume, again, stop, delete)] == [*[False] * 4, True]
     assert time.time() - changed < 60
     assert synth.draw(say, directory.name, probe, changed)[-1] == gr.skip()
     card = corpus.card(json.loads(probe)["ending"]["corpus"])
@@ -108,7 +113,7 @@ def test_a_cancelled_preview_leaves_no_process_behind():
 
 
 def test_settings_of_the_form_count_when_its_job_goes_on(monkeypatch):
-    wanted = synth.request(Say("en"), form(recipe="grid-en", endpoint="http://127.0.0.1:1/v1", endpoint_model="m"))
+    wanted = synth_form.request(Say("en"), form(recipe="grid-en", endpoint="http://127.0.0.1:1/v1", endpoint_model="m"))
     assert (wanted["top_p"], wanted["shard"], wanted["max_tokens"]) == (None, None, 600)
     directory = synth_jobs.create(wanted)
     monkeypatch.setattr(synth_jobs, "start", lambda _: None)
@@ -122,12 +127,12 @@ def test_settings_of_the_form_count_when_its_job_goes_on(monkeypatch):
 
 
 def test_a_recipe_is_told_in_a_sentence_with_its_steps():
-    told = synth.on_recipe(Say("ru"), "voices-ru")
+    told = synth_recipe.told(Say("ru"), "voices-ru")
     assert told.startswith("Двое из двенадцати голосов спорят над чьим-то вопросом")
     assert "Шаги: `plan` замысел; `talk` текст, проверка, правка; `said_a` сборка, проверка;" in told
-    assert "Шаги" not in synth.on_recipe(Say("ru"), "style-ru")
-    assert synth.on_recipe(Say("en"), None) == ""
-    assert "There is no recipe nowhere" in synth.on_recipe(Say("en"), "nowhere")
+    assert "Шаги" not in synth_recipe.told(Say("ru"), "style-ru")
+    assert synth_recipe.told(Say("en"), None) == ""
+    assert "There is no recipe nowhere" in synth_recipe.told(Say("en"), "nowhere")
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])

@@ -98,6 +98,13 @@ def test_a_profile_is_saved_from_the_form_and_opened_again(monkeypatch):
     assert profiles.listed() == []
 
 
+def test_most_rows_cut_off_is_a_warning_and_no_small_print():
+    (paths.runs() / "r").mkdir()
+    events.append(paths.run("r"), "data", rows_train=181, rows_eval=4, tokens_train=9, tokens_learned=6, rows_cut=181)
+    assert run_html.start_warning(SAY, "r").startswith("181 of 181 rows are cut off at max_length:")
+    assert "cut off" not in run_html.start_line(SAY, "r")
+
+
 def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     (paths.runs() / "r").mkdir()
     assert run_html.start_line(SAY, "r") == ""
@@ -105,6 +112,7 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
         paths.run("r"), "data", rows_train=36, rows_eval=4, tokens_train=1234, tokens_learned=600, fill=0.987, blocks=3,
         rows_cut=2, rows_text=0,
     )  # fmt: skip
+    assert run_html.start_warning(SAY, "r") == ""
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="package")
     assert run_html.start_line(SAY, "r") == (
         "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7\u00a0% full · "

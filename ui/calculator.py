@@ -41,19 +41,20 @@ def build(say: Say) -> dict:
     state = gr.State({})
     asked = gr.State({})  # the form as it was when the answer came: what takes longer is computed anew when it changes
     outputs = [*shown["now"], state, asked]
+    marked = [part for part in (*shown["now"], *shown["details"]) if isinstance(part, gr.HTML)]
+    busy = {"show_progress": "minimal", "show_progress_on": marked}  # until the new answer comes, the old one is faded
     for component in form.values():
         component.change(
             partial(on_ask, say),
             inputs_kwargs=form,
             outputs=outputs,
-            show_progress="minimal",  # until the new answer comes, the old one is faded
-            show_progress_on=[part for part in shown["now"] if isinstance(part, gr.HTML)],
             trigger_mode="always_last",
+            **busy,
         )
     form["corpus"].change(  # a corpus has as many as it has
         lambda corpus: gr.Textbox(interactive=not corpus), form["corpus"], form["tokens"], show_progress="hidden"
     )
-    asked.change(partial(on_details, say), asked, shown["details"], show_progress="hidden")
+    asked.change(partial(on_details, say), asked, shown["details"], **busy)
     tiles = [form[name] for name in FILLED]
     shown["details"][-1].select(on_tile, None, tiles, show_progress="hidden")
     shown["forget"].click(partial(on_forget, say), inputs_kwargs=form, outputs=outputs, show_progress="hidden")
@@ -109,6 +110,7 @@ def build_settings(say: Say) -> dict:
     with gr.Row():
         for name in setups.SUGGESTED:
             made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **_words(say, name))
+        made["mix"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "mix"))
         made["price"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "price"))
     with gr.Row():
         choices["target_modules"] = TARGETS
@@ -228,7 +230,15 @@ def on_load(say: Say, **fields):
 
 
 def question(
-    model: str, card: str, method: str, corpus: str, tokens: str, epochs: str, price: float = 0, **settings
+    model: str,
+    card: str,
+    method: str,
+    corpus: str,
+    tokens: str,
+    epochs: str,
+    price: float = 0,
+    mix: float = 0,
+    **settings,
 ) -> dict:
     """The form as arguments of answers.ask(); the price of a kWh is not one of them."""
     chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb", None)))
@@ -241,7 +251,7 @@ def question(
         "setup": Setup(**setups.of_kind(method), **settings),
         "card": chosen,
         "free": free,
-        "tokens": amount or setups.count(tokens or "", "tokens"),
+        "tokens": setups.with_mix(amount or setups.count(tokens or "", "tokens"), mix),
         "epochs": setups.epochs(epochs or ""),
     }
 

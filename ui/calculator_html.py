@@ -119,7 +119,7 @@ def all_tables(say: Say, name: str, setup: Setup, card: Card, budget: float, tok
     if budget > BIG_CARD:
         known = catalogue.shape("Qwen/Qwen3-14B")
         length = min(setup.max_length, known.longest)
-        edge = answers.quick(known, tables.of_kind(setup, "qlora").changed(max_length=length), card).process
+        edge = answers.peak(known, tables.of_kind(setup, "qlora").changed(max_length=length), card).process
     kinds = tables.methods(name, setup, card, budget)
     return templates.render(
         say,

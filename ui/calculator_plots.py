@@ -89,7 +89,7 @@ def batches(say: Say, answer: Answer) -> go.Figure | None:
 
 
 def _process(answer: Answer, **fields) -> float:
-    return answers.quick(answer.shape, answer.setup.changed(**fields), answer.card).process
+    return answers.peak(answer.shape, answer.setup.changed(**fields), answer.card).process
 
 
 def errors(say: Say, check: dict) -> go.Figure:

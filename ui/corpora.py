@@ -1,4 +1,4 @@
-"""The Corpus tab: make a corpus of files or a sample, look through its rows, see them as the model will."""
+"""The Corpus tab in three steps: take files or a sample, check what was understood, read the rows as the model will."""
 
 import time
 from functools import partial
@@ -15,55 +15,95 @@ from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
 from ui.corpora_html import choices
 from ui.errors import Refused, inform, warn
+from ui.templates import macro
 from ui.text import Say, in_markdown
 
 PAGE = 50  # rows that are sent at once
 EXCERPT = 160  # characters of a row in the table
-ASIDE_SHOWN = 50
+TAKE, CHECK, READ = 1, corpora_new.CHECK, 3  # the steps
+# A step that is shorter than the one before may begin above what is in sight.
+TO_TOP = "() => { const top = document.querySelector('.steps'); if (top && top.getBoundingClientRect().top < 0) top.scrollIntoView(); }"
 
 
 def build(say: Say) -> dict:
     """The tab; returns the list of corpora, a state that changes whenever that list does, and how to fill the list."""
-    gr.Markdown(say("corpora.intro"))
     changed = gr.State(0.0)
-    with gr.Accordion(say("corpora.new"), open=True):
-        new = corpora_new.build(say)
-    with gr.Row():
+    with gr.Walkthrough(selected=READ if corpus.listed() else TAKE, elem_classes=["steps"]) as steps:
+        with gr.Step(say("corpora.step.take"), id=TAKE):
+            taking = corpora_new.build_take(say)
+        with gr.Step(say("corpora.step.check"), id=CHECK):
+            checking = corpora_new.build_check(say)
+        with gr.Step(say("corpora.step.read"), id=READ):
+            reading = _build_reading(say, changed)
+    listing, shown = reading["listing"], reading["shown"]
+    listing.change(partial(on_choose, say), listing, shown, show_progress="hidden")
+    steps.change(None, None, None, js=TO_TOP)
+    corpora_new.connect(say, taking, checking, steps)
+    makes = [steps, listing, changed, checking["progress"], checking["cancel"]]
+    made = [
+        button.click(partial(on_take, say, id), None, makes, show_progress="hidden")
+        for id, button in taking["samples"].items()
+    ]
+    made += [
+        gr.on([taking["fetch"].click, taking["hub"].submit], partial(on_hub, say), taking["hub"], makes, show_progress="hidden"),
+        gr.on(
+            [checking["create"].click, checking["name"].submit], partial(on_create, say),
+            [*taking["files"], checking["name"], *checking["settings"]], makes, show_progress="hidden",
+        ),
+    ]  # fmt: skip
+    checking["cancel"].click(partial(on_cancel, say), None, [checking["progress"], checking["cancel"]], cancels=made)
+    # Corpora are also made in other tabs and other windows.
+    listing.focus(lambda: gr.update(choices=choices(say)), None, listing, show_progress="hidden")
+    return {
+        "corpora": listing, "changed": changed, "load": partial(on_load, say), "inputs": listing, "outputs": [listing, steps],
+        "model": reading["model"], "train": reading["train"],
+    }  # fmt: skip
+
+
+def _build_reading(say: Say, changed) -> dict:
+    """The step that shows a corpus: which one, its rows, what was set aside, its quality, its export."""
+    with gr.Row(elem_classes=["actions"]):
         listing = gr.Dropdown(label=say("corpora.yours"), choices=choices(say), value=None, scale=4)
-        delete = gr.Button(say("corpora.delete"), scale=1, min_width=140)
+        train = gr.Button(say("corpora.train"), variant="primary", min_width=180)
+        delete = gr.Button(say("corpora.delete"), min_width=140)
     with gr.Row(visible=False) as asking:
         question = gr.Markdown()
         yes = gr.Button(say("corpora.delete.yes"), variant="stop", min_width=120)
         no = gr.Button(say("corpora.delete.no"), min_width=120)
     about = gr.HTML(_empty(say))
     with gr.Column(visible=False) as inside:
-        with gr.Tab(say("corpora.tab.rows")):
-            rows = build_rows(say, listing)
-        with gr.Tab(say("corpora.tab.quality")):
+        rows = build_rows(say, listing)
+        with gr.Accordion(say("corpora.tab.aside"), open=False) as folded:
+            aside = _build_aside(say, listing)
+        with gr.Accordion(say("corpora.tab.quality"), open=False):
             quality = corpora_quality.build(say, listing, rows["model"], rows["max_length"], changed)
-        with gr.Tab(say("corpora.tab.aside")):
-            aside = gr.HTML()
-        with gr.Tab(say("corpora.tab.export")):
+        with gr.Accordion(say("corpora.tab.export"), open=False):
             corpora_quality.build_export(say, listing)
-    shown = [about, inside, aside, *(rows[name] for name in ("page", "table", "pages", "row", "full", "tokens"))]
-    listing.change(partial(on_choose, say), listing, [*shown, *quality], show_progress="hidden")
-    makes = [listing, changed, new["progress"], new["cancel"]]
-    made = [
-        new["take"].click(partial(on_take, say), new["sample"], makes, show_progress="hidden"),
-        new["fetch"].click(partial(on_hub, say), [new["hub"], new["name"]], makes, show_progress="hidden"),
-        new["create"].click(partial(on_create, say), new["inputs"], makes, show_progress="hidden"),
-    ]
     listing.change(on_models, rows["model"], rows["model"], show_progress="hidden")
-    new["cancel"].click(partial(on_cancel, say), None, [new["progress"], new["cancel"]], cancels=made)
     delete.click(partial(on_delete, say), listing, [asking, question], show_progress="hidden")
     yes.click(partial(on_delete_yes, say), listing, [listing, changed, asking], show_progress="hidden")
     no.click(lambda: gr.update(visible=False), None, asking, show_progress="hidden")
-    # Corpora are also made in other tabs and other windows.
-    listing.focus(lambda: gr.update(choices=choices(say)), None, listing, show_progress="hidden")
-    return {
-        "corpora": listing, "changed": changed, "load": partial(on_load, say), "inputs": listing, "outputs": listing,
-        "model": rows["model"],
-    }  # fmt: skip
+    shown = [
+        about,
+        inside,
+        folded,
+        *aside,
+        *(rows[name] for name in ("page", "table", "pages", "row", "full", "tokens")),
+    ]
+    return {"listing": listing, "train": train, "shown": [*shown, *quality], "model": rows["model"]}
+
+
+def _build_aside(say: Say, listing) -> list:
+    """What was set aside, a page at a time: the components in the order of aside()."""
+    found, start = gr.HTML(), gr.State(0)
+    with gr.Row(visible=False, elem_classes=["actions"]) as pages:
+        back = gr.Button(say("corpora.aside.back"), min_width=100)
+        on = gr.Button(say("corpora.aside.on"), min_width=100)
+        place = gr.Markdown()
+    outputs = [found, start, pages, place]
+    for button, by in ((back, -PAGE), (on, PAGE)):
+        button.click(partial(on_aside, say, by), [listing, start], outputs, show_progress="hidden")
+    return outputs
 
 
 def build_rows(say: Say, listing) -> dict:
@@ -77,7 +117,7 @@ def build_rows(say: Say, listing) -> dict:
             headers = [say(f"corpora.column.{name}") for name in ("number", "kind", "length", "said")]
             table = gr.Dataframe(
                 headers=headers, datatype="str", interactive=False, show_label=False, max_chars=EXCERPT, max_height=520, wrap=True,
-                column_widths=["10%", "20%", "14%", "56%"], elem_id=f"corpus-rows-{say.lang}",
+                column_widths=["9%", "19%", "18%", "54%"], elem_id=f"corpus-rows-{say.lang}",
             )  # fmt: skip
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
@@ -126,23 +166,24 @@ def _empty(say: Say) -> str:
 
 
 def on_load(say: Say, chosen: str | None):
-    """The list of corpora as it is now; where none is chosen, the newest one is shown."""
+    """The list of corpora as it is now; where none is chosen, the newest one is shown, and the step that reads it."""
     listed = choices(say)
-    return gr.update(choices=listed) if chosen or not listed else gr.update(choices=listed, value=listed[0][1])
+    if chosen or not listed:
+        return gr.update(choices=listed), gr.skip()
+    return gr.update(choices=listed, value=listed[0][1]), gr.update(selected=READ)
 
 
-def on_take(say: Say, sample_id: str | None):
-    sample = next((sample for sample in corpus.samples() if sample["id"] == sample_id), None)
-    if sample is None:
-        raise Refused(say.trouble(importer.NothingGiven()))
+def on_take(say: Say, sample_id: str):
+    """Make a corpus of a bundled sample."""
+    sample = next(sample for sample in corpus.samples() if sample["id"] == sample_id)
     yield from _made(say, [sample["path"]], say.pick(sample["title"]), corpus.Options())
 
 
-def on_hub(say: Say, id: str | None, name: str | None):
-    """Fetch a data set of the hub, named like it unless a name is given."""
+def on_hub(say: Say, id: str | None):
+    """Fetch a data set of the hub."""
     if hub.place(id or "") is None:
         raise Refused(say.trouble(named("HubIdWrong", id=id or "")))
-    yield from _made(say, [Path(id.strip())], name or id.strip(), corpus.Options())
+    yield from _made(say, [Path(id.strip())], id.strip(), corpus.Options())
 
 
 def on_create(say: Say, files, folder, names, name, *settings):
@@ -155,14 +196,16 @@ def on_create(say: Say, files, folder, names, name, *settings):
 
 def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
     """Run an import and show how it goes; a cancelled one leaves nothing. Whether a corpus was made is returned."""
-    began, same = time.monotonic(), (gr.skip(), gr.skip())
+    began, same = time.monotonic(), (gr.update(selected=CHECK), gr.skip(), gr.skip())
     yield *same, markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
     try:
         for event in import_process.create(paths, name, options):
             if "card" in event:
                 card = event["card"]
-                inform(say("corpora.made", name=card["name"], rows=say.number(card["rows"], 9)))
-                yield gr.update(choices=choices(say), value=card["id"]), time.time(), "", gr.update(visible=False)
+                again = "corpora.made_already" if card.get("made_already") else "corpora.made"
+                inform(say(again, name=card["name"], rows=say.number(card["rows"], 9)))
+                listing = gr.update(choices=choices(say), value=card["id"])
+                yield gr.update(selected=READ), listing, time.time(), "", gr.update(visible=False)
                 return True
             else:
                 seconds = time.monotonic() - began
@@ -193,11 +236,41 @@ def on_choose(say: Say, corpus_id: str | None):
         warn(say.trouble(error))
         card = None
     if card is None:
-        return _empty(say), gr.update(visible=False), "", 1, [], "", None, "", "", *corpora_quality.shown(say, None)
-    aside = markup.set_aside(say, card, corpus.set_aside(corpus_id, 0, ASIDE_SHOWN))
+        hidden = gr.update(visible=False)
+        nothing = (_empty(say), hidden, hidden, *aside(say, None), 1, [], "", None, "", "")
+        return *nothing, *corpora_quality.shown(say, None)
+    left = card.get("rows_set_aside", 0)
+    folded = gr.update(label=say("corpora.aside.count", count=say.number(left, 9)), visible=bool(left), open=False)
     table, pages = on_page(say, corpus_id, 1, "")
     first = (1, table, pages, (corpus_id, 0), gr.skip(), gr.skip())
-    return markup.card(say, card), gr.update(visible=True), aside, *first, *corpora_quality.shown(say, corpus_id)
+    shown = (markup.card(say, card), gr.update(visible=True), folded, *aside(say, card), *first)
+    return *shown, *corpora_quality.shown(say, corpus_id)
+
+
+def aside(say: Say, card: dict | None, start: int = 0) -> tuple:
+    """A page of what was set aside: the table, where it starts, and the buttons with the place among all."""
+    total = card.get("rows_set_aside", 0) if card else 0
+    if not total:
+        return "", 0, gr.update(visible=False), ""
+    start = min(max(0, start), (total - 1) // PAGE * PAGE)
+    place = say(
+        "corpora.aside.place",
+        first=say.number(start + 1, 9),
+        last=say.number(min(start + PAGE, total), 9),
+        all=say.number(total, 9),
+    )
+    table = markup.set_aside(say, card, corpus.set_aside(card["id"], start, PAGE))
+    return table, start, gr.update(visible=total > PAGE), place
+
+
+def on_aside(say: Say, by: int, corpus_id: str | None, start: int):
+    """The page of what was set aside that lies so many rows further on, or back."""
+    if not corpus_id:
+        return aside(say, None)
+    try:
+        return aside(say, corpus.card(corpus_id), start + by)
+    except UserError as error:
+        raise Refused(say.trouble(error)) from error
 
 
 def on_page(say: Say, corpus_id: str | None, page: float | None, search: str):
@@ -250,7 +323,7 @@ def on_row(say: Say, row: tuple[str, int] | None, model: str | None, max_length,
 def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str) -> str:
     model = model or _first_model()
     if model is None:
-        return say("corpora.no_model")
+        return macro("paragraph", say("corpora.no_model")) + markup.row(say, row)
     try:
         shown = preview.tokens(preview.shortened(row), tokenizer.load(model), max_length=max_length, learn=learn)
     except errors.TemplateRefused as error:

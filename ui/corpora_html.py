@@ -5,7 +5,7 @@ import unicodedata
 
 from markupsafe import Markup, escape
 
-from core.corpus import cleaning, corpus, preview
+from core.corpus import cleaning, corpus, preview, turns
 from ui.templates import macro, render
 from ui.text import Say
 
@@ -39,7 +39,8 @@ def row(say: Say, row: dict) -> Markup:
     """One row in full: a text, or the turns of a chat under their roles."""
     source = row.get("source") or {}
     place = f"{source.get('file', '')}: {source.get('line', '')}".strip(": ")
-    return render(say, "corpora_row", row=row, place=place, most=MOST_SHOWN, visible=visible)
+    longest = max(map(len, turns.texts(row)))
+    return render(say, "corpora_row", row=row, place=place, most=MOST_SHOWN, longest=longest, visible=visible)
 
 
 def tokens(say: Say, shown: dict) -> Markup:
@@ -54,7 +55,7 @@ def card(say: Say, card: dict) -> Markup:
 
 
 def set_aside(say: Say, card: dict, records: list[dict]) -> Markup:
-    """The reasons with counts, and the first things that were set aside."""
+    """The reasons with counts, and some of the things that were set aside."""
     rows = []
     for record in records:
         reason = say(f"corpora.reason.{record['reason']}") + (f": {record['detail']}" if record["detail"] else "")
@@ -101,11 +102,11 @@ def report(say: Say, report: dict) -> Markup:
     return render(say, "corpora_report", report=report, xray=report["xray"], tokens=report.get("tokens"), lights=LIGHTS)
 
 
-def pairs(say: Say, pairs: list[dict]) -> Markup:
-    """Pairs of near copies with what differs in them."""
+def pairs(say: Say, pairs: list[dict], total: int) -> Markup:
+    """Some of so many pairs of near copies, with what differs in them."""
     tags = {"=": "span", "-": "del", "+": "ins"}
     changes = [[(tags[sign], words) for sign, words in cleaning.difference(*pair["texts"])] for pair in pairs]
-    return render(say, "corpora_pairs", pairs=list(zip(pairs, changes, strict=True)), visible=visible)
+    return render(say, "corpora_pairs", pairs=list(zip(pairs, changes, strict=True)), total=total, visible=visible)
 
 
 def choices(say: Say) -> list[tuple[str, str]]:

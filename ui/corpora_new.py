@@ -1,92 +1,116 @@
-"""The part of the Corpus tab that makes a corpus: a sample or files, what was understood of them, the mapping."""
+"""The first two steps of the Corpus tab: what is taken, and what was understood of it, with the mapping."""
 
 from functools import partial
 
 import gradio as gr
 
-from core.corpus import corpus, import_presets, turns
+from core.corpus import corpus, import_presets, importer, turns
 from core.errors import UserError
 from ui import corpora_files
 from ui import corpora_html as markup
+from ui.errors import Refused
 from ui.text import Say
 
 ENCODINGS = ("utf-8", "cp1251", "koi8-r", "cp866", "mac-cyrillic", "utf-16", "cp1252")
+CHECK = 2  # the step that says what was understood
 MOST_ROLES = 4  # unknown role names that are asked about at once
 
 
-def build(say: Say) -> dict:
-    """The components; `inputs` are what on_create takes."""
-    # The sample in the page's own language first.
-    known = sorted(corpus.samples(), key=lambda sample: not sample["id"].endswith(f"-{say.lang}"))
-    samples = [(say.pick(sample["title"]), sample["id"]) for sample in known]
+def build_take(say: Say) -> dict:
+    """The step of what to take: a sample, files or a folder, a data set of the hub."""
+    gr.Markdown(say("corpora.intro"))
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
-            first = samples[0][1] if samples else None
-            about = say.pick({"en": ""} | known[0]["description"]) if known else None
-            sample = gr.Dropdown(samples, value=first, label=say("corpora.sample"), info=about)
-            take = gr.Button(say("corpora.take_sample"))
-        with gr.Column(scale=2, min_width=420):
+            samples = _build_samples(say)
+        with gr.Column(scale=2, min_width=300):
             files = gr.File(file_count="multiple", label=say("corpora.files"), height=140)
-            with gr.Row():
-                folder = gr.UploadButton(say("corpora.folder"), file_count="directory", scale=1, min_width=150)
-                name = gr.Textbox(label=say("corpora.name"), placeholder=say("corpora.name.info"), scale=3)
+            with gr.Row(elem_classes=["actions"]):
+                folder = gr.UploadButton(say("corpora.folder"), file_count="directory", min_width=150)
+                read = gr.Button(say("corpora.read"), variant="primary", min_width=180)
             gr.Markdown(f"{say('corpora.files.kinds')}\n\n{say('corpora.big')}", elem_classes=["subdued"])
-            with gr.Row():
+            with gr.Row(elem_classes=["actions"]):
                 most = say.number(corpus.Options().most_rows, 9)
-                hub = gr.Textbox(
-                    label=say("corpora.hub"), info=say("corpora.hub.info", rows=most), placeholder="owner/name", scale=3
-                )
-                fetch = gr.Button(say("corpora.hub.fetch"), scale=1, min_width=150)
-    with gr.Accordion(say("corpora.look"), open=True, visible=False) as seen:
-        looked = gr.HTML()
-        mapping = _build_mapping(say)
-    with gr.Row():
-        gr.Column(scale=1, min_width=300)
-        with gr.Column(scale=2, min_width=420):  # below the files, not below the sample
-            create = gr.Button(say("corpora.create"), variant="primary")
-            cancel = gr.Button(say("corpora.cancel"), visible=False)
-    progress = gr.HTML()
-    sample.change(partial(on_sample, say), sample, sample, show_progress="hidden")
-    settings = mapping["settings"]
+                about = say("corpora.hub.info", rows=most)
+                hub = gr.Textbox(label=say("corpora.hub"), info=about, placeholder="owner/name", scale=3, min_width=240)
+                fetch = gr.Button(say("corpora.hub.fetch"), min_width=150)
     names, from_browser = gr.State([]), gr.Textbox(visible=False)
-    shown = [seen, looked, *mapping["shown"]]
-    folder.upload(
-        corpora_files.names, [from_browser, folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
-    ).then(partial(on_files, say), [files, folder, names], shown)
-    files.change(partial(on_files, say), [files, folder, names], shown)
-    mapping["apply"].click(partial(on_apply, say), [files, folder, names, *settings], looked)
     return {
-        "sample": sample, "take": take, "hub": hub, "fetch": fetch, "create": create, "cancel": cancel, "progress": progress,
-        "name": name, "inputs": [files, folder, names, name, *settings],
+        "samples": samples, "files": [files, folder, names], "from_browser": from_browser, "read": read,
+        "hub": hub, "fetch": fetch,
     }  # fmt: skip
+
+
+def _build_samples(say: Say) -> dict:
+    """A card with a button for each sample, those in the page's own language first."""
+    known = sorted(corpus.samples(), key=lambda sample: not sample["id"].endswith(f"-{say.lang}"))
+    buttons = {}
+    for sample in known:
+        with gr.Column(elem_classes=["card"]):
+            gr.Markdown(say.pick({"en": ""} | sample["description"]))
+            words = say("corpora.take_sample", title=say.pick(sample["title"]))
+            buttons[sample["id"]] = gr.Button(words, elem_id=f"take-{sample['id']}-{say.lang}")
+    return buttons
+
+
+def build_check(say: Say) -> dict:
+    """The step of what was understood of the files, how to mend it, and the making of the corpus."""
+    looked = gr.HTML(say("corpora.look.nothing"))
+    with gr.Column(visible=False) as seen:
+        mapping = _build_mapping(say)
+        with gr.Row(elem_classes=["actions"]):
+            about = say("corpora.name.info")
+            name = gr.Textbox(label=say("corpora.name"), placeholder=about, scale=3, min_width=240)
+            create = gr.Button(say("corpora.create"), variant="primary", min_width=180)
+    progress = gr.HTML()
+    cancel = gr.Button(say("corpora.cancel"), visible=False)
+    return mapping | {
+        "seen": seen, "looked": looked, "name": name, "create": create, "progress": progress, "cancel": cancel,
+    }  # fmt: skip
+
+
+def connect(say: Say, taking: dict, checking: dict, steps) -> None:
+    """Look into files as soon as they are there, and show the step that says what they are."""
+    given, shown = taking["files"], [steps, checking["seen"], checking["looked"], *checking["shown"]]
+    look = {"fn": partial(on_files, say), "inputs": given, "outputs": shown}
+    files, folder, names = given
+    folder.upload(
+        corpora_files.names, [taking["from_browser"], folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
+    ).then(**look)  # fmt: skip
+    files.change(**look)
+    taking["read"].click(partial(on_read, say), given, steps, show_progress="hidden")
+    checking["apply"].click(partial(on_apply, say), [*given, *checking["settings"]], checking["looked"])
 
 
 def _build_mapping(say: Say) -> dict:
     schemas = [(say(f"corpora.schema.{name}"), name) for name in ("auto", "messages", "pair", "text")]
     encodings = [(say("corpora.encoding.auto"), "auto"), *[(name, name) for name in ENCODINGS]]
-    with gr.Row():
-        schema = gr.Dropdown(schemas, value="auto", label=say("corpora.schema"), info=say("corpora.schema.info"))
-        ask = gr.Dropdown([], label=say("corpora.column.ask"), value=None)
-        answer = gr.Dropdown([], label=say("corpora.column.answer"), value=None)
-        encoding = gr.Dropdown(
-            encodings, value="auto", label=say("corpora.encoding"), info=say("corpora.encoding.info")
-        )
-    roles = []
-    with gr.Row():
-        for _ in range(MOST_ROLES):
-            options = [(say("corpora.role.skip"), ""), *[(say(f"corpora.role.{role}"), role) for role in turns.ROLES]]
-            roles.append(gr.Dropdown(options, value="", visible=False))
     me = gr.Dropdown([(say("corpora.me.auto"), "")], value="", label=say("corpora.me"), visible=False)
-    with gr.Row():
-        repair_text = gr.Checkbox(True, label=say("corpora.repair_text"), info=say("corpora.repair_text.info"))
-        repair_turns = gr.Checkbox(True, label=say("corpora.repair_turns"))
-        replace_personal = gr.Checkbox(False, label=say("corpora.replace_personal"))
+    note = gr.Markdown(visible=False)
+    roles = []
+    with gr.Accordion(say("corpora.mend"), open=False) as mend:
+        with gr.Row():
+            for _ in range(MOST_ROLES):
+                options = [
+                    (say("corpora.role.skip"), ""),
+                    *[(say(f"corpora.role.{role}"), role) for role in turns.ROLES],
+                ]
+                roles.append(gr.Dropdown(options, value="", visible=False))
+        with gr.Row():
+            schema = gr.Dropdown(schemas, value="auto", label=say("corpora.schema"), info=say("corpora.schema.info"))
+            ask = gr.Dropdown([], label=say("corpora.column.ask"), value=None)
+            answer = gr.Dropdown([], label=say("corpora.column.answer"), value=None)
+            encoding = gr.Dropdown(
+                encodings, value="auto", label=say("corpora.encoding"), info=say("corpora.encoding.info")
+            )
+        with gr.Row():
+            repair_text = gr.Checkbox(True, label=say("corpora.repair_text"), info=say("corpora.repair_text.info"))
+            repair_turns = gr.Checkbox(True, label=say("corpora.repair_turns"))
+            replace_personal = gr.Checkbox(False, label=say("corpora.replace_personal"))
         apply = gr.Button(say("corpora.apply"), min_width=180)
     unknown, columns = gr.State([]), gr.State([])
-    note = gr.Markdown(visible=False)
     return {
         "apply": apply,
-        "shown": [note, columns, schema, ask, answer, encoding, me, replace_personal, unknown, *roles],
+        "shown": [mend, note, columns, schema, ask, answer, encoding, me, replace_personal, unknown, *roles],
         "settings": [
             columns, schema, ask, answer, encoding, me, repair_text, repair_turns, replace_personal, unknown, *roles,
         ],
@@ -118,15 +142,18 @@ def remember(settings: tuple) -> None:
     )
 
 
-def on_sample(say: Say, sample_id: str | None):
-    sample = next((sample for sample in corpus.samples() if sample["id"] == sample_id), None)
-    return gr.update(info=say.pick({"en": ""} | sample["description"]) if sample else None)
+def on_read(say: Say, files, folder, names=()):
+    """The step that says what the files are."""
+    if not files and not folder:
+        raise Refused(say.trouble(importer.NothingGiven()))
+    return gr.update(selected=CHECK)
 
 
 def on_files(say: Say, files, folder, names=()):
     """A first look into dropped files, before anything is made; what was chosen before is chosen again."""
     if not files and not folder:
-        return gr.update(visible=False), "", *_untouched(say)
+        return gr.skip(), gr.update(visible=False), say("corpora.look.nothing"), *_untouched(say)
+    step = gr.update(selected=CHECK)
     try:
         with corpora_files.gathered(files, folder, list(names)) as paths:
             seen = corpus.look(paths)
@@ -139,12 +166,12 @@ def on_files(say: Say, files, folder, names=()):
                 settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
                 seen = corpus.look(paths, settled) | {"speakers": seen["speakers"]}
     except (UserError, OSError, LookupError) as error:
-        return gr.update(visible=True), markup.trouble(say.trouble(error)), *_untouched(say)
-    return gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
+        return step, gr.update(visible=True), markup.trouble(say.trouble(error)), *_untouched(say)
+    return step, gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
 
 
 def _untouched(say: Say) -> list:
-    empty = {"columns": [], "mapping": {}, "speakers": []}
+    empty = {"columns": [], "mapping": {}, "speakers": [], "rows": [{}]}
     return _mapped(say, empty, {"mapping": None, "encoding": "", "me": "", "roles": {}}, [])
 
 
@@ -159,6 +186,7 @@ def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
         for role in unknown
     ]
     return [
+        gr.update(open=not seen["rows"] or bool(unknown)),
         gr.update(value=note, visible=bool(note)),
         columns,
         again["mapping"]["schema"] if again["mapping"] else "auto",

@@ -92,7 +92,7 @@ def _of_report(say: Say, corpus_id: str, report: dict, name: str) -> list:
         markup.report(say, report),
         plots.lengths(say, histogram, unit, tokens and tokens.get("max_length")),
         plots.parts(say, sources),
-        markup.pairs(say, report["pairs"]),
+        markup.pairs(say, report["pairs"], report["copies"]["normalised"] + report["copies"]["near"]),
         gr.update(choices=labels, value=chosen),
         _counts(say, corpus_id, {"leave_out": tuple(chosen)}),
         say("corpora.clean.of", name=name),

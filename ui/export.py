@@ -1,22 +1,27 @@
-"""The Export tab: exports of runs as background jobs, a row each; for the machine's owner only."""
+"""The Export tab: exports of runs as background jobs, a row each; a server and the hub; for the machine's owner only."""
 
 import json
 import time
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
 
 from core import events, jobs, paths
 from core.errors import UserError
-from core.export import export
+from core.export import export, hub, quantizer
 from core.runs import runs
-from ui import templates
+from core.serve import serve
+from ui import export_hub, export_serve, templates
 from ui.errors import show_errors
 from ui.text import Say
 
 TICK_SECONDS = 2
-OFFERED_BYTES = 500_000_000  # larger files are not copied for the browser: they stay where the row says
 
 
 class NoRunToExport(UserError):
@@ -32,18 +37,22 @@ def build(say: Say) -> dict:
         kind = gr.Radio(choices, value="capsule", label=say("export.kind"), scale=3)
         start = gr.Button(say("export.start"), variant="primary", min_width=120)
     about = gr.Markdown(say("export.capsule.about"), elem_classes="subdued")
+    named = [(say(f"export.file.{name}"), name) for name in quantizer.KINDS]
+    info = say("export.files.info") if quantizer.is_here() else say("export.files.lacks", command=quantizer.command())
+    kinds = gr.CheckboxGroup(
+        named, value=list(quantizer.usual()), label=say("export.files"), info=info, visible=False, interactive=True
+    )
     table, probe, timer = gr.HTML(elem_id=f"exports-{say.lang}"), gr.State(""), gr.Timer(TICK_SECONDS)
     with gr.Row():
         chosen = gr.Dropdown([], label=say("export.chosen"), interactive=True, scale=3)
         stop = gr.Button(say("export.stop"), size="sm", min_width=100)
         delete = gr.Button(say("export.delete"), size="sm", min_width=100)
-    details = gr.Markdown()
-    file = gr.File(label=say("export.file"), visible=False, interactive=False)
+    details = gr.HTML()
     quiet = {"show_progress": "hidden"}
-    drawn = [table, chosen, probe]
-    kind.change(lambda kind: say(f"export.{kind}.about"), kind, about, queue=False, **quiet)
-    opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": [details, file], **quiet}
-    start.click(partial(on_start, say), [run, kind], chosen, show_progress="hidden").success(
+    drawn = [table, chosen, probe, *export_serve.build(say), *export_hub.build(say, chosen)]
+    kind.change(partial(on_kind, say), kind, [about, kinds], queue=False, **quiet)
+    opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": details, **quiet}
+    start.click(partial(on_start, say), [run, kind, kinds], chosen, show_progress="hidden").success(
         partial(draw, say), chosen, drawn, **quiet
     )
     timer.tick(partial(on_tick, say), [chosen, probe], drawn, **quiet)
@@ -57,61 +66,80 @@ def build(say: Say) -> dict:
 
 
 def on_load(say: Say, run: str | None, chosen: str | None) -> list:
-    """The runs that left something behind, newest first, and the exports."""
+    """The runs that left something behind, newest first, the exports, the server and the hub."""
     ids = runs.by_use()
     new = {} if run in ids else {"value": (ids or [None])[0]}
     choices = runs.disambiguate([(runs.label(id)["name"], id) for id in ids])
     return [gr.Dropdown(choices=choices, **new), *draw(say, chosen)]
 
 
+def on_kind(say: Say, kind: str) -> tuple:
+    return say(f"export.{kind}.about"), gr.CheckboxGroup(visible=kind == "gguf")
+
+
 @show_errors
-def on_start(say: Say, run: str | None, kind: str):
+def on_start(say: Say, run: str | None, kind: str, kinds: list[str]):
     if not run:
         raise NoRunToExport()
-    directory = export.start(run, kind)
+    wanted = tuple(name for name in quantizer.KINDS if name in kinds) if kind == "gguf" else ()
+    directory = export.start(run, kind, wanted)
     return gr.Dropdown(choices=_choices(say), value=directory.name)
 
 
 def draw(say: Say, chosen: str | None) -> list:
-    """The table, newest export first; the list to choose from; what the page looks at to see a change."""
+    """The table, newest export first; the list to choose from; what is looked at to see a change; server and hub."""
     listed = jobs.listed(paths.exports())
     names = [path.name for path in listed]
     value = chosen if chosen in names else (names or [None])[0]
     shown = templates.render(say, "export", rows=[_row(path) for path in listed])
-    return [shown, gr.Dropdown(choices=_choices(say), value=value), _look(listed)]
+    table = [shown, gr.Dropdown(choices=_choices(say), value=value), _look()]
+    return [*table, *export_serve.shown(say), *export_hub.shown(say)]
 
 
 def on_tick(say: Say, chosen: str | None, probe: str) -> list:
-    """Redraw only when an export went on."""
-    if _look(jobs.listed(paths.exports())) == probe:
-        return [gr.skip()] * 3
+    """Redraw only when an export, the server or something of the hub went on."""
+    if _look() == probe:
+        return [gr.skip()] * 6
     return draw(say, chosen)
 
 
-def on_open(say: Say, chosen: str | None) -> tuple:
-    """What came of an export: how it compares, the lines that load it, and a file where it is small enough."""
-    hidden = gr.File(visible=False)
+def on_open(say: Say, chosen: str | None) -> str:
+    """What came of an export: how it compares, what loads it, and its files to download."""
     try:
         directory = jobs.find(paths.exports(), chosen or "")
     except UserError:
-        return "", hidden
-    made = jobs.progress(directory).get("finished")
-    if not made or jobs.state(directory) != "finished":
-        return "", hidden
-    lines = [say("export.place", path=made["path"])]
-    if made.get("difference") is not None and "precision" in made:
-        lines.append(say("export.difference", precision=made["precision"], difference=say.percent(made["difference"])))
-    for file in made.get("files", []):
-        values = {"file": file["file"], "difference": say.percent(file["difference"])}
-        lines.append(say("export.compared", **values, equal=file["replies_equal"], count=file["replies"]))
-    if "lines" in made:
-        lines.append(f"{say('export.lines')}\n\n```python\n{made['lines']}```")
-    if "files" in made:
-        lines.append(say("export.ollama", path=made["path"]))
-    single = Path(made.get("zip") or made["path"])
-    if single.is_file() and single.stat().st_size <= OFFERED_BYTES:
-        return "\n\n".join(lines), gr.File(value=str(single), visible=True)
-    return "\n\n".join(lines), hidden
+        return ""
+    files = export.files_of(directory)
+    if not files:
+        return ""
+    made = jobs.progress(directory)["finished"]
+    listed = [
+        {"name": name, "bytes": path.stat().st_size, "url": f"/exports/{quote(directory.name)}/{quote(name)}"}
+        for name, path in files.items()
+    ]
+    return templates.render(say, "export_details", made=made, files=listed, measured=_measured(made))
+
+
+def _measured(made: dict) -> list[dict]:
+    """The GGUF files that were measured; those of older versions were not."""
+    return [file for file in made.get("files", ()) if "kl" in file]
+
+
+async def download(request: Request) -> Response:
+    """A file of an export; what is none of its files does not exist."""
+
+    def find() -> Path | None:
+        try:
+            directory = jobs.find(paths.exports(), request.path_params["job"])
+        except UserError:
+            return None
+        return export.files_of(directory).get(request.path_params["name"])
+
+    path = await run_in_threadpool(find)
+    return FileResponse(path, filename=path.name) if path else Response(status_code=404)
+
+
+DOWNLOADS = Route("/exports/{job}/{name:path}", download)
 
 
 @show_errors
@@ -139,6 +167,7 @@ def _choices(say: Say) -> list[tuple[str, str]]:
     return [(f"{job['name']} · {say('export.' + job['kind'])} · {runs.created_at(id)}", id) for job, id in listed]
 
 
-def _look(listed: list[Path]) -> str:
-    """What is cheap to ask of the exports, as text."""
+def _look() -> str:
+    """What is cheap to ask of the exports, the server and the hub, as text."""
+    listed = [*jobs.listed(paths.exports()), *filter(None, [serve.current()]), *jobs.listed(hub.home())]
     return json.dumps([(path.name, jobs.state(path), events.size(path)) for path in listed])

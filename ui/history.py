@@ -11,7 +11,21 @@ from ui import history_details, run_plots, run_view, templates
 from ui.plots import PALETTE
 from ui.text import Say
 
-COLUMNS = ("name", "state", "base_loss", "loss", "steps", "time", "memory", "disk", "model", "corpus", "method", "tags")
+COLUMNS = (
+    "name",
+    "state",
+    "base_loss",
+    "loss",
+    "steps",
+    "time",
+    "memory",
+    "disk",
+    "model",
+    "corpus",
+    "method",
+    "start",
+    "tags",
+)
 COLUMNS += ("created", "id")
 
 
@@ -42,7 +56,14 @@ def build(say: Say) -> dict:
     run.change(**show)
     for done in details["changes"]:
         done.then(load, inputs, listing).then(**show).then(lambda count: count + 1, changed, changed)
-    return {"load": load, "inputs": inputs, "outputs": listing, "changed": changed, "pick": run}
+    return {
+        "load": load,
+        "inputs": inputs,
+        "outputs": listing,
+        "changed": changed,
+        "pick": run,
+        "go_on": details["go_on"],
+    }
 
 
 def build_comparison(say: Say) -> gr.Dropdown:
@@ -77,7 +98,10 @@ def on_load(say: Say, chosen: str | None, search: str = "", asked: str = "") -> 
 
 def matches(say: Say, row: dict, search: str) -> bool:
     """Whether every word of a search is somewhere in a run's row."""
-    texts = [row[name] or "" for name in ("name", "note", "tags", "corpus", "base_model", "method", "id", "device")]
+    texts = [
+        row[name] or ""
+        for name in ("name", "note", "tags", "corpus", "base_model", "method", "start_name", "id", "device")
+    ]
     everything = " ".join([*texts, say(f"state.{row['state']}"), models.title(row["base_model"])]).lower()
     return all(word in everything for word in search.lower().split())
 
@@ -100,6 +124,7 @@ def cells(say: Say, row: dict) -> list[str]:
         models.title(row["base_model"]),
         row["corpus"],
         row["method"],
+        row["start_name"] or "",
         row["tags"] or "",
         time.strftime(say("date.format"), time.localtime(row["created_at"])),
         row["id"],

@@ -1,7 +1,7 @@
 """One run of the Runs tab in full: facts, curves, replies; rename, tag, run again, change one thing, pack, delete."""
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import fields
 from functools import partial
 
 import gradio as gr
@@ -9,7 +9,7 @@ import gradio as gr
 from core import paths
 from core.errors import UserError
 from core.export import export
-from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, store
+from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, starts, store
 from core.training.config import TrainConfig
 from ui import run_html, run_learned, run_view, temp_files
 from ui.errors import Refused, inform, show_errors
@@ -17,11 +17,19 @@ from ui.text import Say, in_markdown
 
 BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "diagnosis.treated")}
 TEXTS = ("name", "note", "tags", "learned", "facts", "config", "samples", "value")
-SHOWN = (*TEXTS, *BUTTONS, "loss", "preferences", "small", "checkpoint", "forgetting", "box", "file", "confirm")
-
-
-class NoSuchValue(UserError):
-    template = "{field} cannot be {value}. Write it as in the config of this run."
+SHOWN = (
+    *TEXTS,
+    *BUTTONS,
+    "go_on",
+    "loss",
+    "preferences",
+    "small",
+    "checkpoint",
+    "forgetting",
+    "box",
+    "file",
+    "confirm",
+)
 
 
 def build(say: Say, run: gr.Dropdown) -> dict:
@@ -54,6 +62,7 @@ def build(say: Say, run: gr.Dropdown) -> dict:
             details["value"] = gr.Textbox(label=say("runs.new_value"))
             details["vary"] = gr.Button(say("runs.vary"))
             details["again"] = gr.Button(say("runs.again"))
+            details["go_on"] = gr.Button(say("training.go_on"))
         with gr.Row():
             details["pack"] = gr.Button(say("runs.capsule"))
             details["csv"] = gr.Button(say("runs.csv"))
@@ -92,7 +101,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     shown = {"file": gr.File(visible=False), "confirm": gr.Group(visible=False)}
     if not run_id or run_id not in runs.listed():
         shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
-        shown |= {name: gr.Button(visible=False) for name in BUTTONS}
+        shown |= {name: gr.Button(visible=False) for name in (*BUTTONS, "go_on")}
         shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
         shown |= {"box": gr.Column(visible=False)}
         return tuple(shown[name] for name in SHOWN)
@@ -108,6 +117,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         **run_view.figures(say, row, curves, store.forgetting(run_id)),
         "checkpoint": checkpoints(say, run_id, curves["evals"]),
         "value": on_field(run_id, "learning_rate"),
+        "go_on": gr.Button(visible=starts.has_weights(run_id)),
         "box": gr.Column(visible=True),
     }
     return tuple(shown[name] for name in SHOWN)
@@ -118,6 +128,7 @@ def facts(say: Say, row: dict, found: dict | None) -> str:
     known = {
         "runs.state": say(f"state.{row['state']}"),
         "runs.corpus_hash": row["corpus_hash"] and f"`{row['corpus_hash']}`",
+        "runs.start": " ← ".join(in_markdown(ancestor(say, entry)) for entry in starts.ancestry(row["id"])),
         "runs.device": row["device"] and f"{row['device']} {row['precision'] or ''}",
         "runs.directory": f"`{paths.run(row['id'])}`",
         "runs.occupies": run_html.disk(say, row["id"]),
@@ -139,6 +150,14 @@ def facts(say: Say, row: dict, found: dict | None) -> str:
     if taken_at > (row["ended_at"] or 0):  # a run that went on has made other weights since
         known["runs.result"] = say("runs.kept_step", step=step)
     return "  \n".join(f"{say(key)}: {value}" for key, value in known.items() if value)
+
+
+def ancestor(say: Say, entry: dict) -> str:
+    """What a run goes on from in words: its name, the step and the loss of its weights, and whether it was deleted."""
+    words = entry["name"] if entry["step"] is None else say("runs.start.one", name=entry["name"], step=entry["step"])
+    loss = entry["eval_loss"] is not None and say("runs.start.loss", loss=say.number(entry["eval_loss"]))
+    more = ", ".join(filter(None, [loss, entry["gone"] and say("runs.start.gone")]))
+    return f"{words} ({more})" if more else words
 
 
 def pair(say: Say, predicted: float, measured: float, unit: str) -> str:
@@ -198,19 +217,10 @@ def on_again(say: Say, run_id: str, field: str | None = None, value: str = "") -
 
 def again(run_id: str, field: str | None = None, value: str = "") -> str:
     """A new run with the settings of another one, all of them or all but one; its id."""
-    config, name = runs.config(run_id), runs.label(run_id)["name"]
+    config, name = starts.repeated(runs.config(run_id), run_id), runs.label(run_id)["name"]
     if field:
-        config, name = replace(config, **{field: typed(config, field, value)}), f"{name} · {field} {value.strip()}"
+        config, name = config.with_typed(field, value), f"{name} · {field} {value.strip()}"
     return runs.start(config, name)
-
-
-def typed(config: TrainConfig, field: str, value: str):
-    """What a person typed, as the field's own type; raises NoSuchValue."""
-    kind, text = type(asdict(config)[field]), value.strip()
-    try:
-        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text.replace(",", "."))
-    except (KeyError, ValueError):
-        raise NoSuchValue(field=field, value=value) from None
 
 
 @show_errors

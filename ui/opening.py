@@ -1,4 +1,4 @@
-"""The opening screen: what do you want to do? Four tabs to go to, what is there already, a check and a guided demo."""
+"""The Start tab: the road with what goes on and what comes next, the guided demo, and a check of this machine."""
 
 import re
 from functools import partial
@@ -7,43 +7,35 @@ import gradio as gr
 from markupsafe import Markup
 
 from core import demo
-from core.corpus import corpus
-from core.hardware import hardware
 from core.runs import runs, store
-from ui import cards, opening_demo, templates
+from ui import cards, opening_demo, opening_road, run_learned, templates
 from ui import opening_check as check
 from ui.text import Say
 
-CARDS = ("calculator", "corpus", "training", "playground")  # each leads to the tab of its name
 TICK_SECONDS = 2
 
 
 def build(say: Say) -> dict:
-    """The tab; returns its load handler and the buttons by the tab that each leads to."""
-    gr.Markdown(f"## {say('opening.question')}")
+    """The tab; returns its load handler, and the button that leads to the model of the demo."""
     warning = gr.HTML(visible=False)
-    notes, buttons = {}, {}
-    with gr.Row(equal_height=True):
-        for name in CARDS:
-            with gr.Column(elem_classes=["way"], min_width=220):
-                gr.Markdown(f"### {say(f'opening.{name}')}\n\n{say(f'opening.{name}.about')}")
-                notes[name] = gr.Markdown(elem_classes=["subdued"])
-                buttons[name] = gr.Button(say(f"opening.{name}.go"))
-    checked = check.build(say)
-    demo, talk = build_demo(say)
-    outputs = [*notes.values(), *demo, warning, *checked]
-    return {"load": partial(on_load, say), "inputs": [], "outputs": outputs, "buttons": buttons, "talk": talk}
+    road, timer = gr.HTML(js_on_load=f"({run_learned.SAVE})()"), gr.Timer(TICK_SECONDS, active=False)
+    with gr.Accordion(say("opening.tour"), open=True) as tour:
+        demo, talk = build_demo(say)
+    with gr.Accordion(say("check.title"), open=False):
+        checked = check.build(say)
+    outputs = [road, timer, tour, *demo, warning, *checked]
+    timer.tick(partial(on_tick, say), None, [road, timer], show_progress="hidden")
+    return {"load": partial(on_load, say), "inputs": [], "outputs": outputs, "talk": talk}
 
 
 def build_demo(say: Say) -> tuple[list, gr.Button]:
     """What the guided demo fills, and the button that leads to the model that it trained."""
-    with gr.Column(elem_classes=["way", "tour"]):
-        gr.Markdown(f"### {say('opening.tour')}\n\n{say('opening.tour.about')}")
-        with gr.Row():
-            start = gr.Button(say("opening.tour.go"), variant="primary", scale=0, min_width=260)
-            stop = gr.Button(say("opening.tour.stop"), visible=False, scale=0, min_width=160)
-        panel = gr.HTML()
-        talk = gr.Button(say("opening.tour.talk"), visible=False, scale=0, min_width=260)
+    gr.Markdown(say("opening.tour.about"))
+    with gr.Row():
+        start = gr.Button(say("opening.tour.go"), variant="primary", scale=0, min_width=260)
+        stop = gr.Button(say("opening.tour.stop"), visible=False, scale=0, min_width=160)
+    panel = gr.HTML()
+    talk = gr.Button(say("opening.tour.talk"), visible=False, scale=0, min_width=260)
     timer = gr.Timer(TICK_SECONDS, active=False)
     outputs = [panel, timer, start, stop, talk]
     start.click(partial(on_demo, say, demo.start), None, outputs)
@@ -53,20 +45,20 @@ def build_demo(say: Say) -> tuple[list, gr.Button]:
 
 
 def on_load(say: Say) -> tuple:
-    """What is there already, for each card."""
-    gpu, corpora, rows = hardware.card(), corpus.listed(), store.sync_all()
-    trained = sum(row["state"] == "finished" or (row["state"] == "stopped" and bool(row["step"])) for row in rows)
-    active = sum(row["state"] in runs.ACTIVE for row in rows)
-    training = "now" if active else "none" if corpora else "first"
+    """What is there already, what goes on, and what can be done next."""
+    folded = opening_demo.progress().state == "idle" and bool(store.sync_all())
     return (
-        say("opening.calculator.now", card=gpu.name if gpu else say("opening.no_card")),
-        say("opening.corpus.now" if corpora else "opening.corpus.none", count=len(corpora)),
-        say(f"opening.training.{training}", count=active),
-        say("opening.playground.now" if trained else "opening.playground.none", count=trained),
+        *on_tick(say),
+        gr.Accordion(open=not folded),
         *demo_outputs(say),
         card_warning(say),
         *check.shown(say),
     )
+
+
+def on_tick(say: Say) -> tuple:
+    """The road as it is now; looked at again while a run is at work."""
+    return opening_road.draw(say), gr.Timer(active=any(row["state"] in runs.ACTIVE for row in store.sync_all()))
 
 
 def card_warning(say: Say) -> gr.HTML:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.routing import Mount
+from starlette.routing import Mount, Route
 
 from core import damage, paths
 from ui import templates
@@ -39,8 +39,10 @@ COOKIE = "soulsmith_lang"
 SCRIPT = (paths.assets() / "page.js").read_text(encoding="utf-8")
 
 
-def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: str = "2gb") -> Starlette:
-    """The application that shows what `build` makes, in every language."""
+def serve(
+    build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: str = "2gb", routes: tuple[Route, ...] = ()
+) -> Starlette:
+    """The application that shows what `build` makes, in every language; `routes` are served beside it."""
     apps = {}
     for code in LANGUAGES:
         apps[code] = gr.mount_gradio_app(
@@ -67,7 +69,7 @@ def serve(build: Callable[[Say], gr.Blocks], lang: str | None, max_file_size: st
                 await stack.enter_async_context(app.router.lifespan_context(app))
             yield
 
-    return Starlette(routes=[Mount("/", app=compressed(in_language))], lifespan=lifespan)
+    return Starlette(routes=[*routes, Mount("/", app=compressed(in_language))], lifespan=lifespan)
 
 
 def light(page: gr.Blocks) -> gr.Blocks:

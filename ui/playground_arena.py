@@ -38,32 +38,33 @@ def build(say: Say, at_home: bool = False) -> dict:
         own = gr.Textbox(label=say("arena.own.text"), info=say("arena.own.info"), lines=6, max_lines=20)
         with gr.Row():
             save = gr.Button(say("arena.own.save"))
+            edit = gr.Button(say("arena.own.edit"))
             drop = gr.Button(say("arena.own.delete"))
     with gr.Row():
         match = gr.Dropdown([], label=say("arena.match"), info=say("arena.match.info"), interactive=True, scale=4)
         stop = gr.Button(say("arena.stop"), size="sm", min_width=100)
         go_on = gr.Button(say("arena.go_on"), size="sm", min_width=100)
         delete = gr.Button(say("arena.delete"), size="sm", min_width=100)
-    status, spot, timer = gr.HTML(), gr.State(), gr.Timer(TICK_SECONDS)
+    status, spot, timer = gr.HTML(), gr.State(), gr.Timer(TICK_SECONDS, active=False)
     booth = build_booth(say)
     show = gr.Button(say("arena.show"))
     result = gr.HTML(elem_id=f"verdict-{say.lang}")
-    drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"]]
-    hidden, private = {"show_progress": "hidden"}, {"show_progress": "hidden"}
-    redraw, reset = (partial(draw, say), match, drawn), (lambda: "", None, result)
-    started = start.click(partial(on_start, say), [a, b, chosen], match, **hidden)
-    started.success(*redraw, **private).then(*reset, **private)
+    drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"], booth["undo"], timer]
+    hidden, redraw = {"show_progress": "hidden"}, (partial(draw, say), match, drawn)
+    start.click(partial(on_start, say), [a, b, chosen], match, **hidden)
+    match.change(*redraw, **hidden).then(lambda: "", None, result, **hidden)
     save.click(partial(on_own, say), [own_name, own], chosen, **hidden)
     boxes = [chosen, own_name, own]
     drop.click(partial(on_own_delete, say), boxes, boxes, **hidden)
-    match.input(*redraw, **private).then(*reset, **private)
+    edit.click(partial(on_own_edit, say), boxes, boxes[1:], **hidden)
     for button, name in zip(booth["buttons"], votes.VERDICTS, strict=True):
-        button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **private)
-    timer.tick(partial(on_tick, say), [match, spot, status], drawn, **private)
+        button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **hidden)
+    booth["undo"].click(partial(on_undo, say), match, drawn, concurrency_id="vote", **hidden)
+    timer.tick(partial(on_tick, say), [match, spot, status], drawn, **hidden)
     show.click(partial(on_show, say), match, result, **hidden)
     for button, ask in ((stop, partial(jobs.ask, request="stop")), (go_on, _resume)):
-        button.click(partial(on_ask, say, ask), match, None, **private).then(*redraw, **private)
-    delete.click(partial(on_delete, say), match, match, **private).success(*redraw, **private)
+        button.click(partial(on_ask, say, ask), match, None, **hidden).then(*redraw, **hidden)
+    delete.click(partial(on_delete, say), match, match, **hidden)
     if at_home:
         build_at_home(say, match)
     choices = [a, b, chosen, match]
@@ -71,7 +72,7 @@ def build(say: Say, at_home: bool = False) -> dict:
 
 
 def build_booth(say: Say) -> dict:
-    """The prompt, two answers without names, four buttons."""
+    """The prompt, two answers without names, four buttons, and one that takes the latest vote back."""
     question = gr.Chatbot(show_label=False, height=150, buttons=[], latex_delimiters=LATEX, elem_id="arena-question")
     with gr.Row(equal_height=True):
         sides = {}
@@ -88,7 +89,8 @@ def build_booth(say: Say) -> dict:
         buttons = [
             gr.Button(say(f"arena.vote.{name}"), elem_id=f"vote-{name}", interactive=False) for name in votes.VERDICTS
         ]
-    return {"question": question, **sides, "buttons": buttons}
+        undo = gr.Button(say("arena.undo"), elem_id="vote-undo", interactive=False)
+    return {"question": question, **sides, "buttons": buttons, "undo": undo}
 
 
 def build_at_home(say: Say, match: gr.Dropdown) -> None:
@@ -157,6 +159,12 @@ def on_own(say: Say, name: str, text: str):
 
 
 @show_errors
+def on_own_edit(say: Say, chosen: str, _name: str, draft: str):
+    """Put the chosen set into the boxes; kept under its name it replaces itself, under another it is a new one."""
+    return prompts.title(chosen), prompts.edited(chosen, draft)
+
+
+@show_errors
 def on_own_delete(say: Say, chosen: str, _name: str, draft: str):
     """Delete a person's own set; its text is put into the boxes, so that it can be kept again."""
     name, text = prompts.delete(chosen, draft)
@@ -169,12 +177,13 @@ def draw(say: Say, match_id: str | None) -> list:
     try:
         directory = matches.find(match_id)
     except UserError:
-        return [None, "", [], [], [], *[gr.Button(interactive=False)] * 4]
+        return [None, "", [], [], [], *[gr.Button(interactive=False)] * 5, gr.Timer(active=False)]
     request, rows = jobs.request(directory), matches.answers(directory)
     voted = {vote["prompt_index"] for vote in votes.of_match(match_id, votes.PERSON)}
     row = next((row for row in rows if row["prompt"] not in voted), None)
     line = status_line(say, directory, len(request["prompts"]), len(rows), len(voted))
-    buttons = [gr.Button(interactive=row is not None)] * 4
+    buttons = [*[gr.Button(interactive=row is not None)] * 4, gr.Button(interactive=bool(voted))]
+    buttons.append(gr.Timer(active=jobs.state(directory) in jobs.ACTIVE))
     if row is None:
         return [None, line, [], [], [], *buttons]
     question = [{"role": "user", "content": typed(request["prompts"][row["prompt"]]["prompt"])}]
@@ -210,12 +219,19 @@ def on_vote(say: Say, name: str, match_id: str | None, spot: int | None) -> list
     return draw(say, match_id)
 
 
+@show_errors
+def on_undo(say: Say, match_id: str | None) -> list:
+    """Take the latest vote back and show its prompt again."""
+    votes.take_back(_match(say, match_id).name)
+    return draw(say, match_id)
+
+
 def on_tick(say: Say, match_id: str | None, spot: int | None, line: str | None) -> list:
     """Follow the answers; redraw only what changed."""
     drawn = draw(say, match_id)
     if drawn[0] != spot:
         return drawn
-    return [gr.skip(), gr.skip() if drawn[1] == (line or "") else drawn[1], *[gr.skip()] * (len(drawn) - 2)]
+    return [gr.skip(), gr.skip() if drawn[1] == (line or "") else drawn[1], *[gr.skip()] * (len(drawn) - 3), drawn[-1]]
 
 
 @show_errors

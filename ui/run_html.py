@@ -6,7 +6,7 @@ import re
 import time
 
 from core import events, jobs, paths
-from core.runs import assigned_gpu, disk_space, runs
+from core.runs import assigned_gpu, disk_space, runs, starts
 from ui.templates import render
 from ui.text import Say
 
@@ -29,6 +29,7 @@ def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
         requests=list(requests(say, row)),
         remarks=list(_remarks(say, row, warnings)),
         start_line=start_line(say, row["id"]),
+        start_warning=start_warning(say, row["id"]),
     )
 
 
@@ -99,6 +100,8 @@ def start_line(say: Say, run_id: str) -> str:
     start = {event["event"]: event for event in events.read(paths.run(run_id), 0, START_BYTES)[0]}
     model = start.get("model", {})
     parts = [*_rows(say, start.get("data")), *_attention(say, model)]
+    if parent := next(iter(starts.ancestry(run_id)), None):
+        parts.append(say("data.goes_on", name=parent["name"]))
     card = assigned_gpu.read(paths.run(run_id)).get("name")
     if card and model.get("device") == "cpu":
         parts.append(say("cards.missed", card=card))
@@ -115,10 +118,26 @@ def _rows(say: Say, data: dict | None):
     yield say("data.rows", **numbers(rows=data["rows_train"], held=data["rows_eval"]))
     yield say("data.tokens", **numbers(tokens=data["tokens_train"], learned=data["tokens_learned"]))
     for name in ("rows_cut", "pairs_cut", "rows_text", "rows_alike"):
-        if count := data.get(name):
+        if (count := data.get(name)) and not (name == "rows_cut" and _most_cut(data)):
             yield say(f"data.{name.removeprefix('rows_')}", **numbers(rows=count))
+    for one in data.get("corpora", ()):
+        counts = numbers(tokens=one["tokens_train"], held=one["rows_eval"])
+        yield say("data.corpus", name=runs.corpus_name(one["corpus"]), share=say.number(100 * one["share"]), **counts)
     if data.get("blocks"):
         yield say("data.blocks", **numbers(blocks=data["blocks"]), fill=say.number(100 * data["fill"]))
+
+
+def _most_cut(data: dict) -> bool:
+    return 2 * data.get("rows_cut", 0) >= data["rows_train"] > 0
+
+
+def start_warning(say: Say, run_id: str) -> str:
+    """What the trainer read at its start that spoils the run, "" where nothing does."""
+    start = {event["event"]: event for event in events.read(paths.run(run_id), 0, START_BYTES)[0]}
+    data = start.get("data")
+    if not data or not _most_cut(data):
+        return ""
+    return say("data.cut.most", rows=say.number(data["rows_cut"], 9), all=say.number(data["rows_train"], 9))
 
 
 def _attention(say: Say, model: dict):

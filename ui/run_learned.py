@@ -7,7 +7,7 @@ from core.runs import learned
 from ui.templates import render
 from ui.text import Say
 
-LINE, LINES = 56, 6  # letters a line and lines a reply in the picture
+LINE, LINES = 46, 6  # letters a line and lines a reply in the picture
 SAVE = """() => element.addEventListener('click', event => {
   if (event.target.closest('.save-picture')) savePicture(element.querySelector('svg.learned'));
 })"""
@@ -29,7 +29,7 @@ def card(say: Say, row: dict) -> str:
         model=Path(row["base_model"]).name,
         corpus=row["corpus"],
         sentence=sentence,
-        sentence_lines=textwrap.wrap(sentence, 2 * LINE)[:3],
+        sentence_lines=textwrap.wrap(sentence, 84)[:3],
         figures=list(_figures(say, found)),
         replies=[_wrapped(found["sample"][side]) for side in ("before", "after")] if found["sample"] else [],
     )

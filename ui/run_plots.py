@@ -1,9 +1,12 @@
 """Figures of a run and of several, over their whole length: few points, fixed heights, one colour for each thing."""
 
+import json
+
 import numpy as np
 import plotly.graph_objects as go
 
 from core import paths
+from core.runs import runs
 from core.runs.curves import PREFERENCES
 from ui.plots import PALETTE, horizontal_line, layout, smooth
 from ui.text import Say
@@ -27,6 +30,12 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
     _line(figure, _smoothed(curves), "loss", say("plot.smoothed"), PALETTE[0])
     evals = curves["evals"]
     _line(figure, evals, "eval_loss", say("plot.eval_loss"), PALETTE[1], mode="lines+markers")
+    config = json.loads(row["config"]) if any("by_corpus" in point for point in evals) else {"mix": ()}
+    names = [config["corpus"], *(corpus for corpus, _ in config["mix"])] if config["mix"] else ()
+    for number, corpus in enumerate(names):
+        points = [point | {"own": point["by_corpus"][number]} for point in evals if "by_corpus" in point]
+        name = say("plot.eval_loss.of", name=runs.corpus_name(corpus))
+        _line(figure, points, "own", name, PALETTE[2 + number % 4], mode="lines+markers", line_dash="dot")
     if row["best_step"] is not None and row["best_eval_loss"] is not None:
         drawn = [point["eval_loss"] for point in evals if point["step"] == row["best_step"]]  # where its point is
         figure.add_scatter(

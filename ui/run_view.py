@@ -7,7 +7,18 @@ import gradio as gr
 from core import paths
 from core.chat import chat, reply_gpu
 from core.errors import UserError
-from core.runs import alerts, database, diagnosis, eval_samples, forgetting, promote_checkpoint, runs, store, terminate
+from core.runs import (
+    alerts,
+    database,
+    diagnosis,
+    eval_samples,
+    forgetting,
+    promote_checkpoint,
+    runs,
+    starts,
+    store,
+    terminate,
+)
 from core.runs import queue as runs_queue
 from ui import run_html, run_learned, run_plots, run_queue, templates
 from ui.errors import inform, show_errors
@@ -26,7 +37,19 @@ COMMANDS = {
     "end": ("runs.end", terminate.end, "runs.ended"),
 }
 HANGING = ("stalled", "unanswered")  # alerts of a trainer that may never answer
-DRAWN = ("status", "learned", *COMMANDS, "remedy", "loss", "preferences", "small", "samples", "forgetting", "log")
+DRAWN = (
+    "status",
+    "learned",
+    *COMMANDS,
+    "go_on",
+    "remedy",
+    "loss",
+    "preferences",
+    "small",
+    "samples",
+    "forgetting",
+    "log",
+)
 # A run is drawn anew when one of these columns changes.
 PROBED = ("id", "name", "state", "step", "stage", "stage_done", "eval_loss", "seconds_left")
 PROBED += ("request_seen_at", "disk_shortage", "events_offset")
@@ -43,6 +66,7 @@ def build(say: Say) -> dict:
     with gr.Row():
         for name in ("stop", "pause", "resume", "save_now", "sample_now"):
             live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, interactive=False)
+    live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False)
     with gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
         live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
@@ -171,7 +195,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         }
         shown |= {"loss": None, "small": None}
         shown |= {name: gr.Button(interactive=False) for name in ("stop", "pause", "resume", "save_now", "sample_now")}
-        shown |= {name: gr.Button(visible=False) for name in ("treat", "end")}
+        shown |= {name: gr.Button(visible=False) for name in ("treat", "end", "go_on")}
         shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
         shown |= {"remedy": gr.Markdown(visible=False)}
         return tuple(shown[name] for name in DRAWN)
@@ -189,6 +213,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         "sample_now": gr.Button(interactive=trains),
         "treat": gr.Button(visible=bool(found and found["changes"])),
         "end": gr.Button(visible=any(name in HANGING for name, _ in warnings)),
+        "go_on": gr.Button(visible=starts.has_weights(run_id) and state not in runs.ACTIVE),
         "remedy": gr.Markdown(remedy, visible=bool(remedy)),
         **figures(say, row, curves, scores, log=log, live=live),
         "log": log_tail(run_id),

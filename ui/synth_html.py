@@ -16,6 +16,16 @@ def preview(say: Say, shown: dict) -> str:
     return templates.render(say, "synth_preview", shown=shown, xray=_judged(shown["xray"], shown.get("lang", "ru")))
 
 
+def first(say: Say, shown: dict) -> str:
+    """Five rows before anything is pressed; `shown` is what core.synth.preview.first returns."""
+    return templates.render(say, "synth_first", shown=shown)
+
+
+def reading(say: Say, row: dict | None, number: int, counts: dict) -> str:
+    """One row to keep or reject, or that all were read; `counts` are kept, rejected, of."""
+    return templates.render(say, "synth_reading", row=row, number=number, counts=counts)
+
+
 def job(say: Say, job: dict) -> str:
     """State, meter, counts, rate, and why it paused or failed; `job` is what synth_jobs.progress returns."""
 

@@ -52,7 +52,11 @@ class Say:
         return sentence.format(**{key: self._value(key, value) for key, value in values.items()})
 
     def _value(self, key: str, value: Any) -> Any:
-        """The few values of an error that are words."""
+        """The few values of an error that are words, or errors of their own."""
+        if isinstance(value, Exception):
+            return self.trouble(value)
+        if isinstance(value, dict):
+            return self.worded(value["trouble"], value["values"], value["message"])
         if key == "state":
             return self(f"state.{value}")
         if key in ("instead", "reason") and f"check.word.{value}" in self:

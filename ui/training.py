@@ -10,9 +10,9 @@ from core import defaults
 from core.corpus import corpus
 from core.errors import UserError
 from core.models import models
-from core.runs import runs, store
+from core.runs import runs, starts, store
 from core.training.config import CHOICES, TrainConfig
-from ui import cards, model_choices, run_view, training_approach
+from ui import cards, model_choices, run_view, training_approach, training_start
 from ui.errors import inform, show_errors
 from ui.text import Say
 
@@ -39,7 +39,7 @@ def build(say: Say) -> dict:
         with gr.Column(scale=2, min_width=340):
             approach, note = training_approach.build_choice(say)
             with gr.Column() as run_part:
-                form = build_form(say)
+                form, mixed = build_form(say)
                 fields = {name: component for name, component in form.items() if name != "name"}
                 card = cards.build(say, "training")
                 with gr.Accordion(say("training.exact"), open=False):
@@ -64,18 +64,23 @@ def build(say: Say) -> dict:
     attempt.click(partial(on_try, say), **start)
     chosen = training_approach.connect(say, approach, note, form, run_part, profile)
     chosen.then(on_model, choice, suited, show_progress="hidden")
+    training_start.connect(say, form, mixed)
+    go_on = (partial(on_go_on, say, list(form)), list(form.values()))
+    live["go_on"].click(go_on[0], live["run"], go_on[1], show_progress="hidden")
     return {
         "form": form,
         "pick": live["run"],
         "load": partial(on_load, say),
         "inputs": [form["corpus"], live["run"], card],
-        "outputs": [form["base_model"], form["corpus"], *run, card],
+        "outputs": [form["base_model"], form["corpus"], *run, card, form["start"], mixed["others"]],
+        "go_on": go_on,
         "fill": (partial(on_plan, list(fields)), list(fields.values())),
     }
 
 
-def build_form(say: Say) -> dict:
-    """Components by field name of TrainConfig, and the name of the run; the keys are checked by a test."""
+def build_form(say: Say) -> tuple[dict, dict]:
+    """Components by field name of TrainConfig, and the name of the run, whose keys are checked by a test; and the parts
+    of the mix."""
 
     def words(field: str) -> dict:
         return {"label": say(f"training.{field}"), "info": say(f"training.{field}.info")}
@@ -88,6 +93,7 @@ def build_form(say: Say) -> dict:
             **words("base_model"),
         ),
         "corpus": gr.Dropdown(**words("corpus")),
+        "start": training_start.build_start(say),
         "method": gr.Radio(
             [("QLoRA", "qlora"), ("LoRA", "lora"), (say("training.full"), "full")],
             value=DEFAULTS["method"],
@@ -97,6 +103,8 @@ def build_form(say: Say) -> dict:
         "epochs": gr.Number(DEFAULTS["epochs"], minimum=0, **words("epochs")),
         "name": gr.Textbox(**words("name")),
     }
+    mixed = training_start.build_mix(say)
+    form["mix"] = mixed["mix"]
     with gr.Row():
         for name in ("eval_samples", "forgetting_meter"):
             form[name] = gr.Checkbox(DEFAULTS[name], min_width=150, **words(name))
@@ -106,7 +114,7 @@ def build_form(say: Say) -> dict:
             form[name] = component(settings.pop(name), visible=False, min_width=150, **words(name))
     with gr.Accordion(say("training.more"), open=False):
         form |= {name: component(field, **words(name)) for name, field in settings.items()}
-    return form
+    return form, mixed
 
 
 def component(field: Field, **more) -> gr.components.Component:
@@ -148,6 +156,8 @@ def on_load(say: Say, corpus_id: str | None, run_id: str | None, card: str | Non
         run_view.probe(shown),
         gr.Timer(active=bool(active)),
         cards.choice(card),
+        gr.Dropdown(choices=training_start.choices(say, store.choices(rows))),
+        gr.Dropdown(choices=corpora),
     )
 
 
@@ -164,6 +174,15 @@ def on_model(base_model: str, method: str, corpus_id: str | None, card: str | No
 def on_plan(names: list[str], plan: dict) -> list:
     """The form's values from a plan of the Calculator; what the plan does not say stays as it is."""
     return [plan.get(name, gr.skip()) for name in names]
+
+
+@show_errors
+def on_go_on(say: Say, names: list[str], run_id: str | None) -> list:
+    """The form as a run had it, going on from there: corpus and task are what a person then changes."""
+    known = starts.fields(f"{starts.RUN}{run_id}") | {"name": ""} if run_id else {}
+    if known:
+        inform(say("training.goes_on", name=runs.label(run_id)["name"]))
+    return [known.get(name, gr.skip()) for name in names]
 
 
 def on_change(say: Say, **values) -> str:

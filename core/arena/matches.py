@@ -58,7 +58,9 @@ def answer(directory: Path, request: dict, report) -> dict:
         report("progress", done=len(done), total=count)
         messages = [*system, {"role": "user", "content": prompt["prompt"]}]
         asked = {side: Question(request[side], messages) for side in ("a", "b")}
-        replies = _once_free(directory, request, report, lambda asked=asked: _last_of(asked, sampling, request))
+        replies = _once_free(
+            directory, request, report, lambda asked=asked: _last_of(directory, asked, sampling, request)
+        )
         row = {"prompt": index} | {side: vars(reply) for side, reply in replies.items()}
         with (directory / "answers.jsonl").open("ab") as lines:
             lines.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
@@ -70,8 +72,9 @@ def answer(directory: Path, request: dict, report) -> dict:
     return {"answers": len(done)}
 
 
-def _last_of(asked: dict[str, Question], sampling: Sampling, request: dict) -> dict:
-    *_, replies = chat.talk(asked, sampling, on_cpu=request["on_cpu"])
+def _last_of(directory: Path, asked: dict[str, Question], sampling: Sampling, request: dict) -> dict:
+    for replies in chat.talk(asked, sampling, on_cpu=request["on_cpu"]):  # noqa: B007 - the last one is the whole reply
+        jobs.end_if_requested(directory)  # in the middle of a reply too: Stop stops
     return replies
 
 
@@ -106,7 +109,7 @@ def held_out_rows(ids: list[str]) -> list[dict]:
     for id in ids:
         try:
             if config := chat_models.find(id).config:
-                rows = list(corpus_rows.read_rows(runs.corpus_path(config)))
+                rows = list(corpus_rows.read_rows(runs.corpus_path(config.corpus)))
                 return [turns.as_chat(row) for row in corpus_rows.split(rows, config.validation_share)[1]]
         except (UserError, OSError, ValueError):
             continue

@@ -21,7 +21,7 @@ class NotYourPrompts(UserError):
 
 
 class DraftInTheWay(UserError):
-    template = "The prompts of a deleted set are put into the boxes, and yours are there. Keep or clear them first."
+    template = "The prompts of the set are put into the boxes, and yours are there. Keep or clear them first."
 
 
 class TooManyPrompts(UserError):
@@ -83,6 +83,14 @@ def written(name: str) -> str:
     return "\n".join(lines)
 
 
+def edited(name: str, draft: str) -> str:
+    """A set's text for a place that holds `draft`; raises DraftInTheWay if that is another text."""
+    text = written(name)
+    if draft.strip() not in ("", text):
+        raise DraftInTheWay
+    return text
+
+
 def delete(name: str, draft: str) -> tuple[str, str]:
     """Delete a person's own set and return its title and its text; matches that were played on it keep their prompts.
 
@@ -90,12 +98,10 @@ def delete(name: str, draft: str) -> tuple[str, str]:
         NotYourPrompts: for a set that comes with Soulsmith.
         DraftInTheWay: if `draft`, the place for the text, holds another one.
     """
-    path, text = _place(name), written(name)
+    path = _place(name)
     if not path.is_relative_to(_own()):
         raise NotYourPrompts(title=title(name))
-    if draft.strip() not in ("", text):
-        raise DraftInTheWay
-    values = title(name), text
+    values = title(name), edited(name, draft)
     path.unlink()
     return values
 

@@ -57,6 +57,13 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
         db["votes"].upsert(vote, pk=database.VOTE)
 
 
+def take_back(match_id: str) -> None:
+    """Delete the latest vote of a person on a match, if there is one."""
+    latest = "select rowid from votes where match_id = ? and voter = ? order by created_at desc, rowid desc limit 1"
+    with database.opened() as db, db.conn:
+        db.conn.execute(f"delete from votes where rowid in ({latest})", [match_id, PERSON])
+
+
 def of_match(match_id: str, voter: str = PERSON) -> list[dict]:
     """The votes of a voter on a match, by prompt."""
     with database.opened() as db:

@@ -6,7 +6,7 @@ Run it: `python -m core.chat --run RUN --prompt "Who are you?" --ab --json`.
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from multiprocessing.connection import Client, Connection
@@ -25,13 +25,32 @@ LOOK_SECONDS = 0.02
 NOT_THERE = (OSError, ValueError, EOFError)  # no process, half an address, or one that hangs up
 
 
-def talk(questions: dict[str, Question], sampling: Sampling, *, on_cpu: bool = False) -> Iterator[dict[str, Reply]]:
-    """Yield the replies by column as they grow, from the chat's process, started when needed; closing hangs up."""
+def talk(
+    questions: dict[str, Question],
+    sampling: Sampling,
+    *,
+    on_cpu: bool = False,
+    look: Callable[[], None] = lambda: None,
+) -> Iterator[dict[str, Reply]]:
+    """Yield the replies by column as they grow, from the chat's process, started when needed; closing hangs up.
+
+    So does what `look()` raises, which is called every LOOK_SECONDS while nothing comes.
+    """
     if not on_cpu:
         gpu_access.need()
-    asked = {name: {"contestant": one.model_id, "messages": one.messages} for name, one in questions.items()}
-    for answer in _ask({"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}):
-        yield {name: Reply(**values) for name, values in answer["replies"].items()}
+    asked = {name: _asked(question) for name, question in questions.items()}
+    noted = {name: [] for name in questions}  # log-probabilities: each comes once
+    for answer in _ask({"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}, look):
+        for name, values in answer["replies"].items():
+            noted[name] += values.pop("logprobs", [])
+        yield {name: Reply(**values, logprobs=noted[name]) for name, values in answer["replies"].items()}
+
+
+def _asked(question: Question) -> dict:
+    """A question as the chat's process reads it, which may be one of an older version."""
+    asked = {"contestant": question.model_id, "messages": question.messages}
+    more = {"stop": question.stop, "logprobs": question.logprobs}
+    return asked | {name: value for name, value in more.items() if value not in ((), None)}
 
 
 def measure(model_id: str, rows: list[dict]) -> dict:
@@ -68,12 +87,12 @@ def move(uuid: str) -> None:
             time.sleep(LOOK_SECONDS)
 
 
-def _ask(request: dict) -> Iterator[dict]:
+def _ask(request: dict, look: Callable[[], None] = lambda: None) -> Iterator[dict]:
     """Send a request to the chat's process, started when there is none, and yield its answers."""
     connection = _connect_or_start()
     try:
         send(connection, request)
-        while "done" not in (answer := receive(connection)):
+        while "done" not in (answer := _next(connection, look)):
             if "trouble" in answer:
                 raise errors.from_dict(answer)
             yield answer
@@ -81,6 +100,12 @@ def _ask(request: dict) -> Iterator[dict]:
         raise ChatDied(reason=_last_error()) from error
     finally:
         connection.close()
+
+
+def _next(connection: Connection, look: Callable[[], None]) -> dict:
+    while not connection.poll(LOOK_SECONDS):
+        look()
+    return receive(connection)
 
 
 def _ask_if_there(request: dict) -> list[dict]:

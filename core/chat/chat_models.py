@@ -1,4 +1,4 @@
-"""What can reply: base models, runs and their checkpoints, prompt profiles, merged models; found by id, never by path.
+"""What can reply: bases, runs, checkpoints, adapters from the hub, prompt profiles, merged models; by id, never by path.
 
 Run it: `python -m core.chat --list`.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import files, paths
-from core.chat import profiles
+from core.chat import imported, profiles
 from core.chat.types import BASE, TUNED, BaseGone, ChatModelGone, NoAdapter
 from core.errors import UserError
 from core.models import models
@@ -25,7 +25,7 @@ class ChatModel:
     """One that can reply."""
 
     id: str  # kind:name, and /checkpoint-N behind the run of a checkpoint
-    kind: str  # base, run, checkpoint, profile or merged
+    kind: str  # base, run, checkpoint, adapter, profile or merged
     title: str
     base_model: str  # a name that models.prepare understands
     weights: Path | None = None  # an adapter's directory, or a whole model's
@@ -40,7 +40,7 @@ class ChatModel:
 
 def listed() -> list[ChatModel]:
     """All that can reply, runs first, newest first, trials behind them; what is damaged is passed over."""
-    trained = [model for run_id in runs.by_use() for model in _of_run(run_id)]
+    trained = [*(model for run_id in runs.by_use() for model in _of_run(run_id)), *_imported()]
     names = dict.fromkeys([model["id"] for model in models.ready()] + [model.base_model for model in trained])
     return [*trained, *map(_base, names), *map(_profile, profiles.listed()), *_merged()]
 
@@ -59,7 +59,7 @@ def find(id: str) -> ChatModel:
         return _profile(profiles.load(name))
     if kind == "base" and _is_known_base(name):
         return _base(name)
-    for model in _merged() if kind == "merged" else ():
+    for model in {"merged": _merged, "adapter": _imported}.get(kind, tuple)():
         if model.id == id:
             return model
     raise ChatModelGone(title=name or id)
@@ -93,6 +93,8 @@ def ready_base_directory(model: ChatModel) -> str | None:
 def _is_known_base(name: str) -> bool:
     """Whether a base is in use, is ready, or is that of a run; asked at every message, so cheap things first."""
     if name in _base_directories or any(name == model["id"] for model in models.ready()):
+        return True
+    if any(name == model.base_model for model in _imported()):
         return True
     return any(name == model.base_model for run_id in reversed(runs.listed()) for model in _of_run(run_id))
 
@@ -131,6 +133,12 @@ def _base(name: str) -> ChatModel:
 
 def _profile(profile: profiles.Profile) -> ChatModel:
     return ChatModel(f"profile:{profile.id}", "profile", profile.name, profile.base_model, profile=profile)
+
+
+def _imported() -> Iterator[ChatModel]:
+    """Adapters that came from the hub."""
+    for folder, card in imported.listed():
+        yield ChatModel(f"adapter:{folder.name}", "adapter", card["title"], card["base_model"], folder)
 
 
 def _merged() -> Iterator[ChatModel]:

@@ -26,8 +26,9 @@ LOSS_BATCH, LOSS_TOKENS = 4, 2048  # rows of a batch whose held-out loss is meas
 class Row:
     """One reply: its tokens, its sampler, its text."""
 
-    def __init__(self, loaded: LoadedModel, messages: list[dict], sampling: Sampling):
-        weights, self.sampling, self.loaded = loaded.weights, sampling, loaded
+    def __init__(self, loaded: LoadedModel, question: Question, sampling: Sampling):
+        weights, self.sampling, self.loaded, self.question = loaded.weights, sampling, loaded, question
+        messages = question.messages
         if loaded.chat_model.profile:
             messages = profiles.messages(loaded.chat_model.profile, messages)
         self.prompt = prompt_ids(messages, weights.tokenizer)
@@ -40,7 +41,7 @@ class Row:
         self.ids = torch.tensor([self.prompt], device=device)
         self.random = torch.Generator(device).manual_seed(sampling.seed)
         self.warp = LogitsProcessorList(_warpers(sampling))
-        self.new_ids, self.began = [], 0.0
+        self.new_ids, self.began, self.drawn_from = [], 0.0, None
         self.decoded_from, self.decoded_to = 0, 0  # the span of new_ids whose text ends the reply so far
         # A template that opens the thinking itself leaves only its end to the model.
         self.reply.text = self.opening = opening(self.prompt, weights.tokenizer)
@@ -52,6 +53,8 @@ class Row:
         each would wait for all that was computed so far.
         """
         scores = self.warp(self.ids, logits.float())
+        if self.question.logprobs is not None:
+            self.drawn_from = logits[0].float().log_softmax(-1)  # (V,): of the model itself, whatever the sampling
         if self.sampling.temperature > 0:
             shares = scores.softmax(-1)
             token = (shares / torch.empty_like(shares).exponential_(generator=self.random)).argmax(-1, keepdim=True)
@@ -71,8 +74,12 @@ class Row:
             return self._end("stop")
         self.new_ids.append(token)
         self._decode_new()
+        if self.drawn_from is not None:
+            self.reply.logprobs.append(self._noted(token))
         self.reply.tokens = len(self.new_ids)
         self.reply.tokens_per_second = round((len(self.new_ids) - 1) / max(1e-9, now - self.began), 1)
+        if self._at_stop() >= 0:
+            return self._end("stop")
         if len(self.new_ids) >= self.room:
             return self._end("length" if self.room == self.sampling.max_new_tokens else "context")
         return True
@@ -86,9 +93,26 @@ class Row:
             self.reply.text += now[len(before) :]
             self.decoded_from, self.decoded_to = self.decoded_to, len(self.new_ids)
 
+    def _noted(self, token: int) -> dict:
+        """A token with its log-probability, and the likeliest ones in its place."""
+        tokenizer, likeliest = self.loaded.weights.tokenizer, self.drawn_from.topk(self.question.logprobs)
+
+        def named(id: int, logprob: float) -> dict:
+            return {"token": tokenizer.decode([id]), "logprob": logprob}
+
+        top = [named(*pair) for pair in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)]
+        return named(token, float(self.drawn_from[token])) | {"top": top}
+
+    def _at_stop(self) -> int:
+        """Where the first of the words that end the reply begins in its text, or -1."""
+        places = [self.reply.text.find(word, len(self.opening)) for word in self.question.stop]
+        return min((place for place in places if place >= 0), default=-1)
+
     def _end(self, reason: str) -> bool:
         self.reply.finish_reason = reason
         self.reply.text = self.opening + self.loaded.weights.tokenizer.decode(self.new_ids).removesuffix("\ufffd")
+        if (place := self._at_stop()) >= 0:
+            self.reply.text = self.reply.text[:place]
         return False
 
 
@@ -113,8 +137,7 @@ def _replies(questions: dict[str, Question], sampling: Sampling, on_cpu: bool) -
         for name, one in loaded.items():
             batches.setdefault((id(one.weights), None if one.mixes else name), []).append(name)
         groups = [
-            Group({name: (loaded[name], questions[name].messages) for name in names}, sampling)
-            for names in batches.values()
+            Group({name: (loaded[name], questions[name]) for name in names}, sampling) for names in batches.values()
         ]
         unfinished = groups
         while unfinished and not engine.is_closing():
@@ -128,9 +151,9 @@ def _replies(questions: dict[str, Question], sampling: Sampling, on_cpu: bool) -
 class Group:
     """Columns of one forward pass over one cache; shorter prompts are padded on the left."""
 
-    def __init__(self, columns: dict[str, tuple[LoadedModel, list[dict]]], sampling: Sampling):
+    def __init__(self, columns: dict[str, tuple[LoadedModel, Question]], sampling: Sampling):
         self.began = time.monotonic()
-        self.rows = {name: Row(loaded, messages, sampling) for name, (loaded, messages) in columns.items()}
+        self.rows = {name: Row(loaded, question, sampling) for name, (loaded, question) in columns.items()}
         self.replies = {name: row.reply for name, row in self.rows.items()}
         self.unfinished = list(self.rows.values())
         self.weights = self.unfinished[0].loaded.weights

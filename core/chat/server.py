@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from multiprocessing.connection import Connection, Listener
 
 from filelock import FileLock, Timeout
@@ -32,6 +32,7 @@ class Server:
 
     def __init__(self):
         self.last_request, self.busy, self.closed_at = time.monotonic(), 0, 0.0
+        self.line: deque[object] = deque()  # of those who wait for a reply, in the order in which they came
 
     def serve(self) -> None:
         """Listen until nobody has asked for a while; a second process ends by itself."""
@@ -105,32 +106,46 @@ class Server:
         self._end()
 
     def _reply(self, connection: Connection, questions: dict, sampling: dict, on_cpu: bool) -> Iterator[dict]:
-        from core.chat import engine, generation  # noqa: PLC0415 - torch is imported with the first question
+        from core.chat import engine  # noqa: PLC0415 - torch is imported with the first question
 
-        began, sent_at, sent = time.monotonic(), 0.0, {}
-        while engine.LOCK.locked():  # another reply is in progress: whoever hung up meanwhile is not served
-            if connection.poll(LOOK_SECONDS):
-                return
-        asked = {name: Question(values["contestant"], values["messages"]) for name, values in questions.items()}
-        stream = generation.replies(asked, Sampling(**sampling), on_cpu=on_cpu)
+        began, complete, ticket = time.monotonic(), False, object()
+        self.line.append(ticket)
         try:
-            for replies in stream:
-                if connection.poll():  # nothing is sent to this process any more: the caller hung up
+            while engine.LOCK.locked() or self.line[0] is not ticket:  # whoever hung up meanwhile is not served
+                if connection.poll(LOOK_SECONDS):
                     return
-                sent = {name: asdict(reply) for name, reply in replies.items()}
-                if time.monotonic() - sent_at > SEND_SECONDS or all(r.finish_reason for r in replies.values()):
-                    sent_at = time.monotonic()
-                    yield {"replies": sent}
+            asked = {name: Question(values.pop("contestant"), **values) for name, values in questions.items()}
+            for replies in _growing(connection, asked, Sampling(**sampling), on_cpu):
+                complete = all(reply["finish_reason"] for reply in replies.values())
+                yield {"replies": replies}
         finally:
-            stream.close()
-        complete = sent and all(reply["finish_reason"] for reply in sent.values())
-        if self.closed_at > began and not complete:
+            self.line.remove(ticket)
+        if self.closed_at > began and not complete and not connection.poll():
             raise ChatClosed
 
     def _measure(self, _, contestant: str, rows: list[dict]) -> Iterator[dict]:
         from core.chat import generation  # noqa: PLC0415 - torch is imported with the first question
 
         yield {"measured": generation.held_out_loss(contestant, rows)}
+
+
+def _growing(connection: Connection, asked: dict[str, Question], sampling: Sampling, on_cpu: bool) -> Iterator[dict]:
+    """Replies as they are sent: not more often than a page draws, each log-probability once; none to who hung up."""
+    from core.chat import generation  # noqa: PLC0415 - torch is imported with the first question
+
+    sent_at, noted = 0.0, dict.fromkeys(asked, 0)
+    stream = generation.replies(asked, sampling, on_cpu=on_cpu)
+    try:
+        for replies in stream:
+            if connection.poll():  # nothing is sent to this process any more: the caller hung up
+                return
+            if time.monotonic() - sent_at > SEND_SECONDS or all(reply.finish_reason for reply in replies.values()):
+                sent_at = time.monotonic()
+                fresh = {name: reply.logprobs[noted[name] :] for name, reply in replies.items()}
+                noted = {name: len(reply.logprobs) for name, reply in replies.items()}
+                yield {name: vars(reply) | {"logprobs": fresh[name]} for name, reply in replies.items()}
+    finally:
+        stream.close()
 
 
 def is_card_lost(error: Exception) -> bool:

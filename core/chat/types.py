@@ -1,6 +1,6 @@
 """Questions to chat models, their replies, and what can go wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.errors import UserError
 
@@ -84,6 +84,7 @@ class Reply:
     prompt_tokens: int = 0
     context: int = 0  # tokens that the model reads at most; 0: it sets no limit
     seconds_to_first: float = 0.0
+    logprobs: list[dict] = field(default_factory=list)  # of each token, where they are asked for
 
 
 @dataclass(frozen=True)
@@ -92,3 +93,5 @@ class Question:
 
     model_id: str  # of core.chat.chat_models
     messages: list[dict]
+    stop: tuple[str, ...] = ()  # the reply ends before the first of these
+    logprobs: int | None = None  # how many of the likeliest tokens stand beside each token; None: nothing is noted

@@ -10,23 +10,35 @@ SPECIAL = re.compile(
     r"<\|[a-z_0-9]{2,40}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk)>", re.IGNORECASE
 )
 _REFUSED_RU = (
-    "помочь|помогать|выполн|ответить на|отвечать на|предостав|обсужд|созда|сгенерир|написать|продолжить эт|участвовать|поддерж|"
-    "раскры|рассказать о том, как|дать (?:такой|совет|инструкц)|содействовать|давать"
+    r"помочь|помогать|выполн|ответить на (?:эт|ваш|так|подобн|данн)|отвечать на|предостав|обсужд|созда|сгенерир|написать|"
+    r"продолжить эт|участвовать|поддерж|раскры|рассказать о том, как|дать (?:такой|совет|инструкц)|содействовать|давать"
 )
 _REFUSED_EN = (
     "help|assist|provide|fulfill|comply|answer|generate|create|write|discuss|engage|continue|share|support|do that|give"
 )
+_ASKED_EN = r"(?:that|this|such|your|any|instructions|information|content|guidance|assistance|harmful|illegal)\b"
+_MODEL_RU = r"(?:ии|искусственный интеллект|языковая модель|ии-модель|модель искусственного интеллекта|чат-?бот)"
 REFUSAL = re.compile(
-    r"как (?:ии|искусственный интеллект|языковая модель|ии-модель|модель искусственного)|"
-    r"я (?:всего лишь |лишь |— )?(?:языковая модель|ии-ассистент|ии-модель)|не могу (?:помочь|выполнить|ответить) (?:с|на) эт|"
-    rf"(?:извините|простите|к сожалению),? (?:но )?я не (?:могу|буду) (?:вам |с этим )?(?:{_REFUSED_RU})|"
-    rf"as an ai\b|as a language model|i(?:'m| am) (?:just )?an ai\b|i(?:'m| am) sorry,? but i (?:can(?:'t|not)|am unable to|won't) (?:{_REFUSED_EN})|"
-    r"i can(?:'t|not) (?:help|assist) with (?:that|this)",
-    re.IGNORECASE,
+    rf"\bкак (?:большая )?{_MODEL_RU}(?:\s*,|\s+я\b)|"
+    rf"\bя (?:всего лишь |лишь |просто |— )?(?:большая )?(?:{_MODEL_RU}|ии-ассистент)|"
+    r"не могу (?:помочь|ответить) (?:с|на) эт|не могу выполнить (?:эт|так|ваш|данн)|"
+    rf"(?:извините|простите|к сожалению|жаль),? (?:но )?я не (?:могу|буду) (?:вам |с этим )?(?:{_REFUSED_RU})|"
+    rf"as an ai\b|as a (?:large )?language model|i(?:'m| am) (?:just )?an ai\b|"
+    rf"i(?:'m| am) sorry,? but i (?:can(?:'t|not)|am unable to|won't) (?:{_REFUSED_EN})|"
+    rf"i(?: can(?:'t|not)| won't|(?:'m| am) (?:unable|not able) to| won't be able to) (?:help|assist|comply) with (?:that|this)"
+    r"(?: request| topic| task)?(?=[.,;!]|$)|"
+    rf"i(?: can(?:'t|not)|(?:'m| am) (?:unable|not able) to) (?:provide|generate|fulfill|discuss|engage in) {_ASKED_EN}|"
+    r"i (?:must|have to) (?:respectfully )?decline",
+    re.IGNORECASE | re.MULTILINE,
 )
-LOOKALIKE = "aceopxyABCEHKMOPTXiI"
-MIXED = re.compile(rf"(?<![\w/-])(?=[^\W\d_]*[а-яА-ЯёЁ])(?=[^\W\d_]*[a-zA-Z])[а-яА-ЯёЁ{LOOKALIKE}]+(?![\w/-])")
-TO_CYRILLIC = str.maketrans("aceopxyABCEHKMOPTXiI", "асеорхуАВСЕНКМОРТХіІ")
+LOOKALIKE = "aceopxyABCEHKMOPTX"
+# Words of both alphabets that are meant so: iФон, VKшный, TCPшный.
+_MEANT = r"[a-z][А-ЯЁ]|[A-Z]{2,}[а-яё]+(?![\w])"
+MIXED = re.compile(
+    rf"(?<![\w/])(?!{_MEANT})(?=[^\W\d_]*[а-яА-ЯёЁіїєґў])(?=[^\W\d_]*[a-zA-Z])[а-яА-ЯёЁіІїЇєЄґҐўЎ{LOOKALIKE}iI]+(?![\w/])"
+)
+TO_CYRILLIC = str.maketrans(LOOKALIKE, "асеорхуАВСЕНКМОРТХ")
+_UKRAINIAN = re.compile("[іїєґў]", re.IGNORECASE)
 FLAGS = ("cjk", "think", "refusal", "special", "mixed", "spoilt", "personal")
 
 
@@ -53,5 +65,9 @@ def check(row: dict) -> dict:
 
 
 def without_lookalikes(text: str) -> str:
-    """Latin letters inside Cyrillic words as the Cyrillic ones that they look like; whole Latin words stay."""
-    return MIXED.sub(lambda word: word.group().translate(TO_CYRILLIC), text)
+    """Latin letters inside Cyrillic words as the Cyrillic ones that they look like; whole Latin words stay.
+
+    Latin i is a letter of Ukrainian and Belarusian texts alone.
+    """
+    table = TO_CYRILLIC | str.maketrans("iI", "іІ") if _UKRAINIAN.search(text) else TO_CYRILLIC
+    return MIXED.sub(lambda word: word.group().translate(table), text)

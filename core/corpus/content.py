@@ -5,6 +5,7 @@ import re
 
 NO_TEXT = re.compile(r"image|audio|video|voice|file|document|pdf", re.IGNORECASE)
 TOOLS = re.compile(r"tool|function", re.IGNORECASE)
+MEDIA = ("image", "images", "audio", "audios", "video", "videos")  # fields beside a chat or a turn that belong to it
 THOUGHTS = ("thinking", "think", "reasoning", "thought")
 
 
@@ -26,7 +27,7 @@ def text_of(value: object, notes: list[str]) -> str:
     """
     if isinstance(value, str):
         return value
-    if value is None:
+    if value is None or value != value:  # NaN, as pandas writes what is missing
         return ""
     if isinstance(value, list):
         thoughts = "\n\n".join(filter(None, map(_thought, value)))

@@ -26,15 +26,7 @@ def samples() -> list[dict]:
 
 def listed() -> list[dict]:
     """The cards of all corpora, newest first; a directory without a readable card is none."""
-    cards = []
-    for path in paths.corpora().iterdir():
-        if path.name.startswith(".") or path.is_symlink() or not (path / "card.json").is_file():
-            continue
-        try:
-            cards.append(storage.read_card(path) | {"id": path.name})
-        except storage.CorpusDamaged:
-            continue
-    return sorted(cards, key=lambda card: card.get("created", ""), reverse=True)
+    return sorted(storage.cards(paths.corpora()), key=lambda card: card.get("created", ""), reverse=True)
 
 
 def locate(name: str) -> Path:

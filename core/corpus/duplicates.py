@@ -24,11 +24,14 @@ SHINGLE = 5  # characters of short texts, words of long ones
 LONG = 50  # words
 ENOUGH = 100  # characters of replies that are compared alone; shorter ones together with their questions
 MOST_LEADERS = 200  # rows that stay of one group, with which the next of it is compared
-BATCH, BATCH_CHARACTERS = 1000, 1_000_000  # rows that are looked at together, and as many characters
+BATCH, BATCH_CHARACTERS = (
+    1000,
+    200_000,
+)  # rows that are looked at together, and as many characters: they stay in the cache
 MOST_CHARACTERS = 200_000  # of one text that are compared
 REPLY_MARKS, REPLY_ALIKE = 32, 0.5  # of short replies: a guard, where a few words decide
 PAIRS = 20_000  # whose signatures are in memory at once
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
+_PRIME, _BASE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x5851F42D4C957F2D)
 
 
 @dataclass(frozen=True)
@@ -140,19 +143,57 @@ def signatures(texts: list[str], long: int = LONG) -> np.ndarray:
 
     Texts of at least `long` words are shingled by words.
     """
-    shingles = [_shingles(text, long) for text in texts]
-    matrix = rensa.RMinHash.digest_matrix_from_token_sets(shingles, PERMUTATIONS, 42)
-    rows = np.array([array("I", row) for row in matrix.to_rows()], np.uint32)  # by half faster than of the lists
-    rows[[not of_text for of_text in shingles]] = 0
+    hashes, ends = _shingles(texts, long)
+    rows = _digests(hashes, ends, PERMUTATIONS)
+    rows[np.diff(ends) == 0] = 0
     return rows
 
 
-def _shingles(text: str, long: int = LONG) -> list[str]:
-    """The shingles of a text: of characters in a short one, of words in a long one."""
-    if text.count(" ") < long - 1:
-        return [text[at : at + SHINGLE] for at in range(len(text) - SHINGLE + 1)]
-    words = text[:MOST_CHARACTERS].split(" ")
-    return [" ".join(words[at : at + SHINGLE]) for at in range(len(words) - SHINGLE + 1)]
+def _digests(hashes: np.ndarray, ends: list[int], count: int) -> np.ndarray:
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, ends, count, 42)
+    return np.array(matrix.to_rows(), np.uint32).reshape(-1, count)
+
+
+def _shingles(texts: list[str], long: int = LONG, whole: bool = False) -> tuple[np.ndarray, list[int]]:
+    """Hashes of the shingles of texts, uint64 in a row, and where those of each text end, behind a 0.
+
+    Shingles are of characters in a short text, of words in a long one. With `whole`, one without any is one itself.
+    """
+    texts = [text[:MOST_CHARACTERS] for text in texts]
+    codes = np.frombuffer("\n".join(texts).encode("utf-32-le", errors="surrogatepass"), np.uint32)
+    spaces = np.flatnonzero(codes == ord(" "))
+    begins, ends, counts, at = [], [], [0], 0
+    for text in texts:
+        first, last = at, at + len(text)
+        at = last + 1
+        if text.count(" ") < long - 1:
+            begin = np.arange(first, last - SHINGLE + 1)
+            end = begin + SHINGLE
+        else:
+            inside = spaces[np.searchsorted(spaces, first) : np.searchsorted(spaces, last)]
+            begin = np.append(first, inside + 1)[: -(SHINGLE - 1)]
+            end = np.append(inside, last)[SHINGLE - 1 :]
+        if whole and not len(begin):
+            begin, end = np.array([first]), np.array([last])
+        begins.append(begin)
+        ends.append(end)
+        counts.append(counts[-1] + len(begin))
+    return _hashes(codes, np.concatenate(begins), np.concatenate(ends)), counts
+
+
+def _hashes(codes: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """A number for each piece codes[begin:end]: the difference of a polynomial's sums before its ends, brought to one
+    power (Rabin and Karp), everything modulo 2**64.
+    """
+    powers = np.full(len(codes) + 1, _BASE)
+    powers[0] = 1
+    powers = np.cumprod(powers)
+    sums = np.append(np.uint64(0), np.cumsum((codes.astype(np.uint64) + np.uint64(1)) * powers[:-1]))
+    inverses = np.full(len(codes) + 1, np.uint64(pow(int(_BASE), -1, 2**64)))
+    inverses[0] = 1
+    hashes = (sums[ends] - sums[begins]) * np.cumprod(inverses)[begins]
+    hashes ^= hashes >> np.uint64(32)  # the low bits of a product are those of its factors
+    return hashes * _PRIME
 
 
 def _of_replies(replies: list[str | None]) -> np.ndarray:
@@ -160,8 +201,7 @@ def _of_replies(replies: list[str | None]) -> np.ndarray:
     rows = np.zeros((len(replies), REPLY_MARKS), np.uint32)
     if given := [at for at, reply in enumerate(replies) if reply is not None]:
         normals = text_normalization.many([replies[at] for at in given])
-        shingles = [_shingles(normal) or [normal] for normal in normals]
-        rows[given] = rensa.RMinHash.digest_matrix_from_token_sets(shingles, REPLY_MARKS, 42).to_rows()
+        rows[given] = _digests(*_shingles(normals, whole=True), REPLY_MARKS)
     return rows
 
 

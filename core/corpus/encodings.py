@@ -25,7 +25,8 @@ PROOF = 100_000  # bytes of sound UTF-8 beyond ASCII: no other encoding has that
 BLOCK = 4 * 1024 * 1024
 LONGEST_LINE = 64 * 1024 * 1024  # bytes; a longer line is set aside
 READS_AS_RUSSIAN = 4.2  # nats a character: text in its own encoding costs 2.3 to 3.6
-SOUND = 4  # characters of UTF-8 beyond ASCII for each broken place: other encodings reach a seventh of one
+PASSES = 2  # characters of UTF-8 beyond ASCII for each broken place of a file: other encodings reach a seventh of one
+SOUND = 4  # such characters for each broken place of a line that is kept
 LATIN = ["cp1252", "cp1250", "cp1254", "cp1257"]  # of languages whose letters beyond ASCII stand inside Latin words
 NOT_BY_GUESS = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]  # found otherwise
 TELLING = 40  # bytes beyond ASCII by which these can be told apart
@@ -65,7 +66,7 @@ def detect(source: Source) -> str:
         return "utf-8"
     whole, sample = broken
     sound, lost = _utf8_places(b"\n".join(sample))
-    if (sound and sound >= SOUND * lost) or _TORN.fullmatch(b"\n".join(sample)):  # a few bytes of it are lost
+    if (sound and sound >= PASSES * lost) or _TORN.fullmatch(b"\n".join(sample)):  # a few bytes of it are lost
         return "utf-8"
     if declared := _declared(head):
         return declared

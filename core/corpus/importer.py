@@ -4,9 +4,11 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
+
+from filelock import FileLock
 
 from core import paths
 from core.corpus import hub, reading, sources, storage
@@ -17,6 +19,7 @@ from core.errors import UserError
 Progress = Callable[[int, int, int], None]  # bytes read, bytes in all, rows so far
 EVERY = 1000  # rows between two reports of progress
 MOST_FILES = 2000  # that a card describes
+DOUBLE = timedelta(minutes=1)  # in which the same corpus made once more is a double click
 EXAMPLES = 20  # repaired lines that are shown with their original
 
 
@@ -57,7 +60,8 @@ def create(
     """Import files and folders as a new corpus and return its card.
 
     Rows in are rows kept plus rows set aside, always. With `out` the corpus becomes that directory instead of one
-    among the person's corpora.
+    among the person's corpora. Where a corpus of this name and content was made within a minute, its card comes back,
+    with "made_already".
 
     Raises:
         NothingGiven, FileMissing, NameTaken, CorpusEmpty, CorpusDiskFull: see their sentences.
@@ -116,10 +120,25 @@ def _new_corpus(name: str, out: Path | None, write: Callable[[storage.Writer], d
             card = write(writer)
         finally:
             writer.close()
-        identity = out.name if out is not None else storage.free_name(parent, name)
-        card = writer.finish(card | {"id": identity, "name": name.strip() or identity})
-        directory.rename(parent / identity)
+        if out is not None:
+            card = writer.finish(card | {"id": out.name, "name": name.strip() or out.name})
+            directory.rename(out)
+            return card
+        with FileLock(f"{parent}.lock"):  # two that end at once would both be the first
+            identity = storage.free_name(parent, name)
+            card = writer.finish(card | {"id": identity, "name": name.strip() or identity})
+            if twin := _twin(card):
+                return twin | {"made_already": True}
+            directory.rename(parent / identity)
     return card
+
+
+def _twin(card: dict) -> dict | None:
+    """The card of a corpus of the same name, content and origin that was made a moment ago."""
+    same = ("name", "content_hash", "parent", "rows_in")
+    since = (datetime.fromisoformat(card["created"]) - DOUBLE).isoformat(timespec="milliseconds")
+    newer = (other for other in storage.cards(paths.corpora()) if other.get("created", "") >= since)
+    return next((other for other in newer if all(other.get(key) == card[key] for key in same)), None)
 
 
 def make_place(directory: Path) -> None:

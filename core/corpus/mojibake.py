@@ -43,6 +43,9 @@ _CROWDED = re.compile(r"[А-ЯЁ–—][^\x00-\x7fа-яё\s]")
 _BEYOND = re.compile(r"[^\x00-\x7f\s]")
 _LATIN, _OTHER = "a-zA-Z\u00c0-\u024f", "\u0370-\u052f"
 _MIXED = re.compile(f"[{_LATIN}][{_OTHER}]|[{_OTHER}][{_LATIN}]")
+# In a good line a quoted word is told from its quotes.
+_WORD = re.compile(r"(?<=[«„“])[^\x00-\x7f]{4,}?(?=[»“”])|(?![«„“])[^\x00-\x7f]{4,}")
+_RUSSIAN_WORD = re.compile("[А-ЯЁа-яё][а-яё]+|[А-ЯЁ]+")
 SPOILT = 1 / 50  # least share of such places among the characters beyond ASCII of a spoilt line
 
 
@@ -84,7 +87,8 @@ class Repairer:
             if better is None:
                 break
             fixed = better
-        return line if fixed is line or _MIXED.search(fixed) or is_bad(fixed) else fixed
+        fixed = _WORD.sub(_word, line) if fixed is line else fixed
+        return line if fixed == line or _MIXED.search(fixed) or is_bad(fixed) else fixed
 
     def _step(self, line: str) -> str | None:
         now = None
@@ -104,6 +108,12 @@ class Repairer:
             if pair in _TO_UTF8 and (text := _decoded(line, pair)) is not None:
                 return text
         return None
+
+
+def _word(match: re.Match) -> str:
+    """A spoilt word inside a good line: letters that are UTF-8 when they are taken for bytes again are hardly chance."""
+    decoded = (_decoded(match.group(), pair) for pair in _TO_UTF8)
+    return next((text for text in decoded if text and _RUSSIAN_WORD.fullmatch(text)), match.group())
 
 
 def remains(text: str) -> bool:

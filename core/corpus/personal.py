@@ -4,35 +4,73 @@ import ipaddress
 import re
 from collections import Counter
 
+SMALL = 30  # numbers up to this one are rather those of a version
 PATTERNS = (
-    ("key", re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.{20,8000}?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL)),
+    ("key", re.compile(
+        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.{5,8000}?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\n\s*\n|\Z)",
+        re.DOTALL,
+    )),
     ("key", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),
     ("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})*\.[a-zA-Zа-яА-Я]{2,24}\b")),
     ("key", re.compile(
-        r"\b(?:sk-[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}|AKIA[A-Z0-9]{16}|"
-        r"glpat-[\w-]{20,}|xox[abprs]-[\w-]{20,}|AIza[\w-]{35}|\d{8,10}:AA[\w-]{33})(?![\w-])"
+        r"\b(?:sk-[A-Za-z0-9_-]{20,}|[sr]k_(?:live|test)_\w{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|"
+        r"github_pat_\w{30,}|AKIA[A-Z0-9]{16}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{20,}|AIza[\w-]{35}|\d{8,10}:AA[\w-]{32,33}|"
+        r"gsk_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}|pypi-A[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|dop_v1_[a-f0-9]{64}|"
+        r"vk1\.a\.[\w-]{40,}|y[0-3]_[\w-]{30,}|AQVN[\w-]{30,})(?![\w-])"
     )),
-    ("snils", re.compile(r"(?<!\d)\d{3}-\d{3}-\d{3}[ -]\d{2}(?!\d)")),
-    ("card", re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")),
+    ("key", re.compile(
+        r"(?<=bearer )[\w.~+/=-]{24,}|(?:api[_-]?key|secret(?:[_-]?\w+)*|token|ключ api|токен)[\"']?\s*[:=]\s*[\"']?"
+        r"(?=[\w/+.-]*\d)[\w/+.-]{20,}={0,2}|(?:password|passwd|пароль)[\"']?\s*[:=]\s*[\"']?(?=\S*\d)(?=\S*[^\W\d])[^\s\"',;]{6,64}",
+        re.IGNORECASE,
+    )),
+    ("snils", re.compile(r"(?<!\d)\d{3}-\d{3}-\d{3}[ -]\d{2}(?!\d)|(?<!\d)\d{11}(?!\d)")),
+    ("account", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b|(?<!\d)[34]\d{19}(?!\d)")),
+    ("card", re.compile(
+        r"(?<![\d-])(?:[2-6]\d{14,15}|[56]\d{17,18}|[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{4}(?:\1?\d{2,3})?|"
+        r"3[47]\d{2}([ -])\d{6}\2\d{5})(?![\d-])"
+    )),
     ("inn", re.compile(r"(?<!\d)(?:\d{12}|\d{10})(?!\d)")),
-    ("phone", re.compile(r"(?<![\d\w])(?:\+7|8)[ \u00a0-]?\(?\d{3}\)?[ \u00a0-]?\d{3}[ \u00a0-]?\d{2}[ \u00a0-]?\d{2}(?!\d)")),
+    ("phone", re.compile(
+        r"(?<![\d\w])(?:\+7|8|7(?=[ \u00a0(-]))[ \u00a0-]?\(?\d{3}\)?[ \u00a0-]?\d{3}[ \u00a0-]?\d{2}[ \u00a0-]?\d{2}(?!\d)"
+    )),
     ("phone", re.compile(r"(?<![\d\w])\+(?!7)\d{1,3}[ -]?\(?\d{2,4}\)?(?:[ -]?\d{2,4}){2,3}(?!\d)")),
-    ("passport", re.compile(r"(?<!\d)\d{2} ?\d{2}(?: |-|, |,? ?(?:№|номер|no\.?) ?)?\d{6}(?!\d)", re.IGNORECASE)),
-    ("phone", re.compile(r"(?<![\d\w])\(?\d{3}\)?[ -]?\d{3}[ -]?\d{2}[ -]?\d{2}(?![\d\w])")),
-    ("ip", re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")),
+    ("phone", re.compile(r"(?<![\w-])\(?[2-9]\d\d\)?[ -][2-9]\d\d-\d{4}(?![\w-])")),  # of North America
+    ("passport", re.compile(
+        r"(?<!\d)\d{2} ?\d{2}(?: |-|, |,? ?(?:№|номер|no\.?) ?)?\d{6}(?!\d)|(?<![\w-])(?:\d{2} ?\d{7}|[A-Z]{1,2}\d{6,8})(?!\w)|"
+        r"\b[IVXLC]{1,5}[ -][А-Я]{2} ?№? ?\d{6}(?!\d)",
+        re.IGNORECASE,
+    )),
+    ("phone", re.compile(r"(?<![\d\w])(?:\(?\d{3}\)?[ -]?)?\d{3}[ -]?\d{2}[ -]?\d{2}(?![\d\w])")),
+    ("ip", re.compile(r"(?<![\w.])(?<!\w/)(?:\d{1,3}\.){3}\d{1,3}(?![\w.])|(?<![\w:])(?:[0-9a-f]{1,4}:+){3,7}[0-9a-f]{1,4}(?![\w:])", re.I)),
 )  # fmt: skip
 KINDS = tuple(dict.fromkeys(kind for kind, _ in PATTERNS))
-_HINT = re.compile(
-    r"\d{2}|@|sk-|hf_|gh[pousr]_|github_pat_|AKIA|glpat-|xox|AIza|eyJ|-----BEGIN"
-)  # a text without any of these has none
+_NUMBER = re.compile(r"\d(?:[ ()\u00a0-]{0,3}\d){4}")
+# A text without these has none of the kind: searched first, for they are quick and most texts have none.
+_HINTS = {
+    "key": re.compile(
+        r"sk-|[sr]k_|dop_v1|y\d_|hf_|gh[pousr]_|github_pat_|AKIA|AQVN|glpat-|gsk_|npm_|pypi-|SG\.|vk1|xox|AIza|eyJ|:AA|"
+        r"-----BEGIN|[Bb]earer|BEARER|[Kk]ey|KEY|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Pp]assw|PASSW|[Пп]ароль|[Тт]окен|[Кк]люч"
+    ),
+    "email": re.compile("@"),
+    "ip": re.compile(r"\d\.\d+\.|:[0-9a-fA-F]{0,4}:"),
+}
+_CALLED = re.compile(r"(?<!\w)(?:тел|моб|phone|mobile|whatsapp|звони|call|номер телефона|т\.)", re.IGNORECASE)
+_DOCUMENT = re.compile(r"паспорт|passport|серия|удостоверени|свидетельств|водительск", re.IGNORECASE)
+_VERSION = re.compile(
+    r"(?:верси\w*|version|ver\.?|\bv\.?|релиз|release|сборк\w*|build|\bп\.|пункт\w*|раздел\w*|глав\w*|section|§|рис\.|табл\.|гост|oid)\s*$",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"\bip\b|\bdns\b|серв|server|host|хост|адрес|address|ping|//|@", re.IGNORECASE)
 
 
 def find(text: str) -> list[tuple[int, int, str]]:
     """(start, end, kind) of personal data, in order, without overlaps."""
-    if not _HINT.search(text):
-        return []
+    held = {kind for kind, hint in _HINTS.items() if hint.search(text)}
+    numbers = _NUMBER.search(text) is not None
     places: list[tuple[int, int, str]] = []
-    for kind, pattern in PATTERNS:
+    for kind, pattern in PATTERNS if held or numbers else ():
+        if not (kind in held if kind in _HINTS else numbers):
+            continue
         for match in pattern.finditer(text):
             if _holds(kind, match.group(), text[max(0, match.start() - 25) : match.start()]) and not any(
                 start < match.end() and match.start() < end for start, end, _ in places
@@ -59,28 +97,46 @@ def replaced(text: str, names: dict[tuple[str, str], str] | None = None) -> tupl
 
 
 def _holds(kind: str, text: str, before: str) -> bool:
+    """Whether what has the shape of a kind is one, by its checksum and by the words before it."""
     digits = [int(char) for char in text if char.isdigit()]
     if kind == "card":
-        is_book = re.search(r"isbn|ean|штрих", before, re.IGNORECASE) or (len(digits) == 13 and digits[:2] == [9, 7])
-        return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and not is_book and luhn(digits)
-    if kind == "phone" and len(digits) == 10 and text[0] != "+":  # without its country: by the word before it
-        return re.search(r"\b(?:тел|моб|phone|mobile|whatsapp|звони)", before, re.IGNORECASE) is not None
+        is_book = re.search(r"isbn|ean|штрих", before, re.IGNORECASE)
+        return len(set(digits)) > 1 and not is_book and luhn(digits)
+    if kind == "account":
+        named = re.search(r"р/с|сч[её]т|account|iban", before, re.IGNORECASE) is not None
+        return named if text.isdigit() else iban(text)
+    if kind == "phone":
+        # Without its country or the brackets of its town: by the word before it.
+        short = len(digits) == 7 or (len(digits) == 10 and text[0] not in "+(")
+        return not short or _CALLED.search(before) is not None or re.fullmatch(r"\d{3}-\d{3}-\d{4}", text) is not None
     if kind == "inn":
         # Ten digits pass the checksum by chance in one of eleven: they need their name beside them.
         named = re.search(r"инн|inn", before, re.IGNORECASE) is not None
         return inn(digits) and (named or (len(digits) == 12 and digits[0] != 0 and len(set(digits)) > 3))
     if kind == "snils":
-        return snils(digits)
+        return snils(digits) and (not text.isdigit() or re.search("снилс", before, re.IGNORECASE) is not None)
     if kind == "passport":
-        return re.search(r"паспорт|passport|серия", before, re.IGNORECASE) is not None
-    if kind == "ip":
-        if re.search(r"(?:верси\w*|version|ver\.?|\bv\.?|релиз|release|сборк\w*|build)\s*$", before, re.IGNORECASE):
-            return False
-        try:
-            return ipaddress.ip_address(text).is_global
-        except ValueError:
-            return False
-    return True
+        return _DOCUMENT.search(before) is not None
+    return kind != "ip" or _is_address(text, before)
+
+
+def _is_address(text: str, before: str) -> bool:
+    """Whether four numbers, or groups of hexadecimal digits, are a public address and no version or section."""
+    if _VERSION.search(before):
+        return False
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    small = "." in text and len(set(text.split("."))) > 1 and max(map(int, text.split("."))) <= SMALL
+    return address.is_global and (not small or _ADDRESS.search(before) is not None)
+
+
+def iban(text: str) -> bool:
+    """Whether an international account number has its checksum."""
+    plain = text.replace(" ", "")
+    moved = plain[4:] + plain[:4]
+    return 15 <= len(plain) <= 34 and int("".join(str(int(char, 36)) for char in moved)) % 97 == 1
 
 
 def luhn(digits: list[int]) -> bool:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from core.corpus import hub, mojibake, personal, schema, sources, text_columns, turns
+from core.corpus import archives, hub, mojibake, personal, schema, sources, text_columns, turns
 from core.corpus.formats import detection
 from core.corpus.formats.notes import NEXUS, conversation_of, joined
 from core.corpus.sources import Bad, Record, Source
 
+ARCHIVES = {"zip": archives.of_zip, "tar": archives.of_tar}
 DEEPEST = 2  # archives inside archives
 EXCERPT = 200  # characters
 MOST_CONVERSATIONS = 100_000  # whose notes are kept in mind to be joined
@@ -96,10 +97,10 @@ def _opened(source: Source | Bad, options: Options, name: str, depth: int = 0) -
         file = _unknown(source, "packed_too_much")
     except Exception as error:  # the first bytes of a damaged packed file raise what they like
         file = _unknown(source, "file_damaged", type(error).__name__)
-    if file.format != "zip" or depth >= DEEPEST:
+    if file.format not in ARCHIVES or depth >= DEEPEST:
         yield file
         return
-    for member in sources.of_zip(source):
+    for member in ARCHIVES[file.format](source):
         yield from _opened(member, options, source.name, depth + 1)
 
 

@@ -8,9 +8,8 @@ from core.corpus.turn_lists import plain as _plain
 from core.corpus.turns import ROLES
 
 OURS = ("id", "source", "cluster", "lang")
-MEDIA = ("image", "images", "audio", "audios", "video", "videos")  # columns beside a chat that belong to it
 LABELS = ("label", "kto_tag")  # of KTO: https://huggingface.co/docs/trl/dataset_formats
-BESIDE = frozenset((*MEDIA, *LABELS, "tools"))
+BESIDE = frozenset((*content.MEDIA, *LABELS, "tools"))
 LISTS = ("messages", "answer", "text", "system", "history", "chosen", "rejected", "reasoning")
 
 
@@ -95,7 +94,7 @@ def _check_beside(value: dict, notes: list[str]) -> None:
     """What a chat's other columns say of it: pictures that belong to it, tools, a label that calls the reply bad."""
     if BESIDE.isdisjoint(value):
         return
-    for name in MEDIA:
+    for name in content.MEDIA:
         if value.get(name):
             raise Unfit("part_without_text", name)
     for name in LABELS:
@@ -133,7 +132,7 @@ def roles_in(value: object) -> list[str]:
 
 def knows(role: str, roles: dict) -> bool:
     """Whether a role's name is known, or was given its meaning."""
-    return role in roles or _plain(role) in ROLE_OF
+    return role in roles or _plain(role) in ROLE_OF or _plain(role) in turn_lists.CALLS
 
 
 def _field(value: object, key: str) -> object:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from core.corpus import reading, schema, suggestions, text_columns
-from core.corpus.reading import Options, Row
+from core.corpus.reading import Options, SetAside
 from core.corpus.sources import Record
 
 SAMPLE = 200  # records of each file
@@ -17,15 +17,17 @@ FILES = 20
 def look(paths: list[Path], options: Options | None = None, count: int = 5) -> dict:
     """What the first records of some files look like.
 
-    {"files": [{"file", "format", "encoding", "bytes"}], "columns", "mapping": the one that fits most, "unknown_roles":
-    counts by name, "speakers", "rows": the first `count` converted ones, "suggestions": see suggestions.py, where there
-    are none}.
+    {"files": [{"file", "format", "encoding", "bytes"}], "more_files": whether there are others, "columns", "mapping": the
+    one that fits most, "unknown_roles": counts by name, "speakers", "records": how many were looked at, "aside": of these,
+    counts by reason, "rows": the first `count` converted ones, "suggestions": see suggestions.py, where there are none}.
     """
     options = options or Options()
-    files, columns, mappings, roles, speakers = [], Counter(), Counter(), Counter(), Counter()
+    files, columns, mappings, roles, speakers, aside = [], Counter(), Counter(), Counter(), Counter(), Counter()
     rows: list[dict] = []
     values: list = []
-    for source in islice(reading.each(paths, options), FILES):
+    count_in = 0
+    sources = reading.each(paths, options)
+    for source in islice(sources, FILES):
         files.append(
             {
                 "file": source.source.name,
@@ -45,15 +47,21 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
             mappings[json.dumps(text_columns.mapping(value, text) or schema.guess(value))] += 1
             roles.update(name for name in schema.roles_in(value) if not schema.knows(name, options.roles))
         for row in reading.read(replace(source, records=iter(records)), options):
-            if isinstance(row, Row) and len(rows) < count:
+            count_in += 1
+            if isinstance(row, SetAside):
+                aside[row.reason] += 1
+            elif len(rows) < count:
                 rows.append(row._asdict())
     best = json.loads(mappings.most_common(1)[0][0]) if mappings else {"schema": ""}
     return {
         "files": files,
+        "more_files": next(sources, None) is not None,
         "columns": list(columns),
         "mapping": options.mapping or best,
         "unknown_roles": dict(roles.most_common(20)),
         "speakers": [name for name, _ in speakers.most_common(20)],
+        "records": count_in,
+        "aside": dict(aside.most_common()),
         "rows": rows,
         "suggestions": [] if rows else suggestions.of(values[:SAMPLE], options.roles),
     }

@@ -1,15 +1,16 @@
-"""Where bytes come from: a file, a packed file, a member of a ZIP archive, a folder; and what is read out of them."""
+"""Where bytes come from: a file, a packed file, a folder (archives.py: a member of one); and what is read out of them."""
 
+import bz2
 import codecs
 import io
+import lzma
 import os
 import re
 import shutil
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,25 +18,26 @@ from typing import BinaryIO, NamedTuple
 
 import zstandard
 
-from core.corpus import russian_bigrams
-
 MOST_UNPACKED = 64 * 2**30  # bytes of one packed file
 BOMB_RATIO = 400  # unpacked by packed; JSON of a template corpus reaches 60
 BOMB_FREE = 64 * 2**20  # bytes that may come out whatever the ratio
 CHECKED = 256 * 2**20  # packed bytes that are unpacked once more to know whether they are sound
-MOST_MEMBERS = 20_000
 DESCRIPTIONS = (  # of a data set, as other programs put them beside its rows
     *("manifest.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "metadata.json"),
     *("card.json", "about.json", "datapackage.json", "croissant.json"),
 )
 CONVERSATIONS = re.compile(r"conversations(?:-\d+)?\.json")
+VK_MESSAGES = re.compile(r"messages\d*\.html")
 COMPANIONS = (  # what stands beside the conversations in the exports of ChatGPT and Claude; chat.html repeats them
     *("user.json", "users.json", "user_settings.json", "message_feedback.json", "shared_conversations.json"),
     *("group_chats.json", "sora.json", "export_manifest.json", "model_comparisons.json", "shopping.json"),
     *("projects.json", "memories.json", "chat.html"),
 )
 ROWS = (".jsonl", ".ndjson", ".parquet", ".arrow", ".csv", ".tsv")  # beside which they can only be descriptions
-READS_AS_RUSSIAN = 4.2  # nats a character of a name
+PACKED = {  # by the first bytes of a file
+    b"\x1f\x8b": partial(zlib.decompressobj, wbits=31), b"BZh": bz2.BZ2Decompressor, b"\xfd7zXZ\x00": lzma.LZMADecompressor,
+}  # fmt: skip
+ZSTANDARD = b"\x28\xb5\x2f\xfd"
 HIDDEN = ("__MACOSX", ".git", ".obsidian", ".trash", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -163,34 +165,34 @@ def of_path(path: Path) -> Source | Bad:
         source.head(1)
         return source
     except Exception as error:  # no permission, or the first bytes of a damaged packed file
-        damaged = isinstance(error, (zstandard.ZstdError, zlib.error))
+        damaged = isinstance(error, (zstandard.ZstdError, zlib.error, lzma.LZMAError))
         return Bad("", "file_damaged" if damaged else "file_unreadable", f"{type(error).__name__}: {error}"[:200])
 
 
 def unpacked(source: Source) -> Source:
-    """The same source without its gzip or Zstandard wrapping; one that is cut off is read up to the cut."""
-    head = source.head(4)
-    is_gzip = head[:2] == b"\x1f\x8b"
-    if not is_gzip and head != b"\x28\xb5\x2f\xfd":
+    """The same source without its gzip, bzip2, xz or Zstandard wrapping; one that is cut off is read up to the cut."""
+    head = source.head(6)
+    unpacker = next((made for mark, made in PACKED.items() if head.startswith(mark)), None)
+    if unpacker is None and not head.startswith(ZSTANDARD):
         return source
     cut: list[bool] = []
 
     def opened() -> BinaryIO:
-        if is_gzip:
-            stream = _Gunzipped(source.open(), cut)
+        if unpacker is not None:
+            stream = Unpacked(source.open(), cut, unpacker, head[:2])
         else:
             stream = zstandard.ZstdDecompressor().stream_reader(source.open(), read_across_frames=True, closefd=True)
         return limited(stream, source.size)
 
     def damage() -> str:
-        if not is_gzip and source.size <= CHECKED and _is_cut_frame(source):
+        if unpacker is None and source.size <= CHECKED and _is_cut_frame(source):
             cut.append(True)
-        return _damage(opened, source.size) or (("file_damaged" if _is_torn(opened) else "file_cut") if cut else "")
+        return damage_of(opened, source.size) or (("file_damaged" if _is_torn(opened) else "file_cut") if cut else "")
 
     return Source(source.name, opened, source.size, at=source.at, damage=cache(damage))
 
 
-def _damage(opened: Callable[[], BinaryIO], size: int) -> str:
+def damage_of(opened: Callable[[], BinaryIO], size: int) -> str:
     """Whether packed bytes fail their checks: what came out before that may be wrong as well."""
     if size > CHECKED:
         return ""
@@ -217,29 +219,36 @@ def _is_torn(opened: Callable[[], BinaryIO]) -> bool:
     return False
 
 
-class _Gunzipped(io.RawIOBase):
-    """The bytes of a gzip file up to its end, or to where it was cut off."""
+class Unpacked(io.RawIOBase):
+    """What an unpacker makes of packed bytes, up to their end or to where they are cut off.
 
-    def __init__(self, stream: BinaryIO, cut: list[bool]):
-        self._stream, self._cut, self._packed = stream, cut, b""
-        self._member = zlib.decompressobj(wbits=31)
+    Packed parts in a row, which begin with `mark`, are read as one; without a mark there is only one.
+    """
+
+    def __init__(self, stream: BinaryIO, cut: list[bool], unpacker: Callable, mark: bytes = b""):
+        self._stream, self._cut, self._unpacker, self._mark = stream, cut, unpacker, mark
+        self._packed, self._part = b"", unpacker()
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer) -> int:
         while True:
-            if self._member.eof:
+            if self._part.eof:
                 rest = (self._packed or self._stream.read(1 << 16)).lstrip(b"\x00")  # some programs pad with zeros
-                if not rest.startswith(b"\x1f"):
+                if not self._mark or not rest.startswith(self._mark[:1]):
                     return 0
-                self._member, self._packed = zlib.decompressobj(wbits=31), rest
-            packed = self._packed or self._stream.read(1 << 16)
-            if not packed:
+                self._part, self._packed = self._unpacker(), rest
+            # bz2 and lzma keep what they were given and have not unpacked yet, zlib gives it back.
+            full = getattr(self._part, "needs_input", True)
+            packed = b"" if not full else self._packed or self._stream.read(1 << 16)
+            if full and not packed:
                 self._cut.append(True)
                 return 0
-            data = self._member.decompress(packed, len(buffer))
-            self._packed = self._member.unconsumed_tail or self._member.unused_data
+            data = self._part.decompress(packed, len(buffer))
+            if full:
+                self._packed = getattr(self._part, "unconsumed_tail", b"")
+            self._packed = self._packed or self._part.unused_data
             if data:
                 buffer[: len(data)] = data
                 return len(data)
@@ -275,14 +284,14 @@ def held(source: Source) -> Source:
 def of_folder(folder: Path) -> Iterator[Source | Bad]:
     """The files under a folder in the order of their names; links and hidden files are not followed."""
     paths = sorted(folder.rglob("*"))
-    describes = _describes([path.name for path in paths])
+    is_description = describes([path.name for path in paths])
     for path in paths:
         name = readable(str(path.relative_to(folder)))
         if any(part in HIDDEN or part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if path.is_symlink():
             yield Bad(name, "link")
-        elif describes(path.name):
+        elif is_description(path.name):
             yield Bad(name, "describes_others")
         elif path.is_file():
             try:
@@ -291,72 +300,18 @@ def of_folder(folder: Path) -> Iterator[Source | Bad]:
                 yield Bad(name, "file_unreadable", type(error).__name__)
 
 
-def _describes(names: list[str]) -> Callable[[str], bool]:
+def describes(names: list[str]) -> Callable[[str], bool]:
     """Whether a file with this name only describes the others, which have these names."""
     known = DESCRIPTIONS if any(map(_holds_rows, names)) else ()
     if any(CONVERSATIONS.fullmatch(name.lower()) for name in names):
         known += COMPANIONS
+    lower = list(map(str.lower, names))
+    if "index-messages.html" in lower:  # the archive of VK: of its pages only those with messages are read
+        return lambda name: name.lower().endswith(".html") and not VK_MESSAGES.fullmatch(name.lower())
+    if "messages.html" in lower and "style.css" in lower:  # Telegram's export as pages
+        known += ("style.css", "script.js", "export_results.html")
     return lambda name: name.lower() in known
 
 
 def _holds_rows(name: str) -> bool:
     return name.lower().removesuffix(".gz").removesuffix(".zst").endswith(ROWS)
-
-
-def of_zip(source: Source) -> Iterator[Source | Bad]:
-    """The members of a ZIP archive. Nothing is ever unpacked to where a member's name says."""
-    with ExitStack() as opened:
-        try:
-            archive = opened.enter_context(zipfile.ZipFile(opened.enter_context(source.on_disk())))
-        except PackedTooMuch:
-            yield Bad("", "packed_too_much")
-        except Exception:  # zipfile lets struct, zlib and Unicode errors through
-            yield Bad("", "zip_damaged")
-        else:
-            members = [member for member in archive.infolist() if member.filename and not member.is_dir()]
-            for member in members:  # only for people: the archive itself goes by orig_filename
-                member.filename = _member_name(member)
-            for member in members[MOST_MEMBERS:]:
-                yield Bad(member.filename, "too_many_members")
-            describes = _describes([Path(member.filename).name for member in members])
-            for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
-                if describes(Path(member.filename).name):
-                    yield Bad(member.filename, "describes_others")
-                elif (opened_member := _of_member(source, archive, member)) is not None:
-                    yield opened_member
-
-
-def _member_name(member: zipfile.ZipInfo) -> str:
-    """The name of a member; zipfile takes those that are not marked as UTF-8 for CP437, and Windows wrote CP866."""
-    if member.flag_bits & 0x800 or member.filename.isascii():
-        return member.filename
-    raw = member.orig_filename.encode("cp437", errors="replace")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        name = min((raw.decode(name, errors="replace") for name in ("cp866", "cp1251")), key=russian_bigrams.cost)
-    return name if russian_bigrams.cost(name) <= READS_AS_RUSSIAN else member.filename
-
-
-def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Source | Bad | None:
-    parts = Path(member.filename.replace("\\", "/")).parts
-    if any(part in HIDDEN or (part.startswith(".") and part != "..") for part in parts):
-        return None
-    if ".." in parts or member.filename.startswith(("/", "\\")):
-        return Bad(member.filename, "zip_path_outside")
-    if member.external_attr >> 28 == 0xA:
-        return Bad(member.filename, "link")
-    if member.flag_bits & 1:
-        return Bad(member.filename, "zip_password")
-    if member.file_size > max(BOMB_FREE, member.compress_size * BOMB_RATIO):
-        return Bad(member.filename, "packed_too_much")
-
-    def opened() -> BinaryIO:
-        return limited(archive.open(member), member.compress_size)
-
-    name = f"{source.name}/{member.filename}"
-    try:
-        damage = cache(partial(_damage, opened, member.compress_size))
-        return unpacked(Source(name, opened, member.file_size, damage=damage))
-    except Exception:  # zipfile, zlib, bz2, lzma and zstandard each have errors of their own
-        return Bad(member.filename, "zip_damaged")

@@ -193,6 +193,17 @@ def read_card(directory: Path) -> dict:
     raise CorpusDamaged(name=directory.name, reason=directory / "card.json")
 
 
+def cards(parent: Path) -> Iterator[dict]:
+    """The cards of the corpora in a directory; a directory without a readable card is none."""
+    for path in parent.iterdir():
+        if path.name.startswith(".") or path.is_symlink() or not (path / "card.json").is_file():
+            continue
+        try:
+            yield read_card(path) | {"id": path.name}
+        except CorpusDamaged:
+            continue
+
+
 def shards(directory: Path) -> list[Path]:
     return sorted(directory.glob("rows-*.jsonl"))
 

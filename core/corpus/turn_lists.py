@@ -10,6 +10,7 @@ from core.corpus import content
 from core.corpus.content import Unfit
 
 NAMES = json.loads((paths.assets() / "field-names.json").read_text(encoding="utf-8"))  # of fields and of roles
+CALLS = ("function_call", "tool_call")  # roles of turns that call a tool
 _SETS = {kind: frozenset(kinds) for kind, kinds in NAMES.items()}
 ROLE_OF = {name: role for role, names in NAMES["roles"].items() for name in names}
 
@@ -109,6 +110,9 @@ def _turn(role: str, said: object, more: dict, notes: list[str]) -> dict:
     if said is None and isinstance(more.get("audio"), dict):  # a reply of OpenAI's voice models
         said = more["audio"].get("transcript")
     text = content.text_of(said, notes)
+    for name in content.MEDIA:
+        if more.get(name) and name != "audio":  # of which a transcript may be there
+            raise Unfit("part_without_text", name)
     if not more or role != "assistant":
         return {"role": role, "content": text}
     for name in NAMES["reasoning"]:
@@ -122,6 +126,8 @@ def _role(name: object, roles: dict) -> str:
     if isinstance(name, dict):
         name = name.get("role") or name.get("name")
     known = roles.get(str(name)) or roles.get(plain(name)) or ROLE_OF.get(plain(name))
+    if known is None and plain(name) in CALLS:
+        raise Unfit("tool_calls", str(name))
     if known is None:
         raise Unfit("unknown_role", str(name)[:60])
     return known

@@ -24,8 +24,10 @@ TYPED = Wrapping(range(40, 121), 0.75, 0.4)
 PRINTED = Wrapping(range(25, 200), 0.5, 0.25)  # in several sizes, with lists and captions
 _ENDS = re.compile(r"[.!?…:;][\"»”’)\]]*$")
 _GOES_ON = re.compile(r"\s*[a-zа-яё]")
-_BEGINS = re.compile(r"\s*(?:[—–*•+>|#]|-\s|\d{1,3}[.)]\s|```|~~~|[A-ZА-ЯЁ]{1,3}[.)]\s|\w[)]\s|\(\w{1,3}\)\s)")
-_CODE = re.compile(r"[{};\\=<>$]|\(\)|^\s*--?\w")
+_BEGINS = re.compile(
+    r"\s*(?:[—–•>|]|[*+#-]+\s|\d{1,3}[.)]\s|\d{1,3}(?:\.\d{1,3})+\.?\s|```|~~~|[A-ZА-ЯЁ]{1,3}[.)]\s|\w[)]\s|\(\w{1,3}\)\s)"
+)
+_CODE = re.compile(r"[{}\\=<>$]|;\s*$|\(\)|^\s*--?\w")
 CODE_INDENT = 4  # spaces from which on lines may be code
 _TABLE = re.compile(r"\S(?: {3,}|\t)\S|\|.*\||^(?:[-=_*~.]\s?){3,}$")
 _DIVIDED = re.compile(r"([^\W\d_]+)-$")
@@ -81,6 +83,8 @@ def join(text: str, line: str) -> str:
     """A line and the next one; a word that was divided at the end of the line is whole again."""
     if text.endswith("\u00ad"):
         return text[:-1] + line
+    if re.search(r"\S/$", text):  # of an address, or of one/other
+        return text + line
     divided = _DIVIDED.search(text)
     if not divided or not _GOES_ON.match(line):
         return f"{text} {line}"

@@ -1,6 +1,7 @@
 """The resource calculator on the command line: `python -m core.estimate --model Qwen/Qwen2.5-7B --method qlora`."""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--method", default="qlora", help=", ".join(setups.KINDS))
     made.add_argument("--tokens", default="10M", help="of the corpus: 100M, 2.5B")
     made.add_argument("--epochs", default="3")
-    made.add_argument("--max-length", "--sequence-length", default="2048")
+    made.add_argument("--mix", default="0", metavar="PERCENT", help="of what is read is of other corpora: 20")
+    made.add_argument("--max-length", "--sequence-length", help="default: 2048, or what the model reads at most")
     made.add_argument("--batch-size", default="1")
     made.add_argument("--gradient-accumulation-steps", default="8")
     made.add_argument("--lora-rank", default="16")
@@ -71,12 +73,14 @@ def question(options: argparse.Namespace) -> tuple[Setup, cards.Card, float]:
 def run(options: argparse.Namespace) -> dict:
     """What to print."""
     if options.page:
-        return page.write(Path(options.page), setups.count(options.max_length, "max_length"))
-    setup, card, free = question(options)
+        return page.write(Path(options.page), setups.count(options.max_length or Setup.max_length, "max_length"))
     catalogue.fetch(options.model)
+    options.max_length = options.max_length or _usual_length(options.model)
+    setup, card, free = question(options)
     if options.table:
         return table(options.table, options.model, setup, card, free)
-    tokens, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
+    own, epochs = setups.count(options.tokens, "tokens"), setups.epochs(options.epochs)
+    tokens = setups.with_mix(own, options.mix)
     try:
         shape = catalogue.shape(options.model)
     except (NeedsTrace, UnknownArchitecture):
@@ -89,6 +93,8 @@ def run(options: argparse.Namespace) -> dict:
         "taken_as": shape.name,
         **about(card),
     }
+    if tokens != own:
+        result["read"] = {"corpus": own * epochs, "others": (tokens - own) * epochs}
     result["worth"] = worth.of(instant, setups.number(options.price, "price")).as_dict()
     result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
     if instant.verdict != "fits":
@@ -99,6 +105,12 @@ def run(options: argparse.Namespace) -> dict:
     if options.trace:
         result["trace"] = traced(options.model, instant.setup, card)
     return result
+
+
+def _usual_length(model: str) -> int:
+    with contextlib.suppress(UserError):  # which is said when the question is answered
+        return min(Setup.max_length, catalogue.shape(model).longest or Setup.max_length)
+    return Setup.max_length
 
 
 def about(card: cards.Card) -> dict:

@@ -1,14 +1,16 @@
 """What to change so that it fits, cheapest first, and the largest that still fits."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from core.errors import UserError
-from core.estimate.answer import judge, pace, quick, verdict
+from core.estimate.answer import judge, pace, peak, verdict
 from core.estimate.catalogue import Card, models, shape
-from core.estimate.setup import Setup
+from core.estimate.memory import residents
+from core.estimate.setup import Setup, for_method
 from core.estimate.shape import ModelShape
 
 NOTABLE = 64 * 2**20  # bytes; smaller savings are not worth a line
@@ -36,11 +38,11 @@ class Change:
 
 def changes(shape: ModelShape, setup: Setup, card: Card, budget: float) -> list[Change]:
     """Every single change that saves memory: those that make it fit first, then by time, then by bytes."""
-    base, rate = quick(shape, setup, card).process, pace(shape, setup, card).tokens_per_second
+    base, rate = peak(shape, setup, card).process, pace(shape, setup, card).tokens_per_second
     options = []
     for name, before, after, fields in _candidates(setup):
         other = replace(setup, **fields)
-        saves = base - quick(shape, other, card).process
+        saves = base - peak(shape, other, card).process
         if saves < NOTABLE:
             continue
         slower = rate / pace(shape, other, card).tokens_per_second
@@ -86,7 +88,7 @@ def _only_needed(shape: ModelShape, setup: Setup, card: Card, budget: float, tak
     for change in kinds.values():
         after = replace(setup, **change.fields)
         before = next(other.before for other in taken if other.name == change.name)
-        saves = quick(shape, setup, card).process - quick(shape, after, card).process
+        saves = peak(shape, setup, card).process - peak(shape, after, card).process
         rates = [pace(shape, each, card).tokens_per_second for each in (setup, after)]
         then = judge(shape, after, card, budget)[1]
         way.append(replace(change, before=before, saves=saves, slower=rates[0] / rates[1], verdict=then))
@@ -148,7 +150,7 @@ def _most(shape: ModelShape, setup: Setup, card: Card, budget: float, name: str,
         return replace(setup, **{name: value})
 
     def ok(value: int) -> bool:
-        memory = quick(shape, other(value), card)
+        memory = peak(shape, other(value), card)
         return verdict(replace(memory, reserved=overhead * memory.allocated), budget) == "fits"
 
     def fits(value: int) -> bool:
@@ -169,16 +171,23 @@ def _most(shape: ModelShape, setup: Setup, card: Card, budget: float, name: str,
 
 def largest_model(setup: Setup, card: Card, budget: float, below: float = math.inf) -> str:
     """The largest model of the catalogue that fits with this setup, of fewer than `below` parameters."""
-    candidates = {}
-    for hub_id, entry in models().items():
-        with contextlib.suppress(UserError):
-            known = shape(hub_id)
-            if (
-                not entry.get("adapter")
-                and known.parameters < below
-                and setup.max_length <= (known.longest or math.inf)
-            ):
-                candidates[hub_id] = known
     chosen = replace(setup, target_modules="all-linear")
-    largest_first = sorted(candidates, key=lambda hub_id: -candidates[hub_id].parameters)
-    return next((name for name in largest_first if judge(candidates[name], chosen, card, budget)[1] == "fits"), "")
+    for name, known in _largest_first():
+        if known.parameters >= below or setup.max_length > (known.longest or math.inf):
+            continue
+        # Of most the weights alone tell that they are too large; only the rest is walked through.
+        weights = residents(known, for_method(chosen))["weights"]
+        if weights < budget and judge(known, chosen, card, budget)[1] == "fits":
+            return name
+    return ""
+
+
+@functools.cache
+def _largest_first() -> list[tuple[str, ModelShape]]:
+    """The catalogue's models of which the shape is written there, but no adapters, by their parameters."""
+    entries = [entry for entry in models().values() if "config" in entry and not entry.get("adapter")]
+    shapes = []
+    for entry in entries:
+        with contextlib.suppress(UserError):  # hybrids, which only the trace knows
+            shapes.append((entry["hub_id"], shape(entry["hub_id"])))
+    return sorted(shapes, key=lambda named: -named[1].parameters)

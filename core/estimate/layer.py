@@ -11,6 +11,8 @@ from core.estimate.operations import (
     cast,
     copy,
     dropout,
+    fused_multiply,
+    fused_rope,
     matmul,
     matmul_4bit,
     multiply,
@@ -24,6 +26,7 @@ from core.estimate.setup import Setup, targets
 from core.estimate.shape import ModelShape
 from core.estimate.size_autograd import Tape, Tensor, Weight
 
+PACKED = 0.52  # bytes of a weight in 4 bit with its scales
 UNPACKED_FROM = 64  # rows; below, bitsandbytes multiplies the packed weight directly
 
 
@@ -122,7 +125,10 @@ class Layer:
         return unary(tape, x, out, (x,), enters=False)
 
     def _norm(self, tape: Tape, x: Tensor) -> Tensor:
-        return rms_norm(tape, x, self.norm, x.numel // self.shape.hidden, gemma=self.shape.gemma)
+        return self._normalise(tape, x, self.norm, x.numel // self.shape.hidden)
+
+    def _normalise(self, tape: Tape, x: Tensor, weight: Weight, rows: int) -> Tensor:
+        return rms_norm(tape, x, weight, rows, gemma=self.shape.gemma, fused=self.setup.use_liger_kernel)
 
     def _attention(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup
@@ -132,9 +138,11 @@ class Layer:
             q, k, v = (self.linear[name](tape, hidden) for name in ("q_proj", "k_proj", "v_proj"))
         rows = hidden.numel // shape.hidden
         if shape.qk_norm:
-            q = rms_norm(tape, q, self.head_norm, rows * shape.heads, gemma=shape.gemma)
-            k = rms_norm(tape, k, self.head_norm, rows * shape.kv_heads, gemma=shape.gemma)
-        if shape.kind != "gpt2":
+            q = self._normalise(tape, q, self.head_norm, rows * shape.heads)
+            k = self._normalise(tape, k, self.head_norm, rows * shape.kv_heads)
+        if setup.use_liger_kernel:
+            q, k = fused_rope(tape, q), fused_rope(tape, k)
+        elif shape.kind != "gpt2":
             width = max(q.width, hidden.width)
             q, k = rope(tape, q, width), rope(tape, k, width)
         if setup.attention == "eager" or shape.attention_softcap:
@@ -197,11 +205,34 @@ class Layer:
         if self.shape.fused:
             both = self.linear["gate_up_proj"](tape, x)
             gate, up = _split(tape, both, (1, 1))
-            return self.linear["down_proj"](tape, multiply(tape, up, activate(tape, gate)))
+            fuses = self._fuses_mlp
+            product = fused_multiply(tape, gate, up) if fuses else multiply(tape, up, activate(tape, gate))
+            return self.linear["down_proj"](tape, product)
         if not self.shape.gated:
             return self.linear["down_proj"](tape, activate(tape, self.linear["up_proj"](tape, x)))
+        if self._fuses_mlp:
+            gate, up = (self.linear[name](tape, x) for name in ("gate_proj", "up_proj"))
+            return self.linear["down_proj"](tape, fused_multiply(tape, gate, up))
         gate = activate(tape, self.linear["gate_proj"](tape, x))
         return self.linear["down_proj"](tape, multiply(tape, gate, self.linear["up_proj"](tape, x)))
+
+    def _unpacked(self, tape: Tape, routed: Tensor) -> Tensor:
+        """The time, not the memory, of experts in 4 bit: all are asked in every pass, and unpacked for it."""
+        moved = (PACKED + self.setup.half) * self.experts.numel
+        tape.work(moved=moved, unpacks=True)
+        if not tape.wants(routed):
+            return routed
+        again = Tensor(routed.numel, routed.width, routed.storage)
+
+        def rule(g, _):
+            tape.work(moved=moved, unpacks=True)
+            return (g,)
+
+        return tape.track(again, (routed,), (), rule)
+
+    @property
+    def _fuses_mlp(self) -> bool:
+        return self.setup.use_liger_kernel and self.setup.fused_mlp
 
     def _experts(self, tape: Tape, x: Tensor) -> Tensor:
         """Routed tokens, as if one expert took them all: sizes add up, however the router shares them out."""
@@ -211,6 +242,8 @@ class Layer:
         tape.work(moved=2 * routed.size, launches=6 * shape.experts)
         routed = unary(tape, x, routed, enters=False)
         autocast, inner = setup.autocast_width, shape.expert_inner
+        if setup.packed_experts:
+            routed = self._unpacked(tape, routed)
         part = Weight(shape.hidden * 2 * inner, self.experts.width, False)
         both = matmul(tape, routed, part, shape.hidden, 2 * inner, autocast)
         gate, up = _split(tape, both, (1, 1))

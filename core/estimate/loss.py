@@ -31,7 +31,8 @@ class Head:
     def __call__(self, tape: Tape, hidden: Tensor) -> tuple[Tensor, list]:
         """The loss, and what the caller keeps until the backward pass is over."""
         shape, setup = self.shape, self.setup
-        hidden = rms_norm(tape, hidden, self.norm, setup.tokens, gemma=shape.gemma)
+        fused = setup.use_liger_kernel
+        hidden = rms_norm(tape, hidden, self.norm, setup.tokens, gemma=shape.gemma, fused=fused)
         kind = "logits" if setup.loss == "tiled" and shape.softcap else setup.loss
         if kind == "tiled":
             return self._tiled(tape, hidden), []

@@ -166,13 +166,15 @@ def matmul_4bit(tape: Tape, x: Tensor, inner: int, outer: int, compute: int, unp
     return cast(tape, out, before)
 
 
-def rms_norm(tape: Tape, x: Tensor, weight: Weight, rows: int, *, gemma: bool = False) -> Tensor:
+def rms_norm(tape: Tape, x: Tensor, weight: Weight, rows: int, *, gemma: bool = False, fused: bool = False) -> Tensor:
     """LlamaRMSNorm, or Gemma's: in fp32 whatever comes in; `rows` are the vectors that are normalised."""
+    if fused:
+        return fused_norm(tape, x, weight, rows)
     before = x.width
     wide = cast(tape, x, SINGLE)
     squares = tape.new(wide.numel, SINGLE)
     inverse = tape.new(rows, SINGLE)
-    tape.work(moved=2 * wide.size, launches=4)
+    tape.work(moved=3 * wide.size, launches=4)
     del squares
     out = tape.new(wide.numel, SINGLE)
     tape.work(moved=2 * wide.size)
@@ -183,6 +185,47 @@ def rms_norm(tape: Tape, x: Tensor, weight: Weight, rows: int, *, gemma: bool = 
     out = cast(tape, out, before)
     del wide, inverse
     return weigh(tape, out, weight, max(before, weight.width))
+
+
+def fused_norm(tape: Tape, x: Tensor, weight: Weight, rows: int) -> Tensor:
+    """Liger's RMSNorm: one kernel, which keeps its input and a number for a row; its gradient overwrites the one that comes."""
+    out, inverse = _new(tape, x.numel, x.width, x), tape.new(rows, SINGLE)
+    if not tape.wants(x, weight):
+        return out
+    trains = tape.wants(weight)
+
+    def rule(g, kept):
+        tape.work(moved=2 * g.size + kept[0].size)
+        return g, tape.new(weight.numel, weight.width) if trains else None
+
+    return tape.track(out, (x, weight), (x, inverse), rule)
+
+
+def fused_multiply(tape: Tape, gate: Tensor, up: Tensor) -> Tensor:
+    """Liger's SwiGLU: SiLU and product in one kernel; their gradients overwrite the two that it kept."""
+    out = _new(tape, gate.numel, gate.width, gate, up)
+    if not tape.wants(gate, up):
+        return out
+
+    def rule(g, kept):
+        tape.work(moved=g.size + 2 * sum(t.size for t in kept))
+        return kept
+
+    return tape.track(out, (gate, up), (gate, up), rule)
+
+
+def fused_rope(tape: Tape, x: Tensor) -> Tensor:
+    """Liger's rotary positions: in place, forwards and backwards."""
+    tape.work(moved=2 * x.size)
+    if not tape.wants(x):
+        return x
+    out = Tensor(x.numel, x.width, x.storage)
+
+    def rule(g, _):
+        tape.work(moved=2 * g.size)
+        return (g,)
+
+    return tape.track(out, (x,), (), rule)
 
 
 def _norm_gradient(tape: Tape, g: Tensor, wide: Tensor) -> Tensor:
@@ -196,7 +239,7 @@ def _norm_gradient(tape: Tape, g: Tensor, wide: Tensor) -> Tensor:
     del once
     through = tape.new(wide.numel, SINGLE)
     del spread, twice, through
-    tape.work(moved=14 * wide.size, launches=9)
+    tape.work(moved=17 * wide.size, launches=14)
     return direct
 
 

@@ -13,7 +13,8 @@ from core.training.config import TrainConfig
 
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # under which the catalogue knows the starter model
 EVERY = 1000  # steps between two evaluations, as the original answer recommends; a short run takes a tenth of it
-UNSAID = {"task": "chat", "preference_loss": "dpo", "train_embeddings": False}  # these leave the form as it is
+# These leave the form as it is.
+UNSAID = {"task": "chat", "preference_loss": "dpo", "train_embeddings": False, "use_liger_kernel": False}
 
 
 def config_fields(answer: Answer, model: str, corpus: str = "") -> dict:

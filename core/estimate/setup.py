@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
 from core.training import errors as config_errors
+from core.training.config import MOST_MIXED
 
 KINDS = ("full", "lora", "qlora", "dpo", "kto", "cpt", "prompt")  # of training; of_kind() gives the fields of one
 OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
@@ -58,6 +59,7 @@ class Setup:
         "tiled"  # tiled: our own; fused: TRL's and Liger's; logits: the stock Trainer's; held, half: see loss.py
     )
     precision: str = "bf16"
+    use_liger_kernel: bool = False  # norms, rotary positions and the MLP's product in a kernel each
     prompt_tokens: int = 500  # of a system prompt with its examples, before every message
     labelled: float = 1.0  # share of the tokens that count in the loss
     # The software path. Ours: fp32 adapters under autocast, no preparation of the 4-bit base, double quantisation.
@@ -69,6 +71,8 @@ class Setup:
         False  # of a mixture, in 4 bit: as transformers 4 did, whose experts were layers of their own
     )
     kbit_prepare: bool = False  # peft's prepare_model_for_kbit_training: embeddings, head and norms in fp32
+    old_bitsandbytes: bool = False  # before 0.48: unpacks more slowly
+    fused_mlp: bool = True  # among Liger's kernels; those of fms-acceleration have none for it
     saved_width: int = 4  # bytes of an element of the copies of embedding and head
     memory_efficient: bool = False  # the attention kernel of cards without FlashAttention: expands grouped heads
     padded_mask: bool = False  # sdpa with a mask of T x T
@@ -244,6 +248,18 @@ def number(text: str | float, field: str) -> float:
         return float(str(text).replace(",", "."))
     except ValueError:
         raise errors.NotAnAmount(field=field, value=text) from None
+
+
+def with_mix(tokens: float, percent: str | float) -> int:
+    """Tokens of an epoch, one pass over a corpus of so many, where others have so many per cent of what is read.
+
+    Raises:
+        NotAnAmount, OutOfRange.
+    """
+    share = number(percent or 0, "mix") / 100
+    if not 0 <= share <= MOST_MIXED:
+        raise errors.OutOfRange(field="mix", range="0 ≤ x ≤ 90", value=percent, suggestion=20)
+    return round(tokens / (1 - share))
 
 
 def epochs(text: str | float) -> float:

@@ -228,10 +228,13 @@ class Tape:
         # A gradient that nothing else holds is taken over; a later one is added in place.
         if weight.gradient is None:
             weight.gradient = gradient
+        else:
+            self.work(moved=3 * gradient.size)
 
     def _add(self, old: Tensor | None, new: Tensor) -> Tensor:
         if old is None:
             return new
+        self.work(moved=3 * new.size)
         if sys.getrefcount(old) <= _OWN_REFERENCES and sys.getrefcount(old.storage) <= 2:
             return old
         return self.new(old.numel, old.width)

@@ -13,14 +13,18 @@ from core.estimate.setup import Setup
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def build(config: dict, setup: Setup) -> nn.Module:
-    """The model as it would be trained: attention kernel, 4-bit layers, adapter."""
+def text_config(config: dict):
+    """The config of the decoder, of transformers' class, whose defaults fill what it leaves out."""
+    settings = dict(config)
+    return AutoConfig.for_model(settings.pop("model_type"), **settings).get_text_config()
+
+
+def build(known, setup: Setup) -> nn.Module:
+    """The model of a text_config() as it would be trained: attention kernel, 4-bit layers, adapter."""
     for name, function in (("fused_shape", fake_kernels.flash), ("efficient_shape", fake_kernels.memory_efficient)):
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, lambda *_, **__: None)
     kernel = "efficient_shape" if setup.memory_efficient else "fused_shape"
-    settings = dict(config)
-    known = AutoConfig.for_model(settings.pop("model_type"), **settings).get_text_config()
     dtype = DTYPES["fp32"] if setup.weight_width == 4 else DTYPES[setup.precision]
     capped = getattr(known, "attn_logit_softcapping", None)  # no fused kernel of torch caps scores
     attention = "eager" if setup.attention == "eager" or capped else kernel
@@ -47,10 +51,14 @@ def _adapt(model: nn.Module, setup: Setup) -> nn.Module:
     if setup.kbit_prepare:
         _recast(model, lambda p: p.dtype in (torch.float16, torch.bfloat16), torch.float32)
     names, whole = setup.target_modules, _vocabulary_layers(model) if setup.saves else []
+    if names == "all-linear":  # which peft takes to mean the experts of a mixture too, and refuses dropout there
+        head = model.get_output_embeddings()
+        linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear) and part is not head]
+        names = ",".join(dict.fromkeys(name.rpartition(".")[2] for name in linear))
     lora = LoraConfig(
         r=setup.lora_rank,
         lora_dropout=setup.lora_dropout,
-        target_modules=names if names == "all-linear" else names.split(","),
+        target_modules=names.split(","),
         modules_to_save=whole or None,
         ensure_weight_tying=len(whole) == 1,
         task_type="CAUSAL_LM",

@@ -16,7 +16,8 @@ from core.estimate.step import walk
 MATMUL = 0.9  # of the best measured square product: a model's products are narrower
 SINGLE_MATMUL = 0.7  # the same against the data sheet of fp32 without TF32, where no measurement is at hand
 MEMORY = 0.8  # of the data sheet's bandwidth, as copy kernels reach
-UNPACKING = 0.45  # the same for bitsandbytes' dequantisation
+# The same for bitsandbytes' dequantisation: 0.48 made it 1.36 to 2.07 times as fast on an A100 (its pull request 1747).
+UNPACKING, OLD_UNPACKING = 0.45, 0.26
 # Of the matmul rate in the attention kernels, forward and backward: arXiv:2307.08691, figures 4 to 6 (FlashAttention 2
 # and the kernel of xformers, which is torch's memory-efficient one). Short sequences have too few tiles to fill a card:
 # FlashAttention is at half of its best where they are HALF_SPEED long.
@@ -95,11 +96,11 @@ def cost(kernels: tuple, setup: Setup, card: Card) -> tuple[float, float, float]
     half = card.matmul_tflops * 1e12 * MATMUL
     # The rate of a processor is measured, or what its cores really reach; that of a card in fp32 is the data sheet's.
     single = card.fp32_tflops * 1e12 * (MATMUL if card.kind == "cpu" else SINGLE_MATMUL)
-    bandwidth = card.bandwidth
+    bandwidth, unpacking = card.bandwidth, OLD_UNPACKING if setup.old_bitsandbytes else UNPACKING
     device = launch = total = 0.0
     slow_bf16 = setup.precision == "bf16" and not card.has_bf16
     for flops, width, moved, attends, launches, unpacks in kernels:
-        seconds = moved / (bandwidth * (UNPACKING if unpacks else MEMORY))
+        seconds = moved / (bandwidth * (unpacking if unpacks else MEMORY))
         if flops:
             rate = single if width == 4 or slow_bf16 else half
             rate *= ATTENTION.get(attends, 1)

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
 
-from core.estimate import fake_kernels, skeleton
+from core.estimate import fake_kernels, skeleton, trace_layers
 from core.estimate.allocator import Allocator
 from core.estimate.memory import CUBLAS, CUBLAS_HOPPER
 from core.estimate.setup import Setup, for_method
@@ -98,20 +98,37 @@ def trace(config: dict, setup: Setup, capability: float = 8.0) -> dict:
     began, setup = time.monotonic(), for_method(setup)
     allocator = Allocator()
     watch = Watch(allocator)
+    known = skeleton.text_config(config)
+    left_out = trace_layers.shorten(known)
     with as_on_a_card(setup.autocast), FakeTensorMode(allow_non_fake_inputs=True):
-        model = skeleton.build(config, setup)
+        model = skeleton.build(known, setup)
+        between = _between(model, known, left_out, setup)
         with watch:
             load(model, watch, setup)
-            phases = run(model, watch, setup)
+            phases = run(model, watch, setup, between)
+        unused = allocator.reserved_peak - max(phases.values())
+        if between:
+            unused *= 1 if setup.gradient_checkpointing else 1 + left_out.total() / known.num_hidden_layers
+            phases = between.add(phases, between.states(lambda weight: _states(weight, setup.optim)))
+            watch.picture["weights"] += between.weights(trained=False)
+            watch.picture["adapter"] += between.weights(trained=True)
     blas = CUBLAS_HOPPER if capability == 9.0 else CUBLAS
-    peaks = {name: peak + blas for name, peak in phases.items()}
+    peaks = {name: phases[name] + blas for name in ("forward", "backward", "optimizer")}
     return {
         "allocated": max(peaks.values()),
-        "reserved": allocator.reserved_peak + int(-(-blas // 2**21)) * 2**21,
+        "reserved": max(phases.values()) + unused + int(-(-blas // 2**21)) * 2**21,
         "phases": peaks,
         "alive": dict(watch.picture.most_common(SHOWN)),
         "seconds": round(time.monotonic() - began, 2),
     }
+
+
+def _between(model: nn.Module, known, left_out: Counter, setup: Setup) -> trace_layers.Between | None:
+    if not left_out:
+        return None
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    kinds = list(getattr(known, "layer_types", None) or ["layer"] * known.num_hidden_layers)
+    return trace_layers.Between(base.get_decoder().layers, kinds, left_out, setup)
 
 
 def load(model: nn.Module, watch: Watch, setup: Setup) -> None:
@@ -151,9 +168,11 @@ def _base_weights(model: nn.Module, setup: Setup) -> list[tuple[nn.Parameter, li
     return list(weights.values())
 
 
-def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
-    """Two optimizer steps; peaks of the second one's phases."""
+def run(model: nn.Module, watch: Watch, setup: Setup, between: trace_layers.Between | None = None) -> dict:
+    """Two optimizer steps; peaks of the second one's phases, of the backward pass by layer where some were left out."""
     allocator = watch.allocator
+    if between:
+        between.watch(allocator)
     if setup.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if setup.adapts:
@@ -164,12 +183,17 @@ def run(model: nn.Module, watch: Watch, setup: Setup) -> dict[str, int]:
     states: list = []
     half = skeleton.DTYPES[setup.precision]
     for step in range(2):
+        if between:
+            between.restart()
         if step:
             watch.phase = "step"
             allocator.peaks.clear()
             allocator.peak = allocator.alive
         with torch.autocast("cpu", dtype=half) if setup.autocast else contextlib.nullcontext():
             loss, kept = loss_of(model, setup)
+            copied = allocator.alive
+        if between:
+            between.casts = copied - allocator.alive
         allocator.mark("forward")
         loss.backward()
         del loss, kept

@@ -12,7 +12,7 @@ from core.estimate import catalogue
 from core.estimate.errors import NeedsTrace, NothingToTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 from core.estimate.setup import Setup, named_targets
 
-VERSION = 6  # of the trace; a change makes what was kept stale
+VERSION = 7  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
 
 

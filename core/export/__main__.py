@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core import errors, jobs
 from core.errors import UserError
-from core.export import export
+from core.export import export, quantizer
 
 
 def main() -> None:
@@ -15,6 +15,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", help="id of a run, as printed by python -m core.runs list")
     parser.add_argument("out", nargs="?", type=Path, help="the zip file of a capsule, or the directory to make")
     parser.add_argument("--as", dest="kind", choices=export.KINDS, default="capsule")
+    parser.add_argument("--files", default="", help=f"kinds of GGUF files, with commas: {', '.join(quantizer.KINDS)}")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_intermixed_args()  # OUT comes after --as
@@ -27,7 +28,8 @@ def main() -> None:
         print(json.dumps({"event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
 
     try:
-        made = export.make(args.run, args.kind, args.out, tell)
+        kinds = tuple(filter(None, args.files.lower().split(",")))
+        made = export.make(args.run, args.kind, args.out, tell, kinds)
     except (UserError, OSError) as error:
         sys.exit(errors.tell(error, args.json))
     print(json.dumps({"kind": args.kind, **made}, ensure_ascii=False) if args.json else made["path"])
@@ -36,7 +38,8 @@ def main() -> None:
 def work(directory: Path, request: dict, report) -> dict:
     """The work of an export's own process."""
     name = "capsule.zip" if request["kind"] == "capsule" else request["kind"]
-    return export.make(request["run"], request["kind"], directory / name, report)
+    kinds = tuple(request.get("gguf_kinds", ()))
+    return export.make(request["run"], request["kind"], directory / name, report, kinds)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """An adapter in PEFT's own format, with a card; plain transformers and peft load it in three lines."""
 
-import json
 import shutil
 import zipfile
 from pathlib import Path
 
-from core import events, paths
+from core import base_identity
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
-from core.models import models
-from core.runs import runs
+from core.export import cards
 
 FILES = (
     "adapter_",
@@ -29,6 +27,11 @@ MULTIMODAL_LINES = """from peft import PeftModel; from transformers import AutoM
 model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained("{base}"), "{place}")
 tokenizer = AutoTokenizer.from_pretrained("{place}")
 """
+# Of a base that is not on the hub: its directory on the other machine has to be filled in.
+PLACED_LINES = """from peft import PeftModel; from transformers import {auto_class}, AutoTokenizer
+model = PeftModel.from_pretrained({auto_class}.from_pretrained("DIRECTORY OF {base}"), "{place}")
+tokenizer = AutoTokenizer.from_pretrained("{place}")
+"""
 
 
 def write(model: ChatModel, directory: Path, out: Path) -> dict:
@@ -36,12 +39,11 @@ def write(model: ChatModel, directory: Path, out: Path) -> dict:
     for file in sorted(model.weights.iterdir()):
         if file.name.startswith(FILES):
             shutil.copyfile(file, directory / file.name)
-    # The base is named so that it is found again: a hub id stays one, whatever cache it was trained from.
-    path = directory / "adapter_config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
-    values["base_model_name_or_path"] = models.local(model.base_model) or model.base_model
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (directory / "README.md").write_text(card(model, out.name), encoding="utf-8")
+    identity = base_identity.of(model.base_model)
+    base_identity.clean(directory, identity)
+    identity.write(directory)
+    text = cards.card(model, "adapter", lines=lines(model, out.name))
+    (directory / "README.md").write_text(text, encoding="utf-8")
     packed = out.with_name(out.name + ".zip")
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(directory.iterdir()):
@@ -53,31 +55,9 @@ def lines(model: ChatModel, place: str) -> str:
     """The three lines that load an adapter from a place in plain transformers and peft."""
     from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
 
-    config = model_loading.model_config(chat_models.base_directory(model))
-    if model_loading.auto_class(config).__name__ == "AutoModelForCausalLM":
-        return LINES.format(place=place)
-    return MULTIMODAL_LINES.format(place=place, base=models.local(model.base_model) or model.base_model)
-
-
-def card(model: ChatModel, place: str) -> str:
-    """The adapter's model card, in Markdown; `place` is the directory that its lines load from."""
-    seen = events.read(runs.directory(model.id.removeprefix("run:")))[0]
-    latest = {event["event"]: event for event in seen}
-    losses = [event["eval_loss"] for event in seen if event["event"] == "eval"]
-    before, after = (f"{loss:.4g}" if loss is not None else "?" for loss in ([*losses, None][0], [None, *losses][-1]))
-    return (
-        (paths.assets() / "export" / "adapter.md")
-        .read_text(encoding="utf-8")
-        .format(
-            name=model.title,
-            base=model.base_model,
-            method=model.config.method,
-            rank=model.config.lora_rank,
-            alpha=model.config.lora_alpha,
-            steps=(latest.get("finished") or latest.get("stopped") or {}).get("steps", "?"),
-            rows=latest.get("data", {}).get("rows_train", "?"),
-            before=before,
-            after=after,
-            lines=lines(model, place),
-        )
-    )
+    base = base_identity.of(model.base_model)
+    auto_class = model_loading.auto_class(model_loading.model_config(chat_models.base_directory(model))).__name__
+    if not base.on_hub:
+        return PLACED_LINES.format(place=place, base=base.name, auto_class=auto_class)
+    template = LINES if auto_class == "AutoModelForCausalLM" else MULTIMODAL_LINES
+    return template.format(place=place, base=base.name)

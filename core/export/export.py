@@ -1,6 +1,6 @@
 """Export a run as capsule, PEFT adapter, merged model, or GGUF files for Ollama, LM Studio and llama.cpp.
 
-Run it: `python -m core.export RUN --as capsule|adapter|merged|gguf OUT --json`. The page starts the same as a job in
+Run it: `python -m core.export RUN --as capsule|adapter|merged|gguf OUT --files q8_0,q4_k_m --json`. The page starts the same as a job in
 the background, whose files stay in the data directory until the export is deleted.
 """
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from core import files, jobs, paths
 from core.chat import chat_models, reply_gpu
 from core.errors import UserError
-from core.export import adapters, capsules
+from core.export import adapters, capsules, quantizer
 from core.models import model_files, models
-from core.runs import runs
+from core.runs import runs, starts
+from core.training import mixing
 
 KINDS = ("capsule", "adapter", "merged", "gguf")
 SLACK = 50_000_000  # bytes for cards, tokenizers and the zip's own
@@ -23,53 +24,68 @@ class NothingToMerge(UserError):
     template = 'The run "{name}" trained all weights: it is a whole model already. Take the GGUF files or the capsule.'
 
 
+class GgufKindUnknown(UserError):
+    template = "There is no kind {kinds} of GGUF files here. Choose of these: {known}."
+
+
 class PlaceTaken(UserError):
     template = "There is something in {path} already, and it stays as it is. Choose another place, or remove it first."
 
 
-def start(run_id: str, kind: str) -> Path:
-    """Begin an export in the background and return its job's directory; raises at once what check() finds."""
-    check(run_id, kind, paths.exports())
+def start(run_id: str, kind: str, gguf_kinds: tuple[str, ...] = ()) -> Path:
+    """Begin an export in the background and return its job's directory; raises at once what check() finds.
+
+    `gguf_kinds` are the kinds of GGUF files to make (quantizer.KINDS); none: the usual ones.
+    """
+    check(run_id, kind, paths.exports(), gguf_kinds)
     name = runs.label(run_id)["name"]
-    directory = jobs.create(paths.exports(), {"name": name, "run": run_id, "kind": kind})
+    request = {"name": name, "run": run_id, "kind": kind, "gguf_kinds": list(gguf_kinds)}
+    directory = jobs.create(paths.exports(), request)
     jobs.start(directory, "core.export", reply_gpu.environment())
     return directory
 
 
-def check(run_id: str, kind: str, where: Path) -> None:
-    """Raise when the run, its base or the room on the disk is missing; nothing is downloaded for that.
+def check(run_id: str, kind: str, where: Path, gguf_kinds: tuple[str, ...] = ()) -> None:
+    """Raise when the run, its base, the quantiser or the room on the disk is missing; nothing is downloaded for that.
 
     Raises:
-        RunGone, NoAdapter, NothingToMerge, BaseGone, DiskFull.
+        RunGone, NoAdapter, NothingToMerge, BaseGone, QuantizerMissing, GgufKindUnknown, DiskFull.
     """
+    if unknown := [name for name in gguf_kinds if name not in quantizer.KINDS]:
+        raise GgufKindUnknown(kinds=", ".join(unknown), known=", ".join(quantizer.KINDS))
+    quantizer.check(gguf_kinds)
     runs.directory(run_id)
     if kind in ("adapter", "merged") and (model := chat_models.find(f"run:{run_id}")).whole:
         raise NothingToMerge(name=model.title)
-    models.need_disk(where, needed_bytes(run_id, kind))
+    models.need_disk(where, needed_bytes(run_id, kind, gguf_kinds))
 
 
-def needed_bytes(run_id: str, kind: str) -> int:
+def needed_bytes(run_id: str, kind: str, gguf_kinds: tuple[str, ...] = ()) -> int:
     """Room that an export takes at its largest, temporary files included, as far as the base's size is known."""
     if kind == "capsule":
-        corpus = runs.corpus_path(runs.config(run_id))
-        files = corpus.glob("rows-*.jsonl") if corpus.is_dir() else [corpus]
-        return SLACK + sum(file.stat().st_size for file in files)
+        corpora = map(runs.corpus_path, mixing.corpora(runs.config(run_id)))
+        rows = [file for corpus in corpora for file in (corpus.glob("rows-*.jsonl") if corpus.is_dir() else [corpus])]
+        start = (runs.directory(run_id) / starts.FOLDER).glob("*")
+        return SLACK + sum(file.stat().st_size for file in [*rows, *start])
     model = chat_models.find(f"run:{run_id}")
     if kind == "adapter":
         return SLACK + 2 * model_files.size(model.weights)
     base = model.weights if model.whole else chat_models.ready_base_directory(model)
     whole = model_files.size(Path(base)) if base else 0
-    return SLACK + (whole if kind == "merged" else 3 * whole)  # GGUF: the merged model, f16, q8_0
+    if kind == "merged" or not base:
+        return SLACK + whole
+    bits = sum(quantizer.bits(name) for name in gguf_kinds or quantizer.usual())
+    return SLACK + whole + int(model_files.count(Path(base)) * bits / 8)
 
 
-def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
+def make(run_id: str, kind: str, out: Path, report: Callable, gguf_kinds: tuple[str, ...] = ()) -> dict:
     """Make an export at `out`, a file for a capsule and a directory for the others: {"path", "bytes", ...}.
 
     Raises:
         PlaceTaken: nothing that is there already is ever replaced. And what check() raises.
     """
     parent = next(folder for folder in out.absolute().parents if folder.exists())
-    check(run_id, kind, parent)
+    check(run_id, kind, parent, gguf_kinds)
     for path in (out, out.with_name(out.name + ".zip")) if kind == "adapter" else (out,):
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise PlaceTaken(path=path)
@@ -80,14 +96,31 @@ def make(run_id: str, kind: str, out: Path, report: Callable) -> dict:
         return {"path": str(capsule(run_id, out)), "bytes": out.stat().st_size}
     model = chat_models.find(f"run:{run_id}")
     with files.new_directory(out) as directory:
-        made = adapters.write(model, directory, out) if kind == "adapter" else _weights(model, kind, directory, report)
-    return {"path": str(out), "bytes": sum(file.stat().st_size for file in out.iterdir()), **made}
+        if kind == "adapter":
+            made = adapters.write(model, directory, out)
+        else:
+            made = _weights(model, kind, directory, report, gguf_kinds or quantizer.usual())
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    return {"path": str(out), "bytes": size, **made}
 
 
-def _weights(model: chat_models.ChatModel, kind: str, directory: Path, report: Callable) -> dict:
+def files_of(directory: Path) -> dict[str, Path]:
+    """The files of an export that is ready, by what they are called inside it; nothing else of its job's directory."""
+    made = jobs.progress(directory).get("finished") or {}
+    path = Path(made.get("zip") or made.get("path") or "")
+    if jobs.state(directory) != "finished" or not path.is_relative_to(directory):
+        return {}
+    if path.is_file():
+        return {path.name: path}
+    return {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def _weights(model: chat_models.ChatModel, kind: str, directory: Path, report: Callable, gguf_kinds: tuple) -> dict:
     from core.export import gguf_export, merging  # noqa: PLC0415 - torch, which the page opens without
 
     if not model.whole:
         chat_models.base_directory(model)  # downloads a base that is not here, whose size is known only then
-        check(model.id.removeprefix("run:"), kind, directory)
-    return (merging if kind == "merged" else gguf_export).write(model, directory, report)
+        check(model.id.removeprefix("run:"), kind, directory, gguf_kinds)
+    if kind == "merged":
+        return merging.write(model, directory, report)
+    return gguf_export.write(model, directory, report, gguf_kinds)

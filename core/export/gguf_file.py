@@ -1,22 +1,21 @@
 """One GGUF file of a model directory: the settings, the tokenizer and the tensors of the Llama, Mistral and Qwen families.
 
-Tensors are lazy: each is read and converted as it is written, so memory for the largest one is enough.
+Each tensor is read, rounded and written before the next one, so memory for the largest one is enough.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import gguf
 import numpy as np
-import torch
 from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter
-from gguf.lazy import LazyNumpyTensor
 from safetensors import safe_open
 
 from core.errors import UserError
-from core.export import gguf_tokenizer
+from core.export import gguf_tokenizer, quantizer
 
 FAMILIES = {  # model_type: (architecture, whether q and k are interleaved there)
     "llama": (MODEL_ARCH.LLAMA, True),
@@ -25,8 +24,6 @@ FAMILIES = {  # model_type: (architecture, whether q and k are interleaved there
     "qwen3": (MODEL_ARCH.QWEN3, False),
 }
 ROPE_TYPES = ("default", "linear", "yarn", "llama3")
-FILE_TYPES = {"f16": gguf.LlamaFileType.MOSTLY_F16, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
-BLOCK = 32  # numbers that share a scale in q8_0
 
 
 class GgufFamily(UserError):
@@ -34,6 +31,16 @@ class GgufFamily(UserError):
         "GGUF files are written here for Llama, Mistral, Qwen 2, 2.5 and 3; this model is {family}. "
         "Export it merged, then run llama.cpp's convert_hf_to_gguf.py on that directory."
     )
+
+
+class Tensor(NamedTuple):
+    """A tensor of a model directory and of the GGUF file that is made of it."""
+
+    name: str  # in the directory
+    new_name: str  # in the file
+    file: Path
+    shape: list[int]
+    type: GGMLQuantizationType
 
 
 def check(directory: Path) -> None:
@@ -48,51 +55,64 @@ def check(directory: Path) -> None:
     gguf_tokenizer.kind(directory)
 
 
-def write(directory: Path, tokenizer, path: Path, kind: str, report: Callable) -> None:
-    """Write a model directory as one file of a kind, f16 or q8_0; progress is reported by tensors."""
+def write(
+    directory: Path, tokenizer, path: Path, kind: str, report: Callable, importance: dict[str, np.ndarray] | None = None
+) -> None:
+    """Write a model directory as one file of a kind (quantizer.KINDS); progress is reported by tensors.
+
+    `importance` holds a weight (columns,) for each column of a tensor, by its name in the directory.
+    """
     config = _config(directory)
     architecture, _ = FAMILIES[config["model_type"]]
     writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     _add_settings(writer, config, kind, path.stem)
     gguf_tokenizer.add(writer, directory, tokenizer, config["vocab_size"])
+    tensors = tensors_of(directory, kind)
+    counted = Counter(tensor.type.name for tensor in tensors)
+    writer.add_string("soulsmith.tensor_types", ", ".join(f"{count} {name}" for name, count in counted.most_common()))
+    for tensor in tensors:
+        plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}.get(tensor.type, np.uint8)
+        shape = tensor.shape if plain != np.uint8 else gguf.quants.quant_shape_to_byte_shape(tensor.shape, tensor.type)
+        size = quantizer.stored_bytes(tensor.shape, tensor.type)
+        writer.add_tensor_info(tensor.new_name, shape, np.dtype(plain), size, raw_dtype=tensor.type)
     if (factors := _rope_factors(config)) is not None:
-        writer.add_tensor("rope_freqs.weight", factors)
-    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
-    tied = config.get("tie_word_embeddings", False)
-    tensors = [tensor for tensor in _tensors(directory) if not (tied and tensor[0] == "lm_head.weight")]
-    for done, (name, file, shape) in enumerate(tensors):
-        new_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        if new_name is None:
-            raise GgufFamily(family=name)
-        progress = partial(report, "progress", stage="writing", done=done, total=len(tensors))
-        meta = LazyNumpyTensor.meta_with_dtype_and_shape(np.float32, tuple(shape))
-        tensor, stored_as = (
-            LazyNumpyTensor(meta=meta, args=(file, name, config, progress), func=_read),
-            _type(shape, kind),
-        )
-        writer.add_tensor(new_name, _quantized(tensor, stored_as), raw_dtype=stored_as)
+        writer.add_tensor_info("rope_freqs.weight", factors.shape, factors.dtype, factors.nbytes)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    writer.write_ti_data_to_file()
+    for done, tensor in enumerate(tensors):
+        report("progress", stage="writing", done=done, total=len(tensors))
+        weights = (importance or {}).get(tensor.name) if tensor.type.name not in ("F32", "F16") else None
+        writer.write_tensor_data(quantizer.quantize(read(tensor.file, tensor.name, config), tensor.type, weights))
+    if factors is not None:
+        writer.write_tensor_data(factors)
     writer.close()
 
 
-def rounded(model, kind: str):
-    """A model with its weights rounded in place as a file of a kind rounds them."""
-    with torch.no_grad():
-        for weight in model.parameters():
-            raw = _type(list(weight.shape), kind)
-            if raw != GGMLQuantizationType.F32:
-                data = gguf.quants.dequantize(_quantized(weight.numpy(), raw), raw)
-                weight.copy_(torch.from_numpy(np.ascontiguousarray(data)))
-    return model
+def tensors_of(directory: Path, kind: str) -> list[Tensor]:
+    """The tensors of a model directory as a file of a kind holds them.
+
+    Raises:
+        GgufFamily: with the name of a tensor that the family's files do not have.
+    """
+    config = _config(directory)
+    names = gguf.get_tensor_name_map(FAMILIES[config["model_type"]][0], config["num_hidden_layers"])
+    tied, found = config.get("tie_word_embeddings", False), []
+    for name, file, shape in _stored(directory):
+        if tied and name == "lm_head.weight":
+            continue
+        if (new_name := names.get_name(name, try_suffixes=(".weight", ".bias"))) is None:
+            raise GgufFamily(family=name)
+        kept_as = quantizer.tensor_type(new_name, shape, kind, config["num_hidden_layers"], tied)
+        found.append(Tensor(name, new_name, file, shape, kept_as))
+    return found
 
 
 def _add_settings(writer: GGUFWriter, config: dict, kind: str, name: str) -> None:
     heads, size, rope = config["num_attention_heads"], config["hidden_size"], _rope(config)
     head = config.get("head_dim") or size // heads
     writer.add_name(name)
-    writer.add_file_type(FILE_TYPES[kind])
+    writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{kind.upper()}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -143,7 +163,7 @@ def _kv_heads(config: dict) -> int:
     return config.get("num_key_value_heads") or config["num_attention_heads"]
 
 
-def _tensors(directory: Path) -> list[tuple[str, Path, list[int]]]:
+def _stored(directory: Path) -> list[tuple[str, Path, list[int]]]:
     """(name, file, shape) of every tensor of a model directory."""
     listed = []
     for file in sorted(directory.glob("*.safetensors")):
@@ -152,15 +172,8 @@ def _tensors(directory: Path) -> list[tuple[str, Path, list[int]]]:
     return listed
 
 
-def _type(shape: list[int], kind: str) -> GGMLQuantizationType:
-    if len(shape) < 2:
-        return GGMLQuantizationType.F32
-    return GGMLQuantizationType.Q8_0 if kind == "q8_0" and shape[-1] % BLOCK == 0 else GGMLQuantizationType.F16
-
-
-def _read(file: Path, name: str, config: dict, progress: Callable) -> np.ndarray:
+def read(file: Path, name: str, config: dict) -> np.ndarray:
     """A tensor in fp32, q and k in the order of llama.cpp's rotary embedding: pairs side by side, not halves apart."""
-    progress()
     with safe_open(file, "pt") as tensors:
         data = tensors.get_tensor(name).float().numpy()
     if not FAMILIES[config["model_type"]][1] or not name.endswith(("q_proj.weight", "k_proj.weight")):
@@ -168,7 +181,3 @@ def _read(file: Path, name: str, config: dict, progress: Callable) -> np.ndarray
     heads = config["num_attention_heads"] if "q_proj" in name else _kv_heads(config)
     half = data.shape[0] // heads // 2
     return data.reshape(heads, 2, half, *data.shape[1:]).swapaxes(1, 2).reshape(data.shape)
-
-
-def _quantized(data, kind: GGMLQuantizationType):
-    return gguf.quants.quantize(data, kind)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 
+from core import base_identity
 from core.chat import chat_models, engine
 from core.chat.chat_models import ChatModel
 from core.errors import UserError
+from core.export import cards
 from core.models import model_files
 from core.training import encoding, model_loading, tokenizer_loading
 
@@ -32,9 +34,13 @@ class MergeDiffers(UserError):
 def write(model: ChatModel, directory: Path, report: Callable) -> dict:
     """Write the merged model and its card into a directory that exists; what merge() returns."""
     made = merge(model, directory, report)
+    identity = base_identity.of(model.base_model)
+    base_identity.clean(directory, identity)
+    identity.write(directory)
     card = {"id": model.id.removeprefix("run:"), "title": model.title, "base_model": model.base_model}
     card |= {"created": time.time(), **made}
     (directory / "soulsmith.json").write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
+    (directory / "README.md").write_text(cards.card(model, "merged", made=made), encoding="utf-8")
     return made
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import files, paths
+from core import errors, files, paths
 from core.errors import UserError
 
 STARTER = "starter"
@@ -131,7 +131,7 @@ def check(name: str) -> None:
         return
     if path.is_file():
         _check_gguf(path)
-    elif not _is_hub_id(name):
+    elif not is_hub_id(name):
         raise ModelUnknown(name=name or '""')
 
 
@@ -232,7 +232,7 @@ def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) ->
     except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
         if files.is_disk_full(error):
             raise _disk_full(paths.models(), gguf.stat().st_size * 4) from error
-        raise GgufUnreadable(path=gguf, reason=_first_line(error)) from error
+        raise GgufUnreadable(path=gguf, reason=errors.first_line(error)) from error
 
 
 def _to_safetensors(gguf: Path, directory: Path) -> None:
@@ -260,20 +260,20 @@ def outline(name: str) -> str | None:
     What cannot be trained is refused by these, before gigabytes are fetched.
     """
     name = name.strip()
-    return _download(name, OUTLINE) if _is_hub_id(name) and not local(name) else None
+    return download(name, OUTLINE) if is_hub_id(name) and not local(name) else None
 
 
 def _prepare_hub(name: str, report: Report) -> str:
     """Download a model of the hub into the hub's own cache, with the hub's own token."""
     from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
 
-    model_loading.model_config(_download(name, OUTLINE))  # raises when it is no language model
-    directory = _download(name, ["*.safetensors", *OUTLINE], report)
+    model_loading.model_config(download(name, OUTLINE))  # raises when it is no language model
+    directory = download(name, ["*.safetensors", *OUTLINE], report)
     _check_directory(Path(directory))
     return directory
 
 
-def _download(name: str, patterns: list[str], report: Report = silent) -> str:
+def download(name: str, patterns: list[str], report: Report = silent) -> str:
     """The directory in the hub's cache with a model's files of these names."""
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - the page opens without the hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415 - the page opens without the hub
@@ -289,9 +289,9 @@ def _download(name: str, patterns: list[str], report: Report = silent) -> str:
     try:
         return snapshot_download(name, allow_patterns=patterns, tqdm_class=Bar)
     except (GatedRepoError, RepositoryNotFoundError) as error:
-        raise HubRefused(name=name, reason=_first_line(error)) from error
+        raise HubRefused(name=name, reason=errors.first_line(error)) from error
     except Exception as error:  # httpx and its friends have no common base that huggingface_hub promises
-        raise HubUnreachable(name=name, reason=_first_line(error)) from error
+        raise HubUnreachable(name=name, reason=errors.first_line(error)) from error
 
 
 def _check_gguf(path: Path) -> None:
@@ -300,7 +300,8 @@ def _check_gguf(path: Path) -> None:
             raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
 
 
-def _is_hub_id(name: str) -> bool:
+def is_hub_id(name: str) -> bool:
+    """Whether a name looks like one of the hub: owner/name."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
 
 
@@ -310,10 +311,6 @@ def _check_directory(path: Path) -> None:
     there = {"config.json": (path / "config.json").is_file(), "*.safetensors": weights, "tokenizer.json": tokenizer}
     if missing := next((name for name, is_there in there.items() if not is_there), None):
         raise NoWeights(path=path, missing=missing)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
 
 
 def _fresh(path: Path) -> Path:

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from core import errors, events, paths
 from core.errors import UserError
@@ -17,6 +18,7 @@ from core.runs import (
     promote_checkpoint,
     queue,
     runs,
+    starts,
     terminate,
 )
 from core.training.checkpoints import whole_checkpoint
@@ -41,7 +43,15 @@ def parser() -> argparse.ArgumentParser:
     verb("list", "all runs with their states, oldest first", lambda args: many(runs.listed()), run=False)
     verb("show", "all that is known of a run but its curves", lambda args: show(args.run))
     start = verb("start", "queue a new run", on_start, run=False)
-    start.add_argument("--config", required=True, help="a JSON file with the fields of TrainConfig")
+    start.add_argument("--config", help="a JSON file with the fields of TrainConfig")
+    start.add_argument(
+        "--from",
+        dest="start",
+        metavar="RUN[:STEP]",
+        help="go on from a run, its checkpoint of a step, or an adapter (a folder or a hub id); what --config leaves out "
+        "is as it was there",
+    )
+    start.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="one field; may be repeated")
     start.add_argument("--name", default="", help="what to call the run; default: after its corpus and method")
     start.add_argument("--card", metavar="UUID", help="the card to train on, as core.hardware prints it")
     verb("queue", "the runs that wait, in their order", lambda args: many(queue.waiting()), run=False)
@@ -93,7 +103,19 @@ def asks(request: Callable[[str], None]) -> Callable:
 
 
 def on_start(args) -> dict:
-    return brief(runs.start(TrainConfig.load(args.config), args.name, card=args.card), named=False)
+    if not (args.config or args.start):
+        sys.exit("start needs --config FILE, --from RUN, or both.")
+    values = starts.fields(starts.spelled(args.start)) if args.start else {}
+    start = {"start": values["start"]} if args.start else {}
+    values |= json.loads(Path(args.config).read_text(encoding="utf-8")) if args.config else {}
+    told = [one.partition("=")[::2] for one in args.set]
+    values |= {field: text for field, text in told if field in ("base_model", "corpus")}  # an adapter names no corpus
+    if missing := [field for field in ("base_model", "corpus") if not values.get(field)]:
+        sys.exit(f"{' and '.join(missing)} must be named: --set {missing[0]}=NAME.")
+    config = TrainConfig.from_dict(values | start)
+    for field, text in told:
+        config = config.with_typed(field, text)
+    return brief(runs.start(config, args.name, card=args.card), named=False)
 
 
 def on_compare(args) -> dict:
@@ -135,6 +157,7 @@ def show(run_id: str) -> dict:
         "disk": disk_space.taken(run_id),
         "doctor": diagnosis.diagnose(run_id),
         "card": assigned_gpu.read(paths.run(run_id)) or None,
+        "ancestry": starts.ancestry(run_id),
         "config": vars(runs.config(run_id)),
     }
 

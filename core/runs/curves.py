@@ -62,7 +62,10 @@ def curves(db: Database, run_id: str) -> dict[str, list[dict]]:
         ends.append(last)
         steep.append(peak)
         means.append({"step": last[0], "loss": total / count if count else None})
-    evals = list(db.query("select step, eval_loss from evals where run_id = ? order by step", [run_id]))
+    evals = []
+    for row in db.query("select step, eval_loss, by_corpus from evals where run_id = ? order by step", [run_id]):
+        losses = row.pop("by_corpus")
+        evals.append(row | ({"by_corpus": json.loads(losses)} if losses else {}))
     parts = {"steps": [logged[step] for step in sorted(logged)], "ends": ends, "steep": steep}
     named = {name: [dict(zip(STEP, step, strict=True)) for step in part] for name, part in parts.items()}
     return named | {"means": means, "evals": evals, "preferences": _preferences(db, run_id)}

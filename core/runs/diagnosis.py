@@ -70,7 +70,7 @@ def memory_remedy(config: TrainConfig, tokens: int | None, *, resumes: bool, gpu
         shape = catalogue.shape(config.base_model)
         values = asdict(config) | {"max_length": min(tokens or config.max_length, config.max_length)}
         setup = answer.suited(forecast.setup_of(values, card), card)
-        needs, free = answer.quick(shape, setup, card).process, free_bytes(gpu)
+        needs, free = answer.peak(shape, setup, card).process, free_bytes(gpu)
         budget = min(free, needs)
         changes = advice.way_to_fit(shape, setup, card, budget, allowed)
         fields = {name: value for change in changes for name, value in change.fields.items()}

@@ -18,7 +18,8 @@ from core.errors import UserError
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
 from core.jobs import ACTIVE, AT_WORK
-from core.runs import assigned_gpu
+from core.runs import assigned_gpu, starts
+from core.training import mixing
 from core.training.config import TrainConfig
 from core.training.corpus_rows import check_task
 from core.training.errors import CorpusGone
@@ -32,6 +33,7 @@ OURS = (
     "*.unfinished",
     "model",
     "adapter",
+    "start",
     "*.tmp",
     "log.txt",
     "run.lock",
@@ -39,6 +41,7 @@ OURS = (
     "label.json",
     "card.json",
     "life.json",
+    "start.json",
     "process.json",
     "wishes.json",
     "once.json",
@@ -82,6 +85,8 @@ def create(config: TrainConfig, name: str = "", trial: bool = False, gpu: Gpu | 
         config.save(unfinished / "config.json")
         files.write_json(unfinished / "label.json", label)
         assigned_gpu.write(unfinished, gpu)
+        if config.start:
+            starts.keep(config, unfinished)
 
     return jobs.make_directory(paths.runs(), name, fill).name
 
@@ -96,6 +101,8 @@ def start(config: TrainConfig, name: str = "", trial: bool = False, *, card: str
         AlreadyRunning, and what corpus and card have against the config.
     """
     check_corpus(config)
+    if config.start:
+        starts.check(config)
     gpu = assigned_gpu.choose(card)
     assigned_gpu.check(config, gpu)
     for run_id in listed():
@@ -149,24 +156,26 @@ def _config_if_readable(run_id: str) -> TrainConfig | None:
     return None
 
 
-def corpus_path(config: TrainConfig) -> Path:
-    """Where a config's corpus is: it is named by its id among the corpora, or by an absolute path."""
-    path = _corpus_place(config)
+def corpus_path(corpus: str) -> Path:
+    """Where a corpus that a config names is.
+
+    Raises:
+        CorpusGone.
+    """
+    path = paths.corpus_of_run(corpus)
     if not path.exists():
-        raise CorpusGone(path=config.corpus)
+        raise CorpusGone(path=corpus)
     return path
 
 
 def check_corpus(config: TrainConfig) -> None:
     """Refuse at once a corpus that is gone, or whose card says that it holds nothing for this task."""
-    card = files.read_json(corpus_path(config) / "card.json")
-    kind, pairs = card.get("kind"), card.get("pairs", 0)
-    if pairs or kind in ("chat", "text"):
-        check_task(config, card["name"], card["rows"], 0 if kind == "text" else card["rows"], pairs)
-
-
-def _corpus_place(config: TrainConfig) -> Path:
-    return Path(config.corpus) if Path(config.corpus).is_absolute() else paths.corpus(config.corpus)
+    for corpus in mixing.corpora(config):
+        card = files.read_json(corpus_path(corpus) / "card.json")
+        kind, pairs = card.get("kind"), card.get("pairs", 0)
+        mixing.check_alone(config, card.get("name", corpus), pairs)
+        if corpus == config.corpus and (pairs or kind in ("chat", "text")):
+            check_task(config, card["name"], card["rows"], 0 if kind == "text" else card["rows"], pairs)
 
 
 def label(run_id: str) -> dict:
@@ -295,6 +304,10 @@ def has_worker() -> bool:
 
 
 def default_name(config: TrainConfig) -> str:
-    """What a run is called when nobody says: after its corpus and method."""
-    card = files.read_json(_corpus_place(config) / "card.json")
-    return f"{card.get('name') or Path(config.corpus).stem} · {config.method}"
+    """What a run is called when nobody says: after its corpora and method."""
+    return f"{' + '.join(map(corpus_name, mixing.corpora(config)))} · {config.method}"
+
+
+def corpus_name(corpus: str) -> str:
+    """What a person calls a corpus that a config names."""
+    return files.read_json(paths.corpus_of_run(corpus) / "card.json").get("name") or Path(corpus).stem

@@ -10,7 +10,7 @@ from sqlite_utils import Database
 from core import events, files, paths
 from core.errors import UserError
 from core.runs import curves as runs_curves
-from core.runs import runs
+from core.runs import runs, starts
 from core.runs.database import DatabaseRebuilt, opened
 from core.training.config import EARLIER_NAMES
 
@@ -181,6 +181,9 @@ def _advance(db: Database, run_id: str, most_bytes: int) -> tuple[dict, bool]:
     changed = dict(row, state=state, events_offset=offset, name=label["name"], note=label["note"])
     changed |= {"tags": " ".join(label["tags"]), "config_changes": json.dumps(label.get("changes", []))}
     changed |= _of_config(runs.config(run_id))
+    changed["start_name"] = (
+        next((entry["name"] for entry in starts.ancestry(run_id)), None) if changed["start"] else None
+    )
     more = events.size(paths.run(run_id)) > offset and (offset > row["events_offset"] or not most_bytes)
     # A run that is over is not read again until one of its files changes.
     damaged = files.is_damaged(paths.run(run_id) / "label.json")
@@ -223,7 +226,11 @@ def _record(db: Database, run_id: str, changed: dict, fresh: list[dict], taken: 
 def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
     """Insert the events that have tables of their own."""
     runs_curves.add(db, run_id, row, [event for event in fresh if event["event"] == "step"])
-    evals = [(run_id, event["step"], event["eval_loss"]) for event in fresh if event["event"] == "eval"]
+    evals = [
+        (run_id, event["step"], event["eval_loss"], json.dumps(event["by_corpus"]) if "by_corpus" in event else None)
+        for event in fresh
+        if event["event"] == "eval"
+    ]
     samples = [
         (run_id, event["step"], index, sample["prompt"], sample["reply"])
         for event in fresh
@@ -242,7 +249,7 @@ def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
     ]
     for table, columns, rows in (
         ("preferences", f"run_id, part, step, {', '.join(runs_curves.PREFERENCES)}", preferences),
-        ("evals", "run_id, step, eval_loss", evals),
+        ("evals", "run_id, step, eval_loss, by_corpus", evals),
         ("samples", "run_id, step, prompt_index, prompt, reply", samples),
         ("forgetting", "run_id, step, score, foreign_share, score_parts", scores),
     ):
@@ -303,6 +310,7 @@ def _of_config(config) -> dict:
         "base_model": config.base_model,
         "corpus": config.corpus,
         "method": config.method,
+        "start": config.start or None,
         "config": json.dumps(asdict(config), ensure_ascii=False),
     }
 

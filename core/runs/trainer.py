@@ -10,15 +10,15 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from core import VERSION, events, files, jobs, paths, process
+from core import VERSION, errors, events, files, jobs, paths, process
 from core.errors import UserError
 from core.estimate import forecast
 from core.estimate.setup import saved_bytes
 from core.hardware import hardware, nvidia, torch_build
 from core.models import model_files, models
-from core.runs import assigned_gpu, disk_space, queue, runs
+from core.runs import assigned_gpu, disk_space, queue, runs, starts
 from core.runs.observer import Observer
-from core.training import packages
+from core.training import mixing, packages
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
 from core.training.environment import grow_segments, is_out_of_memory
@@ -145,11 +145,13 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
 
     observer = Observer(run_dir, report)
     config = local_config(TrainConfig.load(run_dir / "config.json"), report)
+    config = starts.ready(config, run_dir, preparing(report))
     observer.config = config
     disk_space.need(run_dir, disk_bytes(config), report, observer.should_stop)
     jobs.end_if_requested(run_dir)
     card = files.read_json(Path(config.corpus) / "card.json")
-    report("loading", corpus_hash=card.get("content_hash"), versions=versions())
+    base_hash = model_files.digest(Path(config.base_model))
+    report("loading", corpus_hash=card.get("content_hash"), base_hash=base_hash, versions=versions())
     from core.training import training_loop  # noqa: PLC0415 - the page opens without torch
 
     ending = training_loop.train(
@@ -227,7 +229,15 @@ def _learn(config: TrainConfig, reported: dict, ending: dict) -> None:
 
 def local_config(config: TrainConfig, report) -> TrainConfig:
     """The config with directories in place of the ids of its model and corpus; prepares the model if need be."""
-    corpus = runs.corpus_path(config)
+    corpus, *others = map(str, map(runs.corpus_path, mixing.corpora(config)))
+    mix = [(other, share) for other, (_, share) in zip(others, config.mix, strict=True)]
+    if outline := models.outline(config.base_model):
+        check_outline(replace(config, base_model=outline, start=""))
+    return replace(config, corpus=corpus, mix=mix, base_model=models.prepare(config.base_model, preparing(report)))
+
+
+def preparing(report) -> models.Report:
+    """What models.prepare() reports to, as events; one a second."""
     reported_at = 0.0
 
     def on_prepare(stage: str, done: float, total: float) -> None:
@@ -236,9 +246,7 @@ def local_config(config: TrainConfig, report) -> TrainConfig:
             reported_at = time.monotonic()
             report("preparing", stage=stage, done=done, total=total)
 
-    if outline := models.outline(config.base_model):
-        check_outline(replace(config, base_model=outline))
-    return replace(config, corpus=str(corpus), base_model=models.prepare(config.base_model, on_prepare))
+    return on_prepare
 
 
 def check_outline(config: TrainConfig) -> None:
@@ -269,7 +277,7 @@ def _worded(error: Exception, run_dir: Path) -> UserError:
     if "device-side assert" in words:
         return DeviceAssert()
     if any(sign in words for sign in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "nvml")):
-        return DriverTrouble(reason=jobs.reason(error))
+        return DriverTrouble(reason=errors.first_line(error) + ".")
     return jobs.described(error, run_dir)
 
 

@@ -98,7 +98,7 @@ class Gate:
         return visitor
 
     async def _log_in(self, request: Request) -> Response:
-        fields = parse_qs((await _body(request, 1024)).decode("utf-8", "replace"))
+        fields = parse_qs((await read_body(request, 1024)).decode("utf-8", "replace"))
         try:
             password, address = fields.get("password", [""])[0], address_of(request, self.tunnelled)
             token = self.share.log_in(password, address, token_of(request))
@@ -121,7 +121,7 @@ class Gate:
             self._own(visitor, session)
         if request.method != "POST":
             return request.receive
-        body = await _body(request, MOST_BYTES)
+        body = await read_body(request, MOST_BYTES)
         self._check_body(body, visitor)
         return _again(body, request.receive)
 
@@ -175,7 +175,8 @@ def _adding_headers(send):
     return sending
 
 
-async def _body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int) -> bytes:
+    """The body of a request, of so many bytes at most, that arrives within BODY_SECONDS; raises Refused."""
     body = b""
     try:
         async with asyncio.timeout(BODY_SECONDS):

@@ -5,7 +5,6 @@ A token in the address that is opened becomes a cookie; requests that another pa
 """
 
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Callable
@@ -58,19 +57,8 @@ Page = Callable[[], str]  # -> the page that asks for the token
 def token() -> str:
     """The token of this data directory: made once, so that an open window goes on when the server is started again."""
     file = paths.home() / "page.token"
-    try:
-        kept = file.read_text(encoding="ascii")
-    except (OSError, ValueError):
-        kept = ""
-    if TOKEN.fullmatch(kept):
-        return kept
-    if file.is_dir():
-        files.set_aside(file)
-    file.unlink(missing_ok=True)
-    made = secrets.token_urlsafe(24)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as output:
-        output.write(made)
-    return made
+    kept = files.read_secret(file)
+    return kept if TOKEN.fullmatch(kept) else files.write_secret(file, secrets.token_urlsafe(24))
 
 
 class OwnPage:

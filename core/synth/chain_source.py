@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cached_property
 
 import orjson
 
+from core.synth import material, prompts
 from core.synth.chain_templates import TemplateWrong
 from core.synth.chain_walk import Aside, Ask, Walk
 from core.synth.endpoint import Closed, Endpoint
@@ -77,7 +79,19 @@ class FromChain(FromModel):
 
     def _walk(self, number: int) -> Walk:
         plans = self.recipe.plans(self.seed, number * self.of + self.which)
-        return Walk(self.recipe.chain, self.recipe.values, self.recipe.lang, plans)
+        given = {"examples": self.request.get("examples"), "names": self.names}
+        if self.recipe.values.get("material"):
+            given["passage"] = self._passage(number)
+        return Walk(self.recipe.chain, self.recipe.values, self.recipe.lang, plans, given)
+
+    def _passage(self, number: int) -> dict:
+        """The passage of a chain: each of the person's once before any comes again."""
+        return self.seeds[prompts.shuffled(len(self.seeds), self.seed, number * self.of + self.which)]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The names that the person's texts mention most."""
+        return material.names(self.seeds, self.recipe.lang)
 
     def _received_or_asked(self, number: int) -> list[dict]:
         """The rows of one chain, each reply asked for when the one before it is there."""
@@ -175,6 +189,8 @@ class FromChain(FromModel):
         if self.parts > 1:
             provenance["group"] = f"{self.recipe.hash}-{self.seed}-{number * self.of + self.which}"
         provenance = {key: value for key, value in provenance.items() if value not in (None, "", [], {})}
+        if self.recipe.values.get("material"):
+            provenance["parent"] = self._passage(number).get("id")
         names = [row.get("name") for row in self.recipe.chain.rows]
         items = []
         for part, (row, name) in enumerate(zip(rows, names, strict=True)):

@@ -14,14 +14,15 @@
 
 `join: "{{ a }} {{ b }}"` makes a text of others. A check is a mapping of core.synth.chain_checks; a value in quotes is an
 expression, a list stands for itself, but where texts are wanted (`apart: [sentence]`) its items are expressions. Each of
-`rows` becomes a row; those of one chain share a group.
+`rows` becomes a row; those of one chain share a group. With `material: true` the steps see a passage of the person's own
+texts, {{ passage.text }} and {{ passage.topic }}, each passage once before any comes again. Every chain sees the {{ names }} of a corpus that was chosen, else an empty list.
 """
 
 from dataclasses import dataclass, field
 
 from core.errors import UserError
 from core.synth import chain_checks, chain_templates
-from core.synth.chain_templates import TemplateWrong
+from core.synth.chain_templates import NameUnknown, TemplateWrong
 
 VERBS = ("plan", "write", "join", "check", "judge", "rewrite")
 OPTIONS = {"name", "system", "temperature", "max_tokens"}
@@ -72,6 +73,42 @@ class RowWrong(UserError):
     template = "{file}: row {number} cannot be read: {reason}. Correct it and try again."
 
 
+class TextUnknown(NameUnknown):
+    template = '"{name}" is no text of a step; texts are {known}'
+
+
+class CheckUnknown(TemplateWrong):
+    template = '"{name}" is no check; known are {known}'
+
+
+class CheckIncomplete(TemplateWrong):
+    template = "{name} needs {parts}"
+
+
+class JudgeFieldUnknown(TemplateWrong):
+    template = '"{name}" is not known; a judge has {known}'
+
+
+class JudgeIncomplete(TemplateWrong):
+    template = "a judge needs a rubric, and scores or what it is expected to answer"
+
+
+class NotMapping(TemplateWrong):
+    template = "it has to be a mapping"
+
+
+class NotText(TemplateWrong):
+    template = "it has to be a text"
+
+
+class TurnsUnreadable(TemplateWrong):
+    template = "each of messages has to be system, user or assistant: text"
+
+
+class RowNeither(TemplateWrong):
+    template = "it has a text or messages, and perhaps a name"
+
+
 @dataclass(frozen=True)
 class Step:
     """One verb of a named step."""
@@ -105,15 +142,17 @@ def read(values: dict, file: str) -> Chain:
     written = values.get("steps")
     if not isinstance(written, list) or not 0 < len(written) <= MOST_STEPS:
         raise StepsMissing(file=file, most=MOST_STEPS)
-    known, texts, steps, fields = {"cards", "lang"}, set(), [], set()
+    known, texts, steps, fields = {"cards", "lang", "names"}, set(), [], set()
+    if values.get("material"):
+        known.add("passage")
     for number, one in enumerate(written, 1):
         name, more = _named(one, number, known, file)
         for step in more:
             try:
                 _check(step, values, known, texts)
+            except NameUnknown as error:
+                raise StepNameUnknown(file=file, step=name, **error.values) from error
             except TemplateWrong as error:
-                if error.unknown:
-                    raise StepNameUnknown(file=file, step=name, name=error.unknown, known=error.known) from error
                 raise StepWrong(file=file, step=name, verb=step.verb, reason=error) from error
             if step.verb in ("plan", "write", "join"):
                 known.add(name)
@@ -143,11 +182,11 @@ def _named(one, number: int, known: set[str], file: str) -> tuple[str, list[Step
 
 def _step(name: str, verb: str, value, options: dict, file: str) -> Step:
     if verb in ("check", "judge") and not isinstance(value, dict):
-        raise StepWrong(file=file, step=name, verb=verb, reason="it has to be a mapping")
+        raise StepWrong(file=file, step=name, verb=verb, reason=NotMapping())
     if verb == "rewrite" and not isinstance(value, dict):
         value = {"prompt": value if isinstance(value, str) and value not in ("true", "yes") else None}
     if verb in ("write", "join") and not isinstance(value, str):
-        raise StepWrong(file=file, step=name, verb=verb, reason="it has to be a text")
+        raise StepWrong(file=file, step=name, verb=verb, reason=NotText())
     of = (name,) if verb in ("plan", "write", "join") else value.get("of", name)
     if verb in ("check", "judge", "rewrite"):
         value = {key: one for key, one in value.items() if key != "of"}
@@ -157,7 +196,7 @@ def _step(name: str, verb: str, value, options: dict, file: str) -> Step:
 def _check(step: Step, values: dict, known: set[str], texts: set[str]) -> None:
     """Refuse a step that cannot work with what is known before it."""
     if missing := sorted(set(step.of) - texts) if step.verb in ("check", "judge", "rewrite") else []:
-        raise TemplateWrong(f'"{missing[0]}" is no text of a step', missing[0], ", ".join(sorted(texts)))
+        raise TextUnknown(name=missing[0], known=", ".join(sorted(texts)))
     if "system" in step.options:
         chain_templates.check(str(step.options["system"]), known)
     if step.verb in ("write", "join"):
@@ -172,11 +211,11 @@ def _check(step: Step, values: dict, known: set[str], texts: set[str]) -> None:
 
 def _check_checks(checks: dict, known: set[str]) -> None:
     if unknown := sorted(set(checks) - chain_checks.CHECKS.keys()):
-        raise TemplateWrong(f'"{unknown[0]}" is no check; known are {", ".join(sorted(chain_checks.CHECKS))}')
+        raise CheckUnknown(name=unknown[0], known=", ".join(sorted(chain_checks.CHECKS)))
     for name, value in checks.items():
         wanted = PARTS.get(name, set())
         if wanted and (not isinstance(value, dict) or set(value) != wanted):
-            raise TemplateWrong(f"{name} needs {' and '.join(sorted(wanted))}")
+            raise CheckIncomplete(name=name, parts=", ".join(sorted(wanted)))
         for expression in _expressions(name, value):
             chain_templates.check_value(expression, known)
 
@@ -192,9 +231,9 @@ def _expressions(name: str, value) -> list[str]:
 
 def _check_judge(judge: dict, known: set[str]) -> None:
     if unknown := sorted(set(judge) - JUDGE):
-        raise TemplateWrong(f'"{unknown[0]}" is not known; a judge has {", ".join(sorted(JUDGE))}')
+        raise JudgeFieldUnknown(name=unknown[0], known=", ".join(sorted(JUDGE)))
     if not isinstance(judge.get("rubric"), str) or not (judge.get("scores") or judge.get("expect")):
-        raise TemplateWrong("a judge needs a rubric, and scores or what it is expected to answer")
+        raise JudgeIncomplete()
     chain_templates.check(judge["rubric"], known)
     if judge.get("expect"):
         chain_templates.check_value(judge["expect"], known)
@@ -209,7 +248,7 @@ def _rows(rows, known: set[str], file: str) -> list[dict]:
             or set(row) - {"name", "text", "messages"}
             or ("text" in row) == ("messages" in row)
         ):
-            raise RowWrong(file=file, number=number, reason="it has a text or messages, and perhaps a name")
+            raise RowWrong(file=file, number=number, reason=RowNeither())
         try:
             for template in templates(row):
                 chain_templates.check(template, known)
@@ -228,7 +267,7 @@ def templates(row: dict) -> list[str]:
         return [str(row["text"])]
     for turn in row["messages"]:
         if not isinstance(turn, dict) or len(turn) != 1 or not turn.keys() <= {"system", "user", "assistant"}:
-            raise TemplateWrong("each of messages has to be system, user or assistant: text")
+            raise TurnsUnreadable()
     return [str(text) for turn in row["messages"] for text in turn.values()]
 
 

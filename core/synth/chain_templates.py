@@ -7,6 +7,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
+from core.errors import UserError
 from core.synth import lemmas
 
 MOST_SOURCE, MOST_TEXT = 20_000, 100_000  # characters of a template, of what it makes
@@ -25,12 +26,38 @@ _LOADING = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.
 _GROWING = (nodes.Macro, nodes.CallBlock, nodes.Assign, nodes.AssignBlock, nodes.With, nodes.Concat)
 
 
-class TemplateWrong(Exception):
-    """What is wrong with a template, in words for the one who wrote it; `unknown` is a name that nothing before it has."""
+class TemplateWrong(UserError):
+    """What is wrong with a template; the step that has it is named by the error that holds this one."""
 
-    def __init__(self, reason: str, unknown: str = "", known: str = ""):
-        super().__init__(reason)
-        self.unknown, self.known = unknown, known
+    template = "{reason}"
+
+
+class TemplateUnreadable(TemplateWrong):
+    template = "line {line}: {reason}"
+
+
+class TemplateTooLong(TemplateWrong):
+    template = "it has {count} characters; {most} are the most"
+
+
+class StatementRefused(TemplateWrong):
+    template = "line {line}: {statement} is not for recipes"
+
+
+class LoopsTooDeep(TemplateWrong):
+    template = "more than {most} loops lie within each other"
+
+
+class NameUnknown(TemplateWrong):
+    template = '"{name}" is not known here; known are {known}'
+
+
+class TextTooLong(TemplateWrong):
+    template = "it makes more than {most} characters"
+
+
+class ValueMissing(TemplateWrong):
+    template = "{expression} has no value"
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -106,19 +133,18 @@ def check(source: str, known: set[str]) -> None:
         TemplateWrong
     """
     if len(source) > MOST_SOURCE:
-        raise TemplateWrong(f"it has {len(source)} characters; {MOST_SOURCE} are the most")
+        raise TemplateTooLong(count=len(source), most=MOST_SOURCE)
     try:
         tree = _environment().parse(source)
         _compiled(source)
     except jinja2.TemplateError as error:
-        raise TemplateWrong(_reason(error)) from error
+        raise _wrong(error) from error
     if refused := next(tree.find_all(_LOADING + _GROWING), None):
-        raise TemplateWrong(f"line {refused.lineno}: {type(refused).__name__.lower()} is not for recipes")
+        raise StatementRefused(line=refused.lineno, statement=type(refused).__name__.lower())
     if _depth(tree) > MOST_LOOPS:
-        raise TemplateWrong(f"more than {MOST_LOOPS} loops lie within each other")
+        raise LoopsTooDeep(most=MOST_LOOPS)
     if unknown := sorted(meta.find_undeclared_variables(tree) - known - {"range"}):
-        listed = ", ".join(sorted(known))
-        raise TemplateWrong(f'"{unknown[0]}" is not known here; known are {listed}', unknown[0], listed)
+        raise NameUnknown(name=unknown[0], known=", ".join(sorted(known)))
 
 
 def check_value(expression: str, known: set[str]) -> None:
@@ -141,10 +167,10 @@ def text(source: str, values: dict) -> str:
         for piece in _compiled(source).generate(values):
             size += len(piece)
             if size > MOST_TEXT:
-                raise TemplateWrong(f"it makes more than {MOST_TEXT} characters")
+                raise TextTooLong(most=MOST_TEXT)
             pieces.append(piece)
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise TemplateWrong(_reason(error)) from error
+        raise _wrong(error) from error
     return "".join(pieces).strip()
 
 
@@ -157,9 +183,9 @@ def value(expression: str, values: dict):
     try:
         found = _expression(expression)(values)
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise TemplateWrong(_reason(error)) from error
+        raise _wrong(error) from error
     if isinstance(found, jinja2.Undefined):
-        raise TemplateWrong(f"{expression} has no value")
+        raise ValueMissing(expression=expression)
     return found
 
 
@@ -178,7 +204,8 @@ def _depth(node: nodes.Node) -> int:
     return below + isinstance(node, nodes.For)
 
 
-def _reason(error: Exception) -> str:
+def _wrong(error: Exception) -> TemplateWrong:
+    """An error of Jinja or of an operation, in its own words."""
     line = getattr(error, "lineno", None)
     reason = (getattr(error, "message", None) or str(error)).rstrip(".")
-    return f"line {line}: {reason}" if line else reason
+    return TemplateUnreadable(line=line, reason=reason) if line else TemplateWrong(reason=reason)

@@ -32,9 +32,11 @@ class Aside(Exception):
 class Walk:
     """The way of one row through the steps of a chain; `plans` are the drawn values of its plan steps."""
 
-    def __init__(self, chain: Chain, recipe_values: dict, lang: str, plans: dict):
+    def __init__(self, chain: Chain, recipe_values: dict, lang: str, plans: dict, given: dict | None = None):
+        given = given or {}  # the rows that a person kept and rejected; of a recipe with material, passage and names
+        self.examples = given.pop("examples", None) or {}
         self.chain, self.recipe, self.lang, self.plans = chain, recipe_values, lang, plans
-        self.values = {"cards": recipe_values.get("cards") or {}, "lang": lang}
+        self.values = {"cards": recipe_values.get("cards") or {}, "lang": lang, "names": []} | given
         self.prompts: dict[str, Ask] = {}
         self.faults: dict[str, list[tuple[str, str]]] = {}
         self.rewritten: list[str] = []
@@ -125,7 +127,10 @@ class Walk:
         if any(self.faults.get(name) for name in step.of):  # it is read when it has been mended
             return
         expected = chain_templates.value(step.value["expect"], self.values) if step.value.get("expect") else None
-        messages = [{"role": "user", "content": chain_templates.text(step.value["rubric"], self.values)}]
+        rubric = chain_templates.text(step.value["rubric"], self.values)
+        if expected is None:
+            rubric = prompts.steered(rubric, self.examples, self.lang)
+        messages = [{"role": "user", "content": rubric}]
         options = {"temperature": 0.0, "max_tokens": step.options.get("max_tokens", JUDGE_TOKENS)}
         verdict = None
         for _ in range(UNREADABLE):

@@ -6,12 +6,14 @@ begins "Here is a letter that ...", a dialogue about refusing, code between fenc
 
 import json
 import re
+from contextlib import suppress
 
 from core import paths
 
 WORDS = json.loads((paths.assets() / "recipes" / "replies.json").read_text(encoding="utf-8"))
 AROUND = 240  # characters of a line before or after an answer
 REFUSAL_WITHIN = 600  # characters in which a refusal shows that it is one
+LOOP_WORDS, LOOP_RUN, LOOP_NEW = 40, 6, 0.4  # words of a text that may be a loop; of a run; the share of new runs
 LEAST_SPEC = 2  # fields such as "Topic: the sea" that make a specification
 
 
@@ -38,10 +40,17 @@ _BEFORE = [
     _compiled(rf"^{_MARK}{_CONSENT}{{0,2}}{_HERE}:{_MARK}?{_ANEW}"),
     _compiled(rf"^{_MARK}{_CONSENT}{{1,2}}(?:{_HERE}[.!:]?)?{_MARK}?(?=\n\s*\n)"),
     _compiled(rf"^{_MARK}(?:{WORDS['labels']})[*_]*:[*_]*[ \t]*(?=\n)"),
+    _compiled(rf"^#{{1,6}}[ \t]*(?:{WORDS['labels']}|{_either('products')})[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^[*_]*(?:{WORDS['assistant_speaks']})[*_]*\s*:[*_]*(?=\s)"),
 ]
-_AFTER = _compiled(rf"(?:^|\n){_MARK}(?:{_either('postambles')}[*_)\s]*)+$")
+_AFTER = _compiled(rf"(?:^|\n)[^\w\n(«\"“—–-]*(?:{_either('postambles')}[*_)\s]*)+$")
 _AFTER_INLINE = _compiled(rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]})$")
+_UNSEEN = re.compile("[\\ufeff\\u200b-\\u200d\\u2060]")
+_WRAPPED = _compiled(rf"^<({WORDS['wrappers']})>(.*)</\1>$", re.DOTALL)
+_KEY = _compiled(WORDS["wrappers"])
+_QUOTED = [re.compile(f"^{start}([^{start}{end}]+){end}$") for start, end in ("«»", "“”", '""')]
+_BOLD = re.compile(r"^(\*\*|__)(?!\s)((?:(?!\1).)+)\1$", re.DOTALL)
+_TROUBLE = _compiled(rf"^{WORDS['server_troubles']}[^\n]{{0,240}}$")
 _RULES = re.compile(r"^(?:\s*(?:-{3,}|\*{3,}|_{3,})\s*\n)+|(?:\n\s*(?:-{3,}|\*{3,}|_{3,}))+\s*$")
 _REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_starts')}")
 _SIGNAL, _ALWAYS = _compiled(WORDS["refusal_signals"]), _compiled(rf"^[*_\s]*(?:{WORDS['refusal_always']})")
@@ -66,6 +75,23 @@ def without_thinking(text: str) -> tuple[str, bool]:
     return text, False
 
 
+def seen(text: str) -> str:
+    """A text without byte order marks and spaces of no width, its lines ended by one character."""
+    return _UNSEEN.sub("", text).replace("\r\n", "\n")
+
+
+def is_trouble(text: str) -> bool:
+    """Whether a server says in a reply that it has failed."""
+    return bool(_TROUBLE.match(text))
+
+
+def is_loop(text: str) -> bool:
+    """Whether most of a text says again what it has said."""
+    words = text.lower().split()
+    runs = [tuple(words[at : at + LOOP_RUN]) for at in range(len(words) - LOOP_RUN + 1)]
+    return len(words) >= LOOP_WORDS and len(set(runs)) < LOOP_NEW * len(runs)
+
+
 def turn_alone(text: str) -> tuple[str, bool]:
     """The model's own turn without the marks around it, and whether other marks are left in it."""
     while opening := _outside_code(_OPENING, text):
@@ -85,7 +111,7 @@ def answer_alone(text: str) -> str:
         for pattern in (_AFTER, _AFTER_INLINE):
             if (said := pattern.search(text, max(0, len(text) - AROUND))) and said.start():
                 text = text[: said.start()].rstrip()
-        text = _RULES.sub("", text).strip()
+        text = _unwrapped(_RULES.sub("", text).strip())
         fenced = _FENCED.match(text)
         if fenced and fenced[2].lower() in _PROSE and fenced[1] not in fenced[3]:
             text = fenced[3].strip()
@@ -94,9 +120,24 @@ def answer_alone(text: str) -> str:
     return text
 
 
+def _unwrapped(text: str) -> str:
+    """A text without the tags, quotes, bold type or JSON around all of it."""
+    if wrapped := _WRAPPED.match(text) or _BOLD.match(text):
+        return wrapped[2].strip()
+    if quoted := next(filter(None, (one.match(text) for one in _QUOTED)), None):
+        return quoted[1].strip()
+    if text[:1] == "{" and text[-1:] == "}":
+        with suppress(ValueError, RecursionError):
+            values = json.loads(text)
+            key, only = next(iter(values.items())) if len(values) == 1 else ("", None)
+            if isinstance(only, str) and _KEY.fullmatch(key):
+                return only.strip()
+    return text
+
+
 def is_refusal(text: str) -> bool:
     """Whether the one who answers refuses; a person of the text who does so begins with a quote, a dash or a name."""
-    start = text[:REFUSAL_WITHIN]
+    start = text[:REFUSAL_WITHIN].replace("’", "'")
     if _ALWAYS.match(start):
         return True
     begins = _REFUSAL.match(start)

@@ -7,7 +7,8 @@ A rule is a list of alternatives. An alternative is a text with slots, `3 * text
     {rule|gent}  {rule|past as=$hero}     inflect (Russian), agree with what was remembered; English: a, s, cap
 
 A block of lines (`rule: |`) is a list with an alternative in each line, or a table of records: see core.synth.rules.
-An alternative that is one slot and nothing else hands on the record that it draws.
+An alternative that is one slot and nothing else hands on the record that it draws. What a name with _ in front
+remembers ({_owner:=person}) is the alternative's own: rules that it uses see it, and when it ends the old value is back.
 Every row draws from a generator of its own seed and number, so any row can be made again alone. Repetition is held
 back in two ways that keep this true: the first use of a rule in a row takes the row's place in a shuffled bag (a
 permutation of seed, rule and cycle: no alternative twice before all were used), later uses avoid what the row has had.
@@ -157,7 +158,9 @@ class Grammar:
             rule.weights.append(number)
             plain = len(pieces) == 1 and type(pieces[0]) is str
             rule.alternatives.append(pieces[0] if plain else pieces)
-            links.append({piece.rule.number for piece in pieces if type(piece) is Slot and piece.rule})
+            slots = [piece for piece in pieces if type(piece) is Slot]
+            links.append({slot.rule.number for slot in slots if slot.rule})
+            rule.own |= {slot.name for slot in slots if slot.name.startswith("_")}
         if not rule.alternatives:
             raise WeightsZero(rule=rule.name)
 
@@ -264,7 +267,9 @@ class Grammar:
             depth += 1
         if len(chosen) == 1 and chosen[0].plain:
             return self._expand(chosen[0].rule, row, depth)
+        outer = {name: row.vars.get(name) for name in rule.own}
         pieces = [piece if type(piece) is str else self._fill_slot(piece, row, depth) for piece in chosen]
+        row.vars |= outer
         text = "".join(pieces)
         row.length += len(text) if rule.recursive else 0
         if row.length > MOST or len(text) > MOST:

@@ -8,6 +8,7 @@ is left off.
 
 import os
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -16,7 +17,7 @@ from core import events, files, jobs, paths
 from core.corpus import diversity_metrics, importer, storage, turns
 
 BATCH = 500  # rows that are read back at once
-NOVELTY_ROWS = 200  # the last rows, of which so many have to be new
+NOVELTY_ROWS, NOVELTY_LEAST = 200, 0.3  # the last rows, and the share of them that has to be new
 XRAY_TEXTS = 2000
 TOKENS, TOKEN_BYTES = "tokens.bin", 4
 AGAIN = "again.jsonl"
@@ -146,7 +147,7 @@ def publish(job) -> tuple[dict, dict]:
             return storage.read_card(existing), diversity_metrics.measure([turns.learned(row) for row in rows])
 
     def rows():
-        for number, row in enumerate(files.lines(job.directory / "rows.jsonl")):
+        for number, row in enumerate(_in_order(job)):
             if number % every == 0 and len(sample) < diversity_metrics.SAMPLE:
                 sample.append(turns.learned(row))
             yield row | {"source": {"file": job.request["file"], "line": row["recipe"]["row"]}}
@@ -158,6 +159,22 @@ def publish(job) -> tuple[dict, dict]:
             values = {key: row[key] for key in ("reason", "detail", "excerpt")}
             file.write(orjson.dumps({"file": job.request["file"], "line": row["row"]} | values) + b"\n")
     return card, diversity_metrics.measure(sample)
+
+
+def _in_order(job) -> Iterator[dict]:
+    """The rows of a job as they were made; for a curriculum the short ones first, those of one length as they were made."""
+    path = job.directory / "rows.jsonl"
+    if not job.request.get("curriculum"):
+        yield from files.lines(path)
+        return
+    with path.open("rb") as file:
+        places, at = [], 0
+        for line in file:
+            places.append((orjson.loads(line)["recipe"]["tokens"], at))
+            at += len(line)
+        for _, place in sorted(places):
+            file.seek(place)
+            yield orjson.loads(file.readline())
 
 
 def _note(job) -> dict:
@@ -177,7 +194,7 @@ def _note(job) -> dict:
         "max_tokens",
         "corpus",
     )
-    options += ("top_p", "thinking")
+    options += ("top_p", "thinking", "topics", "replay", "replay_corpus", "curriculum")
     synth = {
         "recipe": job.recipe.name,
         "hash": job.recipe.hash,

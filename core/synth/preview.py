@@ -9,14 +9,17 @@ from core.corpus.token_counter import Scale
 from core.errors import UserError
 from core.estimate import answer, catalogue
 from core.estimate.setup import Setup
-from core.synth import counting
+from core.synth import counting, job_files, prompts
 from core.synth.chain_source import FromChain
 from core.synth.copies import Copies
+from core.synth.endpoint import Endpoint
 from core.synth.recipes import Recipe
 from core.synth.sources import FromMix
 from core.synth.writers import FromModel
 
 VOLUMES = (20_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 10_000_000_000)
+FIRST = 5  # rows shown before anything is asked for
+FOR_CHECKS = {"must", "forbid", "lemma", "ban", "keeps", "far"}  # fields of a plan
 SHOWN, XRAY = 10, 2000  # rows shown, rows of a grammar measured: fewer look more varied than they are
 CHAINS = 4  # rows or groups of a chain that are shown: each takes several calls
 ALONE = 3  # rows that a local model writes one by one, for comparison
@@ -29,6 +32,44 @@ def preview(recipe: Recipe, seed: int, request: dict) -> dict:
     return {"lang": recipe.lang} | make(recipe, seed, request, Scale(request.get("model"), recipe.lang))
 
 
+def first(recipe: Recipe, seed: int = 0) -> dict:
+    """What a recipe is before any model is asked: {"kind": "rows" | "plans" | "prompts", "rows", "example"}.
+
+    `rows` are FIRST texts or chats: rows of a grammar or mix, plans of a chain, prompts of other recipes; `example` is a
+    row of a chain that a person has written.
+    """
+    if recipe.kind == "grammar":
+        return {"kind": "rows", "rows": [recipe.make(seed, number) for number in range(FIRST)]}
+    if recipe.kind == "mix":
+        return {"kind": "rows", "rows": [one["row"] for one in FromMix(recipe, seed, None).batch(0)[:FIRST]]}
+    if recipe.kind == "chain":
+        cards = recipe.values.get("cards") or {}
+        examples = [some[0] for name, some in cards.items() if name.startswith("example_") and isinstance(some, list)]
+        if recipe.values.get("material"):
+            step = next(step for step in recipe.chain.steps if step.verb == "write")
+            return {"kind": "prompts", "rows": [{"text": str(step.value).strip()}]}
+        plans = [{"text": "\n".join(_told(recipe.plans(seed, number)))} for number in range(FIRST)]
+        return {"kind": "plans", "rows": plans, "example": "\n\n".join(map(str, examples))}
+    if recipe.kind == "grid":
+        asked = [prompts.of_grid(recipe, seed, number) for number in range(FIRST)]
+    else:
+        seeds = [{"text": str(text)} for text in recipe.values.get("seeds") or []] or [{"text": "…"}] * 3
+        asked = [prompts.of_method(recipe, seeds, seed, number) for number in range(FIRST)]
+    texts = dict.fromkeys(one["messages"][-1]["content"] for one in asked)
+    return {"kind": "prompts", "rows": [{"text": text} for text in texts]}
+
+
+def _told(plan, name: str = "") -> list[str]:
+    """The fields of a plan as lines; those for its checks alone are left out."""
+    if isinstance(plan, dict):
+        return [line for key, one in plan.items() if key not in FOR_CHECKS for line in _told(one, str(key))]
+    if isinstance(plan, list):
+        if all(isinstance(one, str) for one in plan):
+            return [f"{name}: {'; '.join(plan)}"]
+        return [line for one in plan for line in _told(one, name)]
+    return [f"{name}: {plan}"] if plan not in ("", None) else []
+
+
 def _of_grammar(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
     """With what the grammar can say, and the share of rows that are new."""
     rows = [recipe.make(seed, number) for number in range(SHOWN)]
@@ -39,7 +80,16 @@ def _of_grammar(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
     new = [row for row, copy in zip(sample, verdicts, strict=True) if copy is None]
     measured = _measured(new, scale, began, GRAMMAR_BYTES)
     measured |= {"distinct": counting.distinct(recipe), "lint": counting.lint(recipe)}
+    at = next((at for at in range(job_files.NOVELTY_ROWS, XRAY) if _is_worn(verdicts[:at])), None)
+    kept = sum(copy is None for copy in verdicts[:at])
+    measured["repeats_at"] = round(kept * measured["tokens_a_row"]) if at else None
     return {"rows": rows, "new_share": round(len(new) / len(sample), 3)} | measured
+
+
+def _is_worn(verdicts: list) -> bool:
+    """Whether a job would pause here: too few of its last rows are new."""
+    last = verdicts[-job_files.NOVELTY_ROWS :]
+    return sum(copy is None for copy in last) < job_files.NOVELTY_LEAST * len(last)
 
 
 def _of_mix(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
@@ -56,8 +106,7 @@ def _of_model(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
     source, made, alone = make(recipe, seed, request), [], None
     shown = SHOWN if recipe.kind != "chain" else CHAINS * recipe.parts
     try:
-        if source.local:
-            source.local.open()  # the loading is no part of the speed
+        _warm(source)
         began = time.perf_counter()
         while not made or made[-1]["number"] + 1 < shown:
             made += source.batch(made[-1]["number"] + 1 if made else 0)
@@ -78,6 +127,15 @@ def _of_model(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
         "one_by_one_tokens_per_second": alone,
         "batch_tokens_per_second": alone and round(sum(one["out"] for one in made) / seconds, 1),
     } | measured
+
+
+def _warm(source: FromModel) -> None:
+    """Load a local model, or let a server load its own: that is no part of the speed."""
+    for writer in {id(one): one for one in (source.writer, getattr(source, "judge", source.writer))}.values():
+        if isinstance(writer, Endpoint):
+            writer.ask([{"role": "user", "content": "."}], seed=0, temperature=0.0, max_tokens=1)
+        else:
+            writer.open()
 
 
 def _measured(rows: list[dict], scale: Scale, began: float, provenance_bytes: int) -> dict:
@@ -113,7 +171,8 @@ def cost(measured: dict, tokens: int) -> dict:
         "seconds": round(tokens / max(1, measured["tokens_per_second"])),
         "gigabytes": round(gigabytes, 5),
         "fits": shutil.disk_usage(home if home.exists() else home.parent).free > 2.2 * gigabytes * 1e9,
-        "enough_texts": distinct is None or 10 ** min(300, distinct["log10"]) > rows,
+        "enough_texts": (distinct is None or 10 ** min(300, distinct["log10"]) > rows)
+        and tokens <= (measured.get("repeats_at") or tokens),
         "good_for": purpose(tokens),
     }
 

@@ -17,7 +17,7 @@ from core.synth import agreement
 
 WORDS = json.loads((paths.assets() / "recipes" / "methods.json").read_text(encoding="utf-8"))
 METHODS = WORDS["methods"]
-SEED_CHARACTERS, EXAMPLE_CHARACTERS = 2000, 300  # of a seed that are shown: alone, as one of three
+EXAMPLE_CHARACTERS = 300  # of a seed that is one of three
 PERSONA_AXES = ("persona", "персона", "кто")  # of a grid
 LEAST_PERSONAS = 2
 TEMPLATES = ("prompt", "ask", "system", "style")  # texts of a recipe in which names are filled in
@@ -82,7 +82,7 @@ def of_method(recipe, seeds: list[dict], seed: int, number: int) -> dict:
     """The prompt of a row: seeds are taken in a shuffled order, each once before any comes again."""
     name = recipe.values.get("method", "free")
     draw, start = random.Random((seed << 64) + number), seeds[shuffled(len(seeds), seed, number)]
-    values = {"seed": start["text"][:SEED_CHARACTERS], "style": recipe.values.get("style", "")}
+    values = {"seed": start["text"], "style": recipe.values.get("style", "")}
     if name == "self_instruct":
         examples = draw.sample(range(len(seeds)), 3)
         values |= {key: seeds[at]["text"][:EXAMPLE_CHARACTERS] for key, at in zip("abc", examples, strict=True)}
@@ -153,6 +153,8 @@ def check(recipe, seeds: list[dict]) -> None:
                 raise TooFewSeeds(what=name, count=len(values), least=2)
         return
     if recipe.kind == "chain":
+        if recipe.values.get("material") and not seeds:
+            raise SeedsMissing(count=0, least=1)
         return
     least = METHODS[recipe.values.get("method", "free")]["least_seeds"]
     if len(seeds) < least:
@@ -192,6 +194,14 @@ def introduced(prompt: dict, recipe, personas: list[str], seed: int, number: int
     if messages[0]["role"] == "system":
         system, messages = f"{system} {messages[0]['content']}", messages[1:]
     return prompt | {"messages": [{"role": "system", "content": system}, *messages], "persona": persona}
+
+
+def steered(question: str, examples: dict, lang: str) -> str:
+    """A judge's question with a person's examples before it."""
+    if not examples:
+        return question
+    listed = {name: "\n\n".join(f"<{name}>\n{one}\n</{name}>" for one in some) for name, some in examples.items()}
+    return f"{in_language(WORDS['steer'], lang).format(**listed)}\n\n{question}"
 
 
 def _said(recipe, values: dict) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from core import paths
+from core import files, paths
 from core.errors import UserError
 from core.synth import chain_steps
 from core.synth.chain_steps import Chain
@@ -23,7 +23,7 @@ KINDS = {
     "grid": {"axes", "prompt", "ask", "system", "judge"},
     "model": {"method", "seeds", "prompt", "ask", "system", "style", "judge"},
     "mix": {"parts", "cap"},
-    "chain": {"cards", "system", "checks", "steps", "rows", "rules", "depth", "decay", "words"},
+    "chain": {"cards", "system", "checks", "steps", "rows", "rules", "depth", "decay", "words", "material"},
 }
 COMMON = {"kind", "title", "about", "lang"}
 _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
@@ -180,7 +180,32 @@ def load(name: str | Path) -> Recipe:
         path = folder() / f"{path.name}.yaml"
     if not path.is_file():
         raise RecipeMissing(name=name, known=", ".join(one.stem for one in sorted(folder().glob("*.yaml"))))
-    return read(_with_shared_rules(read_text(path), path.name), path.name)
+    return from_text(read_text(path), path.name)
+
+
+def from_text(text: str, file: str) -> Recipe:
+    """A recipe from a text as a person writes it, with `include` and `cards`; raises what load() does."""
+    return read(_with_shared_rules(text, file), file)
+
+
+def source(name: str | Path) -> str:
+    """The text of a recipe as it was written, by its file or the name of one that comes with the program."""
+    path = Path(name)
+    return read_text(path if path.is_file() else folder() / f"{path.name}.yaml")
+
+
+def own() -> list[Path]:
+    """The files of the person's own recipes."""
+    return sorted((paths.home() / "recipes").glob("*.yaml"))
+
+
+def keep(text: str, name: str) -> Path:
+    """Write a recipe among the person's own, once it reads without complaint; raises what load() does."""
+    from_text(text, f"{name}.yaml")
+    path = paths.home() / "recipes" / f"{paths.slug(name)}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, text)
+    return path
 
 
 def read_text(path: Path) -> str:

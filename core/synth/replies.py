@@ -62,13 +62,17 @@ def checked(reply: Reply, prompt: str, lang: str) -> tuple[str, str]:
     """(the answer alone, "") of a good reply, or ("", reason): that of a wrong answer, cut, thinking, refusal, copy, …"""
     if reply.wrong:
         return "", reply.wrong
-    text, endless = cleaning.without_thinking(reply.text)
+    text, endless = cleaning.without_thinking(cleaning.seen(reply.text))
     cut = reply.finish == "length"
     if endless or (reply.reasoning and not text):
         return "", "thinking_budget" if cut else "thinking"
     if cut:
         return "", "cut"
     text, marked = cleaning.turn_alone(text)
+    if text.startswith("```") and text.count("```") % 2:
+        return "", "cut"
+    if cleaning.is_trouble(text):
+        return "", "bad_request"
     if reply.finish == "content_filter" or cleaning.is_refusal(text):
         return "", "refusal"
     text = cleaning.answer_alone(text)
@@ -77,6 +81,7 @@ def checked(reply: Reply, prompt: str, lang: str) -> tuple[str, str]:
         "empty": lambda: not text,
         "refusal": lambda: cleaning.is_refusal(text),
         "copy": lambda: is_copy(text, prompt),
+        "loop": lambda: cleaning.is_loop(text),
         "short": lambda: len(text) < SHORTEST,
         "other_language": lambda: lang in ("ru", "en") and len(CJK.findall(text)) > 2,
     }

@@ -29,6 +29,7 @@ class Rule:
         default_factory=list
     )  # of the alternatives, for a row's path; none: it does not shape a row
     recursive: bool = False
+    own: set[str] = field(default_factory=set)  # names that its alternatives remember for themselves alone
     bag: bool = False  # drawn from a shuffled bag
     shuffled: tuple = (None, [])  # (seed and cycle of the bag, its order)
 

@@ -1,15 +1,19 @@
 """Jobs that write synthetic rows: core.jobs with a recipe, a volume, pause and resume."""
 
 import math
+from itertools import islice
 from pathlib import Path
+
+import yaml
 
 from core import events, files, jobs, paths
 from core.chat import reply_gpu
-from core.corpus import importer
+from core.corpus import corpus, importer, storage
 from core.errors import UserError
-from core.synth import endpoint, job_files, novelty, prompts, recipes, sources, writers
+from core.synth import endpoint, job_files, novelty, prompts, recipes, sources, votes, writers
 
 SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
+READ = 50  # rows that a person reads at a sitting
 CHANGEABLE = (
     *writers.SAMPLING,
     "endpoint",
@@ -23,6 +27,18 @@ CHANGEABLE = (
 
 class NothingToGoOnWith(UserError):
     template = 'The job "{name}" has ended; there is nothing to go on with. Start a new one.'
+
+
+class NothingToRead(UserError):
+    template = 'The recipe "{recipe}" has no rows yet: a model writes them. Start a job first.'
+
+
+class ReplayNeedsGrammar(UserError):
+    template = 'Natural text can be mixed in while a grammar writes; "{recipe}" is no grammar. Make its corpus first, then mix both.'
+
+
+class ReplayNeedsCorpus(UserError):
+    template = "{share} % of natural text needs a corpus of it. Choose one, or set the share to 0."
 
 
 class VolumeWrong(UserError):
@@ -46,9 +62,9 @@ def create(request: dict, directory: Path | None = None) -> Path:
 
     Raises:
         the errors of core.synth.recipes, PersonasUnused, NothingToPack, VolumeWrong, ShardWrong, MixTooShort,
-        EndpointNotAnAddress, EndpointHoldsKey.
+        ReplayNeedsCorpus, ReplayNeedsGrammar, EndpointNotAnAddress, EndpointHoldsKey.
     """
-    recipe = recipes.load(request["recipe"])
+    recipe = with_replay(request)
     prompts.check_personas(recipe, request.get("personas") or [])
     length = request.get("pack")
     if length is not None and (length < 2 or not request.get("model")):
@@ -64,7 +80,29 @@ def create(request: dict, directory: Path | None = None) -> Path:
     name = str(request.get("name") or "").strip() or recipe.name
     importer.make_place(directory.parent if directory else home())
     values = {"recipe": recipe.name, "text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash}
-    return jobs.create(home(), request | values | {"name": name, "lang": recipe.lang}, directory)
+    values |= {"name": name, "lang": recipe.lang, "examples": votes.examples(recipe.name)}
+    return jobs.create(home(), request | values, directory)
+
+
+def with_replay(request: dict) -> recipes.Recipe:
+    """The recipe of a request; with a `replay` share in percent the mix of it and of the `replay_corpus`.
+
+    Raises:
+        ReplayNeedsCorpus, ReplayNeedsGrammar; the errors of core.synth.recipes.
+    """
+    recipe, share = recipes.load(request["recipe"]), float(request.get("replay") or 0)
+    if not share:
+        return recipe
+    if not request.get("replay_corpus"):
+        raise ReplayNeedsCorpus(share=f"{share:g}")
+    if recipe.kind != "grammar":
+        raise ReplayNeedsGrammar(recipe=recipe.name)
+    parts = [
+        {"recipe": str(request["recipe"]), "share": 100 - share},
+        {"corpus": request["replay_corpus"], "share": share},
+    ]
+    text = yaml.safe_dump({"kind": "mix", "lang": recipe.lang, "parts": parts}, allow_unicode=True)
+    return recipes.read(text, f"{recipe.name}.yaml")
 
 
 def start(directory: Path) -> None:
@@ -146,3 +184,29 @@ def progress(directory: Path) -> dict:
         "curve": curve[:: math.ceil(len(curve) / novelty.SHOWN) or 1],
         "ending": ending if ending.get("event") in events.FINAL and state in events.FINAL else {},
     }
+
+
+def sample(recipe: str, job_id: str | None = None) -> list[dict]:
+    """Up to READ rows of a recipe, {"text"} or {"messages"}, evenly from a job of it, or the first of a grammar.
+
+    Raises:
+        NothingToRead: where a model writes and there is no job with rows. The errors of core.synth.recipes.
+    """
+    rows = _rows(find(job_id)) if job_id else []
+    if not rows:
+        loaded = recipes.load(recipe)
+        if loaded.kind != "grammar":
+            raise NothingToRead(recipe=loaded.name)
+        rows = [loaded.make(0, number) for number in range(READ)]
+    rows = rows[:: max(1, len(rows) // READ)][:READ]
+    return [{key: row[key] for key in ("text", "messages") if key in row} for row in rows]
+
+
+def _rows(directory: Path) -> list[dict]:
+    """The first rows that a job has written, or of the corpus that came of it."""
+    rows = list(islice(files.lines(directory / "rows.jsonl"), 100 * READ))
+    made = events.last(directory) or {}
+    if not rows and made.get("corpus"):
+        place = jobs.request(directory).get("out") or made["corpus"]
+        rows = list(islice(storage.all_rows(corpus.locate(str(place))), 100 * READ))
+    return rows

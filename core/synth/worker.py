@@ -27,7 +27,6 @@ from core.synth.sources import FromGrammar, FromMix, Source
 from core.synth.writers import FromModel
 from core.training.environment import peak_resident_bytes
 
-NOVELTY_LEAST = 0.3  # share of the last rows that have to be new
 REPORT_SECONDS = 1.0
 SYNC_SECONDS = 5.0
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
@@ -194,7 +193,7 @@ def _ended(job: Job) -> str:
         reason, times = Counter(job.useless).most_common(1)[0]
         named = {"refusal": "refusals", "repeat": "repeats"}
         return named.get(reason, "bad_replies") if 2 * times > BAD_IN_A_ROW else "bad_replies"
-    if len(job.novel) == job_files.NOVELTY_ROWS and sum(job.novel) < NOVELTY_LEAST * job_files.NOVELTY_ROWS:
+    if len(job.novel) == job_files.NOVELTY_ROWS and sum(job.novel) < job_files.NOVELTY_LEAST * job_files.NOVELTY_ROWS:
         return "novelty"
     return ""
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import orjson
 
 from core import files
-from core.corpus import corpus, storage, turns
+from core.corpus import turns
 from core.errors import UserError
-from core.synth import cleaning, prompts, replies
+from core.synth import cleaning, material, prompts, replies
 from core.synth.endpoint import Endpoint
 from core.synth.replies import Reply
 from core.synth.sources import Source, shard_of
@@ -153,6 +153,7 @@ class FromModel(Source):
         question = prompts.in_language(prompts.WORDS["judge"], self.recipe.lang).format(
             seed="\n".join(turns.texts(row))
         )
+        question = prompts.steered(question, self.request.get("examples") or {}, self.recipe.lang)
         thinking = self.sampling["thinking"] and "off"  # it would eat the eight tokens
         asked = [{"role": "user", "content": question}]
         reply = self.writer.ask(asked, temperature=0.0, max_tokens=8, thinking=thinking)
@@ -241,9 +242,8 @@ def open_writer(recipe, request: dict):
 
 
 def seeds_of(recipe, request: dict) -> list[dict]:
-    """The texts that a model starts from, {"text", "id"?}: the recipe's own, then the rows of a corpus."""
+    """The texts that a model starts from, {"text", "id"?}: the recipe's own, then every passage of a corpus."""
     seeds = [{"text": str(text)} for text in recipe.values.get("seeds") or []]
     if request.get("corpus"):
-        rows = storage.all_rows(corpus.locate(request["corpus"]))
-        seeds += [{"text": "\n".join(turns.texts(row)), "id": row["id"]} for row in rows]
+        seeds += material.of_corpus(request["corpus"], request.get("topics"))
     return seeds

@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from . import model_loading, packages
 from .config import TrainConfig
-from .errors import AdapterRefused, ExpertsTakePlainLora, LayersUnknown
+from .errors import AdapterRefused, ExpertsTakePlainLora, LayersUnknown, first_line
 
 ROUTERS = ("gate", "router", "shared_expert_gate")  # linear layers that choose experts, by the last part of the name
 MAMBAS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")  # for which PEFT refuses out_proj
@@ -55,7 +55,7 @@ def add_adapter(base, config: TrainConfig):
     except ValueError as error:
         if "not found in the base model" in str(error) or "No modules were targeted" in str(error):
             raise LayersUnknown(names=names or '""', model=name) from error
-        raise AdapterRefused(model=name, reason=str(error).strip().split("\n")[0].rstrip(".") + ".") from error
+        raise AdapterRefused(model=name, reason=first_line(error) + ".") from error
     if experts:
         add_dropout(model, config.lora_dropout)
     for weight_name, weight in model.named_parameters():  # its steps would be lost in the rounding of bf16

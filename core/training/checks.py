@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import utils
 
-from . import adapters, attention_kernels, devices, model_loading, packages, packing
+from . import adapters, attention_kernels, devices, model_loading, packages, packing, start
 from .config import TrainConfig
 from .errors import (
     Bf16NeedsNewerMacOS,
@@ -82,7 +82,9 @@ def check_model(config: TrainConfig, tokenizer) -> None:
         raise PackingUnsupported(model=name)
     if config.method != "full" and adapters.adapter_targets(base, config.target_modules.strip())[1]:
         adapters.check_experts(config, name)
-    adapters.add_adapter(base, replace(config, init_lora_weights="default"))
+    model = adapters.add_adapter(base, replace(config, init_lora_weights="default"))
+    if config.start:
+        start.check(config, model)
 
 
 def leaks(base, attention: str) -> bool:

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+import math
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from .errors import NotANumber, NotOneOf, NotPositive, PissaNeedsWholeBase, TooLarge, TooSmall, UnknownField
+from .errors import (
+    MixedTwice,
+    NoSuchValue,
+    NotAMix,
+    NotANumber,
+    NotOneOf,
+    NotPositive,
+    PissaNeedsWholeBase,
+    TooLarge,
+    TooSmall,
+    TrainingError,
+    UnknownField,
+)
 
 CHOICES = {
     "method": ("qlora", "lora", "full"),
@@ -46,6 +59,7 @@ LIMITS = {  # field: (least value, greatest value, what to try)
     "early_stopping": (0, None, 3),
     "seed": (0, None, 7),
 }
+MOST_MIXED = 0.9  # the share of all further corpora together
 EARLIER_NAMES = {"film_strip": "eval_samples"}  # of fields, in configs of older versions
 NUMBERS = {"int": int, "float": (int, float)}
 LOSS_TILE = 1024  # positions whose logits exist at one time, at most
@@ -64,6 +78,10 @@ class TrainConfig:
 
     base_model: str  # a directory with safetensors, or a hub id
     corpus: str  # a directory with rows-*.jsonl, or one JSONL file of `messages` or `text`
+    start: str = (
+        ""  # where training goes on from: a run (run:ID, run:ID/checkpoint-N), or an adapter, a folder or a hub id
+    )
+    mix: tuple = ()  # more corpora, (corpus, share of the tokens that are read) each; `corpus` has what they leave
     method: str = (
         "qlora"  # qlora: LoRA on a base in 4-bit NF4, double quantisation; lora: on the base; full: all weights
     )
@@ -113,6 +131,7 @@ class TrainConfig:
     seed: int = 7
 
     def __post_init__(self):
+        object.__setattr__(self, "mix", self._checked_mix())
         for field in fields(self):
             self._check(field.name, field.type, getattr(self, field.name))
         if self.method == "qlora" and self.init_lora_weights.startswith("pissa"):
@@ -133,6 +152,42 @@ class TrainConfig:
             raise TooSmall(field=field, least=least, value=value, suggestion=suggestion)
         if most is not None and not value <= most:
             raise TooLarge(field=field, most=most, value=value, suggestion=suggestion)
+
+    def _checked_mix(self) -> tuple[tuple[str, float], ...]:
+        """The further corpora as pairs; JSON has lists."""
+        try:
+            mix = tuple((str(corpus), float(share)) for corpus, share in self.mix)
+        except (TypeError, ValueError):
+            raise NotAMix(value=self.mix) from None
+        for corpus, share in mix:
+            if not share > 0:
+                raise NotPositive(field=f"mix ({corpus})", value=share, suggestion=0.2)
+        if not math.fsum(share for _, share in mix) <= MOST_MIXED:
+            value = f"{math.fsum(share for _, share in mix):g}"
+            raise TooLarge(field="mix", most=MOST_MIXED, value=value, suggestion=0.2)
+        if len({self.corpus, *(corpus for corpus, _ in mix)}) <= len(mix):
+            raise MixedTwice(value=", ".join([self.corpus, *(corpus for corpus, _ in mix)]))
+        return mix
+
+    def with_typed(self, field: str, text: str) -> TrainConfig:
+        """The config with one field as a person typed it.
+
+        Raises:
+            UnknownField, NoSuchValue, and what the config has against the value.
+        """
+        kinds, text = {known.name: known.type for known in fields(self)}, text.strip()
+        if field not in kinds:
+            self.from_dict({field: text})
+        read = {"bool": lambda: {"true": True, "false": False}[text.lower()], "tuple": lambda: json.loads(text)}
+        read |= {"int": lambda: int(text), "float": lambda: float(text.replace(",", ".")), "str": lambda: text}
+        try:
+            return replace(self, **{field: read[kinds[field]]()})
+        except (KeyError, json.JSONDecodeError) as error:
+            raise NoSuchValue(field=field, value=text) from error
+        except ValueError as error:
+            if isinstance(error, TrainingError):
+                raise
+            raise NoSuchValue(field=field, value=text) from error
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainConfig:

@@ -63,8 +63,8 @@ class Clusters:
         for row in rows:
             own = ("cluster" not in row, row.get("cluster", row["id"]), row["id"])
             self.sizes[own[1]] += 1
-            if (mark := _mark(row)) and first.setdefault(mark, own) is not own:
-                equal.setdefault(mark, [first[mark]]).append(own)
+            if (words := mark(row)) and first.setdefault(words, own) is not own:
+                equal.setdefault(words, [first[words]]).append(own)
         for group in equal.values():
             name = min(group)[1]
             for _, own_name, row_id in group:
@@ -78,7 +78,7 @@ class Clusters:
         return self._names.get(row["id"], row.get("cluster", row["id"]))
 
 
-def _mark(row: dict) -> bytes:
+def mark(row: dict) -> bytes:
     """A digest of all that is said in a row; empty where there is nothing."""
     said = row["text"] if "text" in row else "\n".join(turn["content"] for turn in row.get("messages", ()))
     words = plain(said)
@@ -101,6 +101,11 @@ def split(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
     for row in rows:
         parts[clusters.of(row) in held_out].append(row)
     return parts
+
+
+def held_out_rows(corpus: str | Path, clusters: Clusters, held_out: set) -> list[dict]:
+    """The rows of a corpus that are in held-out clusters, in their order."""
+    return [row for row in read_rows(corpus) if clusters.of(row) in held_out]
 
 
 def held_out_clusters(clusters: Counter, share: float) -> set:

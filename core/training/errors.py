@@ -15,6 +15,11 @@ class UserError(Exception):
         self.values = values
 
 
+def first_line(error: object) -> str:
+    """The first line of an error's message without its full stop; of one without a message the name of its class."""
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+
+
 class TrainingError(UserError, ValueError):
     """Something in a config, a corpus or a model that it cannot be trained with."""
 
@@ -41,6 +46,25 @@ class NotPositive(TrainingError):
 
 class TooLarge(TrainingError):
     template = "{field} must be at most {most}, got {value}. Try {suggestion}."
+
+
+class NoSuchValue(TrainingError):
+    template = "{field} cannot be {value}. Write it as in the config of this run."
+
+
+class NotAMix(TrainingError):
+    template = 'mix must be a list of corpora and shares, got {value}. Try [["my-texts", 0.2]].'
+
+
+class MixedTwice(TrainingError):
+    template = "A corpus stands twice in {value}. Name each once, with its share."
+
+
+class PreferencesAlone(TrainingError):
+    template = (
+        'The corpus "{name}" holds preference pairs ({pairs}), which are learned alone: they have a loss of their own. '
+        "Train on the other corpora first, then go on from that run with this corpus."
+    )
 
 
 class CorpusGone(TrainingError):
@@ -122,6 +146,45 @@ class TextsForChat(TrainingError):
     template = (
         'The corpus "{name}" holds plain texts only, and chat tuning learns replies. '
         "Choose continued pretraining (set task to text), or a corpus of chats."
+    )
+
+
+class StartUnreadable(TrainingError):
+    template = (
+        "{start} is no adapter and no model to go on from: {missing} is missing or damaged. Choose a folder with "
+        "adapter_config.json and adapter_model.safetensors, or a run."
+    )
+
+
+class StartNotPlainLora(TrainingError):
+    template = "This adapter is of a kind that cannot be trained on here: {kind}. Choose a LoRA adapter of one rank."
+
+
+class StartIsWhole(TrainingError):
+    template = (
+        "{start} is a whole model, and method {method} trains an adapter. Leave start empty and set base_model to that "
+        "folder, or set method to full."
+    )
+
+
+class StartIsAdapter(TrainingError):
+    template = (
+        "{start} is an adapter, and method full trains all weights. Set method to lora or qlora, or export the adapter "
+        "merged and set base_model to that folder."
+    )
+
+
+class StartSetting(TrainingError):
+    template = (
+        "{start} has {field} {theirs}, and the run has {ours}. An adapter goes on as it was begun: set {field} to "
+        "{theirs}."
+    )
+
+
+class StartForeign(TrainingError):
+    template = (
+        "{start} does not fit {model}: {matched} of its {tensors} tensors do, and {wanted} are wanted. It was trained "
+        "on {base}, layers {targets}. Choose that base_model and those target_modules."
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from . import batching, devices, environment, preferences, token_cache
+from . import batching, devices, environment, mixing, preferences, token_cache
 from .config import TrainConfig
 
 
@@ -115,36 +115,39 @@ class _Parts:
         super()._load_from_checkpoint(str(inner) if inner.is_dir() else checkpoint, model)
 
     def _get_train_sampler(self, train_dataset=None):
-        rows = self.settings.batch_size * self.settings.gradient_accumulation_steps * environment.process_count()
-        lengths = token_cache.lengths_of(self.train_dataset)
-        self.rows_in_order = batching.ByLength(lengths, rows, self.settings.seed)
+        self.rows_in_order = rows_in_order(self.train_dataset, self.settings)
         return self.rows_in_order
 
     def evaluate(self, *_, **__):
         began, progress = time.monotonic(), self.soulsmith
         try:
-            loss = self._held_out_loss()
+            loss, by_corpus = self._held_out_loss()
         except Exception as error:
             error.step = self.state.global_step
             raise
         if loss is None:
             self.control.should_training_stop = True
             return {}
-        progress.on_evaluation(self.state.global_step, loss, self.model, self.control, Path(self.args.output_dir))
+        out = Path(self.args.output_dir)
+        progress.on_evaluation(self.state.global_step, loss, self.model, self.control, out, by_corpus)
         progress.eval_seconds = time.monotonic() - began
         metrics = {"eval_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _held_out_loss(self) -> float | None:
+    def _held_out_loss(self) -> tuple[float | None, list | None]:
+        """The held-out loss, and that of each corpus where there are several."""
         config, progress = self.settings, self.soulsmith
         if config.task != "preference":
-            return batching.held_out_loss(self.model, self.eval_dataset, config.batch_size, progress.stop_requested)
+            return mixing.held_out_losses(
+                self.eval_dataset,
+                lambda rows: batching.held_out_loss(self.model, rows, config.batch_size, progress.stop_requested),
+            )
         found = preferences.held_out(self.model, self.eval_dataset, config, progress.stop_requested)
         if not found:
-            return None
+            return None, None
         progress.report("preference", step=self.state.global_step, part="eval", **found[1])
-        return found[0]
+        return found[0], None
 
     def create_optimizer(self, *args, **kwargs):
         config = self.settings
@@ -174,7 +177,7 @@ def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, hel
         collate = partial(preferences.collate, **how, packed=config.packing)
     trainer = type("SoulTrainer", (_Parts, Trainer), {"settings": config, "start": start})(
         model=model,
-        args=training_arguments(config, out, len(training), evaluates=bool(held_out)),
+        args=training_arguments(config, out, len(rows_in_order(training, config)), evaluates=bool(held_out)),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
         data_collator=collate,
@@ -183,6 +186,14 @@ def make_trainer(config: TrainConfig, out: Path, model, tokenizer, training, hel
     if config.task == "preference":
         trainer.loss_is_scaled_for_ga = False  # the mean of a batch, not a sum over the tokens of all batches of a step
     return trainer
+
+
+def rows_in_order(training, config: TrainConfig):
+    """The sampler of a run: rows of like length together, of several corpora by their shares."""
+    rows_a_step = config.batch_size * config.gradient_accumulation_steps * environment.process_count()
+    if isinstance(training, mixing.Mixture):
+        return mixing.ByShare(training, rows_a_step, config.seed, config.epochs)
+    return batching.ByLength(token_cache.lengths_of(training), rows_a_step, config.seed)
 
 
 def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: bool):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from .corpus_rows import plain
+from .corpus_rows import mark, plain
 
 ENOUGH = 100  # characters of replies that are compared alone; shorter ones together with what was asked
 SHINGLE = 3  # words
@@ -16,19 +17,33 @@ MOST_ROWS = 200_000  # training rows that are looked at, which takes seconds
 
 def count(held_out: list[dict], training: Iterable[dict]) -> int:
     """How many held-out rows have most of what they say in one training row."""
-    shingles = [_shingles(row) for row in held_out]
-    having: dict[tuple, list[int]] = defaultdict(list)
-    for number, of_row in enumerate(shingles):
-        for shingle in of_row:
-            having[shingle].append(number)
-    having = {shingle: numbers for shingle, numbers in having.items() if len(numbers) <= MOST_ALIKE}
-    sizes, found = Counter(number for numbers in having.values() for number in numbers), set()
-    for looked_at, row in enumerate(training):
-        if looked_at == MOST_ROWS:
-            break
-        shared = Counter(number for shingle in _shingles(row) & having.keys() for number in having[shingle])
-        found.update(number for number, several in shared.items() if several >= max(2, ALIKE * sizes[number]))
+    index, found = _Index(held_out), set()
+    for row in itertools.islice(training, MOST_ROWS):
+        found |= index.near(row)
     return len(found)
+
+
+def copies(held_out: list[dict], numbered: Iterable[tuple[int, dict]]) -> set[int]:
+    """The numbers of the rows that say what a held-out row says, or most of it."""
+    index, marks = _Index(held_out), {mark(row) for row in held_out}
+    return {number for number, row in numbered if mark(row) in marks or index.near(row)}
+
+
+class _Index:
+    """The shingles of held-out rows."""
+
+    def __init__(self, held_out: list[dict]):
+        having: dict[tuple, list[int]] = defaultdict(list)
+        for number, row in enumerate(held_out):
+            for shingle in _shingles(row):
+                having[shingle].append(number)
+        self.having = {shingle: numbers for shingle, numbers in having.items() if len(numbers) <= MOST_ALIKE}
+        self.sizes = Counter(number for numbers in self.having.values() for number in numbers)
+
+    def near(self, row: dict) -> set[int]:
+        """The numbers of the held-out rows that have most of what they say in a row."""
+        shared = Counter(number for shingle in _shingles(row) & self.having.keys() for number in self.having[shingle])
+        return {number for number, several in shared.items() if several >= max(2, ALIKE * self.sizes[number])}
 
 
 def _shingles(row: dict) -> set[tuple]:

@@ -22,7 +22,7 @@ from transformers import (
 
 from . import attention_kernels, devices, environment, packages
 from .config import TrainConfig
-from .errors import ArchitectureUnknown, ModelUnreadable, StoredQuantized, TrainingError
+from .errors import ArchitectureUnknown, ModelUnreadable, StoredQuantized, TrainingError, first_line
 
 PEFT_TAKES = ("gptq", "awq", "hqq", "aqlm", "eetq", "torchao")  # quantised weights that PEFT puts LoRA around
 
@@ -149,7 +149,7 @@ def load_base(config: TrainConfig):
     except TrainingError:
         raise
     except (ImportError, OSError, ValueError) as error:
-        raise ModelUnreadable(model=config.base_model, reason=str(error).strip().split("\n")[0]) from error
+        raise ModelUnreadable(model=config.base_model, reason=first_line(error) + ".") from error
     base.computes_in = kind
     for module in base.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first forward pass in eval mode for a kernel

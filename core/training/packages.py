@@ -8,7 +8,7 @@ import traceback
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
-from .errors import PackageBroken
+from .errors import PackageBroken, first_line
 
 # What is imported of each: a package may load while the part that is called does not.
 MODULES = {
@@ -32,7 +32,7 @@ def fault(package: str) -> str:
             import_module(name)
     except Exception as error:  # whatever compiled code raises
         traceback.print_exc()  # to the log
-        return _first_line(str(error)) or type(error).__name__
+        return first_line(error)
     return _missing_library() if package == "bitsandbytes" else ""
 
 
@@ -73,8 +73,5 @@ def _missing_library() -> str:
     from bitsandbytes import cextension  # noqa: PLC0415 - an optional package
 
     # Not getattr(): a library that did load answers any name with a function.
-    return _first_line(vars(cextension.lib).get("error_msg", "")) if torch.cuda.is_available() else ""
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0].rstrip(".")
+    message = vars(cextension.lib).get("error_msg")
+    return first_line(message) if message and torch.cuda.is_available() else ""

@@ -37,7 +37,10 @@ def main() -> None:
         print(json.dumps({"event": event, **values}, ensure_ascii=False), flush=True)
 
     out, config = path.absolute().parent, TrainConfig.load(path)
-    config = replace(config, corpus=str(out / config.corpus))  # an absolute path stays what it is
+    mix = [(str(out / corpus), share) for corpus, share in config.mix]
+    config = replace(config, corpus=str(out / config.corpus), mix=mix)  # an absolute path stays what it is
+    if config.start:
+        config = replace(config, start=str(out / config.start))
     ending = training_loop.train(config, out, report=report, resume_from=checkpoints.whole_checkpoint(out))
     if environment.is_main_process():
         report("finished", **ending)

@@ -12,7 +12,7 @@ import shutil
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy
@@ -86,13 +86,13 @@ def lengths_of(rows) -> list[int]:
     return rows.lengths if hasattr(rows, "lengths") else [len(row["input_ids"]) for row in rows]
 
 
-def tokens_key(config: TrainConfig, tokenizer) -> str:
+def tokens_key(config: TrainConfig, tokenizer, beside: Collection[str] = ()) -> str:
     """A name for the encoded rows of a config: it changes with anything that could change a token of them.
 
-    That is every byte of the corpus, the tokenizer and its template, how rows are cut and held out, and the code that does it.
+    That is every byte of the corpus and of those beside it, the tokenizer and its template, how rows are cut and held out, and the code that does it.
     """
     digest = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))
-    for file in corpus_rows.corpus_files(config.corpus):
+    for file in (file for corpus in (config.corpus, *beside) for file in corpus_rows.corpus_files(corpus)):
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     backend = tokenizer.backend_tokenizer.to_str()
@@ -102,9 +102,14 @@ def tokens_key(config: TrainConfig, tokenizer) -> str:
     return digest.hexdigest()[:32]
 
 
-def encoded_corpus(config: TrainConfig, tokenizer, cache: Path, report: Callable[..., None]) -> Path:
-    """The directory of a corpus's encoded rows; they are encoded only where that was not done before."""
-    place = Path(cache) / tokens_key(config, tokenizer)
+def encoded_corpus(
+    config: TrainConfig, tokenizer, cache: Path, report: Callable[..., None], beside: Collection[str] = ()
+) -> Path:
+    """The directory of a corpus's encoded rows; they are encoded only where that was not done before.
+
+    Of what is held out in the corpora `beside`, no copy is among its training rows.
+    """
+    place = Path(cache) / tokens_key(config, tokenizer, beside)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_suffix(".lock")):  # several processes of one run begin at the same time
         if not (place / "about.json").is_file():
@@ -112,7 +117,7 @@ def encoded_corpus(config: TrainConfig, tokenizer, cache: Path, report: Callable
             shutil.rmtree(unfinished, ignore_errors=True)
             shutil.rmtree(place, ignore_errors=True)
             unfinished.mkdir()
-            _encode_corpus(config, tokenizer, unfinished, report)
+            _encode_corpus(config, tokenizer, unfinished, report, beside)
             unfinished.rename(place)
     os.utime(place)
     _forget_old(place.parent, place)
@@ -129,7 +134,9 @@ def _forget_old(cache: Path, in_use: Path) -> None:
             path.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[..., None]) -> None:
+def _encode_corpus(
+    config: TrainConfig, tokenizer, out: Path, report: Callable[..., None], beside: Collection[str]
+) -> None:
     """Write the files of Tokens for the training and the held-out rows, and what there is to know of the corpus."""
     chats = pairs = 0
 
@@ -146,9 +153,13 @@ def _encode_corpus(config: TrainConfig, tokenizer, out: Path, report: Callable[.
     about = {"rows": rows, "chats": chats, "pairs": pairs}
     fits = pairs == (rows if config.task == "preference" else 0)
     if rows >= FEWEST_ROWS and fits and not (chats and not tokenizer.chat_template):  # else it is refused before long
+        copies = _held_out_elsewhere(config, beside)
         parts, reported = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
         for done, (number, row) in enumerate(corpus_rows.numbered_rows(config.corpus)):
             part = parts[clusters.of(row) in held_out]
+            if number in copies and part is parts[0]:
+                counted["held_out_elsewhere"] += 1
+                continue
             for piece in encoding.encode_pieces(row, tokenizer, config, counted):
                 part.add(number, piece)
             if time.monotonic() - reported > TELL_SECONDS:
@@ -165,10 +176,20 @@ def _alike(config: TrainConfig, clusters: corpus_rows.Clusters, held_out: set) -
     """How many held-out rows have a near copy in training."""
     if not held_out:
         return 0
-    kept = [row for row in corpus_rows.read_rows(config.corpus) if clusters.of(row) in held_out]
+    kept = corpus_rows.held_out_rows(config.corpus, clusters, held_out)
     return leakage.count(
         kept, (row for row in corpus_rows.read_rows(config.corpus) if clusters.of(row) not in held_out)
     )
+
+
+def _held_out_elsewhere(config: TrainConfig, beside: Collection[str]) -> set[int]:
+    """The numbers of the rows that say what is held out in another corpus."""
+    theirs = []
+    for corpus in beside if config.validation_share else ():
+        clusters = corpus_rows.Clusters(corpus_rows.read_rows(corpus))
+        held_out = corpus_rows.held_out_clusters(clusters.sizes, config.validation_share)
+        theirs += corpus_rows.held_out_rows(corpus, clusters, held_out)
+    return leakage.copies(theirs, corpus_rows.numbered_rows(config.corpus)) if theirs else set()
 
 
 class _TokenFiles:

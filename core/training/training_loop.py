@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,17 @@ from . import (
     encoding,
     environment,
     hf_trainer,
+    mixing,
     model_loading,
     preferences,
+    start,
     token_cache,
     tokenizer_loading,
 )
 from .config import TrainConfig
 from .errors import CorpusTooSmall, NoChatTemplate, NothingToLearn
+
+ADDED = ("rows_train", "rows_eval", "rows_cut", "rows_alike", "rows_text", "tokens_train", "tokens_learned")
 
 
 def train(
@@ -96,7 +102,7 @@ def _ending(trainer, began: float) -> dict:
 
 def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) -> tuple[Any, dict]:
     """Load the base, patch its loss and stop tokens, add the adapter; with it the layout of collate() for its rows."""
-    base = model_loading.load_base(config)
+    base = model_loading.load_base(start.base_of(config))
     parameters = base.num_parameters()
     checks.check_causal(config, base)
     calls = attention_kernels.attend_by_document()
@@ -105,6 +111,8 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
     base.generation_config.eos_token_id = encoding.stop_ids(base, tokenizer) or None
     cross_entropy.without_logits(base)
     model = adapters.add_adapter(base, config)
+    if config.start and config.method != "full":
+        start.load(config, model)
     if config.task == "preference":
         preferences.without_dropout(model)
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -118,6 +126,7 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
         flash_attention_lacks=attention_kernels.flash_attention_lacks(devices.precision(config), base),
         by_document=calls["one_by_one"] > 0,  # check_packing() has let it look at a block
         varlen=calls["varlen"] > 0,
+        goes_on=bool(config.start),  # with the weights of its start; the optimizer's states begin anew
         experts=sum(hasattr(module, "parameter_name") for module in model.modules()),  # tensors with adapters around
     )
     return model, layout
@@ -139,32 +148,66 @@ def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
 
 def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], cache: Path) -> tuple:
     """The encoded training and held-out rows, mapped into memory; raises when there is nothing that could be learned."""
-    name = Path(config.corpus).name
-    place = token_cache.encoded_corpus(config, tokenizer, cache, report)
+    names, told, pairs = mixing.corpora(config), [], config.task == "preference"
+    training, held_out, read = [], [], []
+    for corpus in names:
+        rows, kept, about = _encoded(config, corpus, tokenizer, report, cache)
+        blocks = token_cache.Blocks(rows, config.max_length) if config.packing and not pairs else None
+        training.append(blocks or rows)
+        held_out.append(kept)
+        read.append(_described(config, rows, kept, about))
+    if len(names) > 1:
+        told = [
+            {"corpus": Path(corpus).name, "share": share}
+            | {name: of_one[name] for name in ("rows_train", "rows_eval", "tokens_train", "tokens_learned")}
+            for corpus, share, of_one in zip(names, mixing.shares(config), read, strict=True)
+        ]
+        shown, kept = (mixing.Mixture(parts, mixing.shares(config)) for parts in (training, held_out))
+    else:
+        shown, kept = training[0], held_out[0]
+    whole = {name: sum(filter(None, (of_one[name] for of_one in read))) for name in ADDED}
+    if pairs:
+        whole["pairs_cut"] = whole.pop("rows_cut")
+    report(
+        "data",
+        **whole,
+        rows_left_out=sum((Counter(of_one["rows_left_out"]) for of_one in read), Counter()),
+        blocks=sum(map(len, training)) if config.packing and not pairs else None,
+        longest=max(of_one["longest"] for of_one in read),
+        fill=sum(shown.lengths) / (len(shown) * config.max_length),
+        **({"corpora": told} if told else {}),
+    )
+    return tuple(preferences.Pairs(part, config) for part in (shown, kept)) if pairs else (shown, kept)
+
+
+def _encoded(config: TrainConfig, corpus: str, tokenizer, report: Callable[..., None], cache: Path) -> tuple:
+    """One corpus of a run: training rows, held-out rows, what there is to know of it; raises as prepare_rows()."""
+    name, beside = Path(corpus).name, [other for other in mixing.corpora(config) if other != corpus]
+    place = token_cache.encoded_corpus(replace(config, corpus=corpus, mix=()), tokenizer, cache, report, beside)
     about = json.loads((place / "about.json").read_text(encoding="utf-8"))
     if about["rows"] < token_cache.FEWEST_ROWS:
         raise CorpusTooSmall(name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)
-    corpus_rows.check_task(config, name, about["rows"], about["chats"], about.get("pairs", 0))
+    mixing.check_alone(config, name, about.get("pairs", 0))
+    if corpus == config.corpus:
+        corpus_rows.check_task(config, name, about["rows"], about["chats"], about.get("pairs", 0))
     if about["chats"] and not tokenizer.chat_template:
         raise NoChatTemplate(model=Path(config.base_model).name, name=name)
     training, held_out = token_cache.Tokens(place, "train"), token_cache.Tokens(place, "eval")
     if not training:
         raise NothingToLearn(name=name, max_length=config.max_length)
-    pairs = config.task == "preference"
-    blocks = token_cache.Blocks(training, config.max_length) if config.packing and not pairs else None
-    shown = blocks or training
-    report(
-        "data",
-        rows_train=len(set(training.numbers.tolist())),
-        rows_eval=len(set(held_out.numbers.tolist())),
-        rows_left_out=about["left_out"],
-        **{"pairs_cut" if pairs else "rows_cut": about["cut"]},
-        rows_alike=about["alike"],
-        rows_text=about["rows"] - about["chats"] if config.task == "chat" else 0,
-        tokens_train=sum(training.lengths),
-        tokens_learned=training.learned(packed=config.packing and not pairs),
-        longest=max(training.lengths),
-        blocks=blocks and len(blocks),
-        fill=sum(training.lengths) / (len(shown) * config.max_length),
-    )
-    return tuple(preferences.Pairs(part, config) for part in (training, held_out)) if pairs else (shown, held_out)
+    return training, held_out, about
+
+
+def _described(config: TrainConfig, training, held_out, about: dict) -> dict:
+    """What the event "data" says of one corpus."""
+    return {
+        "rows_train": len(set(training.numbers.tolist())),
+        "rows_eval": len(set(held_out.numbers.tolist())),
+        "rows_left_out": about["left_out"],
+        "rows_cut": about["cut"],
+        "rows_alike": about["alike"],
+        "rows_text": about["rows"] - about["chats"] if config.task == "chat" else 0,
+        "tokens_train": sum(training.lengths),
+        "tokens_learned": training.learned(packed=config.packing and config.task != "preference"),
+        "longest": max(training.lengths),
+    }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.estimate import speed, trace_runner
-from core.estimate.answer import judge, quick, reserve, suited, verdict
+from core.estimate.answer import judge, peak, suited
 from core.estimate.catalogue import Card, card
 from core.estimate.memory import estimate
 from core.estimate.setup import CHOICES
@@ -120,11 +120,8 @@ class Verdicts:
 
 
 def told(row: Row) -> str:
-    """The verdict on a row's setup and card; of a step that is not the installed one by the closed form alone."""
-    used = row.card or _any_card()
-    if row.stack in TRACED:
-        return judge(row.shape, row.setup, used, row.budget)[1]
-    return verdict(quick(row.shape, row.setup, used), row.budget)
+    """The verdict on a row's setup and card."""
+    return judge(row.shape, row.setup, row.card or _any_card(), row.budget)[1]
 
 
 @dataclass
@@ -189,9 +186,7 @@ def predicted(row: Row) -> float:
     memory = estimate(row.shape, row.setup, used.capability)
     if row.kind == "allocated":
         return memory.allocated
-    # The replay follows the installed step; of another one only the median overhead is known.
-    installed = row.stack in TRACED
-    memory = reserve(memory, row.shape, row.setup, used) if installed else quick(row.shape, row.setup, used)
+    memory = peak(row.shape, row.setup, used)
     return memory.reserved + (memory.context if row.kind == "process" else 0)
 
 

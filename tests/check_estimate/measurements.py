@@ -204,8 +204,12 @@ def _sizes(raw: dict, method: str, stack: str) -> dict:
     }
 
 
+_OLD_BITSANDBYTES = r"transformers 4|trl 0\.|fms|foak|bitsandbytes 0\.(3|4[0-7])"
+
+
 def _path(raw: dict, method: str, stack: str) -> dict:
     dtype, scheme = raw.get("dtype", "").lower(), raw.get("quant_scheme", "").lower()
+    text = f"{raw.get('framework', '')} {raw.get('note', '')}".lower()
     optimizer, loss = raw.get("optimizer", "").lower(), raw.get("loss_impl", "").lower()
     if method == "full" and not optimizer and stack != "soulsmith":
         raise LeftOut("the optimizer of a full fine-tuning is not given")
@@ -229,6 +233,10 @@ def _path(raw: dict, method: str, stack: str) -> dict:
         "double_quant": double and not re.search(r"no (double|nested|dq)", scheme),
         "packed_experts": bool(re.search(r"experts in 4 bit|quantize_moe", raw.get("note", "").lower())),
         "kbit_prepare": prepared,
+        "old_bitsandbytes": stack == "factory" or bool(re.search(_OLD_BITSANDBYTES, text)),
+        # Qwen's own code takes the norms and rotary positions of flash-attn, fms-acceleration those of Unsloth.
+        "use_liger_kernel": stack == "qwen" or bool(re.search("liger|foak", loss + text)),
+        "fused_mlp": stack != "qwen" and "foak" not in text,
         "train_embeddings": "modules_to_save" in raw.get("target_modules", "").lower(),
         "saved_width": 4 if prepared or stack == "soulsmith" else 2,  # peft copies the base's own
     }

@@ -238,10 +238,10 @@ def written_beside_a_run(model: str, corpus: str, folder: str) -> dict:
 
     from core import events, jobs
     from core.runs import gpu_access
-    from core.synth import replies, synth_jobs, worker
+    from core.synth import job_files, replies, synth_jobs, worker
 
     replies.checked = lambda reply, *_: (reply.text, None)  # whatever a model of random weights says
-    worker.NOVELTY_LEAST = 0
+    job_files.NOVELTY_LEAST = 0
     path = Path(folder) / "recipe.yaml"
     path.write_text("kind: model\nlang: en\nmethod: free\nseeds: [sea, lamp, fog, tide]\n", encoding="utf-8")
     job = synth_jobs.create(

@@ -1,13 +1,14 @@
 """Train on whatever this process finds, case by case: `python -m tests.pretended_card.training MODEL CORPUS OUT CASES`.
 
 CASES is JSON, {name: fields of TrainConfig}; with "resume" the last step is trained once more from the checkpoint before
-it. One JSON line a case, and a last one about the card: operators that met tensors of two devices, and calls of kernels.
+it; with "goes_on" the run goes on from another one. One JSON line a case, and a last one about the card: operators that met tensors of two devices, and calls of kernels.
 """
 
 import json
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from core.training import callbacks, checkpoints, corpus_rows, training_loop
@@ -100,17 +101,23 @@ def pairs_of(corpus: str, out: Path) -> str:
 
 def train(fields: dict, model: str, corpus: str, out: Path) -> dict:
     common = {"max_length": 64, "batch_size": 2, "eval_steps": 2, "max_steps": STEPS, "learning_rate": 0.001}
-    resumes, waits = fields.pop("resume", False), fields.pop("waits", False)
+    resumes, waits, goes_on = (fields.pop(name, False) for name in ("resume", "waits", "goes_on"))
     corpus = pairs_of(corpus, out) if fields.get("task") == "preference" else corpus
     config = TrainConfig(**{"base_model": model, "corpus": corpus, "lora_dropout": 0.0} | common | fields)
     if waits:
         return {"waits": waits_of(config, out)}
+    if goes_on:
+        before = training_loop.train(config, out / "before", report=lambda *_, **__: None)
+        config = replace(config, start=str(out / "before" / "adapter"))
     events: list = []
     began = time.monotonic()
     ending = training_loop.train(config, out, report=lambda event, **values: events.append({"event": event, **values}))
     found = {"losses": [e["loss"] for e in events if e["event"] == "step"], "eval_loss": ending["eval_loss"]}
     found |= {"grad_norms": [e["grad_norm"] for e in events if e["event"] == "step"]}
     found |= next(e for e in events if e["event"] == "model")
+    if goes_on:
+        begins = next(e["eval_loss"] for e in events if e["event"] == "eval")
+        found["begins"] = [before["eval_loss"], begins]
     if resumes:
         (out / f"checkpoint-{STEPS}" / "whole.json").unlink()
         events.clear()

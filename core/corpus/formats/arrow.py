@@ -13,18 +13,33 @@ def read(source: Source) -> Iterator[Record | Bad]:
     with source.on_disk() as path, pyarrow.OSFile(str(path)) as file:
         head = source.head(6)
         if head.startswith(b"PAR1"):
+            if not _has_footer(file):
+                yield Bad("", "parquet_cut")
+                return
             batches = pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=BATCH)
-        elif head == b"ARROW1":
-            table = pyarrow.ipc.open_file(file)
-            batches = (table.get_batch(index) for index in range(table.num_record_batches))
         else:
+            file.seek(8 if head == b"ARROW1" else 0)  # a file is a stream with a table of contents behind it
             batches = pyarrow.ipc.open_stream(file)
         number = 0
-        for batch in batches:
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pyarrow.ArrowInvalid, OSError):
+                if file.tell() < file.size():
+                    raise
+                yield Bad("", "file_cut")
+                return
+            if batch is None:
+                return
             batch.validate(full=True)  # damaged offsets would end the process, not raise
             for row in batch.to_pylist():
                 number += 1
                 yield Record(f"#{number}", plain(row))
+
+
+def _has_footer(file) -> bool:
+    file.seek(max(0, file.size() - 4))
+    return file.read(4) == b"PAR1"
 
 
 def plain(value: object) -> object:

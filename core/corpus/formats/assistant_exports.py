@@ -4,12 +4,15 @@ A conversation with branches is the one that the person saw last, walked from it
 """
 
 import re
+from collections.abc import Iterator
 
 from core.corpus.formats import markup
+from core.corpus.sources import Bad, Record
 
 CITATION = re.compile("(?: (?=\ue200[^\ue201]*\ue201[.,;:!?]))?\ue200[^\ue201]*\ue201")
 HIDDEN = ("user_editable_context", "model_editable_context")  # what the person told of themselves once for all chats
 THOUGHTS = ("thoughts", "reasoning_recap")
+GEMINI_CHAT = re.compile(r"gemini\.google\.com/(?:u/\d/)?app/[0-9a-f]{8,}")
 PROMPTED = re.compile(
     r"(?:Prompted|Asked|Said|Запрос|Вы (?:спросили|ввели запрос|отправили запрос)|Отправлен запрос)[:\s]\s*",
 )
@@ -129,20 +132,53 @@ def _claude_block(block: object, notes: list[str]) -> str:
     return ""
 
 
-def _is_gemini(chat: dict) -> bool:
-    return chat.get("header") in ("Gemini Apps", "Gemini", "Bard", "Приложения Gemini") and "time" in chat
+def is_gemini(value: object) -> bool:
+    """Whether this is My Activity of Google Takeout with questions to Gemini among it."""
+    items = value if isinstance(value, list) else []
+    return any(isinstance(item, dict) and _of_gemini(item) and "time" in item for item in items[:200])
 
 
-def _gemini(chat: dict, notes: list[str]) -> dict | None:
-    """A question and its answer; Takeout does not tell which questions belong together."""
-    items = chat.get("safeHtmlItem") if isinstance(chat.get("safeHtmlItem"), list) else []
-    pages = [item["html"] for item in items if isinstance(item, dict) and isinstance(item.get("html"), str)]
-    asked = PROMPTED.sub("", str(chat.get("title") or ""), count=1).strip()
+def _of_gemini(item: dict) -> bool:
+    return re.search(r"\b(?:Gemini|Bard)\b", str(item.get("header"))) is not None
+
+
+def gemini(value: list, me: str = "") -> Iterator[Record | Bad]:
+    """The conversations, where items say by their address which one they belong to; else each question by itself."""
+    talks: dict[str, list[dict]] = {}
+    notes: dict[str, list[str]] = {}
+    for number, item in enumerate(value, 1):
+        said: list[str] = []
+        turns = _gemini_turns(item, said) if isinstance(item, dict) and _of_gemini(item) else []
+        if not turns:
+            yield Bad(f"#{number}", "part_without_text" if said else "empty_chat", str(item)[:200])
+            continue
+        address = next((found[0] for found in map(GEMINI_CHAT.search, _addresses(item)) if found), f"#{number}")
+        talks[address] = turns + talks.get(address, [])  # the newest stands first
+        notes.setdefault(address, []).extend(said)
+    for number, (address, turns) in enumerate(talks.items(), 1):
+        yield Record(address if address[0] == "#" else f"#{number}", {"messages": turns}, tuple(notes[address]))
+
+
+def _addresses(item: dict) -> Iterator[str]:
+    yield str(item.get("titleUrl") or "")
+    for detail in item.get("details") or []:
+        yield str(detail.get("url") or "") if isinstance(detail, dict) else ""
+
+
+def _gemini_turns(item: dict, notes: list[str]) -> list[dict]:
+    """A question and its answer; none for what was done there besides, and for questions about files."""
+    items = item.get("safeHtmlItem") if isinstance(item.get("safeHtmlItem"), list) else []
+    pages = [part["html"] for part in items if isinstance(part, dict) and isinstance(part.get("html"), str)]
+    subtitles = [one for one in item.get("subtitles") or [] if isinstance(one, dict)]
+    asked = next((one.get("value") for one in subtitles if one.get("name") == "User"), None) or item.get("title")
+    asked = PROMPTED.sub("", str(asked or ""), count=1).strip()
     if not pages or not asked:
-        return None
-    notes += ["media_dropped"] * len(chat.get("attachedFiles") or [])
+        return []
+    if item.get("attachedFiles") or item.get("imageFile"):
+        notes.append("media_dropped")
+        return []
     reply = "\n\n".join(markup.text_of(page)[0] for page in pages)
-    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}]}
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}] if reply else []
 
 
-EXPORTS = ((_is_chatgpt, _chatgpt), (_is_claude, _claude), (_is_gemini, _gemini))
+EXPORTS = ((_is_chatgpt, _chatgpt), (_is_claude, _claude))

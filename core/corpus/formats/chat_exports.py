@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from core.corpus.formats import assistant_exports, local_programs, messengers
+from core.corpus.formats import assistant_exports, discord, local_programs, messengers, sillytavern
 from core.corpus.sources import Bad, Record
 
 EXPORTS = (  # a conversation a record: what claims an export, and what reads one conversation
@@ -15,8 +15,12 @@ def of(value: object) -> Callable[[object, str], Iterator[Record | Bad]] | None:
     """The reader of an export, by its parsed JSON and the name of the assistant among the speakers; else None."""
     if messengers.is_telegram(value):
         return messengers.telegram
-    if messengers.is_discord(value):
-        return messengers.discord
+    if discord.is_json(value):
+        return discord.of_json
+    if assistant_exports.is_gemini(value):
+        return assistant_exports.gemini
+    if sillytavern.is_card(value):
+        return sillytavern.of_card
     chats = value if isinstance(value, list) else [value]
     for claims, read in EXPORTS:
         if any(isinstance(chat, dict) and claims(chat) for chat in chats[:20]):

@@ -3,12 +3,14 @@
 A new format is a Format(name, claims, read) in a module of this package, and its entry in one of the two lists.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from core.corpus import documents, encodings
 from core.corpus.formats import office, turn_rows
 from core.corpus.formats.arrow import ARROW, PARQUET
+from core.corpus.formats.discord import DISCORD
 from core.corpus.formats.json_files import JSON, JSONL
 from core.corpus.formats.markup import FB2, HTML
 from core.corpus.formats.messenger_pages import MESSENGER_PAGE
@@ -18,13 +20,37 @@ from core.corpus.formats.plain import TEXT
 from core.corpus.formats.sillytavern import SILLYTAVERN
 from core.corpus.formats.subtitles import SUBTITLES
 from core.corpus.formats.table import CSV
+from core.corpus.formats.takeout_page import TAKEOUT_PAGE
 from core.corpus.formats.whatsapp import WHATSAPP
-from core.corpus.formats.zip_files import EPUB, ZIP
+from core.corpus.formats.zip_files import EPUB, TAR, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
-BINARY_FORMATS = (PARQUET, ARROW, PDF, *office.FORMATS, EPUB, ZIP)  # known by their first bytes; ZIP after its kinds
+BINARY_FORMATS = (
+    PARQUET,
+    ARROW,
+    PDF,
+    *office.FORMATS,
+    EPUB,
+    ZIP,
+    TAR,
+)  # known by their first bytes; ZIP after its kinds
 TEXT_FORMATS = (
-    *(FB2, MESSENGER_PAGE, HTML, SILLYTAVERN, JSONL, JSON, NEXUS, WHATSAPP, SUBTITLES, MARKDOWN, CSV, TEXT),
+    *(
+        FB2,
+        MESSENGER_PAGE,
+        TAKEOUT_PAGE,
+        HTML,
+        SILLYTAVERN,
+        JSONL,
+        JSON,
+        NEXUS,
+        WHATSAPP,
+        DISCORD,
+        SUBTITLES,
+        MARKDOWN,
+        CSV,
+        TEXT,
+    ),
 )  # known by their first lines; TEXT takes all
 LOOKS = {  # what a file that is no text begins with: https://en.wikipedia.org/wiki/List_of_file_signatures
     "old_office": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
@@ -50,12 +76,12 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     """Tell the format and encoding of a source; reading starts when `records` is iterated."""
     head = source.head()
     if not head:
-        return Opened(source, "empty", "", iter([Bad("", "empty_file")]))
+        return Opened(source, "empty", "", iter([Bad("", source.damage() or "empty_file")]))
     for form in BINARY_FORMATS:
         if form.claims(source, head):
             return Opened(source, form.name, "", _guarded(form, source))
     if (looks := _looks_like(head)) or encodings.is_binary(head):
-        return Opened(source, "unknown", "", iter([Bad("", looks or "unknown_format", repr(head[:60]))]))
+        return Opened(source, "unknown", "", iter([Bad("", looks or "unknown_format", _printable(head))]))
     encoding = encoding or encodings.detect(source)
     source = replace(source, encoding=encoding)
     text = head.decode(encoding.replace("utf-16-sig", "utf-16"), errors="ignore").removeprefix("\ufeff")
@@ -66,6 +92,11 @@ def open_source(source: Source, encoding: str = "") -> Opened:
     else:
         form = next(form for form in TEXT_FORMATS if form.claims(source, text))
     return Opened(source, form.name, encoding, _guarded(form, source))
+
+
+def _printable(head: bytes) -> str:
+    """The first bytes of a file as they can be read: a dot for each that is no letter or sign of ASCII."""
+    return re.sub(r"[^ -~]", "·", head[:60].decode("latin-1"))
 
 
 def _looks_like(head: bytes) -> str:

@@ -91,7 +91,7 @@ def _is_lm_studio(chat: dict) -> bool:
 
 
 def _lm_studio(chat: dict, notes: list[str]) -> dict:
-    turns = _turn("system", str(chat.get("systemPrompt") or ""))
+    turns = _turn("system", str(chat.get("systemPrompt") or _lm_studio_prompt(chat)))
     for message in chat["messages"]:
         versions = message.get("versions") if isinstance(message, dict) else None
         at = message.get("currentlySelected") if versions else None
@@ -105,6 +105,14 @@ def _lm_studio(chat: dict, notes: list[str]) -> dict:
         else:
             turns += _with_files(chosen.get("role"), chosen.get("content"), None, notes)
     return titled(chat, turns, "name")
+
+
+def _lm_studio_prompt(chat: dict) -> str:
+    """The system prompt where newer versions have it: among the settings of the chat."""
+    settings = chat.get("perChatPredictionConfig")
+    fields = settings.get("fields") if isinstance(settings, dict) else None
+    pairs = [field for field in fields or [] if isinstance(field, dict)]
+    return next((pair.get("value") or "" for pair in pairs if pair.get("key") == "llm.prediction.systemPrompt"), "")
 
 
 def _lm_studio_text(steps: list, notes: list[str]) -> str:
@@ -137,6 +145,9 @@ def _librechat(chat: dict, notes: list[str]) -> dict:
     options = chat.get("options") if isinstance(chat.get("options"), dict) else {}
     turns = _turn("system", str(options.get("promptPrefix") or options.get("system") or ""))
     for node in branch:
+        if node.get("error") is True:  # a sentence of the program, not of the model
+            notes.append("service_dropped")
+            continue
         role = "user" if node.get("isCreatedByUser") else "assistant"
         turns += _with_files(role, node.get("content") or node.get("text"), node.get("files"), notes)
     return titled(chat, turns)
@@ -159,22 +170,36 @@ def _is_kobold(chat: dict) -> bool:
     return isinstance(chat.get("actions"), (list, dict)) and "prompt" in chat and ("gamestarted" in chat)
 
 
+def _kobold_action(action: object) -> str:
+    """The words of an action; KoboldAI Client keeps the replies that were not chosen beside it."""
+    return (
+        action
+        if isinstance(action, str)
+        else str(action.get("Selected Text") or "")
+        if isinstance(action, dict)
+        else ""
+    )
+
+
 def _kobold(chat: dict, notes: list[str]) -> dict | None:
     """A story as a text; a chat and instructions of KoboldAI Lite as turns."""
-    actions = chat["actions"].values() if isinstance(chat["actions"], dict) else chat["actions"]
-    parts = [str(chat.get("prompt") or ""), *(said for said in actions if isinstance(said, str))]
-    story, settings = "".join(parts), chat.get("savedsettings") or {}
+    actions = chat["actions"]
+    actions = actions["actions"] if isinstance(actions, dict) and isinstance(actions.get("actions"), dict) else actions
+    actions = actions.values() if isinstance(actions, dict) else actions
+    story = "".join([str(chat.get("prompt") or ""), *map(_kobold_action, actions)])
+    settings = chat.get("savedsettings") or {}
+    memory = _turn("system", str(chat.get("memory") or "").strip())
     if "{{[OUTPUT]}}" in story:
-        return {"messages": _kobold_turns(story, {"{{[INPUT]}}": "user", "{{[OUTPUT]}}": "assistant"}, notes)}
+        return {"messages": memory + _kobold_turns(story, {"{{[INPUT]}}": "user", "{{[OUTPUT]}}": "assistant"})}
     if isinstance(settings, dict) and settings.get("opmode") == KOBOLD_CHAT:
         names = {str(settings.get("chatname") or "User"): "user"}
         opponents = str(settings.get("chatopponent") or "KoboldAI").split("||$||")
         names |= {name: "assistant" for name in opponents if name}
-        return {"messages": _kobold_turns(story, {f"{name}:": role for name, role in names.items()}, notes)}
+        return {"messages": memory + _kobold_turns(story, {f"{name}:": role for name, role in names.items()})}
     return {"text": story.strip()} if story.strip() else None
 
 
-def _kobold_turns(story: str, marks: dict[str, str], notes: list[str]) -> list[dict]:
+def _kobold_turns(story: str, marks: dict[str, str]) -> list[dict]:
     start = "" if "{{[INPUT]}}" in marks else "^"
     pattern = re.compile(f"{start}({'|'.join(map(re.escape, marks))})", re.MULTILINE)
     before, *pieces = pattern.split(story)

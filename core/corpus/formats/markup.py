@@ -17,9 +17,18 @@ _BLOCKS = (
     "footer figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite"
 )
 STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
-ITEM, CELL = "\ue0f2", "\ue0f3"  # stand for the mark of a list item and between cells until the white space is known
-STARTS |= {"li": "\n" + ITEM, "br": "\n"}
+# They stand for the mark of a list item, before cells, for a step of indent and after the number of an item until the
+# white space is known.
+ITEM, CELL, INDENT, NUMBERED = "\ue0f2", "\ue0f3", "\ue0f4", "\ue0f5"
+STARTS |= {"br": "\n", "tr": "\n", "v": "\n"}
+LINKED = 1 / 3  # least share of links among the letters of what belongs to the site
+PERMALINKS = ("¶", "🔗", "§", "#")  # beside the headings of manuals
+CELL_LINES = 300  # characters of a cell that becomes one line
+MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
+# Names of elements that belong to the site, and of those that do where a good part of their words are links.
+NAVIGATION = re.compile(r"nav|nav[-_]?(?:header|footer|bar|menu)|navigation|breadcrumbs?")
+SITE = re.compile(r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)")
 _SKIPPED = "script style head nav noscript template svg binary iframe button select description"
 BLOCKS, SKIPPED = frozenset(_BLOCKS.split()), frozenset(_SKIPPED.split())
 
@@ -30,16 +39,26 @@ class _Words(HTMLParser):
         self.kept_aside = ("header",) if whole else ()  # of a page that does not mark its main part
         self.within = 0  # main and article
         self.parts: list[str] = []
+        self.main: list[list[int]] = []  # from which part to which each main and article goes
+        self.links = 0  # characters of links
+        self.linked = 0
+        self.lists: list[list] = []  # [tag, items so far] of each list that is open
+        self.references = False  # whether a link to a footnote is open
+        self.site: list[list] = []  # [tag, how deep in elements of it, its first part, self.links before it, share]
         self.skipped: list[str] = []
-        self.pre = self.cells = 0
+        self.pre = self.cells = self.cell = 0
         self.title = ""
         self.in_title = False
 
     def handle_starttag(self, tag, attrs):
         tag = tag.rpartition(":")[2]
+        self._open_site(tag, dict(attrs))
+        self.linked += tag == "a"
         if tag == "title" and not self.title and (not self.skipped or self.skipped == ["head"]):
             self.in_title = True
-        self.within += tag in ("main", "article")
+        if tag in ("main", "article"):
+            self.main += [] if self.within else [[len(self.parts), 0]]
+            self.within += 1
         if tag in SKIPPED or self._is_aside(tag, dict(attrs)) or (self.skipped and tag == self.skipped[-1]):
             self.skipped.append(tag)
         if self.skipped:
@@ -47,9 +66,43 @@ class _Words(HTMLParser):
         if tag in ("td", "th"):
             self.parts.append(CELL if self.cells else "")
             self.cells += 1
+            self.cell = len(self.parts)
         self.cells = 0 if tag == "tr" else self.cells
-        self.parts.append(STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
+        if tag in ("ol", "ul"):
+            self.lists.append([tag, 0])
+        self.parts.append(self._item() if tag == "li" else STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
+        if tag == "a" and _is_reference(dict(attrs)):
+            self.parts.append(" [")
+            self.references = True
         self.pre += tag == "pre"
+
+    def _item(self) -> str:
+        """The mark of the next item of the innermost list."""
+        if not self.lists:
+            return "\n" + ITEM
+        self.lists[-1][1] += 1
+        number = f"{self.lists[-1][1]}{NUMBERED}" if self.lists[-1][0] == "ol" else ""
+        return "\n" + INDENT * (len(self.lists) - 1) + ITEM + number
+
+    def _open_site(self, tag: str, attrs: dict) -> None:
+        if self.site and self.site[-1][0] == tag:
+            self.site[-1][1] += 1
+        elif tag in ("div", "ul", "table", "td", "section") and not self.within:
+            names = f"{attrs.get('id') or ''} {attrs.get('class') or ''}".lower().split()
+            share = 0 if any(map(NAVIGATION.fullmatch, names)) else LINKED
+            if not share or any(map(SITE.fullmatch, names)):
+                self.site.append([tag, 1, len(self.parts), self.links, share])
+
+    def _close_site(self, tag: str) -> None:
+        """Drop an element of the site, or one of which links are a good part, or that has the mark of an owner."""
+        if not self.site or self.site[-1][0] != tag:
+            return
+        self.site[-1][1] -= 1
+        if not self.site[-1][1]:
+            _, _, start, before, share = self.site.pop()
+            words = "".join(self.parts[start:])
+            if self.links - before >= share * len("".join(words.split())) or "©" in words:
+                del self.parts[start:]
 
     def _is_aside(self, tag: str, attrs: dict) -> bool:
         """Whether an element belongs to the site and not to the page; a footnote of a book may be an aside."""
@@ -60,25 +113,57 @@ class _Words(HTMLParser):
 
     def handle_endtag(self, tag):
         tag = tag.rpartition(":")[2]
-        self.within -= tag in ("main", "article") and self.within > 0
-        if tag == "title":
-            self.in_title = False
+        if tag in ("main", "article") and self.within:
+            self.within -= 1
+            self.main[-1][1] = len(self.parts)
+        self.linked -= tag == "a" and self.linked > 0
+        self.in_title &= tag != "title"
         if tag == "body":
             self.skipped.clear()
         if tag in self.skipped:
             while self.skipped.pop() != tag:
                 pass
             return
-        if not self.skipped and tag in BLOCKS:
-            self.parts.append("\n" if tag in ("li", "tr", "br") else "\n\n")
-        if tag == "pre" and self.pre:
-            self.pre -= 1
+        if not self.skipped:
+            self._close(tag)
+        self.pre -= tag == "pre" and self.pre > 0
+        self._close_site(tag)
+
+    def _close(self, tag: str) -> None:
+        """What stands at the end of an element that is read."""
+        if tag in ("td", "th") and 0 < self.cell < len(self.parts):
+            words = "".join(self.parts[self.cell :])
+            if len(words) <= CELL_LINES and "#" not in words:  # else the table is there for the look of the page
+                self.parts[self.cell :] = [re.sub(r"\s*\n\s*", " ", words.strip())]
+        if tag == "a" and self.references:
+            self.parts.append("]")
+            self.references = False
+        if tag in ("ol", "ul") and self.lists:
+            self.lists.pop()
+        if tag in BLOCKS and tag not in ("tr", "br", "v"):
+            self.parts.append("\n" if tag == "li" or (tag in ("ol", "ul") and self.lists) else "\n\n")
+
+    def text(self) -> str:
+        """The text of what the page marks as its main part, where that is a good part of all; else all text."""
+        main = "".join("".join(self.parts[start : end or None]) for start, end in self.main)
+        whole = "".join(self.parts)
+        return main if len(main.strip()) >= max(MAIN, len(whole.strip()) / 2) else whole
 
     def handle_data(self, data):
         if self.in_title:
             self.title += data
+        if self.linked and data.strip() in PERMALINKS:
+            return
         if not self.skipped:
-            self.parts.append(data if self.pre else re.sub(r"[ \t\r\n\f]+", " ", data))
+            self.links += len("".join(data.split())) if self.linked else 0
+            words = data if self.pre else re.sub(r"[ \t\r\n\f]+", " ", data)
+            begins = not self.pre and next((part for part in reversed(self.parts) if part), "\n").endswith(("\n", "# "))
+            self.parts.append(words.lstrip(" ") if begins else words)
+
+
+def _is_reference(attrs: dict) -> bool:
+    """Whether a link leads to a footnote of a book."""
+    return "noteref" in (attrs.get("epub:type") or "") + (attrs.get("role") or "")
 
 
 def text_of(markup: str) -> tuple[str, str]:
@@ -86,17 +171,17 @@ def text_of(markup: str) -> tuple[str, str]:
     words = _Words(whole=re.search(r"<(?:main|article)\b", markup, re.I) is None)
     words.feed(markup)
     words.close()
-    text = "".join(words.parts).replace("\u00ad", "")
+    text = words.text().replace("\u00ad", "")
     text = re.sub(r"[ \t]+\n", "\n", text)
-    text = re.sub(r"\n[ \t]+(?=\S)", "\n", text) if "<pre" not in markup else text
     return marked(text).strip(), " ".join(words.title.split())
 
 
 def marked(text: str) -> str:
-    """A text with the marks of its lists and tables in place of ITEM and CELL; at most one blank line in a row."""
-    text = re.sub(rf"\s*{CELL}\s*", " | ", re.sub(rf"{ITEM}\s+", ITEM, text))
+    """A text with the marks of its lists and tables in place of ITEM and the others; at most one blank line in a row."""
+    text = re.sub(rf"\s*{CELL}\s*", " | ", re.sub(rf"({ITEM}|{NUMBERED})\s+", r"\1", text))
     text = re.sub(r"\n{3,}", "\n\n", text)
-    return re.sub(rf"({ITEM}.*)\n\n(?={ITEM})", r"\1\n", text).replace(ITEM, "- ")
+    text = re.sub(rf"({ITEM}.*)\n\n(?={INDENT}*{ITEM})", r"\1\n", text).replace(INDENT, "  ")
+    return re.sub(rf"{ITEM}(\d+){NUMBERED}", r"\1. ", text).replace(ITEM, "- ")
 
 
 def of_page(page: str, place: str) -> Iterator[Record | Bad]:
@@ -121,11 +206,19 @@ def read_fb2(source: Source) -> Iterator[Record | Bad]:
     """The words of the bodies of FictionBook 2, the usual format of Russian e-books."""
     book = encodings.read_text(source, source.encoding)
     title = re.search(r"<book-title>(.*?)</book-title>", book, re.DOTALL)
-    body = re.sub(r"<(/?)title>", r"<\1subtitle>", book[max(0, book.find("<body")) :])
+    body = book[max(0, book.find("<body")) :]
+    body = re.sub(r"<title>\s*<p>([\w*]{1,4})</p>\s*</title>\s*<p>", r"<p>[\1] ", body)  # of a note its number
+    body = re.sub(r"<title>(.*?)</title>", _heading, body, flags=re.DOTALL)
     for record in of_page(body, "1"):
         if isinstance(record, Record) and title:
             record.value["title"] = title.group(1).strip()[:200]
         yield record
+
+
+def _heading(title: re.Match) -> str:
+    """A heading in the place of a title, whose lines are paragraphs."""
+    lines = re.findall(r"<p\b[^>]*>(.*?)</p>", title[1], re.DOTALL) or [title[1]]
+    return f"<h2>{'. '.join(line.strip() for line in lines)}</h2>"
 
 
 def _is_html(source: Source, head: str) -> bool:

@@ -1,4 +1,4 @@
-"""Pages of messengers: the archive that VK sends to a person, and Telegram's export as HTML."""
+"""Pages of messengers: the archive that VK sends to a person, and exports of Telegram and Discord as HTML."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from datetime import datetime
 from html.parser import HTMLParser
 
 from core.corpus import encodings
-from core.corpus.formats import people
+from core.corpus.formats import discord, people
 from core.corpus.formats.people import Said
 from core.corpus.sources import Bad, Format, Record, Source
 
@@ -56,21 +56,27 @@ class _Messages(HTMLParser):
         self.messages[-1][kind] = self.messages[-1].get(kind, "") + data
 
 
-def _page(source: Source) -> list[dict]:
+def _page(text: str) -> list[dict]:
     page = _Messages()
-    page.feed(encodings.read_text(source, source.encoding))
+    page.feed(text)
     page.close()
     return page.messages
 
 
 def _is_page(source: Source, head: str) -> bool:
     head = source.head(1 << 16).decode(source.encoding or "utf-8", errors="replace")
+    if re.search(r"class=[\"']?chatlog\b", head):
+        return True
     telegram = 'class="history"' in head and 'class="message ' in head
     return telegram or ("message__header" in head and re.search(r"class=[\"']message[\"']", head) is not None)
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
-    messages = _page(source)
+    page = encodings.read_text(source, source.encoding)
+    if "chatlog__message" in page:
+        yield from people.chats(list(_of_discord(page)), source.me)
+        return
+    messages = _page(page)
     if any("message__header" in message for message in messages):
         said = [_of_vk(message) for message in reversed(messages)]  # the newest stands first
         own = next((one.who for one in said if one.name in OWN), None)
@@ -112,6 +118,70 @@ def _of_telegram(messages: list[dict]) -> Iterator[Said]:
             day, month, year, hour, minute, second = map(int, found.groups())
             at = _seconds(year, month, day, hour, minute, second)
         yield Said(name, name, text, at, "" if text else "media_dropped")
+
+
+class _Chatlog(HTMLParser):
+    """The messages of a page of DiscordChatExporter; a group of them has its author once."""
+
+    PARTS = ("chatlog__author", "chatlog__author-name", "chatlog__content", "chatlog__timestamp")
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.messages: list[dict] = []
+        self.open: list[tuple[str, str]] = []
+        self.author = self.who = self.date = ""
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        classes = (values.get("class") or "").split()
+        kind = next((name for name in classes if name.startswith("chatlog__")), "")
+        if tag == "img" and kind == "chatlog__emoji":
+            self.handle_data(values.get("alt") or "")
+        if tag == "br":
+            self.handle_data("\n")
+        if tag in VOID:
+            return
+        self.open.append((tag, kind))
+        if kind in ("chatlog__message", "chatlog__message-container"):
+            if kind == "chatlog__message-container" or not self._inside("chatlog__message-container"):
+                self.messages.append({"text": "", "system": False})
+        elif kind.startswith("chatlog__author") and not self._inside("chatlog__reply", "chatlog__embed"):
+            self.author, self.who = "", values.get("data-user-id") or values.get("title") or ""
+        elif kind.startswith("chatlog__system-notification") and self.messages:
+            self.messages[-1]["system"] = True
+        if kind == "chatlog__timestamp" and values.get("title"):
+            self.date = values["title"]
+
+    def _inside(self, *kinds: str) -> bool:
+        return any(name.startswith(kinds) for _, name in self.open[:-1])
+
+    def handle_endtag(self, tag):
+        while self.open and any(tag == name for name, _ in self.open):
+            if self.open.pop()[0] == tag:
+                return
+
+    def handle_data(self, data):
+        kinds = [name for _, name in self.open if name]
+        if any(name.startswith(("chatlog__reply", "chatlog__embed", "chatlog__reactions")) for name in kinds):
+            return
+        if any(name in self.PARTS[:2] for name in kinds):
+            self.author += data
+        elif self.messages and "chatlog__content" in kinds:
+            self.messages[-1] |= {"name": self.author, "who": self.who, "date": self.date}
+            self.messages[-1]["text"] += data
+
+
+def _of_discord(page: str) -> Iterator[Said]:
+    log = _Chatlog()
+    log.feed(page)
+    log.close()
+    for message in log.messages:
+        name = " ".join(message.get("name", "").split())
+        if message["system"]:
+            yield Said("", "", "", dropped="service_dropped")
+        else:
+            at = discord.seconds(message.get("date", ""))
+            yield discord.said(message.get("who") or name, name, message["text"], at)
 
 
 MESSENGER_PAGE = Format("messenger_page", _is_page, read)

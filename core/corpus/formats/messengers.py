@@ -1,4 +1,4 @@
-"""Exports of messengers as JSON: Telegram's result.json, old and new, and Discord's by DiscordChatExporter."""
+"""Telegram's export as JSON, result.json, old and new."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,6 +6,8 @@ from datetime import datetime
 from core.corpus.formats import people
 from core.corpus.formats.people import Said
 from core.corpus.sources import Bad, Record
+
+CHANNELS = ("public_channel", "private_channel")
 
 
 def is_telegram(value: object) -> bool:
@@ -20,8 +22,9 @@ def is_telegram(value: object) -> bool:
 
 
 def telegram(value: dict, learn_as: str = "") -> Iterator[Record | Bad]:
-    """Each conversation; in an export of everything the assistant is whoever exported."""
-    chats = value["chats"]["list"] if "chats" in value else [value]
+    """Each conversation; in an export of everything the assistant is whoever exported. Posts of a channel are texts."""
+    lists = [value[name]["list"] for name in ("chats", "left_chats") if name in value and "list" in value[name]]
+    chats = [chat for chats in lists for chat in chats] if "chats" in value else [value]
     about = value.get("personal_information")
     me = str(about["user_id"]) if isinstance(about, dict) and "user_id" in about else None
     number = 1
@@ -32,9 +35,23 @@ def telegram(value: dict, learn_as: str = "") -> Iterator[Record | Bad]:
             continue
         said = (_of_telegram(message) for message in chat["messages"] if isinstance(message, dict))
         namesake = str(chat.get("name") or "")
-        for record in people.chats(said, learn_as, exporter=me, first=number, other_than=namesake):
+        if chat.get("type") in CHANNELS:
+            records = _posts(said, number)
+        else:
+            records = people.chats(said, learn_as, exporter=me, first=number, other_than=namesake)
+        for record in records:
             yield record
             number += 1
+
+
+def _posts(said: Iterator[Said], first: int) -> Iterator[Record | Bad]:
+    everything = list(said)
+    dropped = tuple(post.dropped for post in everything if post.dropped)
+    posts = [post.text for post in everything if not post.dropped]
+    if not posts:
+        yield Bad(f"#{first}", "empty_chat")
+    for number, text in enumerate(posts, first):
+        yield Record(f"#{number}", {"text": text}, dropped if number == first else ())
 
 
 def _of_telegram(message: dict) -> Said:
@@ -43,6 +60,8 @@ def _of_telegram(message: dict) -> Said:
     name, text = str(message.get("from") or who), _text(message.get("text"))
     if message.get("type") == "service":
         return Said(who, name, "", dropped="service_dropped")
+    if "forwarded_from" in message:  # somebody else's words
+        return Said(who, name, "", dropped="forwards_dropped")
     return Said(who, name, text, _seconds(message), "" if text.strip() else "media_dropped")
 
 
@@ -63,26 +82,3 @@ def _seconds(message: dict) -> float | None:
         return datetime.fromisoformat(str(message.get("date") or message.get("timestamp"))).timestamp()
     except (ValueError, TypeError, OverflowError, OSError):
         return None
-
-
-def is_discord(value: object) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("messages"), list):
-        return False
-    return isinstance(value.get("channel"), dict) and ("guild" in value or "messageCount" in value)
-
-
-def discord(value: dict, learn_as: str = "") -> Iterator[Record | Bad]:
-    """The conversations of a channel; a person is known by the nickname or the user name."""
-    said = [_of_discord(message, learn_as) for message in value["messages"] if isinstance(message, dict)]
-    yield from people.chats(said, learn_as)
-
-
-def _of_discord(message: dict, learn_as: str) -> Said:
-    author = message.get("author") if isinstance(message.get("author"), dict) else {}
-    user = str(author.get("name") or "")
-    name = user if learn_as and user == learn_as else str(author.get("nickname") or user)
-    who, text = str(author.get("id") or name), str(message.get("content") or "")
-    if message.get("type", "Default") not in ("Default", "Reply", 0, 19):
-        return Said(who, name, "", dropped="service_dropped")
-    dropped = "" if text.strip() else "media_dropped"
-    return Said(who, name, text, _seconds(message), dropped, bot=author.get("isBot") is True)

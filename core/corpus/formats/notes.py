@@ -10,9 +10,18 @@ from core.corpus import documents, encodings, mojibake
 from core.corpus.sources import Bad, Format, Record, Source
 
 FENCED = re.compile(r"^(```|~~~)[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
-CODE = re.compile(rf"(?:{FENCED.pattern})|(?<!`)(?P<ticks>`+)(?!`)[^`\n]+(?P=ticks)(?!`)", FENCED.flags)
-# Obsidian's comments begin after a space and end before one: 50%% is a number.
-COMMENT = re.compile(rf"(?P<comment>(?<![^\s(>])%%(?!%).*?(?<!%)%%(?![\w%])|<!--.*?-->)|{CODE.pattern}", FENCED.flags)
+_INDENTED = (
+    r"(?:(?<=\n\n)|\A)(?:(?: {4}|\t)(?!\s*(?:[-*+]|\d+[.)])\s)[^\n]*(?:\n|\Z))+"  # but for items of lists in lists
+)
+CODE = re.compile(
+    rf"(?:{FENCED.pattern})|(?:{_INDENTED})|(?<!`)(?P<ticks>`+)(?!`)[^\n]+?(?<!`)(?P=ticks)(?!`)", FENCED.flags
+)
+# Obsidian's comments begin after a space and end before one: 50%% is a number. One that stands in a line ends with its
+# paragraph, or the sign is no comment.
+_COMMENT = r"^%%[ \t]*\n.*?^%%[ \t]*$|(?<![^\s(>])%%(?!%)(?:(?!\n\s*\n).)*?(?<!%)%%(?![\w%])|<!--.*?-->"
+COMMENT = re.compile(rf"(?P<comment>{_COMMENT})|{CODE.pattern}", FENCED.flags)
+# Of a[[0]], [[1, 2]] and [[ -f x ]] the brackets belong to the text.
+WIKI_LINK = re.compile(r"(?<![\w\])])\[\[(?![\d\s.,;+-]+\]\]| )(?:[^\]|\n]*\|)?([^\]\n]*)\]\]")
 QUERY = re.compile(r"^(```|~~~)\s*(?:dataview|dataviewjs|tasks|query)\b[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
 SIGNS = re.compile(
     r"^(?:#{1,6} \S|[-*] \[[ x]\] |```|>\s?\[!)|\[\[[^\]\n]+\]\]|\]\(https?:|\*\*[^*\n]+\*\*", re.MULTILINE
@@ -66,7 +75,7 @@ def without_marks(text: str) -> str:
 
 def _unmarked(text: str) -> str:
     text = re.sub(r"!\[\[[^\]\n]*\]\]", "", text)
-    text = re.sub(r"\[\[(?:[^\]|\n]*\|)?([^\]\n]*)\]\]", r"\1", text)
+    text = re.sub(WIKI_LINK, r"\1", text)
     text = re.sub(r"[ \t]\^[\w-]+[ \t]*$", "", text, flags=re.MULTILINE)
     return re.sub(r"^(>\s?)\[!\w+\][+-]?[ \t]*", r"\1", text, flags=re.MULTILINE)
 

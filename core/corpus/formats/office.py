@@ -3,6 +3,7 @@
 import re
 import zipfile
 from collections.abc import Iterator
+from datetime import datetime, time
 from functools import partial
 from itertools import count
 from xml.etree import ElementTree
@@ -12,6 +13,8 @@ from core.corpus.formats import markup
 from core.corpus.sources import Bad, Format, Record, Source
 
 LARGEST = 256 * 2**20  # bytes of a part of a file, unpacked
+LONGEST_NOTE = 1 << 16  # characters of the RTF of a footnote
+PROSE = 5  # words of a cell that names no column
 MOST_REPEATED = 1000  # cells or rows that a sheet of ODS says stand there once more
 EMPTY_ROWS = 10_000  # in a row, after which nothing more is looked for
 WORD, XLSX, SLIDES = "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml"
@@ -101,7 +104,9 @@ def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
             continue
         empty = 0
         below += 1
-        if below == 1 or (below == 2 and len(list(filter(None, header))) == 1 < len(list(filter(None, words)))):
+        if below == 1 and len(words) == 1 and len(words[0].split()) >= PROSE:  # no header: texts from the first row on
+            header = ["text"]
+        elif below == 1 or (below == 2 and len(list(filter(None, header))) == 1 < len(list(filter(None, words)))):
             header = words
             continue
         while len(words) > len(header) and not words[-1]:
@@ -118,6 +123,8 @@ def _cell(cell: object) -> str:
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
+    if isinstance(cell, datetime) and cell.time() == time():
+        cell = cell.date()
     return str(cell).strip()
 
 
@@ -261,9 +268,35 @@ def read_rtf(source: Source) -> Iterator[Record | Bad]:
     from striprtf.striprtf import rtf_to_text  # noqa: PLC0415 - a library for one format
 
     with source.open() as stream:
-        text = rtf_to_text(stream.read(LARGEST).decode("latin-1"), errors="replace")
-    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text)).strip()
+        raw = stream.read(LARGEST).decode("latin-1")
+    raw, notes = _without_footnotes(raw)
+    raw = re.sub(r"\\cell\b", rf"\\u{ord(markup.CELL) - 0x10000}?", re.sub(r"\\cell\s*(?=\\row\b)", "", raw))
+    text = rtf_to_text(raw, errors="replace")
+    text = "\n\n".join(
+        [text, *(f"[{at}] {rtf_to_text(note, errors='replace').strip()}" for at, note in enumerate(notes, 1))]
+    )
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text))
+    text = markup.marked(text).strip()
     yield from documents.records(text) if text else [Bad("#1", "empty_text")]
+
+
+def _without_footnotes(raw: str) -> tuple[str, list[str]]:
+    """RTF with a number in the place of each footnote, which its reader drops, and the footnotes as RTF."""
+    head = raw[: raw.find("\\pard")] if "\\pard" in raw else "{\\rtf1"
+    parts, notes, at = [], [], 0
+    for found in re.finditer(r"\{\\footnote\b", raw):
+        depth, end = 0, found.start()
+        for brace in re.finditer(r"\\[{}\\]|[{}]", raw[found.start() : found.start() + LONGEST_NOTE]):
+            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            if not depth and brace[0] == "}":
+                end = found.start() + brace.end()
+                break
+        if end == found.start() or found.start() < at:
+            continue
+        notes.append(head + raw[found.end() : end])
+        parts += [raw[at : found.start()], f" [{len(notes)}]"]
+        at = end
+    return "".join([*parts, raw[at:]]), notes
 
 
 DOCX = Format("docx", partial(holds, WORD), read_docx)

@@ -11,6 +11,9 @@ HEAD_PAGES = 0.05  # least share of the pages that have a running head; chapters
 # pdfium puts U+0002, and older versions U+FFFE, for a hyphen at the end of a line, most often without the line end.
 _DIVIDED = re.compile(r"(\w+)(?:[\x02\u00ad]\n?|(?<=[а-яё])-\n(?=[а-яё]))(\w+)([^\s\x02\u00ad]*) ?")
 _CONTROLS = re.compile(r"[\x00\x01\x03-\x08\x0b\x0e-\x1f]")
+LEADER = re.compile(r"(?:[.·…]\s?){5,}\s*[\divxlc]{1,5}\s*$")  # behind an entry of a table of contents
+ENTRY, FEWEST_ENTRIES = 5, 4  # lines of an entry at most; entries of a table at least
+LONGEST_HEAD, LEAST_START = 120, 10  # characters of a head that names its section, and of its first words
 FEWEST_LETTERS = 50  # a page of a scan has fewer
 
 
@@ -32,25 +35,51 @@ def read(source: Source) -> Iterator[Record | Bad]:
         yield Bad("", "no_text_layer")
         return
     lines, heads = without_running_heads([page.split("\n") for page in pages])
+    lines, contents = without_contents(lines)
     lines = whole_words("\n".join(lines)).split("\n")
     if width := wrapped_lines.width(lines, wrapped_lines.PRINTED):
         paragraphs = wrapped_lines.joined(enumerate(lines, 1), width, tolerance=width // 4)
         lines = [text for _, text in paragraphs]
     for number, record in enumerate(documents.records("\n".join(lines))):
-        yield record._replace(repairs=("running_head_dropped",) * heads) if number == 0 else record
+        dropped = ("running_head_dropped",) * heads + ("contents_dropped",) * contents
+        yield record._replace(repairs=dropped) if number == 0 else record
 
 
 def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
-    """The lines of all pages without those that stand at the top or bottom of many, digits apart; and their number."""
+    """The lines of all pages without those that stand at the top or bottom of many, digits apart; and their number.
+
+    Where a head names the section as well, its beginning is that of many.
+    """
     counts = Counter(line for page in pages for line in {_head(page[at]) for at in _edges(page)})
+    starts = Counter(start for page in pages for start in {_start(page[at]) for at in _edges(page)} if start)
     least = max(3, HEAD_PAGES * len(pages))
     kept: list[str] = []
     dropped = 0
     for page in pages:
-        heads = {at for at in _edges(page) if counts[_head(page[at])] >= least}
+        heads = {at for at in _edges(page) if max(counts[_head(page[at])], starts[_start(page[at])]) >= least}
         kept += [line for at, line in enumerate(page) if at not in heads]
         dropped += len(heads)
     return kept, dropped
+
+
+def _start(line: str) -> str:
+    """The first words of a line that is in capitals or has a number in it, as heads of sections are."""
+    words = _head(line).split()[:3]
+    is_head = len(line) < LONGEST_HEAD and (line.isupper() or re.search(r"\d", line) is not None)
+    return " ".join(words) if is_head and len(words) == 3 and sum(map(len, words)) >= LEAST_START else ""
+
+
+def without_contents(lines: list[str]) -> tuple[list[str], int]:
+    """The lines without tables of contents, whose entries lead to their pages by dots; and how many those were."""
+    leaders = [at for at, line in enumerate(lines) if LEADER.search(line)]
+    groups: list[list[int]] = []
+    for at in leaders:
+        if groups and at - groups[-1][-1] <= ENTRY:
+            groups[-1].append(at)
+        else:
+            groups.append([at])
+    gone = {at for group in groups if len(group) >= FEWEST_ENTRIES for at in range(group[0], group[-1] + 1)}
+    return [line for at, line in enumerate(lines) if at not in gone], len(gone)
 
 
 def _edges(page: list[str]) -> set[int]:
@@ -84,7 +113,8 @@ def _page(book, number: int) -> str:
     finally:
         page.close()
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\x02")
-    return _CONTROLS.sub("", text)
+    # A dash between words has spaces; pdfium loses the one behind it in some fonts.
+    return re.sub(r"(?<=\s)—(?=[^\W\d_])", "— ", _CONTROLS.sub("", text))
 
 
 PDF = Format("pdf", claims, read)

@@ -1,22 +1,31 @@
-"""Subtitles, SRT and WebVTT: the words without numbers, timecodes and marks, a paragraph for each scene."""
+"""Subtitles, SRT, WebVTT, ASS and transcripts with times: the words without numbers, timecodes and marks, a paragraph for each scene."""
 
 import html
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from core.corpus import documents, encodings, mojibake
 from core.corpus.sources import Bad, Format, Record, Source
 
 TIMES = re.compile(r"\s*((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})\s*-->\s*((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})(?:\s.*)?")
+CLOCK = re.compile(r"[\[(]?((?:\d{1,2}:)?\d{1,2}:\d{2})[\])]?")  # alone on its line, as in transcripts of YouTube
+SPOKEN = re.compile(r"Dialogue:\s*\d+,([\d:.]+),([\d:.]+),(?:[^,]*,){6}(.*)")
 MARKS = re.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|\{\\[^{}]*\}")
 PAUSE = 4.0  # seconds of silence that end a paragraph
 
 
 def claims(source: Source, head: str) -> bool:
     lines = [line.strip() for line in head.lstrip("\ufeff").split("\n") if line.strip()]
-    if lines and re.match(r"WEBVTT\b", lines[0]):
+    if not lines or re.match(r"WEBVTT\b", lines[0]):
+        return bool(lines)
+    if lines[0] == "[Script Info]" or TIMES.fullmatch(lines[0]):
         return True
-    return len(lines) > 2 and lines[0].isdecimal() and TIMES.fullmatch(lines[1]) is not None
+    if len(lines) > 2 and lines[0].isdecimal() and TIMES.fullmatch(lines[1]) is not None:
+        return True
+    return CLOCK.fullmatch(lines[0]) is not None and sum(map(bool, map(CLOCK.fullmatch, lines))) >= max(
+        3, len(lines) / 4
+    )
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
@@ -33,13 +42,8 @@ def _words(text: str) -> str:
     """The cues one after another; the lines that captions of a broadcast repeat while they roll stand once."""
     paragraphs: list[str] = []
     last_end, said_before = None, []
-    for block in re.split(r"\n[ \t]*\n", text):
-        lines = [line.strip() for line in block.split("\n")]
-        at = next((at for at, line in enumerate(lines[:3]) if TIMES.fullmatch(line)), None)
-        if at is None:
-            continue
-        start, end = map(_seconds, TIMES.fullmatch(lines[at]).groups())
-        lines = [html.unescape(MARKS.sub("", line)).strip() for line in lines[at + 1 :]]
+    for start, end, lines in _cues(text):
+        lines = [html.unescape(MARKS.sub("", line)).strip() for line in lines]
         lines = [line for line in lines if line]
         new = [line for line in lines if line not in said_before]
         said_before = lines or said_before
@@ -52,6 +56,33 @@ def _words(text: str) -> str:
             talk = "\n" if line.startswith(("-", "–", "—")) else " "
             paragraphs[-1] += (talk if paragraphs[-1] else "") + line
     return "\n\n".join(paragraphs)
+
+
+def _cues(text: str) -> Iterator[tuple[float, float, list[str]]]:
+    """(start, end, lines) of each cue; the number or the name of the next one stands before its times."""
+    lines = [line.strip() for line in text.split("\n")]
+    if lines[0].lstrip("\ufeff") == "[Script Info]":
+        for found in map(SPOKEN.match, lines):
+            if found:
+                yield _seconds(found[1]), _seconds(found[2]), re.split(r"\\[nN]", found[3])
+        return
+    times = TIMES if any(map(TIMES.fullmatch, lines)) else CLOCK
+    places = [at for at, line in enumerate(lines) if times.fullmatch(line)]
+    for at, following in pairwise([*places, len(lines) + 1]):
+        found = times.fullmatch(lines[at])
+        words = lines[at + 1 : following - 1 if times is TIMES else following]
+        before = lines[following - 1 : following] if times is TIMES else []
+        if before and not before[0].isdecimal() and words and words[-1]:  # no number and no name
+            words += before
+        yield _seconds(found[1]), _seconds(found[times.groups]), list(_until_note(words))
+
+
+def _until_note(lines: list[str]) -> Iterator[str]:
+    """The lines of a cue without the notes and styles of WebVTT that follow it after a blank line."""
+    for before, line in pairwise(["-", *lines]):
+        if not before and re.match(r"(?:NOTE|STYLE|REGION)\b", line):
+            return
+        yield line
 
 
 def _seconds(time: str) -> float:

@@ -4,8 +4,10 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 from core.corpus import encodings, schema
+from core.corpus.formats import discord
 from core.corpus.sources import Bad, Format, Record, Source
 
 LONGEST_ROW = 4 * 1024 * 1024  # characters after which a quote counts as never closed
@@ -28,6 +30,13 @@ def claims(source: Source, head: str) -> bool:
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
+    first = next(records := _records(source), None)
+    records = chain([] if first is None else [first], records)
+    is_discord = isinstance(first, Record) and first.value.keys() >= discord.COLUMNS
+    yield from discord.of_rows(records, source.me) if is_discord else records
+
+
+def _records(source: Source) -> Iterator[Record | Bad]:
     csv.field_size_limit(encodings.LONGEST_LINE)
     delimiter, _ = _dialect(encodings.read_text(source, source.encoding, most=1 << 18))
     header: list[str] = []

@@ -40,6 +40,12 @@ def _is_turn(value: object) -> bool:
     return known or (_field(value, "conversation") is not None and len(role) <= 60)
 
 
+def _role(value: dict) -> object:
+    """The role of a row; LibreChat's tables have the model's name there, and beside it whether a person wrote it."""
+    by_user = value.get("isCreatedByUser")
+    return _field(value, "role") if by_user is None else "user" if str(by_user).lower() == "true" else "assistant"
+
+
 def _field(value: dict, kind: str) -> object:
     names = {turn_lists.plain(key): key for key in value}
     key = turn_lists.first(names, kind)
@@ -55,7 +61,7 @@ def _conversation(rows: list[Record]) -> Record:
         orders = [_number(_field(value, "order")) for value in values]
         if None not in orders:
             values = [value for _, value in sorted(zip(orders, values, strict=True), key=lambda pair: pair[0])]
-    turns = [{"role": _field(value, "role"), "content": _field(value, "content")} for value in values]
+    turns = [{"role": _role(value), "content": _field(value, "content")} for value in values]
     return Record(rows[0].place, {"messages": turns}, tuple(notes))
 
 

@@ -9,18 +9,22 @@ from core.corpus.formats import people
 from core.corpus.formats.people import Said
 from core.corpus.sources import Bad, Format, Record, Source
 
-_DATE, _TIME = r"(\d{1,4}[./-]\d{1,2}[./-]\d{1,4}),\s", r"(\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?)"
+# A comma between date and time; in some languages a word, or nothing.
+_DATE, _TIME = (
+    r"(\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?)(?:,|\s[^\W\d]{1,3}|\sa las)?\s",
+    r"(\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?)",
+)
 MARKS = "\u200e\u200f\u202a\u202c\ufeff"
 HEADER = re.compile(rf"[{MARKS}]*(?:\[{_DATE}{_TIME}\]\s|{_DATE}{_TIME}\s[-–—]\s)(.*)", re.DOTALL)
-SPEAKER = re.compile(r"([^:\n]{1,100}): ?(.*)", re.DOTALL)
+SPEAKER = re.compile(r"([^:\n\"“«]{1,100}): ?(.*)", re.DOTALL)  # quotes stand in notes of the group's new name
 MEDIA = re.compile(
-    r"<(?:media omitted|attached: .*|без медиафайлов|без медиа|медиафайл (?:пропущен|опущен)|прикреплено: .*|"
-    r"вложен(?:о|ие): .*)>|"
+    r"<[^<>\n]{4,120}>|"  # <Media omitted>, <прикреплено: x.jpg>, in any language
     r"(?:image|video|audio|sticker|gif|document|contact card|video note) omitted|"
     r"(?:изображение|видео|аудио|аудиофайл|стикер|gif|документ|карточка контакта|контакт|видеосообщение)\s"
     r"(?:отсутству\w+|опущен\w*|пропущен\w*|не добавлен\w*)|"
-    r"\S.* \((?:file attached|файл добавлен|файл прикрепл[её]н)\)|null",
-    re.IGNORECASE,
+    r"\S[^\n]* \((?:file attached|файл добавлен|файл прикрепл[её]н)\)|null|"
+    r"(?:location|live location shared|местоположение|геопозиция)(?:: https?://\S+)?|(?:poll|опрос):\n.*",
+    re.IGNORECASE | re.DOTALL,
 )
 DELETED = re.compile(
     r"(?:this message was deleted|you deleted this message|данное сообщение удалено|вы удалили данное сообщение|"
@@ -70,7 +74,7 @@ def _said(date: str, time: str, rest: str, order: str) -> Said:
 
 def _order(dates: list[str], twelve_hours: bool) -> str:
     """The order of day, month and year in the dates of a chat."""
-    parts = [list(map(int, re.split(r"[./-]", date))) for date in dates]
+    parts = [list(map(int, re.findall(r"\d+", date))) for date in dates]
     if any(part[0] > 31 for part in parts):
         return "ymd"
     if any(part[1] > 12 for part in parts):
@@ -80,7 +84,7 @@ def _order(dates: list[str], twelve_hours: bool) -> str:
 
 
 def _seconds(date: str, time: str, order: str) -> float | None:
-    values = dict(zip(order, map(int, re.split(r"[./-]", date)), strict=True))
+    values = dict(zip(order, map(int, re.findall(r"\d+", date)), strict=True))
     clock = [int(part) for part in re.findall(r"\d+", time)]
     hour, late = clock[0], re.search("[Pp]", time) is not None
     if re.search("[AaPp]", time):

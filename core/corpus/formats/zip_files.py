@@ -1,4 +1,4 @@
-"""EPUB books, and ZIP archives of other files."""
+"""EPUB books, and archives of other files."""
 
 import posixpath
 import re
@@ -54,3 +54,4 @@ ZIP = Format(  # the members are sources of their own: see reading.py
     lambda source, head: head.startswith((b"PK\x03\x04", b"PK\x05\x06")),
     lambda source: iter([Bad("", "zip_in_zip")]),
 )
+TAR = Format("tar", lambda source, head: head[257:262] == b"ustar", lambda source: iter([Bad("", "zip_in_zip")]))

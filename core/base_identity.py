@@ -1,0 +1,94 @@
+"""What a base model is called where this disk is not: its id on the hub, and a hash of its weights.
+
+Everything that is taken away (adapters, capsules, model cards) names the base by these, never by a path.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from core import files
+from core.models import models
+
+STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+IN_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)$")  # how the hub's cache calls the directory of a model
+FILE = "base.json"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A base model."""
+
+    name: str  # its id on the hub; where that is not known, what it is called here
+    on_hub: bool
+    revision: str = ""  # of the hub's repository, where it is known
+    sha256: str = ""  # of its files of weights: see weights_hash(); empty where it is not on this disk
+    source: str = ""  # the file that these weights were made from, where they are not the hub's own
+
+    def write(self, directory: Path) -> None:
+        files.write_json(directory / FILE, asdict(self))
+
+
+def of(name: str) -> Identity:
+    """The identity of a base model, named as in a run's config; nothing is downloaded."""
+    path = Path(models.local(name) or name).expanduser()
+    card = files.read_json(path / "soulsmith.json") if path.is_dir() else {}
+    cached = _in_cache(path)
+    hub_id = STARTER_HUB_ID if models.STARTER in (name, card.get("id")) else cached[0] or card.get("hub_id", "")
+    if not hub_id and models.is_hub_id(name) and not Path(name).exists():
+        hub_id, path = name, _snapshot(name)
+        cached = _in_cache(path)
+    sha256 = weights_hash(path, _stamp(path)) if path.is_dir() else ""
+    return Identity(hub_id or models.title(name), bool(hub_id), cached[1], sha256, card.get("source", ""))
+
+
+@cache
+def weights_hash(directory: Path, stamp: tuple) -> str:
+    """SHA-256 of what `sha256sum *.safetensors` prints in a directory; `stamp` tells whether they have changed.
+
+    Files of the hub's cache are named by their hash, so that they need not be read.
+    """
+    lines = []
+    for file in sorted(directory.glob("*.safetensors")):
+        blob = file.resolve().name
+        if not re.fullmatch("[0-9a-f]{64}", blob):
+            with file.open("rb") as content:
+                blob = hashlib.file_digest(content, "sha256").hexdigest()
+        lines.append(f"{blob}  {file.name}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else ""
+
+
+def clean(directory: Path, identity: Identity) -> None:
+    """Name the base in the JSON files of a directory that is taken away, wherever libraries wrote a path of this disk."""
+    for file in sorted(directory.glob("*.json")):
+        values = files.read_json(file)
+        names = {key for key in ("base_model_name_or_path", "_name_or_path", "name_or_path") if key in values}
+        if names:
+            values |= dict.fromkeys(names, identity.name)
+            if "base_model_name_or_path" in values and "revision" in values:
+                values["revision"] = identity.revision or None
+            file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _stamp(directory: Path) -> tuple:
+    if not directory.is_dir():
+        return ()
+    return tuple((file.name, file.stat().st_mtime_ns) for file in sorted(directory.glob("*.safetensors")))
+
+
+def _in_cache(path: Path) -> tuple[str, str]:
+    """(hub id, revision) of a snapshot in the hub's cache; of other directories neither."""
+    if path.parent.name != "snapshots" or not (found := IN_CACHE.match(path.parent.parent.name)):
+        return "", ""
+    return f"{found[1]}/{found[2]}", path.name
+
+
+def _snapshot(hub_id: str) -> Path:
+    """The directory of a hub model in the hub's cache; one that is not there is a path of nothing."""
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - the page opens without the hub
+
+    found = try_to_load_from_cache(hub_id, "config.json")
+    return Path(found).parent if isinstance(found, str) else Path(hub_id)

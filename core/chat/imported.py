@@ -1,0 +1,46 @@
+"""Adapters that came from the hub: a directory each in adapters/, PEFT's own files and a card (soulsmith.json).
+
+They are chatted with as adapter:NAME, and a run can go on from their directory.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from core import files, jobs, paths
+
+CARD = "soulsmith.json"  # {"id": on the hub, "title", "base_model", "revision", "created"}
+
+
+def listed() -> Iterator[tuple[Path, dict]]:
+    """The directory and the card of each, newest first; one whose card is damaged is passed over."""
+    for file in sorted(_home().glob(f"[!.]*/{CARD}"), reverse=True):
+        if card := files.read_json(file, needs=("id", "title", "base_model")):
+            yield file.parent, card
+
+
+def write(source: Path, card: dict) -> Path:
+    """Copy an adapter's files into a directory of its own; one of the same hub id and revision is there once."""
+    for directory, known in listed():
+        if (known["id"], known.get("revision")) == (card["id"], card["revision"]):
+            return directory
+
+    def fill(unfinished: Path) -> None:
+        for file in sorted(source.iterdir()):
+            shutil.copyfile(file.resolve(), unfinished / file.name)
+        files.write_json(unfinished / CARD, card)
+
+    return jobs.make_directory(_home(), card["title"], fill)
+
+
+def delete(name: str) -> None:
+    """Delete one, by the name of its directory."""
+    for directory, _ in listed():
+        if directory.name == name:
+            shutil.rmtree(directory)
+
+
+def _home() -> Path:
+    home = paths.home() / "adapters"
+    home.mkdir(parents=True, exist_ok=True)
+    return home

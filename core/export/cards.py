@@ -1,0 +1,80 @@
+"""The model card of what is exported: base, data, measures, licence, how it was trained."""
+
+import json
+from functools import cache
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from core import base_identity, events, files, paths
+from core.chat.chat_models import ChatModel
+from core.runs import runs, starts, store
+
+
+def card(model: ChatModel, kind: str, *, made: dict | None = None, lines: str = "") -> str:
+    """The card of an export of a run (adapter, merged or gguf), in Markdown; no path of this disk is in it.
+
+    `made` is what was measured; `lines` load it.
+    """
+    base, seen = base_identity.of(model.base_model), events.read(runs.directory(model.id.removeprefix("run:")))[0]
+    row = store.sync(model.id.removeprefix("run:").partition("/")[0])  # its loss is that of the weights that are there
+    return _template().render(
+        name=model.title,
+        kind=kind,
+        base=base,
+        licence=licence(base.name),
+        config=model.config,
+        data=_data(model, seen),
+        steps=_steps(seen),
+        before=_loss(row["base_eval_loss"]),
+        after=_loss(row["eval_loss"] if row["step"] else None),
+        ancestry=[
+            f"{one['name']} (step {one['step']})" if one["step"] else one["name"] for one in starts.ancestry(row["id"])
+        ],
+        versions=", ".join(f"{name} {number}" for name, number in _versions(seen).items()) or "unknown",
+        made=made or {},
+        lines=lines,
+    )
+
+
+def _loss(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"
+
+
+def licence(hub_id: str) -> str:
+    """The licence of a base that the catalogue knows, as the hub spells it; else nothing."""
+    listed = json.loads((paths.assets() / "models.json").read_text(encoding="utf-8"))["models"]
+    known = (entry for entry in listed if hub_id in (entry["hub_id"], *entry.get("aliases", ())))
+    return next((entry.get("license") or "" for entry in known), "")
+
+
+def _data(model: ChatModel, seen: list[dict]) -> dict:
+    """The corpus by the name that a person gave it, and its hash."""
+    path = paths.corpora() / model.config.corpus  # an absolute path stays what it is
+    card = files.read_json(path / "card.json")
+    hashes = [event["corpus_hash"] for event in seen if event.get("corpus_hash")]
+    return {"name": card.get("name") or path.stem, "hash": hashes[-1] if hashes else card.get("content_hash", "")}
+
+
+def _steps(seen: list[dict]) -> dict:
+    latest = {event["event"]: event for event in seen}
+    data, ended = latest.get("data", {}), latest.get("finished") or latest.get("stopped") or {}
+    return {
+        "steps": ended.get("steps", "?"),
+        "rows": data.get("rows_train", "?"),
+        "rows_held_out": data.get("rows_eval", "?"),
+        "tokens": data.get("tokens_train"),
+        "learned": data.get("tokens_learned"),
+        "precision": latest.get("model", {}).get("precision", "?"),
+        "device": latest.get("forecast", {}).get("card") or latest.get("model", {}).get("device", "?"),
+    }
+
+
+def _versions(seen: list[dict]) -> dict:
+    return next((event["versions"] for event in reversed(seen) if event.get("versions")), {})
+
+
+@cache
+def _template():
+    folder = FileSystemLoader(paths.assets() / "export")
+    environment = Environment(loader=folder, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return environment.get_template("card.md.jinja")

@@ -1,0 +1,195 @@
+"""To the hub and from it: push an export with its card, import an adapter that somebody published.
+
+Run it: `python -m core.export.hub push EXPORT owner/name`, `python -m core.export.hub import owner/name`; the hub's own
+token (HF_TOKEN) is taken. The page's token travels in a variable of the job's process and is kept nowhere.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from core import base_identity, errors, files, jobs, paths
+from core.chat import imported
+from core.errors import UserError
+from core.models import models
+
+TOKEN = "SOULSMITH_HUB_TOKEN"
+LOOK_SECONDS = 0.3
+ADAPTER_FILES = ["adapter_*.json", "adapter_*.safetensors", "token*", "special_tokens*", "added_tokens*", "vocab*"]
+ADAPTER_FILES += ["merges*", "chat_template*", base_identity.FILE]
+PUSHED = ("adapter", "merged", "gguf")
+
+
+class NotAHubId(UserError):
+    template = "{name} is no name of the hub. Write it as owner/name."
+
+
+class NothingToPush(UserError):
+    template = "Only an adapter, a merged model or GGUF files that are ready can be pushed. Export one first."
+
+
+class HubTokenRefused(UserError):
+    template = (
+        "The hub refuses the token for {name}. It needs the right to write there: make one in the hub's settings."
+    )
+
+
+class HubFailed(UserError):
+    template = "The hub did not do it for {name}: {reason}. Check the network and the name, then try again."
+
+
+class AdapterUnfit(UserError):
+    template = "{name} holds no LoRA adapter that can be taken: {lacks}. Choose another one."
+
+
+class AdapterBaseUnknown(UserError):
+    template = (
+        "{name} names its base by a path of another disk ({base}). Say which it is: "
+        "python -m core.export.hub import {name} --base HUB_ID"
+    )
+
+
+def push(export_id: str, repo: str, token: str = "", *, private: bool = True) -> Path:
+    """Begin to push an export in the background and return the job's directory; the token is kept nowhere.
+
+    Raises:
+        NotAHubId, NothingToPush, JobGone.
+    """
+    directory = jobs.find(paths.exports(), export_id)
+    request = jobs.request(directory)
+    if request["kind"] not in PUSHED or jobs.state(directory) != "finished":
+        raise NothingToPush
+    return _start({"name": request["name"], "do": "push", "export": export_id, "private": private}, repo, token)
+
+
+def fetch(repo: str, token: str = "", base: str = "") -> Path:
+    """Begin to import an adapter in the background and return the job's directory.
+
+    Raises:
+        NotAHubId.
+    """
+    return _start({"name": repo, "do": "import", "base": base}, repo, token)
+
+
+def home() -> Path:
+    """Where the jobs are."""
+    directory = paths.home() / "hub"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _start(request: dict, repo: str, token: str) -> Path:
+    repo = repo.strip()
+    if not models.is_hub_id(repo):
+        raise NotAHubId(name=repo or '""')
+    directory = jobs.create(home(), request | {"repo": repo})
+    jobs.start(directory, "core.export.hub", {TOKEN: token.strip()} if token.strip() else {})
+    return directory
+
+
+def work(directory: Path, request: dict, report: Callable) -> dict:
+    """The work of a job's own process; to stop ends the process, whatever it is sending."""
+    token, found = os.environ.pop(TOKEN, None), {}
+    report("progress", stage="hub", done=0, total=0)
+
+    def run() -> None:
+        try:
+            found["made"] = _push(request, token) if request["do"] == "push" else _import(request, token)
+        except Exception as error:
+            found["error"] = _worded(error, request["repo"], token)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        jobs.end_if_requested(directory)
+        thread.join(LOOK_SECONDS)
+    if "error" in found:
+        raise found["error"]
+    return found["made"]
+
+
+def _push(request: dict, token: str | None) -> dict:
+    from huggingface_hub import HfApi  # noqa: PLC0415 - the page opens without the hub
+
+    made = jobs.progress(jobs.find(paths.exports(), request["export"]))["finished"]
+    api = HfApi(token=token)
+    api.create_repo(request["repo"], private=request["private"], exist_ok=True)
+    done = api.upload_folder(
+        repo_id=request["repo"],
+        folder_path=made["path"],
+        commit_message="Upload from Soulsmith",
+        ignore_patterns=["soulsmith.json"],  # where it came from on this machine
+    )
+    return {"repo": request["repo"], "url": str(done.commit_url)}
+
+
+def _import(request: dict, token: str | None) -> dict:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - the page opens without the hub
+
+    name = request["repo"]
+    source = Path(snapshot_download(name, allow_patterns=ADAPTER_FILES, token=token))
+    values = files.read_json(source / "adapter_config.json")
+    lacks = {
+        "adapter_config.json": bool(values),
+        "adapter_model.safetensors": (source / "adapter_model.safetensors").is_file(),
+        "LoRA": values.get("peft_type") == "LORA",
+    }
+    if missing := [what for what, there in lacks.items() if not there]:
+        raise AdapterUnfit(name=name, lacks=", ".join(missing))
+    base = request.get("base") or _base(values.get("base_model_name_or_path") or "", source)
+    if not base or not (models.is_hub_id(base) or models.local(base) or base == models.STARTER):
+        raise AdapterBaseUnknown(name=name, base=values.get("base_model_name_or_path"))
+    card = {"id": name, "title": name.rpartition("/")[2], "base_model": base, "revision": source.name}
+    target = imported.write(source, card | {"created": time.time()})
+    return {"repo": name, "adapter": target.name, "base_model": base}
+
+
+def _base(name: str, source: Path) -> str:
+    """The base of an adapter; the starter for what was trained on the starter's own rounded weights."""
+    known = files.read_json(source / base_identity.FILE)
+    return models.STARTER if name == base_identity.STARTER_HUB_ID and known.get("source") else name
+
+
+def _worded(error: Exception, repo: str, token: str | None) -> Exception:
+    """An error of the hub as a sentence, in which the token is not."""
+    if isinstance(error, UserError):
+        return error
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return HubTokenRefused(name=repo)
+    reason = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+    return HubFailed(name=repo, reason=reason.replace(token, "…") if token else reason)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m core.export.hub", description=__doc__.split("\n")[0])
+    parser.add_argument("command", nargs="?", choices=["push", "import"])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="an export and owner/name, or owner/name alone")
+    parser.add_argument("--base", default="", help="the base of an adapter that names none")
+    parser.add_argument("--public", action="store_true", help="push where everybody sees it; default: private")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    args = parser.parse_args()
+    if args.job:
+        jobs.main(parser, args.job, work)
+    if len(args.names) != {"push": 2, "import": 1}.get(args.command):
+        parser.error("push takes an export and owner/name, import takes owner/name")
+    try:
+        begun = (
+            push(*args.names, private=not args.public) if args.command == "push" else fetch(*args.names, "", args.base)
+        )
+        *_, last = jobs.follow(begun)
+    except UserError as error:
+        sys.exit(errors.tell(error, args.json))
+    if last["event"] != "finished":
+        sys.exit(errors.tell(errors.from_dict(last), args.json) if "trouble" in last else last["event"])
+    print(json.dumps(last, ensure_ascii=False) if args.json else last.get("url") or f"adapter:{last['adapter']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""What a run goes on from: a run, one of its checkpoints, an adapter in a folder or on the hub; and its ancestry.
+
+Its weights are kept in the run's own directory (start/), so that a run goes on whatever becomes of the one before it;
+those of a whole model as links where the disk allows. start.json says where they come from.
+The same adapter is trained on, its optimizer's states begin anew. Merging it first and training a second one would
+round the sum into the base's weights (into 4 bits for QLoRA: the loss would not begin where it ended), and leave two
+things to carry where there was one.
+"""
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from core import events, files, paths
+from core.errors import UserError
+from core.models import model_files, models
+from core.training import start as training_start
+from core.training.checkpoints import evals_of, is_whole, whole_checkpoint
+from core.training.config import TrainConfig
+
+FOLDER, CARD = "start", "start.json"
+RUN = "run:"
+ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
+WHOLE = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
+
+
+class StartGone(UserError):
+    template = (
+        "There is no {start} to go on from. Choose a run, a folder with an adapter, or a hub id such as owner/name."
+    )
+
+
+class StartHasNoWeights(UserError):
+    template = 'The run "{name}" has no weights of {what} to go on from. Choose another checkpoint, or the run itself.'
+
+
+class StartOtherBase(UserError):
+    template = "{start} was trained on {base}, and the run has {model}. Set base_model to {base}."
+
+
+class StartOtherWeights(UserError):
+    template = (
+        "The weights of {model} are not those that {start} was trained on (hash {found}, then {expected}). Put the old "
+        "weights back, or begin without a start."
+    )
+
+
+def spelled(text: str) -> str:
+    """A start as people write it on a command line, as the config has it: RUN, RUN:STEP or RUN:checkpoint-STEP."""
+    run_id, _, step = text.removeprefix(RUN).replace("/checkpoint-", ":").partition(":")
+    if text.startswith(RUN) or ("/" not in run_id and _config(run_id)):
+        return RUN + run_id + (f"/checkpoint-{step.removeprefix('checkpoint-')}" if step else "")
+    return text.strip()
+
+
+def source(start: str) -> Path | None:
+    """The directory whose weights a start names; None for a hub id.
+
+    Raises:
+        StartGone, StartHasNoWeights.
+    """
+    if start.startswith(RUN):
+        run_id, checkpoint = _parts(start)
+        if not _config(run_id):
+            raise StartGone(start=run_id)
+        run_dir = paths.run(run_id)
+        if checkpoint:
+            found = run_dir / checkpoint if is_whole(run_dir / checkpoint) else None
+        else:
+            newest = next((run_dir / name for name in ("adapter", "model") if (run_dir / name).is_dir()), None)
+            found = newest or whole_checkpoint(run_dir)
+        if found is None:
+            raise StartHasNoWeights(name=_label(run_id), what=checkpoint or "-")
+        return Path(found)
+    folder = Path(start).expanduser()
+    if folder.is_dir():
+        return folder
+    if not models.is_hub_id(start):
+        raise StartGone(start=start)
+    return None
+
+
+def has_weights(run_id: str) -> bool:
+    """Whether a run has ended with weights that another one can go on from."""
+    return any((paths.run(run_id) / name).is_dir() for name in ("adapter", "model"))
+
+
+def fields(start: str) -> dict:
+    """The fields of TrainConfig that go with a start: all settings of a run, of an adapter those that it was begun with.
+
+    Of a hub id its config is fetched, which is small.
+    """
+    run_id = _parts(start)[0] if start.startswith(RUN) else ""
+    known = dict(_config(run_id)) if run_id else {}
+    folder = source(start) or Path(models.download(start, ADAPTER[:1]))
+    if not training_start.is_adapter(folder):
+        return known | {"start": start} | ({} if run_id else {"method": "full"})
+    adapter = training_start.read_adapter(folder)
+    own = training_start.fields_of(adapter)
+    if run_id:
+        return known | own | {"target_modules": known.get("target_modules", own["target_modules"]), "start": start}
+    return own | {"base_model": _base_name(adapter), "start": start}
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse at once a start that is gone, or that does not belong to the run's settings or its base.
+
+    A hub id is looked at when it was fetched.
+    """
+    folder = source(config.start)
+    if folder is None:
+        return
+    if config.start.startswith(RUN):
+        base = _config(_parts(config.start)[0])["base_model"]
+    else:
+        base = _base_name(training_start.read_adapter(folder)) if training_start.is_adapter(folder) else ""
+    if base and not _same_base(base, config.base_model):
+        raise StartOtherBase(start=config.start, base=base, model=config.base_model)
+    with_folder = replace(config, start=str(folder))
+    training_start.check_settings(with_folder)
+
+
+def repeated(config: TrainConfig, run_id: str) -> TrainConfig:
+    """The config of a run that is trained again: where what it went on from was deleted, from what it has kept of it."""
+    kept = paths.run(run_id) / FOLDER
+    gone = config.start.startswith(RUN) and not _config(_parts(config.start)[0])
+    return replace(config, start=str(kept)) if gone and kept.is_dir() else config
+
+
+def keep(config: TrainConfig, run_dir: Path) -> None:
+    """Put the weights of a config's start and the ancestry into the directory of a run; a hub id's come later."""
+    if (folder := source(config.start)) is not None:
+        of_copy = files.read_json(folder.parent / CARD).get("ancestry") if folder.name == FOLDER else None
+        ancestry = of_copy or [_entry(config.start), *_ancestry_of(config.start)]
+        files.write_json(run_dir / CARD, {"ancestry": ancestry})
+        _link(folder, run_dir / FOLDER)
+
+
+def ready(config: TrainConfig, run_dir: Path, report) -> TrainConfig:
+    """The config with its start as a directory in that of the run, fetched and put there where it is not yet.
+
+    `config.base_model` is a directory already.
+
+    Raises:
+        StartOtherWeights, and what check() raises.
+    """
+    if not config.start:
+        return config
+    if not (run_dir / FOLDER).is_dir():
+        if source(config.start) is None:
+            folder = models.download(config.start, ADAPTER, report)
+            files.write_json(run_dir / CARD, {"ancestry": [_entry(config.start)]})
+            _link(Path(folder), run_dir / FOLDER)
+        else:
+            keep(config, run_dir)
+    parent = next(iter(ancestry(run_dir.name)), {})
+    found, expected = model_files.digest(Path(config.base_model)), parent.get("base_hash")
+    if expected and found != expected:
+        raise StartOtherWeights(model=config.base_model, start=config.start, found=found, expected=expected)
+    return replace(config, start=str(run_dir / FOLDER))
+
+
+def ancestry(run_id: str) -> list[dict]:
+    """What a run goes on from, its parent first, then what that went on from; [] for a run that begins at its base.
+
+    {"start": as the config has it, "run": id or "", "name", "step", "eval_loss": of the weights, "task", "corpus",
+    "base_hash", "gone": whether that run was deleted}; what is not known is None.
+    """
+    listed = files.read_json(paths.run(run_id) / CARD).get("ancestry", [])
+    return [entry | {"gone": bool(entry["run"]) and not _config(entry["run"])} for entry in listed]
+
+
+def _entry(start: str) -> dict:
+    """What there is to know of a start now."""
+    nothing = dict.fromkeys(("step", "eval_loss", "task", "corpus", "base_hash"))
+    if not start.startswith(RUN):
+        return {"start": start, "run": "", "name": start} | nothing
+    run_id, checkpoint = _parts(start)
+    config, run_dir = _config(run_id), paths.run(run_id)
+    step, loss = _result(run_dir)
+    if checkpoint:
+        step = int(checkpoint.rpartition("-")[2])
+        loss = dict(evals_of(str(run_dir / checkpoint))).get(step)
+    corpus = (
+        files.read_json(paths.corpus_of_run(config["corpus"]) / "card.json").get("name") or Path(config["corpus"]).stem
+    )
+    known = {"task": config.get("task", "chat"), "corpus": corpus, "step": step, "eval_loss": loss}
+    hashes = [event["base_hash"] for event in events.read(run_dir)[0] if "base_hash" in event]
+    return {"start": start, "run": run_id, "name": _label(run_id), "base_hash": hashes[-1] if hashes else None} | known
+
+
+def _result(run_dir: Path) -> tuple[int | None, float | None]:
+    """The step of the weights that a run ended with, and their loss on held-out rows."""
+    last, label = events.last(run_dir) or {}, files.read_json(run_dir / "label.json")
+    step, taken_at = label.get("taken", (None, 0))
+    if taken_at > last.get("time", 0):
+        checkpoint = run_dir / f"checkpoint-{step}"
+        return step, dict(evals_of(str(checkpoint))).get(step) if is_whole(checkpoint) else None
+    if "steps" in last:
+        return last.get("kept_step") or last["steps"], last.get("eval_loss")
+    newest = whole_checkpoint(run_dir)
+    step = int(newest.rpartition("-")[2]) if newest else None
+    return step, dict(evals_of(newest)).get(step)
+
+
+def _ancestry_of(start: str) -> list[dict]:
+    """The ancestry of the run that a start names; that of a folder is none."""
+    if not start.startswith(RUN):
+        return []
+    return files.read_json(paths.run(_parts(start)[0]) / CARD).get("ancestry", [])
+
+
+def _parts(start: str) -> tuple[str, str]:
+    run_id, _, checkpoint = start.removeprefix(RUN).partition("/")
+    return run_id, checkpoint
+
+
+def _config(run_id: str) -> dict:
+    """The settings of a run as they are on the disk; {} where there is no such run."""
+    with suppress(paths.NotOurs):
+        return files.read_json(paths.run(run_id) / "config.json", needs=("base_model", "corpus"))
+    return {}
+
+
+def _label(run_id: str) -> str:
+    return files.read_json(paths.run(run_id) / "label.json").get("name") or run_id
+
+
+def _base_name(adapter: dict) -> str:
+    """The base model of an adapter as a run names it: a model that is ready by its id, one of the hub by its hub id."""
+    name = str(adapter.get("base_model_name_or_path") or "")
+    ready = {model["path"]: model["id"] for model in models.ready()}
+    if cached := next((part for part in Path(name).parts if part.startswith("models--")), None):
+        return cached.removeprefix("models--").replace("--", "/")
+    return ready.get(name, name)
+
+
+def _same_base(one: str, other: str) -> bool:
+    """Whether two names can be of one model: a path of another machine counts by its last part."""
+    return one == other or bool(_last_parts(one) & _last_parts(other))
+
+
+def _last_parts(name: str) -> set[str]:
+    place = name
+    with suppress(UserError):  # a directory that is no model
+        place = models.local(name) or name
+    return {Path(spelling.rstrip("/\\").replace("\\", "/")).name.lower() for spelling in (name, place)}
+
+
+def _link(folder: Path, target: Path) -> None:
+    """Put what a start consists of into a directory that appears when it is whole."""
+    adapts = training_start.is_adapter(folder)
+    with files.new_directory(target) as unfinished:
+        for file in (path for pattern in (ADAPTER if adapts else WHOLE) for path in folder.glob(pattern)):
+            linked = False
+            if not adapts and not folder.name.startswith("checkpoint-"):  # its run may write it anew, in place
+                with suppress(OSError):  # another disk, or one that knows no links
+                    os.link(file.resolve(), unfinished / file.name)
+                    linked = True
+            if not linked:
+                shutil.copyfile(file, unfinished / file.name)

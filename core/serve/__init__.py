@@ -1,0 +1,1 @@
+"""All that can reply here behind an interface like OpenAI's: `python -m core.serve`."""

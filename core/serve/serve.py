@@ -1,0 +1,122 @@
+"""Serve bases, runs and exports to programs that know OpenAI's interface, from this machine.
+
+Run it: `python -m core.serve`. The switch on the Export tab starts the same as a job in the background.
+"""
+
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+
+from core import files, jobs, paths
+from core.errors import UserError
+from core.serve.api import Api
+from core.sharing.connections import Connection
+
+HOST, PORT = "127.0.0.1", 7880
+OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
+NETWORK = "0.0.0.0"
+LOOK_SECONDS = 0.2
+END_SECONDS = 10  # that replies in progress get when the server is switched off
+
+
+class ServePortTaken(UserError):
+    template = "Port {port} of {host} cannot be listened at: {reason}. Choose another port."
+
+
+def listen(host: str, port: int, report: Callable, look: Callable[[], None] = lambda: None) -> None:
+    """Listen until what `look()` raises, or Ctrl+C, ends it; `report("listening", address=...)` says where.
+
+    Raises:
+        ServePortTaken.
+    """
+    sock = _bound(host, port)
+    own = "[::1]" if ":" in host else "127.0.0.1"
+    config = uvicorn.Config(
+        Api(key).application(),
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([sock],), name="serve", daemon=True)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.02)
+        report("listening", address=f"http://{own}:{sock.getsockname()[1]}/v1")
+        while thread.is_alive():
+            look()
+            thread.join(LOOK_SECONDS)
+    finally:
+        server.should_exit = True
+        thread.join(END_SECONDS)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    if sys.platform != "win32":  # there it would let two programs share the port
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise ServePortTaken(port=port, host=host, reason=getattr(error, "strerror", None) or error) from None
+    return sock
+
+
+def key() -> str:
+    """The API key, or nothing before there is one."""
+    return files.read_secret(key_file())
+
+
+def new_key() -> str:
+    """Make an API key; the one before opens nothing any more, in a running server too."""
+    return files.write_secret(key_file(), f"sk-soulsmith-{secrets.token_urlsafe(24)}")
+
+
+def key_file() -> Path:
+    """Where the key is, which only this user can read."""
+    return paths.home() / "serve.key"
+
+
+def start(host: str = HOST, port: int = PORT) -> Path:
+    """Serve in the background and return the job's directory; a server that is there already goes on."""
+    if (directory := current()) and jobs.state(directory) in jobs.ACTIVE:
+        return directory
+    if not key():
+        new_key()
+    for old in jobs.listed(_home()):
+        with suppress(UserError, OSError):
+            jobs.delete(old)
+    directory = jobs.create(_home(), {"name": "serve", "host": host, "port": port})
+    jobs.start(directory, "core.serve", {})
+    return directory
+
+
+def stop() -> None:
+    """End the server that the page started."""
+    if (directory := current()) and jobs.state(directory) in jobs.ACTIVE:
+        jobs.ask(directory, "stop")
+
+
+def current() -> Path | None:
+    """The job of the server that was started last."""
+    return next(iter(jobs.listed(_home())), None)
+
+
+def _home() -> Path:
+    home = paths.home() / "serve"
+    home.mkdir(parents=True, exist_ok=True)
+    return home

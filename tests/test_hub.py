@@ -1,0 +1,297 @@
+"""What is taken away works where this disk is not; and the hub: pushed with a card, imported, the token kept nowhere."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from core import base_identity, events, jobs, paths
+from core.chat import chat_models, engine, generation, imported
+from core.chat.types import Question, Sampling
+from core.export import cards, export, hub
+from core.models import models
+from core.runs import runs
+from core.training.config import TrainConfig
+from tests.hub_server import REVISION, Hub
+
+TOKEN = "hf_planted_and_never_kept"
+BASE = "somebody/tiny-model"
+SNAPSHOT = "89abcdef0123456789abcdef0123456789abcdef"
+
+
+def quiet(*_, **__) -> None:
+    """A report to nobody."""
+
+
+@pytest.fixture(autouse=True)
+def let_go():
+    yield
+    engine.close()
+
+
+@pytest.fixture
+def hub_cache(tmp_path, tiny_model, monkeypatch) -> Path:
+    """The hub's cache with the tiny model under a hub id."""
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub cache"
+    folder = cache / f"models--{BASE.replace('/', '--')}"
+    shutil.copytree(tiny_model, folder / "snapshots" / SNAPSHOT)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(SNAPSHOT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
+    return cache
+
+
+@pytest.fixture
+def hub_run(hub_cache, trained, home, tiny_corpus) -> str:
+    """A run on that base, with an adapter that was trained."""
+    source = trained[0] / "runs" / trained[1]
+    run_id = runs.create(TrainConfig(base_model=BASE, corpus=tiny_corpus, method="lora"), "маяк")
+    shutil.copytree(source / "adapter", paths.run(run_id) / "adapter")
+    shutil.copyfile(source / "events.jsonl", paths.run(run_id) / "events.jsonl")
+    return run_id
+
+
+def texts(folder: Path) -> str:
+    """All that is written in words in a folder, zips and the heads of GGUF files included."""
+    found = ""
+    for file in sorted(folder.rglob("*")):
+        if file.suffix == ".zip":
+            with zipfile.ZipFile(file) as archive:
+                found += "".join(archive.read(name).decode("utf-8", "replace") for name in archive.namelist())
+        elif file.is_file():
+            found += file.read_bytes()[: 2**20].decode("utf-8", "replace")
+    return found
+
+
+@pytest.mark.slow
+def test_what_is_taken_away_works_with_the_home_moved_away(hub_run, home, hub_cache, tiny_corpus, tmp_path):
+    out = tmp_path / "taken"
+    for kind in export.KINDS:
+        export.make(hub_run, kind, out / ("capsule.zip" if kind == "capsule" else kind), quiet)
+    wanted = said(f"run:{hub_run}")
+    home.rename(tmp_path / "moved away")
+    shutil.move(out, tmp_path / "elsewhere")
+    taken = tmp_path / "elsewhere"
+    written = texts(taken).replace(tiny_corpus, "")
+    assert [place for place in (str(tmp_path), "дом soulsmith", "tiny model") if place in written] == []
+    settings = json.loads((taken / "adapter" / "adapter_config.json").read_text())
+    assert (settings["base_model_name_or_path"], settings["revision"]) == (BASE, SNAPSHOT)
+    base = json.loads((taken / "adapter" / "base.json").read_text())
+    assert (base["name"], base["on_hub"], base["revision"]) == (BASE, True, SNAPSHOT)
+    assert base["sha256"] in (taken / "adapter" / "README.md").read_text(encoding="utf-8")
+    for kind, lines in (
+        ("adapter", "from peft import AutoPeftModelForCausalLM as Model"),
+        ("merged", "from transformers import AutoModelForCausalLM as Model"),
+    ):
+        assert loaded(taken / kind, lines) == wanted
+    with zipfile.ZipFile(taken / "capsule.zip") as archive:
+        archive.extractall(taken / "capsule")
+    assert json.loads((taken / "capsule" / "config.json").read_text())["base_model"] == BASE
+    environment = os.environ | {"SOULSMITH_HOME": str(tmp_path / "nowhere"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "train.py", "config.json"],
+        cwd=taken / "capsule",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1])["event"] == "finished"
+
+
+def said(id: str) -> str:
+    question = {"a": Question(id, [{"role": "user", "content": "lamp?"}])}
+    *_, columns = generation.replies(question, Sampling(temperature=0, repetition_penalty=1.0, max_new_tokens=8))
+    return columns["a"].text
+
+
+def loaded(folder: Path, lines: str) -> str:
+    """What a model says in a process that knows nothing of Soulsmith."""
+    program = (
+        f"{lines}\nfrom transformers import AutoTokenizer\nm = Model.from_pretrained('.').eval()\n"
+        "t = AutoTokenizer.from_pretrained('.')\n"
+        "text = t.apply_chat_template([{'role': 'user', 'content': 'lamp?'}], tokenize=False, "
+        "add_generation_prompt=True)\nids = t(text, return_tensors='pt')\n"
+        "out = m.generate(**ids, do_sample=False, max_new_tokens=8)\n"
+        "print('SAID', repr(t.decode(out[0, ids['input_ids'].shape[1]:]).removesuffix('<|im_end|>')))"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SOULSMITH")} | {"HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    return eval(done.stdout.split("SAID ")[1])
+
+
+def test_a_base_is_known_by_hub_id_and_hash(hub_cache, tiny_model, home):
+    import hashlib
+
+    digest = hashlib.sha256((Path(tiny_model) / "model.safetensors").read_bytes()).hexdigest()
+    wanted = hashlib.sha256(f"{digest}  model.safetensors\n".encode()).hexdigest()
+    snapshot = hub_cache / "models--somebody--tiny-model" / "snapshots" / SNAPSHOT
+    for name in (BASE, str(snapshot)):
+        assert base_identity.of(name) == base_identity.Identity(BASE, True, SNAPSHOT, wanted)
+    assert base_identity.of(tiny_model) == base_identity.Identity("tiny model", False, "", wanted)
+    blob = snapshot.parent.parent / "blobs" / digest
+    blob.parent.mkdir()
+    shutil.move(snapshot / "model.safetensors", blob)
+    (snapshot / "model.safetensors").symlink_to(blob)
+    base_identity.weights_hash.cache_clear()
+    assert base_identity.of(BASE).sha256 == wanted
+    shutil.copytree(tiny_model, models.starter_directory())
+    card = {"id": "starter", "title": models.STARTER_TITLE, "source": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+    (models.starter_directory() / "soulsmith.json").write_text(json.dumps(card))
+    for name in ("starter", str(models.starter_directory())):
+        starter = base_identity.of(name)
+        assert (starter.name, starter.source) == (base_identity.STARTER_HUB_ID, card["source"])
+    assert base_identity.of("nobody/nothing") == base_identity.Identity("nobody/nothing", True)
+
+
+def test_a_card_names_base_data_measures_licence_and_how(hub_run, monkeypatch):
+    monkeypatch.setattr(cards, "licence", lambda name: {BASE: "apache-2.0"}.get(name, ""))
+    text = cards.card(chat_models.find(f"run:{hub_run}"), "adapter", lines="import peft\n")
+    head = text.split("---")[1]
+    for line in (f"base_model: {BASE}", "license: apache-2.0", "library_name: peft", "base_model_relation: adapter"):
+        assert line in head.splitlines()
+    for words in (
+        f"`{base_identity.of(BASE).sha256}`",
+        "rows: 36 rows to learn from, 4 held out; 1274 tokens, of which 407 are learned",
+        "6 steps",
+        "learning rate 0.0002 (cosine)",
+        "precision fp32",
+        "transformers 5.",
+    ):
+        assert words in text
+    assert "Loss on held-out rows: 6.6" in text
+    assert "/" not in text.replace(BASE, "").replace("```", "").split("## Use")[0].split("---", 2)[2].replace("://", "")
+
+
+def test_licences_are_the_catalogue_s():
+    assert cards.licence("Qwen/Qwen2.5-0.5B-Instruct") == "apache-2.0"
+    assert cards.licence(base_identity.STARTER_HUB_ID) == "apache-2.0"
+    assert cards.licence("nobody/nothing") == ""
+
+
+@pytest.fixture
+def fake_hub(monkeypatch):
+    """A hub on this machine, for the processes that are started."""
+    served = Hub(TOKEN)
+    for name, value in {
+        "HF_ENDPOINT": served.url,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "no_proxy": "127.0.0.1",
+        "NO_PROXY": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield served
+    served.close()
+
+
+def ended(directory: Path) -> dict:
+    *_, last = jobs.follow(directory)
+    return last
+
+
+def test_an_export_is_pushed_with_its_card_and_the_token_goes_nowhere_else(hub_run, fake_hub, home):
+    directory = jobs.create(paths.exports(), {"name": "маяк", "run": hub_run, "kind": "adapter"})
+    jobs.run(directory, lambda *_: export.make(hub_run, "adapter", directory / "adapter", quiet))
+    last = ended(hub.push(directory.name, "me/lighthouse", TOKEN))
+    assert last["event"] == "finished", last
+    pushed = fake_hub.repositories["me/lighthouse"]
+    assert fake_hub.private == {"me/lighthouse": True}
+    assert pushed["README.md"].decode().startswith(f"---\nbase_model: {BASE}\n")
+    assert pushed["adapter_model.safetensors"] == (directory / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert "soulsmith.json" not in pushed
+    assert last["url"] == f"{fake_hub.url}/me/lighthouse/commit/{REVISION}"
+    assert {given for host, _, given in fake_hub.told if host == "hub"} == {f"Bearer {TOKEN}"}
+    assert {given for host, _, given in fake_hub.told if host == "store"} == {None}
+    kept = [file for file in home.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
+    assert kept == []
+    assert TOKEN not in os.environ.values()
+
+
+def test_a_wrong_token_and_a_wrong_name_are_said(hub_run, fake_hub, home):
+    directory = jobs.create(paths.exports(), {"name": "x", "run": hub_run, "kind": "adapter"})
+    jobs.run(directory, lambda *_: export.make(hub_run, "adapter", directory / "adapter", quiet))
+    last = ended(hub.push(directory.name, "me/lighthouse", "hf_wrong"))
+    assert last["trouble"] == "HubTokenRefused"
+    assert fake_hub.repositories == {}
+    with pytest.raises(hub.NotAHubId, match="Write it as owner/name"):
+        hub.push(directory.name, "my lighthouse", TOKEN)
+    capsule = jobs.create(paths.exports(), {"name": "x", "run": hub_run, "kind": "capsule"})
+    with pytest.raises(hub.NothingToPush):
+        hub.push(capsule.name, "me/lighthouse", TOKEN)
+
+
+def test_an_adapter_from_the_hub_replies_as_it_did_where_it_was_made(hub_run, fake_hub, home, tmp_path):
+    wanted = said(f"run:{hub_run}")
+    made = export.make(hub_run, "adapter", tmp_path / "adapter", quiet)
+    fake_hub.repositories["her/lighthouse"] = {
+        file.name: file.read_bytes() for file in Path(made["path"]).iterdir() if file.name != "README.md"
+    } | {"pytorch_model.bin": b"a pickle", "train.py": b"import os"}
+    runs.delete(hub_run)
+    last = ended(hub.fetch("her/lighthouse", TOKEN))
+    assert (last["event"], last["base_model"]) == ("finished", BASE), last
+    id = f"adapter:{last['adapter']}"
+    assert id in [model.id for model in chat_models.listed()]
+    assert f"base:{BASE}" in [model.id for model in chat_models.listed()]
+    assert said(id) == wanted
+    folder = paths.home() / "adapters" / last["adapter"]
+    assert not (folder / "train.py").exists()
+    assert json.loads((folder / "soulsmith.json").read_text())["revision"] == REVISION
+    again = ended(hub.fetch("her/lighthouse", TOKEN))
+    assert again["adapter"] == last["adapter"]
+    imported.delete(last["adapter"])
+    assert list(imported.listed()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "trouble"),
+    [
+        ({"config.json": b"{}"}, "AdapterUnfit"),
+        ({"adapter_config.json": b'{"peft_type": "LORA"}', "adapter_model.bin": b""}, "AdapterUnfit"),
+        ({"adapter_config.json": b'{"peft_type": "IA3"}', "adapter_model.safetensors": b"x"}, "AdapterUnfit"),
+        (
+            {
+                "adapter_config.json": b'{"peft_type": "LORA", "base_model_name_or_path": "C:\\\\models\\\\x"}',
+                "adapter_model.safetensors": b"x",
+            },
+            "AdapterBaseUnknown",
+        ),
+    ],
+)
+def test_what_cannot_be_imported_is_said(files, trouble, fake_hub, home, tmp_path, monkeypatch):
+    from huggingface_hub import snapshot_download
+
+    folder = tmp_path / REVISION
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    assert snapshot_download is not None
+    with pytest.raises((hub.AdapterUnfit, hub.AdapterBaseUnknown)) as caught:
+        hub._import({"repo": "a/b"}, None)
+    assert type(caught.value).__name__ == trouble
+
+
+def test_a_token_is_not_in_what_went_wrong():
+    error = hub._worded(ValueError(f"bad header {TOKEN}"), "a/b", TOKEN)
+    assert TOKEN not in str(error)
+
+
+def test_the_events_of_a_capsule_name_no_place(hub_run, tmp_path, home):
+    events.append(paths.run(hub_run), "failed", trouble="JobFailed", message=f"see log.txt in {paths.run(hub_run)}")
+    export.make(hub_run, "capsule", tmp_path / "capsule.zip", quiet)
+    with zipfile.ZipFile(tmp_path / "capsule.zip") as archive, suppress(KeyError):
+        assert str(home) not in archive.read("events.jsonl").decode()
+        assert archive.read("base.json")

@@ -1,0 +1,100 @@
+"""Where one stands on the road from a corpus to a model that one has: four steps, what goes on, the latest runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from core import jobs, paths
+from core.corpus import corpus
+from core.hardware import hardware
+from core.runs import diagnosis, runs, store
+from ui import run_html, run_learned
+from ui.templates import render
+from ui.text import Say
+
+LATEST = 4  # runs
+WIDTH, HEIGHT = 120, 28  # of the small curve of a run
+
+
+@dataclass
+class Step:
+    """A step of the road: the tab that it is done on, "done", "now", "next" or "later", and what is there."""
+
+    tab: str
+    state: str
+    there: str
+    pick: str = ""
+
+
+def draw(say: Say) -> str:
+    """The road as it is now, in HTML: every link is an address of this page (#training/RUN)."""
+    rows, corpora = store.sync_all(), corpus.listed()
+    shown = next((row for row in rows if row["state"] in runs.ACTIVE), rows[0] if rows else None)
+    gpu = hardware.card()
+    return render(
+        say,
+        "road",
+        steps=steps(say, rows, corpora),
+        card=gpu.name if gpu else say("opening.no_card"),
+        run=shown,
+        now=_card(say, shown) if shown else "",
+        reply=_latest_reply(shown) if shown and shown["state"] in runs.ACTIVE else None,
+        actions=_actions(shown) if shown else [],
+        latest=[{"row": row, "curve": _curve(row), "model": Path(row["base_model"]).name} for row in rows[:LATEST]],
+    )
+
+
+def steps(say: Say, rows: list[dict], corpora: list[dict]) -> list[Step]:
+    """The four steps; the first that is not done and not going on is the next one."""
+    active = next((row for row in rows if row["state"] in runs.ACTIVE), None)
+    trained = [row for row in rows if is_trained(row)]
+    taken = [path for path in jobs.listed(paths.exports()) if jobs.state(path) == "finished"]
+    there = say("opening.step.none")
+    if corpora:
+        rows_there = say("opening.step.corpus", name=corpora[0]["name"], rows=say.number(corpora[0]["rows"], 9))
+    training = say("opening.step.trained", count=len(trained)) if trained else there
+    if active:
+        share = round(100 * (active["step"] or 0) / (active["max_steps"] or 1))
+        training = say("opening.step.training", percent=share, left=say.duration(active["seconds_left"] or 0))
+    road = [
+        Step("corpus", "done" if corpora else "later", rows_there if corpora else there),
+        Step("training", "now" if active else "done" if trained else "later", training, active["id"] if active else ""),
+        Step("playground", "done" if trained else "later", trained[0]["name"] if trained else there),
+        Step("export", "done" if taken else "later", say("opening.step.taken", count=len(taken)) if taken else there),
+    ]
+    if following := next((step for step in road if step.state == "later"), None):
+        following.state = "next"
+    return road
+
+
+def is_trained(row: dict) -> bool:
+    """Whether a run left a model to talk to."""
+    return row["state"] == "finished" or (row["state"] == "stopped" and bool(row["step"]))
+
+
+def _card(say: Say, row: dict) -> str:
+    return run_learned.card(say, row) or run_html.status(say, row, [])
+
+
+def _latest_reply(row: dict) -> dict | None:
+    samples = store.samples(row["id"])
+    return max(samples, key=lambda sample: sample["step"]) if samples else None
+
+
+def _actions(row: dict) -> list[tuple[str, str]]:
+    """(key of its words, address) of what can be done next, the most likely first."""
+    if row["state"] in runs.ACTIVE:
+        return [("opening.watch", f"training/{row['id']}")]
+    if is_trained(row):
+        return [("opening.talk", "playground"), ("opening.take", "export"), ("opening.look", f"runs/{row['id']}")]
+    found = diagnosis.diagnose(row["id"])
+    return [("opening.remedy" if found and found["changes"] else "opening.look", f"training/{row['id']}")]
+
+
+def _curve(row: dict) -> str:
+    """The points of a run's mean loss as an SVG polyline; "" of a run with fewer than two."""
+    losses = [mean["loss"] for mean in store.curves(row["id"])["means"] if mean["loss"] is not None]
+    if len(losses) < 2:
+        return ""
+    low, high = min(losses), max(losses)
+    across, down = WIDTH / (len(losses) - 1), (HEIGHT - 2) / ((high - low) or 1)
+    return " ".join(f"{at * across:.1f},{1 + (high - loss) * down:.1f}" for at, loss in enumerate(losses))

@@ -1,0 +1,110 @@
+"""What a run of the Training tab goes on from, and the corpora that are read beside the first one."""
+
+import re
+from functools import partial
+
+import gradio as gr
+
+from core import paths
+from core.corpus import token_counter
+from core.errors import UserError
+from core.runs import promote_checkpoint, runs, starts
+from core.training import mixing
+from ui import templates
+from ui.errors import show_errors
+from ui.text import Say
+
+OWN = ("base_model", "method", "precision", "max_length")  # fields that a start brings besides those of its adapter
+SHARE = "20"
+
+
+def build_start(say: Say) -> gr.Dropdown:
+    """The choice of a start; empty for a new adapter."""
+    words = {"label": say("training.start"), "info": say("training.start.info")}
+    return gr.Dropdown([(say("training.start.none"), "")], value="", allow_custom_value=True, **words)
+
+
+def build_mix(say: Say) -> dict:
+    """Further corpora with their shares: {"mix": the value of the field, "others", "shares", "told"}."""
+    with gr.Accordion(say("training.mix"), open=False):
+        gr.Markdown(say("training.mix.info"), elem_classes="subdued")
+        with gr.Row():
+            others = gr.Dropdown(multiselect=True, label=say("training.mix.others"), scale=2)
+            words = {"label": say("training.mix.shares"), "info": say("training.mix.shares.info")}
+            shares = gr.Textbox(SHARE, scale=1, min_width=120, **words)
+        told = gr.HTML()
+    return {"mix": gr.State(()), "others": others, "shares": shares, "told": told}
+
+
+def connect(say: Say, form: dict, parts: dict) -> None:
+    """Let the choices fill the form; a mix that something else sets is shown by its parts."""
+    quiet = {"show_progress": "hidden"}
+    names = [name for name in form if name not in ("name", "start", "mix")]
+    form["start"].input(partial(on_start, say, names), form["start"], [form[name] for name in names], **quiet)
+    chosen = [parts["others"], parts["shares"]]
+    gr.on([part.input for part in chosen], on_mix, chosen, form["mix"], **quiet)
+    form["mix"].change(on_mixed, [form["mix"], *chosen], chosen, **quiet)
+    told = [form["mix"], form["corpus"], form["base_model"], form["epochs"]]
+    gr.on([part.change for part in told], partial(on_told, say), told, parts["told"], **quiet)
+
+
+def choices(say: Say, titles: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What a run can go on from: every run that has weights, and its checkpoints; `titles` are (title, id) of runs."""
+    found = [(say("training.start.none"), "")]
+    for title, run_id in titles:
+        if starts.has_weights(run_id):
+            found.append((title, f"{starts.RUN}{run_id}"))
+        steps = reversed(promote_checkpoint.kept(run_id))
+        found += [(f"{title} · checkpoint-{step}", f"{starts.RUN}{run_id}/checkpoint-{step}") for step in steps]
+    return found
+
+
+@show_errors
+def on_start(say: Say, names: list[str], start: str | None) -> list:
+    """The form's fields that a start brings; what it does not say stays as it is."""
+    known = starts.fields((start or "").strip()) if start else {}
+    adapter = ("lora_rank", "lora_alpha", "target_modules", "use_rslora", "use_dora", "train_embeddings")
+    brought = {name: known[name] for name in (*OWN, *adapter, "init_lora_weights") if name in known}
+    return [brought.get(name, gr.skip()) for name in names]
+
+
+def on_mix(others: list[str] | None, shares: str | None) -> list:
+    """The field's value: a number for each corpus, or one for all; what is no share stays empty and is refused."""
+    numbers = [float(number.replace(",", ".")) / 100 for number in re.findall(r"\d+(?:[.,]\d+)?", shares or "")]
+    others = others or []
+    numbers = numbers * len(others) if len(numbers) == 1 else numbers
+    numbers += [None] * (len(others) - len(numbers))
+    return [[corpus, number and round(number, 6)] for corpus, number in zip(others, numbers, strict=False)]
+
+
+def on_mixed(mix, others: list[str] | None, shares: str | None) -> tuple:
+    """The parts of a mix, where they do not say so already."""
+    if [list(pair) for pair in mix] == on_mix(others, shares):
+        return gr.skip(), gr.skip()
+    return [corpus for corpus, _ in mix], "  ".join(f"{100 * share:g}" for _, share in mix if share) or SHARE
+
+
+def on_told(say: Say, mix, corpus: str | None, base_model: str | None, epochs: float | None) -> str:
+    """What the shares mean: how much of each corpus the run reads, and how often."""
+    try:
+        ids = [corpus or "", *(other for other, _ in mix)]
+        read = mixing.amounts(
+            [token_counter.of_corpus(paths.corpus(one), base_model or "")[0] for one in ids],
+            [share for _, share in mix],
+            epochs or 0,
+        )
+    except (UserError, TypeError, ZeroDivisionError, OSError):
+        return ""
+    if not mix:
+        return ""
+    lines = [
+        say(
+            "training.mix.line",
+            name=runs.corpus_name(one),
+            share=say.number(100 * part["share"]),
+            tokens=say.number(part["tokens"], 9),
+            passes=say.number(part["passes"]),
+        )
+        for one, part in zip(ids, read, strict=True)
+    ]
+    return "".join(str(templates.macro("paragraph", line)) for line in lines)
