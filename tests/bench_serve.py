@@ -95,3 +95,7 @@ def main() -> None:
         return
     print(f"| | tokens/s |\n| --- | --- |\n| chat | {found['ours']} |\n| server | {found['served']} |")
     print(f"\nRatio, median of {found['rounds']} rounds: {found['ratio']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -99,7 +99,7 @@ def test_every_kind_of_training_has_its_whole_answer(lang, kind, model):
         assert say("calculator.nearest") in shown
         assert say("calculator.reason.cost", kwh=say.number(found.kilowatt_hours), cost="X").partition("X")[0] in shown
     stays = say("calculator.experts", gib=say.number(2 * found.shape.expert_parameters / 2**30))
-    assert (stays in shown) == (kind == "qlora" and found.shape.experts > 0)
+    assert (stays in shown) == (found.setup.method == "qlora" and found.shape.experts > 0)
     assert calculator_html.formulas(say, found)
     assert "calculator." not in re.sub("<.*?>", "", shown + calculator_html.changes(say, found))
 

@@ -192,6 +192,8 @@ def test_the_capsule_of_a_run_that_goes_on_carries_its_start(config, no_worker, 
         archive.extractall(tmp_path / "elsewhere")
     packed = json.loads((tmp_path / "elsewhere" / "config.json").read_text(encoding="utf-8"))
     assert packed["start"] == "start"
+    # The base is not on the hub: the capsule's README asks for its directory.
+    (tmp_path / "elsewhere" / "config.json").write_text(json.dumps(packed | {"base_model": config.base_model}))
     done = subprocess.run(
         [sys.executable, "train.py", "config.json"],
         cwd=tmp_path / "elsewhere",

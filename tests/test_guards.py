@@ -131,6 +131,7 @@ SHARED = (
     "templates",
     "run_view",
     "run_html",
+    "run_learned",
     "run_plots",
 )
 

@@ -169,7 +169,7 @@ def _base_weights(model: nn.Module, setup: Setup) -> list[tuple[nn.Parameter, li
 
 
 def run(model: nn.Module, watch: Watch, setup: Setup, between: trace_layers.Between | None = None) -> dict:
-    """Two optimizer steps; peaks of the second one's phases, of the backward pass by layer where some were left out."""
+    """Two optimizer steps; peaks of the second one's phases. Where layers were left out, that one alone, by layer."""
     allocator = watch.allocator
     if between:
         between.watch(allocator)
@@ -180,11 +180,9 @@ def run(model: nn.Module, watch: Watch, setup: Setup, between: trace_layers.Betw
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     watch.trained = {p.shape for p in trained if p.dim() == 2}
-    states: list = []
+    states = _of_a_first_step(trained, setup) if between else []
     half = skeleton.DTYPES[setup.precision]
-    for step in range(2):
-        if between:
-            between.restart()
+    for step in range(1 if between else 0, 2):
         if step:
             watch.phase = "step"
             allocator.peaks.clear()
@@ -205,6 +203,13 @@ def run(model: nn.Module, watch: Watch, setup: Setup, between: trace_layers.Betw
             for weight in trained:
                 weight.grad = None
     return dict(allocator.peaks)
+
+
+def _of_a_first_step(trained: list, setup: Setup) -> list:
+    """What a first step leaves: states, and with accumulation the gradients."""
+    for weight in trained if setup.gradient_accumulation_steps > 1 else ():
+        weight.grad = torch.empty_like(weight)
+    return [state for weight in trained for state in _states(weight, setup.optim)]
 
 
 def loss_of(model: nn.Module, setup: Setup) -> tuple[torch.Tensor, list]:

@@ -63,10 +63,6 @@ class Between:
         for at, layer in enumerate(self.layers):
             layer.register_forward_hook(on_forward(at))
 
-    def restart(self) -> None:
-        """Before each step."""
-        self.alive.clear()
-
     def weights(self, trained: bool) -> int:
         """Bytes of their weights: of what is trained, or of the rest."""
         return self._sum(lambda layer: sum(counted(w.nbytes) for w in _weights(layer) if w.requires_grad == trained))

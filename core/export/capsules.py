@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from core import base_identity, events, files, paths
+from core import events, files, paths
 from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters, cards
+from core.models import base_identity
 from core.runs import runs, starts, trainer
 from core.training import corpus_rows, mixing, program
 
@@ -46,7 +47,10 @@ def write(run_id: str, out: Path) -> Path:
                     "adapter-card.md", cards.card(model, "adapter", lines=adapters.lines(model, "adapter"))
                 )
         for file in sorted(kept.glob("*")):
-            archive.write(file, f"{starts.FOLDER}/{file.name}")
+            if file.suffix == ".json":
+                archive.writestr(f"{starts.FOLDER}/{file.name}", base_identity.cleaned(file, base))
+            else:
+                archive.write(file, f"{starts.FOLDER}/{file.name}")
         for name, corpus in corpora.items():
             with archive.open(name, "w", force_zip64=True) as rows:
                 for row in corpus_rows.read_rows(runs.corpus_path(corpus)):

@@ -28,7 +28,7 @@ REFERENCE_BYTES = 2**28  # of log-probabilities in fp32 that are kept to compare
 def rows_of(model: ChatModel) -> tuple[list[dict], list[dict], str]:
     """Rows that a run learned from, rows that it did not, and where they are from: held_out or questions."""
     with suppress(UserError, OSError, ValueError):
-        rows = list(corpus_rows.read_rows(runs.corpus_path(model.config)))
+        rows = list(corpus_rows.read_rows(runs.corpus_path(model.config.corpus)))
         learned, held_out = corpus_rows.split(rows, model.config.validation_share)
         if held_out:
             return learned[:LEARNED_ROWS], held_out[:HELD_OUT_ROWS], "held_out"

@@ -64,13 +64,20 @@ def weights_hash(directory: Path, stamp: tuple) -> str:
 def clean(directory: Path, identity: Identity) -> None:
     """Name the base in the JSON files of a directory that is taken away, wherever libraries wrote a path of this disk."""
     for file in sorted(directory.glob("*.json")):
-        values = files.read_json(file)
-        names = {key for key in ("base_model_name_or_path", "_name_or_path", "name_or_path") if key in values}
-        if names:
-            values |= dict.fromkeys(names, identity.name)
-            if "base_model_name_or_path" in values and "revision" in values:
-                values["revision"] = identity.revision or None
-            file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(cleaned(file, identity), encoding="utf-8")
+
+
+def cleaned(file: Path, identity: Identity) -> str:
+    """A JSON file of a library's in which the base has its name."""
+    text = file.read_text(encoding="utf-8")
+    values = json.loads(text)
+    names = [key for key in ("base_model_name_or_path", "_name_or_path", "name_or_path") if key in values]
+    if not names:
+        return text
+    values |= dict.fromkeys(names, identity.name)
+    if "base_model_name_or_path" in values and "revision" in values:
+        values["revision"] = identity.revision or None
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def _stamp(directory: Path) -> tuple:
