@@ -133,3 +133,17 @@ def test_the_card_shows_both_replies_and_is_a_picture(ended, lang):
 
 def test_no_card_while_a_run_goes_on(ended):
     assert run_learned.card(Say("en"), store.sync(ended({0: 4.0, 10: 2.0}, ending="failed"))) == ""
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_a_run_on_preferences_says_how_many_held_out_pairs_it_tells_apart(ended, lang):
+    run_id = ended({0: 0.69, 10: 0.4})
+    for step, accuracy in ((0, 0.0), (10, 0.75)):
+        measured = {"margin": 1.0, "accuracy": accuracy, "chosen_logp": -9.0, "rejected_logp": -11.0}
+        events.append(paths.run(run_id), "preference", step=step, part="eval", **measured)
+    events.append(paths.run(run_id), "finished")
+    assert learned.of(run_id)["pairs"] == 0.75
+    card = run_learned.card(Say(lang), store.sync(run_id))
+    assert Say(lang)("learned.pairs") in card
+    assert Say(lang).percent(0.75) in card
+    assert learned.of(ended({0: 4.0, 10: 2.0}))["pairs"] is None

@@ -15,7 +15,8 @@ DRIFT = 0.1  # more letters of a foreign script in Russian replies than the base
 
 
 def of(run_id: str) -> dict:
-    """{"verdict", "before", "after", "step", "best", "recall", "forgot", "drift", "arena", "rows", "sample"} of a run.
+    """{"verdict", "before", "after", "step", "best", "recall", "forgot", "drift", "pairs", "arena", "rows",
+    "sample"} of a run.
 
     `verdict` is one of unmeasured, too_small, worse, overfit, forgot, heart, falling, nothing, learned; `recall` the loss
     of ten training rows before and after, or None; `best` the step of the
@@ -32,6 +33,7 @@ def of(run_id: str) -> dict:
         "rows": row["rows_eval"] or 0,
         "forgot": _change(scores, step, "score"),
         "drift": _change(scores, step, "foreign_share"),
+        "pairs": _pairs(curves["preferences"]["eval"], step),
         "arena": store.arena(run_id),
         "sample": _sample(store.samples(run_id), step),
     }
@@ -60,6 +62,12 @@ def _change(scores: list[dict], step: int, name: str) -> float | None:
     """How much a measurement changed from the base to the last one that is not after a step."""
     values = [row[name] for row in scores if row["step"] <= step and row[name] is not None]
     return values[-1] - values[0] if len(values) > 1 and scores[0]["step"] == 0 else None
+
+
+def _pairs(evals: list[dict], step: int) -> float | None:
+    """The share of held-out preference pairs whose chosen reply gained more, at the last evaluation up to a step."""
+    shares = [row["accuracy"] for row in evals if 0 < row["step"] <= step]
+    return shares[-1] if shares else None
 
 
 def _verdict(found: dict, losses: dict[int, float]) -> str:
