@@ -120,6 +120,7 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     lead(planned.then, "training")
     on_go_on, fields = parts["training"]["go_on"]
     filled = parts["runs"]["go_on"].click(on_go_on, parts["runs"]["pick"], fields, show_progress="hidden")
+    fill(filled.success, parts["training"])  # its lists may not have been filled yet
     lead(filled.success, "training")
 
 

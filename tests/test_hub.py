@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from core import base_identity, events, jobs, paths
+from core import events, jobs, paths
 from core.chat import chat_models, engine, generation, imported
 from core.chat.types import Question, Sampling
 from core.export import cards, export, hub
-from core.models import models
+from core.models import base_identity, models
 from core.runs import runs
 from core.training.config import TrainConfig
 from tests.hub_server import REVISION, Hub

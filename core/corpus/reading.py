@@ -101,8 +101,8 @@ def _opened(source: Source | Bad, options: Options, name: str, depth: int = 0) -
         file = detection.open_source(replace(source, me=options.me), options.encoding)
     except sources.PackedTooMuch:
         file = _unknown(source, "packed_too_much")
-    except Exception as error:  # the first bytes of a damaged packed file raise what they like
-        file = _unknown(source, "file_damaged", type(error).__name__)
+    except Exception:  # the first bytes of a damaged packed file raise what they like
+        file = _unknown(source, "file_damaged")
     if file.format not in ARCHIVES or depth >= DEEPEST:
         yield file
         return

@@ -4,10 +4,10 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from core import base_identity
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
 from core.export import cards
+from core.models import base_identity
 
 FILES = (
     "adapter_",

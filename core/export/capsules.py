@@ -7,10 +7,11 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from core import base_identity, events, files, paths
+from core import events, files, paths
 from core.chat import chat_models
 from core.chat.types import NoAdapter
 from core.export import adapters, cards
+from core.models import base_identity
 from core.runs import runs, starts, trainer
 from core.training import corpus_rows, mixing, program
 

@@ -5,8 +5,9 @@ from functools import cache
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from core import base_identity, events, files, paths
+from core import events, files, paths
 from core.chat.chat_models import ChatModel
+from core.models import base_identity
 from core.runs import runs, starts, store
 
 

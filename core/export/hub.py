@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core import base_identity, errors, files, jobs, paths
+from core import errors, files, jobs, paths
 from core.chat import imported
 from core.errors import UserError
-from core.models import models
+from core.models import base_identity, models
 
 TOKEN = "SOULSMITH_HUB_TOKEN"
 LOOK_SECONDS = 0.3

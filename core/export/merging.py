@@ -12,12 +12,11 @@ from pathlib import Path
 
 import torch
 
-from core import base_identity
 from core.chat import chat_models, engine
 from core.chat.chat_models import ChatModel
 from core.errors import UserError
 from core.export import cards
-from core.models import model_files
+from core.models import base_identity, model_files
 from core.training import encoding, model_loading, tokenizer_loading
 
 PROMPTS = ("Who are you, and what do you do all day?", "Кто ты и чем занят весь день?", "2 + 2 =")
