@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from core import events, paths
-from core.runs import runs, trainer
+from core.estimate import forecast
+from core.runs import compare, runs, trainer
 from core.training import training_loop
 from core.training.config import TrainConfig
 from tests.conftest import put_program, wait_for
@@ -49,14 +50,35 @@ def test_all_weights_need_room_for_fp32_masters_and_the_states_of_adamw(config, 
 
 
 def test_a_run_too_large_for_the_memory_fails_before_its_model_loads(config, monkeypatch):
-    from core.estimate import forecast
-
     monkeypatch.setattr(forecast, "of_config", lambda *_: {"predicted_least_bytes": 2**60})
     run_id = runs.create(config)
     assert trainer.run(paths.run(run_id)) == "failed"
     said = [event["event"] for event in events.read(paths.run(run_id))[0]]
     assert said[-3:] == ["data", "forecast", "failed"]
     assert events.last(paths.run(run_id))["trouble"] == "DoesNotFit"
+
+
+@pytest.mark.parametrize(
+    ("more", "length", "tokens"),
+    [
+        ({}, 30, 8 * 30),
+        ({"packing": True}, 64, 8 * 64),
+        ({"task": "preference"}, 30, 2 * 8 * 30),
+        ({"task": "preference", "packing": True}, 30, 2 * 8 * 30),  # pairs have no blocks
+    ],
+    ids=str,
+)
+def test_what_a_step_took_is_counted_up_to_the_tokens_of_the_forecast(config, monkeypatch, more, length, tokens):
+    config, learned = replace(config, max_length=64, gradient_accumulation_steps=2, **more), {}
+    reported = {"data": {"longest": 30}, "model": {"device": "cpu"}, "forecast": {}}
+    assert trainer._length(config, reported) == length
+    monkeypatch.setattr(forecast, "ran_on", lambda *_: True)
+    monkeypatch.setattr(forecast, "learn", lambda _, **values: learned.update(values))
+    trainer._learn(config, reported, {"peak_memory_gib": 0, "step_seconds": 3.0, "step_tokens": 100})
+    assert learned["measured_seconds"] == 3.0 * 2 * tokens / 100
+    row = {"predicted_memory_bytes": 0, "predicted_seconds_per_step": 1.0, "seconds_per_step": 3.0}
+    row |= {"tokens_per_step": 100, "longest_row_tokens": 30, "config": json.dumps(asdict(config))}
+    assert compare.measured(row)["measured_seconds"] == learned["measured_seconds"]
 
 
 @pytest.mark.slow

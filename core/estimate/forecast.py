@@ -42,10 +42,29 @@ def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
 
 def setup_of(config: Mapping, card: catalogue.Card) -> Setup:
     """The setup of a TrainConfig on a card; an optimizer that the calculator does not know counts as AdamW."""
-    setup = Setup(**{field.name: config[field.name] for field in fields(Setup) if field.name in config})
+    setup = _setup(config)
     optim = setup.optim if setup.optim in setups.OPTIMIZERS else "adamw_torch"
     precision = answer.best_precision(card) if config.get("precision", "auto") == "auto" else setup.precision
     return setup.changed(optim=optim, precision=precision)
+
+
+def longest_of(config: Mapping, longest: int) -> int:
+    """Tokens of the longest sequence of a batch, `longest` being that of a row; packed blocks have the maximum.
+
+    Preference pairs are laid end to end within their batch, and have no blocks.
+    """
+    setup = _setup(config)
+    return setup.max_length if config.get("packing") and setup.task != "preference" else longest
+
+
+def step_tokens(config: Mapping, longest: int) -> int:
+    """Tokens of the optimizer's step that of_config() expects, where the longest row has `longest`."""
+    setup = _setup(config).changed(max_length=longest_of(config, longest))
+    return setup.tokens * setup.gradient_accumulation_steps
+
+
+def _setup(config: Mapping) -> Setup:
+    return Setup(**{field.name: config[field.name] for field in fields(Setup) if field.name in config})
 
 
 def card_of(gpu: Gpu | None) -> catalogue.Card:

@@ -2,6 +2,7 @@
 
 import json
 
+from core.estimate import forecast
 from core.runs import runs, store
 
 FIGURES = ("state", "step", "max_steps", "loss", "base_eval_loss", "eval_loss", "best_eval_loss", "best_step")
@@ -39,8 +40,7 @@ def measured(row: dict) -> dict:
     if row["predicted_memory_bytes"] and row["peak_memory_gib"] and row["device"] != "cpu":
         figures |= {"predicted_gib": row["predicted_memory_bytes"] / 2**30, "measured_gib": row["peak_memory_gib"]}
     if row["predicted_seconds_per_step"] and row["seconds_per_step"] and row["tokens_per_step"]:
-        config = json.loads(row["config"])
-        tokens = config["batch_size"] * config["gradient_accumulation_steps"] * row["longest_row_tokens"]
+        tokens = forecast.step_tokens(json.loads(row["config"]), row["longest_row_tokens"])
         figures |= {
             "predicted_seconds": row["predicted_seconds_per_step"],
             "measured_seconds": row["seconds_per_step"] * tokens / row["tokens_per_step"],

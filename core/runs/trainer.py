@@ -207,8 +207,7 @@ def need_memory(least_bytes: float, config: TrainConfig, length: int, there: flo
 
 
 def _length(config: TrainConfig, reported: dict) -> int:
-    """Tokens of the longest row of a batch; packed blocks have the maximum."""
-    return config.max_length if config.packing else reported["data"]["longest"]
+    return forecast.longest_of(asdict(config), reported["data"]["longest"])
 
 
 def _learn(config: TrainConfig, reported: dict, ending: dict) -> None:
@@ -218,7 +217,7 @@ def _learn(config: TrainConfig, reported: dict, ending: dict) -> None:
     """
     if not forecast.ran_on(_card(), reported["model"]["device"]):
         return
-    tokens = config.batch_size * config.gradient_accumulation_steps * _length(config, reported)
+    tokens = forecast.step_tokens(asdict(config), reported["data"]["longest"])
     on_card = reported["model"]["device"] != "cpu"
     forecast.learn(
         reported["forecast"],
