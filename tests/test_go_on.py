@@ -23,7 +23,14 @@ from core.runs import trainer as run_trainer
 from core.training import start, training_loop
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
-from core.training.errors import StartForeign, StartIsAdapter, StartIsWhole, StartNotPlainLora, StartSetting
+from core.training.errors import (
+    StartForeign,
+    StartIsAdapter,
+    StartIsWhole,
+    StartNotPlainLora,
+    StartSetting,
+    StartUnreadable,
+)
 from tests.conftest import wait_for
 from ui import history_details, run_html, training, training_start
 from ui.text import Say
@@ -126,6 +133,41 @@ def test_go_on_from_a_run_resumes_to_the_last_bit_when_the_run_before_is_gone(co
     one, other = ((paths.run(run) / "adapter" / start.WEIGHTS).read_bytes() for run in (whole, cut))
     assert one == other
     assert starts.ancestry(cut)[0]["gone"] is True
+
+
+def test_all_weights_go_on_from_a_model_of_the_hub(config, no_worker, monkeypatch, tmp_path):
+    def download(_, patterns: list[str], *__) -> str:
+        out = tmp_path / "snapshot"
+        for file in (file for pattern in patterns for file in hub.glob(pattern)):
+            out.mkdir(exist_ok=True)
+            shutil.copyfile(file, out / file.name)
+        return str(out)
+
+    monkeypatch.setattr(starts.models, "download", download)
+    hub = Path(config.base_model)
+    asked = replace(config, method="full", start="someone/model")
+    run_dir = paths.run(runs.create(asked))
+    (run_dir / "start").mkdir()  # as a run of before has it, which failed for want of files
+    ready = starts.ready(asked, run_dir, print)
+    assert {"config.json", "model.safetensors"} <= {file.name for file in Path(ready.start).iterdir()}
+    hub = tmp_path / "empty"
+    shutil.rmtree(tmp_path / "snapshot")
+    shutil.rmtree(run_dir / "start")
+    for method, missing in (("full", "config.json"), ("lora", "adapter_config.json")):
+        with pytest.raises(StartUnreadable, match=missing):
+            starts.ready(replace(asked, method=method), run_dir, print)
+        assert not (run_dir / "start").exists()
+
+
+def test_a_run_that_is_trained_again_goes_on_from_what_it_went_on_from(config, no_worker):
+    parent = trained_here(config)
+    child = runs.start(replace(config, start=f"run:{parent}"))
+    weights = paths.run(parent) / "adapter" / start.WEIGHTS
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-4] + b"\0\0\0\1")  # the parent went on since
+    again = history_details.again(child, "seed", "8")
+    assert (paths.run(again) / "start" / start.WEIGHTS).read_bytes() == before
+    assert starts.ancestry(again) == starts.ancestry(child)
 
 
 def test_the_ancestry_names_parent_and_grandparent_and_who_was_deleted(config, no_worker):

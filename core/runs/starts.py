@@ -19,6 +19,7 @@ from core.models import model_files, models
 from core.training import start as training_start
 from core.training.checkpoints import evals_of, is_whole, whole_checkpoint
 from core.training.config import TrainConfig
+from core.training.errors import StartUnreadable
 
 FOLDER, CARD = "start", "start.json"
 RUN = "run:"
@@ -123,10 +124,12 @@ def check(config: TrainConfig) -> None:
 
 
 def repeated(config: TrainConfig, run_id: str) -> TrainConfig:
-    """The config of a run that is trained again: where what it went on from was deleted, from what it has kept of it."""
+    """The config of a run that is trained again, from the weights that it has kept of what it went on from.
+
+    Those that its start names may be others by now: the run before went on, a checkpoint or a folder is gone.
+    """
     kept = paths.run(run_id) / FOLDER
-    gone = config.start.startswith(RUN) and not _config(_parts(config.start)[0])
-    return replace(config, start=str(kept)) if gone and kept.is_dir() else config
+    return replace(config, start=str(kept)) if config.start and any(kept.glob("*.safetensors")) else config
 
 
 def keep(config: TrainConfig, run_dir: Path) -> None:
@@ -144,13 +147,16 @@ def ready(config: TrainConfig, run_dir: Path, report) -> TrainConfig:
     `config.base_model` is a directory already.
 
     Raises:
-        StartOtherWeights, and what check() raises.
+        StartOtherWeights, StartUnreadable, and what check() raises.
     """
     if not config.start:
         return config
-    if not (run_dir / FOLDER).is_dir():
+    if not any((run_dir / FOLDER).glob("*.safetensors")):
+        shutil.rmtree(run_dir / FOLDER, ignore_errors=True)  # a whole one always has weights
         if source(config.start) is None:
-            folder = models.download(config.start, ADAPTER, report)
+            wanted = [*WHOLE, ADAPTER[0]] if config.method == "full" else ADAPTER
+            folder = models.download(config.start, wanted, report)
+            training_start.check_settings(replace(config, start=folder))
             files.write_json(run_dir / CARD, {"ancestry": [_entry(config.start)]})
             _link(Path(folder), run_dir / FOLDER)
         else:
@@ -250,8 +256,15 @@ def _last_parts(name: str) -> set[str]:
 
 
 def _link(folder: Path, target: Path) -> None:
-    """Put what a start consists of into a directory that appears when it is whole."""
+    """Put what a start consists of into a directory that appears when it is whole.
+
+    Raises:
+        StartUnreadable: if there is a file that it lacks.
+    """
     adapts = training_start.is_adapter(folder)
+    for needed in ADAPTER if adapts else ("config.json", "*.safetensors"):
+        if not any(folder.glob(needed)):
+            raise StartUnreadable(start=folder, missing=needed)
     with files.new_directory(target) as unfinished:
         for file in (path for pattern in (ADAPTER if adapts else WHOLE) for path in folder.glob(pattern)):
             linked = False
