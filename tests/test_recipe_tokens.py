@@ -99,6 +99,19 @@ def test_another_setting_encodes_anew(config, tiny_tokenizer, change):
     )
 
 
+def test_files_that_go_from_one_corpus_to_the_other_encode_anew(config, tiny_tokenizer, tmp_path):
+    keys = set()
+    for border in (1, 2):
+        places = [tmp_path / f"{name}-{border}" for name in "ab"]
+        for number in range(3):
+            place = places[number >= border]
+            place.mkdir(exist_ok=True)
+            (place / f"rows-{number}.jsonl").write_text(json.dumps({"text": f"lamp {number}"}) + "\n", encoding="utf-8")
+        mine = replace(config, corpus=str(places[0]))
+        keys.add(token_cache.tokens_key(mine, tiny_tokenizer, [str(places[1])]))
+    assert len(keys) == 2
+
+
 def test_another_template_encodes_anew(config, tiny_tokenizer):
     import copy
 

@@ -92,9 +92,12 @@ def tokens_key(config: TrainConfig, tokenizer, beside: Collection[str] = ()) -> 
     That is every byte of the corpus and of those beside it, the tokenizer and its template, how rows are cut and held out, and the code that does it.
     """
     digest = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in ENCODERS))
-    for file in (file for corpus in (config.corpus, *beside) for file in corpus_rows.corpus_files(corpus)):
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+    for corpus in (config.corpus, *beside):
+        corpus_files = corpus_rows.corpus_files(corpus)
+        digest.update(f"corpus of {len(corpus_files)} files\n".encode())  # or two corpora could change places
+        for file in corpus_files:
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
     backend = tokenizer.backend_tokenizer.to_str()
     about = [tokenizer.chat_template, tokenizer.eos_token_id, tokenizers.__version__, transformers.__version__]
     about += [config.learn, config.max_length, config.packing, config.validation_share, config.task == "preference"]
