@@ -303,6 +303,16 @@ def test_the_reference_is_asked_once_and_anew_for_other_weights(config, tmp_path
     assert len({begin["chosen_logp"] for begin in begun[:3]}) == 1
 
 
+def test_attention_drops_nothing_while_preferences_are_learned(tiny_model):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, attention_dropout=0.3)
+    dropped = [module for module in model.modules() if getattr(module, "attention_dropout", 0)]
+    assert dropped
+    preferences.without_dropout(model)
+    assert not any(module.attention_dropout for module in dropped)
+
+
 def test_dpo_that_goes_on_from_an_adapter_has_the_model_with_it_as_its_reference(config, tmp_path):
     first = events_of(replace(config, learning_rate=0.01), tmp_path / "first")
     second = events_of(replace(config, max_steps=1, start=str(tmp_path / "first" / "adapter")), tmp_path / "second")

@@ -207,6 +207,7 @@ def test_an_option_of_the_adapter_reaches_it(config, options, reached):
     [
         ({"neftune_noise_alpha": 5.0}, {"neftune_noise_alpha": 5.0}),
         ({"neftune_noise_alpha": 0.0}, {"neftune_noise_alpha": None}),
+        ({"neftune_noise_alpha": 5.0, "task": "preference"}, {"neftune_noise_alpha": None}),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}}),
         ({"gradient_checkpointing": True}, {"activation_checkpointing": True}),
         ({"optim": "paged_adamw_8bit"}, {"optim": "paged_adamw_8bit"}),

@@ -228,7 +228,7 @@ def training_arguments(config: TrainConfig, out: Path, rows: int, *, evaluates: 
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_scheduler_type,
         lr_scheduler_kwargs=_schedule(config.lr_scheduler_type, steps),
-        neftune_noise_alpha=config.neftune_noise_alpha or None,
+        neftune_noise_alpha=None if config.task == "preference" else config.neftune_noise_alpha or None,
         use_liger_kernel=config.use_liger_kernel,
         liger_kernel_config={"cross_entropy": False, "fused_linear_cross_entropy": False},  # the loss is ours
         warmup_steps=int(config.warmup_ratio * steps),  # whole ones: the first of them has a rate of 0

@@ -244,3 +244,5 @@ def without_dropout(model) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):  # what attention itself drops, of its scores
+            module.attention_dropout = 0.0

@@ -286,7 +286,10 @@ SCHEDULE = Group(
             "        warmup_steps=int(config.warmup_ratio * steps),",
             "        warmup_steps=math.ceil(config.warmup_ratio * steps),",
         ),
-        ("        neftune_noise_alpha=config.neftune_noise_alpha or None,", "        neftune_noise_alpha=None,"),
+        (
+            '        neftune_noise_alpha=None if config.task == "preference" else config.neftune_noise_alpha or None,',
+            "        neftune_noise_alpha=None,",
+        ),
         (
             "        weight_decay=config.weight_decay,\n        max_grad_norm=config.max_grad_norm,",
             "        weight_decay=0.0,\n        max_grad_norm=config.max_grad_norm,",
