@@ -73,6 +73,26 @@ def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
         assert len(said) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "method", "task", "approach"),
+    [
+        ("preference", "qlora", "preference", "preference"),
+        ("text", "full", "text", "text"),
+        ("chat", "full", "chat", "full"),
+    ],
+)
+def test_the_corpus_of_a_run_that_goes_on_leaves_its_method(kind, method, task, approach):
+    (paths.corpora() / "c").mkdir()
+    (paths.corpora() / "c" / "card.json").write_text(f'{{"name": "c", "kind": "{kind}"}}', encoding="utf-8")
+    chosen, note, run_part, profile_part = training_approach.of_run(
+        SAY, {"corpus": "c", "method": method, "task": task}
+    )
+    assert (chosen.value, note) == (approach, SAY(f"approach.{approach}.about"))
+    assert approach in [value for _, value in chosen.choices]
+    assert (run_part.visible, profile_part.visible) == (True, False)
+    assert training_approach.on_corpus(SAY, "c", chosen.value, "starter")[1:] == (gr.skip(),) * 13
+
+
 def test_a_plan_of_the_calculator_chooses_its_approach():
     for method, task, approach in (
         ("full", "chat", "full"),

@@ -64,7 +64,8 @@ def build(say: Say) -> dict:
     chosen = training_approach.connect(say, approach, note, form, run_part, profile)
     chosen.then(on_model, choice, suited, show_progress="hidden")
     training_start.connect(say, form, mixed)
-    go_on = (partial(on_go_on, say, list(form)), list(form.values()))
+    shown = [approach, note, run_part, profile["part"]]
+    go_on = (partial(on_go_on, say, list(form)), [*form.values(), *shown])
     live["go_on"].click(go_on[0], live["run"], go_on[1], show_progress="hidden")
     return {
         "form": form,
@@ -177,13 +178,15 @@ def on_plan(names: list[str], plan: dict) -> list:
 
 @show_errors
 def on_go_on(say: Say, names: list[str], run_id: str | None) -> list:
-    """The form as a run had it, going on from there: corpus and task are what a person then changes."""
+    """The form as a run had it, going on from there, and its approach; corpus and task are what a person changes."""
+    shown = [gr.skip()] * 4
     known = starts.fields(f"{starts.RUN}{run_id}") | {"name": ""} if run_id else {}
     if known:
         offered = training_start.choices(say, store.choices(store.sync_all()))
         known["start"] = gr.Dropdown(choices=offered, value=known["start"])
+        shown = training_approach.of_run(say, known)
         inform(say("training.goes_on", name=runs.label(run_id)["name"]))
-    return [known.get(name, gr.skip()) for name in names]
+    return [*(known.get(name, gr.skip()) for name in names), *shown]
 
 
 def on_change(say: Say, **values) -> str:

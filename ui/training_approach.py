@@ -126,10 +126,15 @@ def on_fields(say: Say, corpus_id: str | None, approach: str, method: str, task:
     """The approach that a method and a task make."""
     if approach == "prompt":
         return (gr.skip(),) * (3 + len(OF_PREFERENCES))
-    made = task if task in WITH_METHOD else method
-    offered = choices(say, task if task == "preference" else defaults.kind(corpus_id))
-    shown = gr.Radio(visible=task in WITH_METHOD)
-    return gr.Radio(choices=offered, value=made), about(say, made), shown, *_of_preferences(made)
+    made, note, *_ = of_run(say, {"corpus": corpus_id, "method": method, "task": task})
+    return made, note, gr.Radio(visible=task in WITH_METHOD), *_of_preferences(made.value)
+
+
+def of_run(say: Say, config: dict) -> list:
+    """The approach that a run was trained by, the line about it, and its part of the tab: what on_corpus() then keeps."""
+    made = config["task"] if config.get("task") in WITH_METHOD else config.get("method", APPROACHES[0])
+    offered = choices(say, "preference" if made == "preference" else defaults.kind(config["corpus"]))
+    return [gr.Radio(choices=offered, value=made), about(say, made), gr.Column(visible=True), gr.Column(visible=False)]
 
 
 @show_errors
