@@ -275,6 +275,8 @@ def test_shares_are_chosen_in_the_form_and_their_meaning_is_told(lang, tiny_corp
     assert training_start.on_mix(["a", "b"], "20 10,5") == [["a", 0.2], ["b", 0.105]]
     assert training_start.on_mix(["a", "b"], "20") == [["a", 0.2], ["b", 0.2]]
     assert training_start.on_mix(["a", "b", "c"], "20 10") == [["a", 0.2], ["b", 0.1], ["c", None]]
+    assert training_start.on_mix(["a", "b"], "20,30") == training_start.on_mix(["a", "b"], "20, 30")
+    assert training_start.on_mix(["a", "b", "c"], "20,30,2.5") == [["a", 0.2], ["b", 0.3], ["c", 0.025]]
     assert training_start.on_mix([], "20") == []
     assert training_start.on_mixed([["a", 0.2], ["b", 0.105]], [], "20") == (["a", "b"], "20  10.5")
     told = training_start.on_told(say, [[second, 0.25]], first, "", 2)

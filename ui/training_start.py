@@ -69,9 +69,14 @@ def on_start(say: Say, names: list[str], start: str | None) -> list:
 
 
 def on_mix(others: list[str] | None, shares: str | None) -> list:
-    """The field's value: a number for each corpus, or one for all; what is no share stays empty and is refused."""
-    numbers = [float(number.replace(",", ".")) / 100 for number in re.findall(r"\d+(?:[.,]\d+)?", shares or "")]
-    others = others or []
+    """The field's value: a number for each corpus, or one for all; what is no share stays empty and is refused.
+
+    A comma is that of a decimal, unless there would be fewer numbers than corpora: "20,30".
+    """
+    others, found = others or [], re.findall(r"\d+(?:[.,]\d+)?", shares or "")
+    if len(found) < len(others):
+        found = re.findall(r"\d+(?:\.\d+)?", shares or "")
+    numbers = [float(number.replace(",", ".")) / 100 for number in found]
     numbers = numbers * len(others) if len(numbers) == 1 else numbers
     numbers += [None] * (len(others) - len(numbers))
     return [[corpus, number and round(number, 6)] for corpus, number in zip(others, numbers, strict=False)]
