@@ -6,10 +6,12 @@ import zipfile
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from core import paths
+from core.arena import matches
 from core.corpus import corpus
 from core.errors import UserError
 from core.estimate import setup
@@ -212,6 +214,16 @@ def test_what_is_held_out_of_a_corpus_is_the_same_beside_another_one(config, tmp
     both = training_loop.prepare_rows(config, tokenizer, quiet, tmp_path / "tokens")[1]
     alone = training_loop.prepare_rows(replace(config, mix=()), tokenizer, quiet, tmp_path / "tokens")[1]
     assert both.parts[0].numbers.tolist() == alone.numbers.tolist()
+
+
+def test_the_arena_measures_what_is_held_out_of_every_corpus(config, tmp_path, monkeypatch):
+    tokenizer, quiet = tokenizer_loading.load_tokenizer(config), lambda *_, **__: None
+    mixture = training_loop.prepare_rows(config, tokenizer, quiet, tmp_path / "tokens")[1]
+    counts = [len(set(part.numbers.tolist())) for part in mixture.parts]
+    monkeypatch.setattr(matches.chat_models, "find", lambda _: SimpleNamespace(config=config))
+    rows = matches.held_out_rows(["run:one"])
+    assert [sum(kind in row for row in rows) for kind in ("messages", "text")] == counts
+    assert all(counts)
 
 
 def test_texts_go_with_chats_both_ways_and_a_small_corpus_is_named(config, texts, tiny_corpus, tmp_path):

@@ -17,7 +17,7 @@ from core.chat.types import Question, Sampling
 from core.corpus import turns
 from core.errors import ErrorElsewhere, UserError
 from core.runs import gpu_access, runs
-from core.training import corpus_rows
+from core.training import mixing
 
 SIDES = ("left", "right")
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
@@ -105,12 +105,12 @@ def measure(directory: Path, request: dict) -> None:
 
 
 def held_out_rows(ids: list[str]) -> list[dict]:
-    """The rows that the first run among the models held out; none if its corpus is gone."""
+    """The rows that the first run among the models held out of all its corpora; none if one of them is gone."""
     for id in ids:
         try:
             if config := chat_models.find(id).config:
-                rows = list(corpus_rows.read_rows(runs.corpus_path(config.corpus)))
-                return [turns.as_chat(row) for row in corpus_rows.split(rows, config.validation_share)[1]]
+                places = map(runs.corpus_path, mixing.corpora(config))
+                return list(map(turns.as_chat, mixing.held_out_rows(places, config.validation_share)))
         except (UserError, OSError, ValueError):
             continue
     return []

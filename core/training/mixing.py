@@ -13,10 +13,12 @@ import itertools
 import math
 import random
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import numpy
 
+from . import corpus_rows
 from .config import TrainConfig
 from .errors import PreferencesAlone
 
@@ -33,6 +35,16 @@ def shares(config: TrainConfig) -> list[float]:
     """The share of each of corpora() in the tokens that are read; they add up to 1."""
     further = [share for _, share in config.mix]
     return [1 - sum(further), *further]
+
+
+def held_out_rows(places: Iterable[str | Path], share: float) -> list[dict]:
+    """The rows that a run holds out, given the places of its corpora() and its validation_share: those of each corpus.
+
+    Raises:
+        CorpusGone.
+    """
+    rows = (corpus_rows.split(list(corpus_rows.read_rows(place)), share)[1] for place in places)
+    return list(itertools.chain.from_iterable(rows))
 
 
 def amounts(tokens: list[float], further: list[float], epochs: float) -> list[dict]:
