@@ -11,6 +11,7 @@ from core.errors import UserError
 from core.synth import chain_steps, chain_templates, material, preview, prompts, recipes, synth_jobs, votes, worker
 from tests.endpoint_server import answer, serving
 from ui import synth_form, synth_reading, synth_recipe
+from ui.errors import Refused
 from ui.text import Say
 
 CHAIN = """
@@ -221,6 +222,17 @@ def test_every_passage_of_a_corpus_is_a_seed_and_topics_can_be_pruned(vault):
     assert all(any(seed["text"] in text for text in asked) for seed in seeds)
     update = synth_form.on_corpus(Say("ru"), vault)
     assert (update["value"], update["visible"]) == (list(topics), True)
+
+
+def test_all_topics_ticked_are_every_passage_and_none_is_refused(vault, monkeypatch):
+    say, topics = Say("ru"), list(material.topics(vault))
+    assert synth_form.chosen_topics(say, vault, topics[:1]) == topics[:1]
+    assert synth_form.chosen_topics(say, vault, topics) is None
+    assert synth_form.chosen_topics(say, "", []) is None
+    with pytest.raises(Refused, match="Не отмечена ни одна тема"):
+        synth_form.chosen_topics(say, vault, [])
+    monkeypatch.setattr(material, "MOST_TOPICS", 1)  # one is offered and ticked, and nobody unticked the other
+    assert synth_form.chosen_topics(say, vault, synth_form.on_corpus(say, vault)["value"]) is None
 
 
 def test_a_chain_with_material_writes_of_each_passage_once(serve, vault, tmp_path):

@@ -126,8 +126,16 @@ def request(say: Say, values: dict) -> dict:
     values = {key: value or None if isinstance(value, str) else value for key, value in values.items() if key != "file"}
     tokens = values.pop("volume") or values["tokens"]
     values |= {"tokens": int(tokens or 0), "seed": int(values["seed"] or 0), "name": values["name"] or ""}
-    values |= sampling(values) | {"topics": values["topics"] or None}
+    values |= sampling(values) | {"topics": chosen_topics(say, values["corpus"], values["topics"])}
     return values | {"personas": prompts.read_personas(values["personas"])}
+
+
+def chosen_topics(say: Say, name: str | None, ticked: list[str] | None) -> list[str] | None:
+    """The topics that are ticked; None, for every passage, where all are: of many topics the rarest are not offered."""
+    offered = material.topics(name) if name else {}
+    if len(offered) > 1 and not ticked:
+        raise Refused(say("synth.topics.missing"))
+    return ticked if ticked and not offered.keys() <= set(ticked) else None
 
 
 def sampling(values: dict) -> dict:
