@@ -180,7 +180,7 @@ def test_the_demo_tells_how_far_it_is(demo_job, happened, stage, done, total, un
 def test_the_demo_s_steps_are_shown_with_the_time_left(demo_job):
     demo_job(("stage", {"stage": "training"}), ("step", STEP))
     shown = opening.panel(Say("ru"), opening_demo.progress())
-    assert "12 / 48 шагов, 216 токенов в секунду, осталось примерно 1\u00a0мин 30\u00a0с" in shown
+    assert "12 / 48 шагов, токенов в секунду: 216, осталось примерно 1\u00a0мин 30\u00a0с" in shown
     assert shown.count('class="done"') == 2
 
 

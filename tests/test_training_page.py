@@ -133,7 +133,7 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
         "Apple's GPU"
     )
     events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
-    assert run_html.start_line(Say("ru"), "r").endswith("внимание: flash_attention_2")
+    assert run_html.start_line(Say("ru"), "r").endswith("ядро внимания: flash_attention_2")
     events.append(paths.run("r"), "model", attention="eager", flash_attention_lacks="class", experts=4)
     assert run_html.start_line(SAY, "r").endswith(
         "attention: eager, because this kind of model does not support FlashAttention 2 · "
