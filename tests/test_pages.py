@@ -193,7 +193,7 @@ def test_a_demo_that_failed_says_why_in_the_page_s_language(demo_job):
 
 def test_a_demo_that_was_killed_says_so_and_one_that_was_stopped_is_as_if_never_started(demo_job):
     job = demo_job(("started", {}), ("stage", {"stage": "training"}), alive=False)
-    assert "The demo broke off: lost" in opening.panel(Say("en"), opening_demo.progress())
+    assert "The demo stopped: lost" in opening.panel(Say("en"), opening_demo.progress())
     events.append(job, "stopped")
     assert opening_demo.progress() == opening_demo.Progress()
     assert opening.panel(Say("en"), opening_demo.progress()) == ""

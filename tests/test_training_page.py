@@ -115,7 +115,7 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     assert run_html.start_warning(SAY, "r") == ""
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="package")
     assert run_html.start_line(SAY, "r") == (
-        "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7\u00a0% full · "
+        "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7% full · "
         "attention: sdpa, because the package flash-attn is not installed"
     )
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="card", by_document=True)
