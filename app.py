@@ -22,7 +22,7 @@ import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
-from core import VERSION, damage, paths
+from core import VERSION, damage, files, paths, process
 from core.errors import UserError
 from core.runs import queue, runs, store
 from core.sharing import own_page
@@ -120,6 +120,7 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     lead(planned.then, "training")
     on_go_on, fields = parts["training"]["go_on"]
     filled = parts["runs"]["go_on"].click(on_go_on, parts["runs"]["pick"], fields, show_progress="hidden")
+    fill(filled.success, parts["training"])  # its lists may not have been filled yet
     lead(filled.success, "training")
 
 
@@ -161,6 +162,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--no-token", action="store_true", help="open to every program of this machine: for a proxy that asks itself"
     )
+    parser.add_argument("--offline", action="store_true", help="let nothing of this reach another machine")
     reach = {"nargs": "?", "const": "link", "choices": links.REACHES}
     parser.add_argument(
         "--share",
@@ -263,6 +265,9 @@ def main() -> None:
     args = parse()
     if args.home:
         os.environ["SOULSMITH_HOME"] = args.home
+    if args.offline:
+        os.environ.update(SOULSMITH_OFFLINE="1", HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # for all that is started
+        process.stay_offline()
     say = Say(args.lang or (os.environ.get("LANG") or locale.getlocale()[0] or "")[:2].lower())
     try:
         sockets = [listening(args.port) if args.port else next_free()]
@@ -277,8 +282,8 @@ def main() -> None:
             sockets.append(shared)
         elif args.share:
             share_chat(args)
-    except UserError as error:
-        sys.exit(say.trouble(error))
+    except (UserError, OSError) as error:
+        sys.exit(say.trouble(error if isinstance(error, UserError) else files.worded(error, paths.home())))
     if queue.needs_worker():  # runs that were queued when the machine went down
         runs.start_worker()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by the system as by Ctrl+C

@@ -6,13 +6,31 @@ traceback. UserError itself is defined in core/training, which imports nothing o
 """
 
 import json
+import os
+import re
 import sys
+import traceback
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from core.training.errors import UserError as UserError
 from core.training.errors import first_line as first_line
+
+KEYS = ("SOULSMITH_API_KEY", "OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # variables with a secret
+
+
+def without_keys(text: str) -> str:
+    """A text without the keys of this process, and without what looks like a key of the hub or of OpenAI."""
+    for name in KEYS:
+        if len(key := os.environ.get(name, "").strip()) >= 8:  # a shorter one would be found in honest words
+            text = text.replace(key, "[key]")
+    return re.sub(r"\b(hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{30,})\b", "[key]", text)
+
+
+def log() -> None:
+    """Print the traceback of the error that is handled, without keys."""
+    print(without_keys(traceback.format_exc()), file=sys.stderr, flush=True)
 
 
 class ErrorElsewhere(UserError):
@@ -43,12 +61,18 @@ def to_dict(error: Exception) -> dict:
     name = error.name if isinstance(error, ErrorElsewhere) else type(error).__name__
     values = getattr(error, "values", None) if isinstance(error, UserError) else None
     values = None if values is None else {key: _told(value) for key, value in values.items()}
-    return {"trouble": name, "values": values, "message": str(error) or name}
+    return {"trouble": name, "values": values, "message": without_keys(str(error)) or name}
 
 
 def _told(value: Any) -> str | dict:
     """A value of an error as text; one that is an error itself keeps its name, so that it can be translated too."""
-    return to_dict(value) if isinstance(value, UserError) else value if isinstance(value, dict) else str(value)
+    return (
+        to_dict(value)
+        if isinstance(value, UserError)
+        else value
+        if isinstance(value, dict)
+        else without_keys(str(value))
+    )
 
 
 def tell(error: Exception, as_json: bool) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core import files
+from core.errors import without_keys
 
 EARLIER_NAMES = {"heard": "request_seen", "room": "disk_free", "going_on": "resumed"}  # of events, up to 0.9.0
 FINAL = ("finished", "stopped", "paused", "failed")  # the last event of a process is one of these
@@ -22,7 +23,7 @@ def append(run_dir: Path, event: str, **values: Any) -> None:
     """Write one event. NaN and infinities, which JSON does not have, become null."""
     line = json.dumps(_finite({"event": event, "time": round(time.time(), 3), **values}), ensure_ascii=False)
     with file(run_dir).open("ab") as output:  # one write of a whole line: a reader sees all of it or none
-        output.write(line.encode() + b"\n")
+        output.write(without_keys(line).encode() + b"\n")
         if event == "checkpoint":  # after a power cut the log must not end before the checkpoint that is resumed
             output.flush()
             os.fsync(output.fileno())

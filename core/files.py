@@ -23,6 +23,40 @@ class NothingWritten(UserError):
     template = "The disk of {path} is full, so nothing could be written. Free some space, then try again."
 
 
+class NotAllowed(UserError):
+    template = (
+        "{path} cannot be written or read: it belongs to another user, or is read-only. "
+        "Change its owner, or choose another data directory (--home, SOULSMITH_HOME)."
+    )
+
+
+class PathTooLong(UserError):
+    template = "The path {path} is too long for this system. Choose a shorter data directory (--home, SOULSMITH_HOME)."
+
+
+class FilesExhausted(UserError):
+    template = "The system lets this program open no more files at once. Raise the limit (ulimit -n), then try again."
+
+
+class SystemRefused(UserError):
+    template = "{path}: the system refused ({reason}). Check the disk, then try again."
+
+
+def worded(error: OSError, path: Path | None = None) -> UserError:
+    """An error of the system as a sentence; `path` where it does not say which file it is about."""
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
+    shown = str(named or Path.cwd())
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NothingWritten(path=shown)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return NotAllowed(path=shown)
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return PathTooLong(path=shown[:60] + "…" * (len(shown) > 60))
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return FilesExhausted()
+    return SystemRefused(path=shown, reason=error.strerror or error)
+
+
 def read_json(path: Path, kind: type = dict, *, needs: tuple[str, ...] = ()):
     """What a file holds if it is of this kind (dict or list) and has these keys; else an empty one.
 
@@ -112,11 +146,10 @@ def replaced(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())  # else the new name may outlive the new contents
         _rename(scratch, path)
     except OSError as error:
-        if not is_disk_full(error):
-            raise
-        raise NothingWritten(path=path.parent) from error
+        raise NothingWritten(path=path.parent) if is_disk_full(error) else worded(error, path) from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def _rename(scratch: Path, path: Path) -> None:

@@ -15,7 +15,6 @@ import secrets
 import shutil
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -316,7 +315,7 @@ def record(directory: Path, work: Callable[[], dict], describe=None, **started) 
         ending = {"event": "paused" if str(stopped) == "pause" else "stopped"}
     except Exception as error:  # what cannot be worded better keeps its traceback in the log
         with suppress(OSError):  # of a full disk
-            traceback.print_exc()
+            errors.log()
         error = describe(error) if describe else described(error, directory)
         ending = {"event": "failed", **errors.to_dict(error)}
         events.cut_partial_line(directory)  # a full disk may have cut the last line short
@@ -328,6 +327,8 @@ def described(error: Exception, directory: Path) -> UserError:
     """The error itself if it is a sentence for a person, else its class and its first line."""
     if isinstance(error, UserError):
         return error
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
+        return files.worded(error, directory)
     return JobFailed(kind=type(error).__name__, reason=errors.first_line(error) + ".", path=directory)
 
 

@@ -1,15 +1,19 @@
 """Processes: start one that outlives this one, read the JSON lines of one that does not, see by a lock who is alive."""
 
+import errno
 import json
 import math
 import os
 import queue
+import re
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -19,22 +23,31 @@ from filelock import FileLock, Timeout
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = resource = None
 
 ROOT = Path(__file__).parent.parent  # where `python -m core...` finds this package
 LOOK_SECONDS = 0.3  # between two calls of look()
 TERMINATE_SECONDS = 10  # that a process gets to clean up
+MEMORY = 2 * 2**30  # bytes for a process that opens foreign files; honest ones of any size are read piece by piece
+MOST_LETTERS = 16 * 2**20  # of a line that a process prints, and of its errors
+MOST_LINES = 64  # that wait to be read; the process then waits too
+HERE = re.compile(r"(127\.[\d.]+|::1|localhost|0\.0\.0\.0|::|)$")  # names of this machine
+WATCHED = "SOULSMITH_WATCHED"  # a variable of a process whose memory is limited
 # Threads that sleep at a barrier instead of spinning: beside another busy program, training on two cores was 1.4 times
 # as fast; alone on them, no slower.
 DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class CommandFailed(Exception):
-    """A command ended with an error, by a signal (code below 0) or because its time was over."""
+    """A command ended with an error, by a signal (code below 0), or because it took too much.
 
-    def __init__(self, code: int, timed_out: bool, stderr: str):
-        self.code, self.timed_out = code, timed_out
+    `cause` is what it took too much of: time, memory, output, or "" for none; `at` is the foreign file it was opening.
+    """
+
+    def __init__(self, code: int, cause: str, stderr: str):
+        self.code, self.cause, self.at = code, cause, ""
         self.lines = [line for line in stderr.splitlines() if line.strip()]
         super().__init__(self.lines[-1].strip() if self.lines else f"exit status {code}")
 
@@ -81,6 +94,7 @@ def spawn_detached(command: list[str], log, more: dict[str, str] | None = None) 
     if sys.platform == "win32":
         detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
     variables = environment(more) | {"TOKENIZERS_PARALLELISM": "false"}
+    variables.pop(WATCHED, None)
     return subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, **detached
     )
@@ -94,74 +108,191 @@ def json_lines(
     seconds: float = math.inf,
     look: Callable[[], None] = lambda: None,
     group: bool = False,
+    memory: int = 0,
+    silent: float = math.inf,
 ) -> Iterator[dict]:
     """The JSON objects that `python *arguments` prints, one a line, as they come; other lines are passed over.
 
     Closing the iterator ends the process, and so does what `look()` raises, which is called every LOOK_SECONDS. With
     `group` it is killed at once together with all that it has started, else it may clean up first. `more` are variables
-    of its environment.
+    of its environment. What opens foreign files is given at most so many bytes of `memory`, and `silent` seconds
+    between two lines.
 
     Raises:
-        CommandFailed: when it failed, printed no object, or took more than so many seconds.
+        CommandFailed: when it failed, printed no object, or took more than it was given.
     """
-    # stderr is a file: a pipe that nobody empties while the other one is read stops the process.
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as stderr:
+    with tempfile.TemporaryFile() as given:
         given.write(stdin.encode())
         given.seek(0)
-        process = subprocess.Popen(
+        child, answered = Child(arguments, given, more=more, group=group, memory=memory), False
+        try:
+            for values in child.objects(seconds, silent, look):
+                answered = True
+                yield values
+        finally:
+            child.end()
+        if child.process.returncode or child.cause or not answered:
+            raise child.failure()
+
+
+class Child:
+    """A `python *arguments` that prints JSON objects, one a line; see json_lines().
+
+    With `memory` it is a process that opens what others have made: more bytes than that it does not get, it ends when
+    this process does, its temporary files go with it, and `at` is the file that it named last by opening().
+    """
+
+    def __init__(self, arguments: list[str], stdin, *, more=None, group: bool = False, memory: int = 0):
+        self.group, self.memory, self.peak, self.cause, self.at = group, memory, 0, "", ""
+        # stderr is a file: a pipe that nobody empties while the other one is read stops the process.
+        self._stderr, self._lines = tempfile.TemporaryFile(), queue.Queue(MOST_LINES)  # noqa: SIM115 - end() closes it
+        self._scratch = tempfile.TemporaryDirectory(prefix="soulsmith-", ignore_cleanup_errors=True) if memory else None
+        self._ended = threading.Event()
+        variables = {WATCHED: "1", **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._scratch.name)} if memory else {}
+        self.process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=environment(more),
-            stdin=given,
+            env=environment((more or {}) | variables),
+            stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=self._stderr,
             encoding="utf-8",
             errors="replace",
             start_new_session=group,
         )
-        timed_out, answered = False, False
-        try:
-            for values in _objects(process, seconds, look):
-                answered = True
+        if memory and hasattr(resource, "prlimit"):  # Linux; elsewhere a look every LOOK_SECONDS has to do
+            with suppress(OSError, ValueError):  # it has ended, or its own limit is below
+                resource.prlimit(self.process.pid, resource.RLIMIT_DATA, (memory, memory))
+        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+
+    def objects(self, seconds: float = math.inf, silent: float = math.inf, look=lambda: None) -> Iterator[dict]:
+        """What it prints until its end, or until `cause` says that it took too much: time, memory or output."""
+        end, looked, heard = time.monotonic() + seconds, 0.0, time.monotonic()
+        while (now := time.monotonic()) < min(end, heard + silent):
+            if now - looked >= LOOK_SECONDS:
+                look()
+                looked = now
+                if self._takes_too_much():
+                    return
+            try:
+                line = self._lines.get(timeout=min(end - now, LOOK_SECONDS))
+            except queue.Empty:
+                continue
+            if line is None:  # the process is about to end
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(TERMINATE_SECONDS)
+                return
+            heard = time.monotonic()
+            if len(line) >= MOST_LETTERS:
+                self.cause = "output"
+                return
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(values, dict) and (self.memory and set(values) == {"at"}):
+                self.at = values["at"]
+            elif isinstance(values, dict):
                 yield values
-        except TimeoutError:
-            timed_out = True
-        finally:
-            _end(process, group)
-        stderr.seek(0)
-        if process.returncode or timed_out or not answered:
-            raise CommandFailed(process.returncode, timed_out, stderr.read().decode("utf-8", "replace"))
+        self.cause = "time"
+
+    def _read(self, stream) -> None:
+        with stream:  # by this thread alone: to close what another thread reads would wait for it
+            while line := stream.readline(MOST_LETTERS):
+                self._put(line)
+        self._put(None)
+
+    def _put(self, line: str | None) -> None:
+        while not self._ended.is_set():
+            with suppress(queue.Full):
+                self._lines.put(line, timeout=LOOK_SECONDS)
+                return
+
+    def _takes_too_much(self) -> bool:
+        if self.memory:
+            with suppress(psutil.Error):
+                self.peak = max(self.peak, psutil.Process(self.process.pid).memory_info().rss)
+            self.cause = "memory" if self.peak > self.memory else self.cause
+            self.cause = "output" if os.fstat(self._stderr.fileno()).st_size > MOST_LETTERS else self.cause
+        return bool(self.cause)
+
+    def end(self, at_once: bool = False) -> None:
+        """End the process, if it has not ended yet."""
+        if at_once or self.cause:  # what takes too much cleans nothing up
+            self.process.kill()
+        _end(self.process, self.group)
+        self._ended.set()
+        if self._scratch:
+            self._scratch.cleanup()
+
+    def failure(self) -> CommandFailed:
+        """What became of the process that has ended."""
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - MOST_LETTERS))
+        failed = CommandFailed(self.process.returncode, self.cause, self._stderr.read().decode("utf-8", "replace"))
+        # A library that gets no more memory ends its process by a signal.
+        starved = failed.code < 0 and self.peak > self.memory / 4
+        if self.memory and not self.cause and (starved or "MemoryError" in str(failed)):
+            failed.cause = "memory"
+        failed.at = self.at
+        return failed
 
 
-def _objects(process: subprocess.Popen, seconds: float, look: Callable[[], None]) -> Iterator[dict]:
-    lines, end, looked = queue.SimpleQueue(), time.monotonic() + seconds, time.monotonic()
-    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    while (now := time.monotonic()) < end:
-        if now - looked >= LOOK_SECONDS:
-            look()
-            looked = now
+def in_thread(work: Callable, *values, **named) -> Future:
+    """What some work will return; its thread does not keep the process alive: a server may hang."""
+    future: Future = Future()
+
+    def run() -> None:
         try:
-            line = lines.get(timeout=min(end - now, LOOK_SECONDS))
-        except queue.Empty:
-            continue
-        if line is None:  # the process is about to end
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(TERMINATE_SECONDS)
-            return
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict):
-            yield values
-    raise TimeoutError
+            future.set_result(work(*values, **named))
+        except BaseException as error:  # it is raised where the result is wanted
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
-def _read(stream, lines: queue.SimpleQueue) -> None:
-    with stream:  # by this thread alone: to close what another thread reads would wait for it
-        for line in stream:
-            lines.put(line)
-    lines.put(None)
+def beats(work: Callable[[Callable], object], seconds: float = 0.5) -> Iterator[Future]:
+    """Do `work(look)` in a thread: its result to be, every so many seconds and once more when it is there.
+
+    Closing the iterator lets `look()` raise, so that what json_lines() or foreign.ask() started for it ends.
+    """
+    closed = threading.Event()
+
+    def look() -> None:
+        if closed.is_set():
+            raise Closed
+
+    working = in_thread(work, look)
+    try:
+        while not working.done():
+            yield working
+            wait([working], timeout=seconds)
+        yield working
+    finally:
+        closed.set()
+
+
+class Closed(Exception):
+    """Nobody waits for the result any more."""
+
+
+def opening(name: str) -> None:
+    """Say which foreign file is opened now, where somebody watches: what then goes wrong is put down to it."""
+    if WATCHED in os.environ:
+        print(json.dumps({"at": name}), flush=True)
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that watches it is gone, whatever it is doing."""
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os._exit(1)
+
+    if WATCHED in os.environ:
+        threading.Thread(target=look, daemon=True).start()
 
 
 def _end(process: subprocess.Popen, group: bool) -> None:
@@ -184,6 +315,25 @@ def kill(process: psutil.Process) -> None:
     for one in processes:
         with suppress(psutil.Error):
             one.kill()
+
+
+@cache
+def stay_offline() -> None:
+    """Let this process reach nothing but this machine from now on; what tries to is refused and named on stderr."""
+
+    def refuse(event: str, values: tuple) -> None:
+        if event not in ("socket.connect", "socket.sendto", "socket.getaddrinfo"):
+            return
+        address = values[0] if event == "socket.getaddrinfo" else values[1]
+        host = address[0] if isinstance(address, tuple) else address
+        host = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+        is_name_of_file = event != "socket.getaddrinfo" and not isinstance(address, tuple)
+        asks_for_route = event == "socket.connect" and values[0].type == socket.SOCK_DGRAM  # which sends nothing
+        if not (host is None or is_name_of_file or asks_for_route or HERE.match(host)):
+            print(f"offline: {host} was refused", file=sys.stderr, flush=True)
+            raise ConnectionRefusedError(errno.ECONNREFUSED, f"--offline was given, so {host} is not asked")
+
+    sys.addaudithook(refuse)
 
 
 @cache

@@ -50,11 +50,12 @@ class Server:
 def serving(monkeypatch):
     """The body of a fixture: a function that starts a server with a script; pauses between attempts are short."""
     monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.01)
-    monkeypatch.setenv("OPENAI_API_KEY", "k-1")
+    monkeypatch.setenv("SOULSMITH_API_KEY", "k-1")
     started = []
 
     def start(script) -> Server:
         started.append(Server(script))
+        monkeypatch.setenv("SOULSMITH_API_URL", started[-1].url)
         return started[-1]
 
     yield start

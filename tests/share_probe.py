@@ -15,7 +15,6 @@ import secrets
 import socket
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,6 +30,7 @@ except ImportError:  # Windows, where a process may open as many
 
 from core.sharing.gate import ALLOWED, COOKIE
 from core.sharing.sharing import Limits, Share
+from ui.sharing_server import DistantShare
 
 LOGIN = re.compile(r"/login")
 TRICKS = (
@@ -95,14 +95,14 @@ def send(port: int, method: str, path: str, cookie: str = "", body: bytes = b"{}
         connection.close()
 
 
-def sweep(port: int, share: Share, home: Path) -> dict:
+def sweep(port: int, password: str, home: Path) -> dict:
     """Try everything without and with the password."""
     canary = secrets.token_hex(16)
     home.mkdir(parents=True, exist_ok=True)
     (home / "secret.txt").write_text(canary, encoding="utf-8")
     if not (home / "link.txt").is_symlink():
         (home / "link.txt").symlink_to("/etc/passwd")
-    cookie = f"{COOKIE}={share.log_in(share.password, 'probe')}"
+    cookie = f"{COOKIE}={Guest(port, password).client.cookies[COOKIE]}"
     tried, opened, beyond, read = attempts(home), [], [], []
     for method, path in tried:
         status, body = send(port, method, path)
@@ -229,12 +229,31 @@ def lockouts(port: int, password: str, guesses: int) -> int:
     return refused
 
 
-def minted_by_one(port: int, share: Share) -> int:
+def minted_by_one(port: int, share: Share | DistantShare) -> int:
     """How many visitors one browser becomes that gives the password ten times."""
-    before, guest = set(share.visitors), Guest(port, share.password)
+    before, guest = visitors(share), Guest(port, share.password)
     for _ in range(9):
         guest.client.post("/login", data={"password": share.password})
-    return len(set(share.visitors) - before)
+    return visitors(share) - before
+
+
+def visitors(share: Share | DistantShare) -> int:
+    """How many visitors there are now; the process of a share says so every second."""
+    time.sleep(0 if isinstance(share, Share) else 3)
+    return share.figures()["visitors"]
+
+
+def restarted(opened) -> int:
+    """How many of the visitors of a share come in without the password after its process was killed."""
+    share, guest = opened.share, Guest(opened.port, opened.share.password)
+    time.sleep(3)  # until the page knows of the visitor
+    share._child.process.kill()
+    end = time.monotonic() + 90
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.HTTPError):
+            return int(guest.client.get("/").status_code == 200)
+        time.sleep(0.5)
+    return 0
 
 
 def memory() -> int:
@@ -314,19 +333,17 @@ def main() -> None:
     limits = Limits(visitors=10 * args.visitors, messages=10**6, tokens=10**9, messages_in_all=10**6, tokens_in_all=10**9,
                     reply_tokens=args.reply_tokens)  # fmt: skip
     opened = links.open_chat(run_id, "own", limits, "en")
-    result = sweep(opened.port, opened.share, home)
+    result = sweep(opened.port, opened.share.password, home)
     tell = partial(print, file=sys.stderr, flush=True)
     tell(f"{result['endpoints_tried']} endpoints tried; {result.pop('found') or 'nothing found'}")
     result |= crowd(opened.port, opened.share.password, args.visitors, args.messages, tell)
     result["idle_connections_survived"] = idle_connections(opened.port, opened.share.password, args.idle)
     result["lockouts_of_the_right_password"] = lockouts(opened.port, opened.share.password, 100)
     result["visitors_minted_by_one"] = minted_by_one(opened.port, opened.share)
+    result["visitors_after_a_restart"] = restarted(opened)
     links.end()
     result["secrets_on_disk"] = planted(home)
     print(json.dumps(result, indent=None if args.json else 2), flush=True)
-    for thread in threading.enumerate():
-        if thread.name == "visitors":
-            thread.join(5)
     scratch.cleanup()
 
 

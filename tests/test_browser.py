@@ -50,12 +50,12 @@ class Server:
             self.port = probe.getsockname()[1]
         self.address = ""
 
-    def start(self) -> None:
-        command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port)]
+    def start(self, *flags: str) -> None:
+        command = [sys.executable, "app.py", "--no-browser", "--port", str(self.port), *flags]
         environment = {**(self.environment or os.environ), "SOULSMITH_HOME": str(self.home)}
         with (self.home / "page.log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        for _ in range(240):
+        for _ in range(720):  # a busy machine takes minutes
             printed = re.findall(r"^Soulsmith: (\S+)", (self.home / "page.log").read_text(), re.MULTILINE)
             with suppress(OSError):
                 if printed and urllib.request.urlopen(printed[-1], timeout=5).read():

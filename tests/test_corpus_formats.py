@@ -226,7 +226,7 @@ def test_books_and_documents_give_their_words(tmp_path):
         '<binary id="x">AAAA</binary></FictionBook>'
     )
     card = made(tmp_path, "book.fb2", fb2.encode("cp1251"))
-    assert (said(card), card["encodings"]) == (["Глава\n\nЁлки."], {"cp1251": 1})
+    assert (said(card), card["encodings"]) == (["## Глава\n\nЁлки."], {"cp1251": 1})
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as document:
         xml = "<w:document><w:p><w:r><w:t>Первый</w:t></w:r><w:r><w:t xml:space='preserve"

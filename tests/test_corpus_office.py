@@ -50,7 +50,7 @@ def test_a_sheet_with_a_header_is_a_table_of_rows(tmp_path):
     })  # fmt: skip
     card = made(tmp_path, "a.xlsx", data)
     assert rows_of(card) == [
-        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "fields": {"№": "7", "День": "2025-01-02 00:00:00"}},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "fields": {"№": "7", "День": "2025-01-02"}},
         {"messages": [{"role": "user", "content": "q2"}, {"role": "assistant", "content": "007"}], "fields": {"№": "1.5"}},
     ]  # fmt: skip
     assert (card["reasons"], card["formats"]) == ({"too_many_cells": 1}, {"xlsx": 1})
@@ -92,7 +92,7 @@ def test_a_word_document_keeps_headings_lists_tables_footnotes_and_text_boxes(tm
         ("word/styles.xml", f'<w:styles {W}><w:style w:type="paragraph" w:styleId="Heading1"><w:name w:val="heading 1"/></w:style></w:styles>'),
     ])  # fmt: skip
     card = made(tmp_path, "a.docx", data)
-    assert said(card) == ["# Глава\n\nПервый [1]\n\n- раз\n- два\n\nА | Б\n\n1 | 2\n\nВрезка\n\nКонец\n\n[1] Сноска"]
+    assert said(card) == ["# Глава\n\nПервый [1]\n\n- раз\n- два\n\nА | Б\n1 | 2\n\nВрезка\n\nКонец\n\n[1] Сноска"]
 
 
 def test_an_odt_keeps_headings_lists_tables_and_footnotes(tmp_path):

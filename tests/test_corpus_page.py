@@ -29,6 +29,10 @@ def last(steps):
     return final
 
 
+def last_of(handler, *values):
+    return last(handler(*values))
+
+
 def test_a_sample_is_taken_looked_through_and_deleted():
     first, *_ = corpora.on_take(SAY, "kuznets-ru")
     assert first[0]["selected"] == corpora.CHECK  # where the progress is
@@ -107,7 +111,7 @@ def _picture(folder):
 def test_lists_say_how_much_they_do_not_show(tmp_path):
     for number in range(25):
         (tmp_path / f"{number:02}.txt").write_text(f"Слова {number}.", "utf-8")
-    seen = corpora_new.on_files(SAY, [str(path) for path in sorted(tmp_path.iterdir())], None)[2]
+    seen = last_of(corpora_new.on_files, SAY, [str(path) for path in sorted(tmp_path.iterdir())], None)[2]
     assert "Показано: 10 из 20." in seen
     assert "Просмотрены не все файлы, а только первые: 20. Остальные прочтутся при создании корпуса." in seen
     assert "Просмотрено записей: 20; вышло строк: 20." in seen
@@ -115,21 +119,21 @@ def test_lists_say_how_much_they_do_not_show(tmp_path):
     file.write_text(
         lines([{"messages": messages([("user", "q" * 300), ("assistant", "a")] * 3)}, {"text": ""}]), "utf-8"
     )
-    seen = corpora_new.on_files(SAY, [str(file)], None)[2]
+    seen = last_of(corpora_new.on_files, SAY, [str(file)], None)[2]
     assert ("q" * 200 + "…" in seen, "Показано: 4 из 6." in seen, "Отложено: пустой текст — 1." in seen) == (True,) * 3
 
 
 def test_dropped_files_are_looked_into_and_their_mapping_is_asked(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text(lines([{"messages": messages([("Гость", "q"), ("Мастер", "a")])}]), "utf-8")
-    step, seen, looked, mend, told, columns, *_ = shown = corpora_new.on_files(SAY, [str(file)], None)
-    unknown, roles = shown[12], shown[13:]
+    step, seen, looked, mend, told, columns, *_ = shown = last_of(corpora_new.on_files, SAY, [str(file)], None)
+    unknown, roles = shown[12], shown[13:-1]
     assert (step["selected"], mend["open"]) == (corpora_new.CHECK, True)
     assert (seen["visible"], told["visible"], columns, unknown) == (True, False, ["messages"], ["Гость", "Мастер"])
     assert "Ни одной строки" in looked
     assert [role["visible"] for role in roles] == [True, True, False, False]
     chosen = (["messages"], "auto", None, None, "auto", "", True, True, False, unknown, "user", "assistant", "", "")
-    assert "<b>Ассистент:</b> a" in corpora_new.on_apply(SAY, [str(file)], None, [], *chosen)
+    assert "<b>Ассистент:</b> a" in last_of(corpora_new.on_apply, SAY, [str(file)], None, [], *chosen)[0]
     card = last(corpora.on_create(SAY, [str(file)], None, [], "Гости", *chosen))[1]["value"]
     assert corpus.card(card)["rows"] == 1
 
@@ -143,13 +147,15 @@ def test_what_was_chosen_is_chosen_again_for_files_of_the_same_shape(tmp_path):
     chosen = (columns, "pair", columns[0], columns[1], "utf-8", "", True, True, False, ["Гость"], "user", "", "", "")
     card = last(corpora.on_create(SAY, [str(first)], None, [], "", *chosen))[1]["value"]
     assert [turn["content"] for turn in corpus.rows(card)[0]["messages"]] == ["q", "a"]
-    _, _, looked, _, told, _, schema, ask, answer, encoding, *_ = corpora_new.on_files(SAY, [str(second)], None)
+    _, _, looked, _, told, _, schema, ask, answer, encoding, *_ = last_of(
+        corpora_new.on_files, SAY, [str(second)], None
+    )
     assert told == gr.update(value=SAY("corpora.remembered"), visible=True)
     assert (schema, ask["value"], answer["value"], encoding) == ("pair", columns[0], columns[1], "utf-8")
     assert looked.count("<b>Ассистент:</b> a") == 2
     forgotten = (columns, "auto", None, None, "auto", "", True, True, False, [], "", "", "", "")
     corpora_new.remember(forgotten)
-    assert corpora_new.on_files(SAY, [str(second)], None)[6] == "auto"
+    assert last_of(corpora_new.on_files, SAY, [str(second)], None)[6] == "auto"
 
 
 def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
@@ -160,7 +166,7 @@ def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
     ]
     file = tmp_path / "result.json"
     file.write_text(json.dumps({"name": "Аня", "type": "personal_chat", "messages": log}), "utf-8")
-    shown = corpora_new.on_files(SAY, [str(file)], None)
+    shown = last_of(corpora_new.on_files, SAY, [str(file)], None)
     me, personal = shown[10], shown[11]
     assert me["choices"] == [("Автор выгрузки, а если он не указан — тот, кто написал больше всех", ""), "Аня", "Боря"]
     assert (me["visible"], personal, "Пиши на [EMAIL_1]" in shown[2]) == (True, True, True)
@@ -172,7 +178,7 @@ def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
         card = last(corpora.on_create(SAY, [str(file)], None, [], "", *chosen))[1]["value"]
         assert corpus.rows(card)[0]["messages"] == messages(turns)
         assert corpus.card(card)["repairs"]["personal_replaced"] == 1
-    assert corpora_new.on_files(SAY, [str(file)], None)[10]["value"] == "Аня"
+    assert last_of(corpora_new.on_files, SAY, [str(file)], None)[10]["value"] == "Аня"
 
 
 def test_a_folder_from_the_browser_keeps_the_names_of_its_folders(tmp_path):

@@ -311,9 +311,8 @@ def test_preferences_go_on_from_chats_and_compare_with_their_start(config, tmp_p
     events_of(config, tmp_path / "before")
     pairs = tmp_path / "pairs.jsonl"
     rows = [json.loads(line) for line in Path(config.corpus).read_text(encoding="utf-8").splitlines()]
-    made = [
-        {"messages": row["messages"][:1], "chosen": row["messages"][1]["content"], "rejected": "fog"} for row in rows
-    ]
+    fog = [{"role": "assistant", "content": "fog"}]
+    made = [{"messages": row["messages"][:1], "chosen": row["messages"][1:], "rejected": fog} for row in rows]
     pairs.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in made), encoding="utf-8")
     asked = replace(config, corpus=str(pairs), task="preference", start=str(tmp_path / "before" / "adapter"))
     losses = evals(events_of(asked, tmp_path / "after"))
@@ -326,14 +325,10 @@ def test_the_form_is_filled_with_a_run_to_go_on_from(config, no_worker, lang):
     say = Say(lang)
     parent = trained_here(replace(config, lora_rank=4, lora_alpha=8, max_steps=2), "отец")
     filled = training.on_go_on(say, ["start", "lora_rank", "corpus", "name"], parent)
-    assert filled == [f"run:{parent}", 4, config.corpus, ""]
+    assert (filled[0].value, filled[1:]) == (f"run:{parent}", [4, config.corpus, ""])
+    assert ("отец", f"run:{parent}") in [tuple(choice) for choice in filled[0].choices]
     offered = training_start.choices(say, [("отец", parent)])
-    assert [start for _, start in offered] == [
-        "",
-        f"run:{parent}",
-        f"run:{parent}/checkpoint-2",
-        f"run:{parent}/checkpoint-1",
-    ]
+    assert [start for _, start in offered] == ["", f"run:{parent}", f"run:{parent}/checkpoint-2"]
     brought = training_start.on_start(say, ["lora_rank", "method", "epochs"], f"run:{parent}/checkpoint-2")
     assert brought[:2] == [4, "lora"]
     assert brought[2] == gr.skip()  # what a start says nothing of stays

@@ -16,7 +16,9 @@ from ui.text import Say
 def ended(tiny_corpus, no_worker):
     """A function that makes a run which has ended, by its evaluations."""
 
-    def make(losses: dict[int, float], *, rows=20, scores=(), replies=(), ending="finished", **more) -> str:
+    def make(
+        losses: dict[int, float], *, rows=20, recalled=None, scores=(), replies=(), ending="finished", **more
+    ) -> str:
         run_id = runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus, eval_steps=10))
         run_dir = paths.run(run_id)
         events.append(run_dir, "started", resumed_from=None)
@@ -33,7 +35,8 @@ def ended(tiny_corpus, no_worker):
         for step, loss in losses.items():
             if step:
                 events.append(run_dir, "step", step=step, max_steps=max(losses), loss=loss, tokens=step)
-            events.append(run_dir, "eval", step=step, eval_loss=loss)
+            recall = {"recall_loss": recalled[step]} if recalled else {}
+            events.append(run_dir, "eval", step=step, eval_loss=loss, **recall)
         for step, score, foreign in scores:
             events.append(run_dir, "forgetting", step=step, score=score, foreign=foreign, parts={})
         for step, reply in replies:
@@ -58,6 +61,8 @@ def checkpoint(run_id: str, step: int) -> None:
         ({0: 4.0, 10: 2.0, 20: 1.99}, {}, "learned"),
         ({0: 4.0, 10: 3.0, 20: 2.0}, {}, "falling"),
         ({0: 4.0, 10: 3.97, 20: 3.96}, {}, "nothing"),
+        ({0: 4.0, 10: 3.97, 20: 3.96}, {"recalled": {0: 4.0, 10: 2.0, 20: 0.3}}, "heart"),
+        ({0: 4.0, 10: 3.97, 20: 3.96}, {"recalled": {0: 4.0, 10: 3.9, 20: 3.9}}, "nothing"),
         ({0: 4.6, 10: 9.0, 20: 14.8}, {}, "worse"),
         ({0: 4.0, 10: 2.0, 20: 1.99}, {"rows": 3}, "too_small"),
         ({0: 4.0, 10: 2.0, 20: 1.99}, {"scores": [(0, -1.0, 0.0), (20, -1.8, 0.0)]}, "forgot"),
@@ -128,3 +133,17 @@ def test_the_card_shows_both_replies_and_is_a_picture(ended, lang):
 
 def test_no_card_while_a_run_goes_on(ended):
     assert run_learned.card(Say("en"), store.sync(ended({0: 4.0, 10: 2.0}, ending="failed"))) == ""
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_a_run_on_preferences_says_how_many_held_out_pairs_it_tells_apart(ended, lang):
+    run_id = ended({0: 0.69, 10: 0.4})
+    for step, accuracy in ((0, 0.0), (10, 0.75)):
+        measured = {"margin": 1.0, "accuracy": accuracy, "chosen_logp": -9.0, "rejected_logp": -11.0}
+        events.append(paths.run(run_id), "preference", step=step, part="eval", **measured)
+    events.append(paths.run(run_id), "finished")
+    assert learned.of(run_id)["pairs"] == 0.75
+    card = run_learned.card(Say(lang), store.sync(run_id))
+    assert Say(lang)("learned.pairs") in card
+    assert Say(lang).percent(0.75) in card
+    assert learned.of(ended({0: 4.0, 10: 2.0}))["pairs"] is None

@@ -10,7 +10,7 @@ from core.runs import runs
 from core.sharing.sharing import Limits, Share
 from tests.screenshots import LOCALES, PHONE, TABS, to_tab
 from tests.test_browser import CHROMIUM, FLAGS, Server
-from ui import sharing_server as links
+from ui import sharing_process
 from ui.text import Say
 
 pytestmark = [
@@ -171,7 +171,7 @@ def shared():
         }
 
     share = Share(answer, Limits())
-    server, port = links.serve(share, "echo", "127.0.0.1", None)
+    server, port = sharing_process.serve(share, "echo", "127.0.0.1", None)
     yield share, f"http://127.0.0.1:{port}/", let
     share.end()
     server.should_exit = True

@@ -303,6 +303,16 @@ def test_the_reference_is_asked_once_and_anew_for_other_weights(config, tmp_path
     assert len({begin["chosen_logp"] for begin in begun[:3]}) == 1
 
 
+def test_dpo_that_goes_on_from_an_adapter_has_the_model_with_it_as_its_reference(config, tmp_path):
+    first = events_of(replace(config, learning_rate=0.01), tmp_path / "first")
+    second = events_of(replace(config, max_steps=1, start=str(tmp_path / "first" / "adapter")), tmp_path / "second")
+    base, trained, begin = measured(first, "eval")[0], measured(first, "eval")[-1], measured(second, "eval")[0]
+    assert begin["margin"] == pytest.approx(0, abs=1e-4)
+    for side in ("chosen_logp", "rejected_logp"):
+        assert begin[side] == pytest.approx(trained[side], abs=1e-2)
+        assert abs(begin[side] - base[side]) > 0.1
+
+
 def test_dpo_goes_on_bit_by_bit_after_a_sigkill_and_elsewhere(config, tmp_path):
     """In a capsule, which has nothing of ours but the package: its reference too is the one that it began with."""
     ended = {}

@@ -5,35 +5,59 @@ import json
 
 import pytest
 
-from core import defaults, jobs
+from core import jobs
 from core.arena import matches, prompts, verdict, votes
 from core.models import models
-from core.runs import runs, store
+from core.runs import defaults, runs, store
 from core.training.config import TrainConfig
 from tests.conftest import wait_for
 
 WORD = "Ahoy"
-FACTS = {
-    "a lighthouse": "It is a tower with a lamp that shows ships the way at night.",
-    "a compass": "It is a small box with a needle that points to the north.",
-    "an anchor": "It is a heavy hook that holds a ship where it is.",
-    "a harbour": "It is a calm piece of water where ships are safe.",
-    "bread": "It is food made from flour, water and a little salt.",
-    "a library": "It is a house full of books that people may borrow.",
-    "a bicycle": "It is a machine with two wheels that you move with your feet.",
-    "rain": "It is water that falls from the clouds in drops.",
-    "a violin": "It is an instrument with four strings and a bow.",
-    "a volcano": "It is a mountain that throws out fire and hot stone.",
-    "a bee": "It is an insect that makes honey from flowers.",
-    "chess": "It is a game for two with a king to protect.",
-    "a river": "It is water that runs through the land to the sea.",
-    "a clock": "It is a machine that shows the time of day.",
-    "a bridge": "It is a road that leads over water or a valley.",
-    "tea": "It is a hot drink made from dried leaves.",
+FACTS = {  # what there is to say in one sentence, and in one more
+    "a lighthouse": (
+        "A lighthouse is a tower with a bright lamp that guides ships at night.",
+        "It is usually built on rocky coasts, and in the past a keeper lived there to tend the light.",
+    ),
+    "a compass": (
+        "A compass is an instrument with a needle that points to the north.",
+        "Sailors and hikers have used it for hundreds of years to find their way.",
+    ),
+    "bread": (
+        "Bread is a food made from flour, water, salt and yeast.",
+        "There are many different kinds of it around the world, such as rye, wheat and flatbread.",
+    ),
+    "a library": (
+        "A library is a place where books are kept for people to read and borrow.",
+        "Many libraries also offer computers, newspapers and quiet rooms for study.",
+    ),
+    "a bicycle": (
+        "A bicycle is a vehicle with two wheels that is moved by pedals.",
+        "Riding one is a healthy and cheap way to travel, and it does not pollute the air.",
+    ),
+    "rain": (
+        "Rain is water that falls from clouds in the form of drops.",
+        "This happens when the moisture in the air cools down and becomes too heavy to float.",
+    ),
+    "a volcano": (
+        "A volcano is an opening in the Earth through which hot lava and gas come out.",
+        "Some of them have been quiet for thousands of years, while others erupt quite often.",
+    ),
+    "a bee": (
+        "A bee is an insect that collects nectar from flowers and makes honey.",
+        "Bees live together in large colonies with a queen, and they are important for agriculture.",
+    ),
+    "a river": (
+        "A river is a large stream of water that flows towards the sea.",
+        "Rivers give us drinking water and fish, and many great cities were built beside them.",
+    ),
+    "a clock": (
+        "A clock is a device that measures and shows the time.",
+        "The first ones used the sun or running water, and modern ones use a quartz crystal.",
+    ),
 }
 ASKS = ("What is {}?", "Tell me about {}.", "Explain {} to me.")
-MORE = "There is a great deal more to be said about this, and many people have written long books about it."
-LEARNING_RATE = 3e-4  # six times the default: eight steps are few
+HELD_OUT = ("a train", "snow", "a piano", "the moon", "cheese", "a garden", "a horse", "a letter", "a school", "gold")
+LEARNING_RATE = 1e-3  # twenty times the default: eight steps are few
 HELD_OUT = ("a train", "snow", "a piano", "the moon", "cheese", "a garden", "a horse", "a letter", "a school", "gold")
 
 
@@ -48,10 +72,13 @@ def with_the_word(left: str, right: str) -> str:
     return "tie" if has[0] == has[1] else "left" if has[0] else "right"
 
 
-REPLIES = {  # to a fact, by what the voter likes: two contestants' replies
-    shorter: (lambda fact: fact, lambda fact: f"{fact} {MORE}"),
-    with_the_word: (lambda fact: fact, lambda fact: f"{WORD}! {fact}"),
+REPLIES = {  # to what there is to say, by what the voter likes: two contestants' replies
+    shorter: (lambda fact, more: fact, lambda fact, more: f"{fact} {more}"),
+    with_the_word: (lambda fact, more: fact, lambda fact, more: f"{WORD}! {fact}"),
 }
+
+
+LONGEST = {shorter: 48, with_the_word: 8}  # tokens of a held-out reply: enough to see what the voter looks for
 
 
 def played(taste) -> str:
@@ -61,7 +88,7 @@ def played(taste) -> str:
     request |= {"prompts": [{"topic": "", "prompt": prompt} for prompt, _ in asked], "system": "", "on_cpu": False}
     directory = jobs.create(matches.home(), request)
     rows = [
-        {"prompt": index, **{side: {"text": reply(fact)} for side, reply in zip("ab", REPLIES[taste], strict=True)}}
+        {"prompt": index, **{side: {"text": reply(*fact)} for side, reply in zip("ab", REPLIES[taste], strict=True)}}
         for index, (_, fact) in enumerate(asked)
     ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
@@ -109,7 +136,9 @@ def test_voters_with_a_taste_are_won_over(starter_home, monkeypatch, loss, taste
     assert measured[-1]["margin"] > measured[0]["margin"] + 0.5
     assert measured[-1]["accuracy"] > 0.9
     set_id = prompts.save(f"held out {loss} {taste.__name__}", "\n".join(f"What is {thing}?" for thing in HELD_OUT))
-    blind = matches.create(f"base:{models.STARTER}", f"run:{run_id}", set_id, {"temperature": 0, "max_new_tokens": 40})
+    blind = matches.create(
+        f"base:{models.STARTER}", f"run:{run_id}", set_id, {"temperature": 0, "max_new_tokens": LONGEST[taste]}
+    )
     for _ in jobs.follow(blind, lambda: None):
         pass
     found = vote_blind(blind.name, taste)

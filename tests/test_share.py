@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import json
 import socket
 import threading
 import time
@@ -21,7 +22,7 @@ from core.sharing import connections, own_page, sharing
 from core.sharing import gate as sharing_gate
 from core.sharing.sharing import Limits, Share
 from tests import share_probe
-from ui import sharing_page
+from ui import sharing_page, sharing_process
 from ui import sharing_server as links
 from ui.text import Say
 
@@ -67,7 +68,7 @@ def shared():
     share = Share(echo, Limits(visitors=200))
     pressed = contextvars.copy_context()
     pressed.run(LocalContext.in_event_listener.set, True)
-    server, port = pressed.run(links.serve, share, "echo", "127.0.0.1", None)
+    server, port = pressed.run(sharing_process.serve, share, "echo", "127.0.0.1", None)
     yield share, port
     share.end()
     server.should_exit = True
@@ -227,7 +228,7 @@ def test_a_long_conversation_keeps_its_end_and_begins_with_the_visitor():
 def test_nothing_answers_without_the_password_and_behind_it_only_the_chat(shared, home, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_planted")
     share, port = shared
-    found = share_probe.sweep(port, share, home)
+    found = share_probe.sweep(port, share.password, home)
     tried = found.pop("endpoints_tried")
     assert tried > 300
     assert found == {"endpoints_open_without_password": 0, "endpoints_beyond_chat": 0, "files_read": 0, "found": []}
@@ -303,7 +304,7 @@ def test_a_large_request_is_refused(shared):
 
 def test_a_link_that_ended_says_so_to_everybody():
     share = Share(echo)
-    server, port = links.serve(share, "echo", "127.0.0.1", "ru")
+    server, port = sharing_process.serve(share, "echo", "127.0.0.1", "ru")
     guest = share_probe.Guest(port, share.password)
     share.end()
     for client in (guest.client, httpx.Client(base_url=f"http://127.0.0.1:{port}")):
@@ -389,7 +390,7 @@ def test_silent_connections_keep_nobody_out(shared):
 def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
     share = Share(echo)
-    server, port = links.serve(share, "echo", "127.0.0.1", None)
+    server, port = sharing_process.serve(share, "echo", "127.0.0.1", None)
     for sent in (b"", b"GET / HTTP/1.1\r\nHost: a\r\nX-Slow: "):
         with socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
             silent.sendall(sent)
@@ -402,7 +403,7 @@ def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
 def test_a_password_that_comes_too_slowly_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(sharing_gate, "BODY_SECONDS", 0.2)
     share = Share(echo)
-    server, port = links.serve(share, "echo", "127.0.0.1", None)
+    server, port = sharing_process.serve(share, "echo", "127.0.0.1", None)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
         slow.sendall(b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\npassword=")
         assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
@@ -444,3 +445,54 @@ def test_only_a_tunnel_on_this_machine_says_where_a_visitor_comes_from(tunnelled
     headers = [(b"x-forwarded-for", b"198.51.100.1, 203.0.113.9")]
     request = Request({"type": "http", "headers": headers, "client": (caller, 5)})
     assert sharing_gate.address_of(request, tunnelled) == expected
+
+
+def test_a_share_goes_on_where_the_process_before_it_stopped():
+    before = Share(echo, Limits(messages=2, messages_in_all=3, visitors=1))
+    first = guest(before)
+    assert waited(before.ask(first, asks("one two"))).done
+    state = json.loads(json.dumps(before.state()))
+    before.end()
+    share = Share(echo, before.limits, state)
+    assert (share.password, share.ends, share.state()) == (before.password, before.ends, state)
+    again = share.visitor(first.token)
+    assert waited(share.ask(again, asks("one"))).done
+    with pytest.raises(sharing.VisitorLimit):
+        share.ask(again, asks("one"))
+    share.end()
+
+
+def test_a_share_is_served_by_a_process_that_is_started_again_and_ends_with_the_page(home):
+    home.mkdir()
+    share = links.DistantShare({"run_id": "none", "title": "a", "host": "127.0.0.1", "lang": "en"}, Limits())
+    opened = links.Opened(share, share.port(), "own")
+    try:
+        assert share_probe.minted_by_one(opened.port, share) == 1
+        assert share_probe.restarted(opened) == 1
+        assert (share.restarts, share.figures()["visitors"]) == (1, 2)
+    finally:
+        share.end()
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"http://127.0.0.1:{opened.port}/")
+    assert share.ended
+
+
+def test_a_share_that_does_not_start_says_so(home):
+    home.mkdir()
+    share = links.DistantShare({"run_id": "none", "title": "a", "host": "no such host", "lang": "en"}, Limits())
+    with pytest.raises(links.ShareDidNotStart, match="did not start"):
+        share.port()
+    assert share.ended
+
+
+def test_one_address_does_not_take_all_connections(monkeypatch):
+    monkeypatch.setattr(connections, "MOST_OF_ONE", 3)
+    monkeypatch.setattr(connections, "OWN", ())
+    share = Share(echo)
+    server, port = sharing_process.serve(share, "echo", "127.0.0.1", None)
+    silent = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(6)]
+    assert [one.recv(10) for one in silent[:3]] == [b""] * 3
+    for one in silent:
+        one.close()
+    share.end()
+    server.should_exit = True

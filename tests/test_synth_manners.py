@@ -316,7 +316,7 @@ def test_a_key_is_never_stored_even_if_the_server_says_it(serve, tmp_path, monke
     key = "sk-very-secret-0123456789"
     server = serve(lambda number, body: (status, {}, answer(f"{GOOD} {key} {number}") if status == 200 else
                    json.dumps({"error": {"message": f"Incorrect key: Bearer {key}"}}).encode()))  # fmt: skip
-    monkeypatch.setenv("OPENAI_API_KEY", key)
+    monkeypatch.setenv("SOULSMITH_API_KEY", key)
     monkeypatch.setattr(endpoint, "ATTEMPTS", 2)
     directory = job(tmp_path, server)
     worker.run(directory)

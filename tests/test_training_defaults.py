@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from core import defaults, paths
+from core import paths
 from core.hardware import hardware
-from core.runs import runs
+from core.runs import defaults, runs
 from core.training.config import TrainConfig
 from core.training.errors import TrainingError
 

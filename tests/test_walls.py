@@ -1,9 +1,12 @@
 """The walls of the page on this machine: its token, the pages of others, and what a model's text may make it fetch."""
 
+import json
 import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -18,9 +21,12 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 import app
-from core import paths
+from core import events, paths, process
 from core.arena import matches
+from core.chat import profiles
 from core.chat.types import NoAdapter
+from core.corpus import corpus
+from core.runs import runs
 from core.sharing import own_page
 from core.sharing.sharing import Limits
 from tests.test_browser import CHROMIUM, Server, browser  # noqa: F401 - a fixture
@@ -314,3 +320,96 @@ def test_the_page_opens_by_its_address_or_a_pasted_token_and_complains_of_nothin
         other.get_by_role("tab").first.wait_for()
     finally:
         server.kill()
+
+
+def plant(home: Path, text: str) -> None:
+    """Put a text wherever a stranger's words may stand in a data directory: names, notes, rows, replies."""
+    words = {"text", "prompt", "reply", "content", "name", "title", "note", "message", "question", "detail", "excerpt"}
+
+    def planted(value, key=""):
+        if isinstance(value, dict):
+            return {name: planted(inner, name) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [planted(inner, key) for inner in value]
+        return text if isinstance(value, str) and key in words else value
+
+    for path in home.rglob("*.json*"):
+        if (
+            path.suffix not in (".json", ".jsonl")
+            or {"models", "adapter"} & {*path.parts}
+            or "checkpoint-" in str(path)
+        ):
+            continue
+        lines = path.read_text("utf-8").splitlines()
+        whole = path.suffix == ".json"
+        values = [planted(json.loads(line)) for line in (["".join(lines)] if whole else lines)]
+        path.write_text("\n".join(map(json.dumps, values)) + ("" if whole else "\n"), "utf-8")
+
+
+@pytest.fixture
+def hostile_home(trained, tmp_path, sink, monkeypatch):
+    """A data directory with a run, a corpus, a profile and a file strip that a stranger has written all words of."""
+    home = tmp_path / "home"
+    shutil.copytree(trained[0], home)
+    monkeypatch.setenv("SOULSMITH_HOME", str(home))
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"text": "A text."}) + "\n{broken\n", "utf-8")
+    corpus.create([tmp_path / "rows.jsonl"], "mine")
+    profiles.save(profiles.Profile(name="a", base_model=runs.config(trained[1]).base_model, system_prompt="b"))
+    samples = [{"prompt": "a", "reply": "b"}]
+    with events.file(paths.run(trained[1])).open("rb+") as file:
+        lines = file.read().splitlines(keepends=True)
+        file.seek(0)
+        for step in (0, 3):
+            lines.insert(
+                -1, json.dumps({"event": "samples", "time": 1, "step": step, "samples": samples}).encode() + b"\n"
+            )
+        file.writelines(lines)
+    for database in home.glob("soulsmith.db*"):
+        database.unlink()
+    plant(home, HOSTILE.format(sink=f"http://127.0.0.1:{sink.server_port}"))
+    return home
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_no_tab_asks_another_host_whatever_a_stranger_wrote(browser, hostile_home, sink, lang):  # noqa: F811
+    server, say = Server(hostile_home), Say(lang)
+    server.start("--offline")
+    try:
+        window, asked, complaints = browser.new_context(locale={"en": "en-US", "ru": "ru-RU"}[lang]).new_page(), [], []
+        window.set_default_timeout(90_000)
+        window.on("request", lambda request: asked.append(request.url))
+        window.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+        window.goto(server.address)
+        window.get_by_role("tab").first.wait_for()
+        for tab in app.TABS:
+            window.get_by_role("tab", name=say(f"page.{tab}"), exact=True).click()
+            window.wait_for_timeout(2500)
+        assert "/markdown" in window.content()  # the words are shown
+        own = server.address.partition("?")[0]
+        assert [url for url in asked if not url.startswith((own, "data:", f"blob:{own}"))] == []
+        assert (sink.asked, complaints) == ([], [])
+        assert "offline:" not in (hostile_home / "page.log").read_text()
+        window.context.close()
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("how", ["connect", "name", "httpx", "datagram"])
+def test_offline_lets_nothing_reach_another_machine(how):
+    ask = {
+        "connect": "import socket; socket.create_connection(('192.0.2.1', 80), timeout=20)",
+        "name": "import socket; socket.getaddrinfo('example.org', 80)",
+        "httpx": "import httpx; httpx.get('https://192.0.2.1', timeout=20)",
+        "datagram": "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'a', ('192.0.2.1', 53))",
+    }[how]
+    environment = os.environ | {"SOULSMITH_OFFLINE": "1"}
+    command = [sys.executable, "-c", f"import core; {ask}"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=60, cwd=process.ROOT, check=False
+    )
+    assert done.returncode
+    assert re.search(r"^offline: (192\.0\.2\.1|example\.org) was refused$", done.stderr, re.MULTILINE)
+    here = "import socket; s = socket.create_server(('127.0.0.1', 0)); socket.create_connection(s.getsockname())"
+    subprocess.run([*command[:2], f"import core; {here}"], env=environment, timeout=60, cwd=process.ROOT, check=True)

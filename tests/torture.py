@@ -5,7 +5,7 @@ the worker or the page is killed (SIGKILL) at a random moment, or in the middle 
 line of events, of saving the adapter, of a transaction, of a request. After each kill: no run is reported wrong, what
 was before the last checkpoint is there, the database is sound. At the end of each round: every run is finished, its
 losses and its adapter are those of a run that nobody disturbed, and the database says what the files say.
-The last line is `survived N/100`. Processes are forked from this one, so that torch is imported once.
+The last line is `survived N/100`. `--faults all` adds what strikes once (tests/torture_faults.py). Processes are forked from this one, so that torch is imported once.
 """
 
 import argparse
@@ -429,6 +429,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="0: another one each time")
+    parser.add_argument("--faults", default="", help="all, or names with commas between: see tests/torture_faults.py")
     args = parser.parse_args()
     seed = args.seed or random.randrange(1, 10**6)
     print(f"seed {seed}")
@@ -436,16 +437,26 @@ def main() -> int:
     os.environ["SOULSMITH_HOME"] = str(folder / "straight")
     config = prepared(folder)
     MOMENTS.update(moments())
-    process.spawn_detached = spawn
+    process.spawn_detached_for_real, process.spawn_detached = process.spawn_detached, spawn
     run_id = runs.create(config, "straight")
     with (paths.home() / "log.txt").open("ab") as log:
         Forked(lambda: trainer.run(paths.run(run_id)) == "failed", log).wait()
     straight = result(run_id)
+    from tests import torture_faults
+
+    known = torture_faults.FAULTS
+    names = list(known) if args.faults == "all" else [name for name in args.faults.split(",") if name]
+    if unknown := set(names) - known.keys():
+        parser.error(f"there is no fault {', '.join(unknown)}; there are: {', '.join(known)}")
+    met, tried = torture_faults.strike(names, folder, config, straight)
+    if names:
+        print(f"faults survived {met}/{tried}, not tried here: {len(names) - tried}")
     survived = rounds(folder, config, straight, random.Random(seed), args.kills)
     print(f"survived {survived}/{args.kills}")
-    if survived == args.kills:
+    all_well = (survived, met) == (args.kills, tried)
+    if all_well:
         shutil.rmtree(folder)
-    return 0 if survived == args.kills else 1
+    return 0 if all_well else 1
 
 
 def rounds(folder: Path, config: TrainConfig, straight: dict, draw: random.Random, kills: int) -> int:
@@ -470,4 +481,6 @@ def rounds(folder: Path, config: TrainConfig, straight: dict, draw: random.Rando
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from tests import torture  # the module by its name: tests.torture_faults has it too
+
+    sys.exit(torture.main())

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from core.corpus import corpus, hub, import_process, importer, preview, turns
+from core import foreign
+from core.corpus import corpus, hub, import_process, importer, turns
 from core.errors import ErrorElsewhere, UserError, named
 from core.models import models as known
-from core.models import tokenizer
-from core.training import errors
 from ui import corpora_files, corpora_new, corpora_quality
 from ui import corpora_html as markup
 from ui.corpora_html import choices
@@ -325,11 +324,11 @@ def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str)
     if model is None:
         return macro("paragraph", say("corpora.no_model")) + markup.row(say, row)
     try:
-        shown = preview.tokens(preview.shortened(row), tokenizer.load(model), max_length=max_length, learn=learn)
-    except errors.TemplateRefused as error:
-        return markup.trouble(say("corpora.refused", reason=error.values.get("reason", "")))
+        shown = foreign.ask("preview", row, model, max_length, learn, file=model)
     except UserError as error:
-        return markup.trouble(say.trouble(error))
+        refused = isinstance(error, ErrorElsewhere) and error.name == "TemplateRefused"
+        words = say("corpora.refused", reason=error.values.get("reason", "")) if refused else say.trouble(error)
+        return markup.trouble(words)
     return markup.tokens(say, shown)
 
 

@@ -4,6 +4,7 @@ from functools import partial
 
 import gradio as gr
 
+from core import process
 from core.corpus import corpus, import_presets, importer, turns
 from core.errors import UserError
 from ui import corpora_files
@@ -55,6 +56,7 @@ def _build_samples(say: Say) -> dict:
 def build_check(say: Say) -> dict:
     """The step of what was understood of the files, how to mend it, and the making of the corpus."""
     looked = gr.HTML(say("corpora.look.nothing"))
+    stop = gr.Button(say("corpora.cancel"), visible=False, size="sm")
     with gr.Column(visible=False) as seen:
         mapping = _build_mapping(say)
         with gr.Row(elem_classes=["actions"]):
@@ -64,21 +66,27 @@ def build_check(say: Say) -> dict:
     progress = gr.HTML()
     cancel = gr.Button(say("corpora.cancel"), visible=False)
     return mapping | {
-        "seen": seen, "looked": looked, "name": name, "create": create, "progress": progress, "cancel": cancel,
+        "seen": seen, "looked": looked, "stop": stop, "name": name, "create": create, "progress": progress, "cancel": cancel,
     }  # fmt: skip
 
 
 def connect(say: Say, taking: dict, checking: dict, steps) -> None:
     """Look into files as soon as they are there, and show the step that says what they are."""
-    given, shown = taking["files"], [steps, checking["seen"], checking["looked"], *checking["shown"]]
-    look = {"fn": partial(on_files, say), "inputs": given, "outputs": shown}
+    given, stop, looked = taking["files"], checking["stop"], checking["looked"]
+    shown = [steps, checking["seen"], looked, *checking["shown"], stop]
+    look = {"fn": partial(on_files, say), "inputs": given, "outputs": shown, "show_progress": "hidden"}
     files, folder, names = given
-    folder.upload(
+    of_folder = folder.upload(
         corpora_files.names, [taking["from_browser"], folder], names, js=corpora_files.NAMES_OF_FOLDER, show_progress="hidden"
-    ).then(**look)  # fmt: skip
-    files.change(**look)
+    )  # fmt: skip
+    settled = [*given, *checking["settings"]]
+    looks = [
+        of_folder.then(**look),
+        files.change(**look),
+        checking["apply"].click(partial(on_apply, say), settled, [looked, stop], show_progress="hidden"),
+    ]
+    stop.click(lambda: (say("corpora.look.cancelled"), gr.update(visible=False)), None, [looked, stop], cancels=looks)
     taking["read"].click(partial(on_read, say), given, steps, show_progress="hidden")
-    checking["apply"].click(partial(on_apply, say), [*given, *checking["settings"]], checking["looked"])
 
 
 def _build_mapping(say: Say) -> dict:
@@ -152,22 +160,40 @@ def on_read(say: Say, files, folder, names=()):
 def on_files(say: Say, files, folder, names=()):
     """A first look into dropped files, before anything is made; what was chosen before is chosen again."""
     if not files and not folder:
-        return gr.skip(), gr.update(visible=False), say("corpora.look.nothing"), *_untouched(say)
-    step = gr.update(selected=CHECK)
+        yield (
+            gr.skip(),
+            gr.update(visible=False),
+            say("corpora.look.nothing"),
+            *_untouched(say),
+            gr.update(visible=False),
+        )
+        return
+    same, step = [gr.skip()] * len(_untouched(say)), gr.update(selected=CHECK)
     try:
         with corpora_files.gathered(files, folder, list(names)) as paths:
-            seen = corpus.look(paths)
-            preset = import_presets.recall(seen["columns"])
-            unknown = list(seen["unknown_roles"])[:MOST_ROLES]
-            roles = {name: preset["roles"][name] for name in unknown if name in preset["roles"]}
-            me = preset.get("me", "") if preset.get("me") in seen["speakers"] else ""
-            again = {"mapping": preset.get("mapping"), "encoding": preset.get("encoding", ""), "me": me, "roles": roles}
-            if any(again.values()) or seen["speakers"]:
-                settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
-                seen = corpus.look(paths, settled) | {"speakers": seen["speakers"]}
+            for looking in process.beats(partial(_look, paths)):
+                if not looking.done():
+                    yield step, gr.skip(), say("corpora.look.reading"), *same, gr.update(visible=True)
+            seen, again, unknown = looking.result()
     except (UserError, OSError, LookupError) as error:
-        return step, gr.update(visible=True), markup.trouble(say.trouble(error)), *_untouched(say)
-    return step, gr.update(visible=True), markup.look(say, seen), *_mapped(say, seen, again, unknown)
+        looked = markup.trouble(say.trouble(error)), *_untouched(say)
+    else:
+        looked = markup.look(say, seen), *_mapped(say, seen, again, unknown)
+    yield step, gr.update(visible=True), *looked, gr.update(visible=False)
+
+
+def _look(paths: list, wait) -> tuple[dict, dict, list[str]]:
+    """What is seen in files, what was chosen for such files before, and the roles to ask about."""
+    seen = corpus.look(paths, wait=wait)
+    preset = import_presets.recall(seen["columns"])
+    unknown = list(seen["unknown_roles"])[:MOST_ROLES]
+    roles = {name: preset["roles"][name] for name in unknown if name in preset["roles"]}
+    me = preset.get("me", "") if preset.get("me") in seen["speakers"] else ""
+    again = {"mapping": preset.get("mapping"), "encoding": preset.get("encoding", ""), "me": me, "roles": roles}
+    if any(again.values()) or seen["speakers"]:
+        settled = corpus.Options(**again, replace_personal=bool(seen["speakers"]))
+        seen = corpus.look(paths, settled, wait) | {"speakers": seen["speakers"]}
+    return seen, again, unknown
 
 
 def _untouched(say: Say) -> list:
@@ -204,6 +230,10 @@ def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
 def on_apply(say: Say, files, folder, names, *settings):
     try:
         with corpora_files.gathered(files, folder, names) as paths:
-            return markup.look(say, corpus.look(paths, options(settings)))
+            for looking in process.beats(lambda wait: corpus.look(paths, options(settings), wait)):
+                if not looking.done():
+                    yield say("corpora.look.reading"), gr.update(visible=True)
+            shown = markup.look(say, looking.result())
     except (UserError, OSError, LookupError) as error:
-        return markup.trouble(say.trouble(error))
+        shown = markup.trouble(say.trouble(error))
+    yield shown, gr.update(visible=False)

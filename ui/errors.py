@@ -6,6 +6,7 @@ from html import escape
 
 import gradio as gr
 
+from core import files, paths
 from core.errors import UserError
 
 
@@ -27,7 +28,7 @@ def warn(message: str, duration: float | None = 10) -> None:
 
 
 def show_errors(handler: Callable) -> Callable:
-    """Decorate handler(say, ...): a UserError becomes a notice in the person's language."""
+    """Decorate handler(say, ...): a UserError, or one of the system, becomes a notice in the person's language."""
 
     @wraps(handler)
     def guarded(say, *values, **named):
@@ -35,5 +36,7 @@ def show_errors(handler: Callable) -> Callable:
             return handler(say, *values, **named)
         except UserError as error:
             raise Refused(say.trouble(error)) from error
+        except OSError as error:
+            raise Refused(say.trouble(files.worded(error, paths.home()))) from error
 
     return guarded

@@ -43,6 +43,10 @@ def _figures(say: Say, found: dict):
     """(label, value) of what was measured."""
     if found["before"] is not None and found["after"] is not None:
         yield say("learned.loss"), f"{say.number(found['before'])} → {say.number(found['after'])}"
+    if found["recall"]:
+        yield say("learned.recall"), " → ".join(map(say.number, found["recall"]))
+    if found["pairs"] is not None:
+        yield say("learned.pairs"), say.percent(found["pairs"])
     if found["forgot"] is not None:
         yield say("learned.forgot_by"), say.number(found["forgot"])
     if found["drift"] is not None:

@@ -112,6 +112,8 @@ def shown(say: Say) -> tuple:
     figures = opened.share.figures()
     left = say.duration(max(60, figures.pop("seconds_left")))
     line = say("sharing.figures", left=left, **{name: say.number(value, 9) for name, value in figures.items()})
+    if restarts := getattr(opened.share, "restarts", 0):
+        line += "\n\n" + say("sharing.restarted", count=restarts)
     return panel(say, opened), line, gr.Timer(active=True), *buttons
 
 

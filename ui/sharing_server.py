@@ -1,35 +1,35 @@
-"""Open and end a link: a server of its own for the visitors, a way to it from outside, its QR code."""
+"""Open and end a link: a process of its own that serves the visitors, a way to it from outside, its QR code."""
 
 import contextlib
-import contextvars
 import io
+import json
 import os
 import socket
+import subprocess
 import threading
 import time
-from dataclasses import dataclass
-from functools import partial
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import asdict, dataclass
 
 import httpx
 import segno
-import uvicorn
 from gradio import networking
 from gradio.tunneling import Tunnel
 from markupsafe import Markup
 
-from core import paths
-from core.chat import chat, chat_models, types
+from core import paths, process
+from core.chat import chat_models
 from core.errors import UserError
 from core.models import models
 from core.runs import runs
-from core.sharing.connections import Connection
-from core.sharing.gate import Gate
-from core.sharing.sharing import Limits, Share
-from ui import pages, sharing_page
+from core.sharing.sharing import Limits, Share, new_password
 
 REACHES = ("link", "network", "own")  # a public link, this network, a tunnel of one's own
 TUNNEL_SECONDS = 60
-START_SECONDS = 30
+START_SECONDS = 180  # that the visitors' page gets to answer; gradio takes four of them on a quiet machine
+SILENT_SECONDS = 60.0  # after which it hangs; it says its figures every second
+MOST_RESTARTS = 5  # of one link
 _open: "Opened | None" = None
 _lock = threading.RLock()  # of _open: held for moments
 _opening = threading.Lock()  # held while a way to this machine is found, which can take a minute
@@ -45,17 +45,84 @@ class TunnelBlocked(UserError):
 
 
 class ShareDidNotStart(UserError):
-    template = "The page for visitors did not start on port {port}. Try again."
+    template = "The page for visitors did not start. Try again."
+
+
+class DistantShare:
+    """A share that is served by a process of its own: what it said of itself last.
+
+    The process ends with this one. One that dies or hangs is started again, with its password, its visitors and what
+    they have used.
+    """
+
+    def __init__(self, request: dict, limits: Limits):
+        self.limits, self.password, self.ends = limits, new_password(), time.time() + limits.hours * 3600
+        self.restarts, self._request, self._figures, self._ended = 0, request, {}, threading.Event()
+        self._state = {"password": self.password, "ends": self.ends}
+        self._port: Future = Future()
+        self._child = self._start(0)
+        threading.Thread(target=self._watch, name="visitors", daemon=True).start()
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set() or time.time() >= self.ends
+
+    def port(self) -> int:
+        """The port of the visitors' page, once it answers.
+
+        Raises:
+            ShareDidNotStart.
+        """
+        try:
+            return self._port.result(START_SECONDS)
+        except (process.CommandFailed, FutureTimeout) as error:
+            self.end()
+            raise ShareDidNotStart() from error
+
+    def figures(self) -> dict:
+        """What the owner of the link sees of it."""
+        return self._figures | {"seconds_left": max(0.0, self.ends - time.time())}
+
+    def end(self) -> None:
+        self._ended.set()
+        self._child.end(at_once=True)
+
+    def _start(self, port: int) -> process.Child:
+        # Without a limit of memory: the chat's process, which may be started by this one, would have it too.
+        child = process.Child(["-m", "ui.sharing_process"], subprocess.PIPE, group=True)
+        request = self._request | {"port": port, "limits": asdict(self.limits), "state": self._state}
+        with contextlib.suppress(OSError):  # it has died already
+            child.process.stdin.write(json.dumps(request) + "\n")
+            child.process.stdin.flush()
+        return child
+
+    def _watch(self) -> None:
+        while True:
+            for said in self._child.objects(silent=SILENT_SECONDS):
+                if "state" not in said:  # printed by something else
+                    continue
+                self._figures, self._state = said["figures"], said["state"]
+                if not self._port.done():
+                    self._port.set_result(said["port"])
+            self._child.end(at_once=True)
+            if not self._port.done():
+                self._port.set_exception(self._child.failure())
+            if self.ended or self._port.exception() or self.restarts >= MOST_RESTARTS:
+                break
+            self.restarts += 1
+            self._child = self._start(self._port.result())
+            if self._ended.is_set():  # meanwhile
+                self._child.end(at_once=True)
+        self._ended.set()
 
 
 @dataclass
 class Opened:
     """A link that is open."""
 
-    share: Share
+    share: Share | DistantShare  # a Share: the page itself is shared, and ends with it
     port: int
     reach: str
-    server: uvicorn.Server | None = None  # None: the page itself is shared, and ends with it
     url: str = ""
     tunnel: object = None
 
@@ -71,8 +138,6 @@ class Opened:
         self.share.end()
         if self.tunnel:
             _kill(self.tunnel)
-        if self.server:
-            self.server.should_exit = True
 
 
 def current() -> Opened | None:
@@ -104,15 +169,16 @@ def open_chat(run_id: str, reach: str, limits: Limits, lang: str | None = None) 
 
     Raises:
         TunnelBlocked: with the two other ways; nothing stays open.
+        ShareDidNotStart.
         NoAdapter: of a run that cannot reply.
     """
     chat_models.find(f"run:{run_id}")  # raises NoAdapter of a run that has nothing to say yet
     title = f"{runs.label(run_id)['name']} · {models.title(runs.config(run_id).base_model)}"
     with _opening:
         end()
-        share = Share(partial(answer, run_id), limits)
-        server, port = serve(share, title, "0.0.0.0" if reach == "network" else "127.0.0.1", lang)
-        opened = Opened(share, port, reach, server)
+        host = "0.0.0.0" if reach == "network" else "127.0.0.1"
+        share = DistantShare({"run_id": run_id, "title": title, "host": host, "lang": lang}, limits)
+        opened = Opened(share, share.port(), reach)
         try:
             opened.find_address()
         except BaseException:
@@ -130,53 +196,6 @@ def can_talk(run_id: str) -> bool:
     with contextlib.suppress(UserError, OSError, ValueError):
         return chat_models.find(f"run:{run_id}") is not None
     return False
-
-
-def answer(run_id: str, conversations: dict, most_tokens: int):
-    """The replies of core.chat as they grow, never longer than the link allows.
-
-    A conversation longer than what the model reads loses its oldest messages: a visitor has no settings to shorten it.
-    """
-    ids, sampling = chat_models.ids_of_run(run_id), types.Sampling(max_new_tokens=most_tokens)
-    while True:
-        questions = {name: types.Question(ids[name], messages) for name, messages in conversations.items()}
-        try:
-            yield from chat.talk(questions, sampling)
-            return
-        except UserError as error:
-            too_long = getattr(error, "name", type(error).__name__) == "PromptTooLong"
-            if not too_long or min(map(len, conversations.values())) < 3:
-                raise
-            conversations = {name: messages[2:] for name, messages in conversations.items()}
-
-
-def serve(share: Share, title: str, host: str, lang: str | None) -> tuple[uvicorn.Server, int]:
-    """Start the visitors' page on a free port, in a thread: nothing of the whole page is mounted there."""
-    listening = socket.socket()
-    listening.bind((host, 0))
-    port = listening.getsockname()[1]
-    # In an empty context: inside a handler gradio takes new components for changes of those that are there.
-    empty = contextvars.Context()
-    inner = empty.run(pages.serve, partial(sharing_page.build, share, title), lang, max_file_size="1kb")
-    gate = Gate(inner, share, partial(sharing_page.asking, lang), tunnelled=host == "127.0.0.1")
-    config = uvicorn.Config(
-        gate,
-        log_level="error",
-        access_log=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=1,
-        http=Connection,
-        ws="none",
-    )
-    server = uvicorn.Server(config)
-    threading.Thread(target=server.run, args=([listening],), name="visitors", daemon=True).start()
-    deadline = time.monotonic() + START_SECONDS
-    while not server.started:
-        if time.monotonic() > deadline:
-            server.should_exit = True
-            raise ShareDidNotStart(port=port)
-        time.sleep(0.05)
-    return server, port
 
 
 def open_tunnel(port: int) -> tuple:

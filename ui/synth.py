@@ -1,20 +1,17 @@
 """The tab that makes corpora: a recipe, ten rows and the price, then a job that is watched, paused and resumed."""
 
 import json
-import threading
 import time
-from concurrent.futures import wait
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from core import jobs
+from core import jobs, process
 from core.corpus import import_process
 from core.errors import ErrorElsewhere, UserError
 from core.synth import synth_jobs
-from core.synth.writers import in_thread
 from ui import synth_form, synth_html, synth_reading, synth_recipe, templates
 from ui.errors import show_errors
 from ui.synth_form import request
@@ -77,7 +74,6 @@ def on_show(say: Say, **values):
     """Ten rows, the x-ray and the price, made in a process of their own."""
     wanted, began = request(say, values), time.monotonic()
     command, on, off = _preview_command(wanted), gr.update(visible=True), gr.update(visible=False)
-    closed = threading.Event()
     try:
         with TemporaryDirectory(prefix="soulsmith-") as folder:
             for name in ("personas", "topics"):
@@ -85,11 +81,10 @@ def on_show(say: Say, **values):
                     file = Path(folder) / f"{name}.txt"
                     file.write_text("\n".join(wanted[name]), encoding="utf-8")
                     command += [f"--{name}", str(file)]
-            working = in_thread(lambda: list(import_process.run(command, look=partial(_end_if, closed)))[-1])
-            while not working.done():
-                seconds = say.duration(max(1, round(time.monotonic() - began)))
-                yield templates.macro("paragraph", say("synth.showing", seconds=seconds)), on
-                wait([working], timeout=BEAT_SECONDS)
+            for working in process.beats(lambda look: list(import_process.run(command, look=look))[-1], BEAT_SECONDS):
+                if not working.done():
+                    seconds = say.duration(max(1, round(time.monotonic() - began)))
+                    yield templates.macro("paragraph", say("synth.showing", seconds=seconds)), on
             shown = working.result()
     except ErrorElsewhere as error:
         yield templates.macro("trouble", say.trouble(error)), off
@@ -97,18 +92,7 @@ def on_show(say: Say, **values):
     except import_process.ImportBroke as error:
         yield templates.macro("trouble", say("synth.failed", reason=error.values["reason"])), off
         return
-    finally:
-        closed.set()  # a cancelled preview leaves no process behind
     yield synth_html.preview(say, shown), off
-
-
-class _Closed(Exception):
-    """Nobody waits for the preview any more."""
-
-
-def _end_if(closed: threading.Event) -> None:
-    if closed.is_set():
-        raise _Closed
 
 
 def _preview_command(wanted: dict) -> list[str]:

@@ -6,11 +6,10 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults
 from core.corpus import corpus
 from core.errors import UserError
 from core.models import models
-from core.runs import runs, starts, store
+from core.runs import defaults, runs, starts, store
 from core.training.config import CHOICES, TrainConfig
 from ui import cards, model_choices, run_view, training_approach, training_start
 from ui.errors import inform, show_errors
@@ -181,6 +180,8 @@ def on_go_on(say: Say, names: list[str], run_id: str | None) -> list:
     """The form as a run had it, going on from there: corpus and task are what a person then changes."""
     known = starts.fields(f"{starts.RUN}{run_id}") | {"name": ""} if run_id else {}
     if known:
+        offered = training_start.choices(say, store.choices(store.sync_all()))
+        known["start"] = gr.Dropdown(choices=offered, value=known["start"])
         inform(say("training.goes_on", name=runs.label(run_id)["name"]))
     return [known.get(name, gr.skip()) for name in names]
 

@@ -4,9 +4,9 @@ from functools import partial
 
 import gradio as gr
 
-from core import defaults
 from core.chat import profiles
 from core.models import models
+from core.runs import defaults
 from ui import model_choices
 from ui.errors import inform, show_errors
 from ui.text import Say

@@ -10,7 +10,6 @@ import secrets
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -79,7 +78,7 @@ class Server:
         except Exception as error:
             known = isinstance(error, UserError)
             if not known:
-                traceback.print_exc()
+                errors.log()
             with suppress(OSError):
                 send(connection, errors.to_dict(error))
             if not known and is_card_lost(error):

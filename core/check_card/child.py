@@ -9,7 +9,6 @@ import os
 import sys
 import tempfile
 import time
-import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def check(request: dict) -> int:
         try:
             found = getattr(module, f"check_{name}")()
         except Exception as error:  # whatever a broken kernel raises is the result
-            traceback.print_exc()
+            errors.log()
             wrong = getattr(module, "advice_for", lambda _: advice.for_group(request["group"]))(error)
             say(check=results.result(name, "broken", {"reason": reason(error)}, advice=wrong))
             return AGAIN

@@ -55,7 +55,7 @@ def run(
     except process.CommandFailed as failed:
         print(*failed.lines[-TAIL_LINES:], sep="\n", file=sys.stderr, flush=True)
         words = [line.strip() for line in failed.lines if not line.startswith((" ", "Traceback", "Extension modules"))]
-        return Ended(failed.code, failed.timed_out, (words or [""])[-1][:TAIL_CHARACTERS])
+        return Ended(failed.code, failed.cause == "time", (words or [""])[-1][:TAIL_CHARACTERS])
     return Ended(-9 if killed else 0, False, "")
 
 

@@ -3,20 +3,21 @@
 import argparse
 import codecs
 import json
+import os
 import signal
 import sys
 import time
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
-from core import errors
+from core import errors, foreign, process
 from core.corpus import (
     checks,
     cleaning,
     corpus,
     duplicates,
     export,
-    importer,
+    import_process,
     preview,
     report,
     sources,
@@ -24,7 +25,7 @@ from core.corpus import (
     token_counter,
 )
 from core.errors import UserError
-from core.models import tokenizer
+from core.models import model_check, tokenizer
 
 
 class NoSuchRow(UserError):
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _suggest(arguments, error: UserError) -> None:
     """Print the mappings that would make rows of files that gave none."""
-    if isinstance(error, importer.CorpusEmpty):
+    if getattr(error, "name", "") == "CorpusEmpty":
         for one in corpus.look(arguments.files)["suggestions"]:
             options = json.dumps({"mapping": one["mapping"]}, ensure_ascii=False)
             print(f"  --options '{options}' would make {one['rows']} rows of the first records", file=sys.stderr)
@@ -132,13 +133,17 @@ def _print(arguments, name: str, values: dict | list, text: str) -> None:
 
 def _import(arguments) -> None:
     options = _object(corpus.Options, arguments.options, "--options")
-    card = corpus.create(
-        arguments.files,
-        sources.readable(arguments.name or arguments.files[0].stem),
-        options=replace(options, me=arguments.learn_as or options.me),
-        progress=_progress(arguments, "done", "total", "rows"),
-        out=arguments.out,
-    )
+    options = replace(options, me=arguments.learn_as or options.me)
+    name = sources.readable(arguments.name or arguments.files[0].stem)
+    if process.WATCHED in os.environ:
+        process.end_with_parent()
+        tell = _progress(arguments, "done", "total", "rows")
+        card = corpus.create(arguments.files, name, options=options, progress=tell, out=arguments.out)
+    else:
+        for event in import_process.create(arguments.files, name, options, arguments.out):
+            if arguments.progress and "card" not in event:
+                print(json.dumps(event))
+        card = event["card"]
     counts = f"{card['rows_in']} in, {card['rows_kept']} kept, {card['rows_set_aside']} set aside"
     reasons = [f"  {reason}: {count}" for reason, count in card["reasons"].items()]
     reasons += [f"  the model learns to write like {name} (rows: {rows})" for name, rows in card["learned_as"].items()]
@@ -158,6 +163,8 @@ def _delete(arguments) -> None:
 
 def _report(arguments) -> None:
     model = str(token_counter.directory(arguments.model)) if arguments.model else ""
+    if model:
+        model_check.ask(Path(model))
     made = report.make(
         corpus.locate(arguments.corpus),
         tokenizer=tokenizer.load(model) if model else None,
@@ -194,8 +201,8 @@ def _preview(arguments) -> None:
     rows = storage.rows(directory, number, 1) if number >= 0 else []
     if not rows:
         raise NoSuchRow(row=number, rows=storage.read_card(directory)["rows"])
-    model = tokenizer.load(token_counter.directory(arguments.model))
-    shown = preview.tokens(preview.shortened(rows[0]), model, max_length=arguments.max_length, learn=arguments.learn)
+    model = str(token_counter.directory(arguments.model))
+    shown = foreign.ask("preview", rows[0], model, arguments.max_length, arguments.learn, file=model)
     counts = f"{shown['tokens']} tokens, {shown['learned']} learned, {shown['cut']} cut off"
     _print(arguments, "preview", shown, "\n".join([preview.in_terminal(shown), " ".join([counts, *shown["warnings"]])]))
 

@@ -17,7 +17,7 @@ from core.corpus.reading import Options, Row, SetAside
 from core.errors import UserError
 
 Progress = Callable[[int, int, int], None]  # bytes read, bytes in all, rows so far
-EVERY = 1000  # rows between two reports of progress
+EVERY = 50  # rows between two reports of progress
 MOST_FILES = 2000  # that a card describes
 DOUBLE = timedelta(minutes=1)  # in which the same corpus made once more is a double click
 EXAMPLES = 20  # repaired lines that are shown with their original

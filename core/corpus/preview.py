@@ -1,6 +1,7 @@
 """A row as the trainer will see it: its tokens as learned, not learned, special, or cut off by max_length."""
 
 from core.corpus import turns
+from core.models import tokenizer as tokenizers
 from core.training import encoding
 
 LONGEST = 100_000  # characters of a text that are encoded at once: unbroken runs take time that grows with their square
@@ -34,6 +35,11 @@ def tokens(row: dict, tokenizer, *, max_length: int, learn: str = "assistant") -
         "cut": max(0, len(ids) - max_length),
         "warnings": warnings(row, encoded, special, tokenizer, max_length),
     }
+
+
+def of_model(row: dict, model: str, max_length: int, learn: str) -> dict:
+    """tokens() of a row by the tokenizer of a model directory."""
+    return tokens(shortened(row), tokenizers.load(model), max_length=max_length, learn=learn)
 
 
 def shortened(row: dict, longest: int = LONGEST) -> dict:

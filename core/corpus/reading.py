@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from core import process
 from core.corpus import archives, hub, mojibake, personal, schema, sources, text_columns, turns
 from core.corpus.formats import detection
 from core.corpus.formats.notes import NEXUS, conversation_of, joined
@@ -29,6 +30,7 @@ class Options:
     replace_personal: bool = False  # e-mail addresses, phones and the like become typed placeholders
     me: str = ""  # the name of the speaker who is the assistant in exports of a messenger; "": guessed
     most_rows: int = 100_000  # that are read of a data set of the hub; 0: all
+    given_up: dict = field(default_factory=dict)  # name of a file that took too much to read -> reason
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,16 @@ def _opened(source: Source | Bad, options: Options, name: str, depth: int = 0) -
         full = place if place.startswith(name) else "/".join(part for part in (name, place) if part)
         yield _unknown(Source(full, lambda: None), source.reason, source.excerpt)
         return
+    if reason := options.given_up.get(source.name):
+        yield _unknown(source, reason)
+        return
+    process.opening(source.name)
     try:
         file = detection.open_source(replace(source, me=options.me), options.encoding)
     except sources.PackedTooMuch:
         file = _unknown(source, "packed_too_much")
-    except Exception as error:  # the first bytes of a damaged packed file raise what they like
-        file = _unknown(source, "file_damaged", type(error).__name__)
+    except Exception:  # the first bytes of a damaged packed file raise what they like
+        file = _unknown(source, "file_damaged")
     if file.format not in ARCHIVES or depth >= DEEPEST:
         yield file
         return

@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
+from core import foreign
 from core.corpus import reading, schema, suggestions, text_columns
 from core.corpus.reading import Options, SetAside
 from core.corpus.sources import Record
@@ -14,7 +16,21 @@ SAMPLE = 200  # records of each file
 FILES = 20
 
 
-def look(paths: list[Path], options: Options | None = None, count: int = 5) -> dict:
+def look(paths: list[Path], options: Options | None = None, wait: Callable[[], None] = lambda: None) -> dict:
+    """look_in() in a process of its own with little memory and time; what `wait()` raises ends it.
+
+    Raises:
+        TookTooLong, TookTooMuch, ReaderBroke: naming the file.
+    """
+    names = ", ".join(path.name for path in paths[:3])
+    return foreign.ask("look", list(map(str, paths)), asdict(options or Options()), file=names, look=wait)
+
+
+def look_at(paths: list[str], options: dict) -> dict:
+    return look_in([Path(path) for path in paths], Options(**options))
+
+
+def look_in(paths: list[Path], options: Options | None = None, count: int = 5) -> dict:
     """What the first records of some files look like.
 
     {"files": [{"file", "format", "encoding", "bytes"}], "more_files": whether there are others, "columns", "mapping": the
@@ -51,7 +67,7 @@ def look(paths: list[Path], options: Options | None = None, count: int = 5) -> d
             if isinstance(row, SetAside):
                 aside[row.reason] += 1
             elif len(rows) < count:
-                rows.append(row._asdict())
+                rows.append({**row._asdict(), "raw": ""})
     best = json.loads(mappings.most_common(1)[0][0]) if mappings else {"schema": ""}
     return {
         "files": files,

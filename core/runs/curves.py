@@ -63,7 +63,9 @@ def curves(db: Database, run_id: str) -> dict[str, list[dict]]:
         steep.append(peak)
         means.append({"step": last[0], "loss": total / count if count else None})
     evals = []
-    for row in db.query("select step, eval_loss, by_corpus from evals where run_id = ? order by step", [run_id]):
+    for row in db.query(
+        "select step, eval_loss, by_corpus, recall_loss from evals where run_id = ? order by step", [run_id]
+    ):
         losses = row.pop("by_corpus")
         evals.append(row | ({"by_corpus": json.loads(losses)} if losses else {}))
     parts = {"steps": [logged[step] for step in sorted(logged)], "ends": ends, "steep": steep}

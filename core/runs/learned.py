@@ -10,13 +10,16 @@ from core.runs.forgetting import RED_LINE
 FEWEST_ROWS = 8  # held-out rows: the mean of fewer says little
 GAIN = 0.02  # of the loss before: less is within what another choice of held-out rows would change
 FALLING = 0.01  # of the loss, from the last evaluation but one to the last
+HEART = 0.5  # of their loss before: training rows that fell below it while held-out ones stand were learned by heart
 DRIFT = 0.1  # more letters of a foreign script in Russian replies than the base writes
 
 
 def of(run_id: str) -> dict:
-    """{"verdict", "before", "after", "step", "best", "forgot", "drift", "arena", "rows", "sample"} of a run.
+    """{"verdict", "before", "after", "step", "best", "recall", "forgot", "drift", "pairs", "arena", "rows",
+    "sample"} of a run.
 
-    `verdict` is one of unmeasured, too_small, worse, overfit, forgot, falling, nothing, learned; `best` the step of the
+    `verdict` is one of unmeasured, too_small, worse, overfit, forgot, heart, falling, nothing, learned; `recall` the loss
+    of ten training rows before and after, or None; `best` the step of the
     checkpoint to take instead, or None; `sample` the first prompt with the first and the last reply to it, or None.
     """
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
@@ -26,9 +29,11 @@ def of(run_id: str) -> dict:
         "before": known.get(0),
         "after": known.get(step, row["eval_loss"] if len(known) > 1 else None),
         "step": step,
+        "recall": _recall(curves["evals"], step),
         "rows": row["rows_eval"] or 0,
         "forgot": _change(scores, step, "score"),
         "drift": _change(scores, step, "foreign_share"),
+        "pairs": _pairs(curves["preferences"]["eval"], step),
         "arena": store.arena(run_id),
         "sample": _sample(store.samples(run_id), step),
     }
@@ -59,6 +64,12 @@ def _change(scores: list[dict], step: int, name: str) -> float | None:
     return values[-1] - values[0] if len(values) > 1 and scores[0]["step"] == 0 else None
 
 
+def _pairs(evals: list[dict], step: int) -> float | None:
+    """The share of held-out preference pairs whose chosen reply gained more, at the last evaluation up to a step."""
+    shares = [row["accuracy"] for row in evals if 0 < row["step"] <= step]
+    return shares[-1] if shares else None
+
+
 def _verdict(found: dict, losses: dict[int, float]) -> str:
     before, after, best = found["before"], found["after"], found["best"]
     if before is None or after is None or not found["step"]:
@@ -72,8 +83,13 @@ def _verdict(found: dict, losses: dict[int, float]) -> str:
     if best is not None and after > OVER * losses[best]:
         return "overfit"
     if after > (1 - GAIN) * before:
-        return "nothing"
+        return "heart" if found["recall"] and found["recall"][1] < HEART * found["recall"][0] else "nothing"
     return "falling" if _falls(losses, found["step"]) else "learned"
+
+
+def _recall(evals: list[dict], step: int) -> tuple[float, float] | None:
+    known = [eval["recall_loss"] for eval in evals if eval["recall_loss"] is not None and eval["step"] <= step]
+    return (known[0], known[-1]) if len(known) > 1 and evals[0]["step"] == 0 else None
 
 
 def _falls(losses: dict[int, float], step: int) -> bool:

@@ -227,7 +227,13 @@ def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
     """Insert the events that have tables of their own."""
     runs_curves.add(db, run_id, row, [event for event in fresh if event["event"] == "step"])
     evals = [
-        (run_id, event["step"], event["eval_loss"], json.dumps(event["by_corpus"]) if "by_corpus" in event else None)
+        (
+            run_id,
+            event["step"],
+            event["eval_loss"],
+            json.dumps(event["by_corpus"]) if "by_corpus" in event else None,
+            event.get("recall_loss"),
+        )
         for event in fresh
         if event["event"] == "eval"
     ]
@@ -249,7 +255,7 @@ def _insert(db: Database, run_id: str, row: dict, fresh: list[dict]) -> None:
     ]
     for table, columns, rows in (
         ("preferences", f"run_id, part, step, {', '.join(runs_curves.PREFERENCES)}", preferences),
-        ("evals", "run_id, step, eval_loss, by_corpus", evals),
+        ("evals", "run_id, step, eval_loss, by_corpus, recall_loss", evals),
         ("samples", "run_id, step, prompt_index, prompt, reply", samples),
         ("forgetting", "run_id, step, score, foreign_share, score_parts", scores),
     ):

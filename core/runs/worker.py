@@ -5,7 +5,6 @@ It holds the queue's lock, imports nothing heavy and outlives the page.
 
 import sys
 import time
-import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def work() -> None:
             with gpu_access.claim(waiting[0][0]):
                 run_trainer(waiting[0][0])
         except Exception:
-            traceback.print_exc()
+            errors.log()
 
 
 def _with_size(run_id: str) -> tuple[str, int]:
@@ -68,7 +67,7 @@ def run_trainer(run_id: str) -> None:
         try:
             chat.close()  # by agreement: a starting run gets the memory that a chat holds
         except Exception:  # whatever is wrong with a chat, the run is trained
-            traceback.print_exc()
+            errors.log()
         gpu_access.wait_for_guests()
     with (run_dir / "log.txt").open("ab") as log:
         command = [sys.executable, "-m", "core.trainer", str(run_dir), "--seen", str(before)]

@@ -10,6 +10,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0  # from the first byte, or from the connection, to the end of a request's headers
 MOST = 400  # at once; beyond that the one that has been silent longest goes
+MOST_OF_ONE = 100  # of one address, but for this machine's own, from which tunnels call for everybody
+OWN = ("", "127.0.0.1", "::1")
 
 
 class Connection(H11Protocol):
@@ -21,9 +23,13 @@ class Connection(H11Protocol):
         self.since = self.loop.time()
         super().connection_made(transport)
         self._await_request()
-        if len(self.connections) > MOST:
-            silent = [one for one in self.connections if one.is_silent() and one is not self]
-            (min(silent, key=lambda one: one.since) if silent else self).close()
+        host = self.client[0] if self.client else ""
+        of_one = [one for one in self.connections if one.client and one.client[0] == host] if host not in OWN else []
+        for group, most in ((of_one, MOST_OF_ONE), (self.connections, MOST)):
+            if len(group) > most:
+                silent = [one for one in group if one.is_silent() and one is not self]
+                (min(silent, key=lambda one: one.since) if silent else self).close()
+                return
 
     def data_received(self, data: bytes) -> None:
         self._await_request()

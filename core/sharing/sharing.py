@@ -20,6 +20,7 @@ TRIES_OF_ONE, TRIES_OF_ALL = 5, 60  # wrong passwords a minute that are told so,
 MINUTE = 60.0
 PRESENT_SECONDS = 300.0  # a visitor heard of within these counts as present
 LAPSE_SECONDS = 600.0  # a visitor not heard of for so long makes way for a new one where there is no room
+MOST_SESSIONS = 50  # pages of one visitor
 KEPT_MESSAGES = 20  # messages of a conversation that a reply still sees
 
 Answer = Callable[[dict[str, list[dict]], int], Iterator[dict]]  # conversations, most tokens -> columns, token by token
@@ -79,7 +80,7 @@ class Visitor:
     seen: float
     messages: int = 0
     tokens: int = 0
-    sessions: deque[str] = field(default_factory=lambda: deque(maxlen=50))  # pages of theirs, nobody else's
+    sessions: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_SESSIONS))  # pages of theirs alone
 
 
 @dataclass(eq=False)
@@ -94,15 +95,25 @@ class Turn:
     stopped: threading.Event = field(default_factory=threading.Event)  # set: it ends where it is, or never begins
 
 
-class Share:
-    """An open link: the password, the visitors, the counts, the queue."""
+def new_password() -> str:
+    return "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(GROUPS))
 
-    def __init__(self, answer: Answer | None, limits: Limits | None = None):
-        self.limits = limits or Limits()
-        self.password = "-".join("".join(secrets.choice(ALPHABET) for _ in range(GROUP)) for _ in range(GROUPS))
-        self.ends = time.time() + self.limits.hours * 3600
-        self.visitors: dict[str, Visitor] = {}
-        self._messages_of_lapsed = self._tokens_of_lapsed = 0
+
+class Share:
+    """An open link: the password, the visitors, the counts, the queue.
+
+    `state` is that of the same link in a process before this one; see state().
+    """
+
+    def __init__(self, answer: Answer | None, limits: Limits | None = None, state: dict | None = None):
+        self.limits, known = limits or Limits(), state or {}
+        self.password = known.get("password") or new_password()
+        self.ends = known.get("ends") or time.time() + self.limits.hours * 3600
+        self.visitors: dict[str, Visitor] = {
+            one["token"]: Visitor(**one | {"sessions": deque(one["sessions"], MOST_SESSIONS)})
+            for one in known.get("visitors", ())
+        }
+        self._messages_of_lapsed, self._tokens_of_lapsed = known.get("lapsed", (0, 0))
         self._answer, self._ended, self._lock = answer, threading.Event(), threading.Lock()
         self._tries: dict[str, deque[float]] = {}
         self._queue: deque[Turn] = deque()
@@ -194,6 +205,13 @@ class Share:
     @property
     def tokens(self) -> int:
         return self._tokens_of_lapsed + sum(visitor.tokens for visitor in list(self.visitors.values()))
+
+    def state(self) -> dict:
+        """Password, end, visitors and what was used, as plain values: what a process needs to go on with this link."""
+        with self._lock:
+            visitors = [vars(visitor) | {"sessions": list(visitor.sessions)} for visitor in self.visitors.values()]
+            lapsed = [self._messages_of_lapsed, self._tokens_of_lapsed]
+        return {"password": self.password, "ends": self.ends, "visitors": visitors, "lapsed": lapsed}
 
     def figures(self) -> dict:
         """What the owner of the link sees of it."""

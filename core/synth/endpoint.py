@@ -1,6 +1,6 @@
 """An OpenAI-compatible server that writes: Ollama, llama.cpp, vLLM, LM Studio, or one on the network.
 
-The key comes from SOULSMITH_API_KEY or OPENAI_API_KEY and is never kept: what a server says is cleaned of it. What can
+A key goes to the host that it was given for and is never kept (KEYS): what a server says is cleaned of it. What can
 get better by waiting (no answer, 429, 5xx) is tried again with growing pauses; 401, 403 and 404 stop at once with the
 address. A field that a server refuses (top_p, thinking) is left out from then on. By the standard library: httpx would
 be as long, trusts another list of certificates than the system, and ends at a SOCKS proxy in ALL_PROXY.
@@ -16,10 +16,12 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
+from core import errors
 from core.errors import UserError
 from core.synth.replies import Reply
 
-KEYS = ("SOULSMITH_API_KEY", "OPENAI_API_KEY")
+# The variable of a key: (the variable with the address that it is for, the address where that is not set).
+KEYS = {"SOULSMITH_API_KEY": ("SOULSMITH_API_URL", ""), "OPENAI_API_KEY": ("OPENAI_BASE_URL", "https://api.openai.com")}
 ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE = 7, 0.5, 60.0
 SECONDS = 300.0  # of one request, unless the request of a job says otherwise
 TIMEOUTS = 2  # requests without an answer in time, after which the server counts as down
@@ -39,7 +41,7 @@ class EndpointNotAnAddress(UserError):
 class EndpointHoldsKey(UserError):
     template = (
         "The address of {host} holds a key or a password, which would be stored with the corpus. Leave it out, and put the "
-        "key in the variable {key}."
+        "key in the variable {key} and the address in {variable}."
     )
 
 
@@ -48,7 +50,10 @@ class KeyUnreadable(UserError):
 
 
 class EndpointRefused(UserError):
-    template = "{url} refused with {status}: {reason}. Check the key in {key}."
+    template = (
+        "{url} refused with {status}: {reason}. Check the key: that in SOULSMITH_API_KEY is sent to the server in "
+        "SOULSMITH_API_URL alone, that in OPENAI_API_KEY to OpenAI or to OPENAI_BASE_URL."
+    )
 
 
 class EndpointMissing(UserError):
@@ -80,9 +85,34 @@ def address(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise EndpointNotAnAddress(url=url)
     if parts.username or parts.password or parts.query:
-        raise EndpointHoldsKey(host=parts.hostname, key=KEYS[0])
+        raise EndpointHoldsKey(host=parts.hostname, key="SOULSMITH_API_KEY", variable="SOULSMITH_API_URL")
     base = url.strip().rstrip("/").removesuffix("/chat/completions")
     return f"{base}/chat/completions" if parts.path.strip("/") else f"{base}/v1/chat/completions"
+
+
+def key_for(url: str) -> str:
+    """The key that was given for the host of an address, or "".
+
+    Raises:
+        KeyUnreadable.
+    """
+    for name, (variable, otherwise) in KEYS.items():
+        key, given = os.environ.get(name, "").strip(), os.environ.get(variable, "").strip() or otherwise
+        if key and given and _host(given) == _host(url):
+            if not (key.isascii() and key.isprintable()):
+                raise KeyUnreadable(key=name)
+            return key
+    return ""
+
+
+def _host(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port: a key is not sent over http where it was given for https."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return parts.scheme, parts.hostname, port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 class Endpoint:
@@ -90,10 +120,7 @@ class Endpoint:
 
     def __init__(self, url: str, model: str, seconds: float | None = None):
         self.url, self.model, self.seconds = address(url), model, seconds or SECONDS
-        name = next((name for name in KEYS if os.environ.get(name, "").strip()), "")
-        self.key = os.environ[name].strip() if name else ""
-        if not (self.key.isascii() and self.key.isprintable()):
-            raise KeyUnreadable(key=name)
+        self.key = key_for(self.url)
         self.headers = {"Content-Type": "application/json"}
         if self.key:
             self.headers["Authorization"] = f"Bearer {self.key}"
@@ -163,7 +190,7 @@ class Endpoint:
 
     def _hidden(self, text: str) -> str:
         """What a server said, without the key."""
-        return text.replace(self.key, "[key]") if self.key else text
+        return errors.without_keys(text)
 
     def _reason(self, error: urllib.error.HTTPError) -> str:
         """What a server says about an HTTP error; raises where another attempt cannot help."""
@@ -178,7 +205,7 @@ class Endpoint:
             reason = " ".join(text.split()) or error.reason
         values = {"url": self.url, "status": error.code, "reason": self._hidden(str(reason))[:200].rstrip(".")}
         if error.code in (401, 403):
-            raise EndpointRefused(**values, key=" / ".join(KEYS)) from None
+            raise EndpointRefused(**values) from None
         if error.code == 404:
             raise EndpointMissing(**values) from None
         return values["reason"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import orjson
 
-from core import files
+from core import files, process
 from core.corpus import turns
 from core.errors import UserError
 from core.synth import cleaning, material, prompts, replies
@@ -105,7 +105,7 @@ class FromModel(Source):
         return rows
 
     def _sent(self, number: int) -> Future:
-        return in_thread(self._received_or_asked, number)
+        return process.in_thread(self._received_or_asked, number)
 
     def _written(self, numbers) -> list[dict]:
         """Rows of the local model."""
@@ -204,20 +204,6 @@ class Received:
             if self.file is not None:
                 self.file.close()
                 self.file = None
-
-
-def in_thread(work: Callable, *values, **named) -> Future:
-    """What some work will return; its thread does not keep the process alive: a server may hang."""
-    future: Future = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work(*values, **named))
-        except BaseException as error:  # it is raised where the result is wanted
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def sampling(request: dict) -> dict:

@@ -181,11 +181,14 @@ class Progress:
         due = args.eval_strategy != "no" and state.global_step and state.global_step % args.eval_steps == 0
         return bool(due) and state.global_step not in dict(self.evals)
 
-    def on_evaluation(self, step: int, loss: float, model, control, out: Path, by_corpus: list | None = None):
+    def on_evaluation(
+        self, step: int, loss: float, model, control, out: Path, by_corpus: list | None, recall: float | None
+    ):
         self.eval_loss, self.evaluated_at = loss, step
         if step:
             self.evals = [known for known in self.evals if known[0] != step] + [[step, loss]]
-        self.report("eval", step=step, eval_loss=loss, **({"by_corpus": by_corpus} if by_corpus else {}))
+        more = {"by_corpus": by_corpus, "recall_loss": recall}
+        self.report("eval", step=step, eval_loss=loss, **{name: value for name, value in more.items() if value})
         if environment.is_main_process() and (out / f"checkpoint-{step}" / "whole.json").is_file():
             checkpoints.note_evals(out / f"checkpoint-{step}", self.evals)
             checkpoints.rotate(out, self.config.save_total_limit)

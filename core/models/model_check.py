@@ -1,0 +1,101 @@
+"""Whether the files of a model directory can be opened at all: its config, its weights' headers, its chat template.
+
+It is asked in a process with little memory and little time (core/foreign.py), before torch reads them without either.
+"""
+
+import json
+import struct
+from functools import lru_cache
+from pathlib import Path
+
+from core import foreign, process
+from core.errors import UserError
+from core.models import tokenizer
+
+SECONDS = 30.0
+MOST_LAYERS = 1000
+MOST_HEADER = 100_000_000  # bytes of JSON before the tensors, as safetensors has it
+TALK = [
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "Who are you?"},
+]
+
+
+class ModelConfigUnfit(UserError):
+    template = "{path} is not the config of a language model: {reason}. Copy the model's files again."
+
+
+class WeightsUnreadable(UserError):
+    template = "{path} could not be read as safetensors: {reason}. Copy the model's files again."
+
+
+def ask(directory: Path) -> None:
+    """check() in a process of its own, once for files that stay as they are.
+
+    Raises:
+        TookTooLong, TookTooMuch, ReaderBroke, or by name what check() raises.
+    """
+    files = sorted(path for pattern in ("*.json", "*.jinja", "*.safetensors") for path in directory.glob(pattern))
+    _asked(directory, tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+@lru_cache(maxsize=64)
+def _asked(directory: Path, _marks: tuple) -> None:
+    foreign.ask("model", str(directory), file=directory, seconds=SECONDS)
+
+
+def check(name: str) -> None:
+    """Read what is read of a model directory before its weights.
+
+    Raises:
+        ModelConfigUnfit, WeightsUnreadable, NoTokenizer, TokenizerUnreadable.
+    """
+    directory = Path(name)
+    _check_config(directory / "config.json")
+    for path in sorted(directory.glob("*.safetensors")):
+        _check_weights(path)
+    if not (directory / "tokenizer.json").is_file():
+        return
+    process.opening(str(directory / "tokenizer.json"))
+    loaded = tokenizer.load(directory)
+    process.opening(f"{directory}: chat_template")
+    try:
+        loaded.apply_chat_template(TALK, add_generation_prompt=True)
+    except MemoryError:
+        raise
+    except Exception:  # one that does not take these turns may take those of the corpus
+        return
+
+
+def _check_config(path: Path) -> None:
+    process.opening(str(path))
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise ModelConfigUnfit(path=path, reason="it is no JSON") from None
+    if not isinstance(config, dict):
+        raise ModelConfigUnfit(path=path, reason="it is no object") from None
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for field in ("num_hidden_layers", "n_layer", "hidden_size", "vocab_size"):
+            value, most = part.get(field, 1), MOST_LAYERS if "layer" in field else 2**24
+            if value is not None and (type(value) is not int or not 0 <= value <= most):
+                raise ModelConfigUnfit(path=path, reason=f"{field} is {json.dumps(value)[:40]}")
+
+
+def _check_weights(path: Path) -> None:
+    process.opening(str(path))
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(MOST_HEADER, size - 8):
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(length))
+        ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        if max(ends, default=0) > size - 8 - length:
+            raise ValueError("tensors lie behind its end")
+    except struct.error:
+        raise WeightsUnreadable(path=path, reason="it is too short") from None
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsUnreadable(path=path, reason=str(error)[:200]) from None
