@@ -100,7 +100,7 @@ def test_a_collapse_is_called_by_its_name():
     assert "these are few rows" in judged(few)
     assert "as varied as natural text" in judged(few | {"texts": 2000})
     xray["gauges"]["vendi"] = gauge | {"value": 0.18}
-    assert "The x-ray sees a template" in judged(xray)
+    assert "The check found a template" in judged(xray)
 
 
 def test_a_cancelled_preview_leaves_no_process_behind():
