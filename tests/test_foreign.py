@@ -228,6 +228,14 @@ def test_a_closed_look_leaves_no_process(tmp_path):
     assert (len(gone), alive) == (1, [])
 
 
+def test_files_are_found_from_the_directory_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("The keeper lit the lamp.", "utf-8")
+    assert corpus.look([Path("a.txt")])["rows"][0]["row"] == {"text": "The keeper lit the lamp."}
+    *_, last = import_process.create([Path("a.txt")], "a", Options(), Path("made"))
+    assert (last["card"]["rows"], (tmp_path / "made" / "card.json").is_file()) == (1, True)
+
+
 def test_a_flood_of_output_is_ended():
     code = "import sys\nwhile True: sys.stdout.write('a' * 2**20)"
     with pytest.raises(process.CommandFailed) as failed:
