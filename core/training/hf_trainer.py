@@ -136,6 +136,7 @@ class _Parts:
         progress.eval_seconds = time.monotonic() - began
         metrics = {"eval_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control.should_training_stop |= bool(progress.stopped)  # heard while the rows for recall were measured
         return metrics
 
     def _held_out_loss(self) -> tuple[float | None, list | None]:
