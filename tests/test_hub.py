@@ -255,6 +255,15 @@ def test_an_adapter_from_the_hub_replies_as_it_did_where_it_was_made(hub_run, fa
     assert list(imported.listed()) == []
 
 
+def test_only_the_files_of_an_adapter_are_copied(home, tmp_path):
+    for name in ("adapter_config.json", "tokenizer.json", "train.py", "tokens/a.txt"):
+        (tmp_path / "snapshot" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "snapshot" / name).write_text("{}")
+    card = {"id": "a/b", "title": "b", "base_model": BASE, "revision": "1"}
+    made = imported.write(tmp_path / "snapshot", card)
+    assert {file.name for file in made.iterdir()} == {"adapter_config.json", "tokenizer.json", imported.CARD}
+
+
 @pytest.mark.parametrize(
     ("files", "trouble"),
     [

@@ -20,8 +20,6 @@ from core.models import base_identity, models
 
 TOKEN = "SOULSMITH_HUB_TOKEN"
 LOOK_SECONDS = 0.3
-ADAPTER_FILES = ["adapter_*.json", "adapter_*.safetensors", "token*", "special_tokens*", "added_tokens*", "vocab*"]
-ADAPTER_FILES += ["merges*", "chat_template*", base_identity.FILE]
 PUSHED = ("adapter", "merged", "gguf")
 
 
@@ -132,7 +130,7 @@ def _import(request: dict, token: str | None) -> dict:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - the page opens without the hub
 
     name = request["repo"]
-    source = Path(snapshot_download(name, allow_patterns=ADAPTER_FILES, token=token))
+    source = Path(snapshot_download(name, allow_patterns=imported.ADAPTER_FILES, token=token))
     values = files.read_json(source / "adapter_config.json")
     lacks = {
         "adapter_config.json": bool(values),
