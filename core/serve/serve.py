@@ -22,7 +22,11 @@ from core.sharing.connections import Connection
 HOST, PORT = "127.0.0.1", 7880
 OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 NETWORK = "0.0.0.0"
-OF_WILDCARD = {"": "127.0.0.1", NETWORK: "127.0.0.1", "::": "::1"}  # where this machine reaches one that listens everywhere
+OF_WILDCARD = {
+    "": "127.0.0.1",
+    NETWORK: "127.0.0.1",
+    "::": "::1",
+}  # where this machine reaches one that listens everywhere
 LOOK_SECONDS = 0.2
 END_SECONDS = 10  # that replies in progress get when the server is switched off
 
