@@ -245,6 +245,18 @@ def test_an_adapter_from_the_hub_replies_as_it_did_where_it_was_made(hub_run, fa
     id = f"adapter:{last['adapter']}"
     assert id in [model.id for model in chat_models.listed()]
     assert f"base:{BASE}" in [model.id for model in chat_models.listed()]
+def test_what_should_be_private_is_not_pushed_where_everybody_sees_it(fake_hub, home, tmp_path):
+    directory = jobs.create(paths.exports(), {"name": "x", "run": "x", "kind": "adapter"})
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "README.md").write_text("mine")
+    jobs.run(directory, lambda *_: {"path": str(tmp_path / "made")})
+    fake_hub.repositories["me/lighthouse"], fake_hub.private["me/lighthouse"] = {}, False
+    assert ended(hub.push(directory.name, "me/lighthouse", TOKEN))["trouble"] == "HubRepoPublic"
+    assert fake_hub.repositories["me/lighthouse"] == {}
+    assert ended(hub.push(directory.name, "me/lighthouse", TOKEN, private=False))["event"] == "finished"
+    assert fake_hub.repositories["me/lighthouse"] == {"README.md": b"mine"}
+
+
     assert said(id) == wanted
     folder = paths.home() / "adapters" / last["adapter"]
     assert not (folder / "train.py").exists()

@@ -41,6 +41,13 @@ class HubFailed(UserError):
     template = "The hub did not do it for {name}: {reason}. Check the network and the name, then try again."
 
 
+class HubRepoPublic(UserError):
+    template = (
+        "{name} is there already and everybody sees it. Make it private in the hub's settings, choose another name, or "
+        "push publicly."
+    )
+
+
 class AdapterUnfit(UserError):
     template = "{name} holds no LoRA adapter that can be taken: {lacks}. Choose another one."
 
@@ -117,6 +124,8 @@ def _push(request: dict, token: str | None) -> dict:
     made = jobs.progress(jobs.find(paths.exports(), request["export"]))["finished"]
     api = HfApi(token=token)
     api.create_repo(request["repo"], private=request["private"], exist_ok=True)
+    if request["private"] and not api.repo_info(request["repo"]).private:  # one that was there stays as it was
+        raise HubRepoPublic(name=request["repo"])
     done = api.upload_folder(
         repo_id=request["repo"],
         folder_path=made["path"],
