@@ -316,3 +316,7 @@ def test_the_events_of_a_capsule_name_no_place(hub_run, tmp_path, home):
     with zipfile.ZipFile(tmp_path / "capsule.zip") as archive, suppress(KeyError):
         assert str(home) not in archive.read("events.jsonl").decode()
         assert archive.read("base.json")
+def test_an_error_without_words_of_its_own_has_the_name_of_its_class():
+    assert hub._worded(OSError(" .\nmore"), "a/b", None).values["reason"] == "OSError"
+
+

@@ -169,7 +169,7 @@ def _worded(error: Exception, repo: str, token: str | None) -> Exception:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return HubTokenRefused(name=repo)
-    reason = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+    reason = errors.first_line(error)
     return HubFailed(name=repo, reason=reason.replace(token, "…") if token else reason)
 
 
