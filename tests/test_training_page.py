@@ -90,6 +90,9 @@ def test_the_corpus_of_a_run_that_goes_on_leaves_its_method(kind, method, task, 
     assert (chosen.value, note) == (approach, SAY(f"approach.{approach}.about"))
     assert approach in [value for _, value in chosen.choices]
     assert (run_part.visible, profile_part.visible) == (True, False)
+    fields = training_approach.fields_of_run({"method": method, "task": task, "beta": 0.2})
+    assert (fields["method"]["value"], fields["method"]["visible"]) == (method, task != "chat")
+    assert (fields["beta"]["value"], fields["beta"]["visible"]) == (0.2, task == "preference")
     assert training_approach.on_corpus(SAY, "c", chosen.value, "starter")[1:] == (gr.skip(),) * 13
 
 

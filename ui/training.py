@@ -185,6 +185,7 @@ def on_go_on(say: Say, names: list[str], run_id: str | None) -> list:
         offered = training_start.choices(say, store.choices(store.sync_all()))
         known["start"] = gr.Dropdown(choices=offered, value=known["start"])
         shown = training_approach.of_run(say, known)
+        known |= training_approach.fields_of_run(known)
         inform(say("training.goes_on", name=runs.label(run_id)["name"]))
     return [*(known.get(name, gr.skip()) for name in names), *shown]
 

@@ -137,6 +137,13 @@ def of_run(say: Say, config: dict) -> list:
     return [gr.Radio(choices=offered, value=made), about(say, made), gr.Column(visible=True), gr.Column(visible=False)]
 
 
+def fields_of_run(config: dict) -> dict:
+    """The fields of a run's config that only some approaches show, with their values."""
+    task, names = config.get("task"), ("method", *OF_PREFERENCES)
+    shown = dict.fromkeys(names, task == "preference") | {"method": task in WITH_METHOD}
+    return {name: gr.update(value=config[name], visible=shown[name]) for name in names if name in config}
+
+
 @show_errors
 def on_save(say: Say, name: str, base_model: str, system_prompt: str, examples: list[list[str]]) -> gr.Dropdown:
     """Save a profile; lines of the table that are empty do not count."""
