@@ -6,11 +6,13 @@ import shutil
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core import paths
 from core.corpus import corpus
 from tests.test_browser import CHROMIUM, FLAGS, Server, open_tab, opened
+from tests.test_foreign import RECURSIVE_PDF
 from ui.text import Say
 
 pytestmark = [
@@ -57,6 +59,32 @@ def test_files_and_folders_are_imported_and_an_import_is_cancelled(browser, serv
     _cancel_import(page, say, tmp_path)
     picture(page, f"cancelled-{lang}")
     assert page.foreign == []
+
+
+@pytest.mark.parametrize(("lang", "locale"), [("en", "en-US"), ("ru", "ru-RU")])
+def test_a_look_says_that_it_reads_is_cancelled_and_shows_what_it_saw(browser, server, tmp_path, picture, lang, locale):
+    say = Say(lang)
+    page = opened(browser, server, locale)
+    open_tab(page, say, "corpus")
+    (tmp_path / "долгий.pdf").write_bytes(RECURSIVE_PDF)  # read until its time is over
+    (tmp_path / "слова.txt").write_text("Смотритель зажёг лампу.", "utf-8")
+    files = page.locator("input[type=file]:not([webkitdirectory])").first
+    files.set_input_files(tmp_path / "долгий.pdf")
+    page.get_by_text(say("corpora.look.reading"), exact=True).wait_for()
+    picture(page, f"look-{lang}")
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    (reader,) = [child for child in children if "core.foreign" in child.cmdline()]
+    page.get_by_role("button", name=say("corpora.cancel"), exact=True).click()
+    page.get_by_text(say("corpora.look.cancelled")).wait_for()
+    page.get_by_role("button", name=say("corpora.cancel"), exact=True).wait_for(state="hidden")
+    picture(page, f"look-cancelled-{lang}")
+    assert psutil.wait_procs([reader], timeout=10)[1] == []
+    page.reload()
+    open_tab(page, say, "corpus")
+    page.locator("input[type=file]:not([webkitdirectory])").first.set_input_files(tmp_path / "слова.txt")
+    page.get_by_text("Смотритель зажёг лампу.").first.wait_for()
+    page.get_by_role("button", name=say("corpora.create"), exact=True).wait_for()
+    picture(page, f"look-seen-{lang}")
 
 
 def _import_dirty_file(page, say: Say, folder: Path) -> None:
