@@ -397,7 +397,9 @@ def test_the_command_line_says_what_is_wrong_in_one_line(config, capsys, monkeyp
     monkeypatch.setattr("sys.argv", ["runs", "stop", "nobody"])
     with pytest.raises(SystemExit) as ended:
         runs_cli.main()
-    assert str(ended.value) == "There is no run nobody. It was deleted: choose another one from the list."
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out) == (1, "")
+    assert said.err == "There is no run nobody. It was deleted: choose another one from the list.\n"
 
 
 def test_the_command_line_refuses_a_flag_that_is_another_verb_s(capsys, monkeypatch):

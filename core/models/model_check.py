@@ -42,7 +42,7 @@ def ask(directory: Path) -> None:
 
 @lru_cache(maxsize=64)
 def _asked(directory: Path, _marks: tuple) -> None:
-    foreign.ask("model", str(directory), file=directory, seconds=SECONDS)
+    foreign.ask("model", directory, file=directory, seconds=SECONDS)
 
 
 def check(name: str) -> None:
@@ -52,7 +52,8 @@ def check(name: str) -> None:
         ModelConfigUnfit, WeightsUnreadable, NoTokenizer, TokenizerUnreadable.
     """
     directory = Path(name)
-    _check_config(directory / "config.json")
+    if (directory / "config.json").exists():  # a tokenizer alone counts tokens
+        _check_config(directory / "config.json")
     for path in sorted(directory.glob("*.safetensors")):
         _check_weights(path)
     if not (directory / "tokenizer.json").is_file():

@@ -136,6 +136,7 @@ class _Parts:
         progress.eval_seconds = time.monotonic() - began
         metrics = {"eval_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control.should_training_stop |= bool(progress.stopped)  # heard while the rows for recall were measured
         return metrics
 
     def _held_out_loss(self) -> tuple[float | None, list | None]:
@@ -159,7 +160,8 @@ class _Parts:
             return None
         rows = self.train_dataset.parts[0] if isinstance(self.train_dataset, mixing.Mixture) else self.train_dataset
         rows = getattr(rows, "rows", rows)  # of blocks
-        few = [rows[at * len(rows) // RECALLED] for at in range(min(RECALLED, len(rows)))]
+        count = min(RECALLED, len(rows))
+        few = [rows[at * len(rows) // count] for at in range(count)]
         return batching.held_out_loss(self.model, few, config.batch_size, progress.stop_requested)
 
     def create_optimizer(self, *args, **kwargs):
