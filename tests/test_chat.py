@@ -305,6 +305,15 @@ def checkpoint(run_id: str, step: int) -> None:
     (folder / "whole.json").write_text("{}")
 
 
+def test_no_half_of_a_character_ends_a_reply():
+    tokenizer = type("Bytes", (), {"decode": lambda _, ids: "a" + "\ufffd" * len(ids)})()
+    row = object.__new__(generation.Row)
+    row.loaded = type("Loaded", (), {"weights": type("Weights", (), {"tokenizer": tokenizer})})
+    row.new_ids, row.opening, row.reply, row.question = [1, 2], "", types.Reply(), Question("base:m", ASK)
+    row._end("length")
+    assert row.reply.text == "a"
+
+
 def test_four_columns_share_one_set_of_weights(stubborn_run, trained, tiny_model, tiny_corpus):
     other = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora"))
     shutil.copytree(trained[0] / "runs" / trained[1] / "adapter", paths.run(other) / "adapter")

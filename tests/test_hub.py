@@ -15,7 +15,7 @@ import pytest
 from core import events, jobs, paths
 from core.chat import chat_models, engine, generation, imported
 from core.chat.types import Question, Sampling
-from core.export import cards, export, hub
+from core.export import adapters, cards, export, hub
 from core.models import base_identity, models
 from core.runs import runs, store
 from core.training.config import TrainConfig
@@ -196,6 +196,12 @@ def test_the_head_of_a_card_is_yaml_whatever_the_base_is_called(hub_run, monkeyp
         head = yaml.safe_load(cards.card(chat_models.find(f"run:{hub_run}"), "adapter").split("---")[1])
         known = (name, "1234567890", "adapter") if on_hub else (None, None, None)
         assert tuple(head.get(f"base_model{end}") for end in ("", "_revision", "_relation")) == known
+
+
+def test_the_lines_of_an_adapter_download_no_base(hub_run, monkeypatch):
+    monkeypatch.setattr(chat_models, "ready_base_directory", lambda _: None)
+    monkeypatch.setattr(chat_models, "base_directory", lambda _: pytest.fail("it would be downloaded"))
+    assert adapters.lines(chat_models.find(f"run:{hub_run}"), "here").startswith("from peft import AutoPeftModel")
 
 
 def test_licences_are_the_catalogue_s():

@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 
 import gradio as gr
 import pytest
@@ -24,6 +26,15 @@ def config(tiny_corpus) -> TrainConfig:
 
 def drawn(run_id: str | None, say: Say = SAY, **more) -> dict:
     return dict(zip(run_view.DRAWN, run_view.draw(say, run_id, **more), strict=True))
+
+
+def test_a_capsule_is_packed_where_torch_may_be_imported(trained_run):
+    code = "import sys; from ui import history_details as h; from ui.text import Say; "
+    code += "print(h.on_pack(Say('en'), sys.argv[1]).value['path']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, trained_run], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(f"{trained_run}.zip")
+    assert jobs.listed(paths.exports()) == []
 
 
 def test_a_run_is_drawn_over_its_whole_length(config, no_worker):

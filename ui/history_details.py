@@ -1,12 +1,13 @@
 """One run of the Runs tab in full: facts, curves, replies; rename, tag, run again, change one thing, pack, delete."""
 
 import json
+import shutil
 from dataclasses import fields
 from functools import partial
 
 import gradio as gr
 
-from core import paths
+from core import errors, jobs, paths
 from core.errors import UserError
 from core.export import export
 from core.runs import compare, diagnosis, metrics, promote_checkpoint, runs, starts, store
@@ -225,8 +226,16 @@ def again(run_id: str, field: str | None = None, value: str = "") -> str:
 
 @show_errors
 def on_pack(say: Say, run_id: str) -> gr.File:
-    """Write the capsule into a temporary directory and offer it."""
-    return gr.File(value=str(export.capsule(run_id, temp_files.folder() / f"{run_id}.zip")), visible=True)
+    """Make a capsule in an export's process, as torch has a part in it, and offer it from a temporary directory."""
+    directory = export.start(run_id, "capsule")
+    *_, last = {}, *jobs.follow(directory)
+    if "trouble" in last:
+        raise errors.from_dict(last)
+    if (state := jobs.state(directory)) != "finished":  # stopped, or killed
+        raise Refused(say(f"export.state.{state}"))
+    out = shutil.move(last["path"], temp_files.folder() / f"{run_id}.zip")
+    jobs.delete(directory)
+    return gr.File(value=str(out), visible=True)
 
 
 @show_errors

@@ -52,11 +52,16 @@ def write(model: ChatModel, directory: Path, out: Path) -> dict:
 
 
 def lines(model: ChatModel, place: str) -> str:
-    """The three lines that load an adapter from a place in plain transformers and peft."""
+    """The three lines that load an adapter from a place in plain transformers and peft; nothing is downloaded.
+
+    Of a base that is not here its class is not known: it is called one that writes text alone.
+    """
     from core.training import model_loading  # noqa: PLC0415 - the page opens without torch
 
     base = base_identity.of(model.base_model)
-    auto_class = model_loading.auto_class(model_loading.model_config(chat_models.base_directory(model))).__name__
+    here, auto_class = chat_models.ready_base_directory(model), "AutoModelForCausalLM"
+    if here:
+        auto_class = model_loading.auto_class(model_loading.model_config(here)).__name__
     if not base.on_hub:
         return PLACED_LINES.format(place=place, base=base.name, auto_class=auto_class)
     template = LINES if auto_class == "AutoModelForCausalLM" else MULTIMODAL_LINES
