@@ -14,6 +14,7 @@ from core.hardware import hardware
 from core.hardware.gpu import Gpu
 
 SECONDS = 2.0
+SIZES = (1024, 8192)  # of the matrices, at least and at most
 PATIENCE = 120  # of the page; importing torch takes most of it
 
 
@@ -33,18 +34,25 @@ def measure(seconds: float = SECONDS) -> dict:
     from core.training import devices  # noqa: PLC0415 - the page opens without torch
 
     kind = devices.device_type()
-    size = 1024 if kind == "cpu" else 8192
     dtype = torch.float32 if kind == "cpu" else torch.bfloat16 if devices.has_bf16() else torch.float16
-    a = torch.randn(size, size, device=devices.device()).to(dtype)
-    a @ a
-    devices.synchronize()
-    began, turns = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+
+    def rate(size: int, seconds: float) -> tuple[float, float]:
+        """Floating point operations a second, and the seconds of one product."""
+        a = torch.randn(size, size, device=devices.device()).to(dtype)
         a @ a
         devices.synchronize()
-        turns += 1
-    took = time.perf_counter() - began
-    return {"name": _name(kind, devices.device_name()), "tflops": turns * 2 * size**3 / took / 1e12}
+        began, turns = time.perf_counter(), 0
+        while not turns or time.perf_counter() - began < seconds:
+            a @ a
+            devices.synchronize()
+            turns += 1
+        took = time.perf_counter() - began
+        return turns * 2 * size**3 / took, took / turns
+
+    size = SIZES[0]
+    while kind != "cpu" and size < SIZES[1] and 8 * rate(size, 0)[1] < seconds:  # a slow card shows its rate by less
+        size *= 2
+    return {"name": _name(kind, devices.device_name()), "tflops": rate(size, seconds)[0] / 1e12}
 
 
 def _name(kind: str, device: str) -> str:
