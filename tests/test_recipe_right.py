@@ -15,7 +15,6 @@ from core.training import (
     cross_entropy,
     encoding,
     errors,
-    hf_trainer,
     model_loading,
     packing,
     training_loop,
@@ -197,33 +196,16 @@ def stopped_at(config, out, look: int):
 
 def test_a_stop_is_heard_during_an_evaluation(config, tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "STOP_CHECK_SECONDS", 0)
-    config, recalled = replace(config, batch_size=1, validation_share=0.2), hf_trainer.RECALLED  # held out: eight rows
+    config = replace(config, batch_size=1, validation_share=0.2)  # held out: eight rows
     ending, looks = stopped_at(config, tmp_path, 5)
     assert (ending["steps"], ending["stopped"], ending["eval_loss"], looks) == (0, True, None, 5)
     assert not (tmp_path / "adapter").exists()
-    before = 8 + recalled + 2  # two steps
+    before = 8 + 2  # two steps
     ending, looks = stopped_at(config, tmp_path, before + 3)  # at the third batch of the second evaluation
     assert (ending["steps"], ending["stopped"]) == (2, True)
     assert looks < before + 8
     assert (tmp_path / "adapter").is_dir()
     assert checkpoints.whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-
-
-def test_a_stop_while_the_rows_for_recall_are_measured_keeps_the_held_out_loss(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "STOP_CHECK_SECONDS", 0)
-    config, evaluation = replace(config, batch_size=1, validation_share=0.2), 8 + hf_trainer.RECALLED
-    for steps, look in ((0, 8 + 3), (2, evaluation + 2 + 8 + 3)):
-        asked, events = iter(range(1, 99)), []
-        ending = training_loop.train(
-            config,
-            tmp_path / str(steps),
-            report=lambda event, events=events, **values: events.append({"event": event, **values}),
-            should_stop=lambda asked=asked, look=look: next(asked) == look,  # a stop that is heard once
-        )
-        evals = [event for event in events if event["event"] == "eval"]
-        assert (ending["steps"], ending["stopped"], ending["eval_loss"]) == (steps, True, evals[-1]["eval_loss"])
-        assert (evals[-1]["step"], "recall_loss" in evals[-1]) == (steps, False)
-        assert next(asked) == look + 1
 
 
 def test_a_loss_of_nothing_is_no_success(config, tmp_path, monkeypatch):

@@ -512,7 +512,8 @@ def test_pause_says_when_it_took_effect_and_a_paused_run_goes_on_to_the_same_los
         patch.setattr(trainer, "Observer", _asking({2: lambda: jobs.ask(paths.run(paused), "pause")}))
         assert trainer.run(paths.run(paused)) == "paused"
     row = store.sync(paused)
-    assert (row["state"], row["request"], row["request_seen_step"], row["step"]) == ("paused", "pause", 3, 3)
+    assert (row["state"], row["request"], row["request_seen_step"]) == ("paused", "pause", row["step"])
+    assert row["step"] in (2, 3)  # where it is seen in the evaluation of the second step, or after the third
     jobs.ask(paths.run(paused), "resume")
     assert runs.state(paused) == "queued"
     assert trainer.run(paths.run(paused)) == "finished"

@@ -41,6 +41,7 @@ class Progress:
         self.config, self.report, self.should_stop, self.watcher = config, report, should_stop, watcher
         self.stopped, self.eval_loss, self.evaluated_at = "", None, None
         self.stopped_early, self.kept_step, self.stop_checked = False, None, time.monotonic()
+        self.step = 0
         self.tokenizer, self.evals = None, []  # evals: [step, loss] of every evaluation after training began
         self.step_began, self.tokens, self.seconds = 0.0, 0, 0.0
         self.all_seconds, self.all_tokens, self.all_steps = 0.0, 0, 0  # of this process: a resumed run counts anew
@@ -70,6 +71,7 @@ class Progress:
         self.stop_checked = time.monotonic()
         if request := self.should_stop():
             self.stopped = "pause" if request == "pause" else "stop"
+            self.watcher.once_requests(self.step)  # says that it was seen
         return bool(request)
 
     @contextmanager
@@ -86,6 +88,7 @@ class Progress:
         self.step_began, self.batches = time.monotonic(), []
 
     def on_step_end(self, args, state, control, model=None, **_):
+        self.step = state.global_step
         # What is logged is looked at then: asking here as well would wait for the device a second time.
         if (
             not control.should_log
@@ -161,7 +164,7 @@ class Progress:
         raise LossNotFinite(value=loss, step=step, rows=batching.named_rows(guilty), good=good, suggestion=suggestion)
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **_):
-        self.tokens = state.num_input_tokens_seen
+        self.tokens, self.step = state.num_input_tokens_seen, state.global_step
         if state.global_step and hasattr(lr_scheduler, "base_lrs"):
             change_learning_rate(optimizer, lr_scheduler, self.config.learning_rate)
 

@@ -136,7 +136,6 @@ class _Parts:
         progress.eval_seconds = time.monotonic() - began
         metrics = {"eval_loss": loss}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        self.control.should_training_stop |= bool(progress.stopped)  # heard while the rows for recall were measured
         return metrics
 
     def _held_out_loss(self) -> tuple[float | None, list | None]:
@@ -155,14 +154,14 @@ class _Parts:
 
     def _recall_loss(self) -> float | None:
         """The loss over a few rows that are trained on: far below the held-out loss, they are known by heart."""
-        config, progress = self.settings, self.soulsmith
+        config = self.settings
         if config.task == "preference":
             return None
         rows = self.train_dataset.parts[0] if isinstance(self.train_dataset, mixing.Mixture) else self.train_dataset
         rows = getattr(rows, "rows", rows)  # of blocks
         count = min(RECALLED, len(rows))
         few = [rows[at * len(rows) // count] for at in range(count)]
-        return batching.held_out_loss(self.model, few, config.batch_size, progress.stop_requested)
+        return batching.held_out_loss(self.model, few, config.batch_size)  # a stop waits for so few
 
     def create_optimizer(self, *args, **kwargs):
         config = self.settings
