@@ -82,6 +82,9 @@ def connect(labels: dict, parts: dict) -> None:
     for name, part in parts.items():
         if "load" in part:
             fill(labels[name].select, part)  # comes by itself for the tab that is shown first
+    rest = {"outputs": parts["opening"]["left"], "js": "() => ['', {__type__: 'update', active: false}]"}
+    for name in TABS.keys() - {"opening"}:
+        labels[name].select(None, None, **rest)
     # A model may have become ready since the page opened.
     labels["corpus"].select(
         corpora.on_models, parts["corpus"]["model"], parts["corpus"]["model"], show_progress="hidden"

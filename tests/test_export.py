@@ -202,7 +202,9 @@ def test_gguf_files_of_a_run_come_with_a_modelfile(trained_run, tmp_path):
 def test_a_file_that_speaks_differently_is_refused(family, tiny_tokenizer, monkeypatch):
     right = quantizer.quantize
     monkeypatch.setattr(quantizer, "quantize", lambda data, kind, weights=None: right(-data, kind, weights))
-    with pytest.raises(gguf_export.GgufDiffers, match=r"(embed_tokens|lm_head).weight differs by 200.00% and at most 0.10%"):
+    with pytest.raises(
+        gguf_export.GgufDiffers, match=r"(embed_tokens|lm_head).weight differs by 200.00% and at most 0.10%"
+    ):
         gguf_export.write_files("x", family, family, ("f16",), ROWS, quiet)
 
 

@@ -16,7 +16,7 @@ TICK_SECONDS = 2
 
 
 def build(say: Say) -> dict:
-    """The tab; returns its load handler, and the button that leads to the model of the demo."""
+    """The tab; returns its load handler, the button that leads to the model of the demo, and what rests when it is left."""
     warning = gr.HTML(visible=False)
     road, timer = gr.HTML(js_on_load=f"({run_learned.SAVE})()"), gr.Timer(TICK_SECONDS, active=False)
     with gr.Accordion(say("opening.tour"), open=True) as tour:
@@ -25,7 +25,7 @@ def build(say: Say) -> dict:
         checked = check.build(say)
     outputs = [road, timer, tour, *demo, warning, *checked]
     timer.tick(partial(on_tick, say), None, [road, timer], show_progress="hidden")
-    return {"load": partial(on_load, say), "inputs": [], "outputs": outputs, "talk": talk}
+    return {"load": partial(on_load, say), "inputs": [], "outputs": outputs, "talk": talk, "left": [road, timer]}
 
 
 def build_demo(say: Say) -> tuple[list, gr.Button]:

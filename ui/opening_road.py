@@ -36,6 +36,7 @@ def draw(say: Say) -> str:
         steps=steps(say, rows, corpora),
         card=gpu.name if gpu else say("opening.no_card"),
         run=shown,
+        going=bool(shown) and shown["state"] in runs.ACTIVE,
         now=_card(say, shown) if shown else "",
         reply=_latest_reply(shown) if shown and shown["state"] in runs.ACTIVE else None,
         actions=_actions(shown) if shown else [],
@@ -72,7 +73,10 @@ def is_trained(row: dict) -> bool:
 
 
 def _card(say: Say, row: dict) -> str:
-    return run_learned.card(say, row) or run_html.status(say, row, [])
+    """What a run that has ended learned, or why it failed."""
+    if row["state"] == "failed" and row["error_message"]:
+        return run_html.error_of(say, row)
+    return run_learned.card(say, row)
 
 
 def _latest_reply(row: dict) -> dict | None:
