@@ -16,8 +16,12 @@ Object.defineProperty(navigator, "language", { value: document.documentElement.l
 const place = {
   ready: false, // the first tab is selected before the address was read, and would overwrite it
   read() {
-    const [tab, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
-    return { tab, pick: rest.join("/") };
+    try {
+      const [tab, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
+      return { tab, pick: rest.join("/") };
+    } catch {
+      return { tab: "", pick: "" }; // an address that was cut in the middle of a letter
+    }
   },
   // The tabs' own first choice can come later than this one: asked again until it holds.
   go(tabs) {

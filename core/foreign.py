@@ -45,7 +45,7 @@ class ReaderBroke(UserError):
 
 
 def ask(task: str, *values, file: str | Path, seconds: float = SECONDS, look: Callable[[], None] = lambda: None):
-    """What a task of TASKS answers to these values, plain ones as JSON has them.
+    """What a task of TASKS answers to these values: plain ones as JSON has them, and paths, which it gets as absolute ones.
 
     `file` is named where it goes wrong; what `look()` raises, which is called every LOOK_SECONDS, ends it.
 
@@ -55,7 +55,7 @@ def ask(task: str, *values, file: str | Path, seconds: float = SECONDS, look: Ca
     """
     child = _take()
     try:
-        child.process.stdin.write(json.dumps([task, values]) + "\n")
+        child.process.stdin.write(json.dumps([task, values], default=_path) + "\n")
         child.process.stdin.flush()
         answer = next(child.objects(seconds, look=look), None)
     except OSError:  # it ended while it was idle
@@ -70,6 +70,10 @@ def ask(task: str, *values, file: str | Path, seconds: float = SECONDS, look: Ca
     if "trouble" in answer:
         raise errors.from_dict(answer)
     return answer["answer"]
+
+
+def _path(path: Path) -> str:
+    return str(path.absolute())  # the process has a working directory of its own
 
 
 def named(child: process.Child, file: str | Path, seconds: float) -> UserError:

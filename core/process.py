@@ -88,6 +88,11 @@ def environment(more: dict[str, str] | None = None) -> dict[str, str]:
     return DEFAULTS | os.environ | (more or {}) | {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
 
 
+def _in_utf8(command: list[str]) -> list[str] | list[bytes]:
+    """A command as a process of ours reads it: in UTF-8, whatever the encoding of this process is."""
+    return command if sys.platform == "win32" else [part.encode("utf-8", "surrogateescape") for part in command]
+
+
 def spawn_detached(command: list[str], log, more: dict[str, str] | None = None) -> subprocess.Popen:
     """A process that outlives this one, with its output in a file; `more` are variables of its own."""
     detached = {"start_new_session": True}
@@ -96,7 +101,7 @@ def spawn_detached(command: list[str], log, more: dict[str, str] | None = None) 
     variables = environment(more) | {"TOKENIZERS_PARALLELISM": "false"}
     variables.pop(WATCHED, None)
     return subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, **detached
+        _in_utf8(command), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, **detached
     )
 
 
@@ -150,7 +155,7 @@ class Child:
         self._ended = threading.Event()
         variables = {WATCHED: "1", **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), self._scratch.name)} if memory else {}
         self.process = subprocess.Popen(
-            [sys.executable, *arguments],
+            _in_utf8([sys.executable, *arguments]),
             cwd=ROOT,
             env=environment((more or {}) | variables),
             stdin=stdin,

@@ -38,8 +38,9 @@ class Hub:
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
-            self.repositories.setdefault(name, {})
-            self.private[name] = asked.get("visibility") == "private" or asked.get("private")
+            if name not in self.repositories:
+                self.repositories[name] = {}
+                self.private[name] = asked.get("visibility") == "private" or asked.get("private")
             return {"url": f"{self.url}/{name}", "name": name, "id": name}
         if path == "/api/validate-yaml":
             return {"errors": [], "warnings": []}
@@ -74,7 +75,8 @@ class Hub:
         if rest[:1] == ["tree"]:
             sizes = {path: len(content) for path, content in files.items()}
             return [{"type": "file", "path": p, "size": size, "oid": "0" * 40} for p, size in sizes.items()]
-        return {"id": name, "sha": REVISION, "siblings": [{"rfilename": path} for path in files]}
+        siblings = [{"rfilename": path} for path in files]
+        return {"id": name, "sha": REVISION, "private": bool(self.private.get(name)), "siblings": siblings}
 
 
 def _handler(hub: Hub, host: str):

@@ -756,7 +756,7 @@ def test_a_result_is_shown_in_the_language_of_the_page(home):
     shown = said(Say("ru"), [{"event": "check", **CHECKED}, {"event": "finished", "result": final}], home)
     assert "Всё работает, но что-то медленнее, чем должно быть: процессор." in shown
     assert "<td>Обучение, QLoRA с упаковкой</td>" in shown
-    assert "815 токенов/с<br>пик памяти: 1,25 ГиБ<br>loss на шаге 1: 6,7" in shown
+    assert "815\u00a0токенов/с<br>пик памяти: 1,25\u00a0ГиБ<br>loss на шаге 1: 6,7" in shown
     assert LOCALES["ru"]["errors"]["ProcessorSlow"].format(command="<code>python -m core.check_card</code>") in shown
     assert escape(json.dumps(final, ensure_ascii=False)) in shown
 

@@ -85,4 +85,4 @@ def test_a_missing_file_is_no_data_set():
     assert hub.place("train") is None
     assert hub.place("owner/name-1.2_x") == ("owner/name-1.2_x", None, None)
     with pytest.raises(gr.Error, match=r'"poems" is no id of a data set. Type it as owner/name'):
-        next(corpora.on_hub(Say("en"), "poems", ""))
+        next(corpora.on_hub(Say("en"), "poems"))

@@ -113,7 +113,7 @@ def test_lists_say_how_much_they_do_not_show(tmp_path):
         (tmp_path / f"{number:02}.txt").write_text(f"Слова {number}.", "utf-8")
     seen = last_of(corpora_new.on_files, SAY, [str(path) for path in sorted(tmp_path.iterdir())], None)[2]
     assert "Показано: 10 из 20." in seen
-    assert "Просмотрены только первые файлы, 20; остальные прочтутся при создании корпуса." in seen
+    assert "Просмотрены не все файлы, а только первые: 20. Остальные прочтутся при создании корпуса." in seen
     assert "Просмотрено записей: 20; вышло строк: 20." in seen
     file = tmp_path / "b.jsonl"
     file.write_text(

@@ -18,6 +18,7 @@ from core.corpus import corpus, import_presets, report, storage
 from core.estimate import calibration, probe
 from core.models import models
 from core.runs import database, eval_samples, queue, runs, store
+from core.synth import votes as synth_votes
 from core.training.config import TrainConfig
 from tests.conftest import home_at
 from tests.page_session import Session
@@ -25,6 +26,7 @@ from ui import pages
 from ui.text import Say
 
 PLACES = ("synth", "arena", "exports", "checks", "demos", "serve", "hub")
+OF_A_RUN = ("control.json", "once.json", "wishes.json", "card.json", "start.json", "life.json")
 WEIGHTS = ("adapter", "model", "checkpoint-*")  # of a run: read by libraries, and checked where they are loaded
 
 
@@ -76,7 +78,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
     with home_at(home):
         shutil.copytree(paths.run(trained[1]), paths.runs() / "20200101-000000-first")
         for run_id in runs.listed():
-            for name in ("control.json", "once.json", "wishes.json", "card.json", "run.lock", "log.txt"):
+            for name in (*OF_A_RUN, "run.lock", "log.txt"):
                 (paths.run(run_id) / name).write_text("" if name.endswith(("lock", "txt")) else "{}")
         for name in ("sea", "tide"):
             corpus.create([tiny_corpus], name)
@@ -93,6 +95,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
             fill_job(home / "arena" / "2020-Ann" / "judges" / name, "judge")
             files.write_json(made(home / "estimates" / "traces" / f"{name}.json"), {"peak": 1})
             files.write_json(made(home / "tokens" / name / "about.json"), {})
+            synth_votes.vote(f"{name}.toml", {"text": "A tide."}, True)
         files.write_json(home / "estimates" / "rates.json", {"a card": 9.0})
         calibration.record(model="m", card="c", attention="sdpa", method="lora", predicted_bytes=1, measured_bytes=1)
         eval_samples.keep(["Who?"])

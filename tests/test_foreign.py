@@ -82,8 +82,9 @@ def peak_of_children() -> int:
 def test_a_file_that_bites_is_looked_into_within_limits(name, tmp_path):
     BITING[name](tmp_path / name)
     own, began = psutil.Process().memory_info().rss, time.monotonic()
-    *_, (seen, looked, *_rest) = corpora_new.on_files(Say("ru"), [str(tmp_path / name)], None)
-    assert (seen["visible"], "Traceback" in looked, len(looked) > 20) == (True, False, True)
+    *_, (step, seen, looked, *_rest) = corpora_new.on_files(Say("ru"), [str(tmp_path / name)], None)
+    assert (step["selected"], seen["visible"]) == (corpora_new.CHECK, True)
+    assert ("Traceback" in looked, len(looked) > 20) == (False, True)
     assert psutil.Process().memory_info().rss - own < 100 * 2**20
     assert time.monotonic() - began < foreign.SECONDS + 20
 
@@ -217,14 +218,22 @@ def test_a_process_is_kept_and_ends_with_who_asked(directory):
 def test_a_closed_look_leaves_no_process(tmp_path):
     (tmp_path / "a.pdf").write_bytes(RECURSIVE_PDF)
     steps = corpora_new.on_files(Say("en"), [str(tmp_path / "a.pdf")], None)
-    first = next(steps)
-    assert (first[1], first[-1]["visible"]) == ("Reading…", True)
+    step, _, looked, *_, stop = next(steps)
+    assert (step["selected"], looked, stop["visible"]) == (corpora_new.CHECK, "Reading…", True)
     next(steps)
     before = [child for child in psutil.Process().children() if "core.foreign" in child.cmdline()]
     assert len(before) == 1
     steps.close()
     gone, alive = psutil.wait_procs(before, timeout=10)
     assert (len(gone), alive) == (1, [])
+
+
+def test_files_are_found_from_the_directory_where_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("The keeper lit the lamp.", "utf-8")
+    assert corpus.look([Path("a.txt")])["rows"][0]["row"] == {"text": "The keeper lit the lamp."}
+    *_, last = import_process.create([Path("a.txt")], "a", Options(), Path("made"))
+    assert (last["card"]["rows"], (tmp_path / "made" / "card.json").is_file()) == (1, True)
 
 
 def test_a_flood_of_output_is_ended():

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from core.chat import chat_models, engine, generation, imported
 from core.chat.types import Question, Sampling
 from core.export import cards, export, hub
 from core.models import base_identity, models
-from core.runs import runs
+from core.runs import runs, store
 from core.training.config import TrainConfig
 from tests.hub_server import REVISION, Hub
 
@@ -158,7 +159,7 @@ def test_a_card_names_base_data_measures_licence_and_how(hub_run, monkeypatch):
     monkeypatch.setattr(cards, "licence", lambda name: {BASE: "apache-2.0"}.get(name, ""))
     text = cards.card(chat_models.find(f"run:{hub_run}"), "adapter", lines="import peft\n")
     head = text.split("---")[1]
-    for line in (f"base_model: {BASE}", "license: apache-2.0", "library_name: peft", "base_model_relation: adapter"):
+    for line in (f'base_model: "{BASE}"', "license: apache-2.0", "library_name: peft", "base_model_relation: adapter"):
         assert line in head.splitlines()
     for words in (
         f"`{base_identity.of(BASE).sha256}`",
@@ -171,6 +172,30 @@ def test_a_card_names_base_data_measures_licence_and_how(hub_run, monkeypatch):
         assert words in text
     assert "Loss on held-out rows: 6.6" in text
     assert "/" not in text.replace(BASE, "").replace("```", "").split("## Use")[0].split("---", 2)[2].replace("://", "")
+
+
+def test_a_card_lists_each_corpus_and_the_step_that_was_kept(hub_run, monkeypatch):
+    model, row = chat_models.find(f"run:{hub_run}"), store.sync(hub_run)
+    rows = [{"share": 0.75, "rows_train": 30, "rows_eval": 3}, {"share": 0.25, "rows_train": 12, "rows_eval": 2}]
+    seen = [*events.read(paths.run(hub_run))[0], {"event": "data", "rows_train": 42, "rows_eval": 5, "corpora": rows}]
+    monkeypatch.setattr(events, "read", lambda *_: (seen, 0))
+    monkeypatch.setattr(store, "sync", lambda _: row | {"adapter_step": 4})
+    text = cards.card(replace(model, config=replace(model.config, mix=(("old-texts", 0.25),))), "adapter")
+    assert "rows, old-texts: 42 rows to learn from, 5 held out" in text
+    assert "| rows | 75 | 30 | 3 |" in text
+    assert "| old-texts | 25 | 12 | 2 | ? |" in text
+    assert "\n4 steps, " in text
+
+
+def test_the_head_of_a_card_is_yaml_whatever_the_base_is_called(hub_run, monkeypatch):
+    import yaml
+
+    for name, on_hub in (("mine: best #1", False), ("me/1: x", True)):
+        identity = base_identity.Identity(name, on_hub, "1234567890")
+        monkeypatch.setattr(base_identity, "of", lambda _, identity=identity: identity)
+        head = yaml.safe_load(cards.card(chat_models.find(f"run:{hub_run}"), "adapter").split("---")[1])
+        known = (name, "1234567890", "adapter") if on_hub else (None, None, None)
+        assert tuple(head.get(f"base_model{end}") for end in ("", "_revision", "_relation")) == known
 
 
 def test_licences_are_the_catalogue_s():
@@ -209,7 +234,7 @@ def test_an_export_is_pushed_with_its_card_and_the_token_goes_nowhere_else(hub_r
     assert last["event"] == "finished", last
     pushed = fake_hub.repositories["me/lighthouse"]
     assert fake_hub.private == {"me/lighthouse": True}
-    assert pushed["README.md"].decode().startswith(f"---\nbase_model: {BASE}\n")
+    assert pushed["README.md"].decode().startswith(f'---\nbase_model: "{BASE}"\n')
     assert pushed["adapter_model.safetensors"] == (directory / "adapter" / "adapter_model.safetensors").read_bytes()
     assert "soulsmith.json" not in pushed
     assert last["url"] == f"{fake_hub.url}/me/lighthouse/commit/{REVISION}"
@@ -218,6 +243,18 @@ def test_an_export_is_pushed_with_its_card_and_the_token_goes_nowhere_else(hub_r
     kept = [file for file in home.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
     assert kept == []
     assert TOKEN not in os.environ.values()
+
+
+def test_what_should_be_private_is_not_pushed_where_everybody_sees_it(fake_hub, home, tmp_path):
+    directory = jobs.create(paths.exports(), {"name": "x", "run": "x", "kind": "adapter"})
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "README.md").write_text("mine")
+    jobs.run(directory, lambda *_: {"path": str(tmp_path / "made")})
+    fake_hub.repositories["me/lighthouse"], fake_hub.private["me/lighthouse"] = {}, False
+    assert ended(hub.push(directory.name, "me/lighthouse", TOKEN))["trouble"] == "HubRepoPublic"
+    assert fake_hub.repositories["me/lighthouse"] == {}
+    assert ended(hub.push(directory.name, "me/lighthouse", TOKEN, private=False))["event"] == "finished"
+    assert fake_hub.repositories["me/lighthouse"] == {"README.md": b"mine"}
 
 
 def test_a_wrong_token_and_a_wrong_name_are_said(hub_run, fake_hub, home):
@@ -255,6 +292,15 @@ def test_an_adapter_from_the_hub_replies_as_it_did_where_it_was_made(hub_run, fa
     assert list(imported.listed()) == []
 
 
+def test_only_the_files_of_an_adapter_are_copied(home, tmp_path):
+    for name in ("adapter_config.json", "tokenizer.json", "train.py", "tokens/a.txt"):
+        (tmp_path / "snapshot" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "snapshot" / name).write_text("{}")
+    card = {"id": "a/b", "title": "b", "base_model": BASE, "revision": "1"}
+    made = imported.write(tmp_path / "snapshot", card)
+    assert {file.name for file in made.iterdir()} == {"adapter_config.json", "tokenizer.json", imported.CARD}
+
+
 @pytest.mark.parametrize(
     ("files", "trouble"),
     [
@@ -282,6 +328,10 @@ def test_what_cannot_be_imported_is_said(files, trouble, fake_hub, home, tmp_pat
     with pytest.raises((hub.AdapterUnfit, hub.AdapterBaseUnknown)) as caught:
         hub._import({"repo": "a/b"}, None)
     assert type(caught.value).__name__ == trouble
+
+
+def test_an_error_without_words_of_its_own_has_the_name_of_its_class():
+    assert hub._worded(OSError(" .\nmore"), "a/b", None).values["reason"] == "OSError"
 
 
 def test_a_token_is_not_in_what_went_wrong():

@@ -180,7 +180,7 @@ def test_the_demo_tells_how_far_it_is(demo_job, happened, stage, done, total, un
 def test_the_demo_s_steps_are_shown_with_the_time_left(demo_job):
     demo_job(("stage", {"stage": "training"}), ("step", STEP))
     shown = opening.panel(Say("ru"), opening_demo.progress())
-    assert "12 / 48 шагов, 216 токенов в секунду, осталось примерно 1\u00a0мин 30\u00a0с" in shown
+    assert "12 / 48 шагов, токенов в секунду: 216, осталось примерно 1\u00a0мин 30\u00a0с" in shown
     assert shown.count('class="done"') == 2
 
 
@@ -193,7 +193,7 @@ def test_a_demo_that_failed_says_why_in_the_page_s_language(demo_job):
 
 def test_a_demo_that_was_killed_says_so_and_one_that_was_stopped_is_as_if_never_started(demo_job):
     job = demo_job(("started", {}), ("stage", {"stage": "training"}), alive=False)
-    assert "The demo broke off: lost" in opening.panel(Say("en"), opening_demo.progress())
+    assert "The demo stopped: lost" in opening.panel(Say("en"), opening_demo.progress())
     events.append(job, "stopped")
     assert opening_demo.progress() == opening_demo.Progress()
     assert opening.panel(Say("en"), opening_demo.progress()) == ""

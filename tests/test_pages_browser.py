@@ -146,7 +146,7 @@ def test_the_opening_screen_leads_to_each_tab(browser, server):
     page = window(browser, server.address, "en")
     for way in ("calculator", "corpus", "training", "playground", "export"):
         to_tab(page, say, "opening")
-        page.locator(f'.road a[href="#{way}"], .actions a[href="#{way}"]').first.click()
+        page.locator(f'.road a[href="#{way}"], .next-steps a[href="#{way}"]').first.click()
         page.get_by_role("tab", name=say(f"page.{way}"), exact=True, selected=True).wait_for()
     page.context.close()
 

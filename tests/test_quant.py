@@ -10,6 +10,7 @@ from core import jobs, paths
 from core.chat import engine
 from core.export import export, fidelity, gguf_export, gguf_file, merging, ollama, quantizer
 from core.runs import runs
+from core.training import encoding
 from core.training.config import TrainConfig
 from tests.conftest import chat_rows, make_tiny_tokenizer
 from ui import export as ui_export
@@ -173,7 +174,7 @@ def test_a_missing_quantiser_is_said_with_the_command(trained_run, monkeypatch):
         export.start(trained_run, "gguf", ("q9",))
 
 
-def test_without_its_corpus_a_run_is_measured_on_questions(trained_run, home, monkeypatch, tiny_model, tmp_path):
+def test_without_its_corpus_a_run_is_measured_on_questions(home, monkeypatch, tiny_model, tiny_tokenizer, tmp_path):
     from core.chat import chat_models
 
     monkeypatch.setenv("SOULSMITH_HOME", str(home))
@@ -182,11 +183,47 @@ def test_without_its_corpus_a_run_is_measured_on_questions(trained_run, home, mo
     run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=str(corpus), method="full", validation_share=0.2))
     (paths.run(run_id) / "model").mkdir()
     model = chat_models.find(f"run:{run_id}")
-    assert [len(part) for part in fidelity.rows_of(model)[:2]] == [10, 2]
-    assert fidelity.rows_of(model)[2] == "held_out"
+    assert [len(part) for part in fidelity.rows_of(model, tiny_tokenizer)[:2]] == [10, 2]
+    assert fidelity.rows_of(model, tiny_tokenizer)[2] == "held_out"
+    for rows in ("", "".join(json.dumps({"messages": row["messages"][:1]}) + "\n" for row in chat_rows(12))):
+        corpus.write_text(rows)  # in none of which anything is learned
+        assert fidelity.rows_of(model, tiny_tokenizer)[2] == "questions"
     corpus.unlink()
-    assert fidelity.rows_of(model)[2] == "questions"
-    assert len(fidelity.rows_of(model)[1]) == fidelity.HELD_OUT_ROWS
+    for template in (tiny_tokenizer.chat_template, None):
+        monkeypatch.setattr(tiny_tokenizer, "chat_template", template)
+        learned, held_out, source = fidelity.rows_of(model, tiny_tokenizer)
+        assert (len(held_out), source) == (fidelity.HELD_OUT_ROWS, "questions")
+        assert len(fidelity.encoded(learned, tiny_tokenizer)) == len(learned) > 0
+    monkeypatch.setattr(tiny_tokenizer, "chat_template", "{{ raise_exception('no') }}")
+    with pytest.raises(fidelity.NothingToMeasure, match="refuses them all"):
+        fidelity.rows_of(model, tiny_tokenizer)
+
+
+def test_replies_that_begin_late_are_measured_too(tiny_tokenizer):
+    asked, reply = [{"role": "user", "content": "lamp " * 600}], [{"role": "assistant", "content": "storm."}]
+    late = {"messages": asked + reply}
+    pair = {"messages": [*asked, {"role": "assistant", "content": "sea"}, *asked], "chosen": reply, "rejected": reply}
+    for row, sides in ((late, 1), (pair, 2)):
+        found = fidelity.encoded([row], tiny_tokenizer)
+        assert len(found) == sides
+        for one in found:
+            assert len(one["input_ids"]) <= fidelity.ROW_TOKENS
+            assert "storm" in tiny_tokenizer.decode([label for label in one["labels"] if label >= 0])
+            assert "sea" not in tiny_tokenizer.decode([label for label in one["labels"] if label >= 0])
+
+
+def test_a_pair_is_asked_by_all_its_messages(tiny_tokenizer):
+    turns = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
+    row = {"messages": turns, "chosen": turns[1:2], "rejected": turns[1:2]}
+    wanted = encoding.prompt_ids(turns, tiny_tokenizer)
+    assert fidelity._prompt(row, tiny_tokenizer) == wanted[-fidelity.ROW_TOKENS :]
+
+
+@needs_engine
+def test_a_kind_that_needs_importance_says_so():
+    for kind in quantizer.NEED_IMPORTANCE:
+        with pytest.raises(quantizer.ImportanceMissing, match="was not measured"):
+            quantizer.quantize(np.ones((2, 256), np.float32), kind)
 
 
 @pytest.mark.parametrize("lang", ["en", "ru"])

@@ -61,7 +61,7 @@ def test_a_trainer_that_hears_nothing_can_be_ended(hanging, monkeypatch):
     monkeypatch.setattr(terminate, "PATIENCE_SECONDS", -1.0)
     shown = drawn(hanging)
     assert shown["end"].visible
-    assert "The trainer has not taken up the request for" in shown["status"]
+    assert "The trainer has not responded to the request for" in shown["status"]
     terminate.end(hanging)
     last = events.last(paths.run(hanging))
     assert (runs.state(hanging), last["trouble"]) == ("failed", "EndedByForce")

@@ -36,7 +36,7 @@ def test_a_run_is_drawn_over_its_whole_length(config, no_worker):
     assert (raw.x[0], raw.x[-1], len(smoothed.x)) == (1, 300, 300)
     assert (list(evaluated.x), list(best.x), best.name) == ([150], [150], "best, step 150")
     assert [len(trace.x) for trace in shown["small"].data] == [0, 300, 0, 0]
-    assert "The process ended without a word" in shown["status"]
+    assert "The process ended unexpectedly" in shown["status"]
 
 
 def test_plots_that_are_held_still_are_left_alone(config, no_worker):
@@ -73,7 +73,7 @@ def test_what_was_asked_is_shown_until_and_after_it_took_effect(config, no_worke
     row = store.sync(run_id)
     heard = run_html.clock(row["request_seen_at"])
     assert list(run_html.requests(SAY, row)) == [f"Pause: asked at {asked}, took effect at {heard} after step 2."]
-    assert "Resume goes on after step" in drawn(run_id)["status"]
+    assert "Resume continues after step" in drawn(run_id)["status"]
     runs.resume(run_id)
     asked = run_html.clock(jobs.latest_request(path)["asked"])
     assert list(run_html.requests(SAY, store.sync(run_id))) == [
@@ -102,7 +102,7 @@ def test_a_failed_run_shows_its_cause_and_a_button_that_mends_it(config, no_work
     events.append(paths.run(run_id), "failed", trouble="LossNotFinite", values=values, message="The loss became nan.")
     shown = drawn(run_id)
     assert shown["treat"].visible
-    assert shown["remedy"].value == "What helps: **learning_rate → 2e-05**. The run begins again from step 0."
+    assert shown["remedy"].value == "What helps: **learning_rate → 2e-05**. The run starts again from step 0."
     assert "The loss became nan." in shown["status"]
     assert "Снизьте learning_rate до 2e-05" in drawn(run_id, Say("ru"))["status"]
 
@@ -118,7 +118,7 @@ def test_a_failed_run_is_mended_from_the_table_too(config, no_worker):
     events.append(paths.run(run_id), "failed", trouble="LossNotFinite", values=values, message="The loss became nan.")
     shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, run_id), strict=True))
     assert (shown["resume"].visible, shown["treat"].visible) == (True, True)
-    assert "What helps: **learning_rate → 2e-05**. The run begins again from step 0." in shown["facts"]
+    assert "What helps: **learning_rate → 2e-05**. The run starts again from step 0." in shown["facts"]
     history_details.on_button(SAY, diagnosis.treat, "diagnosis.treated", run_id)
     assert (runs.state(run_id), runs.config(run_id).learning_rate) == ("queued", config.learning_rate / 10)
 
@@ -197,7 +197,7 @@ def test_the_chosen_run_is_shown_in_full(trained_run):
     assert shown["value"] == "0.01"
     assert "checkpoint 6" in shown["facts"]
     assert "Kept: the 2 newest checkpoints and the one with the lowest held-out loss." in shown["facts"]
-    assert "Step of the longest rows: " in shown["facts"]
+    assert "Step on the longest rows: " in shown["facts"]
 
 
 def test_two_runs_side_by_side(config, no_worker):

@@ -15,7 +15,7 @@ import pytest
 
 from core import jobs, paths
 from core.chat import chat
-from core.chat.types import Reply
+from core.chat.types import Question, Reply, Sampling
 from core.runs import gpu_access, runs
 from core.serve import api, replies, requests, serve
 from tests.test_chat import stubborn_adapter  # noqa: F401 (a fixture)
@@ -194,6 +194,7 @@ def test_without_the_key_nothing_is_answered(server):
         ({"messages": [{"role": "cat", "content": "a"}]}, openai.BadRequestError, "messages[0].role", "invalid_value"),
         ({"temperature": 3}, openai.BadRequestError, "temperature", "invalid_value"),
         ({"temperature": "hot"}, openai.BadRequestError, "temperature", "invalid_type"),
+        ({"max_tokens": 10**400}, openai.BadRequestError, "max_tokens", "invalid_value"),
         ({"max_tokens": 0}, openai.BadRequestError, "max_tokens", "invalid_value"),
         ({"n": 2}, openai.BadRequestError, "n", "unsupported_parameter"),
         ({"top_logprobs": 2}, openai.BadRequestError, "top_logprobs", "invalid_value"),
@@ -220,7 +221,7 @@ def test_bodies_that_are_too_large_or_no_json_are_refused(server):
     headers, url = {"authorization": f"Bearer {server[1]}"}, f"{server[0]}/chat/completions"
     large = httpx.post(url, content=b" " * (api.MOST_BYTES + 1), headers=headers)
     assert (large.status_code, large.json()["error"]["code"]) == (413, "bad_body")
-    for body in (b"{", b"\xff", b"[]", b"1"):
+    for body in (b"{", b"\xff", b"[]", b"1", b'{"seed": 1' + b"0" * 5000 + b"}"):
         answer = httpx.post(url, content=body, headers=headers)
         assert answer.status_code == 400
         assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -295,6 +296,38 @@ def test_what_may_begin_a_stop_word_waits():
     assert replies.settled("abc", ()) == 3
     assert requests.read({"model": "m", "messages": ASK, "top_p": 0}).sampling.temperature == 0
     assert replies.reason(Reply(finish_reason="context")) == "length"
+
+
+def test_log_probabilities_that_come_meanwhile_are_not_lost():
+    class Growing(list):
+        def __getitem__(self, at):
+            found = super().__getitem__(at)
+            self.append({"token": "b", "logprob": -1.0, "top": []})
+            return found
+
+    asked = requests.read({"model": "m", "messages": ASK, "logprobs": True})
+    answer, reply = replies.Answer(asked), Reply(logprobs=Growing([{"token": "a", "logprob": -1.0, "top": []}]))
+    seen = [token["token"] for _ in range(2) for token in answer._logprobs(reply)["content"]]
+    assert seen == ["a", "b"]
+
+
+def test_a_reply_keeps_the_log_probabilities_that_it_came_with(monkeypatch):
+    told = [{"replies": {"a": {"text": text, "logprobs": [text]}}} for text in ("x", "y")]
+    monkeypatch.setattr(chat, "_ask", lambda *_: iter(told))
+    asked = {"a": Question("base:m", ASK)}
+    assert [len(one["a"].logprobs) for one in list(chat.talk(asked, Sampling(), on_cpu=True))] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.2", "127.0.0.2"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
+)
+def test_the_address_is_that_of_the_host_that_was_given(host, shown, home):
+    def report(_, address):
+        assert address.rpartition(":")[0] == f"http://{shown}"
+        raise Ended
+
+    with pytest.raises(Ended):
+        serve.listen(host, 0, report)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The Synthetics tab in a real browser: a recipe, ten rows and the price, the job, its corpus, a run on it; in Russian."""
+"""The Synthesis tab in a real browser: a recipe, ten rows and the price, the job, its corpus, a run on it; in Russian."""
 
 import json
 import re

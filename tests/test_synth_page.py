@@ -29,7 +29,7 @@ def form(**more) -> dict:
 def test_the_tab_is_built_in_both_languages(lang):
     say = Say(lang)
     with gr.Blocks():
-        assert set(synth.build(say)) == {"changed"}
+        assert set(synth.build(say)) == {"changed", "load", "inputs", "outputs"}
         made, _ = synth_form.build(say)
         assert set(made) | set(synth_form.build_more(say)) | {"file"} == set(form())
     assert [name for title, name in synth_recipe.choices(say)][:2] == [
@@ -64,12 +64,13 @@ def test_a_job_is_drawn_and_its_corpus_marks_a_change(lang):
     directory = synth_jobs.create(synth_form.request(Say("en"), form()) | {"name": "первый"})
     assert worker.run(directory) == "finished"
     probe = synth.look(directory.name)
-    status, pause, resume, again, stop, delete, changed = synth.draw(say, directory.name, probe, 0.0)
+    status, pause, resume, again, stop, delete, changed, timer = synth.draw(say, directory.name, probe, 0.0)
     assert say("synth.state.finished") in status
     assert "первый" in status
     assert [one["visible"] for one in (pause, resume, again, stop, delete)] == [*[False] * 4, True]
     assert time.time() - changed < 60
-    assert synth.draw(say, directory.name, probe, changed)[-1] == gr.skip()
+    assert not timer.active
+    assert synth.draw(say, directory.name, probe, changed)[-2] == gr.skip()
     card = corpus.card(json.loads(probe)["ending"]["corpus"])
     assert corpora_html.card(say, card)
 
@@ -99,7 +100,7 @@ def test_a_collapse_is_called_by_its_name():
     assert "these are few rows" in judged(few)
     assert "as varied as natural text" in judged(few | {"texts": 2000})
     xray["gauges"]["vendi"] = gauge | {"value": 0.18}
-    assert "The x-ray sees a template" in judged(xray)
+    assert "The check found a template" in judged(xray)
 
 
 def test_a_cancelled_preview_leaves_no_process_behind():

@@ -115,7 +115,7 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
     assert run_html.start_warning(SAY, "r") == ""
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="package")
     assert run_html.start_line(SAY, "r") == (
-        "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7\u00a0% full · "
+        "36 rows to learn from, 4 held out · 1,234 tokens, 600 of them learned · 2 rows cut off at max_length · 3 blocks, 98.7% full · "
         "attention: sdpa, because the package flash-attn is not installed"
     )
     events.append(paths.run("r"), "model", attention="sdpa", flash_attention_lacks="card", by_document=True)
@@ -133,7 +133,7 @@ def test_a_run_says_what_it_found_and_which_attention_it_uses_and_why():
         "Apple's GPU"
     )
     events.append(paths.run("r"), "model", attention="flash_attention_2", flash_attention_lacks="")
-    assert run_html.start_line(Say("ru"), "r").endswith("внимание: flash_attention_2")
+    assert run_html.start_line(Say("ru"), "r").endswith("ядро внимания: flash_attention_2")
     events.append(paths.run("r"), "model", attention="eager", flash_attention_lacks="class", experts=4)
     assert run_html.start_line(SAY, "r").endswith(
         "attention: eager, because this kind of model does not support FlashAttention 2 · "

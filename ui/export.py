@@ -42,14 +42,14 @@ def build(say: Say) -> dict:
     kinds = gr.CheckboxGroup(
         named, value=list(quantizer.usual()), label=say("export.files"), info=info, visible=False, interactive=True
     )
-    table, probe, timer = gr.HTML(elem_id=f"exports-{say.lang}"), gr.State(""), gr.Timer(TICK_SECONDS)
+    table, probe, timer = gr.HTML(elem_id=f"exports-{say.lang}"), gr.State(""), gr.Timer(TICK_SECONDS, active=False)
     with gr.Row():
         chosen = gr.Dropdown([], label=say("export.chosen"), interactive=True, scale=3)
         stop = gr.Button(say("export.stop"), size="sm", min_width=100)
         delete = gr.Button(say("export.delete"), size="sm", min_width=100)
     details = gr.HTML()
     quiet = {"show_progress": "hidden"}
-    drawn = [table, chosen, probe, *export_serve.build(say), *export_hub.build(say, chosen)]
+    drawn = [table, chosen, probe, timer, *export_serve.build(say, timer), *export_hub.build(say, chosen, timer)]
     kind.change(partial(on_kind, say), kind, [about, kinds], queue=False, **quiet)
     opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": details, **quiet}
     start.click(partial(on_start, say), [run, kind, kinds], chosen, show_progress="hidden").success(
@@ -92,14 +92,22 @@ def draw(say: Say, chosen: str | None) -> list:
     names = [path.name for path in listed]
     value = chosen if chosen in names else (names or [None])[0]
     shown = templates.render(say, "export", rows=[_row(path) for path in listed])
-    table = [shown, gr.Dropdown(choices=_choices(say), value=value), _look()]
-    return [*table, *export_serve.shown(say), *export_hub.shown(say)]
+    probe = _look()
+    timer = gr.Timer(active=any(state in jobs.ACTIVE for _, state, _ in json.loads(probe)))
+    return [
+        shown,
+        gr.Dropdown(choices=_choices(say), value=value),
+        probe,
+        timer,
+        *export_serve.shown(say),
+        *export_hub.shown(say),
+    ]
 
 
 def on_tick(say: Say, chosen: str | None, probe: str) -> list:
     """Redraw only when an export, the server or something of the hub went on."""
     if _look() == probe:
-        return [gr.skip()] * 6
+        return [gr.skip()] * 7
     return draw(say, chosen)
 
 

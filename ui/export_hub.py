@@ -13,7 +13,7 @@ from ui.text import Say
 SHOWN = 5  # jobs, newest first
 
 
-def build(say: Say, chosen: gr.Dropdown) -> list:
+def build(say: Say, chosen: gr.Dropdown, timer: gr.Timer) -> list:
     """The folded part; returns what shown() fills."""
     with gr.Accordion(say("hub.title"), open=False):
         gr.Markdown(say("hub.intro"), elem_classes="subdued")
@@ -27,8 +27,10 @@ def build(say: Say, chosen: gr.Dropdown) -> list:
         panel = gr.HTML(elem_id=f"hub-{say.lang}")
     quiet = {"show_progress": "hidden"}
     outputs = [token, panel]  # the token leaves the page as soon as it was used
-    push.click(partial(on_push, say), [chosen, repo, token, private], outputs, **quiet)
-    fetch.click(partial(on_import, say), [repo, token], outputs, **quiet)
+    pushed = push.click(partial(on_push, say), [chosen, repo, token, private], outputs, **quiet)
+    fetched = fetch.click(partial(on_import, say), [repo, token], outputs, **quiet)
+    for begun in (pushed, fetched):
+        begun.success(lambda: gr.Timer(active=True), None, timer, **quiet)
     return [panel]
 
 

@@ -11,7 +11,7 @@ from ui.errors import show_errors
 from ui.text import Say
 
 
-def build(say: Say) -> list:
+def build(say: Say, timer: gr.Timer) -> list:
     """The folded part; returns what shown() fills."""
     with gr.Accordion(say("serve.title"), open=False):
         gr.Markdown(say("serve.intro"), elem_classes="subdued")
@@ -24,7 +24,8 @@ def build(say: Say) -> list:
             key = gr.Button(say("serve.new_key"), size="sm", min_width=120)
         panel = gr.HTML()
     quiet = {"show_progress": "hidden"}
-    switch.input(partial(on_switch, say), [switch, network, port], [switch, panel], **quiet)
+    switched = switch.input(partial(on_switch, say), [switch, network, port], [switch, panel], **quiet)
+    switched.success(lambda: gr.Timer(active=True), None, timer, **quiet)
     key.click(partial(on_key, say), None, panel, **quiet)
     return [switch, panel]
 

@@ -1,11 +1,11 @@
 """Where one stands on the road from a corpus to a model that one has: four steps, what goes on, the latest runs."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from core import jobs, paths
 from core.corpus import corpus
 from core.hardware import hardware
+from core.models import models
 from core.runs import diagnosis, runs, store
 from ui import run_html, run_learned
 from ui.templates import render
@@ -39,7 +39,7 @@ def draw(say: Say) -> str:
         now=_card(say, shown) if shown else "",
         reply=_latest_reply(shown) if shown and shown["state"] in runs.ACTIVE else None,
         actions=_actions(shown) if shown else [],
-        latest=[{"row": row, "curve": _curve(row), "model": Path(row["base_model"]).name} for row in rows[:LATEST]],
+        latest=[{"row": row, "curve": _curve(row), "model": models.title(row["base_model"])} for row in rows[:LATEST]],
     )
 
 
@@ -85,7 +85,8 @@ def _actions(row: dict) -> list[tuple[str, str]]:
     if row["state"] in runs.ACTIVE:
         return [("opening.watch", f"training/{row['id']}")]
     if is_trained(row):
-        return [("opening.talk", "playground"), ("opening.take", "export"), ("opening.look", f"runs/{row['id']}")]
+        here = [("opening.go_on", f"training/{row['id']}"), ("opening.look", f"runs/{row['id']}")]
+        return [("opening.talk", "playground"), ("opening.take", "export"), *here]
     found = diagnosis.diagnose(row["id"])
     return [("opening.remedy" if found and found["changes"] else "opening.look", f"training/{row['id']}")]
 

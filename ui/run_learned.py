@@ -1,9 +1,10 @@
 """What a run has learned: one card with a sentence, figures and a reply before and after, and the same as a picture."""
 
 import textwrap
-from pathlib import Path
 
-from core.runs import learned
+from core.models import models
+from core.runs import learned, runs
+from core.training import mixing
 from ui.templates import render
 from ui.text import Say
 
@@ -26,8 +27,8 @@ def card(say: Say, row: dict) -> str:
         "learned",
         found=found,
         title=row["name"],
-        model=Path(row["base_model"]).name,
-        corpus=row["corpus"],
+        model=models.title(row["base_model"]),
+        corpus=" + ".join(map(runs.corpus_name, mixing.corpora(runs.config(row["id"])))),
         sentence=sentence,
         sentence_lines=textwrap.wrap(sentence, 84)[:3],
         figures=list(_figures(say, found)),

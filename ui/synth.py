@@ -47,27 +47,28 @@ def build(say: Say) -> dict:
     shows = [shown, cancel]
     made = show.click(partial(on_show, say), inputs_kwargs=form, outputs=shows, show_progress="hidden")
     cancel.click(partial(on_cancel, say), None, shows, cancels=made, show_progress="hidden")
-    return {"changed": job["changed"]}
+    return {name: job[name] for name in ("changed", "load", "inputs", "outputs")}
 
 
 def build_job(say: Say, form: dict) -> dict:
     """The jobs and the one that is watched, with the buttons that it has use for; nothing while there is no job."""
-    changed, probe, timer = gr.State(0.0), gr.State(), gr.Timer(TICK_SECONDS)
+    changed, probe, timer = gr.State(0.0), gr.State(), gr.Timer(TICK_SECONDS, active=False)
     listing = gr.Dropdown(job_choices(say), value=None, label=say("synth.jobs"), visible=bool(synth_jobs.listed()))
     status = gr.HTML()
     with gr.Row():
         buttons = [gr.Button(say(f"synth.{name}"), size="sm", min_width=120, visible=False) for name in ASKED]
         delete = gr.Button(say("synth.delete"), size="sm", min_width=120, visible=False)
-    timer.tick(partial(on_tick, say), listing, [listing, probe], show_progress="hidden", api_visibility="private")
+    timer.tick(partial(on_tick, say), listing, [listing, probe], show_progress="hidden")
     listing.change(look, listing, probe, show_progress="hidden")
     listing.focus(lambda: gr.update(choices=job_choices(say)), None, listing, show_progress="hidden")
-    drawn = [status, *buttons, delete, changed]
+    drawn = [status, *buttons, delete, changed, timer]
     probe.change(partial(draw, say), [listing, probe, changed], drawn, show_progress="hidden")
     asked = {"job_id": listing} | {name: form[name] for name in ("recipe", *synth_jobs.CHANGEABLE)}
     for button, name in zip(buttons, ASKED, strict=True):
         button.click(partial(on_ask, say, name), inputs_kwargs=asked, outputs=probe, show_progress="hidden")
     delete.click(partial(on_delete, say), listing, [listing, probe])
-    return {"changed": changed, "listing": listing, "probe": probe}
+    load = {"load": partial(on_tick, say), "inputs": [listing], "outputs": [listing, probe]}
+    return {"changed": changed, "listing": listing, "probe": probe} | load
 
 
 def on_show(say: Say, **values):
@@ -146,7 +147,7 @@ def _newest() -> str | None:
 def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
     """The job at a glance, the buttons that make sense now, and a new mark once its corpus exists."""
     if not probe:
-        return ["", *[gr.update(visible=False)] * 5, gr.skip()]
+        return ["", *[gr.update(visible=False)] * 5, gr.skip(), gr.Timer(active=False)]
     job = json.loads(probe)
     state, ending = job["state"], job["ending"]
     at_work, can_resume = state in ("running", "queued"), state in ("paused", "failed", "lost")
@@ -154,7 +155,8 @@ def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
     useful = (at_work, can_resume, again, can_resume or state == "running", not at_work)  # ASKED, delete
     mark = ending["time"] if ending.get("corpus") else 0.0
     buttons = [gr.update(visible=one) for one in useful]
-    return [synth_html.job(say, job), *buttons, mark if mark > changed else gr.skip()]
+    timer = gr.Timer(active=state in jobs.ACTIVE)
+    return [synth_html.job(say, job), *buttons, mark if mark > changed else gr.skip(), timer]
 
 
 @show_errors

@@ -43,7 +43,7 @@ def talk(
     for answer in _ask({"do": "reply", "questions": asked, "sampling": asdict(sampling), "on_cpu": on_cpu}, look):
         for name, values in answer["replies"].items():
             noted[name] += values.pop("logprobs", [])
-        yield {name: Reply(**values, logprobs=noted[name]) for name, values in answer["replies"].items()}
+        yield {name: Reply(**values, logprobs=list(noted[name])) for name, values in answer["replies"].items()}
 
 
 def _asked(question: Question) -> dict:

@@ -110,7 +110,7 @@ class Row:
 
     def _end(self, reason: str) -> bool:
         self.reply.finish_reason = reason
-        self.reply.text = self.opening + self.loaded.weights.tokenizer.decode(self.new_ids).removesuffix("\ufffd")
+        self.reply.text = self.opening + self.loaded.weights.tokenizer.decode(self.new_ids).rstrip("\ufffd")
         if (place := self._at_stop()) >= 0:
             self.reply.text = self.reply.text[:place]
         return False

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core import files, jobs, paths
+from core.models import base_identity
 
+ADAPTER_FILES = ["adapter_*.json", "adapter_*.safetensors", "token*", "special_tokens*", "added_tokens*", "vocab*"]
+ADAPTER_FILES += ["merges*", "chat_template*", base_identity.FILE]
 CARD = "soulsmith.json"  # {"id": on the hub, "title", "base_model", "revision", "created"}
 
 
@@ -27,7 +30,8 @@ def write(source: Path, card: dict) -> Path:
 
     def fill(unfinished: Path) -> None:
         for file in sorted(source.iterdir()):
-            shutil.copyfile(file.resolve(), unfinished / file.name)
+            if file.is_file() and any(map(file.match, ADAPTER_FILES)):  # the hub sends whole folders by such patterns
+                shutil.copyfile(file.resolve(), unfinished / file.name)
         files.write_json(unfinished / CARD, card)
 
     return jobs.make_directory(_home(), card["title"], fill)

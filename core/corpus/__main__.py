@@ -201,7 +201,7 @@ def _preview(arguments) -> None:
     rows = storage.rows(directory, number, 1) if number >= 0 else []
     if not rows:
         raise NoSuchRow(row=number, rows=storage.read_card(directory)["rows"])
-    model = str(token_counter.directory(arguments.model))
+    model = token_counter.directory(arguments.model)
     shown = foreign.ask("preview", rows[0], model, arguments.max_length, arguments.learn, file=model)
     counts = f"{shown['tokens']} tokens, {shown['learned']} learned, {shown['cut']} cut off"
     _print(arguments, "preview", shown, "\n".join([preview.in_terminal(shown), " ".join([counts, *shown["warnings"]])]))

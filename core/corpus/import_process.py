@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from core import errors, process
+from core.corpus import hub
 from core.corpus.reading import Options
 from core.errors import UserError
 from core.process import CommandFailed, json_lines
@@ -32,9 +33,11 @@ def create(sources: list[Path], name: str, options: Options, out: Path | None = 
         ImportBroke: when it ended without a result.
     """
     command = ["-m", "core.corpus", "import", "--name", name, "--json", "--progress"]
-    command += ["--out", str(out)] if out else []
+    command += ["--out", str(out.absolute())] if out else []
+    # The process has a working directory of its own.
+    given = [str(path if not path.exists() and hub.place(str(path)) else path.absolute()) for path in sources]
     for _ in range(MOST_GIVEN_UP + 1):
-        told = ["--options", json.dumps(asdict(options)), "--", *map(str, sources)]
+        told = ["--options", json.dumps(asdict(options)), "--", *given]
         try:
             yield from run([*command, *told], memory=MEMORY, silent=SILENT_SECONDS)
             return

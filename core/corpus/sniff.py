@@ -23,7 +23,7 @@ def look(paths: list[Path], options: Options | None = None, wait: Callable[[], N
         TookTooLong, TookTooMuch, ReaderBroke: naming the file.
     """
     names = ", ".join(path.name for path in paths[:3])
-    return foreign.ask("look", list(map(str, paths)), asdict(options or Options()), file=names, look=wait)
+    return foreign.ask("look", list(paths), asdict(options or Options()), file=names, look=wait)
 
 
 def look_at(paths: list[str], options: dict) -> dict:

@@ -83,9 +83,7 @@ def of_corpus(path: Path, model: str | None = None) -> tuple[int, bool]:
 @cache
 def _of_corpus(path: Path, _hash: str, rows: int, characters: int, model: str | None) -> int:
     """The tokens of rows that never change: a corpus of another content has another hash."""
-    return (
-        foreign.ask("count", str(path), rows, characters, model, file=model) if model else count(path, rows, characters)
-    )
+    return foreign.ask("count", path, rows, characters, model, file=model) if model else count(path, rows, characters)
 
 
 def count(path: str | Path, count: int, characters: int, model: str | None = None) -> int:

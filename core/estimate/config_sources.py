@@ -179,7 +179,7 @@ def _download_of_adapter(hub_id: str) -> dict:
 
 def gguf_config(path: Path) -> dict:
     """The config of transformers that the header of a GGUF file amounts to, read in a process of its own."""
-    return foreign.ask("gguf", str(path), file=path, seconds=GGUF_SECONDS)
+    return foreign.ask("gguf", path, file=path, seconds=GGUF_SECONDS)
 
 
 def read_gguf(name: str) -> dict:

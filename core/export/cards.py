@@ -9,6 +9,7 @@ from core import events, files, paths
 from core.chat.chat_models import ChatModel
 from core.models import base_identity
 from core.runs import runs, starts, store
+from core.training import mixing
 
 
 def card(model: ChatModel, kind: str, *, made: dict | None = None, lines: str = "") -> str:
@@ -25,7 +26,7 @@ def card(model: ChatModel, kind: str, *, made: dict | None = None, lines: str = 
         licence=licence(base.name),
         config=model.config,
         data=_data(model, seen),
-        steps=_steps(seen),
+        steps=_steps(seen, row["adapter_step"]),
         before=_loss(row["base_eval_loss"]),
         after=_loss(row["eval_loss"] if row["step"] else None),
         ancestry=[
@@ -48,19 +49,27 @@ def licence(hub_id: str) -> str:
     return next((entry.get("license") or "" for entry in known), "")
 
 
-def _data(model: ChatModel, seen: list[dict]) -> dict:
-    """The corpus by the name that a person gave it, and its hash."""
-    path = paths.corpora() / model.config.corpus  # an absolute path stays what it is
-    card = files.read_json(path / "card.json")
-    hashes = [event["corpus_hash"] for event in seen if event.get("corpus_hash")]
-    return {"name": card.get("name") or path.stem, "hash": hashes[-1] if hashes else card.get("content_hash", "")}
+def _data(model: ChatModel, seen: list[dict]) -> list[dict]:
+    """The corpora by the names that a person gave them, with their hashes; of a mix the share and the rows of each too."""
+    told = next((event.get("corpora", []) for event in reversed(seen) if event["event"] == "data"), [])
+    hashes, data = [event["corpus_hash"] for event in seen if event.get("corpus_hash")], []
+    for number, (corpus, share) in enumerate(
+        zip(mixing.corpora(model.config), mixing.shares(model.config), strict=True)
+    ):
+        path = paths.corpora() / corpus  # an absolute path stays what it is
+        card, of_one = files.read_json(path / "card.json"), told[number] if number < len(told) else {}
+        known = hashes[-1] if hashes and not number else card.get("content_hash", "")
+        rows = {"rows": of_one.get("rows_train", "?"), "rows_held_out": of_one.get("rows_eval", "?")}
+        data.append({"name": card.get("name") or path.stem, "hash": known, "share": of_one.get("share", share)} | rows)
+    return data
 
 
-def _steps(seen: list[dict]) -> dict:
+def _steps(seen: list[dict], kept: int | None) -> dict:
+    """How it was trained; `kept` is the step of the checkpoint that the weights are of, where it is not the last."""
     latest = {event["event"]: event for event in seen}
     data, ended = latest.get("data", {}), latest.get("finished") or latest.get("stopped") or {}
     return {
-        "steps": ended.get("steps", "?"),
+        "steps": ended.get("steps", "?") if kept is None else kept,
         "rows": data.get("rows_train", "?"),
         "rows_held_out": data.get("rows_eval", "?"),
         "tokens": data.get("tokens_train"),

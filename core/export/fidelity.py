@@ -4,7 +4,9 @@ The rows are the run's own, those of its corpus that it did not learn from; wher
 forgetting meter. The same for the importance of columns, which is taken from the rows that it did learn from.
 """
 
+from collections import Counter
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,29 +27,72 @@ ROW_TOKENS, REPLY_TOKENS = 256, 24
 REFERENCE_BYTES = 2**28  # of log-probabilities in fp32 that are kept to compare with
 
 
-def rows_of(model: ChatModel) -> tuple[list[dict], list[dict], str]:
-    """Rows that a run learned from, rows that it did not, and where they are from: held_out or questions."""
+class NothingToMeasure(UserError):
+    template = (
+        "No row can be put to {model} to measure its files on: its chat template refuses them all. Export the merged "
+        "model instead."
+    )
+
+
+def rows_of(model: ChatModel, tokenizer) -> tuple[list[dict], list[dict], str]:
+    """Rows that a run learned from, rows that it did not, and where they are from: held_out or questions.
+
+    Only rows that something can be measured on are among them.
+
+    Raises:
+        NothingToMeasure.
+    """
+
+    def usable(rows: list[dict], most: int) -> list[dict]:
+        return list(islice((row for row in rows if encoded([row], tokenizer)), most))
+
+    asked = _questions(tokenizer)
     with suppress(UserError, OSError, ValueError):
         rows = list(corpus_rows.read_rows(runs.corpus_path(model.config.corpus)))
         learned, held_out = corpus_rows.split(rows, model.config.validation_share)
-        if held_out:
-            return learned[:LEARNED_ROWS], held_out[:HELD_OUT_ROWS], "held_out"
-    asked = [
+        if held_out := usable(held_out, HELD_OUT_ROWS):
+            return usable(learned, LEARNED_ROWS) or usable(asked, LEARNED_ROWS), held_out, "held_out"
+    if not (asked := usable(asked, len(asked))):
+        raise NothingToMeasure(model=model.title)
+    return asked[HELD_OUT_ROWS:] or asked, asked[:HELD_OUT_ROWS], "questions"
+
+
+def _questions(tokenizer) -> list[dict]:
+    """The questions of the forgetting meter; for a model that knows no chats as texts."""
+    items = forgetting.questions()["items"]
+    if not tokenizer.chat_template:
+        return [{"text": f"{item['prompt']}\n{item['answer']}"} for item in items]
+    return [
         {
             "messages": [
                 {"role": "user", "content": item["prompt"]},
                 {"role": "assistant", "content": item["answer"]},
             ],
         }
-        for item in forgetting.questions()["items"]
+        for item in items
     ]
-    return asked[HELD_OUT_ROWS:], asked[:HELD_OUT_ROWS], "questions"
 
 
 def encoded(rows: list[dict], tokenizer) -> list[dict]:
-    """Rows with token ids and labels, at most ROW_TOKENS each."""
-    config = TrainConfig(base_model="", corpus="", method="lora", max_length=ROW_TOKENS)
-    return encoding.encode_rows([{"id": "", **row} for row in rows], tokenizer, config)[0]
+    """Rows with token ids and labels: of each (of both sides of a pair) the ROW_TOKENS in which most is learned.
+
+    A row in which nothing is learned, or that the chat template refuses, is left out.
+    """
+    config = TrainConfig(base_model="", corpus="", method="lora", max_length=ROW_TOKENS, packing=True)
+    found = []
+    for row in rows:
+        sides = [row]
+        if "chosen" in row:
+            turns = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in row["messages"]]
+            sides = [{"messages": turns + row[name]} for name in ("chosen", "rejected")]
+        for side in sides:
+            pieces = encoding.encode_pieces({"id": "", **side}, tokenizer, config, Counter())
+            found += [max(pieces, key=_learned)] if pieces else []
+    return found
+
+
+def _learned(piece: dict) -> int:
+    return sum(label != encoding.IGNORED for label in piece["labels"][1:])
 
 
 def importance(model, rows: list[dict]) -> dict[str, np.ndarray]:
@@ -135,6 +180,8 @@ def wrong_tensor(model, merged: Path, kind: str) -> tuple[str, float, float] | N
 
 def _prompt(row: dict, tokenizer) -> list[int]:
     """What asks for a row's last reply; of a text its beginning."""
+    if "chosen" in row:
+        return encoding.prompt_ids(row["messages"], tokenizer)[-ROW_TOKENS:]
     if "messages" not in row:
         return tokenizer(row["text"])["input_ids"][: ROW_TOKENS // 4]
     last = max((at for at, turn in enumerate(row["messages"]) if turn["role"] == "assistant"), default=1)

@@ -43,7 +43,7 @@ def write(model: ChatModel, directory: Path, report: Callable, kinds: tuple[str,
         merged = directory / "merged"
         merged.mkdir()
         made = merging.merge(model, merged, report)
-    rows = fidelity.rows_of(model)
+    rows = fidelity.rows_of(model, AutoTokenizer.from_pretrained(merged))
     made["measured_on"] = {"rows": len(rows[1]), "from": rows[2]}
     name = paths.slug(model.title)
     (folder := directory / PUBLISHER / name).mkdir(parents=True)

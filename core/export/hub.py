@@ -20,8 +20,6 @@ from core.models import base_identity, models
 
 TOKEN = "SOULSMITH_HUB_TOKEN"
 LOOK_SECONDS = 0.3
-ADAPTER_FILES = ["adapter_*.json", "adapter_*.safetensors", "token*", "special_tokens*", "added_tokens*", "vocab*"]
-ADAPTER_FILES += ["merges*", "chat_template*", base_identity.FILE]
 PUSHED = ("adapter", "merged", "gguf")
 
 
@@ -41,6 +39,13 @@ class HubTokenRefused(UserError):
 
 class HubFailed(UserError):
     template = "The hub did not do it for {name}: {reason}. Check the network and the name, then try again."
+
+
+class HubRepoPublic(UserError):
+    template = (
+        "{name} is there already and everybody sees it. Make it private in the hub's settings, choose another name, or "
+        "push publicly."
+    )
 
 
 class AdapterUnfit(UserError):
@@ -119,6 +124,8 @@ def _push(request: dict, token: str | None) -> dict:
     made = jobs.progress(jobs.find(paths.exports(), request["export"]))["finished"]
     api = HfApi(token=token)
     api.create_repo(request["repo"], private=request["private"], exist_ok=True)
+    if request["private"] and not api.repo_info(request["repo"]).private:  # one that was there stays as it was
+        raise HubRepoPublic(name=request["repo"])
     done = api.upload_folder(
         repo_id=request["repo"],
         folder_path=made["path"],
@@ -132,7 +139,7 @@ def _import(request: dict, token: str | None) -> dict:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - the page opens without the hub
 
     name = request["repo"]
-    source = Path(snapshot_download(name, allow_patterns=ADAPTER_FILES, token=token))
+    source = Path(snapshot_download(name, allow_patterns=imported.ADAPTER_FILES, token=token))
     values = files.read_json(source / "adapter_config.json")
     lacks = {
         "adapter_config.json": bool(values),
@@ -162,7 +169,7 @@ def _worded(error: Exception, repo: str, token: str | None) -> Exception:
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
         return HubTokenRefused(name=repo)
-    reason = (str(error).strip().split("\n")[0] or type(error).__name__).rstrip(".")
+    reason = errors.first_line(error)
     return HubFailed(name=repo, reason=reason.replace(token, "…") if token else reason)
 
 

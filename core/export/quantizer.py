@@ -38,6 +38,7 @@ WITHOUT_ENGINE = ("f16", "q8_0")  # what the package gguf rounds by itself
 PACKAGE, SYMBOL = "xllamacpp", "ggml_quantize_chunk"
 SUPER_BLOCK, BLOCK = 256, 32  # numbers that share their scales
 INSTEAD = {Type.Q6_K: Type.Q8_0, Type.Q5_K: Type.Q5_1, Type.Q4_K: Type.Q5_0}  # in rows that no super-block divides
+NEED_IMPORTANCE = (Type.IQ2_XS, Type.IQ2_XXS)  # without it llama.cpp ends the process
 # Twice the error, as a share of a tensor's length, of weights that are distributed normally: a wrong layout has 1.4.
 ERRORS = {
     **{Type.F32: 1e-6, Type.F16: 1e-3, Type.Q8_0: 0.015, Type.Q6_K: 0.05, Type.Q5_K: 0.1, Type.Q5_1: 0.1},
@@ -50,6 +51,13 @@ class QuantizerMissing(UserError):
     template = (
         "{kinds} are rounded by llama.cpp's own quantiser, which is not installed here. Install it with {command} and "
         "export again, or choose f16 and q8_0."
+    )
+
+
+class ImportanceMissing(UserError):
+    template = (
+        "{kind} needs to know how much each column of a tensor matters, and this one was not measured. Choose a larger "
+        "kind of file."
     )
 
 
@@ -117,6 +125,8 @@ def quantize(data: np.ndarray, kind: Type, importance: np.ndarray | None = None)
     """
     if kind in (Type.F32, Type.F16, Type.Q8_0):  # these the package gguf rounds, with or without llama.cpp
         return gguf.quants.quantize(data, kind)
+    if importance is None and kind in NEED_IMPORTANCE:
+        raise ImportanceMissing(kind=kind.name)
     data = np.ascontiguousarray(data, np.float32)
     out = np.zeros(gguf.quants.quant_shape_to_byte_shape(data.shape, kind), np.uint8)
     weights = None if importance is None else np.ascontiguousarray(importance, np.float32)

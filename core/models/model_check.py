@@ -42,7 +42,7 @@ def ask(directory: Path) -> None:
 
 @lru_cache(maxsize=64)
 def _asked(directory: Path, _marks: tuple) -> None:
-    foreign.ask("model", str(directory), file=directory, seconds=SECONDS)
+    foreign.ask("model", directory, file=directory, seconds=SECONDS)
 
 
 def check(name: str) -> None:

@@ -311,7 +311,7 @@ def _check_gguf(path: Path) -> None:
         if file.read(4) != b"GGUF":
             raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
     try:
-        foreign.ask("gguf", str(path), file=path)
+        foreign.ask("gguf", path, file=path)
     except ErrorElsewhere as error:
         raise GgufUnreadable(path=path, reason="its header is damaged or that of no language model") from error
 

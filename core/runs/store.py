@@ -152,10 +152,10 @@ def forgetting(run_id: str) -> list[dict]:
 
 
 def arena(run_id: str) -> dict | None:
-    """{"votes", "share": of the votes that a run or its checkpoints won, a draw counted half}; None without a vote."""
+    """{"votes", "share": of a person's votes that a run or its checkpoints won, a draw counted half}; None without one."""
     query = """select sum(case when verdict in ('tie', 'bad') then 0.5 else verdict = side end) won, count(*) votes from (
-        select verdict, 'a' side from votes where substr(model_a || '/', 1, length(:run)) = :run
-        union all select verdict, 'b' side from votes where substr(model_b || '/', 1, length(:run)) = :run
+        select verdict, 'a' side from votes where voter = 'person' and substr(model_a || '/', 1, length(:run)) = :run
+        union all select verdict, 'b' side from votes where voter = 'person' and substr(model_b || '/', 1, length(:run)) = :run
     ) where verdict in ('a', 'b', 'tie', 'bad')"""
     with opened() as db:
         counted = next(db.query(query, {"run": f"run:{run_id}/"}))

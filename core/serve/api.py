@@ -76,7 +76,7 @@ class Api:
 
     async def _complete(self, request: Request) -> Response:
         try:
-            asked = requests.read(json.loads(await gate.read_body(request, MOST_BYTES)))
+            asked = requests.read(_json(await gate.read_body(request, MOST_BYTES)))
             await run_in_threadpool(chat_models.find, asked.question.model_id)
             if self.waiting >= MOST_WAITING:
                 raise RequestRefused(429, f"{MOST_WAITING} requests are waiting already.", code="rate_limit_exceeded")
@@ -184,14 +184,19 @@ async def _no_such_route(request: Request, error: HTTPException) -> Response:
     return await _answer_error(request, RequestRefused(error.status_code, message, code="unknown_url"))
 
 
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError as error:  # also of a number with thousands of digits
+        raise RequestRefused(400, "The body is not JSON.", code="invalid_json") from error
+
+
 async def _answer_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)
     if isinstance(error, gate.Refused):
         words = {413: f"The body has more than {MOST_BYTES} bytes.", 408: "The body did not arrive in time."}
         error = RequestRefused(error.args[0], words.get(error.args[0], "The body was cut off."), code="bad_body")
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        error = RequestRefused(400, "The body is not JSON.", code="invalid_json")
     refused = replies.refusal(error)
     if refused.code == "internal_error":
         logging.getLogger("uvicorn.error").exception("a request failed", exc_info=error)

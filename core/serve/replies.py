@@ -75,7 +75,8 @@ class Answer:
         """The log-probabilities that were not sent yet."""
         if self.asked.question.logprobs is None:
             return None
-        fresh, self.noted = reply.logprobs[self.noted :], len(reply.logprobs)
+        fresh = reply.logprobs[self.noted :]
+        self.noted += len(fresh)
         content = [_token(token) | {"top_logprobs": [_token(other) for other in token["top"]]} for token in fresh]
         return {"content": content, "refusal": None}
 

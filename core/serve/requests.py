@@ -135,7 +135,8 @@ def _typed(given: dict, name: str, kind: type, default):
 def _number(given: dict, name: str, default: float, least: float, most: float, *, whole: bool = False):
     value = given.get(name, default)
     kind = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+    finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))  # an int may be no float's
+    if isinstance(value, bool) or not isinstance(value, kind) or not finite:
         raise RequestRefused(400, f"{name} must be a {'whole ' if whole else ''}number.", name, "invalid_type")
     if not least <= value <= most:
         raise RequestRefused(400, f"{name} must be between {least} and {most}, got {value}.", name, "invalid_value")

@@ -22,6 +22,11 @@ from core.sharing.connections import Connection
 HOST, PORT = "127.0.0.1", 7880
 OWN_HOSTS = ("127.0.0.1", "localhost", "::1")
 NETWORK = "0.0.0.0"
+OF_WILDCARD = {
+    "": "127.0.0.1",
+    NETWORK: "127.0.0.1",
+    "::": "::1",
+}  # where this machine reaches one that listens everywhere
 LOOK_SECONDS = 0.2
 END_SECONDS = 10  # that replies in progress get when the server is switched off
 
@@ -37,7 +42,8 @@ def listen(host: str, port: int, report: Callable, look: Callable[[], None] = la
         ServePortTaken.
     """
     sock = _bound(host, port)
-    own = "[::1]" if ":" in host else "127.0.0.1"
+    shown = OF_WILDCARD.get(host, host)
+    shown = f"[{shown}]" if ":" in shown else shown
     config = uvicorn.Config(
         Api(key).application(),
         log_level="warning",
@@ -55,7 +61,7 @@ def listen(host: str, port: int, report: Callable, look: Callable[[], None] = la
     try:
         while not server.started and thread.is_alive():
             time.sleep(0.02)
-        report("listening", address=f"http://{own}:{sock.getsockname()[1]}/v1")
+        report("listening", address=f"http://{shown}:{sock.getsockname()[1]}/v1")
         while thread.is_alive():
             look()
             thread.join(LOOK_SECONDS)

@@ -160,7 +160,8 @@ class _Parts:
             return None
         rows = self.train_dataset.parts[0] if isinstance(self.train_dataset, mixing.Mixture) else self.train_dataset
         rows = getattr(rows, "rows", rows)  # of blocks
-        few = [rows[at * len(rows) // RECALLED] for at in range(min(RECALLED, len(rows)))]
+        count = min(RECALLED, len(rows))
+        few = [rows[at * len(rows) // count] for at in range(count)]
         return batching.held_out_loss(self.model, few, config.batch_size, progress.stop_requested)
 
     def create_optimizer(self, *args, **kwargs):
