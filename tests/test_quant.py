@@ -113,7 +113,7 @@ def test_files_are_measured_and_the_best_is_named(wide):
 
     fields = gguf.GGUFReader(wide / "w-q4_k_m.gguf").fields
     assert fields["general.file_type"].contents() == gguf.LlamaFileType.MOSTLY_Q4_K_M
-    assert fields["soulsmith.tensor_types"].contents() == "19 Q4_K, 7 F32, 4 Q6_K"  # Q6_K: embedding, head, two of layer 2
+    assert fields["soulsmith.tensor_types"].contents() == "19 Q4_K, 7 F32, 4 Q6_K"  # Q6_K: both ends, layer 2
 
 
 @pytest.mark.slow
