@@ -11,6 +11,7 @@ import pytest
 from gguf import GGUFWriter
 
 from core import paths
+from core.errors import ErrorElsewhere
 from core.estimate import __main__ as command
 from core.estimate import advice, answer, calibration, catalogue, errors, explain, forecast, plan, setup, tables
 from core.estimate.allocator import Allocator
@@ -270,8 +271,9 @@ def test_the_header_of_a_gguf_file_is_enough(tmp_path):
 
 def test_a_file_that_only_says_it_is_gguf_is_refused(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"GGUF\x03\x00")
-    with pytest.raises(errors.IncompleteConfig, match=r"broken\.gguf"):
+    with pytest.raises(ErrorElsewhere, match=r"broken\.gguf could not be read as a GGUF model") as refused:
         catalogue.shape(str(tmp_path / "broken.gguf"))
+    assert refused.value.name == "GgufUnreadable"
 
 
 def test_fp32_weights_under_autocast_take_sixteen_bytes_a_parameter():

@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from core import foreign, process
 from core.estimate import errors
+from core.models import models
 
 PATIENCE = 12  # seconds for the hub to answer
 MOST_BYTES = 16 * 2**20  # of a config.json
@@ -61,7 +62,7 @@ def from_disk(path: Path) -> dict:
     """The config of a folder, of a config.json or of the header of a GGUF file.
 
     Raises:
-        NoConfig, IncompleteConfig.
+        NoConfig, IncompleteConfig, GgufUnreadable (as ErrorElsewhere).
     """
     if path.suffix.lower() == ".gguf":
         return gguf_config(path)
@@ -187,7 +188,8 @@ def read_gguf(name: str) -> dict:
         with path.open("rb") as file:
             facts = _gguf_facts(file)
     except (OSError, struct.error, ValueError, LookupError, UnicodeDecodeError, OverflowError, RecursionError) as error:
-        raise errors.IncompleteConfig(path=path, field="general.architecture") from error
+        reason = "its header is damaged or that of no language model"
+        raise models.GgufUnreadable(path=path, reason=reason) from error
     kind = facts.get("general.architecture", "")
     config = {name: facts.get(f"{kind}.{key}") for name, key in GGUF_KEYS.items()}
     config["vocab_size"] = config["vocab_size"] or facts.get("tokenizer.ggml.tokens")
