@@ -569,7 +569,7 @@ def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
     values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
     *_, (field, notice, ended, *_) = talk.on_answer(Say("ru"), history, 1, talk.StopFlag(), "", "cpu", **values)
     assert (field, ended["branches"]) == ("a long story", [[]])
-    assert notice.startswith("Модели m нужно около 9.0 ГиБ, а свободно 1.0 ГиБ.")
+    assert notice.startswith("Модели m нужно около 9.0\u00a0ГиБ, а свободно 1.0\u00a0ГиБ.")
 
 
 def test_a_name_with_markup_is_text_in_the_notice(monkeypatch):

@@ -95,7 +95,8 @@ def test_rows_are_found_across_shards(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "an empty file"), (b"  \n\n ", "an empty file"), (b"\x00\x01\x02\xff" * 99, "no text")]
+    ("content", "words"),
+    [(b"", "an empty file"), (b"  \n\n ", "an empty file"), (b"\x00\x01\x02\xff" * 99, "not text")],
 )
 def test_a_file_without_rows_leaves_nothing_behind(tmp_path, content, words):
     file = tmp_path / "a.bin"
