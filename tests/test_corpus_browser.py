@@ -101,7 +101,7 @@ def _import_dirty_file(page, say: Say, folder: Path) -> None:
     summed = say("corpora.summed", rows_in="4", kept="3", aside="1")
     page.get_by_text(summed).wait_for()
     page.get_by_role("button", name=say("corpora.aside.count", count="1")).click()
-    page.get_by_text(say("corpora.reason.bad_json")).first.wait_for()
+    page.get_by_text(say("corpora.reason.bad_json")).locator("visible=true").first.wait_for()
     (card,) = corpus.listed()
     assert (card["rows_in"], card["rows_kept"], card["reasons"]) == (4, 3, {"bad_json": 1})
 
