@@ -136,7 +136,7 @@ def latest_run() -> dict:
     return store.sync_all()[0]
 
 
-def wait_until(condition, seconds: float = 240) -> None:
+def wait_until(condition, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, json.dumps(latest_run(), ensure_ascii=False)

@@ -48,7 +48,7 @@ def on_key(say: Say) -> str:
 
 def shown(say: Say) -> list:
     """The switch as the server is, and what to say of it."""
-    return [gr.Checkbox(value=_state() in jobs.ACTIVE), _panel(say)]
+    return [gr.Checkbox(value=_state() in jobs.ACTIVE and _state() != "stopping"), _panel(say)]
 
 
 def _state() -> str:
