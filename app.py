@@ -122,8 +122,9 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     planned = parts["calculator"]["button"].click(on_plan, parts["calculator"]["plan"], fields)
     lead(planned.then, "training")
     on_go_on, fields = parts["training"]["go_on"]
-    filled = parts["runs"]["go_on"].click(on_go_on, parts["runs"]["pick"], fields, show_progress="hidden")
-    fill(filled.success, parts["training"])  # its lists may not have been filled yet
+    # The lists first: gradio refuses a chosen value, and all that is asked with it, which its list does not have yet.
+    listed = fill(parts["runs"]["go_on"].click, parts["training"])
+    filled = listed.success(on_go_on, parts["runs"]["pick"], fields, show_progress="hidden")
     lead(filled.success, "training")
 
 
