@@ -80,7 +80,7 @@ def test_zoo_the_card_of_a_multimodal_adapter_opens_it(train, animal, family, tm
     run_id, _ = train(family)
     made, found = export.make(run_id, "adapter", tmp_path / "adapter", lambda *_, **__: None), {}
     assert ("AutoModelForImageTextToText" in made["lines"]) == (family == "mistral3")
-    exec(made["lines"], found)
+    exec(made["lines"].replace(f"DIRECTORY OF {family}", animal(family)), found)
     one = chat_models.find(f"run:{run_id}")
     wanted = merging.logits(zoo_walk.opened_plainly(Path(one.config.base_model), one.weights), found["tokenizer"])
     assert merging.distance(merging.logits(found["model"].eval(), found["tokenizer"]), wanted) == 0
