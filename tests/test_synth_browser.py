@@ -1,14 +1,12 @@
 """The Synthesis tab in a real browser: a recipe, ten rows and the price, the job, its corpus, a run on it; in Russian."""
 
-import json
 import re
 import time
-from pathlib import Path
 
 import pytest
 
 from core.corpus import corpus, storage
-from core.runs import store
+from core.runs import runs, store
 from core.synth import synth_jobs
 from tests.test_browser import (  # noqa: F401
     CHROMIUM,
@@ -75,12 +73,10 @@ def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, ser
     choose(page, say("training.corpus"), "Style transfer")
     page.get_by_text(say("training.more"), exact=True).click()
     page.get_by_label(say("training.max_steps")).fill("2")
+    before = len(store.sync_all())
     page.get_by_role("button", name=say("training.train"), exact=True).click()
-    wait_until(lambda: store.sync_all() and latest_run()["state"] == "finished")
-    assert (
-        json.loads((Path(server.home) / "runs" / latest_run()["id"] / "config.json").read_text())["corpus"]
-        == (ending["corpus"])
-    )
+    wait_until(lambda: len(store.sync_all()) > before and latest_run()["state"] == "finished")
+    assert runs.config(latest_run()["id"]).corpus == ending["corpus"]
     assert page.foreign == []
     page.context.close()
 
@@ -111,6 +107,7 @@ def test_rows_are_kept_by_the_arrows_and_a_recipe_is_checked_while_it_is_typed(b
     open_tab(page, say, "synth")
     for name in synth.ASKED:
         assert not page.get_by_role("button", name=say(f"synth.{name}"), exact=True).is_visible()
+    choose(page, say("synth.recipe"), {"ru": "Фракталы · без модели", "en": "Fractals · without a model"}[lang])
     page.get_by_text(say("synth.reading"), exact=True).click()
     page.get_by_text(say("synth.reading.at", number=1, of=50, kept=0, rejected=0)).wait_for()
     for key, number, kept, rejected in (("Right", 2, 1, 0), ("Left", 3, 1, 1), ("Up", 2, 1, 0), ("Right", 3, 2, 0)):
