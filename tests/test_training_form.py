@@ -6,6 +6,8 @@ import gradio as gr
 import pytest
 
 from core import paths
+from core.runs import runs
+from core.training.config import TrainConfig
 from tests.page_session import Session
 from ui import training, training_approach
 from ui.text import Say
@@ -18,6 +20,8 @@ def page():
     with gr.Blocks(analytics_enabled=False) as page, gr.Tab(id="training"):
         part = training.build(SAY)
         page.load(part["load"], part["inputs"], part["outputs"])
+        on_go_on, outputs = part["go_on"]
+        gr.Button("go on").click(on_go_on, part["pick"], outputs)
     return page
 
 
@@ -52,3 +56,35 @@ def test_the_approach_follows_the_method_and_the_task(window, kind, field, value
     }
     labels = [SAY(f"training.{name}") for name in training_approach.OF_PREFERENCES]
     assert [shown[label] for label in labels] == [kind == "preference"] * 5
+
+
+def test_what_a_run_that_goes_on_has_lost_is_said_and_left_empty(window, monkeypatch):
+    warned = []
+    monkeypatch.setattr(gr, "Warning", lambda words, **_: warned.append(words))
+    made("chat", "kept")
+    run_id = runs.create(TrainConfig("/gone/model", "gone", mix=(("kept", 0.25), ("lost", 0.1)), lora_rank=4))
+    (paths.run(run_id) / "adapter").mkdir()
+    window.open()
+    window.click("go on")
+    values = {part.get("label"): part.get("value") for part in window.parts.values()}
+    shown = [values[SAY(f"training.{name}")] for name in ("base_model", "corpus", "mix.others", "mix.shares")]
+    assert (window.refused, shown) == ([], [None, None, ["kept"], "25"])
+    assert values[SAY("training.lora_rank")] == 4
+    assert warned == [
+        SAY("training.gone.corpus", names="“gone”, “lost”"),
+        SAY("training.gone.model", name="/gone/model"),
+    ]
+    window.put(window.find("dropdown", label=SAY("training.task")), "text")  # nothing on the form is refused after it
+    assert window.refused == []
+
+
+def test_a_share_is_read_from_the_form_as_it_stands(window):
+    made("chat", "first")
+    made("chat", "second")
+    window.open()
+    window.put(window.find("dropdown", label=SAY("training.corpus")), "first")
+    window.put(window.find("dropdown", label=SAY("training.mix.others")), ["second"])
+    window.put(window.find("textbox", label=SAY("training.mix.shares")), "25")
+    window.expand()
+    config = json.loads(window.parts[window.find("code")]["value"])
+    assert (config["corpus"], config["mix"]) == ("first", [["second", 0.25]])
