@@ -283,17 +283,19 @@ def test_a_capsule_carries_every_corpus_and_the_database_every_loss(config, no_w
 def test_shares_are_chosen_in_the_form_and_their_meaning_is_told(lang, tiny_corpus, texts):
     say = Say(lang)
     first, second = (corpus.create([path], name)["id"] for path, name in ((tiny_corpus, "чаты"), (texts, "тексты")))
-    assert training_start.on_mix([second], "25") == [[second, 0.25]]
-    assert training_start.on_mix(["a", "b"], "20 10,5") == [["a", 0.2], ["b", 0.105]]
-    assert training_start.on_mix(["a", "b"], "20") == [["a", 0.2], ["b", 0.2]]
-    assert training_start.on_mix(["a", "b", "c"], "20 10") == [["a", 0.2], ["b", 0.1], ["c", None]]
-    assert training_start.on_mix(["a", "b"], "20,30") == training_start.on_mix(["a", "b"], "20, 30")
-    assert training_start.on_mix(["a", "b", "c"], "20,30,2.5") == [["a", 0.2], ["b", 0.3], ["c", 0.025]]
-    assert training_start.on_mix([], "20") == []
-    assert training_start.on_mixed([["a", 0.2], ["b", 0.105]], [], "20") == (["a", "b"], "20  10.5")
-    told = training_start.on_told(say, [[second, 0.25]], first, "", 2)
+    assert training_start.mixed([second], "25") == [[second, 0.25]]
+    assert training_start.mixed(["a", "b"], "20 10,5") == [["a", 0.2], ["b", 0.105]]
+    assert training_start.mixed(["a", "b"], "20") == [["a", 0.2], ["b", 0.2]]
+    assert training_start.mixed(["a", "b", "c"], "20 10") == [["a", 0.2], ["b", 0.1], ["c", None]]
+    assert training_start.mixed(["a", "b"], "20,30") == training_start.mixed(["a", "b"], "20, 30")
+    assert training_start.mixed(["a", "b", "c"], "20,30,2.5") == [["a", 0.2], ["b", 0.3], ["c", 0.025]]
+    assert training_start.mixed([], "20") == []
+    mix = [["a", 0.2], ["b", 0.105]]
+    assert training_start.parts_of(mix) == {"mix": ["a", "b"], "shares": "20  10.5"}
+    assert training_start.mixed(*training_start.parts_of(mix).values()) == mix
+    told = training_start.on_told(say, [second], "25", first, "", 2)
     assert ("чаты: 75" in told, "тексты: 25" in told) == (True, True)
-    assert training_start.on_told(say, [], first, "", 2) == ""
+    assert training_start.on_told(say, [], "25", first, "", 2) == ""
 
 
 def test_the_calculator_counts_what_is_read_besides():

@@ -50,29 +50,31 @@ def build(say: Say) -> dict:
             profile = training_approach.build_profile(say)
         with gr.Column(scale=3, min_width=420):
             live = run_view.build(say)
-    for component in fields.values():
-        component.change(partial(on_change, say), inputs_kwargs=fields, outputs=exact, show_progress="hidden")
+    read = fields | {"shares": mixed["shares"]}
+    for component in read.values():
+        component.change(partial(on_change, say), inputs_kwargs=read, outputs=exact, show_progress="hidden")
     suited = [form[name] for name in defaults.FIELDS]
     choice = [form["base_model"], form["method"], form["corpus"], card]
     for component in choice:
         component.input(on_model, choice, suited, show_progress="hidden")
     run = [live["run"], live["probe"], live["timer"]]
     # Hidden, or what is refused would leave the word "Error" lying over the list of runs.
-    start = {"inputs_kwargs": form | {"card": card}, "outputs": run, "show_progress": "hidden"}
+    start = {"inputs_kwargs": read | {"name": form["name"], "card": card}, "outputs": run, "show_progress": "hidden"}
     train.click(partial(on_train, say), **start)
     attempt.click(partial(on_try, say), **start)
     chosen = training_approach.connect(say, approach, note, form, run_part, profile)
     chosen.then(on_model, choice, suited, show_progress="hidden")
     training_start.connect(say, form, mixed)
     shown = [approach, note, run_part, profile["part"]]
-    go_on = (partial(on_go_on, say, list(form)), [*form.values(), *shown])
+    filled = form | {"shares": mixed["shares"]}
+    go_on = (partial(on_go_on, say, list(filled)), [*filled.values(), *shown])
     live["go_on"].click(go_on[0], live["run"], go_on[1], show_progress="hidden")
     return {
         "form": form,
         "pick": live["run"],
         "load": partial(on_load, say),
         "inputs": [form["corpus"], live["run"], card],
-        "outputs": [form["base_model"], form["corpus"], *run, card, form["start"], mixed["others"]],
+        "outputs": [form["base_model"], form["corpus"], *run, card, form["start"], form["mix"]],
         "go_on": go_on,
         "fill": (partial(on_plan, list(fields)), list(fields.values())),
     }
@@ -183,6 +185,8 @@ def on_go_on(say: Say, names: list[str], run_id: str | None) -> list:
     known = starts.fields(f"{starts.RUN}{run_id}") | {"name": ""} if run_id else {}
     if known:
         offered = training_start.choices(say, store.choices(store.sync_all()))
+        known = training_start.still_there(say, known)
+        known |= training_start.parts_of(known.get("mix", ()))
         known["start"] = gr.Dropdown(choices=offered, value=known["start"])
         shown = training_approach.of_run(say, known)
         known |= training_approach.fields_of_run(known)
@@ -228,4 +232,5 @@ def to_config(values: dict) -> TrainConfig:
     for field in fields(TrainConfig):
         if values[field.name] is None:
             raise NumberMissing(field=field.name)
-    return TrainConfig(**values)
+    mix = training_start.mixed(values["mix"], values.get("shares"))
+    return TrainConfig(**{name: value for name, value in values.items() if name != "shares"} | {"mix": mix})

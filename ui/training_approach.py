@@ -126,15 +126,21 @@ def on_fields(say: Say, corpus_id: str | None, approach: str, method: str, task:
     """The approach that a method and a task make."""
     if approach == "prompt":
         return (gr.skip(),) * (3 + len(OF_PREFERENCES))
-    made, note, *_ = of_run(say, {"corpus": corpus_id, "method": method, "task": task})
-    return made, note, gr.Radio(visible=task in WITH_METHOD), *_of_preferences(made.value)
+    config = {"corpus": corpus_id, "method": method, "task": task}
+    made, note, *_ = of_run(say, config)
+    return made, note, gr.Radio(visible=task in WITH_METHOD), *_of_preferences(_approach_of(config))
 
 
 def of_run(say: Say, config: dict) -> list:
     """The approach that a run was trained by, the line about it, and its part of the tab: what on_corpus() then keeps."""
-    made = config["task"] if config.get("task") in WITH_METHOD else config.get("method", APPROACHES[0])
+    made = _approach_of(config)
     offered = choices(say, "preference" if made == "preference" else defaults.kind(config["corpus"]))
     return [gr.Radio(choices=offered, value=made), about(say, made), gr.Column(visible=True), gr.Column(visible=False)]
+
+
+def _approach_of(config: dict) -> str:
+    task = config.get("task")
+    return task if task in WITH_METHOD else config.get("method", APPROACHES[0])
 
 
 def fields_of_run(config: dict) -> dict:

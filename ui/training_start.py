@@ -2,16 +2,18 @@
 
 import re
 from functools import partial
+from pathlib import Path
 
 import gradio as gr
 
 from core import paths
-from core.corpus import token_counter
+from core.corpus import corpus, token_counter
 from core.errors import UserError
+from core.models import models
 from core.runs import promote_checkpoint, runs, starts
 from core.training import mixing
 from ui import templates
-from ui.errors import show_errors
+from ui.errors import show_errors, warn
 from ui.text import Say
 
 OWN = ("base_model", "method", "precision", "max_length")  # fields that a start brings besides those of its adapter
@@ -25,26 +27,23 @@ def build_start(say: Say) -> gr.Dropdown:
 
 
 def build_mix(say: Say) -> dict:
-    """Further corpora with their shares: {"mix": the value of the field, "others", "shares", "told"}."""
+    """Further corpora with their shares: {"mix": the corpora, "shares": a text that shares() reads, "told"}."""
     with gr.Accordion(say("training.mix"), open=False):
         gr.Markdown(say("training.mix.info"), elem_classes="subdued")
         with gr.Row():
             others = gr.Dropdown(multiselect=True, label=say("training.mix.others"), scale=2)
             words = {"label": say("training.mix.shares"), "info": say("training.mix.shares.info")}
-            shares = gr.Textbox(SHARE, scale=1, min_width=120, **words)
+            percents = gr.Textbox(SHARE, scale=1, min_width=120, **words)
         told = gr.HTML()
-    return {"mix": gr.State(()), "others": others, "shares": shares, "told": told}
+    return {"mix": others, "shares": percents, "told": told}
 
 
 def connect(say: Say, form: dict, parts: dict) -> None:
-    """Let the choices fill the form; a mix that something else sets is shown by its parts."""
+    """Let the choices fill the form, and say what the shares mean."""
     quiet = {"show_progress": "hidden"}
     names = [name for name in form if name not in ("name", "start", "mix")]
     form["start"].input(partial(on_start, say, names), form["start"], [form[name] for name in names], **quiet)
-    chosen = [parts["others"], parts["shares"]]
-    gr.on([part.input for part in chosen], on_mix, chosen, form["mix"], **quiet)
-    form["mix"].change(on_mixed, [form["mix"], *chosen], chosen, **quiet)
-    told = [form["mix"], form["corpus"], form["base_model"], form["epochs"]]
+    told = [form["mix"], parts["shares"], form["corpus"], form["base_model"], form["epochs"]]
     gr.on([part.change for part in told], partial(on_told, say), told, parts["told"], **quiet)
 
 
@@ -64,35 +63,59 @@ def on_start(say: Say, names: list[str], start: str | None) -> list:
     """The form's fields that a start brings; what it does not say stays as it is."""
     known = starts.fields((start or "").strip()) if start else {}
     adapter = ("lora_rank", "lora_alpha", "target_modules", "use_rslora", "use_dora", "train_embeddings")
+    known = still_there(say, known) if "mix" in known else known
     brought = {name: known[name] for name in (*OWN, *adapter, "init_lora_weights") if name in known}
     return [brought.get(name, gr.skip()) for name in names]
 
 
-def on_mix(others: list[str] | None, shares: str | None) -> list:
-    """The field's value: a number for each corpus, or one for all; what is no share stays empty and is refused.
+def mixed(others: list[str] | None, percents: str | None) -> list:
+    """The config's mix: a share for each corpus, or one for all; what is no share stays empty and is refused.
 
     A comma is that of a decimal, unless there would be fewer numbers than corpora: "20,30".
     """
-    others, found = others or [], re.findall(r"\d+(?:[.,]\d+)?", shares or "")
+    others, found = others or [], re.findall(r"\d+(?:[.,]\d+)?", percents or "")
     if len(found) < len(others):
-        found = re.findall(r"\d+(?:\.\d+)?", shares or "")
+        found = re.findall(r"\d+(?:\.\d+)?", percents or "")
     numbers = [float(number.replace(",", ".")) / 100 for number in found]
     numbers = numbers * len(others) if len(numbers) == 1 else numbers
     numbers += [None] * (len(others) - len(numbers))
     return [[corpus, number and round(number, 6)] for corpus, number in zip(others, numbers, strict=False)]
 
 
-def on_mixed(mix, others: list[str] | None, shares: str | None) -> tuple:
-    """The parts of a mix, where they do not say so already."""
-    if [list(pair) for pair in mix] == on_mix(others, shares):
-        return gr.skip(), gr.skip()
-    return [corpus for corpus, _ in mix], "  ".join(f"{100 * share:g}" for _, share in mix if share) or SHARE
+def parts_of(mix) -> dict:
+    """The two fields of the form that make a mix: mixed() the other way round."""
+    percents = "  ".join(f"{100 * share:g}" for _, share in mix)
+    return {"mix": [corpus for corpus, _ in mix], "shares": percents or SHARE}
 
 
-def on_told(say: Say, mix, corpus: str | None, base_model: str | None, epochs: float | None) -> str:
+def still_there(say: Say, config: dict) -> dict:
+    """A config of before for the form: corpora and a model that are gone leave their field empty, which is said."""
+    kept, listed = dict(config), [card["id"] for card in corpus.listed()]
+    used = [config.get("corpus"), *(other for other, _ in config.get("mix", ()))]
+    if gone := [one for one in used if one and one not in listed]:
+        names = ", ".join(say("text.quoted", text=runs.corpus_name(one)) for one in gone)
+        warn(say("training.gone.corpus", names=names))
+        kept["corpus"] = None if config["corpus"] in gone else config["corpus"]
+        kept["mix"] = [part for part in config["mix"] if part[0] not in gone]
+    if (model := config.get("base_model")) and not _is_model(model):
+        warn(say("training.gone.model", name=model))
+        kept["base_model"] = None
+    return kept
+
+
+def _is_model(name: str) -> bool:
+    """Whether there is a model to make ready; whether it can be trained, Train says."""
+    known = name in (models.STARTER, *(model["id"] for model in models.ready()))
+    return known or Path(name).expanduser().exists() or models.is_hub_id(name)
+
+
+def on_told(
+    say: Say, others: list[str], percents: str, first: str | None, base_model: str | None, epochs: float | None
+) -> str:
     """What the shares mean: how much of each corpus the run reads, and how often."""
+    mix = mixed(others, percents)
     try:
-        ids = [corpus or "", *(other for other, _ in mix)]
+        ids = [first or "", *(other for other, _ in mix)]
         read = mixing.amounts(
             [token_counter.of_corpus(paths.corpus(one), base_model or "")[0] for one in ids],
             [share for _, share in mix],
