@@ -57,7 +57,7 @@ def test_queued_runs_finish_with_the_browser_closed_and_the_server_killed(browse
     page = opened(browser, server, "en-US")
     open_tab(page, say, "training")
     wait_until(lambda: store.sync(second)["state"] == "finished")
-    page.get_by_text("finished", exact=True).first.wait_for()
+    page.get_by_text("finished", exact=True).filter(visible=True).first.wait_for()
     for run_id in (first, second):
         assert store.sync(run_id)["state"] == "finished"
         assert [row["step"] for row in store.curves(run_id)["steps"]] == list(range(1, STEPS + 1))

@@ -134,6 +134,7 @@ def test_a_screen_reader_finds_nothing_serious(browser, server, scheme):
     for tab in TABS:
         to_tab(page, Say("en"), tab)
         page.wait_for_timeout(700)
+        page.wait_for_function("!document.querySelector('.pending')")  # an answer that is waited for is faded
         serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
         if serious:
             found[tab] = {v["id"]: [node["html"][:160] for node in v["nodes"]] for v in serious}
