@@ -58,7 +58,7 @@ def test_a_chat_an_arena_and_an_export(browser, server, picture, lang):  # noqa:
     counted = [row["verdict"] for row in votes.of_match(match)]
     assert (len(counted), counted.count("tie"), counted.count("bad")) == (10, 2, 2)
     page.get_by_role("button", name=say("arena.show"), exact=True).click()
-    page.locator("span").get_by_text(say("arena.held_out_loss"), exact=True).wait_for()
+    page.get_by_role("cell", name=say("arena.held_out_loss"), exact=True).wait_for()
     picture(page, f"verdict-{lang}")
     open_tab(page, say, "export")
     page.get_by_label(say("export.adapter"), exact=True).check()
