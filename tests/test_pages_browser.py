@@ -126,13 +126,6 @@ def fonts(page) -> set[str]:
     return used
 
 
-# Every answer is there for a second and a half: one that is waited for is faded, which no contrast survives.
-UNFADED = """() => {
-  if (document.querySelector(".pending")) window.fadedAt = performance.now();
-  return performance.now() - window.fadedAt > 1500;
-}"""
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_screen_reader_finds_nothing_serious(browser, server, scheme):
     from axe_playwright_python.sync_playwright import Axe
@@ -140,9 +133,11 @@ def test_a_screen_reader_finds_nothing_serious(browser, server, scheme):
     page, found = window(browser, server.address, "en", color_scheme=scheme), {}
     for tab in TABS:
         to_tab(page, Say("en"), tab)
-        page.evaluate("window.fadedAt = performance.now()")
-        page.wait_for_function(UNFADED)
-        serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+        for _ in range(4):  # an answer that is waited for is faded, which no contrast survives
+            page.wait_for_timeout(700)
+            serious = [v for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+            if not serious:
+                break
         if serious:
             found[tab] = {v["id"]: [node["html"][:160] for node in v["nodes"]] for v in serious}
     page.context.close()
