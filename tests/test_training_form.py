@@ -67,7 +67,7 @@ def test_what_a_run_that_goes_on_has_lost_is_said_and_left_empty(window, monkeyp
     window.open()
     window.click("go on")
     values = {part.get("label"): part.get("value") for part in window.parts.values()}
-    shown = [values[SAY(f"training.{name}")] for name in ("base_model", "corpus", "mix.others", "mix.shares")]
+    shown = [values[SAY(f"training.{name}")] for name in ("base_model", "corpus", "mix", "mix.shares")]
     assert (window.refused, shown) == ([], [None, None, ["kept"], "25"])
     assert values[SAY("training.lora_rank")] == 4
     assert warned == [
@@ -83,7 +83,7 @@ def test_a_share_is_read_from_the_form_as_it_stands(window):
     made("chat", "second")
     window.open()
     window.put(window.find("dropdown", label=SAY("training.corpus")), "first")
-    window.put(window.find("dropdown", label=SAY("training.mix.others")), ["second"])
+    window.put(window.find("dropdown", label=SAY("training.mix")), ["second"])
     window.put(window.find("textbox", label=SAY("training.mix.shares")), "25")
     window.expand()
     config = json.loads(window.parts[window.find("code")]["value"])
