@@ -132,7 +132,7 @@ def build_changes(say: Say, read: dict, parts: dict) -> None:
         discard = gr.Button(say("training.discard"), size="sm", min_width=120)
     reset = gr.Button(elem_id="setting-reset", visible="hidden")
     parts["restore"] = gr.Button(elem_id="draft-restore", visible="hidden")
-    parts["draft"] = gr.Textbox(visible="hidden")
+    parts["draft"] = gr.Textbox(elem_id="draft-kept", visible="hidden")
     names, components = json.dumps(list(read)), list(read.values())
     changes = [part.change for part in (*components, parts["usual"])]
     seen = {"inputs": [parts["usual"], *components], "js": f"(...given) => {{ draft.seen({names}, ...given) }}"}
@@ -208,7 +208,7 @@ def _fits(name: str, kind: str, value) -> bool:
     if name == "optim":
         return value in OPTIMIZERS
     if name == "start" and value:
-        with suppress(UserError, OSError):
+        with suppress(UserError, OSError, RuntimeError):  # the last: a home that nobody has
             starts.source(value)
             return True
         return False

@@ -1,6 +1,7 @@
 """What a run of the Training tab goes on from, and the corpora that are read beside the first one."""
 
 import re
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -110,8 +111,11 @@ def still_there(say: Say, config: dict) -> dict:
 
 def is_model(name: str) -> bool:
     """Whether there is a model to make ready; whether it can be trained, Train says."""
-    known = name in (models.STARTER, *(model["id"] for model in models.ready()))
-    return known or Path(name).expanduser().exists() or models.is_hub_id(name)
+    if name in (models.STARTER, *(model["id"] for model in models.ready())) or models.is_hub_id(name):
+        return True
+    with suppress(RuntimeError):  # a home that nobody has
+        return Path(name).expanduser().exists()
+    return False
 
 
 def on_told(
