@@ -81,7 +81,9 @@ def connect(labels: dict, parts: dict) -> None:
     """Fill a tab whenever it is opened, and after a change on another tab that it shows."""
     for name, part in parts.items():
         if "load" in part:
-            fill(labels[name].select, part)  # comes by itself for the tab that is shown first
+            filled = fill(labels[name].select, part)  # comes by itself for the tab that is shown first
+            if "filled" in part:
+                filled.then(None, None, None, js=part["filled"])
     rest = {"outputs": parts["opening"]["left"], "js": "() => ['', {__type__: 'update', active: false}]"}
     for name in TABS.keys() - {"opening"}:
         labels[name].select(None, None, **rest)
@@ -93,9 +95,13 @@ def connect(labels: dict, parts: dict) -> None:
         for other in others:
             fill(parts[name]["changed"].change, parts[other])
     filled = fill(parts["corpus"]["changed"].change, parts["training"])
-    filled.then(
-        training.on_corpus, parts["corpus"]["corpora"], parts["training"]["form"]["corpus"], show_progress="hidden"
-    )
+    train_on(filled.then, parts)
+
+
+def train_on(event, parts: dict) -> None:
+    """Choose the corpus of the Corpus tab on the Training tab; a draft that waits there has another one."""
+    chosen, field = parts["corpus"]["corpora"], parts["training"]["form"]["corpus"]
+    event(training.on_corpus, chosen, field, js="(id) => [draft.without(id)]", show_progress="hidden")
 
 
 def fill(event, part: dict):
@@ -115,17 +121,20 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     # The models chosen there before make way for the newest run, which is the demo's.
     newest = partial(chat["load"], *[None] * len(chat["inputs"]))
     talk.click(newest, None, chat["outputs"], show_progress="hidden")
-    train, chosen = parts["corpus"]["train"], parts["corpus"]["corpora"]
+    train = parts["corpus"]["train"]
     lead(train.click, "training")
-    train.click(training.on_corpus, chosen, parts["training"]["form"]["corpus"], show_progress="hidden")
-    on_plan, fields = parts["training"]["fill"]
-    planned = parts["calculator"]["button"].click(on_plan, parts["calculator"]["plan"], fields)
-    lead(planned.then, "training")
+    train_on(train.click, parts)
+    on_plan, inputs, fields = parts["training"]["fill"]
+    planned = parts["calculator"]["button"].click(
+        on_plan, [parts["calculator"]["plan"], *inputs], fields, js="(...given) => draft.taken(given)"
+    )
+    lead(planned.then(**parts["training"]["seen"]).then, "training")
     on_go_on, fields = parts["training"]["go_on"]
     # The lists first: gradio refuses a chosen value, and all that is asked with it, which its list does not have yet.
     listed = fill(parts["runs"]["go_on"].click, parts["training"])
-    filled = listed.success(on_go_on, parts["runs"]["pick"], fields, show_progress="hidden")
-    lead(filled.success, "training")
+    taken = {"js": "(run) => draft.taken([run])", "show_progress": "hidden"}
+    filled = listed.success(on_go_on, parts["runs"]["pick"], fields, **taken)
+    lead(filled.success(**parts["training"]["seen"]).then, "training")
 
 
 def connect_address(page: gr.Blocks, tabs: gr.Tabs, labels: dict, parts: dict) -> None:

@@ -43,10 +43,10 @@ def test_go_on_and_shares_in_a_browser(browser, server, tiny_model, tiny_corpus,
     open_tab(page, say, "runs")
     page.get_by_role("gridcell", name="отец").first.click()
     page.get_by_role("button", name=say("training.go_on"), exact=True).locator("visible=true").click()
+    page.get_by_text(say("training.more"), exact=True).click()
     start = page.get_by_label(say("training.start"), exact=True)
     expect(start).to_have_value("отец")
-    page.get_by_text(say("training.mix"), exact=True).click()
-    page.get_by_label(say("training.mix.others"), exact=True).click()
+    page.get_by_label(say("training.mix"), exact=True).click()
     page.get_by_role("option", name="тексты").click()
     page.keyboard.press("Escape")
     page.get_by_label(say("training.mix.shares")).fill("25")  # a text field's label holds its help too

@@ -19,7 +19,7 @@ from core.export import export
 from core.runs import runs
 from core.training.config import TrainConfig
 from tests.conftest import made_once
-from ui import training
+from ui import training_form
 from ui.errors import Refused
 from ui.text import ENGLISH, LANGUAGES, LOCALES, Say
 
@@ -169,7 +169,7 @@ def test_what_a_capsule_carries_imports_nothing_of_ours():
 
 def test_the_form_has_the_fields_of_the_config():
     with gr.Blocks():
-        form, _ = training.build_form(Say("en"))
+        form, _ = training_form.build(Say("en"))
     assert set(form) - {"name"} == {field.name for field in fields(TrainConfig)}
 
 

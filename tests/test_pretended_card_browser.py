@@ -82,9 +82,9 @@ def trained(page, model: str) -> None:
     expect(page.get_by_label(SAY("training.corpus"), exact=True)).to_have_value("строки")
     page.get_by_label(SAY("training.base_model"), exact=True).fill(model)
     page.keyboard.press("Enter")
+    page.get_by_text(SAY("training.more"), exact=True).click()
     for name in ("eval_samples", "forgetting_meter"):
         page.get_by_label(SAY(f"training.{name}"), exact=True).check()
-    page.get_by_text(SAY("training.more"), exact=True).click()
     for name, value in {"max_steps": 12, "eval_steps": 4, "max_length": 128}.items():
         page.get_by_label(SAY(f"training.{name}"), exact=True).fill(str(value))
     page.get_by_text(SAY("training.more"), exact=True).click()

@@ -36,7 +36,7 @@ QUEUE_WAITS = {"sleep_when_free": 0.05, "progress_update_sleep_when_free": 0.2}
 DOWNLOADS = "/gradio_api/file"
 
 COOKIE = "soulsmith_lang"
-SCRIPT = (paths.assets() / "page.js").read_text(encoding="utf-8")
+SCRIPT = "".join((paths.assets() / name).read_text(encoding="utf-8") for name in ("page.js", "form.js"))
 
 
 def serve(

@@ -65,12 +65,13 @@ def build(say: Say) -> dict:
         live[name] = gr.Button(say(COMMANDS[name][0]), variant=variant, size="sm", visible=False)
     with gr.Row():
         for name in ("stop", "pause", "resume", "save_now", "sample_now"):
-            live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, interactive=False)
+            live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, visible=False)
     live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False)
-    with gr.Row():
+    figures_part = build_figures(say, live)
+    with live.pop("more_curves"), gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
         live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
-    with build_figures(say, live):
+    with figures_part:
         live["prompts"] = gr.Textbox(label=say("eval_samples.prompts"), info=say("eval_samples.prompts.info"), lines=3)
         live["keep_prompts"] = gr.Button(say("eval_samples.keep"), size="sm")
     with gr.Accordion(say("training.log"), open=False):
@@ -86,7 +87,7 @@ def build_figures(say: Say, parts: dict) -> gr.Accordion:
     """Add the curves and the replies over the steps to `parts`; the accordion of the replies, for more."""
     parts["loss"] = gr.Plot(show_label=False)
     parts["preferences"] = gr.Plot(show_label=False, visible=False)
-    with gr.Accordion(say("runs.more_curves"), open=False):
+    with gr.Accordion(say("runs.more_curves"), open=False) as parts["more_curves"]:
         parts["small"] = gr.Plot(show_label=False)
     with gr.Accordion(say("eval_samples.title"), open=False) as replies:
         parts["samples"] = gr.HTML(js_on_load=run_plots.keeper())
@@ -194,8 +195,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
             "log": "",
         }
         shown |= {"loss": None, "small": None}
-        shown |= {name: gr.Button(interactive=False) for name in ("stop", "pause", "resume", "save_now", "sample_now")}
-        shown |= {name: gr.Button(visible=False) for name in ("treat", "end", "go_on")}
+        shown |= {name: gr.Button(visible=False) for name in (*COMMANDS, "go_on")}
         shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
         shown |= {"remedy": gr.Markdown(visible=False)}
         return tuple(shown[name] for name in DRAWN)
@@ -206,11 +206,11 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
     shown = {
         "status": run_html.status(say, row, warnings),
         "learned": run_learned.card(say, row),
-        "stop": gr.Button(interactive=state in ("queued", "held", "running")),
-        "pause": gr.Button(interactive=state in ("queued", "running")),
-        "resume": gr.Button(interactive=state in runs.RESUMABLE),
-        "save_now": gr.Button(interactive=trains),
-        "sample_now": gr.Button(interactive=trains),
+        "stop": gr.Button(visible=state in ("queued", "held", "running")),
+        "pause": gr.Button(visible=state in ("queued", "running")),
+        "resume": gr.Button(visible=state in runs.RESUMABLE),
+        "save_now": gr.Button(visible=trains),
+        "sample_now": gr.Button(visible=trains),
         "treat": gr.Button(visible=bool(found and found["changes"])),
         "end": gr.Button(visible=any(name in HANGING for name, _ in warnings)),
         "go_on": gr.Button(visible=starts.has_weights(run_id) and state not in runs.ACTIVE),

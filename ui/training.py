@@ -1,7 +1,7 @@
 """The Training tab: a form that becomes a TrainConfig, and the run that is shown, live."""
 
 import json
-from dataclasses import Field, asdict, fields
+from dataclasses import asdict, fields
 from functools import partial
 
 import gradio as gr
@@ -9,14 +9,11 @@ import gradio as gr
 from core.corpus import corpus
 from core.errors import UserError
 from core.models import models
-from core.runs import defaults, runs, starts, store
-from core.training.config import CHOICES, TrainConfig
-from ui import cards, model_choices, run_view, training_approach, training_start
+from core.runs import runs, starts, store
+from core.training.config import TrainConfig
+from ui import cards, model_choices, run_view, training_approach, training_form, training_start
 from ui.errors import inform, show_errors
 from ui.text import Say
-
-OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor")
-DEFAULTS = asdict(TrainConfig(base_model=models.STARTER, corpus="")) | models.suggested(models.STARTER)
 
 
 class NoCorpusChosen(UserError):
@@ -35,100 +32,65 @@ def build(say: Say) -> dict:
     """The tab; returns what app.py connects: the form by field name, the load handler, and how a plan fills the form."""
     gr.Markdown(say("training.intro"))
     with gr.Row():
-        with gr.Column(scale=2, min_width=340):
+        with gr.Column(scale=5, min_width=340):
             approach, note = training_approach.build_choice(say)
-            with gr.Column() as run_part:
-                form, mixed = build_form(say)
-                fields = {name: component for name, component in form.items() if name != "name"}
+            with gr.Column(elem_id="training-form") as run_part:
+                form, parts = training_form.build(say)
                 card = cards.build(say, "training")
-                with gr.Accordion(say("training.exact"), open=False):
-                    config = on_change(say, **{name: component.value for name, component in fields.items()})
-                    exact = gr.Code(config, language="json", show_label=False, interactive=False)
-                train = gr.Button(say("training.train"), variant="primary")
-                attempt = gr.Button(say("training.try"), size="sm")
+                read = {name: part for name, part in form.items() if name != "name"} | {"shares": parts["shares"]}
+                build_exact(say, read)
+                with gr.Column(elem_id="training-act"):
+                    training_form.build_changes(say, read | {"name": form["name"]}, parts)
+                    with gr.Row():
+                        train = gr.Button(say("training.train"), variant="primary", min_width=120)
+                        attempt = gr.Button(say("training.try"), min_width=120)
                 gr.Markdown(say("training.try.info"), elem_classes="subdued")
             profile = training_approach.build_profile(say)
-        with gr.Column(scale=3, min_width=420):
+        with gr.Column(scale=7, min_width=420):
             live = run_view.build(say)
-    read = fields | {"shares": mixed["shares"]}
-    for component in read.values():
-        component.change(partial(on_change, say), inputs_kwargs=read, outputs=exact, show_progress="hidden")
-    suited = [form[name] for name in defaults.FIELDS]
-    choice = [form["base_model"], form["method"], form["corpus"], card]
-    for component in choice:
-        component.input(on_model, choice, suited, show_progress="hidden")
-    run = [live["run"], live["probe"], live["timer"]]
+    run, quiet = [live["run"], live["probe"], live["timer"]], {"show_progress": "hidden"}
     # Hidden, or what is refused would leave the word "Error" lying over the list of runs.
-    start = {"inputs_kwargs": read | {"name": form["name"], "card": card}, "outputs": run, "show_progress": "hidden"}
+    start = {"inputs_kwargs": read | {"name": form["name"], "card": card}, "outputs": run, **quiet}
     train.click(partial(on_train, say), **start)
     attempt.click(partial(on_try, say), **start)
     chosen = training_approach.connect(say, approach, note, form, run_part, profile)
-    chosen.then(on_model, choice, suited, show_progress="hidden")
-    training_start.connect(say, form, mixed)
-    shown = [approach, note, run_part, profile["part"]]
-    filled = form | {"shares": mixed["shares"]}
+    training_form.connect(form, parts, card, chosen)
+    training_start.connect(say, form, parts)
+    shown = [approach, note, run_part, profile["part"], parts["usual"]]
+    filled = form | {"shares": parts["shares"]}
     go_on = (partial(on_go_on, say, list(filled)), [*filled.values(), *shown])
-    live["go_on"].click(go_on[0], live["run"], go_on[1], show_progress="hidden")
+    live["go_on"].click(go_on[0], live["run"], go_on[1], **quiet).then(**parts["seen"])
+    restored = parts["restore"].click(
+        partial(on_draft, say, list(filled)),
+        [parts["draft"], form["corpus"], card],
+        go_on[1],
+        js="(_, corpus, card) => [draft.kept(), corpus, card]",
+        **quiet,
+    )
+    restored.then(**parts["seen"]).then(None, None, None, js="() => { draft.restored() }")
     return {
         "form": form,
         "pick": live["run"],
         "load": partial(on_load, say),
         "inputs": [form["corpus"], live["run"], card],
         "outputs": [form["base_model"], form["corpus"], *run, card, form["start"], form["mix"]],
+        "filled": "() => { draft.restore() }",
+        "seen": parts["seen"],
         "go_on": go_on,
-        "fill": (partial(on_plan, list(fields)), list(fields.values())),
+        "fill": (partial(on_plan, list(read)), [form["corpus"], card], [*read.values(), parts["usual"]]),
     }
 
 
-def build_form(say: Say) -> tuple[dict, dict]:
-    """Components by field name of TrainConfig, and the name of the run, whose keys are checked by a test; and the parts
-    of the mix."""
-
-    def words(field: str) -> dict:
-        return {"label": say(f"training.{field}"), "info": say(f"training.{field}.info")}
-
-    form = {
-        "base_model": gr.Dropdown(
-            [(say("training.starter"), models.STARTER)],
-            value=models.STARTER,
-            allow_custom_value=True,
-            **words("base_model"),
-        ),
-        "corpus": gr.Dropdown(**words("corpus")),
-        "start": training_start.build_start(say),
-        "method": gr.Radio(
-            [("QLoRA", "qlora"), ("LoRA", "lora"), (say("training.full"), "full")],
-            value=DEFAULTS["method"],
-            visible=False,  # the approach sets it; continued pretraining asks
-            **words("method"),
-        ),
-        "epochs": gr.Number(DEFAULTS["epochs"], minimum=0, **words("epochs")),
-        "name": gr.Textbox(**words("name")),
-    }
-    mixed = training_start.build_mix(say)
-    form["mix"] = mixed["mix"]
-    with gr.Row():
-        for name in ("eval_samples", "forgetting_meter"):
-            form[name] = gr.Checkbox(DEFAULTS[name], min_width=150, **words(name))
-    settings = {field.name: field for field in fields(TrainConfig) if field.name not in form}
-    with gr.Row():
-        for name in training_approach.OF_PREFERENCES:
-            form[name] = component(settings.pop(name), visible=False, min_width=150, **words(name))
-    with gr.Accordion(say("training.more"), open=False):
-        form |= {name: component(field, **words(name)) for name, field in settings.items()}
-    return form, mixed
-
-
-def component(field: Field, **more) -> gr.components.Component:
-    """What a field of TrainConfig is filled in with, by its type."""
-    value, choices = DEFAULTS[field.name], CHOICES | {"optim": OPTIMIZERS}
-    if field.name in choices:
-        return gr.Dropdown(list(choices[field.name]), value=value, **more)
-    if field.type == "bool":
-        return gr.Checkbox(value, **more)
-    if field.type == "str":
-        return gr.Textbox(value, **more)
-    return gr.Number(value, precision=0 if field.type == "int" else None, **more)
+def build_exact(say: Say, read: dict) -> None:
+    """The config that the form makes: asked for when it is opened, and while it is open after each change."""
+    with gr.Accordion(say("training.exact"), open=False, elem_id="training-exact") as part:
+        first = on_change(say, **{name: component.value for name, component in read.items()})
+        exact = gr.Code(first, language="json", show_label=False, interactive=False)
+    again = gr.Button(elem_id="exact-again", visible="hidden")
+    gr.on(
+        [part.expand, again.click], partial(on_change, say), inputs_kwargs=read, outputs=exact, show_progress="hidden"
+    )
+    return exact
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -168,30 +130,43 @@ def on_corpus(corpus_id: str | None):
     return gr.Dropdown(value=corpus_id) if corpus_id else gr.skip()
 
 
-def on_model(base_model: str, method: str, corpus_id: str | None, card: str | None = None) -> list:
-    """Defaults that suit the chosen model, method, corpus and card."""
-    return list(defaults.suited(base_model or "", method, corpus_id, card).values())
+def on_plan(names: list[str], plan: dict, corpus_id: str | None, card: str | None) -> list:
+    """The form's values from a plan of the Calculator, and the defaults beside them; what it does not say stays."""
+    if not plan:
+        return [gr.skip()] * (len(names) + 1)
+    corpus_id, task = plan.get("corpus") or corpus_id, plan.get("task", "chat")
+    usual = training_form.usual(plan["base_model"], plan["method"], corpus_id, card, task)
+    return [*(plan.get(name, gr.skip()) for name in names), json.dumps(usual)]
 
 
-def on_plan(names: list[str], plan: dict) -> list:
-    """The form's values from a plan of the Calculator; what the plan does not say stays as it is."""
-    return [plan.get(name, gr.skip()) for name in names]
+def on_draft(say: Say, names: list[str], text: str, corpus_id: str | None, card: str | None = None) -> list:
+    """The form as it was left in this browser; a draft that is damaged, and what is gone of it, leave the defaults."""
+    known = training_form.read_draft(text, corpus_id)
+    if not known:
+        return [gr.skip()] * (len(names) + 5)
+    usual = training_form.usual(known["base_model"], known["method"], known["corpus"], card, known["task"])
+    return _filled(say, names, usual | known, usual)
 
 
 @show_errors
 def on_go_on(say: Say, names: list[str], run_id: str | None) -> list:
-    """The form as a run had it, going on from there, and its approach; corpus and task are what a person changes."""
-    shown = [gr.skip()] * 4
+    """The form as a run had it, going on from there; corpus and task are what a person changes."""
     known = starts.fields(f"{starts.RUN}{run_id}") | {"name": ""} if run_id else {}
-    if known:
-        offered = training_start.choices(say, store.choices(store.sync_all()))
-        known = training_start.still_there(say, known)
-        known |= training_start.parts_of(known.get("mix", ()))
-        known["start"] = gr.Dropdown(choices=offered, value=known["start"])
-        shown = training_approach.of_run(say, known)
-        known |= training_approach.fields_of_run(known)
-        inform(say("training.goes_on", name=runs.label(run_id)["name"]))
-    return [*(known.get(name, gr.skip()) for name in names), *shown]
+    if not known:
+        return [gr.skip()] * (len(names) + 5)
+    known = training_start.still_there(say, known)
+    known |= training_start.parts_of(known.get("mix", ()))
+    inform(say("training.goes_on", name=runs.label(run_id)["name"]))
+    given = [known.get(name) for name in ("base_model", "method", "corpus")]
+    return _filled(say, names, known, training_form.usual(*given, None, known.get("task", "chat")))
+
+
+def _filled(say: Say, names: list[str], known: dict, usual: dict) -> list:
+    """The form with these values, the approach that they make, and the defaults that they differ from."""
+    shown, fields = training_approach.of_run(say, known), known | training_approach.fields_of_run(known)
+    offered = training_start.choices(say, store.choices(store.sync_all()))
+    fields["start"] = gr.Dropdown(choices=offered, value=known["start"])
+    return [*(fields.get(name, gr.skip()) for name in names), *shown, json.dumps(usual)]
 
 
 def on_change(say: Say, **values) -> str:

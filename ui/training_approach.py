@@ -103,20 +103,20 @@ def _of_preferences(approach: str) -> list:
 
 def on_corpus(say: Say, corpus_id: str | None, approach: str, base_model: str | None) -> tuple:
     """Choose the approach that a corpus allows: texts are for continued pretraining, pairs for preferences."""
-    better, offered = _better(corpus_id, approach), choices(say, defaults.kind(corpus_id))
-    if better:
-        return gr.Radio(choices=offered, value=better), *on_approach(say, better, base_model)
+    suited, offered = better(corpus_id, approach), choices(say, defaults.kind(corpus_id))
+    if suited:
+        return gr.Radio(choices=offered, value=suited), *on_approach(say, suited, base_model)
     return gr.Radio(choices=offered), *(gr.skip(),) * (8 + len(OF_PREFERENCES))
 
 
 def on_chosen(say: Say, corpus_id: str | None, approach: str) -> None:
     """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
-    if better := _better(corpus_id, approach):
-        sentence = {"text": "for_text", "preference": "for_preferences"}.get(better, "for_chats")
-        inform(say(f"approach.{sentence}", approach=say(f"approach.{better}")))
+    if suited := better(corpus_id, approach):
+        sentence = {"text": "for_text", "preference": "for_preferences"}.get(suited, "for_chats")
+        inform(say(f"approach.{sentence}", approach=say(f"approach.{suited}")))
 
 
-def _better(corpus_id: str | None, approach: str) -> str | None:
+def better(corpus_id: str | None, approach: str) -> str | None:
     """The approach that suits a corpus, where it does not allow the chosen one."""
     allowed = ALLOWED.get(defaults.kind(corpus_id), ("qlora", "lora", "full", "text"))
     return allowed[0] if approach != "prompt" and approach not in allowed else None
@@ -128,17 +128,18 @@ def on_fields(say: Say, corpus_id: str | None, approach: str, method: str, task:
         return (gr.skip(),) * (3 + len(OF_PREFERENCES))
     config = {"corpus": corpus_id, "method": method, "task": task}
     made, note, *_ = of_run(say, config)
-    return made, note, gr.Radio(visible=task in WITH_METHOD), *_of_preferences(_approach_of(config))
+    return made, note, gr.Radio(visible=task in WITH_METHOD), *_of_preferences(approach_of(config))
 
 
 def of_run(say: Say, config: dict) -> list:
     """The approach that a run was trained by, the line about it, and its part of the tab: what on_corpus() then keeps."""
-    made = _approach_of(config)
+    made = approach_of(config)
     offered = choices(say, "preference" if made == "preference" else defaults.kind(config["corpus"]))
     return [gr.Radio(choices=offered, value=made), about(say, made), gr.Column(visible=True), gr.Column(visible=False)]
 
 
-def _approach_of(config: dict) -> str:
+def approach_of(config: dict) -> str:
+    """The approach that a config is of."""
     task = config.get("task")
     return task if task in WITH_METHOD else config.get("method", APPROACHES[0])
 

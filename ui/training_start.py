@@ -1,6 +1,7 @@
 """What a run of the Training tab goes on from, and the corpora that are read beside the first one."""
 
 import re
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,18 +24,23 @@ SHARE = "20"
 def build_start(say: Say) -> gr.Dropdown:
     """The choice of a start; empty for a new adapter."""
     words = {"label": say("training.start"), "info": say("training.start.info")}
-    return gr.Dropdown([(say("training.start.none"), "")], value="", allow_custom_value=True, **words)
+    return gr.Dropdown(
+        [(say("training.start.none"), "")], value="", allow_custom_value=True, elem_id="setting-start", **words
+    )
 
 
 def build_mix(say: Say) -> dict:
-    """Further corpora with their shares: {"mix": the corpora, "shares": a text that shares() reads, "told"}."""
-    with gr.Accordion(say("training.mix"), open=False):
-        gr.Markdown(say("training.mix.info"), elem_classes="subdued")
-        with gr.Row():
-            others = gr.Dropdown(multiselect=True, label=say("training.mix.others"), scale=2)
-            words = {"label": say("training.mix.shares"), "info": say("training.mix.shares.info")}
-            percents = gr.Textbox(SHARE, scale=1, min_width=120, **words)
-        told = gr.HTML()
+    """Further corpora with their shares: {"mix": the corpora, "shares": a text that mixed() reads, "told"}."""
+    others = gr.Dropdown(
+        multiselect=True,
+        label=say("training.mix"),
+        info=say("training.mix.info"),
+        elem_id="setting-mix",
+        elem_classes="wide",
+    )
+    words = {"label": say("training.mix.shares"), "info": say("training.mix.shares.info")}
+    percents = gr.Textbox(SHARE, elem_id="setting-shares", **words)
+    told = gr.HTML()
     return {"mix": others, "shares": percents, "told": told}
 
 
@@ -97,16 +103,19 @@ def still_there(say: Say, config: dict) -> dict:
         warn(say("training.gone.corpus", names=names))
         kept["corpus"] = None if config["corpus"] in gone else config["corpus"]
         kept["mix"] = [part for part in config["mix"] if part[0] not in gone]
-    if (model := config.get("base_model")) and not _is_model(model):
+    if (model := config.get("base_model")) and not is_model(model):
         warn(say("training.gone.model", name=model))
         kept["base_model"] = None
     return kept
 
 
-def _is_model(name: str) -> bool:
+def is_model(name: str) -> bool:
     """Whether there is a model to make ready; whether it can be trained, Train says."""
-    known = name in (models.STARTER, *(model["id"] for model in models.ready()))
-    return known or Path(name).expanduser().exists() or models.is_hub_id(name)
+    if name in (models.STARTER, *(model["id"] for model in models.ready())) or models.is_hub_id(name):
+        return True
+    with suppress(RuntimeError):  # a home that nobody has
+        return Path(name).expanduser().exists()
+    return False
 
 
 def on_told(
