@@ -26,7 +26,7 @@ SCRIPT = (paths.assets() / "playground.js").read_text(encoding="utf-8")
 EXPORTS = ("markdown", "json", "corpus", "all")
 # A phone has no room for the list beside the chat: this button shows it above.
 SHOW_SIDE = "() => { document.querySelector('.chat-side').toggleAttribute('data-open') }"
-SHOW_MARKS = "(on) => { document.documentElement.toggleAttribute('data-no-marks', !on) }"
+SHOW_MARKS = "(on) => { document.documentElement.toggleAttribute('data-no-marks', on === false) }"
 
 
 def build(say: Say, at_home: bool = False) -> dict:

@@ -47,7 +47,7 @@ def on_load(
             parts |= new(say, history) if asked == NEW else opened(say, chats.find(asked))
         except UserError as error:  # an address of a conversation that was deleted
             inform(say.trouble(error))
-    return parts | {"listing": listing(say, search, parts["pick"])}
+    return parts | {"listing": listing(say, search, parts["pick"]) if kept else ""}
 
 
 def on_newest(say: Say, kept: bool, stop: talk.StopFlag) -> dict:

@@ -1,7 +1,7 @@
 """The conversations of the Playground that are kept in the database; what visitors say over a link never comes here.
 
 A history is {"branches": [turns], "current": index}; a turn is {"prompt", "replies": {column: Reply as a dict}, "who":
-{column: id of a chat model}}, the last once there are replies. List and export them: `python -m core.chat --chats --json`.
+{column: id of a chat model}}, the last once there are replies. List them: `python -m core.chat --chats --json`.
 """
 
 import json
@@ -161,7 +161,7 @@ def first_words(branches: list[list[dict]]) -> str:
     first = " ".join(next(turns for turns in branches if turns)[0]["prompt"].split())
     if len(first) <= NAME_LETTERS:
         return first
-    return (first[:NAME_LETTERS].rpartition(" ")[0] or first[:NAME_LETTERS]).rstrip(" ,;:.—-") + "…"
+    return (first[: NAME_LETTERS + 1].rpartition(" ")[0] or first[:NAME_LETTERS]).rstrip(" ,;:.—-") + "…"
 
 
 def _rows(chat: dict):
