@@ -119,8 +119,7 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     talk, chat = parts["opening"]["talk"], parts["playground"]
     lead(talk.click, "playground")
     # The models chosen there before make way for the newest run, which is the demo's.
-    newest = partial(chat["load"], *[None] * len(chat["inputs"]))
-    talk.click(newest, None, chat["outputs"], show_progress="hidden")
+    talk.click(**chat["newest"], show_progress="hidden")
     train = parts["corpus"]["train"]
     lead(train.click, "training")
     train_on(train.click, parts)
@@ -228,7 +227,7 @@ def share_all(page: Starlette, own: own_page.OwnPage, args: argparse.Namespace) 
     share = Share(None, Limits(hours=args.share_hours))
     number = sock.getsockname()[1]
     gate = Gate(
-        page,
+        pages.for_visitors(page),
         share,
         partial(sharing_page.asking, args.lang),
         allowed=None,

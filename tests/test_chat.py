@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from core import paths
-from core.chat import chat, chat_models, engine, generation, profiles, server, types
+from core.chat import chat, chat_models, chats, engine, generation, profiles, server, types
 from core.chat.types import BASE, TUNED, Question, Sampling
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access, runs
@@ -554,8 +554,8 @@ def test_somebody_else_replies_in_a_branch_of_their_own():
 
 def test_a_column_that_came_later_hears_questions_and_answers_in_turn():
     turns = [{"prompt": "one", "replies": {"0": {"text": "a"}}}, {"prompt": "two", "replies": {}}]
-    assert [message["content"] for message in talk.conversation(turns, "0")] == ["one", "a", "two"]
-    assert [message["content"] for message in talk.conversation(turns, "1")] == ["two"]
+    assert [message["content"] for message in chats.conversation(turns, "0")] == ["one", "a", "two"]
+    assert [message["content"] for message in chats.conversation(turns, "1")] == ["two"]
 
 
 def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
@@ -603,7 +603,7 @@ def test_nothing_is_drawn_after_stop(monkeypatch):
     stream = talk.on_answer(Say("en"), history, 1, switch, "", "cpu", **values)
     pieces = [next(stream) for _ in range(3)]
     assert pieces[-1][2]["branches"][0][0]["replies"]["0"]["text"] == "word"
-    talk.on_cancel(switch)
+    switch.press()
     assert list(stream) == []
     assert closed == [True]
     *_, (_, notice, *_) = [

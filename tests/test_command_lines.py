@@ -53,6 +53,7 @@ ANSWERS = [
     ("runs let-go {held}", OBJECT, {"run", "state"}),
     ("runs resume {held}", OBJECT, {"run", "state"}),
     ("chat --list", LIST, set()),
+    ("chat --chats --find море", LIST, set()),
     ("chat --run nobody --prompt Hello", OBJECT, {"trouble", "message"}),
     ("chat.profiles show nobody", OBJECT, {"trouble", "message"}),
     ("export nobody {out}", OBJECT, {"trouble", "message"}),

@@ -13,7 +13,7 @@ import pytest
 import app
 from core import damage, events, files, jobs, paths
 from core.arena import matches, prompts, votes
-from core.chat import chat_models, profiles, reply_gpu
+from core.chat import chat_models, chats, profiles, reply_gpu
 from core.corpus import corpus, import_presets, report, storage
 from core.estimate import calibration, probe
 from core.models import models
@@ -118,6 +118,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
             made(home / name).touch()
         store.sync_all()
         votes.cast("2020-Ann", 0, "left")
+        chats.keep("2020-a", {"branches": [[{"prompt": "Who?", "replies": {}}]], "current": 0})
     return home
 
 
@@ -271,10 +272,10 @@ def test_a_damaged_database_is_set_aside_rebuilt_and_said(hurt_home, hurt):
     assert kept.name.startswith("soulsmith.damaged-")
     assert (kept.read_bytes() if kept.is_file() else None) == content
     assert aside["file"] in pages.damage_notice(Say("en")).value
-    assert len(votes.of_match("2020-Ann")) == aside["votes"]
+    assert (len(votes.of_match("2020-Ann")), chats.listed()[1]) == (aside["votes"], aside["chats"])
 
 
-def test_the_votes_of_a_database_that_is_damaged_in_part_are_rescued(hurt_home):
+def test_what_nothing_can_rebuild_is_rescued_from_a_database_that_is_damaged_in_part(hurt_home):
     path, pages_of = paths.database(), 0
     with sqlite3.connect(path) as db:
         db.execute("pragma wal_checkpoint(truncate)")
@@ -287,7 +288,8 @@ def test_the_votes_of_a_database_that_is_damaged_in_part_are_rescued(hurt_home):
     with pytest.raises(database.DatabaseRebuilt, match="set aside as"), database.opened() as db:
         list(db.query("select count(*) from steps"))
     store.sync_all()
-    assert [(one["votes"], one["complete"]) for one in damage.set_aside()] == [(1, True)]
+    assert [(one["votes"], one["chats"], one["complete"]) for one in damage.set_aside()] == [(1, 1, True)]
+    assert [chat["name"] for chat in chats.listed()[0]] == ["Who?"]
     assert [vote["verdict"] for vote in votes.of_match("2020-Ann")] == [matches.sides("2020-Ann", 0)[0]]
 
 

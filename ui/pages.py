@@ -36,6 +36,7 @@ QUEUE_WAITS = {"sleep_when_free": 0.05, "progress_update_sleep_when_free": 0.2}
 DOWNLOADS = "/gradio_api/file"
 
 COOKIE = "soulsmith_lang"
+VISITOR = "soulsmith.visitor"  # in the scope of a request
 SCRIPT = "".join((paths.assets() / name).read_text(encoding="utf-8") for name in ("page.js", "form.js"))
 
 
@@ -70,6 +71,20 @@ def serve(
             yield
 
     return Starlette(routes=[*routes, Mount("/", app=compressed(in_language))], lifespan=lifespan)
+
+
+def for_visitors(app):
+    """The application as others than this machine's owner reach it: their requests are marked."""
+
+    async def answer(scope, receive, send):
+        await app({**scope, VISITOR: True}, receive, send)
+
+    return answer
+
+
+def is_visitor(request: gr.Request | None) -> bool:
+    """Whether a request came over a link, and not from this machine's owner."""
+    return request is not None and VISITOR in request.request.scope
 
 
 def light(page: gr.Blocks) -> gr.Blocks:

@@ -1,4 +1,4 @@
-"""The Playground: one prompt, up to four streamed replies side by side, and the blind arena.
+"""The Playground: one prompt, up to four streamed replies side by side, kept conversations, and the blind arena.
 
 Nothing here takes a path or a model's name from text: who can reply is chosen by id from a list (core.chat.chat_models).
 """
@@ -7,9 +7,11 @@ from functools import partial
 
 import gradio as gr
 
+from core import paths
 from core.chat.types import Sampling
-from ui import cards
+from ui import cards, pages, templates
 from ui import playground_arena as arena
+from ui import playground_chats as kept
 from ui import playground_talk as talk
 from ui.playground_show import LATEX
 from ui.playground_talk import COLUMNS, EMPTY, REMEMBERED
@@ -20,85 +22,177 @@ SLIDERS = (  # rows of (field of Sampling, lowest, highest, step)
     (("repetition_penalty", 1, 2, 0.05), ("max_new_tokens", 16, 2048, 8)),
 )
 QUICK = {"queue": False, "show_progress": "hidden"}
+SCRIPT = (paths.assets() / "playground.js").read_text(encoding="utf-8")
+EXPORTS = ("markdown", "json", "corpus", "all")
+# A phone has no room for the list beside the chat: this button shows it above.
+SHOW_SIDE = "() => { document.querySelector('.chat-side').toggleAttribute('data-open') }"
+SHOW_MARKS = "(on) => { document.documentElement.toggleAttribute('data-no-marks', on === false) }"
 
 
 def build(say: Say, at_home: bool = False) -> dict:
-    """The tab; returns its load handler, inputs and outputs. `at_home` adds what only the machine's owner may do."""
+    """The tab; returns its load handler, inputs and outputs. `at_home` adds what only the machine's owner may do.
+
+    "newest" begins a new conversation with the newest run, with its inputs; "pick" is the current conversation's id.
+    """
     with gr.Tabs():
         with gr.Tab(say("playground.chat")):
-            chat_part = build_chat(say)
+            chat = build_chat(say)
         with gr.Tab(say("playground.arena")) as label:
             arena_part = arena.build(say, at_home)
     label.select(None, None, None, js=arena.KEYS)
-    split = len(chat_part["inputs"])
+    names = list(chat["parts"])
+    split = len(chat["inputs"])
 
-    def load(*values):
-        return [*chat_part["load"](*values[:split]), *arena_part["load"](*values[split:])]
+    def load(request: gr.Request, *values) -> list:
+        *values, asked = values
+        found = kept.on_load(say, not pages.is_visitor(request), asked, *values[:split])
+        return [*by_name(found, names), *arena_part["load"](*values[split:])]
 
-    return {"load": load} | {name: [*chat_part[name], *arena_part[name]] for name in ("inputs", "outputs")}
+    def newest(request: gr.Request, stop) -> list:
+        return by_name(kept.on_newest(say, not pages.is_visitor(request), stop), names)
+
+    inputs, outputs = [*chat["inputs"], *arena_part["inputs"]], [*chat["parts"].values(), *arena_part["outputs"]]
+    return {
+        "load": load,
+        "inputs": inputs,
+        "outputs": outputs,
+        "newest": {"fn": newest, "inputs": chat["inputs"][1], "outputs": list(chat["parts"].values())},
+        "pick": chat["parts"]["pick"],
+    }
+
+
+def by_name(found: dict, names) -> list:
+    """Values in the order of the parts that they are for; nothing changes where there is none."""
+    return [found.get(name, gr.skip()) for name in names]
 
 
 def build_chat(say: Say) -> dict:
-    """Columns, prompt, settings; returns what fills them."""
-    gr.Markdown(say("playground.intro"))
-    count = gr.Radio(
-        [1, 2, 3, 4],
-        value=2,
-        label=say("playground.columns"),
-        info=say("playground.columns.info"),
-        elem_id=f"columns-{say.lang}",
+    """Kept conversations, columns, composer, settings: {"parts": components by name, "inputs" of kept.on_load}."""
+    with gr.Row(elem_classes="chat"):
+        parts = build_side(say)
+        with gr.Column(elem_classes="chat-main", min_width=280):
+            parts |= build_head(say)
+            with gr.Row(elem_classes="chat-columns"):
+                for column in COLUMNS:
+                    names = (f"{name}_{column}" for name in ("frame", "who", "box", "line"))
+                    parts |= zip(names, build_column(say, int(column)), strict=True)
+            parts["notice"] = gr.Markdown(elem_id=f"notice-{say.lang}", elem_classes="chat-notice")
+            chips = gr.HTML(js_on_load=SCRIPT, elem_classes="chat-chips", apply_default_css=False)
+            parts |= build_composer(say)
+            parts |= build_settings(say)
+    parts |= {"history": gr.State(EMPTY), "pick": gr.Textbox(visible="hidden")}
+    stored = gr.BrowserState({}, storage_key="soulsmith-chat", secret="soulsmith")
+    stop, who = gr.State(talk.StopFlag()), [parts[name] for name in kept.WHO]
+    connect_chat(say, parts, stop)
+    frames = [parts[name] for name in kept.FRAMES]
+    parts["count"].input(
+        lambda n: [gr.Column(visible=at < n) for at in range(len(COLUMNS))], parts["count"], frames, **QUICK
     )
-    card = cards.build(say, "playground")
-    card.input(partial(talk.on_card, say), card, card, **QUICK)
-    with gr.Row():
-        frames, who, boxes, lines = zip(*[build_column(say, index) for index in range(len(COLUMNS))], strict=True)
-    notice = gr.Markdown(elem_id=f"notice-{say.lang}")
-    prompt = gr.Textbox(label=say("playground.prompt"), placeholder=say("playground.prompt.placeholder"), max_lines=12)
-    with gr.Row():
-        send = gr.Button(say("playground.send"), variant="primary")
-        stop, clear = gr.Button(say("playground.stop")), gr.Button(say("playground.clear"))
-    with gr.Row():
-        branch = gr.Dropdown([], label=say("playground.branch"), info=say("playground.branch.info"), interactive=True)
-        back = gr.Dropdown([], label=say("playground.back"), info=say("playground.back.info"), interactive=True)
-    settings = build_settings(say)
-    history, stored = gr.State(EMPTY), gr.BrowserState({}, storage_key="soulsmith-chat", secret="soulsmith")
-    drawn = [history, *boxes, *lines, branch, back]
-    parts = {"history": history, "who": who, "count": count, "boxes": boxes, "drawn": drawn, "settings": settings}
-    connect_chat(say, **parts, prompt=prompt, send=send, stop=stop, clear=clear, notice=notice)
-    count.input(lambda n: [gr.Column(visible=index < n) for index in range(len(COLUMNS))], count, frames, queue=False)
-    branch.input(partial(talk.on_branch, say), [branch, history], [*who, *drawn], queue=False, show_progress="hidden")
-    back.input(partial(talk.on_back, say), [back, history], drawn, queue=False, show_progress="hidden")
-    remembered = [settings[name] for name in REMEMBERED]
+    changes = [one.change for one in who]
+    gr.on(changes, partial(kept.on_chips, say), who, chips, show_progress="hidden", trigger_mode="always_last")
+    remembered = [parts[name] for name in REMEMBERED]
     for part in remembered:
         part.change(talk.on_remember, remembered, stored, **QUICK)
-    inputs, outputs = [stored, *who], [*who, notice, *remembered, card]
-    return {"load": partial(talk.on_load, say), "inputs": inputs, "outputs": outputs}
+    parts["card"].input(partial(talk.on_card, say), parts["card"], parts["card"], **QUICK)
+    parts["marks"].change(None, parts["marks"], None, js=SHOW_MARKS)
+    return {"parts": parts, "inputs": [stored, stop, parts["history"], parts["search"], *who]}
+
+
+def build_side(say: Say) -> dict:
+    """The kept conversations: a new one, a search, the list, and what is done with the current one."""
+    with gr.Column(elem_classes="chat-side", scale=0, min_width=240) as side:
+        clear = gr.Button(say("playground.clear"), size="sm")
+        words = {"label": say("chats.search"), "placeholder": say("chats.search"), "show_label": False}
+        search = gr.Textbox(container=False, elem_id=f"chats-search-{say.lang}", **words)
+        listing = gr.HTML(js_on_load=SCRIPT, elem_id=f"chats-{say.lang}", apply_default_css=False)
+        restore = gr.Button(visible=False, size="sm")
+        with gr.Accordion(say("chats.export"), open=False):
+            with gr.Row(elem_classes="actions"):
+                exports = {
+                    f"export_{kind}": gr.Button(say(f"chats.export.{kind}"), size="sm", interactive=kind == "all")
+                    for kind in EXPORTS
+                }
+            file = gr.File(label=say("chats.export.file"), visible=False)
+        delete = gr.Button(say("chats.delete"), size="sm", interactive=False)
+    parts = {"side": side, "clear": clear, "search": search, "listing": listing, "restore": restore, "delete": delete}
+    return parts | {"file": file, "deleted": gr.State()} | exports
+
+
+def build_head(say: Say) -> dict:
+    """The name of the conversation, and how many columns it has."""
+    with gr.Row(elem_classes="chat-head"):
+        show_side = gr.Button(say("chats.show"), size="sm", elem_classes="chat-show", min_width=80, scale=0)
+        words = {"label": say("chats.name"), "placeholder": say("chats.name.new"), "show_label": False}
+        name = gr.Textbox(
+            container=False, interactive=False, max_lines=1, max_length=200, elem_classes="chat-name", **words
+        )
+        count = gr.Radio(
+            [1, 2, 3, 4],
+            value=2,
+            label=say("playground.columns"),
+            show_label=False,
+            container=False,
+            elem_id=f"columns-{say.lang}",
+            elem_classes="chat-count",
+            min_width=150,
+            scale=1,
+        )
+    show_side.click(None, None, None, js=SHOW_SIDE)
+    return {"name": name, "count": count}
 
 
 def build_column(say: Say, index: int) -> tuple:
     """One column: its frame, the list of who replies, the conversation, and the line of figures."""
-    with gr.Column(min_width=260, visible=index < 2) as frame:
-        who = gr.Dropdown([], label=say("playground.who", number=index + 1), interactive=True)
+    with gr.Column(min_width=260, visible=index < 2, elem_classes="chat-column") as frame:
+        with gr.Row(elem_classes="chat-who"):
+            words = {"label": say("playground.who", number=index + 1), "show_label": False}
+            who = gr.Dropdown([], container=False, interactive=True, min_width=120, scale=1, **words)
+            gr.HTML(
+                templates.render(say, "playground_fold", number=index + 1), js_on_load=SCRIPT, apply_default_css=False
+            )
         box = gr.Chatbot(
             show_label=False,
             height=420,
             buttons=["copy"],
             editable="user",
             latex_delimiters=LATEX,
+            placeholder=say("playground.intro") if index == 0 else None,
             elem_id=f"column-{index}-{say.lang}",
         )
         line = gr.Markdown(elem_classes="subdued")
     return frame, who, box, line
 
 
+def build_composer(say: Say) -> dict:
+    """The message, Send, and Stop in its place while a reply is being written; it stays in sight."""
+    with gr.Column(elem_classes="composer"):
+        with gr.Row(elem_classes="actions"):
+            prompt = gr.Textbox(
+                label=say("playground.prompt"),
+                show_label=False,
+                container=False,
+                placeholder=say("playground.prompt.placeholder"),
+                max_lines=8,
+                scale=1,
+                min_width=160,
+            )
+            send = gr.Button(say("playground.send"), variant="primary", elem_classes="chat-send", scale=0)
+            stop = gr.Button(say("playground.stop"), elem_classes="chat-stop", scale=0)
+        gr.Markdown(say("playground.keys"), elem_classes=["subdued", "chat-keys"])
+    return {"prompt": prompt, "send": send, "stop": stop}
+
+
 def build_settings(say: Say) -> dict:
-    """Components by field name of core.chat.Sampling, whose defaults they show, and "system" and "busy"."""
+    """Components by field name of core.chat.Sampling, whose defaults they show, and "system", "busy" and so on."""
 
     def words(name: str) -> dict:
         return {"label": say(f"playground.{name}"), "info": say(f"playground.{name}.info")}
 
     default, settings = Sampling(), {}
     with gr.Accordion(say("playground.more"), open=False):
+        with gr.Row():
+            settings["branch"] = gr.Dropdown([], interactive=True, **words("branch"))
+            settings["back"] = gr.Dropdown([], interactive=True, **words("back"))
         settings["system"] = gr.Textbox("", lines=2, **words("system"))
         for row in SLIDERS:
             with gr.Row():
@@ -108,25 +202,36 @@ def build_settings(say: Say) -> dict:
                     settings["seed"] = gr.Number(default.seed, precision=0, **words("seed"))
         choices = [(say(f"playground.busy.{name}"), name) for name in ("cpu", "wait")]
         settings["busy"] = gr.Radio(choices, value="cpu", **words("busy"))
+        settings["marks"] = gr.Checkbox(True, **words("marks"))
+        settings["card"] = cards.build(say, "playground")
     return settings
 
 
-def connect_chat(say: Say, *, history, who, count, boxes, drawn, settings, prompt, send, stop, clear, notice) -> None:
-    """Send, Stop, New, and the messages' own buttons."""
-    flag, sent = gr.State(talk.StopFlag()), [prompt, send, *drawn]
+def connect_chat(say: Say, parts: dict, stop: gr.State) -> None:
+    """Send, Stop, the messages' own buttons, branches; and the kept conversations."""
+    drawn, who = [parts[name] for name in kept.DRAWN], [parts[name] for name in kept.WHO]
+    history, prompt, send = parts["history"], parts["prompt"], parts["send"]
+    sent = [prompt, send, *drawn]
     events = [
-        gr.on([send.click, prompt.submit], partial(talk.on_ask, say), [prompt, history, count, *who], sent, **QUICK)
+        gr.on(
+            [send.click, prompt.submit],
+            partial(talk.on_ask, say),
+            [prompt, history, parts["count"], *who],
+            sent,
+            **QUICK,
+        )
     ]
-    for box, column in zip(boxes, COLUMNS, strict=True):
+    for column, name in zip(COLUMNS, kept.BOXES, strict=True):
+        box = parts[name]
         events.append(box.retry(at_message(talk.on_retry, say, column), history, sent, **QUICK))
         events.append(box.edit(at_message(talk.on_edit, say, column), history, sent, **QUICK))
         box.undo(at_message(talk.on_undo, say, column), history, [prompt, *drawn], **QUICK)
-    columns = {f"who_{column}": one for column, one in zip(COLUMNS, who, strict=True)}
+    asked = {name: parts[name] for name in ("history", "count", "system", "busy", *talk.SETTINGS, *kept.WHO)}
     answers = [
         event.success(
             partial(talk.on_answer, say),
-            inputs_kwargs={"history": history, "count": count, "stop": flag, **settings, **columns},
-            outputs=[prompt, notice, *drawn],
+            inputs_kwargs={"stop": stop, **asked},
+            outputs=[prompt, parts["notice"], *drawn],
             concurrency_id="card",
             concurrency_limit=4,  # the chat's process generates one reply at a time
             show_progress="hidden",
@@ -135,14 +240,56 @@ def connect_chat(say: Say, *, history, who, count, boxes, drawn, settings, promp
     ]
     for answered in answers:
         # During a reply nothing can be sent: a second message would be overwritten by the first reply's stream.
-        answered.then(talk.on_free, None, [prompt, send], **QUICK)
-    freed = [prompt, send, notice, *drawn]
-    ends = [(stop.click, talk.on_stop, history)]
-    ends += [(one.input, talk.on_who, [prompt, history]) for one in who]
-    ends += [(event, talk.on_clear, None) for event in (clear.click, *[box.clear for box in boxes])]
-    for event, handler, inputs in ends:
+        freed = answered.then(talk.on_free, None, [prompt, send], **QUICK)
+        freed.then(partial(kept.on_list, say), [history, parts["search"]], parts["listing"], **QUICK)
+    parts["branch"].input(partial(talk.on_branch, say), [parts["branch"], history], [*who, *drawn], **QUICK)
+    parts["back"].input(partial(talk.on_back, say), [parts["back"], history], drawn, **QUICK)
+    connect_ends(say, parts, stop, answers)
+    connect_kept(say, parts)
+
+
+def connect_ends(say: Say, parts: dict, stop: gr.State, answers: list) -> None:
+    """What ends a reply that is being written: Stop, another model, another conversation."""
+    history, freed = parts["history"], [parts[name] for name in kept.FREED]
+    ends = [
+        (parts[name].click, partial(handler, say), history, freed)
+        for name, handler in (("stop", talk.on_stop), ("clear", talk.on_new))
+    ]
+    ends += [(parts[name].input, partial(talk.on_who, say), [parts["prompt"], history], freed) for name in kept.WHO]
+    names, whole, chosen = list(parts), list(parts.values()), gr.State()
+    opens = named(partial(kept.on_open, say), names)
+    ends.append((parts["listing"].select, opens, [history, chosen], whole))
+    for name, handler, inputs in (("delete", kept.on_delete, history), ("restore", kept.on_restore, parts["deleted"])):
+        ends.append((parts[name].click, named(partial(handler, say), names), inputs, whole))
+    for event, handler, inputs, outputs in ends:
         # First the end of the stream, then the handler: a last piece of the stream would overwrite its work.
-        event(talk.on_cancel, flag, None, cancels=answers, **QUICK).then(partial(handler, say), inputs, freed, **QUICK)
+        ended = event(on_cancel, stop, chosen, cancels=answers, **QUICK)
+        ended.then(handler, inputs, outputs, **QUICK)
+
+
+def on_cancel(stop: talk.StopFlag, event: gr.EventData) -> str | None:
+    """End the stream; what was clicked in the list of conversations is told to this first handler alone."""
+    stop.press()
+    return event.id if event._data and "id" in event._data else None
+
+
+def connect_kept(say: Say, parts: dict) -> None:
+    """Find, name and export conversations; the list and the name follow the current one."""
+    history, search, listing, name = parts["history"], parts["search"], parts["listing"], parts["name"]
+    search.change(partial(kept.on_list, say), [history, search], listing, trigger_mode="always_last", **QUICK)
+    shown = {name: parts[name] for name in ("name", "listing", "delete", *(f"export_{kind}" for kind in EXPORTS[:-1]))}
+    parts["pick"].change(named(partial(kept.on_pick, say), shown), [history, search], list(shown.values()), **QUICK)
+    for event in (name.submit, name.blur):
+        rename = named(partial(kept.on_rename, say), shown)
+        event(rename, [history, name, search], list(shown.values()), **QUICK)
+    for kind in EXPORTS:
+        export = partial(kept.on_export, say, kind)
+        parts[f"export_{kind}"].click(export, [history, search], parts["file"], show_progress="hidden")
+
+
+def named(handler, names):
+    """A handler whose values come in the order of these parts."""
+    return lambda *values: by_name(handler(*values), names)
 
 
 def at_message(handler, say: Say, column: str):

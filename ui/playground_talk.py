@@ -1,15 +1,17 @@
 """The chat's handlers: ask, stream, stop, edit, branch.
 
-A history is {"branches": [turns], "current": index}; a turn is {"prompt", "replies": {column: Reply as a dict}, "who":
-{column: id of a chat model}}, the last once there are replies.
+A history is what core.chat.chats keeps, and besides {"id": that it is kept under, from its first message on, "kept":
+whether it is: not for a visitor}.
 """
 
+import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import asdict, fields
 
 import gradio as gr
 
-from core.chat import chat, chat_models, reply_gpu
+from core.chat import chat, chat_models, chats, reply_gpu
 from core.chat.types import Question, Sampling
 from core.errors import UserError
 from core.runs import gpu_access, runs
@@ -20,14 +22,18 @@ from ui.text import Say, in_markdown
 
 COLUMNS = ("0", "1", "2", "3")
 SETTINGS = tuple(field.name for field in fields(Sampling))
-REMEMBERED = (*SETTINGS, "system", "busy")
+REMEMBERED = (*SETTINGS, "system", "busy", "marks")
 EMPTY = {"branches": [[]], "current": 0}
+NEW = "new"  # what the address says instead of the id of a conversation that has not begun
 
 
 class StopFlag:
     """Stop in one window. A stream in progress looks here: cancelled by Gradio it may still draw once more."""
 
     pressed_at = 0.0
+
+    def press(self) -> None:
+        self.pressed_at = time.monotonic()
 
 
 class NobodyChosen(UserError):
@@ -37,8 +43,7 @@ class NobodyChosen(UserError):
 def on_load(say: Say, remembered: dict | None, *chosen: str | None) -> list:
     """What can reply, the choices that are still there, and the settings that this browser remembers."""
     listed = chat_models.listed()
-    choices = runs.disambiguate([(f"{say(f'chat_model.{model.kind}')}: {model.title}", model.id) for model in listed])
-    ids = [model.id for model in listed]
+    named, ids = choices(say, listed)
     tuned = [model for model in listed if model.kind != "base"]
     first = next((model for model in tuned if model.kind in ("run", "profile")), None)
     bases = [id for id in ids if id.startswith("base:")]
@@ -51,7 +56,14 @@ def on_load(say: Say, remembered: dict | None, *chosen: str | None) -> list:
     remembered = remembered if isinstance(remembered, dict) else {}
     settings = [remembered.get(name, gr.skip()) for name in REMEMBERED]
     card = cards.choice(reply_gpu.chosen())
-    return [*[gr.Dropdown(choices=choices, **value) for value in new], notice, *settings, card]
+    return [*[gr.Dropdown(choices=named, **value) for value in new], notice, *settings, card]
+
+
+def choices(say: Say, listed: list | None = None) -> tuple[list[tuple[str, str]], list[str]]:
+    """Who can reply, as a list to choose from, and their ids."""
+    listed = chat_models.listed() if listed is None else listed
+    named = [(f"{say(f'chat_model.{model.kind}')}: {model.title}", model.id) for model in listed]
+    return runs.disambiguate(named), [model.id for model in listed]
 
 
 @show_errors
@@ -82,14 +94,19 @@ def with_turns(history: dict, turns: list[dict]) -> dict:
 
 def with_branch(history: dict, turns: list[dict]) -> dict:
     """The history with one more branch, which becomes the current one."""
-    return {"branches": [*history["branches"], turns], "current": len(history["branches"])}
+    return {**history, "branches": [*history["branches"], turns], "current": len(history["branches"])}
+
+
+def empty(history: dict) -> dict:
+    """A new conversation of whoever has this one."""
+    return EMPTY | {name: value for name, value in history.items() if name == "kept"}
 
 
 def with_prompt(history: dict, turns: list[dict], prompt: str) -> dict:
     """The history with a prompt after these turns: in a branch of its own unless it continues the current one."""
     current, turns = turns_of(history), [*turns, {"prompt": prompt, "replies": {}}]
     add = with_turns if turns[: len(current)] == current else with_branch
-    return add(history, turns)
+    return {"id": chats.new_id(), **add(history, turns)}
 
 
 def with_replies(history: dict, replies: dict[str, dict], who: dict[str, str] | None = None) -> dict:
@@ -98,28 +115,14 @@ def with_replies(history: dict, replies: dict[str, dict], who: dict[str, str] | 
     return with_turns(history, [*before, {**last, "replies": replies} | ({"who": who} if who else {})])
 
 
-def stopped(history: dict) -> dict:
-    """The history after Stop: replies stay as far as they came, marked as stopped, and an unanswered prompt goes."""
-    turns = turns_of(history)
-    if not turns:
-        return history
-    replies = {
-        column: {**reply, "finish_reason": reply["finish_reason"] or "stopped"}
-        for column, reply in turns[-1]["replies"].items()
-    }
-    return with_replies(history, replies) if replies else with_turns(history, turns[:-1])
-
-
-def conversation(turns: list[dict], column: str) -> list[dict]:
-    """The messages of one column, as the model gets them."""
-    messages = []
-    for turn in turns:
-        if turn["replies"] and column not in turn["replies"]:
-            continue  # a column that came later: templates want questions and answers in turn
-        messages.append({"role": "user", "content": turn["prompt"]})
-        if column in turn["replies"]:
-            messages.append({"role": "assistant", "content": turn["replies"][column]["text"]})
-    return messages
+def keep(say: Say, history: dict, *, begins: bool = False, **about) -> None:
+    """Store the conversation; `begins` even if it is not there. What the disk refuses is said and stops nobody."""
+    if not (history.get("kept") and "id" in history):
+        return
+    try:
+        chats.keep(history["id"], history, begins=begins, **about)
+    except (UserError, sqlite3.Error) as error:
+        warn(say("chats.not_kept", reason=say.trouble(error)))
 
 
 def drawing(say: Say, history: dict) -> list:
@@ -130,7 +133,7 @@ def drawing(say: Say, history: dict) -> list:
     branches = [(_branch_name(say, index, branch), index) for index, branch in enumerate(history["branches"])]
     ends = [(f"{index + 1}. {turn['prompt'][:40]}", index) for index, turn in enumerate(turns)]
     branch = gr.Dropdown(choices=branches, value=history["current"])
-    return [history, *boxes, *lines, branch, gr.Dropdown(choices=ends, value=None)]
+    return [history, *boxes, *lines, branch, gr.Dropdown(choices=ends, value=None), history.get("id", NEW)]
 
 
 def _branch_name(say: Say, index: int, turns: list[dict]) -> str:
@@ -149,6 +152,7 @@ def on_ask(say: Say, prompt: str, history: dict, count: int, *who: str | None) -
     if not prompt.strip():
         raise Refused(say("playground.say_something"), duration=3)
     history = with_prompt(history, turns_of(history), prompt)
+    keep(say, history, begins=True, columns=who[:count])
     return gr.Textbox("", interactive=False), gr.Button(interactive=False), *drawing(say, history)
 
 
@@ -157,6 +161,7 @@ def on_retry(say: Say, column: str, history: dict, event: gr.EventData, new_prom
     turns = turns_of(history)
     at = show.turn_at(say, turns, column, _index(event))
     history = with_prompt(history, turns[:at], turns[at]["prompt"] if new_prompt is None else new_prompt)
+    keep(say, history, begins=True)
     return gr.Textbox(interactive=False), gr.Button(interactive=False), *drawing(say, history)
 
 
@@ -170,26 +175,37 @@ def on_undo(say: Say, column: str, history: dict, event: gr.EventData) -> tuple:
     """Take the last question back into the field; the branch that it was in stays."""
     turns = turns_of(history)
     at = show.turn_at(say, turns, column, _index(event))
-    return turns[at]["prompt"], *drawing(say, with_branch(history, turns[:at]))
+    return turns[at]["prompt"], *_turned(say, with_branch(history, turns[:at]))
 
 
 def on_branch(say: Say, index: int, history: dict) -> list:
     """Another branch, with those above the columns who replied in it."""
     history = {**history, "current": index}
-    who = next((turn["who"] for turn in reversed(turns_of(history)) if "who" in turn), {})
+    who = who_of(history)
     chosen = [gr.update(value=who[column]) if column in who else gr.skip() for column in COLUMNS]
-    return [*chosen, *drawing(say, history)]
+    return [*chosen, *_turned(say, history)]
+
+
+def who_of(history: dict) -> dict[str, str]:
+    """Who replied last in the current branch, by column."""
+    return next((turn["who"] for turn in reversed(turns_of(history)) if "who" in turn), {})
 
 
 def on_back(say: Say, turn: int, history: dict) -> list:
     """Go on from an earlier turn, in a branch of its own."""
-    return drawing(say, with_branch(history, turns_of(history)[: turn + 1]))
+    return _turned(say, with_branch(history, turns_of(history)[: turn + 1]))
+
+
+def _turned(say: Say, history: dict) -> list:
+    """Keep the history in which another branch is the current one, and draw it."""
+    keep(say, history)
+    return drawing(say, history)
 
 
 def on_who(say: Say, prompt: str, history: dict) -> tuple:
     """Another model replies from now on, in an empty branch: no reply stands under another's name. The question is
     ready to be put to it."""
-    history, field = stopped(history), {}
+    history, field = chats.stopped(history), {}
     if turns := turns_of(history):
         history, field = with_branch(history, []), {} if prompt else {"value": turns[-1]["prompt"]}
     return _freed(say, history, **field)
@@ -210,8 +226,10 @@ def on_answer(say: Say, history: dict, count: int, stop: StopFlag, system: str, 
         return
     who = {column: values[f"who_{column}"] for column in COLUMNS[:count]}
     first = [{"role": "system", "content": system}] if system.strip() else []
-    questions = {column: Question(id, [*first, *conversation(turns, column)]) for column, id in who.items()}
+    questions = {column: Question(id, [*first, *chats.conversation(turns, column)]) for column, id in who.items()}
     on_cpu, shown, began = False, history, time.monotonic()
+    settings = {"system": system} | {name: values[name] for name in SETTINGS}
+    keep(say, history, columns=list(who.values()), titles=titles(who), settings=settings)
     try:
         for notice, on_cpu in waiting(say, busy):  # noqa: B007 (the last one counts)
             if stop.pressed_at > began:
@@ -225,8 +243,19 @@ def on_answer(say: Say, history: dict, count: int, stop: StopFlag, system: str, 
             yield gr.skip(), say("playground.on_cpu") if on_cpu else "", *drawing(say, shown)
     except UserError as error:
         field = gr.skip() if turns_of(shown)[-1]["replies"] else turns[-1]["prompt"]
-        yield field, in_markdown(say.trouble(error)), *drawing(say, stopped(shown))
+        yield field, in_markdown(say.trouble(error)), *drawing(say, chats.stopped(shown))
         warn(say.trouble(error))
+    finally:  # also when the window is closed
+        keep(say, chats.stopped(shown))
+
+
+def titles(who: dict[str, str]) -> dict[str, str]:
+    """What those who reply are called, by id: a conversation outlives its models."""
+    found = {}
+    for id in who.values():
+        with suppress(UserError, OSError):
+            found[id] = chat_models.find(id).title
+    return found
 
 
 def waiting(say: Say, busy: str):
@@ -254,22 +283,19 @@ def on_free() -> tuple:
     return gr.Textbox(interactive=True), gr.Button(interactive=True)
 
 
-def on_cancel(stop: StopFlag) -> None:
-    stop.pressed_at = time.monotonic()
-
-
 def on_stop(say: Say, history: dict) -> tuple:
     """A question without any reply goes back into the field."""
     turns = turns_of(history)
     unanswered = turns and not turns[-1]["replies"]
     field = {"value": turns[-1]["prompt"]} if unanswered else {}  # else what is typed there meanwhile stays
-    return _freed(say, stopped(history), **field)
+    return _freed(say, chats.stopped(history), **field)
 
 
-def on_clear(say: Say) -> tuple:
-    return _freed(say, EMPTY)
+def on_new(say: Say, history: dict) -> tuple:
+    return _freed(say, empty(history))
 
 
 def _freed(say: Say, history: dict, **field) -> tuple:
     """The prompt and Send are free again, and the notice is empty."""
+    keep(say, history)
     return gr.Textbox(interactive=True, **field), gr.Button(interactive=True), "", *drawing(say, history)

@@ -17,9 +17,11 @@ from core.chat.types import Question, Sampling
 from core.corpus import turns
 from core.errors import ErrorElsewhere, UserError
 from core.runs import gpu_access, runs
-from core.training import mixing
+from core.training import corpus_rows, mixing
 
 SIDES = ("left", "right")
+MOST_READ_BYTES = 8_000_000  # of corpora, for a few prompts of their held-out rows: about a second
+MOST_LETTERS = 300  # of such a prompt
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
 
 
@@ -114,6 +116,23 @@ def held_out_rows(ids: list[str]) -> list[dict]:
         except (UserError, OSError, ValueError):
             continue
     return []
+
+
+def held_out_prompts(model_id: str, count: int) -> list[str]:
+    """Some first messages of the rows that a run held out, spread over them; none where its corpora take long to read."""
+    try:
+        config = chat_models.find(model_id).config
+        files_of = (
+            [corpus_rows.corpus_files(runs.corpus_path(name)) for name in mixing.corpora(config)] if config else []
+        )
+        if sum(file.stat().st_size for files_of_one in files_of for file in files_of_one) > MOST_READ_BYTES:
+            return []
+    except (UserError, OSError):
+        return []
+    rows = held_out_rows([model_id]) if files_of else []
+    firsts = (next((turn["content"] for turn in row.get("messages", ()) if turn["role"] == "user"), "") for row in rows)
+    prompts = list(dict.fromkeys(text.strip() for text in firsts if 0 < len(text.strip()) <= MOST_LETTERS))
+    return prompts[:: max(1, len(prompts) // count)][:count]
 
 
 def answers(directory: Path) -> list[dict]:

@@ -6,7 +6,7 @@ import sys
 from contextlib import nullcontext
 
 from core import errors
-from core.chat import chat, chat_models, server
+from core.chat import chat, chat_models, chats, server
 from core.chat.types import TUNED, Question, Reply, Sampling
 from core.errors import UserError
 from core.runs import gpu_access, runs
@@ -20,6 +20,10 @@ def main() -> None:
     if args.list:
         listed = [{"id": model.id, "kind": model.kind, "title": model.title} for model in chat_models.listed()]
         print(json.dumps(listed, ensure_ascii=False, indent=None if args.json else 2))
+        return
+    if args.chats:
+        found, _ = chats.listed(args.find, most=-1)
+        print(json.dumps(found, ensure_ascii=False, indent=None if args.json else 2))
         return
     try:
         with nullcontext() if args.cpu else gpu_access.guest():
@@ -60,12 +64,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--ab", action="store_true", help="the base's reply as well")
     parser.add_argument("--cpu", action="store_true", help="leave the graphics card alone")
     parser.add_argument("--list", action="store_true", help="print all that can reply")
+    parser.add_argument("--chats", action="store_true", help="print the kept conversations of the Playground")
+    parser.add_argument("--find", default="", metavar="WORDS", help="with --chats: those with all of these words")
     parser.add_argument("--serve", action="store_true", help="hold the weights for the pages, until nobody asks")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     for name, default in vars(Sampling()).items():
         parser.add_argument("--" + name.replace("_", "-"), type=type(default), default=default)
     args = parser.parse_args()
-    if not (args.serve or args.list or (args.prompt and (args.run or args.who))):
+    if not (args.serve or args.list or args.chats or (args.prompt and (args.run or args.who))):
         parser.error("--prompt and --run or --who are needed")
     return args
 

@@ -1,8 +1,9 @@
-"""The database: what core/runs/store.py keeps of the runs, which can be rebuilt, and the arena's votes, which cannot.
+"""The database: what core/runs/store.py keeps of the runs, which can be rebuilt; the arena's votes and the Playground's
+conversations, which cannot.
 
 The tables are described in core/runs/migrations/m007_described.sql, and inside the database in each CREATE TABLE.
 Every function opens its own connection: Gradio calls from many threads. Readers and writers do not block each other (WAL).
-A damaged file is set aside, and what can be read of its votes is put into a new one.
+A damaged file is set aside, and what can be read of its votes and conversations is put into a new one.
 """
 
 import os
@@ -20,8 +21,9 @@ from core import files, paths
 from core.errors import UserError
 
 VOTE = ("match_id", "prompt_index", "voter")  # what a vote is known by
+RESCUED = {"votes": VOTE, "chats": ("id",)}  # tables that nothing can rebuild, and what a row of each is known by
 ATTEMPTS = 4  # to open the database on a disk that refuses
-SET_ASIDE = "set-aside.json"  # of the data directory: the databases that were damaged, and the votes rescued from them
+SET_ASIDE = "set-aside.json"  # of the data directory: the databases that were damaged, and the rows rescued from them
 DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 HEADER_BYTES = 100  # of an SQLite file; a shorter one counts as a new database
 SETTLED_SECONDS = 2  # a database that is being made is empty for a moment
@@ -107,7 +109,7 @@ def _is_in_the_way() -> bool:
 
 
 def _set_aside() -> str | None:
-    """Rename a damaged database and rescue its votes into a new one; its new name, or None if another process did so.
+    """Rename a damaged database and rescue RESCUED into a new one; its new name, or None if another process did so.
 
     Raises:
         DatabaseStuck: where it cannot be renamed.
@@ -124,14 +126,17 @@ def _set_aside() -> str | None:
                     path.with_name(path.name + ending).rename(aside.with_name(aside.name + ending))
         except OSError as error:
             raise DatabaseStuck(path=path, reason=error.strerror or error) from error
-    votes, complete = _readable_votes(aside)
-    if votes:
-        with opened() as db, db.conn:
-            columns = db["votes"].columns_dict
-            rows = [{name: value for name, value in vote.items() if name in columns} for vote in votes]
-            db["votes"].upsert_all(rows, pk=VOTE)
+    counts, complete = {}, True
+    for table, key in RESCUED.items():
+        rows, whole = _readable(aside, table, key)
+        counts[table], complete = len(rows), complete and whole
+        if rows:
+            with opened() as db, db.conn:
+                columns = db[table].columns_dict
+                known = [{name: value for name, value in row.items() if name in columns} for row in rows]
+                db[table].upsert_all(known, pk=key)
     record = paths.home() / SET_ASIDE
-    one = {"file": aside.name, "time": round(time.time(), 3), "votes": len(votes), "complete": complete}
+    one = {"file": aside.name, "time": round(time.time(), 3), **counts, "complete": complete}
     files.write_json(record, [*files.read_json(record, list), one])
     return aside.name
 
@@ -144,17 +149,23 @@ def _is_whole(path: Path) -> bool:
         return not _is_damage(error)
 
 
-def _readable_votes(aside: Path) -> tuple[list[dict], bool]:
-    """The votes of a damaged database that can still be read, from both ends, and whether they are all."""
-    votes, whole = {}, False
+def _readable(aside: Path, table: str, key: tuple[str, ...]) -> tuple[list[dict], bool]:
+    """The rows of a table of a damaged database that can still be read, from both ends, and whether they are all.
+
+    An older database may not have had the table: nothing is missing then.
+    """
+    rows, whole = {}, False
     with suppress(sqlite3.Error), closing(sqlite3.connect(aside)) as old:
         old.row_factory = sqlite3.Row
+        tables = {row["name"] for row in old.execute("select name from sqlite_master")}
+        if table not in tables:
+            return [], "runs" in tables
         for order in ("asc", "desc"):
             with suppress(sqlite3.Error):
-                for row in old.execute(f"select * from votes order by rowid {order}"):
-                    votes.setdefault(tuple(row[name] for name in VOTE), dict(row))
+                for row in old.execute(f"select * from {table} order by rowid {order}"):
+                    rows.setdefault(tuple(row[name] for name in key), dict(row))
                 whole = True
-    return list(votes.values()), whole
+    return list(rows.values()), whole
 
 
 def _make_ready(db: Database) -> None:
