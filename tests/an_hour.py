@@ -252,7 +252,7 @@ def main() -> None:
     answered = httpx.get(address, timeout=60).status_code if alive else 0
     server.terminate()
     server.wait(60)
-    log.wrong += re.findall(r"^Traceback.*|^\w*Error: .*", (home / "page.log").read_text(), re.MULTILINE)
+    log.wrong += re.findall(r"^Traceback.*(?:\n .*)*\n.*", (home / "page.log").read_text(), re.MULTILINE)
     result = {"minutes": args.minutes, "visitors": args.visitors, "page_answers": answered, "share_restarts": restarts}
     result |= {"replies_lost": 0, "replies_mixed_up": 0, "tabs_not_opened": 0} | log.counts
     result |= {"load": os.getloadavg(), "wrong": log.wrong, "memory_mb": course(log.memory)}
