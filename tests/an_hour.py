@@ -1,5 +1,7 @@
 """An hour of everything at once: `python -m tests.an_hour --minutes 60 --json`; in short: `--minutes 3 --visitors 6`.
 
+SIGTERM ends it early, with the figures so far.
+
 Twenty visitors of a shared link ask without a pause, runs are trained one after another, corpora are written one after
 another, and a window of the page watches. Every question carries its visitor's name, and the same question after the
 same words has the same reply, so that a turn that reached another conversation shows. Memory is sampled by process.
@@ -9,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -31,6 +34,8 @@ from tests import share_probe
 from ui import sharing_server as links
 
 SAMPLE_SECONDS = 5
+TELL_SECONDS = 300
+PATIENCE = 3600  # seconds for a reply: twenty visitors on a busy machine
 ROLES = {  # of a process, by what its command line holds
     "share": "ui.sharing_process",
     "chat": "core.chat --serve",
@@ -152,8 +157,8 @@ def watch(log: Log, address: str) -> None:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--enable-precise-memory-info"])
         window = chromium.new_context(locale="en-US").new_page()
         window.on("pageerror", lambda error: log.report(f"the page: {error}"[:300]))
-        window.goto(address)
-        window.get_by_role("tab").first.wait_for(timeout=60_000)
+        window.goto(address, timeout=300_000)
+        window.get_by_role("tab").first.wait_for(timeout=300_000)
         while not log.over.is_set():
             for tab in ("Training", "Runs", "Share", "Training"):
                 try:
@@ -200,6 +205,17 @@ def course(memory: list[dict[str, int]]) -> dict[str, dict]:
     return found
 
 
+def wait(log: Log, minutes: float) -> float:
+    """Wait so many minutes, or until SIGTERM, and tell now and then how it stands; how many minutes it was."""
+    enough, began = threading.Event(), time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: enough.set())
+    while (left := 60 * minutes + began - time.monotonic()) > 0 and not enough.wait(min(left, TELL_SECONDS)):
+        told = {"minutes": round((time.monotonic() - began) / 60, 1), "load": os.getloadavg()[0], **log.counts}
+        told |= next((one for one in reversed(log.memory) if "share" in one), {})
+        print(json.dumps(told), file=sys.stderr, flush=True)
+    return round((time.monotonic() - began) / 60, 1)
+
+
 def start(home: Path) -> tuple[subprocess.Popen, str]:
     """The page: its process and its address."""
     command = [sys.executable, "app.py", "--no-browser", "--no-token", "--port", "next", "--lang", "en"]
@@ -231,6 +247,8 @@ def main() -> None:
                     reply_tokens=16)  # fmt: skip
     opened = links.open_chat(first, "own", limits, "en")
     guests = [share_probe.Guest(opened.port, opened.share.password) for _ in range(args.visitors)]
+    for guest in guests:
+        guest.client.timeout = PATIENCE
     log = Log()
     work = [
         *(partial(until_over, log, partial(visit, log, guest, f"guest{at}")) for at, guest in enumerate(guests)),
@@ -242,7 +260,7 @@ def main() -> None:
     threads = [threading.Thread(target=one, daemon=True) for one in work]
     for thread in threads:
         thread.start()
-    time.sleep(60 * args.minutes)
+    minutes = wait(log, args.minutes)
     alive = server.poll() is None
     log.over.set()
     for thread in threads:
@@ -253,7 +271,7 @@ def main() -> None:
     server.terminate()
     server.wait(60)
     log.wrong += re.findall(r"^Traceback.*(?:\n .*)*\n.*", (home / "page.log").read_text(), re.MULTILINE)
-    result = {"minutes": args.minutes, "visitors": args.visitors, "page_answers": answered, "share_restarts": restarts}
+    result = {"minutes": minutes, "visitors": args.visitors, "page_answers": answered, "share_restarts": restarts}
     result |= {"replies_lost": 0, "replies_mixed_up": 0, "tabs_not_opened": 0} | log.counts
     result |= {"load": os.getloadavg(), "wrong": log.wrong, "memory_mb": course(log.memory)}
     print(json.dumps(result, indent=None if args.json else 2), flush=True)

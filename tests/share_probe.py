@@ -356,10 +356,15 @@ def main() -> None:
     tell = partial(print, file=sys.stderr, flush=True)
     tell(f"{result['endpoints_tried']} endpoints tried; {result.pop('found') or 'nothing found'}")
     result |= crowd(opened.port, opened.share.password, args.visitors, args.messages, tell)
-    result["idle_connections_survived"] = idle_connections(opened.port, opened.share.password, args.idle)
-    result["lockouts_of_the_right_password"] = lockouts(opened.port, opened.share.password, 100)
-    result["visitors_minted_by_one"] = minted_by_one(opened.port, opened.share)
-    result["visitors_after_a_restart"] = restarted(opened)
+    port, password = opened.port, opened.share.password
+    for name, found in {
+        "idle_connections_survived": lambda: idle_connections(port, password, args.idle),
+        "lockouts_of_the_right_password": lambda: lockouts(port, password, 100),
+        "visitors_minted_by_one": lambda: minted_by_one(port, opened.share),
+        "visitors_after_a_restart": lambda: restarted(opened),
+    }.items():
+        result[name] = found()
+        tell(f"{name}: {result[name]}")
     links.end()
     result["secrets_on_disk"] = planted(home)
     print(json.dumps(result, indent=None if args.json else 2), flush=True)
