@@ -1,5 +1,6 @@
 """The walls of the page on this machine: its token, the pages of others, and what a model's text may make it fetch."""
 
+import inspect
 import json
 import os
 import re
@@ -155,6 +156,12 @@ def test_the_home_and_its_uploads_are_this_user_s_alone(home, monkeypatch):
     assert [stat.S_IMODE(path.stat().st_mode) for path in (home, home / "uploads")] == [0o700] * 2
     assert os.environ["GRADIO_TEMP_DIR"] == str(home / "uploads")
     assert [path.name for path in paths.uploads().iterdir()] == ["new"]
+
+
+def test_the_page_says_how_large_a_file_the_browser_uploads():
+    limit = inspect.signature(pages.serve).parameters["max_file_size"].default
+    for lang, unit in (("en", "GB"), ("ru", "ГБ")):
+        assert f"{limit.removesuffix('gb')} {unit}" in Say(lang)("corpora.big")
 
 
 def test_a_plan_to_take_away_lies_where_no_other_user_can_write_or_read(monkeypatch):
