@@ -8,6 +8,7 @@ same words has the same reply, so that a turn that reached another conversation 
 """
 
 import argparse
+import atexit
 import json
 import os
 import re
@@ -242,6 +243,8 @@ def main() -> None:
     os.environ["SOULSMITH_HOME"] = str(home)
     first = share_probe.make_run(home)
     server, address = start(home)
+    atexit.register(server.kill)
+    links.START_SECONDS = links.SILENT_SECONDS = PATIENCE
     many = 10**9
     limits = Limits(visitors=args.visitors, messages=many, tokens=many, messages_in_all=many, tokens_in_all=many,
                     reply_tokens=16)  # fmt: skip
@@ -263,8 +266,9 @@ def main() -> None:
     minutes = wait(log, args.minutes)
     alive = server.poll() is None
     log.over.set()
+    end = time.monotonic() + 90
     for thread in threads:
-        thread.join(90)
+        thread.join(max(0, end - time.monotonic()))
     restarts = opened.share.restarts
     links.end()
     answered = httpx.get(address, timeout=60).status_code if alive else 0
