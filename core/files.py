@@ -89,7 +89,7 @@ def is_damaged(path: Path) -> bool:
 
 def damage() -> dict[Path, str]:
     """The damaged files that this process has met and that are still there: {path: what is wrong with it}."""
-    for path in [path for path in _damage if not path.exists()]:
+    for path in list(filter(_is_gone, _damage)):
         del _damage[path]
     return dict(sorted(_damage.items()))
 
@@ -106,7 +106,17 @@ def set_aside(path: Path) -> Path:
 
 def reason(path: Path) -> str:
     """What keeps a file from being opened: "directory", that one is in its place, or "unreadable"."""
-    return "directory" if path.is_dir() else "unreadable"
+    return "directory" if os.path.isdir(path) else "unreadable"  # Path.is_dir() raises in a closed directory
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # in a directory that is closed to this user
+        return False
+    return False
 
 
 def _is_empty(path: Path) -> bool:

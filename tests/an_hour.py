@@ -1,15 +1,18 @@
-"""An hour of everything at once: `python -m tests.an_hour --minutes 60 --json`.
+"""An hour of everything at once: `python -m tests.an_hour --minutes 60 --json`; in short: `--minutes 3 --visitors 6`.
+
+SIGTERM ends it early, with the figures so far.
 
 Twenty visitors of a shared link ask without a pause, runs are trained one after another, corpora are written one after
-another, and a window of the page watches. Every question carries its visitor's name and number, so that a turn that
-reached another conversation shows. Memory is sampled by process; growth is taken between the first and the last third.
+another, and a window of the page watches. Every question carries its visitor's name, and the same question after the
+same words has the same reply, so that a turn that reached another conversation shows. Memory is sampled by process.
 """
 
 import argparse
+import atexit
 import json
 import os
 import re
-import secrets
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,12 +35,15 @@ from tests import share_probe
 from ui import sharing_server as links
 
 SAMPLE_SECONDS = 5
+TELL_SECONDS = 300
+PATIENCE = 3600  # seconds for a reply: twenty visitors on a busy machine
 ROLES = {  # of a process, by what its command line holds
     "share": "ui.sharing_process",
-    "chat": "core.chat.server",
+    "chat": "core.chat --serve",
     "foreign": "core.foreign",
     "page": "app.py",
 }
+CONVERSATIONS = 5  # that a visitor has, again and again
 
 
 class Log:
@@ -46,6 +52,7 @@ class Log:
     def __init__(self):
         self.counts, self.wrong, self.over = {}, [], threading.Event()
         self.memory: list[dict[str, int]] = []
+        self.replies: dict[tuple, str] = {}  # by box and what was said before
         self._lock = threading.Lock()
 
     def count(self, name: str, more: int = 1) -> None:
@@ -72,28 +79,40 @@ def until_over(log: Log, work) -> None:
 
 
 def visit(log: Log, guest: share_probe.Guest, name: str, number: int) -> None:
-    """One conversation of three turns; each box must hold this visitor's own words in their order."""
-    guest.session, asked = "g" + secrets.token_hex(6), []
+    """One conversation of three turns."""
+    if not guest.clear():
+        log.report(f"{name}: the boxes are not empty at the beginning of conversation {number}")
+    said = [[], []]
     for turn in range(3):
         if log.over.is_set():
             return
-        asked.append(f"{name} number {number} turn {turn}")
-        note, boxes = guest.ask(asked[-1])
-        if not boxes or not boxes[0]:
-            if not log.over.is_set():
-                log.count("replies_lost")
-                log.report(f"no reply to {asked[-1]}: {note}")
+        words = f"{name} conversation {number % CONVERSATIONS} turn {turn}"
+        log.count("calls")
+        note, boxes = guest.ask(words)
+        if log.over.is_set():
             return
-        for box in boxes:
-            said = [words for words in box if re.match(r"guest\d+ number", words)]
-            log.count("replies")
-            if said == asked[:-1]:
-                log.count("replies_lost")
-                log.report(f"no reply to {asked[-1]}: {note}")
-                return
-            if said != asked:
-                log.count("replies_mixed_up")
-                log.report(f"{name} asked {asked} and was shown {said}")
+        outcome = judge(words, said, boxes, log.replies)
+        log.count(outcome)
+        if outcome != "replies":
+            log.report(f"{outcome}: {words} ({note}) after {said}: {boxes}"[:900])
+            return
+        said = boxes
+
+
+def judge(words: str, said: list[list], boxes: list[list], known: dict[tuple, str]) -> str:
+    """What became of a question after what was said before: "replies", "replies_lost" or "replies_mixed_up".
+
+    `known` holds the replies to the same words before; what is new is added.
+    """
+    asked = [[*box, words] for box in said]
+    if not boxes or boxes in (said, asked):
+        return "replies_lost"  # the page says why in its note
+    for column, (box, before) in enumerate(zip(boxes, asked, strict=True)):
+        if box[:-1] != before:
+            return "replies_mixed_up"
+        if box[-1] != known.setdefault((column, *box[:-1]), box[-1]):
+            return "replies_mixed_up"
+    return "replies"
 
 
 def train(log: Log, first: str, steps: int, number: int) -> None:
@@ -130,7 +149,7 @@ def write(log: Log, tokens: int, number: int) -> None:
 
 
 def watch(log: Log, address: str) -> None:
-    """A window of the page that goes over its tabs; the browser's heap is sampled as `window`."""
+    """A window of the page that goes over its tabs; what it complains of is noted, and its heap is sampled as `window`."""
     from playwright.sync_api import sync_playwright
 
     from tests.test_browser import CHROMIUM, FLAGS
@@ -139,13 +158,17 @@ def watch(log: Log, address: str) -> None:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, "--enable-precise-memory-info"])
         window = chromium.new_context(locale="en-US").new_page()
         window.on("pageerror", lambda error: log.report(f"the page: {error}"[:300]))
-        window.goto(address)
-        window.get_by_role("tab").first.wait_for(timeout=60_000)
+        window.goto(address, timeout=300_000)
+        window.get_by_role("tab").first.wait_for(timeout=300_000)
         while not log.over.is_set():
             for tab in ("Training", "Runs", "Share", "Training"):
-                with suppress(Exception):  # a busy machine is slow; the next turn tries again
+                try:
                     window.get_by_role("tab", name=tab, exact=True).click(timeout=30_000)
                     log.count("tabs_opened")
+                except Exception:  # a busy machine is slow; the next turn tries again
+                    log.count("tabs_not_opened")
+                for words in window.locator(".toast-body.error").all_inner_texts():
+                    log.report(f"the page says: {words}"[:300])
                 log.over.wait(5)
             with suppress(Exception):
                 heap = window.evaluate("() => { if (window.gc) gc(); return performance.memory.usedJSHeapSize }")
@@ -167,32 +190,36 @@ def sample(log: Log, server: psutil.Process) -> None:
         log.memory.append(sizes)
 
 
-def growth(log: Log) -> dict[str, dict]:
-    """By role: megabytes in the first and in the last third (medians), and the most."""
+def course(memory: list[dict[str, int]]) -> dict[str, dict]:
+    """By role: megabytes at the start, in the middle and at the end (medians of a tenth of the time), and the most.
+
+    The first tenth is left out: everything is still being loaded.
+    """
     found = {}
     for role in (*ROLES, "window"):
-        sizes = [one[role] / 1e6 for one in log.memory if role in one]
-        third = len(sizes) // 3
-        if third:
-            first, last = statistics.median(sizes[third // 2 : third]), statistics.median(sizes[-third:])
-            found[role] = {"first": round(first, 1), "last": round(last, 1), "most": round(max(sizes), 1)}
+        sizes = [one[role] / 1e6 for one in memory if role in one]
+        tenth = len(sizes) // 10
+        if tenth:
+            parts = {"start": sizes[tenth : 2 * tenth], "middle": sizes[5 * tenth : 6 * tenth], "end": sizes[-tenth:]}
+            medians = {name: round(statistics.median(part), 1) for name, part in parts.items()}
+            found[role] = medians | {"most": round(max(sizes), 1)}
     return found
 
 
-def start(home: Path) -> tuple[subprocess.Popen, str, int, str]:
-    """The page with a share: its process, its address, the share's port and password."""
-    command = [
-        sys.executable,
-        "app.py",
-        "--no-browser",
-        "--no-token",
-        "--port",
-        "next",
-        "--lang",
-        "en",
-        "--share",
-        "own",
-    ]
+def wait(log: Log, minutes: float) -> float:
+    """Wait so many minutes, or until SIGTERM, and tell now and then how it stands; how many minutes it was."""
+    enough, began = threading.Event(), time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: enough.set())
+    while (left := 60 * minutes + began - time.monotonic()) > 0 and not enough.wait(min(left, TELL_SECONDS)):
+        told = {"minutes": round((time.monotonic() - began) / 60, 1), "load": os.getloadavg()[0], **log.counts}
+        told |= next((one for one in reversed(log.memory) if "share" in one), {})
+        print(json.dumps(told), file=sys.stderr, flush=True)
+    return round((time.monotonic() - began) / 60, 1)
+
+
+def start(home: Path) -> tuple[subprocess.Popen, str]:
+    """The page: its process and its address."""
+    command = [sys.executable, "app.py", "--no-browser", "--no-token", "--port", "next", "--lang", "en"]
     with (home / "page.log").open("ab") as output:
         server = subprocess.Popen(command, cwd=process.ROOT, stdout=output, stderr=output, env=process.environment())
     for _ in range(1000):
@@ -216,11 +243,15 @@ def main() -> None:
     os.environ["SOULSMITH_HOME"] = str(home)
     first = share_probe.make_run(home)
     server, address = start(home)
+    atexit.register(server.kill)
+    links.START_SECONDS = links.SILENT_SECONDS = PATIENCE
     many = 10**9
     limits = Limits(visitors=args.visitors, messages=many, tokens=many, messages_in_all=many, tokens_in_all=many,
                     reply_tokens=16)  # fmt: skip
     opened = links.open_chat(first, "own", limits, "en")
     guests = [share_probe.Guest(opened.port, opened.share.password) for _ in range(args.visitors)]
+    for guest in guests:
+        guest.client.timeout = PATIENCE
     log = Log()
     work = [
         *(partial(until_over, log, partial(visit, log, guest, f"guest{at}")) for at, guest in enumerate(guests)),
@@ -232,19 +263,21 @@ def main() -> None:
     threads = [threading.Thread(target=one, daemon=True) for one in work]
     for thread in threads:
         thread.start()
-    time.sleep(60 * args.minutes)
+    minutes = wait(log, args.minutes)
     alive = server.poll() is None
     log.over.set()
+    end = time.monotonic() + 90
     for thread in threads:
-        thread.join(90)
+        thread.join(max(0, end - time.monotonic()))
     restarts = opened.share.restarts
     links.end()
     answered = httpx.get(address, timeout=60).status_code if alive else 0
     server.terminate()
     server.wait(60)
-    result = {"minutes": args.minutes, "visitors": args.visitors, "page_answers": answered, "share_restarts": restarts}
-    result |= log.counts
-    result |= {"replies_mixed_up": log.counts.get("replies_mixed_up", 0), "wrong": log.wrong, "memory_mb": growth(log)}
+    log.wrong += re.findall(r"^Traceback.*(?:\n .*)*\n.*", (home / "page.log").read_text(), re.MULTILINE)
+    result = {"minutes": minutes, "visitors": args.visitors, "page_answers": answered, "share_restarts": restarts}
+    result |= {"replies_lost": 0, "replies_mixed_up": 0, "tabs_not_opened": 0} | log.counts
+    result |= {"load": os.getloadavg(), "wrong": log.wrong, "memory_mb": course(log.memory)}
     print(json.dumps(result, indent=None if args.json else 2), flush=True)
     scratch.cleanup()
 

@@ -147,6 +147,9 @@ def tells(body: bytes, canary: str) -> bool:
     return canary.encode() in body or b"root:x:" in body or bool(planted and planted.encode() in body)
 
 
+ASK, CLEAR = 0, 3  # the listeners of ui/sharing_page.py by their numbers
+
+
 class Guest:
     """A visitor with a browser's manners: comes in, asks, listens."""
 
@@ -157,7 +160,19 @@ class Guest:
 
     def ask(self, words: str) -> tuple[str, list]:
         """(note, both conversations) at the end of a reply."""
-        asked = {"data": [words, None], "fn_index": 0, "session_hash": self.session, "trigger_id": 1}
+        values = self.call(ASK, [words, None])
+        if not values:
+            return "", []
+        _, note, _, *boxes = values
+        return note, [[part["content"][0]["text"] for part in box] for box in boxes]
+
+    def clear(self) -> bool:
+        """Begin a new conversation; whether both boxes are empty."""
+        return self.call(CLEAR, [])[-2:] == [[], []]
+
+    def call(self, listener: int, data: list) -> list:
+        """What a listener of the page puts into its outputs in the end."""
+        asked = {"data": data, "fn_index": listener, "session_hash": self.session, "trigger_id": 1}
         self.client.post("/gradio_api/queue/join", json=asked).raise_for_status()
         query = {"session_hash": self.session}
         with self.client.stream("GET", "/gradio_api/queue/data", params=query) as stream:
@@ -167,9 +182,8 @@ class Guest:
                     note = re.search(r"Before you in line: (\d+)", json.dumps(message["output"]["data"]))
                     self.places += [int(note[1])] if note else []
                 elif message.get("msg") == "process_completed":
-                    _, note, _, *boxes = message["output"]["data"]
-                    return note, [[part["content"][0]["text"] for part in box] for box in boxes]
-        return "", []
+                    return message["output"].get("data", [])
+        return []
 
 
 def crowd(port: int, password: str, visitors: int, messages: int, tell=lambda line: None) -> dict:
@@ -231,22 +245,27 @@ def lockouts(port: int, password: str, guesses: int) -> int:
 
 def minted_by_one(port: int, share: Share | DistantShare) -> int:
     """How many visitors one browser becomes that gives the password ten times."""
-    before, guest = visitors(share), Guest(port, share.password)
+    before, guest = visitors(share, Guest(port, share.password)), Guest(port, share.password)
     for _ in range(9):
         guest.client.post("/login", data={"password": share.password})
-    return visitors(share) - before
+    return visitors(share, Guest(port, share.password)) - before - 1  # but for the one that is counted with
 
 
-def visitors(share: Share | DistantShare) -> int:
-    """How many visitors there are now; the process of a share says so every second."""
-    time.sleep(0 if isinstance(share, Share) else 3)
-    return share.figures()["visitors"]
+def visitors(share: Share | DistantShare, latest: Guest) -> int:
+    """How many visitors there are with the latest one: the process of a share says so every second, or later."""
+    token, end = latest.client.cookies[COOKIE], time.monotonic() + 60
+    while time.monotonic() < end:
+        known = (share._state if isinstance(share, DistantShare) else share.state()).get("visitors", ())
+        if any(visitor["token"] == token for visitor in known):
+            return len(known)
+        time.sleep(0.1)
+    sys.exit("the share did not tell of a visitor within 60 s")
 
 
 def restarted(opened) -> int:
     """How many of the visitors of a share come in without the password after its process was killed."""
     share, guest = opened.share, Guest(opened.port, opened.share.password)
-    time.sleep(3)  # until the page knows of the visitor
+    visitors(share, guest)  # until the page knows of this one
     share._child.process.kill()
     end = time.monotonic() + 90
     while time.monotonic() < end:
@@ -332,15 +351,21 @@ def main() -> None:
 
     limits = Limits(visitors=10 * args.visitors, messages=10**6, tokens=10**9, messages_in_all=10**6, tokens_in_all=10**9,
                     reply_tokens=args.reply_tokens)  # fmt: skip
+    links.START_SECONDS = 3600  # on a machine that others keep busy
     opened = links.open_chat(run_id, "own", limits, "en")
     result = sweep(opened.port, opened.share.password, home)
     tell = partial(print, file=sys.stderr, flush=True)
     tell(f"{result['endpoints_tried']} endpoints tried; {result.pop('found') or 'nothing found'}")
     result |= crowd(opened.port, opened.share.password, args.visitors, args.messages, tell)
-    result["idle_connections_survived"] = idle_connections(opened.port, opened.share.password, args.idle)
-    result["lockouts_of_the_right_password"] = lockouts(opened.port, opened.share.password, 100)
-    result["visitors_minted_by_one"] = minted_by_one(opened.port, opened.share)
-    result["visitors_after_a_restart"] = restarted(opened)
+    port, password = opened.port, opened.share.password
+    for name, found in {
+        "idle_connections_survived": lambda: idle_connections(port, password, args.idle),
+        "lockouts_of_the_right_password": lambda: lockouts(port, password, 100),
+        "visitors_minted_by_one": lambda: minted_by_one(port, opened.share),
+        "visitors_after_a_restart": lambda: restarted(opened),
+    }.items():
+        result[name] = found()
+        tell(f"{name}: {result[name]}")
     links.end()
     result["secrets_on_disk"] = planted(home)
     print(json.dumps(result, indent=None if args.json else 2), flush=True)

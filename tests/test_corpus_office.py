@@ -63,6 +63,15 @@ def test_a_sheet_with_a_header_is_a_table_of_rows(tmp_path):
     assert said(made(tmp_path, "titled.xlsx", titled)) == [[("user", "q"), ("assistant", "a")], "одна", "две"]
 
 
+def test_a_cell_at_the_far_end_of_a_sheet_is_not_looked_for(tmp_path):
+    out, sheet = io.BytesIO(), openpyxl.Workbook()
+    for row in (["text"], ["The keeper lit the lamp."]):
+        sheet.active.append(row)
+    sheet.active.cell(1_048_576, 16_384, "far")
+    sheet.save(out)
+    assert rows_of(made(tmp_path, "a.xlsx", out.getvalue())) == [{"text": "The keeper lit the lamp."}]
+
+
 def test_a_word_document_keeps_headings_lists_tables_footnotes_and_text_boxes(tmp_path):
     def paragraph(words, style="", more=""):
         properties = f'<w:pPr><w:pStyle w:val="{style}"/>{more}</w:pPr>' if style or more else ""

@@ -119,3 +119,11 @@ def test_a_word_of_the_reply_never_ends_replies(tokenizer):
     """Of a template without end tokens, and a tokenizer without an end token, the last token learned is a word."""
     tokenizer.eos_token, tokenizer.chat_template = None, "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
     assert encoding.turn_end_id(tokenizer) is None
+
+
+def test_a_template_that_takes_all_memory_is_no_template_that_refuses_the_roles():
+    def write(*_, **__):
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        encoding.apply_template(SimpleNamespace(apply_chat_template=write), [{"role": "user", "content": "a"}])

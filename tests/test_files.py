@@ -3,6 +3,7 @@
 import errno
 import stat
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +68,14 @@ def test_damaged_lines_are_passed_over_and_the_others_read(tmp_path):
     (tmp_path / "rows.jsonl").write_bytes(b'{"a": 1}\n{"a": 2}\n')
     assert list(files.lines(tmp_path / "rows.jsonl")) == [{"a": 1}, {"a": 2}]
     assert list(files.lines(tmp_path / "none.jsonl")) == []
+
+
+def test_a_file_in_a_closed_directory_is_named_and_nothing_breaks(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files, "_damage", {})
+    for name in ("read_text", "stat"):  # root may enter every directory
+        monkeypatch.setattr(Path, name, refuse)
+    path = tmp_path / "closed" / "card.json"
+    assert (files.read_json(path), files.damage()) == ({}, {path: "unreadable"})

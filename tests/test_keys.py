@@ -8,8 +8,10 @@ import pytest
 
 from core import errors, events, jobs
 from core.arena import judging
+from core.corpus import corpus, report, storage
 from core.models import models
-from core.synth import endpoint
+from core.synth import endpoint, worker
+from tests import test_synth_endpoint
 from tests.endpoint_server import answer, serving
 
 serve = pytest.fixture(serving)
@@ -64,6 +66,28 @@ def test_a_judge_that_echoes_the_key_leaves_no_trace_of_it(serve, home, monkeypa
     assert "[key]" in json.dumps(events.last(job))
     for text in (printed.out, printed.err, *(path.read_text() for path in job.iterdir())):
         assert KEY not in text
+
+
+def test_a_writer_that_echoes_the_key_leaves_no_trace_of_it_in_what_is_made(serve, home, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("SOULSMITH_API_KEY", KEY)
+    home.mkdir()
+
+    def script(number: int, body: dict) -> tuple:
+        if number % 4 == 3:
+            return 200, {}, f"<html>{KEY}".encode()
+        return 200, {}, answer(f"{test_synth_endpoint.varied(number)} {KEY}", finish=KEY, id=KEY)
+
+    server = serve(script)
+    directory = test_synth_endpoint.job(tmp_path, server)
+    assert worker.run(directory) == "finished"
+    rows = list(storage.all_rows(corpus.directory(events.last(directory)["corpus"])))
+    assert (server.asked[0]["key"], "[key]" in json.dumps(rows)) == (f"Bearer {KEY}", True)
+    card = corpus.card(events.last(directory)["corpus"])
+    report.make(corpus.directory(card["id"]))
+    printed = capfd.readouterr()
+    written = {str(path): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    assert [name for name, content in written.items() if KEY.encode() in content] == []
+    assert KEY not in printed.out + printed.err
 
 
 class Hub(BaseHTTPRequestHandler):

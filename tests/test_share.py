@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 import pytest
@@ -15,13 +16,14 @@ from gradio.context import LocalContext
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
+from core import errors
 from core.chat import types
 from core.export import export
 from core.runs import gpu_access
 from core.sharing import connections, own_page, sharing
 from core.sharing import gate as sharing_gate
 from core.sharing.sharing import Limits, Share
-from tests import share_probe
+from tests import an_hour, share_probe
 from ui import sharing_page, sharing_process
 from ui import sharing_server as links
 from ui.text import Say
@@ -272,11 +274,38 @@ def test_a_visitor_chats_and_another_cannot_listen(shared):
     assert stopping.status_code == 403
 
 
+def test_the_page_of_visitors_keeps_no_more_conversations_than_they_may_have():
+    page = sharing_page.build(Share(None, Limits(visitors=2)), "a", Say("en"))
+    assert page.state_session_capacity == 2 * sharing.MOST_SESSIONS
+
+
 def test_a_visitor_hears_that_the_machine_is_busy_and_no_name_or_path_of_it():
     say = Say("en")
     assert sharing_page.worded(say, gpu_access.CardBusy(name="secret")) == say("sharing.busy")
     assert sharing_page.worded(say, types.PromptTooLong(tokens=9, limit=8)).startswith("The conversation")
     assert sharing_page.worded(say, OSError("/home/me")) == say("sharing.trouble")
+
+
+def test_a_reply_that_a_starting_run_ends_is_begun_again(monkeypatch, home):
+    asked = []
+
+    def talk(questions, sampling):
+        asked.append({name: question.messages for name, question in questions.items()})
+        yield dict.fromkeys(questions, Said("a", 1))
+        if len(asked) <= closes:
+            raise errors.from_dict(errors.to_dict(types.ChatClosed()))  # as the chat's process tells it
+        yield dict.fromkeys(questions, Said("a b", 2))
+
+    monkeypatch.setattr(sharing_process.chat, "talk", talk)
+    monkeypatch.setattr(sharing_process.chat_models, "ids_of_run", lambda run_id: {"base": "base:a", "tuned": "run:a"})
+    share = Share(partial(sharing_process.answer, "a"))
+    closes = 1
+    turn = waited(share.ask(visitor := guest(share), asks("one")))
+    assert (turn.error, turn.columns["base"], visitor.tokens) == (None, Said("a b", 2), 4)
+    assert asked == [asks("one")] * 2
+    closes = 100  # it ends all the same, in words
+    assert waited(share.ask(visitor, asks("two"))).error.name == "ChatClosed"
+    share.end()
 
 
 @pytest.mark.parametrize(
@@ -361,6 +390,28 @@ def test_the_code_holds_the_address_and_the_password():
     assert "█" in links.terminal_qr(opened) or "▀" in links.terminal_qr(opened)
 
 
+@pytest.mark.parametrize(
+    ("boxes", "outcome"),
+    [
+        ([["one", "a", "two", "b"]] * 2, "replies"),
+        ([["one", "a", "two", "c"]] * 2, "replies_mixed_up"),  # there was another reply to the same words
+        ([["one", "a", "two", "b"], ["one", "a", "other", "b"]], "replies_mixed_up"),
+        ([["one", "d", "two", "b"]] * 2, "replies_mixed_up"),
+        ([["one", "a"]] * 2, "replies_lost"),  # as it was before: the page says why
+        ([], "replies_lost"),
+        ([["one", "a", "two"]] * 2, "replies_lost"),
+    ],
+)
+def test_an_hour_s_visitors_tell_a_lost_reply_from_a_foreign_one(boxes, outcome):
+    known = {(column, "one", "a", "two"): "b" for column in (0, 1)}
+    assert an_hour.judge("two", [["one", "a"]] * 2, boxes, known) == outcome
+
+
+def test_memory_is_told_at_the_start_in_the_middle_and_at_the_end():
+    memory = [{"page": size * 10**6} for size in range(100)]
+    assert an_hour.course(memory)["page"] == {"start": 14.5, "middle": 54.5, "end": 94.5, "most": 99.0}
+
+
 @pytest.mark.slow
 def test_twenty_visitors_at_once_each_get_their_own_reply(tmp_path, monkeypatch):
     monkeypatch.setenv("SOULSMITH_HOME", str(tmp_path / "дом гостей"))
@@ -417,6 +468,23 @@ def test_the_right_password_opens_in_the_middle_of_guessing_and_one_visitor_stay
     assert share_probe.minted_by_one(port, share) == 1
 
 
+def test_the_probe_counts_no_visitor_of_before_though_a_share_tells_its_figures_late(shared):
+    share, port = shared
+    told, late = [share.state()], share_probe.Guest(port, share.password)
+
+    class Late:
+        """Tells at each question how it stood at the question before."""
+
+        password = share.password
+
+        def state(self):
+            told.append(share.state())
+            return told[-2]
+
+    assert share_probe.minted_by_one(port, Late()) == 1
+    assert late.client.get("/").status_code == 200
+
+
 def test_a_visitor_who_is_gone_makes_way_and_what_they_used_stays_counted(monkeypatch):
     share = Share(echo, Limits(visitors=1, messages_in_all=2))
     first = guest(share)
@@ -469,7 +537,7 @@ def test_a_share_is_served_by_a_process_that_is_started_again_and_ends_with_the_
     try:
         assert share_probe.minted_by_one(opened.port, share) == 1
         assert share_probe.restarted(opened) == 1
-        assert (share.restarts, share.figures()["visitors"]) == (1, 2)
+        assert (share.restarts, share.figures()["visitors"]) == (1, 4)  # two that are counted with
     finally:
         share.end()
     with pytest.raises(httpx.HTTPError):

@@ -1,5 +1,6 @@
 """The walls of the page on this machine: its token, the pages of others, and what a model's text may make it fetch."""
 
+import inspect
 import json
 import os
 import re
@@ -30,7 +31,7 @@ from core.runs import runs
 from core.sharing import own_page
 from core.sharing.sharing import Limits
 from tests.test_browser import CHROMIUM, Server, browser  # noqa: F401 - a fixture
-from ui import pages, playground, playground_arena, run_html
+from ui import calculator, pages, playground, playground_arena, run_html
 from ui import playground_show as show
 from ui import sharing as sharing_tab
 from ui import sharing_server as links
@@ -155,6 +156,22 @@ def test_the_home_and_its_uploads_are_this_user_s_alone(home, monkeypatch):
     assert [stat.S_IMODE(path.stat().st_mode) for path in (home, home / "uploads")] == [0o700] * 2
     assert os.environ["GRADIO_TEMP_DIR"] == str(home / "uploads")
     assert [path.name for path in paths.uploads().iterdir()] == ["new"]
+
+
+def test_the_page_says_how_large_a_file_the_browser_uploads():
+    limit = inspect.signature(pages.serve).parameters["max_file_size"].default
+    for lang, unit in (("en", "GB"), ("ru", "ГБ")):
+        assert f"{limit.removesuffix('gb')} {unit}" in Say(lang)("corpora.big")
+
+
+def test_a_plan_to_take_away_lies_where_no_other_user_can_write_or_read(monkeypatch):
+    packed, pack = [], calculator.plan.pack
+    monkeypatch.setattr(calculator.pieces, "plan", lambda *_: "")
+    monkeypatch.setattr(calculator.plan, "pack", lambda config, out: packed.append(out) or pack(config, out))
+    for _ in range(2):
+        calculator.on_plan(Say("en"), {"base_model": "a/b", "method": "lora"}, "lora", "RTX 4090", None, "auto")
+    assert packed[0] == packed[1]
+    assert stat.S_IMODE(packed[0].parents[1].stat().st_mode) == 0o700
 
 
 def test_a_directory_that_is_merely_named_keeps_its_mode(tmp_path, monkeypatch):

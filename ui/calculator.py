@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 
@@ -22,7 +20,7 @@ from core.estimate.setup import CHOICES, KINDS, Setup
 from core.hardware import hardware
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
-from ui import model_choices
+from ui import model_choices, temp_files
 from ui.text import Say
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B"
@@ -365,6 +363,6 @@ def on_plan(say: Say, config: dict, method: str, card: str, memory_gb: float | N
             gr.DownloadButton(interactive=False),
         )
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
-    file = plan.pack(config, Path(tempfile.gettempdir()) / f"soulsmith-plan-{name}" / "train.zip")
+    file = plan.pack(config, temp_files.folder(name) / "train.zip")
     text = pieces.plan(say, config, catalogue.chosen(card, known_cards.gigabytes(memory_gb))[0], precision)
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

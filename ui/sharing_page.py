@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from core.errors import UserError
 from core.sharing.gate import token_of
-from core.sharing.sharing import Share, ShareEnded, Turn
+from core.sharing.sharing import MOST_SESSIONS, Share, ShareEnded, Turn
 from ui import pages, templates
 from ui.text import Say
 
@@ -69,6 +69,7 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
         )
     # Waiting takes no thread and writing has one of its own: the queue of the framework has nothing to hold back.
     page.queue(max_size=4 * share.limits.visitors, default_concurrency_limit=None)
+    page.state_session_capacity = MOST_SESSIONS * share.limits.visitors  # 34 kB each, and nobody closes them
     return page
 
 

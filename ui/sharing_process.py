@@ -20,24 +20,30 @@ from core.sharing.sharing import Limits, Share
 from ui import pages, sharing_page
 
 SAYS_SECONDS = 1.0
+MOST_CLOSED = 3  # times that a reply is begun again
 
 
 def answer(run_id: str, conversations: dict, most_tokens: int):
     """The replies of core.chat as they grow, never longer than the link allows.
 
     A conversation longer than what the model reads loses its oldest messages: a visitor has no settings to shorten it.
+    A run that starts ends the reply in progress; it is begun again, unless the run has the card (CardBusy).
     """
     ids, sampling = chat_models.ids_of_run(run_id), types.Sampling(max_new_tokens=most_tokens)
+    closed = 0
     while True:
         questions = {name: types.Question(ids[name], messages) for name, messages in conversations.items()}
         try:
             yield from chat.talk(questions, sampling)
             return
         except UserError as error:
-            too_long = getattr(error, "name", type(error).__name__) == "PromptTooLong"
-            if not too_long or min(map(len, conversations.values())) < 3:
+            name = getattr(error, "name", type(error).__name__)
+            if name == "PromptTooLong" and min(map(len, conversations.values())) >= 3:
+                conversations = {name: messages[2:] for name, messages in conversations.items()}
+            elif name == "ChatClosed" and closed < MOST_CLOSED:
+                closed += 1
+            else:
                 raise
-            conversations = {name: messages[2:] for name, messages in conversations.items()}
 
 
 def serve(share: Share, title: str, host: str, lang: str | None, port: int = 0) -> tuple[uvicorn.Server, int]:

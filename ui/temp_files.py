@@ -5,9 +5,13 @@ from functools import cache
 from pathlib import Path
 
 
-def folder() -> Path:
-    """A new empty directory."""
-    return Path(tempfile.mkdtemp(dir=_scratch().name))
+def folder(name: str = "") -> Path:
+    """A new empty directory, or the one that has this name."""
+    if not name:
+        return Path(tempfile.mkdtemp(dir=_scratch().name))
+    named = Path(_scratch().name) / name
+    named.mkdir(exist_ok=True)
+    return named
 
 
 @cache

@@ -107,10 +107,18 @@ def hub_cache() -> Path:
     return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
 
 
+def in_hub_cache(pattern: str, folder: str = "") -> list[Path]:
+    """What fits a pattern in the hub's cache, or in a folder of it; nothing where the cache is another user's."""
+    try:
+        return list((hub_cache() / folder).glob(pattern))
+    except OSError:
+        return []
+
+
 def cached(hub_id: str, file: str = "config.json") -> dict | None:
     """The newest config of a model in the hub's own cache; of an adapter that of its base."""
-    snapshots = hub_cache() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
-    for path in sorted(snapshots.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime, reverse=True):
+    found = in_hub_cache(f"snapshots/*/{file}", f"models--{hub_id.replace('/', '--')}")
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         with suppress(errors.NotJson, errors.NotAnObject):
             return from_disk(path)
     if file == "config.json" and (adapter := cached(hub_id, "adapter_config.json")):

@@ -50,7 +50,7 @@ def _of_entry(entry: dict, here: set[str]) -> list[Offer]:
 def on_disk() -> set[str]:
     """The hub ids whose weights the hub's own cache holds, ids without asking the hub."""
     ids = set()
-    for snapshot in config_sources.hub_cache().glob("models--*--*/snapshots/*"):
+    for snapshot in config_sources.in_hub_cache("models--*--*/snapshots/*"):
         if (snapshot / "config.json").exists() and any(snapshot.glob("*.safetensors")):
             _, owner, name = snapshot.parent.parent.name.split("--", 2)
             ids.add(f"{owner}/{name}")

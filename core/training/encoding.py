@@ -103,6 +103,8 @@ def apply_template(tokenizer, messages: list[dict], add_generation_prompt: bool 
     """
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except MemoryError:
+        raise
     except Exception as error:  # a template is a program of its author's: it may raise anything
         roles = " ".join(message["role"] for message in messages)
         raise TemplateRefused(roles=roles, reason=str(error)) from error
