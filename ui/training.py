@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.models import models
 from core.runs import defaults, runs, starts, store
 from core.training.config import CHOICES, TrainConfig
-from ui import cards, model_choices, run_view, training_approach, training_start
+from ui import cards, model_choices, run_view, training_approach, training_prompts, training_start
 from ui.errors import inform, show_errors
 from ui.text import Say
 
@@ -64,6 +64,8 @@ def build(say: Say) -> dict:
     chosen = training_approach.connect(say, approach, note, form, run_part, profile)
     chosen.then(on_model, choice, suited, show_progress="hidden")
     training_start.connect(say, form, mixed)
+    search = training_prompts.build(say, form, profile)
+    chosen.then(partial(training_prompts.on_open, say), *search, show_progress="hidden")
     shown = [approach, note, run_part, profile["part"]]
     go_on = (partial(on_go_on, say, list(form)), [*form.values(), *shown])
     live["go_on"].click(go_on[0], live["run"], go_on[1], show_progress="hidden")

@@ -92,7 +92,10 @@ def row_behind(profile: Profile, row: dict) -> dict:
     turns = messages(profile, row["messages"])
     start = int(turns[0]["role"] == "system")
     examples = range(start, start + 2 * len(profile.examples))
-    shown = [turn | {"weight": 0} if at in examples and turn["role"] == "assistant" else turn for at, turn in enumerate(turns)]
+    shown = [
+        turn | {"weight": 0} if at in examples and turn["role"] == "assistant" else turn
+        for at, turn in enumerate(turns)
+    ]
     return row | {"messages": shown}
 
 

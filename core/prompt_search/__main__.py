@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from dataclasses import replace
-from functools import partial
 
 from core import errors, jobs
 from core.chat import profiles
@@ -13,13 +12,10 @@ from core.prompt_search import searches
 from core.runs import runs
 from core.training.config import TrainConfig
 
-ASKED = {"pause": partial(jobs.ask, request="pause"), "stop": partial(jobs.ask, request="stop")}
-ASKED |= {"resume": searches.resume, "delete": jobs.delete}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m core.prompt_search", description=searches.__doc__.split("\n")[0])
-    parser.add_argument("command", nargs="?", choices=["new", "list", "show", *ASKED])
+    parser.add_argument("command", nargs="?", choices=["new", "list", "show", *searches.ASKED])
     parser.add_argument("search", nargs="?", help="id of a search, as printed by list")
     parser.add_argument("--run", help="for new: the base, the corpus and the held-out rows of this run")
     parser.add_argument("--base-model", help="for new without --run: starter, a directory, a GGUF file or a hub id")
@@ -59,7 +55,7 @@ def _command(args, parser):
     directory = searches.find(args.search)
     if args.command == "show":
         return searches.progress(directory)
-    ASKED[args.command](directory)
+    searches.ASKED[args.command](directory)
     state = "deleted" if args.command == "delete" else jobs.state(directory)
     return {"search": args.search, "state": state}
 

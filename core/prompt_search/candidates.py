@@ -41,7 +41,9 @@ def from_dict(values: dict) -> Candidate:
     return Candidate(**{**values, "examples": tuple(map(tuple, values["examples"]))})
 
 
-def instructions(own: Candidate | None, rows: list[dict], count: int, ask: Callable[[list[str]], list[str]], seed: int) -> list[Candidate]:
+def instructions(
+    own: Candidate | None, rows: list[dict], count: int, ask: Callable[[list[str]], list[str]], seed: int
+) -> list[Candidate]:
     """Up to `count` candidates, first the one without a prompt and the person's own; of the model's at least one.
 
     `ask(questions)` gives the model's replies.
@@ -59,7 +61,11 @@ def templates(rows: list[dict]) -> list[str]:
     """The prompts of assets/system_prompts.json, the rows' own language first."""
     texts, words = _texts(), round(median(len(turns.learned(row).split()) for row in rows[:LOOKED_AT]))
     first = language(rows)
-    return [text.format(words=max(1, words)) for lang in sorted(("en", "ru"), key=lambda lang: lang != first) for text in texts[lang]]
+    return [
+        text.format(words=max(1, words))
+        for lang in sorted(("en", "ru"), key=lambda lang: lang != first)
+        for text in texts[lang]
+    ]
 
 
 def proposals(rows: list[dict], count: int, ask: Callable[[list[str]], list[str]], seed: int) -> list[str]:

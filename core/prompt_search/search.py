@@ -71,7 +71,9 @@ class Search:
         self._with_card(lambda: self.judge.look([*parts.judging, *parts.held_out]))
         first = self._stage("instructions", lambda: self._instructions(count - count // 2))
         best = self._halve(first)
-        more = self._stage("examples", lambda: made.with_examples(self.candidates[best], parts.shown, count // 2 - 1, seed))
+        more = self._stage(
+            "examples", lambda: made.with_examples(self.candidates[best], parts.shown, count // 2 - 1, seed)
+        )
         return self._conclude(self._halve([best, *more]))
 
     def _instructions(self, count: int) -> list[Candidate]:

@@ -3,6 +3,7 @@
 Run it: `python -m core.prompt_search new --base-model starter --corpus ID`, then `show SEARCH`.
 """
 
+from functools import partial
 from pathlib import Path
 
 from core import events, jobs, paths
@@ -11,15 +12,15 @@ from core.errors import UserError
 from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
+from core.training.errors import TooSmall
 
 # Of TrainConfig: what a loss on held-out rows depends on.
 FIELDS = ("base_model", "corpus", "validation_share", "max_length", "packing", "precision", "seed")
-CANDIDATES, ROWS = 24, 64  # that are compared, half of them instructions and half examples; rows that compare the last two
+CANDIDATES, ROWS = (
+    24,
+    64,
+)  # that are compared, half of them instructions and half examples; rows that compare the last two
 FEWEST_CANDIDATES, FEWEST_ROWS = 4, 4
-
-
-class SearchTooSmall(UserError):
-    template = "{name} must be at least {least}, got {value}. Try {suggestion}."
 
 
 class SearchEnded(UserError):
@@ -43,14 +44,14 @@ def create(
     """Make the directory of a search on the base and the corpus of a config; the prompt given is one of the candidates.
 
     Raises:
-        SearchTooSmall, CorpusGone, and what a profile and models.check() have against prompt and base.
+        TooSmall, CorpusGone, and what a profile and models.check() have against prompt and base.
     """
     for name, value, least, usual in (
         ("candidates", candidates, FEWEST_CANDIDATES, CANDIDATES),
         ("rows", rows, FEWEST_ROWS, ROWS),
     ):
         if value < least:
-            raise SearchTooSmall(name=name, least=least, value=value, suggestion=usual)
+            raise TooSmall(field=name, least=least, value=value, suggestion=usual)
     if system_prompt.strip() or examples:
         profiles.Profile("-", config.base_model, system_prompt, examples)  # raises what it has against them
     models.check(config.base_model)
@@ -77,6 +78,14 @@ def resume(directory: Path) -> None:
     if jobs.state(directory) == "finished":
         raise SearchEnded(name=name)
     start(directory)
+
+
+ASKED = {  # what can be asked of a search
+    "pause": partial(jobs.ask, request="pause"),
+    "stop": partial(jobs.ask, request="stop"),
+    "resume": resume,
+    "delete": jobs.delete,
+}
 
 
 def listed() -> list[Path]:
@@ -136,15 +145,25 @@ def best(config: TrainConfig) -> dict | None:
     return next(filter(None, (_ending(directory, config) for directory in listed())), None)
 
 
+def newest(base_model: str, corpus: str) -> dict | None:
+    """The last event of the newest finished search on a base and a corpus, whatever its other settings."""
+    for directory in listed():
+        request, ending = jobs.request(directory), events.last(directory) or {}
+        named = request.get("base_model"), request.get("corpus")
+        if named == (base_model, corpus) and ending.get("event") == "finished" and not ending.get("used_to_choose"):
+            return ending
+    return None
+
+
 def _ending(directory: Path, config: TrainConfig) -> dict | None:
     """The last event of a finished search, if it measured what a run of this config does."""
     ending, request = events.last(directory) or {}, jobs.request(directory)
-    if ending.get("event") != "finished" or ending["used_to_choose"]:
+    if ending.get("event") != "finished" or ending.get("used_to_choose"):
         return None
     same = ["base_model", "corpus", "validation_share"]
     if ending["longest"] > min(request["max_length"], config.max_length):  # a row was cut
         same += ["max_length", "packing"]
-    return ending if all(request[name] == getattr(config, name) for name in same) else None
+    return ending if all(request.get(name) == getattr(config, name) for name in same) else None
 
 
 def config(request: dict) -> TrainConfig:
