@@ -4,10 +4,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from core import events, jobs, paths
 from core.chat import chat_models, generation, profiles
+from core.corpus import corpus
 from core.estimate import answer, catalogue, worth
 from core.estimate.setup import Setup
 from core.models import model_check
@@ -20,7 +22,8 @@ from core.training import corpus_rows
 from core.training.config import TrainConfig
 from core.training.errors import TooSmall
 from tests.conftest import chat_rows
-from ui import calculator_html, run_learned, training_prompts
+from tests.page_session import Session
+from ui import calculator_html, run_learned, training, training_prompts
 from ui.errors import Refused
 from ui.text import Say
 
@@ -376,3 +379,41 @@ def test_the_page_starts_a_prompt_search_and_takes_what_it_found(tiny_model, tin
     assert fields == ["Fog", tiny_model, "Speak of <b>fog</b>.", [["", ""]] * 3]
     assert (saved.value, undo.visible) == ("fog", True)
     assert training_prompts.on_undo(before)[:5] == [*mine, None]
+
+
+def test_a_prompt_search_on_the_page_fills_the_fields_and_undoes_it(tiny_corpus, monkeypatch):
+    """What a person clicks, through the page's own wiring: approach, search, its end, the fields, Undo."""
+
+    def finish(directory: Path) -> None:
+        events.append(directory, "started")
+        own, found = Candidate("own", "Mine."), Candidate("examples", "Speak of fog.", (("Fog?", "Thick."),))
+        events.append(
+            directory, "candidates", stage="instructions", candidates=[vars(one) for one in (NONE, own, found)]
+        )
+        ending = {"loss": 2.0, "before": 3.0, "own": 2.5, "rows": 20, "longest": 30, "used_to_choose": False}
+        events.append(directory, "finished", **ending, best=2, profile=None)
+
+    corpus_id = corpus.create([tiny_corpus], "sea")["id"]
+    monkeypatch.setattr(searches, "start", finish)
+    monkeypatch.setattr(training_prompts.time, "sleep", lambda _: None)
+    say = Say("en")
+    with gr.Blocks() as page:
+        training.build(say)
+    session = Session(page)
+    session.put(session.find("radio", elem_id="approach"), "prompt")
+    assert session.parts[session.find("dropdown", elem_id="prompt-search-corpus-en")]["value"] == corpus_id
+    prompt = session.find("textbox", label=say("profile.system_prompt"))
+    examples = session.find("dataframe")
+    session.put(prompt, "Mine.")
+    session.click(say("prompt_search.start"))
+    assert jobs.request(searches.listed()[0])["system_prompt"] == "Mine."
+    assert (
+        "the loss is 3 without one and 2 with the best"
+        in session.parts[session.find("html", elem_id="prompt-search-en")]["value"]
+    )
+    session.click(say("prompt_search.take"))
+    assert session.parts[prompt]["value"] == "Speak of fog."
+    assert session.parts[examples]["value"]["data"] == [["Fog?", "Thick."]]
+    session.click(say("prompt_search.undo"))
+    assert session.parts[prompt]["value"] == "Mine."
+    assert session.refused == []
