@@ -18,6 +18,7 @@ from core.prompt_search import rows as parts
 from core.prompt_search import search as work
 from core.prompt_search.candidates import NONE, Candidate
 from core.runs import gpu_access, learned, runs, store
+from core.synth.replies import Reply
 from core.training import corpus_rows
 from core.training.config import TrainConfig
 from core.training.errors import TooSmall
@@ -153,6 +154,14 @@ def test_what_a_model_says_around_its_prompt_is_left_out(tiny_corpus):
     said = ["<think>They like lamps.</think>Speak of lamps.", "word " * 400, ""]
     found = candidates.proposals(rows, 2, lambda questions: said[: len(questions)], seed=1)
     assert found == ["Speak of lamps."]
+
+
+def test_a_proposed_prompt_that_was_cut_ends_with_a_sentence(tiny_model, tiny_corpus, monkeypatch):
+    own = judge.Judge(TrainConfig(tiny_model, tiny_corpus), "rows")
+    said = [Reply("Speak.\nOf lam", "length"), Reply("Speak of lamps", "stop"), Reply("Spea", "length")]
+    monkeypatch.setattr(own, "open", lambda: None)
+    monkeypatch.setattr(own.local, "batch", lambda *_, **__: said)
+    assert own.proposals(["?"] * 3) == ["Speak.", "Speak of lamps", ""]
 
 
 def test_a_prompt_search_ends_with_a_profile_and_its_held_out_loss(search):

@@ -3,6 +3,7 @@
 Losses are measured as a run measures that of its held-out rows: the same tokens, encoding and cut.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,7 @@ from core.training.errors import NoChatTemplate, NothingToLearn, TemplateRefused
 
 BATCH = 4  # rows of a forward pass; fewer where memory ran out
 PROPOSAL_TOKENS, TEMPERATURE = 200, 0.9
+SENTENCES = re.compile(r"(.*[.!?…])?", re.DOTALL)  # of a text, up to the end of its last whole one
 
 
 class Judge:
@@ -88,10 +90,11 @@ class Judge:
         return None if loss is None else (loss * tokens, tokens, len({piece["id"] for piece in pieces}))
 
     def proposals(self, questions: list[str]) -> list[str]:
-        """The replies of the model to questions."""
+        """The replies of the model to questions; what the limit has cut ends with its last whole sentence."""
         chats = [[{"role": "user", "content": question}] for question in questions]
         self.open()
-        return [reply.text for reply in self.local.batch(chats, temperature=TEMPERATURE, max_tokens=PROPOSAL_TOKENS)]
+        replies = self.local.batch(chats, temperature=TEMPERATURE, max_tokens=PROPOSAL_TOKENS)
+        return [reply.text if reply.finish == "stop" else SENTENCES.match(reply.text)[0] for reply in replies]
 
     @staticmethod
     def learned(pieces: list[dict]) -> int:
