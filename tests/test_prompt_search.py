@@ -180,15 +180,15 @@ def test_a_prompt_search_ends_with_a_profile_and_its_held_out_loss(search):
 
 
 def test_a_prompt_that_helps_is_saved_beside_the_others(search, tiny_model, monkeypatch):
-    profiles.save(profiles.Profile("rows", system_prompt="mine"))
+    mine = profiles.save(profiles.Profile("rows · prompt", system_prompt="mine"))
     nats = {"none": 3.0, "own": 2.0}
     monkeypatch.setattr(judge.Judge, "losses", lambda _, one, rows, stop: (nats.get(one.kind, 1.0), 1, len(rows)))
     ending = work_on(search())
     assert (ending["loss"], ending["own"], ending["before"]) == (1.0, 2.0, 3.0)
     saved = profiles.load(ending["profile"])
-    assert (saved.name, saved.base_model) == ("rows 2", tiny_model)
+    assert (saved.name, saved.base_model) == ("rows · prompt 2", tiny_model)
     assert saved.system_prompt
-    assert profiles.load("rows").system_prompt == "mine"
+    assert profiles.load(mine).system_prompt == "mine"
     assert chat_models.find(f"profile:{saved.id}").profile == saved
 
 

@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("search", nargs="?", help="id of a search, as printed by list")
     parser.add_argument("--run", help="for new: the base, the corpus and the held-out rows of this run")
     parser.add_argument("--base-model", help="for new without --run: starter, a directory, a GGUF file or a hub id")
-    parser.add_argument("--corpus", help="for new without --run: id of a corpus, or a JSONL file")
+    parser.add_argument("--corpus", help="for new without --run: id of a corpus, or a JSONL file's absolute path")
     parser.add_argument("--profile", help="for new: a profile whose prompt is to be beaten, by its id")
     parser.add_argument("--candidates", type=int, default=searches.CANDIDATES, help="half instructions, half examples")
     parser.add_argument("--rows", type=int, default=searches.ROWS, help="that compare the last two candidates")

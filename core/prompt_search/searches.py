@@ -56,7 +56,8 @@ def create(
         profiles.Profile("-", config.base_model, system_prompt, examples)  # raises what it has against them
     models.check(config.base_model)
     runs.corpus_path(config.corpus)
-    request = {name: getattr(config, name) for name in FIELDS} | {"name": runs.corpus_name(config.corpus)}
+    request = {name: getattr(config, name) for name in FIELDS}
+    request["name"] = f"{runs.corpus_name(config.corpus)} · prompt"  # as runs are called after corpus and method
     request |= {"system_prompt": system_prompt.strip(), "examples": [list(pair) for pair in examples]}
     return jobs.create(home(), request | {"candidates": candidates, "rows": rows})
 
