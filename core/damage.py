@@ -12,7 +12,17 @@ import orjson
 from core import files, paths
 from core.runs import database
 
-JOBS = ("synth/*", "arena/*", "arena/*/judges/*", "exports/*", "checks/*", "demos/*", "serve/*", "hub/*")
+JOBS = (
+    "synth/*",
+    "arena/*",
+    "arena/*/judges/*",
+    "exports/*",
+    "checks/*",
+    "demos/*",
+    "serve/*",
+    "hub/*",
+    "prompt-searches/*",
+)
 # JSON in one piece: {pattern: (kind, what it must have, what is missing without it)}.
 OBJECTS = {
     "runs/*/config.json": (dict, ("base_model", "corpus"), "run"),

@@ -58,6 +58,8 @@ ANSWERS = [
     ("chat.profiles show nobody", OBJECT, {"trouble", "message"}),
     ("export nobody {out}", OBJECT, {"trouble", "message"}),
     ("runs show nobody", OBJECT, {"trouble", "message"}),
+    ("prompt_search list", LIST, set()),
+    ("prompt_search show nobody", OBJECT, {"trouble", "message"}),
     ("arena list", LIST, set()),
     ("arena show nobody", OBJECT, {"trouble", "message"}),
     ("arena pairs", LIST, set()),

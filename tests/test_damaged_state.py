@@ -27,7 +27,7 @@ from tests.page_session import Session
 from ui import pages
 from ui.text import Say
 
-PLACES = ("synth", "arena", "exports", "checks", "demos", "serve", "hub")
+PLACES = ("synth", "arena", "exports", "checks", "demos", "serve", "hub", "prompt-searches")
 OF_A_RUN = ("control.json", "once.json", "wishes.json", "card.json", "start.json", "life.json")
 NOBODY = 65534
 WEIGHTS = ("adapter", "model", "checkpoint-*")  # of a run: read by libraries, and checked where they are loaded

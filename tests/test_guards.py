@@ -37,6 +37,7 @@ COMMANDS = [
     "export",
     "hardware",
     "models",
+    "prompt_search",
     "runs",
     "serve",
     "synth",

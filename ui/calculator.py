@@ -18,6 +18,7 @@ from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.setup import CHOICES, KINDS, Setup
 from core.hardware import hardware
+from core.runs import learned
 from ui import calculator_html as pieces
 from ui import calculator_plots as figures
 from ui import model_choices, temp_files
@@ -262,13 +263,19 @@ def on_ask(say: Say, **fields):
         answer = answers.ask(catalogue.shape(model), **question(**fields))
     except UserError as error:
         return pieces.trouble(say, error), gr.Button(visible=False), gr.Plot(visible=False), {}, {}
+    planned = plan.config_fields(answer, catalogue.hub_name(model), fields["corpus"])
     return (
-        pieces.verdict(say, answer, fields.get("price") or 0),
+        pieces.verdict(say, answer, fields.get("price") or 0, _prompt(planned)),
         gr.Button(visible=bool(answer.correction.runs)),
         gr.Plot(figures.bar(say, answer), visible=True),
-        plan.config_fields(answer, catalogue.hub_name(model), fields["corpus"]),
+        planned,
         fields,
     )
+
+
+def _prompt(planned: dict) -> dict:
+    """What a prompt and a run have reached on the plan's base and corpus; nothing without a corpus."""
+    return learned.prompt_of(planned["base_model"], planned["corpus"]) if planned.get("corpus") else {}
 
 
 def on_details(say: Say, asked: dict):

@@ -17,23 +17,26 @@ MOSAIC_TOKENS = 10**8  # where the question has none: a system prompt trains not
 BIG_CARD = 80 * GIB  # of these people say that a 14B is on the edge
 
 
-def verdict(say: Say, answer: Answer, price: float = 0) -> str:
-    """The answer in one line, whether the plan pays, and the other figures below it; `price` of a kWh."""
+def verdict(say: Say, answer: Answer, price: float = 0, prompt: dict | None = None) -> str:
+    """The answer in one line, whether the plan pays, and the other figures below it; `price` of a kWh.
+
+    `prompt` is what a prompt and a run have reached on this base and corpus.
+    """
     lines = {line.key: _cells(say, line) for line in [*explain.memory(answer), *explain.other(answer)]}
     method, disk = _short(say, answer.setup.kind), _size(say, sum(answer.disk.values()))
     return templates.render(
-        say, "calculator_verdict", answer=answer, method=method, lines=lines, disk=disk, **_more(answer, price)
+        say, "calculator_verdict", answer=answer, method=method, lines=lines, disk=disk, **_more(answer, price, prompt)
     )
 
 
-def _more(answer: Answer, price: float) -> dict:
+def _more(answer: Answer, price: float, prompt: dict | None) -> dict:
     """Whether it pays, what a system prompt costs, what packed experts would need, and the runs behind a correction."""
     told = None
     if answer.setup.method == "prompt":
         told = reply.cost(answer.shape, answer.setup, answer.card)
     dated = [dict(source, day=_day(source["time"])) for source in answer.correction.sources]
     others = {"packed": answers.in_4_bit(answer), "pure": answers.in_pure_bf16(answer)}
-    return {"worth": worth.of(answer, price), "reply": told, "sources": dated, **others}
+    return {"worth": worth.of(answer, price, prompt), "reply": told, "sources": dated, **others}
 
 
 def _day(seconds: float | None) -> str:

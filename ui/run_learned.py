@@ -22,6 +22,9 @@ def card(say: Say, row: dict) -> str:
     sentence = say(f"learned.{found['verdict']}", **_values(say, found))
     if found["best"] is not None:
         sentence += " " + say("learned.best", step=found["best"])
+    if prompt := found["prompt"]:
+        key = "learned.over_prompt" if prompt["gains"] else "learned.prompt_wins"
+        sentence += " " + say(key, prompt=say.number(prompt["loss"]), gain=say.number(prompt["gain"]))
     return render(
         say,
         "learned",
@@ -44,6 +47,8 @@ def _figures(say: Say, found: dict):
     """(label, value) of what was measured."""
     if found["before"] is not None and found["after"] is not None:
         yield say("learned.loss"), f"{say.number(found['before'])} → {say.number(found['after'])}"
+    if found["prompt"]:
+        yield say("learned.prompt"), say.number(found["prompt"]["loss"])
     if found["recall"]:
         yield say("learned.recall"), " → ".join(map(say.number, found["recall"]))
     if found["pairs"] is not None:

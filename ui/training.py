@@ -11,7 +11,7 @@ from core.errors import UserError
 from core.models import models
 from core.runs import runs, starts, store
 from core.training.config import TrainConfig
-from ui import cards, model_choices, run_view, training_approach, training_form, training_start
+from ui import cards, model_choices, run_view, training_approach, training_form, training_prompts, training_start
 from ui.errors import inform, show_errors
 from ui.text import Say
 
@@ -56,6 +56,8 @@ def build(say: Say) -> dict:
     chosen = training_approach.connect(say, approach, note, form, run_part, profile)
     training_form.connect(form, parts, card, chosen)
     training_start.connect(say, form, parts)
+    search = training_prompts.build(say, form, profile)
+    chosen.then(partial(training_prompts.on_open, say), *search, **quiet)
     shown = [approach, note, run_part, profile["part"], parts["usual"]]
     filled = form | {"shares": parts["shares"]}
     go_on = (partial(on_go_on, say, list(filled)), [*filled.values(), *shown])

@@ -59,7 +59,7 @@ def build_profile(say: Say) -> dict:
     save.click(partial(on_save, say), fields, saved, show_progress="hidden")
     saved.input(partial(on_open, say), saved, fields)
     delete.click(partial(on_delete, say), saved, saved)
-    return {"part": part, "saved": saved, "base_model": base_model}
+    return {"part": part, "saved": saved, "base_model": base_model, "fields": fields}
 
 
 def connect(say: Say, approach: gr.Radio, note: gr.Markdown, form: dict, run_part: gr.Column, profile: dict):
@@ -154,12 +154,16 @@ def fields_of_run(config: dict) -> dict:
 @show_errors
 def on_save(say: Say, name: str, base_model: str, system_prompt: str, examples: list[list[str]]) -> gr.Dropdown:
     """Save a profile; lines of the table that are empty do not count."""
-    pairs = [(question or "", reply or "") for question, reply in examples]
-    pairs = tuple(pair for pair in pairs if any(text.strip() for text in pair))
     models.check(base_model or "")
-    profile_id = profiles.save(profiles.Profile(name.strip(), base_model.strip(), system_prompt, pairs))
+    profile_id = profiles.save(profiles.Profile(name.strip(), base_model.strip(), system_prompt, pairs(examples)))
     inform(say("profile.kept", name=name.strip()))
     return gr.Dropdown(choices=_saved(), value=profile_id)
+
+
+def pairs(examples: list[list[str]]) -> tuple[tuple[str, str], ...]:
+    """The lines of the table of examples that are not empty."""
+    lines = [(question or "", reply or "") for question, reply in examples]
+    return tuple(line for line in lines if any(text.strip() for text in line))
 
 
 @show_errors

@@ -2,12 +2,14 @@
 
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 
 from core import events, files, paths
 from core.arena import matches
 from core.errors import UserError
+from core.runs import learned
 
 SCRIPTS = {"cyrillic": r"[Ѐ-ӿ]", "latin": r"[A-Za-zÀ-ɏ]", "cjk": r"[぀-ヿ㐀-鿿가-힯]"}
 GRAM = 4  # words of a phrase that is repeated
@@ -31,7 +33,18 @@ def _of_side(replies: list[dict], loss: float | None, contestant: str) -> dict:
         "repetition": mean(repetition(reply["text"]) for reply in replies) if replies else None,
         "languages": languages(" ".join(reply["text"] for reply in replies)),
         "forgetting": forgetting(contestant),
+        "over_prompt": over_prompt(contestant),
     }
+
+
+def over_prompt(id: str) -> dict | None:
+    """What a run has gained over the best prompt, as core.runs.learned measures it; None for everything else."""
+    kind, _, name = id.partition(":")
+    if kind != "run" or "/" in name:
+        return None
+    with suppress(UserError, OSError, ValueError, KeyError, TypeError):  # a run that was deleted or damaged
+        return learned.over_prompt(name)
+    return None
 
 
 def repetition(text: str) -> float:

@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -300,8 +301,12 @@ def _held_out_loss(model_id: str, rows: list[dict]) -> dict:
     weights, profile = loaded.weights, loaded.chat_model.profile
     limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or LOSS_TOKENS
     config = TrainConfig(base_model="", corpus="", method="lora", max_length=min(limit, LOSS_TOKENS))
-    rows = [{"id": "", **_behind_profile(profile, row)} for row in rows]
-    encoded, _ = encoding.encode_rows(rows, weights.tokenizer, config)
+    encoded = []
+    for row in ({"id": ""} | row for row in rows):
+        if profile and "messages" in row:
+            encoded += profiles.encode_row(profile, row, weights.tokenizer, config, limit)
+        else:
+            encoded += encoding.encode_pieces(row, weights.tokenizer, config, Counter())
     if not encoded:
         return {"loss": None, "rows": 0}
     engine.set_adapter(weights, loaded.adapter)
@@ -313,12 +318,3 @@ def _held_out_loss(model_id: str, rows: list[dict]) -> dict:
     if loss is None:
         raise ChatClosed
     return {"loss": loss, "rows": len(encoded)}
-
-
-def _behind_profile(profile: profiles.Profile | None, row: dict) -> dict:
-    """A row behind the system prompt of a profile; its examples stay out, since their replies would be counted."""
-    if not profile or "messages" not in row:
-        return row
-    system = [{"role": "system", "content": profile.system_prompt.strip()}] if profile.system_prompt.strip() else []
-    own = row["messages"][1:] if row["messages"][0]["role"] == "system" else row["messages"]
-    return {**row, "messages": [*system, *own]}

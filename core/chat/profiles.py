@@ -6,13 +6,17 @@ Run it: `python -m core.chat.profiles list`, `show NAME`, `delete NAME`. A profi
 import argparse
 import json
 import sys
+from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core import errors, files, paths
 from core.errors import UserError
 from core.models import models
+from core.training import encoding
+from core.training.config import TrainConfig
+from core.training.errors import TemplateRefused
 
 MOST_EXAMPLES = 50
 
@@ -81,6 +85,42 @@ def messages(profile: Profile, chat: list[dict]) -> list[dict]:
     for question, reply in profile.examples:
         before += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
     return [*before, *chat]
+
+
+def row_behind(profile: Profile, row: dict) -> dict:
+    """A chat of a corpus behind a profile, to measure its replies: those of the examples are read and not learned."""
+    turns = messages(profile, row["messages"])
+    start = int(turns[0]["role"] == "system")
+    examples = range(start, start + 2 * len(profile.examples))
+    shown = [
+        turn | {"weight": 0} if at in examples and turn["role"] == "assistant" else turn
+        for at, turn in enumerate(turns)
+    ]
+    return row | {"messages": shown}
+
+
+def encode_row(profile: Profile, row: dict, tokenizer, config: TrainConfig, limit: int) -> list[dict]:
+    """The pieces of a chat behind a profile, of which the same tokens are learned as without it.
+
+    max_length cuts the row where it would cut it alone; no piece is longer than `limit`. A chat that the template
+    refuses behind the profile has none.
+    """
+    try:
+        length = min(limit, config.max_length + tokens_before(profile, row, tokenizer))
+    except TemplateRefused:
+        return []
+    behind = row_behind(profile, row)
+    return encoding.encode_pieces(behind, tokenizer, replace(config, max_length=length), Counter())
+
+
+def tokens_before(profile: Profile, row: dict, tokenizer) -> int:
+    """How many tokens more a chat has behind a profile; fewer than 0 where a template has a longer prompt of its own.
+
+    Raises:
+        TemplateRefused.
+    """
+    behind, alone = (encoding.encode(one, tokenizer)["input_ids"] for one in (row_behind(profile, row), row))
+    return len(behind) - len(alone)
 
 
 def save(profile: Profile) -> str:

@@ -45,6 +45,7 @@ class Worth:
     cost: float | None = None  # of the energy, in the currency of the price
     same_days: dict = field(default_factory=dict)
     nearest: dict = field(default_factory=dict)  # fields of the form with new values; empty: this one, or none
+    prompt: dict = field(default_factory=dict)  # what a prompt and a run have reached here: core.runs.learned.prompt_of
 
     def as_dict(self) -> dict:
         """Plain values for --json."""
@@ -64,17 +65,20 @@ class Worth:
             "energy_cost": self.cost,
             "same_days": self.same_days,
             "nearest": self.nearest,
+            "prompt": self.prompt,
         }
 
 
-def of(answer: Answer, price: float = 0.0) -> Worth:
-    """The verdict on the plan of an answer; `price` is that of a kWh, 0 where the person has not said it."""
+def of(answer: Answer, price: float = 0.0, prompt: dict | None = None) -> Worth:
+    """The verdict on the plan of an answer; `price` is that of a kWh, 0 where the person has not said it.
+
+    `prompt` is what was measured on the plan's base and corpus without training; it is quoted and decides nothing.
+    """
     reasons = _reasons(answer)
     found = _worst(reasons)
     cost = round(answer.kilowatt_hours * price, 2) if price else None
-    if found == WORTH_IT:
-        return Worth(found, reasons, answer.kilowatt_hours, cost)
-    return Worth(found, reasons, answer.kilowatt_hours, cost, same_days(answer), nearest(answer))
+    known = Worth(found, reasons, answer.kilowatt_hours, cost, prompt=prompt or {})
+    return known if found == WORTH_IT else replace(known, same_days=same_days(answer), nearest=nearest(answer))
 
 
 def verdict(answer: Answer) -> str:

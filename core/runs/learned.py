@@ -3,6 +3,10 @@
 Losses are in nats a token over the held-out rows, before the first step and of the weights that the run left.
 """
 
+from contextlib import suppress
+
+from core.errors import UserError
+from core.prompt_search import searches
 from core.runs import promote_checkpoint, runs, store
 from core.runs.alerts import OVER
 from core.runs.forgetting import RED_LINE
@@ -16,11 +20,12 @@ DRIFT = 0.1  # more letters of a foreign script in Russian replies than the base
 
 def of(run_id: str) -> dict:
     """{"verdict", "before", "after", "step", "best", "recall", "forgot", "drift", "pairs", "arena", "rows",
-    "sample"} of a run.
+    "sample", "prompt"} of a run.
 
     `verdict` is one of unmeasured, too_small, worse, overfit, forgot, heart, falling, nothing, learned; `recall` the loss
     of ten training rows before and after, or None; `best` the step of the
-    checkpoint to take instead, or None; `sample` the first prompt with the first and the last reply to it, or None.
+    checkpoint to take instead, or None; `sample` the first prompt with the first and the last reply to it, or None;
+    `prompt` what over_prompt() gives.
     """
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
     known = {eval["step"]: eval["eval_loss"] for eval in curves["evals"] if eval["eval_loss"] is not None}
@@ -39,7 +44,46 @@ def of(run_id: str) -> dict:
     }
     best = best_checkpoint(known, scores, promote_checkpoint.kept(run_id)) if row["state"] not in runs.ACTIVE else None
     found["best"] = best if best != step else None
+    found["prompt"] = _over_prompt(run_id, found)
     return found | {"verdict": _verdict(found, known)}
+
+
+def over_prompt(run_id: str) -> dict | None:
+    """What a run has gained over the best prompt that a search found for its base and corpus; None where none was.
+
+    {"loss": behind the prompt, on the held-out rows of the run, "gain": nats a token that the run's is lower by,
+    "gains": whether that is more than other rows would change, "profile": id of the prompt, None where the base alone
+    did better}.
+    """
+    return of(run_id)["prompt"]
+
+
+def prompt_of(base_model: str, corpus: str) -> dict:
+    """What the newest search reached on a base and a corpus without training, and what the newest run gained over it.
+
+    {"before", "loss", and of the run "gain", "gains", "name"}; {} without a search.
+    """
+    found = searches.newest(base_model, corpus)
+    for run_id in reversed(runs.listed()) if found else ():
+        with suppress(UserError, OSError, ValueError):
+            config = runs.config(run_id)
+            same = (config.base_model, config.corpus) == (base_model, corpus)
+            if same and searches.best(config) and (gained := over_prompt(run_id)):
+                return {"before": found["before"], "name": runs.label(run_id)["name"], **gained}
+    return {"before": found["before"], "loss": _prompt_loss(found)} if found else {}
+
+
+def _over_prompt(run_id: str, found: dict) -> dict | None:
+    search = searches.best(runs.config(run_id))
+    if search is None or found["after"] is None or search["rows"] != found["rows"]:
+        return None
+    loss = _prompt_loss(search)
+    gain = loss - found["after"]
+    return {"loss": loss, "gain": gain, "gains": gain > GAIN * loss, "profile": search["profile"]}
+
+
+def _prompt_loss(search: dict) -> float:
+    return search["loss"] if search["profile"] else search["before"]
 
 
 def best_checkpoint(losses: dict[int, float], scores: list[dict], steps: list[int]) -> int | None:

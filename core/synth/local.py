@@ -39,8 +39,8 @@ class WriterOutOfMemory(UserError):
 class Local:
     """A causal language model; it is loaded for its first batch, and batches are padded on the left."""
 
-    def __init__(self, model: str, seed: int = 0):
-        self.path, self.seed, self.written = Path(directory(model)), seed, 0
+    def __init__(self, model: str, seed: int = 0, precision: str = "auto"):
+        self.path, self.seed, self.written, self.precision = Path(directory(model)), seed, 0, precision
         self.model = self.tokenizer = None
         self.most = None  # rows in a batch, where memory has set a limit
         self.held = ExitStack()
@@ -113,7 +113,7 @@ class Local:
         if devices.device_type() != "cpu":
             self.held.enter_context(gpu_access.guest())
             self._need_card()  # a run may have claimed it before it saw this guest
-        config = TrainConfig(base_model=str(self.path), corpus="", method=self._method())
+        config = self._config(self._method())
         self.tokenizer = tokenizer_loading.load_tokenizer(config)
         self.model = engine.for_replies(model_loading.load_base(config)).eval()
         torch.manual_seed(self.seed + self.written)
@@ -121,14 +121,14 @@ class Local:
     def _method(self) -> str:
         """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
         kind = devices.device_type()
-        need = {
-            method: engine.weight_bytes(TrainConfig(base_model=str(self.path), corpus="", method=method), kind)
-            for method in ("lora", "qlora")
-        }
+        need = {method: engine.weight_bytes(self._config(method), kind) for method in ("lora", "qlora")}
         if MARGIN * need["lora"] > engine.free_bytes(kind):
             chat.close(at_once=False)
         engine.need_room(self.path.name, need["qlora"], kind)
         return "lora" if MARGIN * need["lora"] <= engine.free_bytes(kind) else "qlora"
+
+    def _config(self, method: str) -> TrainConfig:
+        return TrainConfig(base_model=str(self.path), corpus="", method=method, precision=self.precision)
 
     def _need_card(self) -> None:
         if devices.device_type() != "cpu":
