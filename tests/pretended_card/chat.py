@@ -124,7 +124,7 @@ def exported(run_id: str) -> dict:
         files = export.make(run_id, "gguf", Path(folder) / "gguf", lambda *_, **__: None)
         paths = [path for path in Path(folder).rglob("*") if path.is_file() and path.name != "soulsmith.json"]
         told = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    differences = [found["difference"], *(one["difference"] for one in files["files"])]
+    differences = [found["difference"], *(one["kl"] for one in files["files"])]
     return {"files": told, "differences": differences, "mixed": mixed()}
 
 
