@@ -38,9 +38,11 @@ def build(say: Say) -> dict:
                 form, parts = training_form.build(say)
                 card = cards.build(say, "training")
                 read = {name: part for name, part in form.items() if name != "name"} | {"shares": parts["shares"]}
-                build_exact(say, read)
+                with gr.Accordion(say("training.exact"), open=False, elem_id="training-exact") as exact:
+                    first = on_change(say, **{name: component.value for name, component in read.items()})
+                    config = gr.Code(first, language="json", show_label=False, interactive=False)
                 with gr.Column(elem_id="training-act"):
-                    training_form.build_changes(say, read | {"name": form["name"]}, parts)
+                    discard = training_form.build_changes(say)
                     with gr.Row():
                         train = gr.Button(say("training.train"), variant="primary", min_width=120)
                         attempt = gr.Button(say("training.try"), min_width=120)
@@ -48,6 +50,10 @@ def build(say: Say) -> dict:
             profile = training_approach.build_profile(say)
         with gr.Column(scale=7, min_width=420):
             live = run_view.build(say)
+    training_form.build_hidden(read | {"name": form["name"]}, parts, discard)
+    # Asked for when it is opened, and by form.js after each change while it is open.
+    asked = [exact.expand, gr.Button(elem_id="exact-again", visible="hidden").click]
+    gr.on(asked, partial(on_change, say), inputs_kwargs=read, outputs=config, show_progress="hidden")
     run, quiet = [live["run"], live["probe"], live["timer"]], {"show_progress": "hidden"}
     # Hidden, or what is refused would leave the word "Error" lying over the list of runs.
     start = {"inputs_kwargs": read | {"name": form["name"], "card": card}, "outputs": run, **quiet}
@@ -81,18 +87,6 @@ def build(say: Say) -> dict:
         "go_on": go_on,
         "fill": (partial(on_plan, list(read)), [form["corpus"], card], [*read.values(), parts["usual"]]),
     }
-
-
-def build_exact(say: Say, read: dict) -> None:
-    """The config that the form makes: asked for when it is opened, and while it is open after each change."""
-    with gr.Accordion(say("training.exact"), open=False, elem_id="training-exact") as part:
-        first = on_change(say, **{name: component.value for name, component in read.items()})
-        exact = gr.Code(first, language="json", show_label=False, interactive=False)
-    again = gr.Button(elem_id="exact-again", visible="hidden")
-    gr.on(
-        [part.expand, again.click], partial(on_change, say), inputs_kwargs=read, outputs=exact, show_progress="hidden"
-    )
-    return exact
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -147,7 +141,9 @@ def on_draft(say: Say, names: list[str], text: str, corpus_id: str | None, card:
     if not known:
         return [gr.skip()] * (len(names) + 5)
     usual = training_form.usual(known["base_model"], known["method"], known["corpus"], card, known["task"])
-    return _filled(say, names, usual | known, usual)
+    filled = _filled(say, names, training_form.DEFAULTS | usual | known, usual)
+    filled[-3:-1] = [gr.skip()] * 2  # the form is in sight: gradio would show all that is hidden in it as well
+    return filled
 
 
 @show_errors

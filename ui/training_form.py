@@ -58,8 +58,6 @@ def build(say: Say) -> tuple[dict, dict]:
                 gr.Markdown(f"### {say(f'training.group.{group}')}")
                 for name in names:
                     form[name] = _of_data(say, name, parts) or component(say, known[name])
-    first = usual(models.STARTER, DEFAULTS["method"], None, None, "chat")
-    parts["usual"] = gr.Textbox(json.dumps(first), visible="hidden")  # the defaults as they are for what is chosen
     return form, parts
 
 
@@ -125,14 +123,20 @@ def _choice_of_group(say: Say) -> gr.Radio:
     )
 
 
-def build_changes(say: Say, read: dict, parts: dict) -> None:
-    """How many settings differ from the defaults, the button that takes that back, and what form.js calls."""
+def build_changes(say: Say) -> gr.Button:
+    """How many settings differ from the defaults, and the button that takes that back; hidden while none does."""
     with gr.Row(elem_id="settings-changes", elem_classes="none"):
         gr.HTML(templates.render(say, "training_changes"))
-        discard = gr.Button(say("training.discard"), size="sm", min_width=120)
-    reset = gr.Button(elem_id="setting-reset", visible="hidden")
-    parts["restore"] = gr.Button(elem_id="draft-restore", visible="hidden")
+        return gr.Button(say("training.discard"), size="sm", min_width=120)
+
+
+def build_hidden(read: dict, parts: dict, discard: gr.Button) -> None:
+    """What form.js works with. Not inside a part that is shown and hidden: gradio shows what is in it then, all of it."""
+    first = usual(models.STARTER, DEFAULTS["method"], None, None, "chat")
+    parts["usual"] = gr.Textbox(json.dumps(first), visible="hidden")  # the defaults as they are for what is chosen
     parts["draft"] = gr.Textbox(elem_id="draft-kept", visible="hidden")
+    parts["restore"] = gr.Button(elem_id="draft-restore", visible="hidden")
+    reset = gr.Button(elem_id="setting-reset", visible="hidden")
     names, components = json.dumps(list(read)), list(read.values())
     changes = [part.change for part in (*components, parts["usual"])]
     seen = {"inputs": [parts["usual"], *components], "js": f"(...given) => {{ draft.seen({names}, ...given) }}"}
