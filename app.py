@@ -130,7 +130,7 @@ def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:
     lead(planned.then(**parts["training"]["seen"]).then, "training")
     on_go_on, fields = parts["training"]["go_on"]
     # The lists first: gradio refuses a chosen value, and all that is asked with it, which its list does not have yet.
-    listed = fill(parts["runs"]["go_on"].click, parts["training"])
+    listed = fill(parts["runs"]["go_on"].click, parts["training"] | {"load": parts["training"]["lists"]})
     taken = {"js": "(run) => draft.taken([run])", "show_progress": "hidden"}
     filled = listed.success(on_go_on, parts["runs"]["pick"], fields, **taken)
     lead(filled.success(**parts["training"]["seen"]).then, "training")

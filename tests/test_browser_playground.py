@@ -71,7 +71,7 @@ def test_a_chat_an_arena_and_an_export(browser, server, picture, lang):  # noqa:
 
 
 def talked(page, say: Say, lang: str) -> None:
-    """Send, edit an earlier message, and find both branches."""
+    """Send, edit an earlier message, and find both branches after a reload."""
     from playwright.sync_api import expect
 
     column = page.locator(f"#column-0-{lang}")
@@ -84,10 +84,21 @@ def talked(page, say: Say, lang: str) -> None:
     column.locator(".user button, .message-buttons-right button").nth(1).click()
     column.locator("textarea").fill("туман?")
     column.get_by_label({"en": "Submit", "ru": "Отправить"}[lang]).click()
-    branch = page.get_by_label(say("playground.branch"), exact=True)
-    expect(branch).to_have_value(re.compile(r"^2 · 1 · туман"))
     expect(page.get_by_text(ended)).to_have_count(2)
     expect(column.locator(".user.message")).to_have_text(re.compile("туман"))
+    field = page.get_by_label(say("playground.prompt"), exact=True)
+    page.locator(".chip").first.click()  # a prompt of a held-out row
+    expect(field).not_to_have_value("")
+    box = field.bounding_box()
+    assert box["y"] + box["height"] <= page.viewport_size["height"]
+    page.locator(".fold").first.click()
+    expect(page.locator(".bubble-wrap:visible")).to_have_count(1)
+    page.reload()  # what was said is there again, both branches of it
+    expect(column.locator(".user.message")).to_have_text(re.compile("туман"))
+    expect(page.locator(".chat-list button")).to_have_count(1)
+    page.get_by_text(say("playground.more"), exact=True).click()
+    branch = page.get_by_label(say("playground.branch"), exact=True)
+    expect(branch).to_have_value(re.compile(r"^2 · 1 · туман"))
 
 
 def voted(page, say: Say, lang: str) -> str:

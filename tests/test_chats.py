@@ -266,7 +266,8 @@ def test_a_full_disk_is_said_and_stops_no_conversation(monkeypatch):
 def test_prompts_to_click_come_from_rows_that_the_run_has_not_seen(trained_run):
     base, run = chat_models.ids_of_run(trained_run).values()
     prompts = matches.held_out_prompts(run, 4)
-    firsts = {row["messages"][-2]["content"] for row in matches.held_out_rows([run])}
+    rows = matches.held_out_rows([run])
+    firsts = {next(turn["content"] for turn in row["messages"] if turn["role"] == "user").strip() for row in rows}
     assert prompts
     assert set(prompts) <= firsts
     assert matches.held_out_prompts(base, 4) == matches.held_out_prompts("run:gone", 4) == []

@@ -80,6 +80,7 @@ def opened(say: Say, chat: dict) -> dict:
 
 def listing(say: Say, search: str, current: str) -> str:
     """The list, newest first; the current conversation is marked."""
+    search = search or ""
     found, total = chats.listed(search)
     found = [chat | {"when": _when(say, chat)} for chat in found]
     return templates.render(say, "playground_chats", chats=found, total=total, current=current, search=search.strip())
@@ -142,7 +143,9 @@ def on_restore(say: Say, deleted: dict) -> dict:
 def on_export(say: Say, kind: str, history: dict, search: str) -> gr.File:
     """Offer the current conversation as a file, or as a corpus all that the list shows."""
     if kind == "all":
-        found = [chats.find(chat["id"]) for chat in chats.listed(search, most=-1)[0]] if history.get("kept") else []
+        found = (
+            [chats.find(chat["id"]) for chat in chats.listed(search or "", most=-1)[0]] if history.get("kept") else []
+        )
         name, text = say("chats.export.name"), "".join(chats.corpus_lines(found))
     else:
         chat = chats.find(_id(say, history))

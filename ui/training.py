@@ -80,6 +80,7 @@ def build(say: Say) -> dict:
         "form": form,
         "pick": live["run"],
         "load": partial(on_load, say),
+        "lists": partial(on_lists, say),
         "inputs": [form["corpus"], live["run"], card],
         "outputs": [form["base_model"], form["corpus"], *run, card, form["start"], form["mix"]],
         "filled": "() => { draft.restore() }",
@@ -93,7 +94,23 @@ def build(say: Say) -> dict:
 # Handlers
 
 
-def on_load(say: Say, corpus_id: str | None, run_id: str | None, card: str | None = None, asked: str = "") -> tuple:
+def on_lists(say: Say, *shown: str | None) -> tuple:
+    """Fill the lists before something is taken over into the form, and choose no corpus.
+
+    The settings follow a corpus that is chosen, and their late answer would stand over those that were taken over.
+    """
+    return on_load(say, *shown, choose=False)
+
+
+def on_load(
+    say: Say,
+    corpus_id: str | None,
+    run_id: str | None,
+    card: str | None = None,
+    asked: str = "",
+    *,
+    choose: bool = True,
+) -> tuple:
     """Fill the lists, and show the run that the address asks for, else the active one or the newest.
 
     What is chosen stays, even what is chosen or typed meanwhile: a value is sent only where it is new.
@@ -106,7 +123,8 @@ def on_load(say: Say, corpus_id: str | None, run_id: str | None, card: str | Non
     corpora = [(card["name"], card["id"]) for card in corpus.listed()]
     starter = say("training.starter_ready" if models.local(models.STARTER) else "training.starter")
     others = [(label, name) for label, name in model_choices.choices(say) if name != models.STARTER]
-    new_corpus = {} if corpus_id in [id for _, id in corpora] else {"value": corpora[0][1] if corpora else None}
+    stays = corpus_id in [id for _, id in corpora] or not choose
+    new_corpus = {} if stays else {"value": corpora[0][1] if corpora else None}
     new_run = {} if same and not asked else {"value": shown and shown["id"]}
     info = say("training.corpus.info" if corpora else "training.no_corpus")
     return (
