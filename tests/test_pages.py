@@ -17,7 +17,7 @@ PLAIN = {
     "Question column", "Column with the answer, the turns or the text", "Page", "Your corpora",
     "Name of the cleaned corpus", "Name of the corpus", "Tokens", "Your own recipe (YAML)", "Jobs", "Run shown",
     "Waiting run", "First", "Second", "Name of the set", "Run", "Name", "Note",
-    "New value", "Log scale", "Export", "Format", "Approach", "Method", "Or a file of personas", "Name of the profile", "Groups of settings",
+    "New value", "Log scale", "Export", "Format", "Approach", "Method", "Or a file of personas", "Name of the profile", "Groups of settings", "Columns",
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files of any kind", "Repair turns (", "Replace personal data (", "Who replies: ")
 OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
