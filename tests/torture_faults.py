@@ -4,13 +4,11 @@ import errno
 import json
 import os
 import resource
-import runpy
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -90,26 +88,6 @@ def python(
         timeout=seconds,
         check=False,
     )
-
-
-def command(module: str, *arguments: str, first=lambda: None):
-    """The work of `python -m module *arguments` for torture.Forked: no second import of torch; `first` is done before."""
-
-    def work() -> int:
-        first()
-        process.spawn_detached, sys.argv = process.spawn_detached_for_real, [module, *arguments]
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as ended:
-            if isinstance(ended.code, int | None):
-                return ended.code or 0
-            print(ended.code, file=sys.stderr)
-            return 1
-        finally:
-            sys.stdout.flush()
-        return 0
-
-    return work
 
 
 def in_words(done: subprocess.CompletedProcess, expected: str) -> None:
@@ -216,22 +194,22 @@ def full_tmp(config: TrainConfig, straight: dict) -> None:
 # Kills in the middle of other work
 
 
-def killed_in(work, begun, what: str) -> None:
+def killed_in(command: list[str], begun, what: str) -> None:
     """Start a command, and kill it with all that it started once `begun()` is true."""
     with (paths.home() / "log.txt").open("ab") as log:
-        child = torture.Forked(work, log)
-    torture.wait_until(lambda: begun() or not torture.alive(child.pid), what)
-    must(torture.alive(child.pid), f"{what}: it had ended already")
+        child = process.spawn_detached_for_real([sys.executable, *command], log)
+    torture.wait_until(lambda: begun() or child.poll() is not None, what)
+    must(child.poll() is None, f"{what}: it had ended already")
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    torture.wait_until(lambda: not torture.alive(child.pid), f"its end in {what}")
+    child.wait()
 
 
 def killed_in_an_import(config: TrainConfig, straight: dict) -> None:
     source = paths.home() / "long.jsonl"
     source.write_bytes(Path(config.corpus).read_bytes() * LONG)
-    work = command("core.corpus", "import", str(source), "--name", "long")
-    killed_in(work, lambda: any(paths.corpora().glob(".unfinished-*/rows-*")), "the middle of an import")
+    command = ["-m", "core.corpus", "import", str(source), "--name", "long"]
+    killed_in(command, lambda: any(paths.corpora().glob(".unfinished-*/rows-*")), "the middle of an import")
     must(corpus.listed() == [], f"half a corpus is listed: {corpus.listed()}")
     time.sleep(1)  # its reader hears of it
     card = corpus.create([source], "long")
@@ -243,8 +221,8 @@ def killed_in_a_synthesis(config: TrainConfig, straight: dict) -> None:
     wanted = {"recipe": "fractals-en", "tokens": 60_000, "seed": 7, "name": "a"}
 
     def rows(directory: Path) -> list[str]:
-        with (paths.home() / "log.txt").open("ab") as log:
-            torture.Forked(command("core.synth", "--job", str(directory)), log).wait()
+        synthesis = ["-m", "core.synth", "--job", str(directory)]
+        subprocess.run([sys.executable, *synthesis], cwd=process.ROOT, check=True, capture_output=True, timeout=SECONDS)
         made = events.last(directory)
         must(made["event"] == "finished", f"the synthesis ended with {made}")
         return [json.dumps({**row, "id": ""}) for row in corpus.rows(made["corpus"], 0, 10**6)]
@@ -252,7 +230,7 @@ def killed_in_a_synthesis(config: TrainConfig, straight: dict) -> None:
     whole = rows(synth_jobs.create(dict(wanted)))
     directory = synth_jobs.create(wanted)
     began = lambda: "progress" in jobs.progress(directory)  # noqa: E731
-    killed_in(command("core.synth", "--job", str(directory)), began, "the middle of a synthesis")
+    killed_in(["-m", "core.synth", "--job", str(directory)], began, "the middle of a synthesis")
     must(jobs.state(directory) == "lost", f"a killed synthesis counts as {jobs.state(directory)}")
     again = rows(directory)
     must(sorted(again) == sorted(whole), f"{len(again)} rows after a kill, {len(whole)} without one")
@@ -263,7 +241,7 @@ def killed_in_an_export(config: TrainConfig, straight: dict) -> None:
     request = {"name": "a", "run": run_id, "kind": "merged"}
     directory = jobs.create(paths.exports(), request)
     begun = lambda: any(directory.glob("*.unfinished"))  # noqa: E731
-    killed_in(command("core.export", "--job", str(directory)), begun, "the middle of an export")
+    killed_in(["-m", "core.export", "--job", str(directory)], begun, "the middle of an export")
     must(jobs.state(directory) == "lost", f"a killed export counts as {jobs.state(directory)}")
     must(not any((directory / "merged").glob("*")), "half an export stands in its place")
     made = export.make(run_id, "merged", paths.home() / "merged", lambda *_, **__: None)
@@ -368,34 +346,14 @@ def hub_cut_off(config: TrainConfig, straight: dict) -> None:
 # Homes
 
 
-def page(home: Path, *more: str, first=lambda: None):
-    """The work of app.py on a home, in English; gradio is imported once, here."""
-    import app
-
-    def work() -> None:
-        first()
-        os.environ["LANG"], sys.argv = "C", ["app.py", "--no-browser", "--port", "next", "--home", str(home), *more]
-        try:
-            app.main()
-        except SystemExit as ended:
-            print(ended.code, file=sys.stderr)
-            raise
-        finally:
-            sys.stdout.flush()
-
-    return work
-
-
-def refused(home: Path, first=lambda: None) -> subprocess.CompletedProcess:
-    """app.py with a home in which it cannot work: what it says at its end."""
-    with tempfile.TemporaryFile() as log:
-        child = torture.Forked(page(home, first=first), log)
-        late = threading.Timer(APP_SECONDS, os.kill, [child.pid, signal.SIGKILL])
-        late.start()
-        code = child.wait()
-        late.cancel()
-        log.seek(0)
-        return subprocess.CompletedProcess([], code, log.read().decode("utf-8", "replace"), "")
+def app(home: Path, first: str = "pass") -> subprocess.CompletedProcess:
+    """app.py with a home in which it cannot work: what it says at its end; `first` is done after its imports."""
+    flags = ["app.py", "--no-browser", "--port", "next", "--home", str(home)]
+    code = f"import app, os, sys; {first}; sys.argv = {flags!r}; app.main()"
+    try:
+        return python(code, more={"LANG": "C"}, seconds=APP_SECONDS)
+    except subprocess.TimeoutExpired as expired:
+        raise torture.Wrong(f"app.py goes on with {str(home)[:60]}: {expired.stdout}") from None
 
 
 def foreign_owner(config: TrainConfig, straight: dict) -> None:
@@ -406,8 +364,8 @@ def foreign_owner(config: TrainConfig, straight: dict) -> None:
     home.mkdir(mode=0o700)
     paths.home().parent.chmod(0o755)
     paths.home().chmod(0o755)
-    nobody = lambda: (os.setgid(NOBODY), os.setuid(NOBODY))  # noqa: E731
-    in_words(refused(home, nobody), "belongs to another user, or is read-only")
+    nobody = f"os.setgid({NOBODY}); os.setuid({NOBODY})"
+    in_words(app(home, nobody), "belongs to another user, or is read-only")
     must([*home.iterdir()] == [], "something was written there")
 
 
@@ -420,40 +378,43 @@ def read_only_home(config: TrainConfig, straight: dict) -> None:
     if subprocess.run(command, capture_output=True, check=False).returncode:
         raise NotHere("no right to mount a file system")
     try:
-        in_words(refused(home), "is read-only")
+        in_words(app(home), "is read-only")
     finally:
         subprocess.run(["umount", str(home)], check=False)
 
 
 def over_long_home(config: TrainConfig, straight: dict) -> None:
-    in_words(refused(Path("/tmp") / "/".join(["long" * 40] * 30)), "is too long for this system")
-    in_words(refused(paths.home() / ("x" * 300)), "is too long for this system")
+    in_words(app(Path("/tmp") / "/".join(["long" * 40] * 30)), "is too long for this system")
+    in_words(app(paths.home() / ("x" * 300)), "is too long for this system")
 
 
 def two_servers(config: TrainConfig, straight: dict) -> None:
     """Two pages on one home: both answer, a run is trained once, and both tell the same of it."""
     servers = []
     log = (paths.home() / "pages.log").open("ab")
+    command = [sys.executable, "app.py", "--no-browser", "--no-token", "--port", "next", "--home", str(paths.home())]
     try:
         for _ in range(2):
-            servers.append(torture.Forked(page(paths.home(), "--no-token"), log).pid)
+            servers.append(subprocess.Popen(command, cwd=process.ROOT, stdout=log, stderr=log))
             count = len(servers)
             torture.wait_until(
                 lambda count=count: (paths.home() / "pages.log").read_text().count("http://127.0.0.1") >= count,
                 "a page",
             )
         run_id = runs.create(config, "once")
-        workers = [torture.spawn([sys.executable, "-m", "core.runs.worker"], log) for _ in range(2)]
+        codes = [subprocess.Popen([sys.executable, "-m", "core.runs.worker"], cwd=process.ROOT) for _ in range(2)]
         torture.wait_until(lambda: runs.state(run_id) == "finished", "the end of the run")
-        torture.wait_until(lambda: not any(torture.alive(one.pid) for one in workers), "the end of both workers")
+        for one in codes:
+            one.wait(SECONDS)
         started = [event for event in events.read(paths.run(run_id))[0] if event["event"] == "started"]
         must(len(started) == 1, f"it was trained {len(started)} times")
         torture.check_finished(run_id, straight)
         torture.check_database([run_id])
-        must(all(map(torture.alive, servers)), "a page has ended")
+        must(all(server.poll() is None for server in servers), "a page has ended")
     finally:
         for server in servers:
-            torture.kill(server)
+            server.kill()
+            server.wait()
         log.close()
 
 
