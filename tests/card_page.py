@@ -213,7 +213,7 @@ def draw() -> None:
 def train() -> None:
     """Short runs through the page: the form is filled in, Train is pressed, and the page is read until each has ended.
 
-    One that trains, one that asks for what this card's kernels lack, one whose weights are damaged, one from which the
+    One that trains, one that asks for what this card's kernels lack, one whose weights have other shapes, one from which the
     card is hidden. Printed as JSON: {"trained", "refused", "damaged", "hidden": {"state", "device", "status", "facts",
     "problems", ...}, "answer": the calculator's}.
     """
@@ -222,7 +222,8 @@ def train() -> None:
     say = Say("ru")
     window, tiny = Session(app.build_page(say)), paths.home() / "tiny"
     damaged = shutil.copytree(tiny, paths.home() / "damaged")
-    (damaged / "model.safetensors").write_bytes(b"no weights")
+    shape = json.loads((damaged / "config.json").read_text(encoding="utf-8"))
+    (damaged / "config.json").write_text(json.dumps(shape | {"intermediate_size": 96}), encoding="utf-8")
     made = corpus.create([paths.home() / "rows.jsonl"], "строки", options=corpus.Options())
     window.open()
     fields = {"corpus": made["id"], "method": "lora", "eval_samples": True, "forgetting_meter": True}

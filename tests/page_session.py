@@ -13,6 +13,7 @@ from gradio.state_holder import SessionState
 
 MOST_EVENTS = 400  # that may follow from one: a circle of changes would never end
 # What no sentence may hold: a value that was not known, or a memory of nothing.
+CODE = re.compile(r"`[^`]*`")  # a recipe's own words may stand in braces
 UNREADABLE = re.compile(
     r"\bNone\b|\bNaN\b|(?<!became )(?<!стал )\bnan\b|\binf\b|Traceback|\{[a-z_]+\}"
     r"|(?<![\d.,\u00a0])(?<!\+ )0([.,]0+)?[\s\u00a0](GiB|ГиБ|of|из)\b"
@@ -84,7 +85,7 @@ class Session:
         return [json.loads(self.parts[id]["value"]["plot"]) for id in self.ids("plot") if self.parts[id].get("value")]
 
     def unreadable(self) -> list[str]:
-        return [text for text in self.texts() if UNREADABLE.search(text)]
+        return [text for text in self.texts() if UNREADABLE.search(CODE.sub("", text))]
 
     def _listeners(self, id: int, event: str) -> list:
         return [fn for fn in self.page.fns.values() if (id, event) in [tuple(target) for target in fn.targets]]

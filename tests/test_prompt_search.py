@@ -388,6 +388,9 @@ def test_the_page_starts_a_prompt_search_and_takes_what_it_found(tiny_model, tin
     assert fields == ["Fog", tiny_model, "Speak of <b>fog</b>.", [["", ""]] * 3]
     assert (saved.value, undo.visible) == ("fog", True)
     assert training_prompts.on_undo(before)[:5] == [*mine, None]
+    profiles.delete("fog")
+    *_, saved, before, _ = training_prompts.on_take(say, directory.name, "fog", *mine)
+    assert (saved.value, training_prompts.on_undo(before)[:5]) == (None, [*mine, None])
 
 
 def test_a_prompt_search_on_the_page_fills_the_fields_and_undoes_it(tiny_corpus, monkeypatch):

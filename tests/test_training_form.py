@@ -159,6 +159,11 @@ def test_an_older_draft_keeps_what_still_means_something():
     }
 
 
+def test_a_draft_whose_model_was_gone_keeps_its_settings():
+    kept = training_form.read_draft('{"base_model": null, "lora_rank": 32}', None)
+    assert (kept["base_model"], kept["lora_rank"]) == ("starter", 32)
+
+
 def test_defaults_follow_the_method_where_nothing_else_was_chosen(window):
     window.open()
     model, method = (

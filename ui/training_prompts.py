@@ -89,7 +89,8 @@ def on_start(
     """Start a search in the background; the prompt in the fields is one of its candidates."""
     if not corpus:
         raise Refused(say("prompt_search.no_corpus"))
-    config = TrainConfig((base_model or "").strip(), corpus, **settings)
+    given = {name: value for name, value in settings.items() if value is not None}  # an emptied number: its default
+    config = TrainConfig((base_model or "").strip(), corpus, **given)
     prompt = {"system_prompt": system_prompt or "", "examples": training_approach.pairs(examples)}
     directory = searches.create(config, **prompt)
     searches.start(directory)
@@ -142,12 +143,18 @@ def on_take(say: Say, search_id: str | None, *fields) -> list:
     known = {one.id: one.name for one in profiles.listed()}
     name = known.get(profile_id, seen["request"]["name"])
     examples = found["examples"] or [["", ""]] * training_approach.EMPTY_ROWS
-    listed = gr.Dropdown(choices=[(name, id) for id, name in known.items()], value=profile_id)
+    listed = gr.Dropdown(
+        choices=[(name, id) for id, name in known.items()], value=profile_id if profile_id in known else None
+    )
     inform(say("prompt_search.taken"))
     filled = [name, seen["request"]["base_model"], found["system_prompt"], examples, listed]
     return [*filled, [*values, saved], gr.Button(visible=True)]
 
 
 def on_undo(before: list) -> list:
-    """The fields as they were."""
-    return [*(before or [gr.skip()] * 5), [], gr.Button(visible=False)]
+    """The fields as they were; of the list nothing where its profile was deleted since."""
+    if not before:
+        return [*[gr.skip()] * 5, [], gr.Button(visible=False)]
+    *values, saved = before
+    known = [one.id for one in profiles.listed()]
+    return [*values, saved if saved in known else None, [], gr.Button(visible=False)]

@@ -69,7 +69,8 @@ def on_start(say: Say, names: list[str], start: str | None) -> list:
     """The form's fields that a start brings; what it does not say stays as it is."""
     known = starts.fields((start or "").strip()) if start else {}
     adapter = ("lora_rank", "lora_alpha", "target_modules", "use_rslora", "use_dora", "train_embeddings")
-    known = still_there(say, known) if "mix" in known else known
+    if "mix" in known:  # of a run: its corpora are not what is trained on now
+        known = still_there(say, known | {"corpus": None, "mix": ()})
     brought = {name: known[name] for name in (*OWN, *adapter, "init_lora_weights") if name in known}
     return [brought.get(name, gr.skip()) for name in names]
 
@@ -111,6 +112,8 @@ def still_there(say: Say, config: dict) -> dict:
 
 def is_model(name: str) -> bool:
     """Whether there is a model to make ready; whether it can be trained, Train says."""
+    if not name:
+        return False
     if name in (models.STARTER, *(model["id"] for model in models.ready())) or models.is_hub_id(name):
         return True
     with suppress(RuntimeError):  # a home that nobody has
