@@ -6,6 +6,7 @@ import re
 import time
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import pytest
 
@@ -15,7 +16,7 @@ from core.corpus import corpus
 from core.runs import database
 from core.sharing.sharing import Share
 from tests.test_share import echo
-from ui import pages, sharing_page
+from ui import pages, playground, sharing_page
 from ui import playground_chats as kept
 from ui import playground_show as show
 from ui import playground_talk as talk
@@ -223,6 +224,33 @@ def test_the_address_opens_a_conversation_with_its_models_and_settings(trained_r
     assert (fresh["history"], fresh["pick"]) == (talk.EMPTY | {"kept": True}, "new")
 
 
+@pytest.fixture(scope="module")
+def built() -> tuple[gr.Blocks, dict]:
+    """The Playground alone on a page, and its parts."""
+    with gr.Blocks() as page:
+        return page, playground.build(SAY)
+
+
+def test_a_conversation_brings_settings_that_the_browser_does_not_remember():
+    put("a", [turn("Who?", "A", "B")], settings={"system": "A pirate.", "temperature": 0.1})
+    mine = talk.on_remember("seed", {"system": "Mine."}, 3)
+    names = ("system", "temperature", "seed")
+    opened = kept.on_open(SAY, history([]), mine, "a")
+    assert [opened[name] for name in names] == ["A pirate.", 0.1, 3]
+    assert [kept.new(SAY, opened["history"], mine)[name] for name in names] == [
+        "Mine.",
+        types.Sampling().temperature,
+        3,
+    ]
+    assert kept.on_delete(SAY, opened["history"], None)["system"] == ""
+
+
+def test_only_settings_that_are_changed_by_hand_are_remembered(built):
+    remembers = [one for one in built[0].fns.values() if getattr(one.fn, "func", None) is talk.on_remember]
+    assert [one.fn.args[0] for one in remembers] == list(talk.REMEMBERED)
+    assert {event for one in remembers for _, event in one.targets} == {"input", "release"}
+
+
 def test_a_conversation_whose_models_are_gone_says_so(home, monkeypatch):
     put("a", [turn("Who?", "A", "B")], columns=["base:x", "run:y"], titles={"run:y": "Old *one*"})
     parts = load("a")
@@ -239,13 +267,13 @@ def test_the_current_conversation_is_renamed_deleted_and_brought_back():
     now = history([turn("Who?", "A", "B")], id="a")
     assert kept.on_rename(SAY, now, "Who?", "") == {}
     assert kept.on_rename(SAY, now, "Lamp", "")["name"] == "Lamp"
-    parts = kept.on_delete(SAY, now)
+    parts = kept.on_delete(SAY, now, {})
     assert (parts["pick"], parts["history"]["branches"], chats.listed()[1]) == ("new", [[]], 0)
     assert "Lamp" in parts["restore"].value
-    back = kept.on_restore(SAY, parts["deleted"])
+    back = kept.on_restore(SAY, parts["deleted"], {})
     assert (back["pick"], names()) == ("a", ["Lamp"])
     with pytest.raises(Refused, match="has not begun"):
-        kept.on_delete(SAY, history([]))
+        kept.on_delete(SAY, history([]), {})
 
 
 def test_parts_without_a_value_stay_as_they_are():
@@ -310,7 +338,7 @@ def test_a_visitor_of_the_whole_page_sees_no_conversations_and_leaves_none():
     talk.on_stop(SAY, asked)
     assert names() == ["Mine"]
     assert kept.on_list(SAY, asked, "") == ""
-    assert kept.on_open(SAY, asked, "a") == {}
+    assert kept.on_open(SAY, asked, {}, "a") == {}
     with pytest.raises(Refused):
         kept.on_export(SAY, "json", asked | {"id": "a"}, "")
     with pytest.raises(Refused):

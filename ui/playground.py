@@ -48,15 +48,15 @@ def build(say: Say, at_home: bool = False) -> dict:
         found = kept.on_load(say, not pages.is_visitor(request), asked, *values[:split])
         return [*by_name(found, names), *arena_part["load"](*values[split:])]
 
-    def newest(request: gr.Request, stop) -> list:
-        return by_name(kept.on_newest(say, not pages.is_visitor(request), stop), names)
+    def newest(request: gr.Request, remembered, stop) -> list:
+        return by_name(kept.on_newest(say, not pages.is_visitor(request), remembered, stop), names)
 
     inputs, outputs = [*chat["inputs"], *arena_part["inputs"]], [*chat["parts"].values(), *arena_part["outputs"]]
     return {
         "load": load,
         "inputs": inputs,
         "outputs": outputs,
-        "newest": {"fn": newest, "inputs": chat["inputs"][1], "outputs": list(chat["parts"].values())},
+        "newest": {"fn": newest, "inputs": chat["inputs"][:2], "outputs": list(chat["parts"].values())},
         "pick": chat["parts"]["pick"],
     }
 
@@ -83,16 +83,17 @@ def build_chat(say: Say) -> dict:
     parts |= {"history": gr.State(EMPTY), "pick": gr.Textbox(visible="hidden")}
     stored = gr.BrowserState({}, storage_key="soulsmith-chat", secret="soulsmith")
     stop, who = gr.State(talk.StopFlag()), [parts[name] for name in kept.WHO]
-    connect_chat(say, parts, stop)
+    connect_chat(say, parts, stop, stored)
     frames = [parts[name] for name in kept.FRAMES]
     parts["count"].input(
         lambda n: [gr.Column(visible=at < n) for at in range(len(COLUMNS))], parts["count"], frames, **QUICK
     )
     changes = [one.change for one in who]
     gr.on(changes, partial(kept.on_chips, say), who, chips, show_progress="hidden", trigger_mode="always_last")
-    remembered = [parts[name] for name in REMEMBERED]
-    for part in remembered:
-        part.change(talk.on_remember, remembered, stored, **QUICK)
+    for name in REMEMBERED:  # by hand alone: a conversation that is opened brings settings of its own
+        part, remember = parts[name], partial(talk.on_remember, name)
+        by_hand = [part.input, part.release] if isinstance(part, gr.Slider) else [part.input]  # its reset is a release
+        gr.on(by_hand, remember, [stored, part], stored, trigger_mode="always_last", **QUICK)
     parts["card"].input(partial(talk.on_card, say), parts["card"], parts["card"], **QUICK)
     parts["marks"].change(None, parts["marks"], None, js=SHOW_MARKS)
     return {"parts": parts, "inputs": [stored, stop, parts["history"], parts["search"], *who]}
@@ -207,7 +208,7 @@ def build_settings(say: Say) -> dict:
     return settings
 
 
-def connect_chat(say: Say, parts: dict, stop: gr.State) -> None:
+def connect_chat(say: Say, parts: dict, stop: gr.State, stored: gr.BrowserState) -> None:
     """Send, Stop, the messages' own buttons, branches; and the kept conversations."""
     drawn, who = [parts[name] for name in kept.DRAWN], [parts[name] for name in kept.WHO]
     history, prompt, send = parts["history"], parts["prompt"], parts["send"]
@@ -244,23 +245,21 @@ def connect_chat(say: Say, parts: dict, stop: gr.State) -> None:
         freed.then(partial(kept.on_list, say), [history, parts["search"]], parts["listing"], **QUICK)
     parts["branch"].input(partial(talk.on_branch, say), [parts["branch"], history], [*who, *drawn], **QUICK)
     parts["back"].input(partial(talk.on_back, say), [parts["back"], history], drawn, **QUICK)
-    connect_ends(say, parts, stop, answers)
+    connect_ends(say, parts, stop, stored, answers)
     connect_kept(say, parts)
 
 
-def connect_ends(say: Say, parts: dict, stop: gr.State, answers: list) -> None:
+def connect_ends(say: Say, parts: dict, stop: gr.State, stored: gr.BrowserState, answers: list) -> None:
     """What ends a reply that is being written: Stop, another model, another conversation."""
     history, freed = parts["history"], [parts[name] for name in kept.FREED]
-    ends = [
-        (parts[name].click, partial(handler, say), history, freed)
-        for name, handler in (("stop", talk.on_stop), ("clear", talk.on_new))
-    ]
+    ends = [(parts["stop"].click, partial(talk.on_stop, say), history, freed)]
     ends += [(parts[name].input, partial(talk.on_who, say), [parts["prompt"], history], freed) for name in kept.WHO]
     names, whole, chosen = list(parts), list(parts.values()), gr.State()
     opens = named(partial(kept.on_open, say), names)
-    ends.append((parts["listing"].select, opens, [history, chosen], whole))
-    for name, handler, inputs in (("delete", kept.on_delete, history), ("restore", kept.on_restore, parts["deleted"])):
-        ends.append((parts[name].click, named(partial(handler, say), names), inputs, whole))
+    ends.append((parts["listing"].select, opens, [history, stored, chosen], whole))
+    others = {"clear": (kept.new, history), "delete": (kept.on_delete, history)}
+    for name, (handler, what) in (others | {"restore": (kept.on_restore, parts["deleted"])}).items():
+        ends.append((parts[name].click, named(partial(handler, say), names), [what, stored], whole))
     for event, handler, inputs, outputs in ends:
         # First the end of the stream, then the handler: a last piece of the stream would overwrite its work.
         ended = event(on_cancel, stop, chosen, cancels=answers, **QUICK)
