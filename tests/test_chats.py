@@ -202,8 +202,8 @@ def test_what_came_before_the_window_was_closed_is_kept(monkeypatch):
     assert found["settings"]["system"] == "Be brief."
 
 
-def load(asked: str, before: dict | None = None, keeps: bool = True, stop: talk.StopFlag | None = None) -> dict:
-    return kept.on_load(SAY, keeps, asked, {}, stop or talk.StopFlag(), before or talk.EMPTY, "", *[None] * 4)
+def load(asked: str, before: dict | None = None, *, keeps: bool = True, stop=None, remembered=None) -> dict:
+    return kept.on_load(SAY, keeps, asked, remembered, stop or talk.StopFlag(), before or talk.EMPTY, "", *[None] * 4)
 
 
 def test_the_address_opens_a_conversation_with_its_models_and_settings(trained_run):
@@ -222,6 +222,12 @@ def test_the_address_opens_a_conversation_with_its_models_and_settings(trained_r
     assert ("history" in again, "box_0" in again) == (False, False)  # it is open already
     fresh = load("new", parts["history"])
     assert (fresh["history"], fresh["pick"]) == (talk.EMPTY | {"kept": True}, "new")
+
+
+def test_the_settings_of_an_opened_conversation_stay_when_the_tab_is_opened_again():
+    assert load("", history([]), remembered={"system": "Mine."})["system"] == "Mine."
+    again = load("", history([], id="a"), remembered={name: 1 for name in talk.REMEMBERED})
+    assert [again[name] for name in talk.REMEMBERED] == [gr.skip()] * len(talk.REMEMBERED)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,8 @@ def on_load(
 
     `kept`: whether conversations are stored and shown: not to visitors.
     """
-    parts = dict(zip((*WHO, "notice", *REMEMBERED, "card"), talk.on_load(say, remembered, *who), strict=True))
+    own = None if "id" in history else remembered  # a conversation that has begun has its settings already
+    parts = dict(zip((*WHO, "notice", *REMEMBERED, "card"), talk.on_load(say, own, *who), strict=True))
     parts["side"] = gr.Column(visible=kept)
     if "kept" not in history:
         parts["history"] = history = {**history, "kept": kept}
