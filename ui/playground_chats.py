@@ -39,16 +39,17 @@ def on_load(
     own = None if "id" in history else remembered  # a conversation that has begun has its settings already
     parts = dict(zip((*WHO, "notice", *REMEMBERED, "card"), talk.on_load(say, own, *who), strict=True))
     parts["side"] = gr.Column(visible=kept)
+    current = history.get("id", NEW)
     if "kept" not in history:
         parts["history"] = history = {**history, "kept": kept}
-    parts["pick"] = history.get("id", NEW)
-    if kept and asked and asked != parts["pick"]:
+        parts["pick"] = current  # later only with what is opened: a message may begin a conversation meanwhile
+    if kept and asked and asked != current:
         stop.press()
         try:
             parts |= new(say, history, remembered) if asked == NEW else opened(say, chats.find(asked), remembered)
         except UserError as error:  # an address of a conversation that was deleted
             inform(say.trouble(error))
-    return parts | {"listing": listing(say, search, parts["pick"]) if kept else ""}
+    return parts | {"listing": listing(say, search, parts.get("pick", current)) if kept else ""}
 
 
 def on_newest(say: Say, kept: bool, remembered, stop: talk.StopFlag) -> dict:
