@@ -234,7 +234,9 @@ def test_the_settings_of_an_opened_conversation_stay_when_the_tab_is_opened_agai
 def built() -> tuple[gr.Blocks, dict]:
     """The Playground alone on a page, and its parts."""
     with gr.Blocks() as page:
-        return page, playground.build(SAY)
+        part = playground.build(SAY)
+        part["ended"](gr.Button("Back").click)(len, part["pick"], None)
+    return page, part
 
 
 def test_a_conversation_brings_settings_that_the_browser_does_not_remember():
@@ -255,6 +257,14 @@ def test_only_settings_that_are_changed_by_hand_are_remembered(built):
     remembers = [one for one in built[0].fns.values() if getattr(one.fn, "func", None) is talk.on_remember]
     assert [one.fn.args[0] for one in remembers] == list(talk.REMEMBERED)
     assert {event for one in remembers for _, event in one.targets} == {"input", "release"}
+
+
+def test_back_in_the_browser_first_ends_the_stream(built):
+    *_, cancel, stop, then = built[0].fns.values()
+    answers = {id for id, one in built[0].fns.items() if getattr(one.fn, "func", None) is talk.on_answer}
+    assert answers == set(cancel.cancels)
+    assert (stop.fn.func, stop.trigger_after) == (talk.on_stop, cancel._id)
+    assert (then.fn, then.trigger_after) == (len, stop._id)
 
 
 def test_a_conversation_whose_models_are_gone_says_so(home, monkeypatch):
