@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -340,6 +342,40 @@ def test_words_are_marked_once_both_replies_have_ended():
     turns[0]["replies"]["0"]["finish_reason"] = ""
     assert show.messages(SAY, turns, "1")[1]["content"] == "a c"
     assert turns[0]["replies"]["1"]["text"] == "a c"
+
+
+COPIES = """
+const listeners = [], copies = [], texts = JSON.parse(process.argv[1]);
+Object.defineProperty(globalThis, "navigator", { value: { clipboard: { writeText: (text) => copies.push(text) } } });
+globalThis.window = globalThis;
+globalThis.element = { addEventListener() {} };
+globalThis.document = { addEventListener: (kind, heard) => kind === "click" && listeners.push(heard) };
+%s
+for (const [place, text] of texts) {
+  const target = { closest: (places) => places === ".chat-column" || places.includes(place) };
+  listeners.forEach((heard) => heard({ target }));
+  navigator.clipboard.writeText(text);
+}
+console.log(JSON.stringify(copies));
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_what_is_copied_is_what_was_written():
+    text = "a < b &lt; ![x](y) `&lt; <mark>` & &amp;\n```html\n&lt;b> &amp; ![\n```\n&amp;lt; ```c++;x\n&lt;"
+    marked = show.marked("a", "one two &lt; `&lt;`")
+    assert "<mark>" in marked
+    cases = [
+        (".message-buttons-left", show.literal(text), text),
+        (".message-buttons-left", marked, "one two &lt; `&lt;`"),
+        (".message-buttons-right", show.typed(text), text),
+        (".copy_code_button", "&lt;b> &amp; <mark>", "&lt;b> &amp; <mark>"),
+    ]
+    given = json.dumps([[place, shown] for place, shown, _ in cases])
+    done = subprocess.run(
+        ["node", "-e", COPIES % playground.SCRIPT, given], capture_output=True, check=True, timeout=30
+    )
+    assert json.loads(done.stdout) == [written for *_, written in cases]
 
 
 # Visitors -------------------------------------------------------------------------------------------------------------
