@@ -123,6 +123,18 @@ def test_a_reply_that_grows_and_a_question_that_is_answered_make_no_branches():
     assert chats.find("a")["history"] == {"branches": [[turn("Who?", "A lamp", "B")]], "current": 0}
 
 
+def test_words_that_came_after_stop_make_no_branch():
+    def ended(text: str, *more: dict) -> list[dict]:
+        said = turn("Who?", "A", text)
+        return [{**said, "replies": {**said["replies"], "1": reply(text, finish_reason="stopped")}}, *more]
+
+    put("a", ended("A lamp"))
+    put("a", ended("A la"))
+    assert chats.find("a")["history"]["branches"] == [ended("A lamp")]
+    put("a", ended("A la", turn("Why?")))
+    assert chats.find("a")["history"]["branches"] == [ended("A la", turn("Why?"))]
+
+
 # Export ---------------------------------------------------------------------------------------------------------------
 
 
