@@ -274,10 +274,10 @@ def test_only_settings_that_are_changed_by_hand_are_remembered(built):
 
 
 def test_back_in_the_browser_first_ends_the_stream(built):
-    *_, cancel, stop, then = built[0].fns.values()
+    *_, press, cancel, stop, then = built[0].fns.values()
     answers = {id for id, one in built[0].fns.items() if getattr(one.fn, "func", None) is talk.on_answer}
-    assert answers == set(cancel.cancels)
-    assert (stop.fn.func, stop.trigger_after) == (talk.on_stop, cancel._id)
+    assert (answers, press.targets) == (set(cancel.cancels), cancel.targets)
+    assert (stop.fn.func, stop.trigger_after) == (talk.on_stop, press._id)
     assert (then.fn, then.trigger_after) == (len, stop._id)
 
 
