@@ -146,7 +146,8 @@ def connect_address(page: gr.Blocks, tabs: gr.Tabs, labels: dict, parts: dict) -
         label.select(None, pick, None, js=f"(pick) => {{ place.opened('{name}', pick) }}")
         if pick:
             pick.change(None, pick, None, js=f"(pick) => {{ place.picked('{name}', pick) }}")
-            fill(gr.Button(elem_id=f"place-{name}", visible="hidden").click, parts[name])
+            moved = gr.Button(elem_id=f"place-{name}", visible="hidden").click
+            fill(parts[name]["ended"](moved) if "ended" in parts[name] else moved, parts[name])
 
 
 def ask_address(parts: dict) -> None:

@@ -33,10 +33,20 @@ if (!window.chatKeys) {
     }
   });
   // What is copied from a message is what was written: without the marks and signs that only its display needs.
-  let copied = 0;
-  document.addEventListener("click", (event) => event.target.closest(".chat-column") && (copied = Date.now()), true);
+  let copied = 0, reply = false; // a person's own message and the code of a block hold no other sign than \u200b
+  document.addEventListener("click", ({ target }) => {
+    if (!target.closest(".chat-column")) return;
+    copied = Date.now();
+    reply = !target.closest(".message-buttons-right, .copy_code_button");
+  }, true);
   const write = navigator.clipboard?.writeText.bind(navigator.clipboard);
-  const plain = (text) =>
-    text.replace(/<\/?mark>|\u200b/g, "").replace(/!\\\[/g, "![").replace(/&lt;/g, "<").replace(/&amp;/g, "&");
+  // CODE of ui/playground_show.py, which leaves code as it was written.
+  const code = /(```[^]*?(?:```|$)|(?<![`\\])(?:``[^\n]*?``|`[^`\n]*`)(?!`))/;
+  const said = (part) =>
+    part.replace(/<\/?mark>/g, "").replace(/!\\\[/g, "![").replace(/&lt;/g, "<").replace(/&amp;/g, "&");
+  const plain = (text) => {
+    const seen = text.replace(/\u200b/g, "");
+    return reply ? seen.split(code).map((part, at) => (at % 2 ? part : said(part))).join("") : seen;
+  };
   if (write) navigator.clipboard.writeText = (text) => write(Date.now() - copied < 1000 ? plain(text) : text);
 }

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import pytest
 
@@ -15,7 +18,7 @@ from core.corpus import corpus
 from core.runs import database
 from core.sharing.sharing import Share
 from tests.test_share import echo
-from ui import pages, sharing_page
+from ui import pages, playground, sharing_page
 from ui import playground_chats as kept
 from ui import playground_show as show
 from ui import playground_talk as talk
@@ -120,6 +123,18 @@ def test_a_reply_that_grows_and_a_question_that_is_answered_make_no_branches():
     assert chats.find("a")["history"] == {"branches": [[turn("Who?", "A lamp", "B")]], "current": 0}
 
 
+def test_words_that_came_after_stop_make_no_branch():
+    def ended(text: str, *more: dict) -> list[dict]:
+        said = turn("Who?", "A", text)
+        return [{**said, "replies": {**said["replies"], "1": reply(text, finish_reason="stopped")}}, *more]
+
+    put("a", ended("A lamp"))
+    put("a", ended("A la"))
+    assert chats.find("a")["history"]["branches"] == [ended("A lamp")]
+    put("a", ended("A la", turn("Why?")))
+    assert chats.find("a")["history"]["branches"] == [ended("A la", turn("Why?"))]
+
+
 # Export ---------------------------------------------------------------------------------------------------------------
 
 
@@ -201,8 +216,8 @@ def test_what_came_before_the_window_was_closed_is_kept(monkeypatch):
     assert found["settings"]["system"] == "Be brief."
 
 
-def load(asked: str, before: dict | None = None, keeps: bool = True, stop: talk.StopFlag | None = None) -> dict:
-    return kept.on_load(SAY, keeps, asked, {}, stop or talk.StopFlag(), before or talk.EMPTY, "", *[None] * 4)
+def load(asked: str, before: dict | None = None, *, keeps: bool = True, stop=None, remembered=None) -> dict:
+    return kept.on_load(SAY, keeps, asked, remembered, stop or talk.StopFlag(), before or talk.EMPTY, "", *[None] * 4)
 
 
 def test_the_address_opens_a_conversation_with_its_models_and_settings(trained_run):
@@ -218,9 +233,52 @@ def test_the_address_opens_a_conversation_with_its_models_and_settings(trained_r
     assert talk.turns_of(parts["history"]) == [turn("Who?", "A", "B", who=(base, run))]
     assert stop.pressed_at  # a reply in another conversation ends
     again = load("a", parts["history"])
-    assert ("history" in again, "box_0" in again) == (False, False)  # it is open already
+    assert not {"history", "box_0", "pick"} & again.keys()  # it is open already
     fresh = load("new", parts["history"])
     assert (fresh["history"], fresh["pick"]) == (talk.EMPTY | {"kept": True}, "new")
+
+
+def test_the_settings_of_an_opened_conversation_stay_when_the_tab_is_opened_again():
+    assert load("", history([]), remembered={"system": "Mine."})["system"] == "Mine."
+    again = load("", history([], id="a"), remembered={name: 1 for name in talk.REMEMBERED})
+    assert [again[name] for name in talk.REMEMBERED] == [gr.skip()] * len(talk.REMEMBERED)
+
+
+@pytest.fixture(scope="module")
+def built() -> tuple[gr.Blocks, dict]:
+    """The Playground alone on a page, and its parts."""
+    with gr.Blocks() as page:
+        part = playground.build(SAY)
+        part["ended"](gr.Button("Back").click)(len, part["pick"], None)
+    return page, part
+
+
+def test_a_conversation_brings_settings_that_the_browser_does_not_remember():
+    put("a", [turn("Who?", "A", "B")], settings={"system": "A pirate.", "temperature": 0.1})
+    mine = talk.on_remember("seed", {"system": "Mine."}, 3)
+    names = ("system", "temperature", "seed")
+    opened = kept.on_open(SAY, history([]), mine, "a")
+    assert [opened[name] for name in names] == ["A pirate.", 0.1, 3]
+    assert [kept.new(SAY, opened["history"], mine)[name] for name in names] == [
+        "Mine.",
+        types.Sampling().temperature,
+        3,
+    ]
+    assert kept.on_delete(SAY, opened["history"], None)["system"] == ""
+
+
+def test_only_settings_that_are_changed_by_hand_are_remembered(built):
+    remembers = [one for one in built[0].fns.values() if getattr(one.fn, "func", None) is talk.on_remember]
+    assert [one.fn.args[0] for one in remembers] == list(talk.REMEMBERED)
+    assert {event for one in remembers for _, event in one.targets} == {"input", "release"}
+
+
+def test_back_in_the_browser_first_ends_the_stream(built):
+    *_, press, cancel, stop, then = built[0].fns.values()
+    answers = {id for id, one in built[0].fns.items() if getattr(one.fn, "func", None) is talk.on_answer}
+    assert (answers, press.targets) == (set(cancel.cancels), cancel.targets)
+    assert (stop.fn.func, stop.trigger_after) == (talk.on_stop, press._id)
+    assert (then.fn, then.trigger_after) == (len, stop._id)
 
 
 def test_a_conversation_whose_models_are_gone_says_so(home, monkeypatch):
@@ -230,7 +288,7 @@ def test_a_conversation_whose_models_are_gone_says_so(home, monkeypatch):
     assert parts["notice"] == SAY("chats.models_gone", names=r"base:x, Old \*one\*")
     told = []
     monkeypatch.setattr(kept, "inform", told.append)
-    assert load("deleted", parts["history"])["pick"] == "a"
+    assert "pick" not in load("deleted", parts["history"])
     assert told == [str(chats.ChatGone())]
 
 
@@ -239,13 +297,13 @@ def test_the_current_conversation_is_renamed_deleted_and_brought_back():
     now = history([turn("Who?", "A", "B")], id="a")
     assert kept.on_rename(SAY, now, "Who?", "") == {}
     assert kept.on_rename(SAY, now, "Lamp", "")["name"] == "Lamp"
-    parts = kept.on_delete(SAY, now)
+    parts = kept.on_delete(SAY, now, {})
     assert (parts["pick"], parts["history"]["branches"], chats.listed()[1]) == ("new", [[]], 0)
     assert "Lamp" in parts["restore"].value
-    back = kept.on_restore(SAY, parts["deleted"])
+    back = kept.on_restore(SAY, parts["deleted"], {})
     assert (back["pick"], names()) == ("a", ["Lamp"])
     with pytest.raises(Refused, match="has not begun"):
-        kept.on_delete(SAY, history([]))
+        kept.on_delete(SAY, history([]), {})
 
 
 def test_parts_without_a_value_stay_as_they_are():
@@ -298,6 +356,40 @@ def test_words_are_marked_once_both_replies_have_ended():
     assert turns[0]["replies"]["1"]["text"] == "a c"
 
 
+COPIES = """
+const listeners = [], copies = [], texts = JSON.parse(process.argv[1]);
+Object.defineProperty(globalThis, "navigator", { value: { clipboard: { writeText: (text) => copies.push(text) } } });
+globalThis.window = globalThis;
+globalThis.element = { addEventListener() {} };
+globalThis.document = { addEventListener: (kind, heard) => kind === "click" && listeners.push(heard) };
+%s
+for (const [place, text] of texts) {
+  const target = { closest: (places) => places === ".chat-column" || places.includes(place) };
+  listeners.forEach((heard) => heard({ target }));
+  navigator.clipboard.writeText(text);
+}
+console.log(JSON.stringify(copies));
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_what_is_copied_is_what_was_written():
+    text = "a < b &lt; ![x](y) `&lt; <mark>` & &amp;\n```html\n&lt;b> &amp; ![\n```\n&amp;lt; ```c++;x\n&lt;"
+    marked = show.marked("a", "one two &lt; `&lt;`")
+    assert "<mark>" in marked
+    cases = [
+        (".message-buttons-left", show.literal(text), text),
+        (".message-buttons-left", marked, "one two &lt; `&lt;`"),
+        (".message-buttons-right", show.typed(text), text),
+        (".copy_code_button", "&lt;b> &amp; <mark>", "&lt;b> &amp; <mark>"),
+    ]
+    given = json.dumps([[place, shown] for place, shown, _ in cases])
+    done = subprocess.run(
+        ["node", "-e", COPIES % playground.SCRIPT, given], capture_output=True, check=True, timeout=30
+    )
+    assert json.loads(done.stdout) == [written for *_, written in cases]
+
+
 # Visitors -------------------------------------------------------------------------------------------------------------
 
 
@@ -310,7 +402,7 @@ def test_a_visitor_of_the_whole_page_sees_no_conversations_and_leaves_none():
     talk.on_stop(SAY, asked)
     assert names() == ["Mine"]
     assert kept.on_list(SAY, asked, "") == ""
-    assert kept.on_open(SAY, asked, "a") == {}
+    assert kept.on_open(SAY, asked, {}, "a") == {}
     with pytest.raises(Refused):
         kept.on_export(SAY, "json", asked | {"id": "a"}, "")
     with pytest.raises(Refused):

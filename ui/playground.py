@@ -3,6 +3,7 @@
 Nothing here takes a path or a model's name from text: who can reply is chosen by id from a list (core.chat.chat_models).
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import gradio as gr
@@ -32,7 +33,8 @@ SHOW_MARKS = "(on) => { document.documentElement.toggleAttribute('data-no-marks'
 def build(say: Say, at_home: bool = False) -> dict:
     """The tab; returns its load handler, inputs and outputs. `at_home` adds what only the machine's owner may do.
 
-    "newest" begins a new conversation with the newest run, with its inputs; "pick" is the current conversation's id.
+    "newest" begins a new conversation with the newest run, with its inputs; "pick" is the current conversation's id;
+    "ended" lets an event first end a reply that is being written, and returns how to go on.
     """
     with gr.Tabs():
         with gr.Tab(say("playground.chat")):
@@ -48,16 +50,17 @@ def build(say: Say, at_home: bool = False) -> dict:
         found = kept.on_load(say, not pages.is_visitor(request), asked, *values[:split])
         return [*by_name(found, names), *arena_part["load"](*values[split:])]
 
-    def newest(request: gr.Request, stop) -> list:
-        return by_name(kept.on_newest(say, not pages.is_visitor(request), stop), names)
+    def newest(request: gr.Request, remembered, stop) -> list:
+        return by_name(kept.on_newest(say, not pages.is_visitor(request), remembered, stop), names)
 
     inputs, outputs = [*chat["inputs"], *arena_part["inputs"]], [*chat["parts"].values(), *arena_part["outputs"]]
     return {
         "load": load,
         "inputs": inputs,
         "outputs": outputs,
-        "newest": {"fn": newest, "inputs": chat["inputs"][1], "outputs": list(chat["parts"].values())},
+        "newest": {"fn": newest, "inputs": chat["inputs"][:2], "outputs": list(chat["parts"].values())},
         "pick": chat["parts"]["pick"],
+        "ended": chat["ended"],
     }
 
 
@@ -67,7 +70,7 @@ def by_name(found: dict, names) -> list:
 
 
 def build_chat(say: Say) -> dict:
-    """Kept conversations, columns, composer, settings: {"parts": components by name, "inputs" of kept.on_load}."""
+    """Kept conversations, columns, composer, settings: {"parts": components by name, "inputs" of kept.on_load, "ended"}."""
     with gr.Row(elem_classes="chat"):
         parts = build_side(say)
         with gr.Column(elem_classes="chat-main", min_width=280):
@@ -83,19 +86,20 @@ def build_chat(say: Say) -> dict:
     parts |= {"history": gr.State(EMPTY), "pick": gr.Textbox(visible="hidden")}
     stored = gr.BrowserState({}, storage_key="soulsmith-chat", secret="soulsmith")
     stop, who = gr.State(talk.StopFlag()), [parts[name] for name in kept.WHO]
-    connect_chat(say, parts, stop)
+    ended = connect_chat(say, parts, stop, stored)
     frames = [parts[name] for name in kept.FRAMES]
     parts["count"].input(
         lambda n: [gr.Column(visible=at < n) for at in range(len(COLUMNS))], parts["count"], frames, **QUICK
     )
     changes = [one.change for one in who]
     gr.on(changes, partial(kept.on_chips, say), who, chips, show_progress="hidden", trigger_mode="always_last")
-    remembered = [parts[name] for name in REMEMBERED]
-    for part in remembered:
-        part.change(talk.on_remember, remembered, stored, **QUICK)
+    for name in REMEMBERED:  # by hand alone: a conversation that is opened brings settings of its own
+        part, remember = parts[name], partial(talk.on_remember, name)
+        by_hand = [part.input, part.release] if isinstance(part, gr.Slider) else [part.input]  # its reset is a release
+        gr.on(by_hand, remember, [stored, part], stored, trigger_mode="always_last", **QUICK)
     parts["card"].input(partial(talk.on_card, say), parts["card"], parts["card"], **QUICK)
     parts["marks"].change(None, parts["marks"], None, js=SHOW_MARKS)
-    return {"parts": parts, "inputs": [stored, stop, parts["history"], parts["search"], *who]}
+    return {"parts": parts, "inputs": [stored, stop, parts["history"], parts["search"], *who], "ended": ended}
 
 
 def build_side(say: Say) -> dict:
@@ -207,8 +211,8 @@ def build_settings(say: Say) -> dict:
     return settings
 
 
-def connect_chat(say: Say, parts: dict, stop: gr.State) -> None:
-    """Send, Stop, the messages' own buttons, branches; and the kept conversations."""
+def connect_chat(say: Say, parts: dict, stop: gr.State, stored: gr.BrowserState) -> Callable:
+    """Send, Stop, the messages' own buttons, branches; and the kept conversations. Returns what connect_ends() does."""
     drawn, who = [parts[name] for name in kept.DRAWN], [parts[name] for name in kept.WHO]
     history, prompt, send = parts["history"], parts["prompt"], parts["send"]
     sent = [prompt, send, *drawn]
@@ -244,27 +248,30 @@ def connect_chat(say: Say, parts: dict, stop: gr.State) -> None:
         freed.then(partial(kept.on_list, say), [history, parts["search"]], parts["listing"], **QUICK)
     parts["branch"].input(partial(talk.on_branch, say), [parts["branch"], history], [*who, *drawn], **QUICK)
     parts["back"].input(partial(talk.on_back, say), [parts["back"], history], drawn, **QUICK)
-    connect_ends(say, parts, stop, answers)
     connect_kept(say, parts)
+    return connect_ends(say, parts, stop, stored, answers)
 
 
-def connect_ends(say: Say, parts: dict, stop: gr.State, answers: list) -> None:
-    """What ends a reply that is being written: Stop, another model, another conversation."""
+def connect_ends(say: Say, parts: dict, stop: gr.State, stored: gr.BrowserState, answers: list) -> Callable:
+    """What ends a reply that is being written: Stop, another model, another conversation; and the event given later."""
     history, freed = parts["history"], [parts[name] for name in kept.FREED]
-    ends = [
-        (parts[name].click, partial(handler, say), history, freed)
-        for name, handler in (("stop", talk.on_stop), ("clear", talk.on_new))
-    ]
+    on_stop = partial(talk.on_stop, say)
+    ends = [(parts["stop"].click, on_stop, history, freed)]
     ends += [(parts[name].input, partial(talk.on_who, say), [parts["prompt"], history], freed) for name in kept.WHO]
     names, whole, chosen = list(parts), list(parts.values()), gr.State()
     opens = named(partial(kept.on_open, say), names)
-    ends.append((parts["listing"].select, opens, [history, chosen], whole))
-    for name, handler, inputs in (("delete", kept.on_delete, history), ("restore", kept.on_restore, parts["deleted"])):
-        ends.append((parts[name].click, named(partial(handler, say), names), inputs, whole))
-    for event, handler, inputs, outputs in ends:
+    ends.append((parts["listing"].select, opens, [history, stored, chosen], whole))
+    others = {"clear": (kept.new, history), "delete": (kept.on_delete, history)}
+    for name, (handler, what) in (others | {"restore": (kept.on_restore, parts["deleted"])}).items():
+        ends.append((parts[name].click, named(partial(handler, say), names), [what, stored], whole))
+
+    def end(event, handler, inputs, outputs):
         # First the end of the stream, then the handler: a last piece of the stream would overwrite its work.
-        ended = event(on_cancel, stop, chosen, cancels=answers, **QUICK)
-        ended.then(handler, inputs, outputs, **QUICK)
+        return event(on_cancel, stop, chosen, cancels=answers, **QUICK).then(handler, inputs, outputs, **QUICK)
+
+    for one in ends:
+        end(*one)
+    return lambda event: end(event, on_stop, history, freed).then
 
 
 def on_cancel(stop: talk.StopFlag, event: gr.EventData) -> str | None:

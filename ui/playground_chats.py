@@ -36,37 +36,41 @@ def on_load(
 
     `kept`: whether conversations are stored and shown: not to visitors.
     """
-    parts = dict(zip((*WHO, "notice", *REMEMBERED, "card"), talk.on_load(say, remembered, *who), strict=True))
+    own = None if "id" in history else remembered  # a conversation that has begun has its settings already
+    parts = dict(zip((*WHO, "notice", *REMEMBERED, "card"), talk.on_load(say, own, *who), strict=True))
     parts["side"] = gr.Column(visible=kept)
+    current = history.get("id", NEW)
     if "kept" not in history:
         parts["history"] = history = {**history, "kept": kept}
-    parts["pick"] = history.get("id", NEW)
-    if kept and asked and asked != parts["pick"]:
+        parts["pick"] = current  # later only with what is opened: a message may begin a conversation meanwhile
+    if kept and asked and asked != current:
         stop.press()
         try:
-            parts |= new(say, history) if asked == NEW else opened(say, chats.find(asked))
+            parts |= new(say, history, remembered) if asked == NEW else opened(say, chats.find(asked), remembered)
         except UserError as error:  # an address of a conversation that was deleted
             inform(say.trouble(error))
-    return parts | {"listing": listing(say, search, parts["pick"]) if kept else ""}
+    return parts | {"listing": listing(say, search, parts.get("pick", current)) if kept else ""}
 
 
-def on_newest(say: Say, kept: bool, stop: talk.StopFlag) -> dict:
+def on_newest(say: Say, kept: bool, remembered, stop: talk.StopFlag) -> dict:
     """A new conversation with the base and the newest run."""
     stop.press()
     empty = {**talk.EMPTY, "kept": kept}
-    return on_load(say, kept, "", None, stop, empty, "", *[None] * len(COLUMNS)) | new(say, empty)
+    loaded = on_load(say, kept, "", remembered, stop, empty, "", *[None] * len(COLUMNS))
+    return loaded | new(say, empty, remembered)
 
 
-def new(say: Say, history: dict) -> dict:
-    return dict(zip(FREED, talk.on_new(say, history), strict=True))
+def new(say: Say, history: dict, remembered) -> dict:
+    """A new conversation, with the settings that this browser remembers."""
+    return dict(zip(FREED, talk.on_new(say, history), strict=True)) | talk.settings_of(remembered)
 
 
-def opened(say: Say, chat: dict) -> dict:
+def opened(say: Say, chat: dict, remembered) -> dict:
     """A kept conversation with its models and settings; a message that nobody has answered stands in the field."""
     history = chat["history"] | {"id": chat["id"], "kept": True}
     turns, who = talk.turns_of(history), dict(zip(COLUMNS, chat["columns"], strict=False)) | talk.who_of(history)
     unanswered = turns[-1]["prompt"] if turns and not turns[-1]["replies"] else ""
-    parts = new(say, history) | dict(zip(DRAWN, talk.drawing(say, chats.stopped(history)), strict=True))
+    parts = new(say, history, remembered) | dict(zip(DRAWN, talk.drawing(say, chats.stopped(history)), strict=True))
     parts["prompt"] = gr.Textbox(unanswered, interactive=True)
     choices, ids = talk.choices(say)
     for column, id in who.items():
@@ -106,10 +110,10 @@ def on_pick(say: Say, history: dict, search: str) -> dict:
     return parts | {"listing": on_list(say, history, search)}
 
 
-def on_open(say: Say, history: dict, chosen: str) -> dict:
+def on_open(say: Say, history: dict, remembered, chosen: str) -> dict:
     """Open the conversation that was clicked in the list."""
     try:
-        return opened(say, chats.find(chosen)) if history.get("kept") else {}
+        return opened(say, chats.find(chosen), remembered) if history.get("kept") else {}
     except UserError as error:
         inform(say.trouble(error))
         return {"prompt": gr.Textbox(interactive=True), "send": gr.Button(interactive=True)}
@@ -125,18 +129,18 @@ def on_rename(say: Say, history: dict, name: str, search: str) -> dict:
 
 
 @show_errors
-def on_delete(say: Say, history: dict) -> dict:
+def on_delete(say: Say, history: dict, remembered) -> dict:
     """Delete the current conversation, and offer to bring it back."""
     row = chats.delete(_id(say, history))
     restore = gr.Button(say("chats.restore", name=row["name"]), visible=True)
-    return new(say, history) | {"deleted": row, "restore": restore}
+    return new(say, history, remembered) | {"deleted": row, "restore": restore}
 
 
 @show_errors
-def on_restore(say: Say, deleted: dict) -> dict:
+def on_restore(say: Say, deleted: dict, remembered) -> dict:
     """Bring the conversation back that was deleted last, and open it."""
     chats.restore(deleted)
-    return opened(say, chats.find(deleted["id"])) | {"restore": gr.Button(visible=False)}
+    return opened(say, chats.find(deleted["id"]), remembered) | {"restore": gr.Button(visible=False)}
 
 
 @show_errors

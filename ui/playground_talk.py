@@ -53,7 +53,7 @@ def on_load(say: Say, remembered: dict | None, *chosen: str | None) -> list:
     new = [{} if id in ids else {"value": usual[index]} for index, id in enumerate(chosen)]
     # The notice that nothing can reply goes with the first model; what stands there of a reply stays.
     notice = (gr.skip() if any(chosen) else "") if ids else say("playground.empty")
-    remembered = remembered if isinstance(remembered, dict) else {}
+    remembered = _known(remembered)
     settings = [remembered.get(name, gr.skip()) for name in REMEMBERED]
     card = cards.choice(reply_gpu.chosen())
     return [*[gr.Dropdown(choices=named, **value) for value in new], notice, *settings, card]
@@ -73,8 +73,19 @@ def on_card(say: Say, uuid: str) -> gr.Dropdown:
     return cards.choice(uuid)
 
 
-def on_remember(*values) -> dict:
-    return dict(zip(REMEMBERED, values, strict=True))
+def on_remember(name: str, remembered: dict | None, value) -> dict:
+    """One more setting of this browser's own; those that an opened conversation brought are not among them."""
+    return _known(remembered) | {name: value}
+
+
+def settings_of(remembered: dict | None) -> dict:
+    """What a new conversation begins with: the settings that this browser remembers, else the usual ones."""
+    usual, remembered = {"system": ""} | asdict(Sampling()), _known(remembered)
+    return usual | {name: remembered[name] for name in usual if name in remembered}
+
+
+def _known(remembered: dict | None) -> dict:
+    return remembered if isinstance(remembered, dict) else {}
 
 
 # The history ----------------------------------------------------------------------------------------------------------

@@ -174,9 +174,37 @@ def _rows(chat: dict):
 
 
 def _joined(ours: list[list[dict]], theirs: list[list[dict]]) -> list[list[dict]]:
-    """Our branches, and those of theirs that do not begin one of ours."""
-    answered = [branch if not branch or branch[-1]["replies"] else branch[:-1] for branch in theirs]
-    return [*ours, *(branch for branch in answered if not any(_begins(branch, one) for one in ours))]
+    """Our branches, and those of theirs that do not begin one of ours; of a reply that was stopped, the longer text."""
+    joined = list(ours)
+    for branch in theirs:
+        branch = branch if not branch or branch[-1]["replies"] else branch[:-1]
+        if any(_begins(branch, one) for one in ours):
+            continue
+        at = next((at for at, one in enumerate(ours) if _stopped_sooner(one, branch)), None)
+        if at is None:
+            joined.append(branch)
+        elif len(ours[at]) == len(branch):
+            joined[at] = branch
+    return joined
+
+
+def _stopped_sooner(ours: list[dict], theirs: list[dict]) -> bool:
+    """Whether their last reply is one of ours that was stopped, with words that came too late to be drawn."""
+    *before, last = theirs
+    if len(theirs) > len(ours) or not _begins(before, ours):
+        return False
+    drawn = ours[len(before)]
+    return (
+        drawn["prompt"] == last["prompt"]
+        and any(reply["finish_reason"] == "stopped" for reply in drawn["replies"].values())
+        and all(_grown(reply, last["replies"].get(column, {"text": ""})) for column, reply in drawn["replies"].items())
+    )
+
+
+def _grown(reply: dict, later: dict) -> bool:
+    return later["text"] == reply["text"] or (
+        reply["finish_reason"] == "stopped" and later["text"].startswith(reply["text"])
+    )
 
 
 def _begins(branch: list[dict], other: list[dict]) -> bool:
