@@ -161,7 +161,7 @@ class Said:
 
 
 @pytest.fixture
-def shared():
+def served():
     """The visitors' page of a share that answers when it is let: (share, address, event)."""
     let = threading.Event()
 
@@ -180,10 +180,10 @@ def shared():
     server.should_exit = True
 
 
-def test_a_visitor_on_a_phone_comes_in_and_chats_by_keyboard(browser, shared):
+def test_a_visitor_on_a_phone_comes_in_and_chats_by_keyboard(browser, served):
     from axe_playwright_python.sync_playwright import Axe
 
-    share, address, let = shared
+    share, address, let = served
     say, asked = Say("ru"), []
     page = browser.new_context(locale="ru-RU", viewport=PHONE).new_page()
     page.on("request", lambda request: asked.append(request.url))

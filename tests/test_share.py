@@ -65,7 +65,7 @@ def guest(share: Share) -> sharing.Visitor:
 
 
 @pytest.fixture(scope="module")
-def shared():
+def served():
     """The visitors' page of an echoing share, opened as a button's handler opens it: (share, port)."""
     share = Share(echo, Limits(visitors=200))
     pressed = contextvars.copy_context()
@@ -227,17 +227,17 @@ def test_a_long_conversation_keeps_its_end_and_begins_with_the_visitor():
     assert (kept[0]["content"], kept[0]["role"], kept[-1]["content"], len(kept)) == ("12", "user", "30", 19)
 
 
-def test_nothing_answers_without_the_password_and_behind_it_only_the_chat(shared, home, monkeypatch):
+def test_nothing_answers_without_the_password_and_behind_it_only_the_chat(served, home, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_planted")
-    share, port = shared
+    share, port = served
     found = share_probe.sweep(port, share.password, home)
     tried = found.pop("endpoints_tried")
     assert tried > 300
     assert found == {"endpoints_open_without_password": 0, "endpoints_beyond_chat": 0, "files_read": 0, "found": []}
 
 
-def test_the_gate_asks_for_the_password_in_the_visitor_s_language(shared):
-    _, port = shared
+def test_the_gate_asks_for_the_password_in_the_visitor_s_language(served):
+    _, port = served
     asked = {
         lang: httpx.get(f"http://127.0.0.1:{port}/", headers={"accept-language": lang}).text for lang in ("en", "ru")
     }
@@ -246,8 +246,8 @@ def test_the_gate_asks_for_the_password_in_the_visitor_s_language(shared):
         assert "gradio" not in page
 
 
-def test_a_visitor_s_cookie_is_out_of_reach_of_scripts_and_the_page_of_frames(shared):
-    share, port = shared
+def test_a_visitor_s_cookie_is_out_of_reach_of_scripts_and_the_page_of_frames(served):
+    share, port = served
     answer = httpx.post(f"http://127.0.0.1:{port}/login", data={"password": share.password})
     assert answer.status_code == 303
     cookie = answer.headers["set-cookie"].split("; ")
@@ -261,8 +261,8 @@ def test_a_visitor_s_cookie_is_out_of_reach_of_scripts_and_the_page_of_frames(sh
         }
 
 
-def test_a_visitor_chats_and_another_cannot_listen(shared):
-    share, port = shared
+def test_a_visitor_chats_and_another_cannot_listen(served):
+    share, port = served
     guests = [share_probe.Guest(port, share.password) for _ in range(2)]
     note, boxes = guests[0].ask("sea lamp")
     assert (note, boxes) == ("Messages left: 99", [["sea lamp", "sea lamp"]] * 2)
@@ -317,15 +317,15 @@ def test_a_reply_that_a_starting_run_ends_is_begun_again(monkeypatch, home):
         ("/gradio_api/queue/join", ["a"], 400),
     ],
 )
-def test_a_request_that_is_not_the_page_s_own_is_refused(shared, path, body, status):
-    share, port = shared
+def test_a_request_that_is_not_the_page_s_own_is_refused(served, path, body, status):
+    share, port = served
     guest = share_probe.Guest(port, share.password)
     body = body | {"fn_index": 0, "session_hash": guest.session} if isinstance(body, dict) else body
     assert guest.client.post(path, json=body).status_code == status
 
 
-def test_a_large_request_is_refused(shared):
-    share, port = shared
+def test_a_large_request_is_refused(served):
+    share, port = served
     guest = share_probe.Guest(port, share.password)
     big = {"data": ["a" * 70_000, None], "fn_index": 0, "session_hash": guest.session}
     assert guest.client.post("/gradio_api/queue/join", json=big).status_code == 413
@@ -433,8 +433,8 @@ def test_twenty_visitors_at_once_each_get_their_own_reply(tmp_path, monkeypatch)
     assert share_probe.planted(tmp_path / "дом гостей") == 0
 
 
-def test_silent_connections_keep_nobody_out(shared):
-    share, port = shared
+def test_silent_connections_keep_nobody_out(served):
+    share, port = served
     assert share_probe.idle_connections(port, share.password, 600) == 600
 
 
@@ -462,14 +462,14 @@ def test_a_password_that_comes_too_slowly_is_not_waited_for(monkeypatch):
     server.should_exit = True
 
 
-def test_the_right_password_opens_in_the_middle_of_guessing_and_one_visitor_stays_one(shared):
-    share, port = shared
+def test_the_right_password_opens_in_the_middle_of_guessing_and_one_visitor_stays_one(served):
+    share, port = served
     assert share_probe.lockouts(port, share.password, 70) == 0
     assert share_probe.minted_by_one(port, share) == 1
 
 
-def test_the_probe_counts_no_visitor_of_before_though_a_share_tells_its_figures_late(shared):
-    share, port = shared
+def test_the_probe_counts_no_visitor_of_before_though_a_share_tells_its_figures_late(served):
+    share, port = served
     told, late = [share.state()], share_probe.Guest(port, share.password)
 
     class Late:

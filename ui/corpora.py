@@ -50,7 +50,9 @@ def build(say: Say) -> dict:
             [*taking["files"], checking["name"], *checking["settings"]], makes, show_progress="hidden",
         ),
     ]  # fmt: skip
-    checking["cancel"].click(partial(on_cancel, say), None, [checking["progress"], checking["cancel"]], cancels=made)
+    # First the end of the import, then the words: a last piece of its progress would overwrite them.
+    ended = checking["cancel"].click(lambda: None, None, None, cancels=made, queue=False)
+    ended.then(partial(on_cancel, say), None, [checking["progress"], checking["cancel"]], queue=False)
     # Corpora are also made in other tabs and other windows.
     listing.focus(lambda: gr.update(choices=choices(say)), None, listing, show_progress="hidden")
     return {

@@ -85,8 +85,14 @@ def connect(say: Say, taking: dict, checking: dict, steps) -> None:
         files.change(**look),
         checking["apply"].click(partial(on_apply, say), settled, [looked, stop], show_progress="hidden"),
     ]
-    stop.click(lambda: (say("corpora.look.cancelled"), gr.update(visible=False)), None, [looked, stop], cancels=looks)
+    # First the end of the look, then the words: a last piece of it would overwrite them.
+    ended = stop.click(lambda: None, None, None, cancels=looks, queue=False)
+    ended.then(partial(on_stop, say), None, [looked, stop], queue=False)
     taking["read"].click(partial(on_read, say), given, steps, show_progress="hidden")
+
+
+def on_stop(say: Say) -> tuple:
+    return say("corpora.look.cancelled"), gr.update(visible=False)
 
 
 def _build_mapping(say: Say) -> dict:

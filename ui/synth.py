@@ -46,7 +46,9 @@ def build(say: Say) -> dict:
             synth_reading.build(say, form["recipe"], job["listing"])
     shows = [shown, cancel]
     made = show.click(partial(on_show, say), inputs_kwargs=form, outputs=shows, show_progress="hidden")
-    cancel.click(partial(on_cancel, say), None, shows, cancels=made, show_progress="hidden")
+    # First the end of the preview, then the words: a last piece of it would overwrite them.
+    ended = cancel.click(lambda: None, None, None, cancels=made, queue=False)
+    ended.then(partial(on_cancel, say), None, shows, queue=False, show_progress="hidden")
     return {name: job[name] for name in ("changed", "load", "inputs", "outputs")}
 
 
