@@ -220,8 +220,10 @@ def load(asked: str, before: dict | None = None, *, keeps: bool = True, stop=Non
     return kept.on_load(SAY, keeps, asked, remembered, stop or talk.StopFlag(), before or talk.EMPTY, "", *[None] * 4)
 
 
-def test_the_address_opens_a_conversation_with_its_models_and_settings(trained_run):
-    base, run = chat_models.ids_of_run(trained_run).values()
+def test_the_address_opens_a_conversation_with_its_models_and_settings(trained, tmp_path, monkeypatch):
+    home = shutil.copytree(trained[0], tmp_path / "own")  # a conversation is kept in it
+    monkeypatch.setenv("SOULSMITH_HOME", str(home))
+    base, run = chat_models.ids_of_run(trained[1]).values()
     put("a", [turn("Who?", "A", "B", who=(base, run)), turn("Why?")], columns=[base, run], settings={"seed": 3})
     stop = talk.StopFlag()
     parts = load("a", stop=stop)
