@@ -256,7 +256,12 @@ def is_allowed_to_go(pattern: str, gone: set[str]) -> bool:
     return not gone or (pattern in GOES and few and all(one.startswith((GOES[pattern], "chats ")) for one in gone))
 
 
-@pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
+FAST = (empty, garbage, a_directory)  # the other damages of the longest test are slow
+
+
+@pytest.mark.parametrize(
+    "hurt", [pytest.param(hurt, marks=[] if hurt in FAST else [pytest.mark.slow], id=hurt.__name__) for hurt in DAMAGES]
+)
 def test_a_damaged_file_hides_nothing_else_and_is_named(hurt_home, hurt):
     before, wrong = listed(), {}
     for pattern, (kind, _, _) in damage.OBJECTS.items():
@@ -331,6 +336,7 @@ def test_a_directory_where_a_log_or_a_lock_is_opened_is_renamed_at_the_start(hur
     assert damage.clear_the_way() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
 def test_the_page_opens_with_every_file_damaged_at_once(hurt_home, hurt, monkeypatch):
     monkeypatch.setattr(runs, "start_worker", lambda: None)

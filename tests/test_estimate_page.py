@@ -128,6 +128,7 @@ def test_every_tile_of_the_mosaic_is_a_button_that_fills_the_form(kind):
     assert html.count('tabindex="0"') == (1 if kind == "prompt" else 2)
 
 
+@pytest.mark.slow
 def test_the_static_page_holds_the_same_figures_and_asks_no_other_host(tmp_path):
     told = page.write(tmp_path / "out.html", 2048)
     text = (tmp_path / "out.html").read_text(encoding="utf-8")

@@ -115,6 +115,7 @@ def test_what_bites_is_set_aside_and_the_others_are_imported(tmp_path):
     assert (aside["recursive.pdf"], aside["bomb.txt.gz"]) == ("too_large", "packed_too_much")
 
 
+@pytest.mark.slow
 def test_an_import_that_stands_still_ends_and_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(import_process, "SILENT_SECONDS", 3)
     slow = "import time; from core import process; process.opening('slow.txt'); time.sleep(60)"
@@ -198,6 +199,7 @@ def test_a_model_that_bites_is_refused_before_torch_reads_it(name, directory, mo
     assert peak_of_children() <= max(BEFORE[0], 2 * MEMORY)
 
 
+@pytest.mark.slow
 def test_a_preview_with_a_template_that_loops_ends(directory, monkeypatch):
     (directory / "chat_template.jinja").write_text(MODELS["a template that loops"][1])
     row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}

@@ -114,6 +114,7 @@ def test_what_began_as_pissa_goes_on_as_the_plain_adapter_that_it_was_saved_as(c
     assert after[0] == pytest.approx(before[-1], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_go_on_from_a_run_resumes_to_the_last_bit_when_the_run_before_is_gone(config, no_worker):
     """Killed after a checkpoint, with nothing left of the parent but what the child has kept."""
     parent = trained_here(config)
@@ -208,6 +209,7 @@ def test_a_checkpoint_that_is_written_anew_does_not_change_what_goes_on_from_it(
     assert kept.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_merged_model_of_a_run_that_went_on_replies_as_it_does_live(config, no_worker, tmp_path):
     parent = trained_here(config)
     child = trained_here(replace(config, start=f"run:{parent}", learning_rate=0.02))
@@ -225,6 +227,7 @@ def test_the_merged_model_of_a_run_that_went_on_replies_as_it_does_live(config, 
     chat.close()
 
 
+@pytest.mark.slow
 def test_the_capsule_of_a_run_that_goes_on_carries_its_start(config, no_worker, tmp_path):
     parent = trained_here(config)
     child = trained_here(replace(config, start=f"run:{parent}", max_steps=2))
@@ -332,6 +335,7 @@ def test_an_adapter_s_folder_brings_its_base_and_its_rank(config, no_worker, tin
     }
 
 
+@pytest.mark.slow
 def test_a_killed_worker_of_a_run_that_goes_on_leaves_it_lost_and_it_is_resumed(config):
     """The whole way, by worker and trainer."""
     parent = runs.start(replace(config, max_steps=2))

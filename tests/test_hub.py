@@ -276,6 +276,7 @@ def test_a_wrong_token_and_a_wrong_name_are_said(hub_run, fake_hub, home):
         hub.push(capsule.name, "me/lighthouse", TOKEN)
 
 
+@pytest.mark.slow
 def test_an_adapter_from_the_hub_replies_as_it_did_where_it_was_made(hub_run, fake_hub, home, tmp_path):
     wanted = said(f"run:{hub_run}")
     made = export.make(hub_run, "adapter", tmp_path / "adapter", quiet)

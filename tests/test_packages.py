@@ -91,6 +91,7 @@ def test_a_bitsandbytes_that_does_not_load_is_missed_by_those_alone_who_need_it(
         model_loading.load_base(config(method="qlora"))
 
 
+@pytest.mark.slow
 def test_an_adapter_is_put_on_where_bitsandbytes_does_not_load(tmp_path, tiny_model):
     """PEFT imports it for every adapter, wherever it is installed."""
     (tmp_path / "bitsandbytes").mkdir()

@@ -323,6 +323,7 @@ def test_dpo_that_goes_on_from_an_adapter_has_the_model_with_it_as_its_reference
         assert abs(begin[side] - base[side]) > 0.1
 
 
+@pytest.mark.slow
 def test_dpo_goes_on_bit_by_bit_after_a_sigkill_and_elsewhere(config, tmp_path):
     """In a capsule, which has nothing of ours but the package: its reference too is the one that it began with."""
     ended = {}

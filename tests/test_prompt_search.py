@@ -215,6 +215,7 @@ def test_the_arena_measures_a_profile_with_its_examples(tiny_model, tiny_corpus)
     assert found == {"loss": pytest.approx(nats / tokens, abs=1e-5), "rows": 6}
 
 
+@pytest.mark.slow
 def test_a_prompt_search_goes_on_where_it_was_paused(search, monkeypatch):
     whole, paused = search(), search()
     expected, calls, before, losses = work_on(whole), [], [], judge.Judge.losses

@@ -54,6 +54,7 @@ def wide(tmp_path_factory, tiny_tokenizer):
     return directory
 
 
+@pytest.mark.slow
 @needs_engine
 @pytest.mark.parametrize("kind", [kind for kind in Type if kind in quantizer.ERRORS and kind > Type.F16])
 def test_each_type_rounds_no_more_than_is_allowed(kind):
@@ -97,6 +98,7 @@ def test_tensors_get_the_types_that_a_kind_says():
     assert quantizer.tensor_type("output_norm.weight", [256], "q4_k_m", 24, False) == Type.F32
 
 
+@pytest.mark.slow
 @needs_engine
 def test_files_are_measured_and_the_best_is_named(wide):
     kinds = ("f16", "q8_0", "q6_k", "q4_k_m", "iq3_xxs")

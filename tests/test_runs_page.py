@@ -28,6 +28,7 @@ def drawn(run_id: str | None, say: Say = SAY, **more) -> dict:
     return dict(zip(run_view.DRAWN, run_view.draw(say, run_id, **more), strict=True))
 
 
+@pytest.mark.slow
 def test_a_capsule_is_packed_where_torch_may_be_imported(trained_run):
     code = "import sys; from ui import history_details as h; from ui.text import Say; "
     code += "print(h.on_pack(Say('en'), sys.argv[1]).value['path']); sys.exit('torch' in sys.modules)"

@@ -530,6 +530,7 @@ def test_a_share_goes_on_where_the_process_before_it_stopped():
     share.end()
 
 
+@pytest.mark.slow
 def test_a_share_is_served_by_a_process_that_is_started_again_and_ends_with_the_page(home):
     home.mkdir()
     share = links.DistantShare({"run_id": "none", "title": "a", "host": "127.0.0.1", "lang": "en"}, Limits())
@@ -545,6 +546,7 @@ def test_a_share_is_served_by_a_process_that_is_started_again_and_ends_with_the_
     assert share.ended
 
 
+@pytest.mark.slow
 def test_a_share_that_does_not_start_says_so(home):
     home.mkdir()
     share = links.DistantShare({"run_id": "none", "title": "a", "host": "no such host", "lang": "en"}, Limits())

@@ -124,6 +124,7 @@ def test_the_order_follows_from_the_seed_and_can_be_begun_in_any_epoch():
     assert list(other) != list(mixing.ByShare(mixture, 8, 7, 3))
 
 
+@pytest.mark.slow
 def test_shares_of_a_real_run_and_a_loss_for_each_corpus(config, tmp_path):
     batches = []
 
@@ -160,6 +161,7 @@ def test_shares_of_a_real_run_and_a_loss_for_each_corpus(config, tmp_path):
     assert first["by_corpus"][0] == next(event for event in alone if event["event"] == "eval")["eval_loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [False, True])
 def test_shares_are_resumed_to_the_last_bit(config, tmp_path, packing):
     config = replace(config, packing=packing, max_length=96, max_steps=0, epochs=1.5, save_total_limit=99)

@@ -145,6 +145,7 @@ def test_what_would_never_end_ends_in_words_within_seconds(head, rules, trouble,
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 def test_twenty_thousand_rules_in_a_loop_make_rows():
     recipe = read(LOOP, head="start: r0\n")
     assert texts(recipe, 3) == ["X"] * 3

@@ -392,6 +392,7 @@ def test_a_template_with_other_words_in_it_is_a_near_copy_at_any_length(length, 
     assert [verdict and (verdict["why"], verdict["of"]) for verdict in verdicts] == [None, ("near", 7)]
 
 
+@pytest.mark.slow
 def test_near_copies_of_a_job_are_those_of_the_report_on_its_corpus():
     texts = [recipes.load("style-en").make(1, number)["messages"][-1]["content"] for number in range(40)]
     texts += [texts[3] + " Indeed.", "So: " + texts[5]]
@@ -427,6 +428,7 @@ def test_the_price_follows_the_measurement():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_rows_and_troubles(tmp_path, capsys, monkeypatch):
     shown = run("style-ru", "--preview", "--tokens", "200000")
     assert (len(shown["rows"]), shown["xray"]["verdict"], shown["exact"]) == (10, "amber", False)

@@ -38,6 +38,7 @@ def test_the_tab_is_built_in_both_languages(lang):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_ten_rows_and_the_price_are_shown(lang):
     say = Say(lang)

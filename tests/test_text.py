@@ -67,6 +67,7 @@ def test_an_unknown_language_is_english():
     assert Say("de").lang == "en"
 
 
+@pytest.mark.slow
 def test_a_third_language_is_one_file(tmp_path, monkeypatch):
     """Put into assets/locales it is on the page; what it lacks is said in English."""
     shutil.copytree(paths.assets(), tmp_path / "assets")

@@ -41,6 +41,7 @@ def evals_in(events: list[dict]) -> list[list]:
     return [[event["step"], event["eval_loss"]] for event in events if event["event"] == "eval" and event["step"]]
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_fails_costs_no_checkpoint_and_is_made_up_for(config, tmp_path, monkeypatch):
     whole = events_of(config, tmp_path / "whole")
     held_out_loss, calls = batching.held_out_loss, []

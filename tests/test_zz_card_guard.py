@@ -133,6 +133,7 @@ def test_lines_that_ask_are_found_by_their_tokens():
     assert _card_lines().asking(source) == {6: 6, 7: 7, 8: 7, 11: 10}
 
 
+@pytest.mark.slow
 def test_a_process_notes_the_statements_that_ask_before_they_run(tmp_path):
     code = "from core.training import devices; devices.device_type(); from core.estimate import cards"
     site = Path(pretended_card.__file__).parent / "site"
