@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -314,8 +315,9 @@ class Running:
             self.figures = {"trouble": said.split("\n")[-1][:300]}
 
     def step(self) -> None:
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # killed when its time was over
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
         self.read()  # the end of its step
         self.read()  # the beginning of its next one, or of what comes after the last
 
