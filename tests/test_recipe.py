@@ -679,7 +679,7 @@ def test_pause_ends_with_a_checkpoint_alone_and_the_rest_is_the_same(config, tmp
 
 
 def test_a_run_that_no_longer_improves_ends_early_with_its_best_weights(config, tmp_path, monkeypatch):
-    losses = iter([9.0, 0.5, 3.0, 1.0, 2.0, 4.0])  # the second of the rows for recall
+    losses = iter([9.0, 0.5, 3.0, 0.5, 1.0, 0.5, 2.0, 0.5, 4.0, 0.5])  # every second one is of the rows for recall
     monkeypatch.setattr(batching, "held_out_loss", lambda *_: next(losses))
     config = replace(config, max_steps=20, eval_steps=1, early_stopping=2, keep_best=True)
     ending = training_loop.train(config, tmp_path, report=lambda *_, **__: None)

@@ -48,7 +48,7 @@ def test_an_evaluation_that_fails_costs_no_checkpoint_and_is_made_up_for(config,
 
     def fails_at_the_third(*args):
         calls.append(1)
-        if len(calls) == 4:  # of the held-out rows for the third time: the rows for recall follow the first one
+        if len(calls) == 5:  # of the held-out rows for the third time: the rows for recall follow them
             raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
         return held_out_loss(*args)
 
@@ -344,3 +344,74 @@ def test_rows_of_like_length_share_a_batch_whatever_the_size_of_the_corpus(rows,
 
 def test_few_rows_come_in_one_batch():
     assert sorted(batching.ByLength([5, 9, 7], 4, 7)) == [0, 1, 2]
+
+
+def test_a_stopped_run_names_the_loss_of_the_weights_that_it_leaves(config, tmp_path):
+    """Evaluated at steps 0 and 2, stopped at 3."""
+    steps, out = iter(range(1, 9)), tmp_path / "out"
+    seen, stop = [], lambda: next(steps) >= 3
+    ending = training_loop.train(
+        replace(config, keep_best=True), out, report=lambda event, **values: seen.append(values), should_stop=stop
+    )
+    losses = {values["step"]: values["eval_loss"] for values in seen if "eval_loss" in values}
+    assert list(losses) == [0, 2, 3]
+    named = ending["kept_step"] or ending["steps"]
+    assert (ending["steps"], ending["eval_loss"]) == (3, losses[named])
+    assert losses[named] == min(losses[2], losses[3])
+
+
+def test_an_evaluation_that_a_stop_leaves_no_time_for_names_no_loss(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop.callbacks, "LAST_EVALUATION_SECONDS", -1.0)
+    steps = iter(range(1, 9))
+    ending = training_loop.train(
+        config, tmp_path / "out", report=lambda *_, **__: None, should_stop=lambda: next(steps) >= 3
+    )
+    assert (ending["steps"], ending["stopped"], ending["eval_loss"]) == (3, True, None)
+
+
+def test_the_loss_of_rows_that_are_trained_on_is_known_at_every_evaluation(config, tmp_path):
+    evals = [event for event in events_of(config, tmp_path) if event["event"] == "eval"]
+    assert [event["step"] for event in evals if event.get("recall_loss")] == [0, 2, 4, 6]
+
+
+def test_the_best_weights_are_not_those_that_forgot(config, tmp_path, monkeypatch):
+    """The lowest loss is that of step 6, which the watcher knows to be unsound."""
+    losses = iter([9.0, 9.0, 3.0, 9.0, 4.0, 9.0, 1.0, 9.0])
+    monkeypatch.setattr(batching, "held_out_loss", lambda *_: next(losses))
+    watcher = training_loop.callbacks.Watcher()
+    watcher.unsound = lambda: [6]
+    ending = training_loop.train(
+        replace(config, keep_best=True), tmp_path, report=lambda *_, **__: None, watcher=watcher
+    )
+    assert (ending["kept_step"], ending["eval_loss"]) == (2, 3.0)
+
+
+def test_every_run_is_measured_at_both_ends(config, monkeypatch):
+    from core import events, paths
+    from core.runs import eval_samples, forgetting, runs, trainer
+
+    scores = iter([{"score": -1.0, "parts": {}, "foreign": None}, {"score": -2.0, "parts": {}, "foreign": None}])
+    monkeypatch.setattr(eval_samples, "sample", lambda *_: [{"prompt": "a", "reply": "b"}])
+    monkeypatch.setattr(forgetting, "measure", lambda *_: next(scores))
+    run_id = runs.create(config)
+    assert trainer.run(paths.run(run_id)) == "finished"
+    found = [e for e in events.read(paths.run(run_id))[0] if e["event"] in ("samples", "forgetting")]
+    assert [(e["event"], e["step"]) for e in found] == [
+        ("samples", 0),
+        ("forgetting", 0),
+        ("samples", 6),
+        ("forgetting", 6),
+    ]
+
+
+def test_what_forgot_or_drifted_is_unsound():
+    from core.runs import forgetting
+
+    base = {"score": -1.0, "foreign": 0.1}
+    now = [(-1.6, 0.1), (-1.7, 0.1), (-1.0, 0.3), (-1.0, None)]
+    assert [forgetting.is_sound(base, {"score": score, "foreign": foreign}) for score, foreign in now] == [
+        True,
+        False,
+        False,
+        True,
+    ]

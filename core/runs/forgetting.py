@@ -16,6 +16,7 @@ from core.training.encoding import prompt_ids
 RED_LINE = math.log(2)  # nats a token below the base
 BATCH = 4  # rows: with a large vocabulary the logits of more would not fit on a full card
 REPLY_TOKENS = 40
+DRIFT = 0.1  # more letters of a foreign script in Russian replies than the base writes
 
 
 @cache
@@ -35,6 +36,12 @@ def measure(model, tokenizer) -> dict:
             parts[value] = round(sum(chosen) / len(chosen), 4)
     replies = reply(model, tokenizer, questions()["russian"], REPLY_TOKENS)
     return {"score": round(sum(scores) / len(scores), 4), "parts": parts, "foreign": foreign_share(replies)}
+
+
+def is_sound(before: dict, now: dict) -> bool:
+    """Whether a measurement lies above the red line and has drifted little, beside the one before the first step."""
+    drift = None if None in (before["foreign"], now["foreign"]) else now["foreign"] - before["foreign"]
+    return now["score"] - before["score"] > -RED_LINE and (drift is None or drift < DRIFT)
 
 
 def foreign_share(replies: list[str]) -> float | None:

@@ -9,13 +9,12 @@ from core.errors import UserError
 from core.prompt_search import searches
 from core.runs import promote_checkpoint, runs, store
 from core.runs.alerts import OVER
-from core.runs.forgetting import RED_LINE
+from core.runs.forgetting import DRIFT, RED_LINE
 
 FEWEST_ROWS = 8  # held-out rows: the mean of fewer says little
 GAIN = 0.02  # of the loss before: less is within what another choice of held-out rows would change
 FALLING = 0.01  # of the loss, from the last evaluation but one to the last
 HEART = 0.5  # of their loss before: training rows that fell below it while held-out ones stand were learned by heart
-DRIFT = 0.1  # more letters of a foreign script in Russian replies than the base writes
 
 
 def of(run_id: str) -> dict:

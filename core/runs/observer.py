@@ -1,10 +1,12 @@
 """The watcher of a training: reads what the page asks for, waits for disk space, samples and measures."""
 
+import traceback
 from pathlib import Path
 
-from core import jobs
+from core import events, jobs
 from core.runs import disk_space, eval_samples, forgetting
 from core.training.environment import is_out_of_memory
+from core.training.errors import TemplateRefused
 
 
 class Observer:
@@ -15,6 +17,8 @@ class Observer:
         self.done_once = jobs.once_requests(run_dir)  # what was asked of an earlier process is not done again
         self.seen = None  # the latest request to stop or pause that was reported
         self.trained = 0  # parameters, known when the model is loaded
+        self.samples, self.scores = [], []  # the events "samples" and "forgetting" so far
+        self.tried = {}  # the step at which a measurement was tried last, by its name
 
     def should_stop(self) -> str:
         """stop or pause, if one of them was asked."""
@@ -36,6 +40,10 @@ class Observer:
     def on_model(self, trained: int) -> None:
         """Called when the model is loaded: space for a first checkpoint is waited for now, not hours later."""
         self.trained = trained
+        for event in events.read(self.run_dir)[0]:  # of earlier processes
+            measured = {"samples": self.samples, "forgetting": self.scores}.get(event["event"])
+            if measured is not None:
+                measured.append(event)
         self.before_save(0)
 
     def before_save(self, step: int) -> None:
@@ -45,22 +53,46 @@ class Observer:
         disk_space.need(self.run_dir, needed, self.report, self.should_stop)
 
     def on_evaluation(self, model, tokenizer, step: int) -> None:
-        if self.config.eval_samples:
+        """Every run is measured before its first step; then as it was asked, and where the best checkpoint is chosen."""
+        chooses = self.config.keep_best or self.config.early_stopping
+        if not step or self.config.eval_samples:
             self.on_sample(model, tokenizer, step)
-        if self.config.forgetting_meter:
-            scores = self._unless_full("forgetting_meter", step, lambda: forgetting.measure(model, tokenizer))
-            if scores is not None:
-                self.report("forgetting", step=step, **scores)
+        if not step or self.config.forgetting_meter or chooses:
+            self._on_meter(model, tokenizer, step)
+
+    def on_end(self, model, tokenizer, step: int) -> None:
+        """Measure what was measured before the first step once more: "Did it learn?" compares the two."""
+        if self.samples and self.tried.get("eval_samples") != step:
+            self.on_sample(model, tokenizer, step)
+        if self.scores and self.tried.get("forgetting_meter") != step:
+            self._on_meter(model, tokenizer, step)
+
+    def unsound(self) -> list[int]:
+        """The steps whose weights forgot or drifted too much since the first measurement, which is the one of step 0."""
+        if not self.scores or self.scores[0]["step"]:
+            return []
+        return [one["step"] for one in self.scores[1:] if not forgetting.is_sound(self.scores[0], one)]
 
     def on_sample(self, model, tokenizer, step: int) -> None:
-        samples = self._unless_full("eval_samples", step, lambda: eval_samples.sample(model, tokenizer))
+        samples = self._unless_it_fails("eval_samples", step, lambda: eval_samples.sample(model, tokenizer))
         if samples is not None:
+            self.samples.append({"step": step})
             self.report("samples", step=step, samples=samples)
 
-    def _unless_full(self, what: str, step: int, measure):
-        """What measure() returns; None, and an event, where memory does not suffice for it: the run goes on."""
+    def _on_meter(self, model, tokenizer, step: int) -> None:
+        scores = self._unless_it_fails("forgetting_meter", step, lambda: forgetting.measure(model, tokenizer))
+        if scores is not None:
+            self.scores.append({"step": step, **scores})
+            self.report("forgetting", step=step, **scores)
+
+    def _unless_it_fails(self, what: str, step: int, measure):
+        """What measure() returns; None, and an event, where memory or the chat template is not up to it: the run goes on."""
+        self.tried[what] = step
         try:
             return measure()
+        except TemplateRefused:  # some want a system message first
+            traceback.print_exc()
+            what = f"{what}.refused"
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

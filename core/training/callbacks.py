@@ -15,6 +15,7 @@ from .config import TrainConfig
 from .errors import LossIsZero, LossNotFinite
 
 STOP_CHECK_SECONDS = 1.0  # between two looks for a request to stop, during an evaluation
+LAST_EVALUATION_SECONDS = 60.0  # that a stopped run may take to measure the weights that it has saved
 
 
 class Watcher:
@@ -30,6 +31,13 @@ class Watcher:
     def on_evaluation(self, model, tokenizer, step: int) -> None:
         """Called after each evaluation."""
 
+    def unsound(self) -> Collection[int]:
+        """The steps whose weights are not to be taken for the best ones, however low their loss is."""
+        return ()
+
+    def on_end(self, model, tokenizer, step: int) -> None:
+        """Called once the weights of the last step are saved, unless the run was stopped."""
+
     def on_sample(self, model, tokenizer, step: int) -> None:
         """Called when a sample was requested."""
 
@@ -40,6 +48,7 @@ class Progress:
     def __init__(self, config: TrainConfig, report: Callable[..., None], should_stop, watcher: Watcher):
         self.config, self.report, self.should_stop, self.watcher = config, report, should_stop, watcher
         self.stopped, self.eval_loss, self.evaluated_at = "", None, None
+        self.until = None  # when the last evaluation of a stopped run ends
         self.stopped_early, self.kept_step, self.stop_checked = False, None, time.monotonic()
         self.step = 0
         self.tokenizer, self.evals = None, []  # evals: [step, loss] of every evaluation after training began
@@ -59,13 +68,19 @@ class Progress:
             "paused": self.stopped == "pause",
             "stopped_early": self.stopped_early,
             "kept_step": self.kept_step,
-            "eval_loss": self.eval_loss,
+            "eval_loss": self.eval_loss if self.measures_its_weights() else None,
             "step_seconds": round(self.all_seconds / max(1, self.all_steps), 4),
             "step_tokens": round(self.all_tokens / max(1, self.all_steps), 1),
         }
 
+    def measures_its_weights(self) -> bool:
+        """Whether the last evaluation was that of the weights that the run leaves; a pause leaves none."""
+        return self.stopped == "pause" or self.evaluated_at == (self.kept_step or self.step)
+
     def stop_requested(self) -> bool:
         """Whether an evaluation should end where it is; asked between its batches, answered once a second."""
+        if self.until:
+            return time.monotonic() > self.until
         if time.monotonic() - self.stop_checked < STOP_CHECK_SECONDS:
             return False
         self.stop_checked = time.monotonic()
@@ -177,7 +192,7 @@ class Progress:
             return
         size = checkpoints.seal(checkpoint, state.global_step, self.evals)
         self.report("checkpoint", step=state.global_step, path=checkpoint.name, bytes=size)
-        checkpoints.rotate(Path(args.output_dir), self.config.save_total_limit)
+        checkpoints.rotate(Path(args.output_dir), self.config.save_total_limit, self.watcher.unsound())
 
     def misses_evaluation(self, args, state) -> bool:
         """Whether training goes on from a checkpoint whose evaluation was due and did not come about."""
@@ -192,26 +207,29 @@ class Progress:
             self.evals = [known for known in self.evals if known[0] != step] + [[step, loss]]
         more = {"by_corpus": by_corpus, "recall_loss": recall}
         self.report("eval", step=step, eval_loss=loss, **{name: value for name, value in more.items() if value})
-        if environment.is_main_process() and (out / f"checkpoint-{step}" / "whole.json").is_file():
+        sealed = environment.is_main_process() and (out / f"checkpoint-{step}" / "whole.json").is_file()
+        if sealed:
             checkpoints.note_evals(out / f"checkpoint-{step}", self.evals)
-            checkpoints.rotate(out, self.config.save_total_limit)
         self.watcher.on_evaluation(model, self.tokenizer, step)
-        best = checkpoints.best_of(self.evals)
+        unsound = self.watcher.unsound()
+        if sealed:
+            checkpoints.rotate(out, self.config.save_total_limit, unsound)
+        best = checkpoints.best_of(self.evals, unsound)
         since = [known for known, _ in self.evals if best is not None and known > best]
         if self.config.early_stopping and len(since) >= self.config.early_stopping:
             self.stopped_early = control.should_training_stop = True
 
-    def keep_best(self, target: Path):
-        """Put the weights of the best checkpoint that is there into the place of the last ones."""
-        best = checkpoints.best_of(self.evals)
+    def keep_best(self, target: Path, step: int):
+        """Put the weights of the best checkpoint that is there into the place of those of the last step."""
+        best = checkpoints.best_of(self.evals, self.watcher.unsound())
         checkpoint = target.parent / f"checkpoint-{best}"
-        if best is None or best == self.evals[-1][0] or not (checkpoint / "whole.json").is_file():
+        if best in (None, step) or not (checkpoint / "whole.json").is_file():
             return
         for file in checkpoint.glob("*.safetensors"):
             scratch = target / (file.name + ".unfinished")
             shutil.copyfile(file, scratch)
             scratch.replace(target / file.name)
-        self.eval_loss, self.kept_step = dict(self.evals)[best], best
+        self.eval_loss, self.evaluated_at, self.kept_step = dict(self.evals)[best], best, best
 
 
 def change_learning_rate(optimizer, scheduler, learning_rate: float) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 DIGEST_BYTES = 2**28  # of a checkpoint's file are read to see whether it is still what was written
@@ -58,16 +58,17 @@ def evals_of(checkpoint: str | None) -> list:
     return json.loads((Path(checkpoint) / "whole.json").read_text(encoding="utf-8")).get("evals", [])
 
 
-def best_of(evals: list) -> int | None:
-    """The step of the lowest loss, the earliest of several."""
+def best_of(evals: list, unsound: Collection[int] = ()) -> int | None:
+    """The step of the lowest loss, the earliest of several; one of `unsound` only where there is no other."""
     finite = [(loss, step) for step, loss in evals if math.isfinite(loss)]
-    return min(finite)[1] if finite else None
+    sound = [(loss, step) for loss, step in finite if step not in unsound]
+    return min(sound or finite)[1] if finite else None
 
 
-def rotate(out: Path, newest: int) -> None:
+def rotate(out: Path, newest: int, unsound: Collection[int] = ()) -> None:
     """Delete all checkpoints but the newest ones and the best; a deletion that is cut short leaves none that looks whole."""
     whole = complete(out)
-    best = best_of(evals_of(str(whole[max(whole)])))
+    best = best_of(evals_of(str(whole[max(whole)])), unsound)
     for step in sorted(whole)[:-newest]:
         if step != best:
             (whole[step] / "whole.json").unlink()

@@ -126,8 +126,8 @@ class TrainConfig:
     save_total_limit: int = 2  # newest checkpoints kept; the one with the lowest evaluation loss is kept besides
     early_stopping: int = 0  # end after so many evaluations in a row without a new lowest loss; 0: never
     keep_best: bool = False  # save the weights of the checkpoint with the lowest evaluation loss, not the last ones
-    eval_samples: bool = False  # reply to the person's own prompts at each evaluation; train.py alone passes it over
-    forgetting_meter: bool = False  # ask about old knowledge at each evaluation; train.py alone passes it over
+    eval_samples: bool = False  # replies to the person's own prompts at each evaluation too; train.py makes none
+    forgetting_meter: bool = False  # old knowledge is asked about at each evaluation too; train.py does not ask
     seed: int = 7
 
     def __post_init__(self):

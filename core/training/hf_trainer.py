@@ -13,7 +13,7 @@ import torch
 from . import batching, devices, environment, mixing, preferences, token_cache
 from .config import TrainConfig
 
-RECALLED = 10  # training rows whose loss is taken with the first evaluation and the last
+RECALLED = 10  # training rows whose loss is taken with every evaluation
 
 
 class _Parts:
@@ -124,8 +124,7 @@ class _Parts:
         began, progress = time.monotonic(), self.soulsmith
         try:
             loss, by_corpus = self._held_out_loss()
-            begins_or_ends = self.state.global_step in (0, self.state.max_steps)
-            recall = self._recall_loss() if loss is not None and begins_or_ends else None
+            recall = None if loss is None else self._recall_loss()
         except Exception as error:
             error.step = self.state.global_step
             raise

@@ -133,17 +133,21 @@ def _ready_model(config: TrainConfig, tokenizer, report: Callable[..., None]) ->
 
 
 def _conclude(trainer, target: Path, *, evaluates: bool) -> None:
-    """Save what was trained, and evaluate it if that was not done at this step."""
+    """Save what was trained, and evaluate it if that was not done at this step; a stopped run takes a minute for it."""
     progress, step = trainer.soulsmith, trainer.state.global_step
     progress.watcher.before_save(step)
     # Saved before the evaluation: nobody should lose it while that goes on.
     state = trainer.gathered_weights()  # all processes have a part in it
     if environment.is_main_process():
         checkpoints.save_whole(target, partial(trainer.save_weights, state=state), progress.tokenizer)
+    if progress.stopped:
+        progress.until = time.monotonic() + callbacks.LAST_EVALUATION_SECONDS
     if evaluates and step and progress.evaluated_at != step:
         trainer.evaluate()
+    if not progress.stopped:
+        progress.watcher.on_end(trainer.model, progress.tokenizer, step)
     if progress.config.keep_best and environment.is_main_process():
-        progress.keep_best(target)
+        progress.keep_best(target, step)
 
 
 def prepare_rows(config: TrainConfig, tokenizer, report: Callable[..., None], cache: Path) -> tuple:

@@ -386,7 +386,10 @@ CHECKPOINTS = Group(
             "        since = [known for known, _ in self.evals if best is not None and known > best]",
             "        since = [known for known, _ in self.evals if best is not None and known >= best]",
         ),
-        ("        self.eval_loss, self.kept_step = dict(self.evals)[best], best", "        self.kept_step = best"),
+        (
+            "        self.eval_loss, self.evaluated_at, self.kept_step = dict(self.evals)[best], best, best",
+            "        self.evaluated_at, self.kept_step = best, best",
+        ),
         (
             "            self.control.should_training_stop = True\n            return {}",
             "            return {}",
