@@ -180,6 +180,16 @@ def test_a_length_that_nobody_said_is_one_that_the_model_reads(tmp_path):
         ("двести пятьдесят тысяч", 250_000),
         ("one hundred million", 10**8),
         ("10 million tokens", 10**7),
+        ("1e8", 10**8),
+        ("10^8", 10**8),
+        ("1.000.000", 10**6),
+        ("~100M", 10**8),
+        ("100Mtok", 10**8),
+        ("10кк", 10**7),
+        ("hundred million", 10**8),
+        ("сотня миллионов", 10**8),
+        ("три с половиной миллиарда", 3_500_000_000),
+        ("½ млрд", 500_000_000),
     ],
 )
 def test_counts_are_read_as_people_write_them(text, value):

@@ -49,6 +49,8 @@ SAID = {
     "deepseek r1 7b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
     "unsloth/Qwen2.5-7B": "Qwen/Qwen2.5-7B",
     "starter": "HuggingFaceTB/SmolLM2-135M",
+    "t-pro": "t-tech/T-pro-it-1.0",
+    "гигачат": "ai-sage/GigaChat-20B-A3B-base",
 }
 
 
@@ -76,13 +78,15 @@ def test_a_plan_names_the_model_as_the_hub_does(name, hub_name):
     [
         ("Saiga 1.3B", errors.NoSuchModel, "never published"),
         ("Сайга 1.3Б", errors.NoSuchModel, "Qwen/Qwen2.5-1.5B-Instruct"),
+        ("saiga 1,3b", errors.NoSuchModel, "never published"),
+        ("gemma 4", errors.ShapeUnknown, "google/gemma-4"),  # no gemma-3-4b
+        ("GigaChat3", errors.ShapeUnknown, "ai-sage/GigaChat3"),
         ("Saiga 3B", errors.UnknownModel, r"The nearest: IlyaGusev/saiga\w*_7b_lora"),
         ("saiga", errors.AmbiguousModel, "IlyaGusev/saiga_nemo_12b"),
         ("llama", errors.AmbiguousModel, "Add the size"),
         ("7B", errors.UnknownModel, "nearest"),
         ("a\0b", errors.UnknownModel, "nearest"),
         ("x" * 5000, errors.UnknownModel, "nearest"),
-        ("гигачат", errors.ShapeUnknown, "ai-sage/GigaChat"),
         ("gpt-oss 20b", errors.NeedsTrace, "openai/gpt-oss-20b"),
         ("{bad", errors.NotJson, "from its first { to its last }"),
         ('{"a":' + "[" * 100_000, errors.NotJson, "no JSON"),
