@@ -222,7 +222,7 @@ def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words
         ({"model": "Qwen/Qwen2.5-7B-Instrct"}, errors.UnknownModel, "Qwen/Qwen2.5-7B"),
         ({"model": "Saiga 1.3B"}, errors.NoSuchModel, "never published"),
         ({"model": ""}, errors.UnknownModel, "nearest"),
-        ({"model": "Qwen/Qwen3.5-4B"}, errors.NeedsTrace, "Check exactly"),
+        ({"model": "openai/gpt-oss-20b"}, errors.NeedsTrace, "Check exactly"),
         ({"card": "RTX 9090"}, errors.UnknownCard, "RTX 5090"),
         ({"max_length": 999_999}, config_errors.LongerThanTheModel, "Set max_length to 131072 or less"),
         ({"max_length": 0}, config_errors.TooSmall, "Try 512"),
