@@ -70,7 +70,8 @@ class Linear:
     def _base(self, tape: Tape, x: Tensor) -> Tensor:
         setup, (inner, outer) = self.setup, self.ends
         if self.packed:
-            return matmul_4bit(tape, x, inner, outer, setup.half, x.numel // inner >= UNPACKED_FROM)
+            unpacks, launches = x.numel // inner >= UNPACKED_FROM, 4 if setup.double_quant else 2
+            return matmul_4bit(tape, x, inner, outer, setup.half, unpacks, launches)
         return matmul(tape, x, self.weight, inner, outer, setup.autocast_width)
 
 
