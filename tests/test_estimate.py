@@ -201,7 +201,7 @@ def test_counts_are_read_as_people_write_them(text, value):
     [
         ("0", config_errors.TooSmall, "Try 10M"),
         ("-5", config_errors.TooSmall, "at least 1, got -5"),
-        ("many", errors.NotAnAmount, 'such as 100M, 2.5B or 40000, got "many"'),
+        ("many", errors.NotAnAmount, 'such as 100M, 2.5B, 40000, got "many"'),
         ("nan", errors.NotAnAmount, "got"),
         ("1e30", errors.NotAnAmount, "got"),
         ("100т", errors.NotAnAmount, "got"),  # thousands or trillions

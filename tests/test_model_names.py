@@ -123,6 +123,13 @@ def test_a_value_of_a_wrong_type_or_size_is_named(tmp_path, fields, words):
     assert time.perf_counter() - began < 0.5
 
 
+@pytest.mark.parametrize("field", ["tie_word_embeddings", "attention_bias", "mlp_bias"])
+def test_a_truth_that_is_written_as_a_word_is_named(field):
+    with pytest.raises(errors.NotTrueOrFalse, match=f'{field}: "false". It must be true or false'):
+        catalogue.shape(json.dumps({"model_type": "llama", field: "false"}))
+    assert catalogue.shape(json.dumps({"model_type": "llama", field: None})).parameters == 6_738_415_616
+
+
 def test_what_a_config_leaves_out_has_the_default_of_its_class():
     transformers = pytest.importorskip("transformers")
     for kind, ours in read_models()["defaults"].items():

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from core import paths
-from core.estimate.errors import IncompleteConfig, NeedsTrace, UnknownArchitecture, WrongInConfig
+from core.estimate.errors import IncompleteConfig, NeedsTrace, NotTrueOrFalse, UnknownArchitecture, WrongInConfig
 
 TEXT_MODELS = {  # whose decoder is the other
     "gemma3": "gemma3_text",
@@ -171,7 +171,7 @@ def from_config(config: dict, name: str) -> ModelShape:
     """The shape in a config.json of transformers; what it leaves out has the default of its class there.
 
     Raises:
-        UnknownArchitecture, NeedsTrace, IncompleteConfig, WrongInConfig: in words, with the nearest thing that works.
+        UnknownArchitecture, NeedsTrace, IncompleteConfig, WrongInConfig, NotTrueOrFalse: in words, with the nearest thing that works.
     """
     inner = next((config[key] for key in INNER if isinstance(config.get(key), dict)), None)
     if inner is not None:
@@ -188,6 +188,9 @@ def from_config(config: dict, name: str) -> ModelShape:
     sizes = _sizes(whole, name, kind)
     if families[kind].get("output_gate"):
         sizes |= _linear_sizes(whole, name, sizes["layers"])
+    for field in ("tie_word_embeddings", "attention_bias", "mlp_bias"):
+        if not isinstance(whole.get(field), bool | None):
+            raise NotTrueOrFalse(path=name, field=field, value=json.dumps(whole[field], ensure_ascii=False)[:40])
     return ModelShape(**sizes, **_differences(whole, kind, families[kind]))
 
 
