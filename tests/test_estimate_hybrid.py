@@ -6,6 +6,8 @@ from core.estimate import answer, catalogue, tables
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
 from core.estimate.shape import from_config
+from ui import calculator_html
+from ui.text import Say
 
 SMALL = {
     "model_type": "qwen3_5_text", "num_hidden_layers": 8, "num_attention_heads": 8, "num_key_value_heads": 2,
@@ -49,6 +51,14 @@ def test_a_hybrid_has_a_verdict_a_time_and_a_row_of_tiles():
     assert found.total_seconds > dense.total_seconds  # the scan starts kernels by the thousand
     [tiles] = tables.mosaic(Setup(), card, card.memory_bytes, tokens=10**7, epochs=3, model=LARGE)[:1]
     assert [tile.verdict for tile in tiles] == ["no", "fits", "fits", "fits"]
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "24 of 32 layers have linear"), ("ru", "вниманием: 24 из 32")])
+def test_the_page_says_whose_code_the_figures_are_of(lang, words):
+    card = catalogue.card("4090")
+    found, dense = (answer.ask(catalogue.shape(name), Setup(), card) for name in (LARGE, "Qwen/Qwen3-8B"))
+    assert words in calculator_html.verdict(Say(lang), found)
+    assert "flash-linear-attention" not in calculator_html.verdict(Say(lang), dense)
 
 
 def test_layers_are_counted_by_name_or_by_every_so_many():
