@@ -212,6 +212,29 @@ def test_the_header_of_a_gguf_file_of_experts_is_enough(tmp_path):
     assert shape.parameters == tied  # the file has no tensors at all, so no head of its own
 
 
+def test_the_header_of_a_gguf_file_of_a_hybrid_is_enough(tmp_path):
+    known = catalogue.shape("Qwen/Qwen3.5-27B")
+    writer = GGUFWriter(tmp_path / "hybrid.gguf", "qwen35")
+    writer.add_block_count(known.layers)
+    writer.add_embedding_length(known.hidden)
+    writer.add_feed_forward_length(known.inner)
+    writer.add_head_count(known.heads)
+    writer.add_head_count_kv(known.kv_heads)
+    writer.add_key_length(known.head_dim)
+    writer.add_vocab_size(known.vocabulary)
+    writer.add_ssm_conv_kernel(known.linear_kernel)
+    writer.add_ssm_state_size(known.linear_key_dim)
+    writer.add_ssm_group_count(known.linear_key_heads)
+    writer.add_ssm_time_step_rank(known.linear_value_heads)
+    writer.add_ssm_inner_size(known.linear_values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    shape = catalogue.shape(str(tmp_path / "hybrid.gguf"))
+    assert (shape.kind, shape.kinds) == ("qwen3_5_text", known.kinds)
+    assert shape.parameters == known.parameters - known.embedding  # no head of its own
+
+
 CONFIG = {"model_type": "qwen2", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
           "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 1000}  # fmt: skip
 
