@@ -57,8 +57,12 @@ SAID = {
     "MI300X": "AMD Instinct MI300X",
     "Arc A770 16GB": "Intel Arc A770",
     "B580": "Intel Arc B580",
-    "M3 Max": "Apple M3 Max",
+    "M3 Max 36": "Apple M3 Max",
+    "MacBook Pro M3 Max 64 ГБ": "Apple M3 Max",
     "Apple M5": "Apple M5",
+    "4070TiS": "NVIDIA GeForce RTX 4070 Ti SUPER 16GB",
+    "4090D": "NVIDIA GeForce RTX 4090 D 24GB",
+    "rtx_4070": "NVIDIA GeForce RTX 4070 12GB",
 }
 AMBIGUOUS = {
     "3060": "RTX 3060 12GB",
@@ -68,6 +72,7 @@ AMBIGUOUS = {
     "RTX 6000": "NVIDIA Quadro RTX 6000 24GB",
     "3080": "RTX 3080 10GB",
     "3080 laptop": "RTX 3080 Laptop 8GB",
+    "RX 7900": "AMD Radeon RX 7900 GRE 16GB",
 }
 
 
@@ -90,6 +95,14 @@ def test_a_card_that_is_sold_with_several_memories_is_asked_for(name):
     assert cards.card(AMBIGUOUS[name]).name in trouble.value.values["cards"]
 
 
+@pytest.mark.parametrize(("name", "sizes"), [("M3 Max", "36GB|48GB|64GB|96GB|128GB"), ("макбук м1", "8GB|16GB")])
+def test_a_machine_that_is_sold_with_several_memories_is_asked_for(name, sizes):
+    with pytest.raises(errors.AmbiguousCard) as trouble:
+        cards.card(name)
+    assert re.findall(r"\d+GB", trouble.value.values["cards"]) == sizes.split("|")
+    assert cards.card(trouble.value.values["example"]).sold_gb == float(sizes.partition("GB")[0])
+
+
 @pytest.mark.parametrize("name", ["RTX 9090", "banana", "", "RTX", "24", "4090 48GB", "1000000x H100", "NVIDIA"])
 def test_a_card_that_is_none_is_refused_with_the_nearest(name):
     with pytest.raises(errors.UnknownCard) as trouble:
@@ -97,13 +110,21 @@ def test_a_card_that_is_none_is_refused_with_the_nearest(name):
     assert trouble.value.values["nearest"].split(", ")[0] in cards.cards()
 
 
-@pytest.mark.parametrize("name", ["8x H100", "8×H100", "H100 x8", "8 х Н100"])  # the last in Cyrillic
+@pytest.mark.parametrize(
+    "name", ["8x H100", "8×H100", "H100 x8", "8 H100", "восемь H100", "8 х Н100"]
+)  # the last in Cyrillic
 def test_of_several_cards_one_is_answered_for(name):
     found = cards.card(name)
     assert (found.name, found.asked) == ("NVIDIA H100 80GB SXM", 8)
 
 
-@pytest.mark.parametrize("name", ["12 GB", "12gb", "12 ГБ", "карта 12 ГБ", "12 GB card"])
+@pytest.mark.parametrize(("name", "asked"), [("два 3090", 2), ("2 3090", 2), ("two rtx 3090", 2), ("0x 3090", 1)])
+def test_cards_that_are_counted_in_words_are_counted(name, asked):
+    found = cards.card(name)
+    assert (found.name, found.asked) == ("NVIDIA GeForce RTX 3090", asked)
+
+
+@pytest.mark.parametrize("name", ["12 GB", "12gb", "12 ГБ", "карта 12 ГБ", "12 GB card", "видеокарта на 12 ГБ"])
 def test_a_memory_alone_is_a_guess_at_a_typical_card(name):
     found, like = cards.card(name), cards.card("3060 12GB")
     assert found.name == "12 GB (≈ NVIDIA GeForce RTX 3060 12GB)"
@@ -121,6 +142,7 @@ def test_a_memory_alone_is_a_guess_at_a_typical_card(name):
         ("M3 Max", 36, "Apple M3 Max", 24.0),
         (None, 12, "12 GB (≈ NVIDIA GeForce RTX 3060 12GB)", 11.6),
         ("CPU", 16, "CPU", 16.0),
+        ("процессор", 16, "CPU", 16.0),
     ],
 )
 def test_the_memory_that_a_person_says_goes_before_the_name(name, gb, known, gib):

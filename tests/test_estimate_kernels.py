@@ -34,7 +34,9 @@ def test_a_layer_moves_the_bytes_that_its_real_operations_move(fields):
     setup = for_method(dataclasses.replace(BASE, **fields))
     two, three = (_operations(layers, setup) for layers in (2, 3))
     moved, launches = (three[name] - two[name] for name in ("bytes", "launches"))
-    kernels = [k for k in walk(catalogue.shape(MODEL), setup).layer if not k[3] and not k[5]]  # but attention and 4 bit
+    kernels = [
+        k for k in walk(catalogue.shape(MODEL), setup).layers["full_attention"] if not k[3] and not k[5]
+    ]  # but attention and 4 bit
     assert sum(kernel[2] for kernel in kernels) == pytest.approx(moved, rel=0.05)
     assert sum(kernel[4] for kernel in kernels) == pytest.approx(launches, rel=0.08)
 

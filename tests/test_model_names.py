@@ -49,6 +49,8 @@ SAID = {
     "deepseek r1 7b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
     "unsloth/Qwen2.5-7B": "Qwen/Qwen2.5-7B",
     "starter": "HuggingFaceTB/SmolLM2-135M",
+    "t-pro": "t-tech/T-pro-it-1.0",
+    "гигачат": "ai-sage/GigaChat-20B-A3B-base",
 }
 
 
@@ -76,13 +78,15 @@ def test_a_plan_names_the_model_as_the_hub_does(name, hub_name):
     [
         ("Saiga 1.3B", errors.NoSuchModel, "never published"),
         ("Сайга 1.3Б", errors.NoSuchModel, "Qwen/Qwen2.5-1.5B-Instruct"),
+        ("saiga 1,3b", errors.NoSuchModel, "never published"),
+        ("gemma 4", errors.ShapeUnknown, "google/gemma-4"),  # no gemma-3-4b
+        ("GigaChat3", errors.ShapeUnknown, "ai-sage/GigaChat3"),
         ("Saiga 3B", errors.UnknownModel, r"The nearest: IlyaGusev/saiga\w*_7b_lora"),
         ("saiga", errors.AmbiguousModel, "IlyaGusev/saiga_nemo_12b"),
         ("llama", errors.AmbiguousModel, "Add the size"),
         ("7B", errors.UnknownModel, "nearest"),
         ("a\0b", errors.UnknownModel, "nearest"),
         ("x" * 5000, errors.UnknownModel, "nearest"),
-        ("гигачат", errors.ShapeUnknown, "ai-sage/GigaChat"),
         ("gpt-oss 20b", errors.NeedsTrace, "openai/gpt-oss-20b"),
         ("{bad", errors.NotJson, "from its first { to its last }"),
         ('{"a":' + "[" * 100_000, errors.NotJson, "no JSON"),
@@ -117,6 +121,13 @@ def test_a_value_of_a_wrong_type_or_size_is_named(tmp_path, fields, words):
     with pytest.raises(errors.WrongInConfig, match=words):
         catalogue.shape(str(tmp_path))
     assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize("field", ["tie_word_embeddings", "attention_bias", "mlp_bias"])
+def test_a_truth_that_is_written_as_a_word_is_named(field):
+    with pytest.raises(errors.NotTrueOrFalse, match=f'{field}: "false". It must be true or false'):
+        catalogue.shape(json.dumps({"model_type": "llama", field: "false"}))
+    assert catalogue.shape(json.dumps({"model_type": "llama", field: None})).parameters == 6_738_415_616
 
 
 def test_what_a_config_leaves_out_has_the_default_of_its_class():
@@ -199,6 +210,29 @@ def test_the_header_of_a_gguf_file_of_experts_is_enough(tmp_path):
     assert (shape.kind, shape.experts, shape.kv_heads, shape.expert_inner) == ("qwen3_moe", 128, 4, 768)
     tied = catalogue.shape("Qwen/Qwen3-30B-A3B").parameters - config["vocab_size"] * 2048
     assert shape.parameters == tied  # the file has no tensors at all, so no head of its own
+
+
+def test_the_header_of_a_gguf_file_of_a_hybrid_is_enough(tmp_path):
+    known = catalogue.shape("Qwen/Qwen3.5-27B")
+    writer = GGUFWriter(tmp_path / "hybrid.gguf", "qwen35")
+    writer.add_block_count(known.layers)
+    writer.add_embedding_length(known.hidden)
+    writer.add_feed_forward_length(known.inner)
+    writer.add_head_count(known.heads)
+    writer.add_head_count_kv(known.kv_heads)
+    writer.add_key_length(known.head_dim)
+    writer.add_vocab_size(known.vocabulary)
+    writer.add_ssm_conv_kernel(known.linear_kernel)
+    writer.add_ssm_state_size(known.linear_key_dim)
+    writer.add_ssm_group_count(known.linear_key_heads)
+    writer.add_ssm_time_step_rank(known.linear_value_heads)
+    writer.add_ssm_inner_size(known.linear_values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    shape = catalogue.shape(str(tmp_path / "hybrid.gguf"))
+    assert (shape.kind, shape.kinds) == ("qwen3_5_text", known.kinds)
+    assert shape.parameters == known.parameters - known.embedding  # no head of its own
 
 
 CONFIG = {"model_type": "qwen2", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,

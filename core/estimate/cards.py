@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from core import paths
-from core.estimate import errors, probe
+from core.estimate import amounts, errors, probe
 from core.hardware import hardware
 
 GIB = 2**30
@@ -46,6 +46,7 @@ class Card:
     has_hbm: bool = False  # memory that no machine shares with its processor
     is_shared: bool = False  # its memory is the machine's, of which it is sold with several sizes
     sold_gb: float = 0  # memory by its name; 0: not known
+    sizes_gb: tuple[float, ...] = ()  # with which a machine with shared memory is sold
     is_guess: bool = False  # only the memory was named: the rates are of a typical card with as much
     asked: int = 1  # how many of it were asked for; every answer is for one
 
@@ -92,6 +93,7 @@ def _card(entry: dict) -> Card:
         has_hbm=entry["memory_type"].startswith("HBM"),
         is_shared="shared" in entry["memory_type"],
         sold_gb=entry["memory_nominal_GB"],
+        sizes_gb=tuple(entry.get("memory_sizes_GB", ())),
     )
 
 
@@ -108,7 +110,7 @@ class Said:
 @functools.lru_cache(1024)
 def said(name: str) -> Said:
     """A name of a card taken apart; "8x H100 80GB", "rtx4090", "4070ti", «РТХ 3060 12 ГБ» and drivers' names are read."""
-    text = _latin(name.lower())
+    text = _latin(_counted(name.lower().replace("_", " ")))
     asked = re.match(r"\s*(\d{1,3})\s*[x×*]\s*(?=\S)", text) or re.search(
         r"[\s(]*(?<![a-z])[x×*]\s*(\d{1,3})\)?\s*$", text
     )
@@ -118,9 +120,9 @@ def said(name: str) -> Said:
     gb = float((size[1] or size[2]).replace(",", ".")) if size else None
     text = SIZE.sub(" ", text)
     text = re.sub(r"(rtx|gtx|rx|tesla|quadro|geforce|radeon)(?=\d)", r"\1 ", text)
-    text = re.sub(r"(?<=\d{4})-?(?=(ti|super|xtx?|gre|laptop|mobile)\b|tisuper\b)", " ", text).replace(
-        "tisuper", "ti super"
-    )
+    text = re.sub(r"\b(i?mac|macbook)( (pro|air|studio|mini))?\b", " ", text)
+    text = re.sub(r"(?<=\d{4})-?(?=(ti|super|xtx?|gre|laptop|mobile|d)\b|tis(uper)?\b)", " ", text)
+    text = re.sub(r"\btis(uper)?\b", "ti super", text)
     text = re.sub(r"\b([1-5]0[5-9]0)s\b", r"\1 super", text)
     text = re.sub(r"\bmax[\s-]?q\b", "maxq", text)
     text = re.sub(r"\b(mobile|notebook)\b", "laptop", text)
@@ -131,7 +133,19 @@ def said(name: str) -> Said:
     if gb is None and len(words) > 1:  # "a100 80"
         number = next((word for word in words if re.fullmatch(r"\d{1,3}", word)), None)
         gb, words = (float(number), words - {number}) if number else (gb, words)
-    return Said(frozenset(words), "pcie" if "pcie" in sockets else "sxm", gb, int(asked[1]) if asked else 1)
+    return Said(frozenset(words), "pcie" if "pcie" in sockets else "sxm", gb, max(1, int(asked[1])) if asked else 1)
+
+
+def _counted(text: str) -> str:
+    """Cards counted in front of their name: «два 3090», "8 H100" and "two 4090" as 2 x 3090, 8 x h100, 2 x 4090."""
+    found = re.match(
+        r"\s*([^\W\d_]{2,}|\d{1,2})\s+(?=(?:rtx|gtx|rx|ртх|гтх|рх|geforce|tesla)\b|[a-zа-я]*\d{2}|[a-zа-я]{1,3}\d)",
+        text,
+    )
+    number = amounts.read(found[1]) if found else None
+    if not number or number != int(number) or number > 16:
+        return text
+    return f"{number:.0f} x {text[found.end() :]}"
 
 
 def _latin(text: str) -> str:
@@ -181,6 +195,9 @@ def card(name: str, memory_gb: float | None = None) -> Card:
         listed = ", ".join(card.name for card in fits[:6])
         example = next((card.name for card in fits if f"{card.sold_gb:g}GB" in card.name), fits[0].name)
         raise errors.AmbiguousCard(name=name, cards=listed, example=example.rpartition("GeForce ")[2])
+    if gb is None and memory_gb is None and not exact and len(fits[0].sizes_gb) > 1:
+        named = [f"{fits[0].name} {size:g}GB" for size in fits[0].sizes_gb]
+        raise errors.AmbiguousCard(name=name, cards=", ".join(named), example=named[0])
     chosen = min(fits, key=lambda card: abs(card.sold_gb - gb)) if gb else fits[0]
     if gb and gb != chosen.sold_gb:
         if memory_gb is None and not chosen.is_shared:
@@ -243,7 +260,7 @@ def chosen(name: str | None = None, memory_gb: float | None = None) -> tuple[Car
     if memory_gb is not None:
         known = _of_memory(name, memory_gb)
         return known, known.memory_bytes
-    if name and name.upper() == CPU:
+    if _is_processor(name):
         return processor(), hardware.machine().memory_free_bytes
     gpu = None
     if not name or name.startswith(MINE):
@@ -257,11 +274,15 @@ def chosen(name: str | None = None, memory_gb: float | None = None) -> tuple[Car
     return known, known.memory_bytes
 
 
+def _is_processor(name: str | None) -> bool:
+    return bool(name) and _latin(name.strip().lower()) in ("cpu", "processor")
+
+
 def _of_memory(name: str | None, gb: float) -> Card:
     """The card of a name, or any, with the memory that a person says it has."""
     if not name:
         return typical(gb)
-    if name.upper() == CPU:
+    if _is_processor(name):
         return processor(memory_bytes=int(gb * GIB))
     if name.startswith(MINE):
         return replace(with_memory(chosen(name)[0], gb), sold_gb=gb)

@@ -27,6 +27,9 @@ GGUF_LISTED = 1024  # longest array that is read: of a number for each layer; th
 GGUF_KINDS = {
     "qwen2moe": "qwen2_moe",
     "qwen3moe": "qwen3_moe",
+    "qwen3next": "qwen3_next",
+    "qwen35": "qwen3_5_text",
+    "qwen35moe": "qwen3_5_moe_text",
     "phi2": "phi",
     "gpt-oss": "gpt_oss",
     "mistral3": "ministral3",
@@ -44,6 +47,11 @@ GGUF_KEYS = {
     "num_experts_per_tok": "expert_used_count",
     "moe_intermediate_size": "expert_feed_forward_length",
     "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
+    "full_attention_interval": "full_attention_interval",
+    "linear_conv_kernel_dim": "ssm.conv_kernel",
+    "linear_key_head_dim": "ssm.state_size",
+    "linear_num_key_heads": "ssm.group_count",
+    "linear_num_value_heads": "ssm.time_step_rank",
 }
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _refused: dict[str, tuple[float, dict]] = {}  # by hub id: when, and what the process said
@@ -202,6 +210,8 @@ def read_gguf(name: str) -> dict:
     config = {name: facts.get(f"{kind}.{key}") for name, key in GGUF_KEYS.items()}
     config["vocab_size"] = config["vocab_size"] or facts.get("tokenizer.ggml.tokens")
     known = {name: max(value) if isinstance(value, list) else value for name, value in config.items() if value}
+    if (inner := facts.get(f"{kind}.ssm.inner_size")) and known.get("linear_num_value_heads"):
+        known["linear_value_head_dim"] = inner // known["linear_num_value_heads"]
     if kind == "llama" and known.get("num_experts"):
         kind = "mixtral"
         known["num_local_experts"] = known.pop("num_experts")

@@ -2,6 +2,20 @@
 
 from core.errors import UserError
 
+# What is written in a field, for a person who wrote something else there.
+EXAMPLES = {
+    "tokens": "100M, 2.5B, 40000",
+    "memory_gb": "12, 7.5",
+    "epochs": "3, 0.5",
+    "mix": "20",
+    "price": "0.3",
+    "lora_rank": "16",
+    "batch_size": "4",
+    "gradient_accumulation_steps": "8",
+    "max_length": "2048",
+    "prompt_tokens": "500",
+}
+
 
 class UnknownModel(UserError):
     template = (
@@ -59,6 +73,10 @@ class WrongInConfig(UserError):
     template = "{path} says {field}: {value}. It must be a whole number from {least} to {most}."
 
 
+class NotTrueOrFalse(UserError):
+    template = "{path} says {field}: {value}. It must be true or false."
+
+
 class NotJson(UserError):
     template = (
         "{path} is no JSON. It must be the config.json of a decoder language model, from its first {{ to its last }}."
@@ -100,7 +118,10 @@ class ShapeUnknown(UserError):
 
 
 class NotAnAmount(UserError):
-    template = '{field} must be a number such as 100M, 2.5B or 40000, got "{value}".'
+    template = '{field} must be a number such as {examples}, got "{value}".'
+
+    def __init__(self, *, field: str, value, examples: str = ""):
+        super().__init__(field=field, value=value, examples=examples or EXAMPLES.get(field, "0.05, 1"))
 
 
 class OutOfRange(UserError):

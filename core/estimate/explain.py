@@ -50,7 +50,7 @@ def memory(answer: Answer) -> list[Line]:
 
 def _prompt_memory(answer: Answer) -> list[Line]:
     shape, setup, peak = answer.shape, answer.setup, answer.memory
-    cache = f"2 × {shape.layers} × {shape.kv:,} × {setup.half} B × {setup.max_length:,}"
+    cache = f"2 × {shape.layers - shape.linear_layers} × {shape.kv:,} × {setup.half} B × {setup.max_length:,}"
     read = f"{setup.prompt_tokens:,} × {peak.components['activations'] / setup.prompt_tokens:,.0f} B"
     return [
         Line("weights", peak.components["weights"], f"{shape.parameters:,} × {setup.half} B", "config"),
@@ -87,8 +87,10 @@ def _weights(answer: Answer) -> str:
 
 def _adapter(answer: Answer) -> str:
     shape, setup = answer.shape, for_method(answer.setup)
-    ends = sum(sum(e) for name, e in shape.linears().items() if setup.adapts and name in targets(setup, shape))
-    lora = f"{setup.lora_rank} × {ends:,} × {shape.layers} × {setup.adapter_width} B"
+    ends = shape.lora_parameters(1, targets(setup, shape)) if setup.adapts else 0
+    lora = f"{setup.lora_rank} × {ends:,} × {setup.adapter_width} B"
+    if not shape.linear_layers:
+        lora = f"{setup.lora_rank} × {ends // shape.layers:,} × {shape.layers} × {setup.adapter_width} B"
     saved = copies(shape, setup)
     return f"{lora} + {saved:,} × {setup.saved_width} B" if saved else lora
 

@@ -4,6 +4,7 @@ The functions keep local names alive exactly where the real ones do (an argument
 that decides the peak. One layer of each kind is enough: memory.py adds up the rest.
 """
 
+from core.estimate import delta_net
 from core.estimate.operations import (
     SINGLE,
     activate,
@@ -23,7 +24,7 @@ from core.estimate.operations import (
     unary,
 )
 from core.estimate.setup import Setup, targets
-from core.estimate.shape import ModelShape
+from core.estimate.shape import FULL, LINEAR, ModelShape
 from core.estimate.size_autograd import Tape, Tensor, Weight
 
 PACKED = 0.52  # bytes of a weight in 4 bit with its scales
@@ -69,18 +70,19 @@ class Linear:
     def _base(self, tape: Tape, x: Tensor) -> Tensor:
         setup, (inner, outer) = self.setup, self.ends
         if self.packed:
-            return matmul_4bit(tape, x, inner, outer, setup.half, x.numel // inner >= UNPACKED_FROM)
+            unpacks, launches = x.numel // inner >= UNPACKED_FROM, 4 if setup.double_quant else 2
+            return matmul_4bit(tape, x, inner, outer, setup.half, unpacks, launches)
         return matmul(tape, x, self.weight, inner, outer, setup.autocast_width)
 
 
 class Layer:
     """One decoder layer: modules made once, called for each pass."""
 
-    def __init__(self, shape: ModelShape, setup: Setup):
-        self.shape, self.setup = shape, setup
+    def __init__(self, shape: ModelShape, setup: Setup, kind: str = FULL):
+        self.shape, self.setup, self.kind = shape, setup, kind
         self.weights: list[Weight] = []
         adapted = targets(setup, shape) if setup.adapts else ()
-        self.linear = {n: Linear(setup, e, n in adapted, self.weights) for n, e in shape.linears().items()}
+        self.linear = {n: Linear(setup, e, n in adapted, self.weights) for n, e in shape.linears(kind).items()}
         trains = setup.method == "full"
         width = SINGLE if setup.kbit_prepare else setup.weight_width
         self.norm = Weight(shape.hidden, width, trains)
@@ -132,11 +134,16 @@ class Layer:
 
     def _attention(self, tape: Tape, hidden: Tensor) -> Tensor:
         shape, setup = self.shape, self.setup
+        if self.kind == LINEAR:
+            return delta_net.attention(tape, shape, setup, self.linear, self.head_norm, hidden)
         if shape.fused:
             q, k, v = _split(tape, self.linear["qkv_proj"](tape, hidden), (shape.q, shape.kv, shape.kv))
         else:
             q, k, v = (self.linear[name](tape, hidden) for name in ("q_proj", "k_proj", "v_proj"))
-        rows = hidden.numel // shape.hidden
+        rows, gate = hidden.numel // shape.hidden, None
+        if shape.output_gate:
+            q, gate = _split(tape, q, (1, 1))
+            gate = copy(tape, gate)
         if shape.qk_norm:
             q = self._normalise(tape, q, self.head_norm, rows * shape.heads)
             k = self._normalise(tape, k, self.head_norm, rows * shape.kv_heads)
@@ -150,6 +157,8 @@ class Layer:
         else:
             out = self._kernel(tape, q, k, v)
         del q, k, v
+        if gate is not None:
+            out = multiply(tape, out, tanh(tape, gate))  # a sigmoid keeps what tanh does
         return self.linear["o_proj"](tape, out)
 
     def _kernel(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""The instant answer: peak memory of a training step, worked out from the sizes of two layers, the head and the loss.
+"""The instant answer: peak memory of a training step, worked out from the sizes of a few layers, the head and the loss.
 
-The step is walked through in sizes with two layers (step.py); every further layer adds what it keeps for the backward
+The step is walked through in sizes with two layers of each kind (step.py); every further layer adds what it keeps for the backward
 pass, its weights, its gradients and its optimizer states.
 """
 
@@ -46,13 +46,12 @@ def estimate(shape: ModelShape, setup: Setup, capability: float = 8.0) -> Memory
     setup = for_method(setup)
     setup_walk = walk(shape, setup)
     resident = residents(shape, setup)
-    more = shape.layers - 2
     kept_gradients = setup.gradient_accumulation_steps > 1
     lifted = {}
     for phase, peak in setup_walk.peaks.items():
-        extra = more * setup_walk.gradients if kept_gradients or phase in ("backward_last", "embedding") else 0
-        extra += more * setup_walk.saved if phase in ("forward", "loss") else 0
-        extra += more * setup_walk.kept if phase in ("loss_backward", "backward_first") else 0
+        extra = setup_walk.gradients if kept_gradients or phase in ("backward_last", "embedding") else 0
+        extra += setup_walk.saved if phase in ("forward", "loss") else 0
+        extra += setup_walk.kept if phase in ("loss_backward", "backward_first") else 0
         lifted[phase] = peak + extra
     gradients = resident.pop("gradients")
     lifted["optimizer"] = gradients * (2 if setup.foreach else 1)
@@ -60,7 +59,7 @@ def estimate(shape: ModelShape, setup: Setup, capability: float = 8.0) -> Memory
     blas = (CUBLAS_HOPPER if capability == 9.0 else CUBLAS) if capability else 0
     base = sum(resident.values()) + blas
     phase = max(lifted, key=lifted.get)
-    components = resident | _at_peak(setup_walk, setup, phase, lifted[phase], more, gradients)
+    components = resident | _at_peak(setup_walk, setup, phase, lifted[phase], gradients)
     components["workspace"] = blas
     allocated = base + lifted[phase]
     context = 0 if not capability else CONTEXT if capability >= 8.0 else CONTEXT_OLD
@@ -73,13 +72,17 @@ def estimate(shape: ModelShape, setup: Setup, capability: float = 8.0) -> Memory
         context=context,
         parameters=shape.parameters,
         trainable=trainable(shape, setup),
-        saved_per_layer=setup_walk.saved if phase in ("forward", "loss") else setup_walk.kept,
+        saved_per_layer=_saved(setup_walk, phase) / shape.layers,
     )
 
 
-def _at_peak(step: Walk, setup: Setup, phase: str, height: float, more: int, gradients: float) -> dict[str, float]:
+def _saved(step: Walk, phase: str) -> float:
+    return step.saved_by_all if phase in ("forward", "loss") else step.kept_by_all
+
+
+def _at_peak(step: Walk, setup: Setup, phase: str, height: float, gradients: float) -> dict[str, float]:
     """Share out the peak of a phase: gradients, activations, logits."""
-    saved = (more + 2) * (step.saved if phase in ("forward", "loss") else step.kept)
+    saved = _saved(step, phase)
     if phase == "optimizer":
         return {"gradients": height, "activations": 0, "logits": 0}
     alive = gradients if setup.gradient_accumulation_steps > 1 or phase == "backward_last" else 0

@@ -76,14 +76,16 @@ def _fitting(said: list[str]) -> list[tuple[str, dict]]:
     letters = [word for word in said if word.isalpha() and len(word) > 1]
     if not letters:
         return []
-    fits = []
+    fits, versions = [], [word for word in said if word[0].isdigit() and not word.endswith("b")]
     for order, (name, found) in enumerate(_spelt()):
         own = words(name)
         if all(any(_means(word, other) for other in own) for word in said):
             tail = words(name.rpartition("/")[2])
             begins = bool(tail) and tail[0].startswith(letters[0])
             more = [word for word in tail if not any(_means(one, word) for one in said)]
-            fits.append(((not begins, len(more), order), found))
+            as_sizes = sum(word not in own for word in versions)  # "gemma 4" is the fourth before it is one of 4B
+            fits.append(((as_sizes, not begins, len(more), order), found))
+    fits = [fit for fit in fits if fit[0][0] == min(fit[0][0] for fit in fits)]
     return [found for _, found in sorted(fits, key=lambda fit: fit[0])]
 
 
@@ -116,6 +118,7 @@ def latin(name: str) -> str:
     name = re.sub(r"(?<=\d)\s*(б|в|млрд|миллиард\w*)(?![а-яё])", "b", name.strip().lower())
     for word, known in read_models()["spellings"].items():
         name = re.sub(rf"(?<![а-яё]){word}(?![а-яё])", known, name)
+    name = re.sub(r"(?<=\d),(?=\d)", ".", name)
     return "".join(read_models()["letters"].get(letter, letter) for letter in name)
 
 

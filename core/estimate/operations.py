@@ -138,15 +138,20 @@ def autocast_weight(tape: Tape, weight: Weight, width: int) -> Tensor:
     return out
 
 
-def matmul_4bit(tape: Tape, x: Tensor, inner: int, outer: int, compute: int, unpacks: bool) -> Tensor:
-    """bitsandbytes: the weight is unpacked to 16 bit for the product, again in the backward pass; x is never kept."""
+def matmul_4bit(
+    tape: Tape, x: Tensor, inner: int, outer: int, compute: int, unpacks: bool, launches: int = 2
+) -> Tensor:
+    """bitsandbytes: the weight is unpacked to 16 bit for the product, again in the backward pass; x is never kept.
+
+    `launches` are what the host needs to unpack it: a kernel and the Python around it, and for packed scales two more.
+    """
     before = x.width
     x = cast(tape, x, compute)
     tokens = x.numel // inner
     unpacked = tape.scratch(inner * outer * compute) if unpacks else None
     out = tape.new(tokens * outer, compute)
     flops, packed = 2 * tokens * inner * outer, int(0.52 * inner * outer)
-    tape.work(moved=packed + inner * outer * compute, unpacks=True)
+    tape.work(moved=packed + inner * outer * compute, launches=launches, unpacks=True)
     tape.work(flops, compute, x.size + out.size + inner * outer * compute)
     del unpacked
     if tape.wants(x):
@@ -156,7 +161,7 @@ def matmul_4bit(tape: Tape, x: Tensor, inner: int, outer: int, compute: int, unp
             kernel = tape.scratch(inner * outer * compute)
             if g.width != compute:
                 kernel = tape.scratch(inner * outer * g.width)
-            tape.work(moved=packed + inner * outer * compute, unpacks=True)
+            tape.work(moved=packed + inner * outer * compute, launches=launches, unpacks=True)
             back = tape.new(numel, g.width)
             tape.work(flops, g.width, g.size + back.size + inner * outer * g.width)
             del kernel

@@ -41,7 +41,7 @@ def config_fields(answer: Answer, model: str, corpus: str = "") -> dict:
         "logging_steps": every if every == EVERY else max(1, every // 10),
     }
     if setup.task == "text":
-        config |= {"learn": "all", "packing": True}
+        config |= {"learn": "all", "packing": not answer.shape.linear_layers}  # whose scan would run across documents
     return config | ({"corpus": corpus} if corpus else {})
 
 

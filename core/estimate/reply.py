@@ -27,8 +27,8 @@ class ReplyCost:
 
 
 def token_bytes(shape: ModelShape, setup: Setup) -> int:
-    """Bytes of the keys and values of one token in all layers."""
-    return 2 * shape.layers * shape.kv * setup.half
+    """Bytes of the keys and values of one token in all layers that keep them: those of linear attention do not."""
+    return 2 * (shape.layers - shape.linear_layers) * shape.kv * setup.half
 
 
 def memory(shape: ModelShape, setup: Setup, capability: float) -> Memory:

@@ -50,8 +50,10 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     """How fast a card trains."""
     setup = for_method(setup)
     step = walk(shape, setup)
-    once, layer = (cost(kernels, setup, card) for kernels in (step.once, step.layer))
-    device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))
+    device, launch, flops = cost(step.once, setup, card)
+    for kind, number in shape.kinds.items():
+        of_layer = cost(step.layers[kind], setup, card)
+        device, launch, flops = (a + (number - 1) * b for a, b in zip((device, launch, flops), of_layer, strict=True))
     micro = device + launch if card.kind == "cpu" else (device**3 + launch**3) ** (1 / 3)
     fed = setup.tokens / PIPELINE > micro
     micro = max(micro, setup.tokens / PIPELINE) * (1 + mismatched_share(setup))
@@ -116,5 +118,8 @@ def cost(kernels: tuple, setup: Setup, card: Card) -> tuple[float, float, float]
 def _tensors(shape: ModelShape, setup: Setup) -> int:
     """How many tensors the optimizer goes over."""
     if setup.adapts:
-        return 2 * shape.layers * len(targets(setup, shape))  # A and B
-    return shape.layers * (len(shape.linears()) + 2)  # and the norms
+        adapted = targets(setup, shape)
+        return 2 * sum(
+            n * sum(name in adapted for name in shape.linears(kind)) for kind, n in shape.kinds.items()
+        )  # A, B
+    return sum(n * (len(shape.linears(kind)) + 2) for kind, n in shape.kinds.items())  # and the norms

@@ -103,7 +103,7 @@ def trace(config: dict, setup: Setup, capability: float = 8.0) -> dict:
     with as_on_a_card(setup.autocast), FakeTensorMode(allow_non_fake_inputs=True):
         model = skeleton.build(known, setup)
         between = _between(model, known, left_out, setup)
-        with watch:
+        with watch, trace_layers.few_chunks(model, watch):
             load(model, watch, setup)
             phases = run(model, watch, setup, between)
         unused = allocator.reserved_peak - max(phases.values())

@@ -1,11 +1,15 @@
-"""A deep model by four of its layers: of each kind the first and the last are traced, and what those between add is
-worked out from them.
+"""A deep model by four of its layers, and a long scan by five of its chunks: of each kind of layer the first and the
+last are traced, and what those between add is worked out from them.
 
 What a layer adds is the same wherever it stands: its weights and states all the time, what it keeps from its forward
 pass until its backward pass, and its gradients from then on. Hybrids and mixtures of experts, whose steps have thousands
-of operations in a layer, are traced so; their full trace takes minutes and says the same.
+of operations in a layer, are traced so; their full trace takes minutes and says the same. Linear attention goes over a
+sequence chunk by chunk, and every chunk keeps as much as the one before it.
 """
 
+import contextlib
+import sys
+import weakref
 from collections import Counter
 from collections.abc import Iterable
 
@@ -15,6 +19,7 @@ from core.estimate.setup import Setup
 from core.estimate.size_autograd import counted
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+SCAN = "torch_chunk_gated_delta_rule"  # what transformers calls the scan in the modules of its hybrids
 UNEVEN = ("mlp_only_layers", "first_k_dense_replace")  # fields that make layers of one type differ
 
 
@@ -106,3 +111,59 @@ def _weights(layer: nn.Module) -> list:
     """Its weights and the scales of those in 4 bit."""
     scales = [scale for module in layer.modules() for scale in getattr(module, "scales", [])]
     return [*layer.parameters(), *scales]
+
+
+@contextlib.contextmanager
+def few_chunks(model: nn.Module, watch):
+    """Let scans over chunks go over the first three and the last two alone, and count the others as the second one."""
+    modules = {sys.modules[type(part).__module__] for part in model.modules()}
+    known = {module: getattr(module, SCAN) for module in modules if hasattr(module, SCAN)}
+
+    def shortened(module):
+        def scan(*args, **more):
+            module.range = lambda *bounds: _chunks(watch, *bounds)
+            try:
+                return known[module](*args, **more)
+            finally:
+                del module.range
+
+        return scan
+
+    for module in known:
+        setattr(module, SCAN, shortened(module))
+    try:
+        yield
+    finally:
+        for module, scan in known.items():
+            setattr(module, SCAN, scan)
+
+
+def _chunks(watch, *bounds: int):
+    count = bounds[0] if len(bounds) == 1 else 0
+    if count <= 6:
+        yield from range(*bounds)
+        return
+    yield 0
+    before = dict(watch.live)
+    yield 1
+    made = {key: entry for key, entry in watch.live.items() if before.get(key) is not entry}
+    yield 2
+    for key, entry in made.items():
+        if watch.live.get(key) is entry:  # for its gradient: what only the loop holds is gone by now
+            _repeat(watch, entry, count - 5)
+    yield count - 2
+    yield count - 1
+
+
+def _repeat(watch, entry: tuple, times: int) -> None:
+    """As many blocks more as those of a storage, for as long as it lives."""
+    reference, kind, size = entry
+    blocks = [watch.allocator.take(size) for _ in range(times)]
+    key = object()
+
+    def on_end(_):
+        watch.live.pop(key, None)
+        for block in blocks:
+            watch.allocator.give(block)
+
+    watch.live[key] = (weakref.ref(reference(), on_end), kind, size * times)

@@ -12,7 +12,7 @@ from core.estimate import catalogue
 from core.estimate.errors import NeedsTrace, NothingToTrace, NotInTransformers, TraceFailed, UnknownArchitecture
 from core.estimate.setup import Setup, named_targets
 
-VERSION = 7  # of the trace; a change makes what was kept stale
+VERSION = 8  # of the trace; a change makes what was kept stale
 PATIENCE = 180  # seconds before a trace is given up
 MEMORY = 6 * 2**30  # bytes for a trace: a model without weights; a mixture of 60 layers and 128 experts takes 1.5 GiB
 

@@ -700,13 +700,12 @@ ESTIMATE = Group(
             "NF4 = {False: 0.5 + 4 / 64, True: 0.5 + 1 / 64 + 4 / (64 * 256)}",
             "NF4 = {False: 0.5 + 4 / 64, True: 0.5 + 4 / 64}",
         ),
-        ("    more = shape.layers - 2", "    more = shape.layers - 1"),
         (
-            '        extra += more * setup_walk.saved if phase in ("forward", "loss") else 0',
-            '        extra += more * setup_walk.saved if phase in ("forward",) else 0',
+            '        extra += setup_walk.saved if phase in ("forward", "loss") else 0',
+            '        extra += setup_walk.saved if phase in ("forward",) else 0',
         ),
         (
-            '        extra += more * setup_walk.kept if phase in ("loss_backward", "backward_first") else 0',
+            '        extra += setup_walk.kept if phase in ("loss_backward", "backward_first") else 0',
             "        extra += 0",
         ),
         ('    lifted["optimizer"] = gradients * (2 if setup.foreach else 1)', '    lifted["optimizer"] = gradients'),
@@ -733,8 +732,8 @@ SPEED = Group(
     ("test_estimate_verdict.py", "test_estimate.py"),
     (
         (
-            "    device, launch, flops = (a + (shape.layers - 1) * b for a, b in zip(once, layer, strict=True))",
-            "    device, launch, flops = (a + shape.layers * b for a, b in zip(once, layer, strict=True))",
+            "(a + (number - 1) * b for a, b in zip((device, launch, flops), of_layer, strict=True))",
+            "(a + number * b for a, b in zip((device, launch, flops), of_layer, strict=True))",
         ),
         ("    seconds = steps * micro + optimizer", "    seconds = micro + optimizer"),
         (
