@@ -13,6 +13,7 @@ from core import paths
 WORDS = json.loads((paths.assets() / "recipes" / "replies.json").read_text(encoding="utf-8"))
 AROUND = 240  # characters of a line before or after an answer
 REFUSAL_WITHIN = 600  # characters in which a refusal shows that it is one
+LOOP_FEW = 12  # words that are all the same, or two in turn
 LOOP_WORDS, LOOP_RUN, LOOP_NEW = 40, 6, 0.4  # words of a text that may be a loop; of a run; the share of new runs
 LEAST_SPEC = 2  # fields such as "Topic: the sea" that make a specification
 
@@ -42,6 +43,11 @@ _BEFORE = [
     _compiled(rf"^{_MARK}(?:{WORDS['labels']})[*_]*:[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^#{{1,6}}[ \t]*(?:{WORDS['labels']}|{_either('products')})[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^[*_]*(?:{WORDS['assistant_speaks']})[*_]*\s*:[*_]*(?=\s)"),
+    _compiled(rf"^(\*\*|__)(?:{WORDS['labels']}):?\1:?[ \t]*(?=\n)"),
+    _compiled(rf"^{_MARK}(?:{WORDS['titles']})[*_]*:[^\n]*(?=\n\s*\n)"),
+    _compiled(
+        r"^[*_]*(?:final )?(?:answer|response|reply|output|ответ|результат)[*_]*:[*_]*[ \t]+(?=[«\"“—]?(?-i:[A-ZА-ЯЁ]))"
+    ),
 ]
 _AFTER = _compiled(rf"(?:^|\n)[^\w\n(«\"“—–-]*(?:{_either('postambles')}[*_)\s]*)+$")
 _AFTER_INLINE = _compiled(rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]})$")
@@ -49,8 +55,10 @@ _UNSEEN = re.compile("[\\ufeff\\u200b-\\u200d\\u2060]")
 _WRAPPED = _compiled(rf"^<({WORDS['wrappers']})>(.*)</\1>$", re.DOTALL)
 _KEY = _compiled(WORDS["wrappers"])
 _QUOTED = [re.compile(f"^{start}([^{start}{end}]+){end}$") for start, end in ("«»", "“”", '""')]
-_BOLD = re.compile(r"^(\*\*|__)(?!\s)((?:(?!\1).)+)\1$", re.DOTALL)
-_TROUBLE = _compiled(rf"^{WORDS['server_troubles']}[^\n]{{0,240}}$")
+_BOLD = re.compile(r"^(\*{1,3}|_{1,2})(?![\s*_])((?:(?!\1).)+)\1$", re.DOTALL)
+_QUOTE = re.compile(r"^>[ \t]?", re.MULTILINE)
+_PLACEHOLDER = _compiled(WORDS["placeholders"])
+_TROUBLE = _compiled(rf"^(?:{WORDS['server_troubles']})[^\n]{{0,240}}$")
 _RULES = re.compile(r"^(?:\s*(?:-{3,}|\*{3,}|_{3,})\s*\n)+|(?:\n\s*(?:-{3,}|\*{3,}|_{3,}))+\s*$")
 _REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_starts')}")
 _SIGNAL, _ALWAYS = _compiled(WORDS["refusal_signals"]), _compiled(rf"^[*_\s]*(?:{WORDS['refusal_always']})")
@@ -68,11 +76,16 @@ def without_thinking(text: str) -> tuple[str, bool]:
             if not closed:
                 return "", True
             text = text[closed.end() :].lstrip()
-        while closed := _outside_code(end, text):
+        while (closed := _outside_code(end, text)) and not _ends_all(closed, text):
             text = text[closed.end() :].lstrip()
         if opened := _outside_code(start, text):
             return text[: opened.start()].rstrip(), True
     return text, False
+
+
+def _ends_all(mark: re.Match, text: str) -> bool:
+    """Whether a mark that may end thinking is the end of the turn: nothing stands behind it."""
+    return bool(_TURN_END.fullmatch(mark[0])) and not text[mark.end() :].strip()
 
 
 def seen(text: str) -> str:
@@ -88,13 +101,15 @@ def is_trouble(text: str) -> bool:
 def is_loop(text: str) -> bool:
     """Whether most of a text says again what it has said."""
     words = text.lower().split()
+    if len(words) >= LOOP_FEW and len(set(words)) <= 2:
+        return True
     runs = [tuple(words[at : at + LOOP_RUN]) for at in range(len(words) - LOOP_RUN + 1)]
     return len(words) >= LOOP_WORDS and len(set(runs)) < LOOP_NEW * len(runs)
 
 
 def turn_alone(text: str) -> tuple[str, bool]:
     """The model's own turn without the marks around it, and whether other marks are left in it."""
-    while opening := _outside_code(_OPENING, text):
+    while (opening := _outside_code(_OPENING, text)) and not _TURN_END.search(text[: opening.start()].lstrip(), 1):
         text = text[opening.end() :]
     if ended := _outside_code(_TURN_END, text):
         text = text[: ended.start()]
@@ -113,8 +128,9 @@ def answer_alone(text: str) -> str:
                 text = text[: said.start()].rstrip()
         text = _unwrapped(_RULES.sub("", text).strip())
         fenced = _FENCED.match(text)
-        if fenced and fenced[2].lower() in _PROSE and fenced[1] not in fenced[3]:
-            text = fenced[3].strip()
+        if fenced and fenced[1] not in fenced[3]:
+            inner = fenced[3].strip()
+            text = inner if fenced[2].lower() in _PROSE or _unwrapped(inner) != inner else text
         if text == before:
             break
     return text
@@ -124,6 +140,8 @@ def _unwrapped(text: str) -> str:
     """A text without the tags, quotes, bold type or JSON around all of it."""
     if wrapped := _WRAPPED.match(text) or _BOLD.match(text):
         return wrapped[2].strip()
+    if text[:1] == ">" and all(line[:1] == ">" for line in text.split("\n") if line.strip()):
+        return _QUOTE.sub("", text).strip()
     if quoted := next(filter(None, (one.match(text) for one in _QUOTED)), None):
         return quoted[1].strip()
     if text[:1] == "{" and text[-1:] == "}":
@@ -133,6 +151,18 @@ def _unwrapped(text: str) -> str:
             if isinstance(only, str) and _KEY.fullmatch(key):
                 return only.strip()
     return text
+
+
+def has_placeholder(text: str) -> bool:
+    """Whether a place is left to be filled in: [Your Name], {{text}}, lorem ipsum."""
+    return _outside_code(_PLACEHOLDER, text) is not None
+
+
+def without_prompt(text: str, prompt: str) -> str:
+    """A text without the prompt that it begins with."""
+    prompt = prompt.strip()
+    rest = text.removeprefix(prompt).strip() if prompt else ""
+    return rest or text
 
 
 def is_refusal(text: str) -> bool:
