@@ -154,3 +154,35 @@ def test_a_wrong_comparison_is_refused(near, words):
     with pytest.raises(recipes.UserError) as error:
         recipes.read(RECIPE.replace('{to: [line], least: 0.1, most: "0.8"}', near), "x.yaml")
     assert words in str(error.value)
+
+
+CASE = (
+    "Past the second lock the skipper in the next bunk gave me tea from his can. For three days he filled the cup without "
+    "asking, and he went ashore while I slept. The can stood on the shelf, warm. In its lid was scratched: “Per, 1974”."
+)
+AGAIN = (
+    "He went ashore while I slept. Past the second lock the skipper in the next bunk had given me tea from his can; for "
+    "four days he filled the cup without asking. On the shelf stood the can, warm, with “Nils, 1969” scratched in its lid."
+)
+YEARS_LATER = (
+    "The nurse asked why they did not buy a new can. It hung in the ferry's galley with its dent to the wall. When she left "
+    "for the north there was a parcel on her seat, warm, and in the lid, under two names, room for one more."
+)
+MINUTES = (
+    "The committee approved the budget for the coming year by seven votes to two. The school roof is to be repaired in "
+    "August; the tender is published on the town's site, and questions are answered until Friday."
+)
+
+
+@pytest.mark.slow
+def test_the_starter_tells_a_copy_and_another_subject_from_a_variation(starter_home, monkeypatch):
+    from core.synth.local import Local
+
+    monkeypatch.setenv("SOULSMITH_HOME", str(starter_home))
+    writer = Local("starter", precision="fp32")
+    nearness = Nearness(writer.hidden_means, "en")
+    again, later, minutes = nearness(CASE, [AGAIN, YEARS_LATER, MINUTES])
+    _, unrelated, paraphrase = nearness.scale()
+    writer.close()
+    assert paraphrase - unrelated > 0.4
+    assert minutes < later < 1.2 < again

@@ -32,7 +32,7 @@ _MARK = r"[*_#>\s]*"  # of Markdown
 _THOUGHTS = [(_compiled(start), _compiled(end)) for start, end in WORDS["thought_pairs"]]
 _TURN_END, _OPENING, _MARKS = (re.compile(WORDS[name]) for name in ("turn_ends", "openings", "marks"))
 _CODE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
-_FENCED = re.compile(r"^(`{3,}|~{3,})(\w*)[ \t]*\n(.*)\n\1$", re.DOTALL)
+_FENCED = re.compile(r"^(`{3,}|~{3,}|'''|\"\"\")(?:(\w*)[ \t]*\n| )(.*)(?:\n| )\1$", re.DOTALL)
 _PROSE = frozenset(("", "text", "txt", "markdown", "md", "plaintext"))
 _CONSENT = rf"(?:{_either('consents')}[.!,;:—– -]+\s*)"
 _HERE = rf"{_either('here_is')}\s(?:[^.!?:,\n]{{0,60}}?\b)?{_either('products')}\b[^.!?:\n]{{0,100}}"
@@ -49,16 +49,25 @@ _BEFORE = [
         r"^[*_]*(?:final )?(?:answer|response|reply|output|ответ|результат)[*_]*:[*_]*[ \t]+(?=[«\"“—]?(?-i:[A-ZА-ЯЁ]))"
     ),
 ]
+_PRODUCT = _either("products")
+_ANNOUNCED = _compiled(  # a short line of its own before the answer, about the answer
+    rf"^{_MARK}(?:[^.!?\n]{{2,60}}[!.]\s+)?(?=[^\n]{{2,100}}\n\s*\n)[^\n]*?"
+    rf"(?:{'|'.join(WORDS['announces'].values()).replace('{p}', _PRODUCT)})[^\n]{{0,80}}(?::|(?<=you)[.!])[*_]*\n\s*\n(?=\S)"
+)
+_CLOSED = _compiled(rf"\n(?:\s*\n|(?=[\[<]))[*_(]*(?:{_either('closes')})[*_)]*\s*$")
+_TAG = _compiled(rf"^<({WORDS['wrappers']})>|</({WORDS['wrappers']})>$")
 _AFTER = _compiled(rf"(?:^|\n)[^\w\n(«\"“—–-]*(?:{_either('postambles')}[*_)\s]*)+$")
 _AFTER_INLINE = _compiled(rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]})$")
 _UNSEEN = re.compile("[\\ufeff\\u200b-\\u200d\\u2060]")
 _WRAPPED = _compiled(rf"^<({WORDS['wrappers']})>(.*)</\1>$", re.DOTALL)
 _KEY = _compiled(WORDS["wrappers"])
-_QUOTED = [re.compile(f"^{start}([^{start}{end}]+){end}$") for start, end in ("«»", "“”", '""')]
+_QUOTED = [re.compile(f"^{start}([^{start}{end}]+){end}$") for start, end in ("«»", "“”", '""', "„“", "„”")]
 _BOLD = re.compile(r"^(\*{1,3}|_{1,2})(?![\s*_])((?:(?!\1).)+)\1$", re.DOTALL)
 _QUOTE = re.compile(r"^>[ \t]?", re.MULTILINE)
 _PLACEHOLDER = _compiled(WORDS["placeholders"])
-_TROUBLE = _compiled(rf"^(?:{WORDS['server_troubles']})[^\n]{{0,240}}$")
+_TROUBLE = _compiled(
+    rf"^(?:{WORDS['server_troubles']})[^\n]{{0,240}}$|^(?:traceback \(most recent|<!doctype html|<html)"
+)
 _RULES = re.compile(r"^(?:\s*(?:-{3,}|\*{3,}|_{3,})\s*\n)+|(?:\n\s*(?:-{3,}|\*{3,}|_{3,}))+\s*$")
 _REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_starts')}")
 _SIGNAL, _ALWAYS = _compiled(WORDS["refusal_signals"]), _compiled(rf"^[*_\s]*(?:{WORDS['refusal_always']})")
@@ -123,14 +132,16 @@ def answer_alone(text: str) -> str:
         for pattern in _BEFORE:
             if (said := pattern.match(text)) and said.end() <= AROUND:
                 text = text[said.end() :].strip()
-        for pattern in (_AFTER, _AFTER_INLINE):
+        if (said := _ANNOUNCED.match(text)) and said.end() <= AROUND:
+            text = text[said.end() :].strip()
+        for pattern in (_AFTER, _AFTER_INLINE, _CLOSED):
             if (said := pattern.search(text, max(0, len(text) - AROUND))) and said.start():
                 text = text[: said.start()].rstrip()
         text = _unwrapped(_RULES.sub("", text).strip())
         fenced = _FENCED.match(text)
         if fenced and fenced[1] not in fenced[3]:
             inner = fenced[3].strip()
-            text = inner if fenced[2].lower() in _PROSE or _unwrapped(inner) != inner else text
+            text = inner if (fenced[2] or "").lower() in _PROSE or _unwrapped(inner) != inner else text
         if text == before:
             break
     return text
@@ -144,13 +155,16 @@ def _unwrapped(text: str) -> str:
         return _QUOTE.sub("", text).strip()
     if quoted := next(filter(None, (one.match(text) for one in _QUOTED)), None):
         return quoted[1].strip()
-    if text[:1] == "{" and text[-1:] == "}":
+    if text[:1] in "{[" and text[-1:] in "}]":
         with suppress(ValueError, RecursionError):
             values = json.loads(text)
-            key, only = next(iter(values.items())) if len(values) == 1 else ("", None)
-            if isinstance(only, str) and _KEY.fullmatch(key):
-                return only.strip()
-    return text
+            values = values[0] if isinstance(values, list) and len(values) == 1 else values
+            texts = (
+                [(key, one) for key, one in values.items() if isinstance(one, str)] if isinstance(values, dict) else []
+            )
+            if len(texts) == 1 and _KEY.fullmatch(texts[0][0]):
+                return texts[0][1].strip()
+    return text if _WRAPPED.match(text) else _TAG.sub("", text).strip()
 
 
 def has_placeholder(text: str) -> bool:

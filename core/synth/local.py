@@ -23,7 +23,7 @@ from core.training.config import TrainConfig
 from core.training.generate import evaluating, generate
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
-LAYER = 0.8  # of its depth: where hidden states tell most of a text's subject (tests/benchmarks.md)
+LAYER = 0.5  # of its depth: where hidden states tell most of a text's subject (tests/benchmarks.md)
 MOST_READ = 1024  # tokens of a text that is compared
 LOOK_SECONDS = 1.0  # between two looks, while it writes, whether a run wants the card
 
@@ -77,8 +77,8 @@ class Local:
     def hidden_means(self, texts: list[str]) -> np.ndarray:
         """The mean hidden states of one layer over the tokens of each text, (texts, hidden size); raises what batch() does.
 
-        Without those of the first token: it takes the attention that no other wants (arXiv:2309.17453), and its states
-        are a hundred times as long and the same for every text.
+        Each token's state has length 1: those that take the attention that no other wants (arXiv:2309.17453), such as
+        the first, are a hundred times as long and the same in every text.
         """
         self.open()
         means = []
@@ -90,7 +90,7 @@ class Local:
                 )
                 layers = output.hidden_states
                 states = layers[round(LAYER * (len(layers) - 1))][0].float()  # (T, H)
-                means.append(states[min(1, len(ids) - 1) :].mean(0).cpu().numpy())
+                means.append(torch.nn.functional.normalize(states, dim=-1).mean(0).cpu().numpy())
         return np.stack(means)
 
     def close(self) -> None:
