@@ -160,10 +160,7 @@ CASE = (
     "Past the second lock the skipper in the next bunk gave me tea from his can. For three days he filled the cup without "
     "asking, and he went ashore while I slept. The can stood on the shelf, warm. In its lid was scratched: “Per, 1974”."
 )
-AGAIN = (
-    "He went ashore while I slept. Past the second lock the skipper in the next bunk had given me tea from his can; for "
-    "four days he filled the cup without asking. On the shelf stood the can, warm, with “Nils, 1969” scratched in its lid."
-)
+AGAIN = CASE.replace("second lock", "fourth lock").replace("skipper", "pilot").replace("Per, 1974", "Nils, 1969")
 YEARS_LATER = (
     "The nurse asked why they did not buy a new can. It hung in the ferry's galley with its dent to the wall. When she left "
     "for the north there was a parcel on her seat, warm, and in the lid, under two names, room for one more."

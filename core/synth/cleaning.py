@@ -12,6 +12,7 @@ from core import paths
 
 WORDS = json.loads((paths.assets() / "recipes" / "replies.json").read_text(encoding="utf-8"))
 AROUND = 240  # characters of a line before or after an answer
+SHORT_REFUSAL = 240  # characters of a reply that is nothing but a refusal
 REFUSAL_WITHIN = 600  # characters in which a refusal shows that it is one
 LOOP_FEW = 12  # words that are all the same, or two in turn
 LOOP_WORDS, LOOP_RUN, LOOP_NEW = 40, 6, 0.4  # words of a text that may be a loop; of a run; the share of new runs
@@ -50,6 +51,7 @@ _BEFORE = [
     ),
 ]
 _PRODUCT = _either("products")
+_LABELLED = _compiled(rf"^{_MARK}{WORDS['labelled']}{_PRODUCT}[*_]*:[*_]*(?=[ \t]*\n\s*\n)")
 _ANNOUNCED = _compiled(  # a short line of its own before the answer, about the answer
     rf"^{_MARK}(?:[^.!?\n]{{2,60}}[!.]\s+)?(?=[^\n]{{2,100}}\n\s*\n)[^\n]*?"
     rf"(?:{'|'.join(WORDS['announces'].values()).replace('{p}', _PRODUCT)})[^\n]{{0,80}}(?::|(?<=you)[.!])[*_]*\n\s*\n(?=\S)"
@@ -70,6 +72,7 @@ _TROUBLE = _compiled(
 )
 _RULES = re.compile(r"^(?:\s*(?:-{3,}|\*{3,}|_{3,})\s*\n)+|(?:\n\s*(?:-{3,}|\*{3,}|_{3,}))+\s*$")
 _REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_starts')}")
+_SHORT_REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_short')}")
 _SIGNAL, _ALWAYS = _compiled(WORDS["refusal_signals"]), _compiled(rf"^[*_\s]*(?:{WORDS['refusal_always']})")
 
 
@@ -132,7 +135,7 @@ def answer_alone(text: str) -> str:
         for pattern in _BEFORE:
             if (said := pattern.match(text)) and said.end() <= AROUND:
                 text = text[said.end() :].strip()
-        if (said := _ANNOUNCED.match(text)) and said.end() <= AROUND:
+        if (said := _ANNOUNCED.match(text) or _LABELLED.match(text)) and said.end() <= AROUND:
             text = text[said.end() :].strip()
         for pattern in (_AFTER, _AFTER_INLINE, _CLOSED):
             if (said := pattern.search(text, max(0, len(text) - AROUND))) and said.start():
@@ -182,7 +185,7 @@ def without_prompt(text: str, prompt: str) -> str:
 def is_refusal(text: str) -> bool:
     """Whether the one who answers refuses; a person of the text who does so begins with a quote, a dash or a name."""
     start = text[:REFUSAL_WITHIN].replace("’", "'")
-    if _ALWAYS.match(start):
+    if _ALWAYS.match(start) or (len(text) <= SHORT_REFUSAL and _SHORT_REFUSAL.match(start)):
         return True
     begins = _REFUSAL.match(start)
     if not begins:
