@@ -156,6 +156,24 @@ def test_a_wrong_comparison_is_refused(near, words):
     assert words in str(error.value)
 
 
+def test_a_local_model_gives_a_vector_a_text_and_its_memory_back_where_a_run_wants_the_card(tiny_model, monkeypatch):
+    from core.synth.local import Local, WriterWaits
+
+    writer = Local(str(tiny_model))
+    sea, again, lamp = writer.hidden_means(["sea lamp oil", "sea lamp oil", "coffee window"])
+    assert np.allclose(sea, again)
+    assert not np.allclose(sea, lamp)
+    assert np.linalg.norm(sea) <= 1
+
+    def wanted(self):
+        raise WriterWaits(name="r")
+
+    monkeypatch.setattr(Local, "_need_card", wanted)
+    with pytest.raises(WriterWaits):
+        writer.hidden_means(["sea"])
+    assert writer.model is None
+
+
 CASE = (
     "Past the second lock the skipper in the next bunk gave me tea from his can. For three days he filled the cup without "
     "asking, and he went ashore while I slept. The can stood on the shelf, warm. In its lid was scratched: “Per, 1974”."

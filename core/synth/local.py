@@ -80,7 +80,12 @@ class Local:
         Each token's state has length 1: those that take the attention that no other wants (arXiv:2309.17453), such as
         the first, are a hundred times as long and the same in every text.
         """
-        self.open()
+        try:
+            self.open()
+        except WriterWaits as error:
+            engine.empty_frames(error)
+            self.close()
+            raise
         means = []
         with evaluating(self.model), torch.inference_mode():
             for text in texts:
