@@ -34,6 +34,8 @@ ANSWERS = [
     ("synth fractals-en --row 3", OBJECT, {"text"}),
     ("synth fractals-en --preview", OBJECT, {"rows", "xray", "costs"}),
     ("synth fractals-en --tokens 3000 --out {out}", OBJECT, {"state", "rows", "tokens"}),
+    ("synth.who_speaks archetypes-en", OBJECT, {"judge", "tasks", "taken_for"}),
+    ("synth.who_speaks style-en", OBJECT, {"trouble", "message"}),
     ("synth nothing", OBJECT, {"trouble", "message"}),
     ("models list", LIST, set()),
     ("models prepare {model}", OBJECT, {"path"}),

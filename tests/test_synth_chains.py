@@ -164,6 +164,16 @@ def test_each_bad_author_is_mended_or_set_aside_with_its_reason(serve, tmp_path)
     assert all(number in kept for number in range(17, max(kept)))
 
 
+def test_the_images_of_a_plan_return_in_every_kept_row(serve, tmp_path):
+    forgets = {at: {"line": told(200 + at)} | ({"mend": told(300 + at)} if at % 2 else {}) for at in range(0, 60, 3)}
+    directory = job(tmp_path, serve(author(forgets)), tokens=2500, parallel=4)
+    assert worker.run(directory) == "finished"
+    rows = [row for row in written(directory) if row["recipe"]["part"] == "whole"]
+    assert len(rows) > 20
+    assert [row["recipe"]["row"] for row in rows if row["recipe"]["plan"]["plan"]["thing"] not in row["text"]] == []
+    assert events.last(directory)["aside"].keys() == {"missing_word"}
+
+
 def test_rows_of_a_chain_share_a_group_and_keep_their_plan(serve, tmp_path):
     directory = job(tmp_path, serve(author({})))
     assert worker.run(directory) == "finished"

@@ -335,3 +335,19 @@ def test_the_fractals_hold_a_rule_within_itself_to_different_depths(lang):
     assert recipe.grammar.rules["deep"].recursive
     assert depths >= {0, 1, 2, 3}
     assert max(depths) <= recipe.grammar.depth + 1
+
+
+OF_ONE_GENDER = re.compile(r"\b(?:жена|жене|мужа?|мужу|оба, по|ты был|приезжал один|his wife|her husband)\b")
+
+
+@pytest.mark.parametrize("name", ["fractals-ru", "resonance-ru", "fractals-en", "resonance-en"])
+def test_a_person_who_may_be_a_man_or_a_woman_has_no_partner_and_no_past_of_one_gender(name):
+    lines = [line for line in recipes.load(name).text.split("\n") if re.search(r"\{\$[pqr]\b", line)]
+    assert [line.strip() for line in lines if OF_ONE_GENDER.search(line)] == []
+    assert len(lines) > 30
+
+
+def test_what_the_voices_advise_fits_into_any_place_of_a_sentence():
+    """A clause with a comma inside would need another one after it, wherever the sentence goes on."""
+    advice = recipes.load("archetypes-ru").values["rules"]["question"]
+    assert [one[part] for one in advice for part in ("a", "b", "no") if "," in one[part]] == []

@@ -24,11 +24,12 @@ _TURN = re.compile(r"^\s*(?:[—–-]\s*|(?P<who>[^\W\d_][\w .-]{0,24}):\s*)(?=\
 
 @dataclass
 class Given:
-    """What a check knows besides the text: the language, the names of the plan's fields, the values of the check."""
+    """What a check knows besides the text: the language, the names of the plan's fields, the values of the checks."""
 
     lang: str
     fields: set[str] = field(default_factory=set)
     values: dict = field(default_factory=dict)
+    nearness: Callable | None = None  # core.synth.nearness.Nearness, where a model of this machine reads
 
     def counted(self, text: str, wanted) -> dict[str, int]:
         return lemmas.counted(text, phrases(wanted), self.lang)
@@ -146,6 +147,15 @@ def _new(text: str, wanted: dict, given: Given):
     return ("not_new", f"{share:.2f}") if share < wanted["share"] else None
 
 
+def _near(text: str, wanted: dict, given: Given):
+    """Not nearer than `most` to any of the other texts, and to the nearest of them not farther than `least`."""
+    if not given.nearness or not wanted["to"]:
+        return None
+    nearest = max(given.nearness(text, wanted["to"]))
+    reason = "too_near" if nearest > wanted["most"] else "too_far" if nearest < wanted["least"] else None
+    return (reason, f"{nearest:.2f}: {wanted['least']}-{wanted['most']}") if reason else None
+
+
 def _shares_none(reason: str, of: Callable) -> Callable:
     def check(text: str, others, given: Given):
         own = of(text, given.lang)
@@ -180,4 +190,5 @@ CHECKS: dict[str, Callable] = {
     "nouns_apart": _shares_none("shared_noun", lemmas.nouns),
     "names_apart": _shares_none("shared_name", lemmas.names),
     "numbers": _numbers,
+    "near": _near,
 }

@@ -17,6 +17,7 @@ from core.synth import material, prompts
 from core.synth.chain_templates import TemplateWrong
 from core.synth.chain_walk import Aside, Ask, Walk
 from core.synth.endpoint import Closed, Endpoint
+from core.synth.nearness import Nearness
 from core.synth.replies import Reply
 from core.synth.writers import FromModel, Received, open_writer
 
@@ -36,6 +37,21 @@ class FromChain(FromModel):
         )
         self.writers = {False: self.writer, True: self.judge}
         self.local = next((one for one in self.writers.values() if not isinstance(one, Endpoint)), None)
+        self.embedder = self._embedder()
+        self.local = self.local or self.embedder  # a model of this machine is asked by one thread
+        self.unmeasured = ("near",) if self._compares() and not self.embedder else ()
+        self.nearness = Nearness(self.embedder.hidden_means, recipe.lang) if self.embedder else None
+
+    def _embedder(self):
+        """The model of this machine whose hidden states say how near texts are: the recipe's, the writer, the judge."""
+        if not self._compares():
+            return None
+        if name := self.recipe.values.get("embedder"):
+            return open_writer(self.recipe, {"writer": name})
+        return self.local
+
+    def _compares(self) -> bool:
+        return self.recipe.chain.checks("near") or "near" in (self.recipe.values.get("checks") or {})
 
     def batch(self, first: int) -> list[dict]:
         """The rows of the next chains: as many as are ready in order, at least those of one."""
@@ -62,8 +78,8 @@ class FromChain(FromModel):
     def close(self) -> None:
         self.closed = True
         super().close()
-        if self.judge is not self.writer:
-            self.judge.close()
+        for one in {self.judge, self.embedder} - {self.writer, None}:
+            one.close()
 
     def _ready(self) -> list[list[dict]]:
         """The next chains that are done; none where the job is asked to end meanwhile."""
@@ -79,7 +95,7 @@ class FromChain(FromModel):
 
     def _walk(self, number: int) -> Walk:
         plans = self.recipe.plans(self.seed, number * self.of + self.which)
-        given = {"examples": self.request.get("examples"), "names": self.names}
+        given = {"examples": self.request.get("examples"), "names": self.names, "nearness": self.nearness}
         if self.recipe.values.get("material"):
             given["passage"] = self._passage(number)
         return Walk(self.recipe.chain, self.recipe.values, self.recipe.lang, plans, given)

@@ -13,7 +13,8 @@
       - text: "{{ sentence }}"
 
 `join: "{{ a }} {{ b }}"` makes a text of others. A check is a mapping of core.synth.chain_checks; a value in quotes is an
-expression, a list stands for itself, but where texts are wanted (`apart: [sentence]`) its items are expressions. Each of
+expression, a list stands for itself, but where texts are wanted (`apart: [sentence]`) its items are expressions. `near: {to: [base], least: 0.1, most: 1.2}` takes a model of this machine (core.synth.nearness): the writer, the judge, or
+the recipe's `embedder`. Each of
 `rows` becomes a row; those of one chain share a group. With `material: true` the steps see a passage of the person's own
 texts, {{ passage.text }} and {{ passage.topic }}, each passage once before any comes again. Every chain sees the {{ names }} of a corpus that was chosen, else an empty list.
 """
@@ -27,7 +28,12 @@ from core.synth.chain_templates import NameUnknown, TemplateWrong
 VERBS = ("plan", "write", "join", "check", "judge", "rewrite")
 OPTIONS = {"name", "system", "temperature", "max_tokens"}
 OF_TEXTS = {"apart", "nouns_apart", "names_apart", "numbers"}  # checks whose value are texts
-PARTS = {"few": {"of", "most"}, "longer": {"than", "times"}, "new": {"than", "share"}}  # checks that are mappings
+PARTS = {  # checks that are mappings; the part that is texts or phrases stands first
+    "few": ("of", "most"),
+    "longer": ("than", "times"),
+    "new": ("than", "share"),
+    "near": ("to", "least", "most"),
+}
 JUDGE = {"of", "rubric", "scores", "keep", "drop", "expect", "share"}
 MOST_STEPS, MOST_ROWS = 60, 20
 LEAST, MEAN, DROP = 6, 7, 5  # of 10: each score, their mean; a mean below which nothing is mended
@@ -131,6 +137,10 @@ class Chain:
     def plans(self) -> dict[str, object]:
         return {step.name: step.value for step in self.steps if step.verb == "plan"}
 
+    def checks(self, name: str) -> bool:
+        """Whether a step of it has this check."""
+        return any(step.verb == "check" and name in step.value for step in self.steps)
+
 
 def read(values: dict, file: str) -> Chain:
     """The chain of a recipe's values.
@@ -213,17 +223,17 @@ def _check_checks(checks: dict, known: set[str]) -> None:
     if unknown := sorted(set(checks) - chain_checks.CHECKS.keys()):
         raise CheckUnknown(name=unknown[0], known=", ".join(sorted(chain_checks.CHECKS)))
     for name, value in checks.items():
-        wanted = PARTS.get(name, set())
-        if wanted and (not isinstance(value, dict) or set(value) != wanted):
-            raise CheckIncomplete(name=name, parts=", ".join(sorted(wanted)))
+        wanted = PARTS.get(name)
+        if wanted and (not isinstance(value, dict) or set(value) != set(wanted)):
+            raise CheckIncomplete(name=name, parts=", ".join(wanted))
         for expression in _expressions(name, value):
             chain_templates.check_value(expression, known)
 
 
 def _expressions(name: str, value) -> list[str]:
     if name in PARTS:
-        of = value.get("of", value.get("than"))
-        return _expressions("apart" if name != "few" else "ban", of)
+        numbers = [value[part] for part in PARTS[name][1:] if isinstance(value[part], str)]
+        return numbers + _expressions("ban" if name == "few" else "apart", value[PARTS[name][0]])
     if isinstance(value, str):
         return [value]
     return [str(one) for one in value] if name in OF_TEXTS else []

@@ -35,6 +35,7 @@ class Walk:
     def __init__(self, chain: Chain, recipe_values: dict, lang: str, plans: dict, given: dict | None = None):
         given = given or {}  # the rows that a person kept and rejected; of a recipe with material, passage and names
         self.examples = given.pop("examples", None) or {}
+        self.nearness = given.pop("nearness", None)
         self.chain, self.recipe, self.lang, self.plans = chain, recipe_values, lang, plans
         self.values = {"cards": recipe_values.get("cards") or {}, "lang": lang, "names": []} | given
         self.prompts: dict[str, Ask] = {}
@@ -103,7 +104,7 @@ class Walk:
     def _check(self, step: Step):
         checks = (self.recipe.get("checks") or {}) | step.value
         values = {name: self._resolved(name, value) for name, value in checks.items()}
-        given = chain_checks.Given(self.lang, self.chain.fields, values)
+        given = chain_checks.Given(self.lang, self.chain.fields, values, self.nearness)
         for name in step.of:
             text = self.values[name]
             if text and (found := chain_checks.found(text, given)):
@@ -114,8 +115,9 @@ class Walk:
     def _resolved(self, name: str, value):
         """The value of a check: expressions worked out, where texts are wanted a list of them."""
         if name in chain_steps.PARTS:
-            key, kind = ("of", "ban") if name == "few" else ("than", "apart")
-            return value | {key: self._resolved(kind, value[key])}
+            texts, *numbers = chain_steps.PARTS[name]
+            resolved = {part: self._resolved("words", value[part]) for part in numbers}
+            return resolved | {texts: self._resolved("ban" if name == "few" else "apart", value[texts])}
         found = chain_templates.value(value, self.values) if isinstance(value, str) else value
         if name not in chain_steps.OF_TEXTS:
             return found

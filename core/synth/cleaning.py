@@ -12,7 +12,9 @@ from core import paths
 
 WORDS = json.loads((paths.assets() / "recipes" / "replies.json").read_text(encoding="utf-8"))
 AROUND = 240  # characters of a line before or after an answer
+SHORT_REFUSAL = 240  # characters of a reply that is nothing but a refusal
 REFUSAL_WITHIN = 600  # characters in which a refusal shows that it is one
+LOOP_FEW = 12  # words that are all the same, or two in turn
 LOOP_WORDS, LOOP_RUN, LOOP_NEW = 40, 6, 0.4  # words of a text that may be a loop; of a run; the share of new runs
 LEAST_SPEC = 2  # fields such as "Topic: the sea" that make a specification
 
@@ -31,7 +33,7 @@ _MARK = r"[*_#>\s]*"  # of Markdown
 _THOUGHTS = [(_compiled(start), _compiled(end)) for start, end in WORDS["thought_pairs"]]
 _TURN_END, _OPENING, _MARKS = (re.compile(WORDS[name]) for name in ("turn_ends", "openings", "marks"))
 _CODE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
-_FENCED = re.compile(r"^(`{3,}|~{3,})(\w*)[ \t]*\n(.*)\n\1$", re.DOTALL)
+_FENCED = re.compile(r"^(`{3,}|~{3,}|'''|\"\"\")(?:(\w*)[ \t]*\n| )(.*)(?:\n| )\1$", re.DOTALL)
 _PROSE = frozenset(("", "text", "txt", "markdown", "md", "plaintext"))
 _CONSENT = rf"(?:{_either('consents')}[.!,;:—– -]+\s*)"
 _HERE = rf"{_either('here_is')}\s(?:[^.!?:,\n]{{0,60}}?\b)?{_either('products')}\b[^.!?:\n]{{0,100}}"
@@ -42,17 +44,35 @@ _BEFORE = [
     _compiled(rf"^{_MARK}(?:{WORDS['labels']})[*_]*:[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^#{{1,6}}[ \t]*(?:{WORDS['labels']}|{_either('products')})[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^[*_]*(?:{WORDS['assistant_speaks']})[*_]*\s*:[*_]*(?=\s)"),
+    _compiled(rf"^(\*\*|__)(?:{WORDS['labels']}):?\1:?[ \t]*(?=\n)"),
+    _compiled(rf"^{_MARK}(?:{WORDS['titles']})[*_]*:[^\n]*(?=\n\s*\n)"),
+    _compiled(
+        r"^[*_]*(?:final )?(?:answer|response|reply|output|ответ|результат)[*_]*:[*_]*[ \t]+(?=[«\"“—]?(?-i:[A-ZА-ЯЁ]))"
+    ),
 ]
+_PRODUCT = _either("products")
+_LABELLED = _compiled(rf"^{_MARK}{WORDS['labelled']}{_PRODUCT}[*_]*:[*_]*(?=[ \t]*\n\s*\n)")
+_ANNOUNCED = _compiled(  # a short line of its own before the answer, about the answer
+    rf"^{_MARK}(?:[^.!?\n]{{2,60}}[!.]\s+)?(?=[^\n]{{2,100}}\n\s*\n)[^\n]*?"
+    rf"(?:{'|'.join(WORDS['announces'].values()).replace('{p}', _PRODUCT)})[^\n]{{0,80}}(?::|(?<=you)[.!])[*_]*\n\s*\n(?=\S)"
+)
+_CLOSED = _compiled(rf"\n(?:\s*\n|(?=[\[<]))[*_(]*(?:{_either('closes')})[*_)]*\s*$")
+_TAG = _compiled(rf"^<({WORDS['wrappers']})>|</({WORDS['wrappers']})>$")
 _AFTER = _compiled(rf"(?:^|\n)[^\w\n(«\"“—–-]*(?:{_either('postambles')}[*_)\s]*)+$")
 _AFTER_INLINE = _compiled(rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]})$")
 _UNSEEN = re.compile("[\\ufeff\\u200b-\\u200d\\u2060]")
 _WRAPPED = _compiled(rf"^<({WORDS['wrappers']})>(.*)</\1>$", re.DOTALL)
 _KEY = _compiled(WORDS["wrappers"])
-_QUOTED = [re.compile(f"^{start}([^{start}{end}]+){end}$") for start, end in ("«»", "“”", '""')]
-_BOLD = re.compile(r"^(\*\*|__)(?!\s)((?:(?!\1).)+)\1$", re.DOTALL)
-_TROUBLE = _compiled(rf"^{WORDS['server_troubles']}[^\n]{{0,240}}$")
+_QUOTED = [re.compile(f"^{start}([^{start}{end}]+){end}$") for start, end in ("«»", "“”", '""', "„“", "„”")]
+_BOLD = re.compile(r"^(\*{1,3}|_{1,2})(?![\s*_])((?:(?!\1).)+)\1$", re.DOTALL)
+_QUOTE = re.compile(r"^>[ \t]?", re.MULTILINE)
+_PLACEHOLDER = _compiled(WORDS["placeholders"])
+_TROUBLE = _compiled(
+    rf"^(?:{WORDS['server_troubles']})[^\n]{{0,240}}$|^(?:traceback \(most recent|<!doctype html|<html)"
+)
 _RULES = re.compile(r"^(?:\s*(?:-{3,}|\*{3,}|_{3,})\s*\n)+|(?:\n\s*(?:-{3,}|\*{3,}|_{3,}))+\s*$")
 _REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_starts')}")
+_SHORT_REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_short')}")
 _SIGNAL, _ALWAYS = _compiled(WORDS["refusal_signals"]), _compiled(rf"^[*_\s]*(?:{WORDS['refusal_always']})")
 
 
@@ -68,11 +88,16 @@ def without_thinking(text: str) -> tuple[str, bool]:
             if not closed:
                 return "", True
             text = text[closed.end() :].lstrip()
-        while closed := _outside_code(end, text):
+        while (closed := _outside_code(end, text)) and not _ends_all(closed, text):
             text = text[closed.end() :].lstrip()
         if opened := _outside_code(start, text):
             return text[: opened.start()].rstrip(), True
     return text, False
+
+
+def _ends_all(mark: re.Match, text: str) -> bool:
+    """Whether a mark that may end thinking is the end of the turn: nothing stands behind it."""
+    return bool(_TURN_END.fullmatch(mark[0])) and not text[mark.end() :].strip()
 
 
 def seen(text: str) -> str:
@@ -88,13 +113,15 @@ def is_trouble(text: str) -> bool:
 def is_loop(text: str) -> bool:
     """Whether most of a text says again what it has said."""
     words = text.lower().split()
+    if len(words) >= LOOP_FEW and len(set(words)) <= 2:
+        return True
     runs = [tuple(words[at : at + LOOP_RUN]) for at in range(len(words) - LOOP_RUN + 1)]
     return len(words) >= LOOP_WORDS and len(set(runs)) < LOOP_NEW * len(runs)
 
 
 def turn_alone(text: str) -> tuple[str, bool]:
     """The model's own turn without the marks around it, and whether other marks are left in it."""
-    while opening := _outside_code(_OPENING, text):
+    while (opening := _outside_code(_OPENING, text)) and not _TURN_END.search(text[: opening.start()].lstrip(), 1):
         text = text[opening.end() :]
     if ended := _outside_code(_TURN_END, text):
         text = text[: ended.start()]
@@ -108,13 +135,16 @@ def answer_alone(text: str) -> str:
         for pattern in _BEFORE:
             if (said := pattern.match(text)) and said.end() <= AROUND:
                 text = text[said.end() :].strip()
-        for pattern in (_AFTER, _AFTER_INLINE):
+        if (said := _ANNOUNCED.match(text) or _LABELLED.match(text)) and said.end() <= AROUND:
+            text = text[said.end() :].strip()
+        for pattern in (_AFTER, _AFTER_INLINE, _CLOSED):
             if (said := pattern.search(text, max(0, len(text) - AROUND))) and said.start():
                 text = text[: said.start()].rstrip()
         text = _unwrapped(_RULES.sub("", text).strip())
         fenced = _FENCED.match(text)
-        if fenced and fenced[2].lower() in _PROSE and fenced[1] not in fenced[3]:
-            text = fenced[3].strip()
+        if fenced and fenced[1] not in fenced[3]:
+            inner = fenced[3].strip()
+            text = inner if (fenced[2] or "").lower() in _PROSE or _unwrapped(inner) != inner else text
         if text == before:
             break
     return text
@@ -124,21 +154,38 @@ def _unwrapped(text: str) -> str:
     """A text without the tags, quotes, bold type or JSON around all of it."""
     if wrapped := _WRAPPED.match(text) or _BOLD.match(text):
         return wrapped[2].strip()
+    if text[:1] == ">" and all(line[:1] == ">" for line in text.split("\n") if line.strip()):
+        return _QUOTE.sub("", text).strip()
     if quoted := next(filter(None, (one.match(text) for one in _QUOTED)), None):
         return quoted[1].strip()
-    if text[:1] == "{" and text[-1:] == "}":
+    if text[:1] in "{[" and text[-1:] in "}]":
         with suppress(ValueError, RecursionError):
             values = json.loads(text)
-            key, only = next(iter(values.items())) if len(values) == 1 else ("", None)
-            if isinstance(only, str) and _KEY.fullmatch(key):
-                return only.strip()
-    return text
+            values = values[0] if isinstance(values, list) and len(values) == 1 else values
+            texts = (
+                [(key, one) for key, one in values.items() if isinstance(one, str)] if isinstance(values, dict) else []
+            )
+            if len(texts) == 1 and _KEY.fullmatch(texts[0][0]):
+                return texts[0][1].strip()
+    return text if _WRAPPED.match(text) else _TAG.sub("", text).strip()
+
+
+def has_placeholder(text: str) -> bool:
+    """Whether a place is left to be filled in: [Your Name], {{text}}, lorem ipsum."""
+    return _outside_code(_PLACEHOLDER, text) is not None
+
+
+def without_prompt(text: str, prompt: str) -> str:
+    """A text without the prompt that it begins with."""
+    prompt = prompt.strip()
+    rest = text.removeprefix(prompt).strip() if prompt else ""
+    return rest or text
 
 
 def is_refusal(text: str) -> bool:
     """Whether the one who answers refuses; a person of the text who does so begins with a quote, a dash or a name."""
     start = text[:REFUSAL_WITHIN].replace("’", "'")
-    if _ALWAYS.match(start):
+    if _ALWAYS.match(start) or (len(text) <= SHORT_REFUSAL and _SHORT_REFUSAL.match(start)):
         return True
     begins = _REFUSAL.match(start)
     if not begins:

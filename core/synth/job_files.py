@@ -205,6 +205,7 @@ def _note(job) -> dict:
         "duplicates_dropped": job.dropped,
         "copies": dict(job.copies),
         "set_aside": dict(job.aside),
+        "unmeasured": job.unmeasured,
         "novelty": job.curve.summary() | {"points": job.curve.spaced()},
     }
     return {

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core.chat import chat, engine
@@ -19,9 +20,11 @@ from core.runs import gpu_access
 from core.synth.replies import Reply
 from core.training import devices, encoding, environment, errors, model_loading, tokenizer_loading
 from core.training.config import TrainConfig
-from core.training.generate import generate
+from core.training.generate import evaluating, generate
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
+LAYER = 0.5  # of its depth: where hidden states tell most of a text's subject (tests/benchmarks.md)
+MOST_READ = 1024  # tokens of a text that is compared
 LOOK_SECONDS = 1.0  # between two looks, while it writes, whether a run wants the card
 
 
@@ -70,6 +73,30 @@ class Local:
         self, messages: list[dict], *, temperature: float, max_tokens: int, top_p: float | None = None, **_
     ) -> Reply:
         return self.batch([messages], temperature=temperature, max_tokens=max_tokens, top_p=top_p)[0]
+
+    def hidden_means(self, texts: list[str]) -> np.ndarray:
+        """The mean hidden states of one layer over the tokens of each text, (texts, hidden size); raises what batch() does.
+
+        Each token's state has length 1: those that take the attention that no other wants (arXiv:2309.17453), such as
+        the first, are a hundred times as long and the same in every text.
+        """
+        try:
+            self.open()
+        except WriterWaits as error:
+            engine.empty_frames(error)
+            self.close()
+            raise
+        means = []
+        with evaluating(self.model), torch.inference_mode():
+            for text in texts:
+                ids = self.tokenizer(text, add_special_tokens=False)["input_ids"][:MOST_READ]
+                output = self.model(
+                    input_ids=torch.tensor([ids]).to(self.model.device), output_hidden_states=True, use_cache=False
+                )
+                layers = output.hidden_states
+                states = layers[round(LAYER * (len(layers) - 1))][0].float()  # (T, H)
+                means.append(torch.nn.functional.normalize(states, dim=-1).mean(0).cpu().numpy())
+        return np.stack(means)
 
     def close(self) -> None:
         """Give the memory back; the next batch loads the model again."""

@@ -124,6 +124,7 @@ def _of_model(recipe: Recipe, seed: int, request: dict, scale: Scale) -> dict:
         "distinct": None,
         "aside": [{key: one[key][:120] for key in ("reason", "excerpt")} for one in made if "reason" in one],
         "calls_a_row": round(calls / len(made), 1),
+        "unmeasured": list(source.unmeasured),
         "one_by_one_tokens_per_second": alone,
         "batch_tokens_per_second": alone and round(sum(one["out"] for one in made) / seconds, 1),
     } | measured

@@ -23,7 +23,7 @@ KINDS = {
     "grid": {"axes", "prompt", "ask", "system", "judge"},
     "model": {"method", "seeds", "prompt", "ask", "system", "style", "judge"},
     "mix": {"parts", "cap"},
-    "chain": {"cards", "system", "checks", "steps", "rows", "rules", "depth", "decay", "words", "material"},
+    "chain": {"cards", "system", "checks", "steps", "rows", "rules", "depth", "decay", "words", "material", "embedder"},
 }
 COMMON = {"kind", "title", "about", "lang"}
 _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)

@@ -75,12 +75,13 @@ def checked(reply: Reply, prompt: str, lang: str) -> tuple[str, str]:
         return "", "bad_request"
     if reply.finish == "content_filter" or cleaning.is_refusal(text):
         return "", "refusal"
-    text = cleaning.answer_alone(text)
+    text = cleaning.answer_alone(cleaning.without_prompt(text, prompt))
     reasons = {
         "marks": lambda: marked,
         "empty": lambda: not text,
         "refusal": lambda: cleaning.is_refusal(text),
         "copy": lambda: is_copy(text, prompt),
+        "placeholder": lambda: cleaning.has_placeholder(text),
         "loop": lambda: cleaning.is_loop(text),
         "short": lambda: len(text) < SHORTEST,
         "other_language": lambda: lang in ("ru", "en") and len(CJK.findall(text)) > 2,
@@ -126,7 +127,10 @@ def to_row(text: str, prompt: dict) -> dict | None:
 def _own_turn(text: str) -> str | None:
     """The first answer of a reply that goes on as a conversation with itself; None where it begins with the question."""
     user = next((one for one in _USER.finditer(text) if not cleaning.in_code(text, one.start())), None)
-    if not user or not _ASSISTANT.search(text, user.end() - 1):
+    if not user:
+        return text
+    last = "\n\n" in text[: user.start() + 2] and "\n\n" not in text[user.end() :]
+    if not last and not _ASSISTANT.search(text, user.end() - 1):
         return text
     return text[: user.start()].strip() or None
 

@@ -76,6 +76,7 @@ class Source:
     """Rows of a recipe; of a shard (which, of how many) every so many-th. A number is that of the row in its shard."""
 
     short: dict = {}  # noqa: RUF012 - of a mix: the part that ended it, and how far it went
+    unmeasured: tuple[str, ...] = ()  # checks of a chain for which no model of this machine is there
 
     def batch(self, first: int) -> list[dict]:
         """The next rows from a number on, {"number", "row" | "reason", …} in the order of numbers; none at the end."""

@@ -51,6 +51,7 @@ class Job:
         self.useless: deque = deque(maxlen=BAD_IN_A_ROW)  # why the last replies in a row were no new rows
         self.curve, self.charted, self.dropped_rows = Novelty(self.target), 0, set()
         self.xrayed = False
+        self.unmeasured: tuple[str, ...] = ()  # checks for which there was no model
         self.began, self.began_tokens = time.monotonic(), 0
         self.reported = self.synced = 0.0
 
@@ -98,6 +99,7 @@ def _work(directory: Path) -> dict:
     copies, scale = Copies(), Scale(job.request.get("model"), job.recipe.lang)
     job_files.resume(job, copies)
     source = open_source(job)
+    job.unmeasured = source.unmeasured
     ending = "finished" if job.is_full else ""
     with Files(directory) as files:
         try:
