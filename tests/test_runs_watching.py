@@ -226,16 +226,41 @@ def test_compared_runs_show_what_differs(config, no_worker):
     ]
 
 
+def vote(*cast: tuple[str, str, str]) -> None:
+    """Votes of a person: (one side, the other, verdict)."""
+    with store.opened() as db, db.conn:
+        for number, (a, b, verdict) in enumerate(cast):
+            vote = {"match_id": "m", "prompt_index": number, "voter": "person", "model_a": a, "model_b": b}
+            db["votes"].insert(vote | {"verdict": verdict})
+
+
 def test_votes_for_a_run_and_for_its_checkpoints_are_counted(config, no_worker):
     run_id = runs.create(config)
     store.sync(run_id)
     me, stranger = f"run:{run_id}", f"run:{run_id}-2"
-    votes = [(me, stranger, "a"), (stranger, f"{me}/checkpoint-2", "b"), (me, stranger, "tie"), (me, stranger, "b")]
+    vote((me, stranger, "a"), (f"{stranger}/checkpoint-8", f"{me}/checkpoint-2", "b"), (me, stranger, "b"))
+    assert store.arena(run_id) == {
+        **{"opponent": stranger, "name": f"{run_id}-2", "wins": 2, "votes": 3, "share": 0.6667},
+        **{"low": 0.0668, "high": 0.9958},
+    }
+
+
+def test_votes_without_a_winner_or_between_a_run_and_its_checkpoints_say_nothing(config, no_worker):
+    run_id = runs.create(config)
+    me = f"run:{run_id}"
+    vote(*[(me, f"{me}/checkpoint-2", "a"), (me, "base:starter", "bad"), ("base:starter", me, "tie")] * 10)
+    assert store.arena(run_id) is None
+
+
+def test_the_base_is_the_opponent_that_a_run_is_judged_by(config, no_worker):
+    run_id = runs.create(config, "smith")
+    me, other = f"run:{run_id}", runs.create(config, "rival")
+    vote(*[(me, f"run:{other}", "b")] * 9)
+    assert {name: store.arena(run_id)[name] for name in ("name", "share")} == {"name": "rival", "share": 0.0}
     with store.opened() as db, db.conn:
-        for number, (a, b, verdict) in enumerate(votes):
-            vote = {"match_id": "m", "prompt_index": number, "voter": "person", "model_a": a, "model_b": b}
-            db["votes"].insert(vote | {"verdict": verdict})
-    assert store.arena(run_id) == {"votes": 4, "share": 0.625}
+        db["votes"].update(("m", 0, "person"), {"model_b": "base:owner/small", "verdict": "a"})
+    found = store.arena(run_id)
+    assert (found["opponent"], found["name"], found["share"], found["votes"]) == ("base:owner/small", "small", 1.0, 1)
 
 
 def test_metrics_leave_as_a_table_of_every_step(config, no_worker, tmp_path):

@@ -57,11 +57,14 @@ def _figures(say: Say, found: dict):
         yield say("learned.forgot_by"), say.number(found["forgot"])
     if found["drift"] is not None:
         yield say("learned.drift"), say.percent(round(found["drift"], 3))
-    if found["arena"]:
-        yield (
-            say("learned.arena"),
-            say("runs.votes", share=round(100 * found["arena"]["share"]), count=found["arena"]["votes"]),
-        )
+    if votes := found["arena"]:
+        yield say("learned.arena", name=votes["name"]), say("learned.votes", **shares(votes))
+
+
+def shares(votes: dict) -> dict:
+    """What store.arena() found, as sentences have it: whole percents, and the name of the opponent."""
+    percents = {name: round(100 * votes[name]) for name in ("share", "low", "high")}
+    return percents | {"count": votes["votes"], "name": votes["name"]}
 
 
 def _wrapped(reply: str) -> list[str]:
