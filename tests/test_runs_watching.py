@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import time
 
 import pytest
@@ -24,6 +25,8 @@ from core.runs import (
 )
 from core.training.config import TrainConfig
 from tests.test_runs import write_steps
+from ui import run_html
+from ui.text import Say
 
 GIB = 2**30
 
@@ -51,6 +54,7 @@ ROW = {
     "last_event_at": 1000.0,
     "started_at": 1.0,
     "step": 100,
+    "adapter_step": None,
 }
 
 
@@ -93,6 +97,28 @@ def test_an_evaluation_loss_that_rises_twice_is_called_over_fitting():
 def test_a_run_that_only_gets_worse_is_called_worse_and_not_over_fitting():
     assert names(evaluations=evals(4.6, 9.0, 14.8), losses=[4.6, 40.0]) == ["worse"]
     assert names(evaluations=evals(4.6, 14.8)) == ["worse"]
+
+
+def test_alerts_speak_of_the_weights_that_a_run_has_kept():
+    """With keep_best or a checkpoint taken by hand, what came after that step says nothing about them."""
+    ended, forgot = (
+        {**ROW, "state": "finished"},
+        [{"step": step, "score": -1.0 - step**2 / 400} for step in (0, 10, 20)],
+    )
+    assert names(ended, evaluations=evals(3.0, 2.0, 2.3, 2.4), scores=forgot) == ["overfitting", "forgot"]
+    assert names({**ended, "adapter_step": 10}, evaluations=evals(3.0, 2.0, 2.3, 2.4), scores=forgot) == []
+    assert names({**ended, "adapter_step": 0}, evaluations=evals(3.0, 9.0, 9.0), scores=forgot) == []
+    rising = [2.0] * 10 + [1.0] * 10 + [1.0 + 0.2 * step for step in range(20)]
+    assert names({**ended, "adapter_step": 15}, losses=rising) == []
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+@pytest.mark.parametrize("name", ["overfitting", "worse", "diverging", "nothing_moved"])
+def test_a_run_that_has_ended_is_not_told_to_stop(lang, name):
+    values = dict.fromkeys(("best", "last", "base", "lowest", "loss"), 2.0) | {"step": 10}
+    told = {"en": r"\b[Ss]top\b", "ru": r"[Оо]станов"}[lang]
+    assert re.search(told, run_html.alert(Say(lang), name, values))
+    assert not re.search(told, run_html.alert(Say(lang), name, values, ended=True))
 
 
 def test_held_out_loss_that_rises_with_the_training_loss_is_not_over_fitting():
