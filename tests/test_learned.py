@@ -1,11 +1,13 @@
 """Did it learn: the verdict of a run's measurements, the best checkpoint, the card, and the loss of the weights there."""
 
 import re
+from dataclasses import asdict, replace
 
 import pytest
 
-from core import events, paths
-from core.runs import learned, promote_checkpoint, runs, store
+from core import events, files, paths
+from core.arena import numbers
+from core.runs import learned, promote_checkpoint, runs, starts, store
 from core.training import checkpoints
 from core.training.config import TrainConfig
 from ui import run_learned
@@ -17,10 +19,15 @@ def ended(tiny_corpus, no_worker):
     """A function that makes a run which has ended, by its evaluations."""
 
     def make(
-        losses: dict[int, float], *, rows=20, recalled=None, scores=(), replies=(), ending="finished", **more
+        losses: dict[int, float], *, rows=20, recalled=None, scores=(), replies=(), ending="finished", start="", **more
     ) -> str:
-        run_id = runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus, eval_steps=10))
+        config = TrainConfig(base_model="starter", corpus=tiny_corpus, eval_steps=10)
+        run_id = runs.create(config)
         run_dir = paths.run(run_id)
+        if start:
+            files.write_json(run_dir / "config.json", asdict(replace(config, start=start)))
+            entries = [starts._entry(start), *starts._ancestry_of(start)]
+            files.write_json(run_dir / starts.CARD, {"ancestry": entries})
         events.append(run_dir, "started", resumed_from=None)
         events.append(
             run_dir,
@@ -82,6 +89,53 @@ def test_a_run_that_then_learned_by_heart_names_the_checkpoint_to_take(ended):
     found = learned.of(run_id)
     assert (found["verdict"], found["best"]) == ("overfit", 10)
     assert "10" in run_learned.card(Say("en"), store.sync(run_id))
+
+
+def test_what_is_forgotten_adds_up_over_the_runs_that_go_on_from_one_another(ended):
+    """Half a nat of each of three runs: none alone has crossed the red line."""
+    losses, runs_made = {0: 4.0, 10: 2.0, 20: 1.99}, []
+    for begun in (0.0, 0.5, 1.0):
+        start = f"run:{runs_made[-1]}" if runs_made else ""
+        scores = [(0, -1.0 - begun, 0.01 + begun / 10), (20, -1.5 - begun, 0.06 + begun / 10)]
+        runs_made.append(ended(losses, scores=scores, start=start))
+    found = [learned.of(run_id) for run_id in runs_made]
+    assert [one["forgot"] for one in found] == pytest.approx([-0.5, -1.0, -1.5])
+    assert found[-1]["foreign"] == pytest.approx((0.01, 0.16))
+    assert [one["since"] for one in found] == ["base"] * 3
+    assert [one["verdict"] for one in found] == ["learned", "forgot", "forgot"]
+    assert numbers.forgetting(f"run:{runs_made[1]}")["change"] == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_a_run_that_goes_on_from_what_was_not_measured_does_not_speak_of_the_base(ended, lang):
+    say, parent = Say(lang), ended({0: 4.0, 10: 2.0})
+    run_id = ended({0: 2.0, 10: 3.0}, scores=[(0, -1.0, 0.0), (10, -1.1, 0.0)], start=f"run:{parent}")
+    assert (learned.of(run_id)["forgot"], learned.of(run_id)["since"]) == (pytest.approx(-0.1), "start")
+    card = run_learned.card(say, store.sync(run_id))
+    assert say("learned.forgot_by.start") in card
+    assert say("learned.worse.start", before=say.number(2.0), after=say.number(3.0)) in card
+    assert say("learned.worse", before=say.number(2.0), after=say.number(3.0)) not in card
+
+
+def test_the_arena_s_prior_knowledge_is_that_of_the_weights_that_reply(ended):
+    run_id = ended({0: 4.0, 10: 2.0, 20: 1.9}, scores=[(0, -1.0, 0.0), (10, -1.2, 0.1), (20, -2.0, 0.3)])
+    assert numbers.forgetting(f"run:{run_id}") == {"change": -1.0, "since": "base", "foreign": 0.3}
+    assert numbers.forgetting(f"run:{run_id}/checkpoint-14") == {
+        **{"change": pytest.approx(-0.2), "since": "base", "foreign": 0.1},
+    }
+    assert numbers.forgetting(f"run:{run_id}/checkpoint-5") is None
+    checkpoint(run_id, 10)
+    promote_checkpoint.take(run_id, 10)
+    assert numbers.forgetting(f"run:{run_id}")["foreign"] == 0.1
+    assert numbers.forgetting("run:gone") is None
+    assert numbers.forgetting("base:starter") is None
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_foreign_letters_are_shown_before_and_after_and_not_as_a_change(ended, lang):
+    say = Say(lang)
+    run_id = ended({0: 4.0, 10: 2.0}, scores=[(0, -1.0, 0.25), (10, -1.0, 0.05)])
+    assert f"{say.percent(0.25)} → {say.percent(0.05)}" in run_learned.card(say, store.sync(run_id))
 
 
 def test_the_best_checkpoint_has_not_forgotten():

@@ -19,7 +19,9 @@ def card(say: Say, row: dict) -> str:
     if row["state"] not in ("finished", "stopped", "paused") or not row["step"]:
         return ""
     found = learned.of(row["id"])
-    sentence = say(f"learned.{found['verdict']}", **_values(say, found))
+    key = f"learned.{found['verdict']}"
+    key = f"{key}.start" if row["start"] and f"{key}.start" in say else key
+    sentence = say(key, **_values(say, found))
     if found["best"] is not None:
         sentence += " " + say("learned.best", step=found["best"])
     if prompt := found["prompt"]:
@@ -54,9 +56,9 @@ def _figures(say: Say, found: dict):
     if found["pairs"] is not None:
         yield say("learned.pairs"), say.percent(found["pairs"])
     if found["forgot"] is not None:
-        yield say("learned.forgot_by"), say.number(found["forgot"])
-    if found["drift"] is not None:
-        yield say("learned.drift"), say.percent(round(found["drift"], 3))
+        yield say(f"learned.forgot_by.{found['since']}"), say.number(found["forgot"])
+    if found["foreign"]:
+        yield say("learned.drift"), " → ".join(say.percent(round(share, 3)) for share in found["foreign"])
     if votes := found["arena"]:
         yield say("learned.arena", name=votes["name"]), say("learned.votes", **shares(votes))
 
