@@ -10,7 +10,7 @@ from core.arena import numbers
 from core.runs import learned, promote_checkpoint, runs, starts, store
 from core.training import checkpoints
 from core.training.config import TrainConfig
-from ui import run_learned
+from ui import export, opening_road, run_learned
 from ui.text import Say
 
 
@@ -183,6 +183,17 @@ def test_the_card_shows_both_replies_and_is_a_picture(ended, lang):
     assert "foreignObject" not in drawn
     assert drawn.count("smith") < 30  # six lines of it
     assert "…" in drawn
+
+
+def test_the_card_leads_to_what_can_be_done_with_the_weights(ended):
+    run_id = ended({0: 4.0, 10: 2.0})
+    assert "next-steps" not in run_learned.card(Say("en"), store.sync(run_id))
+    (paths.run(run_id) / "adapter").mkdir()
+    led = re.findall(r'href="#([^"]*)"', run_learned.card(Say("en"), store.sync(run_id)))
+    assert led == [f"playground/run:{run_id}", f"playground/arena:{run_id}", f"export/{run_id}", f"training/{run_id}"]
+    assert f'href="#playground/run:{run_id}"' in opening_road.draw(Say("ru"))
+    assert "next-steps" not in run_learned.card(Say("en"), store.sync(run_id), leads=False)  # they are below it there
+    assert export.on_load(Say("en"), None, None, run_id)[0].value == run_id
 
 
 def test_no_card_while_a_run_goes_on(ended):

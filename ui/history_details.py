@@ -63,7 +63,7 @@ def build(say: Say, run: gr.Dropdown) -> dict:
             details["value"] = gr.Textbox(label=say("runs.new_value"))
             details["vary"] = gr.Button(say("runs.vary"))
             details["again"] = gr.Button(say("runs.again"))
-            details["go_on"] = gr.Button(say("training.go_on"))
+            details["go_on"] = gr.Button(say("training.go_on"), elem_classes="go-on-button")
         with gr.Row():
             details["pack"] = gr.Button(say("runs.capsule"))
             details["csv"] = gr.Button(say("runs.csv"))

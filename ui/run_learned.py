@@ -3,19 +3,25 @@
 import textwrap
 
 from core.models import models
-from core.runs import learned, runs
+from core.runs import learned, runs, starts
 from core.training import mixing
 from ui.templates import render
 from ui.text import Say
 
 LINE, LINES = 46, 6  # letters a line and lines a reply in the picture
+# Saves the picture; and where a button of the same tab fills the form to go on from the run, the link presses it.
 SAVE = """() => element.addEventListener('click', event => {
   if (event.target.closest('.save-picture')) savePicture(element.querySelector('svg.learned'));
+  const button = [...document.querySelectorAll('.go-on-button')].find(one => one.offsetParent);
+  if (button && event.target.closest('.go-on')) { event.preventDefault(); button.click(); }
 })"""
 
 
-def card(say: Say, row: dict) -> str:
-    """The card of a run that has ended, as HTML; nothing while it goes on or before its first step."""
+def card(say: Say, row: dict, leads: bool = True) -> str:
+    """The card of a run that has ended, as HTML; nothing while it goes on or before its first step.
+
+    `leads`: with links to what can be done next.
+    """
     if row["state"] not in ("finished", "stopped", "paused") or not row["step"]:
         return ""
     found = learned.of(row["id"])
@@ -37,8 +43,19 @@ def card(say: Say, row: dict) -> str:
         sentence=sentence,
         sentence_lines=textwrap.wrap(sentence, 84)[:3],
         figures=list(_figures(say, found)),
+        next_steps=next_steps(row) if leads and starts.has_weights(row["id"]) else [],
         replies=[_wrapped(found["sample"][side]) for side in ("before", "after")] if found["sample"] else [],
     )
+
+
+def next_steps(row: dict) -> list[tuple[str, str]]:
+    """(key of its words, address) of what can be done with the weights of a run."""
+    return [
+        ("opening.talk", f"playground/run:{row['id']}"),
+        ("opening.compare", f"playground/arena:{row['id']}"),
+        ("opening.take", f"export/{row['id']}"),
+        ("opening.go_on", f"training/{row['id']}"),
+    ]
 
 
 def _values(say: Say, found: dict) -> dict:

@@ -67,7 +67,7 @@ def build(say: Say) -> dict:
     with gr.Row():
         for name in ("stop", "pause", "resume", "save_now", "sample_now"):
             live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, visible=False)
-    live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False)
+    live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False, elem_classes="go-on-button")
     figures_part = build_figures(say, live)
     with live.pop("more_curves"), gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
