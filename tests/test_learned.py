@@ -1,5 +1,6 @@
 """Did it learn: the verdict of a run's measurements, the best checkpoint, the card, and the loss of the weights there."""
 
+import html
 import re
 from dataclasses import asdict, replace
 
@@ -181,8 +182,28 @@ def test_the_card_shows_both_replies_and_is_a_picture(ended, lang):
     assert "<b>a smith" not in shown
     drawn = re.search(r"<svg.*</svg>", shown, re.DOTALL)[0]
     assert "foreignObject" not in drawn
-    assert drawn.count("smith") < 30  # six lines of it
+    assert drawn.count("smith") < 30  # five lines of it
     assert "…" in drawn
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_picture_has_every_figure_and_shortens_what_is_long_in_sight(ended, monkeypatch, lang):
+    run_id = ended({0: 4.0, 10: 2.0})
+    shown = learned.of(run_id) | {"recall": (4.0, 1.0), "forgot": -0.25, "foreign": (0.125, 0.25), "pairs": 0.75}
+    votes = {"name": "a base with a name that is far too long", "votes": 10, "share": 0.7, "low": 0.27, "high": 0.96}
+    shown |= {"verdict": "forgot", "best": 5, "prompt": {"loss": 3.0, "gain": 1.0, "gains": True}, "arena": votes}
+    monkeypatch.setattr(learned, "of", lambda _: shown)
+    say = Say(lang)
+    drawn = re.search(r"<svg.*</svg>", run_learned.card(say, store.sync(run_id)), re.DOTALL)[0]
+    told = [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", drawn)]
+    for value in (say.number(-0.25), say.percent(0.75), f"{say.percent(0.125)} → {say.percent(0.25)}"):
+        assert value in told
+    assert say("learned.votes", **run_learned.shares(votes)) in told
+    assert [text for text in told if text.endswith("…")]  # the label with the name
+    monkeypatch.setattr(run_learned, "SENTENCE", run_learned.SENTENCE | {"max_lines": 2})
+    drawn = re.search(r"<svg.*</svg>", run_learned.card(say, store.sync(run_id)), re.DOTALL)[0]
+    assert len(re.findall(r'y="(?:146|172)" font-size="20">[^<]*</text>', drawn)) == 2
+    assert re.search(r'y="172" font-size="20">[^<]*…</text>', drawn)
 
 
 def test_the_card_leads_to_what_can_be_done_with_the_weights(ended):

@@ -8,7 +8,11 @@ from core.training import mixing
 from ui.templates import render
 from ui.text import Say
 
-LINE, LINES = 46, 6  # letters a line and lines a reply in the picture
+# Letters a line and lines in the picture: of a reply, of the sentence, of the label of a figure.
+LINE, LINES = 46, 5
+SENTENCE = {"width": 92, "max_lines": 4, "placeholder": "…"}
+LABEL = {"width": 29, "max_lines": 2, "placeholder": "…"}
+MOST_FIGURES = 8  # two rows of four
 # Saves the picture; and where a button of the same tab fills the form to go on from the run, the link presses it.
 SAVE = """() => element.addEventListener('click', event => {
   if (event.target.closest('.save-picture')) savePicture(element.querySelector('svg.learned'));
@@ -33,6 +37,7 @@ def card(say: Say, row: dict, leads: bool = True) -> str:
     if prompt := found["prompt"]:
         key = "learned.over_prompt" if prompt["gains"] else "learned.prompt_wins"
         sentence += " " + say(key, prompt=say.number(prompt["loss"]), gain=say.number(prompt["gain"]))
+    figures = list(_figures(say, found))
     return render(
         say,
         "learned",
@@ -41,8 +46,9 @@ def card(say: Say, row: dict, leads: bool = True) -> str:
         model=models.title(row["base_model"]),
         corpus=" + ".join(map(runs.corpus_name, mixing.corpora(runs.config(row["id"])))),
         sentence=sentence,
-        sentence_lines=textwrap.wrap(sentence, 84)[:3],
-        figures=list(_figures(say, found)),
+        sentence_lines=textwrap.wrap(sentence, **SENTENCE),
+        figures=figures,
+        drawn=[(textwrap.wrap(label, **LABEL), value) for label, value in figures[:MOST_FIGURES]],
         next_steps=next_steps(row) if leads and starts.has_weights(row["id"]) else [],
         replies=[_wrapped(found["sample"][side]) for side in ("before", "after")] if found["sample"] else [],
     )
