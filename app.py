@@ -151,9 +151,9 @@ def connect_address(page: gr.Blocks, tabs: gr.Tabs, labels: dict, parts: dict) -
 
 
 def ask_address(parts: dict) -> None:
-    """Give the load handlers of tabs with a "pick" what the address asks for, as their last input; "" for nothing."""
+    """Give the load handlers of tabs with a "pick" or "asks" what the address asks for, as their last input; "" for nothing."""
     for name, part in parts.items():
-        if "pick" in part:
+        if "pick" in part or "asks" in part:
             part["inputs"] = [*part["inputs"], gr.Textbox(visible="hidden")]
             part["js"] = f"(...values) => [...values.slice(0, -1), place.asked('{name}')]"
 

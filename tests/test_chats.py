@@ -18,7 +18,7 @@ from core.corpus import corpus
 from core.runs import database
 from core.sharing.sharing import Share
 from tests.test_share import echo
-from ui import pages, playground, sharing_page
+from ui import pages, playground, playground_arena, sharing_page
 from ui import playground_chats as kept
 from ui import playground_show as show
 from ui import playground_talk as talk
@@ -238,6 +238,23 @@ def test_the_address_opens_a_conversation_with_its_models_and_settings(trained, 
     assert not {"history", "box_0", "pick"} & again.keys()  # it is open already
     fresh = load("new", parts["history"])
     assert (fresh["history"], fresh["pick"]) == (talk.EMPTY | {"kept": True}, "new")
+
+
+def test_the_address_of_a_run_begins_a_conversation_with_it_beside_its_base(trained, monkeypatch):
+    monkeypatch.setenv("SOULSMITH_HOME", str(trained[0]))
+    base, run = chat_models.ids_of_run(trained[1]).values()
+    stop = talk.StopFlag()
+    parts = load(run, history([turn("Who?", "A", "B")], id="a"), stop=stop)
+    assert stop.pressed_at
+    assert (parts["who_0"].value, parts["who_1"].value, parts["count"], parts["pick"]) == (base, run, 2, "new")
+    assert parts["history"]["branches"] == [[]]
+    for asked in (("", run), ("base:other", "base:other")):  # what is chosen makes way
+        sides = playground_arena.on_load(SAY, *asked, None, None, run)[:2]
+        assert [side.value for side in sides] == [base, run]
+    told = []
+    monkeypatch.setattr(kept, "inform", told.append)
+    assert "pick" in load("run:gone")
+    assert told == [SAY("runs.gone", run="gone")]
 
 
 def test_the_settings_of_an_opened_conversation_stay_when_the_tab_is_opened_again():

@@ -67,7 +67,7 @@ def of_a_run(say: Say, run) -> dict[str, go.Figure]:
         "run_plots.small": run_plots.small(say, row, curves),
         "run_plots.small of a run that has just begun": run_plots.small(say, row, nothing),
         "run_plots.preferences": run_plots.preferences(say, row, {"train": PAIRS, "eval": PAIRS[::9]}),
-        "run_plots.forgetting": run_plots.forgetting(say, scores, 0.7),
+        "run_plots.forgetting": run_plots.forgetting(say, scores, scores[0]["score"] - 0.7 if scores else 0),
         "run_plots.overlay": run_plots.overlay(say, [(row["name"], curves)] * 7, log=True),
     }
 
@@ -115,7 +115,7 @@ def test_the_forecast_is_a_line_across_the_plot_of_memory(trained_on_a_card):
 
 def test_the_red_line_of_forgetting_crosses_the_whole_plot(trained_on_a_card):
     _, _, scores = trained_on_a_card
-    figure = run_plots.forgetting(Say("en"), scores, 0.7)
+    figure = run_plots.forgetting(Say("en"), scores, -1.7)
     assert [(line.xref, line.yref, line.y0) for line in figure.layout.shapes] == [("x domain", "y", -1.7)]
 
 

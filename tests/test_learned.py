@@ -1,14 +1,17 @@
 """Did it learn: the verdict of a run's measurements, the best checkpoint, the card, and the loss of the weights there."""
 
+import html
 import re
+from dataclasses import asdict, replace
 
 import pytest
 
-from core import events, paths
-from core.runs import learned, promote_checkpoint, runs, store
+from core import events, files, paths
+from core.arena import numbers
+from core.runs import learned, promote_checkpoint, runs, starts, store
 from core.training import checkpoints
 from core.training.config import TrainConfig
-from ui import run_learned
+from ui import export, opening_road, run_learned
 from ui.text import Say
 
 
@@ -17,10 +20,15 @@ def ended(tiny_corpus, no_worker):
     """A function that makes a run which has ended, by its evaluations."""
 
     def make(
-        losses: dict[int, float], *, rows=20, recalled=None, scores=(), replies=(), ending="finished", **more
+        losses: dict[int, float], *, rows=20, recalled=None, scores=(), replies=(), ending="finished", start="", **more
     ) -> str:
-        run_id = runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus, eval_steps=10))
+        config = TrainConfig(base_model="starter", corpus=tiny_corpus, eval_steps=10)
+        run_id = runs.create(config)
         run_dir = paths.run(run_id)
+        if start:
+            files.write_json(run_dir / "config.json", asdict(replace(config, start=start)))
+            entries = [starts._entry(start), *starts._ancestry_of(start)]
+            files.write_json(run_dir / starts.CARD, {"ancestry": entries})
         events.append(run_dir, "started", resumed_from=None)
         events.append(
             run_dir,
@@ -84,6 +92,53 @@ def test_a_run_that_then_learned_by_heart_names_the_checkpoint_to_take(ended):
     assert "10" in run_learned.card(Say("en"), store.sync(run_id))
 
 
+def test_what_is_forgotten_adds_up_over_the_runs_that_go_on_from_one_another(ended):
+    """Half a nat of each of three runs: none alone has crossed the red line."""
+    losses, runs_made = {0: 4.0, 10: 2.0, 20: 1.99}, []
+    for begun in (0.0, 0.5, 1.0):
+        start = f"run:{runs_made[-1]}" if runs_made else ""
+        scores = [(0, -1.0 - begun, 0.01 + begun / 10), (20, -1.5 - begun, 0.06 + begun / 10)]
+        runs_made.append(ended(losses, scores=scores, start=start))
+    found = [learned.of(run_id) for run_id in runs_made]
+    assert [one["forgot"] for one in found] == pytest.approx([-0.5, -1.0, -1.5])
+    assert found[-1]["foreign"] == pytest.approx((0.01, 0.16))
+    assert [one["since"] for one in found] == ["base"] * 3
+    assert [one["verdict"] for one in found] == ["learned", "forgot", "forgot"]
+    assert numbers.forgetting(f"run:{runs_made[1]}")["change"] == pytest.approx(-1.0)
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_a_run_that_goes_on_from_what_was_not_measured_does_not_speak_of_the_base(ended, lang):
+    say, parent = Say(lang), ended({0: 4.0, 10: 2.0})
+    run_id = ended({0: 2.0, 10: 3.0}, scores=[(0, -1.0, 0.0), (10, -1.1, 0.0)], start=f"run:{parent}")
+    assert (learned.of(run_id)["forgot"], learned.of(run_id)["since"]) == (pytest.approx(-0.1), "start")
+    card = run_learned.card(say, store.sync(run_id))
+    assert say("learned.forgot_by.start") in card
+    assert say("learned.worse.start", before=say.number(2.0), after=say.number(3.0)) in card
+    assert say("learned.worse", before=say.number(2.0), after=say.number(3.0)) not in card
+
+
+def test_the_arena_s_prior_knowledge_is_that_of_the_weights_that_reply(ended):
+    run_id = ended({0: 4.0, 10: 2.0, 20: 1.9}, scores=[(0, -1.0, 0.0), (10, -1.2, 0.1), (20, -2.0, 0.3)])
+    assert numbers.forgetting(f"run:{run_id}") == {"change": -1.0, "since": "base", "foreign": 0.3}
+    assert numbers.forgetting(f"run:{run_id}/checkpoint-14") == {
+        **{"change": pytest.approx(-0.2), "since": "base", "foreign": 0.1},
+    }
+    assert numbers.forgetting(f"run:{run_id}/checkpoint-5") is None
+    checkpoint(run_id, 10)
+    promote_checkpoint.take(run_id, 10)
+    assert numbers.forgetting(f"run:{run_id}")["foreign"] == 0.1
+    assert numbers.forgetting("run:gone") is None
+    assert numbers.forgetting("base:starter") is None
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_foreign_letters_are_shown_before_and_after_and_not_as_a_change(ended, lang):
+    say = Say(lang)
+    run_id = ended({0: 4.0, 10: 2.0}, scores=[(0, -1.0, 0.25), (10, -1.0, 0.05)])
+    assert f"{say.percent(0.25)} → {say.percent(0.05)}" in run_learned.card(say, store.sync(run_id))
+
+
 def test_the_best_checkpoint_has_not_forgotten():
     losses, scores = (
         {10: 2.0, 20: 1.5},
@@ -127,8 +182,39 @@ def test_the_card_shows_both_replies_and_is_a_picture(ended, lang):
     assert "<b>a smith" not in shown
     drawn = re.search(r"<svg.*</svg>", shown, re.DOTALL)[0]
     assert "foreignObject" not in drawn
-    assert drawn.count("smith") < 30  # six lines of it
+    assert drawn.count("smith") < 30  # five lines of it
     assert "…" in drawn
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_picture_has_every_figure_and_shortens_what_is_long_in_sight(ended, monkeypatch, lang):
+    run_id = ended({0: 4.0, 10: 2.0})
+    shown = learned.of(run_id) | {"recall": (4.0, 1.0), "forgot": -0.25, "foreign": (0.125, 0.25), "pairs": 0.75}
+    votes = {"name": "a base with a name that is far too long", "votes": 10, "share": 0.7, "low": 0.27, "high": 0.96}
+    shown |= {"verdict": "forgot", "best": 5, "prompt": {"loss": 3.0, "gain": 1.0, "gains": True}, "arena": votes}
+    monkeypatch.setattr(learned, "of", lambda _: shown)
+    say = Say(lang)
+    drawn = re.search(r"<svg.*</svg>", run_learned.card(say, store.sync(run_id)), re.DOTALL)[0]
+    told = [html.unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", drawn)]
+    for value in (say.number(-0.25), say.percent(0.75), f"{say.percent(0.125)} → {say.percent(0.25)}"):
+        assert value in told
+    assert say("learned.votes", **run_learned.shares(votes)) in told
+    assert [text for text in told if text.endswith("…")]  # the label with the name
+    monkeypatch.setattr(run_learned, "SENTENCE", run_learned.SENTENCE | {"max_lines": 2})
+    drawn = re.search(r"<svg.*</svg>", run_learned.card(say, store.sync(run_id)), re.DOTALL)[0]
+    assert len(re.findall(r'y="(?:146|172)" font-size="20">[^<]*</text>', drawn)) == 2
+    assert re.search(r'y="172" font-size="20">[^<]*…</text>', drawn)
+
+
+def test_the_card_leads_to_what_can_be_done_with_the_weights(ended):
+    run_id = ended({0: 4.0, 10: 2.0})
+    assert "next-steps" not in run_learned.card(Say("en"), store.sync(run_id))
+    (paths.run(run_id) / "adapter").mkdir()
+    led = re.findall(r'href="#([^"]*)"', run_learned.card(Say("en"), store.sync(run_id)))
+    assert led == [f"playground/run:{run_id}", f"playground/arena:{run_id}", f"export/{run_id}", f"training/{run_id}"]
+    assert f'href="#playground/run:{run_id}"' in opening_road.draw(Say("ru"))
+    assert "next-steps" not in run_learned.card(Say("en"), store.sync(run_id), leads=False)  # they are below it there
+    assert export.on_load(Say("en"), None, None, run_id)[0].value == run_id
 
 
 def test_no_card_while_a_run_goes_on(ended):

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import time
 
 import pytest
@@ -24,6 +25,8 @@ from core.runs import (
 )
 from core.training.config import TrainConfig
 from tests.test_runs import write_steps
+from ui import run_html
+from ui.text import Say
 
 GIB = 2**30
 
@@ -51,6 +54,7 @@ ROW = {
     "last_event_at": 1000.0,
     "started_at": 1.0,
     "step": 100,
+    "adapter_step": None,
 }
 
 
@@ -93,6 +97,28 @@ def test_an_evaluation_loss_that_rises_twice_is_called_over_fitting():
 def test_a_run_that_only_gets_worse_is_called_worse_and_not_over_fitting():
     assert names(evaluations=evals(4.6, 9.0, 14.8), losses=[4.6, 40.0]) == ["worse"]
     assert names(evaluations=evals(4.6, 14.8)) == ["worse"]
+
+
+def test_alerts_speak_of_the_weights_that_a_run_has_kept():
+    """With keep_best or a checkpoint taken by hand, what came after that step says nothing about them."""
+    ended, forgot = (
+        {**ROW, "state": "finished"},
+        [{"step": step, "score": -1.0 - step**2 / 400} for step in (0, 10, 20)],
+    )
+    assert names(ended, evaluations=evals(3.0, 2.0, 2.3, 2.4), scores=forgot) == ["overfitting", "forgot"]
+    assert names({**ended, "adapter_step": 10}, evaluations=evals(3.0, 2.0, 2.3, 2.4), scores=forgot) == []
+    assert names({**ended, "adapter_step": 0}, evaluations=evals(3.0, 9.0, 9.0), scores=forgot) == []
+    rising = [2.0] * 10 + [1.0] * 10 + [1.0 + 0.2 * step for step in range(20)]
+    assert names({**ended, "adapter_step": 15}, losses=rising) == []
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+@pytest.mark.parametrize("name", ["overfitting", "worse", "diverging", "nothing_moved"])
+def test_a_run_that_has_ended_is_not_told_to_stop(lang, name):
+    values = dict.fromkeys(("best", "last", "base", "lowest", "loss"), 2.0) | {"step": 10}
+    told = {"en": r"\b[Ss]top\b", "ru": r"[Оо]станов"}[lang]
+    assert re.search(told, run_html.alert(Say(lang), name, values))
+    assert not re.search(told, run_html.alert(Say(lang), name, values, ended=True))
 
 
 def test_held_out_loss_that_rises_with_the_training_loss_is_not_over_fitting():
@@ -226,16 +252,41 @@ def test_compared_runs_show_what_differs(config, no_worker):
     ]
 
 
+def vote(*cast: tuple[str, str, str]) -> None:
+    """Votes of a person: (one side, the other, verdict)."""
+    with store.opened() as db, db.conn:
+        for number, (a, b, verdict) in enumerate(cast):
+            vote = {"match_id": "m", "prompt_index": number, "voter": "person", "model_a": a, "model_b": b}
+            db["votes"].insert(vote | {"verdict": verdict})
+
+
 def test_votes_for_a_run_and_for_its_checkpoints_are_counted(config, no_worker):
     run_id = runs.create(config)
     store.sync(run_id)
     me, stranger = f"run:{run_id}", f"run:{run_id}-2"
-    votes = [(me, stranger, "a"), (stranger, f"{me}/checkpoint-2", "b"), (me, stranger, "tie"), (me, stranger, "b")]
+    vote((me, stranger, "a"), (f"{stranger}/checkpoint-8", f"{me}/checkpoint-2", "b"), (me, stranger, "b"))
+    assert store.arena(run_id) == {
+        **{"opponent": stranger, "name": f"{run_id}-2", "wins": 2, "votes": 3, "share": 0.6667},
+        **{"low": 0.0668, "high": 0.9958},
+    }
+
+
+def test_votes_without_a_winner_or_between_a_run_and_its_checkpoints_say_nothing(config, no_worker):
+    run_id = runs.create(config)
+    me = f"run:{run_id}"
+    vote(*[(me, f"{me}/checkpoint-2", "a"), (me, "base:starter", "bad"), ("base:starter", me, "tie")] * 10)
+    assert store.arena(run_id) is None
+
+
+def test_the_base_is_the_opponent_that_a_run_is_judged_by(config, no_worker):
+    run_id = runs.create(config, "smith")
+    me, other = f"run:{run_id}", runs.create(config, "rival")
+    vote(*[(me, f"run:{other}", "b")] * 9)
+    assert {name: store.arena(run_id)[name] for name in ("name", "share")} == {"name": "rival", "share": 0.0}
     with store.opened() as db, db.conn:
-        for number, (a, b, verdict) in enumerate(votes):
-            vote = {"match_id": "m", "prompt_index": number, "voter": "person", "model_a": a, "model_b": b}
-            db["votes"].insert(vote | {"verdict": verdict})
-    assert store.arena(run_id) == {"votes": 4, "share": 0.625}
+        db["votes"].update(("m", 0, "person"), {"model_b": "base:owner/small", "verdict": "a"})
+    found = store.arena(run_id)
+    assert (found["opponent"], found["name"], found["share"], found["votes"]) == ("base:owner/small", "small", 1.0, 1)
 
 
 def test_metrics_leave_as_a_table_of_every_step(config, no_worker, tmp_path):

@@ -96,6 +96,21 @@ def test_the_corpus_of_a_run_that_goes_on_leaves_its_method(kind, method, task, 
     assert training_approach.on_corpus(SAY, "c", chosen.value, "starter")[1:] == (gr.skip(),) * 13
 
 
+@pytest.mark.parametrize("method", ["qlora", "lora", "full"])
+def test_go_on_from_texts_to_chats_to_preferences_keeps_the_method(monkeypatch, method):
+    monkeypatch.setattr(gr, "Info", lambda words: None)
+    for kind in ("text", "chat", "preference"):
+        (paths.corpora() / kind).mkdir()
+        (paths.corpora() / kind / "card.json").write_text(f'{{"name": "c", "kind": "{kind}"}}', encoding="utf-8")
+    for approach, corpus_id, suited in (("text", "chat", method), (method, "preference", "preference")):
+        chosen, *updates = training_approach.on_corpus(SAY, corpus_id, approach, "starter", method, "run:parent")
+        task = "chat" if corpus_id == "chat" else "preference"
+        assert (chosen.value, values(updates)[5:8]) == (suited, [(method, task != "chat"), task, False])
+    for approach in training_approach.WITH_METHOD:  # chosen by hand
+        assert values(training_approach.on_approach(SAY, approach, "starter", method, "run:parent"))[5][0] == method
+        assert values(training_approach.on_approach(SAY, approach, "starter", method, ""))[5][0] == "lora"
+
+
 def test_a_plan_of_the_calculator_chooses_its_approach():
     for method, task, approach in (
         ("full", "chat", "full"),

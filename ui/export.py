@@ -62,13 +62,17 @@ def build(say: Say) -> dict:
         button.click(partial(on_action, say, action), chosen, None, **quiet).success(
             partial(draw, say), chosen, drawn, **quiet
         )
-    return {"load": partial(on_load, say), "inputs": [run, chosen], "outputs": [run, *drawn]}
+    return {"load": partial(on_load, say), "inputs": [run, chosen], "outputs": [run, *drawn], "asks": run}
 
 
-def on_load(say: Say, run: str | None, chosen: str | None) -> list:
-    """The runs that left something behind, newest first, the exports, the server and the hub."""
+def on_load(say: Say, run: str | None, chosen: str | None, asked: str = "") -> list:
+    """The runs that left something behind, newest first, the exports, the server and the hub.
+
+    `asked`: the run that the address names; it is chosen.
+    """
     ids = runs.by_use()
-    new = {} if run in ids else {"value": (ids or [None])[0]}
+    run = asked if asked in ids else run
+    new = {} if run in ids and run != asked else {"value": run if run in ids else (ids or [None])[0]}
     choices = runs.disambiguate([(runs.label(id)["name"], id) for id in ids])
     return [gr.Dropdown(choices=choices, **new), *draw(say, chosen)]
 

@@ -7,7 +7,7 @@ import gradio as gr
 
 from core.models import models
 from core.runs import compare, store
-from ui import history_details, run_plots, run_view, templates
+from ui import history_details, run_learned, run_plots, run_view, templates
 from ui.plots import PALETTE
 from ui.text import Say
 
@@ -142,4 +142,6 @@ def on_compare(say: Say, run_ids: list[str] | None, log: bool) -> tuple:
         return gr.Plot(visible=False), templates.macro("paragraph", say("compare.few"), css="subdued")
     found = compare.compare(run_ids)
     curves = [(row["name"], store.curves(row["run"])) for row in found["runs"]]
-    return gr.Plot(run_plots.overlay(say, curves, log), visible=True), templates.render(say, "history", **found)
+    return gr.Plot(run_plots.overlay(say, curves, log), visible=True), templates.render(
+        say, "history", **found, shares=run_learned.shares
+    )

@@ -63,7 +63,7 @@ def build(say: Say, run: gr.Dropdown) -> dict:
             details["value"] = gr.Textbox(label=say("runs.new_value"))
             details["vary"] = gr.Button(say("runs.vary"))
             details["again"] = gr.Button(say("runs.again"))
-            details["go_on"] = gr.Button(say("training.go_on"))
+            details["go_on"] = gr.Button(say("training.go_on"), elem_classes="go-on-button")
         with gr.Row():
             details["pack"] = gr.Button(say("runs.capsule"))
             details["csv"] = gr.Button(say("runs.csv"))
@@ -143,7 +143,7 @@ def facts(say: Say, row: dict, found: dict | None) -> str:
         if measured := estimate[f"measured_{name}"]:
             known[f"runs.predicted_{kind}"] = pair(say, estimate[f"predicted_{name}"], measured, f"\u00a0{say(unit)}")
     if votes := store.arena(row["id"]):
-        known["runs.arena"] = say("runs.votes", share=round(100 * votes["share"]), count=votes["votes"])
+        known["runs.arena"] = in_markdown(say("runs.votes", **run_learned.shares(votes)))
     if changes := json.loads(row["config_changes"] or "[]"):
         fields_changed = [item for change in changes for item in change["changed"].items()]
         known["runs.changed"] = ", ".join(f"{name}: {old} → {new}" for name, (old, new) in fields_changed)

@@ -76,7 +76,7 @@ def _card(say: Say, row: dict) -> str:
     """What a run that has ended learned, or why it failed."""
     if row["state"] == "failed" and row["error_message"]:
         return run_html.error_of(say, row)
-    return run_learned.card(say, row)
+    return run_learned.card(say, row, leads=False)
 
 
 def _latest_reply(row: dict) -> dict | None:
@@ -89,8 +89,7 @@ def _actions(row: dict) -> list[tuple[str, str]]:
     if row["state"] in runs.ACTIVE:
         return [("opening.watch", f"training/{row['id']}")]
     if is_trained(row):
-        here = [("opening.go_on", f"training/{row['id']}"), ("opening.look", f"runs/{row['id']}")]
-        return [("opening.talk", "playground"), ("opening.take", "export"), *here]
+        return [*run_learned.next_steps(row), ("opening.look", f"runs/{row['id']}")]
     found = diagnosis.diagnose(row["id"])
     return [("opening.remedy" if found and found["changes"] else "opening.look", f"training/{row['id']}")]
 

@@ -36,10 +36,10 @@ def build(say: Say, at_home: bool = False) -> dict:
     "newest" begins a new conversation with the newest run, with its inputs; "pick" is the current conversation's id;
     "ended" lets an event first end a reply that is being written, and returns how to go on.
     """
-    with gr.Tabs():
-        with gr.Tab(say("playground.chat")):
+    with gr.Tabs() as tabs:
+        with gr.Tab(say("playground.chat"), id="chat"):
             chat = build_chat(say)
-        with gr.Tab(say("playground.arena")) as label:
+        with gr.Tab(say("playground.arena"), id="arena") as label:
             arena_part = arena.build(say, at_home)
     label.select(None, None, None, js=arena.KEYS)
     names = list(chat["parts"])
@@ -47,13 +47,16 @@ def build(say: Say, at_home: bool = False) -> dict:
 
     def load(request: gr.Request, *values) -> list:
         *values, asked = values
-        found = kept.on_load(say, not pages.is_visitor(request), asked, *values[:split])
-        return [*by_name(found, names), *arena_part["load"](*values[split:])]
+        kind, _, run_id = asked.partition(":")  # run:RUN is to talk to, arena:RUN to be voted on
+        blind = f"run:{run_id}" if kind == "arena" else ""
+        found = kept.on_load(say, not pages.is_visitor(request), "" if blind else asked, *values[:split])
+        shown = gr.Tabs(selected="arena" if blind else "chat") if kind in ("run", "arena") else gr.skip()
+        return [*by_name(found, names), *arena_part["load"](*values[split:], blind), shown]
 
     def newest(request: gr.Request, remembered, stop) -> list:
         return by_name(kept.on_newest(say, not pages.is_visitor(request), remembered, stop), names)
 
-    inputs, outputs = [*chat["inputs"], *arena_part["inputs"]], [*chat["parts"].values(), *arena_part["outputs"]]
+    inputs, outputs = [*chat["inputs"], *arena_part["inputs"]], [*chat["parts"].values(), *arena_part["outputs"], tabs]
     return {
         "load": load,
         "inputs": inputs,

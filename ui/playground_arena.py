@@ -113,11 +113,16 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
     pairs.click(partial(on_pairs, say), match, file, show_progress="hidden")
 
 
-def on_load(say: Say, a: str | None, b: str | None, prompt_set: str | None, match: str | None) -> list:
-    """The models, the sets and the matches; what is chosen stays: a value is sent only where it is new."""
+def on_load(say: Say, a: str | None, b: str | None, prompt_set: str | None, match: str | None, asked: str = "") -> list:
+    """The models, the sets and the matches; what is chosen stays: a value is sent only where it is new.
+
+    `asked`: the id of a run that the address names; it is chosen, and its base.
+    """
     models = chat_models.listed()
     names = [(f"{say(f'chat_model.{one.kind}')}: {one.title}", one.id) for one in models]
-    run = next((one for one in models if one.kind == "run"), None)
+    if run := next((one for one in models if asked and one.id == asked), None):
+        a = b = None
+    run = run or next((one for one in models if one.kind == "run"), None)
     sides, sets, played = runs.disambiguate(names), set_choices(say), match_choices(say)
     return [
         _choice(sides, a, f"base:{run.base_model}" if run else None),

@@ -11,7 +11,7 @@ import gradio as gr
 
 from core import paths
 from core.arena import matches
-from core.chat import chats
+from core.chat import chat_models, chats
 from core.errors import UserError
 from ui import playground_show as show
 from ui import playground_talk as talk
@@ -43,7 +43,10 @@ def on_load(
     if "kept" not in history:
         parts["history"] = history = {**history, "kept": kept}
         parts["pick"] = current  # later only with what is opened: a message may begin a conversation meanwhile
-    if kept and asked and asked != current:
+    if kept and asked.startswith("run:"):
+        stop.press()
+        parts |= new(say, history, remembered) | beside_base(say, asked)
+    elif kept and asked and asked != current:
         stop.press()
         try:
             parts |= new(say, history, remembered) if asked == NEW else opened(say, chats.find(asked), remembered)
@@ -58,6 +61,19 @@ def on_newest(say: Say, kept: bool, remembered, stop: talk.StopFlag) -> dict:
     empty = {**talk.EMPTY, "kept": kept}
     loaded = on_load(say, kept, "", remembered, stop, empty, "", *[None] * len(COLUMNS))
     return loaded | new(say, empty, remembered)
+
+
+def beside_base(say: Say, asked: str) -> dict:
+    """A run in the second column, its base in the first; what an address asks for that is not there is said to be gone."""
+    choices, ids = talk.choices(say)
+    if asked not in ids:
+        inform(say("runs.gone", run=asked.removeprefix("run:")))
+        return {}
+    who = (f"base:{chat_models.find(asked).base_model}", asked)
+    chosen = {
+        name: gr.Dropdown(choices=choices, value=id if id in ids else None) for name, id in zip(WHO, who, strict=False)
+    }
+    return chosen | {"count": 2} | {name: gr.Column(visible=index < 2) for index, name in enumerate(FRAMES)}
 
 
 def new(say: Say, history: dict, remembered) -> dict:

@@ -75,16 +75,18 @@ def _remarks(say: Say, row: dict, warnings: list[tuple[str, dict]]):
     if row["stopped_early"]:
         yield say("runs.stopped_early", step=row["step"], best=row["best_step"])
     for name, values in warnings:
-        yield alert(say, name, values)
+        yield alert(say, name, values, row["state"] not in runs.ACTIVE)
     left_out = json.loads(row["rows_left_out"] or "{}")
     if left_out:
         reasons = ", ".join(f"{say('reason.' + reason)}: {count}" for reason, count in left_out.items())
         yield say("live.left_out", count=sum(left_out.values()), reasons=reasons)
 
 
-def alert(say: Say, name: str, values: dict) -> str:
+def alert(say: Say, name: str, values: dict, ended: bool = False) -> str:
+    """An alert in words; a run that has ended is not told to stop."""
     shown = {key: say.duration(v) if key == "seconds" else say.number(v) for key, v in values.items() if key != "step"}
-    return say(f"alert.{name}", **shown, **({"step": values["step"]} if "step" in values else {}))
+    key = f"alert.{name}.ended" if ended and f"alert.{name}.ended" in say else f"alert.{name}"
+    return say(key, **shown, **({"step": values["step"]} if "step" in values else {}))
 
 
 def error_of(say: Say, row: dict) -> str:

@@ -3,28 +3,41 @@
 import textwrap
 
 from core.models import models
-from core.runs import learned, runs
+from core.runs import learned, runs, starts
 from core.training import mixing
 from ui.templates import render
 from ui.text import Say
 
-LINE, LINES = 46, 6  # letters a line and lines a reply in the picture
+# Letters a line and lines in the picture: of a reply, of the sentence, of the label of a figure.
+LINE, LINES = 46, 5
+SENTENCE = {"width": 92, "max_lines": 4, "placeholder": "…"}
+LABEL = {"width": 29, "max_lines": 2, "placeholder": "…"}
+MOST_FIGURES = 8  # two rows of four
+# Saves the picture; and where a button of the same tab fills the form to go on from the run, the link presses it.
 SAVE = """() => element.addEventListener('click', event => {
   if (event.target.closest('.save-picture')) savePicture(element.querySelector('svg.learned'));
+  const button = [...document.querySelectorAll('.go-on-button')].find(one => one.offsetParent);
+  if (button && event.target.closest('.go-on')) { event.preventDefault(); button.click(); }
 })"""
 
 
-def card(say: Say, row: dict) -> str:
-    """The card of a run that has ended, as HTML; nothing while it goes on or before its first step."""
+def card(say: Say, row: dict, leads: bool = True) -> str:
+    """The card of a run that has ended, as HTML; nothing while it goes on or before its first step.
+
+    `leads`: with links to what can be done next.
+    """
     if row["state"] not in ("finished", "stopped", "paused") or not row["step"]:
         return ""
     found = learned.of(row["id"])
-    sentence = say(f"learned.{found['verdict']}", **_values(say, found))
+    key = f"learned.{found['verdict']}"
+    key = f"{key}.start" if row["start"] and f"{key}.start" in say else key
+    sentence = say(key, **_values(say, found))
     if found["best"] is not None:
         sentence += " " + say("learned.best", step=found["best"])
     if prompt := found["prompt"]:
         key = "learned.over_prompt" if prompt["gains"] else "learned.prompt_wins"
         sentence += " " + say(key, prompt=say.number(prompt["loss"]), gain=say.number(prompt["gain"]))
+    figures = list(_figures(say, found))
     return render(
         say,
         "learned",
@@ -33,10 +46,22 @@ def card(say: Say, row: dict) -> str:
         model=models.title(row["base_model"]),
         corpus=" + ".join(map(runs.corpus_name, mixing.corpora(runs.config(row["id"])))),
         sentence=sentence,
-        sentence_lines=textwrap.wrap(sentence, 84)[:3],
-        figures=list(_figures(say, found)),
+        sentence_lines=textwrap.wrap(sentence, **SENTENCE),
+        figures=figures,
+        drawn=[(textwrap.wrap(label, **LABEL), value) for label, value in figures[:MOST_FIGURES]],
+        next_steps=next_steps(row) if leads and starts.has_weights(row["id"]) else [],
         replies=[_wrapped(found["sample"][side]) for side in ("before", "after")] if found["sample"] else [],
     )
+
+
+def next_steps(row: dict) -> list[tuple[str, str]]:
+    """(key of its words, address) of what can be done with the weights of a run."""
+    return [
+        ("opening.talk", f"playground/run:{row['id']}"),
+        ("opening.compare", f"playground/arena:{row['id']}"),
+        ("opening.take", f"export/{row['id']}"),
+        ("opening.go_on", f"training/{row['id']}"),
+    ]
 
 
 def _values(say: Say, found: dict) -> dict:
@@ -54,14 +79,17 @@ def _figures(say: Say, found: dict):
     if found["pairs"] is not None:
         yield say("learned.pairs"), say.percent(found["pairs"])
     if found["forgot"] is not None:
-        yield say("learned.forgot_by"), say.number(found["forgot"])
-    if found["drift"] is not None:
-        yield say("learned.drift"), say.percent(round(found["drift"], 3))
-    if found["arena"]:
-        yield (
-            say("learned.arena"),
-            say("runs.votes", share=round(100 * found["arena"]["share"]), count=found["arena"]["votes"]),
-        )
+        yield say(f"learned.forgot_by.{found['since']}"), say.number(found["forgot"])
+    if found["foreign"]:
+        yield say("learned.drift"), " → ".join(say.percent(round(share, 3)) for share in found["foreign"])
+    if votes := found["arena"]:
+        yield say("learned.arena", name=votes["name"]), say("learned.votes", **shares(votes))
+
+
+def shares(votes: dict) -> dict:
+    """What store.arena() found, as sentences have it: whole percents, and the name of the opponent."""
+    percents = {name: round(100 * votes[name]) for name in ("share", "low", "high")}
+    return percents | {"count": votes["votes"], "name": votes["name"]}
 
 
 def _wrapped(reply: str) -> list[str]:

@@ -88,13 +88,13 @@ def _four(say: Say, row: dict, names: tuple[str, ...]) -> dict:
     return words
 
 
-def forgetting(say: Say, scores: list[dict], red_line: float) -> go.Figure:
-    """The score of the forgetting meter over the steps, with the red line, and the share of foreign letters."""
+def forgetting(say: Say, scores: list[dict], red: float) -> go.Figure:
+    """The score of the forgetting meter over the steps, with a red line there, and the share of foreign letters."""
     figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.forgetting")))
     _line(figure, scores, "score", say("plot.forgetting.score"), PALETTE[0], mode="lines+markers")
     if scores:
         line = {"color": "#d62728"}
-        horizontal_line(figure, scores[0]["score"] - red_line, say("plot.forgetting.red"), line)
+        horizontal_line(figure, red, say("plot.forgetting.red"), line)
     if any(row["foreign_share"] is not None for row in scores):
         right = {"overlaying": "y", "side": "right", "range": [0, 1], "tickformat": ".0%", "showgrid": False}
         figure.update_layout(yaxis2=right, margin={"r": 48})

@@ -13,6 +13,7 @@ from core.runs import (
     diagnosis,
     eval_samples,
     forgetting,
+    learned,
     promote_checkpoint,
     runs,
     starts,
@@ -66,7 +67,7 @@ def build(say: Say) -> dict:
     with gr.Row():
         for name in ("stop", "pause", "resume", "save_now", "sample_now"):
             live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, visible=False)
-    live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False)
+    live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False, elem_classes="go-on-button")
     figures_part = build_figures(say, live)
     with live.pop("more_curves"), gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
@@ -105,7 +106,8 @@ def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool 
         return shown | {"forgetting": gr.Plot(visible=bool(scores))}
     compared = run_plots.preferences(say, row, measured) if compares else None
     shown["preferences"] = gr.Plot(compared, visible=compares)
-    forgotten = run_plots.forgetting(say, scores, forgetting.RED_LINE) if scores else None
+    read = learned.since_base(row["id"], scores)
+    forgotten = run_plots.forgetting(say, scores, read[0]["score"] - forgetting.RED_LINE) if scores else None
     shown["forgetting"] = gr.Plot(forgotten, visible=bool(scores))
     return shown | {"loss": run_plots.loss(say, row, curves, log), "small": run_plots.small(say, row, curves)}
 
@@ -201,7 +203,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         return tuple(shown[name] for name in DRAWN)
     row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
     state, found = row["state"], diagnosis.diagnose(run_id)
-    remedy, warnings = run_html.remedy(say, found), alerts.found(row, curves, scores)
+    remedy, warnings = run_html.remedy(say, found), alerts.found(row, curves, learned.since_base(run_id, scores))
     trains = state == "running" and row["stage"] == "training"
     shown = {
         "status": run_html.status(say, row, warnings),

@@ -67,9 +67,10 @@ def connect(say: Say, approach: gr.Radio, note: gr.Markdown, form: dict, run_par
     outputs = [note, run_part, profile["part"], profile["saved"], profile["base_model"]]
     of_preferences = [form[name] for name in OF_PREFERENCES]
     outputs += [form["method"], form["task"], form["packing"], *of_preferences]
-    inputs, quiet = [approach, form["base_model"]], {"show_progress": "hidden"}
+    begun, quiet = [form["method"], form["start"]], {"show_progress": "hidden"}
+    inputs = [approach, form["base_model"], *begun]
     form["corpus"].change(partial(on_corpus, say), [form["corpus"], *inputs], [approach, *outputs], **quiet)
-    form["corpus"].input(partial(on_chosen, say), [form["corpus"], approach], None, **quiet)
+    form["corpus"].input(partial(on_chosen, say), [form["corpus"], approach, *begun], None, **quiet)
     values = [approach, form["method"], form["task"]]
     changes = [form["method"].change, form["task"].change]
     made = [approach, note, form["method"], *of_preferences]
@@ -81,16 +82,16 @@ def about(say: Say, approach: str) -> str:
     return say(f"approach.{approach}.about")
 
 
-def on_approach(say: Say, approach: str, base_model: str | None) -> tuple:
-    """Show what belongs to an approach, and set the fields that make it."""
+def on_approach(say: Say, approach: str, base_model: str | None, method: str = "", start: str | None = "") -> tuple:
+    """Show what belongs to an approach, and set the fields that make it; what a run goes on from keeps its method."""
     if approach == "prompt":
         saved = gr.Dropdown(choices=_saved(), value=None)
         models_there = gr.Dropdown(choices=model_choices.choices(say), value=base_model or models.STARTER)
         fields = (gr.skip(),) * 3
     else:
         saved, models_there, task = gr.skip(), gr.skip(), approach if approach in WITH_METHOD else "chat"
-        method = "lora" if approach in WITH_METHOD else approach
-        fields = (gr.Radio(value=method, visible=approach in WITH_METHOD), task, approach == "text")
+        made_by = ((start and method) or "lora") if approach in WITH_METHOD else approach
+        fields = (gr.Radio(value=made_by, visible=approach in WITH_METHOD), task, approach == "text")
     run_part, profile_part = gr.Column(visible=approach != "prompt"), gr.Column(visible=approach == "prompt")
     return about(say, approach), run_part, profile_part, saved, models_there, *fields, *_of_preferences(approach)
 
@@ -101,25 +102,29 @@ def _of_preferences(approach: str) -> list:
     return [gr.Dropdown(visible=shown), *(gr.Number(visible=shown) for _ in OF_PREFERENCES[1:])]
 
 
-def on_corpus(say: Say, corpus_id: str | None, approach: str, base_model: str | None) -> tuple:
+def on_corpus(
+    say: Say, corpus_id: str | None, approach: str, base_model: str | None, method: str = "", start: str | None = ""
+) -> tuple:
     """Choose the approach that a corpus allows: texts are for continued pretraining, pairs for preferences."""
-    suited, offered = better(corpus_id, approach), choices(say, defaults.kind(corpus_id))
+    suited, offered = better(corpus_id, approach, method, start), choices(say, defaults.kind(corpus_id))
     if suited:
-        return gr.Radio(choices=offered, value=suited), *on_approach(say, suited, base_model)
+        return gr.Radio(choices=offered, value=suited), *on_approach(say, suited, base_model, method, start)
     return gr.Radio(choices=offered), *(gr.skip(),) * (8 + len(OF_PREFERENCES))
 
 
-def on_chosen(say: Say, corpus_id: str | None, approach: str) -> None:
+def on_chosen(say: Say, corpus_id: str | None, approach: str, method: str = "", start: str | None = "") -> None:
     """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
-    if suited := better(corpus_id, approach):
+    if suited := better(corpus_id, approach, method, start):
         sentence = {"text": "for_text", "preference": "for_preferences"}.get(suited, "for_chats")
         inform(say(f"approach.{sentence}", approach=say(f"approach.{suited}")))
 
 
-def better(corpus_id: str | None, approach: str) -> str | None:
-    """The approach that suits a corpus, where it does not allow the chosen one."""
+def better(corpus_id: str | None, approach: str, method: str = "", start: str | None = "") -> str | None:
+    """The approach that suits a corpus, where it does not allow the chosen one; with a start that of its method."""
     allowed = ALLOWED.get(defaults.kind(corpus_id), ("qlora", "lora", "full", "text"))
-    return allowed[0] if approach != "prompt" and approach not in allowed else None
+    if approach == "prompt" or approach in allowed:
+        return None
+    return method if start and method in allowed else allowed[0]
 
 
 def on_fields(say: Say, corpus_id: str | None, approach: str, method: str, task: str) -> tuple:

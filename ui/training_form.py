@@ -201,7 +201,7 @@ def read_draft(text: str, corpus_id: str | None) -> dict:
         kept["base_model"] = models.STARTER
     kept = {"method": DEFAULTS["method"], "task": "chat"} | kept
     if training_approach.better(kept["corpus"], training_approach.approach_of(kept)):
-        kept |= {"method": DEFAULTS["method"], "task": "chat"}
+        kept |= {"method": kept["method"] if kept.get("start") else DEFAULTS["method"], "task": "chat"}
     return kept
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 
-from core import events, files, paths
+from core import files
 from core.arena import matches
 from core.errors import UserError
 from core.runs import learned
@@ -62,12 +62,17 @@ def languages(text: str) -> dict[str, float]:
 
 
 def forgetting(id: str) -> dict | None:
-    """What the forgetting meter of a run measured: {"change", "foreign"}; None where its trainer took no reading."""
+    """What the forgetting meter read of the weights of a run or a checkpoint: {"change", "since", "foreign"}.
+
+    `since` as core.runs.learned has it; None where no reading was taken up to their step.
+    """
     kind, _, name = id.partition(":")
     if kind != "run":
         return None
-    try:
-        seen = [event for event in events.read(paths.run(name.partition("/")[0]))[0] if event["event"] == "forgetting"]
-        return {"change": seen[-1]["score"] - seen[0]["score"], "foreign": seen[-1]["foreign_share"]} if seen else None
-    except (UserError, OSError, KeyError, TypeError):
-        return None
+    run_id, _, checkpoint = name.partition("/checkpoint-")
+    with suppress(UserError, OSError, ValueError, KeyError, TypeError):  # a run that was deleted or damaged
+        found = learned.forgetting(run_id, int(checkpoint) if checkpoint else None)
+        if found["forgot"] is not None:
+            foreign = found["foreign"] and found["foreign"][1]
+            return {"change": found["forgot"], "since": found["since"], "foreign": foreign}
+    return None

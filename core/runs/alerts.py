@@ -20,20 +20,31 @@ def found(row: dict, curves: dict, forgetting: list[dict], now: float | None = N
     """[(name of the alert, its values)] of a run, the most urgent first.
 
     `row` is its row of core.runs.store, `curves` what store.curves() returns, `forgetting` rows of step and score.
+    What was measured after the step of the weights that a run has kept does not concern them.
     """
     at_work, now = row["state"] in runs.AT_WORK, time.time() if now is None else now
+    still = _nothing_moved(curves["steps"])
+    if row["adapter_step"] is not None:
+        curves, forgetting = _until(curves, row["adapter_step"]), _until(forgetting, row["adapter_step"])
     checks = (
         at_work and _stalled(row, now),
         at_work and _unanswered(row, now),
-        _nothing_moved(curves["steps"]),
+        still,
         _skipped(row),
         _diverging(curves["means"]),
-        _worse_than_base(curves["evals"]) or _overfitting(curves["evals"], curves["means"]),
+        _worse(curves["evals"]) or _overfitting(curves["evals"], curves["means"]),
         at_work and _plateau(curves["means"]),
         _chosen_falls(curves),
         _forgot(forgetting),
     )
     return [alert for alert in checks if alert]
+
+
+def _until(series: dict | list, step: int) -> dict | list:
+    """The rows of series that are not after a step; `series` may be a dict of them."""
+    if isinstance(series, dict):
+        return {name: _until(part, step) for name, part in series.items()}
+    return [row for row in series if row["step"] <= step]
 
 
 def _stalled(row: dict, now: float) -> tuple[str, dict] | None:
@@ -95,7 +106,7 @@ def _plateau(means: list[dict]) -> tuple[str, dict] | None:
     return None
 
 
-def _worse_than_base(evals: list[dict]) -> tuple[str, dict] | None:
+def _worse(evals: list[dict]) -> tuple[str, dict] | None:
     known = [row for row in evals if row["eval_loss"] is not None]
     if len(known) < 2 or known[0]["step"] or known[0]["eval_loss"] > min(row["eval_loss"] for row in known):
         return None

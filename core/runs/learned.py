@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from core.errors import UserError
 from core.prompt_search import searches
-from core.runs import promote_checkpoint, runs, store
+from core.runs import promote_checkpoint, runs, starts, store
 from core.runs.alerts import OVER
 from core.runs.forgetting import DRIFT, RED_LINE
 
@@ -18,25 +18,25 @@ HEART = 0.5  # of their loss before: training rows that fell below it while held
 
 
 def of(run_id: str) -> dict:
-    """{"verdict", "before", "after", "step", "best", "recall", "forgot", "drift", "pairs", "arena", "rows",
-    "sample", "prompt"} of a run.
+    """{"verdict", "before", "after", "step", "best", "recall", "forgot", "drift", "foreign", "since", "pairs", "arena",
+    "rows", "sample", "prompt"} of a run.
 
     `verdict` is one of unmeasured, too_small, worse, overfit, forgot, heart, falling, nothing, learned; `recall` the loss
-    of ten training rows before and after, or None; `best` the step of the
+    of ten training rows before and after, or None; `foreign` the share of foreign letters before and after; `since`
+    "base", or "start" where only what the run goes on from was measured, not its base: that of forgot, drift, foreign; `best` the step of the
     checkpoint to take instead, or None; `sample` the first prompt with the first and the last reply to it, or None;
     `prompt` what over_prompt() gives.
     """
-    row, curves, scores = store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
+    row, curves = store.sync(run_id), store.curves(run_id)
     known = {eval["step"]: eval["eval_loss"] for eval in curves["evals"] if eval["eval_loss"] is not None}
-    step = row["adapter_step"] if row["adapter_step"] is not None else row["step"] or 0
+    step, scores = _step(row), since_base(run_id, store.forgetting(run_id))
     found = {
         "before": known.get(0),
         "after": known.get(step, row["eval_loss"] if len(known) > 1 else None),
         "step": step,
         "recall": _recall(curves["evals"], step),
         "rows": row["rows_eval"] or 0,
-        "forgot": _change(scores, step, "score"),
-        "drift": _change(scores, step, "foreign_share"),
+        **forgetting(run_id),
         "pairs": _pairs(curves["preferences"]["eval"], step),
         "arena": store.arena(run_id),
         "sample": _sample(store.samples(run_id), step),
@@ -45,6 +45,38 @@ def of(run_id: str) -> dict:
     found["best"] = best if best != step else None
     found["prompt"] = _over_prompt(run_id, found)
     return found | {"verdict": _verdict(found, known)}
+
+
+def forgetting(run_id: str, step: int | None = None) -> dict:
+    """{"forgot", "drift", "foreign", "since"} as of() has them, of the weights of a step; by default of those kept."""
+    row = store.sync(run_id)
+    scores, step = since_base(run_id, store.forgetting(run_id)), _step(row) if step is None else step
+    return {
+        "forgot": _change(scores, step, "score"),
+        "drift": _change(scores, step, "foreign_share"),
+        "foreign": _pair(scores, step, "foreign_share"),
+        "since": "start" if row["start"] and not _base_forgetting(run_id) else "base",
+    }
+
+
+def since_base(run_id: str, scores: list[dict]) -> list[dict]:
+    """Readings of the forgetting meter; of a run that goes on with that of the base before them, where it is known.
+
+    What is forgotten adds up over the runs that go on from one another.
+    """
+    base = _base_forgetting(run_id)
+    return (
+        [{"step": 0, "score": base["score"], "foreign_share": base["foreign"]}, *scores] if base and scores else scores
+    )
+
+
+def _base_forgetting(run_id: str) -> dict | None:
+    return next((entry.get("base_forgetting") for entry in starts.ancestry(run_id)), None)
+
+
+def _step(row: dict) -> int:
+    """The step of the weights that a run has."""
+    return row["adapter_step"] if row["adapter_step"] is not None else row["step"] or 0
 
 
 def over_prompt(run_id: str) -> dict | None:
@@ -102,9 +134,15 @@ def _is_sound(scores: list[dict], step: int) -> bool:
 
 
 def _change(scores: list[dict], step: int, name: str) -> float | None:
-    """How much a measurement changed from the base to the last one that is not after a step."""
+    """How much a measurement changed up to the last one that is not after a step."""
+    pair = _pair(scores, step, name)
+    return pair and pair[1] - pair[0]
+
+
+def _pair(scores: list[dict], step: int, name: str) -> tuple[float, float] | None:
+    """The first measurement, which is one before training, and the last one that is not after a step."""
     values = [row[name] for row in scores if row["step"] <= step and row[name] is not None]
-    return values[-1] - values[0] if len(values) > 1 and scores[0]["step"] == 0 else None
+    return (values[0], values[-1]) if len(values) > 1 and scores[0]["step"] == 0 else None
 
 
 def _pairs(evals: list[dict], step: int) -> float | None:

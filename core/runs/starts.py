@@ -172,7 +172,8 @@ def ancestry(run_id: str) -> list[dict]:
     """What a run goes on from, its parent first, then what that went on from; [] for a run that begins at its base.
 
     {"start": as the config has it, "run": id or "", "name", "step", "eval_loss": of the weights, "task", "corpus",
-    "base_hash", "gone": whether that run was deleted}; what is not known is None.
+    "base_hash", "base_forgetting": {"score", "foreign"} that the forgetting meter read of the base, "gone": whether that
+    run was deleted}; what is not known is None.
     """
     listed = files.read_json(paths.run(run_id) / CARD).get("ancestry", [])
     return [entry | {"gone": bool(entry["run"]) and not _config(entry["run"])} for entry in listed]
@@ -180,7 +181,7 @@ def ancestry(run_id: str) -> list[dict]:
 
 def _entry(start: str) -> dict:
     """What there is to know of a start now."""
-    nothing = dict.fromkeys(("step", "eval_loss", "task", "corpus", "base_hash"))
+    nothing = dict.fromkeys(("step", "eval_loss", "task", "corpus", "base_hash", "base_forgetting"))
     if not start.startswith(RUN):
         return {"start": start, "run": "", "name": start} | nothing
     run_id, checkpoint = _parts(start)
@@ -193,8 +194,18 @@ def _entry(start: str) -> dict:
         files.read_json(paths.corpus_of_run(config["corpus"]) / "card.json").get("name") or Path(config["corpus"]).stem
     )
     known = {"task": config.get("task", "chat"), "corpus": corpus, "step": step, "eval_loss": loss}
-    hashes = [event["base_hash"] for event in events.read(run_dir)[0] if "base_hash" in event]
-    return {"start": start, "run": run_id, "name": _label(run_id), "base_hash": hashes[-1] if hashes else None} | known
+    logged = events.read(run_dir)[0]
+    hashes = [event["base_hash"] for event in logged if "base_hash" in event]
+    known |= {"base_hash": hashes[-1] if hashes else None, "base_forgetting": _base_forgetting(start, logged)}
+    return {"start": start, "run": run_id, "name": _label(run_id)} | known
+
+
+def _base_forgetting(start: str, logged: list[dict]) -> dict | None:
+    """What the forgetting meter read of the base of a run, before the first of the runs that it descends from."""
+    if before := _ancestry_of(start):
+        return before[0].get("base_forgetting")
+    readings = [event for event in logged if event["event"] == "forgetting" and event["step"] == 0]
+    return {name: readings[0][name] for name in ("score", "foreign")} if readings else None
 
 
 def _result(run_dir: Path) -> tuple[int | None, float | None]:

@@ -3,12 +3,15 @@
 import json
 import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import asdict
 
 from sqlite_utils import Database
 
 from core import events, files, paths
+from core.arena import verdict
 from core.errors import UserError
+from core.models import models
 from core.runs import curves as runs_curves
 from core.runs import runs, starts
 from core.runs.database import DatabaseRebuilt, opened
@@ -152,16 +155,46 @@ def forgetting(run_id: str) -> list[dict]:
 
 
 def arena(run_id: str) -> dict | None:
-    """{"votes", "share": of a person's votes that a run or its checkpoints won, a draw counted half}; None without one."""
-    query = """select sum(case when verdict in ('tie', 'bad') then 0.5 else verdict = side end) won, count(*) votes from (
-        select verdict, 'a' side from votes where voter = 'person' and substr(model_a || '/', 1, length(:run)) = :run
-        union all select verdict, 'b' side from votes where voter = 'person' and substr(model_b || '/', 1, length(:run)) = :run
-    ) where verdict in ('a', 'b', 'tie', 'bad')"""
+    """What a person's votes say of a run or its checkpoints against one opponent; None without such votes.
+
+    {"opponent": id, "name", "wins", "votes": that have a winner, "share": of them won, "low", "high": its 95 %
+    interval}. The opponent is a base model where one was voted on, else the one with the most votes. Ties, "both bad"
+    and votes between weights of the run itself have no part in it.
+    """
+    query = """select model_a, model_b, verdict, count(*) votes from votes
+        where voter = 'person' and verdict in ('a', 'b') and (substr(model_a || '/', 1, length(:run)) = :run)
+            <> (substr(model_b || '/', 1, length(:run)) = :run)
+        group by model_a, model_b, verdict"""
+    won: dict[str, list[int]] = {}
     with opened() as db:
-        counted = next(db.query(query, {"run": f"run:{run_id}/"}))
-    return (
-        {"votes": counted["votes"], "share": round(counted["won"] / counted["votes"], 4)} if counted["votes"] else None
-    )
+        for row in db.query(query, {"run": f"run:{run_id}/"}):
+            ours = "a" if f"{row['model_a']}/".startswith(f"run:{run_id}/") else "b"
+            opponent = row["model_b" if ours == "a" else "model_a"].partition("/checkpoint-")[0]
+            counts = won.setdefault(opponent, [0, 0])
+            counts[0] += row["votes"] * (row["verdict"] == ours)
+            counts[1] += row["votes"]
+    if not won:
+        return None
+    opponent, (wins, votes) = max(won.items(), key=lambda item: (item[0].startswith("base:"), item[1][1]))
+    low, high = verdict.interval(wins, votes)
+    share = {
+        "wins": wins,
+        "votes": votes,
+        "share": round(wins / votes, 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+    }
+    return {"opponent": opponent, "name": _opponent(opponent), **share}
+
+
+def _opponent(id: str) -> str:
+    """What an opponent in the arena is called; a run that was deleted by its id."""
+    kind, _, name = id.partition(":")
+    if kind != "run":
+        return models.title(name)
+    with suppress(UserError):
+        return runs.label(name)["name"]
+    return name
 
 
 def _sync(db: Database, run_id: str, deadline: float) -> dict:
