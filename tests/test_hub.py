@@ -17,7 +17,7 @@ from core.chat import chat_models, engine, generation, imported
 from core.chat.types import Question, Sampling
 from core.export import adapters, cards, export, hub
 from core.models import base_identity, models
-from core.runs import runs, store
+from core.runs import runs, starts, store
 from core.training.config import TrainConfig
 from tests.hub_server import REVISION, Hub
 
@@ -172,6 +172,20 @@ def test_a_card_names_base_data_measures_licence_and_how(hub_run, monkeypatch):
         assert words in text
     assert "Loss on held-out rows: 6.6" in text
     assert "/" not in text.replace(BASE, "").replace("```", "").split("## Use")[0].split("---", 2)[2].replace("://", "")
+
+
+@pytest.mark.parametrize("of_before", [False, True])
+def test_a_card_names_no_folder_that_a_run_went_on_from(hub_run, home, of_before):
+    secret, taken = home.parent / "anna" / "my lighthouse", home / "adapters" / "x"
+    for folder in (secret, taken):
+        folder.mkdir(parents=True)
+    (taken / imported.CARD).write_text(json.dumps({"id": "her/lighthouse"}))
+    for start, name in ((secret, "my lighthouse"), (taken, "her/lighthouse"), ("him/oil", "him/oil")):
+        entry = starts._entry(str(start)) | ({"name": str(start)} if of_before else {})
+        (paths.run(hub_run) / starts.CARD).write_text(json.dumps({"ancestry": [entry]}))
+        text = cards.card(chat_models.find(f"run:{hub_run}"), "adapter")
+        assert f"\nIt went on from {name}.\n" in text
+        assert str(home.parent) not in text
 
 
 def test_a_card_lists_each_corpus_and_the_step_that_was_kept(hub_run, monkeypatch):

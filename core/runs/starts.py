@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import events, files, paths
+from core.chat import imported
 from core.errors import UserError
 from core.models import model_files, models
 from core.training import start as training_start
@@ -175,14 +176,19 @@ def ancestry(run_id: str) -> list[dict]:
     "base_hash", "gone": whether that run was deleted}; what is not known is None.
     """
     listed = files.read_json(paths.run(run_id) / CARD).get("ancestry", [])
-    return [entry | {"gone": bool(entry["run"]) and not _config(entry["run"])} for entry in listed]
+    return [
+        entry
+        | {"gone": bool(entry["run"]) and not _config(entry["run"])}
+        | ({"name": _name_of(entry["start"])} if entry["name"] == entry["start"] else {})  # runs of before 0.9
+        for entry in listed
+    ]
 
 
 def _entry(start: str) -> dict:
     """What there is to know of a start now."""
     nothing = dict.fromkeys(("step", "eval_loss", "task", "corpus", "base_hash"))
     if not start.startswith(RUN):
-        return {"start": start, "run": "", "name": start} | nothing
+        return {"start": start, "run": "", "name": _name_of(start)} | nothing
     run_id, checkpoint = _parts(start)
     config, run_dir = _config(run_id), paths.run(run_id)
     step, loss = _result(run_dir)
@@ -195,6 +201,14 @@ def _entry(start: str) -> dict:
     known = {"task": config.get("task", "chat"), "corpus": corpus, "step": step, "eval_loss": loss}
     hashes = [event["base_hash"] for event in events.read(run_dir)[0] if "base_hash" in event]
     return {"start": start, "run": run_id, "name": _label(run_id), "base_hash": hashes[-1] if hashes else None} | known
+
+
+def _name_of(start: str) -> str:
+    """What to call a start that is no run; not by a path, which would tell other people about this disk."""
+    folder = Path(start).expanduser()
+    if models.is_hub_id(start) and not folder.is_dir():
+        return start
+    return files.read_json(folder / imported.CARD).get("id") or folder.name
 
 
 def _result(run_dir: Path) -> tuple[int | None, float | None]:
