@@ -14,7 +14,7 @@ from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat, types
 from core.corpus import corpus
 from core.errors import ErrorElsewhere
-from core.runs import gpu_access
+from core.runs import database, gpu_access
 from core.synth.replies import Reply
 from ui import playground_arena
 from ui.text import Say
@@ -162,6 +162,30 @@ def test_two_equal_answers_are_no_pair(match, tmp_path):
     (directory / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     vote(match, "ab")
     assert [pair["chosen"][0]["content"] for pair in votes.pairs(match)] == ["two"]
+
+
+def test_a_vote_for_a_reply_that_was_cut_is_no_pair(match, tmp_path):
+    directory = matches.find(match)
+    whole, cut = said("whole"), said("cut in the") | {"finish_reason": "length"}
+    rows = [{"prompt": 0, "a": cut, "b": whole}, {"prompt": 1, "a": cut, "b": whole}]
+    (directory / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    vote(match, "a")
+    with pytest.raises(votes.VotedForCutReplies, match="be longer, and vote again"):
+        votes.make_corpus("mine", match)
+    vote(match, "ab")  # where the reply that lost was cut, nothing is learned of how it ended
+    card = votes.make_corpus("mine", match)
+    assert (card["pairs"], card["reasons"]) == (1, {"cut_reply": 1})
+    with database.opened() as db, db.conn:  # a vote of before
+        db.conn.execute("update votes set finish_a = null, finish_b = null")
+    assert len(votes.pairs(match)) == 2
+
+
+def test_the_page_says_how_long_a_reply_may_be(monkeypatch, home):
+    asked = []
+    monkeypatch.setattr(matches, "create", lambda *args: asked.append(args) or home)
+    for longest in (900, None):
+        playground_arena.on_start(Say("en"), "base:x", "run:y", "en", longest)
+    assert [sampling for *_, sampling in asked] == [{"max_new_tokens": 900}, {"max_new_tokens": 200}]
 
 
 def test_without_a_winner_there_are_no_pairs(match, tmp_path):

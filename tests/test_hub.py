@@ -17,9 +17,11 @@ from core.chat import chat_models, engine, generation, imported
 from core.chat.types import Question, Sampling
 from core.export import adapters, cards, export, hub
 from core.models import base_identity, models
-from core.runs import runs, store
+from core.runs import runs, starts, store
 from core.training.config import TrainConfig
 from tests.hub_server import REVISION, Hub
+from ui import export_hub
+from ui.text import Say
 
 TOKEN = "hf_planted_and_never_kept"
 BASE = "somebody/tiny-model"
@@ -174,6 +176,20 @@ def test_a_card_names_base_data_measures_licence_and_how(hub_run, monkeypatch):
     assert "/" not in text.replace(BASE, "").replace("```", "").split("## Use")[0].split("---", 2)[2].replace("://", "")
 
 
+@pytest.mark.parametrize("of_before", [False, True])
+def test_a_card_names_no_folder_that_a_run_went_on_from(hub_run, home, of_before):
+    secret, taken = home.parent / "anna" / "my lighthouse", home / "adapters" / "x"
+    for folder in (secret, taken):
+        folder.mkdir(parents=True)
+    (taken / imported.CARD).write_text(json.dumps({"id": "her/lighthouse"}))
+    for start, name in ((secret, "my lighthouse"), (taken, "her/lighthouse"), ("him/oil", "him/oil")):
+        entry = starts._entry(str(start)) | ({"name": str(start)} if of_before else {})
+        (paths.run(hub_run) / starts.CARD).write_text(json.dumps({"ancestry": [entry]}))
+        text = cards.card(chat_models.find(f"run:{hub_run}"), "adapter")
+        assert f"\nIt went on from {name}.\n" in text
+        assert str(home.parent) not in text
+
+
 def test_a_card_lists_each_corpus_and_the_step_that_was_kept(hub_run, monkeypatch):
     model, row = chat_models.find(f"run:{hub_run}"), store.sync(hub_run)
     rows = [{"share": 0.75, "rows_train": 30, "rows_eval": 3}, {"share": 0.25, "rows_train": 12, "rows_eval": 2}]
@@ -297,6 +313,63 @@ def test_an_adapter_from_the_hub_replies_as_it_did_where_it_was_made(hub_run, fa
     assert again["adapter"] == last["adapter"]
     imported.delete(last["adapter"])
     assert list(imported.listed()) == []
+
+
+def taken(folder: Path, base: str, **identity) -> Path:
+    """The directory of an adapter that was taken away, with what it says of its base."""
+    folder.mkdir(parents=True)
+    values = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(values | {"base_model_name_or_path": base}))
+    (folder / "adapter_model.safetensors").write_bytes(b"x")
+    base_identity.Identity(base, True, **identity).write(folder)
+    return folder
+
+
+def test_go_on_from_a_taken_adapter_brings_the_base_that_it_was_made_on(home, tmp_path):
+    starter = base_identity.STARTER_HUB_ID
+    rounded = taken(tmp_path / "rounded", starter, source="SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert starts.fields(str(rounded))["base_model"] == models.STARTER
+    assert starts.fields(str(taken(tmp_path / "whole", starter)))["base_model"] == starter
+    card = {"id": "a/b", "title": "b", "base_model": BASE, "revision": "1"}
+    assert starts.fields(str(imported.write(rounded, card)))["base_model"] == BASE
+
+
+def test_go_on_from_a_taken_adapter_needs_the_weights_that_it_was_trained_on(tiny_model, tiny_corpus, home, tmp_path):
+    right, source = base_identity.of(tiny_model).sha256, "tiny.gguf"
+    config = TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="lora")
+    for number, sha256 in enumerate((right, "", "0" * 64)):
+        start = taken(tmp_path / str(number), "her/base", sha256=sha256)
+        asked = replace(config, start=str(start))
+        run_dir = paths.run(runs.create(config))
+        if sha256 in (right, ""):
+            assert starts.ready(asked, run_dir, print).start == str(run_dir / "start")
+            continue
+        with pytest.raises(starts.StartOtherWeights, match=f"hash {right[:16]}, then 0000000000000000"):
+            starts.ready(asked, run_dir, print)
+        with pytest.raises(starts.StartOtherWeights):  # from what the run has kept, too
+            starts.ready(asked, run_dir, print)
+        assert base_identity.other_weights(tiny_model, start) == (right, sha256)
+    written_elsewhere = taken(tmp_path / "gguf", "her/base", sha256="0" * 64, source=source)
+    here = tmp_path / "here"
+    shutil.copytree(tiny_model, here)
+    (here / "soulsmith.json").write_text(json.dumps({"id": "x", "title": "x", "source": source}))
+    assert base_identity.other_weights(str(here), written_elsewhere) is None
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_an_import_on_other_weights_is_said(hub_cache, home, tmp_path, monkeypatch, lang):
+    folder = taken(tmp_path / REVISION, BASE, sha256="0" * 64)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    made = hub._import({"repo": "a/b"}, None)
+    assert made["other_weights"]
+    directory = jobs.create(hub.home(), {"name": "a/b", "do": "import", "repo": "a/b"})
+    jobs.run(directory, lambda *_: made)
+    jobs.create(hub.home(), {"name": "a/b", "do": "push", "repo": "me/waiting"})  # which has made nothing yet
+    say = Say(lang)
+    assert "me/waiting" in export_hub.shown(say)[0]
+    assert say("hub.other_weights", base=BASE) in export_hub.shown(say)[0]
+    base_identity.of(BASE).write(folder)
+    assert not hub._import({"repo": "a/b"}, None)["other_weights"]
 
 
 def test_only_the_files_of_an_adapter_are_copied(home, tmp_path):

@@ -8,6 +8,7 @@ import gradio as gr
 from core import events, jobs, paths
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat_models, reply_gpu
+from core.chat.types import Sampling
 from core.errors import UserError
 from core.runs import runs
 from ui import temp_files, templates
@@ -32,6 +33,14 @@ def build(say: Say, at_home: bool = False) -> dict:
             value=set_choices(say)[0][1],
             interactive=True,
         )
+        longest = gr.Number(
+            Sampling().max_new_tokens,
+            precision=0,
+            minimum=16,
+            maximum=2048,
+            label=say("playground.max_new_tokens"),
+            info=say("arena.longest.info"),
+        )
         start = gr.Button(say("arena.start"), variant="primary", min_width=120)
     with gr.Accordion(say("arena.own"), open=False):
         own_name = gr.Textbox(label=say("arena.own.name"))
@@ -51,7 +60,7 @@ def build(say: Say, at_home: bool = False) -> dict:
     result = gr.HTML(elem_id=f"verdict-{say.lang}")
     drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"], booth["undo"], timer]
     hidden, redraw = {"show_progress": "hidden"}, (partial(draw, say), match, drawn)
-    start.click(partial(on_start, say), [a, b, chosen], match, **hidden)
+    start.click(partial(on_start, say), [a, b, chosen, longest], match, **hidden)
     match.change(*redraw, **hidden).then(lambda: "", None, result, **hidden)
     save.click(partial(on_own, say), [own_name, own], chosen, **hidden)
     boxes = [chosen, own_name, own]
@@ -148,10 +157,10 @@ def match_choices(say: Say) -> list[tuple[str, str]]:
 
 
 @show_errors
-def on_start(say: Say, a: str | None, b: str | None, chosen: str):
+def on_start(say: Say, a: str | None, b: str | None, chosen: str, longest: float | None):
     if not a or not b:
         raise Refused(say("arena.two"))
-    directory = matches.create(a, b, chosen)
+    directory = matches.create(a, b, chosen, {"max_new_tokens": int(longest or Sampling().max_new_tokens)})
     return gr.Dropdown(choices=match_choices(say), value=directory.name)
 
 

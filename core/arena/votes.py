@@ -13,6 +13,7 @@ from core.runs import database
 
 VERDICTS = ("left", "right", "tie", "bad")
 PERSON = "person"
+CUT = ("length", "context")  # why a reply ended that the model would have gone on with
 EXCERPT = 200  # characters of a question that became no pair
 
 
@@ -22,6 +23,13 @@ class VoteUnknown(UserError):
 
 class NoPairs(UserError):
     template = "There is no vote for one side yet, and a pair needs a winner. Vote in the arena first."
+
+
+class VotedForCutReplies(UserError):
+    template = (
+        "Every reply that was voted for was cut off, and a pair would teach to end in the middle. Let the arena's replies "
+        "be longer, and vote again."
+    )
 
 
 def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: str = "") -> None:
@@ -50,6 +58,8 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
         "model_b": request["b"],
         "text_a": row["a"]["text"],
         "text_b": row["b"]["text"],
+        "finish_a": row["a"].get("finish_reason"),
+        "finish_b": row["b"].get("finish_reason"),
         "note": note,
         "created_at": time.time(),
     }
@@ -85,7 +95,7 @@ def write_pairs(path: Path, match_id: str | None = None) -> int:
     """Write the pairs as JSONL, and say how many."""
     written = pairs(match_id)
     if not written:
-        raise NoPairs
+        raise _none(_of_person(match_id))
     lines = (json.dumps(pair, ensure_ascii=False) + "\n" for pair in written)
     path.write_text("".join(lines), encoding="utf-8")
     return len(written)
@@ -94,15 +104,16 @@ def write_pairs(path: Path, match_id: str | None = None) -> int:
 def make_corpus(name: str, match_id: str | None = None, out: Path | None = None) -> dict:
     """Make a corpus of preference pairs of a person's votes, of one match or of all, and return its card.
 
-    A vote that prefers neither reply is no pair: it is set aside with its reason, as a tie or both bad.
+    A vote that prefers neither reply, or one that was cut off, is no pair: it is set aside with its reason.
 
     Raises:
         NoPairs: before there is a vote for one side.
+        VotedForCutReplies: where each of them is for a reply that did not come to its end.
     """
     voted = _of_person(match_id)
     rows = [_row(vote) for vote in voted if not _no_pair(vote)]
     if not rows:
-        raise NoPairs
+        raise _none(voted)
     aside = (
         SetAside(vote["match_id"], str(vote["prompt_index"] + 1), reason, "", vote["question"][:EXCERPT])
         for vote in voted
@@ -117,10 +128,17 @@ def _of_person(match_id: str | None) -> list[dict]:
         return [row for row in rows if match_id in (None, row["match_id"])]
 
 
+def _none(voted: list[dict]) -> UserError:
+    """Why there are no pairs."""
+    return VotedForCutReplies() if "cut_reply" in map(_no_pair, voted) else NoPairs()
+
+
 def _no_pair(vote: dict) -> str:
     """Why a vote makes no pair, by the code of a reason; empty where it does."""
     if vote["verdict"] not in ("a", "b"):
         return f"vote_{vote['verdict']}"
+    if vote[f"finish_{vote['verdict']}"] in CUT:  # of a vote of before it is not known
+        return "cut_reply"
     return "equal_pair" if vote["text_a"] == vote["text_b"] else ""
 
 

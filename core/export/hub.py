@@ -20,6 +20,7 @@ from core.models import base_identity, models
 
 TOKEN = "SOULSMITH_HUB_TOKEN"
 LOOK_SECONDS = 0.3
+OTHER_WEIGHTS = "The adapter was trained on other weights of {base} than those here: its replies may differ."
 PUSHED = ("adapter", "merged", "gguf")
 
 
@@ -148,18 +149,13 @@ def _import(request: dict, token: str | None) -> dict:
     }
     if missing := [what for what, there in lacks.items() if not there]:
         raise AdapterUnfit(name=name, lacks=", ".join(missing))
-    base = request.get("base") or _base(values.get("base_model_name_or_path") or "", source)
+    base = request.get("base") or base_identity.name_here(values.get("base_model_name_or_path") or "", source)
     if not base or not (models.is_hub_id(base) or models.local(base) or base == models.STARTER):
         raise AdapterBaseUnknown(name=name, base=values.get("base_model_name_or_path"))
     card = {"id": name, "title": name.rpartition("/")[2], "base_model": base, "revision": source.name}
     target = imported.write(source, card | {"created": time.time()})
-    return {"repo": name, "adapter": target.name, "base_model": base}
-
-
-def _base(name: str, source: Path) -> str:
-    """The base of an adapter; the starter for what was trained on the starter's own rounded weights."""
-    known = files.read_json(source / base_identity.FILE)
-    return models.STARTER if name == base_identity.STARTER_HUB_ID and known.get("source") else name
+    made = {"repo": name, "adapter": target.name, "base_model": base}
+    return made | {"other_weights": base_identity.other_weights(base, source) is not None}
 
 
 def _worded(error: Exception, repo: str, token: str | None) -> Exception:
@@ -196,6 +192,8 @@ def main() -> None:
     if last["event"] != "finished":
         sys.exit(errors.tell(errors.from_dict(last), args.json) if "trouble" in last else last["event"])
     print(json.dumps(last, ensure_ascii=False) if args.json else last.get("url") or f"adapter:{last['adapter']}")
+    if last.get("other_weights") and not args.json:
+        print(OTHER_WEIGHTS.format(base=last["base_model"]), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,31 @@ def of(name: str) -> Identity:
     return Identity(hub_id or models.title(name), bool(hub_id), cached[1], sha256, card.get("source", ""))
 
 
+def named_in(folder: Path) -> Identity | None:
+    """The base that a directory names which was taken away; None where it doesn't say."""
+    known = files.read_json(folder / FILE, needs=("name", "on_hub"))
+    return Identity(**{key: known[key] for key in Identity.__dataclass_fields__ if key in known}) if known else None
+
+
+def name_here(name: str, folder: Path) -> str:
+    """What the base of an adapter in a directory is called here: the starter, where its own rounded weights were."""
+    known = named_in(folder)
+    return models.STARTER if name == STARTER_HUB_ID and known and known.source else name
+
+
+def other_weights(base: str, folder: Path) -> tuple[str, str] | None:
+    """Two hashes where a base has other weights than those that a directory was made with: those here, those named there.
+
+    Weights that were made from the same file are the same, however they were written; what is not known passes.
+    """
+    known = named_in(folder)
+    if not known or not known.sha256:
+        return None
+    here = of(base)
+    same = here.sha256 in ("", known.sha256) or (known.source and known.source == here.source)
+    return None if same else (here.sha256, known.sha256)
+
+
 @cache
 def weights_hash(directory: Path, stamp: tuple) -> str:
     """SHA-256 of what `sha256sum *.safetensors` prints in a directory; `stamp` tells whether they have changed.

@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from core import events, files, paths
+from core.chat import imported
 from core.errors import UserError
-from core.models import model_files, models
+from core.models import base_identity, model_files, models
 from core.training import start as training_start
 from core.training.checkpoints import evals_of, is_whole, whole_checkpoint
 from core.training.config import TrainConfig
@@ -95,14 +96,14 @@ def fields(start: str) -> dict:
     """
     run_id = _parts(start)[0] if start.startswith(RUN) else ""
     known = dict(_config(run_id)) if run_id else {}
-    folder = source(start) or Path(models.download(start, ADAPTER[:1]))
+    folder = source(start) or Path(models.download(start, [ADAPTER[0], base_identity.FILE]))
     if not training_start.is_adapter(folder):
         return known | {"start": start} | ({} if run_id else {"method": "full"})
     adapter = training_start.read_adapter(folder)
     own = training_start.fields_of(adapter)
     if run_id:
         return known | own | {"target_modules": known.get("target_modules", own["target_modules"]), "start": start}
-    return own | {"base_model": _base_name(adapter), "start": start}
+    return own | {"base_model": _base_name(folder), "start": start}
 
 
 def check(config: TrainConfig) -> None:
@@ -116,7 +117,7 @@ def check(config: TrainConfig) -> None:
     if config.start.startswith(RUN):
         base = _config(_parts(config.start)[0])["base_model"]
     else:
-        base = _base_name(training_start.read_adapter(folder)) if training_start.is_adapter(folder) else ""
+        base = _base_name(folder) if training_start.is_adapter(folder) else ""
     if base and not _same_base(base, config.base_model):
         raise StartOtherBase(start=config.start, base=base, model=config.base_model)
     with_folder = replace(config, start=str(folder))
@@ -154,7 +155,7 @@ def ready(config: TrainConfig, run_dir: Path, report) -> TrainConfig:
     if not any((run_dir / FOLDER).glob("*.safetensors")):
         shutil.rmtree(run_dir / FOLDER, ignore_errors=True)  # a whole one always has weights
         if source(config.start) is None:
-            wanted = [*WHOLE, ADAPTER[0]] if config.method == "full" else ADAPTER
+            wanted = [*WHOLE, ADAPTER[0]] if config.method == "full" else [*ADAPTER, base_identity.FILE]
             folder = models.download(config.start, wanted, report)
             training_start.check_settings(replace(config, start=folder))
             files.write_json(run_dir / CARD, {"ancestry": [_entry(config.start)]})
@@ -164,6 +165,9 @@ def ready(config: TrainConfig, run_dir: Path, report) -> TrainConfig:
     parent = next(iter(ancestry(run_dir.name)), {})
     found, expected = model_files.digest(Path(config.base_model)), parent.get("base_hash")
     if expected and found != expected:
+        raise StartOtherWeights(model=config.base_model, start=config.start, found=found, expected=expected)
+    if others := base_identity.other_weights(config.base_model, run_dir / FOLDER):
+        found, expected = (one[:16] for one in others)
         raise StartOtherWeights(model=config.base_model, start=config.start, found=found, expected=expected)
     return replace(config, start=str(run_dir / FOLDER))
 
@@ -176,14 +180,19 @@ def ancestry(run_id: str) -> list[dict]:
     run was deleted}; what is not known is None.
     """
     listed = files.read_json(paths.run(run_id) / CARD).get("ancestry", [])
-    return [entry | {"gone": bool(entry["run"]) and not _config(entry["run"])} for entry in listed]
+    return [
+        entry
+        | {"gone": bool(entry["run"]) and not _config(entry["run"])}
+        | ({"name": _name_of(entry["start"])} if entry["name"] == entry["start"] else {})  # runs of before 0.9
+        for entry in listed
+    ]
 
 
 def _entry(start: str) -> dict:
     """What there is to know of a start now."""
     nothing = dict.fromkeys(("step", "eval_loss", "task", "corpus", "base_hash", "base_forgetting"))
     if not start.startswith(RUN):
-        return {"start": start, "run": "", "name": start} | nothing
+        return {"start": start, "run": "", "name": _name_of(start)} | nothing
     run_id, checkpoint = _parts(start)
     config, run_dir = _config(run_id), paths.run(run_id)
     step, loss = _result(run_dir)
@@ -206,6 +215,14 @@ def _base_forgetting(start: str, logged: list[dict]) -> dict | None:
         return before[0].get("base_forgetting")
     readings = [event for event in logged if event["event"] == "forgetting" and event["step"] == 0]
     return {name: readings[0][name] for name in ("score", "foreign")} if readings else None
+
+
+def _name_of(start: str) -> str:
+    """What to call a start that is no run; not by a path, which would tell other people about this disk."""
+    folder = Path(start).expanduser()
+    if models.is_hub_id(start) and not folder.is_dir():
+        return start
+    return files.read_json(folder / imported.CARD).get("id") or folder.name
 
 
 def _result(run_dir: Path) -> tuple[int | None, float | None]:
@@ -245,13 +262,15 @@ def _label(run_id: str) -> str:
     return files.read_json(paths.run(run_id) / "label.json").get("name") or run_id
 
 
-def _base_name(adapter: dict) -> str:
+def _base_name(folder: Path) -> str:
     """The base model of an adapter as a run names it: a model that is ready by its id, one of the hub by its hub id."""
-    name = str(adapter.get("base_model_name_or_path") or "")
+    if of_import := files.read_json(folder / imported.CARD).get("base_model"):
+        return of_import
+    name = str(training_start.read_adapter(folder).get("base_model_name_or_path") or "")
     ready = {model["path"]: model["id"] for model in models.ready()}
     if cached := next((part for part in Path(name).parts if part.startswith("models--")), None):
         return cached.removeprefix("models--").replace("--", "/")
-    return ready.get(name, name)
+    return ready.get(name) or base_identity.name_here(name, folder)
 
 
 def _same_base(one: str, other: str) -> bool:
@@ -277,7 +296,8 @@ def _link(folder: Path, target: Path) -> None:
         if not any(folder.glob(needed)):
             raise StartUnreadable(start=folder, missing=needed)
     with files.new_directory(target) as unfinished:
-        for file in (path for pattern in (ADAPTER if adapts else WHOLE) for path in folder.glob(pattern)):
+        wanted = [*ADAPTER, base_identity.FILE] if adapts else WHOLE
+        for file in (path for pattern in wanted for path in folder.glob(pattern)):
             linked = False
             if not adapts and not folder.name.startswith("checkpoint-"):  # its run may write it anew, in place
                 with suppress(OSError):  # another disk, or one that knows no links
