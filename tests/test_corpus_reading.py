@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.corpus import checks, personal
+from core.corpus import checks, contents, personal
 from core.corpus.formats import pdf
 from tests.test_corpus_damage import chat
 from tests.test_corpus_formats import made, said
@@ -73,7 +73,7 @@ def test_a_sheet_without_a_header_is_a_column_of_texts(tmp_path):
 
 def test_of_a_printed_book_the_contents_and_heads_with_sections_go():
     lines = ["Начало", *(f"{at}.1 Глава . . . . . . . . {at}" for at in range(1, 7)), "Конец"]
-    assert pdf.without_contents(lines) == (["Начало", "Конец"], 6)
+    assert contents.without_leaders(lines) == (["Начало", "Конец"], 6)
     pages = [
         [
             f"ГЛАВА 7. ОСНОВЫ ВСЕГО 7.{at}. ЧТО ЭТО {at * 'Я'}",

@@ -28,9 +28,16 @@ _BEGINS = re.compile(
     r"\s*(?:[—–•>|]|[*+#-]+\s|\d{1,3}[.)]\s|\d{1,3}(?:\.\d{1,3})+\.?\s|```|~~~|[A-ZА-ЯЁ]{1,3}[.)]\s|\w[)]\s|\(\w{1,3}\)\s)"
 )
 _CODE = re.compile(r"[{}\\=<>$]|;\s*$|\(\)|^\s*--?\w")
+MANUAL_WIDTHS, MANUAL_FULL, MANUAL_LINES = range(60, 200), 0.8, 30  # of a book of paragraphs and code
+CODE_SHARE = 0.4  # least share of lines with marks of code
 CODE_INDENT = 4  # spaces from which on lines may be code
 _TABLE = re.compile(r"\S(?: {3,}|\t)\S|\|.*\||^(?:[-=_*~.]\s?){3,}$")
 _DIVIDED = re.compile(r"([^\W\d_]+)-$")
+# An address that goes on in the next line: behind its beginning, behind a mark inside it, or before a slash.
+_ADDRESS = re.compile(
+    r"https?: //\S|^/ (?=\w[\w.-]*/\w)|(?:https?|ftp)://[^\s)>»\"]*"
+    r"(?:[-_=&?#] (?=\w)|\. (?=[a-z\d-]+(?:\.[a-z]{2,})*[/)»])|[^\s)>»\",;.] (?=/[\w~]))"
+)
 # Words that keep their hyphen: кое-кто, по-русски, из-за, кто-нибудь, всё-таки.
 _HYPHENED = re.compile(
     r"(?:кое|кой)-\w+|по-\w+(?:[сц]ки|[ое]му)|во-\w+ых|из-(?:за|под)|вс[её]-таки|"
@@ -54,13 +61,35 @@ def width(lines: Iterable[str], kind: Wrapping = TYPED) -> int:
     return widest if sum(len(one) >= kind.full * widest for one in going_on) >= 0.8 * len(going_on) else 0
 
 
-def joined(lines: Iterable[tuple[int, str]], widest: int, tolerance: int = TOLERANCE) -> Iterator[tuple[int, str]]:
-    """(number of the first line, text) of each paragraph; what is no running text stays line by line."""
+def width_of_manual(lines: Iterable[str]) -> int:
+    """The width of the paragraphs between much code; 0 where few long lines go on or their lengths differ."""
+    rows = [line.rstrip() for line in lines]
+    lengths = sorted(map(len, filter(None, rows)))
+    widest = lengths[int(0.97 * (len(lengths) - 1))] if lengths else 0
+    pairs = [(one, other) for one, other in pairwise(rows) if len(one) >= 0.6 * widest and not _CODE.search(one)]
+    going_on = [one for one, other in pairs if _GOES_ON.match(other) and not _ENDS.search(one)]
+    full = sum(len(one) >= MANUAL_FULL * widest for one in going_on)
+    return widest if widest in MANUAL_WIDTHS and full >= max(MANUAL_LINES, 0.7 * len(going_on)) else 0
+
+
+def is_code(lines: list[str]) -> bool:
+    """Whether so many of some lines have marks of code that all are code."""
+    filled = [line for line in lines if line.strip()]
+    return sum(_CODE.search(line) is not None for line in filled) >= CODE_SHARE * len(filled)
+
+
+def joined(
+    lines: Iterable[tuple[int, str]], widest: int, tolerance: int = TOLERANCE, least: float = 0.5
+) -> Iterator[tuple[int, str]]:
+    """(number of the first line, text) of each paragraph; what is no running text stays line by line.
+
+    A line of less than `least` of the width never goes on.
+    """
     number, held, last, indents, fenced = 0, "", "", set(), False
     for at, line in lines:
         line = line.rstrip()
         fence = documents.FENCE.match(line) is not None
-        if number and held and not fenced and not fence and line and _goes_on(last, line, widest, tolerance):
+        if number and held and not fenced and not fence and line and _goes_on(last, line, widest, tolerance, least):
             indents.add(len(held) - len(held.lstrip()))
             held = join(held, line.strip())
         else:
@@ -83,7 +112,8 @@ def join(text: str, line: str) -> str:
     """A line and the next one; a word that was divided at the end of the line is whole again."""
     if text.endswith("\u00ad"):
         return text[:-1] + line
-    if re.search(r"\S/$", text):  # of an address, or of one/other
+    last, first = text.rpartition(" ")[2], line.partition(" ")[0]
+    if re.search(r"\S/$", text) or _ADDRESS.search(f"{last} {first}"):  # one/other, or an address
         return text + line
     divided = _DIVIDED.search(text)
     if not divided or not _GOES_ON.match(line):
@@ -97,13 +127,13 @@ def keeps_hyphen(one: str, other: str) -> bool:
     return _HYPHENED.fullmatch(f"{one}-{other}") is not None
 
 
-def _goes_on(line: str, other: str, widest: int, tolerance: int) -> bool:
+def _goes_on(line: str, other: str, widest: int, tolerance: int, least: float) -> bool:
     """Whether the next line belongs to the paragraph of this one: its first word had no room here."""
     if not line or _apart(line, other):
         return False
     room = widest - len(line) - 1 - len(other.split(maxsplit=1)[0])
     if _GOES_ON.match(other) and not _ENDS.search(line):
-        return len(line) >= widest / 2
+        return len(line) >= least * widest
     return room < tolerance
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-from core.corpus import documents, encodings, mojibake
+from core.corpus import documents, encodings, mojibake, wrapped_lines
 from core.corpus.sources import Bad, Format, Record, Source
 
 HTML_STARTS = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
@@ -23,12 +23,22 @@ ITEM, CELL, INDENT, NUMBERED = "\ue0f2", "\ue0f3", "\ue0f4", "\ue0f5"
 STARTS |= {"br": "\n", "tr": "\n", "v": "\n"}
 LINKED = 1 / 3  # least share of links among the letters of what belongs to the site
 PERMALINKS = ("¶", "🔗", "§", "#")  # beside the headings of manuals
+BACK = re.compile("[↩↑⤴^][\ufe0e\ufe0f]?")  # a link from a note to its place
+NOTE = re.compile(
+    r"doc-(?:endnote|footnote)|\b(?:end|foot|rear)note\b|#(?:user-content-)?fn[:-]?\w+$"
+)  # an item of the notes behind a page
+# Around what is set line by line, and within it where its elements or its class say that it is code.
+PRE, PRE_END, CODED = "\ue0f6", "\ue0f7", "\ue0f8"
+CODES = ("code", "span", "kbd", "samp", "tt", "var")
+_SET = re.compile(f"{PRE}([^{PRE_END}]*){PRE_END}?")
 CELL_LINES = 300  # characters of a cell that becomes one line
 MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
 # Names of elements that belong to the site, and of those that do where a good part of their words are links.
 NAVIGATION = re.compile(r"nav|nav[-_]?(?:header|footer|bar|menu)|navigation|breadcrumbs?")
-SITE = re.compile(r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)")
+SITE = re.compile(
+    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)|toctree-wrapper|(?:table-of-)?contents"
+)
 _SKIPPED = "script style head nav noscript template svg binary iframe button select description"
 BLOCKS, SKIPPED = frozenset(_BLOCKS.split()), frozenset(_SKIPPED.split())
 
@@ -43,7 +53,7 @@ class _Words(HTMLParser):
         self.links = 0  # characters of links
         self.linked = 0
         self.lists: list[list] = []  # [tag, items so far] of each list that is open
-        self.references = False  # whether a link to a footnote is open
+        self.reference = -1  # where the link to a footnote begins that is open
         self.site: list[list] = []  # [tag, how deep in elements of it, its first part, self.links before it, share]
         self.skipped: list[str] = []
         self.pre = self.cells = self.cell = 0
@@ -70,25 +80,36 @@ class _Words(HTMLParser):
         self.cells = 0 if tag == "tr" else self.cells
         if tag in ("ol", "ul"):
             self.lists.append([tag, 0])
-        self.parts.append(self._item() if tag == "li" else STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
-        if tag == "a" and _is_reference(dict(attrs)):
-            self.parts.append(" [")
-            self.references = True
+        self.parts.append(self._item(dict(attrs)) if tag == "li" else STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
+        self._open_inside(tag, dict(attrs))
+
+    def _open_inside(self, tag: str, attrs: dict) -> None:
+        """What begins in a line, or what is set line by line."""
+        if tag == "a" and _is_reference(attrs):
+            self.reference = len(self.parts)
+        if tag == "input" and self.lists and attrs.get("type") == "checkbox":
+            self.parts.append("[x] " if "checked" in attrs else "[ ] ")
+        if tag == "pre" and not self.pre:
+            self.parts.append(PRE + CODED * bool(attrs.get("class")))
+        elif tag in CODES and self.pre:
+            self.parts.append(CODED)
         self.pre += tag == "pre"
 
-    def _item(self) -> str:
-        """The mark of the next item of the innermost list."""
+    def _item(self, attrs: dict) -> str:
+        """The mark of the next item of the innermost list; a note has the number by which the text refers to it."""
         if not self.lists:
             return "\n" + ITEM
         self.lists[-1][1] += 1
+        if NOTE.search(f"{attrs.get('role') or ''} {attrs.get('epub:type') or ''} #{attrs.get('id') or ''}"):
+            return f"\n\n[{self.lists[-1][1]}{NUMBERED}"
         number = f"{self.lists[-1][1]}{NUMBERED}" if self.lists[-1][0] == "ol" else ""
         return "\n" + INDENT * (len(self.lists) - 1) + ITEM + number
 
     def _open_site(self, tag: str, attrs: dict) -> None:
         if self.site and self.site[-1][0] == tag:
             self.site[-1][1] += 1
-        elif tag in ("div", "ul", "table", "td", "section") and not self.within:
-            names = f"{attrs.get('id') or ''} {attrs.get('class') or ''}".lower().split()
+        elif tag in ("div", "ul", "table", "td", "section", "header") and not self.within:
+            names = f"{tag} {attrs.get('id') or ''} {attrs.get('class') or ''}".lower().split()
             share = 0 if any(map(NAVIGATION.fullmatch, names)) else LINKED
             if not share or any(map(SITE.fullmatch, names)):
                 self.site.append([tag, 1, len(self.parts), self.links, share])
@@ -101,7 +122,8 @@ class _Words(HTMLParser):
         if not self.site[-1][1]:
             _, _, start, before, share = self.site.pop()
             words = "".join(self.parts[start:])
-            if self.links - before >= share * len("".join(words.split())) or "©" in words:
+            linked = self.links - before >= share * len("".join(words.split()))
+            if (linked and not (tag == "header" and "# " in words)) or "©" in words:
                 del self.parts[start:]
 
     def _is_aside(self, tag: str, attrs: dict) -> bool:
@@ -135,9 +157,13 @@ class _Words(HTMLParser):
             words = "".join(self.parts[self.cell :])
             if len(words) <= CELL_LINES and "#" not in words:  # else the table is there for the look of the page
                 self.parts[self.cell :] = [re.sub(r"\s*\n\s*", " ", words.strip())]
-        if tag == "a" and self.references:
-            self.parts.append("]")
-            self.references = False
+        if tag == "a" and self.reference >= 0:
+            number = "".join(self.parts[self.reference :]).strip().strip("[]")
+            apart = not "".join(self.parts[self.reference - 1 : self.reference]).endswith(" ")
+            self.parts[self.reference :] = [" " * apart + f"[{number}]"]
+            self.reference = -1
+        if tag == "pre" and self.pre == 1:
+            self.parts.append(PRE_END)
         if tag in ("ol", "ul") and self.lists:
             self.lists.pop()
         if tag in BLOCKS and tag not in ("tr", "br", "v"):
@@ -152,18 +178,23 @@ class _Words(HTMLParser):
     def handle_data(self, data):
         if self.in_title:
             self.title += data
-        if self.linked and data.strip() in PERMALINKS:
+        if self.linked and (data.strip() in PERMALINKS or BACK.fullmatch(data.strip())):
             return
         if not self.skipped:
             self.links += len("".join(data.split())) if self.linked else 0
             words = data if self.pre else re.sub(r"[ \t\r\n\f]+", " ", data)
-            begins = not self.pre and next((part for part in reversed(self.parts) if part), "\n").endswith(("\n", "# "))
+            begins = not self.pre and next((part for part in reversed(self.parts) if part), "\n").endswith(
+                ("\n", "# ", "] ")
+            )
             self.parts.append(words.lstrip(" ") if begins else words)
 
 
 def _is_reference(attrs: dict) -> bool:
     """Whether a link leads to a footnote of a book."""
-    return "noteref" in (attrs.get("epub:type") or "") + (attrs.get("role") or "")
+    return (
+        re.search(r"noteref|footnote-ref", " ".join(attrs.get(key) or "" for key in ("epub:type", "role", "class")))
+        is not None
+    )
 
 
 def text_of(markup: str) -> tuple[str, str]:
@@ -171,9 +202,22 @@ def text_of(markup: str) -> tuple[str, str]:
     words = _Words(whole=re.search(r"<(?:main|article)\b", markup, re.I) is None)
     words.feed(markup)
     words.close()
-    text = words.text().replace("\u00ad", "")
+    text = _SET.sub(_set, words.text().replace("\u00ad", ""))
     text = re.sub(r"[ \t]+\n", "\n", text)
     return marked(text).strip(), " ".join(words.title.split())
+
+
+def _set(block: re.Match) -> str:
+    """Lines that stand as they are set: code in a fence, the paragraphs of a book whole again, others as they are."""
+    words = re.sub(r"\A(?:[ \t]*\n)+|\s+\Z", "", block[1].replace(CODED, ""))
+    lines = words.split("\n")
+    if len(lines) == 1:
+        return f"\n\n{words}\n\n"
+    if width := wrapped_lines.width(lines):
+        words = "\n".join(text for _, text in wrapped_lines.joined(enumerate(lines, 1), width))
+    elif CODED in block[1] or wrapped_lines.is_code(lines):
+        words = f"```\n{words}\n```"
+    return f"\n\n{words}\n\n"
 
 
 def marked(text: str) -> str:
@@ -181,7 +225,8 @@ def marked(text: str) -> str:
     text = re.sub(rf"\s*{CELL}\s*", " | ", re.sub(rf"({ITEM}|{NUMBERED})\s+", r"\1", text))
     text = re.sub(r"\n{3,}", "\n\n", text)
     text = re.sub(rf"({ITEM}.*)\n\n(?={INDENT}*{ITEM})", r"\1\n", text).replace(INDENT, "  ")
-    return re.sub(rf"{ITEM}(\d+){NUMBERED}", r"\1. ", text).replace(ITEM, "- ")
+    text = re.sub(rf"{ITEM}(\d+){NUMBERED}", r"\1. ", text).replace(ITEM, "- ")
+    return text.replace(NUMBERED, "] ")
 
 
 def of_page(page: str, place: str) -> Iterator[Record | Bad]:
@@ -191,7 +236,7 @@ def of_page(page: str, place: str) -> Iterator[Record | Bad]:
     if not text:
         yield Bad(place, "empty_text", page[:200])
         return
-    named = {"title": title[:200]} if title else {}
+    named = {"title": title[:200]} if title and not re.fullmatch(r"\S+\.x?html?", title) else {}
     for count, (_, part) in enumerate(documents.split(enumerate(text.split("\n")))):
         where = place if count == 0 else f"{place}.{count + 1}"
         yield Record(where, {"text": part} | named, ("mojibake",) * (repaired if count == 0 else 0))

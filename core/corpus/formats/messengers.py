@@ -1,5 +1,6 @@
 """Telegram's export as JSON, result.json, old and new."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -57,7 +58,7 @@ def _posts(said: Iterator[Said], first: int) -> Iterator[Record | Bad]:
 def _of_telegram(message: dict) -> Said:
     # Until 2021 from_id was a number, of a channel plus 2**32; since then it is "user" and a number.
     who = str(message.get("from_id") or message.get("actor_id") or message.get("from") or "").removeprefix("user")
-    name, text = str(message.get("from") or who), _text(message.get("text"))
+    name, text = str(message.get("from") or who), re.sub(r"\n{2,}(?=```)", "\n", _text(message.get("text"))).strip("\n")
     if message.get("type") == "service":
         return Said(who, name, "", dropped="service_dropped")
     if "forwarded_from" in message:  # somebody else's words
@@ -70,9 +71,17 @@ def _text(text: object) -> str:
         return text
     if not isinstance(text, list):
         return ""
-    return "".join(
-        part if isinstance(part, str) else str(part.get("text", "")) if isinstance(part, dict) else "" for part in text
-    )
+    return "".join(map(_part, text))
+
+
+def _part(part: object) -> str:
+    if not isinstance(part, dict):
+        return part if isinstance(part, str) else ""
+    said = str(part.get("text", ""))
+    if part.get("type") == "pre" and "\n" in said.strip():  # a block of code
+        language, words = part.get("language") or "", said.strip("\n")
+        return f"\n```{language}\n{words}\n```\n"
+    return f"`{said}`" if part.get("type") == "code" and "`" not in said else said
 
 
 def _seconds(message: dict) -> float | None:

@@ -13,6 +13,14 @@ from core.corpus.formats import markup
 from core.corpus.sources import Bad, Format, Record, Source
 
 LARGEST = 256 * 2**20  # bytes of a part of a file, unpacked
+CODE, PLAIN = ("Source Code", "Code"), ("HTML Preformatted", "Preformatted Text", "Plain Text")  # styles of paragraphs
+STYLES = "\n".join([  # https://github.com/mwilliamson/mammoth.js#writing-style-maps
+    "p[style-name='Title'] => h1:fresh", "p[style-name='Subtitle'] => p:fresh",
+    *(f"p[style-name='{name}'] => pre{'.code' * (name in CODE)}:separator('\\n')" for name in (*CODE, *PLAIN)),
+])  # fmt: skip
+PRE = "\ue0f8"  # around a paragraph of ODT that is set line by line
+SET, TITLES = ("Preformatted_20_Text", "Source_20_Code", "Code"), ("Title",)
+LINE, ROW = "\ue0f6", "\ue0f7"  # stand for line ends in paragraphs and of rows in RTF
 LONGEST_NOTE = 1 << 16  # characters of the RTF of a footnote
 PROSE = 5  # words of a cell that names no column
 MOST_REPEATED = 1000  # cells or rows that a sheet of ODS says stand there once more
@@ -53,7 +61,8 @@ def read_docx(source: Source) -> Iterator[Record | Bad]:
         _check(archive)
         try:
             with path.open("rb") as file:
-                page = mammoth.convert_to_html(file, convert_image=mammoth.images.img_element(lambda image: {})).value
+                no_image = mammoth.images.img_element(lambda image: {})
+                page = mammoth.convert_to_html(file, convert_image=no_image, style_map=STYLES).value
         except Exception:  # a damaged one gives what its paragraphs have
             page = _paragraphs(part(archive, WORD).decode("utf-8", errors="replace"))
     # A footnote's number in the text, and the arrow that leads back to it.
@@ -147,30 +156,68 @@ def _attribute(element: ElementTree.Element, name: str) -> str:
 
 def read_odt(source: Source) -> Iterator[Record | Bad]:
     """Headings, paragraphs, lists, tables and notes of a text of LibreOffice; what was deleted stays deleted."""
-    blocks, notes = [], []
-    for element in _content(source).iter():
+    blocks, notes, content = [], [], _content(source)
+    styles = _Styles(content)
+    for element in content.iter():
         if _name(element) == "text" and len(element):
-            blocks = list(_blocks(element, notes))
+            blocks = list(_blocks(element, notes, styles))
     text = "\n\n".join(block for block in [*blocks, *notes] if block.strip())
-    text = markup.marked(text)
+    text = markup.marked(text.replace(f"{PRE}\n\n{PRE}", "\n"))
+    text = re.sub(rf"{PRE}([^{PRE}]*){PRE}", lambda code: f"```\n{code[1]}\n```" if "\n" in code[1] else code[1], text)
     yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
 
 
-def _blocks(parent: ElementTree.Element, notes: list[str], lead: str = "") -> Iterator[str]:
+class _Styles:
+    """What the styles of a text of LibreOffice say: which lists are numbered, and what paragraphs are named after."""
+
+    def __init__(self, content: ElementTree.Element):
+        self.numbered: set[tuple[str, int]] = set()  # (list style, level)
+        self.parents: dict[str, str] = {}  # of automatic styles
+        for style in content.iter():
+            if _name(style) == "list-style":
+                levels = (level for level in style if _name(level) == "list-level-style-number")
+                formats = {int(_attribute(level, "level") or 1) for level in levels if _attribute(level, "num-format")}
+                self.numbered |= {(_attribute(style, "name"), level) for level in formats}
+            elif _name(style) == "style":
+                self.parents[_attribute(style, "name")] = _attribute(style, "parent-style-name")
+
+    def of(self, paragraph: ElementTree.Element) -> str:
+        """The style that a person gave a paragraph."""
+        name = _attribute(paragraph, "style-name")
+        return self.parents.get(name) or name
+
+
+def _blocks(
+    parent: ElementTree.Element, notes: list[str], styles: _Styles, lists: tuple[str, ...] = (), lead: str = ""
+) -> Iterator[str]:
+    """The blocks of an element; `lists` has the styles of the lists around it, `lead` the mark of its list item."""
+    number = int(start) if (start := _attribute(parent, "start-value")).isdecimal() else 1
     for element in parent:
         name = _name(element)
         if name == "h":
             level = _attribute(element, "outline-level")
             yield "#" * min(6, int(level) if level.isdecimal() else 1) + " " + _words(element, notes)
         elif name == "p":
-            yield lead + _words(element, notes)
-            yield from (block for box in element.iter() if _name(box) == "text-box" for block in _blocks(box, notes))
-        elif name == "list-item":
-            yield from _blocks(element, notes, markup.ITEM)
+            words, style = _words(element, notes), styles.of(element)
+            if style in TITLES and words.strip():
+                words = f"# {words}"
+            yield f"{PRE}{words}{PRE}" if style in SET and not lists else lead + words
+            boxes = (box for box in element.iter() if _name(box) == "text-box")
+            yield from (block for box in boxes for block in _blocks(box, notes, styles))
+            lead = ""
+        elif name == "list":
+            style = _attribute(element, "style-name") or (lists[-1] if lists else "")
+            yield from _blocks(element, notes, styles, (*lists, style))
+        elif name in ("list-item", "list-header"):
+            ordered = (lists[-1], len(lists)) in styles.numbered if lists else False
+            mark = markup.ITEM + (f"{number}{markup.NUMBERED}" if ordered else "")
+            number += name == "list-item"
+            indent = markup.INDENT * (len(lists) - 1)
+            yield from _blocks(element, notes, styles, lists, indent + mark if name == "list-item" else "")
         elif name == "table":
             yield "\n".join(" | ".join(cells) for cells in _table(element, notes))
         elif name not in ("tracked-changes", "forms", "sequence-decls", "table-of-content"):
-            yield from _blocks(element, notes, lead)
+            yield from _blocks(element, notes, styles, lists, lead)
 
 
 def _table(table: ElementTree.Element, notes: list[str]) -> Iterator[list[str]]:
@@ -270,13 +317,23 @@ def read_rtf(source: Source) -> Iterator[Record | Bad]:
     with source.open() as stream:
         raw = stream.read(LARGEST).decode("latin-1")
     raw, notes = _without_footnotes(raw)
-    raw = re.sub(r"\\cell\b", rf"\\u{ord(markup.CELL) - 0x10000}?", re.sub(r"\\cell\s*(?=\\row\b)", "", raw))
+    raw = re.sub(
+        r"\\outlinelevel([0-5])(?!\d) ?", lambda level: f"{level[0].rstrip()} {'#' * (1 + int(level[1]))} ", raw
+    )
+    raw = re.sub(r"\\cell(?=[\s{}]*(?:\\intbl\s*)?\\row\b)", "", raw)
+    for word, mark in (("line", LINE), ("cell", markup.CELL), ("row", ROW)):
+        raw = re.sub(rf"\\{word}\b ?", rf"\\u{ord(mark) - 0x10000}?", raw)
     text = rtf_to_text(raw, errors="replace")
     text = "\n\n".join(
         [text, *(f"[{at}] {rtf_to_text(note, errors='replace').strip()}" for at, note in enumerate(notes, 1))]
     )
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text))
-    text = markup.marked(text).strip()
+    text = re.sub(rf"\s*{markup.CELL}\s*", markup.CELL, text)
+    text = re.sub(rf"\s*{ROW}\s*", "\n\n", re.sub(rf"\s*{ROW}\s*(?=[^\n{ROW}]*{markup.CELL})", "\n", text))
+    text = re.sub(r"^#+[ \t]*$", "", text, flags=re.MULTILINE)  # headings without words
+    text = re.sub(r"^[•·▪–][ \t]+", "- ", re.sub(r"^(\d{1,3}[.)])\t", r"\1 ", text, flags=re.M), flags=re.M)
+    text = re.sub(r"^((?:- |\d{1,3}[.)] ).*)\n\n(?=- |\d{1,3}[.)] )", r"\1\n", text, flags=re.MULTILINE)
+    text = markup.marked(text.replace(LINE, "\n")).strip()
     yield from documents.records(text) if text else [Bad("#1", "empty_text")]
 
 
@@ -284,7 +341,7 @@ def _without_footnotes(raw: str) -> tuple[str, list[str]]:
     """RTF with a number in the place of each footnote, which its reader drops, and the footnotes as RTF."""
     head = raw[: raw.find("\\pard")] if "\\pard" in raw else "{\\rtf1"
     parts, notes, at = [], [], 0
-    for found in re.finditer(r"\{\\footnote\b", raw):
+    for found in re.finditer(r"\{(?:\\\*\s*)?\\footnote\b", raw):
         depth, end = 0, found.start()
         for brace in re.finditer(r"\\[{}\\]|[{}]", raw[found.start() : found.start() + LONGEST_NOTE]):
             depth += {"{": 1, "}": -1}.get(brace[0], 0)

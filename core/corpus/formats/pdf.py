@@ -4,15 +4,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from core.corpus import documents, wrapped_lines
+from core.corpus import contents, documents, wrapped_lines
 from core.corpus.sources import Bad, Format, Record, Source
 
 HEAD_PAGES = 0.05  # least share of the pages that have a running head; chapters and left pages have their own
 # pdfium puts U+0002, and older versions U+FFFE, for a hyphen at the end of a line, most often without the line end.
 _DIVIDED = re.compile(r"(\w+)(?:[\x02\u00ad]\n?|(?<=[а-яё])-\n(?=[а-яё]))(\w+)([^\s\x02\u00ad]*) ?")
 _CONTROLS = re.compile(r"[\x00\x01\x03-\x08\x0b\x0e-\x1f]")
-LEADER = re.compile(r"(?:[.·…]\s?){5,}\s*[\divxlc]{1,5}\s*$")  # behind an entry of a table of contents
-ENTRY, FEWEST_ENTRIES = 5, 4  # lines of an entry at most; entries of a table at least
+REPEATS = 1.5  # pages, on average, on which a head of a chapter stands: the title of a chapter stands on one
+CHAPTER_END = 0.8  # of the lines of a full page: one of fewer may be the last of its chapter
 LONGEST_HEAD, LEAST_START = 120, 10  # characters of a head that names its section, and of its first words
 FEWEST_LETTERS = 50  # a page of a scan has fewer
 
@@ -34,14 +34,18 @@ def read(source: Source) -> Iterator[Record | Bad]:
     if not pages or letters < FEWEST_LETTERS * min(len(pages), 20) / 2:
         yield Bad("", "no_text_layer")
         return
-    lines, heads = without_running_heads([page.split("\n") for page in pages])
-    lines, contents = without_contents(lines)
+    lines, heads = without_running_heads(_with_ends([page.split("\n") for page in pages]))
+    lines, listed = contents.without_leaders(lines)
     lines = whole_words("\n".join(lines)).split("\n")
     if width := wrapped_lines.width(lines, wrapped_lines.PRINTED):
         paragraphs = wrapped_lines.joined(enumerate(lines, 1), width, tolerance=width // 4)
         lines = [text for _, text in paragraphs]
+    elif width := wrapped_lines.width_of_manual(lines):
+        lines = [
+            text for _, text in wrapped_lines.joined(enumerate(lines, 1), width, 2 * wrapped_lines.TOLERANCE, 0.75)
+        ]
     for number, record in enumerate(documents.records("\n".join(lines))):
-        dropped = ("running_head_dropped",) * heads + ("contents_dropped",) * contents
+        dropped = ("running_head_dropped",) * heads + ("contents_dropped",) * listed
         yield record._replace(repairs=dropped) if number == 0 else record
 
 
@@ -53,10 +57,18 @@ def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
     counts = Counter(line for page in pages for line in {_head(page[at]) for at in _edges(page)})
     starts = Counter(start for page in pages for start in {_start(page[at]) for at in _edges(page)} if start)
     least = max(3, HEAD_PAGES * len(pages))
+    kinds: dict[str, list[int]] = {}  # on how many pages each head stands that begins with the same word and a number
+    for start, count in starts.items():
+        kinds.setdefault(_kind(start), []).append(count)
+    running = {kind for kind, of in kinds.items() if kind and sum(of) >= max(least, REPEATS * len(of))}
     kept: list[str] = []
     dropped = 0
     for page in pages:
-        heads = {at for at in _edges(page) if max(counts[_head(page[at])], starts[_start(page[at])]) >= least}
+        heads = {
+            at
+            for at in _edges(page)
+            if max(counts[_head(page[at])], starts[_start(page[at])]) >= least or _kind(_start(page[at])) in running
+        }
         kept += [line for at, line in enumerate(page) if at not in heads]
         dropped += len(heads)
     return kept, dropped
@@ -69,17 +81,19 @@ def _start(line: str) -> str:
     return " ".join(words) if is_head and len(words) == 3 and sum(map(len, words)) >= LEAST_START else ""
 
 
-def without_contents(lines: list[str]) -> tuple[list[str], int]:
-    """The lines without tables of contents, whose entries lead to their pages by dots; and how many those were."""
-    leaders = [at for at, line in enumerate(lines) if LEADER.search(line)]
-    groups: list[list[int]] = []
-    for at in leaders:
-        if groups and at - groups[-1][-1] <= ENTRY:
-            groups[-1].append(at)
-        else:
-            groups.append([at])
-    gone = {at for group in groups if len(group) >= FEWEST_ENTRIES for at in range(group[0], group[-1] + 1)}
-    return [line for at, line in enumerate(lines) if at not in gone], len(gone)
+def _kind(start: str) -> str:
+    """What a head in capitals has in common with those of other chapters, as "chapter #."; "" for none."""
+    word = re.match(r"[^\W\d_]+ #\.?(?= )", start)
+    return word[0] if word else ""
+
+
+def _with_ends(pages: list[list[str]]) -> list[list[str]]:
+    """The pages, with an empty line where a page ends before it is full and behind a whole sentence, as chapters do."""
+    most = sorted(map(len, pages))[len(pages) * 3 // 4]
+    return [
+        [*page, ""] if len(page) < CHAPTER_END * most and page[-1].rstrip(" )]").endswith(documents.ENDS) else page
+        for page in pages
+    ]
 
 
 def _edges(page: list[str]) -> set[int]:
@@ -114,7 +128,8 @@ def _page(book, number: int) -> str:
         page.close()
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\x02")
     # A dash between words has spaces; pdfium loses the one behind it in some fonts.
-    return re.sub(r"(?<=\s)—(?=[^\W\d_])", "— ", _CONTROLS.sub("", text))
+    text = re.sub(r"(?<=\s)—(?=[^\W\d_])", "— ", _CONTROLS.sub("", text))
+    return re.sub(r"^[ \u00a0]+", "", text, flags=re.MULTILINE)  # pdfium gives no indent, but spaces of broken lines
 
 
 PDF = Format("pdf", claims, read)

@@ -35,6 +35,10 @@ def chats(
         yield Bad(f"#{first}", "empty_chat")
         return
     me = _speaker(said, learn_as, exporter, other_than)
+    if len({one.who for one in said if not one.bot}) > 1:  # what programs announce is no part of what people say
+        announced = [one for one in said if one.bot and one.who != me]
+        said = [one for one in said if not one.bot or one.who == me]
+        dropped += ("service_dropped",) * len(announced)
     for number, session in enumerate(_sessions(said), first):
         turns = _turns(session, me)
         yield Record(f"#{number}", {"messages": turns} | _learned(said, me), dropped if number == first else ())

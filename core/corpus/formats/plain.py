@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from core.corpus import documents, encodings, mojibake, wrapped_lines
+from core.corpus import contents, documents, encodings, mojibake, wrapped_lines
 from core.corpus.sources import Bad, Format, Record, Source
 
 
@@ -30,7 +30,8 @@ def read(source: Source) -> Iterator[Record | Bad]:
             yield line.number, text
 
     separator, width = _layout(source)
-    lines = wrapped_lines.joined(sound(), width) if width else sound()
+    lines = contents.without_listed(sound(), lambda count: repaired.extend(["contents_dropped"] * count))
+    lines = wrapped_lines.joined(lines, width) if width else lines
     for number, text in documents.split(lines, separator):
         yield from bad
         yield Record(str(number), {"text": text}, tuple(repaired), *(example if repaired else ()))

@@ -11,11 +11,13 @@ from core.corpus.formats import markup, office
 from core.corpus.sources import Bad, Format, Record, Source
 
 CONTAINER = "META-INF/container.xml"
+HEADING = re.compile(r"(?:#{1,6} .+\n*)+")
 LARGEST_PAGE = 64 * 2**20  # bytes of a page of a book
 
 
 def read_epub(source: Source) -> Iterator[Record | Bad]:
     """The pages of the spine in their order."""
+    title: Record | None = None  # a page that is a heading alone belongs to the next one
     with source.on_disk() as path, zipfile.ZipFile(path) as book:
         for number, page in enumerate(_spine(book), 1):
             try:
@@ -24,7 +26,16 @@ def read_epub(source: Source) -> Iterator[Record | Bad]:
                 yield Bad(f"#{number}", "file_damaged", page)
                 continue
             if re.search(r"<(?:p|div|h\d|li|td|pre|section)\b", text):
-                yield from markup.of_page(text, f"#{number}")
+                for record in markup.of_page(text, f"#{number}"):
+                    if title and isinstance(record, Record):
+                        record.value["text"] = f"{title.value['text']}\n\n{record.value['text']}"
+                        title = None
+                    if isinstance(record, Record) and HEADING.fullmatch(record.value["text"]):
+                        title = record
+                    else:
+                        yield record
+        if title:
+            yield title
 
 
 def _spine(book: zipfile.ZipFile) -> list[str]:
