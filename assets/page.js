@@ -116,3 +116,11 @@ document.addEventListener("click", async ({ target }) => {
   button.textContent = button.dataset.done;
   setTimeout(() => (button.textContent = words), 1500);
 });
+
+// Every click is answered at once, however long the answer of the server takes.
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest?.("button, a.button, a.step");
+  if (!button) return;
+  button.classList.add("pressed");
+  setTimeout(() => button.classList.remove("pressed"), 700);
+}, true);

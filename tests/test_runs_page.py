@@ -186,7 +186,7 @@ def test_runs_are_found_by_words_and_tags(config, no_worker):
     store.rename(two, "letters", "", ["sea"])
 
     def found(search):
-        return [row[-1] for row in history.on_load(SAY, None, search)[0]]
+        return [row[-1] for row in history.on_load(SAY, None, search)[0].value["data"]]
 
     assert found("") == [two, one] or found("") == [one, two]
     assert (found("poem"), found("SEA let"), found("nothing")) == ([one], [two], [])
@@ -247,7 +247,7 @@ def test_the_table_has_the_columns_that_were_chosen_in_its_own_order(config, no_
     table, *_ = history.on_load(SAY, None, "", ["tags", "curve", "state"])
     assert table.headers == [SAY(f"runs.{name}") for name in ("name", "state", "curve", "tags", "id")]
     assert table.datatype == ["str", "str", "html", "str", "str"]  # a name is no markup
-    ((name, _, curve, _, last),) = table.value["data"] if isinstance(table.value, dict) else table.value
+    ((name, _, curve, _, last),) = table.value["data"]
     assert (name, last) == ("<i>sea</i>", run_id)
     assert curve.count("<svg") == 1
     assert len(store.sparks()[run_id]) == store.SPARK_POINTS
@@ -261,7 +261,7 @@ def test_runs_side_by_side_have_short_names_in_the_legend(config, no_worker):
         write_steps(run_id, 1, 9, of=9)
         events.append(paths.run(run_id), "eval", step=9, eval_loss=0.5)
     plot, table = history.on_compare(SAY, long, False)
-    shown = [trace["name"] for trace in json.loads(plot.value.plot)["data"] if trace.get("showlegend", True)]
+    shown = [trace["name"] for trace in json.loads(plot.value["plot"])["data"] if trace.get("showlegend", True)]
     assert len(shown) == len(set(shown)) == 2
     assert max(map(len, shown)) <= run_plots.LEGEND
     assert table.index("seed") < table.index(SAY("compare.lines"))
