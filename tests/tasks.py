@@ -6,6 +6,7 @@ runs. What is typed or chosen by words is no click; opening the menu of tabs on 
 
 import argparse
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -70,7 +71,9 @@ class Newcomer:
         return self.page.get_by_role("button", name=self.say(key, **values), exact=True).filter(visible=True).first
 
     def field(self, key: str, **values):
-        return self.page.get_by_label(self.say(key, **values), exact=True).filter(visible=True).first
+        words = r"\s+".join(map(re.escape, self.say(key, **values).split()))
+        label = re.compile(rf"^\s*{words}")  # its sentence of help may follow
+        return self.page.get_by_label(label).filter(visible=True).first
 
     def text(self, words: str):
         return self.page.get_by_text(words).filter(visible=True).first
@@ -248,7 +251,7 @@ def compare_two_runs(who: Newcomer):
 def choose_a_column(who: Newcomer):
     who.fold("runs.columns")
     who.click(who.page.get_by_label(who.say("runs.tags"), exact=True).filter(visible=True).first, "Space")
-    who.page.get_by_role("columnheader", name=who.say("runs.tags")).first.wait_for()
+    who.page.locator("th", has_text=who.say("runs.tags")).filter(visible=True).first.wait_for()
 
 
 @task(2)

@@ -49,7 +49,16 @@ def build(say: Say) -> dict:
         delete = gr.Button(say("export.delete"), size="sm", min_width=100, visible=False)
     details = gr.HTML()
     quiet = {"show_progress": "hidden"}
-    drawn = [table, chosen, stop, delete, probe, timer, *export_serve.build(say, timer), *export_hub.build(say, chosen, timer)]
+    drawn = [
+        table,
+        chosen,
+        stop,
+        delete,
+        probe,
+        timer,
+        *export_serve.build(say, timer),
+        *export_hub.build(say, chosen, timer),
+    ]
     kind.change(partial(on_kind, say), kind, [about, kinds], queue=False, **quiet)
     opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": details, **quiet}
     start.click(partial(on_start, say), [run, kind, kinds], chosen, show_progress="hidden").success(
