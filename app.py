@@ -22,7 +22,7 @@ import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
-from core import VERSION, damage, files, paths, process
+from core import VERSION, damage, demo, files, paths, process
 from core.errors import UserError
 from core.runs import queue, runs, store
 from core.sharing import own_page
@@ -175,6 +175,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--no-token", action="store_true", help="open to every program of this machine: for a proxy that asks itself"
     )
+    parser.add_argument(
+        "--demo", action="store_true", help="a data directory of its own with a recorded run, to look at every tab"
+    )
     parser.add_argument("--offline", action="store_true", help="let nothing of this reach another machine")
     reach = {"nargs": "?", "const": "link", "choices": links.REACHES}
     parser.add_argument(
@@ -274,17 +277,26 @@ def prepare_home() -> None:
     damage.clear_the_way()
 
 
-def main() -> None:
-    args = parse()
+def settle(args: argparse.Namespace) -> None:
+    """What the flags say of the data directory and of other machines, for all that is started."""
     if args.home:
         os.environ["SOULSMITH_HOME"] = args.home
+    if args.demo:
+        os.environ["SOULSMITH_HOME"] = f"{paths.home()}-demo"
     if args.offline:
         os.environ.update(SOULSMITH_OFFLINE="1", HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # for all that is started
         process.stay_offline()
+
+
+def main() -> None:
+    args = parse()
+    settle(args)
     say = Say(args.lang or (os.environ.get("LANG") or locale.getlocale()[0] or "")[:2].lower())
     try:
         sockets = [listening(args.port) if args.port else next_free()]
         prepare_home()
+        if args.demo:
+            demo.furnish()
         page = build_server(args.lang)
         token = None if args.no_token else own_page.token()
         own = own_page.OwnPage(page, token, pages.asks_for_token)

@@ -1,13 +1,26 @@
 // gradio says its own words ("Drop File Here") in the browser's language, which need not be the page's.
 Object.defineProperty(navigator, "language", { value: document.documentElement.lang });
 
-// gradio names the empty place of a plot without giving it a role, and screen readers then skip the name.
+// gradio names the empty place of a plot without giving it a role, and screen readers then skip the name. And it has
+// tooltips and names in English only: window.framework says them in the page's language, * for what follows.
 {
   let frame = 0;
+  const words = window.framework || {}, beginnings = Object.keys(words).filter((key) => key.endsWith("*"));
+  const said = (english) => {
+    const key = english in words ? english : beginnings.find((one) => english.startsWith(one.slice(0, -1)));
+    return key && words[key].replace("*", english.slice(key.length - 1));
+  };
+  const named = Object.keys(words).length ? "[aria-label], [title]" : "";
   new MutationObserver(() => {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
       for (const place of document.querySelectorAll(".empty[aria-label]:not([role])")) place.setAttribute("role", "img");
+      for (const node of named ? document.querySelectorAll(named) : []) {
+        for (const name of ["aria-label", "title"]) {
+          const own = node.getAttribute(name), ours = own && said(own);
+          if (ours && ours !== own) node.setAttribute(name, ours);
+        }
+      }
     });
   }).observe(document, { childList: true, subtree: true });
 }
@@ -85,3 +98,29 @@ window.savePicture = (drawing) => {
   };
   image.src = "data:image/svg+xml;charset=utf-8," + encodeURIComponent(new XMLSerializer().serializeToString(shown));
 };
+
+// A button that copies what it holds, and says so for a moment.
+document.addEventListener("click", async ({ target }) => {
+  const button = target.closest?.("button.copy");
+  if (!button || button.textContent === button.dataset.done) return;
+  const words = button.textContent;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+  } catch {
+    const field = Object.assign(document.createElement("textarea"), { value: button.dataset.copy });
+    document.body.append(field); // a page that came over plain HTTP has no clipboard of its own
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  }
+  button.textContent = button.dataset.done;
+  setTimeout(() => (button.textContent = words), 1500);
+});
+
+// Every click is answered at once, however long the answer of the server takes.
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest?.("button, a.button, a.step");
+  if (!button) return;
+  button.classList.add("pressed");
+  setTimeout(() => button.classList.remove("pressed"), 700);
+}, true);

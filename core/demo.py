@@ -7,6 +7,7 @@ package registry on first use, about 800 MB of disk, and under five minutes on t
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -101,6 +102,19 @@ def sample_corpus() -> str:
             return card["id"]
     sample = next(sample for sample in corpus.samples() if sample["id"] == SAMPLE)
     return corpus.create([sample["path"]], SAMPLE)["id"]
+
+
+def furnish() -> list[str]:
+    """Put recorded runs and the corpus that they learned from into the data directory; the ids of the runs.
+
+    They were trained for real; what they wrote about themselves is bundled, their weights are not.
+    """
+    sample_corpus()
+    recorded = sorted((paths.assets() / "recorded").iterdir())
+    for source in recorded:
+        if not paths.run(source.name).exists():
+            shutil.copytree(source, paths.run(source.name))
+    return [source.name for source in recorded]
 
 
 def ab(run_id: str) -> dict:

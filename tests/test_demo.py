@@ -1,12 +1,17 @@
-"""The whole job on real weights without the page, as a person would call it."""
+"""The whole job on real weights without the page, as a person would call it; and a recorded run to look at."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from core import demo, paths
+from core.corpus import corpus
+from core.runs import runs, store
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,3 +29,17 @@ def test_the_demo_trains_the_starter_and_its_replies_change(starter_home):
     assert result["tokens_per_second"] > 0
     assert result["peak_memory_gib"] > 0
     assert result["run"]
+
+
+def test_a_recorded_run_shows_every_tab_alive(home):
+    """It says what it is, holds no path of the machine it was recorded on, and is put there once."""
+    (run_id,) = demo.furnish()
+    assert demo.furnish() == [run_id]
+    row, curves = store.sync(run_id), store.curves(run_id)
+    assert row["state"] == "finished"
+    assert "recorded" in row["name"]
+    assert runs.config(run_id).corpus in [card["id"] for card in corpus.listed()]
+    assert row["eval_loss"] < row["base_eval_loss"]
+    assert len(curves["steps"]) == row["max_steps"]
+    written = "".join(file.read_text(encoding="utf-8") for file in (paths.assets() / "recorded").rglob("*.json*"))
+    assert not re.search(r"/(tmp|work|root|home)/", written)

@@ -355,3 +355,13 @@ def test_the_table_of_exports_shows_names_and_errors_as_text(home):
     assert "&lt;b&gt;a" in table
     assert "12,3\u00a0МБ" in table
     assert "Задания &lt;u&gt; нет" in table
+
+
+def test_no_button_for_exports_is_there_before_an_export_is(home):
+    chosen, stop, delete = ui_export.draw(Say("ru"), None)[1:4]
+    assert (chosen.visible, stop.visible, delete.visible) == ("hidden", False, False)
+    jobs.run(
+        jobs.create(paths.exports(), {"name": "a", "run": "r", "kind": "gguf"}), lambda *_: {"path": "/a", "bytes": 1}
+    )
+    chosen, stop, delete = ui_export.draw(Say("ru"), None)[1:4]
+    assert (chosen.visible, stop.visible, delete.visible) == (True, False, True)

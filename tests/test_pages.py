@@ -20,6 +20,7 @@ PLAIN = {
     "New value", "Log scale", "Export", "Format", "Approach", "Method", "Or a file of personas", "Name of the profile", "Groups of settings", "Columns",
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files of any kind", "Repair turns (", "Replace personal data (", "Who replies: ")
+MOST_CONTROLS = 16
 OURS = ("opening", "calculator", "corpus", "synth", "training", "playground", "runs", "export", "share")
 
 
@@ -77,6 +78,20 @@ def test_a_tab_shows_one_primary_button(page_config):
         for tab, parts in tabs(page_config["en"]).items()
     }
     assert {tab: found for tab, found in primary.items() if len(found) > 1} == {}
+
+
+def test_at_most_sixteen_controls_are_in_sight_on_opening(page_config):
+    """A group of choices is one control; what opens is one as well, and what stands in it none."""
+    kinds = (*INPUTS, "button", "accordion", "multimodaltextbox", "uploadbutton", "downloadbutton")
+    counted = {
+        tab: [
+            part["props"].get("label") or part["props"].get("value")
+            for part in parts
+            if part["type"] in kinds and part["props"].get("visible") is True
+        ]
+        for tab, parts in tabs(page_config["en"]).items()
+    }
+    assert {tab: (len(found), found) for tab, found in counted.items() if len(found) > MOST_CONTROLS} == {}
 
 
 def test_the_tabs_stand_in_the_order_of_the_work(page_config):

@@ -13,7 +13,7 @@ from core.runs import diagnosis, runs, store
 from core.training.config import TrainConfig
 from core.training.errors import NoSuchValue
 from tests.test_runs import write_steps
-from ui import history, history_details, run_html, run_queue, run_view
+from ui import history, history_details, run_html, run_plots, run_queue, run_view
 from ui.text import Say
 
 SAY = Say("en")
@@ -160,7 +160,7 @@ def test_what_a_model_or_a_person_wrote_is_no_markup(config, no_worker, monkeypa
     drawn_run, opened = drawn(run_id), history_details.on_open(SAY, run_id)
     shown = [drawn_run["status"], drawn_run["samples"], opened[history_details.SHOWN.index("samples")]]
     shown.append(history.on_compare(SAY, [run_id, other], False)[1])
-    assert [text.count("&lt;script&gt;") for text in shown] == [1, 3, 3, 1]
+    assert [text.count("&lt;script&gt;") for text in shown] == [1, 3, 3, 2]  # the table has the name as a tooltip too
     assert [text for text in shown if "<script" in text] == []
     markdown = [opened[history_details.SHOWN.index("facts")], history_details.on_delete(SAY, run_id)[1]]
     assert [text.count(r"\<script\>") for text in markdown] == [1, 1]
@@ -187,7 +187,7 @@ def test_runs_are_found_by_words_and_tags(config, no_worker):
     store.rename(two, "letters", "", ["sea"])
 
     def found(search):
-        return [row[-1] for row in history.on_load(SAY, None, search)[0]]
+        return [row[-1] for row in history.on_load(SAY, None, search)[0].value["data"]]
 
     assert found("") == [two, one] or found("") == [one, two]
     assert (found("poem"), found("SEA let"), found("nothing")) == ([one], [two], [])
@@ -227,3 +227,42 @@ def test_the_database_opens_read_only_for_others(config, no_worker):
     other = sqlite3.connect(f"{paths.database().as_uri()}?mode=ro", uri=True)
     assert other.execute("select count(*) from steps").fetchone() == (3,)
     other.close()
+
+
+def test_a_name_is_short_and_of_one_run_alone(config, no_worker):
+    first, second, long = runs.create(config, "sea"), runs.create(config, " sea "), runs.create(config, "x" * 500)
+    assert [runs.label(one)["name"] for one in (first, second)] == ["sea", "sea 2"]
+    assert runs.label(long)["name"] == "x" * runs.LONGEST_NAME
+    runs.rename(second, "sea", "")
+    assert runs.label(second)["name"] == "sea 2"
+    runs.rename(first, "sea", "kept")
+    assert runs.label(first)["name"] == "sea"
+    runs.rename(second, "x" * 500, "")
+    assert runs.label(second)["name"] == "x" * (runs.LONGEST_NAME - 2) + " 2"
+
+
+def test_the_table_has_the_columns_that_were_chosen_in_its_own_order(config, no_worker):
+    run_id = runs.create(config, "<i>sea</i>")
+    events.append(paths.run(run_id), "started", resumed_from=None)
+    write_steps(run_id, 1, 300, of=300)
+    table, *_ = history.on_load(SAY, None, "", ["tags", "curve", "state"])
+    assert table.headers == [SAY(f"runs.{name}") for name in ("name", "state", "curve", "tags", "id")]
+    assert table.datatype == ["str", "str", "html", "str", "str"]  # a name is no markup
+    ((name, _, curve, _, last),) = table.value["data"]
+    assert (name, last) == ("<i>sea</i>", run_id)
+    assert curve.count("<svg") == 1
+    assert len(store.sparks()[run_id]) == store.SPARK_POINTS
+
+
+def test_runs_side_by_side_have_short_names_in_the_legend(config, no_worker):
+    long = [
+        runs.create(TrainConfig(**{**vars(config), "seed": seed}), "a long name " * 5 + str(seed)) for seed in (1, 2)
+    ]
+    for run_id in long:
+        write_steps(run_id, 1, 9, of=9)
+        events.append(paths.run(run_id), "eval", step=9, eval_loss=0.5)
+    plot, table = history.on_compare(SAY, long, False)
+    shown = [trace["name"] for trace in json.loads(plot.value["plot"])["data"] if trace.get("showlegend", True)]
+    assert len(shown) == len(set(shown)) == 2
+    assert max(map(len, shown)) <= run_plots.LEGEND
+    assert table.index("seed") < table.index(SAY("compare.lines"))

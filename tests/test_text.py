@@ -12,7 +12,7 @@ import app
 from core import paths
 from core.runs.runs import AlreadyRunning
 from core.training.errors import TooSmall
-from ui.text import Say, in_markdown
+from ui.text import LOCALES, Say, in_markdown
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,34 @@ def test_a_third_language_is_one_file(tmp_path, monkeypatch):
     assert text.LANGUAGES == ("en", "de", "ru")
     assert (buttons & {"Trainieren", "Stop"}, say.number(1234.5)) == ({"Trainieren", "Stop"}, "1.234")
     assert re.findall(r'lang="(\w+)"[^>]*>(\w+)<', head) == [("en", "English"), ("ru", "Русский")]
+
+
+# What a Russian of the field writes in Latin letters: names, and the words that stand in a config or on a command line.
+LATIN = """
+accelerate AdamW Adaptation Add Admin all all-linear alpaca alpha Apple Arrow arXiv assistant auto axolotl Base
+beta bitsandbytes c capability chat Chat chosen code Completion compute config Connect Connection Connections
+Ctrl+C cuBLAS Custom d Direct Discord DoRA dpo dropout Dropout e Endpoint Enter Esc estimate-memory Excel Face
+flash flash-attn FlashAttention Google Gradio grid Hub Hugging Id id import Intel Kahneman-Tversky kto learn Liger
+liger-kernel Lines Llama log-softmax LoRA LoRA+ loss Loss Low-Rank m Markdown merged messages Mistral mix
+Modelfile n NEFTune Nexus Ollama Open OpenAI openai-compat-endpoint OpenAI-compatible optim Optimization packing
+paged Parquet peft pissa PowerPoint precision preference Preference prompt Python python PyTorch QLoRA Qwen r rank
+rejected ROCm rsLoRA run s sdpa seed Self-BLEU Settings sharegpt Shift+Enter SillyTavern Soulsmith start Studio
+system tar task temperature text think torch Trainer transformers tuning Vendi vLLM WebUI WhatsApp Wi-Fi Word zip
+Zstandard
+"""
+
+
+def test_no_english_is_left_in_a_russian_sentence():
+    """A new Latin word is put into LATIN on purpose. What holds "_", "." or a digit, or is written in capitals, is a name."""
+    texts = LOCALES["ru"]["words"] | {term: text for term, (_, text) in LOCALES["ru"]["glossary"].items()}
+    found = {}
+    for key, text in texts.items():
+        if key == "synth.help.text":  # the format of a recipe
+            continue
+        bare = re.sub(r"`[^`]*`|{[^}]*}", "", text)
+        words = {word.rstrip(".-") for word in re.findall(r"[A-Za-z][A-Za-z0-9_.+-]*", bare)}
+        if left := {
+            word for word in words - set(LATIN.split()) if not re.search(r"[_.\d]", word) and not word.isupper()
+        }:
+            found[key] = left
+    assert found == {}

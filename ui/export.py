@@ -44,12 +44,21 @@ def build(say: Say) -> dict:
     )
     table, probe, timer = gr.HTML(elem_id=f"exports-{say.lang}"), gr.State(""), gr.Timer(TICK_SECONDS, active=False)
     with gr.Row():
-        chosen = gr.Dropdown([], label=say("export.chosen"), interactive=True, scale=3)
-        stop = gr.Button(say("export.stop"), size="sm", min_width=100)
-        delete = gr.Button(say("export.delete"), size="sm", min_width=100)
+        chosen = gr.Dropdown([], label=say("export.chosen"), interactive=True, scale=3, visible="hidden")
+        stop = gr.Button(say("export.stop"), size="sm", min_width=100, visible=False)
+        delete = gr.Button(say("export.delete"), size="sm", min_width=100, visible=False)
     details = gr.HTML()
     quiet = {"show_progress": "hidden"}
-    drawn = [table, chosen, probe, timer, *export_serve.build(say, timer), *export_hub.build(say, chosen, timer)]
+    drawn = [
+        table,
+        chosen,
+        stop,
+        delete,
+        probe,
+        timer,
+        *export_serve.build(say, timer),
+        *export_hub.build(say, chosen, timer),
+    ]
     kind.change(partial(on_kind, say), kind, [about, kinds], queue=False, **quiet)
     opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": details, **quiet}
     start.click(partial(on_start, say), [run, kind, kinds], chosen, show_progress="hidden").success(
@@ -100,7 +109,9 @@ def draw(say: Say, chosen: str | None) -> list:
     timer = gr.Timer(active=any(state in jobs.ACTIVE for _, state, _ in json.loads(probe)))
     return [
         shown,
-        gr.Dropdown(choices=_choices(say), value=value),
+        gr.Dropdown(choices=_choices(say), value=value, visible=True if names else "hidden"),
+        gr.Button(visible=any(jobs.state(path) in jobs.ACTIVE for path in listed)),
+        gr.Button(visible=bool(names)),
         probe,
         timer,
         *export_serve.shown(say),
@@ -111,7 +122,7 @@ def draw(say: Say, chosen: str | None) -> list:
 def on_tick(say: Say, chosen: str | None, probe: str) -> list:
     """Redraw only when an export, the server or something of the hub went on."""
     if _look() == probe:
-        return [gr.skip()] * 7
+        return [gr.skip()] * 9
     return draw(say, chosen)
 
 

@@ -6,27 +6,32 @@ from functools import partial
 import gradio as gr
 
 from core.models import models
-from core.runs import compare, store
-from ui import history_details, run_learned, run_plots, run_view, templates
+from core.runs import compare, runs, store
+from ui import history_details, run_html, run_learned, run_plots, run_view, templates
 from ui.plots import PALETTE
 from ui.text import Say
 
-COLUMNS = (
-    "name",
-    "state",
-    "base_loss",
-    "loss",
-    "steps",
-    "time",
-    "memory",
-    "disk",
-    "model",
-    "corpus",
-    "method",
-    "start",
-    "tags",
-)
-COLUMNS += ("created", "id")
+# Of the table in their order, each with its width; those down to the id until a person chooses others.
+COLUMNS = {
+    "name": 220,
+    "state": 110,
+    "curve": 140,
+    "base_loss": 110,
+    "loss": 80,
+    "steps": 100,
+    "time": 110,
+    "model": 180,
+    "corpus": 180,
+    "method": 80,
+    "created": 140,
+    "id": 220,
+    "memory": 100,
+    "disk": 100,
+    "start": 180,
+    "tags": 120,
+}
+USUAL = tuple(COLUMNS)[:12]
+ALWAYS = ("name", "id")  # who it is, and by what a row that is clicked is known
 
 
 def build(say: Say) -> dict:
@@ -35,23 +40,26 @@ def build(say: Say) -> dict:
     with gr.Row():
         search = gr.Textbox(label=say("runs.search"), info=say("runs.search.info"), scale=4)
         refresh = gr.Button(say("runs.refresh"), scale=1)
-    table = gr.Dataframe(
-        headers=[say(f"runs.{name}") for name in COLUMNS],
-        interactive=False,
-        max_height=360,
-        show_label=False,
-        wrap=False,
-    )
+    table = gr.Dataframe(interactive=False, max_height=360, show_label=False, wrap=False, **head(say, USUAL))
+    with gr.Accordion(say("runs.columns"), open=False):
+        choices = [(say(f"runs.{name}"), name) for name in COLUMNS if name not in ALWAYS]
+        columns = gr.CheckboxGroup(
+            choices,
+            value=[name for name in USUAL if name not in ALWAYS],
+            label=say("runs.columns"),
+            info=say("runs.columns.info"),
+        )
     run = gr.Dropdown(label=say("runs.pick"), interactive=True)
     details = history_details.build(say, run)
     compared = build_comparison(say)
     changed = gr.State(0)
-    inputs, listing = [run, search], [table, run, compared]
+    inputs, listing = [run, search, columns], [table, run, compared]
     load = partial(on_load, say)
     show = {"fn": partial(history_details.on_open, say), "inputs": run, "outputs": details["shown"]}
     refresh.click(load, inputs, listing).then(**show)
     search.submit(load, inputs, listing)
     search.change(load, inputs, listing, show_progress="hidden", trigger_mode="always_last")
+    columns.input(load, inputs, listing, show_progress="hidden", trigger_mode="always_last")
     table.select(on_select, None, run)
     run.change(**show)
     for done in details["changes"]:
@@ -73,13 +81,25 @@ def build_comparison(say: Say) -> gr.Dropdown:
             words = {"label": say("compare.runs"), "info": say("compare.info")}
             chosen = gr.Dropdown(multiselect=True, max_choices=len(PALETTE), scale=4, **words)
             log = gr.Checkbox(False, label=say("runs.log_scale"), scale=1)
-        outputs = [gr.Plot(show_label=False, visible=False), gr.HTML()]
+        table = gr.HTML()  # what differs comes first
+        outputs = [gr.Plot(show_label=False, visible=False), table]
     for component in (chosen, log):
         component.input(partial(on_compare, say), [chosen, log], outputs)
     return chosen
 
 
-def on_load(say: Say, chosen: str | None, search: str = "", asked: str = "") -> tuple:
+def head(say: Say, columns: tuple[str, ...]) -> dict:
+    """The properties of the table with these columns: with fixed widths what is too long ends in an ellipsis."""
+    return {
+        "headers": [say(f"runs.{name}") for name in columns],
+        "datatype": ["html" if name == "curve" else "str" for name in columns],
+        "column_widths": [COLUMNS[name] for name in columns],
+    }
+
+
+def on_load(
+    say: Say, chosen: str | None, search: str = "", columns: list[str] | tuple = USUAL, asked: str = ""
+) -> tuple:
     """The table of the runs that match the search, newest first, and the lists to choose from.
 
     `asked`: the run that the address names; it is shown.
@@ -89,8 +109,11 @@ def on_load(say: Say, chosen: str | None, search: str = "", asked: str = "") -> 
     choices = store.choices(rows)
     new = {} if not asked and chosen in [row["id"] for row in rows] else {"value": asked}
     info = "" if rows else say("runs.empty")
+    shown, sparks = tuple(name for name in COLUMNS if name in (*columns, *ALWAYS)), store.sparks()
+    shown = (*(name for name in shown if name != "id"), "id")
+    found = [cells(say, row, sparks.get(row["id"], [])) for row in rows if matches(say, row, search or "")]
     return (
-        [cells(say, row) for row in rows if matches(say, row, search or "")],
+        gr.Dataframe([[row[name] for name in shown] for row in found], **head(say, shown)),
         gr.Dropdown(choices=choices, info=info, **new),
         gr.Dropdown(choices=choices),
     )
@@ -106,29 +129,30 @@ def matches(say: Say, row: dict, search: str) -> bool:
     return all(word in everything for word in search.lower().split())
 
 
-def cells(say: Say, row: dict) -> list[str]:
-    """One row of the table, in the order of COLUMNS."""
+def cells(say: Say, row: dict, losses: list[float]) -> dict[str, str]:
+    """One row of the table by COLUMNS; `losses` are drawn."""
 
     def number(value: float | None, unit: str = "") -> str:
         return "" if value is None else say.number(value) + unit
 
-    return [
-        row["name"],
-        say(f"state.{row['state']}"),
-        number(row["base_eval_loss"]),
-        number(row["eval_loss"]),
-        f"{row['step'] or 0} / {row['max_steps'] or '?'}",
-        say.duration(row["duration_seconds"]) if row["duration_seconds"] else "",
-        number(row["memory_gib"], f"\u00a0{say('unit.gib')}"),
-        number(row["disk_bytes"] and round(row["disk_bytes"] / 1e6, 1), f"\u00a0{say('unit.mb')}"),
-        models.title(row["base_model"]),
-        row["corpus"],
-        row["method"],
-        row["start_name"] or "",
-        row["tags"] or "",
-        time.strftime(say("date.format"), time.localtime(row["created_at"])),
-        row["id"],
-    ]
+    return {
+        "name": row["name"],
+        "state": say(f"state.{row['state']}"),
+        "curve": run_html.spark(losses),
+        "base_loss": number(row["base_eval_loss"]),
+        "loss": number(row["eval_loss"]),
+        "steps": f"{row['step'] or 0} / {row['max_steps'] or '?'}",
+        "time": say.duration(row["duration_seconds"]) if row["duration_seconds"] else "",
+        "model": models.title(row["base_model"]),
+        "corpus": runs.corpus_name(row["corpus"]),
+        "method": row["method"],
+        "created": time.strftime(say("date.format"), time.localtime(row["created_at"])),
+        "id": row["id"],
+        "memory": number(row["memory_gib"], f"\u00a0{say('unit.gib')}"),
+        "disk": number(row["disk_bytes"] and round(row["disk_bytes"] / 1e6, 1), f"\u00a0{say('unit.mb')}"),
+        "start": row["start_name"] or "",
+        "tags": row["tags"] or "",
+    }
 
 
 def on_select(event: gr.SelectData) -> str:

@@ -17,7 +17,7 @@ from ui.errors import Refused, inform, show_errors
 from ui.text import Say, in_markdown
 
 BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "diagnosis.treated")}
-TEXTS = ("name", "note", "tags", "learned", "facts", "config", "samples", "value")
+TEXTS = ("name", "note", "tags", "learned", "facts", "config", "latest", "samples", "value")
 SHOWN = (
     *TEXTS,
     *BUTTONS,
@@ -38,7 +38,7 @@ def build(say: Say, run: gr.Dropdown) -> dict:
     details = {}
     with gr.Column(visible=False) as details["box"]:
         with gr.Row():
-            details["name"] = gr.Textbox(label=say("runs.name"))
+            details["name"] = gr.Textbox(label=say("runs.name"), max_length=runs.LONGEST_NAME)
             details["note"] = gr.Textbox(label=say("runs.note"), scale=2)
             details["tags"] = gr.Textbox(label=say("runs.tags"), info=say("runs.tags.info"))
             details["save"] = gr.Button(say("runs.save"), min_width=120)
@@ -88,7 +88,9 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
     details["no"].click(lambda: gr.Group(visible=False), None, details["confirm"])
     named = [run, details["name"], details["note"], details["tags"]]
     return [
-        details["save"].click(partial(on_save, say), named, None),
+        gr.on(
+            [details["save"].click, details["name"].submit, details["tags"].submit], partial(on_save, say), named, None
+        ),
         *(details[name].click(partial(on_button, say, *does), run, None) for name, does in BUTTONS.items()),
         details["again"].click(partial(on_again, say), run, run),
         details["vary"].click(partial(on_again, say), [run, details["field"], details["value"]], run),

@@ -12,7 +12,6 @@ from ui.templates import render
 from ui.text import Say
 
 LATEST = 4  # runs
-WIDTH, HEIGHT = 120, 28  # of the small curve of a run
 
 
 @dataclass
@@ -28,6 +27,7 @@ class Step:
 def draw(say: Say) -> str:
     """The road as it is now, in HTML: every link is an address of this page (#training/RUN)."""
     rows, corpora = store.sync_all(), corpus.listed()
+    sparks = store.sparks()
     shown = next((row for row in rows if row["state"] in runs.ACTIVE), rows[0] if rows else None)
     gpu = hardware.card()
     return render(
@@ -40,7 +40,7 @@ def draw(say: Say) -> str:
         now=_card(say, shown) if shown else "",
         reply=_latest_reply(shown) if shown and shown["state"] in runs.ACTIVE else None,
         actions=_actions(shown) if shown else [],
-        latest=[{"row": row, "curve": _curve(row), "model": models.title(row["base_model"])} for row in rows[:LATEST]],
+        latest=[_line(row, sparks.get(row["id"], [])) for row in rows[:LATEST]],
     )
 
 
@@ -94,11 +94,6 @@ def _actions(row: dict) -> list[tuple[str, str]]:
     return [("opening.remedy" if found and found["changes"] else "opening.look", f"training/{row['id']}")]
 
 
-def _curve(row: dict) -> str:
-    """The points of a run's mean loss as an SVG polyline; "" of a run with fewer than two."""
-    losses = [mean["loss"] for mean in store.curves(row["id"])["means"] if mean["loss"] is not None]
-    if len(losses) < 2:
-        return ""
-    low, high = min(losses), max(losses)
-    across, down = WIDTH / (len(losses) - 1), (HEIGHT - 2) / ((high - low) or 1)
-    return " ".join(f"{at * across:.1f},{1 + (high - loss) * down:.1f}" for at, loss in enumerate(losses))
+def _line(row: dict, losses: list[float]) -> dict:
+    """What the list of the latest runs shows of one."""
+    return {"row": row, "curve": run_html.spark(losses), "model": models.title(row["base_model"])}

@@ -14,7 +14,7 @@ from starlette.routing import Mount, Route
 
 from core import damage, paths
 from ui import templates
-from ui.text import LANGUAGES, LOCALES, Say
+from ui.text import LANGUAGES, LOCALES, Say, glossary
 
 # gradio keeps figures of the last 10,000 events and works through all of them at every event, for a dashboard that is off
 # here: 40 kB and ever more time a message, on a page that ticks for days.
@@ -37,7 +37,7 @@ DOWNLOADS = "/gradio_api/file"
 
 COOKIE = "soulsmith_lang"
 VISITOR = "soulsmith.visitor"  # in the scope of a request
-SCRIPT = "".join((paths.assets() / name).read_text(encoding="utf-8") for name in ("page.js", "form.js"))
+SCRIPT = "".join((paths.assets() / name).read_text(encoding="utf-8") for name in ("page.js", "form.js", "glossary.js"))
 
 
 def serve(
@@ -52,8 +52,10 @@ def serve(
             path="/",
             theme=THEME,
             css_paths=[paths.assets() / "style.css"],
-            head=f"<script>document.documentElement.lang = '{code}';{SCRIPT}</script>",
+            head=script(code),
             footer_links=[],
+            favicon_path=paths.assets() / "logo.svg",
+            i18n=gr.I18n(**{code: LOCALES[code].get("browser", {})}),
             run_history=False,
             enable_monitoring=False,
             show_error=False,
@@ -71,6 +73,14 @@ def serve(
             yield
 
     return Starlette(routes=[*routes, Mount("/", app=compressed(in_language))], lifespan=lifespan)
+
+
+def script(code: str) -> str:
+    """The page's JavaScript with what it needs in this language: the explanations of terms and gradio's words."""
+    terms = json.dumps(glossary(code), ensure_ascii=False).replace("<", "\\u003c")
+    words = json.dumps(LOCALES[code].get("framework", {}), ensure_ascii=False)
+    known = f"window.glossary = {terms}; window.framework = {words};"
+    return f"<script>document.documentElement.lang = '{code}';{known}{SCRIPT}</script>"
 
 
 def for_visitors(app):

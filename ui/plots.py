@@ -21,8 +21,8 @@ def layout(say: Say, x: str, y: str, **more) -> dict:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "separators": say("number.decimal") + say("number.thousands"),
         "xaxis": {"title": {"text": x}, **axis},
-        "yaxis": {"title": {"text": y, "standoff": 12}, "automargin": True, **axis},
-        "legend": {"orientation": "h", "y": 1.12, "x": 0},
+        "yaxis": {"title": {"text": y, "standoff": 12}, "automargin": True, "hoverformat": ".4~g", **axis},
+        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},  # below the plot, never over it
         "hovermode": "x unified",
         **more,
     }

@@ -7,9 +7,10 @@ import time
 
 from core import events, jobs, paths
 from core.runs import assigned_gpu, disk_space, runs, starts
-from ui.templates import render
+from ui.templates import macro, render
 from ui.text import Say
 
+SPARK = (120, 28)  # width and height of a small curve
 START_BYTES = 262_144  # of the events: the model and the rows come before the first step
 
 
@@ -25,6 +26,7 @@ def status(say: Say, row: dict, warnings: list[tuple[str, dict]]) -> str:
         row=row,
         at_work=at_work,
         active=row["state"] in runs.ACTIVE,
+        ends=ends(say, row["seconds_left"]) if row["seconds_left"] and at_work else "",
         share=(done or 0) / total if total else 0,
         requests=list(requests(say, row)),
         remarks=list(_remarks(say, row, warnings)),
@@ -58,6 +60,23 @@ def requests(say: Say, row: dict):
 
 def clock(seconds: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def ends(say: Say, seconds_left: float, now: float | None = None) -> str:
+    """When a run will have ended: the time today, else day and time."""
+    now = now or time.time()
+    end, today = time.localtime(now + seconds_left), time.localtime(now)
+    return time.strftime("%H:%M" if end[:3] == today[:3] else say("date.format"), end)
+
+
+def spark(losses: list[float]) -> str:
+    """A small curve as SVG; nothing of fewer than two points."""
+    if len(losses) < 2:
+        return ""
+    low, high = min(losses), max(losses)
+    across, down = SPARK[0] / (len(losses) - 1), (SPARK[1] - 2) / ((high - low) or 1)
+    points = " ".join(f"{at * across:.1f},{1 + (high - loss) * down:.1f}" for at, loss in enumerate(losses))
+    return macro("spark", points, *SPARK)
 
 
 def _remarks(say: Say, row: dict, warnings: list[tuple[str, dict]]):
@@ -184,6 +203,12 @@ def eval_samples(say: Say, samples: list[dict], checkpoints: list[int]) -> str:
         before = frames[-1]["reply"] if frames else sample["reply"]
         frames.append(sample | {"words": new_words(before, sample["reply"])})
     return render(say, "eval_samples", strips=strips, checkpoints=checkpoints)
+
+
+def latest_replies(say: Say, samples: list[dict]) -> str:
+    """The newest reply to each prompt; nothing before the first."""
+    step = max((sample["step"] for sample in samples), default=0)
+    return render(say, "latest_replies", step=step, samples=[one for one in samples if one["step"] == step])
 
 
 def new_words(before: str, after: str) -> list[tuple[str, bool]]:

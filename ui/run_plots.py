@@ -7,14 +7,16 @@ import plotly.graph_objects as go
 
 from core import paths
 from core.runs import runs
-from core.runs.curves import PREFERENCES
+from core.runs.curves import PREFERENCES, outlook
 from ui.plots import PALETTE, horizontal_line, layout, smooth
 from ui.text import Say
 
 SMALL = {"learning_rate": "ends", "grad_norm": "steep", "tokens_per_second": "ends", "memory_gib": "ends"}
 FOUR = tuple({"xaxis": f"x{number}", "yaxis": f"y{number}"} for number in ("", "2", "3", "4"))
 FEW_STEPS = 10  # below that every step has its tick
+FEW_POINTS = 40  # of a curve, which are marked: a line of one point is not to be seen
 SMALL_HEIGHT = 420
+LEGEND = 24  # letters of a name
 
 
 def keeper() -> str:
@@ -45,6 +47,8 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
             mode="markers",
             marker={"symbol": "star", "size": 13, "color": PALETTE[1]},
         )
+    if row["state"] in runs.ACTIVE:
+        _outlook(say, figure, row, curves)
     if log:
         figure.update_yaxes(type="log")
     if (row["max_steps"] or FEW_STEPS) < FEW_STEPS:
@@ -53,6 +57,35 @@ def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
         figure.update_xaxes(range=[0, row["max_steps"] or 10])
         figure.update_yaxes(showticklabels=False)
     return figure
+
+
+def _outlook(say: Say, figure: go.Figure, row: dict, curves: dict) -> None:
+    """Where the held-out loss, or until it was measured often enough the training loss, may end, with its band."""
+    measured = [("eval_loss", [point for point in curves["evals"] if point["step"]], PALETTE[1])]
+    measured.append(("loss", curves["means"], PALETTE[0]))
+    for key, points, colour in measured:
+        known = [(point["step"], point[key]) for point in points if point[key] is not None]
+        if found := outlook(known, row["max_steps"] or 0):
+            steps, low, middle, high = found
+            edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+            figure.add_scatter(x=steps, y=low, **edge)
+            figure.add_scatter(x=steps, y=high, fill="tonexty", fillcolor=_faint(colour), **edge)
+            figure.add_scatter(
+                x=steps,
+                y=middle,
+                name=say("plot.outlook"),
+                mode="lines",
+                line={"color": colour, "dash": "dot"},
+                customdata=list(zip(low, high, strict=True)),
+                hovertemplate="%{y:.3f} (%{customdata[0]:.3f} – %{customdata[1]:.3f})",
+            )
+            return
+
+
+def _faint(colour: str) -> str:
+    """A colour of the palette, nearly transparent."""
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.12)"
 
 
 def small(say: Say, row: dict, curves: dict) -> go.Figure:
@@ -106,13 +139,18 @@ def overlay(say: Say, runs: list[tuple[str, dict]], log: bool = False) -> go.Fig
     """Smoothed training loss and held-out loss of several runs, one colour a run."""
     figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss")))
     for number, (name, curves) in enumerate(runs):
-        colour = PALETTE[number % len(PALETTE)]
-        _line(figure, _smoothed(curves), "loss", name, colour)
-        evals = {"mode": "lines+markers", "line_dash": "dot"}
+        colour, name = PALETTE[number % len(PALETTE)], _short(name)
+        _line(figure, _smoothed(curves), "loss", name, colour, legendgroup=name)
+        evals = {"mode": "lines+markers", "line_dash": "dot", "legendgroup": name, "showlegend": False}
         _line(figure, curves["evals"], "eval_loss", f"{name} · eval_loss", colour, **evals)
     if log:
         figure.update_yaxes(type="log")
     return figure
+
+
+def _short(name: str) -> str:
+    """A name for a legend: its beginning and its end, where names of one corpus differ."""
+    return name if len(name) <= LEGEND else f"{name[: LEGEND // 2]}…{name[-(LEGEND - LEGEND // 2 - 1) :]}"
 
 
 def _smoothed(curves: dict) -> list[dict]:
@@ -120,13 +158,14 @@ def _smoothed(curves: dict) -> list[dict]:
     return [{"step": mean["step"], "loss": loss} for mean, loss in zip(curves["means"], losses, strict=True)]
 
 
-def _line(figure, rows: list[dict], key: str, name: str, colour: str, *, mode: str = "lines", line_dash=None, **more):
+def _line(figure, rows: list[dict], key: str, name: str, colour: str, *, mode: str = "", line_dash=None, **more):
     points = [(row["step"], row[key]) for row in rows if row[key] is not None]
     figure.add_scatter(
         x=np.array([step for step, _ in points], np.int32),  # arrays travel packed: a quarter of the bytes of lists
         y=np.array([value for _, value in points], np.float32),
         name=name,
-        mode=mode,
+        mode=mode or ("lines+markers" if len(points) <= FEW_POINTS else "lines"),
+        marker={"size": 5},
         line={"color": colour, "dash": line_dash},
         **more,
     )

@@ -47,6 +47,7 @@ DRAWN = (
     "loss",
     "preferences",
     "small",
+    "latest",
     "samples",
     "forgetting",
     "log",
@@ -58,7 +59,7 @@ PROBED += ("request_seen_at", "disk_shortage", "events_offset")
 
 def build(say: Say) -> dict:
     """The right-hand side: which run is shown, how it is, its buttons, its plots, and the queue."""
-    live = {"run": gr.Dropdown(label=say("training.shown"), interactive=True)}
+    live = {"run": gr.Dropdown(label=say("training.shown"), interactive=True, visible="hidden")}  # until there is one
     live["status"] = gr.HTML(templates.macro("paragraph", say("training.no_runs")), js_on_load=run_plots.keeper())
     live["learned"] = gr.HTML(js_on_load=f"({run_learned.SAVE})()")
     live["remedy"] = gr.Markdown(visible=False)
@@ -88,6 +89,7 @@ def build_figures(say: Say, parts: dict) -> gr.Accordion:
     """Add the curves and the replies over the steps to `parts`; the accordion of the replies, for more."""
     parts["loss"] = gr.Plot(show_label=False)
     parts["preferences"] = gr.Plot(show_label=False, visible=False)
+    parts["latest"] = gr.HTML()
     with gr.Accordion(say("runs.more_curves"), open=False) as parts["more_curves"]:
         parts["small"] = gr.Plot(show_label=False)
     with gr.Accordion(say("eval_samples.title"), open=False) as replies:
@@ -98,7 +100,9 @@ def build_figures(say: Say, parts: dict) -> gr.Accordion:
 
 def figures(say: Say, row: dict, curves: dict, scores: list[dict], *, log: bool = False, live: bool = True) -> dict:
     """What these parts show of a run; `scores` are those of the forgetting meter. Not live, the plots stay as they are."""
-    shown = {"samples": run_html.eval_samples(say, store.samples(row["id"]), promote_checkpoint.kept(row["id"]))}
+    samples = store.samples(row["id"])
+    shown = {"samples": run_html.eval_samples(say, samples, promote_checkpoint.kept(row["id"]))}
+    shown["latest"] = run_html.latest_replies(say, samples) if row["state"] in runs.ACTIVE else ""
     measured = curves["preferences"]
     compares = any(measured.values())
     if not live:
@@ -193,6 +197,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         shown = {
             "status": templates.macro("paragraph", say("training.no_runs")),
             "learned": "",
+            "latest": "",
             "samples": "",
             "log": "",
         }

@@ -31,17 +31,18 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
         with gr.Row():
             boxes = [build_column(say, name) for name in COLUMNS]
         note = gr.Markdown(say("sharing.hello"), elem_classes=["share-note"])
-        prompt = gr.Textbox(
-            label=say("sharing.message"),
-            placeholder=say("sharing.message.placeholder"),
-            max_length=share.limits.letters,
-            max_lines=6,
-            autofocus=True,
-        )
-        with gr.Row():
-            send = gr.Button(say("sharing.send"), variant="primary", min_width=90)
-            stop = gr.Button(say("sharing.stop"), min_width=90)
-            clear = gr.Button(say("sharing.clear"), min_width=90)
+        with gr.Column(elem_classes="share-composer"):
+            prompt = gr.Textbox(
+                label=say("sharing.message"),
+                placeholder=say("sharing.message.placeholder"),
+                max_length=share.limits.letters,
+                max_lines=6,
+                autofocus=True,
+            )
+            with gr.Row():
+                send = gr.Button(say("sharing.send"), variant="primary", min_width=90)
+                stop = gr.Button(say("sharing.stop"), min_width=90)
+                clear = gr.Button(say("sharing.clear"), min_width=90)
         history = gr.State({name: [] for name in COLUMNS}, time_to_live=3600)
         gr.Markdown(say("sharing.warning"), elem_classes=["subdued"])
 

@@ -1,8 +1,10 @@
 """Every sentence of the page, read from assets/locales: one JSON file a language.
 
-A file holds "language" (its name in itself), "words" (key: sentence), "errors" (class name of a UserError: sentence;
-the English of an error stands in its class) and "formula_units" (what is translated inside formulas). What a file lacks
-is said in English. `Say(lang)` is handed to every build() and turns keys into sentences.
+A file holds "language" (its name in itself), "words" (key: sentence), "glossary" (term: its forms and its explanation,
+see assets/glossary.js), "errors" (class name of a UserError: sentence; the English of an error stands in its class) and
+"formula_units" (what is translated inside formulas), "browser" (gradio's own sentences by their keys) and "framework" (tooltips
+and names that gradio has in English only). What a file lacks is said in English. `Say(lang)` is handed to
+every build() and turns keys into sentences.
 """
 
 import json
@@ -99,6 +101,11 @@ class Say:
         units = self("duration.units").split()
         parts = [f"{n}\u00a0{unit}" for n, unit in zip((days, hours, minutes, rest), units, strict=True) if n]
         return " ".join(parts[:2]) or f"0\u00a0{units[-1]}"
+
+
+def glossary(lang: str) -> dict[str, list[str]]:
+    """The terms that the page explains: [forms with a bar between them, explanation] by name."""
+    return LOCALES["en"]["glossary"] | LOCALES[lang].get("glossary", {})
 
 
 def in_markdown(text: str) -> str:

@@ -130,7 +130,7 @@ def on_load(
     return (
         gr.Dropdown(choices=[(starter, models.STARTER), *others]),
         gr.Dropdown(choices=corpora, info=info, **new_corpus),
-        gr.Dropdown(choices=store.choices(rows), **new_run),
+        gr.Dropdown(choices=store.choices(rows), visible=True if rows else "hidden", **new_run),
         run_view.probe(shown),
         gr.Timer(active=bool(active)),
         cards.choice(card),
@@ -205,7 +205,11 @@ def on_train(say: Say, name: str, card: str | None = None, *, trial: bool = Fals
     run_view.close_chat(say, run_id)
     inform(say("training.queued", name=runs.label(run_id)["name"]))
     choices = store.choices(store.sync_all())
-    return gr.Dropdown(choices=choices, value=run_id), run_view.probe(store.sync(run_id)), gr.Timer(active=True)
+    return (
+        gr.Dropdown(choices=choices, value=run_id, visible=True),
+        run_view.probe(store.sync(run_id)),
+        gr.Timer(active=True),
+    )
 
 
 def on_try(say: Say, name: str, card: str | None = None, **values) -> tuple:

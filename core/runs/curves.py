@@ -14,6 +14,9 @@ from sqlite_utils import Database
 STEP = ("step", "loss", "grad_norm", "learning_rate", "tokens_per_second", "memory_gib")
 PREFERENCES = ("margin", "accuracy", "chosen_logp", "rejected_logp")
 BUCKETS = 400  # in a whole run
+FEWEST_POINTS = 4  # from which a curve is continued
+NEARLY_OVER = 0.95  # of the steps: nothing is left to forecast
+OUTLOOK_POINTS = 20
 _STEP_COLUMNS = ", ".join(STEP)
 _BUCKET_STEPS = ("lowest_loss", "highest_loss", "highest_grad_norm", "last_step")
 _BUCKET_COLUMNS = f"run_id, bucket, loss_count, loss_sum, {', '.join(_BUCKET_STEPS)}"
@@ -71,6 +74,38 @@ def curves(db: Database, run_id: str) -> dict[str, list[dict]]:
     parts = {"steps": [logged[step] for step in sorted(logged)], "ends": ends, "steep": steep}
     named = {name: [dict(zip(STEP, step, strict=True)) for step in part] for name, part in parts.items()}
     return named | {"means": means, "evals": evals, "preferences": _preferences(db, run_id)}
+
+
+def outlook(points: list[tuple[int, float]], last: int) -> tuple[list[float], ...] | None:
+    """Where a curve may go until its last step: steps, and the lower edge, middle and upper edge of its band.
+
+    The middle is a straight line over the logarithm of the step, fitted to the later half of the points. The band holds
+    the 95% intervals of two futures, that line and a curve that levels off now: most losses end between them. None with
+    fewer than four points, near the end, and where the band would be wider than the loss itself.
+    """
+    points = [point for point in points if point[0] > 0 and math.isfinite(point[1])]
+    known = points[-max(FEWEST_POINTS, len(points) // 2) :]
+    if len(points) < FEWEST_POINTS or not known[-1][0] < last * NEARLY_OVER:
+        return None
+    xs, ys = [math.log(step) for step, _ in known], [loss for _, loss in known]
+    x_mean, y_mean, count = sum(xs) / len(xs), sum(ys) / len(ys), len(xs)
+    spread = sum((x - x_mean) ** 2 for x in xs)
+    slope = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / spread
+    error = sum((y - y_mean - slope * (x - x_mean)) ** 2 for x, y in zip(xs, ys, strict=True)) / (count - 2)
+    student = (
+        1.96 + 2.4 / (count - 2) + 2.3 / (count - 2) ** 2 + 4.55 / (count - 2) ** 3
+    )  # the 97.5% quantile of Student's t
+    first = known[-1][0]
+    level = y_mean + slope * (math.log(first) - x_mean)
+    steps = [first + (last - first) * at / OUTLOOK_POINTS for at in range(OUTLOOK_POINTS + 1)]
+    low, middle, high = [], [], []
+    for step in steps:
+        ahead = math.log(step) - x_mean
+        value, half = y_mean + slope * ahead, student * math.sqrt(error * (1 + 1 / count + ahead**2 / spread))
+        middle.append(max(0.0, value))
+        low.append(max(0.0, min(value, level) - half))
+        high.append(max(value, level) + half)
+    return None if high[-1] - low[-1] > y_mean else (steps, low, middle, high)
 
 
 def _preferences(db: Database, run_id: str) -> dict[str, list[dict]]:

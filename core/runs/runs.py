@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from core import events, files, jobs, paths, process
@@ -25,6 +26,7 @@ from core.training.corpus_rows import check_task
 from core.training.errors import CorpusGone
 
 RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
+LONGEST_NAME = 80
 IDLE = ("queued", *RESUMABLE, "finished")  # no trainer works on it
 # All that a run's directory can hold that we put there; deleting a run deletes these and nothing else. The large parts
 # come first and config.json, which makes a directory a run, almost last: a deletion that was cut short can be repeated.
@@ -78,8 +80,9 @@ class NothingToResume(UserError):
 
 def create(config: TrainConfig, name: str = "", trial: bool = False, gpu: Gpu | None = None) -> str:
     """Make the directory of a new run and return its id; `gpu` is the card that it trains on."""
-    name = name.strip() or default_name(config)
-    label = {"name": name, "note": "", "tags": [], "created": time.time()} | ({"trial": True} if trial else {})
+    label = {"name": own_name(name or default_name(config)), "note": "", "tags": [], "created": time.time()} | (
+        {"trial": True} if trial else {}
+    )
 
     def fill(unfinished: Path) -> None:
         config.save(unfinished / "config.json")
@@ -198,9 +201,23 @@ def created_at(id: str) -> str:
     return "{}-{}-{} {}:{}:{}".format(*digits.groups()) if digits else name
 
 
+def own_name(name: str, run_id: str = "") -> str:
+    """The name on one line, of at most LONGEST_NAME characters, numbered where another run has it."""
+    name = " ".join(name.split())
+    taken = {label(other)["name"] for other in listed() if other != run_id}
+    for number in count(1):
+        ending = f" {number}" if number > 1 else ""
+        own = name[: LONGEST_NAME - len(ending)].rstrip() + ending
+        if own not in taken:
+            return own
+
+
 def rename(run_id: str, name: str, note: str, tags: list[str] | None = None) -> None:
     old = label(run_id)
-    new = {"name": name.strip() or old["name"], "note": note}
+    new = {
+        "name": own_name(name, run_id) if name.strip() and name.strip() != old["name"] else old["name"],
+        "note": note,
+    }
     if tags is not None:
         new["tags"] = sorted({tag.strip().lower() for tag in tags} - {""})
     files.write_json(directory(run_id) / "label.json", old | new)

@@ -63,6 +63,7 @@ SET = {
 }
 MEASUREMENTS = {"samples": "eval_samples", "forgetting": "forgetting_meter"}  # event: the field that switches it on
 CHUNK_BYTES = 1 << 20
+SPARK_POINTS = 30  # of a small curve
 OPENING_SECONDS = 1.5  # how long the page may read a log that is new to it; the rest is read at later calls
 
 
@@ -137,6 +138,19 @@ def curves(run_id: str) -> dict[str, list[dict]]:
     """The series of a run over its whole length, thinned: see core.runs.curves."""
     with opened() as db:
         return runs_curves.curves(db, run_id)
+
+
+def sparks() -> dict[str, list[float]]:
+    """The mean training loss of every run in at most SPARK_POINTS parts of its length, by run."""
+    query = """with ends as (select run_id, max(bucket) + 1 width from curve_buckets group by run_id)
+        select run_id, sum(loss_sum) / sum(loss_count) loss from curve_buckets join ends using (run_id)
+        where loss_count > 0 group by run_id, bucket * :points / width order by run_id, min(bucket)"""
+    found: dict[str, list[float]] = {}
+    with opened() as db:
+        for row in db.query(query, {"points": SPARK_POINTS}):
+            if row["loss"] is not None:  # NaN is null in the database
+                found.setdefault(row["run_id"], []).append(row["loss"])
+    return found
 
 
 def samples(run_id: str) -> list[dict]:
