@@ -358,7 +358,7 @@ def test_a_long_log_is_read_in_bits_that_do_not_keep_the_page_waiting(config, no
     assert [(row["state"], row["step"]) for row in store.sync_all(seconds=-1)] == [("lost", None)]
     first = store.sync(run_id, seconds=0.001)
     assert 0 < first["step"] < 20_000
-    assert store.sync_all()[0]["step"] == 20_000
+    assert store.sync_all(seconds=60)[0]["step"] == 20_000  # however busy the machine is
 
 
 def test_a_request_is_bound_to_its_moment(config, no_worker):

@@ -577,10 +577,10 @@ STORE = Group(
         ('{"stage": None, "seconds_left": None, "disk_shortage": None}', '{"stage": None, "disk_shortage": None}'),
         ('"checkpoint": {"step": "checkpoint_step"}', '"checkpoint": {"bytes": "checkpoint_step"}'),
         ("    **dict.fromkeys(events.FINAL, _ENDED),", "    **dict.fromkeys(events.FINAL, {}),"),
-        ("when verdict in ('tie', 'bad') then 0.5 else", "when verdict in ('tie', 'bad') then 0 else"),
+        ("where voter = 'person' and verdict in ('a', 'b') and", "where voter = 'person' and verdict <> 'bad' and"),
         (
-            "        union all select verdict, 'b' side from votes where",
-            "        union all select verdict, 'a' side from votes where",
+            '            counts[0] += row["votes"] * (row["verdict"] == ours)',
+            '            counts[0] += row["votes"] * (row["verdict"] == "a")',
         ),
     ),
 )
