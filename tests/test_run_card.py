@@ -130,8 +130,8 @@ def test_the_diagnosis_looks_at_the_run_s_own_card(driver, config, no_worker):
         ("RX 7900 XTX", "Intel(R) Arc(TM) A770 Graphics", False),
         ("RX 7900 XTX", "NVIDIA GeForce RTX 4090", False),
         ("Arc A770 16GB", "Intel(R) Arc(TM) A770 Graphics", True),
-        ("8060S", "AMD Ryzen AI MAX+ 395 w/ Radeon 8060S", True),
-        ("Apple M3 Max", "Apple GPU", True),
+        ("8060S 96GB", "AMD Ryzen AI MAX+ 395 w/ Radeon 8060S", True),
+        ("Apple M3 Max 36GB", "Apple GPU", True),
         ("RX 7900 XTX", "cpu", False),
     ],
 )
@@ -301,7 +301,7 @@ def test_hardware_that_nothing_was_run_on_says_so(monkeypatch, say):
     titles = dict(map(reversed, calculator.card_choices(say)))
     untried = say("calculator.card.untried", name="AMD Radeon RX 7900 XTX")
     assert titles["AMD Radeon RX 7900 XTX"] == untried
-    for name in ("AMD Radeon RX 7900 XTX", "Intel Arc A770", "Apple M3 Max"):
+    for name in ("AMD Radeon RX 7900 XTX", "Intel Arc A770", "Apple M3 Max 36GB"):
         found = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), Setup(method="lora"), catalogue.card(name))
         assert say("calculator.untried") in calculator_html.verdict(say, found)
         assert found.pace.tokens_per_second > 0

@@ -207,6 +207,7 @@ def card_choices(say: Say) -> list[tuple[str, str]]:
     ]
     others = []
     for name, card in catalogue.cards().items():
+        name += f" {card.sold_gb:g}GB" if card.sizes_gb else ""
         if name == catalogue.DEFAULT_CARD:
             others.insert(0, (name if mine else say("calculator.card.example", name=name), name))
         else:

@@ -195,7 +195,7 @@ def card(name: str, memory_gb: float | None = None) -> Card:
         listed = ", ".join(card.name for card in fits[:6])
         example = next((card.name for card in fits if f"{card.sold_gb:g}GB" in card.name), fits[0].name)
         raise errors.AmbiguousCard(name=name, cards=listed, example=example.rpartition("GeForce ")[2])
-    if gb is None and memory_gb is None and not exact and len(fits[0].sizes_gb) > 1:
+    if gb is None and len(fits[0].sizes_gb) > 1:
         named = [f"{fits[0].name} {size:g}GB" for size in fits[0].sizes_gb]
         raise errors.AmbiguousCard(name=name, cards=", ".join(named), example=named[0])
     chosen = min(fits, key=lambda card: abs(card.sold_gb - gb)) if gb else fits[0]
