@@ -29,13 +29,14 @@ def _compiled(pattern: str, flags: int = 0) -> re.Pattern:
     return re.compile(pattern, re.IGNORECASE | flags)
 
 
-_MARK = r"[*_#>\s]*"  # of Markdown
+_SYMBOLS = r"\u2190-\u21ff\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
+_MARK = rf"[*_#>\s{_SYMBOLS}]*"  # of Markdown, and emoji
 _THOUGHTS = [(_compiled(start), _compiled(end)) for start, end in WORDS["thought_pairs"]]
 _TURN_END, _OPENING, _MARKS = (re.compile(WORDS[name]) for name in ("turn_ends", "openings", "marks"))
 _CODE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 _FENCED = re.compile(r"^(`{3,}|~{3,}|'''|\"\"\")(?:(\w*)[ \t]*\n| )(.*)(?:\n| )\1$", re.DOTALL)
 _PROSE = frozenset(("", "text", "txt", "markdown", "md", "plaintext"))
-_CONSENT = rf"(?:{_either('consents')}[.!,;:—– -]+\s*)"
+_CONSENT = rf"(?:{_either('consents')}[.!,;:—– -]+[{_SYMBOLS}]*\s*)"
 _HERE = rf"{_either('here_is')}\s(?:[^.!?:,\n]{{0,60}}?\b)?{_either('products')}\b[^.!?:\n]{{0,100}}"
 _ANEW = r"(?=[ \t]*\n|\s*$|[ \t]+[«\"“„—–-]?\s*(?-i:[A-ZА-ЯЁ0-9]))"  # where the answer itself begins
 _BEFORE = [
@@ -44,7 +45,7 @@ _BEFORE = [
     _compiled(rf"^{_MARK}(?:{WORDS['labels']})[*_]*:[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^#{{1,6}}[ \t]*(?:{WORDS['labels']}|{_either('products')})[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^[*_]*(?:{WORDS['assistant_speaks']})[*_]*\s*:[*_]*(?=\s)"),
-    _compiled(rf"^(\*\*|__)(?:{WORDS['labels']}):?\1:?[ \t]*(?=\n)"),
+    _compiled(rf"^(\*{{2,3}}|__)(?:{WORDS['labels']}):?\1:?[ \t]*(?=\n)"),
     _compiled(rf"^{_MARK}(?:{WORDS['titles']})[*_]*:[^\n]*(?=\n\s*\n)"),
     _compiled(
         r"^[*_]*(?:final )?(?:answer|response|reply|output|ответ|результат)[*_]*:[*_]*[ \t]+(?=[«\"“—]?(?-i:[A-ZА-ЯЁ]))"
@@ -54,12 +55,14 @@ _PRODUCT = _either("products")
 _LABELLED = _compiled(rf"^{_MARK}{WORDS['labelled']}{_PRODUCT}[*_]*:[*_]*(?=[ \t]*\n\s*\n)")
 _ANNOUNCED = _compiled(  # a short line of its own before the answer, about the answer
     rf"^{_MARK}(?:[^.!?\n]{{2,60}}[!.]\s+)?(?=[^\n]{{2,100}}\n\s*\n)[^\n]*?"
-    rf"(?:{'|'.join(WORDS['announces'].values()).replace('{p}', _PRODUCT)})[^\n]{{0,80}}(?::|(?<=you)[.!])[*_]*\n\s*\n(?=\S)"
+    rf"(?:{'|'.join(WORDS['announces'].values()).replace('{p}', _PRODUCT)})[^\n]{{0,80}}(?::|[!.]?\s*[{_SYMBOLS}]+|(?<=you)[.!])[*_]*\n\s*\n(?=\S)"
 )
-_CLOSED = _compiled(rf"\n(?:\s*\n|(?=[\[<]))[*_(]*(?:{_either('closes')})[*_)]*\s*$")
-_TAG = _compiled(rf"^<({WORDS['wrappers']})>|</({WORDS['wrappers']})>$")
+_CLOSED = _compiled(rf"\n(?:[\s*_-]*\n|(?=[\[<]))[*_(]*(?:{_either('closes')})[*_)]*[\s{_SYMBOLS}]*$")
+_TAG = _compiled(rf"^<({WORDS['lone_tags']})>|</({WORDS['lone_tags']})>$")
 _AFTER = _compiled(rf"(?:^|\n)[^\w\n(«\"“—–-]*(?:{_either('postambles')}[*_)\s]*)+$")
-_AFTER_INLINE = _compiled(rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]})$")
+_AFTER_INLINE = _compiled(
+    rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]}|{WORDS['inline_offers']})$"
+)
 _UNSEEN = re.compile("[\\ufeff\\u200b-\\u200d\\u2060]")
 _WRAPPED = _compiled(rf"^<({WORDS['wrappers']})>(.*)</\1>$", re.DOTALL)
 _KEY = _compiled(WORDS["wrappers"])
@@ -113,7 +116,8 @@ def is_trouble(text: str) -> bool:
 def is_loop(text: str) -> bool:
     """Whether most of a text says again what it has said."""
     words = text.lower().split()
-    if len(words) >= LOOP_FEW and len(set(words)) <= 2:
+    letters = {char for char in text.lower() if char.isalpha()}
+    if len(letters) <= 2 < len(text) / 10 or (len(words) >= LOOP_FEW and len(set(words)) <= 2):
         return True
     runs = [tuple(words[at : at + LOOP_RUN]) for at in range(len(words) - LOOP_RUN + 1)]
     return len(words) >= LOOP_WORDS and len(set(runs)) < LOOP_NEW * len(runs)
