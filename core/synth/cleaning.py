@@ -12,6 +12,7 @@ from core import paths
 
 WORDS = json.loads((paths.assets() / "recipes" / "replies.json").read_text(encoding="utf-8"))
 AROUND = 240  # characters of a line before or after an answer
+TALK, MADE_OF = 160, 0.9  # characters of a paragraph about the task; share of its words that are
 SHORT_REFUSAL = 240  # characters of a reply that is nothing but a refusal
 REFUSAL_WITHIN = 600  # characters in which a refusal shows that it is one
 LOOP_FEW = 12  # words that are all the same, or two in turn
@@ -29,13 +30,14 @@ def _compiled(pattern: str, flags: int = 0) -> re.Pattern:
     return re.compile(pattern, re.IGNORECASE | flags)
 
 
-_MARK = r"[*_#>\s]*"  # of Markdown
+_SYMBOLS = r"\u2190-\u21ff\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
+_MARK = rf"[*_#>\s{_SYMBOLS}]*"  # of Markdown, and emoji
 _THOUGHTS = [(_compiled(start), _compiled(end)) for start, end in WORDS["thought_pairs"]]
 _TURN_END, _OPENING, _MARKS = (re.compile(WORDS[name]) for name in ("turn_ends", "openings", "marks"))
 _CODE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 _FENCED = re.compile(r"^(`{3,}|~{3,}|'''|\"\"\")(?:(\w*)[ \t]*\n| )(.*)(?:\n| )\1$", re.DOTALL)
 _PROSE = frozenset(("", "text", "txt", "markdown", "md", "plaintext"))
-_CONSENT = rf"(?:{_either('consents')}[.!,;:—– -]+\s*)"
+_CONSENT = rf"(?:{_either('consents')}[.!,;:—– -]+[{_SYMBOLS}]*\s*)"
 _HERE = rf"{_either('here_is')}\s(?:[^.!?:,\n]{{0,60}}?\b)?{_either('products')}\b[^.!?:\n]{{0,100}}"
 _ANEW = r"(?=[ \t]*\n|\s*$|[ \t]+[«\"“„—–-]?\s*(?-i:[A-ZА-ЯЁ0-9]))"  # where the answer itself begins
 _BEFORE = [
@@ -44,7 +46,7 @@ _BEFORE = [
     _compiled(rf"^{_MARK}(?:{WORDS['labels']})[*_]*:[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^#{{1,6}}[ \t]*(?:{WORDS['labels']}|{_either('products')})[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^[*_]*(?:{WORDS['assistant_speaks']})[*_]*\s*:[*_]*(?=\s)"),
-    _compiled(rf"^(\*\*|__)(?:{WORDS['labels']}):?\1:?[ \t]*(?=\n)"),
+    _compiled(rf"^(\*{{2,3}}|__)(?:{WORDS['labels']}):?\1:?[ \t]*(?=\n)"),
     _compiled(rf"^{_MARK}(?:{WORDS['titles']})[*_]*:[^\n]*(?=\n\s*\n)"),
     _compiled(
         r"^[*_]*(?:final )?(?:answer|response|reply|output|ответ|результат)[*_]*:[*_]*[ \t]+(?=[«\"“—]?(?-i:[A-ZА-ЯЁ]))"
@@ -54,12 +56,15 @@ _PRODUCT = _either("products")
 _LABELLED = _compiled(rf"^{_MARK}{WORDS['labelled']}{_PRODUCT}[*_]*:[*_]*(?=[ \t]*\n\s*\n)")
 _ANNOUNCED = _compiled(  # a short line of its own before the answer, about the answer
     rf"^{_MARK}(?:[^.!?\n]{{2,60}}[!.]\s+)?(?=[^\n]{{2,100}}\n\s*\n)[^\n]*?"
-    rf"(?:{'|'.join(WORDS['announces'].values()).replace('{p}', _PRODUCT)})[^\n]{{0,80}}(?::|(?<=you)[.!])[*_]*\n\s*\n(?=\S)"
+    rf"(?:{'|'.join(WORDS['announces'].values()).replace('{p}', _PRODUCT)})[^\n]{{0,80}}(?::|[!.]?\s*[{_SYMBOLS}]+|(?<=you)[.!])[*_]*\n\s*\n(?=\S)"
 )
-_CLOSED = _compiled(rf"\n(?:\s*\n|(?=[\[<]))[*_(]*(?:{_either('closes')})[*_)]*\s*$")
-_TAG = _compiled(rf"^<({WORDS['wrappers']})>|</({WORDS['wrappers']})>$")
+_CLOSED = _compiled(rf"\n(?:[\s*_-]*\n|(?=[\[<]))[*_(]*(?:{_either('closes')})[*_)]*[\s{_SYMBOLS}]*$")
+_TAG = _compiled(rf"^<({WORDS['lone_tags']})>|</({WORDS['lone_tags']})>$")
 _AFTER = _compiled(rf"(?:^|\n)[^\w\n(«\"“—–-]*(?:{_either('postambles')}[*_)\s]*)+$")
-_AFTER_INLINE = _compiled(rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]})$")
+_AFTER_INLINE = _compiled(
+    rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]}|{WORDS['inline_offers']})$"
+)
+_SPEECH = ("—", "–", "-", "«", "“", "„", '"', "*", "#", ">")
 _UNSEEN = re.compile("[\\ufeff\\u200b-\\u200d\\u2060]")
 _WRAPPED = _compiled(rf"^<({WORDS['wrappers']})>(.*)</\1>$", re.DOTALL)
 _KEY = _compiled(WORDS["wrappers"])
@@ -72,6 +77,13 @@ _TROUBLE = _compiled(
 )
 _RULES = re.compile(r"^(?:\s*(?:-{3,}|\*{3,}|_{3,})\s*\n)+|(?:\n\s*(?:-{3,}|\*{3,}|_{3,}))+\s*$")
 _REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_starts')}")
+_PLAIN, _TASK, _UNABLE = (_either(name) for name in ("plain_words", "task_words", "unable_words"))
+_ABOUT_TASK, _ABOUT_REFUSING = _compiled(f"{_PLAIN}|{_TASK}"), _compiled(f"{_PLAIN}|{_TASK}|{_UNABLE}")
+_TASK_WORD, _UNABLE_WORD, _OPENS, _CANNOT = (
+    _compiled(one)
+    for one in (rf"\b(?:{_TASK})\b", rf"\b(?:{_UNABLE})\b", rf"\b(?:{WORDS['opens']})\b", WORDS["unable"])
+)
+_TOKEN = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _SHORT_REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_short')}")
 _SIGNAL, _ALWAYS = _compiled(WORDS["refusal_signals"]), _compiled(rf"^[*_\s]*(?:{WORDS['refusal_always']})")
 
@@ -113,7 +125,8 @@ def is_trouble(text: str) -> bool:
 def is_loop(text: str) -> bool:
     """Whether most of a text says again what it has said."""
     words = text.lower().split()
-    if len(words) >= LOOP_FEW and len(set(words)) <= 2:
+    letters = {char for char in text.lower() if char.isalpha()}
+    if len(letters) <= 2 < len(text) / 10 or (len(words) >= LOOP_FEW and len(set(words)) <= 2):
         return True
     runs = [tuple(words[at : at + LOOP_RUN]) for at in range(len(words) - LOOP_RUN + 1)]
     return len(words) >= LOOP_WORDS and len(set(runs)) < LOOP_NEW * len(runs)
@@ -140,7 +153,7 @@ def answer_alone(text: str) -> str:
         for pattern in (_AFTER, _AFTER_INLINE, _CLOSED):
             if (said := pattern.search(text, max(0, len(text) - AROUND))) and said.start():
                 text = text[: said.start()].rstrip()
-        text = _unwrapped(_RULES.sub("", text).strip())
+        text = _unwrapped(_RULES.sub("", _without_talk(text)).strip())
         fenced = _FENCED.match(text)
         if fenced and fenced[1] not in fenced[3]:
             inner = fenced[3].strip()
@@ -148,6 +161,37 @@ def answer_alone(text: str) -> str:
         if text == before:
             break
     return text
+
+
+def _without_talk(text: str) -> str:
+    """A text without a first or last paragraph all of whose words are about the task and not of the answer."""
+    parts = re.split(r"\n\s*\n", text)
+    if len(parts) > 1 and _is_talk(parts[0]) and (_announces(parts[0]) or _OPENS.search(parts[0])):
+        parts = parts[1:]
+    if len(parts) > 1 and _is_talk(parts[-1]) and _TASK_WORD.search(parts[-1]):
+        parts = parts[:-1]
+    return "\n\n".join(parts)
+
+
+def _is_talk(part: str) -> bool:
+    short = len(part) <= TALK and "\n" not in part and not part.startswith(_SPEECH)
+    return short and (_announces(part) or _TASK_WORD.search(part) is not None) and _made_of(part, _ABOUT_TASK)
+
+
+def _announces(part: str) -> bool:
+    return part.rstrip("*_ ").endswith(":")
+
+
+def _only_refuses(text: str) -> bool:
+    """Whether all words of a short reply are those of somebody who cannot or will not."""
+    told = text.replace("\n", " ")
+    strong = _TASK_WORD.search(told) or _UNABLE_WORD.search(told)
+    return strong is not None and _CANNOT.match(told) is not None and _made_of(told, _ABOUT_REFUSING)
+
+
+def _made_of(text: str, words: re.Pattern) -> bool:
+    tokens = _TOKEN.findall(text.lower().replace("’", "'"))
+    return len(tokens) > 1 and sum(bool(words.fullmatch(token)) for token in tokens) >= MADE_OF * len(tokens)
 
 
 def _unwrapped(text: str) -> str:
@@ -185,7 +229,8 @@ def without_prompt(text: str, prompt: str) -> str:
 def is_refusal(text: str) -> bool:
     """Whether the one who answers refuses; a person of the text who does so begins with a quote, a dash or a name."""
     start = text[:REFUSAL_WITHIN].replace("’", "'")
-    if _ALWAYS.match(start) or (len(text) <= SHORT_REFUSAL and _SHORT_REFUSAL.match(start)):
+    short = len(text) <= SHORT_REFUSAL and not start.startswith(_SPEECH)
+    if _ALWAYS.match(start) or (short and (_SHORT_REFUSAL.match(start) or _only_refuses(start))):
         return True
     begins = _REFUSAL.match(start)
     if not begins:
