@@ -107,7 +107,7 @@ def draw(say: Say, chosen: str | None) -> list:
 def on_tick(say: Say, chosen: str | None, probe: str) -> list:
     """Redraw only when an export, the server or something of the hub went on."""
     if _look() == probe:
-        return [gr.skip()] * 7
+        return [gr.skip()] * 10
     return draw(say, chosen)
 
 
