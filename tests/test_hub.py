@@ -401,8 +401,8 @@ def test_go_on_from_an_imported_adapter_on_the_page_until_it_is_deleted(home, tm
     assert title.endswith(": her/oil")
     base, rank = training_start.on_start(say, ["base_model", "lora_rank"], start)
     assert (base, rank) == (BASE, 4)
-    assert export_hub.shown(say)[1].value == folder.name
-    assert export_hub.on_delete(say, folder.name)[1].value is None
+    assert export_hub.on_delete(say, None)[1].choices == [("her/oil", folder.name)]
+    assert export_hub.on_delete(say, folder.name)[1].choices == []
     assert len(training_start.choices(say, [])) == 1
     asked = []
     monkeypatch.setattr(hub, "fetch", lambda *args: asked.append(args))

@@ -70,5 +70,5 @@ def shown(say: Say) -> list:
         rows[-1]["failed"] = seen.get("failed") if state == "failed" else None
     known = [row for row in rows if {"do", "repo"} <= row["request"].keys()]
     names = [(card["id"], folder.name) for folder, card in imported.listed()]
-    adapters = gr.Dropdown(choices=runs.disambiguate(names), value=names[0][1] if names else None)
+    adapters = gr.Dropdown(choices=runs.disambiguate(names), value=None)  # one chosen for a person could be deleted
     return [templates.render(say, "export_hub", rows=known), adapters]
