@@ -410,6 +410,33 @@ def test_a_set_of_prompts_is_edited(home):
     assert len(prompts.load(id)) == 1
 
 
+def test_sets_of_prompts_are_edited_one_after_the_other(home, monkeypatch):
+    monkeypatch.setattr(gr, "Info", lambda *_: None)
+    say, boxes = Say("en"), ("", "")
+    ids = [prompts.save(name, text) for name, text in (("first", "one"), ("second", "two"))]
+    for id in ids:
+        name, text = playground_arena.on_own_edit(say, id, *boxes)
+        chosen, *boxes = playground_arena.on_own(say, name, f"{text}\nthree")
+        assert (chosen.value, boxes) == (id, ["", ""])
+    assert [len(prompts.load(id)) for id in ids] == [2, 2]
+
+
+def test_stop_ends_a_match_that_is_measuring(match, monkeypatch):
+    directory, asked = matches.find(match), []
+
+    def measure(model_id, _, look):
+        asked.append(model_id)
+        jobs.ask(directory, "stop")
+        look()
+
+    monkeypatch.setattr(matches, "held_out_rows", lambda _: [{}])
+    monkeypatch.setattr(chat, "measure", measure)
+    with jobs.lock(directory), pytest.raises(jobs.Stopped):
+        matches.measure(directory, jobs.request(directory))
+    assert asked == ["base:x"]
+    assert not (directory / "measured.json").exists()
+
+
 def test_stop_ends_a_match_in_the_middle_of_a_reply(match, monkeypatch):
     directory = matches.find(match)
     seen = []

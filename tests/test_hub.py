@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from core import events, jobs, paths
@@ -20,7 +21,7 @@ from core.models import base_identity, models
 from core.runs import runs, starts, store
 from core.training.config import TrainConfig
 from tests.hub_server import REVISION, Hub
-from ui import export_hub
+from ui import export_hub, training_start
 from ui.text import Say
 
 TOKEN = "hf_planted_and_never_kept"
@@ -174,6 +175,26 @@ def test_a_card_names_base_data_measures_licence_and_how(hub_run, monkeypatch):
         assert words in text
     assert "Loss on held-out rows: 6.6" in text
     assert "/" not in text.replace(BASE, "").replace("```", "").split("## Use")[0].split("---", 2)[2].replace("://", "")
+
+
+@pytest.mark.parametrize(
+    ("more", "loss", "way"),
+    [
+        ({}, "Loss on held-out rows: 6.", "On chats: the tokens of the assistant's replies are learned."),
+        ({"learn": "all"}, "Loss on held-out rows: 6.", "On chats: every token is learned."),
+        ({"task": "text"}, "Loss on held-out rows: 6.", "Continued pretraining: every token of the texts is learned."),
+        (
+            {"task": "preference", "preference_loss": "kto", "beta": 0.2},
+            "KTO loss on held-out pairs: 6.",
+            "On preferences: KTO, beta 0.2, on pairs of a chosen and a rejected reply.",
+        ),
+    ],
+)
+def test_a_card_says_what_was_learned_and_whose_loss_it_is(hub_run, more, loss, way):
+    model = chat_models.find(f"run:{hub_run}")
+    lines = cards.card(replace(model, config=replace(model.config, **more)), "adapter").splitlines()
+    assert [line for line in lines if line.startswith(loss)]
+    assert way in lines
 
 
 @pytest.mark.parametrize("of_before", [False, True])
@@ -372,6 +393,23 @@ def test_an_import_on_other_weights_is_said(hub_cache, home, tmp_path, monkeypat
     assert not hub._import({"repo": "a/b"}, None)["other_weights"]
 
 
+def test_go_on_from_an_imported_adapter_on_the_page_until_it_is_deleted(home, tmp_path, monkeypatch):
+    say, card = Say("en"), {"id": "her/oil", "title": "oil", "base_model": BASE, "revision": "1"}
+    folder = imported.write(taken(tmp_path / "oil", "elsewhere"), card)
+    (title, start), *more = training_start.choices(say, [])[1:]
+    assert (start, more) == (str(folder), [])
+    assert title.endswith(": her/oil")
+    base, rank = training_start.on_start(say, ["base_model", "lora_rank"], start)
+    assert (base, rank) == (BASE, 4)
+    assert export_hub.on_delete(say, None)[1].choices == [("her/oil", folder.name)]
+    assert export_hub.on_delete(say, folder.name)[1].choices == []
+    assert len(training_start.choices(say, [])) == 1
+    asked = []
+    monkeypatch.setattr(hub, "fetch", lambda *args: asked.append(args))
+    export_hub.on_import(say, "her/oil", "token", " starter ")
+    assert asked == [("her/oil", "token", "starter")]
+
+
 def test_only_the_files_of_an_adapter_are_copied(home, tmp_path):
     for name in ("adapter_config.json", "tokenizer.json", "train.py", "tokens/a.txt"):
         (tmp_path / "snapshot" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -379,6 +417,10 @@ def test_only_the_files_of_an_adapter_are_copied(home, tmp_path):
     card = {"id": "a/b", "title": "b", "base_model": BASE, "revision": "1"}
     made = imported.write(tmp_path / "snapshot", card)
     assert {file.name for file in made.iterdir()} == {"adapter_config.json", "tokenizer.json", imported.CARD}
+    assert imported.write(tmp_path / "snapshot", card) == made
+    other = imported.write(tmp_path / "snapshot", card | {"base_model": "her/base"})
+    assert [known["base_model"] for _, known in imported.listed()].count("her/base") == 1
+    assert other != made
 
 
 @pytest.mark.parametrize(
@@ -411,11 +453,22 @@ def test_what_cannot_be_imported_is_said(files, trouble, fake_hub, home, tmp_pat
 
 
 def test_an_error_without_words_of_its_own_has_the_name_of_its_class():
-    assert hub._worded(OSError(" .\nmore"), "a/b", None).values["reason"] == "OSError"
+    assert hub._worded(OSError(" .\nmore"), {"do": "push", "repo": "a/b"}, None).values["reason"] == "OSError"
+
+
+def test_a_name_that_the_hub_does_not_know_is_not_blamed_on_the_token():
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    for kind, status in ((RepositoryNotFoundError, 401), (RepositoryNotFoundError, 404), (GatedRepoError, 403)):
+        error = kind("no", response=httpx.Response(status, request=httpx.Request("GET", "http://hub")))
+        worded = hub._worded(error, {"do": "import", "repo": "a/b"}, None)
+        assert isinstance(worded, hub.AdapterNotThere)
+        assert "not there, or closed to you" in str(worded)
+    assert isinstance(hub._worded(error, {"do": "push", "repo": "a/b"}, None), hub.HubTokenRefused)
 
 
 def test_a_token_is_not_in_what_went_wrong():
-    error = hub._worded(ValueError(f"bad header {TOKEN}"), "a/b", TOKEN)
+    error = hub._worded(ValueError(f"bad header {TOKEN}"), {"do": "push", "repo": "a/b"}, TOKEN)
     assert TOKEN not in str(error)
 
 

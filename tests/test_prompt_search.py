@@ -38,7 +38,7 @@ def search(tiny_model, tiny_corpus, monkeypatch):
     monkeypatch.setattr(model_check, "ask", lambda _: None)  # in a process of its own, which takes seconds to start
 
     def make(config=None, **more) -> Path:
-        config = config or TrainConfig(tiny_model, tiny_corpus, precision="fp32", seed=3)
+        config = config or TrainConfig(tiny_model, tiny_corpus, method="lora", precision="fp32", seed=3)
         return searches.create(config, **{"candidates": 6, "rows": 8, "system_prompt": "Sea and lamp."} | more)
 
     return make
@@ -193,7 +193,7 @@ def test_a_prompt_that_helps_is_saved_beside_the_others(search, tiny_model, monk
 
 
 def test_without_held_out_rows_a_prompt_search_says_so(search, tiny_model, tiny_corpus):
-    ending = work_on(search(TrainConfig(tiny_model, tiny_corpus, precision="fp32", validation_share=0)))
+    ending = work_on(search(TrainConfig(tiny_model, tiny_corpus, method="lora", precision="fp32", validation_share=0)))
     assert (ending["used_to_choose"], ending["rows"]) == (True, 8)
 
 
@@ -309,12 +309,39 @@ def test_a_run_says_what_it_gained_over_the_best_prompt(run):
         ({"used_to_choose": True}, {}),
         ({}, {"validation_share": 0.2}),
         ({"longest": 2000}, {"max_length": 512}),
+        ({"method": "lora"}, {}),  # the run is QLoRA: its base is in 4 bits
     ],
 )
 def test_a_prompt_is_not_compared_with_a_run_on_other_rows(more, changed, run):
     run_id, config = run
     ended(replace(config, **changed), **more)
     assert learned.over_prompt(run_id) is None
+
+
+def test_a_run_s_rival_is_the_best_prompt_and_not_the_newest(run):
+    run_id, config = run
+    ended(config)
+    ended(config, loss=2.5, before=2.9, method="qlora")
+    assert learned.over_prompt(run_id)["loss"] == 2.0
+    prompt = learned.prompt_of(config.base_model, config.corpus)
+    assert (prompt["before"], prompt["loss"]) == (3.0, 2.0)
+    other = replace(config, method="lora")
+    ended(other, loss=1.0, before=1.2, method="lora")
+    assert learned.over_prompt(run_id)["loss"] == 2.0
+    prompt = learned.prompt_of(config.base_model, config.corpus)
+    assert (prompt["before"], prompt["loss"]) == (3.0, 2.0)  # of the search that the run compares with
+
+
+@pytest.mark.parametrize(("method", "in_4bit"), [("qlora", True), ("lora", False)])
+def test_a_prompt_search_has_its_base_as_the_run_has_it(tiny_model, tiny_corpus, method, in_4bit, monkeypatch):
+    monkeypatch.setattr(judge, "find_spec", lambda _: True)
+    monkeypatch.setattr(judge.packages, "fault", lambda _: "")
+    directory = searches.create(TrainConfig(tiny_model, tiny_corpus, method=method))
+    local = judge.Judge(searches.config(jobs.request(directory)), "rows").local
+    assert (local.in_4bit, local._method()) == (in_4bit, method)
+    request = jobs.request(directory)
+    of_before = {name: value for name, value in request.items() if name != "method"}
+    assert not judge.Judge(searches.config(of_before), "rows").local.in_4bit
 
 
 def test_a_run_that_is_no_better_than_a_prompt_says_so(run):

@@ -1,6 +1,7 @@
 """GGUF files below 8 bits: the types of their tensors, the measures, and what they say before they are used."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -219,6 +220,30 @@ def test_a_pair_is_asked_by_all_its_messages(tiny_tokenizer):
     row = {"messages": turns, "chosen": turns[1:2], "rejected": turns[1:2]}
     wanted = encoding.prompt_ids(turns, tiny_tokenizer)
     assert fidelity._prompt(row, tiny_tokenizer) == wanted[-fidelity.ROW_TOKENS :]
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_quantised_files_are_written_unmeasured_where_memory_is_short(home, monkeypatch, tiny_model, tmp_path, lang):
+    from core.chat import chat_models
+
+    run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=str(tmp_path / "gone.jsonl"), method="full"))
+    shutil.copytree(tiny_model, paths.run(run_id) / "model")
+    model = chat_models.find(f"run:{run_id}")
+    monkeypatch.setattr(engine, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(gguf_export, "read", lambda *_: pytest.fail("it would not fit"))
+    with pytest.raises(quantizer.ImportanceMissing, match="iq2_xs needs to know"):
+        gguf_export.write(model, tmp_path, quiet, ("q8_0", "iq2_xs"))
+    directory = jobs.create(paths.exports(), {"name": "x", "run": run_id, "kind": "gguf"})
+    (out := directory / "gguf").mkdir()
+    made = gguf_export.write(model, out, quiet, ("f16", "q8_0"))
+    assert [set(file) for file in made["files"]] == [{"file", "kind", "bytes"}] * 2
+    assert made["chosen"].endswith("-f16.gguf")
+    assert "MB, not measured" in (out / "Modelfile").read_text(encoding="utf-8")
+    assert "The files were not compared with the merged model" in (out / "README.md").read_text(encoding="utf-8")
+    jobs.run(directory, lambda *_: made | {"path": str(out), "bytes": 1})
+    say, html = Say(lang), ui_export.on_open(Say(lang), directory.name)
+    assert html.index(say("export.unmeasured", need=say.size(made["unmeasured"]["need"]), free=say.size(1000))) > 0
+    assert html.count("download>") == 4
 
 
 @needs_engine

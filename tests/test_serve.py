@@ -19,6 +19,8 @@ from core.chat.types import Question, Reply, Sampling
 from core.runs import gpu_access, runs
 from core.serve import api, replies, requests, serve
 from tests.test_chat import stubborn_adapter  # noqa: F401 (a fixture)
+from ui import export, export_serve
+from ui.text import Say
 
 ASK = [{"role": "user", "content": "lamp?"}]
 
@@ -344,6 +346,25 @@ def test_the_server_is_a_job_that_its_switch_ends(home):
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{jobs.progress(directory)['listening']['address']}/models")
     assert serve.key() not in "".join(file.read_text() for file in directory.iterdir())
+
+
+def test_the_page_shows_who_may_connect_to_the_server_that_runs(home):
+    """A box that can be unticked would tell of a server that is closed, and it stays open."""
+    say, quiet = Say("en"), [False, {"interactive": True}, {"interactive": True}]
+
+    def fields() -> list:
+        switch, *others = export_serve.shown(say)[:3]
+        return [switch, *({k: v for k, v in one._constructor_args[0].items()} for one in others)]
+
+    assert fields() == quiet
+    for host, wide in ((serve.NETWORK, True), (serve.HOST, False)):
+        directory = jobs.create(serve._home(), {"name": "serve", "host": host, "port": 7999})
+        assert fields() == [True, {"value": wide, "interactive": False}, {"value": 7999, "interactive": False}]
+        probe, drawn = export._look(), export.draw(say, None)
+        assert len(export.on_tick(say, None, probe)) == len(drawn)
+        jobs.run(directory, lambda *_: {})
+        assert fields() == quiet
+        jobs.delete(directory)
 
 
 def test_a_port_that_is_taken_is_said(server):

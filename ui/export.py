@@ -122,7 +122,7 @@ def draw(say: Say, chosen: str | None) -> list:
 def on_tick(say: Say, chosen: str | None, probe: str) -> list:
     """Redraw only when an export, the server or something of the hub went on."""
     if _look() == probe:
-        return [gr.skip()] * 9
+        return [gr.skip()] * 12
     return draw(say, chosen)
 
 

@@ -24,10 +24,11 @@ def build(say: Say, timer: gr.Timer) -> list:
             key = gr.Button(say("serve.new_key"), size="sm", min_width=120)
         panel = gr.HTML()
     quiet = {"show_progress": "hidden"}
-    switched = switch.input(partial(on_switch, say), [switch, network, port], [switch, panel], **quiet)
+    fields = [switch, network, port]
+    switched = switch.input(partial(on_switch, say), fields, [*fields, panel], **quiet)
     switched.success(lambda: gr.Timer(active=True), None, timer, **quiet)
     key.click(partial(on_key, say), None, panel, **quiet)
-    return [switch, panel]
+    return [*fields, panel]
 
 
 @show_errors
@@ -47,8 +48,18 @@ def on_key(say: Say) -> str:
 
 
 def shown(say: Say) -> list:
-    """The switch as the server is, and what to say of it."""
-    return [gr.Checkbox(value=_state() in jobs.ACTIVE and _state() != "stopping"), _panel(say)]
+    """The switch as the server is, whom it listens to and where, which stay while it runs, and what to say of it."""
+    if _state() not in jobs.ACTIVE:
+        return [False, gr.Checkbox(interactive=True), gr.Number(interactive=True), _panel(say)]
+    request = jobs.request(serve.current())
+    network = gr.Checkbox(value=_wide(request), interactive=False)
+    port = gr.Number(value=request.get("port", serve.PORT), interactive=False)
+    return [_state() != "stopping", network, port, _panel(say)]
+
+
+def _wide(request: dict) -> bool:
+    """Whether other machines can reach the server."""
+    return request.get("host") not in (None, *serve.OWN_HOSTS)
 
 
 def _state() -> str:
@@ -63,5 +74,4 @@ def _panel(say: Say) -> str:
     failed = seen.get("failed") if state == "failed" else None
     request = jobs.request(directory) if directory else {}
     values = {"address": address, "failed": failed, "state": state, "key": serve.key()}
-    wide = request.get("host") not in (None, *serve.OWN_HOSTS)
-    return templates.render(say, "export_serve", wide=wide, key_file=serve.key_file(), **values)
+    return templates.render(say, "export_serve", wide=_wide(request), key_file=serve.key_file(), **values)

@@ -62,8 +62,8 @@ def build(say: Say, at_home: bool = False) -> dict:
     hidden, redraw = {"show_progress": "hidden"}, (partial(draw, say), match, drawn)
     start.click(partial(on_start, say), [a, b, chosen, longest], match, **hidden)
     match.change(*redraw, **hidden).then(lambda: "", None, result, **hidden)
-    save.click(partial(on_own, say), [own_name, own], chosen, **hidden)
     boxes = [chosen, own_name, own]
+    save.click(partial(on_own, say), boxes[1:], boxes, **hidden)
     drop.click(partial(on_own_delete, say), boxes, boxes, **hidden)
     edit.click(partial(on_own_edit, say), boxes, boxes[1:], **hidden)
     for button, name in zip(booth["buttons"], votes.VERDICTS, strict=True):
@@ -166,10 +166,10 @@ def on_start(say: Say, a: str | None, b: str | None, chosen: str, longest: float
 
 @show_errors
 def on_own(say: Say, name: str, text: str):
-    """Keep a person's own prompts and choose them."""
+    """Keep a person's own prompts, choose them and empty the boxes for the next set."""
     id = prompts.save(name, text)
     inform(say("arena.own.kept", name=prompts.title(id)))
-    return gr.Dropdown(choices=set_choices(say), value=id)
+    return gr.Dropdown(choices=set_choices(say), value=id), "", ""
 
 
 @show_errors

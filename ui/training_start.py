@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from core import paths
+from core.chat import imported
 from core.corpus import corpus, token_counter
 from core.errors import UserError
 from core.models import models
@@ -54,14 +55,19 @@ def connect(say: Say, form: dict, parts: dict) -> None:
 
 
 def choices(say: Say, titles: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What a run can go on from: every run that has weights, and its checkpoints; `titles` are (title, id) of runs."""
+    """What a run can go on from: every run that has weights, its checkpoints, and imported adapters.
+
+    `titles` are (title, id) of runs.
+    """
     found = [(say("training.start.none"), "")]
     for title, run_id in titles:
         if starts.has_weights(run_id):
             found.append((title, f"{starts.RUN}{run_id}"))
         steps = reversed(promote_checkpoint.kept(run_id))
         found += [(f"{title} · checkpoint-{step}", f"{starts.RUN}{run_id}/checkpoint-{step}") for step in steps]
-    return found
+    folders = {folder.name: (folder, card["id"]) for folder, card in imported.listed()}
+    named = [(f"{say('chat_model.adapter')}: {id}", name) for name, (_, id) in folders.items()]
+    return found + [(title, str(folders[name][0])) for title, name in runs.disambiguate(named)]
 
 
 @show_errors

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from core import files, jobs, paths
@@ -101,7 +102,9 @@ def measure(directory: Path, request: dict) -> None:
     """Write the held-out loss of both models, over the rows that their run held out, into measured.json."""
     rows, losses = held_out_rows([request["a"], request["b"]]), {}
     for side in ("a", "b"):
-        measured = chat.measure(request[side], rows) if rows else {"loss": None, "rows": 0}
+        jobs.end_if_requested(directory)
+        look = partial(jobs.end_if_requested, directory)
+        measured = chat.measure(request[side], rows, look) if rows else {"loss": None, "rows": 0}
         losses[side] = {"held_out_loss": measured["loss"], "held_out_rows": measured["rows"]}
     files.write_json(directory / "measured.json", losses)
 

@@ -53,10 +53,10 @@ def _asked(question: Question) -> dict:
     return asked | {name: value for name, value in more.items() if value not in ((), None)}
 
 
-def measure(model_id: str, rows: list[dict]) -> dict:
-    """The held-out loss of a chat model on rows, in nats a learned token: {"loss", "rows"}."""
+def measure(model_id: str, rows: list[dict], look: Callable[[], None] = lambda: None) -> dict:
+    """The held-out loss of a chat model on rows, in nats a learned token: {"loss", "rows"}; `look` as in talk()."""
     gpu_access.need()
-    *_, answer = _ask({"do": "measure", "contestant": model_id, "rows": rows[:MEASURED_ROWS]})
+    *_, answer = _ask({"do": "measure", "contestant": model_id, "rows": rows[:MEASURED_ROWS]}, look)
     return answer["measured"]
 
 

@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -282,21 +282,23 @@ def _warpers(sampling: Sampling) -> list:
     return warpers
 
 
-def held_out_loss(model_id: str, rows: list[dict]) -> dict:
+def held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool] = lambda: False) -> dict:
     """{"loss", "rows"} of one chat model: mean cross-entropy in nats a learned token over chats or texts.
 
     Raises:
-        ChatClosed: when a run that starts wants the memory.
+        ChatClosed: when a run that starts wants the memory, or when whoever asked has `hung_up()`.
     """
     with engine.LOCK:
         try:
-            return _held_out_loss(model_id, rows)
+            if hung_up():  # while it waited for its turn
+                raise ChatClosed
+            return _held_out_loss(model_id, rows, hung_up)
         except Exception as error:
             engine.raise_if_out_of_memory(error, model_id)
             raise
 
 
-def _held_out_loss(model_id: str, rows: list[dict]) -> dict:
+def _held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool]) -> dict:
     loaded = engine.load_models({"measured": model_id})["measured"]
     weights, profile = loaded.weights, loaded.chat_model.profile
     limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or LOSS_TOKENS
@@ -312,7 +314,9 @@ def _held_out_loss(model_id: str, rows: list[dict]) -> dict:
     engine.set_adapter(weights, loaded.adapter)
     try:
         with torch.inference_mode():
-            loss = batching.held_out_loss(weights.inner, encoded, LOSS_BATCH, engine.CLOSING.is_set)
+            loss = batching.held_out_loss(
+                weights.inner, encoded, LOSS_BATCH, lambda: engine.CLOSING.is_set() or hung_up()
+            )
     finally:
         engine.set_adapter(weights, None)
     if loss is None:

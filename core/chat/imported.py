@@ -23,9 +23,9 @@ def listed() -> Iterator[tuple[Path, dict]]:
 
 
 def write(source: Path, card: dict) -> Path:
-    """Copy an adapter's files into a directory of its own; one of the same hub id and revision is there once."""
+    """Copy an adapter's files into a directory of its own; one of the same hub id, revision and base is there once."""
     for directory, known in listed():
-        if (known["id"], known.get("revision")) == (card["id"], card["revision"]):
+        if all(known.get(key) == card[key] for key in ("id", "revision", "base_model")):
             return directory
 
     def fill(unfinished: Path) -> None:

@@ -122,10 +122,10 @@ class Server:
         if self.closed_at > began and not complete and not connection.poll():
             raise ChatClosed
 
-    def _measure(self, _, contestant: str, rows: list[dict]) -> Iterator[dict]:
+    def _measure(self, connection: Connection, contestant: str, rows: list[dict]) -> Iterator[dict]:
         from core.chat import generation  # noqa: PLC0415 - torch is imported with the first question
 
-        yield {"measured": generation.held_out_loss(contestant, rows)}
+        yield {"measured": generation.held_out_loss(contestant, rows, connection.poll)}
 
 
 def _growing(connection: Connection, asked: dict[str, Question], sampling: Sampling, on_cpu: bool) -> Iterator[dict]:

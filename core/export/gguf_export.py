@@ -1,7 +1,8 @@
 """GGUF files of a run for Ollama, LM Studio and llama.cpp, each measured against the model that it was made of.
 
 Each file is read back with transformers: a tensor that is further from the merged model's than its type rounds is
-refused, and how far the file's replies are from the model's is measured on held-out rows and shown. The files lie as
+refused, and how far the file's replies are from the model's is measured on held-out rows and shown. Where memory is too
+small to hold the model in fp32 for that, the files are written all the same and said to be unmeasured. They lie as
 LM Studio wants them, in PUBLISHER/MODEL; a Modelfile beside them is for Ollama.
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -22,6 +23,7 @@ from core.export import cards, fidelity, gguf_file, merging, ollama, quantizer
 from core.export.fidelity import Reference
 from core.models import model_files
 
+MEASURING_BYTES = 4.5  # a weight: the model in fp32, beside one of its files
 PUBLISHER = "soulsmith"  # LM Studio finds models as PUBLISHER/MODEL/FILE
 
 
@@ -33,18 +35,27 @@ class GgufDiffers(UserError):
 
 
 def write(model: ChatModel, directory: Path, report: Callable, kinds: tuple[str, ...]) -> dict:
-    """Write a file of each kind and a Modelfile into a directory that exists: {"difference", "files", "measured_on"}."""
+    """Write a file of each kind and a Modelfile into a directory that exists.
+
+    {"difference", "files", "chosen"} with "measured_on", or with "unmeasured": {"need", "free"} in bytes.
+    """
     quantizer.check(kinds)
     base = model.weights if model.whole else Path(chat_models.base_directory(model))
     gguf_file.check(base)  # before the long work
-    engine.need_room(model.title, 4.5 * model_files.count(base), "cpu")  # the files are compared in fp32
+    need, free = MEASURING_BYTES * model_files.count(base), engine.free_bytes("cpu")
+    if need > free:
+        quantizer.check_importance(kinds)
     made, merged = {"difference": 0.0}, model.weights
     if not model.whole:
         merged = directory / "merged"
         merged.mkdir()
         made = merging.merge(model, merged, report)
-    rows = fidelity.rows_of(model, AutoTokenizer.from_pretrained(merged))
-    made["measured_on"] = {"rows": len(rows[1]), "from": rows[2]}
+    rows = None
+    if need > free:
+        made["unmeasured"] = {"need": need, "free": free}
+    else:
+        rows = fidelity.rows_of(model, AutoTokenizer.from_pretrained(merged))
+        made["measured_on"] = {"rows": len(rows[1]), "from": rows[2]}
     name = paths.slug(model.title)
     (folder := directory / PUBLISHER / name).mkdir(parents=True)
     made["files"] = write_files(name, merged, folder, kinds, rows, report)
@@ -59,16 +70,19 @@ def write(model: ChatModel, directory: Path, report: Callable, kinds: tuple[str,
 
 
 def write_files(
-    name: str, merged: Path, out: Path, kinds: tuple[str, ...], rows: tuple[list, list, str], report: Callable
+    name: str, merged: Path, out: Path, kinds: tuple[str, ...], rows: tuple[list, list, str] | None, report: Callable
 ) -> list[dict]:
     """Write a file of each kind and measure it: [{"file", "kind", "bytes", "kl", "changed", "replies"}].
 
-    `rows` are those that importance is taken from, those that are compared on, and their name.
+    `rows` are those that importance is taken from, those that are compared on, and their name; without them nothing is
+    measured, and a tensor at a time is in memory.
 
     Raises:
         GgufDiffers: when a file read back has other weights than those that it was made of.
     """
     tokenizer = AutoTokenizer.from_pretrained(merged)
+    if rows is None:
+        return [_written(name, merged, out, kind, tokenizer, report) for kind in kinds]
     report("progress", stage="measuring", done=0, total=0)
     model = merging.load(merged).float()
     reference, weights = Reference(model, tokenizer, rows[1]), None
@@ -78,27 +92,37 @@ def write_files(
     files = []
     for kind in kinds:
         gc.collect()
-        path = out / f"{name}-{kind}.gguf"
-        gguf_file.write(merged, tokenizer, path, kind, report, weights)
+        file = _written(name, merged, out, kind, tokenizer, report, weights)
         report("progress", stage="comparing", done=0, total=0)
-        model = read(path, merged)
+        model = read(out / file["file"], merged)
         if wrong := fidelity.wrong_tensor(model, merged, kind):
             values = {"tensor": wrong[0], "difference": f"{wrong[1]:.2%}", "limit": f"{wrong[2]:.2%}"}
             raise GgufDiffers(kind=kind, **values)
-        files.append({"file": path.name, "kind": kind, "bytes": path.stat().st_size, **reference.compare(model)})
+        files.append(file | reference.compare(model))
         del model
     return files
 
 
+def _written(name: str, merged: Path, out: Path, kind: str, tokenizer, report: Callable, weights=None) -> dict:
+    path = out / f"{name}-{kind}.gguf"
+    gguf_file.write(merged, tokenizer, path, kind, report, weights)
+    return {"file": path.name, "kind": kind, "bytes": path.stat().st_size}
+
+
 def best(files: list[dict]) -> dict:
-    """The smallest of the files that change the fewest replies."""
+    """The smallest of the files that change the fewest replies; of files that were not measured the largest."""
+    if any("changed" not in file for file in files):
+        return max(files, key=lambda file: file["bytes"])
     return min(files, key=lambda file: (file["changed"], file["bytes"]))
 
 
 def sentence(file: dict) -> str:
     """What a file changes, in one line."""
-    name, changes = file["file"].rsplit("/", 1)[-1], f"{file['changed']} of {file['replies']} greedy replies changed"
-    return f"{name}: {file['bytes'] / 1e6:.0f} MB, {changes}, KL {file['kl']:.3g} nats a token"
+    name, size = file["file"].rsplit("/", 1)[-1], f"{file['bytes'] / 1e6:.0f} MB"
+    if "kl" not in file:
+        return f"{name}: {size}, not measured"
+    changes = f"{file['changed']} of {file['replies']} greedy replies changed"
+    return f"{name}: {size}, {changes}, KL {file['kl']:.3g} nats a token"
 
 
 def read(path: Path, merged: Path):

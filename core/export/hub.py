@@ -38,6 +38,13 @@ class HubTokenRefused(UserError):
     )
 
 
+class AdapterNotThere(UserError):
+    template = (
+        "The hub gives out no {name}: it is not there, or closed to you. Check the spelling; what is private or gated "
+        "needs a token that may read it."
+    )
+
+
 class HubFailed(UserError):
     template = "The hub did not do it for {name}: {reason}. Check the network and the name, then try again."
 
@@ -55,8 +62,8 @@ class AdapterUnfit(UserError):
 
 class AdapterBaseUnknown(UserError):
     template = (
-        "{name} names its base by a path of another disk ({base}). Say which it is: "
-        "python -m core.export.hub import {name} --base HUB_ID"
+        "{name} names its base by a path of another disk ({base}). Name it in the field beside "
+        "Import, or by python -m core.export.hub import {name} --base HUB_ID"
     )
 
 
@@ -107,7 +114,7 @@ def work(directory: Path, request: dict, report: Callable) -> dict:
         try:
             found["made"] = _push(request, token) if request["do"] == "push" else _import(request, token)
         except Exception as error:
-            found["error"] = _worded(error, request["repo"], token)
+            found["error"] = _worded(error, request, token)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -158,11 +165,17 @@ def _import(request: dict, token: str | None) -> dict:
     return made | {"other_weights": base_identity.other_weights(base, source) is not None}
 
 
-def _worded(error: Exception, repo: str, token: str | None) -> Exception:
-    """An error of the hub as a sentence, in which the token is not."""
+def _worded(error: Exception, request: dict, token: str | None) -> Exception:
+    """An error of the hub as a sentence, in which the token is not.
+
+    Of what is not there the hub says 401 to everybody who might not be allowed to see it.
+    """
+    repo = request["repo"]
     if isinstance(error, UserError):
         return error
     status = getattr(getattr(error, "response", None), "status_code", None)
+    if request["do"] == "import" and status in (401, 403, 404):
+        return AdapterNotThere(name=repo)
     if status in (401, 403):
         return HubTokenRefused(name=repo)
     reason = errors.first_line(error)

@@ -68,6 +68,13 @@ def check(kinds: list[str] | tuple[str, ...]) -> None:
         raise QuantizerMissing(kinds=", ".join(wanted), command=command())
 
 
+def check_importance(kinds: list[str] | tuple[str, ...]) -> None:
+    """Raise ImportanceMissing for a kind that cannot be made where importance is not measured."""
+    for kind in kinds:
+        if set(MIXES[kind]) & set(NEED_IMPORTANCE):
+            raise ImportanceMissing(kind=kind)
+
+
 def is_here() -> bool:
     """Whether llama.cpp's quantiser can be called."""
     return _engine() is not None

@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 
 from core.chat import engine, profiles
 from core.prompt_search.candidates import NONE, Candidate
 from core.synth.local import Local, WriterOutOfMemory
-from core.training import batching, cross_entropy, encoding, environment
+from core.training import batching, cross_entropy, encoding, environment, packages
 from core.training.config import TrainConfig
 from core.training.errors import NoChatTemplate, NothingToLearn, TemplateRefused
 
@@ -28,7 +29,10 @@ class Judge:
 
     def __init__(self, config: TrainConfig, corpus_name: str):
         self.config, self.corpus_name = config, corpus_name
-        self.local, self.batch = Local(config.base_model, config.seed, config.precision), BATCH
+        # As the run has it that is compared.
+        in_4bit = config.method == "qlora" and find_spec("bitsandbytes") and not packages.fault("bitsandbytes")
+        self.local = Local(config.base_model, config.seed, config.precision, in_4bit=bool(in_4bit))
+        self.batch = BATCH
         self.longest, self.example = 0, None  # of the rows: tokens uncut; one that has something to learn
 
     def open(self) -> None:

@@ -166,6 +166,7 @@ class Search:
             "rows": sum(event["rows"] for event in known),
             "tokens": sum(event["tokens"] for event in known),
             "longest": self.judge.longest,
+            "method": self.judge.local.method,
             "used_to_choose": part == "judging",
             "profile": self._save(chosen) if loss < before else None,
         }

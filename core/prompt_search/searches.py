@@ -15,7 +15,7 @@ from core.training.config import TrainConfig
 from core.training.errors import TooSmall
 
 # Of TrainConfig: what a loss on held-out rows depends on.
-FIELDS = ("base_model", "corpus", "validation_share", "max_length", "packing", "precision", "seed")
+FIELDS = ("base_model", "corpus", "validation_share", "max_length", "packing", "precision", "seed", "method")
 CANDIDATES, ROWS = (
     24,
     64,
@@ -137,22 +137,31 @@ def _mean(sums: list | None) -> dict | None:
 
 
 def best(config: TrainConfig) -> dict | None:
-    """What the newest search found whose loss compares with the held-out loss of a run of this config; None without one.
+    """What the best search found whose loss compares with the held-out loss of a run of this config; None without one.
 
     The last event of the search: {"loss", "before": of the base without a prompt, "rows", "tokens", "profile", ...}.
     """
     if config.task != "chat" or config.learn != "assistant" or config.mix:
         return None
-    return next(filter(None, (_ending(directory, config) for directory in listed())), None)
+    found = filter(None, (_ending(directory, config) for directory in listed()))
+    return min(found, key=loss, default=None)
+
+
+def loss(ending: dict) -> float:
+    """The held-out loss that a search reached: of the base alone, where no prompt did better."""
+    return ending["loss"] if ending["profile"] else ending["before"]
 
 
 def newest(base_model: str, corpus: str) -> dict | None:
-    """The last event of the newest finished search on a base and a corpus, whatever its other settings."""
+    """The last event of the best search on a base and a corpus among those that compare with the newest one."""
     for directory in listed():
         request, ending = jobs.request(directory), events.last(directory) or {}
-        named = request.get("base_model"), request.get("corpus")
-        if named == (base_model, corpus) and ending.get("event") == "finished" and not ending.get("used_to_choose"):
-            return ending
+        if (request.get("base_model"), request.get("corpus")) != (base_model, corpus):
+            continue
+        loaded = ending.get("method") or request.get("method", "lora")
+        measured = config(request | {"method": loaded})
+        if _ending(directory, measured):
+            return best(measured)
     return None
 
 
@@ -164,12 +173,15 @@ def _ending(directory: Path, config: TrainConfig) -> dict | None:
     same = ["base_model", "corpus", "validation_share"]
     if ending["longest"] > min(request["max_length"], config.max_length):  # a row was cut
         same += ["max_length", "packing"]
+    # The loss of a base in 4 bits is another one; what a search of before had loaded is not known.
+    if ending.get("method") and (ending["method"] == "qlora") != (config.method == "qlora"):
+        return None
     return ending if all(request.get(name) == getattr(config, name) for name in same) else None
 
 
 def config(request: dict) -> TrainConfig:
-    """The config whose held-out loss a search measures."""
-    return TrainConfig(**{name: request[name] for name in FIELDS})
+    """The config whose held-out loss a search measures; those of before were loaded as fast as memory allowed."""
+    return TrainConfig(**{"method": "lora"} | {name: request[name] for name in FIELDS if name in request})
 
 
 def found(directory: Path) -> list[dict]:

@@ -99,8 +99,8 @@ def prompt_of(base_model: str, corpus: str) -> dict:
         with suppress(UserError, OSError, ValueError):
             config = runs.config(run_id)
             same = (config.base_model, config.corpus) == (base_model, corpus)
-            if same and searches.best(config) and (gained := over_prompt(run_id)):
-                return {"before": found["before"], "name": runs.label(run_id)["name"], **gained}
+            if same and (compared := searches.best(config)) and (gained := over_prompt(run_id)):
+                return {"before": compared["before"], "name": runs.label(run_id)["name"], **gained}
     return {"before": found["before"], "loss": _prompt_loss(found)} if found else {}
 
 

@@ -42,8 +42,10 @@ class WriterOutOfMemory(UserError):
 class Local:
     """A causal language model; it is loaded for its first batch, and batches are padded on the left."""
 
-    def __init__(self, model: str, seed: int = 0, precision: str = "auto"):
+    def __init__(self, model: str, seed: int = 0, precision: str = "auto", *, in_4bit: bool = False):
+        """`in_4bit`: also where memory does not ask for it, as QLoRA has its base."""
         self.path, self.seed, self.written, self.precision = Path(directory(model)), seed, 0, precision
+        self.in_4bit, self.method = in_4bit, ""  # how it was loaded: lora or qlora
         self.model = self.tokenizer = None
         self.most = None  # rows in a batch, where memory has set a limit
         self.held = ExitStack()
@@ -140,7 +142,8 @@ class Local:
         if devices.device_type() != "cpu":
             self.held.enter_context(gpu_access.guest())
             self._need_card()  # a run may have claimed it before it saw this guest
-        config = self._config(self._method())
+        self.method = self._method()
+        config = self._config(self.method)
         self.tokenizer = tokenizer_loading.load_tokenizer(config)
         self.model = engine.for_replies(model_loading.load_base(config)).eval()
         torch.manual_seed(self.seed + self.written)
@@ -149,10 +152,11 @@ class Local:
         """lora: as it is; qlora: in 4-bit. The chat gives its memory back first, when its reply has ended."""
         kind = devices.device_type()
         need = {method: engine.weight_bytes(self._config(method), kind) for method in ("lora", "qlora")}
-        if MARGIN * need["lora"] > engine.free_bytes(kind):
+        first = need["qlora" if self.in_4bit else "lora"]
+        if MARGIN * first > engine.free_bytes(kind):
             chat.close(at_once=False)
         engine.need_room(self.path.name, need["qlora"], kind)
-        return "lora" if MARGIN * need["lora"] <= engine.free_bytes(kind) else "qlora"
+        return "lora" if not self.in_4bit and MARGIN * need["lora"] <= engine.free_bytes(kind) else "qlora"
 
     def _config(self, method: str) -> TrainConfig:
         return TrainConfig(base_model=str(self.path), corpus="", method=method, precision=self.precision)
