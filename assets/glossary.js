@@ -26,19 +26,16 @@
     if (text.isConnected) pending.add(text);
   };
   const walk = (node) => {
-    const root = node.nodeType === Node.TEXT_NODE ? node.parentElement : node;
-    if (!root?.closest || root.closest(OUT)) return;
-    const places = root.closest(IN) ? [root] : root.querySelectorAll(IN);
-    for (const place of places) {
-      if (!place.closest("[role=tabpanel]")) continue;
-      const found = [], step = document.createTreeWalker(place, NodeFilter.SHOW_TEXT);
-      while (step.nextNode()) if (step.currentNode.data.trim()) found.push(step.currentNode);
-      found.forEach(mark);
-    }
+    if (node.nodeType === Node.TEXT_NODE) return mark(node);
+    if (!node.closest || node.closest(OUT)) return;
+    const found = [], step = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
+    while (step.nextNode()) found.push(step.currentNode);
+    found.forEach(mark);
   };
   // A term is marked once in a field or a text.
   const mark = (text) => {
-    if (text.parentElement.closest(OUT)) return;
+    const place = text.data.trim() && text.parentElement?.closest(IN);
+    if (!place || !place.closest("[role=tabpanel]") || text.parentElement.closest(OUT)) return;
     const block = text.parentElement.closest(".block, [role=tabpanel]"), parts = [];
     let end = 0;
     for (const found of text.data.matchAll(pattern)) {

@@ -193,11 +193,13 @@ def look_at_the_corpora(who: Newcomer):
 
 @task(2)
 def make_a_corpus_of_a_sample(who: Newcomer):
+    from playwright.sync_api import expect
+
+    before = who.field("corpora.yours").input_value()
     who.click(who.page.get_by_role("tab", name=who.say("corpora.step.take")).first)
-    who.click(
-        who.page.get_by_role("button", name=who.say("corpora.take_sample", title="")[:8]).filter(visible=True).last
-    )
-    who.field("corpora.yours").wait_for()
+    words = who.say("corpora.take_sample", title="|").split("|")[0]
+    who.click(who.page.get_by_role("button", name=words).filter(visible=True).last)
+    expect(who.field("corpora.yours")).not_to_have_value(before, timeout=60_000)
 
 
 @task(2)

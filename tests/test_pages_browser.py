@@ -11,7 +11,7 @@ from core.sharing.sharing import Limits, Share
 from tests.screenshots import LOCALES, PHONE, TABS, to_tab
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import sharing_process
-from ui.text import Say
+from ui.text import Say, glossary
 
 pytestmark = [
     pytest.mark.slow,
@@ -144,6 +144,27 @@ def test_a_screen_reader_finds_nothing_serious(browser, server, scheme):
     assert found == {}
 
 
+def test_a_term_is_explained_on_hover_and_on_a_tap(browser, server):
+    page = window(browser, server.address, "ru")
+    to_tab(page, Say("ru"), "training")
+    term, told = page.locator("dfn[data-term=epoch]").first, page.get_by_role("tooltip")
+    term.hover()
+    told.wait_for()
+    assert told.inner_text() == glossary("ru")["epoch"][1]
+    told.hover()  # it may be read there
+    page.wait_for_timeout(500)
+    assert told.count() == 1
+    page.mouse.move(5, 5)
+    told.wait_for(state="detached")
+    page.context.close()
+    page = window(browser, server.address, "en", has_touch=True)
+    to_tab(page, Say("en"), "training")
+    page.locator("dfn[data-term=epoch]").first.tap()
+    page.get_by_role("tooltip").wait_for()
+    assert page.evaluate("document.activeElement.dataset.term") == "epoch"  # and not the field whose label it stands in
+    page.context.close()
+
+
 def test_the_opening_screen_leads_to_each_tab(browser, server):
     say = Say("en")
     page = window(browser, server.address, "en")
@@ -210,6 +231,8 @@ def test_a_visitor_on_a_phone_comes_in_and_chats_by_keyboard(browser, served):
         "![tuned](http://a.b/c) море",
     ]
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    send = page.get_by_role("button", name=say("sharing.send"), exact=True).bounding_box()
+    assert send["y"] + send["height"] <= PHONE["height"]
     assert [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
     serious = [v["id"] for v in Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
     assert serious == []

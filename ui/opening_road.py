@@ -45,7 +45,7 @@ def draw(say: Say) -> str:
 
 
 def steps(say: Say, rows: list[dict], corpora: list[dict]) -> list[Step]:
-    """The four steps; the first that is not done and not going on is the next one."""
+    """The four steps; while nothing goes on, the first that is not done is the next one."""
     active = next((row for row in rows if row["state"] in runs.ACTIVE), None)
     trained = [row for row in rows if is_trained(row)]
     taken = [path for path in jobs.listed(paths.exports()) if jobs.state(path) == "finished"]
@@ -62,7 +62,8 @@ def steps(say: Say, rows: list[dict], corpora: list[dict]) -> list[Step]:
         Step("playground", "done" if trained else "later", trained[0]["name"] if trained else there),
         Step("export", "done" if taken else "later", say("opening.step.taken", count=len(taken)) if taken else there),
     ]
-    if following := next((step for step in road if step.state == "later"), None):
+    following = next((step for step in road if step.state == "later"), None)
+    if following and not active:
         following.state = "next"
     return road
 

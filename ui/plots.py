@@ -20,9 +20,9 @@ def layout(say: Say, x: str, y: str, **more) -> dict:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "separators": say("number.decimal") + say("number.thousands"),
-        "xaxis": {"title": {"text": x}, **axis},
+        "xaxis": {"title": {"text": x, "standoff": 4}, **axis},
         "yaxis": {"title": {"text": y, "standoff": 12}, "automargin": True, "hoverformat": ".4~g", **axis},
-        "legend": {"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},  # below the plot, never over it
+        "legend": {"orientation": "h", "y": -0.3, "yanchor": "top", "x": 0},  # below the plot, never over it
         "hovermode": "x unified",
         **more,
     }

@@ -16,6 +16,7 @@ FOUR = tuple({"xaxis": f"x{number}", "yaxis": f"y{number}"} for number in ("", "
 FEW_STEPS = 10  # below that every step has its tick
 FEW_POINTS = 40  # of a curve, which are marked: a line of one point is not to be seen
 SMALL_HEIGHT = 420
+LOSS_HEIGHT = 360  # with the rows of its legend on a phone
 LEGEND = 24  # letters of a name
 
 
@@ -27,7 +28,7 @@ def keeper() -> str:
 def loss(say: Say, row: dict, curves: dict, log: bool = False) -> go.Figure:
     """Training loss, raw and smoothed, and held-out loss with its best step."""
     title = "plot.preference.loss" if any(curves.get("preferences", {}).values()) else "plot.loss"
-    figure = go.Figure(layout=layout(say, say("plot.step"), say(title), uirevision=row["id"]))
+    figure = go.Figure(layout=layout(say, say("plot.step"), say(title), uirevision=row["id"], height=LOSS_HEIGHT))
     _line(figure, curves["steps"], "loss", say("plot.train_loss"), PALETTE[0], opacity=0.35)
     _line(figure, _smoothed(curves), "loss", say("plot.smoothed"), PALETTE[0])
     evals = curves["evals"]
@@ -137,7 +138,7 @@ def forgetting(say: Say, scores: list[dict], red: float) -> go.Figure:
 
 def overlay(say: Say, runs: list[tuple[str, dict]], log: bool = False) -> go.Figure:
     """Smoothed training loss and held-out loss of several runs, one colour a run."""
-    figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss")))
+    figure = go.Figure(layout=layout(say, say("plot.step"), say("plot.loss"), height=LOSS_HEIGHT))
     for number, (name, curves) in enumerate(runs):
         colour, name = PALETTE[number % len(PALETTE)], _short(name)
         _line(figure, _smoothed(curves), "loss", name, colour, legendgroup=name)
