@@ -219,14 +219,17 @@ def crowd(port: int, password: str, visitors: int, messages: int, tell=lambda li
     }
 
 
-def idle_connections(port: int, password: str, count: int) -> int:
-    """How many silent connections a visitor comes in beside and reads the page; 0 if they keep the visitor out."""
+HALF_SENT = b"POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 500\r\n\r\n"  # its body never comes
+
+
+def idle_connections(port: int, password: str, count: int, sent: bytes = b"") -> int:
+    """How many connections that send no more than this a visitor comes in beside and reads the page; 0 if none does."""
     if resource:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))  # both ends are open here
     with contextlib.ExitStack() as stack:
         for _ in range(count):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)).sendall(sent)
         try:
             return count if Guest(port, password).client.get("/").status_code == 200 else 0
         except (AssertionError, httpx.HTTPError):
@@ -360,6 +363,7 @@ def main() -> None:
     port, password = opened.port, opened.share.password
     for name, found in {
         "idle_connections_survived": lambda: idle_connections(port, password, args.idle),
+        "half_sent_bodies_survived": lambda: idle_connections(port, password, args.idle, HALF_SENT),
         "lockouts_of_the_right_password": lambda: lockouts(port, password, 100),
         "visitors_minted_by_one": lambda: minted_by_one(port, opened.share),
         "visitors_after_a_restart": lambda: restarted(opened),

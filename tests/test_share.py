@@ -438,6 +438,11 @@ def test_silent_connections_keep_nobody_out(served):
     assert share_probe.idle_connections(port, share.password, 600) == 600
 
 
+def test_half_sent_bodies_keep_nobody_out(served):
+    share, port = served
+    assert share_probe.idle_connections(port, share.password, 450, share_probe.HALF_SENT) == 450
+
+
 def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
     share = Share(echo)

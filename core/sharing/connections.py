@@ -1,4 +1,4 @@
-"""The connections of a shared page: those that ask nothing are closed, and make way for one that may ask something.
+"""The connections of a shared page: those that ask nothing, or never finish asking, make way for others.
 
 Without this a few hundred connections that stay silent would keep every visitor out, and the owner too: a process has about
 a thousand open files.
@@ -27,14 +27,15 @@ class Connection(H11Protocol):
         of_one = [one for one in self.connections if one.client and one.client[0] == host] if host not in OWN else []
         for group, most in ((of_one, MOST_OF_ONE), (self.connections, MOST)):
             if len(group) > most:
-                silent = [one for one in group if one.is_silent() and one is not self]
-                (min(silent, key=lambda one: one.since) if silent else self).close()
+                idle = [one for one in group if one.makes_way() and one is not self]
+                (min(idle, key=lambda one: one.since) if idle else self).close()
                 return
 
     def data_received(self, data: bytes) -> None:
         self._await_request()
         super().data_received(data)
         if not self.is_silent():
+            self.since = self.loop.time()  # an upload that arrives is heard all the time
             self._stop_waiting()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -48,6 +49,10 @@ class Connection(H11Protocol):
     def is_silent(self) -> bool:
         """Whether nothing was asked that is not answered."""
         return self.cycle is None or self.cycle.response_complete
+
+    def makes_way(self) -> bool:
+        """Whether it may be closed for another one: nothing was asked, or not all of it has arrived."""
+        return self.is_silent() or self.cycle.more_body
 
     def close(self) -> None:
         self.connections.discard(self)  # at once: a crowd may arrive before the loop has closed it
