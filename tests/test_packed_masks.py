@@ -84,7 +84,7 @@ def test_a_process_that_sees_its_own_card_alone_takes_it(rank, cards, name, monk
 
 def test_the_best_checkpoint_is_looked_for_only_where_there_was_an_evaluation(tmp_path):
     progress = callbacks.Progress(CONFIG, lambda *_, **__: None, lambda: False, callbacks.Watcher())
-    progress.keep_best(tmp_path / "adapter")
+    progress.keep_best(tmp_path / "adapter", 4)
     assert progress.kept_step is None
 
 

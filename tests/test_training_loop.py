@@ -1,6 +1,7 @@
 """The loop of training: what is saved before what, what an error carries with it, and what a step waits for."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -346,8 +347,9 @@ def test_few_rows_come_in_one_batch():
     assert sorted(batching.ByLength([5, 9, 7], 4, 7)) == [0, 1, 2]
 
 
-def test_a_stopped_run_names_the_loss_of_the_weights_that_it_leaves(config, tmp_path):
+def test_a_stopped_run_names_the_loss_of_the_weights_that_it_leaves(config, tmp_path, monkeypatch):
     """Evaluated at steps 0 and 2, stopped at 3."""
+    monkeypatch.setattr(training_loop.callbacks, "STOP_CHECK_SECONDS", math.inf)  # asked after each step alone
     steps, out = iter(range(1, 9)), tmp_path / "out"
     seen, stop = [], lambda: next(steps) >= 3
     ending = training_loop.train(
@@ -361,6 +363,7 @@ def test_a_stopped_run_names_the_loss_of_the_weights_that_it_leaves(config, tmp_
 
 
 def test_an_evaluation_that_a_stop_leaves_no_time_for_names_no_loss(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_loop.callbacks, "STOP_CHECK_SECONDS", math.inf)
     monkeypatch.setattr(training_loop.callbacks, "LAST_EVALUATION_SECONDS", -1.0)
     steps = iter(range(1, 9))
     ending = training_loop.train(
