@@ -196,6 +196,18 @@ def test_counts_are_read_as_people_write_them(text, value):
     assert setup.count(text) == value
 
 
+@pytest.mark.parametrize(("text", "value"), [("1,5", 1.5), ("три", 3), ("полтора", 1.5), ("20 %", 20), (0.5, 0.5)])
+def test_numbers_are_read_in_words_and_as_per_cent(text, value):
+    assert setup.number(text, "epochs") == value
+
+
+@pytest.mark.parametrize("text", [-5, "-0,1", "inf"])
+def test_a_price_below_nothing_is_refused(text):
+    with pytest.raises(errors.OutOfRange, match=r"Try 0\.3"):
+        setup.price(text)
+    assert (setup.price(None), setup.price("6,5")) == (0, 6.5)
+
+
 @pytest.mark.parametrize(
     ("text", "trouble", "words"),
     [

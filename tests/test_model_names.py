@@ -179,6 +179,12 @@ QUESTION = SUGGESTED | {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("fields", [{"target_modules": None}, {"target_modules": ""}, {"price": -5}])
+def test_a_field_that_was_emptied_or_is_no_price_is_answered_in_words(fields):
+    html = calculator.on_ask(Say("en"), **QUESTION | fields, model="starter")[0]
+    assert "It has q_proj" in html or "must be a number x with x ≥ 0" in html
+
+
 def test_the_page_plans_for_the_hub_s_name_and_not_for_a_pasted_config():
     def plan_of(model: str) -> dict:
         answer = calculator.on_ask(Say("en"), **QUESTION, model=model)

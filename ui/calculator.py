@@ -244,6 +244,7 @@ def question(
     chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb", None)))
     for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
+    settings["target_modules"] = settings["target_modules"] or ""
     if settings["precision"] == "auto":
         settings["precision"] = answers.best_precision(chosen)
     amount = token_counter.of_corpus(paths.corpus(corpus), catalogue.hub_name(model))[0] if corpus else None
@@ -262,11 +263,12 @@ def on_ask(say: Say, **fields):
         model = fields["model"] or ""
         catalogue.fetch(model)
         answer = answers.ask(catalogue.shape(model), **question(**fields))
+        price = setups.price(fields.get("price"))
     except UserError as error:
         return pieces.trouble(say, error), gr.Button(visible=False), gr.Plot(visible=False), {}, {}
     planned = plan.config_fields(answer, catalogue.hub_name(model), fields["corpus"])
     return (
-        pieces.verdict(say, answer, fields.get("price") or 0, _prompt(planned)),
+        pieces.verdict(say, answer, price, _prompt(planned)),
         gr.Button(visible=bool(answer.correction.runs)),
         gr.Plot(figures.bar(say, answer), visible=True),
         planned,

@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> dict:
     }
     if tokens != own:
         result["read"] = {"corpus": own * epochs, "others": (tokens - own) * epochs}
-    result["worth"] = worth.of(instant, setups.number(options.price, "price")).as_dict()
+    result["worth"] = worth.of(instant, setups.price(options.price)).as_dict()
     result["advice"] = [as_line(c) for c in advice.changes(shape, instant.setup, card, free)]
     if instant.verdict != "fits":
         result["way_to_fit"] = [as_line(c) for c in advice.helpful(shape, instant.setup, card, free)]

@@ -239,15 +239,18 @@ def count(text: str | float, field: str = "tokens") -> int:
 
 
 def number(text: str | float, field: str) -> float:
-    """A number as people write it, with a point or a comma; check() says whether it makes sense.
+    """A number as people write it, with a point, a comma or a sign of per cent, or in words; check() judges it.
 
     Raises:
         NotAnAmount: if it is none.
     """
+    plain = str(text).strip().removesuffix("%")
     try:
-        return float(str(text).replace(",", "."))
+        return float(plain.replace(",", "."))
     except ValueError:
-        raise errors.NotAnAmount(field=field, value=text) from None
+        if (value := amounts.read(plain)) is None:
+            raise errors.NotAnAmount(field=field, value=text) from None
+        return value
 
 
 def with_mix(tokens: float, percent: str | float) -> int:
@@ -260,6 +263,18 @@ def with_mix(tokens: float, percent: str | float) -> int:
     if not 0 <= share <= MOST_MIXED:
         raise errors.OutOfRange(field="mix", range="0 ≤ x ≤ 90", value=percent, suggestion=20)
     return round(tokens / (1 - share))
+
+
+def price(text: str | float) -> float:
+    """What a kWh costs.
+
+    Raises:
+        NotAnAmount, OutOfRange.
+    """
+    value = number(text or 0, "price")
+    if not 0 <= value < 1e9:
+        raise errors.OutOfRange(field="price", range="x ≥ 0", value=text, suggestion=0.3)
+    return value
 
 
 def epochs(text: str | float) -> float:
