@@ -187,6 +187,45 @@ def test_the_numbered_contents_of_a_text_go_and_a_list_stays():
     assert list(contents.without_listed(iter(few), told.append)) == few
 
 
+MANUAL = r"""'\" t
+.\" Copyright
+.TH LS 1 "2024"
+.SH ИМЯ
+ls \- список \(aqфайлов\(aq
+.SH ОПИСАНИЕ
+Команда \fBls\fP(1) показывает
+.IR файлы ,
+и не более\ того.
+.PP
+Ещё.
+.TP
+\fB\-a\fP
+Все.
+.EX
+if (x) {
+    y();
+}
+.EE
+.TS
+tab(:) allbox;
+l l.
+флаг:значение
+A:конец
+.TE
+"""
+
+
+def test_a_manual_page_is_read_without_its_requests(tmp_path):
+    card = made(tmp_path, "ls.1", MANUAL)
+    assert (said(card), card["formats"]) == (
+        [
+            "# ИМЯ\n\nls - список 'файлов'\n\n# ОПИСАНИЕ\n\nКоманда ls(1) показывает файлы, и не более того.\n\nЕщё.\n\n"
+            "-a\n\nВсе.\n\n```\nif (x) {\n    y();\n}\n```\n\nфлаг | значение\nA | конец"
+        ],
+        {"man_page": 1},
+    )
+
+
 def test_what_a_bot_announces_is_no_words_of_a_person():
     talk = [
         Said("1", "Аня", "Привет", 0.0),
