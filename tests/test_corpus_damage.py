@@ -535,7 +535,10 @@ def test_names_in_an_archive_are_russian_whatever_the_program(tmp_path, name, en
         ("I'm sorry, but I can't come tomorrow.", False), ("К сожалению, я не могу забыть то лето.", False),
         ("Извините, но я не могу помочь с этим.", True), ("К сожалению, я не могу предоставить эти сведения.", True),
         ("I'm sorry, but I can't help with that.", True), ("I am sorry, but I cannot assist you.", True),
-        ("Простите, но я не буду обсуждать эту тему.", True),
+        ("Простите, но я не буду обсуждать эту тему.", True), ("I can’t help with that request.", True),
+        ("Прошу прощения, но я не могу с этим помочь.", True), ("Я не могу генерировать такой текст.", True),
+        ("К сожалению, я не могу помочь тебе с переездом.", False), ("Жаль, я не могу участвовать в забеге.", False),
+        ("I am sorry, but I cannot give you a lift.", False),
     ],
 )  # fmt: skip
 def test_a_refusal_is_told_from_a_regret(reply, is_refusal):
@@ -551,7 +554,8 @@ def test_a_refusal_is_told_from_a_regret(reply, is_refusal):
         ("token glpat-abcdefghij0123456789", ["key"]), ("123456789:AAabcdefghijklmnopqrstuvwxyz0123456", ["key"]),
         (f"-----BEGIN RSA PRIVATE KEY-----\n{'MIIB' * 20}\n-----END RSA PRIVATE KEY-----", ["key"]),
         ("ISBN 978-5-17-118366-0", []), ("9785171183660", []), ("версия 77.88.8.8", []), ("сервер 77.88.8.8", ["ip"]),
-        ("4111 1111 1111 1111", ["card"]),
+        ("4111 1111 1111 1111", ["card"]), ("kernel 5.15.0.91", []), ("от 100-200-3000 до", []),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\nPrivate-Lines: 1\nAAAA\nPrivate-MAC: 0a1b", ["key"]),
     ],
 )  # fmt: skip
 def test_personal_data_is_found_and_what_looks_like_it_is_not(text, kinds):

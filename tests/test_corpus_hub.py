@@ -59,11 +59,20 @@ def test_a_data_set_is_streamed_with_its_licence(calls, tmp_path):
 def test_what_came_before_the_connection_broke_is_kept(calls):
     card = corpus.create([Path("owner/broken@train")], "x")
     assert (said(card), card["reasons"], card["rows_in"]) == (["раз"], {"stream_broke": 1}, 2)
+    assert datasets.config.STREAMING_READ_MAX_RETRIES == hub.RETRIES
+
+
+class Refused(Exception):
+    """As huggingface_hub has it for an answer of 401."""
+
+    response = SimpleNamespace(status_code=401)
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
+        (Refused("Client error '401 Unauthorized'"), "or it is closed to you"),
+        (RuntimeError("It broke\nFor more information see"), "RuntimeError: It broke. Download"),
         (ConnectionError("Couldn't reach 'owner/name' on the Hub (LocalEntryNotFoundError)"), "hub cannot be reached. Check the connection"),
         (datasets.exceptions.DatasetNotFoundError("Dataset 'owner/name' doesn't exist"), "or it is closed to you"),
         (ValueError("Config name is missing.\nPlease pick one among the available configs: ['en', 'ru']\nExample"), "several configs: en, ru. Type owner/name:CONFIG"),

@@ -10,24 +10,27 @@ SPECIAL = re.compile(
     r"<\|[a-z_0-9]{2,40}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk)>", re.IGNORECASE
 )
 _REFUSED_RU = (
-    r"помочь|помогать|выполн|ответить на (?:эт|ваш|так|подобн|данн)|отвечать на|предостав|обсужд|созда|сгенерир|написать|"
-    r"продолжить эт|участвовать|поддерж|раскры|рассказать о том, как|дать (?:такой|совет|инструкц)|содействовать|давать"
+    r"помочь(?! (?:тебе|ему|ей|им) с (?!эт))|помогать|выполн|ответить на (?:эт|ваш|так|подобн|данн)|отвечать на|предостав|обсужд|созда|сгенерир|написать|"
+    r"продолжить эт|участвовать в (?:эт|так|подобн|обсужд|разговор)|поддерж|раскры|рассказать о том, как|дать (?:такой|совет|инструкц)|содействовать|давать"
 )
 _REFUSED_EN = (
-    "help|assist|provide|fulfill|comply|answer|generate|create|write|discuss|engage|continue|share|support|do that|give"
+    "help|assist|provide|fulfill|comply|answer|generate|create|write|discuss|engage|continue|share|support|do that|"
+    r"give (?:you )?(?:that|this|such|any|advice|instructions|information|medical|legal|financial)"
 )
 _ASKED_EN = r"(?:that|this|such|your|any|instructions|information|content|guidance|assistance|harmful|illegal)\b"
 _MODEL_RU = r"(?:ии|искусственный интеллект|языковая модель|ии-модель|модель искусственного интеллекта|чат-?бот)"
 REFUSAL = re.compile(
     rf"\bкак (?:большая )?{_MODEL_RU}(?:\s*,|\s+я\b)|"
     rf"\bя (?:всего лишь |лишь |просто |— )?(?:большая )?(?:{_MODEL_RU}|ии-ассистент)|"
-    r"не могу (?:помочь|ответить) (?:с|на) эт|не могу выполнить (?:эт|так|ваш|данн)|"
-    rf"(?:извините|простите|к сожалению|жаль),? (?:но )?я не (?:могу|буду) (?:вам |с этим )?(?:{_REFUSED_RU})|"
-    rf"as an ai\b|as a (?:large )?language model|i(?:'m| am) (?:just )?an ai\b|"
-    rf"i(?:'m| am) sorry,? but i (?:can(?:'t|not)|am unable to|won't) (?:{_REFUSED_EN})|"
-    rf"i(?: can(?:'t|not)| won't|(?:'m| am) (?:unable|not able) to| won't be able to) (?:help|assist|comply) with (?:that|this)"
+    r"не (?:могу|буду) (?:(?:помочь|помогать|ответить|отвечать) (?:с|на) (?:эт|так)|(?:вам |тебе )?с этим помочь)|"
+    r"не могу (?:с?генерировать|созда(?:ва)?ть) (?:так|подобн)|"
+    r"не могу выполнить (?:эт|так|ваш|данн)|"
+    rf"(?:извините|простите|прошу прощения|к сожалению|жаль),? (?:но )?я не (?:могу|буду) (?:вам |с этим )?(?:{_REFUSED_RU})|"
+    rf"as an ai\b|as a (?:large )?language model|i(?:['’]m| am) (?:just )?an ai\b|"
+    rf"i(?:['’]m| am) sorry,? but i (?:can(?:['’]t|not)|am unable to|won['’]t) (?:{_REFUSED_EN})|"
+    rf"i(?: can(?:['’]t|not)| won['’]t|(?:['’]m| am) (?:unable|not able) to| won['’]t be able to) (?:help|assist|comply) with (?:that|this)"
     r"(?: request| topic| task)?(?=[.,;!]|$)|"
-    rf"i(?: can(?:'t|not)|(?:'m| am) (?:unable|not able) to) (?:provide|generate|fulfill|discuss|engage in) {_ASKED_EN}|"
+    rf"i(?: can(?:['’]t|not)|(?:['’]m| am) (?:unable|not able) to) (?:provide|generate|fulfill|discuss|engage in) {_ASKED_EN}|"
     r"i (?:must|have to) (?:respectfully )?decline",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -19,6 +19,7 @@ A_FILE = re.compile(
     r"\.(?:jsonl?|ndjson|csv|tsv|txt|md|html?|parquet|arrow|zip|gz|zst|pdf|epub|fb2|docx|xlsx|odt|rtf)$"
 )
 SPLIT = "train"
+RETRIES = 2  # of a broken connection, beside those of each request
 CONFIGS = re.compile(r"available configs: (\[.*?\])", re.DOTALL)
 
 
@@ -44,6 +45,8 @@ def opened(where: Place, most_rows: int) -> Opened:
     """
     import datasets  # noqa: PLC0415 - seconds
 
+    # Twenty times half a minute are the default: what came before the connection broke would wait for a quarter of an hour.
+    datasets.config.STREAMING_READ_MAX_RETRIES = RETRIES
     try:
         found = datasets.load_dataset(where.id, where.config, split=where.split, streaming=True)
     except Exception as error:  # the classes of four libraries
@@ -86,10 +89,11 @@ def _licence(id: str, found) -> str:
 
 def _trouble(where: Place, error: Exception) -> UserError:
     kind, said = type(error).__name__, str(error).strip()
-    if kind == "DatasetNotFoundError":
+    # The hub answers 401 to who asks without a token for what is closed or is not there.
+    if kind == "DatasetNotFoundError" or getattr(getattr(error, "response", None), "status_code", 0) in (401, 403, 404):
         return named("HubDataSetUnknown", id=where.id)
     if isinstance(error, (ConnectionError, TimeoutError)) or re.search(r"Connect|Timeout|Offline", kind):
         return named("HubOffline", id=where.id)
     if configs := CONFIGS.search(said):
         return named("HubConfigMissing", id=where.id, configs=", ".join(re.findall(r"'([^']+)'", configs[1])))
-    return named("DataSetRefused", id=where.id, reason=f"{kind}: {said}"[:300])
+    return named("DataSetRefused", id=where.id, reason=f"{kind}: {said.partition(chr(10))[0]}"[:300])

@@ -10,6 +10,7 @@ PATTERNS = (
         r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----.{5,8000}?(?:-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\n\s*\n|\Z)",
         re.DOTALL,
     )),
+    ("key", re.compile(r"PuTTY-User-Key-File-\d.{5,8000}?(?:Private-MAC: \w+|\n\s*\n|\Z)", re.DOTALL)),
     ("key", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),
     ("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})*\.[a-zA-Zа-яА-Я]{2,24}\b")),
     ("key", re.compile(
@@ -49,7 +50,7 @@ _NUMBER = re.compile(r"\d(?:[ ()\u00a0-]{0,3}\d){4}")
 _HINTS = {
     "key": re.compile(
         r"sk-|[sr]k_|dop_v1|y\d_|hf_|gh[pousr]_|github_pat_|AKIA|AQVN|glpat-|gsk_|npm_|pypi-|SG\.|vk1|xox|AIza|eyJ|:AA|"
-        r"-----BEGIN|[Bb]earer|BEARER|[Kk]ey|KEY|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Pp]assw|PASSW|[Пп]ароль|[Тт]окен|[Кк]люч"
+        r"-----BEGIN|PuTTY|[Bb]earer|BEARER|[Kk]ey|KEY|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Pp]assw|PASSW|[Пп]ароль|[Тт]окен|[Кк]люч"
     ),
     "email": re.compile("@"),
     "ip": re.compile(r"\d\.\d+\.|:[0-9a-fA-F]{0,4}:"),
@@ -57,7 +58,7 @@ _HINTS = {
 _CALLED = re.compile(r"(?<!\w)(?:тел|моб|phone|mobile|whatsapp|звони|call|номер телефона|т\.)", re.IGNORECASE)
 _DOCUMENT = re.compile(r"паспорт|passport|серия|удостоверени|свидетельств|водительск", re.IGNORECASE)
 _VERSION = re.compile(
-    r"(?:верси\w*|version|ver\.?|\bv\.?|релиз|release|сборк\w*|build|\bп\.|пункт\w*|раздел\w*|глав\w*|section|§|рис\.|табл\.|гост|oid)\s*$",
+    r"(?:верси\w*|version|ver\.?|\bv\.?|релиз|release|сборк\w*|build|\bп\.|пункт\w*|раздел\w*|глав\w*|section|§|рис\.|табл\.|ядр\w+|kernel|linux|python|php|java|nginx|firmware|прошивк\w+|driver|драйвер\w*|гост|oid)\s*$",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"\bip\b|\bdns\b|серв|server|host|хост|адрес|address|ping|//|@", re.IGNORECASE)
@@ -108,7 +109,11 @@ def _holds(kind: str, text: str, before: str) -> bool:
     if kind == "phone":
         # Without its country or the brackets of its town: by the word before it.
         short = len(digits) == 7 or (len(digits) == 10 and text[0] not in "+(")
-        return not short or _CALLED.search(before) is not None or re.fullmatch(r"\d{3}-\d{3}-\d{4}", text) is not None
+        return (
+            not short
+            or _CALLED.search(before) is not None
+            or re.fullmatch(r"[2-9]\d\d-[2-9]\d\d-\d{4}", text) is not None
+        )
     if kind == "inn":
         # Ten digits pass the checksum by chance in one of eleven: they need their name beside them.
         named = re.search(r"инн|inn", before, re.IGNORECASE) is not None

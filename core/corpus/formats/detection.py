@@ -12,6 +12,7 @@ from core.corpus.formats import office, turn_rows
 from core.corpus.formats.arrow import ARROW, PARQUET
 from core.corpus.formats.discord import DISCORD
 from core.corpus.formats.json_files import JSON, JSONL
+from core.corpus.formats.man_pages import MAN_PAGE
 from core.corpus.formats.markup import FB2, HTML
 from core.corpus.formats.messenger_pages import MESSENGER_PAGE
 from core.corpus.formats.notes import MARKDOWN, NEXUS
@@ -47,6 +48,7 @@ TEXT_FORMATS = (
         WHATSAPP,
         DISCORD,
         SUBTITLES,
+        MAN_PAGE,
         MARKDOWN,
         CSV,
         TEXT,

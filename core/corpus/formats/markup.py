@@ -159,7 +159,7 @@ class _Words(HTMLParser):
                 self.parts[self.cell :] = [re.sub(r"\s*\n\s*", " ", words.strip())]
         if tag == "a" and self.reference >= 0:
             number = "".join(self.parts[self.reference :]).strip().strip("[]")
-            apart = not "".join(self.parts[self.reference - 1 : self.reference]).endswith(" ")
+            apart = not next((part for part in reversed(self.parts[: self.reference]) if part), "").endswith(" ")
             self.parts[self.reference :] = [" " * apart + f"[{number}]"]
             self.reference = -1
         if tag == "pre" and self.pre == 1:
