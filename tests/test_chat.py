@@ -610,3 +610,8 @@ def test_nothing_is_drawn_after_stop(monkeypatch):
         next(talk.on_answer(Say("en"), history, 1, switch, "", "cpu", **values))
     ]  # the next one grows
     assert notice == Say("en")("playground.loading")
+
+
+def test_nothing_is_measured_for_whoever_hung_up_while_it_waited():
+    with pytest.raises(types.ChatClosed):
+        generation.held_out_loss("base:nobody", [], lambda: True)
