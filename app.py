@@ -10,11 +10,13 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import webbrowser
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before the import: nothing here asks another host
 
@@ -22,7 +24,8 @@ import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
-from core import VERSION, damage, demo, files, paths, process
+from core import VERSION, damage, demo, files, jobs, paths, process
+from core.chat import chat
 from core.errors import UserError
 from core.runs import queue, runs, store
 from core.sharing import own_page
@@ -34,6 +37,8 @@ from ui import sharing_server as links
 from ui.text import LANGUAGES, Say
 
 UPLOADS_KEPT_SECONDS = 2 * 86400
+LONGEST_TEMPORARY = 50  # bytes of the path: sockets are among the temporary files, and theirs has 104 at most
+TEMPORARY_KEPT_SECONDS = 30 * 86400  # a run may use its own for weeks
 PORTS = 20  # how many ports are tried when the next free one is wanted
 # Plots that were replaced while their tab was hidden come back too narrow until the window is "resized".
 RESIZE = "() => { setTimeout(() => window.dispatchEvent(new Event('resize')), 30) }"
@@ -265,20 +270,8 @@ def announce(say: Say, args: argparse.Namespace) -> None:
         print(links.terminal_qr(opened))
 
 
-def prepare_home() -> None:
-    """Make the data directory this user's alone, uploads in it, and move away what would keep the page from starting."""
-    home = paths.home()
-    if not home.exists() or paths.database().exists():  # never a directory that somebody merely named
-        paths.make_private(home)
-    os.environ["GRADIO_TEMP_DIR"] = str(paths.make_private(paths.uploads()))
-    for left in paths.uploads().iterdir():  # by a server that was killed
-        if time.time() - left.stat().st_mtime > UPLOADS_KEPT_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-    damage.clear_the_way()
-
-
-def settle(args: argparse.Namespace) -> None:
-    """What the flags say of the data directory and of other machines, for all that is started."""
+def set_environment(args: argparse.Namespace) -> None:
+    """What holds for this process and for all that it starts."""
     if args.home:
         os.environ["SOULSMITH_HOME"] = args.home
     if args.demo:
@@ -286,17 +279,57 @@ def settle(args: argparse.Namespace) -> None:
     if args.offline:
         os.environ.update(SOULSMITH_OFFLINE="1", HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1")  # for all that is started
         process.stay_offline()
+    os.umask(0o077)  # what is written from here on is this user's alone, wherever the data directory is
+
+
+def prepare_home() -> None:
+    """Make the data directory this user's alone, uploads and temporary files in it, and move away what would keep the
+    page from starting."""
+    home = paths.home()
+    # Never a directory that somebody merely named and that holds other things.
+    if not home.exists() or paths.database().exists() or not any(home.iterdir()):
+        paths.make_private(home)
+    uploads, temporary = paths.make_private(paths.uploads()), paths.make_private(home / "tmp")
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    if len(os.fsencode(temporary)) <= LONGEST_TEMPORARY:
+        os.environ.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)))  # for all that is started, too
+        tempfile.tempdir = None  # where it was before is remembered there
+    for directory, seconds in ((uploads, UPLOADS_KEPT_SECONDS), (temporary, TEMPORARY_KEPT_SECONDS)):
+        for left in directory.iterdir():  # by a process that was killed
+            with suppress(OSError):
+                if time.time() - left.lstat().st_mtime > seconds:
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    damage.clear_the_way()
+
+
+def end_online(say: Say) -> None:
+    """End the chat's process of before --offline, which may reach other machines, and say what work goes on with that."""
+    chat.leave()
+    places = (place for pattern in ("runs/*", *damage.JOBS) for place in paths.home().glob(pattern))
+    if living := sorted(place.relative_to(paths.home()).as_posix() for place in places if jobs.is_alive(place)):
+        print(say("page.offline.living", names=", ".join(living)), flush=True)
+
+
+def open_browser(home: Path, address: str) -> None:
+    """Open the page in the browser by a file that only this user can read: every user reads a command's arguments."""
+    if "?token=" in address:
+        page = home / "open.html"
+        files.write_secret(page, own_page.GO_ON.format(address=address))
+        address = page.as_uri()
+    webbrowser.open(address)
 
 
 def main() -> None:
     args = parse()
-    settle(args)
+    set_environment(args)
     say = Say(args.lang or (os.environ.get("LANG") or locale.getlocale()[0] or "")[:2].lower())
     try:
         sockets = [listening(args.port) if args.port else next_free()]
         prepare_home()
         if args.demo:
             demo.furnish()
+        if args.offline:
+            end_online(say)
         page = build_server(args.lang)
         token = None if args.no_token else own_page.token()
         own = own_page.OwnPage(page, token, pages.asks_for_token)
@@ -320,7 +353,7 @@ def main() -> None:
         print(say("page.started", address=address), flush=True)
         announce(say, args)
         if not args.no_browser:
-            threading.Timer(1, webbrowser.open, [address]).start()
+            threading.Timer(1, open_browser, [paths.home(), address]).start()
         uvicorn.Server(config).run(sockets=sockets)
     except KeyboardInterrupt:
         pass

@@ -67,7 +67,7 @@ LINES = (
 )
 # Whatever these hold, they are opened anew: only a directory can be in their way, and it is renamed at the start.
 LOGS = (
-    *("*.log", "*.lock", "*/*.lock", "tunnel.pem", "page.token", "serve.key", "card/claim.run"),
+    *("*.log", "*.lock", "*/*.lock", "tunnel.pem", "page.token", "open.html", "serve.key", "card/claim.run"),
     *(f"{job}/{name}" for job in ("runs/*", *JOBS) for name in ("run.lock", "log.txt")),
 )
 LOOKED_AT = 1 << 16  # bytes of a file of lines

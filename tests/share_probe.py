@@ -236,6 +236,23 @@ def idle_connections(port: int, password: str, count: int, sent: bytes = b"") ->
             return 0
 
 
+def open_streams(port: int, password: str, count: int) -> int:
+    """How many endless answers one visitor asks for beside whom another comes in; 0 if they keep the other out."""
+    cookie = f"{COOKIE}={Guest(port, password).client.cookies[COOKIE]}"
+    ask = f"GET /gradio_api/heartbeat/streams1 HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"
+    return idle_connections(port, password, count, ask.encode())
+
+
+def kept_out(port: int, password: str, count: int, crowd: str = "198.51.100.1", other: str = "203.0.113.9") -> int:
+    """How many of three of another address are kept out by so many logins without a cookie from one address."""
+    statuses, client = [], httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+    for address in [crowd] * count + [other] * 3:
+        client.cookies.clear()
+        answer = client.post("/login", data={"password": password}, headers={"X-Forwarded-For": address})
+        statuses.append(answer.status_code)
+    return sum(status != 303 for status in statuses[-3:])
+
+
 def lockouts(port: int, password: str, guesses: int) -> int:
     """How often the right password does not open while wrong ones are tried from the same address."""
     client, refused = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60), 0
@@ -366,6 +383,8 @@ def main() -> None:
         "half_sent_bodies_survived": lambda: idle_connections(port, password, args.idle, HALF_SENT),
         "lockouts_of_the_right_password": lambda: lockouts(port, password, 100),
         "visitors_minted_by_one": lambda: minted_by_one(port, opened.share),
+        "open_streams_survived": lambda: open_streams(port, password, args.idle),
+        "kept_out_by_logins_without_a_cookie": lambda: kept_out(port, password, limits.visitors),
         "visitors_after_a_restart": lambda: restarted(opened),
     }.items():
         result[name] = found()

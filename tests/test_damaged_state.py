@@ -114,6 +114,7 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
             "card/claim.run",
             "models/a.lock",
             "page.token",
+            "open.html",
             "serve.key",
         ):
             made(home / name).touch()

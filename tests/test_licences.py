@@ -1,6 +1,7 @@
 """What Soulsmith is built on: its licences stand in the README, and the tested versions in .ci/constraints.txt."""
 
 import re
+import sys
 from importlib.metadata import version
 
 from tests import licences
@@ -28,3 +29,16 @@ def test_every_package_is_pinned_in_the_tested_set():
     assert sorted(set(licences.packages()) - names - apart) == []
     assert all(re.fullmatch(r"\d[\w.]*", found) for found in pinned.values())
     assert version("gradio") == pinned["gradio"]
+
+
+def test_every_package_that_is_imported_stands_in_the_requirements():
+    """Not in those of another package alone, which may do without it one day."""
+    named = {"yaml": "pyyaml", "pynvml": "nvidia-ml-py"}
+    optional = {"tensorboardx", "trackio"}  # what exports metrics, and says so where it lacks
+    places = [licences.ROOT / "app.py", *(licences.ROOT / "core").rglob("*.py"), *(licences.ROOT / "ui").rglob("*.py")]
+    text = "\n".join(place.read_text(encoding="utf-8") for place in places)
+    modules = set(re.findall(r"^ *(?:from (\w+)[\w.]* import|import (\w+))", text, re.M))
+    modules = {one or other for one, other in modules} - set(sys.stdlib_module_names) - {"core", "ui"}
+    lines = (licences.ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    required = {re.split(r"[<>=]", line)[0].replace("_", "-").lower() for line in lines}
+    assert {named.get(one, one).replace("_", "-").lower() for one in modules} - required - optional == set()

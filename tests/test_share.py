@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import json
+import re
 import socket
 import threading
 import time
@@ -15,12 +16,13 @@ import pytest
 from gradio.context import LocalContext
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 from core import errors
 from core.chat import types
 from core.export import export
 from core.runs import gpu_access
-from core.sharing import connections, own_page, sharing
+from core.sharing import connections, own_page, sharing, walls
 from core.sharing import gate as sharing_gate
 from core.sharing.sharing import Limits, Share
 from tests import an_hour, share_probe
@@ -253,10 +255,16 @@ def test_a_visitor_s_cookie_is_out_of_reach_of_scripts_and_the_page_of_frames(se
     cookie = answer.headers["set-cookie"].split("; ")
     assert {"Path=/", "HttpOnly", "SameSite=lax"} <= set(cookie)
     for page in (answer, httpx.get(f"http://127.0.0.1:{port}/", cookies=dict([cookie[0].split("=", 1)]))):
-        assert {name: page.headers[name] for name in sharing_gate.HEADERS} == {
+        own = {name: page.headers[name] for name in sharing_gate.HEADERS}
+        rules = own.pop("content-security-policy")
+        assert re.match("default-src '(none|self)'; ", rules)
+        assert "frame-ancestors 'none'" in rules
+        assert own == {
             "x-frame-options": "DENY",
-            "referrer-policy": "no-referrer",
+            "referrer-policy": "same-origin",  # with no-referrer the form would be sent with the origin null
             "x-content-type-options": "nosniff",
+            "x-dns-prefetch-control": "off",
+            "cross-origin-resource-policy": "same-origin",
             "x-robots-tag": "noindex",
         }
 
@@ -373,6 +381,103 @@ def test_full_control_takes_the_password_on_its_own_port_only():
     assert asyncio.run(asked(2, cookie, b"abc.gradio.live")) == 200
 
 
+def behind(share: Share, inner, allowed=sharing_gate.ALLOWED) -> TestClient:
+    """A browser of a visitor of the application behind the gate."""
+    gate = sharing_gate.Gate(inner, share, lambda *_: "", allowed=allowed)
+    client = TestClient(gate, base_url="http://192.168.1.5:8000")
+    client.cookies.set(sharing_gate.COOKIE, share.log_in(share.password, "here"))
+    return client
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "http://192.168.1.5:9999", "sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://192.168.1.5:9999"}, 403),  # a browser says no Sec-Fetch-Site to an address without https
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"origin": "http://192.168.1.5:8000", "sec-fetch-site": "same-origin"}, 200),
+        ({"origin": "https://a.example", "sec-fetch-site": "same-origin"}, 200),  # a proxy calls by another name
+        ({"origin": "https://a.example", "x-forwarded-host": "a.example"}, 200),
+        ({"origin": "https://a.example", "sec-fetch-site": "none"}, 403),
+        ({}, 200),
+    ],
+)
+def test_a_page_of_another_origin_does_nothing_in_a_visitor_s_name(share, headers, status):
+    client = behind(share, PlainTextResponse("inside"), allowed=None)
+    answer = client.post("/gradio_api/queue/join", json={}, headers=headers)
+    assert (answer.status_code, answer.headers["x-frame-options"]) == (status, "DENY")
+    assert client.post("/login", headers=headers).status_code == (403 if status == 403 else 401)
+    if status == 200:
+        assert answer.headers["content-security-policy"] == walls.CONTENT_SECURITY_POLICY
+
+
+def test_a_visitor_has_so_many_endless_answers_and_no_more(share):
+    tokens = [share.log_in(share.password, "here") for _ in range(2)]
+    statuses = []
+
+    async def asked(token: str, path: str) -> None:
+        async def send(message):
+            statuses.append(message["status"]) if "status" in message else None
+
+        async def inner(scope, receive, send):
+            await released.wait()
+            await PlainTextResponse("inside")(scope, receive, send)
+
+        gate.inner = inner
+        headers = [(b"cookie", f"{sharing_gate.COOKIE}={token}".encode())]
+        scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+        await gate(scope | {"headers": headers}, None, send)
+
+    async def all_at_once() -> None:
+        nonlocal released
+        for _ in range(2):  # what has ended is not counted
+            released, stream = asyncio.Event(), "/gradio_api/heartbeat/a1b2c3"
+            paths = [(tokens[0], stream)] * (sharing_gate.MOST_ENDLESS + 3)
+            paths += [(tokens[0], "/theme.css"), (tokens[1], "/gradio_api/queue/data")]
+            waiting = [asyncio.create_task(asked(*path)) for path in paths]
+            await asyncio.sleep(0.05)
+            assert (statuses, len(gate._open)) == ([429] * 3, 3)
+            released.set()
+            await asyncio.gather(*waiting)
+            assert (statuses[3:], len(gate._open)) == ([200] * (sharing_gate.MOST_ENDLESS + 2), 0)
+            statuses.clear()
+
+    released, gate = None, sharing_gate.Gate(None, share, lambda *_: "")
+    asyncio.run(all_at_once())
+
+
+def test_the_streams_of_one_visitor_keep_nobody_out(served):
+    share, port = served
+    assert share_probe.open_streams(port, share.password, 450) == 450
+
+
+def test_logins_without_a_cookie_keep_nobody_of_another_address_out(served, monkeypatch):
+    share, port = served
+    monkeypatch.setattr(share, "limits", Limits(visitors=4))
+    monkeypatch.setattr(share, "visitors", {})
+    assert share_probe.kept_out(port, share.password, 6, other="198.51.100.1") == 3
+    monkeypatch.setattr(share, "visitors", {})
+    assert share_probe.kept_out(port, share.password, 6) == 1  # half of the places are the others' too
+
+
+def test_one_address_keeps_half_of_the_places_at_most_against_others(monkeypatch):
+    share, now = Share(echo, Limits(visitors=4)), time.time()
+    monkeypatch.setattr(sharing.time, "time", lambda: now)
+    crowd = [share.visitor(share.log_in(share.password, "crowd")) for _ in range(4)]
+    crowd[0].messages = 1
+    for _ in range(2):
+        share.log_in(share.password, "other")
+    assert [one.token in share.visitors for one in crowd] == [True, False, False, True]  # who has spoken stays longer
+    with pytest.raises(sharing.TooManyVisitors):
+        share.log_in(share.password, "third")
+    now += sharing.LAPSE_SECONDS_OF_SILENT + 1
+    share.log_in(share.password, "third")
+    assert [one.token in share.visitors for one in crowd] == [True, False, False, False]
+    assert share.messages == 1
+    share.end()
+
+
 def test_a_blocked_tunnel_says_why_and_names_the_other_ways(monkeypatch, home):
     home.mkdir()
     with socket.socket() as nobody:
@@ -457,7 +562,7 @@ def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
 
 
 def test_a_password_that_comes_too_slowly_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(sharing_gate, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(walls, "BODY_SECONDS", 0.2)
     share = Share(echo)
     server, port = sharing_process.serve(share, "echo", "127.0.0.1", None)
     with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:

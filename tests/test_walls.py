@@ -1,5 +1,6 @@
 """The walls of the page on this machine: its token, the pages of others, and what a model's text may make it fetch."""
 
+import asyncio
 import inspect
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -22,13 +24,13 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 import app
-from core import events, paths, process
+from core import events, jobs, paths, process
 from core.arena import matches
 from core.chat import profiles
 from core.chat.types import NoAdapter
 from core.corpus import corpus
 from core.runs import runs
-from core.sharing import own_page
+from core.sharing import own_page, walls
 from core.sharing.sharing import Limits
 from tests.test_browser import CHROMIUM, Server, browser  # noqa: F401 - a fixture
 from ui import calculator, pages, playground, playground_arena, run_html
@@ -86,8 +88,28 @@ def test_the_token_or_the_whole_address_can_be_pasted(pasted):
 def test_a_wrong_or_a_long_paste_does_not_open():
     for pasted in ("", "b" * 32, "a" * 31, "a" * 5000):
         window = client()
-        assert window.post("/token", data={"token": pasted}, headers=SAME).status_code == 401
+        refused = window.post("/token", data={"token": pasted}, headers=SAME)
+        assert (refused.status_code, "<form" in refused.text) == (413 if len(pasted) > 1000 else 401, True)
         assert window.get("/").status_code == 401
+
+
+def test_a_paste_that_never_ends_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(walls, "BODY_SECONDS", 0.05)
+    sent = []
+
+    async def receive():
+        if sent:
+            await asyncio.sleep(20)
+        sent.append(1)
+        return {"type": "http.request", "body": b"token=", "more_body": True}
+
+    async def send(message):
+        sent.append(message.get("status"))
+
+    headers = [(b"host", HOST.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/token", "query_string": b"", "headers": headers}
+    asyncio.run(own_page.OwnPage(PlainTextResponse("inside"), TOKEN)(scope, receive, send))
+    assert sent[1] == 408
 
 
 @pytest.mark.parametrize(
@@ -126,9 +148,9 @@ def test_only_this_machine_s_own_name_is_answered(known):
 def test_every_answer_keeps_frames_and_other_hosts_out(known):
     for answer in (known.get("/"), client().get("/"), known.get("/", headers={"host": "evil.example"})):
         assert {name: answer.headers[name] for name in own_page.HEADERS} == own_page.HEADERS
-    rules = dict(rule.split(" ", 1) for rule in own_page.CONTENT_SECURITY_POLICY.split("; "))
+    rules = dict(rule.split(" ", 1) for rule in walls.CONTENT_SECURITY_POLICY.split("; "))
     assert (rules["frame-ancestors"], rules["img-src"]) == ("'none'", "'self' data: blob:")
-    assert not re.search(r"https?:|\*", own_page.CONTENT_SECURITY_POLICY)
+    assert not re.search(r"https?:|\*", walls.CONTENT_SECURITY_POLICY)
 
 
 def test_a_token_is_kept_for_this_user_and_made_anew_when_it_is_damaged(home):
@@ -145,17 +167,55 @@ def test_a_token_is_kept_for_this_user_and_made_anew_when_it_is_damaged(home):
         assert own_page.token() not in ("", token)
 
 
-def test_the_home_and_its_uploads_are_this_user_s_alone(home, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
+@pytest.fixture
+def own_environment(monkeypatch):
+    """Where temporary files go, as it was before when the test is over."""
+    monkeypatch.setenv("SOULSMITH_HOME", os.environ["SOULSMITH_HOME"])
+    for name in ("GRADIO_TEMP_DIR", "TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(name, "before")
+    monkeypatch.setattr(tempfile, "tempdir", tempfile.gettempdir())
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_the_home_its_uploads_and_temporary_files_are_this_user_s_alone(home, own_environment, is_there, monkeypatch):
+    monkeypatch.setattr(app, "LONGEST_TEMPORARY", 500)
+    if is_there:
+        home.mkdir(mode=0o755)
     old = paths.uploads() / "old"
     app.prepare_home()
-    old.mkdir()
-    os.utime(old, (0, 0))
+    for left in (old, home / "tmp" / "old", home / "tmp" / "a week old"):
+        left.mkdir()
+        os.utime(left, (0, 0) if left.name == "old" else (time.time() - 7 * 86400,) * 2)
+    (home / "tmp" / "file").touch()
+    os.utime(home / "tmp" / "file", (0, 0))
     (paths.uploads() / "new").mkdir()
     app.prepare_home()
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (home, home / "uploads")] == [0o700] * 2
-    assert os.environ["GRADIO_TEMP_DIR"] == str(home / "uploads")
-    assert [path.name for path in paths.uploads().iterdir()] == ["new"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (home, home / "uploads", home / "tmp")] == [0o700] * 3
+    assert (os.environ["GRADIO_TEMP_DIR"], tempfile.gettempdir()) == (str(home / "uploads"), str(home / "tmp"))
+    child = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
+    assert subprocess.check_output(child, env=process.environment(), text=True).strip() == str(home / "tmp")
+    assert [path.name for path in (*paths.uploads().iterdir(), *(home / "tmp").iterdir())] == ["new", "a week old"]
+
+
+def test_temporary_files_stay_where_they_were_if_a_socket_would_not_fit_into_the_home(tmp_path, own_environment):
+    os.environ["SOULSMITH_HOME"], before = str(tmp_path / ("long" * 20)), tempfile.gettempdir()
+    app.prepare_home()
+    assert (os.environ["TMPDIR"], tempfile.gettempdir()) == ("before", before)
+
+
+def test_the_token_stands_in_no_command_line(home, monkeypatch):
+    opened, address = [], f"http://{HOST}/?token={TOKEN}"
+    monkeypatch.setattr(app.webbrowser, "open", opened.append)
+    app.open_browser(home, address)
+    page = home / "open.html"
+    assert (opened, stat.S_IMODE(page.stat().st_mode)) == ([page.as_uri()], 0o600)
+    assert f'http-equiv="refresh" content="0;url={address}"' in page.read_text()
+    page.unlink()
+    page.mkdir()  # whatever is in the way
+    app.open_browser(home, address)
+    assert TOKEN in page.read_text()
+    app.open_browser(home, f"http://{HOST}/")
+    assert opened[-1] == f"http://{HOST}/"
 
 
 def test_the_page_says_how_large_a_file_the_browser_uploads():
@@ -174,12 +234,13 @@ def test_a_plan_to_take_away_lies_where_no_other_user_can_write_or_read(monkeypa
     assert stat.S_IMODE(packed[0].parents[1].stat().st_mode) == 0o700
 
 
-def test_a_directory_that_is_merely_named_keeps_its_mode(tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", "before")
-    monkeypatch.setenv("SOULSMITH_HOME", str(tmp_path / "somebody's"))
-    Path(tmp_path / "somebody's").mkdir(mode=0o755)
+def test_a_directory_that_is_merely_named_keeps_its_mode(tmp_path, monkeypatch, own_environment):
+    somebodys = tmp_path / "somebody's"
+    monkeypatch.setenv("SOULSMITH_HOME", str(somebodys))
+    somebodys.mkdir(mode=0o755)
+    (somebodys / "letter.txt").touch()
     app.prepare_home()
-    assert stat.S_IMODE((tmp_path / "somebody's").stat().st_mode) == 0o755
+    assert stat.S_IMODE(somebodys.stat().st_mode) == 0o755
 
 
 def test_a_run_that_has_nothing_to_say_is_not_offered(trained, home):
@@ -411,6 +472,20 @@ def test_no_tab_asks_another_host_whatever_a_stranger_wrote(browser, hostile_hom
         window.context.close()
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "may still reach other machines"), ("ru", "может обращаться")])
+def test_offline_ends_what_was_started_before_it_and_names_what_goes_on(monkeypatch, capsys, lang, words):
+    asked = []
+    monkeypatch.setattr(app.chat, "_ask_if_there", asked.append)
+    app.end_online(Say(lang))
+    assert (asked, capsys.readouterr().out) == ([{"do": "leave"}], "")
+    for place in (run := paths.runs() / "a", paths.home() / "synth" / "b"):
+        place.mkdir(parents=True)
+    with jobs.lock(run):
+        app.end_online(Say(lang))
+    said = capsys.readouterr().out
+    assert (words in said, "runs/a" in said, "synth/b" in said) == (True, True, False)
 
 
 @pytest.mark.parametrize("how", ["connect", "name", "httpx", "datagram"])

@@ -81,10 +81,15 @@ def close(*, at_once: bool = True) -> bool:
 def move(uuid: str) -> None:
     """Let replies come from another card: the process on the old one ends, and the next question starts a new one."""
     if reply_gpu.choose(uuid):
-        _ask_if_there({"do": "leave"})
-        end = time.monotonic() + 2 * END_SECONDS
-        while process.is_lock_held(lock_file()) and time.monotonic() < end:
-            time.sleep(LOOK_SECONDS)
+        leave()
+
+
+def leave() -> None:
+    """Let the chat's process end, if there is one: the next question starts a new one."""
+    _ask_if_there({"do": "leave"})
+    end = time.monotonic() + 2 * END_SECONDS
+    while process.is_lock_held(lock_file()) and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
 
 
 def _ask(request: dict, look: Callable[[], None] = lambda: None) -> Iterator[dict]:

@@ -8,10 +8,11 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from core.sharing.sharing import OWN
+
 HEADER_SECONDS = 10.0  # from the first byte, or from the connection, to the end of a request's headers
 MOST = 400  # at once; beyond that the one that has been silent longest goes
-MOST_OF_ONE = 100  # of one address, but for this machine's own, from which tunnels call for everybody
-OWN = ("", "127.0.0.1", "::1")
+MOST_OF_ONE = 100  # of one address, but for this machine's own
 
 
 class Connection(H11Protocol):

@@ -4,18 +4,20 @@ An ASGI application around another. What is not on the list of allowed routes do
 gave the password and 401 for those who did not, whatever the page behind would have answered.
 """
 
-import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
+from contextlib import contextmanager
 from urllib.parse import parse_qs
 
-from starlette.datastructures import MutableHeaders
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from core.errors import UserError
 from core.sharing.sharing import Share, ShareEnded, TooManyTries, Visitor
+from core.sharing.walls import HEADERS as OF_ANY_PAGE
+from core.sharing.walls import Refused, adding, is_own, read_body
 
 COOKIE = "soulsmith_visitor"
 SESSION = r"[A-Za-z0-9]{6,40}"
@@ -33,25 +35,18 @@ ALLOWED = (
     ("POST", re.compile(r"/gradio_api/cancel")),
     ("POST", re.compile(r"/gradio_api/reset/?")),
 )
-BODY_SECONDS = 10.0  # for a request's body to arrive
 MOST_BYTES = 64 * 1024  # of a request; nothing is uploaded over a link
-HEADERS = {
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-robots-tag": "noindex",
-}
+ENDLESS = re.compile(r"/gradio_api/(heartbeat/.*|queue/data)")  # answers that go on as long as somebody listens
+# Of one visitor at once: a page has two endless ones while it replies, and some browsers ask for all files together.
+MOST_ENDLESS, MOST_OPEN = 12, 100
+HEADERS = OF_ANY_PAGE | {"x-robots-tag": "noindex"}
 OWN_HEADERS = HEADERS | {  # of the gate's own answers
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "form-action 'self'",
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
 }
 
 Page = Callable[[Request, Exception | None], str]  # a request and what went wrong -> the page that asks
-
-
-class Refused(Exception):
-    """A request that goes no further, with its status."""
 
 
 class Gate:
@@ -67,6 +62,7 @@ class Gate:
     ):
         self.inner, self.share, self.page, self.allowed, self.tunnelled = inner, share, page, allowed, tunnelled
         self.port, self.elsewhere = elsewhere or (None, inner)
+        self._open: Counter[tuple[str, bool]] = Counter()  # requests by visitor and whether they are endless
 
     async def __call__(self, scope, receive, send) -> None:
         if scope["type"] == "lifespan" or (self.port and (scope.get("server") or (None, None))[1] != self.port):
@@ -79,8 +75,9 @@ class Gate:
         try:
             answer = await self._answer(request)
             if isinstance(answer, Visitor):
-                receive = receive if self.allowed is None else await self._checked(request, answer)
-                await self.inner(scope, receive, _adding_headers(send))
+                with self._counted(answer, request.scope["path"]):
+                    receive = receive if self.allowed is None else await self._checked(request, answer)
+                    await self.inner(scope, receive, adding(HEADERS, send))
                 return
         except Refused as refusal:
             answer = _html(refusal.args[0], "")
@@ -91,6 +88,8 @@ class Gate:
         method, path = request.method, request.scope["path"]
         if self.share.ended:
             return _html(410, self.page(request, ShareEnded()))
+        if not is_own(request):
+            raise Refused(403)
         if (method, path) == ("POST", "/login"):
             return await self._log_in(request)
         if (visitor := self.share.visitor(token_of(request))) is None:
@@ -109,6 +108,19 @@ class Gate:
         secure = self.tunnelled and request.headers.get("x-forwarded-proto") == "https"
         answer.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="lax", secure=secure)
         return answer
+
+    @contextmanager
+    def _counted(self, visitor: Visitor, path: str):
+        """Count a request of a visitor as long as it is open; nobody's streams fill the connections of all."""
+        key = (visitor.token, is_endless := bool(ENDLESS.fullmatch(path)))
+        if self._open[key] >= (MOST_ENDLESS if is_endless else MOST_OPEN):
+            raise Refused(429)
+        self._open[key] += 1
+        try:
+            yield
+        finally:
+            self._open[key] -= 1
+            self._open += Counter()  # without those that are at 0
 
     async def _checked(self, request: Request, visitor: Visitor):
         """What is left to receive of an allowed request whose body is harmless."""
@@ -164,31 +176,6 @@ def address_of(request: Request, tunnelled: bool) -> str:
 
 def _html(status: int, html: str) -> Response:
     return HTMLResponse(html, status, OWN_HEADERS)
-
-
-def _adding_headers(send):
-    async def sending(message) -> None:
-        if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(HEADERS)
-        await send(message)
-
-    return sending
-
-
-async def read_body(request: Request, most: int) -> bytes:
-    """The body of a request, of so many bytes at most, that arrives within BODY_SECONDS; raises Refused."""
-    body = b""
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for part in request.stream():
-                body += part
-                if len(body) > most:
-                    raise Refused(413)
-    except ClientDisconnect:
-        raise Refused(400) from None
-    except TimeoutError:
-        raise Refused(408) from None
-    return body
 
 
 def _again(body: bytes, receive):

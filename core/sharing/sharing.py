@@ -7,7 +7,7 @@ import hmac
 import secrets
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -20,7 +20,9 @@ TRIES_OF_ONE, TRIES_OF_ALL = 5, 60  # wrong passwords a minute that are told so,
 MINUTE = 60.0
 PRESENT_SECONDS = 300.0  # a visitor heard of within these counts as present
 LAPSE_SECONDS = 600.0  # a visitor not heard of for so long makes way for a new one where there is no room
+LAPSE_SECONDS_OF_SILENT = 30.0  # the same of one who has never sent a message
 MOST_SESSIONS = 50  # pages of one visitor
+OWN = ("", "127.0.0.1", "::1")  # this machine's addresses, from which tunnels call for everybody
 KEPT_MESSAGES = 20  # messages of a conversation that a reply still sees
 
 Answer = Callable[[dict[str, list[dict]], int], Iterator[dict]]  # conversations, most tokens -> columns, token by token
@@ -78,6 +80,7 @@ class Visitor:
 
     token: str
     seen: float
+    address: str = ""
     messages: int = 0
     tokens: int = 0
     sessions: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_SESSIONS))  # pages of theirs alone
@@ -154,11 +157,11 @@ class Share:
                 self.visitors[known].seen = time.time()
                 return known
             if len(self.visitors) >= self.limits.visitors:
-                self._let_lapse()
+                self._let_lapse(address)
             if len(self.visitors) >= self.limits.visitors:
                 raise TooManyVisitors(most=self.limits.visitors)
             token = secrets.token_urlsafe(24)
-            self.visitors[token] = Visitor(token, time.time())
+            self.visitors[token] = Visitor(token, time.time(), address)
             return token
 
     def visitor(self, token: str | None) -> Visitor | None:
@@ -215,9 +218,10 @@ class Share:
 
     def figures(self) -> dict:
         """What the owner of the link sees of it."""
-        present = sum(time.time() - visitor.seen < PRESENT_SECONDS for visitor in self.visitors.values())
+        visitors = list(self.visitors.values())  # another thread lets them in
+        present = sum(time.time() - visitor.seen < PRESENT_SECONDS for visitor in visitors)
         return {
-            "visitors": len(self.visitors),
+            "visitors": len(visitors),
             "present": present,
             "waiting": len(self._queue),
             "messages": self.messages,
@@ -225,15 +229,25 @@ class Share:
             "seconds_left": max(0.0, self.ends - time.time()),
         }
 
-    def _let_lapse(self) -> None:
-        """Forget the visitor who was not heard of for the longest time, if long enough; what was used stays counted."""
-        waiting = [turn.visitor for turn in self._queue]
-        idle = [visitor for visitor in self.visitors.values() if visitor not in waiting]
-        oldest = min(idle, key=lambda visitor: visitor.seen, default=None)
-        if oldest and time.time() - oldest.seen > LAPSE_SECONDS:
-            del self.visitors[oldest.token]
-            self._messages_of_lapsed += oldest.messages
-            self._tokens_of_lapsed += oldest.tokens
+    def _let_lapse(self, address: str) -> None:
+        """Forget a visitor for one from this address; what was used stays counted.
+
+        It is one who was not heard of for long enough, or of an address that has more than half of the places.
+        """
+        of_address = Counter(one.address for one in self.visitors.values() if one.address not in OWN)
+        waiting, most = [turn.visitor for turn in self._queue], max(self.limits.visitors // 2, of_address[address] + 1)
+
+        def may_go(visitor: Visitor) -> bool:
+            if of_address[visitor.address] > most:
+                return True
+            lapse = LAPSE_SECONDS if visitor.messages else LAPSE_SECONDS_OF_SILENT
+            return time.time() - visitor.seen > lapse
+
+        idle = [visitor for visitor in self.visitors.values() if visitor not in waiting and may_go(visitor)]
+        if idle:
+            gone = self.visitors.pop(min(idle, key=lambda visitor: (visitor.messages > 0, visitor.seen)).token)
+            self._messages_of_lapsed += gone.messages
+            self._tokens_of_lapsed += gone.tokens
 
     def _check_tries(self, address: str) -> None:
         """Raise TooManyTries while too many wrong passwords of the last minute came from here, or from anywhere."""

@@ -525,12 +525,8 @@ GATE = Group(
             '        if "session_hash" in message:\n            self._own(visitor, message["session_hash"])',
             "        pass",
         ),
-        (
-            "                if len(body) > most:\n                    raise Refused(413)",
-            "                if False:\n                    raise Refused(413)",
-        ),
         ('httponly=True, samesite="lax"', 'samesite="lax"'),
-        ('    "x-frame-options": "DENY",\n', ""),
+        ("        if not is_own(request):", "        if False:"),
     ),
 )
 
@@ -885,10 +881,23 @@ OWN_PAGE = Group(
     ("test_walls.py", "test_app.py"),
     (
         ('        if not LOCAL.fullmatch(request.headers.get("host", "")):', "        if False:"),
+        ("        if not is_own(request):", "        if False:"),
+    ),
+)
+
+WALLS = Group(
+    "core/sharing/walls.py",
+    ("test_walls.py", "test_share.py"),
+    (
         (
-            '    return site in ("same-origin", "none") and (origin is None or',
-            '    return site in ("same-origin", "none") or (origin is None or',
+            '    return site == "none" and (origin is None or',
+            '    return site == "none" or (origin is None or',
         ),
+        (
+            "                if len(body) > most:\n                    raise Refused(413)",
+            "                if False:\n                    raise Refused(413)",
+        ),
+        ('    "x-frame-options": "DENY",\n', ""),
     ),
 )
 
@@ -913,6 +922,7 @@ GROUPS = (
         SHARING,
         GATE,
         OWN_PAGE,
+        WALLS,
         DATABASE,
         STORE,
         MIGRATIONS,
