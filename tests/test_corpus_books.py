@@ -1,9 +1,11 @@
 """Faults that were found by reading thirty rows each of real books, pages, office files and exports."""
 
+import gzip
 import json
 
 import pytest
 
+from core.corpus import __main__ as commands
 from core.corpus import contents, wrapped_lines
 from core.corpus.formats import markup, pdf, people
 from core.corpus.formats.people import Said
@@ -185,6 +187,22 @@ def test_the_numbered_contents_of_a_text_go_and_a_list_stays():
     assert told == [11]
     few = list(enumerate(["Содержание", "письма", "было", "простым.", ""], 1))
     assert list(contents.without_listed(iter(few), told.append)) == few
+
+
+def test_the_last_row_of_a_table_that_is_cut_off_is_set_aside(tmp_path):
+    answers = [f"Ответ {at * 7919 % 997}" for at in range(3000)]
+    data = gzip.compress("".join(["question,answer\n", *(f"В,{answer}\n" for answer in answers)]).encode())
+    card = made(tmp_path, "a.csv.gz", data[: len(data) * 2 // 3])
+    assert [turns[1][1] for turns in said(card)] == answers[: card["rows"]]
+    assert (1000 < card["rows"] < 2900, card["reasons"]) == (True, {"file_cut": 2})
+
+
+def test_operators_and_customers_are_known_and_other_roles_are_named(tmp_path, capsys):
+    rows = "dialog;speaker;text\n1;Клиент;Здравствуйте\n1;Оператор;Добрый день\n"
+    assert said(made(tmp_path, "a.csv", rows)) == [[("user", "Здравствуйте"), ("assistant", "Добрый день")]]
+    (tmp_path / "b.csv").write_text(rows.replace("Клиент", "Аня").replace("Оператор", "Игорь"), "utf-8")
+    assert commands.main(["import", str(tmp_path / "b.csv"), "--name", "b"]) == 1
+    assert """--options '{"roles": {"Аня": "user", "Игорь": "assistant"}}'""" in capsys.readouterr().err
 
 
 MANUAL = r"""'\" t

@@ -17,7 +17,7 @@ PLAIN = {
     "Question column", "Column with the answer, the turns or the text", "Page", "Your corpora",
     "Name of the cleaned corpus", "Name of the corpus", "Tokens", "Your own recipe (YAML)", "Jobs", "Run shown",
     "Waiting run", "First", "Second", "Name of the set", "Run", "Name", "Note",
-    "New value", "Log scale", "Export", "Format", "Approach", "Method", "Or a file of personas", "Name of the profile", "Groups of settings", "Columns",
+    "New value", "Log scale", "Export", "Format", "Approach", "Method", "Or a file of personas", "Name of the profile", "Groups of settings", "Columns", "Imported adapters",
 }  # fmt: skip
 PLAIN_BEGINNINGS = ("Files of any kind", "Repair turns (", "Replace personal data (", "Who replies: ")
 MOST_CONTROLS = 16
@@ -152,7 +152,7 @@ def test_a_house_with_a_run_says_what_it_learned_and_what_comes_next(trained_run
     assert say("opening.step.trained", count=1) in road
     assert say("learned.title") in road
     assert 'class="step done" href="#playground"' in road
-    assert 'class="button primary" href="#playground"' in road
+    assert f'class="button primary" href="#playground/run:{trained_run}"' in road
     assert (timer.active, tour.open) == (False, False)
 
 

@@ -93,7 +93,7 @@ accelerate AdamW Adaptation Add Admin all all-linear alpaca alpha Apple Arrow ar
 beta bitsandbytes c capability chat Chat chosen code Completion compute config Connect Connection Connections
 Ctrl+C cuBLAS Custom d Direct Discord DoRA dpo dropout Dropout e Endpoint Enter Esc estimate-memory Excel Face
 flash flash-attn flash-linear-attention FlashAttention Google Gradio grid Hub Hugging Id id import Intel Kahneman-Tversky kto learn Liger
-liger-kernel Lines Llama log-softmax LoRA LoRA+ loss Loss Low-Rank m Markdown merged messages Mistral mix
+liger-kernel Lines Llama log-softmax LoRA LoRA+ loss Loss Low-Rank m man Markdown merged messages Mistral mix
 Modelfile n NEFTune Nexus Ollama Open OpenAI openai-compat-endpoint OpenAI-compatible optim Optimization packing
 paged Parquet peft pissa PowerPoint precision preference Preference prompt Python python PyTorch QLoRA Qwen r rank
 rejected ROCm rsLoRA run s sdpa seed Self-BLEU Settings sharegpt Shift+Enter SillyTavern Soulsmith start Studio

@@ -53,7 +53,16 @@ def main(argv: list[str] | None = None) -> int:
 def _suggest(arguments, error: UserError) -> None:
     """Print the mappings that would make rows of files that gave none."""
     if getattr(error, "name", "") == "CorpusEmpty":
-        for one in corpus.look(arguments.files)["suggestions"]:
+        seen = corpus.look(arguments.files)
+        if names := list(seen["unknown_roles"])[:4]:
+            roles = dict(zip(names, ["user", *["assistant"] * len(names)], strict=False))
+            options = json.dumps({"roles": roles}, ensure_ascii=False)
+            print(
+                f"  --options '{options}' would say who speaks: put user and assistant where they belong",
+                file=sys.stderr,
+            )
+            return
+        for one in seen["suggestions"]:
             options = json.dumps({"mapping": one["mapping"]}, ensure_ascii=False)
             print(f"  --options '{options}' would make {one['rows']} rows of the first records", file=sys.stderr)
 

@@ -109,6 +109,17 @@ def _looks_like(head: bytes) -> str:
     return "media_file" if head[4:8] == b"ftyp" else found
 
 
+def _without_torn(records: Iterator[Record | Bad]) -> Iterator[Record | Bad]:
+    """The rows of a table that is cut off, but for the last one, of which nobody knows whether it is whole."""
+    last = None
+    for record in records:
+        if last is not None:
+            yield last
+        last = record
+    if last is not None:
+        yield Bad(last.place, "file_cut", str(last.value)[:200]) if isinstance(last, Record) else last
+
+
 def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
     """The records of a file; whatever a library throws at damaged bytes ends the file with one Bad."""
     if (damage := source.damage()) not in ("", "file_cut"):
@@ -116,6 +127,8 @@ def _guarded(form: Format, source: Source) -> Iterator[Record | Bad]:
         return
     try:
         records = form.read(source)
+        if damage and form.name == "csv":
+            records = _without_torn(records)
         yield from turn_rows.joined(records) if form.name in turn_rows.FORMATS else records
     except PackedTooMuch:
         yield Bad("", "packed_too_much")

@@ -7,7 +7,7 @@ from core.corpus import documents, encodings, mojibake
 from core.corpus.sources import Bad, Format, Record, Source
 
 HEAD = re.compile(  # comments, definitions and empty requests may stand before the title
-    r"""(?:[.']\\"[^\n]*\n|\.?[ \t]*\n|\.(?:de|ie|el|if|nh|ds|tr|nr|IX|\\})[^\n]*\n)*\.(?:TH|Dd)\s"""
+    r"""(?:[.']\\"[^\n]*\n|\.{0,2}[ \t]*\n|\.(?!TH|Dd)(?:[A-Za-z]{2}|\\})[^\n]*\n)*\.(?:TH|Dd)\s"""
 )
 COMMENT = re.compile(r"^[.'][ \t]*\\\".*\n|\\\".*$", re.MULTILINE)
 FONT = re.compile(r"\\f(?:\[[^\]]*\]|\(..|.)|\\s[-+]?\d|\\[&|^%/,:]|\\k.|\\[hv]'[^']*'")
@@ -69,7 +69,7 @@ class _Page:
             if mark != "- ":
                 self.end()
         elif words.strip():
-            self.held.append(words.strip())
+            self.held.append(re.sub(" {2,}", " ", words.strip()))
         else:
             self.end()
 
