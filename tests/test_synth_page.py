@@ -141,7 +141,7 @@ def test_a_recipe_is_told_in_a_sentence_with_its_steps():
 def test_every_reason_of_a_chain_has_words(lang):
     reasons = {"length", "turns", "turn_length", "missing_word", "banned_word", "forbidden_word", "spec", "worn"}
     reasons |= {"too_often", "ending", "repeats", "not_longer", "not_new", "shared_noun", "shared_name", "new_number"}
-    reasons |= {"other_language", "low_score", "not_recognised", "no_verdict", "template"}
+    reasons |= {"other_language", "low_score", "not_recognised", "no_verdict", "template", "too_near", "too_far"}
     assert {reason: reason in prompts.WORDS["faults"][lang] for reason in reasons - OF_A_ROW} == dict.fromkeys(
         reasons - OF_A_ROW, True
     )
