@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from core import errors, files, jobs, paths
+from core import damage, errors, files, jobs, paths
 from core.chat import imported
 from core.errors import UserError
 from core.models import base_identity, models
@@ -158,7 +158,7 @@ def _import(request: dict, token: str | None) -> dict:
 
 def _base(name: str, source: Path) -> str:
     """The base of an adapter; the starter for what was trained on the starter's own rounded weights."""
-    known = files.read_json(source / base_identity.FILE)
+    known = damage.read(source / base_identity.FILE, "adapters/*/base.json")
     return models.STARTER if name == base_identity.STARTER_HUB_ID and known.get("source") else name
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from core import events, files, paths
+from core import damage, events, files, paths
 from core.errors import UserError
 from core.models import model_files, models
 from core.training import start as training_start
@@ -135,7 +135,9 @@ def repeated(config: TrainConfig, run_id: str) -> TrainConfig:
 def keep(config: TrainConfig, run_dir: Path) -> None:
     """Put the weights of a config's start and the ancestry into the directory of a run; a hub id's come later."""
     if (folder := source(config.start)) is not None:
-        of_copy = files.read_json(folder.parent / CARD).get("ancestry") if folder.name == FOLDER else None
+        of_copy = (
+            damage.read(folder.parent / CARD, "runs/*/start.json").get("ancestry") if folder.name == FOLDER else None
+        )
         ancestry = of_copy or [_entry(config.start), *_ancestry_of(config.start)]
         files.write_json(run_dir / CARD, {"ancestry": ancestry})
         _link(folder, run_dir / FOLDER)
@@ -174,7 +176,7 @@ def ancestry(run_id: str) -> list[dict]:
     {"start": as the config has it, "run": id or "", "name", "step", "eval_loss": of the weights, "task", "corpus",
     "base_hash", "gone": whether that run was deleted}; what is not known is None.
     """
-    listed = files.read_json(paths.run(run_id) / CARD).get("ancestry", [])
+    listed = damage.read(paths.run(run_id) / CARD, "runs/*/start.json").get("ancestry", [])
     return [entry | {"gone": bool(entry["run"]) and not _config(entry["run"])} for entry in listed]
 
 
@@ -190,7 +192,8 @@ def _entry(start: str) -> dict:
         step = int(checkpoint.rpartition("-")[2])
         loss = dict(evals_of(str(run_dir / checkpoint))).get(step)
     corpus = (
-        files.read_json(paths.corpus_of_run(config["corpus"]) / "card.json").get("name") or Path(config["corpus"]).stem
+        damage.read(paths.corpus_of_run(config["corpus"]) / "card.json", "corpora/*/card.json").get("name")
+        or Path(config["corpus"]).stem
     )
     known = {"task": config.get("task", "chat"), "corpus": corpus, "step": step, "eval_loss": loss}
     hashes = [event["base_hash"] for event in events.read(run_dir)[0] if "base_hash" in event]
@@ -199,7 +202,7 @@ def _entry(start: str) -> dict:
 
 def _result(run_dir: Path) -> tuple[int | None, float | None]:
     """The step of the weights that a run ended with, and their loss on held-out rows."""
-    last, label = events.last(run_dir) or {}, files.read_json(run_dir / "label.json")
+    last, label = events.last(run_dir) or {}, damage.read(run_dir / "label.json", "runs/*/label.json")
     step, taken_at = label.get("taken", (None, 0))
     if taken_at > last.get("time", 0):
         checkpoint = run_dir / f"checkpoint-{step}"
@@ -215,7 +218,7 @@ def _ancestry_of(start: str) -> list[dict]:
     """The ancestry of the run that a start names; that of a folder is none."""
     if not start.startswith(RUN):
         return []
-    return files.read_json(paths.run(_parts(start)[0]) / CARD).get("ancestry", [])
+    return damage.read(paths.run(_parts(start)[0]) / CARD, "runs/*/start.json").get("ancestry", [])
 
 
 def _parts(start: str) -> tuple[str, str]:
@@ -226,12 +229,12 @@ def _parts(start: str) -> tuple[str, str]:
 def _config(run_id: str) -> dict:
     """The settings of a run as they are on the disk; {} where there is no such run."""
     with suppress(paths.NotOurs):
-        return files.read_json(paths.run(run_id) / "config.json", needs=("base_model", "corpus"))
+        return damage.read(paths.run(run_id) / "config.json", "runs/*/config.json")
     return {}
 
 
 def _label(run_id: str) -> str:
-    return files.read_json(paths.run(run_id) / "label.json").get("name") or run_id
+    return damage.read(paths.run(run_id) / "label.json", "runs/*/label.json").get("name") or run_id
 
 
 def _base_name(adapter: dict) -> str:
