@@ -17,7 +17,13 @@ from typing import Any
 from core.training.errors import UserError as UserError
 from core.training.errors import first_line as first_line
 
-KEYS = ("SOULSMITH_API_KEY", "OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")  # variables with a secret
+KEYS = (
+    "SOULSMITH_API_KEY",
+    "OPENAI_API_KEY",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "SOULSMITH_HUB_TOKEN",
+)  # variables with a secret
 
 
 def without_keys(text: str) -> str:

@@ -16,6 +16,7 @@ import orjson
 from core.errors import UserError
 
 BLOCK_BYTES = 65_536
+MOST_CHARACTERS = 2**20  # of a text that a person writes or hands in whole
 _damage: dict[Path, str] = {}  # files that this process found damaged: what was wrong when they were read last
 
 
@@ -42,6 +43,16 @@ class SystemRefused(UserError):
     template = "{path}: the system refused ({reason}). Check the disk, then try again."
 
 
+class LineDamaged(UserError):
+    template = "{path}, line {line}: this is no object of JSON. Put a copy of the file back, or cut that line out, and try again."
+
+
+class TextTooLong(UserError):
+    template = (
+        "{file} has more than {most} characters, too many for a text that is read at once. Shorten it and try again."
+    )
+
+
 def worded(error: OSError, path: Path | None = None) -> UserError:
     """An error of the system as a sentence; `path` where it does not say which file it is about."""
     named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else path
@@ -57,11 +68,12 @@ def worded(error: OSError, path: Path | None = None) -> UserError:
     return SystemRefused(path=shown, reason=error.strerror or error)
 
 
-def read_json(path: Path, kind: type = dict, *, needs: tuple[str, ...] = ()):
-    """What a file holds if it is of this kind (dict or list) and has these keys; else an empty one.
+def read_json(path: Path, shape=dict):
+    """What a file holds if it is of this shape, as fits() takes it; else an empty dict or list.
 
     A file that is there and cannot be read so is noted: see damage().
     """
+    kind = list if shape is list or isinstance(shape, list) else dict
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -71,10 +83,29 @@ def read_json(path: Path, kind: type = dict, *, needs: tuple[str, ...] = ()):
         return note_damage(path, reason(path)) or kind()
     except (ValueError, RecursionError):
         return note_damage(path, "empty" if _is_empty(path) else "not_json") or kind()
-    if not isinstance(values, kind) or any(name not in values for name in needs):
+    if not fits(values, shape):
         return note_damage(path, "wrong_kind") or kind()
     _damage.pop(path, None)
     return values
+
+
+def fits(value, shape) -> bool:
+    """Whether a value is of a shape.
+
+    A shape is a type (`int | None` may be absent), a range, {key: shape}, {str: the shape of every value}, [the shape of
+    every item], or a tuple of shapes of which one has to fit.
+    """
+    if isinstance(shape, tuple):
+        return any(fits(value, one) for one in shape)
+    if isinstance(shape, dict) and str in shape:
+        return isinstance(value, dict) and all(fits(one, shape[str]) for one in value.values())
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(fits(value.get(name), one) for name, one in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(fits(one, shape[0]) for one in value)
+    if isinstance(shape, range):
+        return isinstance(value, int) and value in shape
+    return value is None if shape is None else isinstance(value, shape)
 
 
 def note_damage(path: Path, reason: str) -> None:
@@ -173,6 +204,27 @@ def _rename(scratch: Path, path: Path) -> None:
             time.sleep(0.05)
 
 
+def read_text(path: Path) -> str:
+    """The text of a file that a person hands in.
+
+    Raises:
+        TextTooLong: before more is read. OSError, UnicodeDecodeError.
+    """
+    with path.open(encoding="utf-8-sig") as file:
+        return check_length(file.read(MOST_CHARACTERS + 1), path.name)
+
+
+def check_length(text: str, file: str) -> str:
+    """The same text, refused where it is too long to be read at once.
+
+    Raises:
+        TextTooLong.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise TextTooLong(file=file, most=MOST_CHARACTERS)
+    return text
+
+
 def read_secret(path: Path) -> str:
     """What write_secret() wrote; nothing where it cannot be read."""
     try:
@@ -215,11 +267,29 @@ def is_disk_full(error: Exception) -> bool:
     return getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in words or "no space left" in words
 
 
-def lines(path: Path) -> Iterator[dict]:
-    """The object of every line of a file that is whole; nothing where there is no file."""
+def lines(path: Path, shape=dict) -> Iterator[dict]:
+    """The object of every line of a file that is whole; nothing where there is no file.
+
+    Raises:
+        LineDamaged: at the first line that is none, or not of this shape.
+    """
     if path.exists():
         with path.open("rb", buffering=1 << 20) as file:
-            yield from map(orjson.loads, file)
+            for number, line in enumerate(file, 1):
+                try:
+                    values = orjson.loads(line)
+                except ValueError:
+                    values = None
+                if not fits(values, shape):
+                    raise LineDamaged(path=path, line=number)
+                yield values
+
+
+def undamaged_lines(path: Path) -> Iterator[dict]:
+    """The objects of a file's lines, damaged ones passed over; nothing where it cannot be opened."""
+    with suppress(OSError), path.open("rb") as file:
+        for line in file:
+            yield from parsed(line)
 
 
 def parsed(lines: bytes) -> list[dict]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from core import errors, events, files, paths, process
+from core import damage, errors, events, files, paths, process
 from core.errors import UserError
 
 AT_WORK = ("running", "stopping", "pausing")  # a process works on it
@@ -29,6 +29,7 @@ ACTIVE = ("queued", *AT_WORK)  # its state will change without a person's doing
 ENDS = ("stop", "pause")
 WAITS = ("resume", "hold")
 ONCE = ("save", "sample")
+REQUEST = "synth/*/job.json"  # the pattern of a request: those of all jobs have one shape
 STARTING_SECONDS = 30  # that a new process gets to take its lock
 # A process that is killed deep in a driver dies late; without flock a look takes the lock for an instant.
 LOCK_SECONDS = 20
@@ -99,7 +100,7 @@ def make_directory(home: Path, name: str, fill: Callable[[Path], None], director
 
 def listed(home: Path) -> list[Path]:
     """The directories of all jobs, newest first; one whose request is damaged is passed over (core/damage.py names it)."""
-    requests = (path for path in home.glob("[!.]*/job.json") if files.read_json(path, needs=("name",)))
+    requests = (path for path in home.glob("[!.]*/job.json") if damage.read(path, REQUEST))
     return sorted((path.parent for path in requests), reverse=True)
 
 
@@ -117,7 +118,7 @@ def request(directory: Path) -> dict:
     Raises:
         JobDamaged.
     """
-    if values := files.read_json(directory / "job.json", needs=("name",)):
+    if values := damage.read(directory / "job.json", REQUEST):
         return values
     raise JobDamaged(job=directory.name, path=directory / "job.json")
 
@@ -209,7 +210,7 @@ def latest_request(directory: Path) -> dict:
         with suppress(FileNotFoundError):
             when = (directory / f"control.{name}").stat().st_mtime
             return {"request": name, "after": -1, "asked": round(when, 3)}
-    control = files.read_json(directory / "control.json")
+    control = damage.read(directory / "control.json", "runs/*/control.json")
     if control and "asked" not in control:  # of a job of an older version
         control = {"after": -1, "asked": round((directory / "control.json").stat().st_mtime, 3)} | control
     return control
@@ -238,7 +239,9 @@ def waits(directory: Path) -> str:
 def once_requests(directory: Path) -> dict[str, float]:
     """When a save and a sample were asked for last."""
     # Up to 0.9.0 the file had another name.
-    return files.read_json(directory / "wishes.json") | files.read_json(directory / "once.json")
+    return damage.read(directory / "wishes.json", "runs/*/wishes.json") | damage.read(
+        directory / "once.json", "runs/*/once.json"
+    )
 
 
 # Processes
@@ -246,10 +249,10 @@ def once_requests(directory: Path) -> dict[str, float]:
 
 def last_process(directory: Path) -> dict:
     """The last process of a run: {"boot_id", "pid", "starts": in a row without a new checkpoint}, or {}."""
-    earlier = files.read_json(directory / "life.json")  # its name before process.json
+    earlier = damage.read(directory / "life.json", "runs/*/life.json")  # its name before process.json
     if "boot" in earlier:
         earlier["boot_id"] = earlier.pop("boot")
-    return earlier | files.read_json(directory / "process.json")
+    return earlier | damage.read(directory / "process.json", "runs/*/process.json")
 
 
 def start(directory: Path, module: str, environment: dict[str, str]) -> None:

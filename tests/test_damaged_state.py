@@ -28,7 +28,8 @@ from ui import pages
 from ui.text import Say
 
 PLACES = ("synth", "arena", "exports", "checks", "demos", "serve", "hub", "prompt-searches")
-OF_A_RUN = ("control.json", "once.json", "wishes.json", "card.json", "start.json", "life.json")
+OF_A_RUN = {"control.json": {"after": -1}, "once.json": {"save": 1.0}, "wishes.json": {"sample": 1.0},
+            "card.json": {"uuid": None}, "start.json": {"ancestry": []}, "life.json": {"starts": 1}}  # fmt: skip
 NOBODY = 65534
 WEIGHTS = ("adapter", "model", "checkpoint-*")  # of a run: read by libraries, and checked where they are loaded
 
@@ -58,6 +59,17 @@ def a_word(path: Path) -> None:
     path.write_text('"x"')
 
 
+def inner_type(path: Path) -> None:
+    """The keys are right, and what they hold is of another type."""
+    values = json.loads(path.read_text())
+    other = [5] if isinstance(values, list) else {name: of_other_type(value) for name, value in values.items()}
+    path.write_text(json.dumps(other))
+
+
+def of_other_type(value):
+    return [True] if isinstance(value, int | float | None) else 5
+
+
 def unreadable(path: Path) -> None:
     path.chmod(0)
 
@@ -79,8 +91,10 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
     with home_at(home):
         shutil.copytree(paths.run(trained[1]), paths.runs() / "20200101-000000-first")
         for run_id in runs.listed():
-            for name in (*OF_A_RUN, "run.lock", "log.txt"):
-                (paths.run(run_id) / name).write_text("" if name.endswith(("lock", "txt")) else "{}")
+            for name in ("run.lock", "log.txt"):
+                (paths.run(run_id) / name).touch()
+            for name, values in OF_A_RUN.items():
+                files.write_json(paths.run(run_id) / name, values)
         for name in ("sea", "tide"):
             corpus.create([tiny_corpus], name)
         for card in corpus.listed():
@@ -89,6 +103,8 @@ def full_home(trained, tiny_corpus, tmp_path_factory) -> Path:
             profiles.save(profiles.Profile(name, system_prompt="Be brief."))
             prompts.save(name, "# sea\nWhat is a tide?")
             fill_model(home / "models" / name, id=name, title=name)
+            for place in (home / "exports" / f"merged {name}" / "merged", home / "adapters" / name):
+                files.write_json(made(place / "base.json"), {"name": "me/base"})
             fill_model(home / "exports" / f"merged {name}" / "merged", title=name, base_model="Ann")
             fill_model(home / "adapters" / name, id=f"me/{name}", title=name, base_model="Ann")
             for place in PLACES:
@@ -142,6 +158,10 @@ def fill_job(directory: Path, place: str) -> None:
         (directory / name).touch()
     events.append(directory, "started", pid=1)
     events.append(directory, "stopped")
+    if place == "synth":
+        row = {"text": "A tide.", "row": 0, "number": 0, "recipe": {"row": 0, "tokens": 2}}
+        for name in ("rows", "aside", "dropped", "again", "received"):
+            (directory / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
     if place == "arena":
         reply = {"text": "A tide.", "tokens": 2, "finish_reason": "stop"}
         row = json.dumps({"prompt": 0, "a": reply, "b": reply | {"text": "No."}})
@@ -229,7 +249,16 @@ GOES = {
 
 
 def test_the_list_holds_every_file_that_is_written(full_home):
-    patterns = [*damage.OBJECTS, *damage.LINES, *damage.LOGS, "soulsmith.*", "corpora/*/*", "*/.*", "exports/*/*"]
+    patterns = [
+        *damage.OBJECTS,
+        *damage.LINES,
+        *damage.LOGS,
+        damage.RECIPES,
+        "soulsmith.*",
+        "corpora/*/*",
+        "*/.*",
+        "exports/*/*",
+    ]
     known = {path for pattern in patterns for path in full_home.glob(pattern)}
     weights = {path for part in WEIGHTS for path in full_home.glob(f"runs/*/{part}/**/*")}
     weights |= set(full_home.glob("tokens/*/*"))
@@ -261,12 +290,17 @@ FAST = (empty, garbage, a_directory)  # the other damages of the longest test ar
 
 
 @pytest.mark.parametrize(
-    "hurt", [pytest.param(hurt, marks=[] if hurt in FAST else [pytest.mark.slow], id=hurt.__name__) for hurt in DAMAGES]
+    "hurt",
+    [
+        pytest.param(hurt, marks=[] if hurt in FAST else [pytest.mark.slow], id=hurt.__name__)
+        for hurt in (*DAMAGES, inner_type)
+    ],
 )
 def test_a_damaged_file_hides_nothing_else_and_is_named(hurt_home, hurt):
     before, wrong = listed(), {}
-    for pattern, (kind, _, _) in damage.OBJECTS.items():
-        path, is_fine = first(hurt_home, pattern), hurt is a_list and kind is list
+    for pattern, (shape, _) in damage.OBJECTS.items():
+        path = first(hurt_home, pattern)
+        is_fine = (hurt is a_list and shape is list) or (hurt is inner_type and shape in (dict, list))
         with damaged(path, hurt):
             gone, named = missing(before), [one.path for one in damage.found()]
             if not is_allowed_to_go(pattern, gone) or named != ([] if is_fine else [path]):

@@ -79,3 +79,14 @@ def test_a_file_in_a_closed_directory_is_named_and_nothing_breaks(tmp_path, monk
         monkeypatch.setattr(Path, name, refuse)
     path = tmp_path / "closed" / "card.json"
     assert (files.read_json(path), files.damage()) == ({}, {path: "unreadable"})
+
+
+def test_a_value_fits_a_shape():
+    shape = {"name": str, "every": range(1, 9), "tags": ([str], None), "rows": {str: int | float}}
+    whole = {"name": "a", "every": 1, "rows": {"b": 0.5}}
+    assert files.fits(whole, shape)
+    assert files.fits(whole | {"tags": ["c"], "more": 1}, shape)
+    for other in ({"name": 5}, {"every": 0}, {"every": 1.5}, {"tags": [1]}, {"tags": "c"}, {"rows": {"b": "c"}}):
+        assert not files.fits(whole | other, shape)
+    assert not files.fits({"name": "a"}, shape)
+    assert not files.fits([], shape)

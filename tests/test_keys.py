@@ -154,3 +154,11 @@ def test_what_looks_like_a_key_is_hidden_too(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     text = f"a {'hf_' + 'a' * 34} b sk-{'b' * 40}, hf_cache sk-short"
     assert errors.without_keys(text) == "a [key] b [key], hf_cache sk-short"
+
+
+def test_each_secret_variable_is_hidden(monkeypatch):
+    assert "SOULSMITH_HUB_TOKEN" in errors.KEYS
+    for name in errors.KEYS:
+        monkeypatch.setenv(name, f"secret of {name}")
+        assert errors.without_keys(f"a secret of {name} b") == "a [key] b"
+        monkeypatch.delenv(name)

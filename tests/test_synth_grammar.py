@@ -5,8 +5,9 @@ import time
 
 import pytest
 
+from core import files
 from core.corpus import diversity_metrics, turns
-from core.synth import agreement, counting, grammar, recipes, rules
+from core.synth import agreement, counting, grammar, preview, recipes, rules
 
 
 def read(rules: str, lang: str = "en", head: str = "") -> recipes.Recipe:
@@ -118,7 +119,9 @@ def test_a_bad_rule_is_named(rules, trouble, words):
 DOUBLING = "".join(f"  r{at}: ['{{r{at + 1}}}{{r{at + 1}}}']\n" for at in range(45)) + "  r45: [x]\n"
 CHAIN = "".join(f"  r{at}: ['{{r{at + 1}}}']\n" for at in range(20_000)) + "  r20000: [x]\n"
 LOOP = "".join(f"  r{at}: ['{{r{(at + 1) % 20_000}}}', x]\n" for at in range(20_000))
-LAUGHS = "".join(f"  r{at}: &r{at} [{{x: *r{at - 1}, y: *r{at - 1}, z: *r{at - 1}}}]\n" for at in range(1, 13))
+LAUGHS = "kind: grid\nprompt: '{a8}'\naxes:\n  a0: &a0 [x, y]\n" + "".join(
+    f"  a{at}: &a{at} [{', '.join([f'*a{at - 1}'] * 10)}]\n" for at in range(1, 9)
+)
 
 
 @pytest.mark.parametrize(
@@ -134,8 +137,7 @@ LAUGHS = "".join(f"  r{at}: &r{at} [{{x: *r{at - 1}, y: *r{at - 1}, z: *r{at - 1
         ("decay: .nan\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "decay is nan"),
         ("", DOUBLING, grammar.RowTooManySteps, "more than 100000 rules to make one row"),
         ("", CHAIN, grammar.RowTooDeep, 'rule "r0" uses rules within rules so deep'),
-        ("", "  r0: &r [{x: &a [1, 2]}]\n" + LAUGHS.replace("*r0", "*r"), grammar.TooManyRules, "more than 100000 rules"),
-        ("", "  r0: &r\n    x: *r\n", recipes.RulesEndless, "rules or lists contain themselves"),
+        ("", "  r0: &r\n    x: *r\n", recipes.AliasUsed, "aliases. Write out what \\*r"),
     ],
 )  # fmt: skip
 def test_what_would_never_end_ends_in_words_within_seconds(head, rules, trouble, words):
@@ -143,6 +145,18 @@ def test_what_would_never_end_ends_in_words_within_seconds(head, rules, trouble,
     with pytest.raises(trouble, match=words):
         counting.distinct(read(rules, head=f"start: r0\n{head}"))
     assert time.monotonic() - began < 20
+
+
+def test_a_recipe_of_600_bytes_that_would_hold_a_billion_texts_is_refused():
+    assert len(LAUGHS) < 700
+    with pytest.raises(recipes.AliasUsed, match=r"a.yaml, line 5: recipes do without aliases. Write out what \*a0"):
+        preview.first(recipes.from_text(LAUGHS, "a.yaml"))
+    with pytest.raises(files.TextTooLong, match=r"a\.yaml has more than 1048576 characters"):
+        recipes.from_text("#" * (2**20 + 1), "a.yaml")
+
+
+def test_a_star_that_is_no_alias_is_read():
+    assert texts(read("  text: ['0.5 * snow', \"*snow*\"]\n"), 1)[0].lower() in ("snow", "*snow*")
 
 
 @pytest.mark.slow

@@ -112,4 +112,7 @@ def pairs(say: Say, pairs: list[dict], total: int) -> Markup:
 def choices(say: Say) -> list[tuple[str, str]]:
     """The corpora as choices: what is shown and the id."""
     cards = corpus.listed()
-    return [(say("corpora.choice", name=card["name"], rows=say.number(card["rows"], 9)), card["id"]) for card in cards]
+    return [
+        (say("corpora.choice", name=card["name"], rows=say.number(card.get("rows") or 0, 9)), card["id"])
+        for card in cards
+    ]

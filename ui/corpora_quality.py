@@ -6,7 +6,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import files
+from core import damage
 from core.corpus import cleaning, corpus, duplicates, export, import_process
 from core.errors import UserError
 from ui import corpora_html as markup
@@ -66,7 +66,7 @@ def shown(say: Say, corpus_id: str | None) -> list:
     if not corpus_id:
         return hidden
     try:
-        report = files.read_json(corpus.directory(corpus_id) / "report.json", needs=("lengths",))
+        report = damage.read(corpus.directory(corpus_id) / "report.json", "corpora/*/report.json")
         name = corpus.card(corpus_id)["name"]
     except UserError:
         return hidden

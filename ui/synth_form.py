@@ -5,6 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from core import files
 from core.corpus import corpus
 from core.errors import UserError
 from core.models import models
@@ -108,12 +109,13 @@ def on_corpus(say: Say, name: str | None):
     return gr.update(choices=choices, value=list(topics), visible=len(topics) > 1)
 
 
+@show_errors
 def on_personas(say: Say, file: str | None):
     """The lines of a dropped file, in the box where they can be read and changed."""
     if not file:
         return gr.skip()
     try:
-        return Path(file).read_text(encoding="utf-8-sig")
+        return files.read_text(Path(file))
     except UnicodeDecodeError as error:
         raise Refused(say("synth.personas.unreadable")) from error
 

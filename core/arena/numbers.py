@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import mean
 
-from core import files
+from core import damage
 from core.arena import matches
 from core.errors import UserError
 from core.runs import learned
@@ -17,7 +17,7 @@ GRAM = 4  # words of a phrase that is repeated
 
 def of(directory: Path, request: dict) -> dict:
     """The numbers of each side: {"a": {...}, "b": {...}}."""
-    measured = files.read_json(directory / "measured.json", needs=("a", "b")) or {"a": {}, "b": {}}
+    measured = damage.read(directory / "measured.json", "arena/*/measured.json") or {"a": {}, "b": {}}
     rows = matches.answers(directory)
     return {
         side: _of_side([row[side] for row in rows], measured[side].get("held_out_loss"), request[side]) for side in "ab"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core import files, paths
+from core import damage, files, paths
 from core.errors import UserError
 
 MOST = 500
@@ -32,7 +32,7 @@ def listed() -> list[dict]:
     """All sets: {"id", "title", "count"}, the built-in ones first; a damaged file is passed over."""
     sets = []
     for path in [*sorted((paths.assets() / "prompts").glob("*.json")), *sorted(_own().glob("*.json"))]:
-        if values := files.read_json(path, needs=("title", "prompts")):
+        if values := damage.read(path, "prompts/*.json"):
             sets.append({"id": path.stem, "title": values["title"], "count": len(values["prompts"])})
     return sets
 
@@ -113,7 +113,7 @@ def _own() -> Path:
 
 
 def _values(name: str) -> dict:
-    if values := files.read_json(_place(name), needs=("title", "prompts")):
+    if values := damage.read(_place(name), "prompts/*.json"):
         return values
     raise PromptsMissing(name=name)
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import files, paths
+from core import damage, paths
 from core.chat import imported, profiles
 from core.chat.types import BASE, TUNED, BaseGone, ChatModelGone, NoAdapter
 from core.errors import UserError
@@ -144,6 +144,6 @@ def _imported() -> Iterator[ChatModel]:
 def _merged() -> Iterator[ChatModel]:
     """Models that were exported as whole ones and are still where they were written."""
     for card in sorted(paths.exports().glob("[!.]*/merged/soulsmith.json")):
-        if values := files.read_json(card, needs=("title", "base_model")):
+        if values := damage.read(card, "exports/*/merged/soulsmith.json"):
             id, folder = f"merged:{card.parent.parent.name}", card.parent
             yield ChatModel(id, "merged", values["title"], values["base_model"], folder, whole=True)

@@ -2,7 +2,6 @@
 
 import gc
 import itertools
-import json
 import threading
 import traceback
 from contextlib import suppress
@@ -14,6 +13,7 @@ import psutil
 import torch
 from safetensors import safe_open
 
+from core import files
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
 from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
@@ -156,7 +156,7 @@ def _key(one: ChatModel, device: str, chosen: dict[str, ChatModel]) -> Key:
     directory = one.weights if one.whole else Path(chat_models.base_directory(one))
     parameters = ()
     if one.is_adapter:
-        values = json.loads((one.weights / "adapter_config.json").read_text(encoding="utf-8"))
+        values = files.read_json(one.weights / "adapter_config.json", {"target_parameters": ([str], None)})
         parameters = tuple(sorted(values.get("target_parameters") or ()))
     key = Key(str(directory), _written(directory), device, quantised, precision, parameters)
     # A base that no training says how to hold replies as it is held already.

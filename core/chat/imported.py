@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from core import files, jobs, paths
+from core import damage, files, jobs, paths
 from core.models import base_identity
 
 ADAPTER_FILES = ["adapter_*.json", "adapter_*.safetensors", "token*", "special_tokens*", "added_tokens*", "vocab*"]
@@ -18,7 +18,7 @@ CARD = "soulsmith.json"  # {"id": on the hub, "title", "base_model", "revision",
 def listed() -> Iterator[tuple[Path, dict]]:
     """The directory and the card of each, newest first; one whose card is damaged is passed over."""
     for file in sorted(_home().glob(f"[!.]*/{CARD}"), reverse=True):
-        if card := files.read_json(file, needs=("id", "title", "base_model")):
+        if card := damage.read(file, "adapters/*/soulsmith.json"):
             yield file.parent, card
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core import errors, files, paths
+from core import damage, errors, files, paths
 from core.errors import UserError
 from core.models import models
 from core.training import encoding
@@ -135,7 +135,7 @@ def load(profile_id: str) -> Profile:
     """The profile of an id."""
     if not _file(profile_id).exists():
         raise ProfileGone(name=profile_id)
-    if not (values := files.read_json(_file(profile_id), needs=("name", "examples"))):
+    if not (values := damage.read(_file(profile_id), "profiles/*.json")):
         raise ProfileDamaged(path=_file(profile_id))
     return Profile(**{**values, "examples": tuple(map(tuple, values["examples"]))})
 

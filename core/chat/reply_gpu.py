@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core import files, paths
+from core import damage, files, paths
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
 from core.runs import assigned_gpu
@@ -20,7 +20,7 @@ def environment() -> dict[str, str]:
 
 def chosen() -> str | None:
     """The UUID of the card that was chosen, if one was."""
-    return files.read_json(_file(), needs=("uuid",)).get("uuid")
+    return damage.read(_file(), "chat-card.json").get("uuid")
 
 
 def choose(uuid: str) -> bool:

@@ -12,6 +12,8 @@ from core.corpus.reading import Options as Options
 from core.corpus.sniff import look as look
 from core.errors import UserError
 
+SET_ASIDE = {"file": str, "line": str | int, "reason": str, "detail": str, "excerpt": str}  # the shape of a line
+
 
 class NoSuchCorpus(UserError):
     template = 'There is no corpus "{name}". It was deleted or renamed: choose another one.'
@@ -26,7 +28,7 @@ def samples() -> list[dict]:
 
 def listed() -> list[dict]:
     """The cards of all corpora, newest first; a directory without a readable card is none."""
-    return sorted(storage.cards(paths.corpora()), key=lambda card: card.get("created", ""), reverse=True)
+    return sorted(storage.cards(paths.corpora()), key=lambda card: card.get("created") or "", reverse=True)
 
 
 def locate(name: str) -> Path:
@@ -73,7 +75,8 @@ def find(corpus_id: str, words: str, start: int = 0, count: int = 50) -> tuple[l
 
 def set_aside(corpus_id: str, start: int = 0, count: int = 50) -> list[dict]:
     """What could not become rows: file, line or record, reason, detail and the first 200 characters."""
-    return list(islice(files.lines(directory(corpus_id) / "set_aside.jsonl"), start, start + count))
+    lines = files.undamaged_lines(directory(corpus_id) / "set_aside.jsonl")
+    return list(islice((one for one in lines if files.fits(one, SET_ASIDE)), start, start + count))
 
 
 def delete(corpus_id: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import files, paths
+from core import damage, files, paths
 
 MOST = 500  # shapes
 
@@ -46,5 +46,5 @@ def _path() -> Path:
 
 
 def _read() -> dict:
-    presets = files.read_json(_path(), needs=("shapes", "roles"))
+    presets = damage.read(_path(), "import-presets.json")
     return {name: dict(presets.get(name) or {}) for name in ("shapes", "roles")}

@@ -137,7 +137,7 @@ def _twin(card: dict) -> dict | None:
     """The card of a corpus of the same name, content and origin that was made a moment ago."""
     same = ("name", "content_hash", "parent", "rows_in")
     since = (datetime.fromisoformat(card["created"]) - DOUBLE).isoformat(timespec="milliseconds")
-    newer = (other for other in storage.cards(paths.corpora()) if other.get("created", "") >= since)
+    newer = (other for other in storage.cards(paths.corpora()) if (other.get("created") or "") >= since)
     return next((other for other in newer if all(other.get(key) == card[key] for key in same)), None)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from filelock import FileLock, Timeout
 
-from core import files, paths
+from core import damage, files, paths
 from core.corpus import turns
 from core.errors import UserError
 from core.training import corpus_rows
@@ -188,7 +188,7 @@ def free_name(parent: Path, name: str) -> str:
 
 
 def read_card(directory: Path) -> dict:
-    if card := files.read_json(directory / "card.json", needs=("name",)):
+    if card := damage.read(directory / "card.json", "corpora/*/card.json"):
         return card
     raise CorpusDamaged(name=directory.name, reason=directory / "card.json")
 
@@ -209,9 +209,16 @@ def shards(directory: Path) -> list[Path]:
 
 
 def all_rows(directory: Path) -> Iterator[dict]:
-    """All rows in their order, copies too."""
-    for shard in shards(directory):
-        yield from files.lines(shard)
+    """All rows in their order, copies too.
+
+    Raises:
+        CorpusDamaged: at a line that is no row.
+    """
+    try:
+        for shard in shards(directory):
+            yield from files.lines(shard, damage.ROW)
+    except (OSError, files.LineDamaged) as error:
+        raise CorpusDamaged(name=directory.name, reason=error) from error
 
 
 def rows(directory: Path, start: int, count: int) -> list[dict]:
@@ -228,11 +235,12 @@ def rows(directory: Path, start: int, count: int) -> list[dict]:
 
 def _rows(directory: Path, start: int, count: int) -> list[dict]:
     parts, shard, offset, skip = shards(directory), 0, 0, max(0, start)
-    if index := files.read_json(directory / "index.json", needs=("every", "marks")):
-        mark = min(skip // index["every"], len(index["marks"]) - 1)
-        if mark >= 0:
-            shard, offset = index["marks"][mark]
-            skip -= mark * index["every"]
+    index = damage.read(directory / "index.json", "corpora/*/index.json")
+    if index and index["marks"]:
+        number = min(skip // index["every"], len(index["marks"]) - 1)
+        mark = index["marks"][number]
+        if _begins_a_row(parts, mark):  # else the rows before are read too
+            (shard, offset), skip = mark, skip - number * index["every"]
     read: list[dict] = []
     for file in parts[shard:]:
         with file.open("rb") as lines:
@@ -241,8 +249,25 @@ def _rows(directory: Path, start: int, count: int) -> list[dict]:
                 if skip:
                     skip -= 1
                 elif len(read) < count:
-                    read.append(orjson.loads(line))
+                    read.append(_row(line))
                 else:
                     return read
         offset = 0
     return read
+
+
+def _row(line: bytes) -> dict:
+    if files.fits(row := orjson.loads(line), damage.ROW):
+        return row
+    raise ValueError("a line is no row")
+
+
+def _begins_a_row(parts: list[Path], mark) -> bool:
+    """Whether a mark of the index, [shard, offset], names the beginning of a line."""
+    if not files.fits(mark, [range(1 << 62)]) or len(mark) != 2 or mark[0] >= len(parts):
+        return False
+    shard, offset = mark
+    with parts[shard].open("rb") as file:
+        file.seek(max(0, offset - 1))
+        before = file.read(2)
+    return offset < parts[shard].stat().st_size and (not offset or before.startswith(b"\n"))

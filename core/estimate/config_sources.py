@@ -14,12 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from core import foreign, process
+from core import files, foreign, process
 from core.estimate import errors
 from core.models import models
 
 PATIENCE = 12  # seconds for the hub to answer
-MOST_BYTES = 16 * 2**20  # of a config.json
+MOST_BYTES = 2**20  # of a config.json
 GGUF_SECONDS = 20.0  # for the header of a GGUF file; that of 256,000 tokens takes half a second
 AGAIN = 300  # seconds until a model that the hub did not give is asked for again
 GGUF_FORMS = ("B", "b", "H", "h", "I", "i", "f", "?", "string", "array", "Q", "q", "d")  # by the number of a type
@@ -61,9 +61,9 @@ def pasted(text: str) -> dict:
     """The config in the text of a config.json.
 
     Raises:
-        IncompleteConfig: if it is no object of JSON.
+        IncompleteConfig: if it is no object of JSON. files.TextTooLong.
     """
-    return _object(text, "config.json")
+    return _object(files.check_length(text, "config.json"), "config.json")
 
 
 def from_disk(path: Path) -> dict:

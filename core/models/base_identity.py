@@ -16,6 +16,7 @@ from core.models import models
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 IN_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)$")  # how the hub's cache calls the directory of a model
 FILE = "base.json"
+WRITTEN = {"name": str, "on_hub": bool, **dict.fromkeys(("revision", "sha256", "source"), str | None)}
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def of(name: str) -> Identity:
 
 def named_in(folder: Path) -> Identity | None:
     """The base that a directory names which was taken away; None where it doesn't say."""
-    known = files.read_json(folder / FILE, needs=("name", "on_hub"))
+    known = files.read_json(folder / FILE, WRITTEN)
     return Identity(**{key: known[key] for key in Identity.__dataclass_fields__ if key in known}) if known else None
 
 

@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from core import files
+
 DIGEST_BYTES = 4096  # of a tensor
 
 
@@ -14,10 +16,7 @@ def size(directory: Path) -> int:
 
 def width(directory: Path) -> int:
     """Bytes of a weight as the files hold it, by config.json; 2 where it does not say."""
-    try:
-        values = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 2
+    values = files.read_json(directory / "config.json")
     return 4 if (values.get("dtype") or values.get("torch_dtype")) == "float32" else 2
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import errors, files, foreign, paths
+from core import damage, errors, files, foreign, paths
 from core.errors import ErrorElsewhere, UserError
 from core.models import model_check
 
@@ -98,7 +98,7 @@ def starter_directory() -> Path:
 def ready() -> list[dict]:
     """Models that can be opened at once: {"id", "title", "path"}, the starter first; one with a damaged card is none."""
     cards = [
-        (files.read_json(path, needs=("id", "title")), path.parent) for path in paths.models().glob("*/soulsmith.json")
+        (damage.read(path, "models/*/soulsmith.json"), path.parent) for path in paths.models().glob("*/soulsmith.json")
     ]
     made = [{"id": card["id"], "title": card["title"], "path": str(path)} for card, path in cards if card]
     return sorted(made, key=lambda model: (model["id"] != STARTER, model["path"]))

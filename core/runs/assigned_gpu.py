@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core import files
+from core import damage, files
 from core.errors import UserError
 from core.hardware import hardware, torch_build
 from core.hardware.gpu import Gpu
@@ -69,7 +69,7 @@ def write(run_dir: Path, gpu: Gpu | None) -> None:
 
 def read(run_dir: Path) -> dict:
     """{"uuid", "name"} of the card that a run trains on, or {}: a run of an older version, or no card."""
-    assigned = files.read_json(run_dir / FILE)
+    assigned = damage.read(run_dir / FILE, "runs/*/card.json")
     return assigned if {"uuid", "name"} <= set(assigned) else {}
 
 

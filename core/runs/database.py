@@ -17,13 +17,12 @@ from pathlib import Path
 from filelock import FileLock
 from sqlite_utils import Database, Migrations
 
-from core import files, paths
+from core import damage, files, paths
 from core.errors import UserError
 
 VOTE = ("match_id", "prompt_index", "voter")  # what a vote is known by
 RESCUED = {"votes": VOTE, "chats": ("id",)}  # tables that nothing can rebuild, and what a row of each is known by
 ATTEMPTS = 4  # to open the database on a disk that refuses
-SET_ASIDE = "set-aside.json"  # of the data directory: the databases that were damaged, and the rows rescued from them
 DAMAGE = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 HEADER_BYTES = 100  # of an SQLite file; a shorter one counts as a new database
 SETTLED_SECONDS = 2  # a database that is being made is empty for a moment
@@ -135,7 +134,7 @@ def _set_aside() -> str | None:
                 columns = db[table].columns_dict
                 known = [{name: value for name, value in row.items() if name in columns} for row in rows]
                 db[table].upsert_all(known, pk=key)
-    record = paths.home() / SET_ASIDE
+    record = paths.home() / damage.SET_ASIDE
     one = {"file": aside.name, "time": round(time.time(), 3), **counts, "complete": complete}
     files.write_json(record, [*files.read_json(record, list), one])
     return aside.name

@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from core import events, files, jobs, paths, process
+from core import damage, events, files, jobs, paths, process
 from core.errors import UserError
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
@@ -148,7 +148,7 @@ def config(run_id: str) -> TrainConfig:
         RunGone, RunDamaged, and what TrainConfig has against a value.
     """
     path = directory(run_id) / "config.json"
-    if values := files.read_json(path, needs=("base_model", "corpus")):
+    if values := damage.read(path, "runs/*/config.json"):
         return TrainConfig.from_dict(values)
     raise RunDamaged(run=run_id, path=path)
 
@@ -174,7 +174,7 @@ def corpus_path(corpus: str) -> Path:
 def check_corpus(config: TrainConfig) -> None:
     """Refuse at once a corpus that is gone, or whose card says that it holds nothing for this task."""
     for corpus in mixing.corpora(config):
-        card = files.read_json(corpus_path(corpus) / "card.json")
+        card = damage.read(corpus_path(corpus) / "card.json", "corpora/*/card.json")
         kind, pairs = card.get("kind"), card.get("pairs", 0)
         mixing.check_alone(config, card.get("name", corpus), pairs)
         if corpus == config.corpus and (pairs or kind in ("chat", "text")):
@@ -184,8 +184,8 @@ def check_corpus(config: TrainConfig) -> None:
 def label(run_id: str) -> dict:
     """What a person calls the run: {"name", "note", "tags", "created"}."""
     path = directory(run_id) / "label.json"
-    damaged = {"name": run_id, "note": "", "tags": [], "created": path.stat().st_mtime}  # by a power cut
-    return damaged | files.read_json(path, needs=("name", "created"))
+    fallback = {"name": run_id, "note": "", "tags": [], "created": path.stat().st_mtime}  # by a power cut
+    return fallback | damage.read(path, "runs/*/label.json")
 
 
 def disambiguate(titles: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -327,4 +327,6 @@ def default_name(config: TrainConfig) -> str:
 
 def corpus_name(corpus: str) -> str:
     """What a person calls a corpus that a config names."""
-    return files.read_json(paths.corpus_of_run(corpus) / "card.json").get("name") or Path(corpus).stem
+    return (
+        damage.read(paths.corpus_of_run(corpus) / "card.json", "corpora/*/card.json").get("name") or Path(corpus).stem
+    )

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from core import events, files, paths
+from core import damage, events, files, paths
 from core.chat import imported
 from core.errors import UserError
 from core.models import base_identity, model_files, models
@@ -136,7 +136,9 @@ def repeated(config: TrainConfig, run_id: str) -> TrainConfig:
 def keep(config: TrainConfig, run_dir: Path) -> None:
     """Put the weights of a config's start and the ancestry into the directory of a run; a hub id's come later."""
     if (folder := source(config.start)) is not None:
-        of_copy = files.read_json(folder.parent / CARD).get("ancestry") if folder.name == FOLDER else None
+        of_copy = (
+            damage.read(folder.parent / CARD, "runs/*/start.json").get("ancestry") if folder.name == FOLDER else None
+        )
         ancestry = of_copy or [_entry(config.start), *_ancestry_of(config.start)]
         files.write_json(run_dir / CARD, {"ancestry": ancestry})
         _link(folder, run_dir / FOLDER)
@@ -179,7 +181,7 @@ def ancestry(run_id: str) -> list[dict]:
     "base_hash", "base_forgetting": {"score", "foreign"} that the forgetting meter read of the base, "gone": whether that
     run was deleted}; what is not known is None.
     """
-    listed = files.read_json(paths.run(run_id) / CARD).get("ancestry", [])
+    listed = damage.read(paths.run(run_id) / CARD, "runs/*/start.json").get("ancestry", [])
     return [
         entry
         | {"gone": bool(entry["run"]) and not _config(entry["run"])}
@@ -200,7 +202,8 @@ def _entry(start: str) -> dict:
         step = int(checkpoint.rpartition("-")[2])
         loss = dict(evals_of(str(run_dir / checkpoint))).get(step)
     corpus = (
-        files.read_json(paths.corpus_of_run(config["corpus"]) / "card.json").get("name") or Path(config["corpus"]).stem
+        damage.read(paths.corpus_of_run(config["corpus"]) / "card.json", "corpora/*/card.json").get("name")
+        or Path(config["corpus"]).stem
     )
     known = {"task": config.get("task", "chat"), "corpus": corpus, "step": step, "eval_loss": loss}
     logged = events.read(run_dir)[0]
@@ -227,7 +230,7 @@ def _name_of(start: str) -> str:
 
 def _result(run_dir: Path) -> tuple[int | None, float | None]:
     """The step of the weights that a run ended with, and their loss on held-out rows."""
-    last, label = events.last(run_dir) or {}, files.read_json(run_dir / "label.json")
+    last, label = events.last(run_dir) or {}, damage.read(run_dir / "label.json", "runs/*/label.json")
     step, taken_at = label.get("taken", (None, 0))
     if taken_at > last.get("time", 0):
         checkpoint = run_dir / f"checkpoint-{step}"
@@ -243,7 +246,7 @@ def _ancestry_of(start: str) -> list[dict]:
     """The ancestry of the run that a start names; that of a folder is none."""
     if not start.startswith(RUN):
         return []
-    return files.read_json(paths.run(_parts(start)[0]) / CARD).get("ancestry", [])
+    return damage.read(paths.run(_parts(start)[0]) / CARD, "runs/*/start.json").get("ancestry", [])
 
 
 def _parts(start: str) -> tuple[str, str]:
@@ -254,12 +257,12 @@ def _parts(start: str) -> tuple[str, str]:
 def _config(run_id: str) -> dict:
     """The settings of a run as they are on the disk; {} where there is no such run."""
     with suppress(paths.NotOurs):
-        return files.read_json(paths.run(run_id) / "config.json", needs=("base_model", "corpus"))
+        return damage.read(paths.run(run_id) / "config.json", "runs/*/config.json")
     return {}
 
 
 def _label(run_id: str) -> str:
-    return files.read_json(paths.run(run_id) / "label.json").get("name") or run_id
+    return damage.read(paths.run(run_id) / "label.json", "runs/*/label.json").get("name") or run_id
 
 
 def _base_name(folder: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from core import VERSION, errors, events, files, jobs, paths, process
+from core import VERSION, damage, errors, events, files, jobs, paths, process
 from core.errors import UserError
 from core.estimate import forecast
 from core.estimate.setup import saved_bytes
@@ -149,7 +149,7 @@ def _train(run_dir: Path, checkpoint: str | None) -> dict:
     observer.config = config
     disk_space.need(run_dir, disk_bytes(config), report, observer.should_stop)
     jobs.end_if_requested(run_dir)
-    card = files.read_json(Path(config.corpus) / "card.json")
+    card = damage.read(Path(config.corpus) / "card.json", "corpora/*/card.json")
     base_hash = model_files.digest(Path(config.base_model))
     report("loading", corpus_hash=card.get("content_hash"), base_hash=base_hash, versions=versions())
     from core.training import training_loop  # noqa: PLC0415 - the page opens without torch

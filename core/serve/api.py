@@ -187,7 +187,7 @@ async def _no_such_route(request: Request, error: HTTPException) -> Response:
 def _json(body: bytes) -> object:
     try:
         return json.loads(body)
-    except ValueError as error:  # also of a number with thousands of digits
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         raise RequestRefused(400, "The body is not JSON.", code="invalid_json") from error
 
 

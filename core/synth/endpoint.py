@@ -263,4 +263,5 @@ def _text(content) -> str:
 
 
 def _count(number) -> int:
-    return int(number) if isinstance(number, int | float) and number == number else 0
+    """A number of tokens as a server tells it; 0 where it can be none, such as 1e999."""
+    return int(number) if isinstance(number, int | float) and 0 <= number < 2**53 else 0

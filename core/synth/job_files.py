@@ -21,6 +21,11 @@ NOVELTY_ROWS, NOVELTY_LEAST = 200, 0.3  # the last rows, and the share of them t
 XRAY_TEXTS = 2000
 TOKENS, TOKEN_BYTES = "tokens.bin", 4
 AGAIN = "again.jsonl"
+# The shapes of lines.
+ROW = {"recipe": {"row": int, "tokens": int}}
+ASIDE = {"row": int, "reason": str, "detail": str, "excerpt": str}
+DROPPED = {"row": int, "why": str, "mark": str | int}
+NUMBERED = {"row": int}
 
 
 class Files:
@@ -62,18 +67,18 @@ def resume(job, copies) -> None:
     for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl", AGAIN):
         files.cut_partial_line(job.directory / name)
     kept, last = _read_kept(job, copies)
-    for row in files.lines(job.directory / "aside.jsonl"):
+    for row in files.lines(job.directory / "aside.jsonl", ASIDE):
         job.aside[row["reason"]] += 1
         last = max(last, row["row"])
     dropped = []
-    for row in files.lines(job.directory / "dropped.jsonl"):
+    for row in files.lines(job.directory / "dropped.jsonl", DROPPED):
         job.copies[row["why"]] += 1
         last = max(last, row["row"])
         copies.add_digest(row["mark"])
         dropped = [*dropped[-NOVELTY_ROWS:], row["row"]]
         if job.recipe.kind == "mix":
             job.dropped_rows.add(job.local(row["row"]))
-    last = max([last, *(row["row"] for row in files.lines(job.directory / AGAIN))])
+    last = max([last, *(row["row"] for row in files.lines(job.directory / AGAIN, NUMBERED))])
     job.next = job.local(last) + 1 if last >= 0 else 0
     job.novel.extend(new for _, new in sorted((kept | dict.fromkeys(dropped, False)).items()))
     tokens = job.directory / TOKENS
@@ -100,7 +105,7 @@ def _read_kept(job, copies) -> tuple[dict[int, bool], int]:
         job.tokens += sum(tokens)
         new.update(dict.fromkeys(numbers, True))
 
-    for row in files.lines(job.directory / "rows.jsonl"):
+    for row in files.lines(job.directory / "rows.jsonl", ROW):
         last = max(last, row["recipe"]["row"])
         batch.append(row)
         if len(job.sample) < XRAY_TEXTS:
@@ -117,7 +122,7 @@ def ask_again(directory: Path) -> int:
     """Put what a job that is not at work has set aside where it will be asked for again; how many rows wait there."""
     aside, waiting = directory / "aside.jsonl", directory / AGAIN
     files.cut_partial_line(aside)
-    rows = {row["row"]: row for name in (AGAIN, "aside.jsonl") for row in files.lines(directory / name)}
+    rows = {row["row"]: row for name in (AGAIN, "aside.jsonl") for row in files.lines(directory / name, NUMBERED)}
     with files.replaced(waiting) as file:
         file.writelines(orjson.dumps(row) + b"\n" for row in rows.values())
     aside.unlink(missing_ok=True)
@@ -126,13 +131,13 @@ def ask_again(directory: Path) -> int:
 
 def to_ask_again(directory: Path) -> list[int]:
     """The numbers of the rows that wait to be asked for again and have not had their answer."""
-    wanted = dict.fromkeys(row["row"] for row in files.lines(directory / AGAIN))
+    wanted = dict.fromkeys(row["row"] for row in files.lines(directory / AGAIN, NUMBERED))
     if not wanted:
         return []
     for name in ("aside.jsonl", "dropped.jsonl"):
-        for row in files.lines(directory / name):
+        for row in files.lines(directory / name, NUMBERED):
             wanted.pop(row["row"], None)
-    for row in files.lines(directory / "rows.jsonl"):
+    for row in files.lines(directory / "rows.jsonl", ROW):
         wanted.pop(row["recipe"]["row"], None)
     return list(wanted)
 
@@ -155,7 +160,7 @@ def publish(job) -> tuple[dict, dict]:
     out = out or paths.corpora() / storage.free_name(paths.corpora(), job.request["name"])
     card = importer.create_from_rows(rows(), job.request["name"], parent=None, note=_note(job), out=out)
     with (out / "set_aside.jsonl").open("ab") as file:
-        for row in files.lines(job.directory / "aside.jsonl"):
+        for row in files.lines(job.directory / "aside.jsonl", ASIDE):
             values = {key: row[key] for key in ("reason", "detail", "excerpt")}
             file.write(orjson.dumps({"file": job.request["file"], "line": row["row"]} | values) + b"\n")
     return card, diversity_metrics.measure(sample)
@@ -165,7 +170,7 @@ def _in_order(job) -> Iterator[dict]:
     """The rows of a job as they were made; for a curriculum the short ones first, those of one length as they were made."""
     path = job.directory / "rows.jsonl"
     if not job.request.get("curriculum"):
-        yield from files.lines(path)
+        yield from files.lines(path, ROW)
         return
     with path.open("rb") as file:
         places, at = [], 0

@@ -104,6 +104,10 @@ class RulesEndless(RecipeWrong):
     template = "{file}: its rules or lists contain themselves. Correct it and try again."
 
 
+class AliasUsed(RecipeWrong):
+    template = "{file}, line {line}: recipes do without aliases. Write out what *{alias} stands for and try again."
+
+
 class PartNoGrammar(RecipeWrong):
     template = "{file}: it is a part of a mix but no grammar; make a corpus of it first. Correct it and try again."
 
@@ -185,7 +189,7 @@ def load(name: str | Path) -> Recipe:
 
 def from_text(text: str, file: str) -> Recipe:
     """A recipe from a text as a person writes it, with `include` and `cards`; raises what load() does."""
-    return read(_with_shared_rules(text, file), file)
+    return read(_with_shared_rules(files.check_length(text, file), file), file)
 
 
 def source(name: str | Path) -> str:
@@ -212,10 +216,10 @@ def read_text(path: Path) -> str:
     """The text of a person's file.
 
     Raises:
-        RecipeWrong: if it cannot be read as UTF-8.
+        RecipeWrong: if it cannot be read as UTF-8. files.TextTooLong.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return files.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeNotText(file=path.name) from error
 
@@ -258,9 +262,8 @@ def _blocks(text: str) -> dict[str, str]:
 def read(text: str, file: str) -> Recipe:
     """A recipe from the text of its file."""
     try:
+        _refuse_aliases(text, file)
         values = yaml.load(text, Loader=_Loader)
-    except RecursionError:
-        raise RulesEndless(file=file) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).split("\n")[0]
@@ -279,6 +282,13 @@ def read(text: str, file: str) -> Recipe:
     if kind in ("grid", "model"):
         check_placeholders(kind, recipe.lang, values)
     return recipe
+
+
+def _refuse_aliases(text: str, file: str) -> None:
+    """Aliases of aliases make a list of 10^9 texts of a few lines, and a list can contain itself."""
+    events = yaml.parse(text, Loader=_Loader) if "*" in text else ()
+    if alias := next((event for event in events if isinstance(event, yaml.AliasEvent)), None):
+        raise AliasUsed(file=file, alias=alias.anchor, line=alias.start_mark.line + 1)
 
 
 def _check_method(recipe: Recipe, file: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from core import events, files, jobs, paths
+from core import damage, events, files, jobs, paths
 from core.chat import reply_gpu
 from core.corpus import corpus, importer, storage
 from core.errors import UserError
@@ -204,7 +204,7 @@ def sample(recipe: str, job_id: str | None = None) -> list[dict]:
 
 def _rows(directory: Path) -> list[dict]:
     """The first rows that a job has written, or of the corpus that came of it."""
-    rows = list(islice(files.lines(directory / "rows.jsonl"), 100 * READ))
+    rows = list(islice(files.lines(directory / "rows.jsonl", damage.ROW), 100 * READ))
     made = events.last(directory) or {}
     if not rows and made.get("corpus"):
         place = jobs.request(directory).get("out") or made["corpus"]

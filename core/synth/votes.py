@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from core import files, paths
+from core import damage, files, paths
 from core.corpus import importer, turns
 from core.errors import UserError
 from core.synth import prompts, recipes
@@ -33,7 +33,7 @@ def vote(recipe: str, row: dict, kept: bool | None) -> None:
 
 def known(recipe: str) -> dict[str, dict]:
     """The votes on a recipe's rows by their identity, the newest last: {"kept", "row"}."""
-    return files.read_json(_path(recipe)) or {}
+    return damage.read(_path(recipe), "votes/*.json")
 
 
 def identity(row: dict) -> str:

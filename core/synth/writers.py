@@ -179,7 +179,7 @@ class Received:
             return
         path = directory / "received.jsonl"
         files.cut_partial_line(path)
-        rows = [row for row in files.lines(path) if row["number"] >= first]
+        rows = [row for row in files.lines(path, {"number": int}) if row["number"] >= first]
         self.rows = {self.key(row): row for row in rows}
         self.file = path.open("wb")
         for row in rows:

@@ -37,7 +37,8 @@ def model_config(directory: str | Path):
     try:
         shape = AutoConfig.from_pretrained(directory)
     except ValueError as error:  # a kind that this version of transformers does not know
-        kind = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8")).get("model_type")
+        values = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8"))
+        kind = values.get("model_type") if isinstance(values, dict) else None
         raise ArchitectureUnknown(kind=kind, **unknown) from error
     if auto_class(shape) is None:
         raise ArchitectureUnknown(kind=shape.model_type, **unknown)

@@ -40,10 +40,10 @@ def load_tokenizer(config: TrainConfig):
 def is_mistral(directory: str | Path) -> bool:
     """Whether a model directory holds a Mistral, by its config.json."""
     try:
-        kind = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError):
+        values = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return False
-    return kind in MISTRALS
+    return isinstance(values, dict) and values.get("model_type") in MISTRALS
 
 
 def repair_mistral(backend, directory: str | Path) -> None:

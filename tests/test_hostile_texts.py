@@ -1,0 +1,58 @@
+"""Texts of strangers that are read in the page's own process: too long, too deep, or of another type."""
+
+import json
+
+import pytest
+
+from core import files
+from core.chat import engine
+from core.chat.chat_models import ChatModel
+from core.estimate import config_sources, errors
+from core.models import model_files
+from core.serve import api
+from core.serve.requests import RequestRefused
+from core.synth import endpoint, recipes
+from core.training import tokenizer_loading
+from ui import synth_form
+from ui.errors import Refused
+from ui.text import Say
+
+LONG = "a" * (2**20 + 1)
+
+
+def test_a_text_that_is_too_long_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\ufeffa\r\nb", newline="")
+    assert (files.read_text(path), synth_form.on_personas(Say("en"), str(path))) == ("a\nb", "a\nb")
+    path.write_text(LONG)
+    with pytest.raises(files.TextTooLong):
+        recipes.read_text(path)
+    with pytest.raises(Refused, match=r"a\.txt has more than 1048576 characters"):
+        synth_form.on_personas(Say("en"), str(path))
+    with pytest.raises(files.TextTooLong, match=r"config\.json has more"):
+        config_sources.pasted("[" * len(LONG))
+    path.with_suffix(".json").write_text(json.dumps({"a": LONG}))
+    with pytest.raises(errors.NotJson):
+        config_sources.from_disk(path.with_suffix(".json"))
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "[" * 100_000, "{", '{"model_type": [], "dtype": {}}'])
+def test_a_config_of_another_type_says_nothing(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(engine.chat_models, "base_directory", lambda one: str(tmp_path))
+    for name in ("config.json", "adapter_config.json"):
+        (tmp_path / name).write_text(content)
+    adapter = ChatModel("adapter:a", "adapter", "a", "m", tmp_path)
+    assert (model_files.width(tmp_path), tokenizer_loading.is_mistral(tmp_path)) == (2, False)
+    assert engine._key(adapter, "cpu", {}).parameters == ()
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 1_000_000, b'{"seed": ' + b"9" * 5000 + b"}", b"\xff"])
+def test_a_body_that_is_no_json_is_refused_by_name(body):
+    with pytest.raises(RequestRefused, match="The body is not JSON") as refused:
+        api._json(body)
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(("told", "count"), [("7", 7), ("1e999", 0), ("NaN", 0), ("-5", 0), ("9" * 400, 0), ("[]", 0)])
+def test_a_number_of_tokens_that_can_be_none_counts_as_0(told, count):
+    assert endpoint._count(json.loads(told)) == count
