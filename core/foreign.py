@@ -23,6 +23,7 @@ TASKS = {  # what is asked for: (module, function)
     "count": ("core.corpus.token_counter", "count"),
     "gguf": ("core.estimate.config_sources", "read_gguf"),
     "model": ("core.models.model_check", "check"),
+    "adapter": ("core.models.adapter_check", "check"),
 }
 SECONDS = 60.0  # for an answer
 IDLE_SECONDS = 120.0  # that a process is kept for the next question

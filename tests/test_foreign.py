@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import os
 import resource
 import struct
@@ -18,7 +19,7 @@ from core.corpus import corpus, import_process
 from core.corpus.reading import Options
 from core.errors import UserError
 from core.estimate import catalogue
-from core.models import models
+from core.models import adapter_check, models
 from tests import tiny_tokenizers
 from ui import corpora_new
 from ui.text import Say
@@ -169,6 +170,7 @@ def endless(path: Path) -> None:
 MODELS = {
     "a template that loops": ("chat_template.jinja", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "chat_template was not read within"),
     "a template that writes": ("chat_template.jinja", "{{ 'a' * 10**11 }}", "chat_template takes more than 0.391 GiB"),
+    "a template that writes in the fourth turn": ("chat_template.jinja", "{% if messages|length > 3 %}{{ 'a' * 10**11 }}{% endif %}", "chat_template takes more than 0.391 GiB"),
     "a tokenizer without an end": ("tokenizer.json", endless, "tokenizer .* (takes more than|out of memory)"),
     "a config without an end": ("config.json", endless, r"config\.json takes more than 0.391 GiB"),
     "a list": ("config.json", "[1]", r"config\.json is not the config of a language model: it is no object"),
@@ -199,12 +201,84 @@ def test_a_model_that_bites_is_refused_before_torch_reads_it(name, directory, mo
     assert peak_of_children() <= max(BEFORE[0], 2 * MEMORY)
 
 
+def lora(path: Path, shape: list[int], config: dict | str) -> Path:
+    """An adapter of one matrix."""
+    path.mkdir()
+    size = 4 * math.prod(shape)
+    tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
+    header = json.dumps({"model.layers.0.q_proj.lora_A.weight": tensor}).encode()
+    (path / adapter_check.WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + bytes(size))
+    (path / adapter_check.CONFIG).write_text(config if isinstance(config, str) else json.dumps(config))
+    return path
+
+
+ADAPTERS = {
+    "well": ([8, 4], {"r": 8}, None),
+    "experts": ([32, 4], {"r": 8}, None),  # the matrices of four experts in one
+    "ranks of layers": ([8, 4], {"r": 4, "rank_pattern": {"q_proj": 8}}, None),
+    "rank": ([8, 4], {"r": 10**6}, "r is 1000000 and its weights have 8"),
+    "rank of a layer": ([8, 4], {"r": 8, "rank_pattern": {".*": 10**6}}, "r is 1000000"),
+    "rank of nothing": ([10**6, 0], {"r": 10**6}, "r is 1000000 and its weights have 0"),
+    "rank in words": ([8, 4], {"r": "many"}, 'r is "many"'),
+    "no rank": ([8, 4], {}, "r is null"),
+    "layers": ([8, 4], {"r": 8, "layer_replication": [[0, 10**6]]}, "makes 1000000 layers"),
+    "layers in words": ([8, 4], {"r": 8, "layer_replication": "all"}, "no list of pairs"),
+    "a list": ([8, 4], "[8]", "it is no object"),
+    "nested": ([8, 4], "[" * 10**5, "it is no JSON"),
+    "long": ([8, 4], " " * 2**21, "more than 1048576 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_that_asks_for_more_than_it_holds_is_refused(name, tmp_path):
+    shape, config, words = ADAPTERS[name]
+    directory = lora(tmp_path / "a", shape, config)
+    if words is None:
+        assert adapter_check.check(str(directory)) is None
+        return
+    with pytest.raises(adapter_check.AdapterUnsound, match=words):
+        adapter_check.check(str(directory))
+
+
+@pytest.mark.parametrize("weights", [b"", b"x", struct.pack("<Q", 2**60), struct.pack("<Q", 2) + b"[]"])
+def test_weights_of_an_adapter_that_cannot_be_read_are_named(weights, tmp_path):
+    directory = lora(tmp_path / "a", [8, 4], {"r": 8})
+    (directory / adapter_check.WEIGHTS).write_bytes(weights)
+    with pytest.raises(adapter_check.AdapterUnsound, match=r"adapter_model\.safetensors is not an adapter"):
+        adapter_check.check(str(directory))
+
+
+def test_an_adapter_is_checked_in_a_process_of_its_own_before_it_is_attached(tmp_path):
+    from core.chat import chat_models, engine
+
+    directory = lora(tmp_path / "a", [8, 4], {"r": 10**6})
+    with pytest.raises(UserError, match="r is 1000000") as caught:
+        engine.attach_adapter(
+            engine.Weights(None, None, frozenset()), chat_models.ChatModel("adapter:a", "adapter", "a", "b", directory)
+        )
+    assert caught.value.name == "AdapterUnsound"  # as it came from there
+
+
 @pytest.mark.slow
 def test_a_preview_with_a_template_that_loops_ends(directory, monkeypatch):
     (directory / "chat_template.jinja").write_text(MODELS["a template that loops"][1])
     row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     with pytest.raises(foreign.TookTooLong, match="was not read within 3 s"):
         foreign.ask("preview", row, str(directory), 512, "assistant", file="model", seconds=3)
+
+
+def test_a_report_reads_with_a_template_that_a_stranger_wrote_within_limits(monkeypatch):
+    code = "from core import process; process.opening('a model'); data = ['a'] * 10**9; print({})"
+    asked, lines = [], import_process.json_lines
+
+    def biting(arguments, **limits):
+        asked.append(limits)
+        return lines(["-c", code], **limits)
+
+    monkeypatch.setattr(import_process, "json_lines", biting)
+    with pytest.raises(import_process.ImportBroke, match="a model: too much memory"):
+        list(import_process.report("a", "a model", 512, "assistant"))
+    assert {asked[0][name] for name in ("memory", "silent")} == {MEMORY, import_process.REPORT_SILENT_SECONDS}
 
 
 def test_a_process_is_kept_and_ends_with_who_asked(directory):

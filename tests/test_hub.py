@@ -16,11 +16,13 @@ import pytest
 from core import events, jobs, paths
 from core.chat import chat_models, engine, generation, imported
 from core.chat.types import Question, Sampling
+from core.errors import UserError
 from core.export import adapters, cards, export, hub
 from core.models import base_identity, models
 from core.runs import runs, starts, store
 from core.training.config import TrainConfig
 from tests.hub_server import REVISION, Hub
+from tests.test_foreign import lora
 from ui import export_hub, training_start
 from ui.text import Say
 
@@ -450,6 +452,15 @@ def test_what_cannot_be_imported_is_said(files, trouble, fake_hub, home, tmp_pat
     with pytest.raises((hub.AdapterUnfit, hub.AdapterBaseUnknown)) as caught:
         hub._import({"repo": "a/b"}, None)
     assert type(caught.value).__name__ == trouble
+
+
+def test_an_adapter_that_asks_for_too_much_is_not_imported(home, tmp_path, monkeypatch):
+    values = {"peft_type": "LORA", "base_model_name_or_path": "a/base", "r": 10**6}
+    folder = lora(tmp_path / REVISION, [8, 4], values)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    with pytest.raises(UserError, match="r is 1000000 and its weights have 8"):
+        hub._import({"repo": "a/b"}, None)
+    assert list(imported.listed()) == []
 
 
 def test_an_error_without_words_of_its_own_has_the_name_of_its_class():

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import psutil
 import torch
-from safetensors import safe_open
 
 from core import files
 from core.chat import chat_models
@@ -20,7 +19,7 @@ from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResi
 from core.errors import UserError
 from core.estimate import catalogue, memory
 from core.estimate.setup import Setup
-from core.models import model_files
+from core.models import adapter_check, model_files
 from core.runs import gpu_access
 from core.training import devices, encoding, environment, model_loading, packages, tokenizer_loading
 from core.training.config import TrainConfig
@@ -195,6 +194,7 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
     """Load an adapter around the base and return PEFT's name for it.
 
     Raises:
+        AdapterUnsound: it cannot be read, or asks for more than it holds.
         VocabularyResized, AdapterForeign: not every saved tensor has a place of its shape, or a place is left empty.
     """
     packages.before_peft()
@@ -203,7 +203,9 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
     from peft.utils.other import AuxiliaryTrainingWrapper  # noqa: PLC0415
 
     directory, name = one.weights, f"adapter{next(_adapter_numbers)}"
-    saved = _saved_shapes(directory)
+    if one.config is None:  # it was not made here
+        adapter_check.ask(directory)
+    saved = adapter_check.shapes(directory / adapter_check.WEIGHTS)
     rows = weights.inner.get_input_embeddings().weight.shape[0]
     for tensor, shape in saved.items():
         if tensor.endswith(("embed_tokens.weight", "lm_head.weight")) and shape[0] != rows:
@@ -228,12 +230,6 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     weights.adapter_layers = tuple(module for module in weights.model.modules() if isinstance(module, kinds))
     return name
-
-
-def _saved_shapes(adapter: Path) -> dict[str, list[int]]:
-    """The tensors of an adapter's file with their shapes, read from its header."""
-    with safe_open(adapter / "adapter_model.safetensors", "pt") as file:
-        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 def set_adapter(weights: Weights, adapter: str | None) -> None:

@@ -14,6 +14,7 @@ from core.process import CommandFailed, json_lines
 
 MEMORY = process.MEMORY  # bytes for an import, however large its files are; 1 GB of JSONL takes 71 MB
 SILENT_SECONDS = 300  # that a file may take without giving fifty rows
+REPORT_SILENT_SECONDS = 1800  # between two words of a report: it looks for the near copies of millions of rows
 MOST_GIVEN_UP = 5  # files of one import
 REASONS = {"memory": "too_large", "time": "too_slow", "output": "too_large"}
 
@@ -52,7 +53,8 @@ def create(sources: list[Path], name: str, options: Options, out: Path | None = 
 def report(corpus_id: str, model: str | None, max_length: int, learn: str) -> Iterator[dict]:
     """Progress as {"stage", "done", "total"}, and last {"report"}."""
     command = ["-m", "core.corpus", "report", corpus_id, "--json", "--progress", "--max-length", str(max_length)]
-    yield from run([*command, "--learn", learn, *(["--model", model] if model else [])])
+    command += ["--learn", learn, *(["--model", model] if model else [])]
+    yield from run(command, memory=MEMORY, silent=REPORT_SILENT_SECONDS)
 
 
 def clean(corpus_id: str, name: str, rules: dict) -> dict:
@@ -75,5 +77,5 @@ def run(arguments: list[str], look: Callable[[], None] = lambda: None, **limits)
                     raise errors.from_dict(values)
                 yield values
     except CommandFailed as failed:
-        reason = f"{failed.at}: too much {failed.cause}" if failed.cause else str(failed)
+        reason = f"{failed.at}: too much {failed.cause}".removeprefix(": ") if failed.cause else str(failed)
         raise ImportBroke(reason=reason) from failed

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from core import files
+from core import files, process
 from core.corpus import checks, diversity_metrics, duplicates, storage, tokens, turns
 
 ATTRIBUTES = "attributes.jsonl"
@@ -69,6 +69,7 @@ def make(
     }
     if tokenizer is not None:
         tell("tokens", 0, 1)
+        process.opening(model)
         measured = tokens.measure(sample, card["rows"], tokenizer, max_length=max_length, learn=learn)
         report["tokens"] = measured | {"epoch_seconds": tokens.epoch_seconds(measured, model)}
     files.write_json(directory / "report.json", report)

@@ -16,7 +16,7 @@ from pathlib import Path
 from core import errors, files, jobs, paths
 from core.chat import imported
 from core.errors import UserError
-from core.models import base_identity, models
+from core.models import adapter_check, base_identity, models
 
 TOKEN = "SOULSMITH_HUB_TOKEN"
 LOOK_SECONDS = 0.3
@@ -159,6 +159,7 @@ def _import(request: dict, token: str | None) -> dict:
     base = request.get("base") or base_identity.name_here(values.get("base_model_name_or_path") or "", source)
     if not base or not (models.is_hub_id(base) or models.local(base) or base == models.STARTER):
         raise AdapterBaseUnknown(name=name, base=values.get("base_model_name_or_path"))
+    adapter_check.ask(source)
     card = {"id": name, "title": name.rpartition("/")[2], "base_model": base, "revision": source.name}
     target = imported.write(source, card | {"created": time.time()})
     made = {"repo": name, "adapter": target.name, "base_model": base}

@@ -49,7 +49,8 @@ def of(name: str) -> Identity:
 def named_in(folder: Path) -> Identity | None:
     """The base that a directory names which was taken away; None where it doesn't say."""
     known = files.read_json(folder / FILE, WRITTEN)
-    return Identity(**{key: known[key] for key in Identity.__dataclass_fields__ if key in known}) if known else None
+    named = {key: known[key] for key in Identity.__dataclass_fields__ if known.get(key) is not None}
+    return Identity(**named) if known else None
 
 
 def name_here(name: str, folder: Path) -> str:

@@ -15,11 +15,7 @@ from core.models import tokenizer
 SECONDS = 30.0
 MOST_LAYERS = 1000
 MOST_HEADER = 100_000_000  # bytes of JSON before the tensors, as safetensors has it
-TALK = [
-    {"role": "user", "content": "Hello"},
-    {"role": "assistant", "content": "Hello."},
-    {"role": "user", "content": "Who are you?"},
-]
+LENGTHS = (1, 3, 4, 9, 40)  # turns of the conversations that a template is tried with, the system's among them
 
 
 class ModelConfigUnfit(UserError):
@@ -61,12 +57,21 @@ def check(name: str) -> None:
     process.opening(str(directory / "tokenizer.json"))
     loaded = tokenizer.load(directory)
     process.opening(f"{directory}: chat_template")
-    try:
-        loaded.apply_chat_template(TALK, add_generation_prompt=True)
-    except MemoryError:
-        raise
-    except Exception:  # one that does not take these turns may take those of the corpus
-        return
+    for length in LENGTHS:
+        try:
+            loaded.apply_chat_template(_talk(length), add_generation_prompt=True)
+        except MemoryError:
+            raise
+        except Exception:  # one that does not take these turns may take those of the corpus
+            continue
+
+
+def _talk(length: int) -> list[dict]:
+    """A conversation of so many turns that ends with the user's, begun by the system where the number is even."""
+    talk = [
+        {"role": ("user", "assistant")[turn % 2], "content": f"Turn {turn}."} for turn in range(length - 1 + length % 2)
+    ]
+    return talk if length % 2 else [{"role": "system", "content": "Be kind."}, *talk]
 
 
 def _check_config(path: Path) -> None:

@@ -1,0 +1,92 @@
+"""Whether an adapter that somebody published can be loaded: its config, the header of its weights, its ranks.
+
+It is asked in a process with little memory and little time (core/foreign.py), before PEFT makes layers of what it says.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from core import foreign, process
+from core.errors import UserError
+from core.models.model_check import MOST_LAYERS, SECONDS
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MOST_BYTES = 2**20  # of the config
+
+
+class AdapterUnsound(UserError):
+    template = "{path} is not an adapter that can be loaded: {reason}. Choose another one, or copy its files again."
+
+
+def ask(directory: Path) -> None:
+    """check() in a process of its own, once for files that stay as they are.
+
+    Raises:
+        TookTooLong, TookTooMuch, ReaderBroke, or by name AdapterUnsound.
+    """
+    files = [path.stat() for name in (CONFIG, WEIGHTS) if (path := directory / name).exists()]
+    _asked(directory, tuple((file.st_size, file.st_mtime_ns) for file in files))
+
+
+@lru_cache(maxsize=64)
+def _asked(directory: Path, _marks: tuple) -> None:
+    foreign.ask("adapter", directory, file=directory, seconds=SECONDS)
+
+
+def check(name: str) -> None:
+    """Read the config of an adapter and the header of its weights, and compare them.
+
+    Raises:
+        AdapterUnsound.
+    """
+    config, ranks = _config(Path(name) / CONFIG), _ranks(Path(name) / WEIGHTS)
+    path, patterns = Path(name) / CONFIG, config.get("rank_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise AdapterUnsound(path=path, reason="rank_pattern is no object")
+    for rank in (config.get("r"), *patterns.values()):  # PEFT makes layers of these sizes before it reads the weights
+        if type(rank) is not int or not 1 <= rank <= max(ranks, default=1):
+            found = f"r is {json.dumps(rank)[:40]} and its weights have {max(ranks, default=0)}"
+            raise AdapterUnsound(path=path, reason=found)
+    copied = config.get("layer_replication") or ()
+    try:
+        layers = sum(end - start for start, end in copied)
+    except (TypeError, ValueError):
+        raise AdapterUnsound(path=path, reason="layer_replication is no list of pairs") from None
+    if layers > MOST_LAYERS:
+        raise AdapterUnsound(path=path, reason=f"layer_replication makes {layers} layers")
+
+
+def shapes(path: Path) -> dict[str, list[int]]:
+    """The tensors of an adapter's file with their shapes, read from its header.
+
+    Raises:
+        AdapterUnsound.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - the page opens without it
+
+    try:
+        with safe_open(path, "np") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise AdapterUnsound(path=path, reason=str(error)[:200].rstrip(".")) from error
+
+
+def _config(path: Path) -> dict:
+    process.opening(str(path))
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise AdapterUnsound(path=path, reason=f"it has more than {MOST_BYTES} bytes")
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise AdapterUnsound(path=path, reason="it is no JSON") from None
+    if not isinstance(config, dict):
+        raise AdapterUnsound(path=path, reason="it is no object")
+    return config
+
+
+def _ranks(path: Path) -> list[int]:
+    """The ranks that the saved matrices have; one without numbers in it has none."""
+    process.opening(str(path))
+    matrices = (shape for name, shape in shapes(path).items() if "lora_A" in name or "lora_embedding_A" in name)
+    return [shape[0] for shape in matrices if len(shape) > 1 and 0 not in shape]
