@@ -166,6 +166,13 @@ def test_paragraphs_between_code_are_whole_and_code_stays():
     assert wrapped_lines.width_of_manual(code * 40) == 0
 
 
+def test_code_below_items_of_a_list_keeps_its_indent():
+    item = ["   * Кузнец работал весь день, устал и отдыхал", "     у горна до самой ночи."]
+    lines = [*item, "", "     $ make all", "all: a", "     install a", ""]
+    joined = [text for _, text in wrapped_lines.joined(enumerate(lines, 1), 46)]
+    assert joined == ["* Кузнец работал весь день, устал и отдыхал у горна до самой ночи.", *lines[2:]]
+
+
 def test_heads_of_chapters_go_and_titles_of_chapters_stay():
     def pages(head):
         words = [f"{chr(1072 + number % 32)}{chr(1072 + number // 32)} {SENTENCE}" for number in range(400)]

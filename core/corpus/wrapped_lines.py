@@ -83,29 +83,28 @@ def joined(
 ) -> Iterator[tuple[int, str]]:
     """(number of the first line, text) of each paragraph; what is no running text stays line by line.
 
-    A line of less than `least` of the width never goes on.
+    A line of less than `least` of the width never goes on. The indent of first lines goes, that of code stays.
     """
-    number, held, last, indents, fenced = 0, "", "", set(), False
+    number, held, last, indents, fenced, whole = 0, "", "", set(), False, False
     for at, line in lines:
         line = line.rstrip()
         fence = documents.FENCE.match(line) is not None
         if number and held and not fenced and not fence and line and _goes_on(last, line, widest, tolerance, least):
-            indents.add(len(held) - len(held.lstrip()))
-            held = join(held, line.strip())
+            if _indent(held) > _indent(line):
+                indents.add(_indent(held))
+            held, whole = join(held, line.strip()), True
         else:
             if number:
-                yield number, _without_indent(held, indents)
-            number, held = at, line
+                yield number, held.lstrip() if whole or _indent(held) in indents else held
+            number, held, whole = at, line, False
         fenced ^= fence
         last = line
     if number:
-        yield number, _without_indent(held, indents)
+        yield number, held.lstrip() if whole or _indent(held) in indents else held
 
 
-def _without_indent(text: str, indents: set[int]) -> str:
-    """A paragraph without the indent of first lines."""
-    plain = text.lstrip()
-    return plain if len(text) - len(plain) in indents else text
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def join(text: str, line: str) -> str:
@@ -139,7 +138,7 @@ def _goes_on(line: str, other: str, widest: int, tolerance: int, least: float) -
 
 def _apart(line: str, other: str) -> bool:
     """Whether two lines are surely no running text: a list, a table, a heading, a line that is indented."""
-    indent, next_indent = len(line) - len(line.lstrip()), len(other) - len(other.lstrip())
+    indent, next_indent = _indent(line), _indent(other)
     runs = not _CODE.search(line) and not _CODE.search(other)
     if next_indent > indent and not (_BEGINS.match(line) and runs):
         return True
