@@ -199,7 +199,7 @@ def make_a_corpus_of_a_sample(who: Newcomer):
     who.click(who.page.get_by_role("tab", name=who.say("corpora.step.take")).first)
     words = who.say("corpora.take_sample", title="|").split("|")[0]
     who.click(who.page.get_by_role("button", name=words).filter(visible=True).last)
-    expect(who.field("corpora.yours")).not_to_have_value(before, timeout=60_000)
+    expect(who.field("corpora.yours")).not_to_have_value(before, timeout=180_000)
 
 
 @task(2)
@@ -285,7 +285,7 @@ def walk(browser, address: str, lang: str, size: str, *, keyboard: bool = False)
     page = browser.new_context(locale=LOCALES[lang], viewport=SIZES[size]).new_page()
     complaints = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)  # a busy machine
     page.goto(address)
     page.locator(".road a").first.wait_for()
     page.wait_for_timeout(300)  # until the tabs know how many of them have room
