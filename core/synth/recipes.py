@@ -26,6 +26,7 @@ KINDS = {
     "chain": {"cards", "system", "checks", "steps", "rows", "rules", "depth", "decay", "words", "material", "embedder"},
 }
 COMMON = {"kind", "title", "about", "lang"}
+NODE_CHARACTERS = 10  # that a list, a mapping or a text takes beside its letters
 _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
 _CARDS = re.compile(r"^cards:[ \t]*([\w-]+(?: [\w-]+)*)[ \t]*$\n?", re.MULTILINE)
 _BLOCK = re.compile(r"^  (\w+):", re.MULTILINE)
@@ -104,8 +105,11 @@ class RulesEndless(RecipeWrong):
     template = "{file}: its rules or lists contain themselves. Correct it and try again."
 
 
-class AliasUsed(RecipeWrong):
-    template = "{file}, line {line}: recipes do without aliases. Write out what *{alias} stands for and try again."
+class AliasTooLong(RecipeWrong):
+    template = (
+        "{file}, line {line}: with all that *{alias} stands for, the recipe has more than {most} characters. Write out what "
+        "it needs and try again."
+    )
 
 
 class PartNoGrammar(RecipeWrong):
@@ -262,8 +266,10 @@ def _blocks(text: str) -> dict[str, str]:
 def read(text: str, file: str) -> Recipe:
     """A recipe from the text of its file."""
     try:
-        _refuse_aliases(text, file)
+        _check_aliases(text, file)
         values = yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise RulesEndless(file=file) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).split("\n")[0]
@@ -284,11 +290,28 @@ def read(text: str, file: str) -> Recipe:
     return recipe
 
 
-def _refuse_aliases(text: str, file: str) -> None:
-    """Aliases of aliases make a list of 10^9 texts of a few lines, and a list can contain itself."""
-    events = yaml.parse(text, Loader=_Loader) if "*" in text else ()
-    if alias := next((event for event in events if isinstance(event, yaml.AliasEvent)), None):
-        raise AliasUsed(file=file, alias=alias.anchor, line=alias.start_mark.line + 1)
+def _check_aliases(text: str, file: str) -> None:
+    """Refuse aliases of aliases, which make 10^9 texts of a few lines, and a list that contains itself."""
+    total, sizes, opened = 0, {}, []  # characters so far, and those that an anchor stands for; what began where
+    for event in yaml.parse(text, Loader=_Loader) if "*" in text else ():
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, began = opened.pop()
+            sizes[anchor] = total - began
+        elif isinstance(event, yaml.CollectionStartEvent):
+            opened.append((event.anchor, total))
+            sizes[event.anchor] = None  # until it is whole
+            total += NODE_CHARACTERS
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes[event.anchor] = NODE_CHARACTERS + len(event.value)
+            total += sizes[event.anchor]
+        elif isinstance(event, yaml.AliasEvent):
+            size = sizes.get(event.anchor, 0)
+            if size is None:
+                raise RulesEndless(file=file)
+            total += size
+            if total > files.MOST_CHARACTERS:
+                line = event.start_mark.line + 1
+                raise AliasTooLong(file=file, alias=event.anchor, line=line, most=files.MOST_CHARACTERS)
 
 
 def _check_method(recipe: Recipe, file: str) -> None:
