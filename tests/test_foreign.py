@@ -248,17 +248,6 @@ def test_weights_of_an_adapter_that_cannot_be_read_are_named(weights, tmp_path):
         adapter_check.check(str(directory))
 
 
-def test_an_adapter_is_checked_in_a_process_of_its_own_before_it_is_attached(tmp_path):
-    from core.chat import chat_models, engine
-
-    directory = lora(tmp_path / "a", [8, 4], {"r": 10**6})
-    with pytest.raises(UserError, match="r is 1000000") as caught:
-        engine.attach_adapter(
-            engine.Weights(None, None, frozenset()), chat_models.ChatModel("adapter:a", "adapter", "a", "b", directory)
-        )
-    assert caught.value.name == "AdapterUnsound"  # as it came from there
-
-
 @pytest.mark.slow
 def test_a_preview_with_a_template_that_loops_ends(directory, monkeypatch):
     (directory / "chat_template.jinja").write_text(MODELS["a template that loops"][1])

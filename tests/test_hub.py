@@ -463,6 +463,15 @@ def test_an_adapter_that_asks_for_too_much_is_not_imported(home, tmp_path, monke
     assert list(imported.listed()) == []
 
 
+def test_an_adapter_is_checked_in_a_process_of_its_own_before_it_is_attached(tmp_path):
+    directory = lora(tmp_path / "a", [8, 4], {"r": 10**6})
+    with pytest.raises(UserError, match="r is 1000000") as caught:
+        engine.attach_adapter(
+            engine.Weights(None, None, frozenset()), chat_models.ChatModel("adapter:a", "adapter", "a", "b", directory)
+        )
+    assert caught.value.name == "AdapterUnsound"  # as it came from there
+
+
 def test_an_error_without_words_of_its_own_has_the_name_of_its_class():
     assert hub._worded(OSError(" .\nmore"), {"do": "push", "repo": "a/b"}, None).values["reason"] == "OSError"
 

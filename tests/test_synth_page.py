@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from core import jobs
-from core.corpus import corpus
+from core.corpus import corpus, import_process
 from core.synth import prompts, synth_jobs, worker
 from ui import corpora_html, synth, synth_form, synth_html, synth_recipe
 from ui.text import Say
@@ -112,6 +112,15 @@ def test_a_cancelled_preview_leaves_no_process_behind():
     shown.close()
     assert len(working) == 1
     assert psutil.wait_procs(working, timeout=10)[1] == []
+
+
+@pytest.mark.parametrize(("writer", "memory"), [("", import_process.MEMORY), ("a model", 0)])
+def test_a_preview_without_a_local_writer_has_little_memory(monkeypatch, writer, memory):
+    limits = []
+    monkeypatch.setattr(import_process, "run", lambda command, **given: limits.append(given["memory"]) or [{}])
+    monkeypatch.setattr(synth.synth_html, "preview", lambda say, shown: "")
+    assert list(synth.on_show(Say("en"), **form(writer=writer)))[-1][0] == ""
+    assert limits == [memory]
 
 
 def test_settings_of_the_form_count_when_its_job_goes_on(monkeypatch):

@@ -84,7 +84,9 @@ def on_show(say: Say, **values):
                     file = Path(folder) / f"{name}.txt"
                     file.write_text("\n".join(wanted[name]), encoding="utf-8")
                     command += [f"--{name}", str(file)]
-            for working in process.beats(lambda look: list(import_process.run(command, look=look))[-1], BEAT_SECONDS):
+            # A stranger's template counts tokens there; torch, which reads a local writer, takes more.
+            run = partial(import_process.run, command, memory=0 if wanted["writer"] else import_process.MEMORY)
+            for working in process.beats(lambda look: list(run(look=look))[-1], BEAT_SECONDS):
                 if not working.done():
                     seconds = say.duration(max(1, round(time.monotonic() - began)))
                     yield templates.macro("paragraph", say("synth.showing", seconds=seconds)), on

@@ -197,15 +197,15 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
         AdapterUnsound: it cannot be read, or asks for more than it holds.
         VocabularyResized, AdapterForeign: not every saved tensor has a place of its shape, or a place is left empty.
     """
+    directory, name = one.weights, f"adapter{next(_adapter_numbers)}"
+    if one.config is None:  # it was not made here
+        adapter_check.ask(directory)
+    saved = adapter_check.shapes(directory / adapter_check.WEIGHTS)
     packages.before_peft()
     from peft import PeftConfig, PeftModel  # noqa: PLC0415 - takes seconds, and a base alone does without
     from peft.tuners.tuners_utils import BaseTunerLayer  # noqa: PLC0415
     from peft.utils.other import AuxiliaryTrainingWrapper  # noqa: PLC0415
 
-    directory, name = one.weights, f"adapter{next(_adapter_numbers)}"
-    if one.config is None:  # it was not made here
-        adapter_check.ask(directory)
-    saved = adapter_check.shapes(directory / adapter_check.WEIGHTS)
     rows = weights.inner.get_input_embeddings().weight.shape[0]
     for tensor, shape in saved.items():
         if tensor.endswith(("embed_tokens.weight", "lm_head.weight")) and shape[0] != rows:
