@@ -79,6 +79,19 @@ const place = {
 window.place = place;
 addEventListener("popstate", () => place.moved()); // an address that was typed comes as one too
 
+// A list that takes any text: Enter takes what was typed, and what is marked in the list only after an arrow key. Gradio
+// marks the first entry that contains the text, so that "RTX 4070" became an RTX 4070 Ti SUPER.
+addEventListener("keydown", (event) => {
+  const input = event.target;
+  if (!input.closest?.(".typed")) return;
+  if (event.key === "Enter" && !input.dataset.marked) {
+    event.stopPropagation();
+    event.preventDefault();
+    input.blur();
+  } else if (event.key.startsWith("Arrow")) input.dataset.marked = "yes";
+  else delete input.dataset.marked;
+}, true);
+
 // An SVG of the page, drawn with colours of its own, as a PNG of twice its size.
 window.savePicture = (drawing) => {
   const shown = drawing.cloneNode(true);

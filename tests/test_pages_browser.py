@@ -77,6 +77,22 @@ def foreign(text: str, lang: str) -> bool:
     return (len(words) >= 2 and not re.search("[а-яё]{2}", text, re.IGNORECASE)) or len(words) >= 6
 
 
+def test_enter_takes_the_card_that_was_typed_and_after_an_arrow_the_one_that_is_marked(browser, server):
+    """Not the first of the list whose name contains it: "RTX 4070" is no RTX 4070 Ti SUPER."""
+    page, say = window(browser, server.address, "en"), Say("en")
+    to_tab(page, say, "calculator")
+    card = page.get_by_label(say("calculator.card")).first
+    for key, shown in (("", "RTX 4070"), ("ArrowDown", "NVIDIA GeForce RTX 40")):
+        card.click()
+        card.fill("RTX 4070")
+        if key:
+            page.keyboard.press(key)
+        page.keyboard.press("Enter")
+        page.wait_for_function("([field, text]) => field.value.startsWith(text)", arg=[card.element_handle(), shown])
+        assert (card.input_value() == "RTX 4070") is (not key)
+    page.context.close()
+
+
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_no_sentence_of_the_other_language_is_on_the_page(browser, server, lang):
     """Whatever the browser speaks: the other language is its own, and this one was clicked."""

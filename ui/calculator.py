@@ -26,6 +26,7 @@ from ui.text import Say
 
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B"
 TARGETS = ("all-linear", "q_proj,v_proj", "q_proj,k_proj,v_proj,o_proj")
+TYPED = {"allow_custom_value": True, "elem_classes": "typed"}  # Enter takes what was typed: assets/page.js
 FILLED = ("model", "method", "corpus", "tokens", "epochs", "optim", "target_modules", "max_length")  # by a tile
 LOSSES = ("tiled", "fused", "logits")
 
@@ -82,8 +83,8 @@ def build_question(say: Say) -> dict:
     models, methods = model_choices.choices(say, only_shaped=True), [(say(f"calculator.method.{k}"), k) for k in KINDS]
     wide = {"scale": 2, "min_width": 260}
     with gr.Row():
-        model = gr.Dropdown(models, value=DEFAULT_MODEL, allow_custom_value=True, **_words(say, "model"), **wide)
-        card = gr.Dropdown(cards, value=cards[0][1], allow_custom_value=True, **_words(say, "card"), **wide)
+        model = gr.Dropdown(models, value=DEFAULT_MODEL, **TYPED, **_words(say, "model"), **wide)
+        card = gr.Dropdown(cards, value=cards[0][1], **TYPED, **_words(say, "card"), **wide)
         memory = gr.Textbox(placeholder="12", **_words(say, "memory_gb"), scale=1, min_width=140)
         method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
     with gr.Row():
@@ -113,7 +114,7 @@ def build_settings(say: Say) -> dict:
         made["price"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "price"))
     with gr.Row():
         choices["target_modules"] = TARGETS
-        dropdown("target_modules", allow_custom_value=True)
+        dropdown("target_modules", **TYPED)
         dropdown("optim")
         dropdown("attention")
     with gr.Row():
