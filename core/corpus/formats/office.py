@@ -20,6 +20,7 @@ STYLES = "\n".join([  # https://github.com/mwilliamson/mammoth.js#writing-style-
 ])  # fmt: skip
 PRE = "\ue0f8"  # around a paragraph of ODT that is set line by line
 SET, TITLES = ("Preformatted_20_Text", "Source_20_Code", "Code"), ("Title",)
+LISTED = r" *(?:- |\d{1,3}[.)] )"
 LINE, ROW = "\ue0f6", "\ue0f7"  # stand for line ends in paragraphs and of rows in RTF
 LONGEST_NOTE = 1 << 16  # characters of the RTF of a footnote
 PROSE = 5  # words of a cell that names no column
@@ -331,8 +332,9 @@ def read_rtf(source: Source) -> Iterator[Record | Bad]:
     text = re.sub(rf"\s*{markup.CELL}\s*", markup.CELL, text)
     text = re.sub(rf"\s*{ROW}\s*", "\n\n", re.sub(rf"\s*{ROW}\s*(?=[^\n{ROW}]*{markup.CELL})", "\n", text))
     text = re.sub(r"^#+[ \t]*$", "", text, flags=re.MULTILINE)  # headings without words
-    text = re.sub(r"^[•·▪–][ \t]+", "- ", re.sub(r"^(\d{1,3}[.)])\t", r"\1 ", text, flags=re.M), flags=re.M)
-    text = re.sub(r"^((?:- |\d{1,3}[.)] ).*)\n\n(?=- |\d{1,3}[.)] )", r"\1\n", text, flags=re.MULTILINE)
+    for mark, plain in ((r"(\d{1,3}[.)])\t", r"\1 "), (r"[•·▪][ \t]+", "- "), (r"[–o]\t", "  - ")):
+        text = re.sub(f"^{mark}", plain, text, flags=re.MULTILINE)
+    text = re.sub(rf"^({LISTED}.*)\n\n(?={LISTED})", r"\1\n", text, flags=re.MULTILINE)
     text = markup.marked(text.replace(LINE, "\n")).strip()
     yield from documents.records(text) if text else [Bad("#1", "empty_text")]
 
