@@ -340,10 +340,8 @@ def test_an_adapter_from_the_hub_replies_as_it_did_where_it_was_made(hub_run, fa
 
 def taken(folder: Path, base: str, **identity) -> Path:
     """The directory of an adapter that was taken away, with what it says of its base."""
-    folder.mkdir(parents=True)
     values = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps(values | {"base_model_name_or_path": base}))
-    (folder / "adapter_model.safetensors").write_bytes(b"x")
+    lora(folder, [4, 4], values | {"base_model_name_or_path": base})
     base_identity.Identity(base, True, **identity).write(folder)
     return folder
 

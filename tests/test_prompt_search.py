@@ -208,7 +208,7 @@ def test_a_prompt_search_measures_what_a_run_does(trained_run, search):
 def test_the_arena_measures_a_profile_with_its_examples(tiny_model, tiny_corpus):
     rows = chat_rows(6)
     profile = profiles.save(profiles.Profile("Keeper", tiny_model, KEEPER.system_prompt, KEEPER.examples))
-    config = TrainConfig(tiny_model, tiny_corpus)
+    config = TrainConfig(tiny_model, tiny_corpus, method="lora")
     own = judge.Judge(config, "rows")
     nats, tokens, _ = own.losses(KEEPER, [row | {"id": str(at)} for at, row in enumerate(rows)], lambda: False)
     found = generation.held_out_loss(f"profile:{profile}", rows)

@@ -52,7 +52,7 @@ class NameUnknown(TemplateWrong):
     template = '"{name}" is not known here; known are {known}'
 
 
-class TextTooLong(TemplateWrong):
+class StepTooLong(TemplateWrong):
     template = "it makes more than {most} characters"
 
 
@@ -167,7 +167,7 @@ def text(source: str, values: dict) -> str:
         for piece in _compiled(source).generate(values):
             size += len(piece)
             if size > MOST_TEXT:
-                raise TextTooLong(most=MOST_TEXT)
+                raise StepTooLong(most=MOST_TEXT)
             pieces.append(piece)
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise _wrong(error) from error
