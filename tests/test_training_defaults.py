@@ -39,6 +39,7 @@ def test_a_large_corpus_is_logged_and_evaluated_every_thousand_steps():
         "gradient_checkpointing": False,
         "logging_steps": 1000,
         "eval_steps": 1000,
+        "eval_samples": False,
     }
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -389,22 +390,24 @@ def test_the_best_weights_are_not_those_that_forgot(config, tmp_path, monkeypatc
     assert (ending["kept_step"], ending["eval_loss"]) == (2, 3.0)
 
 
-def test_every_run_is_measured_at_both_ends(config, monkeypatch):
+def test_every_run_replies_at_both_ends_and_is_measured_on_a_card(config, monkeypatch):
+    """The tests' processor stands for a card where it says that it is none."""
     from core import events, paths
-    from core.runs import eval_samples, forgetting, runs, trainer
+    from core.runs import eval_samples, forgetting, observer, runs, trainer
 
-    scores = iter([{"score": -1.0, "parts": {}, "foreign": None}, {"score": -2.0, "parts": {}, "foreign": None}])
+    class OnCard(observer.Observer):
+        def on_evaluation(self, model, tokenizer, step):
+            super().on_evaluation(SimpleNamespace(device=SimpleNamespace(type="cuda")), tokenizer, step)
+
     monkeypatch.setattr(eval_samples, "sample", lambda *_: [{"prompt": "a", "reply": "b"}])
-    monkeypatch.setattr(forgetting, "measure", lambda *_: next(scores))
-    run_id = runs.create(config)
-    assert trainer.run(paths.run(run_id)) == "finished"
-    found = [e for e in events.read(paths.run(run_id))[0] if e["event"] in ("samples", "forgetting")]
-    assert [(e["event"], e["step"]) for e in found] == [
-        ("samples", 0),
-        ("forgetting", 0),
-        ("samples", 6),
-        ("forgetting", 6),
-    ]
+    monkeypatch.setattr(forgetting, "measure", lambda *_: {"score": -1.0, "parts": {}, "foreign": None})
+    for watcher, measured in ((observer.Observer, []), (OnCard, [0, 6])):
+        monkeypatch.setattr(trainer, "Observer", watcher)
+        run_id = runs.create(config)
+        assert trainer.run(paths.run(run_id)) == "finished"
+        found = events.read(paths.run(run_id))[0]
+        assert [e["step"] for e in found if e["event"] == "samples"] == [0, 6]
+        assert [e["step"] for e in found if e["event"] == "forgetting"] == measured
 
 
 def test_what_forgot_or_drifted_is_unsound():

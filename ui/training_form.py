@@ -18,9 +18,7 @@ from ui import templates, training_approach, training_start
 from ui.text import Say
 
 OPTIMIZERS = ("adamw_torch", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit", "adafactor")
-# Replies to the person's prompts at each evaluation; a run that is started without the page asks for them itself.
-WATCHED = {"eval_samples": True}
-DEFAULTS = asdict(TrainConfig(base_model=models.STARTER, corpus="")) | models.suggested(models.STARTER) | WATCHED
+DEFAULTS = asdict(TrainConfig(base_model=models.STARTER, corpus="")) | models.suggested(models.STARTER)
 ALWAYS_SEEN = ("base_model", "corpus", "method", "epochs")
 GROUPS = {
     "batch": ("max_length", "batch_size", "gradient_accumulation_steps", "packing", "max_steps"),
@@ -163,7 +161,7 @@ def connect(form: dict, parts: dict, card: gr.Dropdown, chosen) -> None:
 
 def usual(base_model: str | None, method: str, corpus_id: str | None, card: str | None, task: str) -> dict:
     """The defaults of the settings for what is chosen: by field name, the parts of the mix included."""
-    known = asdict(TrainConfig("", "")) | WATCHED | defaults.suited(base_model or "", method, corpus_id, card)
+    known = asdict(TrainConfig("", "")) | defaults.suited(base_model or "", method, corpus_id, card)
     known |= {"packing": task == "text", **training_start.parts_of(())}
     left = (*CHOSEN, *(training_approach.OF_PREFERENCES if task != "preference" else ()))
     return {name: value for name, value in known.items() if name not in left}

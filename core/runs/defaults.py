@@ -13,7 +13,7 @@ from core.training.config import TrainConfig
 
 FIELDS = (
     *("learning_rate", "batch_size", "gradient_accumulation_steps", "max_length", "epochs", "gradient_checkpointing"),
-    *("logging_steps", "eval_steps"),
+    *("logging_steps", "eval_steps", "eval_samples"),
 )
 PREFERENCE_SLOWER = 20  # 1e-5 for adapters, 1e-6 for all weights: https://huggingface.co/docs/trl/dpo_trainer
 FULL_SLOWER = 10  # LoRA takes about ten times the learning rate of all-weights training
@@ -43,6 +43,7 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
     if kind(corpus_id) == "preference":
         values["learning_rate"] /= PREFERENCE_SLOWER
     gpu = hardware.card(card) or hardware.card()
+    values["eval_samples"] = gpu is not None  # a processor may reply for as long as it trains
     if gpu and gpu.total_bytes < ROOMY and (not place or model_files.size(Path(place)) > LARGE):
         values |= {"batch_size": 1, "gradient_accumulation_steps": 16, "gradient_checkpointing": True}
     samples = _samples(corpus_id, base_model, values["max_length"])

@@ -53,11 +53,15 @@ class Observer:
         disk_space.need(self.run_dir, needed, self.report, self.should_stop)
 
     def on_evaluation(self, model, tokenizer, step: int) -> None:
-        """Every run is measured before its first step; then as it was asked, and where the best checkpoint is chosen."""
+        """Every run replies before its first step; the rest as it was asked, and where the best checkpoint is chosen.
+
+        On a processor the meter may take as long as the training: there it has to be asked for.
+        """
+        on_card = model.device.type != "cpu"
         chooses = self.config.keep_best or self.config.early_stopping
         if not step or self.config.eval_samples:
             self.on_sample(model, tokenizer, step)
-        if not step or self.config.forgetting_meter or chooses:
+        if self.config.forgetting_meter or (on_card and (chooses or not step)):
             self._on_meter(model, tokenizer, step)
 
     def on_end(self, model, tokenizer, step: int) -> None:
