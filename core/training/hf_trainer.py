@@ -13,7 +13,7 @@ import torch
 from . import batching, devices, environment, mixing, preferences, token_cache
 from .config import TrainConfig
 
-RECALLED = 10  # training rows whose loss is taken with every evaluation
+RECALLED = 10  # training rows whose loss is taken: see _recalls()
 
 
 class _Parts:
@@ -124,7 +124,7 @@ class _Parts:
         began, progress = time.monotonic(), self.soulsmith
         try:
             loss, by_corpus = self._held_out_loss()
-            recall = None if loss is None else self._recall_loss()
+            recall = self._recall_loss() if loss is not None and self._recalls() else None
         except Exception as error:
             error.step = self.state.global_step
             raise
@@ -151,6 +151,12 @@ class _Parts:
             return None, None
         progress.report("preference", step=self.state.global_step, part="eval", **found[1])
         return found[0], None
+
+    def _recalls(self) -> bool:
+        """Whether the weights of this step may be those that the run leaves: on a processor nothing else is recalled."""
+        config, step = self.settings, self.state.global_step
+        ends = step in (0, self.state.max_steps) or self.soulsmith.until is not None
+        return ends or bool(config.keep_best or config.early_stopping) or devices.device_type() != "cpu"
 
     def _recall_loss(self) -> float | None:
         """The loss over a few rows that are trained on: far below the held-out loss, they are known by heart."""
