@@ -260,12 +260,17 @@ def wait_for(run_id: str, *states: str, seconds: float = 120) -> None:
 
 @pytest.fixture(scope="session")
 def starter_home(tmp_path_factory):
-    """A data directory in which the starter model is ready: one download for all slow tests."""
+    """A data directory in which the starter model is ready: one download for all slow tests.
+
+    Nobody has prompts there, whose replies would take longer than the short trainings of the tests.
+    """
     from core.models import models
+    from core.runs import eval_samples
 
     home = tmp_path_factory.mktemp("starter") / "дом soulsmith"
     with home_at(home):
         models.prepare(models.STARTER)
+        eval_samples.keep([])
     return home
 
 
