@@ -1,7 +1,8 @@
 // gradio says its own words ("Drop File Here") in the browser's language, which need not be the page's.
 Object.defineProperty(navigator, "language", { value: document.documentElement.lang });
 
-// gradio names the empty place of a plot without giving it a role, and screen readers then skip the name. And it has
+// gradio names the empty place of a plot without giving it a role, and screen readers then skip the name. Its
+// tables are scrolled by a mouse alone, and by the arrow keys too once a cell of theirs can have the focus. And it has
 // tooltips and names in English only: window.framework says them in the page's language, * for what follows.
 {
   let frame = 0;
@@ -15,6 +16,7 @@ Object.defineProperty(navigator, "language", { value: document.documentElement.l
     frame ||= requestAnimationFrame(() => {
       frame = 0;
       for (const place of document.querySelectorAll(".empty[aria-label]:not([role])")) place.setAttribute("role", "img");
+      for (const cell of document.querySelectorAll(".virtual-table-viewport th.first-column[tabindex='-1']")) cell.tabIndex = 0;
       for (const node of named ? document.querySelectorAll(named) : []) {
         for (const name of ["aria-label", "title"]) {
           const own = node.getAttribute(name), ours = own && said(own);

@@ -77,19 +77,19 @@ def foreign(text: str, lang: str) -> bool:
     return (len(words) >= 2 and not re.search("[а-яё]{2}", text, re.IGNORECASE)) or len(words) >= 6
 
 
-def test_enter_takes_the_card_that_was_typed_and_after_an_arrow_the_one_that_is_marked(browser, server):
+def test_enter_takes_the_card_that_was_typed(browser, server):
     """Not the first of the list whose name contains it: "RTX 4070" is no RTX 4070 Ti SUPER."""
     page, say = window(browser, server.address, "en"), Say("en")
     to_tab(page, say, "calculator")
+    page.locator(".mosaic").first.wait_for()  # what the tab fills in when it opens is there
     card = page.get_by_label(say("calculator.card")).first
-    for key, shown in (("", "RTX 4070"), ("ArrowDown", "NVIDIA GeForce RTX 40")):
-        card.click()
-        card.fill("RTX 4070")
-        if key:
-            page.keyboard.press(key)
-        page.keyboard.press("Enter")
-        page.wait_for_function("([field, text]) => field.value.startsWith(text)", arg=[card.element_handle(), shown])
-        assert (card.input_value() == "RTX 4070") is (not key)
+    card.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("RTX 4070")
+    page.get_by_role("option", name="RTX 4070 Ti SUPER").first.wait_for()
+    page.keyboard.press("Enter")
+    page.get_by_role("option").first.wait_for(state="hidden")
+    assert card.input_value() == "RTX 4070"
     page.context.close()
 
 

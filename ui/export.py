@@ -74,7 +74,7 @@ def build(say: Say) -> dict:
     return {"load": partial(on_load, say), "inputs": [run, chosen], "outputs": [run, *drawn], "asks": run}
 
 
-def on_load(say: Say, run: str | None, chosen: str | None, asked: str = "") -> list:
+def on_load(say: Say, run: str | None, chosen: str | None, asked: str | None = "") -> list:
     """The runs that left something behind, newest first, the exports, the server and the hub.
 
     `asked`: the run that the address names; it is chosen.
