@@ -54,7 +54,7 @@ def test_a_run_is_taken_along(browser, server, picture, lang):  # noqa: F811 (fi
     picture(page, f"export-gguf-{lang}")
     the_server_is_switched(page, say, picture, lang)
     page.get_by_text(say("hub.title"), exact=True).click()
-    page.get_by_label(say("hub.repo"), exact=False).fill("not a name")
+    page.get_by_label(say("hub.repo"), exact=False).first.fill("not a name")
     page.get_by_role("button", name=say("hub.push"), exact=True).click()
     page.get_by_text(re.compile(re.escape(say("hub.repo")))).first.wait_for()
     page.get_by_text("owner/name", exact=False).first.wait_for()

@@ -47,7 +47,8 @@ def build(say: Say, at_home: bool = False) -> dict:
 
     def load(request: gr.Request, *values) -> list:
         *values, asked = values
-        kind, _, run_id = (asked or "").partition(":")  # run:RUN is to talk to, arena:RUN to be voted on
+        asked = asked or ""
+        kind, _, run_id = asked.partition(":")  # run:RUN is to talk to, arena:RUN to be voted on
         blind = f"run:{run_id}" if kind == "arena" else ""
         found = kept.on_load(say, not pages.is_visitor(request), "" if blind else asked, *values[:split])
         shown = gr.Tabs(selected="arena" if blind else "chat") if kind in ("run", "arena") else gr.skip()
