@@ -264,7 +264,8 @@ def _walked(say: Say, window: Session, **fields) -> dict:
     status = next(text for text in texts if text.startswith('<div class="state">'))
     window.select("runs")
     window.put(window.find("dropdown", "runs", label=say("runs.pick")), run_id)
-    facts = next(text for text in window.texts() if text.startswith(say("runs.state")))
+    state = say("runs.state")  # a column to choose has the same name
+    facts = next(text for text in window.texts() if text.startswith(state) and text != state)
     told = {name: row[name] for name in ("state", "device", "precision", "attention", "step")}
     told |= {"trouble": row["error"], "message": row["error_message"]}
     problems = list(dict.fromkeys([*found, *window.unreadable(), *window.refused]))
