@@ -416,11 +416,11 @@ def test_every_run_replies_at_both_ends_and_is_measured_on_a_card(config, monkey
 def test_what_forgot_or_drifted_is_unsound():
     from core.runs import forgetting
 
-    base = {"score": -1.0, "foreign": 0.1}
+    def rows(*readings) -> list[dict]:
+        return [{"step": at, "score": score, "foreign_share": share} for at, (score, share) in enumerate(readings)]
+
+    base = (-1.0, 0.1)
     now = [(-1.6, 0.1), (-1.7, 0.1), (-1.0, 0.3), (-1.0, None)]
-    assert [forgetting.is_sound(base, {"score": score, "foreign": foreign}) for score, foreign in now] == [
-        True,
-        False,
-        False,
-        True,
-    ]
+    assert [forgetting.is_sound(rows(base, one), 1) for one in now] == [True, False, False, True]
+    scores = forgetting.since_base({"score": -1.0, "foreign": 0.1}, rows((-1.4, 0.1), (-1.8, 0.1)))
+    assert [forgetting.is_sound(scores, step) for step in (0, 1)] == [True, False]  # 0.4 nats since its own start

@@ -38,10 +38,31 @@ def measure(model, tokenizer) -> dict:
     return {"score": round(sum(scores) / len(scores), 4), "parts": parts, "foreign": foreign_share(replies)}
 
 
-def is_sound(before: dict, now: dict) -> bool:
-    """Whether a measurement lies above the red line and has drifted little, beside the one before the first step."""
-    drift = None if None in (before["foreign"], now["foreign"]) else now["foreign"] - before["foreign"]
-    return now["score"] - before["score"] > -RED_LINE and (drift is None or drift < DRIFT)
+def since_base(base: dict | None, scores: list[dict]) -> list[dict]:
+    """Readings, {"step", "score", "foreign_share"}; of a run that goes on with that of the base before them, where it is known.
+
+    `base` is {"score", "foreign"}. What is forgotten adds up over the runs that go on from one another.
+    """
+    first = [{"step": 0, "score": base["score"], "foreign_share": base["foreign"]}] if base and scores else []
+    return [*first, *scores]
+
+
+def pair(scores: list[dict], step: int, name: str) -> tuple[float, float] | None:
+    """The first reading, which is one before training, and the last one that is not after a step."""
+    values = [row[name] for row in scores if row["step"] <= step and row[name] is not None]
+    return (values[0], values[-1]) if len(values) > 1 and scores[0]["step"] == 0 else None
+
+
+def change(scores: list[dict], step: int, name: str) -> float | None:
+    """How much a reading changed up to the last one that is not after a step."""
+    found = pair(scores, step, name)
+    return found and found[1] - found[0]
+
+
+def is_sound(scores: list[dict], step: int) -> bool:
+    """Whether the weights of a step lie above the red line and have drifted little, as far as was measured."""
+    forgot, drift = change(scores, step, "score"), change(scores, step, "foreign_share")
+    return (forgot is None or forgot > -RED_LINE) and (drift is None or drift < DRIFT)
 
 
 def foreign_share(replies: list[str]) -> float | None:

@@ -7,9 +7,10 @@ from contextlib import suppress
 
 from core.errors import UserError
 from core.prompt_search import searches
+from core.runs import forgetting as meter
 from core.runs import promote_checkpoint, runs, starts, store
 from core.runs.alerts import OVER
-from core.runs.forgetting import DRIFT, RED_LINE
+from core.runs.forgetting import DRIFT, RED_LINE, change, is_sound, pair
 
 FEWEST_ROWS = 8  # held-out rows: the mean of fewer says little
 GAIN = 0.02  # of the loss before: less is within what another choice of held-out rows would change
@@ -36,7 +37,7 @@ def of(run_id: str) -> dict:
         "step": step,
         "recall": _recall(curves["evals"], step),
         "rows": row["rows_eval"] or 0,
-        **forgetting(run_id),
+        **_forgetting(row, scores, step),
         "pairs": _pairs(curves["preferences"]["eval"], step),
         "arena": store.arena(run_id),
         "sample": _sample(store.samples(run_id), step),
@@ -50,28 +51,21 @@ def of(run_id: str) -> dict:
 def forgetting(run_id: str, step: int | None = None) -> dict:
     """{"forgot", "drift", "foreign", "since"} as of() has them, of the weights of a step; by default of those kept."""
     row = store.sync(run_id)
-    scores, step = since_base(run_id, store.forgetting(run_id)), _step(row) if step is None else step
+    return _forgetting(row, since_base(run_id, store.forgetting(run_id)), _step(row) if step is None else step)
+
+
+def _forgetting(row: dict, scores: list[dict], step: int) -> dict:
     return {
-        "forgot": _change(scores, step, "score"),
-        "drift": _change(scores, step, "foreign_share"),
-        "foreign": _pair(scores, step, "foreign_share"),
-        "since": "start" if row["start"] and not _base_forgetting(run_id) else "base",
+        "forgot": change(scores, step, "score"),
+        "drift": change(scores, step, "foreign_share"),
+        "foreign": pair(scores, step, "foreign_share"),
+        "since": "start" if row["start"] and not starts.base_forgetting(row["id"]) else "base",
     }
 
 
 def since_base(run_id: str, scores: list[dict]) -> list[dict]:
-    """Readings of the forgetting meter; of a run that goes on with that of the base before them, where it is known.
-
-    What is forgotten adds up over the runs that go on from one another.
-    """
-    base = _base_forgetting(run_id)
-    return (
-        [{"step": 0, "score": base["score"], "foreign_share": base["foreign"]}, *scores] if base and scores else scores
-    )
-
-
-def _base_forgetting(run_id: str) -> dict | None:
-    return next((entry.get("base_forgetting") for entry in starts.ancestry(run_id)), None)
+    """Readings of the forgetting meter of a run, as core.runs.forgetting.since_base() gives them."""
+    return meter.since_base(starts.base_forgetting(run_id), scores)
 
 
 def _step(row: dict) -> int:
@@ -124,25 +118,8 @@ def best_checkpoint(losses: dict[int, float], scores: list[dict], steps: list[in
         losses: nats a token by step. scores: rows of the forgetting meter: step, score, foreign_share. steps: to choose from.
     """
     measured = [step for step in steps if step in losses]
-    sound = [step for step in measured if _is_sound(scores, step)]
+    sound = [step for step in measured if is_sound(scores, step)]
     return min(sound or measured, key=losses.get, default=None)
-
-
-def _is_sound(scores: list[dict], step: int) -> bool:
-    forgot, drift = _change(scores, step, "score"), _change(scores, step, "foreign_share")
-    return (forgot is None or forgot > -RED_LINE) and (drift is None or drift < DRIFT)
-
-
-def _change(scores: list[dict], step: int, name: str) -> float | None:
-    """How much a measurement changed up to the last one that is not after a step."""
-    pair = _pair(scores, step, name)
-    return pair and pair[1] - pair[0]
-
-
-def _pair(scores: list[dict], step: int, name: str) -> tuple[float, float] | None:
-    """The first measurement, which is one before training, and the last one that is not after a step."""
-    values = [row[name] for row in scores if row["step"] <= step and row[name] is not None]
-    return (values[0], values[-1]) if len(values) > 1 and scores[0]["step"] == 0 else None
 
 
 def _pairs(evals: list[dict], step: int) -> float | None:

@@ -4,7 +4,7 @@ import traceback
 from pathlib import Path
 
 from core import events, jobs
-from core.runs import disk_space, eval_samples, forgetting
+from core.runs import disk_space, eval_samples, forgetting, starts
 from core.training.environment import is_out_of_memory
 from core.training.errors import TemplateRefused
 
@@ -17,7 +17,7 @@ class Observer:
         self.done_once = jobs.once_requests(run_dir)  # what was asked of an earlier process is not done again
         self.seen = None  # the latest request to stop or pause that was reported
         self.trained = 0  # parameters, known when the model is loaded
-        self.samples, self.scores = [], []  # the events "samples" and "forgetting" so far
+        self.samples, self.scores = False, []  # whether there are samples; rows of the forgetting meter so far
         self.tried = {}  # the step at which a measurement was tried last, by its name
 
     def should_stop(self) -> str:
@@ -41,9 +41,7 @@ class Observer:
         """Called when the model is loaded: space for a first checkpoint is waited for now, not hours later."""
         self.trained = trained
         for event in events.read(self.run_dir)[0]:  # of earlier processes
-            measured = {"samples": self.samples, "forgetting": self.scores}.get(event["event"])
-            if measured is not None:
-                measured.append(event)
+            self._remember(event)
         self.before_save(0)
 
     def before_save(self, step: int) -> None:
@@ -72,22 +70,29 @@ class Observer:
             self._on_meter(model, tokenizer, step)
 
     def unsound(self) -> list[int]:
-        """The steps whose weights forgot or drifted too much since the first measurement, which is the one of step 0."""
-        if not self.scores or self.scores[0]["step"]:
-            return []
-        return [one["step"] for one in self.scores[1:] if not forgetting.is_sound(self.scores[0], one)]
+        """The steps whose weights forgot or drifted too much since the base, as the report on the run will count it."""
+        scores = forgetting.since_base(starts.base_forgetting(self.run_dir.name), self.scores)
+        return [one["step"] for one in self.scores if not forgetting.is_sound(scores, one["step"])]
 
     def on_sample(self, model, tokenizer, step: int) -> None:
         samples = self._unless_it_fails("eval_samples", step, lambda: eval_samples.sample(model, tokenizer))
         if samples is not None:
-            self.samples.append({"step": step})
-            self.report("samples", step=step, samples=samples)
+            self._measured("samples", step=step, samples=samples)
 
     def _on_meter(self, model, tokenizer, step: int) -> None:
         scores = self._unless_it_fails("forgetting_meter", step, lambda: forgetting.measure(model, tokenizer))
         if scores is not None:
-            self.scores.append({"step": step, **scores})
-            self.report("forgetting", step=step, **scores)
+            self._measured("forgetting", step=step, **scores)
+
+    def _measured(self, event: str, **values) -> None:
+        self._remember({"event": event, **values})
+        self.report(event, **values)
+
+    def _remember(self, event: dict) -> None:
+        if event["event"] == "samples":
+            self.samples = True
+        elif event["event"] == "forgetting":
+            self.scores.append({"step": event["step"], "score": event["score"], "foreign_share": event["foreign"]})
 
     def _unless_it_fails(self, what: str, step: int, measure):
         """What measure() returns; None, and an event, where memory or the chat template is not up to it: the run goes on."""

@@ -212,6 +212,11 @@ def _entry(start: str) -> dict:
     return {"start": start, "run": run_id, "name": _label(run_id)} | known
 
 
+def base_forgetting(run_id: str) -> dict | None:
+    """{"score", "foreign"} of the base that a run descends from; None where that is not known, or the run began with it."""
+    return next((entry.get("base_forgetting") for entry in ancestry(run_id)), None)
+
+
 def _base_forgetting(start: str, logged: list[dict]) -> dict | None:
     """What the forgetting meter read of the base of a run, before the first of the runs that it descends from."""
     if before := _ancestry_of(start):
