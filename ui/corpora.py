@@ -10,7 +10,7 @@ from core import foreign
 from core.corpus import corpus, hub, import_process, importer, turns
 from core.errors import ErrorElsewhere, UserError, named
 from core.models import models as known
-from ui import corpora_files, corpora_new, corpora_quality
+from ui import corpora_files, corpora_new, corpora_quality, pages
 from ui import corpora_html as markup
 from ui.corpora_html import choices
 from ui.errors import Refused, inform, warn
@@ -50,9 +50,8 @@ def build(say: Say) -> dict:
             [*taking["files"], checking["name"], *checking["settings"]], makes, show_progress="hidden",
         ),
     ]  # fmt: skip
-    # First the end of the import, then the words: a last piece of its progress would overwrite them.
-    ended = checking["cancel"].click(lambda: None, None, None, cancels=made, queue=False)
-    ended.then(partial(on_cancel, say), None, [checking["progress"], checking["cancel"]], queue=False)
+    shown = [checking["progress"], checking["cancel"]]
+    pages.end_first(checking["cancel"].click, made, partial(on_cancel, say), None, shown)
     # Corpora are also made in other tabs and other windows.
     listing.focus(lambda: gr.update(choices=choices(say)), None, listing, show_progress="hidden")
     return {

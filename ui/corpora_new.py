@@ -7,7 +7,7 @@ import gradio as gr
 from core import process
 from core.corpus import corpus, import_presets, importer, turns
 from core.errors import UserError
-from ui import corpora_files
+from ui import corpora_files, pages
 from ui import corpora_html as markup
 from ui.errors import Refused
 from ui.text import Say
@@ -85,9 +85,7 @@ def connect(say: Say, taking: dict, checking: dict, steps) -> None:
         files.change(**look),
         checking["apply"].click(partial(on_apply, say), settled, [looked, stop], show_progress="hidden"),
     ]
-    # First the end of the look, then the words: a last piece of it would overwrite them.
-    ended = stop.click(lambda: None, None, None, cancels=looks, queue=False)
-    ended.then(partial(on_stop, say), None, [looked, stop], queue=False)
+    pages.end_first(stop.click, looks, partial(on_stop, say), None, [looked, stop])
     taking["read"].click(partial(on_read, say), given, steps, show_progress="hidden")
 
 

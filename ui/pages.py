@@ -83,6 +83,15 @@ def script(code: str) -> str:
     return f"<script>document.documentElement.lang = '{code}';{known}{SCRIPT}</script>"
 
 
+def end_first(event, streams, handler, inputs, outputs, before=(lambda: None, None, None), **more):
+    """Let an event end streams, and only then run its handler: a last piece of a stream would overwrite its work.
+
+    `before`: a function, its inputs and its outputs, that run as the streams end. Returns what `.then` returns.
+    """
+    quick = {"queue": False} | more
+    return event(*before, cancels=streams, **quick).then(handler, inputs, outputs, **quick)
+
+
 def for_visitors(app):
     """The application as others than this machine's owner reach it: their requests are marked."""
 

@@ -270,8 +270,8 @@ def connect_ends(say: Say, parts: dict, stop: gr.State, stored: gr.BrowserState,
         ends.append((parts[name].click, named(partial(handler, say), names), [what, stored], whole))
 
     def end(event, handler, inputs, outputs):
-        # First the end of the stream, then the handler: a last piece of the stream would overwrite its work.
-        return event(on_cancel, stop, chosen, cancels=answers, **QUICK).then(handler, inputs, outputs, **QUICK)
+        before = (on_cancel, stop, chosen)
+        return pages.end_first(event, answers, handler, inputs, outputs, before, show_progress="hidden")
 
     for one in ends:
         end(*one)

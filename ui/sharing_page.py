@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import html
+from functools import partial
 
 import gradio as gr
 from starlette.requests import Request
@@ -61,10 +62,9 @@ def build(share: Share, title: str, say: Say) -> gr.Blocks:
             show_progress="hidden",
         )
         stop.click(None, None, None, cancels=[answered])
-        # First the end of the reply, then the empty chat: a last piece of the reply would bring it back.
-        clears = [clear.click, *[box.clear for box in boxes]]
-        ended = gr.on(clears, lambda: None, None, None, cancels=[answered], queue=False)
-        ended.then(lambda: ("", {name: [] for name in COLUMNS}, [], []), None, [note, history, *boxes])
+        clears = partial(gr.on, [clear.click, *[box.clear for box in boxes]])
+        outputs = [note, history, *boxes]
+        pages.end_first(clears, [answered], lambda: ("", {name: [] for name in COLUMNS}, [], []), None, outputs)
     # Waiting takes no thread and writing has one of its own: the queue of the framework has nothing to hold back.
     page.queue(max_size=4 * share.limits.visitors, default_concurrency_limit=None)
     page.state_session_capacity = MOST_SESSIONS * share.limits.visitors  # 34 kB each, and nobody closes them

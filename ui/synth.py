@@ -12,7 +12,7 @@ from core import jobs, process
 from core.corpus import import_process
 from core.errors import ErrorElsewhere, UserError
 from core.synth import synth_jobs
-from ui import synth_form, synth_html, synth_reading, synth_recipe, templates
+from ui import pages, synth_form, synth_html, synth_reading, synth_recipe, templates
 from ui.errors import show_errors
 from ui.synth_form import request
 from ui.text import Say
@@ -46,9 +46,7 @@ def build(say: Say) -> dict:
             synth_reading.build(say, form["recipe"], job["listing"])
     shows = [shown, cancel]
     made = show.click(partial(on_show, say), inputs_kwargs=form, outputs=shows, show_progress="hidden")
-    # First the end of the preview, then the words: a last piece of it would overwrite them.
-    ended = cancel.click(lambda: None, None, None, cancels=made, queue=False)
-    ended.then(partial(on_cancel, say), None, shows, queue=False, show_progress="hidden")
+    pages.end_first(cancel.click, made, partial(on_cancel, say), None, shows, show_progress="hidden")
     return {name: job[name] for name in ("changed", "load", "inputs", "outputs")}
 
 
