@@ -109,8 +109,8 @@ def on_load(
     choices = store.choices(rows)
     new = {} if not asked and chosen in [row["id"] for row in rows] else {"value": asked}
     info = "" if rows else say("runs.empty")
-    shown, sparks = tuple(name for name in COLUMNS if name in (*columns, *ALWAYS)), store.sparks()
-    shown = (*(name for name in shown if name != "id"), "id")
+    sparks = store.sparks()
+    shown = (*(name for name in COLUMNS if name in (*columns, *ALWAYS) and name != "id"), "id")
     found = [cells(say, row, sparks.get(row["id"], [])) for row in rows if matches(say, row, search or "")]
     return (
         gr.Dataframe([[row[name] for name in shown] for row in found], **head(say, shown)),

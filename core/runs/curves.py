@@ -92,9 +92,8 @@ def outlook(points: list[tuple[int, float]], last: int) -> tuple[list[float], ..
     spread = sum((x - x_mean) ** 2 for x in xs)
     slope = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / spread
     error = sum((y - y_mean - slope * (x - x_mean)) ** 2 for x, y in zip(xs, ys, strict=True)) / (count - 2)
-    student = (
-        1.96 + 2.4 / (count - 2) + 2.3 / (count - 2) ** 2 + 4.55 / (count - 2) ** 3
-    )  # the 97.5% quantile of Student's t
+    # The 97.5% quantile of Student's t, by a series in the inverse of the degrees of freedom.
+    student = 1.96 + 2.4 / (count - 2) + 2.3 / (count - 2) ** 2 + 4.55 / (count - 2) ** 3
     first = known[-1][0]
     level = y_mean + slope * (math.log(first) - x_mean)
     steps = [first + (last - first) * at / OUTLOOK_POINTS for at in range(OUTLOOK_POINTS + 1)]
