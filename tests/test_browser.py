@@ -151,11 +151,11 @@ def test_the_main_job(browser, server, picture):
 
     open_tab(page, say, "training")
     page.get_by_text(say("training.more"), exact=True).click()
-    page.get_by_label(say("training.max_steps")).fill("12")  # of ten seconds each on a plain processor
+    page.get_by_label(say("training.max_steps")).fill("6")  # of ten seconds each on a plain processor
     page.get_by_label(say("training.eval_steps")).fill("6")
     page.get_by_text(say("training.more"), exact=True).click()
     page.get_by_role("button", name=say("training.train"), exact=True).click()
-    wait_until(lambda: store.sync_all() and (latest_run()["step"] or 0) >= 2)
+    wait_until(lambda: store.sync_all() and (latest_run()["step"] or 0) >= 1)
 
     page.reload()  # in mid-run: nothing of the run hangs on the page
     open_tab(page, say, "training")
@@ -163,13 +163,13 @@ def test_the_main_job(browser, server, picture):
     page.locator(".js-plotly-plot .scatterlayer path.js-line").first.wait_for()
     page.context.close()
     server.kill()  # nor on the server
-    wait_until(lambda: latest_run()["step"] >= 5)
+    wait_until(lambda: latest_run()["step"] >= 2)
     server.start()
     page = opened(browser, server, "en-US")
     open_tab(page, say, "training")
-    page.get_by_text(re.compile(r"step\s*\d+ / 12")).wait_for()
+    page.get_by_text(re.compile(r"step\s*\d+ / 6")).wait_for()
     page.locator(".js-plotly-plot .scatterlayer path.js-line").first.wait_for()
-    wait_until(lambda: latest_run()["step"] >= 9)
+    wait_until(lambda: latest_run()["step"] >= 4)
     time.sleep(3)
     picture(page, "training-en")
     wait_until(lambda: latest_run()["state"] == "finished")

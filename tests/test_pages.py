@@ -94,6 +94,12 @@ def test_at_most_sixteen_controls_are_in_sight_on_opening(page_config):
     assert {tab: (len(found), found) for tab, found in counted.items() if len(found) > MOST_CONTROLS} == {}
 
 
+def test_an_event_without_progress_is_followed_by_no_component_but_a_chatbot_that_is_filled(page_config):
+    kinds = {one["id"]: one["type"] for one in page_config["en"]["components"]}
+    quiet = [event for event in page_config["en"]["dependencies"] if event["show_progress"] == "hidden"]
+    assert {kinds[id] for event in quiet for id in event["show_progress_on"]} == {"chatbot"}
+
+
 def test_the_tabs_stand_in_the_order_of_the_work(page_config):
     assert tuple(tabs(page_config["ru"])) == OURS
 

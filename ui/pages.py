@@ -107,9 +107,16 @@ def is_visitor(request: gr.Request | None) -> bool:
 
 
 def light(page: gr.Blocks) -> gr.Blocks:
-    """The page without the description of an API that nobody calls, 0.7 of its HTML, and without a busy wait."""
+    """The page without the description of an API that nobody calls, 0.7 of its HTML, and without a busy wait.
+
+    At every word about an event a browser looks through the page for each component that ever belonged to the progress of
+    one: where no progress is shown, only a chatbot that is being filled belongs to it, whose dots say so.
+    """
     for listener in page.fns.values():
         listener.api_visibility = "private"
+        if listener.show_progress == "hidden":
+            streams = listener.outputs if listener.types_generator else ()
+            listener.show_progress_on = [one for one in streams if isinstance(one, gr.Chatbot)]
     for name, seconds in QUEUE_WAITS.items():
         if hasattr(page._queue, name):
             setattr(page._queue, name, seconds)
