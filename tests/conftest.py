@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import UserError
+
 # Set before anything imports gradio or transformers: a test asks no host for anything.
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: each with all the threads would wait for the others
@@ -52,6 +54,12 @@ def pytest_runtest_makereport(item, call):
     if "SOULSMITH_CI" in os.environ and report.skipped and "apt-get install" in str(report.longrepr):
         report.outcome = "failed"
     return report
+
+
+def raises(*kinds: str | type[UserError], match: str | None = None):
+    """pytest.raises for one of some errors, each by its class, or by its name where it has none."""
+    names = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
+    return pytest.raises(UserError, match=match, check=lambda error: error.name in names)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from random import Random
 import gradio as gr
 import pytest
 
-from core import jobs, paths
+from core import errors, jobs, paths
 from core.arena import __main__ as command
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat, types
@@ -16,6 +16,7 @@ from core.corpus import corpus
 from core.errors import ErrorElsewhere
 from core.runs import database, gpu_access
 from core.synth.replies import Reply
+from tests.conftest import raises
 from ui import playground_arena
 from ui.text import Say
 
@@ -170,7 +171,7 @@ def test_a_vote_for_a_reply_that_was_cut_is_no_pair(match, tmp_path):
     rows = [{"prompt": 0, "a": cut, "b": whole}, {"prompt": 1, "a": cut, "b": whole}]
     (directory / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     vote(match, "a")
-    with pytest.raises(votes.VotedForCutReplies, match="be longer, and vote again"):
+    with raises("VotedForCutReplies", match="be longer, and vote again"):
         votes.make_corpus("mine", match)
     vote(match, "ab")  # where the reply that lost was cut, nothing is learned of how it ended
     card = votes.make_corpus("mine", match)
@@ -190,7 +191,7 @@ def test_the_page_says_how_long_a_reply_may_be(monkeypatch, home):
 
 def test_without_a_winner_there_are_no_pairs(match, tmp_path):
     vote(match, "tn")
-    with pytest.raises(votes.NoPairs, match="a pair needs a winner"):
+    with raises("NoPairs", match="a pair needs a winner"):
         votes.write_pairs(tmp_path / "pairs.jsonl", match)
 
 
@@ -229,7 +230,7 @@ def test_a_deleted_set_of_prompts_can_be_kept_again(home):
         playground_arena.on_own_delete(Say("ru"), id, "", "черновик")
     chosen, name, kept = playground_arena.on_own_delete(Say("ru"), id, "", "")
     assert (name, kept, chosen.value) == ("Мой набор", text, "ru")
-    with pytest.raises(prompts.PromptsMissing):
+    with raises("PromptsMissing"):
         prompts.load(id)
     assert prompts.save(name, kept) == id
     with pytest.raises(gr.Error, match="входит в Soulsmith и остаётся"):
@@ -246,9 +247,9 @@ def test_own_prompts_have_topics(home):
     ]
     (paths.home() / "prompts" / "own-damaged.json").write_text("[")
     assert [one["id"] for one in prompts.listed()] == ["en", "ru", "own-мой-набор"]
-    with pytest.raises(prompts.PromptsEmpty):
+    with raises("PromptsEmpty"):
         prompts.save("x", "# only a topic")
-    with pytest.raises(prompts.PromptsMissing):
+    with raises("PromptsMissing"):
         prompts.load("../../job")
 
 
@@ -291,7 +292,7 @@ def test_a_judge_is_asked_in_both_orders(match, monkeypatch, opinion, verdicts):
 
 def test_a_judge_that_says_nothing_useful_is_given_up(match, monkeypatch):
     monkeypatch.setattr(judging, "Endpoint", Judge(lambda *_: "I like both equally"))
-    with pytest.raises(judging.JudgeUnclear, match="3 times in a row, but: I like both"):
+    with raises("JudgeUnclear", match="3 times in a row, but: I like both"):
         judging.work(matches.find(match), {"url": "", "model": "m", "match": match}, lambda *_, **__: None)
 
 
@@ -361,7 +362,7 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
 
 def test_a_match_s_id_cannot_leave_its_folder(home):
     for name in ("..", "../runs", "", "nothing"):
-        with pytest.raises(jobs.JobGone):
+        with raises("JobGone"):
             matches.find(name)
 
 
@@ -371,7 +372,7 @@ def test_a_job_says_how_it_ended(home, tmp_path):
 
     def work(path, request, report):
         report("progress", done=1, total=2)
-        raise prompts.PromptsEmpty
+        raise errors.named("PromptsEmpty")
 
     assert jobs.run(directory, work) == "failed"
     assert jobs.progress(directory)["failed"]["trouble"] == "PromptsEmpty"

@@ -11,6 +11,7 @@ from core.corpus import corpus, storage
 from core.errors import UserError
 from core.synth import endpoint, prompts, recipes, replies, synth_jobs, worker
 from core.synth.replies import Reply
+from tests.conftest import raises
 from tests.endpoint_server import Server, answer, serving
 from tests.manners import ASIDE, GOOD, KEPT, LOOKALIKES, ГУД
 
@@ -198,7 +199,7 @@ def test_a_key_is_never_stored_even_if_the_server_says_it(serve, tmp_path, monke
 def test_an_address_with_a_key_is_refused_before_it_is_written_down(tmp_path):
     for url in ("https://user:s3cret@host.example/v1", "https://host.example/v1?key=s3cret"):
         wanted = {"recipe": "grid-en", "tokens": 1000, "endpoint": url, "endpoint_model": "m"}
-        with pytest.raises(endpoint.EndpointHoldsKey, match=r"host\.example holds a key") as trouble:
+        with raises("EndpointHoldsKey", match=r"host\.example holds a key") as trouble:
             synth_jobs.create(wanted)
         assert "s3cret" not in str(trouble.value)
     assert synth_jobs.listed() == []

@@ -6,10 +6,9 @@ A judge that changes its mind with the order has not judged: its vote is "split"
 import re
 from pathlib import Path
 
-from core import jobs
+from core import errors, jobs
 from core.arena import matches, votes
 from core.chat import reply_gpu
-from core.errors import UserError
 from core.synth.endpoint import Endpoint
 
 ASK = """Two assistants answered the same message. Decide which answer helps the person more. \
@@ -28,10 +27,6 @@ Reply with one word only: 1, 2, tie, or bad if both are useless."""
 WORD = re.compile(r"\b(1|2|tie|bad)\b", re.IGNORECASE)
 TOKENS = 2000  # room for a judge that thinks first
 MOST_UNCLEAR = 3  # prompts in a row without an opinion
-
-
-class JudgeUnclear(UserError):
-    template = "{model} did not say 1, 2, tie or bad {count} times in a row, but: {said}. Choose another judge."
 
 
 def start(match_id: str, url: str, model: str) -> Path:
@@ -63,7 +58,7 @@ def work(directory: Path, request: dict, report) -> dict:
         verdict = agreed(first, second)
         unclear = unclear + 1 if verdict is None else 0
         if unclear >= MOST_UNCLEAR:
-            raise JudgeUnclear(model=request["model"], count=unclear, said=reply[:80])
+            raise errors.named("JudgeUnclear", model=request["model"], count=unclear, said=reply[:80])
         if verdict:
             votes.cast(match_id, row["prompt"], verdict, voter, note=f"{first} / {second}")
         done.add(row["prompt"])

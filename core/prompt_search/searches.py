@@ -6,9 +6,8 @@ Run it: `python -m core.prompt_search new --base-model starter --corpus ID`, the
 from functools import partial
 from pathlib import Path
 
-from core import events, jobs, paths
+from core import errors, events, jobs, paths
 from core.chat import profiles, reply_gpu
-from core.errors import UserError
 from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
@@ -21,10 +20,6 @@ CANDIDATES, ROWS = (
     64,
 )  # that are compared, half of them instructions and half examples; rows that compare the last two
 FEWEST_CANDIDATES, FEWEST_ROWS = 4, 4
-
-
-class SearchEnded(UserError):
-    template = 'The search "{name}" is finished; there is nothing to go on with. Start a new one.'
 
 
 def home() -> Path:
@@ -77,7 +72,7 @@ def resume(directory: Path) -> None:
     if jobs.is_alive(directory):
         raise jobs.JobStillAtWork(name=name)
     if jobs.state(directory) == "finished":
-        raise SearchEnded(name=name)
+        raise errors.named("SearchEnded", name=name)
     start(directory)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from core import files, jobs, paths
+from core import errors, files, jobs, paths
 from core.errors import UserError
 from core.serve.api import Api
 from core.sharing.connections import Connection
@@ -29,10 +29,6 @@ OF_WILDCARD = {
 }  # where this machine reaches one that listens everywhere
 LOOK_SECONDS = 0.2
 END_SECONDS = 10  # that replies in progress get when the server is switched off
-
-
-class ServePortTaken(UserError):
-    template = "Port {port} of {host} cannot be listened at: {reason}. Choose another port."
 
 
 def listen(host: str, port: int, report: Callable, look: Callable[[], None] = lambda: None) -> None:
@@ -78,7 +74,9 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except (OSError, OverflowError) as error:
         sock.close()
-        raise ServePortTaken(port=port, host=host, reason=getattr(error, "strerror", None) or error) from None
+        raise errors.named(
+            "ServePortTaken", port=port, host=host, reason=getattr(error, "strerror", None) or error
+        ) from None
     return sock
 
 
