@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,6 +76,14 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WORDS = "sea lamp oil rope gull tide brass fog light storm keeper bread coffee window stair море лампа туман канат"
+
+
+def encode_rows(rows: list[dict], tokenizer, config) -> tuple[list[dict], Counter]:
+    """The pieces of all rows, and how many rows are cut or left out for which reason."""
+    from core.training import encoding
+
+    counted = Counter()
+    return [piece for row in rows for piece in encoding.encode_pieces(row, tokenizer, config, counted)], +counted
 
 
 @pytest.fixture(scope="session")
