@@ -27,7 +27,7 @@ def match() -> str:
     asked = [{"topic": "sea" if index < 6 else "bread", "prompt": f"question {index}"} for index in range(12)]
     request = {"name": "base / tuned", "a": "base:x", "b": "run:y", "titles": {"a": "x", "b": "y"}, "set": "own"}
     request |= {"prompts": asked, "sampling": {}, "system": "be brief", "on_cpu": False}
-    directory = jobs.create(matches.home(), request)
+    directory = jobs.create(paths.arena(), request)
     rows = [{"prompt": index, "a": said(f"short {index}"), "b": said(f"long {index} " * 5)} for index in range(12)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (directory / "answers.jsonl").write_text(text + '{"prompt": 12, "a"')  # the last line is being written
@@ -54,7 +54,7 @@ def test_sides_are_shuffled_and_stay_where_they_are(match):
 
 
 def test_a_half_written_answer_is_left_for_later(match):
-    assert len(matches.answers(matches.find(match))) == 12
+    assert len(matches.answers(jobs.find(paths.arena(), match))) == 12
 
 
 def evidence(share: float, wins: int, losses: int) -> float:
@@ -147,7 +147,7 @@ def test_a_second_vote_replaces_the_first(match):
 
 def test_votes_leave_as_pairs_and_outlive_their_match(match, tmp_path):
     vote(match, "btab")
-    shutil.rmtree(matches.find(match))
+    shutil.rmtree(jobs.find(paths.arena(), match))
     assert votes.write_pairs(tmp_path / "pairs.jsonl", match) == 3
     lines = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert lines[1] == {
@@ -158,7 +158,7 @@ def test_votes_leave_as_pairs_and_outlive_their_match(match, tmp_path):
 
 
 def test_two_equal_answers_are_no_pair(match, tmp_path):
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     rows = [{"prompt": 0, "a": said("same"), "b": said("same")}, {"prompt": 1, "a": said("one"), "b": said("two")}]
     (directory / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     vote(match, "ab")
@@ -166,7 +166,7 @@ def test_two_equal_answers_are_no_pair(match, tmp_path):
 
 
 def test_a_vote_for_a_reply_that_was_cut_is_no_pair(match, tmp_path):
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     whole, cut = said("whole"), said("cut in the") | {"finish_reason": "length"}
     rows = [{"prompt": 0, "a": cut, "b": whole}, {"prompt": 1, "a": cut, "b": whole}]
     (directory / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -286,18 +286,18 @@ class Judge:
 def test_a_judge_is_asked_in_both_orders(match, monkeypatch, opinion, verdicts):
     monkeypatch.setattr(judging, "Endpoint", Judge(opinion))
     request = {"url": "http://there", "model": "m", "match": match}
-    assert judging.work(matches.find(match), request, lambda *_, **__: None) == {"judged": 12}
+    assert judging.work(jobs.find(paths.arena(), match), request, lambda *_, **__: None) == {"judged": 12}
     assert [row["verdict"] for row in votes.of_match(match, "judge:m")] == verdicts
 
 
 def test_a_judge_that_says_nothing_useful_is_given_up(match, monkeypatch):
     monkeypatch.setattr(judging, "Endpoint", Judge(lambda *_: "I like both equally"))
     with raises("JudgeUnclear", match="3 times in a row, but: I like both"):
-        judging.work(matches.find(match), {"url": "", "model": "m", "match": match}, lambda *_, **__: None)
+        judging.work(jobs.find(paths.arena(), match), {"url": "", "model": "m", "match": match}, lambda *_, **__: None)
 
 
 def test_numbers_stand_next_to_opinions(match):
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     (directory / "measured.json").write_text(
         json.dumps({"a": {"held_out_loss": 2.0}, "b": {"held_out_loss": None}}), encoding="utf-8"
     )
@@ -311,7 +311,7 @@ def test_numbers_stand_next_to_opinions(match):
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_the_verdict_shows_votes_topics_judges_and_numbers_escaped(match, lang):
-    say, directory = Say(lang), matches.find(match)
+    say, directory = Say(lang), jobs.find(paths.arena(), match)
     assert say("arena.no_votes") in playground_arena.on_show(say, match)
     vote(match, "bbbbbtnbbbbb")
     votes.cast(match, 0, "split", "judge:<i>m</i>")
@@ -339,7 +339,7 @@ def test_the_verdict_shows_votes_topics_judges_and_numbers_escaped(match, lang):
 
 def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
     """A run that is there already, and one that begins in the middle of a reply."""
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     (directory / "answers.jsonl").unlink()
     monkeypatch.setattr(matches, "WAIT_SECONDS", 0)
     monkeypatch.setattr(gpu_access.reply_gpu, "is_taken_by", lambda run_id: True)
@@ -363,7 +363,7 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
 def test_a_match_s_id_cannot_leave_its_folder(home):
     for name in ("..", "../runs", "", "nothing"):
         with raises("JobGone"):
-            matches.find(name)
+            jobs.find(paths.arena(), name)
 
 
 def test_a_job_says_how_it_ended(home, tmp_path):
@@ -423,7 +423,7 @@ def test_sets_of_prompts_are_edited_one_after_the_other(home, monkeypatch):
 
 
 def test_stop_ends_a_match_that_is_measuring(match, monkeypatch):
-    directory, asked = matches.find(match), []
+    directory, asked = jobs.find(paths.arena(), match), []
 
     def measure(model_id, _, look):
         asked.append(model_id)
@@ -439,7 +439,7 @@ def test_stop_ends_a_match_that_is_measuring(match, monkeypatch):
 
 
 def test_stop_ends_a_match_in_the_middle_of_a_reply(match, monkeypatch):
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     seen = []
 
     def talk(*_, **__):

@@ -384,9 +384,9 @@ def test_an_import_on_other_weights_is_said(hub_cache, home, tmp_path, monkeypat
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
     made = hub._import({"repo": "a/b"}, None)
     assert made["other_weights"]
-    directory = jobs.create(hub.home(), {"name": "a/b", "do": "import", "repo": "a/b"})
+    directory = jobs.create(paths.hub(), {"name": "a/b", "do": "import", "repo": "a/b"})
     jobs.run(directory, lambda *_: made)
-    jobs.create(hub.home(), {"name": "a/b", "do": "push", "repo": "me/waiting"})  # which has made nothing yet
+    jobs.create(paths.hub(), {"name": "a/b", "do": "push", "repo": "me/waiting"})  # which has made nothing yet
     say = Say(lang)
     assert "me/waiting" in export_hub.shown(say)[0]
     assert say("hub.other_weights", base=BASE) in export_hub.shown(say)[0]

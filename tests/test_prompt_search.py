@@ -382,7 +382,7 @@ def test_the_page_starts_a_prompt_search_and_takes_what_it_found(tiny_model, tin
     listing, probe = training_prompts.on_start(
         say, tiny_model, tiny_corpus, "Mine.", [["Q", "A"], ["", ""]], **settings
     )
-    directory = searches.find(listing.value)
+    directory = jobs.find(paths.prompt_searches(), listing.value)
     assert started == [directory]
     assert {name: jobs.request(directory)[name] for name in ("system_prompt", "examples")} == {
         "system_prompt": "Mine.",
@@ -446,7 +446,7 @@ def test_a_prompt_search_on_the_page_fills_the_fields_and_undoes_it(tiny_corpus,
     examples = session.find("dataframe")
     session.put(prompt, "Mine.")
     session.click(say("prompt_search.start"))
-    assert jobs.request(searches.listed()[0])["system_prompt"] == "Mine."
+    assert jobs.request(jobs.listed(paths.prompt_searches())[0])["system_prompt"] == "Mine."
     assert (
         "the loss is 3 without one and 2 with the best"
         in session.parts[session.find("html", elem_id="prompt-search-en")]["value"]

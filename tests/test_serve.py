@@ -359,7 +359,7 @@ def test_the_page_shows_who_may_connect_to_the_server_that_runs(home):
 
     assert fields() == quiet
     for host, wide in ((serve.NETWORK, True), (serve.HOST, False)):
-        directory = jobs.create(serve._home(), {"name": "serve", "host": host, "port": 7999})
+        directory = jobs.create(paths.serve(), {"name": "serve", "host": host, "port": 7999})
         assert fields() == [True, {"value": wide, "interactive": False}, {"value": 7999, "interactive": False}]
         probe, drawn = export._look(), export.draw(say, None)
         assert len(export.on_tick(say, None, probe)) == len(drawn)

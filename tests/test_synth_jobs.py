@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from core import events, jobs
+from core import events, jobs, paths
 from core.corpus import corpus, duplicates, storage, turns
 from core.corpus.token_counter import Scale
 from core.models import tokenizer
@@ -197,7 +197,7 @@ def test_a_detached_job_is_paused_and_goes_on_and_stops():
     ended = synth_jobs.progress(directory)
     card = corpus.card(ended["ending"]["corpus"])
     assert card["rows"] == ended["ending"]["rows"] > paused["ending"]["rows"]
-    assert [path.name for path in synth_jobs.listed()] == [directory.name]
+    assert [path.name for path in jobs.listed(paths.synth())] == [directory.name]
 
 
 @pytest.mark.slow

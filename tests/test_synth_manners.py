@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from core import events, files, jobs
+from core import events, files, jobs, paths
 from core.corpus import corpus, storage
 from core.errors import UserError
 from core.synth import endpoint, prompts, recipes, replies, synth_jobs, worker
@@ -202,7 +202,7 @@ def test_an_address_with_a_key_is_refused_before_it_is_written_down(tmp_path):
         with raises("EndpointHoldsKey", match=r"host\.example holds a key") as trouble:
             synth_jobs.create(wanted)
         assert "s3cret" not in str(trouble.value)
-    assert synth_jobs.listed() == []
+    assert jobs.listed(paths.synth()) == []
 
 
 def test_fields_that_a_server_refuses_are_left_out_from_then_on(serve):

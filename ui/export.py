@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from core import errors, events, jobs, paths
 from core.errors import UserError
-from core.export import export, hub, quantizer
+from core.export import export, quantizer
 from core.runs import runs
 from core.serve import serve
 from ui import export_hub, export_serve, templates
@@ -188,5 +188,5 @@ def _choices(say: Say) -> list[tuple[str, str]]:
 
 def _look() -> str:
     """What is cheap to ask of the exports, the server and the hub, as text."""
-    listed = [*jobs.listed(paths.exports()), *filter(None, [serve.current()]), *jobs.listed(hub.home())]
+    listed = [*jobs.listed(paths.exports()), *filter(None, [serve.current()]), *jobs.listed(paths.hub())]
     return json.dumps([(path.name, jobs.state(path), events.size(path)) for path in listed])

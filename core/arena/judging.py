@@ -6,7 +6,7 @@ A judge that changes its mind with the order has not judged: its vote is "split"
 import re
 from pathlib import Path
 
-from core import errors, jobs
+from core import errors, jobs, paths
 from core.arena import matches, votes
 from core.chat import reply_gpu
 from core.synth.endpoint import Endpoint
@@ -31,7 +31,7 @@ MOST_UNCLEAR = 3  # prompts in a row without an opinion
 
 def start(match_id: str, url: str, model: str) -> Path:
     """Judge the answers of a match in the background; the job lies beside the match."""
-    directory = matches.find(match_id)
+    directory = jobs.find(paths.arena(), match_id)
     Endpoint(url, model)  # raises EndpointNotAnAddress
     home = directory / "judges"
     home.mkdir(exist_ok=True)
@@ -44,7 +44,7 @@ def work(directory: Path, request: dict, report) -> dict:
     """Judge every answered prompt that this judge has not judged yet."""
     endpoint = Endpoint(request["url"], request["model"])
     match_id, voter = request["match"], f"judge:{request['model']}"
-    match = matches.find(match_id)
+    match = jobs.find(paths.arena(), match_id)
     prompts, done = jobs.request(match)["prompts"], {vote["prompt_index"] for vote in votes.of_match(match_id, voter)}
     rows, unclear = matches.answers(match), 0
     for row in rows:

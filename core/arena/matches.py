@@ -26,12 +26,6 @@ MOST_LETTERS = 300  # of such a prompt
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
 
 
-def home() -> Path:
-    path = paths.home() / "arena"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def create(a: str, b: str, prompt_set: str, sampling: dict | None = None) -> Path:
     """Make a match of two chat models, by their ids, over a set of prompts, and start answering."""
     if a == b:
@@ -41,7 +35,7 @@ def create(a: str, b: str, prompt_set: str, sampling: dict | None = None) -> Pat
     name = f"{titles['a']} / {titles['b']} · {sets.title(prompt_set)}"
     request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": sets.load(prompt_set)}
     request |= {"sampling": vars(Sampling(**(sampling or {}))), "system": "", "on_cpu": False}
-    directory = jobs.create(home(), request)
+    directory = jobs.create(paths.arena(), request)
     jobs.start(directory, "core.arena", reply_gpu.environment())
     return directory
 
@@ -146,11 +140,3 @@ def answers(directory: Path) -> list[dict]:
 def sides(match_id: str, prompt: int) -> str:
     """Which models stand on the left and on the right of a prompt, "ab" or "ba": the same whoever looks and when."""
     return ("ab", "ba")[hashlib.sha256(f"{match_id} {prompt}".encode()).digest()[0] % 2]
-
-
-def listed() -> list[Path]:
-    return jobs.listed(home())
-
-
-def find(match_id: str) -> Path:
-    return jobs.find(home(), match_id)

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from core import errors, jobs
+from core import errors, jobs, paths
 from core.arena import matches
 from core.corpus import importer
 from core.corpus.reading import SetAside
@@ -25,7 +25,7 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
     """
     if verdict not in (*VERDICTS, "split"):
         raise errors.named("VoteUnknown", allowed=", ".join(VERDICTS), verdict=verdict)
-    directory = matches.find(match_id)
+    directory = jobs.find(paths.arena(), match_id)
     request = jobs.request(directory)
     row = next(row for row in matches.answers(directory) if row["prompt"] == prompt)
     left, right = matches.sides(match_id, prompt)

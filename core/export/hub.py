@@ -46,18 +46,11 @@ def fetch(repo: str, token: str = "", base: str = "") -> Path:
     return _start({"name": repo, "do": "import", "base": base}, repo, token)
 
 
-def home() -> Path:
-    """Where the jobs are."""
-    directory = paths.home() / "hub"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
-
-
 def _start(request: dict, repo: str, token: str) -> Path:
     repo = repo.strip()
     if not models.is_hub_id(repo):
         raise errors.named("NotAHubId", name=repo or '""')
-    directory = jobs.create(home(), request | {"repo": repo})
+    directory = jobs.create(paths.hub(), request | {"repo": repo})
     jobs.start(directory, "core.export.hub", {TOKEN: token.strip()} if token.strip() else {})
     return directory
 

@@ -22,12 +22,6 @@ CANDIDATES, ROWS = (
 FEWEST_CANDIDATES, FEWEST_ROWS = 4, 4
 
 
-def home() -> Path:
-    path = paths.home() / "prompt-searches"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def create(
     config: TrainConfig,
     *,
@@ -54,7 +48,7 @@ def create(
     request = {name: getattr(config, name) for name in FIELDS}
     request["name"] = f"{runs.corpus_name(config.corpus)} · prompt"  # as runs are called after corpus and method
     request |= {"system_prompt": system_prompt.strip(), "examples": [list(pair) for pair in examples]}
-    return jobs.create(home(), request | {"candidates": candidates, "rows": rows})
+    return jobs.create(paths.prompt_searches(), request | {"candidates": candidates, "rows": rows})
 
 
 def start(directory: Path) -> None:
@@ -82,15 +76,6 @@ ASKED = {  # what can be asked of a search
     "resume": resume,
     "delete": jobs.delete,
 }
-
-
-def listed() -> list[Path]:
-    """The directories of all searches, newest first."""
-    return jobs.listed(home())
-
-
-def find(search_id: str) -> Path:
-    return jobs.find(home(), search_id)
 
 
 def progress(directory: Path) -> dict:
@@ -138,7 +123,7 @@ def best(config: TrainConfig) -> dict | None:
     """
     if config.task != "chat" or config.learn != "assistant" or config.mix:
         return None
-    found = filter(None, (_ending(directory, config) for directory in listed()))
+    found = filter(None, (_ending(directory, config) for directory in jobs.listed(paths.prompt_searches())))
     return min(found, key=loss, default=None)
 
 
@@ -149,7 +134,7 @@ def loss(ending: dict) -> float:
 
 def newest(base_model: str, corpus: str) -> dict | None:
     """The last event of the best search on a base and a corpus among those that compare with the newest one."""
-    for directory in listed():
+    for directory in jobs.listed(paths.prompt_searches()):
         request, ending = jobs.request(directory), events.last(directory) or {}
         if (request.get("base_model"), request.get("corpus")) != (base_model, corpus):
             continue

@@ -101,10 +101,10 @@ def start(host: str = HOST, port: int = PORT) -> Path:
         return directory
     if not key():
         new_key()
-    for old in jobs.listed(_home()):
+    for old in jobs.listed(paths.serve()):
         with suppress(UserError, OSError):
             jobs.delete(old)
-    directory = jobs.create(_home(), {"name": "serve", "host": host, "port": port})
+    directory = jobs.create(paths.serve(), {"name": "serve", "host": host, "port": port})
     jobs.start(directory, "core.serve", {})
     return directory
 
@@ -117,10 +117,4 @@ def stop() -> None:
 
 def current() -> Path | None:
     """The job of the server that was started last."""
-    return next(iter(jobs.listed(_home())), None)
-
-
-def _home() -> Path:
-    home = paths.home() / "serve"
-    home.mkdir(parents=True, exist_ok=True)
-    return home
+    return next(iter(jobs.listed(paths.serve())), None)

@@ -24,12 +24,6 @@ CHANGEABLE = (
 )  # while a job is paused
 
 
-def home() -> Path:
-    path = paths.home() / "synth"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def create(request: dict, directory: Path | None = None) -> Path:
     """Make the directory of a job. `request` is what core.synth.worker.run reads back.
 
@@ -51,10 +45,10 @@ def create(request: dict, directory: Path | None = None) -> Path:
     if recipe.kind == "mix":
         sources.check_mix(recipe, request.get("model"), int(request["tokens"]))
     name = str(request.get("name") or "").strip() or recipe.name
-    importer.make_place(directory.parent if directory else home())
+    importer.make_place(directory.parent if directory else paths.synth())
     values = {"recipe": recipe.name, "text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash}
     values |= {"name": name, "lang": recipe.lang, "examples": votes.examples(recipe.name)}
-    return jobs.create(home(), request | values, directory)
+    return jobs.create(paths.synth(), request | values, directory)
 
 
 def with_replay(request: dict) -> recipes.Recipe:
@@ -81,16 +75,6 @@ def with_replay(request: dict) -> recipes.Recipe:
 def start(directory: Path) -> None:
     """Start the process of a job, detached from this one; a local writer is on the card that the chat is on."""
     jobs.start(directory, "core.synth", reply_gpu.environment())
-
-
-def listed() -> list[Path]:
-    """The directories of all jobs, newest first."""
-    return jobs.listed(home())
-
-
-def find(job_id: str) -> Path:
-    """The directory of a job that exists, whatever the id says."""
-    return jobs.find(home(), job_id)
 
 
 def stop(directory: Path) -> None:
@@ -165,7 +149,7 @@ def sample(recipe: str, job_id: str | None = None) -> list[dict]:
     Raises:
         NothingToRead: where a model writes and there is no job with rows. The errors of core.synth.recipes.
     """
-    rows = _rows(find(job_id)) if job_id else []
+    rows = _rows(jobs.find(paths.synth(), job_id)) if job_id else []
     if not rows:
         loaded = recipes.load(recipe)
         if loaded.kind != "grammar":
