@@ -18,6 +18,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from core import errors
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before the import: nothing here asks another host
 
 import gradio as gr
@@ -253,7 +255,7 @@ def share_chat(args: argparse.Namespace) -> None:
     """Open the link to the chat with the newest trained model."""
     rows = [row["id"] for row in store.sync_all() if row["state"] == "finished" and links.can_talk(row["id"])]
     if not rows:
-        raise sharing.NothingToShare()
+        raise errors.named("NothingToShare")
     links.open_chat(rows[0], args.share, Limits(hours=args.share_hours), args.lang)
 
 

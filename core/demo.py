@@ -27,25 +27,18 @@ STEPS = 48
 STAGES = ("model", "corpus", "training", "chat")
 
 
-def home() -> Path:
-    """Where the page's demos are."""
-    path = paths.home() / "demos"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def latest() -> Path | None:
     """The newest demo that the page has started."""
-    return next(iter(jobs.listed(home())), None)
+    return next(iter(jobs.listed(paths.demos())), None)
 
 
 def start() -> None:
     """Start the demo as a job, unless one is at work; it takes the place of the one before."""
     if latest() and jobs.state(latest()) in jobs.ACTIVE:
         return
-    for directory in jobs.listed(home()):
+    for directory in jobs.listed(paths.demos()):
         jobs.delete(directory)
-    jobs.start(jobs.create(home(), {"name": "demo"}), "core.demo", reply_gpu.environment())
+    jobs.start(jobs.create(paths.demos(), {"name": "demo"}), "core.demo", reply_gpu.environment())
 
 
 def run(report: Callable, method: str = "qlora", steps: int = STEPS, look: Callable[[], None] = lambda: None) -> dict:

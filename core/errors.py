@@ -1,8 +1,9 @@
 """Errors that are a sentence for the person at the screen, and how they travel between processes.
 
-A module names its own as subclasses with an English `template`; the page translates by the class name (assets/locales) and
-fills in the same `values`. Those that are shown and never caught need no class: named(). Everything else keeps its
-traceback. UserError itself is defined in core/training, which imports nothing of ours.
+Each has a name, by which the page translates it (assets/locales), and `values` that fill the sentence in. What is only
+shown is raised as named("CardGone"), and its English stands in assets/locales/en.json; what is caught is a subclass with
+an English `template`. Everything else keeps its traceback. UserError itself is defined in core/training, which imports
+nothing of ours.
 """
 
 import json
@@ -39,32 +40,41 @@ def log() -> None:
     print(without_keys(traceback.format_exc()), file=sys.stderr, flush=True)
 
 
-class ErrorElsewhere(UserError):
-    """An error of another process: `name` is the class that it had there."""
+class NamedError(UserError):
+    """An error by a name instead of a class of its own."""
 
     def __init__(self, name: str, values: dict | None, message: str):
         super().__init__(message=message)
         self.name, self.values = name, values
 
 
+class ErrorElsewhere(NamedError):
+    """An error of another process, by the name that it had there."""
+
+
 @cache
 def _english() -> dict[str, str]:
-    """The English of errors that have no class, by their names."""
+    """The English of errors without a class, by their names."""
     file = Path(__file__).parent.parent / "assets" / "locales" / "en.json"
     return json.loads(file.read_text(encoding="utf-8"))["errors"]
 
 
-def named(name: str, **values: Any) -> ErrorElsewhere:
-    """An error without a class of its own: its English, too, stands under "errors" in assets/locales."""
-    return ErrorElsewhere(name, values, _english()[name].format(**values))
+def named(name: str, /, **values: Any) -> NamedError:
+    """An error that is shown and never caught; its English, too, stands under "errors" in assets/locales."""
+    return NamedError(name, values, _english()[name].format(**values))
+
+
+def name_of(error: Exception) -> str:
+    """The name that the page translates an error by."""
+    return error.name if isinstance(error, UserError) else type(error).__name__
 
 
 def to_dict(error: Exception) -> dict:
-    """An error for an event, a pipe or the end of a command line: {"trouble": class name, "values", "message"}.
+    """An error for an event, a pipe or the end of a command line: {"trouble": its name, "values", "message"}.
 
     `values` is None for an error that nobody foresaw: the page then shows the message as it is.
     """
-    name = error.name if isinstance(error, ErrorElsewhere) else type(error).__name__
+    name = name_of(error)
     values = getattr(error, "values", None) if isinstance(error, UserError) else None
     values = None if values is None else {key: _told(value) for key, value in values.items()}
     return {"trouble": name, "values": values, "message": without_keys(str(error)) or name}

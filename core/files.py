@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import orjson
 
+from core import errors
 from core.errors import UserError
 
 BLOCK_BYTES = 65_536
@@ -24,23 +25,8 @@ class NothingWritten(UserError):
     template = "The disk of {path} is full, so nothing could be written. Free some space, then try again."
 
 
-class NotAllowed(UserError):
-    template = (
-        "{path} cannot be written or read: it belongs to another user, or is read-only. "
-        "Change its owner, or choose another data directory (--home, SOULSMITH_HOME)."
-    )
-
-
-class PathTooLong(UserError):
-    template = "The path {path} is too long for this system. Choose a shorter data directory (--home, SOULSMITH_HOME)."
-
-
 class FilesExhausted(UserError):
     template = "The system lets this program open no more files at once. Raise the limit (ulimit -n), then try again."
-
-
-class SystemRefused(UserError):
-    template = "{path}: the system refused ({reason}). Check the disk, then try again."
 
 
 class LineDamaged(UserError):
@@ -60,12 +46,12 @@ def worded(error: OSError, path: Path | None = None) -> UserError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NothingWritten(path=shown)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return NotAllowed(path=shown)
+        return errors.named("NotAllowed", path=shown)
     if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-        return PathTooLong(path=shown[:60] + "…" * (len(shown) > 60))
+        return errors.named("PathTooLong", path=shown[:60] + "…" * (len(shown) > 60))
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return FilesExhausted()
-    return SystemRefused(path=shown, reason=error.strerror or error)
+    return errors.named("SystemRefused", path=shown, reason=error.strerror or error)
 
 
 def read_json(path: Path, shape=dict):

@@ -31,20 +31,6 @@ _idle: list[process.Child] = []
 _lock = threading.Lock()
 
 
-class TookTooLong(UserError):
-    template = "{file} was not read within {seconds} s, so reading it was ended. It may be damaged, or made to do this."
-
-
-class TookTooMuch(UserError):
-    template = (
-        "Reading {file} takes more than {memory} GiB of memory, so it was ended. It may be damaged, or made to do this."
-    )
-
-
-class ReaderBroke(UserError):
-    template = "{file} could not be read: the process that read it ended unexpectedly ({reason})."
-
-
 def ask(task: str, *values, file: str | Path, seconds: float = SECONDS, look: Callable[[], None] = lambda: None):
     """What a task of TASKS answers to these values: plain ones as JSON has them, and paths, which it gets as absolute ones.
 
@@ -82,10 +68,10 @@ def named(child: process.Child, file: str | Path, seconds: float) -> UserError:
     failed = child.failure()
     file = failed.at or file
     if failed.cause == "time":
-        return TookTooLong(file=file, seconds=round(seconds))
+        return errors.named("TookTooLong", file=file, seconds=round(seconds))
     if failed.cause:
-        return TookTooMuch(file=file, memory=f"{child.memory / 2**30:.3g}")
-    return ReaderBroke(file=file, reason=str(failed))
+        return errors.named("TookTooMuch", file=file, memory=f"{child.memory / 2**30:.3g}")
+    return errors.named("ReaderBroke", file=file, reason=str(failed))
 
 
 def close() -> None:

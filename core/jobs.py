@@ -36,24 +36,12 @@ LOCK_SECONDS = 20
 POLL_SECONDS = 0.5
 
 
-class JobGone(UserError):
-    template = "There is no job {job}. It was deleted: choose another one."
-
-
-class JobDamaged(UserError):
-    template = "The job {job} cannot be read: {path} is damaged. Put a copy back, or delete its directory."
-
-
 class JobStillAtWork(UserError):
     template = 'The job "{name}" is still at work. Stop it first.'
 
 
 class AlreadyAtWork(UserError):
     template = "The job {job} is worked on by another process already."
-
-
-class JobFailed(UserError):
-    template = "{kind}: {reason} The details are in log.txt in {path}."
 
 
 class Stopped(BaseException):
@@ -108,7 +96,7 @@ def find(home: Path, job_id: str) -> Path:
     """The directory of the job with this id, which is the name of a directory in `home` and nothing else."""
     path = home / Path(job_id or ".").name
     if Path(job_id or ".").name != job_id or path.is_symlink() or not (path / "job.json").is_file():
-        raise JobGone(job=job_id)
+        raise errors.named("JobGone", job=job_id)
     return path
 
 
@@ -120,7 +108,7 @@ def request(directory: Path) -> dict:
     """
     if values := damage.read(directory / "job.json", REQUEST):
         return values
-    raise JobDamaged(job=directory.name, path=directory / "job.json")
+    raise errors.named("JobDamaged", job=directory.name, path=directory / "job.json")
 
 
 def delete(directory: Path) -> None:
@@ -332,7 +320,7 @@ def described(error: Exception, directory: Path) -> UserError:
         return error
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
         return files.worded(error, directory)
-    return JobFailed(kind=type(error).__name__, reason=errors.first_line(error) + ".", path=directory)
+    return errors.named("JobFailed", kind=type(error).__name__, reason=errors.first_line(error) + ".", path=directory)
 
 
 def main(parser: argparse.ArgumentParser, directory: str, work) -> None:

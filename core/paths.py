@@ -43,6 +43,40 @@ def exports() -> Path:
     return _made(home() / "exports")
 
 
+def adapters() -> Path:
+    """Where the adapters are that were imported from the hub."""
+    return _made(home() / "adapters")
+
+
+def synth() -> Path:
+    return _made(home() / "synth")
+
+
+def arena() -> Path:
+    return _made(home() / "arena")
+
+
+def prompt_searches() -> Path:
+    return _made(home() / "prompt-searches")
+
+
+def checks() -> Path:
+    return _made(home() / "checks")
+
+
+def demos() -> Path:
+    return _made(home() / "demos")
+
+
+def hub() -> Path:
+    """Where the jobs are that push to the hub and import from it."""
+    return _made(home() / "hub")
+
+
+def serve() -> Path:
+    return _made(home() / "serve")
+
+
 def uploads() -> Path:
     """Where the page keeps the files that it was given, until they are imported."""
     return home() / "uploads"

@@ -25,8 +25,9 @@ from pathlib import Path
 from core import paths
 from core.hardware import hardware
 from core.models import models
-from core.training import batching, corpus_rows, devices, encoding, model_loading, tokenizer_loading, training_loop
+from core.training import batching, corpus_rows, devices, model_loading, tokenizer_loading, training_loop
 from core.training.config import TrainConfig
+from tests.conftest import encode_rows
 
 ROOT = Path(__file__).parents[1]
 JOB_SECONDS = 480
@@ -197,7 +198,7 @@ def _in_turn():
 
 
 def encoded(config: TrainConfig, rows: Path, tokenizer) -> list[dict]:
-    return encoding.encode_rows(list(corpus_rows.read_rows(rows)), tokenizer, config)[0]
+    return encode_rows(list(corpus_rows.read_rows(rows)), tokenizer, config)[0]
 
 
 def held_out(config: TrainConfig, folder: Path, tokenizer) -> float:

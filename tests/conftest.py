@@ -3,10 +3,13 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from core.errors import UserError
 
 # Set before anything imports gradio or transformers: a test asks no host for anything.
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -54,6 +57,12 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def raises(*kinds: str | type[UserError], match: str | None = None):
+    """pytest.raises for one of some errors, each by its class, or by its name where it has none."""
+    names = [kind if isinstance(kind, str) else kind.__name__ for kind in kinds]
+    return pytest.raises(UserError, match=match, check=lambda error: error.name in names)
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     """Every test has a data directory of its own, with a space and Cyrillic in its name."""
@@ -67,6 +76,14 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WORDS = "sea lamp oil rope gull tide brass fog light storm keeper bread coffee window stair море лампа туман канат"
+
+
+def encode_rows(rows: list[dict], tokenizer, config) -> tuple[list[dict], Counter]:
+    """The pieces of all rows, and how many rows are cut or left out for which reason."""
+    from core.training import encoding
+
+    counted = Counter()
+    return [piece for row in rows for piece in encoding.encode_pieces(row, tokenizer, config, counted)], +counted
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from random import Random
 import gradio as gr
 import pytest
 
-from core import jobs, paths
+from core import errors, jobs, paths
 from core.arena import __main__ as command
 from core.arena import judging, matches, numbers, prompts, verdict, votes
 from core.chat import chat, types
@@ -16,6 +16,7 @@ from core.corpus import corpus
 from core.errors import ErrorElsewhere
 from core.runs import database, gpu_access
 from core.synth.replies import Reply
+from tests.conftest import raises
 from ui import playground_arena
 from ui.text import Say
 
@@ -26,7 +27,7 @@ def match() -> str:
     asked = [{"topic": "sea" if index < 6 else "bread", "prompt": f"question {index}"} for index in range(12)]
     request = {"name": "base / tuned", "a": "base:x", "b": "run:y", "titles": {"a": "x", "b": "y"}, "set": "own"}
     request |= {"prompts": asked, "sampling": {}, "system": "be brief", "on_cpu": False}
-    directory = jobs.create(matches.home(), request)
+    directory = jobs.create(paths.arena(), request)
     rows = [{"prompt": index, "a": said(f"short {index}"), "b": said(f"long {index} " * 5)} for index in range(12)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (directory / "answers.jsonl").write_text(text + '{"prompt": 12, "a"')  # the last line is being written
@@ -53,7 +54,7 @@ def test_sides_are_shuffled_and_stay_where_they_are(match):
 
 
 def test_a_half_written_answer_is_left_for_later(match):
-    assert len(matches.answers(matches.find(match))) == 12
+    assert len(matches.answers(jobs.find(paths.arena(), match))) == 12
 
 
 def evidence(share: float, wins: int, losses: int) -> float:
@@ -146,7 +147,7 @@ def test_a_second_vote_replaces_the_first(match):
 
 def test_votes_leave_as_pairs_and_outlive_their_match(match, tmp_path):
     vote(match, "btab")
-    shutil.rmtree(matches.find(match))
+    shutil.rmtree(jobs.find(paths.arena(), match))
     assert votes.write_pairs(tmp_path / "pairs.jsonl", match) == 3
     lines = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert lines[1] == {
@@ -157,7 +158,7 @@ def test_votes_leave_as_pairs_and_outlive_their_match(match, tmp_path):
 
 
 def test_two_equal_answers_are_no_pair(match, tmp_path):
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     rows = [{"prompt": 0, "a": said("same"), "b": said("same")}, {"prompt": 1, "a": said("one"), "b": said("two")}]
     (directory / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     vote(match, "ab")
@@ -165,12 +166,12 @@ def test_two_equal_answers_are_no_pair(match, tmp_path):
 
 
 def test_a_vote_for_a_reply_that_was_cut_is_no_pair(match, tmp_path):
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     whole, cut = said("whole"), said("cut in the") | {"finish_reason": "length"}
     rows = [{"prompt": 0, "a": cut, "b": whole}, {"prompt": 1, "a": cut, "b": whole}]
     (directory / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     vote(match, "a")
-    with pytest.raises(votes.VotedForCutReplies, match="be longer, and vote again"):
+    with raises("VotedForCutReplies", match="be longer, and vote again"):
         votes.make_corpus("mine", match)
     vote(match, "ab")  # where the reply that lost was cut, nothing is learned of how it ended
     card = votes.make_corpus("mine", match)
@@ -190,7 +191,7 @@ def test_the_page_says_how_long_a_reply_may_be(monkeypatch, home):
 
 def test_without_a_winner_there_are_no_pairs(match, tmp_path):
     vote(match, "tn")
-    with pytest.raises(votes.NoPairs, match="a pair needs a winner"):
+    with raises("NoPairs", match="a pair needs a winner"):
         votes.write_pairs(tmp_path / "pairs.jsonl", match)
 
 
@@ -229,7 +230,7 @@ def test_a_deleted_set_of_prompts_can_be_kept_again(home):
         playground_arena.on_own_delete(Say("ru"), id, "", "черновик")
     chosen, name, kept = playground_arena.on_own_delete(Say("ru"), id, "", "")
     assert (name, kept, chosen.value) == ("Мой набор", text, "ru")
-    with pytest.raises(prompts.PromptsMissing):
+    with raises("PromptsMissing"):
         prompts.load(id)
     assert prompts.save(name, kept) == id
     with pytest.raises(gr.Error, match="входит в Soulsmith и остаётся"):
@@ -246,9 +247,9 @@ def test_own_prompts_have_topics(home):
     ]
     (paths.home() / "prompts" / "own-damaged.json").write_text("[")
     assert [one["id"] for one in prompts.listed()] == ["en", "ru", "own-мой-набор"]
-    with pytest.raises(prompts.PromptsEmpty):
+    with raises("PromptsEmpty"):
         prompts.save("x", "# only a topic")
-    with pytest.raises(prompts.PromptsMissing):
+    with raises("PromptsMissing"):
         prompts.load("../../job")
 
 
@@ -285,18 +286,18 @@ class Judge:
 def test_a_judge_is_asked_in_both_orders(match, monkeypatch, opinion, verdicts):
     monkeypatch.setattr(judging, "Endpoint", Judge(opinion))
     request = {"url": "http://there", "model": "m", "match": match}
-    assert judging.work(matches.find(match), request, lambda *_, **__: None) == {"judged": 12}
+    assert judging.work(jobs.find(paths.arena(), match), request, lambda *_, **__: None) == {"judged": 12}
     assert [row["verdict"] for row in votes.of_match(match, "judge:m")] == verdicts
 
 
 def test_a_judge_that_says_nothing_useful_is_given_up(match, monkeypatch):
     monkeypatch.setattr(judging, "Endpoint", Judge(lambda *_: "I like both equally"))
-    with pytest.raises(judging.JudgeUnclear, match="3 times in a row, but: I like both"):
-        judging.work(matches.find(match), {"url": "", "model": "m", "match": match}, lambda *_, **__: None)
+    with raises("JudgeUnclear", match="3 times in a row, but: I like both"):
+        judging.work(jobs.find(paths.arena(), match), {"url": "", "model": "m", "match": match}, lambda *_, **__: None)
 
 
 def test_numbers_stand_next_to_opinions(match):
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     (directory / "measured.json").write_text(
         json.dumps({"a": {"held_out_loss": 2.0}, "b": {"held_out_loss": None}}), encoding="utf-8"
     )
@@ -310,7 +311,7 @@ def test_numbers_stand_next_to_opinions(match):
 
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_the_verdict_shows_votes_topics_judges_and_numbers_escaped(match, lang):
-    say, directory = Say(lang), matches.find(match)
+    say, directory = Say(lang), jobs.find(paths.arena(), match)
     assert say("arena.no_votes") in playground_arena.on_show(say, match)
     vote(match, "bbbbbtnbbbbb")
     votes.cast(match, 0, "split", "judge:<i>m</i>")
@@ -338,7 +339,7 @@ def test_the_verdict_shows_votes_topics_judges_and_numbers_escaped(match, lang):
 
 def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
     """A run that is there already, and one that begins in the middle of a reply."""
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     (directory / "answers.jsonl").unlink()
     monkeypatch.setattr(matches, "WAIT_SECONDS", 0)
     monkeypatch.setattr(gpu_access.reply_gpu, "is_taken_by", lambda run_id: True)
@@ -361,8 +362,8 @@ def test_answers_wait_for_a_run_that_has_the_card(match, monkeypatch):
 
 def test_a_match_s_id_cannot_leave_its_folder(home):
     for name in ("..", "../runs", "", "nothing"):
-        with pytest.raises(jobs.JobGone):
-            matches.find(name)
+        with raises("JobGone"):
+            jobs.find(paths.arena(), name)
 
 
 def test_a_job_says_how_it_ended(home, tmp_path):
@@ -371,7 +372,7 @@ def test_a_job_says_how_it_ended(home, tmp_path):
 
     def work(path, request, report):
         report("progress", done=1, total=2)
-        raise prompts.PromptsEmpty
+        raise errors.named("PromptsEmpty")
 
     assert jobs.run(directory, work) == "failed"
     assert jobs.progress(directory)["failed"]["trouble"] == "PromptsEmpty"
@@ -422,7 +423,7 @@ def test_sets_of_prompts_are_edited_one_after_the_other(home, monkeypatch):
 
 
 def test_stop_ends_a_match_that_is_measuring(match, monkeypatch):
-    directory, asked = matches.find(match), []
+    directory, asked = jobs.find(paths.arena(), match), []
 
     def measure(model_id, _, look):
         asked.append(model_id)
@@ -438,7 +439,7 @@ def test_stop_ends_a_match_that_is_measuring(match, monkeypatch):
 
 
 def test_stop_ends_a_match_in_the_middle_of_a_reply(match, monkeypatch):
-    directory = matches.find(match)
+    directory = jobs.find(paths.arena(), match)
     seen = []
 
     def talk(*_, **__):

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from core import jobs, paths
-from core.arena import matches, votes
+from core.arena import votes
 from tests.test_browser import (  # noqa: F401 (fixtures)
     CHROMIUM,
     Server,
@@ -111,8 +111,8 @@ def voted(page, say: Say, lang: str) -> str:
     page.get_by_role("button", name=say("arena.own.save"), exact=True).click()
     expect(page.get_by_label(say("arena.set"), exact=True)).to_have_value(f"море и хлеб {lang} · 10")
     page.get_by_role("button", name=say("arena.start"), exact=True).click()
-    wait_until(lambda: matches.listed() and jobs.state(matches.listed()[0]) == "finished")
-    match = matches.listed()[0].name
+    wait_until(lambda: jobs.listed(paths.arena()) and jobs.state(jobs.listed(paths.arena())[0]) == "finished")
+    match = jobs.listed(paths.arena())[0].name
     for index, key in enumerate(KEYS):
         expect(page.get_by_text(re.compile(rf"(Voted|Голосов): {index}\."))).to_be_visible()
         expect(page.locator("#vote-left")).to_be_enabled()

@@ -12,12 +12,13 @@ import pytest
 from filelock import FileLock
 
 from core import events
-from core.chat import chat, chat_models, engine, generation, server, types
+from core.chat import chat, chat_models, engine, generation, server
 from core.chat.types import Question, Sampling
 from core.runs import gpu_access, runs, worker
 from core.synth import local, synth_jobs
 from core.training import devices, model_loading
 from core.training.config import TrainConfig
+from tests.conftest import raises
 from ui import synth_html
 from ui.text import Say
 
@@ -141,7 +142,7 @@ def test_after_it_ran_out_of_memory_a_chat_holds_nothing(tiny_model, trained_run
     broken(monkeypatch, made(), kept)
     emptied = []
     monkeypatch.setattr(devices, "empty_cache", lambda: emptied.append(sum(one() is not None for one in kept)))
-    with pytest.raises(types.MemoryRanOut, match="Memory ran out while") as caught:
+    with raises("MemoryRanOut", match="Memory ran out while") as caught:
         list(generation.replies(ask(tiny_model) | {"b": Question(f"run:{trained_run}", ASK)}, LONG))
     assert len(kept) > 40
     assert [one() for one in kept if one() is not None] == []  # though the error is still held
@@ -161,7 +162,7 @@ def test_after_it_ran_out_of_memory_measuring_holds_nothing(tiny_model, monkeypa
     monkeypatch.setattr(engine, "_load_weights", remembered)
     broken(monkeypatch, RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), kept)
     rows = [{"messages": [*ASK, {"role": "assistant", "content": "sea lamp"}]}] * 20
-    with pytest.raises(types.MemoryRanOut):
+    with raises("MemoryRanOut"):
         generation.held_out_loss(f"base:{tiny_model}", rows)
     assert len(kept) > 10
     assert [one() for one in kept if one() is not None] == []
@@ -179,7 +180,7 @@ def test_scores_that_are_no_numbers_are_said_in_words(tiny_model, monkeypatch):
 
     monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: x * float("nan"))
     for temperature in (0.0, 1.0):
-        with pytest.raises(types.NotNumbers, match=r"produces NaN or infinity in (float32|bfloat16)"):
+        with raises("NotNumbers", match=r"produces NaN or infinity in (float32|bfloat16)"):
             list(generation.replies(ask(tiny_model), Sampling(temperature=temperature)))
 
 
@@ -265,7 +266,7 @@ def test_a_writer_for_which_there_is_no_room_asks_the_chat_first_and_takes_4_bit
     assert local.Local(tiny_model)._method() == "lora"
     free[0] = 10
     monkeypatch.setattr(chat, "close", lambda **how: None)
-    with pytest.raises(types.NoRoom, match="GiB are free"):
+    with raises("NoRoom", match="GiB are free"):
         local.Local(tiny_model)._method()
 
 

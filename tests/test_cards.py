@@ -8,6 +8,7 @@ from core.estimate import __main__ as command
 from core.estimate import cards, errors
 from core.estimate.cards import GIB
 from core.estimate.setup import SUGGESTED
+from tests.conftest import raises
 from ui import calculator
 from ui.text import Say
 
@@ -90,7 +91,7 @@ def test_every_card_is_found_by_its_own_name_in_any_capitals(name):
 
 @pytest.mark.parametrize("name", AMBIGUOUS)
 def test_a_card_that_is_sold_with_several_memories_is_asked_for(name):
-    with pytest.raises(errors.AmbiguousCard) as trouble:
+    with raises("AmbiguousCard") as trouble:
         cards.card(name)
     assert trouble.value.values["example"] == AMBIGUOUS[name]
     assert cards.card(AMBIGUOUS[name]).name in trouble.value.values["cards"]
@@ -98,7 +99,7 @@ def test_a_card_that_is_sold_with_several_memories_is_asked_for(name):
 
 @pytest.mark.parametrize(("name", "sizes"), [("Apple M3 Max", "36GB|48GB|64GB|96GB|128GB"), ("макбук м1", "8GB|16GB")])
 def test_a_machine_that_is_sold_with_several_memories_is_asked_for(name, sizes):
-    with pytest.raises(errors.AmbiguousCard) as trouble:
+    with raises("AmbiguousCard") as trouble:
         cards.card(name)
     assert re.findall(r"\d+GB", trouble.value.values["cards"]) == sizes.split("|")
     assert cards.card(trouble.value.values["example"]).sold_gb == float(sizes.partition("GB")[0])
@@ -106,7 +107,7 @@ def test_a_machine_that_is_sold_with_several_memories_is_asked_for(name, sizes):
 
 @pytest.mark.parametrize("name", ["RTX 9090", "banana", "", "RTX", "24", "4090 48GB", "1000000x H100", "NVIDIA"])
 def test_a_card_that_is_none_is_refused_with_the_nearest(name):
-    with pytest.raises(errors.UnknownCard) as trouble:
+    with raises("UnknownCard") as trouble:
         cards.card(name)
     assert trouble.value.values["nearest"].split(", ")[0] in cards.cards()
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import pytest
 
-from core import paths
+from core import errors, paths
 from core.chat import chat, chat_models, chats, engine, generation, profiles, server, types
 from core.chat.types import BASE, TUNED, Question, Sampling
 from core.errors import ErrorElsewhere
 from core.runs import gpu_access, runs
 from core.training import corpus_rows, encoding, training_loop
 from core.training.config import TrainConfig
-from tests.conftest import chat_rows
+from tests.conftest import chat_rows, raises
 from ui import playground_show as show
 from ui import playground_talk as talk
 from ui.playground_show import literal
@@ -194,7 +194,7 @@ def test_the_base_loses_as_in_training(trained_run, tiny_corpus):
 
 def test_a_prompt_over_the_context_is_refused_in_words(trained_run):
     long = [{"role": "user", "content": "море " * 3000}]
-    with pytest.raises(types.PromptTooLong, match="Shorten it, or begin a new conversation"):
+    with raises("PromptTooLong", match="Shorten it, or begin a new conversation"):
         list(replies_of(trained_run, {BASE: long}, Sampling(max_new_tokens=10)))
     assert not engine.LOCK.locked()
 
@@ -385,17 +385,17 @@ def test_a_reply_ends_where_the_context_does(trained_run):
 def test_bad_chat_models_are_named(stubborn_run, tiny_model, tiny_corpus, home):
     checks = [
         ("run:nothing", runs.RunGone, "There is no run nothing"),
-        ("profile:nothing", profiles.ProfileGone, "There is no profile nothing"),
-        (f"run:{stubborn_run}/checkpoint-9", types.ChatModelGone, "checkpoint-9 is gone"),
-        ("base:/etc", types.ChatModelGone, "/etc is gone"),
-        ("merged:../runs", types.ChatModelGone, "is gone"),
+        ("profile:nothing", "ProfileGone", "There is no profile nothing"),
+        (f"run:{stubborn_run}/checkpoint-9", "ChatModelGone", "checkpoint-9 is gone"),
+        ("base:/etc", "ChatModelGone", "/etc is gone"),
+        ("merged:../runs", "ChatModelGone", "is gone"),
     ]
     for id, kind, words in checks:
-        with pytest.raises(kind, match=words):
+        with raises(kind, match=words):
             speak({"a": id})
     gone = runs.create(TrainConfig(base_model=str(home / "gone"), corpus=tiny_corpus, method="lora"), "сирота")
     shutil.copytree(paths.run(stubborn_run) / "adapter", paths.run(gone) / "adapter")
-    with pytest.raises(types.BaseGone, match="gone is gone, and сирота needs it"):
+    with raises("BaseGone", match="gone is gone, and сирота needs it"):
         speak({"a": f"run:{gone}"})
 
 
@@ -436,7 +436,7 @@ def test_an_adapter_without_memory_for_it_is_not_called_foreign(stubborn_run, mo
         raise RuntimeError("CUDA error: out of memory")
 
     monkeypatch.setattr(PeftModel, "load_adapter", full)
-    with pytest.raises(types.MemoryRanOut):
+    with raises("MemoryRanOut"):
         speak({"a": f"run:{stubborn_run}"})
 
 
@@ -445,7 +445,7 @@ def test_a_resized_vocabulary_is_an_error(stubborn_run):
 
     head = {"base_model.model.lm_head.weight": torch.zeros(404, 64)}
     rewritten(stubborn_run, lambda tensors: tensors | head)
-    with pytest.raises(types.VocabularyResized, match="a vocabulary of 404 tokens and "):
+    with raises("VocabularyResized", match="a vocabulary of 404 tokens and "):
         speak({"a": f"run:{stubborn_run}"})
 
 
@@ -453,7 +453,7 @@ def test_a_model_larger_than_the_memory_is_refused(trained_run, monkeypatch):
     import psutil
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 100_000}))
-    with pytest.raises(types.NoRoom, match="GiB are free"):
+    with raises("NoRoom", match="GiB are free"):
         speak({"a": f"run:{trained_run}"})
 
 
@@ -560,7 +560,7 @@ def test_a_column_that_came_later_hears_questions_and_answers_in_turn():
 
 def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
     def without_room(*_, **__):
-        raise types.NoRoom(model="m", need="9.0", free="1.0")
+        raise errors.named("NoRoom", model="m", need="9.0", free="1.0")
         yield
 
     monkeypatch.setattr(chat, "talk", without_room)
@@ -574,7 +574,7 @@ def test_after_a_trouble_the_message_is_back_in_the_field(monkeypatch):
 
 def test_a_name_with_markup_is_text_in_the_notice(monkeypatch):
     def without_room(*_, **__):
-        raise types.NoRoom(model="![a](http://b/c) <i>", need="9.0", free="1.0")
+        raise errors.named("NoRoom", model="![a](http://b/c) <i>", need="9.0", free="1.0")
         yield
 
     warned = []

@@ -12,11 +12,13 @@ import gradio as gr
 import httpx
 import pytest
 
+from core import errors
 from core.arena import matches
 from core.chat import chat, chat_models, chats, types
 from core.corpus import corpus
 from core.runs import database
 from core.sharing.sharing import Share
+from tests.conftest import raises
 from tests.test_share import echo
 from ui import pages, playground, playground_arena, sharing_page
 from ui import playground_chats as kept
@@ -67,7 +69,7 @@ def test_a_conversation_is_kept_with_its_models_and_settings():
     assert [turn["prompt"] for turn in found["history"]["branches"][0]] == ["Who?", "Why?"]
     assert (found["name"], found["columns"], found["settings"]) == ("Who?", ["base:x", "run:y"], {"seed": 3})
     assert found["titles"] == {"run:y": "Y", "base:x": "X"}
-    with pytest.raises(chats.ChatGone, match="Choose another one from the list"):
+    with raises("ChatGone", match="Choose another one from the list"):
         chats.find("b")
 
 
@@ -157,7 +159,7 @@ def test_a_conversation_becomes_rows_of_a_corpus(tmp_path):
     card = corpus.create([path], "chats")
     assert (card["kind"], card["rows"]) == ("chat", 2)
     put("b", [turn("Who?")])
-    with pytest.raises(chats.NothingSaid):
+    with raises("NothingSaid"):
         chats.corpus_lines([chats.find("b")])
 
 
@@ -308,7 +310,7 @@ def test_a_conversation_whose_models_are_gone_says_so(home, monkeypatch):
     told = []
     monkeypatch.setattr(kept, "inform", told.append)
     assert "pick" not in load("deleted", parts["history"])
-    assert told == [str(chats.ChatGone())]
+    assert told == [str(errors.named("ChatGone"))]
 
 
 def test_the_current_conversation_is_renamed_deleted_and_brought_back():

@@ -27,6 +27,7 @@ from core.training import attention_kernels, devices, packages
 from core.training import checks as training_checks
 from core.training.config import TrainConfig
 from tests import pretended_card, pretended_driver
+from tests.conftest import raises
 from tests.pretended_driver import FAST, ROOMY
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import opening_check
@@ -267,7 +268,7 @@ def test_a_check_is_a_guest_on_the_card_until_it_ends(home, monkeypatch):
 
 def test_a_check_waits_for_guests_and_says_so_when_they_stay(home, monkeypatch):
     monkeypatch.setattr(plan, "GUEST_SECONDS", 0.3)
-    with gpu_access.guest(), pytest.raises(plan.CardInUse):
+    with gpu_access.guest(), raises("CardInUse"):
         plan.run(lambda *_, **__: None)
 
 

@@ -11,6 +11,7 @@ from core.corpus import __main__ as commands
 from core.corpus import corpus, encodings, export, import_process, importer, storage
 from core.errors import ErrorElsewhere
 from core.training import corpus_rows
+from tests.conftest import raises
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ def test_a_corpus_can_be_listed_paged_found_and_deleted(tmp_path):
     assert ([number for number, _ in found], total) == ([990, 991], 11)
     corpus.delete(card["id"])
     assert corpus.listed() == []
-    with pytest.raises(corpus.NoSuchCorpus, match="choose another one"):
+    with raises("NoSuchCorpus", match="choose another one"):
         corpus.card(card["id"])
 
 
@@ -107,7 +108,7 @@ def test_a_file_without_rows_leaves_nothing_behind(tmp_path, content, words):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(importer.FileMissing, match=r"gone\.txt"):
+    with raises("FileMissing", match=r"gone\.txt"):
         corpus.create([tmp_path / "gone.txt"], "x")
     with pytest.raises(importer.NothingGiven):
         corpus.create([], "x")
@@ -181,10 +182,10 @@ def test_a_pipe_is_no_file_and_is_not_waited_for(tmp_path):
 
 def test_a_place_that_cannot_be_made_is_named(tmp_path):
     file = write(tmp_path / "a.txt", "да")
-    with pytest.raises(importer.PlaceUnwritable, match=r"a\.txt"):
+    with raises("PlaceUnwritable", match=r"a\.txt"):
         corpus.create([file], "a", out=file / "below" / "out")
     card = corpus.create([file], "a")
-    with pytest.raises(importer.PlaceUnwritable, match=r"a\.txt"):
+    with raises("PlaceUnwritable", match=r"a\.txt"):
         export.export(corpus.directory(card["id"]), "jsonl", file / "below" / "out.jsonl")
 
 

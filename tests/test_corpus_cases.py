@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.corpus import corpus, duplicates, export, text_normalization
+from tests.conftest import encode_rows
 from tests.test_corpus_formats import lines, made, messages, said
 from ui import corpora_html
 from ui.text import Say
@@ -232,7 +233,7 @@ def test_a_long_text_is_packed_whole(tmp_path):
     light = tokenizer.load(tiny_tokenizers.build(tmp_path / "model", "chatml"))
     row = {"id": "1", "text": " ".join(f"слово {number}," for number in range(2000))}
     config = TrainConfig(base_model="m", corpus="c", max_length=64, packing=True)
-    pieces, left_out = encoding.encode_rows([row], light, config)
+    pieces, left_out = encode_rows([row], light, config)
     ids = pieces[0]["input_ids"] + [id for piece in pieces[1:] for id in piece["input_ids"][1:]]
     assert (ids, dict(left_out)) == (encoding.encode(row, light, "assistant")["input_ids"], {})
     blocks = packing.pack(pieces, 64)

@@ -9,6 +9,7 @@ import pytest
 
 from core.corpus import corpus, export
 from core.corpus.reading import Options
+from tests.conftest import raises
 
 TURNS = [
     [("user", "Как дела?"), ("assistant", 'Хорошо, "спасибо", друг; да')],
@@ -352,8 +353,8 @@ def test_an_export_comes_back_as_the_same_rows(tmp_path, form):
 def test_an_export_is_written_whole_or_not_at_all(tmp_path):
     card = made(tmp_path, "a.jsonl", lines([{"messages": messages(TURNS[0])}, {"text": "да"}]))
     folder = tmp_path / "out"
-    with pytest.raises(export.RowsDoNotFit, match="1 rows do not fit into alpaca, the first is row 2: it is a text"):
+    with raises("RowsDoNotFit", match="1 rows do not fit into alpaca, the first is row 2: it is a text"):
         export.export(corpus.directory(card["id"]), "alpaca", folder / "a.jsonl")
     assert list(folder.iterdir()) == []
-    with pytest.raises(export.FormatUnknown, match="Choose one of jsonl"):
+    with raises("FormatUnknown", match="Choose one of jsonl"):
         export.export(corpus.directory(card["id"]), "xlsx", folder / "a")

@@ -12,6 +12,7 @@ from core.training import corpus_rows, encoding
 from core.training.config import TrainConfig
 from core.training.errors import PreferencePairs
 from tests import tiny_tokenizers
+from tests.conftest import raises
 from tests.test_corpus_formats import lines, made, messages, said
 from ui import corpora_html
 from ui.text import Say
@@ -116,7 +117,7 @@ def test_pairs_are_exported_for_trl_and_a_run_on_them_is_refused(tmp_path):
     export.export(corpus.directory(card["id"]), "preference", out)
     first = json.loads(out.read_text("utf-8").splitlines()[0])
     assert first == {"prompt": messages([("user", "q0")]), "chosen": [A], "rejected": [B]}
-    with pytest.raises(export.RowsDoNotFit, match="it is a preference pair"):
+    with raises("RowsDoNotFit", match="it is a preference pair"):
         export.export(corpus.directory(card["id"]), "messages", tmp_path / "b.jsonl")
     with pytest.raises(PreferencePairs, match=r"holds preference pairs \(20\)"):
         runs.check_corpus(TrainConfig(base_model="m", corpus=card["id"]))

@@ -9,6 +9,7 @@ from core.models import tokenizer
 from core.training import encoding
 from core.training.config import TrainConfig
 from tests import tiny_tokenizers
+from tests.conftest import encode_rows
 
 TWO = ["Привет, как дела?", "Хорошо, спасибо!", "А у тебя?", "да"]
 SAME = ["да", "да", "да", "да"]
@@ -80,7 +81,7 @@ def test_a_system_turn_is_given_and_not_learned(family, template):
 def test_a_template_that_refuses_a_system_turn_refuses_the_row_only(family, template):
     rows = [chat(SAME, system="s") | {"id": "1"}, chat(SAME) | {"id": "2"}]
     config = TrainConfig(base_model="m", corpus="c")
-    kept, left_out = encoding.encode_rows(rows, family(template), config)
+    kept, left_out = encode_rows(rows, family(template), config)
     assert ([row["id"] for row in kept], dict(left_out)) == (["2"], {"template_refused": 1})
 
 

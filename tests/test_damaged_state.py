@@ -207,7 +207,7 @@ def first(home: Path, pattern: str) -> Path:
 
 def listed() -> dict[str, set[str]]:
     """What the lists of the page show, by kind; and each thing in them is read."""
-    for match in matches.listed():
+    for match in jobs.listed(paths.arena()):
         matches.answers(match), votes.of_match(match.name)
     for place in PLACES:
         for job in jobs.listed(paths.home() / place):

@@ -9,6 +9,7 @@ from tokenizers import processors
 from core.training import encoding
 from core.training.config import TrainConfig
 from core.training.encoding import IGNORED
+from tests.conftest import encode_rows
 
 TURN = [{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "gull lamp"}]
 END = 2  # <|im_end|>
@@ -78,7 +79,7 @@ def test_words_that_the_template_puts_before_each_reply_are_learned_where_the_mo
 
 def test_a_row_whose_only_learned_token_is_its_first_has_nothing_to_learn(tiny_tokenizer):
     """Nothing stands before that token to predict it from."""
-    assert encoding.encode_rows([{"id": "a", "text": ""}], tiny_tokenizer, CONFIG) == ([], {"nothing_to_learn": 1})
+    assert encode_rows([{"id": "a", "text": ""}], tiny_tokenizer, CONFIG) == ([], {"nothing_to_learn": 1})
 
 
 def stops(tokenizer, configured) -> list[int]:

@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from core.estimate import catalogue, trace_runner
-from core.estimate.errors import NotInTransformers
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
 from tests.check_estimate import measurements
+from tests.conftest import raises
 
 SMALL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MEASURED = {  # the table's SmolLM2-135M on a T4, eager attention: where a tracer on the processor goes astray
@@ -51,7 +51,7 @@ def test_a_trace_that_is_cancelled_ends_at_once():
 @pytest.mark.parametrize(("kind", "nearest"), [("nonesuch", "llama|nanochat"), ("llamma", "llama"), ("", "llama")])
 def test_an_architecture_that_transformers_does_not_have_is_refused_with_the_nearest(tmp_path, kind, nearest):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    with pytest.raises(NotInTransformers, match=f"no architecture {kind or '.none.'}.*({nearest})"):
+    with raises("NotInTransformers", match=f"no architecture {kind or '.none.'}.*({nearest})"):
         trace_runner.check(str(tmp_path), Setup(), 8.0)
 
 

@@ -6,12 +6,13 @@ from contextlib import suppress
 import pytest
 
 from core.errors import UserError
-from core.estimate import advice, answer, calibration, catalogue, errors, reply, speed, step, tables, worth
+from core.estimate import advice, answer, calibration, catalogue, reply, speed, step, tables, worth
 from core.estimate.layer import Layer
 from core.estimate.loss import Head
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
 from core.estimate.size_autograd import Meter, Tape
+from tests.conftest import raises
 
 SHAPE = catalogue.shape("Qwen/Qwen2.5-0.5B-Instruct")
 CARD = catalogue.card(catalogue.DEFAULT_CARD)
@@ -271,7 +272,7 @@ def test_a_system_prompt_trains_nothing_and_costs_context_at_every_reply():
     assert (longer.cache, longer.reading) == (2 * told.cache, pytest.approx(2 * told.reading))
     assert longer.seconds > told.seconds
     assert answer.as_dict(found)["reply"]["prompt_tokens"] == 1000
-    with pytest.raises(errors.PromptFillsContext):
+    with raises("PromptFillsContext"):
         plan(10**8, 3, "prompt", max_length=512, prompt_tokens=513)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from core import events, jobs, paths
-from core.chat import chat_models, engine, types
+from core import errors, events, jobs, paths
+from core.chat import chat_models, engine
 from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging, quantizer
 from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
-from tests.conftest import chat_rows
+from tests.conftest import chat_rows, raises
 from ui import export as ui_export
 from ui.text import Say
 
@@ -105,10 +105,10 @@ def test_a_merge_that_speaks_differently_is_refused(trained_run, tmp_path, monke
         return model
 
     monkeypatch.setattr(merging, "load", damaged)
-    with pytest.raises(merging.MergeDiffers, match=r"its logits differ by .*Nothing was written"):
+    with raises("MergeDiffers", match=r"its logits differ by .*Nothing was written"):
         export.make(trained_run, "merged", tmp_path / "merged", quiet)
     assert list(tmp_path.glob("merged*")) == []
-    with pytest.raises(merging.MergeDiffers):
+    with raises("MergeDiffers"):
         merging.check(float("nan"), 1)
 
 
@@ -262,7 +262,7 @@ def test_what_does_not_fit_into_memory_is_said_before_the_work(trained_run, tmp_
 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     for kind in ("merged", "gguf"):
-        with pytest.raises(types.NoRoom, match="Choose fewer models, or close other programs"):
+        with raises("NoRoom", match="Choose fewer models, or close other programs"):
             export.make(trained_run, kind, tmp_path / kind, quiet)
     assert list(tmp_path.glob("[mg]*")) == []
 
@@ -271,12 +271,12 @@ def test_what_lies_at_the_place_of_an_export_is_never_replaced(trained_run, tmp_
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "novel.txt").write_text("call me")
     for kind in export.KINDS:
-        with pytest.raises(export.PlaceTaken, match=r"There is something in .*documents already"):
+        with raises("PlaceTaken", match=r"There is something in .*documents already"):
             export.make(trained_run, kind, tmp_path / "documents", quiet)
     assert [path.name for path in tmp_path.rglob("*")] == ["documents", "novel.txt"]
     (tmp_path / "empty").mkdir()
     export.make(trained_run, "adapter", tmp_path / "empty", quiet)
-    with pytest.raises(export.PlaceTaken):
+    with raises("PlaceTaken"):
         export.make(trained_run, "adapter", tmp_path / "empty", quiet)
     export.make(trained_run, "capsule", tmp_path / "new folder" / "capsule.zip", quiet)
 
@@ -299,7 +299,7 @@ def test_an_export_through_a_base_that_is_gone_is_refused_at_once(trained_run, h
     for run_id in (gone, hub):
         shutil.copytree(adapter, paths.run(run_id) / "adapter")
     for kind in ("merged", "gguf"):
-        with pytest.raises(types.BaseGone, match="gone is gone, and сирота needs it"):
+        with raises("BaseGone", match="gone is gone, and сирота needs it"):
             export.start(gone, kind)
         export.check(hub, kind, home)
     assert asked == []
@@ -309,7 +309,7 @@ def test_a_whole_model_needs_no_merge(trained_run, home, monkeypatch, tiny_model
     monkeypatch.setenv("SOULSMITH_HOME", str(home))
     run_id = runs.create(TrainConfig(base_model=tiny_model, corpus=tiny_corpus, method="full"))
     shutil.copytree(tiny_model, paths.run(run_id) / "model")
-    with pytest.raises(export.NothingToMerge, match="is a whole model already"):
+    with raises("NothingToMerge", match="is a whole model already"):
         export.start(run_id, "merged")
 
 
@@ -347,7 +347,7 @@ def test_the_table_of_exports_shows_names_and_errors_as_text(home):
     jobs.run(done, lambda *_: {"path": "/<i>", "bytes": 12_300_000})
 
     def fail(*_):
-        raise jobs.JobGone(job="<u>")
+        raise errors.named("JobGone", job="<u>")
 
     jobs.run(broken, fail)
     table = ui_export.draw(Say("ru"), None)[0]

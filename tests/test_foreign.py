@@ -21,6 +21,7 @@ from core.errors import UserError
 from core.estimate import catalogue
 from core.models import adapter_check, models
 from tests import tiny_tokenizers
+from tests.conftest import raises
 from ui import corpora_new
 from ui.text import Say
 
@@ -252,7 +253,7 @@ def test_weights_of_an_adapter_that_cannot_be_read_are_named(weights, tmp_path):
 def test_a_preview_with_a_template_that_loops_ends(directory, monkeypatch):
     (directory / "chat_template.jinja").write_text(MODELS["a template that loops"][1])
     row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
-    with pytest.raises(foreign.TookTooLong, match="was not read within 3 s"):
+    with raises("TookTooLong", match="was not read within 3 s"):
         foreign.ask("preview", row, str(directory), 512, "assistant", file="model", seconds=3)
 
 

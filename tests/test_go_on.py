@@ -31,7 +31,7 @@ from core.training.errors import (
     StartSetting,
     StartUnreadable,
 )
-from tests.conftest import wait_for
+from tests.conftest import raises, wait_for
 from ui import history_details, run_html, training, training_start
 from ui.text import Say
 
@@ -286,11 +286,11 @@ def test_an_adapter_of_another_kind_and_a_whole_model_are_refused(config, tiny_m
 
 def test_a_run_goes_on_only_from_what_is_there_and_on_the_base_that_it_had(config, no_worker, tmp_path):
     parent = trained_here(replace(config, max_steps=2))
-    with pytest.raises(starts.StartGone, match="There is no nobody to go on from"):
+    with raises("StartGone", match="There is no nobody to go on from"):
         runs.start(replace(config, start="run:nobody"))
-    with pytest.raises(starts.StartHasNoWeights, match="no weights of checkpoint-9"):
+    with raises("StartHasNoWeights", match="no weights of checkpoint-9"):
         runs.start(replace(config, start=f"run:{parent}/checkpoint-9"))
-    with pytest.raises(starts.StartOtherBase, match="Set base_model to"):
+    with raises("StartOtherBase", match="Set base_model to"):
         runs.start(replace(config, base_model="starter", start=f"run:{parent}"))
     assert [runs.label(run_id)["name"] for run_id in runs.listed()] == [runs.label(parent)["name"]]
 

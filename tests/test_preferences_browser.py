@@ -34,7 +34,7 @@ def play(rows: list[dict]) -> str:
         "titles": {"a": "short", "b": "long"},
         "set": "own",
     }
-    directory = jobs.create(matches.home(), request | {"prompts": asked, "system": "", "on_cpu": False})
+    directory = jobs.create(paths.arena(), request | {"prompts": asked, "system": "", "on_cpu": False})
     replies = [{"prompt": at, "a": reply(row["chosen"]), "b": reply(row["rejected"])} for at, row in enumerate(rows)]
     text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in replies)
     (directory / "answers.jsonl").write_text(text, encoding="utf-8")

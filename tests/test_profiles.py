@@ -4,6 +4,7 @@ import pytest
 
 from core.chat import profiles
 from core.chat.profiles import Profile
+from tests.conftest import raises
 
 KEEPER = Profile(
     name="Смотритель 1",
@@ -42,9 +43,9 @@ def test_a_deleted_profile_is_named():
     profiles.save(KEEPER)
     profiles.delete(KEEPER.id)
     assert profiles.listed() == []
-    with pytest.raises(profiles.ProfileGone, match="choose another one"):
+    with raises("ProfileGone", match="choose another one"):
         profiles.load(KEEPER.id)
-    with pytest.raises(profiles.ProfileGone):
+    with raises("ProfileGone"):
         profiles.load("../runs/x")
 
 

@@ -22,7 +22,7 @@ from core.synth.replies import Reply
 from core.training import corpus_rows
 from core.training.config import TrainConfig
 from core.training.errors import TooSmall
-from tests.conftest import chat_rows
+from tests.conftest import chat_rows, raises
 from tests.page_session import Session
 from ui import calculator_html, run_learned, training, training_prompts
 from ui.errors import Refused
@@ -89,14 +89,14 @@ def test_a_prompt_search_keeps_near_equal_rows_in_one_part(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "error", "words"),
     [
-        ([*chat_rows(11), {"text": "Fog."}], parts.SearchNeedsChats, "has 1 rows that are no chats"),
+        ([*chat_rows(11), {"text": "Fog."}], "SearchNeedsChats", "has 1 rows that are no chats"),
         (chat_rows(9), parts.CorpusTooSmall, "9 different rows"),
     ],
 )
 def test_a_prompt_search_refuses_what_it_cannot_judge_by(rows, error, words, tmp_path):
     corpus = tmp_path / "rows.jsonl"
     corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(error, match=words):
+    with raises(error, match=words):
         parts.split(corpus, "sea", 0.1, 8, 3)
 
 
@@ -267,7 +267,7 @@ def test_a_prompt_that_does_not_fit_is_left_out(search):
 def test_the_budget_of_a_prompt_search_has_a_least(search):
     with pytest.raises(TooSmall, match=r"rows must be at least 4, got 1\. Try 64"):
         search(rows=1)
-    with pytest.raises(profiles.ExampleOneSided):
+    with raises("ExampleOneSided"):
         search(examples=(("Who?", ""),))
 
 
@@ -382,7 +382,7 @@ def test_the_page_starts_a_prompt_search_and_takes_what_it_found(tiny_model, tin
     listing, probe = training_prompts.on_start(
         say, tiny_model, tiny_corpus, "Mine.", [["Q", "A"], ["", ""]], **settings
     )
-    directory = searches.find(listing.value)
+    directory = jobs.find(paths.prompt_searches(), listing.value)
     assert started == [directory]
     assert {name: jobs.request(directory)[name] for name in ("system_prompt", "examples")} == {
         "system_prompt": "Mine.",
@@ -446,7 +446,7 @@ def test_a_prompt_search_on_the_page_fills_the_fields_and_undoes_it(tiny_corpus,
     examples = session.find("dataframe")
     session.put(prompt, "Mine.")
     session.click(say("prompt_search.start"))
-    assert jobs.request(searches.listed()[0])["system_prompt"] == "Mine."
+    assert jobs.request(jobs.listed(paths.prompt_searches())[0])["system_prompt"] == "Mine."
     assert (
         "the loss is 3 without one and 2 with the best"
         in session.parts[session.find("html", elem_id="prompt-search-en")]["value"]

@@ -13,7 +13,7 @@ from core.export import export, fidelity, gguf_export, gguf_file, merging, ollam
 from core.runs import runs
 from core.training import encoding
 from core.training.config import TrainConfig
-from tests.conftest import chat_rows, make_tiny_tokenizer
+from tests.conftest import chat_rows, make_tiny_tokenizer, raises
 from ui import export as ui_export
 from ui.text import Say
 
@@ -170,10 +170,10 @@ def test_importance_is_the_mean_square_of_what_a_layer_reads(wide, tiny_tokenize
 
 def test_a_missing_quantiser_is_said_with_the_command(trained_run, monkeypatch):
     monkeypatch.setattr(quantizer, "_engine", lambda: None)
-    with pytest.raises(quantizer.QuantizerMissing, match=r"q4_k_m are rounded .* -m pip install xllamacpp"):
+    with raises("QuantizerMissing", match=r"q4_k_m are rounded .* -m pip install xllamacpp"):
         export.start(trained_run, "gguf", ("q8_0", "q4_k_m"))
     assert quantizer.usual() == ("f16", "q8_0")
-    with pytest.raises(export.GgufKindUnknown, match="There is no kind q9"):
+    with raises("GgufKindUnknown", match="There is no kind q9"):
         export.start(trained_run, "gguf", ("q9",))
 
 
@@ -198,7 +198,7 @@ def test_without_its_corpus_a_run_is_measured_on_questions(home, monkeypatch, ti
         assert (len(held_out), source) == (fidelity.HELD_OUT_ROWS, "questions")
         assert len(fidelity.encoded(learned, tiny_tokenizer)) == len(learned) > 0
     monkeypatch.setattr(tiny_tokenizer, "chat_template", "{{ raise_exception('no') }}")
-    with pytest.raises(fidelity.NothingToMeasure, match="refuses them all"):
+    with raises("NothingToMeasure", match="refuses them all"):
         fidelity.rows_of(model, tiny_tokenizer)
 
 
@@ -231,7 +231,7 @@ def test_quantised_files_are_written_unmeasured_where_memory_is_short(home, monk
     model = chat_models.find(f"run:{run_id}")
     monkeypatch.setattr(engine, "free_bytes", lambda _: 1000)
     monkeypatch.setattr(gguf_export, "read", lambda *_: pytest.fail("it would not fit"))
-    with pytest.raises(quantizer.ImportanceMissing, match="iq2_xs needs to know"):
+    with raises("ImportanceMissing", match="iq2_xs needs to know"):
         gguf_export.write(model, tmp_path, quiet, ("q8_0", "iq2_xs"))
     directory = jobs.create(paths.exports(), {"name": "x", "run": run_id, "kind": "gguf"})
     (out := directory / "gguf").mkdir()
@@ -249,7 +249,7 @@ def test_quantised_files_are_written_unmeasured_where_memory_is_short(home, monk
 @needs_engine
 def test_a_kind_that_needs_importance_says_so():
     for kind in quantizer.NEED_IMPORTANCE:
-        with pytest.raises(quantizer.ImportanceMissing, match="was not measured"):
+        with raises("ImportanceMissing", match="was not measured"):
             quantizer.quantize(np.ones((2, 256), np.float32), kind)
 
 

@@ -27,7 +27,7 @@ from core.training import (
 from core.training import packing as packing_module
 from core.training.config import TrainConfig
 from core.training.encoding import IGNORED
-from tests.conftest import chat_rows
+from tests.conftest import chat_rows, encode_rows
 
 TURN = [{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "gull lamp"}]
 
@@ -143,13 +143,13 @@ def test_a_template_that_refuses_a_role_is_counted_not_fatal(tiny_tokenizer, con
         "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + strict.chat_template
     )
     rows = [{"id": "a", "messages": [{"role": "system", "content": "x"}, *TURN]}, {"id": "b", "messages": TURN}]
-    kept, left_out = encoding.encode_rows(rows, strict, config)
+    kept, left_out = encode_rows(rows, strict, config)
     assert [row["id"] for row in kept] == ["b"]
     assert left_out == {"template_refused": 1}
 
 
 def test_a_row_whose_reply_is_cut_off_is_left_out(tiny_tokenizer, config):
-    _, left_out = encoding.encode_rows([{"id": "a", "messages": TURN}], tiny_tokenizer, replace(config, max_length=8))
+    _, left_out = encode_rows([{"id": "a", "messages": TURN}], tiny_tokenizer, replace(config, max_length=8))
     assert left_out == {"nothing_to_learn": 1}
 
 
@@ -453,7 +453,7 @@ def test_chats_need_a_chat_template(config, tiny_tokenizer, tmp_path):
 
 def encoded_rows(config, tokenizer, count=40) -> list[dict]:
     rows = [row | {"id": str(number)} for number, row in enumerate(chat_rows(count))]
-    return encoding.encode_rows(rows, tokenizer, config)[0]
+    return encode_rows(rows, tokenizer, config)[0]
 
 
 def test_packing_keeps_every_token_and_fills_the_blocks(config, tiny_tokenizer):
@@ -569,11 +569,11 @@ def test_a_packed_run_has_the_loss_of_an_unpacked_one(config, tmp_path):
 def test_a_long_text_goes_on_in_more_blocks(config, tiny_tokenizer):
     row = {"id": "long", "text": "sea lamp storm " * 60}
     whole = encoding.encode(row, tiny_tokenizer)["input_ids"]
-    kept, left_out = encoding.encode_rows([row], tiny_tokenizer, replace(config, max_length=16, packing=True))
+    kept, left_out = encode_rows([row], tiny_tokenizer, replace(config, max_length=16, packing=True))
     assert [kept[0]["input_ids"][0], *[id for piece in kept for id in piece["input_ids"][1:]]] == whole
     assert max(len(piece["input_ids"]) for piece in kept) == 16
     assert left_out == {}
-    cut, _ = encoding.encode_rows([row], tiny_tokenizer, replace(config, max_length=16))
+    cut, _ = encode_rows([row], tiny_tokenizer, replace(config, max_length=16))
     assert [id for piece in cut for id in piece["input_ids"]] == whole[:16]
 
 

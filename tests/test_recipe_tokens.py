@@ -12,7 +12,7 @@ import pytest
 
 from core.training import corpus_rows, encoding, packing, token_cache, training_loop
 from core.training.config import TrainConfig
-from tests.conftest import WORDS, chat_rows
+from tests.conftest import WORDS, chat_rows, encode_rows
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def prepared(config, tokenizer, cache):
 def as_lists(config, tokenizer) -> tuple[list[dict], list[dict]]:
     """The same rows encoded in memory."""
     parts = corpus_rows.split(list(corpus_rows.read_rows(config.corpus)), config.validation_share)
-    return tuple(encoding.encode_rows(part, tokenizer, config)[0] for part in parts)
+    return tuple(encode_rows(part, tokenizer, config)[0] for part in parts)
 
 
 def bare(rows) -> list[dict]:

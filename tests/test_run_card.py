@@ -20,6 +20,7 @@ from core.hardware.torch_build import Build
 from core.runs import assigned_gpu, diagnosis, gpu_access, queue, runs, trainer
 from core.training.config import TrainConfig
 from tests import pretended_card, pretended_driver
+from tests.conftest import raises
 from tests.pretended_driver import FAST, GIB, ROOMY
 from ui import cards, opening, run_html, run_queue, training
 from ui.text import Say
@@ -48,7 +49,7 @@ def test_a_run_keeps_the_card_that_was_chosen_and_else_the_usual_one(driver, con
     assert assigned_gpu.of(paths.run(chosen)).name == FAST["name"]
     runs.put_on(usual, FAST["uuid"])
     assert assigned_gpu.of(paths.run(usual)).name == FAST["name"]
-    with pytest.raises(assigned_gpu.CardNotHere, match=r"not available any more\. Reload the page"):
+    with raises("CardNotHere", match=r"not available any more\. Reload the page"):
         runs.put_on(usual, "GPU-gone")
 
 
@@ -173,13 +174,13 @@ def test_qlora_is_refused_with_the_reason_where_bitsandbytes_has_no_kernels(monk
     qlora = replace(config, method="qlora")
     for good in (gpu("cuda", capability=8.0), gpu("rocm", architecture="gfx1100"), gpu("xpu"), gpu("mps"), None):
         assigned_gpu.check(qlora, good)
-    with pytest.raises(assigned_gpu.NoFourBitKernels, match=r"a card of rocm, so it cannot train with QLoRA\. Choose"):
+    with raises("NoFourBitKernels", match=r"a card of rocm, so it cannot train with QLoRA\. Choose"):
         assigned_gpu.check(qlora, gpu("rocm", architecture="gfx906"))
     assigned_gpu.check(config, gpu("rocm", architecture="gfx906"))
     monkeypatch.setattr(torch_build, "four_bit_lacks", lambda gpu: "package")
-    with pytest.raises(assigned_gpu.BitsandbytesTooOld, match="pip install --upgrade bitsandbytes"):
+    with raises("BitsandbytesTooOld", match="pip install --upgrade bitsandbytes"):
         assigned_gpu.check(qlora, gpu("mps"))
-    with pytest.raises(assigned_gpu.NoEightBitOptimizer, match="no adamw_8bit for a card of mps yet"):
+    with raises("NoEightBitOptimizer", match="no adamw_8bit for a card of mps yet"):
         assigned_gpu.check(replace(config, optim="adamw_8bit"), gpu("mps"))
 
 

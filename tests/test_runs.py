@@ -16,7 +16,7 @@ from core.runs import __main__ as runs_cli
 from core.runs import eval_samples, queue, runs, store
 from core.training.config import TrainConfig
 from core.training.errors import CorpusGone
-from tests.conftest import wait_for
+from tests.conftest import raises, wait_for
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_new_run_is_queued(config, no_worker):
 
 def test_the_same_settings_are_not_queued_twice(config, no_worker):
     runs.start(config, "first")
-    with pytest.raises(runs.AlreadyRunning, match='The run "first" with these very settings is queued already'):
+    with raises("AlreadyRunning", match='The run "first" with these very settings is queued already'):
         runs.start(config, "second")
     assert len(runs.listed()) == 1
 
@@ -100,7 +100,7 @@ def test_a_trainer_that_took_the_lock_after_the_first_look_is_no_loss(config, mo
 
 
 def test_a_finished_run_is_not_resumed(trained_run):
-    with pytest.raises(runs.NothingToResume, match="is finished already"):
+    with raises("NothingToResume", match="is finished already"):
         runs.resume(trained_run)
 
 
@@ -177,7 +177,7 @@ def test_memory_that_runs_out_is_worded_with_the_step(config):
 
     run_id = runs.create(config)
     full = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-    assert type(trainer._worded(full, paths.run(run_id))) is trainer.ModelTooLarge
+    assert trainer._worded(full, paths.run(run_id)).name == "ModelTooLarge"
     events.append(paths.run(run_id), "model")
     events.append(paths.run(run_id), "step", step=40)
     full.batch_shape, full.batch_rows = (2, 8190), "7, 12"

@@ -24,6 +24,7 @@ from core.runs import (
     store,
 )
 from core.training.config import TrainConfig
+from tests.conftest import raises
 from tests.test_runs import write_steps
 from ui import run_html
 from ui.text import Say
@@ -394,7 +395,7 @@ def test_a_checkpoint_that_was_chosen_by_reading_becomes_the_result(config, no_w
     assert (adapter / "generation_config.json").is_file()
     assert not list(paths.run(run_id).glob("*.unfinished"))
     assert runs.label(run_id)["taken"][0] == 2
-    with pytest.raises(promote_checkpoint.CheckpointGone, match=r"no whole checkpoint of step 3\. It keeps: 2, 4\."):
+    with raises("CheckpointGone", match=r"no whole checkpoint of step 3\. It keeps: 2, 4\."):
         promote_checkpoint.take(run_id, 3)
     runs.resume(run_id)
     with pytest.raises(runs.StillRunning):

@@ -18,6 +18,7 @@ from core.chat import chat
 from core.chat.types import Question, Reply, Sampling
 from core.runs import gpu_access, runs
 from core.serve import api, replies, requests, serve
+from tests.conftest import raises
 from tests.test_chat import stubborn_adapter  # noqa: F401 (a fixture)
 from ui import export, export_serve
 from ui.text import Say
@@ -358,7 +359,7 @@ def test_the_page_shows_who_may_connect_to_the_server_that_runs(home):
 
     assert fields() == quiet
     for host, wide in ((serve.NETWORK, True), (serve.HOST, False)):
-        directory = jobs.create(serve._home(), {"name": "serve", "host": host, "port": 7999})
+        directory = jobs.create(paths.serve(), {"name": "serve", "host": host, "port": 7999})
         assert fields() == [True, {"value": wide, "interactive": False}, {"value": 7999, "interactive": False}]
         probe, drawn = export._look(), export.draw(say, None)
         assert len(export.on_tick(say, None, probe)) == len(drawn)
@@ -369,5 +370,5 @@ def test_the_page_shows_who_may_connect_to_the_server_that_runs(home):
 
 def test_a_port_that_is_taken_is_said(server):
     port = int(server[0].split(":")[2].split("/")[0])
-    with pytest.raises(serve.ServePortTaken, match="cannot be listened at"):
+    with raises("ServePortTaken", match="cannot be listened at"):
         serve._bound(serve.HOST, port) and serve.listen(serve.HOST, port, lambda *_, **__: None)

@@ -26,6 +26,7 @@ from core.sharing import connections, own_page, sharing, walls
 from core.sharing import gate as sharing_gate
 from core.sharing.sharing import Limits, Share
 from tests import an_hour, share_probe
+from tests.conftest import raises
 from ui import sharing_page, sharing_process
 from ui import sharing_server as links
 from ui.text import Say
@@ -88,20 +89,20 @@ def test_nobody_comes_in_without_the_password_and_five_tries_are_a_minute_s(shar
     now = time.monotonic()
     monkeypatch.setattr(sharing.time, "monotonic", lambda: now)
     for _ in range(sharing.TRIES_OF_ONE):
-        with pytest.raises(sharing.WrongPassword):
+        with raises("WrongPassword"):
             share.log_in("wrong", "there")
     with pytest.raises(sharing.TooManyTries, match="Try again in 60 s"):
         share.log_in("wrong", "there")
     assert share.log_in(share.password, "there")  # nobody can shut the others out by guessing
     now += sharing.MINUTE + 1
-    with pytest.raises(sharing.WrongPassword):
+    with raises("WrongPassword"):
         share.log_in("wrong", "there")
 
 
 def test_no_more_visitors_come_in_than_the_link_is_for():
     share = Share(echo, Limits(visitors=2))
     guests = [guest(share) for _ in range(2)]
-    with pytest.raises(sharing.TooManyVisitors, match="2 visitors"):
+    with raises("TooManyVisitors", match="2 visitors"):
         share.log_in(share.password, "here")
     assert waited(share.ask(guests[1], asks("still here"))).columns["base"] == Said("still here", 2)
     share.end()
@@ -140,7 +141,7 @@ def test_sixty_wrong_passwords_a_minute_are_the_limit_of_all(share):
 
 def test_many_addresses_together_are_slowed_down_too(share):
     for number in range(sharing.TRIES_OF_ALL):
-        with pytest.raises(sharing.WrongPassword):
+        with raises("WrongPassword"):
             share.log_in("", f"address {number}")
     with pytest.raises(sharing.TooManyTries):
         share.log_in("", "yet another")
@@ -162,9 +163,9 @@ def test_limits_hold_for_one_visitor_and_for_all():
     first, second = guest(share), guest(share)
     for visitor in (first, first, second):
         assert waited(share.ask(visitor, asks("one two"))).columns["base"] == Said("one two", 2)
-    with pytest.raises(sharing.VisitorLimit):
+    with raises("VisitorLimit"):
         share.ask(first, asks("a"))
-    with pytest.raises(sharing.ShareLimit, match="3 messages"):
+    with raises("ShareLimit", match="3 messages"):
         share.ask(second, asks("a"))
     assert share.figures() | {"seconds_left": 0} == {
         "visitors": 2, "present": 2, "waiting": 0, "messages": 3, "tokens": 12, "seconds_left": 0,
@@ -176,13 +177,13 @@ def test_tokens_are_counted_and_the_last_reply_is_cut_to_what_is_left():
     share = Share(echo, Limits(tokens=6))
     visitor = guest(share)
     assert waited(share.ask(visitor, asks("a b c d e"))).columns["tuned"] == Said("a b c", 3)
-    with pytest.raises(sharing.VisitorLimit, match="6 tokens"):
+    with raises("VisitorLimit", match="6 tokens"):
         share.ask(visitor, asks("a"))
     share.end()
 
 
 def test_a_message_too_long_is_not_taken(share):
-    with pytest.raises(sharing.MessageTooLong, match="4001 characters"):
+    with raises("MessageTooLong", match="4001 characters"):
         share.ask(guest(share), asks("a" * 4001))
 
 
@@ -196,7 +197,7 @@ def test_the_line_is_served_in_order_one_message_a_visitor_and_each_knows_the_pl
     share = Share(waiting)
     guests = [guest(share) for _ in range(4)]
     turns = [share.ask(visitor, asks(f"guest {number}")) for number, visitor in enumerate(guests)]
-    with pytest.raises(sharing.OneAtATime):
+    with raises("OneAtATime"):
         share.ask(guests[2], asks("again"))
     assert [share.position(turn) for turn in turns] == [0, 1, 2, 3]
     turns[1].stopped.set()
@@ -290,7 +291,7 @@ def test_the_page_of_visitors_keeps_no_more_conversations_than_they_may_have():
 def test_a_visitor_hears_that_the_machine_is_busy_and_no_name_or_path_of_it():
     say = Say("en")
     assert sharing_page.worded(say, gpu_access.CardBusy(name="secret")) == say("sharing.busy")
-    assert sharing_page.worded(say, types.PromptTooLong(tokens=9, limit=8)).startswith("The conversation")
+    assert sharing_page.worded(say, errors.named("PromptTooLong", tokens=9, limit=8)).startswith("The conversation")
     assert sharing_page.worded(say, OSError("/home/me")) == say("sharing.trouble")
 
 
@@ -469,7 +470,7 @@ def test_one_address_keeps_half_of_the_places_at_most_against_others(monkeypatch
     for _ in range(2):
         share.log_in(share.password, "other")
     assert [one.token in share.visitors for one in crowd] == [True, False, False, True]  # who has spoken stays longer
-    with pytest.raises(sharing.TooManyVisitors):
+    with raises("TooManyVisitors"):
         share.log_in(share.password, "third")
     now += sharing.LAPSE_SECONDS_OF_SILENT + 1
     share.log_in(share.password, "third")
@@ -483,9 +484,7 @@ def test_a_blocked_tunnel_says_why_and_names_the_other_ways(monkeypatch, home):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setattr("gradio.networking.GRADIO_API_SERVER", f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        with pytest.raises(
-            links.TunnelBlocked, match=r"Two other ways, both with the password: over this network.*--share own"
-        ):
+        with raises("TunnelBlocked", match=r"Two other ways, both with the password: over this network.*--share own"):
             links.open_tunnel(9999)
 
 
@@ -599,13 +598,13 @@ def test_a_visitor_who_is_gone_makes_way_and_what_they_used_stays_counted(monkey
     share = Share(echo, Limits(visitors=1, messages_in_all=2))
     first = guest(share)
     assert waited(share.ask(first, asks("one two"))).done
-    with pytest.raises(sharing.TooManyVisitors):
+    with raises("TooManyVisitors"):
         share.log_in(share.password, "here")
     first.seen -= sharing.LAPSE_SECONDS + 1
     second = guest(share)
     assert (list(share.visitors), share.messages, share.tokens) == ([second.token], 1, 4)
     assert waited(share.ask(second, asks("one"))).done
-    with pytest.raises(sharing.ShareLimit):
+    with raises("ShareLimit"):
         share.ask(second, asks("one"))
     share.end()
 
@@ -635,7 +634,7 @@ def test_a_share_goes_on_where_the_process_before_it_stopped():
     assert (share.password, share.ends, share.state()) == (before.password, before.ends, state)
     again = share.visitor(first.token)
     assert waited(share.ask(again, asks("one"))).done
-    with pytest.raises(sharing.VisitorLimit):
+    with raises("VisitorLimit"):
         share.ask(again, asks("one"))
     share.end()
 
@@ -660,7 +659,7 @@ def test_a_share_is_served_by_a_process_that_is_started_again_and_ends_with_the_
 def test_a_share_that_does_not_start_says_so(home):
     home.mkdir()
     share = links.DistantShare({"run_id": "none", "title": "a", "host": "no such host", "lang": "en"}, Limits())
-    with pytest.raises(links.ShareDidNotStart, match="did not start"):
+    with raises("ShareDidNotStart", match="did not start"):
         share.port()
     assert share.ended
 

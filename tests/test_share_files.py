@@ -7,6 +7,7 @@ import pytest
 
 from core import paths
 from core.models import models
+from tests.conftest import raises
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "ui").rglob("*.py")])
@@ -35,7 +36,7 @@ def test_a_plain_name_stays_inside(home):
 def test_a_model_of_pickles_is_refused(tmp_path, weights):
     for file in ("config.json", "tokenizer.json", weights):
         (tmp_path / file).write_text("{}")
-    with pytest.raises(models.NoWeights, match=r"\*\.safetensors is missing"):
+    with raises("NoWeights", match=r"\*\.safetensors is missing"):
         models.prepare(str(tmp_path))
 
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from core import jobs, paths
 from core.corpus import corpus, storage
 from core.runs import runs, store
 from core.synth import synth_jobs
@@ -60,7 +61,7 @@ def test_a_recipe_becomes_a_corpus_that_is_looked_at_and_trained_on(browser, ser
     page.get_by_role("button", name=say("synth.start"), exact=True).click()
     page.get_by_text(say("synth.state.finished")).wait_for()
     picture(page, "synth-job-en")
-    ending = synth_jobs.progress(synth_jobs.listed()[0])["ending"]
+    ending = synth_jobs.progress(jobs.listed(paths.synth())[0])["ending"]
     assert ending["tokens"] >= TOKENS
 
     open_tab(page, say, "corpus")

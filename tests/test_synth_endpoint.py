@@ -10,6 +10,7 @@ from core.corpus import corpus, storage
 from core.synth import endpoint, prompts, recipes, replies, synth_jobs, worker
 from core.synth.endpoint import Endpoint
 from core.synth.replies import Reply
+from tests.conftest import raises
 from tests.endpoint_server import Server, answer, serving
 
 RECIPE = """
@@ -83,7 +84,7 @@ def test_a_refusal_stops_at_once_with_the_address(serve, status, trouble):
 
 
 def test_what_is_no_address_is_refused():
-    with pytest.raises(endpoint.EndpointNotAnAddress, match="localhost:11434 is not the address"):
+    with raises("EndpointNotAnAddress", match="localhost:11434 is not the address"):
         Endpoint("localhost:11434", "m")
 
 
@@ -128,7 +129,7 @@ def test_the_grid_is_covered_evenly():
 
 def test_an_axis_of_one_value_is_refused():
     recipe = recipes.read(RECIPE.replace("[a baker, a pilot, a clerk, a nurse, a miner]", "[a baker]"), "grid.yaml")
-    with pytest.raises(prompts.TooFewSeeds, match="who: 1 found, at least 2"):
+    with raises("TooFewSeeds", match="who: 1 found, at least 2"):
         prompts.check(recipe, [])
 
 

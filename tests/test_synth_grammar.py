@@ -8,6 +8,7 @@ import pytest
 from core import files
 from core.corpus import diversity_metrics, turns
 from core.synth import agreement, counting, grammar, preview, recipes, rules
+from tests.conftest import raises
 
 
 def read(rules: str, lang: str = "en", head: str = "") -> recipes.Recipe:
@@ -101,18 +102,18 @@ def test_lint_finds_the_unreachable_and_the_dominating():
     [
         (
             '  text: ["{t}"]\n  t: ["a {t}", "b {u}"]\n  u: ["{t}"]\n',
-            grammar.RuleEndless,
+            "RuleEndless",
             'rule "text" never comes to an end',
         ),
-        ('  text: ["{nobody}"]\n', grammar.RuleMissing, 'uses "nobody", which is not defined'),
-        ('  text: ["{a"]\n', grammar.SlotUnreadable, "slot {a cannot be read"),
+        ('  text: ["{nobody}"]\n', "RuleMissing", 'uses "nobody", which is not defined'),
+        ('  text: ["{a"]\n', "SlotUnreadable", "slot {a cannot be read"),
         ('  text: ["{$h}"]\n', grammar.NothingRemembered, r'recalls "\$h" before'),
-        ('  text: ["{a|gent}"]\n  a: [x]\n', agreement.FormUnknown, 'asks for the form "gent"'),
-        ("  text: []\n", grammar.RuleEmpty, 'rule "text" has no alternatives'),
+        ('  text: ["{a|gent}"]\n  a: [x]\n', "FormUnknown", 'asks for the form "gent"'),
+        ("  text: []\n", "RuleEmpty", 'rule "text" has no alternatives'),
     ],
 )
 def test_a_bad_rule_is_named(rules, trouble, words):
-    with pytest.raises(trouble, match=words):
+    with raises(trouble, match=words):
         read(rules)
 
 
@@ -127,22 +128,22 @@ LAUGHS = "kind: grid\nprompt: '{a8}'\naxes:\n  a0: &a0 [x, y]\n" + "".join(
 @pytest.mark.parametrize(
     ("head", "rules", "trouble", "words"),
     [
-        ("", "  r0: ['0 * x', '0 * y']\n", grammar.WeightsZero, 'rule "r0" every alternative has the weight 0'),
-        ("", f"  r0: ['{'9' * 400} * x', y]\n", grammar.WeightWrong, r"the weight 999999999999… \(400\) is not between"),
-        ("", "  r0: ['-3 * x', y]\n", grammar.WeightWrong, "the weight -3 is not between 0 and 1e"),
-        ("depth: 1000000000\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "depth is 1000000000; .* between 1 and 64"),
-        ("depth: lots\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "depth is lots"),
-        ("depth: -5\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "depth is -5"),
-        ("decay: -3\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "decay is -3; .* between 0.01 and 1"),
-        ("decay: .nan\n", "  r0: ['x {r0}', y]\n", grammar.SettingWrong, "decay is nan"),
-        ("", DOUBLING, grammar.RowTooManySteps, "more than 100000 rules to make one row"),
-        ("", CHAIN, grammar.RowTooDeep, 'rule "r0" uses rules within rules so deep'),
+        ("", "  r0: ['0 * x', '0 * y']\n", "WeightsZero", 'rule "r0" every alternative has the weight 0'),
+        ("", f"  r0: ['{'9' * 400} * x', y]\n", "WeightWrong", r"the weight 999999999999… \(400\) is not between"),
+        ("", "  r0: ['-3 * x', y]\n", "WeightWrong", "the weight -3 is not between 0 and 1e"),
+        ("depth: 1000000000\n", "  r0: ['x {r0}', y]\n", "SettingWrong", "depth is 1000000000; .* between 1 and 64"),
+        ("depth: lots\n", "  r0: ['x {r0}', y]\n", "SettingWrong", "depth is lots"),
+        ("depth: -5\n", "  r0: ['x {r0}', y]\n", "SettingWrong", "depth is -5"),
+        ("decay: -3\n", "  r0: ['x {r0}', y]\n", "SettingWrong", "decay is -3; .* between 0.01 and 1"),
+        ("decay: .nan\n", "  r0: ['x {r0}', y]\n", "SettingWrong", "decay is nan"),
+        ("", DOUBLING, "RowTooManySteps", "more than 100000 rules to make one row"),
+        ("", CHAIN, "RowTooDeep", 'rule "r0" uses rules within rules so deep'),
         ("", "  r0: &r\n    x: *r\n", recipes.RulesEndless, "rules or lists contain themselves"),
     ],
 )  # fmt: skip
 def test_what_would_never_end_ends_in_words_within_seconds(head, rules, trouble, words):
     began = time.monotonic()
-    with pytest.raises(trouble, match=words):
+    with raises(trouble, match=words):
         counting.distinct(read(rules, head=f"start: r0\n{head}"))
     assert time.monotonic() - began < 20
 
@@ -184,7 +185,7 @@ def test_loops_and_heights_are_those_of_the_rules():
 
 
 def test_bad_yaml_is_told_by_its_line():
-    with pytest.raises(recipes.RecipeUnreadable, match=r"test.yaml, line 4: this is not YAML"):
+    with raises("RecipeUnreadable", match=r"test.yaml, line 4: this is not YAML"):
         recipes.read("lang: en\nrules:\n  text: [a, b\n  c: d\n", "test.yaml")
     with pytest.raises(recipes.RecipeWrong, match='"ruels" is not known'):
         recipes.read("lang: en\nruels: {}\n", "test.yaml")
@@ -192,7 +193,7 @@ def test_bad_yaml_is_told_by_its_line():
 
 def test_a_row_that_never_ends_is_refused():
     recipe = read('  text: ["{t}"]\n  t: ["9 * ' + "word " * 400 + '{t}{t}{t}{t}", b]\n', head="depth: 9\ndecay: 1\n")
-    with pytest.raises(grammar.RowTooLong, match="more than 200000 characters"):
+    with raises("RowTooLong", match="more than 200000 characters"):
         texts(recipe, 20)
 
 

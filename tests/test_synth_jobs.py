@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from core import events, jobs
+from core import events, jobs, paths
 from core.corpus import corpus, duplicates, storage, turns
 from core.corpus.token_counter import Scale
 from core.models import tokenizer
@@ -22,6 +22,7 @@ from core.synth import job_files, novelty, preview, recipes, sources, synth_jobs
 from core.synth.copies import Copies
 from core.training import encoding
 from tests import tiny_tokenizers
+from tests.conftest import raises
 
 ROOT = Path(__file__).parent.parent
 
@@ -117,7 +118,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
 
 
 def test_blocks_need_a_model_to_count_by():
-    with pytest.raises(synth_jobs.NothingToPack, match="choose a model"):
+    with raises("NothingToPack", match="choose a model"):
         synth_jobs.create({"recipe": "fractals-en", "tokens": 2000, "pack": 2048})
 
 
@@ -169,7 +170,7 @@ def test_a_paused_job_goes_on_with_the_next_row():
     assert (worker.run(parts), worker.run(whole)) == ("finished", "finished")
     first, second = (corpus.directory(events.last(one)["corpus"]) for one in (whole, parts))
     assert rows_of(first) == rows_of(second)
-    with pytest.raises(synth_jobs.NothingToGoOnWith, match="has ended"):
+    with raises("NothingToGoOnWith", match="has ended"):
         synth_jobs.resume(parts)
 
 
@@ -196,7 +197,7 @@ def test_a_detached_job_is_paused_and_goes_on_and_stops():
     ended = synth_jobs.progress(directory)
     card = corpus.card(ended["ending"]["corpus"])
     assert card["rows"] == ended["ending"]["rows"] > paused["ending"]["rows"]
-    assert [path.name for path in synth_jobs.listed()] == [directory.name]
+    assert [path.name for path in jobs.listed(paths.synth())] == [directory.name]
 
 
 @pytest.mark.slow
@@ -334,7 +335,7 @@ def test_shards_of_chains_keep_rows_together():
     assert [sources.place(number, (1, 3), 2) for number in range(4)] == [2, 3, 8, 9]
     assert [sources.local(sources.place(number, (2, 5), 4), (2, 5), 4) for number in range(9)] == list(range(9))
     for wrong in ("0/3", "4/3", "x", "1/0"):
-        with pytest.raises(sources.ShardWrong, match=f"{wrong} is not a shard"):
+        with raises("ShardWrong", match=f"{wrong} is not a shard"):
             sources.shard_of(wrong)
 
 

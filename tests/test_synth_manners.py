@@ -6,11 +6,12 @@ import time
 
 import pytest
 
-from core import events, files, jobs
+from core import events, files, jobs, paths
 from core.corpus import corpus, storage
 from core.errors import UserError
 from core.synth import endpoint, prompts, recipes, replies, synth_jobs, worker
 from core.synth.replies import Reply
+from tests.conftest import raises
 from tests.endpoint_server import Server, answer, serving
 from tests.manners import ASIDE, GOOD, KEPT, LOOKALIKES, ГУД
 
@@ -198,10 +199,10 @@ def test_a_key_is_never_stored_even_if_the_server_says_it(serve, tmp_path, monke
 def test_an_address_with_a_key_is_refused_before_it_is_written_down(tmp_path):
     for url in ("https://user:s3cret@host.example/v1", "https://host.example/v1?key=s3cret"):
         wanted = {"recipe": "grid-en", "tokens": 1000, "endpoint": url, "endpoint_model": "m"}
-        with pytest.raises(endpoint.EndpointHoldsKey, match=r"host\.example holds a key") as trouble:
+        with raises("EndpointHoldsKey", match=r"host\.example holds a key") as trouble:
             synth_jobs.create(wanted)
         assert "s3cret" not in str(trouble.value)
-    assert synth_jobs.listed() == []
+    assert jobs.listed(paths.synth()) == []
 
 
 def test_fields_that_a_server_refuses_are_left_out_from_then_on(serve):

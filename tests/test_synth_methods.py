@@ -9,6 +9,7 @@ import pytest
 from core import events, jobs
 from core.corpus import corpus, storage
 from core.synth import prompts, recipes, synth_jobs, worker, writers
+from tests.conftest import raises
 from tests.endpoint_server import Server, answer, serving
 
 WORDS = [
@@ -168,9 +169,9 @@ def test_personas_replace_those_of_a_grid():
 
 
 def test_one_persona_is_too_few_and_a_grammar_takes_none():
-    with pytest.raises(prompts.PersonaAlone, match='only one persona, "a pilot"'):
+    with raises("PersonaAlone", match='only one persona, "a pilot"'):
         prompts.read_personas("a pilot\n")
-    with pytest.raises(prompts.PersonasUnused, match='"fractals-en" has no use for personas'):
+    with raises("PersonasUnused", match='"fractals-en" has no use for personas'):
         synth_jobs.create({"recipe": "fractals-en", "tokens": 2000, "personas": ["a", "b"]})
 
 

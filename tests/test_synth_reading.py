@@ -9,6 +9,7 @@ from core import events, paths
 from core.corpus import corpus, importer, storage, turns
 from core.errors import UserError
 from core.synth import chain_steps, chain_templates, material, preview, prompts, recipes, synth_jobs, votes, worker
+from tests.conftest import raises
 from tests.endpoint_server import answer, serving
 from ui import synth_form, synth_reading, synth_recipe
 from ui.errors import Refused
@@ -68,7 +69,7 @@ def test_votes_become_pairs_of_the_same_question_or_of_whole_rows():
         (row["messages"][-1]["content"][:4], row["chosen"][0]["content"], row["rejected"][0]["content"]) for row in rows
     ]
     assert said == [("Why?", "Because.", "No idea."), ("One ", "Where?\n\nThere.", "When?\n\nNever.")]
-    with pytest.raises(votes.VotesOneSided, match="0 are kept and 0 rejected"):
+    with raises("VotesOneSided", match="0 are kept and 0 rejected"):
         votes.make_corpus("resonance-en", "none")
 
 
@@ -172,7 +173,7 @@ def test_an_error_within_an_error_is_translated_on_the_far_side_of_a_pipe():
 
 
 def test_yaml_is_complained_of_in_russian():
-    with pytest.raises(recipes.RecipeUnreadable) as found:
+    with raises("RecipeUnreadable") as found:
         recipes.read("lang: en\nrules:\n  text: [a, b\n  c: d\n", "x.yaml")
     assert not set("abcdefghijklmnopqrstuvw") & set(Say("ru").trouble(found.value).split("YAML")[1])
 
@@ -260,7 +261,7 @@ def test_a_chain_with_material_writes_of_each_passage_once(serve, vault, tmp_pat
         lambda number, body: (200, {}, answer(" ".join(words[(number * 5 + at * 7) % 12] for at in range(9))))
     )
     request = {"recipe": str(path), "tokens": 1000, "seed": 1, "endpoint": server.url, "endpoint_model": "m"}
-    with pytest.raises(prompts.SeedsMissing):
+    with raises("SeedsMissing"):
         preview.preview(recipes.load(path), 1, request)
     made = preview.preview(recipes.load(path), 1, request | {"corpus": vault, "parallel": 1})
     assert made["rows"]
@@ -286,7 +287,7 @@ def test_natural_text_is_mixed_in_and_short_rows_come_first():
     assert abs(share - 0.3) < 0.01
     assert [count for count, _ in tokens] == sorted(count for count, _ in tokens)
     assert (card["synth"]["replay"], card["synth"]["curriculum"]) == (30, True)
-    with pytest.raises(synth_jobs.ReplayNeedsCorpus, match="30 % of natural text needs a corpus"):
+    with raises("ReplayNeedsCorpus", match="30 % of natural text needs a corpus"):
         synth_jobs.create(wanted | {"replay_corpus": None})
-    with pytest.raises(synth_jobs.ReplayNeedsGrammar, match='"questions-en" is no grammar'):
+    with raises("ReplayNeedsGrammar", match='"questions-en" is no grammar'):
         synth_jobs.create(wanted | {"recipe": "questions-en"})

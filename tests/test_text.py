@@ -9,8 +9,7 @@ import sys
 import pytest
 
 import app
-from core import paths
-from core.runs.runs import AlreadyRunning
+from core import errors, paths
 from core.training.errors import TooSmall
 from ui.text import LOCALES, Say, in_markdown
 
@@ -55,7 +54,7 @@ def test_a_trouble_is_said_in_the_person_s_language():
 
 
 def test_the_state_inside_a_trouble_is_translated_too():
-    error = AlreadyRunning(name="проба", state="queued")
+    error = errors.named("AlreadyRunning", name="проба", state="queued")
     assert "уже есть (в очереди)" in Say("ru").trouble(error)
 
 

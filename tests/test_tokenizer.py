@@ -8,6 +8,7 @@ from core.models import tokenizer
 from core.training import tokenizer_loading
 from core.training.config import TrainConfig
 from tests import tiny_tokenizers
+from tests.conftest import raises
 
 CHATS = [
     [{"role": "user", "content": "Привет, как дела?"}, {"role": "assistant", "content": "Хорошо, спасибо!"}],
@@ -95,10 +96,10 @@ def test_old_special_token_files_and_padding_settings_are_read(tmp_path):
 
 
 def test_a_directory_without_a_tokenizer_says_so(tmp_path):
-    with pytest.raises(tokenizer.NoTokenizer, match=r"tokenizer\.json"):
+    with raises("NoTokenizer", match=r"tokenizer\.json"):
         tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}", "utf-8")
-    with pytest.raises(tokenizer.TokenizerUnreadable, match="Copy the model's files again"):
+    with raises("TokenizerUnreadable", match="Copy the model's files again"):
         tokenizer.load(tmp_path)
 
 

@@ -121,7 +121,7 @@ def test_memory_that_ran_out_is_known_in_every_dialect(error):
     from core.runs import trainer
 
     assert environment.is_out_of_memory(error)
-    assert type(trainer._worded(error, paths.run("none"))) is trainer.ModelTooLarge
+    assert trainer._worded(error, paths.run("none")).name == "ModelTooLarge"
 
 
 def test_memory_of_torch_s_own_class_is_known_without_a_word():

@@ -14,7 +14,7 @@ from core.estimate import forecast
 from core.runs import compare, runs, trainer
 from core.training import training_loop
 from core.training.config import TrainConfig
-from tests.conftest import put_program, wait_for
+from tests.conftest import put_program, raises, wait_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,7 +37,7 @@ def config(tiny_model, tiny_corpus) -> TrainConfig:
 def test_what_surely_does_not_fit_is_refused_with_what_to_lower(config):
     there = 8 * 2**30
     trainer.need_memory(there, config, 100, there)
-    with pytest.raises(trainer.DoesNotFit, match=r"Lower max_length \(100\) or batch_size \(8\)"):
+    with raises("DoesNotFit", match=r"Lower max_length \(100\) or batch_size \(8\)"):
         trainer.need_memory(there * 1.2, config, 100, there)
 
 

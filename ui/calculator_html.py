@@ -64,7 +64,7 @@ def trouble(say: Say, error: UserError) -> str:
     values = dict(error.values)
     if f"calculator.{values.get('field')}" in say:
         values["field"] = say(f"calculator.{values['field']}")
-    text = say.worded(type(error).__name__, values, type(error).template.format(**values))
+    text = say.worded(error.name, values, error.template.format(**values | {"message": error}))
     return templates.macro("trouble", text)
 
 

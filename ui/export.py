@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from core import events, jobs, paths
+from core import errors, events, jobs, paths
 from core.errors import UserError
-from core.export import export, hub, quantizer
+from core.export import export, quantizer
 from core.runs import runs
 from core.serve import serve
 from ui import export_hub, export_serve, templates
@@ -22,10 +22,6 @@ from ui.errors import show_errors
 from ui.text import Say
 
 TICK_SECONDS = 2
-
-
-class NoRunToExport(UserError):
-    template = "No run is chosen. Choose one from the list."
 
 
 def build(say: Say) -> dict:
@@ -93,7 +89,7 @@ def on_kind(say: Say, kind: str) -> tuple:
 @show_errors
 def on_start(say: Say, run: str | None, kind: str, kinds: list[str]):
     if not run:
-        raise NoRunToExport()
+        raise errors.named("NoRunToExport")
     wanted = tuple(name for name in quantizer.KINDS if name in kinds) if kind == "gguf" else ()
     directory = export.start(run, kind, wanted)
     return gr.Dropdown(choices=_choices(say), value=directory.name)
@@ -192,5 +188,5 @@ def _choices(say: Say) -> list[tuple[str, str]]:
 
 def _look() -> str:
     """What is cheap to ask of the exports, the server and the hub, as text."""
-    listed = [*jobs.listed(paths.exports()), *filter(None, [serve.current()]), *jobs.listed(hub.home())]
+    listed = [*jobs.listed(paths.exports()), *filter(None, [serve.current()]), *jobs.listed(paths.hub())]
     return json.dumps([(path.name, jobs.state(path), events.size(path)) for path in listed])

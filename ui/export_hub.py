@@ -4,7 +4,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import jobs
+from core import jobs, paths
 from core.chat import imported
 from core.export import hub
 from core.runs import runs
@@ -64,7 +64,7 @@ def on_delete(say: Say, adapter: str | None) -> list:
 def shown(say: Say) -> list:
     """What was pushed and imported last, and how far it is; the adapters that are here."""
     rows = []
-    for directory in jobs.listed(hub.home())[:SHOWN]:
+    for directory in jobs.listed(paths.hub())[:SHOWN]:
         seen, state = jobs.progress(directory), jobs.state(directory)
         rows.append({"request": jobs.request(directory), "state": state, "made": seen.get("finished") or {}})
         rows[-1]["failed"] = seen.get("failed") if state == "failed" else None

@@ -153,7 +153,10 @@ def set_choices(say: Say) -> list[tuple[str, str]]:
 
 
 def match_choices(say: Say) -> list[tuple[str, str]]:
-    return [(f"{jobs.request(path)['name']} · {runs.created_at(path.name)}", path.name) for path in matches.listed()]
+    return [
+        (f"{jobs.request(path)['name']} · {runs.created_at(path.name)}", path.name)
+        for path in jobs.listed(paths.arena())
+    ]
 
 
 @show_errors
@@ -189,7 +192,7 @@ def on_own_delete(say: Say, chosen: str, _name: str, draft: str):
 def draw(say: Say, match_id: str | None) -> list:
     """How far the answers are, and the first prompt that waits for a vote."""
     try:
-        directory = matches.find(match_id)
+        directory = jobs.find(paths.arena(), match_id)
     except UserError:
         return [None, "", [], [], [], *[gr.Button(interactive=False)] * 5, gr.Timer(active=False)]
     request, rows = jobs.request(directory), matches.answers(directory)
@@ -280,7 +283,7 @@ def on_ask(say: Say, ask, match_id: str | None) -> None:
 def _match(say: Say, match_id: str | None) -> Path:
     if not match_id:
         raise Refused(say("arena.no_match"))
-    return matches.find(match_id)
+    return jobs.find(paths.arena(), match_id)
 
 
 def _resume(directory: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 
 import gradio as gr
 
+from core import errors
 from core.chat import chat, chat_models, chats, reply_gpu
 from core.chat.types import Question, Sampling
 from core.errors import UserError
@@ -34,10 +35,6 @@ class StopFlag:
 
     def press(self) -> None:
         self.pressed_at = time.monotonic()
-
-
-class NobodyChosen(UserError):
-    template = "Nobody is chosen to reply. Choose one from the list above the column."
 
 
 def on_load(say: Say, remembered: dict | None, *chosen: str | None) -> list:
@@ -159,7 +156,7 @@ def _branch_name(say: Say, index: int, turns: list[dict]) -> str:
 def on_ask(say: Say, prompt: str, history: dict, count: int, *who: str | None) -> tuple:
     """Show the message at once in all columns."""
     if not all(who[:count]):
-        raise NobodyChosen()
+        raise errors.named("NobodyChosen")
     if not prompt.strip():
         raise Refused(say("playground.say_something"), duration=3)
     history = with_prompt(history, turns_of(history), prompt)

@@ -4,6 +4,7 @@ from functools import partial
 
 import gradio as gr
 
+from core import errors
 from core.errors import UserError
 from core.runs import runs, store
 from core.sharing.sharing import Limits
@@ -13,10 +14,6 @@ from ui.text import Say
 
 TICK_SECONDS = 3
 LIMITS = ("messages", "tokens", "messages_in_all", "tokens_in_all")
-
-
-class NothingToShare(UserError):
-    template = "No run is chosen. Choose one from the list, or train a model first."
 
 
 def build(say: Say) -> dict:
@@ -84,7 +81,7 @@ def on_open(say: Say, run_id: str | None, reach: str, hours: float, **limits) ->
     """Open the link, or say why it cannot be opened and what else can be done."""
     try:
         if not run_id:
-            raise NothingToShare()
+            raise errors.named("NothingToShare")
         wanted = {name: int(value) for name, value in limits.items() if value}
         server.open_chat(run_id, reach, Limits(hours=float(hours), **wanted))
     except UserError as error:

@@ -8,7 +8,7 @@ from functools import partial
 import gradio as gr
 from starlette.requests import Request
 
-from core.errors import UserError
+from core.errors import UserError, name_of
 from core.sharing.gate import token_of
 from core.sharing.sharing import MOST_SESSIONS, Share, ShareEnded, Turn
 from ui import pages, templates
@@ -140,7 +140,7 @@ def shown(conversations: dict) -> list:
 
 def worded(say: Say, error: Exception) -> str:
     """An error in words; of an unknown one only that it happened: its text may hold a path of this machine."""
-    name = getattr(error, "name", type(error).__name__)
+    name = name_of(error)
     if name in ("CardBusy", "ChatClosed"):  # their own words name the run, and ways out that are the owner's
         return say("sharing.busy")
     return say.worded(name, error.values, str(error)) if name == "PromptTooLong" else say("sharing.trouble")

@@ -37,10 +37,9 @@ def answer(run_id: str, conversations: dict, most_tokens: int):
             yield from chat.talk(questions, sampling)
             return
         except UserError as error:
-            name = getattr(error, "name", type(error).__name__)
-            if name == "PromptTooLong" and min(map(len, conversations.values())) >= 3:
+            if error.name == "PromptTooLong" and min(map(len, conversations.values())) >= 3:
                 conversations = {name: messages[2:] for name, messages in conversations.items()}
-            elif name == "ChatClosed" and closed < MOST_CLOSED:
+            elif error.name == "ChatClosed" and closed < MOST_CLOSED:
                 closed += 1
             else:
                 raise

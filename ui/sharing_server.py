@@ -18,7 +18,7 @@ from gradio import networking
 from gradio.tunneling import Tunnel
 from markupsafe import Markup
 
-from core import paths, process
+from core import errors, paths, process
 from core.chat import chat_models
 from core.errors import UserError
 from core.models import models
@@ -33,19 +33,6 @@ MOST_RESTARTS = 5  # of one link
 _open: "Opened | None" = None
 _lock = threading.RLock()  # of _open: held for moments
 _opening = threading.Lock()  # held while a way to this machine is found, which can take a minute
-
-
-class TunnelBlocked(UserError):
-    template = (
-        "No public link could be opened: Gradio's servers did not answer, or their tunnel program could not be fetched "
-        "or is blocked ({reason}). Two other ways, both with the password: over this network (choose This network, or "
-        "--share network), or through a tunnel of your own (choose Tunnel of my own, or --share own; the command for it "
-        "is then shown)."
-    )
-
-
-class ShareDidNotStart(UserError):
-    template = "The page for visitors did not start. Try again."
 
 
 class DistantShare:
@@ -77,7 +64,7 @@ class DistantShare:
             return self._port.result(START_SECONDS)
         except (process.CommandFailed, FutureTimeout) as error:
             self.end()
-            raise ShareDidNotStart() from error
+            raise errors.named("ShareDidNotStart") from error
 
     def figures(self) -> dict:
         """What the owner of the link sees of it."""
@@ -223,7 +210,7 @@ def open_tunnel(port: int) -> tuple:
         return result["tunnel"], result["url"]
     if "tunnel" in result:
         _kill(result["tunnel"])
-    raise TunnelBlocked(reason=result.get("reason", f"no answer within {TUNNEL_SECONDS} s"))
+    raise errors.named("TunnelBlocked", reason=result.get("reason", f"no answer within {TUNNEL_SECONDS} s"))
 
 
 def _kill(tunnel: Tunnel) -> None:

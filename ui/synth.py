@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import gradio as gr
 
-from core import jobs, process
+from core import jobs, paths, process
 from core.corpus import import_process
 from core.errors import ErrorElsewhere, UserError
 from core.synth import synth_jobs
@@ -53,7 +53,9 @@ def build(say: Say) -> dict:
 def build_job(say: Say, form: dict) -> dict:
     """The jobs and the one that is watched, with the buttons that it has use for; nothing while there is no job."""
     changed, probe, timer = gr.State(0.0), gr.State(), gr.Timer(TICK_SECONDS, active=False)
-    listing = gr.Dropdown(job_choices(say), value=None, label=say("synth.jobs"), visible=bool(synth_jobs.listed()))
+    listing = gr.Dropdown(
+        job_choices(say), value=None, label=say("synth.jobs"), visible=bool(jobs.listed(paths.synth()))
+    )
     status = gr.HTML()
     with gr.Row():
         buttons = [gr.Button(say(f"synth.{name}"), size="sm", min_width=120, visible=False) for name in ASKED]
@@ -122,14 +124,14 @@ def on_start(say: Say, **values):
 
 
 def job_choices(say: Say) -> list[tuple[str, str]]:
-    requests = {path.name: jobs.request(path) for path in synth_jobs.listed()}
+    requests = {path.name: jobs.request(path) for path in jobs.listed(paths.synth())}
     return [(f"{one['name']} · {say.number(one['tokens'], 12)}", id) for id, one in requests.items()]
 
 
 def look(job_id: str | None) -> str:
     """What is cheap to read of a job, as text: the page is drawn anew only when it changes."""
     try:
-        return json.dumps(synth_jobs.progress(synth_jobs.find(job_id)), ensure_ascii=False) if job_id else ""
+        return json.dumps(synth_jobs.progress(jobs.find(paths.synth(), job_id)), ensure_ascii=False) if job_id else ""
     except (UserError, OSError, ValueError):
         return ""
 
@@ -143,7 +145,7 @@ def on_tick(say: Say, job_id: str | None):
 
 
 def _newest() -> str | None:
-    return next((path.name for path in synth_jobs.listed()), None)
+    return next((path.name for path in jobs.listed(paths.synth())), None)
 
 
 def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
@@ -164,7 +166,7 @@ def draw(say: Say, job_id: str | None, probe: str | None, changed: float):
 @show_errors
 def on_ask(say: Say, name: str, job_id: str | None, recipe: str | None = None, **form):
     """Pause, stop or go on; what the form says of how a model is asked counts from then on, if it has that recipe."""
-    directory = synth_jobs.find(job_id or "")
+    directory = jobs.find(paths.synth(), job_id or "")
     if name in ("pause", "stop"):
         (partial(jobs.ask, request="pause") if name == "pause" else synth_jobs.stop)(directory)
     else:
@@ -179,6 +181,6 @@ def on_ask(say: Say, name: str, job_id: str | None, recipe: str | None = None, *
 
 @show_errors
 def on_delete(say: Say, job_id: str | None):
-    jobs.delete(synth_jobs.find(job_id or ""))
+    jobs.delete(jobs.find(paths.synth(), job_id or ""))
     newest = _newest()
     return gr.update(choices=job_choices(say), value=newest, visible=bool(newest)), look(newest)

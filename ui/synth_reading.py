@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from core import jobs
+from core import jobs, paths
 from core.errors import UserError
 from core.synth import synth_jobs, votes
 from ui import synth_html, templates
@@ -63,7 +63,7 @@ def on_open(say: Say, recipe: str | None, job: str | None):
 def is_of(recipe: str, job: str) -> bool:
     """Whether a job writes this recipe."""
     try:
-        return jobs.request(synth_jobs.find(job))["recipe"] == Path(recipe).stem
+        return jobs.request(jobs.find(paths.synth(), job))["recipe"] == Path(recipe).stem
     except (UserError, OSError, KeyError):
         return False
 

@@ -1,7 +1,7 @@
 """Every sentence of the page, read from assets/locales: one JSON file a language.
 
 A file holds "language" (its name in itself), "words" (key: sentence), "glossary" (term: its forms and its explanation,
-see assets/glossary.js), "errors" (class name of a UserError: sentence; the English of an error stands in its class) and
+see assets/glossary.js), "errors" (name of a UserError: sentence; the English of one with a class stands there) and
 "formula_units" (what is translated inside formulas), "browser" (gradio's own sentences by their keys) and "framework" (tooltips
 and names that gradio has in English only). What a file lacks is said in English. `Say(lang)` is handed to
 every build() and turns keys into sentences.
@@ -42,16 +42,18 @@ class Say:
 
     def trouble(self, error: Exception) -> str:
         """The sentence of a known error, or the last line of any other."""
-        if isinstance(error, errors.ErrorElsewhere):
-            return self.worded(error.name, error.values, str(error))
-        return self.worded(type(error).__name__, getattr(error, "values", None), str(error) or type(error).__name__)
+        name = errors.name_of(error)
+        return self.worded(name, getattr(error, "values", None), str(error) or name)
 
     def worded(self, name: str, values: dict | None, english: str) -> str:
         """The sentence of an error read back from an event: its class name, its values and its English."""
         sentence = self._locale["errors"].get(name)
         if sentence is None or values is None:
             return english
-        return sentence.format(**{key: self._value(key, value) for key, value in values.items()})
+        try:
+            return sentence.format(**{key: self._value(key, value) for key, value in values.items()})
+        except KeyError:  # of an earlier version, whose sentence had other values
+            return english
 
     def _value(self, key: str, value: Any) -> Any:
         """The few values of an error that are words, or errors of their own."""

@@ -6,6 +6,7 @@ from functools import partial
 
 import gradio as gr
 
+from core import errors
 from core.corpus import corpus
 from core.errors import UserError
 from core.models import models
@@ -14,18 +15,6 @@ from core.training.config import TrainConfig
 from ui import cards, model_choices, run_view, training_approach, training_form, training_prompts, training_start
 from ui.errors import inform, show_errors
 from ui.text import Say
-
-
-class NoCorpusChosen(UserError):
-    template = "No corpus is chosen. Make one on the Corpus tab, or choose one from the list."
-
-
-class NoModelChosen(UserError):
-    template = "No model is chosen. Choose one from the list, or type a directory, a GGUF file or a hub id."
-
-
-class NumberMissing(UserError):
-    template = "The field {field} needs a number. Fill it in."
 
 
 def build(say: Say) -> dict:
@@ -221,11 +210,11 @@ def on_try(say: Say, name: str, card: str | None = None, **values) -> tuple:
 def to_config(values: dict) -> TrainConfig:
     """The config of the form's values; a number that was left empty is named."""
     if not values["base_model"]:
-        raise NoModelChosen
+        raise errors.named("NoModelChosen")
     if not values["corpus"]:
-        raise NoCorpusChosen
+        raise errors.named("NoCorpusChosen")
     for field in fields(TrainConfig):
         if values[field.name] is None:
-            raise NumberMissing(field=field.name)
+            raise errors.named("NumberMissing", field=field.name)
     mix = training_start.mixed(values["mix"], values.get("shares"))
     return TrainConfig(**{name: value for name, value in values.items() if name != "shares"} | {"mix": mix})

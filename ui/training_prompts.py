@@ -7,7 +7,7 @@ from functools import partial
 
 import gradio as gr
 
-from core import jobs
+from core import jobs, paths
 from core.chat import profiles
 from core.corpus import corpus as corpora
 from core.errors import UserError
@@ -68,7 +68,7 @@ def on_open(say: Say, of_form: str | None, chosen: str | None, search_id: str | 
 
 def _listed(search_id: str | None) -> tuple:
     """The list of searches with one of them chosen, the newest where that is gone; and what its table shows."""
-    known = {path.name: jobs.request(path)["name"] for path in searches.listed()}
+    known = {path.name: jobs.request(path)["name"] for path in jobs.listed(paths.prompt_searches())}
     choices = [(f"{name} · {runs.created_at(id)}", id) for id, name in known.items()]
     value = search_id if search_id in known else next(iter(known), None)
     return gr.Dropdown(choices=choices, value=value, visible=bool(known)), look(value)
@@ -77,7 +77,7 @@ def _listed(search_id: str | None) -> tuple:
 def look(search_id: str | None) -> str:
     """What is known of a search, as text: the page is drawn anew only when it changes."""
     try:
-        return json.dumps(searches.progress(searches.find(search_id or "")), ensure_ascii=False)
+        return json.dumps(searches.progress(jobs.find(paths.prompt_searches(), search_id or "")), ensure_ascii=False)
     except (UserError, OSError, ValueError, LookupError):  # gone, or its events are damaged
         return ""
 
@@ -128,7 +128,7 @@ def _place(one: dict) -> tuple:
 @show_errors
 def on_ask(say: Say, name: str, search_id: str | None) -> tuple:
     """Pause, stop, go on with or delete a search."""
-    directory = searches.find(search_id or "")
+    directory = jobs.find(paths.prompt_searches(), search_id or "")
     searches.ASKED[name](directory)
     time.sleep(0.3)  # a search that goes on takes its lock
     return _listed(search_id)
@@ -137,7 +137,7 @@ def on_ask(say: Say, name: str, search_id: str | None) -> tuple:
 @show_errors
 def on_take(say: Say, search_id: str | None, *fields) -> list:
     """The prompt that was found in the fields; what they held is kept for Undo."""
-    seen = searches.progress(searches.find(search_id or ""))
+    seen = searches.progress(jobs.find(paths.prompt_searches(), search_id or ""))
     saved, *values = fields
     found, profile_id = seen["candidates"][seen["ending"]["best"]], seen["ending"]["profile"]
     known = {one.id: one.name for one in profiles.listed()}

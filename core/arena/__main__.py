@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from core import arena, errors, jobs
+from core import arena, errors, jobs, paths
 from core.arena import judging, matches, numbers, verdict, votes
 from core.errors import UserError
 
@@ -44,7 +44,8 @@ def _command(args, parser):
         return {"match": matches.create(args.a, args.b, args.prompts).name}
     if args.command == "list":
         return [
-            {"match": path.name, "state": jobs.state(path), **jobs.request(path)["titles"]} for path in matches.listed()
+            {"match": path.name, "state": jobs.state(path), **jobs.request(path)["titles"]}
+            for path in jobs.listed(paths.arena())
         ]
     if args.command == "pairs" and args.preferences:
         card = votes.make_corpus(args.preferences, args.match)
@@ -57,7 +58,7 @@ def _command(args, parser):
         if not args.endpoint:
             parser.error("judge needs --endpoint and --model")
         return {"job": judging.start(args.match, args.endpoint, args.model).name}
-    path = matches.find(args.match)
+    path = jobs.find(paths.arena(), args.match)
     voters = {voter: verdict.of(votes.of_match(args.match, voter)) for voter in votes.voters(args.match)}
     shown = {"match": args.match, "state": jobs.state(path), "votes": voters}
     return shown | {"numbers": numbers.of(path, jobs.request(path))}

@@ -6,10 +6,9 @@ A judge that changes its mind with the order has not judged: its vote is "split"
 import re
 from pathlib import Path
 
-from core import jobs
+from core import errors, jobs, paths
 from core.arena import matches, votes
 from core.chat import reply_gpu
-from core.errors import UserError
 from core.synth.endpoint import Endpoint
 
 ASK = """Two assistants answered the same message. Decide which answer helps the person more. \
@@ -30,13 +29,9 @@ TOKENS = 2000  # room for a judge that thinks first
 MOST_UNCLEAR = 3  # prompts in a row without an opinion
 
 
-class JudgeUnclear(UserError):
-    template = "{model} did not say 1, 2, tie or bad {count} times in a row, but: {said}. Choose another judge."
-
-
 def start(match_id: str, url: str, model: str) -> Path:
     """Judge the answers of a match in the background; the job lies beside the match."""
-    directory = matches.find(match_id)
+    directory = jobs.find(paths.arena(), match_id)
     Endpoint(url, model)  # raises EndpointNotAnAddress
     home = directory / "judges"
     home.mkdir(exist_ok=True)
@@ -49,7 +44,7 @@ def work(directory: Path, request: dict, report) -> dict:
     """Judge every answered prompt that this judge has not judged yet."""
     endpoint = Endpoint(request["url"], request["model"])
     match_id, voter = request["match"], f"judge:{request['model']}"
-    match = matches.find(match_id)
+    match = jobs.find(paths.arena(), match_id)
     prompts, done = jobs.request(match)["prompts"], {vote["prompt_index"] for vote in votes.of_match(match_id, voter)}
     rows, unclear = matches.answers(match), 0
     for row in rows:
@@ -63,7 +58,7 @@ def work(directory: Path, request: dict, report) -> dict:
         verdict = agreed(first, second)
         unclear = unclear + 1 if verdict is None else 0
         if unclear >= MOST_UNCLEAR:
-            raise JudgeUnclear(model=request["model"], count=unclear, said=reply[:80])
+            raise errors.named("JudgeUnclear", model=request["model"], count=unclear, said=reply[:80])
         if verdict:
             votes.cast(match_id, row["prompt"], verdict, voter, note=f"{first} / {second}")
         done.add(row["prompt"])

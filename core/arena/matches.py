@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from core import files, jobs, paths
+from core import errors, files, jobs, paths
 from core.arena import prompts as sets
 from core.chat import chat, chat_models, reply_gpu
 from core.chat.types import Question, Sampling
@@ -26,26 +26,16 @@ MOST_LETTERS = 300  # of such a prompt
 WAIT_SECONDS = 1.0  # between two looks whether the card is free
 
 
-class SameContestant(UserError):
-    template = "Both sides are the same. Choose two different ones."
-
-
-def home() -> Path:
-    path = paths.home() / "arena"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def create(a: str, b: str, prompt_set: str, sampling: dict | None = None) -> Path:
     """Make a match of two chat models, by their ids, over a set of prompts, and start answering."""
     if a == b:
-        raise SameContestant
+        raise errors.named("SameContestant")
     named = [(chat_models.find(id).title, id) for id in (a, b)]
     titles = dict(zip("ab", (title for title, _ in runs.disambiguate(named)), strict=True))
     name = f"{titles['a']} / {titles['b']} · {sets.title(prompt_set)}"
     request = {"name": name, "a": a, "b": b, "titles": titles, "set": prompt_set, "prompts": sets.load(prompt_set)}
     request |= {"sampling": vars(Sampling(**(sampling or {}))), "system": "", "on_cpu": False}
-    directory = jobs.create(home(), request)
+    directory = jobs.create(paths.arena(), request)
     jobs.start(directory, "core.arena", reply_gpu.environment())
     return directory
 
@@ -150,11 +140,3 @@ def answers(directory: Path) -> list[dict]:
 def sides(match_id: str, prompt: int) -> str:
     """Which models stand on the left and on the right of a prompt, "ab" or "ba": the same whoever looks and when."""
     return ("ab", "ba")[hashlib.sha256(f"{match_id} {prompt}".encode()).digest()[0] % 2]
-
-
-def listed() -> list[Path]:
-    return jobs.listed(home())
-
-
-def find(match_id: str) -> Path:
-    return jobs.find(home(), match_id)

@@ -2,30 +2,9 @@
 
 from pathlib import Path
 
-from core import damage, files, paths
-from core.errors import UserError
+from core import damage, errors, files, paths
 
 MOST = 500
-
-
-class PromptsMissing(UserError):
-    template = "There is no set of prompts {name}. It was deleted: choose another one."
-
-
-class PromptsEmpty(UserError):
-    template = "The set has no prompts. Write at least one; a line that begins with # names the topic of the next ones."
-
-
-class NotYourPrompts(UserError):
-    template = 'The set "{title}" comes with Soulsmith and stays. Choose a set of your own to delete it.'
-
-
-class DraftInTheWay(UserError):
-    template = "The prompts of the set are put into the boxes, and yours are there. Keep or clear them first."
-
-
-class TooManyPrompts(UserError):
-    template = "The set has {count} prompts; at most {most} fit. Split it."
 
 
 def listed() -> list[dict]:
@@ -55,9 +34,9 @@ def parse(text: str) -> list[dict]:
         else:
             prompts.append({"topic": topic, "prompt": line.replace("\\n", "\n")})
     if not prompts:
-        raise PromptsEmpty
+        raise errors.named("PromptsEmpty")
     if len(prompts) > MOST:
-        raise TooManyPrompts(count=len(prompts), most=MOST)
+        raise errors.named("TooManyPrompts", count=len(prompts), most=MOST)
     return prompts
 
 
@@ -87,7 +66,7 @@ def edited(name: str, draft: str) -> str:
     """A set's text for a place that holds `draft`; raises DraftInTheWay if that is another text."""
     text = written(name)
     if draft.strip() not in ("", text):
-        raise DraftInTheWay
+        raise errors.named("DraftInTheWay")
     return text
 
 
@@ -100,7 +79,7 @@ def delete(name: str, draft: str) -> tuple[str, str]:
     """
     path = _place(name)
     if not path.is_relative_to(_own()):
-        raise NotYourPrompts(title=title(name))
+        raise errors.named("NotYourPrompts", title=title(name))
     values = title(name), edited(name, draft)
     path.unlink()
     return values
@@ -115,7 +94,7 @@ def _own() -> Path:
 def _values(name: str) -> dict:
     if values := damage.read(_place(name), "prompts/*.json"):
         return values
-    raise PromptsMissing(name=name)
+    raise errors.named("PromptsMissing", name=name)
 
 
 def _place(name: str) -> Path:
@@ -123,4 +102,4 @@ def _place(name: str) -> Path:
         path = folder / f"{Path(name or '.').name}.json"
         if Path(name or ".").name == name and path.is_file():
             return path
-    raise PromptsMissing(name=name)
+    raise errors.named("PromptsMissing", name=name)

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from core import jobs
+from core import errors, jobs, paths
 from core.arena import matches
 from core.corpus import importer
 from core.corpus.reading import SetAside
@@ -17,21 +17,6 @@ CUT = ("length", "context")  # why a reply ended that the model would have gone 
 EXCERPT = 200  # characters of a question that became no pair
 
 
-class VoteUnknown(UserError):
-    template = "A vote is one of {allowed}, got {verdict}."
-
-
-class NoPairs(UserError):
-    template = "There is no vote for one side yet, and a pair needs a winner. Vote in the arena first."
-
-
-class VotedForCutReplies(UserError):
-    template = (
-        "Every reply that was voted for was cut off, and a pair would teach to end in the middle. Let the arena's replies "
-        "be longer, and vote again."
-    )
-
-
 def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: str = "") -> None:
     """Keep a vote; a second one of the same voter on the same prompt replaces the first.
 
@@ -39,8 +24,8 @@ def cast(match_id: str, prompt: int, verdict: str, voter: str = PERSON, note: st
     the sides changed places.
     """
     if verdict not in (*VERDICTS, "split"):
-        raise VoteUnknown(allowed=", ".join(VERDICTS), verdict=verdict)
-    directory = matches.find(match_id)
+        raise errors.named("VoteUnknown", allowed=", ".join(VERDICTS), verdict=verdict)
+    directory = jobs.find(paths.arena(), match_id)
     request = jobs.request(directory)
     row = next(row for row in matches.answers(directory) if row["prompt"] == prompt)
     left, right = matches.sides(match_id, prompt)
@@ -130,7 +115,7 @@ def _of_person(match_id: str | None) -> list[dict]:
 
 def _none(voted: list[dict]) -> UserError:
     """Why there are no pairs."""
-    return VotedForCutReplies() if "cut_reply" in map(_no_pair, voted) else NoPairs()
+    return errors.named("VotedForCutReplies") if "cut_reply" in map(_no_pair, voted) else errors.named("NoPairs")
 
 
 def _no_pair(vote: dict) -> str:

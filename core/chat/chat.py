@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core import errors, paths, process
 from core.chat import reply_gpu
-from core.chat.types import ChatDied, Question, Reply, Sampling
+from core.chat.types import Question, Reply, Sampling
 from core.runs import gpu_access
 
 START_SECONDS = 60  # that a process gets until it listens; torch is imported later
@@ -102,7 +102,7 @@ def _ask(request: dict, look: Callable[[], None] = lambda: None) -> Iterator[dic
                 raise errors.from_dict(answer)
             yield answer
     except (EOFError, OSError) as error:
-        raise ChatDied(reason=_last_error()) from error
+        raise errors.named("ChatDied", reason=_last_error()) from error
     finally:
         connection.close()
 
@@ -135,7 +135,7 @@ def _connect_or_start() -> Connection:
         if started.poll() and not process.is_lock_held(lock_file()):
             break
         time.sleep(0.05)
-    raise ChatDied(reason=_last_error())
+    raise errors.named("ChatDied", reason=_last_error())
 
 
 def _connect() -> Connection:

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import damage, paths
+from core import damage, errors, paths
 from core.chat import imported, profiles
-from core.chat.types import BASE, TUNED, BaseGone, ChatModelGone, NoAdapter
+from core.chat.types import BASE, TUNED, NoAdapter
 from core.errors import UserError
 from core.models import models
 from core.runs import runs
@@ -62,7 +62,7 @@ def find(id: str) -> ChatModel:
     for model in {"merged": _merged, "adapter": _imported}.get(kind, tuple)():
         if model.id == id:
             return model
-    raise ChatModelGone(title=name or id)
+    raise errors.named("ChatModelGone", title=name or id)
 
 
 def ids_of_run(run_id: str) -> dict[str, str]:
@@ -77,7 +77,7 @@ def base_directory(model: ChatModel) -> str:
         try:
             directory = _base_directories[model.base_model] = models.prepare(model.base_model)
         except UserError as error:
-            raise BaseGone(model=model.base_model, name=model.title, reason=error) from error
+            raise errors.named("BaseGone", model=model.base_model, name=model.title, reason=error) from error
     return directory
 
 
@@ -87,7 +87,7 @@ def ready_base_directory(model: ChatModel) -> str | None:
         models.check(model.base_model)
         return _base_directories.get(model.base_model) or models.local(model.base_model)
     except UserError as error:
-        raise BaseGone(model=model.base_model, name=model.title, reason=error) from error
+        raise errors.named("BaseGone", model=model.base_model, name=model.title, reason=error) from error
 
 
 def _is_known_base(name: str) -> bool:
@@ -122,7 +122,7 @@ def _checkpoint(run_id: str, name: str) -> ChatModel:
     weights = next((path for path in complete(run_dir).values() if path.name == name), None)
     title = f"{runs.label(run_id)['name']} · {name}"
     if weights is None:
-        raise ChatModelGone(title=title)
+        raise errors.named("ChatModelGone", title=title)
     id, whole = f"run:{run_id}/{name}", config.method == "full"
     return ChatModel(id, "checkpoint", title, config.base_model, weights, whole, config)
 

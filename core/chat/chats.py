@@ -9,20 +9,12 @@ import secrets
 import time
 from collections.abc import Iterable
 
-from core.errors import UserError
+from core import errors
 from core.runs import database
 
 NAME_LETTERS = 48  # of a name that is made of the first message
 MOST_LETTERS = 200  # of a name that a person gives
 JSON_COLUMNS = ("history", "columns", "titles", "settings")
-
-
-class ChatGone(UserError):
-    template = "This conversation is gone: it was deleted. Choose another one from the list."
-
-
-class NothingSaid(UserError):
-    template = "No model has replied in this conversation yet. Send a message first, then export it."
 
 
 def new_id() -> str:
@@ -76,7 +68,7 @@ def find(chat_id: str) -> dict:
     with database.opened() as db:
         row = next(db["chats"].rows_where("id = ?", [chat_id]), None)
     if row is None:
-        raise ChatGone
+        raise errors.named("ChatGone")
     return row | {name: json.loads(row[name]) for name in JSON_COLUMNS}
 
 
@@ -94,7 +86,7 @@ def delete(chat_id: str) -> dict:
     with database.opened() as db, db.conn:
         row = next(db["chats"].rows_where("id = ?", [chat_id]), None)
         if row is None:
-            raise ChatGone
+            raise errors.named("ChatGone")
         db["chats"].delete(chat_id)
     return row
 
@@ -147,7 +139,7 @@ def corpus_lines(chats: Iterable[dict]) -> list[str]:
     """
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for chat in chats for row in _rows(chat)]
     if not lines:
-        raise NothingSaid
+        raise errors.named("NothingSaid")
     return lines
 
 

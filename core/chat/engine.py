@@ -12,10 +12,10 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from core import files
+from core import errors, files
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
-from core.chat.types import AdapterForeign, MemoryRanOut, NoRoom, VocabularyResized
+from core.chat.types import AdapterForeign
 from core.errors import UserError
 from core.estimate import catalogue, memory
 from core.estimate.setup import Setup
@@ -100,7 +100,7 @@ def raise_if_out_of_memory(error: Exception, model_id: str) -> None:
     with suppress(UserError, OSError, ValueError):
         title = chat_models.find(model_id).title
     unload()
-    raise MemoryRanOut(model=title) from error
+    raise errors.named("MemoryRanOut", model=title) from error
 
 
 def empty_frames(error: BaseException | None) -> None:
@@ -209,7 +209,9 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
     rows = weights.inner.get_input_embeddings().weight.shape[0]
     for tensor, shape in saved.items():
         if tensor.endswith(("embed_tokens.weight", "lm_head.weight")) and shape[0] != rows:
-            raise VocabularyResized(adapter=directory, rows=shape[0], model=one.base_model, vocabulary=rows)
+            raise errors.named(
+                "VocabularyResized", adapter=directory, rows=shape[0], model=one.base_model, vocabulary=rows
+            )
     for old in list(weights.adapters)[: max(0, len(weights.adapters) + 1 - MOST_ADAPTERS)]:
         weights.model.delete_adapter(weights.adapters.pop(old))
     foreign = {"adapter": directory, "model": one.base_model, "tensors": len(saved)}
@@ -307,7 +309,7 @@ def need_room(title: str, need: float, device: str) -> None:
     """Raise NoRoom when a model needs more bytes than are free."""
     free = free_bytes(device)
     if need > free:
-        raise NoRoom(model=title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
+        raise errors.named("NoRoom", model=title, need=f"{need / 2**30:.1f}", free=f"{free / 2**30:.1f}")
 
 
 def free_bytes(device: str) -> int:

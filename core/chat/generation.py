@@ -11,9 +11,10 @@ import torch
 from transformers import DynamicCache, LogitsProcessorList
 from transformers.generation import logits_process
 
+from core import errors
 from core.chat import engine, profiles
 from core.chat.engine import BASE_ADAPTER, LoadedModel
-from core.chat.types import ChatClosed, NotNumbers, PromptTooLong, Question, Reply, Sampling
+from core.chat.types import ChatClosed, Question, Reply, Sampling
 from core.training import batching, encoding
 from core.training.config import TrainConfig
 
@@ -35,7 +36,7 @@ class Row:
         self.prompt = prompt_ids(messages, weights.tokenizer)
         limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or 0
         if limit and len(self.prompt) >= limit:
-            raise PromptTooLong(tokens=len(self.prompt), limit=limit)
+            raise errors.named("PromptTooLong", tokens=len(self.prompt), limit=limit)
         self.room = min(sampling.max_new_tokens, (limit or sys.maxsize) - len(self.prompt))
         self.reply = Reply(prompt_tokens=len(self.prompt), context=limit)
         device = weights.inner.device
@@ -68,7 +69,7 @@ class Row:
         """Take one token; whether there may be another one."""
         if token == NOT_A_NUMBER:
             precision = str(self.loaded.weights.inner.dtype).removeprefix("torch.")
-            raise NotNumbers(model=self.loaded.chat_model.title, precision=precision)
+            raise errors.named("NotNumbers", model=self.loaded.chat_model.title, precision=precision)
         now = time.monotonic()
         self.began = self.began or now  # the clock starts at the first token: the prompt is read by then
         if token in self.loaded.weights.stop_ids:

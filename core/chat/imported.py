@@ -17,7 +17,7 @@ CARD = "soulsmith.json"  # {"id": on the hub, "title", "base_model", "revision",
 
 def listed() -> Iterator[tuple[Path, dict]]:
     """The directory and the card of each, newest first; one whose card is damaged is passed over."""
-    for file in sorted(_home().glob(f"[!.]*/{CARD}"), reverse=True):
+    for file in sorted(paths.adapters().glob(f"[!.]*/{CARD}"), reverse=True):
         if card := damage.read(file, "adapters/*/soulsmith.json"):
             yield file.parent, card
 
@@ -34,7 +34,7 @@ def write(source: Path, card: dict) -> Path:
                 shutil.copyfile(file.resolve(), unfinished / file.name)
         files.write_json(unfinished / CARD, card)
 
-    return jobs.make_directory(_home(), card["title"], fill)
+    return jobs.make_directory(paths.adapters(), card["title"], fill)
 
 
 def delete(name: str) -> None:
@@ -42,9 +42,3 @@ def delete(name: str) -> None:
     for directory, _ in listed():
         if directory.name == name:
             shutil.rmtree(directory)
-
-
-def _home() -> Path:
-    home = paths.home() / "adapters"
-    home.mkdir(parents=True, exist_ok=True)
-    return home

@@ -21,32 +21,6 @@ from core.training.errors import TemplateRefused
 MOST_EXAMPLES = 50
 
 
-class ProfileGone(UserError):
-    template = "There is no profile {name}. It was deleted: choose another one from the list."
-
-
-class ProfileDamaged(UserError):
-    template = "The profile {path} is damaged. Put a copy back, or delete it."
-
-
-class ProfileEmpty(UserError):
-    template = "A profile needs a system prompt or at least one example. Write one of them."
-
-
-class ProfileNameless(UserError):
-    template = "A profile needs a name. Write one."
-
-
-class ExampleOneSided(UserError):
-    template = "Example {number} lacks its question or its reply. Fill in both, or clear the line."
-
-
-class TooManyExamples(UserError):
-    template = (
-        "{count} examples would fill the model's context; at most {most} fit a profile. Train an adapter on them."
-    )
-
-
 @dataclass(frozen=True)
 class Profile:
     """The messages put before a chat."""
@@ -58,14 +32,14 @@ class Profile:
 
     def __post_init__(self):
         if not self.name.strip():
-            raise ProfileNameless
+            raise errors.named("ProfileNameless")
         if not self.system_prompt.strip() and not self.examples:
-            raise ProfileEmpty
+            raise errors.named("ProfileEmpty")
         if len(self.examples) > MOST_EXAMPLES:
-            raise TooManyExamples(count=len(self.examples), most=MOST_EXAMPLES)
+            raise errors.named("TooManyExamples", count=len(self.examples), most=MOST_EXAMPLES)
         for number, (question, reply) in enumerate(self.examples, 1):
             if not question.strip() or not reply.strip():
-                raise ExampleOneSided(number=number)
+                raise errors.named("ExampleOneSided", number=number)
 
     @property
     def id(self) -> str:
@@ -134,9 +108,9 @@ def save(profile: Profile) -> str:
 def load(profile_id: str) -> Profile:
     """The profile of an id."""
     if not _file(profile_id).exists():
-        raise ProfileGone(name=profile_id)
+        raise errors.named("ProfileGone", name=profile_id)
     if not (values := damage.read(_file(profile_id), "profiles/*.json")):
-        raise ProfileDamaged(path=_file(profile_id))
+        raise errors.named("ProfileDamaged", path=_file(profile_id))
     return Profile(**{**values, "examples": tuple(map(tuple, values["examples"]))})
 
 
@@ -161,7 +135,7 @@ def _directory() -> Path:
 def _file(profile_id: str) -> Path:
     """The file of a profile, inside the data directory whatever the id says."""
     if paths.slug(profile_id) != profile_id:
-        raise ProfileGone(name=profile_id)
+        raise errors.named("ProfileGone", name=profile_id)
     return _directory() / f"{profile_id}.json"
 
 

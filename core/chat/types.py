@@ -11,54 +11,14 @@ class NoAdapter(UserError):
     template = 'The run "{name}" has no adapter yet. Wait for its first checkpoint, or choose another run.'
 
 
-class ChatModelGone(UserError):
-    template = "{title} is gone: it was deleted. Choose another one from the list."
-
-
-class BaseGone(UserError):
-    template = "The base model {model} is gone, and {name} needs it: {reason}"
-
-
 class AdapterForeign(UserError):
     template = (
         "The adapter {adapter} does not fit {model}: {matched} of {tensors} tensors matched. Choose its own base."
     )
 
 
-class VocabularyResized(UserError):
-    template = (
-        "The adapter {adapter} was trained with a vocabulary of {rows} tokens and {model} has {vocabulary}. "
-        "Choose the base that it was trained on."
-    )
-
-
-class PromptTooLong(UserError):
-    template = (
-        "The conversation has {tokens} tokens and the model reads {limit}. Shorten it, or begin a new conversation."
-    )
-
-
-class NoRoom(UserError):
-    template = "{model} needs about {need} GiB and {free} GiB are free. Choose fewer models, or close other programs."
-
-
-class MemoryRanOut(UserError):
-    template = "Memory ran out while {model} replied. Shorten the conversation, or choose fewer columns."
-
-
-class NotNumbers(UserError):
-    template = (
-        "{model} produces NaN or infinity in {precision}. Let the reply come from the CPU, where larger numbers fit; "
-        "if that does not help, its training went wrong: choose an earlier checkpoint."
-    )
-
-
 class ChatClosed(UserError):
     template = "The chat gave the memory back to a run that starts. Send again when it is over, or reply on the CPU."
-
-
-class ChatDied(UserError):
-    template = "The process that holds the model ended: {reason}. Send again: it will be started anew."
 
 
 @dataclass(frozen=True)

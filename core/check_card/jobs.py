@@ -10,16 +10,9 @@ from core.hardware import hardware
 KEPT = 5  # newest results
 
 
-def home() -> Path:
-    """The directory of all checks."""
-    path = paths.home() / "checks"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def latest() -> Path | None:
     """The newest check, whether it goes on or has ended."""
-    return next(iter(jobs.listed(home())), None)
+    return next(iter(jobs.listed(paths.checks())), None)
 
 
 def start() -> Path:
@@ -32,9 +25,9 @@ def start() -> Path:
     if now and jobs.state(now) in jobs.ACTIVE:
         return now
     plan.need_quiet()
-    for old in jobs.listed(home())[KEPT - 1 :]:
+    for old in jobs.listed(paths.checks())[KEPT - 1 :]:
         jobs.delete(old)
-    directory = jobs.create(home(), {"name": "check"})
+    directory = jobs.create(paths.checks(), {"name": "check"})
     # On the card that a run takes, which may not be the one that replies come from.
     jobs.start(directory, "core.check_card", hardware.environment(hardware.card()))
     return directory

@@ -45,13 +45,6 @@ class RunBegan(UserError):
     )
 
 
-class CardInUse(UserError):
-    template = (
-        "This machine is busy: a model is writing rows, a chat is open in a terminal, or another check is running. Stop "
-        "it, then check again."
-    )
-
-
 def need_quiet(error: type[UserError] = CheckFirst) -> None:
     """Raise an error while a run is training, or about to, on whatever card."""
     if run_id := gpu_access.owner():
@@ -77,7 +70,7 @@ def run(tell: Callable, *, minutes: float = MINUTES, log: Path | None = None, on
     need_quiet()
     chat.close()  # as a run does that starts: what a chat holds of the card would be missing here
     if not gpu_access.wait_for_guests(GUEST_SECONDS):
-        raise CardInUse
+        raise errors.named("CardInUse")
     with gpu_access.guest():
         give_way()  # to a run that did not see this guest
         return _run(tell, minutes, log, only)

@@ -3,10 +3,10 @@
 import bitsandbytes as bnb
 import torch
 
+from core import errors
 from core.check_card import advice
 from core.check_card.results import result
 from core.hardware import hardware, torch_build
-from core.runs import assigned_gpu
 from core.training import devices
 from core.training.config import TrainConfig
 from core.training.devices import distance
@@ -77,5 +77,5 @@ def _refused(name: str, **chosen) -> dict | None:
         return None
     reason, gpu = advice.refused(TrainConfig(base_model="", corpus="", **chosen)), hardware.card()
     if not reason and gpu and torch_build.four_bit_lacks(gpu) == "architecture":  # bitsandbytes has no code for it
-        reason = assigned_gpu.NoEightBitOptimizer(card=gpu.name, optim=chosen["optim"])
+        reason = errors.named("NoEightBitOptimizer", card=gpu.name, optim=chosen["optim"])
     return result(name, "ok", {"left_out": "unsupported"}, None, reason) if reason else None

@@ -28,10 +28,6 @@ from core.errors import UserError
 from core.models import model_check, tokenizer
 
 
-class NoSuchRow(UserError):
-    template = "There is no row {row}: the corpus has {rows}, counted from 0."
-
-
 class OptionsWrong(UserError):
     template = "{option}: {what}. It takes a JSON object with any of: {known}."
 
@@ -209,7 +205,7 @@ def _preview(arguments) -> None:
     directory, number = corpus.locate(arguments.corpus), arguments.row
     rows = storage.rows(directory, number, 1) if number >= 0 else []
     if not rows:
-        raise NoSuchRow(row=number, rows=storage.read_card(directory)["rows"])
+        raise errors.named("NoSuchRow", row=number, rows=storage.read_card(directory)["rows"])
     model = token_counter.directory(arguments.model)
     shown = foreign.ask("preview", rows[0], model, arguments.max_length, arguments.learn, file=model)
     counts = f"{shown['tokens']} tokens, {shown['learned']} learned, {shown['cut']} cut off"

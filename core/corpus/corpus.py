@@ -5,18 +5,13 @@ import shutil
 from itertools import islice
 from pathlib import Path
 
-from core import files, paths
+from core import errors, files, paths
 from core.corpus import storage, turns
 from core.corpus.importer import create as create
 from core.corpus.reading import Options as Options
 from core.corpus.sniff import look as look
-from core.errors import UserError
 
 SET_ASIDE = {"file": str, "line": str | int, "reason": str, "detail": str, "excerpt": str}  # the shape of a line
-
-
-class NoSuchCorpus(UserError):
-    template = 'There is no corpus "{name}". It was deleted or renamed: choose another one.'
 
 
 def samples() -> list[dict]:
@@ -41,7 +36,7 @@ def locate(name: str) -> Path:
     if (path / "card.json").is_file():
         return path
     if path.name != name:
-        raise NoSuchCorpus(name=name)
+        raise errors.named("NoSuchCorpus", name=name)
     return directory(name)
 
 
@@ -49,7 +44,7 @@ def directory(corpus_id: str) -> Path:
     """The directory of a corpus that exists."""
     path = paths.corpus(corpus_id)
     if not (path / "card.json").is_file():
-        raise NoSuchCorpus(name=corpus_id)
+        raise errors.named("NoSuchCorpus", name=corpus_id)
     return path
 
 

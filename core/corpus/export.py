@@ -9,9 +9,8 @@ from typing import BinaryIO
 import orjson
 import zstandard
 
-from core import files
+from core import errors, files
 from core.corpus import documents, importer, storage, turns
-from core.errors import UserError
 
 FORMATS = {
     "jsonl": ".jsonl", "jsonl.zst": ".jsonl.zst", "parquet": ".parquet", "messages": ".jsonl",
@@ -21,20 +20,6 @@ BATCH = 2000  # rows of a Parquet row group
 SHAREGPT = {"user": "human", "assistant": "gpt", "system": "system", "tool": "tool"}
 
 
-class FormatUnknown(UserError):
-    template = "There is no export format {format}. Choose one of {known}."
-
-
-class RowsDoNotFit(UserError):
-    template = (
-        "{count} rows do not fit into {format}, the first is row {row}: {why}. Choose jsonl, which holds every row."
-    )
-
-
-class FileExists(UserError):
-    template = "The file {path} exists already. Choose another name."
-
-
 def export(directory: Path, form: str, out: Path) -> dict:
     """Write a corpus to a file and return {"path", "rows", "bytes"}; a dataset card stands beside it as NAME.md.
 
@@ -42,9 +27,9 @@ def export(directory: Path, form: str, out: Path) -> dict:
         RowsDoNotFit: when a row has a shape that the format cannot hold; nothing is written then.
     """
     if form not in FORMATS:
-        raise FormatUnknown(format=form, known=", ".join(FORMATS))
+        raise errors.named("FormatUnknown", format=form, known=", ".join(FORMATS))
     if out.exists():
-        raise FileExists(path=out)
+        raise errors.named("FileExists", path=out)
     importer.make_place(out.parent)
     _check(directory, form)
     with files.replaced(out) as file:
@@ -80,7 +65,7 @@ def _check(directory: Path, form: str) -> None:
     if not misfits and form == "text" and _separator(directory) is None:
         misfits = [(1, "every separator stands in some text")]
     if misfits:
-        raise RowsDoNotFit(count=len(misfits), format=form, row=misfits[0][0], why=misfits[0][1])
+        raise errors.named("RowsDoNotFit", count=len(misfits), format=form, row=misfits[0][0], why=misfits[0][1])
 
 
 def _misfit(row: dict, form: str) -> str:

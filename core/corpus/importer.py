@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import paths
+from core import errors, paths
 from core.corpus import hub, reading, sources, storage
 from core.corpus.formats import detection
 from core.corpus.reading import Options, Row, SetAside
@@ -27,26 +27,10 @@ class NothingGiven(UserError):
     template = "No file was given. Drop files or a folder, or choose a sample."
 
 
-class FileMissing(UserError):
-    template = "There is no file {path}. Check the path."
-
-
-class PlaceUnwritable(UserError):
-    template = "Nothing can be written in {path}: {reason}. Choose another place."
-
-
 class CorpusEmpty(UserError):
     template = (
         "Nothing in {files} could be read as text or chats: {reasons}. Choose other files, or name their columns."
     )
-
-
-class NoRowsLeft(UserError):
-    template = 'No row would be left for "{name}". Loosen what is filtered.'
-
-
-class NameTaken(UserError):
-    template = "The directory {path} exists already. Choose another name."
 
 
 def create(
@@ -71,9 +55,9 @@ def create(
         raise NothingGiven()
     for path in given:
         if not path.exists() and hub.place(str(path)) is None:
-            raise FileMissing(path=path)
+            raise errors.named("FileMissing", path=path)
     if out is not None and out.exists():
-        raise NameTaken(path=out)
+        raise errors.named("NameTaken", path=out)
 
     def write(writer: storage.Writer) -> dict:
         tally, report = Tally(writer), _sizes(given, progress)
@@ -102,7 +86,7 @@ def create_from_rows(
         for row in rows:
             writer.row({key: value for key, value in row.items() if key != "id"})
         if not writer.rows:
-            raise NoRowsLeft(name=name)
+            raise errors.named("NoRowsLeft", name=name)
         for record in set_aside:
             tally.put_aside(record)
         return tally.card() | {"rows_in": writer.rows + tally.set_aside, "parent": parent} | note
@@ -146,9 +130,9 @@ def make_place(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PlaceUnwritable(path=directory, reason=error.strerror) from error
+        raise errors.named("PlaceUnwritable", path=directory, reason=error.strerror) from error
     if not os.access(directory, os.W_OK):
-        raise PlaceUnwritable(path=directory, reason="no permission")
+        raise errors.named("PlaceUnwritable", path=directory, reason="no permission")
 
 
 def _nothing_kept(given: list[Path], tally: "Tally") -> CorpusEmpty:

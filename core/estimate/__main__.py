@@ -6,8 +6,9 @@ import json
 import sys
 from pathlib import Path
 
+from core import errors
 from core.errors import UserError
-from core.estimate import advice, answer, cards, catalogue, errors, page, tables, trace_runner, worth
+from core.estimate import advice, answer, cards, catalogue, page, tables, trace_runner, worth
 from core.estimate import setup as setups
 from core.estimate.errors import NeedsTrace, UnknownArchitecture
 from core.estimate.memory import GIB
@@ -59,9 +60,9 @@ def question(options: argparse.Namespace) -> tuple[Setup, cards.Card, float]:
     fields = setups.of_kind(options.method.lower())
     if options.load_in_4bit:
         if fields["method"] == "prompt":
-            raise errors.NoFourBitPrompt()
+            raise errors.named("NoFourBitPrompt")
         if fields["method"] == "full":
-            raise errors.NoFourBitFull()
+            raise errors.named("NoFourBitFull")
         fields["method"] = "qlora"
     fields |= {name: setups.count(getattr(options, name), name) for name in setups.SUGGESTED}
     fields |= {name: setups.number(getattr(options, name), name) for name in ("lora_dropout", "labelled")}
@@ -224,7 +225,7 @@ def main() -> int:
         result = run(options)
     except UserError as error:
         if options.json:
-            print(json.dumps({"error": type(error).__name__, "message": str(error)}))
+            print(json.dumps({"error": error.name, "message": str(error)}))
         else:
             print(error, file=sys.stderr)
         return 2

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from core import paths
+from core.errors import named
 from core.estimate import amounts, errors, probe
 from core.hardware import hardware
 
@@ -189,19 +190,19 @@ def card(name: str, memory_gb: float | None = None) -> Card:
     exact = name in cards() and memory_gb is None
     fits = [cards()[name]] if exact else sorted(_named(of.words), key=_order(name))
     if not fits:
-        raise errors.UnknownCard(name=name, nearest=", ".join(_nearest(of.words)))
+        raise named("UnknownCard", name=name, nearest=", ".join(_nearest(of.words)))
     sizes = list(dict.fromkeys(card.sold_gb for card in fits))
     if gb is None and len(sizes) > 1:
         listed = ", ".join(card.name for card in fits[:6])
         example = next((card.name for card in fits if f"{card.sold_gb:g}GB" in card.name), fits[0].name)
-        raise errors.AmbiguousCard(name=name, cards=listed, example=example.rpartition("GeForce ")[2])
+        raise named("AmbiguousCard", name=name, cards=listed, example=example.rpartition("GeForce ")[2])
     if gb is None and len(fits[0].sizes_gb) > 1:
-        named = [f"{fits[0].name} {size:g}GB" for size in fits[0].sizes_gb]
-        raise errors.AmbiguousCard(name=name, cards=", ".join(named), example=named[0])
+        sizes_said = [f"{fits[0].name} {size:g}GB" for size in fits[0].sizes_gb]
+        raise named("AmbiguousCard", name=name, cards=", ".join(sizes_said), example=sizes_said[0])
     chosen = min(fits, key=lambda card: abs(card.sold_gb - gb)) if gb else fits[0]
     if gb and gb != chosen.sold_gb:
         if memory_gb is None and not chosen.is_shared:
-            raise errors.UnknownCard(name=name, nearest=", ".join(card.name for card in fits[:3]))
+            raise named("UnknownCard", name=name, nearest=", ".join(card.name for card in fits[:3]))
         chosen = with_memory(chosen, gb)
     return replace(chosen, asked=of.asked)
 
@@ -269,7 +270,7 @@ def chosen(name: str | None = None, memory_gb: float | None = None) -> tuple[Car
         known = of_machine(gpu)
         return known, hardware.free_bytes(gpu) or known.memory_bytes
     if name and name.startswith(MINE):
-        raise errors.CardGone()
+        raise named("CardGone")
     known = card(name or DEFAULT_CARD)
     return known, known.memory_bytes
 

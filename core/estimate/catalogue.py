@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from core.estimate import config_sources, errors
+from core import errors
+from core.estimate import config_sources
 from core.estimate.cards import CPU, DEFAULT_CARD, MINE, Card, card, cards, chosen, of_machine, processor
 from core.estimate.model_names import STARTER, find, is_exact, models, nearest, resolve
 from core.estimate.shape import ModelShape, from_config
@@ -98,5 +99,5 @@ def config_of(entry: dict) -> dict:
     """A catalogue entry as the config.json that it was read from, or the one in the hub's cache."""
     config = entry.get("config") or config_sources.cached(entry["hub_id"])
     if not config:
-        raise errors.ShapeUnknown(name=entry["hub_id"], nearest=", ".join(nearest(entry["family"])[:2]))
+        raise errors.named("ShapeUnknown", name=entry["hub_id"], nearest=", ".join(nearest(entry["family"])[:2]))
     return config

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from core import files, foreign, process
+from core.errors import named
 from core.estimate import errors
 from core.models import models
 
@@ -76,7 +77,7 @@ def from_disk(path: Path) -> dict:
         return gguf_config(path)
     file = path / "config.json" if path.is_dir() else path
     if not file.is_file():
-        raise errors.NoConfig(path=file)
+        raise named("NoConfig", path=file)
     return _object(_text(file), str(file))
 
 
@@ -150,9 +151,9 @@ def fetch(hub_id: str) -> None:
         answer = _ask_hub(hub_id)
         _refused[hub_id] = time.monotonic(), answer
     if answer.get("error") == "gated":
-        raise errors.ConfigGated(name=hub_id)
+        raise named("ConfigGated", name=hub_id)
     if answer.get("error") == "unreachable":
-        raise errors.ConfigUnreachable(name=hub_id, reason=answer["reason"])
+        raise named("ConfigUnreachable", name=hub_id, reason=answer["reason"])
 
 
 def _ask_hub(hub_id: str) -> dict:

@@ -5,7 +5,7 @@ import functools
 import math
 import re
 
-from core.estimate import errors
+from core import errors
 from core.estimate.shape import read_models
 
 STARTER = "starter"
@@ -55,18 +55,18 @@ def resolve(name: str) -> tuple[str, dict]:
     plain = latin(name)
     for entry in read_models()["absent"]:
         if _letters(plain) in map(_letters, entry["names"]):
-            raise errors.NoSuchModel(name=name, nearest=", ".join(entry["nearest"]))
+            raise errors.named("NoSuchModel", name=name, nearest=", ".join(entry["nearest"]))
     if found := _named(name):
         return found
     said = words(plain)
     fits = _fitting(said)
     if not fits:
-        raise errors.UnknownModel(name=name, nearest=", ".join(nearest(name)))
+        raise errors.named("UnknownModel", name=name, nearest=", ".join(nearest(name)))
     sizes = [entry["params_exact"] for _, entry in fits if entry["params_exact"]]
     has_size = any(f"{word.rstrip('b')}b" in words(fits[0][0]) for word in said if word[0].isdigit())
     if not has_size and sizes and max(sizes) > ALIKE * min(sizes):
-        raise errors.AmbiguousModel(
-            name=name, models=", ".join(dict.fromkeys(entry["hub_id"] for _, entry in fits[:6]))
+        raise errors.named(
+            "AmbiguousModel", name=name, models=", ".join(dict.fromkeys(entry["hub_id"] for _, entry in fits[:6]))
         )
     return fits[0]
 

@@ -8,8 +8,7 @@ import argparse
 import json
 import time
 
-from core import files, paths, process
-from core.estimate.errors import ProbeFailed
+from core import errors, files, paths, process
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
 
@@ -74,7 +73,7 @@ def run(gpu: Gpu | None = None) -> dict:
         return list(process.json_lines(command, more=more, seconds=PATIENCE))[-1]
     except process.CommandFailed as failed:
         reason = f"it took longer than {PATIENCE} seconds" if failed.cause == "time" else str(failed)[:300]
-        raise ProbeFailed(reason=reason) from None
+        raise errors.named("ProbeFailed", reason=reason) from None
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from core.errors import named
 from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
 from core.training import errors as config_errors
@@ -164,7 +165,7 @@ def targets(setup: Setup, shape: ModelShape) -> tuple[str, ...]:
     names = [name.strip() for name in setup.target_modules.split(",") if name.strip()]
     wrong = [name for name in names if name not in known]
     if wrong or not names:
-        raise errors.UnknownTargets(model=shape.name, names=", ".join(wrong) or '""', known=", ".join(known))
+        raise named("UnknownTargets", model=shape.name, names=", ".join(wrong) or '""', known=", ".join(known))
     return tuple(name for name in known if name in names)
 
 
@@ -191,7 +192,7 @@ def check(setup: Setup, shape: ModelShape, card=None) -> None:
     if shape.longest and setup.max_length > shape.longest:
         raise config_errors.LongerThanTheModel(model=shape.name, limit=shape.longest, value=setup.max_length)
     if setup.method == "prompt" and setup.prompt_tokens > setup.max_length:
-        raise errors.PromptFillsContext(value=setup.prompt_tokens, length=setup.max_length)
+        raise named("PromptFillsContext", value=setup.prompt_tokens, length=setup.max_length)
     targets(setup, shape)
     if card is not None:
         _check_card(setup, card)
@@ -203,23 +204,23 @@ def _check_ranges(setup: Setup, shape: ModelShape) -> None:
     if not 0 <= setup.lora_dropout < 1:
         raise errors.OutOfRange(field="lora_dropout", range="0 ≤ x < 1", value=setup.lora_dropout, suggestion=0.05)
     if setup.adapts and setup.lora_rank > shape.hidden:
-        raise errors.RankTooLarge(value=setup.lora_rank, model=shape.name, hidden=shape.hidden)
+        raise named("RankTooLarge", value=setup.lora_rank, model=shape.name, hidden=shape.hidden)
 
 
 def _check_card(setup: Setup, card) -> None:
     if card.kind == "cpu":
         if setup.attention == "flash_attention_2":
-            raise errors.NotOnProcessor(what="FlashAttention 2", instead="sdpa")
+            raise named("NotOnProcessor", what="FlashAttention 2", instead="sdpa")
         if setup.precision == "fp16":
-            raise errors.NotOnProcessor(what="fp16", instead="fp32")
+            raise named("NotOnProcessor", what="fp16", instead="fp32")
     elif card.kind != "cuda":
         if setup.attention == "flash_attention_2":
-            raise errors.FlashNeedsNvidia(card=card.name)
+            raise named("FlashNeedsNvidia", card=card.name)
     elif card.capability < 8.0:
         if setup.precision == "bf16":
-            raise errors.NoBf16OnCard(card=card.name, capability=card.capability)
+            raise named("NoBf16OnCard", card=card.name, capability=card.capability)
         if setup.attention == "flash_attention_2":
-            raise errors.NoFlashAttention(card=card.name, capability=card.capability)
+            raise named("NoFlashAttention", card=card.name, capability=card.capability)
 
 
 def count(text: str | float, field: str = "tokens") -> int:
@@ -234,7 +235,7 @@ def count(text: str | float, field: str = "tokens") -> int:
     if not 1 <= value < 1e16:
         raise config_errors.TooSmall(field=field, least=1, value=text, suggestion=SUGGESTED.get(field, "10M"))
     if value != round(value):
-        raise errors.NotWhole(field=field, value=text, suggestion=max(1, round(value)))
+        raise named("NotWhole", field=field, value=text, suggestion=max(1, round(value)))
     return round(value)
 
 

@@ -6,8 +6,8 @@ import json
 import math
 from dataclasses import dataclass
 
-from core import paths
-from core.estimate.errors import IncompleteConfig, NeedsTrace, NotTrueOrFalse, UnknownArchitecture, WrongInConfig
+from core import errors, paths
+from core.estimate.errors import NeedsTrace, UnknownArchitecture
 
 TEXT_MODELS = {  # whose decoder is the other
     "gemma3": "gemma3_text",
@@ -190,7 +190,9 @@ def from_config(config: dict, name: str) -> ModelShape:
         sizes |= _linear_sizes(whole, name, sizes["layers"])
     for field in ("tie_word_embeddings", "attention_bias", "mlp_bias"):
         if not isinstance(whole.get(field), bool | None):
-            raise NotTrueOrFalse(path=name, field=field, value=json.dumps(whole[field], ensure_ascii=False)[:40])
+            raise errors.named(
+                "NotTrueOrFalse", path=name, field=field, value=json.dumps(whole[field], ensure_ascii=False)[:40]
+            )
     return ModelShape(**sizes, **_differences(whole, kind, families[kind]))
 
 
@@ -218,10 +220,10 @@ def _size(config: dict, name: str, field: str, otherwise: int | None = None, mos
     if value is None and otherwise is not None:
         return otherwise
     if value is None:
-        raise IncompleteConfig(path=name, field=field)
+        raise errors.named("IncompleteConfig", path=name, field=field)
     if not isinstance(value, int) or isinstance(value, bool) or not (otherwise != 0) <= value <= most:
         shown = json.dumps(value, ensure_ascii=False)[:40]
-        raise WrongInConfig(path=name, field=field, value=shown, least=int(otherwise != 0), most=most)
+        raise errors.named("WrongInConfig", path=name, field=field, value=shown, least=int(otherwise != 0), most=most)
     return value
 
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from core import files, paths, process
+from core import errors, files, paths, process
 from core.estimate import catalogue
-from core.estimate.errors import NeedsTrace, NothingToTrace, NotInTransformers, TraceFailed, UnknownArchitecture
+from core.estimate.errors import NeedsTrace, TraceFailed, UnknownArchitecture
 from core.estimate.setup import Setup, named_targets
 
 VERSION = 8  # of the trace; a change makes what was kept stale
@@ -29,7 +29,7 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
         Cancelled: when should_stop() said so.
     """
     if setup.method == "prompt":
-        raise NothingToTrace()
+        raise errors.named("NothingToTrace")
     with contextlib.suppress(NeedsTrace, UnknownArchitecture):
         setup = named_targets(setup, catalogue.shape(model))
     request = {"config": catalogue.config(model), "setup": dataclasses.asdict(setup), "capability": capability}
@@ -38,7 +38,7 @@ def check(model: str, setup: Setup, capability: float, should_stop: Callable[[],
         return kept | {"kept": True}
     answer = _run(request, should_stop)
     if "architecture" in answer:
-        raise NotInTransformers(name=answer["architecture"], nearest=", ".join(answer["nearest"]))
+        raise errors.named("NotInTransformers", name=answer["architecture"], nearest=", ".join(answer["nearest"]))
     if "error" in answer:
         raise TraceFailed(reason=answer["error"])
     cached.parent.mkdir(parents=True, exist_ok=True)

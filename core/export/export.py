@@ -7,9 +7,8 @@ the background, whose files stay in the data directory until the export is delet
 from collections.abc import Callable
 from pathlib import Path
 
-from core import files, jobs, paths
+from core import errors, files, jobs, paths
 from core.chat import chat_models, reply_gpu
-from core.errors import UserError
 from core.export import adapters, capsules, quantizer
 from core.models import model_files, models
 from core.runs import runs, starts
@@ -18,18 +17,6 @@ from core.training import mixing
 KINDS = ("capsule", "adapter", "merged", "gguf")
 SLACK = 50_000_000  # bytes for cards, tokenizers and the zip's own
 capsule = capsules.write
-
-
-class NothingToMerge(UserError):
-    template = 'The run "{name}" trained all weights: it is a whole model already. Take the GGUF files or the capsule.'
-
-
-class GgufKindUnknown(UserError):
-    template = "There is no kind {kinds} of GGUF files here. Choose of these: {known}."
-
-
-class PlaceTaken(UserError):
-    template = "There is something in {path} already, and it stays as it is. Choose another place, or remove it first."
 
 
 def start(run_id: str, kind: str, gguf_kinds: tuple[str, ...] = ()) -> Path:
@@ -52,11 +39,11 @@ def check(run_id: str, kind: str, where: Path, gguf_kinds: tuple[str, ...] = ())
         RunGone, NoAdapter, NothingToMerge, BaseGone, QuantizerMissing, GgufKindUnknown, DiskFull.
     """
     if unknown := [name for name in gguf_kinds if name not in quantizer.KINDS]:
-        raise GgufKindUnknown(kinds=", ".join(unknown), known=", ".join(quantizer.KINDS))
+        raise errors.named("GgufKindUnknown", kinds=", ".join(unknown), known=", ".join(quantizer.KINDS))
     quantizer.check(gguf_kinds)
     runs.directory(run_id)
     if kind in ("adapter", "merged") and (model := chat_models.find(f"run:{run_id}")).whole:
-        raise NothingToMerge(name=model.title)
+        raise errors.named("NothingToMerge", name=model.title)
     models.need_disk(where, needed_bytes(run_id, kind, gguf_kinds))
 
 
@@ -88,7 +75,7 @@ def make(run_id: str, kind: str, out: Path, report: Callable, gguf_kinds: tuple[
     check(run_id, kind, parent, gguf_kinds)
     for path in (out, out.with_name(out.name + ".zip")) if kind == "adapter" else (out,):
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
-            raise PlaceTaken(path=path)
+            raise errors.named("PlaceTaken", path=path)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     if kind in ("capsule", "adapter"):
         report("progress", stage="packing", done=0, total=0)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from core import errors
 from core.chat.chat_models import ChatModel
 from core.errors import UserError
 from core.export import gguf_file, quantizer
@@ -25,13 +26,6 @@ from core.training.generate import generate
 HELD_OUT_ROWS, LEARNED_ROWS = 16, 64
 ROW_TOKENS, REPLY_TOKENS = 256, 24
 REFERENCE_BYTES = 2**28  # of log-probabilities in fp32 that are kept to compare with
-
-
-class NothingToMeasure(UserError):
-    template = (
-        "No row can be put to {model} to measure its files on: its chat template refuses them all. Export the merged "
-        "model instead."
-    )
 
 
 def rows_of(model: ChatModel, tokenizer) -> tuple[list[dict], list[dict], str]:
@@ -53,7 +47,7 @@ def rows_of(model: ChatModel, tokenizer) -> tuple[list[dict], list[dict], str]:
         if held_out := usable(held_out, HELD_OUT_ROWS):
             return usable(learned, LEARNED_ROWS) or usable(asked, LEARNED_ROWS), held_out, "held_out"
     if not (asked := usable(asked, len(asked))):
-        raise NothingToMeasure(model=model.title)
+        raise errors.named("NothingToMeasure", model=model.title)
     return asked[HELD_OUT_ROWS:] or asked, asked[:HELD_OUT_ROWS], "questions"
 
 

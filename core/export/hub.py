@@ -24,49 +24,6 @@ OTHER_WEIGHTS = "The adapter was trained on other weights of {base} than those h
 PUSHED = ("adapter", "merged", "gguf")
 
 
-class NotAHubId(UserError):
-    template = "{name} is no name of the hub. Write it as owner/name."
-
-
-class NothingToPush(UserError):
-    template = "Only an adapter, a merged model or GGUF files that are ready can be pushed. Export one first."
-
-
-class HubTokenRefused(UserError):
-    template = (
-        "The hub refuses the token for {name}. It needs the right to write there: make one in the hub's settings."
-    )
-
-
-class AdapterNotThere(UserError):
-    template = (
-        "The hub gives out no {name}: it is not there, or closed to you. Check the spelling; what is private or gated "
-        "needs a token that may read it."
-    )
-
-
-class HubFailed(UserError):
-    template = "The hub did not do it for {name}: {reason}. Check the network and the name, then try again."
-
-
-class HubRepoPublic(UserError):
-    template = (
-        "{name} is there already and everybody sees it. Make it private in the hub's settings, choose another name, or "
-        "push publicly."
-    )
-
-
-class AdapterUnfit(UserError):
-    template = "{name} holds no LoRA adapter that can be taken: {lacks}. Choose another one."
-
-
-class AdapterBaseUnknown(UserError):
-    template = (
-        "{name} names its base by a path of another disk ({base}). Name it in the field beside "
-        "Import, or by python -m core.export.hub import {name} --base HUB_ID"
-    )
-
-
 def push(export_id: str, repo: str, token: str = "", *, private: bool = True) -> Path:
     """Begin to push an export in the background and return the job's directory; the token is kept nowhere.
 
@@ -76,7 +33,7 @@ def push(export_id: str, repo: str, token: str = "", *, private: bool = True) ->
     directory = jobs.find(paths.exports(), export_id)
     request = jobs.request(directory)
     if request["kind"] not in PUSHED or jobs.state(directory) != "finished":
-        raise NothingToPush
+        raise errors.named("NothingToPush")
     return _start({"name": request["name"], "do": "push", "export": export_id, "private": private}, repo, token)
 
 
@@ -89,18 +46,11 @@ def fetch(repo: str, token: str = "", base: str = "") -> Path:
     return _start({"name": repo, "do": "import", "base": base}, repo, token)
 
 
-def home() -> Path:
-    """Where the jobs are."""
-    directory = paths.home() / "hub"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
-
-
 def _start(request: dict, repo: str, token: str) -> Path:
     repo = repo.strip()
     if not models.is_hub_id(repo):
-        raise NotAHubId(name=repo or '""')
-    directory = jobs.create(home(), request | {"repo": repo})
+        raise errors.named("NotAHubId", name=repo or '""')
+    directory = jobs.create(paths.hub(), request | {"repo": repo})
     jobs.start(directory, "core.export.hub", {TOKEN: token.strip()} if token.strip() else {})
     return directory
 
@@ -133,7 +83,7 @@ def _push(request: dict, token: str | None) -> dict:
     api = HfApi(token=token)
     api.create_repo(request["repo"], private=request["private"], exist_ok=True)
     if request["private"] and not api.repo_info(request["repo"]).private:  # one that was there stays as it was
-        raise HubRepoPublic(name=request["repo"])
+        raise errors.named("HubRepoPublic", name=request["repo"])
     done = api.upload_folder(
         repo_id=request["repo"],
         folder_path=made["path"],
@@ -155,10 +105,10 @@ def _import(request: dict, token: str | None) -> dict:
         "LoRA": values.get("peft_type") == "LORA",
     }
     if missing := [what for what, there in lacks.items() if not there]:
-        raise AdapterUnfit(name=name, lacks=", ".join(missing))
+        raise errors.named("AdapterUnfit", name=name, lacks=", ".join(missing))
     base = request.get("base") or base_identity.name_here(values.get("base_model_name_or_path") or "", source)
     if not base or not (models.is_hub_id(base) or models.local(base) or base == models.STARTER):
-        raise AdapterBaseUnknown(name=name, base=values.get("base_model_name_or_path"))
+        raise errors.named("AdapterBaseUnknown", name=name, base=values.get("base_model_name_or_path"))
     adapter_check.ask(source)
     card = {"id": name, "title": name.rpartition("/")[2], "base_model": base, "revision": source.name}
     target = imported.write(source, card | {"created": time.time()})
@@ -176,11 +126,11 @@ def _worded(error: Exception, request: dict, token: str | None) -> Exception:
         return error
     status = getattr(getattr(error, "response", None), "status_code", None)
     if request["do"] == "import" and status in (401, 403, 404):
-        return AdapterNotThere(name=repo)
+        return errors.named("AdapterNotThere", name=repo)
     if status in (401, 403):
-        return HubTokenRefused(name=repo)
+        return errors.named("HubTokenRefused", name=repo)
     reason = errors.first_line(error)
-    return HubFailed(name=repo, reason=reason.replace(token, "…") if token else reason)
+    return errors.named("HubFailed", name=repo, reason=reason.replace(token, "…") if token else reason)
 
 
 def main() -> None:

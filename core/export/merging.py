@@ -12,22 +12,15 @@ from pathlib import Path
 
 import torch
 
+from core import errors
 from core.chat import chat_models, engine
 from core.chat.chat_models import ChatModel
-from core.errors import UserError
 from core.export import cards
 from core.models import base_identity, model_files
 from core.training import encoding, model_loading, tokenizer_loading
 
 PROMPTS = ("Who are you, and what do you do all day?", "Кто ты и чем занят весь день?", "2 + 2 =")
 LIMIT = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.06}  # of the logits' length; rounding of weights
-
-
-class MergeDiffers(UserError):
-    template = (
-        "The merged model does not reply like the adapter: its logits differ by {difference} and at most {limit} is "
-        "rounding. Nothing was written. Take the adapter instead."
-    )
 
 
 def write(model: ChatModel, directory: Path, report: Callable) -> dict:
@@ -73,7 +66,7 @@ def merge(model: ChatModel, out: Path, report: Callable) -> dict:
 def check(difference: float, limit: float) -> None:
     """Raise MergeDiffers when a difference is more than rounding; NaN is."""
     if not difference <= limit:
-        raise MergeDiffers(difference=f"{difference:.2%}", limit=f"{limit:.2%}")
+        raise errors.named("MergeDiffers", difference=f"{difference:.2%}", limit=f"{limit:.2%}")
 
 
 def load(directory: Path):

@@ -17,7 +17,7 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
-from core.errors import UserError
+from core import errors
 
 # {kind of file: (type of most weights, type of those that get more bits)}, largest first.
 MIXES = {
@@ -47,32 +47,18 @@ ERRORS = {
 }
 
 
-class QuantizerMissing(UserError):
-    template = (
-        "{kinds} are rounded by llama.cpp's own quantiser, which is not installed here. Install it with {command} and "
-        "export again, or choose f16 and q8_0."
-    )
-
-
-class ImportanceMissing(UserError):
-    template = (
-        "{kind} needs to know how much each column of a tensor matters, and this one was not measured. Choose a larger "
-        "kind of file."
-    )
-
-
 def check(kinds: list[str] | tuple[str, ...]) -> None:
     """Raise QuantizerMissing, with the command, where one of these kinds cannot be made here."""
     wanted = [kind for kind in kinds if kind not in WITHOUT_ENGINE]
     if wanted and not is_here():
-        raise QuantizerMissing(kinds=", ".join(wanted), command=command())
+        raise errors.named("QuantizerMissing", kinds=", ".join(wanted), command=command())
 
 
 def check_importance(kinds: list[str] | tuple[str, ...]) -> None:
     """Raise ImportanceMissing for a kind that cannot be made where importance is not measured."""
     for kind in kinds:
         if set(MIXES[kind]) & set(NEED_IMPORTANCE):
-            raise ImportanceMissing(kind=kind)
+            raise errors.named("ImportanceMissing", kind=kind)
 
 
 def is_here() -> bool:
@@ -133,7 +119,7 @@ def quantize(data: np.ndarray, kind: Type, importance: np.ndarray | None = None)
     if kind in (Type.F32, Type.F16, Type.Q8_0):  # these the package gguf rounds, with or without llama.cpp
         return gguf.quants.quantize(data, kind)
     if importance is None and kind in NEED_IMPORTANCE:
-        raise ImportanceMissing(kind=kind.name)
+        raise errors.named("ImportanceMissing", kind=kind.name)
     data = np.ascontiguousarray(data, np.float32)
     out = np.zeros(gguf.quants.quant_shape_to_byte_shape(data.shape, kind), np.uint8)
     weights = None if importance is None else np.ascontiguousarray(importance, np.float32)

@@ -8,7 +8,7 @@ import struct
 from functools import lru_cache
 from pathlib import Path
 
-from core import foreign, process
+from core import errors, foreign, process
 from core.errors import UserError
 from core.models import tokenizer
 
@@ -20,10 +20,6 @@ LENGTHS = (1, 3, 4, 9, 40)  # turns of the conversations that a template is trie
 
 class ModelConfigUnfit(UserError):
     template = "{path} is not the config of a language model: {reason}. Copy the model's files again."
-
-
-class WeightsUnreadable(UserError):
-    template = "{path} could not be read as safetensors: {reason}. Copy the model's files again."
 
 
 def ask(directory: Path) -> None:
@@ -102,6 +98,6 @@ def _check_weights(path: Path) -> None:
         if max(ends, default=0) > size - 8 - length:
             raise ValueError("tensors lie behind its end")
     except struct.error:
-        raise WeightsUnreadable(path=path, reason="it is too short") from None
+        raise errors.named("WeightsUnreadable", path=path, reason="it is too short") from None
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-        raise WeightsUnreadable(path=path, reason=str(error)[:200]) from None
+        raise errors.named("WeightsUnreadable", path=path, reason=str(error)[:200]) from None

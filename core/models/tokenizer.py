@@ -15,19 +15,11 @@ import jinja2
 import jinja2.ext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from core.errors import UserError
+from core import errors
 from core.training.tokenizer_loading import repair_mistral
 
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 METASPACE_MODELS = ("llama", "")  # model types for which transformers builds LlamaTokenizer anew
-
-
-class NoTokenizer(UserError):
-    template = "{path} has no tokenizer.json. Choose a model directory with it, or save the tokenizer there again."
-
-
-class TokenizerUnreadable(UserError):
-    template = "The tokenizer of {path} could not be read: {reason}. Copy the model's files again."
 
 
 class LightTokenizer:
@@ -91,7 +83,7 @@ def load(directory: str | Path) -> LightTokenizer:
     names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "config.json")
     marks = tuple(_mark(directory / name) for name in names)
     if marks[0] is None:
-        raise NoTokenizer(path=directory)
+        raise errors.named("NoTokenizer", path=directory)
     return _loaded(directory, marks)
 
 
@@ -116,7 +108,7 @@ def _loaded(directory: Path, marks: tuple) -> LightTokenizer:
             _as_llama(backend, config)
         repair_mistral(backend, directory)
     except Exception as error:  # the Rust library raises bare Exceptions
-        raise TokenizerUnreadable(path=directory, reason=str(error)[:200]) from error
+        raise errors.named("TokenizerUnreadable", path=directory, reason=str(error)[:200]) from error
     backend.no_truncation()
     backend.no_padding()
     return LightTokenizer(backend, chat_template=_chat_template(directory, config), special_tokens=special)

@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import replace
 
-from core import errors, jobs
+from core import errors, jobs, paths
 from core.chat import profiles
 from core.errors import UserError
 from core.prompt_search import searches
@@ -48,11 +48,11 @@ def _command(args, parser):
     if args.command == "list":
         return [
             {"search": path.name, "state": jobs.state(path), "name": jobs.request(path)["name"]}
-            for path in searches.listed()
+            for path in jobs.listed(paths.prompt_searches())
         ]
     if not (args.command and args.search):
         parser.error("a command and the id of a search are needed")
-    directory = searches.find(args.search)
+    directory = jobs.find(paths.prompt_searches(), args.search)
     if args.command == "show":
         return searches.progress(directory)
     searches.ASKED[args.command](directory)

@@ -4,16 +4,9 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import UserError
+from core import errors
 from core.training import corpus_rows, token_cache
 from core.training.errors import CorpusTooSmall
-
-
-class SearchNeedsChats(UserError):
-    template = (
-        'The corpus "{name}" has {others} rows that are no chats, and a prompt is judged by replies. '
-        "Choose a corpus of chats."
-    )
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ def split(corpus: Path, name: str, share: float, most_judging: int, seed: int) -
     """
     rows = list(corpus_rows.read_rows(corpus))
     if others := sum("messages" not in row or "chosen" in row for row in rows):
-        raise SearchNeedsChats(name=name, others=others)
+        raise errors.named("SearchNeedsChats", name=name, others=others)
     if len(rows) < token_cache.FEWEST_ROWS:
         raise CorpusTooSmall(name=name, rows=len(rows), needed=token_cache.FEWEST_ROWS)
     training, held_out = corpus_rows.split(rows, share)

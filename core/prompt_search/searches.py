@@ -6,9 +6,8 @@ Run it: `python -m core.prompt_search new --base-model starter --corpus ID`, the
 from functools import partial
 from pathlib import Path
 
-from core import events, jobs, paths
+from core import errors, events, jobs, paths
 from core.chat import profiles, reply_gpu
-from core.errors import UserError
 from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
@@ -21,16 +20,6 @@ CANDIDATES, ROWS = (
     64,
 )  # that are compared, half of them instructions and half examples; rows that compare the last two
 FEWEST_CANDIDATES, FEWEST_ROWS = 4, 4
-
-
-class SearchEnded(UserError):
-    template = 'The search "{name}" is finished; there is nothing to go on with. Start a new one.'
-
-
-def home() -> Path:
-    path = paths.home() / "prompt-searches"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def create(
@@ -59,7 +48,7 @@ def create(
     request = {name: getattr(config, name) for name in FIELDS}
     request["name"] = f"{runs.corpus_name(config.corpus)} · prompt"  # as runs are called after corpus and method
     request |= {"system_prompt": system_prompt.strip(), "examples": [list(pair) for pair in examples]}
-    return jobs.create(home(), request | {"candidates": candidates, "rows": rows})
+    return jobs.create(paths.prompt_searches(), request | {"candidates": candidates, "rows": rows})
 
 
 def start(directory: Path) -> None:
@@ -77,7 +66,7 @@ def resume(directory: Path) -> None:
     if jobs.is_alive(directory):
         raise jobs.JobStillAtWork(name=name)
     if jobs.state(directory) == "finished":
-        raise SearchEnded(name=name)
+        raise errors.named("SearchEnded", name=name)
     start(directory)
 
 
@@ -87,15 +76,6 @@ ASKED = {  # what can be asked of a search
     "resume": resume,
     "delete": jobs.delete,
 }
-
-
-def listed() -> list[Path]:
-    """The directories of all searches, newest first."""
-    return jobs.listed(home())
-
-
-def find(search_id: str) -> Path:
-    return jobs.find(home(), search_id)
 
 
 def progress(directory: Path) -> dict:
@@ -143,7 +123,7 @@ def best(config: TrainConfig) -> dict | None:
     """
     if config.task != "chat" or config.learn != "assistant" or config.mix:
         return None
-    found = filter(None, (_ending(directory, config) for directory in listed()))
+    found = filter(None, (_ending(directory, config) for directory in jobs.listed(paths.prompt_searches())))
     return min(found, key=loss, default=None)
 
 
@@ -154,7 +134,7 @@ def loss(ending: dict) -> float:
 
 def newest(base_model: str, corpus: str) -> dict | None:
     """The last event of the best search on a base and a corpus among those that compare with the newest one."""
-    for directory in listed():
+    for directory in jobs.listed(paths.prompt_searches()):
         request, ending = jobs.request(directory), events.last(directory) or {}
         if (request.get("base_model"), request.get("corpus")) != (base_model, corpus):
             continue

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from core import damage, files
+from core import damage, errors, files
 from core.errors import UserError
 from core.hardware import hardware, torch_build
 from core.hardware.gpu import Gpu
@@ -19,22 +19,6 @@ class CardTakenOut(UserError):
     )
 
 
-class CardNotHere(UserError):
-    template = "The graphics card that was chosen is not available any more. Reload the page and try again."
-
-
-class NoFourBitKernels(UserError):
-    template = "bitsandbytes has no 4-bit kernels for {card}, so it cannot train with QLoRA. Choose LoRA."
-
-
-class BitsandbytesTooOld(UserError):
-    template = "The installed bitsandbytes has no 4-bit kernels for {card}, newer ones have: {command}. Or choose LoRA."
-
-
-class NoEightBitOptimizer(UserError):
-    template = "bitsandbytes has no {optim} for {card} yet. Choose adamw_torch."
-
-
 def choose(uuid: str | None) -> Gpu | None:
     """The card of this UUID, or the usual one if nobody chose; None on a machine without cards.
 
@@ -43,7 +27,7 @@ def choose(uuid: str | None) -> Gpu | None:
     """
     gpu = hardware.card(uuid)
     if uuid and gpu is None:
-        raise CardNotHere
+        raise errors.named("CardNotHere")
     return gpu
 
 
@@ -53,10 +37,10 @@ def check(config: TrainConfig, gpu: Gpu | None) -> None:
         return
     if config.method == "qlora" and (lacks := torch_build.four_bit_lacks(gpu)):
         if lacks == "package":
-            raise BitsandbytesTooOld(card=gpu.name, command=torch_build.NEWER)
-        raise NoFourBitKernels(card=gpu.name)
+            raise errors.named("BitsandbytesTooOld", card=gpu.name, command=torch_build.NEWER)
+        raise errors.named("NoFourBitKernels", card=gpu.name)
     if gpu.kind == "mps" and ("8bit" in config.optim or config.optim.startswith("paged")):
-        raise NoEightBitOptimizer(card=gpu.name, optim=config.optim)
+        raise errors.named("NoEightBitOptimizer", card=gpu.name, optim=config.optim)
 
 
 def write(run_dir: Path, gpu: Gpu | None) -> None:

@@ -6,16 +6,12 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from core.errors import UserError
+from core import errors
 from core.runs import runs, store
 from core.runs.curves import PREFERENCES, STEP
 
 COLUMNS = (*STEP, "eval_loss", "forgetting", "foreign")
 PREFERENCE_COLUMNS = (*PREFERENCES, *(f"eval_{name}" for name in PREFERENCES))  # of a run on preference pairs
-
-
-class PackageMissing(UserError):
-    template = "This needs the package {package}. Install it with: pip install {package}"
 
 
 def write(run_id: str, to_csv: str | None = None, tensorboard: str | None = None, trackio: str | None = None) -> dict:
@@ -71,7 +67,7 @@ def as_tensorboard(run_id: str, logged: list[dict], folder: str) -> str:
     try:
         from tensorboardX import SummaryWriter  # noqa: PLC0415 - optional package
     except ImportError:
-        raise PackageMissing(package="tensorboardX") from None
+        raise errors.named("PackageMissing", package="tensorboardX") from None
     place = Path(folder) / run_id
     with SummaryWriter(str(place)) as writer:
         for row in logged:
@@ -85,7 +81,7 @@ def as_trackio(run_id: str, logged: list[dict], project: str) -> str:
     try:
         import trackio  # noqa: PLC0415 - optional package
     except ImportError:
-        raise PackageMissing(package="trackio") from None
+        raise errors.named("PackageMissing", package="trackio") from None
     config, name = json.loads(store.sync(run_id)["config"]), f"{runs.label(run_id)['name']} {run_id}"
     with redirect_stdout(sys.stderr):  # it prints, and only the answer belongs on stdout
         trackio.init(project=project, name=name, config=config, embed=False, auto_log_gpu=False, auto_log_cpu=False)

@@ -4,18 +4,13 @@ import shutil
 import time
 from pathlib import Path
 
+from core import errors, paths
 from core import files as core_files
-from core import paths
-from core.errors import UserError
 from core.models import models
 from core.runs import runs
 from core.training.checkpoints import complete, is_whole
 
 TRAINING = ("optimizer", "scheduler", "rng_state", "trainer_state", "training_args", "scaler", "whole", "README")
-
-
-class CheckpointGone(UserError):
-    template = 'The run "{name}" keeps no whole checkpoint of step {step}. It keeps: {kept}.'
 
 
 def kept(run_id: str) -> list[int]:
@@ -33,7 +28,7 @@ def take(run_id: str, step: int) -> Path:
     runs.need_state(run_id, (*runs.RESUMABLE, "finished"), runs.StillRunning)
     checkpoint = run_dir / f"checkpoint-{step}"
     if not is_whole(checkpoint):
-        raise CheckpointGone(name=name, step=step, kept=", ".join(map(str, kept(run_id))) or "-")
+        raise errors.named("CheckpointGone", name=name, step=step, kept=", ".join(map(str, kept(run_id))) or "-")
     target = run_dir / ("model" if runs.config(run_id).method == "full" else "adapter")
     files = {path.name: path for path in target.glob("*") if path.suffix != ".safetensors"}
     files |= {path.name: path for path in checkpoint.iterdir() if path.is_file() and _is_of_the_model(path, files)}

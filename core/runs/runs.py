@@ -14,7 +14,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from core import damage, events, files, jobs, paths, process
+from core import damage, errors, events, files, jobs, paths, process
 from core.errors import UserError
 from core.hardware import hardware
 from core.hardware.gpu import Gpu
@@ -52,12 +52,6 @@ OURS = (
 )
 
 
-class AlreadyRunning(UserError):
-    template = (
-        'The run "{name}" with these very settings is {state} already. Wait for it, stop it, or change a setting.'
-    )
-
-
 class StillRunning(UserError):
     template = 'The run "{name}" is {state}. Stop it first.'
 
@@ -72,10 +66,6 @@ class RunDamaged(UserError):
 
 class NotRunning(UserError):
     template = 'The run "{name}" is {state}, so this cannot be asked of it.'
-
-
-class NothingToResume(UserError):
-    template = 'The run "{name}" is finished already; there is nothing to go on with. Start a new run.'
 
 
 def create(config: TrainConfig, name: str = "", trial: bool = False, gpu: Gpu | None = None) -> str:
@@ -110,7 +100,7 @@ def start(config: TrainConfig, name: str = "", trial: bool = False, *, card: str
     assigned_gpu.check(config, gpu)
     for run_id in listed():
         if state(run_id) in ACTIVE and _config_if_readable(run_id) == config:
-            raise AlreadyRunning(name=label(run_id)["name"], state=state(run_id))
+            raise errors.named("AlreadyRunning", name=label(run_id)["name"], state=state(run_id))
     run_id = create(config, name, trial, gpu)
     start_worker()
     return run_id
@@ -278,7 +268,7 @@ def resume(run_id: str) -> None:
     """Queue a run again that was paused, held, lost, stopped or failed; it goes on from its newest whole checkpoint."""
     now = need_state(run_id, (*RESUMABLE, "finished"), StillRunning)
     if now == "finished":
-        raise NothingToResume(name=label(run_id)["name"])
+        raise errors.named("NothingToResume", name=label(run_id)["name"])
     if (events.last(directory(run_id)) or {}).get("trouble") == "CardTakenOut":  # the person has read so
         assigned_gpu.write(directory(run_id), hardware.card())
     jobs.ask(paths.run(run_id), "resume")

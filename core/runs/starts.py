@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from core import damage, events, files, paths
+from core import damage, errors, events, files, paths
 from core.chat import imported
 from core.errors import UserError
 from core.models import base_identity, model_files, models
@@ -26,27 +26,6 @@ FOLDER, CARD = "start", "start.json"
 RUN = "run:"
 ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
 WHOLE = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
-
-
-class StartGone(UserError):
-    template = (
-        "There is no {start} to go on from. Choose a run, a folder with an adapter, or a hub id such as owner/name."
-    )
-
-
-class StartHasNoWeights(UserError):
-    template = 'The run "{name}" has no weights of {what} to go on from. Choose another checkpoint, or the run itself.'
-
-
-class StartOtherBase(UserError):
-    template = "{start} was trained on {base}, and the run has {model}. Set base_model to {base}."
-
-
-class StartOtherWeights(UserError):
-    template = (
-        "The weights of {model} are not those that {start} was trained on (hash {found}, then {expected}). Put the old "
-        "weights back, or begin without a start."
-    )
 
 
 def spelled(text: str) -> str:
@@ -66,7 +45,7 @@ def source(start: str) -> Path | None:
     if start.startswith(RUN):
         run_id, checkpoint = _parts(start)
         if not _config(run_id):
-            raise StartGone(start=run_id)
+            raise errors.named("StartGone", start=run_id)
         run_dir = paths.run(run_id)
         if checkpoint:
             found = run_dir / checkpoint if is_whole(run_dir / checkpoint) else None
@@ -74,13 +53,13 @@ def source(start: str) -> Path | None:
             newest = next((run_dir / name for name in ("adapter", "model") if (run_dir / name).is_dir()), None)
             found = newest or whole_checkpoint(run_dir)
         if found is None:
-            raise StartHasNoWeights(name=_label(run_id), what=checkpoint or "-")
+            raise errors.named("StartHasNoWeights", name=_label(run_id), what=checkpoint or "-")
         return Path(found)
     folder = Path(start).expanduser()
     if folder.is_dir():
         return folder
     if not models.is_hub_id(start):
-        raise StartGone(start=start)
+        raise errors.named("StartGone", start=start)
     return None
 
 
@@ -119,7 +98,7 @@ def check(config: TrainConfig) -> None:
     else:
         base = _base_name(folder) if training_start.is_adapter(folder) else ""
     if base and not _same_base(base, config.base_model):
-        raise StartOtherBase(start=config.start, base=base, model=config.base_model)
+        raise errors.named("StartOtherBase", start=config.start, base=base, model=config.base_model)
     with_folder = replace(config, start=str(folder))
     training_start.check_settings(with_folder)
 
@@ -167,10 +146,14 @@ def ready(config: TrainConfig, run_dir: Path, report) -> TrainConfig:
     parent = next(iter(ancestry(run_dir.name)), {})
     found, expected = model_files.digest(Path(config.base_model)), parent.get("base_hash")
     if expected and found != expected:
-        raise StartOtherWeights(model=config.base_model, start=config.start, found=found, expected=expected)
+        raise errors.named(
+            "StartOtherWeights", model=config.base_model, start=config.start, found=found, expected=expected
+        )
     if others := base_identity.other_weights(config.base_model, run_dir / FOLDER):
         found, expected = (one[:16] for one in others)
-        raise StartOtherWeights(model=config.base_model, start=config.start, found=found, expected=expected)
+        raise errors.named(
+            "StartOtherWeights", model=config.base_model, start=config.start, found=found, expected=expected
+        )
     return replace(config, start=str(run_dir / FOLDER))
 
 

@@ -14,19 +14,6 @@ from core.runs import runs
 PATIENCE_SECONDS = 60.0  # that a request may go unanswered before the page offers to end the process
 
 
-class EndedByForce(UserError):
-    template = (
-        "The trainer did not answer, and its process was ended. What came after the last checkpoint is done again."
-    )
-
-
-class DoesNotDie(UserError):
-    template = (
-        'The process {pid} of the run "{name}" cannot be ended: the system or a driver holds it. Restart the machine; '
-        "the run goes on from its last checkpoint."
-    )
-
-
 def unanswered(row: dict, now: float) -> float:
     """For how many seconds a run's trainer has ignored a stop or pause; 0 where it has not."""
     if row["state"] not in ("stopping", "pausing"):
@@ -49,9 +36,9 @@ def end(run_id: str) -> None:
     process.kill(trainer)
     try:
         with jobs.lock(run_dir):  # the system releases it when the process is dead
-            record_failure(run_dir, EndedByForce())
+            record_failure(run_dir, errors.named("EndedByForce"))
     except jobs.AlreadyAtWork:
-        raise DoesNotDie(pid=trainer.pid, name=name) from None
+        raise errors.named("DoesNotDie", pid=trainer.pid, name=name) from None
 
 
 def trainer_of(run_id: str) -> psutil.Process | None:

@@ -32,49 +32,8 @@ DO_WITHOUT = {  # what to change in the run or the machine, the same in every la
 }
 
 
-class OutOfMemory(UserError):
-    template = (
-        "Memory ran out at step {step}, in a batch of {rows} rows of {tokens} tokens (in the corpus: {numbers}). Halve "
-        "batch_size and double gradient_accumulation_steps: the result is the same. If that is not enough, lower "
-        "max_length."
-    )
-
-
-class ModelTooLarge(UserError):
-    template = "Memory ran out while the model was loaded. Choose QLoRA, a smaller model, or close other programs."
-
-
-class DoesNotFit(UserError):
-    template = (
-        "This needs about {need} GiB and there are {there} GiB. Lower max_length ({length}) or batch_size ({rows}), "
-        "switch gradient_checkpointing on, choose QLoRA, or take a smaller model."
-    )
-
-
 class DiskRanFull(UserError):
     template = "The disk of {path} is full. Free some space, then resume the run."
-
-
-class DriverTrouble(UserError):
-    template = (
-        "The graphics card or its driver gave up: {reason} Restart the machine, update the driver if it comes back, "
-        "then resume the run."
-    )
-
-
-class PackageLacksKernels(UserError):
-    template = (
-        "torch has kernels for {card} ({needed}); a package that the run uses has none. Installed are: {packages}. "
-        "Reinstall what it uses: {command}. Or do without: {without}."
-    )
-
-
-class DeviceAssert(UserError):
-    template = (
-        "The card stopped at a check inside a kernel: an index was out of range, usually a token id outside the "
-        "vocabulary. Take the tokenizer that came with the model. If it did, start the run with "
-        "CUDA_LAUNCH_BLOCKING=1 in the environment: log.txt then names the line."
-    )
 
 
 def run(run_dir: Path, seen: int | None = None) -> str:
@@ -203,7 +162,7 @@ def need_memory(least_bytes: float, config: TrainConfig, length: int, there: flo
     """
     if least_bytes * SURELY > there:
         need, there = (f"{size / 2**30:.1f}" for size in (least_bytes, there))
-        raise DoesNotFit(need=need, there=there, length=length, rows=config.batch_size)
+        raise errors.named("DoesNotFit", need=need, there=there, length=length, rows=config.batch_size)
 
 
 def _length(config: TrainConfig, reported: dict) -> int:
@@ -274,9 +233,9 @@ def _worded(error: Exception, run_dir: Path) -> UserError:
     if any(sign in words for sign in torch_build.NO_KERNELS) and (missing := _no_kernels()):
         return missing
     if "device-side assert" in words:
-        return DeviceAssert()
+        return errors.named("DeviceAssert")
     if any(sign in words for sign in ("cuda error", "cuda driver", "nvidia driver", "cudnn", "nvml")):
-        return DriverTrouble(reason=errors.first_line(error) + ".")
+        return errors.named("DriverTrouble", reason=errors.first_line(error) + ".")
     return jobs.described(error, run_dir)
 
 
@@ -284,11 +243,11 @@ def _out_of_memory(error: Exception, run_dir: Path) -> UserError:
     """The step and the batch at which memory ran out."""
     latest = jobs.progress(run_dir)
     if "model" not in latest:
-        return ModelTooLarge()
+        return errors.named("ModelTooLarge")
     done = latest.get("step", {}).get("step", 0)
     step = getattr(error, "step", done + 1)  # an evaluation belongs to the step before it
     rows, tokens = getattr(error, "batch_shape", None) or ("?", "?")
-    return OutOfMemory(step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
+    return errors.named("OutOfMemory", step=step, rows=rows, tokens=tokens, numbers=getattr(error, "batch_rows", "?"))
 
 
 def _no_kernels() -> UserError | None:
@@ -302,8 +261,13 @@ def _no_kernels() -> UserError | None:
         if not (installed := packages.installed()):
             return None
         command, without = packages.reinstall(*installed), "; ".join(DO_WITHOUT[package] for package in installed)
-        return PackageLacksKernels(
-            card=name, needed=needed, packages=", ".join(installed), command=command, without=without
+        return errors.named(
+            "PackageLacksKernels",
+            card=name,
+            needed=needed,
+            packages=", ".join(installed),
+            command=command,
+            without=without,
         )
     print(f"The card is {needed}; torch has kernels for {' '.join(has) or 'none'}.", file=sys.stderr)  # for the log
     return torch_build.without_code(name, needed, torch.__version__, nvidia.driver().cuda).error

@@ -12,22 +12,10 @@ from filelock import FileLock, Timeout
 
 from core import errors, events, jobs, paths, process
 from core.chat import chat, reply_gpu
-from core.errors import UserError
 from core.runs import disk_space, gpu_access, queue, runs, terminate
 
 KILLED = (-9, 137)  # by the system, or by a person
 HANDOVER_SECONDS = 5.0  # longer than a worker takes from its last look at the queue to its end
-
-
-class KilledForMemory(UserError):
-    template = (
-        "The system ended the run, because this machine's own memory ran out after step {step}. Close other programs, "
-        "lower batch_size or max_length, or choose a smaller model."
-    )
-
-
-class TrainerDidNotStart(UserError):
-    template = "The trainer did not start: {reason} See log.txt in the run's directory."
 
 
 def main() -> None:
@@ -73,12 +61,12 @@ def run_trainer(run_id: str) -> None:
         command = [sys.executable, "-m", "core.trainer", str(run_dir), "--seen", str(before)]
         code = process.spawn_detached(command, log).wait()
     if code in KILLED and kills_for_memory() > killed_before:
-        error = KilledForMemory(step=(events.last(run_dir) or {}).get("step", 0))
+        error = errors.named("KilledForMemory", step=(events.last(run_dir) or {}).get("step", 0))
         with jobs.lock(run_dir):
             terminate.record_failure(run_dir, error)
     elif events.size(run_dir) == before and code and not jobs.is_alive(run_dir):
         lines = (run_dir / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        error = TrainerDidNotStart(reason=lines[-1] if lines else f"exit code {code}")
+        error = errors.named("TrainerDidNotStart", reason=lines[-1] if lines else f"exit code {code}")
         events.append(run_dir, "failed", **errors.to_dict(error))
 
 

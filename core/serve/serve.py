@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from core import files, jobs, paths
+from core import errors, files, jobs, paths
 from core.errors import UserError
 from core.serve.api import Api
 from core.sharing.connections import Connection
@@ -29,10 +29,6 @@ OF_WILDCARD = {
 }  # where this machine reaches one that listens everywhere
 LOOK_SECONDS = 0.2
 END_SECONDS = 10  # that replies in progress get when the server is switched off
-
-
-class ServePortTaken(UserError):
-    template = "Port {port} of {host} cannot be listened at: {reason}. Choose another port."
 
 
 def listen(host: str, port: int, report: Callable, look: Callable[[], None] = lambda: None) -> None:
@@ -78,7 +74,9 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except (OSError, OverflowError) as error:
         sock.close()
-        raise ServePortTaken(port=port, host=host, reason=getattr(error, "strerror", None) or error) from None
+        raise errors.named(
+            "ServePortTaken", port=port, host=host, reason=getattr(error, "strerror", None) or error
+        ) from None
     return sock
 
 
@@ -103,10 +101,10 @@ def start(host: str = HOST, port: int = PORT) -> Path:
         return directory
     if not key():
         new_key()
-    for old in jobs.listed(_home()):
+    for old in jobs.listed(paths.serve()):
         with suppress(UserError, OSError):
             jobs.delete(old)
-    directory = jobs.create(_home(), {"name": "serve", "host": host, "port": port})
+    directory = jobs.create(paths.serve(), {"name": "serve", "host": host, "port": port})
     jobs.start(directory, "core.serve", {})
     return directory
 
@@ -119,10 +117,4 @@ def stop() -> None:
 
 def current() -> Path | None:
     """The job of the server that was started last."""
-    return next(iter(jobs.listed(_home())), None)
-
-
-def _home() -> Path:
-    home = paths.home() / "serve"
-    home.mkdir(parents=True, exist_ok=True)
-    return home
+    return next(iter(jobs.listed(paths.serve())), None)

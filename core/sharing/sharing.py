@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from core import errors
 from core.errors import UserError
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # 31 characters that nobody confuses: no 0 and o, no 1, l and i
@@ -32,32 +33,8 @@ class ShareEnded(UserError):
     template = "This link has ended. Ask for a new one."
 
 
-class WrongPassword(UserError):
-    template = "The password does not fit. It stands beside the QR code."
-
-
 class TooManyTries(UserError):
     template = "Too many wrong passwords. Try again in {seconds} s."
-
-
-class TooManyVisitors(UserError):
-    template = "{most} visitors have come in already, and no more are let in over this link."
-
-
-class VisitorLimit(UserError):
-    template = "Your limit on this link is reached ({messages} messages or {tokens} tokens). Thank you for talking."
-
-
-class ShareLimit(UserError):
-    template = "The limit of this link for all visitors is reached ({messages} messages or {tokens} tokens)."
-
-
-class OneAtATime(UserError):
-    template = "Your last message is still being answered. Wait for it, or stop it."
-
-
-class MessageTooLong(UserError):
-    template = "The message has {letters} characters and at most {most} are taken. Shorten it."
 
 
 @dataclass(frozen=True)
@@ -152,14 +129,14 @@ class Share:
                 self._check_tries(address)
                 for key in (address, ""):
                     self._tries.setdefault(key, deque()).append(time.monotonic())
-                raise WrongPassword()
+                raise errors.named("WrongPassword")
             if known in self.visitors:
                 self.visitors[known].seen = time.time()
                 return known
             if len(self.visitors) >= self.limits.visitors:
                 self._let_lapse(address)
             if len(self.visitors) >= self.limits.visitors:
-                raise TooManyVisitors(most=self.limits.visitors)
+                raise errors.named("TooManyVisitors", most=self.limits.visitors)
             token = secrets.token_urlsafe(24)
             self.visitors[token] = Visitor(token, time.time(), address)
             return token
@@ -180,16 +157,16 @@ class Share:
         limits = self.limits
         letters = max(len(messages[-1]["content"]) for messages in conversations.values())
         if letters > limits.letters:
-            raise MessageTooLong(letters=letters, most=limits.letters)
+            raise errors.named("MessageTooLong", letters=letters, most=limits.letters)
         with self._lock:
             if self.ended:
                 raise ShareEnded()
             if any(turn.visitor is visitor for turn in self._queue):
-                raise OneAtATime()
+                raise errors.named("OneAtATime")
             if visitor.messages >= limits.messages or visitor.tokens >= limits.tokens:
-                raise VisitorLimit(messages=limits.messages, tokens=limits.tokens)
+                raise errors.named("VisitorLimit", messages=limits.messages, tokens=limits.tokens)
             if self.messages >= limits.messages_in_all or self.tokens >= limits.tokens_in_all:
-                raise ShareLimit(messages=limits.messages_in_all, tokens=limits.tokens_in_all)
+                raise errors.named("ShareLimit", messages=limits.messages_in_all, tokens=limits.tokens_in_all)
             visitor.messages += 1
             turn = Turn(visitor, {name: recent(messages) for name, messages in conversations.items()})
             self._queue.append(turn)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from core import errors, events, jobs
 from core.corpus import turns
-from core.corpus.importer import NameTaken
 from core.errors import UserError
 from core.synth import endpoint, preview, prompts, recipes, synth_jobs, worker
 
@@ -38,13 +37,6 @@ OPTIONS = (
     "replay_corpus",
     "curriculum",
 )
-
-
-class OtherJobThere(UserError):
-    template = (
-        "Another job has rows in {path}. Repeat its own command to go on with it, delete that directory, or choose "
-        "another place."
-    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -196,12 +188,12 @@ def _can_resume(directory: Path | None, out: Path | None, wanted: dict) -> bool:
     left = (directory / "job.json").exists()
     same = left and _is_same(jobs.request(directory), wanted)
     if out.exists() and not same:
-        raise NameTaken(path=out)
+        raise errors.named("NameTaken", path=out)
     if same and (out.exists() or jobs.state(directory) not in ("finished", "stopped")):
         return True
     rows = directory / "rows.jsonl"
     if left and not same and rows.exists() and rows.stat().st_size:
-        raise OtherJobThere(path=directory)
+        raise errors.named("OtherJobThere", path=directory)
     if left:  # it has nothing to lose, or its corpus was deleted since
         jobs.delete(directory)
     return False

@@ -7,8 +7,7 @@ from functools import cache, lru_cache
 
 import pymorphy3
 
-from core import paths
-from core.errors import UserError
+from core import errors, paths
 
 CASES = frozenset(("nomn", "gent", "datv", "accs", "ablt", "loct", "loc2"))
 GENDERS = frozenset(("masc", "femn", "neut"))
@@ -28,10 +27,6 @@ GOALS = {
     "за": ("ablt", "за", "accs"), "у": ("gent", "к", "datv"), "возле": ("gent", "к", "datv"),
 }  # fmt: skip
 WORDS = json.loads((paths.assets() / "recipes" / "agreement.json").read_text(encoding="utf-8"))
-
-
-class FormUnknown(UserError):
-    template = 'The rule "{rule}" asks for the form "{form}", which is not known. Known are: {known}.'
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +60,7 @@ class Inflector:
                 forms.append(part)
             else:
                 known = ", ".join([*sorted(self.FORMS), *(f"{link}=$name" for link in self.LINKS)])
-                raise FormUnknown(rule=rule, form=part, known=known)
+                raise errors.named("FormUnknown", rule=rule, form=part, known=known)
         forms = tuple("loc2" if form == "loct" and INTO.search(before) else form for form in forms)
         link = links.get("as") or links.get("num", "")
         return How(forms, link, bool(links.get("num")), bool(AFTER.search(before)))

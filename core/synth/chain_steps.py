@@ -21,6 +21,7 @@ texts, {{ passage.text }} and {{ passage.topic }}, each passage once before any 
 
 from dataclasses import dataclass, field
 
+from core import errors
 from core.errors import UserError
 from core.synth import chain_checks, chain_templates
 from core.synth.chain_templates import NameUnknown, TemplateWrong
@@ -39,28 +40,6 @@ MOST_STEPS, MOST_ROWS = 60, 20
 LEAST, MEAN, DROP = 6, 7, 5  # of 10: each score, their mean; a mean below which nothing is mended
 
 
-class StepsMissing(UserError):
-    template = "{file}: steps has to be a list of 1 to {most} steps. Correct it and try again."
-
-
-class StepUnnamed(UserError):
-    template = "{file}: step {number} needs a name of letters, digits and _. Correct it and try again."
-
-
-class StepNameTaken(UserError):
-    template = '{file}: the name "{step}" of step {number} is taken. Correct it and try again.'
-
-
-class StepFieldUnknown(UserError):
-    template = '{file}, step {step}: "{field}" is not known; known are {known}. Correct it and try again.'
-
-
-class StepEmpty(UserError):
-    template = (
-        "{file}, step {step}: it needs one of {known}, and of plan, write and join only one. Correct it and try again."
-    )
-
-
 class StepNameUnknown(UserError):
     template = (
         '{file}, step {step}: it uses "{name}", which no step before it makes; known are {known}. Correct the name.'
@@ -69,14 +48,6 @@ class StepNameUnknown(UserError):
 
 class StepWrong(UserError):
     template = "{file}, step {step}: {verb} cannot be read: {reason}. Correct it and try again."
-
-
-class RowsMissing(UserError):
-    template = "{file}: rows has to be a list of 1 to {most} rows. Correct it and try again."
-
-
-class RowWrong(UserError):
-    template = "{file}: row {number} cannot be read: {reason}. Correct it and try again."
 
 
 class TextUnknown(NameUnknown):
@@ -151,7 +122,7 @@ def read(values: dict, file: str) -> Chain:
     """
     written = values.get("steps")
     if not isinstance(written, list) or not 0 < len(written) <= MOST_STEPS:
-        raise StepsMissing(file=file, most=MOST_STEPS)
+        raise errors.named("StepsMissing", file=file, most=MOST_STEPS)
     known, texts, steps, fields = {"cards", "lang", "names"}, set(), [], set()
     if values.get("material"):
         known.add("passage")
@@ -177,15 +148,17 @@ def read(values: dict, file: str) -> Chain:
 
 def _named(one, number: int, known: set[str], file: str) -> tuple[str, list[Step]]:
     if not isinstance(one, dict) or not str(one.get("name", "")).isidentifier():
-        raise StepUnnamed(file=file, number=number)
+        raise errors.named("StepUnnamed", file=file, number=number)
     name = one["name"]
     if name in known:
-        raise StepNameTaken(file=file, number=number, step=name)
+        raise errors.named("StepNameTaken", file=file, number=number, step=name)
     if unknown := sorted(set(one) - OPTIONS - set(VERBS)):
-        raise StepFieldUnknown(file=file, step=name, field=unknown[0], known=", ".join([*VERBS, *sorted(OPTIONS)]))
+        raise errors.named(
+            "StepFieldUnknown", file=file, step=name, field=unknown[0], known=", ".join([*VERBS, *sorted(OPTIONS)])
+        )
     verbs = [verb for verb in VERBS if verb in one]
     if not verbs or sum(verb in ("plan", "write", "join") for verb in verbs) > 1:
-        raise StepEmpty(file=file, step=name, known=", ".join(VERBS))
+        raise errors.named("StepEmpty", file=file, step=name, known=", ".join(VERBS))
     options = {key: one[key] for key in OPTIONS - {"name"} if key in one}
     return name, [_step(name, verb, one[verb], options, file) for verb in verbs]
 
@@ -251,19 +224,19 @@ def _check_judge(judge: dict, known: set[str]) -> None:
 
 def _rows(rows, known: set[str], file: str) -> list[dict]:
     if not isinstance(rows, list) or not 0 < len(rows) <= MOST_ROWS:
-        raise RowsMissing(file=file, most=MOST_ROWS)
+        raise errors.named("RowsMissing", file=file, most=MOST_ROWS)
     for number, row in enumerate(rows, 1):
         if (
             not isinstance(row, dict)
             or set(row) - {"name", "text", "messages"}
             or ("text" in row) == ("messages" in row)
         ):
-            raise RowWrong(file=file, number=number, reason=RowNeither())
+            raise errors.named("RowWrong", file=file, number=number, reason=RowNeither())
         try:
             for template in templates(row):
                 chain_templates.check(template, known)
         except TemplateWrong as error:
-            raise RowWrong(file=file, number=number, reason=error) from error
+            raise errors.named("RowWrong", file=file, number=number, reason=error) from error
     return rows
 
 

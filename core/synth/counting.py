@@ -3,9 +3,10 @@
 import math
 from collections import Counter
 
+from core import errors
 from core.corpus import turns
 from core.synth import rules
-from core.synth.grammar import Grammar, RowTooDeep
+from core.synth.grammar import Grammar
 from core.synth.rules import Record, Rule, Slot
 
 EXACT = 5000  # texts up to which all are made and counted
@@ -23,7 +24,7 @@ def distinct(recipe) -> dict:
     try:
         total = sum(_log(grammar, rule, 0, known) for rule in recipe.tops)
     except RecursionError:
-        raise RowTooDeep(rule=recipe.tops[0].name) from None
+        raise errors.named("RowTooDeep", rule=recipe.tops[0].name) from None
     seen, path = set(), []
     for _ in range(EXACT if total < HOPELESS else 0):
         seen.add(str(recipe.make(0, 0, ask=_Script(path))))

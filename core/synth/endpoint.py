@@ -34,21 +34,6 @@ THINKING = {
 OPTIONAL = ("reasoning_effort", "chat_template_kwargs", "top_p", "seed", "temperature")  # the first to go is first
 
 
-class EndpointNotAnAddress(UserError):
-    template = "{url} is not the address of a server. It looks like http://127.0.0.1:11434/v1"
-
-
-class EndpointHoldsKey(UserError):
-    template = (
-        "The address of {host} holds a key or a password, which would be stored with the corpus. Leave it out, and put the "
-        "key in the variable {key} and the address in {variable}."
-    )
-
-
-class KeyUnreadable(UserError):
-    template = "The key in {key} has characters that cannot be sent. Copy it again, without spaces and line ends."
-
-
 class EndpointRefused(UserError):
     template = (
         "{url} refused with {status}: {reason}. Check the key: that in SOULSMITH_API_KEY is sent to the server in "
@@ -83,9 +68,11 @@ def address(url: str) -> str:
     """
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise EndpointNotAnAddress(url=url)
+        raise errors.named("EndpointNotAnAddress", url=url)
     if parts.username or parts.password or parts.query:
-        raise EndpointHoldsKey(host=parts.hostname, key="SOULSMITH_API_KEY", variable="SOULSMITH_API_URL")
+        raise errors.named(
+            "EndpointHoldsKey", host=parts.hostname, key="SOULSMITH_API_KEY", variable="SOULSMITH_API_URL"
+        )
     base = url.strip().rstrip("/").removesuffix("/chat/completions")
     return f"{base}/chat/completions" if parts.path.strip("/") else f"{base}/v1/chat/completions"
 
@@ -100,7 +87,7 @@ def key_for(url: str) -> str:
         key, given = os.environ.get(name, "").strip(), os.environ.get(variable, "").strip() or otherwise
         if key and given and _host(given) == _host(url):
             if not (key.isascii() and key.isprintable()):
-                raise KeyUnreadable(key=name)
+                raise errors.named("KeyUnreadable", key=name)
             return key
     return ""
 

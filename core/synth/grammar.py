@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 from random import Random
 
+from core import errors
 from core.errors import UserError
 from core.synth import agreement, rules
 from core.synth.rules import Record, Rule, Slot
@@ -37,64 +38,8 @@ _INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
 _WEIGHT = re.compile(r"^\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?) \* ")
 
 
-class RuleMissing(UserError):
-    template = 'The rule "{rule}" uses "{missing}", which is not defined. Define it, or correct its name.'
-
-
-class RuleEndless(UserError):
-    template = (
-        'The rule "{rule}" never comes to an end: each of its alternatives leads back to it. Add one that does not.'
-    )
-
-
-class SlotUnreadable(UserError):
-    template = 'In the rule "{rule}" the slot {slot} cannot be read. Write it like {example}.'
-
-
 class NothingRemembered(UserError):
     template = 'The rule "{rule}" recalls "${name}" before anything was remembered under that name. Set it earlier.'
-
-
-class RuleEmpty(UserError):
-    template = 'The rule "{rule}" has no alternatives. Give it a list of texts.'
-
-
-class RowTooLong(UserError):
-    template = (
-        'The rule "{rule}" makes texts of more than {most} characters. Lower depth, its recursive weights, or how often '
-        "rules use each other."
-    )
-
-
-class RowTooDeep(UserError):
-    template = (
-        'The rule "{rule}" uses rules within rules so deep that no row comes of it. Lower depth, or shorten the chain.'
-    )
-
-
-class RowTooManySteps(UserError):
-    template = (
-        'The rule "{rule}" uses more than {most} rules to make one row. Lower depth, its recursive weights, or how often rules '
-        "use each other."
-    )
-
-
-class WeightWrong(UserError):
-    template = 'In the rule "{rule}" the weight {weight} is not between 0 and {most}. Write it like 3 * text.'
-
-
-class WeightsZero(UserError):
-    template = (
-        'In the rule "{rule}" every alternative has the weight 0, so none can be drawn. Give one a weight above 0.'
-    )
-
-
-class SettingWrong(UserError):
-    template = "{name} is {value}; it has to be a number between {least} and {most}. Correct it."
-
-
-class TooManyRules(UserError):
-    template = "The recipe has more than {most} rules, fields of records included. Leave some out, or see whether one repeats itself."
 
 
 class Row:
@@ -130,13 +75,13 @@ class Grammar:
 
     def _rule(self, name: str) -> Rule:
         if len(self.all) >= MOST_RULES:
-            raise TooManyRules(most=MOST_RULES)
+            raise errors.named("TooManyRules", most=MOST_RULES)
         self.all.append(Rule(name, len(self.all)))
         return self.all[-1]
 
     def _fill(self, rule: Rule, written) -> None:
         if not (alternatives := rules.alternatives(written)):
-            raise RuleEmpty(rule=rule.name)
+            raise errors.named("RuleEmpty", rule=rule.name)
         links = self.links[rule.number] = []
         for at, alternative in enumerate(alternatives):
             if isinstance(alternative, dict):
@@ -144,7 +89,7 @@ class Grammar:
                 for key, values in alternative.items():
                     self._fill(fields[str(key)], values)
                 if not fields:
-                    raise RuleEmpty(rule=f"{rule.name}[{at + 1}]")
+                    raise errors.named("RuleEmpty", rule=f"{rule.name}[{at + 1}]")
                 rule.alternatives.append(Record(f"{rule.name}[{at + 1}]", fields, next(iter(fields.values()))))
                 rule.weights.append(1.0)
                 links.append({field.number for field in fields.values()})
@@ -162,7 +107,7 @@ class Grammar:
             links.append({slot.rule.number for slot in slots if slot.rule})
             rule.own |= {slot.name for slot in slots if slot.name.startswith("_")}
         if not rule.alternatives:
-            raise WeightsZero(rule=rule.name)
+            raise errors.named("WeightsZero", rule=rule.name)
 
     def _pieces(self, rule: str, text: str) -> tuple:
         pieces, end = [], 0
@@ -173,13 +118,15 @@ class Grammar:
             pieces.append(self._slot(rule, slot, before if text[: slot.start()].endswith(before) else ""))
             end = slot.end()
         if "{" in (rest := text[end:]) or "}" in rest:
-            raise SlotUnreadable(rule=rule, slot=rest[:40], example="{rule}")
+            raise errors.named("SlotUnreadable", rule=rule, slot=rest[:40], example="{rule}")
         return (*pieces, rest) if rest else tuple(pieces)
 
     def _slot(self, rule: str, written: re.Match, before: str) -> Slot:
         inside = _INSIDE.match(written[1].strip())
         if not inside:
-            raise SlotUnreadable(rule=rule, slot=written[0][:40], example="{rule|gent}, {name=rule}, {$name.field}")
+            raise errors.named(
+                "SlotUnreadable", rule=rule, slot=written[0][:40], example="{rule|gent}, {name=rule}, {$name.field}"
+            )
         name, equals, recall, target, field, how = inside.groups()
         slot = Slot(rule, name=name or "", silent=equals == ":=", field=field or "")
         if recall:
@@ -187,7 +134,7 @@ class Grammar:
         elif target in self.rules:
             slot.rule = self.rules[target]
         else:
-            raise RuleMissing(rule=rule, missing=target)
+            raise errors.named("RuleMissing", rule=rule, missing=target)
         slot.inflect = self.inflector.how(how.replace("|", " "), rule, before) if how else None
         slot.plain = bool(slot.rule) and not (slot.name or slot.inflect)
         return slot
@@ -214,7 +161,7 @@ class Grammar:
             links = self.links[rule.number]
             heights = [max((least.get(at, math.inf) for at in link), default=-1) for link in links]
             if min(heights) == math.inf:
-                raise RuleEndless(rule=rule.name)
+                raise errors.named("RuleEndless", rule=rule.name)
             back = [any(loops.get(at) == loops.get(rule.number, -1) for at in link) for link in links]
             rule.recursive = any(back)
             for depth in range(self.depth + 1 if rule.recursive else 1):
@@ -239,14 +186,14 @@ class Grammar:
             ]
             steps[rule.number] = 1 + (min(counts) if len(counts) == len(rule.alternatives) else 0)
             if steps[rule.number] > MOST_STEPS:
-                raise RowTooManySteps(rule=rule.name, most=MOST_STEPS)
+                raise errors.named("RowTooManySteps", rule=rule.name, most=MOST_STEPS)
 
     def text(self, row: Row, rule: Rule) -> str:
         """Expand a rule for a row."""
         try:
             text = sentence_case(self._words(self._expand(rule, row, 0), row, 0))
         except RecursionError:
-            raise RowTooDeep(rule=rule.name) from None
+            raise errors.named("RowTooDeep", rule=rule.name) from None
         return russian_punctuation(text) if self.lang == "ru" else text
 
     def phrase(self, row: Row, rule: Rule) -> str:
@@ -256,7 +203,7 @@ class Grammar:
     def _expand(self, rule: Rule, row: Row, depth: int) -> str | Record:
         row.steps += 1
         if row.steps > MOST_STEPS:
-            raise RowTooManySteps(rule=rule.name, most=MOST_STEPS)
+            raise errors.named("RowTooManySteps", rule=rule.name, most=MOST_STEPS)
         at = self._pick(rule, row, depth) if len(rule.alternatives) > 1 else 0
         if rule.labels:
             row.path.append(rule.labels[at])
@@ -273,7 +220,7 @@ class Grammar:
         text = "".join(pieces)
         row.length += len(text) if rule.recursive else 0
         if row.length > MOST or len(text) > MOST:
-            raise RowTooLong(rule=rule.name, most=MOST)
+            raise errors.named("RowTooLong", rule=rule.name, most=MOST)
         return text
 
     def _fill_slot(self, slot: Slot, row: Row, depth: int) -> str:
@@ -281,7 +228,7 @@ class Grammar:
         if slot.field:
             field = value.fields.get(slot.field) if type(value) is Record else None
             if field is None:
-                raise RuleMissing(rule=slot.within, missing=f"${slot.var}.{slot.field}")
+                raise errors.named("RuleMissing", rule=slot.within, missing=f"${slot.var}.{slot.field}")
             value = self._expand(field, row, depth)
         if slot.name:
             row.vars[slot.name] = value
@@ -334,7 +281,7 @@ def _number(name: str, value, least: float, most: float, *, whole: bool = False)
     """A setting of a recipe."""
     good = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
     if not good or (whole and value != int(value)):
-        raise SettingWrong(name=name, value=str(value)[:40], least=least, most=most)
+        raise errors.named("SettingWrong", name=name, value=str(value)[:40], least=least, most=most)
     return value
 
 
@@ -342,7 +289,7 @@ def _weight(rule: str, text: str) -> float:
     weight = float(text)
     if not 0 <= weight <= MOST_WEIGHT or 0 < weight < 1 / MOST_WEIGHT:
         shown = text if len(text) <= 20 else f"{text[:12]}… ({len(text)})"
-        raise WeightWrong(rule=rule, weight=shown, most=f"{MOST_WEIGHT:g}")
+        raise errors.named("WeightWrong", rule=rule, weight=shown, most=f"{MOST_WEIGHT:g}")
     return weight
 
 

@@ -11,8 +11,7 @@ import math
 import random
 import re
 
-from core import paths
-from core.errors import UserError
+from core import errors, paths
 from core.synth import agreement
 
 WORDS = json.loads((paths.assets() / "recipes" / "methods.json").read_text(encoding="utf-8"))
@@ -22,28 +21,6 @@ PERSONA_AXES = ("persona", "персона", "кто")  # of a grid
 LEAST_PERSONAS = 2
 TEMPLATES = ("prompt", "ask", "system", "style")  # texts of a recipe in which names are filled in
 _PLACE = re.compile(r"\{([^\W\d][\w ]*)(?:\|([^{}]+))?\}")
-
-
-class SeedsMissing(UserError):
-    template = (
-        "The recipe begins with your texts: it needs at least {least}, there are {count}. Choose a corpus of them."
-    )
-
-
-class TooFewSeeds(UserError):
-    template = "{what}: {count} found, at least {least} are needed. Add more."
-
-
-class PersonaAlone(UserError):
-    template = 'There is only one persona, "{persona}". Write at least {least}, one a line.'
-
-
-class PersonasUnused(UserError):
-    template = 'The recipe "{recipe}" has no use for personas: no model writes it. Empty their list or choose another.'
-
-
-class PlaceholderUnknown(UserError):
-    template = "The {where} of the recipe uses {name}, which nothing fills. Known are: {known}. Correct the name."
 
 
 def check_placeholders(kind: str, lang: str, values: dict) -> None:
@@ -59,7 +36,7 @@ def check_placeholders(kind: str, lang: str, values: dict) -> None:
         for place in _PLACE.finditer(str(values.get(where) or "")):
             if place[1] not in known:
                 names = ", ".join(f"{{{name}}}" for name in known)
-                raise PlaceholderUnknown(where=where, name=place[0], known=names)
+                raise errors.named("PlaceholderUnknown", where=where, name=place[0], known=names)
             if place[2]:
                 agreement.of(lang, {}).how(place[2], where)
 
@@ -150,15 +127,15 @@ def check(recipe, seeds: list[dict]) -> None:
     if recipe.kind == "grid":
         for name, values in recipe.values["axes"].items():
             if len(values) < 2:
-                raise TooFewSeeds(what=name, count=len(values), least=2)
+                raise errors.named("TooFewSeeds", what=name, count=len(values), least=2)
         return
     if recipe.kind == "chain":
         if recipe.values.get("material") and not seeds:
-            raise SeedsMissing(count=0, least=1)
+            raise errors.named("SeedsMissing", count=0, least=1)
         return
     least = METHODS[recipe.values.get("method", "free")]["least_seeds"]
     if len(seeds) < least:
-        raise SeedsMissing(count=len(seeds), least=least)
+        raise errors.named("SeedsMissing", count=len(seeds), least=least)
 
 
 def read_personas(text: str) -> list[str]:
@@ -170,7 +147,7 @@ def read_personas(text: str) -> list[str]:
     lines = (line.strip(" \t-•*\ufeff") for line in (text or "").splitlines())
     personas = list(dict.fromkeys(filter(None, lines)))
     if len(personas) == 1:
-        raise PersonaAlone(persona=personas[0][:60], least=LEAST_PERSONAS)
+        raise errors.named("PersonaAlone", persona=personas[0][:60], least=LEAST_PERSONAS)
     return personas
 
 
@@ -181,7 +158,7 @@ def check_personas(recipe, personas: list[str]) -> None:
         PersonasUnused: if no model writes the recipe.
     """
     if personas and recipe.kind not in ("grid", "model"):
-        raise PersonasUnused(recipe=recipe.name)
+        raise errors.named("PersonasUnused", recipe=recipe.name)
 
 
 def introduced(prompt: dict, recipe, personas: list[str], seed: int, number: int) -> dict:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from core import files, paths
+from core import errors, files, paths
 from core.errors import UserError
 from core.synth import chain_steps
 from core.synth.chain_steps import Chain
@@ -31,14 +31,6 @@ _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
 _CARDS = re.compile(r"^cards:[ \t]*([\w-]+(?: [\w-]+)*)[ \t]*$\n?", re.MULTILINE)
 _BLOCK = re.compile(r"^  (\w+):", re.MULTILINE)
 _USED = re.compile(r"\{(?:\w+:?=)?(\w+)")
-
-
-class RecipeMissing(UserError):
-    template = "There is no recipe {name}. Give a file, or one of: {known}."
-
-
-class RecipeUnreadable(UserError):
-    template = "{file}, line {line}: this is not YAML: {reason}. Correct that line."
 
 
 class RecipeWrong(UserError):
@@ -187,7 +179,9 @@ def load(name: str | Path) -> Recipe:
     if not path.is_file():
         path = folder() / f"{path.name}.yaml"
     if not path.is_file():
-        raise RecipeMissing(name=name, known=", ".join(one.stem for one in sorted(folder().glob("*.yaml"))))
+        raise errors.named(
+            "RecipeMissing", name=name, known=", ".join(one.stem for one in sorted(folder().glob("*.yaml")))
+        )
     return from_text(read_text(path), path.name)
 
 
@@ -273,7 +267,7 @@ def read(text: str, file: str) -> Recipe:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).split("\n")[0]
-        raise RecipeUnreadable(file=file, line=mark.line + 1 if mark else 1, reason=reason) from error
+        raise errors.named("RecipeUnreadable", file=file, line=mark.line + 1 if mark else 1, reason=reason) from error
     if not isinstance(values, dict):
         raise RecipeNotMapping(file=file)
     kind = str(values.get("kind", "grammar"))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import count, islice
 
+from core import errors
 from core.corpus import corpus, storage, token_counter
 from core.corpus.token_counter import Scale
 from core.errors import UserError
@@ -21,10 +22,6 @@ FREE, MOST_CAPPED = 20, 1000  # rows of a template before its cap counts; capped
 ALLOWED = 1.2  # for an estimate of a corpus' tokens
 
 
-class ShardWrong(UserError):
-    template = "{shard} is not a shard. Write 2/4 for the second of four machines."
-
-
 def shard_of(text: str | None) -> tuple[int, int]:
     """(which, of how many), counted from 0, of a shard such as "2/4"; without one (0, 1).
 
@@ -33,7 +30,7 @@ def shard_of(text: str | None) -> tuple[int, int]:
     """
     found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text or "1/1")
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise ShardWrong(shard=text)
+        raise errors.named("ShardWrong", shard=text)
     return int(found[1]) - 1, int(found[2])
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from core import damage, events, files, jobs, paths
+from core import damage, errors, events, files, jobs, paths
 from core.chat import reply_gpu
 from core.corpus import corpus, importer, storage
-from core.errors import UserError
 from core.synth import endpoint, job_files, novelty, prompts, recipes, sources, votes, writers
 
 SMALLEST, MOST = 1_000, 20_000_000_000  # tokens
@@ -25,38 +24,6 @@ CHANGEABLE = (
 )  # while a job is paused
 
 
-class NothingToGoOnWith(UserError):
-    template = 'The job "{name}" has ended; there is nothing to go on with. Start a new one.'
-
-
-class NothingToRead(UserError):
-    template = 'The recipe "{recipe}" has no rows yet: a model writes them. Start a job first.'
-
-
-class ReplayNeedsGrammar(UserError):
-    template = 'Natural text can be mixed in while a grammar writes; "{recipe}" is no grammar. Make its corpus first, then mix both.'
-
-
-class ReplayNeedsCorpus(UserError):
-    template = "{share} % of natural text needs a corpus of it. Choose one, or set the share to 0."
-
-
-class VolumeWrong(UserError):
-    template = "The volume is {tokens} tokens; it has to be between {least} and {most}."
-
-
-class NothingToPack(UserError):
-    template = (
-        "There are no blocks of {length} tokens to make: choose a model whose tokens are counted, and at least 2."
-    )
-
-
-def home() -> Path:
-    path = paths.home() / "synth"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def create(request: dict, directory: Path | None = None) -> Path:
     """Make the directory of a job. `request` is what core.synth.worker.run reads back.
 
@@ -68,9 +35,9 @@ def create(request: dict, directory: Path | None = None) -> Path:
     prompts.check_personas(recipe, request.get("personas") or [])
     length = request.get("pack")
     if length is not None and (length < 2 or not request.get("model")):
-        raise NothingToPack(length=length)
+        raise errors.named("NothingToPack", length=length)
     if not SMALLEST <= int(request["tokens"]) <= MOST:
-        raise VolumeWrong(tokens=request["tokens"], least=SMALLEST, most=MOST)
+        raise errors.named("VolumeWrong", tokens=request["tokens"], least=SMALLEST, most=MOST)
     sources.shard_of(request.get("shard"))
     for name in ("endpoint", "judge_endpoint"):
         if request.get(name):
@@ -78,10 +45,10 @@ def create(request: dict, directory: Path | None = None) -> Path:
     if recipe.kind == "mix":
         sources.check_mix(recipe, request.get("model"), int(request["tokens"]))
     name = str(request.get("name") or "").strip() or recipe.name
-    importer.make_place(directory.parent if directory else home())
+    importer.make_place(directory.parent if directory else paths.synth())
     values = {"recipe": recipe.name, "text": recipe.text, "file": f"{recipe.name}.yaml", "hash": recipe.hash}
     values |= {"name": name, "lang": recipe.lang, "examples": votes.examples(recipe.name)}
-    return jobs.create(home(), request | values, directory)
+    return jobs.create(paths.synth(), request | values, directory)
 
 
 def with_replay(request: dict) -> recipes.Recipe:
@@ -94,9 +61,9 @@ def with_replay(request: dict) -> recipes.Recipe:
     if not share:
         return recipe
     if not request.get("replay_corpus"):
-        raise ReplayNeedsCorpus(share=f"{share:g}")
+        raise errors.named("ReplayNeedsCorpus", share=f"{share:g}")
     if recipe.kind != "grammar":
-        raise ReplayNeedsGrammar(recipe=recipe.name)
+        raise errors.named("ReplayNeedsGrammar", recipe=recipe.name)
     parts = [
         {"recipe": str(request["recipe"]), "share": 100 - share},
         {"corpus": request["replay_corpus"], "share": share},
@@ -108,16 +75,6 @@ def with_replay(request: dict) -> recipes.Recipe:
 def start(directory: Path) -> None:
     """Start the process of a job, detached from this one; a local writer is on the card that the chat is on."""
     jobs.start(directory, "core.synth", reply_gpu.environment())
-
-
-def listed() -> list[Path]:
-    """The directories of all jobs, newest first."""
-    return jobs.listed(home())
-
-
-def find(job_id: str) -> Path:
-    """The directory of a job that exists, whatever the id says."""
-    return jobs.find(home(), job_id)
 
 
 def stop(directory: Path) -> None:
@@ -139,7 +96,7 @@ def resume(directory: Path, changes: dict | None = None, *, again: bool = False)
     if jobs.is_alive(directory):
         raise jobs.JobStillAtWork(name=jobs.request(directory)["name"])
     if jobs.state(directory) in ("finished", "stopped"):
-        raise NothingToGoOnWith(name=jobs.request(directory)["name"])
+        raise errors.named("NothingToGoOnWith", name=jobs.request(directory)["name"])
     change(directory, changes or {}, again=again)
     start(directory)
 
@@ -192,11 +149,11 @@ def sample(recipe: str, job_id: str | None = None) -> list[dict]:
     Raises:
         NothingToRead: where a model writes and there is no job with rows. The errors of core.synth.recipes.
     """
-    rows = _rows(find(job_id)) if job_id else []
+    rows = _rows(jobs.find(paths.synth(), job_id)) if job_id else []
     if not rows:
         loaded = recipes.load(recipe)
         if loaded.kind != "grammar":
-            raise NothingToRead(recipe=loaded.name)
+            raise errors.named("NothingToRead", recipe=loaded.name)
         rows = [loaded.make(0, number) for number in range(READ)]
     rows = rows[:: max(1, len(rows) // READ)][:READ]
     return [{key: row[key] for key in ("text", "messages") if key in row} for row in rows]

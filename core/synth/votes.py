@@ -8,18 +8,11 @@ from pathlib import Path
 
 import orjson
 
-from core import damage, files, paths
+from core import damage, errors, files, paths
 from core.corpus import importer, turns
-from core.errors import UserError
 from core.synth import prompts, recipes
 
 EXAMPLES, EXAMPLE_CHARACTERS = 3, 600  # of each kind that a judge is shown
-
-
-class VotesOneSided(UserError):
-    template = (
-        'Of the rows of "{recipe}" {kept} are kept and {rejected} rejected; a pair needs one of each. Read some more.'
-    )
 
 
 def vote(recipe: str, row: dict, kept: bool | None) -> None:
@@ -60,7 +53,7 @@ def make_corpus(recipe: str, name: str) -> dict:
     loaded, votes = recipes.load(recipe), list(known(recipe).values())
     kept, rejected = ([one["row"] for one in votes if one["kept"] is wanted] for wanted in (True, False))
     if not kept or not rejected:
-        raise VotesOneSided(recipe=loaded.name, kept=len(kept), rejected=len(rejected))
+        raise errors.named("VotesOneSided", recipe=loaded.name, kept=len(kept), rejected=len(rejected))
     rows = [{**pair, "lang": loaded.lang} for pair in _pairs(kept, rejected, _request(loaded))]
     note = {"votes": {"recipe": loaded.name, "hash": loaded.hash, "kept": len(kept), "rejected": len(rejected)}}
     return importer.create_from_rows(rows, name, parent=None, note=note)

@@ -32,13 +32,6 @@ ITEMS = 120  # of a task: the share is sure to about 7 points
 TOKENS = 200  # of a judge's reply
 
 
-class NobodyKnown(UserError):
-    template = (
-        '"{name}" has no replies whose voice is known. Give a corpus or recipe of chats whose system message names a voice, '
-        "or a JSON file with voices and their replies."
-    )
-
-
 @dataclass(frozen=True)
 class Said:
     """A reply whose voice is known."""
@@ -199,7 +192,7 @@ def read(name: str, lang: str, most: int = 10 * ITEMS) -> tuple[list[Said], str]
         lang = rows[0].get("lang", lang) if rows else lang
         said = of_rows(rows, lang)
     if not said:
-        raise NobodyKnown(name=name)
+        raise errors.named("NobodyKnown", name=name)
     return said, lang
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import orjson
 
-from core import files, process
+from core import errors, files, process
 from core.corpus import turns
-from core.errors import UserError
 from core.synth import cleaning, material, prompts, replies
 from core.synth.endpoint import Endpoint
 from core.synth.replies import Reply
@@ -22,12 +21,6 @@ LEAST_SCORE = 7  # of 10, by the judge
 LOOK_SECONDS = 0.2  # between two looks, while a reply is waited for, whether the job is asked to end
 DRAIN_SECONDS = 3.0  # that replies on their way get when a job ends
 SAMPLING = {"temperature": 0.9, "max_tokens": 600, "top_p": None, "thinking": ""}  # of a request, and its defaults
-
-
-class NoWriter(UserError):
-    template = (
-        'The recipe "{recipe}" needs a model. Give the address of a server and its model, or a model of this machine.'
-    )
 
 
 class FromModel(Source):
@@ -224,7 +217,7 @@ def open_writer(recipe, request: dict):
         from core.synth.local import Local  # noqa: PLC0415 - loads torch, which no other job needs
 
         return Local(request["writer"], int(request.get("seed") or 0))
-    raise NoWriter(recipe=recipe.name)
+    raise errors.named("NoWriter", recipe=recipe.name)
 
 
 def seeds_of(recipe, request: dict) -> list[dict]:

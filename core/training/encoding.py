@@ -151,19 +151,11 @@ def _common(first: str, second: str) -> int:
     return low
 
 
-def encode_rows(rows: list[dict], tokenizer, config: TrainConfig) -> tuple[list[dict], Counter]:
-    """Rows as the model gets them, at most max_length tokens each, and how many are cut or left out for which reason.
+def encode_pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -> list[dict]:
+    """The pieces of one row, at most max_length tokens each, that have something to learn in them; what is lost is counted.
 
     With packing, a row that is longer goes on in further pieces; without it, the rest of the row is cut off.
     """
-    pieces, counted = [], Counter()
-    for row in rows:
-        pieces += encode_pieces(row, tokenizer, config, counted)
-    return pieces, +counted
-
-
-def encode_pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -> list[dict]:
-    """The pieces of one row that have something to learn in them; a row without any is counted, and one cut short."""
     if "chosen" in row:
         return encode_pair(row, tokenizer, config.max_length, counted)
     try:

@@ -12,7 +12,7 @@ class UserError(Exception):
 
     def __init__(self, **values: Any):
         super().__init__(self.template.format(**values))
-        self.values = values
+        self.name, self.values = type(self).__name__, values
 
 
 def first_line(error: object) -> str:

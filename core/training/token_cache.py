@@ -36,7 +36,7 @@ TELL_SECONDS = 1.0  # between two words about how far the encoding is
 
 
 class Tokens:
-    """Encoded rows of a file that is mapped, not read: row[at] is what encode_rows() makes, `id` its number in the corpus.
+    """Encoded rows of a file that is mapped, not read: row[at] is a piece of encode_pieces(), `id` its number in the corpus.
 
     A token that is not learned is kept as ~id.
     """

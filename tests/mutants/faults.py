@@ -672,7 +672,10 @@ RUNS = Group(
     "core/runs/runs.py",
     ("test_runs.py", "test_runs_hurt.py", "test_runs_page.py"),
     (
-        ('    if now == "finished":\n        raise NothingToResume', "    if False:\n        raise NothingToResume"),
+        (
+            '    if now == "finished":\n        raise errors.named("NothingToResume"',
+            '    if False:\n        raise errors.named("NothingToResume"',
+        ),
         (
             '    if jobs.is_alive(path):\n        raise StillRunning(name=label(run_id)["name"], state=state(run_id))\n    jobs',
             "    jobs",

@@ -99,15 +99,15 @@ def written(model: str, free: int | None = None) -> dict:
 
 def refused_writer(model: str, free: int) -> dict:
     """The sentence of a writer that does not fit."""
-    from core.chat.types import NoRoom
+    from core.errors import UserError
     from core.synth.local import Local
     from core.training import devices as devices_module
 
     devices_module.free_bytes = lambda: free
     try:
         Local(model).batch(CHATS, temperature=0.0, max_tokens=2)
-    except NoRoom as error:
-        return {"message": str(error)}
+    except UserError as error:
+        return {"message": str(error) if error.name == "NoRoom" else error.name}
     return {"message": ""}
 
 
