@@ -31,6 +31,7 @@ NOTE = re.compile(
 PRE, PRE_END, CODED = "\ue0f6", "\ue0f7", "\ue0f8"
 CODES = ("code", "span", "kbd", "samp", "tt", "var")
 _SET = re.compile(f"{PRE}([^{PRE_END}]*){PRE_END}?")
+DEEPEST = 12  # steps of indent
 CELL_LINES = 300  # characters of a cell that becomes one line
 MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
@@ -103,7 +104,7 @@ class _Words(HTMLParser):
         if NOTE.search(f"{attrs.get('role') or ''} {attrs.get('epub:type') or ''} #{attrs.get('id') or ''}"):
             return f"\n\n[{self.lists[-1][1]}{NUMBERED}"
         number = f"{self.lists[-1][1]}{NUMBERED}" if self.lists[-1][0] == "ol" else ""
-        return "\n" + INDENT * (len(self.lists) - 1) + ITEM + number
+        return "\n" + INDENT * min(len(self.lists) - 1, DEEPEST) + ITEM + number
 
     def _open_site(self, tag: str, attrs: dict) -> None:
         if self.site and self.site[-1][0] == tag:

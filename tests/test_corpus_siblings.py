@@ -1,0 +1,128 @@
+"""Other inputs of the kinds that were once read wrongly: copies, personal data, refusals, formats."""
+
+import random
+
+import pytest
+
+from core.corpus import checks, duplicates, personal
+from core.training import leakage
+
+NOUNS = [
+    "маяк",
+    "лодка",
+    "берег",
+    "масло",
+    "фитиль",
+    "чайка",
+    "волна",
+    "туман",
+    "сигнал",
+    "журнал",
+    "шторм",
+    "ветер",
+    "канат",
+    "якорь",
+    "парус",
+    "бухта",
+]
+VERBS = [
+    "видел",
+    "слышал",
+    "нашёл",
+    "потерял",
+    "чинил",
+    "красил",
+    "носил",
+    "поднял",
+    "опустил",
+    "открыл",
+    "закрыл",
+    "вспомнил",
+]
+
+
+def sentences(count, seed):
+    dice = random.Random(seed)
+    parts = ([dice.choice(words) for words in (NOUNS, VERBS, NOUNS, VERBS, NOUNS)] for _ in range(count))
+    return " ".join(f"{' '.join(part).capitalize()}." for part in parts)
+
+
+def chat(asked, reply):
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}]}
+
+
+SHARED = sentences(20, "shared")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda at: chat(f"{SHARED}\n{sentences(1, at)}", ("да", "нет")[at % 2]),
+        lambda at: {"text": f"{SHARED}\n\n{sentences(3, at)}"},
+        lambda at: chat(sentences(1, at), f"{sentences(2, -at)}\n\n{SHARED}"),
+        lambda at: chat(sentences(1, at), f"<think>\n{SHARED}\n</think>\n\n{sentences(2, -at)}"),
+    ],
+    ids=["preamble", "examples", "signature", "thoughts"],
+)
+def test_what_every_row_begins_or_ends_with_makes_no_copies_and_no_leak(row):
+    rows = [row(at) for at in range(1, 61)]
+    copies = duplicates.find(map(duplicates.said, rows))
+    assert (copies.counts()["near"], int(copies.grouped().sum())) == (0, 0)
+    assert leakage.count(rows[::5], [row for at, row in enumerate(rows) if at % 5]) == 0
+
+
+def test_copies_are_found_beside_what_every_row_begins_with():
+    rows = [f"{SHARED} {sentences(4, at // 2)}" + (" Конец." if at % 2 else "") for at in range(60)]
+    assert duplicates.find(rows).counts()["near"] == 30
+    held_out, training = ([{"text": text} for text in rows[start::2]] for start in (0, 1))
+    assert leakage.count(held_out, training) == 30
+
+
+@pytest.mark.parametrize("text", ["SECRET_KEY" + "_a" * 200, "secret" * 100, "secret_" + "a" * 4000 + "!"])
+def test_a_long_name_is_looked_through_at_once(text):
+    assert personal.find(text) == []  # took longer than the age of the universe
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("+7.916.123.45.67", ["phone"]),
+        ("+7–916–123–45–67", ["phone"]),
+        ("8 916 123\u201145\u201167", ["phone"]),
+        ("мой номер 9161234567", ["phone"]),
+        ("415.555.2671", ["phone"]),
+        ("ivan [собака] mail.ru", ["email"]),
+        ("ivan (at) mail.ru", ["email"]),
+        ("СНИЛС: 112 233 445 95", ["snils"]),
+        ("ASIAIOSFODNN7EXAMPLE", ["key"]),
+        ("Authorization: Basic dXNlcjpwYXNzd29yZDEyMw==", ["key"]),
+        ("AGE-SECRET-KEY-1" + "Q" * 58, ["key"]),
+        ("server 85.143.22.10", ["ip"]),
+        ("номер заказа 9161234567", []),
+        ("name@2x.png", []),
+        ("git@github.com:user/repo.git", []),
+        ("Chapter 4.15.20.31", []),
+        ("112 233 445 95", []),
+    ],
+)
+def test_personal_data_in_other_writings(text, found):
+    assert [kind for _, _, kind in personal.find(text)] == found
+
+
+@pytest.mark.parametrize(
+    ("text", "refuses"),
+    [
+        ("Я не могу предоставить инструкции по изготовлению взрывчатки.", True),
+        ("Мне жаль, но я не могу продолжать этот разговор.", True),
+        ("Я не имею возможности помочь с этим.", True),
+        ("К сожалению, я не смогу помочь с этим запросом.", True),
+        ("I'm just a language model, so I can't help you with that.", True),
+        ("К сожалению, я не могу предоставить вам скидку, но товар есть.", False),
+        ("К сожалению, я не могу поддержать ваше решение, коллега.", False),
+        ("Простите, я не могу обсуждать это по телефону, — прошептала Анна.", False),
+        ("К сожалению, я не могу создать такую же атмосферу, как в детстве.", False),
+        ("As an AI researcher, I work on vision.", False),
+    ],
+)
+def test_a_refusal_is_told_from_what_people_say(text, refuses):
+    assert ("refusal" in checks.check(chat("q", text))["flags"]) == refuses
