@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from core.corpus import checks, duplicates, personal
+from core.corpus import checks, duplicates, mojibake, personal
 from core.training import leakage
 
 NOUNS = [
@@ -126,3 +126,40 @@ def test_personal_data_in_other_writings(text, found):
 )
 def test_a_refusal_is_told_from_what_people_say(text, refuses):
     assert ("refusal" in checks.check(chat("q", text))["flags"]) == refuses
+
+
+@pytest.mark.parametrize("taken_for", ["cp866", "koi8_r", "mac_cyrillic", "cp437", "cp1251"])
+@pytest.mark.parametrize(
+    "line", ["it’s “quoted” — fine", "café déjà vu – naïve", "Zażółć gęślą jaźń", "日本語テキスト"]
+)
+def test_lines_without_russian_words_are_repaired_after_any_wrong_decoding(line, taken_for):
+    assert mojibake.Repairer().line(spoilt(line, taken_for)) == line
+
+
+@pytest.mark.parametrize("taken_for", ["cp866", "koi8_r", "cp437", "cp1251", "mac_roman"])
+@pytest.mark.parametrize("line", ["Смотритель поднялся на маяк.", "Тест 123", "№ 5 — «Заря»", "Они ушли… да?"])
+def test_lines_that_were_decoded_wrongly_twice_are_repaired(line, taken_for):
+    assert mojibake.Repairer().line(spoilt(spoilt(line, taken_for), taken_for)) == line
+
+
+def spoilt(line, taken_for):
+    return "".join(mojibake._char(byte, taken_for) for byte in line.encode())
+
+
+CLEAN = [
+    "Вечером, в 18:40, смотритель зажёг лампу — «маяк» ожил. Ёлки! №5, 100 ₽, −3 °C… Привет😀",
+    "так, сок, рва: т. А. У., в А. Р., «ВАУ», вА—",
+    "The word “сок” — так and рва; it’s fine",
+    "Їжак з'їв ґанок — «є» і Ї; п’ять",
+    "Қазақстан — үлкен ел; Әлия өзі ғана һәм іні ұлы",
+    "春眠不觉晓，处处闻啼鸟。「夜来」——风雨声",
+    "À l’été, « déjà vu » — œuvre ; ÉCOLE; Zażółć; ÇĞİÖŞÜ; ÃRA",
+    "∀x∈ℝ: ∃ε>0, |f(x)−f(y)|≤ε·‖x‖² ⇒ ∑ᵢ aᵢ = ½ ± √2 ≈ 1.41 × 10⁻³",
+    "👨‍👩‍👧‍👦 🇷🇺 ❤️ 👍🏽 1️⃣ йод, за́мок, пере­нос, a​b",
+    "┌──┬──┐ │ а │ б │ └──┴──┘ ░▒▓█ if (a && b) { x[i]['k'] = a->b << 2; } // №1",
+]
+
+
+@pytest.mark.parametrize("line", CLEAN)
+def test_a_right_line_stays_as_it_is(line):
+    assert mojibake.Repairer().line(line) == line
