@@ -6,6 +6,7 @@ import pytest
 
 from core.corpus import checks, duplicates, mojibake, personal
 from core.training import leakage
+from tests.test_corpus_formats import made, said
 
 NOUNS = [
     "маяк",
@@ -163,3 +164,25 @@ CLEAN = [
 @pytest.mark.parametrize("line", CLEAN)
 def test_a_right_line_stays_as_it_is(line):
     assert mojibake.Repairer().line(line) == line
+
+
+def test_lines_of_a_file_in_several_old_encodings_are_told_apart(tmp_path):
+    words = ["Первая строка.", "Вторая строка в коях.", "Третья строка в досе."]
+    data = b"\n".join(line.encode(name) for line, name in zip(words, ("cp1251", "koi8-r", "cp866"), strict=True))
+    card = made(tmp_path, "a.txt", data)
+    assert (said(card), card["rows_set_aside"]) == (["\n".join(words)], 0)
+    capitals = "ГЛАВА ПЕРВАЯ\nСССР, ВЧК, ЦК КПСС, НКВД\nЁж — ОАО «ГАЗПРОМ» № 55\nДалее: ммм… эээ, ЗАО «МиГ»\n" * 2
+    card = made(tmp_path, "b.txt", f"{capitals}Отпущено масла две меры.".encode("cp1251"))
+    assert (said(card), card["repairs"]) == ([f"{capitals}Отпущено масла две меры."], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Zażółć gęślą jaźń, źdźbło trawy.", "cp1250"),
+        ("Été déjà vu, garçon à Paris.", "cp1252"),
+        ("これはテストです。日本語の文章を書いています。", "shift_jis"),
+    ],
+)
+def test_a_short_text_in_another_old_encoding_is_read(tmp_path, text, encoding):
+    assert said(made(tmp_path, "a.txt", text.encode(encoding))) == [text]
