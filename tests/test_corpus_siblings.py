@@ -7,6 +7,7 @@ import pytest
 from core.corpus import checks, duplicates, mojibake, personal
 from core.training import leakage
 from tests.test_corpus_formats import made, said
+from tests.test_corpus_importers import rows_of
 
 NOUNS = [
     "маяк",
@@ -186,3 +187,39 @@ def test_lines_of_a_file_in_several_old_encodings_are_told_apart(tmp_path):
 )
 def test_a_short_text_in_another_old_encoding_is_read(tmp_path, text, encoding):
     assert said(made(tmp_path, "a.txt", text.encode(encoding))) == [text]
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<p>10<sup>6</sup> м<sup>2</sup>, H<sub>2</sub>O, 10<sup>−3</sup></p>", "10⁶ м², H₂O, 10⁻³"),
+        ("<p>x<sup>k+1</sup> a<sub>i</sub> 1<sup>st</sup></p>", "x^(k+1) a_i 1st"),
+        ("<p>so <math alttext='{\\displaystyle E=mc^{2}}'><mi>E</mi></math>!</p>", "so $E=mc^{2}$!"),
+        (
+            "<p><math><semantics><mi>x</mi><annotation encoding='application/x-tex'>x_1</annotation></semantics></math> y</p>",
+            "$x_1$ y",
+        ),
+        ("<p><ruby>漢<rt>かん</ruby>字</p>", "漢字"),
+        ("<details><summary>More</summary>hidden</details>", "More\n\nhidden"),
+        ("<ol start=3><li>three<li>four</ol>", "3. three\n4. four"),
+    ],
+)
+def test_a_page_keeps_what_stands_above_its_line_and_its_formulas(tmp_path, page, text):
+    assert said(made(tmp_path, "a.html", f"<html><body>{page}</body></html>")) == [text]
+
+
+def test_a_fictionbook_keeps_the_lines_of_code(tmp_path):
+    code = "<p><code>def f(x):</code></p>\n<p><code>    return x</code></p>"
+    book = f"<FictionBook><book-title>A &amp; B</book-title><body><section><p>Так:</p>{code}</section></body></FictionBook>"
+    card = made(tmp_path, "a.fb2", book)
+    assert rows_of(card) == [{"text": "Так:\n\n```\ndef f(x):\n    return x\n```", "fields": {"title": "A & B"}}]
+
+
+def test_subtitles_lose_their_drawings_and_notes_their_front_matter_of_toml(tmp_path):
+    spoken = [
+        r"Dialogue: 0,0:00:01.00,0:00:02.00,S,,0,0,0,,{\pos(1,2)\p1}m 0 0 l 100 0{\p0}",
+        r"Dialogue: 0,0:00:03.00,0:00:04.00,S,,0,0,0,,Да\h—{\i1}вот",
+    ]
+    assert said(made(tmp_path, "a.ass", "\n".join(["[Script Info]", "[Events]", *spoken]))) == ["Да —вот"]
+    note = '+++\ntitle = "T"\ndraft = false\n+++\n# A\n\nwords\n'
+    assert rows_of(made(tmp_path, "a.md", note)) == [{"text": "# A\n\nwords", "fields": {"title": "T"}}]

@@ -11,9 +11,10 @@ from core.corpus import documents, encodings
 from core.corpus.formats import office, turn_rows
 from core.corpus.formats.arrow import ARROW, PARQUET
 from core.corpus.formats.discord import DISCORD
+from core.corpus.formats.fb2 import FB2
 from core.corpus.formats.json_files import JSON, JSONL
 from core.corpus.formats.man_pages import MAN_PAGE
-from core.corpus.formats.markup import FB2, HTML
+from core.corpus.formats.markup import HTML
 from core.corpus.formats.messenger_pages import MESSENGER_PAGE
 from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
