@@ -8,6 +8,7 @@ from core.corpus import checks, duplicates, mojibake, personal
 from core.training import leakage
 from tests.test_corpus_formats import made, said
 from tests.test_corpus_importers import rows_of
+from tests.test_corpus_office import OFFICE, SLIDE, W, archive, book
 
 NOUNS = [
     "маяк",
@@ -223,3 +224,83 @@ def test_subtitles_lose_their_drawings_and_notes_their_front_matter_of_toml(tmp_
     assert said(made(tmp_path, "a.ass", "\n".join(["[Script Info]", "[Events]", *spoken]))) == ["Да —вот"]
     note = '+++\ntitle = "T"\ndraft = false\n+++\n# A\n\nwords\n'
     assert rows_of(made(tmp_path, "a.md", note)) == [{"text": "# A\n\nwords", "fields": {"title": "T"}}]
+
+
+def test_formulas_of_a_word_document_stand_in_their_sentence(tmp_path):
+    def part(name, *parts):
+        return f"<m:{name}>{''.join(parts)}</m:{name}>"
+
+    def sign(words):
+        return f"<m:r><w:rPr/><m:t>{words}</m:t></m:r>"
+
+    power = part("sSup", "<m:sSupPr><m:ctrlPr/></m:sSupPr>", part("e", sign("c")), part("sup", sign("2")))
+    ratio = part("f", part("num", sign("a+b")), part("den", sign("n")))
+    total = part("nary", '<m:naryPr><m:chr m:val="∑"/></m:naryPr>', part("sub", sign("i=1")), part("e", sign("i")))
+    root = part("rad", part("deg"), part("e", sign("x")))
+    formulas = "".join(f"<m:oMath>{formula}</m:oMath>" for formula in (sign("E=m") + power, ratio, total, root))
+    words = "<w:r><w:t>Так: </w:t></w:r>"
+    math = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    document = f"<w:document {W} {math}><w:body><w:p>{words}{formulas}</w:p></w:body></w:document>"
+    assert said(made(tmp_path, "a.docx", archive([("word/document.xml", document), *WORD_PARTS]))) == [
+        "Так: E=mc^2(a+b)/n∑_(i=1) i√(x)"
+    ]
+
+
+WORD_PARTS = [
+    (
+        "[Content_Types].xml",
+        '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Override PartName="/word/document.xml" '
+        'ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>',
+    ),
+    (
+        "_rels/.rels",
+        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r" Target="word/document.xml" '
+        'Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"/></Relationships>',
+    ),
+]
+
+
+def test_names_that_stand_over_several_columns_are_no_header(tmp_path):
+    rows = [["Клиент", None, "Заказ", None], ["имя", "вопрос", "номер", "ответ"], ["Иван", "q", "7", "a"]]
+    pair = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    assert rows_of(made(tmp_path, "a.xlsx", book({"1": rows}))) == [pair | {"fields": {"имя": "Иван", "номер": "7"}}]
+    assert rows_of(made(tmp_path, "b.xlsx", book({"1": [["Вопрос", None, "Ответ"], ["q", None, "a"]]}))) == [pair]
+
+
+def test_slides_come_in_the_order_of_the_talk_with_the_steps_of_their_lists(tmp_path):
+    def paragraph(words, more=""):
+        return f"<a:p>{more}<a:r><a:t>{words}</a:t></a:r></a:p>"
+
+    def slide(*paragraphs, table=""):
+        return f"<p:sld {SLIDE}><p:sp><p:txBody>{''.join(paragraphs)}</p:txBody></p:sp>{table}</p:sld>"
+
+    number = '<a:pPr><a:buAutoNum type="arabicPeriod"/></a:pPr>'
+    cells = ["А", "", "В</a:t></a:r></a:p><a:p><a:r><a:t>В2"]
+    table = "".join(f"<a:tc>{paragraph(words)}</a:tc>" for words in cells)
+    data = archive([
+        ("ppt/presentation.xml", '<p><p:sldId id="1" r:id="r2"/><p:sldId id="2" r:id="r1"/></p>'),
+        ("ppt/_rels/presentation.xml.rels", '<Relationship Id="r1" Target="slides/slide1.xml"/><Relationship Id="r2" Target="slides/slide2.xml"/>'),
+        ("ppt/slides/slide1.xml", slide(paragraph("раз", number), paragraph("в нём", '<a:pPr lvl="1"/>'), paragraph("два", number))),
+        ("ppt/slides/slide2.xml", slide(paragraph("Начало"), table=f"<p:graphicFrame><a:tbl><a:tr>{table}</a:tr></a:tbl></p:graphicFrame>")),
+    ])  # fmt: skip
+    assert said(made(tmp_path, "a.pptx", data)) == ["Начало\n\nА |  | В В2\n\n1. раз\n  - в нём\n2. два"]
+
+
+def test_a_text_of_libreoffice_keeps_raised_digits_and_lists_in_cells(tmp_path):
+    style = '<style:style style:name="T" style:family="text"><style:text-properties style:text-position="super 58%"/></style:style>'
+    cell = "<table:table-cell><text:list><text:list-item><text:p>в ячейке</text:p></text:list-item></text:list></table:table-cell>"
+    table = f"<table:table><table:table-row>{cell}{cell}</table:table-row></table:table>"
+    text = f'<text:p>10 м<text:span text:style-name="T">2</text:span></text:p>{table}'
+    content = f'<office:document-content {OFFICE} xmlns:style="s">{style}<office:text>{text}</office:text></office:document-content>'
+    data = archive([("mimetype", "application/vnd.oasis.opendocument.text"), ("content.xml", content)])
+    assert said(made(tmp_path, "a.odt", data)) == ["10 м²\n\nв ячейке | в ячейке"]
+
+
+def test_a_book_whose_package_file_has_single_quotes_is_read_whole(tmp_path):
+    items = "".join(f"<item id='c{at}' href='{at}.xhtml'/>" for at in (1, 2))
+    data = archive([
+        ("META-INF/container.xml", "<rootfile full-path='a.opf'/>"),
+        ("a.opf", f"<package>{items}<spine><itemref idref='c2'/><itemref idref=\"c1\"/></spine></package>"),
+        *((f"{at}.xhtml", f"<html><body><p>Глава {at}</p></body></html>") for at in (1, 2)),
+    ])  # fmt: skip
+    assert said(made(tmp_path, "a.epub", data)) == ["Глава 2", "Глава 1"]

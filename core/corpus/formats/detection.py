@@ -20,10 +20,12 @@ from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
 from core.corpus.formats.sillytavern import SILLYTAVERN
+from core.corpus.formats.slides import PPTX
 from core.corpus.formats.subtitles import SUBTITLES
 from core.corpus.formats.table import CSV
 from core.corpus.formats.takeout_page import TAKEOUT_PAGE
 from core.corpus.formats.whatsapp import WHATSAPP
+from core.corpus.formats.word import DOCX
 from core.corpus.formats.zip_files import EPUB, TAR, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
@@ -31,6 +33,8 @@ BINARY_FORMATS = (
     PARQUET,
     ARROW,
     PDF,
+    DOCX,
+    PPTX,
     *office.FORMATS,
     EPUB,
     ZIP,

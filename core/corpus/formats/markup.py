@@ -200,8 +200,8 @@ class _Words(HTMLParser):
     def _raise(self, tag: str, start: int) -> None:
         """What stands above or below its line, in characters that say so, or behind the sign that says so in TeX."""
         words, before = "".join(self.parts[start:]).strip(), "".join(self.parts[:start][-3:])[-1:]
-        if words and set(map(ord, words)) <= RAISED[tag].keys() and len(words) <= RAISED_MOST:
-            self.parts[start:] = [words.translate(RAISED[tag])]
+        if (signs := raised(tag, words)) != words:
+            self.parts[start:] = [signs]
         elif before.isalpha() or before == ")":
             sign = "^" if tag == "sup" else "_"
             if re.fullmatch("[a-z]", words):
@@ -229,6 +229,12 @@ class _Words(HTMLParser):
                 ("\n", "# ", "] ")
             )
             self.parts.append(words.lstrip(" ") if begins else words)
+
+
+def raised(tag: str, words: str) -> str:
+    """Digits and signs above or below the line; other words as they are."""
+    fits = set(map(ord, words)) <= RAISED[tag].keys() and len(words) <= RAISED_MOST
+    return words.translate(RAISED[tag]) if fits else words
 
 
 def _is_reference(attrs: dict) -> bool:
