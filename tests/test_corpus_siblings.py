@@ -1,12 +1,14 @@
 """Other inputs of the kinds that were once read wrongly: copies, personal data, refusals, formats."""
 
+import json
 import random
 
 import pytest
 
 from core.corpus import checks, duplicates, mojibake, personal
+from core.corpus.formats import assistant_exports
 from core.training import leakage
-from tests.test_corpus_formats import made, said
+from tests.test_corpus_formats import lines, made, said
 from tests.test_corpus_importers import rows_of
 from tests.test_corpus_office import OFFICE, SLIDE, W, archive, book
 
@@ -304,3 +306,86 @@ def test_a_book_whose_package_file_has_single_quotes_is_read_whole(tmp_path):
         *((f"{at}.xhtml", f"<html><body><p>Глава {at}</p></body></html>") for at in (1, 2)),
     ])  # fmt: skip
     assert said(made(tmp_path, "a.epub", data)) == ["Глава 2", "Глава 1"]
+
+
+def claude(*turns):
+    return [{"name": "", "chat_messages": [{"sender": sender, "text": ""} | fields for sender, fields in turns]}]
+
+
+def test_files_that_were_read_and_artifacts_stay_in_a_dialogue_of_claude(tmp_path):
+    artifact = {"type": "tool_use", "name": "artifacts", "input": {"type": "text/html", "content": "<p>"}}
+    asked = {
+        "content": [{"type": "text", "text": "q"}],
+        "attachments": [{"file_name": "a", "extracted_content": "data"}],
+    }
+    older = '<antThinking>h</antThinking><antArtifact type="application/vnd.ant.code" language="python">\nx = 1\n</antArtifact> ok'
+    chat = claude(
+        ("human", asked | {"files": [{"file_name": "a"}]}),
+        ("assistant", {"content": [{"type": "text", "text": "Вот:"}, artifact, {"type": "text", "text": "Готово."}]}),
+        ("human", {"text": "q2"}),
+        ("assistant", {"text": older}),
+    )
+    assert said(made(tmp_path, "a.json", json.dumps(chat))) == [
+        [
+            ("user", "q\n\ndata"), ("assistant", "Вот:\n\n```html\n<p>\n```\n\nГотово."),
+            ("user", "q2"), ("assistant", "```python\nx = 1\n``` ok"),
+        ]
+    ]  # fmt: skip
+
+
+def test_marks_of_sources_are_no_words_of_chatgpt():
+    assert (
+        assistant_exports.CITATION.sub("", "Да 【3†source】. Два:contentReference[oaicite:0]{index=0}!") == "Да. Два!"
+    )
+
+
+def test_a_message_that_is_waited_for_is_none(tmp_path):
+    lines = [
+        "31.12.2023, 23:58 - Аня: q",
+        "31.12.2023, 23:59 - Боря: Ожидание сообщения. Это может занять некоторое время.",
+        "31.12.2023, 23:59 - Боря: a",
+    ]
+    assert said(made(tmp_path, "a.txt", "\n".join(lines))) == [[("user", "q"), ("assistant", "a")]]
+
+
+@pytest.mark.parametrize(
+    ("row", "turns"),
+    [
+        ({"conversation": [{"system": "s", "input": "q", "output": "a"}]}, [("system", "s"), ("user", "q"), ("assistant", "a")]),
+        ({"conversation": [{"human": "q", "assistant": "a"}]}, [("user", "q"), ("assistant", "a")]),
+        ({"instruction": "q", "output": ["a", "worse"]}, [("user", "q"), ("assistant", "a")]),
+        ({"question": "q", "choices": ["x", "a"], "answer": 1}, [("user", "q"), ("assistant", "a")]),
+        (
+            {"message_tree_id": "1", "prompt": {"text": "q", "role": "prompter", "replies": [
+                {"text": "b", "role": "assistant", "rank": 1}, {"text": "a", "role": "assistant", "rank": 0, "replies": []},
+            ]}},
+            [("user", "q"), ("assistant", "a")],
+        ),
+    ],
+)  # fmt: skip
+def test_other_forms_of_a_question_and_its_answer(tmp_path, row, turns):
+    assert said(made(tmp_path, "a.jsonl", json.dumps(row) + "\n" + json.dumps(row))) == [turns, turns]
+
+
+def test_a_reply_with_the_label_0_of_kto_is_set_aside(tmp_path):
+    rows = [{"prompt": "q", "completion": "a", "label": label} for label in (1, 0)]
+    assert made(tmp_path, "a.jsonl", lines(rows))["reasons"] == {"unwanted_reply": 1}
+
+
+def test_json_with_comments_and_commas_too_many_is_read(tmp_path):
+    data = '[\n{"text": "раз, // }", "n": [1, 2,],}, // да\n/* , */ {"text": "https://a.b/",},\n]\n'
+    card = made(tmp_path, "a.json", data)
+    assert (said(card), card["rows_set_aside"]) == (["раз, // }", "https://a.b/"], 0)
+
+
+def test_older_macros_and_tags_of_roleplay_are_names_and_turns(tmp_path):
+    chat = [
+        {"user_name": "u", "character_name": "c"},
+        {"name": "Иван", "is_user": True, "mes": "q"},
+        {"name": "Ася", "is_user": False, "mes": "{{User}}, это <BOT>"},
+    ]
+    assert said(made(tmp_path, "a.jsonl", lines(chat))) == [[("user", "q"), ("assistant", "Иван, это Ася")]]
+    settings = {"opmode": 4, "instruct_starttag": "\\n### Instruction:\\n", "instruct_endtag": "\\n### Response:\\n"}
+    story = {"gamestarted": True, "prompt": "\n### Instruction:\nq\n### Response:\n", "actions": ["a"]}
+    card = made(tmp_path, "b.json", json.dumps(story | {"savedsettings": settings}))
+    assert said(card) == [[("user", "q"), ("assistant", "a")]]
