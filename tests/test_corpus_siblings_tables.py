@@ -2,6 +2,7 @@
 
 import pytest
 
+from core.corpus import documents
 from tests.test_corpus_formats import made, said
 
 PAIRS = [[("user", "q"), ("assistant", "a")], [("user", "q2"), ("assistant", "b")]]
@@ -69,3 +70,11 @@ def test_code_in_a_printed_book_keeps_its_lines_and_steps(tmp_path):
     assert "\n```\n" + "\n".join(code) + "\n```\n" in text
     alone = said(made(tmp_path, "b.pdf", printed([[(2, *line[1:]) for line in words]])))[0]
     assert "```" not in alone
+
+
+def test_the_fence_that_closes_code_stays_with_it():
+    code = ["```", *["print('words')  # and more."] * 30, "```"]
+    lines = [line for _ in range(20) for line in ["The keeper lit the lamp.", *code]]
+    pieces = [text for _, text in documents.split(enumerate(lines))]
+    assert [piece.count("```") % 2 for piece in pieces] == [0] * len(pieces)
+    assert "\n".join(pieces) == "\n".join(lines)
