@@ -99,7 +99,7 @@ def spoilt(text: str, *encodings: str) -> str:
         ("café", ["cp1252"]), ("it’s fine — “ok”", ["cp1252"]), ("Größe und Maß", ["latin-1"]),
         ("naïve façade", ["cp1252", "cp1252"]), ("Привет, мир! Как дела?", ["cp1252", "cp1252"]),
         ("Привет, мир! Как дела?", ["mac_roman", "mac_roman"]), ("«Да», — сказал он.", ["latin-1", "latin-1"]),
-        ("Ёж — №5", ["cp1251", "cp1251"]), ("100 €", ["cp1252"]),
+        ("Ёж — №5", ["cp1251", "cp1251"]), ("100 €", ["cp1252"]), ("café", ["cp1251", "cp1251"]),
     ],
 )  # fmt: skip
 def test_lines_in_other_languages_and_spoilt_twice_are_repaired(text, encodings):
@@ -114,7 +114,7 @@ def test_what_stays_spoilt_is_flagged():
 
 
 def test_a_line_that_can_only_be_half_repaired_stays():
-    line = spoilt("café", "cp1251", "cp1251")
+    line = spoilt("café", "cp866", "cp1251")
     assert mojibake.Repairer().line(line) is line
 
 

@@ -95,12 +95,12 @@ def _packed(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     held: list[str] = []
     size, start, fenced, ended = 0, None, False, False
     for number, line in lines:
-        blank = not line.strip()
+        blank, inside = not line.strip(), fenced  # of the fence that closes code nothing may be torn off
         if FENCE.match(line):
             fenced = not fenced
-        heading = not fenced and HEADING.match(line) is not None
-        full = size >= SHORTEST and (heading or (blank and not fenced and size >= LONGEST // 2))
-        full = full or (size >= LONGEST and ended and not fenced)  # paragraphs without blank lines
+        heading = not inside and HEADING.match(line) is not None
+        full = size >= SHORTEST and (heading or (blank and not inside and size >= LONGEST // 2))
+        full = full or (size >= LONGEST and ended and not inside)  # paragraphs without blank lines
         ended = line.rstrip().endswith(ENDS)
         if full or size > 2 * LONGEST:
             yield start, "\n".join(held).strip("\n")

@@ -16,6 +16,7 @@ import numpy as np
 import rensa
 
 from core.corpus import text_normalization, turns
+from core.corpus.frames import Frames
 
 KINDS = ("", "exact", "normalised", "near")  # what a row is of the first of its cluster
 THRESHOLD = 0.7  # estimated Jaccard similarity of shingles
@@ -79,7 +80,7 @@ def said(row: dict) -> Said:
 
 def find(texts: Iterable[str | Said], *, near: bool = True, threshold: float = THRESHOLD) -> Copies:
     """The copies among some texts, in one pass. Signatures lie in temporary files: memory grows by 200 bytes a row."""
-    whole, plain, short = array("Q"), array("Q"), array("b")
+    whole, plain, short, frames = array("Q"), array("Q"), array("b"), None
     with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
         path = Path(directory) / "signatures"
         with path.open("wb") as file, path.with_suffix(".replies").open("wb") as replies:
@@ -93,7 +94,8 @@ def find(texts: Iterable[str | Said], *, near: bool = True, threshold: float = T
                         normal if text.compared == text.whole else text_normalization.one(text.compared)
                         for normal, text in zip(normals, batch, strict=True)
                     ]
-                    file.write(signatures(compared).tobytes())
+                    frames = frames or Frames.of(compared)
+                    file.write(signatures(list(map(frames.without, compared))).tobytes())
                     replies.write(_of_replies([text.reply for text in batch]).tobytes())
         copies = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
         if near and len(whole):

@@ -30,6 +30,7 @@ SOUND = 4  # such characters for each broken place of a line that is kept
 LATIN = ["cp1252", "cp1250", "cp1254", "cp1257"]  # of languages whose letters beyond ASCII stand inside Latin words
 NOT_BY_GUESS = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]  # found otherwise
 TELLING = 40  # bytes beyond ASCII by which these can be told apart
+SURE, GAIN = 10, 0.8  # letters of a line that is in another encoding than its file, and nats that it wins by that
 PROVES = 6  # letters by which a line tells its old encoding
 FEW = 40  # bytes of a line for each broken place, where it has hardly a character beyond ASCII
 # ASCII with a character of UTF-8 that lacks one of its bytes: two in a row of those that old encodings use seldom.
@@ -40,6 +41,8 @@ _SHIFTED = re.compile("[" + "".join(chr(high << 8 | low) for high in range(5, 21
 _RUN = re.compile(rb"[\x80-\xff]+")
 # A run is tried from its first byte alone: from each of them, a long run without a letter takes minutes.
 _IN_LATIN = re.compile(rb"[A-Za-z][\x80-\xff]++|(?<![\x80-\xff])[\x80-\xff]++[A-Za-z]")
+_SIGN_IN_WORD = re.compile("[a-zA-Z][¡-¿]|[¡-¿][a-zA-Z]")
+_ODD = re.compile("[а-яё][А-ЯЁ]|[^\x00-\x7fА-яЁё—–«»…„“”№’\u00a0]")  # hardly in a Russian line, in a wrong one always
 _OLD_WORD = re.compile(rb"[\x80-\xff]{3}")
 
 
@@ -87,10 +90,12 @@ def guess(sample: bytes) -> str:
     """The old eight-bit encoding in which these bytes read best."""
     if russian := _russian(sample):
         return russian
-    latin = 2 * len(_IN_LATIN.findall(sample)) > len(_RUN.findall(sample))
     beyond_ascii = len(sample) - len(sample.translate(None, _BEYOND_ASCII))
+    # Second bytes of Chinese and Japanese characters may be ASCII as well, but hardly anything else is.
+    latin = 2 * len(_IN_LATIN.findall(sample)) > len(_RUN.findall(sample)) and beyond_ascii < 0.4 * len(sample)
     if latin and beyond_ascii < TELLING:
-        return "cp1252"
+        signs, others = (len(_SIGN_IN_WORD.findall(sample.decode(name, errors="replace"))) for name in LATIN[:2])
+        return LATIN[1] if others < signs else LATIN[0]
     if beyond_ascii < PROVES:  # a stray byte or two
         return "utf-8"
     # A second opinion for other languages.
@@ -129,7 +134,8 @@ class LineDecoder:
         if number == 1 and self.encoding == "utf-8-sig":
             raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
-            return Line(number, str(raw, "utf-8" if self.encoding == "utf-8-sig" else self.encoding))
+            line = Line(number, str(raw, "utf-8" if self.encoding == "utf-8-sig" else self.encoding))
+            return line if self.encoding not in RUSSIAN or raw.isascii() else self._of_another(line, raw)
         except UnicodeDecodeError:
             text = raw.decode("utf-8", errors="replace")
         if not self.encoding.startswith("utf-8"):
@@ -139,6 +145,16 @@ class LineDecoder:
             return Line(number, old, repair=f"line in {self.fallback}")
         few = sound >= SOUND * lost or lost * FEW <= len(raw)
         return Line(number, text, "" if few else "bad_bytes")
+
+    def _of_another(self, line: Line, raw: bytes) -> Line:
+        """A line of a file in old Russian; one that is none there may be in another encoding."""
+        if not _ODD.search(line.text) or len(raw) - len(raw.translate(None, _BEYOND_ASCII)) < SURE:
+            return line
+        costs = {name: russian_bigrams.cost(raw.decode(name, errors="replace")) for name in RUSSIAN}
+        other = min(RUSSIAN, key=costs.get)
+        if costs[other] > min(READS_AS_RUSSIAN, costs[self.encoding] - GAIN):
+            return line
+        return Line(line.number, raw.decode(other, errors="replace"), repair=f"line in {other}")
 
     def _old(self, raw: bytes) -> str:
         """The line in an old Russian encoding; one that a longer line has proved is enough for a word."""

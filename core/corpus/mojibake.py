@@ -40,12 +40,15 @@ _GOOD = f"А-яЁё—–\u00a0\u202f{SIGNS}"
 # before what is neither a small letter nor ASCII. Two searches, because each alone is five times faster than both.
 _STRANGE = re.compile(rf"[^\x00-\x7f{_GOOD}]")
 _CROWDED = re.compile(r"[А-ЯЁ–—][^\x00-\x7fа-яё\s]")
+_EAST_ASIAN = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7af\uff00-\uff60]")
+_FOREIGN = re.compile(f"(?:[\x00-\x7f\u00a0\u00c0-\u017f£©®°™{SIGNS}–—]|{_EAST_ASIAN.pattern})+")
 _BEYOND = re.compile(r"[^\x00-\x7f\s]")
 _LATIN, _OTHER = "a-zA-Z\u00c0-\u024f", "\u0370-\u052f"
 _MIXED = re.compile(f"[{_LATIN}][{_OTHER}]|[{_OTHER}][{_LATIN}]")
 # In a good line a quoted word is told from its quotes.
 _WORD = re.compile(r"(?<=[«„“])[^\x00-\x7f]{4,}?(?=[»“”])|(?![«„“])[^\x00-\x7f]{4,}")
 _RUSSIAN_WORD = re.compile("[А-ЯЁа-яё][а-яё]+|[А-ЯЁ]+")
+TELLING = 4  # East Asian letters that are no chance
 SPOILT = 1 / 50  # least share of such places among the characters beyond ASCII of a spoilt line
 
 
@@ -83,7 +86,7 @@ class Repairer:
             return line
         fixed = line
         for _ in range(STEPS):
-            better = (self._step(fixed) if is_spoilt(fixed) else None) or _by_ftfy(fixed)
+            better = (self._step(fixed) if is_spoilt(fixed) else None) or _by_ftfy(fixed) or _by_script(fixed)
             if better is None:
                 break
             fixed = better
@@ -95,7 +98,8 @@ class Repairer:
         # Text that decodes as UTF-8 at all is hardly chance; between eight-bit encodings anything decodes.
         for pairs, most in ((_TO_UTF8, 99.0), (_TO_EIGHT_BITS, READS_WELL)):
             decoded = [(pair, text) for pair in pairs if (text := _decoded(line, pair)) is not None]
-            decoded = [(pair, text) for pair, text in decoded if _reads_as_one_language(text, pair)]
+            twice = [(pair, text) for pair, once in decoded if (text := _decoded(once, pair)) is not None]
+            decoded = [(pair, text) for pair, text in decoded + twice if _reads_as_one_language(text, pair)]
             if not decoded:
                 continue
             now = russian_bigrams.cost(_beginning(line)) if now is None else now
@@ -125,6 +129,16 @@ def _by_ftfy(line: str) -> str | None:
     """The line by ftfy, which knows spoilt places inside good text and languages of Latin letters."""
     fixed = ftfy.fix_encoding(line) if is_bad(line) else line
     return fixed if len(fixed) < len(line) else None  # as many characters: control characters, which it guesses
+
+
+def _by_script(line: str) -> str | None:
+    """A line without Russian words that is UTF-8 as a whole and then in Latin or East Asian letters."""
+    for pair in _TO_UTF8:
+        text = _decoded(line, pair)
+        for found in (text, text and _decoded(text, pair)):
+            if found and _FOREIGN.fullmatch(found) and not 0 < len(_EAST_ASIAN.findall(found)) < TELLING:
+                return found
+    return None
 
 
 def _beginning(line: str) -> str:

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections import Counter
 
+GAP = r"[ .\u00a0\u2009\u202f\u2011\u2013-]"  # between the digits of a telephone number
 SMALL = 30  # numbers up to this one are rather those of a version
 PATTERNS = (
     ("key", re.compile(
@@ -12,19 +13,22 @@ PATTERNS = (
     )),
     ("key", re.compile(r"PuTTY-User-Key-File-\d.{5,8000}?(?:Private-MAC: \w+|\n\s*\n|\Z)", re.DOTALL)),
     ("key", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),
-    ("email", re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})*\.[a-zA-Zа-яА-Я]{2,24}\b")),
-    ("key", re.compile(
-        r"\b(?:sk-[A-Za-z0-9_-]{20,}|[sr]k_(?:live|test)_\w{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|"
-        r"github_pat_\w{30,}|AKIA[A-Z0-9]{16}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{20,}|AIza[\w-]{35}|\d{8,10}:AA[\w-]{32,33}|"
-        r"gsk_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}|pypi-A[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|dop_v1_[a-f0-9]{64}|"
-        r"vk1\.a\.[\w-]{40,}|y[0-3]_[\w-]{30,}|AQVN[\w-]{30,})(?![\w-])"
+    ("email", re.compile(
+        r"(?<![\w.+-])(?!git@)[\w.+-]{1,64}(?:@|\s?[\[(]\s?(?:at|собака)\s?[\])]\s?)(?!\dx\.)"
+        r"[\w-]{1,63}(?:\.[\w-]{1,63})*\.[a-zA-Zа-яА-Я]{2,24}\b"
     )),
     ("key", re.compile(
-        r"(?<=bearer )[\w.~+/=-]{24,}|(?:api[_-]?key|secret(?:[_-]?\w+)*|token|ключ api|токен)[\"']?\s*[:=]\s*[\"']?"
+        r"\b(?:sk-[A-Za-z0-9_-]{20,}|[sr]k_(?:live|test)_\w{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|"
+        r"github_pat_\w{30,}|A[KS]IA[A-Z0-9]{16}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{20,}|AIza[\w-]{35}|\d{8,10}:AA[\w-]{32,33}|"
+        r"gsk_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}|pypi-A[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|dop_v1_[a-f0-9]{64}|"
+        r"vk1\.a\.[\w-]{40,}|y[0-3]_[\w-]{30,}|AQVN[\w-]{30,}|AGE-SECRET-KEY-1[A-Z0-9]{50,})(?![\w-])"
+    )),
+    ("key", re.compile(
+        r"(?<=bearer )[\w.~+/=-]{24,}|(?<=authorization: basic )[\w+/]{12,}={0,2}|(?:api[_-]?key|secret[\w-]{0,40}|token|ключ api|токен)[\"']?\s*[:=]\s*[\"']?"
         r"(?=[\w/+.-]*\d)[\w/+.-]{20,}={0,2}|(?:password|passwd|пароль)[\"']?\s*[:=]\s*[\"']?(?=\S*\d)(?=\S*[^\W\d])[^\s\"',;]{6,64}",
         re.IGNORECASE,
     )),
-    ("snils", re.compile(r"(?<!\d)\d{3}-\d{3}-\d{3}[ -]\d{2}(?!\d)|(?<!\d)\d{11}(?!\d)")),
+    ("snils", re.compile(r"(?<!\d)\d{3}([ -])\d{3}\1\d{3}[ -]\d{2}(?!\d)|(?<!\d)\d{11}(?!\d)")),
     ("account", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b|(?<!\d)[34]\d{19}(?!\d)")),
     ("card", re.compile(
         r"(?<![\d-])(?:[2-6]\d{14,15}|[56]\d{17,18}|[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{4}(?:\1?\d{2,3})?|"
@@ -32,10 +36,10 @@ PATTERNS = (
     )),
     ("inn", re.compile(r"(?<!\d)(?:\d{12}|\d{10})(?!\d)")),
     ("phone", re.compile(
-        r"(?<![\d\w])(?:\+7|8|7(?=[ \u00a0(-]))[ \u00a0-]?\(?\d{3}\)?[ \u00a0-]?\d{3}[ \u00a0-]?\d{2}[ \u00a0-]?\d{2}(?!\d)"
+        rf"(?<![\d\w])(?:\+7|8|7(?=[ \u00a0(-])){GAP}?\(?\d{{3}}\)?{GAP}?\d{{3}}{GAP}?\d{{2}}{GAP}?\d{{2}}(?!\d)"
     )),
     ("phone", re.compile(r"(?<![\d\w])\+(?!7)\d{1,3}[ -]?\(?\d{2,4}\)?(?:[ -]?\d{2,4}){2,3}(?!\d)")),
-    ("phone", re.compile(r"(?<![\w-])\(?[2-9]\d\d\)?[ -][2-9]\d\d-\d{4}(?![\w-])")),  # of North America
+    ("phone", re.compile(r"(?<![\w-])\(?[2-9]\d\d\)?(?:[ -][2-9]\d\d-|\.[2-9]\d\d\.)\d{4}(?![\w-])")),  # of North America
     ("passport", re.compile(
         r"(?<!\d)\d{2} ?\d{2}(?: |-|, |,? ?(?:№|номер|no\.?) ?)?\d{6}(?!\d)|(?<![\w-])(?:\d{2} ?\d{7}|[A-Z]{1,2}\d{6,8})(?!\w)|"
         r"\b[IVXLC]{1,5}[ -][А-Я]{2} ?№? ?\d{6}(?!\d)",
@@ -45,20 +49,23 @@ PATTERNS = (
     ("ip", re.compile(r"(?<![\w.])(?<!\w/)(?:\d{1,3}\.){3}\d{1,3}(?![\w.])|(?<![\w:])(?:[0-9a-f]{1,4}:+){3,7}[0-9a-f]{1,4}(?![\w:])", re.I)),
 )  # fmt: skip
 KINDS = tuple(dict.fromkeys(kind for kind, _ in PATTERNS))
-_NUMBER = re.compile(r"\d(?:[ ()\u00a0-]{0,3}\d){4}")
+_NUMBER = re.compile(r"\d(?:[ ().\u00a0\u2009\u202f\u2011\u2013-]{0,3}\d){4}")
 # A text without these has none of the kind: searched first, for they are quick and most texts have none.
 _HINTS = {
     "key": re.compile(
-        r"sk-|[sr]k_|dop_v1|y\d_|hf_|gh[pousr]_|github_pat_|AKIA|AQVN|glpat-|gsk_|npm_|pypi-|SG\.|vk1|xox|AIza|eyJ|:AA|"
+        r"sk-|[sr]k_|dop_v1|y\d_|hf_|gh[pousr]_|github_pat_|A[KS]IA|AQVN|AGE-S|[Bb]asic|glpat-|gsk_|npm_|pypi-|SG\.|vk1|xox|AIza|eyJ|:AA|"
         r"-----BEGIN|PuTTY|[Bb]earer|BEARER|[Kk]ey|KEY|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Pp]assw|PASSW|[Пп]ароль|[Тт]окен|[Кк]люч"
     ),
-    "email": re.compile("@"),
+    "email": re.compile(r"@|[\[(]\s?(?:at|собака)\s?[\])]"),
     "ip": re.compile(r"\d\.\d+\.|:[0-9a-fA-F]{0,4}:"),
 }
-_CALLED = re.compile(r"(?<!\w)(?:тел|моб|phone|mobile|whatsapp|звони|call|номер телефона|т\.)", re.IGNORECASE)
+_CALLED = re.compile(
+    r"(?<!\w)(?:тел|моб|phone|mobile|whatsapp|звони|call|(?:мой|мо[её]м|е[её]|его) номер|номер телефона|т\.)",
+    re.IGNORECASE,
+)
 _DOCUMENT = re.compile(r"паспорт|passport|серия|удостоверени|свидетельств|водительск", re.IGNORECASE)
 _VERSION = re.compile(
-    r"(?:верси\w*|version|ver\.?|\bv\.?|релиз|release|сборк\w*|build|\bп\.|пункт\w*|раздел\w*|глав\w*|section|§|рис\.|табл\.|ядр\w+|kernel|linux|python|php|java|nginx|firmware|прошивк\w+|driver|драйвер\w*|гост|oid)\s*$",
+    r"(?:верси\w*|version|\bver\.?|chapter|\bv\.?|релиз|release|сборк\w*|build|\bп\.|пункт\w*|раздел\w*|глав\w*|section|§|рис\.|табл\.|ядр\w+|kernel|linux|python|php|java|nginx|firmware|прошивк\w+|driver|драйвер\w*|гост|oid)\s*$",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"\bip\b|\bdns\b|серв|server|host|хост|адрес|address|ping|//|@", re.IGNORECASE)
@@ -112,14 +119,14 @@ def _holds(kind: str, text: str, before: str) -> bool:
         return (
             not short
             or _CALLED.search(before) is not None
-            or re.fullmatch(r"[2-9]\d\d-[2-9]\d\d-\d{4}", text) is not None
+            or re.fullmatch(r"[2-9]\d\d([.-])[2-9]\d\d\1\d{4}", text) is not None
         )
     if kind == "inn":
         # Ten digits pass the checksum by chance in one of eleven: they need their name beside them.
         named = re.search(r"инн|inn", before, re.IGNORECASE) is not None
         return inn(digits) and (named or (len(digits) == 12 and digits[0] != 0 and len(set(digits)) > 3))
     if kind == "snils":
-        return snils(digits) and (not text.isdigit() or re.search("снилс", before, re.IGNORECASE) is not None)
+        return snils(digits) and ("-" in text or re.search("снилс", before, re.IGNORECASE) is not None)
     if kind == "passport":
         return _DOCUMENT.search(before) is not None
     return kind != "ip" or _is_address(text, before)

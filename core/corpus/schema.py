@@ -100,6 +100,8 @@ def _check_beside(value: dict, notes: list[str]) -> None:
     for name in LABELS:
         if value.get(name) in (False, "False", "false") and type(value[name]) in (bool, str):
             raise Unfit("unwanted_reply", name)
+    if {"prompt", "completion", "label"} <= value.keys() and value["label"] in (0, "0") and value["label"] is not False:
+        raise Unfit("unwanted_reply", "label")
     if value.get("tools"):
         notes.append("tools_dropped")
 
@@ -166,6 +168,7 @@ def _pair(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[d
     if turn_lists.is_list_of_turns(asked):  # the prompt is a chat
         answer = answer if turn_lists.is_list_of_turns(answer) else [{"role": "assistant", "content": answer}]
         return turn_lists.read(asked, roles, notes) + turn_lists.read(answer, roles, notes)
+    answer = _of_several(answer, value, notes)
     parts = [content.text_of(value.get(key), notes).strip("\n") for key in asks]
     ask = "\n\n".join(part for part in parts if part.strip())
     reply = content.text_of(answer, notes)
@@ -177,6 +180,16 @@ def _pair(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[d
     contents = [*_history(value.get(mapping.get("history", "")), notes), ask, reply]
     turns = [{"role": ("user", "assistant")[at % 2], "content": said} for at, said in enumerate(contents)]
     return _system(value, mapping, notes) + turns
+
+
+def _of_several(answer: object, value: dict, notes: list[str]) -> object:
+    """The reply where several are given, of which the best stands first, or the number of one of the choices."""
+    if isinstance(answer, list) and len(answer) > 1 and all(isinstance(one, str) for one in answer):
+        notes += ["branches_dropped"] * (len(answer) - 1)
+        return answer[0]
+    choices = value.get("choices")
+    numbered = type(answer) is int and isinstance(choices, list) and 0 <= answer < len(choices)
+    return choices[answer] if numbered else answer
 
 
 def _history(before: object, notes: list[str]) -> list[str]:

@@ -46,7 +46,9 @@ def of(values: list) -> str:
 
 
 def _only_string(record: dict) -> str | None:
-    names = [key for key, value in record.items() if isinstance(value, str) and key not in schema.OURS]
+    strings = [key for key, value in record.items() if isinstance(value, str) and key not in schema.OURS]
+    # In a table numbers and dates are strings as well.
+    names = [key for key in strings if any(map(str.isalpha, record[key]))] if len(strings) > 1 else strings
     return names[0] if len(names) == 1 else None
 
 

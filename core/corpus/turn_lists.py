@@ -85,11 +85,24 @@ def each(turns: object) -> list[tuple[object, object, dict]]:
         raise Unfit("empty_chat")
     if all(isinstance(pair, list) and len(pair) == 2 for pair in turns):  # pairs of a question and an answer
         turns = [said for pair in turns for said in pair]
+    if (pairs := [_pair(turn) for turn in turns]) and all(pairs):
+        turns = [turn for pair in pairs for turn in pair]
     if not any(isinstance(turn, dict) for turn in turns):  # a bare list: question, answer, question, answer
         if not all(isinstance(turn, str) for turn in turns) or len(turns) < 2:
             raise Unfit("turns_unreadable")
         return [(("user", "assistant")[index % 2], said, {}) for index, said in enumerate(turns)]
     return [_fields(turn) for turn in turns]
+
+
+def _pair(turn: object) -> list[dict]:
+    """The turns of an object with a question and its answer, as those of XTuner and MOSS; none of another."""
+    names = {plain(key): key for key in turn} if isinstance(turn, dict) else {}
+    asked, answer = first(names, "ask") or first(names, "input"), first(names, "answer")
+    if first(names, "role") is not None or asked is None or answer is None:
+        return []
+    system = first(names, "system")
+    said = (("system", turn.get(system)), ("user", turn[asked]), ("assistant", turn[answer]))
+    return [{"role": role, "content": words} for role, words in said if words or role != "system"]
 
 
 def _fields(turn: object) -> tuple[object, object, dict]:

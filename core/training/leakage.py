@@ -11,7 +11,7 @@ from .corpus_rows import mark, plain
 ENOUGH = 100  # characters of replies that are compared alone; shorter ones together with what was asked
 SHINGLE = 3  # words
 ALIKE = 0.6  # share of a held-out row's shingles that one training row has
-MOST_ALIKE = 50  # held-out rows that share a shingle; one that more have belongs to a template
+MOST_ALIKE, SHARE, FEWEST = 50, 4, 3  # one that more held-out rows have, or a quarter of them, belongs to a template
 MOST_ROWS = 200_000  # training rows that are looked at, which takes seconds
 
 
@@ -37,7 +37,14 @@ class _Index:
         for number, row in enumerate(held_out):
             for shingle in _shingles(row):
                 having[shingle].append(number)
-        self.having = {shingle: numbers for shingle, numbers in having.items() if len(numbers) <= MOST_ALIKE}
+        most = min(MOST_ALIKE, max(FEWEST, len(held_out) // SHARE))
+        rare = Counter(number for numbers in having.values() if len(numbers) <= most for number in numbers)
+        self.having: dict[tuple, list[int]] = {}
+        for shingle, numbers in having.items():
+            if len(numbers) > most:  # a row that has nothing else is compared by it
+                numbers = [number for number in numbers if rare[number] < 2 and len(numbers) <= MOST_ALIKE]
+            if numbers:
+                self.having[shingle] = numbers
         self.sizes = Counter(number for numbers in self.having.values() for number in numbers)
 
     def near(self, row: dict) -> set[int]:

@@ -9,10 +9,21 @@ from collections.abc import Iterator
 from core.corpus.formats import markup
 from core.corpus.sources import Bad, Record
 
-CITATION = re.compile("(?: (?=\ue200[^\ue201]*\ue201[.,;:!?]))?\ue200[^\ue201]*\ue201")
+CITATION = re.compile(
+    "(?: (?=\ue200[^\ue201]*\ue201[.,;:!?]))?\ue200[^\ue201]*\ue201|"
+    r" ?【\d+(?::\d+)?†[^】\n]*】| ?:contentReference\[oaicite:\d+\](?:\{[^{}\n]*\})?"
+)
+ARTIFACT = re.compile(r"<antArtifact\b([^>]*)>\n?(.*?)\n?</antArtifact>", re.DOTALL)
+THINKING = re.compile(r"<antThinking>.*?</antThinking>\s*", re.DOTALL)
 HIDDEN = ("user_editable_context", "model_editable_context")  # what the person told of themselves once for all chats
 THOUGHTS = ("thoughts", "reasoning_recap")
 GEMINI_CHAT = re.compile(r"gemini\.google\.com/(?:u/\d/)?app/[0-9a-f]{8,}")
+LANGUAGES = {
+    "text/html": "html",
+    "image/svg+xml": "svg",
+    "application/vnd.ant.react": "jsx",
+    "application/vnd.ant.mermaid": "mermaid",
+}
 PROMPTED = re.compile(
     r"(?:Prompted|Asked|Said|Запрос|Вы (?:спросили|ввели запрос|отправили запрос)|Отправлен запрос)[:\s]\s*",
 )
@@ -109,20 +120,42 @@ def _claude_turn(message: dict, notes: list[str]) -> dict | None:
     text = "\n\n".join(filter(None, (_claude_block(block, notes) for block in message.get("content") or [])))
     if not text and isinstance(message.get("text"), str):
         text = message["text"]
+    read = set()
     for attached in message.get("attachments") or []:  # a text that was pasted is a part of the question
         if isinstance(attached, dict) and isinstance(attached.get("extracted_content"), str):
             text = "\n\n".join(filter(None, (text, attached["extracted_content"])))
+            read.add(attached.get("file_name"))
         else:
             notes.append("media_dropped")
-    notes += ["media_dropped"] * len(message.get("files") or [])
+    files = [
+        file for file in message.get("files") or [] if not isinstance(file, dict) or file.get("file_name") not in read
+    ]
+    notes += ["media_dropped"] * len(files)
     role = "user" if message["sender"] == "human" else "assistant"
-    return _turn(role, text, bool(message.get("files")))
+    return _turn(role, _without_tags(text, notes) if role == "assistant" else text, bool(files))
+
+
+def _without_tags(text: str, notes: list[str]) -> str:
+    """A reply with its artifacts as blocks of code or as texts, as older exports have them between tags."""
+    if "<ant" not in text:
+        return text
+
+    def block(found: re.Match) -> str:
+        kind, language = (re.search(rf'\b{name}="([^"]*)"', found[1]) for name in ("type", "language"))
+        return _block(kind[1] if kind else "", language[1] if language else "", found[2])
+
+    text, count = THINKING.subn("", text)
+    notes += ["thoughts_dropped"] * count
+    return ARTIFACT.sub(block, text)
 
 
 def _claude_block(block: object, notes: list[str]) -> str:
     kind = block.get("type") if isinstance(block, dict) else None
     if kind in ("text", "voice_note") and isinstance(block.get("text"), str):
         return block["text"]
+    given = block.get("input") if kind == "tool_use" and block.get("name") == "artifacts" else None
+    if isinstance(given, dict) and isinstance(given.get("content"), str):  # a new artifact, or all of it once more
+        return _block(str(given.get("type") or ""), str(given.get("language") or ""), given["content"])
     if kind == "thinking":
         notes.append("thoughts_dropped")
     elif kind in ("tool_use", "tool_result"):
@@ -130,6 +163,13 @@ def _claude_block(block: object, notes: list[str]) -> str:
     elif kind not in (None, "text", "flag"):
         notes.append("media_dropped")
     return ""
+
+
+def _block(kind: str, language: str, said: str) -> str:
+    """An artifact: a text as it is, code in a fence."""
+    if kind in ("text/markdown", "text/plain"):
+        return said
+    return f"```{language or LANGUAGES.get(kind, '')}\n{said}\n```"
 
 
 def is_gemini(value: object) -> bool:

@@ -11,18 +11,21 @@ from core.corpus import documents, encodings
 from core.corpus.formats import office, turn_rows
 from core.corpus.formats.arrow import ARROW, PARQUET
 from core.corpus.formats.discord import DISCORD
+from core.corpus.formats.fb2 import FB2
 from core.corpus.formats.json_files import JSON, JSONL
 from core.corpus.formats.man_pages import MAN_PAGE
-from core.corpus.formats.markup import FB2, HTML
+from core.corpus.formats.markup import HTML
 from core.corpus.formats.messenger_pages import MESSENGER_PAGE
 from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
 from core.corpus.formats.sillytavern import SILLYTAVERN
+from core.corpus.formats.slides import PPTX
 from core.corpus.formats.subtitles import SUBTITLES
 from core.corpus.formats.table import CSV
 from core.corpus.formats.takeout_page import TAKEOUT_PAGE
 from core.corpus.formats.whatsapp import WHATSAPP
+from core.corpus.formats.word import DOCX
 from core.corpus.formats.zip_files import EPUB, TAR, ZIP
 from core.corpus.sources import Bad, Format, PackedTooMuch, Record, Source
 
@@ -30,6 +33,8 @@ BINARY_FORMATS = (
     PARQUET,
     ARROW,
     PDF,
+    DOCX,
+    PPTX,
     *office.FORMATS,
     EPUB,
     ZIP,

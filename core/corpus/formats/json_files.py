@@ -23,6 +23,9 @@ BOXES = ("data", "rows", "examples", "train", "items", "records", "conversations
 LONGEST_LITERAL = 4_000_000  # characters; Python's parser needs a hundred times as much memory
 _PYTHON = re.compile(r"\s*(?:\[\s*)*\{\s*'")
 _DECODER, _BETWEEN = json.JSONDecoder(strict=False), re.compile(r"[\s,]*")
+# What people write by hand, and JSON does not allow: comments, and a comma behind the last one.
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*+")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
 _MARK = re.compile(r'["{}]|\\.', re.DOTALL)
 
 
@@ -176,6 +179,8 @@ def parsed(text: str, place: str, repairs: tuple[str, ...] = ()) -> Record | Bad
     except RecursionError:
         return Bad(place, "nested_too_deep", text[:200])
     except ValueError:
+        if (value := _by_hand(text)) is not None:
+            return parsed(orjson.dumps(value).decode(), place, repairs)
         if (value := _literal(text)) is None:
             return Bad(place, "python_literal" if _PYTHON.match(text) else "bad_json", text[:200])
         return Record(place, value, (*repairs, "python_literal"))
@@ -190,6 +195,19 @@ def parsed(text: str, place: str, repairs: tuple[str, ...] = ()) -> Record | Bad
             return Bad(place, "bad_json", text[:200])
         repairs = (*repairs, "lone_surrogate")
     return Record(place, value, repairs)
+
+
+def _by_hand(text: str) -> list | dict | None:
+    """The value of a JSON text with comments and commas too many; None where it is none, or has a key twice."""
+    if len(text) > LONGEST_LITERAL or not re.search(r",\s*[}\]]|//|/\*", text):
+        return None
+    for sign in (_COMMENT, _LAST_COMMA):
+        text = sign.sub(lambda found: found[1] or "", text)
+    try:
+        value = orjson.loads(text)
+        return None if _has_twins(_with_twins(text)) else value
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_whole(source: Source) -> Iterator[Record | Bad]:

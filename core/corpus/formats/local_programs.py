@@ -12,7 +12,7 @@ DETAILS = re.compile(r'<details\s+type="(\w+)"[^>]*>(.*?)</details>\s*', re.DOTA
 SUMMARY = re.compile(r"<summary>.*?</summary>\s*", re.DOTALL)
 VISIBLE = "<|BEGIN-VISIBLE-CHAT|>"  # stands where text-generation-webui has a greeting and no question
 ROLES = ("user", "assistant", "system")
-KOBOLD_CHAT = 3  # opmode: 1 a story, 2 an adventure, 3 a chat, 4 instructions
+KOBOLD_CHAT, KOBOLD_INSTRUCT = 3, 4  # opmode: 1 a story, 2 an adventure, 3 a chat, 4 instructions
 
 
 def _turn(role: object, said: str, seen: bool = False) -> list[dict]:
@@ -191,7 +191,11 @@ def _kobold(chat: dict, notes: list[str]) -> dict | None:
     memory = _turn("system", str(chat.get("memory") or "").strip())
     if "{{[OUTPUT]}}" in story:
         return {"messages": memory + _kobold_turns(story, {"{{[INPUT]}}": "user", "{{[OUTPUT]}}": "assistant"})}
-    if isinstance(settings, dict) and settings.get("opmode") == KOBOLD_CHAT:
+    settings = settings if isinstance(settings, dict) else {}
+    tags = [str(settings.get(f"instruct_{name}tag") or "").replace("\\n", "\n").strip() for name in ("start", "end")]
+    if settings.get("opmode") == KOBOLD_INSTRUCT and all(tags) and all(tag in story for tag in tags):
+        return {"messages": memory + _kobold_turns(story, dict(zip(tags, ROLES, strict=False)))}
+    if settings.get("opmode") == KOBOLD_CHAT:
         names = {str(settings.get("chatname") or "User"): "user"}
         opponents = str(settings.get("chatopponent") or "KoboldAI").split("||$||")
         names |= {name: "assistant" for name in opponents if name}

@@ -1,4 +1,4 @@
-"""HTML pages and FictionBook 2, paragraph by paragraph; damaged markup is read as far as it makes sense."""
+"""HTML pages, paragraph by paragraph; damaged markup is read as far as it makes sense."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ FRAGMENT = re.compile(
 )
 _BLOCKS = (
     "p div section article body li ul ol dl dt dd table tr blockquote pre h1 h2 h3 h4 h5 h6 title header "
-    "footer figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite"
+    "footer figure figcaption main aside form fieldset hr br v stanza poem subtitle epigraph text-author cite "
+    "summary details caption address center legend"
 )
 STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
 # They stand for the mark of a list item, before cells, for a step of indent and after the number of an item until the
@@ -31,6 +32,8 @@ NOTE = re.compile(
 PRE, PRE_END, CODED = "\ue0f6", "\ue0f7", "\ue0f8"
 CODES = ("code", "span", "kbd", "samp", "tt", "var")
 _SET = re.compile(f"{PRE}([^{PRE_END}]*){PRE_END}?")
+DEEPEST = 12  # steps of indent
+RAISED_MOST = 12  # characters
 CELL_LINES = 300  # characters of a cell that becomes one line
 MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
@@ -39,7 +42,12 @@ NAVIGATION = re.compile(r"nav|nav[-_]?(?:header|footer|bar|menu)|navigation|brea
 SITE = re.compile(
     r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)|toctree-wrapper|(?:table-of-)?contents"
 )
-_SKIPPED = "script style head nav noscript template svg binary iframe button select description"
+# Raised and lowered digits and signs have characters of their own: 10<sup>6</sup> is not 106.
+RAISED = {
+    "sup": str.maketrans("0123456789+-−=()n", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁼⁽⁾ⁿ"),
+    "sub": str.maketrans("0123456789+-−=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₌₍₎"),
+}
+_SKIPPED = "script style head nav noscript template svg binary iframe button select textarea description rt rp"
 BLOCKS, SKIPPED = frozenset(_BLOCKS.split()), frozenset(_SKIPPED.split())
 
 
@@ -57,6 +65,8 @@ class _Words(HTMLParser):
         self.site: list[list] = []  # [tag, how deep in elements of it, its first part, self.links before it, share]
         self.skipped: list[str] = []
         self.pre = self.cells = self.cell = 0
+        self.raised: list[int] = []  # where each sup and sub begins that is open
+        self.formula, self.tex = -1, ""  # where the formula begins that is open, and what it is in TeX
         self.title = ""
         self.in_title = False
 
@@ -79,7 +89,8 @@ class _Words(HTMLParser):
             self.cell = len(self.parts)
         self.cells = 0 if tag == "tr" else self.cells
         if tag in ("ol", "ul"):
-            self.lists.append([tag, 0])
+            start = str(dict(attrs).get("start") or "")
+            self.lists.append([tag, int(start) - 1 if start.isdecimal() and len(start) < 6 else 0])
         self.parts.append(self._item(dict(attrs)) if tag == "li" else STARTS.get(tag, "\n\n" if tag in BLOCKS else ""))
         self._open_inside(tag, dict(attrs))
 
@@ -94,6 +105,13 @@ class _Words(HTMLParser):
         elif tag in CODES and self.pre:
             self.parts.append(CODED)
         self.pre += tag == "pre"
+        if tag in RAISED:
+            self.raised.append(len(self.parts))
+        if tag == "math":
+            self.formula, self.tex = len(self.parts), attrs.get("alttext") or ""
+        if tag == "annotation" and self.formula >= 0:
+            self.skipped.append(tag)
+            self.tex = self.tex or ("" if "tex" in (attrs.get("encoding") or "") else " ")
 
     def _item(self, attrs: dict) -> str:
         """The mark of the next item of the innermost list; a note has the number by which the text refers to it."""
@@ -103,7 +121,7 @@ class _Words(HTMLParser):
         if NOTE.search(f"{attrs.get('role') or ''} {attrs.get('epub:type') or ''} #{attrs.get('id') or ''}"):
             return f"\n\n[{self.lists[-1][1]}{NUMBERED}"
         number = f"{self.lists[-1][1]}{NUMBERED}" if self.lists[-1][0] == "ol" else ""
-        return "\n" + INDENT * (len(self.lists) - 1) + ITEM + number
+        return "\n" + INDENT * min(len(self.lists) - 1, DEEPEST) + ITEM + number
 
     def _open_site(self, tag: str, attrs: dict) -> None:
         if self.site and self.site[-1][0] == tag:
@@ -142,6 +160,8 @@ class _Words(HTMLParser):
         self.in_title &= tag != "title"
         if tag == "body":
             self.skipped.clear()
+        while tag == "ruby" and self.skipped and self.skipped[-1] in ("rt", "rp"):  # which need no end of their own
+            self.skipped.pop()
         if tag in self.skipped:
             while self.skipped.pop() != tag:
                 pass
@@ -162,12 +182,32 @@ class _Words(HTMLParser):
             apart = not next((part for part in reversed(self.parts[: self.reference]) if part), "").endswith(" ")
             self.parts[self.reference :] = [" " * apart + f"[{number}]"]
             self.reference = -1
+        if tag in RAISED and self.raised:
+            start = self.raised.pop()
+            if self.reference < 0:
+                self._raise(tag, start)
+        if tag == "math" and self.formula >= 0:
+            tex = re.sub(r"^\{\\(?:display|text)style (.*)\}$", r"\1", self.tex.strip(), flags=re.DOTALL)
+            self.parts[self.formula :] = [f"${tex}$"] if tex else self.parts[self.formula :]
+            self.formula = -1
         if tag == "pre" and self.pre == 1:
             self.parts.append(PRE_END)
         if tag in ("ol", "ul") and self.lists:
             self.lists.pop()
         if tag in BLOCKS and tag not in ("tr", "br", "v"):
             self.parts.append("\n" if tag == "li" or (tag in ("ol", "ul") and self.lists) else "\n\n")
+
+    def _raise(self, tag: str, start: int) -> None:
+        """What stands above or below its line, in characters that say so, or behind the sign that says so in TeX."""
+        words, before = "".join(self.parts[start:]).strip(), "".join(self.parts[:start][-3:])[-1:]
+        if (signs := raised(tag, words)) != words:
+            self.parts[start:] = [signs]
+        elif before.isalpha() or before == ")":
+            sign = "^" if tag == "sup" else "_"
+            if re.fullmatch("[a-z]", words):
+                self.parts[start:] = [sign + words]
+            elif re.fullmatch(r"[\w.]+(?:[-+−*/][\w.]+)+", words):
+                self.parts[start:] = [f"{sign}({words})"]
 
     def text(self) -> str:
         """The text of what the page marks as its main part, where that is a good part of all; else all text."""
@@ -176,6 +216,8 @@ class _Words(HTMLParser):
         return main if len(main.strip()) >= max(MAIN, len(whole.strip()) / 2) else whole
 
     def handle_data(self, data):
+        if self.skipped and self.skipped[-1] == "annotation" and self.tex != " ":
+            self.tex += data
         if self.in_title:
             self.title += data
         if self.linked and (data.strip() in PERMALINKS or BACK.fullmatch(data.strip())):
@@ -187,6 +229,12 @@ class _Words(HTMLParser):
                 ("\n", "# ", "] ")
             )
             self.parts.append(words.lstrip(" ") if begins else words)
+
+
+def raised(tag: str, words: str) -> str:
+    """Digits and signs above or below the line; other words as they are."""
+    fits = set(map(ord, words)) <= RAISED[tag].keys() and len(words) <= RAISED_MOST
+    return words.translate(RAISED[tag]) if fits else words
 
 
 def _is_reference(attrs: dict) -> bool:
@@ -247,25 +295,6 @@ def read_html(source: Source) -> Iterator[Record | Bad]:
     yield from of_page(encodings.read_text(source, source.encoding), "1")
 
 
-def read_fb2(source: Source) -> Iterator[Record | Bad]:
-    """The words of the bodies of FictionBook 2, the usual format of Russian e-books."""
-    book = encodings.read_text(source, source.encoding)
-    title = re.search(r"<book-title>(.*?)</book-title>", book, re.DOTALL)
-    body = book[max(0, book.find("<body")) :]
-    body = re.sub(r"<title>\s*<p>([\w*]{1,4})</p>\s*</title>\s*<p>", r"<p>[\1] ", body)  # of a note its number
-    body = re.sub(r"<title>(.*?)</title>", _heading, body, flags=re.DOTALL)
-    for record in of_page(body, "1"):
-        if isinstance(record, Record) and title:
-            record.value["title"] = title.group(1).strip()[:200]
-        yield record
-
-
-def _heading(title: re.Match) -> str:
-    """A heading in the place of a title, whose lines are paragraphs."""
-    lines = re.findall(r"<p\b[^>]*>(.*?)</p>", title[1], re.DOTALL) or [title[1]]
-    return f"<h2>{'. '.join(line.strip() for line in lines)}</h2>"
-
-
 def _is_html(source: Source, head: str) -> bool:
     if HTML_STARTS.match(head):
         return True
@@ -275,4 +304,3 @@ def _is_html(source: Source, head: str) -> bool:
 
 
 HTML = Format("html", _is_html, read_html)
-FB2 = Format("fb2", lambda source, head: "<FictionBook" in head, read_fb2)

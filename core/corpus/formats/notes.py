@@ -56,10 +56,11 @@ def read_markdown(source: Source) -> Iterator[Record | Bad]:
 
 def front_matter(text: str) -> tuple[dict[str, str], str]:
     """The plain `key: value` pairs of a note's front matter, and the note without it."""
-    block = re.match(r"---[ \t]*\n(.*?\n)?---[ \t]*(?:\n|$)", text, re.DOTALL)
-    if not block or (block.group(1) and not re.search(r"^[\w -]+:", block.group(1), re.MULTILINE)):
+    block = re.match(r"(---|\+\+\+)[ \t]*\n(.*?\n)?\1[ \t]*(?:\n|$)", text, re.DOTALL)
+    sign = ":" if not block or block[1] == "---" else " *="  # the other is TOML, of Hugo
+    if not block or (block[2] and not re.search(rf"^[\w -]+{sign}", block[2], re.MULTILINE)):
         return {}, text
-    pairs = re.findall(r"^([\w-]+):[ \t]*(.+)$", block.group(1) or "", re.MULTILINE)
+    pairs = re.findall(rf"^([\w-]+){sign}[ \t]*(.+)$", block[2] or "", re.MULTILINE)
     return {key: value.strip().strip("\"'") for key, value in pairs}, text[block.end() :]
 
 

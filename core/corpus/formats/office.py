@@ -1,23 +1,18 @@
-"""Office files: tables of XLSX and ODS, texts of DOCX, ODT, PPTX and RTF, slides with what the speaker says."""
+"""Office files: tables of XLSX and ODS, texts of ODT and RTF. Those of Word and slides have modules of their own."""
 
 import re
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime, time
 from functools import partial
-from itertools import count
+from itertools import zip_longest
 from xml.etree import ElementTree
 
-from core.corpus import documents, sources
+from core.corpus import documents, schema, sources
 from core.corpus.formats import markup
 from core.corpus.sources import Bad, Format, Record, Source
 
 LARGEST = 256 * 2**20  # bytes of a part of a file, unpacked
-CODE, PLAIN = ("Source Code", "Code"), ("HTML Preformatted", "Preformatted Text", "Plain Text")  # styles of paragraphs
-STYLES = "\n".join([  # https://github.com/mwilliamson/mammoth.js#writing-style-maps
-    "p[style-name='Title'] => h1:fresh", "p[style-name='Subtitle'] => p:fresh",
-    *(f"p[style-name='{name}'] => pre{'.code' * (name in CODE)}:separator('\\n')" for name in (*CODE, *PLAIN)),
-])  # fmt: skip
 PRE = "\ue0f8"  # around a paragraph of ODT that is set line by line
 SET, TITLES = ("Preformatted_20_Text", "Source_20_Code", "Code"), ("Title",)
 LISTED = r" *(?:- |\d{1,3}[.)] )"
@@ -26,7 +21,7 @@ LONGEST_NOTE = 1 << 16  # characters of the RTF of a footnote
 PROSE = 5  # words of a cell that names no column
 MOST_REPEATED = 1000  # cells or rows that a sheet of ODS says stand there once more
 EMPTY_ROWS = 10_000  # in a row, after which nothing more is looked for
-WORD, XLSX, SLIDES = "word/document.xml", "xl/workbook.xml", "ppt/presentation.xml"
+XLSX = "xl/workbook.xml"
 ODF = b"mimetypeapplication/vnd.oasis.opendocument."
 
 
@@ -41,7 +36,7 @@ def holds(member: str, source: Source, head: bytes) -> bool:
         return False
 
 
-def _check(archive: zipfile.ZipFile) -> None:
+def check(archive: zipfile.ZipFile) -> None:
     """Refuse an archive of which a part unpacks to far more than any document does."""
     for member in archive.infolist():
         if member.file_size > max(sources.BOMB_FREE, member.compress_size * sources.BOMB_RATIO):
@@ -54,43 +49,13 @@ def part(archive: zipfile.ZipFile, member: str, most: int = LARGEST) -> bytes:
         return stream.read(most)
 
 
-def read_docx(source: Source) -> Iterator[Record | Bad]:
-    """Headings, lists, tables, footnotes and text boxes of a Word document, as of a page."""
-    import mammoth  # noqa: PLC0415 - a library for one format
-
-    with source.on_disk() as path, zipfile.ZipFile(path) as archive:
-        _check(archive)
-        try:
-            with path.open("rb") as file:
-                no_image = mammoth.images.img_element(lambda image: {})
-                page = mammoth.convert_to_html(file, convert_image=no_image, style_map=STYLES).value
-        except Exception:  # a damaged one gives what its paragraphs have
-            page = _paragraphs(part(archive, WORD).decode("utf-8", errors="replace"))
-    # A footnote's number in the text, and the arrow that leads back to it.
-    page = re.sub(r"<sup><a [^>]*note-ref[^>]*>\[(\d+)\]</a></sup>", r" [\1]", page)
-    page = re.sub(r' ?<a href="#[^"]*note-ref-[^"]*">↑</a>', "", page)
-    number = count(1)
-    page = re.sub(r'<li id="(?:foot|end)note-[^"]*">\s*(?:<p>)?\s*', lambda _: f"<p>[{next(number)}] ", page)
-    text, _ = markup.text_of(page)
-    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
-
-
-def _paragraphs(xml: str) -> str:
-    """A page of the paragraphs of document.xml, whether or not it is whole."""
-    paragraphs = []
-    for piece in re.split(r"</w:p\s*>", xml):
-        piece = re.sub(r"<w:(?:tab|br|cr)\b[^>]*/>", "<w:t> </w:t>", piece)
-        paragraphs.append("".join(re.findall(r"<w:t(?:\s[^>]*)?>(.*?)</w:t>", piece, re.DOTALL)))
-    return "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph.strip())
-
-
 def read_xlsx(source: Source) -> Iterator[Record | Bad]:
     """The rows of each sheet under its header; formulas are read as what they gave."""
     import openpyxl  # noqa: PLC0415 - a library for one format
 
     with source.on_disk() as path:
         with zipfile.ZipFile(path) as archive:
-            _check(archive)
+            check(archive)
         with path.open("rb") as file:
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             try:
@@ -116,8 +81,9 @@ def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
         below += 1
         if below == 1 and len(words) == 1 and len(words[0].split()) >= PROSE:  # no header: texts from the first row on
             header = ["text"]
-        elif below == 1 or (below == 2 and len(list(filter(None, header))) == 1 < len(list(filter(None, words)))):
-            header = words
+        elif below == 1 or (below == 2 and _is_header_below(header, words)):
+            over = header if sum(map(bool, header)) > 1 else []  # not a title
+            header = [word or above for word, above in zip_longest(words, over, fillvalue="")]
             continue
         while len(words) > len(header) and not words[-1]:
             words.pop()
@@ -126,6 +92,16 @@ def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
             continue
         values = zip(header, words, strict=False)
         yield Record(f"{title}!{number}", {name: word for name, word in values if name and word})
+
+
+def _is_header_below(header: list[str], words: list[str]) -> bool:
+    """Whether the second row names the columns: below a title, or below names that stand over several columns each."""
+    named = list(filter(None, header))
+    if len(named) == 1 < len(list(filter(None, words))):
+        return True
+    over = len(named) < len(header) and len(header) <= len(words)
+    known = [schema.guess(dict.fromkeys(filter(None, names), "x"))["schema"] for names in (header, words)]
+    return over and known[0] == "" and known[1] != ""
 
 
 def _cell(cell: object) -> str:
@@ -147,11 +123,11 @@ def _content(source: Source) -> ElementTree.Element:
         return ElementTree.fromstring(part(archive, "content.xml"))
 
 
-def _name(element: ElementTree.Element) -> str:
+def name_of(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _attribute(element: ElementTree.Element, name: str) -> str:
+def attribute(element: ElementTree.Element, name: str) -> str:
     return next((value for key, value in element.attrib.items() if key.rpartition("}")[2] == name), "")
 
 
@@ -159,8 +135,11 @@ def read_odt(source: Source) -> Iterator[Record | Bad]:
     """Headings, paragraphs, lists, tables and notes of a text of LibreOffice; what was deleted stays deleted."""
     blocks, notes, content = [], [], _content(source)
     styles = _Styles(content)
+    for span in content.iter():
+        if name_of(span) == "span" and (signs := styles.raised.get(attribute(span, "style-name"))):
+            span.text = markup.raised(signs, span.text or "")
     for element in content.iter():
-        if _name(element) == "text" and len(element):
+        if name_of(element) == "text" and len(element):
             blocks = list(_blocks(element, notes, styles))
     text = "\n\n".join(block for block in [*blocks, *notes] if block.strip())
     text = markup.marked(text.replace(f"{PRE}\n\n{PRE}", "\n"))
@@ -174,17 +153,21 @@ class _Styles:
     def __init__(self, content: ElementTree.Element):
         self.numbered: set[tuple[str, int]] = set()  # (list style, level)
         self.parents: dict[str, str] = {}  # of automatic styles
+        self.raised: dict[str, str] = {}  # styles of what stands above or below its line -> sup or sub
         for style in content.iter():
-            if _name(style) == "list-style":
-                levels = (level for level in style if _name(level) == "list-level-style-number")
-                formats = {int(_attribute(level, "level") or 1) for level in levels if _attribute(level, "num-format")}
-                self.numbered |= {(_attribute(style, "name"), level) for level in formats}
-            elif _name(style) == "style":
-                self.parents[_attribute(style, "name")] = _attribute(style, "parent-style-name")
+            if name_of(style) == "list-style":
+                levels = (level for level in style if name_of(level) == "list-level-style-number")
+                formats = {int(attribute(level, "level") or 1) for level in levels if attribute(level, "num-format")}
+                self.numbered |= {(attribute(style, "name"), level) for level in formats}
+            elif name_of(style) == "style":
+                self.parents[attribute(style, "name")] = attribute(style, "parent-style-name")
+                position = next((place for inner in style if (place := attribute(inner, "text-position"))), "")
+                if position.startswith(("sup", "sub", "-")) or re.match("[1-9]", position):
+                    self.raised[attribute(style, "name")] = "sub" if position.startswith(("sub", "-")) else "sup"
 
     def of(self, paragraph: ElementTree.Element) -> str:
         """The style that a person gave a paragraph."""
-        name = _attribute(paragraph, "style-name")
+        name = attribute(paragraph, "style-name")
         return self.parents.get(name) or name
 
 
@@ -192,22 +175,22 @@ def _blocks(
     parent: ElementTree.Element, notes: list[str], styles: _Styles, lists: tuple[str, ...] = (), lead: str = ""
 ) -> Iterator[str]:
     """The blocks of an element; `lists` has the styles of the lists around it, `lead` the mark of its list item."""
-    number = int(start) if (start := _attribute(parent, "start-value")).isdecimal() else 1
+    number = int(start) if (start := attribute(parent, "start-value")).isdecimal() else 1
     for element in parent:
-        name = _name(element)
+        name = name_of(element)
         if name == "h":
-            level = _attribute(element, "outline-level")
+            level = attribute(element, "outline-level")
             yield "#" * min(6, int(level) if level.isdecimal() else 1) + " " + _words(element, notes)
         elif name == "p":
             words, style = _words(element, notes), styles.of(element)
             if style in TITLES and words.strip():
                 words = f"# {words}"
             yield f"{PRE}{words}{PRE}" if style in SET and not lists else lead + words
-            boxes = (box for box in element.iter() if _name(box) == "text-box")
+            boxes = (box for box in element.iter() if name_of(box) == "text-box")
             yield from (block for box in boxes for block in _blocks(box, notes, styles))
             lead = ""
         elif name == "list":
-            style = _attribute(element, "style-name") or (lists[-1] if lists else "")
+            style = attribute(element, "style-name") or (lists[-1] if lists else "")
             yield from _blocks(element, notes, styles, (*lists, style))
         elif name in ("list-item", "list-header"):
             ordered = (lists[-1], len(lists)) in styles.numbered if lists else False
@@ -223,13 +206,13 @@ def _blocks(
 
 def _table(table: ElementTree.Element, notes: list[str]) -> Iterator[list[str]]:
     for row in table.iter():
-        if _name(row) != "table-row":
+        if name_of(row) != "table-row":
             continue
         cells: list[str] = []
         for cell in row:
-            if _name(cell) in ("table-cell", "covered-table-cell"):
-                words = "\n".join(_words(element, notes) for element in cell if _name(element) in ("p", "h"))
-                again = _attribute(cell, "number-columns-repeated")
+            if name_of(cell) in ("table-cell", "covered-table-cell"):
+                words = "\n".join(_words(element, notes) for element in _paragraphs_of(cell))
+                again = attribute(cell, "number-columns-repeated")
                 cells += [words] * min(int(again) if again.isdecimal() else 1, MOST_REPEATED)
         while cells and not cells[-1]:
             cells.pop()
@@ -237,22 +220,31 @@ def _table(table: ElementTree.Element, notes: list[str]) -> Iterator[list[str]]:
             yield cells
 
 
+def _paragraphs_of(parent: ElementTree.Element) -> Iterator[ElementTree.Element]:
+    """The paragraphs of a cell, those of lists in it too."""
+    for element in parent:
+        if name_of(element) in ("p", "h"):
+            yield element
+        elif name_of(element) not in ("annotation", "shapes"):
+            yield from _paragraphs_of(element)
+
+
 def _words(element: ElementTree.Element, notes: list[str]) -> str:
     """The words of a paragraph; a footnote leaves its mark there and goes to the notes, a text box is a block."""
     said = element.text or ""
     for child in element:
-        name = _name(child)
+        name = name_of(child)
         if name == "s":
-            again = _attribute(child, "c")
+            again = attribute(child, "c")
             said += " " * min(int(again) if again.isdecimal() else 1, 80)
         elif name in ("tab", "line-break"):
             said += "\t" if name == "tab" else "\n"
         elif name == "note":
-            body = next((inner for inner in child if _name(inner) == "note-body"), child)
-            mark = next((inner.text or "" for inner in child if _name(inner) == "note-citation"), "")
+            body = next((inner for inner in child if name_of(inner) == "note-body"), child)
+            mark = next((inner.text or "" for inner in child if name_of(inner) == "note-citation"), "")
             said += f" [{mark}]"
             notes.append(f"[{mark}] " + "\n".join(_words(inner, notes) for inner in body))
-        elif name not in ("annotation", "frame", "text-box", "bookmark"):
+        elif name not in ("annotation", "frame", "text-box", "bookmark", "ruby-text"):
             said += _words(child, notes)
         said += child.tail or ""
     return re.sub(r"[ \n]*\n[ \n]*", "\n", said)
@@ -261,54 +253,8 @@ def _words(element: ElementTree.Element, notes: list[str]) -> str:
 def read_ods(source: Source) -> Iterator[Record | Bad]:
     """The rows of each sheet of LibreOffice under its header."""
     for table in _content(source).iter():
-        if _name(table) == "table" and _attribute(table, "name"):
-            yield from _of_sheet(_attribute(table, "name"), iter(map(tuple, _table(table, []))))
-
-
-def read_pptx(source: Source) -> Iterator[Record | Bad]:
-    """A document of all slides: the words of each, and below them what its notes say."""
-    slides = []
-    with source.on_disk() as path, zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-        numbered = [
-            (int(found[1]), name) for name in names if (found := re.fullmatch(r"ppt/slides/slide(\d+)\.xml", name))
-        ]
-        for _, name in sorted(numbered):
-            words = _shapes(ElementTree.fromstring(part(archive, name)))
-            relations = name.replace("slides/", "slides/_rels/") + ".rels"
-            links = part(archive, relations).decode("utf-8", errors="replace") if relations in names else ""
-            notes = re.search(r"notesSlides/(notesSlide\d+\.xml)", links)
-            if notes and (at := f"ppt/notesSlides/{notes[1]}") in names:
-                words += _shapes(ElementTree.fromstring(part(archive, at)), body_only=True)
-            slides.append("\n\n".join(words))
-    text = "\n\n".join(slide for slide in slides if slide.strip())
-    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
-
-
-def _shapes(slide: ElementTree.Element, body_only: bool = False) -> list[str]:
-    """The words of each shape and table; numbers, dates and footers of slides are left out."""
-    words = []
-    for shape in slide.iter():
-        name = _name(shape)
-        if name not in ("sp", "graphicFrame"):
-            continue
-        kind = next((_attribute(inner, "type") or "body" for inner in shape.iter() if _name(inner) == "ph"), "")
-        if kind in ("sldNum", "dt", "ftr", "hdr", "sldImg") or (body_only and kind != "body"):
-            continue
-        lines = []
-        for row in shape.iter() if name == "graphicFrame" else [shape]:
-            if name == "graphicFrame" and _name(row) != "tr":
-                continue
-            paragraphs = [inner for inner in row.iter() if _name(inner) == "p"]
-            said = ["".join(_run(run) for run in paragraph.iter()).strip() for paragraph in paragraphs]
-            lines.append((" | " if name == "graphicFrame" else "\n").join(filter(None, said)))
-        title = "# " if kind in ("title", "ctrTitle") else ""
-        words += [title + "\n".join(filter(None, lines))] if any(lines) else []
-    return words
-
-
-def _run(run: ElementTree.Element) -> str:
-    return (run.text or "") if _name(run) == "t" else "\n" if _name(run) == "br" else ""
+        if name_of(table) == "table" and attribute(table, "name"):
+            yield from _of_sheet(attribute(table, "name"), iter(map(tuple, _table(table, []))))
 
 
 def read_rtf(source: Source) -> Iterator[Record | Bad]:
@@ -358,10 +304,8 @@ def _without_footnotes(raw: str) -> tuple[str, list[str]]:
     return "".join([*parts, raw[at:]]), notes
 
 
-DOCX = Format("docx", partial(holds, WORD), read_docx)
 XLSX_TABLE = Format("xlsx", partial(holds, XLSX), read_xlsx)
-PPTX = Format("pptx", partial(holds, SLIDES), read_pptx)
 ODT = Format("odt", partial(_is_odf, b"text"), read_odt)
 ODS = Format("ods", partial(_is_odf, b"spreadsheet"), read_ods)
 RTF = Format("rtf", lambda source, head: head.startswith(b"{\\rtf"), read_rtf)
-FORMATS = (DOCX, XLSX_TABLE, PPTX, ODT, ODS, RTF)
+FORMATS = (XLSX_TABLE, ODT, ODS, RTF)

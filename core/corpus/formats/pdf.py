@@ -1,8 +1,10 @@
 """PDF with a text layer: lines joined into paragraphs again; a scan is set aside with its reason."""
 
+import ctypes
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 
 from core.corpus import contents, documents, wrapped_lines
 from core.corpus.sources import Bad, Format, Record, Source
@@ -13,7 +15,13 @@ _DIVIDED = re.compile(r"(\w+)(?:[\x02\u00ad]\n?|(?<=[а-яё])-\n(?=[а-яё]))(
 _CONTROLS = re.compile(r"[\x00\x01\x03-\x08\x0b\x0e-\x1f]")
 REPEATS = 1.5  # pages, on average, on which a head of a chapter stands: the title of a chapter stands on one
 CHAPTER_END = 0.8  # of the lines of a full page: one of fewer may be the last of its chapter
+MOST_LOST = 0.05  # of the characters of a page
+MOST_STEPS = 80  # spaces before a line of code
 LONGEST_HEAD, LEAST_START = 120, 10  # characters of a head that names its section, and of its first words
+CODE = "\ue0f9"  # before a line of code until the paragraphs are known
+FIXED_WIDTH = 1  # flag of a font: ISO 32000, table 121
+TYPEWRITER = re.compile(r"mono|courier|consol|menlo|typewriter|cmtt|lucidaconsole|sourcecode", re.IGNORECASE)
+TYPED = 0.6  # least share of lines in such a font of a text that is typed as a whole
 FEWEST_LETTERS = 50  # a page of a scan has fewer
 
 
@@ -36,7 +44,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
         return
     lines, heads = without_running_heads(_with_ends([page.split("\n") for page in pages]))
     lines, listed = contents.without_leaders(lines)
-    lines = whole_words("\n".join(lines)).split("\n")
+    lines = fenced(whole_words("\n".join(lines)).split("\n"))
     if width := wrapped_lines.width(lines, wrapped_lines.PRINTED):
         paragraphs = wrapped_lines.joined(enumerate(lines, 1), width, tolerance=width // 4)
         lines = [text for _, text in paragraphs]
@@ -67,6 +75,7 @@ def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
         heads = {
             at
             for at in _edges(page)
+            if not page[at].startswith(CODE)
             if max(counts[_head(page[at])], starts[_start(page[at])]) >= least or _kind(_start(page[at])) in running
         }
         kept += [line for at, line in enumerate(page) if at not in heads]
@@ -120,16 +129,72 @@ def whole_words(text: str) -> str:
     return _DIVIDED.sub(joined, text).replace("\x02", "").replace("\u00ad", "")
 
 
+def fenced(lines: list[str]) -> list[str]:
+    """The lines with those of code in fences; a single one is a line as all others are, and so is what is only typed."""
+    filled, marked = sum(map(bool, lines)), sum(line.startswith(CODE) for line in lines)
+    kept: list[str] = []
+    for is_code, group in groupby(lines, lambda line: line.startswith(CODE)):
+        block = [line.removeprefix(CODE) for line in group]
+        if is_code and len(block) > 1 and marked < TYPED * filled:
+            kept += ["```", *block, "```"]
+        else:
+            kept += map(str.lstrip, block) if is_code else block
+    return kept
+
+
 def _page(book, number: int) -> str:
     page = book[number]
     try:
-        text = page.get_textpage().get_text_bounded()
+        text_page = page.get_textpage()
+        text, typed = _text(text_page), _typed(text_page)
     finally:
         page.close()
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\x02")
     # A dash between words has spaces; pdfium loses the one behind it in some fonts.
     text = re.sub(r"(?<=\s)—(?=[^\W\d_])", "— ", _CONTROLS.sub("", text))
-    return re.sub(r"^[ \u00a0]+", "", text, flags=re.MULTILINE)  # pdfium gives no indent, but spaces of broken lines
+    text = re.sub(r"^[ \u00a0]+", "", text, flags=re.MULTILINE)  # pdfium gives no indent, but spaces of broken lines
+    return "\n".join(_indented(text.split("\n"), typed)) if typed else text
+
+
+def _text(text_page) -> str:
+    """The words within a page. Of some narrow columns pdfium loses the ends that way, but not when it gives all it has."""
+    within, everything = text_page.get_text_bounded(), text_page.get_text_range()
+    sizes = [len("".join(text.split())) for text in (within, everything)]
+    few = sizes[0] < sizes[1] <= (1 + MOST_LOST) * sizes[0]  # more stands outside the page
+    return everything if few and max(within, default="") <= "\uffff" else within
+
+
+def _typed(text_page) -> dict[str, list[tuple[float, float]]]:
+    """(left edge, width of a character) of each line in a font of one width, by its words."""
+    from pypdfium2 import raw  # noqa: PLC0415 - a library of 8 MB for one format
+
+    typed: dict[str, list[tuple[float, float]]] = {}
+    text, at = text_page.get_text_range(), 0
+    if len(text) != text_page.count_chars():
+        return typed
+    for line in text.split("\r\n"):
+        first, at = at + len(line) - len(line.lstrip()), at + len(line) + 2
+        if not line.strip():
+            continue
+        name, flags = ctypes.create_string_buffer(64), ctypes.c_int()
+        raw.FPDFText_GetFontInfo(text_page, first, name, len(name), flags)
+        if flags.value & FIXED_WIDTH or TYPEWRITER.search(name.value.decode(errors="replace")):
+            left, _, right, _ = text_page.get_charbox(first, loose=True)
+            typed.setdefault(line.strip(), []).append((left, right - left))
+    return typed
+
+
+def _indented(lines: list[str], typed: dict[str, list[tuple[float, float]]]) -> list[str]:
+    """The lines of a page, those of code marked and with the spaces before them that their places say."""
+    places = [of.pop(0) if (of := typed.get(line.strip())) else None for line in lines]
+    kept: list[str] = []
+    for is_code, group in groupby(zip(lines, places, strict=True), lambda pair: pair[1] is not None):
+        block = list(group)
+        least = min(place[0] for _, place in block) if is_code else 0
+        for line, place in block:
+            steps = round((place[0] - least) / place[1]) if is_code and place[1] > 0 else 0
+            kept.append(f"{CODE}{' ' * min(steps, MOST_STEPS)}{line.strip()}" if is_code else line)
+    return kept
 
 
 PDF = Format("pdf", claims, read)

@@ -8,6 +8,8 @@ import orjson
 from core.corpus import content, encodings
 from core.corpus.sources import Bad, Format, Record, Source
 
+USER, CHARACTER = re.compile(r"\{\{user\}\}|<USER>", re.I), re.compile(r"\{\{char\}\}|<(?:BOT|CHAR)>", re.I)
+
 
 def claims(source: Source, head: str) -> bool:
     return any(_is_of_chat(line) for line in head.split("\n")[:2])
@@ -59,8 +61,8 @@ def _turn(message: dict, people: dict[bool, list[str]], notes: list[str]) -> lis
         notes.append("media_dropped")
     role, name = "user" if message.get("is_user") else "assistant", str(message.get("name") or "")
     said = str(message.get("mes") or "")
-    for macro, names in (("{{user}}", people[True]), ("{{char}}", [name] if role == "assistant" else people[False])):
-        said = said.replace(macro, names[0]) if names else said
+    for macro, names in ((USER, people[True]), (CHARACTER, [name] if role == "assistant" else people[False])):
+        said = macro.sub(lambda found, names=names: names[0], said) if names else said
     if not said.strip():
         return []
     if role == "assistant":

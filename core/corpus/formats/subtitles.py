@@ -12,6 +12,7 @@ TIMES = re.compile(r"\s*((?:\d+:)?\d{1,2}:\d{2}[.,]\d{1,3})\s*-->\s*((?:\d+:)?\d
 CLOCK = re.compile(r"[\[(]?((?:\d{1,2}:)?\d{1,2}:\d{2})[\])]?")  # alone on its line, as in transcripts of YouTube
 SPOKEN = re.compile(r"Dialogue:\s*\d+,([\d:.]+),([\d:.]+),(?:[^,]*,){6}(.*)")
 MARKS = re.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|\{\\[^{}]*\}")
+DRAWING = re.compile(r"\{[^{}]*\\p[1-9][^{}]*\}.*?(?:\{[^{}]*\\p0[^{}]*\}|$)")  # outlines of signs in ASS
 PAUSE = 4.0  # seconds of silence that end a paragraph
 
 
@@ -64,7 +65,8 @@ def _cues(text: str) -> Iterator[tuple[float, float, list[str]]]:
     if lines[0].lstrip("\ufeff") == "[Script Info]":
         for found in map(SPOKEN.match, lines):
             if found:
-                yield _seconds(found[1]), _seconds(found[2]), re.split(r"\\[nN]", found[3])
+                words = DRAWING.sub("", found[3]).replace("\\h", " ")
+                yield _seconds(found[1]), _seconds(found[2]), re.split(r"\\[nN]", words)
         return
     times = TIMES if any(map(TIMES.fullmatch, lines)) else CLOCK
     places = [at for at, line in enumerate(lines) if times.fullmatch(line)]

@@ -13,8 +13,9 @@ from core.corpus.sources import Bad, Format, Record, Source
 LONGEST_ROW = 4 * 1024 * 1024  # characters after which a quote counts as never closed
 NO_DELIMITER = "\x1f"  # of one column, whose lines may have commas
 DELIMITERS = ",;\t|"
+EXCEL = re.compile(r"sep=([,;\t|])?", re.IGNORECASE)  # the first line tells Excel the delimiter
 KINDS = ("ask", "input", "answer", "text", "system", "messages", "role")
-KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"}
+KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"} - {"q", "a"}
 
 
 def claims(source: Source, head: str) -> bool:
@@ -45,6 +46,10 @@ def _records(source: Source) -> Iterator[Record | Bad]:
             yield row
             continue
         place, cells = row
+        while len(cells) > len(header) > 0 and not cells[-1].strip():  # behind a delimiter at the end of the line
+            cells = cells[:-1]
+        if not header and place == "1" and EXCEL.fullmatch("".join(cells)):
+            continue
         if not header:
             header = [name.strip().strip("\ufeff") for name in cells]
         elif len(cells) > len(header):
@@ -108,13 +113,16 @@ def _loosely_quoted(line: str, delimiter: str, count: int) -> list[str] | None:
     """The cells of a line with quotes inside quotes, or None where a quote stays open."""
     mark = re.escape(delimiter)
     parts = re.findall(rf'(?:^|{mark})(?:"((?:[^"]|"(?!\s*(?:{mark}|$)))*)"\s*(?={mark}|$)|([^{mark}]*))', line)
-    cells = [inside.replace('""', '"') or bare for inside, bare in parts]
+    cells = [inside.replace('""', '"').replace('\\"', '"') or bare for inside, bare in parts]
     is_open = any(bare.startswith('"') and bare.count('"') % 2 for _, bare in parts)
     return cells if len(cells) == count and not is_open else None
 
 
 def _dialect(head: str) -> tuple[str, list[str]]:
-    line = next((line for line in re.split(r"[\r\n]+", head) if line.strip()), "")
+    lines = [line for line in re.split(r"[\r\n]+", head) if line.strip()]
+    if lines and (told := EXCEL.fullmatch(lines[0].strip("\ufeff"))) and told[1]:
+        return told[1], next(csv.reader(lines[1:2], delimiter=told[1]), [""])
+    line = lines[0] if lines else ""
     outside = re.sub(r'"[^"]*"', "", line)
     delimiter = max(DELIMITERS, key=outside.count)
     if not outside.count(delimiter):

@@ -12,6 +12,7 @@ FORMATS = ("csv", "xlsx", "ods", "parquet", "arrow", "jsonl", "json")
 def joined(records: Iterator[Record | Bad]) -> Iterator[Record | Bad]:
     """The records as they are, or as conversations when the first one is a turn."""
     before = []
+    records = map(_of_tree, records)
     for record in records:
         before.append(record)
         if isinstance(record, Record):
@@ -27,6 +28,20 @@ def joined(records: Iterator[Record | Bad]) -> Iterator[Record | Bad]:
             talks.setdefault(str(_field(record.value, "conversation")), []).append(record)
     for rows in talks.values():
         yield _conversation(rows)
+
+
+def _of_tree(record: Record | Bad) -> Record | Bad:
+    """A tree of OpenAssistant, of which each line is one, as the conversation that people ranked first."""
+    tree = record.value if isinstance(record, Record) and isinstance(record.value, dict) else {}
+    if "message_tree_id" not in tree or not isinstance(tree.get("prompt"), dict):
+        return record
+    branch, waiting, notes = [], [tree["prompt"]], list(record.repairs)
+    while waiting:
+        ranked = sorted((one for one in waiting if isinstance(one, dict)), key=_rank)
+        notes += ["branches_dropped"] * (len(ranked) - 1)
+        branch += ranked[:1]
+        waiting = ranked[0].get("replies") or [] if ranked else []
+    return Record(record.place, {"messages": branch, "lang": tree["prompt"].get("lang")}, tuple(notes))
 
 
 def _is_turn(value: object) -> bool:

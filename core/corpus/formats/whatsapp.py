@@ -28,6 +28,7 @@ MEDIA = re.compile(
 )
 DELETED = re.compile(
     r"(?:this message was deleted|you deleted this message|данное сообщение удалено|вы удалили данное сообщение|"
+    r"waiting for this message\. this may take a while|ожидание (?:этого )?сообщения\. это может занять некоторое время|"
     r"это сообщение удалено|missed (?:voice|video) call.*|пропущенный (?:аудио|видео)звонок.*)\.?",
     re.IGNORECASE,
 )

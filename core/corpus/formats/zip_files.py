@@ -44,19 +44,19 @@ def _spine(book: zipfile.ZipFile) -> list[str]:
     pages = sorted(name for name in names if name.endswith((".xhtml", ".html", ".htm")))
     try:
         container = book.read(CONTAINER).decode("utf-8", errors="replace")
-        package = re.search(r'full-path="([^"]+)"', container).group(1)
+        package = re.search(r"""full-path\s*=\s*["']([^"']+)""", container).group(1)
         text = book.read(package).decode("utf-8", errors="replace")
     except (KeyError, AttributeError, OSError, zipfile.BadZipFile, ValueError, RuntimeError):
         return pages
     items = {}
     for item in re.findall(r"<(?:\w+:)?item\b[^>]*>", text):
-        attributes = {key: value for key, value in re.findall(r'([\w:-]+)\s*=\s*"([^"]*)"', item)}
+        attributes = {key: value for key, _, value in re.findall(r"""([\w:-]+)\s*=\s*(["'])(.*?)\2""", item)}
         if "id" in attributes and "href" in attributes:
             items[attributes["id"]] = posixpath.normpath(
                 posixpath.join(posixpath.dirname(package), unquote(attributes["href"]))
             )
-    order = [items.get(name) for name in re.findall(r'<(?:\w+:)?itemref\b[^>]*idref="([^"]*)"', text)]
-    return [name for name in order if name in names] or pages
+    order = re.findall(r"""<(?:\w+:)?itemref\b[^>]*idref\s*=\s*(["'])(.*?)\1""", text)
+    return [items[name] for _, name in order if items.get(name) in names] or pages
 
 
 EPUB = Format("epub", partial(office.holds, CONTAINER), read_epub)

@@ -1,0 +1,109 @@
+"""Slides of PPTX in the order of the talk: titles, lists, tables, and what the speaker says."""
+
+import re
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from xml.etree import ElementTree
+
+from core.corpus import documents
+from core.corpus.formats import office
+from core.corpus.formats.office import attribute, name_of
+from core.corpus.sources import Bad, Format, Record, Source
+
+SLIDES = "ppt/presentation.xml"
+
+
+def read(source: Source) -> Iterator[Record | Bad]:
+    """A document of all slides: the words of each, and below them what its notes say."""
+    slides = []
+    with source.on_disk() as path, zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        for name in _in_order(archive, names):
+            words = _shapes(ElementTree.fromstring(office.part(archive, name)))
+            links = _xml(archive, names, name.replace("slides/", "slides/_rels/") + ".rels")
+            notes = re.search(r"notesSlides/(notesSlide\d+\.xml)", links)
+            if notes and (at := f"ppt/notesSlides/{notes[1]}") in names:
+                words += _shapes(ElementTree.fromstring(office.part(archive, at)), body_only=True)
+            slides.append("\n\n".join(words))
+    text = "\n\n".join(slide for slide in slides if slide.strip())
+    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+
+
+def _shapes(slide: ElementTree.Element, body_only: bool = False) -> list[str]:
+    """The words of each shape and table; numbers, dates and footers of slides are left out."""
+    words = []
+    for shape in slide.iter():
+        name = name_of(shape)
+        if name not in ("sp", "graphicFrame"):
+            continue
+        kind = next((attribute(inner, "type") or "body" for inner in shape.iter() if name_of(inner) == "ph"), "")
+        if kind in ("sldNum", "dt", "ftr", "hdr", "sldImg") or (body_only and kind != "body"):
+            continue
+        if name == "graphicFrame":
+            rows = (
+                [_cell(cell) for cell in row if name_of(cell) == "tc"] for row in shape.iter() if name_of(row) == "tr"
+            )
+            lines = [" | ".join(cells) for cells in rows if any(cells)]
+        else:
+            lines = _lines([inner for inner in shape.iter() if name_of(inner) == "p"])
+        title = "# " if kind in ("title", "ctrTitle") else ""
+        words += [title + "\n".join(lines)] if lines else []
+    return words
+
+
+def _in_order(archive: zipfile.ZipFile, names: set[str]) -> list[str]:
+    """The names of the slides as the presentation lists them; else by their numbers, in which they were made."""
+    numbered = [(int(found[1]), name) for name in names if (found := re.fullmatch(r"ppt/slides/slide(\d+)\.xml", name))]
+    by_number = [name for _, name in sorted(numbered)]
+    listed = re.findall(r'<p:sldId\b[^>]*\br:id="([^"]+)"', _xml(archive, names, SLIDES))
+    links = {}
+    for link in re.findall(r"<Relationship\b[^>]*>", _xml(archive, names, "ppt/_rels/presentation.xml.rels")):
+        values = dict(re.findall(r'(\w+)="([^"]*)"', link))
+        links[values.get("Id")] = "ppt/" + values.get("Target", "").removeprefix("/ppt/")
+    ordered = [links[link] for link in listed if links.get(link) in by_number]
+    return [*ordered, *(name for name in by_number if name not in ordered)]
+
+
+def _xml(archive: zipfile.ZipFile, names: set[str], member: str) -> str:
+    return office.part(archive, member).decode("utf-8", errors="replace") if member in names else ""
+
+
+def _lines(paragraphs: list[ElementTree.Element]) -> list[str]:
+    """The lines of a shape; where one of them is a step in or has a mark of its own, they are a list."""
+    found = [(_said(paragraph), *_level(paragraph)) for paragraph in paragraphs]
+    found = [one for one in found if one[0]]
+    if not any(level or mark in ("buChar", "buAutoNum") for _, level, mark in found):
+        return [said for said, _, _ in found]
+    lines, numbers = [], {}
+    for said, level, mark in found:
+        numbers = {at: number for at, number in numbers.items() if at < level + (mark == "buAutoNum")}
+        numbers[level] = numbers.get(level, 0) + (mark == "buAutoNum")
+        sign = {"buNone": "", "buAutoNum": f"{numbers[level]}. "}.get(mark, "- ")
+        lines.append("  " * level + sign + said)
+    return lines
+
+
+def _level(paragraph: ElementTree.Element) -> tuple[int, str]:
+    """How far a paragraph is stepped in, and what kind of mark it has, where it says so."""
+    properties = next((inner for inner in paragraph if name_of(inner) == "pPr"), None)
+    if properties is None:
+        return 0, ""
+    level = attribute(properties, "lvl")
+    marks = (name_of(inner) for inner in properties if name_of(inner) in ("buNone", "buChar", "buAutoNum"))
+    return int(level) if level.isdecimal() else 0, next(marks, "")
+
+
+def _cell(cell: ElementTree.Element) -> str:
+    return " ".join(filter(None, (_said(inner) for inner in cell.iter() if name_of(inner) == "p")))
+
+
+def _said(paragraph: ElementTree.Element) -> str:
+    return "".join(map(_run, paragraph.iter())).strip()
+
+
+def _run(run: ElementTree.Element) -> str:
+    return (run.text or "") if name_of(run) == "t" else "\n" if name_of(run) == "br" else ""
+
+
+PPTX = Format("pptx", partial(office.holds, SLIDES), read)

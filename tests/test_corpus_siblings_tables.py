@@ -1,0 +1,80 @@
+"""Tables and printed pages: other inputs of the kinds that were once read wrongly."""
+
+import pytest
+
+from core.corpus import documents
+from tests.test_corpus_formats import made, said
+
+PAIRS = [[("user", "q"), ("assistant", "a")], [("user", "q2"), ("assistant", "b")]]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "sep=;\nвопрос;ответ\nq;a\nq2;b\n",
+        "question,answer\nq,a,\nq2,b,,\n",
+        "q,a\nq,a\nq2,b\n",
+    ],
+    ids=["told to Excel", "a delimiter at the end", "short names"],
+)
+def test_a_table_is_read_whatever_stands_around_it(tmp_path, table):
+    card = made(tmp_path, "a.csv", table)
+    assert (said(card), card["rows_set_aside"]) == (PAIRS, 0)
+
+
+def test_quotes_behind_a_backslash_are_quotes(tmp_path):
+    table = 'question,answer\n"q","он сказал \\"да\\" и ушёл"\n'
+    assert said(made(tmp_path, "a.csv", table)) == [[("user", "q"), ("assistant", 'он сказал "да" и ушёл')]]
+
+
+def test_the_only_column_of_words_is_the_text_of_a_table(tmp_path):
+    comments = ["Отличный товар всем советую", "Плохо всё сломалось за день", "Нормально но могло быть лучше"]
+    rows = "".join(f"{at},{words},2024-01-0{at}\n" for at, words in enumerate(comments, 1))
+    assert said(made(tmp_path, "a.csv", f"id,comment,day\n{rows}")) == comments
+    users = "".join(f"{at},ivan{at}@mail.ru,Иван Петров,2024-01-0{at}\n" for at in range(1, 5))
+    with pytest.raises(Exception, match="columns"):
+        made(tmp_path, "b.csv", f"id,email,who,day\n{users}")
+
+
+def printed(pages):
+    """A PDF of pages of (font, left, bottom, words)."""
+    fonts = b"<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>/F2<</Type/Font/Subtype/Type1/BaseFont/Courier>>>>"
+    kids = b" ".join(b"%d 0 R" % (3 + 2 * at) for at in range(len(pages)))
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(pages), kids)]
+    for at, lines in enumerate(pages):
+        drawn = "".join(
+            f"BT /F{font} 10 Tf {left} {bottom} Td ({words}) Tj ET\n" for font, left, bottom, words in lines
+        )
+        objects.append(
+            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 420 600]/Contents %d 0 R/Resources<</Font%b>>>>"
+            % (4 + 2 * at, fonts)
+        )
+        objects.append(b"<</Length %d>>stream\n%b\nendstream" % (len(drawn), drawn.encode()))
+    body, offsets = b"%PDF-1.4\n", []
+    for number, thing in enumerate(objects, 1):
+        offsets.append(len(body))
+        body += b"%d 0 obj\n%b\nendobj\n" % (number, thing)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    size = len(objects) + 1
+    end = b"trailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % (size, len(body))
+    return body + b"xref\n0 %d\n0000000000 65535 f \n" % size + table + end
+
+
+def test_code_in_a_printed_book_keeps_its_lines_and_steps(tmp_path):
+    words = [(1, 40, 500 - 13 * at, "The keeper lit the lamp and wrote of the wind in his journal,") for at in range(9)]
+    code = ["def ready", "    if lamp.oil > 2:", "        return True", "    return False"]
+    typed = [
+        (2, 40 + 6 * (len(line) - len(line.lstrip())), 300 - 12 * at, line.lstrip()) for at, line in enumerate(code)
+    ]
+    text = said(made(tmp_path, "a.pdf", printed([[*words, *typed, (1, 40, 200, "So it was.")]])))[0]
+    assert "\n```\n" + "\n".join(code) + "\n```\n" in text
+    alone = said(made(tmp_path, "b.pdf", printed([[(2, *line[1:]) for line in words]])))[0]
+    assert "```" not in alone
+
+
+def test_the_fence_that_closes_code_stays_with_it():
+    code = ["```", *["print('words')  # and more."] * 30, "```"]
+    lines = [line for _ in range(20) for line in ["The keeper lit the lamp.", *code]]
+    pieces = [text for _, text in documents.split(enumerate(lines))]
+    assert [piece.count("```") % 2 for piece in pieces] == [0] * len(pieces)
+    assert "\n".join(pieces) == "\n".join(lines)
