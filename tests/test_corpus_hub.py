@@ -10,7 +10,7 @@ import pytest
 
 from core.corpus import corpus, export, hub
 from core.corpus.reading import Options
-from core.errors import ErrorElsewhere
+from core.errors import NamedError
 from tests.test_corpus_formats import said
 from ui import corpora
 from ui.text import Say
@@ -84,7 +84,7 @@ def test_the_trouble_of_a_data_set_is_said_and_nothing_is_left(monkeypatch, erro
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(ErrorElsewhere, match=words):
+    with pytest.raises(NamedError, match=words):
         corpus.create([Path("owner/name")], "x")
     assert corpus.listed() == []
 
