@@ -56,6 +56,7 @@ def build(say: Say) -> dict:
     inputs, listing = [run, search, columns], [table, run, compared]
     load = partial(on_load, say)
     show = {"fn": partial(history_details.on_open, say), "inputs": run, "outputs": details["shown"]}
+    show["show_progress_on"] = [details[name] for name in ("name", "learned", "loss")]
     refresh.click(load, inputs, listing).then(**show)
     search.submit(load, inputs, listing)
     search.change(load, inputs, listing, show_progress="hidden", trigger_mode="always_last")
