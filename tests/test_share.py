@@ -655,6 +655,13 @@ def test_a_share_is_served_by_a_process_that_is_started_again_and_ends_with_the_
     assert share.ended
 
 
+def test_without_a_model_to_talk_to_no_link_can_be_opened(home):
+    from ui import sharing as tab
+
+    *_, start, stop = tab.on_load(Say("en"), None)
+    assert (start.interactive, stop.interactive) == (False, False)
+
+
 @pytest.mark.slow
 def test_a_share_that_does_not_start_says_so(home):
     home.mkdir()

@@ -74,7 +74,8 @@ def on_load(say: Say, chosen: str | None) -> tuple:
     ids = [row["id"] for row in rows]
     new = {} if chosen in ids else {"value": next((id for id in runs.by_use() if id in ids), None)}
     run = gr.Dropdown(choices=store.choices(rows), info=say("sharing.run.info" if rows else "sharing.no_runs"), **new)
-    return run, *shown(say)
+    *seen, start, stop = shown(say)
+    return run, *seen, start if rows else gr.Button(interactive=False), stop
 
 
 def on_open(say: Say, run_id: str | None, reach: str, hours: float, **limits) -> tuple:
