@@ -217,6 +217,16 @@ ADAPTERS = {
     "well": ([8, 4], {"r": 8}, None),
     "experts": ([32, 4], {"r": 8}, None),  # the matrices of four experts in one
     "ranks of layers": ([8, 4], {"r": 4, "rank_pattern": {"q_proj": 8}}, None),
+    "an expression": (
+        [8, 4],
+        {"r": 8, "target_modules": r"(?:.*?(?:attn|mlp).*?(?:k_proj|v_proj).*?)|(?:\bmodel\.[\d]{1,}\.q)"},
+        None,
+    ),
+    "endless": ([8, 4], {"r": 8, "target_modules": r"(\w+)+!"}, "is no expression for names of modules"),
+    "endless with a choice": ([8, 4], {"r": 8, "exclude_modules": r"(ll|\w)*!"}, "is no expression"),
+    "endless with a bound": ([8, 4], {"r": 8, "layers_pattern": "(l?){50}l{50}"}, "is no expression"),
+    "endless key": ([8, 4], {"r": 8, "alpha_pattern": {"(.*)*!": 8}}, "is no expression"),
+    "no expression": ([8, 4], {"r": 8, "target_modules": "(q"}, "is no expression"),
     "rank": ([8, 4], {"r": 10**6}, "r is 1000000 and its weights have 8"),
     "rank of a layer": ([8, 4], {"r": 8, "rank_pattern": {".*": 10**6}}, "r is 1000000"),
     "rank of nothing": ([10**6, 0], {"r": 10**6}, "r is 1000000 and its weights have 0"),

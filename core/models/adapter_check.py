@@ -4,8 +4,10 @@ It is asked in a process with little memory and little time (core/foreign.py), b
 """
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
+from re import _constants, _parser  # what a pattern is made of has no public name
 
 from core import foreign, process
 from core.errors import UserError
@@ -13,6 +15,9 @@ from core.models.model_check import MOST_LAYERS, SECONDS
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MOST_BYTES = 2**20  # of the config
+PATTERNS = ("target_modules", "exclude_modules", "layers_pattern")  # a list of names, or an expression as text
+BY_PATTERN = ("rank_pattern", "alpha_pattern")  # objects whose keys are expressions
+LONGEST_PATTERN = 4096
 
 
 class AdapterUnsound(UserError):
@@ -48,6 +53,7 @@ def check(name: str) -> None:
         if type(rank) is not int or not 1 <= rank <= max(ranks, default=1):
             found = f"r is {json.dumps(rank)[:40]} and its weights have {max(ranks, default=0)}"
             raise AdapterUnsound(path=path, reason=found)
+    _check_patterns(path, config)
     copied = config.get("layer_replication") or ()
     try:
         layers = sum(end - start for start, end in copied)
@@ -55,6 +61,38 @@ def check(name: str) -> None:
         raise AdapterUnsound(path=path, reason="layer_replication is no list of pairs") from None
     if layers > MOST_LAYERS:
         raise AdapterUnsound(path=path, reason=f"layer_replication makes {layers} layers")
+
+
+def _check_patterns(path: Path, config: dict) -> None:
+    """Refuse an expression that may be tried on a module's name without an end: PEFT matches it in the chat's process."""
+    found = [text for name in PATTERNS if isinstance(text := config.get(name), str)]
+    found += [text for name in BY_PATTERN if isinstance(config.get(name), dict) for text in config[name]]
+    for text in found:
+        try:
+            endless = len(text) > LONGEST_PATTERN or _is_endless(_parser.parse(text))
+        except (re.error, RecursionError, OverflowError):
+            endless = True
+        if endless:
+            raise AdapterUnsound(path=path, reason=f"{json.dumps(text[:40])} is no expression for names of modules")
+
+
+def _is_endless(pattern, repeated: bool = False) -> bool:
+    """Whether a part that is repeated holds another repetition or a choice: each doubles the ways to match a letter."""
+    for kind, value in pattern:
+        repeats = kind in (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
+        if kind is _constants.GROUPREF or (repeated and (repeats or kind is _constants.BRANCH)):
+            return True
+        if any(_is_endless(part, repeated or (repeats and value[1] > 1)) for part in _parts(kind, value)):
+            return True
+    return False
+
+
+def _parts(kind, value) -> list:
+    """The patterns inside an item of a pattern."""
+    if kind is _constants.BRANCH:
+        return value[1]
+    values = value if isinstance(value, tuple) else (value,)
+    return [part for part in values if isinstance(part, _parser.SubPattern)]
 
 
 def shapes(path: Path) -> dict[str, list[int]]:
