@@ -183,14 +183,15 @@ def test_the_queue_shows_who_waits_in_which_order(config, no_worker):
 
 
 def test_runs_are_found_by_words_and_tags(config, no_worker):
-    one, two = runs.create(config, "Poems"), runs.create(config, "letters")
-    store.rename(two, "letters", "", ["sea"])
+    one, two = runs.create(config, "Poems 1"), runs.create(config, "letters 2")
+    store.rename(two, "letters 2", "", ["sea"])
 
     def found(search):
         return [row[-1] for row in history.on_load(SAY, None, search)[0].value["data"]]
 
     assert found("") == [two, one] or found("") == [one, two]
     assert (found("poem"), found("SEA let"), found("nothing")) == ([one], [two], [])
+    assert (found("letters 1"), found("Letters 2"), found(one)) == ([], [two], [one])  # "1" is part of every id
 
 
 def test_a_run_is_queued_again_with_one_thing_changed(config, no_worker):

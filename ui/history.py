@@ -1,5 +1,6 @@
 """The Runs tab: a table of all runs with a search, one of them in full, and several side by side."""
 
+import re
 import time
 from functools import partial
 
@@ -121,13 +122,13 @@ def on_load(
 
 
 def matches(say: Say, row: dict, search: str) -> bool:
-    """Whether every word of a search is somewhere in a run's row."""
+    """Whether a search is part of a run's id, or each of its words begins a word of the run's row."""
     texts = [
-        row[name] or ""
-        for name in ("name", "note", "tags", "corpus", "base_model", "method", "start_name", "id", "device")
+        row[name] or "" for name in ("name", "note", "tags", "corpus", "base_model", "method", "start_name", "device")
     ]
     everything = " ".join([*texts, say(f"state.{row['state']}"), models.title(row["base_model"])]).lower()
-    return all(word in everything for word in search.lower().split())
+    wanted = search.lower().strip()
+    return wanted in row["id"] or all(re.search(rf"(?<!\w){re.escape(word)}", everything) for word in wanted.split())
 
 
 def cells(say: Say, row: dict, losses: list[float]) -> dict[str, str]:
