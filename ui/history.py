@@ -3,6 +3,7 @@
 import re
 import time
 from functools import partial
+from pathlib import Path
 
 import gradio as gr
 
@@ -123,10 +124,12 @@ def on_load(
 
 def matches(say: Say, row: dict, search: str) -> bool:
     """Whether a search is part of a run's id, or each of its words begins a word of the run's row."""
-    texts = [
-        row[name] or "" for name in ("name", "note", "tags", "corpus", "base_model", "method", "start_name", "device")
-    ]
-    everything = " ".join([*texts, say(f"state.{row['state']}"), models.title(row["base_model"])]).lower()
+    base, texts = (
+        row["base_model"],
+        [row[name] or "" for name in ("name", "note", "tags", "method", "start_name", "device")],
+    )
+    texts += ["" if Path(base).is_absolute() else base, models.title(base), runs.corpus_name(row["corpus"])]
+    everything = " ".join([*texts, say(f"state.{row['state']}")]).lower()
     wanted = search.lower().strip()
     return wanted in row["id"] or all(re.search(rf"(?<!\w){re.escape(word)}", everything) for word in wanted.split())
 
