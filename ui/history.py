@@ -123,7 +123,10 @@ def on_load(
 
 
 def matches(say: Say, row: dict, search: str) -> bool:
-    """Whether a search is part of a run's id, or each of its words begins a word of the run's row."""
+    """Whether a search is part of a run's id, or each of its words begins a word of the run's row.
+
+    A number is a whole word: "2" is no beginning of "27B".
+    """
     base, texts = (
         row["base_model"],
         [row[name] or "" for name in ("name", "note", "tags", "method", "start_name", "device")],
@@ -131,7 +134,8 @@ def matches(say: Say, row: dict, search: str) -> bool:
     texts += ["" if Path(base).is_absolute() else base, models.title(base), runs.corpus_name(row["corpus"])]
     everything = " ".join([*texts, say(f"state.{row['state']}")]).lower()
     wanted = search.lower().strip()
-    return wanted in row["id"] or all(re.search(rf"(?<!\w){re.escape(word)}", everything) for word in wanted.split())
+    begins = [rf"(?<!\w){re.escape(word)}" + (r"(?!\w)" if word.isdigit() else "") for word in wanted.split()]
+    return wanted in row["id"] or all(re.search(word, everything) for word in begins)
 
 
 def cells(say: Say, row: dict, losses: list[float]) -> dict[str, str]:
