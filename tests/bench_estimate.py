@@ -7,7 +7,7 @@ worth under 0.05 s, the mosaic of models by methods under 1 s.
 import json
 import time
 
-from core.estimate import answer, catalogue, tables, worth
+from core.estimate import answer, cards, catalogue, tables, worth
 from core.estimate.setup import Setup
 
 ROUNDS = 5
@@ -26,8 +26,8 @@ def seconds(once) -> list[float]:
 
 def main() -> None:
     found = {}
-    for name in (catalogue.DEFAULT_CARD, "NVIDIA GeForce RTX 3060 12GB"):
-        card, shape = catalogue.card(name), catalogue.shape("Qwen/Qwen2.5-7B-Instruct")
+    for name in (cards.DEFAULT_CARD, "NVIDIA GeForce RTX 3060 12GB"):
+        card, shape = cards.card(name), catalogue.shape("Qwen/Qwen2.5-7B-Instruct")
         long = {"tokens": 10**10, "epochs": 3}
 
         def ask(length: int, card=card, shape=shape, long=long) -> answer.Answer:

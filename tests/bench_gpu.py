@@ -25,7 +25,7 @@ from pathlib import Path
 
 from core import paths
 from core.errors import UserError
-from core.estimate import answer, catalogue, forecast, speed, trace_runner
+from core.estimate import answer, cards, catalogue, forecast, model_names, speed, trace_runner
 from core.estimate.errors import TraceFailed
 from core.hardware import hardware
 from core.models import models
@@ -114,7 +114,7 @@ def make(model: str, folder: Path, longest: int) -> None:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    shape = TINY if model == "tiny" else catalogue.config_of(catalogue.find(f"Qwen/Qwen2.5-{model}"))
+    shape = TINY if model == "tiny" else catalogue.config_of(model_names.find(f"Qwen/Qwen2.5-{model}"))
     roomy = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > DISK_BYTES[model]
     torch.manual_seed(0)
     with torch.device("cuda" if roomy else "cpu"):  # seven billion random numbers take a processor minutes
@@ -132,7 +132,7 @@ def machine() -> dict:
     from core.estimate import probe
     from core.runs.trainer import versions
 
-    facts = {"card": catalogue.CPU, "tflops": probe.measure()["tflops"], "versions": versions()}
+    facts = {"card": cards.CPU, "tflops": probe.measure()["tflops"], "versions": versions()}
     if not torch.cuda.is_available():
         return facts
     card = torch.cuda.get_device_properties(0)
@@ -225,7 +225,7 @@ def serve(request: dict) -> dict:
     grow_segments()  # as a run does, before torch is imported
     if "make" in request:
         facts = machine()
-        if request["cpu"] or facts["card"] != catalogue.CPU:  # else the parent says that there is no card
+        if request["cpu"] or facts["card"] != cards.CPU:  # else the parent says that there is no card
             make(request["make"], Path(request["folder"]), request["longest"])
         return facts
     if "attention" in request:
@@ -237,18 +237,18 @@ def serve(request: dict) -> dict:
 # Predicting and running
 
 
-def cards(facts: dict) -> tuple[catalogue.Card, catalogue.Card]:
+def cards_of(facts: dict) -> tuple[cards.Card, cards.Card]:
     """The card as the calculator knows it before and after the probe."""
-    if facts["card"] == catalogue.CPU:
+    if facts["card"] == cards.CPU:
         here = hardware.machine()
-        known = catalogue.processor(here.cores, here.memory_bytes)
+        known = cards.processor(here.cores, here.memory_bytes)
         return known, replace(known, matmul_tflops=facts["tflops"], fp32_tflops=facts["tflops"])
     size = facts["total_bytes"]
-    known = catalogue.of_machine(hardware.Gpu(facts["card"], size, size, facts["capability"], 0.0))
+    known = cards.of_machine(hardware.Gpu(facts["card"], size, size, facts["capability"], 0.0))
     return known, replace(known, matmul_tflops=facts["tflops"], measured=True)
 
 
-def predict(config: TrainConfig, card: catalogue.Card, probed: catalogue.Card) -> dict:
+def predict(config: TrainConfig, card: cards.Card, probed: cards.Card) -> dict:
     """Bytes at the peak, at once and traced (no bytes for a processor), and seconds a step before and after the probe."""
     shape = catalogue.shape(config.base_model)
     found = answer.ask(shape, forecast.setup_of(asdict(config), card), card)
@@ -276,7 +276,7 @@ def bench(chosen: list[Job], kind: str, *, cpu: bool = False, minutes: float, te
             facts = _made(model, folder, mine, cpu, tell)
             # Traces are processor work, so all of them come before the card is timed.
             with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
-                predicted = list(pool.map(lambda job: predict(job.config(folder), *cards(facts)), mine))  # noqa: B023
+                predicted = list(pool.map(lambda job: predict(job.config(folder), *cards_of(facts)), mine))  # noqa: B023
             for job, prediction in zip(mine, predicted, strict=True):
                 measured = _run(job, folder, cpu, end, minutes)
                 rows.append(tables.row(asdict(job) | {"job": job.name}, prediction, measured))
@@ -288,7 +288,7 @@ def bench(chosen: list[Job], kind: str, *, cpu: bool = False, minutes: float, te
             ways = _attention(kind, cpu, end, tell)
     return {
         **facts,
-        "catalogue_tflops": cards(facts)[0].matmul_tflops,
+        "catalogue_tflops": cards_of(facts)[0].matmul_tflops,
         "date": time.strftime("%Y-%m-%d"),
         "steps": STEPS,
         "batch_size": 1,
@@ -307,7 +307,7 @@ def _made(model: str, folder: Path, mine: list[Job], cpu: bool, tell) -> dict:
     facts = child(request, cpu=cpu, seconds=MAKING_SECONDS)
     if "trouble" in facts:
         raise RuntimeError(facts["trouble"])
-    if not cpu and facts["card"] == catalogue.CPU:
+    if not cpu and facts["card"] == cards.CPU:
         raise NoCard()
     return facts
 

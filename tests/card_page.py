@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from core import events, files, jobs, paths
 from core.corpus import corpus
-from core.estimate import calibration, catalogue, forecast, probe
+from core.estimate import calibration, cards, forecast, probe
 from core.hardware import hardware
 from core.runs import runs, store
 from core.training.config import TrainConfig
@@ -179,7 +179,7 @@ def problems(lang: str) -> list[str]:
     card, method = (
         window.find("dropdown", "calculator", label=say(f"calculator.{name}")) for name in ("card", "method")
     )
-    for choice in [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")] or [catalogue.CPU]:
+    for choice in [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")] or [cards.CPU]:
         window.put(card, choice)
         for way in ("lora", "full", "qlora"):
             window.put(method, way)
@@ -285,7 +285,7 @@ def _asked_again(say: Say, window: Session, model: str) -> str:
         calibration.record(**expected, measured_bytes=as_much, measured_seconds=longer)
     card = window.find("dropdown", "calculator", label=say("calculator.card"))
     mine = [value for _, value in window.parts[card]["choices"] if value.startswith("mine:")]
-    window.put(card, (mine or [catalogue.CPU])[0])
+    window.put(card, (mine or [cards.CPU])[0])
     window.put(window.find("dropdown", "calculator", label=say("calculator.model")), model)
     window.put(window.find("dropdown", "calculator", label=say("calculator.method")), expected["method"])
     window.put(window.find("number", "calculator", label=say("calculator.max_length")), 512)

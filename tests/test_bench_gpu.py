@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.estimate import catalogue
+from core.estimate import cards
 from core.estimate.memory import GIB
 from core.hardware import hardware
 from core.training.devices import precision
@@ -158,9 +158,9 @@ def test_the_ways_of_attention_stand_in_a_table():
 
 def test_the_probe_replaces_only_the_rate():
     facts = {"card": "NVIDIA L4", "total_bytes": 22 * GIB, "capability": 8.9, "tflops": 55.5}
-    known, probed = bench_gpu.cards(facts)
+    known, probed = bench_gpu.cards_of(facts)
     assert (known.name, known.memory_bytes, known.capability) == ("NVIDIA L4", 22 * GIB, 8.9)
-    assert known.matmul_tflops == catalogue.card("L4").matmul_tflops
+    assert known.matmul_tflops == cards.card("L4").matmul_tflops
     assert {key for key in asdict(known) if asdict(known)[key] != asdict(probed)[key]} == {"matmul_tflops"}
     assert probed.matmul_tflops == 55.5
 
@@ -170,7 +170,7 @@ def test_a_job_trains_full_rows_of_a_shape_made_on_the_spot(tmp_path):
     bench_gpu.make("tiny", tmp_path, 64)
     config = Job("tiny", "lora", 64, True).config(tmp_path)
     seen = bench_gpu.measure(config, tmp_path / "out")
-    predicted = bench_gpu.predict(config, *bench_gpu.cards({"card": "CPU", "tflops": 0.1}))
+    predicted = bench_gpu.predict(config, *bench_gpu.cards_of({"card": "CPU", "tflops": 0.1}))
     assert {key: seen[key] for key in ("steps", "fill", "parameters", "precision")} == {
         "steps": 6,
         "fill": 1.0,
@@ -189,7 +189,7 @@ def test_a_job_trains_full_rows_of_a_shape_made_on_the_spot(tmp_path):
 @pytest.mark.slow
 def test_a_prediction_for_a_card_is_traced_as_well(tmp_path):
     bench_gpu.make("tiny", tmp_path, 64)
-    card = catalogue.of_machine(hardware.Gpu("NVIDIA L4", 22 * GIB, 22 * GIB, 8.9, 72.0))
+    card = cards.of_machine(hardware.Gpu("NVIDIA L4", 22 * GIB, 22 * GIB, 8.9, 72.0))
     found = bench_gpu.predict(Job("tiny", "qlora", 64, False).config(tmp_path), card, card)
     assert found["traced"]["allocated"] == pytest.approx(found["instant"]["allocated"], rel=0.05)
     assert found["seconds"]["known"] == found["seconds"]["probed"]

@@ -13,7 +13,7 @@ import pytest
 from markupsafe import escape
 
 from core import errors as core_errors
-from core import events, jobs
+from core import events, jobs, paths
 from core import process as core_process
 from core.chat import reply_gpu
 from core.check_card import advice, attention, children, kernels, plan, quantisation, results, stand_in
@@ -718,7 +718,7 @@ def test_what_is_broken_on_a_pretended_card_is_told_with_what_mends_it_and_the_r
 
 def said(say: Say, events_seen: list[dict], home: Path) -> str:
     """The panel of a check that wrote these events and is at work no more."""
-    directory = jobs.create(checks.home(), {"name": "check"})
+    directory = jobs.create(paths.checks(), {"name": "check"})
     for event in events_seen:
         events.append(directory, **event)
     return opening_check.panel(say, directory, jobs.state(directory))

@@ -13,7 +13,20 @@ from gguf import GGUFWriter
 from core import paths
 from core.errors import ErrorElsewhere, UserError
 from core.estimate import __main__ as command
-from core.estimate import advice, answer, calibration, catalogue, errors, explain, forecast, plan, setup, tables
+from core.estimate import (
+    advice,
+    answer,
+    calibration,
+    cards,
+    catalogue,
+    errors,
+    explain,
+    forecast,
+    model_names,
+    plan,
+    setup,
+    tables,
+)
 from core.estimate.allocator import Allocator
 from core.estimate.memory import GIB, estimate
 from core.estimate.setup import Setup
@@ -26,7 +39,7 @@ from tests.check_estimate import check, measurements
 from tests.conftest import raises
 from ui.text import ENGLISH
 
-CARD = catalogue.DEFAULT_CARD
+CARD = cards.DEFAULT_CARD
 TABLE = paths.assets() / "vram_measured.csv"
 FITCHECK = {  # one row of the table: Qwen2.5-1.5B, QLoRA on a T4
     "kind": "measured", "model": "Qwen/Qwen2.5-1.5B-Instruct", "method": "qlora", "quant_scheme": "bnb nf4, no double quant",
@@ -41,7 +54,7 @@ FITCHECK = {  # one row of the table: Qwen2.5-1.5B, QLoRA on a T4
 
 def ask(model="Qwen/Qwen2.5-7B-Instruct", card=CARD, **fields):
     kind = setup.of_kind(fields.pop("method", "qlora"))
-    return answer.ask(catalogue.shape(model), Setup(**kind, **fields), catalogue.card(card))
+    return answer.ask(catalogue.shape(model), Setup(**kind, **fields), cards.card(card))
 
 
 def test_dpo_costs_two_sequences_a_pair_and_a_pass_over_all_before_it_begins():
@@ -59,7 +72,7 @@ def test_dpo_costs_two_sequences_a_pair_and_a_pass_over_all_before_it_begins():
 
 def test_every_known_parameter_count_is_met_to_the_last_digit():
     wrong = {}
-    for name, entry in catalogue.models().items():
+    for name, entry in model_names.models().items():
         try:
             found = catalogue.shape(name).parameters
         except UserError as error:
@@ -139,7 +152,7 @@ def test_memory_grows_with_every_size():
 
 
 def test_the_table_of_models_has_every_method_for_each():
-    card = catalogue.card(CARD)
+    card = cards.card(CARD)
     table = tables.models(Setup(max_length=900), card, card.memory_bytes)
     assert [len(row) for row in table] == [3] * len(read_models()["table"])
 
@@ -263,7 +276,7 @@ def test_a_question_without_an_answer_is_refused_with_the_nearest_right_thing(fi
 )
 def test_a_processor_is_not_asked_for_what_only_cards_have(fields, words):
     with raises("NotOnProcessor", match=words):
-        answer.ask(catalogue.shape("starter"), Setup(**fields), catalogue.processor(2, 8 * GIB))
+        answer.ask(catalogue.shape("starter"), Setup(**fields), cards.processor(2, 8 * GIB))
 
 
 def test_four_bit_full_fine_tuning_is_refused():
@@ -272,7 +285,7 @@ def test_four_bit_full_fine_tuning_is_refused():
 
 
 def test_a_folder_with_a_config_is_enough(tmp_path):
-    config = catalogue.config_of(catalogue.find("Qwen/Qwen3-8B"))
+    config = catalogue.config_of(model_names.find("Qwen/Qwen3-8B"))
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert catalogue.shape(str(tmp_path)).parameters == 8_190_735_360
 
@@ -323,14 +336,14 @@ def test_a_config_that_is_not_understood_is_refused_in_words(tmp_path, config, t
 
 def test_cards_are_found_by_what_people_call_them():
     said = ("RTX PRO 6000", "4090", "a100 80", "A100-SXM4-80GB", "Tesla T4 16GB", "NVIDIA L40S")
-    assert [catalogue.card(name).name for name in said] == [
+    assert [cards.card(name).name for name in said] == [
         "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "NVIDIA GeForce RTX 4090", "NVIDIA A100 80GB SXM",
         "NVIDIA A100 80GB SXM", "NVIDIA T4", "NVIDIA L40S",
     ]  # fmt: skip
 
 
 def test_advice_leads_to_a_setup_that_fits():
-    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), catalogue.card("4090")
+    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), cards.card("4090")
     hungry = Setup(method="lora", loss="logits", batch_size=8, max_length=4096)
     way = advice.way_to_fit(shape, hungry, card, card.memory_bytes)
     assert (way[0].name, way[-1].verdict) == ("loss", "fits")
@@ -340,7 +353,7 @@ def test_advice_leads_to_a_setup_that_fits():
 
 
 def test_the_largest_that_fits_fits_and_a_longer_one_does_not():
-    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), catalogue.card("RTX 3060 12GB")
+    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), cards.card("RTX 3060 12GB")
     longest = advice.largest(shape, Setup(), card, card.memory_bytes)["max_length"]
     fits = [answer.ask(shape, Setup(max_length=n), card).verdict for n in (longest, 2 * longest)]
     assert fits[0] == "fits"
@@ -381,7 +394,7 @@ def test_a_record_that_was_cut_off_is_passed_over():
 
 def test_all_weights_are_trained_as_fp32_masters_by_our_own_recipe():
     """A step of 2e-5 is lost in the rounding of most bf16 weights; pure 16 bit is only what others measured."""
-    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), catalogue.card("H100")
+    shape, card = catalogue.shape("Qwen/Qwen2.5-7B"), cards.card("H100")
     memory = answer.ask(shape, Setup(method="full"), card).memory
     adam = sum(memory.components[name] for name in ("weights", "optimizer")) / shape.parameters
     assert adam == pytest.approx(12)
@@ -441,7 +454,7 @@ def test_trained_embeddings_are_copies_in_fp32_and_tied_ones_stay_one():
 
 
 def test_tiny_models_wait_for_python_on_a_processor_too():
-    cpu = catalogue.processor(1, 8 * GIB)
+    cpu = cards.processor(1, 8 * GIB)
     tiny = dataclasses.replace(
         catalogue.shape("HuggingFaceTB/SmolLM2-135M"), hidden=64, inner=128, head_dim=8, vocabulary=256
     )
@@ -461,11 +474,11 @@ def test_tiny_models_wait_for_python_on_a_processor_too():
 )
 def test_a_table_is_refused_like_any_other_question(kind, fields, trouble):
     with raises(trouble):
-        tables.check(kind, "Qwen/Qwen3-8B", Setup(**fields), catalogue.card("T4"))
+        tables.check(kind, "Qwen/Qwen3-8B", Setup(**fields), cards.card("T4"))
 
 
 def test_the_table_of_methods_says_what_the_answer_says():
-    card = catalogue.card(CARD)
+    card = cards.card(CARD)
     row = {cell.kind: cell for cell in tables.methods("Qwen/Qwen2.5-7B-Instruct", Setup(), card, card.memory_bytes)}
     assert row["qlora"].memory.process == pytest.approx(ask().process)
     assert row["lora"].checkpoint == 12 * row["lora"].memory.trainable

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.estimate import answer, catalogue, tables
+from core.estimate import answer, cards, catalogue, tables
 from core.estimate.memory import estimate
 from core.estimate.setup import Setup
 from core.estimate.shape import from_config
@@ -44,7 +44,7 @@ def test_the_instant_answer_for_a_hybrid_is_that_of_the_trace(name, mebibytes, f
 
 
 def test_a_hybrid_has_a_verdict_a_time_and_a_row_of_tiles():
-    card = catalogue.card("4090")
+    card = cards.card("4090")
     found = answer.ask(catalogue.shape(LARGE), Setup(method="qlora"), card)
     dense = answer.ask(catalogue.shape("Qwen/Qwen3-8B"), Setup(method="qlora"), card)
     assert found.verdict == "fits"
@@ -55,7 +55,7 @@ def test_a_hybrid_has_a_verdict_a_time_and_a_row_of_tiles():
 
 @pytest.mark.parametrize(("lang", "words"), [("en", "24 of 32 layers have linear"), ("ru", "вниманием: 24 из 32")])
 def test_the_page_says_whose_code_the_figures_are_of(lang, words):
-    card = catalogue.card("4090")
+    card = cards.card("4090")
     found, dense = (answer.ask(catalogue.shape(name), Setup(), card) for name in (LARGE, "Qwen/Qwen3-8B"))
     assert words in calculator_html.verdict(Say(lang), found)
     assert "flash-linear-attention" not in calculator_html.verdict(Say(lang), dense)
@@ -71,7 +71,7 @@ def test_layers_are_counted_by_name_or_by_every_so_many():
 
 def test_keys_and_values_are_kept_by_the_layers_of_softmax_attention_alone():
     shape = shape_of("small")
-    told = answer.ask(shape, Setup(method="prompt", max_length=1000, prompt_tokens=500), catalogue.card("4090"))
+    told = answer.ask(shape, Setup(method="prompt", max_length=1000, prompt_tokens=500), cards.card("4090"))
     assert told.memory.components["cache"] == 1000 * 2 * 2 * shape.kv * 2
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from core.estimate import catalogue, forecast, speed
+from core.estimate import cards, catalogue, forecast, speed
 from core.estimate.setup import Setup, for_method
 from core.estimate.step import walk
 
@@ -82,7 +82,7 @@ def _operations(layers: int, setup: Setup) -> Counter:
 
 
 def test_ligers_kernels_are_faster_and_take_less_memory_and_come_from_the_runs_config():
-    shape, card = catalogue.shape(MODEL), catalogue.card("4090")
+    shape, card = catalogue.shape(MODEL), cards.card("4090")
     plain = forecast.setup_of({"base_model": MODEL, "method": "lora"}, card)
     fused = forecast.setup_of({"base_model": MODEL, "method": "lora", "use_liger_kernel": True}, card)
     assert (plain.use_liger_kernel, fused.use_liger_kernel) == (False, True)
@@ -94,7 +94,7 @@ def test_ligers_kernels_are_faster_and_take_less_memory_and_come_from_the_runs_c
 
 
 def test_an_older_bitsandbytes_and_packed_experts_take_longer_to_unpack():
-    shape, card = catalogue.shape("Qwen/Qwen3-30B-A3B"), catalogue.card("A100 80GB SXM")
+    shape, card = catalogue.shape("Qwen/Qwen3-30B-A3B"), cards.card("A100 80GB SXM")
     setup = Setup(max_length=1024)
     old, packed = (dataclasses.replace(setup, **{name: True}) for name in ("old_bitsandbytes", "packed_experts"))
     now, slower, all_experts = (speed.pace(shape, each, card).device_seconds for each in (setup, old, packed))

@@ -10,7 +10,7 @@ import pytest
 
 from core import paths
 from core.errors import UserError, named
-from core.estimate import answer, catalogue, errors, page, setup, shape
+from core.estimate import answer, cards, catalogue, errors, page, setup, shape
 from core.estimate.setup import Setup
 from ui import calculator_html, calculator_plots
 from ui.text import ENGLISH, LOCALES, Say
@@ -18,8 +18,8 @@ from ui.text import ENGLISH, LOCALES, Say
 UI = Path(__file__).parent.parent / "ui"
 
 
-def ask(card=catalogue.DEFAULT_CARD, **fields):
-    return answer.ask(catalogue.shape("Qwen/Qwen3-14B"), Setup(**fields), catalogue.card(card), tokens=10**8)
+def ask(card=cards.DEFAULT_CARD, **fields):
+    return answer.ask(catalogue.shape("Qwen/Qwen3-14B"), Setup(**fields), cards.card(card), tokens=10**8)
 
 
 def test_every_key_that_the_tab_uses_has_a_sentence():
@@ -89,7 +89,7 @@ def test_the_stored_check_is_of_the_table_that_comes_with_it():
 @pytest.mark.parametrize("kind", setup.KINDS)
 @pytest.mark.parametrize("model", ["Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B"])
 def test_every_kind_of_training_has_its_whole_answer(lang, kind, model):
-    say, card = Say(lang), catalogue.card("RTX 4090")
+    say, card = Say(lang), cards.card("RTX 4090")
     chosen = Setup(**setup.of_kind(kind))
     found = answer.ask(catalogue.shape(model), chosen, card, tokens=10**10, epochs=20)
     shown = calculator_html.verdict(say, found, price=5.5)
@@ -105,7 +105,7 @@ def test_every_kind_of_training_has_its_whole_answer(lang, kind, model):
 
 
 def test_a_system_prompt_has_neither_an_epoch_nor_a_checkpoint_in_the_table():
-    card = catalogue.card("RTX 4090")
+    card = cards.card("RTX 4090")
     html = calculator_html.all_tables(Say("en"), "Qwen/Qwen3-8B", Setup(), card, card.memory_bytes, 10**8)
     (row,) = [row for row in html.split("<tr>") if Say("en")("calculator.kind.prompt") in row]
     assert re.findall("<td.*?>(.*?)</td>", row)[2:] == ["—", "16.8", "fits", "—", "—"]
@@ -114,7 +114,7 @@ def test_a_system_prompt_has_neither_an_epoch_nor_a_checkpoint_in_the_table():
 @pytest.mark.parametrize("kind", ["full", "qlora", "prompt"])
 def test_every_tile_of_the_mosaic_is_a_button_that_fills_the_form(kind):
     chosen = Setup(**setup.of_kind(kind))
-    found = answer.ask(catalogue.shape("Qwen/Qwen3-4B"), chosen, catalogue.card("RTX 4090"), tokens=10**8)
+    found = answer.ask(catalogue.shape("Qwen/Qwen3-4B"), chosen, cards.card("RTX 4090"), tokens=10**8)
     html = calculator_html.mosaic(Say("ru"), found, {"model": "Qwen/Qwen3-4B", "method": kind})
     fields = [json.loads(unescape(text)) for text in re.findall('data-fields="(.*?)"', html)]
     models = len(shape.read_models()["table"])
@@ -140,6 +140,6 @@ def test_the_static_page_holds_the_same_figures_and_asks_no_other_host(tmp_path)
     at = [card["name"] for card in data["cards"]].index("NVIDIA GeForce RTX 4090")
     kind, model = data["methods"].index("qlora"), data["models"].index("Qwen/Qwen3-8B")
     verdict, gib, rate = data["cells"][model][kind][at]
-    found = answer.ask(catalogue.shape("Qwen/Qwen3-8B"), Setup(), catalogue.card("RTX 4090"))
+    found = answer.ask(catalogue.shape("Qwen/Qwen3-8B"), Setup(), cards.card("RTX 4090"))
     assert (data["marks"][verdict], gib) == (found.verdict, pytest.approx(found.process / 2**30, rel=0.03))
     assert rate == round(found.pace.tokens_per_second)

@@ -7,16 +7,16 @@ import random
 import pytest
 
 from core.errors import UserError
-from core.estimate import answer, catalogue
+from core.estimate import answer, cards, catalogue, model_names
 from core.estimate.setup import CHOICES, KINDS, OPTIMIZERS, Setup, of_kind
 
-MODELS, CARDS = tuple(catalogue.models()), tuple(catalogue.cards().values())
+MODELS, CARDS = tuple(model_names.models()), tuple(cards.cards().values())
 PART = 50  # seeds of a test
 QUESTIONS = int(os.environ.get("SWEEP_QUESTIONS", "1000"))  # of the slow tests; 5,000 take two minutes
 EQUAL = 1e-9  # sums of floats in another order
 
 
-def question(seed: int) -> tuple[str, catalogue.Card, Setup]:
+def question(seed: int) -> tuple[str, cards.Card, Setup]:
     """A model, a card and a setup; not every combination makes sense."""
     pick = random.Random(seed)
     card = pick.choice(CARDS)

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from core.errors import UserError
-from core.estimate import advice, answer, calibration, catalogue, reply, speed, step, tables, worth
+from core.estimate import advice, answer, calibration, cards, catalogue, model_names, reply, speed, step, tables, worth
 from core.estimate.layer import Layer
 from core.estimate.loss import Head
 from core.estimate.memory import GIB, estimate
@@ -15,7 +15,7 @@ from core.estimate.size_autograd import Meter, Tape
 from tests.conftest import raises
 
 SHAPE = catalogue.shape("Qwen/Qwen2.5-0.5B-Instruct")
-CARD = catalogue.card(catalogue.DEFAULT_CARD)
+CARD = cards.card(cards.DEFAULT_CARD)
 SETUP = Setup(method="lora", max_length=512)
 
 
@@ -120,7 +120,7 @@ def test_the_largest_model_that_fits_is_the_largest():
     name = advice.largest_model(Setup(max_length=512), CARD, budget)
     largest = catalogue.shape(name).parameters
     shapes = []
-    for hub_id, entry in catalogue.models().items():
+    for hub_id, entry in model_names.models().items():
         with suppress(UserError):  # what the instant answer does not cover
             shapes += [] if entry.get("adapter") else [catalogue.shape(hub_id)]
     fitting = [
@@ -216,8 +216,8 @@ PLANS = {
     "slow": (10**9, 3, {}),
     "many epochs": (10**7, 30, {}),
     "little text for all weights": (10**6, 3, {"method": "full"}),
-    "too large": (10**8, 3, {"method": "full", "model": "Qwen/Qwen3-32B", "card": catalogue.card("RTX 3060 12GB")}),
-    "a mixture that is too large": (10**7, 3, {"model": "Qwen/Qwen3-30B-A3B", "card": catalogue.card("RTX 4090")}),
+    "too large": (10**8, 3, {"method": "full", "model": "Qwen/Qwen3-32B", "card": cards.card("RTX 3060 12GB")}),
+    "a mixture that is too large": (10**7, 3, {"model": "Qwen/Qwen3-30B-A3B", "card": cards.card("RTX 4090")}),
 }
 
 
@@ -240,7 +240,7 @@ def test_a_plan_that_pays_needs_no_other():
 
 
 def test_the_mosaic_says_what_the_answer_says():
-    asked = plan(10**9, 3, "qlora", card=catalogue.card("RTX 4090"))
+    asked = plan(10**9, 3, "qlora", card=cards.card("RTX 4090"))
     rows = tables.mosaic(asked.setup, asked.card, asked.budget, tokens=asked.tokens, epochs=asked.epochs)
     assert len({tile.level for row in rows for tile in row}) == 3
     for row in rows[:4]:
@@ -250,7 +250,7 @@ def test_the_mosaic_says_what_the_answer_says():
             one = answer.ask(catalogue.shape(tile.fields["model"]), setup, asked.card, tokens=10**9, epochs=3)
             assert (tile.fields, tile.verdict) == (tile.fields, one.verdict)
             assert tile.seconds == pytest.approx(one.total_seconds)
-    asked = plan(10**8, 1, "qlora", card=catalogue.card("RTX 4090"))
+    asked = plan(10**8, 1, "qlora", card=cards.card("RTX 4090"))
     assert [[tile.fields["tokens"], tile.worth] for tile in (tables.plans(asked)[0][0], tables.plans(asked)[-1][-1])] == [
         ["10M", "worth_it"], ["10B", "does_not_pay"]
     ]  # fmt: skip
@@ -277,7 +277,7 @@ def test_a_system_prompt_trains_nothing_and_costs_context_at_every_reply():
 
 
 def test_qlora_comes_before_a_smaller_model_and_no_step_is_useless():
-    card, shape = catalogue.card("RTX 3060 12GB"), catalogue.shape("Qwen/Qwen2.5-7B")
+    card, shape = cards.card("RTX 3060 12GB"), catalogue.shape("Qwen/Qwen2.5-7B")
     setup = Setup(method="lora", max_length=2048)
     way = advice.helpful(shape, setup, card, card.memory_bytes)
     assert [(change.name, change.after) for change in way] == [("method", "qlora")]
@@ -291,7 +291,7 @@ def test_qlora_comes_before_a_smaller_model_and_no_step_is_useless():
 
 
 def test_a_mixture_says_what_stays_in_16_bit_and_gets_no_useless_steps():
-    card = catalogue.card("RTX 4090")
+    card = cards.card("RTX 4090")
     found = plan(10**7, 3, "qlora", "Qwen/Qwen3-30B-A3B", card)
     assert advice.helpful(found.shape, found.setup, card, found.budget) == []
     told = answer.as_dict(found)["experts"]

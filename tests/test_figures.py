@@ -9,7 +9,7 @@ import plotly.io
 import pytest
 
 from core import paths
-from core.estimate import answer, catalogue
+from core.estimate import answer, cards, catalogue
 from core.estimate.setup import Setup
 from core.runs import runs, store
 from tests.card_page import GIB, MACHINES, furnish
@@ -44,7 +44,7 @@ def test_every_module_of_plots_is_looked_at():
 
 def of_a_card(say: Say, card) -> dict[str, go.Figure]:
     """The calculator's plots of a card."""
-    known = catalogue.of_machine(card)
+    known = cards.of_machine(card)
     setup = Setup(precision=answer.best_precision(known))
     asked = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), setup, known, tokens=10**8)
     return {

@@ -196,26 +196,26 @@ def test_a_card_without_memory_of_its_own_has_the_machine_s(driver):
 
 
 def test_a_chip_that_shares_the_machine_s_memory_is_not_estimated_as_one_with_its_own(driver):
-    from core.estimate import cards, catalogue
+    from core.estimate import cards
 
     driver({"name": "NVIDIA GB10", "uuid": "GPU-10", "memory": "unsupported", "capability": (12, 1)})
-    known = catalogue.of_machine(hardware.card())
+    known = cards.of_machine(hardware.card())
     assert (known.name, known.bandwidth, known.matmul_tflops, known.measured) == ("NVIDIA GB10", 273e9, 100.0, False)
-    assert catalogue.card("DGX Spark").capability == 12.1
+    assert cards.card("DGX Spark").capability == 12.1
     of_tomorrow = Gpu("NVIDIA N1X", 128 * GIB, 100 * GIB, 12.1, 0, "GPU-11", memory="shared")
-    assert catalogue.of_machine(of_tomorrow).bandwidth == 273e9
+    assert cards.of_machine(of_tomorrow).bandwidth == 273e9
     radeon = Gpu("AMD Radeon 890M", 64 * GIB, 64 * GIB, 11.5, 0, "GPU-12", "rocm", memory="shared")
     assert not cards._known(radeon).has_hbm
     assert cards._known(Gpu("NVIDIA H300", 140 * GIB, 140 * GIB, 9.0, 0)).has_hbm
 
 
 def test_memory_that_may_not_be_read_is_taken_from_the_catalogue(driver):
-    from core.estimate import catalogue
+    from core.estimate import cards
 
     driver(ROOMY | {"memory": "forbidden"})
     (gpu,) = hardware.gpus()
     assert (gpu.memory, gpu.total_bytes, gpu.free_bytes) == ("unknown", 0, 0)
-    assert catalogue.of_machine(gpu).memory_bytes == catalogue.card("RTX A6000").memory_bytes
+    assert cards.of_machine(gpu).memory_bytes == cards.card("RTX A6000").memory_bytes
 
 
 def test_the_card_with_the_most_memory_is_used_if_nobody_chooses(driver):
@@ -450,11 +450,11 @@ def test_an_apple_chip_shares_the_machine_s_memory(monkeypatch):
     assert 0 < gpu.total_bytes < psutil.virtual_memory().total
     assert gpu.has_bf16
     from core.estimate import answer as answers
-    from core.estimate import catalogue
+    from core.estimate import cards
 
     for system, kind in (("13.6", "fp32"), ("14.0", "bf16"), ("26.1", "bf16"), ("", "bf16")):
         monkeypatch.setattr("core.hardware.gpu.platform.mac_ver", lambda system=system: (system, ("", "", ""), ""))
-        assert answers.best_precision(catalogue.of_machine(gpu)) == kind
+        assert answers.best_precision(cards.of_machine(gpu)) == kind
 
 
 def test_qlora_is_offered_where_bitsandbytes_names_the_card():
@@ -522,7 +522,7 @@ def test_the_command_says_all_of_it(driver):
 def test_a_card_is_known_by_its_driver_s_name_and_another_chip_s_rate_is_not_measured(
     driver_name, gib, known, measured
 ):
-    from core.estimate import catalogue
+    from core.estimate import cards
 
-    found, like = catalogue.of_machine(Gpu(driver_name, gib * GIB, gib * GIB, 8.9, 0)), catalogue.card(known)
+    found, like = cards.of_machine(Gpu(driver_name, gib * GIB, gib * GIB, 8.9, 0)), cards.card(known)
     assert (found.name, found.matmul_tflops, found.measured) == (driver_name, like.matmul_tflops, measured)

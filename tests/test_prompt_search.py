@@ -10,7 +10,7 @@ import pytest
 from core import events, jobs, paths
 from core.chat import chat_models, generation, profiles
 from core.corpus import corpus
-from core.estimate import answer, catalogue, worth
+from core.estimate import answer, cards, catalogue, worth
 from core.estimate.setup import Setup
 from core.models import model_check
 from core.prompt_search import candidates, judge, searches
@@ -364,9 +364,7 @@ def test_does_it_pay_quotes_the_prompt_and_the_run(run):
     assert prompt == {"before": 3.0, "loss": 2.0, "gain": 0.5, "gains": True, "profile": "rows", "name": "Sea"}
     assert learned.prompt_of(config.base_model, "another") == {}
     name = "Qwen/Qwen2.5-0.5B"
-    asked = answer.ask(
-        catalogue.shape(name), Setup(), catalogue.cards()[catalogue.DEFAULT_CARD], tokens=10**7, epochs=1
-    )
+    asked = answer.ask(catalogue.shape(name), Setup(), cards.cards()[cards.DEFAULT_CARD], tokens=10**7, epochs=1)
     assert worth.of(asked, prompt=prompt).as_dict()["prompt"] == prompt
     shown = calculator_html.verdict(Say("en"), asked, 0, prompt)
     assert "a prompt alone took the loss on held-out rows of this corpus from 3 to 2." in shown

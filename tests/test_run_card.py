@@ -14,6 +14,7 @@ import pytest
 from core import events, files, paths
 from core.chat import chat, reply_gpu
 from core.estimate import calibration, catalogue, forecast
+from core.estimate import cards as known_cards
 from core.hardware import hardware, nvidia, other_gpus, torch_build
 from core.hardware.gpu import Gpu
 from core.hardware.torch_build import Build
@@ -139,8 +140,8 @@ def test_the_diagnosis_looks_at_the_run_s_own_card(driver, config, no_worker):
 def test_nothing_is_learned_from_a_run_that_was_not_on_the_card_of_its_forecast(
     monkeypatch, config, card, device, same
 ):
-    monkeypatch.setattr(trainer, "_card", lambda: catalogue.card(card))
-    said = {"forecast": forecast.of_config(asdict(config), catalogue.card(card)), "model": {"device": device}}
+    monkeypatch.setattr(trainer, "_card", lambda: known_cards.card(card))
+    said = {"forecast": forecast.of_config(asdict(config), known_cards.card(card)), "model": {"device": device}}
     said["data"] = {"longest": 100}
     trainer._learn(config, said, {"peak_memory_gib": 1.0, "step_seconds": 1.0, "step_tokens": 400})
     assert bool(calibration.rows()) is same
@@ -148,7 +149,7 @@ def test_nothing_is_learned_from_a_run_that_was_not_on_the_card_of_its_forecast(
 
 def test_where_torch_sees_no_card_the_processor_is_forecast_and_learned_from(driver, config):
     driver(FAST)
-    assert trainer._card().name == catalogue.CPU  # the torch of the tests has no CUDA
+    assert trainer._card().name == known_cards.CPU  # the torch of the tests has no CUDA
     assert forecast.ran_on(trainer._card(), "cpu")
 
 
@@ -303,10 +304,10 @@ def test_hardware_that_nothing_was_run_on_says_so(monkeypatch, say):
     untried = say("calculator.card.untried", name="AMD Radeon RX 7900 XTX")
     assert titles["AMD Radeon RX 7900 XTX"] == untried
     for name in ("AMD Radeon RX 7900 XTX", "Intel Arc A770", "Apple M3 Max 36GB"):
-        found = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), Setup(method="lora"), catalogue.card(name))
+        found = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), Setup(method="lora"), known_cards.card(name))
         assert say("calculator.untried") in calculator_html.verdict(say, found)
         assert found.pace.tokens_per_second > 0
-    tried = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), Setup(method="lora"), catalogue.card("RTX 4090"))
+    tried = answer.ask(catalogue.shape("Qwen/Qwen2.5-7B"), Setup(method="lora"), known_cards.card("RTX 4090"))
     assert say("calculator.untried") not in calculator_html.verdict(say, tried)
 
 

@@ -308,7 +308,7 @@ def test_two_processes_are_one_with_the_double_batch_and_resume(config, tmp_path
 
 @pytest.mark.parametrize(("flags", "kind"), [("sse avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("avx2", "fp32")])
 def test_a_processor_takes_bf16_where_it_is_native_and_the_calculator_says_the_same(tmp_path, monkeypatch, flags, kind):
-    from core.estimate import answer, catalogue
+    from core.estimate import answer, cards
     from core.hardware import hardware
 
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n", encoding="utf-8")
@@ -317,7 +317,7 @@ def test_a_processor_takes_bf16_where_it_is_native_and_the_calculator_says_the_s
         monkeypatch.setattr(module, "processor_has_bf16", lambda native=native: native)
     monkeypatch.setattr(devices, "device_type", lambda: "cpu")
     config = TrainConfig(base_model="m", corpus="c")
-    processor = catalogue.processor(4, 2**34)
+    processor = cards.processor(4, 2**34)
     assert (devices.precision(config), answer.best_precision(processor)) == (kind, kind)
     assert devices.precision(replace(config, precision="fp32")) == "fp32"
     assert (processor.matmul_tflops > processor.fp32_tflops) == (kind == "bf16")

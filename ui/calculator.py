@@ -203,17 +203,17 @@ def card_choices(say: Say) -> list[tuple[str, str]]:
     """
     usual = hardware.card()
     mine = [
-        (say("calculator.card.mine", name=gpu.name), catalogue.MINE + gpu.uuid)
+        (say("calculator.card.mine", name=gpu.name), known_cards.MINE + gpu.uuid)
         for gpu in sorted(hardware.gpus(), key=lambda gpu: gpu != usual)
     ]
     others = []
-    for name, card in catalogue.cards().items():
+    for name, card in known_cards.cards().items():
         name += f" {card.sold_gb:g}GB" if card.sizes_gb else ""
-        if name == catalogue.DEFAULT_CARD:
+        if name == known_cards.DEFAULT_CARD:
             others.insert(0, (name if mine else say("calculator.card.example", name=name), name))
         else:
             others.append((name if card.is_tried else say("calculator.card.untried", name=name), name))
-    return [*mine, *others, (say("calculator.card.cpu"), catalogue.CPU)]
+    return [*mine, *others, (say("calculator.card.cpu"), known_cards.CPU)]
 
 
 def corpus_choices(say: Say) -> list[tuple[str, str]]:
@@ -225,7 +225,7 @@ def on_load(say: Say, **fields):
     """Fill the lists again, and answer."""
     cards, corpora = card_choices(say), corpus_choices(say)
     known = [value for _, value in cards]
-    gone = (fields["card"] or "").startswith(catalogue.MINE) and fields["card"] not in known
+    gone = (fields["card"] or "").startswith(known_cards.MINE) and fields["card"] not in known
     fields["card"] = known[0] if gone or not fields["card"] else fields["card"]
     return gr.Dropdown(cards, value=fields["card"]), gr.Dropdown(corpora), *on_ask(say, **fields)
 
@@ -242,7 +242,7 @@ def question(
     **settings,
 ) -> dict:
     """The form as arguments of answers.ask(); the price of a kWh is not one of them."""
-    chosen, free = catalogue.chosen(card, known_cards.gigabytes(settings.pop("memory_gb", None)))
+    chosen, free = known_cards.chosen(card, known_cards.gigabytes(settings.pop("memory_gb", None)))
     for name in setups.SUGGESTED:
         settings[name] = setups.count(settings[name] if settings[name] is not None else 0, name)
     settings["target_modules"] = settings["target_modules"] or ""
@@ -351,7 +351,7 @@ def on_measure(say: Say, card: str | None):
     yield f"<p>{say('calculator.probe.running')}</p>"
     card = card or ""
     try:
-        gpu = hardware.card(card.removeprefix(catalogue.MINE)) if card.startswith(catalogue.MINE) else None
+        gpu = hardware.card(card.removeprefix(known_cards.MINE)) if card.startswith(known_cards.MINE) else None
         measured = probe.run(gpu)
         yield f"<p>{say('calculator.probe.done', name=measured['name'], tflops=say.number(measured['tflops']))}</p>"
     except UserError as error:
@@ -375,5 +375,5 @@ def on_plan(say: Say, config: dict, method: str, card: str, memory_gb: float | N
         )
     name = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
     file = plan.pack(config, temp_files.folder(name) / "train.zip")
-    text = pieces.plan(say, config, catalogue.chosen(card, known_cards.gigabytes(memory_gb))[0], precision)
+    text = pieces.plan(say, config, known_cards.chosen(card, known_cards.gigabytes(memory_gb))[0], precision)
     return text, gr.Button(interactive=True), gr.DownloadButton(value=str(file), interactive=True)

@@ -7,7 +7,7 @@ from core.errors import UserError
 from core.estimate import advice, catalogue, explain, reply, tables, worth
 from core.estimate import answer as answers
 from core.estimate.answer import Answer
-from core.estimate.catalogue import Card
+from core.estimate.cards import Card
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup
 from ui import templates

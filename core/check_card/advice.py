@@ -5,7 +5,7 @@ The sentences stand under "errors" in assets/locales.
 
 from core import errors
 from core.errors import UserError
-from core.estimate import catalogue
+from core.estimate import cards
 from core.hardware import hardware, nvidia, torch_build
 from core.hardware.gpu import Gpu
 from core.runs import assigned_gpu
@@ -78,7 +78,7 @@ def refused(config: TrainConfig) -> UserError | None:
     return None
 
 
-def measured_rates(name: str) -> catalogue.Card | None:
+def measured_rates(name: str) -> cards.Card | None:
     """The rates of the device of this name; None where they are a guess of the calculator's, to which nobody is held."""
-    card = next((catalogue.of_machine(gpu) for gpu in hardware.gpus() if gpu.name == name), None)
+    card = next((cards.of_machine(gpu) for gpu in hardware.gpus() if gpu.name == name), None)
     return card if card and card.measured else None

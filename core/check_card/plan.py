@@ -13,7 +13,7 @@ from core.chat import chat
 from core.check_card import advice, children, stand_in
 from core.check_card.results import GROUPS, STAND_IN, final, result
 from core.errors import UserError
-from core.estimate import calibration, catalogue, forecast
+from core.estimate import calibration, cards, forecast
 from core.hardware import hardware, nvidia
 from core.models import models
 from core.runs import gpu_access, runs
@@ -289,7 +289,7 @@ class Plan:
         except UserError:
             return {}
         # Where torch computes on something else than the driver's card, the forecast is not of this device.
-        here = self.facts["device"] if self.on_card else catalogue.CPU
+        here = self.facts["device"] if self.on_card else cards.CPU
         return expected if expected.get("card") == here else {}
 
     def judge(self, name: str, config: TrainConfig, steps: list[dict], forecasted: dict) -> None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 
 from core.errors import UserError
 from core.estimate.answer import judge, pace, peak, verdict
-from core.estimate.catalogue import Card, models, shape
+from core.estimate.cards import Card
+from core.estimate.catalogue import shape
 from core.estimate.memory import residents
+from core.estimate.model_names import models
 from core.estimate.setup import Setup, for_method
 from core.estimate.shape import ModelShape
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from core.estimate import calibration, reply, speed
 from core.estimate import setup as setups
-from core.estimate.catalogue import Card
+from core.estimate.cards import Card
 from core.estimate.memory import GIB, Memory, estimate
 from core.estimate.setup import Setup, saved_bytes
 from core.estimate.shape import ModelShape

@@ -1,27 +1,11 @@
-"""What the calculator knows: models, by what they are called or where they lie, and the cards of cards.py."""
+"""The shapes of models, by what they are called or where they lie."""
 
 from pathlib import Path
 
 from core import errors
 from core.estimate import config_sources
-from core.estimate.cards import CPU, DEFAULT_CARD, MINE, Card, card, cards, chosen, of_machine, processor
-from core.estimate.model_names import STARTER, find, is_exact, models, nearest, resolve
+from core.estimate.model_names import STARTER, find, is_exact, nearest, resolve
 from core.estimate.shape import ModelShape, from_config
-
-__all__ = [
-    "CPU",
-    "DEFAULT_CARD",
-    "MINE",
-    "Card",
-    "card",
-    "cards",
-    "chosen",
-    "find",
-    "models",
-    "nearest",
-    "of_machine",
-    "processor",
-]  # fmt: skip
 
 
 def shape(name: str) -> ModelShape:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 
-from core.estimate import answer, calibration, catalogue, speed
+from core.estimate import answer, calibration, cards, catalogue, speed
 from core.estimate import setup as setups
 from core.estimate.setup import Setup
 from core.hardware import hardware
@@ -13,7 +13,7 @@ from core.hardware.gpu import Gpu
 MAKERS = {"rocm": ("amd", "radeon", "instinct"), "xpu": ("intel",), "mps": ("apple",)}
 
 
-def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
+def of_config(config: Mapping, card: cards.Card | None = None) -> dict:
     """Model, card, attention, method, and the predicted bytes (reserved; the least) and seconds of an optimizer step.
 
     `config` holds fields of TrainConfig (asdict of one); `card` is what it runs on, by default this
@@ -40,7 +40,7 @@ def of_config(config: Mapping, card: catalogue.Card | None = None) -> dict:
     }
 
 
-def setup_of(config: Mapping, card: catalogue.Card) -> Setup:
+def setup_of(config: Mapping, card: cards.Card) -> Setup:
     """The setup of a TrainConfig on a card; an optimizer that the calculator does not know counts as AdamW."""
     setup = _setup(config)
     optim = setup.optim if setup.optim in setups.OPTIMIZERS else "adamw_torch"
@@ -67,12 +67,12 @@ def _setup(config: Mapping) -> Setup:
     return Setup(**{field.name: config[field.name] for field in fields(Setup) if field.name in config})
 
 
-def card_of(gpu: Gpu | None) -> catalogue.Card:
+def card_of(gpu: Gpu | None) -> cards.Card:
     """A card of this machine, or its processor where there is none."""
-    return catalogue.of_machine(gpu) if gpu else catalogue.processor()
+    return cards.of_machine(gpu) if gpu else cards.processor()
 
 
-def ran_on(card: catalogue.Card, device: str) -> bool:
+def ran_on(card: cards.Card, device: str) -> bool:
     """Whether the device that a run reported, by torch's name for it, is the card of its forecast."""
     if card.kind == "cpu" or device == "cpu":
         return card.kind == "cpu" and device == "cpu"

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from core.estimate import catalogue, config_sources
+from core.estimate import config_sources, model_names
 from core.models import models
 
 
@@ -23,7 +23,7 @@ class Offer:
 def listed() -> list[Offer]:
     """The starter, what is on this disk, then the rest of the catalogue in its order."""
     here = on_disk()
-    offers = {offer.name: offer for entry in catalogue.models().values() for offer in _of_entry(entry, here)}
+    offers = {offer.name: offer for entry in model_names.models().values() for offer in _of_entry(entry, here)}
     for name in here:
         offers.setdefault(name, Offer(name, name, here=True, shaped=False))
     for model in models.ready():
@@ -33,7 +33,7 @@ def listed() -> list[Offer]:
 
 
 def _starter() -> Offer:
-    entry = catalogue.find(models.STARTER)
+    entry = model_names.find(models.STARTER)
     ready = any(model["id"] == models.STARTER for model in models.ready())
     return Offer(models.STARTER, models.STARTER_TITLE, entry["params_exact"], entry["license"], here=ready)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core import paths
 from core.errors import UserError
-from core.estimate import answer, catalogue, tables, worth
+from core.estimate import answer, cards, catalogue, tables, worth
 from core.estimate.memory import GIB
 from core.estimate.setup import Setup, check
 from core.estimate.shape import read_models
@@ -30,17 +30,17 @@ def figures(length: int) -> dict:
 
     An impossible setup (a model with a shorter context, fp16 on a processor) is null.
     """
-    names, cards = read_models()["table"], list(catalogue.cards().values())
+    names, listed = read_models()["table"], list(cards.cards().values())
     shapes = {name: catalogue.shape(name) for name in names}
     return {
         "length": length,
         "models": names,
         "cards": [
-            {"name": card.name, "gib": round(card.memory_bytes / GIB, 1), "tried": card.is_tried} for card in cards
+            {"name": card.name, "gib": round(card.memory_bytes / GIB, 1), "tried": card.is_tried} for card in listed
         ],
         "methods": tables.MOSAIC_KINDS,
         "cells": [
-            [[cell(shapes[name], kind, card, length) for card in cards] for kind in tables.MOSAIC_KINDS]
+            [[cell(shapes[name], kind, card, length) for card in listed] for kind in tables.MOSAIC_KINDS]
             for name in names
         ],
         "marks": MARKS,
@@ -49,7 +49,7 @@ def figures(length: int) -> dict:
     }
 
 
-def cell(shape, kind: str, card: catalogue.Card, length: int) -> list | None:
+def cell(shape, kind: str, card: cards.Card, length: int) -> list | None:
     """The verdict, GiB of the process and tokens a second of one model, method and card."""
     setup = tables.of_kind(Setup(max_length=length, precision=answer.best_precision(card)), kind)
     setup = answer.suited(setup, card)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from core.estimate import speed
-from core.estimate.catalogue import Card
+from core.estimate.cards import Card
 from core.estimate.memory import CONTEXT, CONTEXT_OLD, Memory
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape

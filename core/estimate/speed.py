@@ -7,7 +7,7 @@ processor runs its kernels itself: there, launching and computing add up.
 
 from dataclasses import dataclass
 
-from core.estimate.catalogue import Card
+from core.estimate.cards import Card
 from core.estimate.memory import trainable
 from core.estimate.setup import Setup, for_method, targets
 from core.estimate.shape import ModelShape

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from core.estimate import setup as setups
 from core.estimate import speed, worth
 from core.estimate.answer import CHECKPOINTS, Answer, disk, judge, pace, peak, suited, verdict
-from core.estimate.catalogue import Card, shape
+from core.estimate.cards import Card
+from core.estimate.catalogue import shape
 from core.estimate.memory import Memory
 from core.estimate.setup import Setup
 from core.estimate.shape import read_models

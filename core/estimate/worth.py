@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from core.errors import UserError
-from core.estimate import advice, catalogue
+from core.estimate import advice, cards, catalogue
 from core.estimate import answer as answers
 from core.estimate.answer import Answer
 
@@ -135,7 +135,7 @@ def same_days(answer: Answer) -> dict:
     if name and catalogue.shape(name).parameters > answer.shape.parameters:
         larger = answers.pace(catalogue.shape(name), setup, answer.card).tokens_per_second
         bought["larger"] = {"model": name, "tokens": _rounded(larger * seconds)}
-    rented = catalogue.cards().get(RENTED)
+    rented = cards.cards().get(RENTED)
     if rented and rented.name != answer.card.name:
         pace = answers.pace(answer.shape, answers.suited(answer.setup, rented), rented).tokens_per_second
         days = answer.tokens * answer.epochs / pace / DAY

@@ -7,7 +7,7 @@ from core import paths
 from core.corpus import diversity_metrics, turns
 from core.corpus.token_counter import Scale
 from core.errors import UserError
-from core.estimate import answer, catalogue
+from core.estimate import answer, cards, catalogue
 from core.estimate.setup import Setup
 from core.synth import counting, job_files, prompts
 from core.synth.chain_source import FromChain
@@ -43,8 +43,8 @@ def first(recipe: Recipe, seed: int = 0) -> dict:
     if recipe.kind == "mix":
         return {"kind": "rows", "rows": [one["row"] for one in FromMix(recipe, seed, None).batch(0)[:FIRST]]}
     if recipe.kind == "chain":
-        cards = recipe.values.get("cards") or {}
-        examples = [some[0] for name, some in cards.items() if name.startswith("example_") and isinstance(some, list)]
+        written = recipe.values.get("cards") or {}
+        examples = [some[0] for name, some in written.items() if name.startswith("example_") and isinstance(some, list)]
         if recipe.values.get("material"):
             step = next(step for step in recipe.chain.steps if step.verb == "write")
             return {"kind": "prompts", "rows": [{"text": str(step.value).strip()}]}
@@ -189,7 +189,7 @@ def purpose(tokens: int) -> str:
 def epochs(model: str, volumes: list[int]) -> dict | None:
     """{"seconds": [...], "card"} of one QLoRA epoch over each volume; None where the estimate does not know the model."""
     try:
-        card, free = catalogue.chosen()
+        card, free = cards.chosen()
         setup = Setup(precision=answer.best_precision(card))
         shape = catalogue.shape(model)
         answers = [answer.ask(shape, setup, card, tokens=tokens, epochs=1, free=free) for tokens in volumes]

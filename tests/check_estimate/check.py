@@ -10,7 +10,7 @@ from pathlib import Path
 from core.errors import UserError
 from core.estimate import speed, trace_runner
 from core.estimate.answer import judge, peak, suited
-from core.estimate.catalogue import Card, card
+from core.estimate.cards import Card, card
 from core.estimate.memory import estimate
 from core.estimate.setup import CHOICES
 from tests.check_estimate import baselines, measurements

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UserError
-from core.estimate import catalogue
+from core.estimate import cards, catalogue, model_names
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
 from tests.check_estimate import cells
@@ -42,7 +42,7 @@ class Row:
     measured: float  # bytes; 0: no memory in this row
     reserved: float  # bytes beside an allocated figure; 0: not given
     tokens_per_second: float
-    card: catalogue.Card | None
+    card: cards.Card | None
     why_no_memory: str = ""
     why_no_time: str = ""
     ran: str = ""  # yes, no, or longest: as long as its length it ran, and no longer
@@ -98,7 +98,7 @@ def understand(raw: dict, number: int = 0) -> Row:
     kind, measured, why_no_memory = _memory(raw)
     speed, why_no_time = _speed(raw, setup)
     try:
-        card = catalogue.card(raw.get("gpu", "").replace("A800", "A100"))
+        card = cards.card(raw.get("gpu", "").replace("A800", "A100"))
     except UserError:
         card = None
     if card is None or card.is_guess:
@@ -114,7 +114,7 @@ def understand(raw: dict, number: int = 0) -> Row:
     return Row(number, source, raw["model"], shape, setup, stack, *rest)
 
 
-def _budget(raw: dict, card: catalogue.Card | None, measured: float) -> float:
+def _budget(raw: dict, card: cards.Card | None, measured: float) -> float:
     """Bytes of the row's card: the catalogue's, the size in its name, or the least common size that held the peak."""
     if card:
         return card.memory_bytes
@@ -182,7 +182,7 @@ def _shape(name: str) -> ModelShape:
     short = re.sub(r"[-_ ](chat|instruct|it|base|hf)$", "", plain, flags=re.IGNORECASE)
     for form in (plain, short, plain.replace(" ", "-"), plain.replace("_", "-"), plain.replace("_", ".")):
         for tail in ("", "-hf", "-Instruct", "-v0.1"):
-            if catalogue.find(form + tail):
+            if model_names.find(form + tail):
                 try:
                     return catalogue.shape(form + tail)
                 except UserError as error:
