@@ -78,3 +78,27 @@ def test_the_fence_that_closes_code_stays_with_it():
     pieces = [text for _, text in documents.split(enumerate(lines))]
     assert [piece.count("```") % 2 for piece in pieces] == [0] * len(pieces)
     assert "\n".join(pieces) == "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "text"),
+    [
+        ("a.txt", "[00:00.000 --> 00:02.000]  Привет\n[00:02.000 --> 00:04.000]  мир\n[01:02.000 --> 01:04.000]  Утро\n", "Привет мир\n\nУтро"),
+        ("a.sbv", "0:00:01.000,0:00:02.000\nПривет\n\n0:00:02.000,0:00:04.000\nмир\n", "Привет мир"),
+        ("a.lrc", "[ar:X]\n[00:01.00]Раз\n[00:05.00]Два\n[00:07.00][00:30.00]Припев\n", "Раз\nДва\nПрипев"),
+        (
+            "a.ttml",
+            '<?xml version="1.0"?><tt xmlns="http://www.w3.org/ns/ttml"><body><p begin="00:00:01.000" end="2s">Привет,<br/>'
+            '<span>мир</span></p><p begin="70.5s" end="72s">два</p></body></tt>',
+            "Привет, мир\n\nдва",
+        ),
+    ],
+)  # fmt: skip
+def test_times_of_speech_are_no_words_in_whatever_way_they_are_written(tmp_path, name, data, text):
+    card = made(tmp_path, name, data)
+    assert (said(card), card["formats"]) == ([text], {"subtitles": 1})
+
+
+def test_a_log_of_a_chat_is_no_song(tmp_path):
+    log = "[12:30] Аня: привет\n[12:31] Боря: и тебе\n[12:32] Аня: пока"
+    assert said(made(tmp_path, "a.txt", log)) == [log]
