@@ -1,8 +1,10 @@
 """Tables and printed pages: other inputs of the kinds that were once read wrongly."""
 
+import base64
+
 import pytest
 
-from core.corpus import documents
+from core.corpus import corpus, documents
 from tests.test_corpus_formats import made, said
 
 PAIRS = [[("user", "q"), ("assistant", "a")], [("user", "q2"), ("assistant", "b")]]
@@ -102,3 +104,24 @@ def test_times_of_speech_are_no_words_in_whatever_way_they_are_written(tmp_path,
 def test_a_log_of_a_chat_is_no_song(tmp_path):
     log = "[12:30] Аня: привет\n[12:31] Боря: и тебе\n[12:32] Аня: пока"
     assert said(made(tmp_path, "a.txt", log)) == [log]
+
+
+def test_the_words_of_mails_are_texts(tmp_path):
+    plain = "From: a@b.c\nTo: d@e.f\nDate: Mon, 1 Jan 2024 10:00:00 +0300\nSubject: =?utf-8?B?0J/RgNC40LLQtdGC?=\n"
+    old = base64.encodebytes("Отпущено масла две меры.\n>From нас".encode("cp1251")).decode()
+    first = f"{plain}MIME-Version: 1.0\nContent-Type: text/plain; charset=windows-1251\nContent-Transfer-Encoding: base64\n\n{old}"
+    parts = (
+        "--x\nContent-Type: text/html; charset=utf-8\n\n<p>Раз &amp; <b>два</b></p>\n"
+        "--x\nContent-Type: image/png\nContent-Disposition: attachment\nContent-Transfer-Encoding: base64\n\niVBOR\n--x--\n"
+    )
+    second = f'{plain}MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="x"\n\n{parts}'
+    third = f"{plain}\n"
+    card = made(
+        tmp_path, "a.mbox", "\n".join(f"From x Mon Jan 1 10:00:00 2024\n{one}" for one in (first, second, third))
+    )
+    assert said(card) == ["Отпущено масла две меры.\n>From нас", "Раз & два"]
+    assert (card["formats"], card["repairs"], card["reasons"]) == ({"mail": 1}, {"media_dropped": 1}, {"empty_text": 1})
+    assert corpus.rows(card["id"])[0]["fields"] == {"title": "Привет"}
+    assert said(made(tmp_path, "a.eml", first.replace("\n", "\r\n"))) == ["Отпущено масла две меры.\n>From нас"]
+    note = "From: the keeper\nTo: the town\nSubject: oil\n\nSend oil."
+    assert said(made(tmp_path, "a.txt", note)) == [note]
