@@ -11,7 +11,7 @@ from core.corpus.sources import Bad, Record
 
 CITATION = re.compile(
     "(?: (?=\ue200[^\ue201]*\ue201[.,;:!?]))?\ue200[^\ue201]*\ue201|"
-    r" ?【\d+(?::\d+)?†[^】\n]*】| ?:contentReference\[oaicite:\d+\](?:\{[^{}\n]*\})?"
+    r" ?【\d+(?::\d+)?†[^】\n]{0,200}】| ?:contentReference\[oaicite:\d+\](?:\{[^{}\n]*\})?"
 )
 ARTIFACT = re.compile(r"<antArtifact\b([^>]*)>\n?(.*?)\n?</antArtifact>", re.DOTALL)
 THINKING = re.compile(r"<antThinking>.*?</antThinking>\s*", re.DOTALL)

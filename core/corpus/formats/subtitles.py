@@ -19,7 +19,7 @@ PAUSE = 4.0  # seconds of silence that end a paragraph
 
 # Other ways to write the times of a cue, brought to those of SRT: of Whisper and of YouTube's SBV.
 _TIME = r"((?:\d+:)?\d{1,2}:\d{2}\.\d{1,3})"
-WRITTEN = re.compile(rf"^\s*(?:\[{_TIME} --> {_TIME}\][ \t]*|{_TIME},{_TIME}[ \t]*$)", re.MULTILINE)
+WRITTEN = re.compile(rf"^[ \t]*(?:\[{_TIME} --> {_TIME}\][ \t]*|{_TIME},{_TIME}[ \t]*$)", re.MULTILINE)
 SUNG = re.compile(r"^(?:\[\d{1,3}:\d{2}[.:]\d{2,3}\])+[ \t]*", re.MULTILINE)  # LRC: lines of a song
 OF_SONG = re.compile(
     r"^\[(?:ar|ti|al|by|offset|length|au|re|ve|tool|id|la):[^\]\n]*\][ \t]*\n?", re.MULTILINE | re.IGNORECASE
