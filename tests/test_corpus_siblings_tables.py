@@ -1,6 +1,7 @@
 """Tables and printed pages: other inputs of the kinds that were once read wrongly."""
 
 import base64
+import textwrap
 
 import pytest
 
@@ -125,3 +126,12 @@ def test_the_words_of_mails_are_texts(tmp_path):
     assert said(made(tmp_path, "a.eml", first.replace("\n", "\r\n"))) == ["Отпущено масла две меры.\n>From нас"]
     note = "From: the keeper\nTo: the town\nSubject: oil\n\nSend oil."
     assert said(made(tmp_path, "a.txt", note)) == [note]
+
+
+def test_wrapped_lines_with_an_empty_one_behind_each_are_paragraphs(tmp_path):
+    paragraph = "Смотритель поднялся на маяк и зажёг лампу, а ветер принёс с берега шум волн и крик одной чайки. " * 4
+    wrapped = textwrap.wrap(paragraph, 60)
+    book = "\n\n\n".join("\n\n".join(wrapped) for _ in range(3))
+    assert said(made(tmp_path, "a.txt", book)) == ["\n\n".join([paragraph.strip()] * 3)]
+    verse = "\n\n".join(["Мороз и солнце; день чудесный!", "Ещё ты дремлешь, друг прелестный —"] * 8)
+    assert said(made(tmp_path, "b.txt", verse)) == [verse]
