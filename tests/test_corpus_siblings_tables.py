@@ -1,8 +1,11 @@
 """Tables and printed pages: other inputs of the kinds that were once read wrongly."""
 
+import base64
+import textwrap
+
 import pytest
 
-from core.corpus import documents
+from core.corpus import corpus, documents
 from tests.test_corpus_formats import made, said
 
 PAIRS = [[("user", "q"), ("assistant", "a")], [("user", "q2"), ("assistant", "b")]]
@@ -78,3 +81,57 @@ def test_the_fence_that_closes_code_stays_with_it():
     pieces = [text for _, text in documents.split(enumerate(lines))]
     assert [piece.count("```") % 2 for piece in pieces] == [0] * len(pieces)
     assert "\n".join(pieces) == "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "text"),
+    [
+        ("a.txt", "[00:00.000 --> 00:02.000]  Привет\n[00:02.000 --> 00:04.000]  мир\n[01:02.000 --> 01:04.000]  Утро\n", "Привет мир\n\nУтро"),
+        ("a.sbv", "0:00:01.000,0:00:02.000\nПривет\n\n0:00:02.000,0:00:04.000\nмир\n", "Привет мир"),
+        ("a.lrc", "[ar:X]\n[00:01.00]Раз\n[00:05.00]Два\n[00:07.00][00:30.00]Припев\n", "Раз\nДва\nПрипев"),
+        (
+            "a.ttml",
+            '<?xml version="1.0"?><tt xmlns="http://www.w3.org/ns/ttml"><body><p begin="00:00:01.000" end="2s">Привет,<br/>'
+            '<span>мир</span></p><p begin="70.5s" end="72s">два</p></body></tt>',
+            "Привет, мир\n\nдва",
+        ),
+    ],
+)  # fmt: skip
+def test_times_of_speech_are_no_words_in_whatever_way_they_are_written(tmp_path, name, data, text):
+    card = made(tmp_path, name, data)
+    assert (said(card), card["formats"]) == ([text], {"subtitles": 1})
+
+
+def test_a_log_of_a_chat_is_no_song(tmp_path):
+    log = "[12:30] Аня: привет\n[12:31] Боря: и тебе\n[12:32] Аня: пока"
+    assert said(made(tmp_path, "a.txt", log)) == [log]
+
+
+def test_the_words_of_mails_are_texts(tmp_path):
+    plain = "From: a@b.c\nTo: d@e.f\nDate: Mon, 1 Jan 2024 10:00:00 +0300\nSubject: =?utf-8?B?0J/RgNC40LLQtdGC?=\n"
+    old = base64.encodebytes("Отпущено масла две меры.\n>From нас".encode("cp1251")).decode()
+    first = f"{plain}MIME-Version: 1.0\nContent-Type: text/plain; charset=windows-1251\nContent-Transfer-Encoding: base64\n\n{old}"
+    parts = (
+        "--x\nContent-Type: text/html; charset=utf-8\n\n<p>Раз &amp; <b>два</b></p>\n"
+        "--x\nContent-Type: image/png\nContent-Disposition: attachment\nContent-Transfer-Encoding: base64\n\niVBOR\n--x--\n"
+    )
+    second = f'{plain}MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="x"\n\n{parts}'
+    third = f"{plain}\n"
+    card = made(
+        tmp_path, "a.mbox", "\n".join(f"From x Mon Jan 1 10:00:00 2024\n{one}" for one in (first, second, third))
+    )
+    assert said(card) == ["Отпущено масла две меры.\n>From нас", "Раз & два"]
+    assert (card["formats"], card["repairs"], card["reasons"]) == ({"mail": 1}, {"media_dropped": 1}, {"empty_text": 1})
+    assert corpus.rows(card["id"])[0]["fields"] == {"title": "Привет"}
+    assert said(made(tmp_path, "a.eml", first.replace("\n", "\r\n"))) == ["Отпущено масла две меры.\n>From нас"]
+    note = "From: the keeper\nTo: the town\nSubject: oil\n\nSend oil."
+    assert said(made(tmp_path, "a.txt", note)) == [note]
+
+
+def test_wrapped_lines_with_an_empty_one_behind_each_are_paragraphs(tmp_path):
+    paragraph = "Смотритель поднялся на маяк и зажёг лампу, а ветер принёс с берега шум волн и крик одной чайки. " * 4
+    wrapped = textwrap.wrap(paragraph, 60)
+    book = "\n\n\n".join("\n\n".join(wrapped) for _ in range(3))
+    assert said(made(tmp_path, "a.txt", book)) == ["\n\n".join([paragraph.strip()] * 3)]
+    verse = "\n\n".join(["Мороз и солнце; день чудесный!", "Ещё ты дремлешь, друг прелестный —"] * 8)
+    assert said(made(tmp_path, "b.txt", verse)) == [verse]

@@ -53,13 +53,19 @@ def _thought(part: object) -> str:
     return next((value for value in values if isinstance(value, str)), "")
 
 
+def _text_of_part(part: dict) -> object:
+    text = part.get("text")
+    text = text.get("value") if isinstance(text, dict) else text  # of LibreChat, Jan and OpenAI's assistants
+    return text if isinstance(text, str) else part.get("transcript")
+
+
 def _part(part: object, notes: list[str]) -> str:
     if isinstance(part, str):
         return part
     if not isinstance(part, dict):
         return ""
     kind = str(part.get("type") or "")
-    text = part.get("text") if isinstance(part.get("text"), str) else part.get("transcript")
+    text = _text_of_part(part)
     if isinstance(part.get("audio"), dict):
         text = text or part["audio"].get("transcript")
     if TOOLS.search(kind):

@@ -9,6 +9,7 @@ from core.corpus import documents
 
 SAMPLE = 2000  # lines
 FEWEST = 4  # lines that go on in the next one, to tell
+DOUBLE = 12  # filled lines, to tell
 TOLERANCE = 8  # characters by which the next word may have fitted: not every program fills its lines
 
 
@@ -59,6 +60,23 @@ def width(lines: Iterable[str], kind: Wrapping = TYPED) -> int:
     if widest not in kind.widths or len(going_on) < max(FEWEST, kind.share * len(pairs)):
         return 0
     return widest if sum(len(one) >= kind.full * widest for one in going_on) >= 0.8 * len(going_on) else 0
+
+
+def is_double_spaced(lines: list[str]) -> bool:
+    """Whether an empty line stands behind each line of wrapped text, as some programs write it."""
+    rows = [line.strip() for line in lines]
+    filled = [row for row in rows if row]
+    together = sum(bool(one and other) for one, other in pairwise(rows))
+    return len(filled) >= DOUBLE and together <= len(filled) / 50 and width(filled) > 0
+
+
+def single_spaced(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """The same lines without one empty line behind each that is filled."""
+    filled = False
+    for number, line in lines:
+        if line.strip() or not filled:
+            yield number, line
+        filled = bool(line.strip())
 
 
 def width_of_manual(lines: Iterable[str]) -> int:

@@ -1,4 +1,4 @@
-"""Exports of assistants on the web: ChatGPT and Claude with their branches and voices, Gemini out of Google Takeout.
+"""Exports of assistants on the web: ChatGPT, DeepSeek and Claude with their branches and voices, Grok, Gemini out of Takeout.
 
 A conversation with branches is the one that the person saw last, walked from its end to the root.
 """
@@ -11,11 +11,12 @@ from core.corpus.sources import Bad, Record
 
 CITATION = re.compile(
     "(?: (?=\ue200[^\ue201]*\ue201[.,;:!?]))?\ue200[^\ue201]*\ue201|"
-    r" ?【\d+(?::\d+)?†[^】\n]*】| ?:contentReference\[oaicite:\d+\](?:\{[^{}\n]*\})?"
+    r" ?【\d+(?::\d+)?†[^】\n]{0,200}】| ?:contentReference\[oaicite:\d+\](?:\{[^{}\n]*\})?"
 )
 ARTIFACT = re.compile(r"<antArtifact\b([^>]*)>\n?(.*?)\n?</antArtifact>", re.DOTALL)
 THINKING = re.compile(r"<antThinking>.*?</antThinking>\s*", re.DOTALL)
 HIDDEN = ("user_editable_context", "model_editable_context")  # what the person told of themselves once for all chats
+FRAGMENTS = ("REQUEST", "THINK", "RESPONSE")
 THOUGHTS = ("thoughts", "reasoning_recap")
 GEMINI_CHAT = re.compile(r"gemini\.google\.com/(?:u/\d/)?app/[0-9a-f]{8,}")
 LANGUAGES = {
@@ -69,6 +70,8 @@ def _chatgpt(chat: dict, notes: list[str]) -> dict:
 def _chatgpt_turn(message: object, notes: list[str]) -> dict | None:
     if not isinstance(message, dict):
         return None
+    if isinstance(message.get("fragments"), list):
+        return _deepseek_turn(message, notes)
     author, content, meta = (
         message.get(key) if isinstance(message.get(key), dict) else {} for key in ("author", "content", "metadata")
     )
@@ -90,6 +93,29 @@ def _chatgpt_turn(message: object, notes: list[str]) -> dict | None:
     if seen or (kinds and not text.strip()):  # a voice has a transcription beside its sound
         notes.append("media_dropped")
     return _turn(role, text, seen)
+
+
+def _deepseek_turn(message: dict, notes: list[str]) -> dict | None:
+    """A message of DeepSeek, whose export has the form of ChatGPT's with fragments for the words."""
+    fragments = [one for one in message["fragments"] if isinstance(one, dict)]
+    said = {kind: [str(one.get("content") or "") for one in fragments if one.get("type") == kind] for kind in FRAGMENTS}
+    notes += ["thoughts_dropped"] * len(said["THINK"])
+    role = "user" if said["REQUEST"] else "assistant"
+    files = message.get("files") or []
+    notes += ["media_dropped"] * len(files)
+    return _turn(role, "\n\n".join(filter(None, said["REQUEST"] or said["RESPONSE"])), bool(files))
+
+
+def _is_grok(chat: dict) -> bool:
+    return isinstance(chat.get("conversation"), dict) and isinstance(chat.get("responses"), list)
+
+
+def _grok(chat: dict, notes: list[str]) -> dict:
+    said = [one.get("response") for one in chat["responses"] if isinstance(one, dict)]
+    said = [one for one in said if isinstance(one, dict) and isinstance(one.get("message"), str)]
+    roles = {"human": "user", "assistant": "assistant"}
+    turns = [_turn(roles.get(str(one.get("sender")).lower(), "user"), one["message"], False) for one in said]
+    return titled(chat["conversation"], [turn for turn in turns if turn])
 
 
 def _turn(role: str, text: str, seen: bool) -> dict | None:
@@ -221,4 +247,4 @@ def _gemini_turns(item: dict, notes: list[str]) -> list[dict]:
     return [{"role": "user", "content": asked}, {"role": "assistant", "content": reply}] if reply else []
 
 
-EXPORTS = ((_is_chatgpt, _chatgpt), (_is_claude, _claude))
+EXPORTS = ((_is_chatgpt, _chatgpt), (_is_claude, _claude), (_is_grok, _grok))

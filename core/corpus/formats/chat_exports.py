@@ -15,6 +15,10 @@ def of(value: object) -> Callable[[object, str], Iterator[Record | Bad]] | None:
     """The reader of an export, by its parsed JSON and the name of the assistant among the speakers; else None."""
     if messengers.is_telegram(value):
         return messengers.telegram
+    if messengers.is_meta(value):
+        return messengers.meta
+    if messengers.is_slack(value):
+        return messengers.slack
     if discord.is_json(value):
         return discord.of_json
     if assistant_exports.is_gemini(value):

@@ -13,6 +13,7 @@ from core.corpus.formats.arrow import ARROW, PARQUET
 from core.corpus.formats.discord import DISCORD
 from core.corpus.formats.fb2 import FB2
 from core.corpus.formats.json_files import JSON, JSONL
+from core.corpus.formats.mail import MAIL
 from core.corpus.formats.man_pages import MAN_PAGE
 from core.corpus.formats.markup import HTML
 from core.corpus.formats.messenger_pages import MESSENGER_PAGE
@@ -50,6 +51,7 @@ TEXT_FORMATS = (
         JSONL,
         JSON,
         NEXUS,
+        MAIL,
         WHATSAPP,
         DISCORD,
         SUBTITLES,

@@ -31,8 +31,6 @@ def _text(value: object, notes: list[str]) -> str:
         if kind in content.THOUGHTS:
             thoughts.append(content.text_of({"text": part.get(kind) or part.get("text") or ""}, notes))
             continue
-        if isinstance(part, dict) and isinstance(part.get("text"), dict):  # of LibreChat and of OpenAI's assistants
-            part = {"text": part["text"].get("value")}
         try:
             said.append(content.text_of(part, notes))
         except content.Unfit as unfit:

@@ -29,8 +29,9 @@ def read(source: Source) -> Iterator[Record | Bad]:
                 repaired.append(line.repair)
             yield line.number, text
 
-    separator, width = _layout(source)
+    separator, width, double = _layout(source)
     lines = contents.without_listed(sound(), lambda count: repaired.extend(["contents_dropped"] * count))
+    lines = wrapped_lines.single_spaced(lines) if double else lines
     lines = wrapped_lines.joined(lines, width) if width else lines
     for number, text in documents.split(lines, separator):
         yield from bad
@@ -41,11 +42,18 @@ def read(source: Source) -> Iterator[Record | Bad]:
     yield from bad
 
 
-def _layout(source: Source) -> tuple[str | None, int]:
-    """The line that separates texts, if there is one, and else the width at which lines are wrapped, if they are."""
+def _layout(source: Source) -> tuple[str | None, int, bool]:
+    """The line that separates texts, if there is one; else the width at which lines are wrapped, if they are, and
+    whether an empty one stands behind each.
+    """
     first = [line.text for line in islice(encodings.lines(source, source.encoding), wrapped_lines.SAMPLE)]
     separator = documents.separator_of(first)
-    return separator, 0 if separator else wrapped_lines.width(first)
+    double = not separator and wrapped_lines.is_double_spaced(first)
+    return (
+        separator,
+        0 if separator else wrapped_lines.width(list(filter(str.strip, first)) if double else first),
+        double,
+    )
 
 
 TEXT = Format("text", claims, read)

@@ -1,4 +1,4 @@
-"""Subtitles, SRT, WebVTT, ASS and transcripts with times: the words without numbers, timecodes and marks, a paragraph for each scene."""
+"""Subtitles, SRT, WebVTT, ASS, SBV, TTML, songs and transcripts with times: the words without numbers, timecodes and marks, a paragraph for each scene."""
 
 import html
 import re
@@ -13,10 +13,27 @@ CLOCK = re.compile(r"[\[(]?((?:\d{1,2}:)?\d{1,2}:\d{2})[\])]?")  # alone on its 
 SPOKEN = re.compile(r"Dialogue:\s*\d+,([\d:.]+),([\d:.]+),(?:[^,]*,){6}(.*)")
 MARKS = re.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|\{\\[^{}]*\}")
 DRAWING = re.compile(r"\{[^{}]*\\p[1-9][^{}]*\}.*?(?:\{[^{}]*\\p0[^{}]*\}|$)")  # outlines of signs in ASS
+FEWEST_SUNG = 3  # lines
 PAUSE = 4.0  # seconds of silence that end a paragraph
 
 
+# Other ways to write the times of a cue, brought to those of SRT: of Whisper and of YouTube's SBV.
+_TIME = r"((?:\d+:)?\d{1,2}:\d{2}\.\d{1,3})"
+WRITTEN = re.compile(rf"^[ \t]*(?:\[{_TIME} --> {_TIME}\][ \t]*|{_TIME},{_TIME}[ \t]*$)", re.MULTILINE)
+SUNG = re.compile(r"^(?:\[\d{1,3}:\d{2}[.:]\d{2,3}\])+[ \t]*", re.MULTILINE)  # LRC: lines of a song
+OF_SONG = re.compile(
+    r"^\[(?:ar|ti|al|by|offset|length|au|re|ve|tool|id|la):[^\]\n]*\][ \t]*\n?", re.MULTILINE | re.IGNORECASE
+)
+TTML = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<tt\b[^>]*\bxmlns", re.DOTALL)
+OF_TTML = re.compile(r'<p\b[^>]*\bbegin="([^"]*)"(?:[^>]*\bend="([^"]*)")?[^>]*>(.*?)</p>', re.DOTALL)
+
+
 def claims(source: Source, head: str) -> bool:
+    if TTML.match(head):
+        return True
+    if len(SUNG.findall(head)) >= max(FEWEST_SUNG, head.strip().count("\n") / 2):
+        return True
+    head = _as_srt(head)
     lines = [line.strip() for line in head.lstrip("\ufeff").split("\n") if line.strip()]
     if not lines or re.match(r"WEBVTT\b", lines[0]):
         return bool(lines)
@@ -31,12 +48,34 @@ def claims(source: Source, head: str) -> bool:
 
 def read(source: Source) -> Iterator[Record | Bad]:
     text, repaired = mojibake.Repairer().text(encodings.read_text(source, source.encoding))
-    words = _words(text.replace("\r\n", "\n"))
+    text = text.replace("\r\n", "\n")
+    sung = len(SUNG.findall(text)) >= max(FEWEST_SUNG, text.strip().count("\n") / 2)
+    words = SUNG.sub("", OF_SONG.sub("", text)).strip() if sung else _words(_as_srt(text))
     if not words:
         yield Bad("1", "empty_text")
         return
     for number, record in enumerate(documents.records(words)):
         yield record._replace(repairs=("mojibake",) * repaired) if number == 0 else record
+
+
+def _as_srt(text: str) -> str:
+    """The text with the times of its cues as SRT has them."""
+    if TTML.match(text):
+        cues = []
+        for start, end, said in OF_TTML.findall(text):
+            said = re.sub(r"<br\s*/>", "\n", " ".join(said.split()))
+            cues.append(f"0\n{_clock(start)} --> {_clock(end or start)}\n{said}\n")
+        return "\n".join(cues)
+    return WRITTEN.sub(lambda found: f"0\n{found[1] or found[3]} --> {found[2] or found[4]}\n", text)
+
+
+def _clock(time: str) -> str:
+    """A time of TTML, a clock or seconds, as that of a cue."""
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)s", time):
+        minutes, seconds = divmod(float(found[1]), 60)
+        return f"{int(minutes) // 60}:{int(minutes) % 60:02}:{seconds:06.3f}"
+    found = re.match(r"\d{1,2}:\d{2}:\d{2}(?:\.\d{1,3})?", time)
+    return found[0] if found and "." in found[0] else f"{found[0] if found else '00:00:00'}.000"
 
 
 def _words(text: str) -> str:
