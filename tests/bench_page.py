@@ -100,13 +100,20 @@ def rest(page, calls: list) -> None:
 
 def after(page, server: Server, idle_seconds: float) -> dict:
     """What the page and the server do when every tab was seen once and nobody touches anything."""
-    calls = watch(page)
+    calls, cdp = watch(page), page.context.new_cdp_session(page)
+    cdp.send("Performance.enable")
+    before = work(cdp)
     for tab in (*TABS, "opening"):
         to_tab(page, SAY, tab)
         rest(page, calls)
-    visits, calls[:] = len(calls), []
+    visits, spent, calls[:] = len(calls), round(work(cdp) - before, 2), []
     share = server_share(server, idle_seconds, page)
-    return {"calls_of_all_tabs": visits, "idle_calls": len(calls), "server_idle": share}
+    return {"calls_of_all_tabs": visits, "tabs_work_s": spent, "idle_calls": len(calls), "server_idle": share}
+
+
+def work(cdp) -> float:
+    """Seconds that the browser has worked on the page."""
+    return next(one["value"] for one in cdp.send("Performance.getMetrics")["metrics"] if one["name"] == "TaskDuration")
 
 
 def server_share(server: Server, seconds: float, page=None) -> float:
