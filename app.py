@@ -18,15 +18,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from core import errors
-
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before the import: nothing here asks another host
 
 import gradio as gr
 import uvicorn
 from starlette.applications import Starlette
 
-from core import VERSION, damage, demo, files, jobs, paths, process
+from core import VERSION, damage, demo, errors, files, jobs, paths, process
 from core.chat import chat
 from core.errors import UserError
 from core.runs import queue, runs, store
@@ -213,23 +211,18 @@ def port(text: str) -> int:
 
 def listening(port: int, host: str = "127.0.0.1") -> socket.socket:
     """A socket that is bound to a port, 0 for any; raises PortInUse when another program has it."""
-    sock = socket.socket()
-    if sys.platform != "win32":  # there it would let two programs share the port
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
+        return process.bound(host, port)
     except OSError:
-        sock.close()
         raise PortInUse(port=port, next=port + 1) from None
-    return sock
 
 
-def next_free(first: int = 7860) -> socket.socket:
+def next_free() -> socket.socket:
     """A socket that is bound to the first port from 7860 on that no program has."""
-    for number in range(first, first + PORTS):
+    for number in range(7860, 7860 + PORTS):
         with suppress(PortInUse):
             return listening(number)
-    raise PortInUse(port=f"{first}-{first + PORTS - 1}", next=first + PORTS)
+    raise PortInUse(port=f"7860-{7860 + PORTS - 1}", next=7860 + PORTS)
 
 
 def share_all(page: Starlette, own: own_page.OwnPage, args: argparse.Namespace) -> tuple[Gate, socket.socket]:

@@ -281,6 +281,19 @@ class Closed(Exception):
     """Nobody waits for the result any more."""
 
 
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that is bound to a port, 0 for any; raises OSError when another program has it."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    if sys.platform != "win32":  # the connections of a process before this one may still be closing
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # on Windows two programs would share the port
+    try:
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
 def opening(name: str) -> None:
     """Say which foreign file is opened now, where somebody watches: what then goes wrong is put down to it."""
     if WATCHED in os.environ:

@@ -79,7 +79,7 @@ def exact_ours(path: Path) -> dict:
 
     given = texts(path, 10**9)
     began = now()
-    return {"found": duplicates.exact(given), "rows": len(given), **since(began)}
+    return {"found": int((duplicates.find(given, near=False).kind == 1).sum()), "rows": len(given), **since(began)}
 
 
 def exact_datasets(path: Path) -> dict:

@@ -4,7 +4,6 @@ says every second how it stands; it ends when its input does.
 
 import contextvars
 import json
-import socket
 import sys
 import threading
 import time
@@ -12,6 +11,7 @@ from functools import partial
 
 import uvicorn
 
+from core import process
 from core.chat import chat, chat_models, types
 from core.errors import UserError
 from core.sharing.connections import Connection
@@ -47,10 +47,7 @@ def answer(run_id: str, conversations: dict, most_tokens: int):
 
 def serve(share: Share, title: str, host: str, lang: str | None, port: int = 0) -> tuple[uvicorn.Server, int]:
     """Start the visitors' page on a port, 0: a free one, in a thread: nothing of the whole page is mounted there."""
-    listening = socket.socket()
-    if sys.platform != "win32":  # the connections of a process before this one may still be closing
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((host, port))
+    listening = process.bound(host, port)
     port = listening.getsockname()[1]
     # In an empty context: inside a handler gradio takes new components for changes of those that are there.
     empty = contextvars.Context()

@@ -117,12 +117,6 @@ def _equal(whole: np.ndarray, plain: np.ndarray) -> Copies:
     return Copies(first, kind, np.ones(len(whole), np.float32), first.copy())
 
 
-def exact(texts: Iterable[str]) -> int:
-    """How many texts are equal to an earlier one, to the letter."""
-    marks = np.array(array("Q", map(_digest, texts)), np.uint64)
-    return len(marks) - len(np.unique(marks))
-
-
 def _batches(texts: Iterable[Said]) -> Iterator[list[Said]]:
     batch, size = [], 0
     for text in texts:

@@ -13,6 +13,7 @@ from core.corpus.reading import Options, SetAside
 from core.corpus.sources import Record
 
 SAMPLE = 200  # records of each file
+SHOWN = 5  # converted rows
 FILES = 20
 
 
@@ -30,12 +31,12 @@ def look_at(paths: list[str], options: dict) -> dict:
     return look_in([Path(path) for path in paths], Options(**options))
 
 
-def look_in(paths: list[Path], options: Options | None = None, count: int = 5) -> dict:
+def look_in(paths: list[Path], options: Options | None = None) -> dict:
     """What the first records of some files look like.
 
     {"files": [{"file", "format", "encoding", "bytes"}], "more_files": whether there are others, "columns", "mapping": the
     one that fits most, "unknown_roles": counts by name, "speakers", "records": how many were looked at, "aside": of these,
-    counts by reason, "rows": the first `count` converted ones, "suggestions": see suggestions.py, where there are none}.
+    counts by reason, "rows": the first SHOWN converted ones, "suggestions": see suggestions.py, where there are none}.
     """
     options = options or Options()
     files, columns, mappings, roles, speakers, aside = [], Counter(), Counter(), Counter(), Counter(), Counter()
@@ -66,7 +67,7 @@ def look_in(paths: list[Path], options: Options | None = None, count: int = 5) -
             count_in += 1
             if isinstance(row, SetAside):
                 aside[row.reason] += 1
-            elif len(rows) < count:
+            elif len(rows) < SHOWN:
                 rows.append({**row._asdict(), "raw": ""})
     best = json.loads(mappings.most_common(1)[0][0]) if mappings else {"schema": ""}
     return {

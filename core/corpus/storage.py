@@ -32,12 +32,8 @@ class CorpusDamaged(UserError):
     template = 'The corpus "{name}" cannot be read: {reason}. Delete it and import its files again.'
 
 
-def row_id(row: dict) -> str:
-    """The same as corpus_rows.row_id, which takes several times as long: its encoder has to sort keys."""
-    return _digest(row).hex()
-
-
 def _digest(row: dict) -> bytes:
+    """The id as corpus_rows.row_id makes it, which takes several times as long: its encoder has to sort keys."""
     if "text" in row:
         content = orjson.dumps(row["text"])
     elif "chosen" in row or sum(map(len, row["messages"])) > 2 * len(row["messages"]):

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from core import errors
 from core.estimate import config_sources
-from core.estimate.model_names import STARTER, find, is_exact, nearest, resolve
+from core.estimate.model_names import find, is_exact, nearest, resolve
 from core.estimate.shape import ModelShape, from_config
+from core.models.models import STARTER, is_hub_id
 
 
 def shape(name: str) -> ModelShape:
@@ -46,7 +47,7 @@ def hub_name(name: str) -> str:
     name = str(name).strip()
     if is_pasted(name):
         return ""
-    if name.lower() == STARTER or _exists(name) or config_sources.HUB_ID.fullmatch(name):
+    if name.lower() == STARTER or _exists(name) or is_hub_id(name):
         return name
     return resolve(name)[0]
 
@@ -73,7 +74,7 @@ def _known(name: str) -> tuple[str, dict]:
         place = Path(name).expanduser()
         base = config_sources.base_of_adapter(place)
         return (name, _known(base)[1]) if base else (name, config_sources.from_disk(place))
-    if not is_exact(name) and config_sources.HUB_ID.fullmatch(name) and (config := config_sources.cached(name)):
+    if not is_exact(name) and is_hub_id(name) and (config := config_sources.cached(name)):
         return name, config
     entry = resolve(name)[1]
     return entry["hub_id"], config_of(entry)

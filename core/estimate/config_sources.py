@@ -7,7 +7,6 @@ JSON object: the page starts that as a process of its own.
 import argparse
 import json
 import os
-import re
 import struct
 import time
 from contextlib import suppress
@@ -54,7 +53,6 @@ GGUF_KEYS = {
     "linear_num_key_heads": "ssm.group_count",
     "linear_num_value_heads": "ssm.time_step_rank",
 }
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _refused: dict[str, tuple[float, dict]] = {}  # by hub id: when, and what the process said
 
 
@@ -132,7 +130,7 @@ def cached(hub_id: str, file: str = "config.json") -> dict | None:
             return from_disk(path)
     if file == "config.json" and (adapter := cached(hub_id, "adapter_config.json")):
         base = str(adapter.get("base_model_name_or_path") or "")
-        return cached(base) if HUB_ID.fullmatch(base) and base != hub_id else None
+        return cached(base) if models.is_hub_id(base) and base != hub_id else None
     return None
 
 
@@ -142,7 +140,7 @@ def fetch(hub_id: str) -> None:
     Raises:
         ConfigGated, ConfigUnreachable.
     """
-    if not HUB_ID.fullmatch(hub_id) or os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+    if not models.is_hub_id(hub_id) or os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         return
     if cached(hub_id) is not None:
         return
@@ -191,7 +189,7 @@ def _download_of_adapter(hub_id: str) -> dict:
     except Exception:  # neither a model nor an adapter: a data set, or GGUF files alone
         return {"error": "unknown"}
     base = str(adapter.get("base_model_name_or_path") or "")
-    return download(base) if HUB_ID.fullmatch(base) and base != hub_id else {"error": "unknown"}
+    return download(base) if models.is_hub_id(base) and base != hub_id else {"error": "unknown"}
 
 
 def gguf_config(path: Path) -> dict:

@@ -1,6 +1,5 @@
 """What can be typed into a model field: the catalogue with sizes and terms, and what of it is on this disk already."""
 
-import re
 from dataclasses import dataclass
 
 from core.estimate import config_sources, model_names
@@ -40,7 +39,7 @@ def _starter() -> Offer:
 
 def _of_entry(entry: dict, here: set[str]) -> list[Offer]:
     """The entry itself and its other hub ids: the same shape, trained to chat."""
-    ids = [entry["hub_id"], *(alias for alias in entry["aliases"] if re.fullmatch(r"[\w.-]+/[\w.-]+", alias))]
+    ids = [entry["hub_id"], *(alias for alias in entry["aliases"] if models.is_hub_id(alias))]
     shaped = "config" in entry
     gated = str(entry["gated"] or "").startswith(("yes", "True"))
     terms = entry["license"] or ""

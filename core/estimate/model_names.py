@@ -7,10 +7,9 @@ import re
 
 from core import errors
 from core.estimate.shape import read_models
+from core.models.models import STARTER, is_hub_id
 
-STARTER = "starter"
 ALIKE = 1.15  # sizes that differ by less are one model to who names a family alone
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @functools.cache
@@ -26,7 +25,7 @@ def _names() -> dict[str, tuple[str, dict]]:
     for entry in models().values():
         for alias in (entry["hub_id"], *entry["aliases"]):
             for form in (alias.lower(), alias.lower().rpartition("/")[2], _letters(alias)):
-                names.setdefault(form, (alias if HUB_ID.fullmatch(alias) else entry["hub_id"], entry))
+                names.setdefault(form, (alias if is_hub_id(alias) else entry["hub_id"], entry))
     return names
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from core.estimate.answer import Answer
 from core.estimate.setup import named_targets
-from core.models import models
+from core.models import base_identity, models
 from core.training import program
 from core.training.config import TrainConfig
 
-STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # under which the catalogue knows the starter model
 EVERY = 1000  # steps between two evaluations, as the original answer recommends; a short run takes a tenth of it
 # These leave the form as it is.
 UNSAID = {"task": "chat", "preference_loss": "dpo", "train_embeddings": False, "use_liger_kernel": False}
@@ -32,7 +31,7 @@ def config_fields(answer: Answer, model: str, corpus: str = "") -> dict:
     known = {field.name for field in fields(TrainConfig)}
     config = {name: value for name, value in asdict(setup).items() if name in known and UNSAID.get(name) != value}
     config |= {
-        "base_model": models.STARTER if model == STARTER_HUB_ID else model,
+        "base_model": models.STARTER if model == base_identity.STARTER_HUB_ID else model,
         "epochs": float(answer.epochs),
         "lora_alpha": 2 * setup.lora_rank,
         "optim": "adamw_torch" if setup.optim == "adamw_torch_fused" else setup.optim,

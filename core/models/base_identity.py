@@ -13,7 +13,7 @@ from pathlib import Path
 from core import files
 from core.models import models
 
-STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # of the starter model, in the catalogue too
 IN_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)$")  # how the hub's cache calls the directory of a model
 FILE = "base.json"
 WRITTEN = {"name": str, "on_hub": bool, **dict.fromkeys(("revision", "sha256", "source"), str | None)}

@@ -280,7 +280,7 @@ def _check_gguf(path: Path) -> None:
 
 def is_hub_id(name: str) -> bool:
     """Whether a name looks like one of the hub: owner/name."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is not None
 
 
 def _check_directory(path: Path) -> None:

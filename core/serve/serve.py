@@ -5,7 +5,6 @@ Run it: `python -m core.serve`. The switch on the Export tab starts the same as 
 
 import secrets
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
-from core import errors, files, jobs, paths
+from core import errors, files, jobs, paths, process
 from core.errors import UserError
 from core.serve.api import Api
 from core.sharing.connections import Connection
@@ -67,17 +66,11 @@ def listen(host: str, port: int, report: Callable, look: Callable[[], None] = la
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    if sys.platform != "win32":  # there it would let two programs share the port
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        sock.bind((host, port))
+        return process.bound(host, port)
     except (OSError, OverflowError) as error:
-        sock.close()
-        raise errors.named(
-            "ServePortTaken", port=port, host=host, reason=getattr(error, "strerror", None) or error
-        ) from None
-    return sock
+        reason = getattr(error, "strerror", None) or error
+        raise errors.named("ServePortTaken", port=port, host=host, reason=reason) from None
 
 
 def key() -> str:

@@ -12,6 +12,7 @@ from core.synth.rules import Record, Rule, Slot
 EXACT = 5000  # texts up to which all are made and counted
 HOPELESS = 8  # log10 of the derivations from which the texts are not made to be counted
 DOMINATES, WORDS = 0.3, 4  # share of rows, and words of a line, from which it dominates
+LINTED = 300  # rows that are made to see what dominates
 
 
 def distinct(recipe) -> dict:
@@ -91,7 +92,7 @@ def _of_slot(grammar: Grammar, slot: Slot, depth: int, known: dict) -> float:
     return sum(counts) / len(counts) if counts else 0.0
 
 
-def lint(recipe, rows: int = 300) -> list[dict]:
+def lint(recipe) -> list[dict]:
     """What is doubtful: {"code": unreachable | dominating, "rule", "text", "share"}."""
     grammar: Grammar = recipe.grammar
     reached = rules.reached(grammar.links, [rule.number for rule in recipe.tops])
@@ -110,11 +111,11 @@ def lint(recipe, rows: int = 300) -> list[dict]:
         if type(piece) is str and len(piece.split()) >= WORDS
     )
     counts = Counter()
-    for number in range(rows):
+    for number in range(LINTED):
         text = " ".join(turns.texts(recipe.make(1, number))).lower()
         counts.update({line for _, line in lines if line.lower() in text})
     for name, line in lines:
-        if counts[line] > DOMINATES * rows:
-            share = round(counts[line] / rows, 2)
+        if counts[line] > DOMINATES * LINTED:
+            share = round(counts[line] / LINTED, 2)
             doubts.append({"code": "dominating", "rule": name, "text": line[:80], "share": share})
     return doubts

@@ -443,7 +443,10 @@ DUPLICATES = Group(
             "        alike = (self.whole[here] == self.whole[other]).mean(axis=1)",
             "        alike = (self.whole[here] == self.whole[other]).any(axis=1)",
         ),
-        ("    return len(marks) - len(np.unique(marks))", "    return len(np.unique(marks))"),
+        (
+            "    kind = np.where(first_whole != number, 1, np.where(first_plain != number, 2, 0))",
+            "    kind = np.where(first_plain != number, 1, np.where(first_whole != number, 2, 0))",
+        ),
         (
             '    asked = [turn["content"] for turn in row["messages"] if turn["role"] not in ("system", "assistant")]',
             '    asked = [turn["content"] for turn in row["messages"] if turn["role"] != "assistant"]',
