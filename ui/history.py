@@ -127,12 +127,11 @@ def matches(say: Say, row: dict, search: str) -> bool:
 
     A number is a whole word: "2" is no beginning of "27B".
     """
-    base, texts = (
-        row["base_model"],
-        [row[name] or "" for name in ("name", "note", "tags", "method", "start_name", "device")],
-    )
-    texts += ["" if Path(base).is_absolute() else base, models.title(base), runs.corpus_name(row["corpus"])]
-    everything = " ".join([*texts, say(f"state.{row['state']}")]).lower()
+    base = row["base_model"]
+    texts = [row[name] or "" for name in ("name", "note", "tags", "method", "start_name", "device")]
+    texts += [models.title(base), runs.corpus_name(row["corpus"]), say(f"state.{row['state']}")]
+    texts.append("" if Path(base).is_absolute() else base)
+    everything = " ".join(texts).lower()
     wanted = search.lower().strip()
     begins = [rf"(?<!\w){re.escape(word)}" + (r"(?!\w)" if word.isdigit() else "") for word in wanted.split()]
     return wanted in row["id"] or all(re.search(word, everything) for word in begins)
