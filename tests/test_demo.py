@@ -12,6 +12,8 @@ import pytest
 from core import demo, paths
 from core.corpus import corpus
 from core.runs import runs, store
+from ui import opening_road
+from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +32,13 @@ def test_the_demo_trains_the_starter_and_its_reply_changes(starter_home):
     assert result["tokens_per_second"] > 0
     assert result["peak_memory_gib"] > 0
     assert result["run"]
+
+
+def test_a_recorded_run_has_no_weights_and_offers_nothing_that_needs_them(home):
+    (run_id,) = demo.furnish()
+    addresses = re.findall(r'href="#([^"]+)"', opening_road.draw(Say("en")))
+    assert f"runs/{run_id}" in addresses
+    assert [one for one in addresses if one.startswith(("playground/", "export/"))] == []
 
 
 def test_a_recorded_run_shows_every_tab_alive(home):

@@ -49,13 +49,15 @@ def card(say: Say, row: dict, leads: bool = True) -> str:
         sentence_lines=textwrap.wrap(sentence, **SENTENCE),
         figures=figures,
         drawn=[(textwrap.wrap(label, **LABEL), value) for label, value in figures[:MOST_FIGURES]],
-        next_steps=next_steps(row) if leads and starts.has_weights(row["id"]) else [],
+        next_steps=next_steps(row) if leads else [],
         replies=[_wrapped(found["sample"][side]) for side in ("before", "after")] if found["sample"] else [],
     )
 
 
 def next_steps(row: dict) -> list[tuple[str, str]]:
-    """(key of its words, address) of what can be done with the weights of a run."""
+    """(key of its words, address) of what can be done with the weights of a run, if it has any."""
+    if not starts.has_weights(row["id"]):
+        return []
     return [
         ("opening.talk", f"playground/run:{row['id']}"),
         ("opening.compare", f"playground/arena:{row['id']}"),
