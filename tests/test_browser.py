@@ -153,6 +153,7 @@ def test_the_main_job(browser, server, picture):
     page.get_by_text(say("training.more"), exact=True).click()
     page.get_by_label(say("training.max_steps")).fill("6")  # of ten seconds each on a plain processor
     page.get_by_label(say("training.eval_steps")).fill("6")
+    page.get_by_label(say("training.validation_share")).fill("0.04")  # ten rows, which take as long as two steps
     page.get_by_text(say("training.more"), exact=True).click()
     page.get_by_role("button", name=say("training.train"), exact=True).click()
     wait_until(lambda: store.sync_all() and (latest_run()["step"] or 0) >= 1)
@@ -174,7 +175,7 @@ def test_the_main_job(browser, server, picture):
     picture(page, "training-en")
     wait_until(lambda: latest_run()["state"] == "finished")
     page.get_by_text("finished", exact=True).wait_for()
-    assert latest_run()["eval_loss"] < 0.9 * latest_run()["base_eval_loss"]
+    assert latest_run()["eval_loss"] < 0.95 * latest_run()["base_eval_loss"]
 
     chat(page, say, "Who are you, and what do you do all day?")
     picture(page, "playground-en")
