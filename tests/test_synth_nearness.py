@@ -1,5 +1,6 @@
 """Texts of a set that are too near to each other, or too far, by the hidden states of a model of this machine."""
 
+import threading
 import zlib
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from core.synth import chain_checks, lemmas, preview, recipes
 from core.synth.chain_source import FromChain
+from core.synth.local import Local, WriterWaits
 from core.synth.nearness import Nearness, pairs
 from tests.endpoint_server import serving
 from tests.test_synth_chains import Batches, author, told
@@ -121,8 +123,56 @@ def test_the_model_that_a_recipe_names_reads_what_a_server_writes(serve, monkeyp
     source = FromChain(recipes.read(text, "x.yaml"), 0, request)
     rows = source.batch(0)
     source.close()
-    assert (opened, source.unmeasured, len(rows)) == (["small"], (), 2)
+    assert (opened, source.unmeasured) == (["small"], ())
     assert {row.get("reason") for row in rows} == {"too_far"}
+
+
+def test_a_server_writes_several_rows_at_once_while_a_chosen_model_compares_them(serve, monkeypatch):
+    reader, opened, together = Copyist(mends=False), [], threading.Barrier(3, timeout=20)
+
+    def opening(recipe, request):
+        opened.append(request.get("writer"))
+        return reader
+
+    def reply(number, body):
+        if body["messages"][-1]["content"].startswith("Write"):
+            together.wait()  # until three rows are asked for
+        return author({})(number, body)
+
+    monkeypatch.setattr("core.synth.chain_source.open_writer", opening)
+    request = {"endpoint": serve(reply).url, "endpoint_model": "m", "parallel": 3, "embedder": "chosen"}
+    text = RECIPE.replace("lang: en\n", "lang: en\nembedder: small\n").replace(NEAR, "least: -98, most: 99")
+    source = FromChain(recipes.read(text, "x.yaml"), 0, request)
+    rows = []
+    while len(rows) < 3:
+        rows += source.batch(len(rows))
+    source.close()
+    assert (opened, source.unmeasured) == (["chosen"], ())
+    assert all("row" in row for row in rows)
+
+
+def test_rows_of_a_server_wait_for_the_model_that_compares_and_are_not_asked_for_again(serve, monkeypatch, tmp_path):
+    class Waiting(Copyist):
+        busy = True
+
+        def hidden_means(self, texts: list[str]) -> np.ndarray:
+            if self.busy:
+                raise WriterWaits(name="r")
+            return bags(texts)
+
+    reader, server = Waiting(mends=False), serve(author({}))
+    monkeypatch.setattr("core.synth.chain_source.open_writer", lambda recipe, request: reader)
+    request = {"endpoint": server.url, "endpoint_model": "m", "parallel": 1, "embedder": "chosen"}
+    text = RECIPE.replace(NEAR, "least: -98, most: 99")
+    source = FromChain(recipes.read(text, "x.yaml"), 0, request, tmp_path)
+    for _ in range(2):
+        with pytest.raises(WriterWaits):
+            source.batch(0)
+    asked, reader.busy = len(server.asked), False
+    rows = source.batch(0)
+    source.close()
+    assert (asked, len(server.asked)) == (2, 2)
+    assert "row" in rows[0]
 
 
 def test_without_a_model_of_this_machine_that_is_said(serve):
@@ -157,8 +207,6 @@ def test_a_wrong_comparison_is_refused(near, words):
 
 
 def test_a_local_model_gives_a_vector_a_text_and_its_memory_back_where_a_run_wants_the_card(tiny_model, monkeypatch):
-    from core.synth.local import Local, WriterWaits
-
     writer = Local(str(tiny_model))
     sea, again, lamp = writer.hidden_means(["sea lamp oil", "sea lamp oil", "coffee window"])
     assert np.allclose(sea, again)

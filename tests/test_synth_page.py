@@ -20,7 +20,15 @@ def form(**more) -> dict:
     values |= {"temperature": 0.9, "top_p": 1, "max_tokens": 600, "thinking": "", "timeout": 300, "shard": ""}
     return (
         values
-        | {"judge_endpoint": "", "judge_model": "", "topics": [], "replay": 0, "replay_corpus": "", "curriculum": False}
+        | {
+            "judge_endpoint": "",
+            "judge_model": "",
+            "embedder": "",
+            "topics": [],
+            "replay": 0,
+            "replay_corpus": "",
+            "curriculum": False,
+        }
         | more
     )
 

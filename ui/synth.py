@@ -21,7 +21,7 @@ TICK_SECONDS = 2
 BEAT_SECONDS = 0.5  # between two looks whether a preview was cancelled
 ASKED = ("pause", "resume", "again", "stop")  # of a job
 PREVIEWED = ("parallel", "temperature", "top_p", "max_tokens", "thinking", "timeout", "shard")
-PREVIEWED += ("judge_endpoint", "judge_model", "replay", "replay_corpus")
+PREVIEWED += ("judge_endpoint", "judge_model", "embedder", "replay", "replay_corpus")
 
 
 def build(say: Say) -> dict:

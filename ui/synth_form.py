@@ -42,7 +42,9 @@ def build_more(say: Say) -> dict:
         with gr.Row():
             form["judge_endpoint"] = gr.Textbox(min_width=260, **words("judge"))
             form["judge_model"] = gr.Textbox(min_width=160, **words("judge_model"))
-        form["writer"] = gr.Dropdown(model_choices(), value="", **words("local"))
+        with gr.Row():
+            form["writer"] = gr.Dropdown(model_choices(), value="", min_width=260, **words("local"))
+            form["embedder"] = gr.Dropdown(model_choices(), value="", min_width=260, **words("embedder"))
         form["corpus"] = gr.Dropdown(corpus_choices(), value="", **words("corpus"))
         form["topics"] = gr.CheckboxGroup([], visible=False, **words("topics"))
         form["corpus"].input(partial(on_corpus, say), form["corpus"], form["topics"], show_progress="hidden")

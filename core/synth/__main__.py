@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--judge-endpoint", help="of a chain: the server that judges, if not the writer")
     add("--judge-model", help="the name of the model at the judge's server")
     add("--judge-writer", help="a local model that judges: its directory or id")
+    add("--embedder", help="a local model that says how near the texts of a set are: its directory or id")
     add("--corpus", help="seeds for a model: the id or directory of a corpus")
     add("--topics", type=Path, help="a file of the topics of that corpus to use, one a line; all of them without it")
     add("--personas", type=Path, help="a file of those who write, one a line: for grids and recipes of a model")
@@ -146,7 +147,7 @@ def _preview(options) -> int:
 def request(options) -> dict:
     """The options as core.synth.synth_jobs.create takes them."""
     names = ("recipe", "model", "name", "seed", "endpoint", "endpoint_model", "writer", "corpus", "parallel")
-    names += ("judge_endpoint", "judge_model", "judge_writer")
+    names += ("judge_endpoint", "judge_model", "judge_writer", "embedder")
     values = {name: getattr(options, name) for name in (*names, *OPTIONS)}
     values["personas"] = prompts.read_personas(recipes.read_text(options.personas)) if options.personas else []
     values["topics"] = recipes.read_text(options.topics).splitlines() if options.topics else None

@@ -5,14 +5,16 @@ call. A chain of k rows numbers them k·n to k·n + k − 1, so that a job knows
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 
 import orjson
 
+from core.runs import gpu_access
 from core.synth import material, prompts
 from core.synth.chain_templates import TemplateWrong
 from core.synth.chain_walk import Aside, Ask, Walk
@@ -38,15 +40,16 @@ class FromChain(FromModel):
         self.writers = {False: self.writer, True: self.judge}
         self.local = next((one for one in self.writers.values() if not isinstance(one, Endpoint)), None)
         self.embedder = self._embedder()
-        self.local = self.local or self.embedder  # a model of this machine is asked by one thread
         self.unmeasured = ("near",) if self._compares() and not self.embedder else ()
         self.nearness = Nearness(self.embedder.hidden_means, recipe.lang) if self.embedder else None
 
     def _embedder(self):
-        """The model of this machine whose hidden states say how near texts are: the recipe's, the writer, the judge."""
+        """The model of this machine whose hidden states say how near texts are: the one that was chosen, the recipe's,
+        the writer, the judge.
+        """
         if not self._compares():
             return None
-        if name := self.recipe.values.get("embedder"):
+        if name := self.request.get("embedder") or self.recipe.values.get("embedder"):
             return open_writer(self.recipe, {"writer": name})
         return self.local
 
@@ -59,6 +62,7 @@ class FromChain(FromModel):
         if self.local:
             made = self._written(range(start, start + self.parallel))
         else:
+            self.flying = deque((number, self._sent(number) if waits(sent) else sent) for number, sent in self.flying)
             begin = self.flying[-1][0] + 1 if self.flying else start
             self.flying.extend((number, self._sent(number)) for number in range(begin, start + self.parallel))
             made = self._ready()
@@ -248,3 +252,8 @@ class Replies(Received):
 
 def _digest(ask: Ask, attempt: int) -> str:
     return hashlib.blake2b(orjson.dumps([ask.messages, ask.judge, attempt]), digest_size=8).hexdigest()
+
+
+def waits(sent: Future) -> bool:
+    """Whether a chain was left because a run has the card of the model that compares: its replies are kept."""
+    return sent.done() and isinstance(sent.exception(), gpu_access.CardBusy)

@@ -193,6 +193,7 @@ def _note(job) -> dict:
         "judge_endpoint",
         "judge_model",
         "judge_writer",
+        "embedder",
         "endpoint",
         "endpoint_model",
         "temperature",

@@ -8,6 +8,7 @@ copy and another subject can be refused by them, kinship is for a judge. What th
 
 import json
 import statistics
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -24,12 +25,14 @@ class Nearness:
     def __init__(self, vectors: Callable[[list[str]], np.ndarray], lang: str):
         self._vector = lru_cache(KEPT)(lambda text: vectors([text])[0])
         self.lang, self._scale = lang, None
+        self._reading = threading.Lock()  # chains that a server writes ask at the same time
 
     def __call__(self, text: str, others: list[str]) -> list[float]:
         """How near a text is to each of the others."""
-        centre, unrelated, paraphrase = self.scale()
-        own = self._vector(text) - centre
-        cosines = [_cosine(own, self._vector(other) - centre) for other in others]
+        with self._reading:
+            centre, unrelated, paraphrase = self.scale()
+            own = self._vector(text) - centre
+            cosines = [_cosine(own, self._vector(other) - centre) for other in others]
         return [(cosine - unrelated) / (paraphrase - unrelated) for cosine in cosines]
 
     def scale(self) -> tuple[np.ndarray, float, float]:
