@@ -359,6 +359,29 @@ def test_a_row_of_each_recipe_can_be_made_in_its_own_language(name):
         assert all(row.get("text") or row["messages"] for row in rows)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in CHAINS if not name.startswith("voices-answers")]
+)  # set aside at once
+def test_what_the_judge_of_each_recipe_finds_fault_with_is_written_once_more(name):
+    recipe = recipes.load(name)
+    passage = {"text": ROWS_OF[recipe.lang], "topic": "lamps"}
+    walk = Walk(recipe.chain, recipe.values, recipe.lang, recipe.plans(5, 0), {"passage": passage})
+    judges = [step for step in recipe.chain.steps if step.verb == "judge"]
+    strict = next((step for step in judges if step.value.get("scores")), judges[0])
+    worst = strict.of[-1]
+    asks, reply, told = walk.asks(), None, False
+    try:
+        while True:
+            ask = asks.send(reply)
+            reply = obliging(walk, ask, worst)
+            if walk.chain.steps[walk.at] is strict and not told:
+                scores, told = dict.fromkeys(strict.value.get("scores", []), 6), True
+                reply = Reply(json.dumps(scores | {"answer": "nobody", "worst": worst, "why": "?"}))
+    except StopIteration:
+        rows = walk.rows()
+    assert (len(rows), walk.rewritten, told) == (recipe.parts, [worst], True)
+
+
 @cache
 def vocabulary(lang: str) -> list[str]:
     """Nouns of the words that come with the program."""
@@ -366,15 +389,21 @@ def vocabulary(lang: str) -> list[str]:
     return sorted(word for word in lemmas.nouns(text, lang) if word.isalpha() and 4 <= len(word) <= 9)
 
 
-def obliging(walk, ask) -> Reply:
-    """A reply that meets the checks of the step that asks: its words, its length, nothing from before."""
+def obliging(walk, ask, mended: str | None = None) -> Reply:
+    """A reply that meets the checks of the step that asks, or of the text that it mends: its words, its length, nothing
+    from before.
+    """
     step = walk.chain.steps[walk.at]
-    if step.verb == "judge":
+    name = mended if step.verb == "rewrite" else step.name
+    if ask.judge:
+        judges = [one for one in walk.chain.steps if one.verb == "judge"]
+        asked = ask.messages[-1]["content"]
+        step = next(one for one in judges if chain_templates.text(one.value["rubric"], walk.values) == asked)
         said = dict.fromkeys(step.value.get("scores", []), 9)
         if step.value.get("expect"):
             said = {"answer": chain_templates.value(step.value["expect"], walk.values)}
         return Reply(json.dumps(said, ensure_ascii=False))
-    checks = next(one for one in walk.chain.steps if one.verb == "check" and step.name in one.of).value
+    checks = next(one for one in walk.chain.steps if one.verb == "check" and name in one.of).value
     values = {key: walk._resolved(key, value) for key, value in checks.items()}
     taken = set(lemmas.tokens(str(walk.values) + str(values)))
     words = [word for word in vocabulary(walk.lang) if word not in taken]
@@ -382,9 +411,7 @@ def obliging(walk, ask) -> Reply:
     must = [phrase.split("|")[0] for phrase in chain_checks.phrases(values.get("must"))]
     start, end = ("Вот", "вот и всё") if walk.lang == "ru" else ("It was the", "all of it")
     if "turns" in values:
-        labels = (
-            ("—", "—") if step.name != "talk" else ("Первый:", "Второй:") if walk.lang == "ru" else ("One:", "Other:")
-        )
+        labels = ("—", "—") if name != "talk" else ("Первый:", "Второй:") if walk.lang == "ru" else ("One:", "Other:")
         said = [[*must, words[0]], *([word] for word in words[1 : values["turns"][0]])]
         return Reply("\n".join(f"{labels[at % 2]} {start} {', '.join(one)}." for at, one in enumerate(said)))
     least, most = values["words"]

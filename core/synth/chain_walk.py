@@ -174,7 +174,7 @@ class Walk:
     def _rewrite(self, step: Step):
         faulty = [name for name in step.of if self.faults.get(name)]
         for name in faulty:
-            yield from self._mend(name, step.value["prompt"])
+            yield from self._mend(name, step.value.get("prompt"))
         if not faulty:
             return
         self.mending = True
