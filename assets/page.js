@@ -27,6 +27,19 @@ Object.defineProperty(navigator, "language", { value: document.documentElement.l
   }).observe(document, { childList: true, subtree: true });
 }
 
+// Two calls of one event can overtake each other on their way, and the older answer, come last, would stay on the page:
+// each goes when the one before it has been taken.
+{
+  const send = window.fetch, taken = new Map();
+  window.fetch = (address, options) => {
+    const event = typeof options?.body === "string" && /"fn_index":(\d+)/.exec(options.body)?.[1];
+    if (!event) return send(address, options);
+    const sent = (taken.get(event) ?? Promise.resolve()).then(() => send(address, options));
+    taken.set(event, sent.catch(() => {}));
+    return sent;
+  };
+}
+
 // The tab and what is chosen on it stand in the address (#training/RUN): Back, bookmarks and a reload find them again.
 const place = {
   ready: false, // the first tab is selected before the address was read, and would overwrite it

@@ -93,6 +93,29 @@ def test_enter_takes_the_card_that_was_typed(browser, server):
     page.context.close()
 
 
+def test_no_call_of_an_event_overtakes_the_one_before_it(browser, server):
+    page, calls = window(browser, server.address, "en"), []
+    page.route("**/called?*", lambda route: calls.append(route))
+    page.evaluate(
+        """() => {
+          const call = (name, event) => fetch(`/called?${name}`, { method: "POST", body: `{"fn_index":${event}}` });
+          window.calls = Promise.allSettled([call("first", 1), call("second", 1), call("other", 2), call("third", 1)]);
+        }"""
+    )
+    page.wait_for_timeout(500)
+    assert sorted(call.request.url.split("?")[1] for call in calls) == ["first", "other"]
+    calls[0].abort()  # one that fails holds up none
+    page.wait_for_timeout(500)
+    assert [call.request.url.split("?")[1] for call in calls[2:]] == ["second"]
+    for call in calls[1:3]:
+        call.fulfill(body="{}")
+    page.wait_for_timeout(500)
+    calls[3].fulfill(body="{}")
+    states = page.evaluate("async () => (await window.calls).map((one) => one.status)")
+    assert states == ["rejected", "fulfilled", "fulfilled", "fulfilled"]
+    page.context.close()
+
+
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_no_sentence_of_the_other_language_is_on_the_page(browser, server, lang):
     """Whatever the browser speaks: the other language is its own, and this one was clicked."""
