@@ -478,6 +478,20 @@ def test_a_spoiled_fractal_fails_for_its_reason(row, name, reasons):
     assert sorted(level(row, name)) == sorted(reasons)
 
 
+@pytest.mark.parametrize(
+    ("text", "order", "reason"),
+    [
+        ("Дежурный открыл сейф, и понятой узнал свои часы.", "понятой узнаёт свою вещь", "ending"),
+        ("На причале диспетчер парома считал машины и сбивался.", "диспетчер парома", "shared_noun"),
+        ("Скрипач потерял абзац, и дирижёр искал его под стулом.", "в рукописи пропал абзац", "spec"),
+    ],
+)
+def test_a_word_of_the_order_is_no_fault(text, order, reason):
+    apart = {"nouns_apart": ["Паром стоял, и все ждали."]}
+    assert checked(text, "ru", **apart) == [reason]
+    assert checked(text, "ru", **apart, given=[order]) == []
+
+
 def case(number: str, text: str | None = None) -> list[str]:
     base = ROWS["resonance"]["0"]
     values = {"words": [30, 130], "forbid": FORBID, "apart": [] if number == "0" else [base]}

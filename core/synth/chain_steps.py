@@ -28,7 +28,7 @@ from core.synth.chain_templates import NameUnknown, TemplateWrong
 
 VERBS = ("plan", "write", "join", "check", "judge", "rewrite")
 OPTIONS = {"name", "system", "temperature", "max_tokens"}
-OF_TEXTS = {"apart", "nouns_apart", "names_apart", "numbers"}  # checks whose value are texts
+OF_TEXTS = {"apart", "given", "nouns_apart", "names_apart", "numbers"}  # checks whose value are texts
 PARTS = {  # checks that are mappings; the part that is texts or phrases stands first
     "few": ("of", "most"),
     "longer": ("than", "times"),
