@@ -100,6 +100,93 @@ def test_dpo_and_kto_have_the_loss_and_the_gradients_of_trl(config, tiny_tokeniz
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+@pytest.mark.parametrize("prompted", [False, True])
+def test_orpo_has_the_loss_and_the_gradients_of_trl(config, tiny_tokenizer, tmp_path, prompted, packed):
+    """TRL as it comes where all is reply, pair by pair; with prompts but for its first term, which learns them too."""
+    import torch
+
+    from core.training import attention_kernels
+
+    config = replace(config, preference_loss="orpo", beta=0.7)
+    base = model_loading.load_base(config)
+    base.requires_grad_(False)
+    training, _ = training_loop.prepare_rows(config, tiny_tokenizer, lambda *_, **__: None, tmp_path / "tokens")
+    pairs = [training[at] for at in range(4)]
+    if not prompted:
+        for side in (side for pair in pairs for side in pair["sides"]):
+            side["labels"] = list(side["input_ids"])
+    theirs = _orpo_by_trl(base, tiny_tokenizer, pairs, config, tmp_path, prompted)
+    cross_entropy.without_logits(base)
+    if packed:
+        attention_kernels.attend_by_document()
+    batch = preferences.collate(pairs, {"flat": True} if packed else {}, packed=packed, tiled=True)
+    assert "reference" not in batch
+    del batch["rows"], batch["tokens"]
+    measures = []
+
+    def compute():
+        loss, found = preferences.loss(base, batch, config)
+        measures.append(preferences.means([found]))
+        return loss
+
+    expected, ours = theirs.pop(), _with_gradients(base, compute)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    assert {name: measures[0][name] for name in expected} == pytest.approx(expected, rel=1e-4)
+
+
+def _orpo_by_trl(base, tokenizer, pairs: list[dict], config: TrainConfig, tmp_path: Path, prompted: bool) -> list:
+    """Loss and gradients as TRL computes them on the same tokens, and its margin and accuracy."""
+    import datasets
+    import torch
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    usual = {"output_dir": str(tmp_path), "beta": config.beta, "use_cpu": True, "report_to": "none", "bf16": False}
+    rows = datasets.Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
+    args = ORPOConfig(**usual, gradient_checkpointing=False)
+    trainer = ORPOTrainer(base, args=args, train_dataset=rows, processing_class=tokenizer)
+    forward = trainer.concatenated_forward
+
+    def of_replies(*inputs):
+        found = forward(*inputs)
+        return (*found[:4], -found[0].mean(), *found[5:])
+
+    if prompted:
+        trainer.concatenated_forward = of_replies
+    batches = []
+    for some in [pairs] if prompted else [[pair] for pair in pairs]:
+        batches.append({})
+        for at, name in enumerate(("chosen", "rejected")):
+            sides = [pair["sides"][at] for pair in some]
+            padded = _padded(sides)
+            labels = torch.full_like(padded["input_ids"], encoding.IGNORED)
+            for row, side in zip(labels, sides, strict=True):
+                row[: len(side["labels"])] = torch.tensor(side["labels"])
+            batches[-1] |= {f"{name}_{key}": padded[key] for key in ("input_ids", "attention_mask")}
+            batches[-1][f"{name}_labels"] = labels
+    base.requires_grad_(False)
+    found = []
+
+    def compute():
+        found.extend(trainer.get_batch_loss_metrics(trainer.model, batch) for batch in batches)
+        return torch.stack([loss for loss, _ in found]).mean()
+
+    computed = _with_gradients(base, compute)
+    named = {"margin": "rewards/margins", "accuracy": "rewards/accuracies"}
+    return [*computed, {ours: sum(m[theirs] for _, m in found) / len(found) for ours, theirs in named.items()}]
+
+
+def test_orpo_stays_finite_where_a_reply_is_known_by_heart():
+    import torch
+
+    logps = torch.tensor([0.0, -1e-9, -40.0, -0.5], requires_grad=True)
+    chosen, rejected = logps.chunk(2)
+    loss = preferences._orpo(chosen, rejected, 0.1).mean()
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-4)
+    assert torch.isfinite(logps.grad).all()
+
+
 def _with_gradients(base, compute) -> list:
     """A loss, and its gradients in the second half of the layers."""
     weights = [weight for name, weight in base.named_parameters() if ".layers.1." in name and "proj" in name]
@@ -271,6 +358,22 @@ def test_a_run_of_dpo_or_kto_begins_at_its_reference_and_moves_towards_the_chose
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.parametrize("more", [{}, {"packing": True}, {"method": "full", "learning_rate": 3e-4}])
+def test_a_run_of_orpo_asks_no_reference_and_learns_the_chosen_replies_too(config, tmp_path, monkeypatch, more):
+    monkeypatch.setattr(preferences, "_ask", None)
+    cache = tmp_path / "tokens"
+    more = {"preference_loss": "orpo", "max_steps": 12, "epochs": 9, **more}
+    events = events_of(replace(config, **more), tmp_path / "out", cache=cache)
+    assert not list(cache.rglob("reference-*"))
+    first, *_, last = measured(events, "eval")
+    assert (first["step"], last["step"]) == (0, 12)
+    assert last["margin"] > first["margin"]
+    assert last["chosen_logp"] > first["chosen_logp"] + 1
+    losses = [event["eval_loss"] for event in events if event["event"] == "eval"]
+    assert losses[-1] < losses[0]
+    assert [event["step"] for event in measured(events, "train")] == list(range(1, 13))
+
+
 @pytest.mark.parametrize("more", [{"method": "full"}, {"packing": True}, {"init_lora_weights": "pissa"}])
 def test_dpo_begins_at_its_reference_whatever_is_trained_and_however_it_lies(config, tmp_path, more):
     events = events_of(replace(config, max_steps=2, learning_rate=1e-4, **more), tmp_path)
@@ -278,9 +381,10 @@ def test_dpo_begins_at_its_reference_whatever_is_trained_and_however_it_lies(con
     assert measured(events, "eval")[0]["margin"] == pytest.approx(0, abs=1e-3)
 
 
-def test_batches_of_dpo_that_are_gathered_are_one_large_batch(config, tmp_path):
+@pytest.mark.parametrize("loss", ["dpo", "orpo"])
+def test_batches_of_dpo_and_orpo_that_are_gathered_are_one_large_batch(config, tmp_path, loss):
     """Gradients of two batches of 2 pairs are those of one of 4."""
-    more = {"max_steps": 1, "validation_share": 0, "warmup_ratio": 0.0}
+    more = {"preference_loss": loss, "max_steps": 1, "validation_share": 0, "warmup_ratio": 0.0}
     found = []
     for rows, gathered in ((4, 1), (2, 2)):
         folder = tmp_path / str(rows)
@@ -324,7 +428,8 @@ def test_dpo_that_goes_on_from_an_adapter_has_the_model_with_it_as_its_reference
 
 
 @pytest.mark.slow
-def test_dpo_goes_on_bit_by_bit_after_a_sigkill_and_elsewhere(config, tmp_path):
+@pytest.mark.parametrize("loss", ["dpo", "orpo"])
+def test_dpo_and_orpo_go_on_bit_by_bit_after_a_sigkill_and_elsewhere(config, tmp_path, loss):
     """In a capsule, which has nothing of ours but the package: its reference too is the one that it began with."""
     ended = {}
     for name in ("whole", "killed"):
@@ -332,7 +437,8 @@ def test_dpo_goes_on_bit_by_bit_after_a_sigkill_and_elsewhere(config, tmp_path):
         out.mkdir()
         put_program(out)
         write(out / "rows.jsonl", pair_rows(30))
-        replace(config, corpus="rows.jsonl", logging_steps=1, eval_steps=2).save(out / "config.json")
+        more = {"preference_loss": loss, "logging_steps": 1, "eval_steps": 2}
+        replace(config, corpus="rows.jsonl", **more).save(out / "config.json")
         process = _capsule(out)
         if name == "killed":
             for line in process.stdout:

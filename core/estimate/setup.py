@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from core.errors import named
 from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
+from core.training import config
 from core.training import errors as config_errors
-from core.training.config import MOST_MIXED
 
-KINDS = ("full", "lora", "qlora", "dpo", "kto", "cpt", "prompt")  # of training; of_kind() gives the fields of one
+# Of training; of_kind() gives the fields of one.
+KINDS = ("full", "lora", "qlora", "dpo", "kto", "orpo", "cpt", "prompt")
 OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
     "adamw_torch": (8, 4),
     "adamw_torch_fused": (8, 4),
@@ -134,7 +135,7 @@ def of_kind(kind: str) -> dict:
     """
     if kind not in KINDS:
         raise config_errors.NotOneOf(field="method", allowed=", ".join(KINDS), value=kind)
-    if kind in ("dpo", "kto"):
+    if kind in config.CHOICES["preference_loss"]:
         return {"method": "qlora", "task": "preference", "preference_loss": kind}
     return {"method": "full", "task": "text"} if kind == "cpt" else {"method": kind, "task": "chat"}
 
@@ -261,7 +262,7 @@ def with_mix(tokens: float, percent: str | float) -> int:
         NotAnAmount, OutOfRange.
     """
     share = number(percent or 0, "mix") / 100
-    if not 0 <= share <= MOST_MIXED:
+    if not 0 <= share <= config.MOST_MIXED:
         raise errors.OutOfRange(field="mix", range="0 ≤ x ≤ 90", value=percent, suggestion=20)
     return round(tokens / (1 - share))
 

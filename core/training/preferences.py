@@ -1,7 +1,7 @@
-"""Training on preference pairs, DPO and KTO: batches, the loss, and the reference that replies are compared with.
+"""Training on preference pairs, DPO, KTO and ORPO: batches, the loss, and the reference that replies are compared with.
 
 The reference is the model as it starts, whatever that is made of: a base, a base with the adapters of earlier runs, all
-weights. It is asked once, before the first step, and kept as a number a reply: no second model, no second pass a step.
+weights. It is asked once, before the first step, and kept as a number a reply: no second model, no second pass a step. ORPO has none.
 
 Not by TRL's trainers: they compute the same loss (tests/test_preferences.py) and lack the rest of ours
 (tests/benchmarks.md).
@@ -27,6 +27,8 @@ MEASURES = ("margin", "accuracy", "chosen_logp", "rejected_logp")  # of a batch,
 TELL_SECONDS = 1.0  # between two words about how far the reference is
 REFERENCES_KEPT = 8  # of an encoded corpus; the oldest goes
 CHECKSUM_BYTES = 2**24  # of a tensor that are added up at a time
+REFERENCES = {"dpo": 2, "kto": 4, "orpo": 0}  # numbers of the reference that a pair needs
+SUREST = -1e-6  # nats a token of a reply that is known by heart; at 0 the odds would be infinite
 
 
 class Pairs:
@@ -41,7 +43,7 @@ class Pairs:
         self.rows, self.kto, self.max_length = rows, config.preference_loss == "kto", config.max_length
         sides = rows.lengths
         self.lengths = [max(pair) for pair in zip(sides[::2], sides[1::2], strict=True)]
-        self.reference = numpy.zeros((len(self.lengths), 4 if self.kto else 2), numpy.float32)
+        self.reference = numpy.zeros((len(self.lengths), REFERENCES[config.preference_loss]), numpy.float32)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -68,7 +70,8 @@ def _first_learned(labels: list[int]) -> int:
 
 def collate(pairs: list[dict], layout: dict, *, packed: bool, tiled: bool) -> dict:
     """A batch of 2B sequences, first the chosen sides of all pairs and then the rejected ones, each as long as the
-    longest, or `packed` end to end; with `reference` (2B,) and, for KTO, a batch of the mismatched ones as `others`."""
+    longest, or `packed` end to end; but for ORPO with `reference` (2B,), for KTO also with a batch of the mismatched ones
+    as `others`."""
     batch = _batch(pairs, (0, 1), layout, packed, tiled)
     if len(pairs[0]["sides"]) > 2:
         batch["others"] = _batch(pairs, (2, 3), layout, packed, tiled)
@@ -82,8 +85,10 @@ def _batch(pairs: list[dict], which: tuple[int, int], layout: dict, packed: bool
     if tiled:
         batch["learned"] = cross_entropy.learned_positions(batch["labels"])
     batch["counts"] = [sum(label != encoding.IGNORED for label in side["labels"][1:]) for side in sides]
-    reference = [pair["reference"][side] for side in which for pair in pairs]
-    return batch | {"reference": torch.tensor(numpy.array(reference), dtype=torch.float32)}
+    if len(pairs[0]["reference"]):
+        reference = [pair["reference"][side] for side in which for pair in pairs]
+        batch["reference"] = torch.tensor(numpy.array(reference), dtype=torch.float32)
+    return batch
 
 
 def log_probabilities(model, batch: dict):
@@ -107,6 +112,10 @@ def loss(model, batch: dict, config: TrainConfig) -> tuple:
             others = batch["others"]
             moved_away = (log_probabilities(model, others) - others["reference"]).mean().clamp_min(0)
     logps = log_probabilities(model, batch)
+    if config.preference_loss == "orpo":
+        chosen, rejected = (logps / logps.new_tensor(batch["counts"])).chunk(2)  # nats a token: (B,) each
+        losses = _orpo(chosen, rejected, config.beta)
+        return losses.mean(), _measures(logps, chosen - rejected, config)
     chosen, rejected = (logps - batch["reference"]).chunk(2)  # by how much each reply has become likelier: (B,) each
     if moved_away is None:
         margin, wrong = config.beta * (chosen - rejected), config.label_smoothing
@@ -115,9 +124,25 @@ def loss(model, batch: dict, config: TrainConfig) -> tuple:
         liked = config.desirable_weight * (1 - torch.sigmoid(config.beta * (chosen - moved_away)))
         disliked = config.undesirable_weight * (1 - torch.sigmoid(config.beta * (moved_away - rejected)))
         losses = (liked + disliked) / 2
+    return losses.mean(), _measures(logps, chosen - rejected, config)
+
+
+def _orpo(chosen, rejected, beta: float):
+    """The negative log-likelihood of each chosen reply, and how much likelier it is than the rejected one, by their odds.
+
+    Hong et al. 2024, arXiv:2403.07691, equations 3 to 7. As in the paper, every pair counts the same however long its
+    reply is, and prompts are not learned; TRL's first term is a mean over all tokens of a batch, prompts included.
+    """
+    chosen, rejected = chosen.clamp_max(SUREST), rejected.clamp_max(SUREST)
+    log_odds = chosen - rejected - torch.log(-torch.expm1(chosen)) + torch.log(-torch.expm1(rejected))
+    return -chosen - beta * logsigmoid(log_odds)
+
+
+def _measures(logps, ahead, config: TrainConfig):
+    """MEASURES of a batch, of whose pairs the chosen reply is `ahead` (B,) by so many nats."""
+    ahead = ahead.detach()
     means = [half.mean() for half in logps.detach().chunk(2)]
-    gained = (chosen - rejected).detach()
-    return losses.mean(), torch.stack([config.beta * gained.mean(), (gained > 0).float().mean(), *means])
+    return torch.stack([config.beta * ahead.mean(), (ahead > 0).float().mean(), *means])
 
 
 def means(measures: list) -> dict[str, float]:
@@ -175,11 +200,13 @@ def _moved(batch: dict, device) -> dict:
 def add_reference(
     model, parts: list[Pairs], config: TrainConfig, place: Path, report, should_stop: Callable[[], bool]
 ) -> bool:
-    """Fill in what the model, as it is now, thinks of all replies; False if it was stopped.
+    """Fill in what the model, as it is now, thinks of all replies, where the loss asks for it; False if it was stopped.
 
     It is kept in `place` by the fingerprint of the weights: a run that is resumed reads the very numbers it began with,
     and another run with other settings of the loss asks nothing.
     """
+    if not REFERENCES[config.preference_loss]:
+        return True
     path = Path(place) / f"reference-{config.preference_loss}-{_fingerprint(model, config)}.f32"
     with FileLock(path.with_suffix(".lock")):  # several processes of one run begin at the same time
         if not path.is_file():
