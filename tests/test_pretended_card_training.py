@@ -46,7 +46,8 @@ FLASH = (
     *("dpo", "kto packed"),
 )
 WAITS = {
-    f"waits, {name}": {**CASES[name], "waits": True, "eval_steps": 4, "resume": False} for name in (*FLASH[:3], "dpo", "orpo")
+    f"waits, {name}": {**CASES[name], "waits": True, "eval_steps": 4, "resume": False}
+    for name in (*FLASH[:3], "dpo", "orpo")
 }
 LOGGED_SELDOM = {"waits, logged seldom": {"method": "lora", "waits": True, "eval_steps": 4, "logging_steps": 2}}
 CARDS = {  # capability, flash-attn, cases

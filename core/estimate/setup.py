@@ -47,6 +47,7 @@ class Setup:
     method: str = "qlora"  # those of TrainConfig, or prompt: a system prompt and examples, and nothing is trained
     task: str = "chat"
     preference_loss: str = "dpo"
+    paired: bool = True  # of preferences: two replies to a prompt in a row, not one that was judged by itself
     max_length: int = 2048
     batch_size: int = 1
     gradient_accumulation_steps: int = 8
@@ -93,7 +94,7 @@ class Setup:
     @property
     def sequences(self) -> int:
         """Of a batch: a preference pair has two, each the prompt with a reply."""
-        return self.batch_size * (2 if self.task == "preference" else 1)
+        return self.batch_size * (2 if self.task == "preference" and self.paired else 1)
 
     @property
     def learned(self) -> int:
