@@ -84,10 +84,7 @@ ENCODING = Group(
             '    counted["cut"] += bool(learnable) and not config.packing and last + 1 > config.max_length',
             '    counted["cut"] += not config.packing and last + 1 > config.max_length',
         ),
-        (
-            '    counted["nothing_to_learn" if row.get("label", True) else "unwanted_reply"] += not learnable',
-            "    pass",
-        ),
+        ('    counted["nothing_to_learn"] += not learnable', "    pass"),
         (
             "    return {key: encoded[key][start : start + length]",
             "    return {key: encoded[key][start : start + length - 1]",
